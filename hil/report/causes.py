@@ -1,4 +1,7 @@
-"""Causes of the gap, as tables, figures and one line for the screen."""
+"""Causes of the gap, as tables, figures and one line for the screen.
+
+All of them show what ``CauseSplit`` and report.json hold, with its sign: what was lost, below zero what was gained.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,27 @@ from hil.verdict.agreement import AgreementReport
 from hil.verdict.cause_split import CauseSplit, LayerCauses
 
 SMALL = 0.0005  # causes below 0.05 points are not named on the screen
+GAINED = "below zero: gained"
 
 
 def causes_table(split: CauseSplit) -> Table:
-    """Every cause with its points and interval, and their sum."""
-    m = split.metric
-    rows = [(p.name, m.change(-p.loss), m.span((-p.high, -p.low)), _of_gap(p.loss, split)) for p in split.parts]
-    rows.append(("sum", m.change(-split.gap), m.span((-split.high, -split.low)), _of_gap(split.gap, split)))
+    """What was lost to every cause with its interval, and their sum."""
+    m, unit = split.metric, split.metric.unit
+    rows = [(p.name, m.change(p.loss), m.span((p.low, p.high)), _of_gap(p.loss, split)) for p in split.parts]
+    rows.append(("sum", m.change(split.gap), m.span((split.low, split.high)), _of_gap(split.gap, split)))
     early = (
         "the chip held the program already, so that nothing tells programming from relaxation"
         if split.early_age_s is None
         else f"programming: cells as read {duration(split.early_age_s)} after they were written, on average"
     )
     note = (
-        f"From {split.start} to measured, on the first {split.images:,} images of the run, {split.repeats} repeats. "
+        f"{unit[:1].upper()}{unit[1:]} lost from {split.start} to measured, {GAINED}; "
+        f"on the first {split.images:,} images of the run, {split.repeats} repeats. "
         f"Shapley shares of {split.coalitions} combinations of simulated parts; intervals 95 %, over images and "
-        f"virtual chips; {early}. Unexplained is measured − simulated."
+        f"virtual chips; {early}. Unexplained is what the chip lost beyond the mean of its virtual chips."
     )
-    whole = Table("Where the gap comes from", ("cause", m.unit, "95 % interval", "of the gap"), tuple(rows), note)
+    header = ("cause", f"lost, {unit}", "95 % interval", "of the gap")
+    whole = Table("Where the gap comes from", header, tuple(rows), note)
     return without_empty(whole, "the gap may be zero, so that it has no shares")
 
 
@@ -50,46 +56,34 @@ def causes_figure(split: CauseSplit) -> Figure:
     """A waterfall from the start to the measured accuracy: points lost to each cause, with 95 % intervals."""
     names = [*(p.name for p in split.parts), "measured"]
     factor, unit = split.metric.factor, split.metric.unit
-    lost = [-factor * p.loss for p in split.parts]
+    lost, gap = [factor * p.loss for p in split.parts], factor * split.gap
     ends = np.cumsum(lost)
-    gap = -factor * split.gap
     bars: Figure = {
         "type": "bar",
         "x": names,
         "y": [*lost, gap],
         "base": [0.0, *ends[:-1].tolist(), 0.0],
-        "marker": {"color": [*("@low" if step > 0 else "@high" for step in lost), "@ideal"]},
+        "marker": {"color": [*("@low" if step < 0 else "@high" for step in lost), "@ideal"]},
         "hovertext": [
-            f"{name}: {split.metric.difference(step / factor)}" for name, step in zip(names, [*lost, gap], strict=True)
+            f"{name}: {split.metric.difference(step / factor)} lost"
+            for name, step in zip(names, [*lost, gap], strict=True)
         ],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
     marks = dots(
-        names, [*ends.tolist(), gap], "@ink", f"%{{x}}: %{{y:.{4 if factor == 1 else 2}f}} {unit} in all", size=5
+        names, [*ends.tolist(), gap], "@ink", f"%{{x}}: %{{y:.{4 if factor == 1 else 2}f}} {unit} lost in all", size=5
     )
-    low, high = ([factor * x for x in xs] for xs in zip(*_reaches(split), strict=True))
+    ends_of = [*((p.loss, p.low, p.high) for p in split.parts), (split.gap, split.low, split.high)]
     marks["error_y"] = {
         "type": "data",
         "symmetric": False,
-        "array": high,
-        "arrayminus": low,
+        "array": [factor * (high - loss) for loss, _, high in ends_of],
+        "arrayminus": [factor * (loss - low) for loss, low, _ in ends_of],
         "color": "@ink",
         "thickness": 1.2,
         "width": 5,
     }
-    y = axis(f"{_gained(split)} − {split.start}, {unit}")
-    return figure([bars, marks], 340, x={"type": "category"}, y=y)
-
-
-def _gained(split: CauseSplit) -> str:
-    """The quantity of which more is better."""
-    return split.metric.title if split.metric.greater else f"less {split.metric.title}"
-
-
-def _reaches(split: CauseSplit) -> list[tuple[float, float]]:
-    """Reach of each interval below and above its cause, in accuracy."""
-    ends = [(p.high - p.loss, p.loss - p.low) for p in split.parts]
-    return [*ends, (split.high - split.gap, split.gap - split.low)]
+    return figure([bars, marks], 340, x={"type": "category"}, y=axis(f"lost from {split.start}, {unit}"))
 
 
 def layer_causes_figure(split: CauseSplit) -> Figure:
@@ -105,7 +99,7 @@ def layer_causes_figure(split: CauseSplit) -> Figure:
 
 
 def causes_line(report: AgreementReport) -> str:
-    """The largest causes first: "of 1.9 points below float: relaxation 0.9, ADC 0.6, unexplained 0.1"."""
+    """The largest causes first: "lost 1.9 points from float to measured: relaxation 1.2, ADC 0.6, unexplained 0.1"."""
     split = report.causes
     if split is None:
         return ""
@@ -114,7 +108,8 @@ def causes_line(report: AgreementReport) -> str:
     words.append(f"unexplained {_one(split.parts[-1].loss, split)}")
     some = "" if split.images == report.data.images else f" on the first {split.images:,} images"
     from_to = f"from {split.start} to {report.backend_words.split()[0]}{some}"
-    return f"{_one(split.gap, split)} {split.metric.unit} {from_to}: {', '.join(words)}"
+    below = f" ({GAINED})" if any("−" in word for word in (_one(split.gap, split), *words)) else ""
+    return f"lost {_one(split.gap, split)} {split.metric.unit} {from_to}{below}: {', '.join(words)}"
 
 
 def _one(loss: float, split: CauseSplit) -> str:

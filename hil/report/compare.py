@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hil.pages.figures import Figure, axis, dots, figure, shown
 from hil.pages.shell import Plot, render
 from hil.pages.tables import Table, duration, number
+from hil.report.causes import GAINED
 from hil.verdict.agreement import AgreementReport, Interval
 from hil.verdict.baseline import compare_reports
 
@@ -30,7 +31,7 @@ class RunFact:
 
 def run_facts(report: AgreementReport) -> tuple[RunFact, ...]:
     """Everything that two runs are compared by, in reading order; numbers that are not finite are left out."""
-    every = (*_identity(report), *_accuracies(report), *_causes(report), *_layers(report), *_costs(report))
+    every = (*_identity(report), *_accuracies(report), *_lost_to_causes(report), *_layers(report), *_costs(report))
     return tuple(fact for fact in every if fact.value is None or math.isfinite(fact.value))
 
 
@@ -61,7 +62,8 @@ def comparison_page(names: tuple[str, str], one: AgreementReport, other: Agreeme
         Plot("layers", "Noise of each layer on the chip.", _layer_figure(runs)),
     ]
     if one.causes is not None and other.causes is not None:
-        plots.append(Plot("causes", "Lost to each cause, in the unit of the metric; bars: 95 %.", _cause_figure(runs)))
+        caption = f"Lost to each cause ({GAINED}), in the unit of the metric; bars: 95 %."
+        plots.append(Plot("causes", caption, _cause_figure(runs)))
     return render(
         "compare.html",
         title=f"{names[0]} beside {names[1]}",
@@ -115,16 +117,16 @@ def _accuracies(report: AgreementReport) -> Iterator[RunFact]:
             yield RunFact(group, name, m.value(mean), m.factor * mean, digits, m.unit)
     gap = m.factor * j.difference
     yield RunFact(group, "measured − simulated", m.difference(j.difference), gap, digits, m.unit)
-    lost = j.measured.mean - j.ideal.mean
-    yield RunFact(group, "measured − ideal", m.difference(lost), m.factor * lost, digits, m.unit)
+    from_ideal = j.measured.mean - j.ideal.mean
+    yield RunFact(group, "measured − ideal", m.difference(from_ideal), m.factor * from_ideal, digits, m.unit)
 
 
-def _causes(report: AgreementReport) -> Iterator[RunFact]:
+def _lost_to_causes(report: AgreementReport) -> Iterator[RunFact]:
     if report.causes is not None:
         m = report.causes.metric
         for part in report.causes.parts:
-            lost, digits = -m.factor * part.loss, 2 if m.share else 4
-            yield RunFact("Causes", part.name, m.difference(-part.loss), lost, digits, m.unit)
+            lost, digits = m.factor * part.loss, 2 if m.share else 4
+            yield RunFact("Lost to causes", part.name, m.difference(part.loss), lost, digits, m.unit)
 
 
 def _layers(report: AgreementReport) -> Iterator[RunFact]:
@@ -197,13 +199,13 @@ def _cause_figure(runs: Runs) -> Figure:
         parts = () if report.causes is None else report.causes.parts
         factor = report.decisive.metric.factor
         bar: Figure = {"type": "bar", "name": shown(name), "x": [p.name for p in parts], "marker": {"color": colour}}
-        bar["y"] = [-factor * p.loss for p in parts]
+        bar["y"] = [factor * p.loss for p in parts]
         reach = {"type": "data", "symmetric": False, "color": "@ink", "thickness": 1.2, "width": 3}
         reach |= {
-            "array": [factor * (p.loss - p.low) for p in parts],
-            "arrayminus": [factor * (p.high - p.loss) for p in parts],
+            "array": [factor * (p.high - p.loss) for p in parts],
+            "arrayminus": [factor * (p.loss - p.low) for p in parts],
         }
         data.append({**bar, "error_y": reach, "hovertemplate": "%{x}: %{y:+.4g}<extra></extra>"})
-    units = dict.fromkeys(f"{r.decisive.metric.title}, {r.decisive.metric.unit}" for _, r, _ in runs)
+    units = dict.fromkeys(f"lost, {r.decisive.metric.unit}" for _, r, _ in runs)
     y = axis(" or ".join(units))
     return {**figure(data, 320, x={"type": "category"}, y=y, barmode="group", showlegend=True), "wide": True}

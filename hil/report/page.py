@@ -8,7 +8,7 @@ from hil.pages.shell import Plot, render
 from hil.pages.tables import Table, duration
 from hil.report import figures, tables
 from hil.report.answers import class_figure, class_table, confusion_figure, label_figure, telling_images
-from hil.report.causes import causes_figure, causes_table, layer_causes_figure, layer_causes_table
+from hil.report.causes import GAINED, causes_figure, causes_table, layer_causes_figure, layer_causes_table
 from hil.report.network_graph import CAPTION, draw_network
 from hil.report.run_data import RunData
 from hil.report.tables import QUESTIONS
@@ -101,7 +101,7 @@ def _plots(report: AgreementReport, data: RunData) -> Iterator[Plot]:
     yield Plot("components", "Where the uncertainty comes from.", figures.components_figure(report))
     if split is not None:
         unit = split.metric.unit
-        lost = f"{unit[:1].upper()}{unit[1:]} lost between {split.start} and measured; bars: 95 %."
+        lost = f"{unit[:1].upper()}{unit[1:]} lost between {split.start} and measured ({GAINED}); bars: 95 %."
         yield Plot("causes", lost, causes_figure(split))
         yield Plot("layercauses", "Error energy of each layer by cause.", layer_causes_figure(split))
     yield Plot("layers", f"Noise of each layer on the chip and in the simulator.{marked}", figures.layer_figure(report))

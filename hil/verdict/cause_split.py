@@ -54,8 +54,8 @@ class LayerCauses:
 class CauseSplit:
     """Causes of the gap between ``start`` ("float", or "ideal" without a float network) and measured accuracy.
 
-    ``parts`` sum to ``gap`` = accuracy at the start − measured accuracy, both on the first ``images``
-    of the run; the last part is "unexplained" = simulated − measured. Intervals are 95 %, by
+    ``parts`` sum to ``gap`` = accuracy at the start − measured accuracy (below zero: gained), both on the first
+    ``images`` of the run; the last part is "unexplained" = simulated − measured. Intervals are 95 %, by
     bootstrap over images and virtual chips.
     """
 

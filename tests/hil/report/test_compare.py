@@ -45,10 +45,10 @@ def test_the_difference_of_two_runs_is_that_of_their_numbers(run, worse: Agreeme
 def test_what_only_one_run_has_stands_beside_a_dash_with_its_reason(run) -> None:
     other = dataclasses.replace(run[0], causes=None, layers=run[0].layers[1:])
     tables = {t.title: t for t in comparison_tables(("a", "b"), run[0], other)}
-    assert {row[2:] for row in tables["Causes"].rows} == {("—", "—")}
+    assert {row[2:] for row in tables["Lost to causes"].rows} == {("—", "—")}
     assert tables["Residual σ of layers"].rows[0][2:] == ("—", "—")
     assert tables["Residual σ of layers"].rows[1][3] == "+0.00 levels"
-    assert "only one of the runs" in tables["Causes"].note
+    assert "only one of the runs" in tables["Lost to causes"].note
 
 
 def test_numbers_that_are_not_finite_are_no_facts(run) -> None:

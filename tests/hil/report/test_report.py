@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from hil.errors import ExitCode, FileError, MismatchError
+from hil.report.causes import causes_figure, causes_table
+from hil.report.compare import run_facts
 from hil.report.files import report_markdown, report_text, summary_lines, write_report
+from hil.report.page import page
 from hil.verdict.agreement import AgreementReport
 
 SCHEMA = json.loads(resources.files("hil.report").joinpath("schema.json").read_text("utf-8"))
@@ -187,8 +190,42 @@ def test_the_causes_in_words_sum_to_the_gap(make_run):
     rows = re.findall(r"^\| ([\w ]+) \| ([−+]\d+\.\d\d) \|", table, re.MULTILINE)
     values = {name: float(value.replace("−", "-")) for name, value in rows}
     assert sum(v for name, v in values.items() if name != "sum") == pytest.approx(values["sum"], abs=0.05)
-    assert values["sum"] == pytest.approx(-100 * report.causes.gap, abs=0.005)
+    assert values["sum"] == pytest.approx(100 * report.causes.gap, abs=0.005)
     assert report.causes.gap > 0.03
+
+
+def test_causes_have_one_sign_on_screen_page_markdown_comparison_and_in_json(make_run):
+    """Of a run that gained: what is lost is above zero, what is gained below, wherever it is read."""
+    report, data = make_run(shift=600.0)
+    split = report.causes
+    turned = tuple(dataclasses.replace(p, loss=-p.loss, low=-p.high, high=-p.low) for p in split.parts)
+    gained = dataclasses.replace(split, gap=-split.gap, low=-split.high, high=-split.low, parts=turned)
+    for causes in (split, gained):
+        run = dataclasses.replace(report, causes=causes)
+        lost = {p["name"]: 100 * p["loss"] for p in run.to_json()["causes"]["parts"]}
+        assert sum(lost.values()) == pytest.approx(100 * run.to_json()["causes"]["gap"])
+
+        line = next(text for text in summary_lines(run) if text.startswith("causes"))
+        whole = _number(re.search(r"lost (−?[\d.]+) points from float to emulated", line)[1])
+        assert whole == pytest.approx(100 * causes.gap, abs=0.051)
+        assert ("(below zero: gained)" in line) == ("−" in line)
+        for name, value in re.findall(r"(relaxation|read noise|programming|ADC) (−?[\d.]+)", line):
+            assert _number(value) == pytest.approx(lost[name], abs=0.051)
+
+        rows = {row[0]: row[1] for row in causes_table(causes).rows}
+        assert causes_table(causes).header[1] == "lost, points"
+        bars = causes_figure(causes)["data"][0]
+        facts = {f.label: f.value for f in run_facts(run) if f.group == "Lost to causes"}
+        for name, value in lost.items():
+            assert _number(rows[name]) == pytest.approx(value, abs=0.0051)
+            assert bars["y"][bars["x"].index(name)] == pytest.approx(value)
+            assert facts[name] == pytest.approx(value)
+        assert f"| relaxation | {rows['relaxation']} |" in report_markdown(run)
+        assert "below zero: gained" in page(run, data)
+
+
+def _number(words: str) -> float:
+    return float(words.replace("−", "-"))
 
 
 def test_a_report_without_causes_leaves_their_place_out(run):
