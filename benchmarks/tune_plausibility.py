@@ -30,8 +30,8 @@ from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from hil.calibration.procedure import calibrate
 from hil.deployment.deploy import program_of
-from hil.simulation.virtual_chip import VirtualChip
-from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
+from hil.simulation.virtual_chip import TUNE_IMAGES, VirtualChip
+from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.statistics import wilson
 from hil.verdict.tuning import summarise_tune
 from hil.watch import Watch

@@ -18,7 +18,8 @@ from hil.mission.passes.lossy_link import LinkFigures
 from hil.mission.passes.transfer import plan_transfer
 from hil.mission.passes.update import pack_update
 from hil.mission.passes.windows import ContactWindow
-from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
+from hil.simulation.virtual_chip import TUNE_IMAGES
+from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.program.training_inputs import training_inputs
 from mapping.tune.channel_affine import tune_channels, tune_targets

@@ -79,11 +79,18 @@ class ReadNoise:
 
         Example: variance 1.7, flicker 0.4 from 1 ms on, reads 1 s apart: 3.4 + 0.4 · 3 = 4.6 µS².
         """
-        rates, _ = self._flicker_rates()
-        moved = (self._flicker_weights() * -np.expm1(-rates * separation_s)).sum()
+        moved = self.flicker_at(conductance_us) * self.flicker_moved(separation_s)
         telegraph, rate = self._telegraph(conductance_us)
         jumps = -np.expm1(-2.0 * rate * separation_s).mean()
-        return np.asarray(2.0 * (self.at(conductance_us) + self.flicker_at(conductance_us) * moved + telegraph * jumps))
+        return np.asarray(2.0 * self.at(conductance_us) + moved + 2.0 * telegraph * jumps)
+
+    def flicker_moved(self, separation_s: Floats | float) -> Floats:
+        """Variance of the difference of two reads by flicker, for a growth of 1 µS² a decade.
+
+        Example: log10(Δ / reference) for α = 1 and Δ well above the reference.
+        """
+        rates, _ = self._flicker_rates()
+        return np.asarray(-2.0 * np.expm1(-np.multiply.outer(separation_s, rates)) @ self._flicker_weights())
 
     def variance_of_mean(
         self,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.cells.lasting_noise import lasts
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.fit.cells import fit_read_variance
@@ -111,9 +112,17 @@ def read_noise(
 def with_flicker(
     noise: ReadNoise, repeats: Mapping[int, Repeats], targets_us: Mapping[int, NDArray[np.float32]]
 ) -> ReadNoise:
-    """Read noise with its growth over the separation of two reads, where three times were read."""
+    """Read noise with its growth over the separation of two reads, where three times were read.
+
+    Growth that is clear lay in the first two reads of a cell (``read_noise``), too, and does not fall with the reads of
+    a block: of their variance it is taken out.
+    """
     if min(len(r.times_s) for r in repeats.values()) < 4:
         return noise
     times = np.mean([r.times_s - r.times_s[0] for r in repeats.values()], axis=0)
     readings = np.concatenate([r.readings_us.reshape(len(times), -1) for r in repeats.values()], axis=1)
-    return fit_flicker(noise, times, readings, np.concatenate([targets_us[m] for m in repeats]))
+    found = fit_flicker(noise, times, readings, np.concatenate([targets_us[m] for m in repeats]))
+    if not lasts(found):
+        return found
+    lasting = BLOCK_READS / 2.0 * found.flicker_us2 * found.flicker_moved(times[1] - times[0])
+    return replace(found, variance_us2=np.maximum(found.variance_us2 - lasting, 0.0))

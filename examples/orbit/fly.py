@@ -32,7 +32,8 @@ from hil.mission.radiation.study import run_study
 from hil.mission.requirements import load_mission
 from hil.mission.settings import CampaignOptions, Course, TimelineOptions
 from hil.mission.subject import open_subject
-from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
+from hil.simulation.virtual_chip import TUNE_IMAGES
+from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.file import save_program
 from mapping.program.training_inputs import training_inputs
 from mapping.tune.channel_affine import tune_channels, tune_targets

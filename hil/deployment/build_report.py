@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.cells.lasting_noise import lasting_variance_us2
 from cim.chip.encoding import cell_lines
 from cim.record.calibration import STUCK
 from hil.datasets.image_set import Dataset
@@ -205,6 +206,7 @@ def report_of(
             read_variance_us2=record.read_noise.at(before),
             reads_before=options.read_back_reads,
             reads_after=options.read_back_reads,
+            lasting_variance_us2=lasting_variance_us2(record.read_noise, before),
         ),
         readback_reads=options.read_back_reads,
         causes=causes,

@@ -27,8 +27,7 @@ from hil.deployment.layer_sums import Exact
 from hil.simulation.cores import in_threads
 from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import with_parts
-from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
-from hil.simulation.virtual_chips import TUNE_IMAGES
+from hil.simulation.virtual_chip import TUNE_IMAGES, Drawn, VirtualChip, build_chip
 from hil.verdict.agreement import LayerSample
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
@@ -257,7 +256,12 @@ class Coalitions:
         return build_chip(
             program,
             record,
-            Drawn(self.cells_us(parts, number), self.columns(parts, number), corrections),
+            Drawn(
+                self.cells_us(parts, number),
+                self.columns(parts, number),
+                corrections,
+                self.drawn[number].lasting_us if Part.READ_NOISE in parts else {},
+            ),
             seed=self.virtual.noise_seed,
             number=number,
             device=self.virtual.device,

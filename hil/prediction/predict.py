@@ -36,8 +36,8 @@ from hil.deployment.tuning import check_untuned, targets_for, with_aims
 from hil.errors import MismatchError, UsageError
 from hil.prediction.text import Prediction
 from hil.simulation.cores import in_threads
-from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
-from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
+from hil.simulation.virtual_chip import TUNE_IMAGES, Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
@@ -290,7 +290,7 @@ class VirtualRow:
             for (m, at), values in zip(used.items(), np.split(cells.read(born_s + age_s), ends), strict=True):
                 now[m][at] = values
             corrections = chips.corrections_of(now, rng)
-            drawn = Drawn(now, columns, corrections)
+            drawn = Drawn(now, columns, corrections, chips.lasting_us(number, now))
             yield build_chip(
                 self.program,
                 record,

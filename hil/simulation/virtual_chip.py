@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.cells.lasting_noise import Moment
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns
 from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
@@ -25,48 +26,68 @@ from mapping.program.driven import picture_layers
 
 COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
 LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
+TUNE_IMAGES = 1 << 40  # number of the noise of the first image that a chip is tuned with, beyond all that are scored
 CopySimulator = LayerSimulator | RepeatedReads
+Layers = dict[str, tuple[CopySimulator, ...]]  # by name, of each its copies
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What one virtual chip is, by slot: cells (rows, columns) µS, converters; and its corrections by layer."""
+    """What one virtual chip is, by slot: cells (rows, columns) µS as they are read back, converters; and its
+    corrections by layer. ``lasting_us``: how far read noise that lasts moves the cells until each
+    ``cim.cells.lasting_noise.Moment``, (moments, rows, columns) µS; empty where there is none."""
 
     cells_us: Mapping[int, NDArray[np.floating]]
     columns: Mapping[int, Columns]
     corrections: Corrections
+    lasting_us: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    def cells_at(self, slot: int, moment: Moment) -> NDArray[np.floating]:
+        """Cells of a slot at a moment, µS."""
+        cells = self.cells_us[slot]
+        return np.maximum(cells + self.lasting_us[slot][moment], 0.0) if slot in self.lasting_us else cells
 
 
 @dataclass
 class VirtualChip:
-    """One virtual chip; satisfies ``mapping.program.execute.Multiply``. Each copy of a layer has cells of its own."""
+    """One virtual chip; satisfies ``mapping.program.execute.Multiply``. Each copy of a layer has cells of its own.
 
-    layers: dict[str, tuple[CopySimulator, ...]]  # by copy
+    Samples from ``TUNE_IMAGES`` on are answered as the chip is when it is tuned, all others as it is in inference.
+    """
+
+    layers: Layers
     steps: dict[str, MatrixStep]
     seed: int
     number: int
+    in_tune: Callable[[], Layers] | None = None  # None: layers are then what they are in inference
     ends: float = 0.0  # conversions at the end of the scale
     conversions: int = 0
+    _tuned: Layers | None = field(default=None, init=False, repr=False)  # while the tune lasts
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        sums, ends, count = self._sums(step, codes, list(self.layers).index(step.name), sample)
+        layers = self.layers
+        if self.in_tune is None or sample < TUNE_IMAGES:
+            self._tuned = None
+        else:
+            layers = self._tuned = self._tuned or self.in_tune()
+        sums, ends, count = self._sums(layers, step, codes, list(layers).index(step.name), sample)
         self.ends += ends
         self.conversions += count
         return sums
 
     def layer_sample(self, name: str, codes: NDArray[np.int16]) -> tuple[NDArray[np.int32], float]:
         """Level sums of one layer for given codes, and the saturated share."""
-        sums, ends, count = self._sums(self.steps[name], codes, LAYER_SAMPLES, 0)
+        sums, ends, count = self._sums(self.layers, self.steps[name], codes, LAYER_SAMPLES, 0)
         return sums, ends / max(1, count)
 
     def _sums(
-        self, step: MatrixStep, codes: NDArray[np.int16], layer: int, sample: int
+        self, layers: Layers, step: MatrixStep, codes: NDArray[np.int16], layer: int, sample: int
     ) -> tuple[NDArray[np.int32], float, int]:
         """Level sums, conversions at the end of the scale, conversions."""
         parts: list[NDArray[np.int32]] = []
         ends, conversions = 0.0, 0
         for copy, seen in by_copy(step.group, codes):
-            simulated = self.layers[step.name][copy.number]
+            simulated = layers[step.name][copy.number]
             key = NoiseKey(self.seed, self.number, layer + copy.number * COPY_NOISE, sample)
             sums, share = simulated.level_sums(seen, key)
             count = simulated.conversions(len(seen))
@@ -86,13 +107,19 @@ def build_chip(
     mode: SimulationMode | str = SimulationMode.EXACT,
 ) -> VirtualChip:
     """A virtual chip with these cells, converters and corrections; noise, wires and row drivers are the record's."""
-    layers = {
-        step.name: tuple(
-            layer_simulator(program, record, step.name, copy, drawn, device, mode) for copy in copies_of(step.group)
-        )
-        for step in program.matrices
-    }
-    return VirtualChip(layers, {step.name: step for step in program.matrices}, seed, number)
+
+    def layers(moment: Moment) -> Layers:
+        return {
+            step.name: tuple(
+                layer_simulator(program, record, step.name, copy, drawn, device, mode, moment)
+                for copy in copies_of(step.group)
+            )
+            for step in program.matrices
+        }
+
+    steps = {step.name: step for step in program.matrices}
+    in_tune = functools.partial(layers, Moment.TUNE) if drawn.lasting_us else None
+    return VirtualChip(layers(Moment.INFERENCE), steps, seed, number, in_tune)
 
 
 def layer_simulator(
@@ -103,6 +130,7 @@ def layer_simulator(
     drawn: Drawn,
     device: str,
     mode: SimulationMode | str,
+    moment: Moment = Moment.INFERENCE,
 ) -> CopySimulator:
     """One copy of a layer of a virtual chip."""
     reads = copy.group.reads
@@ -110,8 +138,8 @@ def layer_simulator(
         _simulator, program, record, copy.group, device=device, mode=mode, pictures=name in picture_layers(program)
     )
     if SimulationMode(mode) is SimulationMode.FAST:
-        return simulator(copy_tiles(program, name, copy, drawn, reads))
-    tiles = copy_tiles(program, name, copy, drawn)
+        return simulator(copy_tiles(program, name, copy, drawn, reads, moment))
+    tiles = copy_tiles(program, name, copy, drawn, moment=moment)
     if set(reads) == {1}:
         return simulator(tiles)
     parts = [[tile for tile, count in zip(tiles, reads, strict=True) if count == n] for n in sorted(set(reads))]
@@ -149,7 +177,12 @@ def _simulator(
 
 
 def copy_tiles(
-    program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn, reads: Sequence[int] = ()
+    program: ConductanceProgram,
+    name: str,
+    copy: Copy,
+    drawn: Drawn,
+    reads: Sequence[int] = (),
+    moment: Moment = Moment.INFERENCE,
 ) -> list[SimulatedTile]:
     """Tiles of one copy of a layer as a virtual chip holds them; ``reads`` of each, one where none are given."""
     spec, corrections = program.spec.macro, drawn.corrections[name][copy.tiles.start : copy.tiles.stop]
@@ -157,7 +190,7 @@ def copy_tiles(
     return [
         simulated_tile(
             spec,
-            drawn.cells_us[program.slot(t)],
+            drawn.cells_at(program.slot(t), moment),
             drawn.columns[program.slot(t)],
             correction,
             inputs=t.inputs,

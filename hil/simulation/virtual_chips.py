@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.cells.lasting_noise import lasting_shifts, lasts
 from cim.cells.programming_law import ProgrammingLaw, redraw_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
@@ -22,7 +23,7 @@ from hil.errors import UsageError
 from hil.simulation.cores import in_threads
 from hil.simulation.corrections import column_corrections
 from hil.simulation.residual_cells import ResidualCells, draw_residual
-from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_chip import TUNE_IMAGES, Drawn, VirtualChip, build_chip
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us, tiles_by_slot
 from mapping.program.conductance import ConductanceProgram, Tile
@@ -32,8 +33,7 @@ from mapping.program.training_inputs import LayerInputs
 from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
 
 # Purpose tags of the host's seeds: drawing chips, and their noise.
-CONDITIONED, AGAIN = 0xC04D, 0xA6A1
-TUNE_IMAGES = 1 << 40  # number of the noise of the first image that a chip is tuned with, beyond all that are scored
+CONDITIONED, AGAIN, LASTING = 0xC04D, 0xA6A1, 0x1A57
 KEPT_BYTES = 1 << 28  # of chips that stay in memory between two looks
 BYTES_A_WEIGHT = 50  # of a chip that is ready to run, about
 RESIDUAL_WAIT_S = 3600.0
@@ -189,7 +189,8 @@ class VirtualChips:
         drawn = held
         if not held.corrections:
             drawn = replace(held, corrections=self.corrections or self.corrections_of(held.cells_us, rng))
-        if self.chips * sum(cells.nbytes for cells in drawn.cells_us.values()) <= KEPT_BYTES:
+        arrays = (*drawn.cells_us.values(), *drawn.lasting_us.values())
+        if self.chips * sum(cells.nbytes for cells in arrays) <= KEPT_BYTES:
             self.drawn[number] = drawn
         return drawn
 
@@ -220,12 +221,24 @@ class VirtualChips:
             if macro not in converters:
                 converters[macro] = draw_columns(self.record, macro, rng)
             columns[slot] = converters[macro]
+        lasting = self.lasting_us(number, cells)
         if residual is None:
-            return Drawn(cells, columns, {}), rng
+            return Drawn(cells, columns, {}, lasting), rng
         corrections = column_corrections(
             self.program, self.record, residual.readings_us, self.inputs or {}, wanted=residual.wanted
         )
-        return Drawn(cells, columns, corrections), rng
+        return Drawn(cells, columns, corrections, lasting), rng
+
+    def lasting_us(self, number: int, cells_us: Mapping[int, NDArray[np.floating]]) -> dict[int, NDArray[np.float32]]:
+        """How far read noise that lasts moves the cells of chip ``number`` (``Drawn.lasting_us``).
+
+        From a generator of its own, so that nothing else is drawn otherwise where there is none.
+        """
+        noise = self.record.read_noise
+        if not lasts(noise):
+            return {}
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number, LASTING]))
+        return {slot: lasting_shifts(noise, cells, rng) for slot, cells in cells_us.items()}
 
     @cached_property
     def _tiles(self) -> dict[int, list[Tile]]:

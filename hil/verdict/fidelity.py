@@ -113,19 +113,24 @@ def compare_readbacks(
     read_variance_us2: NDArray[Any] | float,
     reads_before: int,
     reads_after: int,
+    lasting_variance_us2: NDArray[Any] | float = 0.0,
 ) -> ReadbackShift:
-    """Compare two read-backs (same shape, NaN = not read); ``read_variance_us2`` is of one read of a cell.
+    """Compare two read-backs (same shape, NaN = not read); ``read_variance_us2`` is of one read of a cell,
+    ``lasting_variance_us2`` what read noise that lasts adds to the difference of two, however often both are read.
 
     Drift is named when it is certain (p < 0.001) and matters: a shift above a tenth, or a spread
     1.1 times, of what read noise alone gives.
     """
-    variance = np.broadcast_to(np.asarray(read_variance_us2, np.float64), np.shape(before_us))
+    variance, lasting = (
+        np.broadcast_to(np.asarray(v, np.float64), np.shape(before_us))
+        for v in (read_variance_us2, lasting_variance_us2)
+    )
     difference = np.asarray(after_us, np.float64) - np.asarray(before_us, np.float64)
     known = np.isfinite(difference)
     d, n = difference[known], int(known.sum())
     if n < 2:
         raise ValueError(f"only {n} cells were read both times; a comparison needs two")
-    expected = float(np.sqrt(variance[known].mean() * (1 / reads_before + 1 / reads_after)))
+    expected = float(np.sqrt(variance[known].mean() * (1 / reads_before + 1 / reads_after) + lasting[known].mean()))
     shift, spread = float(d.mean()), float(d.std(ddof=1))
     p_shift = 2 * float(stats.norm.sf(abs(shift) / max(spread, 1e-12) * np.sqrt(n)))
     p_spread = float(stats.chi2.sf((n - 1) * (spread / max(expected, 1e-12)) ** 2, n - 1))

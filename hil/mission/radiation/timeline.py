@@ -34,8 +34,8 @@ from hil.mission.radiation.space import Fault, FaultSpace, fault_space
 from hil.mission.radiation.stored_words import STORED, stored_words
 from hil.mission.secded import CHECK_BITS, WORD_BYTES
 from hil.mission.settings import DAY_S, Course, TimelineOptions
-from hil.simulation.virtual_chip import Drawn, build_chip
-from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
+from hil.simulation.virtual_chip import TUNE_IMAGES, Drawn, build_chip
+from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.agreement import correct_answers
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram

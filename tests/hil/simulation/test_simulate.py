@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cim.record.calibration import CellState
+from cim.cells.read_noise import ReadNoise
+from cim.record.calibration import CalibrationRecord, CellState
+from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import DeployOptions
 from hil.errors import MismatchError, UsageError
 from hil.prediction.predict import predict
 from hil.simulation.corrections import column_corrections
-from hil.simulation.virtual_chip import VirtualChip
+from hil.simulation.virtual_chip import TUNE_IMAGES, VirtualChip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
@@ -199,3 +201,46 @@ def test_fast_virtual_chips_are_as_good_as_exact_ones(small: Small) -> None:
         logits = chips.run(PIXELS, 0, Watch())
         scores.append((logits.argmax(2) == LABELS).mean())
     assert scores[0] == pytest.approx(scores[1], abs=0.02)
+
+
+def lasting(small: Small, growth_us2: float) -> CalibrationRecord:
+    """The record with flicker of this growth a decade, and nothing new at every read."""
+    levels = small.record.read_noise.levels_us
+    none = np.zeros_like(levels)
+    noise = ReadNoise(levels, none, none, flicker_us2=none + growth_us2, flicker_se_us2=none + growth_us2 / 100.0)
+    return dataclasses.replace(small.record, read_noise=noise)
+
+
+@pytest.mark.parametrize("mode", SimulationMode)
+@pytest.mark.parametrize("conditioned", [True, False])
+def test_read_noise_that_lasts_moves_a_virtual_chip_between_its_tune_and_inference(
+    small: Small, conditioned: bool, mode: SimulationMode
+) -> None:
+    chips = dataclasses.replace(virtual(small, conditioned=conditioned), record=lasting(small, 1.0), mode=mode)
+    still = dataclasses.replace(
+        virtual(small, conditioned=conditioned), record=lasting(small, 0.0), mode=mode, drawn={}, kept={}
+    )
+    step, codes = small.program.matrices[1], training_inputs(small.program)["fc"]
+
+    def sums(chips: VirtualChips, sample: int) -> NDArray[np.float64]:
+        return chips.chip(0).sums(step, codes, sample).astype(np.float64)
+
+    quiet, tuned, later = sums(still, 0), sums(chips, TUNE_IMAGES), sums(chips, 0)
+    conversion = float((sums(still, TUNE_IMAGES) - quiet).std())
+    for one, other in ((quiet, tuned), (quiet, later), (tuned, later)):
+        assert (one - other).std() > 2 * conversion
+    assert np.array_equal(sums(chips, TUNE_IMAGES), tuned)  # the same when asked again
+    assert (sums(chips, TUNE_IMAGES + 1000) - tuned).std() <= 2 * conversion  # other images, the same cells
+
+
+def test_a_record_without_read_noise_that_lasts_draws_what_it_drew_before(small: Small) -> None:
+    drawn = virtual(small, conditioned=False).draw(0)
+    record = lasting(small, 1.0)
+    noise = dataclasses.replace(record.read_noise, variance_us2=small.record.read_noise.variance_us2)
+    noisy = dataclasses.replace(
+        virtual(small, conditioned=False), record=dataclasses.replace(record, read_noise=noise), drawn={}
+    )
+    assert not drawn.lasting_us
+    assert noisy.draw(0).lasting_us
+    for slot, cells in drawn.cells_us.items():
+        assert np.array_equal(cells, noisy.draw(0).cells_us[slot], equal_nan=True)

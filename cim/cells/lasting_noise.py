@@ -1,0 +1,68 @@
+"""Read noise that lasts: how far it moves cells from their read-back to the tune, and on to inference.
+
+A chip is read back, tuned and asked within minutes. Averaged reads follow each other closely, so flicker F and
+telegraph noise T (``cim.cells.read_noise``) stand in their mean as they were then, and no averaging tells them from
+the cell. Later they stand elsewhere:
+
+    ΔG(t) = F(t) − F(0) + T(t) − T(0),    Var ΔF(t) = D(t),    Cov(ΔF(s), ΔF(t)) = (D(s) + D(t) − D(|t − s|)) / 2
+
+per cell, once a virtual chip, D(t) the growth of the variance of a difference by flicker. Every read at one of the
+moments sees the same ΔG: that is what lasts.
+
+Example: flicker of 0.04 µS² a decade from 1 ms on: a minute after the read-back a cell stands 0.44 µS elsewhere.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.cells.read_noise import NoisyCells, ReadNoise
+
+CLEAR = 3.0  # flicker of all levels together within so many standard errors is none
+
+
+class Moment(enum.IntEnum):
+    """When a chip answers, after its read-back."""
+
+    TUNE = 0
+    INFERENCE = 1
+
+
+AFTER_S = {Moment.TUNE: 60.0, Moment.INFERENCE: 300.0}  # tenfold longer is one decade of some five
+
+
+def lasts(noise: ReadNoise) -> bool:
+    """Whether any of this read noise lasts, beyond the error of its measurement."""
+    flicker, error = float(noise.flicker_us2.sum()), float(np.sqrt((noise.flicker_se_us2**2).sum()))
+    return bool(flicker > CLEAR * error or (noise.telegraph_share * noise.telegraph_us).any())
+
+
+def lasting_shifts(noise: ReadNoise, cells_us: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.float32]:
+    """ΔG of cells at each ``Moment``, float32 (moments, *cells) µS; NaN where ``cells_us`` is."""
+    cells = np.asarray(cells_us, np.float64)
+    times = np.array([AFTER_S[moment] for moment in Moment])
+    apart = np.abs(times[:, None] - times)
+    grown, between = noise.flicker_moved(times), noise.flicker_moved(apart)
+    covariance = (grown[:, None] + grown - between) / 2.0
+    normals = rng.standard_normal((len(times), *cells.shape))
+    shifts = np.tensordot(np.linalg.cholesky(covariance), normals, 1) * np.sqrt(noise.flicker_at(cells))
+    if (noise.telegraph_share * noise.telegraph_us).any():
+        none = np.zeros_like(noise.levels_us)
+        jumping = NoisyCells(replace(noise, variance_us2=none, flicker_us2=none), np.nan_to_num(cells), rng)
+        first = jumping.true_us()
+        for moment in Moment:
+            jumping.advance(AFTER_S[moment])
+            shifts[moment] += jumping.true_us() - first
+    return np.asarray(np.where(np.isnan(cells), np.nan, shifts), np.float32)
+
+
+def lasting_variance_us2(noise: ReadNoise, cells_us: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Variance of ΔG from a read-back to inference, by cell, µS²: that of two read-backs so far apart, whatever was
+    averaged in each."""
+    if not lasts(noise):
+        return np.zeros(np.shape(cells_us))
+    return noise.difference_variance(cells_us, AFTER_S[Moment.INFERENCE]) - 2.0 * noise.at(cells_us)

@@ -1,0 +1,55 @@
+"""Read noise that lasts: where cells stand at the tune and in inference, once they were read back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cim.cells.lasting_noise import AFTER_S, Moment, lasting_shifts, lasting_variance_us2, lasts
+from cim.cells.read_noise import NoisyCells, ReadNoise
+
+LEVELS = np.array([2.0, 20.0, 40.0])
+QUIET = ReadNoise(LEVELS, np.full(3, 1.7), np.zeros(3))
+FLICKER = replace(QUIET, flicker_us2=np.full(3, 0.04), flicker_se_us2=np.full(3, 0.004))
+BOTH = replace(FLICKER, telegraph_share=np.full(3, 0.3), telegraph_us=np.full(3, 2.0), telegraph_hz=0.01)
+
+
+@pytest.mark.parametrize("noise", [FLICKER, BOTH])
+def test_cells_stand_elsewhere_by_the_variance_that_two_reads_differ_by(noise: ReadNoise) -> None:
+    cells = np.full(200_000, 20.0)
+    tune, inference = lasting_shifts(noise, cells, np.random.default_rng(1)).astype(np.float64)
+    between_s = AFTER_S[Moment.INFERENCE] - AFTER_S[Moment.TUNE]
+    for moved, after_s in (
+        (tune, AFTER_S[Moment.TUNE]),
+        (inference, AFTER_S[Moment.INFERENCE]),
+        (inference - tune, between_s),
+    ):
+        expected = float(noise.difference_variance(LEVELS, after_s)[1]) - 2 * 1.7
+        assert moved.var() == pytest.approx(expected, rel=0.02)
+
+
+def test_shifts_are_those_of_cells_that_are_followed_in_time() -> None:
+    cells = np.full(40_000, 20.0)
+    followed = NoisyCells(replace(BOTH, variance_us2=np.zeros(3)), cells, np.random.default_rng(2))
+    first, path = followed.true_us(), []
+    for moment in Moment:
+        followed.advance(AFTER_S[moment])
+        path.append(followed.true_us() - first)
+    drawn = lasting_shifts(BOTH, cells, np.random.default_rng(3))
+    assert np.cov(drawn) == pytest.approx(np.cov(np.stack(path)), rel=0.05)
+
+
+def test_growth_within_its_error_is_none() -> None:
+    assert not lasts(QUIET)
+    assert not lasts(replace(FLICKER, flicker_se_us2=np.full(3, 0.04)))
+    assert lasts(FLICKER)
+    assert lasts(replace(QUIET, telegraph_share=np.full(3, 0.1), telegraph_us=np.ones(3)))
+    assert (lasting_variance_us2(QUIET, LEVELS) == 0.0).all()
+
+
+def test_cells_that_are_not_used_stay_unknown() -> None:
+    shifts = lasting_shifts(BOTH, np.array([[20.0, np.nan]], np.float32), np.random.default_rng(4))
+    assert np.isfinite(shifts[:, 0, 0]).all()
+    assert np.isnan(shifts[:, 0, 1]).all()
