@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec, ReadPath
 from firmware_protocols.messages import Progress
-from hil.emulator import radiation
+from hil.emulator import radiation, traps
 from hil.emulator.noise import PROGRAM, PULSE, READ, TRACE, VERIFY, fold_key, hashed_normals, hashed_uniforms
 from hil.emulator.relaxation import FULL_SCALE_US, choose_traces, load_table, shift_us
 from hil.emulator.sample import ROOM_C, STUCK_HIGH, STUCK_LOW, ChipSample, line_gains
@@ -22,7 +22,7 @@ class MacroCells:
     """State of one macro's cells. Times are chip time in nanoseconds.
 
     A cell keeps the conductance of its last pulse, when that was, and which measured cell
-    it follows since. ``version`` counts the writes, for whoever caches what follows from them.
+    it follows since. ``version`` counts the writes (and moves of traps), for whoever caches what follows from them.
     """
 
     def __init__(self, spec: ChipSpec, sample: ChipSample, macro: int) -> None:
@@ -35,6 +35,7 @@ class MacroCells:
         self._scale = max(1.0, spec.macro.levels_us[-1] / FULL_SCALE_US)
         self.pulses = np.zeros(self._written_us.shape, np.int64)
         self.version = 0
+        self._trapped_ns = 0  # when traps moved last, where that is later than ages are counted to
 
     @property
     def programmed(self) -> int:
@@ -52,7 +53,19 @@ class MacroCells:
             g[moving] += np.float32(p.relaxation * self._scale) * shift
         if moving.any():
             g[moving] = self._in_orbit(g[moving], now_ns, block, moving)
+        if p.lasting_noise_us > 0.0 and moving.any():
+            g[moving] += traps.shift_us(
+                self._written_us[block][moving], self._numbers(block)[moving], self._written_ns[block][moving],
+                max(now_ns, self._trapped_ns), self._seed, self._macro, p.lasting_noise_us,
+                self._spec.macro.levels_us[-1],
+            ).astype(np.float32)  # fmt: skip
         return np.maximum(g, np.float32(0.0)) * self._warmth(now_ns)
+
+    def move_traps(self, now_ns: int) -> None:
+        """Read noise that lasts has gone on to ``now_ns``; without any, nothing changes."""
+        if self._parameters.lasting_noise_us > 0.0:
+            self._trapped_ns = now_ns
+            self.version += 1
 
     def _in_orbit(
         self, g: NDArray[np.float32], now_ns: int, block: tuple[slice, slice], moving: NDArray[np.bool_]

@@ -201,6 +201,8 @@ class EmulatedChip:
         self._outputs_on = True
         readings = self._cells[block.macro].read(self._settled_ns, _slices(block), request.reads, request.sample)
         self._now_ns += round(block.rows * block.columns * request.reads * self._spec.timing.cell_read_ns)
+        for cells in self._cells:
+            cells.move_traps(self._now_ns)
         return CellReadings(request.unit_ns, _counts(readings, request.unit_ns))
 
     def mvm(self, request: Mvm) -> Generator[None, None, MvmResult]:
