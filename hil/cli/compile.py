@@ -81,8 +81,9 @@ def import_(
 
     with writing(out):
         save_network(network, out)
-    graph, widths = network.graph, f"W{weight_bits}A{activation_bits}"
-    say(f"{out}   {graph.purpose}, {len(graph.nodes)} nodes, {widths}, {images} calibration images")
+    graph, stored = network.graph, len(network.calibration_images)
+    widths, less = f"W{network.weight_bits}A{network.activation_bits}", f" (all of {data}'s)" if stored < images else ""
+    say(f"{out}   {graph.purpose}, {len(graph.nodes)} nodes, {widths}, {stored} calibration images{less}")
     return ExitCode.DONE
 
 

@@ -17,6 +17,7 @@ from hil.watch import Watch
 from mapping.bits import LayerBits
 from mapping.network.digital_nodes import Softmax
 from mapping.network.file import NetworkFile
+from mapping.network.file_check import check_there
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.importers import import_graph, own_bits
 from mapping.network.task import TaskKind
@@ -101,6 +102,7 @@ def import_network(
     watch = watch or Watch()
     if (mean is None) != (std is None):
         raise UsageError("--mean and --std go together")
+    check_there(source)
     with watch.stage("importing"):
         training = load_dataset(data, "train", data_dir=data_dir, download=download, any_kind=True)
         shape, given = input_of(training, Preprocess(mean, std) if mean and std else None, source)

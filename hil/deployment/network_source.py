@@ -9,6 +9,7 @@ from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 from mapping.network.file import NetworkFile, load_network
+from mapping.network.file_check import check_there
 from mapping.network.importers import WHOLE_NETWORKS
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
@@ -44,6 +45,7 @@ def open_network(
     """
     if path.suffix not in WHOLE_NETWORKS:
         return load_network(path, trust=trust)
+    check_there(path)
     options = options or ImportOptions()
     if options.data is None:
         raise UsageError(f"{path.name} holds no training images: --data missing", hint=HINT.format(path.name))

@@ -8,9 +8,11 @@ read once: what was checked is what is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +57,31 @@ class NewerVersionError(MappingMismatch):
         self.path, self.found, self.known = str(path), found, known
 
 
+def check_there(path: str | Path) -> None:
+    """Refuse a file that ``read_bytes`` would, without reading it: before anything else is asked for or done."""
+    with _reading(path):
+        files.check_regular(path, LARGEST_FILE)
+
+
 def read_bytes(path: str | Path) -> bytes:
     """Give the whole file, at most ``LARGEST_FILE`` bytes of it, or raise ``NetworkFileError``."""
-    try:
+    with _reading(path):
         data = files.read_bytes(path, LARGEST_FILE)
+    if not data:
+        raise NetworkFileError(path, "is empty")
+    return data
+
+
+@contextlib.contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise NetworkFileError(path, "does not exist") from error
     except (files.NotRegularFile, files.FileTooLarge) as error:
         raise NetworkFileError(path, str(error.strerror)) from error
     except OSError as error:
         raise NetworkFileError(path, f"cannot be read: {error.strerror}") from error
-    if not data:
-        raise NetworkFileError(path, "is empty")
-    return data
 
 
 def load_plain(data: bytes, path: str | Path, *, trust: bool = False) -> Any:

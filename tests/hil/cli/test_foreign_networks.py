@@ -91,6 +91,28 @@ def test_an_onnx_file_compiles_as_its_import_does(
     assert first.network_digest == second.network_digest
 
 
+def test_an_import_counts_the_images_and_bits_that_it_stored(
+    capsys: pytest.CaptureFixture[str], model: Path, data: Path, tmp_path: Path
+) -> None:
+    """Twelve training images are all there are, whatever was asked for; a file's own codes say its bits."""
+    out, _ = answer(capsys, "import", model, "--data", data, *ANSWERS, "-o", tmp_path / "net.pt")
+    assert "W4A8, 12 calibration images (all of " in out
+    out, _ = answer(capsys, "import", model, "--data", data, *ANSWERS, "--images=5", "-o", tmp_path / "net.pt")
+    assert "5 calibration images\n" in out
+
+
+@pytest.mark.parametrize("name", ["missing.onnx", "missing.pt2", "missing.tflite"])
+@pytest.mark.parametrize(
+    "command", [["compile"], ["deploy", "--emulated", "--dry-run"], ["estimate"], ["simulate"], ["import"]]
+)
+def test_a_file_that_is_not_there_is_said_to_be_missing_before_anything_is_asked(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, command: list[str], name: str
+) -> None:
+    more: list[str | Path] = ["--data", data, "-o", tmp_path / "net.pt"] if command == ["import"] else []
+    _, err = answer(capsys, *command, tmp_path / name, *more, code=7)
+    assert f"{name}: does not exist" in err
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_an_exported_program_is_taken_only_when_it_is_trusted(
     capsys: pytest.CaptureFixture[str], module: nn.Module, data: Path, tmp_path: Path
