@@ -34,12 +34,17 @@ def rewrite_cells(
     rewrite: Rewrite,
     *,
     sample: int,
+    first_read: int = READ_EARLY,
     watch: Watch,
 ) -> ProgramReport:
     """Write again, ``rewrite.times`` times, the cells that left their window since they were last written.
 
     Cells that the record lists as stuck are left alone. The report counts all pulses; ``early_us`` of a cell that was
     written again is its last verify reading.
+
+    Args:
+        sample: number of the writing before; those of the rewrites follow it.
+        first_read: number of the readings right after that writing; those before each rewrite follow it.
     """
     reports = list(written.macros)
     start_ns, cells = driver.chip_time_ns, 0
@@ -47,7 +52,10 @@ def rewrite_cells(
         driver.wait(rewrite.after_s)
         for at, report in enumerate(reports):
             watch.step(at, len(reports), f"rewrite {turn + 1} of {rewrite.times}")
-            reports[at], count = _again(driver, program, record, report, rewrite, sample + (turn + 1) * AGAIN, turn)
+            further = (turn + 1) * AGAIN
+            reports[at], count = _again(
+                driver, program, record, report, rewrite, sample=sample + further, read=first_read + further
+            )
             cells += count
     if program.digest:  # a chip forgets what it holds when it is written
         driver.hold_program(bytes.fromhex(program.held_digest))
@@ -65,12 +73,13 @@ def _again(
     record: CalibrationRecord,
     report: MacroReport,
     rewrite: Rewrite,
+    *,
     sample: int,
-    turn: int,
+    read: int,
 ) -> tuple[MacroReport, int]:
     """One macro, once: its report and how many cells were written."""
     macro, spec = program.macro_of(report.slot), program.spec.macro
-    readings = driver.read_cells(macro, reads=rewrite.reads, sample=READ_EARLY + (turn + 1) * AGAIN)
+    readings = driver.read_cells(macro, reads=rewrite.reads, sample=read)
     off = left_window(readings, expected_us(record.programming, report.targets_us, rewrite.after_s), spec.tolerance_us)
     off &= np.isnan(record.macro(macro).stuck_us)
     count = int(off.sum())

@@ -168,8 +168,16 @@ class OneRound:
             )
             if options.rewriting is None:
                 return written
-            again = PROGRAM + self.number
-            return rewrite_cells(driver, self.part, record, written, options.rewriting, sample=again, watch=self.watch)
+            return rewrite_cells(
+                driver,
+                self.part,
+                record,
+                written,
+                options.rewriting,
+                sample=sample,
+                first_read=READ_EARLY + self.number,
+                watch=self.watch,
+            )
 
     def read(self, sample: int) -> ByCell:
         """Readings of its macros, by slot."""

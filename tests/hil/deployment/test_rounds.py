@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cim.chip.file import idealised, load_chip, parse_chip, render_chip
-from firmware_protocols.messages import Capability
+from cim.chip.spec import ChipSpec
+from cim.record.file import load_record
+from firmware_protocols.messages import Capability, CellReadings, ProgramTile, Progress, ReadCells, TileProgrammed
 from hil.cli import run as cli
-from hil.deployment.deploy import DeployOptions, deploy
+from hil.datasets.image_set import load_dataset
+from hil.deployment.deploy import DeployOptions, deploy, deploy_on
 from hil.deployment.inference import MeasuredSums, measured_multiply
 from hil.deployment.programming import program_chip
 from hil.driver.chip_driver import ChipDriver
@@ -20,6 +24,7 @@ from hil.driver.open_chip import connect
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
 from hil.errors import ExitCode, UsageError
 from hil.report.run_data import read_run
+from hil.samples import READ_EARLY
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport, Verdict
 from hil.watch import Watch
@@ -255,6 +260,40 @@ def test_deploy_takes_a_network_through_its_rounds_and_agrees_with_the_simulatio
     cells = read_run(finished / "data.h5").macros
     assert sorted(cells) == [0, 1]  # one macro in two rounds
     assert sum(int(np.isfinite(c.targets_us).sum()) for c in cells.values()) == report.cells.total
+
+
+class Numbered(EmulatedChip):
+    """A chip that notes the sample numbers by which it is written and read."""
+
+    def __init__(self, spec: ChipSpec) -> None:
+        super().__init__(spec, 3)
+        self.written: list[int] = []
+        self.read: list[int] = []
+
+    def program_tile(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:
+        self.written.append(request.sample)
+        return super().program_tile(request)
+
+    def read_cells(self, request: ReadCells) -> CellReadings:
+        self.read.append(request.sample)
+        return super().read_cells(request)
+
+
+def test_rewrites_of_every_round_draw_noise_of_their_own_from_the_seed_of_the_run(
+    program_file: Path, finished: Path, small: Small
+) -> None:
+    program, record = load_program(program_file), load_record(finished / "record.h5")
+    written, before = {}, {}
+    for seed in (0, 5):
+        chip = Numbered(program.spec)
+        options = DeployOptions(samples=20, repeats=1, virtual_chips=2, seed=seed, rewrite=1, tune=False, causes=False)
+        with connect(InProcessTransport(chip, ONE_MACRO), spec=program.spec) as driver:
+            deploy_on(driver, program, load_dataset(small.data, "test"), record=record, options=options)
+        written[seed] = set(chip.written)
+        before[seed] = {number for number in chip.read if number >> 56 == READ_EARLY >> 56}
+    assert len(written[0]) == len(written[5]) == 4  # both rounds are written, and written again
+    assert not written[0] & written[5]
+    assert len(before[0]) == 2  # read before a rewrite, in each round
 
 
 def test_a_network_larger_than_the_chip_is_deployed_in_rounds_where_that_is_asked_for(
