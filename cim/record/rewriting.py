@@ -36,6 +36,10 @@ class Rewrite:
                 f"{self.times} rewrites, each {self.after_s} s after the one before, by {self.reads} reads"
             )
 
+    @property
+    def words(self) -> str:
+        return f"cells that left their window written again, {self.times} times, {self.after_s:g} s after the last"
+
 
 def expected_us(law: ProgrammingLaw, targets_us: NDArray[np.floating], after_s: float) -> Floats:
     """Where the middle cell of each target lies after the wait, µS; any shape, NaN stays."""

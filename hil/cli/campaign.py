@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, duration, one_of, print_result, screen, seconds
+from hil.cli.options import (
+    Chip,
+    DataDir,
+    Download,
+    Json,
+    Macros,
+    RewriteAfter,
+    RewritesOfRun,
+    Seed,
+    duration,
+    one_of,
+    print_result,
+    screen,
+    seconds,
+)
+from hil.deployment.options import DeployOptions
 from hil.errors import ExitCode
 from hil.mission.settings import (
     FEWEST_IMAGES,
@@ -19,7 +35,7 @@ from hil.mission.settings import (
     years_text,
 )
 
-USUAL, USUAL_YEARS = CampaignOptions(), TimelineOptions()
+USUAL, USUAL_YEARS, USUAL_WRITING = CampaignOptions(), TimelineOptions(), DeployOptions()
 
 
 def campaign(
@@ -49,6 +65,8 @@ def campaign(
         str | None, typer.Option(help="kinds of faults, comma-separated; default: all", show_default=False)
     ] = None,
     age: Annotated[str, typer.Option(help="age after programming")] = duration(USUAL.age_s),
+    rewrite: RewritesOfRun = None,
+    rewrite_after: RewriteAfter = duration(USUAL_WRITING.rewrite_after_s),
     workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = USUAL.workers,
     scheduler: Annotated[
         str | None, typer.Option(help="tcp://host:port of a Dask cluster that injects", show_default=False)
@@ -105,14 +123,15 @@ def campaign(
         over = [] if over_years is None else [PlannedStage("years", 0.01 * chips * year_images)]
         watch.plan((PlannedStage("compiling", 2.0), *expected_campaign(options), *over))
         found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        again = found.rewriting(rewrite, seconds(rewrite_after))
         study = run_study(
             found.program,
             images_,
             record,
             place,
             CampaignFolder(out),
-            options,
-            over_years,
+            replace(options, rewrite=again),
+            None if over_years is None else replace(over_years, rewrite=again),
             watch,
         )
     print_result([*study.lines, f"page           {out / 'campaign.html'}"], study.report, as_json)

@@ -26,6 +26,8 @@ from hil.cli.options import (
     Port,
     ResidualReads,
     ResidualSlices,
+    RewriteAfter,
+    Rewrites,
     Rounds,
     ScoredBy,
     Seed,
@@ -114,10 +116,8 @@ def deploy(
         int, typer.Option(help="most stored training images that the chip is tuned with")
     ] = USUAL.tune_images,
     adapters: Adapters = USUAL.adapters,
-    rewrite: Annotated[
-        int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
-    ] = USUAL.rewrite,
-    rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = duration(USUAL.rewrite_after_s),
+    rewrite: Rewrites = USUAL.rewrite,
+    rewrite_after: RewriteAfter = duration(USUAL.rewrite_after_s),
     no_idle_copies: NoIdleCopies = False,
     residual_slices: ResidualSlices = USUAL.residual_slices,
     residual_reads: ResidualReads = USUAL.residual_reads,

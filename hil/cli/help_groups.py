@@ -86,7 +86,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Run and output": ("out", "restart", *ANSWER),
     },
     "campaign": {
-        "Network and chip": ("network", "chip", "macros", "calibration", "age"),
+        "Network and chip": ("network", "chip", "macros", "calibration", "age", "rewrite", "rewrite_after"),
         "Images": ("data", "data_dir", "download", "images", "year_images"),
         "Faults": ("orbit", "kinds", "each", "injections", "margin", "confidence", "seed"),
         "Years in orbit": ("years", "chips", "scrub"),
@@ -95,7 +95,17 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "mission check": {
         "Network and chip": ("network", "chip", "macros", "trust_model"),
-        "Simulated accuracy": ("data", "data_dir", "download", "calibration", "samples", "chips", "seed"),
+        "Simulated accuracy": (
+            "data",
+            "data_dir",
+            "download",
+            "calibration",
+            "samples",
+            "chips",
+            "rewrite",
+            "rewrite_after",
+            "seed",
+        ),
         "Output": ("junit", *ANSWER),
     },
     "mission passes": {
@@ -117,7 +127,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "mission flight": {
         "Network and chip": ("network", "chip", "macros", "trust_model"),
         "Images": ("data", "data_dir", "download", "images"),
-        "Flight": ("orbit", "years", "chips", "virtual_chips", "leave_out", "seed"),
+        "Flight": ("orbit", "years", "chips", "virtual_chips", "rewrite", "rewrite_after", "leave_out", "seed"),
         "Output": ("out", *ANSWER),
     },
     "mvm": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,10 @@ from hil.cli.options import (
     Download,
     Json,
     Macros,
+    RewriteAfter,
+    RewritesOfRun,
     Seed,
+    duration,
     need,
     one_of,
     output_file,
@@ -23,10 +26,11 @@ from hil.cli.options import (
     screen,
     seconds,
 )
+from hil.deployment.options import DeployOptions
 from hil.errors import ExitCode, UsageError
 from hil.mission.settings import Course, FlightOptions, years_of, years_text
 
-USUAL_FLIGHT = FlightOptions()
+USUAL_FLIGHT, USUAL_WRITING = FlightOptions(), DeployOptions()
 mission = typer.Typer(
     help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -59,6 +63,8 @@ def check(
     course: Annotated[str, typer.Option(help="what is mended until then, as the campaign names it")] = "scrubbed",
     samples: Annotated[int, typer.Option(min=2, help="images of the simulation")] = 500,
     chips: Annotated[int, typer.Option(min=2, help="virtual chips of the simulation")] = 20,
+    rewrite: RewritesOfRun = None,
+    rewrite_after: RewriteAfter = duration(USUAL_WRITING.rewrite_after_s),
     junit: Annotated[
         Path | None, typer.Option(help="write JUnit XML for a CI server", show_default=False, callback=output_file)
     ] = None,
@@ -69,7 +75,6 @@ def check(
     """Set every limit of a mission beside what a network needs; exit code 1 when one is broken."""
     from cim.record.file import load_record
     from hil.datasets.image_set import load_dataset
-    from hil.deployment.options import DeployOptions
     from hil.mission.budget import check_budget
     from hil.mission.budget_text import budget_lines, write_budget_junit
     from hil.mission.hardened_campaign import accuracy_at_end
@@ -89,6 +94,7 @@ def check(
         accuracy, temperatures = found.accuracy, None
         if images is not None:
             options = DeployOptions(samples=samples, virtual_chips=chips, seed=seed)
+            options = options.with_rewriting(found.rewriting(rewrite, seconds(rewrite_after)))
             accuracy = simulated_accuracy(found.program, images, record, options, watch)
             temperatures = known_temperatures(found.program, images, record, wanted.limits, options, watch)
     at_end = None
@@ -257,6 +263,8 @@ def flight(
         int, typer.Option(min=2, help="virtual chips that each is judged against")
     ] = USUAL_FLIGHT.virtual_chips,
     images: Annotated[int, typer.Option(min=2, help="images")] = USUAL_FLIGHT.images,
+    rewrite: RewritesOfRun = None,
+    rewrite_after: RewriteAfter = duration(USUAL_WRITING.rewrite_after_s),
     leave_out: Annotated[
         str | None,
         typer.Option(help="kinds of faults that the belief leaves out, comma-separated", show_default=False),
@@ -292,6 +300,7 @@ def flight(
         flown_s = 10.0 * options.chips * len(options.years)
         watch.plan((PlannedStage("compiling", 2.0), PlannedStage("flying", flown_s)))
         found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        options = replace(options, rewrite=found.rewriting(rewrite, seconds(rewrite_after)))
         report = fly(found.program, loaded, place, options, watch, chip=chip)
     if out:
         write_text(out, json.dumps(report.to_json(), indent=1) + "\n")

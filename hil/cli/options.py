@@ -103,6 +103,15 @@ ResidualReads = Annotated[
         "--residual-reads", min=1, max=256, help="reads of every product with the highest of residual slices, averaged"
     ),
 ]
+REWRITE = "times to write the cells again that left their window"
+Rewrites = Annotated[int, typer.Option("--rewrite", min=0, max=100, help=REWRITE)]
+RewriteAfter = Annotated[str, typer.Option(help="chip time before each rewrite")]
+RewritesOfRun = Annotated[
+    int | None,
+    typer.Option(
+        "--rewrite", min=0, max=100, help=f"{REWRITE}; default: as in the run, of a file none", show_default=False
+    ),
+]
 Adapters = Annotated[
     int,
     typer.Option(min=0, help="rank of a digital adapter that the tune gives each layer, executed by the host; 0: none"),

@@ -20,6 +20,8 @@ from hil.cli.options import (
     NoIdleCopies,
     ResidualReads,
     ResidualSlices,
+    RewriteAfter,
+    Rewrites,
     Rounds,
     ScoredBy,
     Seed,
@@ -85,10 +87,8 @@ def simulate(
     residual_slices: ResidualSlices = USUAL.residual_slices,
     residual_reads: ResidualReads = USUAL.residual_reads,
     rounds: Rounds = USUAL.rounds,
-    rewrite: Annotated[
-        int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
-    ] = USUAL.rewrite,
-    rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = duration(USUAL.rewrite_after_s),
+    rewrite: Rewrites = USUAL.rewrite,
+    rewrite_after: RewriteAfter = duration(USUAL.rewrite_after_s),
     seed: Seed = USUAL.seed,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = USUAL.device,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,

@@ -218,6 +218,7 @@ def report_of(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         run=name,
         task=task.kind.value,
+        rewrite=options.rewriting,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cim.simulator.modes import SimulationMode
@@ -138,3 +138,9 @@ class DeployOptions:
         from cim.record.rewriting import Rewrite
 
         return Rewrite(self.rewrite, self.rewrite_after_s, self.early_reads) if self.rewrite else None
+
+    def with_rewriting(self, rewrite: Rewrite | None) -> DeployOptions:
+        """These options for cells that are written again so; None: they are not."""
+        if rewrite is None:
+            return replace(self, rewrite=0)
+        return replace(self, rewrite=rewrite.times, rewrite_after_s=rewrite.after_s, early_reads=rewrite.reads)

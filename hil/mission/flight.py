@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,7 @@ class FlightReport:
             "images": self.options.images,
             "virtual_chips": self.options.virtual_chips,
             "left_out": [str(kind) for kind in self.options.left_out],
+            "rewrite": None if self.options.rewrite is None else asdict(self.options.rewrite),
             "years": [
                 {
                     "year": year,
@@ -117,6 +118,8 @@ class FlightReport:
         lines = [
             f"emulated flight (NOT SILICON) in {self.orbit}, {self.options.images} images; all of it extrapolation"
         ]
+        if self.options.rewrite is not None:
+            lines.append(f"written        {self.options.rewrite.words}")
         if self.options.left_out:
             lines.append(f"the belief leaves out {', '.join(self.options.left_out)}")
         for year in self.options.years:
@@ -218,6 +221,7 @@ def fly_chip(
     quiet, inputs = Watch(), training_inputs(program)
     for year in options.years:
         treatment = DeployOptions(age_s=year * DAYS * DAY_S, seed=options.seed, causes=False, aim=False, repeats=1)
+        treatment = treatment.with_rewriting(options.rewrite)
         with open_chip(flight_address(chip, seed, program.spec.macros, orbit), spec=program.spec) as driver:
             record = calibrate(driver, program.macros, seed=options.seed, budget=Budget.QUICK, watch=quiet)
             run = write_whole(driver, program, record, inputs, treatment, quiet, force=True, order=None)
@@ -234,7 +238,9 @@ def judge_flight(
 ) -> FlownChip:
     """Set one emulated chip against virtual chips of its record that went through the same."""
     count = options.virtual_chips
-    believed = TimelineOptions((flown.year,), count, len(images), seed=options.seed, left_out=options.left_out)
+    believed = TimelineOptions(
+        (flown.year,), count, len(images), seed=options.seed, left_out=options.left_out, rewrite=options.rewrite
+    )
     row = OrbitRow(program, flown.record, orbit, believed, Watch())
     simulated = np.stack(
         [correct_answers(row.deployed(n, flown.year, images.images), images.labels) for n in range(count)]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hil.errors import UsageError
 from hil.mission.radiation.kinds import FaultKind
+
+if TYPE_CHECKING:  # the command line reads the defaults, and imports nothing that takes time
+    from cim.record.rewriting import Rewrite
 
 FEWEST_IMAGES = 100  # that one injection is judged on
 DAY_S = 86400.0
@@ -15,7 +19,8 @@ DAY_S = 86400.0
 @dataclass(frozen=True, slots=True)
 class CampaignOptions:
     """How a campaign is made. ``injections`` 0: as many as margin and confidence need; ``widen_images`` and
-    ``alarm_images``: fault-free images that widen the guards, and that false alarms are counted on."""
+    ``alarm_images``: fault-free images that widen the guards, and that false alarms are counted on; ``rewrite``: how
+    cells are written again that left their window, None: they are not."""
 
     margin: float = 0.01
     confidence: float = 0.95
@@ -29,6 +34,7 @@ class CampaignOptions:
     kinds: tuple[FaultKind, ...] = tuple(FaultKind)
     workers: int = 1
     scheduler: str | None = None
+    rewrite: Rewrite | None = None
 
     def __post_init__(self) -> None:
         for good, text in (
@@ -66,7 +72,7 @@ MAIN = (Course.WITHOUT, Course.SCRUBBED, Course.TUNED)
 @dataclass(frozen=True, slots=True)
 class TimelineOptions:
     """``scrub_s``: between two scrubs; ``left_out``: kinds left out of the upsets (to see what they do); ``courses``:
-    those that are simulated."""
+    those that are simulated; ``rewrite`` as ``CampaignOptions``."""
 
     years: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 3.0)
     chips: int = 20
@@ -75,6 +81,7 @@ class TimelineOptions:
     seed: int = 0
     left_out: tuple[FaultKind, ...] = ()
     courses: tuple[Course, ...] = MAIN
+    rewrite: Rewrite | None = None
 
     def __post_init__(self) -> None:
         for good, text in (
@@ -103,7 +110,7 @@ def years_of(text: str) -> tuple[float, ...]:
 @dataclass(frozen=True, slots=True)
 class FlightOptions:
     """``chips`` emulated ones, seeds from ``first_seed``; ``virtual_chips`` for each; ``left_out``: kinds that the
-    belief leaves out, to see that the verdict notices."""
+    belief leaves out, to see that the verdict notices; ``rewrite`` as ``CampaignOptions``, of both."""
 
     years: tuple[float, ...] = (1.0, 3.0)
     chips: int = 20
@@ -112,6 +119,7 @@ class FlightOptions:
     first_seed: int = 100
     seed: int = 0
     left_out: tuple[FaultKind, ...] = ()
+    rewrite: Rewrite | None = None
 
     def __post_init__(self) -> None:
         for good, text in (

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cim.record.calibration import CalibrationRecord
+from cim.record.rewriting import Rewrite
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.deploy import program_of
@@ -27,11 +28,18 @@ LOW_SHARE = 5.0  # percentile of virtual chips that is counted on
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A program, its name, and the accuracy that its run measured (None without a run)."""
+    """A program, its name, and of its run the accuracy measured and how cells were written again (None: not)."""
 
     program: ConductanceProgram
     name: str
     accuracy: KnownAccuracy | None = None
+    rewrite: Rewrite | None = None
+
+    def rewriting(self, times: int | None, after_s: float) -> Rewrite | None:
+        """How cells of its chips are written again: so often where that was asked for, else as in its run."""
+        if times is None:
+            return self.rewrite
+        return Rewrite(times, after_s) if times else None
 
 
 def open_subject(
@@ -67,7 +75,8 @@ def open_subject(
     known_from = (
         f"{report.backend_words}: lower end of the run's interval, {report.data.images} images of {report.data.name}"
     )
-    return Subject(program, report.network.name, KnownAccuracy(report.decisive.measured.low, known_from))
+    accuracy = KnownAccuracy(report.decisive.measured.low, known_from)
+    return Subject(program, report.network.name, accuracy, report.rewrite)
 
 
 def simulated_accuracy(

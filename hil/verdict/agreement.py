@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.json_text import parse_json
+from cim.record.rewriting import Rewrite
 from hil.errors import ExitCode, FileError, MismatchError
 from hil.verdict.cause_split import CauseSplit
 from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
@@ -52,7 +53,7 @@ __all__ = [
     "wilson",
 ]
 
-SCHEMA = "hil.report/1.3"
+SCHEMA = "hil.report/1.4"
 MAX_REPORT_BYTES = 1 << 25
 
 
@@ -143,6 +144,7 @@ class AgreementReport:
     created: str = ""  # ISO 8601, UTC
     run: str = ""  # name of the run folder
     task: str = "classify"  # ``mapping.network.task.TaskKind``
+    rewrite: Rewrite | None = None  # how cells that left their window were written again; None: they were not
 
     def __post_init__(self) -> None:
         if self.this_chip is None and self.such_chips is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cim.record.calibration import CalibrationRecord
+from cim.record.rewriting import Rewrite
 from cim.simulator.modes import SimulationMode
 from hil.deployment.options import DeployOptions
 from hil.mission.radiation.checksums import CheckedProgram
@@ -15,7 +16,13 @@ from mapping.program.training_inputs import training_inputs
 
 
 def build_bench(
-    base: ConductanceProgram, checked: CheckedProgram, record: CalibrationRecord, *, age_s: float, seed: int
+    base: ConductanceProgram,
+    checked: CheckedProgram,
+    record: CalibrationRecord,
+    *,
+    age_s: float,
+    seed: int,
+    rewrite: Rewrite | None = None,
 ) -> FaultBench:
     """Virtual chip 0 of a seed, in fast mode, with its checksum columns. The same whenever it is built."""
     reads = DeployOptions().read_back_reads
@@ -28,6 +35,7 @@ def build_bench(
         reads,
         inputs=training_inputs(checked.program),
         mode=SimulationMode.FAST,
+        rewrite=rewrite,
     )
     drawn = chips.draw(0)
     virtual = build_chip(checked.program, record, drawn, seed=chips.noise_seed, number=0, mode=SimulationMode.FAST)

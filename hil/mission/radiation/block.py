@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
+from cim.record.rewriting import Rewrite
 from hil.mission.radiation.bench import build_bench
 from hil.mission.radiation.checksums import checked_program
 from hil.mission.radiation.detectors import Guards, check_names, scrub_finds
@@ -31,7 +32,7 @@ JUDGE_SAMPLE = 0  # number of the noise of the first judged image
 @dataclass(frozen=True)
 class BenchInputs:
     """All that a worker needs: program, record, judged and golden images, thresholds, seed, age, kinds; ``high_share``
-    as in the orbit file."""
+    as in the orbit file, ``rewrite`` as ``hil.mission.settings.CampaignOptions``."""
 
     program: ConductanceProgram
     record: CalibrationRecord
@@ -42,12 +43,13 @@ class BenchInputs:
     age_s: float
     kinds: tuple[FaultKind, ...]
     high_share: float
+    rewrite: Rewrite | None = None
 
     @cached_property
     def ready(self) -> ReadyBench:
         """Built where it is asked for first, once for all blocks that one process does."""
         checked = checked_program(self.program)
-        bench = build_bench(self.program, checked, self.record, age_s=self.age_s, seed=self.seed)
+        bench = build_bench(self.program, checked, self.record, age_s=self.age_s, seed=self.seed, rewrite=self.rewrite)
         images = np.concatenate([self.images, self.golden])
         space = fault_space(self.program)
         words = stored_words(self.program, bench.chip.drawn.corrections, space)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ def run_campaign(
     folder.begin(settings)
     with watch.stage("guards"):
         checked = checked_program(program)
-        bench = build_bench(program, checked, record, age_s=options.age_s, seed=options.seed)
+        bench = build_bench(program, checked, record, age_s=options.age_s, seed=options.seed, rewrite=options.rewrite)
         golden = program.calibration_images[: options.golden]
         guards = calibrate_guards(bench, program.calibration_images, golden, images["widen"])
         raised = 0
@@ -98,6 +98,7 @@ def run_campaign(
         age_s=options.age_s,
         kinds=options.kinds,
         high_share=orbit.upsets.high_share,
+        rewrite=options.rewrite,
     )
     with watch.stage("injecting"):
         _blocks(folder, inputs, wanted, options, watch)
@@ -149,6 +150,7 @@ def _settings(
         "age_s": options.age_s,
         "seed": options.seed,
         "kinds": [str(kind) for kind in options.kinds],
+        **({} if options.rewrite is None else {"rewrite": asdict(options.rewrite)}),
     }
 
 

@@ -5,9 +5,10 @@ So that a stop costs one answer at most, and courses that are asked for later ar
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,16 @@ MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class KeptYears:
-    """Right answers of virtual chips. ``settings``: what else they hang on, as plain data; files of other settings are
-    written anew. ``images``: how many each chip answers."""
+    """Right answers of virtual chips. ``settings``: what else they hang on, as plain data, which names their folder.
+    ``images``: how many each chip answers."""
 
     root: Path
     settings: Mapping[str, Any]
     images: int
 
     def file(self, number: int) -> Path:
-        return self.root / f"{number:05d}.json"
+        key = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]
+        return self.root / key / f"{number:05d}.json"
 
     def load(self, number: int) -> dict[str, int]:
         """Right answers of virtual chip ``number`` by ``key_of``; none where nothing of these settings is kept.
@@ -61,7 +63,7 @@ class KeptYears:
             OutputError: they cannot be written.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.file(number).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(self.root, error) from error
         content = {"format": FORMAT, "settings": dict(self.settings), "right": dict(right)}
@@ -85,5 +87,6 @@ def kept_years(options: TimelineOptions, root: Path) -> KeptYears:
         "scrub_s": options.scrub_s,
         "seed": options.seed,
         "left_out": [str(kind) for kind in options.left_out],
+        **({} if options.rewrite is None else {"rewrite": asdict(options.rewrite)}),
     }
     return KeptYears(root, settings, options.images)

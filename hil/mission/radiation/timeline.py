@@ -304,4 +304,5 @@ class OrbitRow:
             DeployOptions().read_back_reads,
             inputs=self.inputs,
             mode=SimulationMode.FAST,
+            rewrite=self.options.rewrite,
         )

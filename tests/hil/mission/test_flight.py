@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import hil.mission
+from cim.record.rewriting import Rewrite
 from hil.datasets.image_set import Dataset
 from hil.emulator.address import SCHEME
 from hil.errors import UsageError
@@ -41,6 +43,18 @@ def test_a_kind_of_fault_that_the_belief_leaves_out_makes_the_verdict_disagree(
     assert not found.flown[0].inside
     assert found.to_json()["years"][0]["extrapolated"]
     assert "OUTSIDE" in "\n".join(found.lines())
+
+
+def test_emulated_and_virtual_chips_of_a_flight_are_written_again_alike(
+    program: ConductanceProgram, data: Dataset
+) -> None:
+    once = FlightOptions((1.0,), chips=1, images=300, virtual_chips=2)
+    again = replace(once, rewrite=Rewrite(2))
+    plain, treated = (fly(program, data, load_orbit("geo"), o, Watch(), chip="lab-128") for o in (once, again))
+    assert plain.flown[0].accuracy != treated.flown[0].accuracy
+    assert plain.flown[0].predicted != treated.flown[0].predicted
+    assert treated.to_json()["rewrite"] == {"times": 2, "after_s": 1.0, "reads": 8}
+    assert "written again, 2 times" in "\n".join(treated.lines())
 
 
 def test_bands_of_an_exact_belief_are_half_as_wide_again_as_the_spread_of_twenty_chips() -> None:

@@ -36,6 +36,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import run
 from mapping.program.file import save_program
 
+from ..conftest import CHIP, Small
 from ..small_net import write_files
 
 FEW = CampaignOptions(injections=65, widen_images=60, alarm_images=100)
@@ -309,11 +310,14 @@ def test_accuracies_that_were_simulated_before_a_stop_or_for_fewer_courses_are_t
     assert len(kept.load(1)) == len(more.courses)
 
 
-def test_kept_accuracies_of_other_settings_are_simulated_anew_and_damaged_ones_refused(tmp_path: Path) -> None:
+def test_accuracies_of_other_settings_are_kept_beside_and_damaged_ones_refused(tmp_path: Path) -> None:
     options = TimelineOptions((1.0,), chips=2, images=100)
     kept_years(options, tmp_path).save(0, {"1.0 nothing": 100})
     assert kept_years(options, tmp_path).load(0) == {"1.0 nothing": 100}
-    assert not kept_years(replace(options, images=99), tmp_path).load(0)
+    others = kept_years(replace(options, images=99), tmp_path)
+    assert not others.load(0)
+    others.save(0, {"1.0 nothing": 7})
+    assert kept_years(options, tmp_path).load(0) == {"1.0 nothing": 100}, "what was simulated before is kept"
     assert not kept_years(replace(options, scrub_s=1.0), tmp_path).load(0)
     path = kept_years(options, tmp_path).file(0)
     path.write_text(path.read_text("utf-8").replace(": 100\n", ": 101\n"), "utf-8")
@@ -334,6 +338,29 @@ def test_the_command_runs_a_campaign_and_prints_json(
     assert found["settings"]["injections"] == 13
     assert list(found["timeline"]["courses"]) == [str(course) for course in MAIN]
     assert command([*asked, *options, "--kinds", "cosmic", "-o", str(tmp_path / "out")]) == 2
+
+
+def test_a_campaign_treats_chips_as_the_run_did_and_a_file_as_it_is_told(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    quick = ["--no-causes", "--no-tune", "--samples", "100", "--repeat", "1", "--rewrite", "2", "--rewrite-after", "5s"]
+    command(small.arguments("--port", CHIP, *quick, "--out", str(run)))
+    options = ["--data", str(small.data), "--orbit", "leo-sso", "--injections", "13", "--chips", "2"]
+    options += ["--year-images", "100", "--years", "0", "--json"]
+    capsys.readouterr()
+
+    def campaign(name: str, subject: Path, *more: str) -> tuple[dict[str, object] | None, float]:
+        assert command(["campaign", str(subject), *options, *more, "-o", str(tmp_path / name)]) == 0
+        found = json.loads(capsys.readouterr().out)
+        return found["settings"].get("rewrite"), found["timeline"]["courses"]["without"][0]["mean"]
+
+    as_run, once = campaign("run-campaign", run), campaign("once", run, "--rewrite", "0")
+    assert as_run[0] == {"times": 2, "after_s": 5.0, "reads": 8}
+    assert once[0] is None
+    assert as_run[1] != once[1]
+    assert campaign("file", run / "program.h5", "--rewrite", "2", "--rewrite-after", "5s") == as_run
+    assert campaign("file-once", run / "program.h5") == once
 
 
 def test_two_workers_give_the_bytes_of_one(
