@@ -51,6 +51,7 @@ def calibrate(
     second_temperature_c: float | None = None,
     partial: Path | None = None,
     resume: bool = False,
+    restart: bool = False,
     date: datetime.datetime | None = None,
     watch: Watch | None = None,
 ) -> CalibrationRecord:
@@ -63,8 +64,9 @@ def calibrate(
         second_temperature_c: cells and products are measured once more when the chip's status
             tells this temperature; the bench must bring it there.
         partial: folder for finished steps (``hil.calibration.store``), to be removed once the
-            record is saved; None keeps none.
-        resume: go on with the steps in ``partial``.
+            record is saved; None keeps none. Steps that are there, of this chip and settings, are taken.
+        resume: say so where ``partial`` is not there.
+        restart: forget the steps in ``partial``.
         date: of the record; None: now.
 
     Raises:
@@ -82,7 +84,7 @@ def calibrate(
         "age": age_s,
         "budget": budget.value,
     }
-    store = StepStore(partial, about, resume=resume, watch=watch)
+    store = StepStore(partial, about, resume=resume, restart=restart, watch=watch)
     plan, hot = PLANS[budget], second_temperature_c is not None
     try:
         with watch.stage("calibrating", usual_sets(driver, macros, plan, age_s, hot)):

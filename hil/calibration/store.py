@@ -6,6 +6,7 @@ file a step. Each appears whole or not at all, so an interruption costs the step
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from collections.abc import Mapping
@@ -36,21 +37,29 @@ def partial_folder(record: Path) -> Path:
 class StepStore:
     """Keeps what steps measured: what an earlier, interrupted calibration measured is read back.
 
-    Without a folder nothing is kept.
+    Without a folder nothing is kept. ``resume`` was asked for by name, so it is said where there is nothing to go on
+    with; ``restart`` forgets what is there.
 
     Raises:
         MismatchError: the folder is of another chip, plan or seed.
         FileError: it is damaged. OutputError: it cannot be written.
     """
 
-    def __init__(self, folder: Path | None, about: Mapping[str, object], *, resume: bool, watch: Watch) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        about: Mapping[str, object],
+        *,
+        resume: bool = False,
+        restart: bool = False,
+        watch: Watch,
+    ) -> None:
         self.folder, self._watch = folder, watch
         self.done: list[str] = []
         if folder is None:
             return
-        if folder.exists() and not resume:
-            watch.note(f"{folder} of an interrupted calibration is begun anew (--resume goes on with it)")
-            shutil.rmtree(folder)
+        if restart:
+            discard_steps(folder)
         if not folder.exists():
             if resume:
                 watch.note(f"nothing to resume: {folder} does not exist")
@@ -67,17 +76,23 @@ class StepStore:
             return
         self._check(folder, about)
         self.done = sorted(p.stem for p in folder.glob("*.h5"))
+        if self.done and not resume:
+            begun = datetime.datetime.fromtimestamp((folder / "about.json").stat().st_mtime, datetime.UTC)
+            watch.note(
+                f"{len(self.done)} finished steps of {folder} are taken, begun {begun:%Y-%m-%d %H:%M} UTC "
+                "(--restart measures them anew)"
+            )
 
     def _check(self, folder: Path, about: Mapping[str, object]) -> None:
         try:
             found = dict(parse_json(read_text(folder / "about.json", MAX_ABOUT_BYTES)))
         except (OSError, ValueError, TypeError) as error:
-            raise FileError(f"{folder} is damaged: {error}", hint="calibrate without --resume") from error
+            raise FileError(f"{folder} is damaged: {error}", hint="--restart measures all of it anew") from error
         for name, wanted in json.loads(json.dumps(about)).items():
             if found.get(name) != wanted:
                 raise MismatchError(
                     f"{folder} was begun with another {name}: {found.get(name)!r}, now {wanted!r}",
-                    hint="calibrate without --resume, or as it was begun",
+                    hint="give the command that it was begun with, or another -o; --restart forgets what it measured",
                 )
 
     def load(self, name: str, kind: type[T]) -> dict[int, T] | None:
@@ -89,7 +104,7 @@ class StepStore:
             with open_hdf5(path, MAX_STEP_BYTES) as file:
                 return {int(macro): kind(**read_fields(file[macro], kind)) for macro in sorted(file, key=int)}
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise FileError(f"{path} is damaged: {error}", hint="calibrate without --resume") from error
+            raise FileError(f"{path} is damaged: {error}", hint="--restart measures all of it anew") from error
 
     def keep(self, name: str, parts: Mapping[int, object]) -> None:
         """Keep what a step measured, by macro."""

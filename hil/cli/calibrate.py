@@ -44,12 +44,20 @@ def calibrate(
         str | None,
         typer.Option(help="measure a second time when the chip has this temperature: 60 or 60C", show_default=False),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted calibration")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with an interrupted calibration, as the same command does anyway")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="forget an interrupted calibration with the same output")
+    ] = False,
     seed: Seed = 0,
     baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
-    """Measure a chip through the driver: stuck cells, writing, relaxation, read noise, columns, wires."""
+    """Measure a chip through the driver: stuck cells, writing, relaxation, read noise, columns, wires.
+
+    The same command goes on after an interruption.
+    """
     from cim.record.file import save_record
     from hil.calibration.plan import Budget
     from hil.calibration.procedure import calibrate
@@ -59,6 +67,8 @@ def calibrate(
 
     if quick and full:
         raise UsageError("--quick and --full exclude each other")
+    if resume and restart:
+        raise UsageError("--resume and --restart exclude each other")
     address = chip_address(port, emulated, chip, macros)
     with screen(quiet=as_json) as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
         chosen = numbers(only, driver.spec.macros) if only else tuple(range(driver.spec.macros))
@@ -72,10 +82,11 @@ def calibrate(
                 second_temperature_c=None if second_temperature is None else celsius(second_temperature),
                 partial=partial_folder(out),
                 resume=resume,
+                restart=restart,
                 watch=watch,
             )
         except Interrupted as error:
-            again = [a for a in sys.argv[1:] if a != "--resume"]
+            again = [a for a in sys.argv[1:] if a not in ("--resume", "--restart")]
             raise Interrupted(error.what, hint=f"hil {shlex.join([*again, '--resume'])}") from None
     with writing(out):
         save_record(record, out)

@@ -37,7 +37,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "calibrate": {
         "Chip": (*CHIP, "only"),
         "Measurement": ("age", "quick", "full", "second_temperature", "seed"),
-        "Run and output": ("out", "resume", *ANSWER),
+        "Run and output": ("out", "resume", "restart", *ANSWER),
     },
     "import": {
         "Network": ("arch", "task", "images", "mean", "std", "trust_model"),

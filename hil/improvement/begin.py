@@ -7,6 +7,7 @@ from pathlib import Path
 from cim.chip.file import load_chip
 from cim.record.file import load_record, save_record
 from hil.calibration.procedure import calibrate
+from hil.calibration.store import discard_steps, partial_folder
 from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.deploy import program_of
@@ -27,13 +28,18 @@ RECORD = "record.h5"
 
 
 def measured_record(address: str, folder: Path, *, age_s: float, seed: int, baud: int, watch: Watch) -> Path:
-    """Record of the whole chip at ``address``, measured into ``folder`` unless it lies there already."""
+    """Record of the whole chip at ``address``, measured into ``folder`` unless it lies there already.
+
+    Steps of one that was interrupted are taken.
+    """
     path = folder / RECORD
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with open_chip(address, baud=baud) as driver:
             macros = tuple(range(driver.description.macros))
-            save_record(calibrate(driver, macros, seed=seed, age_s=age_s, watch=watch), path)
+            steps = partial_folder(path)
+            save_record(calibrate(driver, macros, seed=seed, age_s=age_s, partial=steps, watch=watch), path)
+            discard_steps(steps)
     return path
 
 

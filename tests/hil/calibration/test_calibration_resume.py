@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,10 +35,12 @@ class CtrlC(Watch):
             raise KeyboardInterrupt
 
 
-def run(chip: EmulatedChip, folder: Path, at: str = "", resume: bool = False) -> tuple[CalibrationRecord, Watch]:
+def run(
+    chip: EmulatedChip, folder: Path, at: str = "", resume: bool = False, **more: Any
+) -> tuple[CalibrationRecord, Watch]:
     watch = CtrlC(at)
     with connect(InProcessTransport(chip, ADDRESS), spec=chip.spec) as driver:
-        record = calibrate(driver, (0,), budget=Budget.QUICK, partial=folder, resume=resume, watch=watch)
+        record = calibrate(driver, (0,), budget=Budget.QUICK, partial=folder, resume=resume, watch=watch, **more)
     return record, watch
 
 
@@ -55,6 +58,23 @@ def test_what_was_measured_is_kept_and_the_rest_is_measured(tmp_path: Path) -> N
     assert record.pulses == whole.pulses
     np.testing.assert_array_equal(record.macros[0].cells, whole.macros[0].cells)
     np.testing.assert_allclose(record.programming.loc_us[0], whole.programming.loc_us[0])
+
+
+def test_the_same_command_goes_on_another_is_refused_and_only_restart_forgets(tmp_path: Path) -> None:
+    chip, folder = chip_from_address(ADDRESS), partial_folder(tmp_path / "chip.h5")
+    with pytest.raises(Interrupted):
+        run(chip, folder, at="transfer")
+    pulses, steps = chip.status().pulses_total, sorted(folder.iterdir())
+    with pytest.raises(MismatchError, match="another seed: 0, now 1") as caught:
+        run(chip, folder, seed=1)
+    assert "--restart" in caught.value.hint
+    assert sorted(folder.iterdir()) == steps
+    _, watch = run(chip, folder)
+    assert chip.status().pulses_total == pulses, "nothing is written again"
+    assert len(watch.notes) == 1
+    assert f"{len(steps) - 1} finished steps of {folder} are taken" in watch.notes[0]
+    run(chip, folder, restart=True)
+    assert chip.status().pulses_total > pulses
 
 
 def test_a_chip_that_lost_the_pattern_is_written_again(tmp_path: Path) -> None:
@@ -81,14 +101,6 @@ def test_a_damaged_step_is_one_typed_error(tmp_path: Path) -> None:
     again = StepStore(tmp_path / "p", {"seed": 1}, resume=True, watch=Watch())
     with pytest.raises(FileError, match="damaged"):
         again.load("idle", Idle)
-
-
-def test_without_resume_a_new_calibration_begins(tmp_path: Path) -> None:
-    store = StepStore(tmp_path / "p", {"seed": 1}, resume=False, watch=Watch())
-    store.keep("idle", {0: Idle(8, np.zeros(2), np.zeros(2))})
-    watch = Watch()
-    assert StepStore(tmp_path / "p", {"seed": 2}, resume=False, watch=watch).done == []
-    assert any("begun anew" in note for note in watch.notes)
 
 
 def test_ages_are_decades_that_all_macros_share() -> None:
