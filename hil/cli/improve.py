@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -129,11 +130,15 @@ def improve(
         )
     page = out / PAGE
     write_text(page, ladder_page(found))
-    again = "".join(f" --{name} {found.recipe[name]}" for name in ("rewrite", "adapters") if found.recipe.get(name))
+    named = {"--data": data, "--data-dir": data_dir, "--task": task, "--metric": metric}
+    scored = (f"{name} {shlex.quote(str(value))}" for name, value in named.items() if value)
+    again = " ".join(("hil deploy", shlex.quote(f"{out}/program.h5"), *found.deploy, *scored))
     lines = [
         *found.lines(),
-        f"program        {out}/program.h5   (hil deploy {out}/program.h5{again})",
+        f"program        {out}/program.h5   ({again})",
         f"page           {page}",
     ]
-    print_result(lines, {**found.to_json(), "program": f"{out}/program.h5", "page": str(page)}, as_json)
+    print_result(
+        lines, {**found.to_json(), "program": f"{out}/program.h5", "command": again, "page": str(page)}, as_json
+    )
     return ExitCode.DONE

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.datasets.image_set import Dataset, image_digests
+from hil.datasets.image_set import Dataset
+from hil.datasets.seen_images import check_unseen
 from hil.deployment.inference import Conversions
 from hil.deployment.options import DeployOptions
 from hil.deployment.scoring import MOST_NUMBERS, Scoring
-from hil.errors import FileError, UsageError
+from hil.errors import UsageError
 from hil.verdict.agreement import Judgement, Mode, judge, planned_looks
-from mapping.network.file import image_keys
 from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram
 
@@ -85,21 +85,7 @@ def plan_images(
     rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x0BDE]))
     most = min(options.samples, len(data))
     order = rng.permutation(len(data))[:most]
-    used = set(image_digests(program.calibration_images))
-    overlap = [int(i) for i, d in zip(order, image_digests(data.images[order]), strict=True) if d in used]
-    if overlap:
-        raise FileError(
-            f"{len(overlap)} of the images to be scored calibrated the network (first: number {overlap[0]})",
-            likely="the training split was named, or the network was imported with test images",
-            hint="score the test split, or import the network again with training images",
-        )
-    seen = int(np.isin(image_keys(data.images[order]), program.trained_on).sum()) if program.trained_on.size else 0
-    if seen:
-        raise FileError(
-            f"{seen} of the images to be scored are among those that the network was fine-tuned on",
-            likely="the training split was named, or a file that serves as both",
-            hint="score images that hil finetune has not seen",
-        )
+    check_unseen(data.images[order], program, order)
     return order, (most,) if options.all_images else planned_looks(most)
 
 

@@ -96,7 +96,7 @@ def bench_of(
             "or --metric file.py:function with a score of your own that is a share",
         )
     targets = targets_of(scored, training, program.preprocess)
-    at = held_out(training, file.calibration_images, images, seed)
+    at = held_out(training, file, images, seed)
     return LeverBench(
         network=file,
         spec=load_chip(chip, macros=macros),

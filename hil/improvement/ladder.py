@@ -25,6 +25,7 @@ from hil.atomic import new_file, write_text
 from hil.cost.expected_writing import expected_writing
 from hil.datasets.image_set import Dataset, image_digests
 from hil.datasets.input_values import with_pixels
+from hil.datasets.seen_images import check_unseen, seen_images
 from hil.deployment.run_settings import typed_fields
 from hil.deployment.scoring import targets_of
 from hil.errors import FileError, MismatchError, UsageError
@@ -32,6 +33,7 @@ from hil.improvement.levers import LEVERS, Lever, LeverBench, Recipe, Score
 from hil.simulation.virtual_chips import RESIDUAL_WAIT_S
 from hil.verdict.metric import ACCURACY
 from hil.watch import PlannedStage
+from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.tune.low_rank import with_blank_adapters
@@ -95,6 +97,7 @@ class Improvement:
     age_s: float
     source: str
     stopped: str
+    deploy: tuple[str, ...] = ()  # options of ``hil deploy`` that treat the program as the last kept lever did
     test: tuple[float, ...] = ()
     test_ideal: float = 0.0
     test_images: int = 0
@@ -193,7 +196,7 @@ def improve(
         save_program(program, part)
     found = Improvement(
         tuple(rungs), recipe.to_json(), len(bench.images), bench.chips, bench.age_s, bench.source, stopped,
-        metric=bench.task.metric.name,
+        bench.deploy_options(recipe), metric=bench.task.metric.name,
     )  # fmt: skip
     if test is not None:
         with bench.watch.stage("test images"):
@@ -223,27 +226,34 @@ def _pulled(bench: LeverBench, lever: Lever, recipe: Recipe, best: Score) -> tup
 
 def check_apart(bench: LeverBench, test: Dataset) -> None:
     """Refuse test images that the network or the ladder has seen."""
-    seen = {*image_digests(bench.network.calibration_images), *image_digests(bench.images)}
+    check_unseen(test.images, bench.network)
+    seen = set(image_digests(bench.images))
     overlap = sum(digest in seen for digest in image_digests(test.images))
     if overlap:
         raise FileError(
             f"{overlap} test images are among the training images that the ladder uses",
-            likely="the training split was named twice, or the network was imported with test images",
+            likely="the training split was named twice",
             hint="name a data set with a split of its own for testing",
         )
 
 
-def held_out(training: Dataset, network_images: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.int64]:
-    """Positions of ``count`` training images that the network does not store, ascending."""
-    stored = set(image_digests(network_images))
+def held_out(training: Dataset, network: NetworkFile, count: int, seed: int) -> NDArray[np.int64]:
+    """Positions of ``count`` training images that the network has not seen, ascending.
+
+    Raises:
+        FileError: it was fine-tuned on so many of them that too few are left.
+    """
+    stored, trained = seen_images(training.images, network)
     order = np.random.default_rng(np.random.SeedSequence([seed, 0x1ADD])).permutation(len(training))
-    chosen: list[int] = []
-    for i in order:
-        if len(chosen) == count:
-            break
-        if image_digests(training.images[i : i + 1])[0] not in stored:
-            chosen.append(int(i))
-    return np.array(sorted(chosen), np.int64)
+    chosen = order[~(stored | trained)[order]][:count]
+    if trained.any() and len(chosen) < LEAST_HELD_OUT:
+        raise FileError(
+            f"{int(trained.sum())} of the {len(training)} training images are among those that the network was "
+            f"fine-tuned on; {len(chosen)} are left to decide with, at least {LEAST_HELD_OUT} are needed",
+            likely="hil finetune had the same data set",
+            hint="hil improve with the network of before, which it trains last (--minutes), or --data with others",
+        )
+    return np.sort(chosen)
 
 
 def _tested(
@@ -251,6 +261,7 @@ def _tested(
 ) -> Improvement:
     from mapping.program.execute import IdealMultiply, run
 
+    check_unseen(test.images, program)
     task, targets = bench.task, targets_of(bench.task, test, program.preprocess)
     ideal = float(task.totals(task.scores(run(program, test.images, IdealMultiply(program)), targets)))
     score = bench.score(recipe, test.images, targets)

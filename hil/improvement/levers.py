@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
 from cim.record.rewriting import Rewrite
+from hil.deployment.options import DeployOptions
 from hil.errors import MismatchError
 from hil.improvement.further_training import LEAST_MINUTES, FurtherTraining
 from hil.simulation.cores import in_threads
@@ -165,6 +166,19 @@ class LeverBench:
             age_s = self.age_s + RESIDUAL_WAIT_S * writings(program)
             program = aimed(program, aims_of(self.record.programming, self.spec.macro, age_s, self.source))
         return program
+
+    def deploy_options(self, recipe: Recipe) -> tuple[str, ...]:
+        """Options by which ``hil deploy`` treats the recipe's program as ``score`` does, where its defaults differ."""
+        usual = DeployOptions()
+        asked = (
+            ("--no-aims", not recipe.aim),
+            ("--no-tune", not recipe.tune),
+            (f"--tune-images {self.tune_images}", recipe.tune and self.tune_images != usual.tune_images),
+            (f"--adapters {recipe.adapters}", recipe.adapters),
+            (f"--rewrite {recipe.rewrite}", recipe.rewrite),
+            (f"--age {self.age_s:g}s", self.age_s != usual.age_s),
+        )
+        return tuple(text for text, needed in asked if needed)
 
     def network_of(self, recipe: Recipe) -> NetworkFile:
         """The network of a recipe: as it came, or trained on.

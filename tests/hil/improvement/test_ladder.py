@@ -15,16 +15,16 @@ from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.options import DeployOptions
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import bench_of
-from hil.improvement.ladder import JOURNAL, PROGRAM, Improvement, improve
+from hil.improvement.ladder import JOURNAL, PROGRAM, Improvement, held_out, improve
 from hil.improvement.levers import LEVERS, Lever, LeverBench, Recipe
 from hil.watch import Watch
 from mapping.errors import CannotMap
 from mapping.network.architectures import build
-from mapping.network.file import NetworkFile, save_network
+from mapping.network.file import NetworkFile, image_keys, save_network
 from mapping.network.task import TaskKind
 from mapping.program.file import load_program
 
-from ..conftest import Small
+from ..conftest import CHIP, Small
 from ..small_net import NAMES, images, small_network
 from ..task_networks import write_task
 
@@ -127,6 +127,53 @@ def test_the_command_leaves_a_page_beside_the_journal(
     assert said["page"] == str(out / "ladder.html")
     assert "0 minutes are spent" in (out / "ladder.html").read_text("utf-8")
     assert json.loads((out / JOURNAL).read_text("utf-8"))["format"] == "hil.ladder/1.2"
+
+
+def test_the_printed_command_treats_the_program_as_the_ladder_did(
+    small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """No lever was tried: neither targets beside the levels nor a tune."""
+    few = ["--images", "100", "--chips", "2", "--test-images", "0", "--minutes", "0", "--age", "2h", "--json"]
+    out = tmp_path / "improved"
+    assert cli(["improve", str(small.net), "--data", str(small.data), "--macros", "4", "-o", str(out), *few]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["deploy"] == json.loads((out / JOURNAL).read_text("utf-8"))["deploy"]
+    command = said["command"].split()
+    assert command[:2] == ["hil", "deploy"]
+    run = ["--port", CHIP, "--samples", "50", "--repeat", "1", "--calibration", str(small.record_file), "--no-causes"]
+    cli([*command[1:], *run, "--out", str(tmp_path / "run")])
+    report = json.loads((tmp_path / "run" / "report.json").read_text("utf-8"))
+    assert report["tune"] is None
+    assert report["age_s"] == 7200.0
+    assert load_program(tmp_path / "run" / "program.h5").aims is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        (Recipe(tune=True, aim=True), ()),
+        (Recipe(tune=True, rewrite=3, adapters=4), ("--no-aims", "--adapters 4", "--rewrite 3")),
+        (Recipe(aim=True), ("--no-tune",)),
+    ],
+)
+def test_the_command_of_a_recipe_names_what_deploy_would_do_otherwise(
+    small: Small, recipe: Recipe, options: tuple[str, ...]
+) -> None:
+    assert replace(bench(small), tune_images=DeployOptions().tune_images).deploy_options(recipe) == options
+
+
+def test_images_that_a_network_was_fine_tuned_on_neither_decide_nor_score(
+    small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pixels, _ = images(300, seed=3)  # those of ``small.data``
+    for count in (300, 150):
+        trained = replace(small_network(), trained_on=image_keys(pixels[:count]))
+        save_network(trained, tmp_path / "net.pt")
+        command = ["improve", str(tmp_path / "net.pt"), "--data", str(small.data), "-o", str(tmp_path / "out")]
+        assert cli([*command, "--macros", "4", "--images", "100", "--chips", "2", "--minutes", "0"]) == 7
+        assert "fine-tuned on" in capsys.readouterr().err
+    rest = held_out(Dataset("patterns", pixels, np.zeros(300, np.int64), NAMES, "made", "0" * 64), trained, 200, 0)
+    assert rest.tolist() == list(range(150, 300)), "half of them were not trained on, and decide"
 
 
 def task_bench(folder: Path, kind: TaskKind, metric: str = "") -> LeverBench:
