@@ -140,13 +140,18 @@ def axis(title: str, **rest: Any) -> Figure:
 
 
 def dots(x: Any, y: Any, colour: str, hover: str, *, size: int = 12, **marker: Any) -> Figure:
-    drawn = {"type": "scatter", "mode": "markers", "x": list(x), "y": list(y)}
+    drawn = {"type": "scatter", "mode": "markers", "x": _places(x), "y": _places(y)}
     return {**drawn, "marker": {"size": size, "color": colour, **marker}, "hovertemplate": hover + "<extra></extra>"}
 
 
 def line(x: Any, y: Any, colour: str, hover: str, **style: Any) -> Figure:
     drawn = {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": {"color": colour, "width": 2, **style}}
     return {**drawn, "hovertemplate": hover + "<extra></extra>"}
+
+
+def _places(values: Any) -> Any:
+    """A list of them, or the typed array that holds them (``packed``)."""
+    return values if isinstance(values, dict) else list(values)
 
 
 def shown(name: str) -> str:

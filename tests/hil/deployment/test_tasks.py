@@ -62,6 +62,7 @@ def test_each_task_goes_from_data_to_a_verdict_that_agrees(small: Small, tmp_pat
     assert scores.mean() == pytest.approx(value, rel=1e-6)
     text = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert found.metric.title in text
+    assert '"bdata"]' not in text, "a typed array is drawn as the names of its parts"
     drawn = {TaskKind.SEGMENT: "Most telling samples", TaskKind.DETECT: "<rect", TaskKind.SEQUENCE: "steps"}
     assert drawn.get(kind, "Values against targets" if kind is TaskKind.REGRESS else "comes again") in text
 

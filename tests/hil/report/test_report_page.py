@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 
-from hil.pages.figures import MOST_POINTS_DRAWN, block_largest, block_mean
+from hil.pages.figures import MOST_POINTS_DRAWN, block_largest, block_mean, dots, line, packed
 from hil.pages.png import image_address
 from hil.report import figures, tables
 from hil.report.answers import class_accuracies, class_table, confusion
@@ -184,6 +184,14 @@ def test_columns_and_counters_without_a_value_are_named_once(run):
 def test_a_page_of_a_whole_chip_is_at_most_three_and_a_half_megabytes_beside_the_small_plotly(make_run):
     small_plotly = 1_500_041
     assert len(own(page(*make_run(macros=64, images=500)))) + small_plotly <= 3_500_000
+
+
+def test_packed_numbers_are_drawn_at_their_values_by_dots_as_by_lines():
+    numbers = np.arange(3, dtype=np.float32)
+    for draw in (dots, line):
+        drawn = draw(packed(numbers), packed(numbers), "@ink", "")
+        assert drawn["x"] == drawn["y"] == {"dtype": "f4", "bdata": base64.b64encode(numbers).decode()}
+    assert dots(range(2), ("a", "b"), "@ink", "")["y"] == ["a", "b"]
 
 
 def test_a_dash_in_a_table_has_its_reason_below(run):
