@@ -260,7 +260,7 @@ def cell_summary(job: Deployment, targets_us: NDArray[np.float32], before_us: ND
     return summarise_cells(
         targets_us,
         before_us,
-        unreached=written.unreached if written else 0,
+        unreached=written.unreached if written else None,
         stuck=int((marked & np.isfinite(targets_us)).sum()),
         pulses=written.pulses if written else 0,
     )

@@ -1,4 +1,4 @@
-"""The record of this chip for a run: given, the newest of the runs before that still holds, or measured now."""
+"""What runs before know of this chip: its record, the newest that still holds, and who wrote what it holds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cim.errors import CimError
+from cim.files import read_text
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import RecordHead, load_head, load_record, save_record
 from hil.atomic import output_errors
@@ -15,9 +16,11 @@ from hil.deployment.options import RECORD_AGE_S, DeployOptions
 from hil.deployment.programming import holds
 from hil.deployment.run_settings import RunSettings
 from hil.driver.chip_driver import ChipDriver
-from hil.errors import DeviceError
+from hil.errors import DeviceError, HilError
 from hil.pages.tables import duration
 from hil.report.run_folder import RunFolder
+from hil.report.tables import writing_words
+from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 
@@ -93,6 +96,29 @@ class EarlierRecord:
     record: CalibrationRecord | None = None
     path: Path | None = None
     text: str = ""
+
+
+def with_writer(report: AgreementReport, folder: RunFolder) -> AgreementReport:
+    """The report with a note of which run beside ``folder`` wrote what the chip held, and what came of it, if known."""
+    if report.cells.unreached is not None:  # this run did
+        return report
+    others = [other for other in folder.final.parent.iterdir() if other.absolute() != folder.part]
+    files = [file for other in others if (file := other / "report.json").is_file()]
+    latest: AgreementReport | None = None
+    for file in sorted(files, key=lambda f: f.stat().st_mtime, reverse=True)[:MOST_LOOKED_AT]:
+        try:
+            found = AgreementReport.from_text(read_text(file, MAX_REPORT_BYTES), str(file))
+        except (HilError, OSError, UnicodeDecodeError):
+            continue  # of no run that could be told
+        same = (found.chip.name, found.chip.serial, found.digests.get("held_program"))
+        wrote = bool(found.cells.unreached is not None and found.cells.pulses)
+        if same == (report.chip.name, report.chip.serial, report.digests["held_program"]) and wrote:
+            latest = found if latest is None or found.created > latest.created else latest
+    if latest is None:
+        return report
+    date = latest.created[:16].replace("T", " ")
+    note = f"{latest.run} wrote what the chip held, {date} UTC: {writing_words(latest.cells)}"
+    return replace(report, notes=(*report.notes, note))
 
 
 def chip_temperature_c(driver: ChipDriver) -> float | None:

@@ -28,7 +28,7 @@ from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import adapted, check_adapted
 from hil.deployment.build_report import collect, report_of, sample_layers
 from hil.deployment.causes import find_causes
-from hil.deployment.chip_record import record_for, record_of_runs
+from hil.deployment.chip_record import record_for, record_of_runs, with_writer
 from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
 from hil.deployment.dry_run import say_if_long
@@ -213,6 +213,7 @@ def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download
                 date=settings.date,
             )
             say_if_on(driver.leave(), watch)
+            report = with_writer(report, folder)
         with watch.stage("reporting"):
             write_report(folder.part, report, run)
     return report

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from hil.pages.figures import Figure, axis, dots, figure, shown
 from hil.pages.shell import Plot, render
-from hil.pages.tables import Table, duration, number
+from hil.pages.tables import Table, number
 from hil.report.causes import GAINED
+from hil.report.tables import age_words
 from hil.verdict.agreement import AgreementReport, Interval
 from hil.verdict.baseline import compare_reports
 
@@ -97,7 +98,7 @@ def _identity(report: AgreementReport) -> Iterator[RunFact]:
         ("bits", f"W{net.weight_bits}A{net.activation_bits}"),
         ("data", f"{report.data.name}, {report.data.split}"),
         ("images × repeats", f"{j.n:,} × {j.repeats}"),
-        ("age", duration(report.age_s)),
+        ("age", age_words(report)),
         ("temperature", "not measured" if chip.temperature_c is None else f"{chip.temperature_c:.1f} °C"),
         ("network digest", report.digests.get("network", "none")[:16]),
         ("verdict", j.verdict.value),
@@ -138,10 +139,11 @@ def _layers(report: AgreementReport) -> Iterator[RunFact]:
 
 def _costs(report: AgreementReport) -> Iterator[RunFact]:
     c, group = report.cells, "Cells and time"
-    missed = 100 * c.unreached / max(c.total, 1)
     yield RunFact(group, "macros in use", f"{report.chip.macros_used}", report.chip.macros_used, 0)
-    yield RunFact(group, "cells written", f"{c.total:,}", c.total, 0)
-    yield RunFact(group, "cells not reached", f"{missed:.2f} %", missed, 2, "points")
+    yield RunFact(group, "cells in use", f"{c.total:,}", c.total, 0)
+    if c.unreached is not None:
+        missed = 100 * c.unreached / max(c.total, 1)
+        yield RunFact(group, "cells not reached", f"{missed:.2f} %", missed, 2, "points")
     yield RunFact(group, "pulses", f"{c.pulses:,}", c.pulses, 0)
     if c.error_sigma_us is not None:
         yield RunFact(group, "read-back − target, σ", f"{c.error_sigma_us:.2f} µS", c.error_sigma_us, 2, "µS")

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from hil.atomic import write_text
-from hil.pages.tables import duration, markdown, percent
+from hil.pages.tables import markdown, percent
 from hil.report.causes import causes_line, causes_table, layer_causes_table
 from hil.report.page import FILES, page
 from hil.report.run_data import RunData, write_run
-from hil.report.tables import every_table
+from hil.report.tables import age_words, every_table, writing_words
 from hil.verdict.agreement import AgreementReport, interval_words
 from hil.verdict.metric import ACCURACY
 from mapping.program.file import load_program
@@ -62,7 +62,6 @@ def summary_lines(report: AgreementReport) -> list[str]:
     temperature = "" if chip.temperature_c is None else f", {chip.temperature_c:.1f} °C"
     size = f"{net.layers} layers, {net.weights:,} weights, W{net.weight_bits}A{net.activation_bits}"
     macros = f"{chip.macros_used} of {chip.macros} macros of {chip.rows} × {chip.columns}"
-    missed = f"{c.unreached:,} not reached ({percent(c.unreached / max(c.total, 1))})"
     answers = (
         ("float", m.value(report.float_accuracy), ""),
         ("ideal", m.value(j.ideal.mean), ""),
@@ -76,8 +75,8 @@ def summary_lines(report: AgreementReport) -> list[str]:
         ("chip", f"{place}{temperature}{'' if chip.silicon else '      NOT SILICON'}"),
         ("network", f"{net.name}   {size}"),
         ("mapping", f"{macros}, {percent(c.used_share, 0)} of their cells used"),
-        ("programming", f"{c.total:,} cells   {missed}   {c.pulses:,} pulses"),
-        ("inference", f"{j.n:,} images × {j.repeats} repeats, {duration(report.age_s)} after programming"),
+        ("programming", writing_words(c)),
+        ("inference", f"{j.n:,} images × {j.repeats} repeats, {age_words(report)}"),
         *(() if m == ACCURACY else (("task", f"{report.task}, scored by {m.title}, unit {m.unit}"),)),
         *(("", f"{name:<{len(words)}}  {value}   {more}".rstrip()) for name, value, more in answers),
     ]

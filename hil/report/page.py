@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from hil.pages.shell import Plot, render
-from hil.pages.tables import Table, duration
+from hil.pages.tables import Table
 from hil.report import figures, tables
 from hil.report.answers import class_figure, class_table, confusion_figure, label_figure, telling_images
 from hil.report.causes import GAINED, causes_figure, causes_table, layer_causes_figure, layer_causes_table
@@ -76,7 +76,7 @@ def page(
         report=report,
         decisive=j,
         subtitle=f"serial {report.chip.serial}, firmware {report.chip.firmware}, {j.n:,} images × {j.repeats} repeats, "
-        f"{duration(report.age_s)} after programming · {report.created}",
+        f"{tables.age_words(report)} · {report.created}",
         verdict_words=(WORDS if report.this_chip is not None else FAMILY)[j.verdict],
         others=tuple(_others(report, j)),
         notes=(*j.flags, *report.notes, *((report.readback.text,) if report.readback and drift else ())),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hil.pages.tables import Table, duration, number, percent, with_reason, without_empty
-from hil.verdict.agreement import AgreementReport, Judgement, interval_words, measured_interval
+from hil.verdict.agreement import AgreementReport, CellSummary, Judgement, interval_words, measured_interval
 from hil.verdict.tuning import TuneSummary
 
 MARKED_Z = 3.0  # a layer whose residual is farther from the virtual chips' is marked
@@ -25,6 +25,7 @@ COUNTERS = {
 }
 
 
+HELD = "held by the chip, nothing written"
 ADAPTED = "of the layers' multiplications more, by the host"
 
 
@@ -56,7 +57,7 @@ def accuracies(report: AgreementReport) -> Table:
             (report.backend_words, m.value(j.measured.mean), interval_words(j.measured, m), over),
         ),
         f"{j.n:,} images of {report.data.name}, {j.repeats} repeats on the chip, {j.chips} virtual chips, "
-        f"{duration(report.age_s)} after programming.",
+        f"{age_words(report)}.",
     )
 
 
@@ -199,17 +200,33 @@ def cells(report: AgreementReport) -> Table:
     c, total, ages = report.cells, max(report.cells.total, 1), report.age_range_s
     mean, sigma, most = (number(x) for x in (c.error_mean_us, c.error_sigma_us, c.error_p99_us))
     saturated = percent(report.saturated_share, 3), percent(report.simulated_saturated_share, 3)
+    read_at = f"measured {duration(ages[0])} … {duration(ages[1])}"
+    if c.unreached is None:
+        read_at = "the cells are older"
     rows = (
-        ("cells written", f"{c.total:,}, {percent(c.used_share, 1)} of the {report.chip.macros_used} macros in use"),
-        ("not reached", f"{c.unreached:,} ({percent(c.unreached / total)})"),
+        ("cells in use", f"{c.total:,}, {percent(c.used_share, 1)} of the {report.chip.macros_used} macros in use"),
+        ("not reached", HELD if c.unreached is None else f"{c.unreached:,} ({percent(c.unreached / total)})"),
         ("stuck, by calibration", f"{c.stuck:,} ({percent(c.stuck / total)})"),
         ("pulses", f"{c.pulses:,} ({c.pulses / total:.1f} a cell)"),
         ("read-back − target", f"mean {mean} µS, σ {sigma} µS, 99 % within {most} µS"),
         ("read-back after the run", "not taken" if report.readback is None else report.readback.text),
         ("saturated conversions", f"{saturated[0]} measured, {saturated[1]} simulated"),
-        ("age when read", f"planned {duration(report.age_s)}, measured {duration(ages[0])} … {duration(ages[1])}"),
+        ("age when read", f"planned {duration(report.age_s)}, {read_at}"),
     )
     return Table("Cells", ("", ""), rows)
+
+
+def age_words(report: AgreementReport) -> str:
+    """When the cells were read: "1 h after programming"; of a program that the chip held it was at least so long."""
+    return f"{duration(report.age_s)}{' or more' if report.cells.unreached is None else ''} after programming"
+
+
+def writing_words(cells: CellSummary) -> str:
+    """What writing the cells came to: "220,720 cells   3,111 not reached (1.41 %)   1,860,084 pulses"."""
+    if cells.unreached is None:
+        return f"{cells.total:,} cells   {HELD}"
+    missed = percent(cells.unreached / max(cells.total, 1))
+    return f"{cells.total:,} cells   {cells.unreached:,} not reached ({missed})   {cells.pulses:,} pulses"
 
 
 def link(report: AgreementReport) -> Table:

@@ -105,7 +105,7 @@ class CellSummary:
     """Cells written for this program; errors are last read-back minus target, µS."""
 
     total: int
-    unreached: int
+    unreached: int | None  # None: the chip held the program, and nothing was written
     stuck: int  # listed by the calibration
     pulses: int
     used_share: float  # of the cells of the macros in use
@@ -316,7 +316,7 @@ def count_answers(measured_correct: NDArray[np.bool_]) -> str:
 
 
 def summarise_cells(
-    targets_us: NDArray[Any], readings_us: NDArray[Any], *, unreached: int, stuck: int, pulses: int
+    targets_us: NDArray[Any], readings_us: NDArray[Any], *, unreached: int | None, stuck: int, pulses: int
 ) -> CellSummary:
     """Counts and read-back errors of all macros in use, (macros, rows, columns), NaN where nothing is written."""
     written = np.isfinite(targets_us)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,12 +60,23 @@ def test_the_same_command_twice_spends_no_pulse_again(
     with serving(chip, f"unix:{tmp_path / 'chip'}") as where:
         first = run([*command, "--repeat", "1", "--port", where])
         pulses = chip.status().pulses_total
-        assert capsys.readouterr().err.count("record.h5") == 0
+        began = capsys.readouterr()
+        assert began.err.count("record.h5") == 0
         second = run([*command, "--repeat", "1", "--port", where])
         said = capsys.readouterr()
         assert chip.status().pulses_total == pulses > 0
         assert "runs/0001/record.h5" in " ".join(said.out.split())
         assert "not rewritten" in " ".join(said.out.split())
+        written = next(line for line in began.out.splitlines() if line.startswith("programming"))
+        held = next(line for line in said.out.splitlines() if line.startswith("programming"))
+        assert "not reached" in written
+        assert held.endswith("held by the chip, nothing written")
+        assert "not reached" not in held
+        assert "1 h or more after programming" in said.out
+        assert re.search(r"note +runs/0001 wrote what the chip held, .* UTC: .*" + re.escape(written[13:]), said.out), (
+            said.out
+        )
+        assert json.loads(Path("runs/0002/report.json").read_text("utf-8"))["cells"]["unreached"] is None
         run([*command, "--repeat", "1", "--port", where, "--recalibrate"])
         assert chip.status().pulses_total > pulses
     assert first in (ExitCode.DONE, ExitCode.OUTSIDE_TOLERANCE)
