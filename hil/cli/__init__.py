@@ -141,9 +141,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cann
 def main() -> None:
     """Entry point of the ``hil`` script: runs a command and leaves with its exit code."""
     gc.set_threshold(GARBAGE)
-    signal.signal(signal.SIGTERM, end_soon)  # service managers and batch systems stop as Ctrl-C does
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
-        signal.signal(signal.SIGINT, end_soon)
+    for asks in ASKS_TO_END:  # service managers, batch systems and closed terminals stop as Ctrl-C does
+        if signal.getsignal(asks) is not signal.SIG_IGN:  # as a shell has it for & and nohup
+            signal.signal(asks, end_soon)
     code = run(sys.argv[1:])
     for late in ASKS_TO_END:
         signal.signal(late, signal.SIG_IGN)  # the answer stands; a late Ctrl-C must not change its code

@@ -138,6 +138,7 @@ def deploy(
         options=options or DeployOptions(),
     )
     with new_run_folder(out) as folder:
+        settings.save(folder.part)  # whatever ends the process from here on, hil resume goes on
         report = run_in(folder, settings, watch, download=download)
     close_run(folder, watch)
     return report

@@ -144,7 +144,7 @@ def load_settings(folder: Path, *, trust: bool = False, allow_code: bool = False
     Raises:
         FileError: missing or damaged. MismatchError: of a newer major version.
     """
-    path = folder / SETTINGS_FILE
+    path, anew = folder / SETTINGS_FILE, f"rm -r {folder}; then hil deploy begins a new run"
     try:
         record = parse_json(read_text(path, MAX_BYTES))
         if record.get("format") != FORMAT:
@@ -160,13 +160,11 @@ def load_settings(folder: Path, *, trust: bool = False, allow_code: bool = False
             raise ValueError("its date has no time zone")
         return settings
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileError(
-            f"{folder} is not a run that can go on: {SETTINGS_FILE}: {error}", hint="hil deploy begins a new run"
-        ) from error
+        raise FileError(f"{folder} is not a run that can go on: {SETTINGS_FILE}: {error}", hint=anew) from error
     except MismatchError:
         raise
     except HilError as error:
-        raise FileError(f"{path} is damaged: {error}", hint="hil deploy begins a new run") from error
+        raise FileError(f"{path} is damaged: {error}", hint=anew) from error
 
 
 def typed_fields(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:

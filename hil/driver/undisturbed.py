@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-ASKS_TO_END = (signal.SIGINT, signal.SIGTERM)
+ASKS_TO_END = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 COMPILER = ("numba", "llvmlite")  # its C code makes another error of an exception that a signal raises, or aborts
 AGAIN_S = 0.02
 

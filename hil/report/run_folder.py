@@ -45,9 +45,13 @@ def new_run_folder(out: Path | None) -> Iterator[RunFolder]:
         if final.exists() and (not final.is_dir() or any(final.iterdir())):
             raise OutputError(f"{final} exists and is not empty", hint="name another folder: --out FOLDER")
         if not _claim(final):
+            part = _part_of(final)
+            go_on = (
+                f"hil resume {part}; or, to begin anew," if part.is_dir() and any(part.iterdir()) else "if none runs,"
+            )
             raise OutputError(
-                f"{_part_of(final)} of a run that was not finished exists",
-                hint=f"hil resume {_part_of(final)}; or remove it, or name another folder: --out FOLDER",
+                f"{part} of a run that was not finished exists",
+                hint=f"{go_on} rm -r {part}; or name another folder: --out FOLDER",
             )
     with _finished(RunFolder(_part_of(final).absolute(), final)) as folder:
         yield folder

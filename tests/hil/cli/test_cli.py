@@ -345,7 +345,7 @@ def test_cells_reads_a_macro_and_writes_a_table(cli: Cli, tmp_path: Path) -> Non
     assert np.array(cli.json("cells", "--emulated", "--macros=1")["readings_us"]).shape == (128, 128)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_emulate_serves_a_chip_until_it_is_stopped(tmp_path: Path, stop: signal.Signals) -> None:
     socket = tmp_path / "chip"
     command = [sys.executable, "-m", "hil.cli", "emulate", "--macros=1", "--chip-seed=5", "--unix", str(socket)]

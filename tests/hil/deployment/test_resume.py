@@ -144,7 +144,7 @@ def whole_command(small: Small, tmp_path_factory: pytest.TempPathFactory) -> tup
     return folder / "run", sizes[0]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_whose_process_is_killed_or_told_to_end_goes_on_to_the_same_bits(
     small: Small, whole_command: tuple[Path, int], tmp_path: Path, how: signal.Signals
 ) -> None:
@@ -165,6 +165,40 @@ def test_a_run_whose_process_is_killed_or_told_to_end_goes_on_to_the_same_bits(
         assert not run.exists()
         assert command(["deploy", "--resume", str(run)]) in (0, 1)
     check_same_runs(whole, run)
+
+
+KILLED = """
+import os, signal, sys
+import hil.deployment.deploy
+from hil.cli import main
+hil.deployment.deploy.program_of = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+main()
+"""
+
+
+def test_a_process_killed_before_anything_was_measured_leaves_a_run_that_goes_on(small: Small, tmp_path: Path) -> None:
+    asked = small.arguments("--port", CHIP, "--out", str(tmp_path / "run"), "--samples", "64", "--no-causes")
+    assert subprocess.run([sys.executable, "-c", KILLED, *asked], check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / "run.unfinished").is_dir()
+    assert command(["resume", str(tmp_path / "run.unfinished")]) in (0, 1)
+    assert (tmp_path / "run" / "report.json").exists()
+
+
+@pytest.mark.parametrize("text", [None, "", "{"])
+def test_an_unfinished_folder_that_cannot_go_on_is_no_dead_end(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    """``None``: nothing is in it."""
+    part, asked = tmp_path / "run.unfinished", small.arguments("--port", CHIP, "--out", str(tmp_path / "run"))
+    part.mkdir()
+    if text is not None:
+        (part / "run.json").write_text(text)
+    assert command(["resume", str(part)]) == ExitCode.BAD_FILE
+    assert f"rm -r {part}; then hil deploy" in capsys.readouterr().err
+    assert command(asked) == ExitCode.CANNOT_WRITE
+    said = capsys.readouterr().err
+    assert f"rm -r {part}" in said
+    assert ("hil resume" in said) == (text is not None)
 
 
 def test_a_run_that_failed_keeps_its_wire_log_and_what_was_measured(
