@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cim.record.published import nominal_record
 from hil.atomic import write_text
-from hil.cli.screen import Screen
+from hil.cli.terminal.screen import Screen
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import deploy, program_of
 from hil.deployment.options import DeployOptions

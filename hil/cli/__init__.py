@@ -40,7 +40,7 @@ from hil.cli import (
 )
 from hil.cli.exit_codes import code_of
 from hil.cli.help_groups import GroupedCommand
-from hil.cli.options import complain, say
+from hil.cli.terminal.lines import complain, say, spell_out
 from hil.driver.undisturbed import ASKS_TO_END, end_soon
 from hil.errors import ExitCode
 
@@ -141,6 +141,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cann
 def main() -> None:
     """Entry point of the ``hil`` script: runs a command and leaves with its exit code."""
     gc.set_threshold(GARBAGE)
+    spell_out()
     for asks in ASKS_TO_END:  # service managers, batch systems and closed terminals stop as Ctrl-C does
         if signal.getsignal(asks) is not signal.SIG_IGN:  # as a shell has it for & and nohup
             signal.signal(asks, end_soon)

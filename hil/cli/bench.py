@@ -17,10 +17,10 @@ from hil.cli.options import (
     Macros,
     Port,
     chip_address,
-    complain,
     output_file,
     print_result,
 )
+from hil.cli.terminal.lines import complain
 from hil.errors import ExitCode, UsageError
 from hil.transports import DEFAULT_BAUD
 

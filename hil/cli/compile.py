@@ -27,10 +27,10 @@ from hil.cli.options import (
     one_of,
     output_file,
     print_result,
-    say,
     screen,
     writing,
 )
+from hil.cli.terminal.lines import say
 from hil.errors import ExitCode, UsageError
 from mapping.bits import ACTIVATION_BITS, LEAST, MOST, WEIGHT_BITS
 from mapping.program.limits import RESIDUAL_READS

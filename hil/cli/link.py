@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hil.cli.options import Baud, ChipAsked, Emulated, Json, Macros, Port, chip_address, print_result, say, screen
+from hil.cli.options import Baud, ChipAsked, Emulated, Json, Macros, Port, chip_address, print_result, screen
+from hil.cli.terminal.lines import say
 from hil.errors import ExitCode, LinkError, UsageError
 from hil.transports import DEFAULT_BAUD
 

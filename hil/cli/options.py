@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import enum
 import importlib.util
-import json
-import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from hil.cli.terminal.lines import say, say_json
 from hil.errors import UsageError
 
 if TYPE_CHECKING:
-    from hil.cli.screen import Screen
+    from hil.cli.terminal.screen import Screen
     from mapping.bits import LayerBits
 
-MOST_COMPLAINT = 8000  # characters of an error
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # all but tab and new line
 Choice = TypeVar("Choice", bound=enum.StrEnum)
 
 
@@ -150,23 +146,10 @@ Baseline = Annotated[
 ]
 
 
-def complain(text: str) -> None:
-    print(printable(text[:MOST_COMPLAINT]), file=sys.stderr)
-
-
-def say(text: str = "") -> None:
-    print(printable(text))
-
-
-def printable(text: str) -> str:
-    """Text from files and chips as a terminal may show it: control characters are written out."""
-    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
-
-
 @contextmanager
 def screen(quiet: bool) -> Iterator[Screen]:
     """Progress on stderr while a command runs."""
-    from hil.cli.screen import Screen
+    from hil.cli.terminal.screen import Screen
 
     with Screen(quiet=quiet) as shown:
         yield shown
@@ -200,7 +183,7 @@ def writing(path: Path) -> Iterator[None]:
 def print_result(lines: list[str], record: dict[str, Any], as_json: bool) -> None:
     """Words for people, or one versioned JSON object."""
     if as_json:
-        say(json.dumps({"schema": "hil.answer/1.0", **record}, default=str))
+        say_json({"schema": "hil.answer/1.0", **record})
         return
     for line in lines:
         say(line)

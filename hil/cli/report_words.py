@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.cli.options import complain, say
+from hil.cli.terminal.lines import complain, say, say_json
 from hil.errors import ExitCode, UsageError
 
 OUTCOMES = ("disagree", "inconclusive", "regression")
@@ -39,7 +38,7 @@ def tell_report(
     change = None if earlier is None else compare_reports(earlier, report)
     if as_json:
         compared = {} if change is None else {"baseline": dataclasses.asdict(change)}
-        say(json.dumps({**report.to_json(), **compared}))
+        say_json({**report.to_json(), **compared})
     else:
         for line in summary_lines(report):
             say(line)

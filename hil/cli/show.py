@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hil.cli.options import Json, print_result, say
+from hil.cli.options import Json, print_result
+from hil.cli.terminal.lines import say, say_json
 from hil.errors import ExitCode, FileError, UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def show(
         return show_runs(run_folder, as_json)
     report = report_in(run_folder)
     if as_json:
-        say(json.dumps(report.to_json()))
+        say_json(report.to_json())
     else:
         for line in summary_lines(report):
             say(line)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.cli.screen import Screen, spelled
+from hil.cli.terminal.screen import Screen, spelled
 from hil.watch import PlannedStage, SetOfSteps, Watch
 
 
@@ -124,7 +124,7 @@ def test_times_are_spelled_as_people_say_them() -> None:
 
 DRAWS = """
 import time
-from hil.cli.screen import Screen
+from hil.cli.terminal.screen import Screen
 from hil.watch import PlannedStage
 with Screen() as screen:
     screen.plan([PlannedStage("calibrating", 1.0), PlannedStage("fitting", 1.0)])
@@ -137,10 +137,10 @@ with Screen() as screen:
 """
 
 
-def on_a_terminal(script: str, folder: Path) -> str:
-    """What a program draws on a terminal of 100 columns."""
+def on_a_terminal(script: str, folder: Path, columns: int = 100) -> str:
+    """What a program draws on a terminal of so many columns."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
     process = subprocess.Popen(
         [sys.executable, "-c", script], stderr=theirs, stdout=theirs, env=environment, cwd=folder
     )
@@ -167,3 +167,13 @@ def test_a_terminal_shows_bars_of_the_stage_and_of_the_whole_whose_times_go_on(t
     fitting = {found[1] for line in bars if (found := re.match(r"fitting .*? % (\d\.\d) s", line))}
     assert len(fitting) > 2, "its time goes on without steps"
     assert "calibrating    0." in shown
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80])
+def test_a_narrow_terminal_shows_whole_numbers_of_progress(tmp_path: Path, columns: int) -> None:
+    shown = on_a_terminal(DRAWS, tmp_path, columns)
+    bars = [line for line in re.split(r"[\r\n]+", shown) if "%" in line]
+    assert "…" not in shown
+    assert all(len(line.rstrip()) <= columns for line in bars), bars
+    ends = re.compile(r"\d+ % +\d+(\.\d)? s(, (about|at most) \d+(\.\d)? s left)?(  \d/4( macro)?)?$")
+    assert all(ends.search(line.rstrip()) for line in bars), bars

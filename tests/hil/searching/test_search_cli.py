@@ -32,6 +32,7 @@ from search.space.target import ChipTarget  # noqa: E402
 
 from ..cli.test_cli import Cli  # noqa: E402
 from ..cli.test_cli import cli as cli  # noqa: E402
+from ..encoded import printed  # noqa: E402
 from ..finished_search import ANSWERS, Files, change_settings  # noqa: E402
 from ..finished_search import files as files  # noqa: E402
 from ..finished_search import one_thread as one_thread  # noqa: E402
@@ -227,6 +228,13 @@ def test_a_finished_search_resumes_to_its_table_at_once(cli: Cli, files: Files) 
     before = {p: p.read_bytes() for p in files.run.rglob("*.json") if p.name != "plan.json"}
     assert "balanced" in cli("search", "resume", files.run)
     assert before == {p: p.read_bytes() for p in files.run.rglob("*.json") if p.name != "plan.json"}
+
+
+def test_a_search_is_shown_in_an_encoding_that_lacks_its_signs(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["show", files.run], ["explain", files.run]):
+        code, out, err = printed(monkeypatch, "cp1252", "search", *map(str, words))
+        assert (code, "Traceback" in err) == (0, False), err
+        assert out
 
 
 # --- networks that are named ------------------------------------------------------------------

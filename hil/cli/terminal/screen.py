@@ -15,11 +15,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn
 from rich.text import Text
 
+from hil.cli.terminal.lines import fitted, printable
 from hil.watch import StageProgress, Watch
 
 EVERY_S = 60.0  # lines of a log
 TOLD_S = 0.5  # a stage that took longer leaves a line
 WHOLE = "in all"
+BAR, NAME_AND_PERCENT, ROOM_FOR_BARS = 20, 21, 80  # columns of a terminal
 
 
 class Screen(Watch):
@@ -30,11 +32,12 @@ class Screen(Watch):
         self.quiet, self.every_s = quiet, every_s
         self.console = Console(stderr=True, highlight=False)
         self.live = not quiet and sys.stderr.isatty()
+        bar = [BarColumn(bar_width=BAR)] if self.console.width >= ROOM_FOR_BARS else []
         self.bar = Progress(
             TextColumn("{task.description:<14}", markup=False),
-            BarColumn(bar_width=20),
+            *bar,
             TextColumn("{task.percentage:3.0f} %", markup=False),
-            _Times(self),
+            _Times(self, self.console.width - NAME_AND_PERCENT - len(bar) * (BAR + 1)),
             console=self.console,
             transient=True,
             disable=not self.live,
@@ -67,7 +70,7 @@ class Screen(Watch):
     def end(self, name: str) -> None:
         self.told_s = time.monotonic()
         if self.took_s >= TOLD_S and not self.quiet:
-            self.console.print(f"{name:<14} {spelled(self.took_s)}", style="dim", markup=False, soft_wrap=True)
+            self._print(f"{name:<14} {spelled(self.took_s)}", "dim")
         self._draw()
 
     def moved(self) -> None:
@@ -81,20 +84,23 @@ class Screen(Watch):
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(f"note           {text}", markup=False, soft_wrap=True)
+            self._print(f"note           {text}")
 
-    def words(self, whole: bool) -> str:
-        """ "measuring" or the whole, in words: ``12 s, about 48 s left  320/1500 repeat 1 of 3``."""
+    def words(self, whole: bool, room: int | None = None) -> str:
+        """ "measuring" or the whole, in words: ``12 s, about 48 s left  320/1500 repeat 1 of 3``.
+
+        ``room``: columns there are; what does not fit into them is left out, the last first.
+        """
         now = time.monotonic()
         stage = self.stages[-1] if self.stages else None
         if whole:
             left = None if self.job is None else self.job.left_s(self.stages[0] if self.stages else None, now)
             sure = "about" if self.job is None or not self.job.may_end_early else "at most"
-            return _with_left(now - self.began_s, left, sure)
+            return _fitting(room, spelled(now - self.began_s), _left(left, sure))
         if stage is None:
             return ""
-        steps = f"  {stage.done}/{stage.total} {stage.what}".rstrip() if stage.total else ""
-        return _with_left(now - stage.started_s, stage.left_s(now), "about") + steps
+        steps = (f"  {stage.done}/{stage.total}", f" {stage.what}".rstrip()) if stage.total else ()
+        return _fitting(room, spelled(now - stage.started_s), _left(stage.left_s(now), "about"), *steps)
 
     def _draw(self) -> None:
         """Bars of what is at work now."""
@@ -121,25 +127,36 @@ class Screen(Watch):
             return
         self.told_s = time.monotonic()
         whole = "" if self.job is None else f"; {WHOLE} {self.words(whole=True)}"
-        self.console.print(
-            f"{stage.name:<14} {self.words(whole=False)}{whole}", style="dim", markup=False, soft_wrap=True
-        )
+        self._print(f"{stage.name:<14} {self.words(whole=False)}{whole}", "dim")
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self.console.print(fitted(printable(text), sys.stderr), style=style, markup=False, soft_wrap=True)
 
 
 class _Times(TextColumn):
     """Times of a bar, as they are when it is drawn."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, room: int) -> None:
         super().__init__("")
-        self.screen = screen
+        self.screen, self.room = screen, room
 
     def render(self, task: Task) -> Text:
-        return Text(self.screen.words(whole=task.description == WHOLE))
+        return Text(self.screen.words(task.description == WHOLE, self.room))
 
 
-def _with_left(took_s: float, left_s: float | None, sure: str) -> str:
-    """``12 s, about 48 s left``."""
-    return spelled(took_s) if left_s is None else f"{spelled(took_s)}, {sure} {spelled(left_s)} left"
+def _left(left_s: float | None, sure: str) -> str:
+    """``, about 48 s left``."""
+    return "" if left_s is None else f", {sure} {spelled(left_s)} left"
+
+
+def _fitting(room: int | None, *parts: str) -> str:
+    """As many of the parts, from the first, as there is room for."""
+    text = ""
+    for part in parts:
+        if room is not None and len(text) + len(part) > room:
+            break
+        text += part
+    return text
 
 
 def spelled(seconds: float) -> str:

@@ -1,0 +1,1 @@
+"""What a command puts on a terminal: lines, errors, and progress."""
