@@ -171,7 +171,7 @@ def doctor(as_json: Json = False) -> int:
     from hil.cli.doctor import checks
 
     found = checks()
-    lines = [f"{'ok' if c.ok else 'MISSING':<8} {c.name:<22} {c.text}" for c in found]
+    lines = [f"{c.word:<8} {c.name:<22} {c.text}" for c in found]
     print_result(lines, {c.name: {"ok": c.ok, "text": c.text} for c in found}, as_json)
     return ExitCode.DONE
 

@@ -27,11 +27,15 @@ SETS = ("fashion-mnist-bundled", "fashion-mnist", "cifar10", "eurosat")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding; where ``ok`` is False, ``text`` says how to mend it."""
+    """One finding; where ``ok`` is False, ``text`` says how to mend it. None: it is not there, and need not be."""
 
     name: str
-    ok: bool
+    ok: bool | None
     text: str
+
+    @property
+    def word(self) -> str:
+        return "optional" if self.ok is None else "ok" if self.ok else "MISSING"
 
 
 def checks() -> list[Check]:
@@ -55,13 +59,13 @@ def _extra(extra: str, package: str, needed_by: str) -> Check:
     try:
         return Check(package, True, metadata.version(package))
     except metadata.PackageNotFoundError:
-        return Check(package, True, f"not installed; {needed_by} would need it: pip install 'rram-hil[{extra}]'")
+        return Check(package, None, f"not installed; {needed_by} would need it: pip install 'rram-hil[{extra}]'")
 
 
 def _ports() -> Check:
     found = list_ports()
     if not found:
-        return Check("serial ports", True, "none; hil deploy --emulated needs none")
+        return Check("serial ports", None, "none; hil deploy --emulated needs none")
     closed = [p.device for p in found if not os.access(p.device, os.R_OK | os.W_OK)]
     if closed:
         return Check(

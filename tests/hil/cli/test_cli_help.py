@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,8 +104,13 @@ def test_a_command_without_its_package_says_what_installs_it_and_so_does_doctor(
     monkeypatch.setattr("hil.cli.doctor.metadata.version", version)
     monkeypatch.setattr("hil.cli.doctor.SETS", ())
     assert run(["doctor"]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if f"[{extra}]" in line]
+    said = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in said if f"[{extra}]" in line]
     assert words[0] in line
+    assert line.startswith("optional ")
+    assert [line for line in said if line.startswith("ok") and re.search(r"not installed|\bnone\b", line)] == []
+    assert run(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[package]["ok"] is None
 
 
 def long_commands(group: Any, before: str = "") -> Iterator[tuple[str, list[str]]]:
