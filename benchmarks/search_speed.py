@@ -51,7 +51,7 @@ def cluster() -> Iterator[str]:
         ):
             module = f"distributed.cli.dask_{command[0]}"
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *command[1:], "--scheduler-file", str(file)],
+                [sys.executable, "-m", module, *command[1:], "--host", "127.0.0.1", "--scheduler-file", str(file)],
                 stderr=subprocess.DEVNULL, cwd=place,
             )  # fmt: skip
             stack.callback(process.wait)

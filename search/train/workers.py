@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 J = TypeVar("J", contravariant=True)
 R = TypeVar("R", covariant=True)
 TOPIC = "hil.search"
+LOOPBACK = "127.0.0.1"  # whoever reaches a scheduler runs code on its workers, and nothing asks for a password
 # Dask lets workers give memory back at once, which costs training half of its time in page faults.
 ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": 1 << 30, "MALLOC_MMAP_THRESHOLD_": 1 << 25, "OMP_NUM_THREADS": 1}
 
@@ -35,7 +36,8 @@ class Work(Protocol[J, R]):
 
 @contextmanager
 def workers(scheduler: str | None = None, count: int = 2, *, timeout_s: float = 10.0) -> Iterator[Any]:
-    """Give a Dask client: of a cluster that is there (``tcp://…``), else of ``count`` processes on this machine.
+    """Give a Dask client: of a cluster that is there (``tcp://…``), else of ``count`` processes on this machine,
+    which listen on its loopback only.
 
     Raises:
         SearchError: no scheduler answers at that address within ``timeout_s``.
@@ -57,7 +59,9 @@ def workers(scheduler: str | None = None, count: int = 2, *, timeout_s: float = 
 
     with (
         dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ENVIRONMENT.items()}),
-        LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0") as cluster,
+        LocalCluster(
+            n_workers=count, threads_per_worker=1, host=LOOPBACK, dashboard_address=f"{LOOPBACK}:0"
+        ) as cluster,
         Client(cluster) as client,
     ):
         yield client

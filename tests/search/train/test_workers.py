@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -42,6 +43,18 @@ def test_results_come_in_the_order_of_the_jobs_and_epochs_are_told(client: Any, 
     assert finished == {0: 30, 1: 10, 2: 20}
     assert {(n, r.score) for n, r in said} <= {(0, 3.0), (1, 1.0), (2, 2.0)}
     assert far or len(said) == 3
+
+
+def test_workers_of_this_machine_and_their_dashboard_listen_on_its_loopback_only(client: Any) -> None:
+    here = psutil.Process()
+    open_at = [
+        c.laddr.ip
+        for process in (here, *here.children(recursive=True))
+        for c in process.net_connections("tcp")
+        if c.status == psutil.CONN_LISTEN
+    ]
+    assert len(open_at) >= 4, "a scheduler, its dashboard, and two workers"
+    assert set(open_at) <= {"127.0.0.1", "::1"}
 
 
 def test_a_job_has_one_thread_on_a_worker(client: Any) -> None:
