@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,9 +38,16 @@ def with_reason(table: Table, reason: str) -> Table:
 
 
 def markdown(table: Table) -> str:
-    """A table in Markdown, pipes escaped."""
-    lines = [f"## {table.title}", "", _line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]
-    return "\n".join([*lines, *(["", table.note] if table.note else []), ""])
+    """A table in Markdown."""
+    ruler = "| " + " | ".join("---" for _ in table.header) + " |"
+    lines = [f"## {as_markdown(table.title)}", "", _line(table.header), ruler, *map(_line, table.rows)]
+    return "\n".join([*lines, *(["", as_markdown(table.note)] if table.note else []), ""])
+
+
+def as_markdown(text: str) -> str:
+    """Text as Markdown shows it, on one line: what a chip or a file says is neither HTML, nor a link, nor a column."""
+    one_line = " ".join(text.splitlines()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`|]|\](?=[(\[:]))", r"\\\1", one_line)
 
 
 def aligned(table: Table) -> list[str]:
@@ -51,7 +59,7 @@ def aligned(table: Table) -> list[str]:
 
 
 def _line(texts: Sequence[str]) -> str:
-    return "| " + " | ".join(t.replace("|", "\\|").replace("\n", " ") for t in texts) + " |"
+    return "| " + " | ".join(map(as_markdown, texts)) + " |"
 
 
 def percent(share: float | None, digits: int = 2) -> str:

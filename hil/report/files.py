@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from hil.atomic import write_text
-from hil.pages.tables import markdown, percent
+from hil.pages.tables import as_markdown, markdown, percent
 from hil.report.causes import causes_line, causes_table, layer_causes_table
 from hil.report.page import FILES, page
 from hil.report.run_data import RunData, write_run
@@ -40,14 +40,16 @@ def report_text(report: AgreementReport) -> str:
 
 
 def report_markdown(report: AgreementReport) -> str:
-    j = report.decisive
-    lines = [f"# {report.network.name} on {report.chip.name} {report.chip.serial}", ""]
-    if not report.chip.silicon:
-        lines += [f"> **NOT SILICON**: an {report.chip.kind} chip answered; nothing here was measured on hardware.", ""]
-    if report.survival is not None:
-        lines += [f"**{report.survival.text}**", "", *(f"* try {step}" for step in report.survival.help), ""]
-    lines += [f"**{j.verdict.value}**: {j.text}.", ""]
-    lines += [f"* {note}" for note in (*j.flags, *report.notes)]
+    j, chip, survival = report.decisive, report.chip, report.survival
+    lines = [f"# {as_markdown(f'{report.network.name} on {chip.name} {chip.serial}')}", ""]
+    if not chip.silicon:
+        kind = as_markdown(chip.kind)
+        lines += [f"> **NOT SILICON**: an {kind} chip answered; nothing here was measured on hardware.", ""]
+    if survival is not None:
+        steps = (f"* try {as_markdown(step)}" for step in survival.help)
+        lines += [f"**{as_markdown(survival.text)}**", "", *steps, ""]
+    lines += [f"**{j.verdict.value}**: {as_markdown(j.text)}.", ""]
+    lines += [f"* {as_markdown(note)}" for note in (*j.flags, *report.notes)]
     every = list(every_table(report))
     if report.causes is not None:
         every[2:2] = [causes_table(report.causes), layer_causes_table(report.causes)]

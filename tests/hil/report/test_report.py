@@ -58,6 +58,20 @@ def test_the_report_is_what_the_schema_file_says(run):
     assert faults(json.loads(report_text(run[0])), SCHEMA) == []
 
 
+def test_markdown_shows_text_of_a_chip_as_text(run):
+    told = "<img src=x onerror=alert(1)> [a](javascript:b) `|` &lt;\r# c"
+    chip = dataclasses.replace(run[0].chip, serial=told, name=told, firmware=told)
+    report = dataclasses.replace(
+        run[0], chip=chip, notes=(told,), network=dataclasses.replace(run[0].network, name=told)
+    )
+    text = report_markdown(report)
+    shown = r"&lt;img src=x onerror=alert(1)> [a\](javascript:b) \`\|\` &amp;lt; # c"
+    assert text.count(shown) >= 5
+    assert "<img" not in text
+    assert "](" not in text.replace(r"\](", "")
+    assert "\r" not in text
+
+
 def test_the_schema_knows_every_field_of_the_report(run):
     value = json.loads(report_text(run[0]))
     assert set(SCHEMA["properties"]) == set(value)
