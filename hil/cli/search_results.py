@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import Json, need, output_file, print_result, screen, writing
-from hil.errors import ExitCode
+from hil.errors import ExitCode, UsageError
 
 Folder = Annotated[Path, typer.Argument(help="folder of a search")]
 AllowCode = Annotated[
@@ -74,10 +74,15 @@ def heir(
     need(*SEARCHING)
     from mapping.network.file import load_network, save_network
     from search.space.architecture import read_architecture
-    from search.space.file import load_space
+    from search.space.file import load_space, space_names
     from search.train.inherit import heir
 
     wanted = read_architecture(architecture)
+    if space is None and wanted.space not in (known := space_names()):  # a path that the file says is not opened
+        raise UsageError(
+            f"{architecture} is of the space {wanted.space!r:.60}, none of {', '.join(known)}",
+            hint="name its file: --space FILE.toml",
+        )
     file = heir(load_space(space or wanted.space, allow_code=allow_code), wanted, load_network(teacher))
     with writing(out):
         save_network(file, out)

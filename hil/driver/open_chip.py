@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cim.chip.file import ChipFileError, load_chip
+from cim.chip.file import chip_names, load_chip
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Describe, Description
 from hil.driver.chip_driver import ChipDriver
@@ -163,14 +163,13 @@ def check_description(address: str, description: Description, spec: ChipSpec) ->
 def _chip_file(chip: str | Path | None, macros: int | None, description: Description) -> ChipSpec:
     if chip is not None:
         return load_chip(chip, macros=macros)
-    try:
-        return load_chip(description.name, macros=description.macros if macros is None else macros)
-    except ChipFileError as error:
+    if description.name not in (known := chip_names()):  # a path that the chip says is not opened
         raise UsageError(
             f"the chip calls itself {description.name!r}, and there is no chip file of that name",
-            likely=str(error),
+            likely=f"a chip of your own; ours are {', '.join(known)}",
             hint="give its file with --chip FILE.toml",
-        ) from error
+        )
+    return load_chip(description.name, macros=description.macros if macros is None else macros)
 
 
 def _log(transport: Transport, path: str | Path | None) -> WireLog | None:

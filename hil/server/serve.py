@@ -2,12 +2,15 @@
 
 One client at a time; another that connects meanwhile is told so and sent away. A client may go and come
 again: the chip keeps its state, its outputs go off when a connection ends. The handlers run in
-a thread of their own, so the link keeps answering while a board's SDK is busy.
+a thread of their own, so the link keeps answering while a board's SDK is busy. A TCP address that other machines reach
+is served as it was named, and logged as a warning, which Python prints unless a program says otherwise.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import logging
 import os
 import secrets
 import select
@@ -28,6 +31,8 @@ from hil.server.background import InBackground
 from hil.transports import host_and_port
 from hil.transports.base import CHUNK, CLEAN_PAYLOAD
 from hil.transports.in_process import MAX_MESSAGE
+
+log = logging.getLogger(__name__)
 
 Ready = Callable[[str], None]
 """Called once with the address that clients can open."""
@@ -68,6 +73,12 @@ def serve_tcp(handlers: ChipHandlers, where: str, ready: Ready, *, stop: threadi
     with listener:
         bound = listener.getsockname()
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        if not ipaddress.ip_address(bound[0]).is_loopback:
+            log.warning(
+                "warning: other machines reach tcp://%s:%d, and whoever connects may program the chip, unless it wants "
+                "a key\n  try     127.0.0.1:%d, for programs of this machine only",
+                *(name, bound[1], bound[1]),
+            )
         _accept(handlers, listener, lambda: ready(f"tcp://{name}:{bound[1]}"), stop or threading.Event())
 
 

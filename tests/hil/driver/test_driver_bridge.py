@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import re
 import signal
@@ -15,8 +16,10 @@ import numpy as np
 import pytest
 
 from cim.chip.encoding import encode_tile
+from cim.chip.file import chip_text
 from firmware_protocols.messages import TileAddress
 from hil.driver.open_chip import open_chip
+from hil.errors import UsageError
 from hil.server.serve import serving
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "bridge.py"
@@ -69,6 +72,36 @@ def test_the_bridge_runs_as_a_program_and_stops_on_ctrl_c() -> None:
     program.send_signal(signal.SIGINT)
     _, errors = program.communicate(timeout=20)
     assert "KeyboardInterrupt" in errors
+
+
+@pytest.mark.parametrize(("host", "public"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_a_chip_that_is_served_to_other_machines_is_warned_of(
+    bridge: ModuleType, caplog: pytest.LogCaptureFixture, host: str, public: bool
+) -> None:
+    with serving(bridge.AcmeChip(bridge.AcmeBoard()), f"tcp://{host}:0") as address:
+        assert address.startswith(f"tcp://{host}:")
+    assert [f"other machines reach {address}," in said for said in caplog.messages] == [True] * public
+
+
+def test_an_emulated_chip_says_that_other_machines_reach_it() -> None:
+    command = [sys.executable, "-m", "hil.cli", "emulate", "--macros", "1", "--tcp", "0.0.0.0:0"]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert program.stdout is not None
+    address = program.stdout.readline().strip()
+    program.send_signal(signal.SIGINT)
+    _, errors = program.communicate(timeout=20)
+    assert errors.startswith(f"warning: other machines reach {address}, and whoever connects may program the chip")
+    assert f"try     127.0.0.1:{address.rpartition(':')[2]}" in errors
+
+
+def test_a_path_that_a_chip_names_is_not_opened(bridge: ModuleType, tmp_path: Path) -> None:
+    chip = bridge.AcmeChip(bridge.AcmeBoard())
+    said, other = chip.describe(), tmp_path / "other.toml"
+    other.write_text(chip_text("lab-128")[0], "utf-8")
+    chip.describe = lambda: dataclasses.replace(said, name=str(other))
+    with serving(chip, "tcp://127.0.0.1:0") as address, pytest.raises(UsageError, match="calls itself") as refused:
+        open_chip(address)
+    assert "--chip FILE.toml" in str(refused.value)
 
 
 def test_the_program_in_the_how_to_runs_on_the_bridge(

@@ -292,6 +292,9 @@ def test_the_heir_of_a_teacher_has_its_blocks_where_a_network_of_the_space_has_n
         tmp_path / "network.json", dataclasses.replace(wanted, operators=("conv2", *wanted.operators[1:]))
     )
     cli(*named, "--teacher", plain, "-o", tmp_path / "other.pt", code=8)
+    write_architecture(tmp_path / "network.json", dataclasses.replace(wanted, space=str(files.space)))
+    cli(*named[:3], "--teacher", plain, "-o", tmp_path / "other.pt", code=2)
+    assert "--space FILE.toml" in cli.err, "a path that the file names is not opened"
     assert not (tmp_path / "other.pt").exists()
 
 
