@@ -75,14 +75,16 @@ def root(
     key_file: Annotated[
         str | None,
         typer.Option(
-            help="file with the key that the chip wants proved (also HIL_KEY_FILE, HIL_KEY)", show_default=False
+            help="file with the key that the chip wants proved (else HIL_KEY or HIL_KEY_FILE)",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
     """Options of ``hil`` itself."""
     if key_file is not None:
-        from hil.driver.keys import KEY_FILE
+        from hil.driver.keys import KEY, KEY_FILE
 
+        os.environ.pop(KEY, None)  # the file was named on the command line, which goes first
         os.environ[KEY_FILE] = key_file
 
 

@@ -43,11 +43,14 @@ def emulate(
     ] = None,
 ) -> int:
     """Serve an emulated chip to any client, until Ctrl-C."""
+    from hil.driver.keys import others_may_read
     from hil.emulator.address import chip_from_address
     from hil.server.serve import serve_pty, serve_tcp, serve_unix
 
     if sum(map(bool, (pty, tcp, unix))) != 1:
         raise UsageError("name one of --pty, --tcp HOST:PORT, --unix PATH")
+    if chip_key is not None and chip_key.exists() and others_may_read(chip_key):
+        complain(f"warning: others may read the key of the chip in {chip_key}\n  try     chmod 600 {chip_key}")
     if firmware:
         return _emulate_firmware(firmware, chip, macros, chip_seed, None if unix else tcp or "pty", die or [], chip_key)
     more = {"macros": macros, "key": chip_key}

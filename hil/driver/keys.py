@@ -1,7 +1,8 @@
 """The key that a chip wants proved: from a file or the environment, never from a command's arguments.
 
 ``HIL_KEY`` holds 64 hexadecimal digits: the chip's own key, or after a level's name and a colon (``run:…``) the key of
-that level, which grants no more than it. ``HIL_KEY_FILE`` (or ``hil --key-file``) names a file with the same.
+that level, which grants no more than it. ``HIL_KEY_FILE`` names a file with the same. ``hil --key-file FILE`` goes
+before both.
 """
 
 from __future__ import annotations
@@ -65,9 +66,14 @@ def read_key(path: str | Path) -> HostKey:
         text = read_text(path, MOST_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"the key cannot be read: {error}", where=str(path)) from error
-    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+    if others_may_read(path):
         raise UsageError(f"others may read the key in {path}", hint=f"chmod 600 {path}")
     return parse_key(text, str(path))
+
+
+def others_may_read(path: Path) -> bool:
+    """Whether a file is open to more than its owner."""
+    return os.name == "posix" and bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 
 def find_key() -> HostKey | None:

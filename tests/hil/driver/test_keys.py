@@ -160,6 +160,28 @@ def test_keys_come_from_the_environment_or_a_file_of_their_owner(
             read_key(key_file)
 
 
+def test_the_key_file_of_the_command_line_goes_before_the_environment(
+    address: str, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY, "11" * 32)
+    monkeypatch.setenv(KEY_FILE, str(key_file.with_name("none")))
+    assert run(["cells", "--port", address, "--macro", "0"]) == ExitCode.NOT_AUTHORISED
+    assert run(["--key-file", str(key_file), "cells", "--port", address, "--macro", "0"]) == ExitCode.DONE
+    assert os.environ[KEY] == "11" * 32
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files without owners")
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_the_key_of_an_emulated_chip_that_others_may_read_is_warned_of(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mode: int
+) -> None:
+    monkeypatch.setattr("hil.server.serve.serve_tcp", lambda chip, where, ready: ready(f"tcp://{where}"))
+    key_file.chmod(mode)
+    assert run(["emulate", "--macros", "1", "--tcp", "127.0.0.1:0", "--chip-key", str(key_file)]) == ExitCode.DONE
+    said = f"others may read the key of the chip in {key_file}\n  try     chmod 600 {key_file}"
+    assert (said in capsys.readouterr().err) == (mode == 0o644)
+
+
 def test_the_command_takes_a_key_file_and_ends_with_exit_code_9_without(
     address: str, key_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
