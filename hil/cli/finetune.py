@@ -175,7 +175,13 @@ def finetune(
                 )  # fmt: skip
             print_result(found.lines(), found.to_json(), as_json)
             return ExitCode.DONE
-        stages = {"loading": 5.0, "measuring the speed": 10.0, "training": 60.0 * settings.minutes or 600.0}
+        stages = {
+            "loading": 5.0,
+            "as it came": 10.0,
+            "measuring the speed": 10.0,
+            "training": 60.0 * settings.minutes or 600.0,
+            "as deployed": 10.0,
+        }
         watch.plan([PlannedStage(name, work_s) for name, work_s in stages.items()])
         result = run(
             network,

@@ -138,7 +138,7 @@ def _step_seconds(
     schedule, steps = job.recipe.schedule, []
     few = images.spread(TIMED * schedule.batch)
     start = time.monotonic()
-    task = _Finetuning(_ranged(load_network(job.network), images), job, validation, fabric.device, full=True)
+    task = _Finetuning(ranged(load_network(job.network), images), job, validation, fabric.device, full=True)
     begun = time.monotonic() - start
     for crop in dict.fromkeys((schedule.crop, 0)):
         short = replace(schedule, epochs=2, crop=crop, crop_until=1.0)
@@ -153,7 +153,7 @@ def _step_seconds(
 
 def _finetune(fabric: Fabric, job: FinetuneJob, images: Images, validation: Images, told: Told | None) -> Finetuned:
     network, recipe = load_network(job.network), job.recipe
-    task = _Finetuning(_ranged(network, images), job, validation, fabric.device)
+    task = _Finetuning(ranged(network, images), job, validation, fabric.device)
     key = hashlib.sha256(
         repr((network.digest, repr(recipe), job.machine.precision, noise_digest(job.noise), validation.digest)).encode()
     ).hexdigest()
@@ -170,7 +170,7 @@ def _finetune(fabric: Fabric, job: FinetuneJob, images: Images, validation: Imag
 def _file(
     job: FinetuneJob, network: NetworkFile, trained: GraphNet, images: Images, validation: Images, found: Finetuned
 ) -> NetworkFile:
-    ranged = _ranged(network, images)
+    calibrated = ranged(network, images)
     schedule = job.recipe.schedule
     more = {
         "fine-tuned by": f"hil finetune, {schedule.epochs} epochs of {len(images)} images, seed {schedule.seed}",
@@ -185,14 +185,14 @@ def _file(
     return tuned_file(
         trained,
         network,
-        images=ranged.calibration_images,
-        labels=ranged.calibration_labels,
+        images=calibrated.calibration_images,
+        labels=calibrated.calibration_labels,
         provenance={**more, **job.provenance},
         trained_on=np.unique(np.concatenate(keys)),
     )
 
 
-def _ranged(network: NetworkFile, images: Images) -> NetworkFile:
+def ranged(network: NetworkFile, images: Images) -> NetworkFile:
     """The network with images enough to calibrate with: its own, or, where they are few, training images."""
     if len(network.calibration_images) >= FEW:
         return network

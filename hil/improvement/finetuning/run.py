@@ -9,31 +9,40 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.atomic import output_error
+from cim.record.file import load_record
+from hil.atomic import output_error, output_errors
 from hil.datasets.augmentation import augmentation
 from hil.errors import Interrupted
+from hil.improvement.finetuning.as_deployed import CHIPS, as_deployed, judging_images
 from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inputs
 from hil.improvement.finetuning.plan import FinetunePlan, asked_for, read_plan, write_plan
 from hil.improvement.finetuning.settings import EPOCHS, FinetuneSettings, working_folder
 from hil.watch import Watch
-from search.train.finetune import Finetuned, FinetuneJob, FinetuneRecipe, finetune_network, step_seconds
+from mapping.network.file import load_network, save_network
+from search.train.finetune import FinetuneJob, FinetuneRecipe, finetune_network, ranged, step_seconds
 from search.train.images import Images, Symmetry
 from search.train.training import Machine, Precision, TrainingSchedule, multiplies_bfloat16, told_in_steps
 
 LEFT = 0.92  # share of the time that is planned; the rest is for what a machine does beside
-CHECKPOINT = "training.checkpoint"
+CHECKPOINT, TRAINED = "training.checkpoint", "trained.pt"  # of the working folder
 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneResult:
-    """Accuracies are percent of training images that were held out; on virtual chips they are simulated."""
+    """Accuracies are percent of training images that were held out; on virtual chips they are simulated.
+
+    ``deployed`` and ``deployed_before``: as ``hil deploy`` treats a network by default
+    (``hil.improvement.finetuning.as_deployed``), of ``judged`` images that neither trained nor chose; None where the
+    caller judges. ``trained``: whether the network that was written is the trained one; else it is the one of before,
+    which was better as deployed. ``noisy`` and ``noisy_before``: under the law that training drew its errors from.
+    """
 
     path: Path
     chip: str
@@ -47,15 +56,28 @@ class FinetuneResult:
     epochs: int
     seconds: float
     digest: str
+    trained: bool = True
+    deployed_before: float | None = None
+    deployed: float | None = None
+    judged: int = 0
 
     def lines(self) -> list[str]:
+        written = "" if self.trained else ", AS IT CAME: the training made it worse as deployed"
+        judged = []
+        if self.deployed is not None and self.deployed_before is not None:
+            judged = [
+                f"as deployed    {self.deployed_before:.1f} % before, {self.deployed:.1f} % trained: "
+                f"{self.deployed - self.deployed_before:+.1f} points ({CHIPS} virtual chips, {self.judged:,} images "
+                "that neither trained nor chose)",
+            ]
         return [
-            f"network        {self.path}   for {self.chip}, errors of the {self.record}",
+            f"network        {self.path}   for {self.chip}, errors of the {self.record}{written}",
+            *judged,
             f"trained        {self.epochs} epochs of {self.images:,} images, {self.seconds / 60:.1f} minutes",
             f"held out       {self.held_out:,} training images, percent right",
             f"  float        {self.float_before:.1f}",
-            f"  on chips     {self.noisy_before:.1f} before, {self.noisy:.1f} now (simulated)",
-            f"  exact        {self.ideal:.1f} now",
+            f"  under errors {self.noisy_before:.1f} before, {self.noisy:.1f} trained (simulated, no copies, no tune)",
+            f"  exact        {self.ideal:.1f} trained",
             f"next           hil simulate {self.path} --data DATA, or hil deploy {self.path} --data DATA",
         ]
 
@@ -75,10 +97,13 @@ def finetune(
     download: bool = False,
     settings: FinetuneSettings | None = None,
     without: NDArray[np.uint8] | None = None,
+    judge: bool = True,
     restart: bool = False,
     watch: Watch | None = None,
 ) -> FinetuneResult:
     """Train a network on for the errors of a chip and write it to ``out``; on the chip itself: ``finetune_on_chip``.
+
+    Where the training made it worse as deployed, the network of before is written.
 
     Args:
         network: a ``net.pt`` of any origin.
@@ -86,9 +111,11 @@ def finetune(
         macros: of the chip, where a record is of one with another number than the chip file says.
         calibration: record whose errors count; None: the models of the chip file.
         without: images (n, height, width, channels) of the data set that take no part; None: none.
+        judge: False: the caller judges, and what was trained is written.
         restart: forget what an interrupted call with the same ``out`` has done.
 
     Raises:
+        CannotMap: no chip of this kind takes the network.
         Interrupted: Ctrl-C after the first epoch; the same call goes on.
         MismatchError: ``out`` was begun with other settings, or the record is of another chip.
         hil.errors.HilError, mapping.errors and the file errors of the rooms below.
@@ -111,20 +138,34 @@ def finetune(
             download=download,
             without=without,
         )
+    known = None if record is None else load_record(record)
+    given, start = ranged(inputs.network, inputs.train), time.monotonic()
+    before = after = None
+    judging = judging_images(inputs, watch) if judge else inputs.kept
+    if judge:
+        with watch.stage("as it came"):
+            before = as_deployed(given, judging, inputs.chip, known, settings, watch)
+    again_s = time.monotonic() - start  # of the same once more
     _begin(folder)
+    trained_file = folder / TRAINED
     try:
         plan = read_plan(folder, asked_for(settings))
         if plan is None:
             with watch.stage("measuring the speed"):
-                plan = _planned(inputs, settings, _job(Path(network), inputs, settings, data, 1, out), began)
+                job = _job(Path(network), inputs, settings, data, 1, trained_file, folder)
+                plan = _planned(inputs, settings, job, began - again_s)
             write_plan(folder, plan)
         images = _some(inputs.train, plan.images, settings.seed)
         if plan.cut:
             watch.note(f"{plan.epochs} epochs of {len(images):,} images, for {settings.minutes:g} minutes")
-        job = _job(Path(network), inputs, settings, data, plan.epochs, out)
+        job = _job(Path(network), inputs, settings, data, plan.epochs, trained_file, folder)
         with watch.stage("training"):
             told = told_in_steps(watch.step, plan.epochs, lambda record: f"{record.score:.1f} % on chips (simulated)")
             found = finetune_network(job, images, inputs.kept, told)
+        trained = load_network(found.path)
+        if before is not None:
+            with watch.stage("as deployed"):
+                after = as_deployed(trained, judging, inputs.chip, known, settings, watch)
     except KeyboardInterrupt:
         if not (folder / CHECKPOINT).exists():
             raise
@@ -132,14 +173,37 @@ def finetune(
             f"fine-tuning of {network} was interrupted; whole epochs are kept in {folder}",
             hint="the same command goes on; --restart begins again",
         ) from None
-    shutil.rmtree(folder, ignore_errors=True)
-    if found.noisy < found.noisy_before:
+    written, better = trained, True
+    if before is not None and after is not None and not after.beats(before):
+        written, better = given, False
         steps = plan.epochs * (len(images) // settings.batch)
+        lost = 100.0 * float(before.choosing.mean() - after.choosing.mean())
         watch.note(
-            f"the training lost accuracy on chips, {found.noisy_before:.1f} → {found.noisy:.1f} % of the images held "
-            f"out: {steps} steps at a rate of {settings.rate:g}; keep the network as it was, or try a lower --rate"
+            f"the training lost accuracy on chips, {lost:.1f} points as deployed, by the images that choose: {steps} "
+            f"steps at a rate of {settings.rate:g}; {out} is the network as it came. Try a lower --rate, more training "
+            "images or --strength 0.6"
         )
-    return _result(found, inputs, images, plan, time.monotonic() - began)
+    with output_errors(out):
+        save_network(written, out)
+    shutil.rmtree(folder, ignore_errors=True)
+    result = FinetuneResult(
+        out,
+        inputs.chip.name,
+        inputs.record,
+        found.float_before,
+        found.noisy_before,
+        found.ideal,
+        found.noisy,
+        len(inputs.kept),
+        len(images),
+        plan.epochs,
+        round(time.monotonic() - began, 1),
+        written.digest,
+        better,
+    )
+    if before is None or after is None:
+        return result
+    return replace(result, deployed_before=before.percent, deployed=after.percent, judged=before.scoring.shape[1])
 
 
 def _begin(folder: Path) -> None:
@@ -150,7 +214,13 @@ def _begin(folder: Path) -> None:
 
 
 def _job(
-    network: Path, inputs: FinetuneInputs, settings: FinetuneSettings, data: str, epochs: int, out: Path
+    network: Path,
+    inputs: FinetuneInputs,
+    settings: FinetuneSettings,
+    data: str,
+    epochs: int,
+    out: Path,
+    folder: Path,
 ) -> FinetuneJob:
     shift, symmetry = augmentation(data)
     schedule = TrainingSchedule(
@@ -175,7 +245,7 @@ def _job(
         inputs.chip,
         inputs.noise,
         out.absolute(),
-        working_folder(out).absolute() / CHECKPOINT,
+        folder.absolute() / CHECKPOINT,
         provenance,
         Machine(settings.device, settings.devices, cast(Precision, precision)),
     )
@@ -200,22 +270,3 @@ def _planned(inputs: FinetuneInputs, settings: FinetuneSettings, job: FinetuneJo
 def _some(images: Images, count: int, seed: int) -> Images:
     """So many of them, drawn by the seed."""
     return images if count >= len(images) else images.split(count / len(images), seed)[1]
-
-
-def _result(
-    found: Finetuned, inputs: FinetuneInputs, images: Images, plan: FinetunePlan, seconds: float
-) -> FinetuneResult:
-    return FinetuneResult(
-        found.path,
-        inputs.chip.name,
-        inputs.record,
-        found.float_before,
-        found.noisy_before,
-        found.ideal,
-        found.noisy,
-        len(inputs.kept),
-        len(images),
-        plan.epochs,
-        round(seconds, 1),
-        found.digest,
-    )

@@ -131,10 +131,32 @@ def test_two_devices_train_by_the_same_call(place: Path, tmp_path: Path) -> None
     assert [told[:2] for told in watch.told if told[2].startswith("steps")] == [(n + 1, 18) for n in range(18)]
 
 
-def test_a_training_that_loses_accuracy_says_so(place: Path, tmp_path: Path) -> None:
-    wild, watch = dataclasses.replace(SETTINGS, epochs=1, rate=0.9), Watch()
-    finetune(place / "net.pt", str(place / "train.npz"), tmp_path / "wild.pt", settings=wild, watch=watch)
-    assert any("lost accuracy on chips" in note and "18 steps at a rate of 0.9" in note for note in watch.notes)
+def test_a_training_that_loses_accuracy_as_deployed_says_so_and_writes_the_network_of_before(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "wild.pt"
+    command = ["finetune", str(place / "net.pt"), "--data", str(place / "train.npz"), "-o", str(out), "--epochs", "1"]
+    wild = ["--batch", "32", "--shift", "0", "--symmetry", "none", "--rate", "0.9"]
+    assert hil_command([*command, *wild]) == ExitCode.DONE
+    said = capsys.readouterr()
+    assert load_network(out).digest == load_network(place / "net.pt").digest
+    assert "AS IT CAME: the training made it worse as deployed" in said.out
+    assert "lost accuracy on chips" in said.err
+    assert "18 steps at a rate of 0.9" in said.err
+
+
+def test_accuracies_before_and_after_are_those_of_simulated_deployments(place: Path, tuned: FinetuneResult) -> None:
+    """As ``hil simulate`` says it of images that neither network has seen; on those of training within their errors."""
+    assert tuned.trained
+    assert tuned.deployed_before is not None
+    assert tuned.deployed is not None
+    assert tuned.judged == 32
+    assert f"{tuned.deployed_before:.1f} % before, {tuned.deployed:.1f} % trained" in "\n".join(tuned.lines())
+    data, options = load_dataset(place / "test.npz", "test"), DeployOptions(samples=300, virtual_chips=4)
+    for path, said in ((place / "net.pt", tuned.deployed_before), (tuned.path, tuned.deployed)):
+        program = compile_network(load_network(path), load_chip("lab-128"), options=options.layout)
+        found = hil.predict(program, data, None, options, Watch(), mode="fast").accuracies.mean()
+        assert said / 100 == pytest.approx(found, abs=0.15)
 
 
 def test_a_run_of_other_settings_is_not_gone_on_with(place: Path, tmp_path: Path) -> None:
