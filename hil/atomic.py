@@ -62,6 +62,21 @@ def check_can_write(path: str | Path) -> None:
             pass
 
 
+def check_can_fill(path: str | Path) -> None:
+    """Find out before any work whether a folder of this name can be made, or is there and takes files.
+
+    Raises:
+        OutputError: a file of that name or on the way, no permission, a disk that takes nothing.
+    """
+    final = Path(path).absolute()
+    there = next(folder for folder in (final, *final.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise output_error(final, error) from error
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text whole or not at all."""
     with new_file(path) as part:

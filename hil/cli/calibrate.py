@@ -145,6 +145,7 @@ def plot_record(
     from hil.calibration.record_page import record_page
 
     page = out or record.with_suffix(".html")
+    output_file(page)
     write_text(page, record_page(load_record(record)))
     print_result([f"page           {page}"], {"page": str(page)}, as_json)
     return ExitCode.DONE

@@ -19,6 +19,7 @@ from hil.cli.options import (
     Seed,
     duration,
     one_of,
+    output_folder,
     print_result,
     screen,
     seconds,
@@ -41,7 +42,9 @@ USUAL, USUAL_YEARS, USUAL_WRITING = CampaignOptions(), TimelineOptions(), Deploy
 def campaign(
     subject: Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")],
     orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the campaign; the same one goes on")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="folder of the campaign; the same one goes on", callback=output_folder)
+    ],
     data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
     data_dir: DataDir = None,
     download: Download = False,

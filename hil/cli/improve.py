@@ -25,6 +25,7 @@ from hil.cli.options import (
     chip_address,
     duration,
     metric_place,
+    output_folder,
     print_result,
     screen,
     seconds,
@@ -38,7 +39,10 @@ USUAL = DeployOptions()
 
 def improve(
     network: Annotated[Path, typer.Argument(help="net.pt")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder of program.h5, ladder.json and ladder.html")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="folder of program.h5, ladder.json and ladder.html", callback=output_folder),
+    ],
     data: Annotated[str, typer.Option(help="data set: its training images decide, its test images are read once")],
     chip: Chip = "lab-128",
     macros: Macros = None,

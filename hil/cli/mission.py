@@ -22,6 +22,7 @@ from hil.cli.options import (
     need,
     one_of,
     output_file,
+    output_folder,
     print_result,
     screen,
     seconds,
@@ -116,7 +117,7 @@ def check(
 
 @mission.command(cls=GroupedCommand)
 def harden(
-    campaign: Annotated[Path, typer.Argument(help="folder of a campaign (hil campaign)")],
+    campaign: Annotated[Path, typer.Argument(help="folder of a campaign (hil campaign)", callback=output_folder)],
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
     subject: Annotated[Path, typer.Option("--network", help="net.pt or program.h5 of the campaign")],
     chip: Chip = "lab-128",

@@ -40,6 +40,14 @@ def output_file(path: Path | None) -> Path | None:
     return path
 
 
+def output_folder(path: Path) -> Path:
+    """The same for a folder that is made or filled."""
+    from hil.atomic import check_can_fill
+
+    check_can_fill(path)
+    return path
+
+
 Net = Annotated[
     Path | None,
     typer.Argument(help="net.pt, model.onnx, model.tflite, model.pt2, or a compiled program.h5", show_default=False),

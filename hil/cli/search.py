@@ -21,11 +21,12 @@ from hil.cli.options import (
     chip_address,
     duration,
     need,
+    output_folder,
     print_result,
     screen,
     seconds,
 )
-from hil.cli.search_results import SEARCHING, AllowCode, Folder, Scheduler, compare, explain, heir, show, train
+from hil.cli.search_results import SEARCHING, AllowCode, FilledFolder, Scheduler, compare, explain, heir, show, train
 from hil.errors import ExitCode, FileError, Interrupted, UsageError
 from hil.searching.settings import SearchSettings
 from hil.transports import DEFAULT_BAUD
@@ -61,7 +62,9 @@ search = typer.Typer(
 @search.command("run", cls=GroupedCommand)
 def run_(
     data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, eurosat, or a path with training images")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the search; new or empty")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="folder of the search; new or empty", callback=output_folder)
+    ],
     chip: Chip = "lab-128",
     macros: Macros = None,
     space: Annotated[
@@ -249,7 +252,7 @@ def run_(
 
 @search.command("resume")
 def resume(
-    folder: Folder,
+    folder: FilledFolder,
     scheduler: Scheduler = None,
     in_the_loop: InTheLoop = False,
     port: Port = None,

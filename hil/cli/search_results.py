@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Json, need, output_file, print_result, screen, writing
+from hil.cli.options import Json, need, output_file, output_folder, print_result, screen, writing
 from hil.errors import ExitCode, UsageError
 
 Folder = Annotated[Path, typer.Argument(help="folder of a search")]
+FilledFolder = Annotated[Path, typer.Argument(help="folder of a search", callback=output_folder)]
 AllowCode = Annotated[
     bool,
     typer.Option("--allow-code", help="run the Python operators that the space names; only for a file that you trust"),
@@ -27,7 +28,7 @@ SEARCHING = ("pymoo", "hil search", "search")  # the package of these commands, 
 
 
 def train(
-    folder: Folder,
+    folder: FilledFolder,
     networks: Annotated[
         list[str],
         typer.Argument(

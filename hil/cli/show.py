@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hil.cli.options import Json, print_result
+from hil.cli.options import Json, output_file, print_result
 from hil.cli.terminal.lines import say, say_json
 from hil.errors import ExitCode, FileError, UsageError
 
@@ -20,7 +20,8 @@ def show(
     run_folder: Annotated[Path, typer.Argument(help="run folder, its report.json, or a folder of runs")],
     other: Annotated[Path | None, typer.Argument(help="another run, to stand beside it", show_default=False)] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="write the two runs side by side as a page", show_default=False)
+        Path | None,
+        typer.Option(help="write the two runs side by side as a page", show_default=False, callback=output_file),
     ] = None,
     as_json: Json = False,
 ) -> int:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.atomic import output_error
+from hil.atomic import check_can_fill, output_error
 from hil.errors import FileError, OutputError
 
 PARENT = Path("runs")
@@ -70,6 +70,7 @@ def unfinished_run_folder(path: Path) -> Iterator[RunFolder]:
         if final.is_dir():
             raise FileError(f"the run {final} is complete", hint=f"hil show {final}")
         raise FileError(f"there is no unfinished run {part}", hint="hil resume RUN takes the folder of one")
+    check_can_fill(part)
     for leftover in part.glob(".*.part"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
     with _finished(RunFolder(part.absolute(), final, keep=True)) as folder:

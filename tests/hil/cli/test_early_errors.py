@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,7 @@ def test_a_deployment_says_what_is_missing_before_it_compiles(
         ["cells", "--emulated", "-o"],
         ["estimate", "lenet5", "--plot"],
         ["mission", "flight", "net.pt", "--orbit", "leo-sso", "-o"],
+        ["show", "runs/0001", "runs/0002", "--plot"],
     ],
     ids=lambda words: " ".join(w for w in words if not w.startswith("--e")),
 )
@@ -79,3 +82,46 @@ def test_an_output_that_cannot_be_written_is_found_first(
     assert "the folder does not exist" in capsys.readouterr().err
     assert run([*command, "."]) == ExitCode.CANNOT_WRITE
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("nothing_is_done")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["deploy", "net.pt", "--emulated", "-o"],
+        ["resume"],
+        ["improve", "net.pt", "--data", "fashion-mnist-bundled", "-o"],
+        ["campaign", "net.pt", "--orbit", "leo-sso", "-o"],
+        ["search", "run", "--data", "fashion-mnist", "-o"],
+        ["search", "resume"],
+        ["mission", "harden", "--network", "net.pt", "plan.toml"],
+    ],
+    ids=lambda words: " ".join(w for w in words if not w.startswith("-")),
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_takes_no_files_is_found_first(
+    command: list[str],
+    there: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One that is not there, in one that is read-only; one that is there and read-only."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "read-only" / ("out.unfinished" if "resume" in command else "out")
+    (folder if there or "resume" in command else folder.parent).mkdir(parents=True)
+    make = tempfile.TemporaryFile
+
+    def refuse(*_: Any, dir: Path, **__: Any) -> Any:
+        if str(dir).startswith(str(folder.parent)):
+            raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+        return make(dir=dir)
+
+    def refuse_folder(path: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # as any user but root meets it
+    monkeypatch.setattr(Path, "mkdir", refuse_folder)
+    words = [*command[:-1], str(folder), command[-1]] if "harden" in command else [*command, str(folder)]
+    assert run(words) == ExitCode.CANNOT_WRITE
+    assert "permission denied" in capsys.readouterr().err
