@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # The CPU build of torch, where its index answers: the default wheel for Linux brings gigabytes of CUDA.
 TORCH_CPU := https://download.pytorch.org/whl/cpu
+# Versions that were tested together; `make test LOCK=` takes what pyproject.toml allows instead.
+LOCK := .ci/constraints.txt
 
-.PHONY: demo test lint unit docs plotly
+.PHONY: demo test lint unit docs plotly lock
 
 demo: $(READY)
 	$(BIN)/hil deploy --emulated
@@ -28,9 +30,17 @@ docs: $(READY)
 plotly:
 	$(PYTHON) .ci/plotly_bundle.py
 
-$(READY): pyproject.toml
+# Writes down the versions of .venv: in a new one by `rm -r .venv && make lock LOCK=`. torch stays a range, because its
+# builds for one processor have versions of their own (2.13.0+cpu).
+lock: $(READY)
+	{ echo '# Versions that were tested together, by `make lock`; read by pip install --constraint.'; echo 'torch>=2.10'; \
+	    $(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[0-9.a-z]+$$' | \
+	    grep -vE '^(torch|torchvision|triton|nvidia-[a-z0-9-]+)==' ; } > .ci/constraints.new
+	mv .ci/constraints.new .ci/constraints.txt
+
+$(READY): pyproject.toml $(LOCK)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c "import torch" 2>/dev/null || \
-	    $(BIN)/python -m pip install --quiet --retries 0 --timeout 20 'torch>=2.6' --index-url $(TORCH_CPU) 2>/dev/null || true
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	    $(BIN)/python -m pip install --quiet --retries 0 --timeout 20 'torch>=2.10' --index-url $(TORCH_CPU) 2>/dev/null || true
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' $(addprefix --constraint ,$(LOCK))
 	touch $(READY)
