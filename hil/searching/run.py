@@ -67,7 +67,8 @@ def run_search(
         search.errors.SearchError: space, teacher or data that do not go together.
     """
     watch.plan(expected_phases(settings))
-    with _running(folder, settings, watch, scheduler, f"hil search resume {folder.root}") as run:
+    again = f"hil search resume {folder.root}" + " --allow-code" * folder.allow_code
+    with _running(folder, settings, watch, scheduler, again) as run:
         for text in run.inputs.dropped:
             watch.note(f"not on {run.inputs.chip.name}: {text}")
         _search(run, loop)

@@ -222,7 +222,7 @@ class _SpaceReader:
         if not self.allow_code:
             raise CodeRefused(
                 self.origin, self.file.line(field), field,
-                f"names Python code ({reference}), which would run here; allow it only for a file that you trust",
+                f"names Python code ({reference}), which would run here; --allow-code runs it, if you trust the file",
             )  # fmt: skip
         module, _, name = reference.partition(":")
         try:

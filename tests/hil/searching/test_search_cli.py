@@ -215,8 +215,10 @@ def test_ctrl_c_is_exit_10_and_show_says_what_to_do(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hil.searching.run.train_teacher", stop)
+    cli(*files.arguments(tmp_path / "code"), "--allow-code", code=10)
+    assert f"hil search resume {tmp_path / 'code'} --allow-code" in cli.err
     cli(*files.arguments(tmp_path / "run"), code=10)
-    assert f"hil search resume {tmp_path / 'run'}" in cli.err
+    assert f"hil search resume {tmp_path / 'run'}\n" in cli.err
     for command in ("show", "explain", "compare"):
         cli("search", command, tmp_path / "run", code=7)
         assert "has no front yet" in cli.err

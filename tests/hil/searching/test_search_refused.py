@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from hil.searching.folder import begin_folder  # noqa: E402
+from hil.searching.settings import SearchSettings  # noqa: E402
 
 from ..cli.test_cli import Cli  # noqa: E402
 from ..cli.test_cli import cli as cli  # noqa: E402
@@ -26,6 +30,24 @@ def test_a_folder_that_is_no_search_is_refused(cli: Cli, tmp_path: Path) -> None
     (tmp_path / "settings.json").write_text('{"format": "hil.search", "version": "1.0", "data": 3}', "utf-8")
     cli("search", "show", tmp_path, code=7)
     assert "settings of a search are broken" in cli.err
+
+
+def test_python_that_a_space_names_is_asked_for_again_when_its_search_goes_on(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker, root = tmp_path / "marker", tmp_path / "run"
+    (tmp_path / "strangers.py").write_text(f"import os\nos.mkdir({str(marker)!r})\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    space = SPACE.replace('conv2 = { kind = "conv", kernel = 2 }', 'conv2 = { python = "strangers:Op" }')
+    begin_folder(root, SearchSettings("fashion-mnist-bundled", "lab-128"), space)
+    settings = json.loads((root / "settings.json").read_text("utf-8"))
+    (root / "settings.json").write_text(json.dumps({**settings, "allow_code": True, "trust": True}), "utf-8")
+    cli("search", "resume", root, code=7)
+    assert "--allow-code" in cli.err
+    assert not marker.exists()
+    cli("search", "resume", root, "--allow-code", code=7)
+    assert "strangers:Op cannot be imported" in cli.err
+    assert marker.is_dir()
 
 
 def test_a_space_that_fits_no_macro_is_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
