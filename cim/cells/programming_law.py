@@ -17,6 +17,7 @@ __all__ = ["Law", "ProgrammingLaw", "Tail", "along_levels", "law_at", "redraw_la
 Floats = NDArray[np.float64]
 BASE_DECADES = 3.0 - 1e-9
 MAX_SKEW = 1.5
+MOST_LN = 30.0  # of a logit or a ratio that is drawn: beyond, a share is 1 in floats
 FEW = 16  # targets among which counting edges below is quicker than a search
 DF_RANGE = (0.5, 200.0)
 TABLES = ("loc_us", "scale_us", "df", "loc_se_us", "scale_se_us", "ln_df_se")
@@ -124,8 +125,8 @@ def redraw_law(law: ProgrammingLaw, rng: np.random.Generator) -> ProgrammingLaw:
         scale_us=law.scale_us * np.exp(np.clip(ln_scale, -1.0, 1.0)),
         df=np.clip(law.df * np.exp(np.clip(ln_df, -3.0, 3.0)), *DF_RANGE) if np.any(ln_df) else law.df,
         skew=np.clip(law.skew + skew, -MAX_SKEW, MAX_SKEW),
-        wide_share=_share(_logit(law.wide_share) + logit) if np.any(logit) else law.wide_share,
-        wide_ratio=max(1.0, law.wide_ratio * float(np.exp(moves[-1]))),
+        wide_share=_share(np.minimum(_logit(law.wide_share) + logit, MOST_LN)) if np.any(logit) else law.wide_share,
+        wide_ratio=max(1.0, law.wide_ratio * float(np.exp(min(moves[-1], MOST_LN)))),
     )
 
 

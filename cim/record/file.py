@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -25,11 +25,11 @@ from cim.files import write_bytes
 from cim.hdf5_file import open_hdf5
 from cim.json_text import parse_json
 from cim.record.calibration import CalibrationRecord
+from cim.record.plausible import check_plausible
 
 FORMAT = "hil.calibration"
 VERSION = (1, 2)
 MAX_BYTES = 1 << 30  # a record of 64 macros of 128 x 128 takes 3 MB
-MAY_BE_NAN = ("stuck_us", "goodness")  # cells that are not stuck; figures that too few cells gave
 MAX_UNPACKED = 1 << 27  # bytes of all arrays; 64 macros of 256 x 256 take 21 MB
 
 T = TypeVar("T")
@@ -99,30 +99,11 @@ def _load(path: Path, kind: type[T]) -> T:
             version = _text(file.attrs["version"])
             if int(version.split(".")[0]) > VERSION[0]:
                 raise NewerRecord(path, version)
-            return _finite(kind(**read_fields(file, kind)))
+            found = kind(**read_fields(file, kind))
+            check_plausible(found)  # whoever believes what is not would fail far from here
+            return found
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise RecordFileError(path, f"not a readable calibration: {error}") from error
-
-
-def _finite(record: T) -> T:
-    """The record, unless one of its numbers is none: whoever believes it would fail far from here."""
-    for place, value in _numbers("", record):
-        if not np.isfinite(value).all():
-            raise ValueError(f"{place} holds numbers that are none (NaN or infinite)")
-    return record
-
-
-def _numbers(place: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Every number and array of numbers that must be finite, with its dotted name."""
-    if is_dataclass(value):
-        for item in fields(value):
-            if item.name not in MAY_BE_NAN:
-                yield from _numbers(f"{place}.{item.name}".lstrip("."), getattr(value, item.name))
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _numbers(f"{place}.{key}", part)
-    elif isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
-        yield place, value
 
 
 def write_fields(group: Any, part: Any) -> None:
