@@ -21,6 +21,7 @@ from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.cells.temperature import Thermal
 from cim.cells.write_verify import write_statistics
+from cim.chip.converters import conversions
 from cim.chip.spec import MacroSpec
 from cim.fit.column_checks import NetworkCheck, idle_disagreement
 from cim.fit.column_products import ColumnProducts, fit_wires_and_drive, gain_known
@@ -279,17 +280,25 @@ def check_record(record: CalibrationRecord, driver: ChipDriver, macros: tuple[in
                 f"the calibration record is of another {what}: {has!r}, this chip says {wanted!r}",
                 hint="hil calibrate -o record.h5 for this chip, or leave --calibration out",
             )
-    check_macros(record, macros)
+    check_macros(record, macros, spec.macro)
 
 
-def check_macros(record: CalibrationRecord, macros: tuple[int, ...]) -> None:
-    """Refuse a record that lacks one of these macros.
+def check_macros(record: CalibrationRecord, macros: tuple[int, ...], spec: MacroSpec) -> None:
+    """Refuse a record that lacks one of these macros, or has one of another size.
 
     Raises:
-        MismatchError: with the missing one and those that it has.
+        MismatchError: with the missing one and those that it has, or with both sizes.
     """
     try:
         for macro in macros:
-            record.macro(macro)
+            part = record.macro(macro)
+            has = (part.cells.shape, len(part.gain), part.macro)
+            wanted = ((spec.rows, spec.columns), conversions(spec, spec.outputs), macro)
+            if has != wanted:
+                raise MismatchError(
+                    f"macro {macro} of the calibration record: cells, conversions and number are {has}, "
+                    f"this chip has {wanted}",
+                    hint="hil calibrate -o record.h5 for this chip, or leave --calibration out",
+                )
     except NotCalibrated as error:
         raise MismatchError(str(error), hint="hil calibrate without --only measures all macros") from error

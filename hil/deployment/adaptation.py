@@ -38,7 +38,7 @@ def adapt_to_record(
             f"the program is for {program.spec.digest[:12]}…",
             hint="compile with the --chip and --macros that the record was measured with",
         )
-    check_macros(record, program.macros)
+    check_macros(record, program.macros, program.spec.macro)
     defects = record_defects(record, program.spec.macro)
     return adapt(program, defects, training_inputs(program), serial=record.serial, options=options)
 

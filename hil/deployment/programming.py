@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hil.driver.cells import CellOutcome
 from hil.driver.chip_driver import ChipDriver
-from hil.errors import UsageError
+from hil.errors import DeviceError, UsageError
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
@@ -137,6 +137,9 @@ def program_chip(
     """Write every macro of ``program``, in ``order`` or by number, and let the chip hold its digest.
 
     Of a program of several rounds this takes one round's part, which is held under no digest.
+
+    Raises:
+        DeviceError: not one cell reached its window.
     """
     check_one_round(program)
     reports = []
@@ -158,9 +161,17 @@ def program_chip(
         else:
             report = replace(write_and_read(driver, macro, targets, sample, early), slot=slots[macro])
         reports.append(report)
+    written = ProgramReport(tuple(reports))
+    if written.unreached == written.cells > 0:
+        raise DeviceError(
+            f"none of {written.cells:,} cells reached its window after {written.pulses:,} pulses",
+            where=driver.address,
+            likely="no pulse arrives (supply of SET and RESET, drivers), or cells are not read as they are written",
+            hint=f"hil cells --port {driver.address}, hil mvm --port {driver.address} --level 1",
+        )
     if program.digest:
         driver.hold_program(bytes.fromhex(program.held_digest))
-    return ProgramReport(tuple(reports))
+    return written
 
 
 def check_one_round(program: ConductanceProgram) -> None:
@@ -228,9 +239,25 @@ def spot_check(driver: ChipDriver, program: ConductanceProgram, *, sample: int) 
 def read_back(
     driver: ChipDriver, macros: tuple[int, ...], *, reads: int, sample: int, watch: Watch
 ) -> dict[int, NDArray[np.float32]]:
-    """Mean of ``reads`` readings of every cell of each macro, µS, (rows, columns)."""
-    readings = {}
+    """Mean of ``reads`` readings of every cell of each macro, µS, (rows, columns).
+
+    Raises:
+        DeviceError: all cells of all of them read 0. Of some that is noted.
+    """
+    readings: dict[int, NDArray[np.float32]] = {}
     for done, macro in enumerate(macros):
         watch.step(done, len(macros), f"macro {macro}")
         readings[macro] = driver.read_cells(macro, reads=reads, sample=sample)
+    dead = [macro for macro, cells in readings.items() if not cells.any()]
+    if not dead:
+        return readings
+    where = f"macros {', '.join(map(str, dead))}" if len(dead) > 1 else f"macro {dead[0]}"
+    if len(dead) == len(readings):
+        raise DeviceError(
+            f"every cell of {where} reads 0 µS",
+            where=driver.address,
+            likely="no read voltage, or a read path that is cut: not even stuck cells read exactly 0",
+            hint=f"hil cells --port {driver.address}",
+        )
+    watch.note(f"every cell of {where} reads 0 µS: no answer of a layer on it means anything")
     return readings

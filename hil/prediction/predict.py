@@ -174,7 +174,7 @@ def believed(
                 f"the record is of chip description {record.spec_digest[:16]}…, the program of {spec.digest[:16]}…",
                 hint="compile for the chip that the record measured",
             )
-        check_macros(record, program.macros)
+        check_macros(record, program.macros, program.spec.macro)
         return record, f"calibration of {record.kind} {record.chip_name}, serial {record.serial}, {record.date}", ()
     notes = []
     missing = [m for m in program.macros if m not in record.macros]

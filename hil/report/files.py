@@ -10,7 +10,7 @@ from hil.pages.tables import as_markdown, markdown, percent
 from hil.report.causes import causes_line, causes_table, layer_causes_table
 from hil.report.page import FILES, page
 from hil.report.run_data import RunData, write_run
-from hil.report.tables import age_words, every_table, writing_words
+from hil.report.tables import age_words, doubts, every_table, writing_words
 from hil.verdict.agreement import AgreementReport, interval_words
 from hil.verdict.metric import ACCURACY
 from mapping.program.file import load_program
@@ -48,6 +48,7 @@ def report_markdown(report: AgreementReport) -> str:
     if survival is not None:
         steps = (f"* try {as_markdown(step)}" for step in survival.help)
         lines += [f"**{as_markdown(survival.text)}**", "", *steps, ""]
+    lines += [line for text in doubts(report) for line in (f"**WARNING**: {as_markdown(text)}", "")]
     lines += [f"**{j.verdict.value}**: {as_markdown(j.text)}.", ""]
     lines += [f"* {as_markdown(note)}" for note in (*j.flags, *report.notes)]
     every = list(every_table(report))
@@ -73,6 +74,7 @@ def summary_lines(report: AgreementReport) -> list[str]:
     )
     fate = report.survival
     lines = [
+        *(("WARNING", text) for text in doubts(report)),
         *(() if fate is None else (("LOST", fate.text), *(("try", step) for step in fate.help))),
         ("chip", f"{place}{temperature}{'' if chip.silicon else '      NOT SILICON'}"),
         ("network", f"{net.name}   {size}"),

@@ -79,7 +79,12 @@ def page(
         f"{tables.age_words(report)} · {report.created}",
         verdict_words=(WORDS if report.this_chip is not None else FAMILY)[j.verdict],
         others=tuple(_others(report, j)),
-        notes=(*j.flags, *report.notes, *((report.readback.text,) if report.readback and drift else ())),
+        notes=(
+            *tables.doubts(report),
+            *j.flags,
+            *report.notes,
+            *((report.readback.text,) if report.readback and drift else ()),
+        ),
         accuracies=accuracies,
         tables=_tables(report, data, files),
         network=None if program is None else draw_network(program),

@@ -8,6 +8,7 @@ from hil.pages.tables import Table, duration, number, percent, with_reason, with
 from hil.verdict.agreement import AgreementReport, CellSummary, Judgement, interval_words, measured_interval
 from hil.verdict.tuning import TuneSummary
 
+MOST_UNREACHED = 0.5  # of the cells
 MARKED_Z = 3.0  # a layer whose residual is farther from the virtual chips' is marked
 QUESTIONS = {"this_chip": "this chip", "such_chips": "such chips"}
 
@@ -27,6 +28,15 @@ COUNTERS = {
 
 HELD = "held by the chip, nothing written"
 ADAPTED = "of the layers' multiplications more, by the host"
+
+
+def doubts(report: AgreementReport) -> tuple[str, ...]:
+    """What makes a report worth nothing, whatever its verdict, in words."""
+    c = report.cells
+    if c.unreached <= MOST_UNREACHED * c.total:
+        return ()
+    missed = percent(c.unreached / c.total, 0)
+    return (f"{missed} of {c.total:,} cells did not reach their window: the chip was not written, see hil cells",)
 
 
 def every_table(report: AgreementReport) -> tuple[Table, ...]:
@@ -212,6 +222,7 @@ def cells(report: AgreementReport) -> Table:
         ("read-back after the run", "not taken" if report.readback is None else report.readback.text),
         ("saturated conversions", f"{saturated[0]} measured, {saturated[1]} simulated"),
         ("age when read", f"planned {duration(report.age_s)}, {read_at}"),
+        ("age when read", f"{duration(report.age_s)}; by the chip's clock {duration(ages[0])} … {duration(ages[1])}"),
     )
     return Table("Cells", ("", ""), rows)
 
