@@ -31,7 +31,8 @@ from hil.calibration.patterns import (
     zero_vectors,
 )
 from hil.calibration.step_numbers import STEP_REQUESTS, STEPS, VECTORS
-from hil.driver.chip_driver import ChipDriver
+from hil.driver.chip_driver import WAITED_ENOUGH, ChipDriver
+from hil.errors import DeviceError
 from hil.samples import CALIBRATE
 from hil.watch import Watch
 
@@ -46,6 +47,7 @@ class Probes:
         self.driver, self.macros, self.watch = driver, macros, watch
         self.spec, self.seed = driver.spec, seed
         self._next = 0
+        self._due_s = 0.0  # chip time that cells have waited for
 
     def begin(self, step: str, turn: int = 0) -> None:
         """Begin a step of ``hil.calibration.step_numbers.STEPS``."""
@@ -65,7 +67,27 @@ class Probes:
         return self.driver.chip_time_ns * 1e-9
 
     def wait_until(self, time_s: float) -> None:
-        self.driver.wait(max(time_s - self.now_s, 0.0))
+        self.wait(max(time_s - self.now_s, 0.0))
+
+    def wait(self, seconds: float) -> None:
+        """Let cells age; raises ``DeviceError`` when they do not, now or with the next reading of cells."""
+        self._due_s = self.now_s + WAITED_ENOUGH * seconds
+        self._need_aged(self.driver.wait(seconds), WAITED_ENOUGH * seconds)
+
+    def _cells(self, macro: int, reads: int) -> Floats32:
+        """Mean readings of cells that are as old, by the clock that tells their ages, as was waited for."""
+        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample())
+        self._need_aged(self.now_s, self._due_s)
+        return readings
+
+    def _need_aged(self, is_s: float, least_s: float) -> None:
+        if is_s < least_s:
+            raise DeviceError(
+                f"cells were to age, and did not: {is_s:.3g} s by a clock that was looked at, {least_s:.3g} s due",
+                where=self.driver.address,
+                likely="the chip answers WAIT at once, or its clock stands or was set back; a record needs true ages",
+                hint="firmware without WAIT lets the host wait; a clock that counts it must have",
+            )
 
     def idle(self, vectors: int) -> dict[int, Idle]:
         """Products of vectors that drive no row."""
@@ -101,8 +123,8 @@ class Probes:
             targets = pattern_targets_us(self.spec.macro, pattern_levels(self.spec.macro, self.rng(macro, "pattern")))
             outcome = self.driver.program_cells(macro, targets, sample=self.sample())
             done_s = self.now_s
-            self.driver.wait(early_s)
-            early = self.driver.read_cells(macro, reads=early_reads, sample=self.sample())
+            self.wait(early_s)
+            early = self._cells(macro, early_reads)
             written[macro] = Pattern(
                 targets, outcome.reached, outcome.pulses.astype(np.int32), early, self.now_s - done_s, done_s
             )
@@ -111,7 +133,7 @@ class Probes:
     def read(self, reads: int, what: str) -> dict[int, MeanReading]:
         found = {}
         for macro in self._each(what, self.macros):
-            readings = self.driver.read_cells(macro, reads=reads, sample=self.sample())
+            readings = self._cells(macro, reads)
             found[macro] = MeanReading(readings, self.now_s, reads)
         return found
 
@@ -120,9 +142,9 @@ class Probes:
         times: dict[int, list[float]] = {m: [] for m in macros}
         readings: dict[int, list[Floats32]] = {m: [] for m in macros}
         for gap in (0.0, *gaps_s):
-            self.driver.wait(gap)
+            self.wait(gap)
             for macro in self._each("repeated reads", macros):
-                readings[macro].append(self.driver.read_cells(macro, reads=BLOCK_READS, sample=self.sample()))
+                readings[macro].append(self._cells(macro, BLOCK_READS))
                 times[macro].append(self.now_s)
         return {m: Repeats(np.array(times[m]), np.stack(readings[m])) for m in macros}
 

@@ -18,6 +18,7 @@ from cim.cells.lasting_noise import lasting_variance_us2
 from cim.chip.encoding import cell_lines
 from cim.record.calibration import STUCK
 from hil.datasets.image_set import Dataset
+from hil.deployment.ages import clock_set_back
 from hil.deployment.chip_run import Readings
 from hil.deployment.deployment import Deployment
 from hil.deployment.inference import LayerSums
@@ -177,7 +178,7 @@ def report_of(
     cells = [arrays.macros[slot] for slot in program.slots]
     before = np.stack([c.readings_us for c in cells])
     after = np.stack([np.asarray(c.readings_after_us) for c in cells])
-    task = job.scoring.task
+    task, read_s = job.scoring.task, ages(job, answers)
     return AgreementReport(
         chip=chip_identity(job),
         network=NetworkIdentity(
@@ -199,7 +200,7 @@ def report_of(
         saturated_share=answers.saturated / max(answers.conversions, 1),
         simulated_saturated_share=answers.simulated_saturated_share,
         age_s=options.age_s,
-        age_range_s=ages(job, answers),
+        age_range_s=read_s,
         readback=compare_readbacks(
             before,
             after,
@@ -214,7 +215,13 @@ def report_of(
         tune=tune,
         timing_s={k: round(v, 3) for k, v in watch.timing_s.items()},
         environment={**environment(), "simulation": job.mode.value},
-        notes=(*(() if tune is None else tune.warnings), *aim_notes(program), *watch.notes, *driver.fallbacks),
+        notes=(
+            *(() if tune is None else tune.warnings),
+            *filter(None, (clock_set_back(read_s[0], options.age_s),)),
+            *aim_notes(program),
+            *watch.notes,
+            *driver.fallbacks,
+        ),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         run=name,
         task=task.kind.value,

@@ -38,6 +38,10 @@ class ChipRun(Protocol):
     @property
     def corrections(self) -> Corrections: ...
 
+    @property
+    def age_s(self) -> float:
+        """Of the cells after the wait: the planned one, or what a clock shows of it."""
+
     def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
         """Logit codes of the images from number ``first`` on in run order, (repeats, n, classes)."""
 

@@ -26,6 +26,7 @@ from hil.atomic import output_errors
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import adapted, check_adapted
+from hil.deployment.ages import let_age
 from hil.deployment.build_report import collect, report_of, sample_layers
 from hil.deployment.causes import find_causes
 from hil.deployment.chip_record import record_for, record_of_runs, with_writer
@@ -278,7 +279,7 @@ def deploy_on(
         if program.rounds > 1:
             looks = (len(order),)  # every round ran for all images before the chip was written again
         job = job.on_chip(chip)
-        if job.program is not program:
+        if job.program is not program or job.options != options:
             such = job.virtual_chips(conditioned=False, mode=job.mode)
         if keep is not None:
             with output_errors(keep / PROGRAM_FILE):
@@ -354,13 +355,12 @@ def write_whole(
     if options.rewriting is not None and written is not None:
         with watch.stage("rewriting"):
             written = rewrite_cells(driver, program, record, written, options.rewriting, sample=sample, watch=watch)
-    with watch.stage("waiting"):
-        driver.wait(options.age_s)
+    age_s = let_age(driver, options.age_s, watch)
     with watch.stage("reading back"):
         readings = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_BEFORE, watch=watch)
     with watch.stage("correcting"):
         corrections = column_corrections(program, record, readings, inputs, wanted=wanted)
-    return WholeRun(driver, program, options, written, readings, corrections)
+    return WholeRun(driver, program, options, written, readings, corrections, age_s)
 
 
 def run_looks(

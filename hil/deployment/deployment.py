@@ -65,6 +65,7 @@ class Deployment:
         """Once the network stands on the chip, and what it is like was read."""
         return replace(
             self,
+            options=replace(self.options, age_s=chip.age_s),
             program=chip.program,
             corrections=chip.corrections,
             written=chip.written,

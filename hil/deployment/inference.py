@@ -222,6 +222,7 @@ class WholeRun:
     written: ProgramReport | None
     readings_us: dict[int, NDArray[np.float32]]
     corrections: Corrections
+    age_s: float
     times_ns: list[int] = field(default_factory=list)
     ages_s: None = None
     layers: dict[str, LayerSums] = field(default_factory=dict)

@@ -6,6 +6,7 @@ look at the images and no early stop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
+from hil.deployment.ages import let_age
 from hil.deployment.inference import (
     IMAGES_IN_FLIGHT,
     Conversions,
@@ -49,6 +51,7 @@ class RoundsRun:
     macros: list[MacroReport] = field(default_factory=list)
     readings_us: ByCell = field(default_factory=dict)
     after_us: ByCell = field(default_factory=dict)
+    age_s: float = math.inf
     corrections: dict[str, tuple[Correction, ...]] = field(default_factory=dict)
     conversions: dict[str, Conversions] = field(default_factory=dict)
     layers: dict[str, LayerSums] = field(default_factory=dict)
@@ -116,8 +119,7 @@ def run_rounds(
         for number in range(program.rounds):
             one = OneRound(driver, part_of_round(program, number), number, program.rounds, options, watch)
             found.macros += one.write(record).macros
-            with watch.stage("waiting"):
-                driver.wait(options.age_s)
+            found.age_s = min(found.age_s, let_age(driver, options.age_s, watch))
             found.readings_us |= one.read(READ_BEFORE)
             with watch.stage("correcting"):
                 corrections = column_corrections(one.part, record, found.readings_us, inputs)

@@ -20,7 +20,7 @@ class OpenChip:
         session: an open session.
         description: what the chip said of itself.
         spec: what its chip file says; the two must agree (``hil.driver.open_chip`` checks).
-        sleep: how the host waits when the chip cannot.
+        sleep: how the host waits when the chip cannot; clock: the host's, s.
     """
 
     def __init__(
@@ -30,8 +30,9 @@ class OpenChip:
         spec: ChipSpec,
         *,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._session, self._sleep = session, sleep
+        self._session, self._sleep, self._clock = session, sleep, clock
         self.description, self.spec = description, spec
         self.fallbacks: list[str] = []
         self._layer_outputs: dict[int, int] = {}

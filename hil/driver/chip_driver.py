@@ -21,6 +21,7 @@ __all__ = ["CellOutcome", "ChipDriver"]
 _LONGEST_WAIT_S, _MOST_WAITS = 60.0, 60  # a wait is cut so that a dead board is noticed
 
 UNTOLD_C = 25.0
+WAITED_ENOUGH = 0.9  # of a wait: less is said
 
 
 class ChipDriver(CellVerbs, ProductVerbs):
@@ -58,20 +59,34 @@ class ChipDriver(CellVerbs, ProductVerbs):
         digest = self.description.program_digest
         return digest if any(digest) else None
 
-    def wait(self, seconds: float) -> None:
-        """Let so much chip time pass; a chip without WAIT is waited for here."""
+    def wait(self, seconds: float) -> float:
+        """Let so much chip time pass; a chip without WAIT is waited for here.
+
+        Returns:
+            how much passed, s, by the chip's clock, or by the host's where it slept. Silicon does not age faster than
+            the host: where its clock runs ahead, the host's counts. ``fallbacks`` say where it was not enough.
+        """
         if not 0 <= seconds < math.inf:
             raise UsageError(f"cannot wait {seconds} s")
         if Capability.WAIT not in self.capabilities:
             self.fall_back("wait: the host sleeps (the chip has no WAIT)")
             self._sleep(seconds)
-            return
+            return seconds
         left_ns = round(seconds * 1e9)
         longest_ns = round(max(_LONGEST_WAIT_S, seconds / _MOST_WAITS) * 1e9)
+        begun_ns, begun_s, sent = self.chip_time_ns, self._clock(), self.counters["requests"]
         while left_ns > 0:
             part_ns = min(left_ns, longest_ns)
             self._session.ask(Wait(part_ns), allow_s=part_ns * 1e-9)
             left_ns -= part_ns
+        chip_s, host_s = (self.chip_time_ns - begun_ns) * 1e-9, self._clock() - begun_s
+        real = self.description.kind == "silicon" and self.counters["requests"] > sent  # not answers of a run before
+        passed_s = min(chip_s, host_s) if real else chip_s
+        if passed_s < WAITED_ENOUGH * seconds:
+            moved = f"moved by {chip_s:g} s" if chip_s >= 0 else f"was set back by {-chip_s:g} s"
+            told = f"the chip answered WAIT of {seconds:g} s after {host_s:.3g} s by the host's clock"
+            self.fall_back(f"wait: {told}, its own {moved}")
+        return max(passed_s, 0.0)
 
     def reset(self) -> None:
         if Capability.RESET not in self.capabilities:

@@ -41,6 +41,7 @@ from firmware_protocols.messages import (
     StatusReply,
     Sweep,
     TileProgrammed,
+    Wait,
 )
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.session import Session
@@ -144,9 +145,11 @@ class _PaperSession:
     chip_time_ns: int = 0
     closed: bool = False
     image: None = None
-    counters: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=lambda: {"requests": 0})
 
     def ask(self, request: Request[Any], *, allow_s: float = 0.0) -> Reply:
+        if isinstance(request, Wait):
+            self.chip_time_ns += request.duration_ns
         return self.ask_one(request)
 
     def ask_all(

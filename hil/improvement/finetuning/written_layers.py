@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
+from hil.deployment.ages import let_age
 from hil.deployment.inference import MeasuredSums, measured_multiply
 from hil.deployment.programming import read_back
 from hil.driver.chip_driver import ChipDriver
@@ -83,7 +84,7 @@ class WiredLayers:
             outcome = self.driver.program_cells(macro, macro_targets_us(part, macro), sample=sample + number)
             self.pulses += int(outcome.pulses.sum(dtype=np.int64))
             self.cells += int(np.isfinite(outcome.readings_us).sum())
-        self.driver.wait(self.age_s)
+        let_age(self.driver, self.age_s, self.watch)
         readings = self._read(part, number)
         self.corrections.update(column_corrections(part, self.record, readings, inputs))
 
