@@ -12,6 +12,7 @@ from typing import Any
 
 from cim.chip.converters import code_limits, conversions, input_planes, sum_limits
 from cim.chip.spec import ChipSpec
+from firmware_protocols.extensions.messages import CHUNK, ImageBegin, ImageState
 from firmware_protocols.messages import (
     Capability,
     CellReadings,
@@ -89,6 +90,10 @@ class ReplyChecks:
                 unknown = math.isnan(reply.temperature_c) and not self._tells_temperature
                 good = unknown or LEAST_C < reply.temperature_c <= MOST_C
                 self._need(good, request, f"a temperature of {reply.temperature_c:g} °C")
+            case ImageBegin(), ImageState():
+                has = (reply.digest.hex()[:12], reply.size, len(reply.received))
+                wanted = (request.digest.hex()[:12], request.size, -(-request.size // CHUNK))
+                self._need(has == wanted, request, f"an image (digest, bytes, pieces) {has}, {wanted} was begun")
             case LoadLayer(), _:
                 self._layers[request.layer] = request
 

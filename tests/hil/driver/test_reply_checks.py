@@ -12,6 +12,7 @@ import pytest
 
 from cim.chip.windows import Window
 from firmware_protocols.chip import Refusal
+from firmware_protocols.extensions.messages import ImageBegin, ImageState
 from firmware_protocols.messages import (
     CellReadings,
     Description,
@@ -208,6 +209,23 @@ class Busy(FakeChip):
     def program_tile(self, request: Any) -> Any:
         while True:
             yield Progress(1, 100, 0)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        ImageState(bytes(32), 5000, 1 << 20, False, np.zeros(5, np.bool_)),
+        ImageState(b"d" * 32, 4999, 1 << 20, False, np.zeros(5, np.bool_)),
+        ImageState(b"d" * 32, 5000, 1 << 20, False, np.zeros(4000, np.bool_)),
+        ImageState(b"d" * 32, 5000, 1 << 20, True, np.zeros(0, np.bool_)),
+    ],
+    ids=["another digest", "another size", "more pieces", "no pieces"],
+)
+def test_an_image_that_was_not_begun_is_a_link_error(state: ImageState) -> None:
+    checks, begun = ReplyChecks("here", SPEC), ImageBegin(b"d" * 32, 5000)
+    checks.reply(begun, ImageState(b"d" * 32, 5000, 1 << 20, False, np.zeros(5, np.bool_)))
+    with pytest.raises(LinkError, match="an image"):
+        checks.reply(begun, state)
 
 
 class Endless(FakeChip):
