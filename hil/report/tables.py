@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from hil.pages.tables import Table, duration, number, percent, with_reason, without_empty
 from hil.verdict.agreement import AgreementReport, CellSummary, Judgement, interval_words, measured_interval
 from hil.verdict.tuning import TuneSummary
+from hil.verdict.verdict import INTERVAL_HOLDS, PREDICTION_HOLDS
 
 MOST_UNREACHED = 0.5  # of the cells
 MARKED_Z = 3.0  # a layer whose residual is farther from the virtual chips' is marked
@@ -120,16 +121,19 @@ def questions(report: AgreementReport) -> Table:
     asked = {name: j for name, j in ((k, getattr(report, k)) for k in QUESTIONS) if j is not None}
     rows: list[tuple[str, Callable[[Judgement], str]]] = [
         ("verdict", lambda j: f"{j.verdict.value}: {j.text}"),
-        ("claim", lambda j: f"for {j.claim}"),
+        ("tested", lambda j: j.tested or f"for {j.claim}"),
         ("virtual chips", lambda j: f"{j.chips}, {j.mode.value}, {j.simulator_reads} read(s) of each image"),
         ("images, repeats", lambda j: f"{j.n:,} × {j.repeats}"),
         ("interim analysis", lambda j: f"{j.look} of {len(j.looks)} planned ({', '.join(f'{n:,}' for n in j.looks)})"),
         ("tolerance", lambda j: f"± {j.metric.factor * j.tolerance:g} {j.metric.unit}"),
         (f"{_title(asked)} of each repeat", lambda j: ", ".join(j.metric.value(a) for a in j.measured_repeats)),
         ("measured − simulated", lambda j: j.metric.difference(j.difference)),
-        ("90 % interval (all analyses)", lambda j: j.metric.span(j.interval90)),
+        ("90 % interval (all analyses)", lambda j: f"{j.metric.span(j.interval90)} ({INTERVAL_HOLDS})"),
         ("95 % interval (all analyses)", lambda j: j.metric.span(j.interval95)),
-        ("prediction test T, limit", lambda j: f"{j.prediction.statistic:.2f}, {j.prediction.limit:.2f}"),
+        (
+            "prediction test T, limit",
+            lambda j: f"{j.prediction.statistic:.2f}, {j.prediction.limit:.2f} ({PREDICTION_HOLDS})",
+        ),
         ("p of T, p of rank", lambda j: f"{j.prediction.p_value:.3f}, {j.prediction.p_rank:.3f}{_rank_note(j)}"),
         (
             "loss, measured − ideal",

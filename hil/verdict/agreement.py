@@ -25,7 +25,7 @@ from hil.verdict.metric import Metric
 from hil.verdict.statistics import planned_looks, wilson
 from hil.verdict.survival import Survival, survival
 from hil.verdict.tuning import TuneSummary
-from hil.verdict.verdict import Interval, Judgement, Mode, Verdict, judge
+from hil.verdict.verdict import INTERVAL_HOLDS, Interval, Judgement, Mode, Verdict, judge
 
 __all__ = [
     "AgreementReport",
@@ -240,6 +240,7 @@ class AgreementReport:
                 "high": j.interval90[1],
                 "low95": j.interval95[0],
                 "high95": j.interval95[1],
+                "interval": INTERVAL_HOLDS,
                 "same_answers": None if j.fidelity is None else j.fidelity.same_answers,
             },
             "questions": questions,

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 Floats = NDArray[np.float64]
 
 FEWEST_IMAGES, FEWEST_REPEATS, FEWEST_CHIPS = 300, 2, 10  # below these nothing is called agreement
 MOST_IMAGES = 100_000  # above this "more images" is not advice
+LAST_MARGIN = 0.25  # standard errors by which a difference must exceed the tolerance at the last analysis
 SMALLEST_STEP = 1e-12  # of a score: nothing is divided by less
 
 
@@ -113,9 +114,25 @@ class Comparison:
 
     def standard_error(self, population: int | None = None) -> float:
         """SE of D for new images, or for a fixed set of ``population`` images of which n were drawn."""
+        return math.sqrt(sum(self._error_parts(population)))
+
+    def quantile(self, z: float, population: int | None = None) -> float:
+        """Student's t of the tail that ``z`` leaves a normal variable, for D / SE.
+
+        Degrees of freedom of SE² (Satterthwaite 1946): n − 1 of the images, S − 1 of the virtual chips' mean, weighted
+        by their parts in it.
+
+        Example: S = 20 and virtual chips that make up all of SE² → t of 19 degrees, 1.729 for z = 1.645.
+        """
+        images, chips = self._error_parts(population)
+        freedom = (images + chips) ** 2 / (images**2 / (self.n - 1) + chips**2 / (self.chips - 1))
+        return float(special.stdtrit(freedom, special.ndtr(z)))
+
+    def _error_parts(self, population: int | None) -> tuple[float, float]:
+        """Parts of SE²: of the images, and of the virtual chips' mean."""
         share = 0.0 if population is None else self.n / population
         images = (1 - share) * self.image_variance + share * self.answer_variance
-        return math.sqrt(images / self.n + self.chip_variance / self.chips)
+        return images / self.n, self.chip_variance / self.chips
 
     @property
     def prediction_error(self) -> float:
@@ -193,20 +210,28 @@ def prediction_test(c: Comparison, accuracies: Floats, limits: CriticalValues) -
 
 @dataclass(frozen=True, slots=True)
 class Equivalence:
-    """Test E: does the 90 % interval of the difference lie inside ±δ? Images are random."""
+    """Test E: where does the 90 % interval of the difference lie beside ±δ? Images are random, the chip is this one."""
 
     standard_error: float
     low: float
     high: float
-    holds: bool
+    holds: bool  # the whole interval is inside ±δ
     beyond: bool  # the whole interval is outside ±δ
+    likely_beyond: bool = False  # it excludes 0, and the difference exceeds δ by ``LAST_MARGIN`` standard errors
 
 
 def equivalence_test(c: Comparison, tolerance: float, z: float, population: int | None = None) -> Equivalence:
-    """D ± z · SE against ±δ, all as fractions."""
-    error = c.standard_error(population)
-    low, high = c.difference - z * error, c.difference + z * error
-    return Equivalence(error, low, high, -tolerance <= low and high <= tolerance, low > tolerance or high < -tolerance)
+    """D ± t · SE against ±δ, all as fractions; t has the tail of ``z``."""
+    error, size = c.standard_error(population), abs(c.difference)
+    half = c.quantile(z, population) * error
+    return Equivalence(
+        standard_error=error,
+        low=c.difference - half,
+        high=c.difference + half,
+        holds=size + half <= tolerance,
+        beyond=size - half > tolerance,
+        likely_beyond=size > half and size - LAST_MARGIN * error > tolerance,
+    )
 
 
 # --- planning ---------------------------------------------------------------------------

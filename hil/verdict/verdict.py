@@ -57,6 +57,14 @@ class Mode(enum.StrEnum):
     UNCONDITIONAL = "unconditional"  # record only, programmed again: *such chips*
 
 
+PREDICTION_HOLDS = "these images held fixed; virtual chips and reads vary"
+INTERVAL_HOLDS = "this chip and its programming held fixed; images vary"
+TESTED = {
+    Mode.CONDITIONED: "this chip as it is written: does it score here like a virtual chip that knows its cells",
+    Mode.UNCONDITIONAL: "this chip as one of its kind: does it score here like a virtual chip that was written again",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     mean: float
@@ -127,6 +135,7 @@ class Judgement:
     trend: Trend | None
     fidelity: Fidelity | None
     metric: Metric = ACCURACY
+    tested: str = ""  # the question in words; "" before report 1.4
 
 
 def judge(
@@ -168,14 +177,15 @@ def judge(
     p = prediction_test(c, accuracies, limits)
     e = equivalence_test(c, tolerance, limits.z_equivalence, population)
     refusals = _refusals(c)
-    verdict = decide(p, e, refused=bool(refusals))
-    power = _power(c, tolerance, limits, e)
+    verdict = decide(p, e, last=look == len(plan), refused=bool(refusals))
+    power = _power(c, tolerance, limits)
     trend = repeat_trend(y) if sets is None else sets.trend()
     band = limits.t_prediction * c.prediction_error
-    wide = limits.z_prediction * e.standard_error
+    wide = c.quantile(limits.z_prediction, population) * e.standard_error
     loss, loss_error = _loss(y, q, metric) if sets is None else sets.loss()
     loss_half = limits.z_equivalence * loss_error
     ends = (0.0, 1.0) if metric.share else (-np.inf, np.inf)
+    claim = "new images like these" if population is None else f"the fixed set of {population:,} images"
     z_chip, z_sim, z_ideal = measured_logits, simulated_logits, ideal_logits
     logits = None
     if z_chip is not None and z_sim is not None and z_ideal is not None:
@@ -186,7 +196,7 @@ def judge(
         final=verdict is not Verdict.INCONCLUSIVE or look == len(plan),
         flags=(*refusals, *_flags(c, p, e, trend, verdict, metric)),
         mode=mode,
-        claim="new images like these" if population is None else f"the fixed set of {population:,} images",
+        claim=claim,
         tolerance=tolerance,
         n=c.n,
         repeats=c.repeats,
@@ -218,6 +228,7 @@ def judge(
         trend=trend,
         fidelity=logits,
         metric=metric,
+        tested=f"{TESTED[mode]}, and within the tolerance of their mean for {claim}?",
     )
 
 
@@ -241,11 +252,17 @@ def _over_draws(scores: NDArray[Any]) -> Interval:
     return Interval(float(scores[0]), *drawn_interval(scores))
 
 
-def decide(p: PredictionTest, e: Equivalence, *, refused: bool = False) -> Verdict:
-    """The table: E holds, else P rejects, else inconclusive; ``refused`` bars agreement only."""
+def decide(p: PredictionTest, e: Equivalence, *, last: bool, refused: bool = False) -> Verdict:
+    """The table: within the tolerance; else not predicted and beyond the tolerance; else inconclusive.
+
+    Args:
+        last: no analysis is planned after this one, so that a likely excess is enough.
+        refused: bars agreement only.
+    """
     if e.holds:
         return Verdict.INCONCLUSIVE if refused else Verdict.AGREE
-    return Verdict.DISAGREE if p.rejects else Verdict.INCONCLUSIVE
+    beyond = e.beyond or (last and e.likely_beyond)
+    return Verdict.DISAGREE if p.rejects and beyond else Verdict.INCONCLUSIVE
 
 
 def verdict_text(
@@ -266,14 +283,14 @@ def verdict_text(
     if verdict is Verdict.AGREE:
         return f"within {delta}, but a real difference of about {d} exists, smaller than the tolerance ({interval})"
     if verdict is Verdict.DISAGREE:
-        size = f"beyond {delta}" if e.beyond else "size not yet resolved"
-        return f"not predicted, {size}: difference {d}, {interval}"
+        size = "beyond" if e.beyond else "probably beyond"
+        return f"not predicted, {size} {delta}: difference {d}, {interval}"
     if refusals:
         return f"no verdict of agreement: {'; '.join(refusals)} (difference {d}, {interval})"
     return f"not decided: difference {d}, {interval}, tolerance {delta}; {power.advice}"
 
 
-def _power(c: Comparison, tolerance: float, limits: CriticalValues, e: Equivalence) -> Power:
+def _power(c: Comparison, tolerance: float, limits: CriticalValues) -> Power:
     chance = float(chance_to_agree(c, tolerance, limits.z_equivalence, images=c.n))
     enough = images_enough(c, tolerance, limits.z_equivalence)
     if enough is None:
@@ -305,6 +322,10 @@ def _flags(
     flags = []
     if verdict is Verdict.AGREE and p.rejects:
         flags.append(f"a real difference of about {metric.difference(c.difference)} exists, smaller than the tolerance")
+    if verdict is Verdict.INCONCLUSIVE and p.rejects:
+        flags.append("not predicted on these images; whether by more than the tolerance is not decided")
+    if p.rejects and e.low <= 0 <= e.high:
+        flags.append(f"the test ({PREDICTION_HOLDS}) sees a difference, the interval ({INTERVAL_HOLDS}) holds 0 too")
     if e.beyond:
         flags.append("the whole interval of the difference lies beyond the tolerance")
     if c.read_variance == 0.0:

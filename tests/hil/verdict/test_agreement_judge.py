@@ -56,21 +56,29 @@ def test_a_loss_of_three_points_disagrees_nearly_always_and_never_agrees():
 
 
 @pytest.mark.parametrize(
-    ("holds", "rejects", "refused", "verdict"),
+    ("holds", "rejects", "beyond", "refused", "verdict"),
     [
-        (True, False, False, Verdict.AGREE),
-        (True, True, False, Verdict.AGREE),
-        (False, True, False, Verdict.DISAGREE),
-        (False, False, False, Verdict.INCONCLUSIVE),
-        (True, False, True, Verdict.INCONCLUSIVE),
-        (True, True, True, Verdict.INCONCLUSIVE),
-        (False, True, True, Verdict.DISAGREE),
+        (True, False, "", False, Verdict.AGREE),
+        (True, True, "", False, Verdict.AGREE),
+        (True, True, "", True, Verdict.INCONCLUSIVE),
+        (False, True, "", False, Verdict.INCONCLUSIVE),
+        (False, False, "beyond", False, Verdict.INCONCLUSIVE),
+        (False, True, "beyond", False, Verdict.DISAGREE),
+        (False, True, "beyond", True, Verdict.DISAGREE),
     ],
 )
-def test_the_verdict_table(holds, rejects, refused, verdict):
+def test_the_verdict_table(holds, rejects, beyond, refused, verdict):
     p = PredictionTest(statistic=1, limit=2, p_value=0.1, p_rank=0.1, rejects=rejects)
-    e = Equivalence(standard_error=0.001, low=0, high=0, holds=holds, beyond=False)
-    assert decide(p, e, refused=refused) is verdict
+    e = Equivalence(standard_error=0.001, low=0, high=0, holds=holds, beyond=bool(beyond))
+    for last in (False, True):
+        assert decide(p, e, last=last, refused=refused) is verdict
+
+
+def test_a_likely_excess_is_enough_at_the_last_analysis_only():
+    p = PredictionTest(statistic=3, limit=2, p_value=0.01, p_rank=0.1, rejects=True)
+    e = Equivalence(standard_error=0.002, low=0.008, high=0.016, holds=False, beyond=False, likely_beyond=True)
+    assert decide(p, e, last=False) is Verdict.INCONCLUSIVE
+    assert decide(p, e, last=True) is Verdict.DISAGREE
 
 
 @pytest.mark.parametrize(("n", "repeats", "chips", "named"), [(299, 3, 20, "299"), (400, 1, 20, "1"), (400, 3, 9, "9")])
@@ -97,10 +105,53 @@ def test_beyond_and_not_resolved_are_told_apart():
     rng = np.random.default_rng(6)
     y, v, q = answers(rng, loss=0.06)
     assert "beyond 1 point" in judge(y, v, q, mode=Mode.CONDITIONED).text
-    y, v, q = answers(np.random.default_rng(9), n=500, loss=0.022)
-    unresolved = judge(y, v, q, mode=Mode.CONDITIONED)
-    assert unresolved.verdict is Verdict.DISAGREE
-    assert "size not yet resolved" in unresolved.text
+    y, v, q = answers(np.random.default_rng(9), n=500, loss=0.025)
+    likely = judge(y, v, q, mode=Mode.CONDITIONED)
+    assert likely.verdict is Verdict.DISAGREE
+    assert "probably beyond 1 point" in likely.text
+    early = judge(y, v, q, mode=Mode.CONDITIONED, look=1, looks=PLAN)
+    assert early.verdict is Verdict.INCONCLUSIVE
+    assert any("whether by more than the tolerance is not decided" in flag for flag in early.flags)
+
+
+@pytest.mark.parametrize(("loss", "least", "most"), [(0.005, 0, 5), (0.0075, 0, 20), (0.015, 85, 100), (0.02, 95, 100)])
+def test_a_loss_inside_the_tolerance_seldom_disagrees_and_one_beyond_it_does(loss, least, most):
+    """At most 5 % at half the tolerance and 20 % at three quarters, at least 85 % at 1.5 of it, 95 % at 2."""
+    found = verdicts(seed=3, loss=loss / 0.96)  # 4 % of answers are wrong already
+    assert least <= found[Verdict.DISAGREE] <= most
+
+
+def test_no_disagree_has_an_interval_that_holds_no_difference():
+    rng = np.random.default_rng(21)
+    for loss in (0.012, 0.03):
+        for n in (150, 300, 500):
+            for _ in range(40):
+                y, v, q = answers(rng, n=n, loss=loss)
+                found = judge(y, v, q, mode=Mode.CONDITIONED)
+                low, high = found.interval90
+                assert found.verdict is not Verdict.DISAGREE or not low <= 0 <= high
+
+
+def test_a_test_and_an_interval_that_differ_say_what_each_holds_fixed():
+    """Test P sees that every image is answered worse; so few lost images that other images may show none."""
+    y, v, q = answers(np.random.default_rng(5))
+    wrong = np.zeros(2000, bool)
+    wrong[:2] = True
+    found = judge(np.repeat(v[:1], 3, 0) & ~wrong, np.repeat(v[:1], 20, 0), q, mode=Mode.CONDITIONED)
+    assert found.prediction.rejects
+    assert found.interval90[0] <= 0 <= found.interval90[1]
+    assert any("images held fixed" in flag and "programming held fixed" in flag for flag in found.flags)
+    assert y.shape == (3, 2000)
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"), [(Mode.CONDITIONED, "this chip as it is"), (Mode.UNCONDITIONAL, "one of its kind")]
+)
+def test_each_question_says_what_is_tested(mode, words):
+    found = judge(*answers(np.random.default_rng(16)), mode=mode)
+    assert words in found.tested
+    assert "within the tolerance" in found.tested
+    assert "new images" in found.tested
 
 
 def test_an_inconclusive_run_says_how_many_images_would_be_enough():

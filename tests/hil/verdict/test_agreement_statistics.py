@@ -88,6 +88,32 @@ def test_comparison_follows_the_formulas_by_hand():
     assert c.standard_error(4) == pytest.approx((within / 4 + 0.0625 / 3) ** 0.5)  # all images of the set seen
 
 
+@pytest.mark.parametrize(("chips", "error"), [(20, 0.058), (10, 0.067)])
+@pytest.mark.parametrize("image_share", [0.0, 0.5, 0.95])
+def test_equivalence_errs_as_promised_however_few_virtual_chips_know_their_mean(chips, error, image_share):
+    """A true difference of the tolerance is called equivalent in 5 %, where the normal quantile errs in ``error``."""
+    rng = np.random.default_rng(8)
+    tolerance, n, whole = 0.01, 1000, 0.002**2
+    images, spread = image_share * whole, (1 - image_share) * whole * chips
+    runs, found, normal = 40_000, 0, 0
+    d = rng.normal(tolerance, whole**0.5, runs)
+    v1 = spread * rng.chisquare(chips - 1, runs) / (chips - 1)
+    for difference, variance in zip(d, v1, strict=True):
+        c = st.Comparison(n, 3, chips, 0.9, 0.9 - difference, difference, images * n, variance, 0.0, 0.0)
+        found += st.equivalence_test(c, tolerance, 1.645).holds
+        normal += difference + 1.645 * c.standard_error() <= tolerance
+    assert found / runs == pytest.approx(0.05, abs=0.004)
+    if image_share == 0.0:
+        assert normal / runs == pytest.approx(error, abs=0.004)
+
+
+def test_many_images_and_a_mean_that_is_known_take_the_normal_quantile():
+    c = st.Comparison(2000, 3, 20, 0.9, 0.9, 0.0, 0.01, 1e-8, 0.0, 0.0)
+    assert c.quantile(1.645) == pytest.approx(1.645, abs=0.002)
+    all_chips = st.Comparison(2000, 3, 20, 0.9, 0.9, 0.0, 1e-12, 1e-4, 0.0, 0.0)
+    assert all_chips.quantile(1.645) == pytest.approx(stats.t.ppf(stats.norm.cdf(1.645), 19), abs=1e-4)
+
+
 def test_chips_that_never_differ_keep_a_floor_of_half_an_image():
     c = st.compare(np.ones((2, 400)), np.ones((20, 400)))
     assert c.chip_variance == pytest.approx((0.5 / 400) ** 2)
