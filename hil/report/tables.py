@@ -136,8 +136,8 @@ def questions(report: AgreementReport) -> Table:
         ),
         ("p of T, p of rank", lambda j: f"{j.prediction.p_value:.3f}, {j.prediction.p_rank:.3f}{_rank_note(j)}"),
         (
-            "loss, measured − ideal",
-            lambda j: f"{j.metric.difference(j.loss.mean)} ({j.metric.span((j.loss.low, j.loss.high))})",
+            "lost from ideal to measured",
+            lambda j: f"{j.metric.difference(j.lost.mean)} ({j.metric.span((j.lost.low, j.lost.high))})",
         ),
         ("spread: images", lambda j: _spread(j, j.components.image)),
         ("spread: one read", lambda j: _spread(j, j.components.read)),

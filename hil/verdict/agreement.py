@@ -217,6 +217,9 @@ class AgreementReport:
         j = self.decisive
         content = {f.name: encode(getattr(self, f.name)) for f in fields(self)}
         questions = {"this_chip": content.pop("this_chip"), "such_chips": content.pop("such_chips")}
+        for judgement, question in zip((self.this_chip, self.such_chips), questions.values(), strict=True):
+            if judgement is not None:
+                question["lost"] = encode(judgement.lost)
         content.pop("task")
         answer = {
             "schema": SCHEMA,

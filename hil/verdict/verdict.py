@@ -130,12 +130,18 @@ class Judgement:
     components: VarianceComponents
     discordance: Discordance | None  # of right and wrong answers
     power: Power
-    loss: Interval  # measured − ideal, 90 %
+    loss: Interval  # measured − ideal, 90 %: a difference in spite of its name, which reports 1.x keep
     mcnemar: McNemar | None  # of right and wrong answers
     trend: Trend | None
     fidelity: Fidelity | None
     metric: Metric = ACCURACY
     tested: str = ""  # the question in words; "" before report 1.4
+
+    @property
+    def lost(self) -> Interval:
+        """Lost from ideal to measured, 90 %; below zero gained, whichever way of the metric is better."""
+        d = self.loss
+        return Interval(-d.mean, -d.high, -d.low) if self.metric.greater else d
 
 
 def judge(

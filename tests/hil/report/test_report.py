@@ -16,6 +16,7 @@ from hil.report.causes import causes_figure, causes_table
 from hil.report.compare import run_facts
 from hil.report.files import report_markdown, report_text, summary_lines, write_report
 from hil.report.page import page
+from hil.report.tables import questions
 from hil.verdict.agreement import AgreementReport
 
 SCHEMA = json.loads(resources.files("hil.report").joinpath("schema.json").read_text("utf-8"))
@@ -236,6 +237,21 @@ def test_causes_have_one_sign_on_screen_page_markdown_comparison_and_in_json(mak
             assert facts[name] == pytest.approx(value)
         assert f"| relaxation | {rows['relaxation']} |" in report_markdown(run)
         assert "below zero: gained" in page(run, data)
+
+
+def test_what_was_lost_from_ideal_has_the_sign_of_what_was_lost_to_causes(make_run):
+    report, _ = make_run(shift=600.0)
+    value, j = report.to_json(), report.decisive
+    lost = value["accuracy"]["ideal"] - value["accuracy"]["measured"]["mean"]
+    assert lost > 0.02
+    found = value["questions"]["this_chip"]["lost"]
+    assert found["mean"] == pytest.approx(lost)
+    assert found["low"] < lost < found["high"]
+    row = next(row for row in questions(report).rows if "ideal to measured" in row[0])
+    assert row[0].startswith("lost")
+    assert _number(row[1].split()[0]) == pytest.approx(100 * lost, abs=0.0051)
+    worse = dataclasses.replace(j, metric=dataclasses.replace(j.metric, greater=False))
+    assert worse.lost == j.loss
 
 
 def _number(words: str) -> float:
