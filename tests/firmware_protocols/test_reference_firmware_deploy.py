@@ -67,7 +67,7 @@ def test_a_network_on_the_native_firmware_agrees_with_its_simulation(tmp_path: P
 
 @needs_gcc
 def test_an_effect_that_no_simulator_models_flips_the_verdict(tmp_path: Path) -> None:
-    settings = {"residue": 0.35}  # a converter remembers the sample before
+    settings = {"residue": 0.6}  # a converter remembers the sample before; costs more than the tolerance of 3 points
     with running_firmware(FirmwareTarget.NATIVE, SPEC, seed=3, settings=settings) as address:
         report = deployed(address, tmp_path, 300, repeats=2)
     assert report.verdict is Verdict.DISAGREE, report.decisive.text
