@@ -37,7 +37,7 @@ from hil.verdict.tuning import summarise_tune
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.training_inputs import training_inputs
-from mapping.tune.channel_affine import tune_channels, tune_targets
+from mapping.tune.channel_affine import TuneTargets, tune_channels, tune_targets
 
 AGE_S, SEED, OTHERS, IMAGES, CHIP_SEED = 3600.0, 11, 20, 64, 301
 Sums = NDArray[np.float64]
@@ -112,10 +112,10 @@ def main() -> None:
 
         own = lines(chip)
         if number >= first:
-            found = {"none": said(own, before)}
+            found = {"none": said(own, before, targets)}
             for effect, (_, sizes) in EFFECTS.items():
                 for size in sizes:
-                    found[f"{effect} {100 * size:g} %"] = said(lines(Changed(chip, effect, size)), before)
+                    found[f"{effect} {100 * size:g} %"] = said(lines(Changed(chip, effect, size)), before, targets)
             with given.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"chip": number, "effects": found}) + "\n")
         before.append(own)
@@ -128,11 +128,12 @@ def record_of(program: ConductanceProgram, path: Path | None) -> CalibrationReco
         return calibrate(chip, program.macros, age_s=AGE_S)
 
 
-def said(own: list[Any], others: deque[Any]) -> dict[str, Any]:
+def said(own: list[Any], others: deque[Any], targets: TuneTargets) -> dict[str, Any]:
     """Whether a tune is warned of, its farthest layer, and errors of the sums without and with the lines, by layer."""
-    found = summarise_tune(own, list(others), IMAGES)
+    found = summarise_tune(own, list(others), targets)
     return {
         "warned": bool(found.warnings),
+        "effect": round(max(layer.effect or 0.0 for layer in found.layers), 4),
         "farthest": round(max(layer.distance or 0.0 for layer in found.layers), 2),
         "before": round(float(np.mean([layer.before for layer in found.layers])), 4),
         "after": round(float(np.mean([layer.after for layer in found.layers])), 4),

@@ -119,5 +119,5 @@ def tune_summary(job: Deployment, watch: Watch) -> TuneSummary | None:
     for done, tuned in enumerate(in_threads(lambda n: exact.tune(n, exact.chip(n)), range(exact.chips)), 1):
         watch.step(done, exact.chips, f"tune of virtual chip {done} of {exact.chips}")
         fits.append(tuned.fits)
-    found = summarise_tune(job.tuned.fits, fits, len(job.targets.images))
+    found = summarise_tune(job.tuned.fits, fits, job.targets)
     return replace(found, rank=job.targets.rank, adapter_share=adapter_share(job.running))

@@ -109,9 +109,10 @@ def tuning(report: AgreementReport, tune: TuneSummary) -> Table:
         rows.append(("adapters", f"rank {tune.rank}", f"{percent(tune.adapter_share)} {ADAPTED}"))
     known = [t for t in tune.layers if t.distance is not None]
     if known:
-        far = max(known, key=lambda t: t.distance or 0.0)
+        far = max(known, key=lambda t: (not t.plausible, t.distance or 0.0))
         words = "within what virtual chips get" if far.plausible else "farther than virtual chips get"
-        rows.append(("farthest lines", far.layer, f"{far.distance:.1f} standard deviations: {words}"))
+        effect = "" if far.effect is None else f", {percent(far.effect)} of the error expected before the tune"
+        rows.append(("farthest lines", far.layer, f"{far.distance:.1f} standard deviations{effect}: {words}"))
     note = f"{tune.images} stored training images; every virtual chip was tuned to its own answers in the same way."
     return Table("Tuning", ("", "", ""), tuple(rows), note)
 
