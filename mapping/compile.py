@@ -22,7 +22,7 @@ from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import busiest_reads, tile_counts
 from mapping.program.file import program_digest
-from mapping.quantise.lower import MatrixOp, input_grid, logits_op, lower
+from mapping.quantise.lower import FusedOp, MatrixOp, input_grid, logits_op, lower
 from mapping.quantise.observe import Progress, observe
 from mapping.quantise.quantiser import Quantiser
 from mapping.quantise.sharing import shared_ops, together, turns
@@ -86,8 +86,7 @@ def compile_network(
     if copies is None:
         copies = idle_copies((pieces, places), spec) if options.averaged else {}
     stored = network.calibration_images
-    most = max(1, min(CALIBRATION_IMAGES, CALIBRATION_VALUES // max(math.prod(op.output_shape) for op in ops)))
-    images = stored[:: -(-len(stored) // most)]
+    images = stored[:: fitted_step(len(stored), ops)]
     observed = together(observe(network.graph, ops, images, progress), ops)
     errors = nominal_errors(spec, READ_AGE_S) if scale_rule is ScaleRule.OUTPUT else None
     quantiser = Quantiser(
@@ -125,6 +124,12 @@ def compile_network(
     if options.residual:
         return with_top_copies(program, options.residual, options.residual_reads)
     return averaged(program, copies) if copies else program
+
+
+def fitted_step(stored: int, ops: Sequence[FusedOp]) -> int:
+    """Every which of the stored images ranges and scales are fitted on."""
+    most = max(1, min(CALIBRATION_IMAGES, CALIBRATION_VALUES // max(math.prod(op.output_shape) for op in ops)))
+    return -(-stored // most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("quantise",),
         ("tune",),
         ("adapt", "compile", "workload"),
+        ("scale_choice",),
     ),
     "search": (
         ("errors", "evaluator"),

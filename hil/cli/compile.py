@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,8 +124,13 @@ def compile(
     explain: Annotated[bool, typer.Option("--explain", help="print the reason for the place of each tile")] = False,
     layers: LayerBitsAsked = None,
     weight_scales: Annotated[
-        str, typer.Option(help="rule for the scale of the weights: largest, rounding or output")
-    ] = "output",
+        str | None,
+        typer.Option(
+            help="rule for the scale of the weights: largest, rounding or output; default: output, unless the network "
+            "would lose too much by it",
+            show_default=False,
+        ),
+    ] = None,
     slices: Annotated[
         str, typer.Option(help="place of the bit slices of a weight: columns (of one macro) or macros (apart)")
     ] = "macros",
@@ -163,9 +169,11 @@ def compile(
     from mapping.program.explain import explain as explain_program
     from mapping.program.file import save_program
     from mapping.quantise.weight_scales import ScaleRule
+    from mapping.scale_choice import USUAL, judged_by_float
     from mapping.workload import executors, program_workload
 
-    rule, lying = one_of(ScaleRule, weight_scales, "--weight-scales"), one_of(SlicePlacement, slices, "--slices")
+    rule = one_of(ScaleRule, weight_scales, "--weight-scales") if weight_scales else None
+    lying = one_of(SlicePlacement, slices, "--slices")
     form = one_of(WeightForm, weight_form, "--weight-form")
     if spare_reads and not record:
         raise UsageError("--spare-reads needs the record of a chip", hint="--record RECORD, of hil calibrate")
@@ -185,17 +193,19 @@ def compile(
     )
     imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
-        program = compile_network(
-            open_network(network or BUNDLED_NETWORK, imported, trust=trust_model, watch=watch),
+        file = open_network(network or BUNDLED_NETWORK, imported, trust=trust_model, watch=watch)
+        compiled = partial(
+            compile_network,
+            file,
             spec,
             weight_bits=weight_bits,
             activation_bits=activation_bits,
             options=options,
             layer_bits=layer_bits(layers),
-            scale_rule=rule,
             weight_form=form,
             progress=watch.step,
         )
+        program, kept = judged_by_float(file, compiled(scale_rule=rule or USUAL), rule, compiled)
     adaptation = None
     if record:
         from cim.record.file import load_record
@@ -216,6 +226,7 @@ def compile(
             write_text(plot, mapping_page(program))
     summary = plan(program)
     lines, found = summary.lines(), {**summary.to_json(), "program": str(out) if out else None}
+    lines, found["kept"] = [kept.line, *lines] if kept.much else [*lines, kept.line], kept.to_json()
     if adaptation:
         lines, found = [*lines, *adaptation.lines()], {**found, "adaptation": adaptation.to_json()}
     if program.rounds > 1:

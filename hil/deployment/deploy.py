@@ -69,6 +69,7 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.program.training_inputs import LayerInputs, training_inputs
 from mapping.quantise.weight_scales import ScaleRule
+from mapping.scale_choice import USUAL, judged_by_float
 
 BUNDLED_DATA = "fashion-mnist-bundled"
 MOST_RESTARTS = 3  # of the chip in one run
@@ -419,12 +420,13 @@ def program_of(
     macros: int | None,
     trust: bool,
     watch: Watch,
-    scales: ScaleRule = ScaleRule.OUTPUT,
+    scales: ScaleRule | None = None,
     layout: LayoutOptions | None = None,
     imported: ImportOptions | None = None,
 ) -> tuple[ConductanceProgram, NetworkGraph | None]:
     """The compiled program of a network file, and its float graph (None for a program file).
 
+    ``scales``: None: the usual rule, unless another keeps more (``mapping.scale_choice``); what is lost is noted.
     ``layout``: None: layers stand again on cells that would be idle. ``imported`` is for ONNX files and exported
     programs, which are imported on the way.
     """
@@ -434,4 +436,8 @@ def program_of(
     file = open_network(path, imported, trust=trust, watch=watch)
     spec = load_chip(chip, macros=macros)
     layout = layout or LayoutOptions(averaged=True)
-    return compile_network(file, spec, options=layout, scale_rule=scales, progress=watch.step), file.graph
+    compiled = partial(compile_network, file, spec, options=layout, progress=watch.step)
+    program, kept = judged_by_float(file, compiled(scale_rule=scales or USUAL), scales, compiled)
+    if kept.much:
+        watch.note(kept.line)
+    return program, file.graph

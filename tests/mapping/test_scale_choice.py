@@ -1,0 +1,112 @@
+"""The rule of weight scales by what ideal keeps of float: the usual one where it does, another where it does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cim.chip.file import load_chip
+from hil.cli import run
+from hil.deployment.deploy import program_of
+from hil.deployment.network_source import BUNDLED_NETWORK
+from hil.watch import Watch
+from mapping.compile import compile_network
+from mapping.network.file import NetworkFile, load_network, save_network
+from mapping.network.graph import NetworkGraph, Output, Preprocess
+from mapping.network.nodes import Conv, Flatten, Linear, Node
+from mapping.program.conductance import ConductanceProgram
+from mapping.quantise.weight_scales import ScaleRule
+from mapping.scale_choice import USUAL, KeptAnswers, compared_images, judged_by_float
+
+SPEC = load_chip("lab-128", macros=120)
+
+
+@cache
+def deep(layers: int, images: int = 64) -> NetworkFile:
+    """Layers of few large weights, one after the other: each keeps a share of its output when those are clipped."""
+    rng = np.random.default_rng(0)
+    nodes: list[Node] = []
+    before, channels = "input", 3
+    for n in range(layers):
+        weight = (rng.laplace(size=(8, channels, 1, 1)) ** 3).astype(np.float32)
+        weight /= np.sqrt((weight**2).sum((1, 2, 3), keepdims=True))
+        nodes.append(Conv(name=f"conv{n}", inputs=(before,), weight=weight))
+        before, channels = f"conv{n}", 8
+    last = rng.normal(size=(5, 8 * 16)).astype(np.float32)
+    nodes += [Flatten(name="flat", inputs=(before,)), Linear(name="fc", inputs=("flat",), weight=last)]
+    graph = NetworkGraph((3, 4, 4), tuple(nodes), Preprocess((0.5,) * 3, (0.25,) * 3), tuple("abcde"))
+    return NetworkFile(graph, 8, 8, rng.integers(0, 256, (images, 4, 4, 3), dtype=np.uint8))
+
+
+def compiled(network: NetworkFile, asked: ScaleRule | None = None) -> tuple[ConductanceProgram, KeptAnswers]:
+    make = partial(compile_network, network, SPEC)
+    return judged_by_float(network, make(scale_rule=asked or USUAL), asked, make)
+
+
+def test_a_deep_network_that_the_usual_rule_wipes_out_is_compiled_by_the_rule_that_loses_least() -> None:
+    program, kept = compiled(deep(30))
+    assert kept.instead is not None
+    assert kept.rule is not ScaleRule.OUTPUT
+    assert kept.instead.rule is ScaleRule.OUTPUT
+    assert kept.lost < 0.2 < 0.5 < kept.instead.lost
+    others = [compiled(deep(30), rule) for rule in ScaleRule]
+    assert kept.lost == min(other.lost for _, other in others)
+    assert program.digest in [other.digest for other, _ in others]
+
+
+def test_hil_compile_says_in_its_first_line_what_is_lost_and_takes_a_rule_that_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_network(deep(30), tmp_path / "net.pt")
+    command = ["compile", str(tmp_path / "net.pt"), "--macros=120", "--no-idle-copies"]
+    assert run(command) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("ideal keeps the answer of float on ")
+    assert "the usual rule, output, has " in first
+    assert run([*command, "--weight-scales=output", "--json"]) == 0
+    kept = json.loads(capsys.readouterr().out)["kept"]
+    assert (kept["rule"], kept["instead_of"]) == ("output", None)
+    assert kept["same_answer"] < 0.8 * kept["images"]
+
+
+def test_a_deployment_notes_what_its_network_loses_before_any_chip(tmp_path: Path) -> None:
+    save_network(deep(30), tmp_path / "net.pt")
+    watch = Watch()
+    program_of(tmp_path / "net.pt", chip="lab-128", macros=120, trust=False, watch=watch)
+    assert [note for note in watch.notes if note.startswith("ideal keeps the answer of float on ")]
+
+
+def test_a_network_that_the_usual_rule_keeps_has_the_same_bits_as_before_and_no_note() -> None:
+    network, watch = load_network(BUNDLED_NETWORK), Watch()
+    make = partial(compile_network, network, load_chip("lab-128"))
+    usual = make(scale_rule=ScaleRule.OUTPUT)
+    program, kept = judged_by_float(network, usual, None, make)
+    assert program is usual
+    assert kept.alike == kept.images
+    assert not kept.much
+    program_of(None, chip="lab-128", macros=None, trust=False, watch=watch)
+    assert not watch.notes
+
+
+def test_ideal_is_compared_on_images_that_no_scale_was_fitted_on_where_there_are_enough() -> None:
+    few, many = deep(2), deep(2, images=700)
+    assert not compared_images(few)[1]
+    images, held_out = compared_images(many)
+    assert held_out
+    fitted = {image.tobytes() for image in many.calibration_images[::2]}
+    assert not fitted & {image.tobytes() for image in images}
+
+
+def test_a_network_without_classes_is_judged_by_the_error_of_its_outputs() -> None:
+    network = deep(30)
+    graph = replace(network.graph, classes=(), outputs=(Output("values", (5,)),))
+    _, kept = compiled(replace(network, graph=graph))
+    assert kept.alike is None
+    assert kept.instead is not None
+    assert kept.error < 0.2 < 0.5 < kept.instead.error
+    assert "outputs off by" in kept.line
