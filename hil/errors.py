@@ -48,6 +48,12 @@ class UsageError(HilError):
     exit_code = ExitCode.USAGE
 
 
+class NothingLearned(HilError):
+    """Work that was done, and that says nothing: there is no answer to give."""
+
+    exit_code = ExitCode.OUTSIDE_TOLERANCE
+
+
 class PortError(HilError):
     """The port is missing, busy, not permitted, or cannot be opened."""
 

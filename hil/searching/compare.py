@@ -19,7 +19,7 @@ from hil.searching.front import caps_of, simulations
 from hil.searching.inputs import load_inputs
 from hil.searching.networks import sampled_accuracy
 from hil.searching.settings import SearchSettings
-from hil.searching.table import front_of_folder
+from hil.searching.table import LAID_OUT, front_of_folder
 from hil.searching.work import SearchRun
 from hil.watch import Watch
 from search.choice.accuracy import Accuracy
@@ -159,12 +159,13 @@ def comparison_json(found: SearchComparison) -> dict[str, Any]:
         fixed = {"edp_mj_ms": found.fixed.edp_mj_ms, "macros": found.fixed.macros,
                  "macros_available": found.fixed.macros_available}  # fmt: skip
     box = {"accuracy_floor": found.floor, "least_edp_mj_ms": found.least_edp, "most_edp_mj_ms": found.most_edp}
-    return {"target": found.target, "methods": rows, "resnet20": fixed, "box": box}
+    return {"target": found.target, "costs_of": LAID_OUT, "methods": rows, "resnet20": fixed, "box": box}
 
 
 def comparison_lines(found: SearchComparison) -> list[str]:
     lines = [
         f"compare  on {found.target}; accuracies are predicted, costs simulated, one image",
+        f"costs    {LAID_OUT}",
         f"volume   of (lower bound of the accuracy, ln EDP) from {found.floor:.1f} to 100 % and "
         f"{found.least_edp:.3g} to {found.most_edp:.3g} mJ·ms",
         "",

@@ -55,7 +55,7 @@ def front_figure(rows: Rows, costs: str) -> Figure:
         [100 * r["measured"]["low"] for r in measured], symbol="diamond",
     )  # fmt: skip
     data = [trace for trace in (predicted, simulated, deployed) if trace["x"]]
-    edp = axis(f"EDP of one image on {costs}, mJ·ms", type="log")
+    edp = axis(f"EDP of one image on {costs}, each layer once, mJ·ms", type="log")
     return figure(data, 480, x=edp, y=axis("accuracy, %"), showlegend=True)
 
 

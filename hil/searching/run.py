@@ -25,6 +25,7 @@ from hil.searching.budget import SearchPlan
 from hil.searching.folder import SearchFolder
 from hil.searching.front import find_front
 from hil.searching.inputs import load_inputs
+from hil.searching.learned import check_learned
 from hil.searching.loop import Loop, run_loop
 from hil.searching.networks import accuracy_model, member_named, network_folder, train_members, train_networks
 from hil.searching.own import add_own
@@ -64,6 +65,7 @@ def run_search(
 
     Raises:
         Interrupted: Ctrl-C; the folder can be gone on with.
+        NothingLearned: the sample networks tell no network from another; what was done is kept.
         search.errors.SearchError: space, teacher or data that do not go together.
     """
     watch.plan(expected_phases(settings))
@@ -131,7 +133,9 @@ def _running(
 def _search(run: SearchRun, loop: Loop | None) -> None:
     _teacher(run)
     task = _stages(run)
-    find_front(run, task, accuracy_model(run, task))
+    accuracy = accuracy_model(run, task)
+    check_learned(run, accuracy)
+    find_front(run, task, accuracy)
     if loop is None:
         train_networks(run)
     else:

@@ -25,6 +25,7 @@ from search.space.candidate import CandidateCost, workload
 from search.space.target import load_target
 
 FORMAT = "hil.search-table"
+LAID_OUT = "each layer once; hil deploy also writes copies on idle cells, whose EDP is higher (--no-idle-copies: none)"
 OWN = "own"  # what stands beside a network that is not the search's
 PUBLISHED_EDP = {"fashion-mnist": 0.16, "cifar10": 0.16}  # of NAS4CIM's abstract
 
@@ -66,6 +67,7 @@ def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | Non
         "format": FORMAT,
         "version": "1.0",
         "costs": costs or front.target,
+        "costs_of": LAID_OUT,
         "method": front.method,
         "seed": front.seed,
         "simulations": front.simulations,
@@ -92,7 +94,7 @@ def table_lines(table: dict[str, Any], settings: SearchSettings) -> list[str]:
     lines = [
         f"search   {settings.data} on {settings.chip}, {table['method']}, seed {table['seed']}, "
         f"{table['simulations']} networks simulated whole",
-        f"costs    {table['costs']}, one image",
+        f"costs    {table['costs']}, one image, {LAID_OUT}",
     ]
     if trained:
         some = trained[0]["evaluated"]

@@ -13,6 +13,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from cim.chip.file import load_chip  # noqa: E402
+from cim.cost.network_cost import estimate  # noqa: E402
 from hil.errors import Interrupted  # noqa: E402
 from hil.searching.budget import SearchPlan  # noqa: E402
 from hil.searching.folder import begin_folder, open_folder  # noqa: E402
@@ -20,10 +22,12 @@ from hil.searching.inputs import load_inputs  # noqa: E402
 from hil.searching.networks import network_name  # noqa: E402
 from hil.searching.run import run_search  # noqa: E402
 from hil.watch import Watch  # noqa: E402
+from mapping.compile import LayoutOptions, compile_network  # noqa: E402
 from mapping.network.capture import capture  # noqa: E402
 from mapping.network.file import NetworkFile, load_network, save_network  # noqa: E402
 from mapping.network.graph import Preprocess  # noqa: E402
 from mapping.network.nodes import Conv  # noqa: E402
+from mapping.workload import program_workload  # noqa: E402
 from search.choice.front import read_front  # noqa: E402
 from search.space.architecture import read_architecture, write_architecture  # noqa: E402
 from search.space.file import load_space  # noqa: E402
@@ -53,6 +57,24 @@ def test_search_alone_prints_its_help(cli: Cli) -> None:
 
 
 # --- run and show -----------------------------------------------------------------------------
+
+
+def test_costs_say_that_copies_on_idle_cells_are_not_in_them(cli: Cli, files: Files, tmp_path: Path) -> None:
+    shown = cli("search", "show", str(files.run), "--plot", str(tmp_path / "front.html"))
+    said = "each layer once; hil deploy also writes copies on idle cells, whose EDP is higher"
+    assert said in shown
+    assert said in json.loads(cli("search", "show", str(files.run), "--json"))["costs_of"]
+    page = (tmp_path / "front.html").read_text("utf-8")
+    assert said in page
+    assert "EDP of one image on lab-128, each layer once" in page
+    assert said in cli("search", "compare", str(files.run))
+    name = next((files.run / "networks").iterdir()).name
+    once, copied = (
+        estimate(program_workload(compile_network(network, spec, options=LayoutOptions(averaged=averaged))), spec)
+        for averaged in (False, True)
+        for network, spec in [(load_network(files.run / "networks" / name / "net.pt"), load_chip("lab-128", macros=64))]
+    )
+    assert copied.energy_pj > once.energy_pj, "as it is said"
 
 
 def test_a_search_leaves_a_front_and_trained_networks(files: Files) -> None:
