@@ -19,10 +19,14 @@ PRIOR = 0.05  # of the planned work: how much of it outweighs the plan's own ide
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """A stage to come. ``work_s``: expected time, s; the pace of the stages before corrects it."""
+    """A stage to come. ``work_s``: expected time, s; the pace of the stages before corrects it.
+
+    ``waits_s``: time that it waits besides, by the clock, at no pace.
+    """
 
     name: str
     work_s: float
+    waits_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,27 @@ class SetOfSteps:
 
     name: str = ""
     weight: float = 1.0
+
+
+@dataclass
+class Waits:
+    """Time that passed by the clock and not by work: waits that are over, and the one that lasts."""
+
+    _over_s: float = 0.0
+    _began_s: float | None = None
+    _ends_s: float = 0.0
+
+    def begin(self, now_s: float, seconds: float) -> None:
+        self._began_s, self._ends_s = now_s, now_s + seconds
+
+    def end(self, now_s: float) -> None:
+        self._over_s, self._began_s = self.past_s(now_s), None
+
+    def past_s(self, now_s: float) -> float:
+        return self._over_s + (0.0 if self._began_s is None else max(now_s - self._began_s, 0.0))
+
+    def left_s(self, now_s: float) -> float:
+        return 0.0 if self._began_s is None else max(self._ends_s - now_s, 0.0)
 
 
 @dataclass
@@ -44,6 +69,7 @@ class StageProgress:
     done: int = 0
     total: int = 0
     what: str = ""
+    waits: Waits = field(default_factory=Waits)
     _at: int = -1  # of the sets
     _low: float = 0.0
     _high: float = 1.0
@@ -71,10 +97,12 @@ class StageProgress:
             self._low, self._high = self.share, (self.share + 1.0) / 2.0
 
     def left_s(self, now_s: float) -> float | None:
-        """Time that the rest takes at the pace so far, s; None while too little is done to tell."""
+        """Time that the rest takes at the pace so far, and the wait that lasts, s; None while it cannot be told."""
+        waits_s = self.waits.left_s(now_s)
         if self.share < LEAST_SHARE:
-            return None
-        return max(now_s - self.started_s, 0.0) * (1.0 - self.share) / self.share
+            return waits_s if waits_s and not self.total else None
+        worked_s = max(now_s - self.started_s - self.waits.past_s(now_s), 0.0)
+        return waits_s + worked_s * (1.0 - self.share) / self.share
 
 
 @dataclass
@@ -84,6 +112,7 @@ class JobProgress:
     stages: Sequence[PlannedStage]
     started_s: float
     may_end_early: bool = False
+    waits: Waits = field(default_factory=Waits, repr=False)
     _begun: int = field(default=-1, repr=False)
     _finished: bool = field(default=False, repr=False)
     _shown: float = field(default=0.0, repr=False)
@@ -110,11 +139,22 @@ class JobProgress:
         return self._shown
 
     def left_s(self, stage: StageProgress | None, now_s: float) -> float:
-        """Time that the rest is expected to take, s: the planned work at the pace so far."""
+        """Time that the rest is expected to take, s: the planned work at the pace so far, and the waits to come."""
         total = sum(s.work_s for s in self.stages)
         share, prior = self.share(stage), PRIOR * total
-        pace = (max(now_s - self.started_s, 0.0) + prior) / (share * total + prior) if total > 0.0 else 0.0
-        return pace * (1.0 - share) * total
+        worked_s = max(now_s - self.started_s - self.waits.past_s(now_s), 0.0)
+        pace = (worked_s + prior) / (share * total + prior) if total > 0.0 else 0.0
+        return pace * (1.0 - share) * total + self._waits_s(stage, now_s)
+
+    def _waits_s(self, stage: StageProgress | None, now_s: float) -> float:
+        """Waits that are still to come and the one that lasts, s."""
+        later_s = sum(s.waits_s for s in self.stages[max(self._begun + 1, 0) :])
+        if stage is None:
+            return later_s
+        planned_s = 0.0
+        if 0 <= self._begun < len(self.stages) and self.stages[self._begun].name == stage.name and not self._finished:
+            planned_s = self.stages[self._begun].waits_s
+        return later_s + max(planned_s - stage.waits.past_s(now_s), stage.waits.left_s(now_s))
 
 
 class Watch:
@@ -154,6 +194,18 @@ class Watch:
         if self.stages:
             self.stages[-1].step(done, total, what, of)
             self.moved()
+
+    @contextmanager
+    def waiting(self, seconds: float) -> Iterator[None]:
+        """A wait of known length within the stage at work; what is left of it is told by the clock."""
+        told = [*(stage.waits for stage in self.stages), *([] if self.job is None else [self.job.waits])]
+        for waits in told:
+            waits.begin(time.monotonic(), seconds)
+        try:
+            yield
+        finally:
+            for waits in told:
+                waits.end(time.monotonic())
 
     def note(self, text: str) -> None:
         """Something the user must know; it also goes into the report."""

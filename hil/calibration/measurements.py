@@ -72,7 +72,7 @@ class Probes:
     def wait(self, seconds: float) -> None:
         """Let cells age; raises ``DeviceError`` when they do not, now or with the next reading of cells."""
         self._due_s = self.now_s + WAITED_ENOUGH * seconds
-        self._need_aged(self.driver.wait(seconds), WAITED_ENOUGH * seconds)
+        self._need_aged(self.driver.wait(seconds, self.watch), WAITED_ENOUGH * seconds)
 
     def _cells(self, macro: int, reads: int) -> Floats32:
         """Mean readings of cells that are as old, by the clock that tells their ages, as was waited for."""

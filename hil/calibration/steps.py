@@ -268,7 +268,7 @@ class CalibrationSteps:
                 reading = probes.read(reads, "cells before heating")
                 if abs(self.driver.status().temperature_c - first_c) <= CLOSE_C:  # still as cold
                     earlier, cold = cold, reading
-            self.driver.wait(max(1.0, HEATING_SHARE * (probes.now_s - written_s)))
+            self.driver.wait(max(1.0, HEATING_SHARE * (probes.now_s - written_s)), self.watch)
         return earlier, cold
 
     # --- shared -------------------------------------------------------------------------------

@@ -68,13 +68,22 @@ def deploy(
     mean: Mean = None,
     std: Std = None,
     samples: Annotated[
-        int, typer.Option(help="most images to run; interim analyses at 500, 1,000, 2,000")
+        int,
+        typer.Option(
+            help="most images to run; interim analyses at 500, 1,000, 2,000; fewer than 300 exclude the verdict agree"
+        ),
     ] = USUAL.samples,
     all_images: Annotated[
         bool, typer.Option("--all-images", help="run all of them, even when fewer decide the verdict: for an accuracy")
     ] = False,
     seed: Seed = USUAL.seed,
-    repeat: Annotated[int, typer.Option(help="passes over the images on the chip")] = USUAL.repeats,
+    repeat: Annotated[
+        int,
+        typer.Option(
+            help="passes over the images on the chip; fewer than 2 exclude the verdict agree, and leave unknown "
+            "which noise is new at every read"
+        ),
+    ] = USUAL.repeats,
     task: Task = None,
     metric: ScoredBy = None,
     allow_code: AllowCode = False,
@@ -133,7 +142,11 @@ def deploy(
     ] = USUAL.engine,
     baud: Baud = DEFAULT_BAUD,
     patience: Annotated[
-        str, typer.Option(help="how long the line may be silent or gone: 30s, 2m; 0: not at all")
+        str,
+        typer.Option(
+            help="how long the line may be silent or gone before the run ends in exit code 4, to be resumed: 30s, 2m; "
+            "0: 2 s of silence"
+        ),
     ] = duration(PATIENCE_S),
     junit: Junit = None,
     baseline: Baseline = None,

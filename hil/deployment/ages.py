@@ -13,7 +13,7 @@ def let_age(driver: ChipDriver, planned_s: float, watch: Watch) -> float:
     Where it is not the planned one, that is noted: the run goes on with cells of another age, and says so.
     """
     with watch.stage("waiting"):
-        passed_s = driver.wait(planned_s)
+        passed_s = driver.wait(planned_s, watch)
     if passed_s >= WAITED_ENOUGH * planned_s:
         return planned_s
     watch.note(

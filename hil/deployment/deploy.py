@@ -35,7 +35,7 @@ from hil.deployment.deployment import Deployment
 from hil.deployment.dry_run import say_if_long
 from hil.deployment.expected_work import expected_stages
 from hil.deployment.inference import WholeRun
-from hil.deployment.interim_looks import RunAnswers, judged, plan_images
+from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_what_is_excluded
 from hil.deployment.layer_sums import Exact, exact_layers
 from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
@@ -252,6 +252,7 @@ def deploy_on(
     options, watch = options or DeployOptions(), watch or Watch()
     data = with_pixels(data, program.input.shape, program.preprocess)
     order, looks = plan_images(data, program, options)
+    say_what_is_excluded(len(order), options, watch)
     scoring = scoring_of(program, data, options)
     check_untuned(program)
     check_residual(program, options)

@@ -51,10 +51,13 @@ def expected_stages(
         return images * chips * SIMULATE_CONVERSION_S * conversions
 
     stages: list[PlannedStage] = []
+
+    def waiting(seconds: float) -> PlannedStage:
+        return PlannedStage("waiting", LEAST_S, driver.lasting_s(seconds))
+
     if calibrate:
         sets = usual_sets(driver, program.macros, PLANS[Budget.DEFAULT], options.age_s, False)
-        age_s = options.age_s if silicon else 0.0
-        stages.append(PlannedStage("calibrating", sum(s.weight for s in sets) + age_s))
+        stages.append(PlannedStage("calibrating", sum(s.weight for s in sets), driver.lasting_s(options.age_s)))
     if options.adapt:
         stages.append(PlannedStage("adapting", IDEAL_CONVERSION_S * conversions * max(tune_images, 1)))
     share = 1.0 / program.rounds
@@ -62,9 +65,9 @@ def expected_stages(
     for _ in range(program.rounds):
         stages.append(writing)
         for _ in range(writings(program)):  # slices wait and are read, then those below are written
-            stages += [PlannedStage("waiting", options.residual_wait_s if silicon else LEAST_S), reading, writing]
+            stages += [waiting(options.residual_wait_s), reading, writing]
         stages += [
-            PlannedStage("waiting", options.age_s if silicon else LEAST_S),
+            waiting(options.age_s),
             PlannedStage("reading back", share * reading.work_s),
             PlannedStage("correcting", share * CORRECT_CELL_S * all_cells),
         ]

@@ -16,6 +16,8 @@ from hil.deployment.options import DeployOptions
 from hil.deployment.scoring import MOST_NUMBERS, Scoring
 from hil.errors import UsageError
 from hil.verdict.agreement import Judgement, Mode, judge, planned_looks
+from hil.verdict.statistics import FEWEST_CHIPS, FEWEST_IMAGES, FEWEST_REPEATS
+from hil.watch import Watch
 from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram
 
@@ -87,6 +89,18 @@ def plan_images(
     order = rng.permutation(len(data))[:most]
     check_unseen(data.images[order], program, order)
     return order, (most,) if options.all_images else planned_looks(most)
+
+
+def say_what_is_excluded(images: int, options: DeployOptions, watch: Watch) -> None:
+    """Say, before the chip is asked for anything, that the run is too short to end in *agree*."""
+    needs = (
+        (images, FEWEST_IMAGES, "images", f"--samples {FEWEST_IMAGES}, of a set of so many"),
+        (options.repeats, FEWEST_REPEATS, "repeats of the chip", f"--repeat {FEWEST_REPEATS}"),
+        (options.virtual_chips, FEWEST_CHIPS, "virtual chips", "more of them"),
+    )
+    for has, least, what, more in needs:
+        if has < least:
+            watch.say(f"this run cannot end in agree: that needs at least {least} {what}, it has {has} ({more})")
 
 
 def judged(

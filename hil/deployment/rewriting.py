@@ -49,7 +49,7 @@ def rewrite_cells(
     reports = list(written.macros)
     start_ns, cells = driver.chip_time_ns, 0
     for turn in range(rewrite.times):
-        driver.wait(rewrite.after_s)
+        driver.wait(rewrite.after_s, watch)
         for at, report in enumerate(reports):
             watch.step(at, len(reports), f"rewrite {turn + 1} of {rewrite.times}")
             further = (turn + 1) * AGAIN
@@ -126,7 +126,7 @@ def write_lower_slices(
     reports = {report.slot: report for report in written.macros}
     for settled in range(1, writings(program) + 1):
         with watch.stage("waiting"):
-            driver.wait(options.residual_wait_s)
+            driver.wait(options.residual_wait_s, watch)
         with watch.stage("reading back"):
             first = READ_EARLY + (settled - 1) * AGAIN
             readings = read_back(driver, program.macros, reads=options.read_back_reads, sample=first, watch=watch)

@@ -15,6 +15,7 @@ from firmware_protocols.messages import Capability, HoldProgram, OutputsOff, Res
 from hil.driver.cells import CellOutcome, CellVerbs
 from hil.driver.products import ProductVerbs
 from hil.errors import FirmwareLacks, HilError, OutputError, UsageError
+from hil.watch import Watch
 
 __all__ = ["CellOutcome", "ChipDriver"]
 
@@ -59,8 +60,8 @@ class ChipDriver(CellVerbs, ProductVerbs):
         digest = self.description.program_digest
         return digest if any(digest) else None
 
-    def wait(self, seconds: float) -> float:
-        """Let so much chip time pass; a chip without WAIT is waited for here.
+    def wait(self, seconds: float, watch: Watch | None = None) -> float:
+        """Let so much chip time pass; a chip without WAIT is waited for here. ``watch`` is told how long it lasts.
 
         Returns:
             how much passed, s, by the chip's clock, or by the host's where it slept. Silicon does not age faster than
@@ -68,6 +69,15 @@ class ChipDriver(CellVerbs, ProductVerbs):
         """
         if not 0 <= seconds < math.inf:
             raise UsageError(f"cannot wait {seconds} s")
+        with (watch or Watch()).waiting(self.lasting_s(seconds)):
+            return self._wait(seconds)
+
+    def lasting_s(self, seconds: float) -> float:
+        """How long a wait lasts by the host's clock, s; an emulated chip that knows WAIT sets its own clock on."""
+        by_clock = self.description.kind == "silicon" or Capability.WAIT not in self.capabilities
+        return seconds if by_clock else 0.0
+
+    def _wait(self, seconds: float) -> float:
         if Capability.WAIT not in self.capabilities:
             self.fall_back("wait: the host sleeps (the chip has no WAIT)")
             self._sleep(seconds)

@@ -18,6 +18,8 @@ from typer.main import get_command
 import hil
 from hil.cli import app, app_of, run
 from hil.cli.help_groups import GROUPS, OTHERS
+from hil.errors import ExitCode
+from hil.verdict.statistics import FEWEST_IMAGES, FEWEST_REPEATS
 from mapping.network.file import save_network
 from mapping.network.file_check import NetworkFileError
 from mapping.network.importers import import_graph
@@ -143,3 +145,13 @@ def test_long_commands_show_their_options_in_groups(capsys: pytest.CaptureFixtur
 def test_o_names_the_output_everywhere(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "-h"]) == 0
     assert "-o, --out" in capsys.readouterr().out
+
+
+def test_help_of_deploy_says_what_few_repeats_and_images_exclude_and_how_patience_ends(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["deploy", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"fewer than {FEWEST_REPEATS} exclude the verdict agree" in said
+    assert f"fewer than {FEWEST_IMAGES} exclude the verdict agree" in said
+    assert f"exit code {ExitCode.LINK}" in said

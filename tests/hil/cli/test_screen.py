@@ -57,10 +57,13 @@ def test_a_log_says_where_a_long_stage_is_and_how_long_is_left_of_it_and_of_the_
 
 
 def test_a_stage_that_makes_no_steps_says_in_a_log_that_its_time_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    text, deadline = "", time.monotonic() + 60.0
     with Screen(every_s=0.1) as screen, screen.stage("fitting"):
-        time.sleep(0.4)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines
+        while text.count("\n") < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+            text += capsys.readouterr().err
+    lines = text.splitlines()
+    assert len(lines) >= 2
     assert all(re.fullmatch(r"fitting        \d\.\d s", line) for line in lines), lines
 
 
@@ -126,14 +129,25 @@ DRAWS = """
 import time
 from hil.cli.terminal.screen import Screen
 from hil.watch import PlannedStage
-with Screen() as screen:
+drawn = []
+class Drawn(Screen):
+    def words(self, *given, **more):
+        text = super().words(*given, **more)
+        drawn.append((self.stages[-1].name if self.stages else "", self.stages[-1].done if self.stages else 0, text))
+        return text
+def until_drawn(there):
+    deadline = time.monotonic() + 60
+    while not there() and time.monotonic() < deadline:
+        time.sleep(0.02)
+with Drawn() as screen:
     screen.plan([PlannedStage("calibrating", 1.0), PlannedStage("fitting", 1.0)])
     with screen.stage("calibrating"):
         for done in range(5):
             screen.step(done, 4, "macro")
-            time.sleep(0.15)
+            until_drawn(lambda: [d for _, d, _ in drawn].count(done) > 3)
+        until_drawn(lambda: screen.stages[-1].started_s + 0.6 < time.monotonic())
     with screen.stage("fitting"):
-        time.sleep(0.7)
+        until_drawn(lambda: len({text for name, _, text in drawn if name == "fitting"}) > 8)
 """
 
 

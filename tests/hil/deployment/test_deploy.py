@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -12,10 +15,13 @@ import numpy as np
 import pytest
 
 import hil
+from cim.chip.file import load_chip
+from firmware_protocols.messages import Capability
 from hil.deployment.deploy import DeployOptions
+from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
-from hil.emulator.chip import EmulatedChip
+from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
 from hil.errors import FileError, MismatchError, OutputError, UsageError
 from hil.server.serve import serving
 from hil.transports.wire_log import read_wire_log
@@ -26,6 +32,7 @@ from mapping.program.file import held_digest_at
 
 from ..conftest import CHIP, QUICK, Small
 from ..report.test_report import faults
+from ..same_runs import BRIEF
 from ..small_net import images, small_network
 
 SCHEMA = Path(hil.__file__).parent / "report" / "schema.json"
@@ -277,3 +284,53 @@ def test_a_network_imported_with_scored_images_in_its_calibration_set_is_refused
     save_network(leaky, tmp_path / "leaky.pt")
     with pytest.raises(FileError, match="32 of the images to be scored calibrated the network"):
         hil.deploy(tmp_path / "leaky.pt", CHIP, macros=4, data=str(small.data), out=tmp_path / "run")
+
+
+class SetOn:
+    """The wall clock, which a wait sets on."""
+
+    def __init__(self) -> None:
+        self.by_s = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.by_s
+
+
+def test_the_time_left_counts_down_while_the_host_waits_for_a_board_without_wait(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, watch = SetOn(), Watch()
+    left: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        assert watch.job is not None
+        for _ in range(10):
+            clock.by_s += seconds / 10
+            left.append(watch.job.left_s(watch.stages[0], clock.monotonic()))
+
+    monkeypatch.setattr("hil.watch.time", clock)
+    monkeypatch.setattr("hil.driver.open_chip.ChipDriver", partial(ChipDriver, sleep=sleep))
+    board = EmulatedChip(load_chip("lab-128", macros=4), 3, capabilities=ALL_CAPABILITIES & ~Capability.WAIT)
+    with serving(board, f"unix:{tmp_path / 'chip'}") as where:
+        small.deploy(where, tmp_path / "run", options=BRIEF, watch=watch)
+    assert len(left) == 10
+    assert 3240 < left[0] < 3240 + 120
+    assert all(before - after == pytest.approx(360, abs=1) for before, after in itertools.pairwise(left)), left
+
+
+def test_what_a_short_run_excludes_is_said_before_the_first_pulse(small: Small, tmp_path: Path) -> None:
+    said: dict[str, int] = {}
+
+    class Listening(Watch):
+        def say(self, text: str) -> None:
+            said.setdefault(text, chip.status().pulses_total)
+
+    options = DeployOptions(samples=64, repeats=1, virtual_chips=2, causes=False, tune=False)
+    with served(tmp_path) as (chip, where):
+        report = small.deploy(where, tmp_path / "run", options=options, watch=Listening())
+        assert chip.status().pulses_total > 0
+    assert report.verdict is not Verdict.AGREE
+    excluded = {text: pulses for text, pulses in said.items() if "cannot end in agree" in text}
+    assert set(excluded.values()) == {0}
+    assert [text for text in excluded if "at least 2 repeats of the chip, it has 1 (--repeat 2)" in text]
+    assert [text for text in excluded if "at least 300 images, it has 64 (--samples 300" in text]
