@@ -13,17 +13,17 @@ from cim import files
 from hil.errors import OutputError
 
 _CAUSES = {
-    errno.ENOSPC: ("no space left on the device", "free some space or write elsewhere: --out FOLDER"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space or write elsewhere: --out FOLDER"),
-    errno.EACCES: ("permission denied", "choose a folder that you may write to: --out FOLDER"),
-    errno.EPERM: ("operation not permitted", "choose a folder that you may write to: --out FOLDER"),
-    errno.EROFS: ("the file system is read-only", "choose another place: --out FOLDER"),
+    errno.ENOSPC: ("no space left on the device", "free some space, or write elsewhere"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, or write elsewhere"),
+    errno.EACCES: ("permission denied", "choose a folder that you may write to"),
+    errno.EPERM: ("operation not permitted", "choose a folder that you may write to"),
+    errno.EROFS: ("the file system is read-only", "choose another place"),
     errno.ENOENT: ("the folder does not exist", "make the folder first"),
-    errno.ENOTDIR: ("part of the path is a file", "choose another place: --out FOLDER"),
+    errno.ENOTDIR: ("part of the path is a file", "choose another place"),
     errno.EISDIR: ("a folder of that name is in the way", "choose another name"),
     errno.EEXIST: ("something of that name is in the way", "choose another name"),
     errno.ENOTEMPTY: ("a folder of that name is in the way", "choose another name"),
-    errno.EFBIG: ("the file is too large for this file system", "choose another place: --out FOLDER"),
+    errno.EFBIG: ("the file is too large for this file system", "choose another place"),
     errno.EIO: ("the device reports an input/output error", "check the disk"),
 }
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # never said by a port
@@ -91,7 +91,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """An ``OutputError`` for an operating system error while writing ``path``."""
-    cause, hint = _CAUSES.get(error.errno or 0, (str(error), "write elsewhere: --out FOLDER"))
+    cause, hint = _CAUSES.get(error.errno or 0, (str(error), "write elsewhere"))
     return OutputError(f"cannot write {path.name}: {cause}", where=str(path.parent.absolute()), hint=hint)
 
 

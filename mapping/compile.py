@@ -295,11 +295,11 @@ def _check_request(network: NetworkFile, spec: ChipSpec, bits: BitWidths, layers
                 f"{wanted}-bit activations{f' of {layer}' if own else ''}, "
                 f"but {spec.name} drives at most {drives}-bit inputs",
                 chip=spec.name,
-                would_fit=(f"--layer-bits {layer}=A{drives}" if own else f"--activation-bits {drives}",),
+                would_fit=(f"hil compile --{f'layer-bits {layer}=A' if own else 'activation-bits '}{drives}",),
             )
     if len(network.calibration_images) == 0:
         raise CannotMap(
             "the network carries no calibration images, so no range can be chosen",
             chip=spec.name,
-            would_fit=("hil import with --calibration and training images",),
+            would_fit=("hil import FILE --data NAME, whose training images it stores",),
         )

@@ -73,7 +73,7 @@ def test_few_bits_take_few_of_the_values() -> None:
 def test_bit_slices_need_even_levels() -> None:
     with pytest.raises(CannotMap, match="slices need evenly spaced levels") as caught:
         compiled(CHIPS["column pairs"], 6)
-    assert caught.value.would_fit == ("--weight-bits 5",)
+    assert caught.value.would_fit == ("hil compile --weight-bits 5",)
     assert compiled(CHIPS["column pairs"], 5)
 
 

@@ -278,7 +278,7 @@ def check_record(record: CalibrationRecord, driver: ChipDriver, macros: tuple[in
         if has != wanted:
             raise MismatchError(
                 f"the calibration record is of another {what}: {has!r}, this chip says {wanted!r}",
-                hint="hil calibrate -o record.h5 for this chip, or leave --calibration out",
+                hint="hil calibrate -o record.h5 measures one of this chip",
             )
     check_macros(record, macros, spec.macro)
 

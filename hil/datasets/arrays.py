@@ -220,5 +220,5 @@ def _checked(
         size *= side
     if size > MAX_BYTES:
         what = f"{name}: {rows} samples of {shape[1:]} are {size / 2**30:.1f} GiB, over {MAX_BYTES >> 30} GiB"
-        raise FileError(what, where=source, hint="--samples N reads fewer")
+        raise FileError(what, where=source, hint="name a set of fewer images, or a part of this one")
     return shape, dtype

@@ -60,7 +60,9 @@ def read_path(path: Path, split: str, limit: int | None, *, group: str = "") -> 
         if "-idx" in path.name:
             return read_idx(path.with_name(path.name.replace("labels-idx1", "images-idx3")), limit)
     except MemoryError as error:
-        raise FileError("not enough memory for this set", where=str(path), hint="--samples N reads fewer") from error
+        raise FileError(
+            "not enough memory for this set", where=str(path), hint="name a set of fewer images, or a part of this one"
+        ) from error
     except OSError as error:
         raise FileError(f"cannot be read: {error}", where=str(path)) from error
     raise FileError(
@@ -114,7 +116,7 @@ def _take(count: int, shape: tuple[int, ...], limit: int | None, source: Path) -
     size = taken * int(np.prod(shape, dtype=np.int64))
     if size > MAX_BYTES:
         what = f"{taken} images of {' x '.join(map(str, shape))} are {size / 2**30:.1f} GiB, over {MAX_BYTES >> 30} GiB"
-        raise FileError(what, where=str(source), hint="--samples N reads fewer")
+        raise FileError(what, where=str(source), hint="name a set of fewer images, or a part of this one")
     return taken
 
 

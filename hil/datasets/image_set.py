@@ -160,7 +160,9 @@ def _of_any_kind(path: Path, split: str, limit: int | None) -> ArrayContent | No
         if path.suffix in (".npz", ".h5", ".hdf5") and path.is_file() and has_inputs(path):
             return read_array_file(path, limit)
     except MemoryError as error:
-        raise FileError("not enough memory for this set", where=str(path), hint="--samples N reads fewer") from error
+        raise FileError(
+            "not enough memory for this set", where=str(path), hint="name a set of fewer images, or a part of this one"
+        ) from error
     except OSError as error:
         raise FileError(f"cannot be read: {error}", where=str(path)) from error
     return None

@@ -36,7 +36,7 @@ def adapt_to_record(
         raise MismatchError(
             f"the calibration record is of another chip description: {record.spec_digest[:12]}…, "
             f"the program is for {program.spec.digest[:12]}…",
-            hint="compile with the --chip and --macros that the record was measured with",
+            hint="hil compile with the --chip and --macros that the record was measured with",
         )
     check_macros(record, program.macros, program.spec.macro)
     defects = record_defects(record, program.spec.macro)

@@ -162,7 +162,7 @@ def earlier_record(
             else:
                 why = _unfit(record, macros, age_s, temperature_c)
                 if not why:
-                    text = f"calibration record {path}, {duration(old_s)} old (--recalibrate measures a new one)"
+                    text = f"calibration record {path}, {duration(old_s)} old (hil deploy --recalibrate: a new one)"
                     return EarlierRecord(record, path, text)
         refused = refused or f"the record {path} is not taken: it {why}"
     return EarlierRecord(text=refused)

@@ -43,8 +43,8 @@ def input_of(
     if training.inputs is None:
         if given is None and source.suffix in (".onnx", ".pt2"):
             raise UsageError(
-                f"{source.name} does not say how pixels become inputs: --mean, --std missing",
-                hint="--mean 0.5,0.5,0.5 --std 0.25,0.25,0.25, as it was trained",
+                f"{source.name} does not say how pixels become inputs",
+                hint="hil import FILE --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 …, as it was trained",
             )
         height, width, channels = training.images.shape[1:]
         return (channels, height, width), given
@@ -120,7 +120,9 @@ def import_network(
                 trust=trust,
             )
         except ValueError as error:  # an unknown architecture, or one that the weights or images do not fit
-            raise UsageError(str(error), hint="hil import --help; name the architecture with --arch") from error
+            raise UsageError(
+                str(error), hint="hil import --help; name the architecture: hil import --arch NAME"
+            ) from error
     graph = for_task(without_last_softmax(graph, watch), asked, training)
     training = with_pixels(training, graph.input_shape, graph.preprocess)
     chosen = np.linspace(0, len(training) - 1, min(images, len(training))).astype(np.int64)

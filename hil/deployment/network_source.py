@@ -13,7 +13,7 @@ from mapping.network.file_check import check_there
 from mapping.network.importers import WHOLE_NETWORKS
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
-HINT = "{} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25; or hil import, once"
+HINT = "hil import {} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 -o net.pt, once; or the same options here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def open_network(
     check_there(path)
     options = options or ImportOptions()
     if options.data is None:
-        raise UsageError(f"{path.name} holds no training images: --data missing", hint=HINT.format(path.name))
+        raise UsageError(f"{path.name} holds no training images", hint=HINT.format(path.name))
     from hil.deployment.import_weights import import_network  # late: it knows tasks and their statistics
 
     return import_network(

@@ -109,7 +109,7 @@ def ensure_programmed(
     if holds(driver, program) and not force:
         if spot_check(driver, program, sample=sample):
             watch.note(
-                "the chip already held this program: checked, not rewritten (--reprogram forces); "
+                "the chip already held this program: checked, not rewritten (hil deploy --reprogram forces); "
                 "its cells are older than the age says"
             )
             return None

@@ -75,7 +75,7 @@ def fit_source(
     if record_wanted and cells.unit != "µS":
         raise UsageError(
             f"{cells.name} is in {cells.unit}: a record needs µS",
-            hint="--us-per-level NUMBER, if you know it; without -o the fit is printed",
+            hint="hil fit --us-per-level NUMBER, if you know it; without -o the fit is printed",
         )
     known = SETS.get(public or "")
     return fit_table(

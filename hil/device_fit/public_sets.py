@@ -99,7 +99,7 @@ def find_set(name: str, data: str | Path | None = None) -> Path:
         )
     wanted, root = SETS[name], str(data or os.environ.get(ENVIRONMENT, ""))
     if not root:
-        raise UsageError(f"where is {name}?", hint=f"--data DIR, or set {ENVIRONMENT}")
+        raise UsageError(f"where is {name}?", hint=f"hil fit --data-dir DIR, or set {ENVIRONMENT}")
     base = Path(root).expanduser()
     places = (base, base / wanted.folder, base / "device" / wanted.folder)
     for place in places:
@@ -108,7 +108,7 @@ def find_set(name: str, data: str | Path | None = None) -> Path:
     raise FileError(
         f"{name} is not there: no {wanted.files[0]}",
         where=", ".join(map(str, places)),
-        hint="name the folder that holds it: --data DIR",
+        hint="name the folder that holds it: hil fit --data-dir DIR",
     )
 
 

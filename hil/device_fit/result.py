@@ -106,7 +106,9 @@ def fit_table(
     readings = by_age(table)
     test = split(readings.cells, held_out, block)
     if not test.any() or test.all():
-        raise FileError("the cells cannot be split into two", where=table.name, hint="--hold-out quarter or odd")
+        raise FileError(
+            "the cells cannot be split into two", where=table.name, hint="hil fit --hold-out quarter or odd"
+        )
     seen = readings.of(~test) if ages_to_s is None else readings.of(~test).until(ages_to_s)
     if not len(seen.ages_s):
         raise FileError(f"no reading up to {ages_to_s:g} s", where=table.name)

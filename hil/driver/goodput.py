@@ -77,7 +77,7 @@ def measured_goodput(
         UsageError: ``seconds`` is not between 0 and an hour.
     """
     if not 0 < seconds <= MOST_SECONDS:
-        raise UsageError(f"{seconds:g} s is not between 0 and {MOST_SECONDS:g} s", hint="--seconds 10")
+        raise UsageError(f"{seconds:g} s is not between 0 and {MOST_SECONDS:g} s", hint="hil bench link --seconds 10")
     rows = driver.spec.macro.logical_rows
     tile = TileAddress(0, 0, rows, 0, 1)
     codes = np.random.default_rng(0).integers(0, 2, (MOST_VECTORS, rows)).astype(np.int16)

@@ -51,7 +51,7 @@ class Patience:
             raise error
         if self._since_s is None:
             self._since_s, self._error = self._clock(), error
-            self._say(f"{error.what}; waiting up to {self.budget_s:g} s for it (--patience)")
+            self._say(f"{error.what}; waiting up to {self.budget_s:g} s for it (hil deploy --patience)")
         elif broke:  # it can be opened, and nobody serves us there
             self._sleep(TRY_EVERY_S)
         self.go_on(transport)

@@ -97,17 +97,20 @@ def predict(
     check_residual(program, options)
     if program.residual and len(ages) > 1:
         raise UsageError(
-            f"{len(ages)} ages of a program with residual slices, whose cells are drawn for one", hint="--age 1h"
+            f"{len(ages)} ages of a program with residual slices, whose cells are drawn for one",
+            hint="hil simulate --age 1h",
         )
     if isinstance(tune_at, float) and tune_at not in ages:
-        raise UsageError(f"to be tuned at {tune_at:g} s, which is none of the ages", hint="name it in --age too")
+        raise UsageError(
+            f"to be tuned at {tune_at:g} s, which is none of the ages", hint="hil simulate with it in --age too"
+        )
     check_adapted(program, None if record is None else record.serial)
     known, source, notes = believed(program, record)
     temperature = known.temperature_c if temperature_c is None else temperature_c
     if abs(temperature - known.temperature_c) > 0.01 and known.thermal is None:
         raise MismatchError(
             f"the record is of {known.temperature_c:g} °C and holds no temperature coefficients",
-            hint=f"hil calibrate --second-temperature {temperature:g}C, or leave --temperature out",
+            hint=f"hil calibrate --second-temperature {temperature:g}C; hil simulate without --temperature",
         )
     data = with_pixels(data, program.input.shape, program.preprocess)
     order, _ = plan_images(data, program, options)

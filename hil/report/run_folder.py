@@ -43,7 +43,7 @@ def new_run_folder(out: Path | None) -> Iterator[RunFolder]:
     final = out if out else _claim_number(PARENT)
     if out:
         if final.exists() and (not final.is_dir() or any(final.iterdir())):
-            raise OutputError(f"{final} exists and is not empty", hint="name another folder: --out FOLDER")
+            raise OutputError(f"{final} exists and is not empty", hint="name another folder: hil deploy --out FOLDER")
         if not _claim(final):
             part = _part_of(final)
             go_on = (
@@ -51,7 +51,7 @@ def new_run_folder(out: Path | None) -> Iterator[RunFolder]:
             )
             raise OutputError(
                 f"{part} of a run that was not finished exists",
-                hint=f"{go_on} rm -r {part}; or name another folder: --out FOLDER",
+                hint=f"{go_on} rm -r {part}; or name another folder: hil deploy --out FOLDER",
             )
     with _finished(RunFolder(_part_of(final).absolute(), final)) as folder:
         yield folder

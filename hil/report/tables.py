@@ -34,7 +34,7 @@ ADAPTED = "of the layers' multiplications more, by the host"
 def doubts(report: AgreementReport) -> tuple[str, ...]:
     """What makes a report worth nothing, whatever its verdict, in words."""
     c = report.cells
-    if c.unreached <= MOST_UNREACHED * c.total:
+    if c.unreached is None or c.unreached <= MOST_UNREACHED * c.total:
         return ()
     missed = percent(c.unreached / c.total, 0)
     return (f"{missed} of {c.total:,} cells did not reach their window: the chip was not written, see hil cells",)

@@ -55,7 +55,7 @@ class SearchPlan:
             self.save()
         found = self.counts[name]
         if found["made"] < found["asked"]:
-            self.watch.note(f"cut short by --budget: {found['made']} {name} of {found['asked']}")
+            self.watch.note(f"cut short by the budget: {found['made']} {name} of {found['asked']}")
         return found["made"]
 
     def save(self) -> None:
@@ -65,7 +65,7 @@ class SearchPlan:
     def words(self) -> list[str]:
         """A line for each phase that was cut short."""
         return [
-            f"cut short by --budget: {count['made']} {name} of {count['asked']}"
+            f"cut short by the budget: {count['made']} {name} of {count['asked']}"
             for name, count in self.counts.items()
             if count["made"] < count["asked"]
         ]

@@ -105,16 +105,25 @@ def begin_folder(
     """
     folder = SearchFolder(root, allow_code)
     if teacher is None and not settings.teacher_epochs:
-        raise UsageError("no teacher is given, and none is trained in 0 epochs", hint="--teacher-epochs N")
+        raise UsageError(
+            "no teacher is given, and none is trained in 0 epochs", hint="hil search run --teacher-epochs N"
+        )
     if teacher is None and settings.inherited:
-        raise UsageError("a teacher that a search trains has no block of its space to inherit", hint="--teacher net.pt")
+        raise UsageError(
+            "a teacher that a search trains has no block of its space to inherit",
+            hint="hil search run --teacher net.pt",
+        )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         again = f"hil search resume {root}, or " if folder.settings.exists() else ""
-        raise OutputError(f"{root} exists and is not empty", hint=f"{again}name another folder: --out FOLDER")
+        raise OutputError(
+            f"{root} exists and is not empty", hint=f"{again}name another folder: hil search run --out FOLDER"
+        )
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make {root}: {error.strerror}", hint="choose another place: --out FOLDER") from error
+        raise OutputError(
+            f"cannot make {root}: {error.strerror}", hint="choose another place: hil search run --out FOLDER"
+        ) from error
     write_text(folder.space, space_text)
     if teacher is not None:
         write_bytes(folder.given_teacher if settings.teacher_epochs else folder.teacher, teacher.read_bytes())

@@ -89,13 +89,13 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     if len(brief) * 8 // 10 < settings.batch or not len(kept):
         raise UsageError(
             f"{len(brief)} training images are too few for batches of {settings.batch}: a stage trains on 80 % of them",
-            hint="--batch N, or more images: --subset N, --brief-images N",
+            hint="hil search run --batch N, or more images: --subset N, --brief-images N",
         )
     record = load_record(Path(settings.calibration)) if settings.calibration else None
     try:
         noise = array_noise(chip.macro, record or nominal_record(chip, [0]), settings.age_s)
     except NoModels as error:
-        raise UsageError(str(error), hint="--calibration RECORD, of hil calibrate or hil fit") from error
+        raise UsageError(str(error), hint="hil search run --calibration RECORD, of hil calibrate or hil fit") from error
     found = SearchInputs(
         chip, target, space, own, brief, kept, test, record, noise, train.source, tuple(str(d) for d in dropped)
     )
@@ -109,13 +109,13 @@ def _check_machine(settings: SearchSettings, watch: Watch) -> None:
     if is_cost_model(settings.chip):
         raise UsageError(
             f"{settings.chip} is a scale of costs, no chip that a network can be trained for",
-            hint=f"--chip lab-128, then hil search show DIR --costs {settings.chip}",
+            hint=f"hil search run --chip lab-128, then hil search show DIR --costs {settings.chip}",
         )
     check_device(settings.device)
     if settings.device == "cpu" and settings.precision == "bf16-mixed" and not multiplies_bfloat16():
         watch.note(
             "this CPU has no instructions for bfloat16: bf16-mixed takes more than twice as long as 32-true "
-            "(no --precision; of a search that was begun, precision in its settings.json)"
+            "(hil search run without --precision; of a search that was begun, precision in its settings.json)"
         )
 
 
@@ -125,12 +125,12 @@ def _check_crops(settings: SearchSettings, space: Space) -> None:
     if settings.symmetry == "turn" and height != width:
         raise UsageError(
             f"images of {settings.data} are {height} x {width}: no square, so no quarter turns",
-            hint="--symmetry mirror, or none",
+            hint="hil search run --symmetry mirror, or none",
         )
     if settings.crop > min(height, width):
         raise UsageError(
             f"images of {settings.data} are {height} x {width}: no squares of {settings.crop} in them",
-            hint=f"--crop N, no more than {min(height, width)}",
+            hint=f"hil search run --crop N, no more than {min(height, width)}",
         )
 
 
@@ -149,7 +149,9 @@ def space_of_data(data: str, names: list[str]) -> str:
     """The shipped space of a known data set."""
     name = data.removesuffix("-jpeg")
     if name not in names:
-        raise UsageError(f"no space goes with {data!r} by itself", hint=f"--space {'|'.join(names)}, or a .toml file")
+        raise UsageError(
+            f"no space goes with {data!r} by itself", hint=f"hil search run --space {'|'.join(names)}, or a .toml file"
+        )
     return name
 
 
@@ -173,12 +175,13 @@ def _check_images(space: Space, data: Dataset, name: str) -> None:
         size = " x ".join(map(str, space.input_shape))
         raise UsageError(
             f"images of {name} are {channels} x {height} x {width}; space {space.name} takes {size}",
-            hint=f"another --space, or a copy of the space file with input = [{channels}, {height}, {width}]",
+            hint="hil search run with another --space, or a copy of the space file with "
+            f"input = [{channels}, {height}, {width}]",
         )
     if len(data.classes) != space.classes:
         raise UsageError(
             f"{name} has {len(data.classes)} classes; space {space.name} has {space.classes}",
-            hint=f"another --space, or a copy of the space file with classes = {len(data.classes)}",
+            hint=f"hil search run with another --space, or a copy of the space file with classes = {len(data.classes)}",
         )
     present = len(np.unique(data.labels))
     if present < 2:

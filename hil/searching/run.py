@@ -100,7 +100,7 @@ def train_named(
         raise FileError(
             f"{folder.root} does not keep the teacher that its networks learn from",
             where=f"no {folder.teacher}",
-            hint=f"cp TEACHER {folder.teacher}: the net.pt that the search had as --teacher, or made",
+            hint=f"cp TEACHER {folder.teacher}: the net.pt that hil search run had as --teacher, or made",
         )
     own = {path: read_architecture(path) for path in map(Path, names) if path.suffix == ".json"}
     members = [member_named(known, name) for name in names if not name.endswith(".json")]

@@ -124,7 +124,9 @@ def read_settings(texts: Sequence[str]) -> dict[str, float]:
         try:
             found[name] = float(value)
         except ValueError:
-            raise UsageError(f"die parameter {text!r} is not NAME=NUMBER", hint="--set line_ohm=2") from None
+            raise UsageError(
+                f"die parameter {text!r} is not NAME=NUMBER", hint="hil emulate --set line_ohm=2"
+            ) from None
     return found
 
 
@@ -164,7 +166,9 @@ def _qemu(
 def _port(where: str) -> int:
     host, port = host_and_port(where, where if where.startswith("//") else f"//{where.removeprefix('tcp://')}")
     if host not in LOOPBACK:
-        raise UsageError(f"the firmware listens on this machine only, not on {host}", hint=f"--tcp 127.0.0.1:{port}")
+        raise UsageError(
+            f"the firmware listens on this machine only, not on {host}", hint=f"hil emulate --tcp 127.0.0.1:{port}"
+        )
     return port
 
 

@@ -45,7 +45,7 @@ def survival(
             "look for what the record does not know (causes, layers, cells) before anything else"
         )
     file = f"{network}.pt"
-    steps = [] if tuned else ["without --no-tune: gains and biases tuned to the chip"]
+    steps = [] if tuned else [f"hil deploy {file} without --no-tune: gains and biases tuned to the chip"]
     steps += [
         f"hil improve {file} --data DATA …   levers from cheap to dear, each with what it gave",
         f"hil deploy {file} --rewrite 3 …   write cells again that left their window",

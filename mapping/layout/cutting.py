@@ -30,7 +30,7 @@ class Cutting:
                 raise CannotMap(
                     f"{shape.layer}: {slices} slices do not fit side by side on {spec.macro.outputs} outputs",
                     chip=spec.name,
-                    would_fit=("--slices macros",),
+                    would_fit=("hil compile --slices macros",),
                 )
             found[shape.layer] = cut_bundles(shape, spec.macro, slices, self.slices)
         return found
@@ -42,5 +42,5 @@ def _no_digits(layer: str, bits: int, spec: ChipSpec, *, alone: bool) -> CannotM
         f"{bits}-bit weights of {layer} need bit slices, and slices need evenly spaced levels: those of {spec.name} "
         f"are {', '.join(map(str, values.values))} of {values.unit_us:.4g} µS",
         chip=spec.name,
-        would_fit=(f"--layer-bits {layer}=W{most}" if alone else f"--weight-bits {most}",),
+        would_fit=(f"hil compile --{f'layer-bits {layer}=W' if alone else 'weight-bits '}{most}",),
     )

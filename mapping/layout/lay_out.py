@@ -235,7 +235,7 @@ def _check_budget(budget: int, spec: ChipSpec) -> None:
             f"a budget of {budget} macros, but {spec.name} has {spec.macros}",
             chip=spec.name,
             macros_available=spec.macros,
-            would_fit=("--copies-budget all",),
+            would_fit=("hil compile --copies-budget all",),
         )
 
 
@@ -260,11 +260,11 @@ def _too_large(
         macros_available=spec.macros,
         largest=tuple(sorted(needs, key=lambda n: -n.tiles)[:3]),
         would_fit=(
-            *([f"--placement packed ({packed} macros)"] if sharing_helps else []),
+            *([f"hil compile --placement packed ({packed} macros)"] if sharing_helps else []),
             *_fewer_bits(shapes, spec, cutting, options, macros),
             *_other_chips(shapes, spec, cutting, options),
             f"--macros {needed}, for a chip that has them",
-            "--rounds (of hil compile, deploy and simulate), which writes the chip again for each part of the network",
+            "hil compile --rounds, or hil deploy --rounds, which writes the chip again for each part of the network",
         ),
     )
 
@@ -277,7 +277,7 @@ def _fewer_bits(
         fewer = replace(cutting, bits=replace(cutting.bits, weight=bits))
         needed = needed_macros(shapes, spec, fewer, options.placement)
         if needed <= macros:
-            return [f"--weight-bits {bits} ({needed} macros)"]
+            return [f"hil compile --weight-bits {bits} ({needed} macros)"]
     return []
 
 

@@ -86,7 +86,7 @@ def import_graph(
         state = read_state(data, path, trust=trust)
         provenance |= {"trusted": "true"} if trust else {}
     if arch is None:
-        raise ValueError(f"{path} holds weights only: name the architecture (--arch NAME or a JSON graph)")
+        raise ValueError(f"{path} holds weights only: name the architecture: hil import --arch NAME, or a JSON graph")
     if str(arch).endswith(".json"):
         return _from_json(Path(arch), state, path, preprocess, classes, provenance)
 

@@ -98,7 +98,7 @@ class MatrixLayer:
             raise CannotMap(
                 f"{op.name}: sums of {group.inputs} inputs could leave 32 bits",
                 chip=self.spec.name,
-                would_fit=("fewer --weight-bits or --activation-bits",),
+                would_fit=("hil compile with fewer --weight-bits or --activation-bits",),
             )
         return MatrixStep(
             name=op.name,

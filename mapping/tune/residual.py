@@ -153,7 +153,7 @@ def _copy_places(program: ConductanceProgram, copies: int) -> dict[str, list[tup
             chip=program.spec.name,
             macros_needed=len(taken),
             macros_available=program.spec.macros,
-            would_fit=(f"--macros {len(taken)}", "--residual-slices with fewer copies"),
+            would_fit=(f"--macros {len(taken)}", "hil compile, or hil deploy, with fewer copies: --residual-slices"),
         )
     return found
 
@@ -332,5 +332,5 @@ def _check(program: ConductanceProgram) -> None:
             raise CannotMap(
                 f"{step.name} has weights of one slice, which leave none to take up errors",
                 chip=chip,
-                would_fit=("--weight-bits 7 or 8",),
+                would_fit=("hil compile --weight-bits 7 or 8",),
             )

@@ -112,7 +112,7 @@ def finetune_on_chip(
                 raise
             raise Interrupted(
                 f"fine-tuning of {network} on the chip was interrupted; whole groups of layers are kept in {folder}",
-                hint="the same command goes on; --restart begins again and writes the chip again",
+                hint="the same command goes on; hil finetune --restart begins again and writes the chip again",
             ) from None
         chip_time_s, about = driver.chip_time_ns * 1e-9 - begun_s, driver.description
     with output_errors(out):

@@ -171,7 +171,7 @@ def finetune(
             raise
         raise Interrupted(
             f"fine-tuning of {network} was interrupted; whole epochs are kept in {folder}",
-            hint="the same command goes on; --restart begins again",
+            hint="the same command goes on; hil finetune --restart begins again",
         ) from None
     written, better = trained, True
     if before is not None and after is not None and not after.beats(before):
@@ -180,8 +180,8 @@ def finetune(
         lost = 100.0 * float(before.choosing.mean() - after.choosing.mean())
         watch.note(
             f"the training lost accuracy on chips, {lost:.1f} points as deployed, by the images that choose: {steps} "
-            f"steps at a rate of {settings.rate:g}; {out} is the network as it came. Try a lower --rate, more training "
-            "images or --strength 0.6"
+            f"steps at a rate of {settings.rate:g}; {out} is the network as it came. Try "
+            "hil finetune with a lower --rate, more training images or --strength 0.6"
         )
     with output_errors(out):
         save_network(written, out)

@@ -47,7 +47,7 @@ def pack_update(before: ConductanceProgram, after: ConductanceProgram, counter: 
     if any(step.adapter is not None for step in after.matrices):
         raise MismatchError(
             f"program {after.digest[:12]}… has adapters, and an update carries gains and biases alone",
-            hint="tune it without --adapters, or send the whole program",
+            hint="hil tune without --adapters, or send the whole program",
         )
     lines = [_line(old, new) for old, new in zip(before.matrices, after.matrices, strict=True)]
     gains = np.concatenate([gain for gain, _ in lines])

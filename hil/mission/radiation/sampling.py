@@ -24,7 +24,7 @@ def injections_needed(population: int, margin: float, confidence: float = 0.95) 
     if not 0.0 < margin < 1.0 or not 0.0 < confidence < 1.0 or population < 1:
         raise UsageError(
             f"a margin of {margin:g} at a confidence of {confidence:g} for {population} sites",
-            hint="--margin 0.01 --confidence 0.95",
+            hint="hil campaign --margin 0.01 --confidence 0.95",
         )
     t = float(stats.norm.ppf(0.5 + confidence / 2))
     infinite = t * t * 0.25 / (margin * margin)

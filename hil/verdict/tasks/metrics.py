@@ -52,7 +52,7 @@ def tolerance_of(metric: Metric, asked: float | None) -> float:
             return USUAL_TOLERANCE
         raise UsageError(
             f"{metric.title} has a unit of its own, and no tolerance that suits every network",
-            hint=f"--tolerance NUMBER, in {metric.unit}; hil simulate prints what virtual chips reach",
+            hint=f"hil deploy --tolerance NUMBER, in {metric.unit}; hil simulate prints what virtual chips reach",
         )
     tolerance = asked / metric.factor
     if not 0 < tolerance < (1 if metric.share else float("inf")):

@@ -414,11 +414,11 @@ def test_no_teacher_and_no_epochs_to_train_one_is_refused(cli: Cli, files: Files
 
 def test_a_budget_cuts_phases_short_and_says_so(cli: Cli, files: Files, tmp_path: Path) -> None:
     out = cli(*files.arguments(tmp_path / "run", budget="1s", teacher_epochs=40, stage_epochs=40, samples=6))
-    assert "cut short by --budget: 4 sample networks of 6" in out
+    assert "cut short by the budget: 4 sample networks of 6" in out
     counts = json.loads((tmp_path / "run" / "plan.json").read_text("utf-8"))["counts"]
     assert counts["teacher epochs"]["made"] < 40
     assert counts["stage epochs"]["made"] < 40
-    assert "cut short by --budget" in cli("search", "show", tmp_path / "run")
+    assert "cut short by the budget" in cli("search", "show", tmp_path / "run")
 
 
 def test_a_count_once_decided_stays(tmp_path: Path) -> None:
