@@ -217,7 +217,7 @@ def test_wishes_that_make_no_sense_are_refused(small: Small, capsys: pytest.Capt
     assert "needs the record of a chip" in capsys.readouterr().err
     assert hil_run(["compile", str(small.net), "--weight-form", "odd"]) == 2
     assert "--weight-form 'odd' is not a choice" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="spare reads need --adapt"):
+    with pytest.raises(UsageError, match="spare reads need hil deploy --adapt"):
         DeployOptions(spare_reads=0.1)
 
 

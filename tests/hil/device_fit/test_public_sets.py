@@ -33,7 +33,7 @@ def test_an_unknown_set_a_missing_folder_and_missing_files_are_said(
     monkeypatch.delenv("HIL_DATA", raising=False)
     with pytest.raises(UsageError, match="no public set"):
         find_set("levy", tmp_path)
-    with pytest.raises(UsageError, match="--data DIR"):
+    with pytest.raises(UsageError, match="hil fit --data-dir DIR"):
         find_set("ember-1")
     with pytest.raises(FileError, match="no retention"):
         find_set("ember-1", tmp_path)
