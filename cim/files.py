@@ -77,11 +77,20 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     part = _part_of(final)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        part.mkdir()
+        part.mkdir(0o700)
         yield part
         os.replace(part, final)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def private_folder(path: str | Path) -> None:
+    """Make a folder that only its owner may enter, its parents as usual; one that is there stays as it is.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    Path(path).mkdir(0o700, parents=True, exist_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

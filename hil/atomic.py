@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cim import files
-from hil.errors import OutputError
+from hil.errors import FileError, OutputError
 
 _CAUSES = {
     errno.ENOSPC: ("no space left on the device", "free some space, or write elsewhere"),
@@ -46,6 +46,27 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     final = Path(path).absolute()
     with output_errors(final), files.new_folder(final) as part:
         yield part
+
+
+def work_folder(path: str | Path) -> None:
+    """Make the folder of a work that goes on in it later, for its owner only; one that is there must hold no links.
+
+    Raises:
+        OutputError: it cannot be made. FileError: something in it leads elsewhere, and work would be written there.
+    """
+    try:
+        files.private_folder(path)
+    except OSError as error:
+        raise output_error(Path(path), error) from error
+    for place, folders, names in os.walk(path):
+        for found in (Path(place) / name for name in (*folders, *names)):
+            if found.is_symlink():
+                raise FileError(
+                    f"{found.name} is a symbolic link, and {path} is to be written in",
+                    where=str(found.parent),
+                    likely="the folder comes from somebody else, or a part of it was moved",
+                    hint=f"ls -l {found}; cp -rL FOLDER NEW makes a folder without links",
+                )
 
 
 def check_can_write(path: str | Path) -> None:

@@ -19,7 +19,7 @@ from cim.files import read_text
 from cim.hdf5_file import open_hdf5
 from cim.json_text import parse_json
 from cim.record.file import read_fields, write_fields
-from hil.atomic import new_file, output_error
+from hil.atomic import new_file, work_folder
 from hil.errors import FileError, MismatchError
 from hil.watch import Watch
 
@@ -63,10 +63,7 @@ class StepStore:
         if not folder.exists():
             if resume:
                 watch.note(f"nothing to resume: {folder} does not exist")
-            try:
-                folder.mkdir()
-            except OSError as error:
-                raise output_error(folder, error) from error
+            work_folder(folder)
             try:
                 with new_file(folder / "about.json") as part:
                     part.write_text(json.dumps(about, indent=1) + "\n", "utf-8")
@@ -74,6 +71,7 @@ class StepStore:
                 discard_steps(folder)
                 raise
             return
+        work_folder(folder)
         self._check(folder, about)
         self.done = sorted(p.stem for p in folder.glob("*.h5"))
         if self.done and not resume:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cim.chip.file import load_chip
+from cim.files import private_folder
 from cim.record.file import load_record, save_record
+from hil.atomic import output_errors
 from hil.calibration.procedure import calibrate
 from hil.calibration.store import discard_steps, partial_folder
 from hil.datasets.image_set import Dataset
@@ -34,7 +36,8 @@ def measured_record(address: str, folder: Path, *, age_s: float, seed: int, baud
     """
     path = folder / RECORD
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        with output_errors(path):
+            private_folder(folder)
         with open_chip(address, baud=baud) as driver:
             macros = tuple(range(driver.description.macros))
             steps = partial_folder(path)

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cost.network_cost import NoCostModel, estimate
-from cim.files import read_text
+from cim.files import private_folder, read_text
 from cim.json_text import parse_json
 from cim.record.rewriting import Rewrite
-from hil.atomic import new_file, write_text
+from hil.atomic import new_file, output_errors, write_text
 from hil.cost.expected_writing import expected_writing
 from hil.datasets.image_set import Dataset, image_digests
 from hil.datasets.input_values import with_pixels
@@ -328,7 +328,8 @@ def expected_ladder(images: int, chips: int, test_images: int, *, measured: bool
 def _read_journal(folder: Path, key: dict[str, Any], resume: bool) -> list[Rung]:
     path = folder / JOURNAL
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        with output_errors(path):
+            private_folder(folder)
         return []
     if not resume:
         raise UsageError(f"{folder} holds a ladder already", hint="--resume, or another -o FOLDER")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.atomic import check_can_fill, output_error
+from hil.atomic import check_can_fill, output_error, work_folder
 from hil.errors import FileError, OutputError
 
 PARENT = Path("runs")
@@ -62,7 +62,7 @@ def unfinished_run_folder(path: Path) -> Iterator[RunFolder]:
     """The folder of a run that was interrupted or failed, by its name or the name that it will have.
 
     Raises:
-        FileError: there is none, or the run is complete.
+        FileError: there is none, the run is complete, or a link in it leads elsewhere.
     """
     part = path if path.name.endswith(UNFINISHED) else _part_of(path)
     final = part.with_name(part.name.removesuffix(UNFINISHED))
@@ -70,6 +70,7 @@ def unfinished_run_folder(path: Path) -> Iterator[RunFolder]:
         if final.is_dir():
             raise FileError(f"the run {final} is complete", hint=f"hil show {final}")
         raise FileError(f"there is no unfinished run {part}", hint="hil resume RUN takes the folder of one")
+    work_folder(part)
     check_can_fill(part)
     for leftover in part.glob(".*.part"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
@@ -108,7 +109,7 @@ def _claim_number(parent: Path) -> Path:
 def _claim(final: Path) -> bool:
     part = _part_of(final)
     try:
-        part.mkdir(parents=True)
+        part.mkdir(0o700, parents=True)
     except FileExistsError:
         return False
     except OSError as error:

@@ -8,7 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hil.atomic import write_bytes, write_text
+from hil.atomic import work_folder, write_bytes, write_text
 from hil.errors import FileError, OutputError, UsageError
 from hil.searching.settings import SearchSettings
 from search.files import read_json
@@ -118,12 +118,7 @@ def begin_folder(
         raise OutputError(
             f"{root} exists and is not empty", hint=f"{again}name another folder: hil search run --out FOLDER"
         )
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot make {root}: {error.strerror}", hint="choose another place: hil search run --out FOLDER"
-        ) from error
+    work_folder(root)
     write_text(folder.space, space_text)
     if teacher is not None:
         write_bytes(folder.given_teacher if settings.teacher_epochs else folder.teacher, teacher.read_bytes())
@@ -145,7 +140,7 @@ def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, 
     """The folder of a search that was begun; settings that its version did not know have their defaults.
 
     Raises:
-        FileError: it is none, or its settings are broken.
+        FileError: it is none, its settings are broken, or a link in it leads elsewhere.
     """
     folder = SearchFolder(root, allow_code)
     if not folder.settings.is_file() or not folder.space.is_file():
@@ -154,6 +149,7 @@ def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, 
             where=f"no {folder.settings.name} and {folder.space.name} in it" if root.is_dir() else "no such folder",
             hint="hil search run --data NAME --out FOLDER begins one",
         )
+    work_folder(root)
     data = read_json(folder.settings, FORMAT, 1)
     if data.get("mirror") is False:  # as version 0.4 called it
         data["symmetry"] = "none"

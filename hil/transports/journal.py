@@ -166,7 +166,7 @@ class Journal:
 
     def _open(self) -> BinaryIO:
         try:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
         except OSError as error:
             raise output_error(self.path, error) from error
         file = os.fdopen(handle, "r+b", buffering=0)

@@ -23,7 +23,7 @@ import numpy as np
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from cim.record.published import nominal_record
-from hil.atomic import output_error, output_errors
+from hil.atomic import output_errors, work_folder
 from hil.calibration.procedure import check_record
 from hil.deployment.options import PATIENCE_S
 from hil.driver.chip_driver import ChipDriver
@@ -95,10 +95,7 @@ def finetune_on_chip(
             data_dir=data_dir, download=download,
         )  # fmt: skip
         behind = _behind(inputs, program, settings)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise output_error(folder, error) from error
+    work_folder(folder)
     patience = {"patience_s": PATIENCE_S, "tell": watch.say}
     with open_chip(address, spec=program.spec, baud=baud, **patience) as driver:  # type: ignore[arg-type]
         check_record(record, driver, program.macros)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.file import load_record
-from hil.atomic import output_error, output_errors
+from hil.atomic import output_errors, work_folder
 from hil.datasets.augmentation import augmentation
 from hil.errors import Interrupted
 from hil.improvement.finetuning.as_deployed import CHIPS, as_deployed, judging_images
@@ -146,7 +146,7 @@ def finetune(
         with watch.stage("as it came"):
             before = as_deployed(given, judging, inputs.chip, known, settings, watch)
     again_s = time.monotonic() - start  # of the same once more
-    _begin(folder)
+    work_folder(folder)
     trained_file = folder / TRAINED
     try:
         plan = read_plan(folder, asked_for(settings))
@@ -204,13 +204,6 @@ def finetune(
     if before is None or after is None:
         return result
     return replace(result, deployed_before=before.percent, deployed=after.percent, judged=before.scoring.shape[1])
-
-
-def _begin(folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise output_error(folder, error) from error
 
 
 def _job(

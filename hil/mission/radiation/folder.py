@@ -10,7 +10,7 @@ from typing import Any
 
 from cim.files import read_text
 from cim.json_text import parse_json
-from hil.atomic import output_error, write_text
+from hil.atomic import work_folder, write_text
 from hil.errors import FileError, UsageError
 from hil.mission.radiation.block import InjectionResult
 
@@ -58,6 +58,7 @@ class CampaignFolder:
         """
         text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
         if self.settings.exists():
+            work_folder(self.root)
             if read_text(self.settings, MOST_BYTES) != text:
                 raise UsageError(
                     f"{self.root} holds a campaign of other settings",
@@ -67,10 +68,8 @@ class CampaignFolder:
             return
         if self.root.exists() and any(self.root.iterdir()):
             raise UsageError(f"{self.root} is not empty and holds no campaign", hint="name another folder with -o")
-        try:
-            self.block(0).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(self.root, error) from error
+        work_folder(self.root)
+        work_folder(self.block(0).parent)
         write_text(self.settings, text)
 
     def save_block(self, number: int, results: list[InjectionResult]) -> None:

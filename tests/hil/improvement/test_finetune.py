@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(place: Path, tuned: FinetuneResu
         finetune(place / "net.pt", str(place / "train.npz"), out, settings=SETTINGS, watch=Stopped())
     assert not out.exists()
     assert (working_folder(out) / "training.checkpoint").exists()
+    assert stat.S_IMODE(working_folder(out).stat().st_mode) == 0o700
     again = finetune(place / "net.pt", str(place / "train.npz"), out, settings=SETTINGS)
     assert again.digest == tuned.digest
 

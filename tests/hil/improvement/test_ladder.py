@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ def test_the_command_leaves_a_page_beside_the_journal(
     assert cli(["improve", str(small.net), "--data", str(small.data), "--macros", "4", "-o", str(out), *few]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["page"] == str(out / "ladder.html")
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
     assert "0 minutes are spent" in (out / "ladder.html").read_text("utf-8")
     assert json.loads((out / JOURNAL).read_text("utf-8"))["format"] == "hil.ladder/1.2"
 
