@@ -35,7 +35,7 @@ from search.stage.task import StageSettings, Staging
 from search.train.arrays import forget_ranges, noise_digest
 from search.train.images import Images
 from search.train.teacher import StagedTeacher, split_graph
-from search.train.training import Machine, Told, fit, write_tensors
+from search.train.training import Machine, Told, fit, read_tensors, write_tensors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +136,7 @@ def stage_net(job: StageJob, teacher: StagedTeacher, stage: int | None = None) -
 def _trained(job: StageJob, teacher: StagedTeacher, stage: int, path: Path) -> StageNet:
     net = stage_net(job, teacher, stage)
     try:
-        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
+        net.load_state_dict(read_tensors(path)["model"])
     except (RuntimeError, KeyError, OSError) as error:
         raise SearchError(f"{path} is not a trained stage {stage + 1} of {job.space.name}: {error!s:.200}") from error
     net.requires_grad_(False)

@@ -29,8 +29,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cim.files import new_file
-from search.errors import SearchMismatch
+from cim.files import new_file, open_regular
+from search.errors import SearchFileError, SearchMismatch
 from search.train.images import Images, Symmetry, batches, moved, on_device
 
 T = TypeVar("T")
@@ -321,10 +321,14 @@ def _restore(saved: dict[str, Any], task: TrainingTask, mean: nn.Module | None, 
 
 
 def load_checkpoint(path: Path | None, key: str) -> dict[str, Any] | None:
-    """Checkpoint saved under ``key``; None when there is no file. Raises ``ResumeError`` for another key."""
+    """Checkpoint saved under ``key``; None when there is no file.
+
+    Raises:
+        ResumeError: it has another key. SearchFileError: it is no checkpoint.
+    """
     if path is None or not path.exists():
         return None
-    saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    saved = read_tensors(path)
     if saved.get("key") != key:
         raise ResumeError(f"{path} was made with other settings, images or networks\n  try     another folder")
     return saved
@@ -334,6 +338,25 @@ def write_tensors(path: Path, state: dict[str, Any]) -> None:
     """Write a whole file or none."""
     with new_file(path) as part, part.open("wb") as file:
         torch.save(state, file)
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """What ``write_tensors`` wrote; nothing in the file runs.
+
+    Raises:
+        SearchFileError: it is no such file.
+    """
+    try:
+        with open_regular(path) as file:
+            saved = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(saved, dict):
+            raise TypeError(f"it holds a {type(saved).__name__}")
+    except Exception as error:  # torch raises many kinds on broken data, and none of them is ours
+        reason = str(error).strip().partition("\n")[0]
+        raise SearchFileError(
+            str(path), 0, "", f"is not what training left ({reason:.200})\n  try     rm {path}"
+        ) from error
+    return saved
 
 
 def groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -18,13 +18,15 @@ from mapping.compile import compile_network  # noqa: E402
 from mapping.network.file import load_network, save_network  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402
+from search.errors import SearchFileError  # noqa: E402
 from search.evaluator import Evaluation  # noqa: E402
 from search.train.images import Images, Symmetry, moved, symmetric  # noqa: E402
 from search.train.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
 from search.train.teacher import answers, split_graph  # noqa: E402
 from search.train.teacher_training import train_teacher  # noqa: E402
-from search.train.training import EpochRecord, Machine, TrainingSchedule, only_epochs  # noqa: E402
+from search.train.training import EpochRecord, Machine, TrainingSchedule, load_checkpoint, only_epochs  # noqa: E402
 
+from ...mapping.hostile.corpus import Hook  # noqa: E402
 from ..tiny import CLASSES, TINY, images, tiny_architecture  # noqa: E402
 
 LAB = load_chip("lab-128", macros=400)
@@ -169,3 +171,14 @@ def test_an_evaluation_holds_together() -> None:
     assert good.edp_mj_ms == pytest.approx(2.0)
     with pytest.raises(ValueError, match="no evaluation"):
         dataclasses.replace(good, accuracy_worst=0.95)
+
+
+def test_a_checkpoint_of_a_stranger_runs_nothing_and_is_refused_as_a_file(tmp_path: Path) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "training.checkpoint"
+    torch.save({"key": "k", "model": Hook(marker)}, path)
+    with pytest.raises(SearchFileError, match="is not what training left"):
+        load_checkpoint(path, "k")
+    assert not marker.exists()
+    path.write_bytes(b"nothing")
+    with pytest.raises(SearchFileError, match="is not what training left"):
+        load_checkpoint(path, "k")
