@@ -110,6 +110,12 @@ BUGS = {
     "a long tile does not let the link breathe": Bug(
         "chip.py", "        if not data and self._may_work():", "        while not data and self._may_work():"
     ),
+    "the chip follows a forged counter": Bug(
+        "extensions/authority.py", "if counter > self._counter + MOST_STEP:", "if counter > MOST_COUNTER * 2:"
+    ),
+    "the host follows a forged counter": Bug(
+        "extensions/authority.py", "    if challenge.counter > most:\n", "    if challenge.counter < 0:\n"
+    ),
     "a record that was not finished is taken": Bug(
         "extensions/memory.py", "return number if good else 0", "return number if good or size else 0"
     ),

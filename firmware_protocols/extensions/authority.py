@@ -154,6 +154,11 @@ class ChipAuthority:
         self._nonce = self._session = b""
         self.level = Level.OBSERVE
 
+    @property
+    def counter(self) -> int:
+        """The last one taken of a seal."""
+        return self._counter
+
     def challenge(self) -> Challenged:
         self._challenges += 1
         self._keep()

@@ -9,6 +9,7 @@ from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import ChipRestarted, LinkFailed
 from firmware_protocols.host import HostLink
 from firmware_protocols.line_simulation.asked_requests import AskedRequest, EpisodeRequests, same_answer
+from firmware_protocols.line_simulation.proving import KeyProof
 from firmware_protocols.messages import Capability, ErrorCode, ErrorReply, OutputsOff, Progress, Reply
 
 AGAIN_AFTER_S = 0.25  # a failed link is opened again
@@ -54,6 +55,8 @@ class AskingHost:
         self._asked: list[int] = []  # places by their order in this life of the nonce
         self._resumed: list[int] = []  # places to ask again in a new life
         self._places: dict[int, int] = {}  # id -> place
+        self._proof: KeyProof | None = None  # to a chip that wants a key
+        self._refused = False  # the chip took no seal of this life, or forgot who we are
         self._aside: set[int] = set()  # ids of outputs off
         self._journalled = False  # the chip keeps what it finished without power
         self._new_process, self._other_ids = True, False  # it has not been up yet; it asks under ids of its own
@@ -113,6 +116,7 @@ class AskingHost:
     def _take_up(self, places: list[int], now_s: float) -> None:
         self._again_s, self._asked, self._places, self._aside = now_s, [], {}, set()
         self._resumed, self._new_process = list(places), True
+        self._proof, self._refused = None, False
 
     # --- an end of a line ---------------------------------------------------------------------
 
@@ -121,7 +125,10 @@ class AskingHost:
             return
         self.link.receive(data, now_s)
         for request_id, reply, chip_time_ns in self.link.poll():
-            self._take(request_id, reply, chip_time_ns)
+            if self._proof is None or not self._proof.take(request_id, reply):
+                self._take(request_id, reply, chip_time_ns)
+        if self._refused or (self._proof is not None and self._proof.forged):
+            self.begin_anew(now_s)
         self._ask()
 
     def data_to_send(self, now_s: float) -> bytes:
@@ -168,6 +175,8 @@ class AskingHost:
         hello = self.link.hello
         assert hello is not None
         self._journalled = Capability.JOURNAL in hello.capabilities
+        if Capability.AUTHORITY in hello.capabilities:
+            self._proof = KeyProof(self.link)
         if self._other_ids or hello.boot_id != self._boot_id:
             self._asks_again(self.unanswered, self._other_ids)
         self._boot_id, self._new_process, self._other_ids = hello.boot_id, False, False
@@ -177,6 +186,8 @@ class AskingHost:
             return
         if self._new_process:
             self._see_hello()
+        if self._proof is not None and not self._proof.done:
+            return
         while self._resumed:
             self._ask_place(self._resumed.pop(0))
         while self._next < self.count and self._may_ask(self.requests[self._next]):
@@ -214,6 +225,9 @@ class AskingHost:
         place = self._places.pop(request_id, None)
         if place is None or place not in self.unanswered:
             self._broken(f"an answer to id {request_id} that no open request has: {type(reply).__name__}")
+            return
+        if self._proof is not None and isinstance(reply, ErrorReply) and reply.code is ErrorCode.NOT_AUTHORISED:
+            self._refused = True  # a forged counter was believed, or the chip restarted unseen: another life asks again
             return
         asked = self.unanswered.pop(place)
         self.answered += 1

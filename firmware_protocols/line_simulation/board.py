@@ -7,11 +7,12 @@ from collections.abc import Callable, Generator, Iterable
 
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
-from firmware_protocols.extensions.authority import RECORD_SPACE
+from firmware_protocols.extensions.authority import RECORD_SPACE, ChipAuthority
 from firmware_protocols.extensions.chip_side import Keeping
 from firmware_protocols.extensions.memory import BoardMemory, BoardPower, SupplyFailed
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.line_simulation.asked_requests import Numbered, answer_of
+from firmware_protocols.line_simulation.proving import KEY
 from firmware_protocols.messages import (
     Capability,
     CellReadings,
@@ -165,6 +166,7 @@ class VirtualBoard:
 
     Args:
         slots: of its journal, beside which it has room for an image; 0: it has no memory.
+        keyed: it wants a key; needs a memory.
         clock_stops: its clock begins anew at each start.
         failed: told each time that the power failed in a write.
     """
@@ -175,6 +177,7 @@ class VirtualBoard:
         broken: Callable[[str], None],
         *,
         slots: int = 0,
+        keyed: bool = False,
         clock_stops: bool = False,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -184,7 +187,7 @@ class VirtualBoard:
         self.keeping: Keeping | None = None
         if slots:
             memory = BoardMemory(RECORD_SPACE + slots * SLOT_BYTES + IMAGE_SPACE, self.power)
-            self.keeping = Keeping(memory, slots, SLOT_BYTES)
+            self.keeping = Keeping(memory, slots, SLOT_BYTES, KEY if keyed else None)
         self.boots = 0
         self._was_up = False
         self.boot()
@@ -215,6 +218,13 @@ class VirtualBoard:
         self.chip.finished.clear()
         self._check_outputs()
         return data
+
+    @property
+    def seals_taken(self) -> int:
+        """The counter of seals that its memory holds."""
+        if self.keeping is None or self.keeping.key is None:
+            return 0
+        return ChipAuthority(self.keeping.key, self.keeping.memory, 0).counter
 
     def next_deadline(self, now_s: float) -> float | None:
         return self.server.next_deadline(now_s)

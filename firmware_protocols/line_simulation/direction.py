@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import heapq
 import random
+from dataclasses import replace
 from typing import NamedTuple
 
+from firmware_protocols.codec import decode, encode
+from firmware_protocols.errors import RemoteProtocolError
+from firmware_protocols.extensions.authority import MOST_COUNTER, MOST_STEP
+from firmware_protocols.extensions.messages import Challenged
+from firmware_protocols.frames import FrameReader, encode_frame
 from firmware_protocols.line_simulation.faults import Counts, Gaps, LineFault, LineFaults
+
+LONGEST_CHALLENGED = 64  # bytes on the line
+LAST = (1 << 64) - 1  # counter
 
 
 class LinePiece(NamedTuple):
@@ -16,6 +25,12 @@ class LinePiece(NamedTuple):
     order: int
     data: bytes
     whole: bytes
+
+
+def forged_counter(counter: int, rng: random.Random) -> int:
+    """One that ends the numbers, one just within or beyond what either end takes, a lower one, any."""
+    near, within = MOST_STEP + rng.randrange(-1, 2), MOST_COUNTER - rng.getrandbits(20)
+    return rng.choice((LAST, LAST - 65, MOST_COUNTER + 1, within, counter + near, counter // 2, rng.getrandbits(48)))
 
 
 class LineDirection:
@@ -46,7 +61,7 @@ class LineDirection:
         """Send bytes; each frame in them has its own fate."""
         for piece in data.split(b"\0"):
             if piece:
-                self._carry(b"\0" + piece + b"\0", now_s)
+                self._carry(self._forged(b"\0" + piece + b"\0"), now_s)
 
     def stray(self, data: bytes, now_s: float) -> None:
         """Bytes that nobody sent."""
@@ -85,6 +100,20 @@ class LineDirection:
             return False
         self._count(kind)
         return True
+
+    def _forged(self, frame: bytes) -> bytes:
+        """The frame, or what somebody in the line puts in its place: another counter in CHALLENGED."""
+        if not self.faults.forge or len(frame) > LONGEST_CHALLENGED:
+            return frame
+        (whole,) = FrameReader().feed(frame)
+        try:
+            said, request_id, chip_time_ns = decode(whole.payload)
+        except RemoteProtocolError:  # no message, or a piece of one
+            return frame
+        if not isinstance(said, Challenged) or not self._happens(LineFault.FORGE, self.faults.forge):
+            return frame
+        forged = replace(said, counter=forged_counter(said.counter, self._rng))
+        return encode_frame(whole._replace(payload=encode(forged, request_id, chip_time_ns)))
 
     def _carry(self, frame: bytes, now_s: float) -> None:
         faults, rng = self.faults, self._rng

@@ -52,6 +52,7 @@ class Episode:
             plan.chip,
             self._broken.append,
             slots=plan.slots,
+            keyed=plan.keyed,
             clock_stops=plan.clock_stops,
             failed=lambda: self._count(LineFault.POWER),
         )

@@ -26,6 +26,7 @@ class LineFault(enum.Enum):
     RESET = "chip resets"
     POWER = "losses of power in a write"
     KILL = "host kills"
+    FORGE = "forged counters"
 
 
 Counts = dict[LineFault, int]
@@ -37,7 +38,8 @@ class LineFaults:
     """Chances of faults of one direction, and how long a frame takes.
 
     ``loss`` … ``late`` are chances of each frame, ``bit_errors`` of each bit, ``drop`` of each byte to vanish,
-    ``insert`` of a stray byte before each byte.
+    ``insert`` of a stray byte before each byte; ``forge`` of each CHALLENGED to get another counter from somebody in
+    the line, who has no key and makes a right CRC.
     """
 
     loss: float = 0.0
@@ -51,6 +53,7 @@ class LineFaults:
     insert: float = 0.0
     delay_s: float = 0.005
     late_s: float = 0.5
+    forge: float = 0.0
     ghost_s: float = 0.0  # by which the second copy of a frame may be late
     bytes_per_s: float = math.inf
 

@@ -27,6 +27,7 @@ from firmware_protocols.states import Role, State
 
 WEIGH_EVERY, WEIGH_AFTER_BYTES = 4096, 300_000  # steps, bytes that arrived
 MOST_HELD_BYTES = 4 * MAX_MESSAGE  # by one end
+MOST_SEALS = 1 << 32  # of an episode, all steps that a forger may cost it included
 LEFT_SESSIONS = 8  # the latest, none of which opens again
 REMEMBERED_SESSIONS = 64
 NOT_WEIGHED = (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType, NotingChip, BoardMemory)
@@ -183,8 +184,10 @@ class Invariants:
                 self._broken(f"the {name} holds {held:,} bytes, more than {MOST_HELD_BYTES:,}")
 
     def finish(self) -> None:
-        """At the end of an episode: what was written is what is written without faults."""
+        """At the end of an episode: what was written is what is written without faults; no forger led the chip on."""
         self.weigh()
+        if self._board.seals_taken > MOST_SEALS:
+            self._broken(f"the chip followed a forged counter to {self._board.seals_taken:,}")
         if self._host.stopped or not self._host.done:
             return
         traces, written = traces_of(self._host.requests[place].carried for place in range(self._host.count))

@@ -12,6 +12,8 @@ from firmware_protocols.line_simulation.faults import LineFault, LineFaults
 BAUDS = (9600, 57600, 115200, 921600, 921600, 3_000_000)
 MAX_MESSAGE = 1 << 16
 GHOST_S = 5.0
+WITHOUT_KEY = 0.4  # share of the chips with a memory
+FORGED = (0.3, 0.8)  # share of the challenges that are answered with a forged counter
 EVENTS = (LineFault.BURST, LineFault.STALL, LineFault.UNPLUG, LineFault.RESET, LineFault.POWER, LineFault.KILL)
 USUALLY_EVERY_S = (12.0, 90.0)  # shortest and longest mean time between two events of a kind
 EVERY_S = {LineFault.POWER: (3.0, 30.0)}  # it waits for a write
@@ -35,6 +37,7 @@ class EpisodePlan:
         refused_share: share of requests that the chip cannot do and refuses at once, before those that wait.
         slots: of the chip's journal, 0: it has no memory.
         images: some tiles come in program images.
+        keyed: the chip wants a key, and somebody forges counters on the line.
         clock_stops: the clock of the board begins anew when the chip restarts.
         bad_s: longest time that the line is bad.
     """
@@ -54,6 +57,7 @@ class EpisodePlan:
     slots: int
     images: bool
     clock_stops: bool
+    keyed: bool
     bad_s: float
 
 
@@ -89,7 +93,7 @@ def plan_of(seed: str) -> EpisodePlan:
         state_resets or every_s.keys() & {LineFault.RESET, LineFault.POWER}
     ):  # a chip that restarted knows no old hello from a new one
         faults = replace(faults, ghost_s=rng.choice((0.0, GHOST_S)))
-    return EpisodePlan(
+    plan = EpisodePlan(
         seed,
         faults,
         host,
@@ -105,8 +109,12 @@ def plan_of(seed: str) -> EpisodePlan:
         slots=slots,
         images=slots > 0 and rng.random() < 0.7,
         clock_stops=slots > 0 and rng.random() < 0.5,
+        keyed=False,
         bad_s=3600.0,
     )
+    if not slots or rng.random() < WITHOUT_KEY:
+        return plan
+    return replace(plan, keyed=True, faults=replace(faults, forge=rng.choice(FORGED)))
 
 
 def log_uniform(rng: random.Random, low: float, high: float) -> float:

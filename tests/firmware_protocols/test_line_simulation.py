@@ -11,14 +11,17 @@ import pytest
 
 from firmware_protocols import chip, host, receiving
 from firmware_protocols.errors import LocalProtocolError
-from firmware_protocols.extensions import memory
+from firmware_protocols.extensions import authority, memory
 from firmware_protocols.extensions.memory import BoardPower, SupplyFailed
+from firmware_protocols.handlers import Refusal
+from firmware_protocols.line_simulation import proving
 from firmware_protocols.line_simulation.direction import LineDirection
 from firmware_protocols.line_simulation.episode import Episode, EpisodeResult
 from firmware_protocols.line_simulation.faults import Gaps, LineFault, LineFaults
 from firmware_protocols.line_simulation.goodput import virtual_goodput
 from firmware_protocols.line_simulation.plan import plan_of
 from firmware_protocols.line_simulation.vopr import VoprResult, run_vopr
+from firmware_protocols.messages import ErrorCode
 from hil.cli import run
 
 
@@ -53,6 +56,13 @@ def test_a_run_ends_with_its_time_or_its_first_failure(monkeypatch: pytest.Monke
     assert number == found.episodes - 1
 
 
+def taken_whatever_it_is(self: authority.ChipAuthority, counter: int) -> None:
+    if counter and counter <= self._counter:
+        raise Refusal(ErrorCode.NOT_AUTHORISED, "this counter was used before")
+    self._counter = max(self._counter, counter)
+    self._keep()
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "broken"),
     [
@@ -61,6 +71,8 @@ def test_a_run_ends_with_its_time_or_its_first_failure(monkeypatch: pytest.Monke
         (receiving.ReceiveWindow, "selective", property(lambda self: 1 if self._early else 0)),
         (chip.ChipServer, "_recall", lambda self, nonce: None),
         (memory.SlotRing, "_number", lambda self, slot: self._head(slot)[0]),
+        (authority.ChipAuthority, "take", taken_whatever_it_is),
+        (proving, "sealer_after", lambda said, key, before: authority.Sealer(key, said.counter)),
     ],
     ids=[
         "outputs stay on",
@@ -68,10 +80,12 @@ def test_a_run_ends_with_its_time_or_its_first_failure(monkeypatch: pytest.Monke
         "a frame is acknowledged that did not arrive",
         "the journal is not read after a restart",
         "a record that was not finished is taken",
+        "the chip follows a counter that was forged",
+        "the host follows a counter that was forged",
     ],
 )
 def test_a_planted_bug_is_found(
-    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, broken: Callable[..., object] | property
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, broken: Callable[..., object] | property
 ) -> None:
     monkeypatch.setattr(owner, name, broken)
     assert any(short_episode(number).broken for number in range(16))
