@@ -126,7 +126,7 @@ class Comparison:
         """
         images, chips = self._error_parts(population)
         freedom = (images + chips) ** 2 / (images**2 / (self.n - 1) + chips**2 / (self.chips - 1))
-        return float(special.stdtrit(float(freedom), float(special.ndtr(z))))
+        return float(special.stdtrit(freedom, float(special.ndtr(z))))
 
     def _error_parts(self, population: int | None) -> tuple[float, float]:
         """Parts of SE²: of the images, and of the virtual chips' mean."""
