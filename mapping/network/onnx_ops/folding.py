@@ -77,6 +77,8 @@ def _dequantised(inputs: Inputs, attributes: Mapping[str, Any]) -> NDArray[np.fl
     """(codes − zero) · scale, one of each for all or for each place of an axis; ONNX's reference lacks older opsets."""
     codes, scale = inputs[:2]
     zero = inputs[2] if len(inputs) > 2 and inputs[2] is not None else np.zeros_like(scale)
+    if scale.size == zero.size == 1:  # one of each for all codes, whether written as () or as (1,)
+        scale, zero = scale.reshape(()), zero.reshape(())
     if attributes.get("block_size", 0) or scale.ndim > 1 or scale.shape != zero.shape:
         refuse("scales that are neither one nor one for each place of an axis")
     if scale.ndim == 1 and scale.size > 1:

@@ -16,7 +16,7 @@ from mapping.network.file_check import NetworkFileError
 from mapping.network.float_run import forward
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.importers import import_graph
-from mapping.network.nodes import AvgPool, GlobalAvgPool
+from mapping.network.nodes import AvgPool, Conv, GlobalAvgPool
 from mapping.network.onnx_import import MissingExtra
 
 onnx = pytest.importorskip("onnx")
@@ -208,6 +208,37 @@ def test_codes_that_a_file_chose_are_kept(tmp_path: Path) -> None:
     graph = check(ops, {**constants, **more}, tmp_path, opset=21)
     assert isinstance(graph.nodes[0], Grid)
     assert (graph.nodes[0].low, graph.nodes[0].high) == (-120, 135)
+
+
+@pytest.mark.parametrize("scale", [(), (1,)])
+@pytest.mark.parametrize("zero", [(), (1,), None])
+def test_one_scale_and_one_zero_are_read_however_their_shapes_are_written(
+    zero: tuple[int, ...] | None, scale: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Weights by tensor with an int32 bias, as static quantisation writes them: scales (1,) beside zeros ()."""
+    rng = np.random.default_rng(0)
+    w, b = rng.integers(-127, 128, (5, 4, 1, 1)).astype(np.int8), rng.integers(-900, 900, 5).astype(np.int32)
+    constants = {"xs": np.full(scale, 0.02, np.float32), "w": w, "ws": np.full(scale, 0.01, np.float32), "b": b}
+    constants |= {"bs": np.full(scale, 0.0002, np.float32)}
+    zeros = {} if zero is None else {"xz": np.full(zero, 120, np.uint8), "wz": np.full(zero, 3, np.int8)}
+    zeros |= {} if zero is None else {"bz": np.zeros(zero, np.int32)}
+    ops = [
+        helper.make_node(kind, [x, f"{name}s", *([f"{name}z"] if zeros else [])], [y])
+        for kind, x, name, y in (
+            ("QuantizeLinear", "x", "x", "q"),
+            ("DequantizeLinear", "q", "x", "d"),
+            ("DequantizeLinear", "w", "w", "dw"),
+            ("DequantizeLinear", "b", "b", "db"),
+        )
+    ]
+    tail, more = ending("z", 5)
+    graph = read(
+        model([*ops, helper.make_node("Conv", ["d", "dw", "db"], ["z"]), *tail], {**constants, **zeros, **more}),
+        tmp_path,
+    )
+    conv = next(node for node in graph.nodes if isinstance(node, Conv))
+    np.testing.assert_allclose(conv.weight, 0.01 * (w.astype(float) - (3 if zeros else 0)), rtol=1e-6)
+    np.testing.assert_allclose(conv.bias, 0.0002 * b, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
