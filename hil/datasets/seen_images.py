@@ -13,7 +13,7 @@ from hil.errors import FileError
 Flags = NDArray[np.bool_]
 
 
-class TrainedOn(Protocol):
+class TrainedNetwork(Protocol):
     """A network file, or a program that was compiled from one."""
 
     @property
@@ -23,7 +23,7 @@ class TrainedOn(Protocol):
     def trained_on(self) -> NDArray[np.int64]: ...
 
 
-def seen_images(images: NDArray[np.uint8], network: TrainedOn) -> tuple[Flags, Flags]:
+def seen_images(images: NDArray[np.uint8], network: TrainedNetwork) -> tuple[Flags, Flags]:
     """Which of some images (n, …) calibrated a network, and which it was fine-tuned on; (n,) each."""
     digests = image_digests(images)
     stored = set(image_digests(network.calibration_images))
@@ -31,7 +31,7 @@ def seen_images(images: NDArray[np.uint8], network: TrainedOn) -> tuple[Flags, F
     return np.array([digest in stored for digest in digests], np.bool_), np.isin(keys, network.trained_on)
 
 
-def check_unseen(images: NDArray[np.uint8], network: TrainedOn, numbers: NDArray[np.int64] | None = None) -> None:
+def check_unseen(images: NDArray[np.uint8], network: TrainedNetwork, numbers: NDArray[np.int64] | None = None) -> None:
     """Refuse to score images that a network was calibrated or fine-tuned on.
 
     Args:
