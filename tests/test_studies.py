@@ -117,3 +117,23 @@ def test_every_planted_bug_still_has_its_place_in_the_sources(tmp_path: Path) ->
         path = planting.planted(bug, tmp_path / str(number)) / planting.PACKAGE / bug.file
         compile(path.read_text("utf-8"), str(path), "exec")
         assert bug.new in path.read_text("utf-8")
+
+
+def test_the_warning_of_an_implausible_tune_tells_wrong_chips_of_other_physics_from_faithful_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    foreign = load_study("foreign_tunes")
+    rows = foreign.kept_rows(foreign.RESULTS)
+    program = foreign.network()
+    targets = foreign.tune_targets(program, program.calibration_images[: foreign.OPTIONS.tune_images])
+    others = [row for row in rows if row["physics"] not in foreign.SET_ON]
+    assert len({row["physics"] for row in rows}) >= 4
+    faithful = [foreign.judged(row, targets)[0] for row in others if not row["wrong"]]
+    wrong = [foreign.judged(row, targets)[0] for row in others if row["wrong"] and foreign.moved(row) > foreign.MOVED]
+    assert len(faithful) == 20
+    assert sum(faithful) <= 1
+    assert len(wrong) >= 15
+    assert sum(wrong) >= 0.85 * len(wrong)
+    gap = [foreign.judged(row, targets)[2] for row in rows if row["physics"] in foreign.SET_ON and not row["wrong"]]
+    assert max(gap) < foreign.MISFIT

@@ -241,6 +241,16 @@ def test_readbacks_that_differ_by_read_noise_alone_show_no_drift():
     assert found.expected_spread_us == pytest.approx(0.4 * 2**0.5)
 
 
+def test_read_noise_that_lasts_is_not_taken_for_drift():
+    rng = np.random.default_rng(4)
+    truth = rng.normal(20, 8, (128, 128))
+    before = truth + rng.normal(0, 0.1, truth.shape)
+    after = truth + rng.normal(0, 0.1, truth.shape) + rng.normal(0, 0.4, truth.shape)
+    about = {"read_variance_us2": 0.16, "reads_before": 16, "reads_after": 16}
+    assert compare_readbacks(before, after, **about).drifted
+    assert not compare_readbacks(before, after, lasting_variance_us2=0.16, **about).drifted
+
+
 @pytest.mark.parametrize(("shift", "spread"), [(-0.2, 0.0), (0.0, 0.5)])
 def test_drift_between_readbacks_is_named(shift, spread):
     rng = np.random.default_rng(5)
