@@ -18,12 +18,12 @@ from cim.cells.lasting_noise import lasting_variance_us2
 from cim.chip.encoding import cell_lines
 from cim.record.calibration import STUCK
 from hil.datasets.image_set import Dataset
-from hil.deployment.ages import clock_set_back
 from hil.deployment.chip_run import Readings
 from hil.deployment.deployment import Deployment
 from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
+from hil.deployment.programming import clock_set_back
 from hil.report.answers import most_telling
 from hil.report.run_data import MOST_TELLING, MacroReadings, RunData
 from hil.verdict.agreement import (

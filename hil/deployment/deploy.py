@@ -26,7 +26,6 @@ from hil.atomic import output_errors
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import adapted, check_adapted
-from hil.deployment.ages import let_age
 from hil.deployment.build_report import collect, report_of, sample_layers
 from hil.deployment.causes import find_causes
 from hil.deployment.chip_record import record_for, record_of_runs, with_writer
@@ -39,7 +38,7 @@ from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_wh
 from hil.deployment.layer_sums import Exact, exact_layers
 from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
-from hil.deployment.programming import EarlyReads, ensure_programmed, read_back
+from hil.deployment.programming import EarlyReads, ensure_programmed, let_age, read_back
 from hil.deployment.resumable import close_run, resumable
 from hil.deployment.rewriting import around_stuck_cells, check_residual, rewrite_cells, write_lower_slices
 from hil.deployment.rounds import run_rounds

@@ -1,4 +1,4 @@
-"""Programming: every macro of a compiled network written and verified, and what came of it."""
+"""Programming: every macro of a compiled network written and verified, let age, and what came of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.driver.cells import CellOutcome
-from hil.driver.chip_driver import ChipDriver
+from hil.driver.chip_driver import WAITED_ENOUGH, ChipDriver
 from hil.errors import DeviceError, UsageError
+from hil.pages.tables import duration
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
@@ -261,3 +262,29 @@ def read_back(
         )
     watch.note(f"every cell of {where} reads 0 µS: no answer of a layer on it means anything")
     return readings
+
+
+def let_age(driver: ChipDriver, planned_s: float, watch: Watch) -> float:
+    """Wait until cells have the planned age; the age that they have by a clock that was looked at, s.
+
+    Where it is not the planned one, that is noted: the run goes on with cells of another age, and says so.
+    """
+    with watch.stage("waiting"):
+        passed_s = driver.wait(planned_s, watch)
+    if passed_s >= WAITED_ENOUGH * planned_s:
+        return planned_s
+    watch.note(
+        f"{driver.fallbacks[-1]}: cells count as {passed_s:.3g} s old, as virtual chips do; "
+        f"{duration(planned_s)} were planned and not reached, so targets for that age miss"
+    )
+    return passed_s
+
+
+def clock_set_back(youngest_s: float, age_s: float) -> str:
+    """What to say of cells that are younger by the chip's clock than they were let age; empty where they are not."""
+    if youngest_s >= WAITED_ENOUGH * age_s:
+        return ""
+    return (
+        f"by the chip's clock cells were {youngest_s:.3g} s old when they were read first, after a wait of "
+        f"{duration(age_s)} that was seen to pass: its clock was set back, and its ages are not known"
+    )

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
-from hil.deployment.ages import let_age
 from hil.deployment.inference import (
     IMAGES_IN_FLIGHT,
     Conversions,
@@ -27,7 +26,7 @@ from hil.deployment.inference import (
 )
 from hil.deployment.layer_sums import Exact
 from hil.deployment.options import DeployOptions
-from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
+from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, let_age, program_chip, read_back
 from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.switching_off import switch_off
 from hil.driver.chip_driver import ChipDriver

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
-from hil.deployment.ages import let_age
 from hil.deployment.inference import MeasuredSums, measured_multiply
-from hil.deployment.programming import read_back
+from hil.deployment.programming import let_age, read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.samples import PROGRAM, READ_BEFORE, ROUND
 from hil.simulation.corrections import column_corrections
