@@ -88,6 +88,30 @@ def test_a_run_of_the_power_table_comes_out_again(seed: int, tuned: bool) -> Non
         assert again["measured"] == pytest.approx(float(row["measured"]), abs=0.01)
 
 
+errors = load_study("verdict_errors")
+LEAST_DISAGREE = {1.5: 85.0, 2.0: 95.0, 3.0: 99.0}  # percent, by the loss in points; tolerance 1 point
+MOST_DISAGREE = {0.0: 1.0, 0.25: 2.0, 0.5: 5.0, 0.75: 20.0}
+
+
+def test_disagree_is_bounded_inside_the_tolerance_and_sure_beyond_it() -> None:
+    rows = [json.loads(line) for line in errors.RESULTS.read_text("utf-8").splitlines()]
+    assert [errors.name_of(cell) for cell in errors.cells()] == [{k: r[k] for k in errors.NAMES} for r in rows]
+    for r in rows:
+        assert r["runs"] >= 2000
+        assert r["disagree_with_0_inside"] == 0
+        assert r["agree"] >= r["former_agree"] - 2
+        if r["question"] == "this chip":
+            assert r["disagree"] <= MOST_DISAGREE.get(r["loss"], 100.0), r
+            wide = r["chip"] == "drawn" and r["spread"] > 0.1  # many of these chips differ by less than the loss
+            assert r["disagree"] >= (80.0 if wide and r["loss"] == 1.5 else LEAST_DISAGREE.get(r["loss"], 0.0)), r
+
+
+@pytest.mark.parametrize(("loss", "least", "most"), [(0.5, 0.0, 5.0), (1.5, 85.0, 100.0)])
+def test_a_cell_of_the_error_table_comes_out_again(loss: float, least: float, most: float) -> None:
+    cell = errors.Cell("this chip", 20, 0.1, False, loss)
+    assert least <= errors.row_of(cell, 200)["disagree"] <= most
+
+
 placement = load_study("placement")
 
 
