@@ -18,7 +18,7 @@ from mapping.network.nodes import Array, Shape
 class Call:
     """Arguments by the names of the operation's schema: values, arrays, numbers; ``shape`` of its (first) result.
 
-    ``owners`` gives the module of an argument that is its parameter.
+    ``owners`` gives the module of an argument that is its parameter, ``booleans`` the arguments of truth values.
     """
 
     composer: Composer
@@ -26,6 +26,7 @@ class Call:
     arguments: Mapping[str, Any]
     shape: Shape
     owners: Mapping[str, str]
+    booleans: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]

@@ -56,6 +56,8 @@ def _threshold(c: Composer, a: Call) -> Operand:
 
 
 def _plus(c: Composer, a: Call) -> Operand:
+    if {"self", "other"} <= a.booleans:  # either of two truths
+        return largest(c, a.operand("self"), a.operand("other"))
     return plus(c, a.operand("self"), a.operand("other"), a["alpha"])
 
 
@@ -215,6 +217,8 @@ RULES: dict[str, Rule] = {
     "ge": _compared(1, True),
     "lt": _compared(-1, False),
     "le": _compared(-1, True),
+    "logical_or": _larger(1),
+    "bitwise_or": _larger(1),
     "logical_and": _times,
     "bitwise_and": _times,
     "logical_not": lambda c, a: affine(c, a.x, -1.0, 1.0),

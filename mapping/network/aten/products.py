@@ -84,7 +84,8 @@ def _product_and_sum(c: Composer, a: Call) -> Operand:
 def _attention(c: Composer, a: Call) -> Operand:
     need(not a["dropout_p"], "dropout in attention", "module.eval() before torch.export")
     mask = a["attn_mask"]
-    return attention(c, a.operand("query"), a.operand("key"), a.operand("value"), mask, a["is_causal"], a["scale"])
+    query, key, value = (a.operand(name) for name in ("query", "key", "value"))
+    return attention(c, query, key, value, mask, a["is_causal"], a["scale"], boolean="attn_mask" in a.booleans)
 
 
 def _softmax(c: Composer, a: Call) -> Operand:

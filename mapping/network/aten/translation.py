@@ -216,7 +216,8 @@ class Translation:
         owners = {name: self._owner(argument) for name, argument in given.items()}
         resolved = {name: self._resolved(argument) for name, argument in given.items()}
         shape = _shape(fx)
-        call = Call(self.composer, overload, resolved, shape, {n: o for n, o in owners.items() if o})
+        booleans = frozenset(name for name, argument in given.items() if _boolean(argument))
+        call = Call(self.composer, overload, resolved, shape, {n: o for n, o in owners.items() if o}, booleans)
         try:
             found = rule(self.composer, call)
         except CannotCompose as refused:
@@ -274,6 +275,12 @@ def _arguments(fx: Any) -> dict[str, Any]:
     values = {a.name: a.default_value for a in schema if a.has_default_value()}
     values |= {a.name: value for a, value in zip(schema, fx.args, strict=False)}
     return values | dict(fx.kwargs)
+
+
+def _boolean(argument: Any) -> bool:
+    import torch
+
+    return getattr(getattr(argument, "meta", {}).get("val"), "dtype", None) is torch.bool
 
 
 def _module_path(fx: Any) -> str:

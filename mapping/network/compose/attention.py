@@ -27,7 +27,11 @@ def softmax(c: Composer, x: Operand, axis: int) -> Operand:
     if kept is None:
         return weights
     none = np.zeros((1,) * kept.ndim, np.float32)
-    weights = c.value(c.add(Affine, [weights.node], scale=kept, shift=none), x)
+    return shares(c, c.value(c.add(Affine, [weights.node], scale=kept, shift=none), x), axis)
+
+
+def shares(c: Composer, weights: Operand, axis: int) -> Operand:
+    """Weights that add up to 1 along ``axis``."""
     sums = reduce(c, weights, "sum", [axis], keep=True)
     return times(c, weights, function(c, sums, "reciprocal"))
 
@@ -74,10 +78,18 @@ def shared(values: Constant) -> Constant:
 
 
 def attention(
-    c: Composer, query: Operand, key: Operand, value: Operand, mask: Operand | None, causal: bool, scale: float | None
+    c: Composer,
+    query: Operand,
+    key: Operand,
+    value: Operand,
+    mask: Operand | None,
+    causal: bool,
+    scale: float | None,
+    *,
+    boolean: bool = False,
 ) -> Operand:
     """softmax(query · keyᵀ · scale + mask) · value (``scaled_dot_product_attention``); several heads of queries may
-    share one of keys and values."""
+    share one of keys and values. A ``boolean`` mask, stored or computed (1 or 0), says which keys are kept."""
     heads = query.shape[-3] if len(query.shape) > 3 else 1
     if heads > 1 and key.shape[-3] not in (1, heads):
         shared_by = np.repeat(np.arange(key.shape[-3]), heads // key.shape[-3]).tolist()
@@ -85,9 +97,11 @@ def attention(
     scores = product(c, query, swap(c, key, -1, -2))
     scores = times(c, scores, np.asarray(1 / math.sqrt(query.shape[-1]) if scale is None else scale))
     if causal:
-        mask = np.tril(np.ones(scores.shape[-2:], bool))
-    if mask is not None:
-        if not isinstance(mask, Value) and mask.dtype == np.bool_:
-            mask = np.where(mask, 0.0, -np.inf)
-        scores = plus(c, scores, mask)
-    return product(c, softmax(c, scores, -1), value)
+        mask, boolean = np.tril(np.ones(scores.shape[-2:], bool)), True
+    if mask is None:
+        return product(c, softmax(c, scores, -1), value)
+    if boolean:
+        if isinstance(mask, Value):
+            return product(c, shares(c, times(c, softmax(c, scores, -1), mask), -1), value)
+        mask = np.where(mask, 0.0, -np.inf)
+    return product(c, softmax(c, plus(c, scores, mask), -1), value)

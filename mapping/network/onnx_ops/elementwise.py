@@ -149,6 +149,7 @@ RULES: dict[str, OnnxRule] = {
     "Less": lambda c, a: above(c, a.operand(1), a.operand(0)),
     "LessOrEqual": lambda c, a: above(c, a.operand(1), a.operand(0), True),
     "And": lambda c, a: times(c, a.operand(0), a.operand(1)),
+    "Or": _folded(largest),
     "Not": lambda c, a: affine(c, a.x, -1.0, 1.0),
     "Where": lambda c, a: choose(c, a.operand(0), a.operand(1), a.operand(2)),
     "Cast": _cast,

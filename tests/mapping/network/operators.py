@@ -276,6 +276,19 @@ SEQUENCES: dict[str, nn.Module] = {
             x, x, x, attn_mask=torch.arange(7) < torch.arange(7)[:, None] + 3
         )
     ),
+    "attention masked by what was computed": Whole(
+        lambda x: functional.scaled_dot_product_attention(x, x, x, attn_mask=(x[:, :, :1] > x.mean(2)[:, None] - 2.0))
+    ),
+    "attention of several heads, keys masked by what was computed": Whole(
+        lambda x: (
+            functional.scaled_dot_product_attention(
+                *[x.unflatten(2, (2, 3)).transpose(1, 2)] * 3, attn_mask=(x.mean(2) > -0.5)[:, None, None, :]
+            )
+            .transpose(1, 2)
+            .flatten(2)
+        )
+    ),
+    "either of two masks": Whole(lambda x: x * (((x > 0.5) + (x < -0.5)) & ((x > 0.9) | (x < 0.8)))),
     "encoder": ClassToken(False),
     "encoder, norm first": ClassToken(True),
     "stored positions": Whole(lambda x, f: x + f(torch.arange(7)), nn.Embedding(7, 6)),
