@@ -122,12 +122,24 @@ def load_network(path: str | Path, trust: bool = False) -> NetworkFile:
 
 
 def save_network(network: NetworkFile, path: str | Path) -> None:
-    """Write ``net.pt``; the name appears only when the file is whole. Raises ``OSError``."""
+    """Write ``net.pt``; the name appears only when the file is whole and reads back as the same network.
+
+    Raises:
+        OSError: it cannot be written.
+        NetworkFileError: ``load_network`` would refuse it, or read another network.
+    """
     import torch
 
     content = _to_content(network)
-    with new_file(path) as part, part.open("wb") as file:
-        torch.save(content, file)
+    with new_file(path) as part:
+        with part.open("wb") as file:
+            torch.save(content, file)
+        try:
+            read = load_network(part)
+        except NetworkFileError as error:
+            raise NetworkFileError(path, f"is not written, for it could not be read again: {error.what}") from error
+        if read.digest != network.digest:
+            raise NetworkFileError(path, "is not written, for another network would be read from it")
 
 
 def image_digest(images: NDArray[np.uint8]) -> str:
@@ -146,7 +158,8 @@ def image_keys(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 def _digest(network: NetworkFile) -> str:
     graph, labels = network.graph, network.calibration_labels
     records, state = to_records(graph)
-    plain = [records, network.weight_bits, network.activation_bits, graph.preprocess.mean, graph.preprocess.std]
+    mean, std = ([float(v) for v in part] for part in (graph.preprocess.mean, graph.preprocess.std))
+    plain: list[Any] = [records, network.weight_bits, network.activation_bits, mean, std]
     plain += [graph.classes, dict(graph.provenance), network.calibration_digest]
     plain += [None if labels is None else labels.tolist(), [(name, state[name].shape) for name in sorted(state)]]
     if network.layer_bits:  # digests of files from before the field stand
@@ -184,7 +197,7 @@ def _to_content(network: NetworkFile) -> dict[str, Any]:
         "graph": records,
         "state": {name: torch.tensor(np.ascontiguousarray(values)) for name, values in state.items()},
         "quantisation": quantisation,
-        "preprocess": {"mean": list(preprocess.mean), "std": list(preprocess.std)},
+        "preprocess": {"mean": [float(v) for v in preprocess.mean], "std": [float(v) for v in preprocess.std]},
         "classes": list(network.graph.classes),
         "provenance": dict(network.graph.provenance),
     }

@@ -119,7 +119,8 @@ def to_records(graph: NetworkGraph) -> tuple[dict[str, Any], dict[str, Array]]:
                 if value is not None:
                     state[f"{node.name}.{arrays[field.name]}"] = value
             elif field.name not in ("name", "inputs") and (type(node), field.name, value) not in _LATER:
-                record[field.name] = np.array(value).tolist() if value is not None else None  # no numpy scalars
+                plain: Any = np.array(value).tolist() if value is not None else None  # no numpy scalars
+                record[field.name] = float(plain) if field.type == "float" else plain
         records.append(record)
     shapes = {name: list(shape) for name, shape in node_shapes(graph).items()}
     outputs = {"outputs": [{"name": o.name, "shape": list(o.shape)} for o in graph.outputs]} if graph.outputs else {}

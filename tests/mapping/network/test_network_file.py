@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mapping.bits import LayerBits
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, NetworkFileError, NewerVersionError, load_network, save_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
-from mapping.network.nodes import Add, Conv, Flatten, GraphError, Linear, Relu
+from mapping.network.nodes import Add, Conv, Flatten, GraphError, HardTanh, Linear, Relu
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "net-1.0.pt"
 CLASSES = tuple("0123456789")
@@ -49,6 +53,50 @@ def test_a_saved_network_comes_back_equal(tmp_path: Path) -> None:
         assert type(ours) is type(theirs)
         if isinstance(ours, Conv | Linear) and isinstance(theirs, Conv | Linear):
             np.testing.assert_array_equal(ours.weight, theirs.weight)
+
+
+TEXTS = st.one_of(st.text(max_size=6), st.sampled_from(["a" * 257, "b" * 5000, "\ud800"]))
+NUMBERS = st.one_of(
+    st.integers(-3, 3), st.floats(-2, 2, width=32).map(np.float32), st.sampled_from([-math.inf, math.inf, 1e-5, 0.0])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=st.lists(TEXTS, min_size=2, max_size=2, unique=True),
+    classes=st.lists(TEXTS, min_size=2, max_size=2),
+    ends=st.tuples(NUMBERS, NUMBERS),
+    mean=st.sampled_from([0, 0.5, np.float32(0.1), np.float64(0.1), True]),
+    made=st.dictionaries(TEXTS, TEXTS, max_size=2),
+    step=st.sampled_from([1, np.int64(1), True, 2**31]),
+)
+def test_what_is_saved_is_read_back_equal_or_not_written(
+    names: list[str], classes: list[str], ends: tuple[Any, Any], mean: Any, made: dict[str, str], step: Any
+) -> None:
+    """Whatever numbers and texts a network is made of: no file that ``load_network`` refuses or reads otherwise."""
+    try:
+        conv = Conv(name=names[0], inputs=("input",), weight=np.ones((2, 1, 1, 1), np.float32), stride=(step, step))
+        tanh = HardTanh(name=names[1], inputs=(names[0],), low=ends[0], high=ends[1])
+        flat = Flatten(name="flat", inputs=(names[1],))
+        graph = NetworkGraph((1, 1, 1), (conv, tanh, flat), Preprocess((mean,), (1,)), tuple(classes), made)
+        made_of = NetworkFile(graph, 4, 8, np.zeros((2, 1, 1, 1), np.uint8), np.array([0, 1]))
+    except (ValueError, TypeError):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.pt"
+        try:
+            save_network(made_of, path)
+        except NetworkFileError:
+            assert not path.exists()
+        else:
+            assert load_network(path).digest == made_of.digest
+
+
+def test_whole_numbers_where_fractions_belong_are_saved_as_such(tmp_path: Path) -> None:
+    graph = replace(network().graph, preprocess=Preprocess((0,), (1,)))
+    whole = replace(network(), graph=graph)
+    save_network(whole, tmp_path / "net.pt")
+    assert load_network(tmp_path / "net.pt").digest == whole.digest
 
 
 def test_the_digest_changes_with_every_part() -> None:
