@@ -51,6 +51,7 @@ PRINTED_BY = {
     "hil/deployment/import_weights.py": ("import", "compile", "deploy", "simulate"),
     "hil/deployment/interim_looks.py": ("deploy",),
     "hil/deployment/rewriting.py": ("deploy", "simulate"),
+    "hil/deployment/resume.py": ("resume", "deploy"),
     "hil/deployment/scoring.py": SCORES,
     "hil/driver": ("deploy", "calibrate", "info", "mvm", "cells", "tune", "selftest"),
     "hil/improvement/finetuning": ("finetune",),
@@ -61,6 +62,7 @@ PRINTED_BY = {
     "hil/mission/radiation/space.py": ("campaign",),
     "hil/mission/subject.py": ("campaign", "mission check", "mission passes", "mission flight"),
     "hil/prediction/predict.py": (*SCORES[1:], "campaign", "mission check"),
+    "hil/searching/run.py": ("search resume", "search run"),
     "hil/server/firmware_build.py": ("emulate",),
     "hil/simulation/torch_device.py": ("deploy", "simulate"),
     "hil/verdict/baseline.py": ("deploy", "resume"),
@@ -68,10 +70,11 @@ PRINTED_BY = {
     "mapping/layout/lay_out.py": ("compile", "deploy", "simulate"),
     "mapping/tune/residual.py": ("compile", "deploy", "simulate"),
     "mapping/network/tflite/importing.py": ("import", "compile", "deploy", "simulate"),
+    "search/space/file.py": ("search run",),
     "search/errors.py": ("search run",),
 }
-# of pip, apt, a linker, mypy
-ELSE = {"--force-reinstall", "--no-install-recommends", "--gc-sections", "--index-url", "--strict"}
+# of Dask, pip, apt, a linker, mypy
+ELSE = {"--tls", "--force-reinstall", "--no-install-recommends", "--gc-sections", "--index-url", "--strict"}
 PROSE = {"reads"}  # hil as the program: "hil reads 1.0"
 
 

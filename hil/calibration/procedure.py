@@ -298,7 +298,7 @@ def check_macros(record: CalibrationRecord, macros: tuple[int, ...], spec: Macro
                 raise MismatchError(
                     f"macro {macro} of the calibration record: cells, conversions and number are {has}, "
                     f"this chip has {wanted}",
-                    hint="hil calibrate -o record.h5 for this chip, or leave --calibration out",
+                    hint="hil calibrate -o record.h5 for this chip, or hil deploy without --calibration",
                 )
     except NotCalibrated as error:
         raise MismatchError(str(error), hint="hil calibrate without --only measures all macros") from error
