@@ -176,7 +176,8 @@ def _answer(spec: ChipSpec, request: Request[Any], layers: Layers) -> Reply:
             pulses = np.full(shape, min(request.max_pulses, 255), np.uint16)
             return TileProgrammed(request.unit_ns, np.zeros(shape, np.uint16), pulses, np.ones(shape, np.bool_))
         case ReadCells():
-            return CellReadings(request.unit_ns, np.ones((request.cells.rows, request.cells.columns), np.uint16))
+            cells = (request.cells.rows, request.cells.columns)
+            return CellReadings(request.unit_ns, np.ones(cells, np.uint16))  # a chip that reads 0 alone is dead
         case Mvm():
             return _product(spec, request, len(request.codes), layers)
         case Sweep():
