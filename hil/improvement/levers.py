@@ -385,15 +385,13 @@ LEVERS: tuple[Lever, ...] = (
     Lever("scales", "weight scales by the error of the output on a chip", _scales),
     Lever("aims", "cells written beside their levels, right at the planned age", _aims),
     Lever("idle", "copies of layers on cells that would be idle, sums added", _idle),
-    Lever("rewrite", f"cells that left their window written again, {REWRITES} times (hil deploy --rewrite)", _rewrite),
+    Lever("rewrite", f"cells that left their window written again, {REWRITES} times", _rewrite),
     Lever(
         "residual", f"residual slices, up to {RESIDUAL_COPIES[0]} copies of the highest, in place of both", _residual
     ),
     Lever("reads", f"{RESIDUAL_READS} reads of every product with the highest of them, {FEW_READS} before", _reads),
     Lever("copies", "copies on further macros, where they help most", _copies),
-    Lever(
-        "adapters", f"digital adapters of rank {ADAPTER_RANK}, executed by the host (hil deploy --adapters)", _adapters
-    ),
+    Lever("adapters", f"digital adapters of rank {ADAPTER_RANK}, executed by the host", _adapters),
     Lever("finetune", "trained on for the chip's errors, in what is left of --minutes (hil finetune)", _finetune),
 )
 """From cheap to dear: none writes a cell more, then chip time and wear, then cells by the macro, then digital work,
