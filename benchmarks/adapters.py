@@ -24,7 +24,7 @@ from cim.chip.file import load_chip
 from cim.cost.network_cost import estimate
 from cim.record.file import load_record
 from hil.datasets.image_set import load_dataset
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, usual_recipe
 from hil.prediction.predict import predict
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
@@ -69,7 +69,12 @@ def main() -> None:
         }
         if key_of(line) in there:
             continue
-        options = DeployOptions(samples=given.images, virtual_chips=given.chips, seed=given.seed, adapters=rank)
+        options = DeployOptions(
+            samples=given.images,
+            virtual_chips=given.chips,
+            seed=given.seed,
+            recipe=usual_recipe(*([f"adapters={rank}"] if rank else [])),
+        )
         start = time.process_time()
         found = predict(program, images, record, options, Watch(), mode=given.engine)
         running = with_blank_adapters(program, rank) if rank else program

@@ -27,15 +27,15 @@ from hil.deployment.deploy import BUNDLED_DATA, program_of
 from hil.deployment.inference import measured_multiply
 from hil.deployment.network_source import BUNDLED_NETWORK
 from hil.deployment.options import DeployOptions
-from hil.deployment.programming import program_chip, read_back
+from hil.deployment.targets.wired import program_chip, read_back
 from hil.errors import FileError
 from hil.samples import INFER, PROGRAM, READ_BEFORE
-from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.network.float_run import float_logits
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.program.training_inputs import training_inputs
+from mapping.tune.columns import column_corrections
 
 FIRST_SEED = 200  # not those of any other study
 

@@ -29,7 +29,7 @@ from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import BUNDLED_DATA, deploy_on
 from hil.deployment.network_source import BUNDLED_NETWORK
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, usual_recipe
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
 from hil.transports.in_process import InProcessTransport
@@ -93,7 +93,12 @@ def deploy_case(case: Case, images: int = IMAGES) -> AgreementReport:
     program = compile_network(file, spec, weight_bits=case.weight_bits, activation_bits=case.activation_bits)
     data = load_dataset(BUNDLED_DATA, "test")
     chosen = DeployOptions(
-        samples=images, repeats=2, virtual_chips=10, read_back_reads=255, early_reads=64, tune=False, aim=False
+        samples=images,
+        repeats=2,
+        virtual_chips=10,
+        read_back_reads=255,
+        early_reads=64,
+        recipe=usual_recipe(without=["aims", "tune"]),
     )
     then = {} if case.calibrated_before else case.switched_on
     with connect(InProcessTransport(EmulatedChip(spec, SEED, then), "emulated:calibrated"), spec=spec) as driver:

@@ -42,7 +42,6 @@ from cim.chip.spec import AdcSpec, ChipSpec
 from cim.record.calibration import CalibrationRecord, CellState, nominal_macro
 from cim.record.published import nominal_record
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
-from hil.simulation.corrections import column_corrections
 from mapping.adapt.adaptation import AdaptOptions, adapt
 from mapping.adapt.defects import record_defects
 from mapping.compile import compile_network
@@ -54,6 +53,7 @@ from mapping.program.corrections import Corrections, nominal_corrections
 from mapping.program.exact_product import unfold_columns
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
+from mapping.tune.columns import column_corrections
 
 SHARES = {"stuck_low_share": 0.022, "stuck_high_share": 0.002}
 VERSIONS = {

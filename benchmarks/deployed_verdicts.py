@@ -25,7 +25,7 @@ from kept_rows import keep_row, kept_rows
 
 import hil
 from hil.deployment.network_source import BUNDLED_NETWORK
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, usual_recipe
 
 KEYS = ("network", "address", "seed", "images", "rewrite", "residual_slices", "rounds")
 
@@ -35,9 +35,9 @@ def deployed(
 ) -> dict[str, Any]:
     """One deployment, summed up."""
     path, data = (str(BUNDLED_NETWORK), None) if network == "bundled" else network.rsplit(":", 1)
-    options = DeployOptions(
-        samples=images, rewrite=rewrite, residual_slices=residual_slices, rounds=rounds, causes=False
-    )
+    asked = {"rounds": rounds, f"residual={residual_slices}": residual_slices, f"rewrite={rewrite}": rewrite}
+    recipe = usual_recipe(*(technique for technique, wanted in asked.items() if wanted))
+    options = DeployOptions(samples=images, causes=False, recipe=recipe)
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         report = hil.deploy(path, address.format(seed=seed), data=data, out=Path(folder) / "run", options=options)

@@ -32,7 +32,7 @@ from cim.chip.file import chip_names, idealised, load_chip
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Capability
 from hil.deployment.inference import MeasuredLayers, MeasuredSums
-from hil.deployment.programming import program_chip
+from hil.deployment.targets.wired import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip

@@ -29,6 +29,7 @@ from cim.chip.file import load_chip
 from cim.record.file import load_record
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
+from hil.deployment.options import DeployOptions
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.compile import compile_network
@@ -77,7 +78,16 @@ def main() -> None:
     for words, aim in (("untuned", None), ("tuned", targets)):
         right, seconds = {}, {}
         for mode in ("exact", "fast"):
-            chips = VirtualChips(program, record, AGE_S, given.chips, SEED, 16, inputs=inputs, mode=mode, targets=aim)
+            chips = VirtualChips(
+                program,
+                record,
+                DeployOptions(age_s=AGE_S, read_back_reads=16).recipe(program),
+                given.chips,
+                SEED,
+                inputs=inputs,
+                mode=mode,
+                targets=aim,
+            )
             start = time.process_time()
             logits = chips.run(images, 0, Watch())
             seconds[mode] = time.process_time() - start

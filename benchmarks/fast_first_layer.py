@@ -20,11 +20,11 @@ from cim.record.file import load_record
 from cim.simulator.modes import SimulationMode
 from hil.deployment.options import DeployOptions
 from hil.report.run_data import read_run
-from hil.simulation.corrections import column_corrections
 from hil.simulation.virtual_chip import VirtualChip, build_chip
 from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.file import load_program
 from mapping.program.training_inputs import training_inputs
+from mapping.tune.columns import column_corrections
 
 READS, NOISE_APART = 8, 1000
 
@@ -39,7 +39,7 @@ def main() -> None:
     inputs, options = training_inputs(program), DeployOptions()
     corrections = column_corrections(program, record, readings, inputs)
     known = {"corrections": corrections, "readings_us": readings}
-    chips = VirtualChips(program, record, options.age_s, 1, options.seed, options.read_back_reads, **known)
+    chips = VirtualChips(program, record, options.recipe(program), 1, options.seed, **known)
     first = program.matrices[0]
     codes, drawn = inputs[first.name][: given.images], chips.draw(0)
     print(f"{first.name}: {first.group.inputs} inputs, wires of {record.wire.ohm:.3g} ohm a pitch")

@@ -26,7 +26,7 @@ from cim.record.file import load_record
 from cim.simulator.training_errors import array_noise
 from hil.datasets.image_set import load_dataset
 from hil.improvement.finetuning.progressive import Progressive, layer_groups
-from hil.improvement.finetuning.written_layers import GROUP_SEEDS, READS, VirtualLayers
+from hil.improvement.finetuning.written_layers import GROUP_SEEDS, VirtualLayers
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
@@ -34,6 +34,7 @@ from mapping.network.file import load_network
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
 from mapping.quantise.weight_scales import ScaleRule
+from mapping.recipe.recipe import Recipe
 from mapping.tune.aims import aimed, aims_of
 from mapping.tune.channel_affine import tune_targets
 from search.train.arrays import aimed as aimed_noise
@@ -60,10 +61,10 @@ def one_chip(given: argparse.Namespace, number: int) -> dict[str, Any]:
 
     stored = program.calibration_images[:TUNE_IMAGES]
     alone = VirtualChips(
-        program, record, AGE_S, 1, number * GROUP_SEEDS, READS, inputs=training_inputs(program), mode="fast",
+        program, record, Recipe(age_s=AGE_S), 1, number * GROUP_SEEDS, inputs=training_inputs(program), mode="fast",
         targets=tune_targets(program, stored), first=number,
     )  # fmt: skip
-    began, chip = time.process_time(), VirtualLayers(record, AGE_S, number, number)
+    began, chip = time.process_time(), VirtualLayers(record, Recipe(age_s=AGE_S), number, number)
     noise = aimed_noise(array_noise(spec.macro, record, AGE_S))
     behind = LayersBehind(network, program, noise, own, kept, Machine())
     recipe = BehindRecipe(given.epochs, given.batch, given.rate, strength=given.strength)

@@ -34,7 +34,7 @@ from cim.chip.file import load_chip
 from hil.calibration.procedure import calibrate
 from hil.deployment.deploy import write_whole
 from hil.deployment.deployment import Deployment
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, usual_recipe
 from hil.deployment.tuning import targets_for, with_aims
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect, open_chip
@@ -74,7 +74,7 @@ WRONG_DIE = (
 LASTING_US = (0.05, 0.1, 0.15, 0.2, 0.25)
 SIDE, PATCH, CLASSES, FILTERS = 12, 4, 10, 14
 IMAGES = 1000
-OPTIONS = DeployOptions(samples=IMAGES, repeats=2, virtual_chips=20, causes=False, tune_images=64)
+OPTIONS = DeployOptions(samples=IMAGES, repeats=2, virtual_chips=20, causes=False, recipe=usual_recipe("tune=64"))
 
 
 def images(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -36,13 +36,12 @@ from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.deploy import BUNDLED_DATA
 from hil.deployment.inference import measured_multiply
 from hil.deployment.network_source import BUNDLED_NETWORK
-from hil.deployment.options import DeployOptions
-from hil.deployment.programming import program_chip, read_back
+from hil.deployment.options import DeployOptions, usual_recipe
+from hil.deployment.targets.wired import program_chip, read_back
 from hil.deployment.tuning import tune_chip, with_aims
 from hil.driver.open_chip import open_chip
 from hil.prediction.predict import Tuning, predict
 from hil.samples import INFER, PROGRAM, READ_BEFORE, UNTUNED
-from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.architectures import build
@@ -52,6 +51,7 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.tune.channel_affine import tune_targets
+from mapping.tune.columns import column_corrections
 
 STORED = 128  # training images, as hil import stores them
 AGE_S = 3600.0
@@ -87,7 +87,11 @@ def record_of(seed: int, folder: Path) -> CalibrationRecord:
 
 
 def emulated(program: ConductanceProgram, data: Dataset, seed: int, images: int, folder: Path, aim: bool) -> Any:
-    record, options, watch = record_of(seed, folder), DeployOptions(age_s=AGE_S, aim=aim), Watch()
+    record, options, watch = (
+        record_of(seed, folder),
+        DeployOptions(age_s=AGE_S, recipe=usual_recipe(without=[] if aim else ["aims"])),
+        Watch(),
+    )
     program = with_aims(program, record, options, watch)
     x, y = data.images[:images], data.labels[:images]
     start = time.process_time()
@@ -119,7 +123,8 @@ def simulated(
     rewrite: int,
 ) -> Any:
     record = record_of(seed, folder)
-    options = DeployOptions(samples=images, virtual_chips=chips, age_s=AGE_S, aim=aim, seed=seed, rewrite=rewrite)
+    recipe = usual_recipe(*([f"rewrite={rewrite}"] if rewrite else []), without=[] if aim else ["aims"])
+    options = DeployOptions(samples=images, virtual_chips=chips, age_s=AGE_S, seed=seed, recipe=recipe)
     found: dict[str, Any] = {}
     first = Dataset(data.name, data.images[:images], data.labels[:images], data.classes, data.source, data.digest)
     for name, when in (("untuned", Tuning.NEVER), ("tuned", Tuning.EACH)):

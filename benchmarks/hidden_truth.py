@@ -225,6 +225,7 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.deployment.options import usual_recipe
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
     from hil.prediction.predict import predict
@@ -234,7 +235,9 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     from mapping.quantise.weight_scales import ScaleRule
 
     where, data = address(seed, PREDICTED_MACROS), load_dataset(BUNDLED_DATA, "test")
-    options = DeployOptions(samples=IMAGES, virtual_chips=2, seed=seed, causes=False, tune=False, aim=False)
+    options = DeployOptions(
+        samples=IMAGES, virtual_chips=2, seed=seed, causes=False, recipe=usual_recipe(without=["aims", "tune"])
+    )
     how = {"chip": "lab-128", "macros": PREDICTED_MACROS, "trust": False, "watch": Watch()}
     chosen = {n: program_of(NETWORKS[n], **how, scales=ScaleRule.ROUNDING, layout=LayoutOptions()) for n in networks}
     chip = chip_from_address(where)

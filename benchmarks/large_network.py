@@ -83,6 +83,7 @@ def run_chip(folder: Path, images: int, rounds: int) -> None:
     from torch_networks import module
 
     from cim.record.published import nominal_record
+    from hil.deployment.options import DeployOptions
     from hil.simulation.virtual_chips import VirtualChips
     from mapping.program.execute import run
     from mapping.program.file import load_program
@@ -91,7 +92,9 @@ def run_chip(folder: Path, images: int, rounds: int) -> None:
     torch.set_num_threads(1)
     program = load_program(folder / "program.h5")
     record, inputs = nominal_record(program.spec, program.macros), training_inputs(program)
-    chips = VirtualChips(program, record, 3600.0, 1, 1, 16, inputs=inputs, mode="fast")
+    chips = VirtualChips(
+        program, record, DeployOptions(read_back_reads=16).recipe(program), 1, 1, inputs=inputs, mode="fast"
+    )
     began = time.process_time()
     chip = chips.chip(0)
     report("chip", {"cpu_s": round(time.process_time() - began, 2)})

@@ -28,7 +28,7 @@ from torch_networks import module
 import hil
 from cim.chip.file import load_chip
 from hil.deployment.inference import MeasuredLayers
-from hil.deployment.programming import program_chip
+from hil.deployment.targets.wired import program_chip
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.architectures import build

@@ -89,7 +89,7 @@ def board(calibration: Path | None, arrangement: str) -> Iterator[str]:
     """The path of a board's terminal; the board is there until the block ends."""
     line = [sys.executable, str(ROOT / "examples" / "mlperf_tiny_board.py"), str(models() / "ic_resnet8_int8.tflite")]
     line += ["--address", f"emulated:lab-128?seed=7&macros={MACROS}", "--macros", str(MACROS)]
-    line += ["--residual-slices", "4"] if arrangement == "residual" else []
+    line += ["--with", "residual=4"] if arrangement == "residual" else []
     line += ["--calibration", str(calibration)] if calibration else []
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
         try:

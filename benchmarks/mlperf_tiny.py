@@ -213,7 +213,8 @@ def simulated(program: ConductanceProgram, images: Images, chips: int, seed: int
     record = record_of(program, seed, folder)
     program = with_aims(program, record, DeployOptions(age_s=AGE_S), Watch())
     virtual = VirtualChips(
-        program, record, AGE_S, chips, 0, 32, inputs=training_inputs(program), mode="fast",
+        program, record, DeployOptions(age_s=AGE_S).recipe(program), chips, 0,
+        inputs=training_inputs(program), mode="fast",
         targets=tune_targets(program, program.calibration_images),
     )  # fmt: skip
     for number in range(chips):

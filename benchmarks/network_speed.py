@@ -43,6 +43,7 @@ from mapping.network.graph import Preprocess
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, Multiply, run
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import Recipe
 
 CLASSES, SEED = tuple(map(str, range(10))), 1
 NETWORKS = {"resnet20": (32, 80), "vit": (64, 200), "mobilenet_v3": (64, 800)}  # side of the images, macros
@@ -105,7 +106,7 @@ def multiplier(program: ConductanceProgram, name: str, ohm: float | None) -> Mul
     record = record_of(program, ohm, np.random.default_rng(2))
     inputs = training_inputs(program)
     mode = name.removesuffix("_wires")
-    return VirtualChips(program, record, 3600.0, 1, SEED, 16, inputs=inputs, mode=mode).chip(0)
+    return VirtualChips(program, record, Recipe(reads=16), 1, SEED, inputs=inputs, mode=mode).chip(0)
 
 
 def cpu_s(work: Callable[[], object]) -> float:

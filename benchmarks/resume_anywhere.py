@@ -37,6 +37,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from hil.deployment.deploy import DeployOptions, deploy  # noqa: E402
+from hil.deployment.options import usual_recipe  # noqa: E402
 from hil.deployment.resume import resume  # noqa: E402
 from hil.emulator.address import chip_from_address  # noqa: E402
 from hil.server.serve import serving  # noqa: E402
@@ -85,7 +86,12 @@ def deployed(net: Path, data: Path, where: str, run: Path, record: Path | None) 
     """What ``hil deploy`` does, briefly and in silence."""
     be_silent()
     options = DeployOptions(
-        samples=IMAGES, repeats=1, virtual_chips=2, tolerance=0.1, causes=False, tune_images=IMAGES // 2
+        samples=IMAGES,
+        repeats=1,
+        virtual_chips=2,
+        tolerance=0.1,
+        causes=False,
+        recipe=usual_recipe(f"tune={IMAGES // 2}"),
     )
     deploy(net, where, macros=MACROS, data=str(data), out=run, options=options, calibration=record)
 

@@ -35,17 +35,17 @@ from hil.deployment.deployment import Deployment
 from hil.deployment.inference import MeasuredSums
 from hil.deployment.interim_looks import plan_images
 from hil.deployment.options import DeployOptions
-from hil.deployment.programming import ensure_programmed, read_back
+from hil.deployment.targets.wired import ensure_programmed, read_back
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.samples import INFER, PROGRAM, READ_BEFORE, REPEAT
-from hil.simulation.corrections import column_corrections
 from hil.simulation.virtual_chip import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.fidelity import fidelity
 from hil.watch import Watch
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
+from mapping.tune.columns import column_corrections
 
 REPEATS = 3
 

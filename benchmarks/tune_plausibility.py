@@ -37,6 +37,7 @@ from hil.verdict.tuning import summarise_tune
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import Recipe
 from mapping.tune.channel_affine import TuneTargets, tune_channels, tune_targets
 
 AGE_S, SEED, OTHERS, IMAGES, CHIP_SEED = 3600.0, 11, 20, 64, 301
@@ -101,7 +102,7 @@ def main() -> None:
     stored = given.out.read_text("utf-8").splitlines() if given.out.exists() else []
     first = max((json.loads(line)["chip"] + 1 for line in stored), default=OTHERS)
     row = VirtualChips(
-        program, record, AGE_S, given.chips + OTHERS, SEED, 32, inputs=training_inputs(program), mode="fast"
+        program, record, Recipe(age_s=AGE_S), given.chips + OTHERS, SEED, inputs=training_inputs(program), mode="fast"
     )
     before: deque[Any] = deque(maxlen=OTHERS)
     for number in range(first - OTHERS, given.chips + OTHERS):

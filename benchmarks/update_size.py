@@ -12,7 +12,6 @@ from pathlib import Path
 
 from cim.record.published import nominal_record
 from hil.deployment.deploy import program_of
-from hil.deployment.options import DeployOptions
 from hil.mission.passes.flight_image import flight_program, pack_image
 from hil.mission.passes.lossy_link import LinkFigures
 from hil.mission.passes.transfer import plan_transfer
@@ -22,6 +21,7 @@ from hil.simulation.virtual_chip import TUNE_IMAGES
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import Recipe
 from mapping.tune.channel_affine import tune_channels, tune_targets
 
 
@@ -33,8 +33,8 @@ def main() -> None:
     asked = parser.parse_args()
     program, _ = program_of(asked.network, chip="lab-128", macros=asked.macros, trust=False, watch=Watch())
     record = nominal_record(program.spec, program.macros)
-    inputs, reads = training_inputs(program), DeployOptions().read_back_reads
-    chip = VirtualChips(program, record, 3600.0, 1, 0, reads, inputs=inputs, mode="fast").chip(0)
+    inputs = training_inputs(program)
+    chip = VirtualChips(program, record, Recipe(), 1, 0, inputs=inputs, mode="fast").chip(0)
     targets = tune_targets(program, program.calibration_images)
     tuned = tune_channels(program, targets, chip, sample=TUNE_IMAGES).program
     flying = flight_program(program)

@@ -83,6 +83,7 @@ def runs_of(study: Study, seed: int, effects: list[float]) -> list[dict[str, obj
     from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.deployment.options import usual_recipe
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
     from hil.transports.in_process import InProcessTransport
@@ -90,7 +91,8 @@ def runs_of(study: Study, seed: int, effects: list[float]) -> list[dict[str, obj
     from mapping.layout.lay_out import LayoutOptions
     from mapping.quantise.weight_scales import ScaleRule
 
-    options = DeployOptions(seed=seed, causes=False, tune=study.tuned, aim=study.tuned, idle_copies=study.tuned)
+    recipe = usual_recipe(without=[] if study.tuned else ["tune", "aims", "copies"])
+    options = DeployOptions(seed=seed, causes=False, recipe=recipe)
     program, graph = program_of(
         NETWORK,
         chip="lab-128",

@@ -33,7 +33,7 @@ from torch import nn
 from zoo_networks import ZOO, Network
 
 from cim.chip.file import idealised, load_chip
-from hil.deployment.programming import program_chip
+from hil.deployment.targets.wired import program_chip
 from hil.driver.open_chip import open_chip
 from hil.watch import Watch
 from mapping.compile import compile_network

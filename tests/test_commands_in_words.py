@@ -50,7 +50,6 @@ PRINTED_BY = {
     "hil/datasets/image_set.py": (*SCORES, "import", "compile", "campaign"),
     "hil/deployment/import_weights.py": ("import", "compile", "deploy", "simulate"),
     "hil/deployment/interim_looks.py": ("deploy",),
-    "hil/deployment/rewriting.py": ("deploy", "simulate"),
     "hil/deployment/resume.py": ("resume", "deploy"),
     "hil/deployment/scoring.py": SCORES,
     "hil/driver": ("deploy", "calibrate", "info", "mvm", "cells", "tune", "selftest"),

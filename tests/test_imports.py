@@ -37,7 +37,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("layout",),
         ("quantise",),
         ("tune",),
-        ("adapt", "compile", "workload"),
+        ("adapt", "compile", "workload", "recipe"),
         ("scale_choice",),
     ),
     "search": (

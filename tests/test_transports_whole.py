@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
 from hil.deployment.inference import MeasuredLayers, MeasuredSums
-from hil.deployment.programming import program_chip, read_back
+from hil.deployment.targets.wired import program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip

@@ -176,7 +176,7 @@ def test_everything_that_is_asked_on_the_way_exists() -> None:
 @pytest.mark.parametrize(
     ("name", "doors"),
     [
-        (WEIGHT, [("add", "compile_network"), (ImageTile.__name__, "program_chip")]),
+        (WEIGHT, [(ImageTile.__name__, "program_chip")]),
         (MEASURED, [(Mvm.__name__, "WholeRun.measure"), (Sweep.__name__, "WholeRun.measure")]),
         (ESTIMATE, [(Mvm.__name__, "CalibrationSteps._transfer")]),
     ],
@@ -193,6 +193,14 @@ def test_nothing_else_stands_between_the_command_and_the_wire(
         if step.file in before:
             assert set(step.functions) <= seen, step
     assert not [function for function in seen if "<lambda>" in function]
+
+
+def test_the_compiler_is_asked_by_the_file_that_then_has_the_program_written(stacks: Stacks) -> None:
+    assert files_of(stacks.through("add", "compile_network")) == [
+        "hil/cli/deploy.py",
+        "hil/deployment/deploy.py",
+        "mapping/compile.py",
+    ]
 
 
 def test_the_session_gives_bytes_to_the_wire_itself(stacks: Stacks) -> None:

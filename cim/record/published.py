@@ -237,6 +237,18 @@ class NoModels(CimFileError, LookupError):
         self.chip, self.source = chip, source
 
 
+def still_record(spec: ChipSpec, macros: Sequence[int]) -> CalibrationRecord:
+    """A record of cells that stay where they are written, of a chip whose file names no models of them."""
+    levels = np.array(spec.macro.levels_us)
+    none, little = np.zeros((1, len(levels))), np.full((1, len(levels)), 1e-9)
+    law = ProgrammingLaw(np.ones(1), levels, none, little, little + 100.0, none, none, none, 0.0, 0.0, 0.0, np.zeros(0))
+    noise = ReadNoise(levels, none[0], none[0])
+    return CalibrationRecord(
+        spec.name, spec.revision, "", "", "model", spec.digest, 25.0, "", "cells stay where they are written", 0, 1.0,
+        {m: nominal_macro(spec.macro, m) for m in macros}, law, noise, Wire(0.0, 0.0),
+    )  # fmt: skip
+
+
 def nominal_record(spec: ChipSpec, macros: Sequence[int] | None = None) -> CalibrationRecord:
     """What the chip file alone says of such chips, as a record of kind ``"model"``.
 

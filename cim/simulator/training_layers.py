@@ -166,7 +166,7 @@ class CimLayer(nn.Module):
         """Cells (chips, outputs, rows) times the gain of their column, and offsets (chips, outputs), in levels.
 
         Both are the least-squares line of a column of a tile over input vectors (groups, n, rows), as deployment
-        corrects columns (``hil.simulation.corrections``). Inputs of a layer resemble each other, so the line takes
+        corrects columns (``mapping.tune.columns``). Inputs of a layer resemble each other, so the line takes
         away most of the error that a column would have under inputs drawn at random.
         """
         assert self.noise is not None

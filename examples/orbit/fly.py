@@ -36,6 +36,7 @@ from hil.simulation.virtual_chip import TUNE_IMAGES
 from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.file import save_program
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import Recipe
 from mapping.tune.channel_affine import tune_channels, tune_targets
 
 HERE = Path(__file__).parent
@@ -99,10 +100,9 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
     chips = VirtualChips(
         program,
         nominal_record(program.spec, program.macros),
-        3600.0,
+        Recipe(),
         1,
         asked.seed,
-        DeployOptions().read_back_reads,
         inputs=training_inputs(program),
         mode="fast",
     )

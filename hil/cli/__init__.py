@@ -36,10 +36,12 @@ from hil.cli import (
     search,
     show,
     simulate,
+    techniques,
     tune,
 )
 from hil.cli.exit_codes import code_of
 from hil.cli.help_groups import GroupedCommand
+from hil.cli.options import REPLACED
 from hil.cli.terminal.lines import complain, say, spell_out
 from hil.driver.undisturbed import ASKS_TO_END, end_soon
 from hil.errors import ExitCode
@@ -97,6 +99,7 @@ for command in (
     tune.tune,
     improve.improve,
     simulate.simulate,
+    techniques.techniques,
     estimate.estimate,
     finetune.finetune,
     campaign.campaign,
@@ -175,7 +178,10 @@ def run(arguments: list[str]) -> int:
 def failed(error: Exception) -> int:
     """Say an error in words and give its exit code."""
     if hasattr(error, "show") and hasattr(error, "format_message"):  # a usage error of the parser
+        instead = REPLACED.get(getattr(error, "option_name", ""))
         error.show()
+        if instead is not None:
+            complain(f"  try     {instead} (hil techniques)")
         return ExitCode.USAGE
     known = code_of(error)
     if known is not None:

@@ -14,9 +14,9 @@ from hil.cli.options import (
     Download,
     Json,
     Macros,
-    RewriteAfter,
-    RewritesOfRun,
     Seed,
+    With,
+    Without,
     duration,
     one_of,
     output_folder,
@@ -24,7 +24,6 @@ from hil.cli.options import (
     screen,
     seconds,
 )
-from hil.deployment.options import DeployOptions
 from hil.errors import ExitCode
 from hil.mission.settings import (
     FEWEST_IMAGES,
@@ -36,7 +35,7 @@ from hil.mission.settings import (
     years_text,
 )
 
-USUAL, USUAL_YEARS, USUAL_WRITING = CampaignOptions(), TimelineOptions(), DeployOptions()
+USUAL, USUAL_YEARS = CampaignOptions(), TimelineOptions()
 
 
 def campaign(
@@ -68,8 +67,8 @@ def campaign(
         str | None, typer.Option(help="kinds of faults, comma-separated; default: all", show_default=False)
     ] = None,
     age: Annotated[str, typer.Option(help="age after programming")] = duration(USUAL.age_s),
-    rewrite: RewritesOfRun = None,
-    rewrite_after: RewriteAfter = duration(USUAL_WRITING.rewrite_after_s),
+    having: With = None,
+    without: Without = None,
     workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = USUAL.workers,
     scheduler: Annotated[
         str | None, typer.Option(help="tcp://host:port of a Dask cluster that injects", show_default=False)
@@ -126,7 +125,7 @@ def campaign(
         over = [] if over_years is None else [PlannedStage("years", 0.01 * chips * year_images)]
         watch.plan((PlannedStage("compiling", 2.0), *expected_campaign(options), *over))
         found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
-        again = found.rewriting(rewrite, seconds(rewrite_after))
+        again = found.rewriting(having or (), without or ())
         study = run_study(
             found.program,
             images_,

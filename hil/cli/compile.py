@@ -16,13 +16,10 @@ from hil.cli.options import (
     LayerBitsAsked,
     Macros,
     Mean,
-    NoIdleCopies,
-    ResidualReads,
-    ResidualSlices,
-    Rounds,
-    SpareReads,
     Std,
     Task,
+    With,
+    Without,
     floats,
     layer_bits,
     one_of,
@@ -34,7 +31,6 @@ from hil.cli.options import (
 from hil.cli.terminal.lines import say
 from hil.errors import ExitCode, UsageError
 from mapping.bits import ACTIVATION_BITS, LEAST, MOST, WEIGHT_BITS
-from mapping.program.limits import RESIDUAL_READS
 
 if TYPE_CHECKING:
     from mapping.layout.place import Placement
@@ -117,10 +113,8 @@ def compile(
         str | None,
         typer.Option(help="macros to use in all, with copies of slow layers: a number, or all", show_default=False),
     ] = None,
-    no_idle_copies: NoIdleCopies = False,
-    residual_slices: ResidualSlices = 0,
-    residual_reads: ResidualReads = RESIDUAL_READS,
-    rounds: Rounds = False,
+    having: With = None,
+    without: Without = None,
     explain: Annotated[bool, typer.Option("--explain", help="print the reason for the place of each tile")] = False,
     layers: LayerBitsAsked = None,
     weight_scales: Annotated[
@@ -146,7 +140,6 @@ def compile(
         Path | None,
         typer.Option(help="record of one chip (hil calibrate): adapt the program to that chip", show_default=False),
     ] = None,
-    spare_reads: SpareReads = 0.0,
     data: Annotated[
         str | None,
         typer.Option(
@@ -164,33 +157,31 @@ def compile(
     from cim.chip.encoding import WeightForm
     from cim.chip.file import load_chip
     from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
+    from hil.deployment.options import usual_recipe
     from mapping.compile import LayoutOptions, compile_network, plan
     from mapping.layout.tile import SlicePlacement
     from mapping.program.explain import explain as explain_program
     from mapping.program.file import save_program
     from mapping.quantise.weight_scales import ScaleRule
+    from mapping.recipe.adapt import AroundDefects
+    from mapping.recipe.idle_copies import IdleCopies
     from mapping.scale_choice import USUAL, judged_by_float
     from mapping.workload import executors, program_workload
 
     rule = one_of(ScaleRule, weight_scales, "--weight-scales") if weight_scales else None
     lying = one_of(SlicePlacement, slices, "--slices")
     form = one_of(WeightForm, weight_form, "--weight-form")
-    if spare_reads and not record:
-        raise UsageError("--spare-reads needs the record of a chip", hint="--record RECORD, of hil calibrate")
-    if residual_slices and record:
-        raise UsageError("--residual-slices and --record exclude each other: lower slices go around stuck cells too")
+    recipe = usual_recipe(*having or (), without=without or ())
+    if recipe.get(AroundDefects) and not record:
+        raise UsageError("adapt needs the record of a chip", hint="--record RECORD, of hil calibrate")
+    around = recipe.get(AroundDefects) or AroundDefects()
+    if record:
+        recipe = recipe.having(around)
     spec = load_chip(chip, macros=macros)
     budget = budget_of(copies_budget, spec.macros)
-    idle = budget is None and not record and not no_idle_copies
-    options = LayoutOptions(
-        placement_of(placement),
-        budget,
-        rounds,
-        lying,
-        averaged=idle,
-        residual=residual_slices,
-        residual_reads=residual_reads,
-    )
+    if budget is not None:
+        recipe = recipe.without(IdleCopies.name)
+    options = recipe.laid_out(LayoutOptions(placement_of(placement), budget, slices=lying))
     imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         file = open_network(network or BUNDLED_NETWORK, imported, trust=trust_model, watch=watch)
@@ -213,7 +204,9 @@ def compile(
         from mapping.adapt.adaptation import AdaptOptions
 
         with screen(quiet=as_json) as watch, watch.stage("adapting"):
-            adaptation = adapt_to_record(program, load_record(record), AdaptOptions(spare_reads=spare_reads / 100))
+            adaptation = adapt_to_record(
+                program, load_record(record), AdaptOptions(spare_reads=around.spare_reads / 100)
+            )
             program = adaptation.program
     if out:
         with writing(out):
@@ -230,7 +223,7 @@ def compile(
     if adaptation:
         lines, found = [*lines, *adaptation.lines()], {**found, "adaptation": adaptation.to_json()}
     if program.rounds > 1:
-        from hil.cost.expected_writing import writing_by_round
+        from hil.deployment.targets.counted import writing_by_round
 
         found["writing"] = writing_by_round(program)
         lines += [

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    Adapters,
     AllowCode,
     Baseline,
     Baud,
@@ -22,19 +21,14 @@ from hil.cli.options import (
     Macros,
     Mean,
     Net,
-    NoIdleCopies,
     Port,
-    ResidualReads,
-    ResidualSlices,
-    RewriteAfter,
-    Rewrites,
-    Rounds,
     ScoredBy,
     Seed,
-    SpareReads,
     Std,
     Task,
     TrustModel,
+    With,
+    Without,
     chip_address,
     duration,
     floats,
@@ -44,7 +38,7 @@ from hil.cli.options import (
     seconds,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, tell_report
-from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
+from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions, usual_recipe
 from hil.errors import ExitCode, UsageError
 from hil.transports import DEFAULT_BAUD
 
@@ -114,26 +108,8 @@ def deploy(
     no_causes: Annotated[
         bool, typer.Option("--no-causes", help="skip the causes of the gap (less simulation, one read-back less)")
     ] = False,
-    adapt: Annotated[
-        bool, typer.Option("--adapt", help="avoid the stuck cells and poor columns that calibration found")
-    ] = False,
-    spare_reads: SpareReads = 100 * USUAL.spare_reads,
-    no_tune: Annotated[
-        bool, typer.Option("--no-tune", help="leave gains and biases as compiled (chip and virtual chips alike)")
-    ] = False,
-    tune_images: Annotated[
-        int, typer.Option(help="most stored training images that the chip is tuned with")
-    ] = USUAL.tune_images,
-    adapters: Adapters = USUAL.adapters,
-    rewrite: Rewrites = USUAL.rewrite,
-    rewrite_after: RewriteAfter = duration(USUAL.rewrite_after_s),
-    no_idle_copies: NoIdleCopies = False,
-    residual_slices: ResidualSlices = USUAL.residual_slices,
-    residual_reads: ResidualReads = USUAL.residual_reads,
-    rounds: Rounds = USUAL.rounds,
-    no_aims: Annotated[
-        bool, typer.Option("--no-aims", help="write cells to their levels, not beside them for the planned age")
-    ] = False,
+    having: With = None,
+    without: Without = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
     device: Annotated[str, typer.Option(help="device of the simulator: cpu or cuda")] = USUAL.device,
     engine: Annotated[
@@ -187,18 +163,7 @@ def deploy(
         reprogram=reprogram,
         device=device,
         causes=not no_causes,
-        adapt=adapt,
-        spare_reads=spare_reads / 100,
-        tune=not no_tune,
-        tune_images=tune_images,
-        adapters=adapters,
-        idle_copies=not no_idle_copies,
-        residual_slices=residual_slices,
-        residual_reads=residual_reads,
-        rounds=rounds,
-        aim=not no_aims,
-        rewrite=rewrite,
-        rewrite_after_s=seconds(rewrite_after),
+        recipe=usual_recipe(*having or (), without=without or ()),
         engine=engine,
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip

@@ -18,10 +18,11 @@ from hil.cli.options import (
     Json,
     Macros,
     Port,
-    Rounds,
     ScoredBy,
     Seed,
     Task,
+    With,
+    Without,
     chip_address,
     duration,
     metric_place,
@@ -49,7 +50,8 @@ def improve(
     use_macros: Annotated[
         int | None, typer.Option(min=1, help="most macros to use, of the chip's; default: all", show_default=False)
     ] = None,
-    rounds: Rounds = False,
+    having: With = None,
+    without: Without = None,
     calibration: Annotated[
         Path | None,
         typer.Option(help="record of the chip; default: the models of the chip file", show_default=False),
@@ -73,9 +75,6 @@ def improve(
     images: Annotated[int, typer.Option(min=100, help="held-out training images that decide")] = 500,
     test_images: Annotated[int, typer.Option(min=0, help="test images for the finished program; 0: none")] = 1000,
     chips: Annotated[int, typer.Option(min=2, help="virtual chips")] = 8,
-    tune_images: Annotated[
-        int, typer.Option(min=2, help="most stored training images to tune with")
-    ] = USUAL.tune_images,
     age: Annotated[str, typer.Option(help="planned age: 30s, 1h, 2d")] = duration(USUAL.age_s),
     no_finetune: Annotated[
         bool, typer.Option("--no-finetune", help="no training as the last lever, though --minutes leave time for it")
@@ -94,9 +93,14 @@ def improve(
     from hil.improvement.ladder import expected_ladder
     from hil.improvement.ladder import improve as climb
     from hil.improvement.ladder_page import PAGE, ladder_page
+    from hil.improvement.levers import improvement_recipe
+    from mapping.recipe.rounds import Rounds
+    from mapping.recipe.tune import TunedChannels
 
     training = load_dataset(data, "train", data_dir=data_dir, download=download, any_kind=True)
     test = load_dataset(data, "test", data_dir=data_dir, limit=test_images, any_kind=True) if test_images else None
+    asked, tried = improvement_recipe(having or (), without or ())
+    tune = asked.get(TunedChannels) or TunedChannels()
     scoring = DeployOptions(task=task or "", metric=metric_place(metric), allow_code=allow_code)
     with screen(quiet=as_json) as watch:
         record = calibration
@@ -117,10 +121,10 @@ def improve(
             images=images,
             chips=chips,
             seed=seed,
-            tune_images=tune_images,
+            tune_images=tune.images,
             trust=trust_model,
             watch=watch,
-            rounds=rounds,
+            rounds=asked.get(Rounds) is not None,
             scoring=scoring,
             further=None if no_finetune else FurtherTraining(network, data, data_dir, chip, macros, record, out),
         )
@@ -131,6 +135,7 @@ def improve(
             target=None if target is None else target / 100.0,
             minutes=minutes,
             resume=resume,
+            levers=tried,
         )
     page = out / PAGE
     write_text(page, ladder_page(found))

@@ -15,10 +15,9 @@ from hil.cli.options import (
     Download,
     Json,
     Macros,
-    RewriteAfter,
-    RewritesOfRun,
     Seed,
-    duration,
+    With,
+    Without,
     need,
     one_of,
     output_file,
@@ -27,11 +26,11 @@ from hil.cli.options import (
     screen,
     seconds,
 )
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import USUAL_RECIPE, DeployOptions
 from hil.errors import ExitCode, UsageError
 from hil.mission.settings import Course, FlightOptions, years_of, years_text
 
-USUAL_FLIGHT, USUAL_WRITING = FlightOptions(), DeployOptions()
+USUAL_FLIGHT = FlightOptions()
 mission = typer.Typer(
     help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -64,8 +63,8 @@ def check(
     course: Annotated[str, typer.Option(help="what is mended until then, as the campaign names it")] = "scrubbed",
     samples: Annotated[int, typer.Option(min=2, help="images of the simulation")] = 500,
     chips: Annotated[int, typer.Option(min=2, help="virtual chips of the simulation")] = 20,
-    rewrite: RewritesOfRun = None,
-    rewrite_after: RewriteAfter = duration(USUAL_WRITING.rewrite_after_s),
+    having: With = None,
+    without: Without = None,
     junit: Annotated[
         Path | None, typer.Option(help="write JUnit XML for a CI server", show_default=False, callback=output_file)
     ] = None,
@@ -94,8 +93,9 @@ def check(
         found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
         accuracy, temperatures = found.accuracy, None
         if images is not None:
-            options = DeployOptions(samples=samples, virtual_chips=chips, seed=seed)
-            options = options.with_rewriting(found.rewriting(rewrite, seconds(rewrite_after)))
+            again = found.rewriting(having or (), without or ())
+            recipe = USUAL_RECIPE if again is None else USUAL_RECIPE.having(again)
+            options = DeployOptions(samples=samples, virtual_chips=chips, seed=seed, recipe=recipe)
             accuracy = simulated_accuracy(found.program, images, record, options, watch)
             temperatures = known_temperatures(found.program, images, record, wanted.limits, options, watch)
     at_end = None
@@ -264,8 +264,8 @@ def flight(
         int, typer.Option(min=2, help="virtual chips that each is judged against")
     ] = USUAL_FLIGHT.virtual_chips,
     images: Annotated[int, typer.Option(min=2, help="images")] = USUAL_FLIGHT.images,
-    rewrite: RewritesOfRun = None,
-    rewrite_after: RewriteAfter = duration(USUAL_WRITING.rewrite_after_s),
+    having: With = None,
+    without: Without = None,
     leave_out: Annotated[
         str | None,
         typer.Option(help="kinds of faults that the belief leaves out, comma-separated", show_default=False),
@@ -301,7 +301,7 @@ def flight(
         flown_s = 10.0 * options.chips * len(options.years)
         watch.plan((PlannedStage("compiling", 2.0), PlannedStage("flying", flown_s)))
         found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
-        options = replace(options, rewrite=found.rewriting(rewrite, seconds(rewrite_after)))
+        options = replace(options, rewrite=found.rewriting(having or (), without or ()))
         report = fly(found.program, loaded, place, options, watch, chip=chip)
     if out:
         write_text(out, json.dumps(report.to_json(), indent=1) + "\n")

@@ -78,43 +78,33 @@ Macros = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
 Baud = Annotated[int, typer.Option(help="baud rate of a serial port")]
-SpareReads = Annotated[
-    float,
-    typer.Option(min=0.0, max=100.0, help="most extra tile reads for spare columns of an adapted program, percent"),
-]
-Rounds = Annotated[
-    bool,
-    typer.Option("--rounds", help="split a network that is larger than the chip into rounds of writing"),
-]
-NoIdleCopies = Annotated[
-    bool,
+With = Annotated[
+    list[str] | None,
     typer.Option(
-        "--no-idle-copies", help="each layer once, without copies on cells that would be idle, whose sums are added"
+        "--with",
+        metavar="NAME[=SETTINGS]",
+        help="a technique to use: rewrite=3 (hil techniques)",
+        show_default=False,
     ),
 ]
-ResidualSlices = Annotated[
-    int,
-    typer.Option(
-        "--residual-slices",
-        metavar="N",
-        min=0,
-        help="N copies of the highest bit slice, lower ones take up their errors; weights of one slice get a second",
-    ),
-]
-ResidualReads = Annotated[
-    int,
-    typer.Option(
-        "--residual-reads", min=1, max=256, help="reads of every product with the highest of residual slices, averaged"
-    ),
-]
-REWRITE = "times to write the cells again that left their window"
-Rewrites = Annotated[int, typer.Option("--rewrite", min=0, max=100, help=REWRITE)]
-RewriteAfter = Annotated[str, typer.Option(help="chip time before each rewrite")]
-RewritesOfRun = Annotated[
-    int | None,
-    typer.Option(
-        "--rewrite", min=0, max=100, help=f"{REWRITE}; default: as in the run, of a file none", show_default=False
-    ),
+# Options of 0.8 and what stands in their place.
+REPLACED = {
+    "--adapt": "--with adapt",
+    "--spare-reads": "--with adapt=PERCENT",
+    "--no-tune": "--without tune",
+    "--tune-images": "--with tune=IMAGES",
+    "--adapters": "--with adapters=RANK",
+    "--rewrite": "--with rewrite=TIMES",
+    "--rewrite-after": "--with rewrite=TIMES,after=1s",
+    "--no-idle-copies": "--without copies",
+    "--residual-slices": "--with residual=COPIES",
+    "--residual-reads": "--with residual=COPIES,reads=READS",
+    "--rounds": "--with rounds",
+    "--no-aims": "--without aims",
+}
+Without = Annotated[
+    list[str] | None,
+    typer.Option("--without", metavar="NAME", help="a technique to leave out, as tune", show_default=False),
 ]
 Adapters = Annotated[
     int,

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    Adapters,
     AllowCode,
     Chip,
     DataDir,
@@ -17,16 +16,12 @@ from hil.cli.options import (
     Macros,
     Mean,
     Net,
-    NoIdleCopies,
-    ResidualReads,
-    ResidualSlices,
-    RewriteAfter,
-    Rewrites,
-    Rounds,
     ScoredBy,
     Seed,
     Std,
     Task,
+    With,
+    Without,
     celsius,
     duration,
     floats,
@@ -35,7 +30,7 @@ from hil.cli.options import (
     screen,
     seconds,
 )
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, usual_recipe
 from hil.errors import ExitCode, UsageError
 
 USUAL = DeployOptions()
@@ -82,13 +77,8 @@ def simulate(
     tune_at: Annotated[
         str, typer.Option(help="when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h")
     ] = "each",
-    adapters: Adapters = USUAL.adapters,
-    no_idle_copies: NoIdleCopies = False,
-    residual_slices: ResidualSlices = USUAL.residual_slices,
-    residual_reads: ResidualReads = USUAL.residual_reads,
-    rounds: Rounds = USUAL.rounds,
-    rewrite: Rewrites = USUAL.rewrite,
-    rewrite_after: RewriteAfter = duration(USUAL.rewrite_after_s),
+    having: With = None,
+    without: Without = None,
     seed: Seed = USUAL.seed,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = USUAL.device,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
@@ -114,14 +104,8 @@ def simulate(
         metric=metric_place(metric),
         allow_code=allow_code,
         age_s=ages[0],
-        adapters=adapters,
-        idle_copies=not no_idle_copies,
-        residual_slices=residual_slices,
-        residual_reads=residual_reads,
-        rounds=rounds,
         device=device,
-        rewrite=rewrite,
-        rewrite_after_s=seconds(rewrite_after),
+        recipe=usual_recipe(*having or (), without=without or ()),
     )
     images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
     record = load_record(calibration) if calibration else None

@@ -26,6 +26,7 @@ from hil.cli.options import (
 from hil.deployment.options import DeployOptions
 from hil.errors import ExitCode
 from hil.transports import DEFAULT_BAUD
+from mapping.recipe.tune import TunedChannels
 
 USUAL = DeployOptions()
 
@@ -37,8 +38,10 @@ def tune(
     emulated: Emulated = False,
     chip: Chip = "lab-128",
     macros: Macros = None,
-    images: Annotated[int, typer.Option(min=2, help="most stored training images to tune with")] = USUAL.tune_images,
-    adapters: Adapters = USUAL.adapters,
+    images: Annotated[
+        int, typer.Option(min=2, help="most stored training images to tune with")
+    ] = TunedChannels().images,
+    adapters: Adapters = 0,
     age: Annotated[str, typer.Option(help="age that the cells were written for (hil deploy --age)")] = duration(
         USUAL.age_s
     ),

@@ -8,13 +8,14 @@ from cim.cells.programming_law import law_at
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.procedure import check_macros
 from hil.deployment.options import DeployOptions
-from hil.errors import MismatchError
+from hil.errors import MismatchError, UsageError
 from hil.watch import Watch
 from mapping.adapt.adaptation import Adaptation, AdaptOptions, adapt
 from mapping.adapt.defects import record_defects
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.adapt import AroundDefects
 
 OF_A_CHIP = ("silicon", "emulated")  # kinds of records; others know no single cell
 
@@ -47,8 +48,11 @@ def adapted(
     program: ConductanceProgram, record: CalibrationRecord, options: DeployOptions, watch: Watch
 ) -> tuple[ConductanceProgram, tuple[int, ...]]:
     """The program around the poor cells that the record lists, noted, and its macros in the order of writing."""
+    around = options.recipe.get(AroundDefects)
     with watch.stage("adapting"):
-        found = adapt_to_record(program, record, AdaptOptions(spare_reads=options.spare_reads))
+        found = adapt_to_record(
+            program, record, AdaptOptions(spare_reads=0.0 if around is None else around.spare_reads / 100)
+        )
         order = write_order(found.program, record, options.age_s)
         for line in found.lines():
             watch.note(line)
@@ -66,6 +70,19 @@ def check_adapted(program: ConductanceProgram, serial: str | None) -> None:
             f"the program is adapted to chip {program.adapted_to}, this is {serial or 'no single chip'}",
             likely="it goes around the stuck cells of the other one, or was trained on what that one's cells hold",
             hint="hil compile it again without --record, or with this chip's; hil finetune --port trains on this chip",
+        )
+
+
+def refuse_residual(program: ConductanceProgram, what: str) -> None:
+    """Refuse a program whose lower slices depend on the chip that they are written to.
+
+    Raises:
+        UsageError: the program has residual slices.
+    """
+    if program.residual:
+        raise UsageError(
+            f"{what}: the program has residual slices, whose lower digits each chip gets for its own highest ones",
+            hint="hil deploy and hil simulate take it; elsewhere a program compiled without residual slices",
         )
 
 

@@ -23,7 +23,7 @@ from hil.deployment.deployment import Deployment
 from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
-from hil.deployment.programming import clock_set_back
+from hil.deployment.targets.wired import clock_set_back
 from hil.report.answers import most_telling
 from hil.report.run_data import MOST_TELLING, MacroReadings, RunData
 from hil.verdict.agreement import (
@@ -46,6 +46,7 @@ from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram
+from mapping.recipe.rewrite import Rewrite
 
 LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
 
@@ -225,7 +226,7 @@ def report_of(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         run=name,
         task=task.kind.value,
-        rewrite=options.rewriting,
+        rewrite=options.recipe.get(Rewrite),
     )
 
 

@@ -25,7 +25,6 @@ from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
 from hil.simulation.cores import in_threads
-from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import with_parts
 from hil.simulation.virtual_chip import TUNE_IMAGES, Drawn, VirtualChip, build_chip
 from hil.verdict.agreement import LayerSample
@@ -35,6 +34,7 @@ from mapping.layout.place import macro_levels_us, macro_targets_us
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.tune.channel_affine import tune_channels
+from mapping.tune.columns import column_corrections
 
 CHIPS = 2  # virtual chips of a coalition with the calibration error; the others need one
 BUDGET = 4e10  # conversions of all coalitions together: fewer images are taken for large networks

@@ -13,8 +13,8 @@ from cim.record.file import RecordHead, load_head, load_record, save_record
 from hil.atomic import output_errors
 from hil.calibration.procedure import calibrate, check_record
 from hil.deployment.options import RECORD_AGE_S, DeployOptions
-from hil.deployment.programming import holds
 from hil.deployment.run_settings import RunSettings
+from hil.deployment.targets.wired import holds
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import DeviceError, HilError
 from hil.pages.tables import duration

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hil.deployment.inference import Conversions, LayerSums
 from hil.deployment.layer_sums import Exact
-from hil.deployment.programming import ProgramReport
+from hil.deployment.targets.wired import ProgramReport
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections

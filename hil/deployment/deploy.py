@@ -3,8 +3,9 @@
 ``deploy`` is the whole story with files and ports (``hil.deployment.resume`` goes on with one that was interrupted);
 ``deploy_on`` is the part with an open chip.
 Chapters: ``hil.deployment.chip_record`` finds a record or measures the chip, ``hil.deployment.adaptation`` goes around
-its stuck cells, ``hil.deployment.programming`` writes and reads back (``hil.deployment.rounds`` where the network is
-larger than the chip), ``hil.deployment.inference`` and ``hil.simulation.virtual_chips`` run images,
+its stuck cells, ``hil.deployment.targets.wired`` is the chip that the recipe is carried out on, in
+``hil.deployment.rounds`` where the network is larger, ``hil.deployment.inference`` and
+``hil.simulation.virtual_chips`` run images,
 ``hil.deployment.interim_looks`` plans and judges them, ``hil.deployment.causes`` says where the gap comes from,
 ``hil.deployment.build_report`` gathers what is left.
 """
@@ -38,13 +39,12 @@ from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_wh
 from hil.deployment.layer_sums import Exact, exact_layers
 from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
-from hil.deployment.programming import EarlyReads, ensure_programmed, let_age, read_back
 from hil.deployment.resumable import close_run, resumable
-from hil.deployment.rewriting import around_stuck_cells, check_residual, rewrite_cells, write_lower_slices
 from hil.deployment.rounds import run_rounds
 from hil.deployment.run_settings import RunSettings, load_settings
 from hil.deployment.scoring import scoring_of
 from hil.deployment.switching_off import say_if_on
+from hil.deployment.targets.wired import WiredTarget
 from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.errors import RestartedChip
@@ -52,9 +52,7 @@ from hil.driver.open_chip import open_chip, opened_port
 from hil.report.files import write_report
 from hil.report.run_data import RunData
 from hil.report.run_folder import RunFolder, new_run_folder
-from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
 from hil.simulation.cores import IdleCores
-from hil.simulation.corrections import column_corrections
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports import DEFAULT_BAUD
 from hil.verdict.agreement import AgreementReport, Mode
@@ -68,6 +66,8 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.program.training_inputs import LayerInputs, training_inputs
 from mapping.quantise.weight_scales import ScaleRule
+from mapping.recipe.adapt import AroundDefects
+from mapping.recipe.recipe import run_recipe
 from mapping.scale_choice import USUAL, judged_by_float
 
 BUNDLED_DATA = "fashion-mnist-bundled"
@@ -254,15 +254,15 @@ def deploy_on(
     say_what_is_excluded(len(order), options, watch)
     scoring = scoring_of(program, data, options)
     check_untuned(program)
-    check_residual(program, options)
-    if options.adapt:
+    options.recipe_of(program)  # refuses what the program leaves no place for
+    if options.recipe.get(AroundDefects):
         check_adaptable(program)
     calibrated = record is None
     watch.plan(expected_stages(driver, program, options, looks, calibrate=calibrated), may_end_early=len(looks) > 1)
     record = record_for(driver, program, record, options, date, keep, watch)
     check_adapted(program, driver.description.serial)
     macros = None  # by number
-    if options.adapt:
+    if options.recipe.get(AroundDefects):
         program, macros = adapted(program, record, options, watch)
     source, program = program.digest, with_aims(program, record, options, watch)
     targets, inputs = targets_for(program, options, watch), training_inputs(program)
@@ -334,34 +334,23 @@ def write_whole(
     force: bool,
     order: Sequence[int] | None,
 ) -> WholeRun:
-    """Write the program, wait until it has the planned age, read it back and correct its columns.
-
-    The program of the answer is the one that the chip holds: with residual slices its lower ones are this chip's.
+    """Carry the recipe of ``options`` out on the chip. The program of the answer is the one that the chip holds.
 
     Args:
         inputs: input codes of every layer for training images, for the corrections.
         force: write it although the chip holds it.
         order: of the macros; None: by number.
     """
-    program = around_stuck_cells(program, record)
-    with watch.stage("programming"):
-        sample = PROGRAM | (options.seed & 0xFFFF) << 32
-        early = EarlyReads(options.early_reads, READ_EARLY) if options.causes else None
-        anew = force or program.residual
-        written = ensure_programmed(driver, program, sample=sample, force=anew, watch=watch, early=early, order=order)
-    wanted = None
-    if program.residual and written is not None:
-        found, written = write_lower_slices(driver, program, record, written, options, sample=sample, watch=watch)
-        program, wanted = found.program, found.wanted
-    if options.rewriting is not None and written is not None:
-        with watch.stage("rewriting"):
-            written = rewrite_cells(driver, program, record, written, options.rewriting, sample=sample, watch=watch)
-    age_s = let_age(driver, options.age_s, watch)
-    with watch.stage("reading back"):
-        readings = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_BEFORE, watch=watch)
-    with watch.stage("correcting"):
-        corrections = column_corrections(program, record, readings, inputs, wanted=wanted)
-    return WholeRun(driver, program, options, written, readings, corrections, age_s)
+    target = WiredTarget(
+        driver,
+        record,
+        watch,
+        options.seed,
+        early_reads=options.early_reads if options.causes else 0,
+        force=force or program.residual,
+        order=order,
+    )
+    return WholeRun(run_recipe(options.recipe_of(program), program, target, inputs), target, options)
 
 
 def run_looks(

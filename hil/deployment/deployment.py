@@ -8,8 +8,8 @@ from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.deployment.chip_run import ChipRun, Readings
 from hil.deployment.options import AUTO, DeployOptions
-from hil.deployment.programming import ProgramReport
 from hil.deployment.scoring import Scoring
+from hil.deployment.targets.wired import ProgramReport
 from hil.driver.chip_driver import ChipDriver
 from hil.simulation.virtual_chip import Drawn, VirtualChip
 from hil.simulation.virtual_chips import VirtualChips
@@ -85,10 +85,9 @@ class Deployment:
         return VirtualChips(
             self.program,
             self.record,
-            self.options.age_s,
+            self.options.recipe_of(self.program),
             chips or self.options.virtual_chips,
             self.options.seed,
-            self.options.read_back_reads,
             corrections=self.corrections if conditioned else None,
             inputs=None if conditioned else self.inputs,
             readings_us=self.readings_us if conditioned else None,
@@ -96,8 +95,6 @@ class Deployment:
             mode=mode,
             targets=self.targets if tuned else None,
             drawn=self.drawn if conditioned else {},
-            rewrite=None if conditioned else self.options.rewriting,
-            wait_s=self.options.residual_wait_s,
             kept=self.kept.setdefault(mode, {}) if conditioned else {},
             tunes=self.tunes.setdefault(mode, {}) if conditioned else {},
         )

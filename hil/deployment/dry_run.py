@@ -16,11 +16,11 @@ from firmware_protocols.frames import DEFAULT_PAYLOAD
 from firmware_protocols.messages import Capability
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.rehearsal import rehearse
-from hil.cost.expected_writing import expected_writing
 from hil.deployment.inference import IMAGES_IN_FLIGHT, MeasuredSums, measure_layers, measured_multiply
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
-from hil.deployment.programming import EarlyReads, program_chip, read_back
+from hil.deployment.targets.counted import count_recipe, pulse_ns
+from hil.deployment.targets.wired import read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.wire_cost import EVERYTHING, CountingChip, WireEstimate
 from hil.transports import is_serial
@@ -30,8 +30,9 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import nominal_corrections
 from mapping.program.counts import tile_counts, total
 from mapping.program.rounds import RoundRun, part_of_round
+from mapping.recipe.adapt import AroundDefects
+from mapping.recipe.tune import Adapters
 from mapping.tune.low_rank import with_blank_adapters
-from mapping.tune.residual import writings
 
 LONG_RUN_S = 600.0
 CALIBRATION_PULSES = 37.5  # a cell of every macro in use: hil calibrate --emulated, all SET, all RESET, pattern
@@ -117,7 +118,7 @@ def estimate(
     Raises:
         mapping.errors.CannotMap: the program is to be adapted and cannot be.
     """
-    if options.adapt:
+    if options.recipe.get(AroundDefects):
         check_adaptable(program)
     spec, macro, macros = program.spec, program.spec.macro, len(program.macros)
     at_once = program.rounds > 1 or options.all_images  # one look at all
@@ -125,20 +126,22 @@ def estimate(
     asked, timing = total(tile_counts(program)), spec.timing
     image_ns = asked.reads * (timing.row_setup_ns + timing.conversion_ns * macro.adc.shared_by)
     image_ns += asked.input_cycles * timing.input_cycle_ns
-    writing = expected_writing(program, options.rewriting)
+    recipe, early_reads = options.recipe_of(program), options.early_reads if options.causes else 0
     calibrate_pulses = round(macros * macro.rows * macro.columns * CALIBRATION_PULSES) * calibrate
     chip, before = CountingChip(spec, capabilities, payload), WireEstimate()
     if calibrate:
-        pattern_s = 1e-9 * macro.rows * macro.columns * PATTERN_PULSES * writing.pulse_ns
+        pattern_s = 1e-9 * macro.rows * macro.columns * PATTERN_PULSES * pulse_ns(spec)
         default = PLANS[Budget.DEFAULT]
         before = chip.count(lambda: rehearse(chip.driver, program.macros, default, options.age_s, pattern_s))
     tell = (watch or Watch()).step
     parts = _parts(program)
-    running = with_blank_adapters(program, options.adapters) if options.adapters else program
-    steps = 1 + writings(program)  # slices are written and read, then those below
+    adapters = options.recipe.get(Adapters)
+    running = with_blank_adapters(program, adapters.of_rank) if adapters else program
+    tell(0, 5, "writing")
+    writing = count_recipe(program, recipe, chip=chip, early_reads=early_reads)
     counts: dict[str, Callable[[], WireEstimate]] = {
-        "program": lambda: _programming(chip, parts, options) * (steps + options.rewrite),
-        "read_back": lambda: _reading_back(chip, parts, options) * (1 + steps),  # before the images and after
+        "program": lambda: writing.wire("programming", "rewriting"),
+        "read_back": lambda: writing.wire("reading back") + _reading_again(chip, parts, options),
         "tune": lambda: _tuning(chip, program, parts, options),
         "layers": lambda: _layers(chip, program, parts, options),
         "inference": lambda: _inference(chip, running, _parts(running), images, options.repeats),
@@ -156,8 +159,8 @@ def estimate(
         typical_pulses=writing.pulses,
         calibrate_pulses=calibrate_pulses,
         rounds=program.rounds,
-        chip_s=1e-9 * (options.repeats * images * image_ns + calibrate_pulses * writing.pulse_ns) + writing.chip_s,
-        rewrite_pulses=writing.again,
+        chip_s=1e-9 * (options.repeats * images * image_ns + calibrate_pulses * pulse_ns(spec)) + writing.write_s,
+        rewrite_pulses=writing.pulses_again,
     )
 
 
@@ -169,12 +172,8 @@ def _parts(program: ConductanceProgram) -> list[ConductanceProgram]:
 # --- the calls of hil.deployment.deploy and hil.deployment.rounds that speak to a chip ----------
 
 
-def _programming(chip: CountingChip, parts: list[ConductanceProgram], options: DeployOptions) -> WireEstimate:
-    early = EarlyReads(options.early_reads, 0) if options.causes else None
-    return chip.count(lambda: [program_chip(chip.driver, p, sample=0, watch=Watch(), early=early) for p in parts])
-
-
-def _reading_back(chip: CountingChip, parts: list[ConductanceProgram], options: DeployOptions) -> WireEstimate:
+def _reading_again(chip: CountingChip, parts: list[ConductanceProgram], options: DeployOptions) -> WireEstimate:
+    """After the images."""
     reads = options.read_back_reads
     return chip.count(lambda: [read_back(chip.driver, p.macros, reads=reads, sample=0, watch=Watch()) for p in parts])
 
@@ -197,8 +196,8 @@ def _tuning(
     chip: CountingChip, program: ConductanceProgram, parts: list[ConductanceProgram], options: DeployOptions
 ) -> WireEstimate:
     """Stored training images through every layer, and the first images once without the tune."""
-    images = len(program.calibration_images[: options.tune_images])
-    if not options.tune or images < 2:
+    images = len(options.tune_images(program))
+    if images < 2:
         return WireEstimate()
     exact = exact_layers(program, _blank(program, images))
 
@@ -247,7 +246,7 @@ def say_if_long(
     if serial:
         parts.append((cost.wire_s(baud), f"on the line at {baud} baud"))
     if silicon:
-        ages = options.age_s * (cost.rounds + calibrate) + options.residual_wait_s * writings(program)
+        ages = options.age_s * (cost.rounds + calibrate)
         parts.append((cost.chip_s + ages, "on the chip, the wait for the age included"))
     total = sum(seconds for seconds, _ in parts)
     if total > LONG_RUN_S:

@@ -5,18 +5,16 @@ Work is in seconds of one core with an emulated chip; the pace of a run corrects
 
 from __future__ import annotations
 
-import numpy as np
-
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.rehearsal import SLOW_LINE, usual_sets
 from hil.deployment.options import DeployOptions
+from hil.deployment.targets.counted import count_recipe
 from hil.driver.chip_driver import ChipDriver
 from hil.transports import is_serial
 from hil.watch import PlannedStage
-from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import tile_counts, total
-from mapping.tune.residual import writings
+from mapping.recipe.adapt import AroundDefects
 
 # Seconds of one core by unit of work: the lines of hil deploy --emulated --recalibrate, over what the stages did.
 WRITE_CELL_S, READ_CELL_S, CORRECT_CELL_S = 1.3e-5, 1e-8, 9e-6
@@ -36,10 +34,9 @@ def expected_stages(
     """
     silicon = driver.description.kind == "silicon"
     slow = SLOW_LINE if silicon or is_serial(driver.address) else 1.0
-    cells = sum(int(np.isfinite(macro_targets_us(program, slot)).sum()) for slot in program.slots)
     all_cells = len(program.slots) * program.spec.macro.rows * program.spec.macro.columns
     conversions = total(tile_counts(program)).conversions
-    tune_images = len(program.calibration_images[: options.tune_images]) if options.tune else 0
+    tune_images = len(options.tune_images(program))
     untuned = min(options.untuned_images, looks[-1]) if tune_images > 1 else 0
     reading = PlannedStage("reading back", slow * options.read_back_reads * READ_CELL_S * all_cells)
     layers = PlannedStage("layers", slow * 2 * options.layer_images * MEASURE_CONVERSION_S * conversions)
@@ -52,25 +49,17 @@ def expected_stages(
 
     stages: list[PlannedStage] = []
 
-    def waiting(seconds: float) -> PlannedStage:
-        return PlannedStage("waiting", LEAST_S, driver.lasting_s(seconds))
-
     if calibrate:
         sets = usual_sets(driver, program.macros, PLANS[Budget.DEFAULT], options.age_s, False)
         stages.append(PlannedStage("calibrating", sum(s.weight for s in sets), driver.lasting_s(options.age_s)))
-    if options.adapt:
+    if options.recipe.get(AroundDefects):
         stages.append(PlannedStage("adapting", IDEAL_CONVERSION_S * conversions * max(tune_images, 1)))
     share = 1.0 / program.rounds
-    writing = PlannedStage("programming", share * slow * (1 + options.rewrite) * WRITE_CELL_S * cells)
-    for _ in range(program.rounds):
-        stages.append(writing)
-        for _ in range(writings(program)):  # slices wait and are read, then those below are written
-            stages += [waiting(options.residual_wait_s), reading, writing]
-        stages += [
-            waiting(options.age_s),
-            PlannedStage("reading back", share * reading.work_s),
-            PlannedStage("correcting", share * CORRECT_CELL_S * all_cells),
-        ]
+    for counted in count_recipe(program, options.recipe_of(program)).rounds:
+        for stage in counted:
+            work_s = slow * (stage.written * WRITE_CELL_S + stage.readings * READ_CELL_S)
+            work_s += share * CORRECT_CELL_S * all_cells if stage.name == "correcting" else 0.0
+            stages.append(PlannedStage(stage.name, max(work_s, LEAST_S), driver.lasting_s(stage.wait_s)))
         if untuned:
             stages.append(PlannedStage("without the tune", share * measured(untuned)))
             stages.append(PlannedStage("tuning", share * measured(tune_images)))

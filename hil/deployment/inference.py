@@ -14,8 +14,8 @@ from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, LayerTile, LoadLayer, MvmResult, TileAddress
 from hil.deployment.layer_sums import Exact
 from hil.deployment.options import DeployOptions
-from hil.deployment.programming import ProgramReport, check_one_round, read_back
 from hil.deployment.switching_off import switch_off
+from hil.deployment.targets.wired import WiredTarget, check_one_round
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import BeyondLimit
 from hil.samples import INFER, LAYERS, READ_AFTER, REPEAT, TUNE, UNTUNED
@@ -25,6 +25,8 @@ from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.driven import driven_codes, input_sums, tile_channels
 from mapping.program.execute import run
+from mapping.recipe.recipe import Written
+from mapping.recipe.target import Cells
 from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
 
 IMAGES_IN_FLIGHT = 32
@@ -213,24 +215,23 @@ def measure_layers(
 class WholeRun:
     """A program that the chip holds as a whole: written once, it answers images look after look.
 
-    Satisfies ``hil.deployment.chip_run.ChipRun``; readings by slot, which is the macro here.
+    Satisfies ``hil.deployment.chip_run.ChipRun``.
     """
 
-    driver: ChipDriver
-    program: ConductanceProgram
+    stands: Written
+    target: WiredTarget
     options: DeployOptions
-    written: ProgramReport | None
-    readings_us: dict[int, NDArray[np.float32]]
-    corrections: Corrections
-    age_s: float
     times_ns: list[int] = field(default_factory=list)
     ages_s: None = None
     layers: dict[str, LayerSums] = field(default_factory=dict)
-    after_us: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    after_us: Cells = field(default_factory=dict)
     tuned: Tuned | None = None
     untuned: NDArray[np.int32] | None = None  # logits of the first images without the tune, (1, n, classes)
 
     def __post_init__(self) -> None:
+        self.driver, self.program, self.corrections = self.target.driver, self.stands.program, self.stands.corrections
+        self.written, self.readings_us = self.target.written, self.stands.readings_us
+        self.age_s = self.stands.age_s
         self._running = self.program
         self._chip = measured_multiply(self.driver, self.program, self.corrections)
 
@@ -276,8 +277,7 @@ class WholeRun:
         with watch.stage("layers"):
             self.layers = measure_layers(self.driver, self.program, self.corrections, exact, watch)
         with watch.stage("reading back"):
-            reads = self.options.read_back_reads
-            self.after_us = read_back(self.driver, self.program.macros, reads=reads, sample=READ_AFTER, watch=watch)
+            self.after_us = self.target.readings(self.program, self.options.read_back_reads, READ_AFTER)
         switch_off(self.driver, watch)
 
 

@@ -26,20 +26,19 @@ from hil.deployment.inference import (
 )
 from hil.deployment.layer_sums import Exact
 from hil.deployment.options import DeployOptions
-from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, let_age, program_chip, read_back
-from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.switching_off import switch_off
+from hil.deployment.targets.wired import MacroReport, ProgramReport, WiredTarget
 from hil.driver.chip_driver import ChipDriver
-from hil.samples import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND, TUNE, UNTUNED
-from hil.simulation.corrections import column_corrections
+from hil.samples import INFER, READ_AFTER, REPEAT, ROUND, TUNE, UNTUNED
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.rounds import RoundRun, part_of_round
 from mapping.program.training_inputs import LayerInputs
+from mapping.recipe.recipe import run_recipe
 from mapping.tune.channel_affine import ChannelTune, Tuned, TuneTargets
 
-ByCell = dict[int, NDArray[np.float32]]
+ByCell = dict[int, NDArray[np.floating]]
 
 
 @dataclass
@@ -116,12 +115,14 @@ def run_rounds(
     samples = [INFER + n * REPEAT for n in range(options.repeats)]
     with RoundRun(program, images, samples, batch=IMAGES_IN_FLIGHT) as run:
         for number in range(program.rounds):
-            one = OneRound(driver, part_of_round(program, number), number, program.rounds, options, watch)
-            found.macros += one.write(record).macros
-            found.age_s = min(found.age_s, let_age(driver, options.age_s, watch))
-            found.readings_us |= one.read(READ_BEFORE)
-            with watch.stage("correcting"):
-                corrections = column_corrections(one.part, record, found.readings_us, inputs)
+            part = part_of_round(program, number)
+            early = options.early_reads if options.causes else 0
+            target = WiredTarget(driver, record, watch, options.seed, number, program.rounds, early)
+            written = run_recipe(options.recipe_of(program), part, target, inputs)
+            one, corrections = OneRound(driver, part, number, program.rounds, options, watch), written.corrections
+            found.macros += target.reports.values()
+            found.readings_us |= written.readings_us
+            found.age_s = min(found.age_s, written.age_s)
             running = program
             if tune is not None and plain is not None:
                 found.tuned = one.tune(tune, plain, corrections)
@@ -131,7 +132,8 @@ def run_rounds(
             found.measured(number, start_ns, driver.chip_time_ns, conversions)
             with watch.stage("layers"):
                 sums = measure_layers(driver, one.part, corrections, exact, watch, number * ROUND)
-            found.after_us |= one.read(READ_AFTER)
+            with watch.stage("reading back"):
+                found.after_us |= target.readings(part, options.read_back_reads, READ_AFTER)
             found.add_layers(corrections, sums)
         found.logits = run.logits
         if plain is not None:
@@ -153,39 +155,6 @@ class OneRound:
     rounds: int
     options: DeployOptions
     watch: Watch
-
-    def write(self, record: CalibrationRecord) -> ProgramReport:
-        """Write its macros, say what it took, and write again what left its window where that was asked for."""
-        driver, options = self.driver, self.options
-        with self.watch.stage("programming"):
-            start_ns = driver.chip_time_ns
-            sample = (PROGRAM | (options.seed & 0xFFFF) << 32) + self.number
-            early = EarlyReads(options.early_reads, READ_EARLY + self.number) if options.causes else None
-            written = program_chip(driver, self.part, sample=sample, watch=self.watch, early=early)
-            self.watch.note(
-                f"round {self.number + 1} of {self.rounds}: {len(written.macros)} macros, {written.cells} cells, "
-                f"{written.pulses} pulses, {written.unreached} unreached, "
-                f"{(driver.chip_time_ns - start_ns) * 1e-9:.1f} s of chip time to write"
-            )
-            if options.rewriting is None:
-                return written
-            return rewrite_cells(
-                driver,
-                self.part,
-                record,
-                written,
-                options.rewriting,
-                sample=sample,
-                first_read=READ_EARLY + self.number,
-                watch=self.watch,
-            )
-
-    def read(self, sample: int) -> ByCell:
-        """Readings of its macros, by slot."""
-        reads, macros = self.options.read_back_reads, self.part.macros
-        with self.watch.stage("reading back"):
-            readings = read_back(self.driver, macros, reads=reads, sample=sample + self.number, watch=self.watch)
-        return {self.number * self.part.spec.macros + macro: cells for macro, cells in readings.items()}
 
     def tune(self, tune: ChannelTune, plain: RoundRun, corrections: Corrections) -> Tuned:
         """Run the first images once as the chip is, then tune the layers of this round."""

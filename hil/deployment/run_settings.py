@@ -22,6 +22,8 @@ from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
 from hil.errors import FileError, HilError, MismatchError
 from hil.transports import DEFAULT_BAUD
 from mapping.program.conductance import ConductanceProgram
+from mapping.recipe.recipe import Recipe
+from mapping.recipe.technique import RecipeError
 
 SETTINGS_FILE = "run.json"
 FORMAT, VERSION = "hil.deployment", "1.0"
@@ -122,7 +124,7 @@ class RunSettings:
     def save(self, folder: Path) -> None:
         """Write ``run.json`` into ``folder``, whole or not at all."""
         record = {"format": FORMAT, "version": VERSION, **_without_consent(dataclasses.asdict(self))}
-        record["options"] = _without_consent(record["options"])
+        record["options"] = {**_without_consent(record["options"]), "recipe": self.options.recipe.to_json()}
         write_text(folder / SETTINGS_FILE, json.dumps(record, indent=1) + "\n")
 
 
@@ -152,14 +154,15 @@ def load_settings(folder: Path, *, trust: bool = False, allow_code: bool = False
         version = str(record.get("version"))
         if int(version.split(".")[0]) > int(VERSION.split(".")[0]):
             raise MismatchError(f"{path} has version {version}, this program reads {VERSION}", hint="update hil")
-        stored = typed_fields(DeployOptions, _without_consent(record["options"]))
-        options = DeployOptions(**stored, allow_code=allow_code)
+        stored = _without_consent(record["options"])
+        recipe = Recipe.from_json(stored.pop("recipe"))
+        options = DeployOptions(**typed_fields(DeployOptions, stored), recipe=recipe, allow_code=allow_code)
         settings = RunSettings(**typed_fields(RunSettings, _without_consent(record)), options=options, trust=trust)
         _ = settings.means, settings.stds  # numbers, or ValueError
         if settings.date.tzinfo is None:
             raise ValueError("its date has no time zone")
         return settings
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecipeError) as error:
         raise FileError(f"{folder} is not a run that can go on: {SETTINGS_FILE}: {error}", hint=anew) from error
     except MismatchError:
         raise

@@ -27,6 +27,8 @@ from mapping.program.adapter import adapter_share
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
+from mapping.recipe.aim import AgedTargets
+from mapping.recipe.tune import Adapters, TunedChannels
 from mapping.tune.aims import aimed, aims_of
 from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels, tune_targets
 
@@ -45,7 +47,7 @@ def with_aims(
                 f"this run reads at {age_s:g} s"
             )
         return program
-    if not options.aim:
+    if options.recipe.get(AgedTargets) is None:
         return program
     return aimed(program, aims_of(record.programming, program.spec.macro, age_s, record.origin))
 
@@ -65,13 +67,14 @@ def check_untuned(program: ConductanceProgram) -> None:
 
 def targets_for(program: ConductanceProgram, options: DeployOptions, watch: Watch) -> TuneTargets | None:
     """Tuning targets of chips; None where they are not, or where the program stores too few images."""
-    if not options.tune:
+    if options.recipe.get(TunedChannels) is None:
         return None
-    images = program.calibration_images[: options.tune_images]
+    images = options.tune_images(program)
     if len(images) < 2:
         watch.note(f"not tuned: the program stores {len(images)} training images")
         return None
-    return tune_targets(program, images, options.adapters)
+    adapters = options.recipe.get(Adapters)
+    return tune_targets(program, images, adapters.of_rank if adapters else 0)
 
 
 def tune_chip(

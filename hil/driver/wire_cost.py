@@ -71,6 +71,9 @@ class WireEstimate:
             self.requests + other.requests, self.bytes_out + other.bytes_out, self.bytes_in + other.bytes_in
         )
 
+    def __sub__(self, other: WireEstimate) -> WireEstimate:
+        return self + other * -1
+
     def __mul__(self, times: int) -> WireEstimate:
         return WireEstimate(self.requests * times, self.bytes_out * times, self.bytes_in * times)
 
@@ -116,10 +119,7 @@ class CountingChip:
         """What the requests of ``work`` cost."""
         before = self.spent
         work()
-        after = self.spent
-        return WireEstimate(
-            after.requests - before.requests, after.bytes_out - before.bytes_out, after.bytes_in - before.bytes_in
-        )
+        return self.spent - before
 
     def _ask(self, request: Request[Any]) -> Reply:
         answer = _answer(self.spec, request, self._layers)

@@ -19,7 +19,7 @@ from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
 from hil.improvement.further_training import FurtherTraining
 from hil.improvement.ladder import held_out
-from hil.improvement.levers import LeverBench, Recipe
+from hil.improvement.levers import LeverBench, Trial
 from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
 from hil.watch import Watch
 from mapping.layout.lay_out import LayoutOptions
@@ -82,7 +82,7 @@ def bench_of(
     if network.suffix == ".h5":
         raise UsageError(f"{network} is a compiled program: its scales are chosen", hint="give the net.pt")
     if rounds and use_macros is not None:
-        raise UsageError("--rounds and --use-macros exclude each other: a network in rounds has the whole chip in each")
+        raise UsageError("rounds and --use-macros exclude each other: a network in rounds has the whole chip in each")
     layout = LayoutOptions(rounds=rounds)
     with watch.stage("compiling"):
         program, _ = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch, layout=layout)
@@ -95,7 +95,7 @@ def bench_of(
     if not scored.metric.share:
         raise UsageError(
             f"levers are judged by a share from 0 to 1, and {scored.metric.title} is none (to {scored.kind})",
-            hint="hil simulate says it with one lever and without: --rewrite 3, --residual-slices 4, --no-idle-copies; "
+            hint="hil simulate says it with one and without: --with rewrite=3, --with residual=4, --without copies; "
             "or --metric file.py:function with a score of your own that is a share",
         )
     targets = targets_of(scored, training, program.preprocess)
@@ -116,5 +116,5 @@ def bench_of(
         watch=watch,
         rounds=rounds,
         training=further,
-        made={Recipe(scales=ScaleRule.OUTPUT.value).compiled: program},
+        made={Trial(scales=ScaleRule.OUTPUT.value).compiled: program},
     )

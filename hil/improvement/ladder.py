@@ -20,24 +20,21 @@ from numpy.typing import NDArray
 from cim.cost.network_cost import NoCostModel, estimate
 from cim.files import private_folder, read_text
 from cim.json_text import parse_json
-from cim.record.rewriting import Rewrite
 from hil.atomic import new_file, output_errors, write_text
-from hil.cost.expected_writing import expected_writing
 from hil.datasets.image_set import Dataset, image_digests
 from hil.datasets.input_values import with_pixels
 from hil.datasets.seen_images import check_unseen, seen_images
 from hil.deployment.run_settings import typed_fields
 from hil.deployment.scoring import targets_of
+from hil.deployment.targets.counted import count_recipe
 from hil.errors import FileError, MismatchError, UsageError
-from hil.improvement.levers import LEVERS, Lever, LeverBench, Recipe, Score
-from hil.simulation.virtual_chips import RESIDUAL_WAIT_S
+from hil.improvement.levers import LEVERS, Lever, LeverBench, Score, Trial
 from hil.verdict.metric import ACCURACY
 from hil.watch import PlannedStage
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.tune.low_rank import with_blank_adapters
-from mapping.tune.residual import writings
 from mapping.workload import program_workload
 
 FORMAT = "hil.ladder/1.2"
@@ -205,13 +202,13 @@ def improve(
     return found
 
 
-def _standing(rungs: Sequence[Rung]) -> tuple[Recipe, Score | None]:
+def _standing(rungs: Sequence[Rung]) -> tuple[Trial, Score | None]:
     """The recipe of the last rung that was kept, and its score; None before the first."""
     kept = [rung for rung in rungs if rung.kept]
-    return (Recipe.from_json(kept[-1].recipe), Score(np.array(kept[-1].chips))) if kept else (Recipe(), None)
+    return (Trial.from_json(kept[-1].recipe), Score(np.array(kept[-1].chips))) if kept else (Trial(), None)
 
 
-def _pulled(bench: LeverBench, lever: Lever, recipe: Recipe, best: Score) -> tuple[Rung, Recipe, Score]:
+def _pulled(bench: LeverBench, lever: Lever, recipe: Trial, best: Score) -> tuple[Rung, Trial, Score]:
     """Try a lever: its rung, and the recipe and score that stand after it."""
     began = time.monotonic()
     pulled = lever.pull(bench, recipe)
@@ -257,7 +254,7 @@ def held_out(training: Dataset, network: NetworkFile, count: int, seed: int) -> 
 
 
 def _tested(
-    found: Improvement, bench: LeverBench, recipe: Recipe, program: ConductanceProgram, test: Dataset
+    found: Improvement, bench: LeverBench, recipe: Trial, program: ConductanceProgram, test: Dataset
 ) -> Improvement:
     from mapping.program.execute import IdealMultiply, run
 
@@ -269,12 +266,11 @@ def _tested(
 
 
 def _rung(
-    bench: LeverBench, name: str, words: str, recipe: Recipe, score: Score, before: Score, began: float, *, kept: bool
+    bench: LeverBench, name: str, words: str, recipe: Trial, score: Score, before: Score, began: float, *, kept: bool
 ) -> Rung:
     program = bench.program(recipe)
     gain, error = score.gain_over(before) if score is not before else (0.0, 0.0)
-    rewrite = Rewrite(recipe.rewrite) if recipe.rewrite else None
-    writing = expected_writing(program, rewrite, bench.record.programming)
+    writing = count_recipe(program, bench.recipe(program, recipe), bench.record)
     energy, latency = None, None
     try:
         running = with_blank_adapters(program, recipe.adapters) if recipe.adapters else program
@@ -292,8 +288,8 @@ def _rung(
         gain_se=error,
         macros=len(program.macros),
         cells=writing.cells,
-        pulses=writing.pulses + writing.again,
-        write_s=writing.chip_s + RESIDUAL_WAIT_S * writings(program),
+        pulses=writing.pulses + writing.pulses_again,
+        write_s=writing.write_s,
         energy_uj=energy,
         latency_us=latency,
         minutes=(time.monotonic() - began) / 60,
@@ -360,11 +356,11 @@ def read_ladder(path: Path) -> tuple[dict[str, Any], list[Rung]]:
 def _stored_rung(row: dict[str, Any]) -> Rung:
     """A rung whose values have the types that they say."""
     recipe, chips = row["recipe"], tuple(float(c) for c in row["chips"])
-    known = typed_fields(Recipe, {k: v for k, v in recipe.items() if k != "copies"})
+    known = typed_fields(Trial, {k: v for k, v in recipe.items() if k != "copies"})
     plain = {k: v for k, v in row.items() if k not in ("recipe", "chips")}
     return Rung(
         **typed_fields(Rung, plain),
-        recipe=Recipe.from_json({**known, "copies": recipe["copies"]}).to_json(),
+        recipe=Trial.from_json({**known, "copies": recipe["copies"]}).to_json(),
         chips=chips,
     )
 

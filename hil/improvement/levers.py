@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
-from cim.record.rewriting import Rewrite
 from hil.deployment.options import DeployOptions
-from hil.errors import MismatchError
+from hil.errors import MismatchError, UsageError
 from hil.improvement.further_training import LEAST_MINUTES, FurtherTraining
 from hil.simulation.cores import in_threads
 from hil.simulation.virtual_chip import VirtualChip
-from hil.simulation.virtual_chips import RESIDUAL_WAIT_S, VirtualChips
+from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.compile import CannotMap, compile_network
@@ -35,6 +34,12 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.program.limits import RESIDUAL_READS
 from mapping.program.training_inputs import training_inputs
 from mapping.quantise.weight_scales import ScaleRule
+from mapping.recipe.lower_slices import LowerSlices
+from mapping.recipe.recipe import Recipe
+from mapping.recipe.registry import technique
+from mapping.recipe.rewrite import Rewrite
+from mapping.recipe.rounds import Rounds
+from mapping.recipe.tune import TunedChannels
 from mapping.tune.aims import aimed, aims_of
 from mapping.tune.averaged import layer_areas
 from mapping.tune.channel_affine import TuneTargets, tune_channels, tune_targets
@@ -48,7 +53,7 @@ SENSED_IMAGES = 32  # stored training images that a layer's share of the error i
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Trial:
     """How a program is made from the network.
 
     ``copies``: further copies of layers whose sums are added. ``residual``: copies of each highest bit slice, whose
@@ -71,12 +76,12 @@ class Recipe:
         return f"{self.scales} {sorted(self.copies.items())} {self.residual} {self.reads} {self.finetuned}"
 
     @property
-    def once(self) -> Recipe:
+    def once(self) -> Trial:
         """The same with each layer once."""
         return replace(self, copies={})
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Recipe:
+    def from_json(cls, found: Mapping[str, Any]) -> Trial:
         """Inverse of ``to_json``; raises ``TypeError`` or ``ValueError`` for anything else."""
         copies = {
             name: tuple(tuple(Area(*map(int, area)) for area in copy) for copy in more)
@@ -141,13 +146,13 @@ class LeverBench:
     tune_images: int
     macros: int  # that may be used
     watch: Watch
-    made: dict[str, ConductanceProgram] = field(default_factory=dict)  # by ``Recipe.compiled``
+    made: dict[str, ConductanceProgram] = field(default_factory=dict)  # by ``Trial.compiled``
     training: FurtherTraining | None = None
     minutes_left: float | None = None
     rounds: bool = False
     sensed: dict[str, dict[str, float]] = field(default_factory=dict)  # by recipe
 
-    def program(self, recipe: Recipe) -> ConductanceProgram:
+    def program(self, recipe: Trial) -> ConductanceProgram:
         """The program of a recipe (untuned: a tune is made on each chip)."""
         key = recipe.compiled
         if key not in self.made:
@@ -163,24 +168,24 @@ class LeverBench:
             )
         program = self.made[key]
         if recipe.aim:
-            age_s = self.age_s + RESIDUAL_WAIT_S * writings(program)
+            age_s = self.age_s + LowerSlices().wait_s * writings(program)
             program = aimed(program, aims_of(self.record.programming, self.spec.macro, age_s, self.source))
         return program
 
-    def deploy_options(self, recipe: Recipe) -> tuple[str, ...]:
+    def deploy_options(self, recipe: Trial) -> tuple[str, ...]:
         """Options by which ``hil deploy`` treats the recipe's program as ``score`` does, where its defaults differ."""
-        usual = DeployOptions()
+        usual_images = TunedChannels().images
         asked = (
-            ("--no-aims", not recipe.aim),
-            ("--no-tune", not recipe.tune),
-            (f"--tune-images {self.tune_images}", recipe.tune and self.tune_images != usual.tune_images),
-            (f"--adapters {recipe.adapters}", recipe.adapters),
-            (f"--rewrite {recipe.rewrite}", recipe.rewrite),
-            (f"--age {self.age_s:g}s", self.age_s != usual.age_s),
+            ("--without aims", not recipe.aim),
+            ("--without tune", not recipe.tune),
+            (f"--with tune={self.tune_images}", recipe.tune and self.tune_images != usual_images),
+            (f"--with adapters={recipe.adapters}", recipe.adapters),
+            (f"--with rewrite={recipe.rewrite}", recipe.rewrite),
+            (f"--age {self.age_s:g}s", self.age_s != DeployOptions().age_s),
         )
         return tuple(text for text, needed in asked if needed)
 
-    def network_of(self, recipe: Recipe) -> NetworkFile:
+    def network_of(self, recipe: Trial) -> NetworkFile:
         """The network of a recipe: as it came, or trained on.
 
         Raises:
@@ -198,7 +203,7 @@ class LeverBench:
         return found
 
     def score(
-        self, recipe: Recipe, images: NDArray[np.uint8] | None = None, targets: NDArray[np.generic] | None = None
+        self, recipe: Trial, images: NDArray[np.uint8] | None = None, targets: NDArray[np.generic] | None = None
     ) -> Score:
         """Accuracies of virtual chips programmed with the recipe, each tuned to its own answers if it says so."""
         program = self.program(recipe)
@@ -217,7 +222,7 @@ class LeverBench:
             found.append(share)
         return Score(np.array(found))
 
-    def sensitivity(self, recipe: Recipe) -> dict[str, float]:
+    def sensitivity(self, recipe: Trial) -> dict[str, float]:
         """By layer, the mean square error of the logits when this layer alone is a virtual chip's, tuned if so said.
 
         Measured once for a recipe.
@@ -227,7 +232,7 @@ class LeverBench:
             self.sensed[key] = self._sensitivity(recipe)
         return self.sensed[key]
 
-    def _sensitivity(self, recipe: Recipe) -> dict[str, float]:
+    def _sensitivity(self, recipe: Trial) -> dict[str, float]:
         program = self.program(recipe)
         images = program.calibration_images[:SENSED_IMAGES]
         ideal = run(program, images, IdealMultiply(program)).astype(np.float64)
@@ -240,18 +245,22 @@ class LeverBench:
             found[step.name] = float(((run(running, images, only) - ideal) ** 2).mean())
         return found
 
-    def _chips(self, program: ConductanceProgram, recipe: Recipe, targets: TuneTargets | None) -> VirtualChips:
+    def recipe(self, program: ConductanceProgram, trial: Trial) -> Recipe:
+        """What is done to the cells of each chip."""
+        lower = (LowerSlices(),) if program.residual else ()
+        again = (Rewrite(trial.rewrite),) if trial.rewrite else ()
+        return Recipe((*lower, *again), self.age_s)
+
+    def _chips(self, program: ConductanceProgram, recipe: Trial, targets: TuneTargets | None) -> VirtualChips:
         return VirtualChips(
             program,
             self.record,
-            self.age_s,
+            self.recipe(program, recipe),
             self.chips,
             self.seed,
-            32,
             inputs=training_inputs(program),
             mode="fast",
             targets=targets,
-            rewrite=Rewrite(recipe.rewrite) if recipe.rewrite else None,
         )
 
 
@@ -272,35 +281,36 @@ class Lever:
 
     name: str
     words: str
-    pull: Callable[[LeverBench, Recipe], Recipe | str]
+    pull: Callable[[LeverBench, Trial], Trial | str]
+    technique: str = ""  # that it uses; "": none of a recipe
 
 
-def _tune(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+def _tune(bench: LeverBench, recipe: Trial) -> Trial | str:
     if len(bench.network.calibration_images) < 2:
         return "the network stores no training images"
     return replace(recipe, tune=True)
 
 
-def _scales(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+def _scales(bench: LeverBench, recipe: Trial) -> Trial | str:
     return replace(recipe, scales=ScaleRule.OUTPUT.value)
 
 
-def _aims(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+def _aims(bench: LeverBench, recipe: Trial) -> Trial | str:
     aims = aims_of(bench.record.programming, bench.spec.macro, bench.age_s, bench.source)
     if max(abs(a - g) for a, g in zip(aims.targets_us, bench.spec.macro.levels_us, strict=True)) < 0.01:
         return "the law has no mean drift at this age"
     return replace(recipe, aim=True)
 
 
-def _rewrite(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+def _rewrite(bench: LeverBench, recipe: Trial) -> Trial | str:
     return replace(recipe, rewrite=REWRITES)
 
 
-def _idle(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+def _idle(bench: LeverBench, recipe: Trial) -> Trial | str:
     return _with_copies(bench, recipe, None, IDLE_COPIES)
 
 
-def _residual(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+def _residual(bench: LeverBench, recipe: Trial) -> Trial | str:
     why = ""
     for copies in RESIDUAL_COPIES:
         found = replace(recipe, residual=copies, reads=FEW_READS, copies={}, rewrite=0)
@@ -310,7 +320,7 @@ def _residual(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     return why
 
 
-def _no_place(bench: LeverBench, recipe: Recipe) -> str:
+def _no_place(bench: LeverBench, recipe: Trial) -> str:
     """Why residual slices have no place on the macros that may be used; "": they have."""
     try:
         macros = bench.program(recipe).macros
@@ -323,11 +333,11 @@ def _no_place(bench: LeverBench, recipe: Recipe) -> str:
     return ""
 
 
-def _reads(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+def _reads(bench: LeverBench, recipe: Trial) -> Trial | str:
     return replace(recipe, reads=RESIDUAL_READS) if recipe.residual else "there are no residual slices"
 
 
-def _copies(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+def _copies(bench: LeverBench, recipe: Trial) -> Trial | str:
     if recipe.residual:
         return "residual slices stand in their place"
     once = bench.program(recipe.once)
@@ -340,7 +350,7 @@ def _copies(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     return _with_copies(bench, recipe, known[: bench.macros - len(once.macros)], MOST_COPIES)
 
 
-def _with_copies(bench: LeverBench, recipe: Recipe, further: Sequence[int] | None, most: int) -> Recipe | str:
+def _with_copies(bench: LeverBench, recipe: Trial, further: Sequence[int] | None, most: int) -> Trial | str:
     """Copies where they help most, on the network's own macros and on these further ones.
 
     A network of several rounds has the whole chip in each, as far as the record knows it.
@@ -358,13 +368,13 @@ def _with_copies(bench: LeverBench, recipe: Recipe, further: Sequence[int] | Non
     return replace(recipe, copies=copies)
 
 
-def _adapters(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+def _adapters(bench: LeverBench, recipe: Trial) -> Trial | str:
     if not recipe.tune:
         return "adapters are fitted by the tune, which did not help"
     return replace(recipe, adapters=ADAPTER_RANK)
 
 
-def _finetune(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+def _finetune(bench: LeverBench, recipe: Trial) -> Trial | str:
     if bench.task.kind is not TaskKind.CLASSIFY:
         return f"training is for networks that give classes, this one is to {bench.task.kind}"
     if recipe.residual:
@@ -381,18 +391,40 @@ def _finetune(bench: LeverBench, recipe: Recipe) -> Recipe | str:
 
 
 LEVERS: tuple[Lever, ...] = (
-    Lever("tune", "gains and biases tuned on each chip with stored training images", _tune),
+    Lever("tune", "gains and biases tuned on each chip with stored training images", _tune, "tune"),
     Lever("scales", "weight scales by the error of the output on a chip", _scales),
-    Lever("aims", "cells written beside their levels, right at the planned age", _aims),
-    Lever("idle", "copies of layers on cells that would be idle, sums added", _idle),
-    Lever("rewrite", f"cells that left their window written again, {REWRITES} times", _rewrite),
+    Lever("aims", "cells written beside their levels, right at the planned age", _aims, "aims"),
+    Lever("idle", "copies of layers on cells that would be idle, sums added", _idle, "copies"),
+    Lever("rewrite", f"cells that left their window written again, {REWRITES} times", _rewrite, "rewrite"),
     Lever(
-        "residual", f"residual slices, up to {RESIDUAL_COPIES[0]} copies of the highest, in place of both", _residual
+        "residual",
+        f"residual slices, up to {RESIDUAL_COPIES[0]} copies of the highest, in place of both",
+        _residual,
+        "residual",
     ),
-    Lever("reads", f"{RESIDUAL_READS} reads of every product with the highest of them, {FEW_READS} before", _reads),
-    Lever("copies", "copies on further macros, where they help most", _copies),
-    Lever("adapters", f"digital adapters of rank {ADAPTER_RANK}, executed by the host", _adapters),
+    Lever(
+        "reads",
+        f"{RESIDUAL_READS} reads of every product with the highest of them, {FEW_READS} before",
+        _reads,
+        "residual",
+    ),
+    Lever("copies", "copies on further macros, where they help most", _copies, "copies"),
+    Lever("adapters", f"digital adapters of rank {ADAPTER_RANK}, executed by the host", _adapters, "adapters"),
     Lever("finetune", "trained on for the chip's errors, in what is left of --minutes (hil finetune)", _finetune),
 )
 """From cheap to dear: none writes a cell more, then chip time and wear, then cells by the macro, then digital work,
 then training."""
+
+
+def improvement_recipe(having: Sequence[str], without: Sequence[str]) -> tuple[Recipe, tuple[Lever, ...]]:
+    """What a ladder is begun with (rounds, and how a tune is made), and the levers that are tried.
+
+    Raises:
+        RecipeError: no such technique or setting. UsageError: one that the ladder tries by itself.
+    """
+    recipe = Recipe().changed(having, [])
+    own = [t.name for t in recipe.techniques if not isinstance(t, Rounds | TunedChannels)]
+    if own:
+        raise UsageError(f"{', '.join(own)}: the ladder tries it by itself", hint="hil deploy --with uses it unasked")
+    names = {technique(name).name for name in without}
+    return recipe, tuple(lever for lever in LEVERS if lever.technique not in names)

@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.procedure import check_record
-from hil.deployment.adaptation import check_adapted
+from hil.deployment.adaptation import check_adapted, refuse_residual
 from hil.deployment.inference import IMAGES_IN_FLIGHT, measured_multiply
-from hil.deployment.programming import holds, read_back
-from hil.deployment.rewriting import refuse_residual
+from hil.deployment.targets.wired import holds, read_back
 from hil.deployment.tuning import check_untuned, tune_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import MismatchError, UsageError
 from hil.samples import INFER, READ_BEFORE, UNTUNED
-from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.network.task import TaskKind
 from mapping.program.adapter import adapter_share
@@ -34,6 +32,7 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.program.limits import MOST_RANK
 from mapping.program.training_inputs import training_inputs
 from mapping.tune.channel_affine import Tuned, tune_targets
+from mapping.tune.columns import column_corrections
 
 LEAST_HELD_OUT = 8  # stored images that a tune is reported on
 READS = 32  # of every cell, averaged

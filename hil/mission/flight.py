@@ -22,7 +22,7 @@ from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import Dataset
 from hil.deployment.deploy import write_whole
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, usual_recipe
 from hil.deployment.tuning import targets_for
 from hil.driver.open_chip import open_chip
 from hil.mission.orbit import OrbitFile
@@ -119,7 +119,7 @@ class FlightReport:
             f"emulated flight (NOT SILICON) in {self.orbit}, {self.options.images} images; all of it extrapolation"
         ]
         if self.options.rewrite is not None:
-            lines.append(f"written        {self.options.rewrite.words}")
+            lines.append(f"written        {self.options.rewrite.words} ({self.options.rewrite})")
         if self.options.left_out:
             lines.append(f"the belief leaves out {', '.join(self.options.left_out)}")
         for year in self.options.years:
@@ -220,8 +220,10 @@ def fly_chip(
     """
     quiet, inputs = Watch(), training_inputs(program)
     for year in options.years:
-        treatment = DeployOptions(age_s=year * DAYS * DAY_S, seed=options.seed, causes=False, aim=False, repeats=1)
-        treatment = treatment.with_rewriting(options.rewrite)
+        recipe = usual_recipe(without=["aims"])
+        if options.rewrite is not None:
+            recipe = recipe.having(options.rewrite)
+        treatment = DeployOptions(age_s=year * DAYS * DAY_S, seed=options.seed, causes=False, repeats=1, recipe=recipe)
         with open_chip(flight_address(chip, seed, program.spec.macros, orbit), spec=program.spec) as driver:
             record = calibrate(driver, program.macros, seed=options.seed, budget=Budget.QUICK, watch=quiet)
             run = write_whole(driver, program, record, inputs, treatment, quiet, force=True, order=None)

@@ -10,7 +10,7 @@ from hil.errors import UsageError
 from hil.mission.radiation.kinds import FaultKind
 
 if TYPE_CHECKING:  # the command line reads the defaults, and imports nothing that takes time
-    from cim.record.rewriting import Rewrite
+    from mapping.recipe.rewrite import Rewrite
 
 FEWEST_IMAGES = 100  # that one injection is judged on
 DAY_S = 86400.0

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cim.record.calibration import CalibrationRecord
-from cim.record.rewriting import Rewrite
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
+from hil.deployment.adaptation import refuse_residual
 from hil.deployment.deploy import program_of
 from hil.deployment.options import DeployOptions
-from hil.deployment.rewriting import refuse_residual
-from hil.errors import FileError
+from hil.errors import FileError, UsageError
 from hil.mission.budget import KnownAccuracy
 from hil.mission.requirements import MissionLimits
 from hil.prediction.predict import predict
 from hil.verdict.baseline import read_baseline
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
+from mapping.recipe.recipe import Recipe
+from mapping.recipe.rewrite import Rewrite
 
 PROGRAM = "program.h5"
 LOW_SHARE = 5.0  # percentile of virtual chips that is counted on
@@ -35,11 +37,17 @@ class Subject:
     accuracy: KnownAccuracy | None = None
     rewrite: Rewrite | None = None
 
-    def rewriting(self, times: int | None, after_s: float) -> Rewrite | None:
-        """How cells of its chips are written again: so often where that was asked for, else as in its run."""
-        if times is None:
-            return self.rewrite
-        return Rewrite(times, after_s) if times else None
+    def rewriting(self, having: Sequence[str], without: Sequence[str]) -> Rewrite | None:
+        """How cells of its chips are written again: as ``--with`` and ``--without`` say, else as in its run.
+
+        Raises:
+            UsageError: another technique, which the chips of missions do not take from the command line.
+        """
+        recipe = Recipe(() if self.rewrite is None else (self.rewrite,)).changed(having, without)
+        others = [t.name for t in recipe.techniques if not isinstance(t, Rewrite)]
+        if others:
+            raise UsageError(f"{', '.join(others)}: chips of missions are as deployed, but for rewrite")
+        return recipe.get(Rewrite)
 
 
 def open_subject(

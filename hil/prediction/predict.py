@@ -15,13 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.cells.history import CellHistory
 from cim.cells.programming_law import redraw_law
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
-from cim.record.device import draw_columns
 from cim.record.published import NoModels, nominal_record
-from cim.record.rewriting import rewrite_history
 from cim.simulator.modes import SimulationMode
 from hil.calibration.procedure import check_macros
 from hil.datasets.image_set import Dataset
@@ -30,7 +27,6 @@ from hil.deployment.adaptation import check_adapted
 from hil.deployment.build_report import aim_notes
 from hil.deployment.interim_looks import plan_images
 from hil.deployment.options import DeployOptions
-from hil.deployment.rewriting import check_residual
 from hil.deployment.scoring import targets_of, task_of
 from hil.deployment.tuning import check_untuned, targets_for, with_aims
 from hil.errors import MismatchError, UsageError
@@ -38,13 +34,15 @@ from hil.prediction.text import Prediction
 from hil.simulation.cores import in_threads
 from hil.simulation.virtual_chip import TUNE_IMAGES, Drawn, VirtualChip, build_chip
 from hil.simulation.virtual_chips import VirtualChips
+from hil.simulation.virtual_target import VirtualTarget
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
-from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import LayerInputs, training_inputs
+from mapping.recipe.recipe import write_cells
 from mapping.tune.channel_affine import TuneTargets, tune_channels
+from mapping.tune.columns import column_corrections
 
 
 class Tuning(enum.StrEnum):
@@ -83,7 +81,7 @@ def predict(
         target: accuracy, or another metric that is a share, for the yield (fraction).
         tune_at: when each chip is tuned to its own answers: anew at each age, never, or once at this one of the ages
             (it then stays as it was tuned; columns are corrected anew at every age all the same).
-            Nobody is tuned with ``options.tune`` off.
+            Nobody is tuned where the recipe has no tune.
 
     Raises:
         MismatchError: the record is of a chip of another description, lacks a macro in use, or
@@ -94,7 +92,7 @@ def predict(
     if options.virtual_chips > MOST_CHIPS:
         raise UsageError(f"{options.virtual_chips} virtual chips, over {MOST_CHIPS:,}")
     check_untuned(program)
-    check_residual(program, options)
+    options.recipe_of(program)  # refuses what the program leaves no place for
     if program.residual and len(ages) > 1:
         raise UsageError(
             f"{len(ages)} ages of a program with residual slices, whose cells are drawn for one",
@@ -273,27 +271,16 @@ class VirtualRow:
             return
         rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, PATH, number]))
         law = redraw_law(record.programming, rng)
-        targets = {slot: macro_targets_us(self.program, slot) for slot in self.program.slots}
-        used = {slot: np.isfinite(t) for slot, t in targets.items()}
-        macro_of = self.program.macro_of
-        stuck_us = np.concatenate([record.macro(macro_of(slot)).stuck_us[used[slot]] for slot in targets])
-        wanted = np.concatenate([targets[slot][used[slot]] for slot in targets])
-        cells = CellHistory(wanted, law, None, rng, stuck_us=stuck_us, thermal=record.thermal)
-        if record.thermal is not None:
-            cells.set_temperature(0.0, self.temperature_c)
-        converters = {m: draw_columns(record, m, rng) for m in self.program.macros}
-        columns = {slot: converters[macro_of(slot)] for slot in targets}
-        ends = np.cumsum([int(u.sum()) for u in used.values()])[:-1]
-        rewriting, born_s = self.options.rewriting, 0.0
-        if rewriting is not None:
-            window = self.program.spec.macro.tolerance_us
-            born_s = rewrite_history(cells, record, law, rewriting, window, rng)
-        for age_s in self.ages_s:
-            now = {m: np.full(t.shape, np.nan, np.float32) for m, t in targets.items()}
-            for (m, at), values in zip(used.items(), np.split(cells.read(born_s + age_s), ends), strict=True):
-                now[m][at] = values
-            corrections = chips.corrections_of(now, rng)
-            drawn = Drawn(now, columns, corrections, chips.lasting_us(number, now))
+        target = VirtualTarget(record, law, rng, temperature_c=self.temperature_c, treated=True)
+        recipe = self.options.recipe_of(self.program)
+        _, readings = write_cells(replace(recipe, age_s=self.ages_s[0]), self.program, target)
+        for before_s, age_s in zip((0.0, *self.ages_s), self.ages_s, strict=False):
+            if before_s:
+                target.wait(age_s - before_s)
+                readings = target.read_back(self.program, recipe.reads)
+            corrections = column_corrections(self.program, record, readings, inputs)
+            now = dict(target.cells_us)
+            drawn = Drawn(now, target.columns, corrections, chips.lasting_us(number, now))
             yield build_chip(
                 self.program,
                 record,
@@ -315,14 +302,11 @@ class VirtualRow:
         return VirtualChips(
             self.program,
             record,
-            self.ages_s[0],
+            replace(self.options.recipe_of(self.program), age_s=self.ages_s[0]),
             self.options.virtual_chips,
             self.options.seed,
-            self.options.read_back_reads,
             inputs=inputs,
             device=self.options.device,
             mode=self.mode,
             temperature_c=self.temperature_c,
-            rewrite=self.options.rewriting,
-            wait_s=self.options.residual_wait_s,
         )

@@ -25,7 +25,7 @@ from search.space.candidate import CandidateCost, workload
 from search.space.target import load_target
 
 FORMAT = "hil.search-table"
-LAID_OUT = "each layer once; hil deploy also writes copies on idle cells, whose EDP is higher (--no-idle-copies: none)"
+LAID_OUT = "each layer once; hil deploy also writes copies on idle cells, whose EDP is higher (--without copies: none)"
 OWN = "own"  # what stands beside a network that is not the search's
 PUBLISHED_EDP = {"fashion-mnist": 0.16, "cifar10": 0.16}  # of NAS4CIM's abstract
 

@@ -18,7 +18,7 @@ from cim.record.device import Columns
 from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
-from hil.simulation.residual_cells import RepeatedReads
+from hil.simulation.repeated_reads import RepeatedReads
 from mapping.program.conductance import ConductanceProgram, MatrixStep, TileGroup
 from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections

@@ -7,36 +7,35 @@ cost the memory of as many as run at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.cells.lasting_noise import lasting_shifts, lasts
-from cim.cells.programming_law import ProgrammingLaw, redraw_law
+from cim.cells.programming_law import redraw_law
 from cim.record.calibration import CalibrationRecord
-from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
-from cim.record.rewriting import Rewrite, draw_rewritten
+from cim.record.device import Columns, draw_columns, draw_posterior
 from cim.simulator.modes import SimulationMode
 from hil.errors import UsageError
 from hil.simulation.cores import in_threads
-from hil.simulation.corrections import column_corrections
-from hil.simulation.residual_cells import ResidualCells, draw_residual
 from hil.simulation.virtual_chip import TUNE_IMAGES, Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_target import VirtualTarget, with_read_noise
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us, tiles_by_slot
 from mapping.program.conductance import ConductanceProgram, Tile
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
 from mapping.program.training_inputs import LayerInputs
+from mapping.recipe.recipe import Recipe, run_recipe, write_cells
 from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
+from mapping.tune.columns import column_corrections
 
 # Purpose tags of the host's seeds: drawing chips, and their noise.
 CONDITIONED, AGAIN, LASTING = 0xC04D, 0xA6A1, 0x1A57
 KEPT_BYTES = 1 << 28  # of chips that stay in memory between two looks
 BYTES_A_WEIGHT = 50  # of a chip that is ready to run, about
-RESIDUAL_WAIT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +56,14 @@ class VirtualChips:
     with a seed of its own. Chips as read back share the real chip's ``corrections``; chips
     programmed again are corrected from simulated readings of their own cells (``inputs``).
     ``mode``: ``cim.simulator.modes.SimulationMode`` or its word. With ``targets`` each is tuned to its own answers,
-    as the real chip is to its own; ``rewrite`` is what was done to the real one after writing.
+    as the real chip is to its own; ``recipe`` is what is done to the real one, and its age and reads hold for all.
     """
 
     program: ConductanceProgram
     record: CalibrationRecord
-    age_s: float
+    recipe: Recipe
     chips: int
     seed: int
-    reads: int  # averaged in a read-back
     corrections: Corrections | None = None
     inputs: LayerInputs | None = None
     readings_us: Mapping[int, NDArray[np.float32]] | None = None
@@ -74,8 +72,6 @@ class VirtualChips:
     mode: SimulationMode | str = SimulationMode.EXACT
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
     targets: TuneTargets | None = None
-    rewrite: Rewrite | None = None  # of chips programmed again
-    wait_s: float = RESIDUAL_WAIT_S  # of residual slices, before lower ones are written, each time
     tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
     drawn: dict[int, Drawn] = field(default_factory=dict, repr=False)  # of the chips that were drawn so far
     kept: dict[int, VirtualChip] = field(default_factory=dict, repr=False)  # chips that are ready to run
@@ -185,49 +181,56 @@ class VirtualChips:
         """What chip ``number`` is; kept where all of them are small."""
         if number in self.drawn:
             return self.drawn[number]
-        held, rng = self._held(number)
-        drawn = held
-        if not held.corrections:
-            drawn = replace(held, corrections=self.corrections or self.corrections_of(held.cells_us, rng))
+        if self.readings_us is None:
+            target = self._target(number)
+            written = run_recipe(self.recipe, self.program, target, self.inputs or {})
+            drawn = self._drawn(number, target, written.corrections)
+        else:
+            drawn = self._as_read(number, self.readings_us)
         arrays = (*drawn.cells_us.values(), *drawn.lasting_us.values())
         if self.chips * sum(cells.nbytes for cells in arrays) <= KEPT_BYTES:
             self.drawn[number] = drawn
         return drawn
 
     def uncorrected(self, number: int) -> Drawn:
-        """Chip ``number`` before its columns are corrected: without corrections."""
-        return replace(self._held(number)[0], corrections={})
+        """Chip ``number``, programmed again, before its columns are corrected: without corrections."""
+        target = self._target(number)
+        write_cells(self.recipe, self.program, target)
+        return self._drawn(number, target, {})
 
-    def _held(self, number: int) -> tuple[Drawn, np.random.Generator]:
-        """Cells and converters of a chip, and the generator that goes on to its corrections.
+    def _drawn(self, number: int, target: VirtualTarget, corrections: Corrections) -> Drawn:
+        return Drawn(target.cells_us, target.columns, corrections, self.lasting_us(number, target.cells_us))
 
-        Those of residual slices are there already: lower slices were chosen by the same readings.
-        """
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number]))
+    def _target(self, number: int) -> VirtualTarget:
+        """A chip that is to be programmed."""
+        rng = self._rng(number)
+        return VirtualTarget(
+            self.record,
+            redraw_law(self.record.programming, rng),
+            rng,
+            temperature_c=self.temperature_c,
+            treated=self.recipe.treats_cells,
+            targets_of=self._targets if not self.program.residual else None,  # whose slices go around stuck cells
+        )
+
+    def _as_read(self, number: int, readings_us: Mapping[int, NDArray[np.float32]]) -> Drawn:
+        """This chip: cells as they may be, given what they read."""
+        rng = self._rng(number)
         law = redraw_law(self.record.programming, rng)
         cells, columns = {}, {}
         converters: dict[int, Columns] = {}  # of a macro, the same in every round
-        again = self.program.residual and self.readings_us is None
-        residual = self._residual(rng, law) if again else None
         for slot in self.program.slots:
             targets, macro = self._targets(slot), self.program.macro_of(slot)
-            if residual is not None:
-                cells[slot] = residual.cells_us[slot]
-            elif self.readings_us is None:
-                cells[slot] = self._written(targets, macro, rng, law)
-            else:
-                read = self.readings_us[slot]
-                cells[slot] = draw_posterior(targets, read, self.reads, self.record, macro, self.age_s, rng, law)
+            cells[slot] = draw_posterior(
+                targets, readings_us[slot], self.recipe.reads, self.record, macro, self.recipe.age_s, rng, law
+            )
             if macro not in converters:
                 converters[macro] = draw_columns(self.record, macro, rng)
             columns[slot] = converters[macro]
-        lasting = self.lasting_us(number, cells)
-        if residual is None:
-            return Drawn(cells, columns, {}, lasting), rng
-        corrections = column_corrections(
-            self.program, self.record, residual.readings_us, self.inputs or {}, wanted=residual.wanted
-        )
-        return Drawn(cells, columns, corrections, lasting), rng
+        return Drawn(cells, columns, self.corrections or {}, self.lasting_us(number, cells))
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number]))
 
     def lasting_us(self, number: int, cells_us: Mapping[int, NDArray[np.floating]]) -> dict[int, NDArray[np.float32]]:
         """How far read noise that lasts moves the cells of chip ``number`` (``Drawn.lasting_us``).
@@ -252,28 +255,6 @@ class VirtualChips:
             self._targets_us[slot] = found
         return found
 
-    def _residual(self, rng: np.random.Generator, law: ProgrammingLaw) -> ResidualCells:
-        return draw_residual(
-            self.program,
-            self.record,
-            wait_s=self.wait_s,
-            age_s=self.age_s,
-            reads=self.reads,
-            rng=rng,
-            law=law,
-            temperature_c=self.temperature_c,
-        )
-
-    def _written(
-        self, targets: NDArray[np.float32], macro: int, rng: np.random.Generator, law: ProgrammingLaw
-    ) -> NDArray[np.float32]:
-        if self.rewrite is None:
-            return draw_programming(targets, self.record, macro, self.age_s, rng, law, self.temperature_c)
-        window = self.program.spec.macro.tolerance_us
-        return draw_rewritten(
-            targets, self.record, macro, self.age_s, self.rewrite, window, rng, law, self.temperature_c
-        )
-
     @property
     def numbers(self) -> range:
         """Of the chips."""
@@ -285,8 +266,6 @@ class VirtualChips:
 
     def corrections_of(self, cells_us: Mapping[int, NDArray[np.float32]], rng: np.random.Generator) -> Corrections:
         """Corrections from simulated readings of a chip programmed again."""
-        readings = {}
-        for slot, cells in cells_us.items():
-            noise = np.sqrt(self.record.read_noise.at(np.nan_to_num(cells)) / self.reads)
-            readings[slot] = cells + noise * rng.standard_normal(cells.shape)
+        reads = self.recipe.reads
+        readings = {slot: with_read_noise(cells, self.record, reads, rng) for slot, cells in cells_us.items()}
         return column_corrections(self.program, self.record, readings, self.inputs or {})

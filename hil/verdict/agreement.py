@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.json_text import parse_json
-from cim.record.rewriting import Rewrite
 from hil.errors import ExitCode, FileError, MismatchError
 from hil.verdict.cause_split import CauseSplit
 from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
@@ -26,6 +25,7 @@ from hil.verdict.statistics import planned_looks, wilson
 from hil.verdict.survival import Survival, survival
 from hil.verdict.tuning import TuneSummary
 from hil.verdict.verdict import INTERVAL_HOLDS, Interval, Judgement, Mode, Verdict, judge
+from mapping.recipe.rewrite import Rewrite
 
 __all__ = [
     "AgreementReport",

@@ -102,7 +102,7 @@ def check_adaptable(program: ConductanceProgram) -> None:
         raise CannotMap(
             "a program with copies or rounds is not adapted: one order would have to suit several sets of cells",
             chip=chip,
-            would_fit=("hil compile --no-idle-copies, without --copies-budget and --rounds",),
+            would_fit=("hil compile --without copies, without --copies-budget and --with rounds",),
         )
     if program.adapted_to is not None:
         raise CannotMap(f"the program is adapted to chip {program.adapted_to} already", chip=chip)

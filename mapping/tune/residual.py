@@ -153,7 +153,7 @@ def _copy_places(program: ConductanceProgram, copies: int) -> dict[str, list[tup
             chip=program.spec.name,
             macros_needed=len(taken),
             macros_available=program.spec.macros,
-            would_fit=(f"--macros {len(taken)}", "hil compile, or hil deploy, with fewer copies: --residual-slices"),
+            would_fit=(f"--macros {len(taken)}", "hil compile, or hil deploy, --with residual=N of fewer copies"),
         )
     return found
 

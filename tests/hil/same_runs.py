@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from cim.record.file import load_record
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, usual_recipe
 from hil.report.run_data import RunData, read_run
 from mapping.program.file import load_program
 from mapping.program.records import to_record
 
 from .wires import messages
 
-BRIEF = DeployOptions(samples=64, repeats=2, virtual_chips=2, tolerance=0.1, causes=False, tune_images=16)
+BRIEF = DeployOptions(
+    samples=64, repeats=2, virtual_chips=2, tolerance=0.1, causes=False, recipe=usual_recipe("tune=16")
+)
 COMPLETE = ["data.h5", "program.h5", "record.h5", "report.html", "report.json", "report.md", "wire.log"]
 
 

@@ -63,7 +63,7 @@ def test_hil_compile_says_in_its_first_line_what_is_lost_and_takes_a_rule_that_w
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_network(deep(30), tmp_path / "net.pt")
-    command = ["compile", str(tmp_path / "net.pt"), "--macros=120", "--no-idle-copies"]
+    command = ["compile", str(tmp_path / "net.pt"), "--macros=120", "--without", "copies"]
     assert run(command) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("ideal keeps the answer of float on ")

@@ -11,7 +11,7 @@ from cim.chip.file import idealised, load_chip
 from cim.cost.network_cost import estimate
 from cim.cost.workload import Executor, LayerWork, Workload
 from hil.deployment.inference import MeasuredLayers
-from hil.deployment.programming import program_chip
+from hil.deployment.targets.wired import program_chip
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
 from hil.transports.in_process import InProcessTransport

@@ -17,7 +17,7 @@ from cim.record.published import nominal_record
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import image_digests
 from hil.datasets.seen_images import seen_images
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, usual_recipe
 from hil.deployment.tuning import targets_for, with_aims
 from hil.improvement.finetuning.inputs import FinetuneInputs
 from hil.improvement.finetuning.settings import FinetuneSettings
@@ -81,7 +81,10 @@ def as_deployed(
         CannotMap: no chip of this kind takes the network.
     """
     options = DeployOptions(
-        virtual_chips=CHIPS, age_s=settings.age_s, seed=settings.seed, aim=settings.aimed, rounds=True
+        virtual_chips=CHIPS,
+        age_s=settings.age_s,
+        seed=settings.seed,
+        recipe=usual_recipe("rounds", without=[] if settings.aimed else ["aims"]),
     )
     program = compile_network(network, spec, options=options.layout, scale_rule=ScaleRule.OUTPUT)
     known = record or nominal_record(spec, program.macros)

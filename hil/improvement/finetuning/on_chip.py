@@ -34,7 +34,7 @@ from hil.improvement.finetuning.on_chip_result import OnChipPrediction, OnChipRe
 from hil.improvement.finetuning.on_chip_state import ChipState, load_progress, save_progress
 from hil.improvement.finetuning.progressive import OnChipProgress, Progressive, layer_groups, right_share
 from hil.improvement.finetuning.settings import OnChipSettings, working_folder
-from hil.improvement.finetuning.written_layers import GROUP_SEEDS, READS, VirtualLayers, WiredLayers
+from hil.improvement.finetuning.written_layers import GROUP_SEEDS, VirtualLayers, WiredLayers
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
@@ -45,6 +45,7 @@ from mapping.program.file import save_program
 from mapping.program.training_inputs import training_inputs
 from mapping.quantise.sharing import shared_ops
 from mapping.quantise.weight_scales import ScaleRule
+from mapping.recipe.recipe import Recipe
 from mapping.tune.aims import aimed, aims_of
 from mapping.tune.channel_affine import tune_targets
 from search.train.arrays import noise_digest
@@ -163,11 +164,11 @@ def predict_on_chip(
             network, data, settings, watch, chip=chip, macros=macros, calibration=calibration, record=record,
             data_dir=data_dir, download=download,
         )  # fmt: skip
-    age_s, seed = settings.training.age_s, settings.training.seed
+    recipe, seed = Recipe(age_s=settings.training.age_s), settings.training.seed
     stored = program.calibration_images[: settings.tune_images]
     errors = record or nominal_record(program.spec, program.macros)
     alone = VirtualChips(
-        program, errors, age_s, 1, seed, READS, inputs=training_inputs(program), mode="fast",
+        program, errors, recipe, 1, seed, inputs=training_inputs(program), mode="fast",
         targets=tune_targets(program, stored),
     )  # fmt: skip
     tuned, finetuned, exact = [], [], 0.0
@@ -177,7 +178,7 @@ def predict_on_chip(
         with watch.stage(f"virtual chip {number + 1} of {chips}"):
             logits = replace(alone, first=number).run(behind.kept.pixels, 0, watch)[0]
             tuned.append(100.0 * float((logits.argmax(1) == labels).mean()))
-        virtual = VirtualLayers(errors, age_s, seed, number)
+        virtual = VirtualLayers(errors, recipe, seed, number)
         with tempfile.TemporaryDirectory() as name:
             train = _training(behind, settings, Path(name), "")
             work = Progressive(virtual, layer_groups(program, settings.groups), stored, behind, train, watch)
@@ -273,7 +274,7 @@ def _group_after_group(
 ) -> tuple[OnChipProgress, WiredLayers, float]:
     """The progress once all is done, what was written, and the chip's clock when it began, s."""
     asked = _asked(settings, program, inputs, record)
-    wired = WiredLayers(driver, record, settings.training.age_s, settings.training.seed, watch)
+    wired = WiredLayers(driver, record, Recipe(age_s=settings.training.age_s), settings.training.seed, watch)
     begun_s = driver.chip_time_ns * 1e-9
 
     def save(progress: OnChipProgress) -> None:

@@ -11,19 +11,16 @@ from numpy.typing import NDArray
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
 from hil.deployment.inference import MeasuredSums, measured_multiply
-from hil.deployment.programming import let_age, read_back
+from hil.deployment.targets.wired import WiredTarget
 from hil.driver.chip_driver import ChipDriver
-from hil.samples import PROGRAM, READ_BEFORE, ROUND
-from hil.simulation.corrections import column_corrections
 from hil.simulation.virtual_chip import VirtualChip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
-from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import Multiply, RunsLayers
 from mapping.program.training_inputs import LayerInputs
+from mapping.recipe.recipe import Recipe, run_recipe
 
-READS = 32  # of every cell, averaged
 GROUP_SEEDS = 4096  # distance of the seeds of two virtual chips; groups take those between
 
 
@@ -61,7 +58,7 @@ class WiredLayers:
 
     driver: ChipDriver
     record: CalibrationRecord
-    age_s: float
+    recipe: Recipe
     seed: int
     watch: Watch
     corrections: dict[str, tuple[Correction, ...]] = field(default_factory=dict)
@@ -77,18 +74,11 @@ class WiredLayers:
         return MeasuredSums(self.driver, self.corrections)
 
     def write(self, part: ConductanceProgram, inputs: LayerInputs, number: int) -> None:
-        sample = PROGRAM | (self.seed & 0xFFFF) << 32
-        for done, macro in enumerate(part.macros):
-            self.watch.step(done, len(part.macros), f"macro {macro}")
-            outcome = self.driver.program_cells(macro, macro_targets_us(part, macro), sample=sample + number)
-            self.pulses += int(outcome.pulses.sum(dtype=np.int64))
-            self.cells += int(np.isfinite(outcome.readings_us).sum())
-        let_age(self.driver, self.age_s, self.watch)
-        readings = self._read(part, number)
-        self.corrections.update(column_corrections(part, self.record, readings, inputs))
-
-    def _read(self, part: ConductanceProgram, number: int) -> dict[int, NDArray[np.float32]]:
-        return read_back(self.driver, part.macros, reads=READS, sample=READ_BEFORE + number * ROUND, watch=self.watch)
+        target = WiredTarget(self.driver, self.record, self.watch, self.seed, number)
+        written = run_recipe(self.recipe, part, target, inputs)
+        self.pulses += target.pulses
+        self.cells += sum(int(report.used.sum()) for report in target.reports.values())
+        self.corrections.update(written.corrections)
 
     def running(self, part: ConductanceProgram) -> Multiply | RunsLayers:
         return measured_multiply(self.driver, part, self.corrections)
@@ -102,7 +92,7 @@ class VirtualLayers:
     """Virtual chip ``number`` of a record, in the fast mode; satisfies ``Multiply`` for what is written so far."""
 
     record: CalibrationRecord
-    age_s: float
+    recipe: Recipe
     seed: int
     number: int
     parts: dict[str, VirtualChip] = field(default_factory=dict)  # by layer
@@ -120,9 +110,7 @@ class VirtualLayers:
 
     def write(self, part: ConductanceProgram, inputs: LayerInputs, number: int) -> None:
         seed = self.seed * GROUP_SEEDS + number
-        chips = VirtualChips(
-            part, self.record, self.age_s, 1, seed, READS, inputs=inputs, mode="fast", first=self.number
-        )
+        chips = VirtualChips(part, self.record, self.recipe, 1, seed, inputs=inputs, mode="fast", first=self.number)
         chip = chips.chip(self.number)
         self.parts.update((step.name, chip) for step in part.matrices)
 

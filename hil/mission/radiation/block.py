@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
-from cim.record.rewriting import Rewrite
 from hil.mission.radiation.bench import build_bench
 from hil.mission.radiation.checksums import checked_program
 from hil.mission.radiation.detectors import Guards, check_names, scrub_finds
@@ -23,6 +22,7 @@ from hil.mission.radiation.run import ChipAnswers, FaultBench
 from hil.mission.radiation.space import Fault, FaultSpace, fault_space
 from hil.mission.radiation.stored_words import STORED, StoredWords, stored_words
 from mapping.program.conductance import ConductanceProgram
+from mapping.recipe.rewrite import Rewrite
 
 # Purpose tags of the host's seeds.
 SITES, SCRUB_NOISE = 0xFA17, 0x5C2B

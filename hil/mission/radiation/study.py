@@ -53,7 +53,7 @@ def run_study(
     known, source, notes = believed(program, record)
     found = run_campaign(program, data, known, orbit, folder, options, watch)
     report = {**campaign_json(found, orbit), "belief": source, "notes": list(notes)}
-    written = [] if options.rewrite is None else [f"written        {options.rewrite.words}"]
+    written = [] if options.rewrite is None else [f"written        {options.rewrite.words} ({options.rewrite})"]
     lines = [f"belief         {source}", *written, *campaign_lines(report)]
     if over_years is not None:
         timeline = simulate_years(program, data, known, orbit, over_years, watch, kept_years(over_years, folder.years))

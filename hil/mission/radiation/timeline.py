@@ -41,6 +41,7 @@ from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import run
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import Recipe
 from mapping.tune.channel_affine import TuneTargets, tune_channels
 
 FORMAT = "hil.timeline/1.0"
@@ -298,11 +299,9 @@ class OrbitRow:
         return VirtualChips(
             self.program,
             self.record,
-            age_s,
+            Recipe(() if self.options.rewrite is None else (self.options.rewrite,), age_s),
             self.options.chips,
             self.options.seed,
-            DeployOptions().read_back_reads,
             inputs=self.inputs,
             mode=SimulationMode.FAST,
-            rewrite=self.options.rewrite,
         )

@@ -26,6 +26,7 @@ from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
+from mapping.recipe.recipe import Recipe
 
 ENGINES = ("numba", "torch")
 LAB = load_chip("lab-128").macro
@@ -416,7 +417,7 @@ def test_a_network_is_as_accurate_as_on_the_exact_simulator_within_a_point() -> 
         record = calibrate(chip, program.macros, age_s=3600.0)
     inputs, right = training_inputs(program), {}
     for mode in ("exact", "fast"):
-        chips = VirtualChips(program, record, 3600.0, 4, 7, 16, inputs=inputs, mode=mode)
+        chips = VirtualChips(program, record, Recipe(reads=16), 4, 7, inputs=inputs, mode=mode)
         right[mode] = 100.0 * (chips.run(data.images, 0, watch).argmax(2) == data.labels).mean()
     assert abs(right["fast"] - right["exact"]) <= 1.0
 

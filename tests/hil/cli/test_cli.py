@@ -239,7 +239,9 @@ def test_compile_lays_out_as_asked(cli: Cli, small: Small, tmp_path: Path) -> No
     copied = cli.json("compile", small.net, "--macros=4", "--copies-budget=all", "--placement=spread")
     assert copied["layers"][0]["copies"] > 1
     assert copied["busiest_reads"] < cli.json("compile", small.net, "--macros=4")["busiest_reads"]
-    rounds = cli("compile", small.net, "--macros=1", "--placement=spread", "--rounds", "-o", tmp_path / "program.h5")
+    rounds = cli(
+        "compile", small.net, "--macros=1", "--placement=spread", "--with", "rounds", "-o", tmp_path / "program.h5"
+    )
     for word in ("2 rounds: the chip is written 2 times", "round 0: conv, 1 macros", "writing round 1: about"):
         assert word in rounds
     assert load_program(tmp_path / "program.h5").rounds == 2
@@ -248,7 +250,7 @@ def test_compile_lays_out_as_asked(cli: Cli, small: Small, tmp_path: Path) -> No
 def test_compile_explains_every_tile(cli: Cli, small: Small) -> None:
     out = cli("compile", small.net, "--macros=4", "--explain")
     assert "fc piece 1/1: macro 1 rows 0-127 outputs 0-3, 8 reads; one of 4 copies, whose sums are added" in out
-    once = cli("compile", small.net, "--macros=4", "--explain", "--no-idle-copies")
+    once = cli("compile", small.net, "--macros=4", "--explain", "--without", "copies")
     assert "fc piece 1/1: macro 1 rows 0-127 outputs 0-3, 8 reads; alone on its macro" in once
     told = cli.json("compile", small.net, "--macros=4", "--explain")["explanation"]
     assert [t["layer"] for t in told] == ["conv"] * 4 + ["fc"] * 4

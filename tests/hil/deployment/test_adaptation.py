@@ -18,14 +18,14 @@ from hil.datasets.image_set import Dataset
 from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
 from hil.deployment.deploy import DeployOptions, deploy, deploy_on
 from hil.deployment.inference import MeasuredLayers, MeasuredSums
-from hil.deployment.programming import program_chip, read_back
+from hil.deployment.options import usual_recipe
+from hil.deployment.targets.wired import program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
-from hil.errors import MismatchError, UsageError
+from hil.errors import MismatchError
 from hil.prediction.predict import predict
-from hil.simulation.corrections import column_corrections
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
@@ -36,6 +36,9 @@ from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import Recipe
+from mapping.recipe.technique import RecipeError
+from mapping.tune.columns import column_corrections
 
 from ..conftest import Small
 from ..small_net import images, small_network
@@ -133,7 +136,14 @@ def test_both_engines_of_the_simulator_take_swapped_columns_and_other_orders(ben
         wanted = ideal.sums(step, inputs[step.name], 0)
         for mode in ("exact", "fast"):
             chips = VirtualChips(
-                program, bench.record, 1.0, 1, 0, 1, corrections=corrections, readings_us=readings, mode=mode
+                program,
+                bench.record,
+                Recipe(age_s=1.0, reads=1),
+                1,
+                0,
+                corrections=corrections,
+                readings_us=readings,
+                mode=mode,
             )
             sums, _ = chips.layer_sums({step.name: inputs[step.name]})[step.name]
             rounding = np.sqrt(sum(4.0**bit for bit in range(step.group.input_bits)) / 12)  # one step in every plane
@@ -144,7 +154,9 @@ def test_both_engines_of_the_simulator_take_swapped_columns_and_other_orders(ben
 def test_deploy_adapts_says_so_and_finds_agreement(bench: Bench) -> None:
     pixels, labels = images(300, seed=8)
     data = Dataset("small", pixels, labels, bench.plain.classes, "here", "0" * 64)
-    options = DeployOptions(samples=300, repeats=2, virtual_chips=5, tolerance=0.03, causes=False, adapt=True)
+    options = DeployOptions(
+        samples=300, repeats=2, virtual_chips=5, tolerance=0.03, causes=False, recipe=usual_recipe("adapt")
+    )
     watch = Watch()
     report, _ = deploy_on(bench.driver, bench.plain, data, record=bench.record, options=options, watch=watch)
     assert any("stuck cells under weights spoil" in note for note in watch.notes)
@@ -203,7 +215,7 @@ def test_compile_with_a_record_writes_an_adapted_program(
 ) -> None:
     out = tmp_path / "adapted.h5"
     arguments = ["compile", str(small.net), "--macros", "4", "--record", str(small.record_file), "--out", str(out)]
-    assert hil_run([*arguments, "--spare-reads", "20", "--json"]) == 0
+    assert hil_run([*arguments, "--with", "adapt=20", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["adaptation"]["adapted_to"] == small.record.serial
     assert found["adaptation"]["extra_reads"] <= 0.2
@@ -213,12 +225,12 @@ def test_compile_with_a_record_writes_an_adapted_program(
 
 
 def test_wishes_that_make_no_sense_are_refused(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
-    assert hil_run(["compile", str(small.net), "--spare-reads", "20"]) == 2
+    assert hil_run(["compile", str(small.net), "--with", "adapt=20"]) == 2
     assert "needs the record of a chip" in capsys.readouterr().err
     assert hil_run(["compile", str(small.net), "--weight-form", "odd"]) == 2
     assert "--weight-form 'odd' is not a choice" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="spare reads need hil deploy --adapt"):
-        DeployOptions(spare_reads=0.1)
+    with pytest.raises(RecipeError, match="spare columns"):
+        usual_recipe("adapt=110%")
 
 
 def test_a_file_of_an_adapted_program_is_deployed_on_its_chip(small: Small, tmp_path: Path) -> None:

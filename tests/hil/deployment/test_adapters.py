@@ -10,7 +10,7 @@ import pytest
 
 from hil.cli import run
 from hil.deployment.dry_run import estimate
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, usual_recipe
 from hil.errors import ExitCode, MismatchError, UsageError
 from hil.mission.passes.update import pack_update
 from mapping.program.file import load_program
@@ -23,7 +23,7 @@ def folder(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with adapters of rank 2, by the command line."""
     folder = tmp_path_factory.mktemp("adapters") / "run"
     quick = ("--samples", "100", "--repeat", "1", "--no-causes")
-    command = small.arguments("--port", CHIP, "--adapters", "2", *quick, "--out", str(folder))
+    command = small.arguments("--port", CHIP, "--with", "adapters=2", *quick, "--out", str(folder))
     assert run(command) in (ExitCode.DONE, ExitCode.OUTSIDE_TOLERANCE)
     return folder
 
@@ -55,14 +55,17 @@ def test_what_adapters_cost_is_in_the_estimate(folder: Path, capsys: pytest.Capt
 
 
 def test_the_dry_run_counts_the_sums_that_adapters_ask_for(small: Small) -> None:
-    plain, adapted = (estimate(small.program, DeployOptions(adapters=rank), calibrate=False) for rank in (0, 4))
+    plain, adapted = (
+        estimate(small.program, DeployOptions(recipe=usual_recipe(*having)), calibrate=False)
+        for having in ((), ("adapters=4",))
+    )
     assert adapted.inference.bytes_in > plain.inference.bytes_in
     assert adapted.program == plain.program
 
 
 def test_adapters_need_the_tune_and_a_rank_that_there_is(small: Small) -> None:
     with pytest.raises(UsageError, match="fitted by the tune"):
-        DeployOptions(tune=False, adapters=2)
+        DeployOptions(recipe=usual_recipe("adapters=2", without=["tune"]))
     with pytest.raises(UsageError, match="not from 0 to 64"):
-        DeployOptions(adapters=65)
-    assert run(["deploy", str(small.net), "--emulated", "--adapters", "65", "--dry-run"]) == ExitCode.USAGE
+        DeployOptions(recipe=usual_recipe("adapters=65"))
+    assert run(["deploy", str(small.net), "--emulated", "--with", "adapters=65", "--dry-run"]) == ExitCode.USAGE

@@ -10,7 +10,7 @@ import pytest
 
 from firmware_protocols.messages import Description, Done, Wait
 from hil.calibration.procedure import calibrate
-from hil.deployment.programming import clock_set_back
+from hil.deployment.targets.wired import clock_set_back
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip

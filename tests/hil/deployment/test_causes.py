@@ -23,13 +23,12 @@ from hil.deployment.causes import Coalitions, coalitions
 from hil.deployment.deploy import DeployOptions, deploy_on
 from hil.deployment.deployment import Deployment
 from hil.deployment.layer_sums import exact_layers
-from hil.deployment.programming import EarlyReads, program_chip, read_back
 from hil.deployment.scoring import scoring_of
+from hil.deployment.targets.wired import EarlyReads, program_chip, read_back
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.report.run_data import read_run
 from hil.samples import READ_BEFORE, READ_EARLY
-from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import with_parts
 from hil.simulation.virtual_chip import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
@@ -39,6 +38,7 @@ from mapping.compile import compile_network
 from mapping.layout.place import macro_targets_us
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
+from mapping.tune.columns import column_corrections
 
 from ..conftest import CHIP, Small
 from ..small_net import images, small_network

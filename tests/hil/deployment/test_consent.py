@@ -24,7 +24,19 @@ def right(outputs, targets):
 
 
 def arguments(small: Small, where: str, run: Path, *more: str) -> list[str]:
-    brief = ["--samples", "64", "--repeat", "2", "--tolerance", "10", "--macros", "4", "--no-causes", "--no-tune"]
+    brief = [
+        "--samples",
+        "64",
+        "--repeat",
+        "2",
+        "--tolerance",
+        "10",
+        "--macros",
+        "4",
+        "--no-causes",
+        "--without",
+        "tune",
+    ]
     files = ["--data", str(small.data), "--calibration", str(small.record_file)]
     return ["deploy", *files, *brief, "--port", where, "--out", str(run), *more]
 

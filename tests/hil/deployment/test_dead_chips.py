@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from hil.calibration.procedure import check_record
-from hil.deployment.programming import program_chip, read_back
+from hil.deployment.targets.wired import program_chip, read_back
 from hil.errors import DeviceError, ExitCode, MismatchError
 from hil.report.files import report_markdown, summary_lines
 from hil.verdict.agreement import AgreementReport

@@ -18,6 +18,7 @@ import hil
 from cim.chip.file import load_chip
 from firmware_protocols.messages import Capability
 from hil.deployment.deploy import DeployOptions
+from hil.deployment.options import usual_recipe
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
@@ -325,7 +326,7 @@ def test_what_a_short_run_excludes_is_said_before_the_first_pulse(small: Small, 
         def say(self, text: str) -> None:
             said.setdefault(text, chip.status().pulses_total)
 
-    options = DeployOptions(samples=64, repeats=1, virtual_chips=2, causes=False, tune=False)
+    options = DeployOptions(samples=64, repeats=1, virtual_chips=2, causes=False, recipe=usual_recipe(without=["tune"]))
     with served(tmp_path) as (chip, where):
         report = small.deploy(where, tmp_path / "run", options=options, watch=Listening())
         assert chip.status().pulses_total > 0

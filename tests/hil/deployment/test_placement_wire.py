@@ -12,7 +12,7 @@ from cim.chip.spec import ChipSpec, Encoding, PairSubtraction, Timing
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import Capability, Done, ErrorCode, LoadLayer
 from hil.deployment.inference import MeasuredLayers, MeasuredSums, measured_multiply
-from hil.deployment.programming import program_chip
+from hil.deployment.targets.wired import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip

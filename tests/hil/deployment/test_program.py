@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hil.deployment.programming import ensure_programmed, holds, program_chip, read_back, spot_check
+from hil.deployment.targets.wired import ensure_programmed, holds, program_chip, read_back, spot_check
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.address import chip_from_address

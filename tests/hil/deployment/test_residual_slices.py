@@ -18,7 +18,6 @@ from hil.deployment.deploy import write_whole
 from hil.deployment.dry_run import estimate
 from hil.deployment.inference import MeasuredLayers, MeasuredSums, measured_multiply
 from hil.deployment.options import DeployOptions
-from hil.deployment.rewriting import around_stuck_cells
 from hil.deployment.tuning import with_aims
 from hil.driver.open_chip import open_chip
 from hil.driver.wire_cost import EVERYTHING
@@ -38,7 +37,9 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.program.explain import explain
 from mapping.program.file import load_program, save_program
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import stuck_cells
 from mapping.tune.channel_affine import tune_targets
+from mapping.tune.residual import around_stuck
 
 from ..small_net import images, small_network, write_files
 
@@ -67,7 +68,7 @@ def virtual(program: ConductanceProgram, mode: str = "fast", tuned: bool = True)
     program = with_aims(program, record, OPTIONS, Watch())
     targets = tune_targets(program, program.calibration_images[:32]) if tuned else None
     inputs = training_inputs(program)
-    return VirtualChips(program, record, 3600.0, 2, 0, 32, inputs=inputs, mode=mode, targets=targets)
+    return VirtualChips(program, record, OPTIONS.recipe(program), 2, 0, inputs=inputs, mode=mode, targets=targets)
 
 
 def logits_of(chips: VirtualChips, number: int, pixels: np.ndarray) -> np.ndarray:
@@ -108,7 +109,7 @@ def test_an_emulated_chip_does_as_virtual_chips_of_its_record(program: Conductan
         whole_layers, tile_by_tile = (run(running, pixels[:8], chip, sample=5) for chip in chips)
         np.testing.assert_array_equal(whole_layers, tile_by_tile)
     targets = tune_targets(aimed, aimed.calibration_images[:32])
-    chips = VirtualChips(aimed, record, 3600.0, 3, 0, 32, inputs=inputs, mode="fast", targets=targets)
+    chips = VirtualChips(aimed, record, OPTIONS.recipe(program), 3, 0, inputs=inputs, mode="fast", targets=targets)
     expected = [off(logits_of(chips, n, pixels), program, pixels) for n in range(3)]
     assert measured < 2.0 * max(expected)
     assert measured < 0.3
@@ -116,7 +117,7 @@ def test_an_emulated_chip_does_as_virtual_chips_of_its_record(program: Conductan
     assert written is not None
     assert written.unreached < 0.05 * written.cells
     tops = {t.macro for m in aimed.matrices for t in m.group.tiles if t.multiplier == 64}
-    first = around_stuck_cells(aimed, record)
+    first = around_stuck(aimed, stuck_cells(aimed, record))
     for macro in aimed.macros:  # the highest slices keep nearly all of their cells, lower ones change most of theirs
         was, now = (macro_targets_us(p, macro) for p in (first, whole.program))
         changed = (was != now)[np.isfinite(was)].mean()
@@ -130,7 +131,7 @@ def test_a_deployment_from_the_command_line_agrees_and_says_what_lower_slices_ho
     net = tmp_path / "net8.pt"
     save_network(replace(small_network(), weight_bits=8), net)
     address = f"emulated:lab-128?seed=3&macros={MACROS}"
-    how = [str(net), "--data", str(data), "--residual-slices", "2", "--macros", str(MACROS)]
+    how = [str(net), "--data", str(data), "--with", "residual=2", "--macros", str(MACROS)]
     run_options = ["--samples", "300", "--repeat", "2", "--tolerance", "3", "-o", str(tmp_path / "run")]
     assert run_command(["deploy", *how, "--port", address, *run_options]) == ExitCode.DONE
     said = "".join(capsys.readouterr())

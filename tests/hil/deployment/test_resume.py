@@ -103,8 +103,8 @@ def arguments(small: Small, where: str, run: Path) -> list[str]:
         "--macros",
         "4",
         "--no-causes",
-        "--tune-images",
-        "16",
+        "--with",
+        "tune=16",
     ]
     return ["deploy", str(small.net), "--data", str(small.data), *brief, "--port", where, "--out", str(run)]
 

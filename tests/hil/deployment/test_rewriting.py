@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from cim.record.rewriting import Rewrite, expected_us
 from hil.deployment.dry_run import estimate
-from hil.deployment.options import DeployOptions
-from hil.deployment.programming import program_chip
-from hil.deployment.rewriting import rewrite_cells
+from hil.deployment.options import DeployOptions, usual_recipe
+from hil.deployment.targets.wired import WiredTarget
 from hil.driver.open_chip import open_chip
 from hil.watch import Watch
+from mapping.recipe.recipe import Standing
+from mapping.recipe.rewrite import Rewrite, expected_us
 
 from ..conftest import CHIP, Small
 
@@ -18,7 +18,10 @@ from ..conftest import CHIP, Small
 def test_a_rewrite_brings_cells_back_and_says_what_it_took(small: Small) -> None:
     record, watch = small.record, Watch()
     with open_chip(CHIP, spec=small.program.spec) as driver:
-        written = program_chip(driver, small.program, sample=1, watch=watch)
+        target = WiredTarget(driver, record, watch)
+        standing = Standing(small.program, target.write(small.program))
+        written = target.written
+        assert written is not None
         driver.wait(1.0)
         expected = {m.slot: expected_us(record.programming, m.targets_us, 1.0) for m in written.macros}
 
@@ -27,7 +30,9 @@ def test_a_rewrite_brings_cells_back_and_says_what_it_took(small: Small) -> None
             return float(np.mean([np.nanmean(f > small.program.spec.macro.tolerance_us) for f in found]))
 
         before = off()
-        again = rewrite_cells(driver, small.program, record, written, Rewrite(3, 1.0, 8), sample=1, watch=watch)
+        Rewrite(3, 1.0, 8).treat(standing, target)
+        again = target.written
+        assert again is not None
         driver.wait(1.0)
         assert off() < before
     assert again.pulses > written.pulses
@@ -36,7 +41,9 @@ def test_a_rewrite_brings_cells_back_and_says_what_it_took(small: Small) -> None
 
 
 def test_a_dry_run_plans_the_rewrites(small: Small) -> None:
-    plain, more = (estimate(small.program, DeployOptions(rewrite=n, rewrite_after_s=2.0)) for n in (0, 3))
+    plain, more = (
+        estimate(small.program, DeployOptions(recipe=usual_recipe(*having))) for having in ((), ("rewrite=3,after=2",))
+    )
     assert plain.rewrite_pulses == 0
     assert 0 < more.rewrite_pulses < 3 * more.typical_pulses
     assert more.chip_s > plain.chip_s + 6.0

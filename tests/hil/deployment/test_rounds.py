@@ -18,7 +18,8 @@ from hil.cli import run as cli
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import DeployOptions, deploy, deploy_on
 from hil.deployment.inference import MeasuredSums, measured_multiply
-from hil.deployment.programming import program_chip
+from hil.deployment.options import usual_recipe
+from hil.deployment.targets.wired import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
@@ -175,7 +176,7 @@ def test_a_layer_that_goes_over_several_rounds_is_not_copied() -> None:
 
 
 def test_a_network_that_is_larger_than_the_chip_is_refused_without_being_asked_for_rounds() -> None:
-    with pytest.raises(CannotMap, match=r"--rounds .of hil compile, deploy and simulate., which writes the chip again"):
+    with pytest.raises(CannotMap, match=r"--with rounds .compile, deploy and simulate., which writes the chip again"):
         compiled(options=LayoutOptions(Placement.SPREAD))
 
 
@@ -286,7 +287,14 @@ def test_rewrites_of_every_round_draw_noise_of_their_own_from_the_seed_of_the_ru
     written, before = {}, {}
     for seed in (0, 5):
         chip = Numbered(program.spec)
-        options = DeployOptions(samples=20, repeats=1, virtual_chips=2, seed=seed, rewrite=1, tune=False, causes=False)
+        options = DeployOptions(
+            samples=20,
+            repeats=1,
+            virtual_chips=2,
+            seed=seed,
+            causes=False,
+            recipe=usual_recipe("rewrite=1", without=["tune"]),
+        )
         with connect(InProcessTransport(chip, ONE_MACRO), spec=program.spec) as driver:
             deploy_on(driver, program, load_dataset(small.data, "test"), record=record, options=options)
         written[seed] = set(chip.written)
@@ -301,8 +309,8 @@ def test_a_network_larger_than_the_chip_is_deployed_in_rounds_where_that_is_aske
 ) -> None:
     command = ["deploy", "--emulated", "--macros=12", "--dry-run", "--json"]
     assert cli(command) == ExitCode.CANNOT_MAP
-    assert "--rounds" in capsys.readouterr().err
-    assert cli([*command, "--rounds"]) == 0
+    assert "--with", "rounds" in capsys.readouterr().err
+    assert cli([*command, "--with", "rounds"]) == 0
     assert json.loads(capsys.readouterr().out)["rounds"] == 2
 
 
@@ -338,7 +346,7 @@ def test_adapting_a_program_of_rounds_is_refused_before_the_chip_is_measured(
     more: list[str], program_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, data = write_files(tmp_path)
-    asked = ["deploy", str(program_file), "--emulated", "--macros", "1", "--adapt", *more]
+    asked = ["deploy", str(program_file), "--emulated", "--macros", "1", "--with", "adapt", *more]
     assert cli([*asked, "--data", str(data), "--out", str(tmp_path / "run")]) == 6
     said = capsys.readouterr().err
     assert "copies or rounds is not adapted" in said

@@ -12,6 +12,7 @@ import hil
 from hil.cli import run
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import DeployOptions, deploy, program_of
+from hil.deployment.options import usual_recipe
 from hil.deployment.scoring import scoring_of
 from hil.errors import UsageError
 from hil.prediction.predict import predict
@@ -81,7 +82,7 @@ def test_a_program_file_alone_knows_its_task_and_the_steps_of_its_values(tmp_pat
     save_program(program, tmp_path / "program.h5")
     again = load_program(tmp_path / "program.h5")
     assert (again.purpose, again.preprocess) == (TaskKind.REGRESS, program.preprocess)
-    options = DeployOptions(samples=40, virtual_chips=2, tune=False)
+    options = DeployOptions(samples=40, virtual_chips=2, recipe=usual_recipe(without=["tune"]))
     found = predict(again, load_dataset(data, any_kind=True), None, options, Watch())
     assert found.metric.name == "squared-error"
     assert found.ideal < found.at(0).mean

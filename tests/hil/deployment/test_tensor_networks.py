@@ -10,7 +10,7 @@ import pytest
 from cim.chip.file import idealised, load_chip, parse_chip, render_chip
 from cim.record.published import nominal_record
 from hil.deployment.inference import MeasuredLayers, MeasuredSums, measured_multiply
-from hil.deployment.programming import program_chip
+from hil.deployment.targets.wired import program_chip
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
 from hil.simulation.virtual_chips import VirtualChips
@@ -23,6 +23,7 @@ from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.rounds import RoundRun, part_of_round
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import Recipe
 from mapping.tune.channel_affine import tune_channels, tune_targets
 from mapping.workload import executors, program_workload
 
@@ -72,7 +73,7 @@ def test_virtual_chips_answer_near_the_ideal_network(graph: Any, mode: str) -> N
     rng = np.random.default_rng(3)
     program = compile_network(network(graph(rng), rng, images=24), load_chip("lab-128", macros=48))
     record = nominal_record(program.spec, program.macros)
-    chips = VirtualChips(program, record, 3600.0, 2, 7, 16, inputs=training_inputs(program), mode=mode)
+    chips = VirtualChips(program, record, Recipe(reads=16), 2, 7, inputs=training_inputs(program), mode=mode)
     logits = chips.run(program.calibration_images, 0, Watch())
     ideal = run(program, program.calibration_images, IdealMultiply(program)).astype(np.float64)
     assert logits.shape == (2, 24, program.width)

@@ -17,13 +17,14 @@ from hil.deployment.options import DeployOptions
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import bench_of
 from hil.improvement.ladder import JOURNAL, PROGRAM, Improvement, held_out, improve
-from hil.improvement.levers import LEVERS, Lever, LeverBench, Recipe
+from hil.improvement.levers import LEVERS, Lever, LeverBench, Trial
 from hil.watch import Watch
 from mapping.errors import CannotMap
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, image_keys, save_network
 from mapping.network.task import TaskKind
 from mapping.program.file import load_program
+from mapping.recipe.tune import TunedChannels
 
 from ..conftest import CHIP, Small
 from ..small_net import NAMES, images, small_network
@@ -121,7 +122,7 @@ def test_a_compiled_program_is_no_beginning(small: Small, capsys: pytest.Capture
 def test_the_command_leaves_a_page_beside_the_journal(
     small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    few = ["--images", "100", "--chips", "2", "--tune-images", "16", "--test-images", "0", "--minutes", "0", "--json"]
+    few = ["--images", "100", "--chips", "2", "--with", "tune=16", "--test-images", "0", "--minutes", "0", "--json"]
     out = tmp_path / "improved"
     assert cli(["improve", str(small.net), "--data", str(small.data), "--macros", "4", "-o", str(out), *few]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -153,15 +154,15 @@ def test_the_printed_command_treats_the_program_as_the_ladder_did(
 @pytest.mark.parametrize(
     ("recipe", "options"),
     [
-        (Recipe(tune=True, aim=True), ()),
-        (Recipe(tune=True, rewrite=3, adapters=4), ("--no-aims", "--adapters 4", "--rewrite 3")),
-        (Recipe(aim=True), ("--no-tune",)),
+        (Trial(tune=True, aim=True), ()),
+        (Trial(tune=True, rewrite=3, adapters=4), ("--without aims", "--with adapters=4", "--with rewrite=3")),
+        (Trial(aim=True), ("--without tune",)),
     ],
 )
 def test_the_command_of_a_recipe_names_what_deploy_would_do_otherwise(
-    small: Small, recipe: Recipe, options: tuple[str, ...]
+    small: Small, recipe: Trial, options: tuple[str, ...]
 ) -> None:
-    assert replace(bench(small), tune_images=DeployOptions().tune_images).deploy_options(recipe) == options
+    assert replace(bench(small), tune_images=TunedChannels().images).deploy_options(recipe) == options
 
 
 def test_images_that_a_network_was_fine_tuned_on_neither_decide_nor_score(
@@ -196,7 +197,7 @@ def test_levers_are_judged_by_the_metric_of_another_task(kind: TaskKind, metric:
     assert f"{metric} of 100 held-out training images" in "\n".join(found.lines())
     assert found.to_json()["metric"] == metric
     training = next(lever for lever in LEVERS if lever.name == "finetune")
-    assert "networks that give classes" in str(training.pull(made, Recipe()))
+    assert "networks that give classes" in str(training.pull(made, Trial()))
 
 
 def test_errors_in_a_unit_of_their_own_are_refused_with_what_to_compare(tmp_path: Path) -> None:
@@ -218,9 +219,9 @@ def test_a_network_larger_than_the_chip_climbs_in_rounds(tmp_path: Path) -> None
             watch=Watch(), **{"use_macros": None, **more},
         )  # fmt: skip
 
-    with pytest.raises(CannotMap, match="--rounds"):
+    with pytest.raises(CannotMap, match="--with rounds"):
         made()
-    with pytest.raises(UsageError, match="--rounds and --use-macros exclude each other"):
+    with pytest.raises(UsageError, match="rounds and --use-macros exclude each other"):
         made(rounds=True, use_macros=4)
     found = improve(made(rounds=True), tmp_path / "improved", None)
     skipped = {rung.lever: rung.skipped for rung in found.rungs}
@@ -232,23 +233,23 @@ def test_a_network_larger_than_the_chip_climbs_in_rounds(tmp_path: Path) -> None
 
 def test_residual_slices_are_a_lever_with_as_many_copies_as_fit(small: Small, tmp_path: Path) -> None:
     lever = next(lever for lever in LEVERS if lever.name == "residual")
-    assert "not in the record" in str(lever.pull(bench(small), Recipe()))
+    assert "not in the record" in str(lever.pull(bench(small), Trial()))
     few = bench(small, record=None, use_macros=3)
-    assert lever.pull(few, Recipe()) == "residual slices take 4 macros, 3 may be used"
+    assert lever.pull(few, Trial()) == "residual slices take 4 macros, 3 may be used"
     net = tmp_path / "net8.pt"
     save_network(replace(small_network(), weight_bits=8), net)
     wide = bench_of(
         net, data(400, seed=11), chip="lab-128", macros=16, use_macros=None, record=None, age_s=3600.0, images=200,
         chips=2, seed=0, tune_images=32, trust=False, watch=Watch(),
     )  # fmt: skip
-    pulled = lever.pull(wide, Recipe(tune=True, aim=True, rewrite=3))
-    assert isinstance(pulled, Recipe)
-    assert (pulled.residual, pulled.rewrite, Recipe.from_json(pulled.to_json())) == (4, 0, pulled)
+    pulled = lever.pull(wide, Trial(tune=True, aim=True, rewrite=3))
+    assert isinstance(pulled, Trial)
+    assert (pulled.residual, pulled.rewrite, Trial.from_json(pulled.to_json())) == (4, 0, pulled)
     assert wide.score(pulled).mean > 0.5
     more = next(lever for lever in LEVERS if lever.name == "reads")
-    assert more.pull(wide, Recipe()) == "there are no residual slices"
+    assert more.pull(wide, Trial()) == "there are no residual slices"
     often = more.pull(wide, pulled)
-    assert isinstance(often, Recipe)
+    assert isinstance(often, Trial)
     reads = [max(m.group.residual_reads for m in wide.program(recipe).matrices) for recipe in (pulled, often)]
     assert reads == [8, 32]  # of the layer that reads pictures
     assert wide.program(pulled).residual
@@ -273,12 +274,12 @@ def test_weights_of_one_slice_get_a_second_that_takes_up_errors(small: Small, tm
 def test_adapters_are_a_lever_that_costs_the_host_work_and_no_cell(small: Small, tmp_path: Path) -> None:
     lever = next(lever for lever in LEVERS if lever.name == "adapters")
     made = bench(small)
-    assert "which did not help" in str(lever.pull(made, Recipe()))
-    pulled = lever.pull(made, Recipe(tune=True))
-    assert isinstance(pulled, Recipe)
-    assert (pulled.adapters, Recipe.from_json(pulled.to_json())) == (4, pulled)
-    assert made.program(pulled) is made.program(Recipe(tune=True))
-    assert made.score(pulled).mean >= made.score(Recipe(tune=True)).mean - 0.05
+    assert "which did not help" in str(lever.pull(made, Trial()))
+    pulled = lever.pull(made, Trial(tune=True))
+    assert isinstance(pulled, Trial)
+    assert (pulled.adapters, Trial.from_json(pulled.to_json())) == (4, pulled)
+    assert made.program(pulled) is made.program(Trial(tune=True))
+    assert made.score(pulled).mean >= made.score(Trial(tune=True)).mean - 0.05
     both = Lever("both", "tune and adapters", lambda bench, recipe: replace(recipe, tune=True, adapters=4))
     found = improve(made, tmp_path / "improved", None, levers=(LEVERS[0], both))
     tuned, with_adapters = found.rungs[1:]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cim.record.file import load_record
-from hil.deployment.programming import program_chip
+from hil.deployment.targets.wired import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.errors import MismatchError, UsageError

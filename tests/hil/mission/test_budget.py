@@ -13,7 +13,7 @@ from cim.cells.temperature import Thermal
 from cim.record.calibration import CalibrationRecord
 from hil.cli import run
 from hil.datasets.image_set import Dataset
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, usual_recipe
 from hil.errors import FileError
 from hil.mission.budget import Held, KnownAccuracy, check_budget
 from hil.mission.facts_file import FactsFileError, NewerFactsFile
@@ -175,7 +175,7 @@ def test_temperatures_are_open_until_a_record_with_their_coefficients_says_that_
 ) -> None:
     plan = load_mission(EXAMPLE)
     assert {"coldest", "warmest"} <= {line.name for line in check_budget(program, plan).open}
-    options = DeployOptions(samples=100, virtual_chips=2, tune=False)
+    options = DeployOptions(samples=100, virtual_chips=2, recipe=usual_recipe(without=["tune"]))
 
     def temperatures(known: CalibrationRecord, floor: float) -> tuple[float, float] | None:
         asked = replace(plan.limits, accuracy_floor=floor)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import hil.mission
-from cim.record.rewriting import Rewrite
 from hil.datasets.image_set import Dataset
 from hil.emulator.address import SCHEME
 from hil.errors import UsageError
@@ -18,6 +17,7 @@ from hil.mission.radiation.kinds import FaultKind
 from hil.mission.settings import FlightOptions
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
+from mapping.recipe.rewrite import Rewrite
 
 CELLS = (FaultKind.CELL_NEIGHBOUR, FaultKind.CELL_EXTREME)
 

@@ -344,7 +344,7 @@ def test_a_campaign_treats_chips_as_the_run_did_and_a_file_as_it_is_told(
     small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    quick = ["--no-causes", "--no-tune", "--samples", "100", "--repeat", "1", "--rewrite", "2", "--rewrite-after", "5s"]
+    quick = ["--no-causes", "--without", "tune", "--samples", "100", "--repeat", "1", "--with", "rewrite=2,after=5s"]
     command(small.arguments("--port", CHIP, *quick, "--out", str(run)))
     options = ["--data", str(small.data), "--orbit", "leo-sso", "--injections", "13", "--chips", "2"]
     options += ["--year-images", "100", "--years", "0", "--json"]
@@ -355,11 +355,11 @@ def test_a_campaign_treats_chips_as_the_run_did_and_a_file_as_it_is_told(
         found = json.loads(capsys.readouterr().out)
         return found["settings"].get("rewrite"), found["timeline"]["courses"]["without"][0]["mean"]
 
-    as_run, once = campaign("run-campaign", run), campaign("once", run, "--rewrite", "0")
+    as_run, once = campaign("run-campaign", run), campaign("once", run, "--without", "rewrite")
     assert as_run[0] == {"times": 2, "after_s": 5.0, "reads": 8}
     assert once[0] is None
     assert as_run[1] != once[1]
-    assert campaign("file", run / "program.h5", "--rewrite", "2", "--rewrite-after", "5s") == as_run
+    assert campaign("file", run / "program.h5", "--with", "rewrite=2,after=5s") == as_run
     assert campaign("file-once", run / "program.h5") == once
 
 

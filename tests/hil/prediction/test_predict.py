@@ -28,6 +28,7 @@ from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.yields import Distribution, Yield, histogram
 from hil.watch import Watch
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import Recipe
 
 from ..conftest import Small
 from ..device_fit.test_fitting import heavy_tailed
@@ -96,7 +97,7 @@ def test_a_histogram_counts_every_chip_once() -> None:
 def test_one_age_gives_what_deploy_expects_of_such_chips(small: Small, images: Dataset) -> None:
     found = predict(small.program, images, small.record, OPTIONS, Watch())
     again = VirtualChips(
-        small.program, small.record, 3600.0, 4, 0, OPTIONS.read_back_reads, inputs=training_inputs(small.program)
+        small.program, small.record, Recipe(reads=OPTIONS.read_back_reads), 4, 0, inputs=training_inputs(small.program)
     )
     assert found.accuracies.shape == (1, 4)
     assert found.source.startswith("calibration of emulated lab-128")
@@ -224,7 +225,9 @@ def test_read_noise_grows_by_its_coefficient(small: Small) -> None:
 
 def test_heat_ages_cells(small: Small, images: Dataset) -> None:
     """With 1 eV a day at 85 °C counts as 1,900 days: the chips spread, or at least lose, more."""
-    options = dataclasses.replace(OPTIONS, tune=False, aim=False)  # else these few images are all but right at both
+    options = dataclasses.replace(
+        OPTIONS, recipe=OPTIONS.recipe.changed([], ["aims", "tune"])
+    )  # else these few images are all but right at both
     warm = dataclasses.replace(small.record, thermal=Thermal(25.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.1))
     once = small.once()
     hot = predict(once, images, warm, options, Watch(), ages_s=(86400.0,), temperature_c=85.0)

@@ -21,6 +21,7 @@ from mapping.program.copies import copies_of
 from mapping.program.execute import IdealMultiply
 from mapping.program.file import save_program
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import Recipe
 
 from ..conftest import CHIP, Small
 from ..small_net import small_network
@@ -39,7 +40,7 @@ def program() -> ConductanceProgram:
 def test_cells_of_one_copy_change_its_block_of_the_map_and_no_other(program: ConductanceProgram, mode: str) -> None:
     record = nominal_record(program.spec, program.macros)
     inputs = training_inputs(program)
-    chips = VirtualChips(program, record, 3600.0, 2, 0, 16, inputs=inputs, mode=mode)
+    chips = VirtualChips(program, record, Recipe(reads=16), 2, 0, inputs=inputs, mode=mode)
     drawn = chips.draw(0)
     step, codes = program.matrices[0], inputs["conv"][:4]
     copies = copies_of(step.group)

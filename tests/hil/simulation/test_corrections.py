@@ -12,10 +12,9 @@ from cim.chip.correction import apply_correction
 from cim.chip.file import idealised, load_chip
 from cim.record.calibration import CalibrationRecord, CellState
 from hil.deployment.inference import measured_multiply
-from hil.deployment.programming import ensure_programmed, read_back
+from hil.deployment.targets.wired import ensure_programmed, read_back
 from hil.driver.open_chip import open_chip
 from hil.samples import INFER, PROGRAM, READ_BEFORE
-from hil.simulation.corrections import VECTORS, column_corrections
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.layout.place import macro_targets_us
@@ -24,6 +23,7 @@ from mapping.program.corrections import nominal_corrections
 from mapping.program.driven import tile_vectors
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
+from mapping.tune.columns import VECTORS, column_corrections
 
 from ..conftest import CHIP, Small
 from ..small_net import images, small_network

@@ -17,13 +17,14 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import DeployOptions
 from hil.errors import MismatchError, UsageError
 from hil.prediction.predict import predict
-from hil.simulation.corrections import column_corrections
 from hil.simulation.virtual_chip import TUNE_IMAGES, VirtualChip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import Recipe
+from mapping.tune.columns import column_corrections
 
 from ..conftest import Small
 from ..small_net import images
@@ -35,7 +36,7 @@ def virtual(small: Small, *, conditioned: bool, chips: int = 3, seed: int = 0) -
     program, record = small.program, small.record
     inputs = training_inputs(program)
     if not conditioned:
-        return VirtualChips(program, record, 3600.0, chips, seed, 16, inputs=inputs)
+        return VirtualChips(program, record, Recipe(reads=16), chips, seed, inputs=inputs)
     rng = np.random.default_rng(5)
     readings: dict[int, NDArray[np.float32]] = {}
     for macro in program.macros:
@@ -44,7 +45,7 @@ def virtual(small: Small, *, conditioned: bool, chips: int = 3, seed: int = 0) -
         wrong = np.where(np.isfinite(stuck), stuck, targets + rng.normal(0, 2, targets.shape))
         readings[macro] = wrong.astype(np.float32)
     corrections = column_corrections(program, record, readings, inputs)
-    return VirtualChips(program, record, 3600.0, chips, seed, 16, corrections=corrections, readings_us=readings)
+    return VirtualChips(program, record, Recipe(reads=16), chips, seed, corrections=corrections, readings_us=readings)
 
 
 @pytest.mark.parametrize("conditioned", [True, False])
@@ -99,7 +100,7 @@ def test_stuck_cells_of_the_record_stay_stuck_in_every_chip(small: Small) -> Non
     )
     record = dataclasses.replace(record, macros={**record.macros, 1: dead})
     inputs = training_inputs(small.program)
-    chips = VirtualChips(small.program, record, 3600.0, 3, 0, 16, inputs=inputs)
+    chips = VirtualChips(small.program, record, Recipe(reads=16), 3, 0, inputs=inputs)
     logits = chips.run(PIXELS, 0, Watch())
     assert (logits.argmax(2) == LABELS).mean() < 0.5
 
@@ -149,7 +150,7 @@ def test_chips_that_do_not_fit_together_are_let_go_so_that_many_need_no_more_mem
             return chip
 
     inputs = training_inputs(small.program)
-    chips = Counted(small.program, small.record, 3600.0, 12, 0, 16, inputs=inputs)
+    chips = Counted(small.program, small.record, Recipe(reads=16), 12, 0, inputs=inputs)
     chips.run(PIXELS[:4], 0, Watch())
     assert len(alive) == 12
     assert most <= 2 * (os.cpu_count() or 1)
@@ -157,14 +158,16 @@ def test_chips_that_do_not_fit_together_are_let_go_so_that_many_need_no_more_mem
 
 def test_an_unknown_mode_is_refused_with_those_that_there_are(small: Small) -> None:
     with pytest.raises(UsageError, match="warp"):
-        VirtualChips(small.program, small.record, 3600.0, 2, 0, 16, inputs=training_inputs(small.program), mode="warp")
+        VirtualChips(
+            small.program, small.record, Recipe(reads=16), 2, 0, inputs=training_inputs(small.program), mode="warp"
+        )
 
 
 def test_chips_need_either_readings_or_layer_inputs(small: Small) -> None:
     with pytest.raises(ValueError, match="need corrections"):
-        VirtualChips(small.program, small.record, 3600.0, 2, 0, 16)
+        VirtualChips(small.program, small.record, Recipe(reads=16), 2, 0)
     with pytest.raises(ValueError, match="need corrections"):
-        VirtualChips(small.program, small.record, 3600.0, 2, 0, 16, readings_us={})
+        VirtualChips(small.program, small.record, Recipe(reads=16), 2, 0, readings_us={})
 
 
 # --- prediction ---------------------------------------------------------------------------------
@@ -197,7 +200,7 @@ def test_fast_virtual_chips_are_as_good_as_exact_ones(small: Small) -> None:
     inputs = training_inputs(small.program)
     scores = []
     for mode in ("exact", "fast"):
-        chips = VirtualChips(small.program, small.record, 3600.0, 4, 0, 16, inputs=inputs, mode=mode)
+        chips = VirtualChips(small.program, small.record, Recipe(reads=16), 4, 0, inputs=inputs, mode=mode)
         logits = chips.run(PIXELS, 0, Watch())
         scores.append((logits.argmax(2) == LABELS).mean())
     assert scores[0] == pytest.approx(scores[1], abs=0.02)

@@ -40,7 +40,7 @@ def test_a_loss_that_was_not_simulated_points_to_the_record() -> None:
 def test_help_names_commands_and_begins_with_the_tune_where_it_was_left_out() -> None:
     found = judged(0.88, 0.30, 0.29, tuned=False)
     assert found is not None
-    assert "--no-tune" in found.help[0]
+    assert "--without", "tune" in found.help[0]
     assert [step.split()[1] for step in found.help[1:]] == ["improve", "deploy", "finetune"]
     tuned = judged(0.88, 0.30, 0.29)
     assert tuned is not None

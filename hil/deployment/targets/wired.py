@@ -1,23 +1,135 @@
-"""Programming: every macro of a compiled network written and verified, let age, and what came of it."""
+"""The chip on the wire as the target of a recipe: its macros are written, verified and read through the driver."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.record.calibration import CalibrationRecord
 from hil.driver.cells import CellOutcome
 from hil.driver.chip_driver import WAITED_ENOUGH, ChipDriver
 from hil.errors import DeviceError, UsageError
 from hil.pages.tables import duration
+from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import Corrections
 from mapping.program.file import held_digest_at
+from mapping.program.training_inputs import LayerInputs
+from mapping.recipe.standing import Standing
+from mapping.recipe.target import Cells, corrected
 
 LINES_AT_ONCE = 16  # word lines between two early readings
+AGAIN = 1 << 24  # distance of the sample numbers of two writings
+
+
+@dataclass
+class WiredTarget:
+    """A chip behind its driver; satisfies ``mapping.recipe.target.RecipeTarget``.
+
+    Args:
+        seed: of the host; it tells the noise of two programmings apart.
+        part: which part of a network that is written part after part; None: it is written as a whole.
+        rounds: of a network larger than the chip; 0: parts of another kind, of which nothing is noted.
+        early_reads: of each cell right after it was written; 0: none.
+        force: write a program although the chip holds it.
+        order: of the macros; None: by number.
+    """
+
+    driver: ChipDriver
+    record: CalibrationRecord
+    watch: Watch
+    seed: int = 0
+    part: int | None = None
+    rounds: int = 0
+    early_reads: int = 0
+    force: bool = False
+    order: Sequence[int] | None = None
+    reports: dict[int, MacroReport] = field(default_factory=dict)  # by slot, in the order of writing
+
+    @property
+    def written(self) -> ProgramReport | None:
+        """How the cells were written; None: the chip held them already."""
+        return ProgramReport(tuple(self.reports.values())) if self.reports else None
+
+    @property
+    def pulses(self) -> int:
+        return sum(report.all_pulses for report in self.reports.values())
+
+    @property
+    def time_s(self) -> float:
+        return self.driver.chip_time_ns * 1e-9
+
+    def targets_us(self, slot: int) -> NDArray[np.float32]:
+        return self.reports[slot].targets_us
+
+    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
+        early = EarlyReads(self.early_reads, READ_EARLY + (self.part or 0)) if self.early_reads else None
+        found: ProgramReport | None
+        if self.part is None:
+            found = ensure_programmed(
+                self.driver, program, sample=self._sample(0), force=self.force, watch=self.watch, early=early,
+                order=self.order,
+            )  # fmt: skip
+        else:
+            start_s = self.time_s
+            found = program_chip(self.driver, program, sample=self._sample(0), watch=self.watch, early=early)
+            if self.rounds:
+                self.note(
+                    f"round {self.part + 1} of {self.rounds}: {len(found.macros)} macros, {found.cells} cells, "
+                    f"{found.pulses} pulses, {found.unreached} unreached, "
+                    f"{self.time_s - start_s:.1f} s of chip time to write"
+                )
+        self.reports = {report.slot: report for report in found.macros} if found else {}
+        return tuple(self.reports)
+
+    def write_again(self, program: ConductanceProgram, slot: int, targets_us: NDArray[np.float32], number: int) -> None:
+        outcome = self.driver.program_cells(program.macro_of(slot), targets_us, sample=self._sample(number))
+        self.reports[slot] = written_again(self.reports[slot], targets_us, outcome, self.time_s)
+
+    def hold(self, program: ConductanceProgram) -> None:
+        if program.digest:
+            self.driver.hold_program(bytes.fromhex(program.held_digest))
+
+    def wait(self, seconds: float) -> None:
+        self.driver.wait(seconds, self.watch)
+
+    def let_age(self, planned_s: float) -> float:
+        return let_age(self.driver, planned_s, self.watch)
+
+    def read(self, program: ConductanceProgram, slot: int, reads: int, number: int) -> NDArray[np.float32]:
+        sample = READ_EARLY + (self.part or 0) + number * AGAIN
+        return self.driver.read_cells(program.macro_of(slot), reads=reads, sample=sample)
+
+    def read_back(self, program: ConductanceProgram, reads: int) -> dict[int, NDArray[np.float32]]:
+        return self.readings(program, reads, READ_BEFORE)
+
+    def readings(self, program: ConductanceProgram, reads: int, purpose: int) -> dict[int, NDArray[np.float32]]:
+        """By slot, mean of ``reads`` readings of every cell, (rows, columns) µS, with the noise of a ``purpose``."""
+        slots = {program.macro_of(slot): slot for slot in program.slots}
+        sample = purpose + (self.part or 0)
+        readings = read_back(self.driver, tuple(slots), reads=reads, sample=sample, watch=self.watch)
+        return {slots[macro]: cells for macro, cells in readings.items()}
+
+    def correct(self, standing: Standing, readings_us: Cells, inputs: LayerInputs) -> Corrections:
+        return corrected(self, standing, readings_us, inputs)
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        return self.watch.stage(name)
+
+    def step(self, done: int, total: int, what: str) -> None:
+        self.watch.step(done, total, what)
+
+    def note(self, text: str) -> None:
+        self.watch.note(text)
+
+    def _sample(self, number: int) -> int:
+        return (PROGRAM | (self.seed & 0xFFFF) << 32) + (self.part or 0) + number * AGAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +162,16 @@ class MacroReport:
     def used(self) -> NDArray[np.bool_]:
         return np.isfinite(self.targets_us)
 
+    @property
+    def all_pulses(self) -> int:
+        return int(self.pulses[self.used].sum(dtype=np.int64))
+
 
 def written_again(
     report: MacroReport, targets_us: NDArray[np.float32], outcome: CellOutcome, time_s: float
 ) -> MacroReport:
-    """The report once some cells of its macro were written again, to ``targets_us``, NaN elsewhere; pulses add up."""
+    """The report once some cells of its macro were written again, to ``targets_us``, NaN elsewhere; pulses add up, and
+    what those cells read right after they were written is their last verify reading."""
     again = np.isfinite(targets_us)
     pulses = report.pulses.astype(np.int64) + np.where(again, outcome.pulses, 0)
     return replace(
@@ -64,6 +181,7 @@ def written_again(
         pulses=np.minimum(pulses, np.iinfo(np.uint16).max).astype(np.uint16),
         reached=np.where(again, outcome.reached, report.reached),
         programmed_s=time_s,
+        early_us=None if report.early_us is None else np.where(again, outcome.readings_us, report.early_us),
     )
 
 
@@ -83,7 +201,7 @@ class ProgramReport:
 
     @property
     def pulses(self) -> int:
-        return sum(int(m.pulses[m.used].sum(dtype=np.int64)) for m in self.macros)
+        return sum(m.all_pulses for m in self.macros)
 
     @property
     def early_age_s(self) -> float | None:

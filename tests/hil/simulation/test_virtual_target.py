@@ -1,4 +1,4 @@
-"""Cells that left their window are written again: what that does to the cells of a virtual chip."""
+"""A virtual chip as the target of a recipe: what writing cells again does to them."""
 
 from __future__ import annotations
 
@@ -7,39 +7,53 @@ import dataclasses
 import numpy as np
 import pytest
 
+from cim.cells.programming_law import redraw_law
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import draw_programming
 from cim.record.published import nominal_record
-from cim.record.rewriting import Rewrite, draw_rewritten, expected_us, left_window, rewritten_share
+from hil.simulation.virtual_target import VirtualTarget
+from mapping.program.conductance import ConductanceProgram
+from mapping.recipe.recipe import Recipe, write_cells
+from mapping.recipe.rewrite import Rewrite, expected_us, left_window, rewritten_share
 
-SPEC = load_chip("lab-128")
+from ..conftest import Small
+
 TARGETS = np.full((128, 128), 20.0, np.float32)
 
 
 @pytest.fixture(scope="module")
 def record() -> CalibrationRecord:
-    found = nominal_record(SPEC, [0])
+    found = nominal_record(load_chip("lab-128"), range(4))
     noise = found.read_noise
     quiet = dataclasses.replace(noise, variance_us2=0 * noise.variance_us2, flicker_us2=0 * noise.flicker_us2)
     return dataclasses.replace(found, read_noise=quiet)
+
+
+def cells_of(
+    program: ConductanceProgram, record: CalibrationRecord, recipe: Recipe, targets: np.ndarray = TARGETS
+) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    target = VirtualTarget(
+        record, redraw_law(record.programming, rng), rng, treated=recipe.treats_cells, targets_of=lambda slot: targets
+    )
+    write_cells(recipe, program, target)
+    return target.cells_us[program.slots[0]]
 
 
 def spread(cells: np.ndarray) -> float:
     return float(np.std(cells[np.isfinite(cells)]))
 
 
-def test_rewritten_cells_lie_closer_soon_after_and_still_later(record: CalibrationRecord) -> None:
-    rng = np.random.default_rng(0)
+def test_rewritten_cells_lie_closer_soon_after_and_still_later(small: Small, record: CalibrationRecord) -> None:
     for age_s in (1e-3, 3600.0):
-        once = draw_programming(TARGETS, record, 0, age_s, rng)
-        often = draw_rewritten(TARGETS, record, 0, age_s, Rewrite(5), 1.0, rng)
+        once, often = (cells_of(small.program, record, Recipe(t, age_s)) for t in ((), (Rewrite(5),)))
         assert spread(often) < 0.97 * spread(once)
 
 
-def test_nothing_is_written_where_nothing_was(record: CalibrationRecord) -> None:
+def test_nothing_is_written_where_nothing_was(small: Small, record: CalibrationRecord) -> None:
     some = np.where(np.arange(128) < 64, TARGETS, np.nan).astype(np.float32)
-    cells = draw_rewritten(some, record, 0, 3600.0, Rewrite(1), 1.0, np.random.default_rng(0))
+    cells = cells_of(small.program, record, Recipe((Rewrite(1),)), some)
     assert np.isnan(cells[:, 64:]).all()
     assert np.isfinite(cells[:, :64]).all()
 

@@ -1,0 +1,214 @@
+"""A chip that is only counted: the recipe carried out on cells of its law, to know what it takes.
+
+Progress, the dry run and the ladder ask it, so that what they expect is what a chip on the wire is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.spec import ChipSpec
+from cim.record.calibration import CalibrationRecord
+from cim.record.published import nominal_record, still_record
+from hil.deployment.targets.wired import WiredTarget
+from hil.driver.wire_cost import CountingChip, WireEstimate
+from hil.simulation.virtual_target import VirtualTarget
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import Corrections, nominal_corrections
+from mapping.program.rounds import part_of_round
+from mapping.program.training_inputs import LayerInputs
+from mapping.recipe.recipe import Recipe, run_recipe
+from mapping.recipe.standing import Standing
+from mapping.recipe.target import Cells
+
+PULSES_A_CELL = 9.0  # of an emulated lab-128: hil deploy --emulated --json, cells.pulses / cells.total
+
+
+@dataclass
+class CountedStage:
+    """One stage of a recipe: cells written, readings of cells, chip time that it waits, bytes on the wire."""
+
+    name: str
+    written: int = 0
+    readings: int = 0
+    wait_s: float = 0.0
+    wire: WireEstimate = field(default_factory=WireEstimate)
+
+
+@dataclass(frozen=True)
+class RecipeCount:
+    """What a recipe takes, with all rounds: ``rounds`` are their stages in order, ``cells`` those written first."""
+
+    rounds: Sequence[Sequence[CountedStage]]
+    cells: int
+    spec: ChipSpec
+
+    @property
+    def stages(self) -> Iterator[CountedStage]:
+        return (stage for stages in self.rounds for stage in stages)
+
+    @property
+    def pulses(self) -> int:
+        """Expected, to write every cell once."""
+        return round(self.cells * PULSES_A_CELL)
+
+    @property
+    def pulses_again(self) -> int:
+        """Expected, of cells that are written again."""
+        return round((sum(stage.written for stage in self.stages) - self.cells) * PULSES_A_CELL)
+
+    @property
+    def write_s(self) -> float:
+        """Chip time of all pulses, and of waits and readings before cells are written for the last time; s."""
+        before = [stage for stages in self.rounds for stage in stages[: _last_writing(stages)]]
+        reading_ns = sum(stage.readings for stage in before) * self.spec.timing.cell_read_ns
+        pulses_ns = (self.pulses + self.pulses_again) * pulse_ns(self.spec)
+        return sum(stage.wait_s for stage in before) + (reading_ns + pulses_ns) * 1e-9
+
+    def wire(self, *names: str) -> WireEstimate:
+        """Of the stages of these names."""
+        return sum((stage.wire for stage in self.stages if stage.name in names), WireEstimate())
+
+
+def _last_writing(stages: Sequence[CountedStage]) -> int:
+    return max(n for n, stage in enumerate(stages) if stage.written) + 1
+
+
+def count_recipe(
+    program: ConductanceProgram,
+    recipe: Recipe,
+    record: CalibrationRecord | None = None,
+    *,
+    chip: CountingChip | None = None,
+    early_reads: int = 0,
+) -> RecipeCount:
+    """Carry ``recipe`` out on a counted chip, round after round.
+
+    Args:
+        record: whose law its cells follow; None: the models of the chip file, and without models cells that stay.
+        chip: counts bytes, too; None: none are counted.
+        early_reads: of each cell right after it was written.
+    """
+    if record is None:
+        spec = program.spec
+        record = still_record(spec, program.macros) if spec.models is None else nominal_record(spec, program.macros)
+    rounds, cells = [], 0
+    for number in range(program.rounds):
+        part = program if program.rounds == 1 else part_of_round(program, number)
+        target = CountedTarget(record, recipe, chip, number if program.rounds > 1 else None, early_reads)
+        run_recipe(recipe, part, target, {})
+        rounds.append(target.stages)
+        cells += target.cells
+    return RecipeCount(rounds, cells, program.spec)
+
+
+class CountedTarget:
+    """Cells of a record's law that are only counted; satisfies ``mapping.recipe.target.RecipeTarget``."""
+
+    def __init__(
+        self,
+        record: CalibrationRecord,
+        recipe: Recipe,
+        chip: CountingChip | None = None,
+        part: int | None = None,
+        early_reads: int = 0,
+    ) -> None:
+        rng, law = np.random.default_rng(0), record.programming
+        self.record, self.cells, self.pulses = record, 0, 0
+        self.stages: list[CountedStage] = []
+        self._virtual = VirtualTarget(record, law, rng, treated=recipe.treats_cells)
+        self._chip, self._wired = chip, None
+        if chip is not None:
+            self._wired = WiredTarget(chip.driver, record, Watch(), part=part, early_reads=early_reads, force=True)
+
+    @property
+    def time_s(self) -> float:
+        return self._virtual.time_s
+
+    def targets_us(self, slot: int) -> NDArray[np.float32]:
+        return self._virtual.targets_us(slot)
+
+    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
+        slots = self._virtual.write(program)
+        self.cells = sum(self._wrote(self.targets_us(slot)) for slot in slots)
+        if self._wired is not None:
+            self._wired.write(program)
+        return slots
+
+    def write_again(self, program: ConductanceProgram, slot: int, targets_us: NDArray[np.float32], number: int) -> None:
+        self._wrote(targets_us)
+        self._virtual.write_again(program, slot, targets_us, number)
+        if self._wired is not None:
+            self._wired.write_again(program, slot, targets_us, number)
+
+    def hold(self, program: ConductanceProgram) -> None:
+        if self._wired is not None:
+            self._wired.hold(program)
+
+    def wait(self, seconds: float) -> None:
+        self._virtual.wait(seconds)
+        self.stages[-1].wait_s += seconds
+
+    def let_age(self, planned_s: float) -> float:
+        with self.stage("waiting"):
+            self.wait(planned_s)
+        return planned_s
+
+    def read(self, program: ConductanceProgram, slot: int, reads: int, number: int) -> NDArray[np.floating]:
+        self._read(program, reads, 1)
+        if self._wired is not None:
+            self._wired.read(program, slot, reads, number)
+        return self._virtual.read(program, slot, reads, number)
+
+    def read_back(self, program: ConductanceProgram, reads: int) -> Cells:
+        self._read(program, reads, len(program.slots))
+        if self._wired is not None:
+            self._wired.read_back(program, reads)
+        return {}
+
+    def correct(self, standing: Standing, readings_us: Cells, inputs: LayerInputs) -> Corrections:
+        return nominal_corrections(standing.program)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        before = WireEstimate() if self._chip is None else self._chip.spent
+        self.stages.append(CountedStage(name))
+        yield
+        if self._chip is not None:
+            self.stages[-1].wire = self._chip.spent - before
+
+    def step(self, done: int, total: int, what: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def _wrote(self, targets_us: NDArray[np.float32]) -> int:
+        count = int(np.isfinite(targets_us).sum())
+        self.stages[-1].written += count
+        self.pulses += round(count * PULSES_A_CELL)
+        return count
+
+    def _read(self, program: ConductanceProgram, reads: int, macros: int) -> None:
+        macro = program.spec.macro
+        self.stages[-1].readings += reads * macros * macro.rows * macro.columns
+
+
+def pulse_ns(spec: ChipSpec) -> float:
+    """Chip time of a programming pulse and its verify."""
+    return spec.timing.pulse_ns + spec.write.verify_reads * spec.timing.verify_ns
+
+
+def writing_by_round(program: ConductanceProgram) -> list[dict[str, float]]:
+    """What writing each round once is expected to take: cells, pulses (wear), seconds of chip time."""
+    costs = []
+    for number, stages in enumerate(count_recipe(program, Recipe()).rounds):
+        cells = sum(stage.written for stage in stages)
+        pulses = round(cells * PULSES_A_CELL)
+        time_s = pulses * pulse_ns(program.spec) * 1e-9
+        costs.append({"round": number, "cells": cells, "pulses": pulses, "chip_s": time_s})
+    return costs

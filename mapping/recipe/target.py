@@ -1,0 +1,77 @@
+"""A chip that a recipe is carried out on: its cells are written, waited for and read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.calibration import CalibrationRecord
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import Corrections
+from mapping.program.training_inputs import LayerInputs
+from mapping.recipe.standing import Standing
+from mapping.tune.columns import column_corrections
+
+Cells = Mapping[int, NDArray[np.floating]]
+"""By slot, conductances (rows, columns) in µS; NaN where there is nothing to say."""
+
+
+class RecipeTarget(Protocol):
+    """A chip that a recipe is carried out on.
+
+    ``number``: which writing or reading of cells it is after the first, for noise of its own.
+    """
+
+    @property
+    def record(self) -> CalibrationRecord:
+        """What is known of this chip."""
+
+    @property
+    def pulses(self) -> int:
+        """Given so far."""
+
+    @property
+    def time_s(self) -> float:
+        """Chip time now, s."""
+
+    def targets_us(self, slot: int) -> NDArray[np.float32]:
+        """What the cells of a slot were last written to, (rows, columns) µS, NaN where there is none."""
+
+    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
+        """Write and verify all its cells. Slots in the order of writing; none: the chip holds the program already."""
+
+    def write_again(self, program: ConductanceProgram, slot: int, targets_us: NDArray[np.float32], number: int) -> None:
+        """Write some cells of a slot to ``targets_us`` (rows, columns), NaN for the others."""
+
+    def hold(self, program: ConductanceProgram) -> None:
+        """Let the chip remember what it holds: it forgets it when it is written."""
+
+    def wait(self, seconds: float) -> object: ...
+
+    def let_age(self, planned_s: float) -> float:
+        """Wait until cells have the planned age; the age that they have by a clock that was looked at, s."""
+
+    def read(self, program: ConductanceProgram, slot: int, reads: int, number: int) -> NDArray[np.floating]:
+        """Mean of ``reads`` readings of each cell of a slot, (rows, columns) µS."""
+
+    def read_back(self, program: ConductanceProgram, reads: int) -> Cells:
+        """Readings of all slots at the age at which the network is to run."""
+
+    def correct(self, standing: Standing, readings_us: Cells, inputs: LayerInputs) -> Corrections:
+        """Column corrections from what cells read at the age."""
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """A part of the work, for whoever watches it."""
+
+    def step(self, done: int, total: int, what: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+def corrected(target: RecipeTarget, standing: Standing, readings_us: Cells, inputs: LayerInputs) -> Corrections:
+    """Corrections from readings by the record of a chip, wired or virtual alike."""
+    return column_corrections(standing.program, target.record, readings_us, inputs, wanted=standing.wanted)

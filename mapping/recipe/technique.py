@@ -1,0 +1,133 @@
+"""Technique: one thing that is done to a network on a chip, with its settings, limits and words, and its action.
+
+A technique is a frozen dataclass in a file of its own, found by an entry point (pyproject.toml):
+
+    @dataclass(frozen=True, slots=True)
+    class Rewrite(Technique):
+        name, words, rank = "rewrite", "cells that left their window are written again", 60
+        times: int = setting(3, "times", low=1, high=100)
+        after_s: float = setting(1.0, "chip time before each", low=0.0, high=1e6, unit="s")
+
+    Rewrite.parse("3,after=2s")          # hil deploy --with rewrite=3,after=2s
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from mapping.errors import MappingUsageError
+
+if TYPE_CHECKING:  # settings are read by the command line, which imports nothing that takes time
+    from cim.record.calibration import CalibrationRecord
+    from mapping.layout.lay_out import LayoutOptions
+    from mapping.program.conductance import ConductanceProgram
+    from mapping.recipe.standing import Standing
+    from mapping.recipe.target import RecipeTarget
+
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class RecipeError(MappingUsageError):
+    """A technique that there is not, settings beyond its limits, or techniques that exclude each other."""
+
+
+def setting(
+    default: float, words: str, *, low: float = -math.inf, high: float = math.inf, unit: str = ""
+) -> Any:  # as dataclasses.field
+    """A setting of a technique: a number from ``low`` to ``high`` in ``unit`` ("s", "%" or none)."""
+    return dataclasses.field(default=default, metadata={"words": words, "low": low, "high": high, "unit": unit})
+
+
+class Technique:
+    """One thing that is done to a network on a chip.
+
+    ``rank`` orders the techniques of a recipe. ``treats_cells``: cells are read and written again before their age.
+    ``excludes``: names of techniques that it leaves no place for; ``needs``: of those that it builds on.
+    """
+
+    __slots__ = ()
+    name: ClassVar[str]
+    words: ClassVar[str]
+    rank: ClassVar[int]
+    treats_cells: ClassVar[bool] = False
+    excludes: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for field in settings_of(type(self)):
+            value, about = getattr(self, field.name), field.metadata
+            if not about["low"] <= value <= about["high"]:
+                unit = f" {about['unit']}" if about["unit"] else ""
+                raise RecipeError(
+                    f"{self.name}: {about['words']}: {value:g}{unit}, "
+                    f"not from {about['low']:g} to {about['high']:g}{unit}"
+                )
+
+    def laid_out(self, options: LayoutOptions) -> LayoutOptions:
+        """Options of the layout of a network that it is done to."""
+        return options
+
+    def first(self, program: ConductanceProgram, record: CalibrationRecord) -> ConductanceProgram:
+        """The program as this chip is written first."""
+        return program
+
+    def treat(self, standing: Standing, target: RecipeTarget) -> None:
+        """Do it to the cells of a program that was just written."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """A technique by its settings: "3", "3,after=2s", "after=2s", or nothing for its defaults.
+
+        The first may stand without its name; a name may leave its unit out (``after`` for ``after_s``).
+
+        Raises:
+            RecipeError: no such setting, or a value that it does not take.
+        """
+        fields, values = settings_of(cls), dict[str, float]()
+        for number, part in enumerate(filter(None, text.split(","))):
+            key, given, value = part.rpartition("=")
+            if given or not fields:
+                field = next((f for f in fields if key in (f.name, short(f))), None)
+            else:
+                field = fields[0] if number == 0 else None
+            if field is None:
+                names = ", ".join(map(short, fields)) or "none"
+                raise RecipeError(f"{cls.name}: no setting {key or value!r}; its settings are {names}")
+            values[field.name] = _number(cls.name, field, value)
+        return cls(**values)
+
+    def __str__(self) -> str:
+        """As ``--with`` takes it; settings at their defaults are left out."""
+        own = [f for f in settings_of(type(self)) if getattr(self, f.name) != f.default]
+        text = ",".join(f"{short(f)}={getattr(self, f.name):g}{_unit(f)}" for f in own)
+        return f"{self.name}={text}" if text else self.name
+
+
+def settings_of(kind: type[Technique]) -> tuple[dataclasses.Field[Any], ...]:
+    """The settings of a technique, in order."""
+    return dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+
+
+def short(field: dataclasses.Field[Any]) -> str:
+    """The name of a setting on the command line: without its unit."""
+    unit = field.metadata["unit"]
+    return field.name.removesuffix(f"_{unit}") if unit else field.name
+
+
+def _unit(field: dataclasses.Field[Any]) -> str:
+    return "s" if field.metadata["unit"] == "s" else ""
+
+
+def _number(name: str, field: dataclasses.Field[Any], text: str) -> float:
+    unit, whole = field.metadata["unit"], isinstance(field.default, int)
+    found = re.fullmatch(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?)\s*([smhd%]?)", text.strip())
+    if found is None or (found[2] and (unit != "s" if found[2] in SECONDS else unit != found[2])):
+        example = {"s": "30s, 1h", "%": "25"}.get(unit, "3")
+        raise RecipeError(f"{name}: {short(field)} is {text!r}, not a number as {example}")
+    value = float(found[1]) * (SECONDS.get(found[2], 1.0) if unit == "s" else 1.0)
+    if whole and value != int(value):
+        raise RecipeError(f"{name}: {short(field)} is {text}, not a whole number")
+    return int(value) if whole else value

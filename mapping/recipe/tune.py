@@ -1,0 +1,35 @@
+"""Tune: gains and biases of layers are fitted to the chip's own answers to stored training images; adapters with them.
+
+``mapping.tune.channel_affine`` does it, once the program stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mapping.program.limits import MOST_RANK
+from mapping.recipe.technique import Technique, setting
+
+
+@dataclass(frozen=True, slots=True)
+class TunedChannels(Technique):
+    """Gains and biases, by the answers to at most ``images`` stored training images."""
+
+    name: ClassVar[str] = "tune"
+    words: ClassVar[str] = "gains and biases are fitted to the chip's answers to stored training images"
+    rank: ClassVar[int] = 70
+
+    images: int = setting(128, "most stored training images", low=2, high=1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters(Technique):
+    """A digital adapter of ``rank_of_each`` for each layer, fitted by the tune and executed by the host."""
+
+    name: ClassVar[str] = "adapters"
+    words: ClassVar[str] = "a digital adapter of low rank for each layer, executed by the host"
+    rank: ClassVar[int] = 80
+    needs: ClassVar[tuple[str, ...]] = ("tune",)
+
+    of_rank: int = setting(4, "rank of each", low=1, high=MOST_RANK)
