@@ -165,6 +165,7 @@ def compile(
     from mapping.quantise.weight_scales import ScaleRule
     from mapping.recipe.adapt import AroundDefects
     from mapping.recipe.idle_copies import IdleCopies
+    from mapping.recipe.recipe import with_recipe
     from mapping.scale_choice import USUAL, judged_by_float
     from mapping.workload import executors, program_workload
 
@@ -197,6 +198,8 @@ def compile(
             progress=watch.step,
         )
         program, kept = judged_by_float(file, compiled(scale_rule=rule or USUAL), rule, compiled)
+    if having or without:
+        program = with_recipe(program, recipe)
     adaptation = None
     if record:
         from cim.record.file import load_record

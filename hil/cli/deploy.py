@@ -38,7 +38,7 @@ from hil.cli.options import (
     seconds,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, tell_report
-from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions, usual_recipe
+from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions, recipe_for
 from hil.errors import ExitCode, UsageError
 from hil.transports import DEFAULT_BAUD
 
@@ -163,7 +163,7 @@ def deploy(
         reprogram=reprogram,
         device=device,
         causes=not no_causes,
-        recipe=usual_recipe(*having or (), without=without or ()),
+        recipe=recipe_for(network, having or (), without or ()),
         engine=engine,
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip

@@ -30,7 +30,7 @@ from hil.cli.options import (
     screen,
     seconds,
 )
-from hil.deployment.options import DeployOptions, usual_recipe
+from hil.deployment.options import DeployOptions, recipe_for
 from hil.errors import ExitCode, UsageError
 
 USUAL = DeployOptions()
@@ -105,7 +105,7 @@ def simulate(
         allow_code=allow_code,
         age_s=ages[0],
         device=device,
-        recipe=usual_recipe(*having or (), without=without or ()),
+        recipe=recipe_for(network, having or (), without or ()),
     )
     images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
     record = load_record(calibration) if calibration else None

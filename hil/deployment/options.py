@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cim.simulator.modes import SimulationMode
@@ -41,6 +42,21 @@ def usual_recipe(*having: str, without: Sequence[str] = ()) -> Recipe:
         mapping.recipe.technique.RecipeError: no such technique or setting, or techniques that exclude each other.
     """
     return USUAL_RECIPE.changed(having, without)
+
+
+def recipe_for(network: str | Path | None, having: Sequence[str], without: Sequence[str]) -> Recipe:
+    """The recipe that a program file holds, or the usual one, after ``--with`` and ``--without``.
+
+    Raises:
+        mapping.recipe.technique.RecipeError: as ``usual_recipe``; a stored recipe that is none.
+    """
+    stored = None
+    if network is not None and Path(network).suffix == ".h5":
+        from mapping.program.file import stored_recipe
+
+        stored = stored_recipe(network)
+    base = USUAL_RECIPE if stored is None else Recipe.of_text(stored)
+    return base.changed(having, without)
 
 
 @dataclass(frozen=True, slots=True)

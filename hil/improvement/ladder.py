@@ -34,6 +34,7 @@ from hil.watch import PlannedStage
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
+from mapping.recipe.recipe import with_recipe
 from mapping.tune.low_rank import with_blank_adapters
 from mapping.workload import program_workload
 
@@ -187,13 +188,13 @@ def improve(
             rungs.append(rung)
             _write_journal(folder, key, rungs)
             bench.watch.say(rung.line())
-    program = bench.program(recipe)
+    program = with_recipe(bench.program(recipe), bench.whole_recipe(recipe))
     with new_file(folder / PROGRAM) as part:
         part.unlink()
         save_program(program, part)
     found = Improvement(
         tuple(rungs), recipe.to_json(), len(bench.images), bench.chips, bench.age_s, bench.source, stopped,
-        bench.deploy_options(recipe), metric=bench.task.metric.name,
+        bench.deploy_options(), metric=bench.task.metric.name,
     )  # fmt: skip
     if test is not None:
         with bench.watch.stage("test images"):

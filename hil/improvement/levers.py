@@ -34,12 +34,13 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.program.limits import RESIDUAL_READS
 from mapping.program.training_inputs import training_inputs
 from mapping.quantise.weight_scales import ScaleRule
+from mapping.recipe.aim import AgedTargets
 from mapping.recipe.lower_slices import LowerSlices
 from mapping.recipe.recipe import Recipe
 from mapping.recipe.registry import technique
 from mapping.recipe.rewrite import Rewrite
 from mapping.recipe.rounds import Rounds
-from mapping.recipe.tune import TunedChannels
+from mapping.recipe.tune import Adapters, TunedChannels
 from mapping.tune.aims import aimed, aims_of
 from mapping.tune.averaged import layer_areas
 from mapping.tune.channel_affine import TuneTargets, tune_channels, tune_targets
@@ -172,18 +173,18 @@ class LeverBench:
             program = aimed(program, aims_of(self.record.programming, self.spec.macro, age_s, self.source))
         return program
 
-    def deploy_options(self, recipe: Trial) -> tuple[str, ...]:
-        """Options by which ``hil deploy`` treats the recipe's program as ``score`` does, where its defaults differ."""
-        usual_images = TunedChannels().images
-        asked = (
-            ("--without aims", not recipe.aim),
-            ("--without tune", not recipe.tune),
-            (f"--with tune={self.tune_images}", recipe.tune and self.tune_images != usual_images),
-            (f"--with adapters={recipe.adapters}", recipe.adapters),
-            (f"--with rewrite={recipe.rewrite}", recipe.rewrite),
-            (f"--age {self.age_s:g}s", self.age_s != DeployOptions().age_s),
-        )
-        return tuple(text for text, needed in asked if needed)
+    def deploy_options(self) -> tuple[str, ...]:
+        """Options by which ``hil deploy`` treats a program as ``score`` does, beside the recipe that it holds."""
+        return () if self.age_s == DeployOptions().age_s else (f"--age {self.age_s:g}s",)
+
+    def whole_recipe(self, trial: Trial) -> Recipe:
+        """All that is done to a program of this trial, as it is stored in it."""
+        found = self.recipe(self.program(trial), trial)
+        if trial.aim:
+            found = found.having(AgedTargets())
+        if trial.tune:
+            found = found.having(TunedChannels(self.tune_images))
+        return found.having(Adapters(trial.adapters)) if trial.adapters else found
 
     def network_of(self, recipe: Trial) -> NetworkFile:
         """The network of a recipe: as it came, or trained on.

@@ -29,6 +29,9 @@ from mapping.program.step_checks import check_digital, check_rule, gives_wide, n
 MOST_TURNS = 1 << 12
 
 
+MOST_RECIPE = 1 << 12  # signs of its text
+
+
 def check_program(program: ConductanceProgram) -> None:
     """Raise ``ProgramRecordError`` unless shapes, places and ranges of all steps fit each other and the chip."""
     shapes: dict[str, Shape] = {INPUT: program.input.shape}
@@ -102,6 +105,8 @@ def highest_aim_us(spec: MacroSpec) -> float:
 def _check_aims(program: ConductanceProgram) -> None:
     """One target a level, ascending, inside the window of the cells; a digest where cells are held under another."""
     aims, levels = program.aims, program.spec.macro.levels_us
+    if program.recipe is not None and len(program.recipe) > MOST_RECIPE:
+        raise ProgramRecordError(f"its recipe is a text of {len(program.recipe)} signs, over {MOST_RECIPE}")
     if program.held_as is not None and not re.fullmatch(r"[0-9a-f]{64}", program.held_as):
         raise ProgramRecordError(f"held_as is {program.held_as!r:.80}, no SHA-256 digest")
     if aims is None:

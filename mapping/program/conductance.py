@@ -298,7 +298,8 @@ class ConductanceProgram:
     whose answers its gains and biases were fitted to (``mapping.tune``). ``aims`` are targets beside the
     levels (``mapping.tune.aims``), None: the levels themselves. ``held_as`` is the digest under which
     a chip holds these cells, where it is not the program's own: tuning changes no cell, and a newer record's
-    aims are no reason to write again.
+    aims are no reason to write again. ``recipe`` is what is to be done to it on a chip, as text
+    (``mapping.recipe.recipe.Recipe.text``), None: nothing of its own.
     """
 
     spec: ChipSpec
@@ -322,6 +323,7 @@ class ConductanceProgram:
     tuned_to: str | None = None
     aims: Aims | None = None
     held_as: str | None = None
+    recipe: str | None = None
     outputs: tuple[Output, ...] = ()
     task: TaskKind | None = None
     preprocess: Preprocess | None = None

@@ -31,10 +31,10 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.records import Arrays, ProgramRecordError, from_record, to_record
 
 FORMAT = "hil.program"
-VERSION = (1, 5)
+VERSION = (1, 6)
 """1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to.
 1.2: trained_on, aims, tuned_to, held_as. 1.3: steps of ``mapping.program.digital_steps``, outputs.
-1.4: task, preprocess. 1.5: residual reads, adapters of layers."""
+1.4: task, preprocess. 1.5: residual reads, adapters of layers. 1.6: recipe."""
 MAX_FILE_BYTES = 1 << 30
 MAX_OBJECTS = 1 << 16  # three a tile
 MAX_ELEMENTS = 1 << 28  # of all arrays together
@@ -95,6 +95,19 @@ def load_program(path: str | Path) -> ConductanceProgram:
         raise ProgramFileError(name, f"cannot be read: {said.strip().removeprefix(f'{name}: ')[:200]}") from error
     except (ProgramRecordError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
         raise ProgramFileError(name, f"is not a valid program: {str(error)[:400]}") from error
+
+
+def stored_recipe(path: str | Path) -> str | None:
+    """The recipe that a program file holds, as text; None: it holds none, or is no readable file of a program.
+
+    Whatever is wrong with the file is said by ``load_program``.
+    """
+    try:
+        with open_hdf5(path, MAX_FILE_BYTES, most_objects=MAX_OBJECTS) as file:
+            found = parse_json(_read_text(file, "description"))["recipe"]
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, ProgramRecordError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _read(file: h5py.File, name: str) -> ConductanceProgram:

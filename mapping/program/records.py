@@ -68,7 +68,7 @@ _LATER: dict[tuple[type, str], Any] = {
     (steps.ConcatStep, "axis"): 0,
 }
 """Fields that 1.0 did not have, and what they were then."""
-TEXTS = ("adapted_to", "tuned_to", "held_as")
+TEXTS = ("adapted_to", "tuned_to", "held_as", "recipe")
 """Fields of a program that are left out where there is nothing to say."""
 MAX_STEPS = 1 << 16
 

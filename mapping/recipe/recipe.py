@@ -7,10 +7,12 @@ A chip on the wire, a virtual chip and a counted one go through the same call; t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cim.json_text import parse_json
 from mapping.recipe.registry import technique
 from mapping.recipe.standing import Standing
 from mapping.recipe.technique import RecipeError, Technique
@@ -107,6 +109,19 @@ class Recipe:
                 raise RecipeError(f"{kind.name}: settings {settings}: {error}") from error
         return cls(tuple(techniques))
 
+    @property
+    def text(self) -> str:
+        """As a program holds it (``ConductanceProgram.recipe``)."""
+        return json.dumps(self.to_json(), separators=(",", ":"))
+
+    @classmethod
+    def of_text(cls, text: str) -> Recipe:
+        """Inverse of ``text``; raises ``RecipeError`` for anything else."""
+        try:
+            return cls.from_json(parse_json(text))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise RecipeError(f"its recipe cannot be read: {error}") from error
+
     def __str__(self) -> str:
         return " ".join(map(str, self.techniques))
 
@@ -132,6 +147,14 @@ def run_recipe(recipe: Recipe, program: ConductanceProgram, target: RecipeTarget
     with target.stage("correcting"):
         corrections = target.correct(standing, readings, inputs)
     return Written(standing.program, readings, corrections, standing.age_s)
+
+
+def with_recipe(program: ConductanceProgram, recipe: Recipe) -> ConductanceProgram:
+    """The program that says itself what is to be done to it on a chip."""
+    from mapping.program.file import program_digest
+
+    found = replace(program, recipe=recipe.text, digest="")
+    return replace(found, digest=program_digest(found))
 
 
 def write_cells(recipe: Recipe, program: ConductanceProgram, target: RecipeTarget) -> tuple[Standing, Cells]:

@@ -13,7 +13,7 @@ import pytest
 
 from hil.cli import run as cli
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, recipe_for
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import bench_of
 from hil.improvement.ladder import JOURNAL, PROGRAM, Improvement, held_out, improve
@@ -23,7 +23,8 @@ from mapping.errors import CannotMap
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, image_keys, save_network
 from mapping.network.task import TaskKind
-from mapping.program.file import load_program
+from mapping.program.file import load_program, save_program
+from mapping.recipe.recipe import with_recipe
 from mapping.recipe.tune import TunedChannels
 
 from ..conftest import CHIP, Small
@@ -152,17 +153,22 @@ def test_the_printed_command_treats_the_program_as_the_ladder_did(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "options"),
+    ("trial", "techniques"),
     [
-        (Trial(tune=True, aim=True), ()),
-        (Trial(tune=True, rewrite=3, adapters=4), ("--without aims", "--with adapters=4", "--with rewrite=3")),
-        (Trial(aim=True), ("--without tune",)),
+        (Trial(tune=True, aim=True), "aims tune"),
+        (Trial(tune=True, rewrite=2, adapters=4), "rewrite=times=2 tune adapters"),
+        (Trial(aim=True), "aims"),
     ],
 )
-def test_the_command_of_a_recipe_names_what_deploy_would_do_otherwise(
-    small: Small, recipe: Trial, options: tuple[str, ...]
+def test_a_program_says_by_itself_what_is_to_be_done_to_it(
+    small: Small, tmp_path: Path, trial: Trial, techniques: str
 ) -> None:
-    assert replace(bench(small), tune_images=TunedChannels().images).deploy_options(recipe) == options
+    made = replace(bench(small), tune_images=TunedChannels().images)
+    program = with_recipe(made.program(trial), made.whole_recipe(trial))
+    save_program(program, tmp_path / "program.h5")
+    assert str(recipe_for(tmp_path / "program.h5", [], [])) == techniques
+    assert str(recipe_for(tmp_path / "program.h5", ["rewrite=5"], ["aims"])).startswith("rewrite=times=5")
+    assert load_program(tmp_path / "program.h5").recipe == program.recipe
 
 
 def test_images_that_a_network_was_fine_tuned_on_neither_decide_nor_score(
