@@ -279,3 +279,24 @@ def test_no_file_imports_itself_through_others() -> None:
         graphlib.TopologicalSorter(import_graph()).prepare()
     except graphlib.CycleError as error:
         pytest.fail("a circle of imports: " + " <- ".join(error.args[1]))
+
+
+@pytest.mark.parametrize(
+    ("called", "places"),
+    [
+        # Cells of a network are written by the wired target alone; calibration writes patterns of its own.
+        ("program_cells", ("hil/driver", "hil/calibration", "hil/deployment/targets/wired.py")),
+        # Cells of virtual chips are drawn by their target alone.
+        ("draw_programming", ("cim/record", "hil/simulation/virtual_target.py")),
+        ("CellHistory", ("cim/cells", "hil/simulation/virtual_target.py")),
+        # What is done to them, and in which order, is known to the recipe.
+        ("treat", ("mapping/recipe/recipe.py",)),
+        ("run_recipe", ("hil/deployment", "hil/simulation", "hil/improvement/finetuning/written_layers.py")),
+    ],
+)
+def test_the_order_of_what_is_done_to_a_chip_stands_in_the_recipe_alone(called: str, places: tuple[str, ...]) -> None:
+    for path in FILES:
+        calls = (n.func for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call))
+        names = {f.attr if isinstance(f, ast.Attribute) else getattr(f, "id", "") for f in calls}
+        if called in names:
+            assert str(path.relative_to(ROOT)).startswith(places), f"{path} calls {called}"
