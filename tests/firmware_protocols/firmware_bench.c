@@ -21,6 +21,12 @@ static uint32_t out_size;
 
 /* --- memory without power, and a supply that fails after so many bytes more ---------------------------------- */
 
+/* The clock moves with each command, and by a little each time that the firmware looks at it. */
+#define LOOK_US 100u
+static uint64_t clock_us;
+
+uint64_t board_us(void) { return clock_us += LOOK_US; }
+
 static uint8_t kept[MEMORY_BYTES], key[KEY_BYTES];
 static uint64_t bytes_left = UINT64_MAX;
 static bool has_key, dead;
@@ -489,6 +495,7 @@ int main(int count, char **words) {
         if (size >= ROOM || (size && fread(in, size, 1, stdin) != 1)) return 1;
         in[size] = 0;
         out_size = 0;
+        if (head[0] != 'V') clock_us = now_us;
         if (setjmp(power_lost)) dead = true;
         else switch (dead && head[0] != 'B' ? '-' : head[0]) {
         case '-': break; /* no power */
@@ -506,6 +513,7 @@ int main(int count, char **words) {
             break;
         case 'R': server_receive(in, size, now_us); break;
         case 'T': transmit(now_us); break;
+        case 'V': put_u64(out, clock_us), out_size = 8; break;
         case 'Q': say_deadline(now_us); break;
         case 'C': say_counters(); break;
         case 'M': say_request(in, size); break;

@@ -39,6 +39,7 @@ class FirmwareBench:
         config = config_header(spec, 0, {}, "bench")
         program = build(FirmwareTarget.SANITIZED, config, board=SOURCE, limits=LIMITS)
         words = [str(program), str(seed), *(w for n, v in (settings or {}).items() for w in (n, repr(v)))]
+        self._worked_s = 0.0
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=-1
         )
@@ -70,7 +71,14 @@ class FirmwareBench:
         self.ask("R", data, now_s)
 
     def data_to_send(self, now_s: float) -> bytes:
-        return self.ask("T", b"", now_s)
+        data = self.ask("T", b"", now_s)
+        self._worked_s = int.from_bytes(self.ask("V"), "little") * 1e-6 - now_s
+        return data
+
+    def take_worked_s(self) -> float:
+        """Seconds that the work of the last ``data_to_send`` took by the firmware's own clock."""
+        worked_s, self._worked_s = self._worked_s, 0.0
+        return max(worked_s, 0.0)
 
     def next_deadline(self, now_s: float) -> float | None:
         due_us = int.from_bytes(self.ask("Q", b"", now_s)[:8], "little")

@@ -212,16 +212,17 @@ def test_a_loaded_layer_is_its_tiles_corrected_added_and_requantised(reads: int)
     die.close()
 
 
-def test_the_link_is_served_after_every_read_of_every_tile() -> None:
-    die, driven, at = Die(), codes(2, 64), TileAddress(0, 0, 64, 0, 16)
-    die.write(targets(64, 32))
-    assert die.slices(Mvm(Returns.SUMS, at, 0, 4, 8, True, 9, 1, 0, driven, 30)) == 2 * 30
-    die.close()
-    die, blank = Die(), np.zeros(16, np.int32)
-    die.write(targets(64, 32))
+def test_the_link_is_served_after_every_call_of_a_slow_macro_and_less_often_by_a_quick_one() -> None:
+    driven, at, planes = codes(2, 64), TileAddress(0, 0, 64, 0, 16), 8
+    product = Mvm(Returns.SUMS, at, 0, 4, planes, True, 9, 1, 0, driven, 30)
+    for call_ms, fewest, most in ((2.0, 2 * 30 * planes, 2 * 30 * planes), (0.0, 2, 30)):
+        die = Die(call_ms=call_ms)
+        assert fewest <= die.slices(product) <= most
+        die.close()
+    die, blank = Die(call_ms=2.0), np.zeros(16, np.int32)
     tiles = tuple(LayerTile(at, 0, 0, 1, 0, blank, blank, blank, reads) for reads in (3, 6))
     die.ask(LoadLayer(4, 64, 16, -128, 127, blank, blank, blank, tiles))
-    assert die.slices(Mvm(Returns.LAYER, None, 4, 4, 8, True, 6, 1, 0, driven)) == 2 * (3 + 6)
+    assert die.slices(Mvm(Returns.LAYER, None, 4, 4, 8, True, 6, 1, 0, driven)) == 2 * (3 + 6) * planes
     die.close()
 
 

@@ -77,7 +77,7 @@ static void stop(void) {
 
 /* --- the board ------------------------------------------------------------------------------------- */
 
-static uint64_t now_us(void) {
+uint64_t board_us(void) {
     uint32_t before, left;
     do {
         before = ticks;
@@ -100,14 +100,14 @@ static void take_line(void) {
     while (held(&from_line)) {
         const uint32_t at = from_line.got & (from_line.size - 1), left = from_line.size - at;
         const uint32_t size = held(&from_line) < left ? held(&from_line) : left;
-        server_receive(from_line.bytes + at, size, now_us());
+        server_receive(from_line.bytes + at, size, board_us());
         from_line.got += size;
     }
 }
 
 static void sleep_until(uint64_t due_us) {
     __asm volatile("cpsid i"); /* an interrupt still ends the sleep, and is taken after it */
-    if (!held(&from_line) && now_us() < due_us) __asm volatile("wfi");
+    if (!held(&from_line) && board_us() < due_us) __asm volatile("wfi");
     __asm volatile("cpsie i");
 }
 
@@ -116,10 +116,10 @@ static void serve(void) {
     for (;;) {
         take_line();
         uint32_t size = 0;
-        if (to_line.size - held(&to_line) >= FRAME_ENCODED) size = server_transmit(now_us(), frame);
+        if (to_line.size - held(&to_line) >= FRAME_ENCODED) size = server_transmit(board_us(), frame);
         if (size) put_line(frame, size);
         else if (to_line.size - held(&to_line) < FRAME_ENCODED) sleep_until(UINT64_MAX);
-        else sleep_until(server_deadline(now_us()));
+        else sleep_until(server_deadline(board_us()));
     }
 }
 

@@ -53,7 +53,7 @@ static void die_with(const char *what) {
     exit(1);
 }
 
-static uint64_t now_us(void) {
+uint64_t board_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
@@ -127,7 +127,7 @@ static void lose_client(void) {
 static void read_line(void) {
     uint8_t data[65536];
     const ssize_t size = read(board.line, data, sizeof data);
-    if (size > 0) server_receive(data, (uint32_t)size, now_us());
+    if (size > 0) server_receive(data, (uint32_t)size, board_us());
     else if (size == 0 || (errno != EAGAIN && errno != EINTR)) lose_client();
 }
 
@@ -143,14 +143,14 @@ static void write_line(void) {
 /* Puts frames into the buffer while it has room; each call that gives none may have done a slice of work. */
 static void fill(void) {
     while (SENDING - board.end >= FRAME_ENCODED) {
-        const uint32_t size = server_transmit(now_us(), board.out + board.end);
+        const uint32_t size = server_transmit(board_us(), board.out + board.end);
         if (!size) return;
         board.end += size;
     }
 }
 
 static int wait_ms(void) {
-    const uint64_t now = now_us(), due = server_deadline(now);
+    const uint64_t now = board_us(), due = server_deadline(now);
     if (board.end) return 1000;
     if (due <= now) return 0;
     return due - now > 1000000u ? 1000 : (int)((due - now) / 1000u) + 1;
@@ -199,7 +199,7 @@ static bool read_key(const char *path) {
 #define APPLY(name, value) die_set(name, value);
 
 int main(int count, char **words) {
-    uint32_t boot_id = (uint32_t)(now_us() ^ (uint64_t)getpid() << 20);
+    uint32_t boot_id = (uint32_t)(board_us() ^ (uint64_t)getpid() << 20);
     struct chip_identity identity = {DIE_SERIAL, "rram-hil reference firmware 1 (native)", "emulated"};
     die_seed(DIE_SEED);
     DIE_SETTINGS(APPLY)

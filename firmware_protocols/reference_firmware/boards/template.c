@@ -6,7 +6,7 @@
 
 /* --- clock and line ------------------------------------------------------------------------------- */
 
-static uint64_t now_us(void) { return 0; } /* yours: a timer that never runs backwards */
+uint64_t board_us(void) { return 0; } /* yours: a timer that never runs backwards */
 
 /* Yours: bytes that the receive interrupt has stored, up to `room`; 0 when there are none. */
 static uint32_t line_read(uint8_t *data, uint32_t room) {
@@ -49,9 +49,9 @@ void macro_pulse(const struct cell *cell, uint8_t polarity, uint32_t millivolts,
     (void)cell, (void)polarity, (void)millivolts, (void)width_ns, (void)sample, (void)turn;
 }
 
-float macro_read_us(const struct cell *cell, uint32_t reads, bool verify, uint64_t sample, uint32_t turn) {
-    (void)cell, (void)reads, (void)verify, (void)sample, (void)turn;
-    return 0.0f; /* yours: current / v_read in µS, the mean of `reads` reads */
+float macro_read_us(const struct cell *cell, uint32_t read, bool verify, uint64_t sample, uint32_t turn) {
+    (void)cell, (void)read, (void)verify, (void)sample, (void)turn;
+    return 0.0f; /* yours: current / v_read in µS, one read */
 }
 
 void macro_convert(const struct array_read *read, int16_t *codes) { /* yours: drive read->on, convert */
@@ -61,14 +61,14 @@ void macro_convert(const struct array_read *read, int16_t *codes) { /* yours: dr
 float macro_temperature_c(void) { return __builtin_nanf(""); } /* yours; NaN: unknown */
 
 /* A real chip's time is the clock's; it takes and ages by itself. */
-uint64_t macro_time_ns(void) { return now_us() * 1000u; }
+uint64_t macro_time_ns(void) { return board_us() * 1000u; }
 void macro_spend_ns(uint64_t duration_ns) { (void)duration_ns; }
 void macro_settle(void) {}
 
 bool macro_wait_ns(uint64_t duration_ns) {
     static uint64_t until_us; /* 0: no wait under way */
-    if (!until_us) until_us = now_us() + duration_ns / 1000u + 1;
-    if (now_us() < until_us) return false;
+    if (!until_us) until_us = board_us() + duration_ns / 1000u + 1;
+    if (board_us() < until_us) return false;
     until_us = 0;
     return true;
 }
@@ -80,9 +80,9 @@ int main(void) {
     static uint8_t frame[FRAME_ENCODED], received[256];
     server_start(chip_start(&IDENTITY), boot_id(), 1);
     for (;;) {
-        for (uint32_t size; (size = line_read(received, sizeof received)) > 0;) server_receive(received, size, now_us());
-        const uint32_t size = line_has_room() ? server_transmit(now_us(), frame) : 0;
+        for (uint32_t size; (size = line_read(received, sizeof received)) > 0;) server_receive(received, size, board_us());
+        const uint32_t size = line_has_room() ? server_transmit(board_us(), frame) : 0;
         if (size) line_write(frame, size);
-        else sleep_until(server_deadline(now_us()));
+        else sleep_until(server_deadline(board_us()));
     }
 }

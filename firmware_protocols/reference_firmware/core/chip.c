@@ -4,10 +4,15 @@
 
 static const uint8_t SPEC_DIGEST[DIGEST_BYTES] = CHIP_SPEC_DIGEST;
 
+#define SLICE_US 2000u /* and one call of the macro more */
+
 static struct {
     const struct chip_identity *identity;
+    uint64_t slice_us; /* when this slice began */
     bool outputs_on;
 } chip;
+
+bool slice_over(void) { return board_us() - chip.slice_us >= SLICE_US; }
 
 /* --- short requests -------------------------------------------------------------------------------- */
 
@@ -59,6 +64,7 @@ static void switch_on(void) {
 }
 
 static enum work slice(struct job *job) {
+    chip.slice_us = board_us();
     switch (job->request->op) {
     case OP_DESCRIBE: return describe(job);
     case OP_STATUS: return status(job);
@@ -69,7 +75,7 @@ static enum work slice(struct job *job) {
     }
     switch (job->request->op) {
     case OP_PROGRAM_TILE: return chip_program(job);
-    case OP_PULSE: return chip_pulse(job) == WORK_DONE ? done(job) : WORK_REFUSED;
+    case OP_PULSE: return chip_pulse(job);
     case OP_READ_CELLS: return chip_read_cells(job);
     case OP_MVM:
     case OP_SWEEP: return chip_compute(job);

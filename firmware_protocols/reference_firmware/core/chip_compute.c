@@ -10,17 +10,19 @@ static struct {
     uint32_t outputs, planes, down, across;
     uint32_t conversions, saturated;
     uint32_t skip; /* leading codes of a vector that its tile does not see */
+    uint64_t steps; /* planes of all reads of all vectors */
     uint64_t lasts_ns;
 } now;
 
-/* Where it stands: in which read of which tile of which vector. */
+/* Where it stands: in which plane of which read of which tile of which vector. */
 static struct {
-    uint32_t vector, tile, again;
+    uint32_t vector, tile, again, plane;
     struct body tiles;            /* of the loaded layer, behind this one */
     struct layer_tile layer_tile; /* this one */
 } at;
 
 static int16_t driven[CHIP_ROWS];      /* codes on the rows of this tile */
+static int32_t found[CHIP_OUTPUTS];    /* of this read, of all its planes so far */
 static int32_t sums[CHIP_OUTPUTS];     /* of this tile, of all its reads so far */
 static int64_t totals[LAYER_OUTPUTS];  /* of this vector, of all its tiles so far */
 static int16_t converted[CHIP_CONVERSIONS(CHIP_OUTPUTS)];
@@ -56,13 +58,16 @@ static uint64_t tile_ns(uint32_t outputs) {
 /* Tiles of one macro work one after the other, macros side by side. */
 static uint64_t layer_ns(void) {
     uint64_t longest = 0;
+    now.steps = 0;
     for (uint32_t macro = 0; macro < CHIP_MACROS; macro++) {
         struct body body = now.layer.layer_tiles;
         struct layer_tile tile;
         uint64_t spent = 0;
         for (uint32_t i = 0; i < now.layer.layer.tiles; i++) {
             layer_tile_read(&body, &tile);
-            if (tile.address.macro == macro) spent += tile.fixed.reads * tile_ns(tile.address.outputs);
+            if (tile.address.macro != macro) continue;
+            spent += tile.fixed.reads * tile_ns(tile.address.outputs);
+            now.steps += tile.fixed.reads;
         }
         if (spent > longest) longest = spent;
     }
@@ -109,7 +114,10 @@ static enum work begin(struct job *job) {
         }
         now.outputs = r->tile.outputs;
         now.lasts_ns = r->compute.reads * tile_ns(now.outputs);
+        now.steps = r->compute.reads;
     }
+    now.steps *= (uint64_t)now.planes * now.vectors;
+    job->progress.total = now.steps < UINT32_MAX ? (uint32_t)now.steps : UINT32_MAX;
     return WORK_DONE;
 }
 
@@ -143,11 +151,11 @@ static int16_t code_of(const struct request *r, uint32_t j, uint32_t i) {
     return (int16_t)ints_get(&r->values, (map * s->height + y) * s->width + x);
 }
 
-/* Adds one read of the tile, driven with `driven`, to `sums`, and puts every conversion at `raw` if given. */
-static void read_tile(const struct request *r, const struct wire_tile *tile, uint8_t *raw) {
+/* One plane of a read of the tile, driven with `driven`: a call of the macro. True after the last, which adds the read to
+ * `sums`; each conversion goes to `raw` if given. */
+static bool read_plane(const struct request *r, const struct wire_tile *tile, uint8_t *raw) {
     uint8_t on[CHIP_ROWS];
-    const uint32_t number = now.first + at.vector, count = CHIP_CONVERSIONS(tile->outputs);
-    int32_t found[CHIP_OUTPUTS] = {0};
+    const uint32_t number = now.first + at.vector, count = CHIP_CONVERSIONS(tile->outputs), plane = at.plane;
     struct array_read read = {
         .macro = tile->macro,
         .row0 = tile->row0,
@@ -157,34 +165,35 @@ static void read_tile(const struct request *r, const struct wire_tile *tile, uin
         .range_code = r->compute.range_code,
         .sample = r->compute.sample + number / now.per_sample + ((uint64_t)at.again << READ_STEP_SHIFT),
         .position = number % now.per_sample,
+        .plane = plane,
     };
-    for (uint32_t plane = 0; plane < now.planes; plane++) {
-        read.plane = plane;
-        read.on_count = 0;
-        for (uint32_t row = 0; row < tile->rows; row++) {
-            if ((uint16_t)driven[row] >> plane & 1) on[read.on_count++] = (uint8_t)row;
-        }
-        macro_convert(&read, converted);
-        const bool is_sign = r->compute.flags & COMPUTE_SIGNED && plane + 1 == now.planes;
-        const int32_t weight = is_sign ? -(1 << plane) : 1 << plane;
-        for (uint32_t i = 0; i < count; i++) {
-            if (converted[i] == CHIP_ADC_LOW || converted[i] == CHIP_ADC_HIGH) now.saturated++;
-            found[i % tile->outputs] += i < tile->outputs ? weight * converted[i] : -weight * converted[i];
-            if (raw) put_u16(raw + 2 * (plane * count + i), (uint16_t)converted[i]);
-        }
+    if (!plane) memset(found, 0, sizeof found);
+    for (uint32_t row = 0; row < tile->rows; row++) {
+        if ((uint16_t)driven[row] >> plane & 1) on[read.on_count++] = (uint8_t)row;
     }
+    macro_convert(&read, converted);
+    const bool is_sign = r->compute.flags & COMPUTE_SIGNED && plane + 1 == now.planes;
+    const int32_t weight = is_sign ? -(1 << plane) : 1 << plane;
+    for (uint32_t i = 0; i < count; i++) {
+        if (converted[i] == CHIP_ADC_LOW || converted[i] == CHIP_ADC_HIGH) now.saturated++;
+        found[i % tile->outputs] += i < tile->outputs ? weight * converted[i] : -weight * converted[i];
+        if (raw) put_u16(raw + 2 * (plane * count + i), (uint16_t)converted[i]);
+    }
+    now.conversions += count;
+    if (++at.plane < now.planes) return false;
+    at.plane = 0;
     for (uint32_t o = 0; o < tile->outputs; o++) sums[o] = saturate((int64_t)sums[o] + found[o]);
-    now.conversions += now.planes * count;
+    return true;
 }
 
-/* One read of a tile for the vector, of `reads`, with codes `from` onwards of it; true after the last, which leaves
- * `sums` (and each conversion at `raw` if given). One read is a slice of work: many may take long. */
+/* One plane of a tile for the vector, of `reads` reads, with codes `from` onwards of it; true after the last, which leaves
+ * `sums` (and each conversion at `raw` if given). */
 static bool run_tile(const struct request *r, const struct wire_tile *tile, uint32_t from, uint32_t reads, uint8_t *raw) {
-    if (!at.again) {
+    if (!at.again && !at.plane) {
         for (uint32_t row = 0; row < tile->rows; row++) driven[row] = code_of(r, at.vector, from + row);
         memset(sums, 0, sizeof sums);
     }
-    read_tile(r, tile, raw);
+    if (!read_plane(r, tile, raw)) return false;
     if (++at.again < reads) return false;
     at.again = 0;
     return true;
@@ -209,14 +218,14 @@ static void add_tile(const struct layer_tile *tile) {
 }
 
 /* q = requantised(sat(Σ tiles multiplier · level sum + bias)), docs/digital_ops.md; of repeated reads the mean counts.
- * One read of one tile; true after the last, which puts the outputs of the vector at `out`. */
+ * One plane of one tile; true after the last, which puts the outputs of the vector at `out`. */
 static bool run_layer(const struct request *r, uint8_t *out) {
     struct layer_tile *tile = &at.layer_tile;
-    if (!at.tile && !at.again) {
+    if (!at.tile && !at.again && !at.plane) {
         at.tiles = now.layer.layer_tiles;
         memset(totals, 0, now.outputs * sizeof totals[0]);
     }
-    if (!at.again) layer_tile_read(&at.tiles, tile);
+    if (!at.again && !at.plane) layer_tile_read(&at.tiles, tile);
     if (!run_tile(r, &tile->address, tile->fixed.first_input, tile->fixed.reads, NULL)) return false;
     add_tile(tile);
     if (++at.tile < now.layer.layer.tiles) return false;
@@ -249,11 +258,14 @@ enum work chip_compute(struct job *job) {
     if (!job->step) begin_reply(job, now.vectors > MAX_MESSAGE ? UINT32_MAX : now.vectors * a_vector, width);
     if (job->reply->size > job->reply->room) return WORK_DONE; /* the server refuses it */
     uint8_t *values = job->reply->data + job->reply->size - now.vectors * a_vector * width;
-    uint8_t *out = values + at.vector * a_vector * width;
-    job->step++;
-    if (!(r->compute.returns == RETURNS_LAYER ? run_layer(r, out) : run_alone(r, out, raw))) return WORK_MORE;
-    macro_spend_ns(now.lasts_ns);
-    if (++at.vector < now.vectors) return WORK_MORE;
+    do {
+        uint8_t *out = values + at.vector * a_vector * width;
+        job->progress.done = ++job->step;
+        if (!(r->compute.returns == RETURNS_LAYER ? run_layer(r, out) : run_alone(r, out, raw))) continue;
+        macro_spend_ns(now.lasts_ns);
+        at.vector++;
+    } while (at.vector < now.vectors && !slice_over());
+    if (at.vector < now.vectors) return WORK_MORE;
     uint8_t *fixed = job->reply->data + WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE;
     const struct wire_mvm_result result = {r->compute.returns, raw ? 3 : 2, now.saturated, now.conversions};
     wire_put_mvm_result(fixed, &result);

@@ -1,7 +1,7 @@
 /* Writing and reading cells: write-verify, single pulses, cell reads. */
 #include "chip.h"
 
-#define CELLS_A_SLICE 16u
+#define CELLS_A_PROGRESS 1024u
 #define COUNT_MAX 0xFFFEu /* the one above leaves a cell alone */
 
 static uint8_t pulsed[(CHIP_MACROS * CHIP_ROWS * CHIP_COLUMNS + 7u) / 8u]; /* cells that took a pulse since start */
@@ -60,74 +60,73 @@ static enum work check_limits(struct job *job) {
     return WORK_DONE;
 }
 
-struct written {
-    float reading_us;
-    uint32_t pulses;
-    bool inside;
-};
+/* The cell that is being written: read, stop inside the window, else one pulse towards it; a change of direction starts
+ * the ramp anew. */
+static struct {
+    float total_us, reading_us; /* of the reads of this verify, and the mean of the last whole one */
+    uint32_t reads, pulses, ramp;
+    bool up, inside;
+} at;
 
-/* One cell: read, stop inside the window, else one pulse towards it; a change of direction starts the ramp anew. */
-static struct written write_cell(const struct cell *cell, float target_us, const struct wire_program *p) {
+/* One call of the macro; true when the cell is done. */
+static bool write_step(const struct cell *cell, float target_us, const struct wire_program *p) {
     const float window_us = (float)p->tolerance * (float)p->unit_ns * 1e-3f;
-    struct written w = {0};
-    uint32_t ramp = 0, verifies = 0;
-    bool up = false;
-    for (;;) {
-        w.reading_us = macro_read_us(cell, p->verify_reads, true, p->sample, w.pulses);
-        verifies += p->verify_reads;
-        const float off_us = w.reading_us - target_us;
-        w.inside = off_us <= window_us && -off_us <= window_us;
-        if (w.inside || w.pulses == p->max_pulses) break;
-        const bool higher = off_us < 0.0f;
-        ramp = w.pulses && higher == up ? ramp + 1 : 0;
-        up = higher;
-        const uint32_t start = up ? p->set_start_mv : p->reset_start_mv, step = up ? p->set_step_mv : p->reset_step_mv;
-        const uint32_t stop = up ? p->set_stop_mv : p->reset_stop_mv, ramped = start + step * ramp;
-        macro_pulse(cell, up ? POLARITY_SET : POLARITY_RESET, ramped < stop ? ramped : stop, p->pulse_width_ns,
-                    p->sample, w.pulses);
-        w.pulses++;
+    if (at.reads < p->verify_reads) {
+        at.total_us += macro_read_us(cell, at.reads++, true, p->sample, at.pulses);
+        macro_spend_ns(CHIP_VERIFY_NS);
+        if (at.reads < p->verify_reads) return false;
+        at.reading_us = at.total_us / (float)at.reads;
+        const float off_us = at.reading_us - target_us;
+        at.inside = off_us <= window_us && -off_us <= window_us;
+        return at.inside || at.pulses == p->max_pulses;
     }
-    macro_spend_ns((uint64_t)w.pulses * CHIP_PULSE_NS + (uint64_t)verifies * CHIP_VERIFY_NS);
-    return w;
+    const bool higher = at.reading_us < target_us;
+    at.ramp = at.pulses && higher == at.up ? at.ramp + 1 : 0;
+    at.up = higher;
+    const uint32_t start = higher ? p->set_start_mv : p->reset_start_mv, step = higher ? p->set_step_mv : p->reset_step_mv;
+    const uint32_t stop = higher ? p->set_stop_mv : p->reset_stop_mv, ramped = start + step * at.ramp;
+    macro_pulse(cell, higher ? POLARITY_SET : POLARITY_RESET, ramped < stop ? ramped : stop, p->pulse_width_ns, p->sample,
+                at.pulses);
+    macro_spend_ns(CHIP_PULSE_NS);
+    chip_wrote(note_pulse(cell), 1);
+    at.pulses++;
+    at.reads = 0;
+    at.total_us = 0.0f;
+    return false;
 }
 
 enum work chip_program(struct job *job) {
     const struct request *r = job->request;
     const uint32_t cells = (uint32_t)r->cells.rows * r->cells.columns;
     const uint32_t head = WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE + WIRE_READINGS_SIZE;
-    if (!job->step) {
+    if (!job->progress.total) {
         if (check_block(job) != WORK_DONE || check_limits(job) != WORK_DONE) return WORK_REFUSED;
         if (check_wear(job, cells * r->program.max_pulses) != WORK_DONE) return WORK_REFUSED;
         const struct wire_readings fixed = {r->program.unit_ns, r->cells.rows, r->cells.columns};
         reply_begin(job->reply, OP_TILE_PROGRAMMED, r->id, 0);
-        uint8_t *at = reply_room(job->reply, WIRE_READINGS_SIZE + 2 * cells);
-        if (!at || !reply_ints(job->reply, cells, 4)) return WORK_DONE; /* too long for a reply: the server refuses */
-        wire_put_readings(at, &fixed);
+        uint8_t *room = reply_room(job->reply, WIRE_READINGS_SIZE + 2 * cells);
+        if (!room || !reply_ints(job->reply, cells, 4)) return WORK_DONE; /* too long for a reply: the server refuses */
+        wire_put_readings(room, &fixed);
         memset(reached, 0, sizeof reached);
-        job->progress = (struct wire_progress){0, cells, 0};
+        memset(&at, 0, sizeof at);
+        job->progress.total = cells;
         chip_wrote(0, 0);
     }
     uint8_t *readings = job->reply->data + head, *pulses = readings + 2 * cells + 1;
-    const uint32_t end = job->step + CELLS_A_SLICE < cells ? job->step + CELLS_A_SLICE : cells;
-    for (uint32_t i = job->step; i < end; i++) {
-        const uint32_t target = (uint32_t)ints_get(&r->values, i);
-        struct written w = {0};
-        if (target != LEAVE_ALONE) {
-            const struct cell cell = cell_of(&r->cells, i);
-            w = write_cell(&cell, (float)target * (float)r->program.unit_ns * 1e-3f, &r->program);
-            if (w.pulses) {
-                chip_wrote(note_pulse(&cell), w.pulses);
-                worn[cell.macro] += w.pulses - 1;
-            }
-            if (!w.inside) job->progress.failed++;
-        }
-        put_u16(readings + 2 * i, to_counts(w.reading_us, r->program.unit_ns));
-        put_u32(pulses + 4 * i, w.pulses);
-        if (w.inside) reached[i / 8] |= (uint8_t)(1u << i % 8);
-    }
-    job->step = job->progress.done = end;
-    job->tell_progress = end % 1024 < CELLS_A_SLICE && end < cells;
-    if (end < cells) return WORK_MORE;
+    do {
+        const uint32_t i = job->progress.done, target = (uint32_t)ints_get(&r->values, i);
+        const struct cell cell = cell_of(&r->cells, i);
+        const bool alone = target == LEAVE_ALONE;
+        if (!alone && !write_step(&cell, (float)target * (float)r->program.unit_ns * 1e-3f, &r->program)) continue;
+        if (!alone && !at.inside) job->progress.failed++;
+        put_u16(readings + 2 * i, to_counts(at.reading_us, r->program.unit_ns));
+        put_u32(pulses + 4 * i, at.pulses);
+        if (at.inside) reached[i / 8] |= (uint8_t)(1u << i % 8);
+        memset(&at, 0, sizeof at);
+        job->progress.done++;
+        if (job->progress.done % CELLS_A_PROGRESS == 0) job->tell_progress = true;
+    } while (job->progress.done < cells && !slice_over());
+    if (job->progress.done < cells) return WORK_MORE;
     macro_settle();
     reply_pack_ints(job->reply, cells, 4);
     uint8_t *bits = reply_room(job->reply, (cells + 7) / 8);
@@ -137,9 +136,8 @@ enum work chip_program(struct job *job) {
 
 /* --- pulses and reads -------------------------------------------------------------------------------- */
 
-enum work chip_pulse(struct job *job) {
+static enum work check_pulse(struct job *job, uint32_t cells) {
     const struct request *r = job->request;
-    const uint32_t cells = (uint32_t)r->cells.rows * r->cells.columns;
     const bool up = r->pulse.polarity == POLARITY_SET;
     const uint32_t limit = up ? CHIP_LIMIT_SET_MV : CHIP_LIMIT_RESET_MV;
     if (check_block(job) != WORK_DONE || check_wear(job, cells) != WORK_DONE) return WORK_REFUSED;
@@ -153,39 +151,54 @@ enum work chip_pulse(struct job *job) {
             return refuse(job, ERROR_LIMIT, up ? "SET voltage in mV" : "RESET voltage in mV", millivolts, limit);
         }
     }
-    chip_wrote(0, 0);
-    for (uint32_t i = 0; i < cells; i++) {
-        const uint32_t millivolts = (uint32_t)ints_get(&r->values, i);
+    return WORK_DONE;
+}
+
+enum work chip_pulse(struct job *job) {
+    const struct request *r = job->request;
+    const uint32_t cells = (uint32_t)r->cells.rows * r->cells.columns;
+    if (!job->progress.total) {
+        if (check_pulse(job, cells) != WORK_DONE) return WORK_REFUSED;
+        job->progress.total = cells;
+        chip_wrote(0, 0);
+    }
+    do {
+        const uint32_t i = job->progress.done++, millivolts = (uint32_t)ints_get(&r->values, i);
         if (!millivolts) continue;
         const struct cell cell = cell_of(&r->cells, i);
         macro_spend_ns(CHIP_PULSE_NS);
         macro_pulse(&cell, r->pulse.polarity, millivolts, r->pulse.width_ns, r->pulse.sample, 0);
         chip_wrote(note_pulse(&cell), 1);
-    }
+    } while (job->progress.done < cells && !slice_over());
+    if (job->progress.done < cells) return WORK_MORE;
     macro_settle();
+    reply_begin(job->reply, OP_DONE, r->id, 0);
     return WORK_DONE;
 }
 
 enum work chip_read_cells(struct job *job) {
     const struct request *r = job->request;
     const uint32_t cells = (uint32_t)r->cells.rows * r->cells.columns;
-    if (!job->step) {
+    if (!job->progress.total) {
         if (check_block(job) != WORK_DONE) return WORK_REFUSED;
         if (!r->read.reads) return refuse(job, ERROR_OUT_OF_RANGE, "reads must be at least 1", 0, 1);
         if (!r->read.unit_ns) return refuse(job, ERROR_OUT_OF_RANGE, "the unit must be at least 1", 0, 1);
         const struct wire_readings fixed = {r->read.unit_ns, r->cells.rows, r->cells.columns};
         reply_begin(job->reply, OP_CELL_READINGS, r->id, 0);
-        uint8_t *at = reply_room(job->reply, WIRE_READINGS_SIZE + 2 * cells);
-        if (!at) return WORK_DONE;
-        wire_put_readings(at, &fixed);
+        uint8_t *room = reply_room(job->reply, WIRE_READINGS_SIZE + 2 * cells);
+        if (!room) return WORK_DONE;
+        wire_put_readings(room, &fixed);
+        memset(&at, 0, sizeof at);
+        job->progress.total = cells;
     }
     uint8_t *readings = job->reply->data + WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE + WIRE_READINGS_SIZE;
-    const uint32_t end = job->step + 4 * CELLS_A_SLICE < cells ? job->step + 4 * CELLS_A_SLICE : cells;
-    for (uint32_t i = job->step; i < end; i++) {
-        const struct cell cell = cell_of(&r->cells, i);
-        put_u16(readings + 2 * i, to_counts(macro_read_us(&cell, r->read.reads, false, r->read.sample, 0), r->read.unit_ns));
-    }
-    macro_spend_ns((uint64_t)(end - job->step) * r->read.reads * CHIP_CELL_READ_NS);
-    job->step = end;
-    return end < cells ? WORK_MORE : WORK_DONE;
+    do {
+        const struct cell cell = cell_of(&r->cells, job->progress.done);
+        at.total_us += macro_read_us(&cell, at.reads++, false, r->read.sample, 0);
+        macro_spend_ns(CHIP_CELL_READ_NS);
+        if (at.reads < r->read.reads) continue;
+        put_u16(readings + 2 * job->progress.done++, to_counts(at.total_us / (float)at.reads, r->read.unit_ns));
+        memset(&at, 0, sizeof at);
+    } while (job->progress.done < cells && !slice_over());
+    return job->progress.done < cells ? WORK_MORE : WORK_DONE;
 }

@@ -6,7 +6,7 @@
 
 enum work {
     WORK_DONE,    /* the reply is written */
-    WORK_MORE,    /* call again: the link may answer meanwhile, so that no slice should last above 100 ms */
+    WORK_MORE,    /* call again: the link answers meanwhile, so that no slice should last above 0.1 s */
     WORK_REFUSED, /* `refusal` says why; no reply is written */
 };
 
@@ -22,7 +22,7 @@ struct job {
     struct reply *reply; /* the server fills the chip time of its head when the job is done */
     struct refusal refusal;
     struct wire_progress progress;
-    bool tell_progress; /* set to send `progress` to the host */
+    bool tell_progress; /* set to send `progress` to the host; a `total` is sent each second without */
     uint32_t step;
 };
 

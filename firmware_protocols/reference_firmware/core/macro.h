@@ -1,5 +1,5 @@
 /* The macros of one chip, as the firmware drives them: the one file to implement for a board's own pins.
- * The die model in die/ implements it too. `sample` and `turn` number a noisy observation for the die
+ * The die model in die/ implements it too, but for the clock. A call may take up to 0.1 s. `sample` and `turn` number a noisy observation for the die
  * model, so that a request repeated gives the same bits; a real board ignores them. */
 #ifndef MACRO_H
 #define MACRO_H
@@ -35,13 +35,15 @@ void macro_outputs(bool on); /* off: every voltage off the array, at once */
 void macro_pulse(const struct cell *cell, uint8_t polarity, uint32_t millivolts, uint32_t width_ns, uint64_t sample,
                  uint32_t turn);
 
-/* Mean conductance of `reads` reads in µS; `verify`: within a write. */
-float macro_read_us(const struct cell *cell, uint32_t reads, bool verify, uint64_t sample, uint32_t turn);
+/* Conductance of one read in µS, the `read`-th of those whose mean was asked for; `verify`: within a write. */
+float macro_read_us(const struct cell *cell, uint32_t read, bool verify, uint64_t sample, uint32_t turn);
 
 /* Converts one read; CHIP_CONVERSIONS(outputs) codes. Pairs subtracted after conversion: all plus, then all minus halves. */
 void macro_convert(const struct array_read *read, int16_t *codes);
 
 float macro_temperature_c(void); /* NaN: unknown */
+
+uint64_t board_us(void); /* the board's clock: microseconds that never run backwards */
 
 /* Chip time. A real board counts it; the die model's moves by operations and waits only. */
 uint64_t macro_time_ns(void);

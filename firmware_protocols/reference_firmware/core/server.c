@@ -7,6 +7,7 @@
 
 #define ARENA_BYTES (3u * MAX_MESSAGE) /* two messages' worth waits, one more arrives */
 #define SMALL_MESSAGE 256u             /* longest message on other channels than bulk */
+#define PROGRESS_EVERY_US 1000000u     /* of a request whose progress has a total */
 
 struct waiting {
     uint32_t start, size;
@@ -34,7 +35,7 @@ static struct {
     struct reply reply;
     uint8_t progress[WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE + WIRE_PROGRESS_SIZE];
     uint32_t boot_id, host; /* host: nonce of the one that is served */
-    uint64_t slept_ns, now_us, counter;
+    uint64_t slept_ns, now_us, told_us, counter; /* told: when the last progress was */
     uint8_t reset_cause, op; /* op: as asked, also where a message of the image stands for it */
     bool running, has_host, off_due, restart_due;
 } server;
@@ -176,6 +177,18 @@ static void overtake(const struct request *request, uint64_t counter) {
     say_done(request->id);
 }
 
+/* Answered as it arrives, beside what runs and before what waits. */
+static void status(const struct request *request) {
+    struct reply reply = replies_spare();
+    struct job job = {.request = request, .reply = &reply};
+    if (server.handlers->work(&job) == WORK_REFUSED) {
+        say_error(request->id, job.refusal.code, job.refusal.text, job.refusal.value, job.refusal.limit);
+        return;
+    }
+    put_u64(reply.data + WIRE_MESSAGE_SIZE, chip_time_ns());
+    say(request->id, &reply);
+}
+
 /* A whole message; bulk ones lie at the end of the arena and stay there when they must wait. */
 static void accept(const uint8_t *data, uint32_t size, bool at_end) {
     struct request request;
@@ -204,6 +217,8 @@ static void accept(const uint8_t *data, uint32_t size, bool at_end) {
         say_error(id, refusal.code, refusal.text, refusal.value, refusal.limit);
     } else if (request.op == OP_OUTPUTS_OFF || request.op == OP_RESET) {
         overtake(&request, counter);
+    } else if (request.op == OP_STATUS) {
+        status(&request);
     } else if (server.count == JOBS_WAITING || server.arena_end + size > 2u * MAX_MESSAGE) {
         say_error(id, ERROR_BUSY, "too much is queued", server.arena_end + size, 2.0 * MAX_MESSAGE);
     } else {
@@ -251,10 +266,12 @@ static void begin(void) {
     server.op = server.request.op;
     server.counter = first.counter;
     server.running = true;
+    server.told_us = server.now_us;
 }
 
 static void tell_progress(void) {
     struct reply message = {server.progress, sizeof server.progress, 0};
+    server.told_us = server.now_us;
     if (!send_drop(&server.link.send, server.progress)) return; /* the last one is still on its way */
     reply_begin(&message, OP_PROGRESS, server.request.id, chip_time_ns());
     wire_put_progress(reply_room(&message, WIRE_PROGRESS_SIZE), &server.job.progress);
@@ -275,7 +292,8 @@ static void work(void) {
     server.job.tell_progress = false;
     const enum work outcome = slice(first);
     if (outcome == WORK_MORE) {
-        if (server.job.tell_progress) tell_progress();
+        const bool late = server.now_us - server.told_us >= PROGRESS_EVERY_US;
+        if (server.job.tell_progress || (late && server.job.progress.total)) tell_progress();
         return;
     }
     server.running = false;

@@ -89,6 +89,7 @@ static void convert(const struct array_read *read, uint32_t first, int16_t *code
 
 void macro_convert(const struct array_read *read, int16_t *codes) {
     look_at(read->macro);
+    die_take_time();
     convert(read, read->output0, codes);
 #if CHIP_PAIR_DIGITAL
     convert(read, CHIP_OUTPUTS + read->output0, codes + read->outputs);

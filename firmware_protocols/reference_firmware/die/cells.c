@@ -128,6 +128,7 @@ void macro_pulse(const struct cell *at, uint8_t polarity, uint32_t millivolts, u
     struct cell_state *c = &cells[at->macro][at->word_line][at->bit_line];
     const uint32_t cell = number(at->word_line, at->bit_line);
     versions[at->macro]++;
+    die_take_time();
     if (c->kind != GOOD) return;
     const bool up = polarity == POLARITY_SET;
     const struct chance own = chance_at(die_chance(PURPOSE_CELL, at->macro), cell);
@@ -150,15 +151,13 @@ float cells_telegraph_us(float g_us) {
     return g_us < die.telegraph_knee_us ? die.telegraph_us * g_us / die.telegraph_knee_us : die.telegraph_us;
 }
 
-float macro_read_us(const struct cell *at, uint32_t reads, bool verify, uint64_t sample, uint32_t turn) {
+float macro_read_us(const struct cell *at, uint32_t read, bool verify, uint64_t sample, uint32_t turn) {
     const float g = cells_us(at->macro, at->word_line, at->bit_line), step = cells_telegraph_us(g);
     const struct chance purpose = die_chance(verify ? PURPOSE_VERIFY : PURPOSE_READ, at->macro);
     const struct chance cell = chance_at(purpose, number(at->word_line, at->bit_line));
     const struct chance now = chance_at(chance_at(chance_at(cell, (uint32_t)sample), (uint32_t)(sample >> 32)), turn);
-    float total = 0.0f;
-    for (uint32_t i = 0; i < reads; i++) {
-        total += chance_uniform(now, 2 * i) < 0.5f ? 0.5f * step : -0.5f * step;
-        total += die.read_noise_us * chance_normal(chance_at(now, UINT32_MAX), i);
-    }
-    return (g + total / (float)reads) * (CHIP_READ_BY_COLUMN ? converter_gain(at->macro, at->bit_line / CHIP_LINES_A_CONVERSION) : 1.0f);
+    const float trap = chance_uniform(now, 2 * read) < 0.5f ? 0.5f * step : -0.5f * step;
+    const float noise = trap + die.read_noise_us * chance_normal(chance_at(now, UINT32_MAX), read);
+    die_take_time();
+    return (g + noise) * (CHIP_READ_BY_COLUMN ? converter_gain(at->macro, at->bit_line / CHIP_LINES_A_CONVERSION) : 1.0f);
 }

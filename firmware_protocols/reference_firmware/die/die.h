@@ -26,6 +26,7 @@ struct die_parameters {
     float residue;            /* share of a converter's last sample in its next one; no simulator knows of it */
     float droop;              /* loss of read voltage with all rows driven; nor of this */
     float temperature_c;
+    float call_ms; /* that each call of the macro takes, by the board's clock */
 };
 
 extern struct die_parameters die;
@@ -33,6 +34,7 @@ extern struct die_parameters die;
 /* Sets one parameter by name; false when there is none of that name. */
 bool die_set(const char *name, float value);
 void die_seed(uint64_t seed);
+void die_take_time(void); /* as a slow board: returns `call_ms` later */
 
 /* What random numbers belong to; the first word below the seed. */
 enum { PURPOSE_DEFECT = 1, PURPOSE_CELL, PURPOSE_PULSE, PURPOSE_READ, PURPOSE_VERIFY, PURPOSE_WALK, PURPOSE_MIRROR,

@@ -23,6 +23,7 @@ struct die_parameters die = {
     .residue = 0.0f,
     .droop = 0.0f,
     .temperature_c = 27.0f,
+    .call_ms = 0.0f,
 };
 
 #define PARAMETER(name) {#name, &die.name}
@@ -32,6 +33,7 @@ static const struct { const char *name; float *value; } PARAMETERS[] = {
     PARAMETER(telegraph_knee_us), PARAMETER(read_noise_us),   PARAMETER(broadening),      PARAMETER(mirror_sigma),
     PARAMETER(comparator_codes),  PARAMETER(capacitor_sigma), PARAMETER(converter_codes), PARAMETER(line_ohm),
     PARAMETER(residue),           PARAMETER(droop),           PARAMETER(temperature_c),
+    PARAMETER(call_ms),
 };
 
 static uint64_t seed;
@@ -54,6 +56,12 @@ bool die_set(const char *name, float value) {
 }
 
 void die_seed(uint64_t value) { seed = value; }
+
+void die_take_time(void) {
+    if (die.call_ms <= 0.0f) return;
+    const uint64_t began_us = board_us(), lasts_us = (uint64_t)(die.call_ms * 1e3f);
+    while (board_us() - began_us < lasts_us) {}
+}
 
 struct chance die_chance(uint32_t purpose, uint32_t macro) {
     return chance_at(chance_at(chance_root(seed ^ 0xD1E0000000000000u), purpose), macro);
