@@ -1,7 +1,7 @@
 """How well the device model says cells that it has not seen: real RRAM, held out, extrapolated, another chip.
 
     python benchmarks/device_fit.py --data $HIL_DATA               # one JSON line per question
-    python benchmarks/device_fit.py --data $HIL_DATA --only bake
+    python benchmarks/device_fit.py --data $HIL_DATA --only memory
 
 Distances are Kolmogorov-Smirnov over all cells of an age, each put at its probability under the law
 of its own level (0.0150 is the 95 % point of a perfect law on 8,200 cells). ``seconds`` is CPU time.
@@ -11,18 +11,15 @@ of its own level (0.0150 is the 95 % point of a perfect law on 8,200 cells). ``s
 * memory: correlation of the shifts at two ages, measured and of a simulated array
 * extrapolation: fitted up to 1000 s, tested later; the Gaussian goes on in log time too
 * transfer: EMBER chip 1 to chip 2, as it is and after a recalibration on some cells
-* bake: activation energy of Levy Tech B from bakes of unknown, equal duration
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -34,7 +31,6 @@ from scipy.special import gammaln, ndtr, stdtr
 from cim.cells.history import CellHistory
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
-from cim.fit.activation import fit_activation
 from cim.fit.aged_readings import Readings
 from cim.fit.goodness_of_fit import distance, published_sigma, score
 from cim.fit.programming import choose_levels, fit_programming, programming_distance, recalibrate
@@ -261,55 +257,11 @@ def transfer(data: str) -> dict[str, object]:
     return result
 
 
-def bake(data: str) -> dict[str, object]:
-    """Tech B: growth of the variance per decade at room temperature, and after bakes at five temperatures."""
-    cells = measured("levy-tech-b", data)
-    path = next(p for p in (Path(data) / "derived", Path(data) / "device" / "derived") if p.is_dir())
-    with (path / "bake_by_level.csv").open() as stream:
-        rows = [r for r in csv.DictReader(stream) if r["source"] == "levy_techB"]
-    temperatures = np.array(sorted({float(r["bake_temp_C"]) for r in rows}))
-    lows = np.array(sorted({float(r["g0_lo_uS"]) for r in rows}))
-    step = lows[1] - lows[0]
-    by = {(float(r["bake_temp_C"]), float(r["g0_lo_uS"])): float(r["sd_dG_uS"]) ** 2 for r in rows}
-    variance = np.array([[by[t, low] for low in lows] for t in temperatures])
-    errors, late = cells.readings_us - cells.targets_us, cells.ages_s >= 0.5
-    growth, start = [], []
-    for low in lows:
-        here = (cells.targets_us >= low) & (cells.targets_us < low + step)
-        line = np.polyfit(np.log10(cells.ages_s[late]), np.nanvar(errors[late][:, here], 1), 1)
-        growth.append(line[0])
-        start.append(line[1])
-    c1, c2 = np.array(growth), np.array(start)
-    cool = temperatures <= 180.0
-    both = {
-        "all": fit_activation(temperatures, variance, c1),
-        "to_180C": fit_activation(temperatures[cool], variance[cool], c1),
-    }
-    weight = c1**2 / np.sum(c1**2)
-    decades = ((variance - c2) / c1) @ weight  # log10 t_eff of each bake, if the law holds
-    return {
-        "question": "bake",
-        "set": "levy-tech-b",
-        "temperatures_c": temperatures.tolist(),
-        **{
-            f"{name}": {
-                "ev": round(a.ev, 2),
-                "ev_se": round(a.ev_se, 2),
-                "r2": round(a.r2, 2),
-                "by_level_ev": [round(float(e), 1) for e in a.by_level_ev],
-            }
-            for name, a in both.items()
-        },
-        "effective_decades": [round(float(d), 1) for d in decades],
-    }
-
-
 QUESTIONS: dict[str, Callable[[str], list[dict[str, object]]]] = {
     "held-out": lambda data: [held_out(data)],
     "memory": lambda data: [memory(data)],
     "extrapolation": lambda data: [extrapolation(n, data) for n in ("levy-tech-b", "ember-1", "ember-2")],
     "transfer": lambda data: [transfer(data)],
-    "bake": lambda data: [bake(data)],
 }
 
 

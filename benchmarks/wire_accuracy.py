@@ -3,7 +3,7 @@
     python benchmarks/wire_accuracy.py [--oracle-python /path/to/venv/bin/python] [--rows 128 256] [--ohms 1 2 5]
 
 ``row`` cases: square arrays with inputs on the word lines, ohm per pitch of word and bit lines. Our
-exact matrix (``cim.array.wires.effective_conductances``) and the product of lone lines against a sparse nodal
+exact matrix (``cim.array.wires.effective_conductances``) against a sparse nodal
 solution of every node. ``gate`` cases: 1T1R, ohm per pitch of bit and of source line; the law
 (``cim.array.wire_law``) and the exact ladders against a nodal solution of columns with both lines.
 
@@ -41,7 +41,7 @@ from cim.array.wire_law import (
     wire_table,
     wired_sums_us,
 )
-from cim.array.wires import effective_conductances, gated_sums_us, line_product_conductances
+from cim.array.wires import effective_conductances, gated_sums_us
 from cim.chip.file import load_chip
 from cim.chip.spec import MacroSpec
 
@@ -152,7 +152,6 @@ def row_case(rows: int, ohm: float, oracle: Oracle, vectors: int) -> dict[str, A
     found, oracle_s = oracle.currents(x.T[None], 1e6 / g[None], ohm, ohm)
     exact = found[0] * 1e6
     effective, setup_s = timed(lambda: effective_conductances(g, ohm, ohm), 3)
-    near, near_s = timed(lambda: line_product_conductances(g, ohm, ohm))
     sums, use_s = timed(lambda: x @ effective, 20)
     scale = float(np.abs(plain).max())
     return {
@@ -162,9 +161,7 @@ def row_case(rows: int, ohm: float, oracle: Oracle, vectors: int) -> dict[str, A
         "full_scale_us": round(scale),
         "no_correction": errors(plain, exact, scale),
         "exact_matrix": errors(sums, exact, scale),
-        "lone_lines": errors(x @ near, exact, scale),
         "setup_s": round(setup_s, 4),
-        "lone_lines_setup_s": round(near_s, 5),
         "use_s": brief(use_s / vectors),
         "oracle_s": brief(oracle_s / vectors),
         "oracle_over_use": round(oracle_s / use_s),

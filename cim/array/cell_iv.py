@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,40 +41,22 @@ class CellCurrent:
         return np.asarray(np.interp(x, np.log(np.maximum(self.conductance_us, 1e-6)), self.k_per_v2))
 
 
-def cell_current_factor(
-    conductance_us: NDArray[np.floating],
-    volts: NDArray[np.floating],
-    current: CellCurrent,
-    read_v: float,
-) -> Floats:
-    """Ratio of a cell's conductance at ``volts`` to that at ``read_v``, where G was read.
-
-        factor = (1 + k V²) / (1 + k V_read²)
-
-    Example: k = 1.9 V⁻², V = 0.2 V against a read at 0.1 V: 1.076 / 1.019 = 1.056.
-    """
-    k = current.k_at(conductance_us)
-    return np.asarray((1.0 + k * np.square(volts)) / (1.0 + k * read_v**2))
-
-
 def amplitude_parts(
     conductance_us: NDArray[np.floating],
     current: CellCurrent,
     drive_v: float,
     max_unit: int,
-    read_v: float | None = None,
 ) -> tuple[Floats, Floats]:
     """Parts of an amplitude-coded read: Σ G₁ u + Σ G₃ u³ for units u = 0..U at V = V_drive · u / U.
 
-        G₁ = G / (1 + k V_read²),    G₃ = G₁ k V_drive² / U²
+        G₁ = G / (1 + k V_drive²),    G₃ = G₁ k V_drive² / U²
 
-    Shapes of ``conductance_us``, µS, as read at ``read_v`` (None: at the drive voltage, so that
-    u = U gives the cell as it was read; 0: the conductance at small voltages).
+    Shapes of ``conductance_us``, µS, as read at the drive voltage: u = U gives the cell as it was read.
 
     Example: G = 10 µS, k = 2 V⁻², V = 0.2 V, U = 3: 9.259 and 0.0823 µS; at u = 1, 9.342 µS.
     """
     k = current.k_at(conductance_us)
-    linear = np.asarray(conductance_us, np.float64) / (1.0 + k * (drive_v if read_v is None else read_v) ** 2)
+    linear = np.asarray(conductance_us, np.float64) / (1.0 + k * drive_v**2)
     return linear, np.asarray(linear * k * drive_v**2 / max_unit**2)
 
 
@@ -111,24 +92,10 @@ def line_halves_us(spec: MacroSpec, halves_us: NDArray[np.floating]) -> NDArray[
 
 @dataclass(frozen=True, slots=True)
 class VoltageSweep:
-    """Currents of cells over voltages: ``volts`` (steps,), ``amps`` (cells, steps), ``addresses`` (cells,)."""
+    """Currents of cells over voltages: ``volts`` (steps,), ``amps`` (cells, steps)."""
 
     volts: Floats
     amps: Floats
-    addresses: NDArray[np.int64]
-
-
-def load_voltage_sweep(path: str | Path) -> VoltageSweep:
-    """A table of address, V, I (A), every cell at the same voltages in the same order."""
-    table = np.loadtxt(path)
-    _, first = np.unique(table[:, 0], return_index=True)
-    cells = len(first)
-    if table.shape[1] != 3 or len(table) % cells:
-        raise ValueError(f"{path}: {table.shape}, not three columns with all voltages of each cell")
-    table = table[np.argsort(table[:, 0], kind="stable")].reshape(cells, -1, 3)
-    if np.any(table[:, :, 1] != table[0, :, 1]):
-        raise ValueError(f"{path}: cells are swept over different voltages")
-    return VoltageSweep(table[0, :, 1], table[:, :, 2], table[:, 0, 0].astype(np.int64))
 
 
 def fit_cells(volts: Floats, amps: Floats) -> tuple[Floats, Floats]:
@@ -161,22 +128,3 @@ def fit_cell_current(sweep: VoltageSweep, edges_us: Sequence[float] = (5, 20, 40
         k.append(ratio)
         error.append(float(np.std(gk[here] - ratio * g[here], ddof=1) / np.sqrt(n) / g[here].mean()))
     return CellCurrent(np.array(middle), np.array(k), np.array(error))
-
-
-def current_residual(sweep: VoltageSweep, current: CellCurrent | None) -> Floats:
-    """Residual of the law at the highest voltages, (cells,), relative to the current there.
-
-    Each cell's I₀ and G come from its lower half of voltages; the mean of the measured
-    currents over the top quarter is compared with the law's. None: a straight line.
-    """
-    v = sweep.volts
-    low, top = v <= v.max() / 2.0, v >= 0.75 * v.max()
-    k = np.zeros(len(sweep.amps))
-    for _ in range(2):  # k depends on G, and G a little on k
-        shape = v + k[:, None] * v**3  # (cells, steps)
-        centred = shape[:, low] - shape[:, low].mean(1, keepdims=True)
-        g = (centred * sweep.amps[:, low]).sum(1) / (centred**2).sum(1)
-        offset = sweep.amps[:, low].mean(1) - g * shape[:, low].mean(1)
-        k = current.k_at(g * 1e6) if current is not None else k
-    predicted = (g[:, None] * (v + k[:, None] * v**3))[:, top].mean(1)
-    return np.asarray(((sweep.amps[:, top].mean(1) - offset) - predicted) / predicted)

@@ -8,7 +8,7 @@ conductances says everything:
 
     I_j = Σ_i E_ij V_i
 
-``effective_conductances`` gives E exactly; ``line_product_conductances`` nearly, and at once.
+``effective_conductances`` gives E exactly.
 
 *Gated* (1T1R, inputs on the gates): a cell that is not driven hangs on nothing, so every input makes
 another network. Each column is a ladder of its own: ``ladder_sums`` solves it for any drive,
@@ -124,40 +124,6 @@ def _chain_inverse(g: Floats, ohm: float) -> Floats | None:
     place = np.vstack([np.zeros(columns), np.cumsum(ratio, axis=0)]).T  # (columns, rows)
     upper = np.triu(np.exp(np.minimum(place[:, :, None] - place[:, None, :], 0.0)) * own.T[:, None, :])
     return np.asarray(upper + np.triu(upper, 1).transpose(0, 2, 1))
-
-
-def line_product_conductances(
-    conductances_us: NDArray[np.floating],
-    row_ohm: float,
-    column_ohm: float,
-    *,
-    driven_first: bool = True,
-    sensed_last: bool = True,
-) -> Floats:
-    """E without currents that leave one line and come back by another: each line a ladder of its own.
-
-        E_ij ≈ a_ij G_ij b_ij
-
-    a: voltage along word line i with all bit lines at ground; b: voltage along bit line j, driven
-    at its sensed end, with all word lines at ground. Right to the second order of ohm times µS
-    except for sneak currents. Arguments and result as ``effective_conductances``.
-    """
-    g = np.asarray(conductances_us, np.float64)
-    along = _voltages(g.T if driven_first else g.T[::-1], row_ohm)
-    down = _voltages(g[::-1] if sensed_last else g, column_ohm)
-    along = (along if driven_first else along[::-1]).T
-    return np.asarray(along * g * (down[::-1] if sensed_last else down))
-
-
-def _voltages(g_us: Floats, ohm: float) -> Floats:
-    """Voltages of ladders (nodes, ladders) driven with 1 V one pitch before node 0."""
-    y = np.zeros(g_us.shape[1])
-    drawn = np.empty_like(g_us)
-    for i in range(len(g_us) - 1, -1, -1):
-        y = y + g_us[i] * MICRO
-        y = y / (1.0 + ohm * y)
-        drawn[i] = y
-    return np.asarray(np.cumprod(1.0 - ohm * drawn, axis=0))
 
 
 def ladder_sums(

@@ -1,1 +1,1 @@
-"""Laws of cells: programming, relaxation, read noise, temperature, write-verify."""
+"""Laws of cells: programming, relaxation, read noise, temperature, pulses and what writing took."""

@@ -1,8 +1,8 @@
-"""Virtual cells that keep their history: ageing along one path, reads, refresh, drift compensation.
+"""Virtual cells that keep their history: ageing along one path, reads, refresh.
 
-    cells = CellHistory(targets_us, law, noise, rng)      # programmed at 0 s
+    cells = CellHistory(targets_us, law, None, rng)             # programmed at 0 s
     early = cells.read(1.0)
-    cells.refresh(worst(early - targets_us, 0.05), 2.0)   # 5 % of the cells are written again
+    cells.refresh(np.abs(early - targets_us) > window_us, 2.0)  # what left its window is written again
     late = cells.read(86_400.0)
 
 A cell's rank among its like is a standard normal z(t) = W(V(age)) / √V(age): a random walk W
@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cells.programming_law import ProgrammingLaw, law_at
-from cim.cells.read_noise import NoisyCells, ReadNoise
 from cim.cells.temperature import Thermal, accelerated_age, conductance_factor
 
 Floats = NDArray[np.float64]
@@ -37,44 +36,32 @@ class CellHistory:
     Args:
         targets_us: any shape, µS; all cells are programmed at ``now_s``.
         law: of this chip (draw it with ``redraw_law`` for a virtual one).
-        noise: read noise, or None where the law holds one read (``memory_fresh_share`` > 0):
-            then each read draws that share of the rank anew, and no more noise is added.
+        noise: None: whoever reads the cells adds the noise of a read. Where the law holds one read
+            (``memory_fresh_share`` > 0), each read draws that share of the rank anew.
         stuck_us: conductance of stuck cells, NaN elsewhere; None: no cell is stuck.
         thermal: coefficients; with them ``set_temperature`` speeds relaxation and scales G.
-
-    Raises:
-        ValueError: read noise is given to a law that holds it already.
     """
 
     def __init__(
         self,
         targets_us: NDArray[np.floating],
         law: ProgrammingLaw,
-        noise: ReadNoise | None,
+        noise: None,
         rng: np.random.Generator,
         *,
         now_s: float = 0.0,
         stuck_us: NDArray[np.floating] | None = None,
         thermal: Thermal | None = None,
     ) -> None:
-        if noise is not None and law.memory_fresh_share > 0.0:
-            raise ValueError("this law holds the noise of a read; read noise would count it twice")
         self.targets_us = np.asarray(targets_us, np.float64)
         self.law, self.thermal, self.now_s = law, thermal, now_s
-        self.programmings = np.zeros(self.targets_us.shape, np.int64)
         self._rng = rng
         self._stuck = np.full(self.targets_us.shape, np.nan) if stuck_us is None else np.asarray(stuck_us, np.float64)
-        self._noisy = None if noise is None else NoisyCells(noise, self.targets_us, rng, now_s)
         self._temperature_c = None if thermal is None else thermal.reference_c
         shape = self.targets_us.shape
         self._age, self._walk, self._clock = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         self._missed = np.full(shape, np.nan)  # errors of cells that missed their window
         self.refresh(np.ones(shape, bool), now_s)
-
-    @property
-    def ages_s(self) -> Floats:
-        """Age of each cell since it was last written, in seconds at the reference temperature."""
-        return self._age
 
     def advance(self, time_s: float) -> None:
         """Let all cells relax until ``time_s``.
@@ -98,23 +85,18 @@ class CellHistory:
         self.advance(time_s)
         return self._at_rank(np.sqrt(1.0 - self.law.memory_fresh_share) * self._walk / np.sqrt(self._clock))
 
-    def read(self, time_s: float, reads: int = 1, interval_s: float = 0.0) -> Floats:
-        """Mean of ``reads`` readings of every cell, the first at ``time_s`` and ``interval_s`` apart, µS."""
+    def read(self, time_s: float) -> Floats:
+        """Conductances in one read of every cell at ``time_s``, µS, with what the law says is new at every read."""
         now = self.conductance_us(time_s)
-        if self._noisy is not None:
-            self._noisy.conductance_us = now
-            return self._noisy.read(time_s, reads, interval_s)
         fresh = self.law.memory_fresh_share
         if fresh == 0.0:
             return now
         lasting = np.sqrt(1.0 - fresh) * self._walk / np.sqrt(self._clock)
-        draws = (self._at_rank(lasting + np.sqrt(fresh) * self._rng.standard_normal(now.shape)) for _ in range(reads))
-        return np.asarray(sum(draws, np.zeros(now.shape)) / reads)
+        return self._at_rank(lasting + np.sqrt(fresh) * self._rng.standard_normal(now.shape))
 
     def refresh(self, which: Mask, time_s: float) -> None:
         """Write the cells ``which`` again at ``time_s``: a new walk from age 0, a new chance to miss the window."""
         self.advance(time_s)
-        self.programmings = self.programmings + which
         self._age = np.where(which, 0.0, self._age)
         start = self.law.clock(self._age)
         self._walk = np.where(which, np.sqrt(start) * self._rng.standard_normal(start.shape), self._walk)
@@ -166,28 +148,3 @@ def errors_at_rank(law: ProgrammingLaw, targets_us: Floats, age_s: float, z: Flo
     low = np.minimum(place.astype(np.intp), len(RANKS) - 2)
     share = place - low
     return np.asarray((1.0 - share) * table[which, low] + share * table[which, low + 1])
-
-
-def worst(errors_us: NDArray[np.floating], share: float) -> Mask:
-    """The ``share`` of the cells with the largest errors: what a refresh by measured shift writes again."""
-    size = np.abs(errors_us)
-    return np.asarray(size > np.quantile(size, 1.0 - share))
-
-
-def drift_factor(then: NDArray[np.floating], now: NDArray[np.floating], *, per_column: bool = False) -> Floats:
-    """Drift factor: mean |output| now over mean |output| at programming.
-
-        compensated = output / drift_factor
-
-    One factor for all, or one for each column (the last axis); 1 where nothing came out at
-    programming. It mends a common shift, not the spread from cell to cell. As in AIHWKit's
-    global drift compensation (doi 10.1038/s41467-020-16108-9).
-
-    Args:
-        then, now: outputs of the same inputs, (vectors, columns).
-
-    Example: outputs of 10 and −20 that have become 8 and −16 give 0.8.
-    """
-    axes = tuple(range(np.ndim(then) - 1)) if per_column else None
-    before, after = np.abs(then).mean(axis=axes), np.abs(now).mean(axis=axes)
-    return np.asarray(np.where(before > 0.0, after / np.where(before > 0.0, before, 1.0), 1.0), np.float64)

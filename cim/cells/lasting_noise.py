@@ -15,12 +15,11 @@ Example: flicker of 0.04 µS² a decade from 1 ms on: a minute after the read-ba
 from __future__ import annotations
 
 import enum
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.cells.read_noise import NoisyCells, ReadNoise
+from cim.cells.read_noise import TELEGRAPH_DECADES, ReadNoise
 
 CLEAR = 3.0  # flicker of all levels together within so many standard errors is none
 
@@ -51,13 +50,24 @@ def lasting_shifts(noise: ReadNoise, cells_us: NDArray[np.floating], rng: np.ran
     normals = rng.standard_normal((len(times), *cells.shape))
     shifts = np.tensordot(np.linalg.cholesky(covariance), normals, 1) * np.sqrt(noise.flicker_at(cells))
     if (noise.telegraph_share * noise.telegraph_us).any():
-        none = np.zeros_like(noise.levels_us)
-        jumping = NoisyCells(replace(noise, variance_us2=none, flicker_us2=none), np.nan_to_num(cells), rng)
-        first = jumping.true_us()
-        for moment in Moment:
-            jumping.advance(AFTER_S[moment])
-            shifts[moment] += jumping.true_us() - first
+        shifts += _jumps(noise, np.nan_to_num(cells), rng)
     return np.asarray(np.where(np.isnan(cells), np.nan, shifts), np.float32)
+
+
+def _jumps(noise: ReadNoise, cells_us: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """T(t) − T(0) at each ``Moment``, (moments, *cells) µS: two-state chains, each at a rate of its own."""
+    shape = cells_us.shape
+    share, step_us = (np.interp(cells_us, noise.levels_us, t) for t in (noise.telegraph_share, noise.telegraph_us))
+    step_us = np.where(rng.random(shape) < share, step_us, 0.0)
+    switch_hz = noise.telegraph_hz * 10.0 ** rng.uniform(-TELEGRAPH_DECADES, TELEGRAPH_DECADES, shape)
+    first = rng.random(shape) < 0.5
+    up, now_s, moved = first.copy(), 0.0, []
+    for moment in Moment:
+        odd = -np.expm1(-2.0 * switch_hz * (AFTER_S[moment] - now_s)) / 2.0  # probability of an odd number of switches
+        up ^= rng.random(shape) < odd
+        now_s = AFTER_S[moment]
+        moved.append(step_us * (up.astype(np.float64) - first))
+    return np.stack(moved)
 
 
 def lasting_variance_us2(noise: ReadNoise, cells_us: NDArray[np.floating]) -> NDArray[np.float64]:

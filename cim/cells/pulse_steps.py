@@ -1,28 +1,25 @@
 """Effect of one programming pulse on a cell, fitted to sweeps of a bench.
 
 SET: the word-line voltage limits the current, and the limit decides where the cell ends; a
-pulse never lowers it. Cell i at word-line voltage V
+pulse never lowers it. A cell at word-line voltage V
 
-    g' = max(g, m(V) · (1 + κ log10(width / 1 µs)) + σ(V) · (√(1 − c) b_i + √c h_i z))
+    g' = max(g, m(V) · (1 + κ log10(width / 1 µs)) + σ(V) · z),    z ~ N(0, 1)
 
-m, σ: median and robust sigma over cells; b_i: this cell's own offset, h_i: its own unrest,
-z: new at every pulse (b, z ~ N(0, 1)). RESET: a cell switches with a probability q(V), and
+m, σ: median and robust sigma over cells. RESET: a cell switches with a probability q(V), and
 then lands on a log-normal low state, g' = min(g, L e^(s z)). A full RESET (every cell, higher
 voltage) lands on another log-normal state.
 
-A sweep visits each cell once, so it cannot tell c, the share of the spread that is new at
-every pulse; it is assumed (``CYCLE_SHARE``).
+A sweep visits each cell once, so it cannot tell which share of the spread is a cell's own and
+which is new at every pulse.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-CYCLE_SHARE = 0.5
 SWITCHED = 0.6  # a RESET result below this multiple of the start has switched
 SATURATED_BL_V = 2.5  # from here on the bit line no longer decides the result of a SET
 ROBUST = 1.4826  # sigma of a Gaussian over its median absolute deviation
@@ -41,14 +38,6 @@ class PulseSweep:
     after_us: Floats
 
 
-def load_sweep(path: str | Path) -> PulseSweep:
-    """A sweep from a table of address, width (s), word line (V), line (V), ohm before, ohm after."""
-    table = np.loadtxt(path)
-    if table.ndim != 2 or table.shape[1] != 6 or np.any(table[:, 4:] <= 0.0):
-        raise ValueError(f"{path}: {table.shape}, expected six columns with positive resistances")
-    return PulseSweep(table[:, 1], table[:, 2], table[:, 3], 1e6 / table[:, 4], 1e6 / table[:, 5])
-
-
 @dataclass(frozen=True, slots=True)
 class PulseSteps:
     """The step model; ``wl_v`` and ``reset_wl_v`` ascending, medians never fall with voltage."""
@@ -63,7 +52,6 @@ class PulseSteps:
     land_sigma_ln: float
     erase_median_us: float  # where a full RESET lands
     erase_sigma_ln: float
-    cycle_share: float = CYCLE_SHARE
 
     def __post_init__(self) -> None:
         for volts, tables in (
@@ -74,27 +62,8 @@ class PulseSteps:
                 raise ValueError("pulse steps: voltages must ascend, with one value each")
         if np.any(np.diff(self.set_median_us) < 0) or np.any(self.set_sigma_us <= 0):
             raise ValueError("pulse steps: medians must not fall with voltage, sigmas be positive")
-        if not 0.0 <= self.cycle_share <= 1.0 or np.any((self.reset_share < 0) | (self.reset_share > 1)):
+        if np.any((self.reset_share < 0) | (self.reset_share > 1)):
             raise ValueError("pulse steps: a share lies between 0 and 1")
-
-    def scaled(self, set_factor: float, reset_factor: float | None = None) -> PulseSteps:
-        """The same pulses on another cell: SET results times one factor, RESET results times another.
-
-        Example: a bench cell that saturates at 167 µS, for a window up to 40 µS: 0.26.
-        """
-        low = set_factor if reset_factor is None else reset_factor
-        return replace(
-            self,
-            set_median_us=self.set_median_us * set_factor,
-            set_sigma_us=self.set_sigma_us * set_factor,
-            land_median_us=self.land_median_us * low,
-            erase_median_us=self.erase_median_us * low,
-        )
-
-    def voltage_for(self, conductance_us: NDArray[np.floating]) -> Floats:
-        """Word-line voltage whose median SET result is that conductance, V; the ends outside."""
-        rising = self.set_median_us + np.arange(len(self.wl_v)) * 1e-9  # ties have no inverse
-        return np.asarray(np.interp(conductance_us, rising, self.wl_v))
 
 
 def fit_pulse_steps(set_sweep: PulseSweep, reset_sweep: PulseSweep, *, reset_width_s: float = 2e-6) -> PulseSteps:
@@ -149,50 +118,3 @@ def _width_effect(sweep: PulseSweep, driven: NDArray[np.bool_], wl: Floats, medi
     widths = np.unique(sweep.width_s)
     middles = [float(np.median(relative[used & (sweep.width_s == w)])) for w in widths]
     return float(np.polyfit(np.log10(widths / 1e-6), middles, 1)[0])
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Spread between the cells of one chip in being written; shares of cells, conductances in µS.
-
-    ``unrest`` is the sigma of ln h: cells whose pulses scatter more take more of them, so
-    pulse counts are geometric with a rate that differs from cell to cell: heavy-tailed.
-    """
-
-    unrest: float
-    stuck_low_share: float = 0.0
-    stuck_low_us: float = 0.0
-    stuck_high_share: float = 0.0
-    stuck_high_us: float = 0.0
-    bounded_top_share: float = 0.0  # cells that cannot be set above a bound of their own
-    bounded_top_us: tuple[float, float] = (0.0, 0.0)  # uniform between
-    bounded_bottom_share: float = 0.0  # cells that cannot be reset below a bound of their own
-    bounded_bottom_us: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class CellTraits:
-    """Per cell: own offset b, own unrest h, and the lowest and highest conductance it can have, µS."""
-
-    offset: Floats
-    unrest: Floats
-    bottom_us: Floats
-    top_us: Floats
-
-
-def draw_traits(cells: int, spread: Spread, rng: np.random.Generator) -> CellTraits:
-    """Traits of fresh cells; a stuck cell has one conductance as its bottom and top."""
-    lot = rng.random(cells)
-    bottom, top = np.zeros(cells), np.full(cells, np.inf)
-    edges = np.cumsum(
-        [spread.stuck_low_share, spread.stuck_high_share, spread.bounded_top_share, spread.bounded_bottom_share]
-    )
-    if edges[-1] > 1.0:
-        raise ValueError(f"shares of stuck and bounded cells sum to {edges[-1]:g}")
-    kind = np.searchsorted(edges, lot, side="right")
-    bottom[kind == 0] = top[kind == 0] = spread.stuck_low_us
-    bottom[kind == 1] = top[kind == 1] = spread.stuck_high_us
-    top[kind == 2] = rng.uniform(*spread.bounded_top_us, int((kind == 2).sum()))
-    bottom[kind == 3] = rng.uniform(*spread.bounded_bottom_us, int((kind == 3).sum()))
-    unrest = np.exp(spread.unrest * rng.standard_normal(cells))
-    return CellTraits(rng.standard_normal(cells), unrest, bottom, top)

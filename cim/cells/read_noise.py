@@ -10,7 +10,7 @@ two levels. Two reads of one cell that lie Δ apart differ by the variance (stru
     D(Δ) = 2 · variance + flicker · log10(Δ / reference) + share · step² / 2 · (1 − e^(−λΔ))
 
 for α = 1, with flicker = 2 ln(10) A. Averaging reads that follow each other closely removes w
-only; that is what ``variance_of_mean`` is for. ``NoisyCells`` draws such readings.
+only; what lasts beside it is in ``cim.cells.lasting_noise``.
 """
 
 from __future__ import annotations
@@ -92,34 +92,6 @@ class ReadNoise:
         rates, _ = self._flicker_rates()
         return np.asarray(-2.0 * np.expm1(-np.multiply.outer(separation_s, rates)) @ self._flicker_weights())
 
-    def variance_of_mean(
-        self,
-        conductance_us: NDArray[np.floating],
-        reads: int,
-        interval_s: float,
-        horizon_s: float = SLOWEST_S,
-    ) -> Floats:
-        """Variance of the mean of ``reads`` reads ``interval_s`` apart, µS².
-
-            Var = variance / n + Σ_i v_i · m(e^(−λ_i Δ), n),
-            m(ρ, n) = (1 + 2 Σ_(k=1)^(n−1) (1 − k/n) ρ^k) / n
-
-        over the flicker's relaxation rates λ_i and the telegraph part; about the cell's mean
-        over ``horizon_s``, so slower flicker does not count.
-
-        Example: 1.7 µS² without flicker, 16 reads: 0.106 µS². With flicker of 0.4 µS² a decade
-        and reads 1 ms apart: 0.106 + 1.6 µS², nearly all that 10⁶ s bring; averaging is in vain.
-        """
-        if reads < 1 or interval_s < 0:
-            raise ValueError(f"{reads} reads {interval_s} s apart")
-        rates, _ = self._flicker_rates()
-        kept = rates * horizon_s >= 0.999
-        flicker = (self._flicker_weights() * kept * mean_factor(np.exp(-rates * interval_s), reads)).sum()
-        telegraph, rate = self._telegraph(conductance_us)
-        jumps = mean_factor(np.exp(-2.0 * rate * interval_s), reads).mean()
-        white = self.at(conductance_us) / reads
-        return np.asarray(white + self.flicker_at(conductance_us) * flicker + telegraph * jumps)
-
     def _at(self, table: Floats, conductance_us: NDArray[np.floating]) -> Floats:
         if np.all(table == table[0]):
             return np.full(np.shape(conductance_us), table[0])
@@ -145,73 +117,3 @@ class ReadNoise:
         share, step = self._at(self.telegraph_share, conductance_us), self._at(self.telegraph_us, conductance_us)
         nodes = np.linspace(-TELEGRAPH_DECADES, TELEGRAPH_DECADES, RATES)
         return share * step**2 / 4.0, self.telegraph_hz * 10.0**nodes
-
-
-def mean_factor(correlation: Floats, reads: int) -> Floats:
-    """m(ρ, n): variance of the mean of n equally spaced values of an AR(1) process of variance 1.
-
-    Example: ρ = 0 → 1/n; ρ = 1 → 1.
-    """
-    k = np.arange(1, reads)
-    powers = np.asarray(correlation)[..., None] ** k
-    return np.asarray((1.0 + 2.0 * (powers * (1.0 - k / reads)).sum(-1)) / reads)
-
-
-class NoisyCells:
-    """Readings of cells one after the other: the state of their flicker and telegraph noise.
-
-    Every component advances exactly over any interval (Ornstein-Uhlenbeck processes and
-    two-state Markov chains), so the result does not depend on how often it was read between.
-
-    Example: ``cells = NoisyCells(noise, g_us, rng); a = cells.read(0.0); b = cells.read(1.0)``;
-    the variance of b − a over cells is ``noise.difference_variance(g_us, 1.0)``.
-    """
-
-    def __init__(
-        self, noise: ReadNoise, conductance_us: NDArray[np.floating], rng: np.random.Generator, now_s: float = 0.0
-    ) -> None:
-        self.conductance_us = np.asarray(conductance_us, np.float64)
-        self.now_s, self._rng = now_s, rng
-        shape = self.conductance_us.shape
-        self._white = np.sqrt(noise.at(self.conductance_us))
-        self._rates = noise._flicker_rates()[0]
-        weights = noise._flicker_weights().reshape(-1, *(1,) * len(shape))
-        self._sigma = np.sqrt(weights * noise.flicker_at(self.conductance_us))  # (rates, *shape)
-        self._quiet = not self._sigma.any()
-        self._flicker = self._sigma * rng.standard_normal(self._sigma.shape) if not self._quiet else self._sigma
-        has = rng.random(shape) < noise._at(noise.telegraph_share, self.conductance_us)
-        self._half_step = np.where(has, noise._at(noise.telegraph_us, self.conductance_us) / 2.0, 0.0)
-        self._switch_hz = noise.telegraph_hz * 10.0 ** rng.uniform(-TELEGRAPH_DECADES, TELEGRAPH_DECADES, shape)
-        self._up = rng.random(shape) < 0.5
-
-    def advance(self, time_s: float) -> None:
-        """Move to ``time_s``.
-
-        Raises:
-            ValueError: that is before the last time.
-        """
-        step = time_s - self.now_s
-        if step < 0.0:
-            raise ValueError(f"time runs from {self.now_s} s back to {time_s} s")
-        self.now_s = time_s
-        if step == 0.0:
-            return
-        if not self._quiet:
-            rho = np.exp(-self._rates * step).reshape(-1, *(1,) * self._white.ndim)
-            fresh = self._sigma * self._rng.standard_normal(self._sigma.shape)
-            self._flicker = rho * self._flicker + np.sqrt(1.0 - rho**2) * fresh
-        if self._half_step.any():
-            change = -np.expm1(-2.0 * self._switch_hz * step) / 2.0  # probability of an odd number of switches
-            self._up ^= self._rng.random(self._up.shape) < change
-
-    def read(self, time_s: float, reads: int = 1, interval_s: float = 0.0) -> Floats:
-        """Mean of ``reads`` readings, the first at ``time_s``; µS, the shape of the cells."""
-        total = np.zeros(self.conductance_us.shape)
-        for i in range(reads):
-            self.advance(time_s + i * interval_s)
-            total += self.true_us() + self._white * self._rng.standard_normal(total.shape)
-        return np.asarray(total / reads)
-
-    def true_us(self) -> Floats:
-        """Conductance now, without the part that is new at every read."""
-        return np.asarray(self.conductance_us + self._flicker.sum(0) + np.where(self._up, 1, -1) * self._half_step)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
-from cim.cells.write_verify import WriteStatistics, write_statistics
+from cim.cells.write_statistics import WriteStatistics, write_statistics
 from cim.fit.aged_readings import Floats, Readings, level_knots
 from cim.fit.cells import MIN_CELLS, fit_read_variance, nearest_level
 from cim.fit.programming import fit_programming

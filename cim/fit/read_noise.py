@@ -84,46 +84,13 @@ def _binned(f: Floats, s: Floats, band_hz: tuple[float, float]) -> tuple[Floats,
     return log_f, np.array([np.log10(s[place == i].mean()) for i in filled])
 
 
-def fit_trace(trace_us: NDArray[np.floating], rate_hz: float) -> ReadNoise:
-    """A read noise (one level) that repeats one trace's spectrum: exponent, size and white part.
-
-    A spectrum A / f^α is made of relaxation processes of variance v(λ) = A' (λ/λ₁)^(1−α) per
-    unit of ln λ. With ∫ 4 v λ / (λ² + ω²) dlnλ over all rates,
-
-        S(f) = 2π A' (2πf/λ₁)^(1−α) / (2πf · sin(π α / 2)),        flicker = 2 ln(10) A'
-
-    The white part is what neighbouring readings differ by beyond that:
-
-        variance = ½ Var(r(t + 1/rate) − r(t)) − what the flicker moves in 1/rate
-
-    Example: α = 1: A' = A, flicker = 4.605 A.
-    """
-    seen = fit_spectrum(trace_us, rate_hz)
-    alpha = float(np.clip(-seen.slope, 0.05, 1.95))
-    fastest = np.exp(-np.euler_gamma) * rate_hz  # λ₁ of a ReadNoise with reference 1 / rate
-    per_log = seen.amplitude_us2 * np.sin(np.pi * alpha / 2.0) * (2.0 * np.pi / fastest) ** (alpha - 1.0)
-    level = np.array([seen.mean_us])
-    flicker = ReadNoise(
-        levels_us=level,
-        variance_us2=np.zeros(1),
-        se_us2=np.zeros(1),
-        flicker_us2=np.array([2.0 * np.log(10.0) * per_log]),
-        reference_s=1.0 / rate_hz,
-        flicker_exponent=alpha,
-    )
-    near = float(np.var(np.diff(trace_us))) - float(flicker.difference_variance(level, 1.0 / rate_hz)[0])
-    return replace(flicker, variance_us2=np.array([max(0.0, near / 2.0)]))
-
-
 @dataclass(frozen=True, slots=True)
 class Telegraph:
     """Two-level fit of each cell's readings: arrays (cells,)."""
 
     found: NDArray[np.bool_]
     step_us: Floats  # distance of the levels
-    sigma_us: Floats  # of the readings around their level
     high_share: Floats  # of the time in the upper level
-    changes: Floats  # expected changes of level per reading
 
 
 def detect_telegraph(readings_us: NDArray[np.floating]) -> Telegraph:
@@ -158,7 +125,7 @@ def detect_telegraph(readings_us: NDArray[np.floating]) -> Telegraph:
     high_share = np.where(high >= low, share, 1.0 - share)
     rare = np.minimum(share, 1.0 - share)
     found = (step >= CLEAR_STEP * sigma) & (rare >= LEAST_SHARE) & (1.0 - stay < 1.0 / 3.0)
-    return Telegraph(found, step, sigma, high_share, 1.0 - stay)
+    return Telegraph(found, step, high_share)
 
 
 def _smooth(x: Floats, levels: Floats, sigma: Floats, stay: Floats, share: Floats) -> tuple[Floats, Floats]:
@@ -223,25 +190,3 @@ def fit_flicker(
             raise ValueError(f"{len(here)} cells at {noise.levels_us[k]:g} µS; flicker needs {MIN_CELLS}")
         value[k], error[k] = max(0.0, here.mean()), here.std(ddof=1) / np.sqrt(len(here))
     return replace(noise, flicker_us2=value, flicker_se_us2=error)
-
-
-def with_telegraph(
-    noise: ReadNoise, readings_us: NDArray[np.floating], targets_us: NDArray[np.floating], interval_s: float
-) -> ReadNoise:
-    """The given read noise with share, step and rate of telegraph noise, by ``detect_telegraph``.
-
-    Args:
-        readings_us: (reads ≥ 16, cells), ``interval_s`` apart.
-    """
-    seen = detect_telegraph(readings_us)
-    middles = (noise.levels_us[1:] + noise.levels_us[:-1]) / 2.0
-    level = np.searchsorted(middles, targets_us)
-    share, step = np.zeros(len(noise.levels_us)), np.zeros(len(noise.levels_us))
-    for k in range(len(noise.levels_us)):
-        here = level == k
-        if here.any():
-            share[k] = seen.found[here].mean()
-        if (here & seen.found).any():
-            step[k] = np.sqrt((seen.step_us[here & seen.found] ** 2).mean())  # variances add
-    rate = float(np.exp(np.log(seen.changes[seen.found] / interval_s).mean())) if seen.found.any() else 1.0
-    return replace(noise, telegraph_share=share, telegraph_us=step, telegraph_hz=rate)

@@ -18,7 +18,7 @@ from cim.array.wire_law import Wire
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.cells.temperature import Thermal
-from cim.cells.write_verify import WriteStatistics
+from cim.cells.write_statistics import WriteStatistics
 from cim.chip.converters import conversions
 from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
 from cim.errors import CimMismatch

@@ -300,22 +300,6 @@ def chip_model(about: ModelSpec, full_scale_us: float) -> Published:
     return Published("polynomial", "", (0.0, full_scale_us), own)
 
 
-def milo_current_us(conductance_us: NDArray[np.floating], volts: float) -> Floats:
-    """I / V of Milo's cells, µS, from I = G V + N₂ V² + N₃ V³ with u = log₁₀(G / S), |V| ≤ 0.5 V.
-
-        N₂ = 1.388·10⁻⁴ u³ + 1.541·10⁻³ u² + 5.711·10⁻³ u + 7.063·10⁻³
-        N₃ = 8.871·10⁻⁵ u² + 6.7919·10⁻⁴ u + 1.2968·10⁻³
-
-    doi:10.1109/IRPS46558.2021.9405119, states of 62.5 to 110 µS (coefficients of CrossSim).
-    Example: 93.9 µS at 0.25 V: 91.53 µS.
-    """
-    g = np.asarray(conductance_us, np.float64) * 1e-6
-    u = np.log10(np.maximum(g, 1e-12))
-    second = np.polynomial.polynomial.polyval(u, (7.063e-3, 5.711e-3, 1.541e-3, 1.388e-4))
-    third = np.polynomial.polynomial.polyval(u, (1.2968e-3, 6.7919e-4, 8.871e-5))
-    return np.asarray((g + second * volts + third * volts**2) * 1e6)
-
-
 DAY = 86400.0
 PUBLISHED: Mapping[str, Published] = {
     "wan-2022": Published(

@@ -129,7 +129,6 @@ def _raised(builder: Any, value: Any, kind: Vector) -> Any:
 
 
 as_shorts = operation(shorts, (longs,), lambda b, x: b.bitcast(x, shorts.llvm))
-as_longs = operation(longs, (shorts,), lambda b, x: b.bitcast(x, longs.llvm))
 raised_shorts = operation(shorts, (octets,), lambda b, x: _raised(b, x, shorts))  # each byte times 2^8
 raised_halves = operation(halves, (half_octets,), lambda b, x: _raised(b, x, halves))
 low_half = operation(halves, (shorts,), lambda b, x: picked(b, x, range(WIDTH // 2)))

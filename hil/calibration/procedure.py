@@ -20,7 +20,7 @@ from cim.array.wire_law import Wire
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.cells.temperature import Thermal
-from cim.cells.write_verify import write_statistics
+from cim.cells.write_statistics import write_statistics
 from cim.chip.converters import conversions
 from cim.chip.spec import MacroSpec
 from cim.fit.column_checks import NetworkCheck, idle_disagreement

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cim.array.input_drive import InputDrive
 from cim.cells.programming_law import law_at
-from cim.cells.write_verify import WriteStatistics
+from cim.cells.write_statistics import WriteStatistics
 from cim.record.calibration import CalibrationRecord, CellState
 from hil.calibration.record_text import OF_CELLS, evenly
 from hil.pages.figures import Figure, axis, block_largest, dots, figure, line, mosaic, packed

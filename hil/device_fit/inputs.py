@@ -231,7 +231,7 @@ def voltage_sweep(iv: Floats) -> VoltageSweep:
     steps = len(rows) // cells
     if len(rows) % cells or np.any(rows[:, 1].reshape(cells, steps) != rows[:steps, 1]):
         raise FileError("cells are swept over different voltages", where=f"{BENCH}: read_voltage_sweep")
-    return VoltageSweep(rows[:steps, 1], rows[:, 2].reshape(cells, steps), rows[::steps, 0].astype(np.int64))
+    return VoltageSweep(rows[:steps, 1], rows[:, 2].reshape(cells, steps))
 
 
 def _bake(before_us: Floats, after_us: Floats) -> tuple[tuple[float, float, int, float, float], ...]:

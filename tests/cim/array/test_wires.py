@@ -17,7 +17,6 @@ from cim.array.wires import (
     effective_conductances,
     gated_sums_us,
     ladder_sums,
-    line_product_conductances,
     row_driven_halves_us,
 )
 from cim.cells.read_noise import ReadNoise
@@ -164,7 +163,6 @@ def test_open_cells_and_single_resistances_of_zero_are_allowed() -> None:
 def test_zero_ohm_is_the_plain_product() -> None:
     g = np.random.default_rng(3).uniform(0.5, 40.0, (9, 11))
     np.testing.assert_allclose(effective_conductances(g, 0.0, 0.0), g, rtol=1e-15)
-    np.testing.assert_array_equal(line_product_conductances(g, 0.0, 0.0), g)
     halves, units = tile(LAB, 40, 5, 0), reads(LAB, 40, 8, 0)
     plain = units @ conversion_cells(LAB, halves)
     np.testing.assert_array_equal(wired_sums_us(LAB, 0, halves, units, Wire(0.0, 0.0)), plain)
@@ -185,16 +183,6 @@ def test_ends_can_change_places() -> None:
     flipped = effective_conductances(g[::-1, ::-1], 4.0, 9.0)[::-1, ::-1]
     np.testing.assert_allclose(effective_conductances(g, 4.0, 9.0, driven_first=False, sensed_last=False), flipped)
     assert np.abs(flipped / effective_conductances(g, 4.0, 9.0) - 1.0).max() > 1e-3
-
-
-def test_lines_taken_alone_are_near_and_say_how_near() -> None:
-    g = np.random.default_rng(6).uniform(2.0, 40.0, (128, 128))
-    exact, near = (f(g, 1.0, 1.0) for f in (effective_conductances, line_product_conductances))
-    x = np.random.default_rng(7).random((60, 128)) < 0.5
-    rms, largest = errors_percent(x @ near, x @ exact, x @ g)
-    assert 0.1 < rms < 0.8
-    assert largest < 1.3
-    assert errors_percent(x @ g, x @ exact, x @ g)[0] > 10.0
 
 
 @pytest.mark.parametrize("lead", [None, 2.0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cim.cells.lasting_noise import AFTER_S, Moment, lasting_shifts, lasting_variance_us2, lasts
-from cim.cells.read_noise import NoisyCells, ReadNoise
+from cim.cells.read_noise import ReadNoise
 
 LEVELS = np.array([2.0, 20.0, 40.0])
 QUIET = ReadNoise(LEVELS, np.full(3, 1.7), np.zeros(3))
@@ -28,17 +28,6 @@ def test_cells_stand_elsewhere_by_the_variance_that_two_reads_differ_by(noise: R
     ):
         expected = float(noise.difference_variance(LEVELS, after_s)[1]) - 2 * 1.7
         assert moved.var() == pytest.approx(expected, rel=0.02)
-
-
-def test_shifts_are_those_of_cells_that_are_followed_in_time() -> None:
-    cells = np.full(40_000, 20.0)
-    followed = NoisyCells(replace(BOTH, variance_us2=np.zeros(3)), cells, np.random.default_rng(2))
-    first, path = followed.true_us(), []
-    for moment in Moment:
-        followed.advance(AFTER_S[moment])
-        path.append(followed.true_us() - first)
-    drawn = lasting_shifts(BOTH, cells, np.random.default_rng(3))
-    assert np.cov(drawn) == pytest.approx(np.cov(np.stack(path)), rel=0.05)
 
 
 def test_growth_within_its_error_is_none() -> None:

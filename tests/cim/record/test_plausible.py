@@ -14,7 +14,7 @@ import pytest
 
 from cim.cells.programming_law import redraw_law
 from cim.cells.temperature import Thermal
-from cim.cells.write_verify import WriteStatistics
+from cim.cells.write_statistics import WriteStatistics
 from cim.record.file import RecordFileError, load_record, save_record
 
 from .test_calibration import small_record

@@ -23,7 +23,6 @@ from cim.record.published import (
     CmoHfoxModel,
     NoModels,
     UnknownModel,
-    milo_current_us,
     nominal_record,
     published_model,
 )
@@ -126,16 +125,6 @@ def test_pcm_like_programming_sigmas_are_those_of_aihwkit() -> None:
 ])  # fmt: skip
 def test_milo_and_joshi_have_the_sigmas_of_crosssim(name: str, levels: list[float], expected: list[float]) -> None:
     assert published_model(name).programming(levels).scale_us[0] == pytest.approx(expected, abs=2e-6)
-
-
-@pytest.mark.parametrize(("volts", "expected"), [
-    (0.1, [60.209302, 92.949306, 149.636699, 224.836420]),
-    (0.25, [57.122745, 91.534503, 148.971060, 224.578482]),
-    (0.5, [52.910455, 89.206470, 147.539834, 224.115074]),
-])  # fmt: skip
-def test_currents_of_milos_cells_are_those_of_crosssim(volts: float, expected: list[float]) -> None:
-    got = milo_current_us(np.array([62.5, 93.9, 150.0, 225.0]), volts)
-    assert got == pytest.approx(expected, abs=1e-4)
 
 
 def test_flicker_of_a_model_is_what_its_law_gathers_over_time() -> None:

@@ -16,7 +16,7 @@ from cim.array.wire_law import Wire
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.cells.temperature import Thermal
-from cim.cells.write_verify import WriteStatistics
+from cim.cells.write_statistics import WriteStatistics
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord, CellState, nominal_macro
 from cim.record.file import save_record

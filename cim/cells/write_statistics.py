@@ -1,0 +1,78 @@
+"""Statistics of writing cells: how many of a level reached their window, and in how many pulses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+PULSE_POINTS = (*np.linspace(0.0, 0.95, 20), 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)  # finer in the tail
+Z95 = 1.959964
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStatistics:
+    """Statistics of writing by level, from the outcomes of a chip.
+
+    ``levels_us`` (levels,); ``cells`` and ``reached`` (levels,) counts; ``pulses`` (levels,
+    points) quantiles of the pulses of all cells at the probabilities ``pulse_points``.
+    """
+
+    levels_us: Floats
+    cells: NDArray[np.int64]
+    reached: NDArray[np.int64]
+    pulse_points: Floats
+    pulses: Floats
+
+    def __post_init__(self) -> None:
+        n, q = len(self.levels_us), len(self.pulse_points)
+        if self.cells.shape != (n,) or self.reached.shape != (n,) or self.pulses.shape != (n, q):
+            raise ValueError(f"write statistics: {n} levels, cells {self.cells.shape}, pulses {self.pulses.shape}")
+        if np.any(self.reached > self.cells) or np.any(self.reached < 0) or np.any(np.diff(self.pulses, axis=1) < 0):
+            raise ValueError("write statistics: more cells reached than written, or falling quantiles")
+
+    @property
+    def success(self) -> Floats:
+        """Share of cells that reached their window, (levels,); NaN where none was written."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self.reached / np.where(self.cells > 0, self.cells, np.nan))
+
+    def success_interval(self, z: float = Z95) -> tuple[Floats, Floats]:
+        """Wilson interval of the success, 95 % by default (doi:10.1080/01621459.1927.10502953).
+
+            (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n)
+
+        Example: 994 of 1,000 reached: 0.987 to 0.997.
+        """
+        n = np.maximum(self.cells, 1).astype(np.float64)
+        p = self.reached / n
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+        nothing = self.cells == 0
+        return np.where(nothing, 0.0, middle - half), np.where(nothing, 1.0, middle + half)
+
+
+def write_statistics(
+    targets_us: NDArray[np.floating],
+    reached: NDArray[np.bool_],
+    pulses: NDArray[np.integer],
+    levels_us: NDArray[np.floating],
+) -> WriteStatistics:
+    """Statistics by level from outcomes of single cells, arrays (cells,); NaN targets are left out."""
+    levels = np.asarray(levels_us, np.float64)
+    middles = (levels[1:] + levels[:-1]) / 2.0
+    level = np.where(np.isfinite(targets_us), np.searchsorted(middles, targets_us), -1)
+    quantiles = np.zeros((len(levels), len(PULSE_POINTS)))
+    for k in range(len(levels)):
+        if np.any(level == k):
+            quantiles[k] = np.quantile(np.asarray(pulses)[level == k], PULSE_POINTS)
+    return WriteStatistics(
+        levels_us=levels,
+        cells=np.bincount(level[level >= 0], minlength=len(levels)),
+        reached=np.bincount(level[(level >= 0) & reached], minlength=len(levels)),
+        pulse_points=np.array(PULSE_POINTS),
+        pulses=quantiles,
+    )
