@@ -7,11 +7,10 @@ non-ideality off but stuck cells: 2.2 % low, 0.2 % high, at random. Per chip the
     pairs            each pair as close as its cells allow
     swapped          and columns with exchanged roles
     ordered          and channels and outputs in the best order
-    adapted          and columns balanced: all that mapping.adapt.adaptation does, without spare columns
-    spare            and at most 25 % more tile reads for spare columns
+    adapted          and columns balanced: all that mapping.adapt.adaptation does
 
-with nominal corrections, and ``blind``, ``ordered``, ``adapted`` and ``spare`` once more (``_columns``) with
-per-column corrections fitted to the cells. The stuck map is the true one.
+with nominal corrections, and ``blind``, ``ordered`` and ``adapted`` once more (``_columns``) with per-column
+corrections fitted to the cells. The stuck map is the true one.
 
 ``recovered`` is the share of what ``blind`` loses against ``ideal`` that comes back, over all chips. Products are
 computed from the conductances without converter rounding. Exit code 1 below 70 %.
@@ -61,9 +60,8 @@ VERSIONS = {
     "swapped": AdaptOptions(permute=False, balance=False),
     "ordered": AdaptOptions(balance=False),
     "adapted": AdaptOptions(),
-    "spare": AdaptOptions(spare_reads=0.25),
 }
-WITH_COLUMNS = ("blind", "ordered", "adapted", "spare")
+WITH_COLUMNS = ("blind", "ordered", "adapted")
 GATE = 0.70
 
 
@@ -147,7 +145,7 @@ def one_chip(
     last = done["adapted"]
     found |= {name: last.total(name) for name in ("stuck", "hit", "left")}
     found |= {f"error_{n}": round(a.error[1], 6) for n, a in done.items()}
-    return found | {"error_blind": round(last.error[0], 6), "extra_reads": round(done["spare"].extra_reads, 3)}
+    return found | {"error_blind": round(last.error[0], 6)}
 
 
 def main() -> int:
@@ -170,8 +168,7 @@ def main() -> int:
         rows.append(one_chip(program, seed, images, labels))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     lost = sum(ideal - r["blind"] for r in rows)
-    names = ("blind_columns", "pairs", "swapped", "ordered", "ordered_columns", "adapted", "adapted_columns", "spare",
-             "spare_columns")  # fmt: skip
+    names = ("blind_columns", "pairs", "swapped", "ordered", "ordered_columns", "adapted", "adapted_columns")
     recovered = {name: round(1.0 - sum(ideal - r[name] for r in rows) / lost, 3) for name in names}
     passed = recovered["adapted"] >= GATE and recovered["adapted_columns"] >= GATE
     found = {

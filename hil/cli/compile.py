@@ -175,9 +175,8 @@ def compile(
     recipe = usual_recipe(*having or (), without=without or ())
     if recipe.get(AroundDefects) and not record:
         raise UsageError("adapt needs the record of a chip", hint="--record RECORD, of hil calibrate")
-    around = recipe.get(AroundDefects) or AroundDefects()
     if record:
-        recipe = recipe.having(around)
+        recipe = recipe.having(AroundDefects())
     spec = load_chip(chip, macros=macros)
     budget = budget_of(copies_budget, spec.macros)
     if budget is not None:
@@ -204,12 +203,9 @@ def compile(
     if record:
         from cim.record.file import load_record
         from hil.deployment.adaptation import adapt_to_record
-        from mapping.adapt.adaptation import AdaptOptions
 
         with screen(quiet=as_json) as watch, watch.stage("adapting"):
-            adaptation = adapt_to_record(
-                program, load_record(record), AdaptOptions(spare_reads=around.spare_reads / 100)
-            )
+            adaptation = adapt_to_record(program, load_record(record))
             program = adaptation.program
     if out:
         with writing(out):

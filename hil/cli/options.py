@@ -90,7 +90,7 @@ With = Annotated[
 # Options of 0.8 and what stands in their place.
 REPLACED = {
     "--adapt": "--with adapt",
-    "--spare-reads": "--with adapt=PERCENT",
+    "--spare-reads": "--with adapt, which has no spare columns any more",
     "--no-tune": "--without tune",
     "--tune-images": "--with tune=IMAGES",
     "--adapters": "--with adapters=RANK",

@@ -15,7 +15,6 @@ from mapping.adapt.defects import record_defects
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.training_inputs import training_inputs
-from mapping.recipe.adapt import AroundDefects
 
 OF_A_CHIP = ("silicon", "emulated")  # kinds of records; others know no single cell
 
@@ -48,11 +47,8 @@ def adapted(
     program: ConductanceProgram, record: CalibrationRecord, options: DeployOptions, watch: Watch
 ) -> tuple[ConductanceProgram, tuple[int, ...]]:
     """The program around the poor cells that the record lists, noted, and its macros in the order of writing."""
-    around = options.recipe.get(AroundDefects)
     with watch.stage("adapting"):
-        found = adapt_to_record(
-            program, record, AdaptOptions(spare_reads=0.0 if around is None else around.spare_reads / 100)
-        )
+        found = adapt_to_record(program, record)
         order = write_order(found.program, record, options.age_s)
         for line in found.lines():
             watch.note(line)

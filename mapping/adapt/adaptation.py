@@ -5,9 +5,7 @@
 1. puts channels and outputs where they lose least (``mapping.adapt.orders``): weights that matter, by the
    mean square of their input and the effect of their output, come to good cells and quiet columns;
 2. lets plus and minus cells of a column change roles where that loses less (``mapping.adapt.tile_fit``);
-3. chooses cell levels so that each pair, and then each column, comes closest (``mapping.adapt.compensation``);
-4. where the macro has room, and within a budget of reads, gives what a tile still lacks to a tile
-   of few outputs beside it (``mapping.adapt.spares``).
+3. chooses cell levels so that each pair, and then each column, comes closest (``mapping.adapt.compensation``).
 
 The integers that the program stands for stay the same: ideal execution gives the same logits.
 Fit column corrections afterwards: cells are others, and swapped columns need a negative gain.
@@ -15,7 +13,7 @@ Fit column corrections afterwards: cells are others, and swapped columns need a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +22,6 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import MacroSpec
 from mapping.adapt.defects import Defects
-from mapping.adapt.spares import Spare, choose_spares, reads
 from mapping.adapt.tile_fit import AdaptOptions, LayerFit, fit_layer, total_cost
 from mapping.errors import CannotMap
 from mapping.program.conductance import ConductanceProgram, MatrixStep
@@ -39,8 +36,8 @@ class LayerAdaptation:
     """Changes to one layer.
 
     ``stuck``: stuck cells under its tiles; ``hit``: weights that blind placement would not hold within half a
-    level; ``left``: weights that their pair cannot hold now (their column or a spare tile may make
-    up for them). ``blind``, ``adapted``: expected squared error of its outputs, over their mean square.
+    level; ``left``: weights that their pair cannot hold now (their column may make up for them).
+    ``blind``, ``adapted``: expected squared error of its outputs, over their mean square.
     """
 
     layer: str
@@ -49,18 +46,16 @@ class LayerAdaptation:
     left: int
     moved: bool
     swapped: int
-    spare_tiles: int
     blind: float
     adapted: float
 
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """An adapted program and what was done; ``extra_reads`` as a share of the program's tile reads."""
+    """An adapted program and what was done."""
 
     program: ConductanceProgram
     layers: tuple[LayerAdaptation, ...]
-    extra_reads: float
 
     @property
     def error(self) -> tuple[float, float]:
@@ -77,14 +72,13 @@ class Adaptation:
         return [
             f"adapted to chip {self.program.adapted_to}: {of('stuck')} stuck cells under weights spoil {of('hit')} "
             f"weights where they would lie; {of('left')} are left",
-            f"{of('moved')} of {len(self.layers)} layers in another order, {of('swapped')} columns swapped, "
-            f"{of('spare_tiles')} spare tiles (+{self.extra_reads:.1%} tile reads)",
+            f"{of('moved')} of {len(self.layers)} layers in another order, {of('swapped')} columns swapped",
             f"expected error of outputs, mean over layers: {blind:.3%} of their power before, {adapted:.3%} after",
         ]
 
     def to_json(self) -> dict[str, Any]:
         layers = [{k: getattr(a, k) for k in LayerAdaptation.__dataclass_fields__} for a in self.layers]
-        return {"adapted_to": self.program.adapted_to, "extra_reads": self.extra_reads, "layers": layers}
+        return {"adapted_to": self.program.adapted_to, "layers": layers}
 
 
 def check_adaptable(program: ConductanceProgram) -> None:
@@ -129,37 +123,24 @@ def adapt(
     check_adaptable(program)
     options, spec = options or AdaptOptions(), program.spec.macro
     layers = [fit_layer(step, spec, defects, inputs[step.name], options) for step in program.matrices]
-    spares = choose_spares(program, layers, defects, options.spare_reads)
-    steps = {layer.step.name: _finished(layer, spares.get(layer.step.name, ()), spec) for layer in layers}
+    steps = {layer.step.name: _finished(layer, spec) for layer in layers}
     adapted = replace(
         program,
         steps=tuple(steps[s.name] if isinstance(s, MatrixStep) else s for s in program.steps),
         adapted_to=serial,
     )
-    extra = sum(reads(layer) * len(spares.get(layer.step.name, ())) for layer in layers)
-    return Adaptation(
-        replace(adapted, digest=program_digest(adapted)),
-        tuple(_summary(layer, spares.get(layer.step.name, ())) for layer in layers),
-        extra / sum(reads(layer) * len(layer.tiles) for layer in layers),
-    )
+    return Adaptation(replace(adapted, digest=program_digest(adapted)), tuple(_summary(layer) for layer in layers))
 
 
-def _finished(layer: LayerFit, spares: Sequence[Spare], spec: MacroSpec) -> MatrixStep:
-    """The step with its spare tiles, and the converter range that suits its cells."""
-    tiles = [t.tile for t in layer.tiles]
-    for spare in spares:
-        helped = tiles[spare.number]
-        first = spare.tile.outputs.start - helped.outputs.start
-        levels = helped.levels.copy()
-        levels[:, first : first + len(spare.tile.outputs)] -= spare.tile.levels  # together they are the weights
-        tiles[spare.number] = replace(helped, levels=levels)
-    group = replace(layer.step.group, tiles=(*tiles, *(s.tile for s in spares)))
+def _finished(layer: LayerFit, spec: MacroSpec) -> MatrixStep:
+    """The step with the converter range that suits its cells."""
+    group = replace(layer.step.group, tiles=tuple(t.tile for t in layer.tiles))
     choice = choose_range(group, spec, layer.codes)
     group = replace(group, range_code=choice.range_code, saturated_share=choice.saturated_share)
     return replace(layer.step, group=group)
 
 
-def _summary(layer: LayerFit, spares: Sequence[Spare]) -> LayerAdaptation:
+def _summary(layer: LayerFit) -> LayerAdaptation:
     power = layer.power or 1.0
     return LayerAdaptation(
         layer=layer.step.name,
@@ -168,7 +149,6 @@ def _summary(layer: LayerFit, spares: Sequence[Spare]) -> LayerAdaptation:
         left=sum(t.lost for t in layer.tiles),
         moved=layer.moved,
         swapped=sum(int((t.tile.signs == -1).sum()) for t in layer.tiles if t.tile.signs is not None),
-        spare_tiles=len(spares),
         blind=total_cost(layer.blind) / power,
-        adapted=(total_cost(layer.tiles) - sum(s.gain for s in spares)) / power,
+        adapted=total_cost(layer.tiles) / power,
     )

@@ -27,18 +27,12 @@ Floats = NDArray[np.float64]
 class AdaptOptions:
     """Measures that may be taken to adapt a program.
 
-    ``balance``: good pairs of a column make up for what others cannot hold. ``spare_reads``: most
-    extra tile reads, as a share of the reads of the program (0: no spare columns).
+    ``balance``: good pairs of a column make up for what others cannot hold.
     """
 
     permute: bool = True
     swap: bool = True
     balance: bool = True
-    spare_reads: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.spare_reads <= 1.0:
-            raise ValueError(f"spare reads {self.spare_reads}, not from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)

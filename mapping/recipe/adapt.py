@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from mapping.recipe.technique import Technique, setting
+from mapping.recipe.technique import Technique
 
 if TYPE_CHECKING:
     from mapping.layout.lay_out import LayoutOptions
@@ -21,8 +21,6 @@ class AroundDefects(Technique):
     name: ClassVar[str] = "adapt"
     words: ClassVar[str] = "weights go around the stuck cells and poor columns that calibration found"
     rank: ClassVar[int] = 40
-
-    spare_reads: float = setting(0.0, "most further reads of tiles, for spare columns", low=0.0, high=100.0, unit="%")
 
     def laid_out(self, options: LayoutOptions) -> LayoutOptions:
         return replace(options, averaged=False)

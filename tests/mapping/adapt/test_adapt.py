@@ -1,4 +1,4 @@
-"""Adapting a program to one chip: what pairs can hold, orders, spare columns; the integers stay the same."""
+"""Adapting a program to one chip: what pairs can hold, orders; the integers stay the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cim.chip.encoding import WeightForm, cell_lines, tile_halves_us
+from cim.chip.encoding import WeightForm, tile_halves_us
 from cim.chip.file import load_chip
 from cim.chip.spec import Encoding, PairSubtraction
 from cim.record.calibration import CellState, nominal_macro
@@ -192,7 +192,7 @@ def test_an_adapted_program_gives_the_same_logits_and_expects_no_more_error(form
     program = make(form, bits)
     defects, codes = random_defects(program, 2), layer_inputs(program)
     images = program.calibration_images
-    done = adapt(program, defects, codes, serial="X", options=AdaptOptions(spare_reads=0.5))
+    done = adapt(program, defects, codes, serial="X")
     check_program(done.program)
     adapted = done.program
     assert adapted.adapted_to == "X"
@@ -257,27 +257,6 @@ def test_it_is_refused_twice_and_without_pairs(
     lone = dataclasses.replace(LAB, macro=dataclasses.replace(SPEC, encoding=Encoding.SINGLE_ENDED))
     with pytest.raises(CannotMap, match="one cell a weight"):
         adapt(dataclasses.replace(program, spec=lone), {}, inputs, serial="X")
-
-
-def test_spare_columns_stand_on_free_cells_beside_the_tile_they_help(
-    program: ConductanceProgram, inputs: dict[str, NDArray[np.int16]]
-) -> None:
-    defects = random_defects(program, 3, low=0.15)
-    options = AdaptOptions(permute=False, balance=False, spare_reads=1.0)
-    done = adapt(program, defects, inputs, serial="X", options=options)
-    without = adapt(program, defects, inputs, serial="X", options=dataclasses.replace(options, spare_reads=0.0))
-    assert done.total("spare_tiles") > 0
-    assert 0 < done.extra_reads <= 1.0
-    assert done.error[1] < 0.5 * without.error[1]
-    for macro in done.program.macros:
-        used = np.zeros((SPEC.rows, SPEC.columns), int)
-        for step in done.program.matrices:
-            for t in step.group.tiles:
-                if t.macro == macro:
-                    used[np.ix_(*cell_lines(SPEC, t.row0, len(t.inputs), t.output0, len(t.outputs)))] += 1
-        assert used.max() == 1
-    few = adapt(program, defects, inputs, serial="X", options=dataclasses.replace(options, spare_reads=0.1))
-    assert few.extra_reads <= 0.1
 
 
 # --- orders --------------------------------------------------------------------------------
