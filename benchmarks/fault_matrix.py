@@ -27,6 +27,7 @@ BLOCK = re.compile(r"(<!-- faults: made by benchmarks/fault_matrix.py -->\n).*?(
 DRAWN = re.compile(r"with seed (\d+)")
 MATRIX = "tests/hil/deployment/test_fault_matrix.py"
 LINE = f"{MATRIX}::test_faults_of_the_line_change_no_bit_of_a_run"
+SIMULATION = "python -m firmware_protocols.line_simulation"
 LINK, OUTAGES = "tests/firmware_protocols/test_link.py", "tests/hil/driver/test_long_outages.py"
 SIZES, RESUME = "tests/firmware_protocols/test_frame_size.py", "tests/hil/deployment/test_resume.py"
 PORTS, PATIENCE = "tests/hil/transports/test_transports.py", "tests/hil/driver/test_patience.py"
@@ -66,9 +67,9 @@ ROWS = {
             f"{LINE}[F3 2e-5]",
             f"{SIZES}::test_lost_and_stray_bytes_and_a_fifth_of_all_frames_lost_change_no_answer",
         ),
-        "hil vopr",
+        SIMULATION,
     ),
-    "F4": MatrixRow("frames twice, overtaken, late", "same bits, each request once", (f"{LINE}[F4 5 %]",), "hil vopr"),
+    "F4": MatrixRow("frames twice, overtaken, late", "same bits, each request once", (f"{LINE}[F4 5 %]",), SIMULATION),
     "F5": MatrixRow(
         "round trips to 0.5 s; to 5 s",
         "at least 85 % of 115,200 baud at 0.5 s; all is answered",
@@ -82,7 +83,7 @@ ROWS = {
             f"{MATRIX}::test_f6_power_lost_at_random_instants_changes_no_bit_of_a_run",
             "tests/hil/driver/test_power_loss.py::test_power_lost_at_any_message_changes_no_bit_and_gives_no_pulse_twice",
         ),
-        "hil vopr",
+        SIMULATION,
     ),
     "F7": MatrixRow(
         "power lost at every byte of an entry of the chip's journal, in C and Python; a torn entry of the host's",
@@ -94,7 +95,7 @@ ROWS = {
             f"{C_JOURNAL}::test_power_lost_at_any_byte_of_an_entry_costs_that_entry_at_most",
             f"{RESUME}::test_an_entry_that_was_not_finished_is_dropped",
         ),
-        "hil vopr",
+        SIMULATION,
     ),
     "F8": MatrixRow(
         "unplugged or silent for 0.1 to 2.5 s, in virtual time to 110 s; another name of the port; for good",
@@ -161,7 +162,7 @@ ROWS = {
         "all of F1 to F4 at once, of a fixed seed and of one drawn for the run",
         "same bits; memory flat",
         (f"{LINE}[F15 all at once]", f"{MATRIX}::test_faults_of_a_seed_of_today_change_no_bit_of_a_run"),
-        "benchmarks/soak.py, hil vopr",
+        f"benchmarks/soak.py, {SIMULATION}",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Bugs planted on purpose: does the simulation of bad lines (hil vopr) find each within a minute?
+"""Bugs planted on purpose: does ``firmware_protocols.line_simulation`` find each within a minute?
 
 Each bug is one replacement in a copy of the sources of ``firmware_protocols``. The simulation runs on that copy
 until something does not hold. A bug is a line of the results; those that stand there are not planted again, but for

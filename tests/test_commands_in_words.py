@@ -25,7 +25,8 @@ ROOMS = ("hil", "mapping", "cim", "search", "firmware_protocols")
 DOCUMENTS = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
 )
-SOURCES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
+SIMULATION = ROOT / "firmware_protocols" / "line_simulation" / "__main__.py"  # python -m, with options of its own
+SOURCES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py") if p != SIMULATION)
 OTHERS = sorted([*(ROOT / "hil" / "pages" / "templates").glob("*.html"), *(ROOT / "cim" / "chips").glob("*.toml")])
 PLACE = "VALUE"  # of an expression within a text
 ENDS = r"[`;,()\"'|\n]|\. |: |\bhil\b|(?<= )(?:and|or|then) "  # what a command is followed by in a sentence
@@ -119,7 +120,7 @@ def named(text: str) -> Iterator[tuple[str, str, str]]:
 def scripted() -> set[str]:
     """Options of the scripts of the repository."""
     folders = ("benchmarks", "examples", "docs", "tests/hostile")
-    scripts = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    scripts = [SIMULATION, *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
     return {option for path in scripts for option in OPTION.findall(path.read_text("utf-8"))}
 
 

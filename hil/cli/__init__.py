@@ -113,7 +113,6 @@ for command in (
     bench.cells,
     show.show,
     show.words,
-    link.vopr,
 ):
     app.command(cls=GroupedCommand)(command)
 app.command("import", cls=GroupedCommand)(compile.import_)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +17,7 @@ from firmware_protocols.extensions import authority, memory
 from firmware_protocols.extensions.memory import BoardPower, SupplyFailed
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.line_simulation import proving
+from firmware_protocols.line_simulation.__main__ import COMMAND, main
 from firmware_protocols.line_simulation.direction import LineDirection
 from firmware_protocols.line_simulation.episode import Episode, EpisodeResult
 from firmware_protocols.line_simulation.faults import Gaps, LineFault, LineFaults
@@ -94,15 +97,25 @@ def test_a_planted_bug_is_found(
 def test_a_failed_episode_is_named_with_the_command_that_replays_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["vopr", "--seed", "5", "--minutes", "0.001", "-q"]) == 0
-    assert "days of line with a request open" in capsys.readouterr().out
-    monkeypatch.setattr(chip, "KEPT_REPLIES", 4)
-    assert run(["vopr", "--seed", "0", "--minutes", "1", "-q"]) == 1
+    assert main(["--seed", "5", "--minutes", "0.001"]) == 0
     said = capsys.readouterr().out
-    command = said.split("replay  hil ")[1].split("\n")[0]
-    assert run(command.split()) == 1
+    assert "days of line with a request open" in said
+    assert "all held" in said
+    assert main(["--seed", "5", "--minutes", "0.001", "--cover"]) == 1
+    assert "a full minute covers more: requests" in capsys.readouterr().out
+    monkeypatch.setattr(chip, "KEPT_REPLIES", 4)
+    assert main(["--seed", "0", "--minutes", "1"]) == 1
+    command = capsys.readouterr().out.split(f"replay  {COMMAND} ")[1].split("\n")[0]
+    assert main(command.split()) == 1
     assert "the chip forgot its answer to request" in capsys.readouterr().out
-    assert run(["vopr", "--minutes", "0"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["--minutes", "0"])
+
+
+def test_the_simulation_is_run_as_a_module_and_is_no_command_of_hil() -> None:
+    asked = [sys.executable, *COMMAND.split()[1:], "--seed", "5", "--minutes", "0.001"]
+    assert "all held" in subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    assert run(["vopr", "--seed", "5"]) == 2
 
 
 def test_gaps_hit_as_often_as_their_chance() -> None:

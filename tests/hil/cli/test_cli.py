@@ -96,12 +96,12 @@ def test_each_command_explains_itself(cli: Cli, command: str) -> None:
 
 def test_every_command_of_the_design_is_there() -> None:
     wanted = "deploy calibrate fit compile simulate estimate import emulate chips ports info doctor mvm cells show"
-    assert set(f"{wanted} tune improve finetune campaign selftest resume vopr words".split()) == set(COMMANDS)
+    assert set(f"{wanted} tune improve finetune campaign selftest resume words".split()) == set(COMMANDS)
 
 
 def test_a_command_stands_in_the_file_of_its_name() -> None:
     bench = dict.fromkeys(("emulate", "chips", "ports", "info", "doctor", "mvm", "cells", "selftest"), "bench")
-    elsewhere = {**bench, "import": "compile", "words": "show", "vopr": "link"}
+    elsewhere = {**bench, "import": "compile", "words": "show"}
     for name, command in zip(COMMANDS, app.registered_commands, strict=True):
         assert command.callback is not None
         assert command.callback.__module__ == f"hil.cli.{elsewhere.get(name, name)}"

@@ -39,7 +39,7 @@ BASES: dict[type[Exception], str] = {
 }
 INTERNAL: dict[type[Exception], str] = {
     LocalProtocolError: "this side used the protocol wrongly: the driver checks requests before they are sent",
-    EndlessCalls: "an end of a simulated line asks without end: a fault of ours that vopr finds",
+    EndlessCalls: "an end of a simulated line asks without end: a fault of ours that its simulation finds",
 }
 
 

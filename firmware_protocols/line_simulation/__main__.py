@@ -1,0 +1,58 @@
+"""Bad lines and failing boards in virtual time, for whoever works on the protocol.
+
+    python -m firmware_protocols.line_simulation --seed N --minutes M --cover
+
+Exit code 1 where something did not hold, and with ``--cover`` also where a day of line, 10,000 requests or 1,000
+faults of a kind were not reached. ``--episode K`` replays one episode of the seed and prints its events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from firmware_protocols.line_simulation.vopr import VoprResult, run_episode, run_vopr, source_digest
+
+COMMAND = "python -m firmware_protocols.line_simulation"
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog=COMMAND, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of all that happens")
+    parser.add_argument("--minutes", type=float, default=1.0, help="CPU time of the simulation, minutes")
+    parser.add_argument("--episode", type=int, help="replay this episode of the seed, with its events")
+    parser.add_argument(
+        "--cover", action="store_true", help="exit code 1 also where less than a full minute is covered"
+    )
+    asked = parser.parse_args(arguments)
+    if asked.episode is not None:
+        broken = run_episode(asked.seed, asked.episode, print).broken
+        print(broken or "all held")
+        return int(bool(broken))
+    if not asked.minutes > 0:
+        parser.error(f"--minutes {asked.minutes:g} is not more than 0")
+    found = run_vopr(asked.seed, 60.0 * asked.minutes, clock=time.process_time)
+    print("\n".join(_lines(found)))
+    return int(bool(found.failed or (asked.cover and found.short)))
+
+
+def _lines(found: VoprResult) -> list[str]:
+    lines = [
+        f"seed {found.seed}, sources {source_digest()}: {found.episodes} episodes, {found.cpu_s:.0f} s of CPU time",
+        f"{found.open_s / 86400:.2f} days of line with a request open, {found.requests:,} requests, "
+        f"{found.steps:,} steps",
+        *(f"  {kind.value:<26} {times:,}" for kind, times in found.faults.items()),
+        f"chip reset in {len(found.resets)} of {len(found.states)} states of both ends; one end held "
+        f"{found.most_held_bytes:,} bytes at most",
+        *(f"a full minute covers more: {text}" for text in found.short),
+    ]
+    for number, text in found.failed:
+        lines += [f"episode {number}: {text}", f"  replay  {COMMAND} --seed {found.seed} --episode {number}"]
+    return lines if found.failed else [*lines, "all held"]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
