@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mapping.network.aten import elementwise, moves, products, statistics, windows
 from mapping.network.aten.call import Call, Rule
 from mapping.network.compose.composer import Composer, ModulePlace
@@ -200,12 +202,23 @@ class Translation:
         shape = getattr(fx.meta.get("val"), "shape", ())
         if math.prod(int(size) for size in shape) > MOST_CONSTANT:
             raise self._refusal(fx, f"a constant {tuple(shape)} of more than {MOST_CONSTANT} elements")
-        if torch.Tag.nondeterministic_seeded in getattr(fx.target, "tags", ()):
-            raise self._refusal(fx, "it is random", "module.eval(), or stored numbers")
-        with torch.no_grad():
-            args = torch.fx.node.map_arg(fx.args, lambda source: self.seen[source])
-            kwargs = torch.fx.node.map_arg(fx.kwargs, lambda source: self.seen[source])
-            return fx.target(*args, **kwargs)
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            args, kwargs = (torch.fx.node.map_arg(given, self._constant) for given in (fx.args, fx.kwargs))
+            before = torch.get_rng_state()
+            found = fx.target(*args, **kwargs)
+            if not torch.equal(before, torch.get_rng_state()):  # dropout that is off draws nothing
+                raise self._refusal(fx, "it is random", "module.eval(), or stored numbers")
+        return found
+
+    def _constant(self, source: Any) -> Any:
+        """A stored or computed constant as torch has it here, also one that a rule gave."""
+        import torch
+
+        found = self.seen[source]
+        if not isinstance(found, np.ndarray):
+            return found
+        kind = getattr(source.meta.get("val"), "dtype", None)
+        return torch.tensor(found, dtype=kind)
 
     def _by_rule(self, fx: Any, base: str, overload: str) -> Any:
         rule = rule_of(fx.target)

@@ -12,7 +12,7 @@ from mapping.network.compose.arithmetic import aligned, beside, spread, together
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import reshape, select, stack, swap
 from mapping.network.compose.refusal import fit, need, within
-from mapping.network.compose.values import Constant, Operand, Value, activation, image_axis
+from mapping.network.compose.values import Constant, Operand, Value, activation, alike, image_axis
 from mapping.network.digital_nodes import MatMul
 from mapping.network.nodes import Array, Concat, Conv, Linear, Shape
 
@@ -237,7 +237,7 @@ def _by_stored(c: Composer, x: Value, y: Constant, name: str) -> Operand:
     take_one = [slice(None)] * own.ndim
     need(x.shape[x.axis] == c.batch, "matrices of their own for each window")
     take_one[x.axis] = slice(0, 1)
-    need(bool((own == own[tuple(take_one)]).all()), "weights differ between the images of a batch")
+    need(alike(own, own[tuple(take_one)]), "weights differ between the images of a batch", "one weight for every image")
     inputs, outputs = y.shape[-2:]
     groups = math.prod(leading) // c.batch
     weight = own[tuple(take_one)].reshape(groups, inputs, outputs).swapaxes(1, 2).reshape(groups * outputs, inputs)

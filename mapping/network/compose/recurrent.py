@@ -13,7 +13,7 @@ from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import join, pieces, select, stack
 from mapping.network.compose.products import linear
 from mapping.network.compose.refusal import refuse
-from mapping.network.compose.values import Operand, Value, activation
+from mapping.network.compose.values import Operand, Value, activation, alike
 from mapping.network.nodes import Array
 
 
@@ -119,10 +119,10 @@ def layers(
 
 
 def _of_state(c: Composer, w: Direction, h: Operand, name: str) -> Operand:
-    if not isinstance(h, Value) and len(h) and bool((h == h[:1]).all()):
+    if not isinstance(h, Value) and len(h) and alike(h, h[:1]):
         return linear(c, np.asarray(h[:1], np.float32), w.states, w.state_bias, name)
     if not isinstance(h, Value):
-        refuse("a first state that differs between the images of a batch")
+        refuse("a first state that differs between the images of a batch", "one first state for every image")
     return linear(c, h, w.states, w.state_bias, name)
 
 

@@ -19,6 +19,9 @@ from mapping.network.nodes import Shape
 
 Constant: TypeAlias = NDArray[Any]
 
+ROUNDING = 1e-5
+"""Distance of constants that are the same, as a part of the largest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Value:
@@ -95,9 +98,15 @@ def image_part(values: Constant, like: Value, batch: int) -> Constant:
     if size > 1:
         parts = values.reshape(*values.shape[: like.axis], like.outer, batch, -1, *values.shape[like.axis + 1 :])
         first = parts.take([0], axis=like.axis + 1)
-        if not np.array_equal(parts, np.broadcast_to(first, parts.shape)):
+        if not alike(parts, first):
             refuse("a constant differs between the images of a batch", "use one constant for every image")
         values = first.reshape(*values.shape[: like.axis], -1, *values.shape[like.axis + 1 :])
     if like.shape[like.axis] == batch:
         values = values.squeeze(like.axis)
     return values if values.ndim else values.reshape(1)
+
+
+def alike(values: Constant, first: Constant) -> bool:
+    """Whether places are the same up to float rounding, which products of many rows do not share."""
+    largest = np.abs(first, where=np.isfinite(first), out=np.zeros(first.shape)).max(initial=0.0)
+    return bool(np.allclose(values, first, rtol=0.0, atol=ROUNDING * float(largest)))
