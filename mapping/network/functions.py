@@ -68,6 +68,24 @@ def _power(x: Tensor, alpha: float, beta: float) -> Tensor:
     return x.pow(alpha)
 
 
+def _threshold(x: Tensor, alpha: float, beta: float) -> Tensor:
+    from torch.nn import functional
+
+    return functional.threshold(x, alpha, beta)
+
+
+def _remainder(x: Tensor, alpha: float, beta: float) -> Tensor:
+    return x.remainder(alpha)
+
+
+def _truncated_remainder(x: Tensor, alpha: float, beta: float) -> Tensor:
+    return x.fmod(alpha)
+
+
+def _is_zero(x: Tensor, alpha: float, beta: float) -> Tensor:
+    return (x == 0).to(x.dtype)
+
+
 FUNCTIONS: Mapping[str, Function] = {
     "sigmoid": Function(_torch("sigmoid"), 0.0),
     "tanh": Function(_torch("tanh")),
@@ -96,4 +114,20 @@ FUNCTIONS: Mapping[str, Function] = {
     "cosine": Function(_torch("cos")),
     "floor": Function(_torch("floor")),
     "round": Function(_torch("round")),
+    "ceil": Function(_torch("ceil")),
+    "truncate": Function(_torch("trunc")),
+    "sign": Function(_torch("sign")),
+    "is_zero": Function(_is_zero, 0.0),
+    "threshold": Function(_threshold),  # alpha: x above it, beta: what is given else
+    "remainder": Function(_remainder),  # alpha: divisor, whose sign the result has
+    "truncated_remainder": Function(_truncated_remainder),  # alpha: divisor; the result has the sign of x
+    "tangent": Function(_torch("tan")),
+    "arc_sine": Function(_torch("asin")),
+    "arc_tangent": Function(_torch("atan")),
+    "hyperbolic_sine": Function(_torch("sinh")),
+    "hyperbolic_cosine": Function(_torch("cosh"), 1.0),
+    "area_sine": Function(_torch("asinh")),
+    "area_cosine": Function(_torch("acosh"), 0.0),
+    "area_tangent": Function(_torch("atanh")),
+    "sinc": Function(_torch("sinc")),
 }

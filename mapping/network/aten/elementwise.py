@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,23 @@ from mapping.network.compose.arithmetic import (
     affine,
     choose,
     clamp,
+    differ,
     function,
+    grid,
     largest,
     minus,
+    opposite,
     over,
     plus,
     power,
     prelu,
+    same_as,
     times,
 )
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.moves import pieces, reshape
+from mapping.network.compose.moves import expand, pieces, reshape
 from mapping.network.compose.refusal import need, refuse
-from mapping.network.compose.values import Operand
+from mapping.network.compose.values import Operand, Value
 
 
 def _named(name: str) -> Rule:
@@ -36,8 +41,8 @@ def _gelu(c: Composer, a: Call) -> Operand:
 
 
 def _elu(c: Composer, a: Call) -> Operand:
-    need(a["scale"] == 1 and a["input_scale"] == 1, "an ELU with scales", "torch.nn.ELU or torch.nn.SELU")
-    return function(c, a.x, "elu", a["alpha"])
+    need(a["input_scale"] == 1, "an ELU that scales its input", "torch.nn.ELU behind a product")
+    return affine(c, function(c, a.x, "elu", a["alpha"]), a["scale"], 0.0)
 
 
 def _celu(c: Composer, a: Call) -> Operand:
@@ -51,8 +56,9 @@ def _clamp(c: Composer, a: Call) -> Operand:
 
 
 def _threshold(c: Composer, a: Call) -> Operand:
-    need(a["threshold"] == 0 and a["value"] == 0, "a threshold that is not zero", "torch.relu")
-    return clamp(c, a.x, 0.0, None)
+    if a["threshold"] == a["value"]:
+        return clamp(c, a.x, a["threshold"], None)
+    return function(c, a.x, "threshold", a["threshold"], a["value"])
 
 
 def _plus(c: Composer, a: Call) -> Operand:
@@ -76,8 +82,17 @@ def _times(c: Composer, a: Call) -> Operand:
 def _over(c: Composer, a: Call) -> Operand:
     quotient = over(c, a.operand("self"), a.operand("other"))
     mode = a.get("rounding_mode")
-    need(mode in (None, "floor"), f"division with rounding mode {mode!r}")
-    return quotient if mode is None else function(c, quotient, "floor")
+    return quotient if mode is None else function(c, quotient, {"floor": "floor", "trunc": "truncate"}[mode])
+
+
+def _remainder(name: str) -> Rule:
+    def rule(c: Composer, a: Call) -> Operand:
+        divisor = a.operand("other")
+        if isinstance(divisor, Value) or divisor.size != 1:
+            refuse("a divisor that is not one stored number", "x - torch.floor(x / y) * y")
+        return function(c, a.x, name, float(divisor.ravel()[0]))
+
+    return rule
 
 
 def _product_added(c: Composer, a: Call) -> Operand:
@@ -115,6 +130,28 @@ def _compared(sign: int, equal: bool) -> Rule:
     return rule
 
 
+def _equal(c: Composer, a: Call) -> Operand:
+    return same_as(c, a.operand("self"), a.operand("other"))
+
+
+def _either(c: Composer, a: Call) -> Operand:
+    return largest(c, a.operand("self"), a.operand("other"))
+
+
+def _one_of_two(c: Composer, a: Call) -> Operand:
+    return differ(c, a.operand("self"), a.operand("other"))
+
+
+def _step(c: Composer, a: Call) -> Operand:
+    """1 above zero, ``values`` at zero, else 0."""
+    return plus(c, above(c, a.x, np.zeros(1)), times(c, same_as(c, a.x, np.zeros(1)), a.operand("values")))
+
+
+def _quotient_added(c: Composer, a: Call) -> Operand:
+    quotient = over(c, a.operand("tensor1"), a.operand("tensor2"))
+    return plus(c, a.operand("self"), quotient, a["value"])
+
+
 def _masked(c: Composer, a: Call) -> Operand:
     return choose(c, a.operand("mask"), a.operand("value"), a.operand("self"))
 
@@ -140,8 +177,22 @@ def _soft_shrink(c: Composer, a: Call) -> Operand:
 
 
 def _round(c: Composer, a: Call) -> Operand:
-    need(not a.get("decimals"), "rounding to decimals")
-    return function(c, a.x, "round")
+    unit = 10.0 ** -(a.get("decimals") or 0)
+    return affine(c, function(c, affine(c, a.x, 1 / unit, 0.0), "round"), unit, 0.0)
+
+
+def _slope_of_no_training(c: Composer, a: Call) -> Operand:
+    need(not a["training"], "a slope drawn at random", "module.eval() before torch.export")
+    return function(c, a.x, "leaky_relu", (a["lower"] + a["upper"]) / 2)
+
+
+def _filled(values: Any) -> Rule:
+    """A constant of the shape of the result, whatever the input holds."""
+    return lambda c, a: np.full(a.shape, a["fill_value"] if values is None else values, np.float32)
+
+
+def _overwritten(c: Composer, a: Call) -> Operand:
+    return expand(c, a.operand("value"), a.shape)
 
 
 def same(c: Composer, a: Call) -> Operand:
@@ -154,21 +205,63 @@ def _converted(c: Composer, a: Call) -> Operand:
     import torch
 
     kind = a.get("dtype")
+    if not isinstance(kind, torch.dtype) or kind.is_floating_point:
+        return a.x
+    need(not kind.is_complex, f"activations as {kind}", "real and imaginary parts as two tensors")
+    if kind == torch.bool:
+        return opposite(c, same_as(c, a.x, np.zeros(1)))
+    return function(c, a.x, "truncate")
+
+
+def _to_grid(c: Composer, a: Call) -> Operand:
+    """Values as the codes that a training chose."""
     need(
-        kind is None or (isinstance(kind, torch.dtype) and kind.is_floating_point),
-        f"activations as {kind}",
-        "floating point throughout",
+        "quant_min" in a.arguments, "tensors of codes", "prepare_qat_pt2e or fake_quantize modules before torch.export"
     )
-    return a.x
-
-
-def _log_softmax(c: Composer, a: Call) -> Any:
-    refuse("a logarithm that keeps the order of the logits", "return the logits: the loss, not the network, applies it")
+    scale, zero = a.operand("scale"), a.operand("zero_point")
+    if isinstance(scale, Value) or isinstance(zero, Value) or scale.size * zero.size != 1:
+        refuse("a grid of codes that is computed or differs by channel", "one stored scale and zero point")
+    enabled = a.get("fake_quant_enabled")
+    if enabled is not None and not np.asarray(enabled).any():
+        return a.x
+    at = int(zero.ravel()[0])
+    return grid(c, a.value, float(scale.ravel()[0]), a["quant_min"] - at, a["quant_max"] - at)
 
 
 RULES: dict[str, Rule] = {
     **{name: _named(name) for name in ("sigmoid", "tanh", "silu", "mish", "selu", "exp", "log", "sqrt", "square")},
-    **{name: _named(name) for name in ("reciprocal", "erf", "floor")},
+    **{name: _named(name) for name in ("reciprocal", "erf", "floor", "ceil", "sign", "sinc")},
+    "trunc": _named("truncate"),
+    "fix": _named("truncate"),
+    "sgn": _named("sign"),
+    "tan": _named("tangent"),
+    "asin": _named("arc_sine"),
+    "atan": _named("arc_tangent"),
+    "sinh": _named("hyperbolic_sine"),
+    "cosh": _named("hyperbolic_cosine"),
+    "asinh": _named("area_sine"),
+    "acosh": _named("area_cosine"),
+    "atanh": _named("area_tangent"),
+    "acos": lambda c, a: affine(c, function(c, a.x, "arc_sine"), -1.0, math.pi / 2),
+    "erfc": lambda c, a: affine(c, function(c, a.x, "erf"), -1.0, 1.0),
+    "exp2": lambda c, a: function(c, affine(c, a.x, math.log(2), 0.0), "exp"),
+    "log2": lambda c, a: affine(c, function(c, a.x, "log"), 1 / math.log(2), 0.0),
+    "log10": lambda c, a: affine(c, function(c, a.x, "log"), 1 / math.log(10), 0.0),
+    "frac": lambda c, a: function(c, a.x, "truncated_remainder", 1.0),
+    "remainder": _remainder("remainder"),
+    "fmod": _remainder("truncated_remainder"),
+    "floor_divide": lambda c, a: function(c, over(c, a.x, a.operand("other")), "floor"),
+    "heaviside": _step,
+    "rrelu": _slope_of_no_training,
+    "rrelu_with_noise": _slope_of_no_training,
+    "rrelu_with_noise_functional": lambda c, a: [_slope_of_no_training(c, a), None],
+    "nan_to_num": same,
+    "isnan": lambda c, a: np.zeros(a.shape, bool),  # activations are finite
+    "isinf": lambda c, a: np.zeros(a.shape, bool),
+    **{name: _filled(0.0) for name in ("zeros_like", "new_zeros", "empty_like", "new_empty", "zero")},
+    **{name: _filled(1.0) for name in ("ones_like", "new_ones")},
+    **{name: _filled(None) for name in ("full_like", "new_full")},
+    "fill": _overwritten,
     "rsqrt": _named("reciprocal_sqrt"),
     "abs": _named("absolute"),
     "neg": lambda c, a: affine(c, a.x, -1.0, 0.0),
@@ -211,22 +304,30 @@ RULES: dict[str, Rule] = {
     "divide": _over,
     "true_divide": _over,
     "addcmul": _product_added,
+    "addcdiv": _quotient_added,
     "lerp": _between,
     "pow": _power,
     "gt": _compared(1, False),
     "ge": _compared(1, True),
     "lt": _compared(-1, False),
     "le": _compared(-1, True),
-    "logical_or": _larger(1),
-    "bitwise_or": _larger(1),
     "logical_and": _times,
     "bitwise_and": _times,
-    "logical_not": lambda c, a: affine(c, a.x, -1.0, 1.0),
-    "bitwise_not": lambda c, a: affine(c, a.x, -1.0, 1.0),
+    "logical_not": lambda c, a: opposite(c, a.x),
+    "bitwise_not": lambda c, a: opposite(c, a.x),
+    "logical_or": _either,
+    "bitwise_or": _either,
+    "logical_xor": _one_of_two,
+    "bitwise_xor": _one_of_two,
+    "eq": _equal,
+    "ne": lambda c, a: opposite(c, _equal(c, a)),
     "masked_fill": _masked,
     "where": _where,
-    "log_softmax": _log_softmax,
-    "_log_softmax": _log_softmax,
+    "fake_quantize_per_tensor_affine": _to_grid,
+    "fake_quantize_per_tensor_affine_cachemask": lambda c, a: [_to_grid(c, a), None],
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": lambda c, a: [_to_grid(c, a), None],
+    "quantize_per_tensor": _to_grid,
+    "dequantize_per_tensor": same,
     **{name: same for name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")},
     **{name: same for name in ("contiguous", "clone", "detach", "alias", "lift_fresh_copy", "type_as")},
     "to": _converted,

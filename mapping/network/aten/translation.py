@@ -200,7 +200,7 @@ class Translation:
         import torch
 
         shape = getattr(fx.meta.get("val"), "shape", ())
-        if math.prod(int(size) for size in shape) > MOST_CONSTANT:
+        if math.prod(size for size in shape if isinstance(size, int)) > MOST_CONSTANT:
             raise self._refusal(fx, f"a constant {tuple(shape)} of more than {MOST_CONSTANT} elements")
         with torch.no_grad(), torch.random.fork_rng(devices=()):
             args, kwargs = (torch.fx.node.map_arg(given, self._constant) for given in (fx.args, fx.kwargs))
@@ -228,7 +228,7 @@ class Translation:
         given = _arguments(fx)
         owners = {name: self._owner(argument) for name, argument in given.items()}
         resolved = {name: self._resolved(argument) for name, argument in given.items()}
-        shape = _shape(fx)
+        shape = self._sizes(fx)
         booleans = frozenset(name for name, argument in given.items() if _boolean(argument))
         call = Call(self.composer, overload, resolved, shape, {n: o for n, o in owners.items() if o}, booleans)
         try:
@@ -239,6 +239,14 @@ class Translation:
         if tuple(first.shape) != shape:
             raise self._refusal(fx, f"gives {tuple(first.shape)}, where torch gives {shape}", "report it, please")
         return found
+
+    def _sizes(self, fx: Any) -> Shape:
+        """The shape of a result, which must not depend on values."""
+        found = fx.meta["val"]
+        sizes = (found[0] if isinstance(found, list | tuple) else found).shape
+        if not all(isinstance(size, int) for size in sizes):
+            raise self._refusal(fx, "its size depends on values", "stored places: index_select(x, dim, mask.nonzero())")
+        return tuple(sizes)
 
     def _resolved(self, argument: Any) -> Any:
         """An argument with its fx nodes replaced: values, arrays, numbers."""

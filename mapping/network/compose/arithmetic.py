@@ -12,7 +12,7 @@ from mapping.network.compose.composer import Composer
 from mapping.network.compose.gates import gated
 from mapping.network.compose.refusal import need, refuse, within
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_part, image_shape
-from mapping.network.digital_nodes import Affine, PRelu, Product, Subtract, Unary
+from mapping.network.digital_nodes import Affine, Grid, PRelu, Product, Subtract, Unary
 from mapping.network.nodes import Add, HardTanh, Node, Relu, Relu6, Shape
 
 STEEP = float(1 << 20)  # slope of a step
@@ -29,8 +29,17 @@ def relu(c: Composer, x: Value) -> Value:
     return c.value(c.add(Relu, [x.node]), x)
 
 
+def grid(c: Composer, x: Value, scale: float, low: int, high: int) -> Value:
+    """Values as codes ``low`` to ``high`` of a scale, chosen by whoever quantised the network."""
+    need(low <= 0 <= high, f"codes {low} to {high}, which have none for zero", "a zero point within the codes")
+    return c.value(c.add(Grid, [x.node], scale=scale, low=low, high=high), x)
+
+
 def clamp(c: Composer, x: Operand, low: Any, high: Any) -> Operand:
     """Each element at least ``low`` and at most ``high``; None: no bound."""
+    for bound, sign in ((low, 1), (high, -1)):
+        if isinstance(bound, Value) or np.size(bound) > 1:  # bounds of single places
+            x, low, high = largest(c, x, bound, sign), None if sign > 0 else low, None if sign < 0 else high
     low, high = (_number(bound) for bound in (low, high))
     if not isinstance(x, Value):
         return np.clip(x, low, high) if (low, high) != (None, None) else x
@@ -52,8 +61,6 @@ def clamp(c: Composer, x: Operand, low: Any, high: Any) -> Operand:
 def _number(bound: Any) -> float | None:
     if bound is None:
         return None
-    if isinstance(bound, Value) or np.size(bound) != 1:
-        refuse("bounds that are not single stored numbers")
     number = float(np.asarray(bound).ravel()[0])
     return number if np.isfinite(number) and abs(number) < 3e38 else None
 
@@ -122,6 +129,9 @@ def over(c: Composer, x: Operand, y: Operand) -> Operand:
 
 
 def power(c: Composer, x: Operand, exponent: Operand) -> Operand:
+    if not isinstance(x, Value) and isinstance(exponent, Value):
+        need(bool(np.all(np.asarray(x) > 0)), "a power of a number that is not above zero", "a base above zero")
+        return function(c, times(c, exponent, np.log(np.asarray(x, np.float64))), "exp")
     if isinstance(exponent, Value) or np.size(exponent) != 1:
         refuse("an exponent that is not one stored number", "exp(y * log(x)) where x is above zero")
     if not isinstance(x, Value):
@@ -153,6 +163,23 @@ def above(c: Composer, x: Operand, y: Operand, equal: bool = False) -> Operand:
     if not isinstance(x, Value) and not isinstance(y, Value):
         return np.asarray(x >= y if equal else x > y)
     return function(c, minus(c, x, y), "hard_sigmoid", STEEP, float(equal))
+
+
+def same_as(c: Composer, x: Operand, y: Operand) -> Operand:
+    """1 where x = y, else 0: a table over the codes of the difference."""
+    if not isinstance(x, Value) and not isinstance(y, Value):
+        return np.asarray(x == y)
+    return function(c, minus(c, x, y), "is_zero")
+
+
+def opposite(c: Composer, mask: Operand) -> Operand:
+    """A mask turned round: 1 for 0 and 0 for 1."""
+    return affine(c, mask, -1.0, 1.0)
+
+
+def differ(c: Composer, x: Operand, y: Operand) -> Operand:
+    """1 where one of two masks is 1 but not both."""
+    return function(c, minus(c, x, y), "absolute")
 
 
 def choose(c: Composer, mask: Operand, x: Operand, y: Operand) -> Operand:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,19 +13,22 @@ from mapping.network.compose.arithmetic import (
     affine,
     choose,
     clamp,
+    differ,
     function,
+    grid,
     largest,
     minus,
+    opposite,
     over,
     plus,
     power,
     prelu,
+    same_as,
     times,
 )
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import Operand
-from mapping.network.digital_nodes import Grid
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
 
 _SELU = (1.6732631921768188, 1.0507010221481323)
@@ -76,26 +80,47 @@ def _swish(c: Composer, a: OnnxCall) -> Operand:
 def _cast(c: Composer, a: OnnxCall) -> Operand:
     from onnx import TensorProto
 
-    kinds = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-    need(a.get("to", TensorProto.FLOAT) in kinds, "activations as integers", "floating point throughout")
-    return a.x
+    to = a.get("to", TensorProto.FLOAT)
+    if to in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16):
+        return a.x
+    if to == TensorProto.BOOL:
+        return opposite(c, same_as(c, a.x, np.zeros(1)))
+    whole = (TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8)
+    need(to in whole, f"activations as {TensorProto.DataType.Name(to)}", "floating point throughout")
+    return function(c, a.x, "truncate")
 
 
-def _log_softmax(c: Composer, a: OnnxCall) -> Operand:
-    refuse(
-        "a logarithm that keeps the order of the logits", "the logits as output: the loss, not the network, applies it"
-    )
+def _remainder(c: Composer, a: OnnxCall) -> Operand:
+    divisor = a.constant(1)
+    if divisor is None or divisor.size != 1:
+        refuse("a divisor that is not one stored number", "x - Floor(x / y) * y")
+    return function(c, a.x, "truncated_remainder" if a.get("fmod", 0) else "remainder", float(divisor.ravel()[0]))
+
+
+def _thresholded(c: Composer, a: OnnxCall) -> Operand:
+    return function(c, a.x, "threshold", a.get("alpha", 1.0), 0.0)
+
+
+def _shrink(c: Composer, a: OnnxCall) -> Operand:
+    """x ± bias beyond ± lambd, else 0."""
+    bias, bound = a.get("bias", 0.0), a.get("lambd", 0.5)
+    upper = function(c, affine(c, a.x, 1.0, -bias), "threshold", bound - bias, 0.0)
+    lower = function(c, affine(c, a.x, -1.0, -bias), "threshold", bound - bias, 0.0)
+    return minus(c, upper, lower)
 
 
 def _to_codes(c: Composer, a: OnnxCall) -> Operand:
     """Codes that the file chose, as the values that they stand for."""
     scale, zero = a.needed(1), a.constant(2)
-    need(scale.size == 1 and (zero is None or zero.size == 1), "activations with a scale for each channel")
+    need(
+        scale.size == 1 and (zero is None or zero.size == 1),
+        "activations with a scale for each channel",
+        "one scale and zero point for a tensor",
+    )
     kind = np.dtype(np.uint8) if zero is None else zero.dtype
     need(kind in (np.uint8, np.int8, np.uint16, np.int16), f"codes of {kind}", "uint8 or int8")
     at = 0 if zero is None else int(zero.ravel()[0])
-    low, high = int(np.iinfo(kind).min) - at, int(np.iinfo(kind).max) - at
-    return c.value(c.add(Grid, [a.value.node], scale=float(scale.ravel()[0]), low=low, high=high), a.value)
+    return grid(c, a.value, float(scale.ravel()[0]), int(np.iinfo(kind).min) - at, int(np.iinfo(kind).max) - at)
 
 
 def _from_codes(c: Composer, a: OnnxCall) -> Operand:
@@ -120,6 +145,20 @@ RULES: dict[str, OnnxRule] = {
     "Cos": _named("cosine"),
     "Floor": _named("floor"),
     "Round": _named("round"),
+    "Ceil": _named("ceil"),
+    "Sign": _named("sign"),
+    "Tan": _named("tangent"),
+    "Asin": _named("arc_sine"),
+    "Acos": lambda c, a: affine(c, function(c, a.x, "arc_sine"), -1.0, math.pi / 2),
+    "Atan": _named("arc_tangent"),
+    "Sinh": _named("hyperbolic_sine"),
+    "Cosh": _named("hyperbolic_cosine"),
+    "Asinh": _named("area_sine"),
+    "Acosh": _named("area_cosine"),
+    "Atanh": _named("area_tangent"),
+    "Mod": _remainder,
+    "ThresholdedRelu": _thresholded,
+    "Shrink": _shrink,
     "Softsign": _named("softsign"),
     "Mish": _named("mish"),
     "HardSwish": _named("hard_swish"),
@@ -150,12 +189,14 @@ RULES: dict[str, OnnxRule] = {
     "LessOrEqual": lambda c, a: above(c, a.operand(1), a.operand(0), True),
     "And": lambda c, a: times(c, a.operand(0), a.operand(1)),
     "Or": _folded(largest),
-    "Not": lambda c, a: affine(c, a.x, -1.0, 1.0),
+    "Xor": lambda c, a: differ(c, a.operand(0), a.operand(1)),
+    "Not": lambda c, a: opposite(c, a.x),
+    "Equal": lambda c, a: same_as(c, a.operand(0), a.operand(1)),
     "Where": lambda c, a: choose(c, a.operand(0), a.operand(1), a.operand(2)),
     "Cast": _cast,
     "CastLike": _cast,
-    "LogSoftmax": _log_softmax,
     "IsNaN": lambda c, a: np.zeros(a.x.shape, bool),  # activations are finite
+    "IsInf": lambda c, a: np.zeros(a.x.shape, bool),
     "Identity": same,
     "Dropout": same,
     "QuantizeLinear": _to_codes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import times
+from mapping.network.compose.arithmetic import minus, times
 from mapping.network.compose.attention import softmax
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import reshape
@@ -66,11 +66,16 @@ def _group_norm(c: Composer, a: OnnxCall) -> Operand:
 
 def _softmax(c: Composer, a: OnnxCall) -> Operand:
     rank = len(a.x.shape)
+    rule = _log_of_softmax if a.kind == "LogSoftmax" else softmax
     if a.opset >= 13:
-        return softmax(c, a.x, a.get("axis", -1))
+        return rule(c, a.x, a.get("axis", -1))
     axis = a.get("axis", 1) % rank  # all axes from here on are one
     lead = a.x.shape[:axis]
-    return reshape(c, softmax(c, reshape(c, a.x, (*lead, -1)), -1), a.x.shape)
+    return reshape(c, rule(c, reshape(c, a.x, (*lead, -1)), -1), a.x.shape)
+
+
+def _log_of_softmax(c: Composer, x: Operand, axis: int) -> Operand:
+    return minus(c, x, log_sum_exp(c, x, [axis], keep=True))
 
 
 def _running_sum(c: Composer, a: OnnxCall) -> Operand:
@@ -97,4 +102,5 @@ RULES: dict[str, OnnxRule] = {
     "GroupNormalization": _group_norm,
     "RMSNormalization": _rms_norm,
     "Softmax": _softmax,
+    "LogSoftmax": _softmax,
 }

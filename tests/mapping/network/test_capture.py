@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cim.chip.file import load_chip
+from mapping.compile import compile_network
 from mapping.network.capture import UnsupportedOperation, capture
+from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_activations, float_logits, forward, network_input
 from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
 from mapping.network.nodes import (
@@ -26,6 +29,7 @@ from mapping.network.nodes import (
     Relu6,
     Slice,
 )
+from mapping.program.execute import IdealMultiply, run
 
 CLASSES = ("a", "b", "c")
 
@@ -211,9 +215,16 @@ def test_mixing_images_of_a_batch_is_refused() -> None:
         graph_of(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (1, -1)), nn.Linear(512, 3)))
 
 
-def test_a_softmax_at_the_end_says_to_return_the_logits() -> None:
-    with pytest.raises(UnsupportedOperation, match="return the logits"):
-        graph_of(nn.Sequential(*head(4), nn.LogSoftmax(1)))
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_log_softmax_at_the_end_keeps_the_classes_of_the_logits(bits: int) -> None:
+    torch.manual_seed(0)
+    layers = head(4)
+    images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 4), np.uint8)
+    chosen = []
+    for module in (nn.Sequential(*layers), nn.Sequential(*layers, nn.LogSoftmax(1))):
+        program = compile_network(NetworkFile(graph_of(module), bits, bits, images), load_chip("lab-128"))
+        chosen.append(run(program, images, IdealMultiply(program)).argmax(1))
+    assert (chosen[0] == chosen[1]).mean() > 0.95
 
 
 def test_data_dependent_control_flow_is_a_typed_error() -> None:
