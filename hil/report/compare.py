@@ -70,7 +70,7 @@ def comparison_page(names: tuple[str, str], one: AgreementReport, other: Agreeme
         title=f"{names[0]} beside {names[1]}",
         plots=plots,
         change=compare_reports(one, other).text,
-        emulated=tuple(name for name, report, _ in runs if not report.chip.silicon),
+        marked=tuple((name, report.chip.mark) for name, report, _ in runs if report.chip.mark),
         tables=comparison_tables(names, one, other),
     )
 
@@ -92,7 +92,7 @@ def _identity(report: AgreementReport) -> Iterator[RunFact]:
     chip, net, j = report.chip, report.network, report.decisive
     rows = (
         ("made", report.created[:16].replace("T", " ")),
-        ("chip", f"{chip.name} {chip.serial}{'' if chip.silicon else ' (NOT SILICON)'}"),
+        ("chip", f"{chip.name} {chip.serial}{f' ({chip.mark})' if chip.mark else ''}"),
         ("firmware", chip.firmware),
         ("network", net.name),
         ("bits", f"W{net.weight_bits}A{net.activation_bits}"),
@@ -147,8 +147,9 @@ def _costs(report: AgreementReport) -> Iterator[RunFact]:
     yield RunFact(group, "pulses", f"{c.pulses:,}", c.pulses, 0)
     if c.error_sigma_us is not None:
         yield RunFact(group, "read-back − target, σ", f"{c.error_sigma_us:.2f} µS", c.error_sigma_us, 2, "µS")
-    saturated = 100 * report.saturated_share
-    yield RunFact(group, "saturated conversions", f"{saturated:.3f} %", saturated, 3, "points")
+    if report.saturated_share is not None:
+        saturated = 100 * report.saturated_share
+        yield RunFact(group, "saturated conversions", f"{saturated:.3f} %", saturated, 3, "points")
     for name, seconds in report.timing_s.items():
         yield RunFact(group, f"wall time: {name}", f"{seconds:,.1f} s", seconds, 1, "s")
 

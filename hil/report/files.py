@@ -10,14 +10,14 @@ from hil.pages.tables import as_markdown, markdown, percent
 from hil.report.causes import causes_line, causes_table, layer_causes_table
 from hil.report.page import FILES, page
 from hil.report.run_data import RunData, write_run
-from hil.report.tables import age_words, doubts, every_table, writing_words
+from hil.report.tables import age_words, doubts, every_table, unit_words, writing_words
 from hil.verdict.agreement import AgreementReport, interval_words
 from hil.verdict.metric import ACCURACY
 from mapping.program.file import load_program
 
 
-def write_report(folder: str | Path, report: AgreementReport, data: RunData) -> None:
-    """Write the four files of a run into ``folder``; each appears whole or not at all.
+def write_report(folder: str | Path, report: AgreementReport, data: RunData | None) -> None:
+    """Write the four files of a run into ``folder``; each appears whole or not at all. Without data there are three.
 
     A program.h5 that lies there already gives the page its graph of the network.
 
@@ -26,10 +26,15 @@ def write_report(folder: str | Path, report: AgreementReport, data: RunData) -> 
         OutputError: disk full, no permission.
     """
     folder = Path(folder)
-    files = [name for name in FILES if name.startswith("report.") or name == "data.h5" or (folder / name).exists()]
+    files = [
+        name
+        for name in FILES
+        if name.startswith("report.") or (name == "data.h5" and data is not None) or (folder / name).exists()
+    ]
     held = folder / "program.h5"
     program = load_program(held) if held.exists() else None
-    write_run(folder / "data.h5", data)
+    if data is not None:
+        write_run(folder / "data.h5", data)
     write_text(folder / "report.md", report_markdown(report))
     write_text(folder / "report.html", page(report, data, files, program))
     write_text(folder / "report.json", report_text(report))
@@ -42,9 +47,8 @@ def report_text(report: AgreementReport) -> str:
 def report_markdown(report: AgreementReport) -> str:
     j, chip, survival = report.decisive, report.chip, report.survival
     lines = [f"# {as_markdown(f'{report.network.name} on {chip.name} {chip.serial}')}", ""]
-    if not chip.silicon:
-        kind = as_markdown(chip.kind)
-        lines += [f"> **NOT SILICON**: an {kind} chip answered; nothing here was measured on hardware.", ""]
+    if chip.mark:
+        lines += [f"> **{chip.mark}**: {as_markdown(chip.reservation)}", ""]
     if survival is not None:
         steps = (f"* try {as_markdown(step)}" for step in survival.help)
         lines += [f"**{as_markdown(survival.text)}**", "", *steps, ""]
@@ -61,7 +65,7 @@ def summary_lines(report: AgreementReport) -> list[str]:
     """Lines that ``hil deploy`` and ``hil show`` print."""
     chip, net, c, j = report.chip, report.network, report.cells, report.decisive
     words, m = report.backend_words, report.decisive.metric
-    place = f"{chip.kind} {chip.name} rev {chip.revision}, serial {chip.serial}, firmware {chip.firmware}"
+    place = f"{chip.kind} {unit_words(chip)}"
     temperature = "" if chip.temperature_c is None else f", {chip.temperature_c:.1f} °C"
     size = f"{net.layers} layers, {net.weights:,} weights, W{net.weight_bits}A{net.activation_bits}"
     macros = f"{chip.macros_used} of {chip.macros} macros of {chip.rows} × {chip.columns}"
@@ -76,10 +80,10 @@ def summary_lines(report: AgreementReport) -> list[str]:
     lines = [
         *(("WARNING", text) for text in doubts(report)),
         *(() if fate is None else (("LOST", fate.text), *(("try", step) for step in fate.help))),
-        ("chip", f"{place}{temperature}{'' if chip.silicon else '      NOT SILICON'}"),
+        ("chip", f"{place}{temperature}{f'      {chip.mark}' if chip.mark else ''}"),
         ("network", f"{net.name}   {size}"),
         ("mapping", f"{macros}, {percent(c.used_share, 0)} of their cells used"),
-        ("programming", writing_words(c)),
+        *(() if chip.told_by else (("programming", writing_words(c)),)),
         ("inference", f"{j.n:,} images × {j.repeats} repeats, {age_words(report)}"),
         *(() if m == ACCURACY else (("task", f"{report.task}, scored by {m.title}, unit {m.unit}"),)),
         *(("", f"{name:<{len(words)}}  {value}   {more}".rstrip()) for name, value, more in answers),

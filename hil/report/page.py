@@ -51,7 +51,10 @@ FILES = {
 
 
 def page(
-    report: AgreementReport, data: RunData, files: Collection[str] = (), program: ConductanceProgram | None = None
+    report: AgreementReport,
+    data: RunData | None,
+    files: Collection[str] = (),
+    program: ConductanceProgram | None = None,
 ) -> str:
     """The whole page as text (nearly all of it Plotly).
 
@@ -75,7 +78,7 @@ def page(
         explained=EXPLAINED,
         report=report,
         decisive=j,
-        subtitle=f"serial {report.chip.serial}, firmware {report.chip.firmware}, {j.n:,} images × {j.repeats} repeats, "
+        subtitle=f"{tables.unit_words(report.chip)}, {j.n:,} images × {j.repeats} repeats, "
         f"{tables.age_words(report)} · {report.created}",
         verdict_words=(WORDS if report.this_chip is not None else FAMILY)[j.verdict],
         others=tuple(_others(report, j)),
@@ -90,14 +93,14 @@ def page(
         network=None if program is None else draw_network(program),
         network_caption=CAPTION,
         worst=tables.worst_layers(report),
-        telling=telling_images(data) if data.task is None else (),
-        task_plots=() if data.task is None else tuple(plot.name for plot in task_plots(data, data.task, words)),
-        pictures=() if data.task is None else pictures(data, data.task, words),
+        telling=telling_images(data) if data and data.task is None else (),
+        task_plots=tuple(plot.name for plot in task_plots(data, data.task, words)) if data and data.task else (),
+        pictures=pictures(data, data.task, words) if data and data.task else (),
         command=report.environment.get("command"),
     )
 
 
-def _plots(report: AgreementReport, data: RunData) -> Iterator[Plot]:
+def _plots(report: AgreementReport, data: RunData | None) -> Iterator[Plot]:
     words, split = report.backend_words, report.causes
     worst = tables.worst_layers(report)
     marked = f" Marked, for |z| of {tables.MARKED_Z:g} or more: {', '.join(worst)}." if worst else ""
@@ -109,8 +112,17 @@ def _plots(report: AgreementReport, data: RunData) -> Iterator[Plot]:
         lost = f"{unit[:1].upper()}{unit[1:]} lost between {split.start} and measured ({GAINED}); bars: 95 %."
         yield Plot("causes", lost, causes_figure(split))
         yield Plot("layercauses", "Error energy of each layer by cause.", layer_causes_figure(split))
-    yield Plot("layers", f"Noise of each layer on the chip and in the simulator.{marked}", figures.layer_figure(report))
-    yield from class_plots(data, words) if data.task is None else task_plots(data, data.task, words)
+    if report.layers:
+        noise = f"Noise of each layer on the chip and in the simulator.{marked}"
+        yield Plot("layers", noise, figures.layer_figure(report))
+    if data is not None:
+        yield from class_plots(data, words) if data.task is None else task_plots(data, data.task, words)
+    if data is not None and data.macros:
+        yield from cell_plots(data)
+    yield Plot("timing", "Wall time of each part of the run.", figures.timing_figure(report))
+
+
+def cell_plots(data: RunData) -> Iterator[Plot]:
     far = "How far the cells are from their targets; both ends collect the rest."
     yield Plot("errors", far, figures.error_figure(data.macros))
     if (wear := figures.wear_figure(data.macros)) is not None:
@@ -119,7 +131,6 @@ def _plots(report: AgreementReport, data: RunData) -> Iterator[Plot]:
     yield Plot("occupancy", occupancy, figures.occupancy_figure(data))
     yield Plot("conductance", "Conductance, read back before the run.", figures.conductance_figure(data))
     yield Plot("errormap", "Read-back minus target.", figures.error_map_figure(data))
-    yield Plot("timing", "Wall time of each part of the run.", figures.timing_figure(report))
 
 
 def class_plots(data: RunData, words: str) -> Iterator[Plot]:
@@ -129,7 +140,7 @@ def class_plots(data: RunData, words: str) -> Iterator[Plot]:
     yield Plot("confusion", confused, confusion_figure(data, words))
 
 
-def _tables(report: AgreementReport, data: RunData, files: Collection[str]) -> dict[str, Table | None]:
+def _tables(report: AgreementReport, data: RunData | None, files: Collection[str]) -> dict[str, Table | None]:
     """Every table of the page; None where the run has nothing for it."""
     split = report.causes
     named = tuple((name, words) for name, words in FILES.items() if name in files)
@@ -140,7 +151,7 @@ def _tables(report: AgreementReport, data: RunData, files: Collection[str]) -> d
         "causes": None if split is None else causes_table(split),
         "layer_causes": None if split is None else layer_causes_table(split),
         "layers": tables.layers(report),
-        "classes": class_table(data, report.backend_words) if data.task is None else None,
+        "classes": class_table(data, report.backend_words) if data and data.task is None else None,
         "cells": tables.cells(report),
         "timing": tables.timing(report),
         "link": tables.link(report),

@@ -39,6 +39,7 @@ class RunLine:
     network: str
     chip: str
     silicon: bool
+    mark: str  # reservation beside the chip's name
     data: str
     images: int
     age_s: float
@@ -160,6 +161,7 @@ def _line(folder: Path) -> RunLine:
         report.network.name[:MOST_CHARACTERS],
         f"{report.chip.name} {report.chip.serial}"[:MOST_CHARACTERS],
         report.chip.silicon,
+        report.chip.mark,
         report.data.name[:MOST_CHARACTERS],
         j.n,
         report.age_s,
@@ -175,7 +177,7 @@ def _line(folder: Path) -> RunLine:
 
 def _cells(run: RunLine) -> tuple[tuple[str, float | str], ...]:
     """Words of each column, and what it is sorted by."""
-    chip = run.chip if run.silicon else f"{run.chip} (NOT SILICON)"
+    chip = f"{run.chip} ({run.mark})" if run.mark else run.chip
     return (
         (run.name, run.name),
         (run.created[:16].replace("T", " "), run.created),

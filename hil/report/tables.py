@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hil.pages.tables import Table, duration, number, percent, with_reason, without_empty
-from hil.verdict.agreement import AgreementReport, CellSummary, Judgement, interval_words, measured_interval
+from hil.verdict.agreement import (
+    AgreementReport,
+    CellSummary,
+    ChipIdentity,
+    Judgement,
+    interval_words,
+    measured_interval,
+)
 from hil.verdict.tuning import TuneSummary
 from hil.verdict.verdict import INTERVAL_HOLDS, PREDICTION_HOLDS
 
@@ -43,9 +50,10 @@ def doubts(report: AgreementReport) -> tuple[str, ...]:
 def every_table(report: AgreementReport) -> tuple[Table, ...]:
     """Every table of a report, in reading order."""
     tuned = () if report.tune is None else (tuning(report, report.tune),)
+    inside = () if report.chip.told_by else (layers(report), cells(report))
+    counters = () if report.chip.told_by else (link(report),)
     return (
-        accuracies(report), *tuned, questions(report), layers(report), cells(report), timing(report), link(report),
-        provenance(report),
+        accuracies(report), *tuned, questions(report), *inside, timing(report), *counters, provenance(report),
     )  # fmt: skip
 
 
@@ -67,9 +75,16 @@ def accuracies(report: AgreementReport) -> Table:
             ),
             (report.backend_words, m.value(j.measured.mean), interval_words(j.measured, m), over),
         ),
-        f"{j.n:,} images of {report.data.name}, {j.repeats} repeats on the chip, {j.chips} virtual chips, "
-        f"{age_words(report)}.",
+        f"{_images(report)}, {j.repeats} repeats on the chip, {j.chips} virtual chips, {age_words(report)}.",
     )
+
+
+def _images(report: AgreementReport) -> str:
+    """Which images: of an accuracy alone those that virtual chips answered are not those that were measured."""
+    n, data = report.decisive.n, report.data
+    if n == data.images:
+        return f"{n:,} images of {data.name}"
+    return f"measured on {n:,} images elsewhere, simulated on {data.images:,} images of {data.name}"
 
 
 def tuning(report: AgreementReport, tune: TuneSummary) -> Table:
@@ -160,7 +175,8 @@ def questions(report: AgreementReport) -> Table:
         "The two questions",
         ("", *(QUESTIONS[name] for name in asked)),
         tuple(row for row in shown if set(row[1:]) != {"—"}),
-        "The verdict of the run is that of this chip. McNemar, fidelity and trend describe; they decide nothing.",
+        f"The verdict of the run is that of {QUESTIONS[next(iter(asked))]}. McNemar, fidelity and trend describe; "
+        "they decide nothing.",
     )
 
 
@@ -234,7 +250,8 @@ def cells(report: AgreementReport) -> Table:
 
 def age_words(report: AgreementReport) -> str:
     """When the cells were read: "1 h after programming"; of a program that the chip held it was at least so long."""
-    return f"{duration(report.age_s)}{' or more' if report.cells.unreached is None else ''} after programming"
+    held = report.cells.unreached is None and not report.chip.told_by
+    return f"{duration(report.age_s)}{' or more' if held else ''} after programming"
 
 
 def writing_words(cells: CellSummary) -> str:
@@ -259,6 +276,13 @@ def timing(report: AgreementReport) -> Table:
     return Table("Time", ("part", "wall time"), rows)
 
 
+def unit_words(chip: ChipIdentity) -> str:
+    """The chip by name; of answers from a file, which say no more, with its serial number where they name one."""
+    if chip.told_by:
+        return f"{chip.name}, {f'serial {chip.serial}' if chip.serial else 'chip not named'}"
+    return f"{chip.name} rev {chip.revision}, serial {chip.serial}, firmware {chip.firmware}"
+
+
 def _count(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3f}"
 
@@ -266,11 +290,10 @@ def _count(value: float) -> str:
 def provenance(report: AgreementReport) -> Table:
     chip, net, data = report.chip, report.network, report.data
     temperature = "" if chip.temperature_c is None else f", {chip.temperature_c:.1f} °C"
-    unit = f"{chip.name} revision {chip.revision}, serial {chip.serial}, firmware {chip.firmware}"
     size = f"{net.layers} layers, {net.weights:,} weights, W{net.weight_bits}A{net.activation_bits}"
     rows = (
-        ("chip", f"{unit}, {chip.kind}{temperature}"),
-        ("address", chip.address),
+        ("chip", f"{unit_words(chip)}, {chip.kind}{temperature}"),
+        *((("answers", chip.told_by),) if chip.told_by else (("address", chip.address),)),
         ("network", f"{net.name}, {size}"),
         ("data", f"{data.name}, {data.split}: {data.images:,} of {data.available:,} images"),
         *((f"digest: {name.replace('_', ' ')}", value) for name, value in report.digests.items()),

@@ -53,13 +53,18 @@ __all__ = [
     "wilson",
 ]
 
-SCHEMA = "hil.report/1.4"
+SCHEMA = "hil.report/1.5"
+MARKS = {"silicon": "MEASURED ELSEWHERE", "emulated": "NOT SILICON, ELSEWHERE"}  # of answers from a file
 MAX_REPORT_BYTES = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
 class ChipIdentity:
-    """The chip that answered; ``kind`` is the chip's own word, "silicon" or "emulated"."""
+    """The chip that answered; ``kind`` is the chip's own word, "silicon" or "emulated".
+
+    ``told_by``: the file whose word it is, of answers that were measured elsewhere (then "unknown" too); empty: the
+    chip was asked over a wire.
+    """
 
     kind: str
     name: str
@@ -72,10 +77,28 @@ class ChipIdentity:
     rows: int
     columns: int
     temperature_c: float | None = None
+    told_by: str = ""
 
     @property
     def silicon(self) -> bool:
         return self.kind == "silicon"
+
+    @property
+    def mark(self) -> str:
+        """Reservation beside the chip's name, wherever it stands; empty of silicon that answered over a wire."""
+        if self.told_by:
+            return MARKS.get(self.kind, "ELSEWHERE, BACKEND UNKNOWN")
+        return "" if self.silicon else "NOT SILICON"
+
+    @property
+    def reservation(self) -> str:
+        """The mark as a sentence."""
+        if not self.told_by:
+            return "" if self.silicon else f"An {self.kind} chip answered; nothing here was measured on hardware."
+        if self.kind == "unknown":
+            return f"Answers measured elsewhere; their file, {self.told_by}, does not say on what."
+        word = "" if self.silicon else " Nothing here was measured on hardware."
+        return f"Answers measured elsewhere, by their file, {self.told_by}: {self.kind}.{word}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +152,7 @@ class AgreementReport:
     link: Mapping[str, float]  # frames, bytes, retransmissions, …
     digests: Mapping[str, str]  # network, program, chip description, calibration, data files
     seeds: Mapping[str, int]
-    saturated_share: float  # conversions of the chip at the end of the scale
+    saturated_share: float | None  # conversions of the chip at the end of the scale; None: answers from a file
     simulated_saturated_share: float | None
     age_s: float  # planned time from programming to inference
     age_range_s: tuple[float, float]  # of the tiles, as measured by chip time
@@ -176,7 +199,12 @@ class AgreementReport:
     @property
     def backend_words(self) -> str:
         """Title of the measured column on screen, in files and on the page."""
-        return "measured" if self.chip.silicon else f"{self.chip.kind} (NOT SILICON)"
+        chip = self.chip
+        if chip.told_by:
+            return {"silicon": "measured elsewhere", "emulated": "emulated (NOT SILICON)"}.get(
+                chip.kind, "unknown backend"
+            )
+        return "measured" if chip.silicon else f"{chip.kind} (NOT SILICON)"
 
     @property
     def decisive(self) -> Judgement:
@@ -204,7 +232,7 @@ class AgreementReport:
             simulated=j.simulated.mean,
             measured=j.measured.mean,
             tolerance=j.tolerance,
-            tuned=self.tune is not None,
+            tuned=self.tune is not None or bool(self.chip.told_by),
             network=self.network.name or "net",
         )
 

@@ -275,3 +275,23 @@ def test_a_report_of_version_1_0_reads_without_causes(run):
     value["schema"] = "hil.report/1.0"
     del value["causes"]
     assert AgreementReport.from_json(value).causes is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark", "words"),
+    [
+        ("silicon", "MEASURED ELSEWHERE", "measured elsewhere"),
+        ("emulated", "NOT SILICON, ELSEWHERE", "emulated (NOT SILICON)"),
+        ("unknown", "ELSEWHERE, BACKEND UNKNOWN", "unknown backend"),
+    ],
+)
+def test_answers_that_a_file_told_of_are_never_said_to_have_come_over_a_wire(run, kind, mark, words):
+    told = dataclasses.replace(
+        run[0], chip=dataclasses.replace(run[0].chip, kind=kind, told_by="measured.npz"), saturated_share=None
+    )
+    assert told.backend_words == words
+    for text in (report_markdown(told), page(told, run[1])):
+        assert mark in text
+        assert "by their file, measured.npz" in text or "their file, measured.npz, does not say" in text
+    assert mark in "\n".join(summary_lines(told))
+    assert AgreementReport.from_json(told.to_json()) == told
