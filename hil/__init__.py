@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hil.improvement.finetuning.run import FinetuneResult, finetune
     from hil.improvement.finetuning.settings import FinetuneSettings, OnChipSettings
     from hil.improvement.retune import retune
+    from hil.prediction.judge import judge
     from hil.prediction.predict import predict
     from hil.prediction.text import Prediction
     from hil.report.run_data import RunData, read_run
@@ -98,6 +99,7 @@ __all__ = [
     "first_mvm",
     "fit_source",
     "import_network",
+    "judge",
     "load_dataset",
     "open_chip",
     "open_folder",
@@ -145,6 +147,7 @@ _HOMES = {
     "hil.improvement.finetuning.run": ("FinetuneResult", "finetune"),
     "hil.improvement.finetuning.settings": ("FinetuneSettings", "OnChipSettings"),
     "hil.improvement.retune": ("retune",),
+    "hil.prediction.judge": ("judge",),
     "hil.prediction.predict": ("predict",),
     "hil.prediction.text": ("Prediction",),
     "hil.report.run_data": ("RunData", "read_run"),

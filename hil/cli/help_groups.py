@@ -56,6 +56,13 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Simulation": ("engine", "device"),
         "Output": ("target_accuracy", "trust_model", *ANSWER),
     },
+    "judge": {
+        "Answers": ("answers", "measured_chip", "looks", "age"),
+        "Virtual chips": ("calibration", "chip", "macros", "chips", "seed"),
+        "Images": (*IMAGES, "samples"),
+        "Verdict": ("tolerance", "fail_on", "engine", "device"),
+        "Run and output": ("out", "trust_model", *ANSWER),
+    },
     "improve": {
         "Chip": (*CHIP, "use_macros", "calibration", "age"),
         "Images": ("data", "data_dir", "download", "images", "test_images"),

@@ -1,4 +1,4 @@
-"""Commands that print what there is: reports again (``hil show``), and what a word of them means (``hil words``)."""
+"""Commands that print what there is: reports again, what a word of them means, techniques (``hil show``, ``words``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import typer
 
 from hil.cli.options import Json, output_file, print_result
 from hil.cli.terminal.lines import say, say_json
+from hil.deployment.options import USUAL_RECIPE
 from hil.errors import ExitCode, FileError, UsageError
+from mapping.recipe.registry import techniques as installed
+from mapping.recipe.technique import Technique, settings_of, short
 
 if TYPE_CHECKING:
     from hil.verdict.agreement import AgreementReport
@@ -103,3 +106,40 @@ def words(
     lines = [f"{name:<{width}}  {meaning}" for name, meaning in found.items()]
     print_result(lines, {"words": found}, as_json)
     return ExitCode.DONE
+
+
+def techniques(as_json: Json = False) -> int:
+    """List what can be done to a network on a chip, in the order in which it is done."""
+    usual = {t.name for t in USUAL_RECIPE.techniques}
+    lines, found = [], []
+    for name, kind in installed().items():
+        when = "by default" if name in usual else "on request"
+        lines.append(f"{name:<10} {when:<16} {kind.words}")
+        lines += [f"{'':<27} {line}" for line in _setting_lines(kind)]
+        rest = [*(f"excludes {other}" for other in kind.excludes), *(f"builds on {other}" for other in kind.needs)]
+        lines += [f"{'':<27} {', '.join(rest)}"] if rest else []
+        found.append(_to_json(name, kind, name in usual))
+    print_result(lines, {"techniques": found}, as_json)
+    return ExitCode.DONE
+
+
+def _setting_lines(kind: type[Technique]) -> list[str]:
+    return [
+        f"{short(f)}={f.default:g}{'s' if f.metadata['unit'] == 's' else ''}: {f.metadata['words']}"
+        for f in settings_of(kind)
+    ]
+
+
+def _to_json(name: str, kind: type[Technique], usual: bool) -> dict[str, Any]:
+    settings = [
+        {"name": short(f), "default": f.default, **{k: f.metadata[k] for k in ("words", "unit", "low", "high")}}
+        for f in settings_of(kind)
+    ]
+    return {
+        "name": name,
+        "words": kind.words,
+        "by_default": usual,
+        "settings": settings,
+        "excludes": list(kind.excludes),
+        "needs": list(kind.needs),
+    }

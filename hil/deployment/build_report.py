@@ -249,7 +249,7 @@ def chip_identity(job: Deployment) -> ChipIdentity:
 
 def data_use(data: Dataset, order: NDArray[np.int64], answers: RunAnswers, task: Task) -> DataUse:
     """Which images were seen, in which order, and how often each was right."""
-    right = answers.score("measured") if task.metric.binary else None
+    right = answers.score("measured") if task.metric.binary and answers.measured else None
     return DataUse(
         name=data.name,
         split="test",

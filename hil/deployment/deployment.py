@@ -50,16 +50,8 @@ class Deployment:
 
     @property
     def mode(self) -> SimulationMode:
-        """How virtual chips run whole networks.
-
-        Fast is as good as exact for chips that are tuned, each to its own answers, as long as few sums are beyond the
-        converters' scale (``benchmarks/fast_accuracy.py``).
-        """
-        if self.options.engine != AUTO:
-            return SimulationMode(self.options.engine)
-        beyond = max((m.group.saturated_share for m in self.program.matrices), default=0.0)
-        tuned = self.targets is not None
-        return SimulationMode.FAST if tuned and beyond <= MOST_SATURATED else SimulationMode.EXACT
+        """How virtual chips run whole networks."""
+        return mode_of(self.program, self.options, tuned=self.targets is not None)
 
     def on_chip(self, chip: ChipRun) -> Deployment:
         """Once the network stands on the chip, and what it is like was read."""
@@ -98,3 +90,15 @@ class Deployment:
             kept=self.kept.setdefault(mode, {}) if conditioned else {},
             tunes=self.tunes.setdefault(mode, {}) if conditioned else {},
         )
+
+
+def mode_of(program: ConductanceProgram, options: DeployOptions, *, tuned: bool) -> SimulationMode:
+    """How virtual chips run whole networks.
+
+    Fast is as good as exact for chips that are ``tuned``, each to its own answers, as long as few sums are beyond the
+    converters' scale (``benchmarks/fast_accuracy.py``).
+    """
+    if options.engine != AUTO:
+        return SimulationMode(options.engine)
+    beyond = max((m.group.saturated_share for m in program.matrices), default=0.0)
+    return SimulationMode.FAST if tuned and beyond <= MOST_SATURATED else SimulationMode.EXACT

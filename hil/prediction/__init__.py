@@ -1,1 +1,1 @@
-"""Prediction without a chip on the wire."""
+"""Prediction without a chip on the wire, and a verdict on answers that were measured elsewhere."""

@@ -111,6 +111,7 @@ class Comparison:
     chip_variance: float  # v1, between virtual chips
     read_variance: float | None  # r2 of one repeat's accuracy; needs two repeats
     answer_variance: float  # w, for a claim about a fixed set
+    paired: bool = True  # chip and virtual chips answered the same images, one by one
 
     def standard_error(self, population: int | None = None) -> float:
         """SE of D for new images, or for a fixed set of ``population`` images of which n were drawn."""
@@ -136,8 +137,12 @@ class Comparison:
 
     @property
     def prediction_error(self) -> float:
-        """Standard deviation of one chip's accuracy about the simulated mean, √(v1 (1 + 1/S))."""
-        return math.sqrt(self.chip_variance * (1 + 1 / self.chips))
+        """Standard deviation of one chip's accuracy about the simulated mean, √(v1 (1 + 1/S)).
+
+        Where images are not paired they are not common to both: √(v1 (1 + 1/S) + s_d²/n).
+        """
+        images = 0.0 if self.paired else self.image_variance / self.n
+        return math.sqrt(self.chip_variance * (1 + 1 / self.chips) + images)
 
     @property
     def persistent_variance(self) -> float:

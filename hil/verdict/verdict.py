@@ -182,9 +182,9 @@ def judge(
     accuracies = v.mean(axis=1) if sets is None else sets.simulated[:, 0]
     p = prediction_test(c, accuracies, limits)
     e = equivalence_test(c, tolerance, limits.z_equivalence, population)
-    refusals = _refusals(c)
+    refusals = refusals_of(c)
     verdict = decide(p, e, last=look == len(plan), refused=bool(refusals))
-    power = _power(c, tolerance, limits)
+    power = power_of(c, tolerance, limits)
     trend = repeat_trend(y) if sets is None else sets.trend()
     band = limits.t_prediction * c.prediction_error
     wide = c.quantile(limits.z_prediction, population) * e.standard_error
@@ -200,7 +200,7 @@ def judge(
         verdict=verdict,
         text=verdict_text(verdict, c, p, e, tolerance, power, refusals, metric),
         final=verdict is not Verdict.INCONCLUSIVE or look == len(plan),
-        flags=(*refusals, *_flags(c, p, e, trend, verdict, metric)),
+        flags=(*refusals, *flags_of(c, p, e, trend, verdict, metric)),
         mode=mode,
         claim=claim,
         tolerance=tolerance,
@@ -296,7 +296,8 @@ def verdict_text(
     return f"not decided: difference {d}, {interval}, tolerance {delta}; {power.advice}"
 
 
-def _power(c: Comparison, tolerance: float, limits: CriticalValues) -> Power:
+def power_of(c: Comparison, tolerance: float, limits: CriticalValues) -> Power:
+    """What so many images can tell."""
     chance = float(chance_to_agree(c, tolerance, limits.z_equivalence, images=c.n))
     enough = images_enough(c, tolerance, limits.z_equivalence)
     if enough is None:
@@ -308,7 +309,8 @@ def _power(c: Comparison, tolerance: float, limits: CriticalValues) -> Power:
     return Power(chance, smallest_gap(c, limits), enough, advice)
 
 
-def _refusals(c: Comparison) -> tuple[str, ...]:
+def refusals_of(c: Comparison) -> tuple[str, ...]:
+    """What bars agreement: too few images, repeats or virtual chips."""
     minima = ((c.n, FEWEST_IMAGES, "images"), (c.repeats, FEWEST_REPEATS, "repeats of the chip"))
     needs = (*minima, (c.chips, FEWEST_CHIPS, "virtual chips"))
     return tuple(
@@ -316,7 +318,7 @@ def _refusals(c: Comparison) -> tuple[str, ...]:
     )
 
 
-def _flags(
+def flags_of(
     c: Comparison,
     p: PredictionTest,
     e: Equivalence,

@@ -1,0 +1,382 @@
+"""A verdict on answers that were measured elsewhere: the report of a deployment, without a chip on the wire.
+
+Nothing was read back, so that *this chip* cannot be asked: *such chips* decides. Its virtual chips are those of
+``hil.deploy``, drawn from the same seeds: the answers of a deployment get the judgement that it had.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.calibration import STUCK, CalibrationRecord
+from cim.record.file import load_record
+from hil.datasets.image_set import Dataset, load_dataset
+from hil.datasets.input_values import with_pixels
+from hil.datasets.seen_images import seen_images
+from hil.deployment.adaptation import check_adapted
+from hil.deployment.build_report import aim_notes, data_use, environment
+from hil.deployment.deploy import BUNDLED_DATA, program_of
+from hil.deployment.deployment import mode_of
+from hil.deployment.interim_looks import RunAnswers, judged, plan_images
+from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions
+from hil.deployment.options import DeployOptions
+from hil.deployment.resumable import close_run
+from hil.deployment.scoring import Scoring, scoring_of
+from hil.deployment.tuning import check_untuned, targets_for, with_aims
+from hil.errors import FileError, UsageError
+from hil.pages.tables import duration
+from hil.prediction.answers_file import AnswersOrigin, MeasuredAccuracy, MeasuredAnswers, read_answers
+from hil.prediction.predict import OF_CELLS, Tuning, VirtualRow, believed, tuning_words
+from hil.report.answers import most_telling
+from hil.report.files import write_report
+from hil.report.run_data import RunData
+from hil.report.run_folder import new_run_folder
+from hil.verdict.accuracy_alone import judge_accuracy
+from hil.verdict.agreement import AgreementReport, ChipIdentity, NetworkIdentity, summarise_cells
+from hil.verdict.verdict import Judgement, Mode
+from hil.verdict.verdict import judge as judge_answers
+from hil.watch import Watch
+from mapping.layout.place import macro_targets_us
+from mapping.network.float_run import float_logits
+from mapping.network.graph import NetworkGraph
+from mapping.network.task import TaskKind
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import IdealMultiply, run
+from mapping.recipe.rewrite import Rewrite
+
+CANNOT = "nothing was read back, so that this chip cannot be asked about and causes cannot be told apart"
+CLASSES_ONLY = "the file has classes, or logits that are not this network's codes: logits are not compared"
+ACCURACY_ONLY = "the file has an accuracy alone: only such chips can be judged, and no image of it is known"
+MOST_SPREAD = 2.0  # of the ages of answers, oldest by youngest, above which it is said
+
+
+def judge(
+    network: str | Path | None,
+    answers: str | Path,
+    *,
+    chip: str = "lab-128",
+    macros: int | None = None,
+    calibration: Path | None = None,
+    data: str | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    measured_chip: str | None = None,
+    looks: Sequence[int] = (),
+    out: Path | None = None,
+    options: DeployOptions | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    trust: bool = False,
+    watch: Watch | None = None,
+) -> AgreementReport:
+    """Judge answers that were measured elsewhere by virtual chips, and write a run folder.
+
+    Args:
+        network: as ``hil.deploy`` takes it; None takes the bundled Fashion-MNIST network.
+        answers: .npz or .csv (``hil.prediction.answers_file``).
+        chip: chip file; without ``calibration`` its models are what is believed of such chips.
+        calibration: a record of the chip, or of cells.
+        data: the set that the answers are to, by name or path; None takes the bundled images.
+        measured_chip: which chip's answers, where the file has several.
+        looks: image counts at which the answers were looked at, planned before the first of them; empty: once, at all.
+        out: run folder; None makes runs/NNNN.
+        options: as of a deployment. Of an accuracy alone virtual chips answer ``samples`` images; ``age_s`` counts
+            where the file does not say the age.
+
+    Raises:
+        hil.errors.FileError: answers that cannot be, or not of these images, with the row; or that training has seen.
+        hil.errors.MismatchError: the record is of another chip description.
+        hil.errors.UsageError: a task other than classes, or looks that do not fit the answers.
+    """
+    watch, options = watch or Watch(), options or DeployOptions()
+    found = read_answers(answers, measured_chip)
+    record = load_record(calibration) if calibration else None
+    images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
+    with new_run_folder(out) as folder:
+        with watch.stage("compiling"):
+            imported = ImportOptions(data, data_dir, download, mean=mean, std=std, task=options.task)
+            program, graph = program_of(
+                network,
+                chip=chip,
+                macros=macros,
+                trust=trust,
+                watch=watch,
+                layout=options.layout,
+                imported=imported,
+            )
+        images = with_pixels(images, program.input.shape, program.preprocess)
+        report, arrays = judge_found(found, program, images, record, graph, looks, options, watch)
+        name = Path(network).stem if network else BUNDLED_NETWORK.stem
+        report = replace(report, run=str(folder.final), network=replace(report.network, name=name))
+        with watch.stage("reporting"):
+            write_report(folder.part, report, arrays)
+    close_run(folder, watch)
+    return report
+
+
+@dataclass(frozen=True)
+class SuchChips:
+    """Virtual chips that answers are judged by: ``row``, of ``program`` with its targets, and what they rest on."""
+
+    program: ConductanceProgram
+    record: CalibrationRecord
+    row: VirtualRow
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, program: ConductanceProgram, record: CalibrationRecord | None, options: DeployOptions, watch: Watch
+    ) -> SuchChips:
+        """The chips of a record, or, without one, of the models that the chip file names, at ``options.age_s``."""
+        check_untuned(program)
+        options.recipe_of(program)  # refuses what the program leaves no place for
+        check_adapted(program, None if record is None else record.serial)
+        known, source, assumed = believed(program, record)
+        program = with_aims(program, known, options, watch)
+        tune = targets_for(program, options, watch)
+        mode = mode_of(program, options, tuned=tune is not None)
+        filled = program.macros if known.kind in OF_CELLS else ()
+        row = VirtualRow(program, known, filled, (options.age_s,), known.temperature_c, options, mode, tune)
+        treated = f"virtual chips are treated as hil deploy treats a chip: {tuning_words(tune, Tuning.EACH)}"
+        return cls(program, known, row, (f"such chips: {source}", *assumed, treated, *aim_notes(program)))
+
+    def answers(self, images: NDArray[np.uint8], watch: Watch) -> NDArray[np.int32]:
+        """Logit codes (chips, n, classes)."""
+        found, count = [], self.row.options.virtual_chips
+        with watch.stage("simulating"):
+            for number, logits in enumerate(self.row.run(images), 1):
+                found.append(logits[0])
+                watch.step(number, count, f"virtual chip {number} of {count}")
+        return np.stack(found)
+
+
+def judge_found(
+    found: MeasuredAnswers | MeasuredAccuracy,
+    program: ConductanceProgram,
+    data: Dataset,
+    record: CalibrationRecord | None,
+    graph: NetworkGraph | None,
+    looks: Sequence[int],
+    options: DeployOptions,
+    watch: Watch,
+) -> tuple[AgreementReport, RunData | None]:
+    """The report of answers and its arrays, of which an accuracy alone has none; arguments as those of ``judge``."""
+    origin, scoring = found.origin, scoring_of(program, data, options)
+    if scoring.task.kind is not TaskKind.CLASSIFY or not scoring.task.metric.binary:
+        raise UsageError(f"to {scoring.task.kind} by {scoring.task.metric.title}: answers in a file are classes")
+    if isinstance(found, MeasuredAnswers):
+        order = images_of(found, data, program, scoring.task.class_count)
+        plan = plan_of(looks, len(order))
+    else:
+        order, plan = plan_images(data, program, options)[0], ()
+    options = replace(options, age_s=options.age_s if origin.age_s is None else origin.age_s)
+    such = SuchChips.of(program, record, options, watch)
+    images, answers, targets = data.images[order], RunAnswers(), scoring.targets[order]
+    with watch.stage("ideal"):
+        answers.add("ideal", run(such.program, images, IdealMultiply(such.program)), targets, scoring)
+        if graph is not None:
+            answers.add("floats", float_logits(graph, images), targets, scoring)
+    answers.add("again", such.answers(images, watch), targets, scoring)
+    arrays: RunData | None = None
+    limits: tuple[str, ...] = (ACCURACY_ONLY,)
+    if isinstance(found, MeasuredAnswers):
+        answers.add("measured", codes_of(found, scoring.task.class_count), targets, scoring)
+        answers.such_chips = judged_paired(answers, found.logits is not None, plan, scoring)
+        arrays = arrays_of(answers, found, data, order, scoring)
+        limits = () if found.logits is not None else (CLASSES_ONLY,)
+    else:
+        scores = answers.score("again"), answers.score("ideal")
+        answers.such_chips = judge_accuracy(
+            found.accuracy, found.images, found.runs, *scores, tolerance=scoring.tolerance
+        )
+    notes = (*limits, CANNOT, *age_notes(origin, options.age_s), *such.notes, *watch.notes)
+    return report_of(such, origin, answers, data, order, scoring, notes, program.digest, watch), arrays
+
+
+def images_of(found: MeasuredAnswers, data: Dataset, program: ConductanceProgram, classes: int) -> NDArray[np.int64]:
+    """Numbers of the answered images in the set, in run order.
+
+    Raises:
+        FileError: the first row whose image is not in the set, has another label there, has a class that the network
+            lacks, or that calibrated or trained the network (decision 0008).
+    """
+    order, source = found.images, found.origin.source
+    if found.classes not in (0, classes):
+        raise FileError(f"{found.classes} logits an image, of a network with {classes} classes", where=source)
+    if (beyond := order >= len(data)).any():
+        at = int(np.argmax(beyond))
+        raise FileError(
+            f"image {order[at]} of a set of {len(data):,} images",
+            where=found.place(at),
+            hint=f"{SET} (now {data.name})",
+        )
+    if (wrong := data.labels[order] != found.labels).any():
+        at = int(np.argmax(wrong))
+        raise FileError(
+            f"image {order[at]} has label {found.labels[at]} in the file and {data.labels[order[at]]} in {data.name}; "
+            f"so have {int(wrong.sum()):,} of {len(order):,} rows",
+            where=found.place(at),
+            likely="rows in another order than the images, or another data set",
+            hint=f"number the images (images, column image); {SET}",
+        )
+    if (outside := (found.answers >= classes).any(axis=0)).any():
+        at = int(np.argmax(outside))
+        raise FileError(f"class {found.answers[:, at].max()} of {classes}, from 0", where=found.place(at))
+    if (seen := np.logical_or(*seen_images(data.images[order], program))).any():
+        at = int(np.argmax(seen))
+        raise FileError(
+            f"image {order[at]} calibrated or trained the network, and so did {int(seen.sum()) - 1} other rows",
+            where=found.place(at),
+            likely="the training split was measured",
+            hint="leave these rows out, or measure images that the network has not seen",
+        )
+    return order
+
+
+SET = "hil judge --data names the set whose images were measured"
+
+
+def plan_of(looks: Sequence[int], count: int) -> tuple[int, ...]:
+    """The planned looks, of which the answers are one; empty: they are all that was planned."""
+    plan = tuple(looks) or (count,)
+    if count not in plan or plan[0] < 2 or any(b <= a for a, b in pairwise(plan)):
+        planned = ", ".join(f"{n:,}" for n in plan)
+        raise UsageError(
+            f"answers to {count:,} images, planned to be looked at after {planned}",
+            hint="hil judge --looks 500,1000,2000: rising, the images of the file among them",
+        )
+    return plan
+
+
+def codes_of(found: MeasuredAnswers, classes: int) -> NDArray[np.int32]:
+    """Logit codes (m, n, classes); where there are none, 1 for the answer and 0 for the others."""
+    if found.logits is not None:
+        return found.logits
+    return np.equal(found.answers[..., None], np.arange(classes)).astype(np.int32)
+
+
+def judged_paired(answers: RunAnswers, codes: bool, plan: tuple[int, ...], scoring: Scoring) -> Judgement:
+    """*Such chips* judged image by image; ``codes``: measured logits are codes of this network."""
+    if codes:
+        return judged(Mode.UNCONDITIONAL, answers, "again", plan.index(answers.seen) + 1, plan, scoring)
+    return judge_answers(
+        answers.score("measured"),
+        answers.score("again"),
+        answers.score("ideal"),
+        mode=Mode.UNCONDITIONAL,
+        tolerance=scoring.tolerance,
+        look=plan.index(answers.seen) + 1,
+        looks=plan,
+        metric=scoring.task.metric,
+    )
+
+
+def arrays_of(
+    answers: RunAnswers, found: MeasuredAnswers, data: Dataset, order: NDArray[np.int64], scoring: Scoring
+) -> RunData:
+    """Every answer as arrays, for data.h5; images that tell chip and simulator apart where logits can be compared."""
+    (ideal,), (measured,), (simulated,), labels = answers.ideal, answers.measured, answers.again, data.labels[order]
+    telling = None
+    if found.logits is not None:
+        telling = np.array(most_telling(labels, measured, simulated), np.int64)
+    return RunData(
+        indices=order,
+        labels=labels,
+        classes=scoring.task.class_names,
+        ideal_logits=ideal,
+        measured_logits=measured,
+        simulated_logits=simulated,
+        float_logits=answers.floats[0] if answers.floats else None,
+        telling=telling,
+        telling_images=None if telling is None else data.images[order[telling]],
+    )
+
+
+def age_notes(origin: AnswersOrigin, age_s: float) -> tuple[str, ...]:
+    """What the virtual chips' age is not known or not one."""
+    if origin.age_s is None or origin.age_range_s is None:
+        return (f"the file does not say how old the cells were: virtual chips are {duration(age_s)} old",)
+    young, old = origin.age_range_s
+    if old <= MOST_SPREAD * young:
+        return ()
+    return (
+        f"answers from {duration(young)} to {duration(old)} after programming: virtual chips are {duration(age_s)} old",
+    )
+
+
+def report_of(
+    such: SuchChips,
+    origin: AnswersOrigin,
+    answers: RunAnswers,
+    data: Dataset,
+    order: NDArray[np.int64],
+    scoring: Scoring,
+    notes: tuple[str, ...],
+    source_digest: str,
+    watch: Watch,
+) -> AgreementReport:
+    """The report of judged answers; what only a chip on the wire could tell is empty."""
+    program, record, options, task = such.program, such.record, such.row.options, scoring.task
+    spec, targets = program.spec, np.stack([macro_targets_us(program, slot) for slot in program.slots])
+    stuck = np.stack([np.isin(record.macro(program.macro_of(slot)).cells, STUCK) for slot in program.slots])
+    return AgreementReport(
+        chip=ChipIdentity(
+            kind=origin.backend,
+            name=spec.name,
+            revision="",
+            serial=origin.chip,
+            firmware="",
+            address="",
+            macros=spec.macros,
+            macros_used=len(program.macros),
+            rows=spec.macro.rows,
+            columns=spec.macro.columns,
+            told_by=origin.source,
+        ),
+        network=NetworkIdentity(
+            name="",
+            layers=len(program.matrices),
+            weights=sum(m.group.weights for m in program.matrices),
+            weight_bits=program.weight_bits,
+            activation_bits=program.activation_bits,
+        ),
+        data=data_use(data, order, answers, task),
+        float_accuracy=float(task.totals(answers.score("floats"))) if answers.floats else None,
+        this_chip=None,
+        such_chips=answers.such_chips,
+        layers=(),
+        cells=summarise_cells(
+            targets,
+            np.full_like(targets, np.nan),
+            unreached=None,
+            stuck=int((stuck & np.isfinite(targets)).sum()),
+            pulses=0,
+        ),
+        link={},
+        digests={
+            "network": program.network_digest,
+            "program": source_digest,
+            "chip": spec.digest,
+            "calibration_images": program.calibration_digest,
+            "data": data.digest,
+            "answers": origin.digest,
+        },
+        seeds={"host": options.seed, "calibration": record.seed},
+        saturated_share=None,
+        simulated_saturated_share=None,
+        age_s=options.age_s,
+        age_range_s=origin.age_range_s or (options.age_s, options.age_s),
+        timing_s={k: round(v, 3) for k, v in watch.timing_s.items()},
+        environment={**environment(), "simulation": str(such.row.mode)},
+        notes=notes,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        task=task.kind.value,
+        rewrite=options.recipe.get(Rewrite),
+    )
