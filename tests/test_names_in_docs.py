@@ -79,8 +79,17 @@ def there(path: str) -> bool:
     return any(ROOT.glob(path)) if "*" in path else (ROOT / path).exists()
 
 
+def entry_points() -> set[str]:
+    """Groups of entry points that pyproject.toml names."""
+    return set(
+        re.findall(
+            r'^\[project\.entry-points\."([\w.]+)"\]', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE
+        )
+    )
+
+
 def stale_names(text: str) -> Iterator[str]:
-    yield from (n for n in set(DOTTED.findall(text)) - FORMATS if not resolves(n))
+    yield from (n for n in set(DOTTED.findall(text)) - FORMATS - entry_points() if not resolves(n))
     yield from (p for p in set(PATH.findall(text)) if "__pycache__" not in p and not there(p))
 
 
