@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from cim.record.calibration import STUCK, CalibrationRecord
 from cim.record.file import load_record
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
-from hil.datasets.seen_images import seen_images
 from hil.deployment.adaptation import check_adapted
 from hil.deployment.build_report import aim_notes, data_use, environment
 from hil.deployment.deploy import BUNDLED_DATA, program_of
@@ -30,9 +28,10 @@ from hil.deployment.options import DeployOptions
 from hil.deployment.resumable import close_run
 from hil.deployment.scoring import Scoring, scoring_of
 from hil.deployment.tuning import check_untuned, targets_for, with_aims
-from hil.errors import FileError, UsageError
-from hil.pages.tables import duration
-from hil.prediction.answers_file import AnswersOrigin, MeasuredAccuracy, MeasuredAnswers, read_answers
+from hil.errors import UsageError
+from hil.prediction.answers_file import read_answers
+from hil.prediction.answers_fit import age_notes, images_of, order_notes, plan_of
+from hil.prediction.measured_answers import AnswersOrigin, MeasuredAccuracy, MeasuredAnswers
 from hil.prediction.predict import OF_CELLS, Tuning, VirtualRow, believed, tuning_words
 from hil.report.answers import most_telling
 from hil.report.files import write_report
@@ -54,7 +53,6 @@ from mapping.recipe.rewrite import Rewrite
 CANNOT = "nothing was read back, so that this chip cannot be asked about and causes cannot be told apart"
 CLASSES_ONLY = "the file has classes, or logits that are not this network's codes: logits are not compared"
 ACCURACY_ONLY = "the file has an accuracy alone: only such chips can be judged, and no image of it is known"
-MOST_SPREAD = 2.0  # of the ages of answers, oldest by youngest, above which it is said
 
 
 def judge(
@@ -190,7 +188,7 @@ def judge_found(
         answers.add("measured", codes_of(found, scoring.task.class_count), targets, scoring)
         answers.such_chips = judged_paired(answers, found.logits is not None, plan, scoring)
         arrays = arrays_of(answers, found, data, order, scoring)
-        limits = () if found.logits is not None else (CLASSES_ONLY,)
+        limits = (*order_notes(found, arrays.ideal_logits), *(() if found.logits is not None else (CLASSES_ONLY,)))
     else:
         scores = answers.score("again"), answers.score("ideal")
         answers.such_chips = judge_accuracy(
@@ -198,61 +196,6 @@ def judge_found(
         )
     notes = (*limits, CANNOT, *age_notes(origin, options.age_s), *such.notes, *watch.notes)
     return report_of(such, origin, answers, data, order, scoring, notes, program.digest, watch), arrays
-
-
-def images_of(found: MeasuredAnswers, data: Dataset, program: ConductanceProgram, classes: int) -> NDArray[np.int64]:
-    """Numbers of the answered images in the set, in run order.
-
-    Raises:
-        FileError: the first row whose image is not in the set, has another label there, has a class that the network
-            lacks, or that calibrated or trained the network (decision 0008).
-    """
-    order, source = found.images, found.origin.source
-    if found.classes not in (0, classes):
-        raise FileError(f"{found.classes} logits an image, of a network with {classes} classes", where=source)
-    if (beyond := order >= len(data)).any():
-        at = int(np.argmax(beyond))
-        raise FileError(
-            f"image {order[at]} of a set of {len(data):,} images",
-            where=found.place(at),
-            hint=f"{SET} (now {data.name})",
-        )
-    if (wrong := data.labels[order] != found.labels).any():
-        at = int(np.argmax(wrong))
-        raise FileError(
-            f"image {order[at]} has label {found.labels[at]} in the file and {data.labels[order[at]]} in {data.name}; "
-            f"so have {int(wrong.sum()):,} of {len(order):,} rows",
-            where=found.place(at),
-            likely="rows in another order than the images, or another data set",
-            hint=f"number the images (images, column image); {SET}",
-        )
-    if (outside := (found.answers >= classes).any(axis=0)).any():
-        at = int(np.argmax(outside))
-        raise FileError(f"class {found.answers[:, at].max()} of {classes}, from 0", where=found.place(at))
-    if (seen := np.logical_or(*seen_images(data.images[order], program))).any():
-        at = int(np.argmax(seen))
-        raise FileError(
-            f"image {order[at]} calibrated or trained the network, and so did {int(seen.sum()) - 1} other rows",
-            where=found.place(at),
-            likely="the training split was measured",
-            hint="leave these rows out, or measure images that the network has not seen",
-        )
-    return order
-
-
-SET = "hil judge --data names the set whose images were measured"
-
-
-def plan_of(looks: Sequence[int], count: int) -> tuple[int, ...]:
-    """The planned looks, of which the answers are one; empty: they are all that was planned."""
-    plan = tuple(looks) or (count,)
-    if count not in plan or plan[0] < 2 or any(b <= a for a, b in pairwise(plan)):
-        planned = ", ".join(f"{n:,}" for n in plan)
-        raise UsageError(
-            f"answers to {count:,} images, planned to be looked at after {planned}",
-            hint="hil judge --looks 500,1000,2000: rising, the images of the file among them",
-        )
-    return plan
 
 
 def codes_of(found: MeasuredAnswers, classes: int) -> NDArray[np.int32]:
@@ -296,18 +239,6 @@ def arrays_of(
         float_logits=answers.floats[0] if answers.floats else None,
         telling=telling,
         telling_images=None if telling is None else data.images[order[telling]],
-    )
-
-
-def age_notes(origin: AnswersOrigin, age_s: float) -> tuple[str, ...]:
-    """What the virtual chips' age is not known or not one."""
-    if origin.age_s is None or origin.age_range_s is None:
-        return (f"the file does not say how old the cells were: virtual chips are {duration(age_s)} old",)
-    young, old = origin.age_range_s
-    if old <= MOST_SPREAD * young:
-        return ()
-    return (
-        f"answers from {duration(young)} to {duration(old)} after programming: virtual chips are {duration(age_s)} old",
     )
 
 

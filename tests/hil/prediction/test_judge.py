@@ -255,6 +255,17 @@ def test_answers_in_another_order_than_the_images_are_refused_with_the_first_row
     assert "rows in another order than the images" in said
 
 
+def test_answers_in_another_order_than_their_labels_are_noted(small: Small, deployed: Deployed, tmp_path: Path) -> None:
+    mixed = deployed.data.measured_logits[:, np.random.default_rng(1).permutation(300)]
+    report = judged(small, deployed.npz(tmp_path / "a.npz", logits=mixed), tmp_path / "run")
+    assert report.verdict.value == "disagree"
+    assert "rows in another order than their labels" in report.notes[0]
+    dead = deployed.npz(tmp_path / "b.npz", logits=mixed * 0)
+    assert any("lost everything" in note for note in judged(small, dead, tmp_path / "dead").notes)
+    plain = judged(small, deployed.npz(tmp_path / "c.npz"), tmp_path / "plain")
+    assert not any("another order" in note for note in plain.notes)
+
+
 def test_images_that_calibrated_the_network_are_refused_with_their_row(
     small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
