@@ -79,7 +79,7 @@ def difference_figure(report: AgreementReport) -> Figure:
 
 def components_figure(report: AgreementReport) -> Figure:
     """Components of the uncertainty, one standard deviation each."""
-    names, unit = ["images, paired", "one read", "chip or read-back"], report.decisive.metric.unit
+    names, unit = ["images", "one read", "chip or read-back"], report.decisive.metric.unit
     data: list[Figure] = []
     asked = (("this chip", report.this_chip, "@measured"), ("such chips", report.such_chips, "@simulated"))
     for name, j, colour in asked:
