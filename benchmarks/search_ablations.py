@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from search_baselines import top_k_search
+from search_compare import EDP_MARGIN, FLOOR_MARGIN
 
 from cim.chip.file import load_chip
 from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
-from hil.searching.compare import EDP_MARGIN, FLOOR_MARGIN
 from hil.searching.evaluator import SimulatedEvaluator
 from hil.searching.folder import SearchFolder, open_folder
 from hil.searching.front import simulations
@@ -39,7 +40,6 @@ from hil.searching.work import schedule
 from hil.watch import Watch
 from search.choice.accuracy import Accuracy
 from search.choice.additive import kendall_tau
-from search.choice.baselines import top_k_search
 from search.choice.candidate_costs import Simulator
 from search.choice.front import Front, front_of, read_front
 from search.choice.hardware_significance import Measure, cost_models, draw_candidates

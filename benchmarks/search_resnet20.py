@@ -18,13 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from search_baselines import resnet20
+
 from hil.searching.budget import SearchPlan
 from hil.searching.folder import open_folder
 from hil.searching.inputs import load_inputs
 from hil.searching.networks import network_job, read_evaluation, train_and_evaluate
 from hil.searching.work import SearchRun
 from hil.watch import Watch
-from search.choice.baselines import resnet20
 from search.evaluator import Evaluation
 from search.train.training import EpochRecord
 

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from search_baselines import evolution, random_search, top_k_search
 
 from cim.cost.workload import LayerWork, Workload
 from search.choice.accuracy import AdditiveAccuracy, fit_accuracy
 from search.choice.additive import kendall_tau, regret
-from search.choice.baselines import evolution, random_search, top_k_search
 from search.choice.candidate_costs import Simulate, costs
 from search.choice.front import Front, non_dominated, volume
 from search.choice.hardware_significance import Measure, edp_model, explained

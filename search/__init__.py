@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.choice.accuracy import Accuracy, AdditiveAccuracy, fit_accuracy
-    from search.choice.baselines import evolution, random_search, resnet20, top_k_search
     from search.choice.candidate_costs import Simulator
     from search.choice.front import Front, Member, read_front, write_front
     from search.choice.hardware_significance import hardware_significance
@@ -68,7 +67,6 @@ __all__ = [
     "Target",
     "TrainingSchedule",
     "combined",
-    "evolution",
     "fit_accuracy",
     "fitted",
     "hardware_significance",
@@ -76,16 +74,13 @@ __all__ = [
     "load_target",
     "pareto_search",
     "parse_space",
-    "random_search",
     "read_architecture",
     "read_front",
     "read_scores",
     "refine_teacher",
-    "resnet20",
     "retrain",
     "space_names",
     "task_significance",
-    "top_k_search",
     "train_stage",
     "train_teacher",
     "workers",
@@ -96,7 +91,6 @@ __all__ = [
 
 _HOMES = {
     "search.choice.accuracy": ("Accuracy", "AdditiveAccuracy", "fit_accuracy"),
-    "search.choice.baselines": ("evolution", "random_search", "resnet20", "top_k_search"),
     "search.choice.candidate_costs": ("Simulator",),
     "search.choice.front": ("Front", "Member", "read_front", "write_front"),
     "search.choice.hardware_significance": ("hardware_significance",),

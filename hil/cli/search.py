@@ -26,7 +26,7 @@ from hil.cli.options import (
     screen,
     seconds,
 )
-from hil.cli.search_results import SEARCHING, AllowCode, FilledFolder, Scheduler, compare, explain, heir, show, train
+from hil.cli.search_results import SEARCHING, AllowCode, FilledFolder, Scheduler, explain, heir, show, train
 from hil.errors import ExitCode, FileError, Interrupted, UsageError
 from hil.searching.settings import SearchSettings
 from hil.transports import DEFAULT_BAUD
@@ -53,7 +53,7 @@ class RunByDefault(TyperGroup):
 
 search = typer.Typer(
     cls=RunByDefault,
-    help="Search for networks that suit a chip: run, resume, show, explain, train, compare.",
+    help="Search for networks that suit a chip: run, resume, show, explain, train.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -275,7 +275,6 @@ search.command("train")(train)
 search.command("heir")(heir)
 search.command("show")(show)
 search.command("explain")(explain)
-search.command("compare")(compare)
 
 
 def _loop(

@@ -1,4 +1,4 @@
-"""Commands on networks of a search: train more of them, have them from a teacher, show, explain and compare them."""
+"""Commands on networks of a search: train more of them, have them from a teacher, show and explain them."""
 
 from __future__ import annotations
 
@@ -137,25 +137,4 @@ def explain(
 
     found = explain_json(open_folder(folder)[0], network)
     print_result(explain_lines(found), found, as_json)
-    return ExitCode.DONE
-
-
-def compare(
-    folder: Folder,
-    supernet_epochs: Annotated[
-        int,
-        typer.Option(min=0, help="epochs of search by gradients, DARTS-like and ProxylessNAS-like; 0 leaves it out"),
-    ] = 0,
-    allow_code: AllowCode = False,
-    as_json: Json = False,
-) -> int:
-    """Compare the front with random search, evolution, Top-k frequency and ResNet-20, on predicted accuracy."""
-    need(*SEARCHING)
-    from hil.searching.compare import compare_search, comparison_json, comparison_lines
-    from hil.searching.folder import open_folder
-
-    opened, settings = open_folder(folder, allow_code=allow_code)
-    with screen(quiet=as_json) as watch:
-        found = compare_search(opened, settings, watch, supernet_epochs)
-    print_result(comparison_lines(found), comparison_json(found), as_json)
     return ExitCode.DONE

@@ -1,1 +1,1 @@
-"""Phase B: costs, accuracies, significances, fronts, and what they are compared with."""
+"""Phase B: costs, accuracies, significances and fronts."""

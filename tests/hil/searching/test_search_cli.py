@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -434,7 +436,7 @@ def test_a_count_once_decided_stays(tmp_path: Path) -> None:
     assert SearchPlan(tmp_path / "none.json", 0.0, Watch()).count("trained networks", 8, 1, lambda: 1e9) == 8
 
 
-# --- explain and compare ----------------------------------------------------------------------
+# --- explain and baselines --------------------------------------------------------------------
 
 
 def test_explain_ranks_every_choice_of_every_place(cli: Cli, files: Files) -> None:
@@ -450,14 +452,19 @@ def test_explain_ranks_every_choice_of_every_place(cli: Cli, files: Files) -> No
     assert found["network"] in cli.err
 
 
-def test_compare_sets_the_front_beside_its_baselines(cli: Cli, files: Files) -> None:
-    found = cli.json("search", "compare", files.run)
+def test_a_benchmark_sets_the_front_beside_its_baselines(files: Files) -> None:
+    def compared(*options: str) -> str:
+        script = Path(__file__).parents[3] / "benchmarks" / "search_compare.py"
+        command = [sys.executable, str(script), str(files.run), *options]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    found = json.loads(compared("--json"))
     names = [row["method"] for row in found["methods"]]
     assert names == ["this search (pareto)", "random", "evolution", "top-k frequency"]
     assert all(0 <= row["hypervolume"] <= 1 for row in found["methods"])
     assert found["methods"][0]["hypervolume"] > 0
     assert found["resnet20"] is None
-    out = cli("search", "compare", files.run)
+    out = compared()
     assert "volume" in out
     assert "ResNet-20" in out
 

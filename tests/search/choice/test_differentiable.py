@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))  # benchmarks import each other by name
 
-from search.choice.differentiable import (  # noqa: E402
+from search_gradients import (  # noqa: E402
     Relaxation,
     RelaxedJob,
     RelaxedSettings,
@@ -18,6 +20,7 @@ from search.choice.differentiable import (  # noqa: E402
     relaxed_search,
     supernet_bits,
 )
+
 from search.space.architecture import Architecture  # noqa: E402
 from search.space.significance import Significance  # noqa: E402
 from search.train.images import Images  # noqa: E402

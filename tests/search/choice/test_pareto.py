@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +7,11 @@ import pytest
 
 from cim.chip.file import load_chip
 from search.choice.accuracy import AdditiveAccuracy, fit_accuracy
-from search.choice.baselines import evolution, random_search, resnet20, top_k_search
 from search.choice.candidate_costs import Simulator
 from search.choice.front import write_front
 from search.choice.genetic import evolve
-from search.choice.hardware_significance import Measure
 from search.choice.pareto import Caps, pareto_search
-from search.errors import SearchError, SpaceError
+from search.errors import SearchError
 from search.space.candidate import workload
 from search.space.file import load_space, parse_space
 from search.space.genes import Space
@@ -36,7 +33,6 @@ def made_up_accuracy(space: Space) -> AdditiveAccuracy:
 
 SMALL_SPACE = parse_space(SMALL, "small.toml")
 LARGE_SPACE, _ = fitted(load_space("fashion-mnist"), CHIP)
-SEARCHES = {"pareto": pareto_search, "random": random_search, "top-k": top_k_search, "evolution": evolution}
 
 
 @pytest.mark.parametrize("space", [SMALL_SPACE, LARGE_SPACE], ids=["enumerated", "NSGA-II"])
@@ -46,27 +42,6 @@ def test_a_search_repeats_byte_for_byte_from_its_seed(space: Space, tmp_path: Pa
         found = pareto_search(space, accuracy, Simulator(space, CHIP), budget=96, seed=3)
         write_front(tmp_path / name, found)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-@pytest.mark.parametrize("name", SEARCHES)
-def test_searches_keep_to_their_budget_and_report_only_what_fits(name: str) -> None:
-    small = ChipTarget(replace(CHIP.chip, macros=26))
-    simulate = Simulator(LARGE_SPACE, small)
-    found = SEARCHES[name](LARGE_SPACE, made_up_accuracy(LARGE_SPACE), simulate, budget=90, seed=1)
-    assert found.members
-    assert all(m.cost.feasible for m in found.members)
-    assert simulate.simulated <= 90
-    assert found.simulations <= 90
-
-
-def test_a_search_of_a_large_space_finds_more_than_random_networks_do() -> None:
-    accuracy = made_up_accuracy(LARGE_SPACE)
-    simulate = Simulator(LARGE_SPACE, CHIP)
-    volumes = [
-        SEARCHES[name](LARGE_SPACE, accuracy, simulate, budget=200, seed=2).hypervolume(60, 1e-3, 0.1)
-        for name in ("pareto", "random")
-    ]
-    assert volumes[0] > 1.02 * volumes[1]
 
 
 def test_caps_are_kept_and_impossible_ones_are_an_error_with_numbers() -> None:
@@ -92,15 +67,6 @@ def test_progress_counts_simulations_up_to_the_budget() -> None:
     assert said[-1][:2] == (40, 40)
 
 
-@pytest.mark.parametrize("measure", Measure)
-def test_every_measure_of_hardware_significance_can_lead_a_search(measure: Measure) -> None:
-    found = top_k_search(
-        SMALL_SPACE, made_up_accuracy(SMALL_SPACE), Simulator(SMALL_SPACE, CHIP), budget=96, seed=1, measure=measure
-    )
-    assert found.method == f"top-k {measure}"
-    assert found.members
-
-
 def test_nsga2_finds_the_front_of_a_sum_with_a_constraint() -> None:
     def evaluate(genomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.column_stack([genomes.sum(1), 20 - genomes.sum(1)]), 5.0 - genomes[:, :1]
@@ -112,14 +78,6 @@ def test_nsga2_finds_the_front_of_a_sum_with_a_constraint() -> None:
     assert (found[:, 0] >= 5).all()
     assert len(np.unique(found, axis=0)) == len(found)
     assert (found == evolve((8, 8, 8, 8), evaluate, start, objectives=2, constraints=1, generations=20, seed=1)).all()
-
-
-def test_resnet20_is_one_network_with_bits_to_choose() -> None:
-    space, architecture = resnet20(weight_bits=6)
-    assert architecture.weight_bits == (6,)
-    assert len([layer for layer in space.layers(architecture) if layer.kind.on_cells]) == 22
-    with pytest.raises(SpaceError, match="weight bits is 5"):
-        resnet20(weight_bits=5)
 
 
 def test_a_search_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:

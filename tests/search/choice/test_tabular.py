@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,21 +12,10 @@ import pytest
 
 from search.choice.front import write_front
 
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))  # benchmarks import each other by name
+import search_tabular as TABULAR
+
 SEEDS, SAMPLES, BUDGET, NETWORKS = 10, 64, 256, 8
-
-
-def benchmark() -> ModuleType:
-    path = Path(__file__).parents[3] / "benchmarks" / "search_tabular.py"
-    spec = importlib.util.spec_from_file_location("search_tabular", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-TABULAR = benchmark()
 
 
 @pytest.fixture(scope="module")

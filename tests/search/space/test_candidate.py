@@ -14,11 +14,11 @@ from cim.mnsim import MnsimError, load_mnsim
 from mapping.errors import CannotMap
 from mapping.network.architectures import build
 from mapping.workload import placed, unplaced_workload
-from search.choice.baselines import resnet20
 from search.choice.candidate_costs import costs
 from search.choice.hardware_significance import draw_candidates
 from search.choice.macs import macs_column
 from search.errors import NothingFits, SpaceError
+from search.space.architecture import Architecture
 from search.space.candidate import workload
 from search.space.file import load_space, parse_space
 from search.space.genes import Space
@@ -32,9 +32,16 @@ CHIP = ChipTarget(load_chip("lab-128"))
 MNSIM = MnsimTarget(load_mnsim())
 
 
+def resnet20() -> tuple[Space, Architecture]:
+    """ResNet-20 as a space of one network, W4A8 with converters of 8 bits."""
+    space = load_space("resnet20")
+    first = space.decode((0,) * len(space.choices))
+    return space, replace(first, weight_bits=(4,), activation_bits=(8,), adc_bits=8)
+
+
 @pytest.mark.parametrize("target", [CHIP, MNSIM], ids=lambda t: t.name)
 def test_resnet20_costs_what_the_graph_of_resnet20_costs(target: Target) -> None:
-    space, architecture = resnet20(weight_bits=4, activation_bits=8)
+    space, architecture = resnet20()
     graph = build("cifar_resnet20_b", classes=[str(i) for i in range(10)], rng=np.random.default_rng(0))
     work = unplaced_workload(graph, weight_bits=4, activation_bits=8)
     ours = workload(space, architecture, signed_image=True)  # pixels of that graph are centred
@@ -213,7 +220,7 @@ def test_more_than_fifty_networks_of_cifar_size_are_costed_in_a_second_of_one_co
 
 
 def test_searching_needs_no_torch() -> None:
-    modules = "search.choice.pareto, search.choice.baselines, search.space.prune"
+    modules = "search.choice.pareto, search.space.prune"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -1,20 +1,28 @@
 """A search beside its baselines on the same chip: random search, evolution, Top-k frequency, and ResNet-20.
 
+    hil search run --out runs/search
+    python benchmarks/search_compare.py runs/search [--supernet-epochs 3] [--json]
+
 All have the space, accuracy model, seed and number of simulations of the search, so only the choice differs.
 Accuracies are predicted. DARTS-like and ProxylessNAS-like search train a supernet here, where epochs are given for it.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from search_baselines import evolution, random_search, resnet20, top_k_search
+from search_gradients import Relaxation, RelaxedJob, RelaxedSettings, relaxed_search
 
 from cim.chip.file import load_chip
 from hil.errors import FileError
 from hil.searching.budget import SearchPlan
-from hil.searching.folder import SearchFolder
+from hil.searching.folder import SearchFolder, open_folder
 from hil.searching.front import caps_of, simulations
 from hil.searching.inputs import load_inputs
 from hil.searching.networks import sampled_accuracy
@@ -23,9 +31,7 @@ from hil.searching.table import LAID_OUT, front_of_folder
 from hil.searching.work import SearchRun
 from hil.watch import Watch
 from search.choice.accuracy import Accuracy
-from search.choice.baselines import evolution, random_search, resnet20, top_k_search
 from search.choice.candidate_costs import Simulator
-from search.choice.differentiable import Relaxation, RelaxedJob, RelaxedSettings, relaxed_search
 from search.choice.front import Front
 from search.choice.hardware_significance import draw_candidates, edp_model
 from search.choice.pareto import Search
@@ -200,3 +206,17 @@ def _resnet20(space: Space, target: ChipTarget) -> CandidateCost | None:
         return None
     fixed, chosen = resnet20(adc_bits=target.adc_bits)
     return target.cost(workload(fixed, chosen), chosen.adc_bits)
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("folder", type=Path, help="of hil search run")
+    ask.add_argument("--supernet-epochs", type=int, default=0, help="of search by gradients; 0 leaves it out")
+    ask.add_argument("--json", action="store_true")
+    given = ask.parse_args()
+    found = compare_search(*open_folder(given.folder), Watch(), given.supernet_epochs)
+    print(json.dumps(comparison_json(found)) if given.json else "\n".join(comparison_lines(found)))
+
+
+if __name__ == "__main__":
+    main()
