@@ -26,13 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hil
+from cim.intervals import wilson
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from hil.calibration.procedure import calibrate
 from hil.deployment.deploy import program_of
 from hil.simulation.virtual_chip import TUNE_IMAGES, VirtualChip
 from hil.simulation.virtual_chips import VirtualChips
-from hil.verdict.statistics import wilson
 from hil.verdict.tuning import summarise_tune
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram, MatrixStep

@@ -22,7 +22,7 @@ MAY_IMPORT = {
 # The packages of each room, lowest first. A package imports what stands before its own line, nothing beside or after.
 LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cim": (
-        ("errors", "simd"),
+        ("errors", "intervals", "simd"),
         ("files", "json_text"),
         ("toml_file", "hdf5_file"),
         ("chip", "cells"),

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.intervals import wilson
+
 PULSE_POINTS = (*np.linspace(0.0, 0.95, 20), 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)  # finer in the tail
-Z95 = 1.959964
 
 Floats = NDArray[np.float64]
 
@@ -40,19 +41,11 @@ class WriteStatistics:
         with np.errstate(invalid="ignore"):
             return np.asarray(self.reached / np.where(self.cells > 0, self.cells, np.nan))
 
-    def success_interval(self, z: float = Z95) -> tuple[Floats, Floats]:
-        """Wilson interval of the success, 95 % by default (doi:10.1080/01621459.1927.10502953).
-
-            (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n)
-
-        Example: 994 of 1,000 reached: 0.987 to 0.997.
-        """
-        n = np.maximum(self.cells, 1).astype(np.float64)
-        p = self.reached / n
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        nothing = self.cells == 0
-        return np.where(nothing, 0.0, middle - half), np.where(nothing, 1.0, middle + half)
+    def success_interval(self) -> tuple[Floats, Floats]:
+        """Wilson interval of the success, 95 %, (levels,) each; 0 to 1 where none was written."""
+        counts = zip(self.reached.tolist(), self.cells.tolist(), strict=True)
+        low, high = zip(*(wilson(reached, cells) if cells else (0.0, 1.0) for reached, cells in counts), strict=True)
+        return np.array(low), np.array(high)
 
 
 def write_statistics(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cells.programming_law import ProgrammingLaw, law_at, redraw_law
+from cim.intervals import wilson
 from cim.record.calibration import CalibrationRecord, CellState
 
 Z95 = 1.959964
@@ -34,10 +35,8 @@ class Estimate:
     @classmethod
     def share(cls, found: int, of: int) -> Estimate:
         """A share with its Wilson interval. Example: 3 of 1,000: 0.0010 to 0.0088."""
-        p, z2 = found / of, Z95**2
-        middle = (p + z2 / (2 * of)) / (1 + z2 / of)
-        half = Z95 * float(np.sqrt(p * (1 - p) / of + z2 / (4 * of * of))) / (1 + z2 / of)
-        return cls(p, half / Z95, middle - half, middle + half)
+        low, high = wilson(found, of)
+        return cls(found / of, (high - low) / 2 / Z95, low, high)
 
 
 def scalar_estimates(record: CalibrationRecord) -> dict[str, Estimate]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from cim.intervals import one_more_half_width
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
@@ -81,7 +81,7 @@ class FlightReport:
         chips = self.of_year(year)
         if len(chips) < 2:
             return None
-        half = band_half_width(self.options.virtual_chips)
+        half = one_more_half_width(self.options.virtual_chips)
         return (
             float(np.std([c.accuracy for c in chips], ddof=1)),
             float(np.mean([(c.high - c.low) / 2 / half for c in chips])),
@@ -145,11 +145,6 @@ class FlightReport:
         return lines
 
 
-def band_half_width(virtual_chips: int) -> float:
-    """Half the width of a 95 % band of one chip over the standard deviation of S virtual ones, t √(1 + 1/S)."""
-    return float(stats.t.ppf(0.975, virtual_chips - 1)) * math.sqrt(1.0 + 1.0 / virtual_chips)
-
-
 def exact_width_ratio(chips: int, virtual_chips: int) -> tuple[float, float, float] | None:
     """5th percentile, median and 95th of ``FlightReport.width_ratio`` where the belief is exact; None for one chip.
 
@@ -162,7 +157,7 @@ def exact_width_ratio(chips: int, virtual_chips: int) -> tuple[float, float, flo
     low, high = np.percentile(rng.standard_normal((RATIO_DRAWS, chips)), [5, 95], axis=1)
     freedom = virtual_chips - 1
     deviations = np.sqrt(rng.chisquare(freedom, (RATIO_DRAWS, chips)) / freedom).mean(axis=1)
-    found = np.percentile(2 * band_half_width(virtual_chips) * deviations / (high - low), [5, 50, 95])
+    found = np.percentile(2 * one_more_half_width(virtual_chips) * deviations / (high - low), [5, 50, 95])
     return float(found[0]), float(found[1]), float(found[2])
 
 
@@ -249,6 +244,6 @@ def judge_flight(
     )
     found = compare(flown.right, simulated)
     test = prediction_test(found, simulated.mean(axis=1), look_limits((len(images),), count))
-    half = band_half_width(count) * math.sqrt(found.chip_variance)
+    half = one_more_half_width(count) * math.sqrt(found.chip_variance)
     low, high = found.simulated - half, found.simulated + half
     return FlownChip(flown.seed, flown.year, found.chip, found.simulated, low, high, test.p_value, test.rejects)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.intervals import wilson
 from hil.pages.figures import Figure, axis, dots, figure, packed, shown
 from hil.pages.png import image_address
 from hil.pages.tables import Table, with_reason, without_empty
 from hil.report.run_data import MOST_TELLING, RunData
 from hil.verdict.agreement import correct_answers
-from hil.verdict.statistics import wilson
 
 MOST_CLASSES = 20  # in a figure
 MOST_LOGITS = 4  # classes shown beside an image

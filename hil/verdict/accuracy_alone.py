@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.intervals import wilson
 from hil.verdict.metric import ACCURACY
-from hil.verdict.statistics import Comparison, equivalence_test, look_limits, prediction_test, wilson
+from hil.verdict.statistics import Comparison, equivalence_test, look_limits, prediction_test
 from hil.verdict.verdict import (
     Interval,
     Judgement,

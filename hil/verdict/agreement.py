@@ -21,7 +21,7 @@ from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fid
 from hil.verdict.json_record import JsonRecordError, decode, encode
 from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
 from hil.verdict.metric import Metric
-from hil.verdict.statistics import planned_looks, wilson
+from hil.verdict.statistics import planned_looks
 from hil.verdict.survival import Survival, survival
 from hil.verdict.tuning import TuneSummary
 from hil.verdict.verdict import INTERVAL_HOLDS, Interval, Judgement, Mode, Verdict, judge
@@ -50,7 +50,6 @@ __all__ = [
     "measured_interval",
     "planned_looks",
     "summarise_cells",
-    "wilson",
 ]
 
 SCHEMA = "hil.report/1.5"

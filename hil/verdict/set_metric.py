@@ -10,13 +10,12 @@ ideal network, so that differences are paired.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr
 
 from hil.verdict.statistics import Comparison, Trend
 
@@ -91,10 +90,3 @@ def drawn_interval(scores: Floats) -> tuple[float, float]:
     """95 % interval of a metric (1 + draws,), by the draws' quantiles."""
     low, high = np.quantile(scores[1:], (TAIL, 1 - TAIL))
     return float(low), float(high)
-
-
-def mean_interval(scores: Floats) -> tuple[float, float]:
-    """95 % interval of the mean of scores (n,), by Student's t."""
-    n = len(scores)
-    half = float(stdtrit(n - 1, 1 - TAIL)) * float(scores.std(ddof=1)) / math.sqrt(n)
-    return float(scores.mean()) - half, float(scores.mean()) + half

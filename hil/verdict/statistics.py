@@ -25,17 +25,6 @@ LAST_MARGIN = 0.25  # standard errors by which a difference must exceed the tole
 SMALLEST_STEP = 1e-12  # of a score: nothing is divided by less
 
 
-def wilson(right: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a share ``right / n`` (Wilson 1927); ``right`` may be fractional (a mean over repeats)."""
-    if n < 1 or not 0 <= right <= n:
-        raise ValueError(f"a share needs 0 <= right <= n and n >= 1, got {right} of {n}")
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
-    p = right / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 # --- interim analyses -------------------------------------------------------------------
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.intervals import mean_interval, wilson
 from hil.verdict.fidelity import Fidelity, Logits, fidelity
 from hil.verdict.metric import ACCURACY, Metric
-from hil.verdict.set_metric import SetScore, SetScores, drawn_interval, mean_interval
+from hil.verdict.set_metric import SetScore, SetScores, drawn_interval
 from hil.verdict.statistics import (
     FEWEST_CHIPS,
     FEWEST_IMAGES,
@@ -40,7 +41,6 @@ from hil.verdict.statistics import (
     repeat_trend,
     score_step,
     smallest_gap,
-    wilson,
 )
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from cim.intervals import one_more_half_width, wilson
 from hil.verdict.metric import ACCURACY, Metric
-from hil.verdict.statistics import wilson
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BARS = 12  # most lines of a histogram
@@ -72,8 +70,7 @@ class Distribution:
 
         Example: 20 chips, mean 90 %, sd 0.5 points → 88.93 to 91.07 %.
         """
-        count = len(self.chips)
-        half = float(stats.t.ppf(0.975, count - 1)) * self.sd * math.sqrt(1 + 1 / count)
+        half = one_more_half_width(len(self.chips), self.sd)
         low, high = self.mean - half, self.mean + half
         return (max(0.0, low), min(1.0, high)) if self.metric.share else (low, high)
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cim.intervals import wilson
 from hil.mission.radiation.block import InjectionResult
 from hil.mission.radiation.detectors import BY_CONSTRUCTION, TWICE_CODES, Detector
 from hil.mission.radiation.kinds import FaultKind
-from hil.verdict.statistics import wilson
 
 
 class FaultOutcome(enum.StrEnum):

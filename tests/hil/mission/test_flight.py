@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import hil.mission
+from cim.intervals import one_more_half_width
 from hil.datasets.image_set import Dataset
 from hil.emulator.address import SCHEME
 from hil.errors import UsageError
-from hil.mission.flight import FlightReport, FlownChip, band_half_width, exact_width_ratio, flight_address, fly
+from hil.mission.flight import FlightReport, FlownChip, exact_width_ratio, flight_address, fly
 from hil.mission.orbit import OrbitFile, load_orbit
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.settings import FlightOptions
@@ -69,7 +70,7 @@ def test_bands_of_an_exact_belief_are_half_as_wide_again_as_the_spread_of_twenty
 
 def test_a_report_sets_the_spread_of_emulated_chips_beside_that_of_virtual_ones() -> None:
     options = FlightOptions((1.0,), chips=3, virtual_chips=20)
-    half = 0.02 * band_half_width(20)
+    half = 0.02 * one_more_half_width(20)
     flown = tuple(FlownChip(n, 1.0, 0.8 + 0.01 * n, 0.81, 0.81 - half, 0.81 + half, 0.5, False) for n in range(3))
     report = FlightReport(flown, "own", options)
     assert report.spreads(1.0) == pytest.approx((0.01, 0.02))

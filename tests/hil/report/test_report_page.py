@@ -12,12 +12,12 @@ import zlib
 import numpy as np
 import pytest
 
+from cim.intervals import wilson
 from hil.pages.figures import MOST_POINTS_DRAWN, block_largest, block_mean, dots, line, packed
 from hil.pages.png import image_address
 from hil.report import figures, tables
 from hil.report.answers import class_accuracies, class_table, confusion
 from hil.report.page import page
-from hil.verdict.statistics import wilson
 
 
 @pytest.fixture(scope="module")

@@ -19,21 +19,6 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize(
-    ("right", "n", "low", "high"),
-    # Newcombe, Statistics in Medicine 17 (1998) 857, Table I, method 3
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0000, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_intervals_are_those_of_newcombes_table(right, n, low, high):
-    assert st.wilson(right, n) == pytest.approx((low, high), abs=6e-5)
-
-
-def test_wilson_takes_means_over_repeats_and_refuses_impossible_shares():
-    assert st.wilson(4.5, 10)[0] < 0.45 < st.wilson(4.5, 10)[1]
-    with pytest.raises(ValueError, match="11 of 10"):
-        st.wilson(11, 10)
-
-
 @pytest.mark.parametrize("count", LOOKS)
 def test_limits_of_one_to_five_looks_are_those_of_the_table(count):
     limits = st.look_limits(LOOKS[count], 20)
