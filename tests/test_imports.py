@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -251,6 +252,16 @@ def test_belief_never_imports_the_emulator() -> None:
     for module, path in MODULES.items():
         if package_of(module) not in may:
             assert "hil.emulator" not in map(package_of, imports_of(path)), f"{path} imports the emulated chip"
+
+
+def test_missions_are_reached_by_their_commands_only_which_come_by_entry_point() -> None:
+    commands = ("hil.cli.campaign", "hil.cli.mission")
+    for module, path in MODULES.items():
+        if package_of(module) != "hil.mission" and module not in commands:
+            named = [name for name in imports_of(path) if f"{name}.".startswith(("hil.mission.", *commands))]
+            assert not named, f"{path} imports {named}"
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]["hil.commands"]
+    assert {value.split(":")[0] for value in points.values()} == set(commands)
 
 
 def test_the_protocol_opens_no_port_and_sleeps_never() -> None:

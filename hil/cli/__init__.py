@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import traceback
+from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated
 
 import typer
@@ -23,7 +24,6 @@ from typer.models import CommandInfo
 from hil.cli import (
     bench,
     calibrate,
-    campaign,
     compile,
     deploy,
     estimate,
@@ -32,7 +32,6 @@ from hil.cli import (
     improve,
     judge,
     link,
-    mission,
     resume,
     search,
     show,
@@ -103,7 +102,6 @@ for command in (
     judge.judge,
     estimate.estimate,
     finetune.finetune,
-    campaign.campaign,
     bench.emulate,
     bench.chips,
     bench.ports,
@@ -119,9 +117,25 @@ for command in (
 app.command("import", cls=GroupedCommand)(compile.import_)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
-app.add_typer(mission.mission, name="mission")
 app.add_typer(link.trace, name="trace")
 app.add_typer(link.bench, name="bench")
+
+
+def add_command(app: typer.Typer, point: EntryPoint) -> None:
+    """Add a command by its entry point of ``hil.commands``; one that cannot be loaded is named and left out."""
+    try:
+        command = point.load()
+    except Exception as error:  # of whatever a stranger does at import: all other commands stay
+        complain(f"note: command {point.name} ({point.value}) is left out: {error}")
+        return
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=point.name)
+    else:
+        app.command(point.name, cls=GroupedCommand)(command)
+
+
+for found in entry_points(group="hil.commands"):
+    add_command(app, found)
 
 
 def app_of(arguments: list[str]) -> typer.Typer:

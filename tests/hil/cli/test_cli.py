@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as xml
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 from cim.chip.file import load_chip
-from hil.cli import app, run
+from hil.cli import add_command, app, commandless, run
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
 from hil.server.serve import serving
@@ -97,6 +98,23 @@ def test_each_command_explains_itself(cli: Cli, command: str) -> None:
 def test_every_command_of_the_design_is_there() -> None:
     wanted = "deploy calibrate fit compile simulate estimate import emulate chips ports info doctor mvm cells show"
     assert set(f"{wanted} tune improve finetune campaign selftest resume words".split()) == set(COMMANDS)
+
+
+def test_a_command_of_somebody_else_is_added_by_its_entry_point(capsys: pytest.CaptureFixture[str]) -> None:
+    """A function is a command, a ``typer.Typer`` a group; what cannot be loaded is named, and the rest stays."""
+    one = commandless()
+    for name, value in (
+        ("shown", "hil.cli.show:show"),
+        ("traced", "hil.cli.link:trace"),
+        ("gone", "no_such_package:run"),
+        ("lost", "hil.cli.link:no_such_command"),
+    ):
+        add_command(one, EntryPoint(name, value, "hil.commands"))
+    assert [c.name for c in one.registered_commands] == ["shown"]
+    assert [g.name for g in one.registered_groups] == ["traced"]
+    said = capsys.readouterr().err
+    assert "command gone (no_such_package:run) is left out" in said
+    assert "command lost (hil.cli.link:no_such_command) is left out" in said
 
 
 def test_a_command_stands_in_the_file_of_its_name() -> None:
