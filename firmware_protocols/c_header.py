@@ -9,7 +9,17 @@ import enum
 from collections.abc import Iterator
 from pathlib import Path
 
-from firmware_protocols import chip, connection, frames, packing, receiving, request_bodies, round_trip, sending
+from firmware_protocols import (
+    chip,
+    connection,
+    dead_man,
+    frames,
+    packing,
+    receiving,
+    request_bodies,
+    round_trip,
+    sending,
+)
 from firmware_protocols.codec import Op
 from firmware_protocols.extensions import authority, messages
 from firmware_protocols.frames import Flag
@@ -73,6 +83,7 @@ _TIMES_S: dict[str, float] = {
     "RTO_FIRST": round_trip.RTO_FIRST_S,
     "HINT_EVERY": connection.HINT_EVERY_S,
     "SILENCE": connection.LinkLimits().silence_s,
+    "DEAD_MAN": dead_man.DEAD_MAN_S,
     "LOCK": authority.LOCK_S,
     "LONGEST_LOCK": authority.LONGEST_LOCK_S,
 }

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 from firmware_protocols.codec import HEADER, decode, encode
 from firmware_protocols.connection import VERSIONS, Connection, LinkLimits
+from firmware_protocols.dead_man import OFF, DeadMan
 from firmware_protocols.errors import LinkCounters, MalformedMessage, RemoteProtocolError, UnknownOperation
 from firmware_protocols.extensions.chip_side import OWN, Extras, Keeping
 from firmware_protocols.extensions.journal import JOURNALLED
 from firmware_protocols.extensions.messages import ImageTile
-from firmware_protocols.handlers import Answer, ChipHandlers, Refusal, call
+from firmware_protocols.handlers import Answer, ChipHandlers, Refusal, call, prepare
 from firmware_protocols.messages import (
     Capability,
     ErrorCode,
@@ -33,6 +34,7 @@ from firmware_protocols.messages import (
     Reply,
     Request,
     Reset,
+    Status,
 )
 from firmware_protocols.needs import capabilities_for
 from firmware_protocols.receiving import Received
@@ -54,13 +56,17 @@ class _Job(NamedTuple):
     counter: int = 0  # of its seal
 
 
+_Work = tuple[_Job, Generator[Progress | None, None, Reply]]
+
+
 class ChipServer:
     """Chip role over any ``ChipHandlers``: one request at a time, each executed at most once.
 
     The last 16 replies are kept by request id, so a request that comes again is answered, not
     repeated. Work is done in slices inside ``data_to_send``, after what the link has to say is
     out. ``OutputsOff`` and ``Reset`` do not queue: they end all other work, which is answered
-    STOPPED.
+    STOPPED. ``Status`` does not queue either, and ends nothing. When a host is missed for too long
+    (``DeadMan``), the outputs go off, and work waits until it is heard again.
     """
 
     def __init__(
@@ -83,16 +89,19 @@ class ChipServer:
         self._host: int | None = None  # nonce of the host that is served
         self._queue: deque[_Job] = deque()
         self._queued_bytes = 0
-        self._running: tuple[_Job, Generator[Progress | None, None, Reply]] | None = None
+        self._running: _Work | None = None
+        self._beside: list[_Work] = []  # what is answered while another request runs
         self._states: dict[int, JobState] = {}  # of requests that are not UNKNOWN
         self._kept: OrderedDict[int, bytes] = OrderedDict()  # replies of the ANSWERED ones, oldest first
         self._restart_due = self._off_due = False
+        self._dead_man = DeadMan(versions[1])
 
     @property
     def capabilities(self) -> Capability:
         """What the handlers can do in this version, and what the chip role adds."""
         added = OWN if self._version >= READS_SINCE else OWN | Capability.REPEATED_READS
-        return self.handlers.capabilities & ~added | self._extras.capabilities
+        own = self._extras.capabilities | self._dead_man.capability
+        return self.handlers.capabilities & ~(added | Capability.DEAD_MAN) | own
 
     @property
     def chip_time_ns(self) -> int:
@@ -106,7 +115,7 @@ class ChipServer:
     @property
     def busy(self) -> bool:
         """Whether a request waits or runs."""
-        return bool(self._queue) or self._running is not None
+        return bool(self._queue) or self._running is not None or bool(self._beside)
 
     @property
     def unanswered(self) -> frozenset[int]:
@@ -132,23 +141,35 @@ class ChipServer:
         data = self.connection.data_to_send(now_s)
         if was_up and self.connection.state is not State.UP:
             self._lose_host()
+        off_s = self._dead_man.due_s(self.connection.last_heard_s)
+        if off_s is not None and now_s >= off_s:
+            self.miss_host()
         if not data and self._may_work():
             self._work()
             data = self.connection.data_to_send(now_s)
         if self._off_due and not self.busy:
             self._off_due = False
             self._outputs_off()
-        if self._restart_due and self.connection.idle:
+        if self._restart_due and self.connection.idle and not self.busy:
             self._restart()
         return data
 
+    def miss_host(self) -> None:
+        """Outputs off, and work waits for a host: nothing was heard of it, or its line is gone (a closed socket)."""
+        self._dead_man.miss(self.connection.last_heard_s)
+        self._outputs_off()
+
     def next_deadline(self, now_s: float) -> float | None:
         """When to call ``data_to_send`` again if nothing arrives before."""
-        return now_s if self._may_work() else self.connection.next_deadline(now_s)
+        if self._may_work():
+            return now_s
+        times = (self.connection.next_deadline(now_s), self._dead_man.due_s(self.connection.last_heard_s))
+        return min((time for time in times if time is not None), default=None)
 
     def _may_work(self) -> bool:
-        """Work waits while its replies cannot leave: the far side's pace is ours."""
-        return self.busy and not self.connection.backed_up
+        """Work waits while its replies cannot leave: the far side's pace is ours. So it does while nobody is there."""
+        held_up = self._dead_man.holds_up(self.connection.last_heard_s)
+        return self.busy and not held_up and not self.connection.backed_up
 
     # --- sessions -------------------------------------------------------------------------
 
@@ -231,10 +252,12 @@ class ChipServer:
             self._refuse(request_id, refusal.code, refusal.text, refusal.value, refusal.limit)
             return
         job = _Job(request_id, message, len(data), counter)
-        if isinstance(message, OutputsOff | Reset):
+        if isinstance(message, OFF):
             self._stop_all("the outputs were switched off")
             self._start(job)
             self._restart_due = isinstance(message, Reset)
+        elif isinstance(message, Status):
+            self._start(job)
         elif self._queued_bytes + job.size > 2 * self._limits.max_message:
             self._refuse(request_id, ErrorCode.BUSY, "too much is queued", self._queued_bytes + job.size)
         else:
@@ -244,29 +267,47 @@ class ChipServer:
 
     def _work(self) -> None:
         """Do one slice: start the next request, or run the long one to its next yield."""
-        if self._running is None:
+        for job, steps in list(self._beside):
+            with self._guarded(job):
+                self._step(job, steps)
+        if self._running is not None:
+            job, steps = self._running
+            with self._guarded(job):
+                if self._dead_man.missed:
+                    self._prepare(self._meant(job.request))
+                self._step(job, steps)
+        elif self._queue:
             job = self._queue.popleft()
             self._queued_bytes -= job.size
             self._start(job)
-        else:
-            job, steps = self._running
-            with self._guarded(job):
-                self._step(job, steps)
+        self._dead_man.missed = False
 
     def _start(self, job: _Job) -> None:
         self._move(job.request_id, JobEvent.START)
         with self._guarded(job):
             answer = self._call(job)
-            if isinstance(answer, Generator):
-                self._running = (job, answer)
-            else:
+            if not isinstance(answer, Generator):
                 self._finish(job, answer)
+            elif isinstance(job.request, Status):
+                self._beside.append((job, answer))
+            else:
+                self._running = (job, answer)
+
+    def _prepare(self, request: Request[Any]) -> None:
+        """What was held up goes on, with the outputs as it needs them."""
+        self._dead_man.see(request)
+        prepare(self.handlers, request)
+
+    def _ended(self, job: _Job) -> None:
+        if self._running is not None and self._running[0] is job:
+            self._running = None
+        self._beside = [work for work in self._beside if work[0] is not job]
 
     def _step(self, job: _Job, steps: Generator[Progress | None, None, Reply]) -> None:
         try:
             progress = next(steps)
         except StopIteration as end:
-            self._running = None
+            self._ended(job)
             self._finish(job, end.value)
             return
         if progress is not None:
@@ -278,11 +319,11 @@ class ChipServer:
         try:
             yield
         except Refusal as refusal:
-            self._running = None
+            self._ended(job)
             self._refuse(job.request_id, refusal.code, refusal.text, refusal.value, refusal.limit)
         except Exception as error:
             log.exception("request %d (%s) failed", job.request_id, type(job.request).__name__)
-            self._running = None
+            self._ended(job)
             off = self._outputs_off()
             self._refuse(job.request_id, ErrorCode.FAULT, f"{type(error).__name__}: {error}"[:500] + off)
 
@@ -290,7 +331,11 @@ class ChipServer:
         if self._extras.authority is not None:
             self._extras.authority.take(job.counter)
         own = self._extras.answer(job.request, self._host or 0, self._now_s)
-        return call(self.handlers, self._meant(job.request)) if own is None else own
+        if own is not None:
+            return own
+        request = self._meant(job.request)
+        self._dead_man.see(request)
+        return call(self.handlers, request)
 
     def _meant(self, request: Request[Any]) -> Request[Any]:
         """The request itself, or the one that stands in the image for it."""
@@ -361,21 +406,23 @@ class ChipServer:
         jobs = list(self._queue)
         self._queue.clear()
         self._queued_bytes = 0
-        if self._running is not None:
-            job, steps = self._running
-            self._running = None
-            jobs.insert(0, job)
+        works = [*(() if self._running is None else (self._running,)), *self._beside]
+        self._running, self._beside = None, []
+        for job, steps in works:
             try:
                 steps.close()
             except Exception:
                 log.exception("request %d failed while it was stopped", job.request_id)
+        jobs[:0] = [job for job, _ in works]
         for job in jobs:
             self._refuse(job.request_id, ErrorCode.STOPPED, why)
 
     def _outputs_off(self) -> str:
-        """Switch the outputs off after a fault; says how that went."""
+        """Switch the outputs off without being asked; says how that went."""
+        off = OutputsOff()
+        self._dead_man.see(off)
         try:
-            self.handlers.outputs_off()
+            call(self.handlers, off)
         except Exception as error:
             log.exception("outputs_off failed")
             return f"; outputs_off failed too: {type(error).__name__}: {error}"[:200]

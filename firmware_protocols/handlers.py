@@ -7,7 +7,8 @@ raising ``Refusal``; any other exception switches the outputs off and is answere
 A method that takes more than about a second must not hold the link up: it is written as a
 generator that yields ``Progress`` (sent to the host) or ``None`` (only lets the link
 acknowledge) and returns its reply. The generator is closed, at a yield, when the host
-switches the outputs off or another host takes over.
+switches the outputs off or another host takes over. It is held up at one, with the outputs off,
+while nothing is heard of the host.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ from firmware_protocols.messages import (
 
 T = TypeVar("T")
 
+DRIVING = (ProgramTile, Pulse, ReadCells, Mvm, Sweep)  # requests that put voltages on the array
+
 Answer: TypeAlias = T | Generator[Progress | None, None, T]
 """A reply, or a generator that ends with it."""
 
@@ -76,7 +79,7 @@ class ChipHandlers(Protocol):
         """The chip's own clock, nanoseconds since its start; every reply carries it."""
         ...
 
-    def describe(self) -> Description: ...
+    def describe(self) -> Answer[Description]: ...
 
     def program_tile(self, request: ProgramTile) -> Answer[TileProgrammed]: ...
 
@@ -88,23 +91,41 @@ class ChipHandlers(Protocol):
 
     def sweep(self, request: Sweep) -> Answer[MvmResult]: ...
 
-    def load_layer(self, request: LoadLayer) -> Done: ...
+    def load_layer(self, request: LoadLayer) -> Answer[Done]: ...
 
-    def hold_program(self, request: HoldProgram) -> Done: ...
+    def hold_program(self, request: HoldProgram) -> Answer[Done]: ...
 
-    def status(self) -> StatusReply: ...
+    def status(self) -> Answer[StatusReply]:
+        """Called as the request arrives, also between two steps of a generator."""
+        ...
 
     def wait(self, request: Wait) -> Answer[Done]: ...
 
-    def outputs_off(self) -> Done:
+    def outputs_off(self) -> Answer[Done]:
         """Take every voltage off the array. Called also after faults; must not fail."""
         ...
 
-    def reset(self) -> Done: ...
+    def reset(self) -> Answer[Done]: ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A chip that looks at a request before the verb for it is called, whatever that verb does."""
+
+    def prepare(self, request: Request[Any]) -> None:
+        """Raises ``Refusal`` for one that must not be carried out. Called again before one that was held up goes on."""
+        ...
+
+
+def prepare(on: ChipHandlers, request: Request[Any]) -> None:
+    """Let a chip look at a request, if it wants to."""
+    if isinstance(on, Prepares):
+        on.prepare(request)
 
 
 def call(on: ChipHandlers, request: Request[Any]) -> Answer[Reply]:
     """Give a request to the verb that is there for it."""
+    prepare(on, request)
     match request:
         case Describe():
             return on.describe()

@@ -35,6 +35,7 @@ class Capability(enum.IntFlag):
     IMAGES = 1 << 11  # holds a program and writes its tiles by number
     AUTHORITY = 1 << 12  # wants a key proved before anything is changed
     REPEATED_READS = 1 << 13  # adds up the sums of several reads of one product
+    DEAD_MAN = 1 << 14  # switches its outputs off when nothing was heard of the host for a while
 
 
 class Returns(enum.IntEnum):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Generator, Iterable
+from typing import Any
 
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
+from firmware_protocols.dead_man import DEAD_MAN_S
 from firmware_protocols.extensions.authority import RECORD_SPACE, ChipAuthority
 from firmware_protocols.extensions.chip_side import Keeping
 from firmware_protocols.extensions.memory import BoardMemory, BoardPower, SupplyFailed
-from firmware_protocols.handlers import Refusal
+from firmware_protocols.handlers import DRIVING, Refusal
 from firmware_protocols.line_simulation.asked_requests import Numbered, answer_of
 from firmware_protocols.line_simulation.proving import KEY
 from firmware_protocols.messages import (
@@ -27,6 +29,7 @@ from firmware_protocols.messages import (
     Progress,
     Pulse,
     ReadCells,
+    Request,
     StatusReply,
     Sweep,
     TileProgrammed,
@@ -91,7 +94,6 @@ class NotingChip:
             self.may_repeat.discard(request.sample)
         self._last = request.sample
         self.executed += 1
-        self.outputs_on = True
 
     def _work(self, seconds: float) -> None:
         self._worked_s += seconds
@@ -100,6 +102,9 @@ class NotingChip:
     def _write(self, sample: int) -> None:
         self.power.spend()
         self.traces = zlib.crc32(sample.to_bytes(8, "little"), self.traces)
+
+    def prepare(self, request: Request[Any]) -> None:
+        self.outputs_on = self.outputs_on or isinstance(request, DRIVING)
 
     def describe(self) -> Description:
         return Description("simulated", "A", "1", "1.0", "emulated", 1, 128, 256, bytes(32), bytes(32))
@@ -216,7 +221,7 @@ class VirtualBoard:
         if self.keeping is not None:
             self.chip.kept |= self.chip.finished
         self.chip.finished.clear()
-        self._check_outputs()
+        self._check_outputs(now_s)
         return data
 
     @property
@@ -233,8 +238,11 @@ class VirtualBoard:
         self._failed()
         self.boot()
 
-    def _check_outputs(self) -> None:
-        """Without a host and without work the outputs are off."""
+    def _check_outputs(self, now_s: float) -> None:
+        """Without a host and without work the outputs are off; so they are when a host was not heard for long."""
+        heard_s = self.server.connection.last_heard_s
+        if self.chip.outputs_on and heard_s is not None and now_s >= heard_s + DEAD_MAN_S:
+            self._broken(f"the outputs are on {now_s - heard_s:.1f} s after the host was last heard")
         if self.server.connection.state is State.UP:
             self._was_up = True
         elif self._was_up and not self.server.busy and self.chip.outputs_on:

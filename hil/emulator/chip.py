@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from cim.chip.spec import ChipSpec
 from firmware_protocols.extensions.authority import RECORD_SPACE
 from firmware_protocols.extensions.chip_side import Keeping
 from firmware_protocols.extensions.memory import BoardMemory
-from firmware_protocols.handlers import Refusal
+from firmware_protocols.handlers import DRIVING, Refusal
 from firmware_protocols.messages import (
     Capability,
     CellBlock,
@@ -35,6 +36,7 @@ from firmware_protocols.messages import (
     Progress,
     Pulse,
     ReadCells,
+    Request,
     Returns,
     StatusReply,
     Sweep,
@@ -141,6 +143,10 @@ class EmulatedChip:
             programmed_cells=sum(c.programmed for c in self._cells),
             pulses_total=sum(int(c.pulses.sum()) for c in self._cells),
         )
+
+    def prepare(self, request: Request[Any]) -> None:
+        """A request begins, or goes on after the outputs were off."""
+        self._outputs_on = self._outputs_on or isinstance(request, DRIVING)
 
     def program_tile(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:
         checks.need(self._capabilities, Capability.PROGRAM_TILE)

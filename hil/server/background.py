@@ -6,12 +6,13 @@ handlers themselves still see one call at a time, all from the same thread.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from firmware_protocols.handlers import Answer, ChipHandlers
+from firmware_protocols.handlers import Answer, ChipHandlers, call, prepare
 from firmware_protocols.messages import (
     Capability,
     CellReadings,
@@ -21,15 +22,19 @@ from firmware_protocols.messages import (
     LoadLayer,
     Mvm,
     MvmResult,
+    OutputsOff,
     ProgramTile,
     Progress,
     Pulse,
     ReadCells,
+    Request,
     StatusReply,
     Sweep,
     TileProgrammed,
     Wait,
 )
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Q = TypeVar("Q")
@@ -43,6 +48,7 @@ class InBackground:
     def __init__(self, handlers: ChipHandlers) -> None:
         self._handlers = handlers
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="board")
+        self._prepared: Future[None] = self._thread.submit(lambda: None)
 
     def __enter__(self) -> Self:
         return self
@@ -51,7 +57,7 @@ class InBackground:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.outputs_off()
+            self._thread.submit(call, self._handlers, OutputsOff()).result()
         finally:
             self._thread.shutdown()
 
@@ -63,45 +69,62 @@ class InBackground:
     def chip_time_ns(self) -> int:
         return self._handlers.chip_time_ns
 
-    def describe(self) -> Description:
-        return self._thread.submit(self._handlers.describe).result()
+    def prepare(self, request: Request[Any]) -> None:
+        self._prepared = self._thread.submit(prepare, self._handlers, request)
+
+    def describe(self) -> Generator[Progress | None, None, Description]:
+        return self._steps(self._handlers.describe)
 
     def program_tile(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:
-        return self._steps(self._handlers.program_tile, request)
+        return self._steps(lambda: self._handlers.program_tile(request))
 
     def pulse(self, request: Pulse) -> Generator[Progress | None, None, Done]:
-        return self._steps(self._handlers.pulse, request)
+        return self._steps(lambda: self._handlers.pulse(request))
 
     def read_cells(self, request: ReadCells) -> Generator[Progress | None, None, CellReadings]:
-        return self._steps(self._handlers.read_cells, request)
+        return self._steps(lambda: self._handlers.read_cells(request))
 
     def mvm(self, request: Mvm) -> Generator[Progress | None, None, MvmResult]:
-        return self._steps(self._handlers.mvm, request)
+        return self._steps(lambda: self._handlers.mvm(request))
 
     def sweep(self, request: Sweep) -> Generator[Progress | None, None, MvmResult]:
-        return self._steps(self._handlers.sweep, request)
+        return self._steps(lambda: self._handlers.sweep(request))
 
-    def load_layer(self, request: LoadLayer) -> Done:
-        return self._thread.submit(self._handlers.load_layer, request).result()
+    def load_layer(self, request: LoadLayer) -> Generator[Progress | None, None, Done]:
+        return self._steps(lambda: self._handlers.load_layer(request))
 
-    def hold_program(self, request: HoldProgram) -> Done:
-        return self._thread.submit(self._handlers.hold_program, request).result()
+    def hold_program(self, request: HoldProgram) -> Generator[Progress | None, None, Done]:
+        return self._steps(lambda: self._handlers.hold_program(request))
 
-    def status(self) -> StatusReply:
-        return self._thread.submit(self._handlers.status).result()
+    def status(self) -> Generator[Progress | None, None, StatusReply]:
+        return self._steps(self._handlers.status)
 
     def wait(self, request: Wait) -> Generator[Progress | None, None, Done]:
-        return self._steps(self._handlers.wait, request)
+        return self._steps(lambda: self._handlers.wait(request))
 
-    def outputs_off(self) -> Done:
-        return self._thread.submit(self._handlers.outputs_off).result()
+    def outputs_off(self) -> Generator[Progress | None, None, Done]:
+        """Takes effect after the step in hand, whether or not anybody waits for the answer."""
+        return self._answers(self._submit(self._handlers.outputs_off))
 
-    def reset(self) -> Done:
-        return self._thread.submit(self._handlers.reset).result()
+    def reset(self) -> Generator[Progress | None, None, Done]:
+        return self._answers(self._submit(self._handlers.reset))
 
-    def _steps(self, verb: Callable[[Q], Answer[T]], request: Q) -> Generator[Progress | None, None, T]:
-        """Run one verb in the thread; closed early, it waits for the step in hand and ends the verb."""
-        future: Future[Answer[T]] = self._thread.submit(verb, request)
+    def _submit(self, what: Callable[[], T]) -> Future[T]:
+        """For the thread to do, though perhaps nobody looks at the outcome."""
+        future = self._thread.submit(what)
+        future.add_done_callback(_note_failure)
+        return future
+
+    def _steps(self, verb: Callable[[], Answer[T]]) -> Generator[Progress | None, None, T]:
+        return self._run(verb, self._prepared)
+
+    def _run(self, verb: Callable[[], Answer[T]], prepared: Future[None]) -> Generator[Progress | None, None, T]:
+        """Call a verb in the thread, unless it was refused."""
+        yield from _until_done(prepared)
+        return (yield from self._answers(self._thread.submit(verb)))
+
+    def _answers(self, future: Future[Answer[T]]) -> Generator[Progress | None, None, T]:
+        """Step through what a verb gave; closed early, it ends the verb after the step in hand."""
         answer = yield from _until_done(future)
         if not isinstance(answer, Generator):
             return answer
@@ -112,7 +135,7 @@ class InBackground:
                     return progress.value
                 yield progress
         finally:
-            self._thread.submit(answer.close).result()
+            self._submit(answer.close)
 
 
 class _Last(Generic[T]):
@@ -133,3 +156,8 @@ def _until_done(future: Future[T]) -> Generator[None, None, T]:
     while not wait((future,), timeout=_TURN_S).done:
         yield None
     return future.result()
+
+
+def _note_failure(future: Future[Any]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.error("the board failed: %s: %s", type(error).__name__, error)

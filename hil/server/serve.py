@@ -250,7 +250,7 @@ def _accept(handlers: ChipHandlers, listener: socket.socket, ready: Callable[[],
                     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with contextlib.closing(_OtherHosts(listener)) as others:
                     _converse(server, client, stop, others)
-            server.handlers.outputs_off()
+            server.miss_host()
 
 
 @contextlib.contextmanager

@@ -513,6 +513,7 @@ int main(int count, char **words) {
             break;
         case 'R': server_receive(in, size, now_us); break;
         case 'T': transmit(now_us); break;
+        case 'U': out[0] = die_outputs_on, out_size = 1; break;
         case 'V': put_u64(out, clock_us), out_size = 8; break;
         case 'Q': say_deadline(now_us); break;
         case 'C': say_counters(); break;

@@ -70,6 +70,7 @@ def taken_whatever_it_is(self: authority.ChipAuthority, counter: int) -> None:
     ("owner", "name", "broken"),
     [
         (chip.ChipServer, "_lose_host", lambda self: self._forget_queue()),
+        (chip.ChipServer, "miss_host", lambda self: None),
         (host.HostLink, "_restart", lambda self: None),
         (receiving.ReceiveWindow, "selective", property(lambda self: 1 if self._early else 0)),
         (chip.ChipServer, "_recall", lambda self, nonce: None),
@@ -79,6 +80,7 @@ def taken_whatever_it_is(self: authority.ChipAuthority, counter: int) -> None:
     ],
     ids=[
         "outputs stay on",
+        "the dead-man timer does nothing",
         "unanswered requests are not repeated",
         "a frame is acknowledged that did not arrive",
         "the journal is not read after a restart",

@@ -11,6 +11,7 @@ import pytest
 
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import VERSIONS, LinkLimits
+from firmware_protocols.dead_man import DEAD_MAN_S
 from firmware_protocols.errors import ChipRestarted, LinkFailed, LocalProtocolError, VersionMismatch
 from firmware_protocols.host import CREDIT, HostLink
 from firmware_protocols.messages import (
@@ -145,7 +146,7 @@ def test_short_exchanges_do_not_make_the_timer_flood_a_slow_line(make_line: Make
     assert repeated <= 1, repeated
 
 
-def test_a_chip_whose_host_is_gone_finishes_the_tile_and_switches_off(
+def test_a_chip_whose_host_is_gone_switches_off_and_finishes_the_tile_when_it_is_back(
     make_line: MakeLine, kit: SimpleNamespace
 ) -> None:
     line = make_line(chip=kit.CountingChip(steps=10))
@@ -154,11 +155,17 @@ def test_a_chip_whose_host_is_gone_finishes_the_tile_and_switches_off(
     for message in (tile, tile, mvm(1)):
         line.host.request(message)
     line.run(lambda: line.chip.busy, 5.0)
-    line.cut = True
-    line.run(lambda: "outputs_off" in line.chip.handlers.calls, 30.0)
-    calls = line.chip.handlers.calls
+    line.cut, calls, heard_s = True, line.chip.handlers.calls, line.now_s
+    line.run(lambda: "outputs_off" in calls, 30.0)
     assert calls[-1] == "outputs_off"
-    assert calls.count("program_tile") == calls.count("programmed")
+    assert line.now_s - heard_s <= DEAD_MAN_S + 0.1
+    done = len(calls)
+    line.run(lambda: False, 30.0)
+    assert len(calls) == done  # nothing runs while nobody is there
+    line.cut = False
+    line.host.open(line.now_s)
+    line.run(lambda: not line.host.waiting, 30.0)
+    assert calls.count("program_tile") == calls.count("programmed") == 2
     assert not line.chip.busy
 
 
@@ -233,7 +240,7 @@ def test_a_chip_of_another_major_version_is_refused_with_both_ranges(kit: Simple
     host.receive(chip.data_to_send(0.0), 0.0)
     assert isinstance(host.failure, VersionMismatch)
     assert (host.failure.ours, host.failure.theirs) == (VERSIONS, (0x0200, 0x0203))
-    assert "host 1.0 to 1.2, chip 2.0 to 2.3" in str(host.failure)
+    assert "host 1.0 to 1.3, chip 2.0 to 2.3" in str(host.failure)
 
 
 def test_the_lower_minor_version_is_spoken(kit: SimpleNamespace) -> None:
@@ -340,4 +347,4 @@ def test_a_request_before_hello_is_our_mistake(make_line: MakeLine) -> None:
 
 def test_capabilities_arrive_with_hello(make_line: MakeLine, kit: SimpleNamespace) -> None:
     line = make_line(chip=kit.CountingChip(capabilities=Capability.SUMS | Capability.PULSE))
-    assert line.host.hello.capabilities == Capability.SUMS | Capability.PULSE
+    assert line.host.hello.capabilities == Capability.SUMS | Capability.PULSE | Capability.DEAD_MAN

@@ -38,6 +38,9 @@ static struct {
     uint64_t slept_ns, now_us, told_us, counter; /* told: when the last progress was */
     uint8_t reset_cause, op; /* op: as asked, also where a message of the image stands for it */
     bool running, has_host, off_due, restart_due;
+    bool outputs_on;    /* a request has put voltages on the array */
+    bool missed;        /* the outputs went off because the host was silent, and work has not gone on since */
+    uint64_t missed_us; /* when that host was last heard */
 } server;
 
 static const struct link_owner OWNER;
@@ -87,6 +90,20 @@ static void stop_all(const char *why) {
     server.count = server.arena_end = 0;
 }
 
+static void switch_off(void) {
+    server.outputs_on = false;
+    server.handlers->outputs_off();
+}
+
+static uint64_t off_at_us(void) { return server.outputs_on ? server.link.heard_us + DEAD_MAN_US : UINT64_MAX; }
+
+/* The dead-man timer: no voltage stays for a host that is gone. Work waits until it is heard again. */
+static void miss_host(void) {
+    switch_off();
+    server.missed = true;
+    server.missed_us = server.link.heard_us;
+}
+
 /* --- sessions ----------------------------------------------------------------------------------- */
 
 static void greet(const struct wire_hello *hello, struct wire_hello_reply *reply, uint64_t *time_ns) {
@@ -94,7 +111,7 @@ static void greet(const struct wire_hello *hello, struct wire_hello_reply *reply
         if (server.has_host) {
             server.running = false;
             server.count = server.arena_end = 0;
-            server.handlers->outputs_off();
+            switch_off();
         }
         replies_start();
         server.host = hello->nonce;
@@ -106,7 +123,7 @@ static void greet(const struct wire_hello *hello, struct wire_hello_reply *reply
     reply->boot_id = server.boot_id;
     reply->reset_cause = server.reset_cause;
     reply->max_message = MAX_MESSAGE;
-    reply->capabilities = server.handlers->capabilities | extras_capabilities();
+    reply->capabilities = server.handlers->capabilities | extras_capabilities() | CAN_DEAD_MAN;
     *time_ns = chip_time_ns();
 }
 
@@ -169,10 +186,11 @@ static void overtake(const struct request *request, uint64_t counter) {
     }
     stop_all("the outputs were switched off");
     if (request->op == OP_RESET) {
+        server.outputs_on = false;
         server.handlers->reset();
         server.restart_due = true;
     } else {
-        server.handlers->outputs_off();
+        switch_off();
     }
     say_done(request->id);
 }
@@ -278,15 +296,21 @@ static void tell_progress(void) {
     link_send(&server.link, CHANNEL_EVENTS, server.progress, message.size);
 }
 
+static bool drives(uint8_t op) {
+    return op == OP_PROGRAM_TILE || op == OP_PULSE || op == OP_READ_CELLS || op == OP_MVM || op == OP_SWEEP;
+}
+
 /* One slice of the request, or of the message that stands in the image for it. */
 static enum work slice(bool first) {
     if (first && extras_take(&server.job, server.counter) != WORK_DONE) return WORK_REFUSED;
     if (first && server.op == OP_IMAGE_TILE && extras_tile(&server.job, &server.request) != WORK_DONE) return WORK_REFUSED;
     if (extras_needs(server.request.op)) return extras_work(&server.job, server.host, server.now_us);
+    if (drives(server.request.op)) server.outputs_on = true;
     return server.handlers->work(&server.job);
 }
 
 static void work(void) {
+    server.missed = false;
     const bool first = !server.running;
     if (first) begin();
     server.job.tell_progress = false;
@@ -322,22 +346,29 @@ void server_receive(const uint8_t *data, uint32_t size, uint64_t now_us) {
     while (size--) link_receive(&server.link, *data++, now_us);
 }
 
-/* Work waits while its replies cannot leave: the far side's pace is ours. */
-static bool may_work(void) { return server_busy() && !(server.link.up && send_backed_up(&server.link.send)); }
+/* Work waits while its replies cannot leave: the far side's pace is ours. So it does while nobody is there. */
+static bool may_work(void) {
+    const bool held_up = server.missed && server.missed_us == server.link.heard_us;
+    return server_busy() && !held_up && !(server.link.up && send_backed_up(&server.link.send));
+}
 
 uint32_t server_transmit(uint64_t now_us, uint8_t *out) {
     server.now_us = now_us;
     uint32_t size = link_transmit(&server.link, now_us, out);
+    if (now_us >= off_at_us()) miss_host();
     if (!size && may_work()) {
         work();
         size = link_transmit(&server.link, now_us, out);
     }
     if (server.off_due && !server_busy()) {
         server.off_due = false;
-        server.handlers->outputs_off();
+        switch_off();
     }
     if (server.restart_due && send_idle(&server.link.send)) restart();
     return size;
 }
 
-uint64_t server_deadline(uint64_t now_us) { return may_work() ? now_us : link_deadline(&server.link, now_us); }
+uint64_t server_deadline(uint64_t now_us) {
+    const uint64_t due_us = may_work() ? now_us : link_deadline(&server.link, now_us);
+    return due_us < off_at_us() ? due_us : off_at_us();
+}

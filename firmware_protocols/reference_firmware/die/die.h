@@ -54,5 +54,6 @@ float converter_gain(uint16_t macro, uint32_t conversion);
 float converter_offset(uint16_t macro, uint32_t converter);
 
 void array_start(void);
+extern bool die_outputs_on; /* voltages are on the array */
 
 #endif

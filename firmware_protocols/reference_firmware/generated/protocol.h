@@ -62,6 +62,7 @@ enum { /* Capability */
     CAN_IMAGES = 0x800,
     CAN_AUTHORITY = 0x1000,
     CAN_REPEATED_READS = 0x2000,
+    CAN_DEAD_MAN = 0x4000,
 };
 enum { /* Returns */
     RETURNS_RAW = 0x0,
@@ -90,7 +91,7 @@ enum { /* Level */
     LEVEL_SERVICE = 0x3,
 };
 
-#define PROTOCOL_VERSION 0x102u
+#define PROTOCOL_VERSION 0x103u
 #define PROTOCOL_LEAST 0x100u
 #define FRAME_MAJOR 0x1u
 #define FRAME_OVERHEAD 0x10u
@@ -133,6 +134,7 @@ enum { /* Level */
 #define RTO_FIRST_US 1000000u
 #define HINT_EVERY_US 100000u
 #define SILENCE_US 10000000u
+#define DEAD_MAN_US 10000000u
 #define LOCK_US 60000000u
 #define LONGEST_LOCK_US 3600000000u
 

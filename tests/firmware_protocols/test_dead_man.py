@@ -1,0 +1,176 @@
+"""The dead-man timer: a host that is killed leaves no voltage on the array, whether or not its last reply was taken."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cim.chip.file import load_chip
+from firmware_protocols.chip import ChipServer
+from firmware_protocols.dead_man import DEAD_MAN_S
+from firmware_protocols.host import HostLink
+from firmware_protocols.line_simulation.faults import LineFaults
+from firmware_protocols.line_simulation.line import VirtualLine
+from firmware_protocols.messages import (
+    Capability,
+    CellBlock,
+    ErrorReply,
+    Mvm,
+    Polarity,
+    ProgramTile,
+    Progress,
+    Pulse,
+    ReadCells,
+    Returns,
+    Status,
+    StatusReply,
+    TileAddress,
+)
+from hil.emulator.chip import EmulatedChip
+
+from .firmware_bench import FirmwareBench
+
+SLICE_S = 0.1  # of work, within which the timer may end
+TARGETS = np.full((2, 8), 1500, np.uint16)
+PROGRAM = ProgramTile(CellBlock(0, 0, 2, 0, 8), 10, 100, 20, 4, 800, 50, 2500, 900, 60, 2800, 100, 7, TARGETS)
+PULSE = Pulse(CellBlock(0, 0, 4, 0, 16), Polarity.SET, 100, 3, np.full((4, 16), 900, np.uint16))
+READ = ReadCells(CellBlock(0, 0, 8, 0, 16), 10, 2, 0)
+PRODUCT = Mvm(Returns.SUMS, TileAddress(0, 0, 8, 0, 4), 0, 0, 8, False, 0, 1, 0, np.full((20, 8), 100, np.int16))
+
+
+class Firmware:
+    """The C firmware; its outputs are those of the die."""
+
+    def __init__(self, call_ms: float) -> None:
+        self.end = FirmwareBench(settings={"call_ms": call_ms})
+        self.worked_s = self.end.take_worked_s
+
+    @property
+    def outputs_on(self) -> bool:
+        return bool(self.end.ask("U")[0])
+
+    def close(self) -> None:
+        self.end.close()
+
+
+class Emulated:
+    """The emulated chip behind the chip role."""
+
+    def __init__(self, call_ms: float) -> None:
+        self.chip = EmulatedChip(load_chip("lab-128", macros=1), 7)
+        self.end = ChipServer(self.chip, boot_id=1)
+
+    def worked_s(self) -> float:
+        return 0.002 if self.end.busy else 0.0
+
+    @property
+    def outputs_on(self) -> bool:
+        return self.chip.status().outputs_on
+
+    def close(self) -> None:
+        pass
+
+
+no_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+BOARDS = [pytest.param(Firmware, marks=no_gcc, id="native C"), pytest.param(Emulated, id="emulator")]
+
+
+def opened(board: Any, nonce: int = 1) -> Any:
+    line = VirtualLine(HostLink(nonce=nonce), board.end, LineFaults(), random.Random(0), worked_s=board.worked_s)
+    line.host.open(line.now_s)
+    assert line.run(lambda: line.host.up, 10.0)
+    return line
+
+
+@pytest.mark.parametrize(
+    ("make", "call_ms"),
+    [
+        pytest.param(Firmware, 0.0, marks=no_gcc, id="native C"),
+        pytest.param(Firmware, 50.0, marks=no_gcc, id="native C, slow macros"),
+        pytest.param(Emulated, 0.0, id="emulator"),
+    ],
+)
+def test_outputs_are_off_in_time_at_whatever_instant_the_host_is_killed(
+    make: Callable[[float], Any], call_ms: float
+) -> None:
+    rng, on = random.Random(3), 0
+    for number in range(40):
+        board = make(call_ms)
+        line = opened(board)
+        assert Capability.DEAD_MAN in line.host.hello.capabilities
+        for request in (READ, PROGRAM, PULSE, PRODUCT):
+            line.host.request(request)
+        killed_s = rng.uniform(0.0, 20.0 if call_ms else 0.1) if number else 60.0  # the first: all was acknowledged
+        line.run(lambda: False, killed_s)
+        line.cut = True
+        line.run(lambda: False, 0.001)
+        on += board.outputs_on
+        heard_s = line.now_s
+        line.run(lambda: False, DEAD_MAN_S + SLICE_S)
+        assert not board.outputs_on, (number, killed_s, line.now_s - heard_s)
+        line.run(lambda: False, 30.0)
+        assert not board.outputs_on
+        board.close()
+    assert on > 30  # else this test has seen nothing
+
+
+@pytest.mark.parametrize("make", BOARDS)
+def test_a_host_that_is_back_after_the_timer_gets_the_answers_it_would_have_got(make: Callable[[float], Any]) -> None:
+    def answers(away_s: float) -> list[Any]:
+        board = make(20.0)
+        line, found = opened(board), {}
+        asked = [line.host.request(request) for request in (PROGRAM, PULSE, READ)]
+        line.run(lambda: False, 1.0)
+        line.cut = bool(away_s)
+        line.run(lambda: False, away_s)
+        line.cut = False
+        if line.host.failure is not None:
+            line.host.open(line.now_s)
+
+        def done() -> bool:
+            found.update({i: reply for i, reply, _ in line.host.poll() if not isinstance(reply, Progress)})
+            return len(found) == 3
+
+        assert line.run(done, 300.0)
+        assert not any(isinstance(reply, ErrorReply) for reply in found.values())
+        board.close()
+        return [str(found[i]) for i in asked]
+
+    assert answers(0.0) == answers(15.0) == answers(60.0)
+
+
+@pytest.mark.parametrize("make", BOARDS)
+def test_outputs_stay_on_while_the_host_is_heard_and_come_back_with_the_next_product(
+    make: Callable[[float], Any],
+) -> None:
+    board = make(0.0)
+    line = opened(board)
+
+    def ask(request: Any) -> Any:
+        asked, got = line.host.request(request), []
+        line.run(lambda: bool(got.extend(r for i, r, _ in line.host.poll() if i == asked) or got), 30.0)
+        return got[-1]
+
+    ask(PRODUCT)
+    for _ in range(5):
+        line.run(lambda: False, DEAD_MAN_S - 1.0)
+        assert ask(Status()).outputs_on
+    line.run(lambda: False, DEAD_MAN_S + 1.0)
+    off = ask(Status())
+    assert isinstance(off, StatusReply)
+    assert not off.outputs_on
+    session = line.host.connection.session
+    ask(PRODUCT)
+    assert ask(Status()).outputs_on
+    assert line.host.connection.session == session  # a host that computes for long loses nothing
+    board.close()
+
+
+def test_a_chip_of_an_earlier_version_does_not_claim_a_timer(kit: SimpleNamespace) -> None:
+    assert Capability.DEAD_MAN not in ChipServer(kit.CountingChip(), boot_id=1, versions=(0x0100, 0x0102)).capabilities
