@@ -10,6 +10,7 @@ yours. The board needs no more than these verbs; the driver does the rest on the
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
 
 import numpy as np
 
@@ -17,9 +18,7 @@ from cim.chip.converters import quantise_adc, split_planes
 from cim.chip.encoding import cell_lines
 from cim.chip.file import load_chip
 from firmware_protocols import messages as wire
-from firmware_protocols.messages import Capability, Polarity, Returns
 from hil.server.board import Board
-from hil.server.request_checks import check_cells, check_product, check_pulses
 from hil.server.serve import serve_tcp
 
 SPEC = load_chip("lab-128", macros=1)  # describe your chip in a file of its own: hil chips show lab-128
@@ -47,37 +46,41 @@ class AcmeBoard:
 class AcmeChip(Board):
     """The SDK as chip verbs."""
 
-    capabilities = Capability.PULSE | Capability.RAW
+    capabilities = wire.Capability.PULSE | wire.Capability.RAW
 
     def __init__(self, board: AcmeBoard) -> None:
-        super().__init__()
+        super().__init__(SPEC)
         self.board = board
 
     def describe(self) -> wire.Description:
-        macro, digest = SPEC.macro, bytes.fromhex(SPEC.digest)
-        kind = "emulated"  # "silicon" once a real board answers
+        macro, digest, kind = SPEC.macro, bytes.fromhex(SPEC.digest), "emulated"  # "silicon" once a real board answers
         return wire.Description(
             SPEC.name, SPEC.revision, "ACME-1", "bridge 1", kind, 1, macro.rows, macro.columns, digest, bytes(32)
         )
 
-    def pulse(self, request: wire.Pulse) -> wire.Done:
-        at, sign = check_pulses(request, SPEC), 1 if request.polarity is Polarity.SET else -1
+    def switch_on(self) -> None:
+        self.board.power(True)
+
+    def pulse(self, request: wire.Pulse) -> Generator[None, None, wire.Done]:
+        at, sign = request.cells, 1 if request.polarity is wire.Polarity.SET else -1
         for row, column in np.argwhere(request.millivolts):
-            volts = sign * int(request.millivolts[row, column]) / 1000
-            self.board.pulse(at.row0 + row, at.column0 + column, volts)
+            self.board.pulse(at.row0 + row, at.column0 + column, sign * int(request.millivolts[row, column]) / 1000)
+            yield  # after each call that may last: the chip answers other requests meanwhile
         return wire.Done()
 
-    def read_cells(self, request: wire.ReadCells) -> wire.CellReadings:
-        at = check_cells(request.cells, SPEC)
-        columns = range(at.column0, at.column0 + at.columns)
-        sensed = np.array([[self.board.sense(r, c) for c in columns] for r in range(at.row0, at.row0 + at.rows)])
+    def read_cells(self, request: wire.ReadCells) -> Generator[None, None, wire.CellReadings]:
+        at = request.cells
+        sensed = np.empty((at.rows, at.columns))
+        for row, column in np.ndindex(sensed.shape):
+            sensed[row, column] = self.board.sense(at.row0 + row, at.column0 + column)
+            yield
         return wire.CellReadings(request.unit_ns, np.rint(sensed * 1e9 / request.unit_ns).astype(np.uint16))
 
     def mvm(self, request: wire.Mvm) -> wire.MvmResult:
-        macro, (tile, codes_in) = SPEC.macro, check_product(request, SPEC)
+        macro, tile, codes_in = SPEC.macro, request.tile, request.codes
+        assert tile is not None  # this board has no layers, and what has no tile is refused
         rows, columns = cell_lines(macro, tile.row0, tile.rows, tile.output0, tile.outputs)
-        volts = np.zeros((128,))
-        reads = []
+        volts, reads = np.zeros((128,)), []
         for units in split_planes(codes_in, macro.inputs, request.input_bits, request.input_signed).swapaxes(0, 1):
             for plane in units:  # one read of the array for each input bit
                 volts[rows] = macro.v_read_v * plane
@@ -85,7 +88,7 @@ class AcmeChip(Board):
                 reads.append((current_a[0::2] - current_a[1::2]) / macro.v_read_v * 1e6)  # pairs, in µS
         sums_us = np.array(reads).reshape(len(request.codes), -1, tile.outputs)
         codes = quantise_adc(sums_us, macro.lsb_us(request.range_code), macro.adc.bits, macro.adc_signed)
-        return wire.MvmResult(Returns.RAW, 0, codes.size, codes)
+        return wire.MvmResult(wire.Returns.RAW, 0, codes.size, codes)
 
     def outputs_off(self) -> wire.Done:
         self.board.power(False)

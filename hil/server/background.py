@@ -48,6 +48,7 @@ class InBackground:
     def __init__(self, handlers: ChipHandlers) -> None:
         self._handlers = handlers
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="board")
+        self._ended = False
         self._prepared: Future[None] = self._thread.submit(lambda: None)
 
     def __enter__(self) -> Self:
@@ -60,6 +61,7 @@ class InBackground:
             self._thread.submit(call, self._handlers, OutputsOff()).result()
         finally:
             self._thread.shutdown()
+            self._ended = True
 
     @property
     def capabilities(self) -> Capability:
@@ -135,7 +137,10 @@ class InBackground:
                     return progress.value
                 yield progress
         finally:
-            self._submit(answer.close)
+            if self._ended:
+                answer.close()
+            else:
+                self._submit(answer.close)
 
 
 class _Last(Generic[T]):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from firmware_protocols.handlers import Answer, Refusal
+from cim.chip.spec import ChipSpec
+from firmware_protocols.dead_man import OFF
+from firmware_protocols.handlers import DRIVING, Answer, Refusal
 from firmware_protocols.messages import (
     Capability,
     CellReadings,
@@ -20,11 +22,13 @@ from firmware_protocols.messages import (
     ProgramTile,
     Pulse,
     ReadCells,
+    Request,
     StatusReply,
     Sweep,
     TileProgrammed,
     Wait,
 )
+from hil.server.request_checks import check_request
 
 
 class Board:
@@ -32,11 +36,30 @@ class Board:
 
     Override ``capabilities``, ``describe``, ``read_cells``, ``mvm``, ``outputs_off`` and one of
     ``program_tile`` and ``pulse``. Each further verb that you override and claim as a
-    capability saves the host work.
+    capability saves the host work. No verb is called for what the chip file does not allow.
+
+    A verb that calls an SDK often, or for long, is a generator: it yields after each call (None, or a ``Progress``)
+    and returns its reply, so that STATUS and OUTPUTS_OFF need not wait for all of it.
+
+    Args:
+        spec: the chip file: addresses, converters and absolute limits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ChipSpec) -> None:
+        self.spec, self.outputs_on = spec, False
         self._start_ns = time.monotonic_ns()
+
+    def prepare(self, request: Request[Any]) -> None:
+        """Called by the chip role before each verb: refuses what the chip must not do, and switches the outputs on."""
+        check_request(request, self.spec)
+        if isinstance(request, OFF):
+            self.outputs_on = False
+        elif isinstance(request, DRIVING) and not self.outputs_on:
+            self.switch_on()
+            self.outputs_on = True
+
+    def switch_on(self) -> None:
+        """Voltages may come on the array: before the first verb that needs it, and the first after ``outputs_off``."""
 
     @property
     def capabilities(self) -> Capability:
@@ -71,8 +94,8 @@ class Board:
         self._refuse("hold_program")
 
     def status(self) -> StatusReply:
-        """Nothing known: no temperature, outputs perhaps on, no counts."""
-        return StatusReply(math.nan, True, 0, 0)
+        """Outputs as they are; no temperature, no counts."""
+        return StatusReply(math.nan, self.outputs_on, 0, 0)
 
     def wait(self, request: Wait) -> Answer[Done]:
         self._refuse("wait")

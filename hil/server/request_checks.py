@@ -1,6 +1,11 @@
-"""What a chip of some description refuses, for boards whose own SDK does not look: each refusal with its numbers."""
+"""What a chip of some description refuses, for boards whose own SDK does not look: each refusal with its numbers.
+
+``hil.server.board.Board`` lets all of it look at every request.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +14,38 @@ from cim.chip.converters import CodeOutOfRange, check_codes, input_planes
 from cim.chip.encoding import TileOutOfMacro, cell_lines
 from cim.chip.spec import ChipSpec, SignedInput
 from firmware_protocols.handlers import Refusal
-from firmware_protocols.messages import CellBlock, ErrorCode, Mvm, Polarity, ProgramTile, Pulse, Sweep, TileAddress
+from firmware_protocols.messages import (
+    CellBlock,
+    ErrorCode,
+    LoadLayer,
+    Mvm,
+    Polarity,
+    ProgramTile,
+    Pulse,
+    ReadCells,
+    Request,
+    Returns,
+    Sweep,
+    TileAddress,
+)
+
+
+def check_request(request: Request[Any], spec: ChipSpec) -> None:
+    """Raises ``Refusal`` (OUT_OF_RANGE, LIMIT) for what a chip of this description must not do."""
+    match request:
+        case Pulse() | ProgramTile():
+            check_pulses(request, spec)
+        case ReadCells():
+            check_cells(request.cells, spec)
+            _at_least_one(("reads", request.reads), ("unit", request.unit_ns))
+        case Mvm() | Sweep():
+            if request.returns is Returns.LAYER and request.tile is None:
+                _check_drive(request, spec)
+            else:
+                check_product(request, spec)
+        case LoadLayer():
+            for tile in request.tiles:
+                _check_tile(tile.address, spec)
 
 
 def check_cells(block: CellBlock, spec: ChipSpec) -> CellBlock:
@@ -33,6 +69,7 @@ def check_pulses(request: Pulse | ProgramTile, spec: ChipSpec) -> CellBlock:
             ("voltage", int(request.millivolts.max()) / 1e3, top),
             ("width", request.width_ns, limits.pulse_width_ns),
         ]
+        _at_least_one(("width", request.width_ns))
     else:
         asked = [
             ("SET voltage", max(request.set_start_mv, request.set_stop_mv) / 1e3, limits.set_v),
@@ -40,6 +77,7 @@ def check_pulses(request: Pulse | ProgramTile, spec: ChipSpec) -> CellBlock:
             ("width", request.pulse_width_ns, limits.pulse_width_ns),
             ("pulses", request.max_pulses, limits.pulses_per_cell),
         ]
+        _at_least_one(("unit", request.unit_ns), ("verify reads", request.verify_reads))
     block = check_cells(request.cells, spec)
     for what, value, limit in asked:
         if value > limit:
@@ -47,18 +85,37 @@ def check_pulses(request: Pulse | ProgramTile, spec: ChipSpec) -> CellBlock:
     return block
 
 
+def _at_least_one(*asked: tuple[str, int]) -> None:
+    for what, value in asked:
+        if value < 1:
+            raise Refusal(ErrorCode.OUT_OF_RANGE, f"{what} must be at least 1", value, 1)
+
+
 def check_product(request: Mvm | Sweep, spec: ChipSpec) -> tuple[TileAddress, NDArray[np.integer]]:
     """Tile and codes of a product that the chip can drive and convert; raises ``Refusal`` (OUT_OF_RANGE)."""
-    tile, macro, ranges = request.tile, spec.macro, len(spec.macro.adc.full_scales_us)
-    if tile is None or tile.macro >= spec.macros:
-        raise Refusal(ErrorCode.OUT_OF_RANGE, "no such tile", 0 if tile is None else tile.macro, spec.macros - 1)
+    if request.tile is None:
+        raise Refusal(ErrorCode.OUT_OF_RANGE, "no tile is named")
+    _check_tile(request.tile, spec)
+    _check_drive(request, spec)
+    return request.tile, request.codes
+
+
+def _check_tile(tile: TileAddress, spec: ChipSpec) -> None:
+    if tile.macro >= spec.macros:
+        raise Refusal(ErrorCode.OUT_OF_RANGE, "no such macro", tile.macro, spec.macros - 1)
+    try:
+        cell_lines(spec.macro, tile.row0, tile.rows, tile.output0, tile.outputs)
+    except TileOutOfMacro as error:
+        raise Refusal(ErrorCode.OUT_OF_RANGE, str(error)) from error
+
+
+def _check_drive(request: Mvm | Sweep, spec: ChipSpec) -> None:
+    macro, ranges = spec.macro, len(spec.macro.adc.full_scales_us)
     if request.range_code >= ranges:
         raise Refusal(ErrorCode.OUT_OF_RANGE, "no such converter range", request.range_code, ranges - 1)
     try:
-        cell_lines(macro, tile.row0, tile.rows, tile.output0, tile.outputs)
         input_planes(macro.inputs, request.input_bits, request.input_signed)
         signed = request.input_signed and macro.inputs.signed is not SignedInput.OFFSET
         check_codes(request.codes, request.input_bits, signed)
-    except (TileOutOfMacro, CodeOutOfRange) as error:
+    except CodeOutOfRange as error:
         raise Refusal(ErrorCode.OUT_OF_RANGE, str(error)) from error
-    return tile, request.codes
