@@ -4,10 +4,11 @@
     session key  = HMAC(level key, "session" | chip's nonce | level u8 | host's nonce u32)
     seal         = HMAC(session key, counter u64 | message)[:16]
     level key    = HMAC(key, "level" | level u8)
-    chip's nonce = HMAC(key, "nonce" | number of the challenge u64)[:16]
+    chip's nonce = HMAC(key, "nonce" | epoch u64 | number of the challenge u64)[:16]
 
 HMAC is HMAC-SHA256 (RFC 2104, FIPS 180-4). A chip needs no source of random numbers: the number of the challenge and
-the counter of seals never go back, because they are kept without power, ahead of their use.
+the counter of seals never go back, because they are kept without power, ahead of their use. Where the memory that keeps
+them is erased they begin anew, and the epoch, which does not lie there, still makes the nonces other ones.
 
 The counter that a chip names in CHALLENGED bears no seal, so whoever sits in the line can forge it. A host seals
 nothing with a number that no chip reaches, and a chip takes only small steps: a forger costs it a session, never its
@@ -138,12 +139,13 @@ class ChipAuthority:
     Args:
         key: the chip's, 32 bytes.
         memory: where the counters and wrong proofs are kept, ``RECORD_SPACE`` bytes from ``at`` on.
+        epoch: u64 that no start of this chip had before.
     """
 
-    def __init__(self, key: bytes, memory: BoardMemory, at: int) -> None:
+    def __init__(self, key: bytes, memory: BoardMemory, at: int, epoch: int) -> None:
         if len(key) != KEY_BYTES:
             raise LocalProtocolError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
-        self._key = key
+        self._key, self._epoch = key, _COUNTER.pack(epoch)
         self._ring = SlotRing(memory, at, 2, RECORD_SPACE // 2)
         record = self._ring.records()[-1:]
         counter, self._challenges, self._failures = _RECORD.unpack(record[0]) if record else (0, 0, 0)
@@ -162,7 +164,7 @@ class ChipAuthority:
     def challenge(self) -> Challenged:
         self._challenges += 1
         self._keep()
-        self._nonce = _mac(self._key, b"nonce", _COUNTER.pack(self._challenges))[:NONCE_BYTES]
+        self._nonce = _mac(self._key, b"nonce", self._epoch, _COUNTER.pack(self._challenges))[:NONCE_BYTES]
         return Challenged(self._nonce, self._counter, self.level, max(TRIES - self._failures, 0))
 
     def authorise(self, request: Authorise, host: int, now_s: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -29,13 +31,15 @@ class Keeping:
     """What a board keeps without power: a memory, its share for the journal, and perhaps a key of 32 bytes.
 
     ``slots`` is at least 2; with one more than the replies that a chip remembers, a host never waits for it. The rest
-    of the memory holds a program image.
+    of the memory holds a program image. ``epoch`` is asked at each start for a number (u64) that was never given
+    before, whatever becomes of the memory: a random one, or a counter beside the key.
     """
 
     memory: BoardMemory
     slots: int
     slot_size: int  # bytes
     key: bytes | None = None
+    epoch: Callable[[], int] = lambda: secrets.randbits(64)
 
 
 @runtime_checkable
@@ -65,7 +69,7 @@ class Extras:
         if len(keeping.memory) - journal_end >= LEAST_SPACE:
             self.images = ImageStore(keeping.memory, journal_end)
         if keeping.key is not None:
-            self.authority = ChipAuthority(keeping.key, keeping.memory, 0)
+            self.authority = ChipAuthority(keeping.key, keeping.memory, 0, keeping.epoch())
 
     @property
     def last_time_ns(self) -> int:

@@ -192,7 +192,7 @@ class VirtualBoard:
         self.keeping: Keeping | None = None
         if slots:
             memory = BoardMemory(RECORD_SPACE + slots * SLOT_BYTES + IMAGE_SPACE, self.power)
-            self.keeping = Keeping(memory, slots, SLOT_BYTES, KEY if keyed else None)
+            self.keeping = Keeping(memory, slots, SLOT_BYTES, KEY if keyed else None, lambda: self.boots)
         self.boots = 0
         self._was_up = False
         self.boot()
@@ -229,7 +229,7 @@ class VirtualBoard:
         """The counter of seals that its memory holds."""
         if self.keeping is None or self.keeping.key is None:
             return 0
-        return ChipAuthority(self.keeping.key, self.keeping.memory, 0).counter
+        return ChipAuthority(self.keeping.key, self.keeping.memory, 0, 0).counter
 
     def next_deadline(self, now_s: float) -> float | None:
         return self.server.next_deadline(now_s)

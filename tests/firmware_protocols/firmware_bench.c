@@ -43,6 +43,11 @@ void memory_write(uint32_t at, const void *data, uint32_t size) {
 
 const uint8_t *board_key(void) { return has_key ? key : NULL; }
 
+uint64_t board_epoch(void) {
+    static uint64_t epoch;
+    return ++epoch;
+}
+
 static void say(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);

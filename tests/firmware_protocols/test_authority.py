@@ -73,7 +73,7 @@ from firmware_protocols.messages import (
 from firmware_protocols.sending import BULK, CONTROL
 from firmware_protocols.states import Role
 
-from .firmware_bench import FirmwareBench
+from .firmware_bench import LIMITS, FirmwareBench
 
 KEY, NONCE = bytes(range(100, 132)), 0xA11CE
 TARGETS = np.full((2, 4), 1500, np.uint16)
@@ -94,8 +94,9 @@ class Chip(Protocol):
 class Host:
     """Raw messages to a chip that can be restarted, on a clock of its own."""
 
-    def __init__(self, chips: Iterator[Chip], keep: Callable[[bytes], object]) -> None:
-        self.keep = keep  # writes the first bytes of the chip's memory
+    def __init__(self, chips: Iterator[Chip], keep: Callable[[bytes], object], memory_bytes: int) -> None:
+        self.keep, self.memory_bytes = keep, memory_bytes  # keep: writes the first bytes of the chip's memory
+        self.sent: list[bytes] = []
         self.chips, self.now_s, self.greetings, self.ids = chips, 100.0, 0, itertools.count(1)
         self.level: Level | None = None
         self.boot()
@@ -124,7 +125,12 @@ class Host:
                 break
         return [reply for reply in replies if not isinstance(reply, Progress)]
 
+    def erase(self) -> None:
+        """All of the chip's memory, as a new flash has it; then a restart."""
+        self.keep(b"\xff" * self.memory_bytes)
+
     def send(self, message: bytes, channel: int = BULK) -> Any:
+        self.sent.append(message)
         self.link.send(message, channel)
         return self._pump()[-1]
 
@@ -146,7 +152,7 @@ def host(request: pytest.FixtureRequest, kit: SimpleNamespace) -> Iterator[Host]
         keeping = Keeping(BoardMemory(RECORD_SPACE + 3 * 4096 + (1 << 16)), 3, 4096, KEY)
         handlers = kit.CountingChip()
         starts = (ChipServer(handlers, boot_id=n, keeping=keeping) for n in itertools.count(1))
-        yield Host(starts, lambda data: keeping.memory.write(0, data))
+        yield Host(starts, lambda data: keeping.memory.write(0, data), len(keeping.memory))
         return
     if shutil.which("gcc") is None:
         pytest.skip("no gcc")
@@ -158,7 +164,7 @@ def host(request: pytest.FixtureRequest, kit: SimpleNamespace) -> Iterator[Host]
             bench.ask("B")
             yield bench
 
-    yield Host(boots(), lambda data: bench.ask("W", data))
+    yield Host(boots(), lambda data: bench.ask("W", data), LIMITS["MEMORY_BYTES"])
     bench.close()
 
 
@@ -222,6 +228,24 @@ def test_a_message_that_was_heard_cannot_be_sent_again(host: Host) -> None:
     host.boot(NONCE + 2)
     host.authorised(Level.PROGRAM)
     assert is_refused(host.send(first))
+
+
+def test_an_erased_memory_makes_no_recorded_session_valid_again(host: Host) -> None:
+    for _ in range(2):  # the second time it begins as the first one did, from an erased memory
+        host.erase()
+        host.boot()
+        first = len(host.sent)
+        sealer = host.authorised(Level.SERVICE)
+        assert [host.ask(PULSE, sealer) for _ in range(3)] == [Done()] * 3
+        recorded = host.sent[first:]
+        host.erase()
+        host.boot()  # the same nonce of the host, which was recorded too
+        challenged, *replies = [host.send(message) for message in recorded]
+        assert isinstance(challenged, Challenged)
+        assert challenged.counter == 0
+        assert len(replies) == 4
+        assert all(is_refused(reply) for reply in replies)
+    host.authorised(Level.SERVICE)
 
 
 def test_counters_and_nonces_never_come_twice_whenever_the_power_fails(host: Host) -> None:

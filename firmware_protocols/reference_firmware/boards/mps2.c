@@ -49,6 +49,8 @@ void memory_write(uint32_t at, const void *data, uint32_t size) { memcpy(MEMORY 
 
 const uint8_t *board_key(void) { return get_u32(KEY_PLACE) == KEY_THERE ? KEY_PLACE + 4 : NULL; }
 
+uint64_t board_epoch(void) { return (uint64_t)BOOT_WORD << 32 | boots; }
+
 /* --- interrupts ---------------------------------------------------------------------------------- */
 
 static void receive_interrupt(void) {

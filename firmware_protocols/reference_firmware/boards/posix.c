@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -42,6 +43,12 @@ const uint8_t *memory_at(uint32_t at) { return kept + at; }
 void memory_write(uint32_t at, const void *data, uint32_t size) { memcpy(kept + at, data, size); }
 
 const uint8_t *board_key(void) { return has_key ? key : NULL; }
+
+uint64_t board_epoch(void) {
+    uint64_t epoch;
+    if (getrandom(&epoch, sizeof epoch, 0) != sizeof epoch) abort();
+    return epoch;
+}
 
 static void power_fails(int signal) {
     (void)signal;

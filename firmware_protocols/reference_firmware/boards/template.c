@@ -27,7 +27,7 @@ static void sleep_until(uint64_t due_us) { (void)due_us; } /* yours: WFI, or not
 
 static uint32_t boot_id(void) { return 1; } /* yours: a counter in flash, raised at each start */
 
-/* --- memory without power; build with -DMEMORY_BYTES=0 and leave these three out where there is none ------- */
+/* --- memory without power; build with -DMEMORY_BYTES=0 and leave these four out where there is none ------- */
 
 static uint8_t flash[MEMORY_BYTES + 1]; /* yours: an area of the flash, or an EEPROM */
 
@@ -37,6 +37,8 @@ const uint8_t *memory_at(uint32_t at) { return flash + at; }
 void memory_write(uint32_t at, const void *data, uint32_t size) { memcpy(flash + at, data, size); }
 
 const uint8_t *board_key(void) { return NULL; } /* yours: KEY_BYTES secret bytes, or NULL */
+
+uint64_t board_epoch(void) { return 1; } /* yours: a counter beside the key, raised by this, or a random number */
 
 /* --- macro pins ------------------------------------------------------------------------------------ */
 

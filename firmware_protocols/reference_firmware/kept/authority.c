@@ -13,7 +13,7 @@
 static struct {
     struct slot_ring ring;
     struct wire_authority_record now, kept; /* kept: what the memory says, ahead of its use */
-    uint64_t locked_until_us;
+    uint64_t locked_until_us, epoch;
     uint8_t nonce[NONCE_BYTES], session[KEY_BYTES];
     uint8_t level;
     bool challenged, lock_runs;
@@ -30,6 +30,7 @@ void authority_drop(void) {
 void authority_start(void) {
     uint32_t size;
     memset(&own, 0, sizeof own);
+    if (authority_wanted()) own.epoch = board_epoch();
     slots_open(&own.ring, 0, 2, AUTHORITY_SLOT);
     if (own.ring.held) wire_get_authority_record(slots_record(&own.ring, own.ring.held - 1u, &size), &own.now);
     /* A counter that no host goes on from is a forger's. It may begin anew: no key of a session comes twice. */
@@ -77,9 +78,11 @@ static enum work challenge(struct job *job) {
     uint8_t number[8], mac[32];
     own.now.challenges++;
     keep(false);
-    put_u64(number, own.now.challenges);
     hmac_start(&h, board_key());
     hmac_add(&h, "nonce", 5);
+    put_u64(number, own.epoch);
+    hmac_add(&h, number, sizeof number);
+    put_u64(number, own.now.challenges);
     hmac_add(&h, number, sizeof number);
     hmac_end(&h, mac);
     memcpy(own.nonce, mac, NONCE_BYTES);

@@ -16,6 +16,10 @@ void memory_write(uint32_t at, const void *data, uint32_t size);
 /* The key of KEY_BYTES bytes that hosts must prove; NULL: everybody may do everything. */
 const uint8_t *board_key(void);
 
+/* Asked at each start of a board with a key: a number that it never gave before, and not from this memory, so that one
+ * which was erased makes no recorded session valid again. Random, or a counter that lies beside the key. */
+uint64_t board_epoch(void);
+
 /* --- records ------------------------------------------------------------------------------------------------ */
 
 #define PAGED(size) (((size) + MEMORY_PAGE - 1) / MEMORY_PAGE * MEMORY_PAGE)
