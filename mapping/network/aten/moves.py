@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from mapping.network.aten.call import Call, Rule
+from mapping.network.compose.arithmetic import times
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import (
     chunk_sizes,
@@ -26,7 +28,8 @@ from mapping.network.compose.moves import (
     take,
     tile,
 )
-from mapping.network.compose.refusal import need
+from mapping.network.compose.places import gathered, numbered, picked, scattered, written
+from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import Operand, Value
 from mapping.network.compose.windows import folded
 
@@ -106,7 +109,62 @@ def _index_select(c: Composer, a: Call) -> Operand:
 def _index(c: Composer, a: Call) -> Operand:
     index = a["indices"]
     need(not any(isinstance(places, Value) for places in index), "an index that is computed", "stored indices")
-    return gather(c, a.x, index)
+    at = [axis for axis, places in enumerate(index) if places is not None]
+    if at == list(range(at[0], at[0] + len(at))):
+        return gather(c, a.x, index)
+    return picked(c, a.x, numbered(a.x)[_whole(index)])
+
+
+def _whole(index: Sequence[Any]) -> tuple[Any, ...]:
+    """Stored places of some axes, all places of the others."""
+    return tuple(slice(None) if places is None else places for places in index)
+
+
+def _stored_index(a: Call) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    index = a.operand("index")
+    if isinstance(index, Value):
+        refuse("places that are computed", "stored places, or a product with a one-hot mask")
+    return np.asarray(index)
+
+
+def _gathered(c: Composer, a: Call) -> Operand:
+    return gathered(c, a.x, _stored_index(a), a["dim"])
+
+
+def _scattered(add: bool) -> Rule:
+    def rule(c: Composer, a: Call) -> Operand:
+        need(not a.get("reduce") or a["reduce"] == "sum", f"scatter with {a.get('reduce')}", "scatter or scatter_add")
+        index = _stored_index(a)
+        source = a.operand("src") if "src" in a.arguments else a.operand("value")
+        return scattered(c, a.x, index, source, a["dim"], add)
+
+    return rule
+
+
+def _written(c: Composer, a: Call) -> Operand:
+    """``self`` with values in stored places (index_put)."""
+    need(not any(isinstance(p, Value) for p in a["indices"]), "places that are computed", "torch.where with a mask")
+    return written(c, a.x, numbered(a.x)[_whole(a["indices"])], a.operand("values"), bool(a.get("accumulate")))
+
+
+def _lines(c: Composer, a: Call, add: bool) -> Operand:
+    """Whole lines written to stored places of an axis (index_copy, index_add, index_fill)."""
+    axis = a["dim"] % len(a.x.shape)
+    at = _whole([*[None] * axis, _stored_index(a).ravel()])
+    lines = a.operand("source") if "source" in a.arguments else a.operand("value")
+    alpha = a.get("alpha", 1)
+    return written(c, a.x, numbered(a.x)[at], lines if alpha == 1 else times(c, lines, np.asarray(alpha)), add)
+
+
+def _diagonal(c: Composer, a: Call) -> Operand:
+    return picked(c, a.x, numbered(a.x).diagonal(a["offset"], a["dim1"], a["dim2"]))
+
+
+def _on_diagonal(c: Composer, a: Call) -> Operand:
+    import torch
+
+    numbers = torch.diag_embed(torch.tensor(numbered(a.x)) + 1, a["offset"], a["dim1"], a["dim2"])
+    return picked(c, a.x, numbers.numpy() - 1)
 
 
 def _roll(c: Composer, a: Call) -> Operand:
@@ -233,6 +291,18 @@ def _copied(c: Composer, a: Call) -> Operand:
 
 
 RULES: dict[str, Rule] = {
+    "gather": _gathered,
+    "scatter": _scattered(False),
+    "scatter_add": _scattered(True),
+    "scatter_reduce": _scattered(True),
+    "index_put": _written,
+    "_unsafe_index_put": _written,
+    "_unsafe_index": _index,
+    "index_copy": lambda c, a: _lines(c, a, False),
+    "index_fill": lambda c, a: _lines(c, a, False),
+    "index_add": lambda c, a: _lines(c, a, True),
+    "diagonal": _diagonal,
+    "diag_embed": _on_diagonal,
     **{name: _reshape for name in ("view", "reshape", "_unsafe_view", "flatten", "unflatten")},
     "unsqueeze": lambda c, a: opened(c, a.x, a["dim"]),
     "squeeze": _squeeze,

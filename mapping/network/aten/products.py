@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 
 from mapping.network.aten.call import Call, Rule
-from mapping.network.compose.arithmetic import plus, times
+from mapping.network.compose.arithmetic import minus, plus, times
 from mapping.network.compose.attention import attention, softmax
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.moves import reshape, select, stack, swap
+from mapping.network.compose.moves import opened, reshape, select, stack, swap
 from mapping.network.compose.products import convolution, linear, product, transposed_convolution
 from mapping.network.compose.recurrent import Direction, State, Step, gru_step, layers, lstm_step, relu_step, tanh_step
-from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.refusal import need
+from mapping.network.compose.statistics import length, reduce
 from mapping.network.compose.values import Operand, Value
+from mapping.network.compose.volumes import convolution_of_volumes
 
 
 def _conv(c: Composer, a: Call) -> Operand:
     weight = a.weight("weight")
     count = weight.ndim - 2
-    need(count in (1, 2), f"a convolution in {count} dimensions", "conv1d or conv2d")
     gap = a.integers("dilation", count)
     if a.get("transposed"):
         return _transposed(c, a)
@@ -30,7 +31,7 @@ def _conv(c: Composer, a: Call) -> Operand:
         pads = [(r // 2, r - r // 2) for r in reach]
     else:
         pads = [(p, p) for p in a.integers("padding", count)]
-    return convolution(
+    return (convolution_of_volumes if count == 3 else convolution)(
         c,
         a.x,
         weight,
@@ -46,6 +47,7 @@ def _conv(c: Composer, a: Call) -> Operand:
 def _transposed(c: Composer, a: Call) -> Operand:
     weight = a.weight("weight")
     count = weight.ndim - 2
+    need(count < 3, "a transposed convolution of volumes", "conv_transpose2d of frames")
     return transposed_convolution(
         c,
         a.x,
@@ -65,6 +67,23 @@ def _linear(c: Composer, a: Call) -> Operand:
         found = product(c, a.x, swap(c, a["weight"], 0, 1))
         return found if a["bias"] is None else plus(c, found, a.operand("bias"))
     return linear(c, a.x, a.weight("weight"), a.optional("bias"), a.owner("weight"))
+
+
+def _bilinear(c: Composer, a: Call) -> Operand:
+    """firstᵀ W second + bias for each output: a linear layer of the first, then sums of products with the second."""
+    weight, first, second = a.weight("weight"), a.operand("input1"), a.operand("input2")
+    outputs, inputs, others = weight.shape
+    turned = np.ascontiguousarray(weight.swapaxes(1, 2)).reshape(outputs * others, inputs)
+    each = linear(c, first, turned, None, a.owner("weight"))
+    each = reshape(c, each, (*first.shape[:-1], outputs, others))
+    found = reduce(c, times(c, each, opened(c, second, -2)), "sum", [-1])
+    return found if a["bias"] is None else plus(c, found, a.weight("bias"))
+
+
+def _distance(c: Composer, a: Call) -> Operand:
+    """Distances of all pairs of points (…, n, features) and (…, m, features)."""
+    apart = minus(c, opened(c, a.operand("x1"), -2), opened(c, a.operand("x2"), -3))
+    return length(c, apart, [-1], float(a["p"]), keep=False)
 
 
 def _product(c: Composer, a: Call) -> Operand:
@@ -96,13 +115,17 @@ def _directions(a: Call) -> list[list[Direction]]:
     """Weights by layer and direction."""
     params: Sequence[Any] = a["params"]
     both = 2 if a["bidirectional"] else 1
-    each = 4 if a["has_biases"] else 2
-    if len(params) != each * both * a["num_layers"]:
-        refuse("a recurrent layer with a projection", "proj_size=0 and a linear layer behind it")
+    each = len(params) // (both * a["num_layers"])
+    biases = 4 if a["has_biases"] else 2
     rows = [[np.asarray(p, np.float32) for p in params[n : n + each]] for n in range(0, len(params), each)]
     found = [
         Direction(
-            row[0], row[1], row[2] if each == 4 else None, row[3] if each == 4 else None, backwards=bool(n % both)
+            row[0],
+            row[1],
+            row[2] if a["has_biases"] else None,
+            row[3] if a["has_biases"] else None,
+            backwards=bool(n % both),
+            projection=row[biases] if each > biases else None,
         )
         for n, row in enumerate(rows)
     ]
@@ -135,6 +158,9 @@ RULES: dict[str, Rule] = {
     **{name: _product for name in ("matmul", "bmm", "mm", "mv", "dot")},
     "addmm": _product_and_sum,
     "baddbmm": _product_and_sum,
+    "bilinear": _bilinear,
+    "cdist": _distance,
+    "_cdist_forward": _distance,
     "scaled_dot_product_attention": _attention,
     "softmax": _softmax,
     "_softmax": _softmax,

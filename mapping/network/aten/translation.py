@@ -43,12 +43,6 @@ _HINTS = {
     "argmax": "return the logits: the largest is found from them",
     "nms": "return boxes and scores: the choice among them is no part of the network",
     "cumprod": "the exponential of a cumsum of logarithms, where factors are above zero",
-    "grid_sampler": "interpolate, or index_select with stored indices for a grid that is fixed",
-    "eq": "a product with a stored mask, or comparison by > and >=",
-    "ne": "a product with a stored mask, or comparison by > and >=",
-    "gather": "index_select with stored indices",
-    "scatter": "cat of the parts",
-    "index_put": "cat of the parts",
     "bernoulli": "module.eval(): a network that runs is not random",
     "rand": "module.eval(): a network that runs is not random",
     "randn": "module.eval(): a network that runs is not random",
@@ -245,7 +239,9 @@ class Translation:
         found = fx.meta["val"]
         sizes = (found[0] if isinstance(found, list | tuple) else found).shape
         if not all(isinstance(size, int) for size in sizes):
-            raise self._refusal(fx, "its size depends on values", "stored places: index_select(x, dim, mask.nonzero())")
+            raise self._refusal(
+                fx, "its size depends on values", "stored places in index_select, or output_size of repeat_interleave"
+            )
         return tuple(sizes)
 
     def _resolved(self, argument: Any) -> Any:

@@ -8,11 +8,15 @@ import numpy as np
 
 from mapping.network.aten.call import Call, Rule
 from mapping.network.compose.composer import Composer
+from mapping.network.compose.places import sampled
 from mapping.network.compose.refusal import need
 from mapping.network.compose.values import Operand
+from mapping.network.compose.volumes import pool_of_volumes
 from mapping.network.compose.windows import (
     adaptive_pool,
+    antialiased,
     average_pool,
+    filtered,
     max_pool,
     nearest,
     positions,
@@ -91,10 +95,35 @@ def _cubic(c: Composer, a: Call) -> Operand:
 
 
 def _mixed(c: Composer, a: Call, cubic: float | None) -> Operand:
-    need(not a.get("antialias", False), "antialiased resampling", "antialias=False, or an average pool before it")
     rule = "align_corners" if a["align_corners"] else "half_pixel"
     at = [positions(o, n, r, rule) for o, n, r in zip(a.x.shape[2:], a.shape[2:], _ratios(a), strict=True)]
     return resampled_lines(c, a.x, at[0]) if len(at) == 1 else resampled(c, a.x, at, cubic)
+
+
+def _antialiased(cubic: bool) -> Rule:
+    def rule(c: Composer, a: Call) -> Operand:
+        sizes = zip(a.x.shape[2:], a.shape[2:], _ratios(a), strict=True)
+        turned = [(old, new, (old - 1) / max(new - 1, 1) if a["align_corners"] else r) for old, new, r in sizes]
+        return filtered(c, a.x, [antialiased(old, new, ratio, cubic) for old, new, ratio in turned])
+
+    return rule
+
+
+def _volumes(largest: bool) -> Rule:
+    def rule(c: Composer, a: Call) -> Operand:
+        kernel = a.integers("kernel_size", 3)
+        stride = a.integers("stride", 3) if a["stride"] else kernel
+        need(not a["ceil_mode"] and not a.get("divisor_override"), "a ceil mode or divisor of volumes", "neither")
+        gap = a.integers("dilation", 3) if largest else (1, 1, 1)
+        pads = a.integers("padding", 3)
+        return pool_of_volumes(c, a.x, kernel=kernel, stride=stride, pads=pads, dilation=gap, largest=largest)
+
+    return rule
+
+
+def _sampled(c: Composer, a: Call) -> Operand:
+    mode, padding = ("bilinear", "nearest", "bicubic")[a["interpolation_mode"]], ("zeros", "border", "reflection")
+    return sampled(c, a.x, a.operand("grid"), mode, padding[a["padding_mode"]], bool(a["align_corners"]))
 
 
 RULES: dict[str, Rule] = {
@@ -112,6 +141,13 @@ RULES: dict[str, Rule] = {
     "upsample_nearest2d": _nearest(0.0),
     "_upsample_nearest_exact1d": _nearest(0.5),
     "_upsample_nearest_exact2d": _nearest(0.5),
+    "_upsample_bilinear2d_aa": _antialiased(False),
+    "_upsample_bicubic2d_aa": _antialiased(True),
+    "max_pool3d": _volumes(True),
+    "max_pool3d_with_indices": lambda c, a: [_volumes(True)(c, a), None],
+    "avg_pool3d": _volumes(False),
+    "grid_sampler_2d": _sampled,
+    "grid_sampler": _sampled,
     "upsample_linear1d": _linear,
     "upsample_bilinear2d": _linear,
     "upsample_bicubic2d": _cubic,

@@ -89,8 +89,39 @@ def take(c: Composer, x: Operand, index: Sequence[int], axis: int, fill: float =
     if tuple(index) == tuple(range(x.shape[axis])):
         return x
     x = beside(c, x, [axis])
+    if axis == x.axis and x.outer > 1:
+        return _whole_batches(c, x, index)
     node = c.take(x.node, index, image_axis(x, axis, c.batch), fill)
     return c.value(node, x, (*x.shape[:axis], len(index), *x.shape[axis + 1 :]))
+
+
+def _whole_batches(c: Composer, x: Value, index: Sequence[int]) -> Value:
+    """Some of the batches that stand one behind the other in an axis."""
+    size = x.shape[x.axis]
+    each = size // x.outer
+    at = np.array(index, np.int64)
+    good = len(at) > 0 and len(at) % each == 0
+    chosen = at[::each] // each if good else at
+    good = good and bool((at.reshape(-1, each) == chosen[:, None] * each + np.arange(each)).all())
+    need(good, "it takes single images of a batch", "whole batches: chunk(n, 0) of what cat([...], 0) joined")
+    rest = each // c.batch
+    node = x.node
+    shape = (*x.shape[: x.axis], len(at), *x.shape[x.axis + 1 :])
+    places = (chosen[:, None] * rest + np.arange(rest)).ravel().tolist()
+    node = c.reshape(c.take(node, places, x.axis), image_shape(shape, x.axis, c.batch))
+    return Value(node, shape, x.axis, len(chosen))
+
+
+def _joined_batches(c: Composer, values: Sequence[Value], axis: int) -> Value:
+    """Batches one behind the other in one axis: the network is run on each of them."""
+    rest = {value.shape[axis] // (value.outer * c.batch) for value in values}
+    need(len(rest) == 1, "batches of other sizes are joined", "batches of one size, or one after the other")
+    nodes = []
+    for value in values:
+        size = value.shape[axis] // c.batch
+        nodes.append(c.reshape(value.node, (*value.shape[:axis], size, *value.shape[axis + 1 :])))
+    shape = (*values[0].shape[:axis], sum(value.shape[axis] for value in values), *values[0].shape[axis + 1 :])
+    return Value(c.add(Concat, nodes, axis=axis), shape, axis, sum(value.outer for value in values))
 
 
 def cut(c: Composer, x: Operand, axis: int, start: int | None, stop: int | None, step: int = 1) -> Operand:
@@ -125,6 +156,8 @@ def join(c: Composer, parts: Sequence[Operand], axis: int) -> Operand:
         return np.concatenate([part for part in parts if not isinstance(part, Value)], axis)
     like = values[0]
     axis %= len(like.shape)
+    if len(values) == len(parts) > 1 and all(value.axis == axis for value in values):
+        return _joined_batches(c, values, axis)
     if c.batch == 1:
         values = [placed(c, value, like.axis) for value in values]
         like = values[0]
@@ -212,7 +245,9 @@ def gather(c: Composer, x: Operand, index: Sequence[Constant | None]) -> Operand
         need(len(chosen) == 1, "more than one mask as an index")
         chosen = list(chosen[0].nonzero())
         at = list(range(at[0], at[0] + len(chosen)))
-    need(at == list(range(at[0], at[0] + len(at))), "indices of axes that are not neighbours")
+    need(
+        at == list(range(at[0], at[0] + len(at))), "indices of axes that are not neighbours", "one axis after the other"
+    )
     first, last = at[0], at[-1] + 1
     sizes = x.shape[first:last]
     wrapped = [np.where(p < 0, p + size, p) for p, size in zip(np.broadcast_arrays(*chosen), sizes, strict=True)]

@@ -50,7 +50,9 @@ def collected(c: Composer, names: Sequence[str], results: Sequence[Any]) -> Foun
     for name, result in zip(names, results, strict=True):
         need(isinstance(result, Value), f"the output {name!r} does not depend on the input", "leave it out")
         need(
-            elements_before(result) == 1, f"the batch is axis {result.axis} of the output {result.shape}, not the first"
+            elements_before(result) == 1,
+            f"the images of a batch do not stand first in the output {result.shape}",
+            "permute them to the first axis, or split them again where two batches were joined",
         )
         shape = image_shape(result.shape, result.axis, c.batch)
         outputs.append(Output(name, shape))

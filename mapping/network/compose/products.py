@@ -10,7 +10,7 @@ import numpy as np
 
 from mapping.network.compose.arithmetic import aligned, beside, spread, together
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.moves import reshape, select, stack, swap
+from mapping.network.compose.moves import closed, opened, permute, reshape, select, stack, swap
 from mapping.network.compose.refusal import fit, need, within
 from mapping.network.compose.values import Constant, Operand, Value, activation, alike, image_axis
 from mapping.network.digital_nodes import MatMul
@@ -32,14 +32,13 @@ def with_maps(c: Composer, x: Value, layer: Any) -> Value:
     if x.axis == 0 and x.shape[0] == c.batch:
         node = layer(x.node)
         return c.value(node, x, (c.batch, *c.shape(node)))
-    need(x.axis == 0, f"the batch is axis {x.axis} of {x.shape}, not the first")
-    need(x.outer == 1, "maps of several images between each other")
-    split = reshape(c, x, (c.batch, x.shape[0] // c.batch, *x.shape[1:]))
+    need(x.axis == 0, f"the batch is axis {x.axis} of {x.shape}, not the first", "permute it to the first")
+    split = Value(x.node, (c.batch, x.shape[0] // c.batch, *x.shape[1:]), 0)
     done = []
     for place in range(split.shape[1]):
         done.append(with_maps(c, activation(select(c, split, 1, place)), layer))
-    joined = stack(c, done, 1)
-    return activation(reshape(c, joined, (x.shape[0], *joined.shape[2:])))
+    joined = activation(stack(c, done, 1))
+    return Value(joined.node, (x.shape[0], *joined.shape[2:]), 0, x.outer)
 
 
 def as_map(c: Composer, x: Operand) -> tuple[Value, bool]:
@@ -230,12 +229,22 @@ def _by_stored(c: Composer, x: Value, y: Constant, name: str) -> Operand:
     if y.ndim == 2 or math.prod(y.shape[:-2]) == 1:
         found = linear(c, x, floats(y.reshape(y.shape[-2:]).T), None, name)
         return reshape(c, found, (*(1,) * (y.ndim - len(x.shape)), *found.shape))
+    if x.axis == len(x.shape) - 2:  # the images are rows: each a matrix of one row
+        rank = len(x.shape)
+        turned = opened(c, permute(c, x, (rank - 2, *range(rank - 2), rank - 1)), -2)
+        found = closed(c, _by_stored(c, activation(turned), y, name), -2)
+        return permute(c, found, (*range(1, len(found.shape) - 1), 0, len(found.shape) - 1))
     leading = together(x.shape[:-2], y.shape[:-2])
     x = spread(c, x, (*leading, *x.shape[-2:]))
-    need(x.axis < len(leading), "the batch is an axis of the matrices")
+    need(x.axis < len(leading), "the batch is an axis that is summed over", "a batch in one of the axes before")
     own = np.broadcast_to(y, (*leading, *y.shape[-2:]))
+    if (size := x.shape[x.axis]) != c.batch and x.outer == 1:  # windows as more images
+        apart = (c.batch, size // c.batch)
+        parts = [(*leading[: x.axis], *apart, *leading[x.axis + 1 :], *v.shape[-2:]) for v in (x, own)]
+        found = _by_stored(c, activation(reshape(c, x, parts[0])), own.reshape(parts[1]), name)
+        return reshape(c, found, (*leading, *found.shape[-2:]))
     take_one = [slice(None)] * own.ndim
-    need(x.shape[x.axis] == c.batch, "matrices of their own for each window")
+    need(x.shape[x.axis] == c.batch, "matrices of their own for each window", "windows as an axis of their own")
     take_one[x.axis] = slice(0, 1)
     need(alike(own, own[tuple(take_one)]), "weights differ between the images of a batch", "one weight for every image")
     inputs, outputs = y.shape[-2:]

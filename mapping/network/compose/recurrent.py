@@ -30,6 +30,8 @@ class Direction:
     input_bias: Array | None = None
     state_bias: Array | None = None
     backwards: bool = False
+    projection: Array | None = None
+    """LSTM: (outputs, hidden) for what is given and kept of each step."""
     reset_first: bool = False
     """GRU: the reset gate meets the state before its product, not after."""
 
@@ -47,7 +49,8 @@ def lstm_step(c: Composer, w: Direction, given: Operand, state: State, name: str
         times(c, function(c, f, "sigmoid"), cell),
         times(c, function(c, i, "sigmoid"), function(c, g, "tanh")),
     )
-    return times(c, function(c, o, "sigmoid"), function(c, cell, "tanh")), cell
+    h = times(c, function(c, o, "sigmoid"), function(c, cell, "tanh"))
+    return (h if w.projection is None else linear(c, h, w.projection, None, name)), cell
 
 
 def gru_step(c: Composer, w: Direction, given: Operand, state: State, name: str) -> State:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import beside, function, minus, plus, times
+from mapping.network.compose.arithmetic import beside, function, minus, plus, power, times
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import reshape
 from mapping.network.compose.products import floats
@@ -61,7 +61,9 @@ def length(c: Composer, x: Operand, axes: Sequence[int], order: float, keep: boo
     if order == 2:
         return function(c, reduce(c, times(c, x, x), "sum", axes, keep), "sqrt")
     if order not in (1, math.inf):
-        refuse(f"a norm of order {order:g}", "order 1, 2 or infinity")
+        need(order > 0, f"a norm of order {order:g}", "an order above zero")
+        powers = power(c, function(c, x, "absolute"), np.asarray(order))
+        return power(c, reduce(c, powers, "sum", axes, keep), np.asarray(1 / order))
     return reduce(c, function(c, x, "absolute"), "sum" if order == 1 else "max", axes, keep)
 
 

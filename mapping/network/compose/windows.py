@@ -184,12 +184,7 @@ def resampled(
     c: Composer, x: Operand, at: Sequence[np.ndarray[tuple[int], np.dtype[np.float64]]], cubic: float | None
 ) -> Operand:
     """Linear mixes of old places for maps (…, H, W), or cubic ones with that coefficient, edges repeated."""
-    x = activation(x)
-    rank = len(x.shape)
-    need(len(at) == 2 and x.axis < rank - 2, f"resampling of {x.shape} along axes that are not height and width")
-    rows, columns = (_mix(places, x.shape[rank - 2 + n], cubic) for n, places in enumerate(at))
-    node = c.add(Resample, [x.node], rows=rows, columns=columns)
-    return c.value(node, x, (*x.shape[:-2], len(rows), len(columns)))
+    return filtered(c, x, [_mix(places, x.shape[n - 2], cubic) for n, places in enumerate(at)])
 
 
 def resampled_lines(c: Composer, x: Operand, at: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Operand:
@@ -197,6 +192,28 @@ def resampled_lines(c: Composer, x: Operand, at: np.ndarray[tuple[int], np.dtype
     opened = reshape(c, x, (*x.shape[:-1], 1, x.shape[-1]))
     mixed = resampled(c, opened, [np.zeros(1), at], None)
     return reshape(c, mixed, (*x.shape[:-1], len(at)))
+
+
+def antialiased(
+    length: int, count: int, ratio: float, cubic: bool
+) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Weights (new, old) of a filter as wide as a new place: linear, or cubic with coefficient −0.5."""
+    wide = max(ratio, 1.0)
+    at = (np.arange(count)[:, None] + 0.5) * ratio
+    reach = (2.0 if cubic else 1.0) * wide
+    old = np.arange(length)
+    near = (old >= np.floor((at - reach + 0.5).clip(0))) & (old < np.floor((at + reach + 0.5).clip(0, length)))
+    distance = np.abs(old + 0.5 - at) / wide
+    weights = near * (_cubic(distance, -0.5) if cubic else (1 - distance).clip(0))
+    return floats(weights / weights.sum(1, keepdims=True))
+
+
+def filtered(c: Composer, x: Operand, weights: Sequence[Array]) -> Operand:
+    """Maps (…, H, W) as rows · map · columnsᵀ."""
+    x = activation(x)
+    need(x.axis < len(x.shape) - 2, f"resampling of {x.shape} along the batch", "the batch first")
+    node = c.add(Resample, [x.node], rows=weights[0], columns=weights[1])
+    return c.value(node, x, (*x.shape[:-2], len(weights[0]), len(weights[1])))
 
 
 def running_sum(c: Composer, x: Operand, axis: int, *, backwards: bool = False, before: bool = False) -> Operand:

@@ -88,7 +88,9 @@ MAPS: dict[str, nn.Module] = {
     "diagonal filled": behind(lambda x: torch.diag_embed(x.mean(3))),
     "trace by einsum": behind(lambda x: torch.einsum("bchh->bc", x)),
     "triangle": behind(lambda x: torch.tril(x) + torch.triu(x, 1) * 0.5),
-    "indices not neighbours": Stored(lambda x, a, b: x[:, a, :, b], torch.tensor([0, 2]), torch.tensor([1, 3])),
+    "indices not neighbours": Stored(
+        lambda x, a, b: x[:, a, :, b].transpose(0, 1), torch.tensor([0, 2]), torch.tensor([1, 3])
+    ),
     "a mask as index": Stored(lambda x, m: x[:, :, m], torch.arange(64).view(8, 8) % 3 == 0),
     "rot90": behind(lambda x: torch.rot90(x, 1, (2, 3))),
     "sampling at a stored grid": sampled(align_corners=False),

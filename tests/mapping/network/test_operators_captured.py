@@ -172,7 +172,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "an order of results": (lambda x: x.topk(1, 1)[0], "topk"),
     "an infinite choice by computed values": (lambda x: torch.where(x > 0, x, -torch.inf), "a finite number"),
     "a running product": (lambda x: x.cumprod(1), "cumsum of logarithms"),
-    "images joined": (lambda x: torch.cat([x, x], 0), "along the batch"),
+    "images joined": (lambda x: torch.cat([x, x], 0), "split them again"),
     "an image alone": (lambda x: x[:1] + x, "along the batch"),
     "an infinite mask behind a layer": (
         lambda x: functional.linear(x, torch.ones(4, 4)).masked_fill(torch.arange(4) > 2, -torch.inf).relu(),
