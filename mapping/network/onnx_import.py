@@ -14,12 +14,13 @@ from mapping.network.file_check import NetworkFileError
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import MOST_NODES
 from mapping.network.nodes import GraphError
-from mapping.network.onnx_ops import elementwise, moves, products, statistics, windows
+from mapping.network.onnx_ops import codes, elementwise, moves, products, statistics, windows
 from mapping.network.onnx_ops.call import OnnxRule
 from mapping.network.onnx_ops.reader import OnnxReader
 
 OLDEST_OPSET = 7
 RULES: Mapping[str, OnnxRule] = {
+    **codes.RULES,
     **elementwise.RULES,
     **moves.RULES,
     **products.RULES,

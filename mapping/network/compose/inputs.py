@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mapping.network.compose.composer import Composer, ModulePlace
 from mapping.network.compose.refusal import need
 from mapping.network.compose.values import Value, image_shape
@@ -21,12 +23,14 @@ class Asked:
     """What the network takes: ``shapes`` with the batch, and ``image``, the (channels, height, width) of the graph.
 
     (n, channels, height, width) as it is; (n, channels, length) as (channels, 1, length) and (n, time, features) as
-    (1, time, features), by the number of means; (n, features) likewise. Several inputs of one size side by side as
-    channels.
+    (1, time, features), by the number of means; (n, features) likewise; (n, channels, depth, height, width) with its
+    depths as channels; (n, height, width, channels) where there is a mean for each of the last. Several inputs of one
+    size side by side as channels.
     """
 
     shapes: tuple[Shape, ...]
     image: tuple[int, int, int]
+    channels_last: bool = False
 
     @property
     def batch(self) -> int:
@@ -45,9 +49,14 @@ class Asked:
         )
         first = shapes[0]
         wide = sum(shape[1] for shape in shapes)
+        if len(first) == 5 and len(shapes) == 1:
+            return cls(tuple(shapes), (first[1] * first[2], first[3], first[4]))
+        colours = channels if channels not in (None, 1) else 3
+        if len(first) == 4 and len(shapes) == 1 and first[3] == colours and first[1] != colours and first[1] > 4:
+            return cls(tuple(shapes), (first[3], first[1], first[2]), True)
         if len(first) == 4:
             return cls(tuple(shapes), (wide, first[2], first[3]))
-        need(len(first) <= 3, f"an input {first} of more than two axes of places", "channels times frames as channels")
+        need(len(first) <= 3, f"an input {first} of too many axes", "channels times frames as channels")
         length = first[2] if len(first) == 3 else 1
         if channels in (wide, None) or len(shapes) > 1:
             return cls(tuple(shapes), (wide, 1, length))
@@ -56,11 +65,19 @@ class Asked:
         return cls(tuple(shapes), (1, wide, length))
 
     def preprocess(self, given: Preprocess | None) -> Preprocess:
-        """``given``, or one of usual size where only costs are asked for."""
-        return given or Preprocess((0.5,) * self.image[0], (0.25,) * self.image[0])
+        """``given``, a lone mean for all channels, or one of usual size where only costs are asked for."""
+        count, given = self.image[0], given or Preprocess((0.5,), (0.25,))
+        named = self.shapes[0][1] if len(self.shapes[0]) == 5 else count  # of a volume, one for all its depths
+        mean, std = (
+            values * count if len(values) == 1 else tuple(np.repeat(values, count // named).tolist())
+            for values in (given.mean, given.std)
+        )
+        return Preprocess(mean, std)
 
     def tensors(self, images: Tensor) -> list[Tensor]:
         """Images of the graph (n, channels, height, width) as the tensors that the network takes."""
+        if self.channels_last:
+            return [images.permute(0, 2, 3, 1)]
         flat = images.reshape(len(images), sum(shape[1] for shape in self.shapes), -1)
         parts = flat.split([shape[1] for shape in self.shapes], 1)
         return [part.reshape(len(images), *shape[1:]) for part, shape in zip(parts, self.shapes, strict=True)]
@@ -74,5 +91,7 @@ def opened(c: Composer, asked: Asked) -> list[Value]:
     for shape in asked.shapes:
         node = c.take(INPUT, range(first, first + shape[1]), 0) if len(asked.shapes) > 1 else INPUT
         first += shape[1]
+        if asked.channels_last:
+            node = c.permute(node, (1, 2, 0))
         found.append(Value(c.reshape(node, image_shape(shape, 0, c.batch)), shape, 0))
     return found

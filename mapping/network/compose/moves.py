@@ -89,27 +89,27 @@ def take(c: Composer, x: Operand, index: Sequence[int], axis: int, fill: float =
     if tuple(index) == tuple(range(x.shape[axis])):
         return x
     x = beside(c, x, [axis])
-    if axis == x.axis and x.outer > 1:
-        return _whole_batches(c, x, index)
+    if axis == x.axis and c.batch > 1:
+        return _along_batch(c, x, index)
     node = c.take(x.node, index, image_axis(x, axis, c.batch), fill)
     return c.value(node, x, (*x.shape[:axis], len(index), *x.shape[axis + 1 :]))
 
 
-def _whole_batches(c: Composer, x: Value, index: Sequence[int]) -> Value:
-    """Some of the batches that stand one behind the other in an axis."""
-    size = x.shape[x.axis]
-    each = size // x.outer
+def _along_batch(c: Composer, x: Value, index: Sequence[int]) -> Value:
+    """Places of the axis of the batch: whole batches that stand one behind the other, or each image repeated."""
+    rest = x.shape[x.axis] // (x.outer * c.batch)
     at = np.array(index, np.int64)
-    good = len(at) > 0 and len(at) % each == 0
-    chosen = at[::each] // each if good else at
-    good = good and bool((at.reshape(-1, each) == chosen[:, None] * each + np.arange(each)).all())
-    need(good, "it takes single images of a batch", "whole batches: chunk(n, 0) of what cat([...], 0) joined")
-    rest = each // c.batch
-    node = x.node
-    shape = (*x.shape[: x.axis], len(at), *x.shape[x.axis + 1 :])
-    places = (chosen[:, None] * rest + np.arange(rest)).ravel().tolist()
-    node = c.reshape(c.take(node, places, x.axis), image_shape(shape, x.axis, c.batch))
-    return Value(node, shape, x.axis, len(chosen))
+    image, inside = at // rest % c.batch, at // (rest * c.batch) * rest + at % rest
+    for outer in range(1, len(at) // c.batch + 1):
+        if len(at) % (outer * c.batch):
+            continue
+        whose, places = (v.reshape(outer, c.batch, -1) for v in (image, inside))
+        if (at >= 0).all() and (whose.swapaxes(1, 2) == np.arange(c.batch)).all() and (places == places[:, :1]).all():
+            opened_up = c.reshape(x.node, (*x.shape[: x.axis], x.outer * rest, *x.shape[x.axis + 1 :]))
+            shape = (*x.shape[: x.axis], len(at), *x.shape[x.axis + 1 :])
+            node = c.take(opened_up, places[:, 0].ravel().tolist(), x.axis)
+            return Value(c.reshape(node, image_shape(shape, x.axis, c.batch)), shape, x.axis, outer)
+    refuse("it works along the batch", "whole batches, as chunk(n, 0) of what cat([...], 0) joined")
 
 
 def _joined_batches(c: Composer, values: Sequence[Value], axis: int) -> Value:

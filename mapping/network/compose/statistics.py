@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import beside, function, minus, plus, power, times
+from mapping.network.compose.arithmetic import affine, beside, function, minus, plus, power, times
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.moves import reshape
+from mapping.network.compose.moves import pad, reshape, take
 from mapping.network.compose.products import floats
 from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_axis, image_part
@@ -97,6 +97,16 @@ def norm(
         Norm, [x.node], axes=inner, scale=ranked(scale, 1.0), shift=ranked(shift, 0.0), eps=float(eps), centre=centre
     )
     return c.value(node, x)
+
+
+def local_norm(c: Composer, x: Operand, size: int, alpha: float, beta: float, bias: float) -> Operand:
+    """x / (bias + alpha · mean of squares of ``size`` channels around each one) ^ beta; zeros beyond the ends."""
+    before, channels = (size - 1) // 2, x.shape[1]
+    pads = [(0, 0), (before, size - 1 - before), *[(0, 0)] * (len(x.shape) - 2)]
+    around = (np.arange(channels)[:, None] + np.arange(size)).ravel().tolist()
+    windows = take(c, pad(c, times(c, x, x), pads), around, 1)
+    means = reduce(c, reshape(c, windows, (x.shape[0], channels, size, *x.shape[2:])), "mean", [2])
+    return times(c, x, power(c, affine(c, means, alpha, bias), np.asarray(-beta)))
 
 
 def group_norm(c: Composer, x: Operand, groups: int, scale: Any, shift: Any, eps: float) -> Operand:

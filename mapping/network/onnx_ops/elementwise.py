@@ -15,7 +15,6 @@ from mapping.network.compose.arithmetic import (
     clamp,
     differ,
     function,
-    grid,
     largest,
     minus,
     opposite,
@@ -109,25 +108,6 @@ def _shrink(c: Composer, a: OnnxCall) -> Operand:
     return minus(c, upper, lower)
 
 
-def _to_codes(c: Composer, a: OnnxCall) -> Operand:
-    """Codes that the file chose, as the values that they stand for."""
-    scale, zero = a.needed(1), a.constant(2)
-    need(
-        scale.size == 1 and (zero is None or zero.size == 1),
-        "activations with a scale for each channel",
-        "one scale and zero point for a tensor",
-    )
-    kind = np.dtype(np.uint8) if zero is None else zero.dtype
-    need(kind in (np.uint8, np.int8, np.uint16, np.int16), f"codes of {kind}", "uint8 or int8")
-    at = 0 if zero is None else int(zero.ravel()[0])
-    return grid(c, a.value, float(scale.ravel()[0]), int(np.iinfo(kind).min) - at, int(np.iinfo(kind).max) - at)
-
-
-def _from_codes(c: Composer, a: OnnxCall) -> Operand:
-    """Codes of activations are values already; those of weights have been read."""
-    return a.value
-
-
 def same(c: Composer, a: OnnxCall) -> Operand:
     return a.x
 
@@ -199,6 +179,4 @@ RULES: dict[str, OnnxRule] = {
     "IsInf": lambda c, a: np.zeros(a.x.shape, bool),
     "Identity": same,
     "Dropout": same,
-    "QuantizeLinear": _to_codes,
-    "DequantizeLinear": _from_codes,
 }

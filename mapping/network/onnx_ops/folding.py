@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.compose.refusal import refuse
+from mapping.network.compose.refusal import need, refuse
 from mapping.network.nodes import Shape
 
 Inputs = Sequence[Any]
@@ -58,7 +58,10 @@ _SAME = (
     "Not Neg Abs Sqrt Exp Log Floor Ceil Round Reciprocal Sin Cos Sign Erf Tanh Sigmoid Relu Cast CastLike Identity "
     "Shape Size Reshape Squeeze Unsqueeze Flatten Transpose Concat Slice Split ReduceProd ReduceSum ReduceMean "
     "ReduceMax ReduceMin ReduceL2 ScatterND ScatterElements Trilu CumSum NonZero QuantizeLinear DequantizeLinear "
-    "Clip Softmax Sum"
+    "Clip Softmax LogSoftmax Sum Mean LayerNormalization RMSNormalization InstanceNormalization GroupNormalization "
+    "BatchNormalization Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Gelu LeakyRelu Elu Selu Softplus Softsign "
+    "HardSigmoid HardSwish Mish PRelu Dropout ReduceL1 ReduceSumSquare ReduceLogSumExp IsNaN IsInf ArgMax ArgMin "
+    "GatherElements"
 )
 _BOUNDS: dict[str, Callable[[Inputs, Mapping[str, Any]], int]] = {
     **dict.fromkeys(_BROADCAST.split(), _together),
@@ -73,16 +76,16 @@ _BOUNDS: dict[str, Callable[[Inputs, Mapping[str, Any]], int]] = {
 }
 
 
-def _dequantised(inputs: Inputs, attributes: Mapping[str, Any]) -> NDArray[np.float32]:
+def dequantised(inputs: Inputs, axis: int) -> NDArray[np.float32]:
     """(codes − zero) · scale, one of each for all or for each place of an axis; ONNX's reference lacks older opsets."""
     codes, scale = inputs[:2]
     zero = inputs[2] if len(inputs) > 2 and inputs[2] is not None else np.zeros_like(scale)
     if scale.size == zero.size == 1:  # one of each for all codes, whether written as () or as (1,)
         scale, zero = scale.reshape(()), zero.reshape(())
-    if attributes.get("block_size", 0) or scale.ndim > 1 or scale.shape != zero.shape:
-        refuse("scales that are neither one nor one for each place of an axis")
+    if scale.ndim > 1 or scale.shape != zero.shape:
+        refuse("scales that are neither one nor one for each place of an axis", "one scale, or one for each channel")
     if scale.ndim == 1 and scale.size > 1:
-        axis = int(attributes.get("axis", 1)) % codes.ndim
+        axis %= codes.ndim
         if codes.shape[axis] != scale.size:
             refuse(f"{scale.size} scales for axis {axis} of {codes.shape}")
         scale, zero = (v.reshape(-1, *[1] * (codes.ndim - 1 - axis)) for v in (scale, zero))
@@ -113,8 +116,11 @@ def fold(
         made = np.full([int(d) for d in inputs[0]], values.ravel()[0], values.dtype)
         return made.shape, [made]
     if op.op_type == "DequantizeLinear":
-        made = _dequantised(inputs, attributes)
+        need(not attributes.get("block_size", 0), "scales of blocks", "one scale, or one for each channel")
+        made = dequantised(inputs, int(attributes.get("axis", 1)))
         return made.shape, [made]
+    if len({x.dtype for x in inputs if x is not None and x.dtype.kind == "f"}) > 1:  # double, where rules computed it
+        inputs = [x.astype(np.float32) if x is not None and x.dtype.kind == "f" else x for x in inputs]
     named = {name: x for name, x in zip(op.input, inputs, strict=True) if name}
     graph = helper.make_graph(
         [op],

@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 
+from mapping.network.compose.arithmetic import times
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import closed, cut, expand, gather, join, opened, pad, permute, pieces, reshape, tile
+from mapping.network.compose.places import gathered, numbered, scattered, written
 from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import Operand
 from mapping.network.compose.windows import folded
@@ -93,6 +95,39 @@ def _gather_nd(c: Composer, a: OnnxCall) -> Operand:
     return gather(c, a.x, [index[..., n] for n in range(index.shape[-1])])
 
 
+def _stored_index(a: OnnxCall) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    index = a.constant(1)
+    if index is None:
+        refuse("no indices", "stored indices")
+    return np.asarray(index)
+
+
+def _gather_elements(c: Composer, a: OnnxCall) -> Operand:
+    return gathered(c, a.x, _stored_index(a), a.get("axis", 0))
+
+
+def _adds(a: OnnxCall) -> bool:
+    rule = a.text("reduction", "none")
+    need(rule in ("none", "add"), f"elements written by {rule!r}", "none or add")
+    return rule == "add"
+
+
+def _scatter_elements(c: Composer, a: OnnxCall) -> Operand:
+    return scattered(c, a.x, _stored_index(a), a.operand(2), a.get("axis", 0), _adds(a))
+
+
+def _scatter_nd(c: Composer, a: OnnxCall) -> Operand:
+    index = _stored_index(a)
+    target = numbered(a.x)[tuple(index[..., n] for n in range(index.shape[-1]))]
+    return written(c, a.x, target, a.operand(2), _adds(a))
+
+
+def _triangle(c: Composer, a: OnnxCall) -> Operand:
+    offset = a.integers(1) or [0]
+    ones = np.ones(a.x.shape[-2:], np.float32)
+    return times(c, a.x, np.triu(ones, offset[0]) if a.get("upper", 1) else np.tril(ones, offset[0]))
+
+
 def _expand(c: Composer, a: OnnxCall) -> Operand:
     wanted = a.integers(1) or []
     old = (1,) * (len(wanted) - len(a.x.shape)) + tuple(a.x.shape)
@@ -151,6 +186,11 @@ RULES: dict[str, OnnxRule] = {
     "Slice": _slice,
     "Gather": _gather,
     "GatherND": _gather_nd,
+    "GatherElements": _gather_elements,
+    "ScatterElements": _scatter_elements,
+    "Scatter": _scatter_elements,
+    "ScatterND": _scatter_nd,
+    "Trilu": _triangle,
     "Expand": _expand,
     "Tile": lambda c, a: tile(c, a.x, a.integers(1) or []),
     "Pad": _pad,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import plus, times
+from mapping.network.compose.arithmetic import clamp, function, plus, times
+from mapping.network.compose.attention import attention
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.einsum import einsum
-from mapping.network.compose.moves import select, stack, swap
+from mapping.network.compose.moves import reshape, select, stack, swap
 from mapping.network.compose.products import convolution, linear, product, transposed_convolution
 from mapping.network.compose.recurrent import Direction, State, Step, gru_step, lstm_step, relu_step, tanh_step, unroll
-from mapping.network.compose.refusal import need
+from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import Operand, Value
+from mapping.network.compose.volumes import convolution_of_volumes
 from mapping.network.nodes import Array
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
 from mapping.network.onnx_ops.windows import along, window_pads
@@ -21,7 +23,7 @@ def _conv(c: Composer, a: OnnxCall) -> Operand:
     weight = a.needed(1)
     kernel = weight.shape[2:]
     stride, gap = along(a, "strides", len(kernel)), along(a, "dilations", len(kernel))
-    return convolution(
+    return (convolution_of_volumes if weight.ndim == 5 else convolution)(
         c,
         a.x,
         weight,
@@ -32,6 +34,46 @@ def _conv(c: Composer, a: OnnxCall) -> Operand:
         groups=a.get("group", 1),
         name=a.owner(1),
     )
+
+
+def _with_activation(c: Composer, a: OnnxCall) -> Operand:
+    """A convolution, the sum with a fourth input, then an activation (FusedConv of com.microsoft)."""
+    found: Operand = _conv(c, a)
+    if (more := a.given(3)) is not None:
+        found = plus(c, found, more)
+    kind, given = a.text("activation", ""), [float(v) for v in a.get("activation_params") or ()]
+    match kind, given:
+        case ("", _):
+            return found
+        case ("Relu", _):
+            return clamp(c, found, 0.0, None)
+        case ("Clip", [low, high]):
+            return clamp(c, found, low, high)
+        case ("LeakyRelu", [slope]):
+            return function(c, found, "leaky_relu", slope)
+        case ("HardSigmoid", [alpha, beta]):
+            return function(c, found, "hard_sigmoid", alpha, beta)
+        case ("Sigmoid" | "Tanh", _):
+            return function(c, found, kind.lower())
+    refuse(f"a convolution with the activation {kind} {given}", "the activation as an operation of its own")
+
+
+def _attention(c: Composer, a: OnnxCall) -> list[Operand]:
+    """softmax(Q Kᵀ · scale + mask) V of heads, which stand in an axis of their own or side by side in the last."""
+    need(not a.get("softcap", 0.0), "scores with a soft cap", "scores, tanh and softmax as operations of their own")
+    need(a.given(4) is None and a.outputs == 1, "keys and values of earlier calls", "one call for the whole sequence")
+    parts, flat = [a.operand(n) for n in range(3)], len(a.x.shape) == 3
+    if flat:
+        heads = [a["q_num_heads"], a["kv_num_heads"], a["kv_num_heads"]]
+        parts = [
+            swap(c, reshape(c, x, (*x.shape[:2], n, x.shape[2] // n)), 1, 2) for x, n in zip(parts, heads, strict=True)
+        ]
+    query, key, value = parts
+    mask, causal = a.given(3), bool(a.get("is_causal", 0))
+    need(not isinstance(mask, Value), "a mask that is computed", "scores, mask and softmax as operations of their own")
+    boolean = mask is not None and np.asarray(mask).dtype == np.bool_
+    found = attention(c, query, key, value, mask, causal, a.get("scale"), boolean=boolean)
+    return [reshape(c, swap(c, found, 1, 2), (*a.x.shape[:2], -1)) if flat else found]
 
 
 def _transposed(c: Composer, a: OnnxCall) -> Operand:
@@ -138,7 +180,9 @@ def _step(kind: str, given: list[str], usual: tuple[str, ...]) -> tuple[Step, bo
 
 
 RULES: dict[str, OnnxRule] = {
+    "Attention": _attention,
     "Conv": _conv,
+    "com.microsoft:FusedConv": _with_activation,
     "ConvTranspose": _transposed,
     "Gemm": _gemm,
     "MatMul": _matmul,

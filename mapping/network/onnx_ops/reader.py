@@ -18,6 +18,7 @@ from mapping.network.file_check import NetworkFileError
 from mapping.network.graph_records import MOST_OUTPUTS
 from mapping.network.nodes import Shape
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
+from mapping.network.onnx_ops.external import external
 from mapping.network.onnx_ops.folding import fold, foldable
 
 MOST_ELEMENTS = 2**28
@@ -29,9 +30,6 @@ _HINTS = {
     "NonMaxSuppression": "outputs before it: the choice among boxes is no part of the network",
     "TopK": "outputs before it: the order of results is left to the program that reads them",
     "ArgMax": "the logits as output: the largest is found from them",
-    "GatherElements": "Gather with stored indices",
-    "ConvInteger": "QuantizeLinear and DequantizeLinear around float operations (QDQ)",
-    "QLinearConv": "QuantizeLinear and DequantizeLinear around float operations (QDQ)",
 }
 
 
@@ -88,12 +86,11 @@ class OnnxReader:
         for tensor in tensors:
             name = tensor.name
             self._count(name, tuple(tensor.dims))
-            if tensor.data_location == TensorProto.EXTERNAL:
-                raise NetworkFileError(
-                    self.path, f"keeps {name!r:.80} in another file", "save it with its weights inside"
-                )
             try:
-                values = numpy_helper.to_array(tensor)
+                if tensor.data_location == TensorProto.EXTERNAL:
+                    values = external(tensor, self.path)
+                else:
+                    values = numpy_helper.to_array(tensor)
             except (ValueError, TypeError, KeyError, NotImplementedError) as error:
                 raise NetworkFileError(self.path, f"{name!r:.80} cannot be read: {error!s:.120}") from error
             if values.dtype.kind == "f" and (np.isnan(values) | np.isposinf(values)).any():  # below zero: a mask
@@ -110,7 +107,7 @@ class OnnxReader:
     def _pass(self, graph: Any, rules: Mapping[str, OnnxRule], depth: int = 0) -> None:
         from onnx import helper
 
-        for op in graph.node:
+        for op in self._ordered(graph.node):
             if not op.output or (not op.input and op.op_type != "Constant"):
                 raise NetworkFileError(self.path, f"is not a valid network: {op.op_type} without inputs or outputs")
             attributes = {a.name: helper.get_attribute_value(a) for a in op.attribute}
@@ -124,6 +121,27 @@ class OnnxReader:
                 self._folded(op, inputs, attributes)
             else:
                 self._by_rule(op, inputs, attributes, rules)
+
+    def _ordered(self, ops: Sequence[Any]) -> list[Any]:
+        """Operations with those that give their inputs before them, else as they stand."""
+        maker = {name: number for number, op in enumerate(ops) for name in op.output if name}
+        found, begun, done = list[Any](), set[int](), set[int]()
+        for first in range(len(ops)):
+            waiting = [first]
+            while waiting:
+                number = waiting[-1]
+                before = {maker[name] for name in _inputs(ops[number]) if name in maker} - done
+                if number in done or not before:
+                    waiting.pop()
+                    if number not in done:
+                        done.add(number)
+                        found.append(ops[number])
+                elif number in begun:
+                    raise NetworkFileError(self.path, f"is not a valid network: {ops[number].op_type} needs itself")
+                else:
+                    begun.add(number)
+                    waiting += sorted(before, reverse=True)
+        return found
 
     def _branch(self, op: Any, attributes: Mapping[str, Any], rules: Mapping[str, OnnxRule], depth: int) -> None:
         """The branch of an ``If`` with a stored condition."""
@@ -161,7 +179,7 @@ class OnnxReader:
     def _by_rule(
         self, op: Any, inputs: Sequence[Any], attributes: Mapping[str, Any], rules: Mapping[str, OnnxRule]
     ) -> None:
-        rule = rules.get(op.op_type) if op.domain in ("", "ai.onnx") else None
+        rule = rules.get(op.op_type if op.domain in ("", "ai.onnx") else f"{op.domain}:{op.op_type}")
         if rule is None:
             domain = f" of {op.domain}" if op.domain not in ("", "ai.onnx") else ""
             raise self.refusal(op, f"there is no node for it{domain}", _HINTS.get(op.op_type, ""))
@@ -188,3 +206,12 @@ class OnnxReader:
     def refusal(self, op: Any, reason: str, hint: str = "") -> UnsupportedOperation:
         where = op.name or (op.output[0] if op.output else "")
         return UnsupportedOperation(f"ONNX {op.op_type}", where, reason, hint)
+
+
+def _inputs(op: Any, depth: int = 0) -> list[str]:
+    """Names that an operation reads, also in its branches."""
+    found = list(op.input)
+    for attribute in op.attribute if depth < 8 else ():
+        for inner in attribute.g.node if attribute.HasField("g") else ():
+            found += _inputs(inner, depth + 1)
+    return found

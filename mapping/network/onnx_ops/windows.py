@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mapping.network.compose.composer import Composer
+from mapping.network.compose.places import sampled
 from mapping.network.compose.refusal import need, refuse, within
-from mapping.network.compose.statistics import reduce
+from mapping.network.compose.statistics import local_norm, reduce
 from mapping.network.compose.values import Operand
 from mapping.network.compose.windows import average_pool, max_pool, nearest, positions, resampled, resampled_lines
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
@@ -59,6 +60,17 @@ def _average_pool(c: Composer, a: OnnxCall) -> Operand:
         ceil=bool(a.get("ceil_mode", 0)),
         count_padding=bool(a.get("count_include_pad", 0)),
     )
+
+
+def _sampled(c: Composer, a: OnnxCall) -> Operand:
+    mode = {"linear": "bilinear", "cubic": "bicubic"}.get(found := a.text("mode", "bilinear"), found)
+    return sampled(c, a.x, a.operand(1), mode, a.text("padding_mode", "zeros"), bool(a.get("align_corners", 0)))
+
+
+def _local_norm(c: Composer, a: OnnxCall) -> Operand:
+    """x / (bias + alpha · mean of squares of neighbouring channels) ^ beta."""
+    size = a["size"]
+    return local_norm(c, a.x, size, a.get("alpha", 1e-4), a.get("beta", 0.75), a.get("bias", 1.0))
 
 
 def _whole(operation: str) -> OnnxRule:
@@ -122,6 +134,8 @@ RULES: dict[str, OnnxRule] = {
     "AveragePool": _average_pool,
     "GlobalAveragePool": _whole("mean"),
     "GlobalMaxPool": _whole("max"),
+    "GridSample": _sampled,
+    "LRN": _local_norm,
     "Resize": _resize,
     "Upsample": _resize,
 }

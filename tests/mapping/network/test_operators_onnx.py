@@ -65,7 +65,6 @@ NOT_EXPORTED = {  # by the older exporter: it refuses them, or writes something 
     "sequence: attention with shared keys",
 }
 REFUSED = {
-    "in place through views": "ScatterND",
     "sequence: attention masked by what was computed": "infinite constants",
     "sequence: attention of several heads, keys masked by what was computed": "infinite constants",
 }
