@@ -58,7 +58,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "judge": {
         "Answers": ("answers", "measured_chip", "looks", "age"),
-        "Virtual chips": ("calibration", "chip", "macros", "chips", "seed"),
+        "Virtual chips": ("calibration", "chip", "macros", "having", "without", "chips", "seed"),
         "Images": (*IMAGES, "samples"),
         "Verdict": ("tolerance", "fail_on", "engine", "device"),
         "Run and output": ("out", "trust_model", *ANSWER),

@@ -19,6 +19,8 @@ from hil.cli.options import (
     Seed,
     Std,
     TrustModel,
+    With,
+    Without,
     duration,
     floats,
     screen,
@@ -26,7 +28,7 @@ from hil.cli.options import (
     whole_numbers,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, tell_report
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, recipe_for
 
 USUAL = DeployOptions()
 
@@ -57,6 +59,8 @@ def judge(
     ] = None,
     chip: Chip = "lab-128",
     macros: Macros = None,
+    having: With = None,
+    without: Without = None,
     data: Annotated[
         str | None, typer.Option(help="set whose images were measured; default: the bundled images", show_default=False)
     ] = None,
@@ -97,6 +101,7 @@ def judge(
         age_s=seconds(age),
         device=device,
         engine=engine,
+        recipe=recipe_for(network, having or (), without or ()),
     )
     with screen(quiet=False) as watch:
         report = judge(

@@ -335,3 +335,17 @@ def test_pickles_and_sizes_that_a_header_promises_are_refused_before_memory_is_t
         np.lib.format.write_array_header_1_0(member, header)
     assert "(9999, 300, 60000)" in refused(small, huge, capsys)
     assert "neither .npz nor .csv" in refused(small, small.net, capsys)
+
+
+def test_a_lab_that_did_not_tune_is_judged_against_virtual_chips_that_were_not(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.csv").write_text("accuracy,images,runs\n0.9,300,3\n", "utf-8")
+    said = []
+    for more in ([], ["--without", "tune"]):
+        command = ["judge", str(small.net), "--answers", str(tmp_path / "one.csv"), "--data", str(small.data)]
+        files = ["--calibration", str(small.record_file), "--macros", "4", "--chips", "3", "--engine", "fast"]
+        run([*command, *files, *more, "--out", str(tmp_path / f"judged{len(more)}")])
+        said.append("".join(capsys.readouterr()))
+    assert "tuned" in said[0]
+    assert "untuned: gains and biases are those of the compiled program" in said[1]
