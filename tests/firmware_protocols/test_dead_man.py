@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +34,11 @@ from firmware_protocols.messages import (
     StatusReply,
     TileAddress,
 )
+from hil.driver.session import Session
 from hil.emulator.chip import EmulatedChip
+from hil.server.firmware_build import FirmwareTarget
+from hil.server.firmware_launch import running_firmware
+from hil.transports import open_transport
 
 from .firmware_bench import FirmwareBench
 
@@ -174,3 +180,26 @@ def test_outputs_stay_on_while_the_host_is_heard_and_come_back_with_the_next_pro
 
 def test_a_chip_of_an_earlier_version_does_not_claim_a_timer(kit: SimpleNamespace) -> None:
     assert Capability.DEAD_MAN not in ChipServer(kit.CountingChip(), boot_id=1, versions=(0x0100, 0x0102)).capabilities
+
+
+@pytest.mark.parametrize("acknowledged", [True, False], ids=["acknowledged", "not acknowledged"])
+def test_boards_that_run_here_switch_off_by_their_own_clocks(acknowledged: bool) -> None:
+    targets = [FirmwareTarget.NATIVE] if shutil.which("gcc") else []
+    if shutil.which("arm-none-eabi-gcc") and shutil.which("qemu-system-arm"):
+        targets.append(FirmwareTarget.QEMU)
+    if not targets:
+        pytest.skip("no gcc")
+    with contextlib.ExitStack() as stack:
+        sessions = []
+        for target in targets:
+            address = stack.enter_context(running_firmware(target, load_chip("lab-128", macros=1)))
+            session = Session(open_transport(address))
+            stack.callback(session.close)
+            session.open()
+            session.ask(PRODUCT)
+            assert session.ask(Status()).outputs_on
+            if acknowledged:
+                session._pump(time.monotonic() + 0.1)
+            sessions.append(session)
+        time.sleep(DEAD_MAN_S + SLICE_S + 0.1)  # nobody moves bytes at the host's end
+        assert not any(session.ask(Status()).outputs_on for session in sessions)

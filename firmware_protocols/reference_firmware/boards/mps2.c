@@ -4,6 +4,8 @@
 #include "../core/server.h"
 #include "../die/die.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 #define CLOCK_HZ 25000000u
 #define TICK_US 10000u
 #define TICK_CYCLES (CLOCK_HZ / 1000000u * TICK_US)

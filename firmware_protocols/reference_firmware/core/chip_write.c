@@ -1,6 +1,8 @@
 /* Writing and reading cells: write-verify, single pulses, cell reads. */
 #include "chip.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 #define CELLS_A_PROGRESS 1024u
 #define COUNT_MAX 0xFFFEu /* the one above leaves a cell alone */
 

@@ -1,5 +1,7 @@
 #include "send.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 #define LONGEST_BACKOFF 8u /* 20 ms · 2^8 is above RTO_MAX_US already */
 
 static const uint8_t PRIORITY[CHANNELS] = {CHANNEL_CONTROL, CHANNEL_EVENTS, CHANNEL_RESULTS, CHANNEL_BULK};

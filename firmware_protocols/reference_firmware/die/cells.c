@@ -4,6 +4,8 @@
 #include "../core/chip.h"
 #include "real.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 #define BLOCK 16u           /* word and bit lines of one patch of defects */
 #define WALK_START_S 1.0f   /* ages below it count as it */
 #define LONGEST_STEP 1.0f   /* of ln G in one pulse: the select transistor limits the current */

@@ -2,6 +2,8 @@
 
 #include "../core/limits.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 /* Sizes of effects are of the order that the cited measurements show; none is fitted to a chip. */
 struct die_parameters die = {
     .stuck_share = 0.01f,
@@ -59,7 +61,8 @@ void die_seed(uint64_t value) { seed = value; }
 
 void die_take_time(void) {
     if (die.call_ms <= 0.0f) return;
-    const uint64_t began_us = board_us(), lasts_us = (uint64_t)(die.call_ms * 1e3f);
+    const uint64_t began_us = board_us();
+    const uint32_t lasts_us = (uint32_t)(die.call_ms * 1e3f);
     while (board_us() - began_us < lasts_us) {}
 }
 
