@@ -76,13 +76,27 @@ def capture(
         with torch.no_grad(), _observed(module):
             program = torch.export.export(module, tuple(torch.zeros(BATCH, *shape) for shape in shapes))
     except Exception as error:  # torch.export has no base class for "this module cannot be traced"
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        hint = "no data-dependent control flow, tensors in, tensors out"
-        raise UnsupportedOperation("torch.export", type(module).__name__, text[:300], hint) from error
+        raise _not_exported(module, shapes, error) from error
     finally:
         for part, mode in modes.items():
             part.training = mode
     return capture_exported(program, preprocess=preprocess, classes=classes, provenance=provenance)
+
+
+def _not_exported(module: torch.nn.Module, shapes: Sequence[tuple[int, ...]], error: Exception) -> UnsupportedOperation:
+    """Why ``torch.export`` refused, and what to do: a module may refuse its example by itself."""
+    import torch
+
+    hint = "tensors in, tensors out, no control flow by values; torch.export.export(module, example) says more"
+    if "data-dependent" in str(error):
+        hint = "torch.where for an if on values, stored places for a mask as index: sizes that no value decides"
+    try:
+        with torch.no_grad():
+            module(*(torch.zeros(BATCH, *shape) for shape in shapes))
+    except Exception as own:  # whatever the module raises
+        error, hint = own, f"an example of a shape that the module takes: {shapes} of one image it does not"
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UnsupportedOperation("torch.export", type(module).__name__, text[:300], hint)
 
 
 def capture_exported(

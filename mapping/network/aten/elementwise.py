@@ -157,7 +157,7 @@ def _masked(c: Composer, a: Call) -> Operand:
 
 
 def _where(c: Composer, a: Call) -> Operand:
-    need(bool(a.overload), "places of a mask")
+    need(bool(a.overload), "places of a mask", "torch.where(mask, x, y), whose result has one size")
     return choose(c, a.operand("condition"), a.operand("self"), a.operand("other"))
 
 

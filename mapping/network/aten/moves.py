@@ -188,7 +188,11 @@ def _flip(c: Composer, a: Call) -> Operand:
 
 def _repeat_each(c: Composer, a: Call) -> Operand:
     counts = a["repeats"]
-    need(a["dim"] is not None and not isinstance(counts, Value), "repetition without an axis")
+    need(
+        a["dim"] is not None and not isinstance(counts, Value),
+        "repetition without an axis",
+        "a stored number of repeats, and dim=",
+    )
     length = a.x.shape[a["dim"]]
     return take(c, a.x, np.repeat(np.arange(length), np.asarray(counts)).tolist(), a["dim"])
 

@@ -141,7 +141,7 @@ def _recurrent(step: Step) -> Rule:
         deep = _directions(a)
         count = given[0].shape[0]
         states: list[State] = [tuple(select(c, state, 0, n) for state in given) for n in range(count)]
-        need(len(a.x.shape) == 3, f"its input {a.x.shape} has no batch")
+        need(len(a.x.shape) == 3, f"its input {a.x.shape} has no batch", "a batch as first axis: (1, ...) for one")
         name = a.owner("params")
         found, last = layers(c, a.x, step, deep, states, axis, name)
         ends = [stack(c, [state[n] for state in last], 0) for n in range(len(given))]

@@ -74,7 +74,7 @@ def _deviation(c: Composer, a: Call) -> Operand:
 
 def _length(c: Composer, a: Call) -> Operand:
     order = a.get("ord", a.get("p"))
-    need(isinstance(order, int | float), f"a norm of order {order}")
+    need(isinstance(order, int | float), f"a norm of order {order}", "order 1, 2 or infinity")
     return length(c, a.x, _axes(a), float(order), bool(a.get("keepdim", False)))
 
 

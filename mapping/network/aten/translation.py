@@ -15,7 +15,7 @@ from mapping.network.aten.call import Call, Rule
 from mapping.network.compose.composer import Composer, ModulePlace
 from mapping.network.compose.inputs import Asked, opened
 from mapping.network.compose.outputs import Found, collected
-from mapping.network.compose.refusal import CannotCompose, UnsupportedOperation
+from mapping.network.compose.refusal import ELSEWHERE, CannotCompose, UnsupportedOperation
 from mapping.network.compose.values import Value
 from mapping.network.nodes import Shape
 
@@ -41,6 +41,34 @@ _HINTS = {
     "sort": "leave the order of results to the program that reads them",
     "topk": "leave the order of results to the program that reads them",
     "argmax": "return the logits: the largest is found from them",
+    "argmin": "return the values: the least is found from them",
+    "argsort": "leave the order of results to the program that reads them",
+    "kthvalue": "leave the order of results to the program that reads them",
+    "median": "max and min of neighbours, or leave it to the program that reads the results",
+    "mode": "leave counts of results to the program that reads them",
+    "nonzero": "stored places, or a product with a mask",
+    "masked_select": "a product with a mask, or stored places",
+    "unique": "leave values that differ to the program that reads the results",
+    "_unique2": "leave values that differ to the program that reads the results",
+    "bincount": "leave counts to the program that reads the results",
+    "histc": "leave counts to the program that reads the results",
+    "deform_conv2d": "an ordinary convolution: places that are computed have no node",
+    "roi_align": "return the maps: regions that are found are left to the program that reads them",
+    "max_unpool2d": "conv_transpose2d or interpolate",
+    "_fft_r2c": "a product with stored cosines and sines",
+    "_fft_c2c": "a product with stored cosines and sines",
+    "_fft_c2r": "a product with stored cosines and sines",
+    "stft": "conv1d with stored windows of cosines and sines",
+    "linalg_inv_ex": "the inverse of a stored matrix as a stored matrix",
+    "_linalg_det": "products and differences written out",
+    "_linalg_svd": "return its input: no node takes matrices apart",
+    "linalg_qr": "return its input: no node takes matrices apart",
+    "atan2": "atan(y / x) where x is above zero",
+    "cross": "differences of products of the three parts",
+    "cummax": "a maximum over stored windows",
+    "logcumsumexp": "log(cumsum(exp(x))) for x of moderate size",
+    "multinomial": "return the probabilities: drawing is left to the program that reads them",
+    "randint": "module.eval(): a network that runs is not random",
     "nms": "return boxes and scores: the choice among them is no part of the network",
     "cumprod": "the exponential of a cumsum of logarithms, where factors are above zero",
     "bernoulli": "module.eval(): a network that runs is not random",
@@ -195,7 +223,11 @@ class Translation:
 
         shape = getattr(fx.meta.get("val"), "shape", ())
         if math.prod(size for size in shape if isinstance(size, int)) > MOST_CONSTANT:
-            raise self._refusal(fx, f"a constant {tuple(shape)} of more than {MOST_CONSTANT} elements")
+            raise self._refusal(
+                fx,
+                f"a constant {tuple(shape)} of more than {MOST_CONSTANT} elements",
+                "a smaller constant, or one that is expanded where it is used",
+            )
         with torch.no_grad(), torch.random.fork_rng(devices=()):
             args, kwargs = (torch.fx.node.map_arg(given, self._constant) for given in (fx.args, fx.kwargs))
             before = torch.get_rng_state()
@@ -217,7 +249,7 @@ class Translation:
     def _by_rule(self, fx: Any, base: str, overload: str) -> Any:
         rule = rule_of(fx.target)
         if rule is None:
-            raise self._refusal(fx, "there is no node for it", _HINTS.get(base, ""))
+            raise self._refusal(fx, "there is no node for it", _HINTS.get(base, ELSEWHERE))
         self.composer.begin(_place(fx))
         given = _arguments(fx)
         owners = {name: self._owner(argument) for name, argument in given.items()}
@@ -276,7 +308,7 @@ class Translation:
         except CannotCompose as refused:
             raise UnsupportedOperation("output", "", refused.reason, refused.hint) from None
 
-    def _refusal(self, fx: Any, reason: str, hint: str = "") -> UnsupportedOperation:
+    def _refusal(self, fx: Any, reason: str, hint: str) -> UnsupportedOperation:
         return UnsupportedOperation(str(fx.target), _module_path(fx) or "the network", reason, hint)
 
 

@@ -113,7 +113,11 @@ def _volumes(largest: bool) -> Rule:
     def rule(c: Composer, a: Call) -> Operand:
         kernel = a.integers("kernel_size", 3)
         stride = a.integers("stride", 3) if a["stride"] else kernel
-        need(not a["ceil_mode"] and not a.get("divisor_override"), "a ceil mode or divisor of volumes", "neither")
+        need(
+            not a["ceil_mode"] and not a.get("divisor_override"),
+            "a ceil mode or divisor of volumes",
+            "no ceil_mode, no divisor",
+        )
         gap = a.integers("dilation", 3) if largest else (1, 1, 1)
         pads = a.integers("padding", 3)
         return pool_of_volumes(c, a.x, kernel=kernel, stride=stride, pads=pads, dilation=gap, largest=largest)

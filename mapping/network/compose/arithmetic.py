@@ -10,7 +10,7 @@ import numpy as np
 
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.gates import gated
-from mapping.network.compose.refusal import need, refuse, within
+from mapping.network.compose.refusal import BROKEN, need, refuse, within
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_part, image_shape
 from mapping.network.digital_nodes import Affine, Grid, PRelu, Product, Subtract, Unary
 from mapping.network.nodes import Add, HardTanh, Node, Relu, Relu6, Shape
@@ -21,7 +21,7 @@ STEEP = float(1 << 20)  # slope of a step
 def function(c: Composer, x: Operand, name: str, alpha: float = 0.0, beta: float = 0.0) -> Operand:
     """A function of one number (``mapping.network.functions``) for every element."""
     if not isinstance(x, Value):
-        refuse(f"{name} of a constant")
+        refuse(f"{name} of a constant", "the result as a stored tensor (register_buffer)")
     return c.value(c.add(Unary, [x.node], function=name, alpha=float(alpha), beta=float(beta)), x)
 
 
@@ -48,7 +48,7 @@ def clamp(c: Composer, x: Operand, low: Any, high: Any) -> Operand:
     if low == 0 and high == 6:
         return c.value(c.add(Relu6, [x.node]), x)
     if low is not None and high is not None:
-        need(low < high, f"bounds {low} and {high}")
+        need(low < high, f"bounds {low} and {high}", "a lower bound below the upper one")
         return c.value(c.add(HardTanh, [x.node], low=low, high=high), x)
     found: Operand = x
     if low is not None:
@@ -73,11 +73,15 @@ def affine(c: Composer, x: Value | Operand, scale: Any, shift: Any) -> Operand:
     scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
     if not isinstance(x, Value):
         return np.asarray(scale * x + shift)
-    need(bool(np.isfinite(scale).all()), "a factor that is not finite")
-    need(bool((np.isfinite(shift) | np.isneginf(shift)).all()), "a constant that is not finite")
+    need(bool(np.isfinite(scale).all()), "a factor that is not finite", "a large finite number")
+    need(
+        bool((np.isfinite(shift) | np.isneginf(shift)).all()),
+        "a constant that is not finite",
+        "a finite number such as -100 in a mask",
+    )
     x = spread(c, x, together(x.shape, scale.shape, shift.shape))
     if not scale.any():
-        refuse("a product with zero")
+        refuse("a product with zero", "leave the branch out")
     if (scale == 1).all() and not shift.any():
         return x
     rank = len(c.shape(x.node))
@@ -85,7 +89,7 @@ def affine(c: Composer, x: Value | Operand, scale: Any, shift: Any) -> Operand:
     node, before = x.node, c.node(x.node)
     if isinstance(before, Affine):
         moved = a * np.where(a == 0, 0.0, before.shift)  # what is multiplied by zero may be infinite
-        need(not np.isposinf(moved).any(), "a constant that is not finite")
+        need(not np.isposinf(moved).any(), "a constant that is not finite", "a finite number such as -100 in a mask")
         node, a, b = before.inputs[0], a * before.scale, moved + b
         if (a == 1).all() and not b.any():
             return c.value(node, x)
@@ -124,7 +128,7 @@ def over(c: Composer, x: Operand, y: Operand) -> Operand:
     if isinstance(y, Value):
         return times(c, x, function(c, y, "reciprocal"))
     if not np.all(y):
-        refuse("a division by zero")
+        refuse("a division by zero", "a divisor that has no zeros: add a small number")
     return times(c, x, 1.0 / np.asarray(y, np.float64))
 
 
@@ -212,14 +216,18 @@ def spread(c: Composer, x: Value, shape: Shape) -> Value:
         return x
     old = (1,) * (len(shape) - len(x.shape)) + x.shape
     axis = x.axis + len(old) - len(x.shape)
-    need(shape[axis] == old[axis], f"{x.shape} repeated to {tuple(shape)} would repeat images of a batch")
+    need(
+        shape[axis] == old[axis],
+        f"{x.shape} repeated to {tuple(shape)} would repeat images of a batch",
+        "the batch in the same axis of both, repeated along others only",
+    )
     within(*shape)
     node = c.reshape(x.node, image_shape(old, axis, c.batch))
     found = c.value(node, x, old, axis)
     for place, (have, want) in enumerate(zip(old, shape, strict=True)):
         if have != want:
             inner = place - (found.shape[axis] == c.batch and place > axis)
-            need(have == 1, f"{x.shape} cannot become {tuple(shape)}")
+            need(have == 1, f"{x.shape} cannot become {tuple(shape)}", BROKEN)
             node = c.take(found.node, (0,) * want, inner)
             found = c.value(node, found, (*found.shape[:place], want, *found.shape[place + 1 :]))
     return found
@@ -230,7 +238,7 @@ def together(*shapes: Shape) -> Shape:
     try:
         return tuple(int(size) for size in np.broadcast_shapes(*shapes))
     except ValueError:
-        refuse(f"shapes {' and '.join(map(str, shapes))} do not fit each other")
+        refuse(f"shapes {' and '.join(map(str, shapes))} do not fit each other", BROKEN)
 
 
 def aligned(c: Composer, x: Value, y: Value) -> tuple[Value, Value]:
@@ -241,7 +249,11 @@ def aligned(c: Composer, x: Value, y: Value) -> tuple[Value, Value]:
         if alike:
             end = max(alike, key=lambda end: (x.shape[-end] == 1, end))
             x, y = (placed(c, value, len(value.shape) - end) for value in (x, y))
-    need(_from_the_end(x) == _from_the_end(y), f"images of a batch stand at other places in {x.shape} and {y.shape}")
+    need(
+        _from_the_end(x) == _from_the_end(y),
+        f"images of a batch stand at other places in {x.shape} and {y.shape}",
+        "permute one of the two: the batch in the same axis of both",
+    )
     return x, y
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.compose.refusal import Unfit, refuse, within
+from mapping.network.compose.refusal import BROKEN, Unfit, refuse, within
 from mapping.network.compose.values import Value, image_shape
 from mapping.network.digital_nodes import Affine, Grid, Norm, Permute, Product, Reshape, Subtract, Take, Unary
 from mapping.network.graph_records import KINDS, MOST_NODES
@@ -127,7 +127,7 @@ class Composer:
         if places == tuple(range(shape[axis])):
             return node
         if len(places) == 0:
-            refuse(f"nothing is left of {shape} along axis {axis}")
+            refuse(f"nothing is left of {shape} along axis {axis}", "a slice that keeps at least one place")
         if len(shape) == 3 and (found := self._slice(node, places, axis)):
             return found
         before = self._nodes.get(node)
@@ -202,7 +202,7 @@ class Composer:
         try:
             self._shapes[node.name] = output_shape(node, [self.shape(source) for source in node.inputs])
         except GraphError as error:
-            raise Unfit(error.text) from None
+            raise Unfit(error.text, BROKEN) from None
         within(*self._shapes[node.name])
         self._nodes[node.name] = node
         self._origins[node.name] = (name, self.place, self.operation)

@@ -39,8 +39,12 @@ class Asked:
     @classmethod
     def of(cls, shapes: Sequence[Shape], channels: int | None) -> Asked:
         """``channels``: number of means, one a channel of the graph's input; None if they are not known."""
-        need(len(shapes) > 0, "the network has no input")
-        need(all(len(shape) >= 2 and min(shape) >= 1 for shape in shapes), f"inputs {list(shapes)} have no batch")
+        need(len(shapes) > 0, "the network has no input", "a network that takes at least one tensor")
+        need(
+            all(len(shape) >= 2 and min(shape) >= 1 for shape in shapes),
+            f"inputs {list(shapes)} have no batch",
+            "inputs (n, channels, height, width), (n, channels, length) or (n, features)",
+        )
         alike = {(shape[0], *shape[2:]) for shape in shapes}
         need(
             len(alike) == 1,

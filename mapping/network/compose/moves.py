@@ -10,7 +10,7 @@ import numpy as np
 
 from mapping.network.compose.arithmetic import affine, beside, placed, spread
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.refusal import need, refuse, within
+from mapping.network.compose.refusal import BROKEN, need, refuse, within
 from mapping.network.compose.values import (
     Constant,
     Operand,
@@ -29,7 +29,7 @@ def reshape(c: Composer, x: Operand, shape: Sequence[int]) -> Operand:
     size = math.prod(x.shape)
     known = math.prod(s for s in shape if s != -1)
     to = tuple(int(size // max(known, 1)) if s == -1 else int(s) for s in shape)
-    need(math.prod(to) == size, f"{x.shape} has not the elements of {to}")
+    need(math.prod(to) == size, f"{x.shape} has not the elements of {to}", BROKEN)
     if not isinstance(x, Value):
         return x.reshape(to)
     axis, outer = place_of_batch(to, x, c.batch)
@@ -47,7 +47,7 @@ def opened(c: Composer, x: Operand, axis: int) -> Operand:
 def closed(c: Composer, x: Operand, axis: int) -> Operand:
     """An axis of size 1 gone."""
     axis %= len(x.shape)
-    need(x.shape[axis] == 1, f"axis {axis} of {x.shape} is not of size 1")
+    need(x.shape[axis] == 1, f"axis {axis} of {x.shape} is not of size 1", BROKEN)
     to = (*x.shape[:axis], *x.shape[axis + 1 :])
     if not isinstance(x, Value):
         return x.reshape(to)
@@ -61,7 +61,7 @@ def _with_axes(c: Composer, x: Value, shape: Shape, axis: int) -> Value:
 def permute(c: Composer, x: Operand, order: Sequence[int]) -> Operand:
     rank = len(x.shape)
     axes = [axis % rank for axis in order]
-    need(sorted(axes) == list(range(rank)), f"order {tuple(order)} of {x.shape}")
+    need(sorted(axes) == list(range(rank)), f"order {tuple(order)} of {x.shape}", BROKEN)
     if not isinstance(x, Value):
         return x.transpose(axes)
     dropped = x.shape[x.axis] == c.batch
@@ -138,7 +138,7 @@ def select(c: Composer, x: Operand, axis: int, place: int) -> Operand:
 def pieces(c: Composer, x: Operand, axis: int, sizes: Sequence[int]) -> list[Operand]:
     """``x`` cut along one axis into pieces of these sizes."""
     ends = np.cumsum(sizes).tolist()
-    need(ends[-1] == x.shape[axis], f"pieces {list(sizes)} of axis {axis} of {x.shape}")
+    need(ends[-1] == x.shape[axis], f"pieces {list(sizes)} of axis {axis} of {x.shape}", BROKEN)
     return [cut(c, x, axis, end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
@@ -164,6 +164,7 @@ def join(c: Composer, parts: Sequence[Operand], axis: int) -> Operand:
     need(
         all((value.axis, value.outer) == (like.axis, like.outer) for value in values),
         "the images of a batch stand at other places in each input",
+        "permute: the batch in the same axis of all inputs",
     )
     length = sum(part.shape[axis] for part in parts)
     shape = (*like.shape[:axis], length, *like.shape[axis + 1 :])
@@ -217,14 +218,18 @@ def pad(c: Composer, x: Operand, pads: Sequence[tuple[int, int]], mode: str = "c
             inner = [tuple(pair) for axis, pair in enumerate(pads) if not (dropped and axis == x.axis)]
             shape = tuple(size + sum(pair) for size, pair in zip(x.shape, pads, strict=True))
             return c.value(c.pad(x.node, [(b, a) for b, a in inner], fill), x, shape)
-        refuse("images of a batch cannot be padded")
+        refuse("images of a batch cannot be padded", "padding along other axes")
     found: Operand = x
     for axis, (before, after) in enumerate(pads):
         size = x.shape[axis]
         within(size + max(before, 0) + max(after, 0))
         places = np.arange(-before, size + after)
         if mode == "reflect":
-            need(max(before, after) < size, f"reflected padding {(before, after)} of {size} places")
+            need(
+                max(before, after) < size,
+                f"reflected padding {(before, after)} of {size} places",
+                "padding smaller than the map, or padding twice",
+            )
             places = np.abs(places)
             places = np.where(places >= size, 2 * (size - 1) - places, places)
         elif mode in ("replicate", "edge"):
@@ -232,7 +237,7 @@ def pad(c: Composer, x: Operand, pads: Sequence[tuple[int, int]], mode: str = "c
         elif mode in ("circular", "wrap"):
             places %= size
         else:
-            refuse(f"padding mode {mode!r}")
+            refuse(f"padding mode {mode!r}", "constant, reflect, replicate or circular")
         found = take(c, found, places.tolist(), axis)
     return found
 
@@ -242,7 +247,7 @@ def gather(c: Composer, x: Operand, index: Sequence[Constant | None]) -> Operand
     at = [axis for axis, places in enumerate(index) if places is not None]
     chosen = [np.asarray(places) for places in index if places is not None]
     if any(places.dtype == np.bool_ for places in chosen):
-        need(len(chosen) == 1, "more than one mask as an index")
+        need(len(chosen) == 1, "more than one mask as an index", "one mask, or stored indices")
         chosen = list(chosen[0].nonzero())
         at = list(range(at[0], at[0] + len(chosen)))
     need(
@@ -254,6 +259,7 @@ def gather(c: Composer, x: Operand, index: Sequence[Constant | None]) -> Operand
     need(
         all(((p >= 0) & (p < size)).all() for p, size in zip(wrapped, sizes, strict=True)),
         f"an index outside of {tuple(sizes)}",
+        "indices from 0 to the size less one",
     )
     flat = np.ravel_multi_index(tuple(p.astype(np.int64) for p in wrapped), sizes)
     merged = reshape(c, x, (*x.shape[:first], math.prod(sizes), *x.shape[last:])) if len(at) > 1 else x

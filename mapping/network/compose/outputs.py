@@ -45,7 +45,7 @@ class Found:
 
 def collected(c: Composer, names: Sequence[str], results: Sequence[Any]) -> Found:
     """All results flattened, one after the other."""
-    need(len(results) > 0, "the network gives nothing")
+    need(len(results) > 0, "the network gives nothing", "at least one output")
     outputs, flat = [], []
     for name, result in zip(names, results, strict=True):
         need(isinstance(result, Value), f"the output {name!r} does not depend on the input", "leave it out")

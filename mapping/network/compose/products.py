@@ -28,7 +28,11 @@ def with_maps(c: Composer, x: Value, layer: Any) -> Value:
 
     ``layer(node)`` gives the node behind one map (channels, height, width) and becomes part of the value.
     """
-    need(len(x.shape) == 4, f"{x.shape} is not (n, channels, height, width)")
+    need(
+        len(x.shape) == 4,
+        f"{x.shape} is not (n, channels, height, width)",
+        "reshape it to (n, channels, height, width) before",
+    )
     if x.axis == 0 and x.shape[0] == c.batch:
         node = layer(x.node)
         return c.value(node, x, (c.batch, *c.shape(node)))
@@ -45,7 +49,9 @@ def as_map(c: Composer, x: Operand) -> tuple[Value, bool]:
     """(n, channels, length) as (n, channels, 1, length), and whether it was so; maps as they are."""
     x = activation(x)
     need(
-        len(x.shape) in (3, 4), f"the input {x.shape} is neither (n, channels, length) nor (n, channels, height, width)"
+        len(x.shape) in (3, 4),
+        f"the input {x.shape} is neither (n, channels, length) nor (n, channels, height, width)",
+        "reshape it to one of them before",
     )
     flat = len(x.shape) == 3
     return activation(reshape(c, x, (*x.shape[:2], 1, x.shape[2]))) if flat else x, flat
@@ -136,7 +142,7 @@ def transposed_convolution(
         (length - 1) * s - sum(p) + d * (k - 1) + e + 1
         for length, s, p, d, k, e in zip(opened.shape[2:], stride, pads, dilation, kernel, extra, strict=True)
     ]
-    need(min(size) >= 1, f"nothing is left of {x.shape} after cropping {tuple(pads)}")
+    need(min(size) >= 1, f"nothing is left of {x.shape} after cropping {tuple(pads)}", "less padding")
     grouped = weight.reshape(groups, inputs // groups, per_group, *kernel).swapaxes(1, 2)
     forward = grouped.reshape(groups * per_group, inputs // groups, *kernel)  # (out, in / groups, …)
     steps = [max(-(-(p[0] + o) // s), n) for p, o, s, n in zip(pads, size, stride, opened.shape[2:], strict=True)]
@@ -219,7 +225,11 @@ def product(c: Composer, x: Operand, y: Operand, name: str = "") -> Operand:
     wide = max(len(x.shape), len(y.shape))
     first, second = (activation(reshape(c, v, (1,) * (wide - len(v.shape)) + v.shape)) for v in (x, y))
     first, second = aligned(c, beside(c, first, [-1, -2]), beside(c, second, [-1, -2]))
-    need(first.axis < wide - 2, "the batch is an axis of the matrices")
+    need(
+        first.axis < wide - 2,
+        "the batch is an axis of the matrices",
+        "permute: the batch before the two axes that are multiplied",
+    )
     shape: Shape = (*together(first.shape[:-2], second.shape[:-2]), first.shape[-2], second.shape[-1])
     return c.value(c.add(MatMul, [first.node, second.node]), first, shape)
 

@@ -50,7 +50,11 @@ def variance(c: Composer, x: Operand, axes: Sequence[int], correction: float, ke
     rank = len(x.shape)
     axes = sorted({axis % rank for axis in axes} or set(range(rank)))
     count = math.prod(x.shape[axis] for axis in axes)
-    need(count > correction, f"the variance of {count} numbers with correction {correction}")
+    need(
+        count > correction,
+        f"the variance of {count} numbers with correction {correction}",
+        "more numbers, or correction=0",
+    )
     centred = minus(c, x, reduce(c, x, "mean", axes, keep=True))
     squares = times(c, centred, centred)
     return times(c, reduce(c, squares, "mean", axes, keep), np.asarray(count / (count - correction)))
@@ -112,7 +116,11 @@ def local_norm(c: Composer, x: Operand, size: int, alpha: float, beta: float, bi
 def group_norm(c: Composer, x: Operand, groups: int, scale: Any, shift: Any, eps: float) -> Operand:
     """Norm of each group of channels (axis 1) with all its places; one channel a group: instance norm."""
     channels = x.shape[1]
-    need(groups >= 1 and channels % groups == 0, f"{channels} channels in {groups} groups")
+    need(
+        groups >= 1 and channels % groups == 0,
+        f"{channels} channels in {groups} groups",
+        "as many groups as divide the channels",
+    )
     rank = len(x.shape)
     if groups in (1, channels):
         axes = range(1 if groups == 1 else 2, rank)

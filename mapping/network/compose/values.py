@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.compose.refusal import refuse
+from mapping.network.compose.refusal import BROKEN, refuse
 from mapping.network.nodes import Shape
 
 Constant: TypeAlias = NDArray[Any]
@@ -43,7 +43,7 @@ Operand: TypeAlias = Value | Constant
 def activation(x: Operand) -> Value:
     """``x``, which must not be a constant."""
     if not isinstance(x, Value):
-        refuse("its input is a constant")
+        refuse("its input is a constant", "compute it before and store the result (register_buffer)")
     return x
 
 
@@ -69,7 +69,10 @@ def place_of_batch(shape: Shape, like: Value, batch: int) -> tuple[int, int]:
             found.append((worse, axis, before // prefix))
         prefix *= size
     if not found:
-        refuse(f"it mixes the images of a batch: a batch of {batch} does not stand whole in one axis of {shape}")
+        refuse(
+            f"it mixes the images of a batch: a batch of {batch} does not stand whole in one axis of {shape}",
+            "reshapes that keep the images of a batch apart",
+        )
     _, axis, outer = min(found)
     return axis, outer
 
@@ -78,7 +81,7 @@ def image_axis(value: Value, axis: int, batch: int) -> int:
     """The axis of one image for an axis of the value, which may be negative; the batch has none."""
     rank = len(value.shape)
     if not -rank <= axis < rank:
-        refuse(f"axis {axis} of {value.shape}")
+        refuse(f"axis {axis} of {value.shape}", BROKEN)
     axis %= rank
     if axis == value.axis:
         refuse("it works along the batch", "one image must not change the answer for another")

@@ -21,7 +21,11 @@ def pooled_size(length: int, kernel: int, stride: int, pads: Pair, gap: int, cei
     """Number of windows along one axis; with ``ceil`` also one that hangs over the end but begins inside."""
     within(length + sum(pads))
     room = length + sum(pads) - gap * (kernel - 1) - 1
-    need(room >= 0 or (ceil and room > -stride), f"a window of {kernel} for {length} places")
+    need(
+        room >= 0 or (ceil and room > -stride),
+        f"a window of {kernel} for {length} places",
+        "a window no larger than the padded map",
+    )
     count = room // stride + 1
     if ceil and room % stride:
         count += 1
@@ -69,7 +73,7 @@ def max_pool(
 def _inside(places: np.ndarray[tuple[int, ...], np.dtype[np.int64]], length: int) -> list[int]:
     """Windows (windows, members) with members outside replaced by one inside: the largest stays the same."""
     good = (places >= 0) & (places < length)
-    need(bool(good.any(1).all()), "a window of padding alone")
+    need(bool(good.any(1).all()), "a window of padding alone", "padding below half of the window")
     first = places[np.arange(len(places)), good.argmax(1)]
     found: list[int] = np.where(good, places, first[:, None]).ravel().tolist()
     return found
@@ -219,7 +223,7 @@ def filtered(c: Composer, x: Operand, weights: Sequence[Array]) -> Operand:
 def running_sum(c: Composer, x: Operand, axis: int, *, backwards: bool = False, before: bool = False) -> Operand:
     """Σ of the places up to each one along an axis; ``backwards``: from it on, ``before``: without it."""
     if not isinstance(x, Value):
-        need(not (backwards or before), "a running sum of constants from the end")
+        need(not (backwards or before), "a running sum of constants from the end", "the sums as a stored tensor")
         return np.cumsum(x, axis)
     length = x.shape[axis]
     turned = swap(c, beside(c, x, [axis]), axis, -1)

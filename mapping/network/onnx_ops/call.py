@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.refusal import refuse
+from mapping.network.compose.refusal import BROKEN, refuse
 from mapping.network.compose.values import Constant, Operand, Value, activation
 from mapping.network.nodes import Array
 
@@ -41,7 +41,7 @@ class OnnxCall:
     def operand(self, index: int) -> Operand:
         found = self.given(index)
         if found is None:
-            refuse(f"input {index} is missing")
+            refuse(f"input {index} is missing", BROKEN)
         return found
 
     @property
@@ -55,7 +55,7 @@ class OnnxCall:
     def constant(self, index: int) -> Constant | None:
         found = self.given(index)
         if isinstance(found, Value):
-            refuse(f"input {index} is computed, not stored")
+            refuse(f"input {index} is computed, not stored", "a stored tensor (an initializer) in its place")
         return found
 
     def weights(self, index: int) -> Array | None:
@@ -65,7 +65,7 @@ class OnnxCall:
     def needed(self, index: int) -> Array:
         found = self.weights(index)
         if found is None:
-            refuse(f"input {index} is missing")
+            refuse(f"input {index} is missing", BROKEN)
         return found
 
     def integers(self, index: int, attribute: Any = None) -> list[int] | None:

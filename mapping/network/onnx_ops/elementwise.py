@@ -53,7 +53,11 @@ def _mean(c: Composer, a: OnnxCall) -> Operand:
 
 def _selu(c: Composer, a: OnnxCall) -> Operand:
     alpha, gamma = a.get("alpha", _SELU[0]), a.get("gamma", _SELU[1])
-    need(abs(alpha - _SELU[0]) + abs(gamma - _SELU[1]) < 1e-4, f"a SELU with alpha {alpha} and gamma {gamma}")
+    need(
+        abs(alpha - _SELU[0]) + abs(gamma - _SELU[1]) < 1e-4,
+        f"a SELU with alpha {alpha} and gamma {gamma}",
+        "the usual constants, or Elu behind a product",
+    )
     return function(c, a.x, "selu")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.refusal import BROKEN, need, refuse
 from mapping.network.nodes import Shape
 
 Inputs = Sequence[Any]
@@ -87,7 +87,7 @@ def dequantised(inputs: Inputs, axis: int) -> NDArray[np.float32]:
     if scale.ndim == 1 and scale.size > 1:
         axis %= codes.ndim
         if codes.shape[axis] != scale.size:
-            refuse(f"{scale.size} scales for axis {axis} of {codes.shape}")
+            refuse(f"{scale.size} scales for axis {axis} of {codes.shape}", BROKEN)
         scale, zero = (v.reshape(-1, *[1] * (codes.ndim - 1 - axis)) for v in (scale, zero))
     found: NDArray[np.float32] = ((codes.astype(np.int64) - zero.astype(np.int64)) * scale).astype(np.float32)
     return found
@@ -107,9 +107,9 @@ def fold(
     try:
         size = _BOUNDS[op.op_type](inputs, attributes)
     except (ValueError, IndexError, AttributeError, OverflowError) as error:
-        refuse(f"its constants do not fit each other: {error!s:.120}")
+        refuse(f"its constants do not fit each other: {error!s:.120}", BROKEN)
     if size < 0 or size > most:
-        refuse(f"a constant of {size} elements, more than {most}")
+        refuse(f"a constant of {size} elements, more than {most}", "a smaller constant")
     if op.op_type == "ConstantOfShape":
         fill = attributes.get("value")
         values = np.zeros(1, np.float32) if fill is None else numpy_helper.to_array(fill)
@@ -133,5 +133,5 @@ def fold(
         with np.errstate(all="ignore"):
             results = [np.asarray(found) for found in ReferenceEvaluator(model).run(None, named)]
     except Exception as error:  # the reference raises what numpy raises, and kinds of its own
-        refuse(f"cannot be computed from its constants: {error!s:.120}")
+        refuse(f"cannot be computed from its constants: {error!s:.120}", "the result as an initializer")
     return results[0].shape, results

@@ -10,7 +10,7 @@ from mapping.network.compose.arithmetic import times
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import closed, cut, expand, gather, join, opened, pad, permute, pieces, reshape, tile
 from mapping.network.compose.places import gathered, numbered, scattered, written
-from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.refusal import BROKEN, need, refuse
 from mapping.network.compose.values import Operand
 from mapping.network.compose.windows import folded
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
@@ -20,7 +20,7 @@ def _reshape(c: Composer, a: OnnxCall) -> Operand:
     wanted = a.integers(1, a.get("shape")) or []
     if not a.get("allowzero", 0):
         wanted = [a.x.shape[n] if size == 0 and n < len(a.x.shape) else size for n, size in enumerate(wanted)]
-    need(wanted.count(-1) <= 1 and min(wanted, default=1) >= -1, f"a shape {wanted}")
+    need(wanted.count(-1) <= 1 and min(wanted, default=1) >= -1, f"a shape {wanted}", "a shape with at most one -1")
     return reshape(c, a.x, wanted)
 
 
@@ -63,7 +63,7 @@ def _split(c: Composer, a: OnnxCall) -> list[Operand]:
     sizes = a.integers(1, a.get("split"))
     if sizes is None:
         count = a.get("num_outputs", a.outputs)
-        need(1 <= count <= length, f"{count} pieces of {length} places")
+        need(1 <= count <= length, f"{count} pieces of {length} places", BROKEN)
         each = -(-length // count)
         sizes = [min(each, length - n * each) for n in range(count)]
     return pieces(c, a.x, axis, sizes)
@@ -73,10 +73,14 @@ def _slice(c: Composer, a: OnnxCall) -> Operand:
     starts, stops = a.integers(1, a.get("starts")) or [], a.integers(2, a.get("ends")) or []
     axes = a.integers(3, a.get("axes")) or list(range(len(starts)))
     steps = a.integers(4) or [1] * len(starts)
-    need(len(starts) == len(stops) == len(axes) == len(steps), "starts, ends, axes and steps of different lengths")
+    need(
+        len(starts) == len(stops) == len(axes) == len(steps),
+        "starts, ends, axes and steps of different lengths",
+        BROKEN,
+    )
     found = a.x
     for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True):
-        need(step != 0, "a step of zero")
+        need(step != 0, "a step of zero", "a step other than zero")
         end = None if step < 0 and stop < -(2**30) else stop
         found = cut(c, found, axis, start, end, step)
     return found
@@ -84,14 +88,18 @@ def _slice(c: Composer, a: OnnxCall) -> Operand:
 
 def _gather(c: Composer, a: OnnxCall) -> Operand:
     index = a.constant(1)
-    need(index is not None, "no indices")
+    need(index is not None, "no indices", "stored indices")
     axis = a.get("axis", 0) % len(a.x.shape)
     return gather(c, a.x, [*[None] * axis, np.asarray(index)])
 
 
 def _gather_nd(c: Composer, a: OnnxCall) -> Operand:
     index = np.asarray(a.constant(1))
-    need(a.get("batch_dims", 0) == 0 and index.ndim >= 1, "indices of their own for each image")
+    need(
+        a.get("batch_dims", 0) == 0 and index.ndim >= 1,
+        "indices of their own for each image",
+        "the same stored indices for every image, batch_dims=0",
+    )
     return gather(c, a.x, [index[..., n] for n in range(index.shape[-1])])
 
 
@@ -139,7 +147,7 @@ def _pad(c: Composer, a: OnnxCall) -> Operand:
     rank = len(a.x.shape)
     pads = a.integers(1, a.get("pads", a.get("paddings"))) or []
     axes = a.integers(3) or list(range(rank))
-    need(len(pads) == 2 * len(axes), f"{len(pads)} numbers of padding for {len(axes)} axes")
+    need(len(pads) == 2 * len(axes), f"{len(pads)} numbers of padding for {len(axes)} axes", BROKEN)
     around = [(0, 0)] * rank
     for n, axis in enumerate(axes):
         around[axis % rank] = (pads[n], pads[n + len(axes)])

@@ -11,7 +11,7 @@ from mapping.network.compose.einsum import einsum
 from mapping.network.compose.moves import reshape, select, stack, swap
 from mapping.network.compose.products import convolution, linear, product, transposed_convolution
 from mapping.network.compose.recurrent import Direction, State, Step, gru_step, lstm_step, relu_step, tanh_step, unroll
-from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.refusal import BROKEN, need, refuse
 from mapping.network.compose.values import Operand, Value
 from mapping.network.compose.volumes import convolution_of_volumes
 from mapping.network.nodes import Array
@@ -80,7 +80,11 @@ def _transposed(c: Composer, a: OnnxCall) -> Operand:
     weight = a.needed(1)
     kernel = weight.shape[2:]
     count = len(kernel)
-    need(a.text("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not a.get("output_shape"), "padding by output shape")
+    need(
+        a.text("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not a.get("output_shape"),
+        "padding by output shape",
+        "pads and output_padding as numbers",
+    )
     stride, gap = along(a, "strides", count), along(a, "dilations", count)
     return transposed_convolution(
         c,
@@ -110,11 +114,11 @@ def _gemm(c: Composer, a: OnnxCall) -> Operand:
     ):
         found = times(c, product(c, x, swap(c, w, 0, 1) if turned else w), np.asarray(alpha))
         return found if bias is None else plus(c, found, bias, beta)
-    need(w.ndim == 2, f"weight {w.shape} is not a matrix")
+    need(w.ndim == 2, f"weight {w.shape} is not a matrix", BROKEN)
     weight = alpha * (w if turned else w.T)
     if bias is None:
         return linear(c, x, weight, None, a.owner(1))
-    need(bias.size in (1, len(weight)), f"bias {bias.shape} does not fit {len(weight)} outputs")
+    need(bias.size in (1, len(weight)), f"bias {bias.shape} does not fit {len(weight)} outputs", BROKEN)
     return linear(c, x, weight, beta * np.broadcast_to(bias.ravel(), weight.shape[:1]), a.owner(1))
 
 
@@ -143,10 +147,16 @@ def _recurrent(order: tuple[int, ...], kinds: tuple[str, ...]) -> OnnxRule:
         given = [s.decode() if isinstance(s, bytes) else str(s) for s in a.get("activations") or ()]
         step, kept = _step(a.kind, given, kinds * both)
         need(
-            a.given(4) is None or bool((np.asarray(a.constant(4)) == a.x.shape[0]).all()), "sequences of unequal length"
+            a.given(4) is None or bool((np.asarray(a.constant(4)) == a.x.shape[0]).all()),
+            "sequences of unequal length",
+            "sequences padded to one length, without sequence_lens",
         )
-        need(not a.get("layout", 0) and not a.get("clip") and a.given(7) is None, "layout, clip or peepholes")
-        need(not a.get("input_forget", 0) and kept, f"activations {given}")
+        need(
+            not a.get("layout", 0) and not a.get("clip") and a.given(7) is None,
+            "layout, clip or peepholes",
+            "layout 0, no clip, no peepholes",
+        )
+        need(not a.get("input_forget", 0) and kept, f"activations {given}", "the usual activations of the layer")
         halves = len(order) * hidden
         directions = []
         for n in range(both):

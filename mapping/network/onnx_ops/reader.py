@@ -12,7 +12,7 @@ import numpy as np
 from mapping.network.compose.composer import Composer, ModulePlace
 from mapping.network.compose.inputs import Asked, opened
 from mapping.network.compose.outputs import Found, collected
-from mapping.network.compose.refusal import CannotCompose, Unfit, UnsupportedOperation
+from mapping.network.compose.refusal import BROKEN, ELSEWHERE, CannotCompose, Unfit, UnsupportedOperation
 from mapping.network.compose.values import Operand, Value
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph_records import MOST_OUTPUTS
@@ -30,6 +30,21 @@ _HINTS = {
     "NonMaxSuppression": "outputs before it: the choice among boxes is no part of the network",
     "TopK": "outputs before it: the order of results is left to the program that reads them",
     "ArgMax": "the logits as output: the largest is found from them",
+    "ArgMin": "the values as output: the least is found from them",
+    "NonZero": "stored places, or a product with a mask",
+    "Compress": "Gather with stored places",
+    "Unique": "outputs before it: values that differ are left to the program that reads them",
+    "OneHot": "a stored table, or comparisons",
+    "RandomNormal": "an export in evaluation mode: a network that runs is not random",
+    "RandomUniform": "an export in evaluation mode: a network that runs is not random",
+    "RandomNormalLike": "an export in evaluation mode: a network that runs is not random",
+    "RandomUniformLike": "an export in evaluation mode: a network that runs is not random",
+    "Scan": "the steps written out",
+    "RoiAlign": "outputs before it: regions that are found are left to the program that reads them",
+    "MaxUnpool": "ConvTranspose or Resize",
+    "DFT": "a product with stored cosines and sines",
+    "STFT": "a convolution with stored windows of cosines and sines",
+    "RotaryEmbedding": "products with stored cosines and sines, and Split, Neg, Concat",
 }
 
 
@@ -162,7 +177,7 @@ class OnnxReader:
             return
         name, found = next(iter(attributes.items()))
         if name not in ("value_float", "value_floats", "value_int", "value_ints"):
-            raise self.refusal(op, f"a constant given as {name}")
+            raise self.refusal(op, f"a constant given as {name}", "a constant as a tensor (value)")
         self.seen[op.output[0]] = np.array(found, np.float32 if "float" in name else np.int64)
 
     def _folded(self, op: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:
@@ -182,7 +197,7 @@ class OnnxReader:
         rule = rules.get(op.op_type if op.domain in ("", "ai.onnx") else f"{op.domain}:{op.op_type}")
         if rule is None:
             domain = f" of {op.domain}" if op.domain not in ("", "ai.onnx") else ""
-            raise self.refusal(op, f"there is no node for it{domain}", _HINTS.get(op.op_type, ""))
+            raise self.refusal(op, f"there is no node for it{domain}", _HINTS.get(op.op_type, ELSEWHERE))
         path = op.name.strip("/").replace("/", ".")
         self.composer.begin(ModulePlace(path, bool(path)))
         call = OnnxCall(op.op_type, inputs, list(op.input), attributes, self.opset, len(op.output))
@@ -200,10 +215,10 @@ class OnnxReader:
     def _known(self, name: str) -> Operand:
         found = self.seen.get(name)
         if found is None:
-            raise UnsupportedOperation("ONNX", f"{name!r:.80}", "no operation before gives this value")
+            raise UnsupportedOperation("ONNX", f"{name!r:.80}", "no operation before gives this value", BROKEN)
         return found
 
-    def refusal(self, op: Any, reason: str, hint: str = "") -> UnsupportedOperation:
+    def refusal(self, op: Any, reason: str, hint: str) -> UnsupportedOperation:
         where = op.name or (op.output[0] if op.output else "")
         return UnsupportedOperation(f"ONNX {op.op_type}", where, reason, hint)
 

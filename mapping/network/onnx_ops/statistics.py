@@ -44,7 +44,7 @@ def _batch_norm(c: Composer, a: OnnxCall) -> Operand:
 def _layer_norm(c: Composer, a: OnnxCall) -> Operand:
     rank = len(a.x.shape)
     axes = range(a.get("axis", -1) % rank, rank)
-    need(a.outputs == 1, "mean and deviation as outputs")
+    need(a.outputs == 1, "mean and deviation as outputs", "the normalised tensor as its only output")
     return norm(c, a.x, axes, a.needed(1), a.weights(2), float(a.get("epsilon", 1e-5)))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.places import sampled
-from mapping.network.compose.refusal import need, refuse, within
+from mapping.network.compose.refusal import BROKEN, need, refuse, within
 from mapping.network.compose.statistics import local_norm, reduce
 from mapping.network.compose.values import Operand
 from mapping.network.compose.windows import average_pool, max_pool, nearest, positions, resampled, resampled_lines
@@ -28,14 +28,18 @@ def window_pads(a: OnnxCall, kernel: Sequence[int], stride: Sequence[int], gap: 
             found.append((less, more) if rule == "SAME_UPPER" else (more, less))
         return found
     pads = list(a.get("pads") or [0] * 2 * count)
-    need(rule in ("NOTSET", "VALID") and len(pads) == 2 * count and min(pads) >= 0, f"padding {pads} by rule {rule!r}")
+    need(
+        rule in ("NOTSET", "VALID") and len(pads) == 2 * count and min(pads) >= 0,
+        f"padding {pads} by rule {rule!r}",
+        "pads of at least 0, or auto_pad SAME_UPPER",
+    )
     return [(pads[n], pads[n + count]) for n in range(count)]
 
 
 def along(a: OnnxCall, name: str, count: int) -> list[int]:
     """Strides or dilations along each axis, 1 if they are left out."""
     found = list(a.get(name) or [1] * count)
-    need(len(found) == count and min(found) >= 1, f"{name} {found} for {count} axes")
+    need(len(found) == count and min(found) >= 1, f"{name} {found} for {count} axes", BROKEN)
     return found
 
 
@@ -43,7 +47,7 @@ def _max_pool(c: Composer, a: OnnxCall) -> Operand:
     kernel = list(a["kernel_shape"])
     stride, gap = along(a, "strides", len(kernel)), along(a, "dilations", len(kernel))
     pads = window_pads(a, kernel, stride, gap)
-    need(a.outputs == 1, "places of the largest as a second output")
+    need(a.outputs == 1, "places of the largest as a second output", "one output: the largest values")
     return max_pool(c, a.x, kernel=kernel, stride=stride, pads=pads, dilation=gap, ceil=bool(a.get("ceil_mode", 0)))
 
 
@@ -87,7 +91,7 @@ def _resize(c: Composer, a: OnnxCall) -> Operand:
     changed = [n for n, axis in enumerate(axes) if sizes[n] != a.x.shape[axis]]
     if not changed:
         return a.x
-    need(min(sizes) >= 1, f"sizes {sizes}")
+    need(min(sizes) >= 1, f"sizes {sizes}", "sizes of at least 1")
     within(*sizes)
     rule = a.text("coordinate_transformation_mode", "half_pixel") if late else "asymmetric"
     at = {axes[n]: positions(old[n], sizes[n], ratios[n], rule) for n in changed}
@@ -95,12 +99,24 @@ def _resize(c: Composer, a: OnnxCall) -> Operand:
     if mode == "nearest":
         rounding = a.text("nearest_mode", "round_prefer_floor") if late else "floor"
         return nearest(c, a.x, list(at), [_rounded(places, rounding) for places in at.values()])
-    need(mode in ("linear", "cubic") and not a.get("antialias", 0), f"resampling by {mode!r}, or with antialiasing")
+    need(
+        mode in ("linear", "cubic") and not a.get("antialias", 0),
+        f"resampling by {mode!r}, or with antialiasing",
+        "nearest, linear or cubic, antialias=0",
+    )
     cubic = a.get("cubic_coeff_a", -0.75) if mode == "cubic" else None
-    need(cubic is None or not a.get("exclude_outside", 0), "cubic resampling that leaves out places outside")
+    need(
+        cubic is None or not a.get("exclude_outside", 0),
+        "cubic resampling that leaves out places outside",
+        "an export with exclude_outside=0",
+    )
     if rank == 3:
         return resampled_lines(c, a.x, at[2])
-    need(rank == 4 and set(at) <= {2, 3}, f"resampling of axes {sorted(at)} of {a.x.shape}")
+    need(
+        rank == 4 and set(at) <= {2, 3},
+        f"resampling of axes {sorted(at)} of {a.x.shape}",
+        "resampling of height and width",
+    )
     whole = [at.get(axis, np.arange(a.x.shape[axis], dtype=np.float64)) for axis in (2, 3)]
     return resampled(c, a.x, whole, cubic)
 
@@ -112,7 +128,7 @@ def _new_sizes(a: OnnxCall, old: Sequence[int], late: bool) -> tuple[list[int], 
         return list(sizes), [o / n for o, n in zip(old, sizes, strict=True)]
     if factors is None or factors.size == 0:
         factors = np.asarray(a.get("scales") or [])
-    need(factors.size == len(old) and bool((factors > 0).all()), f"{factors.size} factors for {len(old)} axes")
+    need(factors.size == len(old) and bool((factors > 0).all()), f"{factors.size} factors for {len(old)} axes", BROKEN)
     return [int(o * f) for o, f in zip(old, factors.tolist(), strict=True)], [1 / f for f in factors.tolist()]
 
 
@@ -126,7 +142,7 @@ def _rounded(
         return np.floor(places + 0.5)
     if rule in ("floor", "ceil"):
         return np.floor(places) if rule == "floor" else np.ceil(places)
-    refuse(f"nearest places by {rule!r}")
+    refuse(f"nearest places by {rule!r}", "round_prefer_floor, round_prefer_ceil, floor or ceil")
 
 
 RULES: dict[str, OnnxRule] = {

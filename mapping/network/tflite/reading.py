@@ -16,7 +16,7 @@ from mapping.network.compose.composer import Composer, ModulePlace
 from mapping.network.compose.inputs import Asked, opened
 from mapping.network.compose.moves import permute
 from mapping.network.compose.outputs import Found, collected
-from mapping.network.compose.refusal import CannotCompose, UnsupportedOperation, need
+from mapping.network.compose.refusal import BROKEN, CannotCompose, UnsupportedOperation, need
 from mapping.network.compose.values import Constant, Operand, Value, activation
 from mapping.network.digital_nodes import Grid
 from mapping.network.graph import Preprocess
@@ -37,7 +37,7 @@ class Reading:
     values: dict[int, Operand]
 
     def tensor(self, op: LiteOperation, index: int) -> LiteTensor:
-        need(index < len(op.inputs) and op.inputs[index] >= 0, f"input {index} is missing")
+        need(index < len(op.inputs) and op.inputs[index] >= 0, f"input {index} is missing", BROKEN)
         return self.model.tensors[op.inputs[index]]
 
     def operand(self, op: LiteOperation, index: int) -> Operand:
@@ -45,7 +45,7 @@ class Reading:
         tensor = self.tensor(op, index)
         if op.inputs[index] in self.values:
             return self.values[op.inputs[index]]
-        need(tensor.values is not None, f"its input {tensor.name!r:.80} is computed by no operation before")
+        need(tensor.values is not None, f"its input {tensor.name!r:.80} is computed by no operation before", BROKEN)
         return tensor.real
 
     def activation(self, op: LiteOperation, index: int = 0) -> Value:
@@ -53,7 +53,11 @@ class Reading:
 
     def constant(self, op: LiteOperation, index: int) -> Constant:
         found = self.operand(op, index)
-        need(not isinstance(found, Value), f"input {index} is computed, not stored")
+        need(
+            not isinstance(found, Value),
+            f"input {index} is computed, not stored",
+            "a stored tensor (an initializer) in its place",
+        )
         assert not isinstance(found, Value)
         return found
 
@@ -68,7 +72,11 @@ class Reading:
     def maps(self, op: LiteOperation, index: int = 0) -> Value:
         """Input ``index``, (n, height, width, channels), with channels first."""
         x = self.activation(op, index)
-        need(len(x.shape) == 4, f"{x.shape} is not (n, height, width, channels)")
+        need(
+            len(x.shape) == 4,
+            f"{x.shape} is not (n, height, width, channels)",
+            "a reshape to (1, height, width, channels) before it",
+        )
         return activation(permute(self.composer, x, FIRST_CHANNEL))
 
     def back(self, x: Operand) -> Operand:
@@ -77,7 +85,11 @@ class Reading:
 
     def batched(self, shape: Shape) -> Shape:
         """A shape of the file with the batch of this reading; 1 or −1 stands for one image there."""
-        need(len(shape) > 0 and shape[0] in (1, -1), f"the shape {shape} has no batch of one image")
+        need(
+            len(shape) > 0 and shape[0] in (1, -1),
+            f"the shape {shape} has no batch of one image",
+            "a batch as first axis: (1, ...) for one",
+        )
         return (BATCH, *shape[1:])
 
     def grid(self, x: Operand, tensor: LiteTensor) -> Operand:
@@ -87,7 +99,7 @@ class Reading:
             return x
         assert tensor.scale is not None
         low, high = max(limits[0], -GRID_CODES), min(limits[1], GRID_CODES)
-        need(low <= 0 <= high, f"the zero point of {tensor.name!r:.80} is none of its codes")
+        need(low <= 0 <= high, f"the zero point of {tensor.name!r:.80} is none of its codes", BROKEN)
         node = self.composer.add(Grid, [x.node], scale=float(tensor.scale[0]), low=low, high=high)
         return replace(x, node=node)
 
@@ -114,7 +126,7 @@ def read(model: LiteModel, rules: Mapping[str, Rule], channels: int | None) -> t
         reading.composer.begin(ModulePlace(place))
         rule = rules.get(op.kind)
         try:
-            need(rule is not None, "there is no node for it")
+            need(rule is not None, "there is no node for it", "operations of docs/how-to/bring-your-network.md")
             assert rule is not None
             found = rule(reading, op)
             results = found if isinstance(found, list) else [found]
@@ -151,7 +163,11 @@ def _opened(reading: Reading, channels: int | None) -> tuple[int, int, int]:
     need(len(model.inputs) == 1, f"{len(model.inputs)} inputs, not one", "one input with all of them side by side")
     tensor = model.tensors[model.inputs[0]]
     shape = reading.batched(tensor.shape)
-    need(len(shape) in (2, 3, 4) and min(shape) >= 1, f"an input of shape {tensor.shape}")
+    need(
+        len(shape) in (2, 3, 4) and min(shape) >= 1,
+        f"an input of shape {tensor.shape}",
+        "one input (1, height, width, channels)",
+    )
     first = (shape[0], shape[3], shape[1], shape[2]) if len(shape) == 4 else shape
     asked = Asked.of([first], channels or 1)
     value: Any = reading.grid(opened(c, asked)[0], tensor)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mapping.network.compose import arithmetic, attention, moves, products, statistics, windows
-from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.refusal import BROKEN, need, refuse
 from mapping.network.compose.values import Operand, Value, activation
 from mapping.network.tflite.model import LiteOperation
 from mapping.network.tflite.reading import Reading, Rule
@@ -24,7 +24,7 @@ def finished(r: Reading, x: Operand, code: int) -> Operand:
         return arithmetic.clamp(r.composer, x, *bounds[code])
     if code == TANH:
         return arithmetic.function(r.composer, x, "tanh")
-    need(code == NONE, f"fused activation {code}")
+    need(code == NONE, f"fused activation {code}", "an activation as an operation of its own")
     return x
 
 
@@ -36,7 +36,7 @@ def pads(
         return [(0, 0)] * len(size)
     found = []
     for n, k, s, g in zip(size, kernel, stride, gap, strict=True):
-        need(s >= 1 and g >= 1, f"stride {s} and dilation {g}")
+        need(s >= 1 and g >= 1, f"stride {s} and dilation {g}", BROKEN)
         total = max((-(-n // s) - 1) * s + (k - 1) * g + 1 - n, 0)
         found.append((total // 2, total - total // 2))
     return found
@@ -45,17 +45,17 @@ def pads(
 def conv(r: Reading, op: LiteOperation) -> Operand:
     o = op.options("Conv2DOptions")
     weight = r.constant(op, 1)
-    need(weight.ndim == 4, f"weight {weight.shape}")
+    need(weight.ndim == 4, f"weight {weight.shape}", BROKEN)
     x = r.maps(op)
-    need(weight.shape[3] >= 1 and x.shape[1] % weight.shape[3] == 0, f"weight {weight.shape} for {x.shape}")
+    need(weight.shape[3] >= 1 and x.shape[1] % weight.shape[3] == 0, f"weight {weight.shape} for {x.shape}", BROKEN)
     return _convolved(r, op, o, x, weight.transpose(0, 3, 1, 2), x.shape[1] // weight.shape[3])
 
 
 def depthwise(r: Reading, op: LiteOperation) -> Operand:
     o = op.options("DepthwiseConv2DOptions")
     weight, x = r.constant(op, 1), r.maps(op)
-    need(weight.ndim == 4 and weight.shape[0] == 1, f"weight {weight.shape}")
-    need(weight.shape[3] % x.shape[1] == 0, f"weight {weight.shape} for {x.shape}")
+    need(weight.ndim == 4 and weight.shape[0] == 1, f"weight {weight.shape}", BROKEN)
+    need(weight.shape[3] % x.shape[1] == 0, f"weight {weight.shape} for {x.shape}", BROKEN)
     return _convolved(r, op, o, x, weight.transpose(3, 0, 1, 2), x.shape[1])
 
 
@@ -71,7 +71,7 @@ def _convolved(r: Reading, op: LiteOperation, o: Any, x: Value, weight: Any, gro
 def transposed(r: Reading, op: LiteOperation) -> Operand:
     o = op.options("TransposeConvOptions")
     size, weight, x = r.integers(op, 0), r.constant(op, 1), r.maps(op, 2)
-    need(weight.ndim == 4 and len(size) == 4, f"weight {weight.shape} for an output {size}")
+    need(weight.ndim == 4 and len(size) == 4, f"weight {weight.shape} for an output {size}", BROKEN)
     stride = (o.StrideH(), o.StrideW())
     around = pads(size[1:3], weight.shape[1:3], stride, (1, 1), o.Padding())
     extra = [
@@ -87,9 +87,9 @@ def transposed(r: Reading, op: LiteOperation) -> Operand:
 
 def fully_connected(r: Reading, op: LiteOperation) -> Operand:
     o = op.options("FullyConnectedOptions")
-    need(o.WeightsFormat() == 0, "weights in a shuffled order")
+    need(o.WeightsFormat() == 0, "weights in a shuffled order", "a conversion without shuffled weights")
     x, weight = r.activation(op), r.constant(op, 1)
-    need(weight.ndim == 2, f"weight {weight.shape} is not a matrix")
+    need(weight.ndim == 2, f"weight {weight.shape} is not a matrix", BROKEN)
     if not o.KeepNumDims():
         x = activation(moves.reshape(r.composer, x, (-1, weight.shape[1])))
     bias = r.optional(op, 2)
@@ -212,7 +212,7 @@ def resize(linear: bool) -> Rule:
     def rule(r: Reading, op: LiteOperation) -> Operand:
         o = op.options("ResizeBilinearOptions" if linear else "ResizeNearestNeighborOptions")
         x, size = r.maps(op), r.integers(op, 1)
-        need(len(size) == 2 and min(size) >= 1, f"a size {size}")
+        need(len(size) == 2 and min(size) >= 1, f"a size {size}", BROKEN)
         word = "align_corners" if o.AlignCorners() else "half_pixel" if o.HalfPixelCenters() else "asymmetric"
         at = [windows.positions(n, m, n / m, word) for n, m in zip(x.shape[2:], size, strict=True)]
         if linear:
@@ -225,7 +225,11 @@ def resize(linear: bool) -> Rule:
 
 def strided_slice(r: Reading, op: LiteOperation) -> Operand:
     o, x = op.options("StridedSliceOptions"), r.operand(op, 0)
-    need(not (o.EllipsisMask() or o.NewAxisMask()), "slices with ellipses or new axes")
+    need(
+        not (o.EllipsisMask() or o.NewAxisMask()),
+        "slices with ellipses or new axes",
+        "slices with begin, end and strides",
+    )
     starts, stops, steps = (r.integers(op, i) for i in (1, 2, 3))
     single = []
     for axis, (start, stop, step) in enumerate(zip(starts, stops, steps, strict=True)):
@@ -233,7 +237,11 @@ def strided_slice(r: Reading, op: LiteOperation) -> Operand:
         first = None if o.BeginMask() >> axis & 1 and not shrinks else start
         last = (start + 1 or None) if shrinks else None if o.EndMask() >> axis & 1 else stop
         if isinstance(x, Value) and axis == x.axis:
-            need(not shrinks and first in (None, 0) and (last is None or last >= 1), "it cuts the batch")
+            need(
+                not shrinks and first in (None, 0) and (last is None or last >= 1),
+                "it cuts the batch",
+                "slices that keep the whole batch",
+            )
             continue
         x = moves.cut(r.composer, x, axis, first, last, step)
         single += [axis] if shrinks else []
@@ -252,7 +260,7 @@ def cut(r: Reading, op: LiteOperation) -> Operand:
 def split(r: Reading, op: LiteOperation) -> list[Operand]:
     count = op.options("SplitOptions").NumSplits()
     x, axis = r.operand(op, 1), r.integers(op, 0)[0]
-    need(1 <= count <= x.shape[axis] and x.shape[axis] % count == 0, f"{x.shape[axis]} places in {count} parts")
+    need(1 <= count <= x.shape[axis] and x.shape[axis] % count == 0, f"{x.shape[axis]} places in {count} parts", BROKEN)
     return moves.pieces(r.composer, x, axis, [x.shape[axis] // count] * count)
 
 
@@ -263,13 +271,13 @@ def block(to_space: bool) -> Rule:
         c, x = r.composer, r.activation(op)
         size = op.options("DepthToSpaceOptions" if to_space else "SpaceToDepthOptions").BlockSize()
         n, h, w, channels = x.shape
-        need(size >= 1, f"blocks of {size}")
+        need(size >= 1, f"blocks of {size}", BROKEN)
         if to_space:
-            need(channels % size**2 == 0, f"{channels} channels in blocks of {size}")
+            need(channels % size**2 == 0, f"{channels} channels in blocks of {size}", BROKEN)
             y = moves.reshape(c, x, (n, h, w, size, size, channels // size**2))
             y = moves.permute(c, y, (0, 1, 3, 2, 4, 5))
             return moves.reshape(c, y, (n, h * size, w * size, channels // size**2))
-        need(h % size == 0 and w % size == 0, f"a map of {h} x {w} in blocks of {size}")
+        need(h % size == 0 and w % size == 0, f"a map of {h} x {w} in blocks of {size}", BROKEN)
         y = moves.reshape(c, x, (n, h // size, size, w // size, size, channels))
         y = moves.permute(c, y, (0, 1, 3, 2, 4, 5))
         return moves.reshape(c, y, (n, h // size, w // size, size**2 * channels))
