@@ -101,6 +101,30 @@ def test_several_inputs_of_one_size_stand_side_by_side() -> None:
         capture(apart, (torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 4, 2)), preprocess=preprocess, classes=())
 
 
+def test_a_video_is_its_frames_as_channels() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv3d(3, 4, 3, stride=(2, 1, 1), padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.MaxPool3d(2)
+    )
+    graph = capture(module, torch.zeros(1, 3, 4, 8, 6), preprocess=Preprocess((0.1, 0.2, 0.3), (0.5,) * 3), classes=())
+    assert graph.input_shape == (12, 8, 6)
+    assert graph.preprocess.mean == (*[0.1] * 4, *[0.2] * 4, *[0.3] * 4)
+    x = torch.randn(3, 3, 4, 8, 6)
+    with torch.no_grad():
+        expected = module.eval()(x).flatten(1)
+    torch.testing.assert_close(forward(graph, x.reshape(3, 12, 8, 6))[graph.nodes[-1].name], expected)
+
+
+def test_one_mean_stands_for_all_channels_and_channels_may_come_last() -> None:
+    torch.manual_seed(0)
+    module = Whole(lambda x, f: f(x.mean((1, 2))), nn.Linear(3, 2))
+    graph = capture(module, torch.zeros(1, 8, 6, 3), preprocess=Preprocess((0.4,), (0.2,)), classes=())
+    assert (graph.input_shape, graph.preprocess) == ((3, 8, 6), Preprocess((0.4,) * 3, (0.2,) * 3))
+    x = torch.randn(5, 3, 8, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(forward(graph, x)[graph.nodes[-1].name], module(x.permute(0, 2, 3, 1)))
+
+
 def test_outputs_are_named_as_the_module_names_them() -> None:
     graph = captured(Whole(MAPS["outputs by name"]), (4, 8, 8), 4)
     assert [(output.name, output.shape) for output in graph.outputs] == [
