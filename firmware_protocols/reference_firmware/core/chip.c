@@ -4,15 +4,10 @@
 
 static const uint8_t SPEC_DIGEST[DIGEST_BYTES] = CHIP_SPEC_DIGEST;
 
-#define SLICE_US 2000u /* and one call of the macro more */
-
 static struct {
     const struct chip_identity *identity;
-    uint64_t slice_us; /* when this slice began */
     bool outputs_on;
 } chip;
-
-bool slice_over(void) { return board_us() - chip.slice_us >= SLICE_US; }
 
 /* --- short requests -------------------------------------------------------------------------------- */
 
@@ -64,7 +59,7 @@ static void switch_on(void) {
 }
 
 static enum work slice(struct job *job) {
-    chip.slice_us = board_us();
+    slice_begin();
     switch (job->request->op) {
     case OP_DESCRIBE: return describe(job);
     case OP_STATUS: return status(job);

@@ -4,6 +4,7 @@
 
 #include "handlers.h"
 #include "macro.h"
+#include "slice.h"
 
 /* What the board adds to the chip file. */
 struct chip_identity {
@@ -13,7 +14,6 @@ struct chip_identity {
 const struct chip_handlers *chip_start(const struct chip_identity *identity);
 
 /* Slices of requests, by kind: each makes one call of the macro, and further ones until `slice_over`. */
-bool slice_over(void);
 enum work chip_program(struct job *job);
 enum work chip_pulse(struct job *job);
 enum work chip_read_cells(struct job *job);
