@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from mapping.network.aten.call import Call, Rule
-from mapping.network.compose.arithmetic import function, minus, times
+from mapping.network.compose.arithmetic import function, minus
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.moves import closed, cut
 from mapping.network.compose.refusal import need, refuse
-from mapping.network.compose.statistics import batch_norm, group_norm, length, log_sum_exp, norm, reduce, variance
+from mapping.network.compose.statistics import (
+    batch_norm,
+    group_norm,
+    length,
+    log_sum_exp,
+    norm,
+    product_along,
+    reduce,
+    variance,
+)
 from mapping.network.compose.values import Operand
 from mapping.network.compose.windows import running_sum
-
-MOST_FACTORS = 64
 
 
 def _axes(a: Call) -> list[int]:
@@ -87,17 +92,8 @@ def _log_softmax(c: Composer, a: Call) -> Operand:
 
 
 def _product(c: Composer, a: Call) -> Operand:
-    """The product of all places along an axis, one after the other."""
     need("dim" in a.arguments, "the product of all elements", "a product along one axis")
-    axis = int(a["dim"])
-    need(
-        a.x.shape[axis] <= MOST_FACTORS,
-        f"a product of {a.x.shape[axis]} factors",
-        "the exponential of a sum of logarithms",
-    )
-    parts = [cut(c, a.x, axis, n, n + 1) for n in range(a.x.shape[axis])]
-    found = functools.reduce(lambda x, y: times(c, x, y), parts)
-    return found if a["keepdim"] else closed(c, found, axis)
+    return product_along(c, a.x, int(a["dim"]), bool(a["keepdim"]))
 
 
 RULES: dict[str, Rule] = {

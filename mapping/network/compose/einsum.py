@@ -7,19 +7,49 @@ from collections.abc import Sequence
 
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import permute, reshape
+from mapping.network.compose.places import numbered, picked
 from mapping.network.compose.products import product
 from mapping.network.compose.refusal import need
 from mapping.network.compose.statistics import reduce
 from mapping.network.compose.values import Operand
 
+_DOTS = "αβγδεζηθ"
+
 
 def einsum(c: Composer, equation: str, operands: Sequence[Operand]) -> Operand:
-    """``"bhid,bhjd->bhij"`` of one or two operands, each letter once in each."""
+    """``"bhid,bhjd->bhij"`` of any number of operands, two at a time; dots stand for the same axes in each."""
     given, arrow, result = equation.replace(" ", "").partition("->")
     terms = given.split(",")
-    good = bool(arrow) and len(terms) == len(operands) <= 2 and "." not in equation
-    good = good and all(len(set(t)) == len(t) == len(x.shape) for t, x in zip(terms, operands, strict=False))
-    need(good, f"einsum {equation!r}", "matrix products and permutations")
+    need(bool(arrow) and len(terms) == len(operands), f"einsum {equation!r}", "matrix products and permutations")
+    dots = max(len(x.shape) - len(t.replace("...", "")) for t, x in zip(terms, operands, strict=True))
+    for n in range(len(terms)):
+        missing = len(operands[n].shape) - len(terms[n].replace("...", "")) if "..." in terms[n] else 0
+        terms[n] = terms[n].replace("...", _DOTS[dots - missing : dots] if dots else "")
+    result = result.replace("...", _DOTS[:dots])
+    good = all(len(t) == len(x.shape) for t, x in zip(terms, operands, strict=True)) and len(set(result)) == len(result)
+    need(good and dots <= len(_DOTS), f"einsum {equation!r}", "matrix products and permutations")
+    parts = [_once(c, t, x) for t, x in zip(terms, operands, strict=True)]
+    while len(parts) > 2:
+        kept = set(result).union(*(term for term, _ in parts[2:]))
+        both = dict.fromkeys(parts[0][0] + parts[1][0])
+        middle = "".join(letter for letter in both if letter in kept)
+        parts[:2] = [(middle, _contracted(c, parts[:2], middle))]
+    return _contracted(c, parts, result)
+
+
+def _once(c: Composer, term: str, x: Operand) -> tuple[str, Operand]:
+    """An operand with each letter once: the diagonal of those that it has twice."""
+    numbers = numbered(x) if len(set(term)) < len(term) else None
+    while (twice := next((letter for letter in term if term.count(letter) > 1), "")) and numbers is not None:
+        first, second = [axis for axis, letter in enumerate(term) if letter == twice][:2]
+        numbers = numbers.diagonal(0, first, second)
+        term = term[:first] + term[first + 1 : second] + term[second + 1 :] + twice
+    return term, x if numbers is None else picked(c, x, numbers)
+
+
+def _contracted(c: Composer, parts: Sequence[tuple[str, Operand]], result: str) -> Operand:
+    """The sum of products of one or two operands, each letter once in each."""
+    terms, operands = [term for term, _ in parts], [x for _, x in parts]
     for n, (term, x) in enumerate(zip(terms, operands, strict=True)):
         others = result + "".join(terms[:n] + terms[n + 1 :])
         gone = [axis for axis, letter in enumerate(term) if letter not in others]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import aligned, beside, spread, together
+from mapping.network.compose.arithmetic import aligned, beside, placed, spread, together
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import closed, opened, permute, reshape, select, stack, swap
 from mapping.network.compose.refusal import fit, need, within
@@ -36,6 +36,8 @@ def with_maps(c: Composer, x: Value, layer: Any) -> Value:
     if x.axis == 0 and x.shape[0] == c.batch:
         node = layer(x.node)
         return c.value(node, x, (c.batch, *c.shape(node)))
+    if c.batch == 1 and x.axis:
+        x = placed(c, x, 0)
     need(x.axis == 0, f"the batch is axis {x.axis} of {x.shape}, not the first", "permute it to the first")
     split = Value(x.node, (c.batch, x.shape[0] // c.batch, *x.shape[1:]), 0)
     done = []

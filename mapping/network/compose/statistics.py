@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +11,14 @@ import numpy as np
 
 from mapping.network.compose.arithmetic import affine, beside, function, minus, plus, power, times
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.moves import pad, reshape, take
+from mapping.network.compose.moves import closed, cut, pad, reshape, take
 from mapping.network.compose.products import floats
 from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_axis, image_part
 from mapping.network.digital_nodes import Norm, Reduce
 from mapping.network.nodes import Array, AvgPool, BatchNorm, GlobalAvgPool
 
+MOST_FACTORS = 64
 _NUMPY = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min}
 
 
@@ -43,6 +45,15 @@ def reduce(c: Composer, x: Operand, operation: str, axes: Sequence[int], keep: b
         node = c.reshape(node, left)
     left = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
     return c.value(node, x, left, x.axis - sum(axis < x.axis for axis in axes))
+
+
+def product_along(c: Composer, x: Operand, axis: int, keep: bool) -> Operand:
+    """The product of all places along an axis, one after the other."""
+    count = x.shape[axis]
+    need(count <= MOST_FACTORS, f"a product of {count} factors", "the exponential of a sum of logarithms")
+    parts = [cut(c, x, axis, n, n + 1) for n in range(count)]
+    found = functools.reduce(lambda x, y: times(c, x, y), parts)
+    return found if keep else closed(c, found, axis)
 
 
 def variance(c: Composer, x: Operand, axes: Sequence[int], correction: float, keep: bool) -> Operand:

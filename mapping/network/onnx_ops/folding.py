@@ -53,14 +53,16 @@ def _multiplied(inputs: Inputs, attributes: Mapping[str, Any]) -> int:
     return int(inputs[0].size) * int(inputs[1].shape[-1] if inputs[1].ndim else 1)
 
 
-_BROADCAST = "Add Sub Mul Div Pow Mod Max Min Where Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor"
+_BROADCAST = (
+    "Add Sub Mul Div Pow Mod Max Min Where Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor Sum Mean Clip "
+    "PRelu LayerNormalization RMSNormalization"
+)
 _SAME = (
     "Not Neg Abs Sqrt Exp Log Floor Ceil Round Reciprocal Sin Cos Sign Erf Tanh Sigmoid Relu Cast CastLike Identity "
     "Shape Size Reshape Squeeze Unsqueeze Flatten Transpose Concat Slice Split ReduceProd ReduceSum ReduceMean "
     "ReduceMax ReduceMin ReduceL2 ScatterND ScatterElements Trilu CumSum NonZero QuantizeLinear DequantizeLinear "
-    "Clip Softmax LogSoftmax Sum Mean LayerNormalization RMSNormalization InstanceNormalization GroupNormalization "
-    "BatchNormalization Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Gelu LeakyRelu Elu Selu Softplus Softsign "
-    "HardSigmoid HardSwish Mish PRelu Dropout ReduceL1 ReduceSumSquare ReduceLogSumExp IsNaN IsInf ArgMax ArgMin "
+    "Softmax LogSoftmax Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Gelu LeakyRelu Elu Selu Softplus Softsign "
+    "HardSigmoid HardSwish Mish Dropout ReduceL1 ReduceSumSquare ReduceLogSumExp IsNaN IsInf ArgMax ArgMin "
     "GatherElements"
 )
 _BOUNDS: dict[str, Callable[[Inputs, Mapping[str, Any]], int]] = {

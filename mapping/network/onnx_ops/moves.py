@@ -199,6 +199,7 @@ RULES: dict[str, OnnxRule] = {
     "Scatter": _scatter_elements,
     "ScatterND": _scatter_nd,
     "Trilu": _triangle,
+    "EyeLike": lambda c, a: np.eye(a.x.shape[0], a.x.shape[1], a.get("k", 0), np.float32),
     "Expand": _expand,
     "Tile": lambda c, a: tile(c, a.x, a.integers(1) or []),
     "Pad": _pad,

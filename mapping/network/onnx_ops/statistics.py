@@ -9,7 +9,7 @@ from mapping.network.compose.attention import softmax
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import reshape
 from mapping.network.compose.refusal import need, refuse
-from mapping.network.compose.statistics import batch_norm, group_norm, length, log_sum_exp, norm, reduce
+from mapping.network.compose.statistics import batch_norm, group_norm, length, log_sum_exp, norm, product_along, reduce
 from mapping.network.compose.values import Operand
 from mapping.network.compose.windows import running_sum
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
@@ -26,6 +26,12 @@ def _reduction(operation: str) -> OnnxRule:
         return reduce(c, a.x, operation, _axes(a), bool(a.get("keepdims", 1)))
 
     return rule
+
+
+def _product(c: Composer, a: OnnxCall) -> Operand:
+    axes = _axes(a)
+    need(len(axes) == 1, f"a product along the axes {axes}", "a product along one axis, then along the next")
+    return product_along(c, a.x, axes[0], bool(a.get("keepdims", 1)))
 
 
 def _squares(c: Composer, a: OnnxCall) -> Operand:
@@ -90,6 +96,7 @@ RULES: dict[str, OnnxRule] = {
     "CumSum": _running_sum,
     "ReduceLogSumExp": lambda c, a: log_sum_exp(c, a.x, _axes(a), bool(a.get("keepdims", 1))),
     "ReduceMean": _reduction("mean"),
+    "ReduceProd": _product,
     "ReduceSum": _reduction("sum"),
     "ReduceMax": _reduction("max"),
     "ReduceMin": _reduction("min"),

@@ -12,6 +12,7 @@ from mapping.network.compose.places import sampled
 from mapping.network.compose.refusal import BROKEN, need, refuse, within
 from mapping.network.compose.statistics import local_norm, reduce
 from mapping.network.compose.values import Operand
+from mapping.network.compose.volumes import pool_of_volumes
 from mapping.network.compose.windows import average_pool, max_pool, nearest, positions, resampled, resampled_lines
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
 
@@ -47,13 +48,26 @@ def _max_pool(c: Composer, a: OnnxCall) -> Operand:
     kernel = list(a["kernel_shape"])
     stride, gap = along(a, "strides", len(kernel)), along(a, "dilations", len(kernel))
     pads = window_pads(a, kernel, stride, gap)
+    if len(kernel) == 3:
+        return _volumes(c, a, stride, pads, gap, True)
     need(a.outputs == 1, "places of the largest as a second output", "one output: the largest values")
     return max_pool(c, a.x, kernel=kernel, stride=stride, pads=pads, dilation=gap, ceil=bool(a.get("ceil_mode", 0)))
+
+
+def _volumes(
+    c: Composer, a: OnnxCall, stride: Sequence[int], pads: Sequence[tuple[int, int]], gap: Sequence[int], largest: bool
+) -> Operand:
+    even = all(before == after for before, after in pads) and not a.get("ceil_mode", 0)
+    need(even, f"pooling of volumes with uneven padding {list(pads)} or ceil mode", "even padding, no ceil mode")
+    around = [before for before, _ in pads]
+    return pool_of_volumes(c, a.x, kernel=a["kernel_shape"], stride=stride, pads=around, dilation=gap, largest=largest)
 
 
 def _average_pool(c: Composer, a: OnnxCall) -> Operand:
     kernel = list(a["kernel_shape"])
     stride = along(a, "strides", len(kernel))
+    if len(kernel) == 3:
+        return _volumes(c, a, stride, window_pads(a, kernel, stride, [1] * 3), [1] * 3, False)
     need(set(along(a, "dilations", len(kernel))) == {1}, "dilated average pooling", "a depthwise convolution")
     return average_pool(
         c,

@@ -306,6 +306,13 @@ HOSTILE: dict[str, tuple[Any, str]] = {
         computed(helper.make_node("Add", ["a", "b"], ["z"]), a=np.zeros((1, 2**16)), b=np.zeros((2**16, 1))),
         "more than",
     ),
+    **{
+        f"a {kind} of constants that broadcast": (
+            computed(helper.make_node(kind, ["a", "b"], ["z"]), a=np.zeros((1, 2**16)), b=np.zeros((2**16, 1))),
+            "more than",
+        )
+        for kind in ("Sum", "Mean", "PRelu", "Clip", "LayerNormalization")
+    },
     "a map repeated without end": (
         computed(helper.make_node("Expand", ["x", "n"], ["z"]), n=np.array([2**40, 1, 4, 8, 8], INT)),
         "elements, more than",

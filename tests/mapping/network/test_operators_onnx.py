@@ -15,6 +15,7 @@ from mapping.network.float_run import forward
 from mapping.network.graph import Preprocess
 from mapping.network.onnx_import import graph_from_onnx
 
+from .map_features import MAPS as FEATURES_OF_MAPS
 from .operators import LAYERS, LINES, MAPS, SEQUENCES, Whole
 
 pytest.importorskip("onnx")
@@ -24,6 +25,15 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {
     **{f"layer: {name}": (layer, (4, 8, 8), 4) for name, layer in LAYERS.items()},
     **{f"sequence: {name}": (layer, (7, 6), 1) for name, layer in SEQUENCES.items()},
     **{f"line: {name}": (layer, (3, 20), 3) for name, layer in LINES.items()},
+    **{
+        f"feature: {name}": (FEATURES_OF_MAPS[name], (4, 8, 8), 4)
+        for name in (
+            *("called twice in one batch", "a mirror image in the batch", "trace by einsum"),
+            *("three operands of einsum", "einsum with dots", "product of channels", "local response norm"),
+            *("volume convolution with stride", "volume pooling", "sampling at a stored grid", "places written"),
+            *("log-softmax of maps", "bitwise operations on masks", "two to the power", "gather", "scatter"),
+        )
+    },
 }
 
 
