@@ -97,7 +97,7 @@ def test_each_command_explains_itself(cli: Cli, command: str) -> None:
 
 def test_every_command_of_the_design_is_there() -> None:
     wanted = "deploy calibrate fit compile simulate estimate import emulate chips ports info doctor mvm cells show"
-    assert set(f"{wanted} tune improve finetune campaign selftest resume words".split()) == set(COMMANDS)
+    assert set(f"{wanted} tune improve finetune campaign selftest resume words judge techniques".split()) == set(COMMANDS)
 
 
 def test_a_command_of_somebody_else_is_added_by_its_entry_point(capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,7 +119,7 @@ def test_a_command_of_somebody_else_is_added_by_its_entry_point(capsys: pytest.C
 
 def test_a_command_stands_in_the_file_of_its_name() -> None:
     bench = dict.fromkeys(("emulate", "chips", "ports", "info", "doctor", "mvm", "cells", "selftest"), "bench")
-    elsewhere = {**bench, "import": "compile", "words": "show"}
+    elsewhere = {**bench, "import": "compile", "words": "show", "techniques": "show"}
     for name, command in zip(COMMANDS, app.registered_commands, strict=True):
         assert command.callback is not None
         assert command.callback.__module__ == f"hil.cli.{elsewhere.get(name, name)}"

@@ -17,7 +17,7 @@ from hil.improvement.finetuning.plan import FinetunePlan, asked_for, write_plan
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.improvement.further_training import FurtherTraining, strength_of
 from hil.improvement.ladder import Improvement, improve
-from hil.improvement.levers import LEVERS, LeverBench, Recipe
+from hil.improvement.levers import LEVERS, LeverBench, Trial
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.file import image_keys, load_network
@@ -108,9 +108,9 @@ def test_a_trained_network_in_the_folder_is_not_trained_again(
 def test_without_minutes_or_with_too_few_nothing_is_trained(small: Small, data: Path, tmp_path: Path) -> None:
     tried = bench(small, data, tmp_path)
     (lever,) = TRAINING
-    assert "none were given" in str(lever.pull(tried, Recipe()))
-    assert lever.pull(replace(tried, minutes_left=1.5), Recipe()) == "1.5 minutes are left, training takes 2"
-    assert lever.pull(replace(tried, training=None), Recipe()) == "training was not asked for"
+    assert "none were given" in str(lever.pull(tried, Trial()))
+    assert lever.pull(replace(tried, minutes_left=1.5), Trial()) == "1.5 minutes are left, training takes 2"
+    assert lever.pull(replace(tried, training=None), Trial()) == "training was not asked for"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,9 +125,9 @@ def test_errors_in_training_are_as_small_as_copies_leave_them(small: Small) -> N
 def test_the_layers_are_sensed_once_for_a_recipe(small: Small, data: Path, tmp_path: Path) -> None:
     watch = Listening()
     tried = bench(small, data, tmp_path, watch)
-    first = tried.sensitivity(Recipe())
+    first = tried.sensitivity(Trial())
     heard = len([what for what in watch.heard if what.startswith("sensitivity of")])
     assert heard == len(first) == 2
-    assert tried.sensitivity(Recipe()) == first
+    assert tried.sensitivity(Trial()) == first
     assert len([what for what in watch.heard if what.startswith("sensitivity of")]) == heard
-    assert tried.sensitivity(Recipe(tune=True)) != first
+    assert tried.sensitivity(Trial(tune=True)) != first
