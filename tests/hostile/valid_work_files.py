@@ -23,7 +23,7 @@ from hil.driver.wire_trace import trace_lines
 from hil.improvement.ladder import FORMAT as LADDER
 from hil.improvement.ladder import JOURNAL as LADDER_FILE
 from hil.improvement.ladder import Rung, read_ladder
-from hil.improvement.levers import Recipe
+from hil.improvement.levers import Trial
 from hil.mission.hardened_campaign import harden_campaign
 from hil.mission.orbit import load_orbit
 from hil.mission.passes.flight_image import flight_program, load_image, pack_image
@@ -163,7 +163,7 @@ def _step(path: Path) -> object:
 
 
 def ladder(folder: Path) -> Path:
-    rung = Rung("compiled", "as compiled", True, Recipe().to_json(), (0.9, 0.91), macros=4, minutes=0.5)
+    rung = Rung("compiled", "as compiled", True, Trial().to_json(), (0.9, 0.91), macros=4, minutes=0.5)
     value = {"format": LADDER, "key": {"seed": 0}, "rungs": [dataclasses.asdict(rung)]}
     (folder / LADDER_FILE).write_text(json.dumps(value, indent=1), "utf-8")
     return folder / LADDER_FILE
