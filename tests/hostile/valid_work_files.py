@@ -100,7 +100,7 @@ def years(folder: Path) -> Path:
 
 
 def _years(path: Path) -> object:
-    return kept_years(TimelineOptions((0.0, 1.0), 2, 100), path.parent).load(0)
+    return kept_years(TimelineOptions((0.0, 1.0), 2, 100), path.parent.parent).load(0)
 
 
 @cache
