@@ -81,7 +81,7 @@ def main() -> None:
             chips = VirtualChips(
                 program,
                 record,
-                DeployOptions(age_s=AGE_S, read_back_reads=16).recipe(program),
+                DeployOptions(age_s=AGE_S, read_back_reads=16).recipe_of(program),
                 given.chips,
                 SEED,
                 inputs=inputs,

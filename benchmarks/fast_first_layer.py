@@ -39,7 +39,7 @@ def main() -> None:
     inputs, options = training_inputs(program), DeployOptions()
     corrections = column_corrections(program, record, readings, inputs)
     known = {"corrections": corrections, "readings_us": readings}
-    chips = VirtualChips(program, record, options.recipe(program), 1, options.seed, **known)
+    chips = VirtualChips(program, record, options.recipe_of(program), 1, options.seed, **known)
     first = program.matrices[0]
     codes, drawn = inputs[first.name][: given.images], chips.draw(0)
     print(f"{first.name}: {first.group.inputs} inputs, wires of {record.wire.ohm:.3g} ohm a pitch")

@@ -213,7 +213,7 @@ def judged(row: dict[str, Any], targets: TuneTargets) -> tuple[bool, float, floa
 def table(rows: list[dict[str, Any]]) -> str:
     """Of each physics, of those that the rule was set on and of those that it was not: chips, warned, ranges."""
     program = network()
-    targets = tune_targets(program, program.calibration_images[: OPTIONS.tune_images])
+    targets = tune_targets(program, OPTIONS.tune_images(program))
     every = [(row, *judged(row, targets)) for row in rows]
     groups = {**{p: (p,) for p in PHYSICS}, "set on": SET_ON, "tested on": tuple(p for p in PHYSICS if p not in SET_ON)}
     lines = [

@@ -93,7 +93,7 @@ def run_chip(folder: Path, images: int, rounds: int) -> None:
     program = load_program(folder / "program.h5")
     record, inputs = nominal_record(program.spec, program.macros), training_inputs(program)
     chips = VirtualChips(
-        program, record, DeployOptions(read_back_reads=16).recipe(program), 1, 1, inputs=inputs, mode="fast"
+        program, record, DeployOptions(read_back_reads=16).recipe_of(program), 1, 1, inputs=inputs, mode="fast"
     )
     began = time.process_time()
     chip = chips.chip(0)

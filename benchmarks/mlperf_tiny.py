@@ -213,7 +213,7 @@ def simulated(program: ConductanceProgram, images: Images, chips: int, seed: int
     record = record_of(program, seed, folder)
     program = with_aims(program, record, DeployOptions(age_s=AGE_S), Watch())
     virtual = VirtualChips(
-        program, record, DeployOptions(age_s=AGE_S).recipe(program), chips, 0,
+        program, record, DeployOptions(age_s=AGE_S).recipe_of(program), chips, 0,
         inputs=training_inputs(program), mode="fast",
         targets=tune_targets(program, program.calibration_images),
     )  # fmt: skip

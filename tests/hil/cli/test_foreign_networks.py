@@ -135,7 +135,8 @@ def test_a_deployment_plans_and_an_estimate_counts_what_an_onnx_file_takes(
 
 def test_what_a_file_does_not_say_is_asked_for(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     _, err = answer(capsys, "simulate", model, "--mean=0.5", code=2)
-    assert "--data missing" in err
+    assert "holds no training images" in err
+    assert f"hil import {model.name} --data" in err
 
 
 @pytest.mark.parametrize("command", [["compile"], ["deploy", "--emulated", "--dry-run"], ["estimate"], ["simulate"]])

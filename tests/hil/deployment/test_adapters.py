@@ -11,9 +11,10 @@ import pytest
 from hil.cli import run
 from hil.deployment.dry_run import estimate
 from hil.deployment.options import DeployOptions, usual_recipe
-from hil.errors import ExitCode, MismatchError, UsageError
+from hil.errors import ExitCode, MismatchError
 from hil.mission.passes.update import pack_update
 from mapping.program.file import load_program
+from mapping.recipe.technique import RecipeError
 
 from ..conftest import CHIP, Small
 
@@ -64,8 +65,8 @@ def test_the_dry_run_counts_the_sums_that_adapters_ask_for(small: Small) -> None
 
 
 def test_adapters_need_the_tune_and_a_rank_that_there_is(small: Small) -> None:
-    with pytest.raises(UsageError, match="fitted by the tune"):
+    with pytest.raises(RecipeError, match="adapters builds on tune"):
         DeployOptions(recipe=usual_recipe("adapters=2", without=["tune"]))
-    with pytest.raises(UsageError, match="not from 0 to 64"):
+    with pytest.raises(RecipeError, match="not from 1 to 64"):
         DeployOptions(recipe=usual_recipe("adapters=65"))
     assert run(["deploy", str(small.net), "--emulated", "--with", "adapters=65", "--dry-run"]) == ExitCode.USAGE

@@ -17,7 +17,7 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import write_whole
 from hil.deployment.dry_run import estimate
 from hil.deployment.inference import MeasuredLayers, MeasuredSums, measured_multiply
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, usual_recipe
 from hil.deployment.tuning import with_aims
 from hil.driver.open_chip import open_chip
 from hil.driver.wire_cost import EVERYTHING
@@ -37,7 +37,8 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.program.explain import explain
 from mapping.program.file import load_program, save_program
 from mapping.program.training_inputs import training_inputs
-from mapping.recipe.recipe import stuck_cells
+from mapping.recipe.lower_slices import stuck_cells
+from mapping.recipe.technique import RecipeError
 from mapping.tune.channel_affine import tune_targets
 from mapping.tune.residual import around_stuck
 
@@ -68,7 +69,7 @@ def virtual(program: ConductanceProgram, mode: str = "fast", tuned: bool = True)
     program = with_aims(program, record, OPTIONS, Watch())
     targets = tune_targets(program, program.calibration_images[:32]) if tuned else None
     inputs = training_inputs(program)
-    return VirtualChips(program, record, OPTIONS.recipe(program), 2, 0, inputs=inputs, mode=mode, targets=targets)
+    return VirtualChips(program, record, OPTIONS.recipe_of(program), 2, 0, inputs=inputs, mode=mode, targets=targets)
 
 
 def logits_of(chips: VirtualChips, number: int, pixels: np.ndarray) -> np.ndarray:
@@ -109,7 +110,7 @@ def test_an_emulated_chip_does_as_virtual_chips_of_its_record(program: Conductan
         whole_layers, tile_by_tile = (run(running, pixels[:8], chip, sample=5) for chip in chips)
         np.testing.assert_array_equal(whole_layers, tile_by_tile)
     targets = tune_targets(aimed, aimed.calibration_images[:32])
-    chips = VirtualChips(aimed, record, OPTIONS.recipe(program), 3, 0, inputs=inputs, mode="fast", targets=targets)
+    chips = VirtualChips(aimed, record, OPTIONS.recipe_of(program), 3, 0, inputs=inputs, mode="fast", targets=targets)
     expected = [off(logits_of(chips, n, pixels), program, pixels) for n in range(3)]
     assert measured < 2.0 * max(expected)
     assert measured < 0.3
@@ -162,13 +163,20 @@ def test_a_dry_run_counts_reads_and_the_second_writing(program: ConductanceProgr
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"residual_slices": -1}, {"residual_slices": 65}, {"residual_reads": 0}, {"residual_reads": 257},
-              {"residual_slices": 2, "adapt": True}, {"residual_slices": 2, "rewrite": 1},
-              {"residual_slices": 2, "residual_wait_s": 0.0}],
-)  # fmt: skip
-def test_options_that_make_no_residual_slices_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="residual"):
-        DeployOptions(**wrong)  # type: ignore[arg-type]
+    "wrong",
+    [
+        ["residual=0"],
+        ["residual=65"],
+        ["residual=2,reads=0"],
+        ["residual=2,reads=257"],
+        ["residual=2", "adapt"],
+        ["residual=2", "rewrite=1"],
+        ["residual=2,wait=0"],
+    ],
+)
+def test_settings_that_make_no_residual_slices_are_refused(wrong: list[str]) -> None:
+    with pytest.raises(RecipeError, match="residual"):
+        usual_recipe(*wrong)
 
 
 def test_what_knows_nothing_of_residual_slices_refuses_them(program: ConductanceProgram, tmp_path: Path) -> None:

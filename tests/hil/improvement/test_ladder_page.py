@@ -27,7 +27,7 @@ RUNGS = (
     Rung("<b>last", "words of the last", False, {}, skipped="no macro is free"),
 )
 FOUND = Improvement(
-    RUNGS, {}, 500, 4, 3600.0, "models of <lab-128>", "every lever was tried", (0.89, 0.9, 0.91), 0.92, 1000
+    RUNGS, {}, 500, 4, 3600.0, "models of <lab-128>", "every lever was tried", (), (0.89, 0.9, 0.91), 0.92, 1000
 )
 
 

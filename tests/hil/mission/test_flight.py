@@ -55,7 +55,7 @@ def test_emulated_and_virtual_chips_of_a_flight_are_written_again_alike(
     assert plain.flown[0].accuracy != treated.flown[0].accuracy
     assert plain.flown[0].predicted != treated.flown[0].predicted
     assert treated.to_json()["rewrite"] == {"times": 2, "after_s": 1.0, "reads": 8}
-    assert "written again, 2 times" in "\n".join(treated.lines())
+    assert "written again (rewrite=times=2)" in "\n".join(treated.lines())
 
 
 def test_bands_of_an_exact_belief_are_half_as_wide_again_as_the_spread_of_twenty_chips() -> None:

@@ -347,7 +347,7 @@ def test_a_campaign_treats_chips_as_the_run_did_and_a_file_as_it_is_told(
     quick = ["--no-causes", "--without", "tune", "--samples", "100", "--repeat", "1", "--with", "rewrite=2,after=5s"]
     command(small.arguments("--port", CHIP, *quick, "--out", str(run)))
     options = ["--data", str(small.data), "--orbit", "leo-sso", "--injections", "13", "--chips", "2"]
-    options += ["--year-images", "100", "--years", "0", "--json"]
+    options += ["--year-images", "300", "--years", "0", "--json"]
     capsys.readouterr()
 
     def campaign(name: str, subject: Path, *more: str) -> tuple[dict[str, object] | None, float]:

@@ -45,19 +45,8 @@ def test_a_technique_of_another_package_is_listed_with_its_settings(installed: P
 def test_it_is_done_to_the_chip_and_to_virtual_chips(installed: Path, small: Small, tmp_path: Path) -> None:
     pulses = {}
     for name, more in (("plain", ()), ("settled", ("--with", "settle=20,wait=10s"))):
-        quick = (
-            "--port",
-            CHIP,
-            "--no-causes",
-            "--without",
-            "tune",
-            "--repeat",
-            "1",
-            *more,
-            "--out",
-            str(tmp_path / name),
-        )
-        done = hil(installed, *small.arguments(*quick, *more, "--out", str(tmp_path / name)))
+        quick = ("--port", CHIP, "--no-causes", "--without", "tune", "--repeat", "1", *more)
+        done = hil(installed, *small.arguments(*quick, "--out", str(tmp_path / name)))
         assert done.returncode in (0, 1), done.stderr
         report = json.loads((tmp_path / name / "report.json").read_text("utf-8"))
         pulses[name] = report["cells"]["pulses"]

@@ -47,14 +47,14 @@ from ..search_files import CLASSES, SPACE, images  # noqa: E402
 # --- help -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "train", "heir", "show", "explain", "compare"])
+@pytest.mark.parametrize("command", ["run", "resume", "train", "heir", "show", "explain"])
 def test_each_command_explains_itself(cli: Cli, command: str) -> None:
     assert "Usage: hil search" in cli("search", command, "--help")
 
 
 def test_search_alone_prints_its_help(cli: Cli) -> None:
     out = cli("search", code=2) + cli.err
-    for command in ("run", "resume", "train", "show", "explain", "compare"):
+    for command in ("run", "resume", "train", "show", "explain"):
         assert command in out
 
 
@@ -69,7 +69,6 @@ def test_costs_say_that_copies_on_idle_cells_are_not_in_them(cli: Cli, files: Fi
     page = (tmp_path / "front.html").read_text("utf-8")
     assert said in page
     assert "EDP of one image on lab-128, each layer once" in page
-    assert said in cli("search", "compare", str(files.run))
     name = next((files.run / "networks").iterdir()).name
     once, copied = (
         estimate(program_workload(compile_network(network, spec, options=LayoutOptions(averaged=averaged))), spec)
@@ -243,7 +242,7 @@ def test_ctrl_c_is_exit_10_and_show_says_what_to_do(
     assert f"hil search resume {tmp_path / 'code'} --allow-code" in cli.err
     cli(*files.arguments(tmp_path / "run"), code=10)
     assert f"hil search resume {tmp_path / 'run'}\n" in cli.err
-    for command in ("show", "explain", "compare"):
+    for command in ("show", "explain"):
         cli("search", command, tmp_path / "run", code=7)
         assert "has no front yet" in cli.err
     cli(*files.arguments(tmp_path / "run"), code=11)

@@ -23,7 +23,7 @@ from ..search_files import CLASSES, SPACE, images  # noqa: E402
 
 
 def test_a_folder_that_is_no_search_is_refused(cli: Cli, tmp_path: Path) -> None:
-    for command in ("resume", "show", "explain", "compare"):
+    for command in ("resume", "show", "explain"):
         cli("search", command, tmp_path, code=7)
         assert "is not a folder of a search" in cli.err
     (tmp_path / "space.toml").write_text(SPACE, "utf-8")

@@ -16,6 +16,7 @@ from hil.simulation.virtual_target import VirtualTarget
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.recipe import Recipe, write_cells
 from mapping.recipe.rewrite import Rewrite, expected_us, left_window, rewritten_share
+from mapping.recipe.technique import RecipeError
 
 from ..conftest import Small
 
@@ -74,5 +75,5 @@ def test_the_expected_share_is_that_of_the_cells_that_are_written_again(record: 
 
 
 def test_impossible_rewrites_are_refused() -> None:
-    with pytest.raises(ValueError, match="rewrites"):
+    with pytest.raises(RecipeError, match="rewrite: times: 0"):
         Rewrite(0)

@@ -117,8 +117,7 @@ def test_a_host_with_patience_waits_until_the_chip_is_free_again() -> None:
     with serving(FakeChip(SPEC), "tcp://127.0.0.1:0") as address, contextlib.ExitStack() as stack:
         patient = stack.enter_context(open_chip(address, spec=SPEC, patience_s=20.0, tell=told.append))
         patient._session.transport.close()
-        time.sleep(0.3)
-        other = open_chip(address, spec=SPEC)
+        other = open_chip(address, spec=SPEC, patience_s=20.0)  # as soon as the server saw the line break
         timer = threading.Timer(1.0, other.close)
         timer.start()
         assert patient.read_cells(0).shape == (16, 16)
