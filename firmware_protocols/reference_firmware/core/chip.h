@@ -4,7 +4,6 @@
 
 #include "handlers.h"
 #include "macro.h"
-#include "slice.h"
 
 /* What the board adds to the chip file. */
 struct chip_identity {
@@ -14,6 +13,8 @@ struct chip_identity {
 const struct chip_handlers *chip_start(const struct chip_identity *identity);
 
 /* Slices of requests, by kind: each makes one call of the macro, and further ones until `slice_over`. */
+void slice_begin(void);
+bool slice_over(void);
 enum work chip_program(struct job *job);
 enum work chip_pulse(struct job *job);
 enum work chip_read_cells(struct job *job);

@@ -3,6 +3,14 @@
 
 #pragma GCC optimize("Os") /* small before fast */
 
+#define SLICE_US 2000u /* and one call of the macro more */
+
+static uint64_t slice_begun_us;
+
+void slice_begin(void) { slice_begun_us = board_us(); }
+
+bool slice_over(void) { return board_us() - slice_begun_us >= SLICE_US; }
+
 const uint16_t chip_word_lines[CHIP_LOGICAL_ROWS] = CHIP_WORD_LINES;
 const uint16_t chip_bit_lines[CHIP_BIT_LINES_USED] = CHIP_BIT_LINES;
 
