@@ -50,7 +50,6 @@ class VirtualTarget:
         self.columns: dict[int, Columns] = {}
         self._law, self._rng, self._temperature_c, self._treated = law, rng, temperature_c, treated
         self._targets_of, self._targets_us = targets_of, dict[int, NDArray[np.float32]]()
-        self._born_s = 0.0  # when cells were written last
         self._used: dict[int, NDArray[np.bool_]] = {}
         self._histories: dict[int, CellHistory] = {}
         self._converters: dict[int, Columns] = {}  # of a macro, the same in every round
@@ -72,7 +71,6 @@ class VirtualTarget:
         cells.targets_us[again] = targets_us[used][again]
         cells.refresh(again, self.time_s)
         self._targets_us[slot] = np.where(np.isfinite(targets_us), targets_us, self._targets_us[slot])
-        self._born_s = self.time_s
 
     def hold(self, program: ConductanceProgram) -> None:
         """Nothing is kept."""
@@ -99,11 +97,10 @@ class VirtualTarget:
             for slot in program.slots:
                 self._convert(program, slot)
             return seen
-        age_s = self.time_s - self._born_s
         for slot in program.slots:
             targets, macro = self._targets_us[slot], program.macro_of(slot)
             self.cells_us[slot] = draw_programming(
-                targets, self.record, macro, age_s, self._rng, self._law, self._temperature_c
+                targets, self.record, macro, self.time_s, self._rng, self._law, self._temperature_c
             )
             self._convert(program, slot)
         return {slot: with_read_noise(cells, self.record, reads, self._rng) for slot, cells in self.cells_us.items()}
