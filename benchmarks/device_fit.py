@@ -174,7 +174,7 @@ def memory(data: str) -> dict[str, object]:
     law = fitted(cells)
     errors = cells.readings_us - cells.targets_us
     first, last = (int(np.argmin(np.abs(np.log(cells.ages_s / age)))) for age in (1.0, 1e5))
-    array = CellHistory(cells.targets_us, law, None, np.random.default_rng(0))
+    array = CellHistory(cells.targets_us, law, np.random.default_rng(0))
     simulated = np.stack([array.read(float(age)) for age in cells.ages_s]) - cells.targets_us
 
     def correlation(of: Floats, a: int, b: int) -> float:

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from cim.chip.file import chip_names, idealised, load_chip
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Capability
-from hil.deployment.inference import MeasuredLayers, MeasuredSums
+from hil.deployment.inference import MeasuredLayers
+from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect, open_chip

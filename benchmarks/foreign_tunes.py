@@ -35,7 +35,6 @@ from hil.calibration.procedure import calibrate
 from hil.deployment.deploy import write_whole
 from hil.deployment.deployment import Deployment
 from hil.deployment.options import DeployOptions, usual_recipe
-from hil.deployment.tuning import targets_for, with_aims
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.address import chip_from_address
@@ -139,11 +138,11 @@ def measured(program: ConductanceProgram, physics: str, number: int, wrong: bool
         record = calibrate(driver, program.macros)
         if role is not None:
             role.begin()
-        aimed = with_aims(program, record, OPTIONS, watch)
-        targets, inputs = targets_for(aimed, OPTIONS, watch), training_inputs(aimed)
+        recipe = OPTIONS.recipe_of(program)
+        aimed = recipe.prepared(program, record, watch)
+        targets, inputs = recipe.targets(aimed, watch), training_inputs(aimed)
         assert targets is not None
-        chip = write_whole(driver, aimed, record, inputs, OPTIONS, watch, force=True, order=None)
-        chip.tune(targets, pixels, watch)
+        chip = write_whole(driver, aimed, record, inputs, targets, pixels, OPTIONS, watch, force=True)
         tuned = chip.measure(pixels, 0, watch)
         job = Deployment(driver, aimed, record, {}, inputs, None, {}, OPTIONS, None, targets=targets).on_chip(chip)  # type: ignore[arg-type]
         virtual = job.virtual_chips(conditioned=True)
@@ -213,7 +212,7 @@ def judged(row: dict[str, Any], targets: TuneTargets) -> tuple[bool, float, floa
 def table(rows: list[dict[str, Any]]) -> str:
     """Of each physics, of those that the rule was set on and of those that it was not: chips, warned, ranges."""
     program = network()
-    targets = tune_targets(program, OPTIONS.tune_images(program))
+    targets = tune_targets(program, OPTIONS.recipe.tune_images(program))
     every = [(row, *judged(row, targets)) for row in rows]
     groups = {**{p: (p,) for p in PHYSICS}, "set on": SET_ON, "tested on": tuple(p for p in PHYSICS if p not in SET_ON)}
     lines = [

@@ -37,11 +37,10 @@ from hil.deployment.deploy import BUNDLED_DATA
 from hil.deployment.inference import measured_multiply
 from hil.deployment.network_source import BUNDLED_NETWORK
 from hil.deployment.options import DeployOptions, usual_recipe
-from hil.deployment.targets.wired import program_chip, read_back
-from hil.deployment.tuning import tune_chip, with_aims
+from hil.deployment.targets.wired import WiredTarget
 from hil.driver.open_chip import open_chip
 from hil.prediction.predict import Tuning, predict
-from hil.samples import INFER, PROGRAM, READ_BEFORE, UNTUNED
+from hil.samples import INFER, UNTUNED
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.architectures import build
@@ -50,8 +49,8 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
 from mapping.quantise.weight_scales import ScaleRule
+from mapping.recipe.recipe import Recipe, begun_tune, fit_digital, write_cells
 from mapping.tune.channel_affine import tune_targets
-from mapping.tune.columns import column_corrections
 
 STORED = 128  # training images, as hil import stores them
 AGE_S = 3600.0
@@ -92,17 +91,16 @@ def emulated(program: ConductanceProgram, data: Dataset, seed: int, images: int,
         DeployOptions(age_s=AGE_S, recipe=usual_recipe(without=[] if aim else ["aims"])),
         Watch(),
     )
-    program = with_aims(program, record, options, watch)
+    program = options.recipe_of(program).prepared(program, record, watch)
     x, y = data.images[:images], data.labels[:images]
     start = time.process_time()
     with open_chip(f"emulated:lab-128?seed={seed}", spec=program.spec) as driver:
-        program_chip(driver, program, sample=PROGRAM, watch=watch)
-        driver.wait(AGE_S)
-        readings = read_back(driver, program.macros, reads=32, sample=READ_BEFORE, watch=watch)
-        corrections = column_corrections(program, record, readings, training_inputs(program))
-        written = time.process_time()
-        targets = tune_targets(program, program.calibration_images)
-        tuned = tune_chip(driver, program, corrections, targets, watch).program
+        target, recipe = WiredTarget(driver, record, watch, force=True), Recipe(age_s=AGE_S)
+        standing = write_cells(recipe, program, target)
+        plain = fit_digital(standing, target, recipe.reads, training_inputs(program))
+        corrections, written = plain.corrections, time.process_time()
+        tune = begun_tune(program, tune_targets(program, program.calibration_images))
+        tuned = target.tune(tune, plain).program
         done = time.process_time()
         found = {}
         for name, running, sample in (("untuned", program, UNTUNED), ("tuned", tuned, INFER)):

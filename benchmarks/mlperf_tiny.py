@@ -48,7 +48,6 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import write_whole
 from hil.deployment.inference import WholeRun
 from hil.deployment.options import DeployOptions
-from hil.deployment.tuning import with_aims
 from hil.driver.open_chip import open_chip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
@@ -187,13 +186,11 @@ def written(network: str, arrangement: str, seed: int, folder: Path) -> WholeRun
     program = compiled(network, arrangement)
     record, watch = record_of(program, seed, folder), Watch()
     options = DeployOptions(age_s=AGE_S, repeats=1, causes=False)
-    program = with_aims(program, record, options, watch)
+    program = options.recipe_of(program).prepared(program, record, watch)
     inputs = training_inputs(program)
     driver = OPEN.enter_context(open_chip(address(program, seed), spec=program.spec))
-    whole = write_whole(driver, program, record, inputs, options, watch, force=True, order=None)
-    targets = tune_targets(program, program.calibration_images)
-    whole.tune(targets, program.calibration_images[:2], watch)
-    return whole
+    targets, first = tune_targets(program, program.calibration_images), program.calibration_images[:2]
+    return write_whole(driver, program, record, inputs, targets, first, options, watch, force=True)
 
 
 def emulated(row: dict[str, Any], images: Images, folder: Path) -> Any:
@@ -211,9 +208,10 @@ def emulated(row: dict[str, Any], images: Images, folder: Path) -> Any:
 def simulated(program: ConductanceProgram, images: Images, chips: int, seed: int, folder: Path) -> Any:
     """Logit codes of virtual chips, drawn from the record of one emulated chip: one after the other."""
     record = record_of(program, seed, folder)
-    program = with_aims(program, record, DeployOptions(age_s=AGE_S), Watch())
+    recipe = DeployOptions(age_s=AGE_S).recipe_of(program)
+    program = recipe.prepared(program, record, Watch())
     virtual = VirtualChips(
-        program, record, DeployOptions(age_s=AGE_S).recipe_of(program), chips, 0,
+        program, record, recipe, chips, 0,
         inputs=training_inputs(program), mode="fast",
         targets=tune_targets(program, program.calibration_images),
     )  # fmt: skip

@@ -32,9 +32,9 @@ from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import BUNDLED_DATA, program_of
 from hil.deployment.deployment import Deployment
-from hil.deployment.inference import MeasuredSums
 from hil.deployment.interim_looks import plan_images
 from hil.deployment.options import DeployOptions
+from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import ensure_programmed, read_back
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address

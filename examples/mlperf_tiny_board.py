@@ -31,7 +31,6 @@ from cim.record.file import load_record
 from hil.calibration.procedure import calibrate
 from hil.deployment.deploy import DeployOptions, write_whole
 from hil.deployment.network_source import ImportOptions, open_network
-from hil.deployment.tuning import targets_for, with_aims
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.watch import Watch
@@ -206,12 +205,10 @@ def answering(driver: ChipDriver, program: ConductanceProgram, given: argparse.N
         record = load_record(given.calibration)
     else:
         record = calibrate(driver, program.macros, age_s=options.age_s, watch=watch)
-    program = with_aims(program, record, options, watch)
-    inputs = training_inputs(program)
-    whole = write_whole(driver, program, record, inputs, options, watch, force=True, order=None)
-    targets = targets_for(program, options, watch)
-    if targets is not None:
-        whole.tune(targets, program.calibration_images[:2], watch)
+    recipe = options.recipe_of(program)
+    program = recipe.prepared(program, record, watch)
+    inputs, targets, first = training_inputs(program), recipe.targets(program, watch), program.calibration_images[:2]
+    whole = write_whole(driver, program, record, inputs, targets, first, options, watch, force=True)
     channels, height, width = program.input.shape
     last = program.steps[-1]
     scale, done = float(program.scales[last.name]), any(isinstance(s, SoftmaxStep) for s in program.steps[-2:])

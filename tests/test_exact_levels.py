@@ -12,7 +12,7 @@ from cim.chip.converters import input_planes
 from cim.chip.file import idealised, load_chip, parse_chip, render_chip
 from cim.chip.spec import AdcSpec, ChipSpec, Encoding, PairSubtraction
 from firmware_protocols.messages import TileAddress
-from hil.deployment.inference import MeasuredSums
+from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect

@@ -38,7 +38,8 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("layout",),
         ("quantise",),
         ("tune",),
-        ("adapt", "compile", "workload", "recipe"),
+        ("adapt",),
+        ("compile", "workload", "recipe"),
         ("scale_choice",),
     ),
     "search": (

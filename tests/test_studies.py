@@ -150,7 +150,7 @@ def test_the_warning_of_an_implausible_tune_tells_wrong_chips_of_other_physics_f
     foreign = load_study("foreign_tunes")
     rows = foreign.kept_rows(foreign.RESULTS)
     program = foreign.network()
-    targets = foreign.tune_targets(program, foreign.OPTIONS.tune_images(program))
+    targets = foreign.tune_targets(program, foreign.OPTIONS.recipe.tune_images(program))
     others = [row for row in rows if row["physics"] not in foreign.SET_ON]
     assert len({row["physics"] for row in rows}) >= 4
     faithful = [foreign.judged(row, targets)[0] for row in others if not row["wrong"]]

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
-from hil.deployment.inference import MeasuredLayers, MeasuredSums
+from hil.deployment.inference import MeasuredLayers
+from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip

@@ -1,6 +1,6 @@
 """Virtual cells that keep their history: ageing along one path, reads, refresh.
 
-    cells = CellHistory(targets_us, law, None, rng)             # programmed at 0 s
+    cells = CellHistory(targets_us, law, rng)             # programmed at 0 s
     early = cells.read(1.0)
     cells.refresh(np.abs(early - targets_us) > window_us, 2.0)  # what left its window is written again
     late = cells.read(86_400.0)
@@ -33,11 +33,12 @@ TOP = 1.1  # no cell is believed above this multiple of the highest level, as in
 class CellHistory:
     """An array of cells from their programming on. Time runs forward only.
 
+    Whoever reads the cells adds the noise of a read. Where the law holds one read (``memory_fresh_share`` > 0), each
+    read draws that share of the rank anew.
+
     Args:
         targets_us: any shape, µS; all cells are programmed at ``now_s``.
         law: of this chip (draw it with ``redraw_law`` for a virtual one).
-        noise: None: whoever reads the cells adds the noise of a read. Where the law holds one read
-            (``memory_fresh_share`` > 0), each read draws that share of the rank anew.
         stuck_us: conductance of stuck cells, NaN elsewhere; None: no cell is stuck.
         thermal: coefficients; with them ``set_temperature`` speeds relaxation and scales G.
     """
@@ -46,7 +47,6 @@ class CellHistory:
         self,
         targets_us: NDArray[np.floating],
         law: ProgrammingLaw,
-        noise: None,
         rng: np.random.Generator,
         *,
         now_s: float = 0.0,

@@ -26,14 +26,13 @@ from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
 from hil.simulation.cores import in_threads
 from hil.simulation.parts import with_parts
-from hil.simulation.virtual_chip import TUNE_IMAGES, Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
 from hil.verdict.agreement import LayerSample
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
 from mapping.layout.place import macro_levels_us, macro_targets_us
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
-from mapping.tune.channel_affine import tune_channels
 from mapping.tune.columns import column_corrections
 
 CHIPS = 2  # virtual chips of a coalition with the calibration error; the others need one
@@ -239,7 +238,7 @@ class Coalitions:
             program = self.job.program
             lined = {name: chip.layer_sample(name, codes)[0] for name, (codes, _) in exact.items()}
             if self.job.targets is not None:  # as the chip was, to its own answers
-                tuned = tune_channels(program, self.job.targets, chip, sample=TUNE_IMAGES)
+                tuned = chip.tuned(program, self.job.targets)
                 program = tuned.program
                 lined = {name: tuned.applied(name, exact[name][0], sums) for name, sums in lined.items()}
             right.append(self.scores(run(program, images, chip), targets))

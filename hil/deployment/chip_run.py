@@ -8,8 +8,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.deployment.inference import Conversions, LayerSums
+from hil.deployment.inference import LayerSums
 from hil.deployment.layer_sums import Exact
+from hil.deployment.targets.measured_sums import Conversions
 from hil.deployment.targets.wired import ProgramReport
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram

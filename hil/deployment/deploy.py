@@ -2,18 +2,16 @@
 
 ``deploy`` is the whole story with files and ports (``hil.deployment.resume`` goes on with one that was interrupted);
 ``deploy_on`` is the part with an open chip.
-Chapters: ``hil.deployment.chip_record`` finds a record or measures the chip, ``hil.deployment.adaptation`` goes around
-its stuck cells, ``hil.deployment.targets.wired`` is the chip that the recipe is carried out on, in
-``hil.deployment.rounds`` where the network is larger, ``hil.deployment.inference`` and
-``hil.simulation.virtual_chips`` run images,
-``hil.deployment.interim_looks`` plans and judges them, ``hil.deployment.causes`` says where the gap comes from,
-``hil.deployment.build_report`` gathers what is left.
+Chapters: ``hil.deployment.chip_record`` finds a record or measures the chip, ``hil.deployment.targets.wired`` is the
+chip that the recipe is carried out on, in ``hil.deployment.rounds`` where the network is larger,
+``hil.deployment.inference`` and ``hil.simulation.virtual_chips`` run images, ``hil.deployment.interim_looks`` plans
+and judges them, ``hil.deployment.causes`` says where the gap comes from, ``hil.deployment.build_report`` gathers what
+is left.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from cim.record.file import load_record
 from hil.atomic import output_errors
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
-from hil.deployment.adaptation import adapted, check_adapted
+from hil.deployment.adaptation import check_adapted
 from hil.deployment.build_report import collect, report_of, sample_layers
 from hil.deployment.causes import find_causes
 from hil.deployment.chip_record import record_for, record_of_runs, with_writer
@@ -40,12 +38,12 @@ from hil.deployment.layer_sums import Exact, exact_layers
 from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
 from hil.deployment.resumable import close_run, resumable
-from hil.deployment.rounds import run_rounds
+from hil.deployment.rounds import RoundsRun
 from hil.deployment.run_settings import RunSettings, load_settings
 from hil.deployment.scoring import scoring_of
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.targets.wired import WiredTarget
-from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
+from hil.deployment.tuning import check_untuned, judge_untuned, note_aims, tune_summary
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.errors import RestartedChip
 from hil.driver.open_chip import open_chip, opened_port
@@ -57,7 +55,6 @@ from hil.simulation.virtual_chips import VirtualChips
 from hil.transports import DEFAULT_BAUD
 from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import SetOfSteps, Watch
-from mapping.adapt.adaptation import check_adaptable
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
@@ -66,9 +63,10 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.program.training_inputs import LayerInputs, training_inputs
 from mapping.quantise.weight_scales import ScaleRule
-from mapping.recipe.adapt import AroundDefects
 from mapping.recipe.recipe import run_recipe
 from mapping.scale_choice import USUAL, judged_by_float
+from mapping.tune.aims import aimed
+from mapping.tune.channel_affine import TuneTargets
 
 BUNDLED_DATA = "fashion-mnist-bundled"
 MOST_RESTARTS = 3  # of the chip in one run
@@ -254,18 +252,16 @@ def deploy_on(
     say_what_is_excluded(len(order), options, watch)
     scoring = scoring_of(program, data, options)
     check_untuned(program)
-    options.recipe_of(program)  # refuses what the program leaves no place for
-    if options.recipe.get(AroundDefects):
-        check_adaptable(program)
+    recipe = options.recipe_of(program)
+    recipe.check(program)
     calibrated = record is None
     watch.plan(expected_stages(driver, program, options, looks, calibrate=calibrated), may_end_early=len(looks) > 1)
     record = record_for(driver, program, record, options, date, keep, watch)
     check_adapted(program, driver.description.serial)
-    macros = None  # by number
-    if options.recipe.get(AroundDefects):
-        program, macros = adapted(program, record, options, watch)
-    source, program = program.digest, with_aims(program, record, options, watch)
-    targets, inputs = targets_for(program, options, watch), training_inputs(program)
+    note_aims(program, recipe, watch)
+    given, program = program, recipe.prepared(program, record, watch)
+    source = given.digest if program.adapted_to == given.adapted_to else aimed(program, None).digest
+    targets, inputs = recipe.targets(program, watch), training_inputs(program)
     exact = exact_layers(program, data.images[order[: options.layer_images]])
     job = Deployment(
         driver, program, record, {}, inputs, None, {}, options, scoring, network_name, targets=targets,
@@ -276,7 +272,7 @@ def deploy_on(
         if not program.residual:  # its lower slices are this chip's
             cores.begin(such.prepare, such.numbers)
         force = options.reprogram or calibrated
-        chip = network_on_chip(job, exact, data.images[order], watch, force=force, order=macros)
+        chip = network_on_chip(job, exact, data.images[order], watch, force=force)
         if program.rounds > 1:
             looks = (len(order),)  # every round ran for all images before the chip was written again
         job = job.on_chip(chip)
@@ -298,29 +294,21 @@ def deploy_on(
     return report_of(job, data, order, answers, arrays, causes, watch, run, untuned, tune), arrays
 
 
-def network_on_chip(
-    job: Deployment,
-    exact: Exact,
-    images: NDArray[np.uint8],
-    watch: Watch,
-    *,
-    force: bool,
-    order: Sequence[int] | None,
-) -> ChipRun:
-    """Write the network, read it back, correct and tune it; of several rounds each runs for all ``images`` on the way.
+def network_on_chip(job: Deployment, exact: Exact, images: NDArray[np.uint8], watch: Watch, *, force: bool) -> ChipRun:
+    """Carry the recipe out on the chip; of a network in several rounds each runs for all ``images`` on the way.
 
     Args:
         images: of the run, in run order.
         force: write it although the chip holds it.
-        order: of the macros; None: by number.
     """
-    driver, program, record, inputs, options = job.driver, job.program, job.record, job.inputs, job.options
-    if program.rounds > 1:
-        return run_rounds(driver, program, record, inputs, exact, images, options, watch, job.targets)
-    whole = write_whole(driver, program, record, inputs, options, watch, force=force, order=order)
-    if job.targets is not None:
-        whole.tune(job.targets, images[: options.untuned_images], watch)
-    return whole
+    program, options, targets = job.program, job.options, job.targets
+    if program.rounds == 1:
+        first = images[: options.untuned_images]
+        return write_whole(job.driver, program, job.record, job.inputs, targets, first, options, watch, force=force)
+    target = wired_target(job.driver, job.record, options, watch, force=force)
+    with RoundsRun(target, program, exact, images, options, targets is not None) as rounds:
+        run_recipe(options.recipe_of(program), program, target, job.inputs, targets, rounds)
+    return rounds
 
 
 def write_whole(
@@ -328,29 +316,33 @@ def write_whole(
     program: ConductanceProgram,
     record: CalibrationRecord,
     inputs: LayerInputs,
+    targets: TuneTargets | None,
+    images: NDArray[np.uint8],
     options: DeployOptions,
     watch: Watch,
     *,
     force: bool,
-    order: Sequence[int] | None,
 ) -> WholeRun:
-    """Carry the recipe of ``options`` out on the chip. The program of the answer is the one that the chip holds.
+    """Carry the recipe of ``options`` out on a chip that takes the whole program, which then answers images.
 
     Args:
         inputs: input codes of every layer for training images, for the corrections.
+        targets: what it is tuned towards; None: it is not.
+        images: that run before it is tuned.
         force: write it although the chip holds it.
-        order: of the macros; None: by number.
     """
-    target = WiredTarget(
-        driver,
-        record,
-        watch,
-        options.seed,
-        early_reads=options.early_reads if options.causes else 0,
-        force=force or program.residual,
-        order=order,
-    )
-    return WholeRun(run_recipe(options.recipe_of(program), program, target, inputs), target, options)
+    target = wired_target(driver, record, options, watch, force=force or program.residual)
+    whole = WholeRun(target, options, images if targets is not None else None)
+    run_recipe(options.recipe_of(program), program, target, inputs, targets, whole)
+    return whole
+
+
+def wired_target(
+    driver: ChipDriver, record: CalibrationRecord, options: DeployOptions, watch: Watch, *, force: bool
+) -> WiredTarget:
+    """The chip behind ``driver`` as a run of ``options`` treats it."""
+    early_reads = options.early_reads if options.causes else 0
+    return WiredTarget(driver, record, watch, options.seed, early_reads=early_reads, force=force)
 
 
 def run_looks(

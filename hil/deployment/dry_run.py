@@ -16,7 +16,7 @@ from firmware_protocols.frames import DEFAULT_PAYLOAD
 from firmware_protocols.messages import Capability
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.rehearsal import rehearse
-from hil.deployment.inference import IMAGES_IN_FLIGHT, MeasuredSums, measure_layers, measured_multiply
+from hil.deployment.inference import IMAGES_IN_FLIGHT, measure_layers, measured_multiply
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
 from hil.deployment.targets.counted import count_recipe, pulse_ns
@@ -25,13 +25,10 @@ from hil.driver.chip_driver import ChipDriver
 from hil.driver.wire_cost import EVERYTHING, CountingChip, WireEstimate
 from hil.transports import is_serial
 from hil.watch import Watch
-from mapping.adapt.adaptation import check_adaptable
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import nominal_corrections
 from mapping.program.counts import tile_counts, total
 from mapping.program.rounds import RoundRun, part_of_round
-from mapping.recipe.adapt import AroundDefects
-from mapping.recipe.tune import Adapters
 from mapping.tune.low_rank import with_blank_adapters
 
 LONG_RUN_S = 600.0
@@ -118,8 +115,7 @@ def estimate(
     Raises:
         mapping.errors.CannotMap: the program is to be adapted and cannot be.
     """
-    if options.recipe.get(AroundDefects):
-        check_adaptable(program)
+    options.recipe.check(program)
     spec, macro, macros = program.spec, program.spec.macro, len(program.macros)
     at_once = program.rounds > 1 or options.all_images  # one look at all
     images = options.samples if at_once else min(options.samples, 500)
@@ -135,14 +131,14 @@ def estimate(
         before = chip.count(lambda: rehearse(chip.driver, program.macros, default, options.age_s, pattern_s))
     tell = (watch or Watch()).step
     parts = _parts(program)
-    adapters = options.recipe.get(Adapters)
-    running = with_blank_adapters(program, adapters.of_rank) if adapters else program
+    rank = recipe.tune_plan.rank
+    running = with_blank_adapters(program, rank) if rank else program
     tell(0, 5, "writing")
     writing = count_recipe(program, recipe, chip=chip, early_reads=early_reads)
     counts: dict[str, Callable[[], WireEstimate]] = {
         "program": lambda: writing.wire("programming", "rewriting"),
         "read_back": lambda: writing.wire("reading back") + _reading_again(chip, parts, options),
-        "tune": lambda: _tuning(chip, program, parts, options),
+        "tune": lambda: writing.wire("tuning") + _untuned(chip, program, parts, options),
         "layers": lambda: _layers(chip, program, parts, options),
         "inference": lambda: _inference(chip, running, _parts(running), images, options.repeats),
     }
@@ -192,23 +188,13 @@ def _layers(
     return chip.count(layers)
 
 
-def _tuning(
+def _untuned(
     chip: CountingChip, program: ConductanceProgram, parts: list[ConductanceProgram], options: DeployOptions
 ) -> WireEstimate:
-    """Stored training images through every layer, and the first images once without the tune."""
-    images = len(options.tune_images(program))
-    if images < 2:
+    """The first images once without the tune."""
+    if not len(options.recipe.tune_images(program)):
         return WireEstimate()
-    exact = exact_layers(program, _blank(program, images))
-
-    def layers() -> None:
-        for part in parts:
-            sums = MeasuredSums(chip.driver, nominal_corrections(part))
-            for step in part.matrices:
-                sums.sums(step, exact[step.name][0], 0)
-
-    untuned = min(options.untuned_images, options.samples)
-    return chip.count(layers) + _inference(chip, program, parts, untuned, 1)
+    return _inference(chip, program, parts, min(options.untuned_images, options.samples), 1)
 
 
 def _inference(

@@ -36,8 +36,8 @@ def expected_stages(
     slow = SLOW_LINE if silicon or is_serial(driver.address) else 1.0
     all_cells = len(program.slots) * program.spec.macro.rows * program.spec.macro.columns
     conversions = total(tile_counts(program)).conversions
-    tune_images = len(options.tune_images(program))
-    untuned = min(options.untuned_images, looks[-1]) if tune_images > 1 else 0
+    tune_images = len(options.recipe.tune_images(program))
+    untuned = min(options.untuned_images, looks[-1]) if tune_images else 0
     reading = PlannedStage("reading back", slow * options.read_back_reads * READ_CELL_S * all_cells)
     layers = PlannedStage("layers", slow * 2 * options.layer_images * MEASURE_CONVERSION_S * conversions)
 
@@ -59,10 +59,10 @@ def expected_stages(
         for stage in counted:
             work_s = slow * (stage.written * WRITE_CELL_S + stage.readings * READ_CELL_S)
             work_s += share * CORRECT_CELL_S * all_cells if stage.name == "correcting" else 0.0
+            if stage.images:
+                stages.append(PlannedStage("without the tune", share * measured(untuned)))
+                work_s += share * measured(stage.images)
             stages.append(PlannedStage(stage.name, max(work_s, LEAST_S), driver.lasting_s(stage.wait_s)))
-        if untuned:
-            stages.append(PlannedStage("without the tune", share * measured(untuned)))
-            stages.append(PlannedStage("tuning", share * measured(tune_images)))
         if program.rounds > 1:
             stages += [
                 PlannedStage("measuring", share * measured(options.repeats * looks[-1])),

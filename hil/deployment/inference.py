@@ -2,116 +2,37 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.correction import Correction, apply_correction
-from cim.chip.windows import Window
-from firmware_protocols.messages import Capability, LayerTile, LoadLayer, MvmResult, TileAddress
+from cim.chip.correction import Correction
+from firmware_protocols.messages import Capability, LayerTile, LoadLayer
 from hil.deployment.layer_sums import Exact
 from hil.deployment.options import DeployOptions
 from hil.deployment.switching_off import switch_off
+from hil.deployment.targets.measured_sums import Conversions, MeasuredSums, address, as_maps
 from hil.deployment.targets.wired import WiredTarget, check_one_round
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import BeyondLimit
-from hil.samples import INFER, LAYERS, READ_AFTER, REPEAT, TUNE, UNTUNED
+from hil.samples import INFER, LAYERS, READ_AFTER, REPEAT, UNTUNED
 from hil.watch import Watch
-from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
+from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
-from mapping.program.driven import driven_codes, input_sums, tile_channels
+from mapping.program.driven import driven_codes
 from mapping.program.execute import run
-from mapping.recipe.recipe import Written
-from mapping.recipe.target import Cells
-from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
+from mapping.recipe.standing import Written
+from mapping.tune.channel_affine import Tuned
+
+if TYPE_CHECKING:
+    from mapping.recipe.standing import Cells
 
 IMAGES_IN_FLIGHT = 32
 LAYER_REPEATS = 2
-
-
-@dataclass
-class Conversions:
-    """How many conversions a layer made and how many hit the end of the scale."""
-
-    total: int = 0
-    saturated: int = 0
-
-    def add(self, result: MvmResult) -> None:
-        self.total += result.conversions
-        self.saturated += result.saturated
-
-
-@dataclass
-class MeasuredSums:
-    """Level sums from the chip: each tile is read, corrected on the host, and added.
-
-    Satisfies ``mapping.program.execute.Multiply``.
-    """
-
-    driver: ChipDriver
-    corrections: Corrections
-    conversions: dict[str, Conversions] = field(default_factory=dict)
-
-    def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        parts = [self._copy_sums(step.name, copy, seen, sample) for copy, seen in by_copy(step.group, codes)]
-        return joined(step.group, parts)
-
-    def _copy_sums(self, name: str, copy: Copy, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        group, corrections = copy.group, self.corrections[name][copy.tiles.start : copy.tiles.stop]
-        driven, window = driven_codes(group, self.driver.spec.macro, codes)
-        positions = 1 if window is None else window.positions
-        shape, most = (len(codes), positions, group.outputs), max(group.reads)
-        total = np.zeros(shape, np.int64 if most > 1 else np.int32)
-        count = self.conversions.setdefault(name, Conversions())
-        for tile, correction, reads in zip(group.tiles, corrections, group.reads, strict=True):
-            at = slice(tile.outputs.start, tile.outputs.stop)
-            inputs = np.zeros(shape[:2], np.int64)
-            if correction.input_gain.any():
-                inputs = input_sums(driven, window, tile).astype(np.int64)
-            result = self._read(group, tile, driven, window, sample, reads)
-            count.add(result)
-            sums = result.values.reshape(len(codes), positions, len(tile.outputs))
-            levels = apply_correction(sums, inputs * reads, correction.of_reads(reads))
-            total[:, :, at] += tile.multiplier * (most // reads) * levels.astype(total.dtype)
-        return as_maps(group, mean_of(total, most))
-
-    def _read(
-        self, group: TileGroup, tile: Tile, driven: NDArray[np.int16], window: Window | None, sample: int, reads: int
-    ) -> MvmResult:
-        if window is None:
-            return self.driver.mvm(
-                address(tile),
-                driven[:, tile.inputs.start : tile.inputs.stop],
-                range_code=group.range_code,
-                input_bits=group.input_bits,
-                input_signed=group.input_signed,
-                sample=sample,
-                reads=reads,
-            )
-        channels, skip = tile_channels(window, tile)
-        return self.driver.sweep(
-            address(tile),
-            driven[:, channels.start : channels.stop],
-            dataclasses.replace(window, channels=len(channels)),
-            row_skip=skip,
-            range_code=group.range_code,
-            input_bits=group.input_bits,
-            input_signed=group.input_signed,
-            sample=sample,
-            reads=reads,
-        )
-
-
-def mean_of(total: NDArray[np.integer], reads: int) -> NDArray[np.int32]:
-    """Sums of so many reads divided by their number, halves away from zero, as a chip divides them."""
-    if reads == 1:
-        return np.asarray(total, np.int32)
-    magnitude = (2 * np.abs(total) + reads) // (2 * reads)
-    return np.asarray(np.where(total < 0, -magnitude, magnitude), np.int32)
 
 
 @dataclass
@@ -215,12 +136,12 @@ def measure_layers(
 class WholeRun:
     """A program that the chip holds as a whole: written once, it answers images look after look.
 
-    Satisfies ``hil.deployment.chip_run.ChipRun``.
+    Satisfies ``hil.deployment.chip_run.ChipRun``. ``images``: those that also run before it is tuned.
     """
 
-    stands: Written
     target: WiredTarget
     options: DeployOptions
+    images: NDArray[np.uint8] | None = None
     times_ns: list[int] = field(default_factory=list)
     ages_s: None = None
     layers: dict[str, LayerSums] = field(default_factory=dict)
@@ -228,23 +149,25 @@ class WholeRun:
     tuned: Tuned | None = None
     untuned: NDArray[np.int32] | None = None  # logits of the first images without the tune, (1, n, classes)
 
-    def __post_init__(self) -> None:
-        self.driver, self.program, self.corrections = self.target.driver, self.stands.program, self.stands.corrections
-        self.written, self.readings_us = self.target.written, self.stands.readings_us
-        self.age_s = self.stands.age_s
-        self._running = self.program
-        self._chip = measured_multiply(self.driver, self.program, self.corrections)
+    def corrected(self, written: Written) -> None:
+        """Run the images once as the chip is."""
+        self.driver, self.program, self.corrections = self.target.driver, written.program, written.corrections
+        self.written, self.readings_us, self.age_s = self.target.written, written.readings_us, written.age_s
+        self._runs(self.program)
+        if self.images is not None:
+            watch = self.target.watch
+            with watch.stage("without the tune"):
+                logits = self._logits(self.images, UNTUNED, watch, "without the tune", 0, len(self.images))
+                self.untuned = logits[None]
 
-    def tune(self, targets: TuneTargets, images: NDArray[np.uint8], watch: Watch) -> None:
-        """Run ``images`` once as the chip is, then fit gains and biases to its answers to the targets' images."""
-        with watch.stage("without the tune"):
-            self.untuned = self._logits(images, UNTUNED, watch, "without the tune", 0, len(images))[None]
-        with watch.stage("tuning"):
-            chip = MeasuredSums(self.driver, self.corrections)
-            found = tune_channels(self.program, targets, chip, sample=TUNE, progress=watch.step)
-            self.tuned = found.of_chip(self.driver.description.serial)
-        self._running = self.tuned.program
-        self._chip = measured_multiply(self.driver, self._running, self.corrections)
+    def ready(self, written: Written) -> None:
+        """Run the tuned program from now on."""
+        self.tuned = written.tuned
+        if self.tuned is not None:
+            self._runs(self.tuned.program)
+
+    def _runs(self, program: ConductanceProgram) -> None:
+        self._running, self._chip = program, measured_multiply(self.driver, program, self.corrections)
 
     @property
     def conversions(self) -> Mapping[str, Conversions]:
@@ -281,10 +204,6 @@ class WholeRun:
         switch_off(self.driver, watch)
 
 
-def address(tile: Tile) -> TileAddress:
-    return TileAddress(tile.macro, tile.row0, len(tile.inputs), tile.output0, len(tile.outputs))
-
-
 def layer_message(number: int, step: MatrixStep, corrections: tuple[Correction, ...]) -> LoadLayer:
     """A layer as the chip takes it."""
     group, requantise = step.group, step.requantise
@@ -299,14 +218,4 @@ def layer_message(number: int, step: MatrixStep, corrections: tuple[Correction, 
     )
     return LoadLayer(
         number, group.inputs, group.outputs, requantise.low, requantise.high, step.bias, multiplier, shift, tiles
-    )
-
-
-def as_maps(group: TileGroup, values: NDArray[np.int32]) -> NDArray[np.int32]:
-    """(images, positions, outputs) as (images, outputs, height, width), or (images, outputs) for a vector."""
-    if group.window is None:
-        return values[:, 0]
-    maps = values.transpose(0, 2, 1)
-    return np.ascontiguousarray(maps).reshape(
-        len(values), group.outputs, group.window.out_height, group.window.out_width
     )

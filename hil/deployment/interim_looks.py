@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from hil.datasets.image_set import Dataset
 from hil.datasets.seen_images import check_unseen
-from hil.deployment.inference import Conversions
 from hil.deployment.options import DeployOptions
 from hil.deployment.scoring import MOST_NUMBERS, Scoring
+from hil.deployment.targets.measured_sums import Conversions
 from hil.errors import UsageError
 from hil.verdict.agreement import Judgement, Mode, judge, planned_looks
 from hil.verdict.statistics import FEWEST_CHIPS, FEWEST_IMAGES, FEWEST_REPEATS

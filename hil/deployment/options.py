@@ -19,9 +19,6 @@ from mapping.recipe.recipe import Recipe
 from mapping.recipe.tune import TunedChannels
 
 if TYPE_CHECKING:  # the command line reads the defaults, and imports nothing that takes time
-    import numpy as np
-    from numpy.typing import NDArray
-
     from mapping.layout.lay_out import LayoutOptions
     from mapping.program.conductance import ConductanceProgram
 
@@ -120,18 +117,6 @@ class DeployOptions:
         from mapping.layout.lay_out import LayoutOptions
 
         return self.recipe.laid_out(LayoutOptions())
-
-    def tune_images(self, program: ConductanceProgram) -> NDArray[np.uint8]:
-        """Stored training images that chips are tuned with; none where they are not tuned."""
-        tune = self.recipe.get(TunedChannels)
-        return program.calibration_images[: 0 if tune is None else tune.images]
-
-    def aimed_age_s(self, program: ConductanceProgram) -> float:
-        """Age that the targets of ``program`` are for: of residual slices that of the highest, written first."""
-        from mapping.tune.residual import writings
-
-        lower = self.recipe_of(program).get(LowerSlices)
-        return self.age_s + (0.0 if lower is None else lower.wait_s * writings(program))
 
     def recipe_of(self, program: ConductanceProgram) -> Recipe:
         """What is done to ``program`` on chips of every kind: its lower slices are written where it has them.

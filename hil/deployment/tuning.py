@@ -1,8 +1,4 @@
-"""Tuning on the chip: stored training images through the wire, gains and biases fitted layer by layer.
-
-No label is needed and no cell is written. The virtual chips of the verdict go through the same
-procedure with their own answers (``hil.simulation.virtual_chips``).
-"""
+"""What a tune is judged by: the chip without it, and the virtual chips, tuned to their own answers."""
 
 from __future__ import annotations
 
@@ -11,45 +7,29 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.record.calibration import CalibrationRecord
 from hil.datasets.image_set import Dataset
 from hil.deployment.deployment import Deployment
-from hil.deployment.inference import MeasuredSums
-from hil.deployment.options import DeployOptions
-from hil.driver.chip_driver import ChipDriver
 from hil.errors import MismatchError
-from hil.samples import TUNE
 from hil.simulation.cores import in_threads
 from hil.verdict.tuning import TuneSummary, summarise_tune
 from hil.verdict.verdict import Judgement, Mode, judge
 from hil.watch import Watch
 from mapping.program.adapter import adapter_share
 from mapping.program.conductance import ConductanceProgram
-from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
-from mapping.recipe.aim import AgedTargets
-from mapping.recipe.tune import Adapters, TunedChannels
-from mapping.tune.aims import aimed, aims_of
-from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels, tune_targets
+from mapping.recipe.recipe import Recipe
 
 UNTUNED_CHIPS = 5  # virtual chips that are also run without the tune
 
 
-def with_aims(
-    program: ConductanceProgram, record: CalibrationRecord, options: DeployOptions, watch: Watch
-) -> ConductanceProgram:
-    """The program with targets for the planned age by the record's law, unless it has targets of its own."""
-    age_s = options.aimed_age_s(program)
-    if program.aims is not None:
-        if program.aims.age_s != age_s:
-            watch.note(
-                f"the program's targets are for {program.aims.age_s:g} s after programming ({program.aims.source}), "
-                f"this run reads at {age_s:g} s"
-            )
-        return program
-    if options.recipe.get(AgedTargets) is None:
-        return program
-    return aimed(program, aims_of(record.programming, program.spec.macro, age_s, record.origin))
+def note_aims(program: ConductanceProgram, recipe: Recipe, watch: Watch) -> None:
+    """Note where the program has targets of its own that are for another time than cells are read at."""
+    read_s = recipe.read_s(program)
+    if program.aims is not None and program.aims.age_s != read_s:
+        watch.note(
+            f"the program's targets are for {program.aims.age_s:g} s after programming ({program.aims.source}), "
+            f"this run reads at {read_s:g} s"
+        )
 
 
 def check_untuned(program: ConductanceProgram) -> None:
@@ -63,26 +43,6 @@ def check_untuned(program: ConductanceProgram) -> None:
             f"the program is tuned to chip {program.tuned_to}: its digital part is that chip's own",
             hint="take the program or network that it was made from; it is tuned anew",
         )
-
-
-def targets_for(program: ConductanceProgram, options: DeployOptions, watch: Watch) -> TuneTargets | None:
-    """Tuning targets of chips; None where they are not, or where the program stores too few images."""
-    if options.recipe.get(TunedChannels) is None:
-        return None
-    images = options.tune_images(program)
-    if len(images) < 2:
-        watch.note(f"not tuned: the program stores {len(images)} training images")
-        return None
-    adapters = options.recipe.get(Adapters)
-    return tune_targets(program, images, adapters.of_rank if adapters else 0)
-
-
-def tune_chip(
-    driver: ChipDriver, program: ConductanceProgram, corrections: Corrections, targets: TuneTargets, watch: Watch
-) -> Tuned:
-    """Tune ``program`` to the chip that holds it."""
-    found = tune_channels(program, targets, MeasuredSums(driver, corrections), sample=TUNE, progress=watch.step)
-    return found.of_chip(driver.description.serial)
 
 
 def judge_untuned(

@@ -18,11 +18,11 @@ from cim.record.calibration import CalibrationRecord
 from hil.calibration.procedure import check_record
 from hil.deployment.adaptation import check_adapted, refuse_residual
 from hil.deployment.inference import IMAGES_IN_FLIGHT, measured_multiply
-from hil.deployment.targets.wired import holds, read_back
-from hil.deployment.tuning import check_untuned, tune_chip
+from hil.deployment.targets.wired import WiredTarget, holds
+from hil.deployment.tuning import check_untuned
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import MismatchError, UsageError
-from hil.samples import INFER, READ_BEFORE, UNTUNED
+from hil.samples import INFER, UNTUNED
 from hil.watch import Watch
 from mapping.network.task import TaskKind
 from mapping.program.adapter import adapter_share
@@ -31,8 +31,9 @@ from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.limits import MOST_RANK
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import begun_tune, fit_digital
+from mapping.recipe.standing import Standing
 from mapping.tune.channel_affine import Tuned, tune_targets
-from mapping.tune.columns import column_corrections
 
 LEAST_HELD_OUT = 8  # stored images that a tune is reported on
 READS = 32  # of every cell, averaged
@@ -142,13 +143,11 @@ def retune(
             "the chip does not hold this program", hint="hil deploy writes it (and tunes it); then hil tune"
         )
     seen, held_out = split_stored(program, images)
-    with watch.stage("reading back"):
-        readings = read_back(driver, program.macros, reads=READS, sample=READ_BEFORE, watch=watch)
-    with watch.stage("correcting"):
-        corrections = column_corrections(program, record, readings, training_inputs(program))
-    start = time.monotonic()
-    with watch.stage("tuning"):
-        tuned = tune_chip(driver, program, corrections, tune_targets(program, seen, adapters), watch)
+    start, tune = time.monotonic(), begun_tune(program, tune_targets(program, seen, adapters))
+    target, standing = WiredTarget(driver, record, watch), Standing(program, ())
+    written = fit_digital(standing, target, READS, training_inputs(program), tune)
+    tuned, corrections = written.tuned, written.corrections
+    assert tuned is not None  # a chip on the wire answers
     seconds = time.monotonic() - start
     with watch.stage("measuring"):
         before = _logits(driver, program, corrections, held_out, UNTUNED)

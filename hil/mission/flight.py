@@ -23,7 +23,6 @@ from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import Dataset
 from hil.deployment.deploy import write_whole
 from hil.deployment.options import DeployOptions, usual_recipe
-from hil.deployment.tuning import targets_for
 from hil.driver.open_chip import open_chip
 from hil.mission.orbit import OrbitFile
 from hil.mission.radiation.timeline import DAYS, MEASURED_S, YEAR_ORDER, OrbitRow
@@ -221,10 +220,8 @@ def fly_chip(
         treatment = DeployOptions(age_s=year * DAYS * DAY_S, seed=options.seed, causes=False, repeats=1, recipe=recipe)
         with open_chip(flight_address(chip, seed, program.spec.macros, orbit), spec=program.spec) as driver:
             record = calibrate(driver, program.macros, seed=options.seed, budget=Budget.QUICK, watch=quiet)
-            run = write_whole(driver, program, record, inputs, treatment, quiet, force=True, order=None)
-            targets = targets_for(program, treatment, quiet)
-            if targets is not None:
-                run.tune(targets, images.images[:2], quiet)
+            targets, first = recipe.targets(program, quiet), images.images[:2]
+            run = write_whole(driver, program, record, inputs, targets, first, treatment, quiet, force=True)
             right = correct_answers(run.measure(images.images, 0, quiet), images.labels)
             driver.outputs_off()
         yield FlightAnswers(seed, year, record, right)

@@ -27,7 +27,7 @@ from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions
 from hil.deployment.options import DeployOptions
 from hil.deployment.resumable import close_run
 from hil.deployment.scoring import Scoring, scoring_of
-from hil.deployment.tuning import check_untuned, targets_for, with_aims
+from hil.deployment.tuning import check_untuned, note_aims
 from hil.errors import UsageError
 from hil.prediction.answers_file import read_answers
 from hil.prediction.answers_fit import age_notes, images_of, order_notes, plan_of
@@ -134,11 +134,13 @@ class SuchChips:
     ) -> SuchChips:
         """The chips of a record, or, without one, of the models that the chip file names, at ``options.age_s``."""
         check_untuned(program)
-        options.recipe_of(program)  # refuses what the program leaves no place for
         check_adapted(program, None if record is None else record.serial)
         known, source, assumed = believed(program, record)
-        program = with_aims(program, known, options, watch)
-        tune = targets_for(program, options, watch)
+        recipe = options.recipe_of(program)
+        note_aims(program, recipe, watch)
+        recipe.check(program, known)
+        program = recipe.prepared(program, known, watch)
+        tune = recipe.targets(program, watch)
         mode = mode_of(program, options, tuned=tune is not None)
         filled = program.macros if known.kind in OF_CELLS else ()
         row = VirtualRow(program, known, filled, (options.age_s,), known.temperature_c, options, mode, tune)

@@ -28,11 +28,11 @@ from hil.deployment.build_report import aim_notes
 from hil.deployment.interim_looks import plan_images
 from hil.deployment.options import DeployOptions
 from hil.deployment.scoring import targets_of, task_of
-from hil.deployment.tuning import check_untuned, targets_for, with_aims
+from hil.deployment.tuning import check_untuned, note_aims
 from hil.errors import MismatchError, UsageError
 from hil.prediction.text import Prediction
 from hil.simulation.cores import in_threads
-from hil.simulation.virtual_chip import TUNE_IMAGES, Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.simulation.virtual_target import VirtualTarget
 from hil.verdict.tasks.task import Task
@@ -40,9 +40,8 @@ from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import LayerInputs, training_inputs
-from mapping.recipe.recipe import write_cells
-from mapping.tune.channel_affine import TuneTargets, tune_channels
-from mapping.tune.columns import column_corrections
+from mapping.recipe.recipe import fit_digital, write_cells
+from mapping.tune.channel_affine import TuneTargets
 
 
 class Tuning(enum.StrEnum):
@@ -117,7 +116,10 @@ def predict(
     if target is not None and not (task.metric.share and 0 < target <= 1):
         raise UsageError(f"target of {task.metric.title} {100 * target:g} %, not a share between 0 and 100")
     filled = program.macros if known.kind in OF_CELLS else ()
-    program = with_aims(program, known, replace(options, age_s=ages[0]), watch)
+    recipe = replace(options.recipe_of(program), age_s=ages[0])
+    note_aims(program, recipe, watch)
+    recipe.check(program, known)
+    program = recipe.prepared(program, known, watch)
     row = VirtualRow(
         program,
         at_temperature(known, temperature),
@@ -126,7 +128,7 @@ def predict(
         temperature,
         options,
         mode,
-        None if tune_at is Tuning.NEVER else targets_for(program, options, watch),
+        None if tune_at is Tuning.NEVER else recipe.targets(program, watch),
         tune_at,
     )
     accuracies = np.empty((len(ages), options.virtual_chips))
@@ -252,7 +254,7 @@ class VirtualRow:
             program, logits = self.program, []
             for age_s, chip in zip(self.ages_s, self.chip(number, inputs), strict=True):
                 if self.targets is not None and self.tune_at in (Tuning.EACH, age_s):
-                    program = tune_channels(self.program, self.targets, chip, sample=TUNE_IMAGES).program
+                    program = chip.tuned(self.program, self.targets).program
                 logits.append(run(program, images, chip))
             return np.stack(logits)
 
@@ -273,12 +275,11 @@ class VirtualRow:
         law = redraw_law(record.programming, rng)
         target = VirtualTarget(record, law, rng, temperature_c=self.temperature_c, treated=True)
         recipe = self.options.recipe_of(self.program)
-        _, readings = write_cells(replace(recipe, age_s=self.ages_s[0]), self.program, target)
+        standing = write_cells(replace(recipe, age_s=self.ages_s[0]), self.program, target)
         for before_s, age_s in zip((0.0, *self.ages_s), self.ages_s, strict=False):
             if before_s:
                 target.wait(age_s - before_s)
-                readings = target.read_back(self.program, recipe.reads)
-            corrections = column_corrections(self.program, record, readings, inputs)
+            corrections = fit_digital(standing, target, recipe.reads, inputs).corrections
             now = dict(target.cells_us)
             drawn = Drawn(now, target.columns, corrections, chips.lasting_us(number, now))
             yield build_chip(

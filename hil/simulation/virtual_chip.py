@@ -23,6 +23,7 @@ from mapping.program.conductance import ConductanceProgram, MatrixStep, TileGrou
 from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.driven import picture_layers
+from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
 
 COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
 LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
@@ -74,6 +75,10 @@ class VirtualChip:
         self.ends += ends
         self.conversions += count
         return sums
+
+    def tuned(self, program: ConductanceProgram, targets: TuneTargets) -> Tuned:
+        """``program`` tuned to this chip's answers."""
+        return tune_channels(program, targets, self, sample=TUNE_IMAGES)
 
     def layer_sample(self, name: str, codes: NDArray[np.int16]) -> tuple[NDArray[np.int32], float]:
         """Level sums of one layer for given codes, and the saturated share."""

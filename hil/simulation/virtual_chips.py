@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from cim.record.device import Columns, draw_columns, draw_posterior
 from cim.simulator.modes import SimulationMode
 from hil.errors import UsageError
 from hil.simulation.cores import in_threads
-from hil.simulation.virtual_chip import TUNE_IMAGES, Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
 from hil.simulation.virtual_target import VirtualTarget, with_read_noise
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us, tiles_by_slot
@@ -29,7 +29,7 @@ from mapping.program.corrections import Corrections
 from mapping.program.execute import run
 from mapping.program.training_inputs import LayerInputs
 from mapping.recipe.recipe import Recipe, run_recipe, write_cells
-from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
+from mapping.tune.channel_affine import Tuned, TuneTargets
 from mapping.tune.columns import column_corrections
 
 # Purpose tags of the host's seeds: drawing chips, and their noise.
@@ -77,6 +77,7 @@ class VirtualChips:
     kept: dict[int, VirtualChip] = field(default_factory=dict, repr=False)  # chips that are ready to run
     ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
     conversions: int = field(init=False, default=0)
+    _begun: dict[int, VirtualChip] = field(init=False, default_factory=dict, repr=False)  # until they are asked for
     _targets_us: dict[int, NDArray[np.float32]] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -141,7 +142,7 @@ class VirtualChips:
         if self.targets is None:
             raise ValueError("these virtual chips are not tuned")
         if number not in self.tunes:
-            self.tunes[number] = tune_channels(self.program, self.targets, chip, sample=TUNE_IMAGES)
+            self.tunes[number] = chip.tuned(self.program, self.targets)
         return self.tunes[number]
 
     @property
@@ -158,18 +159,22 @@ class VirtualChips:
         """One of them, ready to run; the same whenever it is asked for, and kept where all of them are small."""
         if number in self.kept:
             return self.kept[number]
-        chip = build_chip(
+        drawn = self.draw(number)
+        chip = self._begun.pop(number, None) or self._built(number, drawn)
+        if self.kept_in_memory:
+            self.kept[number] = chip
+        return chip
+
+    def _built(self, number: int, drawn: Drawn) -> VirtualChip:
+        return build_chip(
             self.program,
             self.record,
-            self.draw(number),
+            drawn,
             seed=self.noise_seed,
             number=number,
             device=self.device,
             mode=self.mode,
         )
-        if self.kept_in_memory:
-            self.kept[number] = chip
-        return chip
 
     @cached_property
     def kept_in_memory(self) -> bool:
@@ -183,7 +188,10 @@ class VirtualChips:
             return self.drawn[number]
         if self.readings_us is None:
             target = self._target(number)
-            written = run_recipe(self.recipe, self.program, target, self.inputs or {})
+            targets = None if number in self.tunes else self.targets
+            written = run_recipe(self.recipe, self.program, target, self.inputs or {}, targets)
+            if written.tuned is not None:
+                self.tunes[number] = written.tuned
             drawn = self._drawn(number, target, written.corrections)
         else:
             drawn = self._as_read(number, self.readings_us)
@@ -195,7 +203,7 @@ class VirtualChips:
     def uncorrected(self, number: int) -> Drawn:
         """Chip ``number``, programmed again, before its columns are corrected: without corrections."""
         target = self._target(number)
-        write_cells(self.recipe, self.program, target)
+        target.read_back(write_cells(self.recipe, self.program, target).program, self.recipe.reads)
         return self._drawn(number, target, {})
 
     def _drawn(self, number: int, target: VirtualTarget, corrections: Corrections) -> Drawn:
@@ -211,7 +219,13 @@ class VirtualChips:
             temperature_c=self.temperature_c,
             treated=self.recipe.treats_cells,
             targets_of=self._targets if not self.program.residual else None,  # whose slices go around stuck cells
+            chip=partial(self._answering, number),
         )
+
+    def _answering(self, number: int, target: VirtualTarget, corrections: Corrections) -> VirtualChip:
+        """Chip ``number`` as soon as it is asked for answers; whoever asked for it runs it afterwards."""
+        chip = self._begun[number] = self._built(number, self._drawn(number, target, corrections))
+        return chip
 
     def _as_read(self, number: int, readings_us: Mapping[int, NDArray[np.float32]]) -> Drawn:
         """This chip: cells as they may be, given what they read."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,17 @@ from cim.cells.history import CellHistory
 from cim.cells.programming_law import ProgrammingLaw
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_programming
+from hil.simulation.virtual_chip import TUNE_IMAGES, VirtualChip
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.training_inputs import LayerInputs
-from mapping.recipe.standing import Standing
-from mapping.recipe.target import Cells, corrected
+from mapping.recipe.standing import Standing, Written
+from mapping.recipe.target import corrected
+from mapping.tune.channel_affine import ChannelTune, Tuned
+
+if TYPE_CHECKING:
+    from mapping.recipe.standing import Cells
 
 
 class VirtualTarget:
@@ -31,6 +37,7 @@ class VirtualTarget:
         temperature_c: of waiting and reading; None: that of the record.
         treated: whether cells are read or written again before they are read back.
         targets_of: those of a slot in the program that is to be written, where they are known already.
+        chip: makes the chip that answers, once its columns are corrected; None: it is asked nothing.
     """
 
     pulses = 0
@@ -44,11 +51,13 @@ class VirtualTarget:
         temperature_c: float | None = None,
         treated: bool = False,
         targets_of: Callable[[int], NDArray[np.float32]] | None = None,
+        chip: Callable[[VirtualTarget, Corrections], VirtualChip] | None = None,
     ) -> None:
         self.record, self.time_s = record, 0.0
         self.cells_us: dict[int, NDArray[np.float32]] = {}
         self.columns: dict[int, Columns] = {}
         self._law, self._rng, self._temperature_c, self._treated = law, rng, temperature_c, treated
+        self._chip = chip
         self._targets_of, self._targets_us = targets_of, dict[int, NDArray[np.float32]]()
         self._used: dict[int, NDArray[np.bool_]] = {}
         self._histories: dict[int, CellHistory] = {}
@@ -57,7 +66,10 @@ class VirtualTarget:
     def targets_us(self, slot: int) -> NDArray[np.float32]:
         return self._targets_us[slot]
 
-    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
+    def parts(self, program: ConductanceProgram) -> Iterator[tuple[None, ConductanceProgram]]:
+        yield None, program
+
+    def write(self, program: ConductanceProgram, order: Sequence[int] | None) -> tuple[int, ...]:
         for slot in program.slots:
             known = self._targets_of
             self._targets_us[slot] = macro_targets_us(program, slot) if known is None else known(slot)
@@ -108,6 +120,12 @@ class VirtualTarget:
     def correct(self, standing: Standing, readings_us: Cells, inputs: LayerInputs) -> Corrections:
         return corrected(self, standing, readings_us, inputs)
 
+    def tune(self, tune: ChannelTune, written: Written) -> Tuned | None:
+        if self._chip is None:
+            return None
+        tune.run(self._chip(self, written.corrections), sample=TUNE_IMAGES)
+        return tune.tuned
+
     def stage(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -119,7 +137,7 @@ class VirtualTarget:
         targets, record = self._targets_us[slot], self.record
         used = self._used[slot] = np.isfinite(targets)
         stuck_us = record.macro(program.macro_of(slot)).stuck_us[used]
-        cells = CellHistory(targets[used], self._law, None, self._rng, stuck_us=stuck_us, thermal=record.thermal)
+        cells = CellHistory(targets[used], self._law, self._rng, stuck_us=stuck_us, thermal=record.thermal)
         if record.thermal is not None and self._temperature_c is not None:
             cells.set_temperature(0.0, self._temperature_c)
         return cells

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mapping.recipe.technique import Technique
+
+if TYPE_CHECKING:
+    from cim.record.calibration import CalibrationRecord
+    from mapping.program.conductance import ConductanceProgram
+    from mapping.recipe.target import Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,3 +20,12 @@ class AgedTargets(Technique):
     name: ClassVar[str] = "aims"
     words: ClassVar[str] = "cells are written beside their levels, right at the planned age"
     rank: ClassVar[int] = 50
+
+    def prepare(
+        self, program: ConductanceProgram, record: CalibrationRecord, read_s: float, told: Told
+    ) -> ConductanceProgram:
+        if program.aims is not None:
+            return program
+        from mapping.tune.aims import aimed, aims_of
+
+        return aimed(program, aims_of(record.programming, program.spec.macro, read_s, record.origin))

@@ -41,6 +41,11 @@ class LowerSlices(Technique):
     def laid_out(self, options: LayoutOptions) -> LayoutOptions:
         return replace(options, residual=self.copies, residual_reads=self.reads)
 
+    def holds_up_s(self, program: ConductanceProgram) -> float:
+        from mapping.tune.residual import writings
+
+        return self.wait_s * writings(program)
+
     def first(self, program: ConductanceProgram, record: CalibrationRecord) -> ConductanceProgram:
         """All slices go around cells that the record lists as stuck."""
         from mapping.tune.residual import around_stuck

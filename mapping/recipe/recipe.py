@@ -1,6 +1,6 @@
 """Recipe: techniques in order, and the one function that carries them out on a chip.
 
-    written = run_recipe(recipe, program, target, inputs)
+    written = run_recipe(recipe, program, target, inputs, recipe.targets(program))
 
 A chip on the wire, a virtual chip and a counted one go through the same call; they differ in their ``RecipeTarget``.
 """
@@ -10,19 +10,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cim.json_text import parse_json
 from mapping.recipe.registry import technique
-from mapping.recipe.standing import Standing
-from mapping.recipe.technique import RecipeError, Technique
+from mapping.recipe.standing import Standing, Written
+from mapping.recipe.technique import RecipeError, Technique, TunePlan
 
 if TYPE_CHECKING:  # recipes are read by the command line, which imports nothing that takes time
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cim.record.calibration import CalibrationRecord
     from mapping.layout.lay_out import LayoutOptions
     from mapping.program.conductance import ConductanceProgram
-    from mapping.program.corrections import Corrections
     from mapping.program.training_inputs import LayerInputs
-    from mapping.recipe.target import Cells, RecipeTarget
+    from mapping.recipe.target import RecipeTarget, Told
+    from mapping.tune.channel_affine import ChannelTune, TuneTargets
 
 Kind = TypeVar("Kind", bound=Technique)
 
@@ -86,6 +90,54 @@ class Recipe:
         """Whether cells are read and written again between the first writing and the age."""
         return any(t.treats_cells for t in self.techniques)
 
+    def check(self, program: ConductanceProgram, record: CalibrationRecord | None = None) -> None:
+        """Refuse a program, or a chip with this record, that a technique cannot be done to.
+
+        Raises:
+            RecipeError, mapping.errors.CannotMap: with what would fit.
+        """
+        for t in self.techniques:
+            t.check(program, record)
+
+    def prepared(self, program: ConductanceProgram, record: CalibrationRecord, told: Told) -> ConductanceProgram:
+        """The program for chips of a record, once for all of them; one that is prepared stays as it is."""
+        for t in self.techniques:
+            program = t.prepare(program, record, self.read_s(program), told)
+        return program
+
+    def read_s(self, program: ConductanceProgram) -> float:
+        """Time from the first writing until cells are read back, s."""
+        return self.age_s + sum(t.holds_up_s(program) for t in self.techniques)
+
+    @property
+    def tune_plan(self) -> TunePlan:
+        """How the digital part is fitted to a chip's answers."""
+        plan = TunePlan()
+        for t in self.techniques:
+            plan = t.planned(plan)
+        return plan
+
+    def tune_images(self, program: ConductanceProgram) -> NDArray[np.uint8]:
+        """Stored training images that chips are tuned with; none where they are not tuned."""
+        images = program.calibration_images[: self.tune_plan.images]
+        return images if len(images) > 1 else images[:0]
+
+    def targets(self, program: ConductanceProgram, told: Told | None = None) -> TuneTargets | None:
+        """What the layers of the ideal network give for these images, once for all chips that are tuned.
+
+        None where they are not, or where the program stores too few images, which is noted.
+        """
+        if not self.tune_plan.images:
+            return None
+        images = self.tune_images(program)
+        if not len(images):
+            if told is not None:
+                told.note(f"not tuned: the program stores {len(program.calibration_images)} training images")
+            return None
+        from mapping.tune.channel_affine import tune_targets
+
+        return tune_targets(program, images, self.tune_plan.rank)
+
     def to_json(self) -> list[dict[str, Any]]:
         """Techniques and their settings, as plain data."""
         return [{"name": t.name, **asdict(t)} for t in self.techniques]  # type: ignore[call-overload]
@@ -126,27 +178,46 @@ class Recipe:
         return " ".join(map(str, self.techniques))
 
 
-@dataclass(frozen=True)
-class Written:
-    """A program on a chip: ``program`` as the chip holds it, what its cells read at ``age_s``, its corrections."""
+class Use(Protocol):
+    """Whoever a network is written for, called in every round of it."""
 
-    program: ConductanceProgram
-    readings_us: Cells
-    corrections: Corrections
-    age_s: float
+    def corrected(self, written: Written) -> None:
+        """It stands, its columns are corrected, and nothing is tuned yet."""
+
+    def ready(self, written: Written) -> None:
+        """All is done; in the next round the chip is written anew."""
 
 
-def run_recipe(recipe: Recipe, program: ConductanceProgram, target: RecipeTarget, inputs: LayerInputs) -> Written:
-    """Write ``program``, treat its cells, wait until it has its age, read it back and correct its columns.
+def run_recipe(
+    recipe: Recipe,
+    program: ConductanceProgram,
+    target: RecipeTarget,
+    inputs: LayerInputs,
+    targets: TuneTargets | None = None,
+    use: Use | None = None,
+) -> Written:
+    """Round after round: write, treat the cells, wait until they have their age, read them back, correct the columns,
+    and tune. The answer is the last round's.
 
     Args:
-        program: or the part of it that stands on the chip in one round.
         inputs: input codes of every layer for training images, for the corrections.
+        targets: what chips are tuned towards (``Recipe.targets``); None: they are not.
     """
-    standing, readings = write_cells(recipe, program, target)
-    with target.stage("correcting"):
-        corrections = target.correct(standing, readings, inputs)
-    return Written(standing.program, readings, corrections, standing.age_s)
+    program, tune, written = recipe.prepared(program, target.record, target), None, None
+    for number, part in target.parts(program):
+        standing = write_cells(recipe, part, target)
+        if targets is not None and tune is None:
+            tune = begun_tune(standing.program if number is None else program, targets)
+        written = fit_digital(standing, target, recipe.reads, inputs, tune, use, number)
+    assert written is not None  # a program has a round at least
+    return written
+
+
+def begun_tune(program: ConductanceProgram, targets: TuneTargets) -> ChannelTune:
+    """A tune of a chip, which goes on with every round."""
+    from mapping.tune.channel_affine import ChannelTune
+
+    return ChannelTune(program, targets)
 
 
 def with_recipe(program: ConductanceProgram, recipe: Recipe) -> ConductanceProgram:
@@ -157,15 +228,41 @@ def with_recipe(program: ConductanceProgram, recipe: Recipe) -> ConductanceProgr
     return replace(found, digest=program_digest(found))
 
 
-def write_cells(recipe: Recipe, program: ConductanceProgram, target: RecipeTarget) -> tuple[Standing, Cells]:
-    """``run_recipe`` up to the correction of columns: what stands on the chip, and what its cells read."""
+def write_cells(recipe: Recipe, program: ConductanceProgram, target: RecipeTarget) -> Standing:
+    """``run_recipe`` of one round until cells have their age."""
     for t in recipe.techniques:
         program = t.first(program, target.record)
+    orders = (t.order(program, target.record, recipe.age_s) for t in recipe.techniques)
+    order = next((found for found in orders if found is not None), None)
     with target.stage("programming"):
-        standing = Standing(program, target.write(program))
+        standing = Standing(program, target.write(program, order))
     if standing.slots:
         for t in recipe.techniques:
             t.treat(standing, target)
     standing.age_s = target.let_age(recipe.age_s)
+    return standing
+
+
+def fit_digital(
+    standing: Standing,
+    target: RecipeTarget,
+    reads: int,
+    inputs: LayerInputs,
+    tune: ChannelTune | None = None,
+    use: Use | None = None,
+    number: int | None = None,
+) -> Written:
+    """``run_recipe`` of one round from there on: all that is fitted to a chip whose cells stand."""
     with target.stage("reading back"):
-        return standing, target.read_back(standing.program, recipe.reads)
+        readings = target.read_back(standing.program, reads)
+    with target.stage("correcting"):
+        corrections = target.correct(standing, readings, inputs)
+    written = Written(standing.program, readings, corrections, standing.age_s, number=number)
+    if use is not None:
+        use.corrected(written)
+    if tune is not None:
+        with target.stage("tuning"):
+            written = replace(written, tuned=target.tune(tune, written))
+    if use is not None:
+        use.ready(written)
+    return written

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,26 @@ from cim.record.calibration import CalibrationRecord
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.training_inputs import LayerInputs
-from mapping.recipe.standing import Standing
+from mapping.recipe.standing import Standing, Written
+from mapping.tune.channel_affine import ChannelTune, Tuned
 from mapping.tune.columns import column_corrections
 
-Cells = Mapping[int, NDArray[np.floating]]
-"""By slot, conductances (rows, columns) in µS; NaN where there is nothing to say."""
+if TYPE_CHECKING:
+    from mapping.recipe.standing import Cells
 
 
-class RecipeTarget(Protocol):
+class Told(Protocol):
+    """Whoever watches the work."""
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """A part of the work."""
+
+    def step(self, done: int, total: int, what: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class RecipeTarget(Told, Protocol):
     """A chip that a recipe is carried out on.
 
     ``number``: which writing or reading of cells it is after the first, for noise of its own.
@@ -41,8 +53,14 @@ class RecipeTarget(Protocol):
     def targets_us(self, slot: int) -> NDArray[np.float32]:
         """What the cells of a slot were last written to, (rows, columns) µS, NaN where there is none."""
 
-    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
-        """Write and verify all its cells. Slots in the order of writing; none: the chip holds the program already."""
+    def parts(self, program: ConductanceProgram) -> Iterable[tuple[int | None, ConductanceProgram]]:
+        """What stands on the chip at once, with the number of its round; a chip that holds all rounds has no number."""
+
+    def write(self, program: ConductanceProgram, order: Sequence[int] | None) -> tuple[int, ...]:
+        """Write and verify all its cells, macros in this order or by number.
+
+        Slots in the order of writing; none: the chip holds the program already.
+        """
 
     def write_again(self, program: ConductanceProgram, slot: int, targets_us: NDArray[np.float32], number: int) -> None:
         """Write some cells of a slot to ``targets_us`` (rows, columns), NaN for the others."""
@@ -64,12 +82,8 @@ class RecipeTarget(Protocol):
     def correct(self, standing: Standing, readings_us: Cells, inputs: LayerInputs) -> Corrections:
         """Column corrections from what cells read at the age."""
 
-    def stage(self, name: str) -> AbstractContextManager[None]:
-        """A part of the work, for whoever watches it."""
-
-    def step(self, done: int, total: int, what: str) -> None: ...
-
-    def note(self, text: str) -> None: ...
+    def tune(self, tune: ChannelTune, written: Written) -> Tuned | None:
+        """Go on with a tune by the chip's answers to its images; None: nothing answers."""
 
 
 def corrected(target: RecipeTarget, standing: Standing, readings_us: Cells, inputs: LayerInputs) -> Corrections:

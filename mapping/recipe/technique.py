@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # settings are read by the command line, which imports nothin
     from mapping.layout.lay_out import LayoutOptions
     from mapping.program.conductance import ConductanceProgram
     from mapping.recipe.standing import Standing
-    from mapping.recipe.target import RecipeTarget
+    from mapping.recipe.target import RecipeTarget, Told
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -41,11 +41,22 @@ def setting(
     return dataclasses.field(default=default, metadata={"words": words, "low": low, "high": high, "unit": unit})
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class TunePlan:
+    """How the digital part is fitted to the chip's answers: to at most ``images`` stored training images, none: it is
+    not; each layer with an adapter of ``rank``, 0: without."""
+
+    images: int = 0
+    rank: int = 0
+
+
 class Technique:
     """One thing that is done to a network on a chip.
 
     ``rank`` orders the techniques of a recipe. ``treats_cells``: cells are read and written again before their age.
     ``excludes``: names of techniques that it leaves no place for; ``needs``: of those that it builds on.
+
+    A technique answers those of the methods below that it has something to do with, in the order of a recipe.
     """
 
     __slots__ = ()
@@ -70,12 +81,37 @@ class Technique:
         """Options of the layout of a network that it is done to."""
         return options
 
+    def check(self, program: ConductanceProgram, record: CalibrationRecord | None) -> None:
+        """Refuse a program, or a chip with this record (None: not measured yet), that it cannot be done to."""
+
+    def prepare(
+        self, program: ConductanceProgram, record: CalibrationRecord, read_s: float, told: Told
+    ) -> ConductanceProgram:
+        """The program for chips of a record, once for all of them; one that is prepared stays as it is.
+
+        Args:
+            read_s: time from the first writing until cells are read back.
+        """
+        return program
+
+    def order(self, program: ConductanceProgram, record: CalibrationRecord, age_s: float) -> tuple[int, ...] | None:
+        """Macros in the order in which they are to be written; None: it does not matter."""
+        return None
+
+    def holds_up_s(self, program: ConductanceProgram) -> float:
+        """Time between the first writing and the last, s."""
+        return 0.0
+
     def first(self, program: ConductanceProgram, record: CalibrationRecord) -> ConductanceProgram:
         """The program as this chip is written first."""
         return program
 
     def treat(self, standing: Standing, target: RecipeTarget) -> None:
         """Do it to the cells of a program that was just written."""
+
+    def planned(self, tune: TunePlan) -> TunePlan:
+        """What the digital part is to be fitted with, once columns are corrected."""
+        return tune
 
     @classmethod
     def parse(cls, text: str) -> Self:

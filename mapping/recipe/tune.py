@@ -1,15 +1,15 @@
 """Tune: gains and biases of layers are fitted to the chip's own answers to stored training images; adapters with them.
 
-``mapping.tune.channel_affine`` does it, once the program stands.
+``mapping.tune.channel_affine`` has the equations.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mapping.program.limits import MOST_RANK
-from mapping.recipe.technique import Technique, setting
+from mapping.recipe.technique import Technique, TunePlan, setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,9 @@ class TunedChannels(Technique):
 
     images: int = setting(128, "most stored training images", low=2, high=1e6)
 
+    def planned(self, tune: TunePlan) -> TunePlan:
+        return replace(tune, images=self.images)
+
 
 @dataclass(frozen=True, slots=True)
 class Adapters(Technique):
@@ -33,3 +36,6 @@ class Adapters(Technique):
     needs: ClassVar[tuple[str, ...]] = ("tune",)
 
     of_rank: int = setting(4, "rank of each", low=1, high=MOST_RANK)
+
+    def planned(self, tune: TunePlan) -> TunePlan:
+        return replace(tune, rank=self.of_rank)

@@ -165,7 +165,7 @@ class ChannelTune:
         done: int = 0,
         values: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
-        self._program, self._targets = program, targets
+        self.program, self.targets = program, targets
         self._steps: dict[str, Step] = {step.name: step for step in program.steps}
         self._rounds = step_rounds(program)
         self.values: dict[str, NDArray[Any]] = dict(values or {INPUT: input_codes(targets.images, program.input)})
@@ -177,10 +177,10 @@ class ChannelTune:
     def tuned(self) -> Tuned:
         """The program with every layer that was tuned so far."""
         program = replace(
-            self._program,
+            self.program,
             steps=tuple(self._steps.values()),
             digest="",
-            held_as=self._program.held_as or self._program.digest,
+            held_as=self.program.held_as or self.program.digest,
         )
         return Tuned(replace(program, digest=program_digest(program)), tuple(self._fits))
 
@@ -197,7 +197,7 @@ class ChannelTune:
 
         ``until``: the last layer that is tuned now; None: the last of all.
         """
-        for step in self._program.steps:
+        for step in self.program.steps:
             if until is not None and until in self._done:
                 return
             rounds = self._rounds[step.name]
@@ -208,7 +208,7 @@ class ChannelTune:
                 self._finish(step)
                 continue
             if progress is not None:
-                progress(len(self._fits), len(self._targets.sums), step.name)
+                progress(len(self._fits), len(self.targets.sums), step.name)
             sums = self._answers(step, number, multiply, sample)
             if number is not None and len(rounds) > 1:
                 sums = self._sums.pop(step.name, 0) + sums
@@ -224,13 +224,13 @@ class ChannelTune:
 
     def _fit(self, step: MatrixStep, sums: NDArray[np.int32]) -> tuple[ChannelFit, Adapter | None, NDArray[np.int32]]:
         """The layer's lines, its adapter, and its sums with the adapter."""
-        wanted = self._targets.sums[step.name]
+        wanted = self.targets.sums[step.name]
         seen = some_places(sums)
         fit = fit_channels(step.name, seen, wanted)
-        if not self._targets.rank:
+        if not self.targets.rank:
             return fit, None, sums
         codes = self._codes(step)
-        adapter = fit_adapter(step, codes, seen, wanted, self._targets.rank)
+        adapter = fit_adapter(step, codes, seen, wanted, self.targets.rank)
         if adapter is None:
             return fit, None, sums
         sums = adapted(replace(step, adapter=adapter), codes, sums)
@@ -257,7 +257,7 @@ class ChannelTune:
     def _finish(self, step: Step) -> None:
         """Forget values that no later step reads."""
         self._done.add(step.name)
-        later = {name for s in self._program.steps if s.name not in self._done for name in s.inputs}
+        later = {name for s in self.program.steps if s.name not in self._done for name in s.inputs}
         for name in [name for name in self.values if name not in later]:
             del self.values[name]
 

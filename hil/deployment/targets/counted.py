@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
 from cim.record.published import nominal_record, still_record
+from hil.deployment.layer_sums import Exact, exact_layers
+from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import WiredTarget
 from hil.driver.wire_cost import CountingChip, WireEstimate
 from hil.simulation.virtual_target import VirtualTarget
@@ -24,19 +27,24 @@ from mapping.program.corrections import Corrections, nominal_corrections
 from mapping.program.rounds import part_of_round
 from mapping.program.training_inputs import LayerInputs
 from mapping.recipe.recipe import Recipe, run_recipe
-from mapping.recipe.standing import Standing
-from mapping.recipe.target import Cells
+from mapping.recipe.standing import Standing, Written
+from mapping.tune.channel_affine import ChannelTune, TuneTargets
+
+if TYPE_CHECKING:
+    from mapping.recipe.standing import Cells
 
 PULSES_A_CELL = 9.0  # of an emulated lab-128: hil deploy --emulated --json, cells.pulses / cells.total
 
 
 @dataclass
 class CountedStage:
-    """One stage of a recipe: cells written, readings of cells, chip time that it waits, bytes on the wire."""
+    """One stage of a recipe: cells written, readings of cells, images of a tune, chip time that it waits, bytes on the
+    wire."""
 
     name: str
     written: int = 0
     readings: int = 0
+    images: int = 0
     wait_s: float = 0.0
     wire: WireEstimate = field(default_factory=WireEstimate)
 
@@ -98,14 +106,10 @@ def count_recipe(
     if record is None:
         spec = program.spec
         record = still_record(spec, program.macros) if spec.models is None else nominal_record(spec, program.macros)
-    rounds, cells = [], 0
-    for number in range(program.rounds):
-        part = program if program.rounds == 1 else part_of_round(program, number)
-        target = CountedTarget(record, recipe, chip, number if program.rounds > 1 else None, early_reads)
-        run_recipe(recipe, part, target, {})
-        rounds.append(target.stages)
-        cells += target.cells
-    return RecipeCount(rounds, cells, program.spec)
+    target = CountedTarget(record, recipe, chip, early_reads)
+    images = recipe.tune_images(program)
+    run_recipe(recipe, program, target, {}, TuneTargets(images, {}, recipe.tune_plan.rank) if len(images) else None)
+    return RecipeCount(target.rounds, target.cells, program.spec)
 
 
 class CountedTarget:
@@ -116,16 +120,15 @@ class CountedTarget:
         record: CalibrationRecord,
         recipe: Recipe,
         chip: CountingChip | None = None,
-        part: int | None = None,
         early_reads: int = 0,
     ) -> None:
-        rng, law = np.random.default_rng(0), record.programming
-        self.record, self.cells, self.pulses = record, 0, 0
-        self.stages: list[CountedStage] = []
-        self._virtual = VirtualTarget(record, law, rng, treated=recipe.treats_cells)
+        self.record, self.cells, self.pulses, self._recipe = record, 0, 0, recipe
+        self.stages: list[CountedStage] = []  # of the round that is under way
+        self.rounds: list[list[CountedStage]] = []
         self._chip, self._wired = chip, None
+        self._exact: Exact = {}  # of blank images
         if chip is not None:
-            self._wired = WiredTarget(chip.driver, record, Watch(), part=part, early_reads=early_reads, force=True)
+            self._wired = WiredTarget(chip.driver, record, Watch(), early_reads=early_reads, force=True)
 
     @property
     def time_s(self) -> float:
@@ -134,11 +137,24 @@ class CountedTarget:
     def targets_us(self, slot: int) -> NDArray[np.float32]:
         return self._virtual.targets_us(slot)
 
-    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
-        slots = self._virtual.write(program)
-        self.cells = sum(self._wrote(self.targets_us(slot)) for slot in slots)
+    def parts(self, program: ConductanceProgram) -> Iterator[tuple[int | None, ConductanceProgram]]:
+        for number in range(program.rounds):
+            self.stages = []
+            self.rounds.append(self.stages)
+            rng, law = np.random.default_rng(0), self.record.programming
+            self._virtual = VirtualTarget(self.record, law, rng, treated=self._recipe.treats_cells)
+            if program.rounds == 1:
+                yield None, program
+                return
+            if self._wired is not None:
+                self._wired.part = number
+            yield number, part_of_round(program, number)
+
+    def write(self, program: ConductanceProgram, order: Sequence[int] | None) -> tuple[int, ...]:
+        slots = self._virtual.write(program, order)
+        self.cells += sum(self._wrote(self.targets_us(slot)) for slot in slots)
         if self._wired is not None:
-            self._wired.write(program)
+            self._wired.write(program, order)
         return slots
 
     def write_again(self, program: ConductanceProgram, slot: int, targets_us: NDArray[np.float32], number: int) -> None:
@@ -174,6 +190,15 @@ class CountedTarget:
 
     def correct(self, standing: Standing, readings_us: Cells, inputs: LayerInputs) -> Corrections:
         return nominal_corrections(standing.program)
+
+    def tune(self, tune: ChannelTune, written: Written) -> None:
+        images = tune.targets.images
+        self.stages[-1].images += len(images)
+        if self._chip is not None:
+            self._exact = self._exact or exact_layers(tune.program, np.zeros_like(images))
+            sums = MeasuredSums(self._chip.driver, written.corrections)
+            for step in written.program.matrices:
+                sums.sums(step, self._exact[step.name][0], 0)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

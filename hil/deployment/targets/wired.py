@@ -5,24 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
+from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.driver.cells import CellOutcome
 from hil.driver.chip_driver import WAITED_ENOUGH, ChipDriver
 from hil.errors import DeviceError, UsageError
 from hil.pages.tables import duration
-from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
+from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY, ROUND, TUNE
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.file import held_digest_at
+from mapping.program.rounds import part_of_round
 from mapping.program.training_inputs import LayerInputs
-from mapping.recipe.standing import Standing
-from mapping.recipe.target import Cells, corrected
+from mapping.recipe.standing import Standing, Written
+from mapping.recipe.target import corrected
+from mapping.tune.channel_affine import ChannelTune, Tuned
+
+if TYPE_CHECKING:
+    from mapping.recipe.standing import Cells
 
 LINES_AT_ONCE = 16  # word lines between two early readings
 AGAIN = 1 << 24  # distance of the sample numbers of two writings
@@ -34,11 +41,9 @@ class WiredTarget:
 
     Args:
         seed: of the host; it tells the noise of two programmings apart.
-        part: which part of a network that is written part after part; None: it is written as a whole.
-        rounds: of a network larger than the chip; 0: parts of another kind, of which nothing is noted.
+        part: which part of a network that is written part after part; None: it is written as a whole, or in rounds.
         early_reads: of each cell right after it was written; 0: none.
         force: write a program although the chip holds it.
-        order: of the macros; None: by number.
     """
 
     driver: ChipDriver
@@ -46,11 +51,10 @@ class WiredTarget:
     watch: Watch
     seed: int = 0
     part: int | None = None
-    rounds: int = 0
     early_reads: int = 0
     force: bool = False
-    order: Sequence[int] | None = None
     reports: dict[int, MacroReport] = field(default_factory=dict)  # by slot, in the order of writing
+    rounds: int = field(default=0, init=False)  # of a network larger than the chip
 
     @property
     def written(self) -> ProgramReport | None:
@@ -68,13 +72,21 @@ class WiredTarget:
     def targets_us(self, slot: int) -> NDArray[np.float32]:
         return self.reports[slot].targets_us
 
-    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
+    def parts(self, program: ConductanceProgram) -> Iterator[tuple[int | None, ConductanceProgram]]:
+        if program.rounds == 1:
+            yield None, program
+            return
+        self.rounds = program.rounds
+        for self.part in range(program.rounds):
+            yield self.part, part_of_round(program, self.part)
+
+    def write(self, program: ConductanceProgram, order: Sequence[int] | None) -> tuple[int, ...]:
         early = EarlyReads(self.early_reads, READ_EARLY + (self.part or 0)) if self.early_reads else None
         found: ProgramReport | None
         if self.part is None:
             found = ensure_programmed(
                 self.driver, program, sample=self._sample(0), force=self.force, watch=self.watch, early=early,
-                order=self.order,
+                order=order,
             )  # fmt: skip
         else:
             start_s = self.time_s
@@ -118,6 +130,12 @@ class WiredTarget:
 
     def correct(self, standing: Standing, readings_us: Cells, inputs: LayerInputs) -> Corrections:
         return corrected(self, standing, readings_us, inputs)
+
+    def tune(self, tune: ChannelTune, written: Written) -> Tuned:
+        sums = MeasuredSums(self.driver, written.corrections)
+        first = TUNE + (written.number or 0) * ROUND
+        tune.run(sums, number=written.number, sample=first, progress=self.watch.step)
+        return tune.tuned.of_chip(self.driver.description.serial)
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         return self.watch.stage(name)

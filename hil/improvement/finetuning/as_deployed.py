@@ -18,7 +18,6 @@ from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import image_digests
 from hil.datasets.seen_images import seen_images
 from hil.deployment.options import DeployOptions, usual_recipe
-from hil.deployment.tuning import targets_for, with_aims
 from hil.improvement.finetuning.inputs import FinetuneInputs
 from hil.improvement.finetuning.settings import FinetuneSettings
 from hil.prediction.predict import OF_CELLS, VirtualRow, with_nominal_macros
@@ -91,8 +90,9 @@ def as_deployed(
     lacking = () if known.kind not in OF_CELLS else program.macros
     lacking = lacking or tuple(macro for macro in program.macros if macro not in known.macros)
     known = with_nominal_macros(known, spec, program.macros)
-    program = with_aims(program, known, options, watch)
-    targets = targets_for(program, options, watch)
+    recipe = options.recipe_of(program)
+    program = recipe.prepared(program, known, watch)
+    targets = recipe.targets(program, watch)
     row = VirtualRow(
         program, known, lacking, (settings.age_s,), known.temperature_c, options, SimulationMode.FAST, targets
     )

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
-from hil.deployment.inference import MeasuredSums, measured_multiply
+from hil.deployment.inference import measured_multiply
+from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import WiredTarget
 from hil.driver.chip_driver import ChipDriver
 from hil.simulation.virtual_chip import VirtualChip

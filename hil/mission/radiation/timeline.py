@@ -23,7 +23,6 @@ from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
-from hil.deployment.tuning import targets_for
 from hil.mission.mitigation import Mitigation
 from hil.mission.orbit import OrbitFile
 from hil.mission.radiation.dose import dose_mrad, with_dose
@@ -34,7 +33,7 @@ from hil.mission.radiation.space import Fault, FaultSpace, fault_space
 from hil.mission.radiation.stored_words import STORED, stored_words
 from hil.mission.secded import CHECK_BITS, WORD_BYTES
 from hil.mission.settings import DAY_S, Course, TimelineOptions
-from hil.simulation.virtual_chip import TUNE_IMAGES, Drawn, build_chip
+from hil.simulation.virtual_chip import Drawn, build_chip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.agreement import correct_answers
 from hil.watch import Watch
@@ -42,7 +41,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import run
 from mapping.program.training_inputs import training_inputs
 from mapping.recipe.recipe import Recipe
-from mapping.tune.channel_affine import TuneTargets, tune_channels
+from mapping.tune.channel_affine import TuneTargets
 
 FORMAT = "hil.timeline/1.0"
 DAYS = 365.25
@@ -184,7 +183,7 @@ class OrbitRow:
         self._number, self._ages = -1, dict[float, Drawn]()  # of the last chip that was asked for
         self.targets: TuneTargets | None = None
         if any(TUNE in MENDS[course] for course in options.courses):
-            self.targets = targets_for(program, DeployOptions(), watch)
+            self.targets = DeployOptions().recipe.targets(program, watch)
 
     def answers(self, number: int, year: float, course: Course, images: NDArray[np.uint8]) -> NDArray[np.int32]:
         """Logit codes (n, classes) of virtual chip ``number``."""
@@ -206,7 +205,7 @@ class OrbitRow:
         program, held = self._struck(dosed, days, number, year, code=ECC in mends)
         chip = build_chip(program, self.record, held, seed=self._noise_seed, number=number, mode=SimulationMode.FAST)
         if TUNE in mends and self.targets is not None:
-            program = tune_channels(program, self.targets, chip, sample=TUNE_IMAGES).program
+            program = chip.tuned(program, self.targets).program
         return run(program, images, chip)
 
     def deployed(self, number: int, year: float, images: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -227,7 +226,7 @@ class OrbitRow:
         )
         program = self.program
         if self.targets is not None:
-            program = tune_channels(program, self.targets, chip, sample=TUNE_IMAGES).program
+            program = chip.tuned(program, self.targets).program
         return run(program, images, chip)
 
     def _struck(

@@ -33,13 +33,13 @@ def scores(cells: np.ndarray, age_s: float, of: ProgrammingLaw) -> np.ndarray:
 
 
 def test_at_every_age_the_cells_follow_the_law_of_that_age() -> None:
-    cells = CellHistory(TARGETS, law(), None, np.random.default_rng(0))
+    cells = CellHistory(TARGETS, law(), np.random.default_rng(0))
     for age in (1.0, 60.0, 1e4, 1e5):
         assert stats.kstest(scores(cells.conductance_us(age), age, law()), "norm").pvalue > 0.001
 
 
 def test_a_cell_goes_along_one_path_with_the_memory_of_the_law() -> None:
-    cells = CellHistory(TARGETS, law(), None, np.random.default_rng(1))
+    cells = CellHistory(TARGETS, law(), np.random.default_rng(1))
     at = {age: scores(cells.conductance_us(age), age, law()) for age in (1.0, 1.0, 100.0, 1e5)}
     assert np.corrcoef(at[1.0], at[1e5])[0, 1] == pytest.approx(3 / 8, abs=0.03)
     assert np.corrcoef(at[100.0], at[1e5])[0, 1] == pytest.approx(5 / 8, abs=0.03)
@@ -47,7 +47,7 @@ def test_a_cell_goes_along_one_path_with_the_memory_of_the_law() -> None:
 
 
 def test_how_often_a_cell_is_looked_at_changes_nothing() -> None:
-    often, once = (CellHistory(TARGETS, law(), None, np.random.default_rng(s)) for s in (2, 3))
+    often, once = (CellHistory(TARGETS, law(), np.random.default_rng(s)) for s in (2, 3))
     for age in np.geomspace(1.0, 1e4, 20):
         often.conductance_us(float(age))
     first = once.conductance_us(1.0)
@@ -56,7 +56,7 @@ def test_how_often_a_cell_is_looked_at_changes_nothing() -> None:
 
 
 def test_the_part_new_at_every_read_is_new_at_every_read_and_weakens_the_correlation() -> None:
-    cells = CellHistory(TARGETS, law(fresh=0.2), None, np.random.default_rng(4))
+    cells = CellHistory(TARGETS, law(fresh=0.2), np.random.default_rng(4))
     first, again, late = (scores(cells.read(t), t, law()) for t in (1.0, 1.0, 1e5))
     assert np.corrcoef(first, again)[0, 1] == pytest.approx(0.8, abs=0.02)
     assert np.corrcoef(first, late)[0, 1] == pytest.approx(0.8 * 3 / 8, abs=0.03)
@@ -66,7 +66,7 @@ def test_the_part_new_at_every_read_is_new_at_every_read_and_weakens_the_correla
 
 
 def test_refreshed_cells_are_young_again_and_the_others_stay_on_their_path() -> None:
-    twin, cells = (CellHistory(TARGETS, law(), None, np.random.default_rng(6)) for _ in range(2))
+    twin, cells = (CellHistory(TARGETS, law(), np.random.default_rng(6)) for _ in range(2))
     before, old = twin.conductance_us(1e5), cells.conductance_us(1e5)
     np.testing.assert_array_equal(before, old)
     half = np.arange(TARGETS.size).reshape(TARGETS.shape) % 2 == 0
@@ -80,7 +80,7 @@ def test_refreshed_cells_are_young_again_and_the_others_stay_on_their_path() -> 
 def test_writing_the_worst_cells_again_lowers_the_error_and_a_random_choice_less() -> None:
     rms = {}
     for name in ("none", "random", "worst"):
-        cells = CellHistory(TARGETS, law(), None, np.random.default_rng(7))
+        cells = CellHistory(TARGETS, law(), np.random.default_rng(7))
         error = cells.read(1e4) - TARGETS
         chosen = np.abs(error) > np.quantile(np.abs(error), 0.9)
         if name == "random":
@@ -94,7 +94,7 @@ def test_writing_the_worst_cells_again_lowers_the_error_and_a_random_choice_less
 
 def test_cells_that_miss_their_window_get_a_new_chance_when_written_again() -> None:
     missing = replace(law(scale=0.1), unreached_share=0.1, unreached_us=np.array([-9.0]))
-    cells = CellHistory(TARGETS, missing, None, np.random.default_rng(9))
+    cells = CellHistory(TARGETS, missing, np.random.default_rng(9))
     low = cells.read(1.0) < LEVELS[4] - 8.0
     assert low.mean() == pytest.approx(0.1, abs=0.01)
     np.testing.assert_array_equal(cells.read(1e5) < LEVELS[4] - 8.0, low)
@@ -105,27 +105,27 @@ def test_cells_that_miss_their_window_get_a_new_chance_when_written_again() -> N
 def test_stuck_cells_stay_whatever_is_written() -> None:
     stuck = np.full(TARGETS.shape, np.nan)
     stuck[3, 4] = 1.5
-    cells = CellHistory(TARGETS, law(), None, np.random.default_rng(10), stuck_us=stuck)
+    cells = CellHistory(TARGETS, law(), np.random.default_rng(10), stuck_us=stuck)
     cells.refresh(np.ones(TARGETS.shape, bool), 10.0)
     assert cells.conductance_us(1e5)[3, 4] == 1.5
 
 
 def test_heat_ages_cells_and_scales_their_conductance() -> None:
     warm = Thermal(25.0, -1e-3, 0.0, activation_ev=0.5)
-    cells = CellHistory(TARGETS, law(), None, np.random.default_rng(13), thermal=warm)
+    cells = CellHistory(TARGETS, law(), np.random.default_rng(13), thermal=warm)
     cells.set_temperature(0.0, 85.0)
     hot = cells.conductance_us(86_400.0)
-    at_room = CellHistory(TARGETS, law(), None, np.random.default_rng(13))
+    at_room = CellHistory(TARGETS, law(), np.random.default_rng(13))
     at_room.advance(0.0)  # as setting a temperature does
     np.testing.assert_allclose(hot, 0.94 * at_room.conductance_us(26.06 * 86_400), rtol=1e-4)
     cells.set_temperature(86_400.0, 25.0)
     np.testing.assert_allclose(hot, cells.conductance_us(86_400.0) * 0.94)
     with pytest.raises(ValueError, match="thermal"):
-        CellHistory(TARGETS, law(), None, np.random.default_rng(0)).set_temperature(0.0, 85.0)
+        CellHistory(TARGETS, law(), np.random.default_rng(0)).set_temperature(0.0, 85.0)
 
 
 def test_time_does_not_run_backwards() -> None:
-    cells = CellHistory(TARGETS, law(), None, np.random.default_rng(0), now_s=5.0)
+    cells = CellHistory(TARGETS, law(), np.random.default_rng(0), now_s=5.0)
     with pytest.raises(ValueError, match="back"):
         cells.read(4.0)
 

@@ -120,7 +120,7 @@ def test_a_cell_that_moved_early_moves_later_as_often_as_measured_ones_do() -> N
     law = fitted(cells)
     first, last = at(cells, 1.0), at(cells, 1e5)
     errors = cells.readings_us - cells.targets_us
-    array = CellHistory(cells.targets_us, law, None, np.random.default_rng(0))
+    array = CellHistory(cells.targets_us, law, np.random.default_rng(0))
     simulated = np.stack([array.read(float(cells.ages_s[a])) for a in (first, last)]) - cells.targets_us
     real = np.corrcoef(errors[first], errors[last])[0, 1]
     assert real == pytest.approx(0.35, abs=0.01)

@@ -15,10 +15,11 @@ from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
 from hil.cli import run as hil_run
 from hil.datasets.image_set import Dataset
-from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
+from hil.deployment.adaptation import adapt_to_record, check_adapted
 from hil.deployment.deploy import DeployOptions, deploy, deploy_on
-from hil.deployment.inference import MeasuredLayers, MeasuredSums
+from hil.deployment.inference import MeasuredLayers
 from hil.deployment.options import usual_recipe
+from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
@@ -36,6 +37,7 @@ from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.program.training_inputs import training_inputs
+from mapping.recipe.adapt import write_order
 from mapping.recipe.recipe import Recipe
 from mapping.recipe.technique import RecipeError
 from mapping.tune.columns import column_corrections

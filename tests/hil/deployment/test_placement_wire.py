@@ -11,7 +11,8 @@ from cim.chip.file import idealised, load_chip, parse_chip, render_chip
 from cim.chip.spec import ChipSpec, Encoding, PairSubtraction, Timing
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import Capability, Done, ErrorCode, LoadLayer
-from hil.deployment.inference import MeasuredLayers, MeasuredSums, measured_multiply
+from hil.deployment.inference import MeasuredLayers, measured_multiply
+from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect

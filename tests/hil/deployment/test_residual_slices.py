@@ -16,9 +16,9 @@ from hil.cli import run as run_command
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import write_whole
 from hil.deployment.dry_run import estimate
-from hil.deployment.inference import MeasuredLayers, MeasuredSums, measured_multiply
+from hil.deployment.inference import MeasuredLayers, measured_multiply
 from hil.deployment.options import DeployOptions, usual_recipe
-from hil.deployment.tuning import with_aims
+from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.driver.open_chip import open_chip
 from hil.driver.wire_cost import EVERYTHING
 from hil.errors import ExitCode, UsageError
@@ -66,7 +66,7 @@ def off(logits: np.ndarray, program: ConductanceProgram, pixels: np.ndarray) -> 
 
 def virtual(program: ConductanceProgram, mode: str = "fast", tuned: bool = True) -> VirtualChips:
     record = nominal_record(program.spec, range(MACROS))
-    program = with_aims(program, record, OPTIONS, Watch())
+    program = OPTIONS.recipe_of(program).prepared(program, record, Watch())
     targets = tune_targets(program, program.calibration_images[:32]) if tuned else None
     inputs = training_inputs(program)
     return VirtualChips(program, record, OPTIONS.recipe_of(program), 2, 0, inputs=inputs, mode=mode, targets=targets)
@@ -99,17 +99,16 @@ def test_an_emulated_chip_does_as_virtual_chips_of_its_record(program: Conductan
     pixels, _ = images(64, seed=5)
     with open_chip(f"emulated:lab-128?seed=3&macros={MACROS}", spec=program.spec) as driver:
         record = calibrate(driver, program.macros, age_s=3600.0)
-        aimed = with_aims(program, record, OPTIONS, Watch())
+        aimed = OPTIONS.recipe_of(program).prepared(program, record, Watch())
         inputs = training_inputs(aimed)
-        whole = write_whole(driver, aimed, record, inputs, OPTIONS, Watch(), force=False, order=None)
-        whole.tune(tune_targets(aimed, aimed.calibration_images[:32]), pixels[:2], Watch())
+        targets = tune_targets(aimed, aimed.calibration_images[:32])
+        whole = write_whole(driver, aimed, record, inputs, targets, pixels[:2], OPTIONS, Watch(), force=False)
         measured = off(whole.measure(pixels, 0, Watch())[0], program, pixels)
         assert isinstance(whole._chip, MeasuredLayers)  # the chip adds up repeated reads, too
         running, corrections = whole._running, whole.corrections
         chips = (measured_multiply(driver, running, corrections), MeasuredSums(driver, corrections))
         whole_layers, tile_by_tile = (run(running, pixels[:8], chip, sample=5) for chip in chips)
         np.testing.assert_array_equal(whole_layers, tile_by_tile)
-    targets = tune_targets(aimed, aimed.calibration_images[:32])
     chips = VirtualChips(aimed, record, OPTIONS.recipe_of(program), 3, 0, inputs=inputs, mode="fast", targets=targets)
     expected = [off(logits_of(chips, n, pixels), program, pixels) for n in range(3)]
     assert measured < 2.0 * max(expected)

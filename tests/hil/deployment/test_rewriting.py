@@ -9,8 +9,8 @@ from hil.deployment.options import DeployOptions, usual_recipe
 from hil.deployment.targets.wired import WiredTarget
 from hil.driver.open_chip import open_chip
 from hil.watch import Watch
-from mapping.recipe.recipe import Standing
 from mapping.recipe.rewrite import Rewrite, expected_us
+from mapping.recipe.standing import Standing
 
 from ..conftest import CHIP, Small
 
@@ -19,7 +19,7 @@ def test_a_rewrite_brings_cells_back_and_says_what_it_took(small: Small) -> None
     record, watch = small.record, Watch()
     with open_chip(CHIP, spec=small.program.spec) as driver:
         target = WiredTarget(driver, record, watch)
-        standing = Standing(small.program, target.write(small.program))
+        standing = Standing(small.program, target.write(small.program, None))
         written = target.written
         assert written is not None
         driver.wait(1.0)

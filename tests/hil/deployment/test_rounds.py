@@ -17,8 +17,9 @@ from firmware_protocols.messages import Capability, CellReadings, ProgramTile, P
 from hil.cli import run as cli
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import DeployOptions, deploy, deploy_on
-from hil.deployment.inference import MeasuredSums, measured_multiply
+from hil.deployment.inference import measured_multiply
 from hil.deployment.options import usual_recipe
+from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect

@@ -9,7 +9,8 @@ import pytest
 
 from cim.chip.file import idealised, load_chip, parse_chip, render_chip
 from cim.record.published import nominal_record
-from hil.deployment.inference import MeasuredLayers, MeasuredSums, measured_multiply
+from hil.deployment.inference import MeasuredLayers, measured_multiply
+from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip

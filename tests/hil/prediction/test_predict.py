@@ -122,7 +122,7 @@ def test_a_virtual_chip_keeps_its_cells_from_age_to_age(small: Small, cells: Cal
     record, _, _ = believed(small.program, cells)
     early, late = 1.0, 10_000.0
     targets = np.full(20_000, 20.0)
-    history = CellHistory(targets, record.programming, None, np.random.default_rng(0))
+    history = CellHistory(targets, record.programming, np.random.default_rng(0))
     errors = [history.read(t) - targets for t in (early, late)]
     seen = float(np.corrcoef(np.argsort(np.argsort(errors[0])), np.argsort(np.argsort(errors[1])))[0, 1])
     assert seen == pytest.approx(record.programming.correlation(early, late), abs=0.05)

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cim.cells.programming_law import redraw_law
 from cim.chip.file import load_chip
 from cim.record.published import nominal_record
 from hil.deployment.options import DeployOptions, usual_recipe
 from hil.deployment.targets.counted import CountedTarget, count_recipe
 from hil.deployment.targets.wired import WiredTarget
 from hil.driver.open_chip import open_chip
-from hil.simulation.virtual_target import VirtualTarget
+from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.layout.lay_out import LayoutOptions
@@ -44,9 +43,9 @@ class Noted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
-        slots: tuple[int, ...] = self.inner.write(program)
-        self.done.append(("write", slots))
+    def write(self, program: ConductanceProgram, order: Any) -> tuple[int, ...]:
+        slots: tuple[int, ...] = self.inner.write(program, order)
+        self.done.append(("write", tuple(sorted(slots))))  # virtual cells have no order
         return slots
 
     def write_again(self, program: ConductanceProgram, slot: int, targets_us: Any, number: int) -> None:
@@ -68,6 +67,10 @@ class Noted:
     def read_back(self, program: ConductanceProgram, reads: int) -> Any:
         self.done.append(("read back", program.slots, reads))
         return self.inner.read_back(program, reads)
+
+    def tune(self, tune: Any, written: Any) -> Any:
+        self.done.append(("tune", len(tune.targets.images), tune.targets.rank, written.number))
+        return self.inner.tune(tune, written)
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         self.done.append(("stage", name))
@@ -115,16 +118,17 @@ def test_what_is_done_to_a_chip_is_done_to_every_kind_of_chip(
     program = programs[layout]
     recipe = replace(recipe, age_s=60.0, reads=2)
     record, inputs = nominal_record(program.spec, range(MACROS)), training_inputs(program)
-    rng = np.random.default_rng(0)
-    virtual = VirtualTarget(record, redraw_law(record.programming, rng), rng, treated=recipe.treats_cells)
-    done = []
+    chips, targets = VirtualChips(program, record, recipe, 1, 0, inputs=inputs, mode="fast"), recipe.targets(program)
+    virtual, done = chips._target(0), []
     with open_chip(f"emulated:lab-128?seed=3&macros={MACROS}", spec=program.spec) as driver:
-        wired = WiredTarget(driver, record, Watch(), force=True)
-        for target in (wired, virtual, CountedTarget(record, recipe)):
+        wired, counted = WiredTarget(driver, record, Watch(), force=True), CountedTarget(record, recipe)
+        for target in (wired, virtual, counted):
             noted = Noted(target)
-            run_recipe(recipe, program, noted, inputs)  # type: ignore[arg-type]
+            written = run_recipe(recipe, program, noted, inputs, targets)  # type: ignore[arg-type]
+            assert (written.tuned is None) == (targets is None or target is counted)
             done.append([call for call in noted.order if call != ("stage", "waiting")])
     assert done[0] == done[1] == done[2]
+    assert (("stage", "tuning") in done[0]) == bool(recipe.tune_plan.images)
 
 
 def test_what_is_counted_is_what_a_chip_on_the_wire_is_asked_for() -> None:

@@ -138,7 +138,7 @@ def sums(small: Small) -> dict[str, dict[str, NDArray[np.float64]]]:
             taken[name], found[name]["exact"] = codes, exact.astype(np.float64)
 
         run(program, pixels, IdealMultiply(program), tap=keep)
-        from hil.deployment.inference import MeasuredSums
+        from hil.deployment.targets.measured_sums import MeasuredSums
 
         for word, corrections in (("nominal", nominal_corrections(program)), ("fitted", fitted)):
             chip = MeasuredSums(driver, corrections)

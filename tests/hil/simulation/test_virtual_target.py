@@ -38,7 +38,7 @@ def cells_of(
     target = VirtualTarget(
         record, redraw_law(record.programming, rng), rng, treated=recipe.treats_cells, targets_of=lambda slot: targets
     )
-    write_cells(recipe, program, target)
+    target.read_back(write_cells(recipe, program, target).program, recipe.reads)
     return target.cells_us[program.slots[0]]
 
 
