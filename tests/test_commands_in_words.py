@@ -61,6 +61,7 @@ PRINTED_BY = {
     "hil/mission/budget.py": ("mission check",),
     "hil/mission/radiation/space.py": ("campaign",),
     "hil/mission/subject.py": ("campaign", "mission check", "mission passes", "mission flight"),
+    "hil/report/next_steps.py": ("deploy", "simulate", "improve", "finetune"),
     "hil/prediction/predict.py": (*SCORES[1:], "campaign", "mission check"),
     "hil/searching/run.py": ("search resume", "search run"),
     "hil/server/firmware_build.py": ("emulate",),

@@ -111,7 +111,7 @@ for command in (
     bench.mvm,
     bench.cells,
     show.show,
-    show.words,
+    show.glossary,
 ):
     app.command(cls=GroupedCommand)(command)
 app.command("import", cls=GroupedCommand)(compile.import_)

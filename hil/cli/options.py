@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -20,6 +20,7 @@ from hil.errors import UsageError
 
 if TYPE_CHECKING:
     from hil.cli.terminal.screen import Screen
+    from hil.cli.terminal.told import Told
     from mapping.bits import LayerBits
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
@@ -178,13 +179,18 @@ def writing(path: Path) -> Iterator[None]:
         raise output_error(path, error) from error
 
 
-def print_result(lines: list[str], record: dict[str, Any], as_json: bool) -> None:
+def print_result(told: Sequence[Told], record: dict[str, Any], as_json: bool) -> None:
     """Words for people, or one versioned JSON object."""
     if as_json:
         say_json({"schema": "hil.answer/1.0", **record})
         return
-    for line in lines:
-        say(line)
+    from hil.cli.terminal.told import tell
+
+    for part in told:
+        if isinstance(part, str):
+            say(part)
+        else:
+            tell(part)
 
 
 def seconds(text: str) -> float:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.cli.terminal.lines import complain, say, say_json
+from hil.cli.terminal.lines import complain, say_json
 from hil.errors import ExitCode, UsageError
 
 OUTCOMES = ("disagree", "inconclusive", "regression")
@@ -32,7 +32,8 @@ def tell_report(
     report: AgreementReport, earlier: AgreementReport | None, junit: Path | None, failing: set[str], as_json: bool
 ) -> int:
     """Print the report of a run, compare it with an earlier one, and give the exit code: 1 for ``failing`` outcomes."""
-    from hil.report.files import summary_lines
+    from hil.cli.terminal.told import tell
+    from hil.report.summary import summary_of
     from hil.verdict.baseline import compare_reports
 
     change = None if earlier is None else compare_reports(earlier, report)
@@ -40,9 +41,7 @@ def tell_report(
         compared = {} if change is None else {"baseline": dataclasses.asdict(change)}
         say_json({**report.to_json(), **compared})
     else:
-        for line in summary_lines(report):
-            say(line)
-        say(f"report         {report.run}/report.html   (hil show {report.run})")
+        tell(summary_of(report))
     if change is not None:
         complain(change.text)
     found = {report.verdict.value, *(("regression",) if change is not None and change.regressed else ())}

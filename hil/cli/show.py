@@ -10,8 +10,11 @@ import typer
 
 from hil.cli.options import Json, output_file, print_result
 from hil.cli.terminal.lines import say, say_json
+from hil.cli.terminal.told import Told, tell
 from hil.deployment.options import USUAL_RECIPE
 from hil.errors import ExitCode, FileError, UsageError
+from hil.pages.summary import Fact
+from hil.pages.tables import Table
 from mapping.recipe.registry import techniques as installed
 from mapping.recipe.technique import Technique, settings_of, short
 
@@ -26,10 +29,15 @@ def show(
         Path | None,
         typer.Option(help="write the two runs side by side as a page", show_default=False, callback=output_file),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="every line of the report: chip, mapping, programming, causes, notes")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Print the report of an earlier run, two runs side by side, or a table of all runs in a folder."""
     from hil.report.files import summary_lines
+    from hil.report.summary import summary_of
+    from hil.report.tables import every_table
 
     if other is not None:
         return show_both(run_folder, other, plot, as_json)
@@ -40,9 +48,13 @@ def show(
     report = report_in(run_folder)
     if as_json:
         say_json(report.to_json())
-    else:
+    elif everything:
         for line in summary_lines(report):
             say(line)
+        for table in every_table(report):
+            tell("", table.title, table)
+    else:
+        tell(summary_of(report))
     return int(report.exit_code)
 
 
@@ -62,64 +74,66 @@ def report_in(path: Path) -> AgreementReport:
 def show_both(one: Path, other: Path, plot: Path | None, as_json: bool) -> int:
     """Print two runs side by side, and write them as a page."""
     from hil.atomic import write_text
-    from hil.pages.tables import aligned
     from hil.report.compare import comparison_page, comparison_tables
     from hil.verdict.baseline import compare_reports
 
     names, reports = (str(one), str(other)), (report_in(one), report_in(other))
     change, tables = compare_reports(*reports), comparison_tables(names, *reports)
-    lines = [change.text]
+    told: list[Told] = [change.text]
     for table in tables:
-        lines += ["", table.title, *aligned(table)]
+        told += ["", table.title, table]
     record: dict[str, Any] = {"change": asdict(change), "tables": [asdict(table) for table in tables]}
     if plot is not None:
         write_text(plot, comparison_page(names, *reports))
-        lines, record = [*lines, "", f"page     {plot}"], {**record, "page": str(plot)}
-    print_result(lines, record, as_json)
+        told, record = [*told, "", Fact("page", str(plot))], {**record, "page": str(plot)}
+    print_result(told, record, as_json)
     return ExitCode.DONE
 
 
 def show_runs(folder: Path, as_json: bool) -> int:
     """Print one line for each run of a folder."""
-    from hil.pages.tables import aligned
     from hil.report.run_index import read_runs
 
     index = read_runs(folder)
-    print_result(aligned(index.table()), asdict(index), as_json)
+    print_result([index.table()], asdict(index), as_json)
     return ExitCode.DONE
 
 
-def words(
+def glossary(
     word: Annotated[
         str | None, typer.Argument(help="word, or a part of one; default: all of them", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Print the meaning of a word of the reports, as the pages and documents have it."""
-    from hil.pages.words import word_list
+    """Print the meaning of a word of screens and pages; a word that is none is looked for in the meanings."""
+    from hil.pages.words import find_words, nearest_words
 
-    every = word_list()
-    found = {name: meaning for name, meaning in every.items() if word is None or word.lower() in name.lower()}
+    found = find_words(word)
     if not found:
-        raise UsageError(f"no word of the list has {word!r} in it", hint="hil words prints all of them")
-    width = max(map(len, found))
-    lines = [f"{name:<{width}}  {meaning}" for name, meaning in found.items()]
-    print_result(lines, {"words": found}, as_json)
+        near = ", ".join(nearest_words(word or ""))
+        raise UsageError(
+            f"the glossary has no {word!r}",
+            likely=f"meant was {near}" if near else "",
+            hint="hil glossary prints all words",
+        )
+    rows = tuple(found.items())
+    print_result([Table("Words", ("", ""), rows)], {"words": found}, as_json)
     return ExitCode.DONE
 
 
 def techniques(as_json: Json = False) -> int:
     """List what can be done to a network on a chip, in the order in which it is done."""
     usual = {t.name for t in USUAL_RECIPE.techniques}
-    lines, found = [], []
+    rows, found = [], []
     for name, kind in installed().items():
-        when = "by default" if name in usual else "on request"
-        lines.append(f"{name:<10} {when:<16} {kind.words}")
-        lines += [f"{'':<27} {line}" for line in _setting_lines(kind)]
+        rows.append((name, "by default" if name in usual else "on request", kind.words))
+        rows += [("", "", line) for line in _setting_lines(kind)]
         rest = [*(f"excludes {other}" for other in kind.excludes), *(f"builds on {other}" for other in kind.needs)]
-        lines += [f"{'':<27} {', '.join(rest)}"] if rest else []
+        rows += [("", "", ", ".join(rest))] if rest else []
         found.append(_to_json(name, kind, name in usual))
-    print_result(lines, {"techniques": found}, as_json)
+    print_result(
+        [Table("Techniques", ("technique", "used", "what it does"), tuple(rows))], {"techniques": found}, as_json
+    )
     return ExitCode.DONE
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cim.cells.lasting_noise import lasting_variance_us2
 from cim.chip.encoding import cell_lines
 from cim.record.calibration import STUCK
+from hil.cost.image import image_cost
 from hil.datasets.image_set import Dataset
 from hil.deployment.chip_run import Readings
 from hil.deployment.deployment import Deployment
@@ -227,6 +228,7 @@ def report_of(
         run=name,
         task=task.kind.value,
         rewrite=options.recipe.get(Rewrite),
+        cost=image_cost(job.running),
     )
 
 

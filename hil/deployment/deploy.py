@@ -12,6 +12,7 @@ is left.
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -213,7 +214,7 @@ def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download
                 date=settings.date,
             )
             say_if_on(driver.leave(), watch)
-            report = with_writer(report, folder)
+            report = replace(with_writer(report, folder), asked=settings.asked)
         with watch.stage("reporting"):
             write_report(folder.part, report, run)
     return report

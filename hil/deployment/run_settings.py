@@ -88,6 +88,11 @@ class RunSettings:
         )
 
     @property
+    def asked(self) -> dict[str, str]:
+        """What was deployed, by name or absolute path, for commands that go on from there."""
+        return asked_for(self.network, self.data, self.data_dir)
+
+    @property
     def date(self) -> datetime.datetime:
         """When the run was begun."""
         return datetime.datetime.fromisoformat(self.begun)
@@ -134,6 +139,13 @@ def _without_consent(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _numbers(text: str | None) -> tuple[float, ...] | None:
     return None if text is None else tuple(float(part) for part in text.split(","))
+
+
+def asked_for(network: str | Path | None, data: str | None, data_dir: str | Path | None) -> dict[str, str]:
+    """Network, data set and folder of data sets of a run, as far as they were named."""
+    place = _absolute(data) if data and Path(data).exists() else data
+    named = {"network": _absolute(network), "data": place, "data_dir": _absolute(data_dir)}
+    return {name: value for name, value in named.items() if value}
 
 
 def _absolute(path: str | Path | None) -> str | None:

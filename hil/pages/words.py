@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Mapping
@@ -38,3 +39,30 @@ def _text() -> str:
     if beside.is_file():
         return beside.read_text("utf-8")
     return (Path(__file__).parents[2] / "docs" / NAME).read_text("utf-8")
+
+
+def find_words(asked: str | None) -> dict[str, str]:
+    """Words with their meanings: those named so, those that ``asked`` holds (a line of a screen), those that say it.
+
+    Example: ``find_words("read-back − target")`` gives read-back; ``find_words("Shapley")`` the words that it explains.
+    """
+    every = word_list()
+    if asked is None or not asked.strip():
+        return dict(every)
+    text = _folded(asked)
+    named = {name: meaning for name, meaning in every.items() if text == _folded(name)}
+    within = {name: meaning for name, meaning in every.items() if re.search(rf"\b{re.escape(text)}", _folded(name))}
+    inside = {n: m for n, m in every.items() if re.search(rf"(?<!\w){re.escape(_folded(n))}(?!\w)", text)}
+    return named | within | inside or {n: m for n, m in every.items() if text in _folded(m)}
+
+
+def nearest_words(asked: str) -> list[str]:
+    """Words of the list that are spelled nearly so."""
+    names = {_folded(name): name for name in word_list()}
+    return [names[found] for found in difflib.get_close_matches(_folded(asked), names, 3)]
+
+
+def _folded(text: str) -> str:
+    """Text in which a word is found whatever its case and number: virtual chips -> virtual chip."""
+    words = (w if w.endswith("ss") else w.removesuffix("s") for w in text.lower().split())
+    return " ".join(words)

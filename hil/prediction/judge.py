@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cim.record.calibration import STUCK, CalibrationRecord
 from cim.record.file import load_record
+from hil.cost.image import image_cost
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import check_adapted
@@ -26,6 +27,7 @@ from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions
 from hil.deployment.options import DeployOptions
 from hil.deployment.resumable import close_run
+from hil.deployment.run_settings import asked_for
 from hil.deployment.scoring import Scoring, scoring_of
 from hil.deployment.tuning import check_untuned, note_aims
 from hil.errors import UsageError
@@ -112,7 +114,13 @@ def judge(
         images = with_pixels(images, program.input.shape, program.preprocess)
         report, arrays = judge_found(found, program, images, record, graph, looks, options, watch)
         name = Path(network).stem if network else BUNDLED_NETWORK.stem
-        report = replace(report, run=str(folder.final), network=replace(report.network, name=name))
+        report = replace(
+            report,
+            run=str(folder.final),
+            network=replace(report.network, name=name),
+            cost=image_cost(program),
+            asked=asked_for(network, data, data_dir),
+        )
         with watch.stage("reporting"):
             write_report(folder.part, report, arrays)
     close_run(folder, watch)

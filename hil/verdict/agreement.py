@@ -18,6 +18,7 @@ from cim.json_text import parse_json
 from hil.errors import ExitCode, FileError, MismatchError
 from hil.verdict.cause_split import CauseSplit
 from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
+from hil.verdict.image_cost import ImageCost
 from hil.verdict.json_record import JsonRecordError, decode, encode
 from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
 from hil.verdict.metric import Metric
@@ -52,7 +53,7 @@ __all__ = [
     "summarise_cells",
 ]
 
-SCHEMA = "hil.report/1.5"
+SCHEMA = "hil.report/1.6"
 MARKS = {"silicon": "MEASURED ELSEWHERE", "emulated": "NOT SILICON, ELSEWHERE"}  # of answers from a file
 MAX_REPORT_BYTES = 1 << 25
 
@@ -167,6 +168,8 @@ class AgreementReport:
     run: str = ""  # name of the run folder
     task: str = "classify"  # ``mapping.network.task.TaskKind``
     rewrite: Rewrite | None = None  # how cells that left their window were written again; None: they were not
+    cost: ImageCost | None = None  # of one image, estimated; None: not estimated
+    asked: Mapping[str, str] = field(default_factory=dict)  # network, data and data_dir as files or names; none: usual
 
     def __post_init__(self) -> None:
         if self.this_chip is None and self.such_chips is None:

@@ -23,11 +23,11 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]
 _ASCII = {
     "−": "-", "⁻": "-", "₋": "-", "–": "-", "—": "-", "…": "...", "·": ".", "′": "'", "×": "x", "µ": "u", "°": "deg ",
     "±": "+/-", "½": "1/2", "√": "sqrt ", "∞": "inf", "≥": ">=", "≤": "<=", "≈": "~", "≠": "!=", "→": "->", "←": "<-",
-    "λ": "lambda", "Ω": "Ohm", "█": "#",
+    "λ": "lambda", "Ω": "Ohm", "█": "#", "✔": "+", "✘": "x", "◆": "*", "●": "o", "├": "|", "┤": "|", "─": "-",
 }  # fmt: skip
 _LABEL = re.compile(r"\s*\S.*?\s{2,}(?=\S)")
 _TOGETHER = re.compile(  # spaces beside a number: before its unit, around the signs of a range, a product, a share
-    r"(?<=\d) (?=[^\W\d]|[%°(×…±/–→])|(?<=[×…±/–→<>=≈≤≥]) (?=[+−-]?\d)|(?<=\bx) (?=\d)|(?<=\bof) (?=\d)"
+    r"(?<=\d) (?=[^\W\d]|[%°(×…±/–→])|(?<=[×…±/–→<>=≈≤≥]) (?=[+−-]?\d)|(?<=\bx) (?=\d)|(?<=\bof) (?=\d)| (?=±\d)"
 )
 _KEPT = "\xa0"
 
@@ -62,6 +62,11 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
+def held_together(text: str, blank: str = _KEPT) -> str:
+    """Text whose numbers stay with their units and ranges: the blanks between them are ``blank``."""
+    return _TOGETHER.sub(blank, text)
+
+
 def fitted(text: str, stream: TextIO) -> str:
     """Text as lines that a terminal has room for; in a pipe or a file as it is."""
     if not stream.isatty():
@@ -80,7 +85,7 @@ def wrapped(line: str, width: int) -> list[str]:
     """
     if len(line) <= width or width < 1:
         return [line]
-    kept = _TOGETHER.sub(_KEPT, line)
+    kept = held_together(line)
     label = _LABEL.match(line)
     indent, longest = label.end() if label else 0, max(map(len, kept.split(" ")))
     if indent + longest > width or 2 * indent > width:

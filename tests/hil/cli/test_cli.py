@@ -21,12 +21,12 @@ from cim.chip.file import load_chip
 from hil.cli import add_command, app, commandless, run
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
+from hil.report.schema import report_schema
 from hil.server.serve import serving
 from mapping.network.file import load_network
 from mapping.program.file import load_program
 
 from ..conftest import CHIP, Small
-from ..deployment.test_deploy import SCHEMA
 from ..report.test_report import faults
 from ..small_net import NAMES, lenet_weights
 
@@ -97,7 +97,7 @@ def test_each_command_explains_itself(cli: Cli, command: str) -> None:
 
 def test_every_command_of_the_design_is_there() -> None:
     wanted = "deploy calibrate fit compile simulate estimate import emulate chips ports info doctor mvm cells show"
-    assert set(f"{wanted} tune improve finetune campaign selftest resume words judge techniques".split()) == set(
+    assert set(f"{wanted} tune improve finetune campaign selftest resume glossary judge techniques".split()) == set(
         COMMANDS
     )
 
@@ -121,7 +121,7 @@ def test_a_command_of_somebody_else_is_added_by_its_entry_point(capsys: pytest.C
 
 def test_a_command_stands_in_the_file_of_its_name() -> None:
     bench = dict.fromkeys(("emulate", "chips", "ports", "info", "doctor", "mvm", "cells", "selftest"), "bench")
-    elsewhere = {**bench, "import": "compile", "words": "show", "techniques": "show"}
+    elsewhere = {**bench, "import": "compile", "glossary": "show", "techniques": "show"}
     for name, command in zip(COMMANDS, app.registered_commands, strict=True):
         assert command.callback is not None
         assert command.callback.__module__ == f"hil.cli.{elsewhere.get(name, name)}"
@@ -142,16 +142,19 @@ def test_hil_alone_prints_its_help(cli: Cli) -> None:
 
 def test_deploy_prints_the_four_accuracies_and_a_verdict(cli: Cli, small: Small, tmp_path: Path) -> None:
     out = cli(*small.arguments("--port", CHIP, "--out", str(tmp_path / "run")))
-    for word in ("float", "ideal", "simulated", "emulated (NOT SILICON)", "AGREE (this chip)", "pulses"):
+    for word in ("float", "quantised", "simulated", "chip", "nothing was measured on silicon", "✔ AGREE", "estimated"):
         assert word in out
-    assert f"{tmp_path / 'run'}/report.html" in out
-    assert "AGREE (this chip)" in cli("show", tmp_path / "run")
+    assert "/report.html" in out
+    assert "✔ AGREE" in cli("show", tmp_path / "run")
+    everything = cli("show", tmp_path / "run", "--all")
+    for word in ("ideal", "emulated (NOT SILICON)", "AGREE (this chip)", "pulses"):
+        assert word in everything
     assert cli.json("show", tmp_path / "run" / "report.json")["verdict"] == "agree"
 
 
 def test_deploy_json_is_one_object_with_the_keys_that_others_rely_on(cli: Cli, small: Small, tmp_path: Path) -> None:
     value = cli.json(*small.arguments("--port", CHIP, "--out", str(tmp_path / "run")))
-    assert faults(value, json.loads(SCHEMA.read_text("utf-8"))) == []
+    assert faults(value, report_schema()) == []
     assert value["backend"] == "emulated"
     assert set(value["accuracy"]) == {"float", "ideal", "simulated", "measured"}
     for name in ("simulated", "measured"):
@@ -168,8 +171,9 @@ def test_deploy_json_is_one_object_with_the_keys_that_others_rely_on(cli: Cli, s
 def test_a_disagreement_is_exit_1_for_deploy_show_and_junit(cli: Cli, small: Small, tmp_path: Path) -> None:
     junit, folder = tmp_path / "hil.xml", tmp_path / "run"
     noisy = small.arguments("--port", f"{CHIP}&read_variance_us2=40", "--out", str(folder), "--junit", str(junit))
-    assert "DISAGREE (this chip)" in cli(*noisy, code=1)
-    assert "DISAGREE (this chip)" in cli("show", folder, code=1)
+    assert "✘ DISAGREE   simulator and chip" in cli(*noisy, code=1)
+    assert "✘ DISAGREE   simulator and chip" in cli("show", folder, code=1)
+    assert "DISAGREE (this chip)" in cli("show", folder, "--all", code=1)
     suite = xml.parse(junit).getroot()
     assert suite.get("failures") == "1"
     assert suite.find("testcase/failure") is not None

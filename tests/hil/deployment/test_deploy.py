@@ -24,6 +24,7 @@ from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
 from hil.errors import FileError, MismatchError, OutputError, UsageError
+from hil.report.schema import report_schema
 from hil.server.serve import serving
 from hil.transports.wire_log import read_wire_log
 from hil.verdict.agreement import AgreementReport, Verdict
@@ -35,8 +36,6 @@ from ..conftest import CHIP, QUICK, Small
 from ..report.test_report import faults
 from ..same_runs import BRIEF
 from ..small_net import images, small_network
-
-SCHEMA = Path(hil.__file__).parent / "report" / "schema.json"
 
 
 @contextmanager
@@ -51,7 +50,7 @@ def test_a_run_folder_is_complete_and_its_report_fits_the_schema(finished_run: P
         *("data.h5", "program.h5", "record.h5", "report.html", "report.json", "report.md", "wire.log")
     ]
     report = json.loads((finished_run / "report.json").read_text("utf-8"))
-    assert faults(report, json.loads(SCHEMA.read_text("utf-8"))) == []
+    assert faults(report, report_schema()) == []
     assert report["run"] == str(finished_run)
     assert "NOT SILICON" in (finished_run / "report.md").read_text("utf-8")
     page = (finished_run / "report.html").read_text("utf-8")

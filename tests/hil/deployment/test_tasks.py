@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import hil
 from hil.cli import run
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import DeployOptions, deploy, program_of
@@ -17,6 +16,7 @@ from hil.deployment.scoring import scoring_of
 from hil.errors import UsageError
 from hil.prediction.predict import predict
 from hil.report.run_data import read_run
+from hil.report.schema import report_schema
 from hil.verdict.agreement import AgreementReport, Verdict
 from hil.watch import Watch
 from mapping.network.task import TaskKind
@@ -26,7 +26,7 @@ from ..conftest import CHIP, Small
 from ..report.test_report import faults
 from ..task_networks import TASKS, oddities, write_task
 
-SCHEMA = json.loads((Path(hil.__file__).parent / "report" / "schema.json").read_text("utf-8"))
+SCHEMA = report_schema()
 TOLERANCES = {TaskKind.REGRESS: 0.05, TaskKind.AUTOENCODE: 0.05}
 
 

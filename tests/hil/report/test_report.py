@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import json
 import re
-from importlib import resources
 from typing import Any
 
 import pytest
@@ -16,16 +15,19 @@ from hil.report.causes import causes_figure, causes_table
 from hil.report.compare import run_facts
 from hil.report.files import report_markdown, report_text, summary_lines, write_report
 from hil.report.page import page
+from hil.report.schema import report_schema
 from hil.report.tables import questions
 from hil.verdict.agreement import AgreementReport
 
-SCHEMA = json.loads(resources.files("hil.report").joinpath("schema.json").read_text("utf-8"))
+SCHEMA = json.loads(json.dumps(report_schema()))
 
 
 def faults(value: Any, schema: dict[str, Any], path: str = "$") -> list[str]:
     """What of ``value`` breaks ``schema``; the keywords that the schema file uses."""
     if "$ref" in schema:
         return faults(value, SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")], path)
+    if isinstance(schema.get("type"), list):
+        schema = {**schema, "anyOf": [{**schema, "type": kind} for kind in schema["type"]]}
     if "anyOf" in schema:
         tries = [faults(value, option, path) for option in schema["anyOf"]]
         return [] if any(not t for t in tries) else tries[0]

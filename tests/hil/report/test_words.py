@@ -54,10 +54,10 @@ def test_a_report_explains_its_words_and_says_their_meanings_at_the_end(run) -> 
 
 
 def test_the_command_prints_the_meaning_of_a_word(capsys) -> None:
-    assert hil(["words", "shapley"]) == 0
+    assert hil(["glossary", "shapley"]) == 0
     assert "marginal loss" in capsys.readouterr().out
-    assert hil(["words", "no such word"]) == 2
-    assert "hil words" in capsys.readouterr().err
+    assert hil(["glossary", "no such word"]) == 2
+    assert "hil glossary" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")

@@ -1,0 +1,47 @@
+"""What was lost between the network and the chip: how much, whether that can be told from 0, and to which causes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.cause_split import UNEXPLAINED, Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Lost from ``start`` ("float" or "ideal") to the chip on ``images``; scores, more is more lost; below 0 gained.
+
+    ``told``: causes whose interval excludes 0, largest first; ``open``: the others.
+    """
+
+    start: str
+    mean: float
+    low: float
+    high: float
+    images: int
+    told: tuple[Cause, ...] = ()
+    open: tuple[Cause, ...] = ()
+
+    @property
+    def seen(self) -> bool:
+        """Something was lost, beyond what so many images leave open."""
+        return self.low > 0
+
+
+def lost_to(report: AgreementReport) -> Lost:
+    """By causes where the run looked for them, else from ideal to measured alone."""
+    split, j = report.causes, report.decisive
+    if split is None:
+        return Lost("ideal", j.lost.mean, j.lost.low, j.lost.high, j.n)
+    named = [p for p in split.parts if (p.loss, p.low, p.high) != (0.0, 0.0, 0.0) or p.name == UNEXPLAINED]
+    told = sorted((p for p in named if p.low > 0 or p.high < 0), key=lambda p: -abs(p.loss))
+    return Lost(
+        split.start,
+        split.gap,
+        split.low,
+        split.high,
+        split.images,
+        tuple(told),
+        tuple(p for p in named if p not in told),
+    )

@@ -1,0 +1,140 @@
+"""The summary of a run: does it work, how much is lost, why, what does it cost, what now?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hil.pages.summary import Bar, Bars, Estimate, Fact, Headline, Part, Scale, Summary, Tone
+from hil.pages.tables import duration, number
+from hil.report.losses import lost_to
+from hil.report.next_steps import next_steps
+from hil.report.tables import age_words, doubts
+from hil.verdict.agreement import AgreementReport, Interval, Judgement, Verdict
+from hil.verdict.metric import ACCURACY, Metric
+
+TONES = {Verdict.AGREE: Tone.GOOD, Verdict.DISAGREE: Tone.BAD, Verdict.INCONCLUSIVE: Tone.OPEN}
+FINE_TOLERANCE = 0.005  # below it one digit of a point is too coarse
+
+
+def summary_of(report: AgreementReport) -> Summary:
+    """What ``hil deploy``, ``hil judge`` and ``hil show`` print, the pages begin with and notebooks show."""
+    j = report.decisive
+    return Summary(
+        title=f"{report.network.name or 'network'} on {report.chip.name}",
+        mark=_mark(report),
+        headline=Headline(TONES[j.verdict], j.verdict.value.upper(), _apart(j)),
+        parts=tuple(_parts(report)),
+        steps=next_steps(report),
+    )
+
+
+def _mark(report: AgreementReport) -> str:
+    chip = report.chip
+    if chip.told_by:
+        return "MEASURED ELSEWHERE, by its file on silicon" if chip.silicon else chip.mark
+    return "measured on silicon" if chip.silicon else f"{chip.kind.upper()} · nothing was measured on silicon"
+
+
+def _apart(j: Judgement) -> str:
+    """simulator and chip 0.0 points apart (−0.7 … +0.7; tolerance ±1)."""
+    m, digits = j.metric, _digits(j)
+    apart = f"simulator and chip {_amount(abs(j.difference), m, digits)} apart"
+    low, high = (_change(end, m, digits) for end in j.interval90)
+    return f"{apart} ({low} … {high}; tolerance ±{m.factor * j.tolerance:g})"
+
+
+def _parts(report: AgreementReport) -> Iterator[Part]:
+    j, m = report.decisive, report.decisive.metric
+    yield from (Fact("WARNING", text, tone=Tone.BAD) for text in doubts(report))
+    yield _scale(report)
+    if m != ACCURACY:
+        yield Fact("Scored by", f"{m.title} of {report.task}, unit {m.unit}")
+    if j.verdict is Verdict.INCONCLUSIVE:
+        yield Fact("Why not decided", _why_open(j))
+    yield from _lost(report)
+    if report.this_chip is not None and report.such_chips is not None:
+        such = report.such_chips
+        more = "" if such.verdict is Verdict.AGREE else f": {_apart(such)}"
+        yield Fact("Other chips like it", f"{such.verdict.value}{more}")
+    if report.readback is not None and report.readback.drifted:
+        yield Fact("Drift", report.readback.text)
+    if report.cost is not None:
+        cost, macros = report.cost, f"{report.chip.macros_used} of {report.chip.macros} macros"
+        spent = f"{energy(cost.energy_j)}, {duration(cost.latency_s)}, {macros}"
+        yield Fact("One image costs", spent, aside="estimated")
+    flags = [flag for flag in j.flags if flag not in j.text]
+    if flags:
+        yield Fact("Mind", "; ".join(flags))
+    yield Fact("report", f"{report.run}/report.html")
+
+
+def _scale(report: AgreementReport) -> Scale:
+    j = report.decisive
+    m, digits = j.metric, 1
+    inner = f"{j.n:,} images × {j.repeats}, {age_words(report).removesuffix(' programming')} writing"
+    found = (
+        ("float", report.float_accuracy, None, ""),
+        ("quantised", j.ideal.mean, j.ideal, "a perfect chip"),
+        ("simulated", j.simulated.mean, j.simulated, f"{j.chips} virtual chips"),
+        ("chip", j.measured.mean, j.measured, inner),
+    )
+    rows = tuple(_estimate(name, mean, i, note, m, digits) for name, mean, i, note in found if mean is not None)
+    return Scale(m.title, "%" if m.share else m.unit, rows)
+
+
+def _estimate(name: str, mean: float, i: Interval | None, note: str, m: Metric, digits: int) -> Estimate:
+    low, high = (None, None) if i is None else (m.factor * i.low, m.factor * i.high)
+    return Estimate(name, m.value(mean, digits), m.factor * mean, low, high, note)
+
+
+def _why_open(j: Judgement) -> str:
+    """What the text of the verdict adds to its numbers."""
+    text = j.text.split("; ", 1)[-1] if j.text.startswith("not decided") else j.text.split(": ", 1)[-1]
+    return text.split(" (difference", 1)[0]
+
+
+def _lost(report: AgreementReport) -> Iterator[Part]:
+    lost, m, words = lost_to(report), report.decisive.metric, report.survival
+    span = f"chip − {lost.start} {_change(-lost.mean, m, 1)}, {_change(-lost.high, m, 1)} … {_change(-lost.low, m, 1)}"
+    if not m.greater:
+        span = f"{_amount(lost.mean, m, 1)} lost, {_change(lost.low, m, 1)} … {_change(lost.high, m, 1)}"
+    some = "" if lost.images == report.decisive.n else f" on the first {lost.images:,} images"
+    if not lost.seen:
+        what = "nothing: the chip gains" if lost.high < 0 else f"nothing that {lost.images:,} images can show"
+        yield Fact("Lost on the chip", f"{what} ({span})")
+        return
+    tone = None if words is None else Tone.BAD
+    yield Fact("Lost on the chip", f"{_amount(lost.mean, m, 1)}{some} ({span})", tone=tone)
+    if report.causes is not None:
+        yield Bars(
+            "Lost to",
+            tuple(
+                Bar(p.name, _change(p.loss, m, 1), p.loss, f"{_change(p.low, m, 1)} … {_change(p.high, m, 1)}")
+                for p in lost.told
+            ),
+            f"not told from 0: {', '.join(p.name for p in lost.open)}" if lost.open else "",
+        )
+
+
+def energy(joules: float) -> str:
+    """5.3 µJ."""
+    for unit, size in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9)):
+        if joules >= size or unit == "nJ":
+            return f"{joules / size:.3g} {unit}"
+    raise ValueError(joules)
+
+
+def _digits(j: Judgement) -> int:
+    """Of points: one, where the tolerance is not finer than that."""
+    return 1 if j.tolerance >= FINE_TOLERANCE else 2
+
+
+def _amount(score: float, m: Metric, digits: int) -> str:
+    return f"{number(100 * score, digits)} points" if m.share else m.amount(score)
+
+
+def _change(score: float, m: Metric, digits: int) -> str:
+    if not m.share:
+        return m.change(score)
+    value = round(100 * score, digits) + 0.0
+    return f"{value:+.{digits}f}".replace("-", "−")
