@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from cim.cells.lasting_noise import lasting_variance_us2
 from cim.chip.encoding import cell_lines
 from cim.record.calibration import STUCK
-from hil.cost.image import image_cost
 from hil.datasets.image_set import Dataset
 from hil.deployment.chip_run import Readings
 from hil.deployment.deployment import Deployment
+from hil.deployment.image_cost import image_cost
 from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact

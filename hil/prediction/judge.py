@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from cim.record.calibration import STUCK, CalibrationRecord
 from cim.record.file import load_record
-from hil.cost.image import image_cost
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import check_adapted
 from hil.deployment.build_report import aim_notes, data_use, environment
 from hil.deployment.deploy import BUNDLED_DATA, program_of
 from hil.deployment.deployment import mode_of
+from hil.deployment.image_cost import image_cost
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions
 from hil.deployment.options import DeployOptions
