@@ -31,7 +31,7 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class ScaleRow:
     """One row of a ``Scale``: a value with its interval, in the scale's unit."""
 
     name: str
@@ -48,7 +48,7 @@ class Scale:
 
     title: str
     unit: str
-    rows: tuple[Estimate, ...]
+    rows: tuple[ScaleRow, ...]
     note: str = ""  # what the intervals are
 
 
@@ -83,7 +83,7 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NextStep:
     """A complete command, and what it is for."""
 
     command: str
@@ -101,7 +101,7 @@ class Summary:
     mark: str = ""
     headline: Headline | None = None
     parts: tuple[Part, ...] = ()
-    steps: tuple[Step, ...] = field(default=())
+    steps: tuple[NextStep, ...] = field(default=())
 
     @property
     def facts(self) -> tuple[Fact, ...]:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from hil.pages.summary import Step
+from hil.pages.summary import NextStep
 from hil.report.losses import lost_to
 from hil.report.tables import worst_layers
 from hil.verdict.agreement import AgreementReport, Verdict
@@ -18,7 +18,7 @@ BUNDLED_NETWORK = Path(__file__).parents[1] / "bundled" / "fashion_mnist.pt"
 CELLS = {"programming", "relaxation", "programming and relaxation"}  # causes that writing again can mend
 
 
-def next_steps(report: AgreementReport) -> tuple[Step, ...]:
+def next_steps(report: AgreementReport) -> tuple[NextStep, ...]:
     """At most three commands, by verdict and loss, the most useful first."""
     if report.verdict is Verdict.DISAGREE:
         steps = _after_disagree(report)
@@ -31,54 +31,54 @@ def next_steps(report: AgreementReport) -> tuple[Step, ...]:
     return tuple(steps)[:MOST_STEPS]
 
 
-def _after_agree(report: AgreementReport) -> Iterator[Step]:
-    yield Step(_simulate(report, "hil simulate --age 1d,30d"), "does it last?")
-    yield Step(f"hil estimate {_file(report.run, 'program.h5')}", "cost of every layer")
-    yield Step(f"hil show {_word(report.run)} --all", "every number of this run")
+def _after_agree(report: AgreementReport) -> Iterator[NextStep]:
+    yield NextStep(_simulate(report, "hil simulate --age 1d,30d"), "does it last?")
+    yield NextStep(f"hil estimate {_file(report.run, 'program.h5')}", "cost of every layer")
+    yield NextStep(f"hil show {_word(report.run)} --all", "every number of this run")
 
 
-def _after_loss(report: AgreementReport) -> Iterator[Step]:
+def _after_loss(report: AgreementReport) -> Iterator[NextStep]:
     largest = next(iter(lost_to(report).told), None)
     if largest is not None and largest.name in CELLS and not report.chip.told_by and report.rewrite is None:
-        yield Step(_again(report, "hil deploy --with rewrite=3"), "writes cells again that left their window")
+        yield NextStep(_again(report, "hil deploy --with rewrite=3"), "writes cells again that left their window")
     network, data, record = _network(report), _training_data(report), _record(report)
     folder = _word(f"{report.run}-improved")
-    yield Step(f"hil improve {network} {data}{record} --out {folder}", "levers from cheap to dear")
+    yield NextStep(f"hil improve {network} {data}{record} --out {folder}", "levers from cheap to dear")
     tuned = _word(f"{report.run}-tuned.pt")
-    yield Step(f"hil finetune {network} {data}{record} --out {tuned}", "trains it for the errors of this chip")
+    yield NextStep(f"hil finetune {network} {data}{record} --out {tuned}", "trains it for the errors of this chip")
 
 
-def _after_disagree(report: AgreementReport) -> Iterator[Step]:
+def _after_disagree(report: AgreementReport) -> Iterator[NextStep]:
     if not report.chip.told_by:
-        yield Step(_again(report, "hil deploy --recalibrate"), "measures what the simulator knows of the chip anew")
+        yield NextStep(_again(report, "hil deploy --recalibrate"), "measures what the simulator knows of the chip anew")
     worst = worst_layers(report)
     if worst:
-        yield Step(f"hil show {_word(report.run)} --all", f"the layers that are off: {', '.join(worst)}")
+        yield NextStep(f"hil show {_word(report.run)} --all", f"the layers that are off: {', '.join(worst)}")
     if report.chip.told_by:
-        yield Step(f"hil show {_word(report.run)} --all", "every number that the verdict rests on")
+        yield NextStep(f"hil show {_word(report.run)} --all", "every number that the verdict rests on")
     else:
-        yield Step(f"hil mvm --port {_word(report.chip.address)} --level 3", "one product that is known, by itself")
+        yield NextStep(f"hil mvm --port {_word(report.chip.address)} --level 3", "one product that is known, by itself")
 
 
-def _after_inconclusive(report: AgreementReport) -> Iterator[Step]:
+def _after_inconclusive(report: AgreementReport) -> Iterator[NextStep]:
     j = report.decisive
     enough = j.power.images_enough
     if report.chip.told_by:
-        yield Step(f"hil show {_word(report.run)} --all", "every number that the verdict rests on")
+        yield NextStep(f"hil show {_word(report.run)} --all", "every number that the verdict rests on")
         return
     few, once = j.n < FEWEST_IMAGES, j.repeats < FEWEST_REPEATS
     if few and once:
-        yield Step(_again(report, "hil deploy --samples 2000 --repeat 3"), "enough for a verdict")
+        yield NextStep(_again(report, "hil deploy --samples 2000 --repeat 3"), "enough for a verdict")
     elif few:
-        yield Step(_again(report, "hil deploy --samples 2000"), "enough images for a verdict")
+        yield NextStep(_again(report, "hil deploy --samples 2000"), "enough images for a verdict")
     elif once:
-        yield Step(_again(report, "hil deploy --repeat 3"), "enough passes for a verdict")
+        yield NextStep(_again(report, "hil deploy --repeat 3"), "enough passes for a verdict")
     elif enough is not None and j.n < enough <= report.data.available:
-        yield Step(_again(report, f"hil deploy --samples {enough} --all-images"), "enough images for a verdict")
+        yield NextStep(_again(report, f"hil deploy --samples {enough} --all-images"), "enough images for a verdict")
     else:
         other = report.seeds.get("host", 0) + 1
-        yield Step(_again(report, f"hil deploy --seed {other}"), "other images, other virtual chips")
-    yield Step(f"hil show {_word(report.run)} --all", "every number that the verdict rests on")
+        yield NextStep(_again(report, f"hil deploy --seed {other}"), "other images, other virtual chips")
+    yield NextStep(f"hil show {_word(report.run)} --all", "every number that the verdict rests on")
 
 
 def _again(report: AgreementReport, change: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hil.pages.summary import Bar, Bars, Estimate, Fact, Headline, Part, Scale, Summary, Tone
+from hil.pages.summary import Bar, Bars, Fact, Headline, Part, Scale, ScaleRow, Summary, Tone
 from hil.pages.tables import duration, number
 from hil.report.losses import lost_to
 from hil.report.next_steps import next_steps
@@ -82,9 +82,9 @@ def _scale(report: AgreementReport) -> Scale:
     return Scale(m.title, "%" if m.share else m.unit, rows)
 
 
-def _estimate(name: str, mean: float, i: Interval | None, note: str, m: Metric, digits: int) -> Estimate:
+def _estimate(name: str, mean: float, i: Interval | None, note: str, m: Metric, digits: int) -> ScaleRow:
     low, high = (None, None) if i is None else (m.factor * i.low, m.factor * i.high)
-    return Estimate(name, m.value(mean, digits), m.factor * mean, low, high, note)
+    return ScaleRow(name, m.value(mean, digits), m.factor * mean, low, high, note)
 
 
 def _why_open(j: Judgement) -> str:

@@ -22,7 +22,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from hil.cli.terminal.lines import SPELLING, held_together, printable
-from hil.pages.summary import Bars, Fact, Scale, Step, Summary, Tone
+from hil.pages.summary import Bars, Fact, NextStep, Scale, Summary, Tone
 from hil.pages.tables import Table
 
 NARROWEST, USUAL, WIDEST = 40, 80, 100  # columns: fewer are not heeded; in a pipe; of a summary
@@ -158,7 +158,7 @@ class _Page:
             text = Text.assemble(text, " " * min(max(gap, 3), 12) if gap >= 3 else "  ", aside)
         self._pair(self.said(fact.name, "bold" if fact.tone else ""), text, names)
 
-    def steps(self, steps: Sequence[Step], names: int) -> None:
+    def steps(self, steps: Sequence[NextStep], names: int) -> None:
         """Commands behind ``next``, or below it where one of them has no room there; each with what it is for."""
         said = [(self.spelled(step.command), self.said(step.why, "dim")) for step in steps]
         begin = INDENT + max(names, 6) + 3
