@@ -46,8 +46,8 @@ from cim.record.file import load_record, save_record
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import write_whole
-from hil.deployment.inference import WholeRun
 from hil.deployment.options import DeployOptions
+from hil.deployment.running.whole_run import WholeRun
 from hil.driver.open_chip import open_chip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch

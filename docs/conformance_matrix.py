@@ -200,11 +200,11 @@ def spoken(host: tuple[int, int], open_line: Callable[[], Transport]) -> str:
     return "NO"
 
 
-HELD = {"1.0": OLD, "1.1": (0x0100, 0x0101), "1.2": (0x0100, 0x0102)}  # roles that are held to an earlier version
-HOSTS = {**HELD, "1.3": VERSIONS}
+HELD = {"1.0": OLD, **{f"1.{n}": (0x0100, 0x0100 + n) for n in (1, 2, 3)}}  # roles that are held to an earlier version
+HOSTS = {**HELD, "1.4": VERSIONS}
 OLD_HOST = f"release {RELEASE}"
 CHIPS = (*HOSTS, "native C", OLD_HOST)
-TODAYS = ("1.3", "native C")  # chips that the host of the release meets
+TODAYS = ("1.4", "native C")  # chips that the host of the release meets
 
 
 @contextlib.contextmanager

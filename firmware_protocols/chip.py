@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 KEPT_REPLIES = 16
 MAX_REPLY = 1 << 24  # bytes
 COMMANDED_RESET = 2
-READS_SINCE = 0x0102  # the version that has repeated reads
+SINCE = {Capability.REPEATED_READS: 0x0102, Capability.PLAN: 0x0104}  # the versions that have them
 
 
 class _Job(NamedTuple):
@@ -99,7 +99,9 @@ class ChipServer:
     @property
     def capabilities(self) -> Capability:
         """What the handlers can do in this version, and what the chip role adds."""
-        added = OWN if self._version >= READS_SINCE else OWN | Capability.REPEATED_READS
+        added = OWN
+        for capability, version in SINCE.items():
+            added |= capability if self._version < version else Capability(0)
         own = self._extras.capabilities | self._dead_man.capability
         return self.handlers.capabilities & ~(added | Capability.DEAD_MAN) | own
 

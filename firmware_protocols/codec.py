@@ -45,6 +45,8 @@ from firmware_protocols.messages import (
     Wait,
 )
 from firmware_protocols.packing import BodyReader, BodyWriter
+from firmware_protocols.plans import bodies as plan_bodies
+from firmware_protocols.plans import messages as plans
 
 
 class Op(enum.IntEnum):
@@ -63,6 +65,8 @@ class Op(enum.IntEnum):
     MVM = 0x20
     SWEEP = 0x21
     LOAD_LAYER = 0x22
+    LOAD_PLAN = 0x23
+    RUN_PLAN = 0x24
     CHALLENGE = 0x30
     AUTHORISE = 0x31
     DROP_AUTHORITY = 0x32
@@ -82,6 +86,7 @@ class Op(enum.IntEnum):
     TILE_PROGRAMMED = 0x90
     CELL_READINGS = 0x92
     MVM_RESULT = 0xA0
+    PLAN_RESULT = 0xA4
     CHALLENGED = 0xB0
     IMAGE_STATE = 0xC0
     JOURNAL_STATE = 0xC8
@@ -212,6 +217,9 @@ _TABLE: tuple[tuple[Op, type[Any], _Writer, _Reader], ...] = (
     (Op.STATUS_REPLY, StatusReply, reply_bodies.write_status, reply_bodies.read_status),
     (Op.DONE, Done, _nothing, _empty(Done)),
     (Op.ERROR, ErrorReply, reply_bodies.write_error, reply_bodies.read_error),
+    (Op.LOAD_PLAN, plans.LoadPlan, plan_bodies.write_load_plan, plan_bodies.read_load_plan),
+    (Op.RUN_PLAN, plans.RunPlan, plan_bodies.write_run_plan, plan_bodies.read_run_plan),
+    (Op.PLAN_RESULT, plans.PlanResult, plan_bodies.write_plan_result, plan_bodies.read_plan_result),
     (Op.CHALLENGE, later.Challenge, _nothing, _empty(later.Challenge)),
     (Op.AUTHORISE, later.Authorise, bodies.write_authorise, bodies.read_authorise),
     (Op.DROP_AUTHORITY, later.DropAuthority, _nothing, _empty(later.DropAuthority)),

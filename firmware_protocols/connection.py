@@ -43,7 +43,7 @@ from firmware_protocols.round_trip import RTO_MAX_S
 from firmware_protocols.sending import CONTROL, MAX_TRIES, MAX_WINDOW, SendWindow
 from firmware_protocols.states import LINK, LinkEvent, Role, State, moved, takes
 
-VERSION = 0x0103  # major << 8 | minor
+VERSION = 0x0104  # major << 8 | minor
 VERSIONS = (0x0100, VERSION)  # lowest and highest that are spoken
 HELLO_TRIES, HELLO_EVERY_S, HELLO_SLOWEST_S, HELLO_TOTAL_S = 20, 0.1, 1.6, 10.0
 HINT_EVERY_S = 0.1  # at most one "I do not know this session" in this time

@@ -42,10 +42,11 @@ from firmware_protocols.messages import (
     TileProgrammed,
     Wait,
 )
+from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 
 T = TypeVar("T")
 
-DRIVING = (ProgramTile, Pulse, ReadCells, Mvm, Sweep)  # requests that put voltages on the array
+DRIVING = (ProgramTile, Pulse, ReadCells, Mvm, Sweep, RunPlan)  # requests that put voltages on the array
 
 Answer: TypeAlias = T | Generator[Progress | None, None, T]
 """A reply, or a generator that ends with it."""
@@ -117,6 +118,15 @@ class Prepares(Protocol):
         ...
 
 
+@runtime_checkable
+class RunsPlans(Protocol):
+    """A chip with a sequencer (capability PLAN)."""
+
+    def load_plan(self, request: LoadPlan) -> Answer[Done]: ...
+
+    def run_plan(self, request: RunPlan) -> Answer[PlanResult]: ...
+
+
 def prepare(on: ChipHandlers, request: Request[Any]) -> None:
     """Let a chip look at a request, if it wants to."""
     if isinstance(on, Prepares):
@@ -141,6 +151,10 @@ def call(on: ChipHandlers, request: Request[Any]) -> Answer[Reply]:
             return on.sweep(request)
         case LoadLayer():
             return on.load_layer(request)
+        case LoadPlan() if isinstance(on, RunsPlans):
+            return on.load_plan(request)
+        case RunPlan() if isinstance(on, RunsPlans):
+            return on.run_plan(request)
         case HoldProgram():
             return on.hold_program(request)
         case Status():

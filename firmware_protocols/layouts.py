@@ -58,6 +58,12 @@ LAYOUTS: dict[str, Fields] = {
         ("first_input", "u32"), ("first_output", "u32"), ("multiplier", "i32"), ("shift", "u8"), *_PAD_1,
         ("reads", "u16"),
     ),
+    "load_plan": (("total", "u32"), ("offset", "u32"), ("count", "u32")),
+    "run_plan": (
+        ("passes", "u32"), ("sample", "u64"), ("pass_step", "u64"), ("images", "u32"), ("height", "u32"),
+        ("width", "u32"), ("channels", "u32"),
+    ),
+    "plan_result": (("passes", "u32"), ("images", "u32"), ("codes", "u32"), ("products", "u32")),
     "hello_reply": (
         ("version", "u16"), ("max_payload", "u16"), ("boot_id", "u32"), ("max_message", "u32"),
         ("capabilities", "u32"), ("reset_cause", "u8"), ("window", "u8"),

@@ -36,6 +36,7 @@ class Capability(enum.IntFlag):
     AUTHORITY = 1 << 12  # wants a key proved before anything is changed
     REPEATED_READS = 1 << 13  # adds up the sums of several reads of one product
     DEAD_MAN = 1 << 14  # switches its outputs off when nothing was heard of the host for a while
+    PLAN = 1 << 15  # runs a whole network by itself
 
 
 class Returns(enum.IntEnum):

@@ -18,12 +18,15 @@ from firmware_protocols.messages import (
     Sweep,
     Wait,
 )
+from firmware_protocols.plans.messages import LoadPlan, RunPlan
 
 _NEEDS: dict[type, Capability] = {
     ProgramTile: Capability.PROGRAM_TILE,
     Pulse: Capability.PULSE,
     Sweep: Capability.SWEEP,
     LoadLayer: Capability.LAYER,
+    LoadPlan: Capability.PLAN | Capability.LAYER,
+    RunPlan: Capability.PLAN | Capability.LAYER,
     HoldProgram: Capability.HELD_PROGRAM,
     Wait: Capability.WAIT,
     Reset: Capability.RESET,

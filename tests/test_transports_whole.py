@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
 from hil.deployment.inference import MeasuredLayers
+from hil.deployment.running.network_runs import network_run
 from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
@@ -49,6 +50,7 @@ def session(driver: ChipDriver, program: ConductanceProgram) -> list[NDArray[np.
     images, corrections = program.calibration_images[:IMAGES], nominal_corrections(program)
     layers = run(program, images, MeasuredLayers(driver, program, corrections), sample=3)
     sums = run(program, images, MeasuredSums(driver, corrections), sample=3)
+    planned = network_run(driver, program, corrections).logits(images, 3, passes=2)
     after = read_back(driver, program.macros, reads=2, sample=4, watch=Watch())
     driver.outputs_off()
     assert driver.counters["requests"] == driver.counters["replies"]
@@ -56,8 +58,10 @@ def session(driver: ChipDriver, program: ConductanceProgram) -> list[NDArray[np.
         *(a for m in written.macros for a in (m.readings_us, m.pulses, m.reached, np.array(m.programmed_s))),
         *before.values(),
         *after.values(),
+        planned[1],
         layers,
         sums,
+        planned[0],
         np.array(driver.chip_time_ns),
     ]
 
@@ -90,14 +94,17 @@ def test_a_deployment_is_the_same_over_every_wire_and_from_its_log(
     check(replayed, again, reference)
 
 
-def test_layers_and_sums_draw_the_same_noise_and_another_chip_gives_other_bits(
+def test_layers_sums_and_the_plan_draw_the_same_noise_and_another_chip_gives_other_bits(
     program: ConductanceProgram, reference: Session, tmp_path: Path
 ) -> None:
     results, sent = reference
-    np.testing.assert_array_equal(results[-3], results[-2])
+    np.testing.assert_array_equal(results[-4], results[-3])
+    np.testing.assert_array_equal(results[-2], results[-3])  # the chip's sequencer, too
+    assert not np.array_equal(results[-5], results[-2])  # another pass has noise of its own
     log = tmp_path / "wire.log"
     with open_chip(f"emulated:lab-128?seed={SEED + 1}&macros={SPEC.macros}", log=log) as driver:
         other = session(driver, program)
     assert not np.array_equal(other[-3], results[-3])
+    assert not np.array_equal(other[-2], results[-2])
     assert not np.array_equal(other[0], results[0])
     assert len(messages(log)) == len(sent) > 20

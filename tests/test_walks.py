@@ -16,7 +16,8 @@ import pytest
 from cim.simulator.simulator import LayerSimulator
 from firmware_protocols.extensions.messages import ImageTile
 from firmware_protocols.host import HostLink
-from firmware_protocols.messages import Mvm, Sweep
+from firmware_protocols.messages import Mvm
+from firmware_protocols.plans.messages import RunPlan
 from hil.cli import run
 from hil.simulation.cores import IdleCores
 from hil.transports.in_process import InProcessTransport
@@ -177,7 +178,7 @@ def test_everything_that_is_asked_on_the_way_exists() -> None:
     ("name", "doors"),
     [
         (WEIGHT, [(ImageTile.__name__, "program_chip")]),
-        (MEASURED, [(Mvm.__name__, "WholeRun.measure"), (Sweep.__name__, "WholeRun.measure")]),
+        (MEASURED, [(RunPlan.__name__, "WholeRun.measure")]),
         (ESTIMATE, [(Mvm.__name__, "CalibrationSteps._transfer")]),
     ],
 )

@@ -50,6 +50,7 @@ from firmware_protocols.messages import (
     Sweep,
     Wait,
 )
+from firmware_protocols.plans.messages import LoadPlan, RunPlan
 
 KEY_BYTES = 32
 SEAL = 0xA5  # type of the optional field that ends a sealed message: counter u64, 16 bytes of the MAC
@@ -60,7 +61,7 @@ AHEAD = 64  # numbers kept ahead of their use: one write of the memory for so ma
 MOST_STEP = 1 << 16  # from one counter to the next; between them lie seals that never reached the chip
 MOST_COUNTER = 1 << 48  # that a chip reaches: at a message each microsecond nine years
 _NEEDED: dict[type, Level] = {
-    **dict.fromkeys((ReadCells, Mvm, Sweep, LoadLayer, Wait), Level.RUN),
+    **dict.fromkeys((ReadCells, Mvm, Sweep, LoadLayer, LoadPlan, RunPlan, Wait), Level.RUN),
     **dict.fromkeys((ProgramTile, HoldProgram, Reset, ImageBegin, ImageChunk, ImageCommit, ImageTile), Level.PROGRAM),
     Pulse: Level.SERVICE,
 }

@@ -33,7 +33,6 @@ from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
 from hil.deployment.dry_run import say_if_long
 from hil.deployment.expected_work import expected_stages
-from hil.deployment.inference import WholeRun
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_what_is_excluded
 from hil.deployment.layer_sums import Exact, exact_layers
 from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
@@ -41,6 +40,7 @@ from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
 from hil.deployment.resumable import close_run, resumable
 from hil.deployment.rounds import RoundsRun
 from hil.deployment.run_settings import RunSettings, load_settings
+from hil.deployment.running.whole_run import WholeRun
 from hil.deployment.scoring import scoring_of
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.targets.wired import WiredTarget

@@ -19,6 +19,7 @@ from hil.calibration.rehearsal import rehearse
 from hil.deployment.inference import IMAGES_IN_FLIGHT, measure_layers, measured_multiply
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
+from hil.deployment.running.network_runs import network_run
 from hil.deployment.targets.counted import count_recipe, pulse_ns
 from hil.deployment.targets.wired import read_back
 from hil.driver.chip_driver import ChipDriver
@@ -177,15 +178,22 @@ def _reading_again(chip: CountingChip, parts: list[ConductanceProgram], options:
 def _layers(
     chip: CountingChip, program: ConductanceProgram, parts: list[ConductanceProgram], options: DeployOptions
 ) -> WireEstimate:
+    """Layers and plan that a chip is given, again after the tune, and the sums of its layers."""
     exact = exact_layers(program, _blank(program, options.layer_images))
+    fresh = CountingChip(chip.spec, chip.capabilities, chip.payload)
+    tuned = len(options.recipe.tune_images(program)) > 0
 
     def layers() -> None:
         for part in parts:
             corrections = nominal_corrections(part)
-            measured_multiply(chip.driver, part, corrections)  # loads them
-            measure_layers(chip.driver, part, corrections, exact, Watch())
+            for _ in range(1 + tuned):
+                if len(parts) == 1:
+                    network_run(fresh.driver, part, corrections)
+                else:
+                    measured_multiply(fresh.driver, part, corrections)
+            measure_layers(fresh.driver, part, corrections, exact, Watch())
 
-    return chip.count(layers)
+    return fresh.count(layers)
 
 
 def _untuned(
@@ -204,12 +212,19 @@ def _inference(
     whole, rest = divmod(images, IMAGES_IN_FLIGHT)
     cost = WireEstimate()
     for size, times in ((IMAGES_IN_FLIGHT, whole), (rest, 1)):
-        if size and times:
-            with RoundRun(program, _blank(program, size), [0], batch=size) as batch:
-                for number, part in enumerate(parts):
-                    multiply = measured_multiply(chip.driver, part, nominal_corrections(part))
-                    cost += chip.count(lambda b=batch, n=number, m=multiply: b.run(n, m)) * times  # type: ignore[misc]
-    return cost * repeats
+        if not (size and times):
+            continue
+        if len(parts) == 1:
+            chip_run = network_run(chip.driver, program, nominal_corrections(program))
+            blank = _blank(program, size)
+            cost += chip.count(lambda r=chip_run, b=blank: r.logits(b, 0, repeats)) * times  # type: ignore[misc]
+            continue
+        with RoundRun(program, _blank(program, size), [0], batch=size) as batch:
+            for number, part in enumerate(parts):
+                multiply = measured_multiply(chip.driver, part, nominal_corrections(part))
+                once = chip.count(lambda b=batch, n=number, m=multiply: b.run(n, m))  # type: ignore[misc]
+                cost += once * (times * repeats)
+    return cost
 
 
 def _blank(program: ConductanceProgram, images: int) -> NDArray[np.uint8]:

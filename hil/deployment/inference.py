@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,24 +11,19 @@ from numpy.typing import NDArray
 from cim.chip.correction import Correction
 from firmware_protocols.messages import Capability, LayerTile, LoadLayer
 from hil.deployment.layer_sums import Exact
-from hil.deployment.options import DeployOptions
-from hil.deployment.switching_off import switch_off
 from hil.deployment.targets.measured_sums import Conversions, MeasuredSums, address, as_maps
-from hil.deployment.targets.wired import WiredTarget, check_one_round
+from hil.deployment.targets.wired import check_one_round
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import BeyondLimit
-from hil.samples import INFER, LAYERS, READ_AFTER, REPEAT, UNTUNED
+from hil.samples import LAYERS, REPEAT
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.driven import driven_codes
-from mapping.program.execute import run
-from mapping.recipe.standing import Written
-from mapping.tune.channel_affine import Tuned
 
 if TYPE_CHECKING:
-    from mapping.recipe.standing import Cells
+    pass
 
 IMAGES_IN_FLIGHT = 32
 LAYER_REPEATS = 2
@@ -50,10 +44,10 @@ class MeasuredLayers:
     conversions: dict[str, Conversions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._numbers: dict[tuple[str, int], int] = {}  # layer and copy -> the chip's number
+        self.numbers: dict[tuple[str, int], int] = {}  # layer and copy -> the chip's number
         for step in self.program.matrices:
             for copy in copies_of(step.group):
-                number = self._numbers[step.name, copy.number] = len(self._numbers)
+                number = self.numbers[step.name, copy.number] = len(self.numbers)
                 corrections = self.corrections[step.name][copy.tiles.start : copy.tiles.stop]
                 self.driver.load_layer(layer_message(number, copy.of(step), corrections))
 
@@ -69,7 +63,7 @@ class MeasuredLayers:
         group = copy.group
         driven, window = driven_codes(group, self.driver.spec.macro, codes)
         result = self.driver.run_layer(
-            self._numbers[name, copy.number],
+            self.numbers[name, copy.number],
             driven,
             window=window,
             range_code=group.range_code,
@@ -130,78 +124,6 @@ def measure_layers(
         sums = np.stack([chip.sums(step, codes, first + n * REPEAT) for n in range(LAYER_REPEATS)])
         found[step.name] = LayerSums(sums, chip.conversions[step.name])
     return found
-
-
-@dataclass
-class WholeRun:
-    """A program that the chip holds as a whole: written once, it answers images look after look.
-
-    Satisfies ``hil.deployment.chip_run.ChipRun``. ``images``: those that also run before it is tuned.
-    """
-
-    target: WiredTarget
-    options: DeployOptions
-    images: NDArray[np.uint8] | None = None
-    times_ns: list[int] = field(default_factory=list)
-    ages_s: None = None
-    layers: dict[str, LayerSums] = field(default_factory=dict)
-    after_us: Cells = field(default_factory=dict)
-    tuned: Tuned | None = None
-    untuned: NDArray[np.int32] | None = None  # logits of the first images without the tune, (1, n, classes)
-
-    def corrected(self, written: Written) -> None:
-        """Run the images once as the chip is."""
-        self.driver, self.program, self.corrections = self.target.driver, written.program, written.corrections
-        self.written, self.readings_us, self.age_s = self.target.written, written.readings_us, written.age_s
-        self._runs(self.program)
-        if self.images is not None:
-            watch = self.target.watch
-            with watch.stage("without the tune"):
-                logits = self._logits(self.images, UNTUNED, watch, "without the tune", 0, len(self.images))
-                self.untuned = logits[None]
-
-    def ready(self, written: Written) -> None:
-        """Run the tuned program from now on."""
-        self.tuned = written.tuned
-        if self.tuned is not None:
-            self._runs(self.tuned.program)
-
-    def _runs(self, program: ConductanceProgram) -> None:
-        self._running, self._chip = program, measured_multiply(self.driver, program, self.corrections)
-
-    @property
-    def conversions(self) -> Mapping[str, Conversions]:
-        return self._chip.conversions
-
-    def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
-        """Logit codes (repeats, n, classes); repeats are whole passes."""
-        with watch.stage("measuring"):
-            self.times_ns.append(self.driver.chip_time_ns)
-            passes = [self._pass(images, first, repeat, watch) for repeat in range(self.options.repeats)]
-            self.times_ns.append(self.driver.chip_time_ns)
-        return np.stack(passes)
-
-    def _pass(self, images: NDArray[np.uint8], first: int, repeat: int, watch: Watch) -> NDArray[np.int32]:
-        repeats, done = self.options.repeats, repeat * len(images)
-        what, sample = f"repeat {repeat + 1} of {repeats}", INFER + repeat * REPEAT + first
-        return self._logits(images, sample, watch, what, done, repeats * len(images))
-
-    def _logits(
-        self, images: NDArray[np.uint8], sample: int, watch: Watch, what: str, done: int, total: int
-    ) -> NDArray[np.int32]:
-        parts, batch = [], IMAGES_IN_FLIGHT
-        for at in range(0, len(images), batch):
-            watch.step(done + at, total, what)
-            part = images[at : at + batch]
-            parts.append(run(self._running, part, self._chip, sample=sample + at, batch=batch))
-        return np.concatenate(parts)
-
-    def finish(self, exact: Exact, watch: Watch) -> None:
-        with watch.stage("layers"):
-            self.layers = measure_layers(self.driver, self.program, self.corrections, exact, watch)
-        with watch.stage("reading back"):
-            self.after_us = self.target.readings(self.program, self.options.read_back_reads, READ_AFTER)
-        switch_off(self.driver, watch)
 
 
 def layer_message(number: int, step: MatrixStep, corrections: tuple[Correction, ...]) -> LoadLayer:

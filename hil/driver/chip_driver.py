@@ -13,6 +13,7 @@ from typing import Self
 
 from firmware_protocols.messages import Capability, HoldProgram, OutputsOff, Reset, Status, StatusReply, Wait
 from hil.driver.cells import CellOutcome, CellVerbs
+from hil.driver.plans import PlanVerbs
 from hil.driver.products import ProductVerbs
 from hil.errors import FirmwareLacks, HilError, OutputError, UsageError
 from hil.watch import Watch
@@ -25,11 +26,12 @@ UNTOLD_C = 25.0
 WAITED_ENOUGH = 0.9  # of a wait: less is said
 
 
-class ChipDriver(CellVerbs, ProductVerbs):
+class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
     """One chip, open. Use it as a context manager: its outputs go off however the block ends.
 
     ``program_cells`` and ``read_cells`` (hil/driver/cells.py) work on conductances in µS,
-    ``mvm``, ``sweep``, ``load_layer`` and ``run_layer`` (hil/driver/products.py) on integer codes.
+    ``mvm``, ``sweep``, ``load_layer`` and ``run_layer`` (hil/driver/products.py) on integer codes, ``load_plan`` and
+    ``run_plan`` (hil/driver/plans.py) on whole networks.
     """
 
     def status(self) -> StatusReply:

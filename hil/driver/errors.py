@@ -18,6 +18,7 @@ from firmware_protocols.messages import (
     Sweep,
     Wait,
 )
+from firmware_protocols.plans.messages import RunPlan
 from hil.errors import (
     BeyondLimit,
     DeviceError,
@@ -176,6 +177,8 @@ def describe_request(request: Request[Any]) -> str:
             )
         case LoadLayer():
             return f"{name} {request.layer}"
+        case RunPlan():
+            return f"{name} on {len(request.pixels)} images, {request.passes} passes"
         case Wait():
             return f"{name} of {request.duration_ns * 1e-9:g} s"
         case _:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from firmware_protocols.messages import Description, HoldProgram, LoadLayer, ProgramTile, Pulse, Request
+from firmware_protocols.plans.messages import LoadPlan
 from hil.driver.errors import shown
 from hil.errors import DeviceError, FileError, MismatchError
 from hil.transports.journal import Journal
@@ -15,9 +16,10 @@ NOTHING_HELD = bytes(32)
 
 @dataclass
 class LeftInChip:
-    """State of the chip as the recalled requests left it: loaded layers and the digest of its program."""
+    """State of the chip as the recalled requests left it: loaded layers, plan and the digest of its program."""
 
     layers: dict[int, LoadLayer] = field(default_factory=dict)
+    plan: list[LoadPlan] = field(default_factory=list)
     held: bytes | None = None  # None: no recalled request says
     found: bytes | None = None  # what the chip said when this process opened it
 
@@ -26,15 +28,18 @@ class LeftInChip:
         match request:
             case LoadLayer():
                 self.layers[request.layer] = request
+            case LoadPlan():
+                self.plan = [*(self.plan if request.offset else ()), request]
             case HoldProgram():
                 self.held = request.digest
             case ProgramTile() | Pulse():
                 self.held = NOTHING_HELD
 
-    def take_layers(self) -> tuple[LoadLayer, ...]:
-        """Layers to load again: the chip may have been restarted, or loaded by another program."""
-        layers, self.layers = tuple(self.layers.values()), {}
-        return layers
+    def take_loaded(self) -> tuple[LoadLayer | LoadPlan, ...]:
+        """Layers and plan to load again: the chip may have been restarted, or loaded by another program."""
+        loaded: tuple[LoadLayer | LoadPlan, ...] = (*self.layers.values(), *self.plan)
+        self.layers, self.plan = {}, []
+        return loaded
 
     def check(self, address: str, asked: Request[Any]) -> None:
         """Raise ``MismatchError`` when the chip holds another program than the run left in it.

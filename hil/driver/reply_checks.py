@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from cim.chip.converters import code_limits, conversions, input_planes, sum_limits
 from cim.chip.spec import ChipSpec
 from firmware_protocols.extensions.messages import CHUNK, ImageBegin, ImageState
@@ -31,8 +33,10 @@ from firmware_protocols.messages import (
     Sweep,
     TileProgrammed,
 )
+from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from hil.driver.durations import longest_s, vectors_of
 from hil.driver.errors import describe_request, shown
+from hil.driver.loaded import Loaded
 from hil.errors import DeviceError, LinkError
 
 LEAST_MESSAGE = 256  # bytes; below, not even a row of cells fits
@@ -54,7 +58,7 @@ class ReplyChecks:
     address: str
     spec: ChipSpec | None = None
     _tells_temperature: bool = True
-    _layers: dict[int, LoadLayer] = field(default_factory=dict)  # that the chip was given
+    _loaded: Loaded = field(default_factory=Loaded)
     _progress: dict[int, tuple[int, int]] = field(default_factory=dict)  # by request: done, failed
 
     def hello(self, hello: HelloReply) -> None:
@@ -94,8 +98,10 @@ class ReplyChecks:
                 has = (reply.digest.hex()[:12], reply.size, len(reply.received))
                 wanted = (request.digest.hex()[:12], request.size, -(-request.size // CHUNK))
                 self._need(has == wanted, request, f"an image (digest, bytes, pieces) {has}, {wanted} was begun")
-            case LoadLayer(), _:
-                self._layers[request.layer] = request
+            case RunPlan(), PlanResult():
+                self._plan(request, reply)
+            case ((LoadLayer() | LoadPlan()), _):
+                self._loaded.see(request)
 
     def progress(self, request_id: int, said: Progress) -> bool:
         """Whether a sign of progress is one: more is done than before, and no more than there is."""
@@ -112,8 +118,7 @@ class ReplyChecks:
         """
         if self.spec is None:
             return ANSWER_TIMES * answer_s
-        layer = self._layers.get(request.layer) if isinstance(request, Mvm | Sweep) and request.tile is None else None
-        return max(ANSWER_TIMES * answer_s, FILE_TIMES * longest_s(self.spec, request, layer))
+        return max(ANSWER_TIMES * answer_s, FILE_TIMES * longest_s(self.spec, request, self._loaded))
 
     def answered(self, request_id: int) -> None:
         self._progress.pop(request_id, None)
@@ -121,7 +126,7 @@ class ReplyChecks:
     def _products(self, request: Mvm | Sweep, reply: MvmResult) -> None:
         asked, got = request.returns, reply.returns
         self._need(got is asked, request, f"{got.name} results, {asked.name} were asked for")
-        layer, vectors = self._layers.get(request.layer), vectors_of(request)
+        layer, vectors = self._loaded.layers.get(request.layer), vectors_of(request)
         outputs = request.tile.outputs if request.tile is not None else None if layer is None else layer.outputs
         shape: tuple[int, ...] = (vectors, *reply.values.shape[1:])
         if asked is not Returns.RAW and outputs is not None:
@@ -150,6 +155,22 @@ class ReplyChecks:
         least, largest = int(reply.values.min(initial=high)), int(reply.values.max(initial=low))
         text = f"{asked.name} of {least} to {largest}; its converters give {low} to {high}"
         self._need(low <= least and largest <= high, request, text)
+
+    def _plan(self, request: RunPlan, reply: PlanResult) -> None:
+        """Answers of every pass and image, and no more conversions than the plan's products make."""
+        plan = self._loaded.plan
+        self._need(plan is not None, request, "answers of a plan that was not loaded")
+        assert plan is not None
+        answer, images = plan.answer, (request.passes, len(request.pixels))
+        self._same(request, "values", reply.values.shape, (*images, answer.size))
+        self._same(request, "conversions", reply.conversions.shape, (len(plan.products),))
+        ended, made = int(reply.saturated.sum(dtype=np.uint64)), int(reply.conversions.sum(dtype=np.uint64))
+        text = f"{ended} saturated conversions of {made}"
+        self._need(bool((reply.saturated <= reply.conversions).all()), request, text)
+        kind = np.iinfo(np.int16 if answer.item == 2 else np.int32)
+        least, largest = int(reply.values.min()), int(reply.values.max())
+        text = f"answers of {least} to {largest} in {8 * answer.item} bits"
+        self._need(kind.min <= least and largest <= kind.max, request, text)
 
     def _readings(self, request: ReadCells | ProgramTile, reply: CellReadings | TileProgrammed) -> None:
         """Readings on the scale that was asked for, in a unit that tells levels apart."""

@@ -236,8 +236,8 @@ class Session:
             if known is not None:
                 return self._recall(request, known)
             self.left_in_chip.check(self.transport.address, request)
-            for layer in self.left_in_chip.take_layers():
-                self.ask_aside(layer)
+            for loaded in self.left_in_chip.take_loaded():
+                self.ask_aside(loaded)
         give_up_s = self._clock() + self._hello_s
         while not self._link.up:  # a session is being opened anew
             self._pump(give_up_s)

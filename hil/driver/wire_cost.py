@@ -43,15 +43,15 @@ from firmware_protocols.messages import (
     TileProgrammed,
     Wait,
 )
+from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.loaded import Loaded
 from hil.driver.session import Session
 
 BITS_PER_BYTE = 10  # start, eight, stop
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 _MAX_MESSAGE = 1 << 24
-EVERYTHING = Capability((1 << 10) - 1) | Capability.REPEATED_READS
-
-Layers = dict[int, LoadLayer]
+EVERYTHING = Capability((1 << 10) - 1) | Capability.REPEATED_READS | Capability.PLAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class WireEstimate:
 
 def wire_estimate(spec: ChipSpec, requests: Iterable[Request[Any]], payload: int = DEFAULT_PAYLOAD) -> WireEstimate:
     """Bytes of ``requests`` (``hil.driver.requests`` makes them) and of answers of the usual size."""
-    layers: Layers = {}
-    return sum((_cost(request, _answer(spec, request, layers), payload) for request in requests), WireEstimate())
+    loaded = Loaded()
+    return sum((_cost(request, _answer(spec, request, loaded), payload) for request in requests), WireEstimate())
 
 
 def framed_bytes(message: int, payload: int = DEFAULT_PAYLOAD) -> int:
@@ -108,7 +108,7 @@ class CountingChip:
     capabilities: Capability = EVERYTHING
     payload: int = DEFAULT_PAYLOAD
     spent: WireEstimate = field(default_factory=WireEstimate)
-    _layers: Layers = field(default_factory=dict)
+    _loaded: Loaded = field(default_factory=Loaded)
 
     def __post_init__(self) -> None:
         can = self.capabilities | Capability.PROGRAM_TILE
@@ -122,10 +122,13 @@ class CountingChip:
         return self.spent - before
 
     def _ask(self, request: Request[Any]) -> Reply:
-        answer = _answer(self.spec, request, self._layers)
+        answer = _answer(self.spec, request, self._loaded)
         self.spent += _cost(request, answer, self.payload)
         if isinstance(answer, MvmResult):  # counted at its size, but nothing was multiplied
             return MvmResult(answer.returns, 0, 0, np.zeros_like(answer.values))
+        if isinstance(answer, PlanResult):
+            none = np.zeros_like(answer.saturated)
+            return PlanResult(none, none, np.zeros_like(answer.values))
         return answer
 
 
@@ -162,7 +165,7 @@ def _cost(request: Request[Any], answer: Reply, payload: int) -> WireEstimate:
     return WireEstimate(1, framed_bytes(len(encode(request)), payload), framed_bytes(len(encode(answer)), payload))
 
 
-def _answer(spec: ChipSpec, request: Request[Any], layers: Layers) -> Reply:
+def _answer(spec: ChipSpec, request: Request[Any], loaded: Loaded) -> Reply:
     """An answer of the usual size: its integers lie at the ends of their scale."""
     match request:
         case Hello():
@@ -179,24 +182,35 @@ def _answer(spec: ChipSpec, request: Request[Any], layers: Layers) -> Reply:
             cells = (request.cells.rows, request.cells.columns)
             return CellReadings(request.unit_ns, np.ones(cells, np.uint16))  # a chip that reads 0 alone is dead
         case Mvm():
-            return _product(spec, request, len(request.codes), layers)
+            return _product(spec, request, len(request.codes), loaded)
         case Sweep():
             w = request.window
             window = Window(w.channels, w.height, w.width, w.kernel, w.stride, w.padding, w.dilation)
-            return _product(spec, request, len(request.codes) * window.positions, layers)
-        case LoadLayer():
-            layers[request.layer] = request
+            return _product(spec, request, len(request.codes) * window.positions, loaded)
+        case LoadLayer() | LoadPlan():
+            loaded.see(request)
             return Done()
+        case RunPlan():
+            return _plan_result(request, loaded)
         case _:
             return Done()
 
 
-def _product(spec: ChipSpec, request: Mvm | Sweep, vectors: int, layers: Layers) -> MvmResult:
+def _plan_result(request: RunPlan, loaded: Loaded) -> PlanResult:
+    """Answers that reach over the scale of the layer that gives them."""
+    assert loaded.plan is not None
+    counts = np.full(len(loaded.plan.products), (1 << 32) - 1, np.uint32)
+    answer = loaded.plan.answer
+    values = np.full((request.passes, len(request.pixels), answer.size), (1 << (8 * answer.item - 1)) - 1, np.int32)
+    return PlanResult(counts, counts, values)
+
+
+def _product(spec: ChipSpec, request: Mvm | Sweep, vectors: int, loaded: Loaded) -> MvmResult:
     macro = spec.macro
     low, high = code_limits(macro.adc.bits, macro.adc_signed)
     shape: tuple[int, ...]
     if request.tile is None:
-        layer = layers[request.layer]
+        layer = loaded.layers[request.layer]
         low, high, shape = layer.low, layer.high, (vectors, layer.outputs)
     elif request.returns is Returns.RAW:
         planes = input_planes(macro.inputs, request.input_bits, request.input_signed)

@@ -43,15 +43,18 @@ from firmware_protocols.messages import (
     TileProgrammed,
     Wait,
 )
+from firmware_protocols.plans.instructions import RunLayers
+from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from hil.emulator import checks
 from hil.emulator.cells import MacroCells
 from hil.emulator.compute import Drive, Places, Tally, TileConverter, chunks
 from hil.emulator.noise import TAG
+from hil.emulator.plan_run import LoadedPlan, run
 from hil.emulator.sample import ChipSample
 from hil.emulator.writing import WriteOrder
 
 FIRMWARE = "rram-hil emulator 1"
-ALL_CAPABILITIES = Capability((1 << 14) - 1) & ~Capability.AUTHORITY  # that comes with a key
+ALL_CAPABILITIES = (Capability((1 << 14) - 1) | Capability.PLAN) & ~Capability.AUTHORITY  # that comes with a key
 JOURNAL_SLOTS, JOURNAL_SLOT_BYTES, IMAGE_BYTES = 17, (1 << 18) + 64, 4 << 20
 NOTHING_HELD = bytes(32)
 COUNT_MAX = 0xFFFE  # 0xFFFF means "leave alone"
@@ -95,6 +98,7 @@ class EmulatedChip:
         self._settled_ns = 0
         self._power_cuts = 0
         self._layers: dict[int, LoadLayer] = {}
+        self._plan = LoadedPlan()
         self._held = NOTHING_HELD
         self._outputs_on = False
         self._keeping: Keeping | None = None
@@ -232,6 +236,18 @@ class EmulatedChip:
         self._layers[request.layer] = request
         return Done()
 
+    def load_plan(self, request: LoadPlan) -> Done:
+        checks.need(self._capabilities, Capability.PLAN)
+        self._plan.load(request, self._layers, self._check_product)
+        return Done()
+
+    def run_plan(self, request: RunPlan) -> Generator[None, None, PlanResult]:
+        checks.need(self._capabilities, Capability.PLAN)
+        if self._plan.plan is None:
+            raise Refusal(ErrorCode.OUT_OF_RANGE, "no plan is loaded")
+        self._outputs_on = True
+        return run(self._plan.plan, request, self._multiply)
+
     def hold_program(self, request: HoldProgram) -> Done:
         checks.need(self._capabilities, Capability.HELD_PROGRAM)
         if len(request.digest) != len(NOTHING_HELD):
@@ -250,9 +266,10 @@ class EmulatedChip:
         return Done()
 
     def reset(self) -> Done:
-        """As after power-on: outputs off, loaded layers gone. Cells keep what was written, and its digest."""
+        """As after power-on: outputs off, loaded layers and plan gone. Cells keep what was written, and its digest."""
         self._outputs_on = False
         self._layers.clear()
+        self._plan.forget()
         return Done()
 
     def cut_power(self) -> None:
@@ -271,6 +288,26 @@ class EmulatedChip:
     def _begin_write(self) -> None:
         self._outputs_on = True
         self._held = NOTHING_HELD
+
+    def _check_product(self, product: RunLayers) -> None:
+        """A step of a plan can be driven."""
+        drive = Drive(product.range_code, product.input_bits, bool(product.input_signed))
+        checks.drive(np.zeros((1, 1), np.int16), drive, self._spec)
+
+    def _multiply(
+        self, number: int, codes: NDArray[np.int16], drive: Drive, places: Places, tally: Tally
+    ) -> NDArray[np.int32]:
+        """A loaded layer on vectors (n, inputs), for a step of a plan."""
+        checks.drive(codes, drive, self._spec)
+        layer = checks.loaded(self._layers, number)
+        checks.width(codes, layer.inputs)
+        tiles, parts = tuple((t.address, t.reads) for t in layer.tiles), []
+        planes = checks.plane_count(drive, self._spec)
+        for part in chunks(len(codes), codes.shape[1], planes * max(reads for _, reads in tiles)):
+            here = places.skip(part.start)
+            parts.append(self._converter.layer(layer, codes[part], drive, here, self._settled_ns, tally))
+        self._now_ns += len(codes) * self._converter.lasts_ns(tiles, drive)
+        return np.concatenate(parts)
 
     def _compute(
         self, request: Mvm | Sweep, codes: NDArray[np.int16], places: Places

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.procedure import check_record
 from hil.deployment.adaptation import check_adapted, refuse_residual
-from hil.deployment.inference import IMAGES_IN_FLIGHT, measured_multiply
+from hil.deployment.running.network_runs import network_run
 from hil.deployment.targets.wired import WiredTarget, holds
 from hil.deployment.tuning import check_untuned
 from hil.driver.chip_driver import ChipDriver
@@ -179,8 +179,8 @@ def _logits(
     images: NDArray[np.uint8],
     sample: int,
 ) -> NDArray[np.int32]:
-    chip = measured_multiply(driver, program, corrections)
-    return run(program, images, chip, sample=sample, batch=IMAGES_IN_FLIGHT)
+    (logits,) = network_run(driver, program, corrections).logits(images, sample)
+    return np.asarray(logits)
 
 
 def _same(program: ConductanceProgram, logits: NDArray[np.int32], ideal: NDArray[np.int32]) -> float | None:

@@ -12,12 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from firmware_protocols.handlers import Answer, ChipHandlers, call, prepare
+from firmware_protocols.handlers import Answer, ChipHandlers, Refusal, RunsPlans, call, prepare
 from firmware_protocols.messages import (
     Capability,
     CellReadings,
     Description,
     Done,
+    ErrorCode,
     HoldProgram,
     LoadLayer,
     Mvm,
@@ -33,6 +34,7 @@ from firmware_protocols.messages import (
     TileProgrammed,
     Wait,
 )
+from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,13 @@ T = TypeVar("T")
 Q = TypeVar("Q")
 
 _TURN_S = 0.005  # how long the link waits for a result before it looks at its own bytes
+
+
+def planner(handlers: ChipHandlers) -> RunsPlans:
+    """The handlers' sequencer; raises ``Refusal`` (UNSUPPORTED) where they have none."""
+    if not isinstance(handlers, RunsPlans):
+        raise Refusal(ErrorCode.UNSUPPORTED, "this board has no sequencer")
+    return handlers
 
 
 class InBackground:
@@ -94,6 +103,12 @@ class InBackground:
 
     def load_layer(self, request: LoadLayer) -> Generator[Progress | None, None, Done]:
         return self._steps(lambda: self._handlers.load_layer(request))
+
+    def load_plan(self, request: LoadPlan) -> Generator[Progress | None, None, Done]:
+        return self._steps(lambda: planner(self._handlers).load_plan(request))
+
+    def run_plan(self, request: RunPlan) -> Generator[Progress | None, None, PlanResult]:
+        return self._steps(lambda: planner(self._handlers).run_plan(request))
 
     def hold_program(self, request: HoldProgram) -> Generator[Progress | None, None, Done]:
         return self._steps(lambda: self._handlers.hold_program(request))

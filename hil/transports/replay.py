@@ -36,6 +36,7 @@ from firmware_protocols.messages import (
     TileProgrammed,
     Wait,
 )
+from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from hil.errors import FileError, LinkError
 from hil.transports.in_process import InProcessTransport
 from hil.transports.wire_log import Entry, Recording, read_wire_log
@@ -117,6 +118,12 @@ class RecordedChip:
 
     def load_layer(self, request: LoadLayer) -> Done:
         return self._last(request)
+
+    def load_plan(self, request: LoadPlan) -> Done:
+        return self._last(request)
+
+    def run_plan(self, request: RunPlan) -> Generator[Progress | None, None, PlanResult]:
+        return self._answers(request)
 
     def hold_program(self, request: HoldProgram) -> Done:
         return self._last(request)

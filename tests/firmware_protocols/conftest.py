@@ -51,6 +51,7 @@ from firmware_protocols.messages import (
     TileProgrammed,
     Wait,
 )
+from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 
 
 @dataclass
@@ -221,6 +222,11 @@ SAMPLES = {
             )
             for row0, multiplier, reads in ((0, 8, 8), (27, 1, 2))
         ),
+    ),
+    "load_plan": LoadPlan(9, 2, ints([1, -70_000, 3], np.int32)),
+    "run_plan": RunPlan(3, 5, 1 << 32, np.arange(12, dtype=np.uint8).reshape(2, 3, 2, 1)),
+    "plan_result": PlanResult(
+        ints([1, 0], np.uint32), ints([70_000, 6], np.uint32), ints([[[1, -2], [300, 4]]], np.int32)
     ),
     "hold_program": HoldProgram(bytes(range(32))),
     "status": Status(),

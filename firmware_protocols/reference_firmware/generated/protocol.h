@@ -18,6 +18,8 @@ enum { /* Op */
     OP_MVM = 0x20,
     OP_SWEEP = 0x21,
     OP_LOAD_LAYER = 0x22,
+    OP_LOAD_PLAN = 0x23,
+    OP_RUN_PLAN = 0x24,
     OP_CHALLENGE = 0x30,
     OP_AUTHORISE = 0x31,
     OP_DROP_AUTHORITY = 0x32,
@@ -37,6 +39,7 @@ enum { /* Op */
     OP_TILE_PROGRAMMED = 0x90,
     OP_CELL_READINGS = 0x92,
     OP_MVM_RESULT = 0xa0,
+    OP_PLAN_RESULT = 0xa4,
     OP_CHALLENGED = 0xb0,
     OP_IMAGE_STATE = 0xc0,
     OP_JOURNAL_STATE = 0xc8,
@@ -63,6 +66,7 @@ enum { /* Capability */
     CAN_AUTHORITY = 0x1000,
     CAN_REPEATED_READS = 0x2000,
     CAN_DEAD_MAN = 0x4000,
+    CAN_PLAN = 0x8000,
 };
 enum { /* Returns */
     RETURNS_RAW = 0x0,
@@ -91,7 +95,7 @@ enum { /* Level */
     LEVEL_SERVICE = 0x3,
 };
 
-#define PROTOCOL_VERSION 0x103u
+#define PROTOCOL_VERSION 0x104u
 #define PROTOCOL_LEAST 0x100u
 #define FRAME_MAJOR 0x1u
 #define FRAME_OVERHEAD 0x10u
@@ -501,6 +505,72 @@ static inline void wire_put_layer_tile(uint8_t *at, const struct wire_layer_tile
     put_u8(at + 12, from->shift);
     put_u8(at + 13, 0);
     put_u16(at + 14, from->reads);
+}
+
+#define WIRE_LOAD_PLAN_SIZE 12u
+struct wire_load_plan {
+    uint32_t total;
+    uint32_t offset;
+    uint32_t count;
+};
+static inline void wire_get_load_plan(const uint8_t *at, struct wire_load_plan *to) {
+    to->total = get_u32(at + 0);
+    to->offset = get_u32(at + 4);
+    to->count = get_u32(at + 8);
+}
+static inline void wire_put_load_plan(uint8_t *at, const struct wire_load_plan *from) {
+    put_u32(at + 0, from->total);
+    put_u32(at + 4, from->offset);
+    put_u32(at + 8, from->count);
+}
+
+#define WIRE_RUN_PLAN_SIZE 36u
+struct wire_run_plan {
+    uint32_t passes;
+    uint64_t sample;
+    uint64_t pass_step;
+    uint32_t images;
+    uint32_t height;
+    uint32_t width;
+    uint32_t channels;
+};
+static inline void wire_get_run_plan(const uint8_t *at, struct wire_run_plan *to) {
+    to->passes = get_u32(at + 0);
+    to->sample = get_u64(at + 4);
+    to->pass_step = get_u64(at + 12);
+    to->images = get_u32(at + 20);
+    to->height = get_u32(at + 24);
+    to->width = get_u32(at + 28);
+    to->channels = get_u32(at + 32);
+}
+static inline void wire_put_run_plan(uint8_t *at, const struct wire_run_plan *from) {
+    put_u32(at + 0, from->passes);
+    put_u64(at + 4, from->sample);
+    put_u64(at + 12, from->pass_step);
+    put_u32(at + 20, from->images);
+    put_u32(at + 24, from->height);
+    put_u32(at + 28, from->width);
+    put_u32(at + 32, from->channels);
+}
+
+#define WIRE_PLAN_RESULT_SIZE 16u
+struct wire_plan_result {
+    uint32_t passes;
+    uint32_t images;
+    uint32_t codes;
+    uint32_t products;
+};
+static inline void wire_get_plan_result(const uint8_t *at, struct wire_plan_result *to) {
+    to->passes = get_u32(at + 0);
+    to->images = get_u32(at + 4);
+    to->codes = get_u32(at + 8);
+    to->products = get_u32(at + 12);
+}
+static inline void wire_put_plan_result(uint8_t *at, const struct wire_plan_result *from) {
+    put_u32(at + 0, from->passes);
+    put_u32(at + 4, from->images);
+    put_u32(at + 8, from->codes);
+    put_u32(at + 12, from->products);
 }
 
 #define WIRE_HELLO_REPLY_SIZE 18u

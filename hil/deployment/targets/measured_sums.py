@@ -26,8 +26,11 @@ class Conversions:
     saturated: int = 0
 
     def add(self, result: MvmResult) -> None:
-        self.total += result.conversions
-        self.saturated += result.saturated
+        self.count(result.conversions, result.saturated)
+
+    def count(self, total: int, saturated: int) -> None:
+        self.total += total
+        self.saturated += saturated
 
 
 @dataclass

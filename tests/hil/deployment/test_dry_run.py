@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from firmware_protocols.frames import MAX_PAYLOAD
+from firmware_protocols.messages import Capability
 from hil.cli import run
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import DeployOptions
 from hil.deployment.dry_run import estimate
 from hil.deployment.interim_looks import plan_images
+from hil.driver.wire_cost import EVERYTHING
 from hil.transports import is_serial
 
 from ..conftest import CHIP, QUICK, Small
@@ -75,10 +77,20 @@ def test_a_record_spares_the_bytes_and_the_wear_of_calibration(
     assert less["wire_s"] < full["wire_s"]
 
 
-def test_more_images_and_repeats_cost_more_bytes(small: Small) -> None:
-    few, many = (estimate(small.program, DeployOptions(samples=100, repeats=n)) for n in (1, 4))
+def test_repeats_cost_all_bytes_again_where_the_host_stands_between_the_layers(small: Small) -> None:
+    can = EVERYTHING & ~Capability.PLAN
+    few, many = (estimate(small.program, DeployOptions(samples=100, repeats=n), capabilities=can) for n in (1, 4))
     assert many.inference == few.inference * 4
     assert many.program == few.program
+
+
+def test_with_a_plan_images_go_over_the_line_once_and_repeats_cost_their_answers(small: Small) -> None:
+    few, many = (estimate(small.program, DeployOptions(samples=100, repeats=n)).inference for n in (1, 4))
+    layered = estimate(small.program, DeployOptions(samples=100), capabilities=EVERYTHING & ~Capability.PLAN)
+    pixels = 100 * small.program.calibration_images[0].size
+    assert pixels < few.bytes_out == many.bytes_out < 1.2 * pixels
+    assert few.bytes_in < many.bytes_in <= 4 * few.bytes_in
+    assert few.bytes_both < layered.inference.bytes_both / 4
 
 
 def test_all_images_are_run_where_that_is_asked_for_and_the_first_500_looked_at_otherwise(small: Small) -> None:

@@ -1,0 +1,228 @@
+"""A compiled network as the plan of a chip: values in its memory, and steps between them.
+
+A value's place is free again once its last reader is done, so that the memory is the largest set of values that live at
+once, as far as first fit reaches it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.spec import MacroSpec, SignedInput
+from firmware_protocols.plans import instructions as plan
+from firmware_protocols.plans.instructions import Instruction, RescaleRule
+from firmware_protocols.plans.plan import Plan, PlanStep, PlanValue
+from mapping.network.nodes import INPUT, Shape
+from mapping.program import digital_steps as digital
+from mapping.program.conductance import (
+    AddStep,
+    AgainStep,
+    AvgPoolStep,
+    ConcatStep,
+    ConductanceProgram,
+    FlattenStep,
+    MatrixStep,
+    MaxPoolStep,
+    PadChannelsStep,
+    PadMapStep,
+    Requantise,
+    RescaleStep,
+    SliceStep,
+    Step,
+)
+from mapping.program.copies import copies_of
+from mapping.program.digital_ops import type_within
+from mapping.program.shapes import step_shape
+
+NONE = np.zeros(0, np.int32)
+ALIGNED = 4  # bytes: places of values are multiples
+Numbers = Mapping[tuple[str, int], int]
+"""Layer and copy -> the chip's number of that layer."""
+
+
+class NoPlan(ValueError):
+    """The network has a step that no chip runs."""
+
+
+def network_plan(program: ConductanceProgram, numbers: Numbers) -> Plan:
+    """The plan of a program whose layers are loaded under ``numbers``.
+
+    Raises:
+        NoPlan: a layer has an adapter, or lies on the chip in rounds.
+    """
+    for layer in program.matrices:
+        if layer.adapter is not None:
+            raise NoPlan(f"layer {layer.name} has an adapter, which the host executes")
+    if program.rounds > 1:
+        raise NoPlan(f"the chip is written in {program.rounds} rounds")
+    memory, steps = _Memory(), []
+    last_use = {name: i for i, step in enumerate(program.steps) for name in step.inputs}
+    shapes: dict[str, Shape] = {INPUT: program.input.shape}
+    ends: dict[str, tuple[int, int]] = {INPUT: _span(program.input.table)}
+    values = {INPUT: memory.take(program.input.shape, *ends[INPUT])}
+    layers, macro = program.layers, program.spec.macro
+    for i, step in enumerate(program.steps):
+        given = [shapes[name] for name in step.inputs]
+        shapes[step.name] = step_shape(step, given, layers)
+        ends[step.name] = _ends(step, [ends[name] for name in step.inputs], layers)
+        values[step.name] = memory.take(shapes[step.name], *ends[step.name])
+        instruction = instruction_of(step, given, shapes[step.name], layers, numbers, macro)
+        steps.append(PlanStep(instruction, tuple(values[name] for name in step.inputs), values[step.name]))
+        for name in {*step.inputs, step.name}:
+            if last_use.get(name, i if name != program.steps[-1].name else -1) == i:
+                memory.give_back(values[name])
+    return Plan(memory.size, program.input.table, tuple(memory.values), tuple(steps))
+
+
+def instruction_of(
+    step: Step,
+    inputs: Sequence[Shape],
+    output: Shape,
+    layers: Mapping[str, MatrixStep],
+    numbers: Numbers,
+    macro: MacroSpec,
+) -> Instruction:
+    """A step of a program as a chip's operation."""
+    match step:
+        case MatrixStep():
+            return _product(step, 0, numbers, macro)
+        case AgainStep():
+            return _product(layers[step.layer], step.turn, numbers, macro)
+        case RescaleStep():
+            return plan.RescaleCodes(_rule(step.requantise))
+        case AddStep():
+            first, second = map(_rule, step.rescale)
+            return plan.AddCodes(int(step.subtract), first, second, _rule(step.requantise))
+        case ConcatStep():
+            return plan.JoinCodes(step.axis, tuple(map(_rule, step.rescale)))
+        case MaxPoolStep():
+            return plan.PoolLargest(_ints(*step.kernel, *step.stride, *step.padding))
+        case AvgPoolStep():
+            window = _ints(*step.kernel, *step.stride, *step.padding)
+            return plan.PoolMean(window, _rule(step.requantise))
+        case FlattenStep() | digital.ReshapeStep():
+            return plan.ReshapeCodes()
+        case PadChannelsStep():
+            return plan.PadCodes(_ints(step.before, *[0] * (len(output) - 1)))
+        case PadMapStep():
+            return plan.PadCodes(_ints(0, step.top, step.left))
+        case SliceStep():
+            return plan.SliceCodes(_ints(step.start, 0, 0), _ints(1, *step.step))
+    return _tensor_instruction(step)
+
+
+def _tensor_instruction(step: Step) -> Instruction:
+    """Steps of ``mapping.program.digital_steps``."""
+    match step:
+        case digital.TableStep():
+            return plan.LookUpCodes(step.first, step.table)
+        case digital.AffineStep():
+            below = NONE if step.below is None else step.below
+            return plan.ScaleCodes(step.weight, step.offset, below, _rule(step.requantise))
+        case digital.ProductStep():
+            return plan.MultiplyCodes(_rule(step.requantise))
+        case digital.MatMulStep():
+            return plan.MultiplyMatrices(step.shift, _rule(step.requantise))
+        case digital.ReduceStep(requantise=None):
+            return plan.ExtremeCodes(_ints(*step.axes), int(step.least))
+        case digital.ReduceStep(requantise=Requantise() as rule):
+            return plan.SumCodes(_ints(*step.axes), step.shift, _rule(rule))
+        case digital.PermuteStep():
+            return plan.PermuteAxes(_ints(*step.order))
+        case digital.TakeStep():
+            return plan.TakeCodes(step.axis, step.fill, step.index)
+        case digital.ResampleStep():
+            return plan.ResampleMaps(step.rows, step.columns, step.shift, _rule(step.requantise))
+        case digital.NormStep():
+            return plan.NormaliseCodes(
+                _ints(*step.axes), int(step.centre), step.fraction, step.eps, step.eps_shift, step.weight, step.offset,
+                _rule(step.requantise),
+            )  # fmt: skip
+        case digital.SoftmaxStep():
+            return plan.SoftmaxCodes(step.axis, step.table, _rule(step.requantise))
+    raise NoPlan(f"step {step.name} ({type(step).__name__}) has no operation of a chip")
+
+
+def _product(step: MatrixStep, turn: int, numbers: Numbers, macro: MacroSpec) -> plan.RunLayers:
+    group, parts = step.group, []
+    for copy in copies_of(group):
+        down, across = copy.block if copy.block is not None else _whole(step)
+        parts += [numbers[step.name, copy.number], down.start, len(down), across.start, len(across)]
+    w, offset = group.window, group.input_signed and macro.inputs.signed is SignedInput.OFFSET
+    window = NONE if w is None else _ints(*w.kernel, *w.stride, *w.padding, *w.dilation)
+    return plan.RunLayers(
+        range_code=group.range_code,
+        input_bits=group.input_bits,
+        input_signed=int(group.input_signed),
+        raised=1 << (group.input_bits - 1) if offset else 0,
+        turn=turn,
+        window=window,
+        input_order=NONE if step.input_order is None else step.input_order,
+        output_order=NONE if step.output_order is None else step.output_order,
+        parts=_ints(*parts),
+    )
+
+
+def _whole(step: MatrixStep) -> tuple[range, range]:
+    """All rows and columns of a layer's output map; one place for a vector."""
+    w = step.group.window
+    return (range(1), range(1)) if w is None else (range(w.out_height), range(w.out_width))
+
+
+def _rule(rule: Requantise) -> RescaleRule:
+    return RescaleRule(rule.multiplier, rule.shift, rule.low, rule.high)
+
+
+def _ints(*numbers: int) -> NDArray[np.int32]:
+    return np.array(numbers, np.int32)
+
+
+def _span(values: NDArray[np.integer]) -> tuple[int, int]:
+    return int(values.min()), int(values.max())
+
+
+def _ends(step: Step, inputs: Sequence[tuple[int, int]], layers: Mapping[str, MatrixStep]) -> tuple[int, int]:
+    """The least and the largest code that a step can give."""
+    if isinstance(step, AgainStep):
+        step = layers[step.layer]
+    if isinstance(step, ConcatStep):
+        return min(rule.low for rule in step.rescale), max(rule.high for rule in step.rescale)
+    if isinstance(step, digital.TableStep):
+        return _span(step.table)
+    rule = getattr(step, "requantise", None)
+    if rule is not None:
+        return rule.low, rule.high
+    low, high = min(low for low, _ in inputs), max(high for _, high in inputs)
+    if isinstance(step, digital.TakeStep):
+        return min(low, step.fill), max(high, step.fill)
+    return (min(low, 0), max(high, 0)) if isinstance(step, PadChannelsStep | PadMapStep) else (low, high)
+
+
+@dataclass
+class _Memory:
+    """Places of values, first fit."""
+
+    size: int = 0
+    values: list[PlanValue] = field(default_factory=list)
+    _living: list[int] = field(default_factory=list)
+
+    def take(self, shape: Shape, low: int, high: int) -> int:
+        """The number of a new value that holds codes between two ends."""
+        item = np.dtype(type_within(low, high)).itemsize
+        length, place = -(-math.prod(shape) * item // ALIGNED) * ALIGNED, 0
+        for other in sorted((self.values[i] for i in self._living), key=lambda value: value.place):
+            if place + length <= other.place:
+                break
+            place = max(place, -(-other.end // ALIGNED) * ALIGNED)
+        self.size = max(self.size, place + length)
+        self.values.append(PlanValue(place, item, tuple(shape)))
+        self._living.append(len(self.values) - 1)
+        return self._living[-1]
+
+    def give_back(self, number: int) -> None:
+        self._living.remove(number)

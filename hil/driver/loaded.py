@@ -1,0 +1,42 @@
+"""Layers and plan that a chip was given, as the requests that brought them say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from firmware_protocols.messages import LoadLayer, Mvm, Request, Sweep
+from firmware_protocols.plans.instructions import PART, RunLayers
+from firmware_protocols.plans.messages import LoadPlan, RunPlan
+from firmware_protocols.plans.plan import Plan, PlanParts
+
+
+@dataclass
+class Loaded:
+    """What a chip holds beside its cells."""
+
+    layers: dict[int, LoadLayer] = field(default_factory=dict)
+    plan: Plan | None = None
+    _parts: PlanParts = field(default_factory=PlanParts)
+
+    def see(self, request: Request[Any]) -> None:
+        """Note a request that the chip has done."""
+        if isinstance(request, LoadLayer):
+            self.layers[request.layer] = request
+        elif isinstance(request, LoadPlan):
+            self.plan = self._parts.take(request)
+
+    def of(self, request: Request[Any]) -> LoadLayer | None:
+        """The layer that a product runs, None where it names a tile or an unknown layer."""
+        if isinstance(request, Mvm | Sweep) and request.tile is None:
+            return self.layers.get(request.layer)
+        return None
+
+    def products(self, request: RunPlan) -> Iterator[tuple[RunLayers, LoadLayer, int]]:
+        """Layers that a run of the plan reads, each with the number of its vectors in the whole request."""
+        images = request.passes * len(request.pixels)
+        for product in self.plan.products if self.plan else ():
+            for number, _, rows, _, columns in product.parts.reshape(-1, PART).tolist():
+                if number in self.layers:
+                    yield product, self.layers[number], images * rows * columns
