@@ -33,6 +33,12 @@ def text(value: Any) -> str:
     return value
 
 
+def flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r:.60} is neither true nor false")
+    return value
+
+
 def one_of(kind: type[Any]) -> Check:
     def check(value: Any) -> Any:
         try:

@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from cim.chip.evidence import Evidence
 from cim.chip.schema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS, broken_rules
 from cim.chip.sourced_values import read_section
 from cim.chip.spec import (
@@ -38,7 +39,7 @@ from cim.toml_file import MOST_BYTES, TomlError, TomlFile, major_version, parse_
 
 FORMAT = "hil.chip"
 COST_FORMAT = "hil.cost"  # files of the same folder and form that hold a cost model's chip (cim.mnsim)
-VERSION = (1, 2)  # 1.1: [models]; 1.2: [cost], [groups], sample.dac_inl
+VERSION = (1, 3)  # 1.1: [models]; 1.2: [cost], [groups], sample.dac_inl; 1.3: chip.technology, [evidence]
 
 
 class ChipFileError(CimFileError):
@@ -142,7 +143,12 @@ def idealised(spec: ChipSpec, adc_bits: int | None = None) -> ChipSpec:
     )
     changed = _with_digest(
         dataclasses.replace(
-            spec, revision=f"{spec.revision}-ideal", macro=ideal, sample=dict.fromkeys(spec.sample, 0.0), models=None
+            spec,
+            revision=f"{spec.revision}-ideal",
+            macro=ideal,
+            sample=dict.fromkeys(spec.sample, 0.0),
+            models=None,
+            evidence=None,
         )
     )
     return dataclasses.replace(changed, text=render_chip(changed))
@@ -168,6 +174,7 @@ def render_chip(spec: ChipSpec) -> str:
         **({} if spec.models is None else {"models": dataclasses.asdict(spec.models)}),
         **({} if spec.cost is None else {"cost": dataclasses.asdict(spec.cost)}),
         **({} if spec.groups is None else {"groups": dataclasses.asdict(spec.groups)}),
+        **({} if spec.evidence is None else {"evidence": dataclasses.asdict(spec.evidence)}),
     }
     lines = [f'format = "{FORMAT}"', f'version = "{VERSION[0]}.{VERSION[1]}"']
     for section, fields in sections.items():
@@ -185,8 +192,8 @@ def render_chip(spec: ChipSpec) -> str:
 def description(spec: ChipSpec) -> dict[str, Any]:
     """Everything that the digest covers, as plain data: what a chip must have in common with its file.
 
-    Not [sample] (an emulated chip's own), [models] (what is believed before a chip is measured),
-    [cost] (what is reckoned with) or [groups] (where layers may lie): none makes a board another board.
+    Not [sample] (an emulated chip's own), [models] (what is believed before a chip is measured), [cost] (what
+    is reckoned with), [groups] (where layers may lie) or [evidence]: none makes a board another board.
     """
     parts = {k: dataclasses.asdict(getattr(spec, k)) for k in ("macro", "write", "limits", "timing")}
     if spec.macro.word_line is WordLine.GATE:  # as in files from before the field, so their digests stand
@@ -272,4 +279,6 @@ class _ChipReader:
             models=ModelSpec(**v["models"]) if "models" in v else None,
             cost=CostSpec(**v["cost"]) if "cost" in v else None,
             groups=MacroGroups(**v["groups"]) if "groups" in v else None,
+            evidence=Evidence(**v["evidence"]) if "evidence" in v else None,
+            technology=v["chip"]["technology"],
         )

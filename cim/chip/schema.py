@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cim.chip.field_checks import Check, ascending, count, list_of, number, one_of, text
+from cim.chip.evidence import AT_CELLS, Quantity
+from cim.chip.field_checks import Check, ascending, count, flag, list_of, number, one_of, text
 from cim.chip.spec import (
     AdcTransfer,
     CellIv,
@@ -32,7 +33,7 @@ PJ = number(0, 1e9)
 RATE = number(1e-6, 1e9)
 UM2 = number(0, 1e9)
 SECTIONS: Mapping[str, Mapping[str, Check]] = {
-    "chip": {"name": text, "revision": text, "process": text, "macros": count(1, 65535)},
+    "chip": {"name": text, "revision": text, "process": text, "technology": text, "macros": count(1, 65535)},
     "macro": {
         "rows": count(1, 4096),
         "columns": count(1, 4096),
@@ -148,8 +149,18 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "modes": list_of(list_of(count(1, 4096))),
         "joined": count(1, 4096),
     },
+    "evidence": {
+        "quantity": one_of(Quantity),
+        "value": number(-1e9, 1e9),
+        "error": number(1e-9, 1e9),
+        "level_us": number(0, 10_000),
+        "age_s": number(0, 1e12),
+        "input_bits": count(0, 8),
+        "input_signed": flag,
+    },
 }
 OPTIONAL: Mapping[str, Any] = {
+    "chip.technology": "",
     "macro.word_line": WordLine.GATE,
     "cell.iv_k_per_v2": (),
     "adc.codes": (),
@@ -157,17 +168,20 @@ OPTIONAL: Mapping[str, Any] = {
     "models.programming_ages_s": (),
     "models.programming_sigma_us": (),
     "groups.joined": 1,
+    "evidence.level_us": 0.0,
+    "evidence.age_s": 0.0,
+    "evidence.input_bits": 0,
+    "evidence.input_signed": False,
 }
-OPTIONAL_SECTIONS = ("models", "cost", "groups")
+OPTIONAL_SECTIONS = ("models", "cost", "groups", "evidence")
 
 Rule = tuple[bool, str, str]  # holds, field, text of the failure
 
 
 def broken_rules(spec: ChipSpec) -> Iterator[tuple[str, str]]:
     """Field and reason of every rule that the whole specification breaks."""
-    for holds, field, reason in (*_macro_rules(spec), *_write_rules(spec), *_model_rules(spec), *_group_rules(spec)):
-        if not holds:
-            yield field, reason
+    for rules in (_macro_rules, _write_rules, _model_rules, _group_rules, _evidence_rules):
+        yield from ((field, reason) for holds, field, reason in rules(spec) if not holds)
 
 
 def _macro_rules(spec: ChipSpec) -> tuple[Rule, ...]:
@@ -265,4 +279,17 @@ def _group_rules(spec: ChipSpec) -> tuple[Rule, ...]:
         (all(sum(mode) == g.size for mode in g.modes), "groups.modes", f"has a mode that is not {g.size} macros"),
         (g.size % g.joined == 0, "groups.joined", f"does not divide a group of {g.size}"),
         (all(n % g.joined == 0 for mode in g.modes for n in mode), "groups.modes", f"cuts {g.joined} joined macros"),
+    )
+
+
+def _evidence_rules(spec: ChipSpec) -> tuple[Rule, ...]:
+    e = spec.evidence
+    if e is None:
+        return ()
+    cells = e.quantity in AT_CELLS
+    asked, lacking = ("models", spec.models is None) if cells else ("cost", spec.cost is None)
+    return (
+        (not lacking, "evidence.quantity", f"is computed from [{asked}], which this file lacks"),
+        (cells == (e.level_us > 0 and e.age_s > 0), "evidence.level_us", "cells have a level and an age, others none"),
+        (e.input_bits <= spec.macro.inputs.bits, "evidence.input_bits", f"is above {spec.macro.inputs.bits}"),
     )

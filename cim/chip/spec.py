@@ -12,6 +12,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cim.chip.evidence import Evidence
 from cim.chip.levels import LevelValues, level_values
 
 
@@ -345,7 +346,8 @@ class ChipSpec:
     ``models`` is what the simulator believes until a chip was measured; the emulated chip
     never reads it, and a file may leave it out. So may it ``cost``, what ``cim.cost.network_cost`` reckons with,
     and ``groups``, rules for placing layers; no board's answer depends on them, so the digest does
-    not cover them.
+    not cover them. ``evidence`` is one published measurement of such chips, ``technology`` what their
+    cells are; both may be missing.
     """
 
     name: str
@@ -364,6 +366,8 @@ class ChipSpec:
     models: ModelSpec | None = None
     cost: CostSpec | None = None
     groups: MacroGroups | None = None
+    evidence: Evidence | None = None
+    technology: str = ""
 
     @property
     def life_pulses(self) -> int | None:

@@ -90,27 +90,45 @@ def _emulate_firmware(
 
 
 def chips(
-    action: Annotated[str | None, typer.Argument(help="show", show_default=False)] = None,
+    action: Annotated[str | None, typer.Argument(help="show or copy", show_default=False)] = None,
     name: Annotated[str | None, typer.Argument(help="name or path of a chip file", show_default=False)] = None,
+    copy: Annotated[Path | None, typer.Argument(help="file that a copy is written to", show_default=False)] = None,
     macros: Macros = None,
     as_json: Json = False,
 ) -> int:
-    """List chip files, or show one with the digest that firmware must report: hil chips show lab-128 --macros 4."""
-    from cim.chip.file import chip_names, load_chip
-    from hil.driver.chip_text import chip_lines, chip_row
+    """List chip files with a measured number each, show one with its digest, or copy it: chips copy NAME my.toml."""
+    from cim.chip.file import chip_names, description, load_chip
+    from hil.driver.chip_text import chip_lines, gallery_lines, gallery_record
 
     if action is None:
         specs = [load_chip(n) for n in chip_names()]
-        print_result([chip_row(s) for s in specs], {"chips": [s.name for s in specs]}, as_json)
+        lines = [line for s in specs for line in gallery_lines(s)]
+        record = {"chips": [s.name for s in specs], "gallery": [gallery_record(s) for s in specs]}
+        print_result(lines, record, as_json)
         return ExitCode.DONE
-    if action != "show":
-        raise UsageError(f"hil chips {action} is not a command", hint="hil chips, or hil chips show NAME")
+    if action not in ("show", "copy"):
+        raise UsageError(f"hil chips {action} is not a command", hint="hil chips, hil chips show NAME, or copy it")
     if name is None:
-        raise UsageError("hil chips show needs the name or path of a chip file", hint="hil chips lists the names")
+        raise UsageError(f"hil chips {action} needs the name or path of a chip file", hint="hil chips lists the names")
+    if action == "copy":
+        return _copy_chip(name, copy, as_json)
     spec = load_chip(name, macros=macros)
-    from cim.chip.file import description
-
     print_result(chip_lines(spec), {**description(spec), "digest": spec.digest, "provenance": spec.provenance}, as_json)
+    return ExitCode.DONE
+
+
+def _copy_chip(name: str, copy: Path | None, as_json: bool) -> int:
+    from cim.gallery import own_copy
+    from hil.atomic import write_text
+
+    if copy is None or copy.suffix != ".toml":
+        raise UsageError("hil chips copy needs a file that ends in .toml", hint=f"hil chips copy {name} my-chip.toml")
+    if copy.exists():
+        raise UsageError(f"{copy} is there already", hint="name another file, or remove that one")
+    output_file(copy)
+    write_text(copy, own_copy(name, copy.stem))
+    lines = [f"{copy}: a chip file of your own, begun as {name}", f"then          hil chips show ./{copy}"]
+    print_result(lines, {"file": str(copy), "name": copy.stem, "begun_as": name}, as_json)
     return ExitCode.DONE
 
 

@@ -8,15 +8,47 @@ from typing import Any
 
 from cim.chip.file import description
 from cim.chip.spec import ChipSpec
+from cim.gallery import Found, assumed, found
 from firmware_protocols.messages import Capability, StatusReply
 from hil.driver.chip_driver import ChipDriver
+
+
+def gallery_lines(spec: ChipSpec) -> list[str]:
+    """A chip of `hil chips`: technology and size, the number that was measured on such chips, what is assumed."""
+    told, guessed = found(spec), assumed(spec)
+    count, total = (sum(column) for column in zip(*guessed.values(), strict=True))
+    parts = ", ".join(f"{section} {n} of {of}" for section, (n, of) in guessed.items() if n)
+    number = "no published number of such chips in this file" if told is None else f"{told.text} ({_origin(spec)})"
+    return [chip_row(spec), f"{'':<14}{number}", f"{'':<14}assumed: {count} of {total} values ({parts})", ""]
+
+
+def gallery_record(spec: ChipSpec) -> dict[str, Any]:
+    told, m = found(spec), spec.macro
+    return {
+        "name": spec.name,
+        "technology": spec.technology,
+        "macros": spec.macros,
+        "rows": m.rows,
+        "columns": m.columns,
+        "evidence": None if told is None else _evidence_record(spec, told),
+        "assumed": {section: {"assumed": n, "values": of} for section, (n, of) in assumed(spec).items()},
+    }
+
+
+def _evidence_record(spec: ChipSpec, told: Found) -> dict[str, Any]:
+    return {**asdict(told.evidence), "source": _origin(spec), "this_file": told.value, "within_error": told.holds}
+
+
+def _origin(spec: ChipSpec) -> str:
+    return spec.provenance["evidence.quantity"].split(": ", 1)[-1]
 
 
 def chip_row(spec: ChipSpec) -> str:
     m = spec.macro
     levels = f"{'' if m.even_levels else 'uneven '}{len(m.levels_us)}"
     return (
-        f"{spec.name:<12} {spec.macros:>3} macros of {m.rows} x {m.columns}   {m.encoding}, {levels} levels of "
+        f"{spec.name:<13} {spec.technology or 'cells not named'}, {spec.macros} macro{'s' * (spec.macros != 1)} of "
+        f"{m.rows} x {m.columns}, {m.encoding}, {levels} levels of "
         f"{m.levels_us[0]:g}-{m.levels_us[-1]:g} µS, {m.inputs.coding} inputs, {m.adc.bits}-bit ADC"
     )
 
@@ -89,10 +121,11 @@ def _flat(spec: ChipSpec) -> dict[str, Any]:
         facts |= {f"{section}.{k}": v for k, v in content[section].items()}
     facts |= {f"sample.{k}": v for k, v in spec.sample.items()}
     facts |= {f"models.{k}": v for k, v in ({} if spec.models is None else asdict(spec.models)).items()}
+    facts |= {f"evidence.{k}": v for k, v in ({} if spec.evidence is None else asdict(spec.evidence)).items()}
     if spec.groups is not None:
         modes = " or ".join("+".join(map(str, mode)) for mode in spec.groups.modes)
         facts |= {"groups.size": spec.groups.size, "groups.modes": modes, "groups.joined": spec.groups.joined}
-    return facts | {f"chip.{k}": getattr(spec, k) for k in ("name", "revision", "process", "macros")}
+    return facts | {f"chip.{k}": getattr(spec, k) for k in ("name", "revision", "process", "technology", "macros")}
 
 
 def _short(value: Any) -> str:

@@ -28,13 +28,18 @@ def wrong(text: str) -> ChipFileError:
 
 
 def test_the_shipped_chips_load() -> None:
-    assert chip_names() == ["a111", "esserc-2024", "lab-128", "neurram-256", "yao-2020"]
     shapes = {n: (load_chip(n).macro.rows, load_chip(n).macro.columns) for n in chip_names()}
     assert shapes == {
         "a111": (640, 128),
+        "agrawal-2022": (1024, 256),
         "esserc-2024": (1024, 512),
+        "falcone-2025": (64, 64),
+        "hermes-2023": (256, 512),
+        "joshi-2020": (512, 2048),
         "lab-128": (128, 128),
+        "levy-c": (128, 256),
         "neurram-256": (256, 256),
+        "tong-2025": (256, 256),
         "yao-2020": (128, 16),
     }
 
@@ -134,8 +139,8 @@ def test_broken_toml_names_the_line() -> None:
 
 def test_a_newer_major_version_is_told_apart() -> None:
     with pytest.raises(NewerChipFile):
-        parse_chip(LAB.replace('version = "1.2"', 'version = "2.0"'), "x")
-    parse_chip(LAB.replace('version = "1.2"', 'version = "1.7"'), "x")
+        parse_chip(LAB.replace('version = "1.3"', 'version = "2.0"'), "x")
+    parse_chip(LAB.replace('version = "1.3"', 'version = "1.7"'), "x")
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
@@ -148,7 +153,7 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
 def without_models(text: str) -> str:
     """The text as files of version 1.0 are: no [models], no [cost]."""
     start, end = text.index("[models]"), text.index("[sample]")
-    return (text[:start] + text[end:]).replace('version = "1.2"', 'version = "1.0"')
+    return (text[:start] + text[end:]).replace('version = "1.3"', 'version = "1.0"')
 
 
 def test_a_file_of_version_1_0_loads_and_keeps_its_digest() -> None:
@@ -160,7 +165,7 @@ def test_a_file_of_version_1_0_loads_and_keeps_its_digest() -> None:
 
 def test_a_file_of_version_1_1_loads_without_prices_and_keeps_its_digest() -> None:
     start, end = LAB.index("[cost]"), LAB.index("[sample]")
-    old = parse_chip((LAB[:start] + LAB[end:]).replace('version = "1.2"', 'version = "1.1"'), "old.toml")
+    old = parse_chip((LAB[:start] + LAB[end:]).replace('version = "1.3"', 'version = "1.1"'), "old.toml")
     assert old.cost is None
     assert old.models is not None
     assert old.digest == load_chip("lab-128").digest

@@ -308,6 +308,29 @@ def test_import_makes_a_network_that_compiles(cli: Cli, tmp_path: Path) -> None:
     assert "macros" in cli("compile", tmp_path / "net.pt")
 
 
+def test_chips_copy_begins_a_chip_of_ones_own_and_overwrites_nothing(cli: Cli, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    assert "a chip file of your own, begun as hermes-2023" in cli("chips", "copy", "hermes-2023", str(mine))
+    assert load_chip(mine).name == "mine"
+    assert load_chip(mine).macro == load_chip("hermes-2023").macro
+    cli("chips", "copy", "lab-128", str(mine), code=2)
+    assert "is there already" in cli.err
+    assert load_chip(mine).technology == "PCM"
+    cli("chips", "copy", "lab-128", code=2)
+    assert "ends in .toml" in cli.err
+
+
+def test_chips_lists_technology_size_a_measured_number_and_what_is_assumed(cli: Cli) -> None:
+    out = cli("chips")
+    assert "hermes-2023   PCM, 64 macros of 256 x 512" in out
+    assert "rate_tops 15.8 by this file, 16.1 ± 0.5 published (doi 10.1038/s41928-023-01010-1" in out
+    assert "no published number of such chips" in out
+    rows = {row["name"]: row for row in cli.json("chips")["gallery"]}
+    assert rows["agrawal-2022"]["technology"] == "SONOS"
+    assert rows["agrawal-2022"]["evidence"]["within_error"] is True
+    assert rows["agrawal-2022"]["assumed"]["timing"] == {"assumed": 6, "values": 6}
+
+
 def test_chips_lists_and_shows_every_chip(cli: Cli, tmp_path: Path) -> None:
     out = cli("chips")
     for name in ("lab-128", "neurram-256", "a111", "yao-2020"):

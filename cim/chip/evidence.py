@@ -1,0 +1,39 @@
+"""Evidence of a chip file: one number that was measured on such chips and published, and its error.
+
+What the file says of the same quantity is computed from everything else in it (``cim.gallery``), never from here.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Quantity(enum.StrEnum):
+    """Quantity that a publication measured and a chip file says something of."""
+
+    CELL_SIGMA = "cell_sigma_us"  # spread of cells of one target at one age: half of what holds the middle 68.27 %
+    CELL_MEAN = "cell_mean_us"  # mean of conductance − target, likewise
+    PRODUCT_TIME = "product_ns"  # one product of one whole macro
+    RATE = "rate_tops"  # all macros at whole products, 10¹² operations a second, two a weight
+    MACRO_RATE = "macro_rate_tops"  # one macro, likewise
+
+
+AT_CELLS = (Quantity.CELL_SIGMA, Quantity.CELL_MEAN)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The published number ``value`` ± ``error`` and where it holds; what does not apply is 0.
+
+    ``level_us`` and ``age_s`` are those of the cells, ``input_bits`` those of a product (0: the widest), which
+    ``input_signed`` says to be with or without sign.
+    """
+
+    quantity: Quantity
+    value: float
+    error: float
+    level_us: float = 0.0
+    age_s: float = 0.0
+    input_bits: int = 0
+    input_signed: bool = False
