@@ -267,6 +267,7 @@ class CellModel(enum.StrEnum):
     CMO_HFOX = "cmo-hfox"
     CMO_HFOX_2 = "cmo-hfox-2"
     PCM_LIKE = "pcm-like"
+    PCM_LIKE_PAIR = "pcm-like-pair"  # two in parallel
     MILO = "milo"
     JOSHI_PCM = "joshi-pcm"
     POLYNOMIAL = "polynomial"  # coefficients in the chip file

@@ -134,19 +134,22 @@ class PcmLikeModel:
         σ_r² = (Q G(t))² ln((t + t₀ + τ) / 2τ),    Q = min(0.0088 / max(x^0.65, 10⁻³), 0.2)
 
     with t₀ = 20 s, τ = 250 ns; mean and variance of the product by quadrature over ν.
-    Example: 25 µS, 1 s: mean −0.060, sigma 1.397 µS.
+    With ``cells`` in parallel, each holds its part of G and of G_max: means add, and variances.
+    Example: 25 µS, 1 s: mean −0.060, sigma 1.397 µS; 50 µS on two cells: −0.120, 1.976 µS.
     """
 
     full_scale_us: float = 25.0
     ages_s: tuple[float, ...] = (1.0, 3600.0, 86400.0)
+    cells: int = 1
     programming_us: tuple[float, float, float] = (0.26348, 1.9650, -1.1731)
     reference_us: float = 25.0
     origin_s: float = 20.0  # t₀
     read_s: float = 250e-9  # τ
 
     def error(self, levels_us: Floats, age_s: float) -> tuple[Floats, Floats]:
-        x = np.clip(levels_us / self.full_scale_us, 1e-7, None)
-        sigma = np.polynomial.polynomial.polyval(x, self.programming_us) * self.full_scale_us / self.reference_us
+        levels_us = levels_us / self.cells
+        x = np.clip(levels_us / self._one_us, 1e-7, None)
+        sigma = np.polynomial.polynomial.polyval(x, self.programming_us) * self._one_us / self.reference_us
         nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
         mu = np.clip(-0.0155 * np.log(x) + 0.0244, 0.049, 0.1)
         spread = np.clip(-0.0125 * np.log(x) - 0.0059, 0.008, 0.045)
@@ -155,14 +158,21 @@ class PcmLikeModel:
         first, second = (kept**p @ (weights / weights.sum()) for p in (1, 2))
         power = (levels_us**2 + sigma**2) * second  # E G(t)²
         read = self._q(levels_us) ** 2 * power * np.log((age_s + self.origin_s + self.read_s) / (2.0 * self.read_s))
-        return levels_us * (first - 1.0), np.sqrt(power - (levels_us * first) ** 2 + read)
+        variance = power - (levels_us * first) ** 2 + read
+        return self.cells * levels_us * (first - 1.0), np.sqrt(self.cells * variance)
+
+    @property
+    def _one_us(self) -> float:
+        """Highest conductance of one cell, µS."""
+        return self.full_scale_us / self.cells
 
     def _q(self, levels_us: Floats) -> Floats:
-        x = np.clip(levels_us / self.full_scale_us, 1e-7, None)
+        x = np.clip(levels_us / self._one_us, 1e-7, None)
         return np.minimum(0.0088 / np.maximum(x**0.65, 1e-3), 0.2)
 
     def flicker(self, levels_us: Floats) -> tuple[Floats, float]:
-        return 2.0 * np.log(10.0) * (self._q(levels_us) * levels_us) ** 2, 2.0 * self.read_s
+        one = levels_us / self.cells
+        return self.cells * 2.0 * np.log(10.0) * (self._q(one) * one) ** 2, 2.0 * self.read_s
 
     def at_full_scale(self, full_scale_us: float) -> PcmLikeModel:
         return replace(self, full_scale_us=full_scale_us)
@@ -328,6 +338,12 @@ PUBLISHED: Mapping[str, Published] = {
         "cmo-hfox-2", "10.1002/adfm.202504688", (8.0, 90.0), CmoHfoxModel((0.0112185391, 0.01129027418))
     ),
     "pcm-like": Published("pcm-like", "10.1109/ICECS46596.2019.8964852", (0.0, 25.0), PcmLikeModel()),
+    "pcm-like-pair": Published(  # two of those cells in parallel
+        "pcm-like-pair",
+        "10.1109/ICECS46596.2019.8964852",
+        (0.0, 50.0),
+        PcmLikeModel(full_scale_us=50.0, cells=2),
+    ),
     "milo": Published(
         "milo",
         "10.1109/IRPS46558.2021.9405119",

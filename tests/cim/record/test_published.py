@@ -222,3 +222,14 @@ def test_a_record_says_in_words_whose_cells_its_law_tells_of() -> None:
     measured = replace(record, kind="emulated", serial="7aecdedfac45", date="2026-11-27")
     assert measured.origin == "record of emulated lab-128 7aecdedfac45, 2026-11-27"
     assert replace(record, kind="table", serial="", date="").origin == "record of table lab-128"
+
+
+def test_two_cells_in_parallel_are_twice_the_mean_and_root_two_of_the_spread_of_one() -> None:
+    one, two = published_model("pcm-like").model, published_model("pcm-like-pair").model
+    levels = np.array([0.0, 5.0, 12.5, 25.0])
+    for age_s in (1.0, 3600.0):
+        mean, sigma = one.error(levels, age_s)
+        both, spread = two.error(2 * levels, age_s)
+        np.testing.assert_allclose(both, 2 * mean)
+        np.testing.assert_allclose(spread, np.sqrt(2.0) * sigma)
+    np.testing.assert_allclose(two.flicker(2 * levels)[0], 2 * one.flicker(levels)[0])
