@@ -20,9 +20,9 @@ from firmware_protocols.messages import (
     TileProgrammed,
     Wait,
 )
+from hil.driver.requests import conductance_unit_ns
 from hil.emulator.chip import EmulatedChip
 
-UNIT_NS = 1
 QUIET = {
     "stuck_low_share": 0.0,
     "stuck_high_share": 0.0,
@@ -54,8 +54,8 @@ def program_request(
     chip: EmulatedChip, targets_us: NDArray[np.floating], *, macro: int = 0, row0: int = 0, sample: int = 0
 ) -> ProgramTile:
     """Write-verify of word lines ``row0`` onwards with the recipe of the chip file; NaN leaves a cell alone."""
-    write = chip.spec.write
-    counts = np.where(np.isnan(targets_us), 0xFFFF, np.rint(np.nan_to_num(targets_us) * 1e3 / UNIT_NS))
+    write, unit_ns = chip.spec.write, conductance_unit_ns(chip.spec.macro)
+    counts = np.where(np.isnan(targets_us), 0xFFFF, np.rint(np.nan_to_num(targets_us) * 1e3 / unit_ns))
     rows, columns = counts.shape
     millivolts = {
         f"{way}_{part}_mv": round(getattr(write, f"{way}_{part}_v") * 1e3)
@@ -64,8 +64,8 @@ def program_request(
     }
     return ProgramTile(
         cells=CellBlock(macro, row0, rows, 0, columns),
-        unit_ns=UNIT_NS,
-        tolerance=round(chip.spec.macro.tolerance_us * 1e3 / UNIT_NS),
+        unit_ns=unit_ns,
+        tolerance=round(chip.spec.macro.tolerance_us * 1e3 / unit_ns),
         max_pulses=write.max_pulses,
         verify_reads=write.verify_reads,
         **millivolts,
@@ -112,7 +112,8 @@ def multiply(
 
 def read_us(chip: EmulatedChip, rows: int, columns: int, *, reads: int = 1, sample: int = 0) -> NDArray[np.float64]:
     """Cell readings of macro 0 from its first cell on, µS (rows, columns)."""
-    reply = chip.read_cells(ReadCells(CellBlock(0, 0, rows, 0, columns), UNIT_NS, reads, sample))
+    unit_ns = conductance_unit_ns(chip.spec.macro)
+    reply = chip.read_cells(ReadCells(CellBlock(0, 0, rows, 0, columns), unit_ns, reads, sample))
     return reply.readings * (reply.unit_ns * 1e-3)
 
 
