@@ -11,11 +11,12 @@ from cim.files import read_text
 from firmware_protocols.errors import LocalProtocolError
 from firmware_protocols.extensions.authority import chip_key
 from hil.emulator.chip import EmulatedChip
+from hil.emulator.relaxation import TABLES, USUAL
 from hil.emulator.sample import SIGNED, SampleParameters
 from hil.errors import UsageError
 
 SCHEME = "emulated:"
-OWN_KEYS = ("seed", "macros", "ideal", "key")
+OWN_KEYS = ("seed", "macros", "ideal", "key", "traces")
 EXAMPLE = "emulated:lab-128?seed=7"
 
 
@@ -24,7 +25,8 @@ def chip_from_address(address: str) -> EmulatedChip:
 
     After the chip (a name or the path of a chip file) come, all optional: ``seed`` (default 0),
     ``macros``, ``ideal=1`` (every non-ideality off), ``key=FILE`` (64 hexadecimal digits that a host must
-    prove before it changes anything) and any parameter of the file's [sample];
+    prove before it changes anything), ``traces=levy-b`` (cells follow measured ones of another technology) and any
+    parameter of the file's [sample];
     ``heat_to_c=60&heat_after_s=20000`` is an oven that comes on at that chip time.
 
     Raises:
@@ -39,17 +41,20 @@ def chip_from_address(address: str) -> EmulatedChip:
     for key, text in pairs:
         if key not in known:
             raise UsageError(f"unknown key {key!r} in {address!r}", likely=f"keys are {', '.join(known)}", hint=EXAMPLE)
-        if key != "key":
+        if key == "traces" and text not in TABLES:
+            raise UsageError(f"no traces {text!r:.60} in {address!r}", likely=f"there are {', '.join(TABLES)}")
+        if key not in ("key", "traces"):
             _number(address, key, text)
     values = dict(pairs)
     key_file = values.pop("key", None)
-    macros = values.pop("macros", None)
+    macros, traces = values.pop("macros", None), values.pop("traces", USUAL)
     seed, ideal = int(values.pop("seed", "0")), values.pop("ideal", "0")
     spec = load_chip(name or "lab-128", macros=None if macros is None else int(macros))
     if ideal == "1":
         spec = idealised(spec)
     chips_key = None if key_file is None else _key_in(key_file)
-    return EmulatedChip(spec, seed, {name: float(text) for name, text in values.items()}, key=chips_key)
+    sample = {name: float(text) for name, text in values.items()}
+    return EmulatedChip(spec, seed, sample, key=chips_key, traces=traces)
 
 
 def _key_in(path: str) -> bytes:

@@ -11,7 +11,7 @@ from cim.chip.spec import ChipSpec, ReadPath
 from firmware_protocols.messages import Progress
 from hil.emulator import radiation, traps
 from hil.emulator.noise import PROGRAM, PULSE, READ, TRACE, VERIFY, fold_key, hashed_normals, hashed_uniforms
-from hil.emulator.relaxation import FULL_SCALE_US, choose_traces, load_table, shift_us
+from hil.emulator.relaxation import RelaxationTable, choose_traces, shift_us
 from hil.emulator.sample import ROOM_C, STUCK_HIGH, STUCK_LOW, ChipSample, line_gains
 from hil.emulator.writing import PulseLaw, WriteOrder, WriteVerify, WrittenCells
 
@@ -25,14 +25,15 @@ class MacroCells:
     it follows since. ``version`` counts the writes (and moves of traps), for whoever caches what follows from them.
     """
 
-    def __init__(self, spec: ChipSpec, sample: ChipSample, macro: int) -> None:
+    def __init__(self, spec: ChipSpec, sample: ChipSample, macro: int, measured: RelaxationTable) -> None:
         self._spec, self._seed, self._macro = spec, sample.seed, macro
         self._parameters, self._truth = sample.parameters, sample.macros[macro]
         self._law = PulseLaw(spec.macro, spec.write, self._truth, self._parameters)
         self._written_us = self._truth.formed_us.copy()
         self._written_ns = np.zeros(self._written_us.shape, np.int64)
         self._trace = np.full(self._written_us.shape, -1, np.int32)
-        self._scale = max(1.0, spec.macro.levels_us[-1] / FULL_SCALE_US)
+        self._measured = measured
+        self._scale = max(1.0, spec.macro.levels_us[-1] / measured.full_scale_us)
         self.pulses = np.zeros(self._written_us.shape, np.int64)
         self.version = 0
         self._trapped_ns = 0  # when traps moved last, where that is later than ages are counted to
@@ -49,7 +50,7 @@ class MacroCells:
         moving = trace >= 0
         if p.relaxation > 0.0 and moving.any():
             age_s = np.maximum(now_ns - self._written_ns[block][moving], 0) * 1e-9
-            shift = shift_us(load_table(), trace[moving], g[moving] / self._scale, age_s, p.read_variance_us2)
+            shift = shift_us(self._measured, trace[moving], g[moving] / self._scale, age_s, p.read_variance_us2)
             g[moving] += np.float32(p.relaxation * self._scale) * shift
         if moving.any():
             g[moving] = self._in_orbit(g[moving], now_ns, block, moving)
@@ -170,7 +171,7 @@ class MacroCells:
         lot = hashed_uniforms(fold_key(self._seed, TRACE, self._macro, sample), numbers)
         kind = self._truth.kind.flat[numbers]
         stuck = (kind == STUCK_LOW) | (kind == STUCK_HIGH)
-        self._trace.flat[numbers] = np.where(stuck, -1, choose_traces(load_table(), cold / self._scale, lot))
+        self._trace.flat[numbers] = np.where(stuck, -1, choose_traces(self._measured, cold / self._scale, lot))
         self.version += 1
 
     def _warmth(self, now_ns: int) -> np.float32:

@@ -50,6 +50,7 @@ from hil.emulator.cells import MacroCells
 from hil.emulator.compute import Drive, Places, Tally, TileConverter, chunks
 from hil.emulator.noise import TAG
 from hil.emulator.plan_run import LoadedPlan, run
+from hil.emulator.relaxation import USUAL, load_table
 from hil.emulator.sample import ChipSample
 from hil.emulator.writing import WriteOrder
 
@@ -69,6 +70,7 @@ class EmulatedChip:
         overrides: values in place of [sample] ones, by name.
         capabilities: what it admits to; fewer, to stand for a simpler board.
         key: 32 bytes that a host must prove before it may change anything; None: everybody may.
+        traces: whose measured cells its own follow after a write (``hil.emulator.relaxation.TABLES``).
 
     Raises:
         hil.emulator.sample.UnknownSampleKey: an override that no chip has.
@@ -87,11 +89,13 @@ class EmulatedChip:
         *,
         capabilities: Capability = ALL_CAPABILITIES,
         key: bytes | None = None,
+        traces: str = USUAL,
     ) -> None:
         self._spec = spec
         self._capabilities = capabilities
         self._sample = ChipSample.draw(spec, seed, overrides)
-        self._cells = tuple(MacroCells(spec, self._sample, m) for m in range(spec.macros))
+        measured = load_table(traces)
+        self._cells = tuple(MacroCells(spec, self._sample, m, measured) for m in range(spec.macros))
         self._converter = TileConverter(spec, self._sample, self._cells)
         self._serial = hashlib.sha256(f"{TAG} serial {spec.name} {seed}".encode()).hexdigest()[:12]
         self._now_ns = 0

@@ -1,8 +1,9 @@
 """How a written cell wanders: measured cells, resampled.
 
 Every programmed cell follows one of 16,292 measured cells of A. Levy's "Tech C" (MIT, see
-``levy_tech_c.LICENSE.txt``) that started at a similar conductance. With d_k the shift of
-that cell at the measured times t_k (0.01, 0.1, 1, 4, 1e5 s), m_k and σ_k² mean and variance
+``levy_tech_c.LICENSE.txt``) that started at a similar conductance, or, where an address asks for other
+traces, of another technology in ``TABLES``. With d_k the shift of
+that cell at the measured times t_k (of Tech C 0.01, 0.1, 1, 4, 1e5 s), m_k and σ_k² mean and variance
 of the shifts of cells of that conductance, and ρ_k the correlation of d_k and d_{k+1},
 
     x_k = (d_k − m_k) / σ_k
@@ -18,7 +19,7 @@ once: s_k² = max(σ_k² − v, 0), so one emulated read at t_k has the variance
 read. Where the data spread less than v (0.01 s, and low cells to 1 s) the fresh part alone
 exceeds them. The noise of the data's first reading stays in the slow part.
 
-Per cell, drawn at each write, lasting until the next. Zero before 1 ms, held after 1e5 s.
+Per cell, drawn at each write, lasting until the next. Zero before 1 ms, held after the last time.
 """
 
 from __future__ import annotations
@@ -32,16 +33,20 @@ from numpy.typing import NDArray
 
 NEIGHBOURS = 64  # measured cells that a written cell can follow
 BINS = 16
-FULL_SCALE_US = 40.0
+USUAL = "levy-c"
+TABLES = {  # file beside this one, and window of its cells in µS
+    USUAL: ("levy_tech_c.npz", 40.0),
+    "levy-b": ("levy_tech_b.npz", 128.0),  # even addresses of A. Levy's "Tech B", to 1e4 s; same licence
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RelaxationTable:
-    """Measured cells in order of their first reading.
+    """Measured cells in order of their first reading, at ``times`` later ones.
 
-    ``start_us`` (cells,); ``standard`` float32 (5, cells), the x_k; ``mean_us`` and
-    ``variance_us2`` (5, BINS), by conductance at ``centres_us``; ``correlation`` (4,);
-    ``log_times`` (6,) log10 of seconds, the first being the last time without shift.
+    ``start_us`` (cells,); ``standard`` float32 (times, cells), the x_k; ``mean_us`` and
+    ``variance_us2`` (times, BINS), by conductance at ``centres_us``; ``correlation`` (times − 1,);
+    ``log_times`` (times + 1,) log10 of seconds, the first being the last time without shift.
     """
 
     start_us: NDArray[np.float64]
@@ -51,16 +56,18 @@ class RelaxationTable:
     variance_us2: NDArray[np.float64]
     correlation: NDArray[np.float64]
     log_times: NDArray[np.float64]
+    full_scale_us: float
 
 
-@lru_cache(maxsize=1)
-def load_table() -> RelaxationTable:
-    """The table that ships with the package."""
-    with files("hil.emulator").joinpath("levy_tech_c.npz").open("rb") as raw, np.load(raw) as data:
+@lru_cache(maxsize=len(TABLES))
+def load_table(name: str = USUAL) -> RelaxationTable:
+    """A table that ships with the package."""
+    file, full_scale_us = TABLES[name]
+    with files("hil.emulator").joinpath(file).open("rb") as raw, np.load(raw) as data:
         start = data["start"] * float(data["step_us"])
         shift = data["shift"].T * float(data["step_us"])
         times = data["times_s"]
-    edges = np.linspace(0.0, FULL_SCALE_US, BINS + 1)
+    edges = np.linspace(0.0, full_scale_us, BINS + 1)
     bins = np.clip(np.searchsorted(edges, start, "right") - 1, 0, BINS - 1)
     mean = np.array([[d[bins == b].mean() for b in range(BINS)] for d in shift])
     variance = np.array([[d[bins == b].var() for b in range(BINS)] for d in shift])
@@ -73,7 +80,9 @@ def load_table() -> RelaxationTable:
     )
     correlation = np.array([np.corrcoef(standard[k], standard[k + 1])[0, 1] for k in range(len(times) - 1)])
     log_times = np.log10(np.concatenate([[times[0] / 10], times]))
-    return RelaxationTable(start, standard.astype(np.float32), centres, mean, variance, correlation, log_times)
+    return RelaxationTable(
+        start, standard.astype(np.float32), centres, mean, variance, correlation, log_times, full_scale_us
+    )
 
 
 def choose_traces(
@@ -99,8 +108,9 @@ def shift_us(
 ) -> NDArray[np.float32]:
     """ΔG at an age, per cell, without the part that each read adds; arrays of one shape."""
     log_t = np.log10(np.maximum(age_s, 1e-12))
-    place = np.interp(log_t, table.log_times, np.arange(6.0))
-    after = np.minimum(place.astype(np.int64), 4)  # times k and k + 1 around; 0 is before the first reading
+    last = len(table.log_times) - 1
+    place = np.interp(log_t, table.log_times, np.arange(last + 1.0))
+    after = np.minimum(place.astype(np.int64), last - 1)  # times k and k + 1 around; 0 is before the first reading
     w = place - after
     g = np.clip(written_us, table.centres_us[0], table.centres_us[-1])
     slot = np.interp(g, table.centres_us, np.arange(float(BINS)))

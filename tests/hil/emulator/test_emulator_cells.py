@@ -12,9 +12,11 @@ from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import CellBlock, Polarity, Pulse
 from hil.emulator import noise
+from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.emulator.relaxation import choose_traces, load_table, shift_us
 from hil.emulator.sample import BOUNDED, STUCK_HIGH, STUCK_LOW, ChipSample, UnknownSampleKey
+from hil.errors import UsageError
 
 from ..emulated_bench import QUIET, finish, multiply, program_request, read_us, wait_s, write_cells, write_levels
 
@@ -219,6 +221,27 @@ def test_cells_wander_through_the_chip_as_the_table_says(spec: ChipSpec) -> None
     assert hour.mean() > day.mean() > -3.5
     assert 2.4 < hour.std() < day.std() < 4.5
     assert 0.5 < np.corrcoef(hour, day)[0, 1] < 0.99  # one path per cell, not a new draw per reading
+
+
+@pytest.mark.parametrize(("traces", "file"), [("levy-b", "levy_tech_b.npz"), ("levy-c", "levy_tech_c.npz")])
+def test_an_address_says_whose_measured_cells_a_chip_follows(traces: str, file: str) -> None:
+    with np.load(Path(noise.__file__).parent / file) as data:
+        start, times = data["start"] * float(data["step_us"]), data["times_s"].tolist()
+        measured = data["shift"][np.abs(start - 23.7) < 1.0] * float(data["step_us"])
+    chip = chip_from_address(f"emulated:lab-128?macros=1&seed=3&read_variance_us2=0&traces={traces}")
+    write_cells(chip, np.full((128, 128), 23.7))
+    good = chip._sample.macros[0].kind[:64] == 0
+    wait_s(chip, times[-1])
+    moved = (read_us(chip, 64, 128) - chip._cells[0]._written_us[:64])[good]
+    far = stats.ks_2samp(moved, measured[:, -1]).statistic
+    assert (
+        far < 1.63 * len(measured) ** -0.5 + 0.03
+    )  # the 99 % point of so few cells, and what reads round and bins smear
+
+
+def test_traces_that_nobody_measured_are_refused() -> None:
+    with pytest.raises(UsageError, match="no traces 'levy-z'"):
+        chip_from_address("emulated:lab-128?traces=levy-z")
 
 
 def test_stuck_cells_do_not_wander(spec: ChipSpec) -> None:
