@@ -1,4 +1,4 @@
-"""Measured equals ideal, bit for bit: every built-in architecture on every chip file, through the wire.
+"""Measured equals ideal, bit for bit: every built-in architecture on five chip files, through the wire.
 
 Non-idealities are off (``emulated:NAME?ideal=1``), corrections nominal, weights random but
 seeded, 4 bits, inputs signed. Each network is compiled, written with real frames and run on
@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.file import chip_names, idealised, load_chip
+from cim.chip.file import idealised, load_chip
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Capability
 from hil.deployment.inference import MeasuredLayers
@@ -54,6 +54,8 @@ from mapping.quantise.lower import MatrixOp, lower
 
 TABLE = Path(__file__).parent / "results" / "exact_matrix.csv"
 WEIGHT_BITS, ACTIVATION_BITS = 4, 8
+# Chips that between them have every coding, encoding and order of columns; small networks run on all in tests/test_exact.py.
+CHIPS = ("a111", "esserc-2024", "lab-128", "neurram-256", "yao-2020")
 CALIBRATION_IMAGES = 2
 RAW_MACROS = 300
 
@@ -230,7 +232,7 @@ def main() -> int:
         return 0 if row.equal else 1
     there = {(r["architecture"], r["chip"]) for r in read_table(given.table)}
     for architecture in ARCHITECTURES:
-        for chip in chip_names():
+        for chip in CHIPS:
             if (architecture, chip) not in there:
                 row = measure(architecture, chip)
                 append(given.table, row)
