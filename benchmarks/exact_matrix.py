@@ -54,7 +54,7 @@ from mapping.quantise.lower import MatrixOp, lower
 
 TABLE = Path(__file__).parent / "results" / "exact_matrix.csv"
 WEIGHT_BITS, ACTIVATION_BITS = 4, 8
-# Chips that between them have every coding, encoding and order of columns; small networks run on all in tests/test_exact.py.
+# Chips with every coding, encoding and order of columns between them; small networks run on all in tests/test_exact.py.
 CHIPS = ("a111", "esserc-2024", "lab-128", "neurram-256", "yao-2020")
 CALIBRATION_IMAGES = 2
 RAW_MACROS = 300
