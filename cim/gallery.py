@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cim.cells.programming_law import law_at
-from cim.chip.evidence import AT_CELLS, Evidence, Quantity
+from cim.chip.evidence import AT_CELLS, MeasuredNumber, Quantity
 from cim.chip.file import chip_text, parse_chip
 from cim.chip.spec import ChipSpec
 from cim.cost.network_cost import estimate
@@ -27,10 +27,10 @@ MIDDLE = (15.865, 84.135)  # percentiles one standard deviation of a normal to e
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Reproduction:
     """A published number and what the chip file says of the same quantity."""
 
-    evidence: Evidence
+    evidence: MeasuredNumber
     value: float
 
     @property
@@ -45,12 +45,12 @@ class Found:
         return f"{e.quantity} {self.value:.3g} by this file, {e.value:g} ± {e.error:g} published{mark}"
 
 
-def found(spec: ChipSpec) -> Found | None:
+def found(spec: ChipSpec) -> Reproduction | None:
     """What the file says of its published number; None: it holds none."""
     if spec.evidence is None:
         return None
     value = _of_cells if spec.evidence.quantity in AT_CELLS else _of_product
-    return Found(spec.evidence, value(spec, spec.evidence))
+    return Reproduction(spec.evidence, value(spec, spec.evidence))
 
 
 def assumed(spec: ChipSpec) -> dict[str, tuple[int, int]]:
@@ -82,7 +82,7 @@ def own_copy(chip: str, name: str) -> str:
     return text
 
 
-def _of_cells(spec: ChipSpec, e: Evidence) -> float:
+def _of_cells(spec: ChipSpec, e: MeasuredNumber) -> float:
     law = nominal_record(spec, (0,)).programming
     errors = law_at(law, np.array(e.level_us), e.age_s).draw((DRAWS,), np.random.default_rng(0))
     cells = np.maximum(e.level_us + errors, 0.0)
@@ -92,7 +92,7 @@ def _of_cells(spec: ChipSpec, e: Evidence) -> float:
     return float(high - low) / 2.0
 
 
-def _of_product(spec: ChipSpec, e: Evidence) -> float:
+def _of_product(spec: ChipSpec, e: MeasuredNumber) -> float:
     macro = spec.macro
     rows, outputs, bits = macro.logical_rows, macro.outputs, e.input_bits or macro.inputs.bits
     whole = Tiles(*np.array([[0, 0, rows, 0, outputs, 0, 0, 0, 1]], np.int64).T)

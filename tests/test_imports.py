@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("chip", "cells"),
         ("array", "cost"),
         ("record", "mnsim"),
-        ("fit", "simulator"),
+        ("fit", "simulator", "gallery"),
     ),
     "mapping": (
         ("errors", "bits"),
@@ -53,7 +53,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "hil": (
         ("errors", "samples", "watch", "pages"),
         ("atomic", "emulator", "simulation", "cost"),
-        ("datasets", "transports", "verdict"),
+        ("datasets", "transports", "verdict", "peers"),
         ("report",),
         ("driver", "server"),
         ("calibration",),

@@ -1,4 +1,4 @@
-"""Evidence of a chip file: one number that was measured on such chips and published, and its error.
+"""MeasuredNumber of a chip file: one number that was measured on such chips and published, and its error.
 
 What the file says of the same quantity is computed from everything else in it (``cim.gallery``), never from here.
 """
@@ -23,7 +23,7 @@ AT_CELLS = (Quantity.CELL_SIGMA, Quantity.CELL_MEAN)
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class MeasuredNumber:
     """The published number ``value`` ± ``error`` and where it holds; what does not apply is 0.
 
     ``level_us`` and ``age_s`` are those of the cells, ``input_bits`` those of a product (0: the widest), which

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cim.chip.evidence import Evidence
+from cim.chip.evidence import MeasuredNumber
 from cim.chip.schema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS, broken_rules
 from cim.chip.sourced_values import read_section
 from cim.chip.spec import (
@@ -279,6 +279,6 @@ class _ChipReader:
             models=ModelSpec(**v["models"]) if "models" in v else None,
             cost=CostSpec(**v["cost"]) if "cost" in v else None,
             groups=MacroGroups(**v["groups"]) if "groups" in v else None,
-            evidence=Evidence(**v["evidence"]) if "evidence" in v else None,
+            evidence=MeasuredNumber(**v["evidence"]) if "evidence" in v else None,
             technology=v["chip"]["technology"],
         )

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cim.chip.evidence import Evidence
+from cim.chip.evidence import MeasuredNumber
 from cim.chip.levels import LevelValues, level_values
 
 
@@ -367,7 +367,7 @@ class ChipSpec:
     models: ModelSpec | None = None
     cost: CostSpec | None = None
     groups: MacroGroups | None = None
-    evidence: Evidence | None = None
+    evidence: MeasuredNumber | None = None
     technology: str = ""
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 from cim.chip.file import description
 from cim.chip.spec import ChipSpec
-from cim.gallery import Found, assumed, found
+from cim.gallery import Reproduction, assumed, found
 from firmware_protocols.messages import Capability, StatusReply
 from hil.driver.chip_driver import ChipDriver
 
@@ -35,7 +35,7 @@ def gallery_record(spec: ChipSpec) -> dict[str, Any]:
     }
 
 
-def _evidence_record(spec: ChipSpec, told: Found) -> dict[str, Any]:
+def _evidence_record(spec: ChipSpec, told: Reproduction) -> dict[str, Any]:
     return {**asdict(told.evidence), "source": _origin(spec), "this_file": told.value, "within_error": told.holds}
 
 
