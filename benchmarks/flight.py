@@ -195,7 +195,7 @@ def summary(name: str) -> list[str]:
             chips = tuple(FlownChip(**{f: row[f] for f in FlownChip.__slots__}) for row in rows)
             asked = FlightOptions(YEARS, len(chips) // len(YEARS), rows[0]["images"], left_out=left)
             report = FlightReport(chips, "beam-tested", asked)
-            lines += [f"{name}:", *(line for line in report.lines() if not line.startswith("  seed"))]
+            lines += [f"{name}:", *report.summary().lines()]
     return lines
 
 

@@ -129,7 +129,7 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
         out / "mission.html",
         mission_page(plan, budget, study.report, hardening, session.to_json(), files, notes),
     )
-    for line in (*session.lines(), f"page           {out / 'mission.html'}"):
+    for line in (*session.summary().lines(), f"page: {out / 'mission.html'}"):
         print(line)
 
 

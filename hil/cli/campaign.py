@@ -136,5 +136,5 @@ def campaign(
             None if over_years is None else replace(over_years, rewrite=again),
             watch,
         )
-    print_result([*study.lines, f"page           {out / 'campaign.html'}"], study.report, as_json)
+    print_result([study.summary], study.report, as_json)
     return ExitCode.DONE

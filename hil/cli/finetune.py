@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -132,8 +133,10 @@ def finetune(
     from hil.improvement.finetuning.on_chip import finetune_on_chip, predict_on_chip
     from hil.improvement.finetuning.on_chip_result import OnChipPrediction, OnChipResult
     from hil.improvement.finetuning.run import finetune as run
+    from hil.pages.summary import NextStep
     from hil.watch import PlannedStage
 
+    named = f" --data {shlex.quote(data)}" + (f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else "")
     on_a_chip = bool(port or emulated or simulated)
     usual = ON_CHIP if on_a_chip and not minutes else USUAL
     settings = FinetuneSettings(
@@ -173,7 +176,13 @@ def finetune(
                     network, data, out, address, calibration, chip=chip, macros=macros, data_dir=data_dir,
                     download=download, settings=asked, restart=restart, baud=baud, watch=watch,
                 )  # fmt: skip
-            print_result(found.lines(), found.to_json(), as_json)
+            place = f"--port {shlex.quote(port)}" if port else "--emulated"
+            deployed = f"hil deploy {shlex.quote(str(out))}{named} {place}"
+            steps: tuple[NextStep, ...] = (NextStep(deployed, "its verdict on this chip"),)
+            if simulated:
+                trained = f"hil finetune {shlex.quote(str(network))}{named} --emulated --out {shlex.quote(str(out))}"
+                steps = (NextStep(trained, "the same on a chip, with its record: --calibration"),)
+            print_result([found.summary(network.stem, steps)], found.to_json(), as_json)
             return ExitCode.DONE
         stages = {
             "loading": 5.0,
@@ -195,5 +204,11 @@ def finetune(
             restart=restart,
             watch=watch,
         )
-    print_result(result.lines(), result.to_json(), as_json)
+    written = shlex.quote(str(out))
+    record = f" --calibration {shlex.quote(str(calibration))}" if calibration else ""
+    steps = (
+        NextStep(f"hil simulate {written}{named}{record}", "what such chips make of it"),
+        NextStep(f"hil deploy {written}{named} --emulated", "and one chip, through its frames"),
+    )
+    print_result([result.summary(network.stem, steps)], result.to_json(), as_json)
     return ExitCode.DONE

@@ -93,7 +93,9 @@ def improve(
     from hil.improvement.ladder import expected_ladder
     from hil.improvement.ladder import improve as climb
     from hil.improvement.ladder_page import PAGE, ladder_page
+    from hil.improvement.ladder_summary import ladder_summary
     from hil.improvement.levers import improvement_recipe
+    from hil.pages.summary import NextStep
     from mapping.recipe.rounds import Rounds
     from mapping.recipe.tune import TunedChannels
 
@@ -142,12 +144,11 @@ def improve(
     named = {"--data": data, "--data-dir": data_dir, "--task": task, "--metric": metric}
     scored = (f"{name} {shlex.quote(str(value))}" for name, value in named.items() if value)
     again = " ".join(("hil deploy", shlex.quote(f"{out}/program.h5"), *found.deploy, *scored))
-    lines = [
-        *found.lines(),
-        f"program        {out}/program.h5   ({again})",
-        f"page           {page}",
-    ]
-    print_result(
-        lines, {**found.to_json(), "program": f"{out}/program.h5", "command": again, "page": str(page)}, as_json
+    steps = (
+        NextStep(again, "what the chip makes of it"),
+        NextStep(f"hil estimate {shlex.quote(f'{out}/program.h5')}", "cost of every layer"),
     )
+    told = ladder_summary(found, network.stem, steps, str(page))
+    answer = {**found.to_json(), "program": f"{out}/program.h5", "command": again, "page": str(page)}
+    print_result([told], answer, as_json)
     return ExitCode.DONE

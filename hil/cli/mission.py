@@ -76,7 +76,7 @@ def check(
     from cim.record.file import load_record
     from hil.datasets.image_set import load_dataset
     from hil.mission.budget import check_budget
-    from hil.mission.budget_text import budget_lines, write_budget_junit
+    from hil.mission.budget_text import budget_summary, write_budget_junit
     from hil.mission.hardened_campaign import accuracy_at_end
     from hil.mission.requirements import load_mission
     from hil.mission.subject import known_temperatures, open_subject, simulated_accuracy
@@ -111,7 +111,7 @@ def check(
     )
     if junit:
         write_budget_junit(junit, budget)
-    print_result(budget_lines(budget), budget.to_json(), as_json)
+    print_result([budget_summary(budget)], budget.to_json(), as_json)
     return ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE
 
 
@@ -168,7 +168,7 @@ def harden(
                 always=on,
                 never=off,
             )
-    print_result(hardened.lines(), hardened.to_json(), as_json)
+    print_result([hardened.summary()], hardened.to_json(), as_json)
     return ExitCode.DONE if hardened.chosen else ExitCode.OUTSIDE_TOLERANCE
 
 
@@ -206,6 +206,7 @@ def passes(
 ) -> int:
     """Send a program, an update and a telemetry dump over contact windows: passes planned, and as they then went."""
     need("spacepackets", "hil mission passes", "mission")
+    from hil.cli.terminal.told import Told
     from hil.mission.passes.flight_image import flight_program, pack_image
     from hil.mission.passes.interruptions import interrupt
     from hil.mission.passes.lossy_link import LinkFigures
@@ -213,6 +214,7 @@ def passes(
     from hil.mission.passes.windows import load_passes
     from hil.mission.passes.xtce import write_xtce
     from hil.mission.subject import open_subject
+    from hil.pages.summary import Fact
     from mapping.program.file import load_program
 
     windows = load_passes(passes)
@@ -228,16 +230,17 @@ def passes(
                 dump_bytes=dump,
                 seed=seed,
             )
-        lines, record, identical = session.lines(), session.to_json(), session.identical
+        told: list[Told] = [session.summary()]
+        record, identical = session.to_json(), session.identical
         if interruptions:
             with watch.stage("interruptions"):
                 broken = interrupt(pack_image(flight_program(found.program)), interruptions, seed=seed)
-            lines.append(f"interrupted    {broken.text}")
+            told.append(Fact("Interrupted", broken.text))
             record["interrupted"] = asdict(broken)
             identical = identical and broken.identical
     if xtce:
         write_xtce(xtce)
-    print_result(lines, record, as_json)
+    print_result(told, record, as_json)
     return ExitCode.DONE if identical else ExitCode.OUTSIDE_TOLERANCE
 
 
@@ -305,6 +308,6 @@ def flight(
         report = fly(found.program, loaded, place, options, watch, chip=chip)
     if out:
         write_text(out, json.dumps(report.to_json(), indent=1) + "\n")
-    print_result(report.lines(), report.to_json(), as_json)
+    print_result([report.summary()], report.to_json(), as_json)
     disagree = sum(c.rejects for c in report.flown)
     return ExitCode.OUTSIDE_TOLERANCE if 10 * disagree > len(report.flown) else ExitCode.DONE

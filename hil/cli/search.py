@@ -296,15 +296,16 @@ def _go_on(
     from hil.searching.front import read_findings
     from hil.searching.page import search_page
     from hil.searching.run import run_search
-    from hil.searching.table import folder_notes, table_json, table_lines
+    from hil.searching.summary import search_summary
+    from hil.searching.table import folder_notes, table_json
 
     with screen(quiet=as_json) as watch:
         run_search(folder, settings, watch, scheduler=scheduler, loop=loop)
     table = table_json(folder, folder_notes(folder))
     root = str(folder.root)
-    lines = table_lines(table, settings)
-    write_text(folder.page, search_page(table, lines, read_findings(folder)))
-    print_result([*lines, "", f"folder   {root}", f"page     {folder.page}"], {"folder": root, **table}, as_json)
+    summary = search_summary(table, settings, root, str(folder.page))
+    write_text(folder.page, search_page(table, summary, read_findings(folder)))
+    print_result([summary], {"folder": root, **table}, as_json)
     return ExitCode.DONE
 
 

@@ -47,14 +47,15 @@ def train(
     need(*SEARCHING)
     from hil.searching.folder import open_folder
     from hil.searching.run import train_named
-    from hil.searching.table import folder_notes, table_json, table_lines
+    from hil.searching.summary import search_summary
+    from hil.searching.table import folder_notes, table_json
 
     opened, settings = open_folder(folder, allow_code=allow_code)
     settings = replace(settings, epochs=epochs or settings.epochs)
     with screen(quiet=as_json) as watch:
         train_named(opened, settings, networks, watch, scheduler=scheduler)
     table = table_json(opened, folder_notes(opened))
-    print_result(table_lines(table, settings), table, as_json)
+    print_result([search_summary(table, settings, str(opened.root))], table, as_json)
     return ExitCode.DONE
 
 
@@ -73,6 +74,7 @@ def heir(
     hil finetune trains it on for the errors of its chip, taught by itself.
     """
     need(*SEARCHING)
+    from hil.pages.summary import Fact
     from mapping.network.file import load_network, save_network
     from search.space.architecture import read_architecture
     from search.space.file import load_space, space_names
@@ -87,8 +89,8 @@ def heir(
     file = heir(load_space(space or wanted.space, allow_code=allow_code), wanted, load_network(teacher))
     with writing(out):
         save_network(file, out)
-    lines = [f"network  {out}   {wanted}", f"next     hil finetune {out} --data DATA -o tuned.pt"]
-    print_result(lines, {"network": str(out), "architecture": wanted.digest, "digest": file.digest}, as_json)
+    facts = [Fact("network", f"{out}   {wanted}"), Fact("next", f"hil finetune {out} --data DATA -o tuned.pt")]
+    print_result(facts, {"network": str(out), "architecture": wanted.digest, "digest": file.digest}, as_json)
     return ExitCode.DONE
 
 
@@ -110,16 +112,16 @@ def show(
     from hil.searching.folder import open_folder
     from hil.searching.front import read_findings
     from hil.searching.page import search_page
-    from hil.searching.table import folder_notes, table_json, table_lines
+    from hil.searching.summary import search_summary
+    from hil.searching.table import folder_notes, table_json
 
     found, settings = open_folder(folder, allow_code=allow_code)
     table = table_json(found, folder_notes(found), costs)
-    lines = table_lines(table, settings)
+    summary = search_summary(table, settings, str(found.root), str(plot or ""))
     if plot:
         with writing(plot):
-            write_text(plot, search_page(table, lines, read_findings(found)))
-        lines += ["", f"page     {plot}"]
-    print_result(lines, table, as_json)
+            write_text(plot, search_page(table, summary, read_findings(found)))
+    print_result([summary], table, as_json)
     return ExitCode.DONE
 
 
@@ -132,9 +134,9 @@ def explain(
 ) -> int:
     """Explain the operators, widths and bits of a network: significances and ranks by position."""
     need(*SEARCHING)
-    from hil.searching.explain import explain_json, explain_lines
+    from hil.searching.explain import explain_json, explain_tables
     from hil.searching.folder import open_folder
 
     found = explain_json(open_folder(folder)[0], network)
-    print_result(explain_lines(found), found, as_json)
+    print_result(explain_tables(found), found, as_json)
     return ExitCode.DONE

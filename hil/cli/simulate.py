@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -89,10 +90,16 @@ def simulate(
     from cim.simulator.modes import SimulationMode
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA, program_of
-    from hil.deployment.network_source import ImportOptions
+    from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions
+    from hil.pages.summary import NextStep
     from hil.prediction.predict import Tuning, predict
     from hil.watch import PlannedStage
 
+    named = "".join(f" {shlex.quote(str(word))}" for word in (network, *(("--data", data) if data else ())) if word)
+    steps = (
+        NextStep(f"hil deploy{named} --emulated", "the same through frames and a chip that it does not know"),
+        NextStep(f"hil simulate{named} --age 1h,1d,30d --target-accuracy 90", "how long it lasts, and the yield"),
+    )
     ages = tuple(seconds(part) for part in age.split(","))
     if engine not in tuple(SimulationMode):
         raise UsageError(f"engine {engine!r}", hint=" or ".join(f"--engine {mode}" for mode in SimulationMode))
@@ -134,5 +141,6 @@ def simulate(
             mode=engine,
             tune_at=Tuning(tune_at) if tune_at in tuple(Tuning) else seconds(tune_at),
         )
-    print_result(result.lines(), result.to_json(), as_json)
+    name = network.stem if network else BUNDLED_NETWORK.stem
+    print_result([result.summary(name, steps)], result.to_json(), as_json)
     return ExitCode.DONE

@@ -73,15 +73,13 @@ class Rung:
     def sd(self) -> float:
         return float(np.std(self.chips, ddof=1)) if len(self.chips) > 1 else 0.0
 
-    def line(self) -> str:
+    @property
+    def text(self) -> str:
+        """What it gave, as one line."""
         if self.skipped:
-            return f"{self.lever:<8}  not tried: {self.skipped}"
-        cost = "" if self.energy_uj is None else f"  {self.energy_uj:8.2f} µJ  {self.latency_us or 0.0:9.1f} µs"
-        return (
-            f"{self.lever:<8}  {100 * self.mean:6.2f} ± {100 * self.sd:4.2f}  {100 * self.gain:+6.2f} ± "
-            f"{100 * self.gain_se:4.2f}  {'kept' if self.kept else 'let go':<6}  {self.macros:>4}  {self.pulses:>10,}  "
-            f"{self.write_s:7.1f} s{cost}  {self.minutes:5.1f} min"
-        )
+            return f"{self.lever}: not tried, {self.skipped}"
+        gain = f"{100 * self.gain:+.2f} ± {100 * self.gain_se:.2f} points"
+        return f"{self.lever}: {100 * self.mean:.2f} %, {gain}, {'kept' if self.kept else 'let go'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,29 +98,6 @@ class Improvement:
     test_ideal: float = 0.0
     test_images: int = 0
     metric: str = "accuracy"
-
-    def lines(self) -> list[str]:
-        head = (
-            f"{'lever':<8}  {'held-out':>13}  {'gain':>14}  {'':<6}  {'macros':>6}  {'pulses':>8}  {'to write':>8}"
-            f"  {'energy':>10}  {'latency':>11}"
-        )
-        lines = [
-            f"source         {self.source}",
-            f"scored by      {self.metric} of {self.images} held-out training images, {self.chips} virtual chips, fast "
-            "simulation",
-            "",
-            head,
-            *(rung.line() for rung in self.rungs),
-            "",
-            f"stopped        {self.stopped}",
-        ]
-        if self.test:
-            mean, sd = float(np.mean(self.test)), float(np.std(self.test, ddof=1))
-            lines.append(
-                f"test images    ideal {self.test_ideal:.2%}, simulated {mean:.2%} ± {100 * sd:.2f} points (sd between "
-                f"chips) of {self.test_images}, read once"
-            )
-        return lines
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self), "rungs": [asdict(rung) for rung in self.rungs]}
@@ -187,7 +162,7 @@ def improve(
             rung, recipe, best = _pulled(replace(bench, minutes_left=left), lever, recipe, best)
             rungs.append(rung)
             _write_journal(folder, key, rungs)
-            bench.watch.say(rung.line())
+            bench.watch.say(rung.text)
     program = with_recipe(bench.program(recipe), bench.whole_recipe(recipe))
     with new_file(folder / PROGRAM) as part:
         part.unlink()

@@ -27,6 +27,8 @@ from hil.driver.open_chip import open_chip
 from hil.mission.orbit import OrbitFile
 from hil.mission.radiation.timeline import DAYS, MEASURED_S, YEAR_ORDER, OrbitRow
 from hil.mission.settings import DAY_S, FlightOptions, TimelineOptions
+from hil.pages.summary import Fact, Headline, Summary, Tone
+from hil.pages.tables import Table
 from hil.verdict.agreement import correct_answers
 from hil.verdict.statistics import compare, look_limits, prediction_test
 from hil.watch import Watch
@@ -113,35 +115,64 @@ class FlightReport:
             ],
         }
 
-    def lines(self) -> list[str]:
-        lines = [
-            f"emulated flight (NOT SILICON) in {self.orbit}, {self.options.images} images; all of it extrapolation"
-        ]
-        if self.options.rewrite is not None:
-            lines.append(f"written        {self.options.rewrite.words} ({self.options.rewrite})")
+    def summary(self) -> Summary:
+        """Chips in their bands by year, and every chip."""
+        disagree = sum(chip.rejects for chip in self.flown)
+        inside = sum(chip.inside for chip in self.flown)
+        tone = Tone.BAD if 10 * disagree > len(self.flown) else Tone.GOOD
+        facts = (
+            []
+            if self.options.rewrite is None
+            else [Fact("Written", f"{self.options.rewrite.words} ({self.options.rewrite})")]
+        )
         if self.options.left_out:
-            lines.append(f"the belief leaves out {', '.join(self.options.left_out)}")
+            facts.append(Fact("Left out", f"the belief leaves out {', '.join(self.options.left_out)}"))
+        return Summary(
+            f"flight of {self.options.chips} chips in {self.orbit}",
+            "EMULATED, NOT SILICON · nothing was measured on silicon",
+            Headline(
+                tone,
+                "PREDICTED" if tone is Tone.GOOD else "NOT PREDICTED",
+                f"{inside} of {len(self.flown)} chips in their band, {disagree} judged to disagree",
+            ),
+            (self._years(), *self._spread_facts(), self._chips(), *facts, Fact("Mind", "all of it extrapolation")),
+        )
+
+    def _years(self) -> Table:
+        rows = []
         for year in self.options.years:
-            chips = self.of_year(year)
-            ratio = self.width_ratio(year)
-            lines.append(
-                f"{year:g} years        {sum(c.inside for c in chips)} of {len(chips)} chips in their band, "
-                f"{sum(c.rejects for c in chips)} judged to disagree; bands "
-                + ("without a spread to compare" if ratio is None else f"{ratio:.2f} times the chips' 5–95 % spread")
-            )
-            exact, spreads = exact_width_ratio(len(chips), self.options.virtual_chips), self.spreads(year)
+            chips, ratio = self.of_year(year), self.width_ratio(year)
+            wide = "no spread to compare" if ratio is None else f"{ratio:.2f} times the chips' 5–95 % spread"
+            inside, disagree = sum(c.inside for c in chips), sum(c.rejects for c in chips)
+            rows.append((f"{year:g}", f"{inside} of {len(chips)}", f"{disagree}", wide))
+        return Table("Years", ("years", "in their band", "disagree", "bands"), tuple(rows))
+
+    def _spread_facts(self) -> list[Fact]:
+        facts = []
+        for year in self.options.years:
+            exact, spreads = exact_width_ratio(len(self.of_year(year)), self.options.virtual_chips), self.spreads(year)
             if spreads is not None and exact is not None:
-                lines.append(
-                    f"               standard deviation {100 * spreads[0]:.2f} points of emulated chips, "
-                    f"{100 * spreads[1]:.2f} of virtual ones; bands of an exact belief {exact[1]:.2f} times "
-                    f"({exact[0]:.2f} – {exact[2]:.2f})"
+                text = (
+                    f"standard deviation {100 * spreads[0]:.2f} points of emulated chips, {100 * spreads[1]:.2f} of "
+                    f"virtual ones; bands of an exact belief {exact[1]:.2f} times ({exact[0]:.2f} – {exact[2]:.2f})"
                 )
-            lines += [
-                f"  seed {c.seed:<5} {100 * c.accuracy:6.2f} %  predicted {100 * c.predicted:6.2f} % "
-                f"({100 * c.low:.2f} – {100 * c.high:.2f})  p {c.p_value:.3f}{'' if c.inside else '  OUTSIDE'}"
-                for c in chips
-            ]
-        return lines
+                facts.append(Fact(f"{year:g} years", text))
+        return facts
+
+    def _chips(self) -> Table:
+        rows = tuple(
+            (
+                f"{c.seed}",
+                f"{c.year:g}",
+                f"{100 * c.accuracy:.2f} %",
+                f"{100 * c.predicted:.2f} %",
+                f"{100 * c.low:.2f} … {100 * c.high:.2f}",
+                f"{c.p_value:.3f}",
+                "" if c.inside else "OUTSIDE",
+            )
+            for c in self.flown
+        )
+        return Table("Chips", ("seed", "years", "emulated", "predicted", "band", "p", ""), rows)
 
 
 def exact_width_ratio(chips: int, virtual_chips: int) -> tuple[float, float, float] | None:

@@ -26,6 +26,8 @@ from hil.mission.radiation.outcomes import Share, WeightedShare, criticality, fi
 from hil.mission.radiation.timeline import MENDS
 from hil.mission.scrub_plan import ScrubPlan
 from hil.mission.settings import MAIN, Course
+from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
+from hil.pages.tables import Table
 
 FORMAT = "hil.hardening/1.0"
 MOST_ALARMS = 1e-3  # share of fault-free images with an alarm, beyond which guards and checksums are not taken
@@ -106,33 +108,58 @@ class Hardening:
             },
         }
 
-    def lines(self) -> list[str]:
-        """The choice, its prices, and the front in words."""
-        head = f"{'accuracy':>9}  {'detected':>9}  {'energy':>10}  {'cells':>8}  {'host':>10}  mitigations"
-        lines = [
-            f"asked          accuracy from {100 * self.floor:g} %, {100 * self.wanted:g} % of harmful faults noticed",
-            f"false alarms   {self.alarms.count} of {self.alarms.of} fault-free images by range guards and checksums"
-            + ("; more than 1 in 1,000, so no set has them" if self.alarms.share > MOST_ALARMS else ""),
-            head,
-        ]
-        lines += [f"{_row(one)}{'   <- chosen' if one == self.chosen else ''}" for one in self.shown[:MOST_LINES]]
-        lines.append(f"{_row(self.bare)}   (none)")
-        if self.chosen is None:
-            lines.append(f"verdict        no set reaches both; the best has {_row(self.best)}")
-        lines.append(f"after a scrub  {100 * self.lost_after_scrub:+.2f} points lost at the end of the mission (mean)")
-        if self.scrub is not None:
-            lines.append(f"scrub          {self.scrub.text}")
-        lines += ["", "detection of " + ("the chosen set" if self.chosen else "the best set") + " by kind"]
-        for kind, share in self.by_kind.items():
-            low, high = share.interval
-            lines.append(f"  {kind:<16} {share.count:>5} of {share.of:<5} ({100 * low:.1f} – {100 * high:.1f} %)")
-        lines += ["", "prices over the plain network"]
-        for name, price in self.prices.items():
-            lines.append(
-                f"  {name:<18} {1e6 * price.energy_j:9.4g} µJ  {1e6 * price.seconds:9.4g} µs  {price.cells:>8} cells"
-                f"  {price.host_bytes:>8} bytes   {price.counted}"
+    def summary(self, steps: tuple[NextStep, ...] = ()) -> Summary:
+        """The choice, its prices, and the front."""
+        shown = self.chosen or self.best
+        names = ", ".join(sorted(shown.mitigations)) or "none"
+        reach = f"accuracy {100 * shown.accuracy:.1f} % at the end, {100 * shown.detection.share:.2f} % noticed"
+        text = f"{names}: {reach}" if self.chosen else f"no set reaches both; the best, {names}, has {reach}"
+        loud = "; more than 1 in 1,000, so no set has them" if self.alarms.share > MOST_ALARMS else ""
+        alarms = f"{self.alarms.count} of {self.alarms.of} fault-free images by range guards and checksums{loud}"
+        kinds = tuple(
+            (kind, f"{share.count} of {share.of}", f"{100 * share.interval[0]:.1f} … {100 * share.interval[1]:.1f} %")
+            for kind, share in self.by_kind.items()
+        )
+        return Summary(
+            f"mitigations for {100 * self.floor:g} % at the end and {100 * self.wanted:g} % of harmful faults noticed",
+            "SIMULATED",
+            Headline(Tone.GOOD if self.chosen else Tone.BAD, "FOUND" if self.chosen else "NONE REACHES IT", text),
+            (
+                self._front(),
+                Fact("False alarms", alarms),
+                Fact(
+                    "After a scrub", f"{100 * self.lost_after_scrub:+.2f} points lost at the end of the mission (mean)"
+                ),
+                *(() if self.scrub is None else (Fact("Scrub", self.scrub.text),)),
+                Table("Noticed", ("kind", f"by {names}", "95 % interval"), kinds),
+                self._prices(),
+            ),
+            steps,
+        )
+
+    def _front(self) -> Table:
+        every = [*self.shown[:MOST_LINES], self.bare]
+        rows = tuple((", ".join(sorted(one.mitigations)) or "none", *_row(one)) for one in every)
+        marked = tuple(
+            (f"{row[0]}{' (chosen)' if one == self.chosen else ''}", *row[1:])
+            for one, row in zip(every, rows, strict=True)
+        )
+        return Table("Front", ("mitigations", "accuracy", "noticed", "energy", "cells", "host bytes"), marked)
+
+    def _prices(self) -> Table:
+        rows = tuple(
+            (
+                str(name),
+                f"{1e6 * price.energy_j:.4g} µJ",
+                f"{1e6 * price.seconds:.4g} µs",
+                f"{price.cells:,}",
+                f"{price.host_bytes:,}",
+                price.counted,
             )
-        return lines
+            for name, price in self.prices.items()
+        )
+        head = ("mitigation", "energy", "time", "cells", "host bytes", "counted")
+        return Table("Prices", head, rows, "Prices are over the plain network.")
 
 
 def harden(
@@ -261,9 +288,12 @@ def _subsets(items: Sequence[Mitigation]) -> list[frozenset[Mitigation]]:
     return [frozenset(c) for n in range(len(items) + 1) for c in itertools.combinations(items, n)]
 
 
-def _row(one: HardenedSet) -> str:
+def _row(one: HardenedSet) -> tuple[str, ...]:
     price = one.price
     return (
-        f"{100 * one.accuracy:>7.2f} %  {100 * one.detection.share:>7.2f} %  {1e6 * price.energy_j:>7.3g} µJ  "
-        f"{price.cells:>8}  {price.host_bytes:>10}  {', '.join(sorted(one.mitigations)) or '—'}"
+        f"{100 * one.accuracy:.2f} %",
+        f"{100 * one.detection.share:.2f} %",
+        f"{1e6 * price.energy_j:.3g} µJ",
+        f"{price.cells:,}",
+        f"{price.host_bytes:,}",
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hil.mission.budget import MissionBudget
-from hil.mission.budget_text import budget_lines
+from hil.mission.budget_text import budget_summary
 from hil.mission.harden import HardenedSet, Hardening
-from hil.mission.radiation.page import campaign_plots
+from hil.mission.radiation.page import EXPLAINED, campaign_plots
 from hil.mission.requirements import MissionPlan
 from hil.pages.figures import Figure, axis, figure
 from hil.pages.shell import Plot, render
@@ -45,7 +45,7 @@ def mission_page(
     ]
     broken = ", ".join(line.name for line in budget.broken) or "none"
     summary = Table(
-        "Summary",
+        "Findings",
         ("question", "answer"),
         (
             ("limits broken", broken),
@@ -65,9 +65,11 @@ def mission_page(
     return render(
         "mission.html",
         title=f"{plan.name}: {budget.network} on {budget.chip}",
+        summary=budget_summary(budget),
+        explained=EXPLAINED,
+        marked=tuple(line.name for line in budget.broken),
         plots=(Plot("energy", by_share, _energy_figure(budget)), *campaign_plots(campaign)),
         assumed=assumed,
-        budget_text=budget_lines(budget)[-8:],
         tables={
             "summary": summary,
             "budgets": _budget_table(budget),

@@ -167,11 +167,55 @@
   }
   if (meaning) window.addEventListener("scroll", () => (meaning.hidden = true), true);
 
+  // A command is copied by its button; where the browser gives no clipboard, by a selection.
+  for (const button of document.querySelectorAll(".copy")) {
+    const command = button.parentElement.querySelector("code").textContent;
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(command);
+      } catch {
+        const place = document.body.appendChild(document.createElement("textarea"));
+        place.value = command;
+        place.select();
+        document.execCommand("copy");
+        place.remove();
+      }
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = "Copy"), 1500);
+    });
+  }
+
+  // What is wider than its box says so; the section in sight is marked among the contents.
+  function markWide() {
+    for (const box of document.querySelectorAll(".scroll:not(nav *)")) {
+      const more = box.scrollWidth > box.clientWidth + 2;
+      box.classList.toggle("more", more);
+      const hint = box.previousElementSibling;
+      if (more && !(hint && hint.className === "hint")) {
+        const made = document.createElement("p");
+        made.className = "hint";
+        made.textContent = "Scrolls sideways →";
+        box.before(made);
+      } else if (!more && hint && hint.className === "hint") hint.remove();
+    }
+  }
+  const links = [...document.querySelectorAll("nav a")];
+  function markSection() {
+    const heads = links.map((link) => document.getElementById(link.hash.slice(1)));
+    const passed = heads.filter((head) => head && head.getBoundingClientRect().top < 120).length;
+    links.forEach((link, k) => (k === passed - 1 ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current")));
+  }
+  window.addEventListener("scroll", markSection, { passive: true });
+  for (const folded of document.querySelectorAll("details")) folded.addEventListener("toggle", markWide);
+
   let width = window.innerWidth;
   window.addEventListener("resize", () => {
     if (window.innerWidth !== width) draw();
     width = window.innerWidth;
+    markWide();
   });
   draw();
+  markWide();
+  markSection();
   dark.addEventListener("change", draw);
 })();

@@ -6,7 +6,6 @@ Terminal (``hil.cli.terminal.told``), pages (``parts.html``) and notebooks show 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -25,7 +24,7 @@ class Tone(enum.StrEnum):
 class Headline:
     """The answer: one word and the numbers that carry it."""
 
-    tone: Tone
+    tone: Tone | None  # None: nothing was asked that could fail
     word: str  # AGREE
     text: str
 
@@ -50,6 +49,12 @@ class Scale:
     unit: str
     rows: tuple[ScaleRow, ...]
     note: str = ""  # what the intervals are
+
+    def place(self, value: float) -> float:
+        """Place of a value on the scale, percent of its length."""
+        ends = [v for row in self.rows for v in (row.at, row.low, row.high) if v is not None]
+        low, high = min(ends), max(ends)
+        return round(4 + 92 * (value - low) / ((high - low) or 1.0), 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,10 @@ class Bars:
     rows: tuple[Bar, ...]
     rest: str = ""
 
+    def length(self, bar: Bar) -> float:
+        """Length of a bar, percent of the longest."""
+        return round(100 * abs(bar.size) / (max(abs(one.size) for one in self.rows) or 1.0), 2)
+
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
@@ -104,8 +113,22 @@ class Summary:
     steps: tuple[NextStep, ...] = field(default=())
 
     @property
+    def tagged(self) -> tuple[tuple[str, Part], ...]:
+        """Every part with its kind, for templates: scale, fact, bars or table."""
+        return tuple((type(part).__name__.lower(), part) for part in self.parts)
+
+    @property
     def facts(self) -> tuple[Fact, ...]:
         return tuple(part for part in self.parts if isinstance(part, Fact))
+
+    def lines(self) -> list[str]:
+        """The same as plain lines, for logs, JUnit and text of pages."""
+        found = [" · ".join(filter(None, (self.title, self.mark)))]
+        if self.headline is not None:
+            found.append(f"{self.headline.word}: {self.headline.text}")
+        for part in self.parts:
+            found += _plain_lines(part)
+        return [*found, *(f"next: {step.command}   {step.why}".rstrip() for step in self.steps)]
 
     def html(self) -> str:
         """A short table for notebooks; everything from outside is escaped."""
@@ -126,5 +149,16 @@ class Summary:
         return f"<table><caption>{escape(title)}<br>{escape(head)}</caption>{body}</table>"
 
 
-def largest_first(bars: Sequence[Bar]) -> tuple[Bar, ...]:
-    return tuple(sorted(bars, key=lambda bar: -abs(bar.size)))
+def _plain_lines(part: Part) -> list[str]:
+    if isinstance(part, Fact):
+        return [f"{part.name}: {part.text}{f' ({part.aside})' if part.aside else ''}"]
+    if isinstance(part, Scale):
+        return [f"{row.name}: {row.shown} {row.note}".rstrip() for row in part.rows] + (
+            [part.note] if part.note else []
+        )
+    if isinstance(part, Bars):
+        return [f"{bar.name}: {bar.shown} {bar.span}".rstrip() for bar in part.rows] + (
+            [part.rest] if part.rest else []
+        )
+    rows = [row for row in (part.header, *part.rows) if any(row)]
+    return ["  ".join(cell for cell in row if cell) for row in rows] + ([part.note] if part.note else [])

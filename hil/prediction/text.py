@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.pages.tables import duration
+from hil.pages.summary import Bar, Bars, Fact, Headline, NextStep, Part, Scale, ScaleRow, Summary, Tone
+from hil.pages.tables import Table, duration
 from hil.verdict.metric import ACCURACY, Metric
-from hil.verdict.yields import BETWEEN_CHIPS, QUANTILES, Distribution, Yield, histogram
+from hil.verdict.yields import BETWEEN_CHIPS, Distribution, Yield, histogram
 from mapping.network.task import TaskKind
 
 
@@ -37,8 +37,8 @@ class Prediction:
         return f"<Prediction {spread} on {len(self.chips)} virtual chips; {self.source}>"
 
     def _repr_html_(self) -> str:
-        """The lines of ``hil simulate``, for notebooks."""
-        return f"<pre>{escape(chr(10).join(self.lines()))}</pre>"
+        """The summary of ``hil simulate``, for notebooks."""
+        return self.summary().html()
 
     @property
     def chips(self) -> NDArray[np.float64]:
@@ -54,7 +54,7 @@ class Prediction:
         return Distribution(self.accuracies[age], self.images, self.metric)
 
     def _words(self, score: float) -> str:
-        return f"{score:.2%}" if self.metric.share else f"{score:.4g}"
+        return f"{100 * score:.2f} %" if self.metric.share else f"{score:.4g}"
 
     def _spread(self, sd: float) -> str:
         return f"{100 * sd:.2f}" if self.metric.share else f"{sd:.3g}"
@@ -62,49 +62,67 @@ class Prediction:
     def reached(self, age: int) -> Yield | None:
         return None if self.target is None else Yield.of(self.accuracies[age], self.target)
 
-    def lines(self) -> list[str]:
-        """The prediction in words."""
-        count = self.accuracies.shape[1]
-        lines = [
-            f"source         {self.source}",
-            *(f"note           {note}" for note in self.notes),
-            *(() if self.metric == ACCURACY else (f"task           {self.task}, {self.metric.title}",)),
-            f"ideal          {self._words(self.ideal)} of {self.images} images",
-            f"chips          {count} virtual chips, each programmed again; {self.mode} simulation at "
-            f"{self.temperature_c:g} °C",
-        ]
-        if len(self.ages_s) > 1:
-            return [*lines, "", *self._table()]
-        one, reached = self.at(0), self.reached(0)
+    def summary(self, name: str = "network", steps: tuple[NextStep, ...] = ()) -> Summary:
+        """What ``hil simulate`` prints: one chip of the kind, the ages on one scale, yield, spread."""
+        count, one, m = self.accuracies.shape[1], self.at(0), self.metric
         low, high = one.one_chip
-        shown = " · ".join(f"{100 * q:g} % {self._words(v)}" for q, v in zip(QUANTILES, one.quantiles(), strict=True))
-        lines += [
-            f"simulated      {self._words(one.mean)} ± {self._spread(one.sd)} {self.metric.unit} (sd between chips), "
-            f"{duration(self.age_s)} after programming",
-            f"one chip       {self._words(low)} to {self._words(high)}, 95 % prediction interval",
-            f"quantiles      {shown}",
-        ]
-        if reached:
-            lines.append(f"yield          {reached.words()}")
-        if count >= BETWEEN_CHIPS:
-            lines += ["", *histogram(self.chips, self.images, self.metric)]
-        return lines
+        title = f"{name} on {count} virtual chips"
+        text = f"one chip is expected in {self._words(low)} … {self._words(high)} (95 %), {_written(self.age_s)}"
+        reached = self.reached(0)
+        headline = Headline(_tone(reached), f"{self._words(one.mean)}", text)
+        alone = len(self.ages_s) == 1
+        shown: list[Part] = [self._scale()]
+        if not alone:
+            shown.append(self._table())
+        elif reached:
+            shown.append(Fact("Yield", reached.words(), tone=_tone(reached)))
+        if alone:
+            spread = f"{self._spread(one.sd)} {m.unit} between chips (standard deviation)"
+            shown += [Fact("Spread", spread), *self._histogram()]
+        return Summary(
+            title,
+            "SIMULATED · no chip was asked",
+            headline,
+            (
+                *shown,
+                *([] if m == ACCURACY else [Fact("Scored by", f"{m.title} of {self.task}")]),
+                Fact("Rests on", f"{self.source}; {self.mode} simulation at {self.temperature_c:g} °C"),
+                *(Fact("Mind", note, soft=True) for note in self.notes),
+            ),
+            steps,
+        )
 
-    def _table(self) -> list[str]:
-        """One line an age."""
-        head = f"{'age':>8}  {'simulated':>9}  {'sd':>5}  {'one chip, 95 %':>18}  {'median':>7}"
-        head += f"  {'yield at ' + format(self.target, '.1%'):>18}" if self.target is not None else ""
-        lines = [head]
+    def _scale(self) -> Scale:
+        """The quantised network, and the mean of the chips at each age with the interval of one of them."""
+        m, count = self.metric, self.accuracies.shape[1]
+        rows = [ScaleRow("quantised", self._words(self.ideal), m.factor * self.ideal, note="a perfect chip")]
+        for k, age in enumerate(self.ages_s):
+            one = self.at(k)
+            low, high = (m.factor * end for end in one.one_chip)
+            note = f"{self.images:,} images, {count} chips" if k == 0 else ""
+            rows.append(ScaleRow(f"at {duration(age)}", self._words(one.mean), m.factor * one.mean, low, high, note))
+        return Scale(m.title, "%" if m.share else m.unit, tuple(rows))
+
+    def _histogram(self) -> list[Bars]:
+        if len(self.chips) < BETWEEN_CHIPS:
+            return []
+        rows = histogram(self.chips, self.images, self.metric)
+        return [Bars("Chips by accuracy", tuple(Bar(words, f"{n}", n) for words, n in rows))]
+
+    def _table(self) -> Table:
+        """One row an age."""
+        header: tuple[str, ...] = ("age", "mean", "sd", "one chip, 95 %", "median")
+        header += () if self.target is None else (f"yield at {self.target:.1%}",)
+        rows = []
         for k, age in enumerate(self.ages_s):
             one, reached = self.at(k), self.reached(k)
             low, high = one.one_chip
-            text = f"{duration(age):>8}  {self._words(one.mean):>9}  {self._spread(one.sd):>5}  {self._words(low):>8} "
-            text += f"{self._words(high):>9}  {self._words(float(np.median(one.chips))):>7}"
+            row = [duration(age), self._words(one.mean), self._spread(one.sd)]
+            row += [f"{self._words(low)} … {self._words(high)}", self._words(float(np.median(one.chips)))]
             if reached:
-                share = f"{reached.reached / reached.chips:.0%} ({reached.low:.0%}-{reached.high:.0%})"
-                text += f"  {share:>18}"
-            lines.append(text)
-        return lines
+                row.append(f"{reached.reached / reached.chips:.0%} ({reached.low:.0%} … {reached.high:.0%})")
+            rows.append(tuple(row))
+        return Table("Ages", header, tuple(rows))
 
     def to_json(self) -> dict[str, Any]:
         ages = []
@@ -123,3 +141,14 @@ class Prediction:
             "age_s": self.age_s,
             "ages": ages,
         }
+
+
+def _tone(reached: Yield | None) -> Tone | None:
+    """Of the share of chips that reach a target: good where most chips of the kind do, surely."""
+    if reached is None:
+        return None
+    return Tone.GOOD if reached.low >= 0.5 else Tone.BAD if reached.high < 0.5 else Tone.OPEN
+
+
+def _written(age_s: float) -> str:
+    return f"{duration(age_s)} after writing"

@@ -16,6 +16,7 @@ from hil.report.run_data import MOST_TELLING, RunData
 from hil.verdict.agreement import correct_answers
 
 MOST_CLASSES = 20  # in a figure
+FITS_A_PHONE = 12  # classes of a figure that needs no scrolling on a narrow screen
 MOST_LOGITS = 4  # classes shown beside an image
 Shares = NDArray[np.float64]
 
@@ -106,7 +107,8 @@ def class_figure(data: RunData, measured_words: str) -> Figure:
         drawn.append({**marks, "name": columns[name], "error_y": {**reach, "thickness": 1.2, "width": 3}})
     ticks = {"tickvals": list(range(len(chosen))), "ticktext": [shown(data.classes[k]) for k in chosen]}
     x_axis = {**ticks, "showgrid": False, "zeroline": False}
-    return {**figure(drawn, 320, x=x_axis, y=axis("accuracy, %"), showlegend=True), "wide": True}
+    drawing = figure(drawn, 320, x=x_axis, y=axis("accuracy, %"), showlegend=True)
+    return {**drawing, "wide": len(chosen) > FITS_A_PHONE}
 
 
 def label_figure(data: RunData, measured_words: str) -> Figure:
@@ -154,7 +156,8 @@ def share_figure(shares: Shares, data: RunData, *, rows: str, columns: str) -> F
         heat["texttemplate"], heat["textfont"] = "%{text}", {"color": "@ink"}
     side = {"type": "category", "showgrid": False}
     x, y = axis(columns, **side), axis(rows, autorange="reversed", **side)
-    return {**figure([heat], 140 + 34 * min(count, 20), x=x, y=y, left=120), "wide": True}
+    drawing = figure([heat], 140 + 34 * min(count, 20), x=x, y=y, left=70)
+    return {**drawing, "wide": count > FITS_A_PHONE}
 
 
 @dataclass(frozen=True, slots=True)

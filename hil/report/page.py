@@ -9,10 +9,12 @@ from hil.pages.tables import Table
 from hil.report import figures, tables
 from hil.report.answers import class_figure, class_table, confusion_figure, label_figure, telling_images
 from hil.report.causes import GAINED, causes_figure, causes_table, layer_causes_figure, layer_causes_table
+from hil.report.image_cost import cost_words, layer_figure, part_figure
 from hil.report.network_graph import CAPTION, draw_network
 from hil.report.run_data import RunData
+from hil.report.summary import summary_of
 from hil.report.tables import QUESTIONS
-from hil.report.task_answers import pictures, task_plots
+from hil.report.task_answers import class_colours, pictures, task_plots
 from hil.verdict.agreement import AgreementReport, Judgement, Verdict
 from mapping.program.conductance import ConductanceProgram
 
@@ -63,13 +65,6 @@ def page(
         program: as it stands on the chip, for the graph of the network; None: no graph.
     """
     j, words = report.decisive, report.backend_words
-    accuracies = (
-        ("float", j.metric.value(report.float_accuracy)),
-        ("ideal", j.metric.value(j.ideal.mean)),
-        ("simulated", j.metric.value(j.simulated.mean)),
-        (words, j.metric.value(j.measured.mean)),
-        ("difference", j.metric.difference(j.difference)),
-    )
     drift = report.readback is not None and report.readback.drifted
     return render(
         "report.html",
@@ -88,7 +83,9 @@ def page(
             *report.notes,
             *((report.readback.text,) if report.readback and drift else ()),
         ),
-        accuracies=accuracies,
+        summary=summary_of(report),
+        cost_words="" if report.cost is None else cost_words(report.cost),
+        colours=class_colours(data.task) if data and data.task else (),
         tables=_tables(report, data, files),
         network=None if program is None else draw_network(program),
         network_caption=CAPTION,
@@ -112,6 +109,9 @@ def _plots(report: AgreementReport, data: RunData | None) -> Iterator[Plot]:
         lost = f"{unit[:1].upper()}{unit[1:]} lost between {split.start} and measured ({GAINED}); bars: 95 %."
         yield Plot("causes", lost, causes_figure(split))
         yield Plot("layercauses", "Error energy of each layer by cause.", layer_causes_figure(split))
+    if report.cost is not None:
+        yield Plot("costparts", "Energy of one image by part of the chip, estimated.", part_figure(report.cost))
+        yield Plot("costlayers", "Energy and latency of one image by layer, estimated.", layer_figure(report.cost))
     if report.layers:
         noise = f"Noise of each layer on the chip and in the simulator.{marked}"
         yield Plot("layers", noise, figures.layer_figure(report))

@@ -49,6 +49,8 @@ def _parts(report: AgreementReport) -> Iterator[Part]:
     yield _scale(report)
     if m != ACCURACY:
         yield Fact("Scored by", f"{m.title} of {report.task}, unit {m.unit}")
+    if report.this_chip is None:
+        yield Fact("Asked of", "chips of its kind (such chips), as its cells were not read")
     if j.verdict is Verdict.INCONCLUSIVE:
         yield Fact("Why not decided", _why_open(j))
     yield from _lost(report)
@@ -65,6 +67,8 @@ def _parts(report: AgreementReport) -> Iterator[Part]:
     flags = [flag for flag in j.flags if flag not in j.text]
     if flags:
         yield Fact("Mind", "; ".join(flags))
+    if report.chip.told_by and report.notes:
+        yield Fact("Rests on", "; ".join(report.notes), soft=True)
     yield Fact("report", f"{report.run}/report.html")
 
 

@@ -60,16 +60,29 @@ class SamplePictures:
     pictures: tuple[Picture, ...]
 
 
+def class_colours(task: Task) -> tuple[tuple[str, str], ...]:
+    """Colours of the classes in masks and boxes, by name; none where pictures have no classes."""
+    if task.kind not in (TaskKind.SEGMENT, TaskKind.DETECT):
+        return ()
+    first = 0 if task.kind is TaskKind.SEGMENT else 1
+    count = len(COLOURS) - first
+    return tuple(
+        (name, "rgb({}, {}, {})".format(*COLOURS[first + k % count].tolist())) for k, name in enumerate(task.classes)
+    )
+
+
 def task_plots(data: RunData, task: Task, measured_words: str) -> Iterator[Plot]:
     """The figures of the section on answers."""
     if data.scores:
         yield Plot("scores", f"{task.metric.title} of all samples.", score_figure(data, task, measured_words))
     if task.kind is TaskKind.REGRESS:
-        yield Plot("values", "Values against targets, samples of the run.", value_figure(data, task))
+        yield Plot("values", "Values against targets, samples of the run.", value_figure(data, task, measured_words))
     if task.kind is TaskKind.SEQUENCE:
         yield Plot("steps", "Share of right steps along the sequence.", step_figure(data, task, measured_words))
     if task.kind is TaskKind.AUTOENCODE and 1 in task.image[1:]:
-        yield Plot("curves", "Inputs and what comes again: the samples that differ most.", curves(data, task))
+        yield Plot(
+            "curves", "Inputs and what comes again: the samples that differ most.", curves(data, task, measured_words)
+        )
 
 
 def score_figure(data: RunData, task: Task, measured_words: str) -> Figure:
@@ -86,7 +99,7 @@ def score_figure(data: RunData, task: Task, measured_words: str) -> Figure:
     return {**figure(drawn, 300, x=x, y=y, showlegend=True), "wide": True}
 
 
-def value_figure(data: RunData, task: Task) -> Figure:
+def value_figure(data: RunData, task: Task, measured_words: str) -> Figure:
     """Values of the chip and of the virtual chips (means) against targets."""
     assert data.targets is not None
     wanted = data.targets.reshape(len(data.targets), -1)
@@ -98,7 +111,7 @@ def value_figure(data: RunData, task: Task) -> Figure:
             packed(wanted.reshape(-1)[::step]), packed(values.reshape(-1)[::step]), COLUMNS[name],
             "target %{x:.4g}: %{y:.4g}", size=5, opacity=0.5,
         )  # fmt: skip
-        drawn.append({**marks, "name": name})
+        drawn.append({**marks, "name": measured_words if name == "measured" else name})
     return figure(drawn, 340, x=axis("target"), y=axis("value"), showlegend=True)
 
 
@@ -118,7 +131,7 @@ def step_figure(data: RunData, task: Task, measured_words: str) -> Figure:
     return figure(drawn, 300, x=axis("step"), y=axis("right, %"), showlegend=True)
 
 
-def curves(data: RunData, task: Task) -> Figure:
+def curves(data: RunData, task: Task, measured_words: str) -> Figure:
     """Inputs of an autoencoder and its outputs on the chip, one above the other."""
     if data.telling is None or data.targets is None:
         return figure([], 200)
@@ -130,8 +143,9 @@ def curves(data: RunData, task: Task) -> Figure:
         named = (("input", wanted, "@ideal"), ("simulated", _mean(data.simulated_logits, task, int(k)), "@simulated"))
         for name, values, colour in (*named, ("measured", _mean(data.measured_logits, task, int(k)), "@measured")):
             curve = line(list(range(len(values))), packed(np.asarray(values) + lift), colour, f"{name}: %{{y:.4g}}")
-            drawn.append({**curve, "name": f"{name}, sample {int(data.indices[k])}"})
-    return {**figure(drawn, 380, x=axis("place"), y=axis("value, samples lifted apart")), "wide": True}
+            words = measured_words if name == "measured" else name
+            drawn.append({**curve, "name": words, "legendgroup": name, "showlegend": place == 0})
+    return {**figure(drawn, 380, x=axis("place"), y=axis("value, samples lifted apart"), showlegend=True), "wide": True}
 
 
 def _mean(logits: NDArray[np.int32], task: Task, k: int) -> NDArray[np.float64]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from hil.pages.summary import Fact
+from hil.pages.tables import Table
 from hil.searching.folder import SearchFolder
 from hil.searching.front import Findings, read_findings
 from hil.searching.networks import member_named, network_name
@@ -25,26 +27,31 @@ def explain_json(folder: SearchFolder, name: str | None) -> dict[str, Any]:
             "measure": found.measure, "genes": genes}  # fmt: skip
 
 
-def explain_lines(explained: dict[str, Any]) -> list[str]:
-    lines = [
-        f"network  {explained['network']}: {explained['choices']}",
-        "T        task significance (phase A): minus the loss of the stage under the errors of the chip",
-        f"H        hardware significance (phase B), measure {explained['measure']}; higher is cheaper",
-        "A        weight in the predicted accuracy, from phase A and the sample networks; higher is better",
-        "         ranks are from 1, the best, among the choices of one place; * is this network's;",
-        "         places without a choice are left out",
+def explain_tables(explained: dict[str, Any]) -> list[Table | Fact]:
+    """The same for people: a table for each place with a choice."""
+    facts: list[Table | Fact] = [
+        Fact("network", f"{explained['network']}: {explained['choices']}"),
+        Fact("T", "task significance (phase A): minus the loss of the stage under the errors of the chip"),
+        Fact("H", f"hardware significance (phase B), measure {explained['measure']}; higher is cheaper"),
+        Fact("A", "weight in the predicted accuracy, from phase A and the sample networks; higher is better"),
+        Fact("ranks", "from 1, the best, among the choices of one place; * is this network's"),
     ]
     for gene in explained["genes"]:
-        if len(gene["choices"]) == 1:
-            continue
-        lines += ["", f"{gene['gene']:<26}{'T':>12}{'rank':>5}{'H':>12}{'rank':>5}{'A':>12}{'rank':>5}"]
-        for choice in gene["choices"]:
-            mark = "*" if choice["chosen"] else " "
-            cells = "".join(
-                f"{choice[k] + 0.0:>12.3g}{choice[k + '_rank']:>5}" for k in ("task", "hardware", "accuracy")
+        if len(gene["choices"]) > 1:
+            header = (gene["gene"], "T", "rank", "H", "rank", "A", "rank")
+            rows = tuple(
+                (
+                    f"{'*' if choice['chosen'] else ' '} {choice['choice']!s}",
+                    *(
+                        w
+                        for k in ("task", "hardware", "accuracy")
+                        for w in (f"{choice[k] + 0.0:.3g}", str(choice[k + "_rank"]))
+                    ),
+                )
+                for choice in gene["choices"]
             )
-            lines.append(f"  {mark} {choice['choice']!s:<22}{cells}")
-    return lines
+            facts.append(Table(gene["gene"], header, rows))
+    return facts
 
 
 def _gene(found: Findings, index: int, value: str | float | int) -> dict[str, Any]:

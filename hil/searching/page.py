@@ -9,17 +9,29 @@ import numpy as np
 
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.shell import Plot, render
+from hil.pages.summary import Summary
+from hil.pages.tables import Table
 from hil.searching.front import Findings
 
+NETWORK_HEADER = (
+    "network", "predicted", "simulated", "worst", "on a chip", "EDP, mJ·ms", "energy, µJ", "latency, µs", "macros",
+    "mode", "choices",
+)  # fmt: skip
+EXPLAINED = {
+    "EDP": "EDP", "predicted": "predicted", "simulated": "simulated", "virtual chips": "virtual chip",
+    "macros": "macro",    "knee": "knee", "front": "front",
+}  # fmt: skip
 Rows = Sequence[Mapping[str, Any]]
 
 
-def search_page(table: Mapping[str, Any], lines: Sequence[str], found: Findings) -> str:
-    """One self-contained page, of a table (``hil.searching.table``), its lines, and the significances."""
-    front = (
-        "Bars of predicted accuracies end at the lower bound, those of simulated ones at the worst chip. "
-        "Predictions are of brief training: they rank networks, and lie below what training reaches."
+def search_page(table: Mapping[str, Any], summary: Summary, found: Findings) -> str:
+    """One self-contained page, of a table (``hil.searching.table``), its summary, and the significances."""
+    rows, costs = table["networks"], str(table["costs"])
+    predicted = (
+        "Predicted accuracy of the front; bars end at the lower bound. Predictions are of brief training: they rank "
+        "networks, and lie below what training reaches."
     )
+    simulated = "Accuracy of the trained networks: simulated, bars to the worst chip, and on a chip where one answered."
     counts = (
         "Accuracy: weight in the predicted accuracy. Hardware: significance, higher is cheaper. Each gene by itself, "
         "its choices centred, all genes on one scale."
@@ -27,17 +39,45 @@ def search_page(table: Mapping[str, Any], lines: Sequence[str], found: Findings)
     return render(
         "search.html",
         title=f"Search on {table['costs']}: {len(table['networks'])} networks of the front",
+        subtitle=f"{table['method']}, seed {table['seed']}, {table['simulations']} networks simulated whole",
         plots=(
-            Plot("front", front, front_figure(table["networks"], str(table["costs"]))),
+            Plot("predicted", predicted, predicted_figure(rows, costs)),
+            *((Plot("simulated", simulated, simulated_figure(rows, costs)),) if any(map(_known, rows)) else ()),
             Plot("choices", counts, choices_figure(found)),
         ),
-        text=lines,
+        summary=summary,
+        explained=EXPLAINED,
+        networks=Table("Networks", NETWORK_HEADER, (), "Costs are of each layer once."),
+        rows=tuple(_cells(row) for row in rows),
     )
 
 
-def front_figure(rows: Rows, costs: str) -> Figure:
-    """Accuracy (percent) over EDP: predicted, simulated and measured, as far as each is known."""
-    trained, measured = [r for r in rows if r["evaluated"]], [r for r in rows if r["measured"]]
+def _known(row: Mapping[str, Any]) -> bool:
+    """Whether more is known of a network than its prediction."""
+    return bool(row["evaluated"] or row["measured"])
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, tuple[tuple[str, float | str], ...]]:
+    """Where the name of a network leads, and its cells as words and what sorts them."""
+    found, seen = row["evaluated"], row["measured"]
+    mean, worst = (100 * found[k] if found else -1.0 for k in ("accuracy_mean", "accuracy_worst"))
+    chip = 100 * seen["accuracy_mean"] if seen else -1.0
+    energy, latency = row["energy_pj"] / 1e6, row["latency_ns"] / 1e3
+    return row["network"] or "", (
+        (row["name"], row["name"]),
+        (f"{row['predicted']:.1f} %", row["predicted"]),
+        *((f"{value:.1f} %" if value >= 0 else "—", value) for value in (mean, worst, chip)),
+        (f"{row['edp_mj_ms']:.3g}", row["edp_mj_ms"]),
+        (f"{energy:.3g}", energy),
+        (f"{latency:.4g}", latency),
+        (f"{row['macros']}", row["macros"]),
+        (", ".join(row["modes"]), ", ".join(row["modes"])),
+        (row["choices"], row["choices"]),
+    )
+
+
+def predicted_figure(rows: Rows, costs: str) -> Figure:
+    """Predicted accuracy (percent) over EDP."""
     predicted = _points(
         "predicted",
         rows,
@@ -46,6 +86,12 @@ def front_figure(rows: Rows, costs: str) -> Figure:
         [r["predicted_low"] for r in rows],
         symbol="circle-open",
     )
+    return _over_edp([predicted], "predicted accuracy, %", costs)
+
+
+def simulated_figure(rows: Rows, costs: str) -> Figure:
+    """Accuracy (percent) over EDP of what was trained: on virtual chips, and on a chip."""
+    trained, measured = [r for r in rows if r["evaluated"]], [r for r in rows if r["measured"]]
     simulated = _points(
         "simulated", trained, "@simulated", [100 * r["evaluated"]["accuracy_mean"] for r in trained],
         [100 * r["evaluated"]["accuracy_worst"] for r in trained], symbol="circle",
@@ -54,9 +100,12 @@ def front_figure(rows: Rows, costs: str) -> Figure:
         "on a chip", measured, "@measured", [100 * r["measured"]["accuracy_mean"] for r in measured],
         [100 * r["measured"]["low"] for r in measured], symbol="diamond",
     )  # fmt: skip
-    data = [trace for trace in (predicted, simulated, deployed) if trace["x"]]
-    edp = axis(f"EDP of one image on {costs}, each layer once, mJ·ms", type="log")
-    return figure(data, 480, x=edp, y=axis("accuracy, %"), showlegend=True)
+    return _over_edp([trace for trace in (simulated, deployed) if trace["x"]], "accuracy, %", costs)
+
+
+def _over_edp(data: list[Figure], title: str, costs: str) -> Figure:
+    edp = axis(f"EDP on {costs}, mJ·ms", type="log")
+    return figure(data, 360, x=edp, y=axis(title), showlegend=len(data) > 1)
 
 
 def choices_figure(found: Findings) -> Figure:

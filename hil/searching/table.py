@@ -1,4 +1,4 @@
-"""Result of a search, for people and programs: the table of its front."""
+"""Result of a search for programs: the table of its front (for people: ``hil.searching.summary``)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cim.chip.file import is_cost_model
 from hil.atomic import write_text
 from hil.errors import FileError
 from hil.searching.budget import SearchPlan
@@ -15,7 +14,6 @@ from hil.searching.folder import SearchFolder
 from hil.searching.front import modes_of, read_findings
 from hil.searching.loop import read_measured
 from hil.searching.networks import network_name, read_evaluation
-from hil.searching.settings import SearchSettings
 from hil.watch import Watch
 from search.choice.front import Front, Member, read_front
 from search.choice.hardware_significance import MODES
@@ -27,7 +25,6 @@ from search.space.target import load_target
 FORMAT = "hil.search-table"
 LAID_OUT = "each layer once; hil deploy also writes copies on idle cells, whose EDP is higher (--without copies: none)"
 OWN = "own"  # what stands beside a network that is not the search's
-PUBLISHED_EDP = {"fashion-mnist": 0.16, "cifar10": 0.16}  # of NAS4CIM's abstract
 
 
 def front_of_folder(folder: SearchFolder) -> Front:
@@ -86,45 +83,6 @@ def other_costs(folder: SearchFolder, members: Sequence[Member], name: str) -> l
 def write_table(folder: SearchFolder, notes: Sequence[str]) -> None:
     """Leave ``table.json``."""
     write_text(folder.table, json.dumps(table_json(folder, notes), indent=1) + "\n")
-
-
-def table_lines(table: dict[str, Any], settings: SearchSettings) -> list[str]:
-    """For people."""
-    rows, trained = table["networks"], [r for r in table["networks"] if r["evaluated"]]
-    lines = [
-        f"search   {settings.data} on {settings.chip}, {table['method']}, seed {table['seed']}, "
-        f"{table['simulations']} networks simulated whole",
-        f"costs    {table['costs']}, one image, {LAID_OUT}",
-    ]
-    if trained:
-        some = trained[0]["evaluated"]
-        lines.append(f"chips    {some['chips']} simulated, {some['images']} test images; {some['source']}")
-    if is_cost_model(table["costs"]) and settings.data in PUBLISHED_EDP:
-        lines.append(
-            f"paper    EDP {PUBLISHED_EDP[settings.data]:g} in efficiency mode (doi 10.11999/JEIT250978); unit, "
-            "networks and settings are not in its abstract"
-        )
-    lines += [f"note     {text}" for text in table["notes"]]
-    lines += ["", f"{'network':<10}{'predicted %':>16}{'simulated %':>13}{'worst':>7}{'EDP mJ·ms':>12}"
-              f"{'latency µs':>12}{'energy µJ':>11}{'macros':>8}  choices"]  # fmt: skip
-    for row in rows:
-        found = row["evaluated"]
-        predicted = f"{row['predicted']:.1f} (≥ {row['predicted_low']:.1f})"
-        mean, worst = (f"{100 * found[k]:.1f}" if found else "–" for k in ("accuracy_mean", "accuracy_worst"))
-        macros = f"{row['macros']}" + ("" if row["macros"] <= row["macros_available"] else "!")
-        marks = row["modes"]
-        lines.append(
-            f"{row['name']:<10}{predicted:>16}{mean:>13}{worst:>7}{row['edp_mj_ms']:>12.3g}"
-            f"{row['latency_ns'] / 1e3:>12.4g}{row['energy_pj'] / 1e6:>11.3g}{macros:>8}  {row['choices']}"
-            + (f"  ({', '.join(marks)})" if marks else "")
-        )
-        if row["measured"]:
-            lines.append(f"{'':<10}{100 * row['measured']['accuracy_mean']:.1f} % {row['measured']['source']}")
-        if row["failed"]:
-            lines.append(f"{'':<10}{row['failed'].splitlines()[0]}")
-    if any(row["macros"] > row["macros_available"] for row in rows):
-        lines += ["", "!  more macros than there are"]
-    return lines
 
 
 def _modes(folder: SearchFolder, front: Front) -> dict[str, list[str]]:

@@ -14,7 +14,6 @@ from hil.verdict.metric import ACCURACY, Metric
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BARS = 12  # most lines of a histogram
-WIDEST = 40  # characters of its longest bar
 BETWEEN_CHIPS = 20  # fewer chips give no histogram
 
 
@@ -38,8 +37,8 @@ class Yield:
 
     def words(self) -> str:
         return (
-            f"{self.reached} of {self.chips} chips reach {self.target:.2%}: {self.reached / self.chips:.1%}, "
-            f"95 % interval {self.low:.1%} to {self.high:.1%}"
+            f"{self.reached} of {self.chips} chips reach {100 * self.target:.2f} %: "
+            f"{100 * self.reached / self.chips:.1f} %, 95 % interval {100 * self.low:.1f} … {100 * self.high:.1f} %"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -90,23 +89,18 @@ class Distribution:
         }
 
 
-def histogram(accuracies: NDArray[np.float64], images: int, metric: Metric = ACCURACY) -> list[str]:
-    """Lines of a histogram; bins of accuracy are whole numbers of images, so that no bin is empty by rounding."""
+def histogram(accuracies: NDArray[np.float64], images: int, metric: Metric = ACCURACY) -> list[tuple[str, int]]:
+    """Chips by accuracy, as (range, count); bins are whole numbers of images, so that none is empty by rounding."""
     if not metric.binary:
         counts, edges = np.histogram(accuracies, BARS)
-        ends = [f"{metric.value(a):>9} … {metric.value(b):>9}" for a, b in itertools.pairwise(edges.tolist())]
-        return [
-            f"  {words}  {'█' * -(-int(n) * WIDEST // max(int(counts.max()), 1))} {n}"
-            for words, n in zip(ends, counts, strict=True)
-        ]
+        ends = [f"{metric.value(a)} … {metric.value(b)}" for a, b in itertools.pairwise(edges.tolist())]
+        return [(words, int(n)) for words, n in zip(ends, counts, strict=True)]
     right = np.rint(accuracies * images).astype(np.int64)
     low, high = int(right.min()), int(right.max())
     width = max(1, -(-(high - low + 1) // BARS))
-    counts = np.bincount((right - low) // width)
-    longest = max(int(counts.max()), 1)
-    lines = []
-    for k, n in enumerate(counts):
+    rows = []
+    for k, n in enumerate(np.bincount((right - low) // width)):
         first, last = low + k * width, min(low + (k + 1) * width - 1, images)
-        words = f"{first / images:7.2%}" + (f" … {last / images:7.2%}" if last > first else "")
-        lines.append(f"  {words}  {'█' * -(-int(n) * WIDEST // longest)} {n}")
-    return lines
+        words = f"{first / images:.2%}" + (f" … {last / images:.2%}" if last > first else "")
+        rows.append((words.replace("%", " %"), int(n)))
+    return rows

@@ -107,8 +107,9 @@ class _Page:
                 self._print(Padding(text, (0, INDENT)))
         if summary.headline is not None:
             self.console.print()
-            tone = COLOURS[summary.headline.tone]
-            word = self.said(f"{SIGNS[summary.headline.tone]} {summary.headline.word}", tone)
+            tone = summary.headline.tone
+            sign, colour = ("", "bold") if tone is None else (f"{SIGNS[tone]} ", COLOURS[tone])
+            word = self.said(f"{sign}{summary.headline.word}", colour)
             self._pair(word, self.said(summary.headline.text), word.cell_len)
         names = max((self.said(f.name).cell_len for f in summary.facts), default=0)
         for part in summary.parts:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from hil.improvement.finetuning.progressive import GroupOutcome
+from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
+from hil.pages.tables import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +33,30 @@ class OnChipResult:
     seconds: float
     digest: str
 
-    def lines(self) -> list[str]:
-        words = "" if self.silicon else "      NOT SILICON"
+    def summary(self, network: str, steps: tuple[NextStep, ...] = ()) -> Summary:
+        """What ``hil finetune`` on a chip prints."""
         said = "measured" if self.silicon else "emulated"
-        return [
-            f"program        {self.path}   the chip holds it",
-            f"chip           {self.chip}, serial {self.serial}{words}",
-            f"written        {self.cells:,} cells once each, {self.pulses:,} pulses, {self.chip_time_s:,.0f} s of "
-            "chip time",
-            f"trained        behind {len(self.groups) - 1} groups of layers, on {self.images:,} measured images, "
-            f"{self.seconds / 60:.1f} minutes in all",
-            *_group_lines(self.groups),
-            f"held out       {self.held_out:,} training images, percent right",
-            f"  float        {self.float_right:.1f}",
-            f"  on the chip  {self.right:.1f} ({said})",
-            f"next           hil deploy {self.path} --data DATA, with the same --port and --calibration",
-        ]
+        lost = self.float_right - self.right
+        text = f"of {self.held_out:,} training images that were held out, {said}; float {self.float_right:.1f} %"
+        return Summary(
+            f"{network} trained on {self.chip}, serial {self.serial}",
+            "measured on silicon" if self.silicon else "EMULATED, NOT SILICON · nothing was measured on silicon",
+            Headline(Tone.GOOD if lost <= 1.0 else Tone.OPEN, f"{self.right:.1f} %", text),
+            (
+                _group_table(self.groups),
+                Fact(
+                    "Trained",
+                    f"behind {len(self.groups) - 1} groups of layers, on {self.images:,} measured images, "
+                    f"{self.seconds / 60:.1f} minutes in all",
+                ),
+                Fact(
+                    "Writing cost",
+                    f"{self.cells:,} cells once each, {self.pulses:,} pulses, {self.chip_time_s:,.0f} s of chip time",
+                ),
+                Fact("program", f"{self.path}, which the chip holds"),
+            ),
+            steps,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "path": str(self.path)}
@@ -66,16 +76,28 @@ class OnChipPrediction:
     images: int
     seconds: float
 
-    def lines(self) -> list[str]:
-        return [
-            f"chip           {len(self.tuned)} virtual chips of {self.chip}, errors of the {self.record}",
-            f"held out       {self.held_out:,} training images, percent right (simulated)",
-            f"  float        {self.float_right:.1f}",
-            f"  tuned        {_spread(self.tuned)}",
-            f"  fine-tuned   {_spread(self.finetuned)}, on {self.images:,} images that ran through each chip",
-            f"took           {self.seconds / 60:.1f} minutes",
-            "next           the same command with --port ADDRESS or --emulated instead of --simulated",
-        ]
+    def summary(self, network: str, steps: tuple[NextStep, ...] = ()) -> Summary:
+        """What ``hil finetune --simulated`` prints."""
+        gain = float(np.mean(self.finetuned) - np.mean(self.tuned))
+        text = f"from {_spread(self.tuned)} % tuned to {_spread(self.finetuned)} % fine-tuned (simulated)"
+        rows = (
+            ("float", f"{self.float_right:.1f} %"),
+            ("tuned", f"{_spread(self.tuned)} %"),
+            ("fine-tuned", f"{_spread(self.finetuned)} %"),
+        )
+        return Summary(
+            f"{network} on {len(self.tuned)} virtual chips of {self.chip}",
+            "SIMULATED · no chip was asked",
+            Headline(Tone.GOOD if gain > 0 else Tone.OPEN, f"{gain:+.1f} points".replace("-", "−"), text),
+            (
+                Table("Accuracy", ("", f"of {self.held_out:,} images held out"), rows),
+                Fact(
+                    "Trained", f"on {self.images:,} images that ran through each chip, {self.seconds / 60:.1f} minutes"
+                ),
+                Fact("Rests on", f"errors of the {self.record}"),
+            ),
+            steps,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,15 +107,13 @@ def _spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
 
 
-def _group_lines(groups: Sequence[GroupOutcome]) -> list[str]:
-    lines = []
+def _group_table(groups: Sequence[GroupOutcome]) -> Table:
+    rows = []
     for number, group in enumerate(groups, 1):
         names = group.layers[0] if len(group.layers) == 1 else f"{group.layers[0]} to {group.layers[-1]}"
         trained = "as compiled"
         if group.trained is not None:
             change = f"loss {group.trained.before:.3f} → {group.trained.after:.3f}"
             trained = change if group.trained.kept else f"{change}: left as it was"
-        lines.append(
-            f"  group {number}      {names}: {trained}; its sums are off by {group.error:.1%} of their variance"
-        )
-    return lines
+        rows.append((f"{number}", names, trained, f"{100 * group.error:.1f} %"))
+    return Table("Groups of layers", ("group", "layers", "trained", "error of its sums"), tuple(rows))

@@ -24,6 +24,8 @@ from hil.improvement.finetuning.as_deployed import CHIPS, as_deployed, judging_i
 from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inputs
 from hil.improvement.finetuning.plan import FinetunePlan, asked_for, read_plan, write_plan
 from hil.improvement.finetuning.settings import EPOCHS, FinetuneSettings, working_folder
+from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
+from hil.pages.tables import Table
 from hil.watch import Watch
 from mapping.network.file import load_network, save_network
 from search.train.finetune import FinetuneJob, FinetuneRecipe, finetune_network, ranged, step_seconds
@@ -61,25 +63,35 @@ class FinetuneResult:
     deployed: float | None = None
     judged: int = 0
 
-    def lines(self) -> list[str]:
-        written = "" if self.trained else ", AS IT CAME: the training made it worse as deployed"
-        judged = []
-        if self.deployed is not None and self.deployed_before is not None:
-            judged = [
-                f"as deployed    {self.deployed_before:.1f} % before, {self.deployed:.1f} % trained: "
-                f"{self.deployed - self.deployed_before:+.1f} points ({CHIPS} virtual chips, {self.judged:,} images "
-                "that neither trained nor chose)",
-            ]
-        return [
-            f"network        {self.path}   for {self.chip}, errors of the {self.record}{written}",
-            *judged,
-            f"trained        {self.epochs} epochs of {self.images:,} images, {self.seconds / 60:.1f} minutes",
-            f"held out       {self.held_out:,} training images, percent right",
-            f"  float        {self.float_before:.1f}",
-            f"  under errors {self.noisy_before:.1f} before, {self.noisy:.1f} trained (simulated, no copies, no tune)",
-            f"  exact        {self.ideal:.1f} trained",
-            f"next           hil simulate {self.path} --data DATA, or hil deploy {self.path} --data DATA",
-        ]
+    def summary(self, network: str, steps: tuple[NextStep, ...] = ()) -> Summary:
+        """What ``hil finetune`` prints: before and after, as deployed where that was judged, and what was trained."""
+        judged = self.deployed is not None and self.deployed_before is not None
+        before, after = (self.deployed_before, self.deployed) if judged else (self.noisy_before, self.noisy)
+        gain = (after or 0.0) - (before or 0.0)
+        how = f"as deployed, {CHIPS} virtual chips, {self.judged:,} images that neither trained nor chose"
+        how = how if judged else f"under the chip's errors, {self.held_out:,} training images that were held out"
+        written = "" if self.trained else "; WRITTEN AS IT CAME: the training made it worse as deployed"
+        text = f"from {before:.1f} % to {after:.1f} % {how}{written}"
+        tone = Tone.GOOD if self.trained and gain > 0 else Tone.OPEN
+        rows = (
+            ("float", f"{self.float_before:.1f} %", "—"),
+            ("under errors", f"{self.noisy_before:.1f} %", f"{self.noisy:.1f} %"),
+            ("a perfect chip", "—", f"{self.ideal:.1f} %"),
+            *((("as deployed", f"{before:.1f} %", f"{after:.1f} %"),) if judged else ()),
+        )
+        note = f"First three rows: {self.held_out:,} training images held out, simulated, no copies, no tune."
+        return Summary(
+            f"{network} trained for {self.chip}",
+            "SIMULATED",
+            Headline(tone, f"{gain:+.1f} points".replace("-", "−"), text),
+            (
+                Table("Accuracy", ("", "before", "trained"), rows, note),
+                Fact("Trained", f"{self.epochs} epochs of {self.images:,} images, {self.seconds / 60:.1f} minutes"),
+                Fact("Rests on", f"errors of the {self.record}"),
+                Fact("network", str(self.path)),
+            ),
+            steps,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "path": str(self.path)}

@@ -15,6 +15,8 @@ from hil.mission.passes.lossy_link import LinkFigures
 from hil.mission.passes.transfer import TransferPlan, TransferResult, plan_transfer, run_transfer
 from hil.mission.passes.update import pack_update
 from hil.mission.passes.windows import ContactWindow
+from hil.pages.summary import Headline, Summary, Tone
+from hil.pages.tables import Table
 from mapping.program.conductance import ConductanceProgram
 
 FORMAT = "hil.passes/1.0"
@@ -45,21 +47,28 @@ class PassSession:
             "transfers": [result.to_json() for result in self.results],
         }
 
-    def lines(self) -> list[str]:
-        head = f"{'file':<14} {'bytes':>9}  {'planned':>7}  {'needed':>6}  {'on air':>9}  {'packets':>7}  {'lost':>5}"
-        lines = [f"{head}  digest"]
+    def summary(self) -> Summary:
+        """Files as they were planned and sent, and whether ground and board hold the same program."""
+        rows = []
         for r in self.results:
             planned = "more" if r.plan.passes is None else str(r.plan.passes)
             same = "identical" if r.identical else "DIFFERENT"
-            lines.append(
-                f"{r.plan.name:<14} {r.plan.bytes:>9,}  {planned:>7}  {r.passes:>6}  {r.on_air_s:>7.2f} s  "
-                f"{r.packets:>7}  {r.lost:>5}  {r.digest_received[:12]} {same}"
+            sent = (
+                f"{r.passes}",
+                f"{r.on_air_s:.2f} s",
+                f"{r.lost} of {r.packets}",
+                f"{r.digest_received[:12]} {same}",
             )
-        both = "identical" if self.ground_digest == self.board_digest else "DIFFERENT"
-        lines.append(
-            f"program        on the ground {self.ground_digest[:12]}, on board {self.board_digest[:12]}: {both}"
+            rows.append((r.plan.name, f"{r.plan.bytes:,}", planned, *sent))
+        header = ("file", "bytes", "planned", "needed", "on air", "packets lost", "digest")
+        both = f"on the ground {self.ground_digest[:12]}, on board {self.board_digest[:12]}"
+        word = "IDENTICAL" if self.identical else "DIFFERENT"
+        return Summary(
+            f"{len(self.results)} files over contact windows",
+            "SIMULATED",
+            Headline(Tone.GOOD if self.identical else Tone.BAD, word, f"program {both}"),
+            (Table("Files", header, tuple(rows)),),
         )
-        return lines
 
 
 def run_session(

@@ -6,12 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hil.mission.radiation.outcomes import FaultOutcome
+from hil.mission.radiation.summary import contents
 from hil.mission.radiation.timeline import EACH
 from hil.mission.settings import Course
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.shell import Plot, render
+from hil.pages.summary import Summary
 
 COLOURS = {Course.WITHOUT: "@layer3", Course.SCRUBBED: "@simulated", Course.TUNED: "@measured"}
+EXPLAINED = {
+    "upsets": "upset", "upset": "upset", "harmful": "harmful", "masked": "masked", "degraded": "degraded",
+    "silent": "silent", "detected": "detected", "scrubbing": "scrubbing", "ECC": "ECC",
+    "virtual chips": "virtual chip", "margin": "margin",
+}  # fmt: skip
 OUTCOME_COLOURS = {
     FaultOutcome.MASKED: "@layer0",
     FaultOutcome.DEGRADED: "@layer1",
@@ -21,15 +28,16 @@ OUTCOME_COLOURS = {
 }
 
 
-def campaign_page(report: Mapping[str, Any], lines: Sequence[str]) -> str:
-    """One self-contained page of a report (``hil.mission.radiation.summary``)."""
+def campaign_page(report: Mapping[str, Any], summary: Summary) -> str:
+    """One self-contained page of a report, its summary first (``hil.mission.radiation.summary``)."""
     settings = report["settings"]
     return render(
         "radiation.html",
         title=f"Radiation campaign: {settings['chip']} in {settings['orbit']}",
         plots=campaign_plots(report),
         assumed=report["assumed"],
-        text=lines,
+        summary=summary,
+        explained=EXPLAINED,
     )
 
 
@@ -102,7 +110,7 @@ def years_figure(timeline: Mapping[str, Any], colours: Mapping[Course, str]) -> 
     for course, colour in colours.items():
         bands = timeline["courses"][course]
         mean = [100 * b["mean"] for b in bands]
-        drawn = dots(years, mean, colour, f"{course}: %{{y:.2f}} % after %{{x}} years", size=8)
+        drawn = dots(years, mean, colour, f"{contents(course)}: %{{y:.2f}} % after %{{x}} years", size=8)
         bars = {
             "type": "data",
             "symmetric": False,
@@ -110,7 +118,9 @@ def years_figure(timeline: Mapping[str, Any], colours: Mapping[Course, str]) -> 
             "arrayminus": [100 * (b["mean"] - b["low"]) for b in bands],
             "thickness": 1,
         }
-        data.append({**drawn, "name": str(course), "mode": "lines+markers", "line": {"color": colour}, "error_y": bars})
+        data.append(
+            {**drawn, "name": contents(course), "mode": "lines+markers", "line": {"color": colour}, "error_y": bars}
+        )
     return figure(data, 380, x=axis("years in orbit"), y=axis("accuracy, %"), showlegend=True)
 
 

@@ -14,9 +14,10 @@ from hil.mission.radiation.campaign import CampaignResult, run_campaign
 from hil.mission.radiation.folder import CampaignFolder
 from hil.mission.radiation.kept_years import kept_years
 from hil.mission.radiation.page import campaign_page
-from hil.mission.radiation.summary import campaign_json, campaign_lines
+from hil.mission.radiation.summary import campaign_json, campaign_summary
 from hil.mission.radiation.timeline import simulate_years
 from hil.mission.settings import CampaignOptions, TimelineOptions
+from hil.pages.summary import Summary
 from hil.prediction.predict import believed
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
@@ -24,11 +25,11 @@ from mapping.program.conductance import ConductanceProgram
 
 @dataclass(frozen=True)
 class RadiationStudy:
-    """A campaign with its report as plain data and as lines."""
+    """A campaign with its report as plain data and at a glance."""
 
     campaign: CampaignResult
     report: dict[str, Any]
-    lines: list[str]
+    summary: Summary
 
 
 def run_study(
@@ -53,12 +54,12 @@ def run_study(
     known, source, notes = believed(program, record)
     found = run_campaign(program, data, known, orbit, folder, options, watch)
     report = {**campaign_json(found, orbit), "belief": source, "notes": list(notes)}
-    written = [] if options.rewrite is None else [f"written        {options.rewrite.words} ({options.rewrite})"]
-    lines = [f"belief         {source}", *written, *campaign_lines(report)]
+    if options.rewrite is not None:
+        report["notes"].append(f"written: {options.rewrite.words} ({options.rewrite})")
     if over_years is not None:
         timeline = simulate_years(program, data, known, orbit, over_years, watch, kept_years(over_years, folder.years))
         report["timeline"] = timeline.to_json()
-        lines += ["", *timeline.lines()]
     write_text(folder.report, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_text(folder.page, campaign_page(report, lines))
-    return RadiationStudy(found, report, lines)
+    summary = campaign_summary(report, page=str(folder.page))
+    write_text(folder.page, campaign_page(report, summary))
+    return RadiationStudy(found, report, summary)

@@ -6,12 +6,17 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
+from hil.mission.mitigation import Mitigation
 from hil.mission.orbit import OrbitFile
 from hil.mission.radiation.campaign import CampaignResult
 from hil.mission.radiation.detectors import Detector
 from hil.mission.radiation.kinds import KINDS, FaultKind, rate_per_day
 from hil.mission.radiation.outcomes import FaultOutcome, Share, criticality, fired, harmful, outcome_of, weighted
 from hil.mission.radiation.sampling import margin_of
+from hil.mission.radiation.timeline import MENDS
+from hil.mission.settings import Course
+from hil.pages.summary import Fact, Headline, NextStep, Part, Scale, ScaleRow, Summary
+from hil.pages.tables import Table
 
 FORMAT = "hil.radiation-report/1.0"
 
@@ -83,46 +88,103 @@ def campaign_json(found: CampaignResult, orbit: OrbitFile) -> dict[str, Any]:
     }
 
 
-def campaign_lines(report: dict[str, Any]) -> list[str]:
-    """The report in words."""
+def campaign_summary(report: dict[str, Any], steps: tuple[NextStep, ...] = (), page: str = "") -> Summary:
+    """Findings first: how often an upset does harm, and the accuracy at the end with and without mending."""
     settings, accuracy, alarms = report["settings"], report["accuracy_without_fault"], report["false_alarms"]
-    lines = [
-        f"campaign       {settings['injections']:,} injections of {report['population']:,} sites, "
-        f"{settings['images']} images each; margin {100 * report['margin']:.2f} % at {settings['confidence']:.0%}",
-        f"chip           {settings['chip']}, {accuracy['count']} of {accuracy['of']} images right without a fault",
-        f"orbit          {settings['orbit']}: {report['upsets_per_day']:.3g} upsets a day, "
-        f"{report['harmful_per_day']:.3g} of them harmful; {len(report['assumed'])} figures assumed",
-        "outcomes       " + ", ".join(f"{count} {name}" for name, count in report["outcomes"].items()),
-        "",
-        f"{'kind':<16} {'upsets/day':>10}  {'harmful':>8}  {'95 % interval':<15}  "
-        "masked  degraded  silent  refused  hang",
+    harmful = report["harmful"]
+    timeline = report.get("timeline")
+    text = (
+        f"of {report['upsets_per_day']:.3g} upsets a day change an answer ({_span(harmful)}, 95 %), {settings['orbit']}"
+    )
+    parts: list[Part] = []
+    if timeline is not None:
+        parts.append(years_scale(timeline))
+    parts += [
+        Fact("Without a fault", f"{accuracy['count']} of {accuracy['of']} images right on {settings['chip']}"),
+        Fact("Outcomes", ", ".join(f"{count:,} {name}" for name, count in report["outcomes"].items())),
+        kinds_table(report),
+        *([years_table(timeline)] if timeline is not None else []),
+        Fact(
+            "False alarms",
+            f"{alarms['count']} of {alarms['of']} fault-free images, at most {100 * alarms['high']:.2f} %",
+        ),
+        Fact(
+            "Injected",
+            f"{settings['injections']:,} of {report['population']:,} sites, {settings['images']} images each, "
+            f"margin {100 * report['margin']:.2f} % at {100 * settings['confidence']:g} %",
+        ),
+        Fact("Rests on", str(report.get("belief", "")), soft=True),
+        Fact("Assumed", f"{len(report['assumed'])} figures of the orbit, listed on the page", soft=True),
+        *([Fact("page", page)] if page else []),
     ]
-    for kind, about in report["kinds"].items():
-        share, outcomes = about["harmful"], about["outcomes"]
-        counts = "  ".join(
-            f"{outcomes.get(str(name), 0):>{width}}"
-            for name, width in zip(
-                (
-                    FaultOutcome.MASKED,
-                    FaultOutcome.DEGRADED,
-                    FaultOutcome.SILENT,
-                    FaultOutcome.DETECTED,
-                    FaultOutcome.HANG,
-                ),
-                (6, 8, 6, 7, 4),
-                strict=True,
-            )
+    word = f"{report['harmful_per_day']:.3g} A DAY"
+    return Summary(
+        f"upsets of {settings['orbit']} in {settings['chip']}",
+        "SIMULATED · no chip was irradiated",
+        Headline(None, word, text),
+        tuple(parts),
+        steps,
+    )
+
+
+def kinds_table(report: dict[str, Any]) -> Table:
+    """Upsets and their harm by kind, the most harmful first."""
+    names = [str(n) for n in (FaultOutcome.MASKED, FaultOutcome.DEGRADED, FaultOutcome.SILENT, FaultOutcome.DETECTED)]
+    kinds = sorted(report["kinds"].items(), key=lambda item: -item[1]["upsets_per_day"] * item[1]["harmful"]["share"])
+    rows = tuple(
+        (
+            kind,
+            f"{about['upsets_per_day']:.2e}",
+            f"{100 * about['harmful']['share']:.1f} %",
+            _span(about["harmful"]),
+            *(f"{about['outcomes'].get(name, 0)}" for name in names),
         )
-        span = f"{100 * share['low']:.1f} – {100 * share['high']:.1f} %"
-        lines.append(
-            f"{kind:<16} {about['upsets_per_day']:>10.2e}  {100 * share['share']:>6.1f} %  {span:<15}  {counts}"
+        for kind, about in kinds
+    )
+    return Table("Kinds", ("kind", "upsets a day", "harmful", "95 % interval", *names), rows)
+
+
+def years_scale(timeline: dict[str, Any]) -> Scale:
+    """Accuracy at the end of the mission by what is mended."""
+    rows = []
+    for course, bands in timeline["courses"].items():
+        low, mean, high = (100 * bands[-1][k] for k in ("low", "mean", "high"))
+        rows.append(ScaleRow(contents(course), f"{mean:.1f} %", mean, low, high))
+    note = (
+        f"after {timeline['years'][-1]:g} years; 5 … 95 % of {timeline['chips']} chips, {timeline['images']:,} images"
+    )
+    return Scale("accuracy", "%", tuple(rows), note)
+
+
+def years_table(timeline: dict[str, Any]) -> Table:
+    """Mean and 5 … 95 % of chips for each course and year."""
+    rows = tuple(
+        (
+            f"{year:g}",
+            *(
+                f"{100 * b[k]['mean']:.1f} ({100 * b[k]['low']:.1f} … {100 * b[k]['high']:.1f}) %"
+                for b in timeline["courses"].values()
+            ),
         )
-    lines += [
-        "",
-        f"false alarms   {alarms['count']} of {alarms['of']} fault-free images "
-        f"(95 %: at most {100 * alarms['high']:.2f} %)",
+        for k, year in enumerate(timeline["years"])
+    )
+    note = "Every point past 1e5 s after writing extrapolates the laws of relaxation."
+    return Table("Years", ("years", *map(contents, timeline["courses"])), rows, note)
+
+
+def contents(course: str) -> str:
+    """A course by what it mends: "ECC + register read-back + scrubbing"; "nothing mended"."""
+    mended = MENDS[Course(course)]
+    named = {Mitigation.ECC: "ECC", Mitigation.REGISTERS: "read-back", Mitigation.SCRUB: "scrubbing"}
+    words = [
+        *(name for one, name in named.items() if one in mended),
+        *(["tuning"] if Mitigation.TUNE in mended else []),
     ]
-    return lines
+    return " + ".join(words) or "nothing mended"
+
+
+def _span(share: dict[str, Any]) -> str:
+    return f"{100 * share['low']:.1f} … {100 * share['high']:.1f} %"
 
 
 def _by_detector(found: CampaignResult, detector: Detector) -> dict[str, Share]:

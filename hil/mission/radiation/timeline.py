@@ -111,21 +111,6 @@ class Timeline:
             },
         }
 
-    def lines(self) -> list[str]:
-        """A table: mean and 5–95 % of chips for each course and year."""
-        lines = [
-            f"accuracy of {self.options.chips} virtual chips on {self.images} images, {self.orbit}; mean (5 % – 95 %)",
-            f"{'years':>6}  " + "  ".join(f"{course:<24}" for course in self.options.courses),
-        ]
-        for number, year in enumerate(self.options.years):
-            cells = []
-            for course in self.options.courses:
-                low, mean, high = self.band(course, number)
-                cells.append(f"{100 * mean:6.2f} % ({100 * low:.1f} – {100 * high:.1f})".ljust(24))
-            mark = "  extrapolated" if year * DAYS * DAY_S > MEASURED_S else ""
-            lines.append(f"{year:>6g}  " + "  ".join(cells) + mark)
-        return lines
-
 
 def simulate_years(
     program: ConductanceProgram,

@@ -86,7 +86,7 @@ def test_a_program_file_alone_knows_its_task_and_the_steps_of_its_values(tmp_pat
     found = predict(again, load_dataset(data, any_kind=True), None, options, Watch())
     assert found.metric.name == "squared-error"
     assert found.ideal < found.at(0).mean
-    assert "squared units" in " ".join(found.lines())
+    assert "squared units" in " ".join(found.summary().lines())
 
 
 def test_targets_that_do_not_fit_the_task_are_refused_before_the_chip_is_asked(tmp_path: Path) -> None:

@@ -153,7 +153,9 @@ def test_accuracies_before_and_after_are_those_of_simulated_deployments(place: P
     assert tuned.deployed_before is not None
     assert tuned.deployed is not None
     assert tuned.judged == 32
-    assert f"{tuned.deployed_before:.1f} % before, {tuned.deployed:.1f} % trained" in "\n".join(tuned.lines())
+    assert f"from {tuned.deployed_before:.1f} % to {tuned.deployed:.1f} % as deployed" in "\n".join(
+        tuned.summary("net").lines()
+    )
     data, options = load_dataset(place / "test.npz", "test"), DeployOptions(samples=300, virtual_chips=4)
     for path, said in ((place / "net.pt", tuned.deployed_before), (tuned.path, tuned.deployed)):
         program = compile_network(load_network(path), load_chip("lab-128"), options=options.layout)

@@ -82,7 +82,7 @@ def test_layers_are_written_once_and_those_behind_lose_less_on_what_was_measured
     assert result.pulses == done.chip.status().pulses_total
     assert result.chip_time_s > 2 * 3600
     assert result.right > 80
-    assert "NOT SILICON" in "\n".join(result.lines())
+    assert "NOT SILICON" in "\n".join(result.summary("net").lines())
     assert not working_folder(result.path).exists()
 
 
@@ -147,7 +147,7 @@ def test_virtual_chips_predict_it_tuned_and_fine_tuned(small: Small, data: Path)
     found = predict_on_chip(small.net, str(data), 2, small.record_file, macros=4, settings=SETTINGS)
     assert len(found.tuned) == len(found.finetuned) == 2
     assert np.mean(found.finetuned) > 80
-    assert "(simulated)" in "\n".join(found.lines())
+    assert "(simulated)" in "\n".join(found.summary("net").lines())
 
 
 def test_what_a_fine_tuning_on_a_chip_cannot_be_is_refused(small: Small, data: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hil.deployment.options import DeployOptions, recipe_for
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import bench_of
 from hil.improvement.ladder import JOURNAL, PROGRAM, Improvement, held_out, improve
+from hil.improvement.ladder_summary import ladder_summary
 from hil.improvement.levers import LEVERS, Lever, LeverBench, Trial
 from hil.watch import Watch
 from mapping.errors import CannotMap
@@ -64,7 +65,7 @@ def test_every_rung_says_what_it_gave_and_what_it_costs(climbed: tuple[Improveme
     assert skipped["finetune"] == "training was not asked for"
     assert len(found.test) == 4
     assert found.test_images == 100
-    assert "held-out training images" in "\n".join(found.lines())
+    assert "held-out training images" in "\n".join(ladder_summary(found, "net", ()).lines())
     program = load_program(folder / PROGRAM)
     assert (program.aims is not None) == found.recipe["aim"]
 
@@ -200,7 +201,7 @@ def test_levers_are_judged_by_the_metric_of_another_task(kind: TaskKind, metric:
     found = improve(made, tmp_path / "improved", None, levers=rewriting)
     assert [rung.lever for rung in found.rungs] == ["compiled", "rewrite"]
     assert all(0.2 < rung.mean <= 1.0 for rung in found.rungs)
-    assert f"{metric} of 100 held-out training images" in "\n".join(found.lines())
+    assert f"scored by {metric}" in "\n".join(ladder_summary(found, "net", ()).lines())
     assert found.to_json()["metric"] == metric
     training = next(lever for lever in LEVERS if lever.name == "finetune")
     assert "networks that give classes" in str(training.pull(made, Trial()))

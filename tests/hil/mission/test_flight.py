@@ -43,7 +43,7 @@ def test_a_kind_of_fault_that_the_belief_leaves_out_makes_the_verdict_disagree(
     assert found.flown[0].rejects
     assert not found.flown[0].inside
     assert found.to_json()["years"][0]["extrapolated"]
-    assert "OUTSIDE" in "\n".join(found.lines())
+    assert "OUTSIDE" in "\n".join(found.summary().lines())
 
 
 def test_emulated_and_virtual_chips_of_a_flight_are_written_again_alike(
@@ -55,7 +55,7 @@ def test_emulated_and_virtual_chips_of_a_flight_are_written_again_alike(
     assert plain.flown[0].accuracy != treated.flown[0].accuracy
     assert plain.flown[0].predicted != treated.flown[0].predicted
     assert treated.to_json()["rewrite"] == {"times": 2, "after_s": 1.0, "reads": 8}
-    assert "written again (rewrite=times=2)" in "\n".join(treated.lines())
+    assert "written again (rewrite=times=2)" in "\n".join(treated.summary().lines())
 
 
 def test_bands_of_an_exact_belief_are_half_as_wide_again_as_the_spread_of_twenty_chips() -> None:
@@ -75,7 +75,9 @@ def test_a_report_sets_the_spread_of_emulated_chips_beside_that_of_virtual_ones(
     report = FlightReport(flown, "own", options)
     assert report.spreads(1.0) == pytest.approx((0.01, 0.02))
     assert report.width_ratio(1.0) == pytest.approx(2 * half / 0.018)
-    assert "standard deviation 1.00 points of emulated chips, 2.00 of virtual ones" in "\n".join(report.lines())
+    assert "standard deviation 1.00 points of emulated chips, 2.00 of virtual ones" in "\n".join(
+        report.summary().lines()
+    )
     assert report.to_json()["years"][0]["exact_width_ratio"] == exact_width_ratio(3, 20)
 
 

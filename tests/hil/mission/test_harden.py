@@ -67,7 +67,7 @@ def test_a_floor_that_only_tuning_reaches_takes_tuning_on_top_of_reloading() -> 
 def test_what_no_set_reaches_is_said_and_not_chosen() -> None:
     found = harden(RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, tripled="none", floor=0.99)
     assert found.chosen is None
-    assert "no set reaches both" in "\n".join(found.lines())
+    assert "no set reaches both" in "\n".join(found.summary().lines())
     with pytest.raises(UsageError, match="no accuracy over the years"):
         harden(RESULTS, WEIGHTS, {}, PRICES, ALARMS, tripled="conv", floor=0.5)
     harmless = [replace(r, answers=0) for r in RESULTS]
@@ -160,7 +160,7 @@ def test_guards_that_raise_more_than_one_alarm_in_a_thousand_are_in_no_set() -> 
     quiet, loud = (harden(RESULTS, WEIGHTS, BANDS, PRICES, Share(n, 3000), **asked) for n in (3, 4))  # type: ignore[arg-type]
     assert any(one.mitigations & guards for one in quiet.front)
     assert not any(one.mitigations & guards for one in loud.front)
-    assert "no set has them" in "\n".join(loud.lines())
+    assert "no set has them" in "\n".join(loud.summary().lines())
 
 
 def test_a_second_conversion_sees_the_bits_that_noise_does_not_make() -> None:

@@ -16,11 +16,11 @@ import pytest
 import hil
 from hil.cli import run
 from hil.report.run_data import RunData, read_run
+from hil.report.schema import report_schema
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.json_record import encode
 
 from ..conftest import CHIP, Small
-from ..deployment.test_deploy import SCHEMA
 from ..report.test_report import faults
 from ..small_net import NAMES, small_network
 from ..small_net import images as make_images
@@ -135,7 +135,7 @@ def test_the_report_says_whose_word_the_backend_is_and_what_cannot_be_asked(
             assert "causes cannot be told apart" in text
         assert "firmware" not in screen
         assert "(such chips)" in screen
-        assert faults(json.loads((out / "report.json").read_text("utf-8")), json.loads(SCHEMA.read_text("utf-8"))) == []
+        assert faults(json.loads((out / "report.json").read_text("utf-8")), report_schema()) == []
         assert sorted(p.name for p in out.iterdir()) == ["data.h5", "report.html", "report.json", "report.md"]
 
 
@@ -179,7 +179,7 @@ def test_an_accuracy_alone_is_judged_as_such_chips_and_says_so(
     assert any("only such chips can be judged" in note for note in report.notes)
     assert any("not paired" in flag for flag in found.flags)
     assert sorted(p.name for p in out.iterdir()) == ["report.html", "report.json", "report.md"]
-    assert faults(json.loads((out / "report.json").read_text("utf-8")), json.loads(SCHEMA.read_text("utf-8"))) == []
+    assert faults(json.loads((out / "report.json").read_text("utf-8")), report_schema()) == []
 
 
 def test_the_interval_of_an_accuracy_alone_holds_both_samplings_of_images(small: Small, tmp_path: Path) -> None:
@@ -346,6 +346,6 @@ def test_a_lab_that_did_not_tune_is_judged_against_virtual_chips_that_were_not(
         command = ["judge", str(small.net), "--answers", str(tmp_path / "one.csv"), "--data", str(small.data)]
         files = ["--calibration", str(small.record_file), "--macros", "4", "--chips", "3", "--engine", "fast"]
         run([*command, *files, *more, "--out", str(tmp_path / f"judged{len(more)}")])
-        said.append("".join(capsys.readouterr()))
+        said.append(" ".join("".join(capsys.readouterr()).split()))
     assert "tuned" in said[0]
     assert "untuned: gains and biases are those of the compiled program" in said[1]

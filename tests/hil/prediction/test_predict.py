@@ -21,6 +21,7 @@ from hil.deployment.interim_looks import plan_images
 from hil.deployment.options import DeployOptions
 from hil.device_fit.result import fit_table
 from hil.errors import MismatchError, UsageError
+from hil.pages.summary import Bars
 from hil.prediction.predict import VirtualRow, at_temperature, believed, predict, with_stuck_cells
 from hil.prediction.text import Prediction
 from hil.simulation.virtual_chip import VirtualChip
@@ -79,7 +80,7 @@ def test_the_yield_is_a_share_with_wilsons_interval() -> None:
     found = Yield.of(np.repeat([0.91, 0.85], [93, 7]), 0.9)
     assert (found.reached, found.chips) == (93, 100)
     assert (found.low, found.high) == pytest.approx((0.8625, 0.9657), abs=5e-4)
-    assert "93 of 100 chips reach 90.00%: 93.0%, 95 % interval 86.3% to 96.6%" in found.words()
+    assert "93 of 100 chips reach 90.00 %: 93.0 %, 95 % interval 86.3 … 96.6 %" in found.words()
     assert Yield.of(np.array([0.9]), 0.9).reached == 1, "exactly the target counts"
 
 
@@ -87,7 +88,7 @@ def test_a_histogram_counts_every_chip_once() -> None:
     accuracies = np.random.default_rng(1).binomial(1000, 0.9, 500) / 1000
     lines = histogram(accuracies, 1000)
     assert len(lines) <= 12
-    assert sum(int(line.split()[-1]) for line in lines) == 500
+    assert sum(count for _, count in lines) == 500
     assert len(histogram(np.full(4, 0.5), 10)) == 1
 
 
@@ -110,9 +111,9 @@ def test_several_ages_give_a_table_in_order(small: Small, images: Dataset) -> No
     found = predict(small.program, images, small.record, OPTIONS, Watch(), ages_s=(86400.0, 1.0, 86400.0), target=0.5)
     assert found.ages_s == (1.0, 86400.0)
     assert found.accuracies.shape == (2, 4)
-    text = "\n".join(found.lines())
-    assert "     1 s " in text
-    assert "     1 d " in text
+    text = "\n".join(found.summary().lines())
+    assert "1 s" in text
+    assert "1 d" in text
     assert "yield at 50.0%" in text
     assert [age["age_s"] for age in found.to_json()["ages"]] == [1.0, 86400.0]
 
@@ -167,7 +168,7 @@ def test_without_a_record_the_models_of_the_chip_file_are_used_and_said(small: S
     found = predict(small.program, images, None, OPTIONS, Watch())
     assert "simulated from published models, no chip measured" in found.source
     assert "10.1038/s41586-022-04992-8" in found.source
-    assert "no macro was measured" in "\n".join(found.lines())
+    assert "no macro was measured" in "\n".join(found.summary().lines())
     assert 0.5 < found.chips.mean() <= 1.0
 
 
@@ -247,10 +248,13 @@ def made(chips: int = 40, ages: tuple[float, ...] = (3600.0,)) -> Prediction:
 
 
 def test_a_prediction_says_mean_interval_quantiles_yield_and_shape() -> None:
-    text = "\n".join(made().lines())
-    for word in ("40 virtual chips", "sd between chips", "95 % prediction interval", "quantiles", "reach 89.00%", "█"):
+    text = "\n".join(made().summary().lines())
+    for word in ("40 virtual chips", "between chips", "one chip is expected in", "(95 %)", "reach 89.00 %"):
         assert word in text, text
-    assert "█" not in "\n".join(made(chips=10).lines()), "few chips have no shape"
+    (bars,) = (part for part in made().summary().parts if isinstance(part, Bars))
+    assert sum(bar.size for bar in bars.rows) == 40
+    few = made(chips=10).summary().parts
+    assert not [part for part in few if isinstance(part, Bars)], "few chips have no shape"
     value = json.loads(json.dumps(made().to_json()))
     assert value["ages"][0]["yield"]["target"] == 0.89
     assert value["accuracy"]["simulated"]["interval"] == "prediction, one chip, 95 %"

@@ -24,12 +24,12 @@ def test_a_page_with_faults_is_found_to_have_them(tmp_path: Path) -> None:
     words = [{"x": x, "y": 0.5, "text": "over each other", "showarrow": False} for x in (0.5, 0.52)]
     crowded = figure([dots([0, 1], [0, 1], "@ink", "")], 200, annotations=words)
     wide = '<p style="white-space: nowrap; width: 2000px">too wide</p>'
-    plots = (Plot("front", "", crowded), Plot("choices", "", figure([], 100)))
-    text = render("search.html", title="faults", plots=plots, text=()).replace("</main>", f"{wide}</main>")
+    plots = (Plot("energy", "", crowded), Plot("busy", "", figure([], 100)), Plot("schedule", "", figure([], 100)))
+    text = render("cost.html", title="faults", plots=plots, text=()).replace("</main>", f"{wide}</main>")
     (found,) = look(text, tmp_path, dark=False, widths=(400,), also="console.error('said'); missing();")
     assert found["content"] > found["room"]
     assert found["outside"] == [wide]
-    assert found["overlaps"] == ["plot-front: over each other / over each other"]
+    assert found["overlaps"] == ["plot-energy: over each other / over each other"]
     assert found["errors"] == ["said", "Uncaught ReferenceError: missing is not defined"]
 
 

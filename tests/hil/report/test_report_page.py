@@ -59,7 +59,8 @@ def test_banner_and_titles_follow_the_kind_of_chip(text, make_run):
 def test_the_verdict_is_said_in_plain_words(make_run, shift, verdict):
     report, data = make_run(shift=shift, macros=1)
     shown = html.unescape(own(page(report, data)))
-    assert f'class="verdict {verdict}"' in shown
+    assert f'class="answer {"good" if verdict == "agree" else "bad"}"' in shown
+    assert f'<p class="word">{verdict.upper()}</p>' in shown
     assert report.decisive.text[1:] in shown
     assert ("does not predict" in shown) == (verdict == "disagree")
 
@@ -151,7 +152,7 @@ def test_the_page_names_the_command_and_the_files_that_lie_beside_it(run):
     shown = own(page(report, data, ["report.html", "wire.log"]))
     assert "<code>hil deploy net.pt --port /dev/ttyUSB0</code>" in shown
     assert "wire.log" in shown
-    assert "record.h5" not in shown
+    assert '<th scope="row">record.h5</th>' not in shown
 
 
 def test_layers_far_from_the_virtual_chips_are_marked(run):

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from hil.searching.front import Findings
-from hil.searching.page import choices_figure, front_figure, search_page
+from hil.searching.page import choices_figure, predicted_figure, search_page, simulated_figure
+from hil.searching.settings import SearchSettings
+from hil.searching.summary import search_summary
 from search.space.genes import Gene
 from search.space.significance import Significance
 
@@ -19,27 +21,32 @@ from ..browser import BROWSER, look
 def row(name: str, edp: float, accuracy: float, **known: Any) -> dict[str, Any]:
     return {
         "name": name, "modes": [], "choices": "conv3 skip W4A8", "predicted": accuracy, "predicted_low": accuracy - 2,
-        "edp_mj_ms": edp, "latency_ns": 1e5, "energy_pj": 1e6, "macros": 5,
+        "edp_mj_ms": edp, "latency_ns": 1e5, "energy_pj": 1e6, "macros": 5, "macros_available": 64, "network": None,
+        "failed": None,
         "evaluated": None, "measured": None, **known,
     }  # fmt: skip
 
 
+def known(mean: float, worst: float) -> dict[str, Any]:
+    return {"accuracy_mean": mean, "accuracy_worst": worst, "chips": 8, "images": 1000, "source": "a record"}
+
+
 ROWS = [
     row("aa", 0.001, 80.0),
-    row("bb", 0.004, 85.0, modes=["balanced"], evaluated={"accuracy_mean": 0.9, "accuracy_worst": 0.88}),
-    row("cc", 0.02, 86.0, evaluated={"accuracy_mean": 0.92, "accuracy_worst": 0.91},
-        measured={"accuracy_mean": 0.915, "low": 0.9}),
+    row("bb", 0.004, 85.0, modes=["balanced"], evaluated=known(0.9, 0.88)),
+    row("cc", 0.02, 86.0, evaluated=known(0.92, 0.91),
+        measured={"accuracy_mean": 0.915, "low": 0.9, "source": "emulated"}),
 ]  # fmt: skip
 GENES = (Gene("operator 1.1", ("conv3", "skip")), Gene("width 1", (1.0,)), Gene("weight bits", (2, 4)))
 ONE = Significance((np.array([1.0, 0.0]), np.array([0.0]), np.array([-0.5, 0.5])))
 FOUND = Findings(GENES, ONE, ONE, ONE, "ridge")
 
 
-def test_predicted_simulated_and_measured_accuracies_are_never_one_trace() -> None:
-    drawn = front_figure(ROWS, "lab-128")
-    known = {trace["name"]: trace for trace in drawn["data"]}
-    assert list(known) == ["predicted", "simulated", "on a chip"]
-    assert known["predicted"]["y"] == [80.0, 85.0, 86.0]
+def test_predicted_and_simulated_accuracies_have_axes_of_their_own() -> None:
+    (predicted,) = predicted_figure(ROWS, "lab-128")["data"]
+    assert predicted["y"] == [80.0, 85.0, 86.0]
+    known = {trace["name"]: trace for trace in simulated_figure(ROWS, "lab-128")["data"]}
+    assert list(known) == ["simulated", "on a chip"]
     assert known["simulated"]["y"] == [90.0, 92.0]
     assert known["simulated"]["error_y"]["arrayminus"] == pytest.approx([2.0, 1.0])
     assert known["on a chip"]["x"] == [0.02]
@@ -54,7 +61,10 @@ def test_choices_without_an_alternative_are_not_drawn() -> None:
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
 def test_a_browser_draws_both_plots(tmp_path: Path) -> None:
-    text = search_page({"costs": "lab-128", "networks": ROWS}, ["a line"], FOUND)
+    table = {"costs": "lab-128", "networks": ROWS, "method": "pareto", "simulations": 64, "seed": 0, "knee": "bb",
+             "notes": [], "costs_of": "each layer once"}  # fmt: skip
+    settings = SearchSettings(data="fashion-mnist", chip="lab-128")
+    text = search_page(table, search_summary(table, settings, "found"), FOUND)
     for one in look(text, tmp_path, dark=False):
-        assert one["drawn"] == one["plots"] == 2
+        assert one["drawn"] == one["plots"] == 3
         assert (one["errors"], one["outside"]) == ([], [])

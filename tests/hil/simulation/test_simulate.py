@@ -180,7 +180,7 @@ def test_prediction_from_a_record_is_near_what_such_chips_measure(small: Small, 
     assert result.images == 300
     assert result.chips.shape == (6,)
     assert 0.9 < result.chips.mean() < result.ideal
-    assert "6 virtual chips" in "\n".join(result.lines())
+    assert "6 virtual chips" in "\n".join(result.summary().lines())
 
 
 def test_prediction_refuses_a_record_of_another_description(small: Small) -> None:
