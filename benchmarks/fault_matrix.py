@@ -99,7 +99,7 @@ ROWS = {
     ),
     "F8": MatrixRow(
         "unplugged or silent for 0.1 to 2.5 s, in virtual time to 110 s; another name of the port; for good",
-        "goes on; found by its serial number; exit code 4, and `hil resume` ends with the same bits",
+        "goes on; found by its serial number; exit code 4, and the same command ends with the same bits",
         (
             f"{MATRIX}::test_f8_a_line_that_is_gone_for_a_while_costs_nothing",
             f"{MATRIX}::test_f8_f10_a_line_that_stays_gone_ends_the_run_in_time_and_it_goes_on_later",
@@ -110,7 +110,7 @@ ROWS = {
     ),
     "F9": MatrixRow(
         "host killed or told to end",
-        "`hil resume` ends with the same bits, and no file is half-written",
+        "the same command ends with the same bits, and no file is half-written",
         (f"{RESUME}::test_a_run_whose_process_is_killed_or_told_to_end_goes_on_to_the_same_bits",),
         "benchmarks/resume_anywhere.py",
     ),

@@ -1,4 +1,4 @@
-"""Killed at random moments and resumed: does a deployment end with the bits of a run without interruption?
+"""Killed at random moments and begun again: does a deployment end with the bits of a run without interruption?
 
 An emulated chip is served over TCP, and a small network of two layers is written to it and measured; every fifth run
 calibrates the chip before, the others take a record. Runs are killed (SIGKILL, or told to end by SIGINT or SIGTERM) up
@@ -38,7 +38,6 @@ sys.path.insert(0, str(ROOT))
 
 from hil.deployment.deploy import DeployOptions, deploy  # noqa: E402
 from hil.deployment.options import usual_recipe  # noqa: E402
-from hil.deployment.resume import resume  # noqa: E402
 from hil.emulator.address import chip_from_address  # noqa: E402
 from hil.server.serve import serving  # noqa: E402
 from tests.hil.small_net import write_files  # noqa: E402
@@ -62,9 +61,6 @@ class Deployment:
 
     def begin(self, where: str, run: Path) -> ForkServerProcess:
         return self._started(deployed, *self._files, where, run, self.record)
-
-    def go_on(self, part: Path) -> ForkServerProcess:
-        return self._started(resumed, part)
 
     def _started(self, target: Callable[..., None], *arguments: object) -> ForkServerProcess:
         process = self._context.Process(target=target, args=arguments)
@@ -94,12 +90,6 @@ def deployed(net: Path, data: Path, where: str, run: Path, record: Path | None) 
         recipe=usual_recipe(f"tune={IMAGES // 2}"),
     )
     deploy(net, where, macros=MACROS, data=str(data), out=run, options=options, calibration=record)
-
-
-def resumed(part: Path) -> None:
-    """What ``hil resume`` does."""
-    be_silent()
-    resume(part)
 
 
 def be_silent() -> None:
@@ -150,7 +140,7 @@ def killed_run(
     for _ in range(min(rng.randint(1, MOST_KILLS), most_kills)):
         begun = journal_bytes(part)
         wanted = begun + rng.random() * max(size - begun, 0)
-        process = deployment.go_on(part) if part.exists() else deployment.begin(where, run)
+        process = deployment.begin(where, run)
         while process.is_alive() and journal_bytes(part) < wanted:
             time.sleep(0.002)
         how = rng.choice(SIGNALS)
@@ -161,7 +151,7 @@ def killed_run(
         if run.exists():
             return ended
         ended.append(f"{how.name} at {wanted / size:.0%}")
-    (deployment.go_on(part) if part.exists() else deployment.begin(where, run)).join()
+    (deployment.begin(where, run)).join()
     return ended
 
 

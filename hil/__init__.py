@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from hil.deployment.deploy import deploy, deploy_on
     from hil.deployment.import_weights import import_network
     from hil.deployment.options import DeployOptions
-    from hil.deployment.resume import resume
     from hil.device_fit.inputs import fit_source
     from hil.driver.bench import CellMap, MvmReading, cell_map, first_mvm
     from hil.driver.chip_driver import ChipDriver
@@ -106,7 +105,6 @@ __all__ = [
     "predict",
     "read_baseline",
     "read_run",
-    "resume",
     "retune",
     "run_search",
     "serve_tcp",
@@ -125,7 +123,6 @@ _HOMES = {
     "hil.deployment.deploy": ("deploy", "deploy_on"),
     "hil.deployment.import_weights": ("import_network",),
     "hil.deployment.options": ("DeployOptions",),
-    "hil.deployment.resume": ("resume",),
     "hil.device_fit.inputs": ("fit_source",),
     "hil.driver.bench": ("CellMap", "MvmReading", "cell_map", "first_mvm"),
     "hil.driver.chip_driver": ("ChipDriver",),

@@ -53,7 +53,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "hil": (
         ("errors", "samples", "watch", "pages"),
         ("atomic", "emulator", "simulation", "cost"),
-        ("datasets", "transports", "verdict", "peers"),
+        ("datasets", "transports", "verdict", "peers", "work_folder"),
         ("report",),
         ("driver", "server"),
         ("calibration",),

@@ -33,11 +33,11 @@ from cim.record.calibration import STUCK, CalibrationRecord, CellState, NotCalib
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.rehearsal import COLUMNS, LAWS, usual_sets
 from hil.calibration.steps import CalibrationSteps, Hot, Measured
-from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import Interrupted, MismatchError
 from hil.simulation.cores import IdleCores, in_threads
 from hil.watch import Watch
+from hil.work_folder import GO_ON, WorkFolder
 
 METHOD = "hil.calibrate 2.0"
 
@@ -51,7 +51,6 @@ def calibrate(
     budget: Budget = Budget.DEFAULT,
     second_temperature_c: float | None = None,
     partial: Path | None = None,
-    resume: bool = False,
     restart: bool = False,
     date: datetime.datetime | None = None,
     watch: Watch | None = None,
@@ -66,7 +65,6 @@ def calibrate(
             tells this temperature; the bench must bring it there.
         partial: folder for finished steps (``hil.calibration.store``), to be removed once the
             record is saved; None keeps none. Steps that are there, of this chip and settings, are taken.
-        resume: say so where ``partial`` is not there.
         restart: forget the steps in ``partial``.
         date: of the record; None: now.
 
@@ -77,7 +75,6 @@ def calibrate(
     """
     watch = watch or Watch()
     about = {
-        "format": "hil.calibration.partial 1.0",
         "serial number": driver.description.serial,
         "chip description": driver.spec.digest,
         "macros": list(macros),
@@ -85,19 +82,19 @@ def calibrate(
         "age": age_s,
         "budget": budget.value,
     }
-    store = StepStore(partial, about, resume=resume, restart=restart, watch=watch)
+    work = WorkFolder(partial, about, kind="hil.calibration", restart=restart)
+    if done := work.parts("*.h5"):
+        watch.note(f"{len(done)} finished steps of {partial} are taken, begun {work.begun} (--restart forgets them)")
     plan, hot = PLANS[budget], second_temperature_c is not None
     try:
         with watch.stage("calibrating", usual_sets(driver, macros, plan, age_s, hot)):
-            measured = CalibrationSteps(driver, macros, plan, seed, store, watch).run(age_s, second_temperature_c)
+            measured = CalibrationSteps(driver, macros, plan, seed, work, watch).run(age_s, second_temperature_c)
             return make_record(driver, macros, measured, seed=seed, budget=budget, date=date, watch=watch)
     except KeyboardInterrupt:
-        if partial is None or not store.done:
+        done = work.parts("*.h5")
+        if not done:
             raise
-        raise Interrupted(
-            f"calibration interrupted; {len(store.done)} finished steps are in {partial}",
-            hint="the same command with --resume",
-        ) from None
+        raise Interrupted(f"calibration interrupted; {len(done)} finished steps are in {partial}", hint=GO_ON) from None
 
 
 def make_record(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -34,10 +35,11 @@ from cim.fit.stuck_cells import merge_stuck, stuck_states
 from cim.record.calibration import CellState
 from hil.calibration.measurements import Probes
 from hil.calibration.plan import FIRST_AGE_S, CalibrationPlan, StepPrecision, later_ages
-from hil.calibration.store import StepStore
+from hil.calibration.store import kept_step, read_step, write_step
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import DeviceError
 from hil.watch import Watch
+from hil.work_folder import GO_ON, WorkFolder
 
 AFTER_WRITING = (
     "pattern",
@@ -116,10 +118,10 @@ class CalibrationSteps:
         macros: tuple[int, ...],
         plan: CalibrationPlan,
         seed: int,
-        store: StepStore,
+        work: WorkFolder,
         watch: Watch,
     ) -> None:
-        self.driver, self.macros, self.plan, self.store, self.watch = driver, macros, plan, store, watch
+        self.driver, self.macros, self.plan, self.work, self.watch = driver, macros, plan, work, watch
         self.probes = Probes(driver, macros, seed, watch)
         self.spec = driver.spec.macro
 
@@ -237,18 +239,19 @@ class CalibrationSteps:
         reads = last[self.macros[0]].reads
         written = float(np.mean([p.time_s for p in found.pattern.values()]))
         probes.begin("before heating")
-        cold, before = self.store.load("hot-before", MeanReading), self.store.load("hot-earlier", MeanReading)
-        if cold is None:
+        if self.work.has("hot-before.h5"):
+            before, cold = (self._kept(name, MeanReading) for name in ("hot-earlier", "hot-before"))
+        else:
             before, cold = self._cold_until(second_c, last, found.temperature_c, written)
-            self.store.keep("hot-earlier", before)
-            self.store.keep("hot-before", cold)
+            self.work.keep("hot-earlier.h5", before, write_step)
+            self.work.keep("hot-before.h5", cold, write_step)
         probes.begin("hot")
         hot = self._once("hot-cells", MeanReading, probes.read, reads, "hot cells")
         climate = self._once("hot-climate", Climate, self._climate)
         some = tuple(found.repeats)
         repeats = self._once("hot-repeat", Repeats, probes.repeat, (0.0,), some)
         products = self._once("hot-transfer", Products, probes.hot_transfer, plan.batch)
-        found.hot = Hot(found.temperature_c, climate[0].temperature_c, before or last, cold, hot, repeats, products)
+        found.hot = Hot(found.temperature_c, climate[0].temperature_c, before, cold, hot, repeats, products)
 
     def _cold_until(
         self, second_c: float, last: dict[int, MeanReading], first_c: float, written_s: float
@@ -261,7 +264,7 @@ class CalibrationSteps:
             if probes.now_s - started > HEATING_S:
                 raise DeviceError(
                     f"the chip's status says {here_c:.1f} °C; {second_c:g} °C were not reached in a week",
-                    hint="heat the bench, then the same command with --resume",
+                    hint=f"heat the bench; {GO_ON}",
                 )
             self.watch.step(0, 1, f"waiting for {second_c:g} °C, now {here_c:.1f} °C")
             if abs(here_c - first_c) <= CLOSE_C:
@@ -278,20 +281,19 @@ class CalibrationSteps:
         *about: Arguments.args, **options: Arguments.kwargs,
     ) -> dict[int, T]:  # fmt: skip
         """Results of ``measure`` by macro, or those of an interrupted calibration where they are stored."""
-        parts = self.store.load(name, kind)
-        if parts is None:
-            parts = measure(*about, **options)
-            self.store.keep(name, parts)
-        return parts
+        return kept_step(self.work, name, kind, lambda: measure(*about, **options))
+
+    def _kept(self, name: str, kind: type[T]) -> dict[int, T]:
+        return self.work.load(f"{name}.h5", partial(read_step, kind=kind))
 
     def _climate(self) -> dict[int, Climate]:
         return {0: Climate(self.driver.temperature_c)}
 
     def _check_pattern(self) -> None:
         """After an interruption: forget the steps behind the test pattern, unless the cells still hold it."""
-        if "pattern" not in self.store.done:
+        if not self.work.has("pattern.h5"):
             return
-        pattern = self.store.load("pattern", Pattern) or {}
+        pattern = self._kept("pattern", Pattern)
         macro = self.macros[0]
         self.probes.begin("check")
         self.driver.known_status()
@@ -302,7 +304,7 @@ class CalibrationSteps:
         if self.probes.now_s >= max(p.time_s for p in pattern.values()) and alike > HELD:
             return
         self.watch.note("the chip does not hold the test pattern any more: it is written again, later steps are redone")
-        self.store.forget(AFTER_WRITING)
+        self.work.forget(*(name for name in self.work.parts("*.h5") if name.startswith(AFTER_WRITING)))
 
     def _tell(self, found: Measured, precision: StepPrecision) -> None:
         found.precision.append(precision)

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated
 
@@ -32,7 +33,6 @@ from hil.cli import (
     improve,
     judge,
     link,
-    resume,
     search,
     show,
     simulate,
@@ -40,7 +40,7 @@ from hil.cli import (
 )
 from hil.cli.exit_codes import code_of
 from hil.cli.help_groups import GroupedCommand
-from hil.cli.options import REPLACED
+from hil.cli.options import GONE, REPLACED
 from hil.cli.terminal.lines import complain, say, spell_out
 from hil.driver.undisturbed import ASKS_TO_END, end_soon
 from hil.errors import ExitCode
@@ -91,7 +91,6 @@ def root(
 
 for command in (
     deploy.deploy,
-    resume.resume,
     calibrate.calibrate,
     fit.fit,
     compile.compile,
@@ -182,20 +181,21 @@ def run(arguments: list[str]) -> int:
         complain("interrupted; nothing half-written was left")
         return ExitCode.CTRL_C
     except Exception as error:
-        return failed(error)
+        return failed(error, arguments)
     finally:
         if os.environ != surroundings:
             os.environ.clear()
             os.environ.update(surroundings)
 
 
-def failed(error: Exception) -> int:
+def failed(error: Exception, arguments: Sequence[str] = ()) -> int:
     """Say an error in words and give its exit code."""
     if hasattr(error, "show") and hasattr(error, "format_message"):  # a usage error of the parser
-        instead = REPLACED.get(getattr(error, "option_name", ""))
+        named = REPLACED.get(getattr(error, "option_name", ""))
+        gone = next((text for command, text in GONE.items() if tuple(arguments[: len(command)]) == command), None)
         error.show()
-        if instead is not None:
-            complain(f"  try     {instead} (hil techniques)")
+        if instead := named or gone:
+            complain(f"  try     {instead}")
         return ExitCode.USAGE
     known = code_of(error)
     if known is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +14,7 @@ from hil.cli.options import (
     Json,
     Macros,
     Port,
+    Restart,
     Seed,
     celsius,
     chip_address,
@@ -26,7 +25,7 @@ from hil.cli.options import (
     seconds,
     writing,
 )
-from hil.errors import ExitCode, Interrupted, UsageError
+from hil.errors import ExitCode, UsageError
 from hil.transports import DEFAULT_BAUD
 
 
@@ -44,12 +43,7 @@ def calibrate(
         str | None,
         typer.Option(help="measure a second time when the chip has this temperature: 60 or 60C", show_default=False),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="go on with an interrupted calibration, as the same command does anyway")
-    ] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="forget an interrupted calibration with the same output")
-    ] = False,
+    restart: Restart = False,
     seed: Seed = 0,
     baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
@@ -62,35 +56,29 @@ def calibrate(
     from hil.calibration.plan import Budget
     from hil.calibration.procedure import calibrate
     from hil.calibration.record_text import record_lines
-    from hil.calibration.store import discard_steps, partial_folder
+    from hil.calibration.store import partial_folder
     from hil.driver.open_chip import open_chip
+    from hil.work_folder import discard
 
     if quick and full:
         raise UsageError("--quick and --full exclude each other")
-    if resume and restart:
-        raise UsageError("--resume and --restart exclude each other")
     address = chip_address(port, emulated, chip, macros)
     with screen(quiet=as_json) as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
         chosen = numbers(only, driver.spec.macros) if only else tuple(range(driver.spec.macros))
-        try:
-            record = calibrate(
-                driver,
-                chosen,
-                seed=seed,
-                age_s=seconds(age),
-                budget=Budget.QUICK if quick else Budget.FULL if full else Budget.DEFAULT,
-                second_temperature_c=None if second_temperature is None else celsius(second_temperature),
-                partial=partial_folder(out),
-                resume=resume,
-                restart=restart,
-                watch=watch,
-            )
-        except Interrupted as error:
-            again = [a for a in sys.argv[1:] if a not in ("--resume", "--restart")]
-            raise Interrupted(error.what, hint=f"hil {shlex.join([*again, '--resume'])}") from None
+        record = calibrate(
+            driver,
+            chosen,
+            seed=seed,
+            age_s=seconds(age),
+            budget=Budget.QUICK if quick else Budget.FULL if full else Budget.DEFAULT,
+            second_temperature_c=None if second_temperature is None else celsius(second_temperature),
+            partial=partial_folder(out),
+            restart=restart,
+            watch=watch,
+        )
     with writing(out):
         save_record(record, out)
-    discard_steps(partial_folder(out))
+    discard(partial_folder(out))
     print_result(record_lines(record), {"record": str(out), "serial": record.serial, "macros": list(chosen)}, as_json)
     return ExitCode.DONE
 

@@ -14,6 +14,7 @@ from hil.cli.options import (
     Download,
     Json,
     Macros,
+    Restart,
     Seed,
     With,
     Without,
@@ -86,6 +87,7 @@ def campaign(
     each: Annotated[
         bool, typer.Option("--each", help="over the years also each mitigation alone, and all but each")
     ] = False,
+    restart: Restart = False,
     seed: Seed = 0,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
@@ -135,6 +137,7 @@ def campaign(
             replace(options, rewrite=again),
             None if over_years is None else replace(over_years, rewrite=again),
             watch,
+            restart=restart,
         )
     print_result([study.summary], study.report, as_json)
     return ExitCode.DONE

@@ -22,6 +22,7 @@ from hil.cli.options import (
     Mean,
     Net,
     Port,
+    Restart,
     ScoredBy,
     Seed,
     Std,
@@ -126,10 +127,7 @@ def deploy(
     ] = duration(PATIENCE_S),
     junit: Junit = None,
     baseline: Baseline = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="go on with an unfinished run, as hil resume RUN", show_default=False),
-    ] = None,
+    restart: Restart = False,
     fail_on: FailOn = ",".join(OUTCOMES),
     trust_model: TrustModel = False,
     as_json: Json = False,
@@ -142,11 +140,6 @@ def deploy(
     from hil.watch import PlannedStage
 
     failing = outcomes(fail_on)
-    if resume:
-        from hil.cli.resume import go_on
-
-        return go_on(resume, baseline, junit, failing, as_json, trust_model=trust_model, allow_code=allow_code)
-
     if calibration and recalibrate:
         raise UsageError("--calibration and --recalibrate exclude each other")
     address = chip_address(port, emulated, chip, macros)
@@ -203,6 +196,7 @@ def deploy(
             std=floats(std),
             patience_s=seconds(patience),
             trust=trust_model,
+            restart=restart,
             watch=watch,
         )
     return tell_report(report, earlier, junit, failing, as_json)

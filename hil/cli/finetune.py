@@ -17,6 +17,7 @@ from hil.cli.options import (
     Json,
     Macros,
     Port,
+    Restart,
     chip_address,
     duration,
     output_file,
@@ -122,7 +123,7 @@ def finetune(
         int, typer.Option(min=2, help="most training images that run through the chip")
     ] = USUAL_ON_CHIP.images,
     baud: Baud = DEFAULT_BAUD,
-    restart: Annotated[bool, typer.Option("--restart", help="forget an interrupted run with the same output")] = False,
+    restart: Restart = False,
     as_json: Json = False,
 ) -> int:
     """Train a network on for the errors of a chip, taught by itself as it came. The same command resumes.

@@ -23,12 +23,12 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "Techniques": ("having", "without"),
         "Verdict": ("tolerance", "baseline", "fail_on", "no_causes", "engine", "device"),
-        "Run and output": ("out", "resume", "dry_run", "junit", "trust_model", *ANSWER),
+        "Run and output": ("out", "restart", "dry_run", "junit", "trust_model", *ANSWER),
     },
     "calibrate": {
         "Chip": (*CHIP, "only"),
         "Measurement": ("age", "quick", "full", "second_temperature", "seed"),
-        "Run and output": ("out", "resume", "restart", *ANSWER),
+        "Run and output": ("out", "restart", *ANSWER),
     },
     "import": {
         "Network": ("arch", "task", "images", "mean", "std", "trust_model"),
@@ -68,7 +68,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Images": ("data", "data_dir", "download", "images", "test_images"),
         "Task": ("task", "metric", "allow_code"),
         "Aim and time": ("having", "without", "target", "minutes", "no_finetune", "chips", "seed"),
-        "Run and output": ("out", "resume", "trust_model", *ANSWER),
+        "Run and output": ("out", "restart", "trust_model", *ANSWER),
     },
     "finetune": {
         "Chip": ("chip", "macros", "calibration", "age", "no_aims"),
@@ -84,7 +84,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Faults": ("orbit", "kinds", "each", "injections", "margin", "confidence", "seed"),
         "Years in orbit": ("years", "chips", "scrub"),
         "Machine": ("workers", "scheduler"),
-        "Run and output": ("out", "trust_model", *ANSWER),
+        "Run and output": ("out", "restart", "trust_model", *ANSWER),
     },
     "mission check": {
         "Network and chip": ("network", "chip", "macros", "trust_model"),
@@ -138,7 +138,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Evaluation": ("chips", "images", "engine"),
         "Machine and time": ("budget", "workers", "device", "devices", "precision", "scheduler"),
         "A chip in the loop": ("in_the_loop", "port", "emulated", "rounds", "baud"),
-        "Run and output": ("out", "allow_code", *ANSWER),
+        "Run and output": ("out", "restart", "allow_code", *ANSWER),
     },
 }
 

@@ -18,6 +18,7 @@ from hil.cli.options import (
     Json,
     Macros,
     Port,
+    Restart,
     ScoredBy,
     Seed,
     Task,
@@ -79,7 +80,7 @@ def improve(
     no_finetune: Annotated[
         bool, typer.Option("--no-finetune", help="no training as the last lever, though --minutes leave time for it")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the ladder in the folder")] = False,
+    restart: Restart = False,
     seed: Seed = USUAL.seed,
     baud: Baud = DEFAULT_BAUD,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
@@ -111,7 +112,12 @@ def improve(
             if calibration is not None:
                 raise UsageError("--calibration and a chip exclude each other", hint="leave one of them out")
             address = chip_address(port, emulated, chip, macros)
-            record = measured_record(address, out, age_s=seconds(age), seed=seed, baud=baud, watch=watch)
+            record = measured_record(
+                address, out, age_s=seconds(age), seed=seed, baud=baud, watch=watch, restart=restart
+            )
+        further = FurtherTraining(network, data, data_dir, chip, macros, record, out)
+        if restart:
+            further.forget()
         bench = bench_of(
             network,
             training,
@@ -128,7 +134,7 @@ def improve(
             watch=watch,
             rounds=asked.get(Rounds) is not None,
             scoring=scoring,
-            further=None if no_finetune else FurtherTraining(network, data, data_dir, chip, macros, record, out),
+            further=None if no_finetune else further,
         )
         found = climb(
             bench,
@@ -136,7 +142,7 @@ def improve(
             test,
             target=None if target is None else target / 100.0,
             minutes=minutes,
-            resume=resume,
+            restart=restart,
             levers=tried,
         )
     page = out / PAGE

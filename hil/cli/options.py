@@ -77,6 +77,9 @@ LayerBitsAsked = Annotated[
 Macros = Annotated[
     int | None, typer.Option(min=1, help="number of macros; default: the chip file's", show_default=False)
 ]
+Restart = Annotated[
+    bool, typer.Option("--restart", help="begin again; without it the same command goes on where one was interrupted")
+]
 Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
 Baud = Annotated[int, typer.Option(help="baud rate of a serial port")]
 With = Annotated[
@@ -90,18 +93,23 @@ With = Annotated[
 ]
 # Options of 0.8 and what stands in their place.
 REPLACED = {
-    "--adapt": "--with adapt",
-    "--spare-reads": "--with adapt, which has no spare columns any more",
-    "--no-tune": "--without tune",
-    "--tune-images": "--with tune=IMAGES",
-    "--adapters": "--with adapters=RANK",
-    "--rewrite": "--with rewrite=TIMES",
-    "--rewrite-after": "--with rewrite=TIMES,after=1s",
-    "--no-idle-copies": "--without copies",
-    "--residual-slices": "--with residual=COPIES",
-    "--residual-reads": "--with residual=COPIES,reads=READS",
-    "--rounds": "--with rounds",
-    "--no-aims": "--without aims",
+    "--adapt": "--with adapt (hil techniques)",
+    "--spare-reads": "--with adapt, which has no spare columns any more (hil techniques)",
+    "--no-tune": "--without tune (hil techniques)",
+    "--tune-images": "--with tune=IMAGES (hil techniques)",
+    "--adapters": "--with adapters=RANK (hil techniques)",
+    "--rewrite": "--with rewrite=TIMES (hil techniques)",
+    "--rewrite-after": "--with rewrite=TIMES,after=1s (hil techniques)",
+    "--no-idle-copies": "--without copies (hil techniques)",
+    "--residual-slices": "--with residual=COPIES (hil techniques)",
+    "--residual-reads": "--with residual=COPIES,reads=READS (hil techniques)",
+    "--rounds": "--with rounds (hil techniques)",
+    "--no-aims": "--without aims (hil techniques)",
+    "--resume": "the same command without it, which goes on; with --restart it begins again",
+}
+GONE = {  # commands of 0.8
+    ("resume",): "the hil deploy that began the run, which goes on; with --restart it begins again",
+    ("search", "resume"): "the hil search that began it, which goes on; with --restart it begins again",
 }
 Without = Annotated[
     list[str] | None,

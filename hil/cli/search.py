@@ -18,6 +18,7 @@ from hil.cli.options import (
     Json,
     Macros,
     Port,
+    Restart,
     chip_address,
     duration,
     need,
@@ -26,7 +27,7 @@ from hil.cli.options import (
     screen,
     seconds,
 )
-from hil.cli.search_results import SEARCHING, AllowCode, FilledFolder, Scheduler, explain, heir, show, train
+from hil.cli.search_results import SEARCHING, AllowCode, Scheduler, explain, heir, show, train
 from hil.errors import ExitCode, FileError, Interrupted, UsageError
 from hil.searching.settings import SearchSettings
 from hil.transports import DEFAULT_BAUD
@@ -53,7 +54,7 @@ class RunByDefault(TyperGroup):
 
 search = typer.Typer(
     cls=RunByDefault,
-    help="Search for networks that suit a chip: run, resume, show, explain, train.",
+    help="Search for networks that suit a chip: run, show, explain, train.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -62,9 +63,7 @@ search = typer.Typer(
 @search.command("run", cls=GroupedCommand)
 def run_(
     data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, eurosat, or a path with training images")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="folder of the search; new or empty", callback=output_folder)
-    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the search", callback=output_folder)],
     chip: Chip = "lab-128",
     macros: Macros = None,
     space: Annotated[
@@ -185,6 +184,7 @@ def run_(
     emulated: Emulated = False,
     rounds: Rounds = 3,
     baud: Baud = DEFAULT_BAUD,
+    restart: Restart = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
@@ -240,7 +240,7 @@ def run_(
     )
     named = space or space_of_data(data, space_names())
     load_space(named, allow_code=allow_code)  # its errors name the user's file, not the copy in the folder
-    folder = begin_folder(out, settings, space_text(named), teacher, allow_code=allow_code)
+    folder = begin_folder(out, settings, space_text(named), teacher, allow_code=allow_code, restart=restart)
     try:
         return _go_on(folder, settings, scheduler, loop, as_json)
     except Interrupted:
@@ -248,27 +248,6 @@ def run_(
     except Exception:
         discard_unbegun(folder)
         raise
-
-
-@search.command("resume")
-def resume(
-    folder: FilledFolder,
-    scheduler: Scheduler = None,
-    in_the_loop: InTheLoop = False,
-    port: Port = None,
-    emulated: Emulated = False,
-    rounds: Rounds = 3,
-    baud: Baud = DEFAULT_BAUD,
-    allow_code: AllowCode = False,
-    as_json: Json = False,
-) -> int:
-    """Resume a search that was stopped; finished work is kept."""
-    need(*SEARCHING)
-    from hil.searching.folder import open_folder
-
-    opened, settings = open_folder(folder, allow_code=allow_code)
-    loop = _loop(in_the_loop, port, emulated, settings.chip, settings.macros or None, rounds, baud)
-    return _go_on(opened, settings, scheduler, loop, as_json)
 
 
 search.command("train")(train)

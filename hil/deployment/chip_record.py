@@ -13,6 +13,7 @@ from cim.record.file import RecordHead, load_head, load_record, save_record
 from hil.atomic import output_errors
 from hil.calibration.procedure import calibrate, check_record
 from hil.deployment.options import RECORD_AGE_S, DeployOptions
+from hil.deployment.resumable import FOUND_FILE
 from hil.deployment.run_settings import RunSettings
 from hil.deployment.targets.wired import holds
 from hil.driver.chip_driver import ChipDriver
@@ -22,6 +23,7 @@ from hil.report.run_folder import RunFolder
 from hil.report.tables import writing_words
 from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
 from hil.watch import Watch
+from hil.work_folder import WorkFolder, load_json
 from mapping.program.conductance import ConductanceProgram
 
 RECORD_FILE = "record.h5"
@@ -57,15 +59,20 @@ def record_for(
 
 
 def record_of_runs(
-    folder: RunFolder, driver: ChipDriver, program: ConductanceProgram, settings: RunSettings, watch: Watch
+    folder: RunFolder,
+    work: WorkFolder,
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    settings: RunSettings,
+    watch: Watch,
 ) -> CalibrationRecord | None:
     """The newest record of this chip among the runs beside ``folder``, noted; None: there is none that holds.
 
     A run that goes on takes the one that it took.
     """
     temperature_c = chip_temperature_c(driver)
-    if settings.found_record:
-        return load_record(folder.part / RECORD_FILE)
+    if work.has(FOUND_FILE):
+        return load_record(folder.part / RECORD_FILE) if work.load(FOUND_FILE, load_json) else None
     found = earlier_record(
         folder.final.parent,
         driver,
@@ -73,14 +80,14 @@ def record_of_runs(
         age_s=settings.options.age_s,
         most_age_s=settings.record_age_s,
         temperature_c=temperature_c,
-        now=settings.date,
+        now=datetime.datetime.fromisoformat(work.begun),
         but=folder.part,
     )
     if found.text:
         watch.note(found.text)
     if found.record is not None:
         keep_record(found.record, folder.part)
-        replace(settings, found_record=True).save(folder.part)
+    work.keep_json(FOUND_FILE, found.record is not None)
     return found.record
 
 

@@ -1,7 +1,6 @@
 """Deploy: compile, program, calibrate, run on the chip and in the simulator, and judge.
 
-``deploy`` is the whole story with files and ports (``hil.deployment.resume`` goes on with one that was interrupted);
-``deploy_on`` is the part with an open chip.
+``deploy`` is the whole story with files and ports, ``deploy_on`` the part with an open chip.
 Chapters: ``hil.deployment.chip_record`` finds a record or measures the chip, ``hil.deployment.targets.wired`` is the
 chip that the recipe is carried out on, in ``hil.deployment.rounds`` where the network is larger,
 ``hil.deployment.inference`` and ``hil.simulation.virtual_chips`` run images, ``hil.deployment.interim_looks`` plans
@@ -37,9 +36,9 @@ from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_wh
 from hil.deployment.layer_sums import Exact, exact_layers
 from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
-from hil.deployment.resumable import close_run, resumable
+from hil.deployment.resumable import check_content, close_run, resumable, run_folder
 from hil.deployment.rounds import RoundsRun
-from hil.deployment.run_settings import RunSettings, load_settings
+from hil.deployment.run_settings import RunSettings
 from hil.deployment.running.whole_run import WholeRun
 from hil.deployment.scoring import scoring_of
 from hil.deployment.switching_off import say_if_on
@@ -50,12 +49,13 @@ from hil.driver.errors import RestartedChip
 from hil.driver.open_chip import open_chip, opened_port
 from hil.report.files import write_report
 from hil.report.run_data import RunData
-from hil.report.run_folder import RunFolder, new_run_folder
+from hil.report.run_folder import RunFolder
 from hil.simulation.cores import IdleCores
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports import DEFAULT_BAUD
 from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import SetOfSteps, Watch
+from hil.work_folder import WorkFolder
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
@@ -95,6 +95,7 @@ def deploy(
     std: tuple[float, ...] | None = None,
     patience_s: float = PATIENCE_S,
     trust: bool = False,
+    restart: bool = False,
     watch: Watch | None = None,
 ) -> AgreementReport:
     """Deploy a network file on the chip at ``address`` and write a run folder.
@@ -110,11 +111,13 @@ def deploy(
             (``hil.deployment.chip_record``), or calibrates the macros in use first.
         recalibrate: calibrate, whatever the runs before have measured.
         record_age_s: how old a record of a run before may be, s.
-        out: run folder; None makes runs/NNNN.
+        out: run folder; None makes runs/NNNN. An unfinished run of the same call, there or below runs/, goes on: what
+            the chip answered before is not asked again, and the result is the one of a run without interruption.
         mean, std: of each channel, of pixels in 0…1, for an ONNX file or an exported program, whose activation ranges
             come from the training split of ``data``.
         patience_s: how long the line may be silent or gone once it was open, s; then the run fails, and
-            ``hil.deployment.resume`` goes on with it.
+            the same call goes on with it.
+        restart: forget an unfinished run of the same call.
 
     Raises:
         hil.errors.HilError, mapping.errors.CannotMap and the file errors of the rooms below.
@@ -137,14 +140,15 @@ def deploy(
         std=std,
         options=options or DeployOptions(),
     )
-    with new_run_folder(out) as folder:
-        settings.save(folder.part)  # whatever ends the process from here on, hil resume goes on
-        report = run_in(folder, settings, watch, download=download)
+    with run_folder(out, settings, watch, restart=restart) as (folder, work):
+        report = run_in(folder, work, settings, watch, download=download)
     close_run(folder, watch)
     return report
 
 
-def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: bool = False) -> AgreementReport:
+def run_in(
+    folder: RunFolder, work: WorkFolder, settings: RunSettings, watch: Watch, *, download: bool = False
+) -> AgreementReport:
     """Make the run of ``settings``, or go on with it, in an unfinished folder.
 
     A chip that restarts on the way is asked for the rest, as if the run had been interrupted and resumed; one that
@@ -153,14 +157,15 @@ def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: 
     most = MOST_RESTARTS if settings.patience_s else 0
     for restarts in range(most):
         try:
-            return run_once(folder, settings, watch, download=download, anew=not restarts)
+            return run_once(folder, work, settings, watch, download=download, anew=not restarts)
         except RestartedChip as error:
             watch.note(f"{error.what}; the run goes on with what it has")
-            settings = load_settings(folder.part, trust=settings.trust, allow_code=settings.options.allow_code)
-    return run_once(folder, settings, watch, download=download, anew=not most)
+    return run_once(folder, work, settings, watch, download=download, anew=not most)
 
 
-def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: bool, anew: bool) -> AgreementReport:
+def run_once(
+    folder: RunFolder, work: WorkFolder, settings: RunSettings, watch: Watch, *, download: bool, anew: bool
+) -> AgreementReport:
     """The run, until it is complete or something ends it; ``anew``: a chip that lost its clock may begin it again."""
     options, network = settings.options, settings.network
     place = None if settings.data_dir is None else Path(settings.data_dir)
@@ -182,9 +187,8 @@ def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download
                 layout=settings.options.layout,
                 imported=imported,
             )
-        settings = settings.with_content(program, images)
-        settings.save(folder.part)
-    with resumable(folder, watch, settings.consent, anew=anew) as journal:
+        check_content(work, program, images)
+    with resumable(folder, watch, anew=anew) as journal:
         with open_chip(
             settings.address,
             spec=program.spec,
@@ -198,7 +202,7 @@ def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download
             if journal.begun_anew:
                 watch.note("the chip was started anew since the run was interrupted, and so the run is")
             if record is None and not settings.recalibrate:
-                record = record_of_runs(folder, driver, program, settings, watch)
+                record = record_of_runs(folder, work, driver, program, settings, watch)
             say_if_long(driver, program, settings.baud, options, watch, calibrate=record is None)
             report, run = deploy_on(
                 driver,
@@ -211,7 +215,7 @@ def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download
                 run=str(folder.final),
                 network_name=Path(network).stem if network else BUNDLED_NETWORK.stem,
                 keep=folder.part,
-                date=settings.date,
+                date=datetime.datetime.fromisoformat(work.begun),
             )
             say_if_on(driver.leave(), watch)
             report = replace(with_writer(report, folder), asked=settings.asked)

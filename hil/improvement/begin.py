@@ -9,7 +9,7 @@ from cim.files import private_folder
 from cim.record.file import load_record, save_record
 from hil.atomic import output_errors
 from hil.calibration.procedure import calibrate
-from hil.calibration.store import discard_steps, partial_folder
+from hil.calibration.store import partial_folder
 from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.deploy import program_of
@@ -22,6 +22,7 @@ from hil.improvement.ladder import held_out
 from hil.improvement.levers import LeverBench, Trial
 from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
 from hil.watch import Watch
+from hil.work_folder import discard
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from mapping.quantise.weight_scales import ScaleRule
@@ -29,12 +30,17 @@ from mapping.quantise.weight_scales import ScaleRule
 RECORD = "record.h5"
 
 
-def measured_record(address: str, folder: Path, *, age_s: float, seed: int, baud: int, watch: Watch) -> Path:
+def measured_record(
+    address: str, folder: Path, *, age_s: float, seed: int, baud: int, watch: Watch, restart: bool = False
+) -> Path:
     """Record of the whole chip at ``address``, measured into ``folder`` unless it lies there already.
 
-    Steps of one that was interrupted are taken.
+    Steps of one that was interrupted are taken; ``restart`` forgets it and them.
     """
     path = folder / RECORD
+    if restart:
+        path.unlink(missing_ok=True)
+        discard(partial_folder(path))
     if not path.exists():
         with output_errors(path):
             private_folder(folder)
@@ -42,7 +48,7 @@ def measured_record(address: str, folder: Path, *, age_s: float, seed: int, baud
             macros = tuple(range(driver.description.macros))
             steps = partial_folder(path)
             save_record(calibrate(driver, macros, seed=seed, age_s=age_s, partial=steps, watch=watch), path)
-            discard_steps(steps)
+            discard(steps)
     return path
 
 

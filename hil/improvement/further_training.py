@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hil.improvement.finetuning.plan import begun_settings
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.watch import Watch
+from hil.work_folder import discard
 from mapping.network.file import NetworkFile, load_network
 from mapping.program.conductance import ConductanceProgram
 
@@ -34,6 +35,11 @@ class FurtherTraining:
     macros: int | None
     record: Path | None
     folder: Path
+
+    def forget(self) -> None:
+        """Of an earlier ladder, in the folder."""
+        self.out.unlink(missing_ok=True)
+        discard(working_folder(self.out))
 
     @property
     def out(self) -> Path:

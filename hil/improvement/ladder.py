@@ -1,8 +1,8 @@
 """The ladder: levers tried from cheap to dear on held-out training images, until the target or the budget is reached.
 
-A lever that gives more than its standard error stays, another is let go. Every step is in ``ladder.json`` of
-the output folder as soon as it is done, so that an interrupted ladder goes on where it stopped. Test images are
-read once, for the finished program.
+A lever that gives more than its standard error stays, another is let go. Every step is in ``rungs`` of the output
+folder as soon as it is done, so that an interrupted ladder goes on where it stopped, and one with more time or another
+target where it ended. Test images are read once, for the finished program.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cost.network_cost import NoCostModel, estimate
-from cim.files import private_folder, read_text
-from cim.json_text import parse_json
+from cim.files import private_folder
 from hil.atomic import new_file, output_errors, write_text
 from hil.datasets.image_set import Dataset, image_digests
 from hil.datasets.input_values import with_pixels
 from hil.datasets.seen_images import check_unseen, seen_images
-from hil.deployment.run_settings import typed_fields
 from hil.deployment.scoring import targets_of
 from hil.deployment.targets.counted import count_recipe
-from hil.errors import FileError, MismatchError, UsageError
+from hil.errors import FileError, UsageError
 from hil.improvement.levers import LEVERS, Lever, LeverBench, Score, Trial
 from hil.verdict.metric import ACCURACY
 from hil.watch import PlannedStage
+from hil.work_folder import WorkFolder, load_json, typed
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
@@ -39,8 +38,7 @@ from mapping.tune.low_rank import with_blank_adapters
 from mapping.workload import program_workload
 
 FORMAT = "hil.ladder/1.2"
-JOURNAL, PROGRAM = "ladder.json", "program.h5"
-MOST_JOURNAL_BYTES = 1 << 24
+LADDER, PROGRAM, RUNGS = "ladder.json", "program.h5", "rungs"
 CHIP_IMAGE_S = 1e-3  # of a virtual chip on one core, for the bundled network
 LEAST_HELD_OUT = 100  # training images that decide
 
@@ -111,19 +109,19 @@ def improve(
     target: float | None = None,
     minutes: float | None = None,
     levers: Sequence[Lever] | None = None,
-    resume: bool = False,
+    restart: bool = False,
 ) -> Improvement:
-    """Climb the ladder and leave ``program.h5`` and ``ladder.json`` in ``folder``.
+    """Climb the ladder and leave ``program.h5`` and ``ladder.json`` in ``folder``; rungs that are there are taken.
 
     Args:
         test: images that are scored once, for the finished program; None: none.
         target: accuracy (fraction) on the held-out images at which to stop.
         minutes: after which no further lever is begun; training takes what is left of them.
-        resume: go on with the journal in the folder.
+        restart: forget the rungs in the folder.
 
     Raises:
-        UsageError: too few held-out images; the folder holds a ladder and ``resume`` is not asked for.
-        MismatchError: the journal is of another network, chip, record or setting.
+        UsageError: too few held-out images.
+        MismatchError: the rungs are of another network, chip, record or setting.
         FileError: a test image served the network or the ladder.
     """
     if len(bench.images) < LEAST_HELD_OUT:
@@ -134,16 +132,22 @@ def improve(
     if test is not None:
         test = with_pixels(test, bench.network.graph.input_shape, bench.network.graph.preprocess)
         check_apart(bench, test)
-    key = _key(bench)
-    rungs = _read_journal(folder, key, resume)
+    with output_errors(folder):
+        private_folder(folder)
+    work = WorkFolder(folder / RUNGS, _key(bench), kind="hil.ladder", restart=restart)
+    rungs = [work.load(name, lambda path: stored_rung(load_json(path))) for name in work.parts("[0-9]*.json")]
+
+    def keep(rung: Rung) -> None:
+        work.keep_json(f"{len(rungs):02d}-{rung.lever}.json", asdict(rung))
+        rungs.append(rung)
+
     start, spent = time.monotonic(), sum(r.minutes for r in rungs)
     recipe, best = _standing(rungs)
     if best is None:
         with bench.watch.stage("as compiled"):
             began = time.monotonic()
             best = bench.score(recipe)
-            rungs.append(_rung(bench, "compiled", "as compiled", recipe, best, best, began, kept=True))
-            _write_journal(folder, key, rungs)
+            keep(_rung(bench, "compiled", "as compiled", recipe, best, best, began, kept=True))
     tried, stopped = {r.lever for r in rungs}, "every lever was tried"
     for lever in levers or LEVERS:
         if lever.name in tried:
@@ -160,8 +164,7 @@ def improve(
             if minutes is not None:  # less a score, which takes about as long as the longest rung
                 left = minutes - used - max(r.minutes for r in rungs)
             rung, recipe, best = _pulled(replace(bench, minutes_left=left), lever, recipe, best)
-            rungs.append(rung)
-            _write_journal(folder, key, rungs)
+            keep(rung)
             bench.watch.say(rung.text)
     program = with_recipe(bench.program(recipe), bench.whole_recipe(recipe))
     with new_file(folder / PROGRAM) as part:
@@ -174,7 +177,7 @@ def improve(
     if test is not None:
         with bench.watch.stage("test images"):
             found = _tested(found, bench, recipe, program, test)
-    write_text(folder / JOURNAL, json.dumps({**found.to_json(), "key": key}, indent=1) + "\n")
+    write_text(folder / LADDER, json.dumps({**found.to_json(), "key": _key(bench)}, indent=1) + "\n")
     return found
 
 
@@ -273,7 +276,7 @@ def _rung(
 
 
 def _key(bench: LeverBench) -> dict[str, Any]:
-    """What a journal belongs to."""
+    """What rungs belong to."""
     return {
         "network": bench.network.digest,
         "chip": bench.spec.digest,
@@ -297,50 +300,13 @@ def expected_ladder(images: int, chips: int, test_images: int, *, measured: bool
     return (*first, PlannedStage("compiling", 5.0), *levers, last)
 
 
-def _read_journal(folder: Path, key: dict[str, Any], resume: bool) -> list[Rung]:
-    path = folder / JOURNAL
-    if not path.exists():
-        with output_errors(path):
-            private_folder(folder)
-        return []
-    if not resume:
-        raise UsageError(f"{folder} holds a ladder already", hint="--resume, or another -o FOLDER")
-    there, rungs = read_ladder(path)
-    different = [name for name in key if there.get(name) != key[name]]
-    if different:
-        raise MismatchError(
-            f"{path} is of another {', '.join(different)}", hint="give the same options, or begin in another folder"
-        )
-    return rungs
-
-
-def read_ladder(path: Path) -> tuple[dict[str, Any], list[Rung]]:
-    """What the ladder in ``ladder.json`` was begun with, and its rungs.
+def stored_rung(row: Any) -> Rung:
+    """A rung of a file, whose values have the types that they say.
 
     Raises:
-        FileError: missing or damaged. MismatchError: of another format.
+        ValueError, KeyError, TypeError, AttributeError: they have not.
     """
-    try:
-        value = parse_json(read_text(path, MOST_JOURNAL_BYTES))
-        if value["format"] != FORMAT:
-            raise MismatchError(f"{path} is {value['format']!s:.60}, this version reads {FORMAT}")
-        return dict(value["key"]), [_stored_rung(row) for row in value["rungs"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileError(f"{path} is damaged: {error}", hint="begin anew in another folder") from error
-
-
-def _stored_rung(row: dict[str, Any]) -> Rung:
-    """A rung whose values have the types that they say."""
     recipe, chips = row["recipe"], tuple(float(c) for c in row["chips"])
-    known = typed_fields(Trial, {k: v for k, v in recipe.items() if k != "copies"})
-    plain = {k: v for k, v in row.items() if k not in ("recipe", "chips")}
-    return Rung(
-        **typed_fields(Rung, plain),
-        recipe=Trial.from_json({**known, "copies": recipe["copies"]}).to_json(),
-        chips=chips,
-    )
-
-
-def _write_journal(folder: Path, key: dict[str, Any], rungs: Sequence[Rung]) -> None:
-    value = {"format": FORMAT, "key": key, "rungs": [asdict(rung) for rung in rungs]}
-    write_text(folder / JOURNAL, json.dumps(value, indent=1) + "\n")
+    known = typed(Trial, {k: v for k, v in recipe.items() if k != "copies"})
+    whole = Trial.from_json({**known.to_json(), "copies": recipe["copies"]})
+    return typed(Rung, row, recipe=whole.to_json(), chips=chips)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.atomic import check_can_fill, output_error, work_folder
-from hil.errors import FileError, OutputError
+from hil.errors import OutputError
 
 PARENT = Path("runs")
 UNFINISHED = ".unfinished"
@@ -45,31 +45,23 @@ def new_run_folder(out: Path | None) -> Iterator[RunFolder]:
         if final.exists() and (not final.is_dir() or any(final.iterdir())):
             raise OutputError(f"{final} exists and is not empty", hint="name another folder: hil deploy --out FOLDER")
         if not _claim(final):
-            part = _part_of(final)
-            go_on = (
-                f"hil resume {part}; or, to begin anew," if part.is_dir() and any(part.iterdir()) else "if none runs,"
-            )
+            part = part_of(final)
             raise OutputError(
                 f"{part} of a run that was not finished exists",
-                hint=f"{go_on} rm -r {part}; or name another folder: hil deploy --out FOLDER",
+                hint=f"the hil deploy that began it goes on; if none runs, rm -r {part}; or name another folder: --out",
             )
-    with _finished(RunFolder(_part_of(final).absolute(), final)) as folder:
+    with _finished(RunFolder(part_of(final).absolute(), final)) as folder:
         yield folder
 
 
 @contextmanager
-def unfinished_run_folder(path: Path) -> Iterator[RunFolder]:
-    """The folder of a run that was interrupted or failed, by its name or the name that it will have.
+def unfinished_run_folder(part: Path) -> Iterator[RunFolder]:
+    """The folder of a run that was interrupted or failed.
 
     Raises:
-        FileError: there is none, the run is complete, or a link in it leads elsewhere.
+        FileError: a link in it leads elsewhere.
     """
-    part = path if path.name.endswith(UNFINISHED) else _part_of(path)
     final = part.with_name(part.name.removesuffix(UNFINISHED))
-    if not part.is_dir():
-        if final.is_dir():
-            raise FileError(f"the run {final} is complete", hint=f"hil show {final}")
-        raise FileError(f"there is no unfinished run {part}", hint="hil resume RUN takes the folder of one")
     work_folder(part)
     check_can_fill(part)
     for leftover in part.glob(".*.part"):  # of a process that was killed
@@ -94,7 +86,7 @@ def _finished(folder: RunFolder) -> Iterator[RunFolder]:
         raise
 
 
-def _part_of(final: Path) -> Path:
+def part_of(final: Path) -> Path:
     return final.with_name(final.name + UNFINISHED)
 
 
@@ -107,7 +99,7 @@ def _claim_number(parent: Path) -> Path:
 
 
 def _claim(final: Path) -> bool:
-    part = _part_of(final)
+    part = part_of(final)
     try:
         part.mkdir(0o700, parents=True)
     except FileExistsError:

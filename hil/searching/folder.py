@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from hil.atomic import work_folder, write_bytes, write_text
-from hil.errors import FileError, OutputError, UsageError
+from cim.files import read_bytes
+from hil.atomic import work_folder
+from hil.errors import FileError, MismatchError, UsageError
 from hil.searching.settings import SearchSettings
+from hil.work_folder import WorkFolder, is_work, typed
 from search.files import read_json
 from search.space.file import load_space
 from search.space.genes import Space
 
 FORMAT = "hil.search"
 VERSION = "1.0"
+FREE = ("workers",)  # no answer hangs on it
+MOST_BYTES = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +97,22 @@ class SearchFolder:
 
 
 def begin_folder(
-    root: Path, settings: SearchSettings, space_text: str, teacher: Path | None = None, *, allow_code: bool = False
+    root: Path,
+    settings: SearchSettings,
+    space_text: str,
+    teacher: Path | None = None,
+    *,
+    allow_code: bool = False,
+    restart: bool = False,
 ) -> SearchFolder:
-    """Make the folder of a new search, with settings, space and teacher (None: the search trains one).
+    """The folder of a search, with settings, space and teacher (None: it trains one); one that is there goes on.
+
+    Args:
+        restart: forget what is there.
 
     Raises:
-        UsageError: no teacher, and no epochs to train one, or networks should inherit from it.
-        OutputError: it exists and is not empty, or cannot be written.
+        UsageError: no teacher, and no epochs to train one, or networks should inherit from it; something else is there.
+        MismatchError: it was begun with other settings, another space or teacher. OutputError: it cannot be written.
     """
     folder = SearchFolder(root, allow_code)
     if teacher is None and not settings.teacher_epochs:
@@ -113,16 +124,20 @@ def begin_folder(
             "a teacher that a search trains has no block of its space to inherit",
             hint="hil search run --teacher net.pt",
         )
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        again = f"hil search resume {root}, or " if folder.settings.exists() else ""
-        raise OutputError(
-            f"{root} exists and is not empty", hint=f"{again}name another folder: hil search run --out FOLDER"
-        )
-    work_folder(root)
-    write_text(folder.space, space_text)
-    if teacher is not None:
-        write_bytes(folder.given_teacher if settings.teacher_epochs else folder.teacher, teacher.read_bytes())
-    write_text(folder.settings, json.dumps({"format": FORMAT, "version": VERSION, **asdict(settings)}, indent=1) + "\n")
+    begun = not restart and is_work(root, folder.settings.name)
+    work = WorkFolder(
+        root, asdict(settings), kind=FORMAT, version=VERSION, about=folder.settings.name, free=FREE, restart=restart
+    )
+    given = folder.given_teacher if settings.teacher_epochs else folder.teacher
+    files = {folder.space: space_text.encode()} | ({} if teacher is None else {given: teacher.read_bytes()})
+    for path, content in files.items():
+        if not path.exists():
+            work.keep(path.name, content, lambda made, part: part.write_bytes(made))
+        elif begun and read_bytes(path, MOST_BYTES) != content:
+            raise MismatchError(
+                f"{root} was begun with another {path.stem}, which lies there as {path.name}",
+                hint="the command that it was begun with goes on; --restart begins again; or name another --out",
+            )
     return folder
 
 
@@ -154,17 +169,6 @@ def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, 
     if data.get("mirror") is False:  # as version 0.4 called it
         data["symmetry"] = "none"
     try:
-        known = {f.name: f.type for f in fields(SearchSettings) if f.name in data or f.default is MISSING}
-        return folder, SearchSettings(**{name: _typed(data[name], kind) for name, kind in known.items()})
-    except (KeyError, TypeError) as error:
+        return folder, typed(SearchSettings, data)
+    except ValueError as error:
         raise FileError(f"settings of a search are broken: {error}", where=str(folder.settings)) from error
-
-
-def _typed(value: Any, kind: Any) -> Any:
-    """``value``, whose type must be that of the field (annotations are texts here)."""
-    wanted = {"str": str, "int": int, "float": float, "bool": bool}[str(kind)]
-    if wanted is float and type(value) is int:
-        return float(value)
-    if type(value) is not wanted:
-        raise TypeError(f"{value!r:.60} is no {wanted.__name__}")
-    return value

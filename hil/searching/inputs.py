@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,21 +9,18 @@ import numpy as np
 
 from cim.chip.file import is_cost_model, load_chip
 from cim.chip.spec import ChipSpec
-from cim.files import read_text
-from cim.json_text import parse_json
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from cim.record.published import NoModels, nominal_record
 from cim.simulator.training_errors import ArrayNoise, array_noise
-from hil.atomic import write_text
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.errors import FileError, MismatchError, UsageError
+from hil.errors import UsageError
 from hil.searching.folder import SearchFolder
 from hil.searching.settings import SearchSettings
 from hil.simulation.torch_device import check_device
 from hil.watch import Watch
+from hil.work_folder import belongs
 from mapping.network.file import load_network
-from search.files import MAX_FILE_BYTES
 from search.space.genes import Space
 from search.space.prune import fitted
 from search.space.target import ChipTarget
@@ -199,20 +195,7 @@ def _some(images: Images, count: int, seed: int) -> Images:
 def _check_origins(folder: SearchFolder, found: SearchInputs) -> None:
     """Write the digests of the inputs, or compare them with those of the folder."""
     here = {
-        "format": FORMAT, "version": "1.0", "chip": found.target.digest, "images": found.train.digest,
-        "test": found.test.digest, "errors": noise_digest(found.noise),
+        "chip": found.target.digest, "images": found.train.digest, "test": found.test.digest,
+        "errors": noise_digest(found.noise),
     }  # fmt: skip
-    if not folder.origins.exists():
-        write_text(folder.origins, json.dumps(here, indent=1) + "\n")
-        return
-    try:
-        before = parse_json(read_text(folder.origins, MAX_FILE_BYTES))
-    except (OSError, ValueError) as error:
-        raise FileError(f"cannot be read: {error}", where=str(folder.origins)) from error
-    for name in ("chip", "images", "test", "errors"):
-        if before.get(name) != here[name]:
-            raise MismatchError(
-                f"the {name} of this search changed since it was begun: {str(before.get(name))[:12]}…, "
-                f"now {here[name][:12]}…",
-                hint="put the old file back, or begin another search",
-            )
+    belongs(folder.root, folder.origins.name, here, {"format": FORMAT, "version": "1.0"})

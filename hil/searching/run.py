@@ -33,6 +33,7 @@ from hil.searching.settings import SearchSettings
 from hil.searching.table import members_of, write_table
 from hil.searching.work import SearchRun, expected_phases
 from hil.watch import Watch
+from hil.work_folder import GO_ON
 from mapping.network.file import NetworkFile, load_network, save_network
 from search.errors import SearchError
 from search.space.architecture import read_architecture
@@ -69,8 +70,7 @@ def run_search(
         search.errors.SearchError: space, teacher or data that do not go together.
     """
     watch.plan(expected_phases(settings))
-    again = f"hil search resume {folder.root}" + " --allow-code" * folder.allow_code
-    with _running(folder, settings, watch, scheduler, again) as run:
+    with _running(folder, settings, watch, scheduler) as run:
         for text in run.inputs.dropped:
             watch.note(f"not on {run.inputs.chip.name}: {text}")
         _search(run, loop)
@@ -108,7 +108,7 @@ def train_named(
         place = network_folder(folder, architecture)
         if (place / "evaluation.json").exists():
             raise UsageError(f"network {place.name} was trained before", hint=f"rm -r {place} forgets it")
-    with _running(folder, settings, watch, scheduler, "the same command goes on") as run:
+    with _running(folder, settings, watch, scheduler) as run:
         members += add_own(run, own) if own else []
         with watch.stage("networks"):
             train_members(run, members)
@@ -118,16 +118,16 @@ def train_named(
 
 @contextlib.contextmanager
 def _running(
-    folder: SearchFolder, settings: SearchSettings, watch: Watch, scheduler: str | None, again: str
+    folder: SearchFolder, settings: SearchSettings, watch: Watch, scheduler: str | None
 ) -> Iterator[SearchRun]:
-    """Inputs and workers of a search; ``again``: what to do after Ctrl-C."""
+    """Inputs and workers of a search."""
     try:
         with watch.stage("loading"):
             inputs = load_inputs(folder, settings, watch)
         with _client(folder, settings, scheduler) as client:
             yield SearchRun(folder, settings, inputs, SearchPlan(folder.plan, settings.budget_s, watch), watch, client)
     except KeyboardInterrupt:
-        raise Interrupted(f"the search in {folder.root} was interrupted; what is done is kept", hint=again) from None
+        raise Interrupted(f"the search in {folder.root} was interrupted; what is done is kept", hint=GO_ON) from None
 
 
 def _search(run: SearchRun, loop: Loop | None) -> None:

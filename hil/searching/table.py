@@ -30,7 +30,7 @@ OWN = "own"  # what stands beside a network that is not the search's
 def front_of_folder(folder: SearchFolder) -> Front:
     """Raises ``FileError`` for a search that has none yet."""
     if not folder.front.exists():
-        raise FileError(f"the search in {folder.root} has no front yet", hint=f"hil search resume {folder.root}")
+        raise FileError(f"the search in {folder.root} has no front yet", hint="the hil search that began it goes on")
     return read_front(folder.front)
 
 
@@ -48,7 +48,7 @@ def members_of(folder: SearchFolder) -> list[Member]:
 def folder_notes(folder: SearchFolder) -> list[str]:
     """Notes on what was cut short, and whether the search is finished."""
     notes = SearchPlan(folder.plan, 0.0, Watch()).words()
-    return notes if folder.table.exists() else [*notes, f"not finished: hil search resume {folder.root}"]
+    return notes if folder.table.exists() else [*notes, "not finished: the hil search that began it goes on"]
 
 
 def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | None = None) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def side_by_side(
     except (KilledWorker, CancelledError) as error:
         raise SearchError(
             "a job was lost: its workers died again and again (too little memory?), or stood still for minutes\n"
-            "  try     hil search resume FOLDER, which goes on from the last whole epochs"
+            "  try     the same hil search, which goes on from the last whole epochs"
         ) from error
     finally:
         client.unsubscribe_topic(TOPIC)

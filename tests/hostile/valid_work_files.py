@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -16,27 +15,25 @@ import torch
 from cim.chip.file import load_chip
 from cim.fit.measured import Idle
 from firmware_protocols.messages import Done, Status, StatusReply
-from hil.calibration.store import StepStore
+from hil.calibration.store import kept_step
 from hil.datasets.image_set import Dataset
-from hil.deployment.run_settings import SETTINGS_FILE, RunSettings, load_settings
+from hil.deployment.run_settings import RunSettings
 from hil.driver.wire_trace import trace_lines
-from hil.improvement.ladder import FORMAT as LADDER
-from hil.improvement.ladder import JOURNAL as LADDER_FILE
-from hil.improvement.ladder import Rung, read_ladder
+from hil.improvement.ladder import Rung, stored_rung
 from hil.improvement.levers import Trial
 from hil.mission.hardened_campaign import harden_campaign
 from hil.mission.orbit import load_orbit
 from hil.mission.passes.flight_image import flight_program, load_image, pack_image
 from hil.mission.passes.windows import load_passes
 from hil.mission.radiation.block import InjectionResult
-from hil.mission.radiation.folder import CampaignFolder, injections_text, read_injections
-from hil.mission.radiation.kept_years import kept_years
+from hil.mission.radiation.folder import CampaignFolder, injections_text, kept_years, read_injections
 from hil.mission.radiation.study import run_study
 from hil.mission.requirements import load_mission
 from hil.mission.settings import CampaignOptions, TimelineOptions
 from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog, read_wire_log
 from hil.watch import Watch
+from hil.work_folder import WorkFolder, load_json
 from mapping.compile import compile_network
 from mapping.network.file_check import read_bytes
 from mapping.network.graph import Preprocess
@@ -96,7 +93,8 @@ def years(folder: Path) -> Path:
     options = TimelineOptions((0.0, 1.0), 2, 100)
     kept = kept_years(options, folder)
     kept.save(0, {"0.0 nothing": 91, "1.0 ecc + scrubbing": 88})
-    return kept.file(0)
+    assert kept.work.root is not None
+    return kept.work.root / "00000.json"
 
 
 def _years(path: Path) -> object:
@@ -128,9 +126,16 @@ def _harden(path: Path) -> object:
 
 
 def run_settings(folder: Path) -> Path:
-    settings = RunSettings.of("emulated:lab-128", None, chip="lab-128", data=None, data_dir=None, calibration=None)
-    settings.save(folder)
-    return folder / SETTINGS_FILE
+    WorkFolder(folder / "run", _run().fingerprint(), kind="hil.deployment", about="run.json")
+    return folder / "run" / "run.json"
+
+
+def _run() -> RunSettings:
+    return RunSettings.of("emulated:lab-128", None, chip="lab-128", data=None, data_dir=None, calibration=None)
+
+
+def _run_settings(path: Path) -> object:
+    return WorkFolder(path.parent, _run().fingerprint(), kind="hil.deployment", about="run.json")
 
 
 def journal(folder: Path) -> Path:
@@ -153,20 +158,24 @@ def _journal(path: Path) -> None:
 
 
 def step(folder: Path) -> Path:
-    store = StepStore(folder / "chip.h5.partial", {"seed": 1}, resume=False, watch=Watch())
-    store.keep("idle", {m: Idle(8, np.zeros(64), np.ones(64)) for m in range(3)})
+    work = WorkFolder(folder / "chip.h5.partial", {"seed": 1})
+    kept_step(work, "idle", Idle, lambda: {m: Idle(8, np.zeros(64), np.ones(64)) for m in range(3)})
     return folder / "chip.h5.partial" / "idle.h5"
 
 
 def _step(path: Path) -> object:
-    return StepStore(path.parent, {"seed": 1}, resume=True, watch=Watch()).load("idle", Idle)
+    return kept_step(WorkFolder(path.parent, {"seed": 1}), "idle", Idle, dict)
 
 
 def ladder(folder: Path) -> Path:
     rung = Rung("compiled", "as compiled", True, Trial().to_json(), (0.9, 0.91), macros=4, minutes=0.5)
-    value = {"format": LADDER, "key": {"seed": 0}, "rungs": [dataclasses.asdict(rung)]}
-    (folder / LADDER_FILE).write_text(json.dumps(value, indent=1), "utf-8")
-    return folder / LADDER_FILE
+    WorkFolder(folder / "rungs", {"seed": 0}).keep_json("00-compiled.json", dataclasses.asdict(rung))
+    return folder / "rungs" / "00-compiled.json"
+
+
+def _ladder(path: Path) -> object:
+    work = WorkFolder(path.parent, {"seed": 0})
+    return work.load(path.name, lambda file: stored_rung(load_json(file)))
 
 
 def search_front(folder: Path) -> Path:
@@ -223,10 +232,10 @@ WORK: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "injections": (injections, read_injections),
     "campaign": (campaign, _harden),
     "years": (years, _years),
-    "run settings": (run_settings, lambda path: load_settings(path.parent)),
+    "run settings": (run_settings, _run_settings),
     "journal": (journal, _journal),
     "calibration step": (step, _step),
-    "ladder": (ladder, read_ladder),
+    "ladder": (ladder, _ladder),
     "front": (search_front, read_front),
     "wire log": (wire_log, read_wire_log),
     "trace": (wire_log, lambda path: list(trace_lines(read_wire_log(path)))),

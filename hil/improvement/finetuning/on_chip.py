@@ -8,13 +8,12 @@ writing a cell. ``program.h5.training`` keeps what is done until then; the same 
 
 from __future__ import annotations
 
-import hashlib
+import json
 import math
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import numpy as np
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from cim.record.published import nominal_record
-from hil.atomic import output_errors, work_folder
+from hil.atomic import output_errors
 from hil.calibration.procedure import check_record
 from hil.deployment.options import PATIENCE_S
 from hil.driver.chip_driver import ChipDriver
@@ -31,13 +30,15 @@ from hil.driver.open_chip import open_chip
 from hil.errors import Interrupted, MismatchError, UsageError
 from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inputs
 from hil.improvement.finetuning.on_chip_result import OnChipPrediction, OnChipResult
-from hil.improvement.finetuning.on_chip_state import ChipState, load_progress, save_progress
+from hil.improvement.finetuning.on_chip_state import PROGRESS, ChipState, load_progress, save_progress
+from hil.improvement.finetuning.plan import fingerprint
 from hil.improvement.finetuning.progressive import OnChipProgress, Progressive, layer_groups, right_share
 from hil.improvement.finetuning.settings import OnChipSettings, working_folder
 from hil.improvement.finetuning.written_layers import GROUP_SEEDS, VirtualLayers, WiredLayers
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
+from hil.work_folder import GO_ON, WorkFolder
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.file import image_keys
 from mapping.program.conductance import AgainStep, ConductanceProgram
@@ -48,7 +49,6 @@ from mapping.quantise.weight_scales import ScaleRule
 from mapping.recipe.recipe import Recipe
 from mapping.tune.aims import aimed, aims_of
 from mapping.tune.channel_affine import tune_targets
-from search.train.arrays import noise_digest
 from search.train.behind import BehindRecipe, LayersBehind, Measured, Trained
 from search.train.training import Machine, multiplies_bfloat16, told_in_steps
 
@@ -88,34 +88,33 @@ def finetune_on_chip(
     _check_out(out)
     record = load_record(calibration)
     folder = working_folder(out)
-    if restart:
-        shutil.rmtree(folder, ignore_errors=True)
     with watch.stage("loading"):
         inputs, program = _prepared(
             network, data, settings, watch, chip=chip, macros=macros, calibration=calibration, record=record,
             data_dir=data_dir, download=download,
         )  # fmt: skip
         behind = _behind(inputs, program, settings)
-    work_folder(folder)
+    asked = _asked(settings, program, inputs, record)
+    work = WorkFolder(folder, asked, kind="hil.finetuning-on-chip", restart=restart)
     patience = {"patience_s": PATIENCE_S, "tell": watch.say}
     with open_chip(address, spec=program.spec, baud=baud, **patience) as driver:  # type: ignore[arg-type]
         check_record(record, driver, program.macros)
         program = aimed(replace(program, adapted_to=driver.description.serial), program.aims)
         try:
             progress, wired, begun_s = _group_after_group(
-                driver, record, program, inputs, behind, settings, folder, watch
+                driver, record, program, behind, settings, work, json.dumps(asked), watch
             )
         except KeyboardInterrupt:
-            if load_progress(folder, _asked(settings, program, inputs, record)) is None:
+            if not work.has(PROGRESS):
                 raise
             raise Interrupted(
                 f"fine-tuning of {network} on the chip was interrupted; whole groups of layers are kept in {folder}",
-                hint="the same command goes on; hil finetune --restart begins again and writes the chip again",
+                hint=f"{GO_ON} and writes the chip again",
             ) from None
         chip_time_s, about = driver.chip_time_ns * 1e-9 - begun_s, driver.description
     with output_errors(out):
         save_program(progress.plain, out)
-    shutil.rmtree(folder, ignore_errors=True)
+    work.discard()
     return OnChipResult(
         out,
         f"{about.kind} {about.name} rev {about.revision}",
@@ -266,14 +265,14 @@ def _group_after_group(
     driver: ChipDriver,
     record: CalibrationRecord,
     program: ConductanceProgram,
-    inputs: FinetuneInputs,
     behind: LayersBehind,
     settings: OnChipSettings,
-    folder: Path,
+    work: WorkFolder,
+    asked: str,
     watch: Watch,
 ) -> tuple[OnChipProgress, WiredLayers, float]:
     """The progress once all is done, what was written, and the chip's clock when it began, s."""
-    asked = _asked(settings, program, inputs, record)
+    assert work.root is not None
     wired = WiredLayers(driver, record, Recipe(age_s=settings.training.age_s), settings.training.seed, watch)
     begun_s = driver.chip_time_ns * 1e-9
 
@@ -282,22 +281,20 @@ def _group_after_group(
         held = ChipState(
             wired.serial, progress.plain.held_digest, driver.chip_time_ns * 1e-9, begun_s, wired.pulses, wired.cells
         )
-        save_progress(folder, asked, progress, behind.state(), held)
+        save_progress(work, progress, behind.state(), held)
 
-    stored, train = (
-        program.calibration_images[: settings.tune_images],
-        _training(behind, settings, folder, asked, watch),
-    )
-    work = Progressive(wired, layer_groups(program, settings.groups), stored, behind, train, watch, save)
-    found = load_progress(folder, asked)
+    stored = program.calibration_images[: settings.tune_images]
+    train = _training(behind, settings, work.root, asked, watch)
+    groups = Progressive(wired, layer_groups(program, settings.groups), stored, behind, train, watch, save)
+    found = load_progress(work)
     if found is None:
-        return work.finish(work.begin(program)), wired, begun_s
+        return groups.finish(groups.begin(program)), wired, begun_s
     progress, student, left = found
     _check_left(driver, left)
     behind.restore(student)
     wired.pulses, wired.cells, begun_s = left.pulses, left.cells, left.begun_s
-    watch.note(f"{len(progress.groups)} of {len(work.groups)} groups stand on the chip already")
-    return work.finish(progress), wired, begun_s
+    watch.note(f"{len(progress.groups)} of {len(groups.groups)} groups stand on the chip already")
+    return groups.finish(progress), wired, begun_s
 
 
 def _check_left(driver: ChipDriver, left: ChipState) -> None:
@@ -318,10 +315,16 @@ def _check_left(driver: ChipDriver, left: ChipState) -> None:
 
 def _asked(
     settings: OnChipSettings, program: ConductanceProgram, inputs: FinetuneInputs, record: CalibrationRecord
-) -> str:
-    """All that the answer depends on: a digest."""
-    parts = (asdict(settings), program.digest, inputs.train.digest, inputs.kept.digest, noise_digest(inputs.noise))
-    return hashlib.sha256(repr((*parts, record.serial)).encode()).hexdigest()
+) -> dict[str, Any]:
+    """All that the answer depends on."""
+    return {
+        **fingerprint(settings.training, inputs),
+        "groups": settings.groups,
+        "measured images": settings.images,
+        "tune images": settings.tune_images,
+        "program": program.digest,
+        "serial": record.serial,
+    }
 
 
 def _check_out(out: Path) -> None:

@@ -6,7 +6,6 @@ the student as tensors. It is written last, so what it names is complete. Import
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from dataclasses import asdict, dataclass
@@ -17,15 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hil.atomic import output_errors, write_text
-from hil.errors import FileError, MismatchError
 from hil.improvement.finetuning.progressive import GroupOutcome, OnChipProgress
+from hil.work_folder import WorkFolder, load_json, typed
 from mapping.program.file import load_program, save_program
-from search.files import read_json
 from search.train.behind import Trained
 from search.train.training import write_tensors
 
-FORMAT, PROGRESS = "hil.finetuning-on-chip", "progress.json"
+PROGRESS = "progress.json"
 KINDS = ("seen", "kept", "tune")
 
 
@@ -42,72 +39,45 @@ class ChipState:
     cells: int
 
 
-def save_progress(
-    folder: Path, asked: str, progress: OnChipProgress, student: dict[str, Tensor], chip: ChipState
-) -> None:
-    """Keep it; ``asked``: all that the answer depends on, in words.
+def save_progress(work: WorkFolder, progress: OnChipProgress, student: dict[str, Tensor], chip: ChipState) -> None:
+    """Keep it.
 
     Raises:
         OutputError: it cannot be written.
     """
     number = len(progress.groups)
-    plain, running, tensors = (folder / f"{name}-{number}" for name in ("plain.h5", "running.h5", "tensors"))
-    with output_errors(folder):
-        save_program(progress.plain, plain)
-        save_program(progress.running, running)
-        content = {kind: {k: torch.from_numpy(v) for k, v in getattr(progress, kind).items()} for kind in KINDS}
-        write_tensors(tensors, {**content, "student": student})
-    record = {
-        "format": FORMAT,
-        "version": "1.0",
-        "asked": asked,
-        "steps": progress.steps,
-        "groups": [asdict(group) for group in progress.groups],
-        "chip": asdict(chip),
-    }
-    write_text(folder / PROGRESS, json.dumps(record, indent=1) + "\n")
-    for old in folder.glob("*-*"):
-        if old.name.rpartition("-")[2] == str(number - 1):
-            old.unlink(missing_ok=True)
+    content = {kind: {k: torch.from_numpy(v) for k, v in getattr(progress, kind).items()} for kind in KINDS}
+    work.keep(f"plain.h5-{number}", progress.plain, save_program)
+    work.keep(f"running.h5-{number}", progress.running, save_program)
+    work.keep(f"tensors-{number}", {**content, "student": student}, lambda made, path: write_tensors(path, made))
+    groups = [asdict(group) for group in progress.groups]
+    work.keep_json(PROGRESS, {"steps": progress.steps, "groups": groups, "chip": asdict(chip)})
+    work.forget(*work.parts(f"*-{number - 1}"))
 
 
-def load_progress(folder: Path, asked: str) -> tuple[OnChipProgress, dict[str, Tensor], ChipState] | None:
+def load_progress(work: WorkFolder) -> tuple[OnChipProgress, dict[str, Tensor], ChipState] | None:
     """What was kept, with the student; None where nothing was.
 
     Raises:
-        MismatchError: it was begun with something else. FileError: broken.
+        FileError: broken.
     """
-    path = folder / PROGRESS
-    if not path.exists():
-        return None
-    record = read_json(path, FORMAT, 1)
+    return work.load(PROGRESS, _progress) if work.has(PROGRESS) else None
+
+
+def _progress(path: Path) -> tuple[OnChipProgress, dict[str, Tensor], ChipState]:
+    record = load_json(path)
     try:
-        if record["asked"] != asked:
-            raise MismatchError(
-                f"{folder} was begun with another network, chip, record, data set or settings",
-                hint="--restart begins again, and writes the chip again",
-            )
         groups, number = tuple(_group(group) for group in record["groups"]), len(record["groups"])
-        plain, running = (load_program(folder / f"{name}-{number}") for name in ("plain.h5", "running.h5"))
-        held = torch.load(folder / f"tensors-{number}", map_location="cpu", weights_only=True)
+        plain, running = (load_program(path.with_name(f"{name}-{number}")) for name in ("plain.h5", "running.h5"))
+        held = torch.load(path.with_name(f"tensors-{number}"), map_location="cpu", weights_only=True)
         values = [_arrays(held[kind]) for kind in KINDS]
-        state = ChipState(**record["chip"])
+        state = typed(ChipState, record["chip"])
         if not (0 < int(record["steps"]) <= len(running.steps) and state.held == plain.held_digest):
             raise ValueError("its parts do not belong together")
         progress = OnChipProgress(plain, running, values[0], values[1], values[2], int(record["steps"]), groups)
         return progress, dict(held["student"]), state
-    except (
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise FileError(
-            f"{folder} is not what a fine-tuning left: {str(error)[:200]}", hint="--restart begins again"
-        ) from error
+    except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ValueError(str(error)) from error
 
 
 def _group(record: dict[str, Any]) -> GroupOutcome:

@@ -7,7 +7,6 @@ The folder ``tuned.pt.training`` keeps plan and checkpoint until the network is 
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.file import load_record
-from hil.atomic import output_errors, work_folder
+from hil.atomic import output_errors
 from hil.datasets.augmentation import augmentation
 from hil.errors import Interrupted
 from hil.improvement.finetuning.as_deployed import CHIPS, as_deployed, judging_images
 from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inputs
-from hil.improvement.finetuning.plan import FinetunePlan, asked_for, read_plan, write_plan
+from hil.improvement.finetuning.plan import PLAN, FinetunePlan, fingerprint
 from hil.improvement.finetuning.settings import EPOCHS, FinetuneSettings, working_folder
 from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
 from hil.pages.tables import Table
 from hil.watch import Watch
+from hil.work_folder import GO_ON, WorkFolder, typed
 from mapping.network.file import load_network, save_network
 from search.train.finetune import FinetuneJob, FinetuneRecipe, finetune_network, ranged, step_seconds
 from search.train.images import Images, Symmetry
@@ -135,8 +135,6 @@ def finetune(
     began, settings, watch, out = time.monotonic(), settings or FinetuneSettings(), watch or Watch(), Path(out)
     record = None if calibration is None else Path(calibration)
     folder = working_folder(out)
-    if restart:
-        shutil.rmtree(folder, ignore_errors=True)
     with watch.stage("loading"):
         inputs = load_finetune_inputs(
             Path(network),
@@ -150,6 +148,7 @@ def finetune(
             download=download,
             without=without,
         )
+    work = WorkFolder(folder, fingerprint(settings, inputs), kind="hil.finetuning", restart=restart)
     known = None if record is None else load_record(record)
     given, start = ranged(inputs.network, inputs.train), time.monotonic()
     before = after = None
@@ -158,15 +157,15 @@ def finetune(
         with watch.stage("as it came"):
             before = as_deployed(given, judging, inputs.chip, known, settings, watch)
     again_s = time.monotonic() - start  # of the same once more
-    work_folder(folder)
     trained_file = folder / TRAINED
+
+    def planned() -> dict[str, Any]:
+        with watch.stage("measuring the speed"):
+            job = _job(Path(network), inputs, settings, data, 1, trained_file, folder)
+            return asdict(_planned(inputs, settings, job, began - again_s))
+
     try:
-        plan = read_plan(folder, asked_for(settings))
-        if plan is None:
-            with watch.stage("measuring the speed"):
-                job = _job(Path(network), inputs, settings, data, 1, trained_file, folder)
-                plan = _planned(inputs, settings, job, began - again_s)
-            write_plan(folder, plan)
+        plan = typed(FinetunePlan, work.json_part(PLAN, dict, planned))
         images = _some(inputs.train, plan.images, settings.seed)
         if plan.cut:
             watch.note(f"{plan.epochs} epochs of {len(images):,} images, for {settings.minutes:g} minutes")
@@ -183,7 +182,7 @@ def finetune(
             raise
         raise Interrupted(
             f"fine-tuning of {network} was interrupted; whole epochs are kept in {folder}",
-            hint="the same command goes on; hil finetune --restart begins again",
+            hint=GO_ON,
         ) from None
     written, better = trained, True
     if before is not None and after is not None and not after.beats(before):
@@ -197,7 +196,7 @@ def finetune(
         )
     with output_errors(out):
         save_network(written, out)
-    shutil.rmtree(folder, ignore_errors=True)
+    work.discard()
     result = FinetuneResult(
         out,
         inputs.chip.name,
@@ -258,18 +257,18 @@ def _job(
 
 def _planned(inputs: FinetuneInputs, settings: FinetuneSettings, job: FinetuneJob, began: float) -> FinetunePlan:
     """Epochs and images; under a budget of minutes as many as the machine's own speed allows."""
-    asked, count = asked_for(settings), len(inputs.train)
+    count = len(inputs.train)
     if not settings.minutes:
-        return FinetunePlan(settings.epochs or EPOCHS, count, asked)
+        return FinetunePlan(settings.epochs or EPOCHS, count)
     speed = step_seconds(job, inputs.train, inputs.kept)
     share = settings.crop_until if settings.crop else 0.0
     step = share * speed.crop_s + (1.0 - share) * speed.whole_s
     left = (LEFT * 60.0 * settings.minutes - (time.monotonic() - began)) - 3.0 * speed.start_s
     epoch = count // settings.batch * step + speed.score_s
     if left >= epoch:
-        return FinetunePlan(int(left / epoch), count, asked, cut=True)
+        return FinetunePlan(int(left / epoch), count, cut=True)
     some = int(max(left - speed.score_s, 0.0) / step) * settings.batch
-    return FinetunePlan(1, min(count, max(some, settings.batch)), asked, cut=True)
+    return FinetunePlan(1, min(count, max(some, settings.batch)), cut=True)
 
 
 def _some(images: Images, count: int, seed: int) -> Images:

@@ -20,12 +20,20 @@ from hil.mission.radiation.bench import build_bench
 from hil.mission.radiation.block import BenchInputs, InjectionResult, run_block
 from hil.mission.radiation.checksums import CheckedProgram, checked_program
 from hil.mission.radiation.detectors import ALARM_SAMPLE, Guards, calibrate_guards, check_names, healthy_batches
-from hil.mission.radiation.folder import BLOCK, CampaignFolder, injections_text
+from hil.mission.radiation.folder import (
+    BLOCK,
+    CampaignFolder,
+    block_name,
+    injections_text,
+    read_injections,
+    save_injections,
+)
 from hil.mission.radiation.outcomes import Share
 from hil.mission.radiation.sampling import injections_needed
 from hil.mission.radiation.space import FaultSpace, fault_space
 from hil.mission.settings import CampaignOptions
 from hil.watch import PlannedStage, Watch
+from hil.work_folder import GO_ON, WorkFolder
 from mapping.program.conductance import ConductanceProgram
 from search.errors import SearchError
 from search.train.workers import side_by_side, workers
@@ -65,11 +73,13 @@ def run_campaign(
     folder: CampaignFolder,
     options: CampaignOptions,
     watch: Watch,
+    *,
+    restart: bool = False,
 ) -> CampaignResult:
     """Inject faults into virtual chip 0 of a seed. The same call in the same folder goes on where it stopped.
 
     Raises:
-        UsageError: too few images, or a folder of other settings.
+        UsageError: too few images. MismatchError: a folder of other settings.
         Interrupted: Ctrl-C; whole blocks are kept.
         LinkError: no scheduler answers.
     """
@@ -77,7 +87,7 @@ def run_campaign(
     images = _split(program, data, options)
     wanted = options.injections or injections_needed(space.population, options.margin, options.confidence)
     settings = _settings(program, data, record, orbit, options, wanted)
-    folder.begin(settings)
+    work = folder.begin(settings, restart=restart)
     with watch.stage("guards"):
         checked = checked_program(program)
         bench = build_bench(program, checked, record, age_s=options.age_s, seed=options.seed, rewrite=options.rewrite)
@@ -101,8 +111,9 @@ def run_campaign(
         rewrite=options.rewrite,
     )
     with watch.stage("injecting"):
-        _blocks(folder, inputs, wanted, options, watch)
-    results = [result for number in range(-(-wanted // BLOCK)) for result in folder.load_block(number)]
+        _blocks(work, inputs, wanted, options, watch)
+    blocks = (work.load(block_name(number), read_injections) for number in range(-(-wanted // BLOCK)))
+    results = [result for block in blocks for result in block]
     write_text(folder.table, injections_text(results))
     alarms, healthy = Share(raised, len(images["alarm"])), Share(int(right.sum()), len(right))
     return CampaignResult(results, space, checked, guards, alarms, healthy, settings)
@@ -131,7 +142,6 @@ def _settings(
     wanted: int,
 ) -> dict[str, Any]:
     return {
-        "format": "hil.radiation/1.0",
         "program": program.digest,
         "network": program.network_digest,
         "chip": program.spec.name,
@@ -154,15 +164,15 @@ def _settings(
     }
 
 
-def _blocks(folder: CampaignFolder, inputs: BenchInputs, wanted: int, options: CampaignOptions, watch: Watch) -> None:
+def _blocks(work: WorkFolder, inputs: BenchInputs, wanted: int, options: CampaignOptions, watch: Watch) -> None:
     """Do the blocks that are missing, each written as it is ready."""
-    numbers = [n for n in range(-(-wanted // BLOCK)) if not folder.block(n).exists()]
+    numbers = [n for n in range(-(-wanted // BLOCK)) if not work.has(block_name(n))]
     jobs = [range(n * BLOCK, min((n + 1) * BLOCK, wanted)) for n in numbers]
     done = wanted - sum(len(job) for job in jobs)
 
     def ready(which: int, results: list[InjectionResult]) -> None:
         nonlocal done
-        folder.save_block(numbers[which], results)
+        work.keep(block_name(numbers[which]), results, save_injections)
         done += len(results)
         watch.step(done, wanted, "injections")
 
@@ -173,8 +183,8 @@ def _blocks(folder: CampaignFolder, inputs: BenchInputs, wanted: int, options: C
         raise LinkError(str(error)) from error
     except KeyboardInterrupt:
         raise Interrupted(
-            f"the campaign in {folder.root} was interrupted; {done} of {wanted} injections are kept",
-            hint="the same command goes on",
+            f"the campaign in {work.root} was interrupted; {done} of {wanted} injections are kept",
+            hint=GO_ON,
         ) from None
 
 

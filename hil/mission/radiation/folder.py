@@ -1,18 +1,27 @@
-"""The folder of a campaign: its settings, blocks of injections as they are done, the report at the end."""
+"""The folder of a campaign: its settings, blocks of injections as they are done, the report at the end.
+
+Accuracies over the years stand in it, one file a virtual chip: a stop costs one answer at most, and courses that are
+asked for later are all that is simulated then.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cim.files import read_text
 from cim.json_text import parse_json
-from hil.atomic import work_folder, write_text
-from hil.errors import FileError, UsageError
+from hil.atomic import write_text
+from hil.errors import FileError
+from hil.mission.mitigation import Mitigation
 from hil.mission.radiation.block import InjectionResult
+from hil.mission.settings import TimelineOptions
+from hil.work_folder import WorkFolder, load_json
 
 FORMAT = "hil.injections/1.1"
 BLOCK = 200  # injections of one block
@@ -43,40 +52,25 @@ class CampaignFolder:
 
     @property
     def years(self) -> Path:
-        """Folder of the accuracies over the years (``hil.mission.radiation.kept_years``)."""
+        """Folder of the accuracies over the years (``kept_years``)."""
         return self.root / "years"
 
-    def block(self, number: int) -> Path:
-        return self.root / "blocks" / f"{number:05d}.json"
-
-    def begin(self, settings: dict[str, Any]) -> None:
+    def begin(self, settings: Mapping[str, Any], *, restart: bool = False) -> WorkFolder:
         """Make the folder, or go on in one of the same settings.
 
         Raises:
-            UsageError: the folder holds a campaign of other settings.
+            MismatchError: the folder holds a campaign of other settings. UsageError: something else is in it.
             OutputError: it cannot be made.
         """
-        text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
-        if self.settings.exists():
-            work_folder(self.root)
-            if read_text(self.settings, MOST_BYTES) != text:
-                raise UsageError(
-                    f"{self.root} holds a campaign of other settings",
-                    where=str(self.settings),
-                    hint="name another folder with -o, or give the same network, data, orbit and options",
-                )
-            return
-        if self.root.exists() and any(self.root.iterdir()):
-            raise UsageError(f"{self.root} is not empty and holds no campaign", hint="name another folder with -o")
-        work_folder(self.root)
-        work_folder(self.block(0).parent)
-        write_text(self.settings, text)
+        return WorkFolder(self.root, settings, kind="hil.radiation", about=self.settings.name, restart=restart)
 
-    def save_block(self, number: int, results: list[InjectionResult]) -> None:
-        write_text(self.block(number), injections_text(results))
 
-    def load_block(self, number: int) -> list[InjectionResult]:
-        return read_injections(self.block(number))
+def block_name(number: int) -> str:
+    return f"blocks/{number:05d}.json"
+
+
+def save_injections(results: list[InjectionResult], path: Path) -> None:
+    write_text(path, injections_text(results))
 
 
 def injections_text(results: list[InjectionResult]) -> str:
@@ -111,3 +105,56 @@ def _checked(row: Any) -> InjectionResult:
         if type(value) is not kinds[str(field.type)]:
             raise ValueError(f"{field.name} is {value!r:.60}")
     return InjectionResult(*row)
+
+
+@dataclass(frozen=True)
+class KeptYears:
+    """Right answers of virtual chips, of ``images`` each."""
+
+    work: WorkFolder
+    images: int
+
+    def load(self, number: int) -> dict[str, int]:
+        """Right answers of virtual chip ``number`` by ``key_of``; none where nothing is kept.
+
+        Raises:
+            FileError: a damaged file.
+        """
+        name = _chip_name(number)
+        return self.work.load(name, lambda path: self._checked(load_json(path))) if self.work.has(name) else {}
+
+    def save(self, number: int, right: Mapping[str, int]) -> None:
+        """Keep the right answers of a virtual chip.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        self.work.keep_json(_chip_name(number), dict(right))
+
+    def _checked(self, found: dict[str, Any]) -> dict[str, int]:
+        for value in found.values():
+            if type(value) is not int or not 0 <= value <= self.images:
+                raise ValueError(f"{value!r:.40} right answers of {self.images}")
+        return found
+
+
+def _chip_name(number: int) -> str:
+    return f"{number:05d}.json"
+
+
+def key_of(year: float, mends: Collection[Mitigation]) -> str:
+    """The name of an answer: when, and what is mended until then."""
+    return f"{year!r} {' + '.join(sorted(mends)) or 'nothing'}"
+
+
+def kept_years(options: TimelineOptions, root: Path) -> KeptYears:
+    """Where what is simulated is kept, in the folder of a campaign, which fixes program, record, data and orbit."""
+    settings = {
+        "images": options.images,
+        "scrub_s": options.scrub_s,
+        "seed": options.seed,
+        "left_out": [str(kind) for kind in options.left_out],
+        **({} if options.rewrite is None else {"rewrite": asdict(options.rewrite)}),
+    }
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return KeptYears(WorkFolder(root / key, settings, kind="hil.years"), options.images)

@@ -11,8 +11,7 @@ from hil.atomic import write_text
 from hil.datasets.image_set import Dataset
 from hil.mission.orbit import OrbitFile
 from hil.mission.radiation.campaign import CampaignResult, run_campaign
-from hil.mission.radiation.folder import CampaignFolder
-from hil.mission.radiation.kept_years import kept_years
+from hil.mission.radiation.folder import CampaignFolder, kept_years
 from hil.mission.radiation.page import campaign_page
 from hil.mission.radiation.summary import campaign_json, campaign_summary
 from hil.mission.radiation.timeline import simulate_years
@@ -41,18 +40,21 @@ def run_study(
     options: CampaignOptions,
     over_years: TimelineOptions | None,
     watch: Watch,
+    *,
+    restart: bool = False,
 ) -> RadiationStudy:
     """Run what is missing in a folder and write campaign.json and campaign.html.
 
     Args:
         record: None takes the models that the chip file names.
         over_years: None leaves the accuracy over the years out.
+        restart: forget what is in the folder.
 
     Raises:
         as ``run_campaign`` and ``hil.prediction.predict.believed``.
     """
     known, source, notes = believed(program, record)
-    found = run_campaign(program, data, known, orbit, folder, options, watch)
+    found = run_campaign(program, data, known, orbit, folder, options, watch, restart=restart)
     report = {**campaign_json(found, orbit), "belief": source, "notes": list(notes)}
     if options.rewrite is not None:
         report["notes"].append(f"written: {options.rewrite.words} ({options.rewrite})")

@@ -26,8 +26,8 @@ from hil.deployment.options import DeployOptions
 from hil.mission.mitigation import Mitigation
 from hil.mission.orbit import OrbitFile
 from hil.mission.radiation.dose import dose_mrad, with_dose
+from hil.mission.radiation.folder import KeptYears, key_of
 from hil.mission.radiation.inject import ChipUnderTest, inject, strike, strike_cells
-from hil.mission.radiation.kept_years import KeptYears, key_of
 from hil.mission.radiation.kinds import FaultKind, rate_per_day
 from hil.mission.radiation.space import Fault, FaultSpace, fault_space
 from hil.mission.radiation.stored_words import STORED, stored_words

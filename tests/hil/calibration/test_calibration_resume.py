@@ -12,13 +12,14 @@ from cim.fit.measured import Idle
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.plan import PLANS, Budget, later_ages
 from hil.calibration.procedure import calibrate
-from hil.calibration.store import StepStore, partial_folder
+from hil.calibration.store import kept_step, partial_folder
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.errors import ExitCode, FileError, Interrupted, MismatchError
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
+from hil.work_folder import WorkFolder
 
 ADDRESS = "emulated:yao-2020?macros=1&seed=4"
 
@@ -35,12 +36,10 @@ class CtrlC(Watch):
             raise KeyboardInterrupt
 
 
-def run(
-    chip: EmulatedChip, folder: Path, at: str = "", resume: bool = False, **more: Any
-) -> tuple[CalibrationRecord, Watch]:
+def run(chip: EmulatedChip, folder: Path, at: str = "", **more: Any) -> tuple[CalibrationRecord, Watch]:
     watch = CtrlC(at)
     with connect(InProcessTransport(chip, ADDRESS), spec=chip.spec) as driver:
-        record = calibrate(driver, (0,), budget=Budget.QUICK, partial=folder, resume=resume, watch=watch, **more)
+        record = calibrate(driver, (0,), budget=Budget.QUICK, partial=folder, watch=watch, **more)
     return record, watch
 
 
@@ -49,11 +48,12 @@ def test_what_was_measured_is_kept_and_the_rest_is_measured(tmp_path: Path) -> N
     with pytest.raises(Interrupted, match="finished steps") as caught:
         run(chip, folder, at="transfer")
     assert caught.value.exit_code is ExitCode.INTERRUPTED
-    assert "--resume" in caught.value.hint
+    assert caught.value.hint == "the same command goes on; with --restart it begins again"
     pulses = chip.status().pulses_total
-    record, watch = run(chip, folder, resume=True)
+    record, watch = run(chip, folder)
     assert chip.status().pulses_total == pulses, "nothing is written again"
-    assert not watch.notes
+    assert len(watch.notes) == 1
+    assert f"finished steps of {folder} are taken" in watch.notes[0]
     whole, _ = run(chip_from_address(ADDRESS), tmp_path / "other.partial")
     assert record.pulses == whole.pulses
     np.testing.assert_array_equal(record.macros[0].cells, whole.macros[0].cells)
@@ -65,13 +65,12 @@ def test_the_same_command_goes_on_another_is_refused_and_only_restart_forgets(tm
     with pytest.raises(Interrupted):
         run(chip, folder, at="transfer")
     pulses, steps = chip.status().pulses_total, sorted(folder.iterdir())
-    with pytest.raises(MismatchError, match="another seed: 0, now 1") as caught:
+    with pytest.raises(MismatchError, match="another seed 0, now 1") as caught:
         run(chip, folder, seed=1)
     assert "--restart" in caught.value.hint
     assert sorted(folder.iterdir()) == steps
     _, watch = run(chip, folder)
     assert chip.status().pulses_total == pulses, "nothing is written again"
-    assert len(watch.notes) == 1
     assert f"{len(steps) - 1} finished steps of {folder} are taken" in watch.notes[0]
     run(chip, folder, restart=True)
     assert chip.status().pulses_total > pulses
@@ -82,25 +81,24 @@ def test_a_chip_that_lost_the_pattern_is_written_again(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run(chip_from_address(ADDRESS), folder, at="transfer")
     fresh = chip_from_address(ADDRESS)  # the same chip after a power cut that cost it its cells
-    _, watch = run(fresh, folder, resume=True)
+    _, watch = run(fresh, folder)
     assert any("written again" in note for note in watch.notes)
     assert fresh.status().pulses_total > 0
 
 
 def test_steps_of_another_seed_or_chip_are_refused(tmp_path: Path) -> None:
     about = {"serial number": "a", "seed": 1}
-    StepStore(tmp_path / "p", about, resume=False, watch=Watch())
-    with pytest.raises(MismatchError, match="another seed: 1, now 2"):
-        StepStore(tmp_path / "p", {**about, "seed": 2}, resume=True, watch=Watch())
+    WorkFolder(tmp_path / "p", about)
+    with pytest.raises(MismatchError, match="another seed 1, now 2"):
+        WorkFolder(tmp_path / "p", {**about, "seed": 2})
 
 
 def test_a_damaged_step_is_one_typed_error(tmp_path: Path) -> None:
-    store = StepStore(tmp_path / "p", {"seed": 1}, resume=False, watch=Watch())
-    store.keep("idle", {0: Idle(8, np.zeros(2), np.zeros(2))})
+    kept_step(WorkFolder(tmp_path / "p", {"seed": 1}), "idle", Idle, lambda: {0: Idle(8, np.zeros(2), np.zeros(2))})
     (tmp_path / "p" / "idle.h5").write_bytes(b"no hdf5")
-    again = StepStore(tmp_path / "p", {"seed": 1}, resume=True, watch=Watch())
+    again = WorkFolder(tmp_path / "p", {"seed": 1})
     with pytest.raises(FileError, match="damaged"):
-        again.load("idle", Idle)
+        kept_step(again, "idle", Idle, dict)
 
 
 def test_ages_are_decades_that_all_macros_share() -> None:

@@ -6,6 +6,7 @@ Tests may look at the truth (``chip._sample``); no message carries it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,6 @@ from hil.calibration.patterns import network_vectors, step_vectors, wide_range
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.procedure import make_record
 from hil.calibration.steps import CalibrationSteps
-from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
@@ -35,6 +35,7 @@ from hil.emulator.chip import EmulatedChip
 from hil.emulator.sample import draw_drive
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
+from hil.work_folder import WorkFolder
 
 from ..emulated_bench import QUIET, multiply, write_levels
 
@@ -69,8 +70,7 @@ def calibrated() -> Calibrated:
     assert isinstance(chip, EmulatedChip)
     with connect(InProcessTransport(chip, address), spec=chip.spec) as driver:
         watch = Watch()
-        store = StepStore(None, {}, resume=False, watch=watch)
-        found = CalibrationSteps(driver, (0,), PLANS[Budget.QUICK], 0, store, watch).run(3600.0, None)
+        found = CalibrationSteps(driver, (0,), PLANS[Budget.QUICK], 0, WorkFolder(None, {}), watch).run(3600.0, None)
         record = make_record(driver, (0,), found, seed=0, budget=Budget.QUICK, watch=watch)
         found.steps = {}
         blind = make_record(driver, (0,), found, seed=0, budget=Budget.QUICK, watch=watch)
@@ -142,16 +142,15 @@ def test_simulated_sums_follow_the_chip_with_the_table_and_not_without(calibrate
     assert calibrated.blind.drive is None
 
 
-def test_chips_of_one_bit_reads_are_not_asked() -> None:
+def test_chips_of_one_bit_reads_are_not_asked(tmp_path: Path) -> None:
     chip = chip_from_address("emulated:yao-2020?macros=1&seed=2&dac_inl=0.5")
     assert isinstance(chip, EmulatedChip)
     np.testing.assert_array_equal(chip._sample.drive, [0.0, 1.0])
     with connect(InProcessTransport(chip, "x"), spec=chip.spec) as driver:
-        store = StepStore(None, {}, resume=False, watch=Watch())
-        steps = CalibrationSteps(driver, (0,), PLANS[Budget.QUICK], 0, store, Watch())
-        steps.run(60.0, None)
-    assert "steps" not in store.done
-    assert "network" in store.done
+        work = WorkFolder(tmp_path / "steps", {})
+        CalibrationSteps(driver, (0,), PLANS[Budget.QUICK], 0, work, Watch()).run(60.0, None)
+    assert not work.has("steps.h5")
+    assert work.has("network.h5")
 
 
 def test_every_subset_of_rows_is_driven_with_every_unit() -> None:

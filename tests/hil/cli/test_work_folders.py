@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from hil.calibration.store import StepStore
 from hil.cli import run
 from hil.errors import ExitCode, FileError, HilError
 from hil.mission.radiation.folder import CampaignFolder
@@ -18,7 +17,9 @@ from hil.report.run_folder import new_run_folder, unfinished_run_folder
 from hil.searching.folder import begin_folder, open_folder
 from hil.searching.settings import SearchSettings
 from hil.transports.journal import Journal
-from hil.watch import Watch
+from hil.work_folder import WorkFolder
+
+from ..conftest import CHIP, Small
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="folders without owners")
 
@@ -49,7 +50,7 @@ def campaign(folder: Path) -> Path:
 
 
 def steps(folder: Path) -> Path:
-    StepStore(folder / "record.h5.partial", {"seed": 1}, resume=False, watch=Watch())
+    WorkFolder(folder / "record.h5.partial", {"seed": 1})
     return folder / "record.h5.partial"
 
 
@@ -57,7 +58,7 @@ WORKS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "run": (unfinished_run, go_on_with_run),
     "search": (search, open_folder),
     "campaign": (campaign, lambda folder: CampaignFolder(folder).begin({"seed": 1})),
-    "calibration": (steps, lambda folder: StepStore(folder, {"seed": 1}, resume=True, watch=Watch())),
+    "calibration": (steps, lambda folder: WorkFolder(folder, {"seed": 1})),
 }
 
 
@@ -87,10 +88,12 @@ def test_a_folder_whose_parts_lead_elsewhere_is_not_gone_on_with(name: str, tmp_
     assert other.read_bytes() == b"of somebody"
 
 
-def test_the_command_refuses_a_run_whose_journal_is_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_refuses_a_run_whose_journal_is_a_link(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     part, other = unfinished_run(tmp_path), tmp_path / "other"
     (part / "journal").rename(other)
     (part / "journal").symlink_to(other)
-    assert run(["resume", str(part)]) == ExitCode.BAD_FILE
+    assert run(small.arguments("--port", CHIP, "--out", str(tmp_path / "run"))) == ExitCode.BAD_FILE
     assert f"symbolic link, and {part}" in capsys.readouterr().err
     assert part.is_dir()

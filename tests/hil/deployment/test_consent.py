@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hil.cli import run as command
-from hil.errors import ExitCode, Interrupted
+from hil.errors import ExitCode, Interrupted, MismatchError
 
 from ...mapping.hostile.corpus import Hook
 from ..conftest import Small
@@ -60,43 +60,44 @@ def test_a_network_that_can_run_code_is_asked_for_again_when_its_run_goes_on(
     with served(tmp_path) as (_, where):
         with interrupted_at(60):
             assert command(arguments(small, where, run, str(net), "--trust-model")) == ExitCode.INTERRUPTED
-        assert f"hil resume {part} --trust-model" in capsys.readouterr().err
+        assert "the same command goes on" in capsys.readouterr().err
         told_to_trust(part)
         before = {path.name: path.read_bytes() for path in part.iterdir()}
         marker.rmdir()
-        assert command(["resume", str(run)]) == ExitCode.BAD_FILE
-        assert f"hil resume {part} --trust-model" in capsys.readouterr().err
+        again = arguments(small, where, run, str(net), "--fail-on", "none")
+        assert command(again) == ExitCode.BAD_FILE
+        assert "--trust-model" in capsys.readouterr().err
         assert not marker.exists()
         assert {path.name: path.read_bytes() for path in part.iterdir()} == before
-        assert command(["resume", str(run), "--trust-model", "--fail-on", "none"]) == ExitCode.DONE
+        assert command([*again, "--trust-model"]) == ExitCode.DONE
     assert marker.is_dir()
     assert sorted(path.name for path in run.iterdir()) == COMPLETE
 
 
-@pytest.mark.parametrize("again", [["resume"], ["deploy", "--resume"]], ids=" ".join)
 def test_a_metric_that_is_code_is_asked_for_again_when_its_run_goes_on(
-    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str], again: list[str]
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     score, marker, run = tmp_path / "score.py", tmp_path / "marker", tmp_path / "run"
     score.write_text(SCORE.format(marker=str(marker)), "utf-8")
     part = run.with_name("run.unfinished")
     with served(tmp_path) as (_, where):
-        scored = ["--metric", f"{score}:right", "--allow-code"]
+        again = arguments(small, where, run, str(small.net), "--metric", f"{score}:right", "--fail-on", "none")
         with interrupted_at(60):
-            assert command(arguments(small, where, run, str(small.net), *scored)) == ExitCode.INTERRUPTED
-        assert f"hil resume {part} --allow-code" in capsys.readouterr().err
+            assert command([*again, "--allow-code"]) == ExitCode.INTERRUPTED
         told_to_trust(part)
         marker.rmdir()
-        assert command([*again, str(run)]) == ExitCode.USAGE
-        assert f"hil resume {part} --allow-code" in capsys.readouterr().err
+        assert command(again) == ExitCode.USAGE
+        assert "--allow-code" in capsys.readouterr().err
         assert not marker.exists()
-        assert command([*again, str(run), "--allow-code", "--fail-on", "none"]) == ExitCode.DONE
+        assert part.is_dir()
+        assert command([*again, "--allow-code"]) == ExitCode.DONE
     assert marker.is_dir()
 
 
-def test_a_folder_that_names_code_of_a_stranger_runs_none_of_it(
+def test_a_folder_that_names_code_or_a_chip_of_a_stranger_is_not_gone_on_with(
     small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """What the folder says is compared with the command, never carried out."""
     net, score, marker = tmp_path / "evil.pt", tmp_path / "evil.py", tmp_path / "marker"
     torch.save(Hook(marker), net)
     score.write_text(SCORE.format(marker=str(marker)), "utf-8")
@@ -105,13 +106,14 @@ def test_a_folder_that_names_code_of_a_stranger_runs_none_of_it(
             small.deploy(where, tmp_path / "run", options=BRIEF)
         part = tmp_path / "run.unfinished"
         own = json.loads((part / "run.json").read_text("utf-8"))
-        for forged, option in (
-            ({"network": str(net), "trust": True}, "--trust-model"),
-            ({"options": {**own["options"], "metric": f"{score}:right", "allow_code": True}}, "--allow-code"),
+        for forged, name in (
+            ({"network": str(net), "trust": True}, "network"),
+            ({"options": {**own["options"], "metric": f"{score}:right", "allow_code": True}}, "options metric"),
         ):
             (part / "run.json").write_text(json.dumps({**own, **forged}), "utf-8")
-            assert command(["resume", str(part)]) in (ExitCode.USAGE, ExitCode.BAD_FILE)
-            assert f"hil resume {part} {option}" in capsys.readouterr().err
+            with pytest.raises(MismatchError, match=f"was begun with another {name}"):
+                small.deploy(where, tmp_path / "run", options=BRIEF)
             assert not marker.exists()
-        (part / "run.json").write_text(json.dumps(own), "utf-8")
-        assert command(["resume", str(part), "--fail-on", "none"]) == ExitCode.DONE
+        (part / "run.json").write_text(json.dumps({**own, "address": "tcp://203.0.113.1:9"}), "utf-8")
+        small.deploy(where, tmp_path / "run", options=BRIEF)
+    assert not marker.exists()

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from hil.deployment.resume import resume
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.errors import DeviceError, ExitCode, HilError
@@ -166,11 +165,10 @@ def test_f6_a_chip_that_lost_its_clock_is_not_written_again_unasked(
     board = EventfulBoard(chip_from_address(CHIP)).happens("power cut", (0.6,), pieces)
     with pytest.raises(DeviceError, match="restarted and its clock with it") as refused:
         deploy(small, board, tmp_path / "run")
-    assert "hil resume" in refused.value.hint
+    assert "the same command goes on" in refused.value.hint
     assert isinstance(board.chip, EmulatedChip)
     assert board.chip.status().pulses_total == 0
-    with behind(board):
-        resume(tmp_path / "run")
+    deploy(small, board, tmp_path / "run")
     check_same_runs(whole, tmp_path / "run")
 
 
@@ -195,11 +193,11 @@ def test_f8_f10_a_line_that_stays_gone_ends_the_run_in_time_and_it_goes_on_later
     with pytest.raises(HilError) as lost:
         deploy(small, board, tmp_path / "run", patience_s=1.0)
     assert lost.value.exit_code is ExitCode.LINK
-    assert f"hil resume {tmp_path / 'run'}.unfinished" in lost.value.hint
+    assert "the same command goes on; with --restart it begins again (what" in lost.value.hint
+    assert f"{tmp_path / 'run'}.unfinished" in lost.value.hint
     assert time.monotonic() - started_s < 60.0
     for timer in (t for t in threading.enumerate() if isinstance(t, threading.Timer)):
         timer.cancel()
     board.plugged, board.stalled = True, False
-    with behind(board):
-        resume(tmp_path / "run")
+    deploy(small, board, tmp_path / "run")
     check_same_runs(whole, tmp_path / "run")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,10 +77,10 @@ def test_a_run_interrupted_at_any_message_goes_on_to_the_same_bits(
         with interrupted_at(at), pytest.raises(Interrupted) as stopped:
             small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
         assert stopped.value.exit_code is ExitCode.INTERRUPTED
-        assert stopped.value.hint == f"hil resume {tmp_path / 'run'}.unfinished"
+        assert stopped.value.hint == "the same command goes on; with --restart it begins again"
         assert [p.name for p in tmp_path.iterdir() if p.name.startswith("run")] == ["run.unfinished"]
         assert not chip.status().outputs_on
-        report = hil.resume(tmp_path / "run")
+        report = small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
         assert report.run == str(tmp_path / "run")
         assert not chip.status().outputs_on
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == COMPLETE
@@ -159,11 +159,12 @@ def test_a_run_whose_process_is_killed_or_told_to_end_goes_on_to_the_same_bits(
             assert process.returncode == -how
         else:
             assert process.returncode == ExitCode.INTERRUPTED, err
-            assert f"hil resume {run}.unfinished" in err
+            assert "the same command goes on" in err
+            assert f"{run}.unfinished" in err
             assert "Traceback" not in err
             assert not chip.status().outputs_on
         assert not run.exists()
-        assert command(["deploy", "--resume", str(run)]) in (0, 1)
+        assert command(arguments(small, where, run)) in (0, 1)
     check_same_runs(whole, run)
 
 
@@ -180,7 +181,7 @@ def test_a_process_killed_before_anything_was_measured_leaves_a_run_that_goes_on
     asked = small.arguments("--port", CHIP, "--out", str(tmp_path / "run"), "--samples", "64", "--no-causes")
     assert subprocess.run([sys.executable, "-c", KILLED, *asked], check=False).returncode == -signal.SIGKILL
     assert (tmp_path / "run.unfinished").is_dir()
-    assert command(["resume", str(tmp_path / "run.unfinished")]) in (0, 1)
+    assert command(asked) in (0, 1)
     assert (tmp_path / "run" / "report.json").exists()
 
 
@@ -193,12 +194,12 @@ def test_an_unfinished_folder_that_cannot_go_on_is_no_dead_end(
     part.mkdir()
     if text is not None:
         (part / "run.json").write_text(text)
-    assert command(["resume", str(part)]) == ExitCode.BAD_FILE
-    assert f"rm -r {part}; then hil deploy" in capsys.readouterr().err
-    assert command(asked) == ExitCode.CANNOT_WRITE
-    said = capsys.readouterr().err
-    assert f"rm -r {part}" in said
-    assert ("hil resume" in said) == (text is not None)
+    if text is not None:
+        assert command(asked) == ExitCode.BAD_FILE
+        assert "--restart begins again" in capsys.readouterr().err
+    assert command([*asked, *(["--restart"] if text is not None else [])]) in (0, 1)
+    assert (tmp_path / "run" / "report.json").is_file()
+    assert not part.exists()
 
 
 def test_a_run_that_failed_keeps_its_wire_log_and_what_was_measured(
@@ -215,12 +216,13 @@ def test_a_run_that_failed_keeps_its_wire_log_and_what_was_measured(
         with pytest.raises(DeviceError, match="lost its nerve") as failed:
             small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
         part = tmp_path / "run.unfinished"
-        assert f"hil resume {part}" in str(failed.value)
+        assert "the same command goes on; with --restart it begins again" in str(failed.value)
+        assert f"what the chip answered is kept in {part}" in str(failed.value)
         kept = {p.name for p in part.iterdir()}
         assert {"wire.log", "record.h5", "journal", "run.json"} <= kept
         assert requests_of(part) > 100
         monkeypatch.setattr(chip, "sweep", sweep)
-        hil.resume(part)
+        small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
     check_same_runs(whole, tmp_path / "run")
 
 
@@ -228,11 +230,8 @@ def test_another_chip_on_the_port_is_refused(small: Small, tmp_path: Path) -> No
     with served(tmp_path) as (_, where), interrupted_at(60), pytest.raises(Interrupted):
         small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
     other = chip_from_address(CHIP.replace("seed=3", "seed=4"))
-    with serving(other, "tcp://127.0.0.1:0") as where:
-        settings = tmp_path / "run.unfinished" / "run.json"
-        settings.write_text(json.dumps({**json.loads(settings.read_text()), "address": where}))
-        with pytest.raises(MismatchError, match="its serial is"):
-            hil.resume(tmp_path / "run")
+    with serving(other, "tcp://127.0.0.1:0") as where, pytest.raises(MismatchError, match="its serial is"):
+        small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
     assert other.status().pulses_total == 0
     assert (tmp_path / "run.unfinished").is_dir()
 
@@ -244,13 +243,13 @@ def test_a_chip_that_another_program_wrote_since_is_refused(small: Small, whole:
         with open_chip(where, macros=4) as driver:
             driver.hold_program(bytes(range(32)))
         with pytest.raises(MismatchError, match="another program used the chip"):
-            hil.resume(tmp_path / "run")
+            small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
 
 
 def test_a_chip_in_the_process_that_ended_begins_the_run_anew(small: Small, tmp_path: Path) -> None:
     with interrupted_at(60), pytest.raises(Interrupted):
         small.deploy(CHIP, tmp_path / "run", record=False, options=BRIEF)
-    report = hil.resume(tmp_path / "run")
+    report = small.deploy(CHIP, tmp_path / "run", record=False, options=BRIEF)
     assert any("started anew" in note for note in report.notes)
     small.deploy(CHIP, tmp_path / "other" / "run", record=False, options=BRIEF)
     check_same_runs(tmp_path / "other" / "run", tmp_path / "run")
@@ -260,15 +259,16 @@ def test_data_that_changed_since_are_refused(small: Small, tmp_path: Path) -> No
     data = tmp_path / "images.npz"
     data.write_bytes(small.data.read_bytes())
     with served(tmp_path) as (_, where):
+        run = partial(
+            hil.deploy, small.net, where, macros=4, data=str(data), calibration=small.record_file, options=BRIEF,
+            out=tmp_path / "run",
+        )  # fmt: skip
         with interrupted_at(20), pytest.raises(Interrupted):
-            hil.deploy(
-                small.net, where, macros=4, data=str(data), calibration=small.record_file, options=BRIEF,
-                out=tmp_path / "run",
-            )  # fmt: skip
+            run()
         with np.load(data) as old:
             np.savez(data, images=old["images"][::-1], labels=old["labels"][::-1], classes=old["classes"])
-        with pytest.raises(MismatchError, match="another network, data set or chip file"):
-            hil.resume(tmp_path / "run")
+        with pytest.raises(MismatchError, match=r"was begun with another data set [0-9a-f]{12}…, now [0-9a-f]{12}…"):
+            run()
 
 
 def test_an_interruption_before_anything_was_measured_leaves_nothing(small: Small, tmp_path: Path) -> None:
@@ -277,27 +277,66 @@ def test_an_interruption_before_anything_was_measured_leaves_nothing(small: Smal
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_is_complete_or_not_there_cannot_go_on(finished_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="is complete"):
-        hil.resume(finished_run)
-    with pytest.raises(FileError, match="no unfinished run"):
-        hil.resume(tmp_path / "run")
+def test_the_same_command_without_a_name_finds_its_run_and_another_begins_its_own(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def runs() -> list[str]:
+        return sorted(path.name for path in Path("runs").iterdir() if path.is_dir())
+
+    with served(tmp_path) as (_, where):
+        words = arguments(small, where, tmp_path)[:-2]
+        with interrupted_at(60):
+            assert command(words) == ExitCode.INTERRUPTED
+        with served(tmp_path) as (_, elsewhere):
+            assert command(arguments(small, elsewhere, tmp_path)[:-2]) in (0, 1)  # another chip
+        assert runs() == ["0001.unfinished", "0002"]
+        at_work = contextlib.closing(Journal(Path("runs") / "0001.unfinished" / "journal"))
+        with at_work, interrupted_at(2):  # of another process: this one begins its own, and leaves nothing
+            assert command(words) == ExitCode.CTRL_C
+        assert runs() == ["0001.unfinished", "0002"]
+        assert command(words) in (0, 1)
+        assert runs() == ["0001", "0002"]
+
+
+def test_another_command_is_refused_with_what_differs_and_restart_begins_again(
+    small: Small, whole_command: tuple[Path, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    with served(tmp_path) as (_, where):
+        words = arguments(small, where, run)
+        with interrupted_at(60):
+            assert command(words) == ExitCode.INTERRUPTED
+        before = {path.name: path.read_bytes() for path in run.with_name("run.unfinished").iterdir()}
+        assert command([*words, "--seed", "1", "--repeat", "3"]) == ExitCode.MISMATCH
+        err = capsys.readouterr().err
+        assert "was begun with another options seed 0, now 1, options repeats 2, now 3" in err
+        assert "--restart begins again" in err
+        assert {path.name: path.read_bytes() for path in run.with_name("run.unfinished").iterdir()} == before
+        assert command([*words, "--resume", str(run)]) == ExitCode.USAGE
+        assert "the same command without it, which goes on" in capsys.readouterr().err
+        assert command(["resume", str(run)]) == ExitCode.USAGE
+        assert "the hil deploy that began the run, which goes on" in capsys.readouterr().err
+    with served(tmp_path) as (_, where):
+        assert command([*arguments(small, where, run), "--restart"]) in (0, 1)
+    check_same_runs(whole_command[0], run)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "run.json"),
-        ('{"format": "hil.deployment", "version": "1.0", "address": 7}', "run.json"),
-        ('{"format": "hil.deployment", "version": "2.0"}', "version 2.0"),
-        ('{"format": "hil.other", "version": "1.0"}', "not of hil.deployment"),
+        ("{", "run.json is damaged"),
+        ('{"format": "hil.deployment", "version": "1.0", "address": 7}', "another network None, now"),
+        ('{"format": "hil.deployment", "version": "2.0"}', "version '2.0', this program goes on with '1.0'"),
+        ('{"format": "hil.other", "version": "1.0"}', "format 'hil.other'"),
     ],
 )
-def test_a_damaged_run_is_one_typed_error(tmp_path: Path, text: str, words: str) -> None:
+def test_a_damaged_run_is_one_typed_error(small: Small, tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "run.unfinished").mkdir()
     (tmp_path / "run.unfinished" / "run.json").write_text(text)
     with pytest.raises((FileError, MismatchError), match=words):
-        hil.resume(tmp_path / "run")
+        small.deploy(CHIP, tmp_path / "run", record=False, options=BRIEF)
 
 
 def test_two_processes_cannot_go_on_with_one_run(tmp_path: Path) -> None:

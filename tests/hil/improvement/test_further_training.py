@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ pytest.importorskip("torch")
 from cim.chip.file import load_chip
 from hil.datasets.image_set import load_dataset
 from hil.improvement.begin import bench_of
-from hil.improvement.finetuning.plan import FinetunePlan, asked_for, write_plan
+from hil.improvement.finetuning.inputs import load_finetune_inputs
+from hil.improvement.finetuning.plan import PLAN, FinetunePlan, fingerprint
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.improvement.further_training import FurtherTraining, strength_of
-from hil.improvement.ladder import Improvement, improve
+from hil.improvement.ladder import RUNGS, Improvement, improve
 from hil.improvement.levers import LEVERS, LeverBench, Trial
 from hil.watch import Watch
+from hil.work_folder import WorkFolder
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.file import image_keys, load_network
 from mapping.program.file import load_program
@@ -75,8 +78,12 @@ def climbed(small: Small, data: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("trained")
     tried = bench(small, data, folder)
     assert tried.training is not None
-    working_folder(tried.training.out).mkdir()
-    write_plan(working_folder(tried.training.out), FinetunePlan(1, 320, asked_for(SETTINGS), cut=True))
+    inputs = load_finetune_inputs(
+        small.net, str(data), SETTINGS, Watch(), chip="lab-128", calibration=small.record_file, data_dir=None, macros=4,
+        without=tried.images,
+    )  # fmt: skip
+    begun = WorkFolder(working_folder(tried.training.out), fingerprint(SETTINGS, inputs), kind="hil.finetuning")
+    begun.keep_json(PLAN, asdict(FinetunePlan(1, 320, cut=True)))
     return improve(tried, folder, None, minutes=30.0, levers=TRAINING), tried, folder
 
 
@@ -98,7 +105,7 @@ def test_a_trained_network_in_the_folder_is_not_trained_again(
     climbed: tuple[Improvement, LeverBench, Path], small: Small, data: Path
 ) -> None:
     found, _, folder = climbed
-    (folder / "ladder.json").unlink()
+    shutil.rmtree(folder / RUNGS)
     before = (folder / "finetuned.pt").stat().st_mtime_ns
     again = improve(bench(small, data, folder), folder, None, minutes=30.0, levers=TRAINING)
     assert again.rungs[-1].chips == found.rungs[-1].chips

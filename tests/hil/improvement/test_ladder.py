@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.options import DeployOptions, recipe_for
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import bench_of
-from hil.improvement.ladder import JOURNAL, PROGRAM, Improvement, held_out, improve
+from hil.improvement.ladder import LADDER, PROGRAM, RUNGS, Improvement, held_out, improve
 from hil.improvement.ladder_summary import ladder_summary
 from hil.improvement.levers import LEVERS, Lever, LeverBench, Trial
 from hil.watch import Watch
@@ -74,17 +75,19 @@ def test_an_interrupted_ladder_goes_on_where_it_stopped(
     climbed: tuple[Improvement, Path], small: Small, tmp_path: Path
 ) -> None:
     found, folder = climbed
-    part = json.loads((folder / JOURNAL).read_text("utf-8"))
-    part["rungs"] = part["rungs"][:2]
-    (tmp_path / JOURNAL).write_text(json.dumps(part), "utf-8")
+    shutil.copytree(folder / RUNGS, tmp_path / RUNGS)
+    for later in sorted((tmp_path / RUNGS).glob("[0-9]*.json"))[2:]:
+        later.unlink()
+    first = (tmp_path / RUNGS / "00-compiled.json").read_bytes()
     again = bench(small)
     again = LeverBench(**{**{f: getattr(again, f) for f in LeverBench.__dataclass_fields__}, "macros": 2})
-    with pytest.raises(UsageError, match="holds a ladder already"):
-        improve(again, tmp_path, None)
-    done = improve(again, tmp_path, None, resume=True)
+    done = improve(again, tmp_path, None)
+    assert (tmp_path / RUNGS / "00-compiled.json").read_bytes() == first
     assert [r.chips for r in done.rungs] == [r.chips for r in found.rungs]
-    with pytest.raises(MismatchError, match="another macros"):
-        improve(bench(small), tmp_path, None, resume=True)
+    with pytest.raises(MismatchError, match="another macros 2, now 4"):
+        improve(bench(small), tmp_path, None)
+    improve(bench(small), tmp_path, None, minutes=0.0, restart=True)
+    assert [path.name for path in sorted((tmp_path / RUNGS).glob("[0-9]*"))] == ["00-compiled.json"]
 
 
 def test_free_macros_become_copies_and_the_program_is_one_that_deploy_takes(small: Small, tmp_path: Path) -> None:
@@ -131,7 +134,7 @@ def test_the_command_leaves_a_page_beside_the_journal(
     assert said["page"] == str(out / "ladder.html")
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
     assert "0 minutes are spent" in (out / "ladder.html").read_text("utf-8")
-    assert json.loads((out / JOURNAL).read_text("utf-8"))["format"] == "hil.ladder/1.2"
+    assert json.loads((out / LADDER).read_text("utf-8"))["format"] == "hil.ladder/1.2"
 
 
 def test_the_printed_command_treats_the_program_as_the_ladder_did(
@@ -142,7 +145,7 @@ def test_the_printed_command_treats_the_program_as_the_ladder_did(
     out = tmp_path / "improved"
     assert cli(["improve", str(small.net), "--data", str(small.data), "--macros", "4", "-o", str(out), *few]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["deploy"] == json.loads((out / JOURNAL).read_text("utf-8"))["deploy"]
+    assert said["deploy"] == json.loads((out / LADDER).read_text("utf-8"))["deploy"]
     command = said["command"].split()
     assert command[:2] == ["hil", "deploy"]
     run = ["--port", CHIP, "--samples", "50", "--repeat", "1", "--calibration", str(small.record_file), "--no-causes"]

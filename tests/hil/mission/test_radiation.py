@@ -12,16 +12,15 @@ import pytest
 from cim.record.calibration import CalibrationRecord
 from hil.cli import run as command
 from hil.datasets.image_set import Dataset
-from hil.errors import FileError, UsageError
+from hil.errors import FileError, MismatchError, UsageError
 from hil.mission.facts_file import FactsFileError
 from hil.mission.orbit import load_orbit, orbit_names
 from hil.mission.radiation.block import site_of
 from hil.mission.radiation.campaign import run_campaign
 from hil.mission.radiation.detectors import Detector, scrub_finds
 from hil.mission.radiation.dose import dose_mrad, with_dose
-from hil.mission.radiation.folder import CampaignFolder, read_injections
+from hil.mission.radiation.folder import CampaignFolder, block_name, kept_years, read_injections
 from hil.mission.radiation.inject import HELD, flipped, inject, strike
-from hil.mission.radiation.kept_years import kept_years
 from hil.mission.radiation.kinds import FaultKind, rate_per_day
 from hil.mission.radiation.outcomes import FaultOutcome, Share, harmful, outcome_of, weighted
 from hil.mission.radiation.run import FaultBench
@@ -235,7 +234,7 @@ def test_a_campaign_that_goes_on_after_a_stop_has_the_same_bytes(
         monkeypatch.setattr(module, "BLOCK", 13)  # blocks of another size, and one of them lost
     other = CampaignFolder(tmp_path / "two")
     run_campaign(program, data, record, load_orbit("leo-sso"), other, FEW, Watch())
-    other.block(2).unlink()
+    (other.root / block_name(2)).unlink()
     run_study(program, data, record, load_orbit("leo-sso"), other, FEW, None, Watch())
     for name in ("report", "table", "page"):
         assert getattr(other, name).read_bytes() == getattr(small_campaign, name).read_bytes()
@@ -244,9 +243,9 @@ def test_a_campaign_that_goes_on_after_a_stop_has_the_same_bytes(
 def test_a_folder_of_other_settings_or_with_a_damaged_block_is_refused(
     small_campaign: CampaignFolder, program: ConductanceProgram, record: CalibrationRecord, data: Dataset
 ) -> None:
-    with pytest.raises(UsageError, match="other settings"):
+    with pytest.raises(MismatchError, match="was begun with another"):
         run_campaign(program, data, record, load_orbit("leo-sso"), small_campaign, replace(FEW, seed=1), Watch())
-    block = small_campaign.block(0)
+    block = small_campaign.root / block_name(0)
     good = block.read_text("utf-8")
     try:
         block.write_text(good[:-30], "utf-8")
@@ -300,7 +299,7 @@ def test_accuracies_that_were_simulated_before_a_stop_or_for_fewer_courses_are_t
     kept, orbit = kept_years(options, tmp_path / "years"), load_orbit("leo-sso")
     whole = simulate_years(program, data, record, orbit, options, Watch(), kept)
     assert simulate_years(program, data, record, orbit, options, Watch()).to_json() == whole.to_json()
-    kept.file(1).unlink()
+    kept.work.forget("00001.json")
     kept.save(0, {**kept.load(0), "1.0 nothing": 3})
     more = replace(options, courses=(*options.courses, Course.ECC_ALONE))
     again = simulate_years(program, data, record, orbit, more, Watch(), kept)
@@ -319,7 +318,9 @@ def test_accuracies_of_other_settings_are_kept_beside_and_damaged_ones_refused(t
     others.save(0, {"1.0 nothing": 7})
     assert kept_years(options, tmp_path).load(0) == {"1.0 nothing": 100}, "what was simulated before is kept"
     assert not kept_years(replace(options, scrub_s=1.0), tmp_path).load(0)
-    path = kept_years(options, tmp_path).file(0)
+    root = kept_years(options, tmp_path).work.root
+    assert root is not None
+    path = root / "00000.json"
     path.write_text(path.read_text("utf-8").replace(": 100\n", ": 101\n"), "utf-8")
     with pytest.raises(FileError, match=r"00000\.json") as found:
         kept_years(options, tmp_path).load(0)

@@ -37,7 +37,7 @@ def test_a_search_whose_sample_networks_are_at_chance_names_no_network(
     assert (tmp_path / "run" / "teacher.pt").exists()
     assert len(list((tmp_path / "run" / "samples").glob("*.json"))) == 5
     assert not (tmp_path / "run" / "front.json").exists()
-    assert command(["search", "resume", str(tmp_path / "run")]) == 1
+    assert command(["search", "run", "--symmetry", "none", *options]) == 1
     assert command(["search", "show", str(tmp_path / "run")]) == 7
 
 

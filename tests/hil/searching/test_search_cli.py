@@ -47,14 +47,14 @@ from ..search_files import CLASSES, SPACE, images  # noqa: E402
 # --- help -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "train", "heir", "show", "explain"])
+@pytest.mark.parametrize("command", ["run", "train", "heir", "show", "explain"])
 def test_each_command_explains_itself(cli: Cli, command: str) -> None:
     assert "Usage: hil search" in cli("search", command, "--help")
 
 
 def test_search_alone_prints_its_help(cli: Cli) -> None:
     out = cli("search", code=2) + cli.err
-    for command in ("run", "resume", "train", "show", "explain"):
+    for command in ("run", "train", "show", "explain"):
         assert command in out
 
 
@@ -134,7 +134,7 @@ def test_caps_hold_for_every_network_of_the_front(cli: Cli, files: Files, tmp_pa
     change_settings(
         again, networks=0, max_latency_us=1.001e-3 * middle.latency_ns, max_energy_uj=1.001e-6 * middle.energy_pj
     )
-    cli("search", "resume", again)
+    run_search(*open_folder(again), Watch())
     found = read_front(again / "front.json").members
     assert all(m.cost.latency_ns <= 1.001 * middle.latency_ns for m in found)
     assert all(m.cost.energy_pj <= 1.001 * middle.energy_pj for m in found)
@@ -148,7 +148,7 @@ def test_networks_too_far_below_the_best_are_left_out(cli: Cli, files: Files, tm
     for name in (*ANSWERS, "table.json"):
         (again / name).unlink()
     change_settings(again, networks=0, within=0.5 * spread)
-    cli("search", "resume", again)
+    run_search(*open_folder(again), Watch())
     after = read_front(again / "front.json").members
     assert max(m.accuracy_low for m in after) - min(m.accuracy_low for m in after) <= 0.5 * spread + 1e-9
 
@@ -168,7 +168,8 @@ def test_the_modes_of_the_paper_give_at_most_three_networks(cli: Cli, files: Fil
     for name in (*ANSWERS, "table.json", "candidates.jsonl"):
         (again / name).unlink()
     change_settings(again, mode="paper", networks=0)
-    out = cli("search", "resume", again)
+    run_search(*open_folder(again), Watch())
+    out = cli("search", "show", again)
     assert any(mode in out for mode in ("accuracy)", "balanced)", "efficiency)"))
     assert all(row["modes"] for row in cli.json("search", "show", again)["networks"])
     front = read_front(again / "front.json")
@@ -191,7 +192,7 @@ def test_a_search_has_a_page(cli: Cli, files: Files, tmp_path: Path) -> None:
     (row,) = (r for r in cli.json("search", "show", files.run)["networks"] if r["evaluated"])
     assert row["choices"] in text
     assert "mnsim-default" in text
-    cli("search", "resume", files.run)
+    cli(*files.arguments(files.run))
     assert (files.run / "front.html").is_file()
 
 
@@ -224,7 +225,7 @@ def test_a_search_that_is_stopped_in_every_phase_gives_the_same_front(files: Fil
     for phase, end in stops:
         with pytest.raises(Interrupted, match="what is done is kept") as error:
             run_search(folder, settings, Stopped(phase, at_end=bool(end)))
-        assert "hil search resume" in str(error.value)
+        assert "the same command goes on" in str(error.value)
     run_search(folder, settings, Watch())
     for name in ANSWERS:
         assert (tmp_path / "run" / name).read_bytes() == (files.run / name).read_bytes()
@@ -239,19 +240,22 @@ def test_ctrl_c_is_exit_10_and_show_says_what_to_do(
 
     monkeypatch.setattr("hil.searching.run.train_teacher", stop)
     cli(*files.arguments(tmp_path / "code"), "--allow-code", code=10)
-    assert f"hil search resume {tmp_path / 'code'} --allow-code" in cli.err
     cli(*files.arguments(tmp_path / "run"), code=10)
-    assert f"hil search resume {tmp_path / 'run'}\n" in cli.err
+    assert "the same command goes on; with --restart it begins again" in cli.err
     for command in ("show", "explain"):
         cli("search", command, tmp_path / "run", code=7)
         assert "has no front yet" in cli.err
-    cli(*files.arguments(tmp_path / "run"), code=11)
-    assert "hil search resume" in cli.err
+    cli("search", "resume", tmp_path / "run", code=2)
+    assert "the hil search that began it, which goes on" in cli.err
+    cli(*files.arguments(tmp_path / "run", samples=6), code=8)
+    assert "was begun with another samples 5, now 6" in cli.err
+    monkeypatch.undo()
+    cli(*files.arguments(tmp_path / "run", samples=6), "--restart", code=0)
 
 
 def test_a_finished_search_resumes_to_its_table_at_once(cli: Cli, files: Files) -> None:
     before = {p: p.read_bytes() for p in files.run.rglob("*.json") if p.name != "plan.json"}
-    assert "balanced" in cli("search", "resume", files.run)
+    assert "balanced" in cli(*files.arguments(files.run))
     assert before == {p: p.read_bytes() for p in files.run.rglob("*.json") if p.name != "plan.json"}
 
 
@@ -519,5 +523,5 @@ def test_networks_are_deployed_on_a_chip_and_the_front_is_ranked_again(cli: Cli,
 
 
 def test_a_chip_without_the_loop_is_refused(cli: Cli, files: Files) -> None:
-    cli("search", "resume", files.run, "--emulated", code=2)
+    cli(*files.arguments(files.run), "--emulated", code=2)
     assert "--in-the-loop" in cli.err

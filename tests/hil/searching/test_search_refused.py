@@ -23,7 +23,7 @@ from ..search_files import CLASSES, SPACE, images  # noqa: E402
 
 
 def test_a_folder_that_is_no_search_is_refused(cli: Cli, tmp_path: Path) -> None:
-    for command in ("resume", "show", "explain"):
+    for command in ("show", "explain"):
         cli("search", command, tmp_path, code=7)
         assert "is not a folder of a search" in cli.err
     (tmp_path / "space.toml").write_text(SPACE, "utf-8")
@@ -38,14 +38,16 @@ def test_python_that_a_space_names_is_asked_for_again_when_its_search_goes_on(
     marker, root = tmp_path / "marker", tmp_path / "run"
     (tmp_path / "strangers.py").write_text(f"import os\nos.mkdir({str(marker)!r})\n", "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    space = SPACE.replace('conv2 = { kind = "conv", kernel = 2 }', 'conv2 = { python = "strangers:Op" }')
-    begin_folder(root, SearchSettings("fashion-mnist-bundled", "lab-128"), space)
+    text = SPACE.replace('conv2 = { kind = "conv", kernel = 2 }', 'conv2 = { python = "strangers:Op" }')
+    (tmp_path / "own.toml").write_text(text, "utf-8")
+    begin_folder(root, SearchSettings("fashion-mnist-bundled", "lab-128"), text)
     settings = json.loads((root / "settings.json").read_text("utf-8"))
     (root / "settings.json").write_text(json.dumps({**settings, "allow_code": True, "trust": True}), "utf-8")
-    cli("search", "resume", root, code=7)
+    words = ["search", "--data", "fashion-mnist-bundled", "--space", tmp_path / "own.toml", "--out", root]
+    cli(*words, code=7)
     assert "--allow-code" in cli.err
     assert not marker.exists()
-    cli("search", "resume", root, "--allow-code", code=7)
+    cli(*words, "--allow-code", code=7)
     assert "strangers:Op cannot be imported" in cli.err
     assert marker.is_dir()
 
@@ -126,8 +128,8 @@ def test_other_images_than_those_of_the_beginning_are_refused(cli: Cli, files: F
     pixels, labels = images(160, 9)
     np.savez(tmp_path / "others.npz", images=pixels, labels=labels, classes=np.array(CLASSES))
     change_settings(tmp_path / "run", data=str(tmp_path / "others.npz"))
-    cli("search", "resume", tmp_path / "run", code=8)
-    assert "the images of this search changed" in cli.err
+    cli(*files.arguments(tmp_path / "run", data=tmp_path / "others.npz"), code=8)
+    assert "was begun with another images " in cli.err
 
 
 def test_words_that_are_no_choice_are_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_words_that_are_no_choice_are_refused(cli: Cli, files: Files, tmp_path: 
             shutil.copytree(files.run, out)
             for name in ANSWERS:
                 (out / name).unlink()
-            cli("search", "resume", out, "--scheduler", change["scheduler"], code=code)
+            cli(*files.arguments(out), "--scheduler", change["scheduler"], code=code)
         else:
             cli(*files.arguments(out, **change), code=code)
         assert words in cli.err
