@@ -6,169 +6,81 @@ without notice. ``import hil`` is fast: each name is imported when it is first u
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from hil.calibration.procedure import calibrate
-    from hil.cost.estimate import estimate_network
-    from hil.datasets.image_set import Dataset, load_dataset
-    from hil.deployment.adaptation import adapt_to_record
-    from hil.deployment.deploy import deploy, deploy_on
-    from hil.deployment.import_weights import import_network
-    from hil.deployment.options import DeployOptions
-    from hil.device_fit.inputs import fit_source
-    from hil.driver.bench import CellMap, MvmReading, cell_map, first_mvm
-    from hil.driver.chip_driver import ChipDriver
-    from hil.driver.open_chip import open_chip
-    from hil.errors import (
-        DeviceError,
-        ExitCode,
-        FileError,
-        HilError,
-        Interrupted,
-        LinkError,
-        MismatchError,
-        OutputError,
-        PortError,
-        UsageError,
+from cim.public_names import imported, public_names
+
+if TYPE_CHECKING:  # the public names, said once
+    from hil.calibration.procedure import calibrate as calibrate
+    from hil.cost.estimate import estimate_network as estimate_network
+    from hil.datasets.image_set import Dataset as Dataset, load_dataset as load_dataset
+    from hil.deployment.adaptation import adapt_to_record as adapt_to_record
+    from hil.deployment.deploy import deploy as deploy, deploy_on as deploy_on
+    from hil.deployment.import_weights import import_network as import_network
+    from hil.deployment.options import DeployOptions as DeployOptions
+    from hil.device_fit.inputs import fit_source as fit_source
+    from hil.driver.bench import (
+        CellMap as CellMap,
+        MvmReading as MvmReading,
+        cell_map as cell_map,
+        first_mvm as first_mvm,
     )
-    from hil.improvement.finetuning.on_chip import finetune_on_chip
-    from hil.improvement.finetuning.on_chip_result import OnChipResult
-    from hil.improvement.finetuning.run import FinetuneResult, finetune
-    from hil.improvement.finetuning.settings import FinetuneSettings, OnChipSettings
-    from hil.improvement.retune import retune
-    from hil.prediction.judge import judge
-    from hil.prediction.predict import predict
-    from hil.prediction.text import Prediction
-    from hil.report.run_data import RunData, read_run
-    from hil.searching.evaluator import DeployedEvaluator, SimulatedEvaluator
-    from hil.searching.folder import SearchFolder, begin_folder, open_folder
-    from hil.searching.run import run_search
-    from hil.searching.settings import SearchSettings
-    from hil.server.board import Board
-    from hil.server.firmware_build import config_header
-    from hil.server.serve import serve_tcp, serve_unix
-    from hil.verdict.agreement import AgreementReport
-    from hil.verdict.baseline import BaselineChange, compare_reports, read_baseline
-    from hil.watch import Watch
+    from hil.driver.chip_driver import ChipDriver as ChipDriver
+    from hil.driver.open_chip import open_chip as open_chip
+    from hil.errors import (
+        DeviceError as DeviceError,
+        ExitCode as ExitCode,
+        FileError as FileError,
+        HilError as HilError,
+        Interrupted as Interrupted,
+        LinkError as LinkError,
+        MismatchError as MismatchError,
+        OutputError as OutputError,
+        PortError as PortError,
+        UsageError as UsageError,
+    )
+    from hil.improvement.finetuning.on_chip import finetune_on_chip as finetune_on_chip
+    from hil.improvement.finetuning.on_chip_result import OnChipResult as OnChipResult
+    from hil.improvement.finetuning.run import FinetuneResult as FinetuneResult, finetune as finetune
+    from hil.improvement.finetuning.settings import (
+        FinetuneSettings as FinetuneSettings,
+        OnChipSettings as OnChipSettings,
+    )
+    from hil.improvement.retune import retune as retune
+    from hil.prediction.judge import judge as judge
+    from hil.prediction.predict import predict as predict
+    from hil.prediction.text import Prediction as Prediction
+    from hil.report.run_data import RunData as RunData, read_run as read_run
+    from hil.searching.evaluator import DeployedEvaluator as DeployedEvaluator, SimulatedEvaluator as SimulatedEvaluator
+    from hil.searching.folder import (
+        SearchFolder as SearchFolder,
+        begin_folder as begin_folder,
+        open_folder as open_folder,
+    )
+    from hil.searching.run import run_search as run_search
+    from hil.searching.settings import SearchSettings as SearchSettings
+    from hil.server.board import Board as Board
+    from hil.server.firmware_build import config_header as config_header
+    from hil.server.serve import serve_tcp as serve_tcp, serve_unix as serve_unix
+    from hil.verdict.agreement import AgreementReport as AgreementReport
+    from hil.verdict.baseline import (
+        BaselineChange as BaselineChange,
+        compare_reports as compare_reports,
+        read_baseline as read_baseline,
+    )
+    from hil.watch import Watch as Watch
 
-__all__ = [
-    "AgreementReport",
-    "BaselineChange",
-    "Board",
-    "CellMap",
-    "ChipDriver",
-    "Dataset",
-    "DeployOptions",
-    "DeployedEvaluator",
-    "DeviceError",
-    "ExitCode",
-    "FileError",
-    "FinetuneResult",
-    "FinetuneSettings",
-    "HilError",
-    "Interrupted",
-    "LinkError",
-    "MismatchError",
-    "MvmReading",
-    "OnChipResult",
-    "OnChipSettings",
-    "OutputError",
-    "PortError",
-    "Prediction",
-    "RunData",
-    "SearchFolder",
-    "SearchSettings",
-    "SimulatedEvaluator",
-    "UsageError",
-    "Watch",
-    "__version__",
-    "adapt_to_record",
-    "begin_folder",
-    "calibrate",
-    "cell_map",
-    "compare_reports",
-    "config_header",
-    "deploy",
-    "deploy_on",
-    "estimate_network",
-    "finetune",
-    "finetune_on_chip",
-    "first_mvm",
-    "fit_source",
-    "import_network",
-    "judge",
-    "load_dataset",
-    "open_chip",
-    "open_folder",
-    "predict",
-    "read_baseline",
-    "read_run",
-    "retune",
-    "run_search",
-    "serve_tcp",
-    "serve_unix",
-]
-
-_HOMES = {
-    "hil.calibration.procedure": ("calibrate",),
-    "hil.searching.evaluator": ("DeployedEvaluator", "SimulatedEvaluator"),
-    "hil.searching.run": ("run_search",),
-    "hil.searching.folder": ("SearchFolder", "begin_folder", "open_folder"),
-    "hil.searching.settings": ("SearchSettings",),
-    "hil.cost.estimate": ("estimate_network",),
-    "hil.datasets.image_set": ("Dataset", "load_dataset"),
-    "hil.deployment.adaptation": ("adapt_to_record",),
-    "hil.deployment.deploy": ("deploy", "deploy_on"),
-    "hil.deployment.import_weights": ("import_network",),
-    "hil.deployment.options": ("DeployOptions",),
-    "hil.device_fit.inputs": ("fit_source",),
-    "hil.driver.bench": ("CellMap", "MvmReading", "cell_map", "first_mvm"),
-    "hil.driver.chip_driver": ("ChipDriver",),
-    "hil.driver.open_chip": ("open_chip",),
-    "hil.errors": (
-        "DeviceError",
-        "ExitCode",
-        "FileError",
-        "HilError",
-        "Interrupted",
-        "LinkError",
-        "MismatchError",
-        "OutputError",
-        "PortError",
-        "UsageError",
-    ),
-    "hil.improvement.finetuning.on_chip": ("finetune_on_chip",),
-    "hil.improvement.finetuning.on_chip_result": ("OnChipResult",),
-    "hil.improvement.finetuning.run": ("FinetuneResult", "finetune"),
-    "hil.improvement.finetuning.settings": ("FinetuneSettings", "OnChipSettings"),
-    "hil.improvement.retune": ("retune",),
-    "hil.prediction.judge": ("judge",),
-    "hil.prediction.predict": ("predict",),
-    "hil.prediction.text": ("Prediction",),
-    "hil.report.run_data": ("RunData", "read_run"),
-    "hil.server.board": ("Board",),
-    "hil.server.firmware_build": ("config_header",),
-    "hil.server.serve": ("serve_tcp", "serve_unix"),
-    "hil.verdict.agreement": ("AgreementReport",),
-    "hil.verdict.baseline": ("BaselineChange", "compare_reports", "read_baseline"),
-    "hil.watch": ("Watch",),
-}
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+_HOMES = public_names(__file__)
+__all__ = sorted([*_HOMES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562)."""
-    if name == "__version__":
-        return _version()
-    if name not in _MODULES:
-        raise AttributeError(f"module 'hil' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    return _version() if name == "__version__" else imported(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__
 
 
 def _version() -> str:

@@ -8,120 +8,76 @@ The names below are the public ones of this package; everything else is internal
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from search.choice.accuracy import Accuracy, AdditiveAccuracy, fit_accuracy
-    from search.choice.candidate_costs import Simulator
-    from search.choice.front import Front, Member, read_front, write_front
-    from search.choice.hardware_significance import hardware_significance
-    from search.choice.pareto import Caps, pareto_search
-    from search.errors import CodeRefused, NewerFile, NothingFits, SearchError, SearchFileError, SpaceError
-    from search.evaluator import Evaluation, Evaluator
-    from search.space.architecture import Architecture, read_architecture, write_architecture
-    from search.space.candidate import CandidateCost, workload
-    from search.space.file import load_space, parse_space, space_names
-    from search.space.genes import Bits, Space
-    from search.space.operators import Operator
-    from search.space.prune import fitted
-    from search.space.significance import Significance, combined
-    from search.space.target import ChipTarget, MnsimTarget, Target, load_target
-    from search.stage.rating import StageJob, train_stage
-    from search.stage.scores import StageScores, read_scores, task_significance
-    from search.stage.task import StageSettings
-    from search.train.retrain import Retrained, RetrainJob, RetrainSettings, retrain
-    from search.train.teacher_training import refine_teacher, train_teacher
-    from search.train.training import TrainingSchedule
-    from search.train.workers import workers
+from cim.public_names import imported, public_names
 
-__all__ = [
-    "Accuracy",
-    "AdditiveAccuracy",
-    "Architecture",
-    "Bits",
-    "CandidateCost",
-    "Caps",
-    "ChipTarget",
-    "CodeRefused",
-    "Evaluation",
-    "Evaluator",
-    "Front",
-    "Member",
-    "MnsimTarget",
-    "NewerFile",
-    "NothingFits",
-    "Operator",
-    "RetrainJob",
-    "RetrainSettings",
-    "Retrained",
-    "SearchError",
-    "SearchFileError",
-    "Significance",
-    "Simulator",
-    "Space",
-    "SpaceError",
-    "StageJob",
-    "StageScores",
-    "StageSettings",
-    "Target",
-    "TrainingSchedule",
-    "combined",
-    "fit_accuracy",
-    "fitted",
-    "hardware_significance",
-    "load_space",
-    "load_target",
-    "pareto_search",
-    "parse_space",
-    "read_architecture",
-    "read_front",
-    "read_scores",
-    "refine_teacher",
-    "retrain",
-    "space_names",
-    "task_significance",
-    "train_stage",
-    "train_teacher",
-    "workers",
-    "workload",
-    "write_architecture",
-    "write_front",
-]
+if TYPE_CHECKING:  # the public names, said once
+    from search.choice.accuracy import (
+        Accuracy as Accuracy,
+        AdditiveAccuracy as AdditiveAccuracy,
+        fit_accuracy as fit_accuracy,
+    )
+    from search.choice.candidate_costs import Simulator as Simulator
+    from search.choice.front import (
+        Front as Front,
+        Member as Member,
+        read_front as read_front,
+        write_front as write_front,
+    )
+    from search.choice.hardware_significance import hardware_significance as hardware_significance
+    from search.choice.pareto import Caps as Caps, pareto_search as pareto_search
+    from search.errors import (
+        CodeRefused as CodeRefused,
+        NewerFile as NewerFile,
+        NothingFits as NothingFits,
+        SearchError as SearchError,
+        SearchFileError as SearchFileError,
+        SpaceError as SpaceError,
+    )
+    from search.evaluator import Evaluation as Evaluation, Evaluator as Evaluator
+    from search.space.architecture import (
+        Architecture as Architecture,
+        read_architecture as read_architecture,
+        write_architecture as write_architecture,
+    )
+    from search.space.candidate import CandidateCost as CandidateCost, workload as workload
+    from search.space.file import load_space as load_space, parse_space as parse_space, space_names as space_names
+    from search.space.genes import Bits as Bits, Space as Space
+    from search.space.operators import Operator as Operator
+    from search.space.prune import fitted as fitted
+    from search.space.significance import Significance as Significance, combined as combined
+    from search.space.target import (
+        ChipTarget as ChipTarget,
+        MnsimTarget as MnsimTarget,
+        Target as Target,
+        load_target as load_target,
+    )
+    from search.stage.rating import StageJob as StageJob, train_stage as train_stage
+    from search.stage.scores import (
+        StageScores as StageScores,
+        read_scores as read_scores,
+        task_significance as task_significance,
+    )
+    from search.stage.task import StageSettings as StageSettings
+    from search.train.retrain import (
+        Retrained as Retrained,
+        RetrainJob as RetrainJob,
+        RetrainSettings as RetrainSettings,
+        retrain as retrain,
+    )
+    from search.train.teacher_training import refine_teacher as refine_teacher, train_teacher as train_teacher
+    from search.train.training import TrainingSchedule as TrainingSchedule
+    from search.train.workers import workers as workers
 
-_HOMES = {
-    "search.choice.accuracy": ("Accuracy", "AdditiveAccuracy", "fit_accuracy"),
-    "search.choice.candidate_costs": ("Simulator",),
-    "search.choice.front": ("Front", "Member", "read_front", "write_front"),
-    "search.choice.hardware_significance": ("hardware_significance",),
-    "search.choice.pareto": ("Caps", "pareto_search"),
-    "search.errors": ("CodeRefused", "NewerFile", "NothingFits", "SearchError", "SearchFileError", "SpaceError"),
-    "search.evaluator": ("Evaluation", "Evaluator"),
-    "search.space.architecture": ("Architecture", "read_architecture", "write_architecture"),
-    "search.space.candidate": ("CandidateCost", "workload"),
-    "search.space.file": ("load_space", "parse_space", "space_names"),
-    "search.space.genes": ("Bits", "Space"),
-    "search.space.operators": ("Operator",),
-    "search.space.prune": ("fitted",),
-    "search.space.significance": ("Significance", "combined"),
-    "search.space.target": ("ChipTarget", "MnsimTarget", "Target", "load_target"),
-    "search.stage.rating": ("StageJob", "train_stage"),
-    "search.stage.scores": ("StageScores", "read_scores", "task_significance"),
-    "search.stage.task": ("StageSettings",),
-    "search.train.retrain": ("RetrainJob", "RetrainSettings", "Retrained", "retrain"),
-    "search.train.teacher_training": ("refine_teacher", "train_teacher"),
-    "search.train.training": ("TrainingSchedule",),
-    "search.train.workers": ("workers",),
-}
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+_HOMES = public_names(__file__)
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562)."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'search' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    return imported(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -23,7 +23,7 @@ MAY_IMPORT = {
 # The packages of each room, lowest first. A package imports what stands before its own line, nothing beside or after.
 LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cim": (
-        ("errors", "intervals", "simd"),
+        ("errors", "intervals", "public_names", "simd"),
         ("files", "json_text"),
         ("toml_file", "hdf5_file"),
         ("chip", "cells"),
@@ -53,7 +53,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "hil": (
         ("errors", "samples", "watch", "pages"),
         ("atomic", "emulator", "simulation", "cost"),
-        ("datasets", "transports", "verdict", "peers", "work_folder"),
+        ("datasets", "transports", "verdict", "peers"),
         ("report",),
         ("driver", "server"),
         ("calibration",),
@@ -212,7 +212,7 @@ def test_the_shape_of_the_rooms_can_be_taken_in_at_a_glance() -> None:
 
 def test_the_emulated_chip_brings_in_nothing_of_belief_and_no_driver_also_through_others() -> None:
     may = {
-        "cim": (SHARED, "cim.simd", "cim.errors", "cim.files", "cim.toml_file"),
+        "cim": (SHARED, "cim.simd", "cim.errors", "cim.files", "cim.public_names", "cim.toml_file"),
         "hil": ("hil.emulator", "hil.errors"),
         "firmware_protocols": ("firmware_protocols",),
     }

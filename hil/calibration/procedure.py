@@ -35,9 +35,9 @@ from hil.calibration.rehearsal import COLUMNS, LAWS, usual_sets
 from hil.calibration.steps import CalibrationSteps, Hot, Measured
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import Interrupted, MismatchError
+from hil.report.work_folder import GO_ON, WorkFolder
 from hil.simulation.cores import IdleCores, in_threads
 from hil.watch import Watch
-from hil.work_folder import GO_ON, WorkFolder
 
 METHOD = "hil.calibrate 2.0"
 

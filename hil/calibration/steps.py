@@ -35,11 +35,11 @@ from cim.fit.stuck_cells import merge_stuck, stuck_states
 from cim.record.calibration import CellState
 from hil.calibration.measurements import Probes
 from hil.calibration.plan import FIRST_AGE_S, CalibrationPlan, StepPrecision, later_ages
-from hil.calibration.store import kept_step, read_step, write_step
+from hil.calibration.store import read_step, write_step
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import DeviceError
+from hil.report.work_folder import GO_ON, WorkFolder
 from hil.watch import Watch
-from hil.work_folder import GO_ON, WorkFolder
 
 AFTER_WRITING = (
     "pattern",
@@ -281,7 +281,11 @@ class CalibrationSteps:
         *about: Arguments.args, **options: Arguments.kwargs,
     ) -> dict[int, T]:  # fmt: skip
         """Results of ``measure`` by macro, or those of an interrupted calibration where they are stored."""
-        return kept_step(self.work, name, kind, lambda: measure(*about, **options))
+        if self.work.has(f"{name}.h5"):
+            return self._kept(name, kind)
+        parts = measure(*about, **options)
+        self.work.keep(f"{name}.h5", parts, write_step)
+        return parts
 
     def _kept(self, name: str, kind: type[T]) -> dict[int, T]:
         return self.work.load(f"{name}.h5", partial(read_step, kind=kind))

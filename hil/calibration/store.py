@@ -1,12 +1,11 @@
-"""Finished steps of a calibration, kept beside the record until it is complete (``hil.work_folder``).
+"""Finished steps of a calibration, kept beside the record until it is complete (``hil.report.work_folder``).
 
 A folder ``NAME.partial`` holds one HDF5 file a step, by macro.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +13,7 @@ import h5py
 
 from cim.hdf5_file import open_hdf5
 from cim.record.file import read_fields, write_fields
-from hil.work_folder import MAX_PART_BYTES, WorkFolder
+from hil.report.work_folder import MAX_PART_BYTES
 
 T = TypeVar("T")
 
@@ -22,15 +21,6 @@ T = TypeVar("T")
 def partial_folder(record: Path) -> Path:
     """Where the steps of a record that is being measured lie: ``chip.h5`` -> ``chip.h5.partial``."""
     return record.with_name(record.name + ".partial")
-
-
-def kept_step(work: WorkFolder, name: str, kind: type[T], measure: Callable[[], dict[int, T]]) -> dict[int, T]:
-    """What a step measured by macro, before an interruption or now.
-
-    Raises:
-        FileError: its file is damaged.
-    """
-    return work.part(f"{name}.h5", partial(read_step, kind=kind), measure, write_step)
 
 
 def read_step(path: Path, kind: type[T]) -> dict[int, T]:

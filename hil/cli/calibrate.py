@@ -58,7 +58,7 @@ def calibrate(
     from hil.calibration.record_text import record_lines
     from hil.calibration.store import partial_folder
     from hil.driver.open_chip import open_chip
-    from hil.work_folder import discard
+    from hil.report.work_folder import discard
 
     if quick and full:
         raise UsageError("--quick and --full exclude each other")

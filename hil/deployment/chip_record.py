@@ -21,9 +21,9 @@ from hil.errors import DeviceError, HilError
 from hil.pages.tables import duration
 from hil.report.run_folder import RunFolder
 from hil.report.tables import writing_words
+from hil.report.work_folder import WorkFolder, load_json
 from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
 from hil.watch import Watch
-from hil.work_folder import WorkFolder, load_json
 from mapping.program.conductance import ConductanceProgram
 
 RECORD_FILE = "record.h5"

@@ -50,12 +50,12 @@ from hil.driver.open_chip import open_chip, opened_port
 from hil.report.files import write_report
 from hil.report.run_data import RunData
 from hil.report.run_folder import RunFolder
+from hil.report.work_folder import WorkFolder
 from hil.simulation.cores import IdleCores
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports import DEFAULT_BAUD
 from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import SetOfSteps, Watch
-from hil.work_folder import WorkFolder
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph

@@ -13,9 +13,9 @@ from hil.deployment.run_settings import RunSettings
 from hil.errors import FileError, HilError, Interrupted, MismatchError
 from hil.report.run_folder import PARENT, RunFolder, new_run_folder, part_of, unfinished_run_folder
 from hil.report.run_index import INDEX, write_run_index
+from hil.report.work_folder import GO_ON, WorkFolder, belongs, discard, is_work
 from hil.transports.journal import Journal
 from hil.watch import Watch
-from hil.work_folder import GO_ON, WorkFolder, belongs, discard, is_work
 from mapping.program.conductance import ConductanceProgram
 
 JOURNAL_FILE, SETTINGS_FILE, CONTENT_FILE, FOUND_FILE = "journal", "run.json", "content.json", "found_record.json"

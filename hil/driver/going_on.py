@@ -53,7 +53,7 @@ class LeftInChip:
                 f"the chip at {address} holds program {found.hex()[:12]}…, the run left "
                 + (f"{held.hex()[:12]}…" if any(held) else "none"),
                 likely="another program used the chip since the run was interrupted",
-                hint="--restart begins again, and --out FOLDER beside it",
+                hint="hil deploy --restart begins again, hil deploy --out FOLDER beside it",
             )
 
 

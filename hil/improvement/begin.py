@@ -21,8 +21,8 @@ from hil.improvement.further_training import FurtherTraining
 from hil.improvement.ladder import held_out
 from hil.improvement.levers import LeverBench, Trial
 from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
+from hil.report.work_folder import discard
 from hil.watch import Watch
-from hil.work_folder import discard
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from mapping.quantise.weight_scales import ScaleRule

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hil.improvement.finetuning.plan import begun_settings
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
+from hil.report.work_folder import discard
 from hil.watch import Watch
-from hil.work_folder import discard
 from mapping.network.file import NetworkFile, load_network
 from mapping.program.conductance import ConductanceProgram
 

@@ -27,9 +27,9 @@ from hil.deployment.scoring import targets_of
 from hil.deployment.targets.counted import count_recipe
 from hil.errors import FileError, UsageError
 from hil.improvement.levers import LEVERS, Lever, LeverBench, Score, Trial
+from hil.report.work_folder import WorkFolder, load_json, typed
 from hil.verdict.metric import ACCURACY
 from hil.watch import PlannedStage
-from hil.work_folder import WorkFolder, load_json, typed
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program

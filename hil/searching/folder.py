@@ -9,8 +9,8 @@ from pathlib import Path
 from cim.files import read_bytes
 from hil.atomic import work_folder
 from hil.errors import FileError, MismatchError, UsageError
+from hil.report.work_folder import WorkFolder, is_work, typed
 from hil.searching.settings import SearchSettings
-from hil.work_folder import WorkFolder, is_work, typed
 from search.files import read_json
 from search.space.file import load_space
 from search.space.genes import Space

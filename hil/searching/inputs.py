@@ -15,11 +15,11 @@ from cim.record.published import NoModels, nominal_record
 from cim.simulator.training_errors import ArrayNoise, array_noise
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.errors import UsageError
+from hil.report.work_folder import belongs
 from hil.searching.folder import SearchFolder
 from hil.searching.settings import SearchSettings
 from hil.simulation.torch_device import check_device
 from hil.watch import Watch
-from hil.work_folder import belongs
 from mapping.network.file import load_network
 from search.space.genes import Space
 from search.space.prune import fitted

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from hil.errors import FileError, Interrupted, LinkError, UsageError
+from hil.report.work_folder import GO_ON
 from hil.searching.budget import SearchPlan
 from hil.searching.folder import SearchFolder
 from hil.searching.front import find_front
@@ -33,7 +34,6 @@ from hil.searching.settings import SearchSettings
 from hil.searching.table import members_of, write_table
 from hil.searching.work import SearchRun, expected_phases
 from hil.watch import Watch
-from hil.work_folder import GO_ON
 from mapping.network.file import NetworkFile, load_network, save_network
 from search.errors import SearchError
 from search.space.architecture import read_architecture

@@ -113,7 +113,7 @@ class Journal:
                 f"the run does not go on as it began: request {place + 1}, {type(request).__name__}, was another one",
                 where=str(self.path),
                 likely="the network, the data, the chip file or this program changed since it began",
-                hint="--restart begins again, and --out FOLDER beside it",
+                hint="hil deploy --restart begins again, hil deploy --out FOLDER beside it",
             )
         return self._reply(place)
 

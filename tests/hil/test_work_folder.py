@@ -19,8 +19,8 @@ from cim.record.file import load_record
 from hil.cli import run as command
 from hil.emulator.address import chip_from_address
 from hil.errors import ExitCode, FileError, MismatchError, UsageError
+from hil.report.work_folder import WorkFolder, typed
 from hil.server.serve import serving
-from hil.work_folder import WorkFolder, typed
 from mapping.network.file import load_network
 from mapping.program.file import load_program
 
@@ -117,7 +117,7 @@ setattr(owner, name, counted)
 from hil.cli import main
 main()
 """
-KEEP, CHECKPOINT = "hil.work_folder:WorkFolder.keep", "search.train.training:write_tensors"
+KEEP, CHECKPOINT = "hil.report.work_folder:WorkFolder.keep", "search.train.training:write_tensors"
 
 
 def killed(place: str, count: int, words: list[str]) -> None:

@@ -15,7 +15,7 @@ import torch
 from cim.chip.file import load_chip
 from cim.fit.measured import Idle
 from firmware_protocols.messages import Done, Status, StatusReply
-from hil.calibration.store import kept_step
+from hil.calibration.store import read_step, write_step
 from hil.datasets.image_set import Dataset
 from hil.deployment.run_settings import RunSettings
 from hil.driver.wire_trace import trace_lines
@@ -30,10 +30,10 @@ from hil.mission.radiation.folder import CampaignFolder, injections_text, kept_y
 from hil.mission.radiation.study import run_study
 from hil.mission.requirements import load_mission
 from hil.mission.settings import CampaignOptions, TimelineOptions
+from hil.report.work_folder import WorkFolder, load_json
 from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog, read_wire_log
 from hil.watch import Watch
-from hil.work_folder import WorkFolder, load_json
 from mapping.compile import compile_network
 from mapping.network.file_check import read_bytes
 from mapping.network.graph import Preprocess
@@ -159,12 +159,12 @@ def _journal(path: Path) -> None:
 
 def step(folder: Path) -> Path:
     work = WorkFolder(folder / "chip.h5.partial", {"seed": 1})
-    kept_step(work, "idle", Idle, lambda: {m: Idle(8, np.zeros(64), np.ones(64)) for m in range(3)})
+    work.keep("idle.h5", {m: Idle(8, np.zeros(64), np.ones(64)) for m in range(3)}, write_step)
     return folder / "chip.h5.partial" / "idle.h5"
 
 
 def _step(path: Path) -> object:
-    return kept_step(WorkFolder(path.parent, {"seed": 1}), "idle", Idle, dict)
+    return WorkFolder(path.parent, {"seed": 1}).load("idle.h5", lambda file: read_step(file, Idle))
 
 
 def ladder(folder: Path) -> Path:

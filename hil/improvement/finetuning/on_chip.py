@@ -35,10 +35,10 @@ from hil.improvement.finetuning.plan import fingerprint
 from hil.improvement.finetuning.progressive import OnChipProgress, Progressive, layer_groups, right_share
 from hil.improvement.finetuning.settings import OnChipSettings, working_folder
 from hil.improvement.finetuning.written_layers import GROUP_SEEDS, VirtualLayers, WiredLayers
+from hil.report.work_folder import GO_ON, WorkFolder
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
-from hil.work_folder import GO_ON, WorkFolder
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.file import image_keys
 from mapping.program.conductance import AgainStep, ConductanceProgram

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hil.improvement.finetuning.progressive import GroupOutcome, OnChipProgress
-from hil.work_folder import WorkFolder, load_json, typed
+from hil.report.work_folder import WorkFolder, load_json, typed
 from mapping.program.file import load_program, save_program
 from search.train.behind import Trained
 from search.train.training import write_tensors

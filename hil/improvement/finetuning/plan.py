@@ -8,7 +8,7 @@ from typing import Any
 
 from hil.improvement.finetuning.inputs import FinetuneInputs
 from hil.improvement.finetuning.settings import FinetuneSettings
-from hil.work_folder import ABOUT, is_work, load_json, typed
+from hil.report.work_folder import ABOUT, is_work, load_json, typed
 from search.train.arrays import noise_digest
 
 PLAN = "plan.json"

@@ -25,8 +25,8 @@ from hil.improvement.finetuning.plan import PLAN, FinetunePlan, fingerprint
 from hil.improvement.finetuning.settings import EPOCHS, FinetuneSettings, working_folder
 from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
 from hil.pages.tables import Table
+from hil.report.work_folder import GO_ON, WorkFolder, typed
 from hil.watch import Watch
-from hil.work_folder import GO_ON, WorkFolder, typed
 from mapping.network.file import load_network, save_network
 from search.train.finetune import FinetuneJob, FinetuneRecipe, finetune_network, ranged, step_seconds
 from search.train.images import Images, Symmetry

@@ -32,8 +32,8 @@ from hil.mission.radiation.outcomes import Share
 from hil.mission.radiation.sampling import injections_needed
 from hil.mission.radiation.space import FaultSpace, fault_space
 from hil.mission.settings import CampaignOptions
+from hil.report.work_folder import GO_ON, WorkFolder
 from hil.watch import PlannedStage, Watch
-from hil.work_folder import GO_ON, WorkFolder
 from mapping.program.conductance import ConductanceProgram
 from search.errors import SearchError
 from search.train.workers import side_by_side, workers

@@ -21,7 +21,7 @@ from hil.errors import FileError
 from hil.mission.mitigation import Mitigation
 from hil.mission.radiation.block import InjectionResult
 from hil.mission.settings import TimelineOptions
-from hil.work_folder import WorkFolder, load_json
+from hil.report.work_folder import WorkFolder, load_json
 
 FORMAT = "hil.injections/1.1"
 BLOCK = 200  # injections of one block

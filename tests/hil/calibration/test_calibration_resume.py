@@ -12,14 +12,14 @@ from cim.fit.measured import Idle
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.plan import PLANS, Budget, later_ages
 from hil.calibration.procedure import calibrate
-from hil.calibration.store import kept_step, partial_folder
+from hil.calibration.store import partial_folder, read_step, write_step
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.errors import ExitCode, FileError, Interrupted, MismatchError
+from hil.report.work_folder import WorkFolder
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
-from hil.work_folder import WorkFolder
 
 ADDRESS = "emulated:yao-2020?macros=1&seed=4"
 
@@ -94,11 +94,11 @@ def test_steps_of_another_seed_or_chip_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_damaged_step_is_one_typed_error(tmp_path: Path) -> None:
-    kept_step(WorkFolder(tmp_path / "p", {"seed": 1}), "idle", Idle, lambda: {0: Idle(8, np.zeros(2), np.zeros(2))})
+    WorkFolder(tmp_path / "p", {"seed": 1}).keep("idle.h5", {0: Idle(8, np.zeros(2), np.zeros(2))}, write_step)
     (tmp_path / "p" / "idle.h5").write_bytes(b"no hdf5")
     again = WorkFolder(tmp_path / "p", {"seed": 1})
     with pytest.raises(FileError, match="damaged"):
-        kept_step(again, "idle", Idle, dict)
+        again.load("idle.h5", lambda path: read_step(path, Idle))
 
 
 def test_ages_are_decades_that_all_macros_share() -> None:

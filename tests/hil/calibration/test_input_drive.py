@@ -33,9 +33,9 @@ from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.emulator.sample import draw_drive
+from hil.report.work_folder import WorkFolder
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
-from hil.work_folder import WorkFolder
 
 from ..emulated_bench import QUIET, multiply, write_levels
 

@@ -14,10 +14,10 @@ from hil.cli import run
 from hil.errors import ExitCode, FileError, HilError
 from hil.mission.radiation.folder import CampaignFolder
 from hil.report.run_folder import new_run_folder, unfinished_run_folder
+from hil.report.work_folder import WorkFolder
 from hil.searching.folder import begin_folder, open_folder
 from hil.searching.settings import SearchSettings
 from hil.transports.journal import Journal
-from hil.work_folder import WorkFolder
 
 from ..conftest import CHIP, Small
 

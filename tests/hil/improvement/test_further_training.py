@@ -20,8 +20,8 @@ from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.improvement.further_training import FurtherTraining, strength_of
 from hil.improvement.ladder import RUNGS, Improvement, improve
 from hil.improvement.levers import LEVERS, LeverBench, Trial
+from hil.report.work_folder import WorkFolder
 from hil.watch import Watch
-from hil.work_folder import WorkFolder
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.file import image_keys, load_network
 from mapping.program.file import load_program
