@@ -36,7 +36,7 @@ from hil.server.firmware_launch import running_firmware
 from hil.server.serve import serving
 from hil.transports import open_transport
 from hil.transports.base import CHUNK, Transport
-from hil.transports.in_process import InProcessTransport
+from hil.transports.in_process import InProcessTransport, chip_role
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "conformance.md"
@@ -48,6 +48,8 @@ RELEASE = "0.7"  # the one before, which spoke 1.0; its sources come from the hi
 RELEASE_COMMIT = "6e40fa191944"
 RELEASE_ROOMS = ("cim", "firmware_protocols", "hil", "mapping")
 NEEDS = {"native": ("gcc",), "QEMU": ("qemu-system-arm", "arm-none-eabi-gcc")}
+
+QEMU_LAGS_S = 5.0  # its clock on a busy machine
 
 Opened = Iterator[Bench]
 
@@ -61,8 +63,9 @@ def key_file() -> Iterator[Path]:
         yield path
 
 
-def at(address: str, key: bytes | None = None) -> Bench:
-    return Bench(address, lambda: open_transport(address), SPEC, None if key is None else HostKey(key))
+def at(address: str, key: bytes | None = None, lag_s: float = 0.0) -> Bench:
+    host = None if key is None else HostKey(key)
+    return Bench(address, lambda: open_transport(address), SPEC, host, lag_s=lag_s)
 
 
 @contextlib.contextmanager
@@ -80,7 +83,7 @@ def emulator_with_key() -> Opened:
 @contextlib.contextmanager
 def firmware(target: FirmwareTarget) -> Opened:
     with key_file() as path, running_firmware(target, SPEC, seed=2, key_file=path) as address:
-        yield at(address, SECRET)
+        yield at(address, SECRET, QEMU_LAGS_S if target is FirmwareTarget.QEMU else 0.0)
 
 
 def bridge_chip() -> Any:
@@ -101,8 +104,8 @@ def bridge() -> Opened:
 
 @contextlib.contextmanager
 def version_1_0() -> Opened:
-    chip = chip_from_address(CHIP)
-    yield Bench("chip role of 1.0", lambda: InProcessTransport(chip, "chip role of 1.0", versions=OLD), SPEC)
+    chip = chip_role(chip_from_address(CHIP), versions=OLD)
+    yield Bench("chip role of 1.0", lambda: InProcessTransport(chip, "chip role of 1.0"), SPEC)
 
 
 def has_release() -> bool:
@@ -223,8 +226,8 @@ def chip_at(chip: str) -> Iterator[str]:
 def opener(chip: str) -> Iterator[Callable[[], Transport]]:
     """Opens lines to one of ``CHIPS``."""
     if chip in HELD:
-        served = chip_from_address(CHIP)
-        yield lambda: InProcessTransport(served, "here", versions=HELD[chip])
+        served = chip_role(chip_from_address(CHIP), versions=HELD[chip])
+        yield lambda: InProcessTransport(served, "here")
     else:
         with release_chip() if chip == OLD_HOST else chip_at(chip) as address:
             yield lambda: open_transport(address)

@@ -14,7 +14,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from cim.chip.converters import quantise_adc, split_planes
+from cim.chip.converters import code_limits, quantise_adc, split_planes
 from cim.chip.encoding import cell_lines
 from cim.chip.file import load_chip
 from firmware_protocols import messages as wire
@@ -88,7 +88,8 @@ class AcmeChip(Board):
                 reads.append((current_a[0::2] - current_a[1::2]) / macro.v_read_v * 1e6)  # pairs, in µS
         sums_us = np.array(reads).reshape(len(request.codes), -1, tile.outputs)
         codes = quantise_adc(sums_us, macro.lsb_us(request.range_code), macro.adc.bits, macro.adc_signed)
-        return wire.MvmResult(wire.Returns.RAW, 0, codes.size, codes)
+        at_an_end = np.isin(codes, code_limits(macro.adc.bits, macro.adc_signed))
+        return wire.MvmResult(wire.Returns.RAW, int(at_an_end.sum()), codes.size, codes)
 
     def outputs_off(self) -> wire.Done:
         self.board.power(False)

@@ -57,6 +57,7 @@ _CONSTANTS: dict[str, int] = {
     "KEPT_REPLIES": chip.KEPT_REPLIES,
     "RETIRED_SESSIONS": connection.RETIRED_SESSIONS,
     "COMMANDED_RESET": chip.COMMANDED_RESET,
+    "RESET_STEP": chip.RESET_STEP,
     "COMPUTE_SIGNED": request_bodies.SIGNED,
     "COMPUTE_HAS_TILE": request_bodies.HAS_TILE,
     "UNFOLDED_MAX": request_bodies.MAX_UNFOLDED,

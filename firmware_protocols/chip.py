@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 KEPT_REPLIES = 16
 MAX_REPLY = 1 << 24  # bytes
 COMMANDED_RESET = 2
+RESET_STEP = 0x9E3779B9  # to the boot id of a commanded reset: not that of a start soon, which a board counts by 1
 SINCE = {Capability.REPEATED_READS: 0x0102, Capability.PLAN: 0x0104}  # the versions that have them
 
 
@@ -215,7 +216,7 @@ class ChipServer:
         """What a commanded reset does to the link: a new boot id, nothing remembered."""
         self._restart_due = False
         self.connection.close()
-        self.boot_id = (self.boot_id + 1) & 0xFFFFFFFF
+        self.boot_id = (self.boot_id + RESET_STEP) & 0xFFFFFFFF
         self.reset_cause = COMMANDED_RESET
         self._host = None
         self._forget_queue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
@@ -19,6 +20,8 @@ from hil.cli.options import (
     chip_address,
     output_file,
     print_result,
+    screen,
+    seconds,
 )
 from hil.cli.terminal.lines import complain
 from hil.errors import ExitCode, UsageError
@@ -167,24 +170,41 @@ def selftest(
     emulated: Emulated = False,
     chip: ChipAsked = None,
     macros: Macros = None,
-    only: Annotated[
+    only: Annotated[str | None, typer.Option(help="groups of checks, as frames,safety", show_default=False)] = None,
+    power_cycle: Annotated[
         str | None,
-        typer.Option(help="groups: frames,messages,journal,authority,limits,digital,physics", show_default=False),
+        typer.Option(help="ask, or a command that takes the chip's power and gives it back", show_default=False),
     ] = None,
+    within: Annotated[str, typer.Option(help="time for all of it; what is left then is not tried")] = "15m",
     baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
-    """Check that a chip keeps the wire protocol; cells of macro 0 are overwritten."""
+    """Check that a chip keeps the wire protocol and its limits; cells of up to three macros are overwritten."""
     from cim.chip.file import load_chip
+    from hil.driver.selftest.power import power_cut
     from hil.driver.selftest.suite import GROUPS, run_suite
 
     groups = only.split(",") if only else list(GROUPS)
     if not set(groups) <= set(GROUPS):
         raise UsageError(f"--only {only!r} names no groups", hint=f"some of {','.join(GROUPS)}")
     spec = load_chip(chip, macros=macros) if chip else None
-    found = run_suite(chip_address(port, emulated, chip, macros), spec, groups=groups, baud=baud)
+    cut = None if power_cycle is None else power_cut(power_cycle, _ask)
+    with screen(quiet=as_json) as watch:
+        found = run_suite(
+            chip_address(port, emulated, chip, macros), spec,
+            groups=groups, baud=baud, cut_power=cut, within_s=seconds(within), watch=watch,
+        )  # fmt: skip
     print_result(found.lines(), found.to_json(), as_json)
-    return ExitCode.DONE if found.passed else ExitCode.OUTSIDE_TOLERANCE
+    if found.interrupted:
+        return ExitCode.CTRL_C
+    return ExitCode.DONE if found.passed and not found.out_of_time else ExitCode.OUTSIDE_TOLERANCE
+
+
+def _ask(text: str) -> None:
+    """Waits for a person."""
+    complain(text)
+    if not sys.stdin.readline():
+        raise UsageError("nobody is there to be asked", hint="--power-cycle COMMAND")
 
 
 def doctor(as_json: Json = False) -> int:

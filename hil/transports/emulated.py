@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from hil.transports.in_process import InProcessTransport
+from hil.transports.in_process import InProcessTransport, chip_role
 
 
 def open_emulated(address: str) -> InProcessTransport:
@@ -14,7 +14,7 @@ def open_emulated(address: str) -> InProcessTransport:
 
 
 def emulated_lines(address: str) -> Callable[[], InProcessTransport]:
-    """Make that chip, and open one line to it after the other: it keeps cells, clock and memory between them."""
+    """Make that chip, and open one line to it after the other: it stays on between them."""
     from hil.emulator.address import chip_from_address
 
-    return functools.partial(InProcessTransport, chip_from_address(address), address)
+    return functools.partial(InProcessTransport, chip_role(chip_from_address(address)), address)

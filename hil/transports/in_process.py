@@ -15,26 +15,29 @@ KEEPS_SINCE = 0x0101  # version of the protocol
 MAX_MESSAGE = 1 << 20  # what a chip served by this program takes, bytes; the same on every wire
 
 
-class InProcessTransport:
-    """Bytes written go straight into a chip role, whose answers are read back."""
+def chip_role(
+    handlers: ChipHandlers, *, boot_id: int | None = None, versions: tuple[int, int] = VERSIONS
+) -> ChipServer:
+    """The chip role before a chip of this process, as any wire to it would meet."""
+    return ChipServer(
+        handlers,
+        boot_id=secrets.randbits(32) if boot_id is None else boot_id,
+        limits=LinkLimits(max_payload=CLEAN_PAYLOAD, window=32, max_message=MAX_MESSAGE),
+        versions=versions,
+        keeping=keeping_of(handlers) if versions[1] >= KEEPS_SINCE else None,
+    )
 
-    def __init__(
-        self,
-        handlers: ChipHandlers,
-        address: str,
-        *,
-        boot_id: int | None = None,
-        versions: tuple[int, int] = VERSIONS,
-    ) -> None:
+
+class InProcessTransport:
+    """Bytes written go straight into a chip role, whose answers are read back.
+
+    ``chip``: what stands behind a chip role of its own, or a chip role that outlives this line, one of several.
+    """
+
+    def __init__(self, chip: ChipHandlers | ChipServer, address: str, *, boot_id: int | None = None) -> None:
         self.address = address
-        limits = LinkLimits(max_payload=CLEAN_PAYLOAD, window=32, max_message=MAX_MESSAGE)
-        self._server = ChipServer(
-            handlers,
-            boot_id=secrets.randbits(32) if boot_id is None else boot_id,
-            limits=limits,
-            versions=versions,
-            keeping=keeping_of(handlers) if versions[1] >= KEEPS_SINCE else None,
-        )
+        self._outlived = isinstance(chip, ChipServer)
+        self._server = chip if isinstance(chip, ChipServer) else chip_role(chip, boot_id=boot_id)
         self._pending = bytearray()
 
     @property
@@ -61,3 +64,5 @@ class InProcessTransport:
 
     def close(self) -> None:
         self._pending.clear()
+        if self._outlived:
+            self._server.miss_host()

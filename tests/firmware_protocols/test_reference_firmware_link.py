@@ -172,7 +172,8 @@ def test_a_reset_gives_a_new_boot_id_and_forgets_the_session(line: Any) -> None:
     again.open(made.now_s)
     assert made.run(lambda: again.up, 5.0)
     assert again.hello is not None
-    assert (again.hello.boot_id, again.hello.reset_cause) == (before + 1, 2)
+    assert again.hello.boot_id not in range(before, before + 1000)  # a start soon, counted by 1, has another
+    assert again.hello.reset_cause == 2
 
 
 def test_refusals_name_their_cause(line: Any) -> None:

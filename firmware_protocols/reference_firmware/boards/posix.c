@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,12 +21,14 @@
 #include "../die/die.h"
 
 #define SENDING 65536u
+#define PAGE 64u
 
 static const char USAGE[] = "firmware (--pty | --tcp PORT) [--seed N] [--serial TEXT] [--set NAME=VALUE]... [--tether]\n"
-                            "         [--key-file FILE]\n"
+                            "         [--key-file FILE] [--page-us N]\n"
                             "  --tether    end when standard input is closed\n"
                             "  --key-file  32 bytes that hosts must prove before they change anything\n"
-                            "SIGUSR1 restarts the firmware as a loss of power does: cells and memory stay.\n";
+                            "  --page-us   microseconds that 64 bytes of memory take to be written, as of a flash\n"
+                            "SIGUSR1 restarts the firmware as a loss of power does: cells and memory stay, a write ends where it is.\n";
 
 static struct {
     int line, listener, away; /* −1: none; away: a client that was told that the chip is taken */
@@ -37,10 +40,20 @@ static struct {
 static uint8_t kept[MEMORY_BYTES], key[KEY_BYTES];
 static bool has_key;
 static volatile sig_atomic_t power_failed;
+static jmp_buf power_lost;
+static long page_us;
 
 const uint8_t *memory_at(uint32_t at) { return kept + at; }
 
-void memory_write(uint32_t at, const void *data, uint32_t size) { memcpy(kept + at, data, size); }
+void memory_write(uint32_t at, const void *data, uint32_t size) {
+    for (; page_us && size > PAGE; at += PAGE, size -= PAGE) {
+        memcpy(kept + at, (const uint8_t *)data, PAGE);
+        data = (const uint8_t *)data + PAGE;
+        usleep((useconds_t)page_us);
+        if (power_failed) longjmp(power_lost, 1);
+    }
+    memcpy(kept + at, data, size);
+}
 
 const uint8_t *board_key(void) { return has_key ? key : NULL; }
 
@@ -163,7 +176,10 @@ static int wait_ms(void) {
     return due - now > 1000000u ? 1000 : (int)((due - now) / 1000u) + 1;
 }
 
-static void serve(const struct chip_identity *identity, uint32_t boot_id) {
+static void serve(const struct chip_identity *identity, uint32_t first_boot) {
+    static uint32_t boot_id; /* outlives the jump out of a write */
+    boot_id = first_boot;
+    if (setjmp(power_lost)) { /* the flag is set: the firmware starts anew */ }
     for (;;) {
         if (power_failed) {
             power_failed = 0;
@@ -219,6 +235,7 @@ int main(int count, char **words) {
         else if (!strcmp(words[i], "--seed") && more) die_seed(strtoull(words[++i], NULL, 10));
         else if (!strcmp(words[i], "--serial") && more) identity.serial = words[++i];
         else if (!strcmp(words[i], "--key-file") && more && read_key(words[i + 1])) i++;
+        else if (!strcmp(words[i], "--page-us") && more) page_us = strtol(words[++i], NULL, 10);
         else if (!strcmp(words[i], "--set") && more && set_parameter(words[i + 1])) i++;
         else {
             fprintf(stderr, "firmware: cannot use %s\n%s", words[i], USAGE);

@@ -142,7 +142,7 @@ static void restart(void) {
     server.restart_due = false;
     link_close(&server.link);
     replies_start();
-    server.boot_id++;
+    server.boot_id += RESET_STEP;
     server.reset_cause = COMMANDED_RESET;
     server.has_host = false;
 }

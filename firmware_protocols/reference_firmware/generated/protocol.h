@@ -114,6 +114,7 @@ enum { /* Level */
 #define KEPT_REPLIES 0x10u
 #define RETIRED_SESSIONS 0x8u
 #define COMMANDED_RESET 0x2u
+#define RESET_STEP 0x9e3779b9u
 #define COMPUTE_SIGNED 0x1u
 #define COMPUTE_HAS_TILE 0x2u
 #define UNFOLDED_MAX 0x10000000u

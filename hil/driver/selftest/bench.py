@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cim.chip.spec import ChipSpec
@@ -17,11 +18,11 @@ class CheckFailed(DeviceError):
     """The chip does not do what the protocol says."""
 
 
-class CheckSkipped(DeviceError):
-    """The check cannot be made here."""
+class NotTried(DeviceError):
+    """The check cannot be made here; says what would make it possible."""
 
 
-class NotThere(CheckSkipped):
+class NotThere(NotTried):
     """The chip lacks what the check needs, and may."""
 
 
@@ -38,6 +39,8 @@ class Bench:
     open: OpenLine
     known: ChipSpec | None = None
     key: HostKey | None = None
+    cut_power: Callable[[], None] | None = None  # takes the chip's power and gives it back; None: nobody can
+    lag_s: float = 0.0  # by which the chip's clock may lag behind ours: of a processor that is emulated here
 
     @property
     def spec(self) -> ChipSpec:
@@ -50,6 +53,11 @@ class Bench:
 
     def messages(self, *, nonce: int | None = None, session: int = 0, authorised: bool = True) -> MessageLine:
         return MessageLine(self.open(), nonce=nonce, session=session, key=self.key if authorised else None)
+
+    def needs(self, *needs: Capability) -> Capability:
+        """What the chip can do; raises ``NotThere`` where that is not all of ``needs``."""
+        with self.driver(*needs) as driver:
+            return driver.capabilities
 
     def driver(self, *needs: Capability) -> ChipDriver:
         """The chip as the driver sees it; raises ``NotThere`` where it cannot do all of ``needs``."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 
 import numpy as np
+from cobs import cobs
 
 from firmware_protocols.codec import decode, encode
 from firmware_protocols.connection import VERSION, VERSIONS
-from firmware_protocols.frames import Flag, Frame, encode_frame
+from firmware_protocols.frames import HEADER, Flag, Frame, encode_frame
 from firmware_protocols.messages import Describe, Hello, HelloReject, HelloReply
 from firmware_protocols.sending import BULK, CONTROL, RESULTS
 from hil.driver.selftest.bench import Bench, CheckFailed, expect
@@ -100,14 +101,24 @@ def garbage_is_dropped(bench: Bench) -> str:
     rng = np.random.default_rng(1)
     with bench.frames() as line:
         session, _, _ = _hello(line)
-        broken = bytearray(encode_frame(Frame(Flag.LAST, BULK, session, 0, 0, 0, encode(Describe(), 1))))
-        broken[10] ^= 0x40
-        line.send_bytes(b"\0" + rng.bytes(6000) + b"\0" + b"\x01" * 9000 + b"\0" + bytes(broken))
+        asks = Frame(Flag.LAST, BULK, session, 0, 0, 0, encode(Describe(), 1))
+        line.send_bytes(b"\0" + rng.bytes(6000) + b"\0" + b"\x01" * 9000 + b"\0" + b"".join(_damaged(asks)))
         answers = line.receive(1, 1.0, session=session)
         expect(not answers, f"{len(answers)} frames came back")
-        line.send(Frame(Flag.LAST, BULK, session, 0, 0, 0, encode(Describe(), 1)))
+        line.send(asks)
         expect(any(f.channel == RESULTS for f in line.receive(2, 5.0, session=session)), "silent after garbage")
     return "15 KB of it"
+
+
+def _damaged(frame: Frame) -> list[bytes]:
+    """A frame with one bit of its payload or its checksum wrong, each well framed all the same."""
+    raw = cobs.decode(encode_frame(frame)[1:-1])
+    found = []
+    for at in (HEADER.size, HEADER.size + 2, -3, -1):  # operation, request id, checksum
+        broken = bytearray(raw)
+        broken[at] ^= 0x10
+        found.append(b"\0" + cobs.encode(bytes(broken)) + b"\0")
+    return found
 
 
 def a_probe_is_acknowledged(bench: Bench) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from typing import Any
 
 import numpy as np
 
 from firmware_protocols.codec import Op, encode
 from firmware_protocols.extensions.authority import MOST_STEP, Sealer
 from firmware_protocols.extensions.messages import (
+    CHUNK,
     AskJournal,
     Authorise,
     Challenge,
@@ -32,21 +34,24 @@ from firmware_protocols.messages import (
     ErrorCode,
     ErrorReply,
     HoldProgram,
-    ReadCells,
+    LayerTile,
+    LoadLayer,
+    Mvm,
+    Request,
     Reset,
+    Returns,
     Status,
+    TileAddress,
     TileProgrammed,
     Wait,
 )
 from firmware_protocols.sending import CONTROL
 from hil.driver.held_image import ProgramImage
 from hil.driver.requests import program_requests
-from hil.driver.selftest.bench import Bench, CheckFailed, CheckSkipped, NotThere, expect
+from hil.driver.selftest.bench import Bench, CheckFailed, NotThere, NotTried, expect
+from hil.driver.selftest.limit_checks import masked_write, pulse
 from hil.driver.selftest.line import MessageLine
-
-RESTARTS_S = 0.3  # within which a chip has acted on RESET
-READ = ReadCells(CellBlock(0, 0, 1, 0, 1), 10, 1, 0)
-
+from hil.driver.selftest.safety_checks import READ, RESTARTS_S
 
 # --- journal and images -----------------------------------------------------------------------------
 
@@ -101,12 +106,30 @@ def an_image_is_held_and_written(bench: Bench) -> str:
         for number, place in enumerate(image.places.values()):
             said = line.answer(encode(ImageTile(image.digest, place), 93 + number)).message
             expect(isinstance(said, TileProgrammed), f"tile {number}: answered {said}"[:200])
+        _another_digest_is_refused(line, image)
         beyond = line.answer(encode(ImageChunk(len(image.data) // 1024 * 1024 + 1024, b"x"), 120)).message
         expect(_code(beyond) is ErrorCode.OUT_OF_RANGE, f"a piece beyond the image was answered {beyond}"[:200])
     with bench.messages() as line:
         held = line.answer(encode(ImageStatus(), 1)).message
     expect(isinstance(held, ImageState) and held.complete, "another session does not find it")
     return f"{len(image.data):,} bytes, {len(pieces)} pieces, {len(image.places)} tiles"
+
+
+def _another_digest_is_refused(line: MessageLine, image: ProgramImage) -> None:
+    """Bytes that do not give the digest with which their image was begun are not committed; the right ones then are."""
+    wrong = hashlib.sha256(image.data + b"?").digest()
+    line.answer(encode(ImageBegin(wrong, len(image.data)), 140))
+    _send_pieces(line, image, 141)
+    said = line.answer(encode(ImageCommit(wrong), 160)).message
+    expect(isinstance(said, ErrorReply), f"an image of another digest was committed: {said}"[:200])
+    line.answer(encode(ImageBegin(image.digest, len(image.data)), 161))
+    _send_pieces(line, image, 162)
+    expect(line.answer(encode(ImageCommit(image.digest), 180)).message == Done(), "the right image was refused")
+
+
+def _send_pieces(line: MessageLine, image: ProgramImage, first_id: int) -> None:
+    for number, at in enumerate(range(0, len(image.data), CHUNK)):
+        line.answer(encode(ImageChunk(at, image.data[at : at + CHUNK]), first_id + number))
 
 
 JOURNAL = (an_answer_outlives_a_reset, an_image_is_held_and_written)
@@ -133,20 +156,57 @@ def _guarded(bench: Bench) -> None:
     if not isinstance(reply, Challenged):
         raise CheckFailed(f"CHALLENGE was answered {reply}"[:200])
     if bench.key is None:
-        raise CheckSkipped("no key at hand: hil --key-file FILE selftest …")
+        raise NotTried("no key at hand: hil --key-file FILE selftest …")
 
 
 def nothing_without_a_key(bench: Bench) -> str:
     """Without a proof everybody may look, and neither read, write nor reset."""
     _guarded(bench)
+    requests = _all_that_need_the_key(bench)
     with bench.messages(authorised=False) as line:
         expect(isinstance(line.answer(encode(Describe(), 1)).message, Description), "it does not describe itself")
         told = _code(line.answer(encode(Status(), 2)).message)
         expect(told in (None, ErrorCode.UNSUPPORTED), "STATUS was refused")
-        requests = (READ, HoldProgram(bytes(32)), Reset())
         for number, request in enumerate(requests, 3):
             _refused(line, encode(request, number), type(request).__name__)
     return f"{len(requests)} of {len(requests)}"
+
+
+def _all_that_need_the_key(bench: Bench) -> list[Request[Any]]:
+    """One request of each kind that the chip can do; none of them would hurt it."""
+    can, macro, cell = bench.needs(), bench.spec.macro, CellBlock(0, 0, 1, 0, 1)
+    rows, one = min(8, macro.logical_rows), np.ones(1, np.int32)
+    tile, codes = TileAddress(0, 0, rows, 0, 1), np.zeros((1, rows), np.int16)
+    part = LayerTile(tile, 0, 0, 1, 0, one, np.zeros(1, np.int64), one)
+    returns = Returns.SUMS if Capability.SUMS in can else Returns.RAW
+    requests: list[Request[Any]] = [READ, Mvm(returns, tile, 0, 0, macro.inputs.bits, False, 0, 1, 0, codes)]
+    extra: dict[Capability, list[Request[Any]]] = {
+        Capability.PROGRAM_TILE: [masked_write(bench, cell)],
+        Capability.PULSE: [pulse(cell, 1)],
+        Capability.LAYER: [LoadLayer(9, rows, 1, -128, 127, one, one, one, (part,))],
+        Capability.HELD_PROGRAM: [HoldProgram(bytes(32))],
+        Capability.WAIT: [Wait(1)],
+        Capability.IMAGES: [ImageBegin(bytes(32), 1), ImageChunk(0, b"?"), ImageCommit(bytes(32))],
+        Capability.RESET: [Reset()],
+    }
+    for capability, members in extra.items():
+        requests += members if capability in can else []
+    return requests
+
+
+def rights_end_with_the_host(bench: Bench) -> str:
+    """What one host has proved, the next one has not; no challenge comes twice."""
+    _guarded(bench)
+    requests = _all_that_need_the_key(bench)
+    with bench.messages() as line:
+        expect(_code(line.answer(encode(READ, 1)).message) is None, "a host that proved its key may not read")
+    with bench.messages(authorised=False) as line:
+        for number, request in enumerate(requests, 2):
+            _refused(line, encode(request, number), f"{type(request).__name__} of the next host")
+        nonces = [line.answer(encode(Challenge(), 50 + n)).message for n in range(3)]
+    said = {one.nonce for one in nonces if isinstance(one, Challenged)}
+    expect(len(said) == len(nonces), f"{len(nonces)} challenges brought {len(said)} nonces")
+    return f"{len(said)} challenges"
 
 
 def seals_are_looked_at(bench: Bench) -> str:
@@ -179,7 +239,7 @@ def a_wrong_key_is_counted(bench: Bench) -> str:
     with bench.messages(authorised=False) as line:
         before = line.answer(encode(Challenge(), 1)).message
         if not isinstance(before, Challenged) or before.tries < 3:
-            raise CheckSkipped("few tries are left before it locks itself")
+            raise NotTried("few tries are left before it locks itself")
         _refused(line, encode(Authorise(Level.RUN, bytes(32)), 2), "a wrong proof")
         after = line.answer(encode(Challenge(), 3)).message
         expect(
@@ -193,4 +253,4 @@ def a_wrong_key_is_counted(bench: Bench) -> str:
     return f"{before.tries} tries"
 
 
-AUTHORITY = (nothing_without_a_key, seals_are_looked_at, a_wrong_key_is_counted)
+AUTHORITY = (nothing_without_a_key, rights_end_with_the_host, seals_are_looked_at, a_wrong_key_is_counted)

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from firmware_protocols.errors import ProtocolError
 from firmware_protocols.extensions.authority import Sealer, needed, proof_of, sealer_after, session_key
 from firmware_protocols.extensions.messages import Authorise, Challenge, Challenged, Level
 from firmware_protocols.frames import Flag, Frame, FrameReader, encode_frame
-from firmware_protocols.messages import Capability, Done, Message, Progress, Request
+from firmware_protocols.messages import Capability, Done, HelloReply, Message, Progress, Request
 from firmware_protocols.sending import BULK
 from firmware_protocols.states import Role, State
 from hil.driver.keys import HostKey
@@ -27,6 +27,14 @@ OpenLine = Callable[[], Transport]
 """Opens the chip's line anew."""
 
 ANSWER_S = 20.0  # a chip under emulation may be slow
+
+
+class Heard(NamedTuple):
+    """A reply or a sign of progress, with the time at which it came (s, of a monotonic clock)."""
+
+    at_s: float
+    reply: Decoded
+    data: bytes
 
 
 class FrameLine:
@@ -101,32 +109,55 @@ class MessageLine:
         self._transport.close()
 
     @property
+    def hello(self) -> HelloReply:
+        """What the chip answered to the latest hello."""
+        assert self._link.reply is not None
+        return self._link.reply
+
+    @property
     def max_message(self) -> int:
-        return self._link.reply.max_message if self._link.reply is not None else 0
+        return self.hello.max_message
 
     @property
     def session(self) -> int:
         return self._link.session
 
+    def send(self, *messages: bytes, channel: int = BULK, plain: bool = False) -> None:
+        """Queue messages (``plain``: without a seal); they leave as soon as bytes are moved."""
+        for message in messages:
+            self._link.send(message if plain else self._sealed(message), channel)
+
+    def hear(self, done: Callable[[list[Heard]], bool], within_s: float = ANSWER_S) -> list[Heard]:
+        """Everything that arrives, progress too, until ``done`` with it or for so long."""
+        heard, give_up_s = list[Heard](), time.monotonic() + within_s
+        while not done(heard) and time.monotonic() < give_up_s:
+            self._move()
+            now_s = time.monotonic()
+            heard += [Heard(now_s, decode(m.data), bytes(m.data)) for m in self._link.messages()]
+        return heard
+
+    def be_silent(self, seconds: float) -> None:
+        """Say nothing for a while, not even that something arrived; then hear what did."""
+        until_s, late = time.monotonic() + seconds, b""
+        while (left_s := until_s - time.monotonic()) > 0:
+            late += self._transport.read(CHUNK, min(left_s, 0.1))
+        self._link.receive(late, time.monotonic())
+        self.settle(1.0)  # where the chip took this host for lost, a new session begins
+        self._link.messages()  # what came meanwhile came at another time
+
     def ask(
         self, *messages: bytes, channel: int = BULK, answers: int | None = None, plain: bool = False
     ) -> list[bytes]:
         """Send messages (``plain``: without a seal); the replies that are no progress, one a message or so many."""
-        replies: list[bytes] = []
-        for message in messages:
-            self._link.send(message if plain else self._sealed(message), channel)
+        self.send(*messages, channel=channel, plain=plain)
+        wanted = len(messages) if answers is None else answers
+        heard = self.hear(lambda heard: len(_final(heard)) >= wanted)
+        if len(_final(heard)) < wanted:
+            raise TimeoutError(f"no answer within {ANSWER_S:g} s")
+        return [one.data for one in _final(heard)]
 
-        def complete() -> bool:
-            for received in self._link.messages():
-                if not isinstance(decode(received.data).message, Progress):
-                    replies.append(bytes(received.data))
-            return len(replies) >= (len(messages) if answers is None else answers)
-
-        self._until(complete)
-        return replies
-
-    def answer(self, message: bytes, *, plain: bool = False) -> Decoded:
-        return decode(self.ask(message, plain=plain)[0])
+    def answer(self, message: bytes, *, channel: int = BULK, plain: bool = False) -> Decoded:
+        return decode(self.ask(message, channel=channel, plain=plain)[0])
 
     def settle(self, seconds: float) -> None:
         """Move bytes for a while, so that the chip hears that its replies arrived; what ends the link meanwhile may."""
@@ -147,17 +178,24 @@ class MessageLine:
     def _until(self, complete: Callable[[], bool]) -> None:
         give_up_s = time.monotonic() + ANSWER_S
         while not complete():
-            now_s = time.monotonic()
-            if now_s > give_up_s:
+            if time.monotonic() > give_up_s:
                 raise TimeoutError(f"no answer within {ANSWER_S:g} s")
-            if self._link.failure is not None:
-                raise self._link.failure
-            out = self._link.data_to_send(now_s)
-            if out:
-                self._transport.write(out)
-            data = self._transport.read(CHUNK, 0.02)
-            if data:
-                self._link.receive(data, time.monotonic())
+            self._move()
+
+    def _move(self) -> None:
+        """Bytes both ways, as far as there are some."""
+        if self._link.failure is not None:
+            raise self._link.failure
+        out = self._link.data_to_send(time.monotonic())
+        if out:
+            self._transport.write(out)
+        data = self._transport.read(CHUNK, 0.02)
+        if data:
+            self._link.receive(data, time.monotonic())
+
+
+def _final(heard: list[Heard]) -> list[Heard]:
+    return [one for one in heard if not isinstance(one.reply.message, Progress)]
 
 
 class FaultyTransport:

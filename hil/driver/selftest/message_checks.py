@@ -21,7 +21,7 @@ from firmware_protocols.messages import (
     Status,
     Wait,
 )
-from hil.driver.selftest.bench import Bench, CheckFailed, CheckSkipped, expect
+from hil.driver.selftest.bench import Bench, CheckFailed, NotTried, expect
 from hil.driver.selftest.line import FaultyTransport
 from hil.driver.session import Session
 from hil.errors import FirmwareLacks
@@ -96,7 +96,7 @@ def a_message_too_long(bench: Bench) -> str:
     """A message longer than max_message is refused as LIMIT, and the next one is answered."""
     with bench.messages() as line:
         if line.max_message > MOST_TOO_LONG:
-            raise CheckSkipped(f"the chip takes {line.max_message:,} bytes")
+            raise NotTried(f"the chip takes {line.max_message:,} bytes")
         long = bytes((Op.PROGRAM_TILE, 0, 8, 0)) + bytes(line.max_message)
         text = _refused(line.answer(long).message, ErrorCode.LIMIT)
         expect(isinstance(line.answer(encode(Describe(), 9)).message, Description), "silent afterwards")
@@ -111,7 +111,7 @@ def a_missing_capability(bench: Bench) -> str:
         if need not in has:
             with bench.messages() as line:
                 return _refused(line.answer(encode(request, 3)).message, ErrorCode.UNSUPPORTED)
-    raise CheckSkipped("it can do all that has a harmless request")
+    raise NotTried("it can do all that has a harmless request")
 
 
 def a_bad_line(bench: Bench) -> str:

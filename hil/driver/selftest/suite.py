@@ -5,25 +5,36 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cim.chip.spec import ChipSpec
-from firmware_protocols.errors import ProtocolError
+from firmware_protocols.errors import LinkFailed, ProtocolError
 from hil.driver.keys import HostKey, find_key
-from hil.driver.selftest import chip_checks, frame_checks, kept_checks, message_checks
-from hil.driver.selftest.bench import Bench, CheckFailed, CheckSkipped, NotThere
-from hil.errors import HilError
+from hil.driver.selftest import (
+    address_checks,
+    digital_checks,
+    frame_checks,
+    kept_checks,
+    limit_checks,
+    message_checks,
+    physics_checks,
+    power_checks,
+    safety_checks,
+)
+from hil.driver.selftest.bench import Bench, CheckFailed, NotThere, NotTried
+from hil.errors import HilError, LinkError, PortError
 from hil.transports import DEFAULT_BAUD, line_opener
+from hil.watch import Watch
 
-SCHEMA = "hil.selftest/1.1"  # 1.1: an outcome "not there"
+SCHEMA = "hil.selftest/1.2"  # 1.1: an outcome "not there"; 1.2: "not tried" in place of "skipped", interrupted
 
 
 class CheckOutcome(enum.StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     NOT_THERE = "not there"  # the chip lacks what the check needs, and may
-    SKIPPED = "skipped"
+    NOT_TRIED = "not tried"  # here, or today; the text says what it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,8 @@ class SelfTest:
     address: str
     firmware: str
     results: tuple[CheckResult, ...]
+    interrupted: bool = False  # some checks were not tried because somebody ended it
+    out_of_time: bool = False  # or because the time was up
 
     @property
     def passed(self) -> bool:
@@ -60,21 +73,34 @@ class SelfTest:
             {"group": r.group, "name": r.name, "outcome": r.outcome.value, "text": r.text, "seconds": r.seconds}
             for r in self.results
         ]
-        return {"selftest": SCHEMA, "address": self.address, "firmware": self.firmware, "checks": checks}
+        return {
+            "selftest": SCHEMA,
+            "address": self.address,
+            "firmware": self.firmware,
+            "interrupted": self.interrupted,
+            "checks": checks,
+        }
 
 
 Check = Callable[[Bench], str]
-"""Gives what it saw; raises ``CheckFailed`` or ``CheckSkipped``. Its docstring is its name."""
+"""Gives what it saw; raises ``CheckFailed`` or ``NotTried``. Its docstring is its name."""
 
 GROUPS: dict[str, tuple[Check, ...]] = {
     "frames": frame_checks.CHECKS,
     "messages": message_checks.CHECKS,
+    "limits": limit_checks.LIMITS,
+    "addresses": address_checks.ADDRESSES,
+    "digital": digital_checks.DIGITAL,
+    "physics": physics_checks.PHYSICS,
+    "safety": safety_checks.SAFETY,
     "journal": kept_checks.JOURNAL,
     "authority": kept_checks.AUTHORITY,
-    "limits": chip_checks.LIMITS,
-    "digital": chip_checks.DIGITAL,
-    "physics": chip_checks.PHYSICS,
+    "silence": safety_checks.SILENCE,
+    "power": power_checks.POWER,
 }
+WITHIN_S = 900.0  # all of it
+OUT_OF_TIME = "the time was up"
+DEAD_AFTER = 3  # checks in a row that find nobody: the others are not tried
 
 
 def run_suite(
@@ -84,46 +110,84 @@ def run_suite(
     groups: Iterable[str] = tuple(GROUPS),
     baud: int = DEFAULT_BAUD,
     key: HostKey | None = None,
+    cut_power: Callable[[], None] | None = None,
+    within_s: float = WITHIN_S,
+    watch: Watch | None = None,
 ) -> SelfTest:
-    """Run the checks of some groups on the chip at ``address``; cells of macro 0 are overwritten.
+    """Run the checks of some groups on the chip at ``address``; cells of some macros are overwritten.
 
-    ``key``: of a chip that wants one; None takes that of the environment, if any.
+    Args:
+        key: of a chip that wants one; None takes that of the environment, if any.
+        cut_power: takes the chip's power and gives it back; None: what needs it is not tried.
+        within_s: what has not begun by then is not tried.
+        watch: told the progress.
 
     Raises:
         HilError: the chip cannot be opened at all.
     """
     key = key or find_key()
-    bench = Bench(address, line_opener(address, baud=baud), spec, key)
+    bench = Bench(address, line_opener(address, baud=baud), spec, key, cut_power)
     with bench.driver() as driver:
         spec = driver.spec
-    return run_on(Bench(address, bench.open, spec, key), groups)
+    return run_on(replace(bench, known=spec), groups, within_s=within_s, watch=watch)
 
 
-def run_on(bench: Bench, groups: Iterable[str] = tuple(GROUPS)) -> SelfTest:
-    """The same on a chip whose line and description are known."""
+def run_on(
+    bench: Bench, groups: Iterable[str] = tuple(GROUPS), *, within_s: float = WITHIN_S, watch: Watch | None = None
+) -> SelfTest:
+    """The same on a chip whose line and description are known; Ctrl-C ends it with what was found until then."""
     with bench.driver() as driver:
         firmware = driver.description.firmware
-    return SelfTest(bench.address, firmware, tuple(_results(bench, groups)))
+    checks = [(group, check) for group in GROUPS if group in set(groups) for check in GROUPS[group]]
+    results, interrupted, late = list[CheckResult](), False, False
+    watch = watch or Watch()
+    try:
+        with watch.stage("checks"):
+            for result in _results(bench, checks, time.monotonic() + within_s):
+                results.append(result)
+                late |= result.text == OUT_OF_TIME
+                watch.step(len(results), len(checks), result.name)
+    except KeyboardInterrupt:
+        interrupted = True
+        results += [_not_tried(*left, "interrupted") for left in checks[len(results) :]]
+    return SelfTest(bench.address, firmware, tuple(results), interrupted, late)
 
 
 def check_name(check: Check) -> str:
     return (check.__doc__ or check.__name__).strip().rstrip(".")
 
 
-def _results(bench: Bench, groups: Iterable[str]) -> Iterator[CheckResult]:
-    for group in groups:
-        for check in GROUPS[group]:
-            yield run_check(group, check, bench)
+def _not_tried(group: str, check: Check, why: str) -> CheckResult:
+    return CheckResult(group, check_name(check), CheckOutcome.NOT_TRIED, why, 0.0)
+
+
+def _results(bench: Bench, checks: list[tuple[str, Check]], until_s: float) -> Iterator[CheckResult]:
+    nobody = 0
+    for group, check in checks:
+        if time.monotonic() > until_s:
+            yield _not_tried(group, check, OUT_OF_TIME)
+        elif nobody >= DEAD_AFTER:
+            yield _not_tried(group, check, f"nobody answered {DEAD_AFTER} checks before")
+        else:
+            result, found = _run(group, check, bench)
+            nobody = 0 if found else nobody + 1
+            yield result
 
 
 def run_check(group: str, check: Check, bench: Bench) -> CheckResult:
-    start_s = time.monotonic()
+    return _run(group, check, bench)[0]
+
+
+def _run(group: str, check: Check, bench: Bench) -> tuple[CheckResult, bool]:
+    """What a check found, and whether somebody answered."""
+    start_s, there = time.monotonic(), True
     try:
         outcome, text = CheckOutcome.PASSED, check(bench)
     except NotThere as reason:
         outcome, text = CheckOutcome.NOT_THERE, str(reason)
-    except CheckSkipped as reason:
-        outcome, text = CheckOutcome.SKIPPED, str(reason)
-    except (CheckFailed, HilError, ProtocolError, TimeoutError) as error:
+    except NotTried as reason:
+        outcome, text = CheckOutcome.NOT_TRIED, str(reason)
+    except (CheckFailed, HilError, ProtocolError, TimeoutError, OSError) as error:
         outcome, text = CheckOutcome.FAILED, str(error).splitlines()[0][:300]
-    return CheckResult(group, check_name(check), outcome, text, time.monotonic() - start_s)
+        there = not isinstance(error, LinkError | PortError | LinkFailed | TimeoutError | OSError)
+    return CheckResult(group, check_name(check), outcome, text, time.monotonic() - start_s), there

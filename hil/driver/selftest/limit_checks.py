@@ -1,0 +1,210 @@
+"""Absolute limits and addresses, each from both sides: what must be refused, and what must not.
+
+Writes that are to be refused leave every cell alone, or go a millivolt beyond on one cell: a chip that does not look is
+not hurt by being asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from firmware_protocols.codec import encode
+from firmware_protocols.messages import (
+    Capability,
+    CellBlock,
+    CellReadings,
+    Done,
+    ErrorCode,
+    ErrorReply,
+    LayerTile,
+    LoadLayer,
+    Message,
+    Mvm,
+    Polarity,
+    ProgramTile,
+    Pulse,
+    ReadCells,
+    Request,
+    Returns,
+    TileAddress,
+    TileProgrammed,
+)
+from hil.driver.requests import LEAVE_ALONE, conductance_unit_ns
+from hil.driver.selftest.bench import Bench, expect
+from hil.driver.selftest.line import MessageLine
+from hil.driver.selftest.safety_checks import known_status
+
+TOP = 0xFFFF  # of an address
+Asked = tuple[str, Request[Any], bool]
+"""What, the request, whether the chip must do it."""
+
+
+def _millivolts(volts: float) -> int:
+    return round(volts * 1000)
+
+
+def _judged(line: MessageLine, asked: Iterable[Asked], refusal: ErrorCode) -> int:
+    """Ask all of it; raises ``CheckFailed`` where the chip does what it must not, or refuses what it must do."""
+    number = 0
+    for number, (what, request, may) in enumerate(asked, 1):
+        reply = line.answer(encode(request, number)).message
+        if may:
+            good = isinstance(reply, Done | TileProgrammed | CellReadings)
+            expect(good, f"{what}, which is allowed: answered {reply}"[:250])
+        else:
+            expect(_code(reply) is refusal, f"{what}: answered {reply}, not {refusal.name}"[:250])
+    return number
+
+
+def _code(reply: Message) -> ErrorCode | None:
+    return reply.code if isinstance(reply, ErrorReply) else None
+
+
+def masked_write(bench: Bench, cells: CellBlock) -> ProgramTile:
+    """A write by the chip file's recipe that leaves every cell alone."""
+    spec, write = bench.spec, bench.spec.write
+    return ProgramTile(
+        cells=cells,
+        unit_ns=conductance_unit_ns(spec.macro),
+        tolerance=round(spec.macro.tolerance_us * 1000 / conductance_unit_ns(spec.macro)),
+        max_pulses=min(write.max_pulses, spec.limits.pulses_per_cell),
+        verify_reads=write.verify_reads,
+        set_start_mv=_millivolts(write.set_start_v),
+        set_step_mv=_millivolts(write.set_step_v),
+        set_stop_mv=_millivolts(write.set_stop_v),
+        reset_start_mv=_millivolts(write.reset_start_v),
+        reset_step_mv=_millivolts(write.reset_step_v),
+        reset_stop_mv=_millivolts(write.reset_stop_v),
+        pulse_width_ns=round(write.pulse_width_ns),
+        sample=0,
+        targets=np.full((cells.rows, cells.columns), LEAVE_ALONE, np.uint16),
+    )
+
+
+def pulse(cells: CellBlock, millivolts: int, *, width_ns: int = 100, polarity: Polarity = Polarity.SET) -> Pulse:
+    """The same pulse on every cell of a block."""
+    return Pulse(cells, polarity, width_ns, 0, np.full((cells.rows, cells.columns), millivolts, np.uint16))
+
+
+# --- addresses --------------------------------------------------------------------------------------
+
+
+def addresses_beyond(bench: Bench) -> str:
+    """Addresses beyond the chip and unknown converter ranges are OUT_OF_RANGE, the last ones are not."""
+    spec, macro, can = bench.spec, bench.spec.macro, bench.needs()
+    inside = CellBlock(spec.macros - 1, macro.rows - 1, 1, macro.columns - 1, 1)
+    beyond = {
+        "a macro too many": dataclasses.replace(inside, macro=spec.macros),
+        "the highest macro number": dataclasses.replace(inside, macro=TOP),
+        "a word line too many": dataclasses.replace(inside, row0=macro.rows),
+        "two word lines from the last": dataclasses.replace(inside, rows=2),
+        "word lines that end at 65,536": dataclasses.replace(inside, row0=TOP),
+        "two bit lines from the last": dataclasses.replace(inside, columns=2),
+        "bit lines that end at 65,536": dataclasses.replace(inside, column0=TOP),
+    }
+    asked: list[Asked] = [("the last cell", ReadCells(inside, 10, 1, 0), True)]
+    for what, block in beyond.items():
+        asked.append((f"{what}, read", ReadCells(block, 10, 1, 0), False))
+        if Capability.PULSE in can:
+            asked.append((f"{what}, pulsed", pulse(block, 1), False))
+        if Capability.PROGRAM_TILE in can:
+            asked.append((f"{what}, written", masked_write(bench, block), False))
+    asked += [(what, request, False) for what, request in _products_beyond(bench, can)]
+    with bench.messages() as line:
+        return f"{_judged(line, asked, ErrorCode.OUT_OF_RANGE)} addresses"
+
+
+def _products_beyond(bench: Bench, can: Capability) -> Iterable[tuple[str, Request[Any]]]:
+    macro, returns = bench.spec.macro, Returns.SUMS if Capability.SUMS in can else Returns.RAW
+    rows, bits, ranges = min(8, macro.logical_rows), macro.inputs.bits, len(macro.adc.full_scales_us)
+    tile, codes = TileAddress(0, 0, rows, 0, 1), np.zeros((1, rows), np.int16)
+    good = Mvm(returns, tile, 0, ranges - 1, bits, False, 0, 1, 0, codes)
+    yield "a converter range too many", dataclasses.replace(good, range_code=ranges)
+    tiles = {
+        "a macro too many": dataclasses.replace(tile, macro=bench.spec.macros),
+        "rows beyond the macro": dataclasses.replace(tile, row0=macro.rows),
+        "rows that end at 65,536": dataclasses.replace(tile, row0=TOP + 1 - rows),
+        "an output too many": dataclasses.replace(tile, output0=macro.outputs),
+        "the highest output": dataclasses.replace(tile, output0=TOP),
+    }
+    for what, wrong in tiles.items():
+        yield f"{what}, in a product", dataclasses.replace(good, tile=wrong)
+        if Capability.LAYER in can:
+            one, zero = np.ones(1, np.int32), np.zeros(1, np.int32)
+            part = LayerTile(wrong, 0, 0, 1, 0, one, np.zeros(1, np.int64), zero)
+            yield f"{what}, in a layer", LoadLayer(9, rows, 1, -128, 127, zero, one, zero, (part,))
+
+
+def codes_beyond_their_bits(bench: Bench) -> str:
+    """An input code that does not fit its bits is OUT_OF_RANGE."""
+    can, rows = bench.needs(), min(8, bench.spec.macro.logical_rows)
+    returns, tile = Returns.SUMS if Capability.SUMS in can else Returns.RAW, TileAddress(0, 0, rows, 0, 1)
+    codes = np.full((1, rows), 4, np.int16)
+    with bench.messages() as line:
+        reply = line.answer(encode(Mvm(returns, tile, 0, 0, 2, False, 0, 1, 0, codes), 1)).message
+    expect(_code(reply) is ErrorCode.OUT_OF_RANGE, f"answered {reply}"[:200])
+    return "code 4 in 2 bits"
+
+
+# --- pulses -------------------------------------------------------------------------------------------
+
+
+def single_pulses(bench: Bench) -> str:
+    """A pulse above a limit of voltage or width is LIMIT, of either polarity, before any cell took one."""
+    bench.needs(Capability.PULSE)
+    limits, write, cells = bench.spec.limits, bench.spec.write, CellBlock(0, 0, 1, 0, 2)
+    one = dataclasses.replace(cells, columns=1)
+    asked: list[Asked] = []
+    for polarity, top_v, usual_v in (
+        (Polarity.SET, limits.set_v, write.set_stop_v),
+        (Polarity.RESET, limits.reset_v, write.reset_stop_v),
+    ):
+        top, widest, name = _millivolts(top_v), round(limits.pulse_width_ns), polarity.name
+        usual = min(_millivolts(usual_v), top)
+        for place in (0, 1):
+            above = np.array([[1, 1]], np.uint16)
+            above[0, place] = top + 1
+            asked.append((f"{name} of {top + 1} mV on cell {place} of 2", Pulse(cells, polarity, 100, 0, above), False))
+        wide = pulse(one, 1, width_ns=widest + 1, polarity=polarity)
+        asked.append((f"{name} for {widest + 1} ns", wide, False))
+        asked.append((f"{name} for {widest} ns", dataclasses.replace(wide, width_ns=widest), True))
+        asked.append((f"{name} of {usual} mV", pulse(one, usual, polarity=polarity), True))
+    with bench.messages() as line:
+        before = known_status(line, 90)
+        count = _judged(line, asked, ErrorCode.LIMIT)
+        after = known_status(line, 91)
+    given = None if before is None or after is None else after.pulses_total - before.pulses_total
+    if not given:
+        return f"{count} pulses; no STATUS counts them"
+    expect(given == 4, f"{given} pulses were given, 4 were allowed")
+    return f"{count} pulses, 4 of them allowed and given"
+
+
+def writes(bench: Bench) -> str:
+    """A write above a limit of voltage, width or pulses is LIMIT, whichever it is; one at the limits is not."""
+    bench.needs(Capability.PROGRAM_TILE)
+    limits = bench.spec.limits
+    good = masked_write(bench, CellBlock(0, 0, 1, 0, 1))
+    set_mv, reset_mv = _millivolts(limits.set_v), _millivolts(limits.reset_v)
+    tops = {
+        "set_start_mv": set_mv,
+        "set_stop_mv": set_mv,
+        "reset_start_mv": reset_mv,
+        "reset_stop_mv": reset_mv,
+        "pulse_width_ns": round(limits.pulse_width_ns),
+        "max_pulses": limits.pulses_per_cell,
+    }
+    asked: list[Asked] = []
+    for what, top in tops.items():
+        for value, may in ((top, True), (top + 1, False)):
+            changed: dict[str, Any] = {what: value}
+            asked.append((f"{what} {value}", dataclasses.replace(good, **changed), may))
+    with bench.messages() as line:
+        return f"{_judged(line, asked, ErrorCode.LIMIT)} writes"
+
+
+LIMITS = (addresses_beyond, codes_beyond_their_bits, single_pulses, writes)
