@@ -204,7 +204,7 @@ def _ask(text: str) -> None:
     """Waits for a person."""
     complain(text)
     if not sys.stdin.readline():
-        raise UsageError("nobody is there to be asked", hint="--power-cycle COMMAND")
+        raise UsageError("nobody is there to be asked", hint="hil selftest --power-cycle ask")
 
 
 def doctor(as_json: Json = False) -> int:
