@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cim.chip.evidence import MeasuredNumber
-from cim.chip.schema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS, broken_rules
+from cim.chip.schema import OPTIONAL, OPTIONAL_SECTIONS, RANGED_SECTION, SECTIONS, broken_rules
 from cim.chip.sourced_values import read_section
 from cim.chip.spec import (
     AdcSpec,
@@ -29,6 +29,7 @@ from cim.chip.spec import (
     MacroGroups,
     MacroSpec,
     ModelSpec,
+    Sensing,
     Timing,
     WordLine,
     WriteRecipe,
@@ -39,7 +40,8 @@ from cim.toml_file import MOST_BYTES, TomlError, TomlFile, major_version, parse_
 
 FORMAT = "hil.chip"
 COST_FORMAT = "hil.cost"  # files of the same folder and form that hold a cost model's chip (cim.mnsim)
-VERSION = (1, 3)  # 1.1: [models]; 1.2: [cost], [groups], sample.dac_inl; 1.3: chip.technology, [evidence]
+# 1.1: [models]; 1.2: [cost], [groups], sample.dac_inl; 1.3: chip.technology, [evidence], ranges, columns, macro.sensing
+VERSION = (1, 3)
 
 
 class ChipFileError(CimFileError):
@@ -176,16 +178,20 @@ def render_chip(spec: ChipSpec) -> str:
         **({} if spec.groups is None else {"groups": dataclasses.asdict(spec.groups)}),
         **({} if spec.evidence is None else {"evidence": dataclasses.asdict(spec.evidence)}),
     }
+    ranges = dict(spec.models.ranges) if spec.models else {}
     lines = [f'format = "{FORMAT}"', f'version = "{VERSION[0]}.{VERSION[1]}"']
     for section, fields in sections.items():
         lines.append(f"\n[{section}]")
         for key, value in fields.items():
+            if key == "ranges":
+                continue
             plain = list(value) if isinstance(value, tuple) else value
             name = f"{section}.{key}"
             if name in OPTIONAL and (not plain or plain == OPTIONAL[name]):
                 continue
             source = json.dumps(spec.provenance.get(name, "assumed"), ensure_ascii=False)
-            lines.append(f"{key} = {{ value = {json.dumps(plain)}, source = {source} }}")
+            ends = f", range = {json.dumps(ranges[key])}" if section == RANGED_SECTION and key in ranges else ""
+            lines.append(f"{key} = {{ value = {json.dumps(plain)}{ends}, source = {source} }}")
     return "\n".join(lines) + "\n"
 
 
@@ -198,6 +204,8 @@ def description(spec: ChipSpec) -> dict[str, Any]:
     parts = {k: dataclasses.asdict(getattr(spec, k)) for k in ("macro", "write", "limits", "timing")}
     if spec.macro.word_line is WordLine.GATE:  # as in files from before the field, so their digests stand
         del parts["macro"]["word_line"]
+    if spec.macro.sensing is Sensing.CURRENT:
+        del parts["macro"]["sensing"]
     return {"name": spec.name, "revision": spec.revision, "macros": spec.macros, **parts}
 
 
@@ -231,10 +239,20 @@ class _ChipReader:
             if name not in SECTIONS and name not in ("format", "version"):
                 raise self.fail(name, f"unknown section; there are {', '.join(SECTIONS)}")
         here = [name for name in SECTIONS if name in data or name not in OPTIONAL_SECTIONS]
+        ranges: dict[str, tuple[float, float]] = {}
         values = {
-            name: read_section(name, data.get(name), SECTIONS[name], self.provenance, self.fail, OPTIONAL)
+            name: read_section(
+                name,
+                data.get(name),
+                SECTIONS[name],
+                self.provenance,
+                self.fail,
+                OPTIONAL,
+                ranges if name == RANGED_SECTION else None,
+            )
             for name in here
         }
+        values.get(RANGED_SECTION, {})["ranges"] = ranges
         spec = self._spec(values, macros)
         for field, text in broken_rules(spec):
             raise self.fail(field, text)

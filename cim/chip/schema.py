@@ -15,8 +15,10 @@ from cim.chip.spec import (
     Encoding,
     InputCoding,
     MacroSpec,
+    ModelSpec,
     PairSubtraction,
     ReadPath,
+    Sensing,
     SignedInput,
     WordLine,
 )
@@ -46,6 +48,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "read_path": one_of(ReadPath),
         "v_read_v": number(0.001, 2),
         "word_line": one_of(WordLine),
+        "sensing": one_of(Sensing),
     },
     "cell": {
         "levels_us": ascending(0, 10_000, 2),
@@ -105,6 +108,11 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "conversion_noise_codes": number(0, 1000),
         "wire_ohm": number(0, 1000),
         **dict.fromkeys(("stuck_low_share", "stuck_high_share", "unreached_share"), SHARE),
+        "unreached_us": list_of(number(-10_000, 10_000)),
+        "cell_error_factor": number(0, 100),
+        "product_error": SHARE,
+        "column_gain_sigma": SHARE,
+        **dict.fromkeys(("column_offset_codes", "inl_codes"), number(0, 1000)),
     },
     "cost": {
         "input_activity": SHARE,
@@ -162,11 +170,18 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
 OPTIONAL: Mapping[str, Any] = {
     "chip.technology": "",
     "macro.word_line": WordLine.GATE,
+    "macro.sensing": Sensing.CURRENT,
     "cell.iv_k_per_v2": (),
     "adc.codes": (),
     "sample.dac_inl": 0.0,
     "models.programming_ages_s": (),
     "models.programming_sigma_us": (),
+    "models.unreached_us": (),
+    "models.cell_error_factor": 1.0,
+    "models.product_error": 0.0,
+    "models.column_gain_sigma": 0.0,
+    "models.column_offset_codes": 0.0,
+    "models.inl_codes": 0.0,
     "groups.joined": 1,
     "evidence.level_us": 0.0,
     "evidence.age_s": 0.0,
@@ -174,6 +189,7 @@ OPTIONAL: Mapping[str, Any] = {
     "evidence.input_signed": False,
 }
 OPTIONAL_SECTIONS = ("models", "cost", "groups", "evidence")
+RANGED_SECTION = "models"  # whose single numbers may have a range, of what is not known better
 
 Rule = tuple[bool, str, str]  # holds, field, text of the failure
 
@@ -266,8 +282,12 @@ def _model_rules(spec: ChipSpec) -> tuple[Rule, ...]:
         (len(rows) == ages, "models.programming_sigma_us", f"has {len(rows)} rows of coefficients for {ages} ages"),
         (len({len(r) for r in rows}) <= 1, "models.programming_sigma_us", "has rows of different lengths"),
         (all(len(r) > 0 for r in rows), "models.programming_sigma_us", "has an empty row"),
-        (m.stuck_low_share + m.stuck_high_share < 1, "models.stuck_low_share", "leaves no working cell"),
+        (_most(m, "stuck_low_share") + _most(m, "stuck_high_share") < 1, "models.stuck_low_share", "leaves no cell"),
     )
+
+
+def _most(models: ModelSpec, name: str) -> float:
+    return models.ranges.get(name, (0.0, float(getattr(models, name))))[1]
 
 
 def _group_rules(spec: ChipSpec) -> tuple[Rule, ...]:

@@ -1,5 +1,7 @@
 """Sections of a file whose values carry their sources: ``key = { value = …, source = "…" }``.
 
+Where a section allows it, a number that is not known better carries its range too: ``range = [lowest, highest]``.
+
 Every source begins with ``measured:``, ``published:`` or ``assumed``. Chip files and the files of
 cost models (``cim.mnsim``) have this form.
 """
@@ -23,11 +25,13 @@ def read_section(
     provenance: dict[str, str],
     fail: Fail,
     optional: Mapping[str, Any] | None = None,
+    ranges: dict[str, tuple[float, float]] | None = None,
 ) -> dict[str, Any]:
     """Checked values of one section; their sources are added to ``provenance`` by dotted field.
 
     Args:
         optional: dotted fields that may be missing, with the values they then have.
+        ranges: what is filled with the ranges of values by key; None: no value of this section may have one.
     """
     if not isinstance(table, dict):
         raise fail(name, "section is missing")
@@ -38,6 +42,9 @@ def read_section(
     for key, check in checks.items():
         field, entry = f"{name}.{key}", table.get(key)
         if entry is not None:
+            if ranges is not None and isinstance(entry, dict) and "range" in entry:
+                ranges[key] = _range(field, entry, check, fail)
+                entry = {name: entry[name] for name in entry if name != "range"}
             values[key] = _value(field, entry, check, fail)
             provenance[field] = entry["source"]
         elif optional is not None and field in optional:
@@ -45,6 +52,21 @@ def read_section(
         else:
             raise fail(field, "is missing")
     return values
+
+
+def _range(field: str, entry: dict[str, Any], check: Check, fail: Fail) -> tuple[float, float]:
+    ends = entry["range"]
+    try:
+        if not isinstance(ends, list) or len(ends) != 2:
+            raise ValueError(f"range {ends!r:.60} is not a lowest and a highest number")
+        value, low, high = (check(number) for number in (entry.get("value"), *ends))
+        if not all(isinstance(number, float) for number in (value, low, high)):
+            raise ValueError("only a single number has a range")
+        if not low <= value <= high or low == high:
+            raise ValueError(f"range {low:g} to {high:g} does not hold the value {value:g}, or is empty")
+    except ValueError as error:
+        raise fail(field, str(error)) from None
+    return low, high
 
 
 def _value(field: str, entry: Any, check: Check, fail: Fail) -> Any:

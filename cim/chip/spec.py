@@ -57,6 +57,13 @@ class WordLine(enum.StrEnum):
     ROW = "row"  # drives a voltage through them: the network is the same for every input
 
 
+class Sensing(enum.StrEnum):
+    """What a column gives its converter."""
+
+    CURRENT = "current"  # Σ G u
+    VOLTAGE = "voltage"  # Σ G u / Σ G: the line floats and settles at the mean of its inputs, weighted by conductance
+
+
 class CellIv(enum.StrEnum):
     LINEAR = "linear"  # I = G V
     CUBIC = "cubic"  # I = G V (1 + k V²), k by level
@@ -126,6 +133,7 @@ class MacroSpec:
     read_path: ReadPath
     v_read_v: float
     word_line: WordLine = WordLine.GATE
+    sensing: Sensing = Sensing.CURRENT
 
     @property
     def paired(self) -> bool:
@@ -278,7 +286,8 @@ class ModelSpec:
     """Belief about such chips before one was measured (``cim.record.published.nominal_record``).
 
     ``polynomial``: sigma of conductance − target in µS is Σ c_i (G / G_max)^i at each of
-    ``programming_ages_s``, one row of ``programming_sigma_us`` an age, lowest power first.
+    ``programming_ages_s``, one row of ``programming_sigma_us`` an age, lowest power first. ``ranges``: lowest and
+    highest of the values that are not known better, by field; the values themselves are then the likeliest.
     """
 
     programming: CellModel
@@ -290,6 +299,13 @@ class ModelSpec:
     stuck_low_share: float
     stuck_high_share: float
     unreached_share: float
+    unreached_us: tuple[float, ...] = ()  # errors of cells that missed their window; none: they end where others do
+    cell_error_factor: float = 1.0  # of the errors that the law of another lab gives its cells
+    product_error: float = 0.0  # share by which a cell in a product differs from itself read alone, always the same
+    column_gain_sigma: float = 0.0
+    column_offset_codes: float = 0.0
+    inl_codes: float = 0.0  # of a converter's curve, rms over its scale
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
