@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mapping.network.compose.chosen_codes import with_chosen_codes
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.refusal import UnsupportedOperation, need
 from mapping.network.compose.values import Value, elements_before, image_shape
@@ -58,4 +59,4 @@ def collected(c: Composer, names: Sequence[str], results: Sequence[Any]) -> Foun
         outputs.append(Output(name, shape))
         flat.append(c.reshape(result.node, (math.prod(c.shape(result.node)),)))
     node = c.add(Concat, flat) if len(flat) > 1 else flat[0]
-    return Found(c.finish(node), tuple(outputs))
+    return Found(with_chosen_codes(c.finish(node)), tuple(outputs))
