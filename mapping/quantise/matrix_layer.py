@@ -146,8 +146,10 @@ class MatrixLayer:
         sample, mean = input_vectors(self.codes, self.op)
         weight, inputs = self.op.weight, input_statistics(sample, single=False)
         integers = weight_integers(self.weight_max, self.spec.macro)
-        widest = self.rule is ScaleRule.LARGEST
+        widest = self.rule in (ScaleRule.LARGEST, ScaleRule.LAYER)
         scale = largest_scale(weight, integers) if widest else weighted_scale(weight, inputs.variance, integers)
+        if self.rule is ScaleRule.LAYER:
+            scale = np.full_like(scale, scale.max())
         return RoundedWeights(round_weights(weight, inputs, scale, integers), scale, mean)
 
     def _by_errors(self, cells: CellErrors) -> RoundedWeights:

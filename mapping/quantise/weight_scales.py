@@ -53,6 +53,7 @@ class ScaleRule(enum.StrEnum):
     """Rule by which the scale of each output is chosen."""
 
     LARGEST = "largest"  # nothing is clipped
+    LAYER = "layer"  # the same, with one scale for all outputs of a layer, as chips without digital gains have it
     ROUNDING = "rounding"  # least error of nearest rounding, weights counting with the variance of their input
     OUTPUT = "output"  # least error of the output on a chip: rounding, cells and converter
 
