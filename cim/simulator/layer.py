@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cim.array.cell_iv import line_halves_us, unit_parts
 from cim.array.input_drive import InputDrive, check_drive, driven_units
+from cim.array.sensing import sensing_factor
 from cim.array.wire_law import Wire, conversion_cells, conversion_load, line_gaps, max_unit
 from cim.array.wires import row_driven_halves_us
 from cim.cells.read_noise import ReadNoise
@@ -106,13 +107,14 @@ def simulated_tile(
         row0, output0: the tile's place, as in ``mapping.program.conductance.Tile``.
     """
     at = tile_conversions(spec, output0, len(outputs))
+    halves = tile_halves_us(cells_us, spec, row0, len(inputs), output0, len(outputs))
     return SimulatedTile(
         inputs=inputs,
         outputs=outputs,
         multiplier=multiplier,
         row0=row0,
-        halves_us=tile_halves_us(cells_us, spec, row0, len(inputs), output0, len(outputs)),
-        gain=columns.gain[at],
+        halves_us=halves,
+        gain=columns.gain[at] * sensing_factor(spec, halves),
         offset_codes=columns.offset_codes[at],
         conversion_noise_codes=columns.conversion_noise_codes[at],
         inl_codes=columns.inl_codes[columns.adc[at]],

@@ -7,6 +7,7 @@ import math
 from urllib.parse import parse_qsl
 
 from cim.chip.file import idealised, load_chip
+from cim.chip.spec import Sensing
 from cim.files import read_text
 from firmware_protocols.errors import LocalProtocolError
 from firmware_protocols.extensions.authority import chip_key
@@ -50,6 +51,11 @@ def chip_from_address(address: str) -> EmulatedChip:
     macros, traces = values.pop("macros", None), values.pop("traces", USUAL)
     seed, ideal = int(values.pop("seed", "0")), values.pop("ideal", "0")
     spec = load_chip(name or "lab-128", macros=None if macros is None else int(macros))
+    if spec.macro.sensing is not Sensing.CURRENT:
+        raise UsageError(
+            f"{spec.name} senses voltages, and an emulated chip senses currents",
+            hint="hil simulate --chip with this file, whose virtual chips know it",
+        )
     if ideal == "1":
         spec = idealised(spec)
     chips_key = None if key_file is None else _key_in(key_file)
