@@ -97,7 +97,8 @@ class CalibrationRecord:
     ``pulses`` how many programming pulses the calibration cost; ``seed`` the host's seed of
     the test patterns; ``age_s`` the age at which columns were measured. ``thermal`` is there
     when a second temperature was measured, ``writes`` when write-verify was counted, ``drive`` when
-    inputs of several bits a read were measured.
+    inputs of several bits a read were measured. ``product_error``: share by which a cell in a product differs from
+    itself as it is read alone, each cell by its own, always the same (other voltages, shared drivers, neighbours).
     """
 
     chip_name: str
@@ -120,6 +121,7 @@ class CalibrationRecord:
     thermal: Thermal | None = None
     writes: WriteStatistics | None = None
     drive: InputDrive | None = None
+    product_error: float = 0.0
 
     def __repr__(self) -> str:
         return (

@@ -275,11 +275,15 @@ def nominal_record(spec: ChipSpec, macros: Sequence[int] | None = None) -> Calib
         raise NoModels(spec.name, spec.source)
     about, levels = spec.models, np.array(spec.macro.levels_us)
     model = chip_model(about, float(levels[-1]))
+    law = model.programming(levels)
     law = replace(
-        model.programming(levels),
+        law,
+        loc_us=law.loc_us * about.cell_error_factor,
+        scale_us=law.scale_us * max(about.cell_error_factor, LEAST_SIGMA_US),
         stuck_low_share=about.stuck_low_share,
         stuck_high_share=about.stuck_high_share,
         unreached_share=about.unreached_share,
+        unreached_us=np.array(about.unreached_us, np.float64),
     )
     one = nominal_macro(spec.macro, 0)
     one = replace(one, conversion_noise_codes=np.full(one.gain.shape, about.conversion_noise_codes))
@@ -299,6 +303,7 @@ def nominal_record(spec: ChipSpec, macros: Sequence[int] | None = None) -> Calib
         programming=law,
         read_noise=model.read_noise(levels, about.read_variance_us2),
         wire=Wire(about.wire_ohm, 0.0),
+        product_error=about.product_error,
     )
 
 

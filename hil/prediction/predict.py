@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from cim.cells.programming_law import redraw_law
 from cim.chip.spec import ChipSpec
-from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
+from cim.record.calibration import CalibrationRecord, nominal_macro
+from cim.record.ignorance import (
+    BeliefPoints,
+    belief_points,
+    measured_models,
+    unmeasured_record,
+    with_stuck_cells,
+)
 from cim.record.published import NoModels, nominal_record
 from cim.simulator.modes import SimulationMode
 from hil.calibration.procedure import check_macros
@@ -30,6 +37,7 @@ from hil.deployment.options import DeployOptions
 from hil.deployment.scoring import targets_of, task_of
 from hil.deployment.tuning import check_untuned, note_aims
 from hil.errors import MismatchError, UsageError
+from hil.prediction.shares import Shrunk
 from hil.prediction.text import Prediction
 from hil.simulation.cores import in_threads
 from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
@@ -54,8 +62,9 @@ class Tuning(enum.StrEnum):
 OF_CELLS = ("table", "model")  # kinds of records without a chip behind them
 MOST_CHIPS = 1_000_000
 LEAST_VARIANCE = 0.05  # no read variance is believed to fall below this share of its value at the reference
-# Purpose tags of the host's seeds: stuck cells of chips that nobody measured; paths over several ages.
-STUCK, PATH = 0x57AC, 0xA6E5
+# Purpose tags of the host's seeds: stuck cells of chips that nobody measured; paths over several ages; what such chips
+# are like, and the columns and stuck cells of one of them.
+STUCK, PATH, POINTS, UNMEASURED = 0x57AC, 0xA6E5, 0xB01E, 0x0D0E
 
 
 def predict(
@@ -102,6 +111,7 @@ def predict(
             f"to be tuned at {tune_at:g} s, which is none of the ages", hint="hil simulate with it in --age too"
         )
     check_adapted(program, None if record is None else record.serial)
+    shrunk = shrunk_by(record, program, data, replace(options, age_s=ages[0]), watch, tune_at)
     known, source, notes = believed(program, record)
     temperature = known.temperature_c if temperature_c is None else temperature_c
     if abs(temperature - known.temperature_c) > 0.01 and known.thermal is None:
@@ -130,6 +140,7 @@ def predict(
         mode,
         None if tune_at is Tuning.NEVER else recipe.targets(program, watch),
         tune_at,
+        points_of(program.spec, options) if record is None else None,
     )
     accuracies = np.empty((len(ages), options.virtual_chips))
     with watch.stage("simulating"):
@@ -139,8 +150,47 @@ def predict(
     ideal = float(metric_of(task, run(program, images, IdealMultiply(program)), targets))
     notes = (*notes, tuning_words(row.targets, tune_at), *aim_notes(program))
     return Prediction(
-        ideal, accuracies, len(order), ages, temperature, mode, source, notes, target, task.kind, task.metric
+        ideal,
+        accuracies,
+        len(order),
+        ages,
+        temperature,
+        mode,
+        source,
+        notes,
+        target,
+        task.kind,
+        task.metric,
+        row.points,
+        shrunk,
     )
+
+
+def shrunk_by(
+    record: CalibrationRecord | None,
+    program: ConductanceProgram,
+    data: Dataset,
+    options: DeployOptions,
+    watch: Watch,
+    tune_at: float | Tuning,
+) -> Shrunk | None:
+    """What measuring this chip did to a belief by ranges: its values, and the interval that stood before it."""
+    about = program.spec.models
+    if record is None or record.kind in OF_CELLS or about is None or not about.ranges or program.adapted_to:
+        return None
+    watch.note("the interval before the chip was measured, in the fast mode")
+    when = tune_at if isinstance(tune_at, Tuning) else Tuning.EACH
+    before = predict(program, data, None, options, watch, mode=SimulationMode.FAST, tune_at=when)
+    return Shrunk(about.ranges, measured_models(record, program.spec), before.at(0).one_chip)
+
+
+def points_of(spec: ChipSpec, options: DeployOptions) -> BeliefPoints | None:
+    """What each of the virtual chips is like, where the chip file knows it by ranges or has spreads of columns."""
+    about = spec.models
+    if about is None or not (about.ranges or about.column_gain_sigma or about.column_offset_codes or about.inl_codes):
+        return None
+    rng = np.random.default_rng(np.random.SeedSequence([options.seed, POINTS]))
+    return belief_points(about, options.virtual_chips, rng)
 
 
 def metric_of(task: Task, logits: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
@@ -170,7 +220,8 @@ def believed(
         except NoModels as error:
             raise UsageError(str(error), hint="--calibration RECORD, of hil calibrate or hil fit") from error
         doi = nominal.method.rpartition("doi ")[2] if "doi " in nominal.method else "the chip file"
-        return nominal, PUBLISHED.format(spec.name, spec.models and spec.models.programming, doi), (ASSUMED,)
+        assumed = (ASSUMED,) if points_of(spec, DeployOptions()) is None else ()
+        return nominal, PUBLISHED.format(spec.name, spec.models and spec.models.programming, doi), assumed
     if record.kind not in OF_CELLS:
         if record.spec_digest != spec.digest:
             raise MismatchError(
@@ -208,19 +259,6 @@ def with_nominal_macros(record: CalibrationRecord, spec: ChipSpec, macros: Seque
     return replace(record, macros={**missing, **record.macros}) if missing else record
 
 
-def with_stuck_cells(
-    part: MacroCalibration, record: CalibrationRecord, spec: ChipSpec, rng: np.random.Generator
-) -> MacroCalibration:
-    """A macro that nobody measured, with cells stuck at the lowest or highest level in the record's shares."""
-    law, levels = record.programming, spec.macro.levels_us
-    chance = rng.random(part.cells.shape)
-    low = chance < law.stuck_low_share
-    high = ~low & (chance < law.stuck_low_share + law.stuck_high_share)
-    cells = np.where(low, CellState.STUCK_LOW, np.where(high, CellState.STUCK_HIGH, part.cells)).astype(np.int8)
-    stuck_us = np.where(low, levels[0], np.where(high, levels[-1], part.stuck_us)).astype(np.float32)
-    return replace(part, cells=cells, stuck_us=stuck_us)
-
-
 def at_temperature(record: CalibrationRecord, temperature_c: float) -> CalibrationRecord:
     """The record with its read noise at this temperature: variances times 1 + coefficient · (T − reference)."""
     if record.thermal is None:
@@ -245,20 +283,26 @@ class VirtualRow:
     mode: SimulationMode | str
     targets: TuneTargets | None = None
     tune_at: float | Tuning = Tuning.EACH
+    points: BeliefPoints | None = None  # of chips that only their file describes
 
     def run(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.int32]]:
         """Logit codes (ages, n, classes), chip after chip; as many at a time as there are cores."""
         inputs = training_inputs(self.program)
 
-        def answers(number: int) -> NDArray[np.int32]:
-            program, logits = self.program, []
-            for age_s, chip in zip(self.ages_s, self.chip(number, inputs), strict=True):
-                if self.targets is not None and self.tune_at in (Tuning.EACH, age_s):
-                    program = chip.tuned(self.program, self.targets).program
-                logits.append(run(program, images, chip))
-            return np.stack(logits)
+        yield from in_threads(lambda n: self.answers(n, images, inputs), range(self.options.virtual_chips))
 
-        yield from in_threads(answers, range(self.options.virtual_chips))
+    def answers(self, number: int, images: NDArray[np.uint8], inputs: LayerInputs) -> NDArray[np.int32]:
+        """Logit codes (ages, n, classes) of one chip."""
+        logits = [run(program, images, chip) for program, chip in self.ready(number, inputs)]
+        return np.stack(logits)
+
+    def ready(self, number: int, inputs: LayerInputs) -> Iterator[tuple[ConductanceProgram, VirtualChip]]:
+        """One chip at each age, and the program that it runs, tuned to it."""
+        program = self.program
+        for age_s, chip in zip(self.ages_s, self.chip(number, inputs), strict=True):
+            if self.targets is not None and self.tune_at in (Tuning.EACH, age_s):
+                program = chip.tuned(self.program, self.targets).program
+            yield program, chip
 
     def chip(self, number: int, inputs: LayerInputs) -> Iterator[VirtualChip]:
         """One virtual chip at each age. At one age it is drawn as ``hil deploy`` draws such chips.
@@ -293,6 +337,11 @@ class VirtualRow:
             )
 
     def _record_of(self, number: int) -> CalibrationRecord:
+        spec = self.program.spec
+        if self.points is not None and spec.models is not None:
+            rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, UNMEASURED, number]))
+            about = self.points.models(spec.models, number)
+            return at_temperature(unmeasured_record(spec, self.program.macros, about, rng), self.temperature_c)
         if not self.filled:
             return self.record
         rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, STUCK, number]))

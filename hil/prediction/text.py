@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.record.ignorance import BeliefPoints
 from hil.pages.summary import Bar, Bars, Fact, Headline, NextStep, Part, Scale, ScaleRow, Summary, Tone
 from hil.pages.tables import Table, duration
+from hil.prediction.shares import Shares, Shrunk, shares
 from hil.verdict.metric import ACCURACY, Metric
 from hil.verdict.yields import BETWEEN_CHIPS, Distribution, Yield, histogram
 from mapping.network.task import TaskKind
@@ -30,6 +32,8 @@ class Prediction:
     target: float | None = None
     task: TaskKind = TaskKind.CLASSIFY
     metric: Metric = ACCURACY
+    points: BeliefPoints | None = None  # what each virtual chip is like, where a chip file says it by ranges
+    shrunk: Shrunk | None = None  # what measuring did to a belief by ranges
 
     def __repr__(self) -> str:
         one = self.at(0)
@@ -78,7 +82,7 @@ class Prediction:
             shown.append(Fact("Yield", reached.words(), tone=_tone(reached)))
         if alone:
             spread = f"{self._spread(one.sd)} {m.unit} between chips (standard deviation)"
-            shown += [Fact("Spread", spread), *self._histogram()]
+            shown += [Fact("Spread", spread), *self._shares(), *self._shrunk(), *self._histogram()]
         return Summary(
             title,
             "SIMULATED · no chip was asked",
@@ -91,6 +95,25 @@ class Prediction:
             ),
             steps,
         )
+
+    def _shares(self) -> list[Part]:
+        """What the spread consists of, and what to measure first."""
+        found = self.shares_at(0)
+        if found is not None:
+            return found.parts(self.metric)
+        few = self.points is not None and len(self.points.names) > 0
+        return [Fact("Of it", "more virtual chips tell ignorance from chips: hil simulate --chips 100")] if few else []
+
+    def shares_at(self, age: int) -> Shares | None:
+        """Shares of the spread at one age; None where no chip file gives ranges, or chips are too few."""
+        return None if self.points is None else shares(self.points, self.accuracies[age])
+
+    def _shrunk(self) -> list[Part]:
+        if self.shrunk is None:
+            return []
+        low, high = self.shrunk.before
+        text = f"{self._words(low)} … {self._words(high)} by the chip file alone (fast simulation)"
+        return [Fact("Before", text), *self.shrunk.parts()]
 
     def _scale(self) -> Scale:
         """The quantised network, and the mean of the chips at each age with the interval of one of them."""
@@ -128,7 +151,10 @@ class Prediction:
         ages = []
         for k, age in enumerate(self.ages_s):
             reached = self.reached(k)
-            ages.append({"age_s": age, **self.at(k).to_json(), "yield": reached.to_json() if reached else None})
+            found = self.shares_at(k)
+            parts = {} if found is None else {"shares": found.to_json()}
+            share = {"yield": reached.to_json() if reached else None}
+            ages.append({"age_s": age, **self.at(k).to_json(), **share, **parts})
         return {
             "source": self.source,
             "notes": list(self.notes),
@@ -140,6 +166,7 @@ class Prediction:
             "images": self.images,
             "age_s": self.age_s,
             "ages": ages,
+            **({} if self.shrunk is None else {"measured": self.shrunk.to_json()}),
         }
 
 

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.cells.lasting_noise import lasting_shifts, lasts
+from cim.cells.lasting_noise import Moment, lasting_shifts, lasts
 from cim.cells.programming_law import redraw_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior
@@ -32,8 +32,8 @@ from mapping.recipe.recipe import Recipe, run_recipe, write_cells
 from mapping.tune.channel_affine import Tuned, TuneTargets
 from mapping.tune.columns import column_corrections
 
-# Purpose tags of the host's seeds: drawing chips, and their noise.
-CONDITIONED, AGAIN, LASTING = 0xC04D, 0xA6A1, 0x1A57
+# Purpose tags of the host's seeds: drawing chips, their noise, and their cells in products.
+CONDITIONED, AGAIN, LASTING, PRODUCT = 0xC04D, 0xA6A1, 0x1A57, 0x980D
 KEPT_BYTES = 1 << 28  # of chips that stay in memory between two looks
 BYTES_A_WEIGHT = 50  # of a chip that is ready to run, about
 
@@ -247,15 +247,22 @@ class VirtualChips:
         return np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number]))
 
     def lasting_us(self, number: int, cells_us: Mapping[int, NDArray[np.floating]]) -> dict[int, NDArray[np.float32]]:
-        """How far read noise that lasts moves the cells of chip ``number`` (``Drawn.lasting_us``).
+        """How far from their reading the cells of chip ``number`` stand in products (``Drawn.lasting_us``): read noise
+        that lasts, and what makes a cell in a product another than a cell alone.
 
-        From a generator of its own, so that nothing else is drawn otherwise where there is none.
+        From generators of their own, so that nothing else is drawn otherwise where there is none.
         """
-        noise = self.record.read_noise
-        if not lasts(noise):
-            return {}
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number, LASTING]))
-        return {slot: lasting_shifts(noise, cells, rng) for slot, cells in cells_us.items()}
+        shifts: dict[int, NDArray[np.float32]] = {}
+        noise, share = self.record.read_noise, self.record.product_error
+        if lasts(noise):
+            rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number, LASTING]))
+            shifts = {slot: lasting_shifts(noise, cells, rng) for slot, cells in cells_us.items()}
+        if share:
+            rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number, PRODUCT]))
+            for slot, cells in cells_us.items():
+                error = share * cells * rng.standard_normal(cells.shape)
+                shifts[slot] = (shifts.get(slot, np.zeros((len(Moment), 1, 1))) + error).astype(np.float32)
+        return shifts
 
     @cached_property
     def _tiles(self) -> dict[int, list[Tile]]:

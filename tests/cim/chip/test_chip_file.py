@@ -194,3 +194,42 @@ def test_a_polynomial_needs_one_row_of_coefficients_an_age() -> None:
 def test_a_published_model_takes_no_coefficients_from_the_file() -> None:
     more = LAB.replace("[models]", '[models]\nprogramming_ages_s = { value = [1.0], source = "assumed" }')
     assert wrong(more).field == "models.programming_ages_s"
+
+
+def ranged(text: str, ends: str, key: str = "wire_ohm = { value = 1.0") -> str:
+    """The text with a range beside the first value of [models] of this name."""
+    at = text.index(key, text.index("[models]")) + len(key)
+    return text[:at] + f", range = {ends}" + text[at:]
+
+
+def test_a_value_of_the_models_may_have_a_range_and_keeps_it() -> None:
+    spec = parse_chip(ranged(LAB, "[0.5, 2.0]"), "x")
+    assert spec.models is not None
+    assert spec.models.ranges == {"wire_ohm": (0.5, 2.0)}
+    assert spec.models.wire_ohm == 1.0
+    assert parse_chip(render_chip(spec), "again").models == spec.models
+    assert spec.digest == load_chip("lab-128").digest
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"),
+    [
+        ("[2.0, 3.0]", "does not hold the value 1"),
+        ("[1.0, 1.0]", "or is empty"),
+        ("[0.5]", "not a lowest and a highest number"),
+        ("[-1.0, 2.0]", "is not a number from 0 to 1000"),
+        ('["a", 2.0]', "is not a number"),
+    ],
+)
+def test_a_range_that_makes_no_sense_is_refused_with_its_line(ends: str, reason: str) -> None:
+    found = wrong(ranged(LAB, ends))
+    assert found.field == "models.wire_ohm"
+    assert reason in found.text
+
+
+def test_only_values_of_the_models_have_ranges() -> None:
+    text = LAB.replace("rows_per_read = { value = 128", "rows_per_read = { value = 128, range = [64, 128]")
+    assert text != LAB
+    assert wrong(text).field == "macro.rows_per_read"
+    key = 'programming = { value = "wan-2022"'
+    assert wrong(ranged(LAB, "[0, 1]", key)).field == "models.programming"

@@ -1,0 +1,144 @@
+"""What the spread of a prediction consists of: chips that differ, and not knowing what such chips are like.
+
+A score of virtual chips, each drawn at a point of the ranges of its chip file, is regressed on the points,
+
+    y = ȳ + Σ_i (a_i P₁(t_i) + b_i P₂(t_i)) + chip,    t_i from −1, the lowest value, to 1; P₂ where chips are enough
+
+P Legendre's polynomials. The share of value i is what the squares grow by without it, less what as many columns of
+noise would take; the rest, which no value explains, is the spread between chips of one kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.ignorance import BeliefPoints, Measured
+from hil.pages.summary import Fact, Part
+from hil.pages.tables import Table
+from hil.verdict.metric import Metric
+
+LEAST_FREEDOM = 8  # chips beyond the coefficients: fewer give no shares
+CURVED_CHIPS = 4  # chips for each coefficient from which on curves are fitted too
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Shares of the variance of a score: of ``chips``, and of each value of the chip file, (p,), largest matters most.
+
+    ``error``: standard error of one of them, about.
+    """
+
+    points: BeliefPoints
+    chips: float
+    of_values: NDArray[np.float64]
+    error: float
+    sd: float  # of the score, over chips
+
+    @property
+    def ignorance(self) -> float:
+        return 1.0 - self.chips
+
+    def largest_first(self) -> Iterator[tuple[str, float, float, float]]:
+        """Name, lowest, highest, share."""
+        for i in np.argsort(-self.of_values, kind="stable"):
+            yield self.points.names[i], float(self.points.low[i]), float(self.points.high[i]), float(self.of_values[i])
+
+    def parts(self, metric: Metric) -> list[Part]:
+        """On screen: what the spread is of, and the values to measure, first things first."""
+        chips, unknown = (metric.factor * self.sd * float(np.sqrt(share)) for share in (self.chips, self.ignorance))
+        text = (
+            f"{self.ignorance:.0%} is not knowing what such chips are like (sd {unknown:.2f} {metric.unit}), "
+            f"{self.chips:.0%} chips that differ (sd {chips:.2f})"
+        )
+        rows = [(name, f"{low:g} … {high:g}", f"{share:.0%}") for name, low, high, share in self.largest_first()]
+        return [
+            Fact("Of it", text, f"± {self.error:.0%}"),
+            Table("Measure first", ("value", "range of the chip file", "share of variance"), tuple(rows)),
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        values = [
+            {"value": name, "low": low, "high": high, "share": share} for name, low, high, share in self.largest_first()
+        ]
+        return {"chips": self.chips, "ignorance": self.ignorance, "error": self.error, "values": values}
+
+
+def shares(points: BeliefPoints, scores: NDArray[np.float64]) -> Shares | None:
+    """Shares of the variance of ``scores`` (chips,); None: too few chips, or scores that are all the same."""
+    chips, count = points.places.shape
+    squares = float(((scores - scores.mean()) ** 2).sum())
+    degrees = 2 if chips >= CURVED_CHIPS * (1 + 2 * count) else 1
+    freedom = chips - 1 - degrees * count
+    if not count or freedom < LEAST_FREEDOM or squares == 0.0:
+        return None
+    t = 2.0 * points.places - 1.0
+    shapes = np.stack([t, 1.5 * t**2 - 0.5][:degrees], 2)  # (chips, p, degrees)
+
+    def left(kept: list[int]) -> float:
+        columns = np.column_stack([np.ones(chips), shapes[:, kept].reshape(chips, -1)])
+        fitted = columns @ np.linalg.lstsq(columns, scores, rcond=None)[0]
+        return float(((scores - fitted) ** 2).sum())
+
+    every = list(range(count))
+    rest = left(every)
+    noise = rest / freedom
+    total = squares / (chips - 1)
+    taken = np.array([left([j for j in every if j != i]) - rest - degrees * noise for i in every])
+    chips_share = min(1.0, noise / total)
+    of_values = np.maximum(taken, 0.0)
+    scale = (1.0 - chips_share) / of_values.sum() if of_values.sum() else 0.0
+    error = float(2.0 * np.sqrt(max(chips_share * (1.0 - chips_share), 1.0 / chips) / chips))
+    return Shares(points, chips_share, of_values * scale, error, float(np.sqrt(total)))
+
+
+@dataclass(frozen=True, slots=True)
+class Shrunk:
+    """The values of a chip file beside what calibration measured of one chip, and the interval before it.
+
+    ``before``: 95 % interval of one chip of the file alone, ``measured`` by the names of ``ranges``.
+    """
+
+    ranges: Mapping[str, tuple[float, float]]
+    measured: Mapping[str, Measured]
+    before: tuple[float, float]
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """Values that lie outside their range, beyond the error of their measurement."""
+        return tuple(name for name in self.ranges if name in self.measured and self._outside(name))
+
+    def _outside(self, name: str) -> bool:
+        low, high = self.ranges[name]
+        found = self.measured[name]
+        within = 2.0 * (found.se or 0.0)
+        return not low - within <= found.value <= high + within
+
+    def parts(self) -> list[Part]:
+        rows = []
+        for name, (low, high) in self.ranges.items():
+            found = self.measured.get(name)
+            error = "" if found is None or found.se is None else f" ± {found.se:.2g}"
+            words = "not measured" if found is None else f"{found.value:.3g}{error}"
+            rows.append((name, f"{low:g} … {high:g}", words, "outside" if name in self.outside else ""))
+        note = "The chip file does not describe this chip where a value lies outside." if self.outside else ""
+        return [Table("Values measured", ("value", "range of the chip file", "measured", ""), tuple(rows), note)]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "before": list(self.before),
+            "outside": list(self.outside),
+            "values": {
+                name: {
+                    "low": low,
+                    "high": high,
+                    "measured": None if name not in self.measured else self.measured[name].value,
+                    "se": None if name not in self.measured else self.measured[name].se,
+                }
+                for name, (low, high) in self.ranges.items()
+            },
+        }
