@@ -35,7 +35,6 @@ from cim.record.published import nominal_record
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import load_dataset
 from hil.deployment.options import DeployOptions
-from hil.deployment.tuning import targets_for
 from hil.prediction.predict import VirtualRow, points_of
 from hil.prediction.shares import shares
 from hil.watch import Watch
@@ -144,7 +143,9 @@ def run_chips(copy: Path, work: Path, chips: int) -> None:
     if points is None or program.spec.models is None:
         raise ValueError(f"{BELIEF} has no ranges")
     record = nominal_record(program.spec, program.macros)
-    targets = targets_for(program, options, Watch())
+    recipe = replace(options.recipe_of(program), age_s=AGE_S)
+    program = recipe.prepared(program, record, Watch())
+    targets = recipe.targets(program)
     row = VirtualRow(
         program, record, program.macros, (AGE_S,), 25.0, options, SimulationMode.FAST, targets, points=points
     )
