@@ -92,14 +92,14 @@ def with_stuck_cells(
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredValue:
     """One value of [models] as a calibration found it; ``se`` None where its error is not known."""
 
     value: float
     se: float | None = None
 
 
-def measured_models(record: CalibrationRecord, spec: ChipSpec) -> Mapping[str, Measured]:
+def measured_models(record: CalibrationRecord, spec: ChipSpec) -> Mapping[str, MeasuredValue]:
     """What a record says about the values of [models], by field; what calibration does not measure is missing."""
     parts = list(record.macros.values())
     gains = np.concatenate([part.gain for part in parts])
@@ -108,12 +108,14 @@ def measured_models(record: CalibrationRecord, spec: ChipSpec) -> Mapping[str, M
     errors = (np.concatenate([part.gain_se for part in parts]), np.concatenate([part.offset_se for part in parts]))
     noise, law, levels = record.read_noise, record.programming, np.array(spec.macro.levels_us)
     found = {
-        "conversion_noise_codes": Measured(float(np.mean([part.conversion_noise_codes.mean() for part in parts]))),
-        "read_variance_us2": Measured(float(noise.at(levels).mean()), _mean_se(noise.se_us2)),
-        "wire_ohm": Measured(record.wire.ohm, record.wire.ohm_se),
+        "conversion_noise_codes": MeasuredValue(float(np.mean([part.conversion_noise_codes.mean() for part in parts]))),
+        "read_variance_us2": MeasuredValue(float(noise.at(levels).mean()), _mean_se(noise.se_us2)),
+        "wire_ohm": MeasuredValue(record.wire.ohm, record.wire.ohm_se),
         "column_gain_sigma": _spread(gains, errors[0]),
         "column_offset_codes": _spread(offsets, errors[1]),
-        "inl_codes": Measured(_above(float(curves.var()), _square_mean(np.concatenate([p.inl_se for p in parts])))),
+        "inl_codes": MeasuredValue(
+            _above(float(curves.var()), _square_mean(np.concatenate([p.inl_se for p in parts])))
+        ),
         "stuck_low_share": _share(law.stuck_low_share, parts),
         "stuck_high_share": _share(law.stuck_high_share, parts),
         "unreached_share": _share(law.unreached_share, parts),
@@ -123,7 +125,7 @@ def measured_models(record: CalibrationRecord, spec: ChipSpec) -> Mapping[str, M
     return found
 
 
-def _factor(record: CalibrationRecord, spec: ChipSpec, about: ModelSpec) -> Measured:
+def _factor(record: CalibrationRecord, spec: ChipSpec, about: ModelSpec) -> MeasuredValue:
     """Size of the measured law's errors, of those that the model gives at the same levels and ages."""
     from cim.cells.programming_law import law_at
 
@@ -134,13 +136,15 @@ def _factor(record: CalibrationRecord, spec: ChipSpec, about: ModelSpec) -> Meas
         seen = law_at(record.programming, levels, float(age)).draw((4096, len(levels)), draws)
         middle = np.subtract(*np.quantile(seen, (0.8413, 0.1587), axis=0)) / 2.0  # tails are another matter
         ratios.append(float(np.sqrt((middle**2).mean() / (model.scale_us[row] ** 2).mean())))
-    return Measured(float(np.mean(ratios)))
+    return MeasuredValue(float(np.mean(ratios)))
 
 
-def _spread(values: NDArray[np.float64], errors: NDArray[np.float64]) -> Measured:
+def _spread(values: NDArray[np.float64], errors: NDArray[np.float64]) -> MeasuredValue:
     """Standard deviation of values without what their errors add."""
     n = max(len(values) - 1, 1)
-    return Measured(_above(float(values.var(ddof=1)), _square_mean(errors)), float(values.std(ddof=1)) / np.sqrt(2 * n))
+    return MeasuredValue(
+        _above(float(values.var(ddof=1)), _square_mean(errors)), float(values.std(ddof=1)) / np.sqrt(2 * n)
+    )
 
 
 def _above(variance: float, error2: float) -> float:
@@ -155,6 +159,6 @@ def _mean_se(errors: NDArray[np.float64]) -> float:
     return float(np.sqrt((errors**2).sum()) / len(errors))
 
 
-def _share(share: float, parts: Sequence[MacroCalibration]) -> Measured:
+def _share(share: float, parts: Sequence[MacroCalibration]) -> MeasuredValue:
     cells = sum(part.cells.size for part in parts)
-    return Measured(share, float(np.sqrt(max(share * (1 - share), 1.0 / cells) / cells)))
+    return MeasuredValue(share, float(np.sqrt(max(share * (1 - share), 1.0 / cells) / cells)))

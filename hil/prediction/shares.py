@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.record.ignorance import BeliefPoints, Measured
+from cim.record.ignorance import BeliefPoints, MeasuredValue
 from hil.pages.summary import Fact, Part
 from hil.pages.tables import Table
 from hil.verdict.metric import Metric
@@ -104,7 +104,7 @@ class Shrunk:
     """
 
     ranges: Mapping[str, tuple[float, float]]
-    measured: Mapping[str, Measured]
+    measured: Mapping[str, MeasuredValue]
     before: tuple[float, float]
 
     @property

@@ -10,7 +10,7 @@ import pytest
 
 from cim.chip.file import chip_text
 from cim.chip.spec import ChipSpec
-from cim.record.ignorance import BeliefPoints, Measured
+from cim.record.ignorance import BeliefPoints, MeasuredValue
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.options import DeployOptions
 from hil.emulator.address import chip_from_address
@@ -99,7 +99,9 @@ def test_measuring_shows_the_interval_before_and_the_values_that_were_found(smal
 
 def test_a_measured_value_outside_its_range_is_named() -> None:
     ranges = {"wire_ohm": (0.5, 1.5), "conversion_noise_codes": (0.2, 0.8), "product_error": (0.0, 0.1)}
-    found = Shrunk(ranges, {"wire_ohm": Measured(3.0, 0.2), "conversion_noise_codes": Measured(0.85, 0.1)}, (0.8, 0.9))
+    found = Shrunk(
+        ranges, {"wire_ohm": MeasuredValue(3.0, 0.2), "conversion_noise_codes": MeasuredValue(0.85, 0.1)}, (0.8, 0.9)
+    )
     assert found.outside == ("wire_ohm",)
     (table,) = found.parts()
     assert isinstance(table, Table)
