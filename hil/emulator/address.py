@@ -54,7 +54,7 @@ def chip_from_address(address: str) -> EmulatedChip:
     if spec.macro.sensing is not Sensing.CURRENT:
         raise UsageError(
             f"{spec.name} senses voltages, and an emulated chip senses currents",
-            hint="hil simulate --chip with this file, whose virtual chips know it",
+            hint="hil simulate --chip FILE.toml, whose virtual chips know it",
         )
     if ideal == "1":
         spec = idealised(spec)
