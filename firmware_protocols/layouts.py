@@ -63,7 +63,7 @@ LAYOUTS: dict[str, Fields] = {
         ("passes", "u32"), ("sample", "u64"), ("pass_step", "u64"), ("images", "u32"), ("height", "u32"),
         ("width", "u32"), ("channels", "u32"),
     ),
-    "plan_result": (("passes", "u32"), ("images", "u32"), ("codes", "u32"), ("products", "u32")),
+    "plan_result": (("passes", "u32"), ("images", "u32"), ("codes", "u32"), ("steps", "u32")),
     "hello_reply": (
         ("version", "u16"), ("max_payload", "u16"), ("boot_id", "u32"), ("max_message", "u32"),
         ("capabilities", "u32"), ("reset_cause", "u8"), ("window", "u8"),

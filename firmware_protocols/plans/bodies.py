@@ -52,6 +52,6 @@ def write_plan_result(w: BodyWriter, m: PlanResult) -> None:
 
 
 def read_plan_result(r: BodyReader) -> PlanResult:
-    passes, images, codes, products = r.fields(_RESULT)
-    saturated, conversions = (r.ints((products,), np.uint32) for _ in range(2))
+    passes, images, codes, steps = r.fields(_RESULT)
+    saturated, conversions = (r.ints((steps,), np.uint32) for _ in range(2))
     return PlanResult(saturated, conversions, r.ints((passes, images, codes), np.int32))

@@ -14,7 +14,7 @@ from firmware_protocols.messages import Done, Reply, Request
 class PlanResult(Reply):
     """Answers of a plan: int32 (passes, images, codes).
 
-    ``saturated`` and ``conversions``: of each product step, in all passes and images; 32 bits on the wire.
+    ``saturated`` and ``conversions``: of each step, in all passes and images; 32 bits on the wire.
     """
 
     saturated: NDArray[np.unsignedinteger]

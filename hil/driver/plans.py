@@ -50,14 +50,14 @@ class PlanVerbs(OpenChip):
             sample: number of image 0 in pass 0; image i of pass p is ``sample + p · pass_step + i``.
 
         Returns:
-            values (passes, n, codes); conversions of each product step, all images and passes.
+            values (passes, n, codes); conversions of each step, all images and passes.
         """
         plan = self._plan
         if plan is None:
             raise UsageError("no plan is loaded", hint="driver.load_plan first")
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != plan.image_shape or not len(images):
             raise UsageError(f"images are {images.dtype} {images.shape}, the plan takes uint8 (n, {plan.image_shape})")
-        room = self._most - FIXED - 2 * WORD * len(plan.products)
+        room = self._most - FIXED - 2 * WORD * len(plan.steps)
         each = max(1, min(room // images[0].size, room // (WORD * passes * plan.answer.size)))
         requests = (
             RunPlan(passes, sample + first, pass_step, np.ascontiguousarray(images[first : first + each]))
@@ -65,7 +65,7 @@ class PlanVerbs(OpenChip):
         )
         parts = list(self._session.ask_all(requests))
         saturated, conversions = (
-            sum((getattr(part, name).astype(np.uint64) for part in parts), np.zeros(len(plan.products), np.uint64))
+            sum((getattr(part, name).astype(np.uint64) for part in parts), np.zeros(len(plan.steps), np.uint64))
             for name in ("saturated", "conversions")
         )
         return PlanResult(saturated, conversions, np.concatenate([part.values for part in parts], axis=1))

@@ -163,7 +163,7 @@ class ReplyChecks:
         assert plan is not None
         answer, images = plan.answer, (request.passes, len(request.pixels))
         self._same(request, "values", reply.values.shape, (*images, answer.size))
-        self._same(request, "conversions", reply.conversions.shape, (len(plan.products),))
+        self._same(request, "conversions", reply.conversions.shape, (len(plan.steps),))
         ended, made = int(reply.saturated.sum(dtype=np.uint64)), int(reply.conversions.sum(dtype=np.uint64))
         text = f"{ended} saturated conversions of {made}"
         self._need(bool((reply.saturated <= reply.conversions).all()), request, text)

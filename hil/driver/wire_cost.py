@@ -199,7 +199,7 @@ def _answer(spec: ChipSpec, request: Request[Any], loaded: Loaded) -> Reply:
 def _plan_result(request: RunPlan, loaded: Loaded) -> PlanResult:
     """Answers that reach over the scale of the layer that gives them."""
     assert loaded.plan is not None
-    counts = np.full(len(loaded.plan.products), (1 << 32) - 1, np.uint32)
+    counts = np.full(len(loaded.plan.steps), (1 << 32) - 1, np.uint32)
     answer = loaded.plan.answer
     values = np.full((request.passes, len(request.pixels), answer.size), (1 << (8 * answer.item - 1)) - 1, np.int32)
     return PlanResult(counts, counts, values)

@@ -80,7 +80,7 @@ def check(plan: Plan, layers: dict[int, LoadLayer], drivable: Callable[[RunLayer
                 raise Refusal(refused.code, f"step {number}: {refused.text}", refused.value, refused.limit) from None
     height, width, channels = plan.image_shape
     black = np.zeros((1, height, width, channels), np.uint8)
-    for _ in run_images(plan, black, 0, zeros, []):
+    for _ in run_images(plan, black, 0, zeros, [Tally() for _ in plan.steps]):
         pass
 
 
@@ -89,7 +89,7 @@ def run(plan: Plan, request: RunPlan, multiply: Multiply) -> Generator[None, Non
     if request.pixels.shape[1:] != plan.image_shape:
         text = f"images of {request.pixels.shape[1:]} for a plan of {plan.image_shape}"
         raise Refusal(ErrorCode.MALFORMED, text, request.pixels[0].size, plan.values[0].size)
-    tallies = [Tally() for _ in plan.products]
+    tallies = [Tally() for _ in plan.steps]
     together, passes = max(1, TOGETHER // plan.arena), []
     for number in range(request.passes):
         found = []
@@ -110,14 +110,12 @@ def run_images(
     memory = np.zeros((len(pixels), plan.arena), np.uint8)
     channels = np.arange(len(plan.table))[None, :, None, None]
     _put(memory, plan.values[0], plan.table[channels, pixels.transpose(0, 3, 1, 2)])
-    counted = iter(tallies)
     for number, step in enumerate(plan.steps):
         inputs = [_view(memory, plan.values[i]).astype(np.int64) for i in step.inputs]
         output = plan.values[step.output]
         try:
             if isinstance(step.instruction, RunLayers):
-                tally = next(counted, Tally())
-                found = _product(step.instruction, inputs[0], output.shape, sample, multiply, tally)
+                found = _product(step.instruction, inputs[0], output.shape, sample, multiply, tallies[number])
             else:
                 found = apply(step.instruction, inputs, output.shape)
             if found.shape[1:] != output.shape:

@@ -55,13 +55,13 @@ _FLAGS: dict[FirmwareTarget, tuple[str, ...]] = {
 }
 _LARGE = {
     "LINK_PAYLOAD": 4096, "LINK_WINDOW": 32, "MAX_MESSAGE": 1 << 20, "LAYER_BYTES": 1 << 23, "LAYER_OUTPUTS": 4096,
-    "MEMORY_BYTES": 12 << 20,
+    "MEMORY_BYTES": 12 << 20, "PLAN_WORDS": 1 << 21, "PLAN_VALUES": 4096, "PLAN_STEPS": 4096, "PLAN_MEMORY": 1 << 24,
 }  # fmt: skip
 _FREESTANDING = ("-ffreestanding", "-fno-builtin", "-fno-tree-loop-distribute-patterns")
 _LIMITS: dict[FirmwareTarget, dict[str, int]] = {
     FirmwareTarget.NATIVE: _LARGE,
     FirmwareTarget.SANITIZED: _LARGE,
-    FirmwareTarget.QEMU: {"MAX_MESSAGE": 1 << 14},
+    FirmwareTarget.QEMU: {"MAX_MESSAGE": 1 << 14, "PLAN_WORDS": 1 << 13, "PLAN_MEMORY": 1 << 15},
 }
 
 
@@ -211,7 +211,7 @@ def build(
     """
     board = board or SOURCES / "boards" / ("mps2.c" if target is FirmwareTarget.QEMU else "posix.c")
     sizes = {**_LIMITS[target], **(limits or {})}
-    folders = ("core", "kept", "die") if die else ("core", "kept")
+    folders = ("core", "plan", "kept", "die") if die else ("core", "plan", "kept")
     sources = [*(path for folder in folders for path in sorted((SOURCES / folder).glob("*.c"))), board]
     if target is not FirmwareTarget.QEMU:
         sources.remove(SOURCES / "core" / "bytes.c")  # this machine's C library has them

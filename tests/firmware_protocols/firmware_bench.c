@@ -170,6 +170,17 @@ static void say_request(const uint8_t *data, uint32_t size) {
         if (r.compute.reads > 1) say("reads = %u\n", r.compute.reads);
         break;
     case OP_LOAD_LAYER: say_layer(&r); break;
+    case OP_LOAD_PLAN:
+        say("total = %u\noffset = %u\n", r.load_plan.total, r.load_plan.offset);
+        snprintf(shape, sizeof shape, "%u", r.load_plan.count);
+        say_ints("words", &r.values, shape);
+        break;
+    case OP_RUN_PLAN:
+        say("passes = %u\nsample = %" PRIu64 "\npass_step = %" PRIu64 "\n", r.run_plan.passes, r.run_plan.sample,
+            r.run_plan.pass_step);
+        snprintf(shape, sizeof shape, "%u %u %u %u", r.run_plan.images, r.run_plan.height, r.run_plan.width, r.run_plan.channels);
+        say_ints("pixels", &r.values, shape);
+        break;
     case OP_AUTHORISE:
         say("level = %u\nproof = ", r.authorise.level);
         say_hex(r.proof, PROOF_BYTES);
@@ -276,6 +287,16 @@ static struct reply sample_reply(const char *name) {
         reply = result(RETURNS_SUMS, 0, 64, (uint32_t[]){1, 2}, (int32_t[]){-70000, 70000});
     } else if (!strcmp(name, "mvm_result_raw")) {
         reply = result(RETURNS_RAW, 2, 8, (uint32_t[]){1, 2, 2}, (int32_t[]){1, -2, 127, -128});
+    } else if (!strcmp(name, "plan_result")) {
+        const struct wire_plan_result m = {1, 2, 2, 2};
+        const int32_t values[] = {1, -2, 300, 4};
+        reply = started(OP_PLAN_RESULT);
+        wire_put_plan_result(reply_room(&reply, WIRE_PLAN_RESULT_SIZE), &m);
+        reply_counts(&reply, (uint32_t[]){1, 0}, 2);
+        reply_counts(&reply, (uint32_t[]){70000, 6}, 2);
+        uint8_t *at = reply_ints(&reply, 4, 4);
+        for (uint32_t i = 0; i < 4; i++) put_i32(at + 4 * i, values[i]);
+        reply_pack_ints(&reply, 4, 4);
     } else if (!strcmp(name, "challenged")) {
         const struct wire_challenged m = {(uint64_t)1 << 40, LEVEL_RUN, 5};
         reply = started(OP_CHALLENGED);

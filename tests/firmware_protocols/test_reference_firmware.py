@@ -28,14 +28,14 @@ OPERATIONS: dict[str, Any] = json.loads(
 )
 REQUESTS = (
     "authorise", "challenge", "describe", "drop_authority", "hold_program", "image_begin", "image_chunk",
-    "image_commit", "image_status", "image_tile", "journal", "load_layer", "load_layer_reads", "mvm_i16", "mvm_i8",
-    "mvm_reads", "mvm_u8", "outputs_off", "program_tile", "pulse", "read_cells", "reset", "status", "sweep",
-    "sweep_reads", "wait",
+    "image_commit", "image_status", "image_tile", "journal", "load_layer", "load_layer_reads", "load_plan", "mvm_i16",
+    "mvm_i8", "mvm_reads", "mvm_u8", "outputs_off", "program_tile", "pulse", "read_cells", "reset", "run_plan",
+    "status", "sweep", "sweep_reads", "wait",
 )  # fmt: skip
 REPLIES = (
     "cell_readings", "challenged", "description", "done", "error", "hello_reject", "hello_reply", "image_state",
     "image_state_none", "journal_state", "mvm_result_i16", "mvm_result_i32", "mvm_result_raw", "mvm_result_u8",
-    "progress", "status_reply", "tile_programmed",
+    "plan_result",    "progress", "status_reply", "tile_programmed",
 )  # fmt: skip
 
 

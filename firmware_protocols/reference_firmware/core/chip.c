@@ -1,4 +1,4 @@
-#include "chip.h"
+#include "../plan/plan.h"
 
 #pragma GCC optimize("Os") /* small before fast */
 
@@ -66,6 +66,9 @@ static enum work slice(struct job *job) {
     case OP_WAIT: return wait(job);
     case OP_HOLD_PROGRAM: return hold_program(job);
     case OP_LOAD_LAYER: return chip_load_layer(job) == WORK_DONE ? done(job) : WORK_REFUSED;
+#if PLAN_WORDS
+    case OP_LOAD_PLAN: return plan_load(job) == WORK_DONE ? done(job) : WORK_REFUSED;
+#endif
     default: switch_on();
     }
     switch (job->request->op) {
@@ -74,6 +77,9 @@ static enum work slice(struct job *job) {
     case OP_READ_CELLS: return chip_read_cells(job);
     case OP_MVM:
     case OP_SWEEP: return chip_compute(job);
+#if PLAN_WORDS
+    case OP_RUN_PLAN: return plan_run(job);
+#endif
     default: return refuse(job, ERROR_UNSUPPORTED, "no handler for this operation", job->request->op, 0);
     }
 }
@@ -83,15 +89,16 @@ static void outputs_off(void) {
     chip.outputs_on = false;
 }
 
-/* Loaded layers are gone. Cells keep what was written, and its digest. */
+/* Loaded layers and plan are gone. Cells keep what was written, and its digest. */
 static void reset(void) {
     outputs_off();
     layers_forget();
+    plan_forget();
 }
 
 static const struct chip_handlers HANDLERS = {
     .capabilities = CAN_PROGRAM_TILE | CAN_PULSE | CAN_SWEEP | CAN_RAW | CAN_SUMS | CAN_LAYER | CAN_REPEATED_READS | CAN_WAIT |
-                    CAN_TEMPERATURE | CAN_HELD_PROGRAM | CAN_RESET,
+                    CAN_TEMPERATURE | CAN_HELD_PROGRAM | CAN_RESET | (PLAN_WORDS ? CAN_PLAN : 0),
     .chip_time_ns = macro_time_ns,
     .work = slice,
     .outputs_off = outputs_off,
@@ -104,5 +111,6 @@ const struct chip_handlers *chip_start(const struct chip_identity *identity) {
     chip.identity = identity;
     macro_start();
     layers_forget();
+    plan_forget();
     return &HANDLERS;
 }

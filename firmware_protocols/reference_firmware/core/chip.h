@@ -21,6 +21,24 @@ enum work chip_read_cells(struct job *job);
 enum work chip_compute(struct job *job);
 enum work chip_load_layer(struct job *job);
 
+/* A block of the output map of one layer, for a step of a plan: a vector has 1 x 1. */
+struct layer_part {
+    uint16_t layer;
+    uint8_t range_code, input_bits;
+    bool input_signed;
+    int32_t raised; /* added to every code, padding too */
+    uint64_t sample;
+    struct wire_ints codes;  /* the whole input */
+    const uint32_t *lengths; /* its channels, height and width */
+    const int32_t *window;   /* kernel, stride, padding, dilation, 2 each; NULL: a vector */
+    const int32_t *order;    /* channel of each of the layer's, NULL: as they come */
+    uint32_t top, down, left, across;
+};
+enum work part_begin(struct job *job, const struct layer_part *of);
+bool part_step(uint8_t *out); /* one call of the macro; true when the codes of a vector stand at `out`, int32 each */
+uint32_t part_outputs(void);  /* of the layer that is under way */
+void part_count(uint32_t *saturated, uint32_t *conversions); /* of the part, added */
+
 /* Loaded layers, in one arena. */
 void layers_forget(void);
 bool layers_find(uint16_t layer, struct request *to);

@@ -2,6 +2,13 @@
 #include "chip.h"
 #include "digital.h"
 
+/* How a part of a plan takes its codes; a request takes them as they come. */
+struct placing {
+    const int32_t *order; /* the channel of each of the layer's, NULL: as they come */
+    uint32_t top, left;   /* the first window of the part */
+    int32_t raised;       /* added to every code, padding too */
+};
+
 /* What follows from a compute request once. */
 static struct {
     struct request layer; /* with RETURNS_LAYER */
@@ -12,6 +19,7 @@ static struct {
     uint32_t skip; /* leading codes of a vector that its tile does not see */
     uint64_t steps; /* planes of all reads of all vectors */
     uint64_t lasts_ns;
+    struct placing placing;
 } now;
 
 /* Where it stands: in which plane of which read of which tile of which vector. */
@@ -29,8 +37,7 @@ static int16_t converted[CHIP_CONVERSIONS(CHIP_OUTPUTS)];
 
 /* --- checks ---------------------------------------------------------------------------------------- */
 
-static enum work check_drive(struct job *job) {
-    const struct request *r = job->request;
+static enum work check_drive(struct job *job, const struct request *r) {
     const uint32_t bits = r->compute.input_bits;
     const bool has_sign = r->compute.flags & COMPUTE_SIGNED;
     if (r->compute.range_code >= CHIP_ADC_RANGES) {
@@ -40,7 +47,7 @@ static enum work check_drive(struct job *job) {
     if (has_sign && !CHIP_SIGNED_PLANE) return refuse(job, ERROR_OUT_OF_RANGE, "this chip takes no signed inputs", 0, 0);
     const int64_t low = has_sign ? -(1 << (bits - 1)) : 0, high = has_sign ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
     for (uint32_t i = 0; i < r->values.count; i++) {
-        const int64_t code = ints_get(&r->values, i);
+        const int64_t code = ints_get(&r->values, i) + now.placing.raised;
         if (code < low || code > high) {
             return refuse(job, ERROR_OUT_OF_RANGE, "an input code does not fit its bits", (double)code, (double)high);
         }
@@ -79,7 +86,7 @@ static enum work begin(struct job *job) {
     const bool sweep = r->op == OP_SWEEP, layer = r->compute.returns == RETURNS_LAYER;
     memset(&now, 0, sizeof now);
     memset(&at, 0, sizeof at);
-    if (check_drive(job) != WORK_DONE) return WORK_REFUSED;
+    if (check_drive(job, r) != WORK_DONE) return WORK_REFUSED;
     now.planes = r->compute.input_bits;
     if (sweep) {
         const struct wire_sweep *s = &r->sweep;
@@ -138,17 +145,19 @@ static void begin_reply(struct job *job, uint32_t values, uint32_t width) {
 
 /* --- one tile ---------------------------------------------------------------------------------------- */
 
+static uint32_t ordered(uint32_t channel) { return now.placing.order ? (uint32_t)now.placing.order[channel] : channel; }
+
 /* Code `i` of vector `j`: of the request, or of a window that hangs over its map (padding is code 0). */
 static int16_t code_of(const struct request *r, uint32_t j, uint32_t i) {
-    if (r->op != OP_SWEEP) return (int16_t)ints_get(&r->values, j * now.width + i);
+    if (r->op != OP_SWEEP) return (int16_t)(ints_get(&r->values, j * now.width + ordered(i)) + now.placing.raised);
     const struct wire_sweep *s = &r->sweep;
     const uint32_t place = j % now.per_sample, kernel = (uint32_t)s->kernel_y * s->kernel_x;
     const uint32_t channel = i / kernel, a = i % kernel / s->kernel_x, b = i % s->kernel_x;
-    const uint32_t y = place / now.across * s->stride_y + a * s->dilation_y - s->padding_y;
-    const uint32_t x = place % now.across * s->stride_x + b * s->dilation_x - s->padding_x;
-    if (y >= s->height || x >= s->width) return 0; /* below 0 wraps far above */
-    const uint32_t map = j / now.per_sample * s->channels + channel;
-    return (int16_t)ints_get(&r->values, (map * s->height + y) * s->width + x);
+    const uint32_t y = (now.placing.top + place / now.across) * s->stride_y + a * s->dilation_y - s->padding_y;
+    const uint32_t x = (now.placing.left + place % now.across) * s->stride_x + b * s->dilation_x - s->padding_x;
+    if (y >= s->height || x >= s->width) return (int16_t)now.placing.raised; /* below 0 wraps far above */
+    const uint32_t map = j / now.per_sample * s->channels + ordered(channel);
+    return (int16_t)(ints_get(&r->values, (map * s->height + y) * s->width + x) + now.placing.raised);
 }
 
 /* One plane of a read of the tile, driven with `driven`: a call of the macro. True after the last, which adds the read to
@@ -249,6 +258,71 @@ static bool run_alone(const struct request *r, uint8_t *out, bool raw) {
     for (uint32_t o = 0; !raw && o < now.outputs; o++) put_i32(out + 4 * o, sums[o]);
     return true;
 }
+
+#if PLAN_WORDS
+/* --- parts of a plan ---------------------------------------------------------------------------------- */
+
+static struct request part_request; /* as a host would ask for it */
+
+enum work part_begin(struct job *job, const struct layer_part *of) {
+    memset(&now, 0, sizeof now);
+    memset(&at, 0, sizeof at);
+    memset(&part_request, 0, sizeof part_request);
+    part_request.op = of->window ? OP_SWEEP : OP_MVM;
+    part_request.values = of->codes;
+    part_request.compute = (struct wire_compute){
+        .returns = RETURNS_LAYER,
+        .flags = of->input_signed ? COMPUTE_SIGNED : 0,
+        .range_code = of->range_code,
+        .input_bits = of->input_bits,
+        .layer = of->layer,
+        .sample = of->sample,
+    };
+    now.placing.raised = of->raised;
+    if (check_drive(job, &part_request) != WORK_DONE) return WORK_REFUSED;
+    if (!layers_find(of->layer, &now.layer)) {
+        return refuse(job, ERROR_NO_SUCH_LAYER, "the layer is not loaded", of->layer, 0);
+    }
+    now.planes = of->input_bits;
+    now.placing.order = of->order;
+    now.placing.top = of->top;
+    now.placing.left = of->left;
+    now.down = of->down;
+    now.across = of->across;
+    now.per_sample = now.vectors = of->down * of->across;
+    now.width = of->lengths[0];
+    if (of->window) {
+        const int32_t *w = of->window;
+        part_request.sweep = (struct wire_sweep){
+            .channels = of->lengths[0], .height = (uint16_t)of->lengths[1], .width = (uint16_t)of->lengths[2],
+            .kernel_y = (uint16_t)w[0], .kernel_x = (uint16_t)w[1], .stride_y = (uint16_t)w[2], .stride_x = (uint16_t)w[3],
+            .padding_y = (uint16_t)w[4], .padding_x = (uint16_t)w[5], .dilation_y = (uint16_t)w[6], .dilation_x = (uint16_t)w[7],
+        };
+        now.width *= (uint32_t)(w[0] * w[1]);
+    }
+    if (now.width != now.layer.layer.inputs) { /* loaded anew since the plan was checked */
+        return refuse(job, ERROR_MALFORMED, "codes of a vector for the layer", now.width, now.layer.layer.inputs);
+    }
+    now.outputs = now.layer.layer.outputs;
+    now.lasts_ns = layer_ns();
+    return WORK_DONE;
+}
+
+bool part_step(uint8_t *out) {
+    if (!run_layer(&part_request, out)) return false;
+    macro_spend_ns(now.lasts_ns);
+    at.vector++;
+    return true;
+}
+
+uint32_t part_outputs(void) { return now.outputs; }
+
+void part_count(uint32_t *saturated, uint32_t *conversions) {
+    *saturated = now.saturated > UINT32_MAX - *saturated ? UINT32_MAX : *saturated + now.saturated;
+    *conversions = now.conversions > UINT32_MAX - *conversions ? UINT32_MAX : *conversions + now.conversions;
+}
+
+#endif
 
 enum work chip_compute(struct job *job) {
     const struct request *r = job->request;

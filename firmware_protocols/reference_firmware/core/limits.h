@@ -22,6 +22,18 @@
 #ifndef LAYER_OUTPUTS /* most outputs of one loaded layer */
 #define LAYER_OUTPUTS 256
 #endif
+#ifndef PLAN_WORDS /* longest plan, words of 32 bits; 0: no plans */
+#define PLAN_WORDS 16384
+#endif
+#ifndef PLAN_VALUES /* most values of a plan */
+#define PLAN_VALUES 256
+#endif
+#ifndef PLAN_STEPS /* most steps of a plan */
+#define PLAN_STEPS 256
+#endif
+#ifndef PLAN_MEMORY /* room for the values of a plan that live at once, bytes */
+#define PLAN_MEMORY 65536
+#endif
 #ifndef MEMORY_BYTES /* kept without power: journal, program image, counters of authority; 0: none of them */
 #define MEMORY_BYTES (1 << 20)
 #endif

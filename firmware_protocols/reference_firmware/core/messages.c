@@ -31,6 +31,8 @@ static const uint8_t *take(struct body *body, uint32_t size) {
 #define GET_MVM wire_get_mvm
 #define GET_SWEEP wire_get_sweep
 #define GET_LOAD_LAYER wire_get_load_layer
+#define GET_LOAD_PLAN wire_get_load_plan
+#define GET_RUN_PLAN wire_get_run_plan
 #define GET_LAYER_TILE wire_get_layer_tile
 #define GET_AUTHORISE wire_get_authorise
 
@@ -174,6 +176,23 @@ static void take_layer(struct body *body, struct request *to) {
     }
 }
 
+#if PLAN_WORDS
+static void take_plan(struct body *body, struct request *to) {
+    TAKE(body, LOAD_PLAN, &to->load_plan);
+    const struct wire_load_plan *p = &to->load_plan;
+    if (!p->count || p->offset > p->total || p->total - p->offset < p->count) body->broken = true;
+    take_ints(body, p->count, ITEM_SIGNED | 4, &to->values);
+}
+
+static void take_run(struct body *body, struct request *to) {
+    TAKE(body, RUN_PLAN, &to->run_plan);
+    const struct wire_run_plan *p = &to->run_plan;
+    const uint32_t pixels = area(area(p->images, p->height), area(p->width, p->channels));
+    if (!p->passes) body->broken = true;
+    to->values = (struct wire_ints){take(body, pixels), pixels, 1};
+}
+#endif
+
 static uint32_t take_length(struct body *body) {
     const uint8_t *at = take(body, WIRE_LENGTH_SIZE);
     return at ? get_u32(at) : 0;
@@ -238,6 +257,10 @@ enum read_outcome request_read(const uint8_t *data, uint32_t size, struct reques
     case OP_MVM: take_mvm(&body, to); break;
     case OP_SWEEP: take_sweep(&body, to); break;
     case OP_LOAD_LAYER: take_layer(&body, to); break;
+#if PLAN_WORDS
+    case OP_LOAD_PLAN: take_plan(&body, to); break;
+    case OP_RUN_PLAN: take_run(&body, to); break;
+#endif
     default: return READ_UNKNOWN;
     }
     take_options(&body);
@@ -307,6 +330,20 @@ void reply_pack_ints(struct reply *reply, uint32_t count, uint32_t width) {
         else put_u16(values + 2 * i, (uint16_t)value);
     }
     reply->size -= (width - size) * count;
+}
+
+void reply_counts(struct reply *reply, const uint32_t *counts, uint32_t count) {
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < count; i++) most = counts[i] > most ? counts[i] : most;
+    const uint8_t item = most <= UINT8_MAX ? 1 : most <= UINT16_MAX ? 2 : 4;
+    uint8_t *at = reply_room(reply, 1 + item * count);
+    if (!at) return;
+    *at++ = item;
+    for (uint32_t i = 0; i < count; i++, at += item) {
+        if (item == 1) put_u8(at, (uint8_t)counts[i]);
+        else if (item == 2) put_u16(at, (uint16_t)counts[i]);
+        else put_u32(at, counts[i]);
+    }
 }
 
 void reply_error(struct reply *reply, uint16_t request_id, uint64_t time_ns, uint16_t code, const char *text,

@@ -39,7 +39,9 @@ struct request {
     struct wire_mvm mvm;
     struct wire_sweep sweep;
     struct wire_load_layer layer;
-    struct wire_ints values;                 /* targets, millivolts, codes or bytes of an image */
+    struct wire_load_plan load_plan;
+    struct wire_run_plan run_plan;
+    struct wire_ints values;                 /* targets, millivolts, codes, words of a plan, pixels or bytes of an image */
     struct wire_ints bias, multiplier, shift; /* of a layer */
     struct body layer_tiles;                 /* of a layer, one after the other: layer_tile_read */
     uint16_t reads;                          /* of a layer: the most of a tile, a multiple of each */
@@ -76,6 +78,9 @@ void reply_text(struct reply *reply, const char *text);
 /* An array of `count` integers: room to put them as int16 or int32 (`width` 2 or 4), then packed into the smallest item. */
 uint8_t *reply_ints(struct reply *reply, uint32_t count, uint32_t width);
 void reply_pack_ints(struct reply *reply, uint32_t count, uint32_t width);
+
+/* Counts from 0 to 2^32 − 1 in the smallest item that holds them. */
+void reply_counts(struct reply *reply, const uint32_t *counts, uint32_t count);
 
 void reply_error(struct reply *reply, uint16_t request_id, uint64_t time_ns, uint16_t code, const char *text,
                  double value, double limit);

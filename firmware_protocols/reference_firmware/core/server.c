@@ -163,6 +163,8 @@ static uint32_t missing(const struct request *request) {
     case OP_PROGRAM_TILE: needs = CAN_PROGRAM_TILE; break;
     case OP_PULSE: needs = CAN_PULSE; break;
     case OP_LOAD_LAYER: needs = request->reads > 1 ? CAN_LAYER | CAN_REPEATED_READS : CAN_LAYER; break;
+    case OP_LOAD_PLAN:
+    case OP_RUN_PLAN: needs = CAN_PLAN | CAN_LAYER; break;
     case OP_HOLD_PROGRAM: needs = CAN_HELD_PROGRAM; break;
     case OP_WAIT: needs = CAN_WAIT; break;
     case OP_RESET: needs = CAN_RESET; break;
@@ -297,7 +299,8 @@ static void tell_progress(void) {
 }
 
 static bool drives(uint8_t op) {
-    return op == OP_PROGRAM_TILE || op == OP_PULSE || op == OP_READ_CELLS || op == OP_MVM || op == OP_SWEEP;
+    return op == OP_PROGRAM_TILE || op == OP_PULSE || op == OP_READ_CELLS || op == OP_MVM || op == OP_SWEEP ||
+           op == OP_RUN_PLAN;
 }
 
 /* One slice of the request, or of the message that stands in the image for it. */

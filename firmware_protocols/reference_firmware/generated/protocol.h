@@ -559,19 +559,19 @@ struct wire_plan_result {
     uint32_t passes;
     uint32_t images;
     uint32_t codes;
-    uint32_t products;
+    uint32_t steps;
 };
 static inline void wire_get_plan_result(const uint8_t *at, struct wire_plan_result *to) {
     to->passes = get_u32(at + 0);
     to->images = get_u32(at + 4);
     to->codes = get_u32(at + 8);
-    to->products = get_u32(at + 12);
+    to->steps = get_u32(at + 12);
 }
 static inline void wire_put_plan_result(uint8_t *at, const struct wire_plan_result *from) {
     put_u32(at + 0, from->passes);
     put_u32(at + 4, from->images);
     put_u32(at + 8, from->codes);
-    put_u32(at + 12, from->products);
+    put_u32(at + 12, from->steps);
 }
 
 #define WIRE_HELLO_REPLY_SIZE 18u

@@ -149,6 +149,8 @@ static uint8_t level_of(uint8_t op) {
     case OP_MVM:
     case OP_SWEEP:
     case OP_LOAD_LAYER:
+    case OP_LOAD_PLAN:
+    case OP_RUN_PLAN:
     case OP_WAIT: return LEVEL_RUN;
     case OP_PROGRAM_TILE:
     case OP_HOLD_PROGRAM:

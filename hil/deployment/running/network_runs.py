@@ -16,7 +16,7 @@ from hil.deployment.targets.measured_sums import Conversions, MeasuredSums
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import BeyondLimit
 from hil.samples import REPEAT
-from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep
+from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
 
@@ -68,7 +68,7 @@ class Planned:
     """The network on the chip's sequencer: images go in, logits come out, all passes of a batch together."""
 
     driver: ChipDriver
-    layers: tuple[str, ...]  # of each product step, in order
+    layers: tuple[str, ...]  # that each step reads, "" where no array works
     conversions: dict[str, Conversions] = field(default_factory=dict)
 
     def logits(self, images: NDArray[np.uint8], sample: int, passes: int = 1, tell: Tell = untold) -> NDArray[np.int32]:
@@ -77,7 +77,8 @@ class Planned:
             tell(passes * at, f"image {at + 1} of {len(images)}")
             result = self.driver.run_plan(batch, sample=sample + at, passes=passes, pass_step=REPEAT)
             for name, total, saturated in zip(self.layers, result.conversions, result.saturated, strict=True):
-                self.conversions.setdefault(name, Conversions()).count(int(total), int(saturated))
+                if name:
+                    self.conversions.setdefault(name, Conversions()).count(int(total), int(saturated))
             parts.append(result.values)
         return np.concatenate(parts, axis=1)
 
@@ -99,8 +100,8 @@ def network_run(driver: ChipDriver, program: ConductanceProgram, corrections: Co
             plan = network_plan(program, multiply.numbers)
             if driver.takes_images(plan):
                 driver.load_plan(plan)
-                products = (step for step in program.steps if isinstance(step, MatrixStep | AgainStep))
-                names = tuple(step.layer if isinstance(step, AgainStep) else step.name for step in products)
+                layers = (program.product_of(step) for step in program.steps)
+                names = tuple("" if layer is None else layer.name for layer in layers)
                 return Planned(driver, names, multiply.conversions)
             why = f"an image is longer than its messages of {driver.max_message} bytes"
         except NoPlan as error:
