@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from hil.cli.terminal.lines import complain, say_json
 from hil.errors import ExitCode, UsageError
 
-OUTCOMES = ("disagree", "inconclusive", "regression")
+MOVED = "not-as-calibrated"
+OUTCOMES = ("disagree", "inconclusive", "regression", MOVED)
 
 if TYPE_CHECKING:
     from hil.verdict.agreement import AgreementReport
@@ -44,7 +45,8 @@ def tell_report(
         tell(summary_of(report))
     if change is not None:
         complain(change.text)
-    found = {report.verdict.value, *(("regression",) if change is not None and change.regressed else ())}
+    regressed = change is not None and change.regressed
+    found = {report.verdict.value, *(("regression",) if regressed else ()), *((MOVED,) if report.moved else ())}
     code = ExitCode.OUTSIDE_TOLERANCE if found & failing else ExitCode.DONE
     if junit:
         from hil.report.junit import write_junit

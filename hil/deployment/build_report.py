@@ -25,6 +25,7 @@ from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
 from hil.deployment.targets.wired import clock_set_back
+from hil.deployment.without_tune import BesideTune
 from hil.report.answers import most_telling
 from hil.report.run_data import MOST_TELLING, MacroReadings, RunData
 from hil.verdict.agreement import (
@@ -40,9 +41,8 @@ from hil.verdict.agreement import (
     summarise_cells,
 )
 from hil.verdict.cause_split import CauseSplit
+from hil.verdict.movements import SumsBeside
 from hil.verdict.tasks.task import Task
-from hil.verdict.tuning import TuneSummary
-from hil.verdict.verdict import Judgement
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.network.task import TaskKind
@@ -55,21 +55,25 @@ MOST_COMMAND = 2000  # characters
 LEAST_SHOWN_US = 0.005  # targets that lie this close to their levels are said to be the levels
 
 
-def sample_layers(job: Deployment, exact: Exact, measured: Mapping[str, LayerSums]) -> tuple[LayerSample, ...]:
-    """Level sums of every layer for the same, exact input codes: chip, ideal, virtual chips."""
+def sample_layers(
+    job: Deployment, exact: Exact, measured: Mapping[str, LayerSums]
+) -> tuple[tuple[LayerSample, ...], tuple[SumsBeside, ...]]:
+    """Level sums of every layer for the same, exact input codes: chip, ideal, virtual chips, as they are tuned; and
+    the same without the tune."""
     virtual = job.virtual_chips(conditioned=True, chips=LAYER_CHIPS)
-    simulated = virtual.layer_sums({name: codes for name, (codes, _) in exact.items()})
-    samples = []
+    codes = {name: inputs for name, (inputs, _) in exact.items()}
+    simulated = virtual.layer_sums(codes)
+    tuned = virtual.tuned_sums(codes, {name: sums for name, (sums, _) in simulated.items()})
+    samples, plain = [], []
     for step in job.program.matrices:
-        sums, share = simulated[step.name]
-        chip = measured[step.name]
-        sums_of_chip = chip.sums
+        name, chip = step.name, measured[step.name]
+        sums_of_chip, ideal = chip.sums, exact[step.name][1]
         if job.tuned is not None:
-            codes = exact[step.name][0]
-            sums_of_chip = np.stack([job.tuned.applied(step.name, codes, one) for one in chip.sums])
+            sums_of_chip = np.stack([job.tuned.applied(name, codes[name], one) for one in chip.sums])
         saturated = chip.count.saturated / max(chip.count.total, 1)
-        samples.append(LayerSample(step.name, sums_of_chip, exact[step.name][1], sums, saturated, share))
-    return tuple(samples)
+        samples.append(LayerSample(name, sums_of_chip, ideal, tuned[name], saturated, simulated[name][1]))
+        plain.append(SumsBeside.of(name, chip.sums.mean(axis=0), ideal, simulated[name][0]))
+    return tuple(samples), tuple(plain)
 
 
 def collect(
@@ -172,8 +176,7 @@ def report_of(
     causes: CauseSplit | None,
     watch: Watch,
     name: str,
-    untuned: Judgement | None = None,
-    tune: TuneSummary | None = None,
+    beside: BesideTune,
 ) -> AgreementReport:
     """The report of a finished run."""
     program, driver, options, record = job.program, job.driver, job.options, job.record
@@ -213,12 +216,13 @@ def report_of(
         ),
         readback_reads=options.read_back_reads,
         causes=causes,
-        untuned=untuned,
-        tune=tune,
+        untuned=beside.untuned,
+        tuned_alike=beside.tuned_alike,
+        tune=beside.tune,
+        as_calibrated=beside.as_calibrated,
         timing_s={k: round(v, 3) for k, v in watch.timing_s.items()},
         environment={**environment(), "simulation": job.mode.value},
         notes=(
-            *(() if tune is None else tune.warnings),
             *filter(None, (clock_set_back(read_s[0], options.age_s),)),
             *aim_notes(program),
             *watch.notes,

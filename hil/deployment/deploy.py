@@ -43,7 +43,8 @@ from hil.deployment.running.whole_run import WholeRun
 from hil.deployment.scoring import scoring_of
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.targets.wired import WiredTarget
-from hil.deployment.tuning import check_untuned, judge_untuned, note_aims, tune_summary
+from hil.deployment.tuning import check_untuned, note_aims
+from hil.deployment.without_tune import beside_tune
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.errors import RestartedChip
 from hil.driver.open_chip import open_chip, opened_port
@@ -289,14 +290,11 @@ def deploy_on(
         answers = run_looks(job, chip, such, data, order, looks, graph, watch, cores)
         chip.finish(exact, watch)
     with watch.stage("layers"):
-        samples = sample_layers(job, exact, chip.layers)
+        samples, plain = sample_layers(job, exact, chip.layers)
     causes = find_causes(job, data, order, answers, samples, exact, watch)
-    with watch.stage("without the tune"):
-        untuned = judge_untuned(job, data, order, chip.untuned, watch)
-    with watch.stage("comparing tunes"):
-        tune = tune_summary(job, watch)
+    beside = beside_tune(job, data, order, answers, chip.untuned, plain, watch)
     arrays = collect(job, data, order, answers, samples, chip.after_us)
-    return report_of(job, data, order, answers, arrays, causes, watch, run, untuned, tune), arrays
+    return report_of(job, data, order, answers, arrays, causes, watch, run, beside), arrays
 
 
 def network_on_chip(job: Deployment, exact: Exact, images: NDArray[np.uint8], watch: Watch, *, force: bool) -> ChipRun:

@@ -54,11 +54,40 @@ def report_markdown(report: AgreementReport) -> str:
         lines += [f"**{as_markdown(survival.text)}**", "", *steps, ""]
     lines += [line for text in doubts(report) for line in (f"**WARNING**: {as_markdown(text)}", "")]
     lines += [f"**{j.verdict.value}**: {as_markdown(j.text)}.", ""]
+    lines += [line for name, text in calibration_lines(report) for line in (f"**{name}**: {as_markdown(text)}.", "")]
     lines += [f"* {as_markdown(note)}" for note in (*j.flags, *report.notes)]
     every = list(every_table(report))
     if report.causes is not None:
         every[2:2] = [causes_table(report.causes), layer_causes_table(report.causes)]
     return "\n".join([*lines, "", *(markdown(table) for table in every)])
+
+
+def tuning_lines(report: AgreementReport) -> list[tuple[str, str]]:
+    """The tune, and the accuracies without and with it, of the same images."""
+    before, after, tune = report.untuned, report.tuned_alike, report.tune
+    if before is None or tune is None:
+        return []
+    m, words = before.metric, report.backend_words
+    without = f"simulated {m.value(before.simulated.mean)} and {words} {m.value(before.measured.mean)}"
+    if after is None:  # reports of before
+        return [("tuning", f"{tune.images} training images; without it {without} on {before.n:,} images")]
+    tuned = f"{m.value(after.simulated.mean)} and {m.value(after.measured.mean)}"
+    same = f"on the same {before.n:,} images without it {without}, with it {tuned}"
+    return [("tuning", f"{tune.images} training images; {same}")]
+
+
+def calibration_lines(report: AgreementReport) -> list[tuple[str, str]]:
+    """What a tune took away of a chip that is not as it was calibrated, what tells of it, and what to do; none of one
+    that is."""
+    found = report.as_calibrated
+    if found is None or found.holds:
+        return []
+    told = [("because", text) for text in found.evidence]
+    return [
+        ("calibration", report.headline),
+        *told,
+        ("try", "hil deploy --recalibrate: a record of the chip as it is now"),
+    ]
 
 
 def summary_lines(report: AgreementReport) -> list[str]:
@@ -90,10 +119,7 @@ def summary_lines(report: AgreementReport) -> list[str]:
     ]
     if j.fidelity is not None and j.fidelity.same_answers is not None:
         lines.append(("", f"same answer on {percent(j.fidelity.same_answers, 1)} of images"))
-    if report.untuned is not None and report.tune is not None:
-        u = report.untuned
-        untuned = f"{m.value(u.simulated.mean)} and {words} {m.value(u.measured.mean)} on {u.n:,} images"
-        lines.append(("tuning", f"{report.tune.images} training images; without it simulated {untuned}"))
+    lines += tuning_lines(report)
     if report.causes is not None:
         lines.append(("causes", causes_line(report)))
     if report.readback is not None and report.readback.drifted:
@@ -102,5 +128,6 @@ def summary_lines(report: AgreementReport) -> list[str]:
         lines.append(("such chips", f"{report.such_chips.verdict.value}: {report.such_chips.text}"))
     question = "this chip" if report.this_chip is not None else "such chips"
     lines.append(("verdict", f"{j.verdict.value.upper()} ({question}): {j.text}"))
+    lines += calibration_lines(report)
     lines += [("note", note) for note in (*j.flags, *report.notes)]
     return [f"{name:<12} {text}" for name, text in lines]

@@ -13,7 +13,7 @@ from hil.verdict.baseline import BaselineChange
 
 
 def write_junit(path: str | Path, report: AgreementReport, change: BaselineChange | None = None) -> None:
-    """Write one test a question (and one for the baseline). Only *agree* passes.
+    """Write one test a question, one for the calibration and one for the baseline. Only *agree* passes.
 
     The question that does not decide the run is marked skipped unless it agrees, so that the
     XML fails exactly when the exit code is not 0.
@@ -32,6 +32,14 @@ def junit_xml(report: AgreementReport, change: BaselineChange | None = None) -> 
             if judged.verdict is not Verdict.AGREE:
                 kind = "failure" if judged is report.decisive else "skipped"
                 xml.SubElement(case, kind, message=f"{judged.verdict.value}: {judged.text}", type=judged.verdict.value)
+    calibrated = report.as_calibrated
+    if calibrated is not None:
+        case = xml.SubElement(
+            suite, "testcase", classname=f"hil.{report.network.name}", name="the chip is as it was calibrated"
+        )
+        if not calibrated.holds:
+            message = "; ".join((calibrated.text, *calibrated.evidence))
+            xml.SubElement(case, "failure", message=message, type="not-as-calibrated")
     if change is not None:
         case = xml.SubElement(
             suite, "testcase", classname=f"hil.{report.network.name}", name="no loss against the baseline"

@@ -68,7 +68,7 @@ def page(
     drift = report.readback is not None and report.readback.drifted
     return render(
         "report.html",
-        title=f"{report.network.name} on {report.chip.name}: {j.verdict.value}",
+        title=f"{report.network.name} on {report.chip.name}: {j.verdict.value}" + ", not as calibrated" * report.moved,
         plots=_plots(report, data),
         explained=EXPLAINED,
         report=report,

@@ -90,20 +90,14 @@ def _images(report: AgreementReport) -> str:
 def tuning(report: AgreementReport, tune: TuneSummary) -> Table:
     """What the tune on stored training images gave, and how its lines lie beside those of the virtual chips."""
     rows = []
-    before = report.untuned
-    if before is not None:
+    for judged, how in ((report.untuned, "untuned"), (report.tuned_alike, "tuned")):
+        if judged is None:
+            continue
+        m, once = judged.metric, "once" if judged.repeats == 1 else f"{judged.repeats} repeats"
         rows += [
-            (
-                "simulated, untuned",
-                before.metric.value(before.simulated.mean),
-                f"{before.n:,} images, {before.chips} virtual chips",
-            ),
-            (
-                f"{report.backend_words}, untuned",
-                before.metric.value(before.measured.mean),
-                f"{before.n:,} images, once",
-            ),
-            ("measured − simulated, untuned", before.metric.difference(before.difference), before.verdict.value),
+            (f"simulated, {how}", m.value(judged.simulated.mean), f"{judged.n:,} images, {judged.chips} virtual chips"),
+            (f"{report.backend_words}, {how}", m.value(judged.measured.mean), f"the same images, {once}"),
+            (f"measured − simulated, {how}", m.difference(judged.difference), judged.verdict.value),
         ]
     first, last = tune.layers[0], tune.layers[-1]
     rows += [
@@ -122,6 +116,8 @@ def tuning(report: AgreementReport, tune: TuneSummary) -> Table:
     ]
     if tune.rank:
         rows.append(("adapters", f"rank {tune.rank}", f"{percent(tune.adapter_share)} {ADAPTED}"))
+    if (found := report.as_calibrated) is not None:
+        rows += [("moved since calibration", m.what, m.text) for m in found.moved]
     known = [t for t in tune.layers if t.distance is not None]
     if known:
         far = max(known, key=lambda t: (not t.plausible, t.distance or 0.0))

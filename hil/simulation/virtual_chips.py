@@ -113,20 +113,28 @@ class VirtualChips:
             self.running(number, self.chip(number))
 
     def layer_sums(self, codes: LayerInputs) -> dict[str, tuple[NDArray[np.int32], float]]:
-        """For each layer's own codes: level sums (chips, n, outputs, …), and the saturated share."""
+        """For each layer's own codes: level sums (chips, n, outputs, …) without a tune, and the saturated share."""
 
         def sums(number: int) -> dict[str, tuple[NDArray[np.int32], float]]:
             chip = self.chip(number)
-            found = {name: chip.layer_sample(name, part) for name, part in codes.items()}
-            if self.targets is None:
-                return found
-            tuned = self.tune(number, chip)
-            return {name: (tuned.applied(name, codes[name], sums), share) for name, (sums, share) in found.items()}
+            return {name: chip.layer_sample(name, part) for name, part in codes.items()}
 
         every = list(in_threads(sums, self.numbers))
         return {
             name: (np.stack([chip[name][0] for chip in every]), float(np.mean([chip[name][1] for chip in every])))
             for name in codes
+        }
+
+    def tuned_sums(self, codes: LayerInputs, sums: Mapping[str, NDArray[np.int32]]) -> dict[str, NDArray[np.int32]]:
+        """Level sums of ``layer_sums`` for these codes, each chip's after its own tune."""
+        if self.targets is None:
+            return dict(sums)
+        tunes = list(
+            in_threads(lambda number: self.tunes.get(number) or self.tune(number, self.chip(number)), self.numbers)
+        )
+        return {
+            name: np.stack([tuned.applied(name, codes[name], chip) for tuned, chip in zip(tunes, found, strict=True)])
+            for name, found in sums.items()
         }
 
     def running(self, number: int, chip: VirtualChip) -> ConductanceProgram:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cim.json_text import parse_json
 from hil.errors import ExitCode, FileError, MismatchError
+from hil.verdict.as_calibrated import AsCalibrated
 from hil.verdict.cause_split import CauseSplit
 from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
 from hil.verdict.image_cost import ImageCost
@@ -158,7 +159,9 @@ class AgreementReport:
     age_range_s: tuple[float, float]  # of the tiles, as measured by chip time
     readback: ReadbackShift | None = None  # before against after the run
     untuned: Judgement | None = None  # the first images without the tune, once; None when the chip was not tuned
+    tuned_alike: Judgement | None = None  # the same images as ``untuned``, with the tune
     tune: TuneSummary | None = None
+    as_calibrated: AsCalibrated | None = None  # None: nothing tells
     causes: CauseSplit | None = None  # where the gap comes from; None when it was not asked for
     readback_reads: int = 0  # reads averaged in the read-back that conditions the virtual chips
     timing_s: Mapping[str, float] = field(default_factory=dict)  # wall time of each part
@@ -176,7 +179,7 @@ class AgreementReport:
             raise ValueError("a report needs a judgement of at least one question")
 
     def __repr__(self) -> str:
-        return f"<AgreementReport {self.run}: {self.verdict.value}; {self.decisive.text}>"
+        return f"<AgreementReport {self.run}: {self.headline}; {self.decisive.text}>"
 
     def _repr_html_(self) -> str:
         """The short answer as a table, for notebooks."""
@@ -191,7 +194,7 @@ class AgreementReport:
             f"<tr><th>{escape(name)}</th><td>{escape(j.metric.value(value))}</td><td>{more}</td></tr>"
             for name, value, more in rows
         )
-        title = f"{self.verdict.value}: {j.text}"
+        title = f"{self.headline}: {j.text}"
         return f"<table><caption>{escape(title)}</caption>{body}</table><p>{escape(self.run)}</p>"
 
     @property
@@ -221,6 +224,19 @@ class AgreementReport:
         return self.decisive.verdict
 
     @property
+    def moved(self) -> bool:
+        """Whether the chip is known not to be as it was calibrated."""
+        return self.as_calibrated is not None and not self.as_calibrated.holds
+
+    @property
+    def headline(self) -> str:
+        """The verdict in one line: *agree*, or *agree after tuning; the chip is not as calibrated: …*."""
+        if self.as_calibrated is None or self.as_calibrated.holds:
+            return self.verdict.value
+        tuned = "" if self.tune is None else " after tuning"
+        return f"{self.verdict.value}{tuned}; {self.as_calibrated.text}"
+
+    @property
     def survival(self) -> Survival | None:
         """What became of a network that loses much of its accuracy on the chip; None of one that keeps it.
 
@@ -240,7 +256,9 @@ class AgreementReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        return ExitCode.DONE if self.verdict is Verdict.AGREE else ExitCode.OUTSIDE_TOLERANCE
+        """Done where measured and simulated agree on a chip that is as it was calibrated."""
+        agreed = self.verdict is Verdict.AGREE and not self.moved
+        return ExitCode.DONE if agreed else ExitCode.OUTSIDE_TOLERANCE
 
     def to_json(self) -> dict[str, Any]:
         """The object of report.json: the short answer first, then every field of the report."""
@@ -257,6 +275,7 @@ class AgreementReport:
             "silicon": self.chip.silicon,
             "verdict": j.verdict.value,
             "verdict_text": j.text,
+            "as_calibrated": content.pop("as_calibrated"),
             "survival": encode(self.survival),
             "task": self.task,
             "metric": encode(j.metric),

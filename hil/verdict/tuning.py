@@ -20,10 +20,11 @@ of the sums that the line was fitted to,
 
 e is what this chip's lines took away that the virtual chips' would have left, e_v the same of each virtual chip beside
 the others, the error without lines the virtual chips'. Lines are implausible where both numbers are above their limits.
-A faithful simulator of another physics than the chip's is never exact: its lines are soon a few of the small spreads s
-away, by what nobody would find in an accuracy. ``MISFIT`` is how many times (in the square) that may be farther than
-virtual chips are from each other; it was set on chips of such physics and tested on others
-(``benchmarks/foreign_tunes.py``). ``EFFECT_LIMIT`` is a hundredth of the error that is expected before a tune.
+A faithful simulator of another physics than the chip's is never exact: where many values make lines sharp, they are
+soon many of the small spreads s and many e_v away, by what nobody would find in an accuracy. ``MISFIT`` is how many
+times (in the square) they may be farther than virtual chips are from each other, which tells where few values make
+lines blurred, and ``EFFECT_LIMIT`` what share of the error expected before a tune may lie beyond that. Both were set on
+chips of several physics and tested on others (``benchmarks/not_as_calibrated.py``).
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ if TYPE_CHECKING:  # reports are read without it
     from mapping.tune.channel_affine import ChannelFit, TuneTargets
 
 FALSE_ALARMS = 0.01  # of a whole tune
-MISFIT = 15.0  # of lines that a faithful simulator expects, as the mean square of its virtual chips' own
-EFFECT_LIMIT = 0.02  # of the mean square error that virtual chips have without lines: 0.01 of its root
+MISFIT = 5.0  # of lines that a faithful simulator expects, as the mean square of its virtual chips' own
+EFFECT_LIMIT = 0.08  # of the mean square error that virtual chips have without lines: 0.04 of its root
 LEAST_CHIPS = 5  # virtual chips that a comparison takes
-LEAST_ERROR = 1e-4  # of the virtual chips' sums: an ideal chip has none, and a share of that would be anything
+LEAST_ERROR = 5e-3  # of the virtual chips' sums, taken for smaller ones: a share of nearly none would be anything
 FLOOR = 1e-6  # of a standard deviation, as a share of the largest in the layer: channels without any are left out
 
 Floats = NDArray[np.float64]

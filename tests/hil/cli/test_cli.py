@@ -197,7 +197,7 @@ def test_fail_on_says_which_outcomes_end_in_exit_1(cli: Cli, small: Small, finis
     assert report["baseline"]["regressed"]
     assert report["baseline"]["detectable"] >= report["tolerance"]
     cli(*small.arguments("--emulated", "--fail-on", "surprise"), code=2)
-    assert "one or more of disagree,inconclusive,regression, or none" in cli.err
+    assert "one or more of disagree,inconclusive,regression,not-as-calibrated, or none" in cli.err
 
 
 def test_a_missing_baseline_is_said_before_the_chip_is_touched(cli: Cli, small: Small, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hil.verdict.tuning import EFFECT_LIMIT, MISFIT, effect_of, summarise_tune
+from hil.verdict.tuning import EFFECT_LIMIT, LEAST_ERROR, MISFIT, effect_of, summarise_tune
 from mapping.tune.channel_affine import ChannelFit, TuneTargets, fit_channels
 
 CHANNELS, SPREAD = 32, 0.002
@@ -49,7 +49,7 @@ def test_an_effect_of_the_size_of_the_expected_error_is_warned_of(
     gain: float | NDArray[np.float64], offset: float
 ) -> None:
     found = summarise_tune(tune_of(3, gain, offset), VIRTUAL, TARGETS)
-    assert found.layers[0].effect == pytest.approx(0.01 / 0.0025, rel=0.5)  # cells err by 0.05² of the variance
+    assert found.layers[0].effect == pytest.approx(0.01 / LEAST_ERROR, rel=0.5)  # cells err by 0.05², less
     assert found.warnings
     assert "conv" in found.warnings[0]
 
@@ -61,7 +61,7 @@ def test_the_effect_is_what_the_virtual_chips_lines_would_have_left() -> None:
     sums = WANTED * (0.93 * column)[None, :, None] + 30.0 + 45 * rng.standard_normal(WANTED.shape)
     gain, offset = (np.mean([getattr(o, name) for o in others], axis=0) for name in ("gain", "offset"))
     left = np.square(sums * gain[None, :, None] + offset[None, :, None] - WANTED).mean() / WANTED.var()
-    expected = np.mean([o.before for o in others])
+    expected = max(np.mean([o.before for o in others]), LEAST_ERROR)
     assert effect_of(own, others, WANTED) == pytest.approx((left - own.after) / expected - MISFIT * 0.0016, rel=0.15)
 
 
