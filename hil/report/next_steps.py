@@ -20,7 +20,9 @@ CELLS = {"programming", "relaxation", "programming and relaxation"}  # causes th
 
 def next_steps(report: AgreementReport) -> tuple[NextStep, ...]:
     """At most three commands, by verdict and loss, the most useful first."""
-    if report.verdict is Verdict.DISAGREE:
+    if report.moved and report.verdict is not Verdict.DISAGREE:
+        steps = _after_moved(report)
+    elif report.verdict is Verdict.DISAGREE:
         steps = _after_disagree(report)
     elif report.verdict is Verdict.INCONCLUSIVE:
         steps = _after_inconclusive(report)
@@ -35,6 +37,11 @@ def _after_agree(report: AgreementReport) -> Iterator[NextStep]:
     yield NextStep(_simulate(report, "hil simulate --age 1d,30d"), "does it last?")
     yield NextStep(f"hil estimate {_file(report.run, 'program.h5')}", "cost of every layer")
     yield NextStep(f"hil show {_word(report.run)} --all", "every number of this run")
+
+
+def _after_moved(report: AgreementReport) -> Iterator[NextStep]:
+    yield NextStep(_again(report, "hil deploy --recalibrate"), "a record of the chip as it is now")
+    yield NextStep(f"hil show {_word(report.run)} --all", "what moved, layer by layer")
 
 
 def _after_loss(report: AgreementReport) -> Iterator[NextStep]:

@@ -22,7 +22,7 @@ def summary_of(report: AgreementReport) -> Summary:
     return Summary(
         title=f"{report.network.name or 'network'} on {report.chip.name}",
         mark=_mark(report),
-        headline=Headline(TONES[j.verdict], j.verdict.value.upper(), _apart(j)),
+        headline=Headline(Tone.BAD if report.moved else TONES[j.verdict], _word(report), _apart(j)),
         parts=tuple(_parts(report)),
         steps=next_steps(report),
     )
@@ -33,6 +33,12 @@ def _mark(report: AgreementReport) -> str:
     if chip.told_by:
         return "MEASURED ELSEWHERE, by its file on silicon" if chip.silicon else chip.mark
     return "measured on silicon" if chip.silicon else f"{chip.kind.upper()} · nothing was measured on silicon"
+
+
+def _word(report: AgreementReport) -> str:
+    """AGREE, or AGREE AFTER TUNING of a chip that is not as it was calibrated."""
+    tuned = " after tuning" if report.moved and report.tune is not None else ""
+    return f"{report.verdict.value}{tuned}".upper()
 
 
 def _apart(j: Judgement) -> str:
@@ -46,6 +52,7 @@ def _apart(j: Judgement) -> str:
 def _parts(report: AgreementReport) -> Iterator[Part]:
     j, m = report.decisive, report.decisive.metric
     yield from (Fact("WARNING", text, tone=Tone.BAD) for text in doubts(report))
+    yield from _calibration(report)
     yield _scale(report)
     if m != ACCURACY:
         yield Fact("Scored by", f"{m.title} of {report.task}, unit {m.unit}")
@@ -70,6 +77,21 @@ def _parts(report: AgreementReport) -> Iterator[Part]:
     if report.chip.told_by and report.notes:
         yield Fact("Rests on", "; ".join(report.notes), soft=True)
     yield Fact("report", f"{report.run}/report.html")
+
+
+def _calibration(report: AgreementReport) -> Iterator[Part]:
+    """Of a chip that moved: by how much, what tells of it, and what the tune did on the same images."""
+    found, before, after = report.as_calibrated, report.untuned, report.tuned_alike
+    if found is None or found.holds:
+        return
+    yield Fact("Not as calibrated", found.text.removeprefix("the chip is not as calibrated: "), tone=Tone.BAD)
+    yield Fact("Because", "; ".join(found.evidence))
+    if before is not None and after is not None:
+        m, once = before.metric, f"{before.n:,} images"
+        untuned, tuned = (
+            f"{m.value(j.measured.mean, 1)} (simulated {m.value(j.simulated.mean, 1)})" for j in (before, after)
+        )
+        yield Fact("The tune", f"{untuned} without it, {tuned} with it, of the same {once}")
 
 
 def _scale(report: AgreementReport) -> Scale:

@@ -29,10 +29,10 @@ NAMED = 4  # layers, and things that moved
 
 @dataclass(frozen=True, slots=True)
 class LayerAtEnd:
-    """One layer after the last image. ``effect``: of the lines of its level sums beside the virtual chips'."""
+    """One layer after the last image."""
 
     layer: str
-    effect: float
+    effect: float  # of the lines of its level sums beside the virtual chips', over the error expected before a tune
 
     @property
     def plausible(self) -> bool:
@@ -41,13 +41,12 @@ class LayerAtEnd:
 
 @dataclass(frozen=True, slots=True)
 class AsCalibrated:
-    """Whether the chip is as it was calibrated. ``evidence`` against it, in words; ``moved``: what moved, the largest
-    first, empty where nothing did or nothing that has a name."""
+    """Whether the chip is as it was calibrated, before a tune takes away what moved."""
 
     holds: bool
     text: str
-    evidence: tuple[str, ...] = ()
-    moved: tuple[Movement, ...] = ()
+    evidence: tuple[str, ...] = ()  # that it is not, in words
+    moved: tuple[Movement, ...] = ()  # the largest first; empty where nothing did that has a name
     layers: tuple[LayerAtEnd, ...] = ()
 
 

@@ -34,16 +34,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """One thing that moved.
-
-    ``share``: of a gain, of the largest sums, of the spread of the sums or of the difference of two outputs;
-    ``expected``: the largest share that a virtual chip shows; ``energy``: mean square, of the sums' variance.
-    """
+    """One thing that moved."""
 
     what: str
-    share: float
-    expected: float
-    energy: float
+    share: float  # of a gain, of the largest sums, of the spread of the sums or of the difference of two outputs
+    expected: float  # the largest share that a virtual chip shows
+    energy: float  # mean square, as a share of the variance of the sums
 
     @property
     def text(self) -> str:
