@@ -32,11 +32,6 @@ class BaselineChange:
     text: str
 
 
-def compare_with_baseline(path: str | Path, report: AgreementReport) -> BaselineChange:
-    """Compare with the report.json (or run folder) at ``path``; raises what ``read_baseline`` raises."""
-    return compare_reports(read_baseline(path), report)
-
-
 def read_baseline(path: str | Path) -> AgreementReport:
     """The report of an earlier run, from its report.json or its run folder.
 

@@ -79,14 +79,3 @@ def expected_us(law: ProgrammingLaw, targets_us: NDArray[np.floating], after_s: 
 def left_window(readings_us: NDArray[np.floating], expected: Floats, tolerance_us: float) -> NDArray[np.bool_]:
     """Cells whose reading lies farther from where they should be than the window; False where nothing is written."""
     return np.asarray(np.abs(np.nan_to_num(readings_us - expected)) > tolerance_us)
-
-
-def rewritten_share(law: ProgrammingLaw, levels_us: Floats, after_s: float, tolerance_us: float) -> Floats:
-    """Share of the cells of each level that a rewrite is expected to write again."""
-    from scipy.special import ndtri
-
-    from cim.cells.programming_law import law_at
-
-    here = law_at(law, levels_us[:, None], after_s)
-    errors = here.quantile(ndtri((np.arange(400) + 0.5) / 400))
-    return np.asarray((np.abs(errors - here.loc_us) > tolerance_us).mean(axis=1))

@@ -31,13 +31,13 @@ from search.train.graph_net import GraphNet, graph_net, tuned_file
 from search.train.graph_part import GraphPart, PixelGraph, merged
 from search.train.images import Images
 from search.train.losses import distillation
+from search.train.settings import TrainingSettings
 from search.train.training import (
     At,
     Batch,
     EpochRecord,
     Machine,
     Told,
-    TrainingSchedule,
     TrainingTask,
     accuracy,
     fit,
@@ -49,37 +49,6 @@ ROOM = 4096  # macros
 TIMED = 6  # batches whose time is taken, after as many that are not
 
 
-@dataclass(frozen=True, slots=True)
-class FinetuneRecipe:
-    """How a given network is trained.
-
-    ``teacher_weight`` of the loss is the float network's, the rest is the labels'. Errors rise from ``errors_from`` of
-    all steps and are as the record says, times ``strength``, from ``errors_full``; ``chips`` virtual chips share
-    a batch and stay for ``chip_batches``. ``scored_images`` of those kept out score each epoch.
-    """
-
-    schedule: TrainingSchedule
-    teacher_weight: float = 1.0
-    temperature: float = 4.0
-    errors_from: float = 0.0
-    errors_full: float = 0.2
-    strength: float = 1.0
-    chips: int = 2
-    chip_batches: int = 1
-    scored_images: int = 1000
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.errors_from <= self.errors_full <= 1 or not 0 <= self.teacher_weight <= 1:
-            raise ValueError(f"errors rise between two shares of training, and a weight is one: {self}")
-        if self.schedule.batch % self.chips:
-            raise ValueError(f"a batch of {self.schedule.batch} does not divide among {self.chips} virtual chips")
-
-    def strength_at(self, progress: float) -> float:
-        """Errors as a multiple of the record's."""
-        rise = max(self.errors_full - self.errors_from, 1e-9)
-        return self.strength * min(1.0, max(0.0, (progress - self.errors_from) / rise))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class FinetuneJob:
     """One network to be tuned; picklable. ``network`` is the ``net.pt`` as it came, ``out`` the one to be.
@@ -88,7 +57,7 @@ class FinetuneJob:
     """
 
     network: Path
-    recipe: FinetuneRecipe
+    recipe: TrainingSettings
     chip: ChipSpec
     noise: ArrayNoise
     out: Path

@@ -131,37 +131,3 @@ def activation_step(bits: int, signed: bool) -> LearnedStep:
     if bits < 1 + signed:
         raise ValueError(f"codes of {bits} bits")
     return LearnedStep(-(1 << (bits - 1)) if signed else 0, (1 << (bits - signed)) - 1, bounded=True)
-
-
-class LsqConv2d(nn.Conv2d):
-    """A convolution with quantised weights; quantise its input with an ``activation_step``."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int = 0,
-        *,
-        groups: int = 1,
-        bias: bool = True,
-        bits: int,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
-        self.quantiser = weight_step(self.weight, bits)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self._conv_forward(x, self.quantiser(self.weight), self.bias)
-        return y
-
-
-class LsqLinear(nn.Linear):
-    """A matrix with quantised weights; quantise its input with an ``activation_step``."""
-
-    def __init__(self, in_features: int, out_features: int, *, bias: bool = True, bits: int) -> None:
-        super().__init__(in_features, out_features, bias)
-        self.quantiser = weight_step(self.weight, bits)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.quantiser(self.weight), self.bias)

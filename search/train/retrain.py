@@ -28,6 +28,7 @@ from search.train.images import Images
 from search.train.inherit import inherit
 from search.train.losses import distillation
 from search.train.modules import LayerNet, network
+from search.train.settings import TrainingSettings
 from search.train.teacher import answers, split_graph
 from search.train.training import (
     At,
@@ -35,7 +36,6 @@ from search.train.training import (
     EpochRecord,
     Machine,
     Told,
-    TrainingSchedule,
     TrainingTask,
     accuracy,
     fit,
@@ -44,42 +44,29 @@ from search.train.training import (
 
 
 @dataclass(frozen=True, slots=True)
-class RetrainSettings:
-    """Settings of the training of a network.
+class RetrainSettings(TrainingSettings):
+    """The same of a network of a space, which begins without errors.
 
-    Errors are absent until ``errors_from`` of all steps and as the record says, times ``strength``, from
-    ``errors_full``; statistics are fixed from ``fixed_from``. ``teacher_weight`` of the loss is the
-    teacher's, which answers for every batch, as its images were moved, or ``asked_once``: for whole images, before
-    training. ``inherited``: what the network has in common with the teacher begins with its weights (``inherit``).
-    ``calibration_images`` training images go into the file.
+    Statistics are fixed from ``fixed_from`` of all steps. The teacher answers for every batch, as its images were
+    moved, or ``asked_once``: for whole images, before training. ``inherited``: what the network has in common with the
+    teacher begins with its weights (``inherit``). ``calibration_images`` training images go into the file.
     """
 
-    schedule: TrainingSchedule
     teacher_weight: float = 0.5
-    temperature: float = 4.0
-    asked_once: bool = False
-    inherited: bool = False
     errors_from: float = 0.45
     errors_full: float = 0.6
-    fixed_from: float = 0.7
     strength: float = 1.2
-    chips: int = 2
     chip_batches: int = 4
-    calibration_images: int = 128
     scored_images: int = 2000
+    fixed_from: float = 0.7
+    asked_once: bool = False
+    inherited: bool = False
+    calibration_images: int = 128
 
     def __post_init__(self) -> None:
-        if not 0 <= self.errors_from <= self.errors_full <= 1 or not 0 <= self.fixed_from <= 1:
-            raise ValueError(f"errors rise between two shares of training: {self}")
-        if self.schedule.batch % self.chips:
-            raise ValueError(f"a batch of {self.schedule.batch} does not divide among {self.chips} virtual chips")
-
-    def strength_at(self, progress: float) -> float:
-        """Errors as a multiple of the record's."""
-        if progress < self.errors_from:
-            return 0.0
-        rise = max(self.errors_full - self.errors_from, 1e-9)
-        return self.strength * min(1.0, (progress - self.errors_from) / rise)
+        TrainingSettings.__post_init__(self)  # not by super(): a class with slots is made twice
+        if not 0 <= self.fixed_from <= 1:
+            raise ValueError(f"statistics are fixed from a share of training: {self}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,8 +28,9 @@ from hil.pages.tables import Table
 from hil.report.work_folder import GO_ON, WorkFolder, typed
 from hil.watch import Watch
 from mapping.network.file import load_network, save_network
-from search.train.finetune import FinetuneJob, FinetuneRecipe, finetune_network, ranged, step_seconds
+from search.train.finetune import FinetuneJob, finetune_network, ranged, step_seconds
 from search.train.images import Images, Symmetry
+from search.train.settings import TrainingSettings
 from search.train.training import Machine, Precision, TrainingSchedule, multiplies_bfloat16, told_in_steps
 
 LEFT = 0.92  # share of the time that is planned; the rest is for what a machine does beside
@@ -239,7 +240,7 @@ def _job(
         crop_until=settings.crop_until,
         seed=settings.seed,
     )
-    recipe = FinetuneRecipe(schedule, teacher_weight=settings.teacher_weight, strength=settings.strength)
+    recipe = TrainingSettings(schedule, teacher_weight=settings.teacher_weight, strength=settings.strength)
     fast = settings.device != "cpu" or multiplies_bfloat16()
     precision = settings.precision or ("bf16-mixed" if fast else "32-true")
     provenance = {"fine-tuning data": inputs.source, "fine-tuned for": f"{inputs.chip.name}, {inputs.record}"}

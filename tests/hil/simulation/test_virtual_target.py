@@ -10,12 +10,11 @@ import pytest
 from cim.cells.programming_law import redraw_law
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
-from cim.record.device import draw_programming
 from cim.record.published import nominal_record
 from hil.simulation.virtual_target import VirtualTarget
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.recipe import Recipe, write_cells
-from mapping.recipe.rewrite import Rewrite, expected_us, left_window, rewritten_share
+from mapping.recipe.rewrite import Rewrite, expected_us, left_window
 from mapping.recipe.technique import RecipeError
 
 from ..conftest import Small
@@ -66,12 +65,6 @@ def test_the_window_is_about_where_the_law_expects_the_middle_cell(record: Calib
     off = left_window(np.array([[18.4, 3.0]]), expected, 1.0)
     assert off.tolist() == [[True, False]]
     assert not left_window(np.array([[20.4, 3.0]]), expected, 1.0).any()
-
-
-def test_the_expected_share_is_that_of_the_cells_that_are_written_again(record: CalibrationRecord) -> None:
-    share = rewritten_share(record.programming, np.array([20.0]), 1.0, 1.0)[0]
-    cells = draw_programming(TARGETS, record, 0, 1.0, np.random.default_rng(1), record.programming)
-    assert share == pytest.approx(float((np.abs(cells - 20.0) > 1.0).mean()), abs=0.03)
 
 
 def test_impossible_rewrites_are_refused() -> None:
