@@ -1,4 +1,4 @@
-"""The three walks of docs/explanation/architecture.md: as short as promised, and as the program really goes."""
+"""The walks of docs/explanation/architecture.md: as short as promised, and as the program really goes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from cim.simulator.simulator import LayerSimulator
@@ -22,8 +24,11 @@ from hil.cli import run
 from hil.simulation.cores import IdleCores
 from hil.transports.in_process import InProcessTransport
 from mapping.quantise.quantiser import Quantiser
+from search.train import training
 
-from .hil.small_net import write_files
+from .hil.search_files import CLASSES, SPACE
+from .hil.search_files import images as search_images
+from .hil.small_net import NAMES, images, write_files
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("hil", "search", "mapping", "firmware_protocols", "cim")
@@ -31,6 +36,7 @@ PAGE = ROOT / "docs" / "explanation" / "architecture.md"
 MOST_STEPS = 8
 ROW = re.compile(r"^\| (?P<step>\d*) ?\| `(?P<file>[\w/.]+)` \| (?P<functions>(?:`[\w.]+`(?:, )?)+) \| ", re.MULTILINE)
 WEIGHT, MEASURED, SIMULATED, ESTIMATE = "One weight", "Measured", "Simulated", "One calibration estimate"
+LEVER, TRAINED, FRONT, UPSET = "One lever", "One training image", "One network of a front", "One upset"
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ def tables(text: str) -> list[tuple[str, list[Step]]]:
 def walks() -> dict[str, list[Step]]:
     text = PAGE.read_text("utf-8").split("## Three walks")[1]
     found = {}
-    for name in (WEIGHT, MEASURED, SIMULATED, ESTIMATE):
+    for name in (WEIGHT, MEASURED, SIMULATED, ESTIMATE, LEVER, TRAINED, FRONT, UPSET):
         kind, rows = tables(text[re.search(rf"^(### )?{name}", text, re.MULTILINE).start() :])[0]  # type: ignore[union-attr]
         assert kind == "step"
         found[name] = rows
@@ -98,16 +104,16 @@ class Stacks:
         with self._lock:
             self.by_door.setdefault(door, []).append(tuple(reversed(frames)))
 
-    def through(self, door: str, function: str) -> tuple[tuple[str, str], ...]:
-        """The first stack at a door that goes through a function."""
-        return next(s for s in self.by_door[door] if any(name == function for _, name in s))
+    def through(self, door: str, *functions: str) -> tuple[tuple[str, str], ...]:
+        """The first stack at a door that goes through all of these functions."""
+        return next(s for s in self.by_door[door] if {name for _, name in s} >= set(functions))
 
 
 @contextmanager
 def watched() -> Iterator[Stacks]:
     stacks, patch = Stacks(), pytest.MonkeyPatch()
     request, write, sums, add = HostLink.request, InProcessTransport.write, LayerSimulator.level_sums, Quantiser.add
-    begin = IdleCores.begin
+    begin, learn = IdleCores.begin, training._learn
 
     def on_request(self: HostLink, message: object, **more: bool) -> int:
         stacks.note(type(message).__name__)
@@ -125,6 +131,10 @@ def watched() -> Iterator[Stacks]:
         stacks.note("virtual chips")
         return begin(self, *arguments)  # type: ignore[arg-type]
 
+    def on_learn(*arguments: Any) -> object:
+        stacks.note("learn")
+        return learn(*arguments)
+
     def on_add(self: Quantiser, *arguments: object) -> None:
         stacks.note("add")
         add(self, *arguments)  # type: ignore[arg-type]
@@ -134,6 +144,7 @@ def watched() -> Iterator[Stacks]:
     patch.setattr(LayerSimulator, "level_sums", on_sums)
     patch.setattr(Quantiser, "add", on_add)
     patch.setattr(IdleCores, "begin", on_begin)
+    patch.setattr(training, "_learn", on_learn)
     try:
         yield stacks
     finally:
@@ -158,7 +169,7 @@ def files_of(*found: tuple[tuple[str, str], ...]) -> list[str]:
     return list(dict.fromkeys(file for stack in found for file, _ in stack if file != "hil/cli/__init__.py"))
 
 
-@pytest.mark.parametrize("name", [WEIGHT, MEASURED, SIMULATED, ESTIMATE])
+@pytest.mark.parametrize("name", [WEIGHT, MEASURED, SIMULATED, ESTIMATE, LEVER, TRAINED, FRONT, UPSET])
 def test_a_walk_is_at_most_eight_files_and_all_its_functions_exist(name: str) -> None:
     steps = walks()[name]
     assert len({step.place for step in steps}) == len(steps) <= MOST_STEPS
@@ -225,3 +236,56 @@ def test_nothing_else_stands_between_a_virtual_chip_and_its_kernel(stacks: Stack
     seen = {function for _, function in (*asked, *answered)} | {"IdleCores.begin", "LayerSimulator.level_sums"}
     assert {function for step in steps for function in step.functions} <= seen
     assert not [function for function in seen if "<lambda>" in function]
+
+
+@pytest.fixture(scope="module")
+def long_stacks(tmp_path_factory: pytest.TempPathFactory) -> Stacks:
+    """Of a ladder that stops after its first rung, an epoch of training, a search of seconds and 26 upsets."""
+    folder = tmp_path_factory.mktemp("long")
+    net, data = write_files(folder)
+    for name, (pixels, labels), classes in (
+        ("train", images(640, seed=5), NAMES),
+        ("search", search_images(160), CLASSES),
+    ):
+        np.savez(folder / f"{name}.npz", images=pixels, labels=labels, classes=np.array(classes))
+    (folder / "space.toml").write_text(SPACE, "utf-8")
+    brief = "--macros 4 --images 100 --chips 2 --with tune=16 --test-images 0 --no-finetune --minutes 0"
+    training_ = f"finetune {net} --data {folder}/train.npz --epochs 1 --batch 32 --shift 0 --symmetry none"
+    searching = (
+        f"search --space {folder}/space.toml --data {folder}/search.npz --macros 64 --batch 20 --teacher-epochs 1 "
+        "--stage-epochs 1 --samples 4 --sample-epochs 1 --simulations 8 --networks 1 --epochs 1 --chips 2 --images 20 "
+        "--workers 0 --symmetry none"
+    )
+    campaign = f"campaign {net} --data {data} --macros 4 --orbit leo-sso --injections 26 --images 100 --chips 0"
+    with watched() as found, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hil.searching.run.check_learned", lambda *_: None)
+        for words in (f"improve {net} --data {data} {brief}", training_, searching, campaign):
+            name = words.split()[0]
+            assert run([*words.split(), "-o", str(folder / {"finetune": "tuned.pt"}.get(name, name))]) == 0
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "doors"),
+    [
+        (
+            LEVER,
+            [
+                ("virtual chips", "LeverBench.score"),
+                ("level_sums", "LeverBench.score.<locals>.accuracy", "VirtualChip.sums"),
+            ],
+        ),
+        (TRAINED, [("learn", "finetune_network")]),
+        (FRONT, [("virtual chips", "SimulatedEvaluator.evaluate")]),
+        (UPSET, [("level_sums", "FaultBench.faulted")]),
+    ],
+)
+def test_the_commands_that_take_long_go_the_way_that_is_written_down(
+    name: str, doors: list[tuple[str, ...]], long_stacks: Stacks
+) -> None:
+    steps, found = walks()[name], [long_stacks.through(*door) for door in doors]
+    ends = {"IdleCores.begin", "LayerSimulator.level_sums", "_learn"}  # where the stacks were looked at
+    before = [step.file for step in steps if not set(step.functions) <= ends]
+    assert files_of(*found) == before
+    seen = {function for stack in found for _, function in stack}
+    assert {function for step in steps for function in step.functions} <= seen | ends
