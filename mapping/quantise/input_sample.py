@@ -10,7 +10,22 @@ from mapping.quantise.lower import MatrixOp
 
 SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at
 SAMPLE_ELEMENTS = 1 << 24  # and of their elements
+SUM_VALUES = 1 << 20  # of sums of the float network, for some of these vectors, by layer
 PADDED_BYTES = 1 << 24  # of maps whose windows are looked at together
+
+
+def vector_step(images: int, op: MatrixOp) -> int:
+    """Every which input vector of a layer is in the sample, over images and positions."""
+    if op.window is None:
+        return 1
+    most = max(1, min(SAMPLE_VECTORS, SAMPLE_ELEMENTS // op.window.rows))
+    return -(-images * op.window.positions // most) | 1  # odd, so that every column of the map has its turn
+
+
+def sum_step(images: int, op: MatrixOp) -> int:
+    """Every which vector of the sample the sums of the float network are kept for."""
+    vectors = images * (1 if op.window is None else op.window.positions) // vector_step(images, op)
+    return max(1, -(-vectors * op.shape.outputs // SUM_VALUES))
 
 
 def input_vectors(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -20,8 +35,7 @@ def input_vectors(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.fl
         columns = codes.T.astype(np.float32)
         return columns.reshape(groups, inputs, -1), columns.mean(1, dtype=np.float64).reshape(groups, inputs)
     window = op.window
-    most = max(1, min(SAMPLE_VECTORS, SAMPLE_ELEMENTS // window.rows))
-    take = -(-len(codes) * window.positions // most) | 1  # odd, so that every column of the map has its turn
+    take = vector_step(len(codes), op)
     total, kept = np.zeros((window.channels, *window.kernel)), []
     images = max(1, PADDED_BYTES // codes[:1].nbytes)
     for first in range(0, len(codes), images):

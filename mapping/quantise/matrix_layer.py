@@ -18,11 +18,13 @@ from mapping.layout.tile import Piece, piece_levels, stretch, weight_integers
 from mapping.program.conductance import MatrixStep, Tile, TileGroup
 from mapping.program.digital_ops import INT32_HIGH
 from mapping.program.exact_product import largest_sum
-from mapping.quantise.input_sample import input_vectors
+from mapping.quantise.float_sums import gains, mended_weights
+from mapping.quantise.input_sample import input_vectors, sum_step
 from mapping.quantise.lower import MatrixOp
 from mapping.quantise.ranges import ROUGH_TILES, TILES, RangeErrors, choose_range, range_errors
 from mapping.quantise.rounding import (
     Floats,
+    InputStatistics,
     grid_scale,
     input_statistics,
     largest_scale,
@@ -56,7 +58,8 @@ class MatrixLayer:
 
     ``codes`` (n, …) are the layer's inputs for the calibration images, on the scale ``source``. ``copies`` of it will
     be added. ``errors`` of the cells are asked for by the rule that goes by them (``ScaleRule.OUTPUT``) alone.
-    ``reach``: share of what slices of wide weights hold that weights take.
+    ``reach``: share of what slices of wide weights hold that weights take. ``sums``: of the float network
+    (``Observations.sums``).
     """
 
     op: MatrixOp
@@ -71,6 +74,7 @@ class MatrixLayer:
     weight_form: WeightForm
     copies: int
     reach: float
+    sums: NDArray[np.float32]
 
     def step(self, wanted: Floats, offset: int, out: CodeScale) -> MatrixStep:
         """The step of the layer.
@@ -136,15 +140,26 @@ class MatrixLayer:
         on_grid = np.rint(weight / np.where(trained, grid, np.inf)[:, :, None]).astype(np.int16)
         if trained.all():
             return RoundedWeights(on_grid, grid, input_vectors(self.codes, self.op)[1])
-        rounded = self._by_rule() if self.errors is None else self._by_errors(self.errors)
+        sample, mean = input_vectors(self.codes, self.op)
+        some = sample[:, :, :: sum_step(len(self.codes), self.op)].copy()
+        inputs = input_statistics(sample, single=self.errors is not None and weight.size > MOST_DOUBLE)
+        if self.op.grid is None:  # whose steps are not ours to choose
+            weight = mended_weights(weight, inputs, some, self.sums, self.source.scale)
+        if self.errors is None:
+            rounded = self._by_rule(weight, inputs, mean)
+        else:
+            squares = plane_squares(sample, self.spec.macro, self.input_bits, self.source.signed)
+            del sample  # of all that trials stand beside, the largest
+            rounded = self._by_errors(weight, inputs, squares, mean, self.errors)
+        if self.op.grid is None:
+            gain = gains(rounded.levels, rounded.unit, some, self.sums, self.source.scale)
+            rounded = replace(rounded, unit=rounded.unit / gain)
         if not trained.any():
             return rounded
         levels = np.where(trained[:, :, None], on_grid, rounded.levels)
         return RoundedWeights(levels, np.where(trained, grid, rounded.unit), rounded.mean)
 
-    def _by_rule(self) -> RoundedWeights:
-        sample, mean = input_vectors(self.codes, self.op)
-        weight, inputs = self.op.weight, input_statistics(sample, single=False)
+    def _by_rule(self, weight: Floats, inputs: InputStatistics, mean: Floats) -> RoundedWeights:
         integers = weight_integers(self.weight_max, self.spec.macro)
         widest = self.rule in (ScaleRule.LARGEST, ScaleRule.LAYER)
         scale = largest_scale(weight, integers) if widest else weighted_scale(weight, inputs.variance, integers)
@@ -152,9 +167,11 @@ class MatrixLayer:
             scale = np.full_like(scale, scale.max())
         return RoundedWeights(round_weights(weight, inputs, scale, integers), scale, mean)
 
-    def _by_errors(self, cells: CellErrors) -> RoundedWeights:
+    def _by_errors(
+        self, weight: Floats, inputs: InputStatistics, squares: Floats, mean: Floats, cells: CellErrors
+    ) -> RoundedWeights:
         """Scales by the errors that cells and converters will add to the outputs."""
-        macro, weight = self.spec.macro, self.op.weight
+        macro = self.spec.macro
         integers = weight_integers(self.weight_max, macro)
         tried: list[tuple[NDArray[np.int16], RangeErrors]] = []
 
@@ -168,10 +185,6 @@ class MatrixLayer:
 
         slices = 1 + max(piece.slice for piece in self.pieces)
         errors = weight_errors(macro, cells, integers, self.factor, slices).averaged(self.copies)
-        sample, mean = input_vectors(self.codes, self.op)
-        inputs = input_statistics(sample, single=weight.size > MOST_DOUBLE)
-        squares = plane_squares(sample, macro, self.input_bits, self.source.signed)
-        del sample  # of all that trials stand beside, the largest
         rough = partial(converter, tiles=ROUGH_TILES)
         levels, scale = output_weights(weight, inputs, integers, errors, squares, converter, rough)
         return RoundedWeights(levels, scale, mean, next((found for given, found in tried if given is levels), None))

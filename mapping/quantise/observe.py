@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mapping.network.float_run import forward, network_input
 from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.network.nodes import INPUT
+from mapping.quantise.input_sample import sum_step, vector_step
 from mapping.quantise.lower import FusedOp, MatrixOp, PassOp
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ class Observations:
 
     ``values`` maps each operation and ``"input"`` to a sample of its outputs; ``largest`` to the
     largest magnitude over all of them; ``means`` maps each matrix product to the mean of its
-    sum by channel, (outputs,).
+    sum by channel, (outputs,); ``sums`` to a sample of them, (outputs, vectors), for every ``sum_step``-th vector that
+    ``input_sample.input_vectors`` gives.
     """
 
     values: dict[str, NDArray[np.float32]]
     largest: dict[str, float]
     means: dict[str, NDArray[np.float64]]
+    sums: dict[str, NDArray[np.float32]]
 
 
 def observe(
@@ -57,6 +60,9 @@ def observe(
     values: dict[str, list[NDArray[np.float32]]] = {name: [] for names in given.values() for name in names}
     largest = dict.fromkeys(values, 0.0)
     totals: dict[str, NDArray[np.float64]] = {}
+    steps = {op.name: vector_step(len(images), op) * sum_step(len(images), op) for op in ops if isinstance(op, MatrixOp)}
+    kept: dict[str, list[NDArray[np.float32]]] = {name: [] for name in sums.values()}
+    first = 0  # image of the batch
 
     def note(node: str, output: Tensor) -> None:
         if node not in given and node not in sums:
@@ -68,6 +74,7 @@ def observe(
         if node in sums:
             channels = found.reshape(*found.shape[:2], -1).mean(2, dtype=np.float64).sum(0)
             totals[sums[node]] = totals.get(sums[node], 0.0) + channels
+            kept[sums[node]].append(_every(found, first, steps[sums[node]]))
 
     size = max(math.prod(shape) for shape in node_shapes(graph).values())
     each = max(1, min(BATCH, BATCH_VALUES // size))
@@ -81,7 +88,16 @@ def observe(
         {name: np.concatenate(parts) for name, parts in values.items()},
         largest,
         {name: total / len(images) for name, total in totals.items()},
+        {name: np.concatenate(parts, axis=1) for name, parts in kept.items()},
     )
+
+
+def _every(found: NDArray[np.float32], first: int, step: int) -> NDArray[np.float32]:
+    """Sums (n, outputs, …) at every ``step``-th place of all images, of which these begin at ``first``; (outputs, m)."""
+    flat = found.reshape(*found.shape[:2], -1)
+    places = flat.shape[2]
+    image, place = np.divmod(np.arange(-first * places % step, len(found) * places, step), places)
+    return flat[image, :, place].T.copy()
 
 
 def _sample(values: NDArray[np.float32], most: int) -> NDArray[np.float32]:

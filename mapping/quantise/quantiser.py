@@ -191,7 +191,7 @@ class Quantiser:
             raise CannotMap(f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name)
         layer = MatrixLayer(
             op, pieces, places, self.spec, self.bits, source, codes, self.rule, self.errors, self.weight_form,
-            self.averages.get(op.name, 1), self.reach,
+            self.averages.get(op.name, 1), self.reach, self.observed.sums.pop(op.name),
         )  # fmt: skip
         return layer.step(self.observed.means[op.name], self.offsets.get(op.name, 0), self._output(op))
 

@@ -99,20 +99,21 @@ def round_weights(weight: Floats, inputs: InputStatistics, scale: Floats, intege
     return levels
 
 
-def fitted_scale(weight: Floats, levels: NDArray[np.int16], inputs: InputStatistics, otherwise: Floats) -> Floats:
-    """Per output, what one of its integers should stand for: the s of least (w − s q) H (w − s q)ᵀ, w H q / q H q.
+def unbiased_scale(weight: Floats, levels: NDArray[np.int16], inputs: InputStatistics, otherwise: Floats) -> Floats:
+    """Per output, what one of its integers should stand for: the s at which s q x grows with w x as w x does itself,
+    w H w / w H q.
 
-    Clipped weights are too small on the whole; the fitted scale gives the output its size back.
-    ``otherwise`` stands where that is not above zero.
+    The s of least (w − s q) H (w − s q)ᵀ, w H q / q H q, is smaller by ρ², the share of the output that the integers
+    say; layers behind each other multiply that. ``otherwise`` stands where w H q is not above zero.
     """
-    along, square = np.zeros(otherwise.shape), np.zeros(otherwise.shape)
+    along, power = np.zeros(otherwise.shape), np.zeros(otherwise.shape)
     for part in inputs.parts:
-        q = levels[part.group][:, part.inputs].astype(np.float64)
-        seen = q @ part.covariance
-        along[part.group] += np.einsum("oi,oi->o", seen, weight[part.group][:, part.inputs])
-        square[part.group] += np.einsum("oi,oi->o", seen, q)
-    good = (square > 0) & (along > 0)
-    return np.where(good, along / np.where(square > 0, square, 1.0), otherwise)
+        own = weight[part.group][:, part.inputs]
+        seen = own @ part.covariance
+        along[part.group] += np.einsum("oi,oi->o", seen, levels[part.group][:, part.inputs].astype(np.float64))
+        power[part.group] += np.einsum("oi,oi->o", seen, own)
+    good = (power > 0) & (along > 0)
+    return np.where(good, power / np.where(along > 0, along, 1.0), otherwise)
 
 
 def largest_scale(weight: Floats, integers: Integers) -> Floats:

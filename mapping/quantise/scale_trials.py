@@ -5,8 +5,8 @@ w in units of the scale s and integers q, w / s − q = r U, hence
 
     (w / s − q) H (w / s − q)ᵀ = r rᵀ,   q H qᵀ = r rᵀ − w H wᵀ / s² + 2 w H qᵀ / s
 
-and with the fitted scale w H q / q H q (``rounding.fitted_scale``) the error is w H wᵀ − (w H qᵀ)² / q H qᵀ. What is
-left is w H, once a layer.
+and with the scale w H w / w H q (``rounding.unbiased_scale``) the error is w H wᵀ · (w H wᵀ · q H qᵀ / (w H qᵀ)² − 1).
+What is left is w H, once a layer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_DOUBLE = 1 << 18  # weights of a layer whose errors move on in double preci
 
 @dataclass(frozen=True, slots=True)
 class Rounded:
-    """Integers of a layer, (groups, outputs, inputs); fitted ``scale`` and mean square error, (groups, outputs)."""
+    """Integers of a layer, (groups, outputs, inputs); unbiased ``scale`` and mean square error, (groups, outputs)."""
 
     levels: NDArray[np.int16]
     scale: Floats
@@ -68,8 +68,8 @@ class ScaleTrials:
             moved[part.group] += squares
             along[part.group] += np.einsum("oi,oi->o", pull, q.astype(pull.dtype) if self.large else q)
         square = moved - self._power / scale**2 + 2.0 * along / scale
-        good = (square > 0) & (along > 0)
-        held = np.where(good, square, 1.0)
-        fitted = np.where(good, along / held, scale)
-        error = np.where(good, self._power - along**2 / held, scale**2 * moved)
-        return Rounded(levels, fitted, np.maximum(error, 0.0))
+        good = (self._power > 0) & (along > 0)
+        held = np.where(good, along, 1.0)
+        unbiased = np.where(good, self._power / held, scale)
+        error = np.where(good, self._power * (self._power * square / held**2 - 1.0), scale**2 * moved)
+        return Rounded(levels, unbiased, np.maximum(error, 0.0))

@@ -12,7 +12,8 @@ integers q (mean errors are left to the bias and to the column correction):
     A   mean square error of the converter at the layer's range
 
 W, R and A are in squared integers, so a smaller scale makes all of them smaller in the output. Clipping
-shrinks an output as a whole; s is therefore fitted again to the integers, s = w H q / q H q.
+shrinks an output as a whole; s is therefore chosen again for the integers, s = w H w / w H q: an output that is right
+on the whole costs more error than the smaller one of least squares, and no layer behind sees less than it should.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from mapping.quantise.rounding import (
     InputStatistics,
     Integers,
     by_input,
-    fitted_scale,
     largest_scale,
     nearest_integers,
+    unbiased_scale,
     weighted_scale,
 )
 from mapping.quantise.scale_trials import Rounded, ScaleTrials
@@ -136,7 +137,7 @@ def output_weights(
 ) -> tuple[NDArray[np.int16], Floats]:
     """Integers and scales of least J, output by output; J of the whole layer is never above that of the largest scale.
 
-    Every scale tried is fitted again once the integers are known (``fitted_scale``).
+    Every scale tried is chosen again once the integers are known (``unbiased_scale``).
 
     Args:
         weight: (groups, outputs, inputs).
@@ -182,7 +183,7 @@ def output_weights(
     for tried, scale in ((best.rounded, CLIPS[best.index] * widest), (largest, widest)):
         found.append((float(loss(tried, converter(tried.levels, tried.scale)).sum()), tried, scale))
     _, kept, scale = min(found, key=lambda f: f[0])
-    return kept.levels, kept.scale if trials.large else fitted_scale(weight, kept.levels, inputs, scale)
+    return kept.levels, kept.scale if trials.large else unbiased_scale(weight, kept.levels, inputs, scale)
 
 
 @dataclass(frozen=True, slots=True)
