@@ -1,9 +1,10 @@
 """Rule of weight scales by what a network keeps of its float answers, and what it lost between float and ideal.
 
 ``ScaleRule.OUTPUT`` trades a part of the ideal network for less error on a chip: it clips weights until what clipping
-takes is as much as cells and converter add, layer by layer, and each layer's output keeps a share ρ² of its power. Over
-fifty layers 0.96 each is nothing. So ideal is compared with float on stored images, and where the usual rule has lost
-too much of it for any chip, the rule that loses least is taken.
+takes is as much as cells and converter add, layer by layer. In a network of many layers, or of layers whose cells err
+much beside their few inputs (depthwise ones), that part is all of it. So ideal is compared with float on stored images,
+and where the usual rule has lost too much of it for any chip, the rule that loses least is taken. What is lost then is
+said, with bits or a rule that lose less, if they were found.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mapping.bits import MOST
 from mapping.compile import fitted_step
+from mapping.errors import CannotMap
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_logits
 from mapping.program.conductance import ConductanceProgram
@@ -25,11 +28,13 @@ from mapping.quantise.sharing import shared_ops
 from mapping.quantise.weight_scales import ScaleRule
 
 USUAL = ScaleRule.OUTPUT
-MOST_LOST = 0.2  # of the answers; ResNet-20 loses 0.08 for 20 points more on a chip
-MOST_ERROR = 0.5  # of the outputs' power, without classes; the logits of that ResNet-20 lose 0.16
+MOST_LOST = 0.1  # of the answers; a small convolutional network loses 0.04 for 8 points more on a chip
+MOST_ERROR = 0.1  # of the outputs' power, without classes; the logits of a ResNet-20 lose 0.02
 SAID_FIRST = 0.01  # and more is no rounding of the last digit: whoever compiles must know
-IMAGES = 128  # that are compared, at most,
-VALUES = 1 << 24  # and at most so many values of the largest map: networks of large maps are slow
+MUCH_ERROR = 0.02  # of the outputs' power, likewise: ResNets that lose half a point of their answers have less
+MORE_BITS = 2  # of weights, that are tried where much is lost
+IMAGES = 256  # that are compared, at most,
+VALUES = 1 << 26  # and at most so many values of the largest map: networks of large maps are slow
 HELD_OUT = 16  # stored images beside those that the scales were fitted on; fewer say less than those
 
 
@@ -38,8 +43,9 @@ class KeptAnswers:
     """What ideal keeps of float on ``images`` stored ones, with weight scales by ``rule``.
 
     ``alike``: images of the same largest logit; None without classes. ``error``: mean square of ideal − float over the
-    variance of float, each output about its mean. ``held_out``: no scale was fitted on these images. ``instead``: what
-    the usual rule kept, where another was taken.
+    variance of float, each output about its mean. ``held_out``: no scale was fitted on these images. ``right``: images
+    on which float and ideal are right, where labels are stored. ``instead``: what the usual rule kept, where another was
+    taken. ``helps``: options that lose less, and what they keep; "" where nothing was tried, or nothing did.
     """
 
     rule: ScaleRule
@@ -47,7 +53,9 @@ class KeptAnswers:
     alike: int | None
     error: float
     held_out: bool
+    right: tuple[int, int] | None = None
     instead: KeptAnswers | None = None
+    helps: str = ""
 
     @property
     def lost(self) -> float:
@@ -62,7 +70,12 @@ class KeptAnswers:
     @property
     def much(self) -> bool:
         """Whether it belongs into the first lines."""
-        return self.lost > SAID_FIRST or self.instead is not None
+        return self.lost > SAID_FIRST or self.error > MUCH_ERROR or self.instead is not None
+
+    @property
+    def fewer_right(self) -> bool:
+        """Whether ideal is right more than a point less often than float, as far as the stored images say."""
+        return self.lost > SAID_FIRST if self.right is None else self.right[0] - self.right[1] > SAID_FIRST * self.images
 
     @property
     def line(self) -> str:
@@ -71,11 +84,15 @@ class KeptAnswers:
         if self.alike is not None:
             what = f"the answer of float on {self.alike} of {images}, {what.removesuffix(f' on {images}')}"
         line = f"ideal keeps {what} (weight scales: {self.rule})"
+        if self.right is not None:
+            line += f"; right: float {self.right[0]}, ideal {self.right[1]}"
         if self.instead is not None:
-            before = self.instead
-            kept = f"{before.alike} of {before.images}" if before.alike is not None else f"{before.error:.0%} error"
-            return f"{line}; the usual rule, {before.rule}, has {kept}"
-        return line
+            line += f"; the usual rule, {self.instead.rule}, has {self.instead.kept}"
+        return f"{line}; {self.helps}" if self.helps else line
+
+    @property
+    def kept(self) -> str:
+        return f"{self.alike} of {self.images}" if self.alike is not None else f"{self.error:.0%} error"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -84,6 +101,8 @@ class KeptAnswers:
             "held_out": self.held_out,
             "same_answer": self.alike,
             "error": self.error,
+            "right": None if self.right is None else {"float": self.right[0], "ideal": self.right[1]},
+            "helps": self.helps or None,
             "instead_of": None if self.instead is None else self.instead.to_json(),
         }
 
@@ -99,35 +118,64 @@ def judged_by_float(
 
     Args:
         program: of the rule that was asked for, else of the usual one.
-        compiled: gives the program of another, named ``scale_rule``.
+        compiled: gives the program of another ``scale_rule``, and of other ``weight_bits``.
     """
-    images, held_out = compared_images(network)
+    at, held_out = compared_images(network)
+    images, labels = network.calibration_images[at], network.calibration_labels
     floats = float_logits(network.graph, images)
 
     def kept(program: ConductanceProgram, rule: ScaleRule) -> KeptAnswers:
         ideal = run(program, images, IdealMultiply(program)) * program.logit_scale
-        return _kept(floats, ideal, rule, held_out, bool(network.graph.classes))
+        found = _kept(floats, ideal, rule, held_out, bool(network.graph.classes))
+        if labels is None or found.alike is None:
+            return found
+        hits = [int((logits.argmax(1) == labels[at]).sum()) for logits in (floats, ideal)]
+        return replace(found, right=(hits[0], hits[1]))
 
     first = kept(program, asked or USUAL)
-    if asked is not None or not first.too_much:
+    if not (first.too_much or first.fewer_right):
         return program, first
-    found = [(first, program)]
-    for rule in (ScaleRule.ROUNDING, ScaleRule.LARGEST):
-        tried = compiled(scale_rule=rule)
-        found.append((kept(tried, rule), tried))
-    best, program = min(found, key=lambda pair: (pair[0].lost, pair[0].error))
-    return program, best if best is first else replace(best, instead=first)
+    rounded = compiled(scale_rule=ScaleRule.ROUNDING) if first.rule is not ScaleRule.ROUNDING else program
+    other = kept(rounded, ScaleRule.ROUNDING) if rounded is not program else first
+    if asked is None and first.too_much and (other.lost, other.error) < (first.lost, first.error):
+        program, best = rounded, replace(other, instead=first)
+    else:
+        best = first
+    return program, replace(best, helps=_helps(best, other, program, compiled, kept))
 
 
-def compared_images(network: NetworkFile) -> tuple[NDArray[np.uint8], bool]:
-    """Stored images that ideal and float are compared on, and whether they are held out from the fit of the scales."""
+def _helps(
+    best: KeptAnswers,
+    rounded: KeptAnswers,
+    program: ConductanceProgram,
+    compiled: Callable[..., ConductanceProgram],
+    kept: Callable[[ConductanceProgram, ScaleRule], KeptAnswers],
+) -> str:
+    """Options of ``hil compile`` that lose less than ``best``, if any of those tried does."""
+    found = []
+    if best.rule is not ScaleRule.ROUNDING:
+        found.append((rounded, f"--weight-scales {ScaleRule.ROUNDING}"))
+    bits = min(MOST, program.weight_bits + MORE_BITS)
+    if bits > program.weight_bits and min(best.lost, rounded.lost) > SAID_FIRST:
+        try:
+            wider = kept(compiled(scale_rule=ScaleRule.ROUNDING, weight_bits=bits), ScaleRule.ROUNDING)
+            found.append((wider, f"--weight-bits {bits} --weight-scales {ScaleRule.ROUNDING}"))
+        except CannotMap:
+            pass  # the chip has no room for them
+    least, option = min(found, key=lambda pair: pair[0].lost, default=(best, ""))
+    has = "has" if least.alike is None else "keeps"
+    return f"hil compile {option} {has} {least.kept}" if option and least.lost < best.lost else ""
+
+
+def compared_images(network: NetworkFile) -> tuple[NDArray[np.intp], bool]:
+    """Places of the stored images that ideal and float are compared on, and whether no scale was fitted on these."""
     stored, ops = network.calibration_images, shared_ops(network.graph)
     step = fitted_step(len(stored), ops)
     fitted, others = np.arange(len(stored))[::step], np.delete(np.arange(len(stored)), slice(None, None, step))
     most = max(1, min(IMAGES, VALUES // max(math.prod(op.output_shape) for op in ops)))
     held_out = len(others) >= HELD_OUT
     at = others if held_out else fitted
-    return stored[at[np.linspace(0, len(at) - 1, min(most, len(at))).astype(np.intp)]], held_out
+    return at[np.linspace(0, len(at) - 1, min(most, len(at))).astype(np.intp)], held_out
 
 
 def _kept(

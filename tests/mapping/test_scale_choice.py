@@ -17,9 +17,12 @@ from hil.deployment.network_source import BUNDLED_NETWORK
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile, load_network, save_network
+from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, Output, Preprocess
 from mapping.network.nodes import Conv, Flatten, Linear, Node
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import IdealMultiply
+from mapping.program.execute import run as execute
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.scale_choice import USUAL, KeptAnswers, compared_images, judged_by_float
 
@@ -53,10 +56,9 @@ def test_a_deep_network_that_the_usual_rule_wipes_out_is_compiled_by_the_rule_th
     assert kept.instead is not None
     assert kept.rule is not ScaleRule.OUTPUT
     assert kept.instead.rule is ScaleRule.OUTPUT
-    assert kept.lost < 0.2 < 0.5 < kept.instead.lost
-    others = [compiled(deep(30), rule) for rule in ScaleRule]
-    assert kept.lost == min(other.lost for _, other in others)
-    assert program.digest in [other.digest for other, _ in others]
+    assert kept.lost < 0.5 * kept.instead.lost
+    rounded, alone = compiled(deep(30), ScaleRule.ROUNDING)
+    assert (program.digest, kept.lost) == (rounded.digest, alone.lost)
 
 
 def test_hil_compile_says_in_its_first_line_what_is_lost_and_takes_a_rule_that_was_asked_for(
@@ -71,7 +73,31 @@ def test_hil_compile_says_in_its_first_line_what_is_lost_and_takes_a_rule_that_w
     assert run([*command, "--weight-scales=output", "--json"]) == 0
     kept = json.loads(capsys.readouterr().out)["kept"]
     assert (kept["rule"], kept["instead_of"]) == ("output", None)
-    assert kept["same_answer"] < 0.8 * kept["images"]
+    assert kept["same_answer"] < 0.9 * kept["images"]
+    assert kept["helps"].startswith("hil compile --weight-")
+
+
+def test_ideal_outputs_of_many_layers_are_as_large_as_those_of_float() -> None:
+    """Clipped weights made each layer's output a little too small, and thirty of them a fifth of the last."""
+    network = deep(30)
+    program = compile_network(network, SPEC, scale_rule=ScaleRule.OUTPUT)
+    images = network.calibration_images
+    ideal = execute(program, images, IdealMultiply(program)) * program.logit_scale
+    wanted = float_logits(network.graph, images)
+    about = wanted - wanted.mean(0)
+    assert 0.9 < (about * (ideal - ideal.mean(0))).sum() / (about**2).sum() < 1.1
+
+
+def test_what_is_lost_names_options_that_lose_less_and_how_often_float_and_ideal_are_right(tmp_path: Path) -> None:
+    network = deep(30)
+    labels = float_logits(network.graph, network.calibration_images).argmax(1)
+    program, kept = compiled(replace(network, weight_bits=3, calibration_labels=labels), ScaleRule.OUTPUT)
+    assert program.weight_bits == 3
+    assert kept.right == (kept.images, kept.alike)
+    assert kept.line.split("; ")[1] == f"right: float {kept.images}, ideal {kept.alike}"
+    option, keeps = kept.helps.removeprefix("hil compile ").split(" keeps ")
+    assert option in ("--weight-scales rounding", "--weight-bits 5 --weight-scales rounding")
+    assert int(keeps.split()[0]) > (kept.alike or 0)
 
 
 def test_a_deployment_notes_what_its_network_loses_before_any_chip(tmp_path: Path) -> None:
@@ -96,17 +122,16 @@ def test_a_network_that_the_usual_rule_keeps_has_the_same_bits_as_before_and_no_
 def test_ideal_is_compared_on_images_that_no_scale_was_fitted_on_where_there_are_enough() -> None:
     few, many = deep(2), deep(2, images=700)
     assert not compared_images(few)[1]
-    images, held_out = compared_images(many)
+    places, held_out = compared_images(many)
     assert held_out
-    fitted = {image.tobytes() for image in many.calibration_images[::2]}
-    assert not fitted & {image.tobytes() for image in images}
+    assert (places % 2 == 1).all()  # every second one was fitted on
 
 
 def test_a_network_without_classes_is_judged_by_the_error_of_its_outputs() -> None:
-    network = deep(30)
+    network = deep(40)
     graph = replace(network.graph, classes=(), outputs=(Output("values", (5,)),))
     _, kept = compiled(replace(network, graph=graph))
     assert kept.alike is None
     assert kept.instead is not None
-    assert kept.error < 0.2 < 0.5 < kept.instead.error
+    assert kept.error < 0.5 * kept.instead.error
     assert "outputs off by" in kept.line
