@@ -44,8 +44,8 @@ class KeptAnswers:
 
     ``alike``: images of the same largest logit; None without classes. ``error``: mean square of ideal − float over the
     variance of float, each output about its mean. ``held_out``: no scale was fitted on these images. ``right``: images
-    on which float and ideal are right, where labels are stored. ``instead``: what the usual rule kept, where another was
-    taken. ``helps``: options that lose less, and what they keep; "" where nothing was tried, or nothing did.
+    on which float and ideal are right, where labels are stored. ``instead``: what the usual rule kept, where another
+    was taken. ``helps``: options that lose less, and what they keep; "" where nothing was tried, or nothing did.
     """
 
     rule: ScaleRule
@@ -75,7 +75,9 @@ class KeptAnswers:
     @property
     def fewer_right(self) -> bool:
         """Whether ideal is right more than a point less often than float, as far as the stored images say."""
-        return self.lost > SAID_FIRST if self.right is None else self.right[0] - self.right[1] > SAID_FIRST * self.images
+        return (
+            self.lost > SAID_FIRST if self.right is None else self.right[0] - self.right[1] > SAID_FIRST * self.images
+        )
 
     @property
     def line(self) -> str:

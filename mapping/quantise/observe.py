@@ -60,7 +60,9 @@ def observe(
     values: dict[str, list[NDArray[np.float32]]] = {name: [] for names in given.values() for name in names}
     largest = dict.fromkeys(values, 0.0)
     totals: dict[str, NDArray[np.float64]] = {}
-    steps = {op.name: vector_step(len(images), op) * sum_step(len(images), op) for op in ops if isinstance(op, MatrixOp)}
+    steps = {
+        op.name: vector_step(len(images), op) * sum_step(len(images), op) for op in ops if isinstance(op, MatrixOp)
+    }
     kept: dict[str, list[NDArray[np.float32]]] = {name: [] for name in sums.values()}
     first = 0  # image of the batch
 
@@ -93,7 +95,7 @@ def observe(
 
 
 def _every(found: NDArray[np.float32], first: int, step: int) -> NDArray[np.float32]:
-    """Sums (n, outputs, …) at every ``step``-th place of all images, of which these begin at ``first``; (outputs, m)."""
+    """Sums (n, outputs, …) at every ``step``-th place of all images, of which these begin at ``first``."""
     flat = found.reshape(*found.shape[:2], -1)
     places = flat.shape[2]
     image, place = np.divmod(np.arange(-first * places % step, len(found) * places, step), places)
