@@ -156,17 +156,17 @@ def _helps(
     """Options of ``hil compile`` that lose less than ``best``, if any of those tried does."""
     found = []
     if best.rule is not ScaleRule.ROUNDING:
-        found.append((rounded, f"--weight-scales {ScaleRule.ROUNDING}"))
+        found.append((rounded, f"hil compile --weight-scales {ScaleRule.ROUNDING}"))
     bits = min(MOST, program.weight_bits + MORE_BITS)
     if bits > program.weight_bits and min(best.lost, rounded.lost) > SAID_FIRST:
         try:
             wider = kept(compiled(scale_rule=ScaleRule.ROUNDING, weight_bits=bits), ScaleRule.ROUNDING)
-            found.append((wider, f"--weight-bits {bits} --weight-scales {ScaleRule.ROUNDING}"))
+            found.append((wider, f"hil compile --weight-bits {bits} --weight-scales {ScaleRule.ROUNDING}"))
         except CannotMap:
             pass  # the chip has no room for them
     least, option = min(found, key=lambda pair: pair[0].lost, default=(best, ""))
     has = "has" if least.alike is None else "keeps"
-    return f"hil compile {option} {has} {least.kept}" if option and least.lost < best.lost else ""
+    return f"{option} {has} {least.kept}" if option and least.lost < best.lost else ""
 
 
 def compared_images(network: NetworkFile) -> tuple[NDArray[np.intp], bool]:
