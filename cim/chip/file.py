@@ -39,6 +39,7 @@ from cim.files import read_text
 from cim.toml_file import MOST_BYTES, TomlError, TomlFile, major_version, parse_toml
 
 FORMAT = "hil.chip"
+MOST_MACROS_TRIED = 1024  # numbers of macros by which a digest is known again
 COST_FORMAT = "hil.cost"  # files of the same folder and form that hold a cost model's chip (cim.mnsim)
 # 1.1: [models]; 1.2: [cost], [groups], sample.dac_inl; 1.3: chip.technology, [evidence], ranges, columns, macro.sensing
 VERSION = (1, 3)
@@ -300,3 +301,19 @@ class _ChipReader:
             evidence=MeasuredNumber(**v["evidence"]) if "evidence" in v else None,
             technology=v["chip"]["technology"],
         )
+
+
+def description_words(digest: str, spec: ChipSpec) -> str:
+    """The chip description of a digest in words, as seen from ``spec``: "lab-128 with 16 macros".
+
+    Where it is the same file with another number of macros, that is said; else that it is another file.
+    """
+    if digest == spec.digest:
+        return f"{spec.name} with {spec.macros} macros"
+    for macros in range(1, MOST_MACROS_TRIED + 1):
+        try:
+            if _with_digest(dataclasses.replace(spec, macros=macros)).digest == digest:
+                return f"{spec.name} with {macros} macros"
+        except ValueError:  # groups of the file that so few macros do not fill
+            continue
+    return f"another file than {spec.source or spec.name} is (digest {digest[:12]}…)"

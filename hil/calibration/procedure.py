@@ -22,6 +22,7 @@ from cim.cells.read_noise import ReadNoise
 from cim.cells.temperature import Thermal
 from cim.cells.write_statistics import write_statistics
 from cim.chip.converters import conversions
+from cim.chip.file import description_words
 from cim.chip.spec import MacroSpec
 from cim.fit.column_checks import NetworkCheck, idle_disagreement
 from cim.fit.column_products import ColumnProducts, fit_wires_and_drive, gain_known
@@ -269,7 +270,11 @@ def check_record(record: CalibrationRecord, driver: ChipDriver, macros: tuple[in
     pairs = (
         ("chip", record.chip_name, about.name),
         ("serial number", record.serial, about.serial),
-        ("chip description", record.spec_digest, spec.digest),
+        (
+            "chip description",
+            description_words(record.spec_digest, spec),
+            description_words(spec.digest, spec),
+        ),
     )
     for what, has, wanted in pairs:
         if has != wanted:

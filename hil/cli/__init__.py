@@ -33,12 +33,14 @@ from hil.cli import (
     improve,
     judge,
     link,
+    log,
     search,
     show,
     simulate,
     tune,
 )
 from hil.cli.exit_codes import code_of
+from hil.cli.failures import tell_programs
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import GONE, REPLACED
 from hil.cli.terminal.lines import complain, say, spell_out
@@ -111,6 +113,7 @@ for command in (
     bench.cells,
     show.show,
     show.glossary,
+    log.log,
 ):
     app.command(cls=GroupedCommand)(command)
 app.command("import", cls=GroupedCommand)(compile.import_)
@@ -177,11 +180,14 @@ def run(arguments: list[str]) -> int:
         if code == ExitCode.CTRL_C:  # Typer turns Ctrl-C into this code
             raise KeyboardInterrupt
         return code
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt) as error:
         complain("interrupted; nothing half-written was left")
+        tell_programs(arguments, ExitCode.CTRL_C, error, "interrupted; nothing half-written was left")
         return ExitCode.CTRL_C
     except Exception as error:
-        return failed(error, arguments)
+        code = ExitCode(failed(error, arguments))
+        tell_programs(arguments, code, error, getattr(error, "message", ""))
+        return code
     finally:
         if os.environ != surroundings:
             os.environ.clear()

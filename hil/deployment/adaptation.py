@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cim.chip.file import description_words
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.procedure import check_macros
 from hil.errors import MismatchError, UsageError
@@ -23,8 +24,8 @@ def adapt_to_record(program: ConductanceProgram, record: CalibrationRecord) -> A
         )
     if record.spec_digest != program.spec.digest:
         raise MismatchError(
-            f"the calibration record is of another chip description: {record.spec_digest[:12]}…, "
-            f"the program is for {program.spec.digest[:12]}…",
+            f"the calibration record is of {description_words(record.spec_digest, program.spec)}, the program is for "
+            f"{description_words(program.spec.digest, program.spec)}",
             hint="hil compile with the --chip and --macros that the record was measured with",
         )
     check_macros(record, program.macros, program.spec.macro)

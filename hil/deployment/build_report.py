@@ -322,6 +322,6 @@ def environment() -> dict[str, str]:
     versions = {name: metadata.version(name) for name in packages}
     system = f"{platform.system()} {platform.machine()}"
     program = Path(sys.argv[0])
-    name = "hil" if program.parts[-3:] == ("hil", "cli", "__main__.py") else program.name
+    name = "hil" if program.name == "__main__.py" and "hil" in program.parts[-3:] else program.name
     command = shlex.join([name, *sys.argv[1:]])[:MOST_COMMAND]
     return {"python": platform.python_version(), "system": system, **versions, "command": command}

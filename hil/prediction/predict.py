@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cells.programming_law import redraw_law
+from cim.chip.file import description_words
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord, nominal_macro
 from cim.record.ignorance import (
@@ -225,7 +226,8 @@ def believed(
     if record.kind not in OF_CELLS:
         if record.spec_digest != spec.digest:
             raise MismatchError(
-                f"the record is of chip description {record.spec_digest[:16]}…, the program of {spec.digest[:16]}…",
+                f"the record is of {description_words(record.spec_digest, spec)}, the program for "
+                f"{description_words(spec.digest, spec)}",
                 hint="compile for the chip that the record measured",
             )
         check_macros(record, program.macros, program.spec.macro)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.file import is_cost_model, load_chip
+from cim.chip.file import description_words, is_cost_model, load_chip
 from cim.chip.spec import ChipSpec
 from cim.record.file import load_record
 from cim.record.published import nominal_record
@@ -99,7 +99,8 @@ def _errors(chip: ChipSpec, calibration: Path | None, settings: FinetuneSettings
     record = nominal_record(chip, [0]) if calibration is None else load_record(calibration)
     if calibration is not None and record.kind not in OF_CELLS and record.spec_digest != chip.digest:
         raise MismatchError(
-            f"the record is of chip description {record.spec_digest[:16]}…, {chip.name} is {chip.digest[:16]}…",
+            f"the record is of {description_words(record.spec_digest, chip)}, asked for is "
+            f"{description_words(chip.digest, chip)}",
             where=str(calibration),
             hint="--chip: the chip that the record measured",
         )

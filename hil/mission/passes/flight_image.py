@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from cim.chip.file import description_words
 from cim.chip.spec import ChipSpec
 from cim.json_text import parse_json
 from hil.errors import FileError, MismatchError
@@ -77,7 +78,8 @@ def load_image(data: bytes, spec: ChipSpec) -> ConductanceProgram:
         about: dict[str, Any] = parse_json(plain[4 : 4 + length])
         if about["spec_digest"] != spec.digest:
             raise MismatchError(
-                f"the image is for chip description {about['spec_digest'][:12]}…, on board is {spec.digest[:12]}…",
+                f"the image is for {description_words(str(about['spec_digest']), spec)}, on board is "
+                f"{description_words(spec.digest, spec)}",
                 hint="compile for the chip on board",
             )
         arrays, at = {}, 4 + length
