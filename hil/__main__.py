@@ -1,4 +1,4 @@
-"""``python -m hil``: the command line, where no script named hil is on the path."""
+"""The command line by ``python -m``, where no script of that name is on the path."""
 
 from hil.cli import main
 

@@ -124,7 +124,7 @@ def _to_tensorboard(name: str, numbers: Mapping[str, float], settings: Mapping[s
         for path in files:
             if path.suffix == ".md":
                 writer.add_text("report", path.read_text("utf-8"), 0)
-    return f"tensorboard --logdir {place.parent}"
+    return str(place)
 
 
 SENDERS: dict[Tracker, Sender] = {

@@ -37,7 +37,7 @@ RAISED: dict[ExitCode, BaseException] = {
     ExitCode.BAD_FILE: FileError("broken \x07 file"),
     ExitCode.MISMATCH: MismatchError("another"),
     ExitCode.NOT_AUTHORISED: NotAuthorised("a key is needed"),
-    ExitCode.INTERRUPTED: Interrupted("interrupted; kept", hint="hil resume runs/0001.unfinished"),
+    ExitCode.INTERRUPTED: Interrupted("interrupted; kept", hint="hil deploy --out runs/0001"),
     ExitCode.CANNOT_WRITE: OutputError("disk full"),
     ExitCode.BUG: ZeroDivisionError("ours"),
     ExitCode.CTRL_C: KeyboardInterrupt(),
