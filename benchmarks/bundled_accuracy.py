@@ -28,8 +28,8 @@ from hil.deployment.inference import measured_multiply
 from hil.deployment.network_source import BUNDLED_NETWORK
 from hil.deployment.options import DeployOptions
 from hil.deployment.targets.wired import program_chip, read_back
+from hil.driver.samples import INFER, PROGRAM, READ_BEFORE
 from hil.errors import FileError
-from hil.samples import INFER, PROGRAM, READ_BEFORE
 from hil.watch import Watch
 from mapping.network.float_run import float_logits
 from mapping.program.execute import IdealMultiply, run

@@ -43,7 +43,7 @@ from mapping.network.file import load_network
 from mapping.quantise.weight_scales import ScaleRule
 
 CHIP, ARCHITECTURE, AGE_S = "lab-128", "cifar_resnet20_a", 3600.0
-HIL = [sys.executable, "-m", "hil.cli"]
+HIL = [sys.executable, "-m", "hil"]
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 BATCH, SHIFT = 128, 2
 

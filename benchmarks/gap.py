@@ -39,8 +39,8 @@ from hil.deployment.network_source import BUNDLED_NETWORK
 from hil.deployment.options import DeployOptions, usual_recipe
 from hil.deployment.targets.wired import WiredTarget
 from hil.driver.open_chip import open_chip
+from hil.driver.samples import INFER, UNTUNED
 from hil.prediction.predict import Tuning, predict
-from hil.samples import INFER, UNTUNED
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.architectures import build

@@ -135,11 +135,11 @@ def main() -> None:
         net, program = folder / "net.pt", folder / "program.h5"
         if "estimate" in steps:
             arguments = ("resnet18:stem=7", "--input", SHAPE, "--macros", str(MACROS))
-            report("estimate", child("-m", "hil.cli", "estimate", *arguments))
+            report("estimate", child("-m", "hil", "estimate", *arguments))
         if not net.exists() and set(steps) - {"estimate"}:
             child(__file__, "--part", "network", "--folder", str(folder))
         if "compile" in steps or (not program.exists() and set(steps) - {"estimate"}):
-            spent = child("-m", "hil.cli", "compile", str(net), "--macros", str(MACROS), "-o", str(program))
+            spent = child("-m", "hil", "compile", str(net), "--macros", str(MACROS), "-o", str(program))
             report("compile", spent)
         if {"chip", "simulate"} & set(steps):
             images = str(given.images if "simulate" in steps else 0)

@@ -37,8 +37,8 @@ from hil.deployment.options import DeployOptions
 from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import ensure_programmed, read_back
 from hil.driver.open_chip import connect
+from hil.driver.samples import INFER, PROGRAM, READ_BEFORE, REPEAT
 from hil.emulator.address import chip_from_address
-from hil.samples import INFER, PROGRAM, READ_BEFORE, REPEAT
 from hil.simulation.virtual_chip import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.fidelity import fidelity

@@ -126,7 +126,7 @@ def release_sources() -> Iterator[Path]:
 
 def release_command(sources: Path, *arguments: str) -> subprocess.Popen[str]:
     """``hil`` of the release with some arguments."""
-    command = [sys.executable, "-m", "hil.cli", *arguments]
+    command = [sys.executable, "-m", "hil", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(sources)}
     return subprocess.Popen(
         command, cwd=sources, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

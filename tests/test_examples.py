@@ -74,7 +74,7 @@ def test_the_lines_of_a_ci_template_leave_junit_and_json(template: str, tmp_path
     save_network(small_network(), tmp_path / "net.pt")
     pixels, labels = images(60, seed=9)
     np.savez(tmp_path / "test.npz", images=pixels, labels=labels, classes=list(NAMES))
-    (tmp_path / "hil").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hil.cli "$@"\n', "utf-8")
+    (tmp_path / "hil").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hil "$@"\n', "utf-8")
     (tmp_path / "hil").chmod(0o755)
     gitlab = {"HIL_NETWORK": "net.pt", "HIL_SET": "test.npz", "HIL_CHIP": "lab-128", "HIL_SAMPLES": "60"}
     github = {"NETWORK": "net.pt", "DATA": "test.npz", "CHIP": "lab-128", "SAMPLES": "60", "GITHUB_OUTPUT": "out"}

@@ -51,7 +51,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("choice",),
     ),
     "hil": (
-        ("errors", "samples", "watch", "pages"),
+        ("errors", "watch", "pages"),
         ("atomic", "emulator", "simulation", "cost"),
         ("datasets", "transports", "verdict", "peers"),
         ("report",),
@@ -60,7 +60,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("deployment", "device_fit"),
         ("prediction",),
         ("improvement", "mission", "searching"),
-        ("cli", "pytest_plugin"),
+        ("cli",),
     ),
 }
 # All of cim that truth and belief share: what a chip is, how levels and codes are written, ideal converters.

@@ -32,8 +32,8 @@ from hil.calibration.patterns import (
 )
 from hil.calibration.step_numbers import STEP_REQUESTS, STEPS, VECTORS
 from hil.driver.chip_driver import WAITED_ENOUGH, ChipDriver
+from hil.driver.samples import CALIBRATE
 from hil.errors import DeviceError
-from hil.samples import CALIBRATE
 from hil.watch import Watch
 
 VECTOR_SEEDS = 0xCA1B  # of the host's random targets and vectors

@@ -14,8 +14,8 @@ from hil.deployment.layer_sums import Exact
 from hil.deployment.targets.measured_sums import Conversions, MeasuredSums, address, as_maps
 from hil.deployment.targets.wired import check_one_round
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.samples import LAYERS, REPEAT
 from hil.errors import BeyondLimit
-from hil.samples import LAYERS, REPEAT
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.copies import Copy, by_copy, copies_of, joined

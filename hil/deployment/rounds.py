@@ -23,7 +23,7 @@ from hil.deployment.options import DeployOptions
 from hil.deployment.switching_off import switch_off
 from hil.deployment.targets.measured_sums import Conversions
 from hil.deployment.targets.wired import MacroReport, ProgramReport, WiredTarget
-from hil.samples import INFER, READ_AFTER, REPEAT, ROUND, UNTUNED
+from hil.driver.samples import INFER, READ_AFTER, REPEAT, ROUND, UNTUNED
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections

@@ -21,8 +21,8 @@ from hil.deployment.running.network_runs import network_run
 from hil.deployment.targets.wired import WiredTarget, holds
 from hil.deployment.tuning import check_untuned
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.samples import INFER, UNTUNED
 from hil.errors import MismatchError, UsageError
-from hil.samples import INFER, UNTUNED
 from hil.watch import Watch
 from mapping.network.task import TaskKind
 from mapping.program.adapter import adapter_share

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.pytest_plugin import assert_agrees
+from hil.report.pytest_plugin import assert_agrees
 from hil.verdict.verdict import Verdict
 
 TEST = """
@@ -25,7 +25,7 @@ def test_the_chip_answers(hil_chip):
 
 def pytest_of(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_mine.py").write_text(TEST, "utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "hil.pytest_plugin", *arguments, str(folder)]
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "hil.report.pytest_plugin", *arguments, str(folder)]
     around = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment}
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=around)
 

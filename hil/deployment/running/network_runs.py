@@ -14,8 +14,8 @@ from hil.deployment.inference import IMAGES_IN_FLIGHT, MeasuredLayers, measured_
 from hil.deployment.running.network_plan import NoPlan, network_plan
 from hil.deployment.targets.measured_sums import Conversions, MeasuredSums
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.samples import REPEAT
 from hil.errors import BeyondLimit
-from hil.samples import REPEAT
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run

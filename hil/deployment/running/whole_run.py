@@ -16,7 +16,7 @@ from hil.deployment.running.network_runs import network_run
 from hil.deployment.switching_off import switch_off
 from hil.deployment.targets.measured_sums import Conversions
 from hil.deployment.targets.wired import WiredTarget
-from hil.samples import INFER, READ_AFTER, UNTUNED
+from hil.driver.samples import INFER, READ_AFTER, UNTUNED
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.standing import Written

@@ -14,9 +14,9 @@ from cim.record.calibration import CalibrationRecord
 from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.driver.cells import CellOutcome
 from hil.driver.chip_driver import WAITED_ENOUGH, ChipDriver
+from hil.driver.samples import PROGRAM, READ_BEFORE, READ_EARLY, ROUND, TUNE
 from hil.errors import DeviceError, UsageError
 from hil.pages.tables import duration
-from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY, ROUND, TUNE
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram

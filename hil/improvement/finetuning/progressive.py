@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.driver.samples import INFER, REPEAT, TUNE
 from hil.improvement.finetuning.written_layers import WrittenLayers
-from hil.samples import INFER, REPEAT, TUNE
 from hil.watch import Watch
 from mapping.network.nodes import INPUT
 from mapping.program.conductance import ConductanceProgram

@@ -72,7 +72,7 @@ def test_help_answers_within_half_a_second_of_processor_time() -> None:
     took = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert python("-m", "hil.cli", "--help").returncode == 0
+        assert python("-m", "hil", "--help").returncode == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(took) < 0.5, took
@@ -397,7 +397,7 @@ def test_cells_reads_a_macro_and_writes_a_table(cli: Cli, tmp_path: Path) -> Non
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_emulate_serves_a_chip_until_it_is_stopped(tmp_path: Path, stop: signal.Signals) -> None:
     socket = tmp_path / "chip"
-    command = [sys.executable, "-m", "hil.cli", "emulate", "--macros=1", "--chip-seed=5", "--unix", str(socket)]
+    command = [sys.executable, "-m", "hil", "emulate", "--macros=1", "--chip-seed=5", "--unix", str(socket)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         assert server.stdout.readline().strip() == f"unix:{socket}"

@@ -54,7 +54,7 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_shell_completes_commands() -> None:
     words = {"_HIL_COMPLETE": "complete_bash", "COMP_WORDS": "hil cal", "COMP_CWORD": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "hil.cli"], env={**os.environ, **words}, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "hil"], env={**os.environ, **words}, capture_output=True, text=True, check=False
     )
     assert done.stdout.split() == ["calibrate", "calibration"], done.stderr
 

@@ -26,9 +26,9 @@ from hil.deployment.layer_sums import exact_layers
 from hil.deployment.scoring import scoring_of
 from hil.deployment.targets.wired import EarlyReads, program_chip, read_back
 from hil.driver.open_chip import connect, open_chip
+from hil.driver.samples import READ_BEFORE, READ_EARLY
 from hil.emulator.chip import EmulatedChip
 from hil.report.run_data import read_run
-from hil.samples import READ_BEFORE, READ_EARLY
 from hil.simulation.parts import with_parts
 from hil.simulation.virtual_chip import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport

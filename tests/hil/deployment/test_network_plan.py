@@ -18,9 +18,9 @@ from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
+from hil.driver.samples import REPEAT
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
 from hil.errors import DeviceError, UsageError
-from hil.samples import REPEAT
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network

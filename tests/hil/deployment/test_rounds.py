@@ -23,10 +23,10 @@ from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
+from hil.driver.samples import READ_EARLY
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
 from hil.errors import ExitCode, UsageError
 from hil.report.run_data import read_run
-from hil.samples import READ_EARLY
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport, Verdict
 from hil.watch import Watch

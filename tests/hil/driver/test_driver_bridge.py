@@ -84,7 +84,7 @@ def test_a_chip_that_is_served_to_other_machines_is_warned_of(
 
 
 def test_an_emulated_chip_says_that_other_machines_reach_it() -> None:
-    command = [sys.executable, "-m", "hil.cli", "emulate", "--macros", "1", "--tcp", "0.0.0.0:0"]
+    command = [sys.executable, "-m", "hil", "emulate", "--macros", "1", "--tcp", "0.0.0.0:0"]
     program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert program.stdout is not None
     address = program.stdout.readline().strip()

@@ -14,7 +14,7 @@ from cim.record.calibration import CalibrationRecord, CellState
 from hil.deployment.inference import measured_multiply
 from hil.deployment.targets.wired import ensure_programmed, read_back
 from hil.driver.open_chip import open_chip
-from hil.samples import INFER, PROGRAM, READ_BEFORE
+from hil.driver.samples import INFER, PROGRAM, READ_BEFORE
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.layout.place import macro_targets_us

@@ -1,6 +1,6 @@
 """Chips and verdicts in tests of one's own: the fixture ``hil_chip`` and ``assert_agrees``; a pytest plug-in.
 
-    from hil.pytest_plugin import assert_agrees
+    from hil.report.pytest_plugin import assert_agrees
 
     def test_my_network_on_my_chip(hil_chip, tmp_path):
         report = hil.deploy("net.pt", hil_chip, data="images.npz", out=tmp_path / "run")
