@@ -38,8 +38,8 @@ from hil.deployment.options import DeployOptions, usual_recipe
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.address import chip_from_address
-from hil.server.firmware_build import FirmwareTarget
 from hil.server.firmware_launch import running_firmware
+from hil.server.firmware_targets import FirmwareTarget
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.fidelity import explained_share
 from hil.verdict.tuning import MISFIT, summarise_tune, t_limit, taken_away

@@ -22,8 +22,8 @@ from cim.chip.file import load_chip
 from firmware_protocols.frames import MAX_PAYLOAD, Flag, Frame, FrameReader, encode_frame
 from hil.driver.goodput import measured_goodput
 from hil.driver.open_chip import open_chip
-from hil.server.firmware_build import FirmwareTarget
 from hil.server.firmware_launch import running_firmware
+from hil.server.firmware_targets import FirmwareTarget
 
 SPEC = load_chip("lab-128", macros=1)
 LIMITS = {"codec_mb_per_s": 100.0, "pty_mb_per_s": 2.0, "waiting_share": 0.01}

@@ -30,8 +30,8 @@ from firmware_protocols.messages import Returns, TileAddress
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.driver.patience import Patience
-from hil.server.firmware_build import FirmwareTarget
 from hil.server.firmware_launch import running_firmware
+from hil.server.firmware_targets import FirmwareTarget
 from hil.transports import open_transport
 from hil.transports.base import CHUNK, Transport
 

@@ -29,8 +29,8 @@ sys.path.insert(0, str(ROOT))
 
 from cim.chip.file import load_chip  # noqa: E402
 from hil.deployment.deploy import DeployOptions, deploy  # noqa: E402
-from hil.server.firmware_build import FirmwareTarget  # noqa: E402
 from hil.server.firmware_launch import running_firmware  # noqa: E402
+from hil.server.firmware_targets import FirmwareTarget  # noqa: E402
 from tests.firmware_protocols.one_macro_net import write_files  # noqa: E402
 
 SPEC = load_chip("lab-128", macros=1)

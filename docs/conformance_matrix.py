@@ -31,8 +31,8 @@ from hil.driver.keys import HostKey
 from hil.driver.selftest.bench import Bench
 from hil.driver.selftest.suite import GROUPS, CheckOutcome, SelfTest, check_name, run_on
 from hil.emulator.address import chip_from_address
-from hil.server.firmware_build import FirmwareTarget
 from hil.server.firmware_launch import running_firmware
+from hil.server.firmware_targets import FirmwareTarget
 from hil.server.serve import serving
 from hil.transports import open_transport
 from hil.transports.base import CHUNK, Transport

@@ -167,6 +167,13 @@ def test_the_installed_wheel_deploys_on_an_emulated_chip_outside_the_checkout(py
 
 
 @pytest.mark.timeout(3000)  # five deployments, kernels compiled anew
+def test_the_installed_wheel_begins_the_firmware_of_a_board_that_builds(python: Path, tmp_path: Path) -> None:
+    call(python.with_name("hil"), "firmware", "new", "my_board", cwd=tmp_path)
+    sources = sorted((tmp_path / "my_board").glob("[ckp]*/*.c"))
+    files = [*(path for path in sources if path.name != "bytes.c"), tmp_path / "my_board" / "boards" / "my_board.c"]
+    call("gcc", "-std=c99", "-I", "my_board", "-I", "my_board/core", *files, "-o", "firmware", cwd=tmp_path)
+
+
 def test_the_tutorial_is_followed_to_the_letter_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
     """Every command of its console blocks, in order, with the installed wheel; its fixed output is what is printed."""
     environment, named = bare_environment(python.parent), {}

@@ -121,6 +121,7 @@ app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
 app.add_typer(link.trace, name="trace")
 app.add_typer(link.bench, name="bench")
+app.add_typer(bench.firmware, name="firmware")
 
 
 def add_command(app: typer.Typer, point: EntryPoint) -> None:

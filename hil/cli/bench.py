@@ -1,4 +1,4 @@
-"""Commands of the bench: chips, ports, first measurements, a stand-in chip."""
+"""Commands of the bench: chips, ports, first measurements, a stand-in chip, firmware of a board of one's own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def emulate(
     tcp: Annotated[str | None, typer.Option(help="serve on HOST:PORT", show_default=False)] = None,
     unix: Annotated[Path | None, typer.Option(help="serve on a socket file", show_default=False)] = None,
     firmware: Annotated[
-        str | None, typer.Option(help="run the C reference firmware instead: native or qemu", show_default=False)
+        str | None,
+        typer.Option(
+            help="run the C reference firmware instead: native, qemu (Cortex-M4) or virt (RISC-V)", show_default=False
+        ),
     ] = None,
     die: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE of the firmware's die", show_default=False)
@@ -77,11 +80,11 @@ def _emulate_firmware(
     firmware: str, chip: str, macros: int | None, seed: int, where: str | None, settings: list[str], key: Path | None
 ) -> int:
     from cim.chip.file import load_chip
-    from hil.server.firmware_build import FirmwareTarget
     from hil.server.firmware_launch import serve_firmware
+    from hil.server.firmware_targets import FirmwareTarget
 
-    if firmware not in ("native", "qemu") or where is None:
-        raise UsageError("--firmware is native or qemu, with --pty or --tcp")
+    if firmware not in ("native", "qemu", "virt") or where is None:
+        raise UsageError("--firmware is native, qemu or virt, with --pty or --tcp")
 
     def ready(address: str) -> None:
         print(address, flush=True)
@@ -278,4 +281,29 @@ def cells(
     if out:
         result.write_csv(out)
     print_result(result.lines(), result.to_json(), as_json)
+    return ExitCode.DONE
+
+
+firmware = typer.Typer(help="Firmware of a board of one's own.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@firmware.callback()
+def firmware_root() -> None:
+    """Options of ``hil firmware`` itself."""
+
+
+@firmware.command("new")
+def new(
+    folder: Annotated[Path, typer.Argument(help="to be made; its last name is that of the board")],
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    start: Annotated[str, typer.Option("--from", help="template (stubs), qemu, virt or nucleo-h743zi")] = "template",
+    as_json: Json = False,
+) -> int:
+    """Copy the reference firmware to port it: sources, a board to start from, chip_config.h, CMake, Zephyr."""
+    from cim.chip.file import load_chip
+    from hil.server.firmware_copy import new_board
+
+    lines = new_board(folder, load_chip(chip, macros=macros), start)
+    print_result(lines, {"folder": str(folder), "chip": str(chip), "from": start}, as_json)
     return ExitCode.DONE

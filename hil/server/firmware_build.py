@@ -6,7 +6,6 @@ one of the same chip costs nothing.
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import os
 import re
@@ -20,49 +19,11 @@ from pathlib import Path
 import firmware_protocols
 from cim.chip.spec import ChipSpec, Encoding, InputCoding, PairSubtraction, ReadPath, SignedInput
 from hil.errors import UsageError
+from hil.server.firmware_targets import SAME_BITS, STRICT, TOOLCHAINS, FirmwareTarget
 
 SOURCES = Path(firmware_protocols.__file__).parent / "reference_firmware"
 MOST_WEAR = 0xF0000000  # pulses of one macro that the firmware can count
 MOST_ROWS = 256  # a driven row is one byte in the firmware
-_STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror")
-_SAME_BITS = ("-ffp-contract=off",)  # a fused product would round otherwise on one of the machines
-_BARE = (
-    "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-nostdlib", "-fno-math-errno",
-    "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-fstack-usage",
-    '-DNOT_CLEARED=__attribute__((section(".noinit")))',
-)  # fmt: skip
-
-
-class FirmwareTarget(enum.StrEnum):
-    """What the firmware is built for."""
-
-    NATIVE = "native"  # this machine: a pseudo-terminal or a TCP port
-    SANITIZED = "sanitized"  # the same under address and undefined-behaviour checks
-    QEMU = "qemu"  # bare metal, board mps2-an386 (Cortex-M4)
-
-
-_COMPILERS = {FirmwareTarget.NATIVE: "gcc", FirmwareTarget.SANITIZED: "gcc", FirmwareTarget.QEMU: "arm-none-eabi-gcc"}
-_FLAGS: dict[FirmwareTarget, tuple[str, ...]] = {
-    FirmwareTarget.NATIVE: ("-O3", "-fno-math-errno"),
-    FirmwareTarget.SANITIZED: (
-        "-O1",
-        "-g",
-        "-fsanitize=address,undefined",
-        "-fno-sanitize-recover=all",
-        "-fno-math-errno",
-    ),
-    FirmwareTarget.QEMU: ("-O2", *_BARE),
-}
-_LARGE = {
-    "LINK_PAYLOAD": 4096, "LINK_WINDOW": 32, "MAX_MESSAGE": 1 << 20, "LAYER_BYTES": 1 << 23, "LAYER_OUTPUTS": 4096,
-    "MEMORY_BYTES": 12 << 20, "PLAN_WORDS": 1 << 21, "PLAN_VALUES": 4096, "PLAN_STEPS": 4096, "PLAN_MEMORY": 1 << 24,
-}  # fmt: skip
-_FREESTANDING = ("-ffreestanding", "-fno-builtin", "-fno-tree-loop-distribute-patterns")
-_LIMITS: dict[FirmwareTarget, dict[str, int]] = {
-    FirmwareTarget.NATIVE: _LARGE,
-    FirmwareTarget.SANITIZED: _LARGE,
-    FirmwareTarget.QEMU: {"MAX_MESSAGE": 1 << 14, "PLAN_WORDS": 1 << 13, "PLAN_MEMORY": 1 << 15},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +143,13 @@ def compiler(target: FirmwareTarget) -> str:
     Raises:
         UsageError: it is not installed; says which package brings it.
     """
-    name = _COMPILERS[target]
-    found = shutil.which(name)
+    toolchain = TOOLCHAINS[target]
+    found = shutil.which(toolchain.compiler)
     if found is None:
-        package = "gcc-arm-none-eabi" if target is FirmwareTarget.QEMU else "gcc"
         raise UsageError(
-            f"no {name} on this machine", hint=f"apt-get install --no-install-recommends {package}",
-        )  # fmt: skip
+            f"no {toolchain.compiler} on this machine",
+            hint=f"apt-get install --no-install-recommends {toolchain.package}",
+        )
     return found
 
 
@@ -204,28 +165,23 @@ def build(
     """Compile the firmware with a configuration header; the path of the program.
 
     Args:
-        board: the board's source; None takes the one of the target.
+        board: the board's source; None takes those of the target.
         die: with the die model; False for a board that drives macros of its own (``core/macro.h``).
         limits: sizes of ``core/limits.h`` in place of the target's.
         cache: where builds are kept; None takes the user's cache folder.
     """
-    board = board or SOURCES / "boards" / ("mps2.c" if target is FirmwareTarget.QEMU else "posix.c")
-    sizes = {**_LIMITS[target], **(limits or {})}
+    toolchain = TOOLCHAINS[target]
+    boards = [board] if board else [SOURCES / "boards" / name for name in toolchain.boards]
     folders = ("core", "plan", "kept", "die") if die else ("core", "plan", "kept")
-    sources = [*(path for folder in folders for path in sorted((SOURCES / folder).glob("*.c"))), board]
-    if target is not FirmwareTarget.QEMU:
+    sources = [*(path for folder in folders for path in sorted((SOURCES / folder).glob("*.c"))), *boards]
+    if not toolchain.script:
         sources.remove(SOURCES / "core" / "bytes.c")  # this machine's C library has them
-    script = SOURCES / "boards" / "mps2.ld"
-    flags = [*_STRICT, *_SAME_BITS, *_FLAGS[target], *(f"-D{n}={v}" for n, v in sorted(sizes.items()))]
-    flags += (
-        ["-ffreestanding", "-fno-builtin", "-fno-tree-loop-distribute-patterns"]
-        if target is FirmwareTarget.QEMU
-        else []
-    )
-    tail = ["-T", str(script), "-lgcc"] if target is FirmwareTarget.QEMU else []
+    sizes = {**toolchain.limits, **(limits or {})}
+    flags = [*STRICT, *SAME_BITS, *toolchain.flags, *(f"-D{n}={v}" for n, v in sorted(sizes.items()))]
+    tail = ["-T", str(SOURCES / "boards" / toolchain.script), "-lgcc"] if toolchain.script else []
     program = compiler(target)
     digest = hashlib.sha256("\0".join([program, *flags, str(die), config]).encode())
-    for path in (*sorted(SOURCES.rglob("*.[chl]*")), board):
+    for path in (*sorted(SOURCES.rglob("*.[chl]*")), *boards):
         digest.update(path.read_bytes())
     folder = (cache or _cache()) / f"{target}-{digest.hexdigest()[:16]}"
     if (folder / "firmware").exists():
@@ -241,7 +197,9 @@ def build(
 
 def sizes(firmware: Path) -> FirmwareSizes:
     """Flash, RAM and the deepest stack frame of a bare-metal build."""
-    listed = _run(["arm-none-eabi-size", str(firmware)], firmware.parent).splitlines()[-1].split()
+    target = FirmwareTarget(firmware.parent.name.rpartition("-")[0])
+    tool = TOOLCHAINS[target].compiler.replace("gcc", "size")
+    listed = _run([tool, str(firmware)], firmware.parent).splitlines()[-1].split()
     text, data, bss = map(int, listed[:3])
     frames = [
         int(row.split("\t")[1]) for path in firmware.parent.glob("*.su") for row in path.read_text("utf-8").splitlines()

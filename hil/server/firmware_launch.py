@@ -19,13 +19,13 @@ from cim.files import read_text
 from firmware_protocols.errors import LocalProtocolError
 from firmware_protocols.extensions.authority import chip_key
 from hil.errors import PortError, UsageError
-from hil.server.firmware_build import FirmwareTarget, build, config_header
+from hil.server.firmware_build import build, config_header
+from hil.server.firmware_targets import TOOLCHAINS, FirmwareTarget, QemuMachine
 from hil.server.serve import Ready
 from hil.transports import host_and_port
 
 _START_S = 10.0
-_KEY_PLACE, _KEY_THERE = 0x00300000, (0x2179654B).to_bytes(4, "little")  # where it looks for its key
-_BOOT_WORD = 0x203FFFF0  # where boards/mps2.c looks for its boot id
+_KEY_THERE = (0x2179654B).to_bytes(4, "little")  # before a key that is set from outside
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -56,8 +56,8 @@ def running_firmware(
     settings = dict(settings or {})
     with contextlib.ExitStack() as stack:
         key = stack.enter_context(_key_image(target, key_file)) if key_file is not None else []
-        if target is FirmwareTarget.QEMU:
-            command, address = _qemu(spec, seed, settings, where, monitor, cache)
+        if machine := TOOLCHAINS[target].machine:
+            command, address = _qemu(target, machine, spec, seed, settings, where, monitor, cache)
         else:
             command, address = _native(target, spec, seed, settings, where, cache), ""
         yield from _run([*command, *key], address)
@@ -73,9 +73,9 @@ def _key_image(target: FirmwareTarget, key_file: Path) -> Iterator[list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         held = Path(folder) / "key"
         held.touch(0o600)
-        if target is FirmwareTarget.QEMU:
+        if machine := TOOLCHAINS[target].machine:
             held.write_bytes(_KEY_THERE + key)
-            yield ["-device", f"loader,file={held},addr={_KEY_PLACE:#x},force-raw=on"]
+            yield ["-device", f"loader,file={held},addr={machine.key_place:#x},force-raw=on"]
         else:
             held.write_bytes(key)
             yield ["--key-file", str(held)]
@@ -145,21 +145,28 @@ def _native(
 
 
 def _qemu(
-    spec: ChipSpec, seed: int, settings: Mapping[str, float], where: str, monitor: Path | None, cache: Path | None
+    target: FirmwareTarget,
+    machine: QemuMachine,
+    spec: ChipSpec,
+    seed: int,
+    settings: Mapping[str, float],
+    where: str,
+    monitor: Path | None,
+    cache: Path | None,
 ) -> tuple[list[str], str]:
-    qemu = shutil.which("qemu-system-arm")
+    qemu = shutil.which(machine.qemu)
     if qemu is None:
         raise UsageError(
-            "no qemu-system-arm on this machine", hint="apt-get install --no-install-recommends qemu-system-arm"
+            f"no {machine.qemu} on this machine", hint=f"apt-get install --no-install-recommends {machine.package}"
         )
-    program = build(FirmwareTarget.QEMU, config_header(spec, seed, settings, die_serial(spec, seed)), cache=cache)
+    program = build(target, config_header(spec, seed, settings, die_serial(spec, seed)), cache=cache)
     line, address = "pty", ""
     if where != "pty":
         port = _port(where) or _free_port()
         line, address = f"tcp:127.0.0.1:{port},server=on,wait=off,nodelay=on", f"tcp://127.0.0.1:{port}"
-    boot = f"loader,addr={_BOOT_WORD:#x},data={secrets.randbits(31):#x},data-len=4"
+    boot = f"loader,addr={machine.boot_word:#x},data={secrets.randbits(31):#x},data-len=4"
     watched = ["-qmp", f"unix:{monitor},server=on,wait=off"] if monitor else []
-    fixed = ["-M", "mps2-an386", "-nographic", "-monitor", "none", "-device", boot]
+    fixed = [*machine.words, "-nographic", "-monitor", "none", "-device", boot]
     return [qemu, *fixed, *watched, "-serial", line, "-kernel", str(program)], address
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cim.chip.file import load_chip
-from hil.server.firmware_build import FirmwareTarget, build, config_header
+from hil.server.firmware_build import build, config_header
+from hil.server.firmware_targets import FirmwareTarget
 
 _HEAD = struct.Struct("<BQI")
 SOURCE = Path(__file__).with_name("firmware_bench.c")

@@ -36,8 +36,8 @@ from firmware_protocols.messages import (
 )
 from hil.driver.session import Session
 from hil.emulator.chip import EmulatedChip
-from hil.server.firmware_build import FirmwareTarget
 from hil.server.firmware_launch import running_firmware
+from hil.server.firmware_targets import FirmwareTarget
 from hil.transports import open_transport
 
 from .firmware_bench import FirmwareBench

@@ -17,8 +17,9 @@ from hil.calibration.procedure import calibrate
 from hil.deployment.deploy import DeployOptions, deploy
 from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
-from hil.server.firmware_build import SOURCES, FirmwareTarget, build, config_header, sizes
+from hil.server.firmware_build import SOURCES, build, config_header, sizes
 from hil.server.firmware_launch import die_serial, read_settings, running_firmware
+from hil.server.firmware_targets import FirmwareTarget
 from hil.verdict.agreement import AgreementReport, Verdict
 from mapping.compile import LayoutOptions, compile_network
 from mapping.program.execute import IdealMultiply, run

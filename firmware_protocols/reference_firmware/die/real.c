@@ -5,6 +5,22 @@ union bits {
     int32_t word;
 };
 
+/* x = m 2^(e - 23) with e even: the root is that of m 2^23, bit by bit, times 2^(e/2 - 23). What is left of it says
+ * whether it is rounded up; it is never half. */
+float real_root(float x) {
+    union bits b = {.value = x};
+    int32_t exponent = (b.word >> 23) - 127;
+    if (exponent < -126) return 0.0f; /* also of what is below zero */
+    uint64_t m = (uint64_t)((b.word & 0x007FFFFF) | 0x00800000) << 23, root = 0;
+    if (exponent & 1) m <<= 1;
+    for (uint64_t bit = (uint64_t)1 << 23; bit; bit >>= 1) {
+        if ((root | bit) * (root | bit) <= m) root |= bit;
+    }
+    if (m - root * root > root) root++;
+    b.word = (exponent >> 1) * (1 << 23) + (127 << 23) + (int32_t)(root - ((uint64_t)1 << 23));
+    return b.value;
+}
+
 /* ln x = e ln 2 + 2 artanh((m − 1) / (m + 1)), m in [0.707, 1.414): the odd series up to the ninth power. */
 float real_log(float x) {
     union bits b = {.value = x};

@@ -124,7 +124,8 @@ def reads_are_averaged(bench: Bench) -> str:
             found[reads] = float(np.var(each, 0, ddof=1).mean())
         times = []
         for number, reads in enumerate((1, 1, LONG), 200):
-            times.append(_readings(line, ReadCells(cells, unit, reads, number), number)[1])
+            few = dataclasses.replace(cells, rows=1, columns=min(8, macro.columns))
+            times.append(_readings(line, ReadCells(few, unit, reads, number), number)[1])
     once_ns, long_ns = times[1] - times[0], times[2] - times[1]
     expect(long_ns > 0, f"chip time stood still at {times[1]} ns while cells were read {LONG} times")
     if found[1] < unit * unit:

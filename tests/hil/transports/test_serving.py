@@ -21,8 +21,8 @@ from firmware_protocols.messages import ErrorCode, Mvm, MvmResult, TileAddress
 from hil.driver.open_chip import open_chip
 from hil.errors import DeviceError, LinkError, PortError
 from hil.server import background
-from hil.server.firmware_build import FirmwareTarget
 from hil.server.firmware_launch import running_firmware
+from hil.server.firmware_targets import FirmwareTarget
 from hil.server.serve import serving
 from hil.transports import open_transport
 from hil.transports.sockets import SocketTransport
