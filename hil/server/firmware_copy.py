@@ -88,4 +88,4 @@ def _next_steps(folder: Path, name: str, start: str) -> list[str]:
     if start != STUBS:
         return [*said, f"try       sh {folder}/build.sh"]
     board = f"-D RRAM_HIL_BOARD=boards/{name}.c"
-    return [*said, f"try       cmake -S {folder} -B {folder}/build {board} && cmake --build {folder}/build"]
+    return [*said, f"try       cmake -S {folder} -B {folder}/build {board} && make -C {folder}/build"]
