@@ -120,7 +120,7 @@ def simulate(
         watch.plan((PlannedStage("compiling", 2.0), PlannedStage("simulating", 0.003 * samples * chips * len(ages))))
         with watch.stage("compiling"):
             imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")
-            program, _ = program_of(
+            program, graph = program_of(
                 network,
                 chip=chip,
                 macros=macros,
@@ -140,6 +140,7 @@ def simulate(
             target=None if target_accuracy is None else target_accuracy / 100.0,
             mode=engine,
             tune_at=Tuning(tune_at) if tune_at in tuple(Tuning) else seconds(tune_at),
+            graph=graph,
         )
     name = network.stem if network else BUNDLED_NETWORK.stem
     print_result([result.summary(name, steps)], result.to_json(), as_json)

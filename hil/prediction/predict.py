@@ -46,6 +46,8 @@ from hil.simulation.virtual_chips import VirtualChips
 from hil.simulation.virtual_target import VirtualTarget
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
+from mapping.network.float_run import float_logits
+from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import LayerInputs, training_inputs
@@ -80,6 +82,7 @@ def predict(
     target: float | None = None,
     mode: SimulationMode | str = SimulationMode.EXACT,
     tune_at: float | Tuning = Tuning.EACH,
+    graph: NetworkGraph | None = None,
 ) -> Prediction:
     """Run virtual chips drawn from ``record`` alone.
 
@@ -91,6 +94,7 @@ def predict(
         tune_at: when each chip is tuned to its own answers: anew at each age, never, or once at this one of the ages
             (it then stays as it was tuned; columns are corrected anew at every age all the same).
             Nobody is tuned where the recipe has no tune.
+        graph: the float network, whose score stands beside the ideal one.
 
     Raises:
         MismatchError: the record is of a chip of another description, lacks a macro in use, or
@@ -164,6 +168,7 @@ def predict(
         task.metric,
         row.points,
         shrunk,
+        None if graph is None else float(metric_of(task, float_logits(graph, images), targets)),
     )
 
 

@@ -34,6 +34,7 @@ class Prediction:
     metric: Metric = ACCURACY
     points: BeliefPoints | None = None  # what each virtual chip is like, where a chip file says it by ranges
     shrunk: Shrunk | None = None  # what measuring did to a belief by ranges
+    float_score: float | None = None  # of the float network, where it is at hand
 
     def __repr__(self) -> str:
         one = self.at(0)
@@ -116,9 +117,10 @@ class Prediction:
         return [Fact("Before", text), *self.shrunk.parts()]
 
     def _scale(self) -> Scale:
-        """The quantised network, and the mean of the chips at each age with the interval of one of them."""
-        m, count = self.metric, self.accuracies.shape[1]
-        rows = [ScaleRow("quantised", self._words(self.ideal), m.factor * self.ideal, note="a perfect chip")]
+        """Float and quantised network, and the mean of the chips at each age with the interval of one of them."""
+        m, count, exact = self.metric, self.accuracies.shape[1], self.float_score
+        rows = [] if exact is None else [ScaleRow("float", self._words(exact), m.factor * exact)]
+        rows.append(ScaleRow("quantised", self._words(self.ideal), m.factor * self.ideal, note="a perfect chip"))
         for k, age in enumerate(self.ages_s):
             one = self.at(k)
             low, high = (m.factor * end for end in one.one_chip)
@@ -162,7 +164,7 @@ class Prediction:
             "temperature_c": self.temperature_c,
             "task": self.task.value,
             "metric": self.metric.name,
-            "accuracy": {"ideal": self.ideal, "simulated": self.at(0).to_json()},
+            "accuracy": {"float": self.float_score, "ideal": self.ideal, "simulated": self.at(0).to_json()},
             "images": self.images,
             "age_s": self.age_s,
             "ages": ages,

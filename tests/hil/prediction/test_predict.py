@@ -268,7 +268,11 @@ def test_the_command_predicts_yield_at_several_ages(small: Small, capsys: pytest
     assert [age["age_s"] for age in value["ages"]] == [60.0, 86400.0]
     assert 0 <= value["ages"][1]["yield"]["share"] <= 1
     assert run([*arguments, "--age", "1d"]) == 0
-    assert "published models, no chip measured" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "published models, no chip measured" in out
+    beside = [word for line in out.splitlines() for word in line.split()[:1] if word in ("float", "quantised")]
+    assert beside == ["float", "quantised"], "what the network lost before any chip stands beside what is left"
+    assert value["accuracy"]["float"] is not None
 
 
 @pytest.mark.parametrize(
