@@ -122,6 +122,21 @@ def judged_by_float(
         program: of the rule that was asked for, else of the usual one.
         compiled: gives the program of another ``scale_rule``, and of other ``weight_bits``.
     """
+    kept = compared(network)
+    first = kept(program, asked or USUAL)
+    if not (first.too_much or first.fewer_right):
+        return program, first
+    rounded = compiled(scale_rule=ScaleRule.ROUNDING) if first.rule is not ScaleRule.ROUNDING else program
+    other = kept(rounded, ScaleRule.ROUNDING) if rounded is not program else first
+    if asked is None and first.too_much and (other.lost, other.error) < (first.lost, first.error):
+        program, best = rounded, replace(other, instead=first)
+    else:
+        best = first
+    return program, replace(best, helps=_helps(best, other, program, compiled, kept))
+
+
+def compared(network: NetworkFile) -> Callable[[ConductanceProgram, ScaleRule], KeptAnswers]:
+    """What programs of a network, by a rule, keep of its float answers."""
     at, held_out = compared_images(network)
     images, labels = network.calibration_images[at], network.calibration_labels
     floats = float_logits(network.graph, images)
@@ -134,16 +149,7 @@ def judged_by_float(
         hits = [int((logits.argmax(1) == labels[at]).sum()) for logits in (floats, ideal)]
         return replace(found, right=(hits[0], hits[1]))
 
-    first = kept(program, asked or USUAL)
-    if not (first.too_much or first.fewer_right):
-        return program, first
-    rounded = compiled(scale_rule=ScaleRule.ROUNDING) if first.rule is not ScaleRule.ROUNDING else program
-    other = kept(rounded, ScaleRule.ROUNDING) if rounded is not program else first
-    if asked is None and first.too_much and (other.lost, other.error) < (first.lost, first.error):
-        program, best = rounded, replace(other, instead=first)
-    else:
-        best = first
-    return program, replace(best, helps=_helps(best, other, program, compiled, kept))
+    return kept
 
 
 def _helps(

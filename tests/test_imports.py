@@ -41,6 +41,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("adapt",),
         ("compile", "workload", "recipe"),
         ("scale_choice",),
+        ("auto_bits",),
     ),
     "search": (
         ("errors", "evaluator"),

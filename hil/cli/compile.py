@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -117,6 +118,14 @@ def compile(
     without: Without = None,
     explain: Annotated[bool, typer.Option("--explain", help="print the reason for the place of each tile")] = False,
     layers: LayerBitsAsked = None,
+    bits: Annotated[
+        str | None,
+        typer.Option(
+            help="auto: the fewest bits of each layer at the least cost on this chip, for a loss of half a point "
+            "between float and ideal; auto=1.0: of so many points",
+            show_default=False,
+        ),
+    ] = None,
     weight_scales: Annotated[
         str | None,
         typer.Option(
@@ -158,6 +167,7 @@ def compile(
     from cim.chip.file import load_chip
     from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
     from hil.deployment.options import usual_recipe
+    from mapping.auto_bits import fewest_bits
     from mapping.compile import LayoutOptions, compile_network, plan
     from mapping.layout.tile import SlicePlacement
     from mapping.program.explain import explain as explain_program
@@ -169,6 +179,9 @@ def compile(
     from mapping.scale_choice import USUAL, judged_by_float
     from mapping.workload import executors, program_workload
 
+    loss = loss_of(bits)
+    if loss is not None and (weight_bits or activation_bits or layers or weight_scales):
+        raise UsageError("--bits auto chooses bits and rule by itself", hint=f"hil compile --bits {bits} alone")
     rule = one_of(ScaleRule, weight_scales, "--weight-scales") if weight_scales else None
     lying = one_of(SlicePlacement, slices, "--slices")
     form = one_of(WeightForm, weight_form, "--weight-form")
@@ -196,7 +209,10 @@ def compile(
             weight_form=form,
             progress=watch.step,
         )
-        program, kept = judged_by_float(file, compiled(scale_rule=rule or USUAL), rule, compiled)
+        if loss is None:
+            program, kept = judged_by_float(file, compiled(scale_rule=rule or USUAL), rule, compiled)
+        else:
+            program, kept = fewest_bits(file, spec, compiled, loss)
     if having or without:
         program = with_recipe(program, recipe)
     adaptation = None
@@ -237,6 +253,22 @@ def compile(
         found["executors"] = {name: who for name, (_, who) in by.items()}
     print_result(lines, found, as_json)
     return ExitCode.DONE
+
+
+def loss_of(text: str | None) -> float | None:
+    """Share of the answers that ``--bits auto`` may lose."""
+    from mapping.auto_bits import LOSS
+
+    name, _, points = (text or "").partition("=")
+    if text is None or text == "auto":
+        return None if text is None else LOSS
+    try:
+        loss = float(points) / 100.0
+    except ValueError:
+        loss = math.nan
+    if name != "auto" or not 0 < loss < 1:
+        raise UsageError(f"{text!r} is not auto or auto=POINTS", hint="--bits auto, --bits auto=1.0")
+    return loss
 
 
 def placement_of(text: str | None) -> Placement | None:
