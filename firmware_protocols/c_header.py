@@ -17,6 +17,7 @@ from firmware_protocols import (
     packing,
     receiving,
     request_bodies,
+    request_states,
     round_trip,
     sending,
 )
@@ -54,7 +55,7 @@ _CONSTANTS: dict[str, int] = {
     "LATER_MEANS_LOST": sending.LATER_MEANS_LOST,
     "SAMPLES_TO_TRUST": sending.SAMPLES_TO_TRUST,
     "MESSAGE_HEAD": receiving.HEAD,
-    "KEPT_REPLIES": chip.KEPT_REPLIES,
+    "KEPT_REPLIES": request_states.KEPT_REPLIES,
     "RETIRED_SESSIONS": connection.RETIRED_SESSIONS,
     "COMMANDED_RESET": chip.COMMANDED_RESET,
     "RESET_STEP": chip.RESET_STEP,

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from firmware_protocols.codec import HEADER, decode, encode
 from firmware_protocols.connection import VERSIONS, Connection, LinkLimits
 from firmware_protocols.dead_man import OFF, DeadMan
-from firmware_protocols.errors import LinkCounters, MalformedMessage, RemoteProtocolError, UnknownOperation
+from firmware_protocols.errors import LinkCounters, MalformedMessage, UnknownOperation
 from firmware_protocols.extensions.chip_side import OWN, Extras, Keeping
 from firmware_protocols.extensions.journal import JOURNALLED
-from firmware_protocols.extensions.messages import ImageTile
 from firmware_protocols.handlers import Answer, ChipHandlers, Refusal, call, prepare
 from firmware_protocols.messages import (
     Capability,
@@ -29,7 +28,6 @@ from firmware_protocols.messages import (
     Hello,
     HelloReply,
     OutputsOff,
-    ProgramTile,
     Progress,
     Reply,
     Request,
@@ -38,12 +36,12 @@ from firmware_protocols.messages import (
 )
 from firmware_protocols.needs import capabilities_for
 from firmware_protocols.receiving import Received
+from firmware_protocols.request_states import KEPT_REPLIES, RequestStates, meant
 from firmware_protocols.sending import EVENTS, RESULTS
-from firmware_protocols.states import JOBS, JobEvent, JobState, Role, State, moved
+from firmware_protocols.states import JobEvent, Role, State
 
 log = logging.getLogger(__name__)
 
-KEPT_REPLIES = 16
 MAX_REPLY = 1 << 24  # bytes
 COMMANDED_RESET = 2
 RESET_STEP = 0x9E3779B9  # to the boot id of a commanded reset: not that of a start soon, which a board counts by 1
@@ -92,8 +90,7 @@ class ChipServer:
         self._queued_bytes = 0
         self._running: _Work | None = None
         self._beside: list[_Work] = []  # what is answered while another request runs
-        self._states: dict[int, JobState] = {}  # of requests that are not UNKNOWN
-        self._kept: OrderedDict[int, bytes] = OrderedDict()  # replies of the ANSWERED ones, oldest first
+        self._requests = RequestStates()
         self._restart_due = self._off_due = False
         self._dead_man = DeadMan(versions[1])
 
@@ -123,12 +120,12 @@ class ChipServer:
     @property
     def unanswered(self) -> frozenset[int]:
         """Requests that wait or run."""
-        return frozenset(i for i, state in self._states.items() if state is not JobState.ANSWERED)
+        return self._requests.unanswered
 
     @property
     def answered(self) -> frozenset[int]:
         """Requests whose replies are kept: one that comes again is answered, not done again."""
-        return frozenset(self._kept)
+        return self._requests.answered
 
     def receive(self, data: bytes, now_s: float) -> None:
         """Take bytes from the line, any bytes. Never raises."""
@@ -181,7 +178,7 @@ class ChipServer:
             if self._host is not None:
                 self._stop_all("another host took over")
                 self._outputs_off()
-            self._forget(len(self._kept))
+            self._requests.forget_replies()
             self._host = hello.nonce
             self._recall(hello.nonce)
         self._off_due = False
@@ -204,8 +201,7 @@ class ChipServer:
         if self._extras.journal is not None:
             answers = self._extras.journal.answers_to(nonce)
             for request_id in list(answers)[-KEPT_REPLIES:]:
-                self._move(request_id, JobEvent.ANSWER)
-                self._kept[request_id] = answers[request_id]
+                self._requests.recall(request_id, answers[request_id])
 
     def _lose_host(self) -> None:
         """The link failed: forget what waits (a host that comes back repeats it), finish what runs, outputs off."""
@@ -220,16 +216,17 @@ class ChipServer:
         self.reset_cause = COMMANDED_RESET
         self._host = None
         self._forget_queue()
-        self._forget(len(self._kept))
+        self._requests.forget_replies()
 
     # --- requests -------------------------------------------------------------------------
 
     def _accept(self, received: Received) -> None:
         data = received.data
         request_id = HEADER.unpack_from(data)[2] if len(data) >= HEADER.size else 0
-        if request_id in self._states:
-            if self._move(request_id, JobEvent.REPEAT) is JobState.ANSWERED:
-                self._say(self._kept[request_id], RESULTS)
+        if request_id in self._requests:
+            reply = self._requests.again(request_id)
+            if reply is not None:
+                self._say(reply, RESULTS)
             return
         if received.too_long:
             self._refuse(request_id, ErrorCode.LIMIT, "the message is too long", received.too_long)
@@ -264,7 +261,7 @@ class ChipServer:
         elif self._queued_bytes + job.size > 2 * self._limits.max_message:
             self._refuse(request_id, ErrorCode.BUSY, "too much is queued", self._queued_bytes + job.size)
         else:
-            self._move(request_id, JobEvent.QUEUE)
+            self._requests.move(request_id, JobEvent.QUEUE)
             self._queue.append(job)
             self._queued_bytes += job.size
 
@@ -277,7 +274,7 @@ class ChipServer:
             job, steps = self._running
             with self._guarded(job):
                 if self._dead_man.missed:
-                    self._prepare(self._meant(job.request))
+                    self._prepare(meant(job.request, self._extras.images))
                 self._step(job, steps)
         elif self._queue:
             job = self._queue.popleft()
@@ -286,7 +283,7 @@ class ChipServer:
         self._dead_man.missed = False
 
     def _start(self, job: _Job) -> None:
-        self._move(job.request_id, JobEvent.START)
+        self._requests.move(job.request_id, JobEvent.START)
         with self._guarded(job):
             answer = self._call(job)
             if not isinstance(answer, Generator):
@@ -336,21 +333,9 @@ class ChipServer:
         own = self._extras.answer(job.request, self._host or 0, self._now_s)
         if own is not None:
             return own
-        request = self._meant(job.request)
+        request = meant(job.request, self._extras.images)
         self._dead_man.see(request)
         return call(self.handlers, request)
-
-    def _meant(self, request: Request[Any]) -> Request[Any]:
-        """The request itself, or the one that stands in the image for it."""
-        if not isinstance(request, ImageTile) or self._extras.images is None:
-            return request
-        try:
-            held = decode(self._extras.images.message(request.digest, request.offset)).message
-        except RemoteProtocolError as error:
-            raise Refusal(ErrorCode.MALFORMED, str(error)) from error
-        if not isinstance(held, ProgramTile):
-            raise Refusal(ErrorCode.MALFORMED, f"a {type(held).__name__} stands in the image, no PROGRAM_TILE")
-        return held
 
     # --- answers --------------------------------------------------------------------------
 
@@ -371,34 +356,15 @@ class ChipServer:
         self._keep(request_id, encode(ErrorReply(code, text, value, limit), request_id, self.chip_time_ns))
 
     def _keep(self, request_id: int, data: bytes) -> None:
-        self._move(request_id, JobEvent.ANSWER)
-        self._kept[request_id] = data
-        if request_id == 0:  # of messages too short to carry an id
-            self._kept.move_to_end(0, last=False)
-            self._forget(1)
-        self._forget(len(self._kept) - KEPT_REPLIES)
+        self._requests.keep(request_id, data)
         self._say(data, RESULTS)
 
     def _forget_queue(self) -> None:
         """Drop the requests that wait."""
         for job in self._queue:
-            self._move(job.request_id, JobEvent.FORGET)
+            self._requests.move(job.request_id, JobEvent.FORGET)
         self._queue.clear()
         self._queued_bytes = 0
-
-    def _forget(self, oldest: int) -> None:
-        """Drop so many kept replies."""
-        for _ in range(oldest):
-            request_id, _ = self._kept.popitem(last=False)
-            self._move(request_id, JobEvent.FORGET)
-
-    def _move(self, request_id: int, event: JobEvent) -> JobState:
-        state = moved(JOBS, self._states.get(request_id, JobState.UNKNOWN), event)
-        if state is JobState.UNKNOWN:
-            del self._states[request_id]
-        else:
-            self._states[request_id] = state
-        return state
 
     def _say(self, data: bytes, channel: int) -> None:
         if self.connection.state is State.UP:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from firmware_protocols.chip import KEPT_REPLIES, ChipServer
+from firmware_protocols.chip import ChipServer
 from firmware_protocols.codec import decode, encode
 from firmware_protocols.connection import Connection, LinkLimits
 from firmware_protocols.errors import LocalProtocolError
@@ -38,6 +38,7 @@ from firmware_protocols.messages import (
     TileProgrammed,
     Wait,
 )
+from firmware_protocols.request_states import KEPT_REPLIES
 from firmware_protocols.sending import BULK
 from firmware_protocols.states import Role
 

@@ -240,7 +240,7 @@ def test_a_chip_of_another_major_version_is_refused_with_both_ranges(kit: Simple
     host.receive(chip.data_to_send(0.0), 0.0)
     assert isinstance(host.failure, VersionMismatch)
     assert (host.failure.ours, host.failure.theirs) == (VERSIONS, (0x0200, 0x0203))
-    assert "host 1.0 to 1.3, chip 2.0 to 2.3" in str(host.failure)
+    assert "host 1.0 to 1.4, chip 2.0 to 2.3" in str(host.failure)
 
 
 def test_the_lower_minor_version_is_spoken(kit: SimpleNamespace) -> None:
