@@ -20,7 +20,7 @@ IMPORTS = {
     "hil/improvement/finetuning/on_chip.py": 32,
     "hil/improvement/levers.py": 31,
     "hil/prediction/judge.py": 36,
-    "hil/prediction/predict.py": 29,
+    "hil/prediction/predict.py": 30,
 }
 PARAMETERS = {
     "cim/fit/programming.py:fit_programming": 11,
@@ -53,7 +53,6 @@ PARAMETERS = {
 LINES = {
     "firmware_protocols/messages.py": 433,
     "hil/deployment/deploy.py": 427,
-    "hil/deployment/targets/wired.py": 426,
     "hil/driver/session.py": 402,
     "hil/improvement/levers.py": 431,
     "mapping/program/conductance.py": 403,

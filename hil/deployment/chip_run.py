@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hil.deployment.inference import LayerSums
 from hil.deployment.layer_sums import Exact
 from hil.deployment.targets.measured_sums import Conversions
-from hil.deployment.targets.wired import ProgramReport
+from hil.deployment.targets.written_macros import ProgramReport
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections

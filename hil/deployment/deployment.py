@@ -9,7 +9,7 @@ from cim.simulator.modes import SimulationMode
 from hil.deployment.chip_run import ChipRun, Readings
 from hil.deployment.options import AUTO, DeployOptions
 from hil.deployment.scoring import Scoring
-from hil.deployment.targets.wired import ProgramReport
+from hil.deployment.targets.written_macros import ProgramReport
 from hil.driver.chip_driver import ChipDriver
 from hil.simulation.virtual_chip import Drawn, VirtualChip
 from hil.simulation.virtual_chips import VirtualChips

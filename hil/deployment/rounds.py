@@ -22,7 +22,8 @@ from hil.deployment.layer_sums import Exact
 from hil.deployment.options import DeployOptions
 from hil.deployment.switching_off import switch_off
 from hil.deployment.targets.measured_sums import Conversions
-from hil.deployment.targets.wired import MacroReport, ProgramReport, WiredTarget
+from hil.deployment.targets.wired import WiredTarget
+from hil.deployment.targets.written_macros import MacroReport, ProgramReport
 from hil.driver.samples import INFER, READ_AFTER, REPEAT, ROUND, UNTUNED
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram

@@ -24,7 +24,8 @@ from hil.deployment.deploy import DeployOptions, deploy_on
 from hil.deployment.deployment import Deployment
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.scoring import scoring_of
-from hil.deployment.targets.wired import EarlyReads, program_chip, read_back
+from hil.deployment.targets.wired import program_chip, read_back
+from hil.deployment.targets.written_macros import EarlyReads
 from hil.driver.open_chip import connect, open_chip
 from hil.driver.samples import READ_BEFORE, READ_EARLY
 from hil.emulator.chip import EmulatedChip
