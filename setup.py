@@ -1,7 +1,8 @@
 """What pyproject.toml cannot say: files that lie elsewhere in a checkout, and beside the pages in a wheel.
 
-The word list of the pages is docs/nomenclature.md; the small plotly.js is fetched, digest checked, while the wheel
-is built. Without npm or a network the wheel is built all the same, says so, and its pages are 3.3 MB larger.
+The word list of the pages is docs/nomenclature.md; the small plotly.js is fetched, digest checked, while a wheel is
+built or a checkout is installed. Without npm or a network both are made all the same and say so, and pages are 3.3 MB
+larger.
 """
 
 from __future__ import annotations
@@ -22,10 +23,9 @@ class BuildPages(build_py):
 
     def run(self) -> None:
         super().run()
-        if self.editable_mode:
-            return
-        pages = Path(self.build_lib) / "hil" / "pages"
-        shutil.copyfile(ROOT / "docs" / "nomenclature.md", pages / "nomenclature.md")
+        pages = (ROOT if self.editable_mode else Path(self.build_lib)) / "hil" / "pages"
+        if not self.editable_mode:
+            shutil.copyfile(ROOT / "docs" / "nomenclature.md", pages / "nomenclature.md")
         bundle = runpy.run_path(str(ROOT / ".ci" / "plotly_bundle.py"))
         if bundle["is_there"](pages):
             return
@@ -35,7 +35,7 @@ class BuildPages(build_py):
             sys.stderr.write(
                 f"warning: {error}\n"
                 "  likely  no network, or npm is not installed\n"
-                "  so      pages of this wheel hold the whole of plotly.js, from the Python package: 3.3 MB more each\n"
+                "  so      pages hold the whole of plotly.js, from the Python package: 3.3 MB more each\n"
                 "  try     make plotly where there is a network, then build again\n"
             )
 

@@ -138,13 +138,32 @@ class JobProgress:
         self._shown = max(self._shown, min(done / total, 1.0))
         return self._shown
 
-    def left_s(self, stage: StageProgress | None, now_s: float) -> float:
-        """Time that the rest is expected to take, s: the planned work at the pace so far, and the waits to come."""
+    def left_s(self, stage: StageProgress | None, now_s: float) -> float | None:
+        """Time that the rest is expected to take, s: the planned work at the pace so far, and the waits to come.
+
+        Never less than the stage at work says of itself. None where that stage makes no steps and has taken longer
+        than was planned for it: nothing is known of how long it still takes.
+        """
         total = sum(s.work_s for s in self.stages)
         share, prior = self.share(stage), PRIOR * total
         worked_s = max(now_s - self.started_s - self.waits.past_s(now_s), 0.0)
+        if stage is not None and not stage.total and self._at_work(stage):
+            silent_s = max(now_s - stage.started_s - stage.waits.past_s(now_s), 0.0)
+            here_s = self.stages[self._begun].work_s
+            pace = (max(worked_s - silent_s, 0.0) + prior) / (share * total + prior) if total > 0.0 else 0.0
+            if silent_s > pace * here_s and not stage.waits.left_s(now_s):
+                return None
+            return pace * (1.0 - share) * total - silent_s + self._waits_s(stage, now_s)
         pace = (worked_s + prior) / (share * total + prior) if total > 0.0 else 0.0
-        return pace * (1.0 - share) * total + self._waits_s(stage, now_s)
+        left_s = pace * (1.0 - share) * total + self._waits_s(stage, now_s)
+        own_s = None if stage is None else stage.left_s(now_s)
+        return left_s if own_s is None else max(left_s, own_s)
+
+    def _at_work(self, stage: StageProgress) -> bool:
+        """Whether the stage is the planned one that was begun last."""
+        return (
+            0 <= self._begun < len(self.stages) and self.stages[self._begun].name == stage.name and not self._finished
+        )
 
     def _waits_s(self, stage: StageProgress | None, now_s: float) -> float:
         """Waits that are still to come and the one that lasts, s."""
@@ -152,7 +171,7 @@ class JobProgress:
         if stage is None:
             return later_s
         planned_s = 0.0
-        if 0 <= self._begun < len(self.stages) and self.stages[self._begun].name == stage.name and not self._finished:
+        if self._at_work(stage):
             planned_s = self.stages[self._begun].waits_s
         return later_s + max(planned_s - stage.waits.past_s(now_s), stage.waits.left_s(now_s))
 

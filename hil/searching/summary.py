@@ -52,10 +52,6 @@ def front_table(table: Mapping[str, Any]) -> Table:
         found = row["evaluated"]
         mean, worst = (f"{100 * found[k]:.1f} %" if found else "—" for k in ("accuracy_mean", "accuracy_worst"))
         more = [*row["modes"], *(["too large"] if row["macros"] > row["macros_available"] else [])]
-        more += [row["failed"].splitlines()[0]] if row["failed"] else []
-        more += (
-            [f"{100 * row['measured']['accuracy_mean']:.1f} % {row['measured']['source']}"] if row["measured"] else []
-        )
         rows.append(
             (
                 row["name"],
@@ -78,6 +74,12 @@ def _facts(table: Mapping[str, Any], settings: SearchSettings, trained: list[Row
     if trained:
         some = trained[0]["evaluated"]
         facts.append(Fact("Simulated", f"{some['chips']} chips, {some['images']} test images; {some['source']}"))
+    for row in table["networks"]:
+        seen = row["measured"]
+        if seen:
+            facts.append(Fact(f"{row['name']} on a chip", f"{100 * seen['accuracy_mean']:.1f} % {seen['source']}"))
+        if row["failed"]:
+            facts.append(Fact(row["name"], row["failed"].splitlines()[0]))
     facts.append(Fact("Costs", f"{table['costs']}, one image, {table['costs_of']}", aside="estimated"))
     if is_cost_model(table["costs"]) and settings.data in PUBLISHED_EDP:
         edp = f"EDP {PUBLISHED_EDP[settings.data]:g} in efficiency mode (doi 10.11999/JEIT250978)"

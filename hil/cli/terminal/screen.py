@@ -95,6 +95,8 @@ class Screen(Watch):
         stage = self.stages[-1] if self.stages else None
         if whole:
             left = None if self.job is None else self.job.left_s(self.stages[0] if self.stages else None, now)
+            inner = [s for s in (one.left_s(now) for one in self.stages[1:]) if s is not None]
+            left = None if left is None else max([left, *inner])
             sure = "about" if self.job is None or not self.job.may_end_early else "at most"
             return _fitting(room, spelled(now - self.began_s), _left(left, sure))
         if stage is None:

@@ -56,6 +56,39 @@ def test_a_log_says_where_a_long_stage_is_and_how_long_is_left_of_it_and_of_the_
     assert lines[-1] == "measuring      70 s"
 
 
+def test_the_whole_is_never_nearer_its_end_than_the_stage_at_work(clock: Clock) -> None:
+    watch = Watch()
+    watch.plan([PlannedStage("compiling", 2.0), PlannedStage("simulating", 18.0)])
+    with watch.stage("compiling"):
+        clock.now += 5.0
+    with watch.stage("simulating"):
+        for done in range(1, 20):
+            clock.now += 10.0
+            watch.step(done, 20, "virtual chip")
+            assert watch.job is not None
+            whole, own = (one.left_s(*about) for one, about in (
+                (watch.job, (watch.stages[0], clock.now)), (watch.stages[0], (clock.now,))
+            ))  # fmt: skip
+            assert whole is not None
+            assert own is not None
+            assert whole >= own
+
+
+def test_a_stage_without_steps_that_outlasts_its_plan_is_not_extrapolated(clock: Clock) -> None:
+    watch = Watch()
+    watch.plan([PlannedStage("training", 10.0), PlannedStage("judging", 10.0)])
+    with watch.stage("training"):
+        told = []
+        for _ in range(30):
+            assert watch.job is not None
+            told.append(watch.job.left_s(watch.stages[0], clock.now))
+            clock.now += 1.0
+    known = [left for left in told if left is not None]
+    assert known == sorted(known, reverse=True), "time passes, and what is left does not grow"
+    assert told[0] is not None
+    assert told[-1] is None
+
+
 def test_a_stage_that_makes_no_steps_says_in_a_log_that_its_time_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     text, deadline = "", time.monotonic() + 60.0
     with Screen(every_s=0.1) as screen, screen.stage("fitting"):

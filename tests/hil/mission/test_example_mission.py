@@ -30,7 +30,7 @@ def test_the_example_ends_in_a_page_with_assumptions_first_and_a_digest_of_every
     asked += ["--injections", "52", "--chips", "2", "--year-images", "100"]
     script.main(asked)
     page = (out / "mission.html").read_text("utf-8")
-    assert page.index("Open assumptions") < page.index("Summary") < page.index("Mitigations")
+    assert page.index("Findings") < page.index("Mitigations") < page.index("What is taken for granted")
     for name in (
         "program.h5",
         "budget.json",

@@ -56,18 +56,20 @@ def reviewed(
     return mission_page(plan, budget, study.report, hardening, passes, files, notes), folder.report
 
 
-def test_a_page_begins_with_what_is_assumed_and_lists_every_file_with_its_digest(reviewed: tuple[str, Path]) -> None:
+def test_a_page_begins_with_findings_says_what_is_assumed_and_lists_every_file_with_its_digest(
+    reviewed: tuple[str, Path],
+) -> None:
     page, report = reviewed
     words = re.sub(r"<[^>]+>", " ", page[page.index("</nav>") : page.index("<script")])
     order = [
-        "Open assumptions",
-        "Summary",
+        "Findings",
         "Budgets",
+        "Years",
         "Outcomes",
         "Criticality",
-        "Years",
         "Mitigations",
         "Passes",
+        "Open assumptions",
         "Files",
     ]
     places = [words.index(f" {title}") for title in order]

@@ -261,7 +261,7 @@ def test_the_report_counts_every_injection_once_and_names_what_is_assumed(small_
     assert set(report["kinds"]) == {str(kind) for kind in FaultKind}
     assert any(text.startswith("upsets.cell_per_day") for text in report["assumed"])
     page = small_campaign.page.read_text("utf-8")
-    assert page.index("Open assumptions") < page.index("Criticality")
+    assert page.index("Criticality") < page.index("What is taken for granted")
     results = read_injections(small_campaign.table)
     assert [r.number for r in results] == list(range(65))
     assert [r.kind for r in results] == [str(kind) for kind in FaultKind] * 5

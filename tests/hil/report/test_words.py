@@ -10,13 +10,26 @@ import pytest
 from hil.calibration import record_page
 from hil.cli import run as hil
 from hil.improvement import ladder_page
+from hil.mission.radiation import page as radiation_page
 from hil.pages.shell import Outline
-from hil.pages.words import word_list
+from hil.pages.summary import Bars, Scale
+from hil.pages.words import find_words, word_list
 from hil.report import page as report_page
+from hil.report.causes import causes_table
+from hil.report.summary import summary_of
+from hil.report.tables import accuracies, cells, layers
+from hil.searching import page as search_page
 
 from ..browser import BROWSER, look
+from ..cli.test_summaries import REPORTS
 
-PAGES = {"report": report_page, "record": record_page, "ladder": ladder_page}
+PAGES = {
+    "report": report_page,
+    "record": record_page,
+    "ladder": ladder_page,
+    "radiation": radiation_page,
+    "search": search_page,
+}
 
 
 def test_the_list_holds_every_word_of_the_document_with_its_meaning() -> None:
@@ -58,6 +71,34 @@ def test_the_command_prints_the_meaning_of_a_word(capsys) -> None:
     assert "marginal loss" in capsys.readouterr().out
     assert hil(["glossary", "no such word"]) == 2
     assert "hil glossary" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["agree", "loss", "disagree", "inconclusive"])
+def test_the_glossary_knows_every_word_that_the_summary_of_a_run_prints(kind: str) -> None:
+    summary = summary_of(REPORTS[kind])
+    words = [*(fact.name for fact in summary.facts if fact.name not in ("report", "WARNING"))]
+    assert summary.headline is not None
+    words.append(summary.headline.word)
+    for part in summary.parts:
+        if isinstance(part, Scale | Bars):
+            words += [row.name for row in part.rows]
+    assert {word: find_words(word) for word in words if not find_words(word)} == {}
+
+
+def test_the_glossary_knows_every_row_and_column_of_the_tables_of_a_run(run) -> None:
+    unknown = []
+    for table in (accuracies(run[0]), causes_table(run[0].causes), layers(run[0]), cells(run[0])):
+        named = [*table.header[1:]] if table.title == "Layers" else [row[0] for row in table.rows]
+        unknown += [word for word in named if word and word != "sum" and not find_words(word)]
+    assert unknown == []
+
+
+def test_a_word_is_found_in_a_line_of_a_screen_and_a_misspelled_one_is_answered_with_its_neighbours(capsys) -> None:
+    assert {"read noise", "relaxation"} <= find_words("not told from 0: read noise, relaxation").keys()
+    assert "virtual chip" in find_words("20 virtual chips")
+    assert "IR drop" in find_words("ir drop")
+    assert hil(["glossary", "relaxatoin"]) == 2
+    assert "meant was relaxation" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")

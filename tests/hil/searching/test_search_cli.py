@@ -102,7 +102,7 @@ def test_bfloat16_on_a_cpu_without_instructions_for_it_is_said(
 
 def test_show_prints_the_front_with_predicted_and_simulated_accuracy(cli: Cli, files: Files) -> None:
     out = cli("search", "show", files.run)
-    for word in ("predicted %", "simulated %", "EDP mJ·ms", "latency µs", "energy µJ", "macros", "balanced"):
+    for word in ("predicted", "simulated", "EDP,", "energy,", "macros", "balanced"):
         assert word in out
     table = cli.json("search", "show", files.run)
     trained = [row for row in table["networks"] if row["evaluated"]]
@@ -170,7 +170,7 @@ def test_the_modes_of_the_paper_give_at_most_three_networks(cli: Cli, files: Fil
     change_settings(again, mode="paper", networks=0)
     run_search(*open_folder(again), Watch())
     out = cli("search", "show", again)
-    assert any(mode in out for mode in ("accuracy)", "balanced)", "efficiency)"))
+    assert any(mode in out for mode in ("accuracy", "balanced", "efficiency"))
     assert all(row["modes"] for row in cli.json("search", "show", again)["networks"])
     front = read_front(again / "front.json")
     assert front.method == "paper"
@@ -419,7 +419,7 @@ def test_no_teacher_and_no_epochs_to_train_one_is_refused(cli: Cli, files: Files
 
 def test_a_budget_cuts_phases_short_and_says_so(cli: Cli, files: Files, tmp_path: Path) -> None:
     out = cli(*files.arguments(tmp_path / "run", budget="1s", teacher_epochs=40, stage_epochs=40, samples=6))
-    assert "cut short by the budget: 4 sample networks of 6" in out
+    assert "cut short by the budget: 4 sample networks of 6" in " ".join(out.split())
     counts = json.loads((tmp_path / "run" / "plan.json").read_text("utf-8"))["counts"]
     assert counts["teacher epochs"]["made"] < 40
     assert counts["stage epochs"]["made"] < 40
@@ -449,7 +449,7 @@ def test_explain_ranks_every_choice_of_every_place(cli: Cli, files: Files) -> No
             assert sorted(c[key] for c in gene["choices"]) == list(range(1, len(gene["choices"]) + 1))
         assert sum(c["chosen"] for c in gene["choices"]) == 1
     out = cli("search", "explain", files.run, found["network"][:6])
-    assert out.startswith(f"network  {found['network']}")
+    assert out.split()[:2] == ["network", f"{found['network']}:"]
     assert "operator 2.1" in out
     cli("search", "explain", files.run, "nobody", code=2)
     assert found["network"] in cli.err
@@ -510,8 +510,9 @@ def test_networks_are_deployed_on_a_chip_and_the_front_is_ranked_again(cli: Cli,
         *files.arguments(tmp_path / "run", networks=2, images=16, teacher=files.run / "teacher.pt"),
         "--in-the-loop", "--emulated", "--rounds", "2",
     )  # fmt: skip
-    assert "emulated (NOT SILICON), lab-128" in out
-    assert "chip time 1.000 times the model's" in out
+    said = " ".join(out.split())
+    assert "emulated (NOT SILICON), lab-128" in said
+    assert "chip time 1.000 times the model's" in said
     assert (tmp_path / "run" / "front-1.json").is_file()
     before, after = (read_front(tmp_path / "run" / name) for name in ("front-1.json", "front.json"))
     assert [m.accuracy for m in before.members] != [m.accuracy for m in after.members]
