@@ -56,7 +56,6 @@ def chip_features(drawn: Sampled, train: Floats, inputs: Floats, number: int, be
     from cim.chip.file import load_chip
     from hil.datasets.input_values import preprocess_of
     from hil.deployment.options import DeployOptions, usual_recipe
-    from hil.deployment.tuning import targets_for
     from hil.prediction.predict import VirtualRow, believed
     from hil.watch import Watch
     from mapping.compile import compile_network
@@ -77,7 +76,7 @@ def chip_features(drawn: Sampled, train: Floats, inputs: Floats, number: int, be
     left_out = [name for name, on in (("copies", belief["copies"]), ("tune", belief["tuned"])) if not on]
     options = DeployOptions(age_s=belief["age_s"], virtual_chips=2, seed=number, recipe=usual_recipe(without=left_out))
     record, _, _ = believed(program, None)
-    tune, ages = targets_for(program, options, Watch()), (options.age_s,)
+    tune, ages = options.recipe_of(program).targets(program, Watch()), (options.age_s,)
     row = VirtualRow(program, record, program.macros, ages, record.temperature_c, options, belief["engine"], tune)
     images = pixels(inputs)
     codes = next(iter(row.run(images)))[0].astype(np.float64)

@@ -37,7 +37,12 @@ class UnsafeHdf5(CimFileError, OSError):
 
 @contextlib.contextmanager
 def open_hdf5(
-    path: str | Path, most_bytes: int, most_unpacked: int | None = None, most_objects: int = MOST_OBJECTS
+    path: str | Path,
+    most_bytes: int,
+    most_unpacked: int | None = None,
+    most_objects: int = MOST_OBJECTS,
+    *,
+    records: bool = False,
 ) -> Iterator[Any]:
     """Open a file for reading, once all of it was looked at.
 
@@ -46,6 +51,7 @@ def open_hdf5(
         most_unpacked: bytes of all data sets together, unpacked; None: ``SMALL_BYTES``, or
             ``MOST_RATIO`` times what is stored, whichever is more.
         most_objects: groups and data sets in it, each time that one is named.
+        records: data sets may be tables whose fields are plain numbers.
 
     Raises:
         UnsafeHdf5: it leads outside itself or promises too much.
@@ -54,7 +60,7 @@ def open_hdf5(
     check_regular(path, most_bytes)
     with h5py.File(path, "r") as file:
         try:
-            _check(file, most_unpacked, most_objects)
+            _check(file, most_unpacked, most_objects, records)
         except UnsafeHdf5:
             raise
         except (ValueError, TypeError, RuntimeError, KeyError, AttributeError, OverflowError, SystemError) as error:
@@ -62,7 +68,7 @@ def open_hdf5(
         yield file
 
 
-def _check(file: Any, most_unpacked: int | None, most_objects: int) -> None:
+def _check(file: Any, most_unpacked: int | None, most_objects: int, records: bool) -> None:
     sizes = {"objects": 0, "unpacked": 0, "stored": 0}
 
     def link(name: bytes | str, found: Any) -> str | None:  # h5py takes no exception here; a text ends the visit
@@ -76,7 +82,7 @@ def _check(file: Any, most_unpacked: int | None, most_objects: int) -> None:
     def item(name: str, found: Any) -> None:
         _check_attributes(file, name, found)
         if isinstance(found, h5py.Dataset):
-            unpacked, stored = _check_data(file, name, found)
+            unpacked, stored = _check_data(file, name, found, records)
             sizes["unpacked"] += unpacked
             sizes["stored"] += stored
         elif not isinstance(found, h5py.Group):
@@ -92,12 +98,14 @@ def _check(file: Any, most_unpacked: int | None, most_objects: int) -> None:
         raise UnsafeHdf5(file.filename, text)
 
 
-def _check_data(file: Any, name: str, data: Any) -> tuple[int, int]:
+def _check_data(file: Any, name: str, data: Any, records: bool) -> tuple[int, int]:
     """Bytes unpacked and stored."""
     kind = data.id.get_type()
     if data.dtype.kind not in _PLAIN or data.dtype.subdtype is not None or isinstance(kind, h5py.h5t.TypeEnumID):
         plain_bool = data.dtype == np.bool_  # an enumeration of two to HDF5
-        if not plain_bool:
+        fields = [data.dtype[n] for n in data.dtype.names or ()]
+        table = records and bool(fields) and all(f.kind in "iuf" and f.subdtype is None for f in fields)
+        if not (plain_bool or table):
             raise UnsafeHdf5(file.filename, f"{_shown(name)} holds {data.dtype!s:.60}, not plain numbers")
     if data.is_virtual or data.external:
         raise UnsafeHdf5(file.filename, f"the data of {_shown(name)} lies in another file")

@@ -1,5 +1,7 @@
 """A lab's own table of cell readings: one row a reading, in CSV, TSV (each may end in .gz) or HDF5.
 
+Files of instruments as they come are read too (``hil.peers.instruments``).
+
 The first line names the columns, with their units; an HDF5 file has one data set a column, at the
 root or in a group ``cells``. Each name of ``hil.device_fit.table_columns.COLUMNS`` is read, others are noted.
 Needed are ``cell``, ``time_s``, one of ``conductance_us``, ``conductance_s`` and
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from hil.device_fit.table_columns import COLUMNS, READING, TARGET, hdf5_columns, row_of, text_columns
 from hil.errors import FileError
+from hil.peers.instruments import instrument_columns
 
 Floats = NDArray[np.float64]
 
@@ -85,8 +88,11 @@ def read_table(path: str | Path) -> CellTable:
         )
     if not path.is_file():
         raise FileError("no such file", where=str(path))
+    notes: tuple[str, ...] = ()
     try:
-        if path.suffix.lower() in (".h5", ".hdf5"):
+        if (known := instrument_columns(path)) is not None:
+            (columns, notes), left, first = known, [], 0
+        elif path.suffix.lower() in (".h5", ".hdf5"):
             columns, left, first = *hdf5_columns(path), 0
         else:
             columns, left, first = text_columns(path)
@@ -100,7 +106,8 @@ def read_table(path: str | Path) -> CellTable:
         raise FileError(f"cannot be read: {error}", where=str(path)) from error
     for name, values in columns.items():
         _check_values(path, name, values, first)
-    return _table(path, columns, left, first)
+    table = _table(path, columns, left, first)
+    return replace(table, notes=(*notes, *table.notes))
 
 
 # --- meaning ----------------------------------------------------------------------------------
