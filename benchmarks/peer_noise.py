@@ -39,7 +39,7 @@ from cim.record.published import nominal_record
 from hil.datasets.image_set import load_dataset
 from hil.deployment.import_weights import import_network
 from hil.deployment.options import DeployOptions, usual_recipe
-from hil.peers.noise_export import Peer, noise_model
+from hil.device_fit.noise_export import Peer, noise_model
 from hil.prediction.predict import VirtualRow
 from hil.simulation.virtual_chip import build_chip
 from mapping.compile import compile_network

@@ -54,7 +54,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "hil": (
         ("errors", "watch", "pages"),
         ("atomic", "emulator", "simulation", "cost"),
-        ("datasets", "transports", "verdict", "peers"),
+        ("datasets", "transports", "verdict"),
         ("report",),
         ("driver", "server"),
         ("calibration",),

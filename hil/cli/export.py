@@ -25,7 +25,7 @@ def export(
     from cim.chip.file import load_chip
     from cim.record.file import load_record
     from hil.atomic import write_text
-    from hil.peers.noise_export import Peer, noise_model
+    from hil.device_fit.noise_export import Peer, noise_model
 
     if to not in tuple(Peer):
         raise UsageError(f"--to {to:.40}, not one of {', '.join(Peer)}")

@@ -1,6 +1,6 @@
 """A lab's own table of cell readings: one row a reading, in CSV, TSV (each may end in .gz) or HDF5.
 
-Files of instruments as they come are read too (``hil.peers.instruments``).
+Files of instruments as they come are read too (``hil.device_fit.instruments``).
 
 The first line names the columns, with their units; an HDF5 file has one data set a column, at the
 root or in a group ``cells``. Each name of ``hil.device_fit.table_columns.COLUMNS`` is read, others are noted.
@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.device_fit.instruments import instrument_columns
 from hil.device_fit.table_columns import COLUMNS, READING, TARGET, hdf5_columns, row_of, text_columns
 from hil.errors import FileError
-from hil.peers.instruments import instrument_columns
 
 Floats = NDArray[np.float64]
 

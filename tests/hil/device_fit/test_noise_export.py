@@ -19,8 +19,8 @@ from cim.chip.file import load_chip
 from cim.record.file import save_record
 from cim.record.published import nominal_record
 from hil.cli import run
+from hil.device_fit.noise_export import Peer, noise_model
 from hil.errors import UsageError
-from hil.peers.noise_export import Peer, noise_model
 
 SPEC = load_chip("lab-128")
 RECORD = nominal_record(SPEC, (0,))

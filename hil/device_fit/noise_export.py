@@ -77,7 +77,7 @@ def noise_model(
 
 
 def _text(name: str) -> str:
-    return resources.files("hil.peers").joinpath(name).read_text("utf-8")
+    return resources.files("hil.device_fit").joinpath(name).read_text("utf-8")
 
 
 def _listed(values: np.ndarray) -> str:

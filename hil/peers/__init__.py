@@ -1,1 +1,0 @@
-"""Other simulators and instruments: noise models written for them, and their files read as tables of cells."""
