@@ -97,7 +97,7 @@ def test_each_command_explains_itself(cli: Cli, command: str) -> None:
 
 def test_every_command_of_the_design_is_there() -> None:
     wanted = "deploy calibrate fit compile simulate estimate import emulate chips ports info doctor mvm cells show"
-    more = "tune improve finetune campaign selftest resume glossary judge techniques export"
+    more = "tune improve finetune campaign selftest log glossary judge techniques export"
     assert set(f"{wanted} {more}".split()) == set(COMMANDS)
 
 
@@ -120,7 +120,7 @@ def test_a_command_of_somebody_else_is_added_by_its_entry_point(capsys: pytest.C
 
 def test_a_command_stands_in_the_file_of_its_name() -> None:
     bench = dict.fromkeys(("emulate", "chips", "ports", "info", "doctor", "mvm", "cells", "selftest"), "bench")
-    elsewhere = {**bench, "import": "compile", "glossary": "show", "techniques": "show"}
+    elsewhere = {**bench, "import": "compile", "glossary": "show", "techniques": "show", "export": "fit"}
     for name, command in zip(COMMANDS, app.registered_commands, strict=True):
         assert command.callback is not None
         assert command.callback.__module__ == f"hil.cli.{elsewhere.get(name, name)}"
