@@ -89,11 +89,10 @@ def test_an_output_that_cannot_be_written_is_found_first(
     "command",
     [
         ["deploy", "net.pt", "--emulated", "-o"],
-        ["resume"],
+        ["deploy", "begun.pt", "--emulated", "-o"],
         ["improve", "net.pt", "--data", "fashion-mnist-bundled", "-o"],
         ["campaign", "net.pt", "--orbit", "leo-sso", "-o"],
         ["search", "run", "--data", "fashion-mnist", "-o"],
-        ["search", "resume"],
         ["mission", "harden", "--network", "net.pt", "plan.toml"],
     ],
     ids=lambda words: " ".join(w for w in words if not w.startswith("-")),
@@ -106,10 +105,10 @@ def test_a_folder_that_takes_no_files_is_found_first(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One that is not there, in one that is read-only; one that is there and read-only."""
+    """One that is not there, in one that is read-only; one that is there and read-only, of an unfinished run too."""
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "read-only" / ("out.unfinished" if "resume" in command else "out")
-    (folder if there or "resume" in command else folder.parent).mkdir(parents=True)
+    folder, begun = tmp_path / "read-only" / "out", "begun.pt" in command
+    (folder.with_name("out.unfinished") if begun else folder if there else folder.parent).mkdir(parents=True)
     make = tempfile.TemporaryFile
 
     def refuse(*_: Any, dir: Path, **__: Any) -> Any:
