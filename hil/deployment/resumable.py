@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +54,9 @@ def run_folder(
 
 
 def _same_run(parent: Path, of: dict[str, object]) -> Path | None:
-    """The newest unfinished run of a fingerprint that no process is at work on."""
+    """The newest unfinished run of a fingerprint that no process is at work on; none where no lock would tell that."""
+    if os.name != "posix":
+        return None
     places = [path.parent for path in parent.glob(f"*/{JOURNAL_FILE}") if is_work(path.parent, SETTINGS_FILE)]
     for place in sorted(places, reverse=True):
         with contextlib.suppress(HilError):
