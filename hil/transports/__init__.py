@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from hil.errors import PortError
 from hil.transports.base import Transport
+from hil.transports.schemes import BOARDS, IN_PROCESS, LINES, OURS, board_lines, loaded, schemes
 
 DEFAULT_BAUD = 921_600
 GRAMMAR = (
@@ -22,7 +23,7 @@ def open_transport(address: str, *, baud: int = DEFAULT_BAUD, timeout_s: float =
     """Open the stream that ``address`` names.
 
     Args:
-        address: one of ``GRAMMAR``.
+        address: one of ``GRAMMAR``, or what an installed package opens (``hil.transports.schemes``).
         baud: bits per second; only serial lines use it.
         timeout_s: longest time to wait for a connection.
 
@@ -38,26 +39,11 @@ def open_transport(address: str, *, baud: int = DEFAULT_BAUD, timeout_s: float =
 
         return SerialTransport(address, baud)
     scheme, rest = match["scheme"].lower(), match["rest"]
-    if scheme == "tcp":
-        from hil.transports.sockets import connect_tcp
-
-        return connect_tcp(address, *host_and_port(address, rest), timeout_s)
-    if scheme == "unix" and rest:
-        from hil.transports.sockets import connect_unix
-
-        return connect_unix(address, rest, timeout_s)
-    if scheme == "visa" and rest:
-        from hil.transports.visa import open_visa
-
-        return open_visa(rest, baud, timeout_s)
-    if scheme == "emulated" and rest:
-        from hil.transports.emulated import open_emulated
-
-        return open_emulated(address)
-    if scheme == "replay" and rest:
-        from hil.transports.replay import ReplayTransport
-
-        return ReplayTransport(rest)
+    if scheme in schemes(BOARDS) and rest:
+        return board_lines(address, scheme, rest)()
+    if scheme in schemes(LINES) and rest:
+        transport: Transport = loaded(LINES, scheme)(rest, baud=baud, timeout_s=timeout_s)
+        return transport
     raise bad_address(address)
 
 
@@ -65,11 +51,16 @@ def line_opener(address: str, *, baud: int = DEFAULT_BAUD) -> Callable[[], Trans
     """What opens the line of ``address``, time and again, always to the same chip; each time it raises what
     ``open_transport`` raises. A chip in this process is made once, here, and keeps what it holds between its lines.
     """
-    if address.lower().startswith("emulated:"):
-        from hil.transports.emulated import emulated_lines
-
-        return emulated_lines(address)
+    match = _SCHEME.fullmatch(address)
+    if match is not None and match["scheme"].lower() in schemes(BOARDS):
+        return board_lines(address, match["scheme"].lower(), match["rest"])
     return functools.partial(open_transport, address, baud=baud)
+
+
+def in_process(address: str) -> bool:
+    """Whether an address names a chip in this process, which does not outlive its line."""
+    match = _SCHEME.fullmatch(address)
+    return match is not None and match["scheme"].lower() in (*schemes(BOARDS), *IN_PROCESS)
 
 
 def is_serial(address: str) -> bool:
@@ -91,4 +82,6 @@ def host_and_port(address: str, rest: str) -> tuple[str, int]:
 
 def bad_address(address: str) -> PortError:
     what = f"{address!r} is not an address of a chip"
-    return PortError(what, likely=f"an address is one of {GRAMMAR}", hint="hil ports")
+    others = sorted({*schemes(LINES), *schemes(BOARDS)} - {name for ours in OURS.values() for name in ours})
+    installed = f"; installed packages open {', '.join(f'{name}:' for name in others)}" if others else ""
+    return PortError(what, likely=f"an address is one of {GRAMMAR}{installed}", hint="hil ports")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hil.errors import PortError
-from hil.transports import is_serial, open_transport
+from hil.transports import in_process, is_serial, open_transport
 from hil.transports.base import Transport
-
-OWN_PROCESS = ("emulated:", "replay:")  # such a chip does not outlive its transport
 
 
 def reopener(address: str, *, baud: int, timeout_s: float) -> Callable[[], Transport] | None:
@@ -20,7 +18,7 @@ def reopener(address: str, *, baud: int, timeout_s: float) -> Callable[[], Trans
     Raises (when called):
         PortError: it is not there.
     """
-    if address.lower().startswith(OWN_PROCESS):
+    if in_process(address):
         return None
     usb = _usb_of(address) if is_serial(address) and not address.lower().startswith("visa:") else ""
 

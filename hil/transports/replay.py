@@ -53,6 +53,11 @@ class Exchange:
     answers: list[codec.Decoded] = field(default_factory=list)
 
 
+def open_replay(rest: str, *, baud: int, timeout_s: float) -> ReplayTransport:
+    """``replay:WIRE.LOG``."""
+    return ReplayTransport(rest)
+
+
 class ReplayTransport(InProcessTransport):
     """An in-process chip role over a recording; raises ``LinkError`` at the first difference."""
 

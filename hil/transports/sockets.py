@@ -7,6 +7,7 @@ import socket
 import time
 
 from hil.errors import LinkError, PortError
+from hil.transports import host_and_port
 from hil.transports.base import CHUNK, CLEAN_PAYLOAD, lost, stuck
 
 _WRITE_TIMEOUT_S = 10.0
@@ -73,6 +74,17 @@ class SocketTransport:
             raise ConnectionResetError("the far side closed it")
         self._heard = True
         self._pending += data
+
+
+def open_tcp(rest: str, *, baud: int, timeout_s: float) -> SocketTransport:
+    """``tcp://HOST:PORT``."""
+    address = f"tcp:{rest}"
+    return connect_tcp(address, *host_and_port(address, rest), timeout_s)
+
+
+def open_unix(rest: str, *, baud: int, timeout_s: float) -> SocketTransport:
+    """``unix:PATH``."""
+    return connect_unix(f"unix:{rest}", rest, timeout_s)
 
 
 def connect_tcp(address: str, host: str, port: int, timeout_s: float) -> SocketTransport:

@@ -25,7 +25,7 @@ _SERIAL = re.compile(r"ASRL(?P<device>.+?)(::INSTR)?", re.IGNORECASE)
 _SOCKET = re.compile(r"TCPIP\d*::[^:]+::\d+::SOCKET", re.IGNORECASE)
 
 
-def open_visa(name: str, baud: int, timeout_s: float) -> Transport:
+def open_visa(name: str, *, baud: int, timeout_s: float) -> Transport:
     """Open the VISA resource ``name`` as a byte stream."""
     address = f"visa:{name}"
     serial = _SERIAL.fullmatch(name)

@@ -1,4 +1,4 @@
-"""A technique of somebody else's package: found by its entry point, listed, and done to a chip."""
+"""What somebody else's packages add, found by their entry points: a technique, a board in this process, a line."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the example was installed into, from a copy: building leaves files beside the source."""
+    """The folder that the examples were installed into, from copies: building leaves files beside the source."""
     folder = tmp_path_factory.mktemp("plugin")
-    shutil.copytree(ROOT / "examples" / "plugins" / "settled_reads", folder / "source")
+    shutil.copytree(ROOT / "examples" / "plugins", folder / "source")
+    sources = [str(source) for source in sorted((folder / "source").iterdir())]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "--target", str(folder / "here"), str(folder / "source")], check=True, timeout=300)
+    subprocess.run([*pip, "--target", str(folder / "here"), *sources], check=True, timeout=300)
     return folder / "here"
 
 
@@ -58,3 +59,26 @@ def test_a_run_with_it_cannot_go_on_without_the_package(installed: Path) -> None
     assert refused.returncode == 2
     assert "no technique 'settle'" in refused.stderr
     assert "settings are share, wait" in hil(installed, "deploy", "--emulated", "--with", "settle=5,window=2").stderr
+
+
+def test_a_board_of_another_package_runs_a_network_in_this_process(
+    installed: Path, small: Small, tmp_path: Path
+) -> None:
+    told = hil(installed, "info", "--port", "acme:bench-3", "--macros", "2")
+    assert "serial bench-3" in told.stdout, told.stderr
+    run = ("deploy", str(small.net), "--data", str(small.data), "--port", "acme:bench-3", "--macros", "2")
+    quick = ("--samples", "100", "--repeat", "1", "--no-causes", "--without", "tune", "--out", str(tmp_path / "run"))
+    done = hil(installed, *run, *quick)
+    assert done.returncode in (0, 1), done.stderr
+    report = json.loads((tmp_path / "run" / "report.json").read_text("utf-8"))
+    accuracy = report["accuracy"]
+    assert abs(accuracy["measured"]["mean"] - accuracy["ideal"]["mean"]) < 0.02  # an exact array
+
+
+def test_a_line_of_another_package_carries_the_bytes_of_any_address(installed: Path) -> None:
+    told = hil(installed, "info", "--port", "paced:9216000,emulated:lab-128?seed=7&macros=1", "--macros", "1")
+    assert "NOT SILICON" in told.stdout, told.stderr
+    refused = hil(None, "info", "--port", "acme:bench-3")
+    assert refused.returncode == 3
+    assert "'acme:bench-3' is not an address of a chip" in refused.stderr
+    assert "installed packages open acme:, paced:" in hil(installed, "info", "--port", "nobody:1").stderr
