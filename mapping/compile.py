@@ -84,7 +84,7 @@ def compile_network(
         ops = lower(network.graph)  # cells that were written anew cannot be read again
         pieces, places = lay_out([op.shape for op in ops if isinstance(op, MatrixOp)], spec, bits, options)
     if copies is None:
-        copies = idle_copies((pieces, places), spec) if options.averaged else {}
+        copies = idle_copies((pieces, places), spec, options.further_macros) if options.averaged else {}
     stored = network.calibration_images
     images = stored[:: fitted_step(len(stored), ops)]
     observed = together(observe(network.graph, ops, images, progress), ops)

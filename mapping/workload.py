@@ -13,7 +13,8 @@ from cim.chip.spec import ChipSpec
 from cim.cost.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.layout.cutting import Cutting
-from mapping.layout.lay_out import LayoutOptions, lay_out, needed_macros
+from mapping.layout.free_cells import Area
+from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out, needed_macros
 from mapping.layout.place import Place
 from mapping.layout.tile import MatrixShape, Piece
 from mapping.network.digital_nodes import (
@@ -75,6 +76,7 @@ from mapping.quantise.lower import (
 )
 from mapping.quantise.sharing import shared_ops
 from mapping.quantise.widths import code_widths
+from mapping.tune.low_rank import MOST_INPUTS
 
 LOGIT_BITS = 32
 SUM_BITS = 32  # of level sums that the host adds an adapter's term to
@@ -96,7 +98,7 @@ def network_workload(
 def placed(
     workload: Workload, spec: ChipSpec, options: LayoutOptions | None = None, *, enlarge: bool = False
 ) -> Workload:
-    """Lay the layers of a workload out on a chip, each at its own bits.
+    """Lay the layers of a workload out on a chip, each at its own bits, with the copies that ``options`` ask for.
 
     Args:
         enlarge: lay a network that is too large on as many macros as it needs, as if the chip had
@@ -118,12 +120,27 @@ def placed(
         needed = needed_macros(shapes, spec, Cutting(bits, options.slices), options.placement)
         spec = replace(spec, macros=max(needed, spec.macros))
     pieces, places = lay_out(shapes, spec, bits, options)
+    if options.averaged:
+        for name, more in idle_copies((pieces, places), spec, options.further_macros).items():
+            pieces[name], places[name] = _with_copies(pieces[name], places[name], more)
     layers = [
         replace(layer, tiles=_tiles(pieces[home], places[home])) if home in pieces else layer
         for layer in workload.layers
         for home in [layer.shares or layer.name]
     ]
     return replace(workload, layers=tuple(layers))
+
+
+def _with_copies(
+    pieces: Sequence[Piece], places: Sequence[Place], copies: Sequence[Sequence[Area]]
+) -> tuple[tuple[Piece, ...], tuple[Place, ...]]:
+    """Pieces and places of a layer and its further copies, in the order of their rounds, as ``averaged`` has them."""
+    every = list(zip(pieces, places, strict=True))
+    for areas in copies:
+        for piece, at, area in zip(pieces, places, areas, strict=True):
+            every.append((piece, replace(at, macro=area.macro, row0=area.row0, output0=area.output0)))
+    every.sort(key=lambda item: item[1].round)
+    return tuple(piece for piece, _ in every), tuple(at for _, at in every)
 
 
 def unplaced_workload(
@@ -259,6 +276,22 @@ def _adapter_work(layer: LayerWork, name: str, products: int, output_bits: int) 
         output_bits=output_bits,
         input_signed=True,
     )
+
+
+def with_adapters(workload: Workload, rank: int) -> Workload:
+    """The workload with an adapter of this rank wherever ``with_blank_adapters`` gives a program one; 0: none."""
+    layers: list[LayerWork] = []
+    ends: dict[str, str] = {}
+    for layer in workload.layers if rank else ():
+        layer = replace(layer, inputs=tuple(ends.get(name, name) for name in layer.inputs))
+        if not layer.kind.on_cells or layer.groups > 1 or layer.rows > MOST_INPUTS:
+            layers.append(layer)
+            continue
+        inputs, outputs, ends[layer.name] = layer.rows, layer.out_shape[0], f"{layer.name} adapter"
+        products = math.prod(layer.out_shape[1:]) * min(rank, inputs, outputs) * (inputs + outputs)
+        layers.append(replace(layer, output_bits=SUM_BITS))
+        layers.append(_adapter_work(layers[-1], ends[layer.name], products, layer.output_bits))
+    return replace(workload, layers=tuple(layers)) if rank else workload
 
 
 def executors(workload: Workload) -> dict[str, tuple[str, str]]:

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    TRAINING,
     Chip,
     DataDir,
     Download,
+    Effort,
     Json,
     Macros,
     Restart,
@@ -68,6 +70,7 @@ def campaign(
         str | None, typer.Option(help="kinds of faults, comma-separated; default: all", show_default=False)
     ] = None,
     age: Annotated[str, typer.Option(help="age after programming")] = duration(USUAL.age_s),
+    effort: Effort = None,
     having: With = None,
     without: Without = None,
     workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = USUAL.workers,
@@ -96,6 +99,8 @@ def campaign(
     from cim.record.file import load_record
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA
+    from hil.deployment.plan import plan_of
+    from hil.improvement.trained_ahead import trained_ahead
     from hil.mission.orbit import load_orbit
     from hil.mission.radiation.campaign import expected_campaign
     from hil.mission.radiation.folder import CampaignFolder
@@ -103,6 +108,7 @@ def campaign(
     from hil.mission.radiation.study import run_study
     from hil.mission.subject import open_subject
     from hil.watch import PlannedStage
+    from mapping.recipe.recipe import Recipe
 
     chosen = tuple(one_of(FaultKind, name, "--kinds") for name in kinds.split(",")) if kinds else tuple(FaultKind)
     options = CampaignOptions(
@@ -126,8 +132,18 @@ def campaign(
     with screen(quiet=as_json) as watch:
         over = [] if over_years is None else [PlannedStage("years", 0.01 * chips * year_images)]
         watch.plan((PlannedStage("compiling", 2.0), *expected_campaign(options), *over))
-        found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
-        again = found.rewriting(having or (), without or ())
+        if effort == TRAINING and not subject.is_dir():
+            subject = trained_ahead(
+                subject, data, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir, download=download,
+                age_s=options.age_s, watch=watch,
+            )  # fmt: skip
+        found = open_subject(
+            subject, network=network, chip=chip, macros=macros, trust=trust_model, effort=effort, watch=watch
+        )
+        again = found.rewriting(having or (), without or (), effort)
+        planned = plan_of(found.program, Recipe(() if again is None else (again,), options.age_s))
+        for line in planned.lines():
+            watch.say(line)
         study = run_study(
             found.program,
             images_,
@@ -139,5 +155,5 @@ def campaign(
             watch,
             restart=restart,
         )
-    print_result([study.summary], study.report, as_json)
+    print_result([study.summary], {**study.report, "plan": planned.to_json()}, as_json)
     return ExitCode.DONE

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hil.cli.options import (
+    TRAINING,
     Chip,
     DataDir,
     Download,
+    Effort,
     Json,
     LayerBitsAsked,
     Macros,
@@ -114,6 +116,7 @@ def compile(
         str | None,
         typer.Option(help="macros to use in all, with copies of slow layers: a number, or all", show_default=False),
     ] = None,
+    effort: Effort = None,
     having: With = None,
     without: Without = None,
     explain: Annotated[bool, typer.Option("--explain", help="print the reason for the place of each tile")] = False,
@@ -166,7 +169,9 @@ def compile(
     from cim.chip.encoding import WeightForm
     from cim.chip.file import load_chip
     from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
-    from hil.deployment.options import usual_recipe
+    from hil.deployment.options import recipe_for
+    from hil.deployment.plan import plan_of
+    from hil.improvement.trained_ahead import trained_ahead
     from mapping.auto_bits import fewest_bits
     from mapping.compile import LayoutOptions, compile_network, plan
     from mapping.layout.tile import SlicePlacement
@@ -185,7 +190,7 @@ def compile(
     rule = one_of(ScaleRule, weight_scales, "--weight-scales") if weight_scales else None
     lying = one_of(SlicePlacement, slices, "--slices")
     form = one_of(WeightForm, weight_form, "--weight-form")
-    recipe = usual_recipe(*having or (), without=without or ())
+    recipe = recipe_for(None, having or (), without or (), effort)
     if recipe.get(AroundDefects) and not record:
         raise UsageError("adapt needs the record of a chip", hint="--record RECORD, of hil calibrate")
     if record:
@@ -197,6 +202,11 @@ def compile(
     options = recipe.laid_out(LayoutOptions(placement_of(placement), budget, slices=lying))
     imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
+        if effort == TRAINING:
+            network = trained_ahead(
+                network, data, chip=chip, macros=macros, calibration=record, data_dir=data_dir, download=download,
+                age_s=recipe.age_s, watch=watch,
+            )  # fmt: skip
         file = open_network(network or BUNDLED_NETWORK, imported, trust=trust_model, watch=watch)
         compiled = partial(
             compile_network,
@@ -213,7 +223,7 @@ def compile(
             program, kept = judged_by_float(file, compiled(scale_rule=rule or USUAL), rule, compiled)
         else:
             program, kept = fewest_bits(file, spec, compiled, loss)
-    if having or without:
+    if having or without or effort is not None:
         program = with_recipe(program, recipe)
     adaptation = None
     if record:
@@ -235,6 +245,8 @@ def compile(
     summary = plan(program)
     lines, found = summary.lines(), {**summary.to_json(), "program": str(out) if out else None}
     lines, found["kept"] = [kept.line, *lines] if kept.much else [*lines, kept.line], kept.to_json()
+    planned = plan_of(program, recipe)
+    lines, found["plan"] = [*lines, *planned.lines()], planned.to_json()
     if adaptation:
         lines, found = [*lines, *adaptation.lines()], {**found, "adaptation": adaptation.to_json()}
     if program.rounds > 1:

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    TRAINING,
     AllowCode,
     Baseline,
     Baud,
     Chip,
     DataDir,
     Download,
+    Effort,
     Emulated,
     FailOn,
     Json,
@@ -109,6 +111,7 @@ def deploy(
     no_causes: Annotated[
         bool, typer.Option("--no-causes", help="skip the causes of the gap (less simulation, one read-back less)")
     ] = False,
+    effort: Effort = None,
     having: With = None,
     without: Without = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
@@ -136,6 +139,8 @@ def deploy(
     from hil.deployment.deploy import deploy, program_of
     from hil.deployment.dry_run import estimate
     from hil.deployment.network_source import ImportOptions
+    from hil.deployment.plan import plan_of
+    from hil.improvement.trained_ahead import trained_ahead
     from hil.verdict.baseline import read_baseline
     from hil.watch import PlannedStage
 
@@ -156,11 +161,16 @@ def deploy(
         reprogram=reprogram,
         device=device,
         causes=not no_causes,
-        recipe=recipe_for(network, having or (), without or ()),
+        recipe=recipe_for(network, having or (), without or (), effort),
         engine=engine,
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:
+        if effort == TRAINING and not dry_run:
+            network = trained_ahead(
+                network, data, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,
+                download=download, age_s=options.age_s, watch=watch,
+            )  # fmt: skip
         if dry_run:
             imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")
             watch.plan((PlannedStage("compiling", 2.0), PlannedStage("counting", 2.0)))
@@ -176,7 +186,9 @@ def deploy(
                 )
             with watch.stage("counting"):
                 cost = estimate(program, options, calibrate=calibration is None, watch=watch)
-            print_result(cost.lines(baud, program.spec.write.max_pulses), cost.to_json(baud), as_json)
+                planned = plan_of(program, options.recipe_of(program))
+            lines = [*planned.lines(), *cost.lines(baud, program.spec.write.max_pulses)]
+            print_result(lines, {**cost.to_json(baud), "plan": planned.to_json()}, as_json)
             return ExitCode.DONE
         report = deploy(
             network,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Chip, Json, Macros, output_file, pairs, print_result, whole_numbers
+from hil.cli.options import Chip, Effort, Json, Macros, With, Without, output_file, pairs, print_result, whole_numbers
+from hil.deployment.options import recipe_for
 from hil.errors import ExitCode, UsageError
 from mapping.bits import ACTIVATION_BITS, LEAST, MOST, WEIGHT_BITS
 
@@ -32,6 +33,9 @@ def estimate(
     input_shape: Annotated[
         str | None, typer.Option("--input", help="channels,height,width of an architecture", show_default=False)
     ] = None,
+    effort: Effort = None,
+    having: With = None,
+    without: Without = None,
     batch: Annotated[int, typer.Option(min=1, help="number of images that follow each other")] = 1,
     no_pipeline: Annotated[
         bool, typer.Option("--no-pipeline", help="start a layer only when its inputs are complete")
@@ -52,6 +56,7 @@ def estimate(
     """Estimate latency, energy, power, area and wear of a network on a chip, without a chip."""
     from cim.chip.file import is_cost_model
     from hil.cost.estimate import cost_json, cost_lines, estimate_network
+    from mapping.network.architectures import ARCHITECTURES
 
     shape = whole_numbers(input_shape, "input shape")
     if shape is not None and len(shape) != 3:
@@ -75,6 +80,7 @@ def estimate(
         return ExitCode.DONE
     if option:
         raise UsageError("--set is for chips of the MNSIM 2.0 model", hint="--chip mnsim-default")
+    asked, of_weights = effort is not None or having or without, network.partition(":")[0] not in ARCHITECTURES
     cost = estimate_network(
         network,
         chip,
@@ -85,6 +91,7 @@ def estimate(
         batch=batch,
         pipelined=not no_pipeline,
         trust=trust_model,
+        recipe=recipe_for(network, having or (), without or (), effort) if asked or of_weights else None,
     )
     lines, record = cost_lines(cost), cost_json(cost)
     if plot:

@@ -51,6 +51,9 @@ def improve(
     use_macros: Annotated[
         int | None, typer.Option(min=1, help="most macros to use, of the chip's; default: all", show_default=False)
     ] = None,
+    effort: Annotated[
+        int, typer.Option(min=0, max=3, help="levers to try: 0: none, 1: without macros, 2: without training, 3: all")
+    ] = 3,
     having: With = None,
     without: Without = None,
     calibration: Annotated[
@@ -77,9 +80,6 @@ def improve(
     test_images: Annotated[int, typer.Option(min=0, help="test images for the finished program; 0: none")] = 1000,
     chips: Annotated[int, typer.Option(min=2, help="virtual chips")] = 8,
     age: Annotated[str, typer.Option(help="planned age: 30s, 1h, 2d")] = duration(USUAL.age_s),
-    no_finetune: Annotated[
-        bool, typer.Option("--no-finetune", help="no training as the last lever, though --minutes leave time for it")
-    ] = False,
     restart: Restart = False,
     seed: Seed = USUAL.seed,
     baud: Baud = DEFAULT_BAUD,
@@ -97,13 +97,10 @@ def improve(
     from hil.improvement.ladder_summary import ladder_summary
     from hil.improvement.levers import improvement_recipe
     from hil.pages.summary import NextStep
-    from mapping.recipe.rounds import Rounds
-    from mapping.recipe.tune import TunedChannels
 
     training = load_dataset(data, "train", data_dir=data_dir, download=download, any_kind=True)
     test = load_dataset(data, "test", data_dir=data_dir, limit=test_images, any_kind=True) if test_images else None
-    asked, tried = improvement_recipe(having or (), without or ())
-    tune = asked.get(TunedChannels) or TunedChannels()
+    asked, tried = improvement_recipe(having or (), without or (), effort)
     scoring = DeployOptions(task=task or "", metric=metric_place(metric), allow_code=allow_code)
     with screen(quiet=as_json) as watch:
         record = calibration
@@ -129,12 +126,11 @@ def improve(
             images=images,
             chips=chips,
             seed=seed,
-            tune_images=tune.images,
             trust=trust_model,
             watch=watch,
-            rounds=asked.get(Rounds) is not None,
+            asked=asked,
             scoring=scoring,
-            further=None if no_finetune else further,
+            further=None if effort < 3 else further,
         )
         found = climb(
             bench,
@@ -143,7 +139,7 @@ def improve(
             target=None if target is None else target / 100.0,
             minutes=minutes,
             restart=restart,
-            levers=tried,
+            tried=tried,
         )
     page = out / PAGE
     write_text(page, ladder_page(found))
@@ -155,6 +151,6 @@ def improve(
         NextStep(f"hil estimate {shlex.quote(f'{out}/program.h5')}", "cost of every layer"),
     )
     told = ladder_summary(found, network.stem, steps, str(page))
-    answer = {**found.to_json(), "program": f"{out}/program.h5", "command": again, "page": str(page)}
+    answer = {**found.to_json(), "effort": effort, "program": f"{out}/program.h5", "command": again, "page": str(page)}
     print_result([told], answer, as_json)
     return ExitCode.DONE

@@ -91,6 +91,17 @@ With = Annotated[
         show_default=False,
     ),
 ]
+Effort = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=3,
+        help="0: as compiled, 1: what costs neither macros nor training, 2: what free macros and chip time allow, "
+        "3: with training; default: what program.h5 holds, else 1",
+        show_default=False,
+    ),
+]
+TRAINING = 3  # the effort that trains
 # Options of 0.8 and what stands in their place.
 REPLACED = {
     "--adapt": "--with adapt (hil techniques)",
@@ -105,6 +116,7 @@ REPLACED = {
     "--residual-reads": "--with residual=COPIES,reads=READS (hil techniques)",
     "--rounds": "--with rounds (hil techniques)",
     "--no-aims": "--without aims (hil techniques)",
+    "--no-finetune": "--effort 2 (hil techniques)",
     "--resume": "the same command without it, which goes on; with --restart it begins again",
 }
 GONE = {  # commands of 0.8

@@ -14,11 +14,14 @@ from hil.cli.options import (
     Baud,
     Chip,
     DataDir,
+    Effort,
     Emulated,
     Json,
     Macros,
     Port,
     Restart,
+    With,
+    Without,
     chip_address,
     duration,
     need,
@@ -28,6 +31,7 @@ from hil.cli.options import (
     seconds,
 )
 from hil.cli.search_results import SEARCHING, AllowCode, Scheduler, explain, heir, show, train
+from hil.deployment.options import recipe_for
 from hil.errors import ExitCode, FileError, Interrupted, UsageError
 from hil.searching.settings import SearchSettings
 from hil.transports import DEFAULT_BAUD
@@ -177,6 +181,9 @@ def run_(
             show_default=False,
         ),
     ] = None,
+    effort: Effort = None,
+    having: With = None,
+    without: Without = None,
     data_dir: DataDir = None,
     scheduler: Scheduler = None,
     in_the_loop: InTheLoop = False,
@@ -233,6 +240,7 @@ def run_(
         chips=chips,
         images=images,
         engine=engine,
+        recipe=str(recipe_for(None, having or (), without or (), effort)),
         workers=workers if workers is not None else (os.cpu_count() or 1 if device == "cpu" else 0),
         device=device,
         devices=devices,

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hil.cli.options import Json, output_file, print_result
+from hil.cli.options import Chip, Json, Macros, Net, TrustModel, output_file, print_result, screen
 from hil.cli.terminal.lines import say, say_json
 from hil.cli.terminal.told import Told, tell
-from hil.deployment.options import USUAL_RECIPE
 from hil.errors import ExitCode, FileError, UsageError
 from hil.pages.summary import Fact
 from hil.pages.tables import Table
@@ -121,20 +120,44 @@ def glossary(
     return ExitCode.DONE
 
 
-def techniques(as_json: Json = False) -> int:
-    """List what can be done to a network on a chip, in the order in which it is done."""
-    usual = {t.name for t in USUAL_RECIPE.techniques}
+def techniques(
+    network: Net = None,
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    trust_model: TrustModel = False,
+    as_json: Json = False,
+) -> int:
+    """List what can be done to a network on a chip, what it costs on this one, and what it gave where measured."""
+    from hil.cost.plan import DeploymentPlan
+    from hil.deployment.price_list import HEAD, price_list, price_row
+
     rows, found = [], []
     for name, kind in installed().items():
-        rows.append((name, "by default" if name in usual else "on request", kind.words))
+        rows.append((name, _when(kind), kind.words))
         rows += [("", "", line) for line in _setting_lines(kind)]
         rest = [*(f"excludes {other}" for other in kind.excludes), *(f"builds on {other}" for other in kind.needs)]
         rows += [("", "", ", ".join(rest))] if rest else []
-        found.append(_to_json(name, kind, name in usual))
+        rows += [("", "", f"gave {gave}") for gave in kind.gave]
+        found.append(_to_json(name, kind))
+    with screen(quiet=as_json) as watch, watch.stage("pricing"):
+        prices = price_list(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+    compiled = prices["compiled"]
+    assert isinstance(compiled, DeploymentPlan)
+    priced = tuple((n, p, *[""] * 7) if isinstance(p, str) else (n, *price_row(p, compiled)) for n, p in prices.items())
     print_result(
-        [Table("Techniques", ("technique", "used", "what it does"), tuple(rows))], {"techniques": found}, as_json
+        [
+            Table("Techniques", ("technique", "used", "what it does"), tuple(rows)),
+            Table(f"Price of each alone on {network or 'the bundled network'}, {chip}", HEAD, priced),
+        ],
+        {"techniques": found, "prices": {n: p if isinstance(p, str) else p.to_json() for n, p in prices.items()}},
+        as_json,
     )
     return ExitCode.DONE
+
+
+def _when(kind: type[Technique]) -> str:
+    least = min((offer.effort for offer in kind.offers), default=None)
+    return "by name" if least is None else "by default" if least == 1 else f"effort {least}"
 
 
 def _setting_lines(kind: type[Technique]) -> list[str]:
@@ -144,7 +167,7 @@ def _setting_lines(kind: type[Technique]) -> list[str]:
     ]
 
 
-def _to_json(name: str, kind: type[Technique], usual: bool) -> dict[str, Any]:
+def _to_json(name: str, kind: type[Technique]) -> dict[str, Any]:
     settings = [
         {"name": short(f), "default": f.default, **{k: f.metadata[k] for k in ("words", "unit", "low", "high")}}
         for f in settings_of(kind)
@@ -152,7 +175,8 @@ def _to_json(name: str, kind: type[Technique], usual: bool) -> dict[str, Any]:
     return {
         "name": name,
         "words": kind.words,
-        "by_default": usual,
+        "effort": min((offer.effort for offer in kind.offers), default=None),
+        "gave": [asdict(gave) for gave in kind.gave],
         "settings": settings,
         "excludes": list(kind.excludes),
         "needs": list(kind.needs),

@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    TRAINING,
     AllowCode,
     Chip,
     DataDir,
     Download,
+    Effort,
     Json,
     Macros,
     Mean,
@@ -78,6 +80,7 @@ def simulate(
     tune_at: Annotated[
         str, typer.Option(help="when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h")
     ] = "each",
+    effort: Effort = None,
     having: With = None,
     without: Without = None,
     seed: Seed = USUAL.seed,
@@ -91,6 +94,8 @@ def simulate(
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA, program_of
     from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions
+    from hil.deployment.plan import plan_of
+    from hil.improvement.trained_ahead import trained_ahead
     from hil.pages.summary import NextStep
     from hil.prediction.predict import Tuning, predict
     from hil.watch import PlannedStage
@@ -112,11 +117,16 @@ def simulate(
         allow_code=allow_code,
         age_s=ages[0],
         device=device,
-        recipe=recipe_for(network, having or (), without or ()),
+        recipe=recipe_for(network, having or (), without or (), effort),
     )
     images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
     record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch:
+        if effort == TRAINING:
+            network = trained_ahead(
+                network, data, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,
+                download=download, age_s=options.age_s, watch=watch,
+            )  # fmt: skip
         watch.plan((PlannedStage("compiling", 2.0), PlannedStage("simulating", 0.003 * samples * chips * len(ages))))
         with watch.stage("compiling"):
             imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")
@@ -129,6 +139,9 @@ def simulate(
                 layout=options.layout,
                 imported=imported,
             )
+        planned = plan_of(program, options.recipe_of(program))
+        for line in planned.lines():
+            watch.say(line)
         result = predict(
             program,
             images,
@@ -143,5 +156,5 @@ def simulate(
             graph=graph,
         )
     name = network.stem if network else BUNDLED_NETWORK.stem
-    print_result([result.summary(name, steps)], result.to_json(), as_json)
+    print_result([result.summary(name, steps)], {**result.to_json(), "plan": planned.to_json()}, as_json)
     return ExitCode.DONE

@@ -10,11 +10,14 @@ import numpy as np
 from cim.chip.file import load_chip
 from cim.cost.network_cost import Cost, LayerCost, estimate
 from cim.cost.workload import Workload
+from hil.cost.as_deployed import cost_as_deployed
 from hil.errors import UsageError
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
+from mapping.layout.lay_out import LayoutOptions
 from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.importers import WHOLE_NETWORKS, import_graph, own_bits, parse_architecture
-from mapping.workload import placed, program_workload, unplaced_workload
+from mapping.recipe.recipe import Recipe
+from mapping.workload import placed, unplaced_workload, with_adapters
 
 FORMAT = "hil.estimate/1.0"
 CLASSES = 10  # of a named architecture
@@ -31,16 +34,24 @@ def estimate_network(
     batch: int = 1,
     pipelined: bool = True,
     trust: bool = False,
+    recipe: Recipe | None = None,
 ) -> Cost:
-    """Cost of a program.h5 (as placed, on its own chip), a net.pt or a named architecture (laid out, not quantised)."""
+    """Cost of a program.h5 (as placed, on its own chip), a net.pt or a named architecture (laid out, not quantised).
+
+    ``recipe``: what a deployment does to it; None: what a program.h5 says itself, else nothing, each layer once.
+    """
     if network.endswith(".h5"):
         from mapping.program.file import load_program
 
         program = load_program(Path(network))
-        return estimate(program_workload(program, Path(network).stem), program.spec, batch=batch, pipelined=pipelined)
+        asked = recipe or (Recipe.of_text(program.recipe) if program.recipe else Recipe())
+        return cost_as_deployed(program, asked, Path(network).stem, batch=batch, pipelined=pipelined)
     spec = load_chip(chip, macros=macros)
     workload = named_workload(network, weight_bits, activation_bits, input_shape, trust=trust)
-    return estimate(placed(workload, spec), spec, batch=batch, pipelined=pipelined)
+    asked = recipe or Recipe()
+    workload = with_adapters(workload, asked.tune_plan.rank)
+    lying = placed(workload, spec, asked.laid_out(LayoutOptions()))
+    return estimate(lying, spec, batch=batch, pipelined=pipelined)
 
 
 def named_workload(

@@ -24,6 +24,7 @@ from hil.deployment.image_cost import image_cost
 from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
+from hil.deployment.plan import plan_of
 from hil.deployment.targets.wired import clock_set_back
 from hil.deployment.without_tune import BesideTune
 from hil.report.answers import most_telling
@@ -232,7 +233,8 @@ def report_of(
         run=name,
         task=task.kind.value,
         rewrite=options.recipe.get(Rewrite),
-        cost=image_cost(job.running),
+        cost=image_cost(program, options.recipe_of(program)),
+        plan=plan_of(program, options.recipe_of(program)),
     )
 
 

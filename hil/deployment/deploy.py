@@ -36,6 +36,7 @@ from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_wh
 from hil.deployment.layer_sums import Exact, exact_layers
 from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
+from hil.deployment.plan import plan_of
 from hil.deployment.resumable import check_content, close_run, resumable, run_folder
 from hil.deployment.rounds import RoundsRun
 from hil.deployment.run_settings import RunSettings
@@ -204,6 +205,8 @@ def run_once(
                 watch.note("the chip was started anew since the run was interrupted, and so the run is")
             if record is None and not settings.recalibrate:
                 record = record_of_runs(folder, work, driver, program, settings, watch)
+            for line in plan_of(program, options.recipe_of(program)).lines():
+                watch.say(line)
             say_if_long(driver, program, settings.baud, options, watch, calibrate=record is None)
             report, run = deploy_on(
                 driver,

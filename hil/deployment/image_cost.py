@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from cim.cost.network_cost import estimate
 from cim.errors import CimError
+from hil.cost.as_deployed import cost_as_deployed
 from hil.verdict.image_cost import ImageCost, LayerImageCost
 from mapping.errors import MappingError
 from mapping.program.conductance import ConductanceProgram
-from mapping.workload import program_workload
+from mapping.recipe.recipe import Recipe
 
 
-def image_cost(program: ConductanceProgram) -> ImageCost | None:
-    """Cost of one image of a program as it is placed; None where the cost model has no equation for it."""
+def image_cost(program: ConductanceProgram, recipe: Recipe) -> ImageCost | None:
+    """Cost of one image of a program with what a recipe adds; None where the cost model has no equation for it."""
     try:
-        cost = estimate(program_workload(program), program.spec)
+        cost = cost_as_deployed(program, recipe)
     except (CimError, MappingError):  # a run that was measured is not lost for an estimate
         return None
     return ImageCost(

@@ -15,7 +15,7 @@ from mapping.network.task import TaskKind
 from mapping.recipe.aim import AgedTargets
 from mapping.recipe.idle_copies import IdleCopies
 from mapping.recipe.lower_slices import LowerSlices
-from mapping.recipe.recipe import Recipe
+from mapping.recipe.recipe import Recipe, recipe_of_effort
 from mapping.recipe.tune import TunedChannels
 
 if TYPE_CHECKING:  # the command line reads the defaults, and imports nothing that takes time
@@ -41,13 +41,19 @@ def usual_recipe(*having: str, without: Sequence[str] = ()) -> Recipe:
     return USUAL_RECIPE.changed(having, without)
 
 
-def recipe_for(network: str | Path | None, having: Sequence[str], without: Sequence[str]) -> Recipe:
-    """The recipe that a program file holds, or the usual one, after ``--with`` and ``--without``.
+def recipe_for(
+    network: str | Path | None, having: Sequence[str], without: Sequence[str], effort: int | None = None
+) -> Recipe:
+    """The recipe of an effort, after ``--with`` and ``--without``.
+
+    ``effort`` None: that which a program file holds, else the usual one. A compiled program keeps its layout.
 
     Raises:
         mapping.recipe.technique.RecipeError: as ``usual_recipe``; a stored recipe that is none.
     """
     stored = None
+    if effort is not None:
+        return recipe_of_effort(effort).changed(having, without)
     if network is not None and Path(network).suffix == ".h5":
         from mapping.program.file import stored_recipe
 

@@ -19,13 +19,15 @@ from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
 from hil.improvement.further_training import FurtherTraining
 from hil.improvement.ladder import held_out
-from hil.improvement.levers import LeverBench, Trial
+from hil.improvement.levers import LeverBench
 from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
 from hil.report.work_folder import discard
 from hil.watch import Watch
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from mapping.quantise.weight_scales import ScaleRule
+from mapping.recipe.recipe import Recipe
+from mapping.recipe.rounds import Rounds
 
 RECORD = "record.h5"
 
@@ -64,10 +66,9 @@ def bench_of(
     images: int,
     chips: int,
     seed: int,
-    tune_images: int,
     trust: bool,
     watch: Watch,
-    rounds: bool = False,
+    asked: Recipe | None = None,
     scoring: DeployOptions | None = None,
     further: FurtherTraining | None = None,
 ) -> LeverBench:
@@ -75,7 +76,7 @@ def bench_of(
 
     Args:
         training: training images with their targets; ``images`` of them decide, none of which the network stores.
-        rounds: a network that is larger than the chip is written part after part.
+        asked: techniques that every rung has, as rounds, and settings of those that are tried; None: none.
         record: of a chip or of cells; None: the models of the chip file.
         scoring: task, metric and whether a user's own may run; None: those of the network.
         further: what a classifier may be trained on with, as the last lever; None: it is not.
@@ -87,9 +88,10 @@ def bench_of(
     """
     if network.suffix == ".h5":
         raise UsageError(f"{network} is a compiled program: its scales are chosen", hint="give the net.pt")
-    if rounds and use_macros is not None:
+    asked = asked or Recipe()
+    if asked.get(Rounds) and use_macros is not None:
         raise UsageError("rounds and --use-macros exclude each other: a network in rounds has the whole chip in each")
-    layout = LayoutOptions(rounds=rounds)
+    layout = asked.laid_out(LayoutOptions())
     with watch.stage("compiling"):
         program, _ = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch, layout=layout)
     known, source, _ = believed(program, load_record(record) if record else None)
@@ -117,10 +119,9 @@ def bench_of(
         age_s=age_s,
         chips=chips,
         seed=seed,
-        tune_images=tune_images,
         macros=min(use_macros or program.spec.macros, program.spec.macros),
         watch=watch,
-        rounds=rounds,
+        asked=asked,
         training=further,
-        made={Trial(scales=ScaleRule.OUTPUT.value).compiled: program},
+        made={(layout, ScaleRule.OUTPUT.value, ""): program},
     )

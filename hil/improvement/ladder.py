@@ -17,16 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.cost.network_cost import NoCostModel, estimate
 from cim.files import private_folder
 from hil.atomic import new_file, output_errors, write_text
 from hil.datasets.image_set import Dataset, image_digests
 from hil.datasets.input_values import with_pixels
 from hil.datasets.seen_images import check_unseen, seen_images
+from hil.deployment.plan import plan_of
 from hil.deployment.scoring import targets_of
-from hil.deployment.targets.counted import count_recipe
 from hil.errors import FileError, UsageError
-from hil.improvement.levers import LEVERS, Lever, LeverBench, Score, Trial
+from hil.improvement.levers import Candidate, Lever, LeverBench, Score, levers
 from hil.report.work_folder import WorkFolder, load_json, typed
 from hil.verdict.metric import ACCURACY
 from hil.watch import PlannedStage
@@ -34,10 +33,8 @@ from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.recipe.recipe import with_recipe
-from mapping.tune.low_rank import with_blank_adapters
-from mapping.workload import program_workload
 
-FORMAT = "hil.ladder/1.2"
+FORMAT = "hil.ladder/1.3"
 LADDER, PROGRAM, RUNGS = "ladder.json", "program.h5", "rungs"
 CHIP_IMAGE_S = 1e-3  # of a virtual chip on one core, for the bundled network
 LEAST_HELD_OUT = 100  # training images that decide
@@ -60,6 +57,7 @@ class Rung:
     write_s: float = 0.0  # chip time to write them, with the waits between writings
     energy_uj: float | None = None  # of one image
     latency_us: float | None = None
+    edp_mj_ms: float | None = None
     minutes: float = 0.0
     skipped: str = ""
 
@@ -108,13 +106,14 @@ def improve(
     *,
     target: float | None = None,
     minutes: float | None = None,
-    levers: Sequence[Lever] | None = None,
+    tried: Sequence[Lever] | None = None,
     restart: bool = False,
 ) -> Improvement:
     """Climb the ladder and leave ``program.h5`` and ``ladder.json`` in ``folder``; rungs that are there are taken.
 
     Args:
         test: images that are scored once, for the finished program; None: none.
+        tried: levers, from cheap to dear; None: all.
         target: accuracy (fraction) on the held-out images at which to stop.
         minutes: after which no further lever is begun; training takes what is left of them.
         restart: forget the rungs in the folder.
@@ -142,15 +141,15 @@ def improve(
         rungs.append(rung)
 
     start, spent = time.monotonic(), sum(r.minutes for r in rungs)
-    recipe, best = _standing(rungs)
+    recipe, best = _standing(bench, rungs)
     if best is None:
         with bench.watch.stage("as compiled"):
             began = time.monotonic()
             best = bench.score(recipe)
             keep(_rung(bench, "compiled", "as compiled", recipe, best, best, began, kept=True))
-    tried, stopped = {r.lever for r in rungs}, "every lever was tried"
-    for lever in levers or LEVERS:
-        if lever.name in tried:
+    done, stopped = {r.lever for r in rungs}, "every lever was tried"
+    for lever in tried or levers():
+        if lever.name in done:
             continue
         used = spent + (time.monotonic() - start) / 60
         if target is not None and best.mean >= target:
@@ -166,7 +165,7 @@ def improve(
             rung, recipe, best = _pulled(replace(bench, minutes_left=left), lever, recipe, best)
             keep(rung)
             bench.watch.say(rung.text)
-    program = with_recipe(bench.program(recipe), bench.whole_recipe(recipe))
+    program = with_recipe(bench.program(recipe), recipe.recipe)
     with new_file(folder / PROGRAM) as part:
         part.unlink()
         save_program(program, part)
@@ -181,13 +180,13 @@ def improve(
     return found
 
 
-def _standing(rungs: Sequence[Rung]) -> tuple[Trial, Score | None]:
-    """The recipe of the last rung that was kept, and its score; None before the first."""
+def _standing(bench: LeverBench, rungs: Sequence[Rung]) -> tuple[Candidate, Score | None]:
+    """The candidate of the last rung that was kept, and its score; None before the first."""
     kept = [rung for rung in rungs if rung.kept]
-    return (Trial.from_json(kept[-1].recipe), Score(np.array(kept[-1].chips))) if kept else (Trial(), None)
+    return (Candidate.from_json(kept[-1].recipe), Score(np.array(kept[-1].chips))) if kept else (bench.begun, None)
 
 
-def _pulled(bench: LeverBench, lever: Lever, recipe: Trial, best: Score) -> tuple[Rung, Trial, Score]:
+def _pulled(bench: LeverBench, lever: Lever, recipe: Candidate, best: Score) -> tuple[Rung, Candidate, Score]:
     """Try a lever: its rung, and the recipe and score that stand after it."""
     began = time.monotonic()
     pulled = lever.pull(bench, recipe)
@@ -233,7 +232,7 @@ def held_out(training: Dataset, network: NetworkFile, count: int, seed: int) -> 
 
 
 def _tested(
-    found: Improvement, bench: LeverBench, recipe: Trial, program: ConductanceProgram, test: Dataset
+    found: Improvement, bench: LeverBench, recipe: Candidate, program: ConductanceProgram, test: Dataset
 ) -> Improvement:
     from mapping.program.execute import IdealMultiply, run
 
@@ -245,18 +244,18 @@ def _tested(
 
 
 def _rung(
-    bench: LeverBench, name: str, words: str, recipe: Trial, score: Score, before: Score, began: float, *, kept: bool
+    bench: LeverBench,
+    name: str,
+    words: str,
+    recipe: Candidate,
+    score: Score,
+    before: Score,
+    began: float,
+    *,
+    kept: bool,
 ) -> Rung:
-    program = bench.program(recipe)
     gain, error = score.gain_over(before) if score is not before else (0.0, 0.0)
-    writing = count_recipe(program, bench.recipe(program, recipe), bench.record)
-    energy, latency = None, None
-    try:
-        running = with_blank_adapters(program, recipe.adapters) if recipe.adapters else program
-        cost = estimate(program_workload(running), program.spec)
-        energy, latency = cost.energy_pj * 1e-6, cost.latency_ns * 1e-3
-    except NoCostModel:
-        pass
+    price = plan_of(bench.program(recipe), bench.recipe(recipe), bench.record)
     return Rung(
         lever=name,
         words=words,
@@ -265,12 +264,13 @@ def _rung(
         chips=tuple(map(float, score.chips)),
         gain=gain,
         gain_se=error,
-        macros=len(program.macros),
-        cells=writing.cells,
-        pulses=writing.pulses + writing.pulses_again,
-        write_s=writing.write_s,
-        energy_uj=energy,
-        latency_us=latency,
+        macros=price.macros,
+        cells=price.cells,
+        pulses=price.pulses + price.pulses_again,
+        write_s=price.write_s,
+        energy_uj=price.energy_uj,
+        latency_us=price.latency_us,
+        edp_mj_ms=price.edp_mj_ms,
         minutes=(time.monotonic() - began) / 60,
     )
 
@@ -286,7 +286,7 @@ def _key(bench: LeverBench) -> dict[str, Any]:
         "chips": bench.chips,
         "seed": bench.seed,
         "images": len(bench.images),
-        "tune_images": bench.tune_images,
+        "asked": str(bench.asked),
         **({} if bench.task.metric == ACCURACY else {"metric": bench.task.metric.name}),
     }
 
@@ -295,9 +295,9 @@ def expected_ladder(images: int, chips: int, test_images: int, *, measured: bool
     """Stages of a ladder of all levers, and about how long they take, s; ``measured``: a chip is calibrated first."""
     rung = images * chips * CHIP_IMAGE_S
     first = (PlannedStage("calibrating", 60.0),) if measured else ()
-    levers = (PlannedStage(name, rung) for name in ("as compiled", *(lever.name for lever in LEVERS)))
+    rungs = (PlannedStage(name, rung) for name in ("as compiled", *(lever.name for lever in levers())))
     last = PlannedStage("test images", 2 * test_images * chips * CHIP_IMAGE_S)
-    return (*first, PlannedStage("compiling", 5.0), *levers, last)
+    return (*first, PlannedStage("compiling", 5.0), *rungs, last)
 
 
 def stored_rung(row: Any) -> Rung:
@@ -306,7 +306,5 @@ def stored_rung(row: Any) -> Rung:
     Raises:
         ValueError, KeyError, TypeError, AttributeError: they have not.
     """
-    recipe, chips = row["recipe"], tuple(float(c) for c in row["chips"])
-    known = typed(Trial, {k: v for k, v in recipe.items() if k != "copies"})
-    whole = Trial.from_json({**known.to_json(), "copies": recipe["copies"]})
-    return typed(Rung, row, recipe=whole.to_json(), chips=chips)
+    recipe, chips = Candidate.from_json(row["recipe"]), tuple(float(c) for c in row["chips"])
+    return typed(Rung, row, recipe=recipe.to_json(), chips=chips)

@@ -1,14 +1,15 @@
 """Levers of the ladder: what may be done to a network's program, from cheap to dear, and how a program is scored.
 
-A lever takes the recipe that stands and gives another; recipes are plain data, so that a journal can hold
-them and a program can be made from one at any time. Scores come from virtual chips in fast mode, on training
-images that serve neither the tune nor the scales, never on test images.
+Most are what techniques offer (``mapping.recipe.technique.Offer``): order, exclusions and settings are theirs. Two are
+of the network itself: the rule of its weight scales, and training. Scores come from virtual chips in fast mode, on
+training images that serve neither the tune nor the scales, never on test images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,85 +26,49 @@ from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.compile import CannotMap, compile_network
-from mapping.layout.free_cells import MOST_COPIES, Area, Copies, choose_copies_to_average
+from mapping.layout.free_cells import MOST_COPIES, Copies, choose_copies_to_average
 from mapping.layout.lay_out import IDLE_COPIES, LayoutOptions
 from mapping.network.file import NetworkFile, load_network
 from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
-from mapping.program.limits import RESIDUAL_READS
 from mapping.program.training_inputs import training_inputs
 from mapping.quantise.weight_scales import ScaleRule
-from mapping.recipe.aim import AgedTargets
+from mapping.recipe.idle_copies import IdleCopies
 from mapping.recipe.lower_slices import LowerSlices
 from mapping.recipe.recipe import Recipe
-from mapping.recipe.registry import technique
-from mapping.recipe.rewrite import Rewrite
+from mapping.recipe.registry import offers, technique
 from mapping.recipe.rounds import Rounds
-from mapping.recipe.tune import Adapters, TunedChannels
-from mapping.tune.aims import aimed, aims_of
+from mapping.recipe.technique import Offer, RecipeError, Technique
+from mapping.recipe.tune import TunedChannels
 from mapping.tune.averaged import layer_areas
-from mapping.tune.channel_affine import TuneTargets, tune_channels, tune_targets
-from mapping.tune.residual import writings
+from mapping.tune.channel_affine import TuneTargets, tune_channels
 
-REWRITES = 3  # of the lever; more give little (doi 10.1038/s41586-022-04992-8 took three)
-ADAPTER_RANK = 4  # of the lever: rank 1 gives most of what 8 give
-RESIDUAL_COPIES = (4, 2, 1)  # of the lever, the most that fit: with four, what is left is that of other slices
-FEW_READS = 2  # of every product with the highest of them, before the lever that takes more
 SENSED_IMAGES = 32  # stored training images that a layer's share of the error is taken on
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """How a program is made from the network.
+class Candidate:
+    """A recipe, and the network that it is for: the rule of its weight scales, and the digest of what was trained on;
+    "": the network as it came."""
 
-    ``copies``: further copies of layers whose sums are added. ``residual``: copies of each highest bit slice, whose
-    errors lower slices take up, in place of copies and rewriting; ``reads`` of every product with it.
-    """
-
-    tune: bool = False
+    recipe: Recipe = field(default_factory=Recipe)
     scales: str = ScaleRule.ROUNDING.value
-    aim: bool = False
-    rewrite: int = 0
-    copies: Copies = field(default_factory=dict)
-    residual: int = 0
-    reads: int = RESIDUAL_READS
-    adapters: int = 0  # rank of the digital adapter that the tune gives each layer
-    finetuned: str = ""  # digest of the network that was trained on; "": the network as it came
-
-    @property
-    def compiled(self) -> str:
-        """What of it decides how the network is compiled, as a key."""
-        return f"{self.scales} {sorted(self.copies.items())} {self.residual} {self.reads} {self.finetuned}"
-
-    @property
-    def once(self) -> Trial:
-        """The same with each layer once."""
-        return replace(self, copies={})
+    finetuned: str = ""
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Trial:
-        """Inverse of ``to_json``; raises ``TypeError`` or ``ValueError`` for anything else."""
-        copies = {
-            name: tuple(tuple(Area(*map(int, area)) for area in copy) for copy in more)
-            for name, more in found["copies"].items()
-        }
-        return cls(**{**found, "copies": copies})
+    def from_json(cls, found: Mapping[str, Any]) -> Candidate:
+        """Inverse of ``to_json``; raises ``KeyError`` or ``ValueError`` for anything else."""
+        scales, finetuned = found["scales"], found["finetuned"]
+        if not (isinstance(scales, str) and isinstance(finetuned, str)):
+            raise ValueError("scales and finetuned are words")
+        try:
+            return cls(Recipe.from_json(found["recipe"]), ScaleRule(scales).value, finetuned)
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "tune": self.tune,
-            "scales": self.scales,
-            "aim": self.aim,
-            "rewrite": self.rewrite,
-            "copies": {
-                name: [[list(astuple(area)) for area in copy] for copy in more] for name, more in self.copies.items()
-            },
-            "residual": self.residual,
-            "reads": self.reads,
-            "adapters": self.adapters,
-            "finetuned": self.finetuned,
-        }
+        return {"recipe": self.recipe.to_json(), "scales": self.scales, "finetuned": self.finetuned}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +95,9 @@ class Score:
 class LeverBench:
     """All that levers need. ``images`` and ``targets`` are held-out training images, as ``task`` scores them.
 
+    ``asked``: techniques that every rung has (rounds), and settings of those that are tried (the tune's images).
     ``training``: what the network may be trained on with, None: it is not. ``minutes_left`` of the ladder's time; None:
-    nobody said how long it may take. ``rounds``: a network larger than the chip is written part after part.
+    nobody said how long it may take.
     """
 
     network: NetworkFile
@@ -144,74 +110,96 @@ class LeverBench:
     age_s: float
     chips: int
     seed: int
-    tune_images: int
     macros: int  # that may be used
     watch: Watch
-    made: dict[str, ConductanceProgram] = field(default_factory=dict)  # by ``Trial.compiled``
+    asked: Recipe = field(default_factory=Recipe)
+    made: dict[tuple[object, ...], ConductanceProgram] = field(default_factory=dict)  # by what decides the compilation
     training: FurtherTraining | None = None
     minutes_left: float | None = None
-    rounds: bool = False
-    sensed: dict[str, dict[str, float]] = field(default_factory=dict)  # by recipe
+    sensed: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)  # by scales and network
 
-    def program(self, recipe: Trial) -> ConductanceProgram:
-        """The program of a recipe (untuned: a tune is made on each chip)."""
-        key = recipe.compiled
+    @property
+    def begun(self) -> Candidate:
+        """What every ladder begins with."""
+        return Candidate(self.asked.without(TunedChannels.name))
+
+    def recipe(self, candidate: Candidate) -> Recipe:
+        """All that is done to a network of this candidate, at the ladder's age."""
+        return replace(candidate.recipe, age_s=self.age_s)
+
+    def program(self, candidate: Candidate) -> ConductanceProgram:
+        """The program of a candidate as chips of the record are written (untuned: a tune is made on each chip)."""
+        recipe = self.recipe(candidate)
+        layout, copies = recipe.laid_out(LayoutOptions()), self._copies(candidate)
+        key = (layout, candidate.scales, candidate.finetuned)
         if key not in self.made:
             self.made[key] = compile_network(
-                self.network_of(recipe),
+                self.network_of(candidate),
                 self.spec,
-                scale_rule=ScaleRule(recipe.scales),
-                copies=recipe.copies,
-                options=LayoutOptions(
-                    rounds=self.rounds and not recipe.residual, residual=recipe.residual, residual_reads=recipe.reads
-                ),
+                scale_rule=ScaleRule(candidate.scales),
+                copies=copies,
+                options=layout,
                 progress=self.watch.step,
             )
-        program = self.made[key]
-        if recipe.aim:
-            age_s = self.age_s + LowerSlices().wait_s * writings(program)
-            program = aimed(program, aims_of(self.record.programming, self.spec.macro, age_s, self.source))
-        return program
+        return recipe.prepared(self.made[key], self.record, self.watch)
+
+    def _copies(self, candidate: Candidate) -> Copies:
+        """Further copies of layers where they help most, on the network's own macros and on further ones.
+
+        A network of several rounds has the whole chip in each, as far as the record knows it.
+        """
+        wanted = candidate.recipe.get(IdleCopies)
+        if wanted is None or candidate.recipe.get(LowerSlices):
+            return {}
+        plain = replace(candidate, recipe=self.begun.recipe)
+        once = self.program(plain)
+        allowed = None
+        if once.rounds > 1:
+            allowed = set(self.record.macros)
+        elif wanted.macros:
+            allowed = {*once.macros, *self.free(once)[: wanted.macros]}
+        most = MOST_COPIES if wanted.macros else IDLE_COPIES
+        errors = self.sensitivity(plain)
+        return choose_copies_to_average(layer_areas(once), self.spec, errors, allowed=allowed, most=most)
+
+    def free(self, program: ConductanceProgram) -> list[int]:
+        """Macros that may be used, hold nothing, and are known."""
+        most = max(self.macros - len(program.macros), 0)
+        return [m for m in range(self.spec.macros) if m not in program.macros and m in self.record.macros][:most]
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the chip has macros that the record does not know."""
+        return not self.record.macros.keys() >= set(range(self.spec.macros))
 
     def deploy_options(self) -> tuple[str, ...]:
         """Options by which ``hil deploy`` treats a program as ``score`` does, beside the recipe that it holds."""
         return () if self.age_s == DeployOptions().age_s else (f"--age {self.age_s:g}s",)
 
-    def whole_recipe(self, trial: Trial) -> Recipe:
-        """All that is done to a program of this trial, as it is stored in it."""
-        found = self.recipe(self.program(trial), trial)
-        if trial.aim:
-            found = found.having(AgedTargets())
-        if trial.tune:
-            found = found.having(TunedChannels(self.tune_images))
-        return found.having(Adapters(trial.adapters)) if trial.adapters else found
-
-    def network_of(self, recipe: Trial) -> NetworkFile:
-        """The network of a recipe: as it came, or trained on.
+    def network_of(self, candidate: Candidate) -> NetworkFile:
+        """The network of a candidate: as it came, or trained on.
 
         Raises:
-            MismatchError: the trained network in the ladder's folder is not the recipe's.
+            MismatchError: the trained network in the ladder's folder is not the candidate's.
         """
-        if not recipe.finetuned:
+        if not candidate.finetuned:
             return self.network
         if self.training is None:
-            raise MismatchError("the ladder's network was trained on", hint="go on without --no-finetune")
+            raise MismatchError("the ladder's network was trained on", hint="go on with --effort 3")
         found = load_network(self.training.out)
-        if found.digest != recipe.finetuned:
+        if found.digest != candidate.finetuned:
             raise MismatchError(
                 f"{self.training.out} is not the network that the ladder has trained", hint="begin in another folder"
             )
         return found
 
     def score(
-        self, recipe: Trial, images: NDArray[np.uint8] | None = None, targets: NDArray[np.generic] | None = None
+        self, candidate: Candidate, images: NDArray[np.uint8] | None = None, targets: NDArray[np.generic] | None = None
     ) -> Score:
-        """Accuracies of virtual chips programmed with the recipe, each tuned to its own answers if it says so."""
-        program = self.program(recipe)
+        """Accuracies of virtual chips programmed with the candidate, each tuned to its own answers if it says so."""
+        program, recipe = self.program(candidate), self.recipe(candidate)
         x, y = (self.images, self.targets) if images is None or targets is None else (images, targets)
-        stored = program.calibration_images[: self.tune_images]
-        aims = tune_targets(program, stored, recipe.adapters) if recipe.tune else None
-        virtual = self._chips(program, recipe, aims)
+        virtual = self._chips(program, recipe, recipe.targets(program))
 
         def accuracy(number: int) -> float:
             chip = virtual.chip(number)
@@ -223,22 +211,20 @@ class LeverBench:
             found.append(share)
         return Score(np.array(found))
 
-    def sensitivity(self, recipe: Trial) -> dict[str, float]:
-        """By layer, the mean square error of the logits when this layer alone is a virtual chip's, tuned if so said.
-
-        Measured once for a recipe.
-        """
-        key = repr(recipe.to_json())
+    def sensitivity(self, candidate: Candidate) -> dict[str, float]:
+        """By layer, the mean square error of the logits when this layer alone is a virtual chip's, tuned where the
+        network stores images for it. Measured once for a network and a rule of its scales."""
+        key = candidate.scales, candidate.finetuned
         if key not in self.sensed:
-            self.sensed[key] = self._sensitivity(recipe)
+            self.sensed[key] = self._sensitivity(candidate)
         return self.sensed[key]
 
-    def _sensitivity(self, recipe: Trial) -> dict[str, float]:
-        program = self.program(recipe)
+    def _sensitivity(self, candidate: Candidate) -> dict[str, float]:
+        program, recipe = self.program(candidate), self.recipe(candidate)
         images = program.calibration_images[:SENSED_IMAGES]
         ideal = run(program, images, IdealMultiply(program)).astype(np.float64)
         chip, found = self._chips(program, recipe, None).chip(0), {}
-        targets = tune_targets(program, images) if recipe.tune else None
+        targets = Recipe((TunedChannels(SENSED_IMAGES),)).targets(program)
         for done, step in enumerate(program.matrices):
             self.watch.step(done, len(program.matrices), f"sensitivity of {step.name}")
             only = OneLayer(program, chip, step.name)
@@ -246,17 +232,11 @@ class LeverBench:
             found[step.name] = float(((run(running, images, only) - ideal) ** 2).mean())
         return found
 
-    def recipe(self, program: ConductanceProgram, trial: Trial) -> Recipe:
-        """What is done to the cells of each chip."""
-        lower = (LowerSlices(),) if program.residual else ()
-        again = (Rewrite(trial.rewrite),) if trial.rewrite else ()
-        return Recipe((*lower, *again), self.age_s)
-
-    def _chips(self, program: ConductanceProgram, recipe: Trial, targets: TuneTargets | None) -> VirtualChips:
+    def _chips(self, program: ConductanceProgram, recipe: Recipe, targets: TuneTargets | None) -> VirtualChips:
         return VirtualChips(
             program,
             self.record,
-            self.recipe(program, recipe),
+            recipe,
             self.chips,
             self.seed,
             inputs=training_inputs(program),
@@ -278,107 +258,71 @@ class OneLayer:
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """One rung. ``pull`` gives the recipe to try, or the reason why there is none."""
+    """One rung. ``pull`` gives the candidate to try, or the reason why there is none. ``dear`` and ``effort`` as those
+    of an ``Offer``; ``technique`` that it uses, "": none of a recipe."""
 
     name: str
     words: str
-    pull: Callable[[LeverBench, Trial], Trial | str]
-    technique: str = ""  # that it uses; "": none of a recipe
+    dear: int
+    effort: int
+    pull: Callable[[LeverBench, Candidate], Candidate | str]
+    technique: str = ""
 
 
-def _tune(bench: LeverBench, recipe: Trial) -> Trial | str:
-    if len(bench.network.calibration_images) < 2:
-        return "the network stores no training images"
-    return replace(recipe, tune=True)
+def levers() -> tuple[Lever, ...]:
+    """All of them, from cheap to dear: none writes a cell more, then cells, chip time and wear, macros, work of the
+    host, training."""
+    offered = [
+        Lever(offer.name, offer.words, offer.dear, offer.effort, partial(_offered, kind, offer), kind.name)
+        for kind, offer in offers()
+    ]
+    return tuple(sorted((*offered, *OF_THE_NETWORK), key=lambda lever: lever.dear))
 
 
-def _scales(bench: LeverBench, recipe: Trial) -> Trial | str:
-    return replace(recipe, scales=ScaleRule.OUTPUT.value)
-
-
-def _aims(bench: LeverBench, recipe: Trial) -> Trial | str:
-    aims = aims_of(bench.record.programming, bench.spec.macro, bench.age_s, bench.source)
-    if max(abs(a - g) for a, g in zip(aims.targets_us, bench.spec.macro.levels_us, strict=True)) < 0.01:
-        return "the law has no mean drift at this age"
-    return replace(recipe, aim=True)
-
-
-def _rewrite(bench: LeverBench, recipe: Trial) -> Trial | str:
-    return replace(recipe, rewrite=REWRITES)
-
-
-def _idle(bench: LeverBench, recipe: Trial) -> Trial | str:
-    return _with_copies(bench, recipe, None, IDLE_COPIES)
-
-
-def _residual(bench: LeverBench, recipe: Trial) -> Trial | str:
-    why = ""
-    for copies in RESIDUAL_COPIES:
-        found = replace(recipe, residual=copies, reads=FEW_READS, copies={}, rewrite=0)
-        why = _no_place(bench, found)
+def _offered(kind: type[Technique], offer: Offer, bench: LeverBench, candidate: Candidate) -> Candidate | str:
+    """The first settings of an offer that the chip has a place for, in place of what the technique excludes."""
+    stands, why = candidate.recipe.get(kind) or bench.asked.get(kind), ""
+    if offer.upon and candidate.recipe.get(kind) is None:
+        return f"{kind.name} is not in the recipe"
+    for changes in offer.changes:
+        try:
+            wanted = replace(stands or kind(), **changes)  # type: ignore[type-var]
+            recipe = candidate.recipe.without(*kind.excludes).having(wanted)
+        except RecipeError as error:
+            return str(error)
+        found = replace(candidate, recipe=recipe)
+        why = _no_place(bench, candidate, found)
         if not why:
             return found
     return why
 
 
-def _no_place(bench: LeverBench, recipe: Trial) -> str:
-    """Why residual slices have no place on the macros that may be used; "": they have."""
+def _no_place(bench: LeverBench, candidate: Candidate, found: Candidate) -> str:
+    """Why there is no place for another layout on the macros that may be used, or nothing to it; "": there is."""
+    if found.recipe.laid_out(LayoutOptions()) == candidate.recipe.laid_out(LayoutOptions()):
+        return "" if found.recipe != candidate.recipe else "the recipe has it already"
     try:
-        macros = bench.program(recipe).macros
+        program = bench.program(found)
     except CannotMap as error:
         return error.reason
-    if len(macros) > bench.macros:
-        return f"residual slices take {len(macros)} macros, {bench.macros} may be used"
-    if not bench.record.macros.keys() >= set(macros):
-        return "residual slices take macros that are not in the record: calibrate the whole chip"
+    if len(program.macros) > bench.macros:
+        return f"it takes {len(program.macros)} macros, {bench.macros} may be used"
+    if not bench.record.macros.keys() >= set(program.macros):
+        return "it takes macros that are not in the record: calibrate the whole chip"
+    if program.digest == bench.program(candidate).digest:
+        lacking = "; the record lacks further ones: calibrate the whole chip" if bench.unknown else ""
+        return f"no layer fits once more on the {len(program.macros)} macros in use or on free ones{lacking}"
     return ""
 
 
-def _reads(bench: LeverBench, recipe: Trial) -> Trial | str:
-    return replace(recipe, reads=RESIDUAL_READS) if recipe.residual else "there are no residual slices"
+def _scales(bench: LeverBench, candidate: Candidate) -> Candidate | str:
+    return replace(candidate, scales=ScaleRule.OUTPUT.value)
 
 
-def _copies(bench: LeverBench, recipe: Trial) -> Trial | str:
-    if recipe.residual:
-        return "residual slices stand in their place"
-    once = bench.program(recipe.once)
-    free = [m for m in range(bench.spec.macros) if m not in once.macros]
-    if bench.macros <= len(once.macros) or not free:
-        return f"no macro is free: the network takes {len(once.macros)} of {bench.macros}"
-    known = [m for m in free if m in bench.record.macros]
-    if not known:
-        return "no free macro is in the record: calibrate the whole chip"
-    return _with_copies(bench, recipe, known[: bench.macros - len(once.macros)], MOST_COPIES)
-
-
-def _with_copies(bench: LeverBench, recipe: Trial, further: Sequence[int] | None, most: int) -> Trial | str:
-    """Copies where they help most, on the network's own macros and on these further ones.
-
-    A network of several rounds has the whole chip in each, as far as the record knows it.
-    """
-    once = bench.program(recipe.once)
-    allowed = None if further is None else {*once.macros, *further}
-    if once.rounds > 1:
-        allowed = set(bench.record.macros)
-    errors = bench.sensitivity(recipe.once)
-    copies = choose_copies_to_average(layer_areas(once), bench.spec, errors, allowed=allowed, most=most)
-    if not copies:
-        return "no layer fits a second time"
-    if copies == recipe.copies:
-        return "no further copy fits"
-    return replace(recipe, copies=copies)
-
-
-def _adapters(bench: LeverBench, recipe: Trial) -> Trial | str:
-    if not recipe.tune:
-        return "adapters are fitted by the tune, which did not help"
-    return replace(recipe, adapters=ADAPTER_RANK)
-
-
-def _finetune(bench: LeverBench, recipe: Trial) -> Trial | str:
+def _finetune(bench: LeverBench, candidate: Candidate) -> Candidate | str:
     if bench.task.kind is not TaskKind.CLASSIFY:
         return f"training is for networks that give classes, this one is to {bench.task.kind}"
-    if recipe.residual:
+    if candidate.recipe.get(LowerSlices):
         return "residual slices leave errors too small to train for"
     if bench.training is None:
         return "training was not asked for"
@@ -386,39 +330,22 @@ def _finetune(bench: LeverBench, recipe: Trial) -> Trial | str:
         return "training takes what is left of --minutes, and none were given"
     if bench.minutes_left < LEAST_MINUTES:
         return f"{max(bench.minutes_left, 0.0):.1f} minutes are left, training takes {LEAST_MINUTES:g}"
-    settings = bench.training.settings(bench.program(recipe), bench.minutes_left, age_s=bench.age_s, seed=bench.seed)
+    program = bench.program(candidate)
+    settings = bench.training.settings(program, bench.minutes_left, age_s=bench.age_s, seed=bench.seed)
     trained = bench.training.trained(bench.network, settings, bench.images, bench.watch)
-    return replace(recipe, finetuned=trained.digest)
+    return replace(candidate, finetuned=trained.digest)
 
 
-LEVERS: tuple[Lever, ...] = (
-    Lever("tune", "gains and biases tuned on each chip with stored training images", _tune, "tune"),
-    Lever("scales", "weight scales by the error of the output on a chip", _scales),
-    Lever("aims", "cells written beside their levels, right at the planned age", _aims, "aims"),
-    Lever("idle", "copies of layers on cells that would be idle, sums added", _idle, "copies"),
-    Lever("rewrite", f"cells that left their window written again, {REWRITES} times", _rewrite, "rewrite"),
+OF_THE_NETWORK = (
+    Lever("scales", "weight scales by the error of the output on a chip", 15, 1, _scales),
     Lever(
-        "residual",
-        f"residual slices, up to {RESIDUAL_COPIES[0]} copies of the highest, in place of both",
-        _residual,
-        "residual",
+        "finetune", "trained on for the chip's errors, in what is left of --minutes (hil finetune)", 90, 3, _finetune
     ),
-    Lever(
-        "reads",
-        f"{RESIDUAL_READS} reads of every product with the highest of them, {FEW_READS} before",
-        _reads,
-        "residual",
-    ),
-    Lever("copies", "copies on further macros, where they help most", _copies, "copies"),
-    Lever("adapters", f"digital adapters of rank {ADAPTER_RANK}, executed by the host", _adapters, "adapters"),
-    Lever("finetune", "trained on for the chip's errors, in what is left of --minutes (hil finetune)", _finetune),
 )
-"""From cheap to dear: none writes a cell more, then chip time and wear, then cells by the macro, then digital work,
-then training."""
 
 
-def improvement_recipe(having: Sequence[str], without: Sequence[str]) -> tuple[Recipe, tuple[Lever, ...]]:
-    """What a ladder is begun with (rounds, and how a tune is made), and the levers that are tried.
+def improvement_recipe(having: Sequence[str], without: Sequence[str], effort: int) -> tuple[Recipe, tuple[Lever, ...]]:
+    """What a ladder is begun with (rounds, and how a tune is made), and the levers of an effort that are tried.
 
     Raises:
         RecipeError: no such technique or setting. UsageError: one that the ladder tries by itself.
@@ -428,4 +355,4 @@ def improvement_recipe(having: Sequence[str], without: Sequence[str]) -> tuple[R
     if own:
         raise UsageError(f"{', '.join(own)}: the ladder tries it by itself", hint="hil deploy --with uses it unasked")
     names = {technique(name).name for name in without}
-    return recipe, tuple(lever for lever in LEVERS if lever.technique not in names)
+    return recipe, tuple(lever for lever in levers() if lever.technique not in names and lever.effort <= effort)

@@ -13,15 +13,16 @@ from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.adaptation import refuse_residual
 from hil.deployment.deploy import program_of
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, recipe_for
 from hil.errors import FileError, UsageError
 from hil.mission.budget import KnownAccuracy
 from hil.mission.requirements import MissionLimits
 from hil.prediction.predict import predict
 from hil.verdict.baseline import read_baseline
 from hil.watch import Watch
+from mapping.layout.lay_out import LayoutOptions
 from mapping.program.conductance import ConductanceProgram
-from mapping.recipe.recipe import Recipe
+from mapping.recipe.recipe import Recipe, recipe_of_effort
 from mapping.recipe.rewrite import Rewrite
 
 PROGRAM = "program.h5"
@@ -37,13 +38,15 @@ class Subject:
     accuracy: KnownAccuracy | None = None
     rewrite: Rewrite | None = None
 
-    def rewriting(self, having: Sequence[str], without: Sequence[str]) -> Rewrite | None:
-        """How cells of its chips are written again: as ``--with`` and ``--without`` say, else as in its run.
+    def rewriting(self, having: Sequence[str], without: Sequence[str], effort: int | None = None) -> Rewrite | None:
+        """How cells of its chips are written again: as ``--with``, ``--without`` and ``--effort`` say, else as in its
+        run.
 
         Raises:
             UsageError: another technique, which the chips of missions do not take from the command line.
         """
-        recipe = Recipe(() if self.rewrite is None else (self.rewrite,)).changed(having, without)
+        own = self.rewrite if effort is None else recipe_of_effort(effort).get(Rewrite)
+        recipe = Recipe(() if own is None else (own,)).changed(having, without)
         others = [t.name for t in recipe.techniques if not isinstance(t, Rewrite)]
         if others:
             raise UsageError(f"{', '.join(others)}: chips of missions are as deployed, but for rewrite")
@@ -51,11 +54,19 @@ class Subject:
 
 
 def open_subject(
-    path: Path, *, network: Path | None, chip: str, macros: int | None, trust: bool, watch: Watch
+    path: Path,
+    *,
+    network: Path | None,
+    chip: str,
+    macros: int | None,
+    trust: bool,
+    watch: Watch,
+    effort: int | None = None,
 ) -> Subject:
     """Open what a command was given.
 
     Args:
+        effort: how a network that is not compiled yet is laid out; None: as usual.
         network: net.pt or program.h5 of a run folder that holds no program.
 
     Raises:
@@ -63,7 +74,8 @@ def open_subject(
     """
     if not path.is_dir():
         with watch.stage("compiling"):
-            program, _ = program_of(path, chip=chip, macros=macros, trust=trust, watch=watch)
+            layout = recipe_for(None, (), (), effort).laid_out(LayoutOptions())
+            program, _ = program_of(path, chip=chip, macros=macros, trust=trust, watch=watch, layout=layout)
         refuse_residual(program, "missions and campaigns")
         return Subject(program, path.stem)
     report = read_baseline(path)

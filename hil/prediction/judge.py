@@ -118,7 +118,7 @@ def judge(
             report,
             run=str(folder.final),
             network=replace(report.network, name=name),
-            cost=image_cost(program),
+            cost=image_cost(program, options.recipe_of(program)),
             asked=asked_for(network, data, data_dir),
         )
         with watch.stage("reporting"):

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cim.chip.spec import ChipSpec
-from cim.cost.network_cost import estimate
 from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
+from hil.cost.as_deployed import cost_as_deployed
 from hil.datasets.image_set import Dataset
 from hil.deployment.deploy import deploy_on
 from hil.deployment.options import DeployOptions
@@ -23,7 +23,6 @@ from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import load_network
-from mapping.workload import program_workload
 from search.evaluator import Evaluation
 
 
@@ -43,8 +42,8 @@ class SimulatedEvaluator:
 
     def evaluate(self, network: Path) -> Evaluation:
         """Raises ``CannotMap`` when it does not fit, ``NoCostModel`` when the chip file has no prices."""
-        program = compile_network(load_network(network), self.spec)
-        cost = estimate(program_workload(program, network.stem), self.spec)
+        program = compile_network(load_network(network), self.spec, options=self.options.layout)
+        cost = cost_as_deployed(program, self.options.recipe_of(program), network.stem)
         found = predict(program, self.data, self.record, self.options, self.watch, mode=self.mode)
         low, high = found.at(0).one_chip
         return Evaluation(
@@ -79,8 +78,8 @@ class DeployedEvaluator:
     def evaluate(self, network: Path) -> Evaluation:
         """Raises what ``hil.deployment.deploy.deploy_on`` raises; outputs of the chip are off on every way out."""
         file = load_network(network)
-        program = compile_network(file, self.spec)
-        cost = estimate(program_workload(program, network.stem), self.spec)
+        program = compile_network(file, self.spec, options=self.options.layout)
+        cost = cost_as_deployed(program, self.options.recipe_of(program), network.stem)
         with open_chip(self.address, spec=self.spec, baud=self.baud) as driver:
             clock = ChipClock(driver, self.watch)
             report, _ = deploy_on(

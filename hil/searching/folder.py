@@ -8,9 +8,11 @@ from pathlib import Path
 
 from cim.files import read_bytes
 from hil.atomic import work_folder
+from hil.deployment.options import USUAL_RECIPE
 from hil.errors import FileError, MismatchError, UsageError
 from hil.report.work_folder import WorkFolder, is_work, typed
 from hil.searching.settings import SearchSettings
+from mapping.recipe.idle_copies import IdleCopies
 from search.files import read_json
 from search.space.file import load_space
 from search.space.genes import Space
@@ -61,6 +63,11 @@ class SearchFolder:
     @property
     def stages(self) -> Path:
         return self.root / "stages"
+
+    @property
+    def known_settings(self) -> SearchSettings:
+        """What the search was begun with."""
+        return open_folder(self.root, allow_code=self.allow_code)[1]
 
     @property
     def samples(self) -> Path:
@@ -168,6 +175,8 @@ def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, 
     data = read_json(folder.settings, FORMAT, 1)
     if data.get("mirror") is False:  # as version 0.4 called it
         data["symmetry"] = "none"
+    if "recipe" not in data:  # begun when costs were of each layer once
+        data["recipe"] = str(USUAL_RECIPE.without(IdleCopies.name))
     try:
         return folder, typed(SearchSettings, data)
     except ValueError as error:

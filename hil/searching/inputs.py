@@ -20,6 +20,7 @@ from hil.searching.folder import SearchFolder
 from hil.searching.settings import SearchSettings
 from hil.simulation.torch_device import check_device
 from hil.watch import Watch
+from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from search.space.genes import Space
 from search.space.prune import fitted
@@ -68,7 +69,7 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     """
     _check_machine(settings, watch)
     chip = load_chip(settings.chip, macros=settings.macros or None)
-    target = ChipTarget(chip)
+    target = ChipTarget(chip, settings.asked.laid_out(LayoutOptions()), settings.asked.tune_plan.rank)
     whole = folder.load_space()
     space, dropped = fitted(whole, target, least_share=settings.least_share)
     if space.size() < LEAST_NETWORKS:

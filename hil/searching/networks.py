@@ -210,7 +210,7 @@ def network_job(run: SearchRun, space: Space, architecture: Architecture, place:
     settings, inputs = run.settings, run.inputs
     options = DeployOptions(
         samples=settings.images, seed=settings.seed, virtual_chips=settings.chips, age_s=settings.age_s,
-        device=settings.device,
+        device=settings.device, recipe=settings.asked,
     )  # fmt: skip
     evaluating = Evaluating(inputs.chip, inputs.record, options, settings.engine)
     return NetworkJob(_job(run, space, architecture, place, settings.epochs), evaluating)

@@ -47,7 +47,7 @@ def search_page(table: Mapping[str, Any], summary: Summary, found: Findings) -> 
         ),
         summary=summary,
         explained=EXPLAINED,
-        networks=Table("Networks", NETWORK_HEADER, (), "Costs are of each layer once."),
+        networks=Table("Networks", NETWORK_HEADER, (), f"Costs are of networks {table['costs_of']}."),
         rows=tuple(_cells(row) for row in rows),
     )
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cim.simulator.modes import SimulationMode
+from hil.deployment.options import USUAL_RECIPE
 from hil.errors import UsageError
+from mapping.recipe.lower_slices import LowerSlices
+from mapping.recipe.recipe import Recipe
 from search.space.limits import LEAST_SHARE
 
 MODES = ("pareto", "paper")
@@ -64,6 +67,7 @@ class SearchSettings:
     chips: int = 20
     images: int = 1000
     engine: str = SimulationMode.EXACT.value  # mode of the simulator
+    recipe: str = str(USUAL_RECIPE)  # what is done to networks on chips, as --with takes it
     workers: int = 0
     device: str = "cpu"
     devices: int = 1
@@ -103,3 +107,10 @@ class SearchSettings:
         ):
             if not good:
                 raise UsageError(text)
+        if self.asked.get(LowerSlices):
+            raise UsageError("a search prices networks of plain slices", hint="hil improve NETWORK tries residual ones")
+
+    @property
+    def asked(self) -> Recipe:
+        """What is done to the networks on chips: costs are of what is written then."""
+        return Recipe().changed(self.recipe.split(), ())

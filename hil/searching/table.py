@@ -14,7 +14,10 @@ from hil.searching.folder import SearchFolder
 from hil.searching.front import modes_of, read_findings
 from hil.searching.loop import read_measured
 from hil.searching.networks import network_name, read_evaluation
+from hil.searching.settings import SearchSettings
 from hil.watch import Watch
+from mapping.layout.lay_out import LayoutOptions
+from mapping.recipe.idle_copies import IdleCopies
 from search.choice.front import Front, Member, read_front
 from search.choice.hardware_significance import MODES
 from search.evaluator import Evaluation
@@ -23,8 +26,16 @@ from search.space.candidate import CandidateCost, workload
 from search.space.target import load_target
 
 FORMAT = "hil.search-table"
-LAID_OUT = "each layer once; hil deploy also writes copies on idle cells, whose EDP is higher (--without copies: none)"
 OWN = "own"  # what stands beside a network that is not the search's
+
+
+def laid_out(settings: SearchSettings) -> str:
+    """What costs are of."""
+    if settings.asked.get(IdleCopies) is None:
+        return (
+            "each layer once; hil deploy also writes copies on idle cells, whose EDP is higher (--without copies: none)"
+        )
+    return "with the copies on idle cells that hil deploy writes"
 
 
 def front_of_folder(folder: SearchFolder) -> Front:
@@ -64,7 +75,7 @@ def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | Non
         "format": FORMAT,
         "version": "1.0",
         "costs": costs or front.target,
-        "costs_of": LAID_OUT,
+        "costs_of": laid_out(folder.known_settings),
         "method": front.method,
         "seed": front.seed,
         "simulations": front.simulations,
@@ -76,7 +87,9 @@ def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | Non
 
 def other_costs(folder: SearchFolder, members: Sequence[Member], name: str) -> list[CandidateCost]:
     """Costs of the networks of a search on another target; one that is too large counts with the macros it needs."""
-    space, target = folder.load_space(), load_target(name)
+    asked = folder.known_settings.asked
+    layout, rank = asked.laid_out(LayoutOptions()), asked.tune_plan.rank
+    space, target = folder.load_space(), load_target(name, layout=layout, adapter_rank=rank)
     return [target.cost(workload(space, a), target.adc_bits) for a in (m.architecture for m in members)]
 
 

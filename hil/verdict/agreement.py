@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.json_text import parse_json
+from hil.cost.plan import DeploymentPlan
 from hil.errors import ExitCode, FileError, MismatchError
 from hil.verdict.as_calibrated import AsCalibrated
 from hil.verdict.cause_split import CauseSplit
@@ -173,6 +174,7 @@ class AgreementReport:
     rewrite: Rewrite | None = None  # how cells that left their window were written again; None: they were not
     cost: ImageCost | None = None  # of one image, estimated; None: not estimated
     asked: Mapping[str, str] = field(default_factory=dict)  # network, data and data_dir as files or names; none: usual
+    plan: DeploymentPlan | None = None  # what was done to the network, and its price; None: answers from a file
 
     def __post_init__(self) -> None:
         if self.this_chip is None and self.such_chips is None:

@@ -16,7 +16,7 @@ from cim.chip.spec import ChipSpec
 from mapping.bits import BitWidths
 from mapping.errors import CannotMap, LayerNeed
 from mapping.layout.cutting import Cutting
-from mapping.layout.free_cells import Area, Copies, choose_copies_to_average
+from mapping.layout.free_cells import MOST_COPIES, Area, Copies, choose_copies_to_average
 from mapping.layout.place import LayerCopy, Place, Placement, macros_needed, place
 from mapping.layout.replicate import LayerReads, choose_copies, choose_shared_copies
 from mapping.layout.tile import Bundle, MatrixShape, Piece, SlicePlacement
@@ -29,7 +29,8 @@ class LayoutOptions:
 
     ``copies_budget``: macros that may be used in all, copies of slow layers included; None makes
     no copies. ``rounds``: a network larger than the chip is written part after part. ``averaged``: copies of layers
-    stand on cells that would be idle on the network's macros, and their sums are added. ``residual``: copies of each
+    stand on cells that would be idle on the network's macros, and on at most ``further_macros`` that hold nothing, and
+    their sums are added. ``residual``: copies of each
     layer's highest bit slice, whose errors lower slices take up (``mapping.tune.residual``), with so many
     ``residual_reads`` of every product with it; 0: plain slices.
     """
@@ -39,6 +40,7 @@ class LayoutOptions:
     rounds: bool = False
     slices: SlicePlacement = SlicePlacement.MACROS
     averaged: bool = False
+    further_macros: int = 0
     residual: int = 0
     residual_reads: int = RESIDUAL_READS
 
@@ -81,10 +83,13 @@ def lay_out(
     return found
 
 
-def idle_copies(layout: Layout, spec: ChipSpec) -> Copies:
+def idle_copies(layout: Layout, spec: ChipSpec, further: int = 0) -> Copies:
     """Further copies of layers on cells that the layout's own macros leave idle, up to ``IDLE_COPIES`` of each.
 
     A network of several rounds has the whole chip in each.
+
+    Args:
+        further: macros that hold nothing, which copies may take too, then up to ``MOST_COPIES`` of each.
     """
     pieces, places = layout
     layers = {
@@ -95,8 +100,13 @@ def idle_copies(layout: Layout, spec: ChipSpec) -> Copies:
         for name in pieces
         if not any(at.copy for at in places[name])
     }
-    in_rounds = any(at.round for spots in places.values() for at in spots)
-    return choose_copies_to_average(layers, spec, allowed=range(spec.macros) if in_rounds else None, most=IDLE_COPIES)
+    used = {at.macro for spots in places.values() for at in spots}
+    allowed: Sequence[int] | None = None
+    if any(at.round for spots in places.values() for at in spots):
+        allowed = range(spec.macros)
+    elif further:
+        allowed = sorted(used) + [m for m in range(spec.macros) if m not in used][:further]
+    return choose_copies_to_average(layers, spec, allowed=allowed, most=MOST_COPIES if further else IDLE_COPIES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mapping.recipe.technique import Technique
+from mapping.recipe.technique import ABLATION, Gave, Offer, Technique
 
 if TYPE_CHECKING:
     from cim.record.calibration import CalibrationRecord
@@ -20,6 +20,10 @@ class AgedTargets(Technique):
     name: ClassVar[str] = "aims"
     words: ClassVar[str] = "cells are written beside their levels, right at the planned age"
     rank: ClassVar[int] = 50
+    offers: ClassVar[tuple[Offer, ...]] = (
+        Offer("aims", "cells written beside their levels, right at the planned age", dear=20, effort=1),
+    )
+    gave: ClassVar[tuple[Gave, ...]] = (Gave(0.3, -1.0, 1.6, *ABLATION),)
 
     def prepare(
         self, program: ConductanceProgram, record: CalibrationRecord, read_s: float, told: Told

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mapping.program.limits import MOST_READS, MOST_RESIDUAL_COPIES, RESIDUAL_READS
 from mapping.recipe.standing import Standing
-from mapping.recipe.technique import Technique, setting
+from mapping.recipe.technique import Gave, Offer, Technique, setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,22 @@ class LowerSlices(Technique):
     rank: ClassVar[int] = 30
     treats_cells: ClassVar[bool] = True
     excludes: ClassVar[tuple[str, ...]] = ("adapt", "rewrite")
+    offers: ClassVar[tuple[Offer, ...]] = (
+        Offer(
+            "residual", "residual slices, up to 4 copies of the highest, in place of rewriting and copies", dear=50,
+            effort=2, changes=tuple({"copies": n, "reads": 2} for n in (4, 2, 1)),
+        ),
+        Offer(
+            "reads", f"{RESIDUAL_READS} reads of every product with the highest of them, 2 before", dear=60, effort=2,
+            changes=({"reads": RESIDUAL_READS},), upon=True,
+        ),
+    )  # fmt: skip
+    gave: ClassVar[tuple[Gave, ...]] = (
+        Gave(
+            9.5, 7.5, 11.5, "ResNet-8 W4A8, 4 copies of the highest, beside copies on idle cells, 20 and 4 chips",
+            "hil simulate r8.pt --calibration rec.h5 --data cifar10 --with residual=4 (docs/benchmarks.md)",
+        ),
+    )  # fmt: skip
 
     copies: int = setting(1, "copies of the highest slices", low=1, high=MOST_RESIDUAL_COPIES)
     reads: int = setting(RESIDUAL_READS, "reads of every product with them", low=1, high=MOST_READS)

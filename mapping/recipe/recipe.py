@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cim.json_text import parse_json
-from mapping.recipe.registry import technique
+from mapping.recipe.registry import offers, technique
 from mapping.recipe.standing import Standing, Written
 from mapping.recipe.technique import RecipeError, Technique, TunePlan
 
@@ -218,6 +218,19 @@ def begun_tune(program: ConductanceProgram, targets: TuneTargets) -> ChannelTune
     from mapping.tune.channel_affine import ChannelTune
 
     return ChannelTune(program, targets)
+
+
+def recipe_of_effort(effort: int) -> Recipe:
+    """What the dial of effort asks for: 0: nothing, the network as compiled; 1: what costs neither macros, chip time
+    nor training; 2 and 3: what the chip has of both. Of offers that exclude each other the cheaper one is taken."""
+    recipe = Recipe()
+    for kind, offer in offers():
+        if offer.effort <= effort and not offer.upon:
+            try:
+                recipe = recipe.having(kind(**offer.changes[0]))
+            except RecipeError:
+                continue
+    return recipe
 
 
 def with_recipe(program: ConductanceProgram, recipe: Recipe) -> ConductanceProgram:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from mapping.recipe.technique import RecipeError, Technique
+from mapping.recipe.technique import Offer, RecipeError, Technique
 
 GROUP = "hil.techniques"
 
@@ -40,3 +40,9 @@ def technique(name: str) -> type[Technique]:
     if name not in techniques():
         raise RecipeError(f"no technique {name!r}; there are {', '.join(techniques())} (hil techniques)")
     return techniques()[name]
+
+
+def offers() -> list[tuple[type[Technique], Offer]]:
+    """What techniques offer where nobody asks for them by name, from cheap to dear."""
+    found = [(kind, offer) for kind in techniques().values() for offer in kind.offers]
+    return sorted(found, key=lambda item: (item[1].dear, item[1].name))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.recipe.standing import Standing
-from mapping.recipe.technique import Technique, setting
+from mapping.recipe.technique import ABLATION, Gave, Offer, Technique, setting
 
 if TYPE_CHECKING:
     from cim.cells.programming_law import ProgrammingLaw
@@ -32,6 +32,10 @@ class Rewrite(Technique):
     words: ClassVar[str] = "cells that left their window are written again"
     rank: ClassVar[int] = 60
     treats_cells: ClassVar[bool] = True
+    offers: ClassVar[tuple[Offer, ...]] = (
+        Offer("rewrite", "cells that left their window written again, 3 times", dear=40, effort=2),
+    )
+    gave: ClassVar[tuple[Gave, ...]] = (Gave(1.0, -1.1, 3.0, *ABLATION),)
 
     times: int = setting(3, "times", low=1, high=100)
     after_s: float = setting(1.0, "chip time before each", low=1e-9, high=1e6, unit="s")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mapping.errors import MappingUsageError
@@ -28,6 +29,12 @@ if TYPE_CHECKING:  # settings are read by the command line, which imports nothin
     from mapping.recipe.target import RecipeTarget, Told
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+ABLATION = (
+    "ResNet-20 W4A8, 4 virtual chips",
+    "python benchmarks/gap.py --networks resnet20 (benchmarks/results/ablation.jsonl)",
+)
 
 
 class RecipeError(MappingUsageError):
@@ -50,11 +57,47 @@ class TunePlan:
     rank: int = 0
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Offer:
+    """How a technique is used where nobody asks for it by name: by the dial of effort, and by a ladder.
+
+    Args:
+        name: of the rung.
+        dear: its place from cheap to dear.
+        effort: the least that it takes: 1: neither macros nor chip time, 2: what the chip has of both.
+        changes: its settings, from the best to the least; a ladder takes the first that the chip has a place for.
+        upon: only where the technique is used already, with other settings.
+    """
+
+    name: str
+    words: str
+    dear: int
+    effort: int
+    changes: tuple[Mapping[str, float], ...] = ({},)
+    upon: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gave:
+    """What a technique gave where it was measured: points of accuracy, ``low`` to ``high`` with 95 %; ``where`` it
+    stands with its command."""
+
+    points: float
+    low: float
+    high: float
+    network: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.points:+.1f} points ({self.low:+.1f} … {self.high:+.1f}) on {self.network}: {self.where}"
+
+
 class Technique:
     """One thing that is done to a network on a chip.
 
     ``rank`` orders the techniques of a recipe. ``treats_cells``: cells are read and written again before their age.
-    ``excludes``: names of techniques that it leaves no place for; ``needs``: of those that it builds on.
+    ``excludes``: names of techniques that it leaves no place for; ``needs``: of those that it builds on. ``offers``:
+    none, it is used by name only.
 
     A technique answers those of the methods below that it has something to do with, in the order of a recipe.
     """
@@ -66,6 +109,8 @@ class Technique:
     treats_cells: ClassVar[bool] = False
     excludes: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
+    offers: ClassVar[tuple[Offer, ...]] = ()
+    gave: ClassVar[tuple[Gave, ...]] = ()
 
     def __post_init__(self) -> None:
         for field in settings_of(type(self)):

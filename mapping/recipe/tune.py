@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mapping.program.limits import MOST_RANK
-from mapping.recipe.technique import Technique, TunePlan, setting
+from mapping.recipe.technique import ABLATION, Gave, Offer, Technique, TunePlan, setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,10 @@ class TunedChannels(Technique):
     name: ClassVar[str] = "tune"
     words: ClassVar[str] = "gains and biases are fitted to the chip's answers to stored training images"
     rank: ClassVar[int] = 70
+    offers: ClassVar[tuple[Offer, ...]] = (
+        Offer("tune", "gains and biases tuned on each chip with stored training images", dear=10, effort=1),
+    )
+    gave: ClassVar[tuple[Gave, ...]] = (Gave(4.6, 0.3, 8.9, *ABLATION),)
 
     images: int = setting(128, "most stored training images", low=2, high=1e6)
 
@@ -33,6 +37,15 @@ class Adapters(Technique):
     name: ClassVar[str] = "adapters"
     words: ClassVar[str] = "a digital adapter of low rank for each layer, executed by the host"
     rank: ClassVar[int] = 80
+    offers: ClassVar[tuple[Offer, ...]] = (
+        Offer("adapters", "digital adapters of rank 4, executed by the host", dear=80, effort=2),
+    )
+    gave: ClassVar[tuple[Gave, ...]] = (
+        Gave(
+            1.5, 0.9, 2.1, "ResNet-20 W4A8, 8 virtual chips",
+            "python benchmarks/adapters.py r20.pt --record rec.h5 --data cifar10 --ranks 4 (docs/benchmarks.md)",
+        ),
+    )  # fmt: skip
     needs: ClassVar[tuple[str, ...]] = ("tune",)
 
     of_rank: int = setting(4, "rank of each", low=1, high=MOST_RANK)

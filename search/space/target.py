@@ -13,7 +13,8 @@ from cim.chip.spec import ChipSpec
 from cim.cost.network_cost import NoCostModel, estimate
 from cim.cost.workload import Workload
 from cim.mnsim import MnsimConfig, MnsimCost, MnsimError, estimate_mnsim, load_mnsim
-from mapping.workload import placed
+from mapping.layout.lay_out import LayoutOptions
+from mapping.workload import placed, with_adapters
 from search.space.candidate import CandidateCost
 
 LARGER_GRIDS = 6  # doublings of the grid for a network that is too large for it
@@ -25,6 +26,9 @@ class ArraySize:
 
     rows: int
     outputs: int
+
+
+EACH_ONCE = LayoutOptions()
 
 
 class Target(Protocol):
@@ -58,10 +62,13 @@ class Target(Protocol):
 class ChipTarget:
     """A chip with a [cost] section, by ``cim.cost.network_cost``. Macros are its macros.
 
-    Converters of fewer bits spend 2^bits less; their time stays the chip file's.
+    Converters of fewer bits spend 2^bits less; their time stays the chip file's. ``layout``: with the copies on idle
+    cells that a deployment writes, or with each layer once.
     """
 
     chip: ChipSpec
+    layout: LayoutOptions = EACH_ONCE
+    adapter_rank: int = 0  # of the digital adapter that a tune gives each layer
 
     def __post_init__(self) -> None:
         if self.chip.cost is None:
@@ -75,6 +82,8 @@ class ChipTarget:
     def digest(self) -> str:
         assert self.chip.cost is not None
         what = description(self.chip) | {"cost": dataclasses.asdict(self.chip.cost)}
+        if self.layout != EACH_ONCE or self.adapter_rank:
+            what |= {"layout": dataclasses.asdict(self.layout), "adapters": self.adapter_rank}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -99,7 +108,9 @@ class ChipTarget:
 
     def cost(self, work: Workload, adc_bits: int) -> CandidateCost:
         macro = replace(self.chip.macro, adc=replace(self.chip.macro.adc, bits=adc_bits))
-        lying = placed(work, replace(self.chip, macro=macro), enlarge=True)
+        work = with_adapters(work, self.adapter_rank)
+        chip, in_rounds = replace(self.chip, macro=macro), self.layout.rounds
+        lying = placed(work, chip, self.layout, enlarge=not in_rounds)
         chip = replace(self.chip, macro=macro, macros=max(self.macros, lying.highest_macro + 1))
         found = estimate(lying, chip)
         return CandidateCost(found.latency_ns, found.energy_pj, lying.highest_macro + 1, self.macros)
@@ -157,10 +168,13 @@ class MnsimTarget:
         return estimate_mnsim(work, config)
 
 
-def load_target(name_or_path: str, *, macros: int | None = None) -> Target:
+def load_target(
+    name_or_path: str, *, macros: int | None = None, layout: LayoutOptions = EACH_ONCE, adapter_rank: int = 0
+) -> Target:
     """A chip file or an MNSIM configuration, shipped (by name) or a user's (a path ending in ``.toml``).
 
     Args:
+        layout, adapter_rank: as those of a ``ChipTarget``. MNSIM lays networks out by itself.
         macros: another macro count than the chip file's; an MNSIM configuration takes none.
 
     Raises:
@@ -168,7 +182,7 @@ def load_target(name_or_path: str, *, macros: int | None = None) -> Target:
         NoCostModel: a chip file without [cost].
     """
     if not is_cost_model(str(name_or_path)):
-        return ChipTarget(load_chip(name_or_path, macros=macros))
+        return ChipTarget(load_chip(name_or_path, macros=macros), layout, adapter_rank)
     if macros is not None:
         raise ChipFileError(name_or_path, 0, "", "is a configuration of MNSIM 2.0; its tiles are set in the file")
     return MnsimTarget(load_mnsim(name_or_path))

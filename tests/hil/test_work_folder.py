@@ -154,7 +154,7 @@ def _works(small: Small, place: Path) -> dict[str, Work]:
     np.savez(place / "search.npz", images=pixels, labels=labels, classes=np.array(CLASSES))
     (place / "space.toml").write_text(SPACE, "utf-8")
     net, data = str(small.net), str(small.data)
-    ladder = ["--images", "100", "--chips", "2", "--with", "tune=16", "--test-images", "0", "--no-finetune"]
+    ladder = ["--images", "100", "--chips", "2", "--with", "tune=16", "--test-images", "0", "--effort", "2"]
     training = ["--epochs", "2", "--batch", "32", "--shift", "0", "--symmetry", "none"]
     searching = (
         "--space {0}/space.toml --data {0}/search.npz --macros 64 --batch 20 --teacher-epochs 2 --stage-epochs 1 "

@@ -20,7 +20,7 @@ from hil.datasets.image_set import Dataset
 from hil.deployment.run_settings import RunSettings
 from hil.driver.wire_trace import trace_lines
 from hil.improvement.ladder import Rung, stored_rung
-from hil.improvement.levers import Trial
+from hil.improvement.levers import Candidate
 from hil.mission.hardened_campaign import harden_campaign
 from hil.mission.orbit import load_orbit
 from hil.mission.passes.flight_image import flight_program, load_image, pack_image
@@ -168,7 +168,7 @@ def _step(path: Path) -> object:
 
 
 def ladder(folder: Path) -> Path:
-    rung = Rung("compiled", "as compiled", True, Trial().to_json(), (0.9, 0.91), macros=4, minutes=0.5)
+    rung = Rung("compiled", "as compiled", True, Candidate().to_json(), (0.9, 0.91), macros=4, minutes=0.5)
     WorkFolder(folder / "rungs", {"seed": 0}).keep_json("00-compiled.json", dataclasses.asdict(rung))
     return folder / "rungs" / "00-compiled.json"
 

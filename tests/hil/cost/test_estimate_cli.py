@@ -34,11 +34,12 @@ def test_its_json_adds_up(cli: Cli) -> None:
 
 def test_a_network_and_its_program_cost_the_same(cli: Cli, small: Small, tmp_path: Path) -> None:
     program = tmp_path / "program.h5"
-    cli("compile", small.net, "-o", program, "--without", "copies")
-    a, b = cli.json("estimate", small.net), cli.json("estimate", program)
-    assert a["network"] == small.net.stem
-    for key in ("energy_pj", "latency_ns", "interval_ns", "area_mm2", "cells"):
-        assert a[key] == b[key], key
+    for options in ((), ("--without", "copies"), ("--effort", "2")):
+        cli("compile", small.net, "-o", program, *options)
+        a, b = cli.json("estimate", small.net, *options), cli.json("estimate", program)
+        assert a["network"] == small.net.stem
+        for key in ("energy_pj", "latency_ns", "interval_ns", "area_mm2", "cells"):
+            assert a[key] == b[key], (options, key)
 
 
 def test_the_scale_of_the_field_is_a_chip_by_name(cli: Cli) -> None:

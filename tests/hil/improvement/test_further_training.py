@@ -19,7 +19,7 @@ from hil.improvement.finetuning.plan import PLAN, FinetunePlan, fingerprint
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.improvement.further_training import FurtherTraining, strength_of
 from hil.improvement.ladder import RUNGS, Improvement, improve
-from hil.improvement.levers import LEVERS, LeverBench, Trial
+from hil.improvement.levers import Candidate, LeverBench, levers
 from hil.report.work_folder import WorkFolder
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
@@ -29,7 +29,7 @@ from mapping.program.file import load_program
 from ..conftest import Small
 from ..small_net import NAMES, images
 
-TRAINING = [lever for lever in LEVERS if lever.name == "finetune"]
+TRAINING = [lever for lever in levers() if lever.name == "finetune"]
 SETTINGS = FinetuneSettings(minutes=9.0, batch=32, rate=0.0004, strength=0.5, shift=0, symmetry="none", seed=3)
 
 
@@ -65,7 +65,6 @@ def bench(small: Small, data: Path, folder: Path, watch: Watch | None = None) ->
         images=100,
         chips=2,
         seed=0,
-        tune_images=16,
         trust=False,
         watch=watch or Watch(),
         further=further,
@@ -84,7 +83,7 @@ def climbed(small: Small, data: Path, tmp_path_factory: pytest.TempPathFactory) 
     )  # fmt: skip
     begun = WorkFolder(working_folder(tried.training.out), fingerprint(SETTINGS, inputs), kind="hil.finetuning")
     begun.keep_json(PLAN, asdict(FinetunePlan(1, 320, cut=True)))
-    return improve(tried, folder, None, minutes=30.0, levers=TRAINING), tried, folder
+    return improve(tried, folder, None, minutes=30.0, tried=TRAINING), tried, folder
 
 
 def test_a_training_that_was_begun_goes_on_and_its_network_is_the_ladders(
@@ -107,7 +106,7 @@ def test_a_trained_network_in_the_folder_is_not_trained_again(
     found, _, folder = climbed
     shutil.rmtree(folder / RUNGS)
     before = (folder / "finetuned.pt").stat().st_mtime_ns
-    again = improve(bench(small, data, folder), folder, None, minutes=30.0, levers=TRAINING)
+    again = improve(bench(small, data, folder), folder, None, minutes=30.0, tried=TRAINING)
     assert again.rungs[-1].chips == found.rungs[-1].chips
     assert (folder / "finetuned.pt").stat().st_mtime_ns == before
 
@@ -115,9 +114,9 @@ def test_a_trained_network_in_the_folder_is_not_trained_again(
 def test_without_minutes_or_with_too_few_nothing_is_trained(small: Small, data: Path, tmp_path: Path) -> None:
     tried = bench(small, data, tmp_path)
     (lever,) = TRAINING
-    assert "none were given" in str(lever.pull(tried, Trial()))
-    assert lever.pull(replace(tried, minutes_left=1.5), Trial()) == "1.5 minutes are left, training takes 2"
-    assert lever.pull(replace(tried, training=None), Trial()) == "training was not asked for"
+    assert "none were given" in str(lever.pull(tried, Candidate()))
+    assert lever.pull(replace(tried, minutes_left=1.5), Candidate()) == "1.5 minutes are left, training takes 2"
+    assert lever.pull(replace(tried, training=None), Candidate()) == "training was not asked for"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,12 +128,12 @@ def test_errors_in_training_are_as_small_as_copies_leave_them(small: Small) -> N
     assert strength_of(compile_network(network, roomy, weight_bits=8, options=LayoutOptions(residual=4))) == 0.5
 
 
-def test_the_layers_are_sensed_once_for_a_recipe(small: Small, data: Path, tmp_path: Path) -> None:
+def test_the_layers_are_sensed_once_for_a_network_and_its_scales(small: Small, data: Path, tmp_path: Path) -> None:
     watch = Listening()
     tried = bench(small, data, tmp_path, watch)
-    first = tried.sensitivity(Trial())
+    first = tried.sensitivity(Candidate())
     heard = len([what for what in watch.heard if what.startswith("sensitivity of")])
     assert heard == len(first) == 2
-    assert tried.sensitivity(Trial()) == first
+    assert tried.sensitivity(Candidate()) == first
     assert len([what for what in watch.heard if what.startswith("sensitivity of")]) == heard
-    assert tried.sensitivity(Trial(tune=True)) != first
+    assert tried.sensitivity(Candidate(scales="output")) != first

@@ -19,15 +19,21 @@ from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import bench_of
 from hil.improvement.ladder import LADDER, PROGRAM, RUNGS, Improvement, held_out, improve
 from hil.improvement.ladder_summary import ladder_summary
-from hil.improvement.levers import LEVERS, Lever, LeverBench, Trial
+from hil.improvement.levers import Candidate, Lever, LeverBench, improvement_recipe, levers
 from hil.watch import Watch
 from mapping.errors import CannotMap
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, image_keys, save_network
 from mapping.network.task import TaskKind
 from mapping.program.file import load_program, save_program
-from mapping.recipe.recipe import with_recipe
-from mapping.recipe.tune import TunedChannels
+from mapping.recipe.adapt import AroundDefects
+from mapping.recipe.aim import AgedTargets
+from mapping.recipe.idle_copies import IdleCopies
+from mapping.recipe.lower_slices import LowerSlices
+from mapping.recipe.recipe import Recipe, recipe_of_effort, with_recipe
+from mapping.recipe.rewrite import Rewrite
+from mapping.recipe.rounds import Rounds
+from mapping.recipe.tune import Adapters, TunedChannels
 
 from ..conftest import CHIP, Small
 from ..small_net import NAMES, images, small_network
@@ -42,7 +48,7 @@ def data(count: int, seed: int) -> Dataset:
 def bench(small: Small, **more: object) -> LeverBench:
     settings = {
         "chip": "lab-128", "macros": 4, "use_macros": None, "record": small.record_file, "age_s": 3600.0,
-        "images": 200, "chips": 4, "seed": 0, "tune_images": 48, "trust": False, "watch": Watch(),
+        "images": 200, "chips": 4, "seed": 0, "asked": Recipe((TunedChannels(48),)), "trust": False, "watch": Watch(),
     }  # fmt: skip
     return bench_of(small.net, data(400, seed=11), **{**settings, **more})  # type: ignore[arg-type]
 
@@ -57,18 +63,18 @@ def climbed(small: Small, tmp_path_factory: pytest.TempPathFactory) -> tuple[Imp
 
 def test_every_rung_says_what_it_gave_and_what_it_costs(climbed: tuple[Improvement, Path]) -> None:
     found, folder = climbed
-    assert [r.lever for r in found.rungs] == ["compiled", *(lever.name for lever in LEVERS)]
+    assert [r.lever for r in found.rungs] == ["compiled", *(lever.name for lever in levers())]
     tried = [r for r in found.rungs if not r.skipped]
     assert all(len(r.chips) == 4 and r.macros >= 2 and r.pulses > 0 and r.energy_uj for r in tried)
     assert all(r.gain > r.gain_se for r in tried[1:] if r.kept)
     skipped = {r.lever: r.skipped for r in found.rungs}
-    assert skipped["copies"] == "no macro is free: the network takes 2 of 2"
+    assert skipped["reads"] == "residual is not in the recipe" or found.recipe["recipe"][-1]["name"] == "residual"
     assert skipped["finetune"] == "training was not asked for"
     assert len(found.test) == 4
     assert found.test_images == 100
     assert "held-out training images" in "\n".join(ladder_summary(found, "net", ()).lines())
     program = load_program(folder / PROGRAM)
-    assert (program.aims is not None) == found.recipe["aim"]
+    assert (program.aims is not None) == any(t["name"] == "aims" for t in found.recipe["recipe"])
 
 
 def test_an_interrupted_ladder_goes_on_where_it_stopped(
@@ -91,17 +97,14 @@ def test_an_interrupted_ladder_goes_on_where_it_stopped(
 
 
 def test_free_macros_become_copies_and_the_program_is_one_that_deploy_takes(small: Small, tmp_path: Path) -> None:
-    copies = [lever for lever in LEVERS if lever.name == "copies"]
-    measured = improve(bench(small), tmp_path / "measured", None, levers=copies)
-    assert measured.rungs[-1].skipped == "no free macro is in the record: calibrate the whole chip"
-    found = improve(bench(small, record=None), tmp_path / "out", None, levers=copies)
-    assert {len(more) for more in found.rungs[-1].recipe["copies"].values()} == {
-        7
-    }  # all of them fit on the network's own macros
+    copies = [lever for lever in levers() if lever.name == "copies"]
+    measured = improve(bench(small), tmp_path / "measured", None, tried=copies)
+    assert measured.rungs[-1].macros == len(small.program.macros)  # a free one that the record lacks is not taken
+    found = improve(bench(small, record=None), tmp_path / "out", None, tried=copies)
     assert found.rungs[-1].macros == len(small.program.macros)
     if found.rungs[-1].kept:
         tiles = [len(m.group.tiles) for m in load_program(tmp_path / "out" / PROGRAM).matrices]
-        assert tiles == [2 * len(m.group.tiles) for m in small.program.matrices]  # compiled with 4 copies
+        assert tiles == [2 * len(m.group.tiles) for m in small.program.matrices]  # eight copies; it has four
 
 
 def test_a_reached_target_and_a_spent_budget_stop_the_ladder(small: Small, tmp_path: Path) -> None:
@@ -134,7 +137,7 @@ def test_the_command_leaves_a_page_beside_the_journal(
     assert said["page"] == str(out / "ladder.html")
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
     assert "0 minutes are spent" in (out / "ladder.html").read_text("utf-8")
-    assert json.loads((out / LADDER).read_text("utf-8"))["format"] == "hil.ladder/1.2"
+    assert json.loads((out / LADDER).read_text("utf-8"))["format"] == "hil.ladder/1.3"
 
 
 def test_the_printed_command_treats_the_program_as_the_ladder_did(
@@ -157,18 +160,17 @@ def test_the_printed_command_treats_the_program_as_the_ladder_did(
 
 
 @pytest.mark.parametrize(
-    ("trial", "techniques"),
+    ("recipe", "techniques"),
     [
-        (Trial(tune=True, aim=True), "aims tune"),
-        (Trial(tune=True, rewrite=2, adapters=4), "rewrite=times=2 tune adapters"),
-        (Trial(aim=True), "aims"),
+        (Recipe((TunedChannels(), AgedTargets())), "aims tune"),
+        (Recipe((TunedChannels(), Rewrite(2), Adapters(4))), "rewrite=times=2 tune adapters"),
+        (Recipe((AgedTargets(),)), "aims"),
     ],
 )
 def test_a_program_says_by_itself_what_is_to_be_done_to_it(
-    small: Small, tmp_path: Path, trial: Trial, techniques: str
+    small: Small, tmp_path: Path, recipe: Recipe, techniques: str
 ) -> None:
-    made = replace(bench(small), tune_images=TunedChannels().images)
-    program = with_recipe(made.program(trial), made.whole_recipe(trial))
+    program = with_recipe(bench(small).program(Candidate(recipe)), recipe)
     save_program(program, tmp_path / "program.h5")
     assert str(recipe_for(tmp_path / "program.h5", [], [])) == techniques
     assert str(recipe_for(tmp_path / "program.h5", ["rewrite=5"], ["aims"])).startswith("rewrite=times=5")
@@ -193,21 +195,22 @@ def task_bench(folder: Path, kind: TaskKind, metric: str = "") -> LeverBench:
     net, arrays = write_task(folder, kind, 200)
     return bench_of(
         net, load_dataset(arrays, any_kind=True), chip="lab-128", macros=4, use_macros=None, record=None, age_s=3600.0,
-        images=100, chips=2, seed=0, tune_images=32, trust=False, watch=Watch(), scoring=DeployOptions(metric=metric),
+        images=100, chips=2, seed=0, asked=Recipe((TunedChannels(32),)), trust=False, watch=Watch(),
+        scoring=DeployOptions(metric=metric),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "metric"), [(TaskKind.SEGMENT, "iou"), (TaskKind.SEQUENCE, "step-accuracy")])
 def test_levers_are_judged_by_the_metric_of_another_task(kind: TaskKind, metric: str, tmp_path: Path) -> None:
     made = task_bench(tmp_path, kind)
-    rewriting = tuple(lever for lever in LEVERS if lever.name == "rewrite")
-    found = improve(made, tmp_path / "improved", None, levers=rewriting)
+    rewriting = tuple(lever for lever in levers() if lever.name == "rewrite")
+    found = improve(made, tmp_path / "improved", None, tried=rewriting)
     assert [rung.lever for rung in found.rungs] == ["compiled", "rewrite"]
     assert all(0.2 < rung.mean <= 1.0 for rung in found.rungs)
     assert f"scored by {metric}" in "\n".join(ladder_summary(found, "net", ()).lines())
     assert found.to_json()["metric"] == metric
-    training = next(lever for lever in LEVERS if lever.name == "finetune")
-    assert "networks that give classes" in str(training.pull(made, Trial()))
+    training = next(lever for lever in levers() if lever.name == "finetune")
+    assert "networks that give classes" in str(training.pull(made, Candidate()))
 
 
 def test_errors_in_a_unit_of_their_own_are_refused_with_what_to_compare(tmp_path: Path) -> None:
@@ -225,53 +228,55 @@ def test_a_network_larger_than_the_chip_climbs_in_rounds(tmp_path: Path) -> None
     def made(**more: Any) -> LeverBench:
         return bench_of(
             tmp_path / "net.pt", Dataset("noise", pixels[32:], labels[32:], NAMES, "made", "0" * 64), chip="lab-128",
-            macros=8, record=None, age_s=3600.0, images=100, chips=2, seed=0, tune_images=16, trust=False,
+            macros=8, record=None, age_s=3600.0, images=100, chips=2, seed=0, trust=False,
             watch=Watch(), **{"use_macros": None, **more},
         )  # fmt: skip
 
     with pytest.raises(CannotMap, match="--with rounds"):
         made()
     with pytest.raises(UsageError, match="rounds and --use-macros exclude each other"):
-        made(rounds=True, use_macros=4)
-    found = improve(made(rounds=True), tmp_path / "improved", None)
+        made(asked=Recipe((Rounds(),)), use_macros=4)
+    found = improve(made(asked=Recipe((Rounds(), TunedChannels(16)))), tmp_path / "improved", None)
     skipped = {rung.lever: rung.skipped for rung in found.rungs}
     assert not any(skipped[lever] for lever in ("compiled", "tune", "scales", "idle", "rewrite"))
-    assert "macros" in skipped["residual"]
+    assert skipped["residual"] == "rounds excludes residual"
     assert all(rung.macros <= 8 and rung.energy_uj for rung in found.rungs if not rung.skipped)
     assert load_program(tmp_path / "improved" / PROGRAM).rounds > 1
 
 
 def test_residual_slices_are_a_lever_with_as_many_copies_as_fit(small: Small, tmp_path: Path) -> None:
-    lever = next(lever for lever in LEVERS if lever.name == "residual")
-    assert "not in the record" in str(lever.pull(bench(small), Trial()))
+    lever = next(lever for lever in levers() if lever.name == "residual")
+    assert "not in the record" in str(lever.pull(bench(small), Candidate()))
     few = bench(small, record=None, use_macros=3)
-    assert lever.pull(few, Trial()) == "residual slices take 4 macros, 3 may be used"
+    assert lever.pull(few, Candidate()) == "it takes 4 macros, 3 may be used"
     net = tmp_path / "net8.pt"
     save_network(replace(small_network(), weight_bits=8), net)
     wide = bench_of(
         net, data(400, seed=11), chip="lab-128", macros=16, use_macros=None, record=None, age_s=3600.0, images=200,
-        chips=2, seed=0, tune_images=32, trust=False, watch=Watch(),
+        chips=2, seed=0, asked=Recipe((TunedChannels(32),)), trust=False, watch=Watch(),
     )  # fmt: skip
-    pulled = lever.pull(wide, Trial(tune=True, aim=True, rewrite=3))
-    assert isinstance(pulled, Trial)
-    assert (pulled.residual, pulled.rewrite, Trial.from_json(pulled.to_json())) == (4, 0, pulled)
+    pulled = lever.pull(wide, Candidate(Recipe((TunedChannels(32), AgedTargets(), Rewrite(3), IdleCopies()))))
+    assert isinstance(pulled, Candidate)
+    assert str(pulled.recipe) == "copies residual=copies=4,reads=2 aims tune=images=32"
+    assert Candidate.from_json(pulled.to_json()) == pulled
     assert wide.score(pulled).mean > 0.5
-    more = next(lever for lever in LEVERS if lever.name == "reads")
-    assert more.pull(wide, Trial()) == "there are no residual slices"
+    more = next(lever for lever in levers() if lever.name == "reads")
+    assert more.pull(wide, Candidate()) == "residual is not in the recipe"
     often = more.pull(wide, pulled)
-    assert isinstance(often, Trial)
+    assert isinstance(often, Candidate)
     reads = [max(m.group.residual_reads for m in wide.program(recipe).matrices) for recipe in (pulled, often)]
     assert reads == [8, 32]  # of the layer that reads pictures
     assert wide.program(pulled).residual
-    for other in (lever for lever in LEVERS if lever.name in ("copies", "finetune")):
-        assert str(other.pull(wide, pulled)).startswith("residual slices")
+    copies, training = (next(lever for lever in levers() if lever.name == name) for name in ("copies", "finetune"))
+    assert str(copies.pull(wide, pulled)).startswith("no layer fits once more")
+    assert str(training.pull(wide, pulled)).startswith("residual slices")
 
 
 def test_weights_of_one_slice_get_a_second_that_takes_up_errors(small: Small, tmp_path: Path) -> None:
-    residual = [lever for lever in LEVERS if lever.name in ("tune", "residual")]
-    found = improve(bench(small, record=None, macros=8), tmp_path / "improved", data(100, seed=12), levers=residual)
+    residual = [lever for lever in levers() if lever.name in ("tune", "residual")]
+    found = improve(bench(small, record=None, macros=8), tmp_path / "improved", data(100, seed=12), tried=residual)
     compiled, tuned, sliced = found.rungs
-    assert sliced.recipe["residual"] == 4
+    assert LowerSlices(copies=4, reads=2) in Candidate.from_json(sliced.recipe).recipe.techniques
     assert sliced.mean > compiled.mean - compiled.sd
     program = load_program(tmp_path / "improved" / PROGRAM)
     assert program.weight_bits == (7 if sliced.kept else 4)
@@ -282,16 +287,35 @@ def test_weights_of_one_slice_get_a_second_that_takes_up_errors(small: Small, tm
 
 
 def test_adapters_are_a_lever_that_costs_the_host_work_and_no_cell(small: Small, tmp_path: Path) -> None:
-    lever = next(lever for lever in LEVERS if lever.name == "adapters")
+    lever = next(lever for lever in levers() if lever.name == "adapters")
     made = bench(small)
-    assert "which did not help" in str(lever.pull(made, Trial()))
-    pulled = lever.pull(made, Trial(tune=True))
-    assert isinstance(pulled, Trial)
-    assert (pulled.adapters, Trial.from_json(pulled.to_json())) == (4, pulled)
-    assert made.program(pulled) is made.program(Trial(tune=True))
-    assert made.score(pulled).mean >= made.score(Trial(tune=True)).mean - 0.05
-    both = Lever("both", "tune and adapters", lambda bench, recipe: replace(recipe, tune=True, adapters=4))
-    found = improve(made, tmp_path / "improved", None, levers=(LEVERS[0], both))
+    assert lever.pull(made, Candidate()) == "adapters builds on tune, which the recipe leaves out"
+    tune = Candidate(Recipe((TunedChannels(48),)))
+    pulled = lever.pull(made, tune)
+    assert isinstance(pulled, Candidate)
+    assert (str(pulled.recipe), Candidate.from_json(pulled.to_json())) == ("tune=images=48 adapters", pulled)
+    assert made.program(pulled).digest == made.program(tune).digest
+    assert made.score(pulled).mean >= made.score(tune).mean - 0.05
+    whole = Recipe((TunedChannels(48), Adapters()))
+    both = Lever("both", "tune and adapters", 1, 1, lambda bench, found: replace(found, recipe=whole))
+    found = improve(made, tmp_path / "improved", None, tried=(levers()[0], both))
     tuned, with_adapters = found.rungs[1:]
     assert with_adapters.cells == tuned.cells
     assert (with_adapters.energy_uj or 0.0) > (tuned.energy_uj or 0.0)
+
+
+def test_an_effort_tries_the_levers_that_cost_no_more() -> None:
+    names = [[lever.name for lever in improvement_recipe((), (), effort)[1]] for effort in range(4)]
+    assert names == [
+        [],
+        ["tune", "scales", "aims", "idle"],
+        ["tune", "scales", "aims", "idle", "rewrite", "residual", "reads", "copies", "adapters"],
+        ["tune", "scales", "aims", "idle", "rewrite", "residual", "reads", "copies", "adapters", "finetune"],
+    ]
+    assert recipe_of_effort(3).get(AroundDefects) is None
+
+
+def test_the_usual_recipe_is_the_effort_of_one() -> None:
+    assert recipe_of_effort(0) == Recipe()
+    assert recipe_of_effort(1) == DeployOptions().recipe
+    assert str(recipe_of_effort(2)) == str(recipe_of_effort(3)) == "copies=macros=9999 aims rewrite tune adapters"

@@ -1,0 +1,42 @@
+"""Energy, time and EDP of a program once a recipe was carried out: the one number that every command shows."""
+
+from __future__ import annotations
+
+from cim.cost.network_cost import Cost, NoCostModel, estimate
+from mapping.program.conductance import ConductanceProgram
+from mapping.recipe.recipe import Recipe
+from mapping.tune.low_rank import with_blank_adapters
+from mapping.workload import program_workload
+
+
+def running(program: ConductanceProgram, recipe: Recipe) -> ConductanceProgram:
+    """The program with adapters where a tune of the recipe may give one; one that has them already stays as it is."""
+    rank = recipe.tune_plan.rank if len(recipe.tune_images(program)) else 0
+    if not rank or any(step.adapter is not None for step in program.matrices):
+        return program
+    return with_blank_adapters(program, rank)
+
+
+def cost_as_deployed(
+    program: ConductanceProgram,
+    recipe: Recipe,
+    name: str = "network",
+    *,
+    batch: int = 1,
+    pipelined: bool = True,
+) -> Cost:
+    """The cost of a program, with the copies, rounds and reads that it has and the adapters that its tune adds.
+
+    Raises:
+        cim.cost.network_cost.NoCostModel: the chip file has no prices.
+    """
+    work = program_workload(running(program, recipe), name)
+    return estimate(work, program.spec, batch=batch, pipelined=pipelined)
+
+
+def known_cost(program: ConductanceProgram, recipe: Recipe) -> Cost | None:
+    """The same; None where the chip file has no prices."""
+    try:
+        return cost_as_deployed(program, recipe)
+    except NoCostModel:
+        return None

@@ -1,0 +1,49 @@
+"""The third effort of a deployment: the network is trained on for the chip's errors before it is compiled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hil.errors import UsageError
+from hil.improvement.finetuning.run import finetune
+from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
+from hil.watch import Watch
+from mapping.network.file import load_network
+
+
+def trained_ahead(
+    network: str | Path | None,
+    data: str | None,
+    *,
+    chip: str,
+    macros: int | None,
+    calibration: Path | None,
+    data_dir: Path | None,
+    download: bool,
+    age_s: float,
+    watch: Watch,
+) -> Path:
+    """The network file after ``hil finetune`` with its usual settings, beside the one that was given.
+
+    One that was trained from the same network already is taken.
+
+    Raises:
+        UsageError: no network file or no data set to train with. The errors of a fine-tuning.
+    """
+    if network is None or Path(network).suffix != ".pt" or data is None:
+        raise UsageError(
+            "effort 3 trains a network, which takes a net.pt and a data set with training images",
+            hint="hil deploy net.pt --data DATA --effort 3; hil import makes a net.pt",
+        )
+    given = Path(network)
+    out = given.with_name(f"{given.stem}.trained.pt")
+    if out.exists() and not working_folder(out).exists():
+        if load_network(out).graph.provenance.get("fine-tuned from") == load_network(given).digest:
+            watch.say(f"{out} was trained from this network already")
+            return out
+        raise UsageError(f"{out} is of another network", hint="move it away, or name it as the network")
+    finetune(
+        given, data, out, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir, download=download,
+        settings=FinetuneSettings(age_s=age_s), watch=watch,
+    )  # fmt: skip
+    return out
