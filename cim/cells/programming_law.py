@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from cim.cells.tails import Law, Tail
+from cim.cells.laws.student import STUDENT
+from cim.cells.laws.tail import Tail
+from cim.cells.tails import Law
 
 __all__ = ["Law", "ProgrammingLaw", "Tail", "along_levels", "law_at", "redraw_law", "time_weights"]
 
@@ -61,7 +63,7 @@ class ProgrammingLaw:
     stuck_high_share: float
     unreached_share: float
     unreached_us: Floats
-    tail: Tail = Tail.STUDENT
+    tail: Tail = STUDENT
     skew: Floats = field(default_factory=_none)  # ln κ; empty: zeros
     skew_se: Floats = field(default_factory=_none)
     wide_share: Floats = field(default_factory=_none)

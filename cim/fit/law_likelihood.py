@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from cim.cells.laws.tail import Tail
 from cim.cells.programming_law import ProgrammingLaw, along_levels, time_weights
-from cim.cells.tails import Tail, log_density
+from cim.cells.tails import log_density
 
 LEVEL_CELLS = 256  # targets beyond this many are put into so many groups of equal size
 BINS = 200  # of errors within a group, where there are more cells than that
@@ -204,7 +205,7 @@ class Fit:
         shape = (TABLES, len(self.knots_s), len(self.levels_us))
         loc, ln_scale, skew, ln_df, logit = self.at[:-1].reshape(shape)
         loc_se, ln_scale_se, skew_se, ln_df_se, logit_se = np.sqrt(np.diag(self.covariance))[:-1].reshape(shape)
-        scale, mixed = np.exp(ln_scale), self.tail is not Tail.STUDENT
+        scale, mixed = np.exp(ln_scale), self.tail.mixed
         return ProgrammingLaw(
             ages_s=self.knots_s,
             levels_us=self.levels_us,
@@ -279,9 +280,9 @@ class LawLikelihood:
             ((at <= self.low + 1e-9) & (slope > 0.0)) | ((at >= self.high - 1e-9) & (slope < 0.0))
         )
         size = (len(at) - 1) // TABLES
-        if self.tail is Tail.STUDENT:
+        if not self.tail.mixed:
             held[4 * size :] = True
-        if self.tail is Tail.MIXTURE:
+        if "df" not in self.tail.parameters:
             held[3 * size : 4 * size] = True
         return held
 

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from cim.cells.laws.registry import tails
+from cim.cells.laws.tail import Tail
 from cim.cells.programming_law import MAX_SKEW, ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
-from cim.cells.tails import Tail
 from cim.fit.cells import MIN_CELLS, TooFewCells, nearest_level
 from cim.fit.law_likelihood import NORMAL, NORMAL_WEIGHTS, ROUNDED, Fit, LawReadings
 from cim.fit.memory import fit_memory
@@ -133,11 +134,11 @@ def _chosen(cells: LawReadings, knots: Floats, levels: Floats, progress: Callabl
     seen, judge = cells.part(~held), cells.part(held).grouped()
     tell = progress or (lambda done, total, what: None)
     tried: list[Fit] = []
-    for tail in Tail:
-        tell(len(tried), len(Tail) + 1, f"{tail.value} tail")
+    for tail in tails():
+        tell(len(tried), len(tails()) + 1, f"{tail.name} tail")
         tried.append(Fit.of(seen, knots, levels, tail, sure=False))
     best = max(tried, key=lambda f: f.likelihood(judge))
-    tell(len(tried), len(Tail) + 1, f"{best.tail.value} tail, all cells")
+    tell(len(tried), len(tails()) + 1, f"{best.tail.name} tail, all cells")
     return Fit.of(cells, knots, levels, best.tail, best.at)
 
 

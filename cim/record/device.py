@@ -7,19 +7,26 @@ noisy readings of them (``draw_posterior``). Both use only the record and the re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
+from cim.cells.laws.mixture import MIXTURE
+from cim.cells.laws.student import STUDENT, student_peak
+from cim.cells.laws.student_mixture import STUDENT_MIXTURE
 from cim.cells.programming_law import ProgrammingLaw, law_at, redraw_law
-from cim.cells.tails import Law, Tail, student_peak
+from cim.cells.tails import Law
 from cim.cells.temperature import accelerated_age, conductance_factor
 from cim.record.calibration import STUCK, CalibrationRecord, MacroCalibration
 
 CLIP = 1.1  # no cell is believed above this multiple of the highest level
 OUTLIER = 5.0  # readings this many sigma off are believed as they are
 SWEEPS = 4  # Gibbs sweeps of the posterior; more change nothing (tests/cim/record/test_device.py)
+RANKS = ndtri((np.arange(1000) + 0.5) / 1000)  # of a cell among its like
+AT_ONCE = 4096  # cells
+LEAST_NOISE2 = 1e-12  # µS²
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ def draw_posterior(
     middle = targets + here.loc_us[which]
     readings = np.where(np.isnan(readings_us[used]), middle, readings_us[used] / warm)
     noise2 = record.read_noise.at(readings) / reads
-    widest = here.scale_us[which] * (1.0 if here.tail is Tail.STUDENT else here.wide_ratio)
+    widest = here.widest_us[which]
     off = np.abs(readings - middle) > OUTLIER * np.sqrt(widest**2 + noise2)
     cells = _posterior(here, which, targets, readings, noise2, rng)
     cells = np.clip(np.where(off, readings, cells), 0.0, CLIP * float(law.levels_us[-1]))
@@ -134,17 +141,44 @@ def _posterior(
     """Draws of cells (n,) whose laws are number ``which`` of ``law``, given readings of variance ``noise2``."""
     from cim.record import posterior_kernel as kernel  # numba is large
 
+    tails = {
+        STUDENT.name: kernel.STUDENT,
+        MIXTURE.name: kernel.MIXTURE,
+        STUDENT_MIXTURE.name: kernel.STUDENT_MIXTURE,
+    }
+    if law.tail.name not in tails:
+        return _posterior_by_ranks(law, which, targets, readings, noise2, rng)
     laws = np.empty((len(law.loc_us), kernel.ROWS))
     laws[:] = np.stack([law.loc_us, law.scale_us, law.df, law.wide_share, law.skew, student_peak(law.df)], 1)
-    ratio = 1.0 if law.tail is Tail.STUDENT else law.wide_ratio
-    tails = {
-        Tail.STUDENT: kernel.STUDENT,
-        Tail.MIXTURE: kernel.MIXTURE,
-        Tail.STUDENT_MIXTURE: kernel.STUDENT_MIXTURE,
-    }
+    ratio = law.wide_ratio if law.tail.mixed else 1.0
     found: NDArray[np.float64] = kernel.sweep(
-        readings, targets, noise2, which, laws, tails[law.tail], ratio, SWEEPS, rng
+        readings, targets, noise2, which, laws, tails[law.tail.name], ratio, SWEEPS, rng
     )
+    return found
+
+
+def _posterior_by_ranks(
+    law: Law,
+    which: NDArray[np.int64],
+    targets: NDArray[np.float64],
+    readings: NDArray[np.float64],
+    noise2: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """The same for a law of any shape: a rank drawn by how likely the reading is at it, the cell between two ranks."""
+    each = {name: getattr(law, name)[:, None] for name in ("loc_us", "scale_us", "df", "wide_share", "skew")}
+    errors = replace(law, **each).quantile(RANKS)  # (laws, ranks)
+    found = np.empty(len(readings))
+    for first in range(0, len(readings), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        there = errors[which[part]]
+        away = readings[part, None] - targets[part, None] - there
+        ln = -0.5 * away**2 / np.maximum(noise2[part, None], LEAST_NOISE2)
+        sums = np.cumsum(np.exp(ln - ln.max(1, keepdims=True)), 1)
+        drawn = rng.random(len(sums))[:, None] * sums[:, -1:]
+        at = np.minimum((sums < drawn).sum(1), len(RANKS) - 2)
+        rows, share = np.arange(len(at)), rng.random(len(at))
+        found[part] = targets[part] + (1.0 - share) * there[rows, at] + share * there[rows, at + 1]
     return found
 
 

@@ -20,6 +20,8 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import h5py
 import numpy as np
 
+from cim.cells.laws.registry import tail_named
+from cim.cells.laws.tail import Tail
 from cim.errors import CimFileError, CimMismatch
 from cim.files import write_bytes
 from cim.hdf5_file import open_hdf5
@@ -127,8 +129,8 @@ def _put(group: Any, name: str, value: Any) -> None:
             parts = group.create_group(name)
             for key, entry in sorted(value.items()):
                 _put(parts, str(key), entry)
-    elif isinstance(value, str):
-        group.attrs[name] = str(value)
+    elif isinstance(value, (str, Tail)):
+        group.attrs[name] = value.name if isinstance(value, Tail) else str(value)
     elif isinstance(value, (int, float)):
         group.attrs[name] = value
     else:
@@ -165,6 +167,8 @@ def _get(group: Any, name: str, hint: Any) -> Any:
         parts = group[name]
         return {about[0](key): _get(parts, key, about[1]) for key in parts}
     value = group.attrs[name]
+    if hint is Tail:
+        return tail_named(_text(value))
     if hint is str or issubclass(hint, enum.StrEnum):
         return hint(_text(value))
     return hint(value)

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cells.programming_law import law_at
-from cim.cells.tails import Tail
 from cim.record.calibration import STUCK, CalibrationRecord
 from cim.record.device import OUTLIER
 
@@ -45,7 +44,6 @@ def estimate_cells(
     for _ in range(ROUNDS):
         precision = here.precision(cells - np.nan_to_num(targets_us))
         cells = middle + (readings - middle) / (1.0 + precision * noise2)
-    widest = here.scale_us * (1.0 if here.tail is Tail.STUDENT else here.wide_ratio)
-    off = np.abs(readings - middle) > OUTLIER * np.sqrt(widest**2 + noise2)
+    off = np.abs(readings - middle) > OUTLIER * np.sqrt(here.widest_us**2 + noise2)
     stuck = np.isin(record.macro(macro).cells, STUCK)
     return np.where(np.isnan(targets_us), np.nan, np.maximum(np.where(off | stuck, readings, cells), 0.0))

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.cells.programming_law import Tail
 from cim.record.calibration import CalibrationRecord, CellState, GainKnown
 from hil.pages.tables import duration
 
@@ -117,8 +116,8 @@ def _fit(record: CalibrationRecord) -> list[str]:
 
 def _law(record: CalibrationRecord) -> list[str]:
     law = record.programming
-    lines = ["", f"programming law: error = conductance − target, µS; tail: {law.tail.value}"]
-    mixed = law.tail is not Tail.STUDENT
+    lines = ["", f"programming law: error = conductance − target, µS; tail: {law.tail.name}"]
+    mixed = law.tail.mixed
     for a, age in enumerate(law.ages_s):
         lines.append(f"  {duration(float(age))} after programming")
         lines.append(

@@ -47,7 +47,7 @@ class FitResult:
         law = self.record.programming
         lines = [
             f"cells          {self.cells} fitted, {self.held_out_cells} held out ({HALVES[self.held_out]})",
-            f"law            {law.tail.value} tail, {len(law.levels_us)} levels {law.levels_us[0]:.3g} to "
+            f"law            {law.tail.name} tail, {len(law.levels_us)} levels {law.levels_us[0]:.3g} to "
             f"{law.levels_us[-1]:.3g} {self.unit}, ages to {duration(float(law.ages_s[-1]))}",
             *(f"note           {note}" for note in self.notes),
         ]
@@ -71,7 +71,7 @@ class FitResult:
             "held_out": self.held_out,
             "unit": self.unit,
             "notes": list(self.notes),
-            "tail": self.record.programming.tail.value,
+            "tail": self.record.programming.tail.name,
             "quantiles": list(QUANTILES),
             "goodness": [plain(row) for row in self.goodness],
             "other": self.other or None,

@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.integrate import quad
 
-from cim.cells.programming_law import Law, ProgrammingLaw, Tail, law_at, redraw_law, time_weights
+from cim.cells.laws.mixture import MIXTURE
+from cim.cells.laws.registry import tails
+from cim.cells.laws.student import STUDENT
+from cim.cells.laws.tail import Tail
+from cim.cells.programming_law import Law, ProgrammingLaw, law_at, redraw_law, time_weights
 from cim.cells.read_noise import ReadNoise
 from cim.cells.tails import log_density
 from cim.fit.programming import choose_knots, fit_programming, programming_distance, recalibrate
@@ -24,7 +28,7 @@ def one(tail: Tail, skew: float = 0.25, df: float = 2.5) -> Law:
     return Law(np.array(0.2), np.array(1.3), np.array(df), tail, np.array(0.3), 4.0, np.array(skew))
 
 
-def table(tail: Tail = Tail.STUDENT, fresh: float = 0.0) -> ProgrammingLaw:
+def table(tail: Tail = STUDENT, fresh: float = 0.0) -> ProgrammingLaw:
     """Loc falls by 0.25 µS and scale² grows by 0.5 µS² a decade; all else the same everywhere."""
     ones = np.ones((3, 5))
     decades = np.log10(AGES)[:, None]
@@ -48,7 +52,7 @@ def cells(law: ProgrammingLaw, ages: list[float], n: int, seed: int) -> tuple[ND
     return targets, np.stack([targets + law_at(law, targets, a).quantile(z[i]) for i, a in enumerate(ages)])
 
 
-@pytest.mark.parametrize("tail", list(Tail))
+@pytest.mark.parametrize("tail", tails())
 def test_density_probability_quantile_and_draws_of_one_law_agree(tail: Tail) -> None:
     law = one(tail)
     values = np.array([0.2, np.log(1.3), 0.25, np.log(2.5), np.log(0.3 / 0.7)])
@@ -65,7 +69,7 @@ def test_density_probability_quantile_and_draws_of_one_law_agree(tail: Tail) -> 
     assert stats.kstest(law.cdf(drawn), "uniform").pvalue > 0.001
 
 
-@pytest.mark.parametrize("tail", list(Tail))
+@pytest.mark.parametrize("tail", tails())
 def test_slopes_of_the_density_are_its_differences(tail: Tail) -> None:
     x = np.random.default_rng(0).normal(0, 3, 40)
     at = np.array([0.2, 0.3, 0.25, np.log(2.5), -0.7, np.log(4.0)])
@@ -78,16 +82,16 @@ def test_slopes_of_the_density_are_its_differences(tail: Tail) -> None:
 
 def test_a_law_without_skew_is_plain_student_and_one_with_many_degrees_is_normal() -> None:
     x = np.linspace(-6, 6, 25)
-    np.testing.assert_allclose(one(Tail.STUDENT, 0.0).cdf(x), stats.t(2.5, 0.2, 1.3).cdf(x), atol=1e-9)
-    np.testing.assert_allclose(one(Tail.STUDENT, 0.0, 1e9).cdf(x), stats.norm(0.2, 1.3).cdf(x), atol=1e-6)
+    np.testing.assert_allclose(one(STUDENT, 0.0).cdf(x), stats.t(2.5, 0.2, 1.3).cdf(x), atol=1e-9)
+    np.testing.assert_allclose(one(STUDENT, 0.0, 1e9).cdf(x), stats.norm(0.2, 1.3).cdf(x), atol=1e-6)
     mixed = 0.7 * stats.norm(0.2, 1.3).cdf(x) + 0.3 * stats.norm(0.2, 5.2).cdf(x)
-    np.testing.assert_allclose(one(Tail.MIXTURE, 0.0).cdf(x), mixed, atol=1e-9)
-    above = 1.0 - one(Tail.STUDENT, np.log(1.2)).cdf(np.array(0.2))
+    np.testing.assert_allclose(one(MIXTURE, 0.0).cdf(x), mixed, atol=1e-9)
+    above = 1.0 - one(STUDENT, np.log(1.2)).cdf(np.array(0.2))
     assert above == pytest.approx(1.44 / 2.44)  # the example of cim.cells.tails: 59 %
 
 
 def test_precision_of_student_cells_is_the_weight_of_iterated_least_squares() -> None:
-    law = replace(one(Tail.STUDENT, skew=0.0), loc_us=np.array(0.0), scale_us=np.array(1.0))
+    law = replace(one(STUDENT, skew=0.0), loc_us=np.array(0.0), scale_us=np.array(1.0))
     assert law.precision(np.array(3.0)) == pytest.approx(3.5 / 11.5)
 
 
@@ -131,7 +135,7 @@ def test_between_levels_the_law_is_smooth_and_goes_through_its_table() -> None:
     assert law_at(law, np.array([-3.0, 99.0]), 1.0).loc_us == pytest.approx(np.sin(LEVELS[[0, -1]] / 8.0))
 
 
-@pytest.mark.parametrize("tail", list(Tail))
+@pytest.mark.parametrize("tail", tails())
 def test_the_fit_finds_the_law_that_made_the_cells_within_its_errors(tail: Tail) -> None:
     law, ages = table(tail), [1.0, 10.0, 100.0, 1e3, 1e4]
     scores = []
@@ -150,13 +154,13 @@ def test_the_fit_finds_the_law_that_made_the_cells_within_its_errors(tail: Tail)
 
 
 def test_the_likelihood_of_held_out_cells_chooses_the_tail_that_made_them() -> None:
-    for tail in (Tail.STUDENT, Tail.MIXTURE):
+    for tail in (STUDENT, MIXTURE):
         targets, readings = cells(table(tail), [1.0, 1e4], 20000, 4)
         found = fit_programming(
             targets, readings, np.zeros(20000, np.int8), ages_s=[1.0, 1e4], reads=[1, 1], levels_us=LEVELS,
             read_noise=QUIET,
         )  # fmt: skip
-        assert (found.tail is Tail.MIXTURE) == (tail is Tail.MIXTURE)
+        assert (found.tail is MIXTURE) == (tail is MIXTURE)
 
 
 def test_reading_noise_is_taken_out_and_memory_is_found() -> None:
@@ -189,7 +193,7 @@ def test_rounded_readings_are_taken_for_what_they_may_have_been() -> None:
     rounded = targets + np.round(true - targets)
     found = fit_programming(
         targets, rounded, np.zeros(20000, np.int8), ages_s=[1.0, 1e4], reads=[1, 1], levels_us=LEVELS,
-        read_noise=QUIET, tail=Tail.STUDENT, rounding_us=1.0,
+        read_noise=QUIET, tail=STUDENT, rounding_us=1.0,
     )  # fmt: skip
     np.testing.assert_allclose(found.scale_us / law.scale_us[[0, 2]], 1.0, atol=0.12)
     naive, fair = (
@@ -204,7 +208,7 @@ def test_a_virtual_chip_moves_means_less_than_loc_and_skew_alone_would() -> None
     targets, readings = cells(table(), [1.0, 1e4], 4000, 9)
     law = fit_programming(
         targets, readings, np.zeros(4000, np.int8), ages_s=[1.0, 1e4], reads=[1, 1], levels_us=LEVELS,
-        read_noise=QUIET, tail=Tail.STUDENT,
+        read_noise=QUIET, tail=STUDENT,
     )  # fmt: skip
     drawn = [redraw_law(law, np.random.default_rng(s)) for s in range(200)]
     apart = [redraw_law(replace(law, covariance=np.zeros((0, 0))), np.random.default_rng(s)) for s in range(200)]

@@ -9,9 +9,11 @@ import pytest
 from scipy import stats
 
 from cim.array.wire_law import Wire
+from cim.cells.laws.registry import tails
+from cim.cells.laws.student import STUDENT
+from cim.cells.laws.tail import Tail
 from cim.cells.programming_law import ProgrammingLaw, law_at, redraw_law
 from cim.cells.read_noise import ReadNoise
-from cim.cells.tails import Tail
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated, nominal_macro
 from cim.record.device import draw_columns, draw_posterior, draw_programming
@@ -115,13 +117,13 @@ def test_posterior_with_gaussian_cells_is_shrinkage_by_lambda() -> None:
     assert cells.std() == pytest.approx(np.sqrt(shrink), rel=0.03)
 
 
-@pytest.mark.parametrize("tail", list(Tail))
+@pytest.mark.parametrize("tail", tails())
 @pytest.mark.parametrize("skew", [0.0, 0.3])
 def test_posterior_with_heavy_and_lopsided_tails_matches_numerical_integration(tail: Tail, skew: float) -> None:
     own = law(df=2.5)
     shape = own.loc_us.shape
     own = replace(own, tail=tail, wide_share=np.full(shape, 0.3), wide_ratio=3.0, skew=np.full(shape, skew))
-    for off in (-2.0, 0.5, 2.0, *([4.0] if tail is Tail.STUDENT else [])):
+    for off in (-2.0, 0.5, 2.0, *([4.0] if tail is STUDENT else [])):
         reading = np.full(TARGETS.shape, LEVELS[4] - 0.2 + off)
         cells = draw_posterior(TARGETS, reading, 2, record(own), 0, 1.0, np.random.default_rng(4))
         grid = np.linspace(-15, 15, 6001)

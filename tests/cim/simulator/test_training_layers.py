@@ -13,9 +13,12 @@ from scipy import stats  # noqa: E402
 
 from cim.array.input_drive import InputDrive  # noqa: E402
 from cim.array.wire_law import Wire, wire_loss_us  # noqa: E402
+from cim.cells.laws.registry import tails  # noqa: E402
+from cim.cells.laws.student import STUDENT  # noqa: E402
+from cim.cells.laws.tail import Tail  # noqa: E402
 from cim.cells.programming_law import ProgrammingLaw  # noqa: E402
 from cim.cells.read_noise import ReadNoise  # noqa: E402
-from cim.cells.tails import Law, Tail  # noqa: E402
+from cim.cells.tails import Law  # noqa: E402
 from cim.chip.correction import nominal_correction  # noqa: E402
 from cim.chip.encoding import encode_tile  # noqa: E402
 from cim.chip.file import idealised, load_chip  # noqa: E402
@@ -67,7 +70,7 @@ def test_the_law_comes_from_the_record_at_the_age() -> None:
     assert (noise.stuck_low_share, noise.wire.ohm) == (0.02, 1.0)
 
 
-@pytest.mark.parametrize("tail", list(Tail))
+@pytest.mark.parametrize("tail", tails())
 def test_programmed_cells_follow_the_law_whatever_its_tail_and_skew(tail: Tail) -> None:
     torch.manual_seed(0)
     law = error_law(tail, loc_us=-0.5, scale_us=0.8, skew=0.2)
@@ -100,9 +103,7 @@ def test_the_gradient_ignores_the_quantisers() -> None:
 def test_the_gradient_of_the_weights_is_that_of_the_smooth_product() -> None:
     """With fixed errors the output is linear in the levels: a finite step gives the gradient exactly."""
     torch.manual_seed(2)
-    noise = noise_of(
-        errors_us=error_quantiles(error_law(Tail.STUDENT, 0.0, 1.0, df=5.0)), read_variance_us2=np.full(8, 1.0)
-    )
+    noise = noise_of(errors_us=error_quantiles(error_law(STUDENT, 0.0, 1.0, df=5.0)), read_variance_us2=np.full(8, 1.0))
     layer = CimConv2d(3, 4, 3, 1, 1, spec=LAB, bias=False, noise=noise).eval()
     x = torch.rand(2, 3, 6, 6)
     size, scale = layer.level_scale(), layer.input_scale(x)
@@ -186,7 +187,7 @@ def test_the_noise_of_a_sum_has_the_promised_variance() -> None:
 def test_columns_are_corrected_on_the_inputs_that_they_get() -> None:
     """Errors of cells along what all inputs have in common go, the others stay: as in deployment."""
     torch.manual_seed(11)
-    noise = noise_of(errors_us=error_quantiles(error_law(Tail.STUDENT, 0.0, 4.0, df=30.0)))
+    noise = noise_of(errors_us=error_quantiles(error_law(STUDENT, 0.0, 4.0, df=30.0)))
     layer = CimLinear(120, 16, spec=LAB, bias=False, noise=noise)
     layer.range_code, layer.chips = 7, 1
     levels = layer.levels(layer.level_scale()).detach()
@@ -203,7 +204,7 @@ def test_columns_are_corrected_on_the_inputs_that_they_get() -> None:
 
 def test_virtual_chips_of_a_batch_are_different_chips() -> None:
     torch.manual_seed(7)
-    noise = noise_of(errors_us=error_quantiles(error_law(Tail.STUDENT, 0.0, 2.0, df=30.0)))
+    noise = noise_of(errors_us=error_quantiles(error_law(STUDENT, 0.0, 2.0, df=30.0)))
     layer = CimConv2d(2, 3, 3, 1, 1, spec=LAB, bias=False, noise=noise)
     layer.chips = 4
     one = torch.rand(1, 2, 5, 5)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cim.array.input_drive import InputDrive
+from cim.cells.laws.student import STUDENT
 from cim.cells.read_noise import ReadNoise
-from cim.cells.tails import Tail
 from cim.chip.file import load_chip
 from cim.chip.spec import CellIv, InputCoding
 from cim.record.device import draw_programming
@@ -169,7 +169,7 @@ def test_the_shrinkage_of_a_gaussian_law_is_the_textbook_one(job: Deployment) ->
     law = job.record.programming
     one = np.ones_like(law.loc_us)
     plain = dataclasses.replace(
-        law, loc_us=0 * one, scale_us=one, df=1e9 * one, tail=Tail.STUDENT, skew=0 * one, covariance=np.zeros(0)
+        law, loc_us=0 * one, scale_us=one, df=1e9 * one, tail=STUDENT, skew=0 * one, covariance=np.zeros(0)
     )
     noise = ReadNoise(np.array([2.0, 40.0]), np.full(2, 0.5), np.zeros(2))
     record = dataclasses.replace(job.record, programming=plain, read_noise=noise)

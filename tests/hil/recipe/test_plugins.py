@@ -1,4 +1,4 @@
-"""What somebody else's packages add, found by their entry points: a technique, a board in this process, a line."""
+"""What packages of others add by their entry points: a technique, a board in this process, a line, a cell law."""
 
 from __future__ import annotations
 
@@ -82,3 +82,48 @@ def test_a_line_of_another_package_carries_the_bytes_of_any_address(installed: P
     assert refused.returncode == 3
     assert "'acme:bench-3' is not an address of a chip" in refused.stderr
     assert "installed packages open acme:, paced:" in hil(installed, "info", "--port", "nobody:1").stderr
+
+
+LAW = """
+import sys
+from dataclasses import replace
+import numpy as np
+from cim.cells.laws.registry import tail_named
+from cim.cells.programming_law import law_at
+from cim.chip.file import load_chip
+from cim.fit.programming import fit_programming
+from cim.record.device import draw_posterior
+from cim.record.file import load_record, save_record
+from cim.record.published import nominal_record
+
+rng, spec = np.random.default_rng(0), load_chip("lab-128", macros=1)
+record = nominal_record(spec, range(1))
+law = replace(record.programming, tail=tail_named("logistic"))
+targets = rng.choice(np.array(spec.macro.levels_us), (128, 128)).astype(np.float32)
+cells = targets + law_at(law, targets, 1.0).draw(targets.shape, rng)
+save_record(replace(record, programming=law), sys.argv[1])
+known = load_record(sys.argv[1])
+here = law_at(known.programming, targets, 1.0)
+print(known.programming.tail.name, float(np.abs(here.cdf(cells - targets).mean() - 0.5)) < 0.01)
+seen = cells + 0.5 * rng.standard_normal(cells.shape)
+back = draw_posterior(targets, seen.astype(np.float32), 32, known, 0, 1.0, rng)
+print(float(np.std(back - seen)) < 0.6, np.isfinite(back).all())
+asked = dict(ages_s=[1.0], reads=[10**6], levels_us=known.programming.levels_us, read_noise=record.read_noise)
+found = fit_programming(
+    targets.ravel(), cells.ravel()[None], np.zeros(cells.size, np.int8), tail=tail_named("logistic"), **asked
+)
+true = law_at(law, found.levels_us, 1.0)
+print(found.tail.name, bool(np.abs(found.scale_us[0] / true.scale_us - 1.0).max() < 0.2))
+"""
+
+
+def test_a_cell_law_of_another_package_is_fitted_stored_and_drawn_from(installed: Path, tmp_path: Path) -> None:
+    paths = os.pathsep.join((str(ROOT), str(installed)))
+    record = tmp_path / "record.h5"
+    command = [sys.executable, "-c", LAW, str(record)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, check=False)
+    assert done.stdout.split() == ["logistic", "True", "True", "True", "logistic", "True"], done.stderr
+    simulated = ("simulate", "--calibration", str(record), "--macros", "1")
+    refused = hil(None, *simulated)
+    assert refused.returncode == 7
+    assert "no cell law 'logistic' is installed" in refused.stderr
