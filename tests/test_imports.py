@@ -309,6 +309,17 @@ def test_no_file_imports_itself_through_others() -> None:
         # What is done to them, and in which order, is known to the recipe.
         ("treat", ("mapping/recipe/recipe.py",)),
         ("run_recipe", ("hil/deployment", "hil/simulation", "hil/improvement/finetuning/written_layers.py")),
+        ("fit_digital", ("mapping/recipe/recipe.py", "hil/improvement/retune.py", "hil/prediction/predict.py")),
+        # Targets, adaptation and tunes act in the files of their techniques; a training between two groups is its own.
+        ("aims_of", ("mapping/tune", "mapping/recipe/aim.py", "hil/improvement/finetuning/on_chip.py")),
+        ("around_defects", ("mapping/recipe/adapt.py", "hil/deployment/adaptation.py")),
+        ("ChannelTune", ("mapping/tune", "mapping/recipe", "hil/improvement/finetuning/progressive.py")),
+        ("tune_channels", ("mapping/tune", "hil/simulation/virtual_chip.py", "hil/improvement/levers.py")),
+        # Virtual chips are made by whoever asks a question of them, and drawn by none of these.
+        (
+            "VirtualChips",
+            ("hil/deployment/deployment.py", "hil/prediction/predict.py", "hil/mission/radiation", "hil/improvement"),
+        ),
     ],
 )
 def test_the_order_of_what_is_done_to_a_chip_stands_in_the_recipe_alone(called: str, places: tuple[str, ...]) -> None:
