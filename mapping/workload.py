@@ -13,8 +13,7 @@ from cim.chip.spec import ChipSpec
 from cim.cost.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.layout.cutting import Cutting
-from mapping.layout.free_cells import Area
-from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out, needed_macros
+from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out, needed_macros, with_copies
 from mapping.layout.place import Place
 from mapping.layout.tile import MatrixShape, Piece
 from mapping.network.digital_nodes import (
@@ -76,10 +75,9 @@ from mapping.quantise.lower import (
 )
 from mapping.quantise.sharing import shared_ops
 from mapping.quantise.widths import code_widths
-from mapping.tune.low_rank import MOST_INPUTS
+from mapping.tune.low_rank import SUM_BITS, adapter_work
 
 LOGIT_BITS = 32
-SUM_BITS = 32  # of level sums that the host adds an adapter's term to
 NORM_OPERATIONS = 4  # an element: sum, square, times the root, times its weight
 SOFTMAX_OPERATIONS = 3  # an element: look-up, sum, times the reciprocal
 
@@ -122,25 +120,13 @@ def placed(
     pieces, places = lay_out(shapes, spec, bits, options)
     if options.averaged:
         for name, more in idle_copies((pieces, places), spec, options.further_macros).items():
-            pieces[name], places[name] = _with_copies(pieces[name], places[name], more)
+            pieces[name], places[name] = with_copies(pieces[name], places[name], more)
     layers = [
         replace(layer, tiles=_tiles(pieces[home], places[home])) if home in pieces else layer
         for layer in workload.layers
         for home in [layer.shares or layer.name]
     ]
     return replace(workload, layers=tuple(layers))
-
-
-def _with_copies(
-    pieces: Sequence[Piece], places: Sequence[Place], copies: Sequence[Sequence[Area]]
-) -> tuple[tuple[Piece, ...], tuple[Place, ...]]:
-    """Pieces and places of a layer and its further copies, in the order of their rounds, as ``averaged`` has them."""
-    every = list(zip(pieces, places, strict=True))
-    for areas in copies:
-        for piece, at, area in zip(pieces, places, areas, strict=True):
-            every.append((piece, replace(at, macro=area.macro, row0=area.row0, output0=area.output0)))
-    every.sort(key=lambda item: item[1].round)
-    return tuple(piece for piece, _ in every), tuple(at for _, at in every)
 
 
 def unplaced_workload(
@@ -257,41 +243,10 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
         )
         if products:
             ends[step.name] = f"{step.name} adapter"
-            layers.append(_adapter_work(layers[-1], ends[step.name], products, output_bits))
+            layers.append(adapter_work(layers[-1], ends[step.name], products, output_bits))
         shapes[step.name], codes[step.name] = after, made
     pads = {step.name for step in program.steps if isinstance(step, PadMapStep)}
     return Workload(name, program.input.shape, program.input.bits, _with_padding(layers, pads))
-
-
-def _adapter_work(layer: LayerWork, name: str, products: int, output_bits: int) -> LayerWork:
-    """The host's part of a layer with an adapter: sums come, codes go back; it has the layer's inputs already."""
-    return LayerWork(
-        name=name,
-        kind=WorkKind.MATMUL,
-        inputs=(layer.name,),
-        in_shape=layer.out_shape,
-        out_shape=layer.out_shape,
-        operations=products,
-        input_bits=layer.output_bits,
-        output_bits=output_bits,
-        input_signed=True,
-    )
-
-
-def with_adapters(workload: Workload, rank: int) -> Workload:
-    """The workload with an adapter of this rank wherever ``with_blank_adapters`` gives a program one; 0: none."""
-    layers: list[LayerWork] = []
-    ends: dict[str, str] = {}
-    for layer in workload.layers if rank else ():
-        layer = replace(layer, inputs=tuple(ends.get(name, name) for name in layer.inputs))
-        if not layer.kind.on_cells or layer.groups > 1 or layer.rows > MOST_INPUTS:
-            layers.append(layer)
-            continue
-        inputs, outputs, ends[layer.name] = layer.rows, layer.out_shape[0], f"{layer.name} adapter"
-        products = math.prod(layer.out_shape[1:]) * min(rank, inputs, outputs) * (inputs + outputs)
-        layers.append(replace(layer, output_bits=SUM_BITS))
-        layers.append(_adapter_work(layers[-1], ends[layer.name], products, layer.output_bits))
-    return replace(workload, layers=tuple(layers)) if rank else workload
 
 
 def executors(workload: Workload) -> dict[str, tuple[str, str]]:

@@ -80,12 +80,10 @@ def there(path: str) -> bool:
 
 
 def entry_points() -> set[str]:
-    """Groups of entry points that pyproject.toml names."""
-    return set(
-        re.findall(
-            r'^\[project\.entry-points\."([\w.]+)"\]', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE
-        )
-    )
+    """Groups of entry points that pyproject.toml, or that of an example package, names."""
+    files = (ROOT / "pyproject.toml", *sorted((ROOT / "examples" / "plugins").glob("*/pyproject.toml")))
+    groups = re.compile(r'^\[project\.entry-points\."([\w.]+)"\]', re.MULTILINE)
+    return {group for file in files for group in groups.findall(file.read_text("utf-8"))}
 
 
 def stale_names(text: str) -> Iterator[str]:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    TRAINING,
     Chip,
     DataDir,
     Download,
@@ -26,6 +25,7 @@ from hil.cli.options import (
     print_result,
     screen,
     seconds,
+    trained,
 )
 from hil.errors import ExitCode
 from hil.mission.settings import (
@@ -100,7 +100,6 @@ def campaign(
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA
     from hil.deployment.plan import plan_of
-    from hil.improvement.trained_ahead import trained_ahead
     from hil.mission.orbit import load_orbit
     from hil.mission.radiation.campaign import expected_campaign
     from hil.mission.radiation.folder import CampaignFolder
@@ -132,11 +131,12 @@ def campaign(
     with screen(quiet=as_json) as watch:
         over = [] if over_years is None else [PlannedStage("years", 0.01 * chips * year_images)]
         watch.plan((PlannedStage("compiling", 2.0), *expected_campaign(options), *over))
-        if effort == TRAINING and not subject.is_dir():
-            subject = trained_ahead(
-                subject, data, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir, download=download,
-                age_s=options.age_s, watch=watch,
+        if not subject.is_dir():
+            ahead = trained(
+                effort, subject, data, watch, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,
+                download=download, age_s=options.age_s,
             )  # fmt: skip
+            subject = ahead or subject
         found = open_subject(
             subject, network=network, chip=chip, macros=macros, trust=trust_model, effort=effort, watch=watch
         )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hil.cli.options import (
-    TRAINING,
     Chip,
     DataDir,
     Download,
@@ -29,6 +28,7 @@ from hil.cli.options import (
     output_file,
     print_result,
     screen,
+    trained,
     writing,
 )
 from hil.cli.terminal.lines import say
@@ -171,7 +171,6 @@ def compile(
     from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
     from hil.deployment.options import recipe_for
     from hil.deployment.plan import plan_of
-    from hil.improvement.trained_ahead import trained_ahead
     from mapping.auto_bits import fewest_bits
     from mapping.compile import LayoutOptions, compile_network, plan
     from mapping.layout.tile import SlicePlacement
@@ -179,7 +178,6 @@ def compile(
     from mapping.program.file import save_program
     from mapping.quantise.weight_scales import ScaleRule
     from mapping.recipe.adapt import AroundDefects
-    from mapping.recipe.idle_copies import IdleCopies
     from mapping.recipe.recipe import with_recipe
     from mapping.scale_choice import USUAL, judged_by_float
     from mapping.workload import executors, program_workload
@@ -198,15 +196,14 @@ def compile(
     spec = load_chip(chip, macros=macros)
     budget = budget_of(copies_budget, spec.macros)
     if budget is not None:
-        recipe = recipe.without(IdleCopies.name)
+        recipe = recipe.changed((), ["copies"])
     options = recipe.laid_out(LayoutOptions(placement_of(placement), budget, slices=lying))
     imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
-        if effort == TRAINING:
-            network = trained_ahead(
-                network, data, chip=chip, macros=macros, calibration=record, data_dir=data_dir, download=download,
-                age_s=recipe.age_s, watch=watch,
-            )  # fmt: skip
+        network = trained(
+            effort, network, data, watch, chip=chip, macros=macros, calibration=record, data_dir=data_dir,
+            download=download, age_s=recipe.age_s,
+        )  # fmt: skip
         file = open_network(network or BUNDLED_NETWORK, imported, trust=trust_model, watch=watch)
         compiled = partial(
             compile_network,

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    TRAINING,
     AllowCode,
     Baseline,
     Baud,
@@ -39,6 +38,7 @@ from hil.cli.options import (
     print_result,
     screen,
     seconds,
+    trained,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, tell_report
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions, recipe_for
@@ -140,7 +140,6 @@ def deploy(
     from hil.deployment.dry_run import estimate
     from hil.deployment.network_source import ImportOptions
     from hil.deployment.plan import plan_of
-    from hil.improvement.trained_ahead import trained_ahead
     from hil.verdict.baseline import read_baseline
     from hil.watch import PlannedStage
 
@@ -166,10 +165,10 @@ def deploy(
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:
-        if effort == TRAINING and not dry_run:
-            network = trained_ahead(
-                network, data, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,
-                download=download, age_s=options.age_s, watch=watch,
+        if not dry_run:
+            network = trained(
+                effort, network, data, watch, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,
+                download=download, age_s=options.age_s,
             )  # fmt: skip
         if dry_run:
             imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")

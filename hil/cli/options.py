@@ -21,6 +21,7 @@ from hil.errors import UsageError
 if TYPE_CHECKING:
     from hil.cli.terminal.screen import Screen
     from hil.cli.terminal.told import Told
+    from hil.watch import Watch
     from mapping.bits import LayerBits
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
@@ -172,6 +173,30 @@ def screen(quiet: bool) -> Iterator[Screen]:
 
     with Screen(quiet=quiet) as shown:
         yield shown
+
+
+def trained(
+    effort: int | None,
+    network: Path | None,
+    data: str | None,
+    watch: Watch,
+    *,
+    chip: str,
+    macros: int | None,
+    calibration: Path | None,
+    data_dir: Path | None,
+    download: bool,
+    age_s: float,
+) -> Path | None:
+    """The network of an effort: below 3 as it was named, else trained on (``hil.improvement.trained_ahead``)."""
+    if effort != TRAINING:
+        return network
+    from hil.improvement.trained_ahead import trained_ahead
+
+    return trained_ahead(
+        network, data, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir, download=download,
+        age_s=age_s, watch=watch,
+    )  # fmt: skip
 
 
 def chip_address(port: str | None, emulated: bool, chip: str | None, macros: int | None) -> str:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    TRAINING,
     AllowCode,
     Chip,
     DataDir,
@@ -32,6 +31,7 @@ from hil.cli.options import (
     print_result,
     screen,
     seconds,
+    trained,
 )
 from hil.deployment.options import DeployOptions, recipe_for
 from hil.errors import ExitCode, UsageError
@@ -95,7 +95,6 @@ def simulate(
     from hil.deployment.deploy import BUNDLED_DATA, program_of
     from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions
     from hil.deployment.plan import plan_of
-    from hil.improvement.trained_ahead import trained_ahead
     from hil.pages.summary import NextStep
     from hil.prediction.predict import Tuning, predict
     from hil.watch import PlannedStage
@@ -122,11 +121,10 @@ def simulate(
     images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
     record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch:
-        if effort == TRAINING:
-            network = trained_ahead(
-                network, data, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,
-                download=download, age_s=options.age_s, watch=watch,
-            )  # fmt: skip
+        network = trained(
+            effort, network, data, watch, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,
+            download=download, age_s=options.age_s,
+        )  # fmt: skip
         watch.plan((PlannedStage("compiling", 2.0), PlannedStage("simulating", 0.003 * samples * chips * len(ages))))
         with watch.stage("compiling"):
             imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")

@@ -17,7 +17,8 @@ from mapping.layout.lay_out import LayoutOptions
 from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.importers import WHOLE_NETWORKS, import_graph, own_bits, parse_architecture
 from mapping.recipe.recipe import Recipe
-from mapping.workload import placed, unplaced_workload, with_adapters
+from mapping.tune.low_rank import with_adapters
+from mapping.workload import placed, unplaced_workload
 
 FORMAT = "hil.estimate/1.0"
 CLASSES = 10  # of a named architecture

@@ -30,13 +30,12 @@ from hil.deployment.causes import find_causes
 from hil.deployment.chip_record import record_for, record_of_runs, with_writer
 from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
-from hil.deployment.dry_run import say_if_long
+from hil.deployment.dry_run import say_plan
 from hil.deployment.expected_work import expected_stages
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_what_is_excluded
 from hil.deployment.layer_sums import Exact, exact_layers
 from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
-from hil.deployment.plan import plan_of
 from hil.deployment.resumable import check_content, close_run, resumable, run_folder
 from hil.deployment.rounds import RoundsRun
 from hil.deployment.run_settings import RunSettings
@@ -44,7 +43,7 @@ from hil.deployment.running.whole_run import WholeRun
 from hil.deployment.scoring import scoring_of
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.targets.wired import WiredTarget
-from hil.deployment.tuning import check_untuned, note_aims
+from hil.deployment.tuning import check_untuned, note_aims, source_digest
 from hil.deployment.without_tune import beside_tune
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.errors import RestartedChip
@@ -68,7 +67,6 @@ from mapping.program.training_inputs import LayerInputs, training_inputs
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.recipe.recipe import run_recipe
 from mapping.scale_choice import USUAL, judged_by_float
-from mapping.tune.aims import aimed
 from mapping.tune.channel_affine import TuneTargets
 
 BUNDLED_DATA = "fashion-mnist-bundled"
@@ -205,9 +203,7 @@ def run_once(
                 watch.note("the chip was started anew since the run was interrupted, and so the run is")
             if record is None and not settings.recalibrate:
                 record = record_of_runs(folder, work, driver, program, settings, watch)
-            for line in plan_of(program, options.recipe_of(program)).lines():
-                watch.say(line)
-            say_if_long(driver, program, settings.baud, options, watch, calibrate=record is None)
+            say_plan(driver, program, settings.baud, options, watch, calibrate=record is None)
             report, run = deploy_on(
                 driver,
                 program,
@@ -269,7 +265,7 @@ def deploy_on(
     check_adapted(program, driver.description.serial)
     note_aims(program, recipe, watch)
     given, program = program, recipe.prepared(program, record, watch)
-    source = given.digest if program.adapted_to == given.adapted_to else aimed(program, None).digest
+    source = source_digest(given, program)
     targets, inputs = recipe.targets(program, watch), training_inputs(program)
     exact = exact_layers(program, data.images[order[: options.layer_images]])
     job = Deployment(

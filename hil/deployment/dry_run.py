@@ -19,6 +19,7 @@ from hil.calibration.rehearsal import rehearse
 from hil.deployment.inference import IMAGES_IN_FLIGHT, measure_layers, measured_multiply
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
+from hil.deployment.plan import plan_of
 from hil.deployment.running.network_runs import network_run
 from hil.deployment.targets.counted import count_recipe, pulse_ns
 from hil.deployment.targets.wired import read_back
@@ -232,13 +233,16 @@ def _blank(program: ConductanceProgram, images: int) -> NDArray[np.uint8]:
     return np.zeros((images, height, width, channels), np.uint8)
 
 
-def say_if_long(
+def say_plan(
     driver: ChipDriver, program: ConductanceProgram, baud: int, options: DeployOptions, watch: Watch, *, calibrate: bool
 ) -> None:
-    """Note, before anything is written, that a run will take more than ten minutes, and where they go.
+    """Say, before anything is written, what is done and what it costs; note that a run will take more than ten minutes,
+    and where they go.
 
     A serial line carries the bytes; real silicon is waited for until its cells have the age.
     """
+    for line in plan_of(program, options.recipe_of(program)).lines():
+        watch.say(line)
     serial, silicon = is_serial(driver.address), driver.description.kind == "silicon"
     if not (serial or silicon):
         return

@@ -6,6 +6,7 @@ from hil.errors import MismatchError
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.recipe import Recipe
+from mapping.tune.aims import aimed
 
 
 def note_aims(program: ConductanceProgram, recipe: Recipe, watch: Watch) -> None:
@@ -16,6 +17,12 @@ def note_aims(program: ConductanceProgram, recipe: Recipe, watch: Watch) -> None
             f"the program's targets are for {program.aims.age_s:g} s after programming ({program.aims.source}), "
             f"this run reads at {read_s:g} s"
         )
+
+
+def source_digest(given: ConductanceProgram, prepared: ConductanceProgram) -> str:
+    """Digest of what was deployed, before its targets moved: as it was given, or as it was adapted to this chip."""
+    same = prepared.adapted_to == given.adapted_to
+    return given.digest if same else aimed(prepared, None).digest
 
 
 def check_untuned(program: ConductanceProgram) -> None:

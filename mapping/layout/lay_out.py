@@ -109,6 +109,18 @@ def idle_copies(layout: Layout, spec: ChipSpec, further: int = 0) -> Copies:
     return choose_copies_to_average(layers, spec, allowed=allowed, most=MOST_COPIES if further else IDLE_COPIES)
 
 
+def with_copies(
+    pieces: Sequence[Piece], places: Sequence[Place], copies: Sequence[Sequence[Area]]
+) -> tuple[tuple[Piece, ...], tuple[Place, ...]]:
+    """Pieces and places of a layer and its further copies, in the order of their rounds, as ``averaged`` has them."""
+    every = list(zip(pieces, places, strict=True))
+    for areas in copies:
+        for piece, at, area in zip(pieces, places, areas, strict=True):
+            every.append((piece, replace(at, macro=area.macro, row0=area.row0, output0=area.output0)))
+    every.sort(key=lambda item: item[1].round)
+    return tuple(piece for piece, _ in every), tuple(at for _, at in every)
+
+
 @dataclass(frozen=True, slots=True)
 class _Member:
     """A layer, or as many of its pieces as a round holds."""

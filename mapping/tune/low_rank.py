@@ -20,11 +20,13 @@ Example: cells that lost 5 % of one input's weight in every output are an error 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.cost.workload import LayerWork, WorkKind, Workload
 from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, TileGroup
 from mapping.program.exact_product import unfold_columns
 from mapping.program.limits import MOST_RANK
@@ -33,6 +35,7 @@ from mapping.tune.fit_limits import GAINS, some_places
 
 RIDGE = 0.01
 TURNS = 4  # of adapter and gains
+SUM_BITS = 32  # of level sums that the host adds an adapter's term to
 MOST_INPUTS = 4096  # of a layer that gets an adapter: its covariance is inverted
 BATCH = 32  # images unfolded together
 LARGEST = 127  # of both matrices
@@ -114,6 +117,37 @@ def _blank(step: MatrixStep, rank: int) -> MatrixStep:
         return step
     kept = min(rank, group.inputs, group.outputs)
     return replace(step, adapter=in_integers(np.zeros((group.outputs, kept)), np.zeros((kept, group.inputs)), group))
+
+
+def with_adapters(workload: Workload, rank: int) -> Workload:
+    """The workload with an adapter of this rank wherever ``with_blank_adapters`` gives a program one; 0: none."""
+    layers: list[LayerWork] = []
+    ends: dict[str, str] = {}
+    for layer in workload.layers if rank else ():
+        layer = replace(layer, inputs=tuple(ends.get(name, name) for name in layer.inputs))
+        if not layer.kind.on_cells or layer.groups > 1 or layer.rows > MOST_INPUTS:
+            layers.append(layer)
+            continue
+        inputs, outputs, ends[layer.name] = layer.rows, layer.out_shape[0], f"{layer.name} adapter"
+        products = math.prod(layer.out_shape[1:]) * min(rank, inputs, outputs) * (inputs + outputs)
+        layers.append(replace(layer, output_bits=SUM_BITS))
+        layers.append(adapter_work(layers[-1], ends[layer.name], products, layer.output_bits))
+    return replace(workload, layers=tuple(layers)) if rank else workload
+
+
+def adapter_work(layer: LayerWork, name: str, products: int, output_bits: int) -> LayerWork:
+    """The host's part of a layer with an adapter: sums come, codes go back; it has the layer's inputs already."""
+    return LayerWork(
+        name=name,
+        kind=WorkKind.MATMUL,
+        inputs=(layer.name,),
+        in_shape=layer.out_shape,
+        out_shape=layer.out_shape,
+        operations=products,
+        input_bits=layer.output_bits,
+        output_bits=output_bits,
+        input_signed=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from cim.cost.network_cost import NoCostModel, estimate
 from cim.cost.workload import Workload
 from cim.mnsim import MnsimConfig, MnsimCost, MnsimError, estimate_mnsim, load_mnsim
 from mapping.layout.lay_out import LayoutOptions
-from mapping.workload import placed, with_adapters
+from mapping.tune.low_rank import with_adapters
+from mapping.workload import placed
 from search.space.candidate import CandidateCost
 
 LARGER_GRIDS = 6  # doublings of the grid for a network that is too large for it
