@@ -20,11 +20,10 @@ from cim.record.calibration import STUCK
 from hil.datasets.image_set import Dataset
 from hil.deployment.chip_run import Readings
 from hil.deployment.deployment import Deployment
-from hil.deployment.image_cost import image_cost
 from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
-from hil.deployment.plan import plan_of
+from hil.deployment.plan import image_cost, plan_of
 from hil.deployment.targets.wired import clock_set_back
 from hil.deployment.without_tune import BesideTune
 from hil.report.answers import most_telling

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from cim.errors import CimError
 from cim.record.calibration import CalibrationRecord
-from hil.cost.as_deployed import known_cost
+from hil.cost.as_deployed import cost_as_deployed, known_cost
 from hil.cost.plan import DeploymentPlan
 from hil.deployment.targets.counted import count_recipe
+from hil.verdict.image_cost import ImageCost, LayerImageCost
+from mapping.errors import MappingError
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import tile_counts, total
 from mapping.recipe.recipe import Recipe
@@ -28,4 +31,20 @@ def plan_of(program: ConductanceProgram, recipe: Recipe, record: CalibrationReco
         energy_uj=None if cost is None else cost.energy_pj * 1e-6,
         latency_us=None if cost is None else cost.latency_ns * 1e-3,
         edp_mj_ms=None if cost is None else cost.edp_mj_ms,
+    )
+
+
+def image_cost(program: ConductanceProgram, recipe: Recipe) -> ImageCost | None:
+    """Cost of one image of a program with what a recipe adds; None where the cost model has no equation for it."""
+    try:
+        cost = cost_as_deployed(program, recipe)
+    except (CimError, MappingError):  # a run that was measured is not lost for an estimate
+        return None
+    return ImageCost(
+        energy_j=cost.energy_pj * 1e-12,
+        latency_s=cost.latency_ns * 1e-9,
+        by_part={name: pj * 1e-12 for name, pj in cost.energy_by_module_pj.items() if pj > 0},
+        layers=tuple(
+            LayerImageCost(layer.name, layer.total_pj * 1e-12, layer.latency_ns * 1e-9) for layer in cost.layers
+        ),
     )

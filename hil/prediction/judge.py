@@ -22,10 +22,10 @@ from hil.deployment.adaptation import check_adapted
 from hil.deployment.build_report import aim_notes, data_use, environment
 from hil.deployment.deploy import BUNDLED_DATA, program_of
 from hil.deployment.deployment import mode_of
-from hil.deployment.image_cost import image_cost
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions
 from hil.deployment.options import DeployOptions
+from hil.deployment.plan import image_cost
 from hil.deployment.resumable import close_run
 from hil.deployment.run_settings import asked_for
 from hil.deployment.scoring import Scoring, scoring_of
