@@ -177,7 +177,6 @@ def compile(
     from mapping.program.explain import explain as explain_program
     from mapping.program.file import save_program
     from mapping.quantise.weight_scales import ScaleRule
-    from mapping.recipe.adapt import AroundDefects
     from mapping.recipe.recipe import with_recipe
     from mapping.scale_choice import USUAL, judged_by_float
     from mapping.workload import executors, program_workload
@@ -189,10 +188,10 @@ def compile(
     lying = one_of(SlicePlacement, slices, "--slices")
     form = one_of(WeightForm, weight_form, "--weight-form")
     recipe = recipe_for(None, having or (), without or (), effort)
-    if recipe.get(AroundDefects) and not record:
+    if any(t.name == "adapt" for t in recipe.techniques) and not record:
         raise UsageError("adapt needs the record of a chip", hint="--record RECORD, of hil calibrate")
     if record:
-        recipe = recipe.having(AroundDefects())
+        recipe = recipe.changed(["adapt"], ())
     spec = load_chip(chip, macros=macros)
     budget = budget_of(copies_budget, spec.macros)
     if budget is not None:
