@@ -48,13 +48,16 @@ def price_list(
 
 def _alone() -> Iterator[tuple[str, list[Recipe]]]:
     """Each offer in a recipe of its own, with its settings from the best to the least."""
-    upon: dict[str, Recipe] = {}
+    before: dict[str, list[Recipe]] = {}
     for kind, offer in offers():
         needed = Recipe(tuple(technique(name)() for name in kind.needs))
-        before = upon.get(kind.name) if offer.upon else None
-        stands = before.get(kind) if before is not None else None
-        recipes = [needed.having(replace(stands or kind(), **changes)) for changes in offer.changes]  # type: ignore[type-var]
-        upon[kind.name] = recipes[0]
+        stand = before[kind.name] if offer.upon else [needed]
+        recipes = [
+            recipe.having(replace(recipe.get(kind) or kind(), **changes))  # type: ignore[type-var]
+            for recipe in stand
+            for changes in offer.changes
+        ]
+        before[kind.name] = recipes
         yield offer.name, recipes
 
 
