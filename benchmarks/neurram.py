@@ -266,34 +266,49 @@ def noise_table(copy: Path, work: Path, draws: int) -> dict[str, Any]:
     work.mkdir(parents=True, exist_ok=True)
     data = load_dataset("cifar10", "test", limit=IMAGES)
     pixels = torch.tensor(data.images).permute(0, 3, 1, 2).float() / 255.0
-    cells = []
-    for row, trained in enumerate(TRAINED_AT):
-        network = network_of(copy, trained_at(trained))
-        for column, tested in enumerate(TESTED_AT):
-            path = work / f"noise-{trained:.2f}-{tested:.2f}.json"
-            seen = json.loads(path.read_text()) if path.exists() else []
-            for draw in range(len(seen), draws if tested else 1):
+    places = [(row, column) for row in range(len(TRAINED_AT)) for column in range(len(TESTED_AT))]
+
+    def file_of(row: int, column: int) -> Path:
+        return work / f"noise-{TRAINED_AT[row]:.2f}-{TESTED_AT[column]:.2f}.json"
+
+    def seen_of(row: int, column: int) -> list[float]:
+        path = file_of(row, column)
+        return json.loads(path.read_text()) if path.exists() else []
+
+    for draw in range(draws):  # all numbers with one draw first: a run that is broken off says something of each
+        for row in range(len(TRAINED_AT)):
+            network = None
+            for column, tested in enumerate(TESTED_AT):
+                seen = seen_of(row, column)
+                if len(seen) > draw or (draw and not tested):
+                    continue
+                network = network or network_of(copy, trained_at(TRAINED_AT[row]))
                 rng = torch.Generator().manual_seed(1000 * draw + 100 * row + column)
                 seen.append(accuracy_under_noise(network, tested, pixels, data.labels, rng))
-                path.write_text(json.dumps(seen))
-            values = 100.0 * np.array(seen)
-            share = values.mean() / 100.0
-            images_se = 100.0 * np.sqrt(share * (1.0 - share) * (1.0 / IMAGES + 1.0 / 10_000))
-            own = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-            draws_sd = np.sqrt(max(own**2, 0.0) * (1.0 + 1.0 / len(values)))  # one draw on their side, ours on ours
-            off = (values.mean() - PUBLISHED[row][column]) / np.hypot(images_se, draws_sd)
-            cells.append(
-                {
-                    "trained": trained,
-                    "tested": tested,
-                    "published": PUBLISHED[row][column],
-                    "ours": round(float(values.mean()), 2),
-                    "sd_of_draws": round(own, 2),
-                    "draws": len(values),
-                    "standard_errors": round(float(off), 2),
-                }
-            )
-            print(json.dumps(cells[-1]), flush=True)
+                file_of(row, column).write_text(json.dumps(seen))
+    cells = []
+    for row, column in places:
+        trained, tested, seen = TRAINED_AT[row], TESTED_AT[column], seen_of(row, column)
+        values = 100.0 * np.array(seen)
+        share = values.mean() / 100.0
+        images_se = 100.0 * np.sqrt(
+            share * (1.0 - share) * (1.0 / IMAGES - 1.0 / 10_000)
+        )
+        own = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        draws_sd = np.sqrt(max(own**2, 0.0) * (1.0 + 1.0 / len(values)))  # one draw on their side, ours on ours
+        off = (values.mean() - PUBLISHED[row][column]) / np.hypot(images_se, draws_sd)
+        cells.append(
+            {
+                "trained": trained,
+                "tested": tested,
+                "published": PUBLISHED[row][column],
+                "ours": round(float(values.mean()), 2),
+                "sd_of_draws": round(own, 2),
+                "draws": len(values),
+                "standard_errors": round(float(off), 2),
+            }
+        )
+        print(json.dumps(cells[-1]), flush=True)
     away = np.abs([cell["standard_errors"] for cell in cells])
     return {
         "outside": {"repository": "weierwan/Neurram_48core", "revision": revision_of(copy)},
