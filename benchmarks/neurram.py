@@ -150,7 +150,7 @@ def with_fitted_lines(program: ConductanceProgram, chip: Multiply, images: NDArr
     return replace(program, steps=tuple(steps))
 
 
-def run_chips(copy: Path, work: Path, chips: int) -> None:
+def run_chips(copy: Path, work: Path, chips: int, first: int) -> None:
     """Every virtual chip's answers, one file each; what is there is not done again."""
     work.mkdir(parents=True, exist_ok=True)
     data = load_dataset("cifar10", "test", limit=IMAGES)
@@ -175,7 +175,7 @@ def run_chips(copy: Path, work: Path, chips: int) -> None:
     inputs, soft, exact = training_inputs(program), soft_layers(program), IdealMultiply(program)
     before = program.steps[[s.name for s in program.steps].index(SOFT_FROM) - 1].name
     last = program.steps[-1].name
-    for number in range(chips):
+    for number in range(first, chips):
         path = work / f"chip-{number:03d}.npz"
         if path.exists():
             continue
@@ -291,9 +291,7 @@ def noise_table(copy: Path, work: Path, draws: int) -> dict[str, Any]:
         trained, tested, seen = TRAINED_AT[row], TESTED_AT[column], seen_of(row, column)
         values = 100.0 * np.array(seen)
         share = values.mean() / 100.0
-        images_se = 100.0 * np.sqrt(
-            share * (1.0 - share) * (1.0 / IMAGES - 1.0 / 10_000)
-        )
+        images_se = 100.0 * np.sqrt(share * (1.0 - share) * (1.0 / IMAGES - 1.0 / 10_000))
         own = float(values.std(ddof=1)) if len(values) > 1 else 0.0
         draws_sd = np.sqrt(max(own**2, 0.0) * (1.0 + 1.0 / len(values)))  # one draw on their side, ours on ours
         off = (values.mean() - PUBLISHED[row][column]) / np.hypot(images_se, draws_sd)
@@ -324,12 +322,13 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "report", "noise"))
     parser.add_argument("places", nargs="+", type=Path, help="COPY WORK, or WORK of a report")
     parser.add_argument("--chips", type=int, default=24)
+    parser.add_argument("--first", type=int, default=0, help="chip to begin with: parts of the row may run side by side")
     parser.add_argument("--draws", type=int, default=20)
     given = parser.parse_args()
     if given.what == "report":
         print(json.dumps(report(given.places[0])))
     elif given.what == "run":
-        run_chips(*given.places, given.chips)
+        run_chips(*given.places, given.chips, given.first)
     else:
         print(json.dumps(noise_table(*given.places, given.draws)))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chip.file import chip_text
+from cim.chip.file import chip_text, load_chip
 from cim.chip.spec import ChipSpec
-from cim.record.ignorance import BeliefPoints, MeasuredValue
+from cim.record.ignorance import BeliefPoints, MeasuredValue, measured_models, unmeasured_record
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.options import DeployOptions
 from hil.emulator.address import chip_from_address
@@ -116,3 +116,22 @@ def test_an_emulated_chip_senses_currents_only(tmp_path: Path) -> None:
     path.write_text(text.replace(key, 'sensing = { value = "voltage", source = "assumed" }\n' + key, 1))
     with pytest.raises(UsageError, match="senses currents"):
         chip_from_address(f"emulated:{path}")
+
+
+def test_a_chip_outside_one_range_is_named_for_that_value_alone() -> None:
+    spec = load_chip("lab-128", macros=2)
+    assert spec.models is not None
+    ranges = {
+        "cell_error_factor": (0.5, 1.5),
+        "conversion_noise_codes": (0.2, 1.0),
+        "wire_ohm": (0.5, 2.0),
+        "column_gain_sigma": (0.01, 0.04),
+    }
+    rng = np.random.default_rng(4)
+    for truth in range(40):
+        name = list(ranges)[truth % len(ranges)]
+        values = {n: low + (high - low) * rng.uniform(0.2, 0.8) for n, (low, high) in ranges.items()}
+        values[name] = ranges[name][1] * rng.uniform(1.5, 3.0)
+        record = unmeasured_record(spec, (0, 1), dataclasses.replace(spec.models, **values), rng)
+        found = Shrunk(ranges, measured_models(record, spec), (0.8, 0.9))
+        assert found.outside == (name,)
