@@ -182,13 +182,13 @@ def run_chips(copy: Path, work: Path, chips: int, first: int) -> None:
         started = time.process_time()
         ((_, chip),) = row.ready(number, inputs)
         tuned = with_fitted_lines(program, chip, program.calibration_images[:FITTED_IMAGES])
-        first = PartialRun({"input": input_codes(images, tuned.input)})
-        first.go_on(tuned, before, chip)
-        whole = PartialRun(first.values, first.done)
+        begun = PartialRun({"input": input_codes(images, tuned.input)})
+        begun.go_on(tuned, before, chip)
+        whole = PartialRun(begun.values, begun.done)
         whole.go_on(tuned, last, chip)
         steps = {step.name: step for step in program.steps}
         mixed = replace(tuned, steps=tuple(steps[s.name] if s.name in soft else s for s in tuned.steps))
-        part = PartialRun(first.values, first.done)
+        part = PartialRun(begun.values, begun.done)
         part.go_on(mixed, last, PartOnChip(chip, exact, soft))
         right = {name: done.values[last].argmax(1) == labels for name, done in (("all", whole), ("part", part))}
         np.savez(path, **right, names=np.array(points.names), point=points.values[number])
@@ -322,7 +322,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "report", "noise"))
     parser.add_argument("places", nargs="+", type=Path, help="COPY WORK, or WORK of a report")
     parser.add_argument("--chips", type=int, default=24)
-    parser.add_argument("--first", type=int, default=0, help="chip to begin with: parts of the row may run side by side")
+    parser.add_argument("--first", type=int, default=0, help="chip to begin with; parts may run side by side")
     parser.add_argument("--draws", type=int, default=20)
     given = parser.parse_args()
     if given.what == "report":
