@@ -4,7 +4,7 @@ Truths are hidden: a point of the ranges and one virtual chip of it. The interva
 virtual chips of the same file, in the fast mode; both see the same images. Simulated: no chip
 is asked. Prints one JSON line.
 
-    python benchmarks/belief_coverage.py [--truths 200] [--chips 100]
+    python benchmarks/belief_coverage.py [--truths 200] [--chips 200] [--seed 1]
 """
 
 from __future__ import annotations
@@ -68,16 +68,17 @@ def predicted(program: ConductanceProgram, chips: int, seed: int, mode: Simulati
     return predict(program, load_dataset(BUNDLED_DATA, "test"), None, options, Watch(), mode=mode)
 
 
-def coverage(truths: int, chips: int) -> dict[str, Any]:
+def coverage(truths: int, chips: int, seed: int) -> dict[str, Any]:
     text, _ = chip_text("lab-128")
     program = program_of(parse_chip(unsure(text), "unsure.toml"))
-    hidden = predicted(program, truths, 1, SimulationMode.FAST).chips
-    belief = predicted(program, chips, 2, SimulationMode.FAST)
-    low, high = belief.at(0).one_chip
+    hidden = predicted(program, truths, seed, SimulationMode.FAST).chips
+    belief = predicted(program, chips, seed + 1, SimulationMode.FAST)
+    low, high = belief.one_chip(0)
     spread = float(np.subtract(*np.quantile(hidden, (0.975, 0.025))))
     parts = belief.shares_at(0)
     return {
         "truths": truths,
+        "seed": seed,
         "chips": chips,
         "inside": int(((hidden >= low) & (hidden <= high)).sum()),
         "low": low,
@@ -93,10 +94,13 @@ def coverage(truths: int, chips: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--truths", type=int, default=200)
-    parser.add_argument("--chips", type=int, default=100)
+    parser.add_argument("--chips", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1, help="of the truths; the next one is the belief's")
     given = parser.parse_args()
     started = time.process_time()
-    print(json.dumps({**coverage(given.truths, given.chips), "cpu_s": round(time.process_time() - started)}))
+    print(
+        json.dumps({**coverage(given.truths, given.chips, given.seed), "cpu_s": round(time.process_time() - started)})
+    )
 
 
 if __name__ == "__main__":

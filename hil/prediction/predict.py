@@ -187,7 +187,7 @@ def shrunk_by(
     watch.note("the interval before the chip was measured, in the fast mode")
     when = tune_at if isinstance(tune_at, Tuning) else Tuning.EACH
     before = predict(program, data, None, options, watch, mode=SimulationMode.FAST, tune_at=when)
-    return Shrunk(about.ranges, measured_models(record, program.spec), before.at(0).one_chip)
+    return Shrunk(about.ranges, measured_models(record, program.spec), before.one_chip(0))
 
 
 def points_of(spec: ChipSpec, options: DeployOptions) -> BeliefPoints | None:

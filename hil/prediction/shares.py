@@ -4,7 +4,9 @@ A score of virtual chips, each drawn at a point of the ranges of its chip file, 
 
     y = ȳ + Σ_i (a_i P₁(t_i) + b_i P₂(t_i)) + chip,    t_i from −1, the lowest value, to 1; P₂ where chips are enough
 
-P Legendre's polynomials. The share of value i is what the squares grow by without it, less what as many columns of
+P Legendre's polynomials. One more chip is a point of the ranges and a chip at it: where curves were fitted, its
+95 % interval is that of the fitted surface over all of the ranges with the chips' own residuals, as lopsided as
+they are. The share of value i is what the squares grow by without it, less what as many columns of
 noise would take; the rest, which no value explains, is the spread between chips of one kind.
 """
 
@@ -23,14 +25,15 @@ from hil.pages.tables import Table
 from hil.verdict.metric import Metric
 
 LEAST_FREEDOM = 8  # chips beyond the coefficients: fewer give no shares
-CURVED_CHIPS = 4  # chips for each coefficient from which on curves are fitted too
+CURVED_CHIPS = 6  # chips for each coefficient from which on curves are fitted too
+POINTS = 20_000  # of the ranges that an interval is read from
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
     """Shares of the variance of a score: of ``chips``, and of each value of the chip file, (p,), largest matters most.
 
-    ``error``: standard error of one of them, about.
+    ``error``: standard error of one of them, about. ``one_chip``: 95 % interval of one more; None: no curve was fitted.
     """
 
     points: BeliefPoints
@@ -38,6 +41,7 @@ class Shares:
     of_values: NDArray[np.float64]
     error: float
     sd: float  # of the score, over chips
+    one_chip: tuple[float, float] | None = None
 
     @property
     def ignorance(self) -> float:
@@ -77,12 +81,14 @@ def shares(points: BeliefPoints, scores: NDArray[np.float64]) -> Shares | None:
     if not count or freedom < LEAST_FREEDOM or squares == 0.0:
         return None
     t = 2.0 * points.places - 1.0
-    shapes = np.stack([t, 1.5 * t**2 - 0.5][:degrees], 2)  # (chips, p, degrees)
+    shapes = _shapes(t)[:, :, :degrees]
+
+    def away(kept: list[int]) -> NDArray[np.float64]:
+        columns = np.column_stack([np.ones(chips), shapes[:, kept].reshape(chips, -1)])
+        return np.asarray(scores - columns @ np.linalg.lstsq(columns, scores, rcond=None)[0])
 
     def left(kept: list[int]) -> float:
-        columns = np.column_stack([np.ones(chips), shapes[:, kept].reshape(chips, -1)])
-        fitted = columns @ np.linalg.lstsq(columns, scores, rcond=None)[0]
-        return float(((scores - fitted) ** 2).sum())
+        return float((away(kept) ** 2).sum())
 
     every = list(range(count))
     rest = left(every)
@@ -93,7 +99,27 @@ def shares(points: BeliefPoints, scores: NDArray[np.float64]) -> Shares | None:
     of_values = np.maximum(taken, 0.0)
     scale = (1.0 - chips_share) / of_values.sum() if of_values.sum() else 0.0
     error = float(2.0 * np.sqrt(max(chips_share * (1.0 - chips_share), 1.0 / chips) / chips))
-    return Shares(points, chips_share, of_values * scale, error, float(np.sqrt(total)))
+    one_chip = _one_chip(shapes, scores, away(every), freedom) if degrees == 2 else None
+    return Shares(points, chips_share, of_values * scale, error, float(np.sqrt(total)), one_chip)
+
+
+def _shapes(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P₁ and P₂ of places (n, p) from −1 to 1, (n, p, 2)."""
+    return np.stack([t, 1.5 * t**2 - 0.5], 2)
+
+
+def _one_chip(
+    shapes: NDArray[np.float64], scores: NDArray[np.float64], away: NDArray[np.float64], freedom: int
+) -> tuple[float, float]:
+    """2.5 and 97.5 % of the fitted surface over all of the ranges, with residuals of the size that fitting hid."""
+    chips, count, _ = shapes.shape
+    columns = np.column_stack([np.ones(chips), shapes.reshape(chips, -1)])
+    fit = np.linalg.lstsq(columns, scores, rcond=None)[0]
+    rng = np.random.default_rng(0)
+    anywhere = _shapes(2.0 * rng.random((POINTS, count)) - 1.0).reshape(POINTS, -1)
+    found = fit[0] + anywhere @ fit[1:] + rng.choice(away, POINTS) * np.sqrt(chips / freedom)
+    low, high = np.quantile(found, (0.025, 0.975))
+    return float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class Prediction:
     def summary(self, name: str = "network", steps: tuple[NextStep, ...] = ()) -> Summary:
         """What ``hil simulate`` prints: one chip of the kind, the ages on one scale, yield, spread."""
         count, one, m = self.accuracies.shape[1], self.at(0), self.metric
-        low, high = one.one_chip
+        low, high = self.one_chip(0)
         title = f"{name} on {count} virtual chips"
         text = f"one chip is expected in {self._words(low)} … {self._words(high)} (95 %), {_written(self.age_s)}"
         reached = self.reached(0)
@@ -105,6 +105,14 @@ class Prediction:
         few = self.points is not None and len(self.points.names) > 0
         return [Fact("Of it", "more virtual chips tell ignorance from chips: hil simulate --chips 100")] if few else []
 
+    def one_chip(self, age: int) -> tuple[float, float]:
+        """95 % interval of one more chip: where its file gives ranges and chips are enough, of them (``shares``)."""
+        found = self.shares_at(age)
+        if found is None or found.one_chip is None:
+            return self.at(age).one_chip
+        low, high = found.one_chip
+        return (max(0.0, low), min(1.0, high)) if self.metric.share else (low, high)
+
     def shares_at(self, age: int) -> Shares | None:
         """Shares of the spread at one age; None where no chip file gives ranges, or chips are too few."""
         return None if self.points is None else shares(self.points, self.accuracies[age])
@@ -123,7 +131,7 @@ class Prediction:
         rows.append(ScaleRow("quantised", self._words(self.ideal), m.factor * self.ideal, note="a perfect chip"))
         for k, age in enumerate(self.ages_s):
             one = self.at(k)
-            low, high = (m.factor * end for end in one.one_chip)
+            low, high = (m.factor * end for end in self.one_chip(k))
             note = f"{self.images:,} images, {count} chips" if k == 0 else ""
             rows.append(ScaleRow(f"at {duration(age)}", self._words(one.mean), m.factor * one.mean, low, high, note))
         return Scale(m.title, "%" if m.share else m.unit, tuple(rows))
@@ -141,7 +149,7 @@ class Prediction:
         rows = []
         for k, age in enumerate(self.ages_s):
             one, reached = self.at(k), self.reached(k)
-            low, high = one.one_chip
+            low, high = self.one_chip(k)
             row = [duration(age), self._words(one.mean), self._spread(one.sd)]
             row += [f"{self._words(low)} … {self._words(high)}", self._words(float(np.median(one.chips)))]
             if reached:
@@ -156,7 +164,8 @@ class Prediction:
             found = self.shares_at(k)
             parts = {} if found is None else {"shares": found.to_json()}
             share = {"yield": reached.to_json() if reached else None}
-            ages.append({"age_s": age, **self.at(k).to_json(), **share, **parts})
+            low, high = self.one_chip(k)
+            ages.append({"age_s": age, **self.at(k).to_json(), "low": low, "high": high, **share, **parts})
         return {
             "source": self.source,
             "notes": list(self.notes),
@@ -164,7 +173,11 @@ class Prediction:
             "temperature_c": self.temperature_c,
             "task": self.task.value,
             "metric": self.metric.name,
-            "accuracy": {"float": self.float_score, "ideal": self.ideal, "simulated": self.at(0).to_json()},
+            "accuracy": {
+                "float": self.float_score,
+                "ideal": self.ideal,
+                "simulated": {k: v for k, v in ages[0].items() if k not in ("age_s", "yield", "shares")},
+            },
             "images": self.images,
             "age_s": self.age_s,
             "ages": ages,
