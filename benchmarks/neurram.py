@@ -7,6 +7,7 @@ Simulated, not measured; what was measured by others stands in MEASURED.
 
     HIL_DATA=… python benchmarks/neurram.py run COPY WORK [--chips 24]   # goes on where it stopped
     python benchmarks/neurram.py report WORK                              # shares, intervals, one JSON line
+    HIL_DATA=… python benchmarks/neurram.py columns COPY WORK            # residuals about the lines of columns
     HIL_DATA=… python benchmarks/neurram.py noise COPY WORK [--draws 20]  # the authors' table of weight noise
 """
 
@@ -58,6 +59,8 @@ LAST_ON_CHIP = "blocks.6.second.conv"
 AGE_S = 86400.0
 CODES_A_UNIT = 6.0  # of the layers whose slopes are printed: 4.5 to 9.1, 5.9 and 6.2 on average
 IMAGES, TRAINING_IMAGES, FITTED_IMAGES = 1000, 512, 128
+RESIDUAL_IMAGES = 48
+PRINTED_RESIDUALS = {"blocks.1.second.conv": 0.13, "blocks.6.second.conv": 0.13}  # means of the columns of one segment
 LEAST_SLOPE = 0.1  # a channel that hardly answers keeps its line
 TESTED_AT = (0.0, 0.05, 0.10, 0.15)
 PUBLISHED = (  # percent of 10,000 images: rows trained at, columns tested at
@@ -196,6 +199,49 @@ def run_chips(copy: Path, work: Path, chips: int, first: int) -> None:
         print(f"chip {number}: {words}, {time.process_time() - started:.0f} CPU s", flush=True)
 
 
+def column_residuals(copy: Path, work: Path, numbers: tuple[int, ...], chips: int) -> list[dict[str, Any]]:
+    """Residuals of columns about their line, in units of the layer's output, as the test software prints them; of a
+    layer's sum here, divided by the root of its segments."""
+    program = program_of(copy, work)
+    options = DeployOptions(samples=IMAGES, virtual_chips=chips, age_s=AGE_S, all_images=True)
+    record = nominal_record(program.spec, program.macros)
+    program = replace(options.recipe_of(program), age_s=AGE_S).prepared(program, record, Watch())
+    points = points_of(program.spec, options)
+    row = VirtualRow(program, record, program.macros, (AGE_S,), 25.0, options, SimulationMode.FAST, points=points)
+    exact, found = IdealMultiply(program), []
+    values: dict[str, NDArray[Any]] = {
+        "input": input_codes(program.calibration_images[:RESIDUAL_IMAGES], program.input)
+    }
+    for step in program.steps:
+        values[step.name] = apply(step, values, exact, 0, layers=program.layers)
+    for number in numbers:
+        ((_, chip),) = row.ready(number, training_inputs(program))
+        for step in program.matrices:
+            if step.name not in PRINTED_RESIDUALS:
+                continue
+            codes = values[step.inputs[0]]
+            seen, wanted = (by.sums(step, codes, 0).astype(float) for by in (chip, exact))
+            places = (0, *range(2, seen.ndim))
+            away, moved = (part - part.mean(places, keepdims=True) for part in (wanted, seen))
+            slope = (away * moved).sum(places, keepdims=True) / (away**2).sum(places, keepdims=True)
+            unit = (
+                1.0 / codes_a_unit(program, step, 0) * program.spec.macro.level_step_us / program.spec.macro.lsb_us(0)
+            )
+            rest = np.sqrt(((moved - slope * away) ** 2).mean(places)) / np.abs(slope.ravel()) * unit
+            rest /= np.sqrt(len(step.group.tiles))
+            found.append(
+                {
+                    "chip": number,
+                    "layer": step.name,
+                    "printed": PRINTED_RESIDUALS[step.name],
+                    "residual": round(float(rest.mean()), 3),
+                    "low": round(float(rest.min()), 3),
+                    "high": round(float(rest.max()), 3),
+                }
+            )
+    return found
+
+
 def report(work: Path) -> dict[str, Any]:
     """The loss beside the chip's, with the shares of images, chips and ignorance."""
     head = np.load(work / "software.npz")
@@ -319,7 +365,7 @@ def noise_table(copy: Path, work: Path, draws: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "report", "noise"))
+    parser.add_argument("what", choices=("run", "report", "columns", "noise"))
     parser.add_argument("places", nargs="+", type=Path, help="COPY WORK, or WORK of a report")
     parser.add_argument("--chips", type=int, default=24)
     parser.add_argument("--first", type=int, default=0, help="chip to begin with; parts may run side by side")
@@ -327,6 +373,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "report":
         print(json.dumps(report(given.places[0])))
+    elif given.what == "columns":
+        print(json.dumps(column_residuals(*given.places, (2, 3), given.chips)))
     elif given.what == "run":
         run_chips(*given.places, given.chips, given.first)
     else:
