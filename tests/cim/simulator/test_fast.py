@@ -107,8 +107,10 @@ def test_without_errors_it_is_the_integer_product(name: str, signed: bool, engin
     )  # fmt: skip
     sums, share = layer.level_sums(codes, NoiseKey(1))
     exact = unfold(codes, window).astype(np.int64) @ expected
-    # 16-bit weights are off by up to 2⁻¹⁶ of a column's largest; rounding takes it out but for large products.
-    np.testing.assert_allclose(sums, exact.transpose(0, 2, 1).reshape(sums.shape), atol=2 if engine == "numba" else 1)
+    # 16-bit weights are off by up to 2⁻¹⁶ of a column's largest; rounding takes it out but for large products,
+    # and those of chips with more than 32 levels a sign are larger in proportion.
+    off = (2 if engine == "numba" else 1) * max(1.0, spec.max_level / 32)
+    np.testing.assert_allclose(sums, exact.transpose(0, 2, 1).reshape(sums.shape), atol=off)
     assert share == 0.0
 
 
