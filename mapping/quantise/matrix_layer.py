@@ -141,18 +141,20 @@ class MatrixLayer:
         if trained.all():
             return RoundedWeights(on_grid, grid, input_vectors(self.codes, self.op)[1])
         sample, mean = input_vectors(self.codes, self.op)
-        some = sample[:, :, :: sum_step(len(self.codes), self.op)].copy()
+        some = sample[:, :, :: sum_step(len(self.codes), self.op)].astype(np.int16)  # codes, of half the size
         inputs = input_statistics(sample, single=self.errors is not None and weight.size > MOST_DOUBLE)
+        squares = None
+        if self.errors is not None:
+            squares = plane_squares(sample, self.spec.macro, self.input_bits, self.source.signed)
+        del sample  # of all that trials stand beside, the largest
         if self.op.grid is None:  # whose steps are not ours to choose
-            weight = mended_weights(weight, inputs, some, self.sums, self.source.scale)
-        if self.errors is None:
+            weight = mended_weights(weight, inputs, some.astype(np.float32), self.sums, self.source.scale)
+        if self.errors is None or squares is None:
             rounded = self._by_rule(weight, inputs, mean)
         else:
-            squares = plane_squares(sample, self.spec.macro, self.input_bits, self.source.signed)
-            del sample  # of all that trials stand beside, the largest
             rounded = self._by_errors(weight, inputs, squares, mean, self.errors)
         if self.op.grid is None:
-            gain = gains(rounded.levels, rounded.unit, some, self.sums, self.source.scale)
+            gain = gains(rounded.levels, rounded.unit, some.astype(np.float32), self.sums, self.source.scale)
             rounded = replace(rounded, unit=rounded.unit / gain)
         if not trained.any():
             return rounded

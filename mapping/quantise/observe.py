@@ -90,7 +90,7 @@ def observe(
         {name: np.concatenate(parts) for name, parts in values.items()},
         largest,
         {name: total / len(images) for name, total in totals.items()},
-        {name: np.concatenate(parts, axis=1) for name, parts in kept.items()},
+        {name: np.concatenate(kept.pop(name), axis=1) for name in tuple(kept)},  # one layer's stands twice, not all
     )
 
 
