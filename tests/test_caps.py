@@ -16,11 +16,11 @@ FILES = {str(p.relative_to(ROOT)): p for room in ROOMS for p in sorted((ROOT / r
 IMPORTS = {
     "hil/cli/compile.py": 26,
     "hil/cli/mission.py": 28,
-    "hil/deployment/deploy.py": 51,
+    "hil/deployment/deploy.py": 50,
     "hil/improvement/finetuning/on_chip.py": 32,
-    "hil/improvement/levers.py": 31,
+    "hil/improvement/levers.py": 28,
     "hil/prediction/judge.py": 36,
-    "hil/prediction/predict.py": 30,
+    "hil/prediction/predict.py": 32,
 }
 PARAMETERS = {
     "cim/fit/programming.py:fit_programming": 11,
@@ -42,19 +42,19 @@ PARAMETERS = {
     "hil/driver/open_chip.py:open_chip": 13,
     "hil/emulator/kernels.py:_line": 11,
     "hil/emulator/kernels.py:_pair": 11,
-    "hil/improvement/begin.py:bench_of": 16,
+    "hil/improvement/begin.py:bench_of": 15,
     "hil/improvement/finetuning/on_chip.py:finetune_on_chip": 13,
     "hil/improvement/finetuning/run.py:finetune": 13,
     "hil/prediction/judge.py:judge": 16,
+    "hil/prediction/predict.py:predict": 11,
     "hil/verdict/verdict.py:judge": 16,
     "mapping/program/tensor_kernels.py:norm_rows": 11,
     "search/train/teacher_training.py:_train": 11,
 }
 LINES = {
     "firmware_protocols/messages.py": 433,
-    "hil/deployment/deploy.py": 427,
+    "hil/deployment/deploy.py": 426,
     "hil/driver/session.py": 402,
-    "hil/improvement/levers.py": 431,
     "mapping/program/conductance.py": 403,
 }
 
