@@ -41,6 +41,8 @@ LONGEST_S, LONGEST_IN_IMAGE_S = 60.0, 10.0  # of tiles that take their time
 GROUP = 30  # places, of which the first bring an image and write its tiles
 MOST_TILES = 4  # of an image
 _LENGTH = struct.Struct("<I")
+SPOILT_SHARE = 0.3  # of images
+SPOILT = ErrorReply(ErrorCode.MALFORMED, "another digest", 0.0, 0.0)
 REFUSED = ErrorReply(ErrorCode.UNSUPPORTED, "this chip has no WAIT", 0.0, 0.0)
 
 Numbered = Mvm | ReadCells | ProgramTile | Pulse
@@ -54,11 +56,13 @@ class AskedRequest:
 
     ``carried``: what the chip does for it, itself or the tile of an image that it names; None: nothing with cells.
     ``alone``: asked when all before it are answered, and answered before any after it, as pieces of an image are.
+    ``spoilt``: the commit of an image that has another digest than it was begun with.
     """
 
     request: Request[Any]
     carried: Numbered | None
     alone: bool = False
+    spoilt: bool = False
 
     @property
     def writes(self) -> bool:
@@ -75,6 +79,8 @@ class AskedRequest:
         """The right one; of an image's state digest and size only."""
         if self.carried is not None:
             return answer_of(self.carried)
+        if self.spoilt:
+            return SPOILT
         if isinstance(self.request, ImageBegin):
             received = np.zeros(chunks_of(self.request.size), np.bool_)
             return ImageState(self.request.digest, self.request.size, 0, False, received)
@@ -121,7 +127,10 @@ class EpisodeRequests:
         for _ in range(rng.randint(1, MOST_TILES)):
             tiles.append(_tile(rng, 0, LONGEST_IN_IMAGE_S))
         pieces = chunks_of(sum(_LENGTH.size + len(encode(tile)) for tile in tiles))
-        first = group * GROUP + pieces + 3  # number of the first tile, after begin, pieces and commit
+        spoilt = rng.random() < SPOILT_SHARE  # one piece is another first, and the whole is sent again
+        first = (
+            group * GROUP + (2 if spoilt else 1) * (pieces + 2) + 1
+        )  # number of the first tile, after begin, pieces and commit
         tiles = [_numbered(tile, first + number) for number, tile in enumerate(tiles)]
         for tile in tiles:
             message = encode(tile)
@@ -130,9 +139,15 @@ class EpisodeRequests:
         digest = hashlib.sha256(data).digest()
         chunks = [ImageChunk(at, data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)]
         rng.shuffle(chunks)
-        before: list[Request[Any]] = [ImageBegin(digest, len(data)), *chunks, ImageCommit(digest)]
+        begin, commit = AskedRequest(ImageBegin(digest, len(data)), None, True), ImageCommit(digest)
+        sent = [AskedRequest(chunk, None, True) for chunk in chunks]
+        before = [begin, *sent, AskedRequest(commit, None, True)]
+        if spoilt:
+            wrong = ImageChunk(chunks[0].offset, bytes(byte ^ 1 for byte in chunks[0].data))
+            first_try = [begin, AskedRequest(wrong, None, True), *sent[1:], AskedRequest(commit, None, True, True)]
+            before = [*first_try, *before]
         named = (AskedRequest(ImageTile(digest, at), tile) for at, tile in zip(offsets, tiles, strict=True))
-        return [*(AskedRequest(request, None, alone=True) for request in before), *named]
+        return [*before, *named]
 
 
 def _request(rng: random.Random, sample: int, tile_share: float) -> Numbered:
@@ -184,6 +199,8 @@ def answer_of(request: Numbered) -> Reply:
 
 def same_answer(reply: Reply, right: Reply) -> bool:
     """Whether an answer is the right one, to the byte on the wire; of an image's state digest and size."""
+    if right is SPOILT:
+        return isinstance(reply, ErrorReply) and reply.code is SPOILT.code
     if isinstance(reply, ImageState) and isinstance(right, ImageState):
         return (reply.digest, reply.size) == (right.digest, right.size)
     return type(reply) is type(right) and encode(reply) == encode(right)

@@ -25,6 +25,7 @@ class AskingHost:
         in_turn: none is asked that lies ``ahead`` or more behind the oldest without an answer, as a journal wants.
         asks_again: given the places that may run once more, because the chip said that it restarted, and whether that
             holds also of what a journal has, because a process without one asks them.
+        switched_off: how often the chip's outputs went off so far.
         broken: told what must not happen.
     """
 
@@ -38,9 +39,10 @@ class AskingHost:
         ahead: int,
         in_turn: bool,
         asks_again: Callable[[Iterable[int], bool], None],
+        switched_off: Callable[[], int],
         broken: Callable[[str], None],
     ) -> None:
-        self._asks_again = asks_again
+        self._asks_again, self._switched_off = asks_again, switched_off
         self.requests, self.count, self._ahead, self._in_turn = requests, count, ahead, in_turn
         self._limits, self._rng, self._broken = limits, rng, broken
         self.answered = 0  # requests with their answer
@@ -57,7 +59,7 @@ class AskingHost:
         self._places: dict[int, int] = {}  # id -> place
         self._proof: KeyProof | None = None  # to a chip that wants a key
         self._refused = False  # the chip took no seal of this life, or forgot who we are
-        self._aside: set[int] = set()  # ids of outputs off
+        self._aside: dict[int, int] = {}  # ids of outputs off, and how often they had gone off before
         self._journalled = False  # the chip keeps what it finished without power
         self._new_process, self._other_ids = True, False  # it has not been up yet; it asks under ids of its own
         self._off_asked = False
@@ -110,11 +112,11 @@ class AskingHost:
             return
         if self.link.up and min(self.unanswered, default=self._next) >= self._off_at:
             self._off_at = self._next
-            self._aside.add(self.link.request(OutputsOff(), aside=True))
+            self._aside[self.link.request(OutputsOff(), aside=True)] = self._switched_off()
             self._off_asked = True
 
     def _take_up(self, places: list[int], now_s: float) -> None:
-        self._again_s, self._asked, self._places, self._aside = now_s, [], {}, set()
+        self._again_s, self._asked, self._places, self._aside = now_s, [], {}, {}
         self._resumed, self._new_process = list(places), True
         self._proof, self._refused = None, False
 
@@ -220,7 +222,9 @@ class AskingHost:
         if isinstance(reply, Progress):
             return
         if request_id in self._aside:
-            self._aside.discard(request_id)
+            before = self._aside.pop(request_id)
+            if isinstance(reply, ErrorReply) or self._switched_off() == before:
+                self._broken(f"OUTPUTS_OFF was answered {type(reply).__name__}, and the outputs did not go off")
             return
         place = self._places.pop(request_id, None)
         if place is None or place not in self.unanswered:

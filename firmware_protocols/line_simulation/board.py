@@ -8,7 +8,6 @@ from typing import Any
 
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
-from firmware_protocols.dead_man import DEAD_MAN_S
 from firmware_protocols.extensions.authority import RECORD_SPACE, ChipAuthority
 from firmware_protocols.extensions.chip_side import Keeping
 from firmware_protocols.extensions.memory import BoardMemory, BoardPower, SupplyFailed
@@ -38,6 +37,7 @@ from firmware_protocols.messages import (
 from firmware_protocols.states import State
 
 SLOT_BYTES, IMAGE_SPACE = 4096, 1 << 14  # of a board's memory
+OFF_WITHIN_S = 10.0  # after the host was last heard, by the protocol
 LONGEST_CALL_S = 1.0  # of work, in which a chip hears nothing and says nothing
 
 
@@ -55,6 +55,7 @@ class NotingChip:
         self.power, self._broken = power, broken
         self.chip_time_ns = self.traces = self.executed = 0
         self.outputs_on = False
+        self.switched_off = 0  # times
         self.written: dict[int, int] = {}  # tile -> slices of it that were written last
         self.may_repeat: set[int] = set()
         self.finished: set[int] = set()  # writes that ended in this call
@@ -73,6 +74,7 @@ class NotingChip:
     def boot(self) -> None:
         """Power came back: the outputs are off, what was written stays."""
         self.outputs_on, self._worked_s = False, 0.0
+        self.switched_off += 1
         self.finished.clear()
 
     def take_worked_s(self) -> float:
@@ -100,6 +102,8 @@ class NotingChip:
         self.chip_time_ns += round(seconds * 1e9)
 
     def _write(self, sample: int) -> None:
+        if not self.outputs_on:
+            self._broken(f"request {sample} goes on with the outputs off")
         self.power.spend()
         self.traces = zlib.crc32(sample.to_bytes(8, "little"), self.traces)
 
@@ -145,6 +149,7 @@ class NotingChip:
 
     def outputs_off(self) -> Done:
         self.outputs_on = False
+        self.switched_off += 1
         return Done()
 
     def status(self) -> StatusReply:
@@ -241,7 +246,7 @@ class VirtualBoard:
     def _check_outputs(self, now_s: float) -> None:
         """Without a host and without work the outputs are off; so they are when a host was not heard for long."""
         heard_s = self.server.connection.last_heard_s
-        if self.chip.outputs_on and heard_s is not None and now_s >= heard_s + DEAD_MAN_S:
+        if self.chip.outputs_on and heard_s is not None and now_s >= heard_s + OFF_WITHIN_S:
             self._broken(f"the outputs are on {now_s - heard_s:.1f} s after the host was last heard")
         if self.server.connection.state is State.UP:
             self._was_up = True

@@ -64,6 +64,7 @@ class Episode:
             ahead=plan.ahead,
             in_turn=plan.slots > 0,
             asks_again=self.board.chip.allow_again,
+            switched_off=lambda: self.board.chip.switched_off,
             broken=self._broken.append,
         )
         self.line = VirtualLine(

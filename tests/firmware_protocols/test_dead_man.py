@@ -20,6 +20,7 @@ import pytest
 
 from cim.chip.file import load_chip
 from firmware_protocols.chip import ChipServer
+from firmware_protocols.codec import encode
 from firmware_protocols.dead_man import DEAD_MAN_S
 from firmware_protocols.host import HostLink
 from firmware_protocols.line_simulation.faults import LineFaults
@@ -39,6 +40,7 @@ from firmware_protocols.messages import (
     StatusReply,
     TileAddress,
 )
+from hil.driver.selftest.line import MessageLine
 from hil.driver.session import Session
 from hil.emulator.chip import EmulatedChip
 from hil.server.firmware_launch import running_firmware
@@ -250,17 +252,18 @@ QEMU_LAGS_S = 10.0  # of its clock, beside others on a busy machine
 
 def killed_at(target: FirmwareTarget, instant_s: float) -> tuple[bool, bool]:
     """Whether outputs were on when a host of a board under QEMU fell silent, and whether they were at the end."""
-    with running_firmware(target, load_chip("lab-128", macros=1)) as address:
-        session = Session(open_transport(address))
-        try:
-            session.open()
-            session.ask(READ)
-            before = session.ask(Status()).outputs_on
-            session._pump(time.monotonic() + instant_s)  # its last reply is acknowledged, or not
-            time.sleep(DEAD_MAN_S + QEMU_LAGS_S)  # nobody moves bytes meanwhile
-            return before, session.ask(Status()).outputs_on
-        finally:
-            session.close()
+    with (
+        running_firmware(target, load_chip("lab-128", macros=1)) as address,
+        MessageLine(open_transport(address)) as line,
+    ):
+        line.answer(encode(READ, 1))
+        before = line.answer(encode(Status(), 2)).message
+        line.settle(instant_s)  # its last reply is acknowledged, or not
+        line.be_silent(DEAD_MAN_S + QEMU_LAGS_S)
+        after = line.answer(encode(Status(), 3)).message
+    assert isinstance(before, StatusReply)
+    assert isinstance(after, StatusReply)
+    return before.outputs_on, after.outputs_on
 
 
 def test_boards_on_bare_metal_switch_off_after_hosts_that_fall_silent_at_random() -> None:
@@ -271,7 +274,7 @@ def test_boards_on_bare_metal_switch_off_after_hosts_that_fall_silent_at_random(
                 pytest.skip(f"no {tool}")
     rng, count = random.Random(5), INSTANTS if "HIL_INSTANTS" in os.environ else 2
     tried = [(target, rng.uniform(0.0, 0.2)) for _ in range(count) for target in targets]
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(killed_at, *zip(*tried, strict=True)))
     for target in targets:
         own = [outcome for (tried_on, _), outcome in zip(tried, found, strict=True) if tried_on is target]

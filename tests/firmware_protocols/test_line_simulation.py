@@ -8,23 +8,26 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from firmware_protocols import chip, host, receiving
+from firmware_protocols import chip, host, receiving, sending
 from firmware_protocols.errors import LocalProtocolError
-from firmware_protocols.extensions import authority, memory
+from firmware_protocols.extensions import authority, images, memory
 from firmware_protocols.extensions.memory import BoardPower, SupplyFailed
 from firmware_protocols.handlers import Refusal
-from firmware_protocols.line_simulation import proving
+from firmware_protocols.line_simulation import floors, proving
 from firmware_protocols.line_simulation.__main__ import COMMAND, main
 from firmware_protocols.line_simulation.direction import LineDirection
 from firmware_protocols.line_simulation.episode import Episode, EpisodeResult
 from firmware_protocols.line_simulation.faults import Gaps, LineFault, LineFaults
+from firmware_protocols.line_simulation.floors import below_floors
 from firmware_protocols.line_simulation.goodput import virtual_goodput
 from firmware_protocols.line_simulation.plan import plan_of
 from firmware_protocols.line_simulation.vopr import VoprResult, run_vopr
-from firmware_protocols.messages import ErrorCode
+from firmware_protocols.messages import Done, ErrorCode, OutputsOff
 from hil.cli import run
 
 
@@ -71,6 +74,8 @@ def taken_whatever_it_is(self: authority.ChipAuthority, counter: int) -> None:
     [
         (chip.ChipServer, "_lose_host", lambda self: self._forget_queue()),
         (chip.ChipServer, "miss_host", lambda self: None),
+        (chip.ChipServer, "_call", lambda self, job: answered_only(self, job)),
+        (images, "hashlib", SimpleNamespace(sha256=lambda data: SimpleNamespace(digest=lambda: data and b"?"))),
         (host.HostLink, "_restart", lambda self: None),
         (receiving.ReceiveWindow, "selective", property(lambda self: 1 if self._early else 0)),
         (chip.ChipServer, "_recall", lambda self, nonce: None),
@@ -81,6 +86,8 @@ def taken_whatever_it_is(self: authority.ChipAuthority, counter: int) -> None:
     ids=[
         "outputs stay on",
         "the dead-man timer does nothing",
+        "outputs off is answered only",
+        "right images are refused",
         "unanswered requests are not repeated",
         "a frame is acknowledged that did not arrive",
         "the journal is not read after a restart",
@@ -94,6 +101,21 @@ def test_a_planted_bug_is_found(
 ) -> None:
     monkeypatch.setattr(owner, name, broken)
     assert any(short_episode(number).broken for number in range(16))
+
+
+def test_transfers_keep_above_their_floors_also_where_numbers_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert below_floors() == []
+    monkeypatch.setattr(sending, "LATER_MEANS_LOST", 1 << 20)  # lost frames wait for their timer
+    monkeypatch.setattr(floors, "FLOORS", floors.FLOORS[1:3])
+    assert ["must be" in text for text in below_floors()] == [True, True]
+
+
+def answered_only(self: chip.ChipServer, job: Any) -> Any:
+    """OUTPUTS_OFF is answered, and nothing is switched off."""
+    return Done() if isinstance(job.request, OutputsOff) else CALLED(self, job)
+
+
+CALLED = chip.ChipServer._call
 
 
 def test_a_failed_episode_is_named_with_the_command_that_replays_it(

@@ -1,0 +1,51 @@
+"""Floors of throughput, and sessions so long that their numbers wrap: whole transfers on lines of one kind each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from firmware_protocols.connection import LinkLimits
+from firmware_protocols.errors import ProtocolError
+from firmware_protocols.line_simulation.faults import LineFaults
+from firmware_protocols.line_simulation.goodput import virtual_goodput
+
+BYTES_PER_S = 92_160.0  # of a serial line of 921,600 baud
+
+
+class Floor(NamedTuple):
+    """A line, and the least share of its bytes that must be input codes."""
+
+    name: str
+    faults: LineFaults
+    limits: LinkLimits
+    seconds: float
+    least: float
+
+
+FLOORS = (
+    Floor("a clean line", LineFaults(bytes_per_s=BYTES_PER_S), LinkLimits(512, 32, 1 << 20), 6.0, 0.94),
+    Floor(
+        "1 % of frames lost", LineFaults(loss=0.01, bytes_per_s=BYTES_PER_S), LinkLimits(512, 32, 1 << 20), 12.0, 0.92
+    ),
+    Floor(
+        "5 % of frames lost", LineFaults(loss=0.05, bytes_per_s=BYTES_PER_S), LinkLimits(512, 32, 1 << 20), 12.0, 0.8
+    ),
+    Floor("a long way", LineFaults(delay_s=0.05, bytes_per_s=BYTES_PER_S), LinkLimits(512, 32, 1 << 20), 12.0, 0.92),
+    Floor("70,000 short frames", LineFaults(bytes_per_s=BYTES_PER_S), LinkLimits(64, 32, 1 << 20), 49.0, 0.74),
+)
+
+
+def below_floors() -> list[str]:
+    """Each line that carries less than it must, or fails; empty: all held."""
+    found = []
+    for floor in FLOORS:
+        try:
+            share = virtual_goodput(floor.faults, seconds=floor.seconds, limits=floor.limits).share
+        except ProtocolError as error:
+            found.append(f"{floor.name}: {type(error).__name__}: {error}")
+            continue
+        if share < floor.least:
+            found.append(
+                f"{floor.name}: {100 * share:.1f} % of its bytes are input codes, {100 * floor.least:.0f} must be"
+            )
+    return found
