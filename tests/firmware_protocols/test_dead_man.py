@@ -10,7 +10,6 @@ import random
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +19,6 @@ import pytest
 
 from cim.chip.file import load_chip
 from firmware_protocols.chip import ChipServer
-from firmware_protocols.codec import encode
 from firmware_protocols.dead_man import DEAD_MAN_S
 from firmware_protocols.host import HostLink
 from firmware_protocols.line_simulation.faults import LineFaults
@@ -40,11 +38,10 @@ from firmware_protocols.messages import (
     StatusReply,
     TileAddress,
 )
-from hil.driver.selftest.line import MessageLine
 from hil.driver.session import Session
 from hil.emulator.chip import EmulatedChip
 from hil.server.firmware_launch import running_firmware
-from hil.server.firmware_targets import TOOLCHAINS, FirmwareTarget
+from hil.server.firmware_targets import FirmwareTarget
 from hil.transports import open_transport
 
 from .firmware_bench import FirmwareBench
@@ -245,40 +242,3 @@ def test_boards_that_run_here_switch_off_by_their_own_clocks(acknowledged: bool)
         for session, late_s in zip(sessions, (SLICE_S + 0.1, 5.0), strict=False):  # QEMU's clock lags on a busy machine
             time.sleep(max(0.0, began_s + DEAD_MAN_S + late_s - time.monotonic()))  # nobody moves bytes meanwhile
             assert not session.ask(Status()).outputs_on
-
-
-QEMU_LAGS_S = 10.0  # of its clock, beside others on a busy machine
-
-
-def killed_at(target: FirmwareTarget, instant_s: float) -> tuple[bool, bool]:
-    """Whether outputs were on when a host of a board under QEMU fell silent, and whether they were at the end."""
-    with (
-        running_firmware(target, load_chip("lab-128", macros=1)) as address,
-        MessageLine(open_transport(address)) as line,
-    ):
-        line.answer(encode(READ, 1))
-        before = line.answer(encode(Status(), 2)).message
-        line.settle(instant_s)  # its last reply is acknowledged, or not
-        line.be_silent(DEAD_MAN_S + QEMU_LAGS_S)
-        after = line.answer(encode(Status(), 3)).message
-    assert isinstance(before, StatusReply)
-    assert isinstance(after, StatusReply)
-    return before.outputs_on, after.outputs_on
-
-
-def test_boards_on_bare_metal_switch_off_after_hosts_that_fall_silent_at_random() -> None:
-    targets = (FirmwareTarget.QEMU, FirmwareTarget.VIRT)
-    for tools in map(TOOLCHAINS.__getitem__, targets):
-        for tool in (tools.compiler, tools.machine.qemu if tools.machine else ""):
-            if shutil.which(tool) is None:
-                pytest.skip(f"no {tool}")
-    rng, count = random.Random(5), INSTANTS if "HIL_INSTANTS" in os.environ else 2
-    tried = [(target, rng.uniform(0.0, 0.2)) for _ in range(count) for target in targets]
-    with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(killed_at, *zip(*tried, strict=True)))
-    for target in targets:
-        own = [outcome for (tried_on, _), outcome in zip(tried, found, strict=True) if tried_on is target]
-        print(
-            f"{target}: {count} instants, outputs on at {sum(o for o, _ in own)}, left on at {sum(x for _, x in own)}"
-        )
-        assert all(on and not left for on, left in own)
