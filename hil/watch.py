@@ -45,6 +45,10 @@ class Waits:
     _began_s: float | None = None
     _ends_s: float = 0.0
 
+    @property
+    def lasts(self) -> bool:
+        return self._began_s is not None
+
     def begin(self, now_s: float, seconds: float) -> None:
         self._began_s, self._ends_s = now_s, now_s + seconds
 
@@ -151,7 +155,7 @@ class JobProgress:
             silent_s = max(now_s - stage.started_s - stage.waits.past_s(now_s), 0.0)
             here_s = self.stages[self._begun].work_s
             pace = (max(worked_s - silent_s, 0.0) + prior) / (share * total + prior) if total > 0.0 else 0.0
-            if silent_s > pace * here_s and not stage.waits.left_s(now_s):
+            if silent_s > pace * here_s and not stage.waits.lasts:
                 return None
             return pace * (1.0 - share) * total - silent_s + self._waits_s(stage, now_s)
         pace = (worked_s + prior) / (share * total + prior) if total > 0.0 else 0.0

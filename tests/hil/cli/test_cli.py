@@ -97,7 +97,7 @@ def test_each_command_explains_itself(cli: Cli, command: str) -> None:
 
 def test_every_command_of_the_design_is_there() -> None:
     wanted = "deploy calibrate fit compile simulate estimate import emulate chips ports info doctor mvm cells show"
-    more = "tune improve finetune campaign selftest log glossary judge techniques export"
+    more = "tune improve finetune campaign selftest log glossary judge techniques log export"
     assert set(f"{wanted} {more}".split()) == set(COMMANDS)
 
 
