@@ -22,11 +22,15 @@ from numpy.typing import NDArray
 from cim.cells.programming_law import ProgrammingLaw, law_at
 from cim.cells.temperature import Thermal, accelerated_age, conductance_factor
 
+RankedErrors = dict[tuple[float, float], "Floats"]
+"""Errors at ``RANKS`` of one law, by age and target: what the arrays of a chip have in common."""
+
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 RANK_STEP = 0.01
 RANKS = np.arange(-700, 701) * RANK_STEP
+MOST_LEVELS = 64  # targets that have rows of errors by rank; more of them have errors one by one
 TOP = 1.1  # no cell is believed above this multiple of the highest level, as in ``cim.record.device``
 
 
@@ -41,6 +45,7 @@ class CellHistory:
         law: of this chip (draw it with ``redraw_law`` for a virtual one).
         stuck_us: conductance of stuck cells, NaN elsewhere; None: no cell is stuck.
         thermal: coefficients; with them ``set_temperature`` speeds relaxation and scales G.
+        ranked: filled and read where other arrays follow the same law; None: this one is alone.
     """
 
     def __init__(
@@ -52,7 +57,9 @@ class CellHistory:
         now_s: float = 0.0,
         stuck_us: NDArray[np.floating] | None = None,
         thermal: Thermal | None = None,
+        ranked: RankedErrors | None = None,
     ) -> None:
+        self.ranked = ranked
         self.targets_us = np.asarray(targets_us, np.float64)
         self.law, self.thermal, self.now_s = law, thermal, now_s
         self._rng = rng
@@ -72,6 +79,8 @@ class CellHistory:
         step = time_s - self.now_s
         if step < 0.0:
             raise ValueError(f"time runs from {self.now_s} s back to {time_s} s")
+        if step == 0.0 and self._clock.any():
+            return
         if self.thermal is not None and self._temperature_c is not None:
             step = accelerated_age(step, self._temperature_c, self.thermal)
         self.now_s = time_s
@@ -97,15 +106,13 @@ class CellHistory:
     def refresh(self, which: Mask, time_s: float) -> None:
         """Write the cells ``which`` again at ``time_s``: a new walk from age 0, a new chance to miss the window."""
         self.advance(time_s)
-        self._age = np.where(which, 0.0, self._age)
-        start = self.law.clock(self._age)
-        self._walk = np.where(which, np.sqrt(start) * self._rng.standard_normal(start.shape), self._walk)
-        self._clock = np.where(which, start, self._clock)
+        anew, start = int(np.count_nonzero(which)), float(self.law.clock(0.0))
+        self._age[which], self._clock[which] = 0.0, start
+        self._walk[which] = np.sqrt(start) * self._rng.standard_normal(anew)
         errors = self.law.unreached_us
         if errors.size and self.law.unreached_share > 0.0:
-            missed = self._rng.random(which.shape) < self.law.unreached_share
-            again = np.where(missed, self._rng.choice(errors, which.shape), np.nan)
-            self._missed = np.where(which, again, self._missed)
+            missed = self._rng.random(anew) < self.law.unreached_share
+            self._missed[which] = np.where(missed, self._rng.choice(errors, anew), np.nan)
 
     def set_temperature(self, time_s: float, temperature_c: float) -> None:
         """From ``time_s`` on the cells are at this temperature.
@@ -120,12 +127,10 @@ class CellHistory:
 
     def _at_rank(self, z: Floats) -> Floats:
         """Conductances of cells of rank ``z``; cells of one age share one law."""
-        ages, which = np.unique(self._age, return_inverse=True)
-        which = which.reshape(z.shape)
-        error = np.empty(z.shape)
-        for k, age in enumerate(ages):
-            here = which == k
-            error[here] = errors_at_rank(self.law, self.targets_us[here], float(age), z[here])
+        error, ages = np.empty(z.shape), np.unique(self._age)
+        for age in ages:
+            here = self._age == age if len(ages) > 1 else np.ones(z.shape, bool)
+            error[here] = errors_at_rank(self.law, self.targets_us[here], float(age), z[here], self.ranked)
         error = np.where(np.isnan(self._missed), error, self._missed)
         cells = np.clip(self.targets_us + error, 0.0, TOP * float(self.law.levels_us[-1]))
         cells = np.where(np.isnan(self._stuck), cells, self._stuck)
@@ -134,17 +139,27 @@ class CellHistory:
         return np.asarray(cells)
 
 
-def errors_at_rank(law: ProgrammingLaw, targets_us: Floats, age_s: float, z: Floats) -> Floats:
+def errors_at_rank(
+    law: ProgrammingLaw, targets_us: Floats, age_s: float, z: Floats, ranked: RankedErrors | None = None
+) -> Floats:
     """Errors of cells of rank ``z``, (cells,) µS, as ``law_at(…).quantile(z)`` gives them.
 
     Many cells that share few targets (a chip's levels) are read off a table of ranks 0.01 apart; the
-    straight line between two is off by less than 0.002 µS within 3.5 sigma.
+    straight line between two is off by less than 0.002 µS within 3.5 sigma. With ``ranked`` rows of that table are
+    kept, and few cells are read off it, too.
     """
-    levels, which = np.unique(targets_us, return_inverse=True)
-    if len(levels) * len(RANKS) >= z.size:
+    levels = np.unique(targets_us)
+    if len(levels) > MOST_LEVELS or (ranked is None and len(levels) * len(RANKS) >= z.size):
         return law_at(law, targets_us, age_s).quantile(z)
-    table = law_at(law, levels[:, None], age_s).quantile(RANKS)  # (levels, ranks)
+    rows = {} if ranked is None else ranked
+    missing = [level for level in levels.tolist() if (age_s, level) not in rows]
+    if missing:
+        found = law_at(law, np.array(missing)[:, None], age_s).quantile(RANKS)
+        rows.update(zip(((age_s, level) for level in missing), found, strict=True))
+    table = np.stack([rows[age_s, level] for level in levels.tolist()])  # (levels, ranks)
     place = (np.clip(z, RANKS[0], RANKS[-1]) - RANKS[0]) / RANK_STEP
     low = np.minimum(place.astype(np.intp), len(RANKS) - 2)
     share = place - low
-    return np.asarray((1.0 - share) * table[which, low] + share * table[which, low + 1])
+    at = np.searchsorted(levels, targets_us) * len(RANKS) + low
+    here, above = table.ravel()[at], table.ravel()[at + 1]
+    return np.asarray(here + share * (above - here))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.cells.history import CellHistory
+from cim.cells.history import CellHistory, RankedErrors
 from cim.cells.programming_law import ProgrammingLaw
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_programming
@@ -61,6 +61,7 @@ class VirtualTarget:
         self._targets_of, self._targets_us = targets_of, dict[int, NDArray[np.float32]]()
         self._used: dict[int, NDArray[np.bool_]] = {}
         self._histories: dict[int, CellHistory] = {}
+        self._ranked: RankedErrors = {}
         self._converters: dict[int, Columns] = {}  # of a macro, the same in every round
 
     def targets_us(self, slot: int) -> NDArray[np.float32]:
@@ -137,7 +138,8 @@ class VirtualTarget:
         targets, record = self._targets_us[slot], self.record
         used = self._used[slot] = np.isfinite(targets)
         stuck_us = record.macro(program.macro_of(slot)).stuck_us[used]
-        cells = CellHistory(targets[used], self._law, self._rng, stuck_us=stuck_us, thermal=record.thermal)
+        known = {"stuck_us": stuck_us, "thermal": record.thermal, "ranked": self._ranked}
+        cells = CellHistory(targets[used], self._law, self._rng, **known)
         if record.thermal is not None and self._temperature_c is not None:
             cells.set_temperature(0.0, self._temperature_c)
         return cells

@@ -74,9 +74,10 @@ def expected_us(law: ProgrammingLaw, targets_us: NDArray[np.floating], after_s: 
 
     found = np.full(targets_us.shape, np.nan)
     used = np.isfinite(targets_us)
-    levels, which = np.unique(np.asarray(targets_us, np.float64)[used], return_inverse=True)
+    targets = np.asarray(targets_us, np.float64)[used]
+    levels = np.unique(targets)
     if len(levels):
-        found[used] = (levels + law_at(law, levels, after_s).loc_us)[which]
+        found[used] = (levels + law_at(law, levels, after_s).loc_us)[np.searchsorted(levels, targets)]
     return found
 
 
