@@ -68,7 +68,9 @@ def finetune(
     download: Download = False,
     rate: Annotated[
         float | None,
-        typer.Option(help=f"learning rate at its highest; {on_chip(USUAL.rate, ON_CHIP.rate)}", show_default=False),
+        typer.Option(
+            min=1e-6, help=f"learning rate at its highest; {on_chip('by trials', ON_CHIP.rate)}", show_default=False
+        ),
     ] = None,
     batch: Annotated[
         int | None,
@@ -91,7 +93,14 @@ def finetune(
     teacher_weight: Annotated[
         float, typer.Option(min=0, max=1, help="of the float network's answers in the loss; the rest is the labels'")
     ] = USUAL.teacher_weight,
-    strength: Annotated[float, typer.Option(help="of the errors in training; 1: as the record says")] = USUAL.strength,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            help=f"of the errors in training; 1: as the record says; {on_chip('by trials', ON_CHIP.strength)}",
+            show_default=False,
+        ),
+    ] = None,
     held_out: Annotated[
         int | None,
         typer.Option(
@@ -151,7 +160,7 @@ def finetune(
         symmetry=symmetry or "",
         crop=crop or 0,
         teacher_weight=teacher_weight,
-        strength=strength,
+        strength=usual.strength if strength is None else strength,
         held_out=held_out or usual.held_out,
         seed=seed,
         device=device,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.improvement.finetuning.as_deployed import strength_of
 from hil.improvement.finetuning.plan import begun_settings
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.report.work_folder import discard
@@ -88,8 +89,3 @@ class FurtherTraining:
             watch=watch,
         )
         return load_network(self.out)
-
-
-def strength_of(program: ConductanceProgram) -> float:
-    """Errors of the layers of a program as a share of one copy's: n copies that are averaged have 1/√n of them."""
-    return round(float(np.sqrt(np.mean([1.0 / step.group.averages for step in program.matrices]))), 3)

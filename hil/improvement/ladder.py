@@ -22,21 +22,27 @@ from hil.atomic import new_file, output_errors, write_text
 from hil.datasets.image_set import Dataset, image_digests
 from hil.datasets.input_values import with_pixels
 from hil.datasets.seen_images import check_unseen, seen_images
+from hil.deployment.options import DeployOptions
 from hil.deployment.plan import plan_of
 from hil.deployment.scoring import targets_of
 from hil.errors import FileError, UsageError
 from hil.improvement.levers import Candidate, Lever, LeverBench, Score, levers
+from hil.prediction.promise import Promise, promised
 from hil.report.work_folder import WorkFolder, load_json, typed
 from hil.verdict.metric import ACCURACY
 from hil.watch import PlannedStage
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
-from mapping.recipe.recipe import with_recipe
+from mapping.recipe.recipe import Recipe, with_recipe
 
 FORMAT = "hil.ladder/1.3"
 LADDER, PROGRAM, RUNGS = "ladder.json", "program.h5", "rungs"
 CHIP_IMAGE_S = 1e-3  # of a virtual chip on one core, for the bundled network
+TRAINING = "finetune"  # the lever that takes what is left
+FEW_CHIPS, FEW_SHARE = 2, 4  # of a first trial: chips, and what part of the images
+CLEARLY_WORSE = 0.03  # in a first trial: the lever is let go without another
+MOST_SHARE = 1 / 3  # of the minutes that are left: a lever that takes more waits for the others
 LEAST_HELD_OUT = 100  # training images that decide
 
 
@@ -80,7 +86,8 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Improvement:
-    """A finished ladder. ``test``: accuracies of the virtual chips on test images, for the finished program."""
+    """A finished ladder. ``test``: what one further chip will score with the finished program, by test images and chips
+    that chose nothing; None: no images were given."""
 
     rungs: tuple[Rung, ...]
     recipe: Mapping[str, Any]
@@ -90,7 +97,7 @@ class Improvement:
     source: str
     stopped: str
     deploy: tuple[str, ...] = ()  # options of ``hil deploy`` that treat the program as the last kept lever did
-    test: tuple[float, ...] = ()
+    test: Promise | None = None
     test_ideal: float = 0.0
     test_images: int = 0
     metric: str = "accuracy"
@@ -148,9 +155,10 @@ def improve(
             best = bench.score(recipe)
             keep(_rung(bench, "compiled", "as compiled", recipe, best, best, began, kept=True))
     done, stopped = {r.lever for r in rungs}, "every lever was tried"
-    for lever in tried or levers():
-        if lever.name in done:
-            continue
+    waiting = [lever for lever in tried or levers() if lever.name not in done]
+    waited: set[str] = set()
+    while waiting:
+        lever = waiting.pop(0)
         used = spent + (time.monotonic() - start) / 60
         if target is not None and best.mean >= target:
             stopped = f"target of {target:.1%} reached"
@@ -162,7 +170,15 @@ def improve(
             left = None
             if minutes is not None:  # less a score, which takes about as long as the longest rung
                 left = minutes - used - max(r.minutes for r in rungs)
-            rung, recipe, best = _pulled(replace(bench, minutes_left=left), lever, recipe, best)
+            others = [one for one in waiting if one.name != TRAINING and one.name not in waited]
+            may_wait = minutes is not None and bool(others) and lever.name not in waited
+            pulled = _pulled(replace(bench, minutes_left=left), lever, recipe, best, may_wait=may_wait)
+            if isinstance(pulled, float):
+                bench.watch.say(f"{lever.name}: waits, for it takes about {pulled:.1f} of {minutes:g} minutes")
+                waited.add(lever.name)
+                waiting.insert(len(waiting) - (waiting[-1].name == TRAINING), lever)
+                continue
+            rung, recipe, best = pulled
             keep(rung)
             bench.watch.say(rung.text)
     program = with_recipe(bench.program(recipe), recipe.recipe)
@@ -175,7 +191,7 @@ def improve(
     )  # fmt: skip
     if test is not None:
         with bench.watch.stage("test images"):
-            found = _tested(found, bench, recipe, program, test)
+            found = _tested(found, bench, program, test)
     write_text(folder / LADDER, json.dumps({**found.to_json(), "key": _key(bench)}, indent=1) + "\n")
     return found
 
@@ -186,12 +202,26 @@ def _standing(bench: LeverBench, rungs: Sequence[Rung]) -> tuple[Candidate, Scor
     return (Candidate.from_json(kept[-1].recipe), Score(np.array(kept[-1].chips))) if kept else (bench.begun, None)
 
 
-def _pulled(bench: LeverBench, lever: Lever, recipe: Candidate, best: Score) -> tuple[Rung, Candidate, Score]:
-    """Try a lever: its rung, and the recipe and score that stand after it."""
+def _pulled(
+    bench: LeverBench, lever: Lever, recipe: Candidate, best: Score, *, may_wait: bool = False
+) -> tuple[Rung, Candidate, Score] | float:
+    """Try a lever, with few chips and images first: its rung, and the recipe and score that stand after it.
+
+    Where it ``may_wait``, and takes more than ``MOST_SHARE`` of the minutes that are left, the minutes that it takes.
+    """
     began = time.monotonic()
     pulled = lever.pull(bench, recipe)
     if isinstance(pulled, str):
         return Rung(lever.name, lever.words, False, recipe.to_json(), skipped=pulled), recipe, best
+    if bench.chips > FEW_CHIPS and lever.name != TRAINING:
+        few = bench.few(FEW_CHIPS, len(bench.images) // FEW_SHARE)
+        before, start = few.score(recipe), time.monotonic()
+        first = few.score(pulled)
+        expected = (time.monotonic() - start) / 60 * bench.chips / FEW_CHIPS * len(bench.images) / len(few.images)
+        if first.mean - before.mean < -CLEARLY_WORSE:
+            return _rung(bench, lever.name, lever.words, pulled, first, before, began, kept=False), recipe, best
+        if may_wait and bench.minutes_left is not None and expected > MOST_SHARE * bench.minutes_left:
+            return expected
     score = bench.score(pulled)
     gain, error = score.gain_over(best)
     kept = gain > error
@@ -231,16 +261,18 @@ def held_out(training: Dataset, network: NetworkFile, count: int, seed: int) -> 
     return np.sort(chosen)
 
 
-def _tested(
-    found: Improvement, bench: LeverBench, recipe: Candidate, program: ConductanceProgram, test: Dataset
-) -> Improvement:
+def _tested(found: Improvement, bench: LeverBench, program: ConductanceProgram, test: Dataset) -> Improvement:
+    """With the promise of the finished program, treated as ``hil deploy`` treats its file."""
     from mapping.program.execute import IdealMultiply, run
 
     check_unseen(test.images, program)
     task, targets = bench.task, targets_of(bench.task, test, program.preprocess)
     ideal = float(task.totals(task.scores(run(program, test.images, IdealMultiply(program)), targets)))
-    score = bench.score(recipe, test.images, targets)
-    return replace(found, test=tuple(map(float, score.chips)), test_ideal=ideal, test_images=len(test))
+    options = DeployOptions(
+        virtual_chips=bench.chips, age_s=bench.age_s, seed=bench.seed, recipe=Recipe.of_text(program.recipe or "[]")
+    )
+    promise = promised(program, bench.record, options, test.images, targets, task, bench.watch)
+    return replace(found, test=promise, test_ideal=ideal, test_images=len(test))
 
 
 def _rung(

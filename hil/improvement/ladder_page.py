@@ -29,8 +29,8 @@ def ladder_page(found: Improvement) -> str:
         ("gain", f"{points(last.mean - tried[0].mean)} points"),
         ("time spent", duration(60 * sum(rung.minutes for rung in found.rungs))),
     ]
-    if found.test:
-        facts.append(("test images", percent(float(np.mean(found.test)))))
+    if found.test is not None:
+        facts.append(("expected of one chip", found.test.text))
     return render(
         "ladder.html",
         title="Ladder of levers",
@@ -126,10 +126,10 @@ def _symbol(rung: Rung) -> str:
 
 
 def _test_words(found: Improvement) -> str:
-    if not found.test:
+    if found.test is None:
         return "no test images were asked for"
-    mean, sd = float(np.mean(found.test)), float(np.std(found.test, ddof=1))
     return (
-        f"ideal {percent(found.test_ideal)}, simulated {percent(mean)} ± {100 * sd:.2f} points (standard deviation "
-        f"between chips) on {found.test_images:,} test images, read once, for the finished program"
+        f"a perfect chip {percent(found.test_ideal)}; expected {found.test.text}, over chips and images: "
+        f"{found.test.chips} virtual chips that chose nothing, {found.test_images:,} test images, read once, for the "
+        "finished program"
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from hil.improvement.ladder import Improvement, Rung
 from hil.pages.summary import Fact, Headline, NextStep, Scale, ScaleRow, Summary, Tone
 from hil.pages.tables import Table, duration, number, points
@@ -55,13 +53,10 @@ def _row(rung: Rung) -> tuple[str, ...]:
 
 
 def _test(found: Improvement) -> list[Fact]:
-    if not found.test:
+    if found.test is None:
         return []
-    mean, sd = float(np.mean(found.test)), float(np.std(found.test, ddof=1))
-    text = (
-        f"{100 * mean:.1f} ± {100 * sd:.1f} % of {found.test_images:,}, a perfect chip {100 * found.test_ideal:.1f} %"
-    )
-    return [Fact("Test images", text, aside="read once")]
+    aside = f"{found.test_images:,} test images and {found.test.chips} chips that chose nothing"
+    return [Fact("Expected", f"{found.test.text}; a perfect chip {100 * found.test_ideal:.1f} %", aside=aside)]
 
 
 def _cost(first: Rung, last: Rung) -> tuple[str, str]:

@@ -118,6 +118,10 @@ class LeverBench:
     minutes_left: float | None = None
     sensed: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)  # by scales and network
 
+    def few(self, chips: int, images: int) -> LeverBench:
+        """The bench with the first of its chips and images."""
+        return replace(self, chips=chips, images=self.images[:images], targets=self.targets[:images])
+
     @property
     def begun(self) -> Candidate:
         """What every ladder begins with."""

@@ -138,8 +138,9 @@ class VirtualTarget:
         targets, record = self._targets_us[slot], self.record
         used = self._used[slot] = np.isfinite(targets)
         stuck_us = record.macro(program.macro_of(slot)).stuck_us[used]
-        known = {"stuck_us": stuck_us, "thermal": record.thermal, "ranked": self._ranked}
-        cells = CellHistory(targets[used], self._law, self._rng, **known)
+        cells = CellHistory(
+            targets[used], self._law, self._rng, stuck_us=stuck_us, thermal=record.thermal, ranked=self._ranked
+        )
         if record.thermal is not None and self._temperature_c is not None:
             cells.set_temperature(0.0, self._temperature_c)
         return cells

@@ -110,11 +110,43 @@ def capture_exported(
 
     Without ``preprocess`` the graph is good for its cost only.
     """
+    program = _of_fixed_size(program)
+    with _other_weights(program) as blank:
+        if blank:  # what lies before weights of zero shows in no output
+            _compared(program, preprocess, classes, provenance)
+    return _compared(program, preprocess, classes, provenance)
+
+
+@contextlib.contextmanager
+def _other_weights(program: ExportedProgram) -> Iterator[bool]:
+    """Weights that are all zero, as those of a head that nobody trained, with other values; whether there are any."""
+    import torch
+
+    weights = [t for name, t in program.state_dict.items() if name.endswith("weight") and t.is_floating_point()]
+    blank = [weight for weight in weights if weight.numel() and not bool(weight.any())]
+    rng = torch.Generator().manual_seed(1)
+    try:
+        with torch.no_grad():
+            for weight in blank:
+                weight.copy_(torch.randn(weight.shape, generator=rng) / max(1, weight[0].numel()) ** 0.5)
+        yield bool(blank)
+    finally:
+        with torch.no_grad():
+            for weight in blank:
+                weight.zero_()
+
+
+def _compared(
+    program: ExportedProgram,
+    preprocess: Preprocess | None,
+    classes: Sequence[str],
+    provenance: Mapping[str, str] | None,
+) -> NetworkGraph:
+    """The graph of a program, run beside it on noise."""
     import torch
 
     from mapping.network.aten.translation import Translation, plain
 
-    program = _of_fixed_size(program)
     translated = Translation(plain(program), len(preprocess.mean) if preprocess else None).run()
     asked = translated.asked
     graph = translated.found.graph(asked.image, asked.preprocess(preprocess), classes, dict(provenance or {}))

@@ -235,7 +235,7 @@ def fit(
     """Train; give the model (its running mean, if the schedule wants one) and what each epoch was like.
 
     Args:
-        checkpoint: written after each epoch, and resumed from when it is there.
+        checkpoint: written after each epoch, within one that Ctrl-C ends, and resumed from when it is there.
         key: names everything else that the answer depends on.
 
     Raises ``ResumeError`` when the checkpoint was made with another key, schedule or images.
@@ -250,8 +250,9 @@ def fit(
     optimiser = torch.optim.AdamW(groups(task.model, schedule.decay), schedule.rate)
     model, optimiser = fabric.setup(task.model, optimiser)
     records: list[EpochRecord] = []
+    within: dict[str, Any] = {}  # of an epoch that was ended on the way
     if saved is not None:
-        records = _restore(saved, task, mean, optimiser)
+        records, within = _restore(saved, task, mean, optimiser), saved.get("within", {})
     pixels, labels = on_device(images, fabric.device)
     for epoch in range(len(records), schedule.epochs):
         start, total = time.monotonic(), torch.zeros((), device=fabric.device)
@@ -261,13 +262,26 @@ def fit(
         order = torch.randperm(len(labels))[: steps * schedule.batch]
         if fabric.global_rank:  # errors and crops of its own
             torch.manual_seed(epoch_seed(schedule.seed, epoch) + fabric.global_rank)
-        for number, index in enumerate(order.split(schedule.batch)):
+        first = 0
+        if within:
+            first, total = int(within["steps"]), total + within["loss"]
+            torch.set_rng_state(within["rng"])
+            within = {}
+        for number, index in enumerate(order.split(schedule.batch)[first:], first):
             at = At(epoch, epoch * steps + number, schedule.epochs * steps)
             own = index[fabric.global_rank :: fabric.world_size].to(fabric.device)
-            seen = moved(pixels[own], schedule.shift, schedule.symmetry, schedule.crop_at(at.progress))
-            total += _learn(fabric, task, model, optimiser, schedule, Batch(seen, labels[own], own), at)
-            if told is not None and fabric.global_rank == 0:
-                told(replace(at, step=at.step + 1))
+            learned, drawn = number, torch.get_rng_state()
+            try:
+                seen = moved(pixels[own], schedule.shift, schedule.symmetry, schedule.crop_at(at.progress))
+                total += _learn(fabric, task, model, optimiser, schedule, Batch(seen, labels[own], own), at)
+                learned, drawn = number + 1, torch.get_rng_state()
+                if told is not None and fabric.global_rank == 0:
+                    told(replace(at, step=at.step + 1))
+            except KeyboardInterrupt:
+                if checkpoint is not None and fabric.global_rank == 0 and learned:
+                    rest = {"steps": learned, "loss": float(total), "rng": drawn}
+                    write_tensors(checkpoint, {"key": key, "within": rest, **_state(task, mean, optimiser, records)})
+                raise
             if mean is not None:
                 follow(mean, task.model, min(0.998, (at.step + 1) / (at.step + 10)))
         kept = mean if mean is not None else task.model

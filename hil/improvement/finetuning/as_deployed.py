@@ -7,6 +7,7 @@ the chip; the law that training draws its errors from has none of these.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,35 +15,42 @@ from numpy.typing import NDArray
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
 from cim.record.published import nominal_record
-from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import image_digests
 from hil.datasets.seen_images import seen_images
 from hil.deployment.options import DeployOptions, usual_recipe
 from hil.improvement.finetuning.inputs import FinetuneInputs
 from hil.improvement.finetuning.settings import FinetuneSettings
-from hil.prediction.predict import OF_CELLS, VirtualRow, with_nominal_macros
+from hil.prediction.promise import Promise, answers_of, fresh, promise_of
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile
-from mapping.quantise.weight_scales import ScaleRule
+from mapping.program.conductance import ConductanceProgram
+from mapping.scale_choice import USUAL, judged_by_float
 from search.train.images import Images
 
-CHIPS = 4  # virtual ones; those of two networks have the same numbers
+CHIPS = 4  # virtual ones that choose; those of two networks have the same numbers
+FRESH_CHIPS = 6  # others, which say what the choice gives
 LEAST_IMAGES = 40  # that no network was trained on
 MOST_IMAGES = 1000  # of those held out: one half chooses between two networks, the other says what the choice gives
 
 
 @dataclass(frozen=True, slots=True)
 class AsDeployed:
-    """Right answers (chips, images) of one network to the images that choose, and to those that say what it gives."""
+    """Right answers (chips, images) of one network: of the chips and images that choose, and of others that say what it
+    gives."""
 
     choosing: NDArray[np.bool_]
     scoring: NDArray[np.bool_]
 
     @property
     def percent(self) -> float:
-        """Of images that neither trained nor chose."""
+        """Of chips that chose nothing and images that neither trained nor chose."""
         return 100.0 * float(self.scoring.mean())
+
+    @property
+    def promise(self) -> Promise:
+        """What one further chip will score on further images."""
+        return promise_of(self.scoring)
 
     def beats(self, other: AsDeployed) -> bool:
         """Whether it is no worse on the images that choose."""
@@ -79,27 +87,52 @@ def as_deployed(
     Raises:
         CannotMap: no chip of this kind takes the network.
     """
-    options = DeployOptions(
-        virtual_chips=CHIPS,
-        age_s=settings.age_s,
-        seed=settings.seed,
-        recipe=usual_recipe("rounds", without=[] if settings.aimed else ["aims"]),
-    )
-    program = compile_network(network, spec, options=options.layout, scale_rule=ScaleRule.OUTPUT)
-    known = record or nominal_record(spec, program.macros)
-    lacking = () if known.kind not in OF_CELLS else program.macros
-    lacking = lacking or tuple(macro for macro in program.macros if macro not in known.macros)
-    known = with_nominal_macros(known, spec, program.macros)
-    recipe = options.recipe_of(program)
-    program = recipe.prepared(program, known, watch)
-    targets = recipe.targets(program, watch)
-    row = VirtualRow(
-        program, known, lacking, (settings.age_s,), known.temperature_c, options, SimulationMode.FAST, targets
-    )
     half = max(min(len(images), MOST_IMAGES) // 2, 1)
-    right = []
-    for number, logits in enumerate(row.run(images.pixels[: 2 * half])):
-        watch.step(number + 1, CHIPS, f"virtual chip {number + 1} of {CHIPS}")
-        right.append(logits[0].argmax(axis=1) == images.labels[: 2 * half])
-    found = np.stack(right)
-    return AsDeployed(found[:, :half], found[:, -half:])
+    choosing = choosing_answers(network, images, spec, record, settings, watch)
+    options = _options(settings, FRESH_CHIPS, fresh(settings.seed))
+    program = program_as_deployed(network, spec, options)
+    last = images.part(np.arange(half, 2 * half)) if len(images) > half else images
+    return AsDeployed(choosing, _right(program, last, record, options, watch))
+
+
+def choosing_answers(
+    network: NetworkFile,
+    images: Images,
+    spec: ChipSpec,
+    record: CalibrationRecord | None,
+    settings: FinetuneSettings,
+    watch: Watch,
+) -> NDArray[np.bool_]:
+    """Right answers (chips, images) of the chips and images that choose between networks."""
+    half = max(min(len(images), MOST_IMAGES) // 2, 1)
+    options = _options(settings, CHIPS, settings.seed)
+    program = program_as_deployed(network, spec, options)
+    return _right(program, images.part(np.arange(half)), record, options, watch)
+
+
+def program_as_deployed(network: NetworkFile, spec: ChipSpec, options: DeployOptions) -> ConductanceProgram:
+    """Compiled as ``hil deploy`` compiles a network file by default, its rule of weight scales chosen as there."""
+    compiled = partial(compile_network, network, spec, options=options.layout)
+    return judged_by_float(network, compiled(scale_rule=USUAL), None, compiled)[0]
+
+
+def _options(settings: FinetuneSettings, chips: int, seed: int) -> DeployOptions:
+    recipe = usual_recipe("rounds", without=[] if settings.aimed else ["aims"])
+    return DeployOptions(virtual_chips=chips, age_s=settings.age_s, seed=seed, recipe=recipe)
+
+
+def _right(
+    program: ConductanceProgram,
+    images: Images,
+    record: CalibrationRecord | None,
+    options: DeployOptions,
+    watch: Watch,
+) -> NDArray[np.bool_]:
+    known = record or nominal_record(program.spec, program.macros)
+    logits = answers_of(program, known, options, images.pixels, watch)
+    return np.asarray(logits.argmax(axis=-1) == images.labels)
+
+
+def strength_of(program: ConductanceProgram) -> float:
+    """Errors of the layers of a program as a share of one copy's: n copies that are averaged have 1/√n of them."""
+    return round(float(np.sqrt(np.mean([1.0 / step.group.averages for step in program.matrices]))), 3)

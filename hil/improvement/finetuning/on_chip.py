@@ -33,7 +33,7 @@ from hil.improvement.finetuning.on_chip_result import OnChipPrediction, OnChipRe
 from hil.improvement.finetuning.on_chip_state import PROGRESS, ChipState, load_progress, save_progress
 from hil.improvement.finetuning.plan import fingerprint
 from hil.improvement.finetuning.progressive import OnChipProgress, Progressive, layer_groups, right_share
-from hil.improvement.finetuning.settings import OnChipSettings, working_folder
+from hil.improvement.finetuning.settings import STRENGTH, OnChipSettings, working_folder
 from hil.improvement.finetuning.written_layers import GROUP_SEEDS, VirtualLayers, WiredLayers
 from hil.report.work_folder import GO_ON, WorkFolder
 from hil.simulation.virtual_chips import VirtualChips
@@ -250,7 +250,12 @@ def _training(
 ) -> Callable[[int, Sequence[str], Measured, Measured], Trained]:
     training = settings.training
     recipe = BehindRecipe(
-        training.epochs, training.batch, training.rate, training.teacher_weight, training.strength, seed=training.seed
+        training.epochs,
+        training.batch,
+        training.rate,
+        training.teacher_weight,
+        training.strength or STRENGTH,
+        seed=training.seed,
     )
 
     def train(number: int, written: Sequence[str], seen: Measured, kept: Measured) -> Trained:

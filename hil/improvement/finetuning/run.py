@@ -18,13 +18,23 @@ from numpy.typing import NDArray
 from cim.record.file import load_record
 from hil.atomic import output_errors
 from hil.datasets.augmentation import augmentation
+from hil.deployment.options import DeployOptions, usual_recipe
 from hil.errors import Interrupted
-from hil.improvement.finetuning.as_deployed import CHIPS, as_deployed, judging_images
+from hil.improvement.finetuning.as_deployed import (
+    FRESH_CHIPS,
+    as_deployed,
+    choosing_answers,
+    judging_images,
+    program_as_deployed,
+    strength_of,
+)
 from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inputs
 from hil.improvement.finetuning.plan import PLAN, FinetunePlan, fingerprint
-from hil.improvement.finetuning.settings import EPOCHS, FinetuneSettings, working_folder
+from hil.improvement.finetuning.settings import EPOCHS, RATE, STRENGTH, FinetuneSettings, working_folder
+from hil.improvement.finetuning.trials import STEPS, Chosen, chosen
 from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
 from hil.pages.tables import Table
+from hil.prediction.promise import Promise
 from hil.report.work_folder import GO_ON, WorkFolder, typed
 from hil.watch import Watch
 from mapping.network.file import load_network, save_network
@@ -33,6 +43,7 @@ from search.train.images import Images, Symmetry
 from search.train.settings import TrainingSettings
 from search.train.training import Machine, Precision, TrainingSchedule, multiplies_bfloat16, told_in_steps
 
+FEW_IMAGES, FEW_STEPS = 2000, 200  # to train with: below, a network gains little or loses
 LEFT = 0.92  # share of the time that is planned; the rest is for what a machine does beside
 CHECKPOINT, TRAINED = "training.checkpoint", "trained.pt"  # of the working folder
 
@@ -63,13 +74,16 @@ class FinetuneResult:
     deployed_before: float | None = None
     deployed: float | None = None
     judged: int = 0
+    promise: Promise | None = None  # of one chip with the network that was written
+    rate: float = 0.0
+    strength: float = 0.0
 
     def summary(self, network: str, steps: tuple[NextStep, ...] = ()) -> Summary:
         """What ``hil finetune`` prints: before and after, as deployed where that was judged, and what was trained."""
         judged = self.deployed is not None and self.deployed_before is not None
         before, after = (self.deployed_before, self.deployed) if judged else (self.noisy_before, self.noisy)
         gain = (after or 0.0) - (before or 0.0)
-        how = f"as deployed, {CHIPS} virtual chips, {self.judged:,} images that neither trained nor chose"
+        how = f"as deployed, {FRESH_CHIPS} virtual chips, {self.judged:,} images that neither trained nor chose"
         how = how if judged else f"under the chip's errors, {self.held_out:,} training images that were held out"
         written = "" if self.trained else "; WRITTEN AS IT CAME: the training made it worse as deployed"
         text = f"from {before:.1f} % to {after:.1f} % {how}{written}"
@@ -87,6 +101,11 @@ class FinetuneResult:
             Headline(tone, f"{gain:+.1f} points".replace("-", "−"), text),
             (
                 Table("Accuracy", ("", "before", "trained"), rows, note),
+                *(
+                    []
+                    if self.promise is None
+                    else [Fact("Expected", f"{self.promise.text} (95 %)", aside="as deployed")]
+                ),
                 Fact("Trained", f"{self.epochs} epochs of {self.images:,} images, {self.seconds / 60:.1f} minutes"),
                 Fact("Rests on", f"errors of the {self.record}"),
                 Fact("network", str(self.path)),
@@ -129,18 +148,18 @@ def finetune(
 
     Raises:
         CannotMap: no chip of this kind takes the network.
-        Interrupted: Ctrl-C after the first epoch; the same call goes on.
+        Interrupted: Ctrl-C after the first step; the same call goes on there.
         MismatchError: ``out`` was begun with other settings, or the record is of another chip.
         hil.errors.HilError, mapping.errors and the file errors of the rooms below.
     """
-    began, settings, watch, out = time.monotonic(), settings or FinetuneSettings(), watch or Watch(), Path(out)
+    began, asked, watch, out = time.monotonic(), settings or FinetuneSettings(), watch or Watch(), Path(out)
     record = None if calibration is None else Path(calibration)
     folder = working_folder(out)
     with watch.stage("loading"):
         inputs = load_finetune_inputs(
             Path(network),
             data,
-            settings,
+            asked,
             watch,
             chip=chip,
             macros=macros,
@@ -149,50 +168,81 @@ def finetune(
             download=download,
             without=without,
         )
-    work = WorkFolder(folder, fingerprint(settings, inputs), kind="hil.finetuning", restart=restart)
+    work = WorkFolder(folder, fingerprint(asked, inputs), kind="hil.finetuning", restart=restart)
     known = None if record is None else load_record(record)
     given, start = ranged(inputs.network, inputs.train), time.monotonic()
     before = after = None
     judging = judging_images(inputs, watch) if judge else inputs.kept
     if judge:
         with watch.stage("as it came"):
-            before = as_deployed(given, judging, inputs.chip, known, settings, watch)
+            before = as_deployed(given, judging, inputs.chip, known, asked, watch)
     again_s = time.monotonic() - start  # of the same once more
     trained_file = folder / TRAINED
 
+    def tried(rate: float, strength: float) -> float:
+        """Share of right answers that choose, after a short training."""
+        one, few = replace(asked, rate=rate, strength=strength), STEPS * asked.batch
+        job = _job(Path(network), inputs, one, data, 1, folder / "trial.pt", folder)
+        job = replace(job, checkpoint=folder / "trial.checkpoint")
+        job.checkpoint.unlink(missing_ok=True)  # of a trial that was interrupted
+        some = inputs.kept.part(np.arange(min(len(inputs.kept), asked.batch)))
+        finetune_network(job, _some(inputs.train, few, asked.seed), some)
+        short = load_network(job.out)
+        for left in (job.out, job.checkpoint):
+            left.unlink(missing_ok=True)
+        return float(choosing_answers(short, judging, inputs.chip, known, one, watch).mean())
+
+    def trials() -> dict[str, Any]:
+        if before is None:
+            return asdict(Chosen(asked.rate or RATE, asked.strength or STRENGTH))
+        with watch.stage("trials"):
+            epochs = 0 if asked.minutes else asked.epochs or EPOCHS
+            steps = epochs * (len(inputs.train) // asked.batch)
+            copies = strength_of(program_as_deployed(given, inputs.chip, DeployOptions(recipe=usual_recipe("rounds"))))
+            return asdict(chosen(asked, steps, copies, float(before.choosing.mean()), tried, watch))
+
     def planned() -> dict[str, Any]:
         with watch.stage("measuring the speed"):
-            job = _job(Path(network), inputs, settings, data, 1, trained_file, folder)
-            return asdict(_planned(inputs, settings, job, began - again_s))
+            timed = replace(asked, rate=asked.rate or RATE, strength=asked.strength or STRENGTH)
+            job = _job(Path(network), inputs, timed, data, 1, trained_file, folder)
+            return asdict(_planned(inputs, asked, job, began - again_s))
 
     try:
+        begun = typed(Chosen, work.json_part("trials.json", dict, trials))
+        final = replace(asked, rate=begun.rate, strength=begun.strength)
         plan = typed(FinetunePlan, work.json_part(PLAN, dict, planned))
-        images = _some(inputs.train, plan.images, settings.seed)
+        images = _some(inputs.train, plan.images, final.seed)
+        steps = plan.epochs * (len(images) // final.batch)
+        if len(images) < FEW_IMAGES or steps < FEW_STEPS:
+            watch.note(
+                f"{steps} steps, {plan.epochs} epochs of {len(images):,} images: few to train with. Below "
+                f"{FEW_IMAGES:,} images a network learns them by heart, below {FEW_STEPS} steps little: try more "
+                "--minutes, or --data with more training images"
+            )
         if plan.cut:
-            watch.note(f"{plan.epochs} epochs of {len(images):,} images, for {settings.minutes:g} minutes")
-        job = _job(Path(network), inputs, settings, data, plan.epochs, trained_file, folder)
+            watch.note(f"{plan.epochs} epochs of {len(images):,} images, for {final.minutes:g} minutes")
+        job = _job(Path(network), inputs, final, data, plan.epochs, trained_file, folder)
         with watch.stage("training"):
             told = told_in_steps(watch.step, plan.epochs, lambda record: f"{record.score:.1f} % on chips (simulated)")
             found = finetune_network(job, images, inputs.kept, told)
         trained = load_network(found.path)
         if before is not None:
             with watch.stage("as deployed"):
-                after = as_deployed(trained, judging, inputs.chip, known, settings, watch)
+                after = as_deployed(trained, judging, inputs.chip, known, final, watch)
     except KeyboardInterrupt:
         if not (folder / CHECKPOINT).exists():
             raise
         raise Interrupted(
-            f"fine-tuning of {network} was interrupted; whole epochs are kept in {folder}",
+            f"fine-tuning of {network} was interrupted; what it learned is kept in {folder}",
             hint=GO_ON,
         ) from None
     written, better = trained, True
     if before is not None and after is not None and not after.beats(before):
         written, better = given, False
-        steps = plan.epochs * (len(images) // settings.batch)
         lost = 100.0 * float(before.choosing.mean() - after.choosing.mean())
         watch.note(
             f"the training lost accuracy on chips, {lost:.1f} points as deployed, by the images that choose: {steps} "
-            f"steps at a rate of {settings.rate:g}; {out} is the network as it came. Try "
+            f"steps at a rate of {final.rate:g}; {out} is the network as it came. Try "
             "hil finetune with a lower --rate, more training images or --strength 0.6"
         )
     with output_errors(out):
@@ -215,7 +265,16 @@ def finetune(
     )
     if before is None or after is None:
         return result
-    return replace(result, deployed_before=before.percent, deployed=after.percent, judged=before.scoring.shape[1])
+    promise = (after if better else before).promise
+    return replace(
+        result,
+        deployed_before=before.percent,
+        deployed=after.percent,
+        judged=before.scoring.shape[1],
+        promise=promise,
+        rate=final.rate,
+        strength=final.strength,
+    )
 
 
 def _job(

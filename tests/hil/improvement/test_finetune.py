@@ -96,13 +96,41 @@ def test_images_that_were_trained_on_never_score(place: Path, tuned: FinetuneRes
 
 def test_a_stopped_run_goes_on_to_the_same_bits(place: Path, tuned: FinetuneResult, tmp_path: Path) -> None:
     out = tmp_path / "again.pt"
-    with pytest.raises(Interrupted, match="whole epochs are kept"):
+    with pytest.raises(Interrupted, match="what it learned is kept"):
         finetune(place / "net.pt", str(place / "train.npz"), out, settings=SETTINGS, watch=Stopped())
     assert not out.exists()
     assert (working_folder(out) / "training.checkpoint").exists()
     assert stat.S_IMODE(working_folder(out).stat().st_mode) == 0o700
     again = finetune(place / "net.pt", str(place / "train.npz"), out, settings=SETTINGS)
     assert again.digest == tuned.digest
+
+
+class StoppedWithin(Watch):
+    """Ends the training by Ctrl-C in its sixth step."""
+
+    def step(self, done: int, total: int, what: str = "", of: str = "") -> None:
+        if what.startswith("steps") and done == 6:
+            raise KeyboardInterrupt
+
+
+def test_a_training_that_is_stopped_within_its_only_epoch_keeps_what_it_learned(place: Path, tmp_path: Path) -> None:
+    once = dataclasses.replace(SETTINGS, epochs=1)
+    whole = finetune(place / "net.pt", str(place / "train.npz"), tmp_path / "whole.pt", settings=once)
+    out, watch = tmp_path / "again.pt", Steps()
+    with pytest.raises(Interrupted, match="what it learned is kept"):
+        finetune(place / "net.pt", str(place / "train.npz"), out, settings=once, watch=StoppedWithin())
+    again = finetune(place / "net.pt", str(place / "train.npz"), out, settings=once, watch=watch)
+    assert next(done for done, _, what in watch.told if what.startswith("steps")) == 7
+    assert again.digest == whole.digest
+
+
+def test_few_images_and_steps_are_warned_of(tuned: FinetuneResult, place: Path, tmp_path: Path) -> None:
+    watch = Watch()
+    finetune(place / "net.pt", str(place / "train.npz"), tmp_path / "few.pt", settings=SETTINGS, watch=watch)
+    assert any("few to train with" in note for note in watch.notes)
+    assert tuned.promise is not None
+    assert 100 * tuned.promise.mean == pytest.approx(tuned.deployed or 0.0)
+    assert tuned.promise.low < tuned.promise.mean < tuned.promise.high
 
 
 class Steps(Watch):

@@ -70,11 +70,22 @@ def test_every_rung_says_what_it_gave_and_what_it_costs(climbed: tuple[Improveme
     skipped = {r.lever: r.skipped for r in found.rungs}
     assert skipped["reads"] == "residual is not in the recipe" or found.recipe["recipe"][-1]["name"] == "residual"
     assert skipped["finetune"] == "training was not asked for"
-    assert len(found.test) == 4
+    assert found.test is not None
+    assert (found.test.chips, found.test.images) == (4, 100)
+    assert found.test.low < found.test.mean < found.test.high
     assert found.test_images == 100
     assert "held-out training images" in "\n".join(ladder_summary(found, "net", ()).lines())
     program = load_program(folder / PROGRAM)
     assert (program.aims is not None) == any(t["name"] == "aims" for t in found.recipe["recipe"])
+
+
+def test_a_lever_that_takes_most_of_the_minutes_waits_for_the_others(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hil.improvement.ladder.MOST_SHARE", 0.0)  # each one waits, once
+    found = improve(bench(small), tmp_path / "waits", None, minutes=1000.0, levers=LEVERS[:3])
+    assert sorted(r.lever for r in found.rungs) == sorted(["compiled", *(lever.name for lever in LEVERS[:3])])
+    assert [r.lever for r in found.rungs][1] == LEVERS[2].name  # nobody is left to wait for
 
 
 def test_an_interrupted_ladder_goes_on_where_it_stopped(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,7 @@ from mapping.network.nodes import (
     Conv,
     GlobalAvgPool,
     HardTanh,
+    Linear,
     MaxPool,
     PadChannels,
     PadMap,
@@ -259,3 +262,35 @@ def test_images_of_another_kind_are_refused() -> None:
     graph = graph_of(Function(functional.relu))
     with pytest.raises(ValueError, match="not uint8"):
         float_logits(graph, np.zeros((1, 4, 8, 8), np.uint8))
+
+
+class Blank(nn.Module):
+    """A head of zeros behind an operation whose translation is spoiled by the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.body(x)))
+
+
+def test_a_body_before_a_head_of_zeros_is_compared_with_another_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mapping.network import capture as room
+
+    module, given = Blank(), {"preprocess": Preprocess((0.0,), (1.0,)), "classes": ("a", "b", "c")}
+    found = capture(module, torch.zeros(1, 8), **given)
+    assert not module.head.weight.any()
+    assert not np.any(found.nodes[-1].weight)
+
+    def spoiled(graph: NetworkGraph, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        body = next(n for n in graph.nodes if isinstance(n, Linear))
+        wrong = [dataclasses.replace(n, weight=1.1 * n.weight) if n is body else n for n in graph.nodes]
+        return forward(dataclasses.replace(graph, nodes=tuple(wrong)), x)
+
+    monkeypatch.setattr(room, "forward", spoiled)
+    with pytest.raises(UnsupportedOperation, match="differs from the module"):
+        capture(module, torch.zeros(1, 8), **given)
+    assert not module.head.weight.any()

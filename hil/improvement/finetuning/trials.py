@@ -1,0 +1,68 @@
+"""Rate and strength of a fine-tuning by short trials, each judged as deployed on the chips and images that choose.
+
+Errors that the training law draws know neither copies nor the tune, so that a network can gain under them and lose on
+chips. A trial of ``STEPS`` steps shows which way a rate and a strength go.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hil.improvement.finetuning.settings import RATE, STRENGTH, FinetuneSettings
+from hil.watch import Watch
+
+STEPS = 60  # of a trial
+LEAST_STEPS = 400  # of a training that is worth trials
+SHARE = 0.25  # of the minutes that trials may take
+RATES = (0.0004, RATE, 0.0001)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a training begins with, and how many trials chose it."""
+
+    rate: float
+    strength: float
+    trials: int = 0
+
+
+def chosen(
+    settings: FinetuneSettings,
+    steps: int,
+    copies: float,
+    before: float,
+    tried: Callable[[float, float], float],
+    watch: Watch,
+) -> Chosen:
+    """Rate and strength that were asked for, or, where neither was, those of the best trial.
+
+    Args:
+        steps: of the training; 0: as many as fit into the minutes.
+        copies: strength of the errors of layers as deployed, copies averaged.
+        before: share of right answers of the network as it came; ``tried``: of one that a trial has trained.
+    """
+    if settings.rate and settings.strength:
+        return Chosen(settings.rate, settings.strength)
+    if 0 < steps < LEAST_STEPS:
+        return Chosen(settings.rate or RATE, settings.strength or STRENGTH)
+    start, found = time.monotonic(), dict[tuple[float, float], float]()
+    most_s = SHARE * 60.0 * settings.minutes if settings.minutes else float("inf")
+
+    def best() -> tuple[float, float]:
+        return max(found, key=lambda key: found[key])
+
+    first = settings.strength or copies
+    asked = [(rate, first) for rate in ((settings.rate,) if settings.rate else RATES)]
+    while asked:
+        rate, strength = asked.pop(0)
+        found[rate, strength] = tried(rate, strength)
+        gain = f"{100 * (found[rate, strength] - before):+.1f}".replace("-", "−")
+        watch.note(f"trial of {STEPS} steps: rate {rate:g}, strength {strength:g}: {gain} points as deployed")
+        if (time.monotonic() - start) * (1.0 + 1.0 / len(found)) > most_s:
+            break
+        other = (best()[0], STRENGTH)
+        if not asked and not settings.strength and other not in found:
+            asked.append(other)
+    return Chosen(*best(), len(found))
