@@ -84,9 +84,9 @@ def images(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]
     return np.clip(pixels, 0, 255).astype(np.uint8)[..., None], labels
 
 
-def network() -> ConductanceProgram:
+def network(seed: int = 1) -> ConductanceProgram:
     """Convolution of random kernels, ReLU, linear layer by least squares: 14 and 10 outputs, W4A8."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     kernel = rng.normal(0, 0.4, (FILTERS, 1, PATCH, PATCH)).astype(np.float32)
     pixels, labels = images(6000, seed=2)
     x = (pixels[..., 0] / 255.0 - 0.5).reshape(-1, SIDE // PATCH, PATCH, SIDE // PATCH, PATCH)

@@ -235,7 +235,7 @@ def fit(
     """Train; give the model (its running mean, if the schedule wants one) and what each epoch was like.
 
     Args:
-        checkpoint: written after each epoch, within one that Ctrl-C ends, and resumed from when it is there.
+        checkpoint: written after each epoch, and within the first where Ctrl-C ends it; resumed from when it is there.
         key: names everything else that the answer depends on.
 
     Raises ``ResumeError`` when the checkpoint was made with another key, schedule or images.
@@ -278,7 +278,7 @@ def fit(
                 if told is not None and fabric.global_rank == 0:
                     told(replace(at, step=at.step + 1))
             except KeyboardInterrupt:
-                if checkpoint is not None and fabric.global_rank == 0 and learned:
+                if checkpoint is not None and fabric.global_rank == 0 and learned and not records:
                     rest = {"steps": learned, "loss": float(total), "rng": drawn}
                     write_tensors(checkpoint, {"key": key, "within": rest, **_state(task, mean, optimiser, records)})
                 raise
