@@ -33,9 +33,9 @@ from hil.transports import DEFAULT_BAUD
 USUAL, USUAL_ON_CHIP = FinetuneSettings(), OnChipSettings()
 
 
-def on_chip(usual: float, there: float) -> str:
+def on_chip(usual: float | str, there: float) -> str:
     """Words on a default that is another on a chip."""
-    return f"default: {usual:g}, on a chip {there:g}"
+    return f"default: {usual if isinstance(usual, str) else format(usual, 'g')}, on a chip {there:g}"
 
 
 def finetune(
