@@ -31,7 +31,7 @@ from hil.improvement.finetuning.as_deployed import (
 from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inputs
 from hil.improvement.finetuning.plan import PLAN, FinetunePlan, fingerprint
 from hil.improvement.finetuning.settings import EPOCHS, RATE, STRENGTH, FinetuneSettings, working_folder
-from hil.improvement.finetuning.trials import STEPS, Chosen, chosen
+from hil.improvement.finetuning.trials import STEPS, TrialChoice, chosen
 from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
 from hil.pages.tables import Table
 from hil.prediction.promise import Promise
@@ -194,7 +194,7 @@ def finetune(
 
     def trials() -> dict[str, Any]:
         if before is None:
-            return asdict(Chosen(asked.rate or RATE, asked.strength or STRENGTH))
+            return asdict(TrialChoice(asked.rate or RATE, asked.strength or STRENGTH))
         with watch.stage("trials"):
             epochs = 0 if asked.minutes else asked.epochs or EPOCHS
             steps = epochs * (len(inputs.train) // asked.batch)
@@ -208,7 +208,7 @@ def finetune(
             return asdict(_planned(inputs, asked, job, began - again_s))
 
     try:
-        begun = typed(Chosen, work.json_part("trials.json", dict, trials))
+        begun = typed(TrialChoice, work.json_part("trials.json", dict, trials))
         final = replace(asked, rate=begun.rate, strength=begun.strength)
         plan = typed(FinetunePlan, work.json_part(PLAN, dict, planned))
         images = _some(inputs.train, plan.images, final.seed)

@@ -20,7 +20,7 @@ RATES = (0.0004, RATE, 0.0001)
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class TrialChoice:
     """What a training begins with, and how many trials chose it."""
 
     rate: float
@@ -35,7 +35,7 @@ def chosen(
     before: float,
     tried: Callable[[float, float], float],
     watch: Watch,
-) -> Chosen:
+) -> TrialChoice:
     """Rate and strength that were asked for, or, where neither was, those of the best trial.
 
     Args:
@@ -44,9 +44,9 @@ def chosen(
         before: share of right answers of the network as it came; ``tried``: of one that a trial has trained.
     """
     if settings.rate and settings.strength:
-        return Chosen(settings.rate, settings.strength)
+        return TrialChoice(settings.rate, settings.strength)
     if 0 < steps < LEAST_STEPS:
-        return Chosen(settings.rate or RATE, settings.strength or STRENGTH)
+        return TrialChoice(settings.rate or RATE, settings.strength or STRENGTH)
     start, found = time.monotonic(), dict[tuple[float, float], float]()
     most_s = SHARE * 60.0 * settings.minutes if settings.minutes else float("inf")
 
@@ -65,4 +65,4 @@ def chosen(
         other = (best()[0], STRENGTH)
         if not asked and not settings.strength and other not in found:
             asked.append(other)
-    return Chosen(*best(), len(found))
+    return TrialChoice(*best(), len(found))
