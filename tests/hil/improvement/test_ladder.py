@@ -83,9 +83,9 @@ def test_a_lever_that_takes_most_of_the_minutes_waits_for_the_others(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hil.improvement.ladder.MOST_SHARE", 0.0)  # each one waits, once
-    found = improve(bench(small), tmp_path / "waits", None, minutes=1000.0, levers=LEVERS[:3])
-    assert sorted(r.lever for r in found.rungs) == sorted(["compiled", *(lever.name for lever in LEVERS[:3])])
-    assert [r.lever for r in found.rungs][1] == LEVERS[2].name  # nobody is left to wait for
+    found = improve(bench(small), tmp_path / "waits", None, minutes=1000.0, tried=levers()[:3])
+    assert sorted(r.lever for r in found.rungs) == sorted(["compiled", *(lever.name for lever in levers()[:3])])
+    assert [r.lever for r in found.rungs][1] == levers()[2].name  # nobody is left to wait for
 
 
 def test_an_interrupted_ladder_goes_on_where_it_stopped(
