@@ -92,7 +92,7 @@ def fewest_bits(
         raise CannotMap(
             f"no bits from W{WEIGHTS[0]}A{CODES[0]} to W{WEIGHTS[-1]}A{CODES[-1]} lose {loss:.1%} or less: {why}",
             chip=spec.name,
-            would_fit=(f"hil compile --bits auto={200 * loss:g}", "a chip of more macros (--macros)"),
+            would_fit=(f"hil compile --bits auto={200 * loss:g}", "a chip of more macros (hil compile --macros)"),
         )
     return found
 

@@ -31,6 +31,7 @@ OTHERS = sorted([*(ROOT / "hil" / "pages" / "templates").glob("*.html"), *(ROOT 
 PLACE = "VALUE"  # of an expression within a text
 ENDS = r"[`;,()\"'|\n]|\. |: |\bhil\b|(?<= )(?:and|or|then) "  # what a command is followed by in a sentence
 OPTION = re.compile(r"(?<![\w\-./])--[a-z][a-z\-]*[a-z]")
+SCRIPT = re.compile(r"python (benchmarks/[\w/]+\.py)([^(\n]*)")
 COMMAND = re.compile(r"(?<![\w./\-])hil ([a-z][a-z\-]+)")
 
 
@@ -140,8 +141,18 @@ def wrong_commands(text: str) -> Iterator[str]:
         yield from (f"hil {name} {option}" for option in OPTION.findall(clause) if option not in options_of(name))
 
 
+def wrong_scripts(text: str) -> Iterator[str]:
+    """Scripts of the repository that are not there, and options that a script has not."""
+    for file, rest in SCRIPT.findall(text):
+        path = ROOT / file
+        known = set(OPTION.findall(path.read_text("utf-8"))) if path.exists() else set()
+        yield from () if path.exists() else (file,)
+        yield from (f"{file} {option}" for option in OPTION.findall(rest) if option not in known)
+
+
 def bare_options(text: str) -> set[str]:
-    """Options before the first command of a text, and those after one that are not its own."""
+    """Options before the first command of a text, and those after one that are not its own; none of a script's."""
+    text = SCRIPT.sub("", text)
     first = COMMAND.search(text)
     found = set(OPTION.findall(text[: first.start()] if first else text))
     for name, _, rest in named(text):
@@ -170,7 +181,7 @@ def takers(path: Path) -> list[set[str]]:
 def test_hints_and_notes_name_commands_that_are_there_with_options_that_they_have(room: str) -> None:
     wrong = {}
     for path in (p for p in SOURCES if p.relative_to(ROOT).parts[0] == room):
-        found = {error for text in texts(path) for error in wrong_commands(text)}
+        found = {error for text in texts(path) for error in (*wrong_commands(text), *wrong_scripts(text))}
         known = takers(path)
         for option in {o for text in texts(path) for o in bare_options(text)} - {"--help"}:
             if not known or not all(option in options for options in known):

@@ -45,7 +45,10 @@ def noise_model(
     if not module.isidentifier():
         raise UsageError(f"{module!r} cannot be imported by Python", hint="name the file like my_cells.py")
     if not age_s > 0:
-        raise UsageError(f"an age of {age_s:g} s: cells are known from their programming on", hint="--age 1h")
+        raise UsageError(
+            f"an age of {age_s:g} s: cells are known from their programming on",
+            hint="hil export RECORD --to aihwkit --age 1h",
+        )
     law, (low, high) = record.programming, (spec.macro.levels_us[0], spec.macro.levels_us[-1])
     levels = np.unique(np.clip(np.concatenate([law.levels_us, spec.macro.levels_us]), low, high))
     errors = law_at(law, levels[:, None], age_s).quantile(RANKS)
