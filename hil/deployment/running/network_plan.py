@@ -17,6 +17,7 @@ from cim.chip.spec import MacroSpec, SignedInput
 from firmware_protocols.plans import instructions as plan
 from firmware_protocols.plans.instructions import Instruction, RescaleRule
 from firmware_protocols.plans.plan import Plan, PlanStep, PlanValue
+from hil.errors import UsageError
 from mapping.network.nodes import INPUT, Shape
 from mapping.program import digital_steps as digital
 from mapping.program.conductance import (
@@ -45,7 +46,7 @@ Numbers = Mapping[tuple[str, int], int]
 """Layer and copy -> the chip's number of that layer."""
 
 
-class NoPlan(ValueError):
+class NoPlan(UsageError):
     """The network has a step that no chip runs."""
 
 

@@ -104,9 +104,7 @@ def network_run(driver: ChipDriver, program: ConductanceProgram, corrections: Co
                 names = tuple("" if layer is None else layer.name for layer in layers)
                 return Planned(driver, names, multiply.conversions)
             why = f"an image is longer than its messages of {driver.max_message} bytes"
-        except NoPlan as error:
-            why = str(error)
-        except BeyondLimit as error:
+        except (NoPlan, BeyondLimit) as error:
             why = error.what
         driver.fall_back(f"plan: steps between layers by the host ({why})")
     return StepByStep(program, multiply)
