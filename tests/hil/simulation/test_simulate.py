@@ -82,11 +82,16 @@ def test_chips_as_read_back_differ_less_than_chips_programmed_again(small: Small
     assert spread[True] < 0.8 * spread[False]
 
 
-def test_virtual_chips_are_worse_than_exact_and_far_better_than_chance(small: Small) -> None:
-    exact = (run(small.program, PIXELS, IdealMultiply(small.program)).argmax(1) == LABELS).mean()
+def test_virtual_chips_answer_near_the_ideal_network_and_not_as_it(small: Small) -> None:
+    """By logits: an error can put a single image right, so that accuracy on few images need not fall."""
+    ideal = run(small.program, PIXELS, IdealMultiply(small.program))
     logits = virtual(small, conditioned=False, chips=4).run(PIXELS, 0, Watch())
-    scores = (logits.argmax(2) == LABELS).mean(1)
-    assert 0.8 < scores.mean() <= exact
+    error = ((logits - ideal) ** 2).mean((1, 2)) / ideal.var()
+    assert (error > 1e-4).all()
+    assert (error < 0.2).all()
+    same = (logits.argmax(2) == ideal.argmax(1)).mean(1)
+    assert 0.9 < same.mean() < 1.0
+    assert (logits.argmax(2) == LABELS).mean() > 0.8
 
 
 def test_stuck_cells_of_the_record_stay_stuck_in_every_chip(small: Small) -> None:
