@@ -27,9 +27,10 @@ from hil.searching.front import caps_of, simulations
 from hil.searching.inputs import load_inputs
 from hil.searching.networks import sampled_accuracy
 from hil.searching.settings import SearchSettings
-from hil.searching.table import LAID_OUT, front_of_folder
+from hil.searching.table import front_of_folder, laid_out
 from hil.searching.work import SearchRun
 from hil.watch import Watch
+from mapping.layout.lay_out import LayoutOptions
 from search.choice.accuracy import Accuracy
 from search.choice.candidate_costs import Simulator
 from search.choice.front import Front
@@ -62,6 +63,7 @@ class SearchComparison:
     """``fixed`` is ResNet-20 as the chip prices it, None where the space is not of its images."""
 
     target: str
+    costs_of: str
     methods: tuple[Compared, ...]
     fixed: CandidateCost | None
     floor: float
@@ -85,7 +87,8 @@ def compare_search(
         search.errors.SearchFileError: the chip changed since; its costs are of another one.
     """
     own = front_of_folder(folder)
-    target = ChipTarget(load_chip(settings.chip, macros=settings.macros or None))
+    chip, asked = load_chip(settings.chip, macros=settings.macros or None), settings.asked
+    target = ChipTarget(chip, asked.laid_out(LayoutOptions()), asked.tune_plan.rank)
     space, _ = fitted(folder.load_space(), target, least_share=settings.least_share)
     scores = [read_scores(folder.stages / f"stage-{i + 1}.json") for i in range(len(space.stages))]
     accuracy = sampled_accuracy(space, folder.samples, task_significance(space, scores))
@@ -110,7 +113,13 @@ def compare_search(
     edp = [m.cost.edp_mj_ms for m in members]
     floor = max(min(m.accuracy_low for m in members) - FLOOR_MARGIN, 0.0)
     return SearchComparison(
-        target.name, tuple(methods), _resnet20(space, target), floor, min(edp), EDP_MARGIN * max(edp)
+        target.name,
+        laid_out(settings),
+        tuple(methods),
+        _resnet20(space, target),
+        floor,
+        min(edp),
+        EDP_MARGIN * max(edp),
     )
 
 
@@ -165,13 +174,13 @@ def comparison_json(found: SearchComparison) -> dict[str, Any]:
         fixed = {"edp_mj_ms": found.fixed.edp_mj_ms, "macros": found.fixed.macros,
                  "macros_available": found.fixed.macros_available}  # fmt: skip
     box = {"accuracy_floor": found.floor, "least_edp_mj_ms": found.least_edp, "most_edp_mj_ms": found.most_edp}
-    return {"target": found.target, "costs_of": LAID_OUT, "methods": rows, "resnet20": fixed, "box": box}
+    return {"target": found.target, "costs_of": found.costs_of, "methods": rows, "resnet20": fixed, "box": box}
 
 
 def comparison_lines(found: SearchComparison) -> list[str]:
     lines = [
         f"compare  on {found.target}; accuracies are predicted, costs simulated, one image",
-        f"costs    {LAID_OUT}",
+        f"costs    {found.costs_of}",
         f"volume   of (lower bound of the accuracy, ln EDP) from {found.floor:.1f} to 100 % and "
         f"{found.least_edp:.3g} to {found.most_edp:.3g} mJ·ms",
         "",

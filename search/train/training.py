@@ -274,6 +274,8 @@ def fit(
             try:
                 seen = moved(pixels[own], schedule.shift, schedule.symmetry, schedule.crop_at(at.progress))
                 total += _learn(fabric, task, model, optimiser, schedule, Batch(seen, labels[own], own), at)
+                if mean is not None:
+                    follow(mean, task.model, min(0.998, (at.step + 1) / (at.step + 10)))
                 learned, drawn = number + 1, torch.get_rng_state()
                 if told is not None and fabric.global_rank == 0:
                     told(replace(at, step=at.step + 1))
@@ -282,8 +284,6 @@ def fit(
                     rest = {"steps": learned, "loss": float(total), "rng": drawn}
                     write_tensors(checkpoint, {"key": key, "within": rest, **_state(task, mean, optimiser, records)})
                 raise
-            if mean is not None:
-                follow(mean, task.model, min(0.998, (at.step + 1) / (at.step + 10)))
         kept = mean if mean is not None else task.model
         record = EpochRecord(epoch, float(total) / steps, task.score(kept), time.monotonic() - start)
         records.append(record)

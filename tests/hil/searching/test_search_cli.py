@@ -362,7 +362,8 @@ def test_a_network_of_ones_own_choice_is_trained_and_shown_beside_the_front(
     assert own["evaluated"]["images"] == 20
     assert own["predicted"] > own["predicted_low"] > 0
     assert sorted(row["edp_mj_ms"] for row in after["networks"]) == [row["edp_mj_ms"] for row in after["networks"]]
-    assert "  (own)" in cli("search", "show", run)
+    shown = [line.split() for line in cli("search", "show", run).splitlines()]
+    assert [words[-1] for words in shown if words[:1] == [name] and len(words) > 3] == ["own"]
     assert name in cli("search", "explain", run, name[:7])
     cli("search", "train", run, mine, code=2)
     assert "was trained before" in cli.err
