@@ -69,17 +69,17 @@ BUGS = {
         "        self._receive, old = ReceiveWindow(self.limits.max_message, self.counters), self._receive\n"
         "        self._receive._parts, self._receive._sizes = old._parts, old._sizes\n",
     ),
-    "the chip keeps 8 replies": Bug("chip.py", "KEPT_REPLIES = 16", "KEPT_REPLIES = 8"),
+    "the chip keeps 8 replies": Bug("request_states.py", "KEPT_REPLIES = 16", "KEPT_REPLIES = 8"),
     "the chip forgets its replies at every hello": Bug(
         "chip.py",
         "        self._off_due = False\n        limits",
-        "        self._forget(len(self._kept))\n        limits",
+        "        self._requests.forget_replies()\n        limits",
     ),
     "a repeated request that runs is queued again": Bug(
-        "chip.py",
-        "        if request_id in self._states:\n",
+        "request_states.py",
+        "        return request_id in self._states\n",
         "        if self._states.get(request_id) is JobState.RUNNING:\n            del self._states[request_id]\n"
-        "        if request_id in self._states:\n",
+        "        return request_id in self._states\n",
     ),
     "outputs stay on when the host is lost": Bug("chip.py", "        self._off_due = True\n", ""),
     "the chip does not notice a lost host": Bug(
@@ -147,8 +147,8 @@ BUGS = {
     ),
     "OUTPUTS_OFF is answered and not done": Bug(
         "chip.py",
-        "        request = self._meant(job.request)\n        self._dead_man.see(request)\n",
-        "        request = self._meant(job.request)\n        self._dead_man.see(request)\n"
+        "        request = meant(job.request, self._extras.images)\n        self._dead_man.see(request)\n",
+        "        request = meant(job.request, self._extras.images)\n        self._dead_man.see(request)\n"
         "        if isinstance(request, OutputsOff):\n            return OutputsOff.reply_class()\n",
     ),
     "OUTPUTS_OFF ends no work": Bug(
@@ -158,7 +158,9 @@ BUGS = {
         "chip.py", "held_up = self._dead_man.holds_up(self.connection.last_heard_s)", "held_up = False"
     ),
     "work that was held up goes on with the outputs off": Bug(
-        "chip.py", "                    self._prepare(self._meant(job.request))\n", "                    pass\n"
+        "chip.py",
+        "                    self._prepare(meant(job.request, self._extras.images))\n",
+        "                    pass\n",
     ),
     "the dead-man timer waits twice as long": Bug("dead_man.py", "DEAD_MAN_S = 10.0", "DEAD_MAN_S = 20.0"),
     "images are taken whatever their digest": Bug(
