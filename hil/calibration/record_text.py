@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.cells.laws.tail import Tail
 from cim.record.calibration import CalibrationRecord, CellState, GainKnown
 from hil.pages.tables import duration
 
@@ -240,13 +241,15 @@ def record_json(record: CalibrationRecord) -> dict[str, Any]:
 
 
 def plain(part: Any) -> dict[str, Any]:
-    """The fields of a dataclass as numbers, texts and lists; what is not finite becomes null."""
+    """The fields of a dataclass as numbers, texts and lists; a tail is its name, what is not finite becomes null."""
 
     def of(value: Any) -> Any:
         if isinstance(value, np.ndarray):
             return [of(v) for v in value.tolist()] if value.ndim == 1 else [of(v) for v in value]
         if isinstance(value, float):
             return value if np.isfinite(value) else None
+        if isinstance(value, Tail):
+            return value.name
         return str(value) if isinstance(value, str) else value
 
     return {name: of(getattr(part, name)) for name in part.__dataclass_fields__}

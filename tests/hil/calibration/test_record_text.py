@@ -170,6 +170,7 @@ def test_the_record_as_plain_data_is_json_with_states_counted() -> None:
     assert value["wire"]["end"] == "last"
     assert value["macros"]["0"]["states"]["stuck_low"] == 5
     assert len(value["programming"]["loc_us"]) == 2
+    assert value["programming"]["tail"] == made().programming.tail.name
     assert "stuck_us" not in value["macros"]["0"]
 
 
