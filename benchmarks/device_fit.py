@@ -158,7 +158,7 @@ def held_out(data: str) -> dict[str, object]:
         "question": "held-out",
         "set": "levy-tech-c",
         "cells": [len(seen.targets_us), len(test.targets_us)],
-        "tail": law.tail.value,
+        "tail": law.tail.name,
         "knots_s": [round(float(a), 4) for a in law.ages_s],
         "levels": len(law.levels_us),
         "ks": table(lambda a: ks(law, test, a)),
@@ -205,7 +205,7 @@ def extrapolation(name: str, data: str) -> dict[str, object]:
         "question": "extrapolation",
         "set": name,
         "fitted_up_to_s": round(float(early.ages_s[-1]), 1),
-        "tail": law.tail.value,
+        "tail": law.tail.name,
         "ks": by_age_of({float(cells.ages_s[a]): ks(law, cells, a) for a in late}),
         "ks_gaussian_in_log_time": by_age_of(
             {float(cells.ages_s[a]): gaussian_bins(early, cells, a, seen) for a in late}

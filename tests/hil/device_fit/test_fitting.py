@@ -79,7 +79,7 @@ TOLD = Told()
 def test_a_fit_tells_which_tail_it_is_at(fitted: FitResult) -> None:
     assert list(TOLD.timing_s) == ["fitting", "judging"]
     assert TOLD.steps[0].startswith("fitting: 0 of ")
-    assert TOLD.steps[-1].endswith(f"{fitted.record.programming.tail.value} tail, all cells")
+    assert TOLD.steps[-1].endswith(f"{fitted.record.programming.tail.name} tail, all cells")
 
 
 def test_rows_are_sorted_by_age_and_cell_and_cells_may_be_missing_at_an_age() -> None:
