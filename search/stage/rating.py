@@ -33,9 +33,10 @@ from search.stage.net import StageNet
 from search.stage.scores import BITS, StageScores, read_scores, write_scores
 from search.stage.task import StageSettings, Staging
 from search.train.arrays import forget_ranges, noise_digest
+from search.train.checkpoint import read_tensors, write_tensors
 from search.train.images import Images
 from search.train.teacher import StagedTeacher, split_graph
-from search.train.training import Machine, Told, fit, read_tensors, write_tensors
+from search.train.training import Machine, Told, fit
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,17 +29,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cim.files import new_file, open_regular
-from search.errors import SearchFileError, SearchMismatch
+from search.train.checkpoint import load_checkpoint, write_tensors
 from search.train.images import Images, Symmetry, batches, moved, on_device
 
 T = TypeVar("T")
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 EPOCH_SEED = 0x5EA7  # purpose tag of the seeds of epochs
-
-
-class ResumeError(SearchMismatch):
-    """A checkpoint belongs to other settings."""
 
 
 def multiplies_bfloat16() -> bool:
@@ -332,45 +327,6 @@ def _restore(saved: dict[str, Any], task: TrainingTask, mean: nn.Module | None, 
     optimiser.load_state_dict(saved["optimiser"])
     task.restore(saved["extra"])
     return [EpochRecord(*record) for record in saved["records"]]
-
-
-def load_checkpoint(path: Path | None, key: str) -> dict[str, Any] | None:
-    """Checkpoint saved under ``key``; None when there is no file.
-
-    Raises:
-        ResumeError: it has another key. SearchFileError: it is no checkpoint.
-    """
-    if path is None or not path.exists():
-        return None
-    saved = read_tensors(path)
-    if saved.get("key") != key:
-        raise ResumeError(f"{path} was made with other settings, images or networks\n  try     another folder")
-    return saved
-
-
-def write_tensors(path: Path, state: dict[str, Any]) -> None:
-    """Write a whole file or none."""
-    with new_file(path) as part, part.open("wb") as file:
-        torch.save(state, file)
-
-
-def read_tensors(path: Path) -> dict[str, Any]:
-    """What ``write_tensors`` wrote; nothing in the file runs.
-
-    Raises:
-        SearchFileError: it is no such file.
-    """
-    try:
-        with open_regular(path) as file:
-            saved = torch.load(file, map_location="cpu", weights_only=True)
-        if not isinstance(saved, dict):
-            raise TypeError(f"it holds a {type(saved).__name__}")
-    except Exception as error:  # torch raises many kinds on broken data, and none of them is ours
-        reason = str(error).strip().partition("\n")[0]
-        raise SearchFileError(
-            str(path), 0, "", f"is not what training left ({reason:.200})\n  try     rm {path}"
-        ) from error
-    return saved
 
 
 def groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ setattr(owner, name, counted)
 from hil.cli import main
 main()
 """
-KEEP, CHECKPOINT = "hil.report.work_folder:WorkFolder.keep", "search.train.training:write_tensors"
+KEEP, CHECKPOINT = "hil.report.work_folder:WorkFolder.keep", "search.train.checkpoint:write_tensors"
 
 
 def killed(place: str, count: int, words: list[str]) -> None:

@@ -20,7 +20,7 @@ from hil.improvement.finetuning.progressive import GroupOutcome, OnChipProgress
 from hil.report.work_folder import WorkFolder, load_json, typed
 from mapping.program.file import load_program, save_program
 from search.train.behind import Trained
-from search.train.training import write_tensors
+from search.train.checkpoint import write_tensors
 
 PROGRESS = "progress.json"
 KINDS = ("seen", "kept", "tune")

@@ -257,7 +257,7 @@ def one_cause(switched_on: dict[str, float], *, calibrated_before: bool = False)
 
 
 @pytest.mark.parametrize(
-    ("cause", "switched_on"), [("programming", {"stuck_high_share": 0.12}), ("relaxation", {"relaxation": 2.0})]
+    ("cause", "switched_on"), [("programming", {"stuck_high_share": 0.12}), ("relaxation", {"relaxation": 2.5})]
 )
 def test_the_cause_that_was_put_in_gets_nearly_all_of_the_gap(cause: str, switched_on: dict[str, float]) -> None:
     split = one_cause(switched_on).causes

@@ -23,10 +23,11 @@ from search.stage.net import fair_paths, listed_paths, marginals  # noqa: E402
 from search.stage.rating import StageJob, train_stage  # noqa: E402
 from search.stage.scores import read_scores, task_significance  # noqa: E402
 from search.stage.task import Estimator, StageSettings  # noqa: E402
+from search.train.checkpoint import ResumeError  # noqa: E402
 from search.train.images import Images  # noqa: E402
 from search.train.teacher import TeacherError, split_graph  # noqa: E402
 from search.train.teacher_training import refine_teacher, train_teacher  # noqa: E402
-from search.train.training import EpochRecord, Machine, ResumeError, TrainingSchedule, only_epochs  # noqa: E402
+from search.train.training import EpochRecord, Machine, TrainingSchedule, only_epochs  # noqa: E402
 
 from ..tiny import CLASSES, TEXT, TINY, images  # noqa: E402
 

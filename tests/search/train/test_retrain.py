@@ -20,11 +20,12 @@ from mapping.network.float_run import float_logits  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from search.errors import SearchFileError  # noqa: E402
 from search.evaluator import Evaluation  # noqa: E402
+from search.train.checkpoint import load_checkpoint  # noqa: E402
 from search.train.images import Images, Symmetry, moved, symmetric  # noqa: E402
 from search.train.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
 from search.train.teacher import answers, split_graph  # noqa: E402
 from search.train.teacher_training import train_teacher  # noqa: E402
-from search.train.training import EpochRecord, Machine, TrainingSchedule, load_checkpoint, only_epochs  # noqa: E402
+from search.train.training import EpochRecord, Machine, TrainingSchedule, only_epochs  # noqa: E402
 
 from ...mapping.hostile.corpus import Hook  # noqa: E402
 from ..tiny import CLASSES, TINY, images, tiny_architecture  # noqa: E402
