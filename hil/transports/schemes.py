@@ -18,7 +18,6 @@ from typing import Any
 
 from hil.errors import PortError
 from hil.transports.base import Transport
-from hil.transports.in_process import InProcessTransport, chip_role
 
 LINES, BOARDS = "hil.transports", "hil.boards"
 OURS = {
@@ -59,4 +58,6 @@ def loaded(group: str, scheme: str) -> Callable[..., Any]:
 
 def board_lines(address: str, scheme: str, rest: str) -> Callable[[], Transport]:
     """Make the board of an address, and open one line to it after the other: it stays on between them."""
+    from hil.transports.in_process import InProcessTransport, chip_role  # imports NumPy, which hil --help does without
+
     return functools.partial(InProcessTransport, chip_role(loaded(BOARDS, scheme)(rest)), address)
