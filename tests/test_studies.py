@@ -151,13 +151,13 @@ def test_the_warning_of_an_implausible_tune_tells_wrong_chips_of_other_physics_f
     rows = foreign.kept_rows(foreign.RESULTS)
     program = foreign.network()
     targets = foreign.tune_targets(program, foreign.OPTIONS.recipe.tune_images(program))
-    others = [row for row in rows if row["physics"] not in foreign.SET_ON]
     assert len({row["physics"] for row in rows}) >= 4
-    faithful = [foreign.judged(row, targets)[0] for row in others if not row["wrong"]]
-    wrong = [foreign.judged(row, targets)[0] for row in others if row["wrong"] and foreign.moved(row) > foreign.MOVED]
-    assert len(faithful) == 20
-    assert sum(faithful) <= 1
-    assert len(wrong) >= 15
-    assert sum(wrong) >= 0.85 * len(wrong)
-    gap = [foreign.judged(row, targets)[2] for row in rows if row["physics"] in foreign.SET_ON and not row["wrong"]]
-    assert max(gap) < foreign.MISFIT
+    faithful = [foreign.judged(row, targets) for row in rows if not row["wrong"]]
+    wrong = [foreign.judged(row, targets)[0] for row in rows if row["wrong"] and foreign.moved(row) > foreign.MOVED]
+    assert len(faithful) == 30
+    assert sum(warned for warned, _, _ in faithful) <= 1
+    assert len(wrong) >= 25
+    assert sum(wrong) >= 0.9 * len(wrong)
+    ours = [row for row in rows if row["physics"] in ("emulated", "mirrors") and not row["wrong"]]
+    assert len(ours) == 10  # where MISFIT alone keeps faithful ones apart, whatever share of the error it is
+    assert max(foreign.judged(row, targets)[2] for row in ours) < foreign.MISFIT
