@@ -241,7 +241,7 @@ def test_an_address_chooses_chip_seed_size_and_overrides() -> None:
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("emulated:lab-128?sead=7", "keys are seed, macros, ideal, key, stuck_low_share"),
+        ("emulated:lab-128?sead=7", "keys are seed, macros, ideal, key, traces, stuck_low_share"),
         ("emulated:lab-128?seed=x", "no whole number"),
         ("emulated:lab-128?seed=-1", "below 0"),
         ("emulated:lab-128?macros=0", "below 1"),
