@@ -69,8 +69,7 @@ class AcmeChip(Board):
         return wire.Done()
 
     def read_cells(self, request: wire.ReadCells) -> Generator[None, None, wire.CellReadings]:
-        at = request.cells
-        sensed = np.empty((at.rows, at.columns))
+        at, sensed = request.cells, np.empty((request.cells.rows, request.cells.columns))
         for row, column in np.ndindex(sensed.shape):
             sensed[row, column] = self.board.sense(at.row0 + row, at.column0 + column)
             yield
