@@ -213,7 +213,7 @@ def test_a_host_of_another_major_version_is_told_ours() -> None:
     hello = encode(Hello(0x0200, 0x0201, 512, 16, 7))
     bench.receive(encode_frame(Frame(Flag.RESET | Flag.LAST, 0, 5, 0, 0, 0, hello)), 1.0)
     (frame,) = FrameReader().feed(bench.data_to_send(1.0))
-    assert decode(bytes(frame.payload)).message == HelloReject(0x0100, 0x0103)
+    assert decode(bytes(frame.payload)).message == HelloReject(0x0100, 0x0104)
     bench.close()
 
 
