@@ -25,7 +25,7 @@ def test_a_report_has_a_short_form_and_a_table_for_notebooks() -> None:
 
 def test_a_prediction_has_a_short_form_and_its_lines_for_notebooks() -> None:
     made = Prediction(0.92, np.full((1, 20), 0.9), 500, (3600.0,), 25.0, "fast", "models of <lab>", target=0.9)
-    assert repr(made).startswith("<Prediction 90.00% ± ")
+    assert repr(made).startswith("<Prediction 90.00 % ± ")
     assert repr(made).endswith(" points on 20 virtual chips; models of <lab>>")
     assert "&lt;lab&gt;" in made._repr_html_()
-    assert made._repr_html_().startswith("<pre>source")
+    assert made._repr_html_().startswith("<table><caption>network on 20 virtual chips · SIMULATED")
