@@ -9,6 +9,7 @@ import pytest
 
 from hil.improvement.ladder import Improvement, Rung
 from hil.improvement.ladder_page import ladder_page, rung_figure, rung_table
+from hil.prediction.promise import Promise
 
 from ..browser import AXE, BROWSER, look, violations
 
@@ -26,9 +27,8 @@ RUNGS = (
     rung("copies", 0.9, 0.02, kept=True, macros=24),
     Rung("<b>last", "words of the last", False, {}, skipped="no macro is free"),
 )
-FOUND = Improvement(
-    RUNGS, {}, 500, 4, 3600.0, "models of <lab-128>", "every lever was tried", (), (0.89, 0.9, 0.91), 0.92, 1000
-)
+PROMISE = Promise(0.9, 0.88, 0.92, 20, 1000)
+FOUND = Improvement(RUNGS, {}, 500, 4, 3600.0, "models of <lab-128>", "every lever was tried", (), PROMISE, 0.92, 1000)
 
 
 def test_every_lever_is_a_row_and_one_that_was_not_tried_says_why() -> None:
@@ -55,11 +55,12 @@ def test_the_page_says_what_was_reached_and_where_it_was_measured() -> None:
     text = ladder_page(FOUND).split("<script", 1)[0]
     for words in ("84.00 %", "90.00 %", "+6.00 points", "SIMULATED", "1,000 test images", "&lt;lab-128&gt;"):
         assert words in text
+    assert PROMISE.text in text
     assert "<b>last" not in text
 
 
 def test_a_ladder_without_test_images_says_so() -> None:
-    text = ladder_page(dataclasses.replace(FOUND, test=(), test_images=0))
+    text = ladder_page(dataclasses.replace(FOUND, test=None, test_images=0))
     assert "No test images were asked for." in text
 
 
