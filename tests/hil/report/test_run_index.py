@@ -35,7 +35,8 @@ def write_runs(folder: Path, report: AgreementReport) -> Path:
     return folder
 
 
-def test_show_of_a_folder_prints_a_line_for_each_run(run, tmp_path, capsys):
+def test_show_of_a_folder_prints_a_line_for_each_run(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     folder = write_runs(tmp_path / "runs", run[0])
     assert hil(["show", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -44,6 +45,18 @@ def test_show_of_a_folder_prints_a_line_for_each_run(run, tmp_path, capsys):
     assert "24" in lines[2] or "1 d" in lines[2]
     assert "0005.unfinished" in lines[4]
     assert "0004" in lines[4]
+
+
+def test_a_run_too_wide_for_the_terminal_is_a_block_under_its_name(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = write_runs(tmp_path / "runs", run[0])
+    assert hil(["show", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heads = [number for number, line in enumerate(lines) if line.strip() in AGES_S]
+    assert [lines[head].strip() for head in heads] == list(AGES_S)
+    for head in heads:
+        assert lines[head + 1].split()[0] == "made"
+        assert "NOT SILICON" in lines[head + 3]
 
 
 def test_show_of_a_folder_as_json_holds_the_numbers(run, tmp_path, capsys):
