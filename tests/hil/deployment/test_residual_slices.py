@@ -18,6 +18,7 @@ from hil.deployment.deploy import write_whole
 from hil.deployment.dry_run import estimate
 from hil.deployment.inference import MeasuredLayers, measured_multiply
 from hil.deployment.options import DeployOptions, usual_recipe
+from hil.deployment.running.network_runs import Planned
 from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.driver.open_chip import open_chip
 from hil.driver.wire_cost import EVERYTHING
@@ -104,11 +105,18 @@ def test_an_emulated_chip_does_as_virtual_chips_of_its_record(program: Conductan
         targets = tune_targets(aimed, aimed.calibration_images[:32])
         whole = write_whole(driver, aimed, record, inputs, targets, pixels[:2], OPTIONS, Watch(), force=False)
         measured = off(whole.measure(pixels, 0, Watch())[0], program, pixels)
-        assert isinstance(whole._chip, MeasuredLayers)  # the chip adds up repeated reads, too
-        running, corrections = whole._running, whole.corrections
-        chips = (measured_multiply(driver, running, corrections), MeasuredSums(driver, corrections))
-        whole_layers, tile_by_tile = (run(running, pixels[:8], chip, sample=5) for chip in chips)
+        assert isinstance(whole._chip, Planned)  # the chip runs the whole network, and adds up repeated reads, too
+        planned = whole._chip.logits(pixels[:8], 5)[0]
+        assert whole.tuned is not None
+        running, corrections = whole.tuned.program, whole.corrections
+        assert max(max(m.group.reads) for m in running.matrices) > 1
+        layers = measured_multiply(driver, running, corrections)
+        assert isinstance(layers, MeasuredLayers)
+        whole_layers, tile_by_tile = (
+            run(running, pixels[:8], chip, sample=5) for chip in (layers, MeasuredSums(driver, corrections))
+        )
         np.testing.assert_array_equal(whole_layers, tile_by_tile)
+        np.testing.assert_array_equal(planned, tile_by_tile)
     chips = VirtualChips(aimed, record, OPTIONS.recipe_of(program), 3, 0, inputs=inputs, mode="fast", targets=targets)
     expected = [off(logits_of(chips, n, pixels), program, pixels) for n in range(3)]
     assert measured < 2.0 * max(expected)
