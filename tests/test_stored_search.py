@@ -13,8 +13,10 @@ from cim.chip.file import load_chip
 from hil.cli import run
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import BUNDLED_DATA
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import USUAL_RECIPE, DeployOptions
 from hil.searching.evaluator import SimulatedEvaluator
+from hil.searching.folder import open_folder
+from mapping.recipe.idle_copies import IdleCopies
 from search.choice.front import read_front
 from search.space.candidate import workload
 from search.space.file import load_space
@@ -42,7 +44,9 @@ def test_show_reads_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.parent.name)
 def test_networks_run_on_simulated_chips(path: Path) -> None:
-    options = DeployOptions(samples=200, virtual_chips=2)
+    _, settings = open_folder(KEPT)
+    assert settings.recipe == str(USUAL_RECIPE.without(IdleCopies.name))  # each layer once
+    options = DeployOptions(samples=200, virtual_chips=2, recipe=settings.asked)
     found = SimulatedEvaluator(
         load_chip("lab-128"), load_dataset(BUNDLED_DATA, "test"), None, options, "fast"
     ).evaluate(path)
