@@ -125,4 +125,6 @@ def test_the_command_line_takes_a_users_own_metric(
     assert run([*arguments[:-1], f"{wrong}:worst", "--allow-code"]) == 7
     assert "stopped with KeyError" in capsys.readouterr().err
     assert run([*arguments, "--allow-code"]) == 0
-    assert "regress, worst" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Scored by" in shown
+    assert "worst of regress" in shown
