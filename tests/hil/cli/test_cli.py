@@ -397,7 +397,9 @@ def test_cells_reads_a_macro_and_writes_a_table(cli: Cli, tmp_path: Path) -> Non
 def test_emulate_serves_a_chip_until_it_is_stopped(tmp_path: Path, stop: signal.Signals) -> None:
     socket = tmp_path / "chip"
     command = [sys.executable, "-m", "hil", "emulate", "--macros=1", "--chip-seed=5", "--unix", str(socket)]
+    before = signal.signal(stop, signal.SIG_DFL)  # a test run under nohup would hand on that SIGHUP is ignored
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        signal.signal(stop, before)
         assert server.stdout is not None
         assert server.stdout.readline().strip() == f"unix:{socket}"
         with open_chip(f"unix:{socket}", macros=1) as chip:
