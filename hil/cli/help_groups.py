@@ -48,6 +48,11 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Ranges of imported networks": IMAGES,
         "Output": ("out", "explain", "plot", "trust_model", *ANSWER),
     },
+    "estimate": {
+        "Network and chip": ("chip", "macros", "weight_bits", "activation_bits", "input_shape", "batch", "no_pipeline"),
+        "Techniques": ("effort", "having", "without"),
+        "Model and output": ("option", "plot", "trust_model", *ANSWER),
+    },
     "simulate": {
         "Chips": ("calibration", "chip", "macros", "chips", "seed"),
         "Images": (*IMAGES, "samples"),
