@@ -107,7 +107,7 @@ class SearchSettings:
         ):
             if not good:
                 raise UsageError(text)
-        if self.asked.get(LowerSlices):
+        if self.recipe != str(USUAL_RECIPE) and self.asked.get(LowerSlices):  # hil --help loads no technique
             raise UsageError("a search prices networks of plain slices", hint="hil improve NETWORK tries residual ones")
 
     @property
