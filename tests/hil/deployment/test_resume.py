@@ -88,7 +88,11 @@ def test_a_run_interrupted_at_any_message_goes_on_to_the_same_bits(
     check_same_runs(whole, tmp_path / "run")
 
 
-RUN = "import sys; from hil.cli import main; print('ready', flush=True); sys.argv[0] = 'hil'; main()"
+RUN = (  # signals as a terminal gives them: a test run under nohup hands on that SIGHUP is ignored, and hil keeps to it
+    "import signal, sys; from hil.cli import main\n"
+    "for asks in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(asks, signal.SIG_DFL)\n"
+    "print('ready', flush=True); sys.argv[0] = 'hil'; main()"
+)
 
 
 def arguments(small: Small, where: str, run: Path) -> list[str]:
