@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich.console import Console
 from rich.padding import Padding
@@ -182,16 +182,18 @@ class _Page:
 
     def table(self, table: Table) -> None:
         """Columns beside each other; where not even their words have room, one row after the other."""
-        words = [
-            max(_longest(self.said(row[k])) for row in (table.header, *table.rows)) for k in range(len(table.header))
-        ]
-        if INDENT + sum(words) + 2 * (len(words) - 1) > self.width:
+        cells = [[self.said(cell) for cell in column] for column in zip(table.header, *table.rows, strict=True)]
+        words = [max(map(_longest, column)) for column in cells]
+        room = self.width - INDENT - 2 * (len(words) - 1)
+        if sum(words) > room:
             self._records(table)
             return
+        widths = _widths(words, [max(text.cell_len for text in column) for column in cells], room)
         grid = Grid(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=any(table.header), header_style="dim")
         for k, head in enumerate(table.header):
             numeric = k > 0 and all(_NUMBER.match(row[k]) for row in table.rows)
-            grid.add_column(self.said(head), justify="right" if numeric else "left", overflow="fold")
+            justify: Literal["left", "right"] = "right" if numeric else "left"
+            grid.add_column(self.said(head), justify=justify, overflow="fold", width=widths[k])
         for row in table.rows:
             grid.add_row(*(self.said(cell) for cell in row))
         self._print(Padding(grid, (0, 0, 0, INDENT)))
@@ -258,6 +260,15 @@ class _Page:
 def _longest(text: Text) -> int:
     """Columns of the longest word, which nothing breaks."""
     return max(map(len, text.plain.split(" ")))
+
+
+def _widths(least: Sequence[int], most: Sequence[int], room: int) -> list[int]:
+    """Columns of a table, the widest narrowed until ``room`` holds them all, none below its longest word."""
+    widths = [max(pair) for pair in zip(least, most, strict=True)]
+    while sum(widths) > room:
+        widest = max((k for k in range(len(widths)) if widths[k] > least[k]), key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
 
 
 class Axis:
