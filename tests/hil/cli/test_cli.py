@@ -169,9 +169,9 @@ def test_deploy_json_is_one_object_with_the_keys_that_others_rely_on(cli: Cli, s
 
 def test_a_disagreement_is_exit_1_for_deploy_show_and_junit(cli: Cli, small: Small, tmp_path: Path) -> None:
     junit, folder = tmp_path / "hil.xml", tmp_path / "run"
-    noisy = small.arguments("--port", f"{CHIP}&read_variance_us2=40", "--out", str(folder), "--junit", str(junit))
-    assert "✘ DISAGREE   simulator and chip" in cli(*noisy, code=1)
-    assert "✘ DISAGREE   simulator and chip" in cli("show", folder, code=1)
+    noisy = small.arguments("--port", f"{CHIP}&supply_droop=1000", "--out", str(folder), "--junit", str(junit))
+    assert "✘ DISAGREE AFTER TUNING   simulator and chip" in cli(*noisy, code=1)
+    assert "✘ DISAGREE AFTER TUNING   simulator and chip" in cli("show", folder, code=1)
     assert "DISAGREE (this chip)" in cli("show", folder, "--all", code=1)
     suite = xml.parse(junit).getroot()
     assert suite.get("failures") == "1"
@@ -182,14 +182,14 @@ def test_a_loss_against_the_baseline_is_exit_1(cli: Cli, small: Small, finished_
     same = small.arguments("--port", CHIP, "--out", str(tmp_path / "a"), "--baseline", str(finished_run))
     cli(*same)
     assert "no loss beyond the tolerance" in cli.err
-    noisy = f"{CHIP}&read_variance_us2=40"
+    noisy = f"{CHIP}&supply_droop=1000"
     worse = small.arguments("--port", noisy, "--out", str(tmp_path / "b"), "--baseline", str(finished_run))
     cli(*worse, code=1)
     assert "REGRESSED" in cli.err
 
 
 def test_fail_on_says_which_outcomes_end_in_exit_1(cli: Cli, small: Small, finished_run: Path, tmp_path: Path) -> None:
-    noisy = f"{CHIP}&read_variance_us2=40"
+    noisy = f"{CHIP}&supply_droop=1000"
     worse = small.arguments("--port", noisy, "--out", str(tmp_path / "a"), "--baseline", str(finished_run))
     report = cli.json(*worse, "--fail-on", "none")
     assert report["verdict"] == "disagree"
@@ -242,7 +242,8 @@ def test_simulate_predicts_from_a_record_alone(cli: Cli, small: Small) -> None:
     value = cli.json("simulate", *arguments, "--samples=200", "--chips=4")
     assert value["images"] == 200
     assert len(value["accuracy"]["simulated"]["chips"]) == 4
-    assert 0.85 < value["accuracy"]["simulated"]["mean"] <= value["accuracy"]["ideal"]
+    ideal = value["accuracy"]["ideal"]
+    assert ideal - 0.05 < value["accuracy"]["simulated"]["mean"] <= ideal + 1 / 200  # one image of 200
     assert "4 virtual chips" in cli("simulate", *arguments, "--samples=200", "--chips=4")
 
 
