@@ -174,8 +174,8 @@ def test_a_disagreement_is_exit_1_for_deploy_show_and_junit(cli: Cli, small: Sma
     assert "✘ DISAGREE AFTER TUNING   simulator and chip" in cli("show", folder, code=1)
     assert "DISAGREE (this chip)" in cli("show", folder, "--all", code=1)
     suite = xml.parse(junit).getroot()
-    assert suite.get("failures") == "1"
-    assert suite.find("testcase/failure") is not None
+    assert suite.get("failures") == "2"
+    assert [f.get("type") for f in suite.findall("testcase/failure")] == ["disagree", "not-as-calibrated"]
 
 
 def test_a_loss_against_the_baseline_is_exit_1(cli: Cli, small: Small, finished_run: Path, tmp_path: Path) -> None:
