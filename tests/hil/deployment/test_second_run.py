@@ -50,6 +50,11 @@ def find(runs: Path, driver: ChipDriver, temperature_c: float | None = None, age
     return earlier_record(runs, driver, (0, 1), age_s=age_s, temperature_c=temperature_c, now=NOW)
 
 
+def every_line(folder: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert run(["show", folder, "--all"]) in (ExitCode.DONE, ExitCode.OUTSIDE_TOLERANCE)
+    return capsys.readouterr().out
+
+
 def test_the_same_command_twice_spends_no_pulse_again(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,21 +65,22 @@ def test_the_same_command_twice_spends_no_pulse_again(
     with serving(chip, f"unix:{tmp_path / 'chip'}") as where:
         first = run([*command, "--repeat", "1", "--port", where])
         pulses = chip.status().pulses_total
-        began = capsys.readouterr()
-        assert began.err.count("record.h5") == 0
+        assert capsys.readouterr().err.count("record.h5") == 0
         second = run([*command, "--repeat", "1", "--port", where])
         said = capsys.readouterr()
         assert chip.status().pulses_total == pulses > 0
-        assert "runs/0001/record.h5" in " ".join(said.out.split())
-        assert "not rewritten" in " ".join(said.out.split())
-        written = next(line for line in began.out.splitlines() if line.startswith("programming"))
-        held = next(line for line in said.out.splitlines() if line.startswith("programming"))
+        began, after = (every_line(name, capsys) for name in ("runs/0001", "runs/0002"))
+        for answer in (said.err, after):
+            assert "runs/0001/record.h5" in " ".join(answer.split())
+            assert "not rewritten" in " ".join(answer.split())
+        written = next(line for line in began.splitlines() if line.startswith("programming"))
+        held = next(line for line in after.splitlines() if line.startswith("programming"))
         assert "not reached" in written
         assert held.endswith("held by the chip, nothing written")
         assert "not reached" not in held
-        assert "1 h or more after programming" in said.out
-        assert re.search(r"note +runs/0001 wrote what the chip held, .* UTC: .*" + re.escape(written[13:]), said.out), (
-            said.out
+        assert "1 h or more after programming" in after
+        assert re.search(r"note +runs/0001 wrote what the chip held, .* UTC: .*" + re.escape(written[13:]), after), (
+            after
         )
         assert json.loads(Path("runs/0002/report.json").read_text("utf-8"))["cells"]["unreached"] is None
         run([*command, "--repeat", "1", "--port", where, "--recalibrate"])
