@@ -249,7 +249,7 @@ def long_stacks(tmp_path_factory: pytest.TempPathFactory) -> Stacks:
     ):
         np.savez(folder / f"{name}.npz", images=pixels, labels=labels, classes=np.array(classes))
     (folder / "space.toml").write_text(SPACE, "utf-8")
-    brief = "--macros 4 --images 100 --chips 2 --with tune=16 --test-images 0 --no-finetune --minutes 0"
+    brief = "--macros 4 --images 100 --chips 2 --with tune=16 --test-images 0 --effort 2 --minutes 0"
     training_ = f"finetune {net} --data {folder}/train.npz --epochs 1 --batch 32 --shift 0 --symmetry none"
     searching = (
         f"search --space {folder}/space.toml --data {folder}/search.npz --macros 64 --batch 20 --teacher-epochs 1 "

@@ -85,7 +85,7 @@ def test_a_modelled_chip_agrees_with_its_simulation(small: Small, tmp_path: Path
     assert abs(judged.difference) < 0.02
 
 
-@pytest.mark.parametrize("effect", ["supply_droop=1000", "read_variance_us2=40"])
+@pytest.mark.parametrize("effect", ["supply_droop=1000", "read_variance_us2=80"])
 def test_an_effect_that_the_record_does_not_know_is_a_disagreement(small: Small, tmp_path: Path, effect: str) -> None:
     report = small.deploy(f"{CHIP}&{effect}", tmp_path / "run")
     assert report.verdict is Verdict.DISAGREE
