@@ -60,6 +60,21 @@ struct rule words_rule(struct words *words);
 /* Reads the next step, with all its arguments; the words are broken if it is none. */
 void step_read(struct words *words, struct step *to);
 
+#if PLAN_WORDS
+/* The plan that was given, or the part of it that has come. */
+extern struct plan {
+    int32_t words[PLAN_WORDS];
+    uint32_t have; /* words that have come */
+    bool ready;
+    uint32_t value_at[PLAN_VALUES]; /* first word of each value */
+    uint32_t values, steps, first_step;
+    uint32_t width; /* codes of the answer */
+} plan;
+#endif
+
+/* Reads the next value; the words are broken if it is none, or leaves the arena. */
+struct value value_read(struct words *words);
+
 /* The value of a number below the plan's count. */
 struct value plan_value(uint32_t number);
 

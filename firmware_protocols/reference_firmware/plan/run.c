@@ -5,17 +5,6 @@
 
 #pragma GCC optimize("Os") /* small before fast */
 
-static struct {
-    int32_t words[PLAN_WORDS];
-    uint32_t have; /* words that have come */
-    bool ready;
-    uint32_t value_at[PLAN_VALUES]; /* first word of each value */
-    uint32_t values, steps, first_step;
-    uint32_t width; /* codes of the answer */
-} plan;
-
-static uint8_t arena[PLAN_MEMORY];
-
 /* Where a run stands. */
 static struct {
     uint32_t pass, image, step, unit, part;
@@ -33,41 +22,6 @@ static uint8_t outputs[4 * LAYER_OUTPUTS]; /* of one vector */
 void plan_forget(void) {
     plan.ready = false;
     plan.have = 0;
-}
-
-/* --- values --------------------------------------------------------------------------------------------------- */
-
-static struct value read_value(struct words *words) {
-    struct value value = {0};
-    value.place = (uint32_t)words_take(words);
-    value.item = (uint32_t)words_take(words);
-    value.rank = (uint32_t)words_take(words);
-    value.size = 1;
-    if (value.rank < 1 || value.rank > AXES_MAX) words->broken = true;
-    for (uint32_t axis = 0; axis < value.rank && !words->broken; axis++) {
-        value.lengths[axis] = (uint32_t)words_take(words);
-        if (!value.lengths[axis] || value.lengths[axis] > PLAN_MEMORY / value.size) words->broken = true;
-        else value.size *= value.lengths[axis];
-    }
-    const bool aligned = value.place % 4 == 0 && (value.item == 2 || value.item == 4);
-    if (!aligned || (uint64_t)value.place + (uint64_t)value.size * value.item > PLAN_MEMORY) words->broken = true;
-    return value;
-}
-
-struct value plan_value(uint32_t number) {
-    struct words words = {plan.words + plan.value_at[number], plan.have, false};
-    return read_value(&words);
-}
-
-int32_t code_get(const struct value *value, uint32_t index) {
-    const uint8_t *at = arena + value->place + value->item * index;
-    return value->item == 2 ? (int16_t)get_u16(at) : get_i32(at);
-}
-
-void code_put(const struct value *value, uint32_t index, int32_t code) {
-    uint8_t *at = arena + value->place + value->item * index;
-    if (value->item == 2) put_u16(at, (uint16_t)code);
-    else put_i32(at, code);
 }
 
 /* --- loading --------------------------------------------------------------------------------------------------- */
@@ -128,7 +82,7 @@ static enum work check(struct job *job) {
     plan.steps = (uint32_t)head[6];
     for (uint32_t i = 0; i < plan.values; i++) {
         plan.value_at[i] = (uint32_t)(words.at - plan.words);
-        read_value(&words);
+        value_read(&words);
         if (words.broken) return refuse_plan(job, "a value outside the memory of the plan", i);
     }
     const struct value image = plan_value(0);
@@ -196,7 +150,7 @@ static enum work run_layers(struct job *job, bool *ended) {
     const struct value input = plan_value(step->input[0]), output = plan_value(step->output);
     if (!run.going) {
         const uint64_t sample = r->sample + run.pass * r->pass_step + run.image + ((uint64_t)step->numbers[4] << TURN_SHIFT);
-        const struct wire_ints codes = {arena + input.place, input.size, (uint8_t)(ITEM_SIGNED | input.item)};
+        const struct wire_ints codes = {codes_at(&input), input.size, (uint8_t)(ITEM_SIGNED | input.item)};
         const struct layer_part of = {
             .layer = (uint16_t)part[0],
             .range_code = (uint8_t)step->numbers[0],
