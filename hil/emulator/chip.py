@@ -43,7 +43,6 @@ from firmware_protocols.messages import (
     TileProgrammed,
     Wait,
 )
-from firmware_protocols.plans.instructions import RunLayers
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from hil.emulator import checks
 from hil.emulator.cells import MacroCells
@@ -242,7 +241,7 @@ class EmulatedChip:
 
     def load_plan(self, request: LoadPlan) -> Done:
         checks.need(self._capabilities, Capability.PLAN)
-        self._plan.load(request, self._layers, self._check_product)
+        self._plan.load(request, self._zeros)
         return Done()
 
     def run_plan(self, request: RunPlan) -> Generator[None, None, PlanResult]:
@@ -293,18 +292,24 @@ class EmulatedChip:
         self._outputs_on = True
         self._held = NOTHING_HELD
 
-    def _check_product(self, product: RunLayers) -> None:
-        """A step of a plan can be driven."""
-        drive = Drive(product.range_code, product.input_bits, bool(product.input_signed))
-        checks.drive(np.zeros((1, 1), np.int16), drive, self._spec)
+    def _loaded(self, number: int, codes: NDArray[np.int16], drive: Drive) -> LoadLayer:
+        """The layer of a step of a plan, which takes these vectors (n, inputs)."""
+        checks.drive(codes, drive, self._spec)
+        layer = checks.loaded(self._layers, number)
+        checks.width(codes, layer.inputs)
+        return layer
+
+    def _zeros(
+        self, number: int, codes: NDArray[np.int16], drive: Drive, places: Places, tally: Tally
+    ) -> NDArray[np.int32]:
+        """As ``_multiply``, but nothing is read: for the check of a plan."""
+        return np.zeros((len(codes), self._loaded(number, np.zeros_like(codes), drive).outputs), np.int32)
 
     def _multiply(
         self, number: int, codes: NDArray[np.int16], drive: Drive, places: Places, tally: Tally
     ) -> NDArray[np.int32]:
         """A loaded layer on vectors (n, inputs), for a step of a plan."""
-        checks.drive(codes, drive, self._spec)
-        layer = checks.loaded(self._layers, number)
-        checks.width(codes, layer.inputs)
+        layer = self._loaded(number, codes, drive)
         tiles, parts = tuple((t.address, t.reads) for t in layer.tiles), []
         planes = checks.plane_count(drive, self._spec)
         for part in chunks(len(codes), codes.shape[1], planes * max(reads for _, reads in tiles)):

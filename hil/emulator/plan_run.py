@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cim.chip.windows import Window
 from firmware_protocols.errors import MalformedMessage
 from firmware_protocols.handlers import Refusal
-from firmware_protocols.messages import ErrorCode, LoadLayer
+from firmware_protocols.messages import ErrorCode
 from firmware_protocols.plans.instructions import PART, TURN, RunLayers
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from firmware_protocols.plans.plan import Plan, PlanParts, PlanValue
@@ -33,8 +33,8 @@ class LoadedPlan:
         self.plan: Plan | None = None
         self._parts = PlanParts()
 
-    def load(self, request: LoadPlan, layers: dict[int, LoadLayer], drivable: Callable[[RunLayers], None]) -> None:
-        """Take a part; the last one makes the plan.
+    def load(self, request: LoadPlan, zeros: Multiply) -> None:
+        """Take a part; the last one makes the plan, which is checked with products that answer 0.
 
         Raises:
             Refusal: parts out of order, too long, not a plan, steps that do not fit.
@@ -50,34 +50,19 @@ class LoadedPlan:
         if plan is not None:
             if plan.arena > PLAN_MEMORY:
                 raise Refusal(ErrorCode.LIMIT, "bytes of a plan's values", plan.arena, PLAN_MEMORY)
-            check(plan, layers, drivable)
+            check(plan, zeros)
             self.plan = plan
 
     def forget(self) -> None:
         self.plan, self._parts = None, PlanParts()
 
 
-def check(plan: Plan, layers: dict[int, LoadLayer], drivable: Callable[[RunLayers], None]) -> None:
+def check(plan: Plan, zeros: Multiply) -> None:
     """Run the plan once on a black image, with products that answer 0.
 
     Raises:
         Refusal: a step that does not fit the values around it, or a layer that is not loaded.
     """
-
-    def zeros(layer: int, codes: NDArray[np.int16], drive: Drive, places: Places, tally: Tally) -> NDArray[np.int32]:
-        loaded = layers.get(layer)
-        if loaded is None:
-            raise Refusal(ErrorCode.NO_SUCH_LAYER, f"layer {layer} is not loaded", layer)
-        if loaded.inputs != codes.shape[1]:
-            raise ValueError(f"layer {layer} takes vectors of {loaded.inputs} codes, not {codes.shape[1]}")
-        return np.zeros((len(codes), loaded.outputs), np.int32)
-
-    for number, step in enumerate(plan.steps):
-        if isinstance(step.instruction, RunLayers):
-            try:
-                drivable(step.instruction)
-            except Refusal as refused:
-                raise Refusal(refused.code, f"step {number}: {refused.text}", refused.value, refused.limit) from None
     height, width, channels = plan.image_shape
     black = np.zeros((1, height, width, channels), np.uint8)
     for _ in run_images(plan, black, 0, zeros, [Tally() for _ in plan.steps]):
@@ -120,6 +105,9 @@ def run_images(
                 found = apply(step.instruction, inputs, output.shape)
             if found.shape[1:] != output.shape:
                 raise ValueError(f"it gives {found.shape[1:]}, the plan says {output.shape}")
+        except Refusal as refused:
+            text = f"step {number} of the plan: {refused.text}"
+            raise Refusal(refused.code, text, refused.value, refused.limit) from None
         except (ValueError, IndexError) as error:
             raise Refusal(ErrorCode.MALFORMED, f"step {number} of the plan: {error}", number) from None
         _put(memory, output, found)
