@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from cim.cells.laws.tail import HALVINGS, ROOT, Density, Floats, Tail
+from cim.cells.laws.tail import ROOT, Density, Floats, Tail
 
 
 class Mixture(Tail):
@@ -21,13 +21,7 @@ class Mixture(Tail):
 
     def beyond(self, p: Floats, df: Floats, share: Floats, ratio: float) -> Floats:
         """By halving between the quantiles of the parts."""
-        low = -ndtri(p)
-        high = ratio * self.wide_beyond(p, df)
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2.0
-            far = self.below(-middle, df, share, ratio) > p
-            low, high = np.where(far, middle, low), np.where(far, high, middle)
-        return np.asarray((low + high) / 2.0)
+        return self.between(-ndtri(p), ratio * self.wide_beyond(p, df), p, df, share, ratio)
 
     def draw(self, df: Floats, share: Floats, ratio: float, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
         t = rng.standard_normal(shape)

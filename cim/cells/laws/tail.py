@@ -56,6 +56,10 @@ class Tail:
             if not far.any():
                 break
             low, high = np.where(far, high, low), np.where(far, 2.0 * high, high)
+        return self.between(low, high, p, df, share, ratio)
+
+    def between(self, low: Floats, high: Floats, p: Floats, df: Floats, share: Floats, ratio: float) -> Floats:
+        """The u between two others with P(T > u) = p, by halving."""
         for _ in range(HALVINGS):
             middle = (low + high) / 2.0
             far = self.below(-middle, df, share, ratio) > p
