@@ -22,7 +22,11 @@ from hil.errors import ExitCode, UsageError
 
 def fit(
     table: Annotated[
-        Path | None, typer.Argument(help="table of cell readings: .csv, .tsv (.gz) or .h5", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="cell readings (.csv, .tsv, .gz, .h5), AIHWKit's state (.pt), ramps of pulses, or measured products",
+            show_default=False,
+        ),
     ] = None,
     public: Annotated[
         str | None,
@@ -53,10 +57,27 @@ def fit(
     us_per_level: Annotated[
         float | None, typer.Option(help="µS of one level, where a set has levels only", show_default=False)
     ] = None,
+    ideal: Annotated[
+        Path | None,
+        typer.Option(
+            help="what was meant, in a file of its own: ideal products, or AIHWKit's state before programming",
+            show_default=False,
+        ),
+    ] = None,
+    age: Annotated[
+        str | None, typer.Option(help="age of cells whose file does not say it (AIHWKit): 1h, 2d", show_default=False)
+    ] = None,
+    read_v: Annotated[
+        float | None,
+        typer.Option("--read-v", help="voltage of reads in a file of currents (ramps of pulses)", show_default=False),
+    ] = None,
     temperature: Annotated[str, typer.Option(help="temperature of the readings")] = "25C",
     as_json: Json = False,
 ) -> int:
-    """Fit the device model to tables of cell readings, without a board, and test it on other cells."""
+    """Fit the device model to tables of cell readings, without a board, and test it on other cells.
+
+    Products beside ideal ones (--ideal) and ramps of pulses hold no cells over time: they are fitted and printed.
+    """
     from hil.device_fit.inputs import fit_source
 
     with screen(quiet=as_json) as watch:
@@ -70,6 +91,9 @@ def fit(
             base=base,
             us_per_level=us_per_level,
             temperature_c=celsius(temperature),
+            ideal=ideal,
+            age_s=None if age is None else seconds(age),
+            read_v=read_v,
             record_wanted=out is not None,
             watch=watch,
         )

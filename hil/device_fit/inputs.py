@@ -15,8 +15,11 @@ from cim.cells.pulse_steps import PulseSteps, PulseSweep, fit_pulse_steps
 from cim.fit.read_noise import Spectrum, Telegraph, detect_telegraph, fit_spectrum
 from cim.record.file import load_record
 from hil.calibration.record_text import plain
+from hil.device_fit.aihwkit_state import SUFFIXES
 from hil.device_fit.measured_tables import CellTable, read_table
+from hil.device_fit.product_tables import ProductResult, fit_products
 from hil.device_fit.public_sets import SETS, Sweeps, read_bench, read_cells, read_traces
+from hil.device_fit.pulse_ramps import RampResult, fit_ramps, is_ramps
 from hil.device_fit.readings import QUARTER
 from hil.device_fit.result import FitResult, fit_table
 from hil.errors import FileError, UsageError
@@ -39,14 +42,20 @@ def fit_source(
     base: Path | None = None,
     us_per_level: float | None = None,
     temperature_c: float = 25.0,
+    ideal: Path | None = None,
+    age_s: float | None = None,
+    read_v: float | None = None,
     record_wanted: bool = False,
     watch: Watch | None = None,
-) -> FitResult | TraceResult | BenchResult:
+) -> FitResult | TraceResult | BenchResult | ProductResult | RampResult:
     """Fit a table or a public set.
 
     Args:
         table, public: exactly one of them.
         data: where public sets lie.
+        ideal: what was meant, in a file of its own: ideal products, or AIHWKit's state before programming.
+        age_s: of cells whose file does not say it (AIHWKit).
+        read_v: voltage of reads that a file of currents does not say (ramps of pulses).
         record_wanted: refuse what gives no record.
 
     Raises:
@@ -65,12 +74,15 @@ def fit_source(
             hint="leave -o out: it prints what it fits",
         )
     watch, record = watch or Watch(), load_record(base) if base else None
+    if table is not None and (other_kind := _without_cells(table, ideal, read_v, record_wanted)) is not None:
+        return other_kind
     watch.plan(expected_stages(another=bool(test_on)))
     if public in (TRACES, BENCH):
         with watch.stage("fitting"):
             return TraceResult.of(*read_traces(data)) if public == TRACES else BenchResult.of(read_bench(data))
     with watch.stage("reading"):
-        cells = in_siemens(read_cells(public, data) if public else read_table(str(table)), us_per_level)
+        read = read_cells(public, data) if public else read_table(str(table), ideal, age_s)
+        cells = in_siemens(read, us_per_level)
         other = in_siemens(_other(test_on, data), us_per_level) if test_on else None
     if record_wanted and cells.unit != "µS":
         raise UsageError(
@@ -88,6 +100,24 @@ def fit_source(
         other=other,
         watch=watch,
     )
+
+
+def _without_cells(
+    table: Path, ideal: Path | None, read_v: float | None, record_wanted: bool
+) -> ProductResult | RampResult | None:
+    """The fit of a file that holds no cells over time: products beside ideal ones, or ramps of pulses."""
+    products = ideal is not None and table.suffix.lower() not in SUFFIXES
+    ramps = not products and is_ramps(table)
+    if (products or ramps) and record_wanted:
+        raise UsageError(
+            f"{table.name} holds {'products' if products else 'ramps of pulses'}, no cells over time: no record of it",
+            hint="leave -o out: it prints what it fits",
+        )
+    if products and ideal is not None:
+        return fit_products(table, ideal)
+    if ramps and read_v is None:
+        raise UsageError(f"{table.name} holds currents: read at which voltage?", hint=f"hil fit {table} --read-v 0.1")
+    return fit_ramps(table, read_v) if ramps and read_v is not None else None
 
 
 def expected_stages(*, another: bool) -> tuple[PlannedStage, ...]:

@@ -1,6 +1,6 @@
 """A lab's own table of cell readings: one row a reading, in CSV, TSV (each may end in .gz) or HDF5.
 
-Files of instruments as they come are read too (``hil.device_fit.instruments``).
+Files of instruments as they come (``hil.device_fit.instruments``) and of AIHWKit (``aihwkit_state``) are read too.
 
 The first line names the columns, with their units; an HDF5 file has one data set a column, at the
 root or in a group ``cells``. Each name of ``hil.device_fit.table_columns.COLUMNS`` is read, others are noted.
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.device_fit.aihwkit_state import SUFFIXES, aihwkit_columns
 from hil.device_fit.instruments import instrument_columns
 from hil.device_fit.table_columns import COLUMNS, READING, TARGET, hdf5_columns, row_of, text_columns
 from hil.errors import FileError
@@ -75,8 +76,8 @@ class CellTable:
         )
 
 
-def read_table(path: str | Path) -> CellTable:
-    """Read and check one table.
+def read_table(path: str | Path, meant: Path | None = None, age_s: float | None = None) -> CellTable:
+    """Read and check one table; ``meant`` and ``age_s`` say what a state of AIHWKit does not.
 
     Raises:
         FileError: missing, broken, too large, or not what its columns say (exit code 7).
@@ -89,8 +90,11 @@ def read_table(path: str | Path) -> CellTable:
     if not path.is_file():
         raise FileError("no such file", where=str(path))
     notes: tuple[str, ...] = ()
+    left: list[str]
     try:
-        if (known := instrument_columns(path)) is not None:
+        if path.suffix.lower() in SUFFIXES:
+            (columns, notes), left, first = aihwkit_columns(path, meant, age_s), [], 0
+        elif (known := instrument_columns(path)) is not None:
             (columns, notes), left, first = known, [], 0
         elif path.suffix.lower() in (".h5", ".hdf5"):
             columns, left, first = *hdf5_columns(path), 0
