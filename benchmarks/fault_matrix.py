@@ -156,7 +156,7 @@ ROWS = {
         "an effect that the record does not know",
         "disagree",
         ("tests/hil/deployment/test_deploy.py::test_an_effect_that_the_record_does_not_know_is_a_disagreement",),
-        "benchmarks/verdict_power.py",
+        "benchmarks/studies/verdict/verdict_power.py",
     ),
     "F15": MatrixRow(
         "all of F1 to F4 at once, of a fixed seed and of one drawn for the run",

@@ -1,8 +1,8 @@
-"""One peer's whole network beside a plain torch forward, in the Python that has it: ``peer_networks.py`` calls this.
+"""One peer's whole network beside a plain torch forward, in the Python that has it: ``speed.py`` calls this.
 
     python benchmarks/peer_forward.py SETTING IMAGES.npy COUNT ROUNDS [CROSSSIM]
 
-One thread, CPU times of this process. The network is the ResNet-20 of ``network_speed.py`` with the same weights,
+One thread, CPU times of this process. The network is the ResNet-20 of ``speed.py`` with the same weights,
 batch normalisation folded, plain torch channels last on all images, the peer on the first COUNT of them. Prints
 {"times_plain": …, "plain_ms": …, "peer_ms": …} an image, medians of the rounds. CROSSSIM: folder of its source.
 """

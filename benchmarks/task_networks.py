@@ -1,4 +1,4 @@
-"""Small networks, data and losses of ``benchmarks/task_studies.py``: segmentation, detection, a ViT, a GRU.
+"""Small networks, data and losses of ``task_studies.py``: segmentation, detection, a ViT, a GRU.
 
 Scenes are synthetic and named so: discs and squares on waves of colour, with noise; masks and boxes are known exactly.
 """

@@ -14,7 +14,7 @@ multiplications an image, 16 tiles.
 networks and cycles, other seeds, a teacher that saw crops of up to two pixels, and one look at
 emulated accuracy on the first 1,000 test images before the errors of the last cycle were set to 0.3
 of those expected. A run from nothing gives other weights; it has not been made whole.
-``hil deploy --emulated`` and ``benchmarks/bundled_accuracy.py`` say what emulated chips make of it.
+``hil deploy --emulated`` and ``benchmarks/accuracy.py`` say what emulated chips make of it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def load_study(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    (path,) = (ROOT / "benchmarks").rglob(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -34,7 +35,7 @@ def table(path: Path, command: str) -> list[dict[str, str]]:
 
 
 def test_every_scalar_of_twenty_chips_lies_in_its_interval_as_often_as_promised() -> None:
-    rows = table(hidden.PARAMETERS, "python benchmarks/hidden_truth.py --parameters")
+    rows = table(hidden.PARAMETERS, "python benchmarks/studies.py hidden-truth --parameters")
     names = {r["parameter"] for r in rows}
     assert {int(r["seed"]) for r in rows} == set(hidden.SEEDS)
     for name in names:
@@ -43,7 +44,7 @@ def test_every_scalar_of_twenty_chips_lies_in_its_interval_as_often_as_promised(
 
 
 def test_predictions_cover_what_chips_score() -> None:
-    rows = table(hidden.PREDICTIONS, "python benchmarks/hidden_truth.py --predictions")
+    rows = table(hidden.PREDICTIONS, "python benchmarks/studies.py hidden-truth --predictions")
     assert len(rows) == 40
     assert sum(int(r["inside"]) for r in rows) >= 35
 
@@ -60,14 +61,14 @@ def test_the_verdict_has_the_power_that_was_promised_and_few_false_alarms(tuned:
 
 
 def test_each_cause_put_in_gets_four_fifths_of_the_gap_that_it_made() -> None:
-    rows = table(recovery.TABLE, "python benchmarks/cause_recovery.py")
+    rows = table(recovery.TABLE, "python benchmarks/studies.py cause-recovery")
     assert [r["case"] for r in rows] == [case.name for case in recovery.CASES]
     assert all(float(r["gap"]) >= 3.0 and float(r["share"]) >= 0.8 for r in rows)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_chip_of_the_parameter_table_comes_out_again(seed: int) -> None:
-    rows = table(hidden.PARAMETERS, "python benchmarks/hidden_truth.py --parameters")
+    rows = table(hidden.PARAMETERS, "python benchmarks/studies.py hidden-truth --parameters")
     committed = {r["parameter"]: r for r in rows if int(r["seed"]) == seed}
     for again in hidden.parameter_rows(seed):
         row = committed.pop(again["parameter"])

@@ -10,7 +10,7 @@ pair of columns the difference of the two losses S₊² − S₋² = (S₊ − S
 
 First order is not enough: at 1 Ω, 128 rows of 2-40 µS lose a fifth. ``WireTable`` starts instead from
 the exact ladder with the *mean* load of n driven rows and goes to second order about it: rms error
-0.05 % of the largest sum at 1 Ω and 128 rows, 0.07 % at 256 (``benchmarks/wire_accuracy.py``).
+0.05 % of the largest sum at 1 Ω and 128 rows, 0.07 % at 256 (``benchmarks/studies/cells/wire_accuracy.py``).
 ``line_bend`` is a coarser form, one number a tile: loss / (1 + bend · n), with T ≈ τ · n.
 ``cim.array.wires`` has the exact solution.
 """

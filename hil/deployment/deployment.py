@@ -96,7 +96,7 @@ def mode_of(program: ConductanceProgram, options: DeployOptions, *, tuned: bool)
     """How virtual chips run whole networks.
 
     Fast is as good as exact for chips that are ``tuned``, each to its own answers, as long as few sums are beyond the
-    converters' scale (``benchmarks/fast_accuracy.py``).
+    converters' scale (row ``fast-and-exact`` of ``benchmarks/accuracy.toml``).
     """
     if options.engine != AUTO:
         return SimulationMode(options.engine)

@@ -33,7 +33,7 @@ SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 ABLATION = (
     "ResNet-20 W4A8, 4 virtual chips",
-    "python benchmarks/gap.py --networks resnet20 (benchmarks/results/ablation.jsonl)",
+    "python benchmarks/accuracy.py techniques (benchmarks/results/ablation.jsonl)",
 )
 
 

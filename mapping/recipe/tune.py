@@ -43,7 +43,7 @@ class Adapters(Technique):
     gave: ClassVar[tuple[Gave, ...]] = (
         Gave(
             1.5, 0.9, 2.1, "ResNet-20 W4A8, 8 virtual chips",
-            "python benchmarks/adapters.py r20.pt --record rec.h5 --data cifar10 --ranks 4 (docs/benchmarks.md)",
+            "python benchmarks/accuracy.py adapters (docs/benchmarks.md)",
         ),
     )  # fmt: skip
     needs: ClassVar[tuple[str, ...]] = ("tune",)

@@ -402,7 +402,7 @@ def test_codes_that_do_not_fit_are_refused(engine: str) -> None:
 
 
 def test_a_network_is_as_accurate_as_on_the_exact_simulator_within_a_point() -> None:
-    """Mean over virtual chips; ``benchmarks/fast_accuracy.py`` does it with more chips and images."""
+    """Mean over virtual chips; ``python benchmarks/accuracy.py fast-and-exact`` does it with more chips and images."""
     import hil
     from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset

@@ -465,7 +465,7 @@ def test_explain_ranks_every_choice_of_every_place(cli: Cli, files: Files) -> No
 
 def test_a_benchmark_sets_the_front_beside_its_baselines(files: Files) -> None:
     def compared(*options: str) -> str:
-        script = Path(__file__).parents[3] / "benchmarks" / "search_compare.py"
+        script = Path(__file__).parents[3] / "benchmarks" / "studies" / "search" / "search_compare.py"
         command = [sys.executable, str(script), str(files.run), *options]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 

@@ -1,4 +1,4 @@
-"""Baselines of a search (benchmarks/search_baselines.py): they keep to the same budget and the same rules."""
+"""Baselines of a search (search_baselines.py of benchmarks): they keep to the same budget and the same rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search.space.target import ChipTarget
 
 from .test_pareto import CHIP, LARGE_SPACE, SMALL_SPACE, made_up_accuracy
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))  # benchmarks import each other by name
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "studies" / "search"))  # they import each other
 from search_baselines import evolution, random_search, resnet20, top_k_search
 
 SEARCHES = {"pareto": pareto_search, "random": random_search, "top-k": top_k_search, "evolution": evolution}

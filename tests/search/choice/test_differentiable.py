@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))  # benchmarks import each other by name
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "studies" / "search"))  # they import each other
 
 from search_gradients import (  # noqa: E402
     Relaxation,

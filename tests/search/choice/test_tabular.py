@@ -12,7 +12,7 @@ import pytest
 
 from search.choice.front import write_front
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))  # benchmarks import each other by name
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "studies" / "search"))  # they import each other
 import search_tabular as TABULAR
 
 SEEDS, SAMPLES, BUDGET, NETWORKS = 10, 64, 256, 8
