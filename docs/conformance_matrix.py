@@ -49,6 +49,7 @@ RELEASE_COMMIT = "6e40fa191944"
 RELEASE_ROOMS = ("cim", "firmware_protocols", "hil", "mapping")
 NEEDS = {"native": ("gcc",), "QEMU": ("qemu-system-arm", "arm-none-eabi-gcc")}
 
+NOT_TRIED = "(–)"
 QEMU_LAGS_S = 5.0  # its clock on a busy machine
 
 Opened = Iterator[Bench]
@@ -177,8 +178,8 @@ def tested(column: str) -> SelfTest:
 
 
 def cells(found: SelfTest) -> dict[str, str]:
-    """Cell of each check: yes, or – where it does not apply; NO where it failed."""
-    words = {CheckOutcome.PASSED: "yes", CheckOutcome.FAILED: "NO"}
+    """Cell of each check: yes, – where it does not apply, NO where it failed; (–) where it could not be tried."""
+    words = {CheckOutcome.PASSED: "yes", CheckOutcome.FAILED: "NO", CheckOutcome.NOT_TRIED: NOT_TRIED}
     return {r.name: words.get(r.outcome, "–") for r in found.results}
 
 
@@ -235,7 +236,7 @@ def opener(chip: str) -> Iterator[Callable[[], Transport]]:
 
 def versions() -> dict[tuple[str, str], str]:
     """(host, chip) -> version spoken; NO: they do not understand each other."""
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for chip in CHIPS:
         with opener(chip) as open_line:
             found |= {(name, chip): spoken(host, open_line) for name, host in HOSTS.items()}
@@ -263,7 +264,8 @@ def page(columns: dict[str, dict[str, str]], spoken_in: dict[tuple[str, str], st
 
 Written by `python docs/conformance_matrix.py`; `pytest tests/hil/driver/test_selftest.py` runs the same and compares.
 The checks are those of `hil selftest` ([protocol](protocol.md)). *yes*: passed; *–*: does not apply, because the chip
-lacks what the check needs; *NO*: failed.
+lacks what the check needs; *{NOT_TRIED}*: not tried, because nobody cuts the power, or because all work that harms
+nothing is over too soon, which may be otherwise on a slower machine; *NO*: failed.
 
 - **emulator**: the chip role in Python before the emulated chip, on a pseudo-terminal; **key**: it wants one, on TCP
 - **native C**, **QEMU C**: the reference firmware on this machine, and bare metal on a Cortex-M4

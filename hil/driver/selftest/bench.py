@@ -13,6 +13,8 @@ from hil.driver.open_chip import connect
 from hil.driver.selftest.line import FrameLine, MessageLine, OpenLine
 from hil.errors import DeviceError, UsageError
 
+BUSY = "as on a busy machine"  # in the reasons of what could not be tried, and can be on another day
+
 
 class CheckFailed(DeviceError):
     """The chip does not do what the protocol says."""

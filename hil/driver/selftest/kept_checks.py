@@ -51,7 +51,7 @@ from hil.driver.requests import program_requests
 from hil.driver.selftest.bench import Bench, CheckFailed, NotThere, NotTried, expect
 from hil.driver.selftest.limit_checks import masked_write, pulse
 from hil.driver.selftest.line import MessageLine
-from hil.driver.selftest.safety_checks import READ, RESTARTS_S
+from hil.driver.selftest.safety_checks import ACKNOWLEDGES_S, READ, after_reset
 
 # --- journal and images -----------------------------------------------------------------------------
 
@@ -64,9 +64,9 @@ def an_answer_outlives_a_reset(bench: Bench) -> str:
     with bench.messages() as line:
         (first,) = line.ask(wait)
         line.ask(encode(Reset(), 22), channel=CONTROL)
-        line.settle(RESTARTS_S)
-        nonce, session = line.nonce, line.session
-    with bench.messages(nonce=nonce, session=session) as line:
+        line.settle(ACKNOWLEDGES_S)
+        boot, nonce, session = line.hello.boot_id, line.nonce, line.session
+    with after_reset(bench, boot, nonce, session) as line:
         (again,) = line.ask(wait)
         expect(again == first, "the reply differs")
         state = line.answer(encode(AskJournal(), 23)).message

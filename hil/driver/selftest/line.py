@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -26,7 +26,7 @@ from hil.transports.base import CHUNK, Transport
 OpenLine = Callable[[], Transport]
 """Opens the chip's line anew."""
 
-ANSWER_S = 20.0  # a chip under emulation may be slow
+OPENS_S, ANSWER_S = 20.0, 60.0  # a chip under emulation may be slow, and compile what it runs first
 
 
 class Heard(NamedTuple):
@@ -80,6 +80,7 @@ class MessageLine:
         limits = LinkLimits(max_payload=transport.max_payload, window=16)
         self.nonce = secrets.randbits(32) if nonce is None else nonce
         self.sealer: Sealer | None = None
+        self.log = list[Heard]()  # all that was heard
         self._link = Connection(Role.HOST, limits, nonce=self.nonce, session=session)
         self._link.open(time.monotonic())
         try:
@@ -106,6 +107,9 @@ class MessageLine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._transport.close()
 
     @property
@@ -134,7 +138,14 @@ class MessageLine:
             self._move()
             now_s = time.monotonic()
             heard += [Heard(now_s, decode(m.data), bytes(m.data)) for m in self._link.messages()]
+        self.log += heard
         return heard
+
+    def wait_for(self, request_ids: Iterable[int], within_s: float = ANSWER_S) -> bool:
+        """Whether these requests were answered, also before, or are within a time."""
+        wanted = {number for number in request_ids if not ends(self.log, number)}
+        heard = self.hear(lambda heard: wanted <= {one.reply.request_id for one in ends(heard)}, within_s)
+        return wanted <= {one.reply.request_id for one in ends(heard)}
 
     def be_silent(self, seconds: float) -> None:
         """Say nothing for a while, not even that something arrived; then hear what did."""
@@ -151,10 +162,10 @@ class MessageLine:
         """Send messages (``plain``: without a seal); the replies that are no progress, one a message or so many."""
         self.send(*messages, channel=channel, plain=plain)
         wanted = len(messages) if answers is None else answers
-        heard = self.hear(lambda heard: len(_final(heard)) >= wanted)
-        if len(_final(heard)) < wanted:
+        heard = self.hear(lambda heard: len(ends(heard)) >= wanted)
+        if len(ends(heard)) < wanted:
             raise TimeoutError(f"no answer within {ANSWER_S:g} s")
-        return [one.data for one in _final(heard)]
+        return [one.data for one in ends(heard)]
 
     def answer(self, message: bytes, *, channel: int = BULK, plain: bool = False) -> Decoded:
         return decode(self.ask(message, channel=channel, plain=plain)[0])
@@ -176,10 +187,10 @@ class MessageLine:
         return self.sealer.sealed(message) if must else message
 
     def _until(self, complete: Callable[[], bool]) -> None:
-        give_up_s = time.monotonic() + ANSWER_S
+        give_up_s = time.monotonic() + OPENS_S
         while not complete():
             if time.monotonic() > give_up_s:
-                raise TimeoutError(f"no answer within {ANSWER_S:g} s")
+                raise TimeoutError(f"no answer within {OPENS_S:g} s")
             self._move()
 
     def _move(self) -> None:
@@ -194,8 +205,10 @@ class MessageLine:
             self._link.receive(data, time.monotonic())
 
 
-def _final(heard: list[Heard]) -> list[Heard]:
-    return [one for one in heard if not isinstance(one.reply.message, Progress)]
+def ends(heard: list[Heard], request_id: int | None = None) -> list[Heard]:
+    """The answers that are no progress, all or those to one request."""
+    wanted = [one for one in heard if request_id in (None, one.reply.request_id)]
+    return [one for one in wanted if not isinstance(one.reply.message, Progress)]
 
 
 class FaultyTransport:
