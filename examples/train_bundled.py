@@ -1,7 +1,7 @@
 """Train the network that ``hil deploy --emulated`` runs when no other is named.
 
     apt-get install dataset-fashion-mnist
-    python examples/train_bundled.py --work /tmp/bundled --out hil/bundled/fashion_mnist.pt
+    python examples/train_bundled.py --work /tmp/bundled --out hil/datasets/bundled/fashion_mnist.pt
 
 One thread, about 35 minutes (estimated) on a CPU with bfloat16. Parts that are in ``--work`` already are not made
 again. The network is shaped for arrays of 128 rows x 64 outputs: three wide convolutions and one

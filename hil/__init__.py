@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the public names, said once
     from hil.cost.estimate import estimate_network as estimate_network
     from hil.datasets.image_set import Dataset as Dataset, load_dataset as load_dataset
     from hil.deployment.adaptation import adapt_to_record as adapt_to_record
-    from hil.deployment.deploy import deploy as deploy, deploy_on as deploy_on
+    from hil.deployment.deploy import deploy_on as deploy_on
     from hil.deployment.import_weights import import_network as import_network
     from hil.deployment.options import DeployOptions as DeployOptions
     from hil.device_fit.inputs import fit_source as fit_source
@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # the public names, said once
         first_mvm as first_mvm,
     )
     from hil.driver.chip_driver import ChipDriver as ChipDriver
-    from hil.driver.open_chip import open_chip as open_chip
     from hil.errors import (
         DeviceError as DeviceError,
         ExitCode as ExitCode,
@@ -50,6 +49,10 @@ if TYPE_CHECKING:  # the public names, said once
     from hil.prediction.judge import judge as judge
     from hil.prediction.predict import predict as predict
     from hil.prediction.text import Prediction as Prediction
+    from hil.python.answers import Report as Report, Simulation as Simulation
+    from hil.python.chip import Chip as Chip, open_chip as open_chip
+    from hil.python.networks import CompiledNetwork as CompiledNetwork, compile as compile
+    from hil.python.runs import deploy as deploy, simulate as simulate
     from hil.report.run_data import RunData as RunData, read_run as read_run
     from hil.searching.evaluator import DeployedEvaluator as DeployedEvaluator, SimulatedEvaluator as SimulatedEvaluator
     from hil.searching.folder import (

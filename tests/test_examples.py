@@ -53,6 +53,7 @@ def test_the_notebook_of_a_module_ends_in_a_verdict(tmp_path: Path) -> None:
     assert done.stdout.startswith("<AgreementReport runs/0001: ")
     assert len(done.stdout) < 300
     assert (tmp_path / "runs" / "0001" / "report.html").is_file()
+    assert (tmp_path / "ages.png").is_file()
 
 
 def test_the_notebook_of_a_bench_multiplies_with_one_tile(tmp_path: Path) -> None:

@@ -55,13 +55,13 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("errors", "watch", "pages"),
         ("atomic", "emulator", "simulation", "cost"),
         ("datasets", "transports", "verdict"),
-        ("report",),
-        ("driver", "server"),
+        ("report", "driver", "server"),
         ("calibration",),
         ("deployment", "device_fit"),
         ("prediction",),
         ("improvement", "mission", "searching"),
         ("cli",),
+        ("python",),
     ),
 }
 # All of cim that truth and belief share: what a chip is, how levels and codes are written, ideal converters.

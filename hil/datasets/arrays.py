@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,15 @@ def read_array_file(path: Path, limit: int | None) -> ArrayContent:
         TypeError, AttributeError, UnicodeDecodeError, OverflowError,
     ) as error:  # fmt: skip
         raise FileError(f"not a readable set of arrays: {str(error)[:200]}", where=str(path)) from error
+
+
+def content_of(arrays: Mapping[str, NDArray[Any]], source: str) -> ArrayContent:
+    """The same of arrays in memory, by the names that a file would give them.
+
+    Raises:
+        FileError: arrays that do not fit each other, or are none of those.
+    """
+    return _content(_Held(arrays), None, source)
 
 
 def has_inputs(path: Path) -> bool:
@@ -151,6 +160,23 @@ class _Hdf5:
     def class_names(self) -> tuple[str, ...]:
         names = self.file.attrs.get("class_names", ())
         return tuple(str(c.decode() if isinstance(c, bytes) else c)[:4096] for c in names[:MOST_CLASSES])
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    arrays: Mapping[str, NDArray[Any]]
+
+    def names(self) -> set[str]:
+        return set(self.arrays)
+
+    def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        return self.arrays[name].shape, self.arrays[name].dtype
+
+    def read(self, name: str, limit: int | None) -> NDArray[Any]:
+        return self.arrays[name][:limit]
+
+    def class_names(self) -> tuple[str, ...]:
+        return ()
 
 
 def _content(file: NamedArrays, limit: int | None, source: str) -> ArrayContent:

@@ -29,7 +29,7 @@ from hil.errors import FileError, UsageError
 
 ENVIRONMENT = "HIL_DATA"
 DEBIAN = Path("/usr/share/datasets")
-BUNDLED = Path(__file__).parent.parent / "bundled"
+BUNDLED = Path(__file__).parent / "bundled"
 
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _EUROSAT = (
@@ -140,7 +140,7 @@ def load_dataset(
             where=content.source,
             hint="hil import, deploy and simulate take samples of any kind",
         )
-    return _dataset_of(path.name, content)
+    return dataset_of(path.name, content)
 
 
 def _of_any_kind(path: Path, split: str, limit: int | None) -> ArrayContent | None:
@@ -168,8 +168,12 @@ def _of_any_kind(path: Path, split: str, limit: int | None) -> ArrayContent | No
     return None
 
 
-def _dataset_of(name: str, content: ArrayContent) -> Dataset:
-    """A set of any kind, once its parts were checked by their readers."""
+def dataset_of(name: str, content: ArrayContent) -> Dataset:
+    """A set of any kind, once its parts were checked by their readers.
+
+    Raises:
+        FileError: no sample, or labels beyond the classes.
+    """
     if content.kind is TargetKind.CLASSES and content.images is not None:
         return _dataset(name, Content(content.images, content.targets, content.classes, content.source))
     given: NDArray[Any] = content.images if content.inputs is None else content.inputs  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from mapping.network.file import NetworkFile, load_network
 from mapping.network.file_check import check_there
 from mapping.network.importers import WHOLE_NETWORKS
 
-BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
+BUNDLED_NETWORK = Path(__file__).parents[1] / "datasets" / "bundled" / "fashion_mnist.pt"
 HINT = "hil import {} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 -o net.pt, once; or the same options here"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Capability, Description
@@ -11,6 +12,8 @@ from hil.driver.session import Session
 from hil.errors import DeviceError
 
 _USEFUL_MESSAGE = 1 << 18  # larger messages gain nothing, but hide that the chip is slow
+
+Opened = TypeVar("Opened", bound="OpenChip")
 
 
 class OpenChip:
@@ -37,6 +40,10 @@ class OpenChip:
         self.fallbacks: list[str] = []
         self._layer_outputs: dict[int, int] = {}
         self._most = min(session.hello.max_message, _USEFUL_MESSAGE)
+
+    def as_a(self, kind: type[Opened]) -> Opened:
+        """The same open chip as an object of a class with more verbs."""
+        return kind(self._session, self.description, self.spec, sleep=self._sleep, clock=self._clock)
 
     @property
     def address(self) -> str:

@@ -14,7 +14,7 @@ from hil.verdict.statistics import FEWEST_IMAGES, FEWEST_REPEATS
 
 MOST_STEPS = 3
 USUAL_DATA = "fashion-mnist"  # that the bundled images are of; its training images are not bundled
-BUNDLED_NETWORK = Path(__file__).parents[1] / "bundled" / "fashion_mnist.pt"
+BUNDLED_NETWORK = Path(__file__).parents[1] / "datasets" / "bundled" / "fashion_mnist.pt"
 CELLS = {"programming", "relaxation", "programming and relaxation"}  # causes that writing again can mend
 
 

@@ -42,7 +42,7 @@ from mapping.quantise.lower import MatrixOp, lower
 
 ROOT = Path(__file__).parents[3]
 FILES = {
-    "bundled fashion_mnist": "hil/bundled/fashion_mnist.pt",
+    "bundled fashion_mnist": "hil/datasets/bundled/fashion_mnist.pt",
     "fashion_small": "examples/networks/fashion_small.pt",
     "mobilenet_fmnist": "examples/networks/mobilenet_fmnist.pt",
 }

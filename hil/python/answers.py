@@ -1,0 +1,150 @@
+"""Answers from Python: the report of a run and a prediction, with frames and figures."""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from hil.errors import UsageError
+from hil.pages.summary import Summary
+from hil.pages.tables import duration
+from hil.prediction.text import Prediction
+from hil.python.progress import in_notebook
+from hil.report.summary import summary_of
+from hil.verdict.agreement import AgreementReport
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+MORE = "pip install 'rram-hil[notebook]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracies:
+    """Mean scores of one run, fractions of a share: the same images in all four."""
+
+    float: builtins.float | None  # None: the float network was not at hand
+    ideal: builtins.float
+    simulated: builtins.float
+    chip: builtins.float
+
+
+class Report(AgreementReport):
+    """``hil.AgreementReport`` with what a notebook asks of it."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, report: AgreementReport) -> Self:
+        return cls(**{f.name: getattr(report, f.name) for f in fields(report)})
+
+    @property
+    def accuracy(self) -> Accuracies:
+        """Accuracies, or means of another metric, of float, ideal, simulated and the chip."""
+        j = self.decisive
+        return Accuracies(self.float_accuracy, j.ideal.mean, j.simulated.mean, j.measured.mean)
+
+    def to_frame(self) -> DataFrame:
+        """A row for each of float, ideal, simulated and chip: mean, low and high of the 95 % interval, images.
+
+        Raises:
+            hil.UsageError: pandas is not installed.
+
+        Example:
+            >>> report.to_frame().loc["chip", "mean"]    # doctest: +SKIP
+            0.925
+        """
+        pandas = _needed("pandas")
+        j, nan = self.decisive, float("nan")
+        rows: dict[str, tuple[float, float, float]] = {
+            "float": (nan if self.float_accuracy is None else self.float_accuracy, nan, nan),
+            "ideal": (j.ideal.mean, j.ideal.low, j.ideal.high),
+            "simulated": (j.simulated.mean, j.simulated.low, j.simulated.high),
+            "chip": (j.measured.mean, j.measured.low, j.measured.high),
+        }
+        frame: DataFrame = pandas.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"])
+        frame["images"] = self.data.images
+        return frame
+
+    def _repr_html_(self) -> str:
+        return summary_of(self).html()
+
+    def show(self) -> None:
+        """Show what ``hil deploy`` prints, as a table in a notebook."""
+        _show(summary_of(self))
+
+
+class Simulation(Prediction):
+    """``hil.Prediction`` with frames and figures."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, found: Prediction) -> Self:
+        return cls(**{f.name: getattr(found, f.name) for f in fields(found)})
+
+    def to_frame(self) -> DataFrame:
+        """The score of each virtual chip (rows) at each age (columns, s); fractions of a share.
+
+        Raises:
+            hil.UsageError: pandas is not installed.
+        """
+        frame: DataFrame = _needed("pandas").DataFrame(self.accuracies.T, columns=list(self.ages_s))
+        frame.index.name, frame.columns.name = "virtual chip", "age_s"
+        return frame
+
+    def plot(self) -> Figure:
+        """The score of virtual chips over age: mean, the 95 % interval of one chip, float and quantised network.
+
+        Raises:
+            hil.UsageError: matplotlib is not installed.
+
+        Example:
+            >>> hil.simulate(program, record, ages=["1h", "30d"]).plot().savefig("ages.png")    # doctest: +SKIP
+        """
+        _needed("matplotlib")
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+        axes, m = figure.add_subplot(), self.metric
+        places = range(len(self.ages_s))
+        means = [m.factor * self.at(k).mean for k in places]
+        ends = [[m.factor * end for end in self.one_chip(k)] for k in places]
+        below = [mean - low for mean, (low, _) in zip(means, ends, strict=True)]
+        above = [high - mean for mean, (_, high) in zip(means, ends, strict=True)]
+        chips = f"simulated, {self.accuracies.shape[1]} virtual chips (95 % of one)"
+        axes.errorbar(list(places), means, yerr=[below, above], fmt="o-", capsize=4, label=chips)
+        axes.axhline(m.factor * self.ideal, color="0.4", linestyle="--", label="quantised (a perfect chip)")
+        if self.float_score is not None:
+            axes.axhline(m.factor * self.float_score, color="0.4", linestyle=":", label="float")
+        axes.set_xticks(list(places), [duration(age) for age in self.ages_s])
+        axes.set_xlabel("age after writing")
+        axes.set_ylabel(f"{m.title} in {'%' if m.share else m.unit}")
+        axes.set_title(f"{self.images:,} images at {self.temperature_c:g} °C, simulated", fontsize="medium")
+        axes.legend(fontsize="small")
+        return figure
+
+    def show(self) -> None:
+        """Show what ``hil simulate`` prints, as a table in a notebook."""
+        _show(self.summary())
+
+
+def _show(summary: Summary) -> None:
+    if in_notebook():
+        _needed("IPython.display").display(_needed("IPython.display").HTML(summary.html()))
+        return
+    from hil.cli.terminal.told import tell
+
+    tell(summary)
+
+
+def _needed(library: str) -> Any:
+    """A library of the extra ``notebook``."""
+    import importlib
+
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise UsageError(f"{library.split('.')[0]} is not installed", hint=MORE) from error

@@ -1,0 +1,195 @@
+"""Networks from Python: a module, captured and compiled for a chip, with its float graph beside the program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from cim.chip.file import load_chip
+from cim.chip.spec import ChipSpec
+from hil.datasets.image_set import Dataset
+from hil.datasets.input_values import channels_of, image_shape, preprocess_of, with_pixels
+from hil.deployment.network_source import open_network
+from hil.deployment.options import usual_recipe
+from hil.driver.chip_driver import ChipDriver
+from hil.errors import UsageError
+from hil.python.progress import progress
+from hil.python.samples import HOW, Samples, labelled, samples_of
+from hil.watch import Watch
+from mapping.compile import compile_network
+from mapping.layout.lay_out import LayoutOptions
+from mapping.network.capture import capture
+from mapping.network.file import NetworkFile
+from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.file import save_program
+from mapping.recipe.recipe import with_recipe
+from mapping.scale_choice import KeptAnswers, judged_by_float
+
+if TYPE_CHECKING:
+    import torch
+
+Network: TypeAlias = "torch.nn.Module | NetworkFile | str | Path"
+CALIBRATION_IMAGES = 512  # of those that were given, evenly taken, go into the network file
+AUTO = "auto"
+
+
+@dataclass(slots=True)
+class CompiledNetwork:
+    """A network as a chip takes it.
+
+    ``program`` has codes and cells, ``graph`` the float network, ``kept`` what ideal keeps of its answers.
+    ``data`` are the samples that it was deployed with last, which ``hil.simulate`` takes where none are named.
+    """
+
+    name: str
+    program: ConductanceProgram
+    graph: NetworkGraph | None
+    kept: KeptAnswers
+    data: Dataset | None = None
+
+    def save(self, path: str | Path) -> None:
+        """Write program.h5, which every command takes."""
+        save_program(self.program, Path(path))
+
+    def __repr__(self) -> str:
+        return f"<CompiledNetwork {self.name}: {self.program!r}; {self.kept.line}>"
+
+
+def compile(
+    network: Network,
+    chip: ChipDriver | ChipSpec | str,
+    images: Samples | None = None,
+    *,
+    bits: str = "W4A8",
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    classes: Sequence[str] = (),
+    having: Sequence[str] = (),
+    without: Sequence[str] = (),
+    watch: Watch | None = None,
+) -> CompiledNetwork:
+    """Quantise a network, cut it into tiles of the chip's macros, place them, choose converter ranges.
+
+    Args:
+        network: a ``torch.nn.Module`` whose input is one batch, a ``mapping.NetworkFile``, or a file of any kind.
+        chip: an open chip, a chip file by name or path, or what it says.
+        images: *training* samples for ranges and scales (they never score): pixels uint8 (n, H, W[, C]), or numbers
+            (n, …) as the module takes them; with labels if known. A net.pt carries its own.
+        bits: of weights and activations, 2 to 8 each; "auto": the fewest of each layer for a loss of half a point.
+        mean, std: of each channel, of pixels in 0…1; pixels need them.
+        classes: names of the logits; default: their numbers.
+        having, without: techniques, as ``hil compile --with`` and ``--without`` take them.
+
+    Raises:
+        hil.UsageError: no images for a module, pixels without mean and std, or bits that are none.
+        mapping.CannotMap: it does not fit the chip. mapping.UnsupportedOperation: an operation that no step does.
+
+    Example:
+        >>> program = hil.compile(module, chip, (train_x, train_y), bits="W4A8")    # doctest: +SKIP
+        >>> program.save("program.h5")                                             # doctest: +SKIP
+    """
+    spec = chip.spec if isinstance(chip, ChipDriver) else load_chip(chip) if isinstance(chip, str) else chip
+    recipe, (weights, activations) = usual_recipe(*having, without=without), _widths(bits)
+    with progress(watch) as told, told.stage("compiling"):
+        if isinstance(network, str | Path):
+            name, file = Path(network).stem, open_network(Path(network), watch=told)
+        elif isinstance(network, NetworkFile):
+            name, file = "network", network
+        else:
+            name = type(network).__name__
+            file = _file_of(network, images, tuple(mean), tuple(std), tuple(classes))
+        compiled = partial(
+            compile_network, file, spec, weight_bits=weights, activation_bits=activations,
+            options=recipe.laid_out(LayoutOptions()), progress=told.step,
+        )  # fmt: skip
+        if bits == AUTO:
+            from mapping.auto_bits import fewest_bits
+
+            program, kept = fewest_bits(file, spec, compiled)
+        else:
+            program, kept = judged_by_float(file, compiled(), None, compiled)
+    if having or without:
+        program = with_recipe(program, recipe)
+    if kept.much:
+        told.note(kept.line)
+    return CompiledNetwork(name, program, file.graph, kept)
+
+
+def _widths(bits: str) -> tuple[int | None, int | None]:
+    """ "W4A8" -> 4 and 8."""
+    if bits == AUTO:
+        return None, None
+    found = re.fullmatch(r"[Ww]([2-8])[Aa]([2-8])", bits)
+    if found is None:
+        raise UsageError(f"bits {bits!r}", hint='"W4A8": 2 to 8 bits of weights and of activations; or "auto"')
+    return int(found[1]), int(found[2])
+
+
+def _file_of(
+    module: torch.nn.Module,
+    images: Samples | None,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    classes: tuple[str, ...],
+) -> NetworkFile:
+    """A module with its training images, as net.pt holds it; bits are named by whoever compiles it."""
+    if images is None:
+        raise UsageError(f"{type(module).__name__} needs training images for its ranges and scales", hint=HOW)
+    data = samples_of(images, "train")
+    graph = _captured(module, data, mean, std, classes)
+    data = with_pixels(data, graph.input_shape, graph.preprocess)
+    chosen = np.unique(np.linspace(0, len(data) - 1, min(CALIBRATION_IMAGES, len(data))).astype(np.int64))
+    known = data.labels[chosen] if graph.classes and labelled(data) and len(data.labels) else None
+    return NetworkFile(graph, 4, 8, data.images[chosen], known)
+
+
+def _captured(
+    module: torch.nn.Module, data: Dataset, mean: tuple[float, ...], std: tuple[float, ...], classes: tuple[str, ...]
+) -> NetworkGraph:
+    """The graph of a module that takes such samples."""
+    import torch
+
+    if bool(mean) != bool(std):
+        raise UsageError("mean and std go together")
+    if data.inputs is None:
+        height, width, channels = data.images.shape[1:]
+        shape: tuple[int, ...] = (channels, height, width)
+        if not mean:
+            raise UsageError(
+                "images are pixels, and nothing says how they become inputs",
+                hint="mean=(0.5,), std=(0.25,), of pixels in 0…1, as the module was trained; or give it its own inputs",
+            )
+    else:
+        shape = data.inputs.shape[1:]
+        image_shape(data.inputs)
+    preprocess = Preprocess(mean, std) if mean or data.inputs is None else _steps(data.inputs)
+    example = torch.zeros(1, *shape)
+    names = classes or _numbered(module, example)
+    return capture(module, example, preprocess=preprocess, classes=names)
+
+
+def _steps(inputs: Any) -> Preprocess:
+    return preprocess_of(inputs, channels_of(inputs))
+
+
+def _numbered(module: torch.nn.Module, example: torch.Tensor) -> tuple[str, ...]:
+    """Names of the logits of a module that gives (n, classes); empty of one that gives something else."""
+    import torch
+
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            found = module(example)
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+    plain = isinstance(found, torch.Tensor) and found.ndim == 2
+    return tuple(str(k) for k in range(found.shape[1])) if plain else ()

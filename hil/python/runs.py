@@ -1,0 +1,177 @@
+"""Runs from Python: ``deploy`` on a chip and ``simulate`` without one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cim.record.calibration import CalibrationRecord
+from cim.record.file import load_record
+from cim.simulator.modes import SimulationMode
+from hil.cli.options import seconds
+from hil.datasets.image_set import Dataset
+from hil.deployment.chip_record import with_writer
+from hil.deployment.deploy import deploy as deploy_files
+from hil.deployment.deploy import deploy_on
+from hil.deployment.dry_run import say_plan
+from hil.deployment.options import DeployOptions
+from hil.driver.chip_driver import ChipDriver
+from hil.errors import UsageError
+from hil.prediction.predict import predict
+from hil.python.answers import Report, Simulation
+from hil.python.chip import Chip, open_chip
+from hil.python.networks import CompiledNetwork
+from hil.python.progress import progress
+from hil.python.samples import HOW, Samples, samples_of
+from hil.report.files import write_report
+from hil.report.run_folder import new_run_folder
+from hil.transports import DEFAULT_BAUD
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.file import load_program
+
+
+def deploy(
+    network: CompiledNetwork | ConductanceProgram | str | Path | None,
+    chip: ChipDriver | str,
+    /,
+    data: Samples | None = None,
+    *,
+    record: CalibrationRecord | str | Path | None = None,
+    out: str | Path | None = None,
+    options: DeployOptions | None = None,
+    watch: Watch | None = None,
+    **of_files: Any,
+) -> Report:
+    """Write a network to a chip, run samples on it, and judge what it answers against its simulation.
+
+    A run folder is written, as ``hil deploy`` does (``report.run``). A file on an address is a run that goes on after
+    an interruption when the same call is made again; an open chip is not opened again.
+
+    Args:
+        network: what ``hil.compile`` gave, a program, or a file; None: the bundled network.
+        chip: an open chip, or an address.
+        data: samples to score, (inputs, labels) as arrays, or a data set by name or path; None with a file: the
+            bundled images.
+        record: of this chip; None takes that of ``chip.calibrate()``, else the chip is calibrated first.
+        out: run folder; None makes runs/NNNN.
+        options: of the run, ``hil.DeployOptions``.
+        of_files: of a file on an address, what ``hil.deployment.deploy.deploy`` takes besides: ``chip``, ``macros``,
+            ``data_dir``, ``download``, ``mean``, ``std``, ``restart`` …
+
+    Raises:
+        hil.HilError: port, link, device, file or description errors.
+
+    Example:
+        >>> report = hil.deploy(program, chip, (test_x, test_y))    # doctest: +SKIP
+        >>> report.verdict, report.accuracy.chip                    # doctest: +SKIP
+    """
+    by_name = data is None or isinstance(data, str | Path)
+    if isinstance(chip, str) and (network is None or isinstance(network, str | Path)) and by_name:
+        found = deploy_files(
+            network, chip, data=None if data is None else str(data), calibration=_path(record),
+            out=None if out is None else Path(out), options=options, watch=watch, **of_files,
+        )  # fmt: skip
+        return Report.of(found)
+    if of_files:
+        raise UsageError(f"{', '.join(of_files)}: for a file on an address", hint="hil.open_chip(…), hil.compile(…)")
+    if isinstance(chip, str):
+        with open_chip(chip, chip=_program(network).spec) as opened:
+            return deploy(network, opened, data, record=record, out=out, options=options, watch=watch)
+    if data is None:
+        raise UsageError("no samples to score", hint=HOW)
+    return _on_chip(network, chip, samples_of(data), record, out, options or DeployOptions(), watch)
+
+
+def _on_chip(
+    network: CompiledNetwork | ConductanceProgram | str | Path | None,
+    chip: ChipDriver,
+    data: Dataset,
+    record: CalibrationRecord | str | Path | None,
+    out: str | Path | None,
+    options: DeployOptions,
+    watch: Watch | None,
+) -> Report:
+    program = _program(network)
+    known = _record(record) or (chip.record if isinstance(chip, Chip) else None)
+    if isinstance(network, CompiledNetwork):
+        graph, name = network.graph, network.name
+        network.data = data
+    else:
+        graph, name = None, Path(network).stem if isinstance(network, str | Path) else "program"
+    with progress(watch) as told, new_run_folder(None if out is None else Path(out)) as folder:
+        say_plan(chip, program, DEFAULT_BAUD, options, told, calibrate=known is None)
+        report, run = deploy_on(
+            chip, program, data, graph=graph, record=known, options=options, watch=told, run=str(folder.final),
+            network_name=name, keep=folder.part,
+        )  # fmt: skip
+        report = with_writer(report, folder)
+        with told.stage("reporting"):
+            write_report(folder.part, report, run)
+    return Report.of(report)
+
+
+def simulate(
+    network: CompiledNetwork | ConductanceProgram | str | Path,
+    record: CalibrationRecord | str | Path | None = None,
+    data: Samples | None = None,
+    *,
+    ages: Sequence[str | float] = (),
+    chips: int = 20,
+    mode: SimulationMode | str = SimulationMode.EXACT,
+    temperature_c: float | None = None,
+    options: DeployOptions | None = None,
+    watch: Watch | None = None,
+) -> Simulation:
+    """Predict what chips of the record's kind, programmed again, score: no chip is asked.
+
+    Args:
+        network: what ``hil.compile`` gave, or a program.
+        record: of a chip or of cells; None takes the models that the chip file names.
+        data: samples to score; None takes those that ``network`` was deployed with last.
+        ages: after writing, "1d" or s; none: one hour.
+        chips: virtual chips.
+        mode: exact (every conversion) or fast.
+        temperature_c: of the reads; None takes that of the record.
+        options: of the run; ``chips`` goes before its virtual chips.
+
+    Raises:
+        hil.UsageError: no samples, or ages that make no sense. hil.MismatchError: a record of another chip.
+
+    Example:
+        >>> hil.simulate(program, record, ages=["1h", "1d", "30d"]).plot()    # doctest: +SKIP
+    """
+    graph = network.graph if isinstance(network, CompiledNetwork) else None
+    given = network.data if data is None and isinstance(network, CompiledNetwork) else data
+    if given is None:
+        raise UsageError("no samples to score, and the network was not deployed yet", hint=HOW)
+    asked = replace(options or DeployOptions(), virtual_chips=chips)
+    ages_s = [seconds(age) if isinstance(age, str) else age for age in ages]
+    with progress(watch) as told:
+        found = predict(
+            _program(network), samples_of(given), _record(record), asked, told, ages_s=ages_s,
+            temperature_c=temperature_c, mode=mode, graph=graph,
+        )  # fmt: skip
+    return Simulation.of(found)
+
+
+def _program(network: CompiledNetwork | ConductanceProgram | str | Path | None) -> ConductanceProgram:
+    if isinstance(network, CompiledNetwork):
+        return network.program
+    if isinstance(network, ConductanceProgram):
+        return network
+    if network is None or Path(network).suffix != ".h5":
+        raise UsageError(f"{network} is not compiled for the chip", hint="hil.compile(network, chip, images)")
+    return load_program(Path(network))
+
+
+def _record(record: CalibrationRecord | str | Path | None) -> CalibrationRecord | None:
+    return load_record(record) if isinstance(record, str | Path) else record
+
+
+def _path(record: CalibrationRecord | str | Path | None) -> Path | None:
+    if isinstance(record, CalibrationRecord):
+        raise UsageError("a record in memory goes with an open chip", hint="cim.save_record(record, 'record.h5')")
+    return None if record is None else Path(record)

@@ -1,0 +1,176 @@
+"""Python in the order of work: a module and arrays in, a verdict, frames and figures out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import cim
+import hil
+
+ROOT = Path(__file__).parents[3]
+QUICK = hil.DeployOptions(samples=300, repeats=2, virtual_chips=10, tolerance=0.03)
+
+
+def eight_lines(
+    module: torch.nn.Module,
+    train: tuple[torch.Tensor, torch.Tensor],
+    test_x: NDArray[np.float32],
+    test_y: NDArray[np.int64],
+) -> hil.Report:
+    chip = hil.open_chip("emulated:lab-128", macros=4)
+    record = chip.calibrate()
+    program = hil.compile(module, chip, images=train, bits="W4A8")
+    report = hil.deploy(program, chip, (test_x, test_y))
+    report.verdict, report.accuracy.chip, report.causes
+    report.to_frame()
+    report.show()  # noqa: B018, E702
+    hil.simulate(program, record, ages=["1d", "30d"]).plot()
+    return report
+
+
+@dataclass(frozen=True)
+class Stripes:
+    """A module that tells stripes that lie from stripes that stand, and its numbers float32 (n, 1, 8, 8)."""
+
+    module: torch.nn.Module
+    train: tuple[torch.Tensor, torch.Tensor]
+    test: tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+@pytest.fixture(scope="module")
+def stripes() -> Stripes:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 1600)
+    standing = (np.arange(8)[:, None] + rng.integers(0, 2, (1600, 1, 1))) % 2 * np.ones((1, 1, 8))
+    images = np.where(labels[:, None, None] == 1, standing.swapaxes(1, 2), standing)
+    images = (2 * images - 1 + rng.normal(0, 2.0, images.shape)).astype(np.float32)[:, None]
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(256, 2)
+    )
+    optimiser = torch.optim.Adam(module.parameters(), 0.01)
+    inputs, targets = torch.from_numpy(images[:1000]), torch.from_numpy(labels[:1000])
+    for _ in range(60):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(module(inputs), targets).backward()
+        optimiser.step()
+    return Stripes(module, (inputs, targets), (images[1000:], labels[1000:]))
+
+
+@pytest.fixture(scope="module")
+def chip() -> hil.Chip:
+    return hil.open_chip("emulated:lab-128?seed=7", macros=2)
+
+
+@pytest.fixture(scope="module")
+def compiled(stripes: Stripes, chip: hil.Chip) -> hil.CompiledNetwork:
+    return hil.compile(stripes.module, chip, images=stripes.train, bits="W4A8")
+
+
+@pytest.fixture(scope="module")
+def report(
+    stripes: Stripes, chip: hil.Chip, compiled: hil.CompiledNetwork, tmp_path_factory: pytest.TempPathFactory
+) -> hil.Report:
+    chip.calibrate(budget="quick")
+    return hil.deploy(compiled, chip, stripes.test, out=tmp_path_factory.mktemp("runs") / "run", options=QUICK)
+
+
+def test_the_eight_lines_run_as_they_stand(
+    stripes: Stripes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the run goes below runs/
+    report = eight_lines(stripes.module, stripes.train, *stripes.test)
+    assert report.verdict == "agree"
+    assert "AGREE" in capsys.readouterr().out.splitlines()[2]
+    assert (tmp_path / "runs" / "0001" / "report.html").is_file()
+
+
+def test_a_report_has_its_four_accuracies_as_numbers_and_as_a_frame(report: hil.Report) -> None:
+    frame = report.to_frame()
+    assert list(frame.index) == ["float", "ideal", "simulated", "chip"]
+    assert frame.loc["chip", "mean"] == report.accuracy.chip == report.decisive.measured.mean
+    assert frame.loc["float", "mean"] == report.accuracy.float
+    assert frame.loc["chip", "low"] <= report.accuracy.chip <= frame.loc["chip", "high"]
+    assert set(frame["images"]) == {report.data.images}
+
+
+def test_the_float_network_answers_beside_the_chip_as_the_module_does(stripes: Stripes, report: hil.Report) -> None:
+    module, (inputs, labels) = stripes.module, stripes.test
+    with torch.no_grad():
+        right = module(torch.from_numpy(inputs)).argmax(1).numpy() == labels
+    assert report.accuracy.float is not None
+    assert abs(report.accuracy.float - right.mean()) < 0.04  # 300 of the 600
+
+
+def test_a_run_from_python_is_a_run_of_the_command_line(report: hil.Report) -> None:
+    folder = Path(report.run)
+    told = subprocess.run(
+        [sys.executable, "-m", "hil", "show", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    assert report.verdict.value.upper() in told.stdout
+    assert (folder / "program.h5").is_file()
+
+
+def test_a_chip_that_was_calibrated_is_not_calibrated_again(chip: hil.Chip, report: hil.Report) -> None:
+    assert chip.record is not None
+    assert "calibrating" not in report.timing_s
+    assert cim.load_record(Path(report.run) / "record.h5").date == chip.record.date
+
+
+def test_a_simulation_takes_the_samples_of_the_deployment_and_plots_an_age_each(
+    chip: hil.Chip, compiled: hil.CompiledNetwork, report: hil.Report, tmp_path: Path
+) -> None:
+    found = hil.simulate(compiled, chip.record, ages=["1h", "30d"], chips=4, mode="fast", options=QUICK)
+    assert found.images == report.data.images
+    assert found.to_frame().shape == (4, 2)
+    figure = found.plot()
+    figure.savefig(tmp_path / "ages.png")
+    (axes,) = figure.axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1 h", "30 d"]
+    assert "simulated" in axes.get_title()
+
+
+def test_pixels_say_how_they_become_inputs_or_are_refused(stripes: Stripes, chip: hil.Chip) -> None:
+    pixels = np.zeros((20, 8, 8), np.uint8)
+    with pytest.raises(hil.UsageError, match="nothing says how they become inputs"):
+        hil.compile(stripes.module, chip, images=pixels)
+    compiled = hil.compile(stripes.module, chip, images=pixels + np.arange(8, dtype=np.uint8), mean=(0.5,), std=(0.25,))
+    assert compiled.graph is not None
+    assert compiled.graph.classes == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((np.zeros((4, 1, 8, 8), np.float32), np.zeros(3, np.int64)), "4 samples but 3 labels"),
+        ((np.full((4, 1, 8, 8), np.nan, np.float32), np.zeros(4, np.int64)), "not finite"),
+        ([[1.0], [2.0, 3.0]], "no array"),
+        (object(), "samples of object"),
+    ],
+)
+def test_samples_that_do_not_fit_are_refused_with_the_shapes_that_would(
+    given: object, said: str, compiled: hil.CompiledNetwork, chip: hil.Chip
+) -> None:
+    with pytest.raises(hil.UsageError, match=said) as refused:
+        hil.deploy(compiled, chip, given)
+    assert "(n, H, W[, C])" in str(refused.value)
+
+
+def test_bits_that_are_none_and_a_network_without_samples_are_refused(
+    stripes: Stripes, chip: hil.Chip, compiled: hil.CompiledNetwork
+) -> None:
+    with pytest.raises(hil.UsageError, match="bits 'W9A8'"):
+        hil.compile(stripes.module, chip, images=stripes.train, bits="W9A8")
+    with pytest.raises(hil.UsageError, match="needs training images"):
+        hil.compile(stripes.module, chip)
+    with pytest.raises(hil.UsageError, match="was not deployed yet"):
+        hil.simulate(hil.CompiledNetwork("n", compiled.program, None, compiled.kept))
