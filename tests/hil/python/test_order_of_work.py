@@ -29,9 +29,9 @@ def eight_lines(
     record = chip.calibrate()
     program = hil.compile(module, chip, images=train, bits="W4A8")
     report = hil.deploy(program, chip, (test_x, test_y))
-    report.verdict, report.accuracy.chip, report.causes
+    report.verdict, report.accuracy.chip, report.causes  # noqa: B018 - what a cell shows
     report.to_frame()
-    report.show()  # noqa: B018, E702
+    report.show()
     hil.simulate(program, record, ages=["1d", "30d"]).plot()
     return report
 
