@@ -151,6 +151,11 @@ def test_the_wheel_holds_every_file_of_the_packages_that_is_no_bytecode(wheel: P
     assert not [name for name in held if name.startswith(("tests/", "docs/", "benchmarks/", "examples/"))]
 
 
+def test_the_metadata_of_the_wheel_is_complete_and_its_long_description_renders(wheel: Path) -> None:
+    said = call(sys.executable, "-m", "twine", "check", "--strict", wheel, cwd=wheel.parent)
+    assert "PASSED" in said
+
+
 def test_the_installed_wheel_deploys_on_an_emulated_chip_outside_the_checkout(python: Path, tmp_path: Path) -> None:
     where = call(python, "-c", "import hil; print(hil.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(python.parent.parent)
