@@ -218,6 +218,11 @@ class Watch:
             self.stages[-1].step(done, total, what, of)
             self.moved()
 
+    def choose(self, question: str, answers: Sequence[str]) -> int:
+        """The place of the answer that whoever watches takes; where nobody can be asked the first, and that is said."""
+        self.say(f"{question}: {answers[0]}, unless you choose otherwise: {'; '.join(answers[1:])}")
+        return 0
+
     @contextmanager
     def waiting(self, seconds: float) -> Iterator[None]:
         """A wait of known length within the stage at work; what is left of it is told by the clock."""

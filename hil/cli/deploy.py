@@ -90,9 +90,14 @@ def deploy(
             help="tolerance of the verdict, in the metric's unit; default: 1 point of a share", show_default=False
         ),
     ] = None,
-    age: Annotated[str, typer.Option(help="chip time between programming and running: 30s, 1h, 2d")] = duration(
-        USUAL.age_s
-    ),
+    age: Annotated[
+        str | None,
+        typer.Option(
+            help="chip time between programming and running: 30s, 1h, 2d; default: "
+            f"{duration(USUAL.age_s)}, and where a chip without WAIT lets it pass by the clock, you are asked",
+            show_default=False,
+        ),
+    ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(
@@ -156,7 +161,7 @@ def deploy(
         metric=metric_place(metric),
         allow_code=allow_code,
         tolerance_in_units=tolerance,
-        age_s=seconds(age),
+        age_s=USUAL.age_s if age is None else seconds(age),
         reprogram=reprogram,
         device=device,
         causes=not no_causes,
@@ -164,7 +169,7 @@ def deploy(
         engine=engine,
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
-    with screen(quiet=False) as watch:
+    with screen(quiet=False, asks=age is None) as watch:
         if not dry_run:
             network = trained(
                 effort, network, data, watch, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,

@@ -167,11 +167,11 @@ Baseline = Annotated[
 
 
 @contextmanager
-def screen(quiet: bool) -> Iterator[Screen]:
-    """Progress on stderr while a command runs."""
+def screen(quiet: bool, *, asks: bool = False) -> Iterator[Screen]:
+    """Progress on stderr while a command runs; ``asks``: somebody at the terminal may be asked."""
     from hil.cli.terminal.screen import Screen
 
-    with Screen(quiet=quiet) as shown:
+    with Screen(quiet=quiet, asks=asks) as shown:
         yield shown
 
 

@@ -30,7 +30,7 @@ from hil.deployment.causes import find_causes
 from hil.deployment.chip_record import record_for, record_of_runs, with_writer
 from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
-from hil.deployment.dry_run import say_plan
+from hil.deployment.dry_run import say_plan, with_chosen_age
 from hil.deployment.expected_work import expected_stages
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_what_is_excluded
 from hil.deployment.layer_sums import Exact, exact_layers
@@ -203,6 +203,7 @@ def run_once(
                 watch.note("the chip was started anew since the run was interrupted, and so the run is")
             if record is None and not settings.recalibrate:
                 record = record_of_runs(folder, work, driver, program, settings, watch)
+            options = with_chosen_age(driver, options, work, watch)
             say_plan(driver, program, settings.baud, options, watch, calibrate=record is None)
             report, run = deploy_on(
                 driver,

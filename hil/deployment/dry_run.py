@@ -20,11 +20,14 @@ from hil.deployment.inference import IMAGES_IN_FLIGHT, measure_layers, measured_
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
 from hil.deployment.plan import plan_of
+from hil.deployment.resumable import AGE_FILE
 from hil.deployment.running.network_runs import network_run
 from hil.deployment.targets.counted import count_recipe, pulse_ns
 from hil.deployment.targets.wired import read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.wire_cost import EVERYTHING, CountingChip, WireEstimate
+from hil.pages.tables import duration
+from hil.report.work_folder import WorkFolder
 from hil.transports import is_serial
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
@@ -33,7 +36,7 @@ from mapping.program.counts import tile_counts, total
 from mapping.program.rounds import RoundRun, part_of_round
 from mapping.tune.low_rank import with_blank_adapters
 
-LONG_RUN_S = 600.0
+LONG_RUN_S, ASKED_FROM_S = 600.0, 60.0
 CALIBRATION_PULSES = 37.5  # a cell of every macro in use: hil calibrate --emulated, all SET, all RESET, pattern
 PATTERN_PULSES = 7.4  # of them for the test pattern
 
@@ -231,6 +234,22 @@ def _inference(
 def _blank(program: ConductanceProgram, images: int) -> NDArray[np.uint8]:
     channels, height, width = program.input.shape
     return np.zeros((images, height, width, channels), np.uint8)
+
+
+def with_chosen_age(driver: ChipDriver, options: DeployOptions, work: WorkFolder, watch: Watch) -> DeployOptions:
+    """The options with the age that whoever watches chooses where it passes by the clock, on a chip without WAIT.
+
+    Before the first pulse; a run that goes on keeps what was chosen.
+    """
+    planned = duration(options.age_s)
+    if Capability.WAIT in driver.capabilities or options.age_s < ASKED_FROM_S:
+        return options
+    answers = (f"wait {planned}, counted down", "do not wait, and run on young cells (--age 0s)")
+    question = f"this chip has no WAIT: its cells are {planned} old only after {planned} by the clock"
+    age_s = work.json_part(AGE_FILE, float, lambda: 0.0 if watch.choose(question, answers) else options.age_s)
+    if age_s != options.age_s:
+        watch.note(f"cells run young, as was chosen, not {planned} old: the chip has no WAIT")
+    return dataclasses.replace(options, age_s=age_s)
 
 
 def say_plan(

@@ -20,6 +20,7 @@ from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 
 JOURNAL_FILE, SETTINGS_FILE, CONTENT_FILE, FOUND_FILE = "journal", "run.json", "content.json", "found_record.json"
+AGE_FILE = "age.json"  # what was chosen on a chip that is waited for by the clock
 FORMAT = "hil.deployment"
 HEAD = {"format": FORMAT, "version": "1.0"}
 FREE = ("address", "baud", "patience_s")  # a port may have another name since; another chip is told by its serial
@@ -125,7 +126,7 @@ def shown_part(folder: RunFolder) -> Path:
 
 def clear_working_files(run: Path) -> None:
     """Remove what only an unfinished run needs."""
-    for name in (JOURNAL_FILE, SETTINGS_FILE, CONTENT_FILE, FOUND_FILE):
+    for name in (JOURNAL_FILE, SETTINGS_FILE, CONTENT_FILE, FOUND_FILE, AGE_FILE):
         (run / name).unlink(missing_ok=True)
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn
+from rich.prompt import Prompt
 from rich.text import Text
 
 from hil.cli.terminal.lines import fitted, printable
@@ -25,11 +27,15 @@ BAR, NAME_AND_PERCENT, ROOM_FOR_BARS = 20, 21, 80  # columns of a terminal
 
 
 class Screen(Watch):
-    """A watcher that draws. Bars need a terminal; without one (a log, CI) a long stage says where it is each minute."""
+    """A watcher that draws. Bars need a terminal; without one (a log, CI) a long stage says where it is each minute.
 
-    def __init__(self, *, quiet: bool = False, every_s: float = EVERY_S) -> None:
+    Args:
+        asks: whether somebody at the terminal may be asked; else the first answer is taken.
+    """
+
+    def __init__(self, *, quiet: bool = False, every_s: float = EVERY_S, asks: bool = False) -> None:
         super().__init__()
-        self.quiet, self.every_s = quiet, every_s
+        self.quiet, self.every_s, self.asks = quiet, every_s, asks
         self.console = Console(stderr=True, highlight=False)
         self.live = not quiet and sys.stderr.isatty()
         bar = [BarColumn(bar_width=BAR)] if self.console.width >= ROOM_FOR_BARS else []
@@ -85,6 +91,19 @@ class Screen(Watch):
     def say(self, text: str) -> None:
         if not self.quiet:
             self._print(f"note           {text}")
+
+    def choose(self, question: str, answers: Sequence[str]) -> int:
+        if not (self.live and self.asks and sys.stdin.isatty()):
+            return super().choose(question, answers)
+        self.bar.stop()
+        try:
+            self.say(question)
+            for number, answer in enumerate(answers, 1):
+                self._print(f"{number:>14} {answer}")
+            numbers = [str(number) for number in range(1, len(answers) + 1)]
+            return int(Prompt.ask("choose", console=self.console, choices=numbers, default="1")) - 1
+        finally:
+            self.bar.start()
 
     def words(self, whole: bool, room: int | None = None) -> str:
         """ "measuring" or the whole, in words: ``12 s, about 48 s left  320/1500 repeat 1 of 3``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pty
@@ -224,3 +225,35 @@ def test_a_narrow_terminal_shows_whole_numbers_of_progress(tmp_path: Path, colum
     assert all(len(line.rstrip()) <= columns for line in bars), bars
     ends = re.compile(r"\d+ % +\d+(\.\d)? s(, (about|at most) \d+(\.\d)? s left)?(  \d/4( macro)?)?$")
     assert all(ends.search(line.rstrip()) for line in bars), bars
+
+
+CHOOSES = """
+from hil.cli.terminal.screen import Screen
+with Screen(asks={asks}) as shown, shown.stage("waiting"):
+    print("took", shown.choose("an hour by the clock", ("wait 1 h", "do not wait (--age 0s)")), flush=True)
+"""
+
+
+def test_a_choice_is_asked_for_on_a_terminal_only_and_taken_in_order_elsewhere() -> None:
+    def said(asks: bool) -> str:
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-c", CHOOSES.format(asks=asks)]
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
+            os.write(ours, b"2\n" if asks else b"")
+            text = b""
+            with contextlib.suppress(OSError):  # which a terminal of Linux raises at its end
+                while piece := os.read(ours, 4096):
+                    text += piece
+            process.wait(30.0)
+        os.close(ours)
+        return text.decode()
+
+    asked, told = said(True), said(False)
+    assert "took 1" in asked
+    assert "2 do not wait (--age 0s)" in asked
+    assert "took 0" in told
+    assert "unless you choose otherwise" in told
+    done = subprocess.run([sys.executable, "-c", CHOOSES.format(asks=True)], capture_output=True, text=True, check=True)
+    assert "took 0" in done.stdout
+    assert "unless you choose otherwise" in done.stderr

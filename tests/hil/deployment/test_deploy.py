@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
-from hil.errors import FileError, MismatchError, OutputError, UsageError
+from hil.errors import FileError, Interrupted, MismatchError, OutputError, UsageError
 from hil.report.schema import report_schema
 from hil.server.serve import serving
 from hil.transports.wire_log import read_wire_log
@@ -316,6 +316,32 @@ def test_the_time_left_counts_down_while_the_host_waits_for_a_board_without_wait
     assert len(left) == 10
     assert 3240 < left[0] < 3240 + 120
     assert all(before - after == pytest.approx(360, abs=1) for before, after in itertools.pairwise(left)), left
+
+
+def test_the_age_on_a_chip_without_wait_is_a_choice_before_the_first_pulse_that_a_resumed_run_keeps(
+    small: Small, tmp_path: Path
+) -> None:
+    board = EmulatedChip(load_chip("lab-128", macros=4), 3, capabilities=ALL_CAPABILITIES & ~Capability.WAIT)
+    asked: list[tuple[str, int]] = []
+
+    class Asked(Watch):
+        def choose(self, question: str, answers: Sequence[str]) -> int:
+            asked.append((f"{question}: {' / '.join(answers)}", board.status().pulses_total))
+            return 1
+
+        def begin(self, name: str) -> None:
+            if asked and name == "measuring" and len(seen) < 1:
+                seen.append(name)
+                raise KeyboardInterrupt
+
+    seen: list[str] = []
+    with serving(board, f"unix:{tmp_path / 'chip'}") as where:
+        with pytest.raises(Interrupted):
+            small.deploy(where, tmp_path / "run", options=BRIEF, watch=Asked())
+        report = small.deploy(where, tmp_path / "run", options=BRIEF, watch=Asked())
+    assert [pulses for _, pulses in asked] == [0]
+    assert "no WAIT: its cells are 1 h old only after 1 h by the clock: wait 1 h, counted down / do not" in asked[0][0]
+    assert any("cells run young, as was chosen" in note for note in report.notes)
 
 
 def test_what_a_short_run_excludes_is_said_before_the_first_pulse(small: Small, tmp_path: Path) -> None:
