@@ -5,8 +5,8 @@ A score of virtual chips, each drawn at a point of the ranges of its chip file, 
     y = ȳ + Σ_i (a_i P₁(t_i) + b_i P₂(t_i)) + chip,    t_i from −1, the lowest value, to 1; P₂ where chips are enough
 
 P Legendre's polynomials. One more chip is a point of the ranges and a chip at it: where curves were fitted, its
-95 % interval is that of the fitted surface over all of the ranges with the chips' own residuals, as lopsided as
-they are. The share of value i is what the squares grow by without it, less what as many columns of
+95 % interval is that of the fitted surface over all of the ranges with the residuals of chips near each place, as
+lopsided as they are. The share of value i is what the squares grow by without it, less what as many columns of
 noise would take; the rest, which no value explains, is the spread between chips of one kind.
 """
 
@@ -27,6 +27,7 @@ from hil.verdict.metric import Metric
 LEAST_FREEDOM = 8  # chips beyond the coefficients: fewer give no shares
 CURVED_CHIPS = 6  # chips for each coefficient from which on curves are fitted too
 POINTS = 20_000  # of the ranges that an interval is read from
+NEAR = 30  # chips whose residuals a place of the ranges may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,9 @@ def shares(points: BeliefPoints, scores: NDArray[np.float64]) -> Shares | None:
     t = 2.0 * points.places - 1.0
     shapes = _shapes(t)[:, :, :degrees]
 
-    def away(kept: list[int]) -> NDArray[np.float64]:
-        columns = np.column_stack([np.ones(chips), shapes[:, kept].reshape(chips, -1)])
-        return np.asarray(scores - columns @ np.linalg.lstsq(columns, scores, rcond=None)[0])
-
     def left(kept: list[int]) -> float:
-        return float((away(kept) ** 2).sum())
+        columns = np.column_stack([np.ones(chips), shapes[:, kept].reshape(chips, -1)])
+        return float(((scores - columns @ np.linalg.lstsq(columns, scores, rcond=None)[0]) ** 2).sum())
 
     every = list(range(count))
     rest = left(every)
@@ -99,7 +97,7 @@ def shares(points: BeliefPoints, scores: NDArray[np.float64]) -> Shares | None:
     of_values = np.maximum(taken, 0.0)
     scale = (1.0 - chips_share) / of_values.sum() if of_values.sum() else 0.0
     error = float(2.0 * np.sqrt(max(chips_share * (1.0 - chips_share), 1.0 / chips) / chips))
-    one_chip = _one_chip(shapes, scores, away(every), freedom) if degrees == 2 else None
+    one_chip = _one_chip(shapes, scores) if degrees == 2 and chips >= NEAR else None
     return Shares(points, chips_share, of_values * scale, error, float(np.sqrt(total)), one_chip)
 
 
@@ -108,16 +106,23 @@ def _shapes(t: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([t, 1.5 * t**2 - 0.5], 2)
 
 
-def _one_chip(
-    shapes: NDArray[np.float64], scores: NDArray[np.float64], away: NDArray[np.float64], freedom: int
-) -> tuple[float, float]:
-    """2.5 and 97.5 % of the fitted surface over all of the ranges, with residuals of the size that fitting hid."""
+def _one_chip(shapes: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[float, float]:
+    """2.5 and 97.5 % of the fitted surface over all of the ranges, each place with the residual of a chip near it.
+
+    Near is by fitted score: kinds of chips that lose much also differ more among themselves, so that residuals of all
+    chips together make the interval too short on the bad side. e_i / √(1 − h_i), h the leverage, is as large as if
+    chip i had not been fitted.
+    """
     chips, count, _ = shapes.shape
     columns = np.column_stack([np.ones(chips), shapes.reshape(chips, -1)])
-    fit = np.linalg.lstsq(columns, scores, rcond=None)[0]
-    rng = np.random.default_rng(0)
-    anywhere = _shapes(2.0 * rng.random((POINTS, count)) - 1.0).reshape(POINTS, -1)
-    found = fit[0] + anywhere @ fit[1:] + rng.choice(away, POINTS) * np.sqrt(chips / freedom)
+    inverse = np.linalg.pinv(columns)
+    fit, leverage = inverse @ scores, (columns * inverse.T).sum(1)
+    at_chips = columns @ fit
+    away = (scores - at_chips) / np.sqrt(np.maximum(1.0 - leverage, 1.0 / chips))
+    rng, order = np.random.default_rng(0), np.argsort(at_chips)
+    anywhere = fit[0] + _shapes(2.0 * rng.random((POINTS, count)) - 1.0).reshape(POINTS, -1) @ fit[1:]
+    first = np.clip(np.searchsorted(at_chips[order], anywhere) - NEAR // 2, 0, chips - NEAR)
+    found = anywhere + away[order][first + rng.integers(0, NEAR, POINTS)]
     low, high = np.quantile(found, (0.025, 0.975))
     return float(low), float(high)
 

@@ -156,3 +156,24 @@ def test_the_interval_of_a_belief_by_ranges_is_as_lopsided_as_the_belief() -> No
         widths.append((high - low) / np.subtract(*np.quantile(truths, (0.975, 0.025))))
     assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
     assert max(widths) < 1.15
+
+
+def test_chips_that_differ_more_where_they_lose_more_are_missed_on_neither_side_too_often() -> None:
+    rng = np.random.default_rng(6)
+
+    def scores(places: np.ndarray) -> np.ndarray:
+        lost = 0.1 * places[:, 0]
+        return np.asarray(0.9 - lost + (0.001 + 0.4 * lost) * rng.standard_normal(len(places)))
+
+    truths = scores(rng.random((4000, 3)))
+    below, above = [], []
+    for _ in range(30):
+        places = np.stack([rng.permutation(150) for _ in range(3)], 1) / 150
+        found = shares(of(places), scores(places))
+        assert found is not None
+        assert found.one_chip is not None
+        below.append((truths < found.one_chip[0]).mean())
+        above.append((truths > found.one_chip[1]).mean())
+    assert np.mean(below) < 0.035
+    assert np.mean(above) < 0.035
+    assert np.mean(below) + np.mean(above) == pytest.approx(0.05, abs=0.015)
