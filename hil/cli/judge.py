@@ -23,14 +23,16 @@ from hil.cli.options import (
     Without,
     duration,
     floats,
+    print_result,
     screen,
     seconds,
     whole_numbers,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, tell_report
 from hil.deployment.options import DeployOptions, recipe_for
+from hil.errors import ExitCode, UsageError
 
-USUAL = DeployOptions()
+USUAL, ALL = DeployOptions(), "all"
 
 
 def judge(
@@ -41,7 +43,11 @@ def judge(
         typer.Option(help="measured.npz or .csv: class or logits of every image and repeat, or an accuracy alone"),
     ],
     measured_chip: Annotated[
-        str | None, typer.Option(help="whose answers, where the file has several chips", show_default=False)
+        str | None,
+        typer.Option(
+            help="whose answers, where the file has several chips; all: three or more, by their mean",
+            show_default=False,
+        ),
     ] = None,
     looks: Annotated[
         str | None,
@@ -91,6 +97,7 @@ def judge(
 ) -> int:
     """Judge answers that were measured elsewhere: the verdict of hil deploy, from a file instead of a chip."""
     from hil.prediction.judge import judge
+    from hil.prediction.judge_chips import judge_chips
 
     failing = outcomes(fail_on)
     options = DeployOptions(
@@ -103,6 +110,27 @@ def judge(
         engine=engine,
         recipe=recipe_for(network, having or (), without or ()),
     )
+    if measured_chip == ALL:
+        if out is not None or looks is not None:
+            raise UsageError("--measured-chip all prints its verdict: no --out, no --looks", hint="--json for a file")
+        with screen(quiet=False) as watch:
+            found = judge_chips(
+                network,
+                answers,
+                chip=chip,
+                macros=macros,
+                calibration=calibration,
+                data=data,
+                data_dir=data_dir,
+                download=download,
+                options=options,
+                mean=floats(mean),
+                std=floats(std),
+                trust=trust_model,
+                watch=watch,
+            )
+        print_result([found.summary()], found.to_json(), as_json)
+        return ExitCode.OUTSIDE_TOLERANCE if {found.verdict.value} & failing else ExitCode.DONE
     with screen(quiet=False) as watch:
         report = judge(
             network,

@@ -64,6 +64,17 @@ def from_arrays(path: Path, chip: str | None) -> MeasuredAnswers | MeasuredAccur
     return each_once(MeasuredAnswers(origin, images, labels, *classes_of(given, rows, source)))
 
 
+def chips_of_arrays(path: Path) -> set[str]:
+    """Names of the chips whose answers an .npz has."""
+    check_regular(path, MOST_NPZ_BYTES)
+    with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as arrays:
+        file = _Arrays(archive, arrays, path)
+        if not file.has("chip"):
+            return {""}
+        file.shape("chip", (0, 1), "U")
+        return {str(name) for name in np.atleast_1d(file.read("chip"))}
+
+
 @dataclass(frozen=True, slots=True)
 class _Arrays:
     archive: zipfile.ZipFile

@@ -15,12 +15,16 @@ import csv
 import lzma
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from hil.errors import FileError
-from hil.prediction.answers_arrays import from_arrays
-from hil.prediction.answers_table import from_table
+from hil.prediction.answers_arrays import chips_of_arrays, from_arrays
+from hil.prediction.answers_table import chips_of_table, from_table
 from hil.prediction.measured_answers import HINT, MeasuredAccuracy, MeasuredAnswers
+
+Found = TypeVar("Found")
 
 
 def read_answers(path: str | Path, chip: str | None = None) -> MeasuredAnswers | MeasuredAccuracy:
@@ -29,12 +33,26 @@ def read_answers(path: str | Path, chip: str | None = None) -> MeasuredAnswers |
     Raises:
         FileError: missing, broken or unsafe, several chips and none chosen, or a row that cannot be, with its number.
     """
-    path = Path(path)
+    return _read(Path(path), lambda file: from_arrays(file, chip), lambda file: from_table(file, chip))
+
+
+def read_chips(path: str | Path) -> tuple[MeasuredAnswers | MeasuredAccuracy, ...]:
+    """What a file holds of each of its chips, by name.
+
+    Raises:
+        FileError: as of ``read_answers``.
+    """
+    names = _read(Path(path), chips_of_arrays, chips_of_table)
+    return tuple(read_answers(path, name) for name in sorted(names))
+
+
+def _read(path: Path, arrays: Callable[[Path], Found], table: Callable[[Path], Found]) -> Found:
+    """What one of the two readers finds in a file of its kind."""
     try:
         if path.suffix == ".npz":
-            return from_arrays(path, chip)
+            return arrays(path)
         if path.suffix == ".csv":
-            return from_table(path, chip)
+            return table(path)
     except (
         zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, NotImplementedError, OSError, RuntimeError,
         TypeError, UnicodeDecodeError, OverflowError, csv.Error, SyntaxError, lzma.LZMAError,

@@ -48,6 +48,12 @@ def from_table(path: Path, chip: str | None) -> MeasuredAnswers | MeasuredAccura
     return table.answers(digest, chip)
 
 
+def chips_of_table(path: Path) -> set[str]:
+    """Names of the chips whose answers a .csv has."""
+    text = read_bytes(path, MOST_CSV_BYTES).decode("utf-8-sig")
+    return {(row.get("chip") or "").strip() for row in csv.DictReader(io.StringIO(text, newline=""))}
+
+
 def _rows(lines: Iterator[list[str]], width: int, source: str) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not empty, from number 2: the header is 1."""
     row = 1

@@ -34,7 +34,7 @@ from hil.errors import UsageError
 from hil.prediction.answers_file import read_answers
 from hil.prediction.answers_fit import age_notes, images_of, order_notes, plan_of
 from hil.prediction.measured_answers import AnswersOrigin, MeasuredAccuracy, MeasuredAnswers
-from hil.prediction.predict import OF_CELLS, Tuning, VirtualRow, believed, tuning_words
+from hil.prediction.predict import OF_CELLS, Tuning, VirtualRow, believed, points_of, tuning_words
 from hil.report.answers import most_telling
 from hil.report.files import write_report
 from hil.report.run_data import RunData
@@ -151,7 +151,9 @@ class SuchChips:
         tune = recipe.targets(program, watch)
         mode = mode_of(program, options, tuned=tune is not None)
         filled = program.macros if known.kind in OF_CELLS else ()
-        row = VirtualRow(program, known, filled, (options.age_s,), known.temperature_c, options, mode, tune)
+        points = points_of(program.spec, options) if record is None else None
+        age = (options.age_s,)
+        row = VirtualRow(program, known, filled, age, known.temperature_c, options, mode, tune, points=points)
         treated = f"virtual chips are treated as hil deploy treats a chip: {tuning_words(tune, Tuning.EACH)}"
         return cls(program, known, row, (f"such chips: {source}", *assumed, treated, *aim_notes(program)))
 

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 import hil
+from cim.chip.file import chip_text
 from hil.cli import run
 from hil.report.run_data import RunData, read_run
 from hil.report.schema import report_schema
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.json_record import encode
+from mapping.program.execute import IdealMultiply
+from mapping.program.execute import run as run_program
 
 from ..conftest import CHIP, Small
 from ..report.test_report import faults
@@ -294,6 +297,71 @@ def test_answers_of_several_chips_are_judged_one_chip_at_a_time(
     both = deployed.npz(tmp_path / "b.npz", logits=logits, chip=np.repeat(["other", "mine"], 2))
     report = judged(small, both, tmp_path / "second", "--measured-chip", "mine")
     assert encode(report.such_chips) == encode(deployed.report.such_chips)
+
+
+def answers_of_chips(program: Any, images: np.ndarray, chips: int, extra: float) -> np.ndarray:
+    """Classes (chips, n): the ideal network's, of which each chip gets a share of ``extra`` wrong."""
+    ideal = run_program(program, images, IdealMultiply(program)).argmax(1)
+    rng = np.random.default_rng(5)
+    wrong = rng.random((chips, len(ideal))) < extra
+    return np.where(wrong, (ideal + 1) % 4, ideal)
+
+
+def test_several_chips_of_a_file_are_judged_by_their_mean(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = np.load(small.data)
+    arguments_ = [str(small.net), "--data", str(small.data), "--macros", "4", "--chips", "12", "--measured-chip", "all"]
+    for extra, verdict, code in ((0.0, "agree", 0), (0.2, "disagree", 1)):
+        answers = answers_of_chips(small.program, data["images"], 5, extra)
+        file = tmp_path / f"{extra}.npz"
+        np.savez(file, answers=answers, labels=data["labels"], chip=np.array(["a", "b", "c", "d", "e"]), age_s=3600.0)
+        more = ["--answers", str(file), "--tolerance", "4", "--json"]
+        assert run(["judge", *arguments_, *more]) == code
+        found = json.loads(capsys.readouterr().out)
+        assert found["verdict"] == verdict
+        assert list(found["chips"]) == ["a", "b", "c", "d", "e"]
+        right = (answers == data["labels"]).mean(axis=1)
+        np.testing.assert_allclose(list(found["chips"].values()), right)
+        assert found["difference"] == pytest.approx(right.mean() - np.mean(found["simulated"]))
+    assert run(["judge", *arguments_, "--answers", str(file), "--tolerance", "4"]) == 1
+    screen = " ".join(capsys.readouterr().out.split())
+    assert "DISAGREE" in screen
+    assert "mean of 5 chips" in screen
+
+
+def test_two_chips_or_the_record_of_one_do_not_make_several(
+    small: Small, deployed: Deployed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logits = np.concatenate([deployed.data.measured_logits] * 2)
+    files = [str(small.net), "--data", str(small.data), "--measured-chip", "all", *CHIPS]
+    for names, more, reason in (
+        (["a", "a", "b", "b"], [], "answers of 2 chips: 3 are needed"),
+        (["a", "b", "c", "c"], ["--out", str(tmp_path / "run")], "no --out, no --looks"),
+        (["a", "b", "c", "c"], ["--calibration", str(small.record_file)], "whose columns the others do not have"),
+    ):
+        file = deployed.npz(tmp_path / "a.npz", logits=logits, chip=np.array(names))
+        assert run(["judge", *files, "--answers", str(file), *more]) == 2
+        assert reason in " ".join(capsys.readouterr().err.split())
+
+
+def test_ranges_of_a_chip_file_widen_what_such_chips_may_have(small: Small, deployed: Deployed, tmp_path: Path) -> None:
+    text, _ = chip_text("lab-128")
+    unsure = tmp_path / "unsure.toml"
+    entry = 'cell_error_factor = { value = 7.0, range = [0.5, 14.0], source = "assumed: wide" }'
+    unsure.write_text(text.replace("[models]", f"[models]\n{entry}", 1))
+    sure = tmp_path / "sure.toml"
+    sure.write_text(text.replace("[models]", f"[models]\n{entry.replace('range = [0.5, 14.0], ', '')}", 1))
+    options = hil.DeployOptions(virtual_chips=12)
+    spreads = []
+    for number, chip in enumerate((sure, unsure)):
+        more: dict[str, Any] = {"macros": 4, "data": str(small.data), "options": options}
+        report = hil.judge(
+            small.net, deployed.npz(tmp_path / "a.npz"), chip=str(chip), out=tmp_path / f"r{number}", **more
+        )
+        assert report.such_chips is not None
+        spreads.append(np.std(report.such_chips.simulated_chips))
+    assert spreads[1] > 1.3 * spreads[0]
 
 
 @pytest.mark.parametrize(

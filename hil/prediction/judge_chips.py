@@ -1,0 +1,169 @@
+"""A verdict on several chips whose answers were measured elsewhere: their mean beside that of virtual chips.
+
+One chip is judged with the spread between chips against it. Of several, each written for itself, the mean is known
+better than any of them, and a belief that is off by less than that spread is seen (``hil.verdict.several_chips``).
+Every chip and every virtual one answers the same images, so that what the images are like stands on both sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.file import load_record
+from hil.datasets.image_set import load_dataset
+from hil.datasets.input_values import with_pixels
+from hil.deployment.deploy import BUNDLED_DATA, program_of
+from hil.deployment.network_source import ImportOptions
+from hil.deployment.options import DeployOptions
+from hil.deployment.scoring import scoring_of
+from hil.errors import FileError, UsageError
+from hil.pages.summary import Fact, Headline, Scale, ScaleRow, Summary, Tone
+from hil.pages.tables import duration
+from hil.prediction.answers_file import read_chips
+from hil.prediction.answers_fit import age_notes, images_of
+from hil.prediction.judge import SuchChips, codes_of
+from hil.prediction.measured_answers import MeasuredAnswers
+from hil.prediction.predict import OF_CELLS
+from hil.verdict.several_chips import FEWEST_RUNS, SeveralJudged, judge_several
+from hil.verdict.verdict import Verdict
+from hil.watch import Watch
+from mapping.network.task import TaskKind
+
+TONES = {Verdict.AGREE: Tone.GOOD, Verdict.DISAGREE: Tone.BAD}
+
+
+@dataclass(frozen=True, slots=True)
+class ChipsReport:
+    """Several chips judged: accuracies by name, of virtual chips (S,), and the verdict on their means."""
+
+    judged: SeveralJudged
+    chips: dict[str, float]
+    simulated: NDArray[np.float64]
+    images: int
+    age_s: float
+    tolerance: float
+    notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.judged.verdict
+
+    def summary(self) -> Summary:
+        """What ``hil judge --measured-chip all`` prints."""
+        found, real = self.judged, np.array(list(self.chips.values()))
+        low, high = (100 * end for end in found.interval90)
+        text = (
+            f"mean of {len(real)} chips, within {100 * self.tolerance:g} points: "
+            f"difference {100 * found.difference:+.2f} points, 90 % interval {low:+.2f} … {high:+.2f}"
+        )
+        rows = (_row("virtual chips", self.simulated), _row("chips", real))
+        return Summary(
+            "Several chips, judged by their mean",
+            "MEASURED ELSEWHERE",
+            Headline(TONES.get(self.verdict, Tone.OPEN), self.verdict.value.upper(), text),
+            (
+                Scale("accuracy", "%", rows, f"mean ± standard deviation between chips, {self.images:,} images"),
+                Fact("Chips", ", ".join(f"{name or 'unnamed'} {score:.2%}" for name, score in self.chips.items())),
+                Fact("Age", duration(self.age_s)),
+                *(Fact("Mind", note, soft=True) for note in self.notes),
+            ),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        found = self.judged
+        return {
+            "verdict": self.verdict.value,
+            "difference": found.difference,
+            "standard_error": found.standard_error,
+            "interval90": list(found.interval90),
+            "p_value": found.p_value,
+            "tolerance": self.tolerance,
+            "images": self.images,
+            "age_s": self.age_s,
+            "chips": self.chips,
+            "simulated": self.simulated.tolist(),
+            "notes": list(self.notes),
+        }
+
+
+def judge_chips(
+    network: str | Path | None,
+    answers: str | Path,
+    *,
+    chip: str = "lab-128",
+    macros: int | None = None,
+    calibration: Path | None = None,
+    data: str | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    options: DeployOptions | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    trust: bool = False,
+    watch: Watch | None = None,
+) -> ChipsReport:
+    """Judge the mean of all chips of a file; arguments as of ``hil.prediction.judge.judge``.
+
+    Raises:
+        hil.errors.FileError: answers that cannot be, accuracies alone, or chips that answered other images.
+        hil.errors.UsageError: fewer than three chips, or the record of one chip, whose columns others do not have.
+    """
+    watch, options = watch or Watch(), options or DeployOptions()
+    found = read_chips(answers)
+    if len(found) < FEWEST_RUNS:
+        raise UsageError(
+            f"answers of {len(found)} chips: {FEWEST_RUNS} are needed to know how they differ",
+            hint="hil judge --measured-chip NAME, one at a time",
+        )
+    whole = [one for one in found if isinstance(one, MeasuredAnswers)]
+    if len(whole) < len(found):
+        raise FileError(
+            "accuracies alone: several chips are judged by answers to the same images", where=str(answers),
+            hint="one chip at a time, or one row with their mean, images and runs",
+        )  # fmt: skip
+    record = load_record(calibration) if calibration else None
+    if record is not None and record.kind not in OF_CELLS:
+        raise UsageError(
+            f"{calibration} is a record of one chip, whose columns the others do not have",
+            hint="a record of cells (hil fit), or the models of the chip file",
+        )
+    images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
+    with watch.stage("compiling"):
+        imported = ImportOptions(data, data_dir, download, mean=mean, std=std, task=options.task)
+        program, _ = program_of(
+            network, chip=chip, macros=macros, trust=trust, watch=watch, layout=options.layout, imported=imported
+        )
+    images = with_pixels(images, program.input.shape, program.preprocess)
+    scoring = scoring_of(program, images, options)
+    if scoring.task.kind is not TaskKind.CLASSIFY or not scoring.task.metric.binary:
+        raise UsageError(f"to {scoring.task.kind} by {scoring.task.metric.title}: answers in a file are classes")
+    count = scoring.task.class_count
+    order = images_of(whole[0], images, program, count)
+    ages = [one.origin.age_s for one in whole if one.origin.age_s is not None]
+    options = replace(options, age_s=float(np.median(ages)) if ages else options.age_s)
+    targets, scores = scoring.targets[order], {}
+    notes: list[str] = []
+    for one in whole:
+        if not np.array_equal(images_of(one, images, program, count), order):
+            raise FileError(
+                f"chip {one.origin.chip!r} answered other images than {whole[0].origin.chip!r}, or in another order",
+                where=one.origin.source, hint="several chips are judged by answers to the same images",
+            )  # fmt: skip
+        right = scoring.task.totals(scoring.task.scores(codes_of(one, count), targets))
+        scores[one.origin.chip] = float(np.mean(right))
+        notes += age_notes(one.origin, options.age_s)
+    such = SuchChips.of(program, record, options, watch)
+    virtual = scoring.task.totals(scoring.task.scores(such.answers(images.images[order], watch), targets))
+    judged = judge_several([list(scores.values())], [virtual], tolerance=scoring.tolerance)
+    told = (*dict.fromkeys(notes), *such.notes, *watch.notes)
+    return ChipsReport(judged, scores, np.asarray(virtual), len(order), options.age_s, scoring.tolerance, told)
+
+
+def _row(name: str, scores: NDArray[np.float64]) -> ScaleRow:
+    mean, sd = 100 * float(scores.mean()), 100 * float(scores.std(ddof=1))
+    return ScaleRow(name, f"{mean:.2f} %", mean, mean - sd, mean + sd, f"{len(scores)}, sd {sd:.2f}")
