@@ -218,3 +218,7 @@ class Resnet20(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         maps = self.blocks(self.codes(self.first(self.input(x))))
         return self.dense(self.last_codes(self.pool(maps).flatten(1)))
+
+
+def network_of(copy: Path, bundle: Path) -> Resnet20:
+    return Resnet20(read_bundle(copy / bundle)).eval()
