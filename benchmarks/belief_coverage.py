@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from cim.cells.programming_law import redraw_law
 from cim.chip.file import chip_text, parse_chip
-from cim.chip.spec import ChipSpec
+from cim.chip.spec import ChipSpec, ModelSpec
 from cim.record.calibration import CalibrationRecord
 from cim.record.ignorance import measured_models, unmeasured_record
 from cim.simulator.modes import SimulationMode
@@ -131,13 +131,7 @@ def measured(file: Path, truths: int, chips: int, after: int, seed: int) -> dict
             like = points.models(about, number)
             record = _record(program, like, seed, number)
             truth, such, this = scores(program, record, after, [seed, number], images, labels)
-            far = list(RANGES)[number % len(RANGES)]
-            off = replace(like, **{far: RANGES[far][1] * np.random.default_rng([seed, number]).uniform(*OUTSIDE)})
-            row = {
-                "truth": truth, "before": [low, high], "again": list(such), "as_read": list(this),
-                "named": _outside(record, program, (low, high)), "far": far,
-                "far_named": _outside(_record(program, off, seed, number), program, (low, high)),
-            }  # fmt: skip
+            row = {"truth": truth, "before": [low, high], "again": list(such), "as_read": list(this)}
             done.append(row)
             with file.open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
@@ -151,11 +145,18 @@ def measured(file: Path, truths: int, chips: int, after: int, seed: int) -> dict
             "width_by_before": {"median": float(np.median(widths)), "highest": float(widths.max())},
             "at_most_a_third": int((widths <= 1 / 3).sum()),
         }
+    far = [list(RANGES)[number % len(RANGES)] for number in range(truths)]
+    named = []
+    for number in range(truths):
+        like = points.models(about, number)
+        times = np.random.default_rng([seed, number]).uniform(*OUTSIDE)
+        off: dict[str, Any] = {far[number]: RANGES[far[number]][1] * times}
+        named.append([_outside(program, m, seed, number) for m in (like, replace(like, **off))])
     return {
         **found,
-        "named_though_inside": sum(bool(row["named"]) for row in rows),
-        "outside_named": sum(row["far"] in row["far_named"] for row in rows),
-        "outside_named_alone": sum(row["far_named"] == [row["far"]] for row in rows),
+        "named_though_inside": sum(bool(inside) for inside, _ in named),
+        "outside_named": sum(value in outside for value, (_, outside) in zip(far, named, strict=True)),
+        "outside_named_alone": sum([value] == outside for value, (_, outside) in zip(far, named, strict=True)),
     }
 
 
@@ -195,14 +196,16 @@ def scores(
     return float((run(tuned, images, chip).argmax(-1) == labels).mean()), interval(again), interval(this)
 
 
-def _record(program: ConductanceProgram, like: Any, seed: int, number: int) -> CalibrationRecord:
+def _record(program: ConductanceProgram, like: ModelSpec, seed: int, number: int) -> CalibrationRecord:
     """What a calibration without errors finds of hidden truth ``number``; the seeds are those of ``hil simulate``."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, UNMEASURED, number]))
     return unmeasured_record(program.spec, program.macros, like, rng)
 
 
-def _outside(record: CalibrationRecord, program: ConductanceProgram, before: tuple[float, float]) -> list[str]:
-    return list(Shrunk(RANGES, measured_models(record, program.spec), before).outside)
+def _outside(program: ConductanceProgram, like: ModelSpec, seed: int, number: int) -> list[str]:
+    """Values that a calibration without errors finds outside their range."""
+    found = measured_models(_record(program, like, seed, number), program.spec)
+    return list(Shrunk(RANGES, found, (0.0, 1.0)).outside)
 
 
 def main() -> None:

@@ -104,7 +104,6 @@ def measured_models(record: CalibrationRecord, spec: ChipSpec) -> Mapping[str, M
     parts = list(record.macros.values())
     gains = np.concatenate([part.gain for part in parts])
     offsets = np.concatenate([part.offset_codes for part in parts])
-    curves = np.concatenate([part.inl_codes - part.inl_codes.mean(1, keepdims=True) for part in parts])
     errors = (np.concatenate([part.gain_se for part in parts]), np.concatenate([part.offset_se for part in parts]))
     noise, law, levels = record.read_noise, record.programming, np.array(spec.macro.levels_us)
     found = {
@@ -113,9 +112,7 @@ def measured_models(record: CalibrationRecord, spec: ChipSpec) -> Mapping[str, M
         "wire_ohm": MeasuredValue(record.wire.ohm, record.wire.ohm_se),
         "column_gain_sigma": _spread(gains, errors[0]),
         "column_offset_codes": _spread(offsets, errors[1]),
-        "inl_codes": MeasuredValue(
-            _above(float(curves.var()), _square_mean(np.concatenate([p.inl_se for p in parts])))
-        ),
+        "inl_codes": _bend(np.concatenate([p.inl_codes for p in parts]), np.concatenate([p.inl_se for p in parts])),
         "stuck_low_share": _share(law.stuck_low_share, parts),
         "stuck_high_share": _share(law.stuck_high_share, parts),
         "unreached_share": _share(law.unreached_share, parts),
@@ -145,6 +142,19 @@ def _spread(values: NDArray[np.float64], errors: NDArray[np.float64]) -> Measure
     return MeasuredValue(
         _above(float(values.var(ddof=1)), _square_mean(errors)), float(values.std(ddof=1)) / np.sqrt(2 * n)
     )
+
+
+def _bend(curves: NDArray[np.float64], errors: NDArray[np.float64]) -> MeasuredValue:
+    """Size of converter curves (n, nodes) about their means, rms over the scale, whose ends are half a step each.
+
+    Few converters have it from few draws, one of each of ``INL_SHAPES`` a curve: its error is v / √(2 · shapes · n).
+    """
+    weights = np.ones(curves.shape[1])
+    weights[[0, -1]] = 0.5
+    weights /= weights.sum()
+    away = curves - (curves @ weights)[:, None]
+    value = _above(float((away**2 @ weights).mean()), float((errors**2 @ weights).mean()))
+    return MeasuredValue(value, value / np.sqrt(2 * len(INL_SHAPES) * len(curves)))
 
 
 def _above(variance: float, error2: float) -> float:
