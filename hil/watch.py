@@ -241,6 +241,12 @@ class Watch:
             self.notes.append(text)
             self.say(text)
 
+    def found(self, phase: str, text: str) -> None:
+        """What a phase of the job (of ``hil deploy``: compile, calibrate, write, …) found so far: the last text counts.
+
+        Told by a watcher that was given the phases.
+        """
+
     def begin(self, name: str) -> None:
         """A stage begins."""
 

@@ -100,7 +100,7 @@ class StepPrecision:
         return self.reached <= self.target
 
     def words(self) -> str:
-        """One line: "column gain: ± 0.0025 (target 0.003), precise enough after 2,048 vectors"."""
-        end = "precise enough after" if self.enough else "budget spent:"
+        """ "column gain ± 0.0025", or with its target and what was spent where that is missed."""
         unit = f" {self.unit}" if self.unit else ""
-        return f"{self.step}: ± {self.reached:.2g}{unit} (target {self.target:g}), {end} {self.spent}"
+        missed = "" if self.enough else f" (target {self.target:g} missed, budget spent: {self.spent})"
+        return f"{self.step} ± {self.reached:.2g}{unit}{missed}"

@@ -312,4 +312,4 @@ class CalibrationSteps:
 
     def _tell(self, found: Measured, precision: StepPrecision) -> None:
         found.precision.append(precision)
-        self.watch.say(precision.words())
+        self.watch.found("calibrate", ", ".join(p.words() for p in found.precision))

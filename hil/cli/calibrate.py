@@ -63,7 +63,8 @@ def calibrate(
     if quick and full:
         raise UsageError("--quick and --full exclude each other")
     address = chip_address(port, emulated, chip, macros)
-    with screen(quiet=as_json) as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
+    told = screen(quiet=as_json, phases={"calibrate": ("calibrating",)})
+    with told as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
         chosen = numbers(only, driver.spec.macros) if only else tuple(range(driver.spec.macros))
         record = calibrate(
             driver,

@@ -143,6 +143,7 @@ def deploy(
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
     from hil.deployment.deploy import deploy, program_of
     from hil.deployment.dry_run import estimate
+    from hil.deployment.expected_work import PHASES
     from hil.deployment.network_source import ImportOptions
     from hil.deployment.plan import plan_of
     from hil.verdict.baseline import read_baseline
@@ -169,7 +170,7 @@ def deploy(
         engine=engine,
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
-    with screen(quiet=False, asks=age is None) as watch:
+    with screen(quiet=False, asks=age is None, phases=PHASES) as watch:
         if not dry_run:
             network = trained(
                 effort, network, data, watch, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,

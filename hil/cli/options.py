@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -167,11 +167,18 @@ Baseline = Annotated[
 
 
 @contextmanager
-def screen(quiet: bool, *, asks: bool = False) -> Iterator[Screen]:
-    """Progress on stderr while a command runs; ``asks``: somebody at the terminal may be asked."""
+def screen(
+    quiet: bool, phases: Mapping[str, Sequence[str]] | None = None, *, asks: bool = False
+) -> Iterator[Screen]:
+    """Progress on stderr while a command runs.
+
+    Args:
+        phases: of the job, each with its stages.
+        asks: whether somebody at the terminal may be asked.
+    """
     from hil.cli.terminal.screen import Screen
 
-    with Screen(quiet=quiet, asks=asks) as shown:
+    with Screen(quiet=quiet, phases=phases, asks=asks) as shown:
         yield shown
 
 

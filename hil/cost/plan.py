@@ -31,6 +31,16 @@ class DeploymentPlan:
     latency_us: float | None
     edp_mj_ms: float | None
 
+    @property
+    def in_brief(self) -> str:
+        """One line, before anything is written."""
+        rounds = f" in {self.rounds} rounds" if self.rounds > 1 else ""
+        image = "" if self.energy_uj is None else f"; an image: {self.energy_uj:.3g} µJ, {self.latency_us:.4g} µs"
+        return (
+            f"{self.cells:,} cells on {self.macros} macros{rounds}, {self.recipe or 'as compiled'}; to write: "
+            f"{self.pulses + self.pulses_again:,} pulses, {duration(round(self.write_s, 1))} of chip time{image}"
+        )
+
     def lines(self) -> list[str]:
         """For people."""
         again = f", {self.pulses_again:,} to write cells again" if self.pulses_again else ""

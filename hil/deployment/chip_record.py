@@ -49,7 +49,9 @@ def record_for(
     Raises:
         MismatchError: it is of another chip, description or firmware, or lacks a macro in use.
     """
-    if given is None and holds(driver, program, options.age_s):
+    if given is not None:
+        watch.found("calibrate", f"nothing: as in the record of {given.date[:16].replace('T', ' ')}")
+    elif holds(driver, program, options.age_s):
         watch.note("calibrating overwrites the program that the chip holds; a record of this chip keeps it")
     record = given or calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, date=date, watch=watch)
     check_record(record, driver, program.macros)

@@ -49,6 +49,7 @@ from hil.driver.chip_driver import ChipDriver
 from hil.driver.errors import RestartedChip
 from hil.driver.open_chip import open_chip, opened_port
 from hil.report.files import write_report
+from hil.report.losses import lost_to
 from hil.report.run_data import RunData
 from hil.report.run_folder import RunFolder
 from hil.report.work_folder import WorkFolder
@@ -220,6 +221,7 @@ def run_once(
             )
             say_if_on(driver.leave(), watch)
             report = replace(with_writer(report, folder), asked=settings.asked)
+            watch.found("explain", lost_to(report).words(report.decisive.metric))
         with watch.stage("reporting"):
             write_report(folder.part, report, run)
     return report
@@ -388,6 +390,9 @@ def run_looks(
                     answers.add(name, logits, targets, scoring)
         answers.this_chip = judged(Mode.CONDITIONED, answers, "simulated", look, looks, scoring)
         answers.such_chips = judged(Mode.UNCONDITIONAL, answers, "again", look, looks, scoring)
+        j, m = answers.this_chip, scoring.task.metric
+        seen_as = f"chip {m.value(j.measured.mean, 1)}, simulated {m.value(j.simulated.mean, 1)}"
+        watch.found("measure", f"{seen_as}, {j.n:,} images × {j.repeats}")
         first = until
         if answers.this_chip.final:
             break

@@ -260,8 +260,7 @@ def say_plan(
 
     A serial line carries the bytes; real silicon is waited for until its cells have the age.
     """
-    for line in plan_of(program, options.recipe_of(program)).lines():
-        watch.say(line)
+    watch.found("compile", plan_of(program, options.recipe_of(program)).in_brief)
     serial, silicon = is_serial(driver.address), driver.description.kind == "silicon"
     if not (serial or silicon):
         return

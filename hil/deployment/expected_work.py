@@ -19,6 +19,15 @@ from mapping.recipe.adapt import AroundDefects
 # Seconds of one core by unit of work: the lines of hil deploy --emulated --recalibrate, over what the stages did.
 WRITE_CELL_S, READ_CELL_S, CORRECT_CELL_S = 1.3e-5, 1e-8, 9e-6
 MEASURE_CONVERSION_S, SIMULATE_CONVERSION_S, IDEAL_CONVERSION_S = 1.5e-8, 3.2e-9, 1e-9
+# What a deployment is told by: its phases, each with its stages, the one that it is named for first.
+PHASES = {
+    "compile": ("compiling",),
+    "calibrate": ("calibrating",),
+    "write": ("programming", "adapting", "reading back", "correcting", "waiting"),
+    "tune": ("tuning", "without the tune"),
+    "measure": ("measuring", "ideal", "simulating"),
+    "explain": ("finding causes", "layers", "comparing tunes", "reporting"),
+}
 COALITIONS = 50.0  # virtual chips of all causes together, beside those of the verdict
 REPORT_S, LEAST_S = 1.0, 0.05
 

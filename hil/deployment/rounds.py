@@ -93,6 +93,9 @@ class RoundsRun:
         corrections = written.corrections
         self.tuned = written.tuned
         self.macros += self.target.reports.values()
+        self.target.watch.found("write", ProgramReport(tuple(self.macros)).words)
+        if self.tuned is not None:
+            self.target.watch.found("tune", self.tuned.words)
         self.readings_us |= written.readings_us
         self.age_s = min(self.age_s, written.age_s)
         running = self.program if self.tuned is None else self.tuned.program

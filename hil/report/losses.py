@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.cause_split import UNEXPLAINED, Cause
+from hil.verdict.metric import Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,13 @@ class Lost:
     def seen(self) -> bool:
         """Something was lost, beyond what so many images leave open."""
         return self.low > 0
+
+    def words(self, metric: Metric) -> str:
+        """ "2.3 points lost, most to relaxation (1.4 points)"."""
+        if not self.seen:
+            return f"nothing lost that {self.images:,} images can show"
+        most = f", most to {self.told[0].name} ({metric.amount(self.told[0].loss, 1)})" if self.told else ""
+        return f"{metric.amount(self.mean, 1)} lost{most}"
 
 
 def lost_to(report: AgreementReport) -> Lost:

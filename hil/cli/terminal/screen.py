@@ -1,7 +1,8 @@
 """Progress for people on stderr: on a terminal bars of the stage and of the whole, in a log a line now and then.
 
 Elapsed time and the time left come from ``hil.watch``; both are shown for the stage at work and, where the job was
-planned, for the whole. A stage without steps shows that its time goes on. Each finished stage leaves a line.
+planned, for the whole. A stage without steps shows that its time goes on. Each finished stage leaves a line; in a job
+of phases (``hil deploy``) each finished phase does, with what it found.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -21,29 +22,43 @@ from hil.cli.terminal.lines import fitted, printable
 from hil.watch import StageProgress, Watch
 
 EVERY_S = 60.0  # lines of a log
+LEAST_SHOWN_S = 0.05
 TOLD_S = 0.5  # a stage that took longer leaves a line
 WHOLE = "in all"
-BAR, NAME_AND_PERCENT, ROOM_FOR_BARS = 20, 21, 80  # columns of a terminal
+NAME, NAME_IN_PHASE = 14, 25  # columns of "calibrating" and of "measure: simulating"
+BAR, PERCENT, ROOM_FOR_BARS = 20, 7, 80  # columns of a terminal
 
 
 class Screen(Watch):
     """A watcher that draws. Bars need a terminal; without one (a log, CI) a long stage says where it is each minute.
 
     Args:
+        phases: of the job, in order, each with its stages, the one that it is named for first. A stage that belongs to
+            a phase that is over, or to none, counts to the phase at work.
         asks: whether somebody at the terminal may be asked; else the first answer is taken.
     """
 
-    def __init__(self, *, quiet: bool = False, every_s: float = EVERY_S, asks: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        every_s: float = EVERY_S,
+        phases: Mapping[str, Sequence[str]] | None = None,
+        asks: bool = False,
+    ) -> None:
         super().__init__()
-        self.quiet, self.every_s, self.asks = quiet, every_s, asks
+        self.quiet, self.every_s, self.phases, self.asks = quiet, every_s, dict(phases or {}), asks
+        self._phase, self._phase_s, self._found = "", 0.0, dict[str, str]()
         self.console = Console(stderr=True, highlight=False)
         self.live = not quiet and sys.stderr.isatty()
         bar = [BarColumn(bar_width=BAR)] if self.console.width >= ROOM_FOR_BARS else []
+        self._wide = bool(bar)
+        name = NAME_IN_PHASE if self.phases and self._wide else NAME
         self.bar = Progress(
-            TextColumn("{task.description:<14}", markup=False),
+            TextColumn(f"{{task.description:<{name}}}", markup=False),
             *bar,
             TextColumn("{task.percentage:3.0f} %", markup=False),
-            _Times(self, self.console.width - NAME_AND_PERCENT - len(bar) * (BAR + 1)),
+            _Times(self, self.console.width - name - PERCENT - len(bar) * (BAR + 1)),
             console=self.console,
             transient=True,
             disable=not self.live,
@@ -67,17 +82,48 @@ class Screen(Watch):
         self._over.set()
         if self._teller is not None:
             self._teller.join()
+        self._end_phase(whole=kind is None)
         self.bar.stop()
 
     def begin(self, name: str) -> None:
         self.told_s = time.monotonic()
+        if len(self.stages) == 1:
+            self._reach(next((phase for phase, stages in self.phases.items() if name in stages), ""))
         self._draw()
 
     def end(self, name: str) -> None:
         self.told_s = time.monotonic()
-        if self.took_s >= TOLD_S and not self.quiet:
-            self._print(f"{name:<14} {spelled(self.took_s)}", "dim")
+        if self._phase:
+            self._phase_s += 0.0 if self.stages else self.took_s
+        elif self.took_s >= TOLD_S and not self.quiet:
+            self._print(f"{name:<{NAME}} {spelled(self.took_s)}", "dim")
         self._draw()
+
+    def found(self, phase: str, text: str) -> None:
+        if phase in self.phases:
+            self._reach(phase)
+            self._found[phase] = text
+
+    def _reach(self, phase: str) -> None:
+        """The phase of a stage that begins: one that is over already is not begun again."""
+        order = list(self.phases)
+        if phase and (not self._phase or order.index(phase) > order.index(self._phase)):
+            self._end_phase(whole=True)
+            self._phase, self._phase_s = phase, 0.0
+
+    def _end_phase(self, *, whole: bool) -> None:
+        """The line of the phase at work; ``whole``: it was not cut short."""
+        if self._phase and not self.quiet:
+            found = self._found.get(self._phase, "") if whole else "not finished"
+            took = spelled(self._phase_s) if self._phase_s >= LEAST_SHOWN_S else ""
+            self._print(f"{self._phase:<{NAME}} {'   '.join(filter(None, (found, took)))}")
+        self._phase = ""
+
+    def named(self, stage: str) -> str:
+        """A stage as its bar and the lines of a log call it: "measure: simulating", or alone where there is no room."""
+        if not self._phase or not self._wide:
+            return stage
+        return self._phase if stage == self.phases[self._phase][0] else f"{self._phase}: {stage}"
 
     def moved(self) -> None:
         if self.live:
@@ -90,7 +136,7 @@ class Screen(Watch):
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            self._print(f"note           {text}")
+            self._print(f"{'note':<{NAME}} {text}")
 
     def choose(self, question: str, answers: Sequence[str]) -> int:
         if not (self.live and self.asks and sys.stdin.isatty()):
@@ -133,7 +179,7 @@ class Screen(Watch):
         if self.job is not None and self._whole is None:
             self._whole = self.bar.add_task(WHOLE, total=1.0)
         if self.stages:
-            self._stage = self.bar.add_task(self.stages[-1].name, total=1.0)
+            self._stage = self.bar.add_task(self.named(self.stages[-1].name), total=1.0)
         self.moved()
 
     def _tell_now_and_then(self) -> None:
@@ -148,7 +194,7 @@ class Screen(Watch):
             return
         self.told_s = time.monotonic()
         whole = "" if self.job is None else f"; {WHOLE} {self.words(whole=True)}"
-        self._print(f"{stage.name:<14} {self.words(whole=False)}{whole}", "dim")
+        self._print(f"{self.named(stage.name):<{NAME}} {self.words(whole=False)}{whole}", "dim")
 
     def _print(self, text: str, style: str | None = None) -> None:
         self.console.print(fitted(printable(text), sys.stderr), style=style, markup=False, soft_wrap=True)

@@ -47,6 +47,9 @@ class WholeRun:
         """Run the images once as the chip is."""
         self.driver, self.program, self.corrections = self.target.driver, written.program, written.corrections
         self.written, self.readings_us, self.age_s = self.target.written, written.readings_us, written.age_s
+        self.target.watch.found(
+            "write", "held already, nothing written" if self.written is None else self.written.words
+        )
         self._runs(self.program)
         if self.images is not None:
             watch = self.target.watch
@@ -57,6 +60,7 @@ class WholeRun:
         """Run the tuned program from now on."""
         self.tuned = written.tuned
         if self.tuned is not None:
+            self.target.watch.found("tune", self.tuned.words)
             self._runs(self.tuned.program)
 
     def _runs(self, program: ConductanceProgram) -> None:

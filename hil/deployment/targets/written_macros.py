@@ -82,6 +82,11 @@ class ProgramReport:
         return sum(m.all_pulses for m in self.macros)
 
     @property
+    def words(self) -> str:
+        """ "220,720 cells, 3,111 not reached, 1,860,084 pulses"."""
+        return f"{self.cells:,} cells, {self.unreached:,} not reached, {self.pulses:,} pulses"
+
+    @property
     def early_age_s(self) -> float | None:
         """Mean age of the readings right after writing; None without them."""
         ages = [m.early_age_s for m in self.macros if m.early_age_s is not None]

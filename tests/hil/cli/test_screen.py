@@ -149,6 +149,31 @@ def test_a_stage_that_was_passed_over_counts_as_done_and_one_that_nobody_planned
     assert watch.job.share(None) == pytest.approx(1.0)
 
 
+PHASES = {"write": ("programming", "reading back"), "measure": ("measuring", "simulating"), "explain": ("layers",)}
+
+
+def test_a_phase_leaves_one_line_with_what_it_found_and_is_not_begun_again(
+    capsys: pytest.CaptureFixture[str], clock: Clock
+) -> None:
+    def interrupted() -> None:
+        with Screen(every_s=1e9, phases=PHASES) as screen:
+            for name in ("programming", "measuring", "simulating", "reading back", "layers"):
+                with screen.stage(name):
+                    assert screen.named(name).split(":")[0] in PHASES
+                    clock.now += 2.0
+                if name == "measuring":
+                    screen.found("measure", "chip 91.0 %")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert capsys.readouterr().err.splitlines() == [
+        "write          2.0 s",
+        "measure        chip 91.0 %   6.0 s",
+        "explain        not finished   2.0 s",
+    ]
+
+
 def test_times_are_spelled_as_people_say_them() -> None:
     assert [spelled(s) for s in (2.34, 21.2, 119.0, 200.0, 3725.0)] == [
         "2.3 s",
