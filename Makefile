@@ -8,7 +8,7 @@ TORCH_CPU := https://download.pytorch.org/whl/cpu
 # Versions that were tested together; `make test LOCK=` takes what pyproject.toml allows instead.
 LOCK := .ci/constraints.txt
 
-.PHONY: demo test lint unit docs plotly lock
+.PHONY: demo test lint unit docs lock
 
 demo: $(READY)
 	$(BIN)/hil deploy --emulated
@@ -25,10 +25,6 @@ unit: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m sphinx -W -q -b html docs site
-
-# The small plotly.js for pages and wheels, by npm: pages of 3 MB less.
-plotly:
-	$(PYTHON) .ci/plotly_bundle.py
 
 # Writes down the versions of .venv: in a new one by `rm -r .venv && make lock LOCK=`. torch stays a range, because its
 # builds for one processor have versions of their own (2.13.0+cpu).

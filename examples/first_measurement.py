@@ -1,5 +1,6 @@
 """A first measurement: program one tile, read it back, multiply, and plot ideal against measured.
 
+pip install plotly                                            # draws the page
 python examples/first_measurement.py                          # an emulated chip (NOT SILICON)
 python examples/first_measurement.py /dev/ttyUSB0             # a board
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -86,11 +87,11 @@ def docker_steps() -> list[str]:
 
 
 def copy_source(source: Path) -> Path:
-    """What a wheel is built from, so that the checkout gets no build folder; without a fetched plotly.js."""
+    """What a wheel is built from, so that the checkout gets no build folder; without what building brings."""
     for package in PACKAGES:
-        left = shutil.ignore_patterns("__pycache__", "plotly-cartesian.*")
+        left = shutil.ignore_patterns("__pycache__", "*.js.gz", "*.LICENSE.txt")
         shutil.copytree(ROOT / package, source / package, ignore=left)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "setup.py", "docs/nomenclature.md", ".ci/plotly_bundle.py"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "setup.py", "docs/nomenclature.md"):
         (source / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, source / name)
     return source
@@ -129,10 +130,7 @@ def test_the_wheel_holds_every_file_of_the_packages_that_is_no_bytecode(wheel: P
         str(path.relative_to(ROOT))
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.is_file()
-        and "__pycache__" not in path.parts
-        and path.suffix not in (".c", ".h")
-        and not path.name.startswith("plotly-cartesian.")
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".c", ".h")
     }
     assert not tracked - held
     for name in (
@@ -217,46 +215,20 @@ def test_the_steps_of_the_docker_file_work_in_an_empty_environment(python: Path,
         assert "lab-128" in said
 
 
-def build_pages(folder: Path, npm: str = "") -> tuple[Path, str]:
-    """The pages of a wheel that is built, and what the build said; ``npm``: a script in place of npm."""
-    source, built = copy_source(folder / "source"), folder / "built"
-    path = os.environ["PATH"]
-    if npm:
-        (folder / "bin").mkdir()
-        (folder / "bin" / "npm").write_text(f"#!/bin/sh\n{npm}\n", "utf-8")
-        (folder / "bin" / "npm").chmod(0o755)
-        path = f"{folder / 'bin'}{os.pathsep}{path}"
-    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)]
-    environment = {**os.environ, "PATH": path}
-    done = subprocess.run(
-        command, cwd=source, env=environment, capture_output=True, text=True, timeout=400, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return built / "hil" / "pages", done.stderr
+def test_a_wheel_brings_the_scripts_of_its_pages_with_their_licences_and_needs_no_plotly(wheel: Path) -> None:
+    held = zipfile.ZipFile(wheel)
+    for name, says in (("plotly", "plotly.js v"), ("tables", "DataTables")):
+        script = gzip.decompress(held.read(f"hil/pages/{name}.js.gz")).decode()
+        assert says in script
+        assert "MIT License" in held.read(f"hil/pages/{name}.LICENSE.txt").decode()
+    (about,) = (held.read(name).decode() for name in held.namelist() if name.endswith(".dist-info/METADATA"))
+    needed = [line for line in about.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
+    assert not [line for line in needed if "plotly" in line or "itables" in line]
 
 
-def test_a_wheel_brings_the_small_plotly_with_its_licence(tmp_path: Path) -> None:
-    pages, said = build_pages(tmp_path)
-    if "npm gave no" in said or "npm is not installed" in said:
-        pytest.skip(f"no npm or no network: {said.splitlines()[-4:]}")
-    assert (pages / "plotly-cartesian.min.js").stat().st_size < 2_000_000
-    assert "MIT" in (pages / "plotly-cartesian.LICENSE.txt").read_text("utf-8")
-    assert "make plotly" not in said
-
-
-@pytest.mark.parametrize(
-    ("npm", "words"),
-    [
-        ("echo offline >&2; exit 1", "npm gave no plotly.js-cartesian-dist-min"),
-        ('for last; do :; done; echo no archive > "$last/x.tgz"', "has SHA-512"),
-    ],
-    ids=["offline", "another content"],
-)
-def test_a_wheel_that_is_built_without_the_small_plotly_says_so_and_what_to_do(
-    tmp_path: Path, npm: str, words: str
-) -> None:
-    pages, said = build_pages(tmp_path, npm)
-    assert words in said
-    assert "make plotly where there is a network, then build again" in said
-    assert not list(pages.glob("plotly-cartesian.*"))
-    assert (pages / "nomenclature.md").exists()
+def test_a_build_without_the_packages_of_the_scripts_ends_with_what_is_missing(tmp_path: Path) -> None:
+    source = copy_source(tmp_path / "source")
+    command = [sys.executable, "-I", "-S", "-c", "import runpy; runpy.run_path('hil/pages/scripts.py')['write']('')"]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 1
+    assert "plotly is not installed" in done.stderr

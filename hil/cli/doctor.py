@@ -11,7 +11,7 @@ from importlib import metadata
 
 from hil.datasets.image_set import load_dataset
 from hil.errors import HilError
-from hil.pages.plotly_script import has_bundle
+from hil.pages.scripts import SCRIPTS, has
 from hil.transports.ports import list_ports
 
 PACKAGES = ("torch", "numpy", "scipy", "h5py", "pyserial", "pyvisa", "pyvisa-py", "numba", "google-crc32c", "cobs")
@@ -88,11 +88,9 @@ def _crc() -> Check:
 
 
 def _pages() -> Check:
-    if has_bundle():
-        return Check("plotly.js", True, "cartesian bundle")
-    return Check(
-        "plotly.js", True, "whole, so that each page is 3.3 MB larger; in a checkout, make plotly fetches a bundle"
-    )
+    missing = [source.package for name, source in SCRIPTS.items() if not has(name)]
+    said = "there" if not missing else f"without {', '.join(missing)}: install the project again (pip install -e .)"
+    return Check("page scripts", not missing, said)
 
 
 def _data(name: str) -> Check:

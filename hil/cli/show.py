@@ -12,7 +12,7 @@ from hil.cli.options import Chip, Json, Macros, Net, TrustModel, output_file, pr
 from hil.cli.terminal.lines import say, say_json
 from hil.cli.terminal.told import Told, tell
 from hil.errors import ExitCode, FileError, UsageError
-from hil.pages.summary import Fact
+from hil.pages.summary import Fact, Tone
 from hil.pages.tables import Table
 from mapping.recipe.registry import techniques as installed
 from mapping.recipe.technique import Technique, settings_of, short
@@ -73,15 +73,20 @@ def report_in(path: Path) -> AgreementReport:
 def show_both(one: Path, other: Path, plot: Path | None, as_json: bool) -> int:
     """Print two runs side by side, and write them as a page."""
     from hil.atomic import write_text
-    from hil.report.compare import comparison_page, comparison_tables
+    from hil.report.compare import comparison_page, comparison_tables, comparison_warnings
     from hil.verdict.baseline import compare_reports
 
     names, reports = (str(one), str(other)), (report_in(one), report_in(other))
     change, tables = compare_reports(*reports), comparison_tables(names, *reports)
-    told: list[Told] = [change.text]
+    apart = comparison_warnings(*reports)
+    told: list[Told] = [change.text, *(Fact("Not alike", text, tone=Tone.BAD) for text in apart)]
     for table in tables:
         told += ["", table.title, table]
-    record: dict[str, Any] = {"change": asdict(change), "tables": [asdict(table) for table in tables]}
+    record: dict[str, Any] = {
+        "change": asdict(change),
+        "warnings": list(apart),
+        "tables": [asdict(table) for table in tables],
+    }
     if plot is not None:
         write_text(plot, comparison_page(names, *reports))
         told, record = [*told, "", Fact("page", str(plot))], {**record, "page": str(plot)}

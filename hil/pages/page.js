@@ -1,7 +1,7 @@
-// Draws every figure of the page, sorts its tables and sets runs side by side; colours named "@x" are the custom property --x of the present theme.
+// Draws every figure of the page, sorts and filters its tables and sets rows side by side; colours named "@x" are the custom property --x of the present theme.
 (function () {
   "use strict";
-  const figures = JSON.parse(document.getElementById("figures").textContent);
+  let figures = {};
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
   const config = {
@@ -24,12 +24,29 @@
     return value;
   }
 
+  // Traces whose names stand in a legend of this width on several lines where they are longer.
+  function named(figure, width) {
+    const room = Math.max(12, Math.floor((width - 60) / 7));
+    const broken = (name) => {
+      const lines = [""];
+      for (const word of name.split(" ")) {
+        const longer = (lines[lines.length - 1] + " " + word).trim();
+        if (longer.length <= room) lines[lines.length - 1] = longer;
+        else lines.push(word);
+      }
+      return lines.filter(Boolean).join("<br>");
+    };
+    const data = figure.data.map((trace) => (trace.name && trace.name.length > room ? { ...trace, name: broken(trace.name) } : trace));
+    return { ...figure, data };
+  }
+
   // Height of a legend below a plot of this width: entries stand beside each other as far as there is room.
   function legendHeight(figure, width) {
     if (!figure.layout.showlegend) return 0;
-    const names = figure.data.filter((trace) => trace.name && trace.showlegend !== false).map((trace) => trace.name.length);
-    const entry = 48 + 7 * Math.max(0, ...names);
-    return 14 + 20 * Math.ceil(names.length / Math.max(1, Math.floor((width - 40) / entry)));
+    const names = figure.data.filter((trace) => trace.name && trace.showlegend !== false).map((trace) => trace.name.split("<br>"));
+    const entry = 48 + 7 * Math.max(0, ...names.flat().map((line) => line.length));
+    const lines = Math.max(0, ...names.map((name) => name.length));
+    return 14 + (4 + 16 * lines) * Math.ceil(names.length / Math.max(1, Math.floor((width - 40) / entry)));
   }
 
   // On a narrow screen a colour bar lies below its map, which then has the whole width.
@@ -63,31 +80,61 @@
   }
 
   function draw() {
+    if (!window.Plotly) return;
     for (const [name, figure] of Object.entries(figures)) {
       const place = document.getElementById("plot-" + name);
-      const { data, layout } = fitted(figure, place.clientWidth);
+      const { data, layout } = fitted(named(figure, place.clientWidth), place.clientWidth);
       Plotly.react(place, coloured(data), themed(coloured(layout)), config);
       for (const drawing of place.querySelectorAll(".main-svg")) drawing.setAttribute("aria-hidden", "true");
       place.dataset.drawn = "yes";
     }
   }
 
-  // Sorts the rows of a table by what its cells carry: numbers as numbers, the second time the other way round.
-  function sort(head) {
-    const table = head.closest("table");
-    const heads = [...table.tHead.rows[0].cells];
-    const up = head.getAttribute("aria-sort") !== "ascending";
-    const by = (row) => row.cells[heads.indexOf(head)].dataset.by;
-    const numeric = [...table.tBodies[0].rows].every((row) => by(row) !== "" && !Number.isNaN(Number(by(row))));
-    const order = (a, b) => (numeric ? Number(by(a)) - Number(by(b)) : by(a).localeCompare(by(b)));
-    const rows = [...table.tBodies[0].rows].sort((a, b) => (up ? order(a, b) : order(b, a)));
-    table.tBodies[0].append(...rows);
-    heads.forEach((other) => other.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  // Text of an element that holds gzip in base64.
+  async function unpacked(element) {
+    const packed = Uint8Array.from(atob(element.textContent), (sign) => sign.charCodeAt(0));
+    const stream = new DecompressionStream("gzip");
+    const writer = stream.writable.getWriter();
+    writer.write(packed);
+    writer.close();
+    const reader = stream.readable.getReader();
+    const decoder = new TextDecoder();
+    let text = "";
+    for (let part = await reader.read(); !part.done; part = await reader.read()) text += decoder.decode(part.value, { stream: true });
+    return text + decoder.decode();
   }
 
-  for (const button of document.querySelectorAll(".sortable th button")) {
-    button.addEventListener("click", () => sort(button.closest("th")));
+  // Figures and libraries of the page, ready to be used; where the browser cannot unpack them, a word of it.
+  async function unpack() {
+    const held = document.getElementById("figures");
+    const libraries = [...document.querySelectorAll(".library")];
+    if (libraries.length && !("DecompressionStream" in window)) {
+      for (const place of document.querySelectorAll(".plot")) place.textContent = "Figures need a browser of 2023 or later.";
+      return;
+    }
+    for (const library of libraries) {
+      const script = document.createElement("script");
+      script.textContent = await unpacked(library);
+      document.head.append(script);
+      library.remove();
+    }
+    if (held) figures = JSON.parse(await unpacked(held));
+  }
+
+  // A table is sorted by its header and filtered by words: DataTables does both.
+  function arrange() {
+    if (!window.jQuery) return;
+    const bare = { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null };
+    for (const table of document.querySelectorAll(".sortable")) {
+      const sorted = window.jQuery(table).DataTable({ paging: false, autoWidth: false, order: [], layout: bare, orderMulti: false });
+      const filter = table.closest(".scroll").parentElement.querySelector(".filter");
+      const [words, count] = [filter.querySelector("input"), filter.querySelector("[role=status]")];
+      const tell = () => (count.textContent = sorted.rows({ search: "applied" }).count() + " of " + sorted.rows().count());
+      words.addEventListener("input", () => sorted.search(words.value).draw());
+      sorted.on("draw", tell);
+      tell();
+      filter.hidden = false;
+    }
   }
 
   // Two rows with a tick stand side by side: a table of each group, with the difference of numbers.
@@ -109,16 +156,30 @@
     return ((Number(by.toFixed(a.digits)) < 0 ? "−" : "+") + shown + " " + a.unit).trim();
   }
 
+  // As hil/pages/beside.py: groups and lines that differ first, and before them what forbids a comparison.
   function beside() {
     const facts = JSON.parse(document.getElementById("facts").textContent);
     const place = document.getElementById("beside");
     place.replaceChildren();
     const [one, other] = [...chosen].sort((a, b) => boxes.indexOf(a) - boxes.indexOf(b)).map((box) => box.name);
-    document.getElementById("chosen").textContent = other ? one + " beside " + other : "No two runs are chosen.";
+    document.getElementById("chosen").textContent = other ? one + " beside " + other : "Tick two rows of the table above.";
     if (!other) return;
     const [first, second] = [facts[one], facts[other]];
     const both = [...first, ...second.filter((b) => !first.some((a) => a.group === b.group && a.label === b.label))];
-    for (const group of new Set(both.map((fact) => fact.group))) {
+    const same = (row) => row[1] === row[2];
+    const groups = [...new Set(both.map((fact) => fact.group))].map((group) => {
+      const labels = both.filter((fact) => fact.group === group).map((fact) => fact.label);
+      const rows = labels.map((label) => {
+        const [a, b] = [first, second].map((row) => row.find((fact) => fact.group === group && fact.label === label));
+        if (a && b && a.apart && a.words !== b.words) {
+          place.append(element("p", "Not alike: " + label + ": " + a.words + " beside " + b.words + ", " + a.apart));
+          place.lastChild.className = "fact bad";
+        }
+        return [label, a ? a.words : "—", b ? b.words : "—", change(a, b)];
+      });
+      return [group, rows.sort((x, y) => same(x) - same(y))];
+    });
+    for (const [group, rows] of groups.sort((x, y) => x[1].every(same) - y[1].every(same))) {
       const box = document.createElement("div");
       box.className = "scroll";
       box.tabIndex = 0;
@@ -129,13 +190,14 @@
       const head = table.createTHead().insertRow();
       head.append(element("td", ""), ...[one, other, "difference"].map((words) => element("th", words, "col")));
       const body = table.createTBody();
-      for (const { label } of both.filter((fact) => fact.group === group)) {
-        const [a, b] = [first, second].map((run) => run.find((fact) => fact.group === group && fact.label === label));
-        const cells = [a ? a.words : "—", b ? b.words : "—", change(a, b)].map((words) => element("td", words));
-        body.insertRow().append(element("th", label, "row"), ...cells);
+      for (const row of rows) {
+        const line = body.insertRow();
+        line.className = same(row) ? "soft" : "";
+        line.append(element("th", row[0], "row"), ...row.slice(1).map((words) => element("td", words)));
       }
       place.append(box);
     }
+    markWide();
   }
 
   for (const box of boxes) {
@@ -214,8 +276,12 @@
     width = window.innerWidth;
     markWide();
   });
-  draw();
-  markWide();
-  markSection();
-  dark.addEventListener("change", draw);
+  unpack().then(() => {
+    arrange();
+    draw();
+    markWide();
+    markSection();
+    dark.addEventListener("change", draw);
+    document.documentElement.dataset.ready = "yes";
+  });
 })();

@@ -1,4 +1,4 @@
-"""Self-contained pages from templates: everything is escaped, Plotly is inlined once, nothing else is loaded."""
+"""Self-contained pages from templates: everything is escaped, scripts are inlined once, nothing else is loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from hil.pages.figures import Figure
-from hil.pages.plotly_script import plotly_script
+from hil.pages.scripts import has, packed, script
 from hil.pages.words import word_list
 
 
@@ -49,6 +49,7 @@ class Outline:
 
     def __init__(self, explained: Mapping[str, str]) -> None:
         self.sections: list[tuple[str, str]] = []  # anchor and title
+        self.sorts = False  # whether a table of the page is sorted and filtered
         self.words: dict[str, tuple[str, str]] = {}  # word of the list -> its anchor and meaning
         self._explained = explained
         self._here: set[str] = set()  # explained in this section already
@@ -61,6 +62,11 @@ class Outline:
         self.sections.append((_anchor(title), title))
         self._here.clear()
         return self.sections[-1][0]
+
+    def sorting(self) -> str:
+        """Note that a table of the page is sorted and filtered."""
+        self.sorts = has("tables")
+        return ""
 
     def explain(self, text: str) -> Markup:
         """Text, escaped, in which the first of each word in a section leads to its meaning, by pointer and keys."""
@@ -90,7 +96,7 @@ def _anchor(title: str) -> str:
 def render(
     template: str, *, title: str, plots: Iterable[Plot] = (), explained: Mapping[str, str] | None = None, **content: Any
 ) -> str:
-    """A whole page as text, nearly all of it Plotly.
+    """A whole page as text, nearly all of it plotly.js.
 
     Args:
         template: name of a file of ``hil/pages/templates`` that extends ``page.html``.
@@ -112,7 +118,7 @@ def render(
             outline=Outline(explained or {}),
             style=Markup(_asset("page.css")),
             script=Markup(_asset("page.js")),
-            plotly=Markup(plotly_script()),
+            library=script,
             figures=drawn,
         )
     )
@@ -128,7 +134,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"sentence": _sentence, "capitalised": _capitalised, "in_script": _in_script}
+    environment.filters |= {
+        "sentence": _sentence,
+        "capitalised": _capitalised,
+        "in_script": _in_script,
+        "packed": packed,
+    }
     return environment
 
 

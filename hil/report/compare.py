@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from hil.pages.beside import Compared, side_by_side, warnings
 from hil.pages.figures import Figure, axis, dots, figure, shown
 from hil.pages.shell import Plot, render
 from hil.pages.tables import Table, number
@@ -14,41 +14,28 @@ from hil.report.tables import age_words
 from hil.verdict.agreement import AgreementReport, Interval
 from hil.verdict.baseline import compare_reports
 
-NOTHING = "—"
+APART = {
+    "data": "accuracies are of other images",
+    "images × repeats": "accuracies are of other images or passes",
+    "age": "the chips were read at other ages",
+}  # what a difference there means for the numbers
 COLUMNS = ("float", "ideal", "simulated", "measured")
 
 
-@dataclass(frozen=True, slots=True)
-class RunFact:
-    """One line of a run: its words, and its number where a difference of two runs means something."""
-
-    group: str
-    label: str
-    words: str
-    value: float | None = None
-    digits: int = 2
-    unit: str = ""
-
-
-def run_facts(report: AgreementReport) -> tuple[RunFact, ...]:
+def run_facts(report: AgreementReport) -> tuple[Compared, ...]:
     """Everything that two runs are compared by, in reading order; numbers that are not finite are left out."""
     every = (*_identity(report), *_accuracies(report), *_lost_to_causes(report), *_layers(report), *_costs(report))
     return tuple(fact for fact in every if fact.value is None or math.isfinite(fact.value))
 
 
 def comparison_tables(names: tuple[str, str], one: AgreementReport, other: AgreementReport) -> tuple[Table, ...]:
-    """A table for each group of facts; a fact that only one run has stands beside a dash."""
-    first, second = ({(f.group, f.label): f for f in run_facts(report)} for report in (one, other))
-    order = list(dict.fromkeys((*first, *second)))
-    groups = list(dict.fromkeys(group for group, _ in order))
-    header = ("", *names, "difference")
-    tables = []
-    for group in groups:
-        pairs = [(label, first.get((g, label)), second.get((g, label))) for g, label in order if g == group]
-        rows = tuple((label, _words(a), _words(b), _difference(a, b)) for label, a, b in pairs)
-        note = f"{NOTHING}: only one of the runs has it." if any(NOTHING in row for row in rows) else ""
-        tables.append(Table(group, header, rows, note))
-    return tuple(tables)
+    """A table for each group of facts, what differs first."""
+    return side_by_side(names, run_facts(one), run_facts(other))
+
+
+def comparison_warnings(one: AgreementReport, other: AgreementReport) -> tuple[str, ...]:
+    """Why accuracies of the two runs must not be compared as they stand."""
+    return warnings(run_facts(one), run_facts(other))
 
 
 def comparison_page(names: tuple[str, str], one: AgreementReport, other: AgreementReport) -> str:
@@ -70,25 +57,13 @@ def comparison_page(names: tuple[str, str], one: AgreementReport, other: Agreeme
         title=f"{names[0]} beside {names[1]}",
         plots=plots,
         change=compare_reports(one, other).text,
+        warnings=comparison_warnings(one, other),
         marked=tuple((name, report.chip.mark) for name, report, _ in runs if report.chip.mark),
         tables=comparison_tables(names, one, other),
     )
 
 
-def _words(fact: RunFact | None) -> str:
-    return NOTHING if fact is None else fact.words
-
-
-def _difference(one: RunFact | None, other: RunFact | None) -> str:
-    if one is None or other is None:
-        return NOTHING
-    if one.value is None or other.value is None:
-        return "" if one.words == other.words else "differs"
-    change = round(other.value - one.value, one.digits) + 0.0
-    return f"{change:+,.{one.digits}f} {one.unit}".replace("-", "−").strip()
-
-
-def _identity(report: AgreementReport) -> Iterator[RunFact]:
+def _identity(report: AgreementReport) -> Iterator[Compared]:
     chip, net, j = report.chip, report.network, report.decisive
     rows = (
         ("made", report.created[:16].replace("T", " ")),
@@ -105,53 +80,53 @@ def _identity(report: AgreementReport) -> Iterator[RunFact]:
         ("command", report.environment.get("command", "not recorded")),
     )
     for label, words in rows:
-        yield RunFact("Runs", label, words)
+        yield Compared("Runs", label, words, apart=APART.get(label, ""))
 
 
-def _accuracies(report: AgreementReport) -> Iterator[RunFact]:
+def _accuracies(report: AgreementReport) -> Iterator[Compared]:
     j = report.decisive
     m, digits = j.metric, 2 if j.metric.share else 4
     group = f"{m.title[:1].upper()}{m.title[1:]}"
     means = (report.float_accuracy, j.ideal.mean, j.simulated.mean, j.measured.mean)
     for name, mean in zip(COLUMNS, means, strict=True):
         if mean is not None:
-            yield RunFact(group, name, m.value(mean), m.factor * mean, digits, m.unit)
+            yield Compared(group, name, m.value(mean), m.factor * mean, digits, m.unit)
     gap = m.factor * j.difference
-    yield RunFact(group, "measured − simulated", m.difference(j.difference), gap, digits, m.unit)
+    yield Compared(group, "measured − simulated", m.difference(j.difference), gap, digits, m.unit)
     from_ideal = j.measured.mean - j.ideal.mean
-    yield RunFact(group, "measured − ideal", m.difference(from_ideal), m.factor * from_ideal, digits, m.unit)
+    yield Compared(group, "measured − ideal", m.difference(from_ideal), m.factor * from_ideal, digits, m.unit)
 
 
-def _lost_to_causes(report: AgreementReport) -> Iterator[RunFact]:
+def _lost_to_causes(report: AgreementReport) -> Iterator[Compared]:
     if report.causes is not None:
         m = report.causes.metric
         for part in report.causes.parts:
             lost, digits = m.factor * part.loss, 2 if m.share else 4
-            yield RunFact("Lost to causes", part.name, m.difference(part.loss), lost, digits, m.unit)
+            yield Compared("Lost to causes", part.name, m.difference(part.loss), lost, digits, m.unit)
 
 
-def _layers(report: AgreementReport) -> Iterator[RunFact]:
+def _layers(report: AgreementReport) -> Iterator[Compared]:
     for s in report.layers:
         if s.residual_sigma is not None:
             words = f"{number(s.residual_sigma)} levels"
-            yield RunFact("Residual σ of layers", s.layer, words, s.residual_sigma, 2, "levels")
+            yield Compared("Residual σ of layers", s.layer, words, s.residual_sigma, 2, "levels")
 
 
-def _costs(report: AgreementReport) -> Iterator[RunFact]:
+def _costs(report: AgreementReport) -> Iterator[Compared]:
     c, group = report.cells, "Cells and time"
-    yield RunFact(group, "macros in use", f"{report.chip.macros_used}", report.chip.macros_used, 0)
-    yield RunFact(group, "cells in use", f"{c.total:,}", c.total, 0)
+    yield Compared(group, "macros in use", f"{report.chip.macros_used}", report.chip.macros_used, 0)
+    yield Compared(group, "cells in use", f"{c.total:,}", c.total, 0)
     if c.unreached is not None:
         missed = 100 * c.unreached / max(c.total, 1)
-        yield RunFact(group, "cells not reached", f"{missed:.2f} %", missed, 2, "points")
-    yield RunFact(group, "pulses", f"{c.pulses:,}", c.pulses, 0)
+        yield Compared(group, "cells not reached", f"{missed:.2f} %", missed, 2, "points")
+    yield Compared(group, "pulses", f"{c.pulses:,}", c.pulses, 0)
     if c.error_sigma_us is not None:
-        yield RunFact(group, "read-back − target, σ", f"{c.error_sigma_us:.2f} µS", c.error_sigma_us, 2, "µS")
+        yield Compared(group, "read-back − target, σ", f"{c.error_sigma_us:.2f} µS", c.error_sigma_us, 2, "µS")
     if report.saturated_share is not None:
         saturated = 100 * report.saturated_share
-        yield RunFact(group, "saturated conversions", f"{saturated:.3f} %", saturated, 3, "points")
+        yield Compared(group, "saturated conversions", f"{saturated:.3f} %", saturated, 3, "points")
     for name, seconds in report.timing_s.items():
-        yield RunFact(group, f"wall time: {name}", f"{seconds:,.1f} s", seconds, 1, "s")
+        yield Compared(group, f"wall time: {name}", f"{seconds:,.1f} s", seconds, 1, "s")
 
 
 Runs = Sequence[tuple[str, AgreementReport, str]]

@@ -11,10 +11,11 @@ from urllib.parse import quote
 from cim.files import read_text
 from hil.atomic import write_text
 from hil.errors import FileError, HilError
+from hil.pages.beside import Compared
 from hil.pages.figures import Figure, axis, dots, figure, shown
 from hil.pages.shell import Plot, render
 from hil.pages.tables import Table, duration, points
-from hil.report.compare import RunFact, run_facts
+from hil.report.compare import run_facts
 from hil.report.run_folder import UNFINISHED
 from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
 from hil.verdict.metric import ACCURACY, Metric
@@ -49,7 +50,7 @@ class RunLine:
     difference: float
     verdict: str
     metric: Metric = ACCURACY
-    facts: tuple[RunFact, ...] = ()  # what two runs are compared by
+    facts: tuple[Compared, ...] = ()  # what two runs are compared by
 
 
 @dataclass(frozen=True, slots=True)

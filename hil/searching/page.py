@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hil.pages.beside import Compared
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.shell import Plot, render
 from hil.pages.summary import Summary
@@ -49,6 +50,7 @@ def search_page(table: Mapping[str, Any], summary: Summary, found: Findings) -> 
         explained=EXPLAINED,
         networks=Table("Networks", NETWORK_HEADER, (), f"Costs are of networks {table['costs_of']}."),
         rows=tuple(_cells(row) for row in rows),
+        facts={row["name"]: _facts(row) for row in rows},
     )
 
 
@@ -74,6 +76,18 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, tuple[tuple[str, float | str], 
         (", ".join(row["modes"]), ", ".join(row["modes"])),
         (row["choices"], row["choices"]),
     )
+
+
+def _facts(row: Mapping[str, Any]) -> tuple[Compared, ...]:
+    """What two networks are compared by: the columns of the table."""
+    found = []
+    for head, (words, by) in zip(NETWORK_HEADER[1:], _cells(row)[1][1:], strict=True):
+        label, _, unit = head.partition(", ")
+        known = isinstance(by, (int, float)) and words != "—"
+        size = float(by) if known else None
+        digits = 1 if "%" in words else 0 if size is None or size >= 100 or label == "macros" else 3
+        found.append(Compared("Networks", label, words, size, digits, "points" if "%" in words else unit))
+    return tuple(found)
 
 
 def predicted_figure(rows: Rows, costs: str) -> Figure:

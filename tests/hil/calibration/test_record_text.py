@@ -25,6 +25,8 @@ from hil.calibration.record_page import record_page
 from hil.calibration.record_text import record_json, record_lines, show_lines
 from hil.cli import run
 
+from ..page_parts import figures_of
+
 SPEC = load_chip("lab-128")
 LEVELS = np.array(SPEC.macro.levels_us)
 
@@ -258,14 +260,6 @@ def test_laws_of_other_ages_and_levels_are_compared_where_both_reach() -> None:
 
 
 # --- page -------------------------------------------------------------------------------------
-
-
-def figures_of(page: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page)
-    assert found
-    value = json.loads(found.group(1).replace("\\u003c", "<"))
-    assert isinstance(value, dict)
-    return value
 
 
 def test_the_page_holds_every_figure_and_loads_nothing() -> None:

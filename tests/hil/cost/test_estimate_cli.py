@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ..browser import BROWSER, look
+from ..browser import BROWSER, faults
 from ..cli.test_cli import Cli, cli, python
 from ..conftest import Small
 
@@ -52,14 +52,13 @@ def test_the_scale_of_the_field_is_a_chip_by_name(cli: Cli) -> None:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
-def test_a_browser_draws_the_page_of_an_estimate(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_browser_draws_the_page_of_an_estimate(cli: Cli, tmp_path: Path, theme: str) -> None:
     page = tmp_path / "cost.html"
     assert str(page) in cli("estimate", "mobilenet_v2_tiny", "--macros", "200", "--plot", page)
     text = page.read_text("utf-8")
     assert "mJ·ms" in text
-    for one in look(text, tmp_path, dark=False):
-        assert one["drawn"] == one["plots"] == 3
-        assert (one["errors"], one["outside"]) == ([], [])
+    assert faults(text, tmp_path, dark=theme == "dark", plots=3) == []
 
 
 def test_what_cannot_be_estimated_says_why(cli: Cli, tmp_path: Path) -> None:

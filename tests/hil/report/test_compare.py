@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from hil.cli import run as hil
-from hil.report.compare import comparison_page, comparison_tables, run_facts
+from hil.report.compare import comparison_page, comparison_tables, comparison_warnings, run_facts
 from hil.report.files import report_text
 from hil.report.run_index import index_page, read_runs
 from hil.verdict.agreement import AgreementReport
 
-from ..browser import AXE, BROWSER, look, violations
+from ..browser import AXE, BROWSER, faults, look, violations
 
 in_browser = pytest.mark.skipif(BROWSER is None or not AXE.exists(), reason="no chromium, or no axe-core-python")
 
@@ -48,7 +49,25 @@ def test_what_only_one_run_has_stands_beside_a_dash_with_its_reason(run) -> None
     assert {row[2:] for row in tables["Lost to causes"].rows} == {("—", "—")}
     assert tables["Residual σ of layers"].rows[0][2:] == ("—", "—")
     assert tables["Residual σ of layers"].rows[1][3] == "+0.00 levels"
-    assert "only one of the runs" in tables["Lost to causes"].note
+    assert "only one of them" in tables["Lost to causes"].note
+
+
+def test_what_differs_stands_first_and_other_images_or_ages_are_warned_of(run, make_run, runs: Path, capsys) -> None:
+    later = dataclasses.replace(make_run(images=200)[0], age_s=30 * 86400.0)
+    tables = comparison_tables(("a", "b"), run[0], later)
+    for table in tables:
+        differs = [row[1] != row[2] for row in table.rows]
+        assert differs == sorted(differs, reverse=True), table.title
+    warned = " ".join(comparison_warnings(run[0], later))
+    assert "1,000 × 3 beside 200 × 3, accuracies are of other images or passes" in warned
+    assert "the chips were read at other ages" in warned
+    assert comparison_warnings(run[0], run[0]) == ()
+    (runs / "0004").mkdir()
+    (runs / "0004" / "report.json").write_text(report_text(later), encoding="utf-8")
+    assert hil(["show", str(runs / "0001"), str(runs / "0004")]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("  Not alike")
+    assert "Not alike" in comparison_page(("a", "b"), run[0], later)
+    shutil.rmtree(runs / "0004")
 
 
 def test_numbers_that_are_not_finite_are_no_facts(run) -> None:
@@ -80,20 +99,21 @@ def test_a_page_of_one_run_alone_is_refused(runs: Path, tmp_path: Path, capsys) 
 @in_browser
 def test_the_page_of_two_runs_fits_every_screen_and_reads_well(run, worse, tmp_path: Path) -> None:
     text = comparison_page(("runs/0001", "<b>0002"), run[0], worse)
-    for one in look(text, tmp_path, dark=False):
-        assert one["drawn"] == one["plots"] == 3
-        assert one["content"] <= one["room"]
-        assert (one["errors"], one["overlaps"], one["outside"], one["unnamed"]) == ([], [], [], 0)
+    for dark in (False, True):
+        assert faults(text, tmp_path, dark=dark, plots=3) == []
     assert violations(text, tmp_path, dark=True) == []
 
 
 @in_browser
 def test_two_ticks_in_the_index_set_runs_side_by_side_as_the_tables_do(runs: Path, run, worse, tmp_path: Path) -> None:
     tick = """
-      const box = (name) => document.querySelector(`input[name="${name}"]`);
-      for (const name of ["0003", "0002", "0001"]) box(name).click();
-      const rows = [...document.querySelectorAll("#beside tr")].map((row) => [...row.cells].map((c) => c.textContent));
-      window.asked = [document.getElementById("chosen").textContent, box("0003").checked, rows];
+      window.asked = () => {
+        const box = (name) => document.querySelector(`input[name="${name}"]`);
+        for (const name of ["0003", "0002", "0001"]) box(name).click();
+        const lines = [...document.querySelectorAll("#beside tr")];
+        const rows = lines.map((row) => [...row.cells].map((c) => c.textContent));
+        return [document.getElementById("chosen").textContent, box("0003").checked, rows];
+      };
     """
     text = index_page(read_runs(runs))
     tables = comparison_tables(("0001", "0002"), run[0], worse)
@@ -103,6 +123,6 @@ def test_two_ticks_in_the_index_set_runs_side_by_side_as_the_tables_do(runs: Pat
         assert one["content"] <= one["room"]
         assert (one["errors"], one["outside"], one["unnamed"]) == ([], [], 0)
     assert (
-        violations(text.replace("</body>", f"<script>{tick} window.asked = null;</script></body>"), tmp_path, dark=True)
+        violations(text.replace("</body>", f"<script>{tick} window.asked();</script></body>"), tmp_path, dark=True)
         == []
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
 import re
 from pathlib import Path
 
@@ -20,9 +19,10 @@ from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, save_network
 from mapping.program.conductance import ConductanceProgram
 
-from ..browser import BROWSER, look
+from ..browser import BROWSER, faults, look
+from ..page_parts import figures_of, own
 
-COUNT_TILES = 'addEventListener("load", () => (window.asked = document.querySelectorAll(".point").length))'
+COUNT_TILES = 'window.asked = () => document.querySelectorAll(".point").length'
 
 
 def network(architecture: str, shape: tuple[int, int, int]) -> NetworkFile:
@@ -46,11 +46,6 @@ def text(resnet: ConductanceProgram) -> str:
     return mapping_page(resnet)
 
 
-def own(text: str) -> str:
-    """The page without plotly.js."""
-    return re.sub(r"<script>\s*/\*\*\s*\* plotly.js.*?</script>", "<script></script>", text, flags=re.DOTALL)
-
-
 def test_resnet20_takes_less_than_two_megabytes_of_its_own(text: str) -> None:
     assert len(own(text)) < 2_000_000
     assert not re.search(r"https?://|@import|url\(", own(text))
@@ -58,9 +53,7 @@ def test_resnet20_takes_less_than_two_megabytes_of_its_own(text: str) -> None:
 
 
 def test_every_plot_has_its_place_and_says_in_words_what_it_shows(text: str) -> None:
-    match = re.search(r'id="figures">(.*?)</script>', text, re.DOTALL)
-    assert match is not None
-    assert set(json.loads(match.group(1))) == set(re.findall(r'id="plot-(\w+)"', text)) == {"tiles", "targets", "macro"}
+    assert set(figures_of(text)) == set(re.findall(r'id="plot-(\w+)"', text)) == {"tiles", "targets", "macro"}
     assert len(re.findall(r'role="group" aria-label="[^"]{20,}"></div>', text)) == 3
 
 
@@ -126,8 +119,6 @@ def test_compile_writes_the_page(tmp_path: Path) -> None:
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_browser_draws_every_plot_without_an_error(text: str, tmp_path: Path, theme: str) -> None:
-    for one in look(text, tmp_path, dark=theme == "dark", also=COUNT_TILES):
-        assert one["drawn"] == one["plots"] == 3
-        assert one["content"] <= one["room"]
-        assert (one["errors"], one["overlaps"], one["outside"]) == ([], [], [])
-        assert one["asked"] == 59  # one rectangle a tile
+    assert faults(text, tmp_path, dark=theme == "dark", plots=3) == []
+    (one,) = look(text, tmp_path, dark=theme == "dark", widths=(800,), also=COUNT_TILES)
+    assert one["asked"] == 59  # one rectangle a tile

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from hil.calibration.record_page import record_page
 from hil.pages.figures import dots, figure
 from hil.pages.shell import Plot, render
 from hil.report.page import FILES, page
 from hil.report.run_index import index_page, read_runs
 
-from ..browser import AXE, BROWSER, UNFOLD, look, violations
+from ..browser import AXE, BROWSER, UNFOLD, faults, look, violations
+from ..calibration.test_record_text import made
 from .test_run_index import write_runs
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
@@ -24,20 +26,23 @@ def test_a_page_with_faults_is_found_to_have_them(tmp_path: Path) -> None:
     words = [{"x": x, "y": 0.5, "text": "over each other", "showarrow": False} for x in (0.5, 0.52)]
     crowded = figure([dots([0, 1], [0, 1], "@ink", "")], 200, annotations=words)
     wide = '<p style="white-space: nowrap; width: 2000px">too wide</p>'
+    clipped = '<p style="overflow: hidden; white-space: nowrap; width: 30px">clipped words</p>'
     plots = (Plot("energy", "", crowded), Plot("busy", "", figure([], 100)), Plot("schedule", "", figure([], 100)))
-    text = render("cost.html", title="faults", plots=plots, text=()).replace("</main>", f"{wide}</main>")
+    text = render("cost.html", title="faults", plots=plots, text=()).replace("</main>", f"{wide}{clipped}</main>")
     (found,) = look(text, tmp_path, dark=False, widths=(400,), also="console.error('said'); missing();")
     assert found["content"] > found["room"]
     assert found["outside"] == [wide]
     assert found["overlaps"] == ["plot-energy: over each other / over each other"]
+    assert found["empty"] == ["plot-busy", "plot-schedule"]
+    assert found["clipped"] == [clipped]
     assert found["errors"] == ["said", "Uncaught ReferenceError: missing is not defined"]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_report_fits_every_screen_without_an_error(make_run, tmp_path: Path, theme: str) -> None:
-    found = look(page(*make_run(shift=520.0), FILES), tmp_path, dark=theme == "dark", also=UNFOLD)
-    assert [one["width"] for one in found] == [400, 800, 1400]
-    for one in found:
+    text, dark = page(*make_run(shift=520.0), FILES), theme == "dark"
+    assert faults(text, tmp_path, dark=dark) == []
+    for one in look(text, tmp_path, dark=dark, also=UNFOLD):
         assert one["content"] <= one["room"]
         assert one["drawn"] == one["plots"] > 12
         assert (one["errors"], one["overlaps"], one["outside"], one["unnamed"]) == ([], [], [], 0)
@@ -62,19 +67,37 @@ def test_names_of_chip_network_and_classes_stay_text_in_the_browser(make_run, tm
     assert (found["injected"], found["errors"]) == (0, [])
 
 
-def test_the_index_of_runs_fits_every_screen_and_sorts_by_a_click(run, tmp_path: Path) -> None:
+def test_the_index_of_runs_fits_every_screen_sorts_by_a_click_and_filters_by_words(run, tmp_path: Path) -> None:
     index = read_runs(write_runs(tmp_path / "runs", run[0]))
     click = """
-      const rows = () => [...document.querySelectorAll(".sortable tbody th a")].map((cell) => cell.textContent);
-      const button = [...document.querySelectorAll(".sortable button")].find((b) => b.textContent === "age");
-      button.click(); const up = rows(); button.click(); window.asked = [up, rows()];
+      window.asked = async () => {
+        const soon = () => new Promise((go) => setTimeout(go, 100));
+        const rows = () => [...document.querySelectorAll(".sortable tbody th a")].map((cell) => cell.textContent);
+        const head = [...document.querySelectorAll(".sortable thead th")].find((b) => b.textContent.trim() === "age");
+        const button = head.querySelector("[role=button]") || head;
+        button.click(); await soon(); const up = rows(); button.click(); await soon(); const down = rows();
+        const filter = document.querySelector(".filter input");
+        filter.value = "1 d"; filter.dispatchEvent(new Event("input")); await soon();
+        return [up, down, rows(), document.querySelector(".filter [role=status]").textContent];
+      };
     """
     found = look(index_page(index), tmp_path, dark=True, also=click)
     assert [one["width"] for one in found] == [400, 800, 1400]
     for one in found:
         assert one["content"] <= one["room"]
         assert (one["errors"], one["overlaps"], one["outside"], one["unnamed"]) == ([], [], [], 0)
-        assert one["asked"] == [["0003", "0001", "0002"], ["0002", "0001", "0003"]]
+        assert one["asked"] == [["0003", "0001", "0002"], ["0002", "0001", "0003"], ["0002"], "1 of 3"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_index_of_runs_fits_every_screen(run, tmp_path: Path, theme: str) -> None:
+    text = index_page(read_runs(write_runs(tmp_path / "runs", run[0])))
+    assert faults(text, tmp_path, dark=theme == "dark", plots=2) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_calibration_record_fits_every_screen(tmp_path: Path, theme: str) -> None:
+    assert faults(record_page(made()), tmp_path, dark=theme == "dark", plots=9) == []
 
 
 @checked
