@@ -35,7 +35,7 @@ def search_page(table: Mapping[str, Any], summary: Summary, found: Findings) -> 
     simulated = "Accuracy of the trained networks: simulated, bars to the worst chip, and on a chip where one answered."
     counts = (
         "Accuracy: weight in the predicted accuracy. Hardware: significance, higher is cheaper. Each gene by itself, "
-        "its choices centred, all genes on one scale."
+        "its choices centred, in standard deviations of all choices."
     )
     return render(
         "search.html",
@@ -134,7 +134,7 @@ def choices_figure(found: Findings) -> Figure:
         data.append({**bar, "marker": {"color": colour}, "hovertemplate": f"%{{y}}: {name} %{{x:.2f}}<extra></extra>"})
     longest = max((len(name) for name in names), default=0)
     rows = {"type": "category", "autorange": "reversed"}
-    x = axis("standard deviations of all choices")
+    x = axis("standard deviations")
     return figure(data, 90 + 22 * len(names), x=x, y=rows, left=30 + 7 * longest, barmode="group", showlegend=True)
 
 
