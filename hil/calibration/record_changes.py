@@ -20,6 +20,7 @@ from cim.cells.programming_law import ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.record_text import OF_CELLS
+from hil.pages.tables import Table
 
 CHANCE = 1e-3  # of calling a part changed that is not
 SAME = 0.001  # ages and temperatures that differ by less than this share are the same
@@ -60,21 +61,26 @@ class RecordDiff:
     def changed(self) -> bool:
         return any(c.changed for c in self.changes)
 
-    def lines(self) -> list[str]:
+    def lines(self) -> list[str | Table]:
         """The difference in words."""
-        lines = [f"chip           {self.chip}"]
+        lines: list[str | Table] = [f"chip           {self.chip}"]
         lines += [f"{name:<14} {a} → {b}" for name, a, b in self.facts]
         lines += [f"note           {note}" for note in self.notes]
-        lines += [
-            "",
-            f"  {'part':<26} {'numbers':>7} {'mean change':>12} {'largest':>12} {'unit':<6} {'|z|':>7} {'limit':>6}",
-        ]
-        for c in self.changes:
-            word = f"  CHANGED ({c.beyond} of {c.count})" if c.changed else "  within the errors"
-            lines.append(
-                f"  {c.part:<26} {c.count:>7} {c.mean:>+12.4g} {c.largest:>+12.4g} {c.unit:<6} {c.z:>7.1f} "
-                f"{c.limit:>6.1f}{word}"
+        rows = tuple(
+            (
+                c.part,
+                f"{c.count}",
+                f"{c.mean:+.4g}",
+                f"{c.largest:+.4g}",
+                c.unit,
+                f"{c.z:.1f}",
+                f"{c.limit:.1f}",
+                f"CHANGED ({c.beyond} of {c.count})" if c.changed else "within the errors",
             )
+            for c in self.changes
+        )
+        header = ("part", "numbers", "mean change", "largest", "unit", "|z|", "limit", "")
+        lines += ["", Table("Changes", header, rows)]
         for macro, count, moved in self.cells:
             if moved:
                 lines.append(f"  cells of macro {macro}: {moved} of {count} have another state")

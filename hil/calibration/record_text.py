@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from cim.cells.laws.tail import Tail
 from cim.record.calibration import CalibrationRecord, CellState, GainKnown
-from hil.pages.tables import duration
+from hil.pages.tables import Table, duration
 
 OF_CELLS = {"table": "fitted to a table of cells", "model": "published models"}
 MOST_LEVELS = 16  # rows of a table by level
@@ -34,7 +35,7 @@ def record_lines(record: CalibrationRecord) -> list[str]:
     ]
 
 
-def show_lines(record: CalibrationRecord) -> list[str]:
+def show_lines(record: CalibrationRecord) -> list[str | Table]:
     """Everything that a record holds, columns and cells summed up."""
     lines = [
         *record_lines(record),
@@ -54,6 +55,7 @@ def show_lines(record: CalibrationRecord) -> list[str]:
             f"{100 * t.read_variance_per_k_se:.3f} % a kelvin",
             f"               relaxation {t.activation_ev:.3f} ± {t.activation_ev_se:.3f} eV",
         ]
+    parts: tuple[Callable[[CalibrationRecord], Lines], ...]
     parts = (_law, _noise, _drive_table, _writes, _macros, _goodness)
     return [*lines, *(line for part in parts for line in part(record))]
 
@@ -115,19 +117,26 @@ def _fit(record: CalibrationRecord) -> list[str]:
 # --- tables -----------------------------------------------------------------------------------
 
 
-def _law(record: CalibrationRecord) -> list[str]:
+Lines = list[str | Table]
+
+
+def _law(record: CalibrationRecord) -> Lines:
     law = record.programming
-    lines = ["", f"programming law: error = conductance − target, µS; tail: {law.tail.name}"]
+    lines: Lines = ["", f"programming law: error = conductance − target, µS; tail: {law.tail.name}"]
     mixed = law.tail.mixed
+    header = ("level µS", "shift", "scale", "df", *(("wide share",) if mixed else ()))
     for a, age in enumerate(law.ages_s):
-        lines.append(f"  {duration(float(age))} after programming")
-        lines.append(
-            f"  {'level µS':>10} {'shift':>16} {'scale':>15} {'df':>7}" + (f" {'wide share':>11}" if mixed else "")
+        rows = tuple(
+            (
+                f"{law.levels_us[k]:.2f}",
+                f"{law.loc_us[a, k]:+.3f} ± {law.loc_se_us[a, k]:.3f}",
+                f"{law.scale_us[a, k]:.3f} ± {law.scale_se_us[a, k]:.3f}",
+                f"{law.df[a, k]:.2f}",
+                *((f"{law.wide_share[a, k]:.3f}",) if mixed else ()),
+            )
+            for k in evenly(len(law.levels_us), MOST_LEVELS)
         )
-        for k in evenly(len(law.levels_us), MOST_LEVELS):
-            row = f"  {law.levels_us[k]:>10.2f} {law.loc_us[a, k]:>+8.3f} ± {law.loc_se_us[a, k]:.3f} "
-            row += f"{law.scale_us[a, k]:>8.3f} ± {law.scale_se_us[a, k]:.3f} {law.df[a, k]:>7.2f}"
-            lines.append(row + (f" {law.wide_share[a, k]:>11.3f}" if mixed else ""))
+        lines += [f"  {duration(float(age))} after programming", Table("Programming", header, rows)]
     if len(law.levels_us) > MOST_LEVELS:
         lines.append(f"  ({MOST_LEVELS} of {len(law.levels_us)} levels; --json has all)")
     lines.append(
@@ -142,72 +151,86 @@ def _law(record: CalibrationRecord) -> list[str]:
     return lines
 
 
-def _noise(record: CalibrationRecord) -> list[str]:
+def _noise(record: CalibrationRecord) -> Lines:
     noise = record.read_noise
     if not noise.variance_us2.any() and not noise.flicker_us2.any():
         return ["", "read noise: not told apart from the programming law"]
-    lines = ["", f"read noise, µS²; flicker 1/f^{noise.flicker_exponent:.2f}"]
-    lines.append(f"  {'level µS':>10} {'one read':>16} {'flicker a decade':>18} {'telegraph':>18}")
-    for k in evenly(len(noise.levels_us), MOST_LEVELS):
-        lines.append(
-            f"  {noise.levels_us[k]:>10.2f} {noise.variance_us2[k]:>8.4f} ± {noise.se_us2[k]:.4f} "
-            f"{noise.flicker_us2[k]:>9.4f} ± {noise.flicker_se_us2[k]:.4f}"
-            f"{noise.telegraph_share[k]:>8.1%} of {noise.telegraph_us[k]:.2f} µS"
+    rows = tuple(
+        (
+            f"{noise.levels_us[k]:.2f}",
+            f"{noise.variance_us2[k]:.4f} ± {noise.se_us2[k]:.4f}",
+            f"{noise.flicker_us2[k]:.4f} ± {noise.flicker_se_us2[k]:.4f}",
+            f"{noise.telegraph_share[k]:.1%} of {noise.telegraph_us[k]:.2f} µS",
         )
-    return lines
+        for k in evenly(len(noise.levels_us), MOST_LEVELS)
+    )
+    header = ("level µS", "one read", "flicker a decade", "telegraph")
+    words = f"read noise, µS²; flicker 1/f^{noise.flicker_exponent:.2f}"
+    return ["", words, Table("Read noise", header, rows)]
 
 
-def _drive_table(record: CalibrationRecord) -> list[str]:
+def _drive_table(record: CalibrationRecord) -> Lines:
     if record.drive is None:
         return []
-    lines = ["", "row drivers: what a row gets for each unit, less the line from zero to full drive, steps"]
-    for unit, (error, se) in enumerate(zip(record.drive.errors, record.drive.units_se, strict=True)):
-        lines.append(f"  {unit:>10} {error:>+8.4f} ± {se:.4f}")
-    return lines
+    errors = enumerate(zip(record.drive.errors, record.drive.units_se, strict=True))
+    rows = tuple((f"{unit}", f"{error:+.4f} ± {se:.4f}") for unit, (error, se) in errors)
+    words = "row drivers: what a row gets for each unit, less the line from zero to full drive, steps"
+    return ["", words, Table("Row drivers", ("unit", "error"), rows)]
 
 
-def _writes(record: CalibrationRecord) -> list[str]:
+def _writes(record: CalibrationRecord) -> Lines:
     w = record.writes
     if w is None:
         return []
-    lines = ["", "write-verify"]
     low, high = w.success_interval()
     shown = [int(np.abs(w.pulse_points - q).argmin()) for q in (0.5, 0.9, 0.99)]
-    names = " ".join(f"{f'{100 * w.pulse_points[i]:g} %':>7}" for i in shown)
-    lines.append(f"  {'level µS':>10} {'cells':>7} {'reached':>8} {'95 % interval':>18}  pulses {names}")
-    for k in range(len(w.levels_us)):
-        cells, reached = int(w.cells[k]), int(w.reached[k])
-        if not cells:
-            continue
-        pulses = " ".join(f"{w.pulses[k, i]:>7.0f}" for i in shown)
-        lines.append(
-            f"  {w.levels_us[k]:>10.2f} {cells:>7} {reached / cells:>8.2%} {low[k]:>8.2%} to {high[k]:>6.2%}"
-            f"         {pulses}"
+    header = (
+        "level µS",
+        "cells",
+        "reached",
+        "95 % interval",
+        *(f"{100 * w.pulse_points[i]:g} % pulses" for i in shown),
+    )
+    rows = tuple(
+        (
+            f"{w.levels_us[k]:.2f}",
+            f"{int(w.cells[k])}",
+            f"{int(w.reached[k]) / int(w.cells[k]):.2%}",
+            f"{low[k]:.2%} to {high[k]:.2%}",
+            *(f"{w.pulses[k, i]:.0f}" for i in shown),
         )
-    return lines
+        for k in range(len(w.levels_us))
+        if int(w.cells[k])
+    )
+    return ["", "write-verify", Table("Write-verify", header, rows)]
 
 
-def _macros(record: CalibrationRecord) -> list[str]:
+def _macros(record: CalibrationRecord) -> Lines:
     if not record.macros:
         return []
-    lines = ["", f"  {'macro':>6} {'gain':>16} {'median se':>10} {'offset, codes':>16} {'median se':>10} "]
-    lines[-1] += f"{'noise':>6} {'INL':>6} {'stuck':>7} {'missed':>7}"
-    for number, m in sorted(record.macros.items()):
-        stuck = np.isin(m.cells, (CellState.STUCK_LOW, CellState.STUCK_HIGH)).mean()
-        lines.append(
-            f"  {number:>6} {m.gain.mean():>7.4f} ± {m.gain.std():.4f} {np.median(m.gain_se):>10.5f} "
-            f"{m.offset_codes.mean():>+7.2f} ± {m.offset_codes.std():>6.2f} {np.median(m.offset_se):>10.4f} "
-            f"{m.conversion_noise_codes.mean():>6.2f} {np.abs(m.inl_codes).max():>6.2f} {stuck:>7.2%} "
-            f"{(m.cells == CellState.NOT_REACHED).mean():>7.2%}"
+    header = ("macro", "gain", "median se", "offset, codes", "median se", "noise", "INL", "stuck", "missed")
+    rows = tuple(
+        (
+            f"{number}",
+            f"{m.gain.mean():.4f} ± {m.gain.std():.4f}",
+            f"{np.median(m.gain_se):.5f}",
+            f"{m.offset_codes.mean():+.2f} ± {m.offset_codes.std():.2f}",
+            f"{np.median(m.offset_se):.4f}",
+            f"{m.conversion_noise_codes.mean():.2f}",
+            f"{np.abs(m.inl_codes).max():.2f}",
+            f"{np.isin(m.cells, (CellState.STUCK_LOW, CellState.STUCK_HIGH)).mean():.2%}",
+            f"{(m.cells == CellState.NOT_REACHED).mean():.2%}",
         )
-    return lines
+        for number, m in sorted(record.macros.items())
+    )
+    return ["", Table("Macros", header, rows)]
 
 
-def _goodness(record: CalibrationRecord) -> list[str]:
+def _goodness(record: CalibrationRecord) -> Lines:
     if not record.goodness:
         return []
-    width = max(map(len, record.goodness))
-    return ["", "goodness on held-out measurements", *(f"  {k:<{width}}  {v:.5g}" for k, v in record.goodness.items())]
+    rows = tuple((name, f"{value:.5g}") for name, value in record.goodness.items())
+    return ["", "goodness on held-out measurements", Table("Goodness", ("", ""), rows)]
 
 
 def evenly(count: int, most: int) -> NDArray[np.intp]:

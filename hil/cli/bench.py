@@ -25,6 +25,7 @@ from hil.cli.options import (
 )
 from hil.cli.terminal.lines import complain
 from hil.errors import ExitCode, UsageError
+from hil.pages.tables import Table
 from hil.transports import DEFAULT_BAUD
 
 
@@ -143,10 +144,12 @@ def ports(as_json: Json = False) -> int:
     from hil.transports.ports import list_ports
 
     found = list_ports()
-    lines = [f"{p.device:<20} {p.description}" for p in found] or [
-        "no serial port found; hil deploy --emulated needs none"
-    ]
-    print_result(lines, {"ports": [{"device": p.device, "description": p.description} for p in found]}, as_json)
+    table = Table("Ports", ("", ""), tuple((p.device, p.description) for p in found))
+    print_result(
+        [table if found else "no serial port found; hil deploy --emulated needs none"],
+        {"ports": [{"device": p.device, "description": p.description} for p in found]},
+        as_json,
+    )
     return ExitCode.DONE
 
 
@@ -215,8 +218,8 @@ def doctor(as_json: Json = False) -> int:
     from hil.cli.doctor import checks
 
     found = checks()
-    lines = [f"{c.word:<8} {c.name:<22} {c.text}" for c in found]
-    print_result(lines, {c.name: {"ok": c.ok, "text": c.text} for c in found}, as_json)
+    table = Table("Checks", ("", "", ""), tuple((c.word, c.name, c.text) for c in found))
+    print_result([table], {c.name: {"ok": c.ok, "text": c.text} for c in found}, as_json)
     return ExitCode.DONE
 
 

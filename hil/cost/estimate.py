@@ -12,6 +12,7 @@ from cim.cost.network_cost import Cost, LayerCost, estimate
 from cim.cost.workload import Workload
 from hil.cost.as_deployed import cost_as_deployed
 from hil.errors import UsageError
+from hil.pages.tables import Table
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.architectures import ARCHITECTURES, build
@@ -103,27 +104,33 @@ def _named_architecture(
     return unplaced_workload(graph, weight_bits=weight_bits, activation_bits=activation_bits, name=text)
 
 
-def cost_lines(cost: Cost) -> list[str]:
+LAYER_HEADER = (
+    "layer", "by", "macros", "copies", "work", "energy nJ", "latency us", "busy us", "used", "set by",
+)  # fmt: skip
+
+
+def cost_lines(cost: Cost) -> list[str | Table]:
     """A table of layers, the modules, and the totals."""
-    width = max(5, *(len(layer.name) for layer in cost.layers))
-    head = (
-        f"{'layer':<{width}}  {'by':<10} {'macros':>6} {'copies':>6} {'work':>8} {'energy nJ':>10} {'latency us':>10}"
-        f" {'busy us':>9} {'used':>6}  set by"
-    )
-    return [head, *(_layer_line(layer, width) for layer in cost.layers), "", *_modules(cost), "", *_totals(cost)]
+    layers = Table("Layers", LAYER_HEADER, tuple(_layer_row(layer) for layer in cost.layers))
+    return [layers, "", *_modules(cost), "", *_totals(cost)]
 
 
-def _layer_line(layer: LayerCost, width: int) -> str:
+def _layer_row(layer: LayerCost) -> tuple[str, ...]:
     on_cells = layer.macros > 0
-    copies, used = (layer.copies, f"{layer.utilisation:.0%}") if on_cells else ("", "")
     work = layer.macs or layer.operations
-    macs = _short(work) if work else ""
     busy = max(layer.busy_ns.values())
     return (
-        f"{layer.name:<{width}}  {layer.executor:<10} {layer.macros or '':>6} {copies:>6} {macs:>8}"
-        f" {layer.total_pj * 1e-3:>10.2f} {layer.latency_ns * 1e-3:>10.2f} {busy * 1e-3:>9.2f} {used:>6}"
-        f"  {layer.bound if busy else ''}"
-    ).rstrip()
+        layer.name,
+        str(layer.executor),
+        f"{layer.macros or ''}",
+        f"{layer.copies}" if on_cells else "",
+        _short(work) if work else "",
+        f"{layer.total_pj * 1e-3:.2f}",
+        f"{layer.latency_ns * 1e-3:.2f}",
+        f"{busy * 1e-3:.2f}",
+        f"{layer.utilisation:.0%}" if on_cells else "",
+        str(layer.bound) if busy else "",
+    )
 
 
 def _modules(cost: Cost) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cim.mnsim import NETWORKS, MnsimCost, estimate_mnsim, load_mnsim, with_options
 from hil.cost.estimate import named_workload
+from hil.pages.tables import Table
 
 FORMAT = "hil.mnsim-estimate/1.0"
 
@@ -33,20 +34,25 @@ def estimate_network_mnsim(
     return estimate_mnsim(named_workload(network, weight_bits, activation_bits, input_shape, trust=trust), config)
 
 
-def mnsim_lines(cost: MnsimCost) -> list[str]:
+def mnsim_lines(cost: MnsimCost) -> list[str | Table]:
     """A table of layers, the modules, and the totals."""
-    width = max(5, *(len(row.layer.name) for row in cost.layers))
-    head = f"{'PEs':>5} {'tiles':>5} {'busy us':>10} {'finish us':>10} {'area mm2':>9} {'energy uJ':>10}"
-    lines = [f"{'layer':<{width}}  {head}"]
-    for row in cost.layers:
-        where = f"{row.mapping.pes or '':>5} {row.mapping.tiles or '':>5}"
-        times = f"{row.busy_ns * 1e-3:>10.2f} {row.finish_ns * 1e-3:>10.2f}"
-        spent = f"{row.area_total_um2 * 1e-6:>9.2f} {row.energy_total_nj * 1e-3:>10.3f}"
-        lines.append(f"{row.layer.name:<{width}}  {where} {times} {spent}")
+    rows = tuple(
+        (
+            row.layer.name,
+            f"{row.mapping.pes or ''}",
+            f"{row.mapping.tiles or ''}",
+            f"{row.busy_ns * 1e-3:.2f}",
+            f"{row.finish_ns * 1e-3:.2f}",
+            f"{row.area_total_um2 * 1e-6:.2f}",
+            f"{row.energy_total_nj * 1e-3:.3f}",
+        )
+        for row in cost.layers
+    )
+    header = ("layer", "PEs", "tiles", "busy us", "finish us", "area mm2", "energy uJ")
     parts = sorted(asdict(cost.energy_nj).items(), key=lambda item: -item[1])
     total = cost.energy_nj.total
     return [
-        *lines,
+        Table("Layers", header, rows),
         "",
         "energy   " + ", ".join(f"{name} {nj / total:.1%}" for name, nj in parts if nj >= total * 5e-4),
         "",

@@ -21,6 +21,7 @@ COLOURS = tuple(f"@layer{i}" for i in range(6))
 def cost_page(cost: Cost) -> str:
     """One self-contained page."""
     limits = "How long the busiest unit of each kind works for an image; a layer's longest bar is its limit."
+    layers, _, *totals = cost_lines(cost)
     return render(
         "cost.html",
         title=f"{cost.network} on {cost.chip}: estimated cost",
@@ -29,7 +30,8 @@ def cost_page(cost: Cost) -> str:
             Plot("busy", limits, busy_figure(cost)),
             Plot("schedule", "When each layer works on one image.", schedule_figure(cost)),
         ),
-        text=cost_lines(cost),
+        layers=layers,
+        text=[line for line in totals if isinstance(line, str)],
     )
 
 

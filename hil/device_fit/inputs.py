@@ -23,6 +23,7 @@ from hil.device_fit.pulse_ramps import RampResult, fit_ramps, is_ramps
 from hil.device_fit.readings import QUARTER
 from hil.device_fit.result import FitResult, fit_table
 from hil.errors import FileError, UsageError
+from hil.pages.tables import Table
 from hil.watch import PlannedStage, Watch
 
 TRACES, BENCH = "levy-tech-a", "bench"
@@ -162,18 +163,17 @@ class TraceResult:
         spectra = tuple(fit_spectrum(t, 1.0 / interval_s) for t in traces_us)
         return cls(spectra, detect_telegraph(traces_us.T), traces_us.shape[1], interval_s)
 
-    def lines(self) -> list[str]:
-        lines = [
+    def lines(self) -> list[str | Table]:
+        t, rows = self.telegraph, []
+        for k, s in enumerate(self.spectra):
+            word = f"step {t.step_us[k]:.2f} µS, high {t.high_share[k]:.0%} of the time" if t.found[k] else "none seen"
+            rows.append((f"{s.mean_us:.1f}", f"{s.slope:.2f}", f"{s.relative:.2g}", word))
+        return [
             f"traces         {len(self.spectra)} cells, {self.samples} reads {1e3 * self.interval_s:g} ms apart",
             "note           too few cells for a population: they tell the shape of the noise, not its shares",
             "",
-            f"  {'mean µS':>9} {'slope':>7} {'A / G²':>10}  telegraph noise",
+            Table("Traces", ("mean µS", "slope", "A / G²", "telegraph noise"), tuple(rows)),
         ]
-        for k, s in enumerate(self.spectra):
-            t = self.telegraph
-            word = f"step {t.step_us[k]:.2f} µS, high {t.high_share[k]:.0%} of the time" if t.found[k] else "none seen"
-            lines.append(f"  {s.mean_us:>9.1f} {s.slope:>7.2f} {s.relative:>10.2g}  {word}")
-        return lines
 
     def to_json(self) -> dict[str, Any]:
         cells = [
@@ -212,28 +212,30 @@ class BenchResult:
             {degrees: _bake(*cells) for degrees, cells in sweeps.bakes.items()},
         )
 
-    def lines(self) -> list[str]:
-        lines = ["I-V: I = G V (1 + k V²)", f"  {'µS':>7} {'k, 1/V²':>14}"]
+    def lines(self) -> list[str | Table]:
         points = zip(self.current.conductance_us, self.current.k_per_v2, self.current.se_per_v2, strict=True)
-        lines += [f"  {g:>7.1f} {k:>7.2f} ± {se:.2f}" for g, k, se in points]
         s = self.steps
-        lines += ["", "SET: where a pulse takes a cell", f"  {'word line V':>11} {'median µS':>10} {'sigma µS':>9}"]
-        rows = zip(s.wl_v, s.set_median_us, s.set_sigma_us, strict=True)
-        lines += [f"  {v:>11.2f} {m:>10.1f} {d:>9.1f}" for v, m, d in rows]
-        lines += [
+        steps = zip(s.wl_v, s.set_median_us, s.set_sigma_us, strict=True)
+        resets = zip(s.reset_wl_v, s.reset_share, strict=True)
+        lines: list[str | Table] = [
+            "I-V: I = G V (1 + k V²)",
+            Table("I-V", ("µS", "k, 1/V²"), tuple((f"{g:.1f}", f"{k:.2f} ± {se:.2f}") for g, k, se in points)),
+            "",
+            "SET: where a pulse takes a cell",
+            Table(
+                "SET",
+                ("word line V", "median µS", "sigma µS"),
+                tuple((f"{v:.2f}", f"{m:.1f}", f"{d:.1f}") for v, m, d in steps),
+            ),
             f"  pulse width: {100 * s.width_per_decade:+.1f} % a decade",
             "",
             f"RESET: share of cells that one pulse switches; they land at {s.land_median_us:.1f} µS",
-            f"  {'word line V':>11} {'switched':>9}",
+            Table("RESET", ("word line V", "switched"), tuple((f"{v:.2f}", f"{q:.0%}") for v, q in resets)),
         ]
-        lines += [f"  {v:>11.2f} {q:>9.0%}" for v, q in zip(s.reset_wl_v, s.reset_share, strict=True)]
         for degrees, table in self.bakes.items():
-            lines += [
-                "",
-                f"bake at {degrees} °C: shift, µS",
-                f"  {'µS before':>12} {'cells':>6} {'median':>7} {'sd':>6}",
-            ]
-            lines += [f"  {a:>5.0f}–{_top(b):<6} {n:>6} {m:>+7.1f} {d:>6.1f}" for a, b, n, m, d in table]
+            rows = tuple((f"{a:.0f}–{_top(b)}", f"{n}", f"{m:+.1f}", f"{d:.1f}") for a, b, n, m, d in table)
+            bake = Table("Bake", ("µS before", "cells", "median", "sd"), rows)
+            lines += ["", f"bake at {degrees} °C: shift, µS", bake]
         return [*lines, "", "note           bake times are not said by the source: no activation energy comes of them"]
 
     def to_json(self) -> dict[str, Any]:

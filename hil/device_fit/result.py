@@ -20,7 +20,7 @@ from hil.device_fit.measured_tables import CellTable
 from hil.device_fit.readings import ODD, QUARTER, by_age, split
 from hil.device_fit.table_record import record_of
 from hil.errors import FileError
-from hil.pages.tables import duration
+from hil.pages.tables import Table, duration
 from hil.watch import Watch
 
 HALVES = {ODD: "odd cell numbers", QUARTER: "a quarter of the cells, by a hash of their number"}
@@ -42,10 +42,10 @@ class FitResult:
     other: str = ""
     other_goodness: tuple[AgeGoodness, ...] = ()
 
-    def lines(self) -> list[str]:
+    def lines(self) -> list[str | Table]:
         """The fit in words."""
         law = self.record.programming
-        lines = [
+        lines: list[str | Table] = [
             f"cells          {self.cells} fitted, {self.held_out_cells} held out ({HALVES[self.held_out]})",
             f"law            {law.tail.name} tail, {len(law.levels_us)} levels {law.levels_us[0]:.3g} to "
             f"{law.levels_us[-1]:.3g} {self.unit}, ages to {duration(float(law.ages_s[-1]))}",
@@ -58,10 +58,10 @@ class FitResult:
                 f"{law.correlation(first, last):.2f}, {law.memory_fresh_share:.0%} new at every read"
             )
         lines += ["", "held-out cells: Kolmogorov-Smirnov distance (0 is perfect; floor: a perfect law)"]
-        lines += _distances(self.goodness)
-        lines += ["", f"quantiles of the error, {self.unit}: measured (held out) above, law below", *_quantiles(self)]
+        lines.append(_distances(self.goodness))
+        lines += ["", f"quantiles of the error, {self.unit}: measured (held out) above, law below", _quantiles(self)]
         if self.other:
-            lines += ["", f"the same law on {self.other}", *_distances(self.other_goodness)]
+            lines += ["", f"the same law on {self.other}", _distances(self.other_goodness)]
         return lines
 
     def to_json(self) -> dict[str, Any]:
@@ -149,21 +149,31 @@ def fit_table(
     )
 
 
-def _distances(rows: tuple[AgeGoodness, ...]) -> list[str]:
-    lines = [f"  {'age':>9} {'cells':>7} {'law':>7} {'Gaussian':>9} {'published':>10} {'floor':>7}"]
-    for row in rows:
-        published = "–" if row.published is None else f"{row.published:.3f}"
-        word = "  extrapolated" if row.extrapolated else ""
-        lines.append(
-            f"  {duration(row.age_s):>9} {row.cells:>7} {row.law:>7.3f} {row.gaussian:>9.3f} {published:>10} "
-            f"{row.floor:>7.3f}{word}"
-        )
-    return lines
+def _distances(rows: tuple[AgeGoodness, ...]) -> Table:
+    header = ("age", "cells", "law", "Gaussian", "published", "floor", "")
+    return Table(
+        "Distances",
+        header,
+        tuple(
+            (
+                duration(row.age_s),
+                f"{row.cells}",
+                f"{row.law:.3f}",
+                f"{row.gaussian:.3f}",
+                "–" if row.published is None else f"{row.published:.3f}",
+                f"{row.floor:.3f}",
+                "extrapolated" if row.extrapolated else "",
+            )
+            for row in rows
+        ),
+    )
 
 
-def _quantiles(result: FitResult) -> list[str]:
-    lines = [f"  {'age':>9} " + " ".join(f"{f'{100 * q:g} %':>8}" for q in QUANTILES)]
-    for row in result.goodness:
-        for name, values in ((duration(row.age_s), row.measured_us), ("law", row.law_us)):
-            lines.append(f"  {name:>9} " + " ".join(f"{v:>+8.2f}" for v in values))
-    return lines
+def _quantiles(result: FitResult) -> Table:
+    pairs = [
+        (name, values)
+        for row in result.goodness
+        for name, values in ((duration(row.age_s), row.measured_us), ("law", row.law_us))
+    ]
+    rows = tuple((name, *(f"{v:+.2f}".replace("-", "−") for v in values)) for name, values in pairs)
+    return Table("Quantiles", ("age", *(f"{100 * q:g} %" for q in QUANTILES)), rows)

@@ -50,8 +50,12 @@ def as_markdown(text: str) -> str:
     return re.sub(r"([\\`|]|\](?=[(\[:]))", r"\\\1", one_line)
 
 
-def aligned(table: Table) -> list[str]:
-    """A table as lines of a terminal, columns below each other, its note last."""
+def as_lines(parts: Sequence[str | Table]) -> list[str]:
+    """Lines and tables as lines, the columns of a table below each other."""
+    return [line for part in parts for line in ([part] if isinstance(part, str) else _aligned(part))]
+
+
+def _aligned(table: Table) -> list[str]:
     rows = [table.header, *table.rows]
     widths = [max(len(row[k]) for row in rows) for k in range(len(table.header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

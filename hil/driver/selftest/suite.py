@@ -24,6 +24,7 @@ from hil.driver.selftest import (
 )
 from hil.driver.selftest.bench import Bench, CheckFailed, NotThere, NotTried
 from hil.errors import HilError, LinkError, PortError
+from hil.pages.tables import Table
 from hil.transports import DEFAULT_BAUD, line_opener
 from hil.watch import Watch
 
@@ -62,11 +63,11 @@ class SelfTest:
     def passed(self) -> bool:
         return all(r.outcome is not CheckOutcome.FAILED for r in self.results)
 
-    def lines(self) -> list[str]:
-        rows = [f"{r.outcome:<9} {r.group:<9} {r.name:<58} {r.text}" for r in self.results]
+    def lines(self) -> list[str | Table]:
+        rows = tuple((str(r.outcome), r.group, r.name, r.text) for r in self.results)
         count = {o: sum(r.outcome is o for r in self.results) for o in CheckOutcome}
         said = ", ".join(f"{n} {o}" for o, n in count.items())
-        return [f"chip      {self.firmware} at {self.address}", *rows, f"{said}"]
+        return [f"chip      {self.firmware} at {self.address}", Table("Checks", ("", "", "", ""), rows), said]
 
     def to_json(self) -> dict[str, Any]:
         checks = [

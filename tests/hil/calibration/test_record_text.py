@@ -24,6 +24,7 @@ from hil.calibration.record_changes import diff_records
 from hil.calibration.record_page import record_page
 from hil.calibration.record_text import record_json, record_lines, show_lines
 from hil.cli import run
+from hil.pages.tables import as_lines
 
 from ..page_parts import figures_of
 
@@ -119,7 +120,7 @@ def test_a_record_in_a_dozen_lines_says_chip_cells_columns_wires_and_wear() -> N
 
 
 def test_show_says_every_number_with_its_error_and_where_it_is_from() -> None:
-    text = "\n".join(show_lines(made()))
+    text = "\n".join(as_lines(show_lines(made())))
     for word in (
         *("fw 2", "2026-01-02", "hil.calibrate 1.1, seed 0", SPEC.digest, "± 0.050", "± 0.040", "memory:"),
         *("-0.0800 ± 0.0100 % a kelvin", "0.500 ± 0.050 eV", "± 0.0500", "± 0.0300", "write-verify"),
@@ -133,11 +134,11 @@ def test_row_drivers_are_said_where_they_were_measured() -> None:
     assert re.search(
         r"row drivers    \+0\.\d\d\d ± 0\.010 steps at unit 7 of 15, rms 0\.1", "\n".join(record_lines(record))
     )
-    table = [line for line in show_lines(record) if re.fullmatch(r" +\d+ +[+-]0\.\d{4} ± 0\.0\d{3}", line)]
+    table = [line for line in as_lines(show_lines(record)) if re.fullmatch(r" *\d+ +[+-]0\.\d{4} ± 0\.0\d{3}", line)]
     assert len(table) == 16
     assert record_json(record)["drive"]["units"][15] == 15.0
     assert "plot-drive" in record_page(record)
-    for text in ("\n".join(show_lines(made())), record_page(made())):
+    for text in ("\n".join(as_lines(show_lines(made()))), record_page(made())):
         assert "row drivers" not in text.lower()
     assert record_json(made())["drive"] is None
 
@@ -154,7 +155,7 @@ def test_row_drivers_that_moved_are_a_change() -> None:
 
 def test_a_record_of_cells_says_that_its_columns_are_nobodys() -> None:
     cells = made(kind="table", macros={}, chip_name="lab.csv", goodness={"programming_ks": 0.02})
-    text = "\n".join(show_lines(cells))
+    text = "\n".join(as_lines(show_lines(cells)))
     assert "cells of       lab.csv (fitted to a table of cells" in text
     assert "none measured: columns are taken as a chip file says" in text
     assert "column gain" not in text
@@ -162,7 +163,7 @@ def test_a_record_of_cells_says_that_its_columns_are_nobodys() -> None:
 
 
 def test_a_record_without_optional_parts_is_shown_too() -> None:
-    text = "\n".join(show_lines(made(thermal=None, writes=None, goodness={})))
+    text = "\n".join(as_lines(show_lines(made(thermal=None, writes=None, goodness={}))))
     assert "kelvin" not in text
     assert "write-verify" not in text
 
@@ -205,7 +206,7 @@ def test_two_measurements_of_one_chip_seldom_differ() -> None:
 def test_a_part_that_changed_beyond_its_error_is_named_and_no_other(part: str, changes: dict[str, Any]) -> None:
     found = diff_records(made(2), made(3, **changes))
     assert [c.part for c in found.changes if c.changed] == [part]
-    assert f"{part}" in "\n".join(line for line in found.lines() if "CHANGED (" in line)
+    assert f"{part}" in "\n".join(line for line in as_lines(found.lines()) if "CHANGED (" in line)
 
 
 def test_one_column_that_moved_is_found_among_its_like() -> None:
@@ -226,7 +227,7 @@ def test_another_chip_other_macros_and_other_states_are_said_plainly() -> None:
     moved = dataclasses.replace(a.macros[0], cells=cells)
     b = made(serial="dead", temperature_c=60.0, firmware="fw 3", macros={0: moved, 4: a.macros[0]})
     found = diff_records(a, b)
-    text = "\n".join(found.lines())
+    text = "\n".join(as_lines(found.lines()))
     assert not found.same_chip
     for word in (
         *("ANOTHER chip: silicon lab-128, serial feed → silicon lab-128, serial dead", "temperature    25 → 60"),

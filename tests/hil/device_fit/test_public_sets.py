@@ -13,6 +13,7 @@ from hil.device_fit.inputs import BenchResult, TraceResult, fit_source, in_sieme
 from hil.device_fit.public_sets import SETS, find_set, read_bench, read_cells, read_traces
 from hil.device_fit.result import FitResult
 from hil.errors import FileError, UsageError
+from hil.pages.tables import as_lines
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +119,7 @@ def test_noise_traces_have_a_slope_near_minus_one(data: Path) -> None:
     result = fit_source(None, "levy-tech-a", data)
     assert isinstance(result, TraceResult)
     assert all(-1.3 <= s.slope <= -0.8 for s in result.spectra)
-    assert "too few cells for a population" in "\n".join(result.lines())
+    assert "too few cells for a population" in "\n".join(as_lines(result.lines()))
     with pytest.raises(UsageError, match="no record"):
         fit_source(None, "levy-tech-a", data, record_wanted=True)
 
@@ -132,7 +133,7 @@ def test_the_bench_gives_non_linearity_pulse_steps_and_bakes(data: Path) -> None
     assert 0 < result.steps.wl_v[0] < result.steps.wl_v[-1]
     middle = next(row for row in result.bakes[110] if row[0] == 30.0)
     assert 9.0 < middle[4] < 14.0
-    text = "\n".join(result.lines())
+    text = "\n".join(as_lines(result.lines()))
     for word in ("k, 1/V²", "word line V", "bake at 130 °C", "no activation energy"):
         assert word in text
 
