@@ -167,9 +167,7 @@ Baseline = Annotated[
 
 
 @contextmanager
-def screen(
-    quiet: bool, phases: Mapping[str, Sequence[str]] | None = None, *, asks: bool = False
-) -> Iterator[Screen]:
+def screen(quiet: bool, phases: Mapping[str, Sequence[str]] | None = None, *, asks: bool = False) -> Iterator[Screen]:
     """Progress on stderr while a command runs.
 
     Args:
