@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.correction import Correction
-from firmware_protocols.messages import Capability, LayerTile, LoadLayer
+from firmware_protocols.messages import Capability
 from hil.deployment.layer_sums import Exact
-from hil.deployment.targets.measured_sums import Conversions, MeasuredSums, address, as_maps
+from hil.deployment.plans.layer_loads import layer_message
+from hil.deployment.plans.network_plan import NoPlan
+from hil.deployment.plans.taps import Taps
+from hil.deployment.targets.measured_sums import Conversions, MeasuredSums, as_maps
 from hil.deployment.targets.wired import check_one_round
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.samples import LAYERS, REPEAT
@@ -21,12 +23,12 @@ from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.driven import driven_codes
-
-if TYPE_CHECKING:
-    pass
+from mapping.tune.fit_limits import some_places
 
 IMAGES_IN_FLIGHT = 32
 LAYER_REPEATS = 2
+LayersAlone = Callable[[MatrixStep, NDArray[np.int16], int], "LayerSums"]
+"""A layer, its own input codes and the first sample -> its sums."""
 
 
 @dataclass
@@ -96,7 +98,7 @@ def measured_multiply(
 
 @dataclass(frozen=True, slots=True)
 class LayerSums:
-    """One layer's level sums on the chip, (repeats, n, outputs, …), and its conversions."""
+    """One layer's level sums on the chip at some places, (repeats, n, outputs, places), and its conversions."""
 
     sums: NDArray[np.int32]
     count: Conversions
@@ -116,28 +118,39 @@ def measure_layers(
     further_sample: int = 0,
 ) -> dict[str, LayerSums]:
     """Level sums of every layer of ``program`` on the chip, for exact input codes."""
-    chip = MeasuredSums(driver, corrections)
-    found = {}
+    first, found = LAYERS + further_sample, {}
+    measured = _by_plan(driver, program, corrections) or _by_products(driver, corrections)
     for done, step in enumerate(program.matrices):
         watch.step(done, len(program.matrices), step.name)
-        codes, first = exact[step.name][0], LAYERS + further_sample
-        sums = np.stack([chip.sums(step, codes, first + n * REPEAT) for n in range(LAYER_REPEATS)])
-        found[step.name] = LayerSums(sums, chip.conversions[step.name])
+        found[step.name] = measured(step, exact[step.name][0], first)
     return found
 
 
-def layer_message(number: int, step: MatrixStep, corrections: tuple[Correction, ...]) -> LoadLayer:
-    """A layer as the chip takes it."""
-    group, requantise = step.group, step.requantise
-    tiles = tuple(
-        LayerTile(
-            address(t), t.inputs.start, t.outputs.start, t.multiplier, c.shift, c.gain, c.offset, c.input_gain, reads
-        )
-        for t, c, reads in zip(group.tiles, corrections, group.reads, strict=True)
-    )
-    multiplier, shift = (
-        np.broadcast_to(a, (group.outputs,)).astype(np.int32) for a in (requantise.multiplier, requantise.shift)
-    )
-    return LoadLayer(
-        number, group.inputs, group.outputs, requantise.low, requantise.high, step.bias, multiplier, shift, tiles
-    )
+def _by_plan(driver: ChipDriver, program: ConductanceProgram, corrections: Corrections) -> LayersAlone | None:
+    """Layers that the chip's sequencer runs; None where it cannot."""
+    products = _by_products(driver, corrections)
+    try:
+        taps = Taps(driver, program, corrections)
+    except NoPlan:
+        return None
+
+    def measured(step: MatrixStep, codes: NDArray[np.int16], sample: int) -> LayerSums:
+        try:
+            found = taps.alone(step, codes, sample, LAYER_REPEATS)
+        except (NoPlan, BeyondLimit) as error:
+            driver.fall_back(f"layer {step.name}: tiles added by the host ({error.what})")
+            return products(step, codes, sample)
+        return LayerSums(found.sums, Conversions(found.conversions, found.saturated))
+
+    return measured
+
+
+def _by_products(driver: ChipDriver, corrections: Corrections) -> LayersAlone:
+    """Layers whose tiles the host asks for and adds."""
+    chip = MeasuredSums(driver, corrections)
+
+    def measured(step: MatrixStep, codes: NDArray[np.int16], sample: int) -> LayerSums:
+        sums = [some_places(chip.sums(step, codes, sample + n * REPEAT)) for n in range(LAYER_REPEATS)]
+        return LayerSums(np.stack(sums), chip.conversions[step.name])
+
+    return measured

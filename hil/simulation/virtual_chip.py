@@ -24,6 +24,7 @@ from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.driven import picture_layers
 from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
+from mapping.tune.fit_limits import some_places
 
 COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
 LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
@@ -81,9 +82,9 @@ class VirtualChip:
         return tune_channels(program, targets, self, sample=TUNE_IMAGES)
 
     def layer_sample(self, name: str, codes: NDArray[np.int16]) -> tuple[NDArray[np.int32], float]:
-        """Level sums of one layer for given codes, and the saturated share."""
+        """Level sums of one layer for given codes at some places of its map, and the saturated share."""
         sums, ends, count = self._sums(self.layers, self.steps[name], codes, LAYER_SAMPLES, 0)
-        return sums, ends / max(1, count)
+        return some_places(sums), ends / max(1, count)
 
     def _sums(
         self, layers: Layers, step: MatrixStep, codes: NDArray[np.int16], layer: int, sample: int

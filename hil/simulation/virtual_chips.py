@@ -113,7 +113,8 @@ class VirtualChips:
             self.running(number, self.chip(number))
 
     def layer_sums(self, codes: LayerInputs) -> dict[str, tuple[NDArray[np.int32], float]]:
-        """For each layer's own codes: level sums (chips, n, outputs, …) without a tune, and the saturated share."""
+        """For each layer's own codes: level sums (chips, n, outputs, places) without a tune, and the saturated
+        share."""
 
         def sums(number: int) -> dict[str, tuple[NDArray[np.int32], float]]:
             chip = self.chip(number)

@@ -25,9 +25,12 @@ def adapted(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32])
         codes: inputs of the layer in the order of its places, (n, C, H, W) or (n, features).
         sums: (n, outputs, …).
     """
-    if step.adapter is None:
-        return sums
-    total = sums.astype(np.int64) + adapter_sums(step.adapter, step.group, codes)
+    return sums if step.adapter is None else sums_with(sums, adapter_sums(step.adapter, step.group, codes))
+
+
+def sums_with(sums: NDArray[np.int32], term: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Level sums with the term of an adapter, saturating at the ends of int32."""
+    total = sums.astype(np.int64) + term
     clipped: NDArray[np.int32] = np.clip(total, INT32_LOW, INT32_HIGH).astype(np.int32)
     return clipped
 

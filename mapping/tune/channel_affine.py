@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from mapping.network.nodes import INPUT
 from mapping.program import digital_ops
-from mapping.program.adapter import adapted
+from mapping.program.adapter import adapted, adapter_sums, sums_with
 from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, Step
 from mapping.program.execute import IdealMultiply, Multiply, apply, in_places, input_codes, out_of_places, run
 from mapping.program.file import program_digest
@@ -94,9 +94,15 @@ class Tuned:
         return f"{channels:,} channels: the error of their sums {before:.1f} % -> {after:.1f} % of their spread"
 
     def applied(self, layer: str, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The chip's level sums (n, outputs, …) of a layer for input codes in the order of its places, as tuned."""
+        """The chip's level sums of a layer as tuned, (n, outputs, places) at some places of its map.
+
+        ``codes``: inputs of the layer in the order of its places, (n, C, H, W) or (n, features).
+        """
         fit = next(fit for fit in self.fits if fit.layer == layer)
-        return fit.applied(adapted(self.program.layers[layer], codes, sums))
+        step = self.program.layers[layer]
+        if step.adapter is not None:
+            sums = sums_with(sums, some_places(adapter_sums(step.adapter, step.group, codes)))
+        return fit.applied(sums)
 
     def of_chip(self, serial: str) -> Tuned:
         """The same with the serial number of the chip in the program."""
@@ -231,6 +237,24 @@ class ChannelTune:
             self._steps[step.name] = tuned
             self.values[step.name] = out_of_places(tuned, digital_ops.finish(sums, tuned.bias, tuned.requantise))
             self._finish(step)
+
+    def run_at_places(
+        self,
+        sums: Callable[[ConductanceProgram, MatrixStep], NDArray[np.int32]],
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> None:
+        """Tune all layers by sums at the places of the targets: whoever answers runs the images through what is before.
+
+        Args:
+            sums: of the program as tuned so far and a layer of it, (n, outputs, places).
+        """
+        for done, step in enumerate(self.program.matrices):
+            if progress is not None:
+                progress(done, len(self.program.matrices), step.name)
+            so_far = replace(self.program, steps=tuple(self._steps.values()))
+            fit = fit_channels(step.name, sums(so_far, step), self.targets.sums[step.name])
+            self._fits.append(fit)
+            self._steps[step.name] = folded(step, fit)
 
     def _fit(self, step: MatrixStep, sums: NDArray[np.int32]) -> tuple[ChannelFit, Adapter | None, NDArray[np.int32]]:
         """The layer's lines, its adapter, and its sums with the adapter."""

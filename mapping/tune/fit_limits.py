@@ -13,10 +13,13 @@ PLACES = 256  # of a layer's output map at most, evenly taken
 Number = TypeVar("Number", bound=np.generic)
 
 
+def place_step(places: int) -> int:
+    """Every how-manieth place of an output map is looked at."""
+    take = -(-places // PLACES)
+    return take | 1 if take > 1 else 1  # odd, so that every column of the map has its turn
+
+
 def some_places(values: NDArray[Number]) -> NDArray[Number]:
     """Values (n, channels, …) at evenly taken places of the output map, (n, channels, places)."""
     flat = values.reshape(*values.shape[:2], -1)
-    take = -(-flat.shape[2] // PLACES)
-    if take > 1:
-        take |= 1  # odd, so that every column of the map has its turn
-    return np.ascontiguousarray(flat[:, :, ::take])
+    return np.ascontiguousarray(flat[:, :, :: place_step(flat.shape[2])])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from firmware_protocols.messages import Capability
 from hil.deployment.inference import IMAGES_IN_FLIGHT, MeasuredLayers, measured_multiply
-from hil.deployment.running.network_plan import NoPlan, network_plan
+from hil.deployment.plans.network_plan import NoPlan, network_plan
 from hil.deployment.targets.measured_sums import Conversions, MeasuredSums
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.samples import REPEAT

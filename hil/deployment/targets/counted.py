@@ -6,7 +6,7 @@ Progress, the dry run and the ladder ask it, so that what they expect is what a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
 from cim.record.published import nominal_record, still_record
 from hil.deployment.layer_sums import Exact, exact_layers
+from hil.deployment.plans.network_plan import NoPlan
+from hil.deployment.plans.taps import Taps
 from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import WiredTarget
 from hil.driver.wire_cost import CountingChip, WireEstimate
@@ -195,6 +197,12 @@ class CountedTarget:
         images = tune.targets.images
         self.stages[-1].images += len(images)
         if self._chip is not None:
+            if written.number is None and not tune.targets.rank:
+                with suppress(NoPlan):
+                    taps = Taps(self._chip.driver, tune.program, written.corrections)
+                    for step in tune.program.matrices:
+                        taps.after(tune.program, step.name, images, 0)
+                    return
             self._exact = self._exact or exact_layers(tune.program, np.zeros_like(images))
             sums = MeasuredSums(self._chip.driver, written.corrections)
             for step in written.program.matrices:

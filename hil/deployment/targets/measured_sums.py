@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import apply_correction
 from cim.chip.windows import Window
-from firmware_protocols.messages import MvmResult, TileAddress
+from firmware_protocols.messages import MvmResult
+from hil.deployment.plans.layer_loads import address
 from hil.driver.chip_driver import ChipDriver
 from mapping.program.conductance import MatrixStep, Tile, TileGroup
 from mapping.program.copies import Copy, by_copy, joined
@@ -100,10 +101,6 @@ def mean_of(total: NDArray[np.integer], reads: int) -> NDArray[np.int32]:
         return np.asarray(total, np.int32)
     magnitude = (2 * np.abs(total) + reads) // (2 * reads)
     return np.asarray(np.where(total < 0, -magnitude, magnitude), np.int32)
-
-
-def address(tile: Tile) -> TileAddress:
-    return TileAddress(tile.macro, tile.row0, len(tile.inputs), tile.output0, len(tile.outputs))
 
 
 def as_maps(group: TileGroup, values: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
+from hil.deployment.plans.network_plan import NoPlan
+from hil.deployment.plans.taps import Taps
 from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.written_macros import EarlyReads, MacroReport, ProgramReport, written_again
 from hil.driver.chip_driver import WAITED_ENOUGH, ChipDriver
 from hil.driver.samples import PROGRAM, READ_BEFORE, READ_EARLY, ROUND, TUNE
-from hil.errors import DeviceError, UsageError
+from hil.errors import BeyondLimit, DeviceError, UsageError
 from hil.pages.tables import duration
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
@@ -132,10 +134,24 @@ class WiredTarget:
         return corrected(self, standing, readings_us, inputs)
 
     def tune(self, tune: ChannelTune, written: Written) -> Tuned:
+        serial, first = self.driver.description.serial, TUNE + (written.number or 0) * ROUND
+        if written.number is None and not tune.targets.rank:
+            try:
+                by_taps = ChannelTune(tune.program, tune.targets)
+                return self._tune_by_taps(by_taps, written.corrections, first).of_chip(serial)
+            except NoPlan:
+                pass
+            except BeyondLimit as error:
+                self.driver.fall_back(f"taps: steps between layers by the host ({error.what})")
         sums = MeasuredSums(self.driver, written.corrections)
-        first = TUNE + (written.number or 0) * ROUND
         tune.run(sums, number=written.number, sample=first, progress=self.watch.step)
-        return tune.tuned.of_chip(self.driver.description.serial)
+        return tune.tuned.of_chip(serial)
+
+    def _tune_by_taps(self, tune: ChannelTune, corrections: Corrections, sample: int) -> Tuned:
+        """Tune with the chip's sequencer between the layers: its sums at some places are all that it sends."""
+        taps, images = Taps(self.driver, tune.program, corrections), tune.targets.images
+        tune.run_at_places(lambda so_far, step: taps.after(so_far, step.name, images, sample), self.watch.step)
+        return tune.tuned
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         return self.watch.stage(name)

@@ -12,7 +12,7 @@ from cim.chip.file import load_chip
 from firmware_protocols.messages import Capability
 from firmware_protocols.plans.plan import Plan, PlanStep
 from hil.deployment.inference import MeasuredLayers
-from hil.deployment.running.network_plan import network_plan
+from hil.deployment.plans.network_plan import network_plan
 from hil.deployment.running.network_runs import Planned, StepByStep, network_run
 from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip

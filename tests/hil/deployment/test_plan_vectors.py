@@ -20,7 +20,7 @@ from cim.chip.file import load_chip
 from firmware_protocols.plans import instructions as plan
 from firmware_protocols.plans.instructions import Instruction, RescaleRule
 from firmware_protocols.plans.plan import Plan, PlanStep, PlanValue
-from hil.deployment.running.network_plan import instruction_of
+from hil.deployment.plans.network_plan import instruction_of
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.server.firmware_build import FirmwareTarget

@@ -27,6 +27,7 @@ from mapping.program.conductance import (
     ConcatStep,
     ConductanceProgram,
     FlattenStep,
+    InputCodes,
     MatrixStep,
     MaxPoolStep,
     PadChannelsStep,
@@ -39,6 +40,7 @@ from mapping.program.conductance import (
 from mapping.program.copies import copies_of
 from mapping.program.digital_ops import type_within
 from mapping.program.shapes import step_shape
+from mapping.tune.fit_limits import place_step
 
 NONE = np.zeros(0, np.int32)
 ALIGNED = 4  # bytes: places of values are multiples
@@ -61,23 +63,60 @@ def network_plan(program: ConductanceProgram, numbers: Numbers) -> Plan:
             raise NoPlan(f"layer {layer.name} has an adapter, which the host executes")
     if program.rounds > 1:
         raise NoPlan(f"the chip is written in {program.rounds} rounds")
-    memory, steps = _Memory(), []
-    last_use = {name: i for i, step in enumerate(program.steps) for name in step.inputs}
-    shapes: dict[str, Shape] = {INPUT: program.input.shape}
-    ends: dict[str, tuple[int, int]] = {INPUT: _span(program.input.table)}
-    values = {INPUT: memory.take(program.input.shape, *ends[INPUT])}
-    layers, macro = program.layers, program.spec.macro
-    for i, step in enumerate(program.steps):
-        given = [shapes[name] for name in step.inputs]
-        shapes[step.name] = step_shape(step, given, layers)
-        ends[step.name] = _ends(step, [ends[name] for name in step.inputs], layers)
-        values[step.name] = memory.take(shapes[step.name], *ends[step.name])
-        instruction = instruction_of(step, given, shapes[step.name], layers, numbers, macro)
-        steps.append(PlanStep(instruction, tuple(values[name] for name in step.inputs), values[step.name]))
-        for name in {*step.inputs, step.name}:
-            if last_use.get(name, i if name != program.steps[-1].name else -1) == i:
-                memory.give_back(values[name])
-    return Plan(memory.size, program.input.table, tuple(memory.values), tuple(steps))
+    writing = PlanWriting(program.input)
+    writing.run(program.steps, program.layers, numbers, program.spec.macro)
+    return writing.plan()
+
+
+class PlanWriting:
+    """A plan as it is written, step after step; value 0 are the images' codes."""
+
+    def __init__(self, given: InputCodes) -> None:
+        self._given, self._memory, self._steps = given, _Memory(), list[PlanStep]()
+        self._shapes: dict[str, Shape] = {INPUT: given.shape}
+        self._ends: dict[str, tuple[int, int]] = {INPUT: _span(given.table)}
+        self._values = {INPUT: self._memory.take(given.shape, *self._ends[INPUT])}
+
+    def plan(self) -> Plan:
+        """All steps so far; the last one gives the answer."""
+        return Plan(self._memory.size, self._given.table, tuple(self._memory.values), tuple(self._steps))
+
+    def run(self, steps: Sequence[Step], layers: Mapping[str, MatrixStep], numbers: Numbers, macro: MacroSpec) -> None:
+        """Steps of a program in their order; values that none of them reads any more give their places back."""
+        last_use = {name: i for i, step in enumerate(steps) for name in step.inputs}
+        for i, step in enumerate(steps):
+            given = [self._shapes[name] for name in step.inputs]
+            shape = step_shape(step, given, layers)
+            instruction = instruction_of(step, given, shape, layers, numbers, macro)
+            self.put(
+                step.name, instruction, step.inputs, shape, _ends(step, [self._ends[n] for n in step.inputs], layers)
+            )
+            for name in {*step.inputs, step.name}:
+                if last_use.get(name, i if name != steps[-1].name else -1) == i:
+                    self._memory.give_back(self._values[name])
+
+    def put(
+        self,
+        name: str,
+        instruction: Instruction,
+        inputs: Sequence[str],
+        shape: Shape,
+        ends: tuple[int, int] | None = None,
+    ) -> None:
+        """One step; its codes lie between ``ends``, or those of its first input."""
+        self._shapes[name], self._ends[name] = shape, ends or self._ends[inputs[0]]
+        self._values[name] = self._memory.take(shape, *self._ends[name])
+        self._steps.append(PlanStep(instruction, tuple(self._values[n] for n in inputs), self._values[name]))
+
+    def some_places(self, name: str) -> None:
+        """Numbers of a layer's map at some places (``mapping.tune.fit_limits``), (outputs, places)."""
+        outputs, *lengths = self._shapes[name]
+        places = math.prod(lengths)
+        take = place_step(places)
+        self.put(f"{name}, flat", plan.ReshapeCodes(), [name], (outputs, places))
+        if take > 1:
+            slicing = plan.SliceCodes(_ints(0, 0), _ints(1, take))
+            self.put(f"{name}, some", slicing, [f"{name}, flat"], (outputs, len(range(0, places, take))))
 
 
 def instruction_of(

@@ -1,0 +1,1 @@
+"""A compiled network, and single layers of it, as the sequencer of a chip runs them."""

@@ -1,0 +1,40 @@
+"""Layers as a chip is given them: with the digital part of the program, or so that they answer their level sums."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from cim.chip.correction import Correction
+from firmware_protocols.messages import LayerTile, LoadLayer, TileAddress
+from mapping.program.conductance import MatrixStep, Requantise, Tile
+from mapping.program.digital_ops import INT32_HIGH, INT32_LOW
+
+AS_THEY_ARE = Requantise(np.ones(1, np.int32), np.zeros(1, np.int32), INT32_LOW, INT32_HIGH)
+
+
+def address(tile: Tile) -> TileAddress:
+    return TileAddress(tile.macro, tile.row0, len(tile.inputs), tile.output0, len(tile.outputs))
+
+
+def answering_sums(step: MatrixStep) -> MatrixStep:
+    """The step whose output codes are its level sums, in the order of its places."""
+    return replace(step, bias=np.zeros_like(step.bias), requantise=AS_THEY_ARE, output_order=None)
+
+
+def layer_message(number: int, step: MatrixStep, corrections: tuple[Correction, ...]) -> LoadLayer:
+    """A layer as the chip takes it."""
+    group, requantise = step.group, step.requantise
+    tiles = tuple(
+        LayerTile(
+            address(t), t.inputs.start, t.outputs.start, t.multiplier, c.shift, c.gain, c.offset, c.input_gain, reads
+        )
+        for t, c, reads in zip(group.tiles, corrections, group.reads, strict=True)
+    )
+    multiplier, shift = (
+        np.broadcast_to(a, (group.outputs,)).astype(np.int32) for a in (requantise.multiplier, requantise.shift)
+    )
+    return LoadLayer(
+        number, group.inputs, group.outputs, requantise.low, requantise.high, step.bias, multiplier, shift, tiles
+    )
