@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from firmware_protocols.codec import HEADER, decode, encode
+from firmware_protocols.coding.packed import asks_packed, packed, unpacked
 from firmware_protocols.connection import VERSIONS, Connection, LinkLimits
 from firmware_protocols.dead_man import OFF, DeadMan
 from firmware_protocols.errors import LinkCounters, MalformedMessage, UnknownOperation
@@ -45,7 +46,11 @@ log = logging.getLogger(__name__)
 MAX_REPLY = 1 << 24  # bytes
 COMMANDED_RESET = 2
 RESET_STEP = 0x9E3779B9  # to the boot id of a commanded reset: not that of a start soon, which a board counts by 1
-SINCE = {Capability.REPEATED_READS: 0x0102, Capability.PLAN: 0x0104}  # the versions that have them
+SINCE = {  # the versions that have them
+    Capability.REPEATED_READS: 0x0102,
+    Capability.PLAN: 0x0104,
+    Capability.PACKED: 0x0104,
+}
 
 
 class _Job(NamedTuple):
@@ -53,6 +58,7 @@ class _Job(NamedTuple):
     request: Request[Any]
     size: int  # bytes of the request
     counter: int = 0  # of its seal
+    packs: bool = False  # its reply
 
 
 _Work = tuple[_Job, Generator[Progress | None, None, Reply]]
@@ -101,6 +107,7 @@ class ChipServer:
         for capability, version in SINCE.items():
             added |= capability if self._version < version else Capability(0)
         own = self._extras.capabilities | self._dead_man.capability
+        own |= Capability.PACKED if self._version >= SINCE[Capability.PACKED] else Capability(0)
         return self.handlers.capabilities & ~(added | Capability.DEAD_MAN) | own
 
     @property
@@ -232,6 +239,7 @@ class ChipServer:
             self._refuse(request_id, ErrorCode.LIMIT, "the message is too long", received.too_long)
             return
         try:
+            data = unpacked(data, self._limits.max_message)
             message = decode(data).message
         except UnknownOperation as error:
             self._refuse(request_id, ErrorCode.UNSUPPORTED, str(error))
@@ -251,7 +259,7 @@ class ChipServer:
         except Refusal as refusal:
             self._refuse(request_id, refusal.code, refusal.text, refusal.value, refusal.limit)
             return
-        job = _Job(request_id, message, len(data), counter)
+        job = _Job(request_id, message, len(data), counter, packs=asks_packed(data))
         if isinstance(message, OFF):
             self._stop_all("the outputs were switched off")
             self._start(job)
@@ -348,7 +356,7 @@ class ChipServer:
             raise Refusal(ErrorCode.LIMIT, "the reply is too long; ask for less", len(data), MAX_REPLY)
         if self._extras.journal is not None and isinstance(job.request, JOURNALLED):
             self._extras.journal.add(self._host or 0, job.request_id, encode(job.request)[0], data)
-        self._keep(job.request_id, data)
+        self._keep(job.request_id, packed(data) if job.packs else data)
 
     def _refuse(self, request_id: int, code: ErrorCode, text: str, value: float = 0.0, limit: float = 0.0) -> None:
         if code is ErrorCode.LIMIT and not limit:

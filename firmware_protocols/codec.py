@@ -1,7 +1,7 @@
 """Messages and their bytes: one table of operations, one reader and writer each (docs/protocol.md).
 
-A message is: op u8, flags u8 (0), request id u16; on replies (op >= 0x80) chip time u64 in ns;
-then the body. Everything is little-endian.
+A message is: op u8, flags u8 (``firmware_protocols.coding.packed``), request id u16; on replies (op >= 0x80) chip time
+u64 in ns; then the body. Everything is little-endian.
 
     >>> decode(encode(Wait(1_000_000), request_id=5)).message
     Wait(duration_ns=1000000)
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from firmware_protocols import reply_bodies, request_bodies
+from firmware_protocols.coding.packed import unpacked
 from firmware_protocols.errors import LocalProtocolError, MalformedMessage, UnknownOperation
 from firmware_protocols.extensions import bodies
 from firmware_protocols.extensions import messages as later
@@ -105,14 +106,14 @@ _WAIT = layout("wait")
 _PROGRESS = layout("progress")
 
 
-def encode(message: Message, request_id: int = 0, chip_time_ns: int = 0) -> bytes:
+def encode(message: Message, request_id: int = 0, chip_time_ns: int = 0, flags: int = 0) -> bytes:
     """The bytes of a message. Raises ``LocalProtocolError`` when a field or an array does not fit."""
     entry = _WRITERS.get(type(message))
     if entry is None:
         raise LocalProtocolError(f"{type(message).__name__} is not a message")
     op, write = entry
     writer = BodyWriter()
-    writer.fields(HEADER, op, 0, request_id)
+    writer.fields(HEADER, op, flags, request_id)
     if op & 0x80:
         writer.fields(_TIME, chip_time_ns)
     write(writer, message)
@@ -120,7 +121,7 @@ def encode(message: Message, request_id: int = 0, chip_time_ns: int = 0) -> byte
 
 
 def decode(data: bytes | memoryview) -> Decoded:
-    """The message of some bytes; arrays may be read-only views of them.
+    """The message of some bytes, packed or not; arrays may be read-only views of them.
 
     Raises:
         UnknownOperation: the op is not in the table.
@@ -128,6 +129,7 @@ def decode(data: bytes | memoryview) -> Decoded:
     """
     if len(data) < HEADER.size:
         raise MalformedMessage(f"a message has at least {HEADER.size} bytes, not {len(data)}")
+    data = unpacked(data)
     op, _, request_id = HEADER.unpack_from(data)
     read = _READERS.get(op)
     if read is None:

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from firmware_protocols.codec import decode, encode
+from firmware_protocols.coding.packed import ANSWER_PACKED, packed
 from firmware_protocols.connection import VERSIONS, Connection, LinkLimits
 from firmware_protocols.errors import LinkCounters, LocalProtocolError, ProtocolError, RemoteProtocolError
 from firmware_protocols.extensions.authority import Sealer, needed
 from firmware_protocols.extensions.messages import Level
-from firmware_protocols.messages import HelloReply, OutputsOff, Progress, Reply, Request, Reset
+from firmware_protocols.messages import Capability, HelloReply, OutputsOff, Progress, Reply, Request, Reset
 from firmware_protocols.receiving import Received
 from firmware_protocols.sending import BULK, CONTROL
 from firmware_protocols.states import ASKS, AskEvent, AskState, Role, State, moved
@@ -35,6 +36,7 @@ class _Pending:
     """A request without its final reply."""
 
     data: bytes
+    size: int  # as the chip keeps it: not packed
     channel: int
     turn: int  # of all ids in turn, which one; 0: aside
     state: AskState = AskState.QUEUED
@@ -52,6 +54,8 @@ class HostLink:
     A host that was killed and goes on takes its ``nonce`` again, a later ``session`` than any before, and the
     number of its ``opening``; it gives requests the ids that they had (``skip_id``), and what the chip has
     done is not done twice.
+
+    ``packs``: bodies go packed both ways, where the chip can (capability PACKED): for a line that is slow.
     """
 
     def __init__(
@@ -62,8 +66,10 @@ class HostLink:
         versions: tuple[int, int] = VERSIONS,
         session: int = 0,
         opening: int = 0,
+        packs: bool = False,
     ) -> None:
         self.connection = Connection(Role.HOST, limits or LinkLimits(), nonce=nonce, versions=versions, session=session)
+        self._packs = packs
         self._pending: dict[int, _Pending] = {}
         self._unsent: deque[int] = deque()
         self._in_flight = self._in_flight_bytes = 0
@@ -137,15 +143,17 @@ class HostLink:
         if hello is None:
             raise LocalProtocolError("requests wait until the chip has answered hello")
         request_id = self._aside_id() if aside else self._new_id()
-        data = encode(message, request_id)
+        packs = self._packs and Capability.PACKED in hello.capabilities
+        data = encode(message, request_id, flags=ANSWER_PACKED if packs else 0)
         if self.sealer is not None and needed(message) >= Level.PROGRAM:
             data = self.sealer.sealed(data)
         if len(data) > hello.max_message:
             raise LocalProtocolError(
                 f"{type(message).__name__} has {len(data)} bytes, the chip takes {hello.max_message}: split it"
             )
-        urgent = isinstance(message, OutputsOff | Reset)
-        self._pending[request_id] = _Pending(data, CONTROL if urgent else BULK, 0 if aside else self._turns)
+        size, urgent = len(data), isinstance(message, OutputsOff | Reset)
+        data = packed(data) if packs else data
+        self._pending[request_id] = _Pending(data, size, CONTROL if urgent else BULK, 0 if aside else self._turns)
         if urgent:
             self._unsent.appendleft(request_id)
         else:
@@ -211,14 +219,14 @@ class HostLink:
             full = (
                 self._in_flight >= CREDIT
                 or pending.turn - oldest >= CREDIT
-                or self._in_flight_bytes + len(pending.data) > self.hello.max_message
+                or self._in_flight_bytes + pending.size > self.hello.max_message
             ) and self._in_flight > 0
             if full and pending.channel != CONTROL:
                 return
             self._unsent.popleft()
             pending.move(AskEvent.SEND)
             self._in_flight += 1
-            self._in_flight_bytes += len(pending.data)
+            self._in_flight_bytes += pending.size
             self.connection.send(pending.data, pending.channel)
 
     def _restart(self) -> None:
@@ -247,7 +255,7 @@ class HostLink:
             del self._pending[request_id]
             if was is AskState.SENT:
                 self._in_flight -= 1
-                self._in_flight_bytes -= len(pending.data)
+                self._in_flight_bytes -= pending.size
             else:
                 self._unsent.remove(request_id)
         self._arrived.append((request_id, message, chip_time_ns))

@@ -37,6 +37,7 @@ class Capability(enum.IntFlag):
     REPEATED_READS = 1 << 13  # adds up the sums of several reads of one product
     DEAD_MAN = 1 << 14  # switches its outputs off when nothing was heard of the host for a while
     PLAN = 1 << 15  # runs a whole network by itself
+    PACKED = 1 << 16  # takes packed bodies, and packs replies where it is asked to
 
 
 class Returns(enum.IntEnum):

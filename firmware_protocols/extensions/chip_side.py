@@ -23,7 +23,7 @@ from firmware_protocols.extensions.messages import (
 )
 from firmware_protocols.messages import Capability, Done, Reply, Request
 
-OWN = Capability.JOURNAL | Capability.IMAGES | Capability.AUTHORITY  # of the chip role, not of what stands behind it
+OWN = Capability.JOURNAL | Capability.IMAGES | Capability.AUTHORITY | Capability.PACKED  # of the chip role itself
 
 
 @dataclass(frozen=True, slots=True)

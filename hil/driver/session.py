@@ -41,6 +41,7 @@ from hil.driver.patience import Patience
 from hil.driver.reply_checks import ReplyChecks
 from hil.driver.undisturbed import undisturbed
 from hil.errors import HilError, LinkError, OutputError, PortError
+from hil.transports import is_serial
 from hil.transports.base import CHUNK, Transport
 from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog
@@ -92,7 +93,9 @@ class Session:
         self._hello_s, self._silence_s, self._answer_s = hello_s, silence_s, answer_s
         limits = LinkLimits(max_payload=transport.max_payload, window=32, silence_s=silence_s)
         nonce, session, opening = (secrets.randbits(32), 0, 0) if journal is None else journal.opening()
-        self._link = HostLink(nonce=nonce, limits=limits, session=session, opening=opening)
+        self._link = HostLink(
+            nonce=nonce, limits=limits, session=session, opening=opening, packs=is_serial(transport.address)
+        )
         self._asked: dict[int, tuple[Request[Any], Watcher | None]] = {}
         self._answers: dict[int, Reply] = {}
         self._hidden: set[int] = set()  # requests that the run knows nothing of

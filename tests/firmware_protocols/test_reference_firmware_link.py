@@ -65,9 +65,9 @@ def line(kit: SimpleNamespace) -> Iterator[Any]:
     """Makes lines to fresh firmware: ``line(faults=…, seed=…)``; every firmware must end well."""
     benches: list[FirmwareBench] = []
 
-    def make(faults: dict[str, float] | None = None, seed: int = 0) -> Any:
+    def make(faults: dict[str, float] | None = None, seed: int = 0, packs: bool = False) -> Any:
         benches.append(FirmwareBench())
-        made = kit.Line(HostLink(nonce=NONCE), benches[-1], kit.Faults(**(faults or {})), seed)
+        made = kit.Line(HostLink(nonce=NONCE, packs=packs), benches[-1], kit.Faults(**(faults or {})), seed)
         made.host.open(made.now_s)
         assert made.run(lambda: made.host.up, 10.0)
         return made
@@ -125,6 +125,17 @@ def test_a_bad_line_changes_no_result(line: Any, undisturbed: Any, faults: dict[
     (status,) = exchange(made, [Status()])  # it does not wait for what was asked before
     assert isinstance(status, StatusReply)
     assert status.pulses_total == 12 * 8  # each pulse request ran once
+
+
+@pytest.mark.parametrize("faults", [{}, {"loss": 0.1, "duplicate": 0.05, "corrupt": 0.05, "reorder": 0.2}], ids=str)
+def test_packed_bodies_change_no_result(line: Any, undisturbed: Any, faults: dict[str, float]) -> None:
+    requests = [*work(12), mvm(99, vectors=120)]
+    wanted, plain_line = plain(exchange(made := line(), requests)), made
+    packing = line(faults, seed=3, packs=True)
+    assert plain(exchange(packing, requests)) == wanted
+    if not faults:
+        sent = [one.host.counters.bytes_received for one in (packing, plain_line)]
+        assert sent[0] < 0.95 * sent[1]
 
 
 def test_a_clean_line_needs_no_repetition(line: Any) -> None:

@@ -1,11 +1,12 @@
 #include "server.h"
 
 #include "../kept/extras.h"
+#include "packed.h"
 #include "replies.h"
 
 #pragma GCC optimize("Os") /* small before fast */
 
-#define ARENA_BYTES (3u * MAX_MESSAGE) /* two messages' worth waits, one more arrives */
+#define ARENA_BYTES (4u * MAX_MESSAGE) /* two messages' worth waits, one more arrives, and is unpacked behind itself */
 #define SMALL_MESSAGE 256u             /* longest message on other channels than bulk */
 #define PROGRESS_EVERY_US 1000000u     /* of a request whose progress has a total */
 
@@ -38,6 +39,7 @@ static struct {
     uint64_t slept_ns, now_us, told_us, counter; /* told: when the last progress was */
     uint8_t reset_cause, op; /* op: as asked, also where a message of the image stands for it */
     bool running, has_host, off_due, restart_due;
+    bool packs;         /* the host takes the reply to what runs packed */
     bool outputs_on;    /* a request has put voltages on the array */
     bool missed;        /* the outputs went off because the host was silent, and work has not gone on since */
     uint64_t missed_us; /* when that host was last heard */
@@ -123,7 +125,7 @@ static void greet(const struct wire_hello *hello, struct wire_hello_reply *reply
     reply->boot_id = server.boot_id;
     reply->reset_cause = server.reset_cause;
     reply->max_message = MAX_MESSAGE;
-    reply->capabilities = server.handlers->capabilities | extras_capabilities() | CAN_DEAD_MAN;
+    reply->capabilities = server.handlers->capabilities | extras_capabilities() | CAN_DEAD_MAN | CAN_PACKED;
     *time_ns = chip_time_ns();
 }
 
@@ -209,6 +211,14 @@ static void status(const struct request *request) {
     say(request->id, &reply);
 }
 
+/* Unpacks the message at the end of the arena in its place; its size then, 0 where it cannot be read. */
+static uint32_t unpack(uint32_t size) {
+    uint8_t *at = server.arena + server.arena_end;
+    const uint32_t whole = packed_read(at, size, at + size, MAX_MESSAGE);
+    memmove(at, at + size, whole);
+    return whole;
+}
+
 /* A whole message; bulk ones lie at the end of the arena and stay there when they must wait. */
 static void accept(const uint8_t *data, uint32_t size, bool at_end) {
     struct request request;
@@ -226,6 +236,7 @@ static void accept(const uint8_t *data, uint32_t size, bool at_end) {
         say_error(id, ERROR_LIMIT, "the message is too long", size, at_end ? MAX_MESSAGE : SMALL_MESSAGE);
         return;
     }
+    if (at_end && size >= WIRE_MESSAGE_SIZE && data[1] & FLAG_PACKED) size = unpack(size);
     const enum read_outcome outcome = request_read(data, size, &request);
     if (outcome == READ_UNKNOWN) {
         say_error(id, ERROR_UNSUPPORTED, "the operation is not known to this version", data[0], 0);
@@ -281,6 +292,7 @@ static void begin(void) {
         server.waiting[i].start -= first.size;
     }
     request_read(server.running_bytes, first.size, &server.request);
+    server.packs = server.running_bytes[1] & FLAG_ANSWER_PACKED;
     server.reply = replies_building();
     server.job = (struct job){.request = &server.request, .reply = &server.reply};
     server.op = server.request.op;
@@ -332,6 +344,7 @@ static void work(void) {
     } else {
         put_u64(server.reply.data + WIRE_MESSAGE_SIZE, chip_time_ns());
         extras_done(server.host, server.request.id, server.op, &server.reply);
+        if (server.packs) server.reply.size = packed_write(server.reply.data, server.reply.size, server.running_bytes, MAX_MESSAGE);
         say(server.request.id, &server.reply);
     }
 }

@@ -67,6 +67,7 @@ enum { /* Capability */
     CAN_REPEATED_READS = 0x2000,
     CAN_DEAD_MAN = 0x4000,
     CAN_PLAN = 0x8000,
+    CAN_PACKED = 0x10000,
 };
 enum { /* Returns */
     RETURNS_RAW = 0x0,
