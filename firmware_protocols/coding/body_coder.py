@@ -1,8 +1,9 @@
 """Bytes coded by how often each came before: an arithmetic coder of bits with one model, the same in C.
 
 A byte is eight decisions, the highest bit first. A decision in the byte at place i has a model of its own for each
-i mod 4 and each value of the bits before it in the byte: 4 · 256 models, each a probability p of a 1 (16 bits, from ½
-on) and a count n (from 0 on). The interval low … high (32 bits, from all on) is cut at
+i mod 4, highest bit of the byte before it (0 at the start: signs of long numbers), and value of the bits before it in
+the byte: 4 · 2 · 256 models, each a probability p of a 1 (16 bits, from ½ on) and a count n (from 0 on). The interval
+low … high (32 bits, from all on) is cut at
 
     middle = low + ⌊(high − low) · p / 2^16⌋
 
@@ -17,7 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-MODELS, PLACES = 256, 4
+MODELS, PLACES = 256, 8  # places: i mod 4, twice
 HALF, MOST = 1 << 15, 12
 TOP, ALL = 0xFF000000, 0xFFFFFFFF
 
@@ -30,8 +31,10 @@ def coded(body: Bytes, out: Bytes) -> int:
     chance = np.full((PLACES, MODELS), HALF, np.int64)
     count = np.zeros((PLACES, MODELS), np.int64)
     low, high, size = np.int64(0), np.int64(ALL), 0
+    before = 0
     for i in range(len(body)):
-        place, node = i % PLACES, 1
+        place, node = 2 * (i % 4) + (before >> 7), 1
+        before = int(body[i])
         for k in range(7, -1, -1):
             bit = (np.int64(body[i]) >> k) & 1
             p, n = chance[place, node], count[place, node]
@@ -69,8 +72,9 @@ def decoded(code: Bytes, out: Bytes) -> bool:
         return False
     for k in range(4):
         value = (value << 8) | np.int64(code[k])
+    before = 0
     for i in range(len(out)):
-        place, node = i % PLACES, 1
+        place, node = 2 * (i % 4) + (before >> 7), 1
         for _ in range(8):
             p, n = chance[place, node], count[place, node]
             middle = low + (((high - low) * p) >> 16)
@@ -90,5 +94,6 @@ def decoded(code: Bytes, out: Bytes) -> bool:
                 at += 1
                 low = (low << 8) & ALL
                 high = ((high << 8) & ALL) | 0xFF
-        out[i] = node & 0xFF
+        before = node & 0xFF
+        out[i] = before
     return at == len(code) and value == low

@@ -6,6 +6,8 @@ step ends where it ended on emulated chips.
 
 from __future__ import annotations
 
+import numpy as np
+
 from cim.array.wire_law import max_unit
 from hil.calibration.measurements import Probes
 from hil.calibration.plan import FIRST_AGE_S, CalibrationPlan, later_ages
@@ -17,6 +19,7 @@ LAWS, COLUMNS = "fitting laws of cells", "fitting columns"
 
 # Seen with hil calibrate --emulated lab-128; neurram-256, whose columns are longer, takes four batches.
 USUAL_STUCK_CYCLES = 2  # the doubtful cells of the first lie all over a macro
+USUAL_DOUBTFUL = 0.024  # of all cells after the first cycle
 USUAL_BATCHES = 1  # of transfer vectors, until gains are known
 
 
@@ -63,8 +66,10 @@ def rehearse(
     probes = Probes(driver, macros, 0, Watch())
     driver.status()
     probes.idle(plan.idle_vectors)
-    for _ in range(min(USUAL_STUCK_CYCLES, plan.stuck_cycles)):
-        probes.stuck_cells(plan.stuck_reads)
+    rng, shape = np.random.default_rng(0), (driver.spec.macro.rows, driver.spec.macro.columns)
+    for cycle in range(min(USUAL_STUCK_CYCLES, plan.stuck_cycles)):
+        doubtful = {macro: rng.random(shape) < USUAL_DOUBTFUL for macro in macros} if cycle else None
+        probes.stuck_cells(plan.stuck_reads, doubtful)
     probes.write_pattern(plan.early_reads, FIRST_AGE_S)
     writing_s = (len(macros) - 1) * (pattern_s + FIRST_AGE_S)
     for _ in later_ages(age_s, writing_s, plan):  # the last of them: the cells once more, averaged

@@ -141,11 +141,13 @@ def deploy(
     as_json: Json = False,
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
+    from firmware_protocols.messages import Capability
     from hil.deployment.deploy import deploy, program_of
     from hil.deployment.dry_run import estimate
     from hil.deployment.expected_work import PHASES
     from hil.deployment.network_source import ImportOptions
     from hil.deployment.plan import plan_of
+    from hil.driver.wire_cost import EVERYTHING, ON_SERIAL
     from hil.verdict.baseline import read_baseline
     from hil.watch import PlannedStage
 
@@ -190,10 +192,15 @@ def deploy(
                     imported=imported,
                 )
             with watch.stage("counting"):
-                cost = estimate(program, options, calibrate=calibration is None, watch=watch)
+                chips = (ON_SERIAL, EVERYTHING & ~Capability.PLAN)
+                cost, before = (
+                    estimate(program, options, calibrate=calibration is None, capabilities=can, watch=watch)
+                    for can in chips
+                )
                 planned = plan_of(program, options.recipe_of(program))
-            lines = [*planned.lines(), *cost.lines(baud, program.spec.write.max_pulses)]
-            print_result(lines, {**cost.to_json(baud), "plan": planned.to_json()}, as_json)
+            lines = [*planned.lines(), *cost.lines(baud, program.spec.write.max_pulses, before)]
+            found = {**cost.to_json(baud), "without_plans": before.to_json(baud), "plan": planned.to_json()}
+            print_result(lines, found, as_json)
             return ExitCode.DONE
         report = deploy(
             network,

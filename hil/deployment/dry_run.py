@@ -75,11 +75,16 @@ class DeploymentCost:
         """Seconds on a serial line, 10 bits a byte; within a part both directions run at once."""
         return sum(part.seconds(baud) for part in self.parts.values())
 
-    def lines(self, baud: int, max_pulses: int) -> list[str]:
+    def lines(self, baud: int, max_pulses: int, without: DeploymentCost | None = None) -> list[str]:
+        """The cost in words; ``without``: that of a chip without what keeps a line free."""
         named = {name.replace("_", " "): part for name, part in self.parts.items()}
         named[f"{self.images} images"] = named.pop("inference")
+        named["all"] = sum(named.values(), WireEstimate())
         lines = [f"{name:<14} {part.bytes_both / 1e6:10.2f} MB" for name, part in named.items()]
         lines.append(f"{'wire':<14} {self.wire_s(baud):10.0f} s at {baud} baud")
+        if without is not None:
+            wire = f"{without.wire_s(baud):10.0f} s, {without.total_bytes / 1e6:.1f} MB"
+            lines.append(f"{'':<14} {wire} for a chip without plans and packed bodies")
         lines.append(f"{'chip time':<14} {self.chip_s:10.1f} s without the wait for the age")
         lines.append(
             f"{'pulses':<14} {self.typical_pulses:10d} expected for {self.cells} cells, at most {self.most_pulses} "
@@ -183,7 +188,7 @@ def _layers(
     chip: CountingChip, program: ConductanceProgram, parts: list[ConductanceProgram], options: DeployOptions
 ) -> WireEstimate:
     """Layers and plan that a chip is given, again after the tune, and the sums of its layers."""
-    exact = exact_layers(program, _blank(program, options.layer_images))
+    exact = exact_layers(program, _stand_ins(program, options.layer_images))
     fresh = CountingChip(chip.spec, chip.capabilities, chip.payload)
     tuned = len(options.recipe.tune_images(program)) > 0
 
@@ -220,10 +225,10 @@ def _inference(
             continue
         if len(parts) == 1:
             chip_run = network_run(chip.driver, program, nominal_corrections(program))
-            blank = _blank(program, size)
+            blank = _stand_ins(program, size)
             cost += chip.count(lambda r=chip_run, b=blank: r.logits(b, 0, repeats)) * times  # type: ignore[misc]
             continue
-        with RoundRun(program, _blank(program, size), [0], batch=size) as batch:
+        with RoundRun(program, _stand_ins(program, size), [0], batch=size) as batch:
             for number, part in enumerate(parts):
                 multiply = measured_multiply(chip.driver, part, nominal_corrections(part))
                 once = chip.count(lambda b=batch, n=number, m=multiply: b.run(n, m))  # type: ignore[misc]
@@ -231,9 +236,12 @@ def _inference(
     return cost
 
 
-def _blank(program: ConductanceProgram, images: int) -> NDArray[np.uint8]:
+def _stand_ins(program: ConductanceProgram, images: int) -> NDArray[np.uint8]:
+    """Images as those that will come: stored training images, or black ones."""
     channels, height, width = program.input.shape
-    return np.zeros((images, height, width, channels), np.uint8)
+    shape = (images, height, width, channels)
+    stored = program.calibration_images
+    return np.resize(stored, shape) if len(stored) else np.zeros(shape, np.uint8)
 
 
 def with_chosen_age(driver: ChipDriver, options: DeployOptions, work: WorkFolder, watch: Watch) -> DeployOptions:
@@ -264,7 +272,8 @@ def say_plan(
     serial, silicon = is_serial(driver.address), driver.description.kind == "silicon"
     if not (serial or silicon):
         return
-    cost = estimate(program, options, calibrate=calibrate, capabilities=driver.capabilities)
+    can = driver.capabilities if serial else driver.capabilities & ~Capability.PACKED
+    cost = estimate(program, options, calibrate=calibrate, capabilities=can)
     parts = []
     if serial:
         parts.append((cost.wire_s(baud), f"on the line at {baud} baud"))

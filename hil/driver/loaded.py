@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import LoadLayer, Mvm, Request, Sweep
 from firmware_protocols.plans.instructions import PART, RunLayers
 from firmware_protocols.plans.messages import LoadPlan, RunPlan
@@ -26,6 +27,19 @@ class Loaded:
             self.layers[request.layer] = request
         elif isinstance(request, LoadPlan):
             self.plan = self._parts.take(request)
+
+    def ends(self, spec: ChipSpec) -> tuple[int, int]:
+        """The least and the largest number that the plan answers: of its last layer, as far as its sums reach."""
+        assert self.plan is not None
+        answer = 8 * self.plan.answer.item - 1
+        low, high = -(1 << answer), (1 << answer) - 1
+        products = self.plan.products
+        layer = self.layers.get(int(products[-1].parts[0])) if products else None
+        if layer is None:
+            return low, high
+        code, bits = 1 << (spec.macro.adc.bits - 1), products[-1].input_bits
+        reach = max(tile.multiplier * tile.reads for tile in layer.tiles) << (bits - 1)
+        return max(low, layer.low, -code * reach), min(high, layer.high, code * reach)
 
     def of(self, request: Request[Any]) -> LoadLayer | None:
         """The layer that a product runs, None where it names a tile or an unknown layer."""

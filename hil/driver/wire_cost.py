@@ -2,8 +2,8 @@
 
 ``wire_estimate`` counts single requests. ``CountingChip`` stands where an open chip does: the driver's own
 verbs run on it, every request is encoded as it would be, and each answer is made up at its usual
-size. So a plan costs what the same calls will send, framing included; acknowledgements, progress
-and retransmissions come on top (about two bytes in a hundred, on a good line).
+size (``hil.driver.made_up``). So a plan costs what the same calls will send, framing included; acknowledgements,
+progress and retransmissions come on top (about two bytes in a hundred, on a good line).
 """
 
 from __future__ import annotations
@@ -13,45 +13,20 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cim.chip.converters import code_limits, conversions, input_planes
 from cim.chip.spec import ChipSpec
-from cim.chip.windows import Window
 from firmware_protocols.codec import encode
+from firmware_protocols.coding.packed import packed
 from firmware_protocols.frames import DEFAULT_PAYLOAD, encoded_size
-from firmware_protocols.messages import (
-    Capability,
-    CellReadings,
-    Describe,
-    Description,
-    Done,
-    Hello,
-    HelloReply,
-    LoadLayer,
-    Mvm,
-    MvmResult,
-    ProgramTile,
-    Progress,
-    ReadCells,
-    Reply,
-    Request,
-    Returns,
-    Status,
-    StatusReply,
-    Sweep,
-    TileProgrammed,
-    Wait,
-)
-from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
+from firmware_protocols.messages import Capability, HelloReply, MvmResult, Progress, Reply, Request, Wait
+from firmware_protocols.plans.messages import PlanResult
 from hil.driver.chip_driver import ChipDriver
-from hil.driver.loaded import Loaded
+from hil.driver.made_up import MAX_MESSAGE, MadeUpAnswers, description
 from hil.driver.session import Session
 
 BITS_PER_BYTE = 10  # start, eight, stop
-_INT32 = (-(1 << 31), (1 << 31) - 1)
-_MAX_MESSAGE = 1 << 24
 EVERYTHING = Capability((1 << 10) - 1) | Capability.REPEATED_READS | Capability.PLAN
+ON_SERIAL = EVERYTHING | Capability.PACKED  # bodies are packed on serial lines only
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +59,8 @@ class WireEstimate:
 
 def wire_estimate(spec: ChipSpec, requests: Iterable[Request[Any]], payload: int = DEFAULT_PAYLOAD) -> WireEstimate:
     """Bytes of ``requests`` (``hil.driver.requests`` makes them) and of answers of the usual size."""
-    loaded = Loaded()
-    return sum((_cost(request, _answer(spec, request, loaded), payload) for request in requests), WireEstimate())
+    made_up = MadeUpAnswers(spec)
+    return sum((_cost(request, made_up.answer(request), payload) for request in requests), WireEstimate())
 
 
 def framed_bytes(message: int, payload: int = DEFAULT_PAYLOAD) -> int:
@@ -108,12 +83,13 @@ class CountingChip:
     capabilities: Capability = EVERYTHING
     payload: int = DEFAULT_PAYLOAD
     spent: WireEstimate = field(default_factory=WireEstimate)
-    _loaded: Loaded = field(default_factory=Loaded)
+    _made_up: MadeUpAnswers = field(init=False)
 
     def __post_init__(self) -> None:
         can = self.capabilities | Capability.PROGRAM_TILE
-        session = _PaperSession(HelloReply(0x0100, 0, 0, self.payload, 16, _MAX_MESSAGE, can), self._ask)
-        self.driver = ChipDriver(cast(Session, session), _description(self.spec), self.spec, sleep=lambda _: None)
+        self._made_up = MadeUpAnswers(self.spec, spread=Capability.PACKED in can)
+        session = _PaperSession(HelloReply(0x0100, 0, 0, self.payload, 16, MAX_MESSAGE, can), self._ask)
+        self.driver = ChipDriver(cast(Session, session), description(self.spec), self.spec, sleep=lambda _: None)
 
     def count(self, work: Callable[[], Any]) -> WireEstimate:
         """What the requests of ``work`` cost."""
@@ -122,21 +98,14 @@ class CountingChip:
         return self.spent - before
 
     def _ask(self, request: Request[Any]) -> Reply:
-        answer = _answer(self.spec, request, self._loaded)
-        self.spent += _cost(request, answer, self.payload)
+        answer = self._made_up.answer(request)
+        self.spent += _cost(request, answer, self.payload, packs=Capability.PACKED in self.capabilities)
         if isinstance(answer, MvmResult):  # counted at its size, but nothing was multiplied
             return MvmResult(answer.returns, 0, 0, np.zeros_like(answer.values))
         if isinstance(answer, PlanResult):
             none = np.zeros_like(answer.saturated)
             return PlanResult(none, none, np.zeros_like(answer.values))
         return answer
-
-
-def _description(spec: ChipSpec) -> Description:
-    macro = spec.macro
-    digest = bytes.fromhex(spec.digest)
-    names = (spec.name, spec.revision, "SN-0000", "0.0", "paper")
-    return Description(*names, spec.macros, macro.rows, macro.columns, digest, bytes(32))
 
 
 @dataclass
@@ -161,63 +130,7 @@ class _PaperSession:
         return (self.ask_one(request) for request in requests)
 
 
-def _cost(request: Request[Any], answer: Reply, payload: int) -> WireEstimate:
-    return WireEstimate(1, framed_bytes(len(encode(request)), payload), framed_bytes(len(encode(answer)), payload))
-
-
-def _answer(spec: ChipSpec, request: Request[Any], loaded: Loaded) -> Reply:
-    """An answer of the usual size: its integers lie at the ends of their scale."""
-    match request:
-        case Hello():
-            return HelloReply(0x0100, 0, 0, DEFAULT_PAYLOAD, 16, _MAX_MESSAGE, EVERYTHING)
-        case Describe():
-            return _description(spec)
-        case Status():
-            return StatusReply(0.0, False, 0, 0)
-        case ProgramTile():
-            shape = request.targets.shape
-            pulses = np.full(shape, min(request.max_pulses, 255), np.uint16)
-            return TileProgrammed(request.unit_ns, np.zeros(shape, np.uint16), pulses, np.ones(shape, np.bool_))
-        case ReadCells():
-            cells = (request.cells.rows, request.cells.columns)
-            return CellReadings(request.unit_ns, np.ones(cells, np.uint16))  # a chip that reads 0 alone is dead
-        case Mvm():
-            return _product(spec, request, len(request.codes), loaded)
-        case Sweep():
-            w = request.window
-            window = Window(w.channels, w.height, w.width, w.kernel, w.stride, w.padding, w.dilation)
-            return _product(spec, request, len(request.codes) * window.positions, loaded)
-        case LoadLayer() | LoadPlan():
-            loaded.see(request)
-            return Done()
-        case RunPlan():
-            return _plan_result(request, loaded)
-        case _:
-            return Done()
-
-
-def _plan_result(request: RunPlan, loaded: Loaded) -> PlanResult:
-    """Answers that reach over the scale of the layer that gives them."""
-    assert loaded.plan is not None
-    counts = np.full(len(loaded.plan.steps), (1 << 32) - 1, np.uint32)
-    answer = loaded.plan.answer
-    values = np.full((request.passes, len(request.pixels), answer.size), (1 << (8 * answer.item - 1)) - 1, np.int32)
-    return PlanResult(counts, counts, values)
-
-
-def _product(spec: ChipSpec, request: Mvm | Sweep, vectors: int, loaded: Loaded) -> MvmResult:
-    macro = spec.macro
-    low, high = code_limits(macro.adc.bits, macro.adc_signed)
-    shape: tuple[int, ...]
-    if request.tile is None:
-        layer = loaded.layers[request.layer]
-        low, high, shape = layer.low, layer.high, (vectors, layer.outputs)
-    elif request.returns is Returns.RAW:
-        planes = input_planes(macro.inputs, request.input_bits, request.input_signed)
-        shape = (vectors, len(planes), conversions(macro, request.tile.outputs))
-    else:  # weights of planes come to 2^bits, and typical sums stay well inside
-        top = (1 << (request.input_bits - 1)) * request.reads
-        low, high, shape = low * top, high * top, (vectors, request.tile.outputs)
-    values: NDArray[np.int32] = np.full(shape, min(high, _INT32[1]), np.int32)
-    values.flat[0] = max(low, _INT32[0])
-    return MvmResult(request.returns, 0, 0, values)
+def _cost(request: Request[Any], answer: Reply, payload: int, packs: bool = False) -> WireEstimate:
+    sent = (encode(request), encode(answer))
+    sizes = (framed_bytes(len(packed(one) if packs else one), payload) for one in sent)
+    return WireEstimate(1, *sizes)

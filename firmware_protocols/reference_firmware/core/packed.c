@@ -3,7 +3,7 @@
 
 #include "limits.h"
 
-enum { PLACES = 4, MODELS = 256, LEAST = 64, MOST_COUNT = 12 };
+enum { PLACES = 8, MODELS = 256, LEAST = 64, MOST_COUNT = 12 };
 
 static struct {
     uint16_t chance[PLACES][MODELS];
@@ -40,6 +40,9 @@ static void decide(uint32_t place, uint32_t node, uint32_t middle_now, bool bit)
     if (*count < MOST_COUNT) ++*count;
 }
 
+/* Of the byte at i: its models are those of i mod 4 and of the highest bit before it. */
+static uint32_t place_of(const uint8_t *body, uint32_t i) { return 2 * (i % 4) + (i ? body[i - 1] >> 7 : 0u); }
+
 static bool settled(void) { return !((coder.low ^ coder.high) >> 24); }
 
 static void shift(void) {
@@ -52,10 +55,11 @@ static uint32_t code(const uint8_t *body, uint32_t size, uint8_t *out, uint32_t 
     uint32_t written = 0;
     begin();
     for (uint32_t i = 0; i < size; i++) {
+        const uint32_t place = place_of(body, i);
         uint32_t node = 1;
         for (uint32_t left = 8; left--;) {
             const bool bit = body[i] >> left & 1;
-            decide(i % PLACES, node, middle(i % PLACES, node), bit);
+            decide(place, node, middle(place, node), bit);
             node = 2 * node + bit;
             for (; settled(); shift()) {
                 if (written == room) return 0;
@@ -74,11 +78,12 @@ static bool read_code(const uint8_t *from, uint32_t size, uint8_t *out, uint32_t
     while (at < 4) value = value << 8 | from[at++];
     begin();
     for (uint32_t i = 0; i < length; i++) {
+        const uint32_t place = place_of(out, i);
         uint32_t node = 1;
         while (node < MODELS) {
-            const uint32_t middle_now = middle(i % PLACES, node);
+            const uint32_t middle_now = middle(place, node);
             const bool bit = value <= middle_now;
-            decide(i % PLACES, node, middle_now, bit);
+            decide(place, node, middle_now, bit);
             node = 2 * node + bit;
             for (; settled(); shift()) {
                 if (at == size) return false;
