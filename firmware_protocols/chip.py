@@ -239,7 +239,7 @@ class ChipServer:
             self._refuse(request_id, ErrorCode.LIMIT, "the message is too long", received.too_long)
             return
         try:
-            data = unpacked(data, self._limits.max_message)
+            data = bytes(unpacked(data, self._limits.max_message))
             message = decode(data).message
         except UnknownOperation as error:
             self._refuse(request_id, ErrorCode.UNSUPPORTED, str(error))

@@ -25,13 +25,12 @@ TOP, ALL = 0xFF000000, 0xFFFFFFFF
 Bytes = NDArray[np.uint8]
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def coded(body: Bytes, out: Bytes) -> int:
     """Code ``body`` into ``out``; bytes written, or −1 where they are more than it holds."""
     chance = np.full((PLACES, MODELS), HALF, np.int64)
     count = np.zeros((PLACES, MODELS), np.int64)
-    low, high, size = np.int64(0), np.int64(ALL), 0
-    before = 0
+    low, high, size, before = np.int64(0), np.int64(ALL), 0, 0
     for i in range(len(body)):
         place, node = 2 * (i % 4) + (before >> 7), 1
         before = int(body[i])
@@ -62,7 +61,7 @@ def coded(body: Bytes, out: Bytes) -> int:
     return size
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def decoded(code: Bytes, out: Bytes) -> bool:
     """Fill ``out`` from the whole of ``code``; whether that many bytes were in it and nothing else."""
     chance = np.full((PLACES, MODELS), HALF, np.int64)

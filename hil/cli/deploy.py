@@ -147,7 +147,7 @@ def deploy(
     from hil.deployment.expected_work import PHASES
     from hil.deployment.network_source import ImportOptions
     from hil.deployment.plan import plan_of
-    from hil.driver.wire_cost import EVERYTHING, ON_SERIAL
+    from hil.driver.counting.wire_cost import EVERYTHING, ON_SERIAL
     from hil.verdict.baseline import read_baseline
     from hil.watch import PlannedStage
 

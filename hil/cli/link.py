@@ -80,7 +80,7 @@ def bench_link(
 
 def _line_faults(loss: float, bit_errors: float, round_trip_ms: float, baud: int) -> LineFaults:
     from firmware_protocols.line_simulation.faults import LineFaults
-    from hil.driver.wire_cost import BITS_PER_BYTE
+    from hil.driver.counting.wire_cost import BITS_PER_BYTE
 
     if baud < 1:
         raise UsageError(f"--baud {baud} is not a rate", hint=f"--baud {DEFAULT_BAUD}")

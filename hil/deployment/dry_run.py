@@ -1,6 +1,6 @@
 """What a deployment would cost, before anything is written: bytes, time at this baud, pulses, wear.
 
-Bytes are those of the same calls on a chip of paper (``hil.driver.wire_cost``).
+Bytes are those of the same calls on a chip of paper (``hil.driver.counting.wire_cost``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hil.deployment.running.network_runs import network_run
 from hil.deployment.targets.counted import count_recipe, pulse_ns
 from hil.deployment.targets.wired import read_back
 from hil.driver.chip_driver import ChipDriver
-from hil.driver.wire_cost import EVERYTHING, CountingChip, WireEstimate
+from hil.driver.counting.wire_cost import EVERYTHING, CountingChip, WireEstimate
 from hil.pages.tables import duration
 from hil.report.work_folder import WorkFolder
 from hil.transports import is_serial

@@ -11,7 +11,7 @@ import numpy as np
 
 from firmware_protocols.messages import TileAddress
 from hil.driver.chip_driver import ChipDriver
-from hil.driver.wire_cost import BITS_PER_BYTE
+from hil.driver.counting.wire_cost import BITS_PER_BYTE
 from hil.errors import UsageError
 
 FIRST_VECTORS, MOST_VECTORS = 32, 1 << 17

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +39,10 @@ class Loaded:
         if layer is None:
             return low, high
         code, bits = 1 << (spec.macro.adc.bits - 1), products[-1].input_bits
-        reach = max(tile.multiplier * tile.reads for tile in layer.tiles) << (bits - 1)
+        squares: dict[int, int] = {}  # of the tiles that add up to the same outputs; their signs differ
+        for tile in layer.tiles:
+            squares[tile.first_output] = squares.get(tile.first_output, 0) + (tile.multiplier * tile.reads) ** 2
+        reach = round(math.sqrt(max(squares.values())) * (1 << (bits - 1)))
         return max(low, layer.low, -code * reach), min(high, layer.high, code * reach)
 
     def of(self, request: Request[Any]) -> LoadLayer | None:

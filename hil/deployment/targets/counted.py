@@ -21,7 +21,7 @@ from hil.deployment.plans.network_plan import NoPlan
 from hil.deployment.plans.taps import Taps
 from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import WiredTarget
-from hil.driver.wire_cost import CountingChip, WireEstimate
+from hil.driver.counting.wire_cost import CountingChip, WireEstimate
 from hil.simulation.virtual_target import VirtualTarget
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram

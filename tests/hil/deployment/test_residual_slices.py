@@ -20,8 +20,8 @@ from hil.deployment.inference import MeasuredLayers, measured_multiply
 from hil.deployment.options import DeployOptions, usual_recipe
 from hil.deployment.running.network_runs import Planned
 from hil.deployment.targets.measured_sums import MeasuredSums
+from hil.driver.counting.wire_cost import EVERYTHING
 from hil.driver.open_chip import open_chip
-from hil.driver.wire_cost import EVERYTHING
 from hil.errors import ExitCode, UsageError
 from hil.improvement.retune import retune
 from hil.mission.subject import open_subject

@@ -211,12 +211,12 @@ def test_a_run_that_failed_keeps_its_wire_log_and_what_was_measured(
 ) -> None:
     """A handler of the board fails once; afterwards the run goes on."""
     with served(tmp_path) as (chip, where):
-        sweep = chip.sweep
+        run_plan = chip.run_plan
 
         def broken(request: object) -> object:
             raise RuntimeError("the board lost its nerve")
 
-        monkeypatch.setattr(chip, "sweep", broken)
+        monkeypatch.setattr(chip, "run_plan", broken)
         with pytest.raises(DeviceError, match="lost its nerve") as failed:
             small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
         part = tmp_path / "run.unfinished"
@@ -225,7 +225,7 @@ def test_a_run_that_failed_keeps_its_wire_log_and_what_was_measured(
         kept = {p.name for p in part.iterdir()}
         assert {"wire.log", "record.h5", "journal", "run.json"} <= kept
         assert requests_of(part) > 100
-        monkeypatch.setattr(chip, "sweep", sweep)
+        monkeypatch.setattr(chip, "run_plan", run_plan)
         small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
     check_same_runs(whole, tmp_path / "run")
 

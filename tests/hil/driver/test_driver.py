@@ -15,6 +15,7 @@ from cim.chip.file import load_chip
 from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, ErrorCode, LayerTile, LoadLayer, Returns, TileAddress
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.counting.wire_cost import framed_bytes, wire_estimate
 from hil.driver.open_chip import open_chip
 from hil.driver.requests import (
     ReadMode,
@@ -27,7 +28,6 @@ from hil.driver.requests import (
     to_microsiemens,
 )
 from hil.driver.session import Session
-from hil.driver.wire_cost import framed_bytes, wire_estimate
 from hil.errors import DeviceError, LinkError, UsageError
 from hil.server.serve import serving
 from hil.transports.in_process import InProcessTransport

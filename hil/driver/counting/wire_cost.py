@@ -2,8 +2,8 @@
 
 ``wire_estimate`` counts single requests. ``CountingChip`` stands where an open chip does: the driver's own
 verbs run on it, every request is encoded as it would be, and each answer is made up at its usual
-size (``hil.driver.made_up``). So a plan costs what the same calls will send, framing included; acknowledgements,
-progress and retransmissions come on top (about two bytes in a hundred, on a good line).
+size (``hil.driver.counting.made_up``). So a plan costs what the same calls will send, framing included;
+acknowledgements, progress and retransmissions come on top (about two bytes in a hundred, on a good line).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from firmware_protocols.frames import DEFAULT_PAYLOAD, encoded_size
 from firmware_protocols.messages import Capability, HelloReply, MvmResult, Progress, Reply, Request, Wait
 from firmware_protocols.plans.messages import PlanResult
 from hil.driver.chip_driver import ChipDriver
-from hil.driver.made_up import MAX_MESSAGE, MadeUpAnswers, description
+from hil.driver.counting.made_up import MAX_MESSAGE, MadeUpAnswers, description
 from hil.driver.session import Session
 
 BITS_PER_BYTE = 10  # start, eight, stop
