@@ -45,7 +45,7 @@ def coded(body: Bytes, out: Bytes) -> int:
                 low = middle + 1
                 chance[place, node] = p - (p >> (1 + n // 3))
             count[place, node] = min(n + 1, MOST)
-            node = 2 * node + bit
+            node = 2 * node + int(bit)
             while ((low ^ high) & TOP) == 0:
                 if size == len(out):
                     return -1
@@ -85,7 +85,7 @@ def decoded(code: Bytes, out: Bytes) -> bool:
                 low = middle + 1
                 chance[place, node] = p - (p >> (1 + n // 3))
             count[place, node] = min(n + 1, MOST)
-            node = 2 * node + bit
+            node = 2 * node + int(bit)
             while ((low ^ high) & TOP) == 0:
                 if at == len(code):
                     return False
