@@ -245,16 +245,20 @@ class ChannelTune:
     ) -> None:
         """Tune all layers by sums at the places of the targets: whoever answers runs the images through what is before.
 
+        Where an answer fails, nothing is tuned yet.
+
         Args:
             sums: of the program as tuned so far and a layer of it, (n, outputs, places).
         """
+        steps, fits = dict(self._steps), list[ChannelFit]()
         for done, step in enumerate(self.program.matrices):
             if progress is not None:
                 progress(done, len(self.program.matrices), step.name)
-            so_far = replace(self.program, steps=tuple(self._steps.values()))
+            so_far = replace(self.program, steps=tuple(steps.values()))
             fit = fit_channels(step.name, sums(so_far, step), self.targets.sums[step.name])
-            self._fits.append(fit)
-            self._steps[step.name] = folded(step, fit)
+            fits.append(fit)
+            steps[step.name] = folded(step, fit)
+        self._steps, self._fits = steps, fits
 
     def _fit(self, step: MatrixStep, sums: NDArray[np.int32]) -> tuple[ChannelFit, Adapter | None, NDArray[np.int32]]:
         """The layer's lines, its adapter, and its sums with the adapter."""

@@ -1,7 +1,7 @@
 #include "server.h"
 
 #include "../kept/extras.h"
-#include "packed.h"
+#include "../coding/packed.h"
 #include "replies.h"
 
 #pragma GCC optimize("Os") /* small before fast */

@@ -137,8 +137,7 @@ class WiredTarget:
         serial, first = self.driver.description.serial, TUNE + (written.number or 0) * ROUND
         if written.number is None and not tune.targets.rank:
             try:
-                by_taps = ChannelTune(tune.program, tune.targets)
-                return self._tune_by_taps(by_taps, written.corrections, first).of_chip(serial)
+                return self._tune_by_taps(tune, written.corrections, first).of_chip(serial)
             except NoPlan:
                 pass
             except BeyondLimit as error:

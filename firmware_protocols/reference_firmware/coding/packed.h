@@ -2,7 +2,7 @@
 #ifndef PACKED_H
 #define PACKED_H
 
-#include "bytes.h"
+#include "../core/bytes.h"
 
 enum { FLAG_PACKED = 1, FLAG_ANSWER_PACKED = 2 }; /* of a message */
 

@@ -1,7 +1,7 @@
 /* An arithmetic coder of bits with one adaptive model: a body is coded in one go, of the size of a message at most. */
 #include "packed.h"
 
-#include "limits.h"
+#include "../core/limits.h"
 
 enum { PLACES = 8, MODELS = 256, LEAST = 64, MOST_COUNT = 12 };
 
