@@ -157,7 +157,7 @@ class ChipServer:
         if self._off_due and not self.busy:
             self._off_due = False
             self._outputs_off()
-        if self._restart_due and self.connection.idle and not self.busy:
+        if self._restart_due and self.connection.idle:
             self._restart()
         return data
 
@@ -216,13 +216,14 @@ class ChipServer:
         self._off_due = True
 
     def _restart(self) -> None:
-        """What a commanded reset does to the link: a new boot id, nothing remembered."""
+        """What a commanded reset does to the link: a new boot id, nothing remembered. What was asked since ends."""
         self._restart_due = False
         self.connection.close()
+        self._stop_all("the chip restarts")
+        self._outputs_off()
         self.boot_id = (self.boot_id + RESET_STEP) & 0xFFFFFFFF
         self.reset_cause = COMMANDED_RESET
         self._host = None
-        self._forget_queue()
         self._requests.forget_replies()
 
     # --- requests -------------------------------------------------------------------------
@@ -263,7 +264,6 @@ class ChipServer:
         if isinstance(message, OFF):
             self._stop_all("the outputs were switched off")
             self._start(job)
-            self._restart_due = isinstance(message, Reset)
         elif isinstance(message, Status):
             self._start(job)
         elif self._queued_bytes + job.size > 2 * self._limits.max_message:
@@ -357,6 +357,7 @@ class ChipServer:
         if self._extras.journal is not None and isinstance(job.request, JOURNALLED):
             self._extras.journal.add(self._host or 0, job.request_id, encode(job.request)[0], data)
         self._keep(job.request_id, packed(data) if job.packs else data)
+        self._restart_due |= isinstance(job.request, Reset)
 
     def _refuse(self, request_id: int, code: ErrorCode, text: str, value: float = 0.0, limit: float = 0.0) -> None:
         if code is ErrorCode.LIMIT and not limit:

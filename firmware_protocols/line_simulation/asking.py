@@ -10,7 +10,7 @@ from firmware_protocols.errors import ChipRestarted, LinkFailed
 from firmware_protocols.host import HostLink
 from firmware_protocols.line_simulation.asked_requests import AskedRequest, EpisodeRequests, same_answer
 from firmware_protocols.line_simulation.proving import KeyProof
-from firmware_protocols.messages import Capability, ErrorCode, ErrorReply, OutputsOff, Progress, Reply
+from firmware_protocols.messages import Capability, ErrorCode, ErrorReply, OutputsOff, Progress, Reply, Reset
 
 AGAIN_AFTER_S = 0.25  # a failed link is opened again
 
@@ -103,16 +103,19 @@ class AskingHost:
         self._take_up(sorted(self.unanswered), now_s)
         self._other_ids = True
 
-    def outputs_off(self) -> None:
-        """Ask for it, beside the requests; once while the same request is open, since a chip keeps 16 replies.
+    def outputs_off(self, *, reset: bool = False) -> None:
+        """Ask for it, or for a RESET, beside the requests; once while the same one is open: a chip keeps 16 replies.
 
         Not beside a piece of an image: stopped, it would be missing.
         """
         if any(waiting.alone for waiting in self.unanswered.values()):
             return
+        if reset and (self._new_process or (self._proof is not None and not self._proof.done)):
+            return
         if self.link.up and min(self.unanswered, default=self._next) >= self._off_at:
             self._off_at = self._next
-            self._aside[self.link.request(OutputsOff(), aside=True)] = self._switched_off()
+            order = Reset() if reset else OutputsOff()
+            self._aside[self.link.request(order, aside=True)] = self._switched_off()
             self._off_asked = True
 
     def _take_up(self, places: list[int], now_s: float) -> None:
@@ -223,8 +226,11 @@ class AskingHost:
             return
         if request_id in self._aside:
             before = self._aside.pop(request_id)
+            if self._proof is not None and isinstance(reply, ErrorReply) and reply.code is ErrorCode.NOT_AUTHORISED:
+                self._refused = True
+                return
             if isinstance(reply, ErrorReply) or self._switched_off() == before:
-                self._broken(f"OUTPUTS_OFF was answered {type(reply).__name__}, and the outputs did not go off")
+                self._broken(f"OUTPUTS_OFF or RESET was answered {reply}, and the outputs did not go off"[:200])
             return
         place = self._places.pop(request_id, None)
         if place is None or place not in self.unanswered:

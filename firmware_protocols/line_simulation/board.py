@@ -49,7 +49,7 @@ class NotingChip:
     ``traces`` is a checksum of all that was written, in order.
     """
 
-    capabilities = Capability.PROGRAM_TILE | Capability.PULSE | Capability.SUMS
+    capabilities = Capability.PROGRAM_TILE | Capability.PULSE | Capability.SUMS | Capability.RESET
 
     def __init__(self, power: BoardPower, broken: Callable[[str], None]) -> None:
         self.power, self._broken = power, broken
@@ -156,7 +156,7 @@ class NotingChip:
         return StatusReply(25.0, self.outputs_on, len(self.written), self.executed)
 
     def reset(self) -> Done:
-        return Done()
+        return self.outputs_off()
 
     def sweep(self, request: Sweep) -> MvmResult:
         raise Refusal(ErrorCode.UNSUPPORTED, "no sweeps here")
@@ -198,7 +198,7 @@ class VirtualBoard:
         if slots:
             memory = BoardMemory(RECORD_SPACE + slots * SLOT_BYTES + IMAGE_SPACE, self.power)
             self.keeping = Keeping(memory, slots, SLOT_BYTES, KEY if keyed else None, lambda: self.boots)
-        self.boots = 0
+        self.boots = self.commanded = 0  # starts; those of them that a host asked for
         self._was_up = False
         self.boot()
 
@@ -209,15 +209,18 @@ class VirtualBoard:
         if self._clock_stops:
             self.chip.chip_time_ns = 0
         self.server = ChipServer(self.chip, boot_id=self.boots, limits=self.limits, keeping=self.keeping)
+        self._boot_id = self.server.boot_id
         self._was_up = False
 
     def receive(self, data: bytes, now_s: float) -> None:
+        self._notice_reset()
         try:
             self.server.receive(data, now_s)
         except SupplyFailed:
             self._fail()
 
     def data_to_send(self, now_s: float) -> bytes:
+        self._notice_reset()
         try:
             data = self.server.data_to_send(now_s)
         except SupplyFailed:
@@ -236,7 +239,16 @@ class VirtualBoard:
             return 0
         return ChipAuthority(self.keeping.key, self.keeping.memory, 0, 0).counter
 
+    def _notice_reset(self) -> None:
+        """A commanded reset is a start, once what was said before it is on the line."""
+        if self.server.boot_id != self._boot_id:
+            self._boot_id = self.server.boot_id
+            self.boots += 1
+            self.commanded += 1
+            self._was_up = False
+
     def next_deadline(self, now_s: float) -> float | None:
+        self._notice_reset()
         return self.server.next_deadline(now_s)
 
     def _fail(self) -> None:

@@ -37,6 +37,7 @@ class EpisodeResult:
     resets: Counter[LinkStates] = field(default_factory=Counter)  # resets in each
     most_held_bytes: int = 0  # by both ends
     digest: int = 0  # of all bytes and times
+    commanded: int = 0  # resets that the host asked for
     broken: str = ""
 
 
@@ -93,6 +94,7 @@ class Episode:
         result.requests = self.host.answered
         result.most_held_bytes = self._invariants.most_held_bytes
         result.digest = self._invariants.digest
+        result.commanded = self.board.commanded
         if self._broken:
             result.broken = f"at {line.now_s - 100.0:.6f} s: {self._broken[0]}"
         return result
@@ -165,7 +167,7 @@ class Episode:
 
     def _off(self) -> None:
         self._later(self._rng.expovariate(1.0 / self.plan.off_every_s), self._off)
-        self.host.outputs_off()
+        self.host.outputs_off(reset=self.plan.commanded > 0.0 and self._rng.random() < self.plan.commanded)
 
     def _count(self, kind: LineFault) -> None:
         self.result.faults[kind] = self.result.faults.get(kind, 0) + 1

@@ -32,6 +32,7 @@ class EpisodePlan:
         every_s: mean time between two events of a kind, s; kinds that do not happen are left out.
         soon: share of events that come soon after one of their kind, as of a plug that is loose.
         off_every_s: mean time between two orders to switch the outputs off, s; 0: none.
+        commanded: share of these orders that are RESET.
         state_resets: chance that the chip is reset when both ends together get into a state for the first time.
         tile_share: share of requests that write a tile, which takes from 1 s to a minute.
         refused_share: share of requests that the chip cannot do and refuses at once, before those that wait.
@@ -59,6 +60,7 @@ class EpisodePlan:
     clock_stops: bool
     keyed: bool
     bad_s: float
+    commanded: float
 
 
 def plan_of(seed: str) -> EpisodePlan:
@@ -111,6 +113,7 @@ def plan_of(seed: str) -> EpisodePlan:
         clock_stops=slots > 0 and rng.random() < 0.5,
         keyed=False,
         bad_s=3600.0,
+        commanded=random.Random(f"{seed}/commanded").choice((0.0, 0.3, 1.0)) if resets else 0.0,
     )
     if not slots or rng.random() < WITHOUT_KEY:
         return plan

@@ -28,6 +28,7 @@ class VoprResult:
     requests: int = 0
     steps: int = 0
     most_held_bytes: int = 0
+    commanded: int = 0  # resets that hosts asked for
     digest: str = ""
     faults: Counts = field(default_factory=lambda: dict.fromkeys(LineFault, 0))
     states: Counter[LinkStates] = field(default_factory=Counter)
@@ -39,6 +40,7 @@ class VoprResult:
         self.open_s += episode.open_s
         self.requests += episode.requests
         self.steps += episode.steps
+        self.commanded += episode.commanded
         self.most_held_bytes = max(self.most_held_bytes, episode.most_held_bytes)
         self.digest = hashlib.sha256(f"{self.digest}{episode.digest}".encode()).hexdigest()
         for kind, times in episode.faults.items():

@@ -10,6 +10,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,11 +29,13 @@ from firmware_protocols.messages import (
     CellBlock,
     ErrorReply,
     Mvm,
+    OutputsOff,
     Polarity,
     ProgramTile,
     Progress,
     Pulse,
     ReadCells,
+    Reset,
     Returns,
     Status,
     StatusReply,
@@ -40,14 +43,20 @@ from firmware_protocols.messages import (
 )
 from hil.driver.session import Session
 from hil.emulator.chip import EmulatedChip
-from hil.server.firmware_launch import running_firmware
+from hil.server.firmware_build import build, config_header
+from hil.server.firmware_launch import die_serial, running_firmware
 from hil.server.firmware_targets import FirmwareTarget
 from hil.transports import open_transport
 
 from .firmware_bench import FirmwareBench
+from .qemu_monitor import QemuMonitor, symbols
 
 INSTANTS = int(os.environ.get("HIL_INSTANTS", "24"))
 ROOT = Path(__file__).parents[2]
+QEMU_INSTANTS = int(os.environ.get("HIL_QEMU_INSTANTS", "2"))  # each takes as long as the timer, by the clock
+QEMU_BOARDS = min(QEMU_INSTANTS, 10)  # side by side
+CHIP = load_chip("lab-128", macros=1)
+QEMU_LAGS_S = 5.0  # its clock on a busy machine
 SLICE_S = 0.1  # of work, within which the timer may end
 TARGETS = np.full((2, 8), 1500, np.uint16)
 PROGRAM = ProgramTile(CellBlock(0, 0, 2, 0, 8), 10, 100, 20, 4, 800, 50, 2500, 900, 60, 2800, 100, 7, TARGETS)
@@ -163,6 +172,58 @@ def test_outputs_are_off_in_time_at_whatever_instant_the_host_is_killed(
     assert on > INSTANTS // 2  # else this test has seen nothing
 
 
+@pytest.mark.skipif(
+    shutil.which("arm-none-eabi-gcc") is None or shutil.which("qemu-system-arm") is None, reason="no QEMU"
+)
+def test_the_outputs_of_a_board_under_qemu_are_off_in_time_at_whatever_instant_the_host_is_killed(
+    tmp_path: Path,
+) -> None:
+    def judged(number: int) -> list[tuple[bool, float]]:
+        monitor = tmp_path / f"qmp{number}"
+        rng = random.Random(number)
+        with running_firmware(FirmwareTarget.QEMU, CHIP, seed=3, where="127.0.0.1:0", monitor=monitor) as address:
+            on = symbols(build(FirmwareTarget.QEMU, config_header(CHIP, 3, {}, die_serial(CHIP, 3))))["die_outputs_on"]
+            with QemuMonitor(monitor) as board:
+                return [_off_after_a_kill(address, board, on, rng) for _ in range(QEMU_INSTANTS // QEMU_BOARDS)]
+
+    with ThreadPoolExecutor(QEMU_BOARDS) as pool:
+        seen = [one for board in pool.map(judged, range(QEMU_BOARDS)) for one in board]
+    latest_s = max(last_s for _, last_s in seen)
+    print(f"{len(seen)} instants, outputs on at {sum(on for on, _ in seen)}, on until {latest_s:.2f} s at the latest")
+    assert any(on for on, _ in seen)  # else this test has seen nothing
+    assert latest_s < DEAD_MAN_S + SLICE_S + QEMU_LAGS_S
+
+
+def _off_after_a_kill(address: str, board: QemuMonitor, outputs: int, rng: random.Random) -> tuple[bool, float]:
+    """Kill a host; whether the outputs were on after that, and for how long they were seen on, s.
+
+    They are looked at past the timer, in the board's memory: any question to the firmware would be hearing the host.
+    """
+    port, link = open_transport(address), HostLink(nonce=rng.getrandbits(32))
+    link.open(time.monotonic())
+    acknowledged, asked, answered = rng.random() < 0.25, 0, 0
+    kill_s, give_up_s = float("inf"), time.monotonic() + 60.0
+    while (now_s := time.monotonic()) < kill_s:
+        assert now_s < give_up_s, "the board does not answer"
+        if link.up and not asked:
+            asked = len([link.request(one) for one in (READ, PROGRAM, PULSE, PRODUCT, CONVERSIONS)])
+            kill_s = kill_s if acknowledged else now_s + rng.uniform(0.0, 1.0)
+        port.write(link.data_to_send(now_s))
+        link.receive(port.read(1 << 16, 0.01), time.monotonic())
+        answered += sum(not isinstance(reply, Progress) for _, reply, _ in link.poll())
+        if acknowledged and asked and answered == asked:
+            kill_s = min(kill_s, now_s + 0.3)
+    heard_s = time.monotonic()
+    port.close()
+    was_on, last_s, off_since_s = False, 0.0, heard_s
+    while (now_s := time.monotonic()) < max(heard_s + DEAD_MAN_S + SLICE_S, off_since_s + 1.0):
+        if board.byte(outputs):
+            was_on, last_s, off_since_s = True, now_s - heard_s, now_s
+        assert now_s < heard_s + 3 * DEAD_MAN_S, f"the outputs are on {now_s - heard_s:.1f} s after the host was killed"
+        time.sleep(0.05)
+    return was_on, last_s
+
+
 @pytest.mark.parametrize("make", BOARDS)
 def test_a_host_that_is_back_after_the_timer_gets_the_answers_it_would_have_got(make: Callable[[float], Any]) -> None:
     def answers(away_s: float) -> list[Any]:
@@ -212,6 +273,25 @@ def test_outputs_stay_on_while_the_host_is_heard_and_come_back_with_the_next_pro
     ask(PRODUCT)
     assert ask(Status()).outputs_on
     assert line.host.connection.session == session  # a host that computes for long loses nothing
+    board.close()
+
+
+@pytest.mark.parametrize("make", BOARDS)
+@pytest.mark.parametrize("behind", [(), (OutputsOff(),)], ids=["work", "outputs off and work"])
+def test_a_reset_leaves_no_voltage_and_happens_whatever_is_asked_behind_it(
+    make: Callable[[float], Any], behind: tuple[Any, ...]
+) -> None:
+    board = make(20.0)
+    line = opened(board)
+    before = line.host.hello.boot_id
+    for request in (Reset(), *behind, PROGRAM, PULSE, READ):
+        line.host.request(request)
+    line.run(lambda: False, 3.0)
+    assert not board.outputs_on
+    line.host = HostLink(nonce=2)
+    line.host.open(line.now_s)
+    assert line.run(lambda: line.host.up, 10.0)
+    assert line.host.hello.boot_id != before
     board.close()
 
 

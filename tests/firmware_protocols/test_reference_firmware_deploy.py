@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import socket
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +23,7 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.quantise.weight_scales import ScaleRule
 
 from .one_macro_net import READS_AN_IMAGE, images, one_macro_network, write_files
+from .qemu_monitor import QemuMonitor, symbols
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 needs_qemu = pytest.mark.skipif(
@@ -130,22 +128,11 @@ def firmware(limits: dict[str, int] | None = None) -> Path:
 
 def deepest_stack(monitor: Path, program: Path) -> int:
     """Bytes of the stack that are no longer as they were painted at the start."""
-    listed = subprocess.run(["arm-none-eabi-nm", str(program)], capture_output=True, text=True, check=True).stdout
-    symbols = {
-        name: int(place, 16) for place, _, name in (row.split() for row in listed.splitlines() if len(row.split()) == 3)
-    }
-    bottom, top = symbols["stack_bottom"], symbols["stack_top"]
+    found = symbols(program)
+    bottom, top = found["stack_bottom"], found["stack_top"]
     dump = monitor.with_name("stack")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.connect(str(monitor))
-        stream = line.makefile("rw")
-        stream.readline()
-        saved = {"val": bottom, "size": top - bottom, "filename": str(dump)}
-        for command in ({"execute": "qmp_capabilities"}, {"execute": "pmemsave", "arguments": saved}):
-            stream.write(json.dumps(command) + "\n")
-            stream.flush()
-            while "return" not in json.loads(stream.readline()):
-                pass
+    with QemuMonitor(monitor) as board:
+        board.execute("pmemsave", val=bottom, size=top - bottom, filename=str(dump))
     words = np.fromfile(dump, "<u4")
     return 4 * (len(words) - int(np.argmax(words != 0x5EAF00D5)))
 

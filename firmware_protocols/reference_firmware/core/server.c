@@ -140,8 +140,12 @@ void server_line_lost(void) {
     lost();
 }
 
+/* What was asked since the reset ends with it. */
 static void restart(void) {
     server.restart_due = false;
+    server.running = false;
+    server.count = server.arena_end = 0;
+    switch_off();
     link_close(&server.link);
     replies_start();
     server.boot_id += RESET_STEP;
