@@ -51,7 +51,7 @@ class QemuMonitor:
             pass
         return said["return"]
 
-    def byte(self, address: int) -> int:
-        """Of the board's memory, as it is now."""
-        said = self.execute("human-monitor-command", **{"command-line": f"xp /1xb {address:#x}"})
+    def word(self, address: int) -> int:
+        """Four bytes of the board's memory, as they are now."""
+        said = self.execute("human-monitor-command", **{"command-line": f"xp /1xw {address:#x}"})
         return int(said.split(":")[1], 16)
