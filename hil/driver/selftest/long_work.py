@@ -25,7 +25,7 @@ from hil.driver.selftest.line import MessageLine, ends
 
 MOST_READS, MOST_SUMS = 0xFFFF, 0x100  # of a cell, and of a product whose sums are added
 SOON_S = 1.0  # work that is answered so much later than a single read's is long
-MOST_IN_A_ROW = 8
+MOST_IN_A_ROW = 8  # fewer where the line takes long: what is on it is in the way of everything else
 TURNS = 3  # with each kind of work
 LARGEST_MAP = 64
 
@@ -43,7 +43,8 @@ def long_works(line: MessageLine, spec: ChipSpec, ids: Iterator[int]) -> Iterato
             line_s, began_s, first = time.monotonic() - began_s, time.monotonic(), next(ids)
             line.send(encode(request, first))
             over = bool(ends(line.hear(lambda heard: bool(ends(heard)), line_s + SOON_S)))
-            row = min(MOST_IN_A_ROW, line.max_message // len(encode(request, first)))
+            by_line, by_room = SOON_S / max(line_s, 1e-3), line.max_message // len(encode(request, first))
+            row = max(1, min(MOST_IN_A_ROW, int(by_line), by_room))
             if over and row * (time.monotonic() - began_s - line_s) < SOON_S:
                 break
             others = [next(ids) for _ in range(row if over else row - 1)]

@@ -35,16 +35,17 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "docs" / "conformance_matrix.py"
 
 
-def loaded() -> Any:
-    spec = importlib.util.spec_from_file_location("conformance_matrix", SCRIPT)
+def loaded_from(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-MATRIX = loaded()
+MATRIX = loaded_from("conformance_matrix", SCRIPT)
 
 
 def beside_each_other(judge: Callable[[str], SelfTest], names: Iterable[str]) -> dict[str, SelfTest]:
@@ -160,6 +161,21 @@ def test_work_that_is_over_before_outputs_off_is_there_accuses_no_chip() -> None
     assert (judged.outcome, judged.text[:8]) == (CheckOutcome.NOT_TRIED, "all that")
 
 
+def test_a_slow_line_accuses_no_chip() -> None:
+    """115,200 baud: a megabyte would take a minute and a half, and codes on the line delay what is behind them."""
+    lines = loaded_from("acme_board", ROOT / "examples" / "plugins" / "acme_board" / "acme_board.py")
+    with serving(chip_from_address(EMULATED), "tcp://127.0.0.1:0") as where:
+
+        def paced() -> Any:
+            return lines.PacedLine(f"115200,{where}", baud=115_200, timeout_s=10.0)
+
+        found = run_on(Bench(where, paced, load_chip("lab-128", macros=1)), ["messages", "safety"])
+    assert failures(found) == []
+    (long,) = (r for r in found.results if r.name.startswith("A message longer than max_message"))
+    assert long.outcome is CheckOutcome.NOT_TRIED
+    assert "s on this line" in long.text
+
+
 class NewNoise(EmulatedChip):
     """Gives each read noise of its own, whatever the request's sample number, as silicon does."""
 
@@ -195,13 +211,7 @@ def test_the_command_says_what_was_checked(capsys: pytest.CaptureFixture[str]) -
 
 
 def loaded_ports() -> Any:
-    spec = importlib.util.spec_from_file_location("broken_ports", ROOT / "benchmarks" / "broken_ports.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["broken_ports"] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded_from("broken_ports", ROOT / "benchmarks" / "broken_ports.py")
 
 
 IN_CI = {
