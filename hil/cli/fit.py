@@ -78,7 +78,7 @@ def fit(
 
     Products beside ideal ones (--ideal) and ramps of pulses hold no cells over time: they are fitted and printed.
     """
-    from hil.device_fit.inputs import fit_source
+    from hil.device_fit.inputs import Unsaid, fit_source
 
     with screen(quiet=as_json) as watch:
         result = fit_source(
@@ -89,11 +89,8 @@ def fit(
             ages_to_s=None if ages_to is None else seconds(ages_to),
             test_on=test_on,
             base=base,
-            us_per_level=us_per_level,
             temperature_c=celsius(temperature),
-            ideal=ideal,
-            age_s=None if age is None else seconds(age),
-            read_v=read_v,
+            unsaid=Unsaid(ideal, None if age is None else seconds(age), read_v, us_per_level),
             record_wanted=out is not None,
             watch=watch,
         )

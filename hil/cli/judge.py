@@ -97,7 +97,7 @@ def judge(
 ) -> int:
     """Judge answers that were measured elsewhere: the verdict of hil deploy, from a file instead of a chip."""
     from hil.prediction.judge import judge
-    from hil.prediction.judge_chips import judge_chips
+    from hil.prediction.judge_chips import NetworkAsked, judge_chips
 
     failing = outcomes(fail_on)
     options = DeployOptions(
@@ -114,21 +114,10 @@ def judge(
         if out is not None or looks is not None:
             raise UsageError("--measured-chip all prints its verdict: no --out, no --looks", hint="--json for a file")
         with screen(quiet=False) as watch:
-            found = judge_chips(
-                network,
-                answers,
-                chip=chip,
-                macros=macros,
-                calibration=calibration,
-                data=data,
-                data_dir=data_dir,
-                download=download,
-                options=options,
-                mean=floats(mean),
-                std=floats(std),
-                trust=trust_model,
-                watch=watch,
+            asked = NetworkAsked(
+                network, chip, macros, data, data_dir, download, floats(mean), floats(std), trust_model
             )
+            found = judge_chips(asked, answers, calibration, options, watch)
         print_result([found.summary()], found.to_json(), as_json)
         return ExitCode.OUTSIDE_TOLERANCE if {found.verdict.value} & failing else ExitCode.DONE
     with screen(quiet=False) as watch:

@@ -32,6 +32,27 @@ BAKE_EDGES_US = (0.0, 15.0, 30.0, 60.0, 90.0, 120.0, 1e9)
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class Unsaid:
+    """What a file needs and does not say, by whoever has it.
+
+    ``ideal``: what was meant, in a file of its own (ideal products, AIHWKit's state before programming); ``age_s`` of
+    cells (AIHWKit); ``read_v`` of currents (ramps of pulses); ``us_per_level`` of readings that are levels.
+    """
+
+    ideal: Path | None = None
+    age_s: float | None = None
+    read_v: float | None = None
+    us_per_level: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.us_per_level is not None and not 0 < self.us_per_level < 1e3:
+            raise UsageError(f"{self.us_per_level:g} µS a level, not between 0 and 1000")
+
+
+NOTHING = Unsaid()
+
+
 def fit_source(
     table: Path | None,
     public: str | None,
@@ -41,11 +62,8 @@ def fit_source(
     ages_to_s: float | None = None,
     test_on: str | None = None,
     base: Path | None = None,
-    us_per_level: float | None = None,
     temperature_c: float = 25.0,
-    ideal: Path | None = None,
-    age_s: float | None = None,
-    read_v: float | None = None,
+    unsaid: Unsaid = NOTHING,
     record_wanted: bool = False,
     watch: Watch | None = None,
 ) -> FitResult | TraceResult | BenchResult | ProductResult | RampResult:
@@ -54,9 +72,7 @@ def fit_source(
     Args:
         table, public: exactly one of them.
         data: where public sets lie.
-        ideal: what was meant, in a file of its own: ideal products, or AIHWKit's state before programming.
-        age_s: of cells whose file does not say it (AIHWKit).
-        read_v: voltage of reads that a file of currents does not say (ramps of pulses).
+        unsaid: what the file needs and does not say.
         record_wanted: refuse what gives no record.
 
     Raises:
@@ -67,24 +83,22 @@ def fit_source(
         raise UsageError(
             "name one table or one public set", hint=f"hil fit TABLE.csv, or --set with one of {', '.join(SETS)}"
         )
-    if us_per_level is not None and not 0 < us_per_level < 1e3:
-        raise UsageError(f"{us_per_level:g} µS a level, not between 0 and 1000")
     if public in (TRACES, BENCH) and record_wanted:
         raise UsageError(
             f"{public} holds no cells over time, so that no record comes of it",
             hint="leave -o out: it prints what it fits",
         )
     watch, record = watch or Watch(), load_record(base) if base else None
-    if table is not None and (other_kind := _without_cells(table, ideal, read_v, record_wanted)) is not None:
+    if table is not None and (other_kind := _without_cells(table, unsaid, record_wanted)) is not None:
         return other_kind
     watch.plan(expected_stages(another=bool(test_on)))
     if public in (TRACES, BENCH):
         with watch.stage("fitting"):
             return TraceResult.of(*read_traces(data)) if public == TRACES else BenchResult.of(read_bench(data))
     with watch.stage("reading"):
-        read = read_cells(public, data) if public else read_table(str(table), ideal, age_s)
-        cells = in_siemens(read, us_per_level)
-        other = in_siemens(_other(test_on, data), us_per_level) if test_on else None
+        read = read_cells(public, data) if public else read_table(str(table), unsaid.ideal, unsaid.age_s)
+        cells = in_siemens(read, unsaid.us_per_level)
+        other = in_siemens(_other(test_on, data), unsaid.us_per_level) if test_on else None
     if record_wanted and cells.unit != "µS":
         raise UsageError(
             f"{cells.name} is in {cells.unit}: a record needs µS",
@@ -103,10 +117,9 @@ def fit_source(
     )
 
 
-def _without_cells(
-    table: Path, ideal: Path | None, read_v: float | None, record_wanted: bool
-) -> ProductResult | RampResult | None:
+def _without_cells(table: Path, unsaid: Unsaid, record_wanted: bool) -> ProductResult | RampResult | None:
     """The fit of a file that holds no cells over time: products beside ideal ones, or ramps of pulses."""
+    ideal, read_v = unsaid.ideal, unsaid.read_v
     products = ideal is not None and table.suffix.lower() not in SUFFIXES
     ramps = not products and is_ramps(table)
     if (products or ramps) and record_wanted:

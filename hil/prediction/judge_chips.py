@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.file import load_record
-from hil.datasets.image_set import load_dataset
+from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.deploy import BUNDLED_DATA, program_of
 from hil.deployment.network_source import ImportOptions
@@ -33,6 +33,7 @@ from hil.verdict.several_chips import FEWEST_RUNS, SeveralJudged, judge_several
 from hil.verdict.verdict import Verdict
 from hil.watch import Watch
 from mapping.network.task import TaskKind
+from mapping.program.conductance import ConductanceProgram
 
 TONES = {Verdict.AGREE: Tone.GOOD, Verdict.DISAGREE: Tone.BAD}
 
@@ -91,29 +92,45 @@ class ChipsReport:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkAsked:
+    """A network for a chip, and the images that it was measured on; fields as arguments of ``hil.judge``."""
+
+    network: str | Path | None
+    chip: str = "lab-128"
+    macros: int | None = None
+    data: str | None = None
+    data_dir: Path | None = None
+    download: bool = False
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    trust: bool = False
+
+    def compiled(self, options: DeployOptions, watch: Watch) -> tuple[ConductanceProgram, Dataset]:
+        """The program, and the images as it takes them."""
+        images = load_dataset(
+            self.data or BUNDLED_DATA, "test", data_dir=self.data_dir, download=self.download, any_kind=True
+        )
+        imported = ImportOptions(
+            self.data, self.data_dir, self.download, mean=self.mean, std=self.std, task=options.task
+        )
+        with watch.stage("compiling"):
+            program, _ = program_of(
+                self.network, chip=self.chip, macros=self.macros, trust=self.trust, watch=watch,
+                layout=options.layout, imported=imported,
+            )  # fmt: skip
+        return program, with_pixels(images, program.input.shape, program.preprocess)
+
+
 def judge_chips(
-    network: str | Path | None,
-    answers: str | Path,
-    *,
-    chip: str = "lab-128",
-    macros: int | None = None,
-    calibration: Path | None = None,
-    data: str | None = None,
-    data_dir: Path | None = None,
-    download: bool = False,
-    options: DeployOptions | None = None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    trust: bool = False,
-    watch: Watch | None = None,
+    asked: NetworkAsked, answers: str | Path, calibration: Path | None, options: DeployOptions, watch: Watch
 ) -> ChipsReport:
-    """Judge the mean of all chips of a file; arguments as of ``hil.prediction.judge.judge``.
+    """Judge the mean of all chips of a file by virtual chips of a record of cells, or of the chip file.
 
     Raises:
         hil.errors.FileError: answers that cannot be, accuracies alone, or chips that answered other images.
         hil.errors.UsageError: fewer than three chips, or the record of one chip, whose columns others do not have.
     """
-    watch, options = watch or Watch(), options or DeployOptions()
     found = read_chips(answers)
     if len(found) < FEWEST_RUNS:
         raise UsageError(
@@ -132,13 +149,7 @@ def judge_chips(
             f"{calibration} is a record of one chip, whose columns the others do not have",
             hint="a record of cells (hil fit), or the models of the chip file",
         )
-    images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
-    with watch.stage("compiling"):
-        imported = ImportOptions(data, data_dir, download, mean=mean, std=std, task=options.task)
-        program, _ = program_of(
-            network, chip=chip, macros=macros, trust=trust, watch=watch, layout=options.layout, imported=imported
-        )
-    images = with_pixels(images, program.input.shape, program.preprocess)
+    program, images = asked.compiled(options, watch)
     scoring = scoring_of(program, images, options)
     if scoring.task.kind is not TaskKind.CLASSIFY or not scoring.task.metric.binary:
         raise UsageError(f"to {scoring.task.kind} by {scoring.task.metric.title}: answers in a file are classes")

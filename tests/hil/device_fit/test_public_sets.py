@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil.device_fit.inputs import BenchResult, TraceResult, fit_source, in_siemens
+from hil.device_fit.inputs import BenchResult, TraceResult, Unsaid, fit_source, in_siemens
 from hil.device_fit.public_sets import SETS, find_set, read_bench, read_cells, read_traces
 from hil.device_fit.result import FitResult
 from hil.errors import FileError, UsageError
@@ -99,7 +99,7 @@ def test_levels_are_no_siemens_unless_someone_says_so(data: Path) -> None:
     with pytest.raises(UsageError, match="a record needs µS"):
         fit_source(None, "ember-1", data, record_wanted=True)
     with pytest.raises(UsageError, match="µS a level"):
-        fit_source(None, "ember-1", data, us_per_level=-1.0)
+        fit_source(None, "ember-1", data, unsaid=Unsaid(us_per_level=-1.0))
 
 
 def test_one_chip_says_how_well_it_speaks_for_another(data: Path) -> None:
