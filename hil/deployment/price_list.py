@@ -26,7 +26,8 @@ def price_list(
     """By offer, from cheap to dear, the plan of the network with this technique and what it builds on alone; first
     that without any, "compiled". Words where the chip has no place for it."""
     made: dict[LayoutOptions, ConductanceProgram] = {}
-    compiled = partial(program_of, network, chip=chip, macros=macros, trust=trust, watch=watch)
+    # Steps of compiling are not told: those of the list are what progress is counted by.
+    compiled = partial(program_of, network, chip=chip, macros=macros, trust=trust, watch=Watch())
 
     def planned(recipe: Recipe) -> DeploymentPlan:
         layout = recipe.laid_out(LayoutOptions())

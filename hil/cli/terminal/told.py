@@ -327,7 +327,7 @@ def _round_step(least: float) -> float:
 def broken_command(command: str, width: int) -> list[str]:
     """A command in lines of at most ``width`` columns that a shell still takes as one."""
     lines: list[str] = []
-    for word in _words(command):
+    for word in _words(command, width - 4):
         if lines and len(lines[-1]) + 1 + len(word) + 2 <= width:
             lines[-1] += f" {word}"
         else:
@@ -335,7 +335,10 @@ def broken_command(command: str, width: int) -> list[str]:
     return [f"{line} \\" if number < len(lines) - 1 else line for number, line in enumerate(lines)]
 
 
-def _words(command: str) -> Iterator[str]:
-    """Words of a command; an option stays with its value."""
+def _words(command: str, width: int) -> Iterator[str]:
+    """Words of a command; an option stays with its value where ``width`` columns hold both."""
     for part in re.split(r" (?=--?[a-zA-Z])", command):
-        yield from [part] if part.startswith("-") else part.split(" ") if len(part) > 40 else [part]
+        if part.startswith("-"):
+            yield from [part] if len(part) <= width else part.split(" ", 1)
+        else:
+            yield from part.split(" ") if len(part) > 40 else [part]

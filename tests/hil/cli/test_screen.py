@@ -18,6 +18,8 @@ import pytest
 from hil.cli.terminal.screen import Screen, spelled
 from hil.watch import PlannedStage, SetOfSteps, Watch
 
+from ..conftest import Small
+
 
 class Clock:
     """A clock that a test moves."""
@@ -227,6 +229,49 @@ def on_a_terminal(script: str, folder: Path, columns: int = 100) -> str:
     os.close(ours)
     assert process.wait() == 0, seen
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+
+
+LOADED = """
+import subprocess, sys
+from hil.cli import run
+busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+try:
+    assert run({words!r}) in (0, 1)
+finally:
+    for one in busy:
+        one.kill()
+"""
+BAR = re.compile(
+    r"^(?P<name>\S.*?) +[━╸╺ ]* *(?P<share>\d+) % (?P<spent>\S+ \w+)(?:, \w+ \w* ?(?P<left>[\d.hmins ]+) left)?"
+)
+
+
+def in_seconds(words: str) -> float:
+    units = {"s": 1.0, "min": 60.0, "h": 3600.0}
+    found = re.findall(r"([\d.]+) (h|min|s)", words)
+    return sum(float(number) * units[unit] for number, unit in found)
+
+
+@pytest.mark.parametrize("command", ["deploy", "techniques", "calibrate"])
+def test_progress_on_a_loaded_machine_never_contradicts_itself(small: Small, tmp_path: Path, command: str) -> None:
+    words = {
+        "deploy": small.arguments("--port", "emulated:lab-128?seed=3&macros=4", "--out", str(tmp_path / "run")),
+        "techniques": ["techniques", str(small.net), "--macros", "4"],
+        "calibrate": ["calibrate", "--emulated", "--macros", "1", "--quick", "-o", str(tmp_path / "r.h5")],
+    }[command]
+    drawn = re.split(r"[\r\n]+", on_a_terminal(LOADED.format(words=words), tmp_path))
+    bars = [found.groupdict() for line in drawn if (found := BAR.match(line))]
+    assert bars, drawn
+    whole = [int(bar["share"]) for bar in bars if bar["name"] == "in all"]
+    assert whole == sorted(whole)
+    for before, after in itertools.pairwise(bar for bar in bars if bar["name"] != "in all"):
+        if before["name"] == after["name"] and in_seconds(before["spent"]) <= in_seconds(after["spent"]):
+            assert int(before["share"]) <= int(after["share"]), (before, after)
+    for above, below in itertools.pairwise(bars):
+        if above["name"] == "in all" and below["name"] != "in all" and above["left"] and below["left"]:
+            assert in_seconds(above["left"]) >= in_seconds(below["left"]) - 1.0, (above, below)
+        if above["name"] == "in all" and below["name"] != "in all":
+            assert in_seconds(above["spent"]) >= in_seconds(below["spent"]) - 1.0, (above, below)
 
 
 def test_a_terminal_shows_bars_of_the_stage_and_of_the_whole_whose_times_go_on(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import re
 import shlex
 import subprocess
@@ -18,37 +17,13 @@ from hil.verdict.agreement import AgreementReport
 from hil.verdict.cause_split import CauseSplit
 from hil.verdict.verdict import Verdict
 
+from ..fitting import WIDTHS, Terminal, broken_numbers, too_wide
 from ..invented_run import synthetic_run
-
-WIDTHS = (60, 80, 120)
-NUMBER = re.compile(r"[−+±]?\d[\d.,]*(?: (?:%|points|µJ|mJ|nJ|ms|µs|s|h|d|images|chips|macros|mJ·ms|µS))?(?![\w.])")
-
-
-class Terminal(io.StringIO):
-    """A stream of an encoding; ``isatty``: as asked."""
-
-    def __init__(self, encoding: str = "utf-8") -> None:
-        super().__init__()
-        self._encoding = encoding
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._encoding
 
 
 def rendered(summary: Summary, width: int, encoding: str = "utf-8") -> str:
     spell_out()
     return shown(summary, Terminal(encoding), width)
-
-
-def too_wide(text: str, width: int) -> list[str]:
-    return [line for line in text.splitlines() if len(line) > width]
-
-
-def broken_numbers(narrow: str, wide: str) -> set[str]:
-    """Numbers with their units of a wide rendering that no line of the narrow one holds whole."""
-    found = {n for line in wide.splitlines() for n in NUMBER.findall(line) if not re.match(r"\s*accuracy\b", line)}
-    return {n for n in found if not any(n in line for line in narrow.splitlines())}
 
 
 def with_loss(report: AgreementReport, lost: float) -> AgreementReport:

@@ -9,9 +9,12 @@ import pytest
 
 from hil.improvement.ladder import Improvement, Rung
 from hil.improvement.ladder_page import ladder_page, rung_figure, rung_table
+from hil.improvement.ladder_summary import ladder_summary
+from hil.pages.summary import NextStep
 from hil.prediction.promise import Promise
 
 from ..browser import AXE, BROWSER, faults, violations
+from ..fitting import misfits
 
 
 def rung(lever: str, mean: float, gain: float, *, kept: bool, macros: int = 12, minutes: float = 1.5) -> Rung:
@@ -57,6 +60,11 @@ def test_the_page_says_what_was_reached_and_where_it_was_measured() -> None:
         assert words in text
     assert PROMISE.text in text
     assert "<b>last" not in text
+
+
+def test_its_summary_fits_60_80_and_120_columns() -> None:
+    step = NextStep("hil deploy improved/program.h5 --port /dev/ttyUSB0 --data fashion-mnist", "run it")
+    assert misfits(ladder_summary(FOUND, "network", (step,), "improved/index.html")) == []
 
 
 def test_a_ladder_without_test_images_says_so() -> None:

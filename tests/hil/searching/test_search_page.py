@@ -16,6 +16,7 @@ from search.space.genes import Gene
 from search.space.significance import Significance
 
 from ..browser import BROWSER, faults, look
+from ..fitting import misfits
 
 
 def row(name: str, edp: float, accuracy: float, **known: Any) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def test_the_page_of_64_networks_fits_every_screen(tmp_path: Path, theme: str) -
     settings = SearchSettings(data="fashion-mnist", chip="lab-128")
     text = search_page(table, search_summary(table, settings, "found"), FOUND)
     assert faults(text, tmp_path, dark=theme == "dark", plots=3) == []
+    assert misfits(search_summary(table, settings, "found")) == []
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
