@@ -61,6 +61,12 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Simulation": ("engine", "device"),
         "Output": ("target_accuracy", "trust_model", *ANSWER),
     },
+    "fit": {
+        "Cells": ("public", "data", "temperature", "base"),
+        "What a file does not say": ("ideal", "age", "read_v", "us_per_level"),
+        "Fit and test": ("hold_out", "ages_to", "test_on"),
+        "Run and output": ("out", *ANSWER),
+    },
     "judge": {
         "Answers": ("answers", "measured_chip", "looks", "age"),
         "Virtual chips": ("calibration", "chip", "macros", "having", "without", "chips", "seed"),
