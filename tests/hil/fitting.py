@@ -75,7 +75,7 @@ def watching(tell: Callable[..., None]) -> Callable[..., None]:
 
 
 @pytest.fixture(autouse=True)
-def whatever_a_command_says_fits_60_80_and_120_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+def every_answer_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Summaries and errors of every command that a test runs, whatever came of it: agree, a loss, a failure."""
     complain = lines.complain
 

@@ -31,6 +31,7 @@ from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, save_network
 
 from ..conftest import CHIP, Small
+from ..fitting import every_answer_fits as every_answer_fits
 from ..small_net import NAMES, lenet_weights, small_network
 
 Fails = Callable[..., str]

@@ -12,6 +12,7 @@ import pytest
 from hil.cli import run
 from hil.errors import ExitCode
 
+from ..fitting import every_answer_fits as every_answer_fits
 from ..small_net import write_files
 
 

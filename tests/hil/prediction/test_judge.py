@@ -24,6 +24,7 @@ from mapping.program.execute import IdealMultiply
 from mapping.program.execute import run as run_program
 
 from ..conftest import CHIP, Small
+from ..fitting import every_answer_fits as every_answer_fits
 from ..report.test_report import faults
 from ..small_net import NAMES, small_network
 from ..small_net import images as make_images

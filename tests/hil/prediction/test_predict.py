@@ -33,6 +33,7 @@ from mapping.recipe.recipe import Recipe
 
 from ..conftest import Small
 from ..device_fit.test_fitting import heavy_tailed
+from ..fitting import every_answer_fits as every_answer_fits
 
 OPTIONS = DeployOptions(samples=60, virtual_chips=4)
 
