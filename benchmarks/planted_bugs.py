@@ -183,10 +183,14 @@ BUGS = {
         "sending.py", "advance = (ack - base) & 0xFFFF", "advance = max(ack - base, 0)"
     ),
     "one frame is in flight at a time": Bug(
-        "sending.py", "            return self._window\n", "            return 1\n"
+        "sending.py", "        room = self._room()\n", "        room = min(self._room(), 1 - len(self._flight))\n"
     ),
     "lost frames wait for their timer": Bug("sending.py", "        self._lost = lost\n", "        self._lost = []\n"),
-    "frames are sent twice": Bug("sending.py", "COPIES = (1, 1, 2, 3)", "COPIES = (2, 3, 3, 3)"),
+    "frames are sent twice": Bug(
+        "sending.py",
+        "                due.append(self._cut(channel, waiting, now_s))\n",
+        "                due += [self._cut(channel, waiting, now_s)] * 2\n",
+    ),
     "frames are always short": Bug("sending.py", "rest[: self._size.payload]", "rest[: min(self._size.payload, 64)]"),
     "the timer starts at four seconds": Bug(
         "round_trip.py", "RTO_MIN_S, RTO_MAX_S, RTO_FIRST_S = 0.020", "RTO_MIN_S, RTO_MAX_S, RTO_FIRST_S = 4.0"
