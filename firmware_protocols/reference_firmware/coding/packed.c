@@ -3,6 +3,8 @@
 
 #include "../core/limits.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 enum { PLACES = 8, MODELS = 256, LEAST = 64, MOST_COUNT = 12 };
 
 static struct {

@@ -6,7 +6,7 @@
 
 #pragma GCC optimize("Os") /* small before fast */
 
-#define ARENA_BYTES (4u * MAX_MESSAGE) /* two messages' worth waits, one more arrives, and is unpacked behind itself */
+#define ARENA_BYTES (3u * MAX_MESSAGE) /* two messages' worth waits, one more arrives */
 #define SMALL_MESSAGE 256u             /* longest message on other channels than bulk */
 #define PROGRESS_EVERY_US 1000000u     /* of a request whose progress has a total */
 
@@ -215,11 +215,11 @@ static void status(const struct request *request) {
     say(request->id, &reply);
 }
 
-/* Unpacks the message at the end of the arena in its place; its size then, 0 where it cannot be read. */
+/* Unpacks the message at the end of the arena in its place, by way of the spare reply; its size then, 0 where it cannot be read. */
 static uint32_t unpack(uint32_t size) {
-    uint8_t *at = server.arena + server.arena_end;
-    const uint32_t whole = packed_read(at, size, at + size, MAX_MESSAGE);
-    memmove(at, at + size, whole);
+    uint8_t *at = server.arena + server.arena_end, *spare = replies_spare().data;
+    const uint32_t whole = packed_read(at, size, spare, MAX_MESSAGE);
+    memcpy(at, spare, whole);
     return whole;
 }
 
