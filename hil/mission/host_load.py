@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 from cim.cost.workload import LayerWork, WorkKind
 from hil.mission.requirements import HostFigures
-from mapping.network.nodes import INPUT, Shape
+from mapping.network.nodes import INPUT
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Requantise, Step
-from mapping.program.shapes import step_shape
+from mapping.program.shapes import step_shapes
 from mapping.workload import program_workload
 
 CORRECTION, BIAS, REQUANTISE, ADD = 3, 1, 4, 11
@@ -118,11 +118,11 @@ def _link_bits(layer: LayerWork) -> int:
 def _activation_bytes(program: ConductanceProgram, sums: bool) -> int:
     """Most bytes of codes alive at once, and of the sums of one output row where the host finishes them."""
     last = {name: i for i, step in enumerate(program.steps) for name in step.inputs}
-    shapes: dict[str, Shape] = {INPUT: program.input.shape}
+    shapes = step_shapes(program)
     held = {INPUT: math.prod(program.input.shape) * _code_bytes(program.input.bits)}
     most = 0
     for i, step in enumerate(program.steps):
-        shapes[step.name] = shape = step_shape(step, [shapes[name] for name in step.inputs], program.layers)
+        shape = shapes[step.name]
         held[step.name] = math.prod(shape) * _code_bytes(_bits(program, step))
         row = shape[0] * (shape[2] if len(shape) == 3 else 1) * SUM_BITS // 8
         most = max(most, sum(held.values()) + (row if sums and isinstance(step, MatrixStep) else 0))

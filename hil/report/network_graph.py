@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hil.pages.tables import Table
 from mapping.network.nodes import Shape
 from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step
-from mapping.program.shapes import step_shape
+from mapping.program.shapes import step_shapes
 
 ROW_PX, LANE_PX, EDGE_PX = 24, 12, 14
 WORDS_PX, STRIP_PX, PLACES_PX = 420, 240, 130  # columns: words beside the graph, macros, and their numbers
@@ -85,12 +85,11 @@ class NetworkGraphDrawing:
 
 def draw_network(program: ConductanceProgram) -> NetworkGraphDrawing:
     """The steps of a program from top to bottom, its macros from left to right."""
-    shapes: dict[str, Shape] = {INPUT: program.input.shape}
+    shapes = step_shapes(program)
     rows = [GraphRow(INPUT, "pixels to codes", (), program.input.shape, (), None, _y(0))]
     held = program.layers
     colours = {name: k % COLOURS for k, name in enumerate(held)}
     for number, step in enumerate(program.steps, 1):
-        shapes[step.name] = step_shape(step, [shapes[name] for name in step.inputs], held)
         layer = step.layer if isinstance(step, AgainStep) else step.name
         macros = sorted({t.macro for t in held[layer].group.tiles}) if layer in held else ()
         rows.append(

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cim.chip.windows import Window
-from mapping.network.nodes import Shape
+from mapping.network.nodes import INPUT, Shape
 from mapping.program.conductance import (
     AddStep,
     AgainStep,
     AvgPoolStep,
     ConcatStep,
+    ConductanceProgram,
     FlattenStep,
     MatrixStep,
     MaxPoolStep,
@@ -31,6 +32,15 @@ from mapping.program.digital_steps import (
     ReshapeStep,
     TakeStep,
 )
+
+
+def step_shapes(program: ConductanceProgram) -> dict[str, Shape]:
+    """Shapes of the input and of every step's output, by name, without the batch axis."""
+    shapes: dict[str, Shape] = {INPUT: program.input.shape}
+    layers = program.layers
+    for step in program.steps:
+        shapes[step.name] = step_shape(step, [shapes[name] for name in step.inputs], layers)
+    return shapes
 
 
 def step_shape(step: Step, inputs: Sequence[Shape], layers: Mapping[str, MatrixStep]) -> Shape:

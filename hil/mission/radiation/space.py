@@ -15,9 +15,9 @@ from cim.chip.converters import conversions, input_planes
 from cim.chip.encoding import cell_lines
 from hil.errors import UsageError
 from hil.mission.radiation.kinds import FaultKind
-from mapping.network.nodes import INPUT, Shape
+from mapping.network.nodes import INPUT
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Requantise
-from mapping.program.shapes import step_shape
+from mapping.program.shapes import step_shapes
 
 TRIM_BITS = 5  # of a converter's offset register, in whole codes, with sign (assumed)
 SUM_BITS, OFFSET_BITS, SHIFT_BITS, STEP_BITS = 32, 40, 6, 8
@@ -150,10 +150,9 @@ def stored_bits(program: ConductanceProgram, name: str) -> tuple[int, bool]:
 
 
 def _stored_codes(program: ConductanceProgram) -> Iterator[tuple[str, int, int, int]]:
-    shapes: dict[str, Shape] = {INPUT: program.input.shape}
+    shapes = step_shapes(program)
     yield INPUT, -1, math.prod(program.input.shape), stored_bits(program, INPUT)[0]
     for step in program.steps:
-        shapes[step.name] = step_shape(step, [shapes[name] for name in step.inputs], program.layers)
         yield step.name, -1, math.prod(shapes[step.name]), stored_bits(program, step.name)[0]
 
 
