@@ -21,12 +21,14 @@ Job = tuple["Future[Any]", Callable[[Any], Any], Any]  # what it gives to, the w
 class IdleCores:
     """Work for cores that would wait for the chip: begun as soon as it can be, taken when it is needed.
 
-    As many threads as there are cores, or items if these are fewer, for the time of a block. What has not begun at the
-    end of the block is forgotten. After an error or Ctrl-C nothing is waited for, too, not even at the end of the
-    process (the threads are daemons): the chip's outputs are to be switched off at once.
+    As many threads as there are cores, or items or ``most`` if these are fewer, for the time of a block. What has not
+    begun at the end of the block is forgotten. After an error or Ctrl-C nothing is waited for, too, not even at the end
+    of the process (the threads are daemons): the chip's outputs are to be switched off at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        cores = os.cpu_count() or 1
+        self._most = cores if most is None else min(cores, most)
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[Thread] = []
 
@@ -55,7 +57,7 @@ class IdleCores:
         for item in items:
             found.append(Future())
             self._jobs.put((found[-1], work, item))
-            if len(self._threads) < (os.cpu_count() or 1):
+            if len(self._threads) < self._most:
                 thread = Thread(target=self._work, name=f"simulation {len(self._threads)}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
@@ -74,12 +76,13 @@ class IdleCores:
                 future.set_result(result)
 
 
-def in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def in_threads(work: Callable[[T], R], items: Iterable[T], most: int | None = None) -> Iterator[R]:
     """Results in order, as many at a time as there are cores (the kernels release the interpreter).
 
     Work on an item starts when a thread is free; no result waits for one that comes later in order, and none is kept.
+    ``most``: at a time, where memory has no room for more.
     """
-    with IdleCores() as cores:
+    with IdleCores(most) as cores:
         begun = cores.begin(work, items)
         begun.reverse()
         while begun:

@@ -6,9 +6,10 @@ cost the memory of as many as run at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +33,22 @@ from mapping.recipe.recipe import Recipe, run_recipe, write_cells
 from mapping.tune.channel_affine import Tuned, TuneTargets
 from mapping.tune.columns import column_corrections
 
+R = TypeVar("R")
 # Purpose tags of the host's seeds: drawing chips, their noise, and their cells in products.
 CONDITIONED, AGAIN, LASTING, PRODUCT = 0xC04D, 0xA6A1, 0x1A57, 0x980D
 KEPT_BYTES = 1 << 28  # of chips that stay in memory between two looks
+ALONE_BYTES = 1 << 27  # of a chip that is large
 BYTES_A_WEIGHT = 50  # of a chip that is ready to run, about
+
+
+def bytes_of_chip(program: ConductanceProgram) -> int:
+    """Memory of one virtual chip that is ready to run, about."""
+    return BYTES_A_WEIGHT * sum(tile.levels.size for step in program.matrices for tile in step.group.tiles)
+
+
+def at_once(program: ConductanceProgram) -> int | None:
+    """Virtual chips of a program that threads of one process run at a time: large ones alone; None: one a core."""
+    return 1 if bytes_of_chip(program) > ALONE_BYTES else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,7 @@ class VirtualChips:
 
     def run(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
         """Logit codes (chips, n, classes); image i has noise of its own, number ``first`` + i."""
-        return self.gathered(in_threads(lambda number: self.answers(number, images, first), self.numbers), watch)
+        return self.gathered(self._each(lambda number: self.answers(number, images, first)), watch)
 
     def answers(self, number: int, images: NDArray[np.uint8], first: int) -> AnswersOfChip:
         """What chip ``number`` answers to images, as ``run`` has it."""
@@ -120,7 +133,7 @@ class VirtualChips:
             chip = self.chip(number)
             return {name: chip.layer_sample(name, part) for name, part in codes.items()}
 
-        every = list(in_threads(sums, self.numbers))
+        every = list(self._each(sums))
         return {
             name: (np.stack([chip[name][0] for chip in every]), float(np.mean([chip[name][1] for chip in every])))
             for name in codes
@@ -130,13 +143,15 @@ class VirtualChips:
         """Level sums of ``layer_sums`` for these codes, each chip's after its own tune."""
         if self.targets is None:
             return dict(sums)
-        tunes = list(
-            in_threads(lambda number: self.tunes.get(number) or self.tune(number, self.chip(number)), self.numbers)
-        )
+        tunes = list(self._each(lambda number: self.tunes.get(number) or self.tune(number, self.chip(number))))
         return {
             name: np.stack([tuned.applied(name, codes[name], chip) for tuned, chip in zip(tunes, found, strict=True)])
             for name, found in sums.items()
         }
+
+    def _each(self, work: Callable[[int], R]) -> Iterator[R]:
+        """``work`` with each chip's number, in order; large ones alone, others one a core."""
+        return in_threads(work, self.numbers, at_once(self.program))
 
     def running(self, number: int, chip: VirtualChip) -> ConductanceProgram:
         """The program that virtual chip ``number`` runs."""
@@ -188,8 +203,7 @@ class VirtualChips:
     @cached_property
     def kept_in_memory(self) -> bool:
         """Whether chips that are ready to run stay in memory: all of them are small."""
-        cells = sum(tile.levels.size for step in self.program.matrices for tile in step.group.tiles)
-        return self.chips * cells * BYTES_A_WEIGHT <= KEPT_BYTES
+        return self.chips * bytes_of_chip(self.program) <= KEPT_BYTES
 
     def draw(self, number: int) -> Drawn:
         """What chip ``number`` is; kept where all of them are small."""

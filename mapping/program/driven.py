@@ -60,10 +60,16 @@ def tile_vectors(codes: NDArray[np.int16], window: Window | None, tile: Tile, mo
         return codes[:, tile.inputs.start : tile.inputs.stop]
     channels, skip = tile_channels(window, tile)
     part = dataclasses.replace(window, channels=len(channels))
-    images = max(1, min(len(codes), most // max(1, min(window.positions, 128))))
-    vectors = unfold(codes[:images, channels.start : channels.stop], part).reshape(-1, part.rows)
+    vectors = unfold(codes[: vector_images(window, len(codes), most), channels.start : channels.stop], part).reshape(
+        -1, part.rows
+    )
     step = max(1, len(vectors) // most)
     return np.ascontiguousarray(vectors[::step, skip : skip + len(tile.inputs)]).astype(np.int16)
+
+
+def vector_images(window: Window | None, images: int, most: int) -> int:
+    """Of how many of so many images ``tile_vectors`` takes vectors: of those with many places a few."""
+    return images if window is None else max(1, min(images, most // max(1, min(window.positions, 128))))
 
 
 def picture_layers(program: ConductanceProgram) -> frozenset[str]:

@@ -6,6 +6,7 @@ differs: exact integers (``IdealMultiply``), the simulator, or a chip behind its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -46,7 +47,10 @@ from mapping.program.digital_steps import (
     TakeStep,
 )
 from mapping.program.exact_product import ExactProduct
+from mapping.program.shapes import step_shapes
 
+SUM_BYTES = 1 << 25  # of the largest layer, for images in flight together
+MOST_IN_FLIGHT = 64
 TURN = 1 << 28
 """Samples between two uses of a layer in one run of the network."""
 Tap = Callable[[MatrixStep, NDArray[np.int16], NDArray[np.int32]], None]
@@ -82,7 +86,7 @@ def run(
     *,
     sample: int = 0,
     tap: Tap | None = None,
-    batch: int = 64,
+    batch: int | None = None,
 ) -> NDArray[np.int32]:
     """Give the logit codes of images, (n, logits).
 
@@ -92,7 +96,7 @@ def run(
         tap: called after the first product of each layer with the step, its input codes and its level sums, both in
             the order of the step's places (not for layers that ``multiply`` finishes by itself),
             once a batch.
-        batch: images in flight together; results do not depend on it.
+        batch: images in flight together, None: ``images_in_flight``; results do not depend on it.
 
     Raises:
         ValueError: images are not of the program's shape.
@@ -106,7 +110,7 @@ def run(
     if len(images) == 0:
         return np.zeros((0, program.width), np.int32)
     last_use = {name: i for i, step in enumerate(program.steps) for name in step.inputs}
-    parts, layers = [], program.layers
+    parts, layers, batch = [], program.layers, batch or images_in_flight(program)
     for first in range(0, len(images), batch):
         values: dict[str, Codes] = {"input": input_codes(images[first : first + batch], program.input)}
         for i, step in enumerate(program.steps):
@@ -116,6 +120,15 @@ def run(
                     values.pop(name, None)
         parts.append(values[program.steps[-1].name].astype(np.int32))
     return np.concatenate(parts)
+
+
+def images_in_flight(program: ConductanceProgram) -> int:
+    """Images that a run takes at a time: as few as keep the level sums of the largest layer small.
+
+    Example: 96 channels of 112 x 112 places are 4.8 MB an image, so 6 images; of small maps 64.
+    """
+    largest = max(math.prod(shape) for shape in step_shapes(program).values())
+    return max(1, min(MOST_IN_FLIGHT, SUM_BYTES // (np.dtype(np.int32).itemsize * largest)))
 
 
 def input_codes(images: NDArray[np.uint8], rule: InputCodes) -> NDArray[np.int16]:

@@ -36,15 +36,25 @@ from mapping.network.nodes import INPUT
 from mapping.program import digital_ops
 from mapping.program.adapter import adapted, adapter_sums, sums_with
 from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, Step
-from mapping.program.execute import IdealMultiply, Multiply, apply, in_places, input_codes, out_of_places, run
+from mapping.program.execute import (
+    IdealMultiply,
+    Multiply,
+    apply,
+    images_in_flight,
+    in_places,
+    input_codes,
+    out_of_places,
+    run,
+)
 from mapping.program.file import program_digest
 from mapping.program.limits import MOST_RANK
 from mapping.program.rounds import step_rounds
 from mapping.quantise.scales import requantise_by
 from mapping.tune.fit_limits import GAINS, some_places
+from mapping.tune.kept_sums import Images, kept_sums, room_for
 from mapping.tune.low_rank import fit_adapter
 
-BATCH = 32  # images in one request
+BATCH = 32  # images in one request, of large maps fewer
 BIAS_LIMIT = (1 << 30) - 1
 MOST_FACTOR = float(1 << 31) * (1.0 - 1e-9)  # of a requantisation
 
@@ -136,13 +146,13 @@ def tune_targets(program: ConductanceProgram, images: NDArray[np.uint8], rank: i
         raise ValueError(f"adapters of rank {rank}, not from 0 to {MOST_RANK}")
     if len(images) < 2:
         raise ValueError(f"{len(images)} images to tune with, at least 2 are needed")
-    parts: dict[str, list[NDArray[np.int32]]] = {}
+    kept = kept_sums(program, len(images))
 
     def keep(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> None:
-        parts.setdefault(step.name, []).append(some_places(sums))
+        kept.append(step.name, some_places(sums))
 
     run(program, images, IdealMultiply(program), tap=keep)
-    return TuneTargets(images, {name: np.concatenate(found) for name, found in parts.items()}, rank)
+    return TuneTargets(images, kept, rank)
 
 
 def tune_channels(
@@ -184,10 +194,16 @@ class ChannelTune:
         self.program, self.targets = program, targets
         self._steps: dict[str, Step] = {step.name: step for step in program.steps}
         self._rounds = step_rounds(program)
-        self.values: dict[str, NDArray[Any]] = dict(values or {INPUT: input_codes(targets.images, program.input)})
+        self._batch = min(BATCH, images_in_flight(program))
+        self._values: dict[str, Images] = dict(values or {INPUT: input_codes(targets.images, program.input)})
         self._sums: dict[str, NDArray[np.int32]] = {}  # of layers that go over several rounds, so far
         self._fits: list[ChannelFit] = []
         self._done = {step.name for step in program.steps[:done]}
+
+    @property
+    def values(self) -> dict[str, NDArray[Any]]:
+        """What the steps gave so far for the images of the targets, where a later step reads it."""
+        return {name: np.asarray(found) for name, found in self._values.items()}
 
     @property
     def tuned(self) -> Tuned:
@@ -220,22 +236,23 @@ class ChannelTune:
             if step.name in self._done or (number is not None and number not in rounds):
                 continue
             if not isinstance(step, MatrixStep):
-                self.values[step.name] = apply(step, self.values, multiply, sample, layers=self._layers)
+                self._values[step.name] = self._passed(step, multiply, sample)
                 self._finish(step)
                 continue
             if progress is not None:
                 progress(len(self._fits), len(self.targets.sums), step.name)
             sums = self._answers(step, number, multiply, sample)
             if number is not None and len(rounds) > 1:
-                sums = self._sums.pop(step.name, 0) + sums
+                total = self._sums.pop(step.name, 0) + np.asarray(sums)
+                sums = total
                 if number != rounds[-1]:
-                    self._sums[step.name] = sums
+                    self._sums[step.name] = total
                     continue
             fit, adapter, sums = self._fit(step, sums)
             tuned = replace(folded(step, fit), adapter=adapter)
             self._fits.append(fit)
             self._steps[step.name] = tuned
-            self.values[step.name] = out_of_places(tuned, digital_ops.finish(sums, tuned.bias, tuned.requantise))
+            self._values[step.name] = self._finished(tuned, sums)
             self._finish(step)
 
     def run_at_places(
@@ -260,32 +277,66 @@ class ChannelTune:
             steps[step.name] = folded(step, fit)
         self._steps, self._fits = steps, fits
 
-    def _fit(self, step: MatrixStep, sums: NDArray[np.int32]) -> tuple[ChannelFit, Adapter | None, NDArray[np.int32]]:
+    def _passed(self, step: Step, multiply: Multiply, sample: int) -> Images:
+        """Codes of a step that is not tuned: digital, or a layer that is read again as it was tuned."""
+        layers = self._layers
+
+        def passed(part: slice) -> NDArray[Any]:
+            given = {name: self._values[name][part] for name in step.inputs}
+            return apply(step, given, multiply, sample + part.start, layers=layers)
+
+        return self._in_batches(passed)
+
+    def _finished(self, step: MatrixStep, sums: Images) -> Images:
+        """Output codes of a layer from its level sums, its adapter's among them."""
+        return self._in_batches(
+            lambda part: out_of_places(step, digital_ops.finish(sums[part], step.bias, step.requantise))
+        )
+
+    def _in_batches(self, work: Callable[[slice], NDArray[Any]]) -> Images:
+        """``work(part)`` of all images: what a few need on the way is not held for all of them."""
+        first, *others = self._parts
+        made = work(first)
+        if not others:
+            return made
+        found = room_for(made, len(self.targets.images))
+        found[first] = made
+        for part in others:
+            found[part] = work(part)
+        return found
+
+    def _fit(self, step: MatrixStep, sums: Images) -> tuple[ChannelFit, Adapter | None, Images]:
         """The layer's lines, its adapter, and its sums with the adapter."""
         wanted = self.targets.sums[step.name]
-        seen = some_places(sums)
+        seen = np.asarray(self._in_batches(lambda part: some_places(sums[part])))
         fit = fit_channels(step.name, seen, wanted)
         if not self.targets.rank:
             return fit, None, sums
-        codes = self._codes(step)
+        codes = self._codes(step, slice(None))
         adapter = fit_adapter(step, codes, seen, wanted, self.targets.rank)
         if adapter is None:
             return fit, None, sums
-        sums = adapted(replace(step, adapter=adapter), codes, sums)
-        return replace(fit_channels(step.name, some_places(sums), wanted), before=fit.before), adapter, sums
+        having = replace(step, adapter=adapter)
+        lined = self._in_batches(lambda part: adapted(having, codes[part], sums[part]))
+        seen = np.asarray(self._in_batches(lambda part: some_places(lined[part])))
+        return replace(fit_channels(step.name, seen, wanted), before=fit.before), adapter, lined
 
-    def _codes(self, step: MatrixStep) -> NDArray[np.int16]:
-        """Inputs of a layer for all images, in the order of its places."""
-        return in_places(step, self.values[step.inputs[0]].astype(np.int16, copy=False))
+    def _codes(self, step: MatrixStep, part: slice) -> NDArray[np.int16]:
+        """Inputs of a layer for some images, in the order of its places."""
+        return in_places(step, self._values[step.inputs[0]][part].astype(np.int16, copy=False))
 
-    def _answers(self, step: MatrixStep, number: int | None, multiply: Multiply, sample: int) -> NDArray[np.int32]:
+    def _answers(self, step: MatrixStep, number: int | None, multiply: Multiply, sample: int) -> Images:
         """Level sums of all images, (n, outputs, …)."""
         if number is not None:
             tiles = tuple(t for t in step.group.tiles if t.round == number)
             step = replace(step, group=replace(step.group, tiles=tiles))
-        codes = self._codes(step)
-        parts = [multiply.sums(step, codes[i : i + BATCH], sample + i) for i in range(0, len(codes), BATCH)]
-        return np.concatenate(parts)
+        return self._in_batches(lambda part: multiply.sums(step, self._codes(step, part), sample + part.start))
+
+    @property
+    def _parts(self) -> list[slice]:
+        """The images, a few at a time."""
+        images = len(self.targets.images)
+        return [slice(first, min(first + self._batch, images)) for first in range(0, images, self._batch)]
 
     @property
     def _layers(self) -> dict[str, MatrixStep]:
@@ -296,8 +347,8 @@ class ChannelTune:
         """Forget values that no later step reads."""
         self._done.add(step.name)
         later = {name for s in self.program.steps if s.name not in self._done for name in s.inputs}
-        for name in [name for name in self.values if name not in later]:
-            del self.values[name]
+        for name in [name for name in self._values if name not in later]:
+            del self._values[name]
 
 
 def fit_channels(layer: str, sums: NDArray[np.integer], wanted: NDArray[np.integer]) -> ChannelFit:

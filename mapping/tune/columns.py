@@ -20,9 +20,7 @@ from cim.simulator.column_lines import ColumnReads, tile_correction
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
 from mapping.program.corrections import Corrections
 from mapping.program.driven import tile_vectors
-from mapping.program.training_inputs import LayerInputs
-
-VECTORS = 1024  # sampled input vectors of a tile
+from mapping.program.training_inputs import VECTORS, LayerInputs
 
 
 def column_corrections(
