@@ -272,7 +272,7 @@ def long_stacks(tmp_path_factory: pytest.TempPathFactory) -> Stacks:
             LEVER,
             [
                 ("virtual chips", "LeverBench.score"),
-                ("level_sums", "LeverBench.score.<locals>.accuracy", "VirtualChip.sums"),
+                ("level_sums", "_accuracy", "VirtualChip.sums"),
             ],
         ),
         (TRAINED, [("learn", "finetune_network")]),

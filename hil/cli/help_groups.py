@@ -58,7 +58,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Images": (*IMAGES, "samples"),
         "Task": ("task", "metric", "allow_code"),
         "Age and treatment": ("age", "temperature", "tune_at", "effort", "having", "without"),
-        "Simulation": ("engine", "device"),
+        "Simulation": ("engine", "device", "workers", "scheduler"),
         "Output": ("target_accuracy", "trust_model", *ANSWER),
     },
     "fit": {
@@ -79,6 +79,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Images": ("data", "data_dir", "download", "images", "test_images"),
         "Task": ("task", "metric", "allow_code"),
         "Aim and time": ("effort", "having", "without", "target", "minutes", "chips", "seed"),
+        "Machine": ("workers", "scheduler"),
         "Run and output": ("out", "restart", "trust_model", *ANSWER),
     },
     "finetune": {

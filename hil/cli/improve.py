@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from hil.cli.options import (
     AllowCode,
     Baud,
     Chip,
+    ChipScheduler,
     DataDir,
     Download,
     Emulated,
@@ -24,6 +26,7 @@ from hil.cli.options import (
     Task,
     With,
     Without,
+    Workers,
     chip_address,
     duration,
     metric_place,
@@ -80,6 +83,8 @@ def improve(
     test_images: Annotated[int, typer.Option(min=0, help="test images for the finished program; 0: none")] = 1000,
     chips: Annotated[int, typer.Option(min=2, help="virtual chips")] = 8,
     age: Annotated[str, typer.Option(help="planned age: 30s, 1h, 2d")] = duration(USUAL.age_s),
+    workers: Workers = None,
+    scheduler: ChipScheduler = None,
     restart: Restart = False,
     seed: Seed = USUAL.seed,
     baud: Baud = DEFAULT_BAUD,
@@ -97,12 +102,13 @@ def improve(
     from hil.improvement.ladder_summary import ladder_summary
     from hil.improvement.levers import improvement_recipe
     from hil.pages.summary import NextStep
+    from hil.simulation.chip_workers import chip_workers
 
     training = load_dataset(data, "train", data_dir=data_dir, download=download, any_kind=True)
     test = load_dataset(data, "test", data_dir=data_dir, limit=test_images, any_kind=True) if test_images else None
     asked, tried = improvement_recipe(having or (), without or (), effort)
     scoring = DeployOptions(task=task or "", metric=metric_place(metric), allow_code=allow_code)
-    with screen(quiet=as_json) as watch:
+    with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
         record = calibration
         watch.plan(expected_ladder(images, chips, test_images, measured=bool(port or emulated)), may_end_early=True)
         if port or emulated:
@@ -133,7 +139,7 @@ def improve(
             further=None if effort < 3 else further,
         )
         found = climb(
-            bench,
+            replace(bench, crew=crew),
             out,
             test,
             target=None if target is None else target / 100.0,

@@ -81,6 +81,13 @@ Macros = Annotated[
 Restart = Annotated[
     bool, typer.Option("--restart", help="begin again; without it the same command goes on where one was interrupted")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="processes that run virtual chips; default: threads of this one", show_default=False),
+]
+ChipScheduler = Annotated[
+    str | None, typer.Option(help="tcp://host:port of a Dask cluster that runs virtual chips", show_default=False)
+]
 Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
 Baud = Annotated[int, typer.Option(help="baud rate of a serial port")]
 With = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from hil.cli.options import (
     AllowCode,
     Chip,
+    ChipScheduler,
     DataDir,
     Download,
     Effort,
@@ -24,6 +26,7 @@ from hil.cli.options import (
     Task,
     With,
     Without,
+    Workers,
     celsius,
     duration,
     floats,
@@ -84,6 +87,8 @@ def simulate(
     having: With = None,
     without: Without = None,
     seed: Seed = USUAL.seed,
+    workers: Workers = None,
+    scheduler: ChipScheduler = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = USUAL.device,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
@@ -96,7 +101,8 @@ def simulate(
     from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions
     from hil.deployment.plan import plan_of
     from hil.pages.summary import NextStep
-    from hil.prediction.predict import Tuning, predict
+    from hil.prediction.predict import Tuning, float_score, predict
+    from hil.simulation.chip_workers import chip_workers
     from hil.watch import PlannedStage
 
     named = "".join(f" {shlex.quote(str(word))}" for word in (network, *(("--data", data) if data else ())) if word)
@@ -120,7 +126,7 @@ def simulate(
     )
     images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
     record = load_record(calibration) if calibration else None
-    with screen(quiet=as_json) as watch:
+    with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
         network = trained(
             effort, network, data, watch, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,
             download=download, age_s=options.age_s,
@@ -151,8 +157,10 @@ def simulate(
             target=None if target_accuracy is None else target_accuracy / 100.0,
             mode=engine,
             tune_at=Tuning(tune_at) if tune_at in tuple(Tuning) else seconds(tune_at),
-            graph=graph,
+            crew=crew,
         )
+        if graph is not None:
+            result = replace(result, float_score=float_score(graph, program, images, options))
     name = network.stem if network else BUNDLED_NETWORK.stem
     print_result([result.summary(name, steps)], {**result.to_json(), "plan": planned.to_json()}, as_json)
     return ExitCode.DONE

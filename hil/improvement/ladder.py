@@ -271,7 +271,7 @@ def _tested(found: Improvement, bench: LeverBench, program: ConductanceProgram, 
     options = DeployOptions(
         virtual_chips=bench.chips, age_s=bench.age_s, seed=bench.seed, recipe=Recipe.of_text(program.recipe or "[]")
     )
-    promise = promised(program, bench.record, options, test.images, targets, task, bench.watch)
+    promise = promised(program, bench.record, options, test.images, targets, task, bench.watch, bench.crew)
     return replace(found, test=promise, test_ideal=ideal, test_images=len(test))
 
 

@@ -20,9 +20,9 @@ from cim.record.calibration import CalibrationRecord
 from hil.deployment.options import DeployOptions
 from hil.errors import MismatchError, UsageError
 from hil.improvement.further_training import LEAST_MINUTES, FurtherTraining
-from hil.simulation.cores import in_threads
+from hil.simulation.chip_workers import ChipWorkers
 from hil.simulation.virtual_chip import VirtualChip
-from hil.simulation.virtual_chips import VirtualChips
+from hil.simulation.virtual_chips import VirtualChips, at_once
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.compile import CannotMap, compile_network
@@ -32,7 +32,7 @@ from mapping.network.file import NetworkFile, load_network
 from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
-from mapping.program.training_inputs import training_inputs
+from mapping.program.training_inputs import correction_inputs
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.recipe.idle_copies import IdleCopies
 from mapping.recipe.lower_slices import LowerSlices
@@ -96,8 +96,8 @@ class LeverBench:
     """All that levers need. ``images`` and ``targets`` are held-out training images, as ``task`` scores them.
 
     ``asked``: techniques that every rung has (rounds), and settings of those that are tried (the tune's images).
-    ``training``: what the network may be trained on with, None: it is not. ``minutes_left`` of the ladder's time; None:
-    nobody said how long it may take.
+    ``training``: what the network may be trained on with, None: it is not. ``crew`` runs the virtual chips.
+    ``minutes_left`` of the ladder's time; None: nobody said how long it may take.
     """
 
     network: NetworkFile
@@ -115,6 +115,7 @@ class LeverBench:
     asked: Recipe = field(default_factory=Recipe)
     made: dict[tuple[object, ...], ConductanceProgram] = field(default_factory=dict)  # by what decides the compilation
     training: FurtherTraining | None = None
+    crew: ChipWorkers = field(default_factory=ChipWorkers)
     minutes_left: float | None = None
     sensed: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)  # by scales and network
 
@@ -204,13 +205,9 @@ class LeverBench:
         program, recipe = self.program(candidate), self.recipe(candidate)
         x, y = (self.images, self.targets) if images is None or targets is None else (images, targets)
         virtual = self._chips(program, recipe, recipe.targets(program))
-
-        def accuracy(number: int) -> float:
-            chip = virtual.chip(number)
-            return float(self.task.totals(self.task.scores(run(virtual.running(number, chip), x, chip), y)))
-
         found = []
-        for number, share in enumerate(in_threads(accuracy, range(self.chips))):
+        each = self.crew.each(_accuracy, range(self.chips), virtual, x, y, self.task, at_once=at_once(program))
+        for number, share in enumerate(each):
             self.watch.step(number + 1, self.chips, f"virtual chip {number + 1} of {self.chips}")
             found.append(share)
         return Score(np.array(found))
@@ -243,10 +240,18 @@ class LeverBench:
             recipe,
             self.chips,
             self.seed,
-            inputs=training_inputs(program),
+            inputs=correction_inputs(program),
             mode="fast",
             targets=targets,
         )
+
+
+def _accuracy(
+    number: int, virtual: VirtualChips, images: NDArray[np.uint8], targets: NDArray[np.generic], task: Task
+) -> float:
+    """Of one virtual chip, tuned to its own answers where the others are."""
+    chip = virtual.chip(number)
+    return float(task.totals(task.scores(run(virtual.running(number, chip), images, chip), targets)))
 
 
 class OneLayer:

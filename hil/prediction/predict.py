@@ -40,9 +40,9 @@ from hil.deployment.tuning import check_untuned, note_aims
 from hil.errors import MismatchError, UsageError
 from hil.prediction.shares import Shrunk
 from hil.prediction.text import Prediction
-from hil.simulation.cores import in_threads
+from hil.simulation.chip_workers import ChipWorkers
 from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
-from hil.simulation.virtual_chips import VirtualChips
+from hil.simulation.virtual_chips import VirtualChips, at_once
 from hil.simulation.virtual_target import VirtualTarget
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
@@ -50,7 +50,7 @@ from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
-from mapping.program.training_inputs import LayerInputs, training_inputs
+from mapping.program.training_inputs import LayerInputs, correction_inputs
 from mapping.recipe.recipe import fit_digital, write_cells
 from mapping.tune.channel_affine import TuneTargets
 
@@ -62,6 +62,7 @@ class Tuning(enum.StrEnum):
     NEVER = "never"
 
 
+THREADS = ChipWorkers()
 OF_CELLS = ("table", "model")  # kinds of records without a chip behind them
 MOST_CHIPS = 1_000_000
 LEAST_VARIANCE = 0.05  # no read variance is believed to fall below this share of its value at the reference
@@ -82,7 +83,7 @@ def predict(
     target: float | None = None,
     mode: SimulationMode | str = SimulationMode.EXACT,
     tune_at: float | Tuning = Tuning.EACH,
-    graph: NetworkGraph | None = None,
+    crew: ChipWorkers = THREADS,
 ) -> Prediction:
     """Run virtual chips drawn from ``record`` alone.
 
@@ -94,7 +95,7 @@ def predict(
         tune_at: when each chip is tuned to its own answers: anew at each age, never, or once at this one of the ages
             (it then stays as it was tuned; columns are corrected anew at every age all the same).
             Nobody is tuned where the recipe has no tune.
-        graph: the float network, whose score stands beside the ideal one.
+        crew: who runs the chips; the numbers do not depend on it.
 
     Raises:
         MismatchError: the record is of a chip of another description, lacks a macro in use, or
@@ -124,10 +125,7 @@ def predict(
             f"the record is of {known.temperature_c:g} °C and holds no temperature coefficients",
             hint=f"hil calibrate --second-temperature {temperature:g}C; hil simulate without --temperature",
         )
-    data = with_pixels(data, program.input.shape, program.preprocess)
-    order, _ = plan_images(data, program, options)
-    task = task_of(program, data, options)
-    images, targets = data.images[order], targets_of(task, data, program.preprocess)[order]
+    images, targets, task = scored_images(program, data, options)
     if target is not None and not (task.metric.share and 0 < target <= 1):
         raise UsageError(f"target of {task.metric.title} {100 * target:g} %, not a share between 0 and 100")
     filled = program.macros if known.kind in OF_CELLS else ()
@@ -149,7 +147,7 @@ def predict(
     )
     accuracies = np.empty((len(ages), options.virtual_chips))
     with watch.stage("simulating"):
-        for number, logits in enumerate(row.run(images)):
+        for number, logits in enumerate(row.run(images, crew)):
             accuracies[:, number] = metric_of(task, logits, targets)
             watch.step(number + 1, options.virtual_chips, f"virtual chip {number + 1} of {options.virtual_chips}")
     ideal = float(metric_of(task, run(program, images, IdealMultiply(program)), targets))
@@ -157,7 +155,7 @@ def predict(
     return Prediction(
         ideal,
         accuracies,
-        len(order),
+        len(images),
         ages,
         temperature,
         mode,
@@ -168,8 +166,23 @@ def predict(
         task.metric,
         row.points,
         shrunk,
-        None if graph is None else float(metric_of(task, float_logits(graph, images), targets)),
     )
+
+
+def scored_images(
+    program: ConductanceProgram, data: Dataset, options: DeployOptions
+) -> tuple[NDArray[np.uint8], NDArray[Any], Task]:
+    """Images that virtual chips are scored on, their targets, and the task that scores."""
+    data = with_pixels(data, program.input.shape, program.preprocess)
+    order, _ = plan_images(data, program, options)
+    task = task_of(program, data, options)
+    return data.images[order], targets_of(task, data, program.preprocess)[order], task
+
+
+def float_score(graph: NetworkGraph, program: ConductanceProgram, data: Dataset, options: DeployOptions) -> float:
+    """The score of the float network on the images that ``predict`` scores its chips on."""
+    images, targets, task = scored_images(program, data, options)
+    return float(metric_of(task, float_logits(graph, images), targets))
 
 
 def shrunk_by(
@@ -292,11 +305,10 @@ class VirtualRow:
     tune_at: float | Tuning = Tuning.EACH
     points: BeliefPoints | None = None  # of chips that only their file describes
 
-    def run(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.int32]]:
-        """Logit codes (ages, n, classes), chip after chip; as many at a time as there are cores."""
-        inputs = training_inputs(self.program)
-
-        yield from in_threads(lambda n: self.answers(n, images, inputs), range(self.options.virtual_chips))
+    def run(self, images: NDArray[np.uint8], crew: ChipWorkers = THREADS) -> Iterator[NDArray[np.int32]]:
+        """Logit codes (ages, n, classes), chip after chip; large ones alone, others one a core."""
+        inputs, numbers = correction_inputs(self.program), range(self.options.virtual_chips)
+        yield from crew.each(_answers, numbers, self, images, inputs, at_once=at_once(self.program))
 
     def answers(self, number: int, images: NDArray[np.uint8], inputs: LayerInputs) -> NDArray[np.int32]:
         """Logit codes (ages, n, classes) of one chip."""
@@ -367,3 +379,8 @@ class VirtualRow:
             mode=self.mode,
             temperature_c=self.temperature_c,
         )
+
+
+def _answers(number: int, row: VirtualRow, images: NDArray[np.uint8], inputs: LayerInputs) -> NDArray[np.int32]:
+    """``VirtualRow.answers`` as a worker calls it."""
+    return row.answers(number, images, inputs)

@@ -23,7 +23,8 @@ from cim.intervals import mean_interval, one_more_half_width
 from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.deployment.options import DeployOptions
-from hil.prediction.predict import OF_CELLS, VirtualRow, with_nominal_macros
+from hil.prediction.predict import OF_CELLS, THREADS, VirtualRow, with_nominal_macros
+from hil.simulation.chip_workers import ChipWorkers
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
@@ -69,6 +70,7 @@ def answers_of(
     options: DeployOptions,
     images: NDArray[np.uint8],
     watch: Watch,
+    crew: ChipWorkers = THREADS,
 ) -> NDArray[np.int32]:
     """Logit codes (chips, n, width) of ``options.virtual_chips``, each treated and tuned as ``hil deploy`` does."""
     unknown = program.macros if record.kind in OF_CELLS else tuple(m for m in program.macros if m not in record.macros)
@@ -81,7 +83,7 @@ def answers_of(
         program, known, unknown, (options.age_s,), known.temperature_c, options, SimulationMode.FAST, targets
     )
     found = []
-    for number, logits in enumerate(row.run(images)):
+    for number, logits in enumerate(row.run(images, crew)):
         watch.step(number + 1, options.virtual_chips, f"virtual chip {number + 1} of {options.virtual_chips}")
         found.append(logits[0])
     return np.stack(found)
@@ -95,13 +97,14 @@ def promised(
     targets: NDArray[Any],
     task: Task,
     watch: Watch,
+    crew: ChipWorkers = THREADS,
 ) -> Promise:
     """The promise of a program and its recipe, by images that neither trained nor chose, of chips that chose nothing.
 
     A metric of the whole set has no interval over images: what its chips differ by stands alone.
     """
     options = replace(options, seed=fresh(options.seed))
-    logits = answers_of(program, record, options, images, watch)
+    logits = answers_of(program, record, options, images, watch, crew)
     if task.metric.paired:
         return promise_of(task.scores(logits, targets))
     each = np.asarray(task.totals(task.scores(logits, targets)), np.float64)

@@ -19,7 +19,7 @@ from hil.deployment.dry_run import say_plan
 from hil.deployment.options import DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
-from hil.prediction.predict import predict
+from hil.prediction.predict import float_score, predict
 from hil.python.answers import Report, Simulation
 from hil.python.chip import Chip, open_chip
 from hil.python.networks import CompiledNetwork
@@ -149,11 +149,13 @@ def simulate(
         raise UsageError("no samples to score, and the network was not deployed yet", hint=HOW)
     asked = replace(options or DeployOptions(), virtual_chips=chips)
     ages_s = [seconds(age) if isinstance(age, str) else age for age in ages]
+    program, samples = _program(network), samples_of(given)
     with progress(watch) as told:
         found = predict(
-            _program(network), samples_of(given), _record(record), asked, told, ages_s=ages_s,
-            temperature_c=temperature_c, mode=mode, graph=graph,
-        )  # fmt: skip
+            program, samples, _record(record), asked, told, ages_s=ages_s, temperature_c=temperature_c, mode=mode
+        )
+    if graph is not None:
+        found = replace(found, float_score=float_score(graph, program, samples, asked))
     return Simulation.of(found)
 
 

@@ -8,7 +8,7 @@ A worker that dies is replaced and its job begun again; jobs that keep checkpoin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from functools import partial
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 J = TypeVar("J", contravariant=True)
 R = TypeVar("R", covariant=True)
 TOPIC = "hil.search"
+TRIES, RESTART_S = 3, 60.0  # with a job whose last worker died, and until there is another
 LOOPBACK = "127.0.0.1"  # whoever reaches a scheduler runs code on its workers, and nothing asks for a password
 # Dask lets workers give memory back at once, which costs training half of its time in page faults.
 ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": 1 << 30, "MALLOC_MMAP_THRESHOLD_": 1 << 25, "OMP_NUM_THREADS": 1}
@@ -93,10 +94,30 @@ def side_by_side(
     """``function(job, *data, told)`` of every job, each in one thread of a worker; results in the order of the jobs.
 
     Args:
+        done: called with (number of the job, result), each as it is ready.
+        client, data, told: of ``as_ready``, which also says what is raised.
+    """
+    found: dict[int, R] = {}
+    for number, result in as_ready(client, function, jobs, *data, told=told):
+        found[number] = result
+        if done is not None:
+            done(number, result)
+    return [found[number] for number in range(len(jobs))]
+
+
+def as_ready(
+    client: Any,
+    function: Work[J, R],
+    jobs: Sequence[J],
+    *data: Any,
+    told: Callable[[int, EpochRecord], None] | None = None,
+) -> Iterator[tuple[int, R]]:
+    """``side_by_side``, each job's number and result as soon as they are there; none is kept.
+
+    Args:
         client: of ``workers``; None works here, one job after the other.
         data: what all jobs read, sent to each worker once.
         told: called with (number of the job, record) as jobs tell of their epochs.
-        done: called with (number of the job, result), each as it is ready.
 
     Raises:
         SearchError: a job's workers died again and again, or its cluster forgot it; and what jobs raise.
@@ -105,36 +126,48 @@ def side_by_side(
     if client is None:
         from search.train.training import only_epochs
 
-        results = []
         for number, job in enumerate(jobs):
-            results.append(function(job, *data, only_epochs(partial(tell, number))))
-            if done is not None:
-                done(number, results[-1])
-        return results
+            yield number, function(job, *data, only_epochs(partial(tell, number)))
+        return
     from concurrent.futures import CancelledError
 
-    from distributed import KilledWorker, as_completed
+    from distributed import KilledWorker
 
     from search.train.training import EpochRecord
 
-    held = client.scatter(list(data), broadcast=True, hash=False) if data else []
     client.subscribe_topic(TOPIC, lambda event: tell(event[1][0], EpochRecord(*event[1][1])))
+    left, lost = dict(enumerate(jobs)), 0
     try:
-        futures = [client.submit(_one, function, job, number, *held, pure=False) for number, job in enumerate(jobs)]
-        numbers = {future.key: number for number, future in enumerate(futures)}
-        for future in as_completed(futures):
-            result = future.result()
-            if done is not None:
-                done(numbers[future.key], result)
-        found: list[R] = client.gather(futures)
+        while left:
+            try:
+                for number, result in _results(client, function, left, data):
+                    del left[number]
+                    lost = 0
+                    yield number, result
+            except CancelledError:  # the last worker that held the data died
+                lost += 1
+                if lost > TRIES:
+                    raise
     except (KilledWorker, CancelledError) as error:
         raise SearchError(
             "a job was lost: its workers died again and again (too little memory?), or stood still for minutes\n"
-            "  try     the same hil search, which goes on from the last whole epochs"
+            "  try     the same command with fewer workers or more memory for each; what is kept is not done again"
         ) from error
     finally:
         client.unsubscribe_topic(TOPIC)
-    return found
+
+
+def _results(client: Any, function: Work[J, R], jobs: Mapping[int, J], data: Sequence[Any]) -> Iterator[tuple[int, R]]:
+    """Of these jobs, by number, as they are ready."""
+    from distributed import as_completed
+
+    client.wait_for_workers(1, timeout=RESTART_S)
+    held = client.scatter(list(data), broadcast=True, hash=False) if data else []
+    futures = {
+        client.submit(_one, function, job, number, *held, pure=False): number for number, job in list(jobs.items())
+    }
+    for future in as_completed(list(futures)):
+        yield futures.pop(future), future.result()  # a worker keeps what a future stands for
 
 
 def _one(function: Work[J, R], job: J, number: int, *data: Any) -> R:
