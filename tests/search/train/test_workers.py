@@ -85,7 +85,7 @@ def test_a_job_whose_workers_all_die_is_an_error_that_says_so(client: Any) -> No
 
         os._exit(1)
 
-    with pytest.raises(SearchError, match=r"(?s)a job was lost.*the same hil search"):
+    with pytest.raises(SearchError, match=r"(?s)a job was lost.*the same command"):
         side_by_side(client, dies, [0])
 
 
