@@ -89,7 +89,7 @@ def docker_steps() -> list[str]:
 def copy_source(source: Path) -> Path:
     """What a wheel is built from, so that the checkout gets no build folder; without what building brings."""
     for package in PACKAGES:
-        left = shutil.ignore_patterns("__pycache__", "*.js.gz", "*.LICENSE.txt")
+        left = shutil.ignore_patterns("__pycache__", "*.js.gz", "plotly.LICENSE.txt", "tables.LICENSE.txt")
         shutil.copytree(ROOT / package, source / package, ignore=left)
     for name in ("pyproject.toml", "README.md", "LICENSE", "setup.py", "docs/nomenclature.md"):
         (source / name).parent.mkdir(exist_ok=True)
