@@ -371,7 +371,7 @@ def test_the_estimate_equals_what_goes_over_the_wire() -> None:
     targets = np.full((16, 16), 20.0, np.float32)
     requests = program_requests(SPEC, 0, targets, 0, 1 << 18)
     estimate = wire_estimate(SPEC, requests, payload=4096)
-    with in_process(FakeChip(SPEC)) as driver:
+    with over("tcp", FakeChip(SPEC), SPEC) as driver:  # not a serial line, on which bodies are packed
         before = driver.counters
         driver.program_cells(0, targets)
         after = driver.counters
