@@ -13,6 +13,7 @@ from hil.driver.open_chip import connect
 from hil.driver.selftest.line import FrameLine, MessageLine, OpenLine
 from hil.errors import DeviceError, UsageError
 
+UNJUDGED_S = 10.0  # silence of a chip that is only asked what it is, maybe on a busy machine
 BUSY = "as on a busy machine"  # in the reasons of what could not be tried, and can be on another day
 
 
@@ -58,12 +59,12 @@ class Bench:
 
     def needs(self, *needs: Capability) -> Capability:
         """What the chip can do; raises ``NotThere`` where that is not all of ``needs``."""
-        with self.driver(*needs) as driver:
+        with self.driver(*needs, silence_s=UNJUDGED_S) as driver:
             return driver.capabilities
 
-    def driver(self, *needs: Capability) -> ChipDriver:
+    def driver(self, *needs: Capability, silence_s: float = 2.0) -> ChipDriver:
         """The chip as the driver sees it; raises ``NotThere`` where it cannot do all of ``needs``."""
-        driver = connect(self.open(), spec=self.known, key=self.key)
+        driver = connect(self.open(), spec=self.known, key=self.key, silence_s=silence_s)
         lacking = [need.name for need in needs if need not in driver.capabilities]
         if lacking:
             driver.close()

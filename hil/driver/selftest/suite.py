@@ -22,7 +22,7 @@ from hil.driver.selftest import (
     power_checks,
     safety_checks,
 )
-from hil.driver.selftest.bench import Bench, CheckFailed, NotThere, NotTried
+from hil.driver.selftest.bench import UNJUDGED_S, Bench, CheckFailed, NotThere, NotTried
 from hil.errors import HilError, LinkError, PortError
 from hil.pages.tables import Table
 from hil.transports import DEFAULT_BAUD, line_opener
@@ -137,7 +137,7 @@ def run_on(
     bench: Bench, groups: Iterable[str] = tuple(GROUPS), *, within_s: float = WITHIN_S, watch: Watch | None = None
 ) -> SelfTest:
     """The same on a chip whose line and description are known; Ctrl-C ends it with what was found until then."""
-    with bench.driver() as driver:
+    with bench.driver(silence_s=UNJUDGED_S) as driver:
         firmware = driver.description.firmware
     checks = [(group, check) for group in GROUPS if group in set(groups) for check in GROUPS[group]]
     results, interrupted, late = list[CheckResult](), False, False
