@@ -1,4 +1,4 @@
-"""What can go wrong in ``cim``: one base, and the kinds that a caller tells apart (``hil.cli.exit_codes``).
+"""What can go wrong in ``cim``: one base, and the kinds that a caller tells apart (``hil.cli.failures``).
 
 Each error class of the room is one of these kinds and stands beside the code that raises it. A kind
 that Python has a word for (``ValueError``, ``LookupError``) is that too.

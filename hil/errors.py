@@ -1,7 +1,7 @@
 """Errors as the user meets them: one base class, one exit code per kind.
 
 A message says what failed; ``where``, ``likely`` and ``hint`` follow on lines of their own.
-The rooms below raise their own errors; ``hil.cli.exit_codes`` maps their kinds to exit codes.
+The rooms below raise their own errors; ``hil.cli.failures`` maps their kinds to exit codes.
 """
 
 from __future__ import annotations

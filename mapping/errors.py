@@ -1,6 +1,6 @@
 """Errors between a network and a conductance program: one base, and the kinds that a caller tells apart.
 
-Each error class of the room is one of these kinds (``hil.cli.exit_codes``) and stands beside the code
+Each error class of the room is one of these kinds (``hil.cli.failures``) and stands beside the code
 that raises it; ``CannotMap`` and the errors of program files, raised in many places, stand here.
 """
 

@@ -1,7 +1,7 @@
 """Errors of a search: files and requests of a user, each with its place and a way out.
 
 One base; ``SearchFileError`` and ``SearchMismatch`` are the kinds that a caller tells apart from it
-(``hil.cli.exit_codes``).
+(``hil.cli.failures``).
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("fit", "simulator", "gallery"),
     ),
     "mapping": (
-        ("errors", "bits"),
+        ("errors", "bits", "settings"),
         ("network",),
         ("program",),
         ("layout",),

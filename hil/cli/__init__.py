@@ -3,7 +3,7 @@
 Each command parses, calls one function of a room below, and prints. Nothing here is worth a
 test of its own beyond the words; torch and the rooms are imported inside the commands, so that
 ``hil --help`` answers at once. A command is in the file of its name (those of the bench
-in ``bench``); what errors mean to a machine is in ``exit_codes``.
+in ``bench``); what errors mean to a machine is in ``failures``.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ from hil.cli import (
     simulate,
     tune,
 )
-from hil.cli.exit_codes import code_of
-from hil.cli.failures import tell_programs
+from hil.cli.failures import code_of, tell_programs
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import GONE, REPLACED
 from hil.cli.terminal.lines import complain, say, spell_out

@@ -19,17 +19,15 @@ from hil.cli.options import (
     Seed,
     With,
     Without,
-    duration,
     one_of,
     output_folder,
     print_result,
     screen,
-    seconds,
     trained,
 )
+from hil.cli.settings_options import Given, from_settings
 from hil.errors import ExitCode
 from hil.mission.settings import (
-    FEWEST_IMAGES,
     MAIN,
     CampaignOptions,
     Course,
@@ -41,6 +39,7 @@ from hil.mission.settings import (
 USUAL, USUAL_YEARS = CampaignOptions(), TimelineOptions()
 
 
+@from_settings
 def campaign(
     subject: Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")],
     orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
@@ -58,35 +57,21 @@ def campaign(
     calibration: Annotated[
         Path | None, typer.Option(help="record of the chip; default: the models of the chip file", show_default=False)
     ] = None,
-    margin: Annotated[float, typer.Option(help="margin of the share of harmful faults, a fraction")] = USUAL.margin,
-    confidence: Annotated[float, typer.Option(help="of the margin")] = USUAL.confidence,
-    injections: Annotated[
-        int, typer.Option(min=0, help="number of injections; 0: as many as the margin needs")
-    ] = USUAL.injections,
-    images: Annotated[
-        int, typer.Option(min=FEWEST_IMAGES, help="images that each injection is judged on")
-    ] = USUAL.images,
+    *,
+    faults: Given[CampaignOptions],
     kinds: Annotated[
         str | None, typer.Option(help="kinds of faults, comma-separated; default: all", show_default=False)
     ] = None,
-    age: Annotated[str, typer.Option(help="age after programming")] = duration(USUAL.age_s),
     effort: Effort = None,
     having: With = None,
     without: Without = None,
-    workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = USUAL.workers,
-    scheduler: Annotated[
-        str | None, typer.Option(help="tcp://host:port of a Dask cluster that injects", show_default=False)
-    ] = None,
     years: Annotated[str, typer.Option(help="times in orbit at which accuracy is simulated, in years")] = years_text(
         USUAL_YEARS.years
     ),
     chips: Annotated[
         int, typer.Option(min=0, help="virtual chips of the accuracy over years; 0: leave it out")
     ] = USUAL_YEARS.chips,
-    year_images: Annotated[int, typer.Option(min=100, help="images of the accuracy over years")] = USUAL_YEARS.images,
-    scrub: Annotated[str, typer.Option(help="time between two scrubs, in the accuracy with scrubbing")] = duration(
-        USUAL_YEARS.scrub_s
-    ),
+    over: Given[TimelineOptions],
     each: Annotated[
         bool, typer.Option("--each", help="over the years also each mitigation alone, and all but each")
     ] = False,
@@ -110,27 +95,17 @@ def campaign(
     from mapping.recipe.recipe import Recipe
 
     chosen = tuple(one_of(FaultKind, name, "--kinds") for name in kinds.split(",")) if kinds else tuple(FaultKind)
-    options = CampaignOptions(
-        margin=margin,
-        confidence=confidence,
-        injections=injections,
-        images=images,
-        age_s=seconds(age),
-        seed=seed,
-        kinds=chosen,
-        workers=workers,
-        scheduler=scheduler,
-    )
+    options = faults.upon(USUAL, kinds=chosen, seed=seed)
     courses = tuple(Course) if each else MAIN
     over_years = None
     if chips:
-        over_years = TimelineOptions(years_of(years), chips, year_images, seconds(scrub), seed, courses=courses)
+        over_years = over.upon(USUAL_YEARS, years=years_of(years), chips=chips, seed=seed, courses=courses)
     place = load_orbit(orbit)
     images_ = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
     record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch:
-        over = [] if over_years is None else [PlannedStage("years", 0.01 * chips * year_images)]
-        watch.plan((PlannedStage("compiling", 2.0), *expected_campaign(options), *over))
+        later = [] if over_years is None else [PlannedStage("years", 0.01 * chips * over_years.images)]
+        watch.plan((PlannedStage("compiling", 2.0), *expected_campaign(options), *later))
         if not subject.is_dir():
             ahead = trained(
                 effort, subject, data, watch, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,

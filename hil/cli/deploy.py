@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    AllowCode,
     Baseline,
     Baud,
     Chip,
@@ -24,10 +23,7 @@ from hil.cli.options import (
     Net,
     Port,
     Restart,
-    ScoredBy,
-    Seed,
     Std,
-    Task,
     TrustModel,
     With,
     Without,
@@ -41,6 +37,7 @@ from hil.cli.options import (
     trained,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, tell_report
+from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions, recipe_for
 from hil.errors import ExitCode, UsageError
 from hil.transports import DEFAULT_BAUD
@@ -48,6 +45,7 @@ from hil.transports import DEFAULT_BAUD
 USUAL = DeployOptions()
 
 
+@from_settings
 def deploy(
     network: Net = None,
     port: Port = None,
@@ -64,32 +62,24 @@ def deploy(
     download: Download = False,
     mean: Mean = None,
     std: Std = None,
-    samples: Annotated[
-        int,
-        typer.Option(
-            help="most images to run; interim analyses at 500, 1,000, 2,000; fewer than 300 exclude the verdict agree"
+    *,
+    asked: Annotated[
+        Given[DeployOptions],
+        Only(
+            "samples",
+            "all_images",
+            "seed",
+            "repeats",
+            "task",
+            "metric",
+            "allow_code",
+            "tolerance_in_units",
+            "reprogram",
+            "causes",
+            "device",
+            "engine",
         ),
-    ] = USUAL.samples,
-    all_images: Annotated[
-        bool, typer.Option("--all-images", help="run all of them, even when fewer decide the verdict: for an accuracy")
-    ] = False,
-    seed: Seed = USUAL.seed,
-    repeat: Annotated[
-        int,
-        typer.Option(
-            help="passes over the images on the chip; fewer than 2 exclude the verdict agree, and leave unknown "
-            "which noise is new at every read"
-        ),
-    ] = USUAL.repeats,
-    task: Task = None,
-    metric: ScoredBy = None,
-    allow_code: AllowCode = False,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            help="tolerance of the verdict, in the metric's unit; default: 1 point of a share", show_default=False
-        ),
-    ] = None,
+    ],
     age: Annotated[
         str | None,
         typer.Option(
@@ -112,19 +102,10 @@ def deploy(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="run folder; default runs/NNNN", show_default=False)
     ] = None,
-    reprogram: Annotated[bool, typer.Option("--reprogram", help="write even when the chip holds this program")] = False,
-    no_causes: Annotated[
-        bool, typer.Option("--no-causes", help="skip the causes of the gap (less simulation, one read-back less)")
-    ] = False,
     effort: Effort = None,
     having: With = None,
     without: Without = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
-    device: Annotated[str, typer.Option(help="device of the simulator: cpu or cuda")] = USUAL.device,
-    engine: Annotated[
-        str,
-        typer.Option(help="exact (every conversion), fast (one product, matched noise), auto: fast where as good"),
-    ] = USUAL.engine,
     baud: Baud = DEFAULT_BAUD,
     patience: Annotated[
         str,
@@ -155,21 +136,11 @@ def deploy(
     if calibration and recalibrate:
         raise UsageError("--calibration and --recalibrate exclude each other")
     address = chip_address(port, emulated, chip, macros)
-    options = DeployOptions(
-        samples=samples,
-        all_images=all_images,
-        seed=seed,
-        repeats=repeat,
-        task=task or "",
-        metric=metric_place(metric),
-        allow_code=allow_code,
-        tolerance_in_units=tolerance,
+    options = asked.upon(
+        USUAL,
+        metric=metric_place(asked.values.get("metric")),
         age_s=USUAL.age_s if age is None else seconds(age),
-        reprogram=reprogram,
-        device=device,
-        causes=not no_causes,
         recipe=recipe_for(network, having or (), without or (), effort),
-        engine=engine,
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False, asks=age is None, phases=PHASES) as watch:
@@ -179,7 +150,7 @@ def deploy(
                 download=download, age_s=options.age_s,
             )  # fmt: skip
         if dry_run:
-            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")
+            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=options.task)
             watch.plan((PlannedStage("compiling", 2.0), PlannedStage("counting", 2.0)))
             with watch.stage("compiling"):
                 program, _ = program_of(

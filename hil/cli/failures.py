@@ -1,4 +1,4 @@
-"""Errors of a command for programs: the JSON of ``--json`` and the JUnit file of ``--junit``, for every exit code."""
+"""Errors of a command for programs: exit codes by class, and for each the JSON of ``--json`` and the JUnit file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
+import cim.errors as cim
+import firmware_protocols.errors as protocol
+import mapping.errors as mapping
+import search.errors as search
 from hil.cli.terminal.lines import complain, say_json
 from hil.errors import ExitCode, HilError
 
@@ -25,6 +29,33 @@ NAMES = {
     ExitCode.BUG: "bug",
     ExitCode.CTRL_C: "interrupted",
 }
+
+# The first kind that an error is one of decides: a newer file is a mismatch before it is a bad file.
+EXIT_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
+    (cim.CimMismatch, ExitCode.MISMATCH),
+    (cim.CimFileError, ExitCode.BAD_FILE),
+    (cim.CimUsageError, ExitCode.USAGE),
+    (cim.CannotExpress, ExitCode.CANNOT_MAP),
+    (cim.CimMeasurementError, ExitCode.DEVICE),
+    (mapping.MappingMismatch, ExitCode.MISMATCH),
+    (mapping.MappingFileError, ExitCode.BAD_FILE),
+    (mapping.MappingUsageError, ExitCode.USAGE),
+    (mapping.NotMappable, ExitCode.CANNOT_MAP),
+    (search.SearchMismatch, ExitCode.MISMATCH),
+    (search.SearchFileError, ExitCode.BAD_FILE),
+    (search.SearchError, ExitCode.CANNOT_MAP),
+    (protocol.VersionMismatch, ExitCode.MISMATCH),
+    (protocol.ChipProblem, ExitCode.DEVICE),
+    (protocol.RemoteProtocolError, ExitCode.LINK),
+    (protocol.LinkFailed, ExitCode.LINK),
+)
+
+
+def code_of(error: Exception) -> ExitCode | None:
+    """The exit code of an error that was raised on purpose; None for a bug."""
+    if isinstance(error, HilError):
+        return None if error.exit_code is ExitCode.BUG else error.exit_code
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)
 
 
 def tell_programs(arguments: Sequence[str], code: ExitCode, error: BaseException, what: str = "") -> None:

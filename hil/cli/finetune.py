@@ -19,25 +19,20 @@ from hil.cli.options import (
     Port,
     Restart,
     chip_address,
-    duration,
     output_file,
     print_result,
     screen,
-    seconds,
     writing,
 )
+from hil.cli.settings_options import Given, Only, from_settings
 from hil.errors import ExitCode, UsageError
-from hil.improvement.finetuning.settings import EPOCHS, ON_CHIP, FinetuneSettings, OnChipSettings
+from hil.improvement.finetuning.settings import ON_CHIP, FinetuneSettings, OnChipSettings
 from hil.transports import DEFAULT_BAUD
 
-USUAL, USUAL_ON_CHIP = FinetuneSettings(), OnChipSettings()
+USUAL = FinetuneSettings()
 
 
-def on_chip(usual: float | str, there: float) -> str:
-    """Words on a default that is another on a chip."""
-    return f"default: {usual if isinstance(usual, str) else format(usual, 'g')}, on a chip {there:g}"
-
-
+@from_settings
 def finetune(
     network: Annotated[Path, typer.Argument(help="net.pt")],
     data: Annotated[str, typer.Option(help="fashion-mnist, cifar10-jpeg, eurosat, or a path with training images")],
@@ -50,87 +45,17 @@ def finetune(
         Path | None,
         typer.Option(help="record whose errors count; default: the models of the chip file", show_default=False),
     ] = None,
-    age: Annotated[str, typer.Option(help="age after programming")] = duration(USUAL.age_s),
-    no_aims: Annotated[
-        bool, typer.Option("--no-aims", help="the chip will write cells to their levels, not beside them for that age")
-    ] = False,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help=f"passes over all training images; {on_chip(EPOCHS, ON_CHIP.epochs)}", show_default=False
-        ),
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(min=0.1, help="as many epochs as this machine does in so long, instead", show_default=False),
-    ] = None,
     data_dir: DataDir = None,
     download: Download = False,
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            min=1e-6, help=f"learning rate at its highest; {on_chip('by trials', ON_CHIP.rate)}", show_default=False
-        ),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            min=2, help=f"images a training step; even; {on_chip(USUAL.batch, ON_CHIP.batch)}", show_default=False
-        ),
-    ] = None,
-    shift: Annotated[
-        int | None,
-        typer.Option(min=0, help="pixels by which images move; default: what suits the data", show_default=False),
-    ] = None,
-    symmetry: Annotated[
-        str | None,
-        typer.Option(help="none, mirror or turn; default: what suits the data", show_default=False),
-    ] = None,
-    crop: Annotated[
-        int | None,
-        typer.Option(min=1, help="begin on squares of this side, which take less time", show_default=False),
-    ] = None,
-    teacher_weight: Annotated[
-        float, typer.Option(min=0, max=1, help="of the float network's answers in the loss; the rest is the labels'")
-    ] = USUAL.teacher_weight,
-    strength: Annotated[
-        float | None,
-        typer.Option(
-            min=0.01,
-            help=f"of the errors in training; 1: as the record says; {on_chip('by trials', ON_CHIP.strength)}",
-            show_default=False,
-        ),
-    ] = None,
-    held_out: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            help=f"training images that only score, a tenth at most; {on_chip(USUAL.held_out, ON_CHIP.held_out)}",
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="everything that is random follows from it")] = USUAL.seed,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = USUAL.device,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs that train side by side")] = USUAL.devices,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="32-true, bf16-mixed or 16-mixed; default: bf16-mixed where the processor multiplies it",
-            show_default=False,
-        ),
-    ] = None,
+    *,
+    training: Given[FinetuneSettings],
     port: Port = None,
     emulated: Emulated = False,
     simulated: Annotated[
         int, typer.Option(min=0, help="go through it on so many virtual chips instead: what it would give")
     ] = 0,
     macros: Macros = None,
-    groups: Annotated[
-        int, typer.Option(min=2, help="groups of layers, one written after the other")
-    ] = USUAL_ON_CHIP.groups,
-    measure: Annotated[
-        int, typer.Option(min=2, help="most training images that run through the chip")
-    ] = USUAL_ON_CHIP.images,
+    written: Annotated[Given[OnChipSettings], Only("groups", "images")],
     baud: Baud = DEFAULT_BAUD,
     restart: Restart = False,
     as_json: Json = False,
@@ -148,28 +73,11 @@ def finetune(
 
     named = f" --data {shlex.quote(data)}" + (f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else "")
     on_a_chip = bool(port or emulated or simulated)
-    usual = ON_CHIP if on_a_chip and not minutes else USUAL
-    settings = FinetuneSettings(
-        epochs=epochs or (0 if minutes else usual.epochs),
-        minutes=minutes or 0.0,
-        age_s=seconds(age),
-        aimed=not no_aims,
-        rate=usual.rate if rate is None else rate,
-        batch=batch or usual.batch,
-        shift=shift,
-        symmetry=symmetry or "",
-        crop=crop or 0,
-        teacher_weight=teacher_weight,
-        strength=usual.strength if strength is None else strength,
-        held_out=held_out or usual.held_out,
-        seed=seed,
-        device=device,
-        devices=devices,
-        precision=precision or "",
-    )
+    usual = ON_CHIP if on_a_chip and not training.values.get("minutes") else USUAL
+    settings = training.upon(usual)
     with screen(quiet=as_json) as watch, writing(out):
         if on_a_chip:
-            asked = OnChipSettings(groups, measure, training=settings)
+            asked = written.upon(OnChipSettings(), training=settings)
             found: OnChipResult | OnChipPrediction
             if simulated:
                 if port or emulated:
@@ -214,11 +122,11 @@ def finetune(
             restart=restart,
             watch=watch,
         )
-    written = shlex.quote(str(out))
+    place = shlex.quote(str(out))
     record = f" --calibration {shlex.quote(str(calibration))}" if calibration else ""
     steps = (
-        NextStep(f"hil simulate {written}{named}{record}", "what such chips make of it"),
-        NextStep(f"hil deploy {written}{named} --emulated", "and one chip, through its frames"),
+        NextStep(f"hil simulate {place}{named}{record}", "what such chips make of it"),
+        NextStep(f"hil deploy {place}{named} --emulated", "and one chip, through its frames"),
     )
     print_result([result.summary(network.stem, steps)], result.to_json(), as_json)
     return ExitCode.DONE

@@ -1,4 +1,7 @@
-"""Options of the long commands in groups, so that help can be read: command -> title -> options by parameter."""
+"""Options of the long commands in groups, so that help can be read: command -> title -> options by parameter.
+
+Options that are made of settings (``hil.cli.settings_options``) say their group themselves; here stands the order.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,12 @@ OTHERS = "Other options"
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "deploy": {
         "Chip": (*CHIP, "patience"),
-        "Images": (*IMAGES, "samples", "all_images", "repeat", "seed"),
+        "Images": IMAGES,
         "Calibration record": ("calibration", "recalibrate", "record_age"),
-        "Task": ("task", "metric", "allow_code"),
-        "Writing cells": (
-            "age",
-            "reprogram",
-        ),
+        "Task": (),
+        "Writing cells": ("age",),
         "Techniques": ("effort", "having", "without"),
-        "Verdict": ("tolerance", "baseline", "fail_on", "no_causes", "engine", "device"),
+        "Verdict": ("baseline", "fail_on"),
         "Run and output": ("out", "restart", "dry_run", "junit", "trust_model", *ANSWER),
     },
     "calibrate": {
@@ -52,6 +52,11 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Network and chip": ("chip", "macros", "weight_bits", "activation_bits", "input_shape", "batch", "no_pipeline"),
         "Techniques": ("effort", "having", "without"),
         "Model and output": ("option", "plot", "trust_model", *ANSWER),
+    },
+    "fit": {
+        "Readings": ("public", "data", "us_per_level", "ideal", "age", "read_v", "temperature"),
+        "Fit and test": ("hold_out", "ages_to", "test_on", "base"),
+        "Output": ("out", *ANSWER),
     },
     "simulate": {
         "Chips": ("calibration", "chip", "macros", "chips", "seed"),
@@ -83,19 +88,19 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Run and output": ("out", "restart", "trust_model", *ANSWER),
     },
     "finetune": {
-        "Chip": ("chip", "macros", "calibration", "age", "no_aims"),
-        "On the chip": ("port", "emulated", "baud", "simulated", "groups", "measure"),
-        "Images": ("data", "data_dir", "download", "shift", "symmetry", "crop", "held_out"),
-        "Training": ("epochs", "minutes", "rate", "batch", "teacher_weight", "strength", "seed"),
-        "Machine": ("device", "devices", "precision"),
+        "Chip": ("chip", "macros", "calibration"),
+        "On the chip": ("port", "emulated", "baud", "simulated"),
+        "Images": ("data", "data_dir", "download"),
+        "Training": (),
+        "Machine": (),
         "Run and output": ("out", "restart", *ANSWER),
     },
     "campaign": {
-        "Network and chip": ("network", "chip", "macros", "calibration", "age", "effort", "having", "without"),
-        "Images": ("data", "data_dir", "download", "images", "year_images"),
-        "Faults": ("orbit", "kinds", "each", "injections", "margin", "confidence", "seed"),
-        "Years in orbit": ("years", "chips", "scrub"),
-        "Machine": ("workers", "scheduler"),
+        "Network and chip": ("network", "chip", "macros", "calibration", "effort", "having", "without"),
+        "Images": ("data", "data_dir", "download"),
+        "Faults": ("orbit", "kinds", "each", "seed"),
+        "Years in orbit": ("years", "chips"),
+        "Machine": (),
         "Run and output": ("out", "restart", "trust_model", *ANSWER),
     },
     "mission check": {
@@ -141,15 +146,15 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Output": ANSWER,
     },
     "search run": {
-        "Chip": ("chip", "macros", "calibration", "age", "least_share"),
-        "Images": ("data", "data_dir", "subset", "brief_images", "shift", "symmetry", "crop"),
-        "Search": ("space", "mode", "estimator", "simulations", "samples", "sample_epochs", "stage_epochs", "seed"),
+        "Chip": ("chip", "macros", "calibration"),
+        "Images": ("data", "data_dir"),
+        "Search": ("space",),
         "Techniques": ("effort", "having", "without"),
-        "Limits of the front": ("max_latency_us", "max_energy_uj", "within"),
-        "Teacher": ("teacher", "teacher_epochs", "ask_once"),
-        "Training": ("networks", "epochs", "batch", "inherit"),
-        "Evaluation": ("chips", "images", "engine"),
-        "Machine and time": ("budget", "workers", "device", "devices", "precision", "scheduler"),
+        "Limits of the front": (),
+        "Teacher": ("teacher",),
+        "Training": (),
+        "Evaluation": (),
+        "Machine and time": ("scheduler",),
         "A chip in the loop": ("in_the_loop", "port", "emulated", "rounds", "baud"),
         "Run and output": ("out", "restart", "allow_code", *ANSWER),
     },
@@ -170,8 +175,8 @@ class GroupedCommand(TyperCommand):
         for param in params:
             row = param.get_help_record(ctx)
             if row is not None:
-                is_argument = param.param_type_name == "argument"
-                rows["Arguments" if is_argument else titles.get(param.name or "", OTHERS)].append(row)
+                title = titles.get(param.name or "") or getattr(param, "rich_help_panel", None) or OTHERS
+                rows.setdefault("Arguments" if param.param_type_name == "argument" else title, []).append(row)
         for title, found in rows.items():
             if found:
                 with formatter.section(title):

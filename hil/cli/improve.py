@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    AllowCode,
     Baud,
     Chip,
     ChipScheduler,
@@ -21,9 +20,6 @@ from hil.cli.options import (
     Macros,
     Port,
     Restart,
-    ScoredBy,
-    Seed,
-    Task,
     With,
     Without,
     Workers,
@@ -35,6 +31,7 @@ from hil.cli.options import (
     screen,
     seconds,
 )
+from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions
 from hil.errors import ExitCode, UsageError
 from hil.transports import DEFAULT_BAUD
@@ -42,6 +39,7 @@ from hil.transports import DEFAULT_BAUD
 USUAL = DeployOptions()
 
 
+@from_settings
 def improve(
     network: Annotated[Path, typer.Argument(help="net.pt")],
     out: Annotated[
@@ -67,9 +65,8 @@ def improve(
     emulated: Emulated = False,
     data_dir: DataDir = None,
     download: Download = False,
-    task: Task = None,
-    metric: ScoredBy = None,
-    allow_code: AllowCode = False,
+    *,
+    asked: Annotated[Given[DeployOptions], Only("seed", "task", "metric", "allow_code")],
     target: Annotated[
         float | None, typer.Option(help="percent on held-out training images at which to stop", show_default=False)
     ] = None,
@@ -86,7 +83,6 @@ def improve(
     workers: Workers = None,
     scheduler: ChipScheduler = None,
     restart: Restart = False,
-    seed: Seed = USUAL.seed,
     baud: Baud = DEFAULT_BAUD,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
@@ -106,8 +102,8 @@ def improve(
 
     training = load_dataset(data, "train", data_dir=data_dir, download=download, any_kind=True)
     test = load_dataset(data, "test", data_dir=data_dir, limit=test_images, any_kind=True) if test_images else None
-    asked, tried = improvement_recipe(having or (), without or (), effort)
-    scoring = DeployOptions(task=task or "", metric=metric_place(metric), allow_code=allow_code)
+    recipe, tried = improvement_recipe(having or (), without or (), effort)
+    scoring = asked.upon(USUAL, metric=metric_place(asked.values.get("metric")))
     with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
         record = calibration
         watch.plan(expected_ladder(images, chips, test_images, measured=bool(port or emulated)), may_end_early=True)
@@ -116,7 +112,7 @@ def improve(
                 raise UsageError("--calibration and a chip exclude each other", hint="leave one of them out")
             address = chip_address(port, emulated, chip, macros)
             record = measured_record(
-                address, out, age_s=seconds(age), seed=seed, baud=baud, watch=watch, restart=restart
+                address, out, age_s=seconds(age), seed=scoring.seed, baud=baud, watch=watch, restart=restart
             )
         further = FurtherTraining(network, data, data_dir, chip, macros, record, out)
         if restart:
@@ -131,10 +127,10 @@ def improve(
             age_s=seconds(age),
             images=images,
             chips=chips,
-            seed=seed,
+            seed=scoring.seed,
             trust=trust_model,
             watch=watch,
-            asked=asked,
+            asked=recipe,
             scoring=scoring,
             further=None if effort < 3 else further,
         )
@@ -149,7 +145,7 @@ def improve(
         )
     page = out / PAGE
     write_text(page, ladder_page(found))
-    named = {"--data": data, "--data-dir": data_dir, "--task": task, "--metric": metric}
+    named = {"--data": data, "--data-dir": data_dir, "--task": scoring.task, "--metric": asked.values.get("metric")}
     scored = (f"{name} {shlex.quote(str(value))}" for name, value in named.items() if value)
     again = " ".join(("hil deploy", shlex.quote(f"{out}/program.h5"), *found.deploy, *scored))
     steps = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,14 +24,13 @@ from hil.cli.options import (
     With,
     Without,
     chip_address,
-    duration,
     need,
     output_folder,
     print_result,
     screen,
-    seconds,
 )
 from hil.cli.search_results import SEARCHING, AllowCode, Scheduler, explain, heir, show, train
+from hil.cli.settings_options import Given, from_settings
 from hil.deployment.options import recipe_for
 from hil.errors import ExitCode, FileError, Interrupted, UsageError
 from hil.searching.settings import SearchSettings
@@ -65,6 +65,7 @@ search = typer.Typer(
 
 
 @search.command("run", cls=GroupedCommand)
+@from_settings
 def run_(
     data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, eurosat, or a path with training images")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the search", callback=output_folder)],
@@ -73,18 +74,6 @@ def run_(
     space: Annotated[
         str | None,
         typer.Option(help="a shipped space or a .toml file; default: the one of the data set", show_default=False),
-    ] = None,
-    least_share: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="drop operators that use less of the last of several arrays; 0 keeps all"),
-    ] = USUAL.least_share,
-    mode: Annotated[str, typer.Option(help="pareto (a front) or paper (accuracy, balanced, efficiency)")] = USUAL.mode,
-    estimator: Annotated[
-        str, typer.Option(help="estimator of phase A: path (single paths) or alpha (mixtures)")
-    ] = USUAL.estimator,
-    budget: Annotated[
-        str | None,
-        typer.Option(help="time for the whole search, 30m or 8h; phases are cut short to keep it", show_default=False),
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="net.pt of the teacher; default: one is trained", show_default=False)
@@ -95,92 +84,8 @@ def run_(
             help="record whose errors are trained with; default: the models of the chip file", show_default=False
         ),
     ] = None,
-    age: Annotated[str, typer.Option(help="age after programming")] = duration(USUAL.age_s),
-    subset: Annotated[
-        int | None, typer.Option(min=1, help="number of training images; default: all", show_default=False)
-    ] = None,
-    brief_images: Annotated[
-        int | None,
-        typer.Option(min=1, help="number of those for stages and sample networks; default: all", show_default=False),
-    ] = None,
-    teacher_epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help=f"epochs of the teacher; default: {USUAL.teacher_epochs}, and 0 with --teacher",
-            show_default=False,
-        ),
-    ] = None,
-    stage_epochs: Annotated[int, typer.Option(min=1, help="epochs of each stage (phase A)")] = USUAL.stage_epochs,
-    samples: Annotated[
-        int, typer.Option(min=4, help="sample networks, trained briefly to predict accuracies")
-    ] = USUAL.samples,
-    sample_epochs: Annotated[int, typer.Option(min=1, help="epochs of each of them")] = USUAL.sample_epochs,
-    simulations: Annotated[int, typer.Option(min=8, help="whole networks simulated (phase B)")] = USUAL.simulations,
-    max_latency_us: Annotated[
-        float | None, typer.Option(min=0, help="limit for one image, for all networks of the front", show_default=False)
-    ] = None,
-    max_energy_uj: Annotated[
-        float | None, typer.Option(min=0, help="limit for one image, for all networks of the front", show_default=False)
-    ] = None,
-    within: Annotated[
-        float | None,
-        typer.Option(min=0, help="most points of predicted accuracy below the best network", show_default=False),
-    ] = None,
-    networks: Annotated[
-        int, typer.Option(min=0, help="networks of the front that are trained (phase C)")
-    ] = USUAL.networks,
-    epochs: Annotated[int, typer.Option(min=1, help="epochs of each of them")] = USUAL.epochs,
-    batch: Annotated[int, typer.Option(min=2, help="images a training step; even")] = USUAL.batch,
-    shift: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="most pixels that training images are shifted; default: cifar10 2, eurosat 4, others 1",
-            show_default=False,
-        ),
-    ] = None,
-    symmetry: Annotated[
-        str | None,
-        typer.Option(
-            help="symmetry of training images: none, mirror (left for right) or turn (seen from above); "
-            "default: eurosat turn, others mirror",
-            show_default=False,
-        ),
-    ] = None,
-    crop: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="side of the random squares that training begins on, which take less time", show_default=False
-        ),
-    ] = None,
-    ask_once: Annotated[
-        bool, typer.Option("--ask-once", help="ask the teacher once for each whole image, not for every batch")
-    ] = False,
-    inherit: Annotated[
-        bool, typer.Option("--inherit", help="begin networks with the weights of the blocks that their teacher has too")
-    ] = False,
-    chips: Annotated[
-        int, typer.Option(min=2, help="virtual chips that a trained network is evaluated on")
-    ] = USUAL.chips,
-    images: Annotated[int, typer.Option(min=2, help="test images of that evaluation")] = USUAL.images,
-    engine: Annotated[str, typer.Option(help="engine of that evaluation: exact or fast")] = USUAL.engine,
-    seed: Annotated[int, typer.Option(min=0, help="seed of everything random")] = USUAL.seed,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="jobs side by side, one thread each; default: one a core, on cuda none", show_default=False
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = USUAL.device,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs that train side by side")] = USUAL.devices,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="precision of training: 32-true, bf16-mixed or 16-mixed; default: 32-true, on cuda bf16-mixed",
-            show_default=False,
-        ),
-    ] = None,
+    *,
+    searched: Given[SearchSettings],
     effort: Effort = None,
     having: With = None,
     without: Without = None,
@@ -207,44 +112,23 @@ def run_(
         if path is not None and not path.is_file():
             raise FileError(f"no {what} {path}", hint="name an existing file")
     usual_shift, usual_symmetry = augmentation(data)
-    settings = SearchSettings(
+    on_cpu = searched.values["device"] == "cpu"
+    usual = replace(
+        USUAL,
+        shift=usual_shift,
+        symmetry=usual_symmetry,
+        teacher_epochs=0 if teacher else USUAL.teacher_epochs,
+        workers=os.cpu_count() or 1 if on_cpu else 0,
+        precision=USUAL.precision if on_cpu else "bf16-mixed",
+    )
+    settings = searched.upon(
+        usual,
         data=_absolute(data),
         chip=_absolute(chip),
-        mode=mode,
-        estimator=estimator,
         macros=macros or 0,
-        least_share=least_share,
         calibration=str(calibration.absolute()) if calibration else "",
         data_dir=str(data_dir.absolute()) if data_dir else "",
-        age_s=seconds(age),
-        subset=subset or 0,
-        brief_images=brief_images or 0,
-        budget_s=seconds(budget) if budget else 0.0,
-        seed=seed,
-        batch=batch,
-        shift=usual_shift if shift is None else shift,
-        symmetry=symmetry or usual_symmetry,
-        crop=crop or 0,
-        asked_once=ask_once,
-        inherited=inherit,
-        teacher_epochs=teacher_epochs if teacher_epochs is not None else 0 if teacher else USUAL.teacher_epochs,
-        stage_epochs=stage_epochs,
-        samples=samples,
-        sample_epochs=sample_epochs,
-        simulations=simulations,
-        max_latency_us=max_latency_us or 0.0,
-        max_energy_uj=max_energy_uj or 0.0,
-        within=within or 0.0,
-        networks=networks,
-        epochs=epochs,
-        chips=chips,
-        images=images,
-        engine=engine,
         recipe=str(recipe_for(None, having or (), without or (), effort)),
-        workers=workers if workers is not None else (os.cpu_count() or 1 if device == "cpu" else 0),
-        device=device,
-        devices=devices,
-        precision=precision or (USUAL.precision if device == "cpu" else "bf16-mixed"),
     )
     named = space or space_of_data(data, space_names())
     load_space(named, allow_code=allow_code)  # its errors name the user's file, not the copy in the folder

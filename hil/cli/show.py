@@ -15,7 +15,8 @@ from hil.errors import ExitCode, FileError, UsageError
 from hil.pages.summary import Fact, Tone
 from hil.pages.tables import Table
 from mapping.recipe.registry import techniques as installed
-from mapping.recipe.technique import Technique, settings_of, short
+from mapping.recipe.technique import Technique, settings_of
+from mapping.settings import short
 
 if TYPE_CHECKING:
     from hil.verdict.agreement import AgreementReport

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    AllowCode,
     Chip,
     ChipScheduler,
     DataDir,
@@ -20,10 +19,7 @@ from hil.cli.options import (
     Macros,
     Mean,
     Net,
-    ScoredBy,
-    Seed,
     Std,
-    Task,
     With,
     Without,
     Workers,
@@ -36,12 +32,14 @@ from hil.cli.options import (
     seconds,
     trained,
 )
+from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, recipe_for
 from hil.errors import ExitCode, UsageError
 
 USUAL = DeployOptions()
 
 
+@from_settings
 def simulate(
     network: Net = None,
     calibration: Annotated[
@@ -59,12 +57,8 @@ def simulate(
     mean: Mean = None,
     std: Std = None,
     samples: Annotated[int, typer.Option(help="images")] = 1000,
-    task: Task = None,
-    metric: ScoredBy = None,
-    allow_code: AllowCode = False,
-    chips: Annotated[
-        int, typer.Option(help="number of virtual chips, drawn and run one after the other")
-    ] = USUAL.virtual_chips,
+    *,
+    asked: Annotated[Given[DeployOptions], Only("seed", "virtual_chips", "task", "metric", "allow_code", "device")],
     age: Annotated[str, typer.Option(help="age after programming; several give a table: 1h,1d,30d")] = duration(
         USUAL.age_s
     ),
@@ -86,10 +80,8 @@ def simulate(
     effort: Effort = None,
     having: With = None,
     without: Without = None,
-    seed: Seed = USUAL.seed,
     workers: Workers = None,
     scheduler: ChipScheduler = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = USUAL.device,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
@@ -113,15 +105,11 @@ def simulate(
     ages = tuple(seconds(part) for part in age.split(","))
     if engine not in tuple(SimulationMode):
         raise UsageError(f"engine {engine!r}", hint=" or ".join(f"--engine {mode}" for mode in SimulationMode))
-    options = DeployOptions(
+    options = asked.upon(
+        USUAL,
         samples=samples,
-        seed=seed,
-        virtual_chips=chips,
-        task=task or "",
-        metric=metric_place(metric),
-        allow_code=allow_code,
         age_s=ages[0],
-        device=device,
+        metric=metric_place(asked.values.get("metric")),
         recipe=recipe_for(network, having or (), without or (), effort),
     )
     images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
@@ -131,9 +119,14 @@ def simulate(
             effort, network, data, watch, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,
             download=download, age_s=options.age_s,
         )  # fmt: skip
-        watch.plan((PlannedStage("compiling", 2.0), PlannedStage("simulating", 0.003 * samples * chips * len(ages))))
+        watch.plan(
+            (
+                PlannedStage("compiling", 2.0),
+                PlannedStage("simulating", 0.003 * samples * options.virtual_chips * len(ages)),
+            )
+        )
         with watch.stage("compiling"):
-            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")
+            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=options.task)
             program, graph = program_of(
                 network,
                 chip=chip,

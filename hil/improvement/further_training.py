@@ -50,7 +50,7 @@ class FurtherTraining:
         """Of a training that begins now, or of the one that was begun in the folder."""
         begun = begun_settings(working_folder(self.out))
         return begun or FinetuneSettings(
-            minutes=round(minutes, 2),
+            minutes=max(round(minutes, 2), LEAST_MINUTES),
             age_s=age_s,
             aimed=program.aims is not None,
             rate=RATE,

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from hil.errors import UsageError
 from hil.mission.radiation.kinds import FaultKind
+from mapping.settings import check_limits, setting
 
 if TYPE_CHECKING:  # the command line reads the defaults, and imports nothing that takes time
     from mapping.recipe.rewrite import Rewrite
 
 FEWEST_IMAGES = 100  # that one injection is judged on
 DAY_S = 86400.0
+FAULTS = "Faults"  # group of options
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,30 +24,29 @@ class CampaignOptions:
     ``alarm_images``: fault-free images that widen the guards, and that false alarms are counted on; ``rewrite``: how
     cells are written again that left their window, None: they are not."""
 
-    margin: float = 0.01
-    confidence: float = 0.95
-    injections: int = 0
-    images: int = FEWEST_IMAGES
+    margin: float = setting(0.01, "margin of the share of harmful faults, a fraction", group=FAULTS)
+    confidence: float = setting(0.95, "of the margin", group=FAULTS)
+    injections: int = setting(
+        0, "number of injections; 0: as many as the margin needs", low=0, high=(1 << 31) - 1, group=FAULTS
+    )
+    images: int = setting(FEWEST_IMAGES, "images that each injection is judged on", low=FEWEST_IMAGES, group="Images")
     golden: int = 8
     widen_images: int = 1000
     alarm_images: int = 3000
-    age_s: float = 3600.0
+    age_s: float = setting(3600.0, "age after programming", low=0, high=1e10, unit="s", group="Network and chip")
     seed: int = 0
     kinds: tuple[FaultKind, ...] = tuple(FaultKind)
-    workers: int = 1
-    scheduler: str | None = None
+    workers: int = setting(1, "processes side by side", low=1, group="Machine")
+    scheduler: str | None = setting(None, "tcp://host:port of a Dask cluster that injects", group="Machine", asked=True)
     rewrite: Rewrite | None = None
 
     def __post_init__(self) -> None:
+        check_limits(self, UsageError)
         for good, text in (
-            (self.images >= FEWEST_IMAGES, f"{self.images} images; an injection is judged on {FEWEST_IMAGES} or more"),
             (self.golden >= 1, f"{self.golden} golden images"),
             (self.widen_images >= 1 and self.alarm_images >= 1, "no fault-free images"),
             (0 <= self.seed < 1 << 63, f"seed: {self.seed}, not from 0 to 2^63 - 1"),
-            (0 <= self.age_s < 1e10, f"age: {self.age_s} s"),
-            (0 <= self.injections < 1 << 31, f"injections: {self.injections}"),
             (bool(self.kinds), "no kind of fault"),
-            (self.workers >= 1, f"workers: {self.workers}"),
         ):
             if not good:
                 raise UsageError(text)
@@ -76,18 +77,19 @@ class TimelineOptions:
 
     years: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 3.0)
     chips: int = 20
-    images: int = 500
-    scrub_s: float = DAY_S
+    images: int = setting(500, "images of the accuracy over years", low=1, option="year-images", group="Images")
+    scrub_s: float = setting(
+        DAY_S, "time between two scrubs, in the accuracy with scrubbing", low=1, unit="s", group="Years in orbit"
+    )
     seed: int = 0
     left_out: tuple[FaultKind, ...] = ()
     courses: tuple[Course, ...] = MAIN
     rewrite: Rewrite | None = None
 
     def __post_init__(self) -> None:
+        check_limits(self, UsageError)
         for good, text in (
             (2 <= self.chips <= 10_000, f"{self.chips} virtual chips, from 2 to 10,000"),
-            (self.images >= 1, f"{self.images} images"),
-            (self.scrub_s > 0, "a scrub takes place after some time"),
             (bool(self.years) and all(0 <= y <= 100 for y in self.years), f"years {self.years}"),
         ):
             if not good:

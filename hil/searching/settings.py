@@ -9,12 +9,16 @@ from hil.deployment.options import USUAL_RECIPE
 from hil.errors import UsageError
 from mapping.recipe.lower_slices import LowerSlices
 from mapping.recipe.recipe import Recipe
+from mapping.settings import check_limits, setting
 from search.space.limits import LEAST_SHARE
 
 MODES = ("pareto", "paper")
 ESTIMATORS = ("path", "alpha")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 SYMMETRIES = ("none", "mirror", "turn")
+# Groups of options.
+CHIP, IMAGES, SEARCH, LIMITS, TEACHER = "Chip", "Images", "Search", "Limits of the front", "Teacher"
+TRAINING, EVALUATION, MACHINE = "Training", "Evaluation", "Machine and time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,76 +41,90 @@ class SearchSettings:
 
     data: str
     chip: str
-    mode: str = "pareto"
-    estimator: str = "path"
     macros: int = 0
-    least_share: float = LEAST_SHARE
+    least_share: float = setting(
+        LEAST_SHARE,
+        "drop operators that use less of the last of several arrays; 0 keeps all",
+        low=0,
+        high=1,
+        group=CHIP,
+    )
+    mode: str = setting(
+        "pareto", "pareto (a front) or paper (accuracy, balanced, efficiency)", choices=MODES, group=SEARCH
+    )
+    estimator: str = setting(
+        "path", "estimator of phase A: path (single paths) or alpha (mixtures)", choices=ESTIMATORS, group=SEARCH
+    )
+    budget_s: float = setting(
+        0.0, "time for the whole search, 30m or 8h; phases are cut short to keep it",
+        low=0, unit="s", group=MACHINE, asked=True,
+    )  # fmt: skip
     calibration: str = ""
     data_dir: str = ""
-    age_s: float = 3600.0
-    subset: int = 0
-    brief_images: int = 0
-    budget_s: float = 0.0
-    seed: int = 0
-    batch: int = 128
-    shift: int = 1
-    symmetry: str = "mirror"
-    crop: int = 0
-    asked_once: bool = False
-    inherited: bool = False
-    teacher_epochs: int = 15
-    stage_epochs: int = 5
-    samples: int = 32
-    sample_epochs: int = 3
-    simulations: int = 1024
-    max_latency_us: float = 0.0
-    max_energy_uj: float = 0.0
-    within: float = 0.0
-    networks: int = 8
-    epochs: int = 20
-    chips: int = 20
-    images: int = 1000
-    engine: str = SimulationMode.EXACT.value  # mode of the simulator
+    age_s: float = setting(3600.0, "age after programming", low=0, unit="s", group=CHIP)
+    subset: int = setting(0, "number of training images; default: all", low=1, group=IMAGES, asked=True)
+    brief_images: int = setting(
+        0, "number of those for stages and sample networks; default: all", low=1, group=IMAGES, asked=True
+    )
+    teacher_epochs: int = setting(
+        15, "epochs of the teacher; default: 15, and 0 with --teacher", low=0, group=TEACHER, asked=True
+    )
+    stage_epochs: int = setting(5, "epochs of each stage (phase A)", low=1, group=SEARCH)
+    samples: int = setting(32, "sample networks, trained briefly to predict accuracies", low=4, group=SEARCH)
+    sample_epochs: int = setting(3, "epochs of each of them", low=1, group=SEARCH)
+    simulations: int = setting(1024, "whole networks simulated (phase B)", low=8, group=SEARCH)
+    max_latency_us: float = setting(
+        0.0, "limit for one image, for all networks of the front", low=0, group=LIMITS, asked=True
+    )
+    max_energy_uj: float = setting(
+        0.0, "limit for one image, for all networks of the front", low=0, group=LIMITS, asked=True
+    )
+    within: float = setting(
+        0.0, "most points of predicted accuracy below the best network", low=0, group=LIMITS, asked=True
+    )
+    networks: int = setting(8, "networks of the front that are trained (phase C)", low=0, group=TRAINING)
+    epochs: int = setting(20, "epochs of each of them", low=1, group=TRAINING)
+    batch: int = setting(128, "images a training step; even", low=2, group=TRAINING)
+    shift: int = setting(
+        1, "most pixels that training images are shifted; default: cifar10 2, eurosat 4, others 1",
+        low=0, group=IMAGES, asked=True,
+    )  # fmt: skip
+    symmetry: str = setting(
+        "mirror", "symmetry of training images: none, mirror (left for right) or turn (seen from above); "
+        "default: eurosat turn, others mirror", choices=SYMMETRIES, group=IMAGES, asked=True,
+    )  # fmt: skip
+    crop: int = setting(
+        0, "side of the random squares that training begins on, which take less time", low=1, group=IMAGES, asked=True
+    )
+    asked_once: bool = setting(
+        False, "ask the teacher once for each whole image, not for every batch", option="ask-once", group=TEACHER
+    )
+    inherited: bool = setting(
+        False, "begin networks with the weights of the blocks that their teacher has too",
+        option="inherit", group=TRAINING,
+    )  # fmt: skip
+    chips: int = setting(20, "virtual chips that a trained network is evaluated on", low=2, group=EVALUATION)
+    images: int = setting(1000, "test images of that evaluation", low=2, group=EVALUATION)
+    engine: str = setting(
+        SimulationMode.EXACT.value, "engine of that evaluation: exact or fast",
+        choices=tuple(SimulationMode), group=EVALUATION,
+    )  # fmt: skip
+    seed: int = setting(0, "seed of everything random", low=0, high=(1 << 31) - 1, group=SEARCH)
+    workers: int = setting(
+        0, "jobs side by side, one thread each; default: one a core, on cuda none", low=0, group=MACHINE, asked=True
+    )
+    device: str = setting("cpu", "cpu or cuda", group=MACHINE)
+    devices: int = setting(1, "GPUs that train side by side", low=1, group=MACHINE)
+    precision: str = setting(
+        "32-true", "precision of training: 32-true, bf16-mixed or 16-mixed; default: 32-true, on cuda bf16-mixed",
+        choices=PRECISIONS, group=MACHINE, asked=True,
+    )  # fmt: skip
     recipe: str = str(USUAL_RECIPE)  # what is done to networks on chips, as --with takes it
-    workers: int = 0
-    device: str = "cpu"
-    devices: int = 1
-    precision: str = "32-true"
 
     def __post_init__(self) -> None:
-        for good, text in (
-            (self.mode in MODES, f"mode {self.mode!r}, one of {', '.join(MODES)}"),
-            (self.estimator in ESTIMATORS, f"estimator {self.estimator!r}, one of {', '.join(ESTIMATORS)}"),
-            (self.engine in tuple(SimulationMode), f"engine {self.engine!r}, one of {', '.join(SimulationMode)}"),
-            (self.precision in PRECISIONS, f"precision {self.precision!r}, one of {', '.join(PRECISIONS)}"),
-            (
-                self.devices >= 1 and self.batch % max(self.devices, 1) == 0,
-                f"a batch of {self.batch} on {self.devices} devices",
-            ),
-            (self.symmetry in SYMMETRIES, f"symmetry {self.symmetry!r}, one of {', '.join(SYMMETRIES)}"),
-            (0 <= self.least_share <= 1, f"a least share of {self.least_share}, not from 0 to 1"),
-            (self.crop >= 0, f"squares of {self.crop} pixels"),
-            (self.shift >= 0, f"images moved by {self.shift} pixels"),
-            (self.brief_images >= 0, f"{self.brief_images} images of brief training"),
-            (self.workers >= 0, f"{self.workers} workers"),
-            (self.samples >= 4, f"{self.samples} sample networks, at least 4 are needed to learn accuracies"),
-            (self.simulations >= 8, f"{self.simulations} simulations, at least 8 are needed"),
-            (self.batch >= 2 and self.batch % 2 == 0, f"a batch of {self.batch}, not an even number of images"),
-            (
-                min(self.stage_epochs, self.sample_epochs, self.epochs) >= 1,
-                "a phase of no epochs, at least 1 is needed",
-            ),
-            (self.teacher_epochs >= 0, f"{self.teacher_epochs} epochs of the teacher"),
-            (
-                min(self.max_latency_us, self.max_energy_uj, self.within) >= 0,
-                f"caps of {self.max_latency_us} us, {self.max_energy_uj} uJ, {self.within} points",
-            ),
-            (self.networks >= 0, f"{self.networks} networks to train"),
-            (self.chips >= 2 and self.images >= 2, f"{self.chips} chips, {self.images} images: at least 2 of each"),
-            (0 <= self.seed < 1 << 31, f"seed {self.seed}, not from 0 to 2^31 - 1"),
-        ):
-            if not good:
-                raise UsageError(text)
+        check_limits(self, UsageError)
+        if self.batch % 2 or self.batch % self.devices:
+            raise UsageError(f"a batch of {self.batch} on {self.devices} devices, not an even number of images on each")
         if self.recipe != str(USUAL_RECIPE) and self.asked.get(LowerSlices):  # hil --help loads no technique
             raise UsageError("a search prices networks of plain slices", hint="hil improve NETWORK tries residual ones")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from mapping.recipe.technique import ABLATION, Gave, Offer, Technique, setting
+from mapping.recipe.technique import ABLATION, Gave, Offer, Technique
+from mapping.settings import setting
 
 if TYPE_CHECKING:
     from mapping.layout.lay_out import LayoutOptions

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mapping.program.limits import MOST_READS, MOST_RESIDUAL_COPIES, RESIDUAL_READS
 from mapping.recipe.standing import Standing
-from mapping.recipe.technique import Gave, Offer, Technique, setting
+from mapping.recipe.technique import Gave, Offer, Technique
+from mapping.settings import setting
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.recipe.standing import Standing
-from mapping.recipe.technique import ABLATION, Gave, Offer, Technique, setting
+from mapping.recipe.technique import ABLATION, Gave, Offer, Technique
+from mapping.settings import setting
 
 if TYPE_CHECKING:
     from cim.cells.programming_law import ProgrammingLaw

@@ -14,12 +14,12 @@ A technique is a frozen dataclass in a file of its own, found by an entry point 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mapping.errors import MappingUsageError
+from mapping.settings import short
 
 if TYPE_CHECKING:  # settings are read by the command line, which imports nothing that takes time
     from cim.record.calibration import CalibrationRecord
@@ -39,13 +39,6 @@ ABLATION = (
 
 class RecipeError(MappingUsageError):
     """A technique that there is not, settings beyond its limits, or techniques that exclude each other."""
-
-
-def setting(
-    default: float, words: str, *, low: float = -math.inf, high: float = math.inf, unit: str = ""
-) -> Any:  # as dataclasses.field
-    """A setting of a technique: a number from ``low`` to ``high`` in ``unit`` ("s", "%" or none)."""
-    return dataclasses.field(default=default, metadata={"words": words, "low": low, "high": high, "unit": unit})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -190,12 +183,6 @@ class Technique:
 def settings_of(kind: type[Technique]) -> tuple[dataclasses.Field[Any], ...]:
     """The settings of a technique, in order."""
     return dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
-
-
-def short(field: dataclasses.Field[Any]) -> str:
-    """The name of a setting on the command line: without its unit."""
-    unit = field.metadata["unit"]
-    return field.name.removesuffix(f"_{unit}") if unit else field.name
 
 
 def _unit(field: dataclasses.Field[Any]) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mapping.program.limits import MOST_RANK
-from mapping.recipe.technique import ABLATION, Gave, Offer, Technique, TunePlan, setting
+from mapping.recipe.technique import ABLATION, Gave, Offer, Technique, TunePlan
+from mapping.settings import setting
 
 
 @dataclass(frozen=True, slots=True)

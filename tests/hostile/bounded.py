@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.cli.exit_codes import code_of
+from hil.cli.failures import code_of
 
 ROOT = Path(__file__).parents[2]
 MOST_BYTES = 500 << 20

@@ -12,7 +12,8 @@ import numpy as np
 
 from mapping.recipe.standing import Standing
 from mapping.recipe.target import RecipeTarget
-from mapping.recipe.technique import Technique, setting
+from mapping.recipe.technique import Technique
+from mapping.settings import setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hil.errors import UsageError
 from hil.simulation.torch_device import check_device
+from mapping.settings import check_limits, setting
 
 EPOCHS = 12  # where neither epochs nor minutes are asked for
 RATE, STRENGTH = 0.0015, 1.0  # of a training that is too short for trials
+LEAST_MINUTES = 0.1
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 SYMMETRIES = ("none", "mirror", "turn")
 MOST_MEASURED = 100_000  # images
+IMAGES, TRAINING, MACHINE, ON_THE_CHIP = "Images", "Training", "Machine", "On the chip"  # groups of options
+
+
+def on_chip(usual: str, there: float) -> str:
+    """Words on a default that is another on a chip."""
+    return f"default: {usual}, on a chip {there:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,44 +35,52 @@ class FinetuneSettings:
     0: by short trials (``hil.improvement.finetuning.trials``).
     """
 
-    epochs: int = 0
-    minutes: float = 0.0
-    age_s: float = 3600.0
+    age_s: float = setting(3600.0, "age after programming", low=0, unit="s", group="Chip")
     aimed: bool = True
-    rate: float = 0.0
-    batch: int = 128
-    shift: int | None = None
-    symmetry: str = ""
-    crop: int = 0
+    shift: int | None = setting(
+        None, "pixels by which images move; default: what suits the data", low=0, high=64, group=IMAGES, asked=True
+    )
+    symmetry: str = setting(
+        "", "none, mirror or turn; default: what suits the data", choices=SYMMETRIES, group=IMAGES, asked=True
+    )
+    crop: int = setting(0, "begin on squares of this side, which take less time", low=1, group=IMAGES, asked=True)
+    held_out: int = setting(
+        2000, f"training images that only score, a tenth at most; {on_chip('2000', 400)}",
+        low=2, group=IMAGES, asked=True,
+    )  # fmt: skip
+    epochs: int = setting(
+        0, f"passes over all training images; {on_chip(str(EPOCHS), 4)}", low=1, group=TRAINING, asked=True
+    )
+    minutes: float = setting(
+        0.0, "as many epochs as this machine does in so long, instead", low=LEAST_MINUTES, group=TRAINING, asked=True
+    )
+    rate: float = setting(
+        0.0, f"learning rate at its highest; {on_chip('by trials', 0.0003)}",
+        low=1e-6, high=1, group=TRAINING, asked=True,
+    )  # fmt: skip
+    batch: int = setting(128, f"images a training step; even; {on_chip('128', 64)}", low=2, group=TRAINING, asked=True)
+    teacher_weight: float = setting(
+        1.0, "of the float network's answers in the loss; the rest is the labels'", low=0, high=1, group=TRAINING
+    )
+    strength: float = setting(
+        0.0, f"of the errors in training; 1: as the record says; {on_chip('by trials', STRENGTH)}",
+        low=0.01, high=10, group=TRAINING, asked=True,
+    )  # fmt: skip
+    seed: int = setting(0, "everything that is random follows from it", low=0, high=(1 << 63) - 1, group=TRAINING)
+    device: str = setting("cpu", "cpu or cuda", group=MACHINE)
+    devices: int = setting(1, "GPUs that train side by side", low=1, group=MACHINE)
+    precision: str = setting(
+        "", "32-true, bf16-mixed or 16-mixed; default: bf16-mixed where the processor multiplies it",
+        choices=PRECISIONS, group=MACHINE, asked=True,
+    )  # fmt: skip
     crop_until: float = 0.6
-    teacher_weight: float = 1.0
-    strength: float = 0.0
-    held_out: int = 2000
-    seed: int = 0
-    device: str = "cpu"
-    devices: int = 1
-    precision: str = ""
 
     def __post_init__(self) -> None:
+        check_limits(self, UsageError)
         for good, text in (
-            (self.epochs >= 0, f"epochs: {self.epochs}"),
-            (0 <= self.minutes < math.inf, f"minutes: {self.minutes}"),
             (not (self.epochs and self.minutes), "epochs and minutes exclude each other"),
-            (0 <= self.age_s < math.inf, f"age: {self.age_s} s"),
-            (0 <= self.rate < 1, f"learning rate: {self.rate}, not from 0 to 1"),
-            (self.batch >= 2 and self.batch % 2 == 0, f"batch: {self.batch}, an even number of images is needed"),
-            (self.shift is None or 0 <= self.shift <= 64, f"shift: {self.shift} pixels"),
-            (self.symmetry in ("", *SYMMETRIES), f"symmetry {self.symmetry!r}: one of {', '.join(SYMMETRIES)}"),
-            (
-                self.crop >= 0 and 0 <= self.crop_until <= 1,
-                f"squares of {self.crop} for a share of {self.crop_until}",
-            ),
-            (0 <= self.teacher_weight <= 1, f"teacher weight: {self.teacher_weight}, not from 0 to 1"),
-            (0 <= self.strength <= 10, f"strength of the errors: {self.strength}, not from 0 to 10"),
-            (self.held_out >= 2, f"images held out: {self.held_out}, at least 2 are needed"),
-            (0 <= self.seed < 1 << 63, f"seed: {self.seed}, not from 0 to 2^63 - 1"),
-            (self.devices >= 1, f"devices: {self.devices}"),
-            (self.precision in ("", *PRECISIONS), f"precision {self.precision!r}: one of {', '.join(PRECISIONS)}"),
+            (self.batch % 2 == 0, f"batch: {self.batch}, an even number of images is needed"),
+            (0 <= self.crop_until <= 1, f"squares for a share of {self.crop_until}"),
         ):
             if not good:
                 raise UsageError(text)
@@ -90,22 +105,24 @@ class OnChipSettings:
     layers behind each group; its epochs count for each.
     """
 
-    groups: int = 4
-    images: int = 2000
+    groups: int = setting(4, "groups of layers, one written after the other", low=2, group=ON_THE_CHIP)
+    images: int = setting(
+        2000, "most training images that run through the chip",
+        low=2, high=MOST_MEASURED, option="measure", group=ON_THE_CHIP,
+    )  # fmt: skip
     tune_images: int = 128
     training: FinetuneSettings = field(default_factory=lambda: ON_CHIP)
 
     def __post_init__(self) -> None:
+        check_limits(self, UsageError)
         asked = self.training
         for good, text in (
-            (self.groups >= 2, f"groups of layers: {self.groups}, at least 2 are needed"),
-            (2 <= self.images <= MOST_MEASURED, f"images to measure: {self.images}, not from 2 to {MOST_MEASURED}"),
             (self.tune_images >= 2, f"images to tune with: {self.tune_images}, at least 2 are needed"),
             (asked.rate > 0, "the learning rate on a chip is asked for: --rate"),
             (asked.epochs >= 1 and not asked.minutes, "epochs of a fine-tuning on the chip are counted: --epochs"),
             (not asked.crop and not asked.shift, "images are measured as they are: neither --crop nor --shift"),
             (asked.symmetry in ("", "none"), "images are measured as they are: no --symmetry"),
-            (asked.aimed, "cells are written beside their levels, for the planned age: no --no-aims"),
+            (asked.aimed, "cells are written beside their levels, for the planned age: they are aimed"),
             (asked.devices == 1, f"devices: {asked.devices}; layers behind a chip are trained on one"),
         ):
             if not good:

@@ -24,7 +24,7 @@ from firmware_protocols.errors import LinkCounters, LocalProtocolError, Protocol
 from firmware_protocols.line_simulation.line import EndlessCalls
 from firmware_protocols.messages import ErrorCode
 from hil.cli import run
-from hil.cli.exit_codes import EXIT_CODES, code_of
+from hil.cli.failures import EXIT_CODES, code_of
 from hil.errors import DeviceError, ExitCode, HilError, NotAuthorised
 from mapping.errors import MappingError
 from search.errors import SearchError

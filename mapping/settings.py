@@ -1,0 +1,68 @@
+"""Settings of a frozen dataclass, each told once: its default, its words, its limits and its unit.
+
+    @dataclass(frozen=True, slots=True)
+    class Training:
+        epochs: int = setting(12, "passes over all images", low=1, group="Training")
+        age_s: float = setting(3600.0, "age after programming", low=0.0, unit="s", group="Chip")
+
+        def __post_init__(self) -> None:
+            check_limits(self, UsageError)
+
+Command lines make their options of them (``hil.cli.settings_options``), and refuse what the class refuses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+
+def setting(
+    default: Any,
+    words: str,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    unit: str = "",
+    choices: tuple[str, ...] = (),
+    option: str = "",
+    group: str = "",
+    asked: bool = False,
+) -> Any:  # as dataclasses.field
+    """A setting: a number from ``low`` to ``high`` in ``unit`` ("s", "%" or none), one of ``choices``, or a switch.
+
+    Args:
+        option: its name on a command line; default: that of the field, without its unit.
+        group: title that it stands under in a command's help.
+        asked: the default stands for "not asked for", and is no value that could be asked for; ``words`` say what
+            happens then.
+    """
+    about = {"words": words, "low": low, "high": high, "unit": unit, "choices": choices}
+    return dataclasses.field(default=default, metadata={**about, "option": option, "group": group, "asked": asked})
+
+
+def short(field: dataclasses.Field[Any]) -> str:
+    """The name of a setting on the command line: without its unit."""
+    unit = field.metadata["unit"]
+    return field.metadata["option"] or (field.name.removesuffix(f"_{unit}") if unit else field.name)
+
+
+def check_limits(settings: Any, error: type[Exception]) -> None:
+    """Refuse a setting that lies beyond its limits, or is none of its choices.
+
+    Raises:
+        error: with the name of the setting, its value and what it takes.
+    """
+    for field in dataclasses.fields(settings):
+        about, value = field.metadata, getattr(settings, field.name)
+        if not about or (about["asked"] and value == field.default):
+            continue
+        name, low, high = field.name.replace("_", " "), about["low"], about["high"]
+        if about["choices"] and value not in about["choices"]:
+            raise error(f"{name} {value!r}, not one of {', '.join(about['choices'])}")
+        if isinstance(value, int | float) and not low <= value <= high:
+            takes = f"not from {low:g} to {high:g}" if high < math.inf else f"at least {low:g} is needed"
+            raise error(f"{name}: {value:g}, {takes}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise error(f"{name}: {value}, not a number of a size")
