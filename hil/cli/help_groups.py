@@ -53,11 +53,6 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Techniques": ("effort", "having", "without"),
         "Model and output": ("option", "plot", "trust_model", *ANSWER),
     },
-    "fit": {
-        "Readings": ("public", "data", "us_per_level", "ideal", "age", "read_v", "temperature"),
-        "Fit and test": ("hold_out", "ages_to", "test_on", "base"),
-        "Output": ("out", *ANSWER),
-    },
     "simulate": {
         "Chips": ("calibration", "chip", "macros", "chips", "seed"),
         "Images": (*IMAGES, "samples"),
