@@ -80,7 +80,7 @@ def test_doctor_says_how_to_get_a_data_set_that_is_missing(
     monkeypatch.setenv("HIL_DATA", str(tmp_path))
     assert run(["doctor"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "data eurosat" in line]
-    assert line.startswith("MISSING")
+    assert line.lstrip().startswith("MISSING")
     assert "--data-dir DIR" in line
 
 
@@ -109,7 +109,7 @@ def test_a_command_without_its_package_says_what_installs_it_and_so_does_doctor(
     said = capsys.readouterr().out.splitlines()
     (line,) = [line for line in said if f"[{extra}]" in line]
     assert words[0] in line
-    assert line.startswith("optional ")
+    assert line.lstrip().startswith("optional ")
     assert [line for line in said if line.startswith("ok") and re.search(r"not installed|\bnone\b", line)] == []
     assert run(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[package]["ok"] is None
