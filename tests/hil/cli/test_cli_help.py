@@ -110,7 +110,9 @@ def test_a_command_without_its_package_says_what_installs_it_and_so_does_doctor(
     (line,) = [line for line in said if f"[{extra}]" in line]
     assert words[0] in line
     assert line.lstrip().startswith("optional ")
-    assert [line for line in said if line.startswith("ok") and re.search(r"not installed|\bnone\b", line)] == []
+    assert [
+        line for line in said if line.lstrip().startswith("ok") and re.search(r"not installed|\bnone\b", line)
+    ] == []
     assert run(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[package]["ok"] is None
 
