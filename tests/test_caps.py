@@ -38,6 +38,7 @@ PARAMETERS = {
     "hil/deployment/deploy.py:deploy": 19,
     "hil/deployment/deploy.py:deploy_on": 11,
     "hil/deployment/import_weights.py:import_network": 14,
+    "hil/device_fit/inputs.py:fit_source": 11,
     "hil/driver/open_chip.py:open_chip": 13,
     "hil/emulator/kernels.py:_line": 11,
     "hil/emulator/kernels.py:_pair": 11,

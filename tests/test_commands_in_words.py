@@ -52,6 +52,7 @@ PRINTED_BY = {
     "hil/datasets/image_set.py": (*SCORES, "import", "compile", "campaign"),
     "hil/deployment/import_weights.py": ("import", "compile", "deploy", "simulate"),
     "hil/deployment/interim_looks.py": ("deploy",),
+    "hil/deployment/dry_run.py": ("deploy",),
     "hil/deployment/options.py": SCORES,
     "hil/deployment/resumable.py": ("deploy",),
     "hil/deployment/scoring.py": SCORES,
