@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
+from firmware_protocols.capability import SINCE, Capability
 from firmware_protocols.codec import HEADER, decode, encode
 from firmware_protocols.coding.packed import asks_packed, packed, unpacked
 from firmware_protocols.connection import VERSIONS, Connection, LinkLimits
@@ -23,7 +24,6 @@ from firmware_protocols.extensions.chip_side import OWN, Extras, Keeping
 from firmware_protocols.extensions.journal import JOURNALLED
 from firmware_protocols.handlers import Answer, ChipHandlers, Refusal, call, prepare
 from firmware_protocols.messages import (
-    Capability,
     ErrorCode,
     ErrorReply,
     Hello,
@@ -46,11 +46,6 @@ log = logging.getLogger(__name__)
 MAX_REPLY = 1 << 24  # bytes
 COMMANDED_RESET = 2
 RESET_STEP = 0x9E3779B9  # to the boot id of a commanded reset: not that of a start soon, which a board counts by 1
-SINCE = {  # the versions that have them
-    Capability.REPEATED_READS: 0x0102,
-    Capability.PLAN: 0x0104,
-    Capability.PACKED: 0x0104,
-}
 
 
 class _Job(NamedTuple):
@@ -251,8 +246,7 @@ class ChipServer:
         if not isinstance(message, Request):
             self._refuse(request_id, ErrorCode.UNSUPPORTED, f"{type(message).__name__} is not a request")
             return
-        missing = capabilities_for(message) & ~self.capabilities
-        if missing:
+        if missing := capabilities_for(message) & ~self.capabilities:
             self._refuse(request_id, ErrorCode.UNSUPPORTED, f"this chip has no {missing.name}")
             return
         try:
@@ -338,8 +332,7 @@ class ChipServer:
     def _call(self, job: _Job) -> Answer[Reply]:
         if self._extras.authority is not None:
             self._extras.authority.take(job.counter)
-        own = self._extras.answer(job.request, self._host or 0, self._now_s)
-        if own is not None:
+        if (own := self._extras.answer(job.request, self._host or 0, self._now_s)) is not None:
             return own
         request = meant(job.request, self._extras.images)
         self._dead_man.see(request)

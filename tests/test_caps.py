@@ -16,7 +16,7 @@ FILES = {str(p.relative_to(ROOT)): p for room in ROOMS for p in sorted((ROOT / r
 IMPORTS = {
     "hil/cli/compile.py": 26,
     "hil/cli/mission.py": 28,
-    "hil/deployment/deploy.py": 50,
+    "hil/deployment/deploy.py": 48,
     "hil/improvement/finetuning/on_chip.py": 32,
     "hil/improvement/levers.py": 28,
     "hil/prediction/judge.py": 36,
@@ -52,9 +52,8 @@ PARAMETERS = {
     "search/train/teacher_training.py:_train": 11,
 }
 LINES = {
-    "firmware_protocols/messages.py": 433,
-    "hil/deployment/deploy.py": 426,
-    "hil/driver/session.py": 402,
+    "firmware_protocols/messages.py": 414,
+    "hil/driver/session.py": 401,
     "mapping/program/conductance.py": 403,
 }
 

@@ -17,7 +17,8 @@ from cim.record.published import nominal_record
 from hil.atomic import write_text
 from hil.cli.terminal.screen import Screen
 from hil.datasets.image_set import load_dataset
-from hil.deployment.deploy import deploy, program_of
+from hil.deployment.deploy import deploy
+from hil.deployment.network_source import program_of
 from hil.deployment.options import DeployOptions
 from hil.mission.budget import check_budget
 from hil.mission.hardened_campaign import accuracy_at_end, harden_campaign

@@ -123,10 +123,10 @@ def deploy(
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
     from firmware_protocols.messages import Capability
-    from hil.deployment.deploy import deploy, program_of
+    from hil.deployment.deploy import deploy
     from hil.deployment.dry_run import estimate
     from hil.deployment.expected_work import PHASES
-    from hil.deployment.network_source import ImportOptions
+    from hil.deployment.network_source import ImportOptions, program_of
     from hil.deployment.plan import plan_of
     from hil.driver.counting.wire_cost import EVERYTHING, ON_SERIAL
     from hil.verdict.baseline import read_baseline

@@ -89,8 +89,7 @@ def fit(
             ages_to_s=None if ages_to is None else seconds(ages_to),
             test_on=test_on,
             base=base,
-            temperature_c=celsius(temperature),
-            unsaid=Unsaid(ideal, None if age is None else seconds(age), read_v, us_per_level),
+            unsaid=Unsaid(ideal, None if age is None else seconds(age), read_v, us_per_level, celsius(temperature)),
             record_wanted=out is not None,
             watch=watch,
         )

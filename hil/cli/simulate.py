@@ -89,8 +89,8 @@ def simulate(
     from cim.record.file import load_record
     from cim.simulator.modes import SimulationMode
     from hil.datasets.image_set import load_dataset
-    from hil.deployment.deploy import BUNDLED_DATA, program_of
-    from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions
+    from hil.deployment.deploy import BUNDLED_DATA
+    from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, program_of
     from hil.deployment.plan import plan_of
     from hil.pages.summary import NextStep
     from hil.prediction.predict import Tuning, float_score, predict

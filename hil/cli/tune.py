@@ -55,7 +55,7 @@ def tune(
 ) -> int:
     """Fit gains and biases of a chip that holds a program to its answers now: no labels, no cell written."""
     from cim.record.file import load_record
-    from hil.deployment.deploy import program_of
+    from hil.deployment.network_source import program_of
     from hil.driver.open_chip import open_chip
     from hil.improvement.retune import retune
     from hil.watch import PlannedStage

@@ -34,7 +34,7 @@ from hil.deployment.dry_run import say_plan, with_chosen_age
 from hil.deployment.expected_work import expected_stages
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_what_is_excluded
 from hil.deployment.layer_sums import Exact, exact_layers
-from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
+from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, program_of
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
 from hil.deployment.resumable import check_content, close_run, resumable, run_folder
 from hil.deployment.rounds import RoundsRun
@@ -58,16 +58,13 @@ from hil.simulation.virtual_chips import VirtualChips
 from hil.transports import DEFAULT_BAUD
 from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import SetOfSteps, Watch
-from mapping.compile import LayoutOptions, compile_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
-from mapping.program.file import load_program, save_program
+from mapping.program.file import save_program
 from mapping.program.training_inputs import LayerInputs, training_inputs
-from mapping.quantise.weight_scales import ScaleRule
 from mapping.recipe.recipe import run_recipe
-from mapping.scale_choice import USUAL, judged_by_float
 from mapping.tune.channel_affine import TuneTargets
 
 BUNDLED_DATA = "fashion-mnist-bundled"
@@ -400,33 +397,3 @@ def run_looks(
     answers.times_ns, answers.ages_s = chip.times_ns, chip.ages_s
     answers.simulated_saturated_share = conditioned.saturated_share
     return answers
-
-
-def program_of(
-    network: str | Path | None,
-    *,
-    chip: str,
-    macros: int | None,
-    trust: bool,
-    watch: Watch,
-    scales: ScaleRule | None = None,
-    layout: LayoutOptions | None = None,
-    imported: ImportOptions | None = None,
-) -> tuple[ConductanceProgram, NetworkGraph | None]:
-    """The compiled program of a network file, and its float graph (None for a program file).
-
-    ``scales``: None: the usual rule, unless another keeps more (``mapping.scale_choice``); what is lost is noted.
-    ``layout``: None: layers stand again on cells that would be idle. ``imported`` is for ONNX files and exported
-    programs, which are imported on the way.
-    """
-    path = Path(network) if network else BUNDLED_NETWORK
-    if path.suffix == ".h5":
-        return load_program(path), None
-    file = open_network(path, imported, trust=trust, watch=watch)
-    spec = load_chip(chip, macros=macros)
-    layout = layout or LayoutOptions(averaged=True)
-    compiled = partial(compile_network, file, spec, options=layout, progress=watch.step)
-    program, kept = judged_by_float(file, compiled(scale_rule=scales or USUAL), scales, compiled)
-    if kept.much:
-        watch.note(kept.line)
-    return program, file.graph

@@ -1,16 +1,25 @@
-"""Networks from files of any kind: a net.pt as it is, ONNX, TFLite and exported programs imported on the way."""
+"""Networks from files of any kind, and their programs: a net.pt as it is; ONNX, TFLite, exported programs imported."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from cim.chip.file import load_chip
 from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 from mapping.network.file import NetworkFile, load_network
 from mapping.network.file_check import check_there
 from mapping.network.importers import WHOLE_NETWORKS
+
+if TYPE_CHECKING:
+    from mapping.layout.lay_out import LayoutOptions
+    from mapping.network.graph import NetworkGraph
+    from mapping.program.conductance import ConductanceProgram
+    from mapping.quantise.weight_scales import ScaleRule
 
 BUNDLED_NETWORK = Path(__file__).parents[1] / "datasets" / "bundled" / "fashion_mnist.pt"
 HINT = "hil import {} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 -o net.pt, once; or the same options here"
@@ -66,3 +75,38 @@ def open_network(
         task=options.task,
         watch=watch,
     )
+
+
+def program_of(
+    network: str | Path | None,
+    *,
+    chip: str,
+    macros: int | None,
+    trust: bool,
+    watch: Watch,
+    scales: ScaleRule | None = None,
+    layout: LayoutOptions | None = None,
+    imported: ImportOptions | None = None,
+) -> tuple[ConductanceProgram, NetworkGraph | None]:
+    """The compiled program of a network file, and its float graph (None for a program file).
+
+    ``scales``: None: the usual rule, unless another keeps more (``mapping.scale_choice``); what is lost is noted.
+    ``layout``: None: layers stand again on cells that would be idle. ``imported`` is for ONNX files and exported
+    programs, which are imported on the way.
+    """
+    from mapping.compile import compile_network  # late: help reads the names above
+    from mapping.layout.lay_out import LayoutOptions
+    from mapping.program.file import load_program
+    from mapping.scale_choice import USUAL, judged_by_float
+
+    path = Path(network) if network else BUNDLED_NETWORK
+    if path.suffix == ".h5":
+        return load_program(path), None
+    file = open_network(path, imported, trust=trust, watch=watch)
+    spec = load_chip(chip, macros=macros)
+    layout = layout or LayoutOptions(averaged=True)
+    compiled = partial(compile_network, file, spec, options=layout, progress=watch.step)
+    program, kept = judged_by_float(file, compiled(scale_rule=scales or USUAL), scales, compiled)
+    if kept.much:
+        watch.note(kept.line)
+    return program, file.graph

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from hil.cost.plan import DeploymentPlan
-from hil.deployment.deploy import program_of
+from hil.deployment.network_source import program_of
 from hil.deployment.options import recipe_for
 from hil.deployment.plan import plan_of
 from hil.pages.tables import duration

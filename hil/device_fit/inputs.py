@@ -37,13 +37,15 @@ class Unsaid:
     """What a file needs and does not say, by whoever has it.
 
     ``ideal``: what was meant, in a file of its own (ideal products, AIHWKit's state before programming); ``age_s`` of
-    cells (AIHWKit); ``read_v`` of currents (ramps of pulses); ``us_per_level`` of readings that are levels.
+    cells (AIHWKit); ``read_v`` of currents (ramps of pulses); ``us_per_level`` of readings that are levels;
+    ``temperature_c`` that it was measured at.
     """
 
     ideal: Path | None = None
     age_s: float | None = None
     read_v: float | None = None
     us_per_level: float | None = None
+    temperature_c: float = 25.0
 
     def __post_init__(self) -> None:
         if self.us_per_level is not None and not 0 < self.us_per_level < 1e3:
@@ -62,7 +64,6 @@ def fit_source(
     ages_to_s: float | None = None,
     test_on: str | None = None,
     base: Path | None = None,
-    temperature_c: float = 25.0,
     unsaid: Unsaid = NOTHING,
     record_wanted: bool = False,
     watch: Watch | None = None,
@@ -109,7 +110,7 @@ def fit_source(
         cells,
         held_out=hold_out or (known.held_out if known else QUARTER),
         block=known.block if known else 1,
-        temperature_c=temperature_c,
+        temperature_c=unsaid.temperature_c,
         ages_to_s=ages_to_s,
         base=record,
         other=other,

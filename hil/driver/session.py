@@ -121,11 +121,7 @@ class Session:
     @property
     def counters(self) -> dict[str, int]:
         """Bytes, frames, retransmissions and so on, and the requests and replies that they carried."""
-        return {
-            "requests": self._requests,
-            "replies": self._replies,
-            **dataclasses.asdict(self._link.counters),
-        }
+        return {"requests": self._requests, "replies": self._replies, **dataclasses.asdict(self._link.counters)}
 
     # --- talking --------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from hil.calibration.procedure import calibrate
 from hil.calibration.store import partial_folder
 from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import with_pixels
-from hil.deployment.deploy import program_of
+from hil.deployment.network_source import program_of
 from hil.deployment.options import DeployOptions
 from hil.deployment.scoring import targets_of, task_of
 from hil.driver.open_chip import open_chip

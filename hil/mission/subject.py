@@ -12,7 +12,7 @@ from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.adaptation import refuse_residual
-from hil.deployment.deploy import program_of
+from hil.deployment.network_source import program_of
 from hil.deployment.options import DeployOptions, recipe_for
 from hil.errors import FileError, UsageError
 from hil.mission.budget import KnownAccuracy

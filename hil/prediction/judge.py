@@ -20,10 +20,10 @@ from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import check_adapted
 from hil.deployment.build_report import aim_notes, data_use, environment
-from hil.deployment.deploy import BUNDLED_DATA, program_of
+from hil.deployment.deploy import BUNDLED_DATA
 from hil.deployment.deployment import mode_of
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
-from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions
+from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, program_of
 from hil.deployment.options import DeployOptions
 from hil.deployment.plan import image_cost
 from hil.deployment.resumable import close_run

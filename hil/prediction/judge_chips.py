@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from cim.record.file import load_record
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
-from hil.deployment.deploy import BUNDLED_DATA, program_of
-from hil.deployment.network_source import ImportOptions
+from hil.deployment.deploy import BUNDLED_DATA
+from hil.deployment.network_source import ImportOptions, program_of
 from hil.deployment.options import DeployOptions
 from hil.deployment.scoring import scoring_of
 from hil.errors import FileError, UsageError

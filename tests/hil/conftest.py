@@ -10,7 +10,8 @@ import pytest
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record, save_record
 from hil.calibration.procedure import calibrate
-from hil.deployment.deploy import DeployOptions, deploy, program_of
+from hil.deployment.deploy import DeployOptions, deploy
+from hil.deployment.network_source import program_of
 from hil.driver.open_chip import open_chip
 from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch

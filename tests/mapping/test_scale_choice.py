@@ -12,8 +12,7 @@ import pytest
 
 from cim.chip.file import load_chip
 from hil.cli import run
-from hil.deployment.deploy import program_of
-from hil.deployment.network_source import BUNDLED_NETWORK
+from hil.deployment.network_source import BUNDLED_NETWORK, program_of
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile, load_network, save_network

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from hil.atomic import write_text
 from hil.datasets.image_set import load_dataset
-from hil.deployment.deploy import program_of
+from hil.deployment.network_source import program_of
 from hil.deployment.targets.wired import ensure_programmed, read_back
 from hil.driver.open_chip import open_chip
 from hil.mission.flight import FlightReport, FlownChip, flight_address, flight_images, fly_chip, judge_flight

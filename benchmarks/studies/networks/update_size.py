@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from cim.record.published import nominal_record
-from hil.deployment.deploy import program_of
+from hil.deployment.network_source import program_of
 from hil.mission.passes.flight_image import flight_program, pack_image
 from hil.mission.passes.lossy_link import LinkFigures
 from hil.mission.passes.transfer import plan_transfer

@@ -224,7 +224,8 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
 
     from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset
-    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on
+    from hil.deployment.network_source import program_of
     from hil.deployment.options import usual_recipe
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address

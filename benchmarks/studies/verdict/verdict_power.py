@@ -82,7 +82,8 @@ def runs_of(study: Study, seed: int, effects: list[float]) -> list[dict[str, obj
     """One chip calibrated as it is, then a deployment for each size of the effect, as rows."""
     from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset
-    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on
+    from hil.deployment.network_source import program_of
     from hil.deployment.options import usual_recipe
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address

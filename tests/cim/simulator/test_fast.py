@@ -406,8 +406,8 @@ def test_a_network_is_as_accurate_as_on_the_exact_simulator_within_a_point() -> 
     import hil
     from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset
-    from hil.deployment.deploy import BUNDLED_DATA, program_of
-    from hil.deployment.network_source import BUNDLED_NETWORK
+    from hil.deployment.deploy import BUNDLED_DATA
+    from hil.deployment.network_source import BUNDLED_NETWORK, program_of
     from hil.simulation.virtual_chips import VirtualChips
     from hil.watch import Watch
     from mapping.program.training_inputs import training_inputs

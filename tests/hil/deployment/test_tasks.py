@@ -10,7 +10,8 @@ import pytest
 
 from hil.cli import run
 from hil.datasets.image_set import load_dataset
-from hil.deployment.deploy import DeployOptions, deploy, program_of
+from hil.deployment.deploy import DeployOptions, deploy
+from hil.deployment.network_source import program_of
 from hil.deployment.options import usual_recipe
 from hil.deployment.scoring import scoring_of
 from hil.errors import UsageError
