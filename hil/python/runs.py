@@ -70,9 +70,10 @@ def deploy(
     """
     by_name = data is None or isinstance(data, str | Path)
     if isinstance(chip, str) and (network is None or isinstance(network, str | Path)) and by_name:
+        of_files |= {} if record is None else {"calibration": _path(record)}
         found = deploy_files(
-            network, chip, data=None if data is None else str(data), calibration=_path(record),
-            out=None if out is None else Path(out), options=options, watch=watch, **of_files,
+            network, chip, data=None if data is None else str(data), out=None if out is None else Path(out),
+            options=options, watch=watch, **of_files,
         )  # fmt: skip
         return Report.of(found)
     if of_files:
@@ -173,7 +174,7 @@ def _record(record: CalibrationRecord | str | Path | None) -> CalibrationRecord 
     return load_record(record) if isinstance(record, str | Path) else record
 
 
-def _path(record: CalibrationRecord | str | Path | None) -> Path | None:
+def _path(record: CalibrationRecord | str | Path) -> Path:
     if isinstance(record, CalibrationRecord):
         raise UsageError("a record in memory goes with an open chip", hint="cim.save_record(record, 'record.h5')")
-    return None if record is None else Path(record)
+    return Path(record)
