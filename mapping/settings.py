@@ -62,7 +62,11 @@ def check_limits(settings: Any, error: type[Exception]) -> None:
         if about["choices"] and value not in about["choices"]:
             raise error(f"{name} {value!r}, not one of {', '.join(about['choices'])}")
         if isinstance(value, int | float) and not low <= value <= high:
-            takes = f"not from {low:g} to {high:g}" if high < math.inf else f"at least {low:g} is needed"
+            takes = (
+                f"not from {low:g} to {high:g}"
+                if high < math.inf
+                else f"at least {low:g} {'is' if low == 1 else 'are'} needed"
+            )
             raise error(f"{name}: {value:g}, {takes}")
         if isinstance(value, float) and not math.isfinite(value):
             raise error(f"{name}: {value}, not a number of a size")
