@@ -56,6 +56,7 @@ _CONSTANTS: dict[str, int] = {
     "SAMPLES_TO_TRUST": sending.SAMPLES_TO_TRUST,
     "MESSAGE_HEAD": receiving.HEAD,
     "KEPT_REPLIES": request_states.KEPT_REPLIES,
+    "ASIDE_IDS": request_states.ASIDE,
     "RETIRED_SESSIONS": connection.RETIRED_SESSIONS,
     "COMMANDED_RESET": chip.COMMANDED_RESET,
     "RESET_STEP": chip.RESET_STEP,

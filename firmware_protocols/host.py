@@ -23,11 +23,12 @@ from firmware_protocols.extensions.authority import Sealer, needed
 from firmware_protocols.extensions.messages import Level
 from firmware_protocols.messages import Capability, HelloReply, OutputsOff, Progress, Reply, Request, Reset
 from firmware_protocols.receiving import Received
+from firmware_protocols.request_states import ASIDE
 from firmware_protocols.sending import BULK, CONTROL
 from firmware_protocols.states import ASKS, AskEvent, AskState, Role, State, moved
 
 CREDIT = 15  # requests unanswered at a time; the chip remembers 16 replies, one place is for outputs off
-LAST_ID = 0xEFFF  # of requests in turn; ids above are those of requests aside
+LAST_ID = ASIDE - 1  # of requests in turn; ids above are those of requests aside
 ASIDE_IDS, ASIDE_OF_AN_OPENING = 0xFFFF - LAST_ID, 64
 
 

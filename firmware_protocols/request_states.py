@@ -14,6 +14,7 @@ from firmware_protocols.messages import ErrorCode, ProgramTile, Request
 from firmware_protocols.states import JOBS, JobEvent, JobState, moved
 
 KEPT_REPLIES = 16
+ASIDE = 0xF000  # ids from here on are of requests beside those in turn
 
 
 class RequestStates:
@@ -52,12 +53,20 @@ class RequestStates:
         self._kept[request_id] = reply
 
     def keep(self, request_id: int, reply: bytes) -> None:
-        """A request is answered; the oldest of too many replies is forgotten."""
+        """A request is answered; of too many replies one is forgotten.
+
+        That is the oldest one beside the requests in turn, where there are two: a host that opens its session again and
+        again asks beside them each time, and may wait for any 15 requests in turn. Else it is the oldest.
+        """
         self.recall(request_id, reply)
         if request_id == 0:  # of messages too short to carry an id
             self._kept.move_to_end(0, last=False)
             self._forget(1)
-        self._forget(len(self._kept) - KEPT_REPLIES)
+        if len(self._kept) > KEPT_REPLIES:
+            beside = [i for i in self._kept if i >= ASIDE]
+            if len(beside) > 1:
+                self._kept.move_to_end(beside[0], last=False)
+            self._forget(1)
 
     def forget_replies(self) -> None:
         self._forget(len(self._kept))

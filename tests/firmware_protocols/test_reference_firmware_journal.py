@@ -124,6 +124,15 @@ def test_what_was_finished_is_answered_by_the_same_bytes_after_the_power_was_los
     assert board.ask_bytes(requests[1], 1) != answers[1]
 
 
+def test_answers_beside_requests_in_turn_cost_none_that_the_host_may_wait_for(board: Board) -> None:
+    answers = [board.ask_bytes(Wait(10**9), number) for number in range(1, 16)]
+    asides = [board.ask_bytes(Describe(), 0xF000 + number) for number in range(40)]
+    assert [board.ask_bytes(Wait(10**9), number) for number in range(1, 16)] == answers
+    assert board.ask_bytes(Describe(), 0xF000 + 39) == asides[-1]
+    next_one = board.ask_bytes(Wait(10**9), 16)
+    assert [board.ask_bytes(Wait(10**9), number) for number in range(2, 17)] == [*answers[1:], next_one]
+
+
 def test_power_lost_at_any_byte_of_an_entry_costs_that_entry_at_most(board: Board) -> None:
     board.power_for(1 << 20)
     board.ask_bytes(program(2), 2)

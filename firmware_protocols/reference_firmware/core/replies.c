@@ -5,7 +5,7 @@
 /* Two places more than replies: one is being written, one serves refusals. Places change roles, bytes never move. */
 static struct {
     uint8_t bytes[KEPT_REPLIES + 2][REPLY_ROOM];
-    struct { uint8_t place; uint16_t id; uint32_t size; } kept[KEPT_REPLIES]; /* oldest at `first` */
+    struct kept_reply { uint8_t place; uint16_t id; uint32_t size; } kept[KEPT_REPLIES]; /* oldest at `first` */
     uint32_t first;
     uint8_t building, spare;
 } replies;
@@ -25,8 +25,27 @@ struct reply replies_building(void) { return (struct reply){replies.bytes[replie
 
 struct reply replies_spare(void) { return (struct reply){replies.bytes[replies.spare], REPLY_ROOM, 0}; }
 
+/* Of replies beside the requests in turn the oldest goes first, where there are two: a host that opens its session again
+   and again asks beside them each time, and may wait for any 15 in turn. */
+static void one_aside_goes_first(uint16_t id) {
+    uint32_t beside = id >= ASIDE_IDS, oldest = 0;
+    for (uint32_t turn = KEPT_REPLIES; turn-- > 0;) {
+        if (replies.kept[(replies.first + turn) % KEPT_REPLIES].id < ASIDE_IDS) continue;
+        beside++;
+        oldest = turn;
+    }
+    if (beside < 2 || !replies.kept[replies.first].id) return;
+    for (uint32_t turn = oldest; turn > 0; turn--) {
+        const uint32_t i = (replies.first + turn) % KEPT_REPLIES, before = (i + KEPT_REPLIES - 1) % KEPT_REPLIES;
+        const struct kept_reply aside = replies.kept[i];
+        replies.kept[i] = replies.kept[before];
+        replies.kept[before] = aside;
+    }
+}
+
 uint8_t *replies_keep(struct send_window *send, uint16_t id, const struct reply *reply) {
     /* A host within its credit of 15 has taken the oldest; of another one, a half sent reply stays for one turn. */
+    one_aside_goes_first(id);
     for (uint32_t turn = 0; turn < 2; turn++) {
         const uint32_t i = (replies.first + turn) % KEPT_REPLIES;
         if (!send_drop(send, replies.bytes[replies.kept[i].place])) continue;

@@ -113,6 +113,7 @@ enum { /* Level */
 #define SAMPLES_TO_TRUST 0x8u
 #define MESSAGE_HEAD 0x10u
 #define KEPT_REPLIES 0x10u
+#define ASIDE_IDS 0xf000u
 #define RETIRED_SESSIONS 0x8u
 #define COMMANDED_RESET 0x2u
 #define RESET_STEP 0x9e3779b9u
