@@ -162,7 +162,7 @@ def multiplier(program: ConductanceProgram, mode: str, images: NDArray[np.uint8]
     elif mode == "digital":
         yield Known(program, images)
     elif mode == "emulated":
-        with hil.open_chip("emulated:lab-128?seed=1", spec=program.spec) as chip:
+        with hil.open_chip("emulated:lab-128?seed=1", chip=program.spec) as chip:
             program_chip(chip, program, sample=0, watch=Watch())
             yield MeasuredLayers(chip, program, nominal_corrections(program))
     else:

@@ -78,7 +78,7 @@ def accuracy(model: nn.Module, images: Images) -> float:
 
 def measured_noise(spec: MacroSpec) -> ArrayNoise:
     """The law of errors, calibrated on one emulated chip."""
-    with hil.open_chip(CHIP, spec=load_chip("lab-128")) as chip:
+    with hil.open_chip(CHIP, chip=load_chip("lab-128")) as chip:
         return array_noise(spec, calibrate(chip, (0, 1, 2, 3), age_s=AGE_S), AGE_S)
 
 

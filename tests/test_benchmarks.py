@@ -63,8 +63,8 @@ def test_commands_of_accuracy_rows_have_the_options_that_they_name() -> None:
 
 
 def test_a_row_of_accuracy_comes_out_and_is_not_run_again(tmp_path: Path) -> None:
-    bundled = ROOT / "hil" / "bundled" / "fashion_mnist.pt"
-    small = ["--set", f"network={bundled}", f"data={ROOT / 'hil/bundled/fashion_mnist_test2000.npz'}"]
+    bundled = ROOT / "hil" / "datasets" / "bundled" / "fashion_mnist.pt"
+    small = ["--set", f"network={bundled}", f"data={ROOT / 'hil/datasets/bundled/fashion_mnist_test2000.npz'}"]
     small += [
         "images=20",
         "chips=2",

@@ -212,6 +212,7 @@ def test_the_compiler_is_asked_by_the_file_that_then_has_the_program_written(sta
     assert files_of(stacks.through("add", "compile_network")) == [
         "hil/cli/deploy.py",
         "hil/deployment/deploy.py",
+        "hil/deployment/network_source.py",
         "mapping/compile.py",
     ]
 

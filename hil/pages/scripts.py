@@ -18,10 +18,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-class NoScript(Exception):
-    """The package that a script comes from is not installed."""
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a script comes from: a file of a package, made a plain script by ``made``."""
@@ -54,7 +50,7 @@ def write(folder: Path) -> None:
     """Put every script, compressed, into ``folder``, with the licence of its package.
 
     Raises:
-        NoScript: a package is not installed.
+        ModuleNotFoundError: a package is not installed.
     """
     made = {name: (_made(source), _licence(source.package)) for name, source in SCRIPTS.items()}
     for name, (content, licence) in made.items():
@@ -67,7 +63,7 @@ def script(name: str) -> str:
     """A script of ``SCRIPTS`` as a page holds it: gzip in base64.
 
     Raises:
-        NoScript: neither does it lie beside this file nor is its package installed.
+        ModuleNotFoundError: neither does it lie beside this file nor is its package installed.
     """
     beside = HERE / f"{name}.js.gz"
     content = beside.read_bytes() if beside.is_file() else _made(SCRIPTS[name])
@@ -78,7 +74,7 @@ def has(name: str) -> bool:
     """Whether a script can be had."""
     try:
         return bool(script(name))
-    except NoScript:
+    except ModuleNotFoundError:
         return False
 
 
@@ -92,7 +88,9 @@ def _made(source: Source) -> bytes:
         place = metadata.distribution(source.package).locate_file(f"{source.package}/{source.file}")
         text = Path(str(place)).read_text("utf-8")
     except metadata.PackageNotFoundError as error:
-        raise NoScript(f"{source.package} is not installed: pip install -e '.[dev]' in a checkout") from error
+        raise ModuleNotFoundError(
+            f"{source.package} is not installed: pip install -e '.[dev]' in a checkout"
+        ) from error
     return gzip.compress(source.made(text).encode(), 9, mtime=0)
 
 

@@ -347,4 +347,5 @@ def test_a_request_before_hello_is_our_mistake(make_line: MakeLine) -> None:
 
 def test_capabilities_arrive_with_hello(make_line: MakeLine, kit: SimpleNamespace) -> None:
     line = make_line(chip=kit.CountingChip(capabilities=Capability.SUMS | Capability.PULSE))
-    assert line.host.hello.capabilities == Capability.SUMS | Capability.PULSE | Capability.DEAD_MAN
+    of_the_role = Capability.DEAD_MAN | Capability.PACKED
+    assert line.host.hello.capabilities == Capability.SUMS | Capability.PULSE | of_the_role

@@ -5,6 +5,8 @@
 
 #pragma GCC optimize("Os") /* small before fast */
 
+#if PACKED_BODIES
+
 enum { PLACES = 8, MODELS = 256, LEAST = 64, MOST_COUNT = 12 };
 
 static struct {
@@ -123,3 +125,17 @@ uint32_t packed_write(uint8_t *message, uint32_t size, uint8_t *elsewhere, uint3
     memcpy(message + head + WIRE_LENGTH_SIZE, elsewhere, coded);
     return head + WIRE_LENGTH_SIZE + coded;
 }
+
+#else
+
+uint32_t packed_read(const uint8_t *message, uint32_t size, uint8_t *to, uint32_t room) {
+    (void)message, (void)size, (void)to, (void)room;
+    return 0;
+}
+
+uint32_t packed_write(uint8_t *message, uint32_t size, uint8_t *elsewhere, uint32_t room) {
+    (void)message, (void)elsewhere, (void)room;
+    return size;
+}
+
+#endif

@@ -2,6 +2,8 @@
 #include "chip.h"
 #include "digital.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 /* How a part of a plan takes its codes; a request takes them as they come. */
 struct placing {
     const int32_t *order; /* the channel of each of the layer's, NULL: as they come */

@@ -34,6 +34,9 @@
 #ifndef PLAN_MEMORY /* room for the values of a plan that live at once, bytes */
 #define PLAN_MEMORY 65536
 #endif
+#ifndef PACKED_BODIES /* whether bodies of messages may be packed, for slow lines; 0: they are not */
+#define PACKED_BODIES 1
+#endif
 #ifndef MEMORY_BYTES /* kept without power: journal, program image, counters of authority; 0: none of them */
 #define MEMORY_BYTES (1 << 20)
 #endif

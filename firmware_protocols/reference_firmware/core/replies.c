@@ -28,19 +28,16 @@ struct reply replies_spare(void) { return (struct reply){replies.bytes[replies.s
 /* Of replies beside the requests in turn the oldest goes first, where there are two: a host that opens its session again
    and again asks beside them each time, and may wait for any 15 in turn. */
 static void one_aside_goes_first(uint16_t id) {
-    uint32_t beside = id >= ASIDE_IDS, oldest = 0;
+    uint32_t beside = id >= ASIDE_IDS, at = 0;
     for (uint32_t turn = KEPT_REPLIES; turn-- > 0;) {
-        if (replies.kept[(replies.first + turn) % KEPT_REPLIES].id < ASIDE_IDS) continue;
-        beside++;
-        oldest = turn;
+        if (replies.kept[(replies.first + turn) % KEPT_REPLIES].id >= ASIDE_IDS) beside++, at = turn;
     }
-    if (beside < 2 || !replies.kept[replies.first].id) return;
-    for (uint32_t turn = oldest; turn > 0; turn--) {
-        const uint32_t i = (replies.first + turn) % KEPT_REPLIES, before = (i + KEPT_REPLIES - 1) % KEPT_REPLIES;
-        const struct kept_reply aside = replies.kept[i];
-        replies.kept[i] = replies.kept[before];
-        replies.kept[before] = aside;
+    if (beside < 2) return;
+    const struct kept_reply aside = replies.kept[(replies.first + at) % KEPT_REPLIES];
+    for (; at > 0; at--) {
+        replies.kept[(replies.first + at) % KEPT_REPLIES] = replies.kept[(replies.first + at - 1) % KEPT_REPLIES];
     }
+    replies.kept[replies.first] = aside;
 }
 
 uint8_t *replies_keep(struct send_window *send, uint16_t id, const struct reply *reply) {

@@ -125,7 +125,7 @@ static void greet(const struct wire_hello *hello, struct wire_hello_reply *reply
     reply->boot_id = server.boot_id;
     reply->reset_cause = server.reset_cause;
     reply->max_message = MAX_MESSAGE;
-    reply->capabilities = server.handlers->capabilities | extras_capabilities() | CAN_DEAD_MAN | CAN_PACKED;
+    reply->capabilities = server.handlers->capabilities | extras_capabilities() | CAN_DEAD_MAN | (PACKED_BODIES ? CAN_PACKED : 0);
     *time_ns = chip_time_ns();
 }
 

@@ -415,7 +415,7 @@ def test_a_network_is_as_accurate_as_on_the_exact_simulator_within_a_point() -> 
     watch = Watch()
     program, _ = program_of(BUNDLED_NETWORK, chip="lab-128", macros=None, trust=False, watch=watch)
     data = load_dataset(BUNDLED_DATA, "test", limit=500)
-    with hil.open_chip("emulated:lab-128?seed=301", spec=program.spec) as chip:
+    with hil.open_chip("emulated:lab-128?seed=301", chip=program.spec) as chip:
         record = calibrate(chip, program.macros, age_s=3600.0)
     inputs, right = training_inputs(program), {}
     for mode in ("exact", "fast"):

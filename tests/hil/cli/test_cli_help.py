@@ -78,6 +78,7 @@ def test_doctor_says_how_to_get_a_data_set_that_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HIL_DATA", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "300")
     assert run(["doctor"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "data eurosat" in line]
     assert line.lstrip().startswith("MISSING")
@@ -105,6 +106,7 @@ def test_a_command_without_its_package_says_what_installs_it_and_so_does_doctor(
 
     monkeypatch.setattr("hil.cli.doctor.metadata.version", version)
     monkeypatch.setattr("hil.cli.doctor.SETS", ())
+    monkeypatch.setenv("COLUMNS", "300")
     assert run(["doctor"]) == 0
     said = capsys.readouterr().out.splitlines()
     (line,) = [line for line in said if f"[{extra}]" in line]

@@ -21,7 +21,7 @@ def nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     def done(*_: Any, **__: Any) -> None:
         raise AssertionError("work was done before the error")
 
-    for name in ("hil.deployment.deploy.compile_network", "hil.calibration.procedure.CalibrationSteps"):
+    for name in ("mapping.compile.compile_network", "hil.calibration.procedure.CalibrationSteps"):
         monkeypatch.setattr(name, done)
 
 

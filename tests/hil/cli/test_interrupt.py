@@ -102,13 +102,13 @@ def slow_chip(folder: Path, slow_s: float = SlowChip.slow_s) -> Iterator[tuple[S
 
         return slow
 
-    for name in ("program_tile", "read_cells", "mvm", "sweep", "wait"):
+    for name in ("program_tile", "read_cells", "mvm", "run_plan", "wait"):
         setattr(chip, name, slowed(name, getattr(chip, name)))
     with serving(chip, f"unix:{folder / 'chip'}") as where:
         yield chip, where
 
 
-@pytest.mark.parametrize("verb", ["program_tile", "read_cells", "sweep"])
+@pytest.mark.parametrize("verb", ["program_tile", "read_cells", "run_plan"])
 def test_ctrl_c_while_the_chip_works_keeps_what_was_measured_and_switches_off(
     small: Small, tmp_path: Path, verb: str
 ) -> None:

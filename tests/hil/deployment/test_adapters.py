@@ -48,7 +48,10 @@ def test_the_program_of_the_run_holds_the_adapters_and_the_cells_of_before(folde
         pack_update(dataclasses.replace(small.program, held_as=program.held_digest), program, 1)
 
 
-def test_what_adapters_cost_is_in_the_estimate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_adapters_cost_is_in_the_estimate(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert run(["estimate", str(folder / "program.h5"), "--chip", "lab-128"]) == ExitCode.DONE
     said = capsys.readouterr().out
     assert said.count(" adapter ") == 2

@@ -271,6 +271,7 @@ def test_a_judgement_that_is_interrupted_says_what_was_found_until_then(capsys: 
 def test_what_needs_the_power_cut_is_not_tried_unless_somebody_cuts_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     assert run(["selftest", "--port", EMULATED, "--only", "power"]) == 0
     assert "0 passed, 0 failed, 0 not there, 2 not tried" in capsys.readouterr().out
     assert run(["selftest", "--port", EMULATED, "--only", "power", "--power-cycle", "false"]) == 1

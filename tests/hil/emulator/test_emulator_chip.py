@@ -46,7 +46,9 @@ def refused(call: object, *arguments: object) -> Refusal:
 
 def test_it_has_every_verb_of_the_chip_role(chip: EmulatedChip) -> None:
     assert isinstance(chip, ChipHandlers)
-    assert chip.capabilities == ~(Capability.AUTHORITY | Capability.DEAD_MAN)  # these are of the chip role
+    assert chip.capabilities == ~(
+        Capability.AUTHORITY | Capability.DEAD_MAN | Capability.PACKED
+    )  # these are of the chip role
 
 
 def test_a_cell_is_pulsed_no_more_than_it_bears_in_its_life() -> None:

@@ -77,7 +77,7 @@ def test_a_chip_has_none_unless_its_address_says_so() -> None:
 
 def test_calibration_finds_it_through_the_driver() -> None:
     spec = load_chip("lab-128", macros=1)
-    with hil.open_chip("emulated:lab-128?seed=5&macros=1&lasting_noise_us=0.25", spec=spec) as driver:
+    with hil.open_chip("emulated:lab-128?seed=5&macros=1&lasting_noise_us=0.25", chip=spec) as driver:
         noise = calibrate(driver, (0,)).read_noise
     assert lasts(noise)
     true = 2 * 0.25**2 * noise.levels_us / noise.levels_us[-1]

@@ -10,6 +10,7 @@ import pytest
 from hil.calibration.record_page import record_page
 from hil.pages.figures import dots, figure
 from hil.pages.shell import Plot, render
+from hil.pages.tables import Table
 from hil.report.page import FILES, page
 from hil.report.run_index import index_page, read_runs
 
@@ -28,7 +29,10 @@ def test_a_page_with_faults_is_found_to_have_them(tmp_path: Path) -> None:
     wide = '<p style="white-space: nowrap; width: 2000px">too wide</p>'
     clipped = '<p style="overflow: hidden; white-space: nowrap; width: 30px">clipped words</p>'
     plots = (Plot("energy", "", crowded), Plot("busy", "", figure([], 100)), Plot("schedule", "", figure([], 100)))
-    text = render("cost.html", title="faults", plots=plots, text=()).replace("</main>", f"{wide}{clipped}</main>")
+    layers = Table("layers", ("layer",), (("conv",),))
+    text = render("cost.html", title="faults", plots=plots, layers=layers, text=()).replace(
+        "</main>", f"{wide}{clipped}</main>"
+    )
     (found,) = look(text, tmp_path, dark=False, widths=(400,), also="console.error('said'); missing();")
     assert found["content"] > found["room"]
     assert found["outside"] == [wide]
