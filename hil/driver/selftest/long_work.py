@@ -28,6 +28,7 @@ SOON_S = 1.0  # work that is answered so much later than a single read's is long
 MOST_IN_A_ROW = 8  # fewer where the line takes long: what is on it is in the way of everything else
 TURNS = 3  # with each kind of work
 LARGEST_MAP = 64
+ON_THE_LINE_S = 3.0  # that one request, or one answer, may take: a megabyte is a minute and a half at 115,200 baud
 
 
 def long_works(line: MessageLine, spec: ChipSpec, ids: Iterator[int]) -> Iterator[list[int]]:
@@ -36,7 +37,7 @@ def long_works(line: MessageLine, spec: ChipSpec, ids: Iterator[int]) -> Iterato
     How long the same answer takes of a single read is measured first: most of it may be the line. On a machine that is
     busy, or where reads are remembered, work may be over all the same when whoever asked looks for it.
     """
-    for request in _candidates(line, spec):
+    for request in _candidates(line, spec, _room(line, spec, next(ids))):
         for _ in range(TURNS):
             began_s = time.monotonic()
             line.ask(encode(replace(request, reads=1), next(ids)))
@@ -52,8 +53,17 @@ def long_works(line: MessageLine, spec: ChipSpec, ids: Iterator[int]) -> Iterato
             yield others if over else [first, *others]
 
 
-def _candidates(line: MessageLine, spec: ChipSpec) -> Iterator[ReadCells | Sweep | Mvm]:
-    macro, room, can = spec.macro, line.max_message - 128, line.hello.capabilities
+def _room(line: MessageLine, spec: ChipSpec, request_id: int) -> int:
+    """Bytes of a request that the chip takes and that are on the line for no longer than ``ON_THE_LINE_S``."""
+    rows = max(1, min(spec.macro.rows, (line.max_message - 128) // (2 * spec.macro.columns)))
+    began_s = time.monotonic()
+    (answer,) = line.ask(encode(ReadCells(CellBlock(0, 0, rows, 0, spec.macro.columns), 10, 1, 0), request_id))
+    bytes_s = len(answer) / max(time.monotonic() - began_s, 1e-6)
+    return min(line.max_message - 128, int(ON_THE_LINE_S * bytes_s))
+
+
+def _candidates(line: MessageLine, spec: ChipSpec, room: int) -> Iterator[ReadCells | Sweep | Mvm]:
+    macro, can = spec.macro, line.hello.capabilities
     rows = min(macro.rows, room // (2 * macro.columns))
     if rows:
         yield ReadCells(CellBlock(0, 0, rows, 0, macro.columns), 10, MOST_READS, 0)
