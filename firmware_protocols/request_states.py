@@ -44,8 +44,14 @@ class RequestStates:
         return state
 
     def again(self, request_id: int) -> bytes | None:
-        """A request came again: its reply, where there is one."""
-        return self._kept[request_id] if self.move(request_id, JobEvent.REPEAT) is JobState.ANSWERED else None
+        """A request came again: its reply, where there is one, which is the newest now.
+
+        After a restart requests before it may be asked anew and answered behind it; its host waits for it all the same.
+        """
+        if self.move(request_id, JobEvent.REPEAT) is not JobState.ANSWERED:
+            return None
+        self._kept.move_to_end(request_id)
+        return self._kept[request_id]
 
     def recall(self, request_id: int, reply: bytes) -> None:
         """An answer of before this start is kept again."""

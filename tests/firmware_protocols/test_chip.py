@@ -190,6 +190,15 @@ def test_sixteen_replies_are_remembered_and_no_more(raw_host: RawHost) -> None:
     assert len(raw_host.server.handlers.calls) == KEPT_REPLIES + 2
 
 
+def test_an_answer_that_is_asked_for_again_is_the_newest(raw_host: RawHost) -> None:
+    answers = [raw_host.send(encode(Describe(), number)) for number in range(1, KEPT_REPLIES + 1)]
+    assert raw_host.send(encode(Describe(), 1)) == answers[0]
+    for number in range(KEPT_REPLIES + 1, 2 * KEPT_REPLIES):
+        raw_host.send(encode(Describe(), number))
+    assert raw_host.send(encode(Describe(), 1)) == answers[0]
+    assert len(raw_host.server.handlers.calls) == 2 * KEPT_REPLIES - 1
+
+
 def test_answers_beside_requests_in_turn_cost_none_that_the_host_may_wait_for(raw_host: RawHost) -> None:
     answers = [raw_host.send(encode(Describe(), number)) for number in range(1, KEPT_REPLIES)]
     for number in range(40):

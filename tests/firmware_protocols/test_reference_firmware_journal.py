@@ -124,6 +124,14 @@ def test_what_was_finished_is_answered_by_the_same_bytes_after_the_power_was_los
     assert board.ask_bytes(requests[1], 1) != answers[1]
 
 
+def test_an_answer_that_is_asked_for_again_is_the_newest(board: Board) -> None:
+    answers = [board.ask_bytes(Wait(10**9), number) for number in range(1, 17)]
+    assert board.ask_bytes(Wait(10**9), 1) == answers[0]
+    for number in range(17, 32):
+        board.ask_bytes(Wait(10**9), number)
+    assert board.ask_bytes(Wait(10**9), 1) == answers[0]
+
+
 def test_answers_beside_requests_in_turn_cost_none_that_the_host_may_wait_for(board: Board) -> None:
     answers = [board.ask_bytes(Wait(10**9), number) for number in range(1, 16)]
     asides = [board.ask_bytes(Describe(), 0xF000 + number) for number in range(40)]

@@ -1,5 +1,7 @@
 #include "digital.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 int64_t round_shift(int64_t value, uint32_t shift) {
     const uint64_t half = shift ? (uint64_t)1 << (shift - 1) : 0;
     const uint64_t size = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;

@@ -25,19 +25,22 @@ struct reply replies_building(void) { return (struct reply){replies.bytes[replie
 
 struct reply replies_spare(void) { return (struct reply){replies.bytes[replies.spare], REPLY_ROOM, 0}; }
 
+static uint32_t at(uint32_t turn) { return (replies.first + turn) % KEPT_REPLIES; } /* 0: the oldest */
+
+static void becomes_oldest(uint32_t turn) {
+    const struct kept_reply it = replies.kept[at(turn)];
+    for (; turn > 0; turn--) replies.kept[at(turn)] = replies.kept[at(turn - 1)];
+    replies.kept[replies.first] = it;
+}
+
 /* Of replies beside the requests in turn the oldest goes first, where there are two: a host that opens its session again
    and again asks beside them each time, and may wait for any 15 in turn. */
 static void one_aside_goes_first(uint16_t id) {
-    uint32_t beside = id >= ASIDE_IDS, at = 0;
+    uint32_t beside = id >= ASIDE_IDS, oldest = 0;
     for (uint32_t turn = KEPT_REPLIES; turn-- > 0;) {
-        if (replies.kept[(replies.first + turn) % KEPT_REPLIES].id >= ASIDE_IDS) beside++, at = turn;
+        if (replies.kept[at(turn)].id >= ASIDE_IDS) beside++, oldest = turn;
     }
-    if (beside < 2) return;
-    const struct kept_reply aside = replies.kept[(replies.first + at) % KEPT_REPLIES];
-    for (; at > 0; at--) {
-        replies.kept[(replies.first + at) % KEPT_REPLIES] = replies.kept[(replies.first + at - 1) % KEPT_REPLIES];
-    }
-    replies.kept[replies.first] = aside;
+    if (beside > 1) becomes_oldest(oldest);
 }
 
 uint8_t *replies_keep(struct send_window *send, uint16_t id, const struct reply *reply) {
@@ -69,9 +72,12 @@ void replies_restore(uint16_t id, const uint8_t *data, uint32_t size) {
 }
 
 struct reply replies_find(uint16_t id) {
-    for (uint32_t i = 0; id && i < KEPT_REPLIES; i++) {
-        if (replies.kept[i].id != id) continue;
-        return (struct reply){replies.bytes[replies.kept[i].place], REPLY_ROOM, replies.kept[i].size};
+    for (uint32_t turn = 0; id && turn < KEPT_REPLIES; turn++) {
+        if (replies.kept[at(turn)].id != id) continue;
+        becomes_oldest(turn); /* and, one turn on, the newest: its host waits for it, whatever is asked anew before it */
+        replies.first = at(1);
+        const struct kept_reply *found = &replies.kept[at(KEPT_REPLIES - 1)];
+        return (struct reply){replies.bytes[found->place], REPLY_ROOM, found->size};
     }
     return (struct reply){NULL, 0, 0};
 }
