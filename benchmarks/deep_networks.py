@@ -39,7 +39,7 @@ from mapping.compile import compile_network
 from mapping.network.file import NetworkFile, load_network
 from mapping.network.float_run import float_logits
 from mapping.program.execute import IdealMultiply, run
-from mapping.scale_choice import USUAL, judged_by_float
+from mapping.scale_choice import judged_by_float
 
 RESNETS = ("resnet14_b", "resnet20_a", "resnet20_b", "resnet32_a", "resnet32_b", "resnet56_a")
 EFFICIENT = "efficientnet_lite0"
@@ -99,7 +99,7 @@ def measure(network: NetworkFile, data: Dataset, given: argparse.Namespace) -> d
         compile_network, network, load_chip("lab-128", macros=macros),
         weight_bits=bits, activation_bits=given.activation_bits, options=options.layout,
     )  # fmt: skip
-    program, kept = judged_by_float(network, make(scale_rule=USUAL), None, make)
+    program, kept = judged_by_float(network, make)
     compiled = time.process_time() - start
     x, y, ideal = data.images[: given.images], data.labels[: given.images], IdealMultiply(program)
     batches = [x[i : i + BATCH] for i in range(0, len(x), BATCH)]

@@ -110,18 +110,15 @@ class KeptAnswers:
 
 
 def judged_by_float(
-    network: NetworkFile,
-    program: ConductanceProgram,
-    asked: ScaleRule | None,
-    compiled: Callable[..., ConductanceProgram],
+    network: NetworkFile, compiled: Callable[..., ConductanceProgram], asked: ScaleRule | None = None
 ) -> tuple[ConductanceProgram, KeptAnswers]:
-    """The program and what it keeps; where ideal loses too much (``KeptAnswers.too_much``) and no rule was asked for,
-    the program that loses least instead.
+    """The program of the rule that was asked for, else of the usual one, and what it keeps; where ideal loses too much
+    (``KeptAnswers.too_much``) and no rule was asked for, the program that loses least instead.
 
     Args:
-        program: of the rule that was asked for, else of the usual one.
-        compiled: gives the program of another ``scale_rule``, and of other ``weight_bits``.
+        compiled: gives the program of a ``scale_rule``, and of other ``weight_bits``.
     """
+    program = compiled(scale_rule=asked or USUAL)
     kept = compared(network)
     first = kept(program, asked or USUAL)
     if not (first.too_much or first.fewer_right):

@@ -178,7 +178,7 @@ def compile(
     from mapping.program.file import save_program
     from mapping.quantise.weight_scales import ScaleRule
     from mapping.recipe.recipe import with_recipe
-    from mapping.scale_choice import USUAL, judged_by_float
+    from mapping.scale_choice import judged_by_float
     from mapping.workload import executors, program_workload
 
     loss = loss_of(bits)
@@ -216,7 +216,7 @@ def compile(
             progress=watch.step,
         )
         if loss is None:
-            program, kept = judged_by_float(file, compiled(scale_rule=rule or USUAL), rule, compiled)
+            program, kept = judged_by_float(file, compiled, rule)
         else:
             program, kept = fewest_bits(file, spec, compiled, loss)
     if having or without or effort is not None:

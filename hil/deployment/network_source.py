@@ -97,7 +97,7 @@ def program_of(
     from mapping.compile import compile_network  # late: help reads the names above
     from mapping.layout.lay_out import LayoutOptions
     from mapping.program.file import load_program
-    from mapping.scale_choice import USUAL, judged_by_float
+    from mapping.scale_choice import judged_by_float
 
     path = Path(network) if network else BUNDLED_NETWORK
     if path.suffix == ".h5":
@@ -106,7 +106,7 @@ def program_of(
     spec = load_chip(chip, macros=macros)
     layout = layout or LayoutOptions(averaged=True)
     compiled = partial(compile_network, file, spec, options=layout, progress=watch.step)
-    program, kept = judged_by_float(file, compiled(scale_rule=scales or USUAL), scales, compiled)
+    program, kept = judged_by_float(file, compiled, scales)
     if kept.much:
         watch.note(kept.line)
     return program, file.graph

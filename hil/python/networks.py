@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
 from hil.datasets.image_set import Dataset
-from hil.datasets.input_values import channels_of, image_shape, preprocess_of, with_pixels
+from hil.datasets.input_values import channels_of, preprocess_of, with_pixels
 from hil.deployment.network_source import open_network
 from hil.deployment.options import usual_recipe
 from hil.driver.chip_driver import ChipDriver
@@ -24,7 +24,7 @@ from hil.python.samples import HOW, Samples, labelled, samples_of
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.layout.lay_out import LayoutOptions
-from mapping.network.capture import capture
+from mapping.network.capture import capture, evaluating
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.program.conductance import ConductanceProgram
@@ -114,11 +114,11 @@ def compile(
 
             program, kept = fewest_bits(file, spec, compiled)
         else:
-            program, kept = judged_by_float(file, compiled(), None, compiled)
+            program, kept = judged_by_float(file, compiled)
+        if kept.much:
+            told.note(kept.line)
     if having or without:
         program = with_recipe(program, recipe)
-    if kept.much:
-        told.note(kept.line)
     return CompiledNetwork(name, program, file.graph, kept)
 
 
@@ -168,28 +168,19 @@ def _captured(
             )
     else:
         shape = data.inputs.shape[1:]
-        image_shape(data.inputs)
-    preprocess = Preprocess(mean, std) if mean or data.inputs is None else _steps(data.inputs)
+    preprocess = (
+        Preprocess(mean, std) if mean or data.inputs is None else preprocess_of(data.inputs, channels_of(data.inputs))
+    )
     example = torch.zeros(1, *shape)
     names = classes or _numbered(module, example)
     return capture(module, example, preprocess=preprocess, classes=names)
-
-
-def _steps(inputs: Any) -> Preprocess:
-    return preprocess_of(inputs, channels_of(inputs))
 
 
 def _numbered(module: torch.nn.Module, example: torch.Tensor) -> tuple[str, ...]:
     """Names of the logits of a module that gives (n, classes); empty of one that gives something else."""
     import torch
 
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            found = module(example)
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
+    with torch.no_grad(), evaluating(module):
+        found = module(example)
     plain = isinstance(found, torch.Tensor) and found.ndim == 2
     return tuple(str(k) for k in range(found.shape[1])) if plain else ()

@@ -35,7 +35,8 @@ def samples_of(given: Samples, split: str = "test") -> Dataset:
     if isinstance(given, str | Path):
         return load_dataset(given, split, any_kind=True)
     inputs, targets = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-    arrays = {"images" if _array(inputs).dtype == np.uint8 else "inputs": _array(inputs)}
+    held = _array(inputs)
+    arrays = {"images" if held.dtype == np.uint8 else "inputs": held}
     if targets is not None:
         wanted = _array(targets)
         classes = wanted.ndim == 1 and wanted.dtype.kind in "iu"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
-__all__ = ["UnsupportedOperation", "capture", "capture_exported"]
+__all__ = ["UnsupportedOperation", "capture", "capture_exported", "evaluating"]
 
 BATCH = 2
 """Images in the exported pass: with more than one, mixing of images shows in the shapes."""
@@ -70,16 +70,11 @@ def capture(
     shapes = [tuple(x.shape[1:]) for x in given]
     if not given or min(len(shape) for shape in shapes) < 1:
         raise ValueError(f"example {[tuple(x.shape) for x in given]} is not (n, channels, height, width)")
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
     try:
-        with torch.no_grad(), _observed(module):
+        with torch.no_grad(), evaluating(module), _observed(module):
             program = torch.export.export(module, tuple(torch.zeros(BATCH, *shape) for shape in shapes))
     except Exception as error:  # torch.export has no base class for "this module cannot be traced"
         raise _not_exported(module, shapes, error) from error
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
     return capture_exported(program, preprocess=preprocess, classes=classes, provenance=provenance)
 
 
@@ -173,6 +168,18 @@ def _steps(node: Node) -> bool:
     if isinstance(node, Unary):
         return node.function in _STEPS or (node.function == "hard_sigmoid" and node.alpha == STEEP)
     return isinstance(node, Grid)
+
+
+@contextlib.contextmanager
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """The module in evaluation mode; each of its parts has the mode of before afterwards."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 @contextlib.contextmanager

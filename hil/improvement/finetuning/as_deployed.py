@@ -25,7 +25,7 @@ from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
-from mapping.scale_choice import USUAL, judged_by_float
+from mapping.scale_choice import judged_by_float
 from search.train.images import Images
 
 CHIPS = 4  # virtual ones that choose; those of two networks have the same numbers
@@ -113,7 +113,7 @@ def choosing_answers(
 def program_as_deployed(network: NetworkFile, spec: ChipSpec, options: DeployOptions) -> ConductanceProgram:
     """Compiled as ``hil deploy`` compiles a network file by default, its rule of weight scales chosen as there."""
     compiled = partial(compile_network, network, spec, options=options.layout)
-    return judged_by_float(network, compiled(scale_rule=USUAL), None, compiled)[0]
+    return judged_by_float(network, compiled)[0]
 
 
 def _options(settings: FinetuneSettings, chips: int, seed: int) -> DeployOptions:

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 
 import cim
 import hil
+from hil.deployment.network_source import program_of
+from mapping.network.file import load_network, save_network
+
+from ..small_net import small_network
 
 ROOT = Path(__file__).parents[3]
 QUICK = hil.DeployOptions(samples=300, repeats=2, virtual_chips=10, tolerance=0.03)
@@ -137,6 +141,13 @@ def test_a_simulation_takes_the_samples_of_the_deployment_and_plots_an_age_each(
     (axes,) = figure.axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1 h", "30 d"]
     assert "simulated" in axes.get_title()
+
+
+def test_a_network_is_compiled_as_the_command_line_compiles_its_file(tmp_path: Path, chip: hil.Chip) -> None:
+    save_network(small_network(), tmp_path / "net.pt")
+    of_file, _ = program_of(tmp_path / "net.pt", chip="lab-128", macros=2, trust=False, watch=hil.Watch())
+    assert hil.compile(tmp_path / "net.pt", chip).program.digest == of_file.digest
+    assert hil.compile(load_network(tmp_path / "net.pt"), chip).program.digest == of_file.digest
 
 
 def test_pixels_say_how_they_become_inputs_or_are_refused(stripes: Stripes, chip: hil.Chip) -> None:
