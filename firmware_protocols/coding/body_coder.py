@@ -22,7 +22,16 @@ MODELS, PLACES = 256, 8  # places: i mod 4, twice
 HALF, MOST = 1 << 15, 12
 TOP, ALL = 0xFF000000, 0xFFFFFFFF
 
-Bytes = NDArray[np.uint8]
+Bytes, Numbers = NDArray[np.uint8], NDArray[np.int64]
+
+
+@njit(cache=True, nogil=True)
+def learned(chance: Numbers, count: Numbers, node: int, bit: int) -> int:
+    """Move the chance of a 1 at ``node`` of a place towards the bit that came; the node after it."""
+    p, n = chance[node], count[node]
+    chance[node] = p + ((65536 - p) >> (1 + n // 3)) if bit else p - (p >> (1 + n // 3))
+    count[node] = min(n + 1, MOST)
+    return 2 * node + int(bit)
 
 
 @njit(cache=True, nogil=True)
@@ -36,16 +45,12 @@ def coded(body: Bytes, out: Bytes) -> int:
         before = int(body[i])
         for k in range(7, -1, -1):
             bit = (np.int64(body[i]) >> k) & 1
-            p, n = chance[place, node], count[place, node]
-            middle = low + (((high - low) * p) >> 16)
+            middle = low + (((high - low) * chance[place, node]) >> 16)
             if bit:
                 high = middle
-                chance[place, node] = p + ((65536 - p) >> (1 + n // 3))
             else:
                 low = middle + 1
-                chance[place, node] = p - (p >> (1 + n // 3))
-            count[place, node] = min(n + 1, MOST)
-            node = 2 * node + int(bit)
+            node = learned(chance[place], count[place], node, bit)
             while ((low ^ high) & TOP) == 0:
                 if size == len(out):
                     return -1
@@ -75,17 +80,13 @@ def decoded(code: Bytes, out: Bytes) -> bool:
     for i in range(len(out)):
         place, node = 2 * (i % 4) + (before >> 7), 1
         for _ in range(8):
-            p, n = chance[place, node], count[place, node]
-            middle = low + (((high - low) * p) >> 16)
+            middle = low + (((high - low) * chance[place, node]) >> 16)
             bit = 1 if value <= middle else 0
             if bit:
                 high = middle
-                chance[place, node] = p + ((65536 - p) >> (1 + n // 3))
             else:
                 low = middle + 1
-                chance[place, node] = p - (p >> (1 + n // 3))
-            count[place, node] = min(n + 1, MOST)
-            node = 2 * node + int(bit)
+            node = learned(chance[place], count[place], node, bit)
             while ((low ^ high) & TOP) == 0:
                 if at == len(code):
                     return False
