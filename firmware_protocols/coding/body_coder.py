@@ -22,7 +22,8 @@ MODELS, PLACES = 256, 8  # places: i mod 4, twice
 HALF, MOST = 1 << 15, 12
 TOP, ALL = 0xFF000000, 0xFFFFFFFF
 
-Bytes, Numbers = NDArray[np.uint8], NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+Numbers = NDArray[np.int64]
 
 
 @njit(cache=True, nogil=True)
