@@ -57,7 +57,7 @@ def line_opener(address: str, *, baud: int = DEFAULT_BAUD) -> Callable[[], Trans
     return functools.partial(open_transport, address, baud=baud)
 
 
-def in_process(address: str) -> bool:
+def in_this_process(address: str) -> bool:
     """Whether an address names a chip in this process, which does not outlive its line."""
     match = _SCHEME.fullmatch(address)
     return match is not None and match["scheme"].lower() in (*schemes(BOARDS), *IN_PROCESS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hil.errors import PortError
-from hil.transports import in_process, is_serial, open_transport
+from hil.transports import in_this_process, is_serial, open_transport
 from hil.transports.base import Transport
 
 
@@ -18,7 +18,7 @@ def reopener(address: str, *, baud: int, timeout_s: float) -> Callable[[], Trans
     Raises (when called):
         PortError: it is not there.
     """
-    if in_process(address):
+    if in_this_process(address):
         return None
     usb = _usb_of(address) if is_serial(address) and not address.lower().startswith("visa:") else ""
 
