@@ -136,12 +136,14 @@ def test_the_zoo_is_captured_and_read_from_onnx_and_what_was_compiled_is_the_sam
     assert [line["network"] for line in lines if line.get("wire") is False] == []
 
 
-def test_every_planted_bug_still_has_its_place_in_the_sources(tmp_path: Path) -> None:
+def test_every_planted_bug_still_has_its_place_in_the_sources() -> None:
     planting = load_study("planted_bugs")
-    for number, bug in enumerate(planting.BUGS.values()):
-        path = planting.planted(bug, tmp_path / str(number)) / planting.PACKAGE / bug.file
-        compile(path.read_text("utf-8"), str(path), "exec")
-        assert bug.new in path.read_text("utf-8")
+    for bug in planting.BUGS.values():
+        path = bug.path(ROOT)
+        text = path.read_text("utf-8")
+        assert text.count(bug.old) == 1, bug
+        if path.suffix == ".py":
+            compile(text.replace(bug.old, bug.new), str(path), "exec")
 
 
 def test_the_warning_of_an_implausible_tune_tells_wrong_chips_of_other_physics_from_faithful_ones(
