@@ -29,13 +29,13 @@ from torch.nn import functional
 from cim.simulator.training_errors import ArrayNoise
 from mapping.bits import BitWidths, LayerBits
 from mapping.layout.tile import stretch
-from mapping.network.digital_nodes import Take
+from mapping.network.digital_nodes import Grid, Take
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import apply, stored
 from mapping.network.graph import Preprocess
 from mapping.network.nodes import INPUT, Node
 from mapping.program.conductance import ConductanceProgram, MatrixStep
-from mapping.quantise.lower import ClampOp, DigitalOp, FusedOp, MatrixOp, PassOp, logits_op, may_be_negative
+from mapping.quantise.lower import ClampOp, DigitalOp, FusedOp, MatrixOp, PassOp, input_grid, logits_op, may_be_negative
 from mapping.quantise.sharing import shared_ops
 from mapping.quantise.widths import code_widths
 from search.space.genes import Bits
@@ -129,7 +129,7 @@ class GraphNet(PixelModule):
 
     def __init__(
         self, ops: Sequence[FusedOp], preprocess: Preprocess, bits: BitWidths, program: ConductanceProgram,
-        noise: ArrayNoise | None,
+        noise: ArrayNoise | None, grid: Grid | None,
     ) -> None:  # fmt: skip
         super().__init__(preprocess)
         self.ops, self.logits = tuple(ops), logits_op(ops)
@@ -137,20 +137,26 @@ class GraphNet(PixelModule):
         self.names: dict[int, str] = {}  # of buffers, by the array that they hold
         widths, scales = code_widths(ops, bits), program.scales
         made = {step.name: step for step in program.matrices}
-        self.signed = {INPUT: program.input.signed}
+        self.signed, self.grids = {INPUT: program.input.signed}, {} if grid is None else {INPUT: grid}
         self._add_step(INPUT, widths[INPUT], scales, trained=False)
         for op in self.ops:
             if isinstance(op, PassOp):
                 self.signed[op.name] = self.signed[op.inputs[0]]
+                if op.inputs[0] in self.grids:
+                    self.grids[op.name] = self.grids[op.inputs[0]]
                 continue
             self.signed[op.name] = may_be_negative(op, [self.signed[name] for name in op.inputs])
+            if op.grid is not None:
+                self.signed[op.name], self.grids[op.name] = op.grid.low < 0, op.grid
             if isinstance(op, DigitalOp):
                 self._hold(op.node)
             if isinstance(op, MatrixOp):
                 home = _home(op)
                 own, source = Bits(bits.weights_of(home), bits.inputs_of(home)), op.inputs[0]
                 signed = self.signed[source]
-                if widths[source] > own.activation:  # a rescaling of its own, as the compiler makes it
+                if self._too_wide(
+                    source, widths[source], own.activation
+                ):  # a rescaling of its own, as the compiler makes it
                     source = _narrow(op.name)
                     self.signed[source] = signed
                     self._add_step(source, own.activation, scales, trained=False)
@@ -259,10 +265,11 @@ class GraphNet(PixelModule):
         return found
 
     def ends(self, op: FusedOp) -> Ends | None:
-        """Least and largest value of an operation's result; None where codes only move."""
+        """Least and largest value of an operation's result before codes that the network says; None where codes only
+        move."""
         if isinstance(op, PassOp):
             return None
-        if op.name == self.logits:
+        if op.name == self.logits or op.grid is not None:
             return op.low, op.high
         step = self._step(_home(op))
         size = float(step.log_step.detach().exp())
@@ -271,25 +278,32 @@ class GraphNet(PixelModule):
     def nodes(self) -> tuple[Node, ...]:
         """Ordinary nodes that answer as the module does, without errors and without rounding of activations."""
         weights = {op.name: self.unit(_home(op)).weights() for op in self.ops if isinstance(op, MatrixOp)}
-        return nodes_of(self.ops, weights, {op.name: self.ends(op) for op in self.ops})
+        return nodes_of(self.ops, weights, {op.name: self.ends(op) for op in self.ops}, self.grids.get(INPUT))
 
     def _step(self, name: str) -> LearnedStep:
         found = self.steps[_key(name)]
         assert isinstance(found, LearnedStep)
         return found
 
+    def _too_wide(self, source: str, width: int, bits: int) -> bool:
+        """Whether a layer of so many bits takes no codes of ``source`` as they are."""
+        grid = self.grids.get(source)
+        return width > bits if grid is None else grid.high - grid.low >= 1 << bits
+
     def _add_step(self, name: str, bits: int, scales: Mapping[str, float], *, trained: bool) -> None:
-        """A step that starts where the compiler put it; untrained ones it will choose again."""
-        step = activation_step(bits, self.signed[name])
+        """A step that starts where the compiler put it; untrained ones it will choose again. Codes that the network
+        itself says keep their step and their ends."""
+        grid = self.grids.get(name)
+        step = activation_step(bits, self.signed[name]) if grid is None else LearnedStep(grid.low, grid.high)
         step.start_at(torch.tensor(scales[name]))
-        step.log_step.requires_grad_(trained)
+        step.log_step.requires_grad_(trained and grid is None)
         self.steps[_key(name)] = step
 
 
 def graph_net(network: NetworkFile, program: ConductanceProgram, noise: ArrayNoise | None) -> GraphNet:
     """The module of a network, beginning as a program of it that was compiled at its own bits."""
     bits = BitWidths(network.weight_bits, network.activation_bits, network.layer_bits)
-    net = GraphNet(shared_ops(network.graph), network.graph.preprocess, bits, program, noise)
+    net = GraphNet(shared_ops(network.graph), network.graph.preprocess, bits, program, noise, input_grid(network.graph))
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.digital_nodes import Subtract
+from mapping.network.digital_nodes import Grid, Subtract
 from mapping.network.nodes import (
     INPUT,
     Add,
@@ -30,17 +30,25 @@ Ends = tuple[float, float]
 
 
 def nodes_of(
-    ops: Sequence[FusedOp], weights: Mapping[str, tuple[Array, Array]], ends: Mapping[str, Ends | None]
+    ops: Sequence[FusedOp],
+    weights: Mapping[str, tuple[Array, Array]],
+    ends: Mapping[str, Ends | None],
+    grid: Grid | None = None,
 ) -> tuple[Node, ...]:
-    """Nodes under the names of the operations, so that bits of single layers still find theirs.
+    """Nodes under the names of the operations, so that bits of single layers still find theirs. Codes that the network
+    itself says stay as it says them.
 
     Args:
         weights: by matrix product, (outputs, …) and the bias of each output.
         ends: by operation; None: its codes only move.
+        grid: codes of the input, where the network says them.
     """
     nodes: list[Node] = []
     made = {INPUT: INPUT}  # operation -> node that gives its result
     taken = {op.name for op in ops}
+    if grid is not None:
+        nodes.append(replace(grid, name=_free(grid.name, taken)))
+        made[INPUT] = nodes[0].name
     for op in ops:
         sources = tuple(made[name] for name in op.inputs)
         low, high = ends[op.name] or (-math.inf, math.inf)
@@ -48,13 +56,16 @@ def nodes_of(
             nodes.append(_matrix(op, sources, *weights[op.name]))
         elif not isinstance(op, ClampOp):
             nodes.append(digital_node(op, sources))
-        made[op.name] = op.name
-        if (low, high) == (-math.inf, math.inf):
-            continue
-        name = op.name if isinstance(op, ClampOp) else _free(f"{op.name}_ends", taken)
-        source = sources if isinstance(op, ClampOp) else (op.name,)
-        nodes.append(_clamp(name, source, low, high))
-        made[op.name] = name
+        source = sources[0] if isinstance(op, ClampOp) else op.name
+        if (low, high) != (-math.inf, math.inf):
+            name = op.name if isinstance(op, ClampOp) else _free(f"{op.name}_ends", taken)
+            nodes.append(_clamp(name, (source,), low, high))
+            source = name
+        if op.grid is not None:
+            name = op.name if source == sources[0] else _free(f"{op.name}_codes", taken)
+            nodes.append(replace(op.grid, name=name, inputs=(source,)))
+            source = name
+        made[op.name] = source
     return tuple(nodes)
 
 

@@ -17,11 +17,11 @@ from cim.record.published import nominal_record  # noqa: E402
 from cim.simulator.training_errors import array_noise, programmed_us  # noqa: E402
 from mapping.bits import LayerBits  # noqa: E402
 from mapping.compile import LayoutOptions, compile_network  # noqa: E402
-from mapping.network.digital_nodes import Affine  # noqa: E402
+from mapping.network.digital_nodes import Affine, Grid  # noqa: E402
 from mapping.network.file import NetworkFile  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from mapping.network.graph import NetworkGraph, Preprocess  # noqa: E402
-from mapping.network.nodes import GlobalAvgPool, Linear, Relu  # noqa: E402
+from mapping.network.nodes import Add, GlobalAvgPool, HardTanh, Linear, Relu  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from search.space.genes import Bits  # noqa: E402
 from search.train.arrays import WindowConv2d, aimed, array_layers, set_strength  # noqa: E402
@@ -96,6 +96,38 @@ def test_a_network_begins_as_its_compiled_program(graph: object, bits: int) -> N
     rng = np.random.default_rng(1)
     file = network(graph(rng), rng, bits)  # type: ignore[operator]
     assert apart(answers(made(file), file.calibration_images), ideal(file)) < 0.01 * room(graph)
+
+
+def own_codes(rng: np.random.Generator) -> NetworkGraph:
+    """Codes that whoever trained the network chose: of the input, of a sum, behind a clamp, and of moved values."""
+    nodes = (
+        Grid(name="pixels", inputs=("input",), scale=1 / 15, low=0, high=15),
+        conv(rng, "one", "pixels", (6, 2, 3, 3), padding=(1, 1)),
+        Grid(name="three_bits", inputs=("one",), scale=0.11, low=0, high=7),
+        conv(rng, "two", "three_bits", (6, 6, 3, 3), padding=(1, 1)),
+        Add(name="sum", inputs=("two", "three_bits")),
+        HardTanh(name="clamped", inputs=("sum",), low=0.0, high=0.7),
+        Grid(name="again", inputs=("clamped",), scale=0.1, low=0, high=7),
+        GlobalAvgPool(name="mean", inputs=("again",)),
+        Linear(name="fc", inputs=("mean",), weight=rng.normal(0, 0.5, (3, 6)).astype(np.float32)),
+    )
+    return NetworkGraph((2, 6, 6), nodes, Preprocess((0.0, 0.0), (1.0, 1.0)), ("a", "b", "c"))
+
+
+def test_codes_that_a_network_says_are_those_that_it_trains_with_and_keeps() -> None:
+    rng = np.random.default_rng(3)
+    file = network(own_codes(rng), rng, 4)
+    net = made(file)
+    assert apart(answers(net, file.calibration_images), ideal(file)) < 0.01
+    said = {"input": (0, 15), "one": (0, 7), "sum": (0, 7)}
+    for name, ends in said.items():
+        step = net.steps[name]
+        assert (step.low, step.high) == ends
+        assert not step.log_step.requires_grad
+    tuned = tuned_file(net, file, images=file.calibration_images, labels=None, provenance={}, trained_on=NO_KEYS)
+    grids = [(n.scale, n.low, n.high) for n in tuned.graph.nodes if isinstance(n, Grid)]
+    assert grids == [(n.scale, n.low, n.high) for n in file.graph.nodes if isinstance(n, Grid)]
+    assert apart(ideal(tuned), ideal(file)) < 0.03  # the mean has codes of its own, which the compiler chooses again
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
