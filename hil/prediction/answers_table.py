@@ -13,11 +13,16 @@ import numpy as np
 
 from cim.files import read_bytes
 from hil.prediction.measured_answers import (
+    EMULATED,
+    LARGEST_WHOLE,
     MOST_REPEATS,
     MOST_WORD,
+    SILICON,
+    UNKNOWN,
     MeasuredAccuracy,
     MeasuredAnswers,
     accuracy_of,
+    age_of,
     check_size,
     chosen_chip,
     classes_of,
@@ -80,7 +85,7 @@ def _accuracy_row(
     row, cells = mine[0]
     if "images" not in cells:
         refuse("an accuracy without images", source, row=row)
-    ages = [number_of(cells["age_s"], "age_s", source, row)] if "age_s" in cells else []
+    ages = [age_of(cells["age_s"], source, row)] if "age_s" in cells else []
     origin = origin_of(source, digest, chosen, {cells.get("backend", "").strip()}, np.array(ages))
     names = ("accuracy", "images", "runs")
     return accuracy_of(origin, *(number_of(cells.get(name, "1"), name, source, row) for name in names))
@@ -118,13 +123,14 @@ class _Table:
         if self.logits:
             for at in self.logits:
                 value = number_of(cells[at], "logit", self.source, row)
-                self.whole = self.whole and value.is_integer() and "." not in cells[at]
+                code = value.is_integer() and abs(value) <= LARGEST_WHOLE and "." not in cells[at]
+                self.whole = self.whole and code
                 found.values.append(value)
         else:
             found.values.append(self._index(row, cells, "answer"))
         if "age_s" in self.columns:
-            found.ages.append(number_of(cells[self.columns["age_s"]], "age_s", self.source, row))
-        found.backends.add(self._word(row, cells, "backend"))
+            found.ages.append(age_of(cells[self.columns["age_s"]], self.source, row))
+        found.backends.add(self._backend(row, cells, found.backends))
 
     def answers(self, digest: str, chip: str | None) -> MeasuredAnswers:
         if not self.chips:
@@ -155,6 +161,14 @@ class _Table:
         word = cells[self.columns[name]].strip() if name in self.columns else ""
         if len(word) > MOST_WORD:
             refuse(f"{name} of {len(word)} characters", self.source, row=row)
+        return word
+
+    def _backend(self, row: int, cells: list[str], before: set[str]) -> str:
+        word = self._word(row, cells, "backend")
+        if word not in ("", SILICON, EMULATED, UNKNOWN):
+            refuse(f"backend {word[:40]!r}, not one of {SILICON}, {EMULATED}", self.source, row=row)
+        if before - {word}:
+            refuse(f"backend {word!r}, {min(before)!r} in rows before", self.source, row=row)
         return word
 
     def _index(self, row: int, cells: list[str], name: str) -> int:

@@ -14,6 +14,8 @@ from hil.errors import FileError
 MOST_NUMBERS = 1 << 26  # answers times classes
 MOST_REPEATS, MOST_CLASSES, MOST_WORD = 10_000, 65_536, 200
 SILICON, EMULATED, UNKNOWN = "silicon", "emulated", "unknown"
+LATEST_S = 1e12
+LARGEST_WHOLE = float(1 << 53)  # up to which every whole number has a double
 HINT = "docs/how-to/judge-answers.md has the formats"
 
 
@@ -77,12 +79,21 @@ def refuse(what: str, source: str, *, row: int | None = None, hint: str = "") ->
 
 
 def number_of(text: str, name: str, source: str, row: int) -> float:
+    plain = text.isascii() and "_" not in text  # Python reads 1_0 and digits of any script
     try:
-        value = float(text)
+        value = float(text) if plain else math.nan
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         refuse(f"{name} {text.strip()[:40]!r} is not a finite number", source, row=row)
+    return value
+
+
+def age_of(text: str, source: str, row: int) -> float:
+    """A time of a table, s."""
+    value = number_of(text, "age_s", source, row)
+    if not 0 <= value < LATEST_S:
+        refuse(f"age_s {value:g} is not a time from 0 s", source, row=row)
     return value
 
 
@@ -140,8 +151,9 @@ def origin_of(source: str, digest: str, chip: str, backends: set[str], ages_s: N
     said = {word or UNKNOWN for word in backends}
     if len(said) > 1 or not said <= {SILICON, EMULATED, UNKNOWN}:
         refuse(f"backend {', '.join(sorted(said))[:80]}, not one of {SILICON}, {EMULATED}", source)
-    if not ((ages_s >= 0) & (ages_s < 1e12)).all():
-        refuse("an age_s that is not a time from 0 s", source)
+    if (bad := ~((ages_s >= 0) & (ages_s < LATEST_S))).any():
+        at = np.argwhere(bad)[0]
+        refuse(f"age_s {ages_s[tuple(at)]:g} is not a time from 0 s", source, row=int(at[-1]) if len(at) > 1 else None)
     known = (float(np.median(ages_s)), (float(ages_s.min()), float(ages_s.max()))) if ages_s.size else (None, None)
     return AnswersOrigin(source, digest, chip, said.pop(), *known)
 

@@ -224,8 +224,10 @@ def change(column: str, value: Any, at: int = 7) -> Callable[[list[dict[str, Any
         (lambda rows: rows.insert(9, dict(rows[4])), 11, "is in row 6 already"),
         (lambda rows: rows.pop(400), 102, "has no answer in repeat 1"),
         (lambda rows: rows[8].update(label=(rows[8]["label"] + 1) % 4), 310, "has label"),
-        (change("backend", "gold"), None, "backend"),
-        (change("age_s", "-1"), None, "age_s"),
+        (change("backend", "gold"), 9, "backend 'gold', not one of"),
+        (change("backend", "silicon"), 9, "backend 'silicon', 'emulated' in rows before"),
+        (change("age_s", "-1"), 9, "age_s -1 is not a time"),
+        (change("age_s", "1_0"), 9, "is not a finite number"),
     ],
 )
 def test_a_row_that_cannot_be_is_named_with_its_reason(
@@ -234,14 +236,14 @@ def test_a_row_that_cannot_be_is_named_with_its_reason(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     spoil: Callable[[list[dict[str, Any]]], None],
-    row: int | None,
+    row: int,
     reason: str,
 ) -> None:
     rows = deployed.rows()
     spoil(rows)
     said = refused(small, write_csv(tmp_path / "a.csv", rows), capsys)
     assert reason in said
-    assert row is None or f"row {row}\n" in said
+    assert f"row {row}\n" in said
 
 
 def test_answers_in_another_order_than_the_images_are_refused_with_the_first_row(

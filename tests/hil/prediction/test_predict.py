@@ -205,7 +205,7 @@ def test_chips_that_nobody_measured_draw_stuck_cells_of_their_own(small: Small, 
     assert (part.cells == CellState.STUCK_HIGH).mean() == pytest.approx(0.02, abs=0.005)
     assert np.nanmin(part.stuck_us) == 2.0
     chips = row(small, record, (3600.0,), small.program.macros)
-    a, b = (chips._record_of(n).macros[0].cells for n in (0, 1))
+    a, b = (chips.record_of(n).macros[0].cells for n in (0, 1))
     assert not np.array_equal(a, b)
 
 
