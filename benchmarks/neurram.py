@@ -116,12 +116,18 @@ def soft_layers(program: ConductanceProgram) -> frozenset[str]:
     return frozenset({SOFT_FROM, *behind})
 
 
-def with_fitted_lines(program: ConductanceProgram, chip: Multiply, images: NDArray[np.uint8]) -> ConductanceProgram:
+def with_fitted_lines(
+    program: ConductanceProgram, chip: Multiply, values: dict[str, NDArray[Any]], first: int = 0, until: str = ""
+) -> ConductanceProgram:
     """The program with slope and intercept of each channel as the test software fits them: layer after layer, the
-    chip's sums of its own inputs against the products that those inputs should give, on stored training images."""
-    exact, steps = IdealMultiply(program), []
-    values: dict[str, NDArray[Any]] = {"input": input_codes(images, program.input)}
-    for step in program.steps:
+    chip's sums of its own inputs against the products that those inputs should give, on stored training images.
+
+    Args:
+        values: codes of these images by result, as they are before step ``first``; those behind it are added.
+        until: last step to fit; the last of all where none is named.
+    """
+    exact, steps = IdealMultiply(program), list(program.steps)
+    for number, step in enumerate(steps[first:], first):
         if isinstance(step, MatrixStep):
             codes = values[step.inputs[0]]
             seen, wanted = (by.sums(step, codes, TUNE_IMAGES).astype(float) for by in (chip, exact))
@@ -133,10 +139,22 @@ def with_fitted_lines(program: ConductanceProgram, chip: Multiply, images: NDArr
             rule = step.requantise
             scale = rule.multiplier / 2.0**rule.shift / slope
             bias = np.rint(step.bias * slope - intercept).astype(np.int32)
-            step = replace(step, bias=bias, requantise=requantise_by(scale, rule.low, rule.high))
+            steps[number] = step = replace(step, bias=bias, requantise=requantise_by(scale, rule.low, rule.high))
         values[step.name] = apply(step, values, chip, TUNE_IMAGES, layers=program.layers)
-        steps.append(step)
+        if step.name == until:
+            break
     return replace(program, steps=tuple(steps))
+
+
+def row_of(program: ConductanceProgram, chips: int) -> VirtualRow:
+    """Virtual chips of the belief, and the program as it is written to them."""
+    options = DeployOptions(samples=IMAGES, virtual_chips=chips, age_s=AGE_S, all_images=True)
+    points = points_of(program.spec, options)
+    if points is None:
+        raise ValueError(f"{BELIEF} has no ranges")
+    record = nominal_record(program.spec, program.macros)
+    program = replace(options.recipe_of(program), age_s=AGE_S).prepared(program, record, Watch())
+    return VirtualRow(program, record, program.macros, (AGE_S,), 25.0, options, SimulationMode.FAST, points=points)
 
 
 def run_chips(copy: Path, work: Path, chips: int, first: int) -> None:
@@ -153,14 +171,9 @@ def run_chips(copy: Path, work: Path, chips: int, first: int) -> None:
         ideal = run(program, images, IdealMultiply(program)).argmax(1) == labels
         np.savez(head, software=software, ideal=ideal, revision=revision_of(copy))
         print(f"software {software.mean():.3f}, ideal {ideal.mean():.3f}", flush=True)
-    options = DeployOptions(samples=IMAGES, virtual_chips=chips, age_s=AGE_S, all_images=True)
-    points = points_of(program.spec, options)
-    if points is None or program.spec.models is None:
-        raise ValueError(f"{BELIEF} has no ranges")
-    record = nominal_record(program.spec, program.macros)
-    recipe = replace(options.recipe_of(program), age_s=AGE_S)
-    program = recipe.prepared(program, record, Watch())
-    row = VirtualRow(program, record, program.macros, (AGE_S,), 25.0, options, SimulationMode.FAST, points=points)
+    row = row_of(program, chips)
+    program, points = row.program, row.points
+    assert points is not None
     inputs, soft, exact = training_inputs(program), soft_layers(program), IdealMultiply(program)
     before = program.steps[[s.name for s in program.steps].index(SOFT_FROM) - 1].name
     last = program.steps[-1].name
@@ -170,7 +183,8 @@ def run_chips(copy: Path, work: Path, chips: int, first: int) -> None:
             continue
         started = time.process_time()
         ((_, chip),) = row.ready(number, inputs)
-        tuned = with_fitted_lines(program, chip, program.calibration_images[:FITTED_IMAGES])
+        codes = input_codes(program.calibration_images[:FITTED_IMAGES], program.input)
+        tuned = with_fitted_lines(program, chip, {"input": codes})
         begun = PartialRun({"input": input_codes(images, tuned.input)})
         begun.go_on(tuned, before, chip)
         whole = PartialRun(begun.values, begun.done)
@@ -189,11 +203,8 @@ def column_residuals(copy: Path, work: Path, chips: int) -> list[dict[str, Any]]
     """Residuals of columns about their line, in units of the layer's output, as the test software prints them; of a
     layer's sum here, divided by the root of its segments. One file a chip; what is there is not done again."""
     program = program_of(copy, work)
-    options = DeployOptions(samples=IMAGES, virtual_chips=chips, age_s=AGE_S, all_images=True)
-    record = nominal_record(program.spec, program.macros)
-    program = replace(options.recipe_of(program), age_s=AGE_S).prepared(program, record, Watch())
-    points = points_of(program.spec, options)
-    row = VirtualRow(program, record, program.macros, (AGE_S,), 25.0, options, SimulationMode.FAST, points=points)
+    row = row_of(program, chips)
+    program = row.program
     exact, found = IdealMultiply(program), []
     values: dict[str, NDArray[Any]] = {
         "input": input_codes(program.calibration_images[:RESIDUAL_IMAGES], program.input)

@@ -329,7 +329,7 @@ class VirtualRow:
         At several its cells age along one path (``cim.cells.history``): a cell that is far off early is
         likelier to be far off late. It is corrected anew at every age, from simulated readings.
         """
-        record = self._record_of(number)
+        record = self.record_of(number)
         chips = self._chips(record, inputs)
         if len(self.ages_s) == 1:
             yield chips.chip(number)
@@ -355,7 +355,8 @@ class VirtualRow:
                 mode=self.mode,
             )
 
-    def _record_of(self, number: int) -> CalibrationRecord:
+    def record_of(self, number: int) -> CalibrationRecord:
+        """What one of the chips is believed to be."""
         spec = self.program.spec
         if self.points is not None and spec.models is not None:
             rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, UNMEASURED, number]))

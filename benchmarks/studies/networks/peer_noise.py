@@ -102,7 +102,7 @@ def ours(program: ConductanceProgram, record: CalibrationRecord, images: NDArray
     row = VirtualRow(program, record, program.macros, (DAY_S,), record.temperature_c, options, "fast", None)
     inputs, found = training_inputs(program), []
     for number in range(chips):
-        stuck = row._record_of(number)  # with stuck cells of its own
+        stuck = row.record_of(number)  # with stuck cells of its own
         such = row._chips(stuck, inputs)
         drawn = replace(such.draw(number), corrections=nominal_corrections(program))
         chip = build_chip(program, stuck, drawn, seed=such.noise_seed, number=number, mode="fast")
