@@ -80,8 +80,9 @@ def found_in(answer: dict[str, Any]) -> dict[str, Any]:
             found[f"{name}_sd"] = value["sd"]
     for question, verdict in answer.get("questions", {}).items():
         found[question] = verdict["verdict"]
-    if answer.get("untuned"):
-        found["untuned"] = answer["untuned"]["accuracy"]["measured"]["mean"]
+    for name in ("untuned", "tuned_alike"):  # of the same first images, once
+        if answer.get(name):
+            found[name] = answer[name]["accuracy"]["measured"]["mean"]
     found["scored"] = answer["images"] if "images" in answer else answer["questions"]["this_chip"]["n"]
     found["macros"], found["edp_mj_ms"] = answer["plan"]["macros"], round(answer["plan"]["edp_mj_ms"], 4)
     return found
@@ -149,6 +150,7 @@ def main() -> int:
     ask.add_argument("--list", action="store_true", help="print the rows and their commands")
     ask.add_argument("--table", action="store_true", help="print what is there")
     given = ask.parse_args()
+    os.environ["SOURCES"] = str(HERE.parent)
     rows, files = read_rows()
     if given.list:
         print("\n".join(f"{row.name}: {row.title}\n    " + "\n    ".join(row.commands) for row in rows.values()))

@@ -172,7 +172,9 @@ class FlightReport:
             )
             for c in self.flown
         )
-        return Table("Chips", ("seed", "years", "emulated", "predicted", "band", "p", ""), rows)
+        images, chips = self.options.images, self.options.virtual_chips
+        note = f"Of the same {images:,} images; predicted: mean of {chips} virtual chips."
+        return Table("Chips", ("seed", "years", "emulated", "predicted", "band", "p", ""), rows, note)
 
 
 def exact_width_ratio(chips: int, virtual_chips: int) -> tuple[float, float, float] | None:

@@ -26,7 +26,7 @@ MOST_RUNS = 500  # the last ones by name
 MOST_CHARACTERS = 60  # of a name from outside
 MOST_SERIES = 12  # of page.css: layer0 … layer11
 HEADER = (
-    "run", "made", "network", "chip", "images", "age", "ideal", "simulated", "measured", "difference, points",
+    "run", "made", "network", "chip", "images × repeats", "age", "ideal", "simulated", "measured", "difference, points",
     "verdict",
 )  # fmt: skip
 
@@ -43,6 +43,7 @@ class RunLine:
     mark: str  # reservation beside the chip's name
     data: str
     images: int
+    repeats: int
     age_s: float
     ideal: float
     simulated: float
@@ -165,6 +166,7 @@ def _line(folder: Path) -> RunLine:
         report.chip.mark,
         report.data.name[:MOST_CHARACTERS],
         j.n,
+        j.repeats,
         report.age_s,
         j.ideal.mean,
         j.simulated.mean,
@@ -184,7 +186,7 @@ def _cells(run: RunLine) -> tuple[tuple[str, float | str], ...]:
         (run.created[:16].replace("T", " "), run.created),
         (run.network, run.network),
         (chip, chip),
-        (f"{run.images:,}", run.images),
+        (f"{run.images:,} × {run.repeats}", run.images),
         (duration(run.age_s), run.age_s),
         (run.metric.value(run.ideal), run.ideal),
         (run.metric.value(run.simulated), run.simulated),

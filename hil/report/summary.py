@@ -8,7 +8,7 @@ from hil.pages.summary import Bar, Bars, Fact, Headline, Part, Scale, ScaleRow, 
 from hil.pages.tables import duration, number
 from hil.report.losses import lost_to
 from hil.report.next_steps import next_steps
-from hil.report.tables import age_words, doubts
+from hil.report.tables import age_words, doubts, image_words
 from hil.verdict.agreement import AgreementReport, Interval, Judgement, Verdict
 from hil.verdict.metric import ACCURACY, Metric
 
@@ -64,7 +64,8 @@ def _parts(report: AgreementReport) -> Iterator[Part]:
     if report.this_chip is not None and report.such_chips is not None:
         such = report.such_chips
         more = "" if such.verdict is Verdict.AGREE else f": {_apart(such)}"
-        yield Fact("Other chips like it", f"{such.verdict.value}{more}")
+        some = "" if such.n == j.n else f", by the first {such.n:,} images"
+        yield Fact("Other chips like it", f"{such.verdict.value}{more}{some}")
     if report.readback is not None and report.readback.drifted:
         yield Fact("Drift", report.readback.text)
     if report.cost is not None:
@@ -105,7 +106,7 @@ def _scale(report: AgreementReport) -> Scale:
         ("chip", j.measured.mean, j.measured, inner),
     )
     rows = tuple(_estimate(name, mean, i, note, m, digits) for name, mean, i, note in found if mean is not None)
-    return Scale(m.title, "%" if m.share else m.unit, rows)
+    return Scale(m.title, "%" if m.share else m.unit, rows, "" if j.n == report.data.images else image_words(report))
 
 
 def _estimate(name: str, mean: float, i: Interval | None, note: str, m: Metric, digits: int) -> ScaleRow:

@@ -75,11 +75,11 @@ def accuracies(report: AgreementReport) -> Table:
             ),
             (report.backend_words, m.value(j.measured.mean), interval_words(j.measured, m), over),
         ),
-        f"{_images(report)}, {j.repeats} repeats on the chip, {j.chips} virtual chips, {age_words(report)}.",
+        f"{image_words(report)}, {j.repeats} repeats on the chip, {j.chips} virtual chips, {age_words(report)}.",
     )
 
 
-def _images(report: AgreementReport) -> str:
+def image_words(report: AgreementReport) -> str:
     """Which images: of an accuracy alone those that virtual chips answered are not those that were measured."""
     n, data = report.decisive.n, report.data
     if n == data.images:
@@ -227,7 +227,7 @@ def cells(report: AgreementReport) -> Table:
     c, total, ages = report.cells, max(report.cells.total, 1), report.age_range_s
     mean, sigma, most = (number(x) for x in (c.error_mean_us, c.error_sigma_us, c.error_p99_us))
     saturated = percent(report.saturated_share, 3), percent(report.simulated_saturated_share, 3)
-    read_at = f"measured {duration(ages[0])} … {duration(ages[1])}"
+    read_at = f"by the chip's clock {duration(ages[0])} … {duration(ages[1])}"
     if c.unreached is None:
         read_at = "the cells are older"
     rows = (
@@ -239,7 +239,6 @@ def cells(report: AgreementReport) -> Table:
         ("read-back after the run", "not taken" if report.readback is None else report.readback.text),
         ("saturated conversions", f"{saturated[0]} measured, {saturated[1]} simulated"),
         ("age when read", f"planned {duration(report.age_s)}, {read_at}"),
-        ("age when read", f"{duration(report.age_s)}; by the chip's clock {duration(ages[0])} … {duration(ages[1])}"),
     )
     return Table("Cells", ("", ""), rows)
 

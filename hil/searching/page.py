@@ -13,6 +13,7 @@ from hil.pages.shell import Plot, render
 from hil.pages.summary import Summary
 from hil.pages.tables import Table
 from hil.searching.front import Findings
+from hil.searching.summary import bases
 
 NETWORK_HEADER = (
     "network", "predicted", "simulated", "worst", "on a chip", "EDP, mJ·ms", "energy, µJ", "latency, µs", "macros",
@@ -48,7 +49,9 @@ def search_page(table: Mapping[str, Any], summary: Summary, found: Findings) -> 
         ),
         summary=summary,
         explained=EXPLAINED,
-        networks=Table("Networks", NETWORK_HEADER, (), f"Costs are of networks {table['costs_of']}."),
+        networks=Table(
+            "Networks", NETWORK_HEADER, (), f"Costs are of networks {table['costs_of']}. Accuracies: {bases(rows)}"
+        ),
         rows=tuple(_cells(row) for row in rows),
         facts={row["name"]: _facts(row) for row in rows},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cim.chip.file import is_cost_model
@@ -64,7 +64,28 @@ def front_table(table: Mapping[str, Any]) -> Table:
                 ", ".join(more),
             )
         )
-    return Table("Front", header, tuple(rows))
+    return Table("Front", header, tuple(rows), bases(table["networks"]))
+
+
+def bases(rows: Sequence[Row]) -> str:
+    """Which images and chips the accuracies beside each other are of."""
+    known = {where: [r for r in rows if r[where]] for where in ("evaluated", "measured")}
+    told = ["predicted: for brief training, of training images held out"]
+    for where, words in (("evaluated", "simulated"), ("measured", "on a chip")):
+        found = sorted({_basis(row[where]) for row in known[where]}, reverse=True)
+        if len(found) == 1:
+            told.append(f"{words}: {found[0]}")
+        told += [
+            f"{words}, {basis}: {', '.join(r['name'] for r in known[where] if _basis(r[where]) == basis)}"
+            for basis in found
+            if len(found) > 1
+        ]
+    return f"{'; '.join(told)}."
+
+
+def _basis(found: Row) -> str:
+    chips = f", {found['chips']} virtual chips" if found["chips"] > 1 else ""
+    return f"{found['images']:,} {'test ' if chips else ''}images{chips}"
 
 
 def _facts(table: Mapping[str, Any], settings: SearchSettings, trained: list[Row]) -> list[Fact]:
@@ -72,12 +93,16 @@ def _facts(table: Mapping[str, Any], settings: SearchSettings, trained: list[Row
         Fact("Searched", f"{table['method']}, {table['simulations']} networks simulated whole, seed {table['seed']}")
     ]
     if trained:
-        some = trained[0]["evaluated"]
-        facts.append(Fact("Simulated", f"{some['chips']} chips, {some['images']} test images; {some['source']}"))
+        facts.append(Fact("Simulated", "; ".join(dict.fromkeys(row["evaluated"]["source"] for row in trained))))
     for row in table["networks"]:
         seen = row["measured"]
         if seen:
-            facts.append(Fact(f"{row['name']} on a chip", f"{100 * seen['accuracy_mean']:.1f} % {seen['source']}"))
+            facts.append(
+                Fact(
+                    f"{row['name']} on a chip",
+                    f"{100 * seen['accuracy_mean']:.1f} % of {seen['images']:,} images, {seen['source']}",
+                )
+            )
         if row["failed"]:
             facts.append(Fact(row["name"], row["failed"].splitlines()[0]))
     facts.append(Fact("Costs", f"{table['costs']}, one image, {table['costs_of']}", aside="estimated"))

@@ -36,7 +36,7 @@ ROWS = [
     row("aa", 0.001, 80.0),
     row("bb", 0.004, 85.0, modes=["balanced"], evaluated=known(0.9, 0.88)),
     row("cc", 0.02, 86.0, evaluated=known(0.92, 0.91),
-        measured={"accuracy_mean": 0.915, "low": 0.9, "source": "emulated"}),
+        measured={"accuracy_mean": 0.915, "low": 0.9, "source": "emulated", "chips": 1, "images": 500}),
 ]  # fmt: skip
 GENES = (Gene("operator 1.1", ("conv3", "skip")), Gene("width 1", (1.0,)), Gene("weight bits", (2, 4)))
 ONE = Significance((np.array([1.0, 0.0]), np.array([0.0]), np.array([-0.5, 0.5])))
