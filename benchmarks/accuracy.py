@@ -77,7 +77,7 @@ def found_in(answer: dict[str, Any]) -> dict[str, Any]:
     for name, value in answer["accuracy"].items():
         found[name] = value["mean"] if isinstance(value, dict) else value
         if isinstance(value, dict) and "sd" in value:
-            found[f"{name}_sd"] = value["sd"]
+            found |= {f"{name}_sd": value["sd"], "chips_right": value["chips"], "answers": answer.get("answers", "")}
     for question, verdict in answer.get("questions", {}).items():
         found[question] = verdict["verdict"]
     for name in ("untuned", "tuned_alike"):  # of the same first images, once

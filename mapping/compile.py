@@ -179,15 +179,7 @@ class MappingPlan:
         return sum(layer.tiles for layer in self.layers)
 
     def lines(self) -> list[str]:
-        """A table and a summary, one line each."""
-        width = max([5, *(len(layer.layer) for layer in self.layers)])
-        head = f"{'layer':<{width}}  {'matrix':>12}  bits  tiles  slices  copies  averaged  range µS  saturated"
-        rows = [
-            f"{p.layer:<{width}}  {f'{p.inputs} x {p.outputs}':>12}  W{p.weight_bits}A{p.input_bits}"
-            f"  {p.tiles:>5}  {p.slices:>6}  {p.copies:>6}  {p.averages:>8}  {p.range_us:>8.0f}"
-            f"  {p.saturated_share:>8.3%}"
-            for p in self.layers
-        ]
+        """What the layers (``layers``) come to, one line each."""
         total = (
             f"{self.tiles} tiles on {self.macros_used} of {self.macros_available} macros of {self.chip}, "
             f"{self.utilisation:.1%} of their weight positions in use"
@@ -199,7 +191,7 @@ class MappingPlan:
             f"{max(p.residual_reads for p in residual)} reads; lower slices take up what they miss"
         ) if residual else ""  # fmt: skip
         more = [*([taken] if taken else ()), *(self.round_lines() if len(self.rounds) > 1 else ())]
-        return [head, *rows, total, busiest, *more]
+        return [total, busiest, *more]
 
     def round_lines(self) -> list[str]:
         """Writes of each round; only of a network that takes several."""

@@ -20,7 +20,7 @@ from cim.cells.programming_law import ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.record_text import OF_CELLS
-from hil.pages.tables import Table
+from hil.pages.tables import Table, labelled
 
 CHANCE = 1e-3  # of calling a part changed that is not
 SAME = 0.001  # ages and temperatures that differ by less than this share are the same
@@ -63,9 +63,9 @@ class RecordDiff:
 
     def lines(self) -> list[str | Table]:
         """The difference in words."""
-        lines: list[str | Table] = [f"chip           {self.chip}"]
-        lines += [f"{name:<14} {a} → {b}" for name, a, b in self.facts]
-        lines += [f"note           {note}" for note in self.notes]
+        differing = ((name, f"{a} → {b}") for name, a, b in self.facts)
+        notes = (("note", note) for note in self.notes)
+        lines: list[str | Table] = [labelled("Records", ("chip", self.chip), *differing, *notes)]
         rows = tuple(
             (
                 c.part,

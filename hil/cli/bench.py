@@ -25,7 +25,7 @@ from hil.cli.options import (
 )
 from hil.cli.terminal.lines import complain
 from hil.errors import ExitCode, UsageError
-from hil.pages.tables import Table
+from hil.pages.tables import Table, labelled
 from hil.transports import DEFAULT_BAUD
 
 
@@ -105,13 +105,13 @@ def chips(
 ) -> int:
     """List chip files with a measured number each, show one with its digest, or copy it: chips copy NAME my.toml."""
     from cim.chip.file import chip_names, description, load_chip
-    from hil.driver.chip_text import chip_lines, gallery_lines, gallery_record
+    from hil.driver.chip_text import chip_tables, gallery_record, gallery_rows
 
     if action is None:
         specs = [load_chip(n) for n in chip_names()]
-        lines = [line for s in specs for line in gallery_lines(s)]
+        rows = [row for s in specs for row in gallery_rows(s)]
         record = {"chips": [s.name for s in specs], "gallery": [gallery_record(s) for s in specs]}
-        print_result(lines, record, as_json)
+        print_result([labelled("Chips", *rows)], record, as_json)
         return ExitCode.DONE
     if action not in ("show", "copy"):
         raise UsageError(f"hil chips {action} is not a command", hint="hil chips, hil chips show NAME, or copy it")
@@ -120,7 +120,9 @@ def chips(
     if action == "copy":
         return _copy_chip(name, copy, as_json)
     spec = load_chip(name, macros=macros)
-    print_result(chip_lines(spec), {**description(spec), "digest": spec.digest, "provenance": spec.provenance}, as_json)
+    print_result(
+        chip_tables(spec), {**description(spec), "digest": spec.digest, "provenance": spec.provenance}, as_json
+    )
     return ExitCode.DONE
 
 
@@ -162,12 +164,12 @@ def info(
     as_json: Json = False,
 ) -> int:
     """Show a chip's identity, capabilities and state."""
-    from hil.driver.chip_text import info_lines, info_record
+    from hil.driver.chip_text import info_record, info_table
     from hil.driver.open_chip import open_chip
 
     with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
         status = driver.known_status()
-        print_result(info_lines(driver, status), info_record(driver, status), as_json)
+        print_result([info_table(driver, status)], info_record(driver, status), as_json)
     return ExitCode.DONE
 
 

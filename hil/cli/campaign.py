@@ -117,8 +117,8 @@ def campaign(
         )
         again = found.rewriting(having or (), without or (), effort)
         planned = plan_of(found.program, Recipe(() if again is None else (again,), options.age_s))
-        for line in planned.lines():
-            watch.say(line)
+        for name, text in planned.rows():
+            watch.say(f"{name}: {text}")
         study = run_study(
             found.program,
             images_,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,6 +36,7 @@ from hil.errors import ExitCode, UsageError
 from mapping.bits import ACTIVATION_BITS, LEAST, MOST, WEIGHT_BITS
 
 if TYPE_CHECKING:
+    from hil.cli.terminal.told import Told
     from mapping.layout.place import Placement
 
 
@@ -171,6 +172,7 @@ def compile(
     from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
     from hil.deployment.options import recipe_for
     from hil.deployment.plan import plan_of
+    from hil.report.mapping_page import layer_table, mapping_page
     from mapping.auto_bits import fewest_bits
     from mapping.compile import LayoutOptions, compile_network, plan
     from mapping.layout.tile import SlicePlacement
@@ -234,15 +236,15 @@ def compile(
             save_program(program, out)
     if plot:
         from hil.atomic import write_text
-        from hil.report.mapping_page import mapping_page
 
         with writing(plot):
             write_text(plot, mapping_page(program))
     summary = plan(program)
-    lines, found = summary.lines(), {**summary.to_json(), "program": str(out) if out else None}
+    lines: list[Told] = [layer_table(summary), *summary.lines()]
+    found: dict[str, Any] = {**summary.to_json(), "program": str(out) if out else None}
     lines, found["kept"] = [kept.line, *lines] if kept.much else [*lines, kept.line], kept.to_json()
     planned = plan_of(program, recipe)
-    lines, found["plan"] = [*lines, *planned.lines()], planned.to_json()
+    lines, found["plan"] = [*lines, planned.table()], planned.to_json()
     if adaptation:
         lines, found = [*lines, *adaptation.lines()], {**found, "adaptation": adaptation.to_json()}
     if program.rounds > 1:

@@ -169,7 +169,7 @@ def deploy(
                     for can in chips
                 )
                 planned = plan_of(program, options.recipe_of(program))
-            lines = [*planned.lines(), *cost.lines(baud, program.spec.write.max_pulses, before)]
+            lines = [planned.table(), cost.table(baud, program.spec.write.max_pulses, before)]
             found = {**cost.to_json(baud), "without_plans": before.to_json(baud), "plan": planned.to_json()}
             print_result(lines, found, as_json)
             return ExitCode.DONE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hil.cli.options import Chip, Json, Macros, Net, TrustModel, output_file, print_result, screen
-from hil.cli.terminal.lines import say, say_json
+from hil.cli.terminal.lines import say_json
 from hil.cli.terminal.told import Told, tell
 from hil.errors import ExitCode, FileError, UsageError
 from hil.pages.summary import Fact, Tone
@@ -35,7 +35,7 @@ def show(
     as_json: Json = False,
 ) -> int:
     """Print the report of an earlier run, two runs side by side, or a table of all runs in a folder."""
-    from hil.report.files import summary_lines
+    from hil.report.files import summary_table
     from hil.report.summary import summary_of
     from hil.report.tables import every_table
 
@@ -49,8 +49,7 @@ def show(
     if as_json:
         say_json(report.to_json())
     elif everything:
-        for line in summary_lines(report):
-            say(line)
+        tell(summary_table(report))
         for table in every_table(report):
             tell("", table.title, table)
     else:

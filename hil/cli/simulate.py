@@ -137,8 +137,8 @@ def simulate(
                 imported=imported,
             )
         planned = plan_of(program, options.recipe_of(program))
-        for line in planned.lines():
-            watch.say(line)
+        for name, text in planned.rows():
+            watch.say(f"{name}: {text}")
         result = predict(
             program,
             images,

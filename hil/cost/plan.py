@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hil.pages.tables import duration
+from hil.pages.tables import Table, duration, labelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +41,21 @@ class DeploymentPlan:
             f"{self.pulses + self.pulses_again:,} pulses, {duration(round(self.write_s, 1))} of chip time{image}"
         )
 
-    def lines(self) -> list[str]:
-        """For people."""
+    def rows(self) -> tuple[tuple[str, str], ...]:
+        """For people: what is done, what writing takes, what an image takes."""
         again = f", {self.pulses_again:,} to write cells again" if self.pulses_again else ""
         rounds = f" in {self.rounds} rounds" if self.rounds > 1 else ""
         image = f"{self.reads:,} reads"
         if self.energy_uj is not None and self.latency_us is not None and self.edp_mj_ms is not None:
             image += f", {self.energy_uj:.3g} µJ, {self.latency_us:.4g} µs, EDP {self.edp_mj_ms:.4g} mJ·ms"
-        return [
-            f"plan           {self.recipe or 'nothing: as compiled'}",
-            f"writing        {self.cells:,} cells, {self.macros} macros{rounds}, {self.pulses:,} pulses{again}, "
-            f"{duration(round(self.write_s, 1))} of chip time, {self.cell_reads:,} readings of cells",
-            f"one image      {image}",
-        ]
+        writing = (
+            f"{self.cells:,} cells, {self.macros} macros{rounds}, {self.pulses:,} pulses{again}, "
+            f"{duration(round(self.write_s, 1))} of chip time, {self.cell_reads:,} readings of cells"
+        )
+        return (("plan", self.recipe or "nothing: as compiled"), ("writing", writing), ("one image", image))
+
+    def table(self) -> Table:
+        return labelled("Plan", *self.rows())
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -26,7 +26,7 @@ from hil.deployment.targets.counted import count_recipe, pulse_ns
 from hil.deployment.targets.wired import read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.counting.wire_cost import EVERYTHING, CountingChip, WireEstimate
-from hil.pages.tables import duration
+from hil.pages.tables import Table, duration
 from hil.report.work_folder import WorkFolder
 from hil.transports import is_serial
 from hil.watch import Watch
@@ -75,30 +75,28 @@ class DeploymentCost:
         """Seconds on a serial line, 10 bits a byte; within a part both directions run at once."""
         return sum(part.seconds(baud) for part in self.parts.values())
 
-    def lines(self, baud: int, max_pulses: int, without: DeploymentCost | None = None) -> list[str]:
+    def table(self, baud: int, max_pulses: int, without: DeploymentCost | None = None) -> Table:
         """The cost in words; ``without``: that of a chip without what keeps a line free."""
         named = {name.replace("_", " "): part for name, part in self.parts.items()}
         named[f"{self.images} images"] = named.pop("inference")
         named["all"] = sum(named.values(), WireEstimate())
-        lines = [f"{name:<14} {part.bytes_both / 1e6:10.2f} MB" for name, part in named.items()]
-        lines.append(f"{'wire':<14} {self.wire_s(baud):10.0f} s at {baud} baud")
+        rows = [(name, f"{part.bytes_both / 1e6:.2f} MB", "") for name, part in named.items()]
+        rows.append(("wire", f"{self.wire_s(baud):.0f} s", f"at {baud} baud"))
         if without is not None:
-            wire = f"{without.wire_s(baud):10.0f} s, {without.total_bytes / 1e6:.1f} MB"
-            lines.append(f"{'':<14} {wire} for a chip without plans and packed bodies")
-        lines.append(f"{'chip time':<14} {self.chip_s:10.1f} s without the wait for the age")
-        lines.append(
-            f"{'pulses':<14} {self.typical_pulses:10d} expected for {self.cells} cells, at most {self.most_pulses} "
-            f"({max_pulses} a cell)"
-        )
-        if self.rounds > 1:
-            lines.append(f"{'rounds':<14} {self.rounds:10d} times the chip is written and its cells wait for their age")
+            more = f"{without.total_bytes / 1e6:.1f} MB for a chip without plans and packed bodies"
+            rows.append(("", f"{without.wire_s(baud):.0f} s", more))
+        rows.append(("chip time", f"{self.chip_s:.1f} s", "without the wait for the age"))
+        most = f"at most {self.most_pulses} ({max_pulses} a cell)"
+        rows.append(("pulses", f"{self.typical_pulses}", f"expected for {self.cells} cells, {most}"))
         if self.rewrite_pulses:
-            lines.append(f"{'':<14} {self.rewrite_pulses:10d} expected for cells that are written again")
+            rows.append(("", f"{self.rewrite_pulses}", "expected for cells that are written again"))
         if self.calibrate_pulses:
-            lines.append(f"{'':<14} {self.calibrate_pulses:10d} expected for the calibration before")
-        if self.wire_s(baud) + self.chip_s > LONG_RUN_S:
-            lines.append(f"this run takes more than {LONG_RUN_S / 60:.0f} minutes on such a line")
-        return lines
+            rows.append(("", f"{self.calibrate_pulses}", "expected for the calibration before"))
+        if self.rounds > 1:
+            rows.append(("rounds", f"{self.rounds}", "times the chip is written and its cells wait for their age"))
+        long = self.wire_s(baud) + self.chip_s > LONG_RUN_S
+        note = f"This run takes more than {LONG_RUN_S / 60:.0f} minutes on such a line." if long else ""
+        return Table("Dry run", ("", "", ""), tuple(rows), note)
 
     def to_json(self, baud: int) -> dict[str, float]:
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in self.parts}

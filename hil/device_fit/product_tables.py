@@ -20,6 +20,7 @@ from scipy.special import ndtr, stdtr
 
 from cim.fit.goodness_of_fit import distance
 from hil.errors import FileError
+from hil.pages.tables import Table, labelled
 
 MOST_BYTES = 256 << 20
 LEAST_PRODUCTS, LEAST_REPEATS = 8, 2
@@ -51,26 +52,28 @@ class ProductResult:
     floor: float
     record: None = None
 
-    def lines(self) -> list[str]:
+    def lines(self) -> list[str | Table]:
         """The fit in words."""
-        lines = [
-            f"products       {self.products} fitted, {self.held_out} held out, of {self.columns} columns",
-            f"columns        gain {self.gain:.3f}, from column to column ± {self.gain_sigma / abs(self.gain):.1%}; "
-            f"offset ± {self.offset_sigma:.3g}",
-            f"residual       {self.residual:.3g} about the line of its column, {self.residual / self.spread:.1%} of "
-            "the spread of ideal products",
-        ]
-        if self.new is None or self.standing is None:
-            lines.append("of it          not known: no inputs come twice to tell standing from new")
-        else:
+        new = "not known: no inputs come twice to tell standing from new"
+        if self.new is not None and self.standing is not None:
             share = self.standing**2 / max(self.standing**2 + self.new**2, 1e-300)
-            lines.append(
-                f"of it          new in every product {self.new:.3g}, the same in every one {self.standing:.3g} "
-                f"({share:.0%} of the variance), by {self.repeats} products of inputs that come again"
+            new = (
+                f"new in every product {self.new:.3g}, the same in every one {self.standing:.3g} ({share:.0%} of the "
+                f"variance), by {self.repeats} products of inputs that come again"
             )
-        lines += ["", "held-out products: Kolmogorov-Smirnov distance (0 is perfect; floor: a perfect law)"]
-        lines += [f"  {name:<12} {value:.3f}" for name, value in self.distances.items()]
-        return [*lines, f"  {'floor':<12} {self.floor:.3f}", "", "note           products hold no cells: no record"]
+        gain = f"gain {self.gain:.3f}, from column to column ± {self.gain_sigma / abs(self.gain):.1%}"
+        about = f"about the line of its column, {self.residual / self.spread:.1%} of the spread of ideal products"
+        found = labelled(
+            "Products",
+            ("products", f"{self.products} fitted, {self.held_out} held out, of {self.columns} columns"),
+            ("columns", f"{gain}; offset ± {self.offset_sigma:.3g}"),
+            ("residual", f"{self.residual:.3g} {about}"),
+            ("of it", new),
+            ("note", "products hold no cells: no record"),
+        )
+        title = "held-out products: Kolmogorov-Smirnov distance (0 is perfect; floor: a perfect law)"
+        distances = ((name, f"{value:.3f}") for name, value in {**self.distances, "floor": self.floor}.items())
+        return [found, "", title, labelled(title, *distances)]
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__ if name != "record"}

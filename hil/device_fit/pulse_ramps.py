@@ -18,6 +18,7 @@ from scipy.special import ndtr
 
 from cim.fit.goodness_of_fit import distance
 from hil.errors import FileError
+from hil.pages.tables import Table, labelled
 
 MOST_BYTES, MOST_COLUMNS, BINS, LEAST_STEPS = 64 << 20, 4096, 10, 20
 NUMBERED = re.compile(r"([A-Za-z_ ]+?)[ _]*(\d+)")
@@ -40,18 +41,21 @@ class RampResult:
     held_out: int
     record: None = None
 
-    def lines(self) -> list[str]:
+    def lines(self) -> list[str | Table]:
         """The fit in words."""
+        way, reach = "rising" if self.mean_us > 0 else "falling", f"{self.low_us:.4g} to {self.high_us:.4g} µS"
+        rows = tuple((f"{g:.4g}", f"{n}", f"{mean:+.3g}", f"{sd:.2g}") for g, n, mean, sd in self.rows)
         return [
-            f"ramps          {self.ramps} {'rising' if self.mean_us > 0 else 'falling'}, {self.steps} pulses, "
-            f"{self.low_us:.4g} to {self.high_us:.4g} µS",
-            f"a pulse        {self.mean_us:+.3g} µS on average, ± {self.sd_us:.2g} µS from pulse to pulse",
+            labelled(
+                "Ramps",
+                ("ramps", f"{self.ramps} {way}, {self.steps} pulses, {reach}"),
+                ("a pulse", f"{self.mean_us:+.3g} µS on average, ± {self.sd_us:.2g} µS from pulse to pulse"),
+                ("note", "reads are in the spread of a pulse; cells over time are not in such a file: no record"),
+            ),
             "",
-            f"  {'µS before':>10} {'pulses':>7} {'mean µS':>9} {'sd µS':>8}",
-            *(f"  {g:>10.4g} {n:>7} {mean:>+9.3g} {sd:>8.2g}" for g, n, mean, sd in self.rows),
+            Table("Pulses", ("µS before", "pulses", "mean µS", "sd µS"), rows),
             "",
             f"{self.held_out} held-out pulses: Kolmogorov-Smirnov distance {self.ks:.3f} (floor {self.floor:.3f})",
-            "note           reads are in the spread of a pulse; cells over time are not in such a file: no record",
         ]
 
     def to_json(self) -> dict[str, Any]:

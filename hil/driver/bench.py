@@ -16,6 +16,7 @@ from firmware_protocols.messages import TileAddress
 from hil.atomic import new_file
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
+from hil.pages.tables import Table, labelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +31,16 @@ class MvmReading:
     saturated: int
     conversions: int
 
-    def lines(self) -> list[str]:
+    def lines(self) -> list[Table]:
         mean, sigma = self.sums.mean(0) * self.lsb_levels, self.sums.std(0, ddof=1) * self.lsb_levels
-        lines = [f"input code   {self.code} on every row, ADC range {self.range_code}"]
-        lines += [
-            f"output {j:>3}   {m:>9.2f} levels   read noise {s:.2f}"
+        rows = [("input code", f"{self.code}", f"on every row, ADC range {self.range_code}")]
+        rows += [
+            (f"output {j}", f"{m:.2f}", f"levels, read noise {s:.2f}")
             for j, (m, s) in enumerate(zip(mean, sigma, strict=True))
         ]
         if self.wanted is not None:
-            lines.append(
-                f"ideal        {self.wanted:>9d} levels (uncorrected readings above; hil calibrate corrects them)"
-            )
-        lines.append(f"saturated    {self.saturated} of {self.conversions} conversions")
-        return lines
+            rows.append(("ideal", f"{self.wanted}", "levels (readings are uncorrected; hil calibrate corrects them)"))
+        return [labelled("Products", *rows, ("saturated", f"{self.saturated}", f"of {self.conversions} conversions"))]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -124,12 +122,11 @@ class CellMap:
     macro: int
     readings_us: NDArray[np.float32]
 
-    def lines(self) -> list[str]:
+    def lines(self) -> list[str | Table]:
         quantiles = np.quantile(self.readings_us, [0, 0.05, 0.5, 0.95, 1])
         names = ("lowest", "5 %", "median", "95 %", "highest")
-        return [f"macro {self.macro}: {self.readings_us.size} cells"] + [
-            f"{name:<12} {value:8.2f} µS" for name, value in zip(names, quantiles, strict=True)
-        ]
+        rows = ((name, f"{value:.2f} µS") for name, value in zip(names, quantiles, strict=True))
+        return [f"macro {self.macro}: {self.readings_us.size} cells", labelled("Cells", *rows)]
 
     def to_json(self) -> dict[str, Any]:
         return {"macro": self.macro, "readings_us": np.round(self.readings_us.astype(float), 3).tolist()}

@@ -11,15 +11,21 @@ from cim.chip.spec import ChipSpec
 from cim.gallery import Reproduction, assumed, found
 from firmware_protocols.messages import Capability, StatusReply
 from hil.driver.chip_driver import ChipDriver
+from hil.pages.tables import Table, labelled
 
 
-def gallery_lines(spec: ChipSpec) -> list[str]:
+def gallery_rows(spec: ChipSpec) -> list[tuple[str, str]]:
     """A chip of `hil chips`: technology and size, the number that was measured on such chips, what is assumed."""
     told, guessed = found(spec), assumed(spec)
     count, total = (sum(column) for column in zip(*guessed.values(), strict=True))
     parts = ", ".join(f"{section} {n} of {of}" for section, (n, of) in guessed.items() if n)
     number = "no published number of such chips in this file" if told is None else f"{told.text} ({_origin(spec)})"
-    return [chip_row(spec), f"{'':<14}{number}", f"{'':<14}assumed: {count} of {total} values ({parts})", ""]
+    return [
+        (spec.name, chip_words(spec)),
+        ("", number),
+        ("", f"assumed: {count} of {total} values ({parts})"),
+        ("", ""),
+    ]
 
 
 def gallery_record(spec: ChipSpec) -> dict[str, Any]:
@@ -43,50 +49,49 @@ def _origin(spec: ChipSpec) -> str:
     return spec.provenance["evidence.quantity"].split(": ", 1)[-1]
 
 
-def chip_row(spec: ChipSpec) -> str:
+def chip_words(spec: ChipSpec) -> str:
     m = spec.macro
     levels = f"{'' if m.even_levels else 'uneven '}{len(m.levels_us)}"
     return (
-        f"{spec.name:<13} {spec.technology or 'cells not named'}, {spec.macros} macro{'s' * (spec.macros != 1)} of "
+        f"{spec.technology or 'cells not named'}, {spec.macros} macro{'s' * (spec.macros != 1)} of "
         f"{m.rows} x {m.columns}, {m.encoding}, {levels} levels of "
         f"{m.levels_us[0]:g}-{m.levels_us[-1]:g} µS, {m.inputs.coding} inputs, {m.adc.bits}-bit ADC"
     )
 
 
-def chip_lines(spec: ChipSpec) -> list[str]:
+def chip_tables(spec: ChipSpec) -> list[str | Table]:
     """Every value of a chip file with its source."""
-    lines = [chip_row(spec), f"digest       {spec.digest}"]
+    head = [(spec.name, chip_words(spec)), ("digest", spec.digest)]
     if not (v := spec.macro.values).even:
         values = ", ".join(map(str, v.values))
-        lines.append(f"values       {values} of {v.unit_us:.4g} µS, off by at most {v.error_us:.2g} µS")
-    lines.append("")
+        head.append(("values", f"{values} of {v.unit_us:.4g} µS, off by at most {v.error_us:.2g} µS"))
     facts = _flat(spec)
-    for field, source in spec.provenance.items():
-        lines.append(f"{field:<28} {_short(facts.get(field)):<24} {source}")
-    return lines
+    rows = ((field, _short(facts.get(field)), source) for field, source in spec.provenance.items())
+    return [labelled("Chip", *head), "", labelled("Values", *rows)]
 
 
-def info_lines(driver: ChipDriver, status: StatusReply | None) -> list[str]:
+def info_table(driver: ChipDriver, status: StatusReply | None) -> Table:
     d = driver.description
     silicon = "" if d.kind == "silicon" else "      NOT SILICON"
     held = d.program_digest.hex()
-    told = ["status       not told: the firmware has no STATUS"]
+    told = [("status", "not told: the firmware has no STATUS")]
     if status is not None:
         told = [
-            f"temperature  {_celsius(status)}, outputs {'ON' if status.outputs_on else 'off'}",
-            f"wear         {status.pulses_total} pulses, {status.programmed_cells} cells programmed",
+            ("temperature", f"{_celsius(status)}, outputs {'ON' if status.outputs_on else 'off'}"),
+            ("wear", f"{status.pulses_total} pulses, {status.programmed_cells} cells programmed"),
         ]
     names = [c.name.lower() for c in Capability if c.name and c in driver.capabilities]
-    return [
-        f"chip         {d.kind} {d.name} revision {d.revision}, serial {d.serial}{silicon}",
-        f"firmware     {d.firmware}",
-        f"geometry     {d.macros} macros of {d.rows} x {d.columns} cells",
-        f"description  {d.spec_digest.hex()[:16]}… (equal to {driver.spec.source})",
-        f"program      {held[:16] + '…' if any(d.program_digest) else 'none held'}",
-        f"can          {', '.join(names)}",
+    return labelled(
+        "Chip",
+        ("chip", f"{d.kind} {d.name} revision {d.revision}, serial {d.serial}{silicon}"),
+        ("firmware", d.firmware),
+        ("geometry", f"{d.macros} macros of {d.rows} x {d.columns} cells"),
+        ("description", f"{d.spec_digest.hex()[:16]}… (equal to {driver.spec.source})"),
+        ("program", f"{held[:16]}…" if any(d.program_digest) else "none held"),
+        ("can", ", ".join(names)),
         *told,
-        f"chip time    {driver.chip_time_ns * 1e-9:.6f} s",
-    ]
+        ("chip time", f"{driver.chip_time_ns * 1e-9:.6f} s"),
+    )
 
 
 def info_record(driver: ChipDriver, status: StatusReply | None) -> dict[str, Any]:

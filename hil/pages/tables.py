@@ -15,6 +15,11 @@ class Table:
     note: str = ""
 
 
+def labelled(title: str, *rows: tuple[str, ...]) -> Table:
+    """Lines behind their labels: a table without a header."""
+    return Table(title, ("",) * len(rows[0]), rows)
+
+
 def without_empty(table: Table, reason: str) -> Table:
     """A table less its columns that hold nothing but dashes; the note names them, with the reason."""
     empty = [k for k in range(1, len(table.header)) if table.rows and all(row[k] in ("—", "") for row in table.rows)]

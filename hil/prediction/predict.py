@@ -44,6 +44,7 @@ from hil.simulation.chip_workers import ChipWorkers
 from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
 from hil.simulation.virtual_chips import VirtualChips, at_once
 from hil.simulation.virtual_target import VirtualTarget
+from hil.verdict.agreement import count_answers
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.network.float_run import float_logits
@@ -145,10 +146,12 @@ def predict(
         tune_at,
         points_of(program.spec, options) if record is None else None,
     )
-    accuracies = np.empty((len(ages), options.virtual_chips))
+    accuracies, right = np.empty((len(ages), options.virtual_chips)), []
     with watch.stage("simulating"):
         for number, logits in enumerate(row.run(images, crew)):
-            accuracies[:, number] = metric_of(task, logits, targets)
+            scores = task.scores(logits, targets)
+            accuracies[:, number] = task.totals(scores)
+            right.append(scores[0])
             watch.step(number + 1, options.virtual_chips, f"virtual chip {number + 1} of {options.virtual_chips}")
     ideal = float(metric_of(task, run(program, images, IdealMultiply(program)), targets))
     notes = (*notes, tuning_words(row.targets, tune_at), *aim_notes(program))
@@ -166,6 +169,7 @@ def predict(
         task.metric,
         row.points,
         shrunk,
+        answers=count_answers(np.stack(right)) if task.metric.binary else "",
     )
 
 

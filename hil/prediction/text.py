@@ -35,6 +35,7 @@ class Prediction:
     points: BeliefPoints | None = None  # what each virtual chip is like, where a chip file says it by ranges
     shrunk: Shrunk | None = None  # what measuring did to a belief by ranges
     float_score: float | None = None  # of the float network, where it is at hand
+    answers: str = ""  # chips that have each image right at the first age, in run order, base 36; "" above 35 chips
 
     def __repr__(self) -> str:
         one = self.at(0)
@@ -179,6 +180,7 @@ class Prediction:
                 "simulated": {k: v for k, v in ages[0].items() if k not in ("age_s", "yield", "shares")},
             },
             "images": self.images,
+            "answers": self.answers,
             "age_s": self.age_s,
             "ages": ages,
             **({} if self.shrunk is None else {"measured": self.shrunk.to_json()}),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from hil.atomic import write_text
-from hil.pages.tables import as_markdown, markdown, percent
+from hil.pages.tables import Table, as_lines, as_markdown, labelled, markdown, percent
 from hil.report.causes import causes_line, causes_table, layer_causes_table
 from hil.report.page import FILES, page
 from hil.report.run_data import RunData, write_run
@@ -91,7 +91,12 @@ def calibration_lines(report: AgreementReport) -> list[tuple[str, str]]:
 
 
 def summary_lines(report: AgreementReport) -> list[str]:
-    """Lines that ``hil deploy`` and ``hil show`` print."""
+    """The same as plain lines."""
+    return as_lines([summary_table(report)])
+
+
+def summary_table(report: AgreementReport) -> Table:
+    """What ``hil show --all`` begins with: a line for the chip, the network, each accuracy, the verdict."""
     chip, net, c, j = report.chip, report.network, report.cells, report.decisive
     words, m = report.backend_words, report.decisive.metric
     place = f"{chip.kind} {unit_words(chip)}"
@@ -115,7 +120,7 @@ def summary_lines(report: AgreementReport) -> list[str]:
         *(() if chip.told_by else (("programming", writing_words(c)),)),
         ("inference", f"{j.n:,} images × {j.repeats} repeats, {age_words(report)}"),
         *(() if m == ACCURACY else (("task", f"{report.task}, scored by {m.title}, unit {m.unit}"),)),
-        *(("", f"{name:<{len(words)}}  {value}   {more}".rstrip()) for name, value, more in answers),
+        *((name, f"{value}   {more}".rstrip()) for name, value, more in answers),
     ]
     if j.fidelity is not None and j.fidelity.same_answers is not None:
         lines.append(("", f"same answer on {percent(j.fidelity.same_answers, 1)} of images"))
@@ -130,4 +135,4 @@ def summary_lines(report: AgreementReport) -> list[str]:
     lines.append(("verdict", f"{j.verdict.value.upper()} ({question}): {j.text}"))
     lines += calibration_lines(report)
     lines += [("note", note) for note in (*j.flags, *report.notes)]
-    return [f"{name:<12} {text}" for name, text in lines]
+    return labelled("Run", *lines)

@@ -144,6 +144,7 @@ def macro_figure(program: ConductanceProgram, macro: int) -> Figure:
 
 
 def layer_table(summary: MappingPlan) -> Table:
+    """Every layer: its matrix, bits and tiles, and how often conversions end at the ends of its range."""
     rows = tuple(
         (
             p.layer,
@@ -151,13 +152,26 @@ def layer_table(summary: MappingPlan) -> Table:
             f"W{p.weight_bits}A{p.input_bits}",
             f"{p.tiles}",
             f"{p.slices}",
+            f"{p.copies}",
+            f"{p.averages}",
             f"{p.cells:,}",
             f"{p.range_us:g} µS",
             f"{p.saturated_share:.3%}",
         )
         for p in summary.layers
     )
-    header = ("layer", "matrix", "bits", "tiles", "slices", "weight positions", "ADC range", "at its ends")
+    header = (
+        "layer",
+        "matrix",
+        "bits",
+        "tiles",
+        "slices",
+        "copies",
+        "averaged",
+        "weight positions",
+        "ADC range",
+        "at its ends",
+    )
     return Table("Layers", header, rows)
 
 

@@ -48,4 +48,4 @@ def test_a_dry_run_plans_the_rewrites(small: Small) -> None:
     assert 0 < more.rewrite_pulses < 3 * more.typical_pulses
     assert more.chip_s > plain.chip_s + 6.0
     assert more.total_bytes > plain.total_bytes
-    assert any("written again" in line for line in more.lines(921600, 200))
+    assert any("written again" in more for *_, more in more.table(921600, 200).rows)

@@ -8,7 +8,7 @@ from cim.chip.file import load_chip
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import ErrorCode, StatusReply
 from hil.driver.chip_driver import UNTOLD_C
-from hil.driver.chip_text import info_lines, info_record
+from hil.driver.chip_text import info_record, info_table
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
 from hil.errors import FirmwareLacks
@@ -26,7 +26,7 @@ def test_identity_needs_no_status_and_says_what_is_not_told() -> None:
     with connect(InProcessTransport(Bare(SPEC, 7), "in process"), spec=SPEC) as driver:
         status = driver.known_status()
         assert status is None
-        assert "status       not told: the firmware has no STATUS" in info_lines(driver, status)
+        assert ("status", "not told: the firmware has no STATUS") in info_table(driver, status).rows
         assert info_record(driver, status)["temperature_c"] is None
         assert driver.temperature_c == UNTOLD_C
         assert any("no STATUS" in text for text in driver.fallbacks)
