@@ -112,8 +112,8 @@ class Probes:
         targets = np.where(wanted, np.float32(target_us), np.float32(np.nan))
         if not wanted.any():
             return targets, 0
-        outcome = self.driver.program_cells(macro, targets, sample=self.sample())
-        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample())
+        outcome = self.driver.program_cells(macro, targets, sample=self.sample(), roughly=True)
+        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample(), roughly=True)
         return np.where(wanted, readings, np.float32(np.nan)), int(outcome.pulses.sum(dtype=np.int64))
 
     def write_pattern(self, early_reads: int, early_s: float) -> dict[int, Pattern]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -106,8 +107,12 @@ def connect(
     key: HostKey | None = None,
     hello_s: float = 10.0,
     silence_s: float = 2.0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> ChipDriver:
-    """Say hello over an open transport and check that the chip is what its file says; closes it on any error."""
+    """Say hello over an open transport and check that the chip is what its file says; closes it on any error.
+
+    ``clock``: of the line, s.
+    """
     try:
         key = key or find_key()
     except BaseException:
@@ -121,6 +126,7 @@ def connect(
         journal=journal,
         patience=patience,
         key=key,
+        clock=clock,
     )
     try:
         session.open()

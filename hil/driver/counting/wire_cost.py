@@ -87,9 +87,13 @@ class CountingChip:
 
     def __post_init__(self) -> None:
         can = self.capabilities | Capability.PROGRAM_TILE
-        self._made_up = MadeUpAnswers(self.spec, spread=Capability.PACKED in can)
-        session = _PaperSession(HelloReply(0x0100, 0, 0, self.payload, 16, MAX_MESSAGE, can), self._ask)
+        self._made_up = MadeUpAnswers(self.spec, spread=self.packs)
+        session = _PaperSession(HelloReply(0x0100, 0, 0, self.payload, 16, MAX_MESSAGE, can), self._ask, self.packs)
         self.driver = ChipDriver(cast(Session, session), description(self.spec), self.spec, sleep=lambda _: None)
+
+    @property
+    def packs(self) -> bool:
+        return Capability.PACKED in self.capabilities
 
     def count(self, work: Callable[[], Any]) -> WireEstimate:
         """What the requests of ``work`` cost."""
@@ -99,7 +103,7 @@ class CountingChip:
 
     def _ask(self, request: Request[Any]) -> Reply:
         answer = self._made_up.answer(request)
-        self.spent += _cost(request, answer, self.payload, packs=Capability.PACKED in self.capabilities)
+        self.spent += _cost(request, answer, self.payload, packs=self.packs)
         if isinstance(answer, MvmResult):  # counted at its size, but nothing was multiplied
             return MvmResult(answer.returns, 0, 0, np.zeros_like(answer.values))
         if isinstance(answer, PlanResult):
@@ -114,6 +118,7 @@ class _PaperSession:
 
     hello: HelloReply
     ask_one: Callable[[Request[Any]], Reply]
+    packs: bool
     chip_time_ns: int = 0
     closed: bool = False
     image: None = None

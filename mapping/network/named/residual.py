@@ -32,19 +32,19 @@ def cifar_resnet_b(depth: int) -> Callable[[Sketch, int], str]:
     return draw
 
 
-def resnet18(s: Sketch, classes: int, *, stem: int = 3) -> str:
-    """ResNet-18, widths 64 to 512; torchvision's names.
+def resnet18(s: Sketch, classes: int, *, stem: int = 3, width: int = 64) -> str:
+    """ResNet-18, widths 64 to 512 (``width`` and its multiples); torchvision's names.
 
     ``stem`` is the width of the first kernel: 3 for small images, 7 for those of ImageNet, which it halves, as the
     max pooling behind it does.
     """
     if stem not in (3, 7):
         raise ValueError(f"stem={stem}: 3 for small images, 7 for those of ImageNet")
-    x = _stem(s, 64, kernel=stem, stride=1 if stem == 3 else 2)
+    x = _stem(s, width, kernel=stem, stride=1 if stem == 3 else 2)
     if stem == 7:
         x = s.max_pool(x, 3, 2, 1, module="maxpool")
-    for number, (outputs, stride) in enumerate(((64, 1), (128, 2), (256, 2), (512, 2)), start=1):
-        x = _stage(s, x, f"layer{number}", 2, outputs, stride, "B")
+    for number, (times, stride) in enumerate(((1, 1), (2, 2), (4, 2), (8, 2)), start=1):
+        x = _stage(s, x, f"layer{number}", 2, times * width, stride, "B")
     return s.linear(s.mean_of_map(x), "fc", classes)
 
 
