@@ -245,6 +245,27 @@ def column_residuals(copy: Path, work: Path, chips: int) -> list[dict[str, Any]]
     return found
 
 
+def columns_beside(work: Path) -> dict[str, Any]:
+    """Residuals of columns beside the printed ones, by layer: mean, lowest and highest column, over chips."""
+    rows = [row for path in sorted(work.glob("columns-*.json")) for row in json.loads(path.read_text())]
+    found = {}
+    for layer, printed in PRINTED_RESIDUALS.items():
+        mine = [row for row in rows if row["layer"] == layer]
+        if mine:
+            means = np.array([row["residual"] for row in mine])
+            found[layer] = {
+                "chips": len(mine),
+                "printed": printed,
+                "mean": round(float(means.mean()), 3),
+                "off": round(float(means.mean()) / printed - 1.0, 3),
+                "lowest_column": round(float(np.mean([row["low"] for row in mine])), 3),
+                "highest_column": round(float(np.mean([row["high"] for row in mine])), 3),
+                "of_chips": [round(float(means.min()), 3), round(float(means.max()), 3)],
+                "chips_within_a_quarter": int((np.abs(means / printed - 1.0) <= 0.25).sum()),
+            }
+    return found
+
+
 def report(work: Path) -> dict[str, Any]:
     """The loss beside the chip's, with the shares of images, chips and ignorance."""
     head = np.load(work / "software.npz")
@@ -264,6 +285,7 @@ def report(work: Path) -> dict[str, Any]:
         "images": len(head["software"]),
         "software": float(head["software"].mean()),
         "ideal": float(head["ideal"].mean()),
+        "columns": columns_beside(work),
     }
     for which, measured in MEASURED.items():
         lost = 100.0 * (head["software"].astype(float) - np.stack([file[which] for file in files]))  # (chips, images)

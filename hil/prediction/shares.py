@@ -60,11 +60,14 @@ class Shares:
             f"{self.ignorance:.0%} is not knowing what such chips are like (sd {unknown:.2f} {metric.unit}), "
             f"{self.chips:.0%} chips that differ (sd {chips:.2f})"
         )
-        rows = [(name, f"{low:g} … {high:g}", f"{share:.0%}") for name, low, high, share in self.largest_first()]
-        return [
-            Fact("Of it", text, f"± {self.error:.0%}"),
-            Table("Measure first", ("value", "range of the chip file", "share of variance"), tuple(rows)),
-        ]
+        rows, left = [], 1.0
+        for name, low, high, share in self.largest_first():
+            left = max(left - share, 0.0)
+            sd_left = metric.factor * self.sd * float(np.sqrt(left))
+            rows.append((name, f"{low:g} … {high:g}", f"{share:.0%}", f"{sd_left:.2f}"))
+        columns = ("value", "range of the chip file", "share of variance", f"sd left, {metric.unit}")
+        note = "sd left: of one chip, once this value and those above it are measured."
+        return [Fact("Of it", text, f"± {self.error:.0%}"), Table("Measure first", columns, tuple(rows), note)]
 
     def to_json(self) -> dict[str, Any]:
         values = [

@@ -80,6 +80,13 @@ def test_a_prediction_by_ranges_says_what_is_ignorance_and_what_to_measure_first
     assert found.chips.std() > 1.5 * sure.chips.std()
     (table,) = [part for part in found.summary().parts if isinstance(part, Table) and part.title == "Measure first"]
     assert table.rows[0][0] == "cell_error_factor"
+    parts = found.shares_at(0)
+    assert parts is not None
+    sd_left = [float(row[3]) for row in table.rows]
+    share = parts.of_values.max()
+    assert sd_left[0] == pytest.approx(100 * parts.sd * (1 - share) ** 0.5, abs=0.006)
+    assert sd_left[-1] == pytest.approx(100 * parts.sd * parts.chips**0.5, abs=0.006)
+    assert sd_left == sorted(sd_left, reverse=True)
     assert "not knowing what such chips are like" in str(found.summary().parts)
     assert found.to_json()["ages"][0]["shares"]["ignorance"] > 0.2
     assert sure.shares_at(0) is None
