@@ -7,7 +7,8 @@ source. ResNet-14 and ResNet-20 (CIFAR-10, lossless images), 4-bit weights as le
 levels are the weights of the peers' layers, with our scale of each output behind them, so that the same weights stand
 on the same conductances. Cells are those of lab-128's models a day after programming, with stuck cells; columns are
 ideal and reads without noise in all three, since cells are what is exported. Activations have 8 bits here and are
-floats there: the networks without errors show that difference. One line a network in ``results/peer_noise.jsonl``.
+floats there, which end where our codes end: without that, errors of cells make values that our codes cut off.
+One line a network in ``results/peer_noise.jsonl``.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
+from mapping.quantise.scales import code_limits
 
 ROWS = Path(__file__).parents[2] / "results/peer_noise.jsonl"
 NETWORKS, CHIP, DAY_S = ("cifar_resnet14_b", "cifar_resnet20_b"), "lab-128", 86400.0
@@ -80,6 +82,7 @@ def job_of(name: str, program: ConductanceProgram, images: NDArray[np.uint8]) ->
     plain = fuse(module.eval())
     layers = [(n, m) for n, m in plain.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     left = list(range(len(program.matrices)))
+    ends = ends_of(program)
     found: dict[str, NDArray[Any]] = {"pixels": (images / 255.0 - MEAN) / np.array(STD)}
     for layer, part in layers:
         weights = part.weight.detach().numpy().astype(np.float64)
@@ -92,6 +95,19 @@ def job_of(name: str, program: ConductanceProgram, images: NDArray[np.uint8]) ->
         scale = (levels * flat).sum(0) / np.maximum((levels**2).sum(0), 1e-12)
         found[f"{layer}/levels"] = levels.T.reshape(weights.shape)
         found[f"{layer}/scale"], found[f"{layer}/bias"] = scale, part.bias.detach().numpy()
+        step = program.matrices[number]
+        found[f"{layer}/ends"] = np.array([ends[step.inputs[0]], ends[step.name]])
+    return found
+
+
+def ends_of(program: ConductanceProgram) -> dict[str, tuple[float, float]]:
+    """Least and largest value that the codes of each result hold."""
+    low, high = code_limits(program.input.bits, program.input.signed, symmetric=True)
+    found = {"input": (low * program.scales["input"], high * program.scales["input"])}
+    for step in program.steps:
+        rule = getattr(step, "requantise", None)
+        one = program.scales[step.name]
+        found[step.name] = found[step.inputs[0]] if rule is None else (rule.low * one, rule.high * one)
     return found
 
 

@@ -3,7 +3,7 @@
     PEER-PYTHON peer_noise_forward.py aihwkit|crosssim NETWORK job.npz out.npz CHIPS CROSSSIM-FOLDER
 
 ``my_cells.py`` lies in the working folder. Each layer's levels are the weights of an analog layer, our scale of each
-output and the bias stand behind it in floats.
+output and the bias stand behind it in floats that end where our codes do.
 """
 
 from __future__ import annotations
@@ -22,23 +22,27 @@ from torch_networks import ARCHITECTURES
 
 
 class Scaled(nn.Module):
-    """Levels on the array, the scale of each output and the bias behind."""
+    """Levels on the array, the scale of each output and the bias behind; ``ends`` (2, 2) of its inputs and outputs."""
 
-    def __init__(self, part: nn.Module, levels: Tensor, scale: Tensor, bias: Tensor) -> None:
+    def __init__(self, part: nn.Module, levels: Tensor, scale: Tensor, bias: Tensor, ends: Tensor) -> None:
         super().__init__()
         part.weight.data, part.bias = levels, None
         shape = (1, -1, 1, 1) if isinstance(part, nn.Conv2d) else (1, -1)
         self.array, self.scale, self.bias = part, scale.reshape(shape), bias.reshape(shape)
+        self.taken, self.given = ends.tolist()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.array(x) * self.scale + self.bias
+        y: Tensor = self.array(x.clamp(*self.taken)) * self.scale + self.bias
+        return y.clamp(*self.given)
 
 
 def network_of(name: str, job: dict[str, Any]) -> nn.Module:
     plain = fuse(ARCHITECTURES[name](input_shape=(3, 32, 32), classes=10).eval())
     for layer in [key[: -len("/levels")] for key in job if key.endswith("/levels")]:
         where, _, last = layer.rpartition(".")
-        parts = (torch.tensor(job[f"{layer}/{what}"], dtype=torch.float32) for what in ("levels", "scale", "bias"))
+        parts = (
+            torch.tensor(job[f"{layer}/{what}"], dtype=torch.float32) for what in ("levels", "scale", "bias", "ends")
+        )
         holder = plain.get_submodule(where)
         setattr(holder, last, Scaled(getattr(holder, last), *parts))
     return plain.eval()
