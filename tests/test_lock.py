@@ -49,7 +49,7 @@ def test_the_locked_versions_are_those_that_are_allowed() -> None:
     found = locked()
     for wanted in map(Requirement, GROUPS[""] + GROUPS["dev"]):
         name = re.sub("[._-]+", "-", wanted.name).lower()
-        if name not in ("torch", "setuptools"):
+        if name not in ("torch", "torchvision", "setuptools"):  # builds for one processor have versions of their own
             assert wanted.specifier.contains(floor(found[name])), name
 
 

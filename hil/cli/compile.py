@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(help="state dict .pt, .safetensors, .onnx, .tflite or .pt2")],
+    source: Annotated[Path, typer.Argument(help="state dict .pt, .safetensors, .onnx, .tflite, .pt2, or timm:NAME …")],
     out: Annotated[Path, typer.Option("--out", "-o", help="net.pt to write", callback=output_file)],
     arch: Annotated[str | None, typer.Option(help="architecture name or JSON graph", show_default=False)] = None,
     data: Annotated[str, typer.Option(help="data set whose training images calibrate the network")] = "fashion-mnist",
@@ -92,7 +92,7 @@ def compile(
     network: Annotated[
         Path | None,
         typer.Argument(
-            help="net.pt, model.onnx, model.tflite or model.pt2; default: the bundled network", show_default=False
+            help="net.pt, model.onnx, .tflite, .pt2 or timm:NAME …; default: the bundled network", show_default=False
         ),
     ] = None,
     chip: Chip = "lab-128",

@@ -16,7 +16,9 @@ from mapping.bits import ACTIVATION_BITS, LEAST, MOST, WEIGHT_BITS
 def estimate(
     network: Annotated[
         str,
-        typer.Argument(help="program.h5, net.pt, model.onnx, .tflite or .pt2, or an architecture: lenet5, vgg8 …"),
+        typer.Argument(
+            help="program.h5, net.pt, model.onnx, .tflite, .pt2, timm:NAME …, or an architecture: lenet5, vgg8 …"
+        ),
     ],
     chip: Chip = "lab-128",
     macros: Macros = None,

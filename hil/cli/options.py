@@ -52,7 +52,10 @@ def output_folder(path: Path) -> Path:
 
 Net = Annotated[
     Path | None,
-    typer.Argument(help="net.pt, model.onnx, model.tflite, model.pt2, or a compiled program.h5", show_default=False),
+    typer.Argument(
+        help="net.pt, model.onnx, .tflite or .pt2, timm:NAME, torchvision:NAME, hf:OWNER/NAME, or a program.h5",
+        show_default=False,
+    ),
 ]
 Port = Annotated[
     str | None,

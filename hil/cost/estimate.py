@@ -16,7 +16,7 @@ from hil.pages.tables import Table
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.architectures import ARCHITECTURES, build
-from mapping.network.importers import WHOLE_NETWORKS, import_graph, own_bits, parse_architecture
+from mapping.network.importers import import_graph, is_whole, own_bits, parse_architecture
 from mapping.recipe.recipe import Recipe
 from mapping.tune.low_rank import with_adapters
 from mapping.workload import placed, unplaced_workload
@@ -67,8 +67,8 @@ def named_workload(
     """A net.pt, an ONNX file, an exported program, or an architecture by name with any weights."""
     if network.partition(":")[0] in ARCHITECTURES:
         return _named_architecture(network, weight_bits or WEIGHT_BITS, activation_bits or ACTIVATION_BITS, input_shape)
-    if Path(network).suffix in WHOLE_NETWORKS:
-        graph = import_graph(network, classes=(), trust=trust, shapes_only=True)
+    if is_whole(network):
+        graph = import_graph(network, classes=(), input_shape=input_shape, trust=trust, shapes_only=True)
         weights, activations = own_bits(graph) or (WEIGHT_BITS, ACTIVATION_BITS)
         return unplaced_workload(
             graph,
@@ -88,7 +88,8 @@ def named_workload(
             name=Path(network).stem,
         )
     raise UsageError(
-        f"{network!r} is neither a file nor an architecture", hint=f"one of {', '.join(ARCHITECTURES)}, or net.pt"
+        f"{network!r} is neither a file nor an architecture",
+        hint=f"one of {', '.join(ARCHITECTURES)}, timm:NAME, torchvision:NAME, hf:OWNER/NAME, or net.pt",
     )
 
 

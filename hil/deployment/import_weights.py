@@ -20,6 +20,7 @@ from mapping.network.file import NetworkFile
 from mapping.network.file_check import check_there
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.importers import import_graph, own_bits
+from mapping.network.library_models import names_library_model
 from mapping.network.task import TaskKind
 
 
@@ -90,7 +91,8 @@ def import_network(
     task: str = "",
     watch: Watch | None = None,
 ) -> NetworkFile:
-    """Import a state dict, safetensors or ONNX file, with ``images`` training images of ``data`` for calibration.
+    """Import a state dict, safetensors or ONNX file, or the model of a library, with ``images`` training images of
+    ``data`` for calibration.
 
     Of values instead of images the ends of each channel become mean and std, unless they are given
     (``hil.datasets.input_values``). ``task`` "" is what data and outputs suggest.
@@ -102,7 +104,8 @@ def import_network(
     watch = watch or Watch()
     if (mean is None) != (std is None):
         raise UsageError("--mean and --std go together")
-    check_there(source)
+    if not names_library_model(str(source)):
+        check_there(source)
     with watch.stage("importing"):
         training = load_dataset(data, "train", data_dir=data_dir, download=download, any_kind=True)
         shape, given = input_of(training, Preprocess(mean, std) if mean and std else None, source)

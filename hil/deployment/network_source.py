@@ -11,9 +11,11 @@ from cim.chip.file import load_chip
 from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
+from mapping.network.architectures import ARCHITECTURES
 from mapping.network.file import NetworkFile, load_network
 from mapping.network.file_check import check_there
-from mapping.network.importers import WHOLE_NETWORKS
+from mapping.network.importers import is_whole
+from mapping.network.library_models import names_library_model
 
 if TYPE_CHECKING:
     from mapping.layout.lay_out import LayoutOptions
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from mapping.quantise.weight_scales import ScaleRule
 
 BUNDLED_NETWORK = Path(__file__).parents[1] / "datasets" / "bundled" / "fashion_mnist.pt"
+NAMED = "timm:NAME, torchvision:NAME or hf:OWNER/NAME"
 HINT = "hil import {} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 -o net.pt, once; or the same options here"
 
 
@@ -45,16 +48,22 @@ class ImportOptions:
 def open_network(
     path: Path, options: ImportOptions | None = None, *, trust: bool = False, watch: Watch | None = None
 ) -> NetworkFile:
-    """Give the network of ``path``; one of ``WHOLE_NETWORKS`` gets the usual bits (``mapping.bits``), or those of its
-    own codes.
+    """Give the network of ``path``; a whole one of another kind, or one that a library knows by its name
+    (``timm:resnet18.a1_in1k``), gets the usual bits (``mapping.bits``), or those of its own codes.
 
     Raises:
         UsageError: a file of another kind without data or preprocessing.
         mapping.errors.MappingError: the file is missing, broken, unsafe, or its network cannot be mapped.
     """
-    if path.suffix not in WHOLE_NETWORKS:
+    if not is_whole(path):
+        if str(path).partition(":")[0] in ARCHITECTURES and not path.exists():
+            raise UsageError(
+                f"{path} names an architecture, without weights",
+                hint=f"hil import WEIGHTS --arch {path} -o net.pt; or a trained network by its name: {NAMED}",
+            )
         return load_network(path, trust=trust)
-    check_there(path)
+    if not names_library_model(str(path)):
+        check_there(path)
     options = options or ImportOptions()
     if options.data is None:
         raise UsageError(f"{path.name} holds no training images", hint=HINT.format(path.name))

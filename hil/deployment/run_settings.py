@@ -12,6 +12,7 @@ from typing import Any
 
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
 from hil.transports import DEFAULT_BAUD
+from mapping.network.library_models import names_library_model
 
 CONSENT = ("trust", "allow_code")  # of a run or of its options; asked for every time
 
@@ -57,7 +58,7 @@ class RunSettings:
         """Settings of a run that begins now, its paths as they are from here."""
         return cls(
             address,
-            network=_absolute(network),
+            network=_network(network),
             chip=_absolute(chip) or chip if Path(chip).is_file() else chip,
             data=_absolute(data) if data and Path(data).exists() else data,
             data_dir=_absolute(data_dir),
@@ -97,8 +98,12 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
 def asked_for(network: str | Path | None, data: str | None, data_dir: str | Path | None) -> dict[str, str]:
     """Network, data set and folder of data sets of a run, as far as they were named."""
     place = _absolute(data) if data and Path(data).exists() else data
-    named = {"network": _absolute(network), "data": place, "data_dir": _absolute(data_dir)}
+    named = {"network": _network(network), "data": place, "data_dir": _absolute(data_dir)}
     return {name: value for name, value in named.items() if value}
+
+
+def _network(network: str | Path | None) -> str | None:
+    return str(network) if network and names_library_model(str(network)) else _absolute(network)
 
 
 def _absolute(path: str | Path | None) -> str | None:

@@ -23,6 +23,7 @@ from mapping.network.file import FORMAT
 from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, load_plain, read_bytes
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import array_keys, from_records
+from mapping.network.library_models import library_graph, names_library_model
 from mapping.network.nodes import GraphError
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
 
 WHOLE_NETWORKS = (".onnx", ".pt2", ".tflite")
 """Files that hold a whole network, but not how pixels become inputs."""
+
+
+def is_whole(network: str | Path) -> bool:
+    """Whether ``network`` names a whole network: one of ``WHOLE_NETWORKS``, or a model of a library by its name."""
+    return Path(network).suffix in WHOLE_NETWORKS or names_library_model(str(network))
+
+
 MOST_ELEMENTS = 2**28
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts bury the state dict."""
@@ -50,7 +58,8 @@ def import_graph(
     trust: bool = False,
     shapes_only: bool = False,
 ) -> NetworkGraph:
-    """Give the graph in ``path`` (``.safetensors``, ``.onnx``, ``.tflite``, else a torch file).
+    """Give the graph in ``path`` (``.safetensors``, ``.onnx``, ``.tflite``, else a torch file), or of the model of a
+    library that it names (``mapping.network.library_models``), which says itself how pixels become inputs.
 
     ``arch`` is needed for weights alone; ``input_shape`` and ``preprocess`` default to the
     architecture's. ``WHOLE_NETWORKS`` need ``preprocess``, unless ``shapes_only`` are asked for: a graph for its
@@ -60,6 +69,8 @@ def import_graph(
     Raises ``NetworkFileError`` (the file, or its weights do not fit), ``ValueError`` (unknown
     architecture or what is missing), ``UnsupportedOperation``.
     """
+    if names_library_model(str(path)):
+        return library_graph(str(path), classes=classes, input_shape=input_shape, trained=not shapes_only)
     path = Path(path)
     data = read_bytes(path)
     provenance = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}

@@ -1,0 +1,155 @@
+"""Networks by their names in a library: ``timm:NAME``, ``torchvision:NAME`` and ``hf:OWNER/NAME``.
+
+The library builds the module, brings its trained weights from its own cache or download, and says how pixels become
+inputs. Weights are read as numbers only: safetensors, or torch files with ``weights_only=True``. A repository of the
+Hugging Face Hub is read by timm, so it is one that holds a timm model.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mapping.errors import MappingUsageError
+from mapping.network.file_check import NetworkFileError
+from mapping.network.graph import NetworkGraph, Preprocess
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class UnknownModel(MappingUsageError):
+    """A library that is not installed, or a name that it does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryModel:
+    """A module with its trained weights, what turns pixels into its inputs, and the side in pixels of its training."""
+
+    module: nn.Module
+    preprocess: Preprocess
+    side: int
+    weights: str
+
+
+def names_library_model(name: str) -> bool:
+    """Whether ``name`` has the form LIBRARY:NAME; a path with a colon in it is one where the library is not ours."""
+    library, colon, rest = name.partition(":")
+    return bool(colon and rest) and library in _LIBRARIES
+
+
+def library_graph(
+    name: str, *, classes: Sequence[str], input_shape: tuple[int, int, int] | None = None, trained: bool = True
+) -> NetworkGraph:
+    """Give the graph of the model that ``name`` names.
+
+    Args:
+        name: such as ``"timm:resnet18.a1_in1k"``, ``"torchvision:mobilenet_v3_small"``, ``"hf:timm/resnet18.a1_in1k"``.
+        classes: names of its logits; () gives them numbers.
+        input_shape: (channels, height, width) of the images; None: as it was trained.
+        trained: False leaves weights as they are drawn, for what needs shapes only.
+
+    Raises:
+        UnknownModel: the library is not installed, or has no such name.
+        NetworkFileError: the weights are neither in the library's cache nor to be had.
+        UnsupportedOperation: the module has an operation without a node (``mapping.network.capture``).
+    """
+    import torch
+
+    from mapping.network.capture import capture
+
+    library, _, rest = name.partition(":")
+    model = _LIBRARIES[library](name, rest, trained)
+    shape = input_shape or (len(model.preprocess.mean), model.side, model.side)
+    if not classes:
+        with torch.no_grad():
+            given = model.module.eval()(torch.zeros(1, *shape))
+        classes = tuple(str(i) for i in range(given.shape[-1])) if given.ndim == 2 else ()
+    return capture(
+        model.module,
+        torch.zeros(2, *shape),
+        preprocess=model.preprocess,
+        classes=classes,
+        provenance={"model": name, "weights": model.weights, "trained at": f"{model.side} x {model.side} pixels"},
+    )
+
+
+def _of_timm(name: str, rest: str, trained: bool) -> LibraryModel:
+    try:
+        import timm
+        from timm.data.config import resolve_model_data_config
+    except ImportError as error:
+        raise _missing(name, "timm") from error
+    if not rest.startswith("hf-hub:") and not timm.models.is_model_pretrained(rest):
+        raise _unknown(name, rest, timm.list_pretrained(), "timm.list_pretrained()")
+    try:
+        module = timm.create_model(rest, pretrained=trained)
+    except Exception as error:  # of huggingface_hub, of the network below it, or of timm itself
+        raise _without_weights(name, error, "HF_HOME, or ~/.cache/huggingface") from error
+    config: dict[str, Any] = resolve_model_data_config(module)
+    of: Any = module.pretrained_cfg
+    return LibraryModel(
+        module,
+        Preprocess(tuple(map(float, config["mean"])), tuple(map(float, config["std"]))),
+        int(config["input_size"][-1]),
+        str(of.get("hf_hub_id") or of.get("url") or rest) if trained else "as drawn",
+    )
+
+
+def _of_hub(name: str, rest: str, trained: bool) -> LibraryModel:
+    return _of_timm(name, f"hf-hub:{rest}", trained)
+
+
+def _of_torchvision(name: str, rest: str, trained: bool) -> LibraryModel:
+    try:
+        from torchvision import models
+    except ImportError as error:
+        raise _missing(name, "torchvision") from error
+    if rest not in models.list_models():
+        raise _unknown(name, rest, models.list_models(), "torchvision.models.list_models()")
+    weights = models.get_model_weights(rest).DEFAULT
+    module = models.get_model(rest, weights=None)
+    if trained:
+        try:
+            state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        except Exception as error:  # of urllib, or of the hash that does not hold
+            raise _without_weights(name, error, "TORCH_HOME, or ~/.cache/torch") from error
+        module.load_state_dict(state)
+    given = weights.transforms()
+    if not hasattr(given, "crop_size"):
+        raise UnknownModel(f"{name}: its library does not say how one image becomes its input; import an export of it")
+    return LibraryModel(
+        module,
+        Preprocess(tuple(given.mean), tuple(given.std)),
+        int(given.crop_size[0]),
+        str(weights.url) if trained else "as drawn",
+    )
+
+
+_LIBRARIES: dict[str, Callable[[str, str, bool], LibraryModel]] = {
+    "timm": _of_timm,
+    "torchvision": _of_torchvision,
+    "hf": _of_hub,
+}
+
+
+def _missing(name: str, package: str) -> UnknownModel:
+    return UnknownModel(f"{name} needs the package {package}\n  try     pip install 'rram-hil[models]'")
+
+
+def _unknown(name: str, rest: str, known: Sequence[str], listed: str) -> UnknownModel:
+    library = name.partition(":")[0]
+    near = difflib.get_close_matches(rest, known)
+    some = f"; near to it: {', '.join(f'{library}:{n}' for n in near)}" if near else ""
+    return UnknownModel(f"{name}: {library} has no model of this name{some}\n  try     {listed} in Python names all")
+
+
+def _without_weights(name: str, error: Exception, cache: str) -> NetworkFileError:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return NetworkFileError(
+        name,
+        f"its weights are not in the library's cache and could not be fetched: {first}",
+        hint=f"once where there is a network; or bring the cache of another machine ({cache})",
+    )
