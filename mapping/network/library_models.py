@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class UnknownModel(MappingUsageError):
+class NoSuchLibraryModel(MappingUsageError):
     """A library that is not installed, or a name that it does not know."""
 
 
@@ -52,7 +52,7 @@ def library_graph(
         trained: False leaves weights as they are drawn, for what needs shapes only.
 
     Raises:
-        UnknownModel: the library is not installed, or has no such name.
+        NoSuchLibraryModel: the library is not installed, or has no such name.
         NetworkFileError: the weights are neither in the library's cache nor to be had.
         UnsupportedOperation: the module has an operation without a node (``mapping.network.capture``).
     """
@@ -119,7 +119,9 @@ def _of_torchvision(name: str, rest: str, trained: bool) -> LibraryModel:
         module.load_state_dict(state)
     given = weights.transforms()
     if not hasattr(given, "crop_size"):
-        raise UnknownModel(f"{name}: its library does not say how one image becomes its input; import an export of it")
+        raise NoSuchLibraryModel(
+            f"{name}: its library does not say how one image becomes its input; import an export of it"
+        )
     return LibraryModel(
         module,
         Preprocess(tuple(given.mean), tuple(given.std)),
@@ -135,15 +137,17 @@ _LIBRARIES: dict[str, Callable[[str, str, bool], LibraryModel]] = {
 }
 
 
-def _missing(name: str, package: str) -> UnknownModel:
-    return UnknownModel(f"{name} needs the package {package}\n  try     pip install 'rram-hil[models]'")
+def _missing(name: str, package: str) -> NoSuchLibraryModel:
+    return NoSuchLibraryModel(f"{name} needs the package {package}\n  try     pip install 'rram-hil[models]'")
 
 
-def _unknown(name: str, rest: str, known: Sequence[str], listed: str) -> UnknownModel:
+def _unknown(name: str, rest: str, known: Sequence[str], listed: str) -> NoSuchLibraryModel:
     library = name.partition(":")[0]
     near = difflib.get_close_matches(rest, known)
     some = f"; near to it: {', '.join(f'{library}:{n}' for n in near)}" if near else ""
-    return UnknownModel(f"{name}: {library} has no model of this name{some}\n  try     {listed} in Python names all")
+    return NoSuchLibraryModel(
+        f"{name}: {library} has no model of this name{some}\n  try     {listed} in Python names all"
+    )
 
 
 def _without_weights(name: str, error: Exception, cache: str) -> NetworkFileError:
