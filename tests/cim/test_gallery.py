@@ -92,3 +92,13 @@ def test_evidence_that_the_file_cannot_answer_is_refused_at_its_line() -> None:
     assert caught.value.field == "evidence.quantity"
     with pytest.raises(ChipFileError, match="cells have a level and an age"):
         parse_chip(text.replace("age_s = {", "# age_s = {"), "my.toml")
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_a_publication_does_not_say_of_its_cells_and_columns_is_a_range(name: str) -> None:
+    about = load_chip(name).models
+    assert about is not None
+    assert {"cell_error_factor", "stuck_low_share"} <= set(about.ranges)
+    for value, (low, high) in about.ranges.items():
+        assert low <= getattr(about, value) <= high
+        assert low < high
