@@ -74,9 +74,12 @@ def tune(
             )
             driver.outputs_off()
     lines = report.lines()
+    if report.harmful:
+        out = None
+        lines.append("program        not written: hil calibrate, or more stored images (hil import --images)")
     if out is not None:
         with writing(out):
             save_program(tuned.program, out)
         lines.append(f"program        {out}: gains and biases of this chip in it")
     print_result(lines, {**report.to_json(), "program": None if out is None else str(out)}, as_json)
-    return ExitCode.DONE
+    return ExitCode.OUTSIDE_TOLERANCE if report.harmful else ExitCode.DONE

@@ -220,6 +220,7 @@ def report_of(
         tuned_alike=beside.tuned_alike,
         tune=beside.tune,
         as_calibrated=beside.as_calibrated,
+        tune_harm=job.harm,
         timing_s={k: round(v, 3) for k, v in watch.timing_s.items()},
         environment={**environment(), "simulation": job.mode.value},
         notes=(

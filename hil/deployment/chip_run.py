@@ -46,6 +46,9 @@ class ChipRun(Protocol):
     def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
         """Logit codes of the images from number ``first`` on in run order, (repeats, n, classes)."""
 
+    def leave_tune(self) -> bool:
+        """Answer without the tune from now on; False: it ran already, and is not asked again."""
+
     def finish(self, exact: Exact, watch: Watch) -> None:
         """After the last image: layer samples, the reading after the run, outputs off."""
 

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
-from hil.atomic import output_errors
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import check_adapted
@@ -44,7 +43,7 @@ from hil.deployment.scoring import scoring_of
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.targets.wired import WiredTarget
 from hil.deployment.tuning import check_untuned, note_aims, source_digest
-from hil.deployment.without_tune import beside_tune
+from hil.deployment.without_tune import beside_tune, without_harmful_tune
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.errors import RestartedChip
 from hil.driver.open_chip import open_chip, opened_port
@@ -62,14 +61,12 @@ from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
-from mapping.program.file import save_program
 from mapping.program.training_inputs import LayerInputs, training_inputs
 from mapping.recipe.recipe import run_recipe
 from mapping.tune.channel_affine import TuneTargets
 
 BUNDLED_DATA = "fashion-mnist-bundled"
 MOST_RESTARTS = 3  # of the chip in one run
-PROGRAM_FILE = "program.h5"  # of a run folder: the program as it stands on the chip
 
 __all__ = ["DeployOptions", "deploy", "deploy_on"]
 
@@ -265,12 +262,11 @@ def deploy_on(
     check_adapted(program, driver.description.serial)
     note_aims(program, recipe, watch)
     given, program = program, recipe.prepared(program, record, watch)
-    source = source_digest(given, program)
     targets, inputs = recipe.targets(program, watch), training_inputs(program)
     exact = exact_layers(program, data.images[order[: options.layer_images]])
     job = Deployment(
         driver, program, record, {}, inputs, None, {}, options, scoring, network_name, targets=targets,
-        source_digest=source,
+        source_digest=source_digest(given, program),
     )  # fmt: skip
     with IdleCores() as cores:
         such = job.virtual_chips(conditioned=False, mode=job.mode)
@@ -283,10 +279,11 @@ def deploy_on(
         job = job.on_chip(chip)
         if job.program is not program or job.options != options:
             such = job.virtual_chips(conditioned=False, mode=job.mode)
-        if keep is not None:
-            with output_errors(keep / PROGRAM_FILE):
-                save_program(job.running, keep / PROGRAM_FILE)
-        answers = run_looks(job, chip, such, data, order, looks, graph, watch, cores)
+        job.keep_program(keep)
+        written = job
+        job, answers = run_looks(job, chip, such, data, order, looks, graph, watch, cores)
+        if job.tuned is not written.tuned:
+            job.keep_program(keep)
         chip.finish(exact, watch)
     with watch.stage("layers"):
         samples, plain = sample_layers(job, exact, chip.layers)
@@ -357,10 +354,10 @@ def run_looks(
     graph: NetworkGraph | None,
     watch: Watch,
     cores: IdleCores,
-) -> RunAnswers:
+) -> tuple[Deployment, RunAnswers]:
     """Run one interim analysis after another until *this chip* is judged to agree or disagree, or the plan ends.
 
-    ``such``: the virtual chips of *such chips*. ``cores`` simulate while the chip measures.
+    ``such``: virtual chips of *such chips*; ``cores`` simulate while the chip measures. A tune that harms is left out.
     """
     answers = RunAnswers()
     ideal = IdealMultiply(job.program)
@@ -385,6 +382,10 @@ def run_looks(
                 for name, chips, found in zip(("simulated", "again"), (conditioned, such), simulated, strict=True):
                     logits = chips.gathered((chip.result() for chip in found), watch)
                     answers.add(name, logits, targets, scoring)
+        tuned, job = job.tuned, job if look > 1 else without_harmful_tune(job, chip, answers, order, watch)
+        if job.tuned is not tuned:
+            such = job.virtual_chips(conditioned=False, mode=job.mode)
+            return run_looks(job, chip, such, data, order, looks, graph, watch, cores)
         answers.this_chip = judged(Mode.CONDITIONED, answers, "simulated", look, looks, scoring)
         answers.such_chips = judged(Mode.UNCONDITIONAL, answers, "again", look, looks, scoring)
         j, m = answers.this_chip, scoring.task.metric
@@ -396,4 +397,4 @@ def run_looks(
     answers.count(chip.conversions)
     answers.times_ns, answers.ages_s = chip.times_ns, chip.ages_s
     answers.simulated_saturated_share = conditioned.saturated_share
-    return answers
+    return job, answers

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
+from hil.atomic import output_errors
 from hil.deployment.chip_run import ChipRun, Readings
 from hil.deployment.options import AUTO, DeployOptions
 from hil.deployment.scoring import Scoring
@@ -13,11 +15,14 @@ from hil.deployment.targets.written_macros import ProgramReport
 from hil.driver.chip_driver import ChipDriver
 from hil.simulation.virtual_chip import Drawn, VirtualChip
 from hil.simulation.virtual_chips import VirtualChips
+from hil.verdict.tune_harm import TuneHarm
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
+from mapping.program.file import save_program
 from mapping.program.training_inputs import LayerInputs
 from mapping.tune.channel_affine import Tuned, TuneTargets
 
+PROGRAM_FILE = "program.h5"  # of a run folder: the program as it stands on the chip
 MOST_SATURATED = 0.02  # of a layer's conversions, as the compiler expects them: above it, auto runs every conversion
 
 
@@ -42,6 +47,13 @@ class Deployment:
     kept: dict[SimulationMode, dict[int, VirtualChip]] = field(default_factory=dict)
     tunes: dict[SimulationMode, dict[int, Tuned]] = field(default_factory=dict)
     source_digest: str = ""  # of the program before its targets were moved
+    harm: TuneHarm | None = None  # of this chip's tune
+
+    def keep_program(self, folder: Path | None) -> None:
+        """Write the program as it stands on the chip into ``folder``; None: nowhere."""
+        if folder is not None:
+            with output_errors(folder / PROGRAM_FILE):
+                save_program(self.running, folder / PROGRAM_FILE)
 
     @property
     def running(self) -> ConductanceProgram:

@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.datasets.image_set import Dataset
+from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
 from hil.simulation.cores import in_threads
 from hil.verdict.as_calibrated import AsCalibrated, LayerAtEnd, as_calibrated, layer_at_end
 from hil.verdict.movements import SumsBeside
+from hil.verdict.tune_harm import tune_harm
 from hil.verdict.tuning import TuneSummary, summarise_tune
 from hil.verdict.verdict import Judgement, Mode, judge
 from hil.watch import Watch
 from mapping.program.adapter import adapter_share
 from mapping.program.execute import IdealMultiply, run
+from mapping.recipe.tune import TunedChannels
 from mapping.tune.channel_affine import fit_channels
 
 UNTUNED_CHIPS = 5  # virtual chips that are also run without the tune
@@ -36,6 +39,32 @@ class BesideTune:
     as_calibrated: AsCalibrated | None
 
 
+def without_harmful_tune(
+    job: Deployment, chip: ChipRun, answers: RunAnswers, order: NDArray[np.int64], watch: Watch
+) -> Deployment:
+    """The run without its tune where that makes the chip worse (``hil.verdict.tune_harm``), or with the harm of a tune
+    that it cannot leave out; the same run where it does not.
+
+    ``answers``: so far, with the tune.
+    """
+    if chip.untuned is None or job.targets is None:
+        return job
+    n, task, stored = min(chip.untuned.shape[1], answers.seen), job.scoring.task, len(job.targets.images)
+    without, tuned = task.scores(chip.untuned[:, :n], job.scoring.targets[order[:n]])[0], answers.score("measured")
+    found = tune_harm(without, tuned[:, :n], task.metric, left_out=job.program.rounds == 1, stored=stored)
+    if found is None:
+        return job
+    watch.note(found.text)
+    job = replace(job, harm=found)
+    if not chip.leave_tune():
+        return job
+    tune = TunedChannels.name
+    names = [t.name for t in job.options.recipe.techniques if t.name == tune or tune in t.needs]
+    return replace(
+        job, tuned=None, targets=None, options=replace(job.options, recipe=job.options.recipe.without(*names))
+    )
+
+
 def beside_tune(
     job: Deployment,
     data: Dataset,
@@ -48,7 +77,8 @@ def beside_tune(
     """Judge the first images without the tune, compare its lines and the layers' sums with the virtual chips'.
 
     Args:
-        measured: logit codes (1, n, classes) of the first images without the tune; None: the chip was not tuned.
+        measured: logit codes (1, n, classes) of the first images without the tune; None: the chip was not tuned. A tune
+            that harmed it was left out, and is not judged.
         sums: of every layer after the last image, without the tune.
     """
     with watch.stage("without the tune"):
@@ -69,7 +99,7 @@ def judge_untuned(
 ) -> tuple[Judgement | None, Judgement | None]:
     """Judgement of the first images without the tune, on the chip and on a few virtual chips, and of the same images
     with it."""
-    if measured is None:
+    if measured is None or job.tuned is None:
         return None, None
     n = min(measured.shape[1], answers.seen)
     scoring = job.scoring

@@ -23,6 +23,7 @@ from hil.deployment.tuning import check_untuned
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.samples import INFER, UNTUNED
 from hil.errors import MismatchError, UsageError
+from hil.verdict.tune_harm import harms
 from hil.watch import Watch
 from mapping.network.task import TaskKind
 from mapping.program.adapter import adapter_share
@@ -58,6 +59,7 @@ class RetuneReport:
     error_before: float
     error_after: float
     layers: tuple[tuple[str, float, float], ...]
+    harmful: bool  # its logits are farther from the ideal network's, image by image (``hil.verdict.tune_harm``)
     limited: int
     seconds: float
     rank: int = 0  # of the layers' adapters
@@ -79,6 +81,7 @@ class RetuneReport:
             *([f"adapters       {adapters}"] if self.rank else []),
             f"logits         error {self.error_before:.1%} → {self.error_after:.1%} of their variance",
             f"worst layer    {worst[0]}: error {worst[1]:.1%} → {worst[2]:.1%} of the variance of its sums",
+            *(["WARNING        the chip is worse with this tune than without it"] if self.harmful else []),
             *([f"note           {self.limited} channels ended at a limit of the gain"] if self.limited else []),
         ]
 
@@ -162,8 +165,9 @@ def retune(
         held_out=len(held_out),
         same_before=_same(program, before, ideal),
         same_after=_same(program, after, ideal),
-        error_before=_error(before, ideal),
-        error_after=_error(after, ideal),
+        error_before=float(_errors(before, ideal).mean()),
+        error_after=float(_errors(after, ideal).mean()),
+        harmful=harms(_errors(before, ideal), _errors(after, ideal), greater=False),
         layers=tuple((fit.layer, fit.before, fit.after) for fit in tuned.fits),
         limited=sum(fit.limited for fit in tuned.fits),
         seconds=seconds,
@@ -190,6 +194,7 @@ def _same(program: ConductanceProgram, logits: NDArray[np.int32], ideal: NDArray
     return float((logits.argmax(1) == ideal.argmax(1)).mean())
 
 
-def _error(logits: NDArray[np.int32], ideal: NDArray[np.int32]) -> float:
+def _errors(logits: NDArray[np.int32], ideal: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Of each image, the mean square error of its logits as a share of the variance of all."""
     wide = ideal.astype(np.float64)
-    return float(((logits - wide) ** 2).mean() / max(float(wide.var()), 1e-12))
+    return np.asarray(((logits - wide) ** 2).mean(axis=1) / max(float(wide.var()), 1e-12))

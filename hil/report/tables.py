@@ -39,12 +39,16 @@ ADAPTED = "of the layers' multiplications more, by the host"
 
 
 def doubts(report: AgreementReport) -> tuple[str, ...]:
-    """What makes a report worth nothing, whatever its verdict, in words."""
+    """What makes a report worth little, whatever its verdict, in words."""
     c = report.cells
+    harmed = () if report.tune_harm is None else (report.tune_harm.text,)
     if c.unreached is None or c.unreached <= MOST_UNREACHED * c.total:
-        return ()
+        return harmed
     missed = percent(c.unreached / c.total, 0)
-    return (f"{missed} of {c.total:,} cells did not reach their window: the chip was not written, see hil cells",)
+    return (
+        *harmed,
+        f"{missed} of {c.total:,} cells did not reach their window: the chip was not written, see hil cells",
+    )
 
 
 def every_table(report: AgreementReport) -> tuple[Table, ...]:

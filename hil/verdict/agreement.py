@@ -26,6 +26,7 @@ from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
 from hil.verdict.metric import Metric
 from hil.verdict.statistics import planned_looks
 from hil.verdict.survival import Survival, survival
+from hil.verdict.tune_harm import TuneHarm
 from hil.verdict.tuning import TuneSummary
 from hil.verdict.verdict import INTERVAL_HOLDS, Interval, Judgement, Mode, Verdict, judge
 from mapping.recipe.rewrite import Rewrite
@@ -163,6 +164,7 @@ class AgreementReport:
     tuned_alike: Judgement | None = None  # the same images as ``untuned``, with the tune
     tune: TuneSummary | None = None
     as_calibrated: AsCalibrated | None = None  # None: nothing tells
+    tune_harm: TuneHarm | None = None  # None: the tune does not make the chip worse; absent before 1.6
     causes: CauseSplit | None = None  # where the gap comes from; None when it was not asked for
     readback_reads: int = 0  # reads averaged in the read-back that conditions the virtual chips
     timing_s: Mapping[str, float] = field(default_factory=dict)  # wall time of each part

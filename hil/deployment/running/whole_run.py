@@ -63,6 +63,13 @@ class WholeRun:
             self.target.watch.found("tune", self.tuned.words)
             self._runs(self.tuned.program)
 
+    def leave_tune(self) -> bool:
+        """Run the program as it was written."""
+        self.tuned = None
+        self.times_ns.clear()
+        self._runs(self.program)
+        return True
+
     def _runs(self, program: ConductanceProgram) -> None:
         self._chip = network_run(self.driver, program, self.corrections)
 
