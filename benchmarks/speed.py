@@ -12,7 +12,8 @@ Plain torch is the float network, batch normalisation folded, channels last. CPU
 interleaved, medians of the ratios of each round; ``made_cpu_s`` is what each mode takes to be made.
 
 A row with *peers* runs each setting of ``peer_forward.py`` in a process of its own, beside a plain forward in the same
-process; only the ratios are compared. ``--env`` is a folder for a Python of the peers' own, made where it is not there
+process; only the ratios are compared. A row with *techniques* makes virtual chips with and without each of them: cells
+drawn, read back, columns corrected. ``--env`` is a folder for a Python of the peers' own, made where it is not there
 with AIHWKit and CrossSim; ``--peer`` and ``--crosssim`` take one that is there already. A row with a *command* is the
 command as a user starts it: CPU seconds and peak memory, imports included. One JSON line a row, with its limits.
 """
@@ -34,6 +35,7 @@ import tomllib
 import venv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,7 @@ from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
 from cim.record.published import nominal_record
 from hil.deployment.inference import MeasuredLayers
+from hil.deployment.options import DeployOptions
 from hil.deployment.targets.wired import program_chip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
@@ -86,6 +89,7 @@ class Row:
     macros: int = 0
     modes: tuple[str, ...] = ()
     command: str = ""
+    techniques: tuple[str, ...] = ()  # as --with takes them
     peers: dict[str, int] = field(default_factory=dict)
     images: int = 64
     rounds: int = 5
@@ -94,7 +98,11 @@ class Row:
 
 def read_rows(path: Path = ROWS) -> dict[str, Row]:
     told = tomllib.loads(path.read_text("utf-8"))
-    return {name: Row(name, **{**about, "modes": tuple(about.get("modes", ()))}) for name, about in told.items()}
+    lists = ("modes", "techniques")
+    return {
+        name: Row(name, **{**about, **{key: tuple(about[key]) for key in lists if key in about}})
+        for name, about in told.items()
+    }
 
 
 class Known:
@@ -216,6 +224,29 @@ def network_row(row: Row) -> dict[str, Any]:
     }
 
 
+def technique_row(row: Row) -> dict[str, Any]:
+    """CPU time of making a virtual chip with each technique, over that of one without."""
+    program = compile_network(network_of(row)[0], load_chip("lab-128", macros=row.macros or None))
+    record, inputs = nominal_record(program.spec, program.macros), training_inputs(program)
+    usual = DeployOptions().recipe_of(program)
+    made = {name: usual.changed([name] if name else [], []) for name in ("", *row.techniques)}
+    chips = {
+        name: VirtualChips(program, record, recipe, row.rounds + 1, SEED, inputs=inputs)
+        for name, recipe in made.items()
+    }
+    for them in chips.values():
+        them.draw(0)
+    spent = {
+        name: statistics.median(cpu_s(partial(them.draw, n)) for n in range(1, row.rounds + 1))
+        for name, them in chips.items()
+    }
+    return {
+        "macros": len(program.macros),
+        "made_cpu_s": {name or "as compiled": round(s, 3) for name, s in spent.items()},
+        "times_plain": {name: round(spent[name] / spent[""], 2) for name in row.techniques},
+    }
+
+
 def command_row(row: Row) -> dict[str, Any]:
     """CPU time and peak memory of a command; {net} is a file with the row's network."""
     quiet = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")}
@@ -274,6 +305,7 @@ def measured(row: Row, given: argparse.Namespace) -> dict[str, Any]:
         found |= peer_row(row, given)
     found |= network_row(row) if row.modes else {}
     found |= command_row(row) if row.command else {}
+    found |= technique_row(row) if row.techniques else {}
     numbers = {**found, **found.get("times_plain", {})}
     return {**found, "limits": row.limits, "missed": [n for n, limit in row.limits.items() if numbers[n] > limit]}
 

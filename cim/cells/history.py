@@ -22,16 +22,37 @@ from numpy.typing import NDArray
 from cim.cells.programming_law import ProgrammingLaw, law_at
 from cim.cells.temperature import Thermal, accelerated_age, conductance_factor
 
-RankedErrors = dict[tuple[float, float], "Floats"]
-"""Errors at ``RANKS`` of one law, by age and target: what the arrays of a chip have in common."""
-
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 RANK_STEP = 0.01
 RANKS = np.arange(-700, 701) * RANK_STEP
 MOST_LEVELS = 64  # targets that have rows of errors by rank; more of them have errors one by one
+AGE_STEP = 1e-3  # decades: ages that lie nearer share their errors by rank (less than 0.001 µS)
+MOST_WRITINGS = 32  # times of writing that are kept apart before those without cells are forgotten
 TOP = 1.1  # no cell is believed above this multiple of the highest level, as in ``cim.record.device``
+
+
+class RankedErrors:
+    """Errors at ``RANKS`` of one law, by age and target: what the arrays of a chip have in common."""
+
+    def __init__(self, law: ProgrammingLaw) -> None:
+        self.law = law
+        self._rows: dict[tuple[int, float], Floats] = {}
+        self._tables: dict[tuple[tuple[int, ...], bytes], Floats] = {}
+
+    def table(self, levels_us: Floats, ages_s: Floats) -> Floats:
+        """Rows of errors, (ages, levels, ranks) µS."""
+        ages = np.rint(np.log10(np.maximum(ages_s, 1e-12)) / AGE_STEP).astype(np.int64).tolist()
+        key = (tuple(ages), levels_us.tobytes())
+        if key not in self._tables:
+            for age, age_s in zip(ages, ages_s.tolist(), strict=True):
+                missing = [level for level in levels_us.tolist() if (age, level) not in self._rows]
+                if missing:
+                    found = law_at(self.law, np.array(missing)[:, None], age_s).quantile(RANKS)
+                    self._rows.update(zip(((age, level) for level in missing), found, strict=True))
+            self._tables[key] = np.stack([[self._rows[age, level] for level in levels_us.tolist()] for age in ages])
+        return self._tables[key]
 
 
 class CellHistory:
@@ -45,7 +66,7 @@ class CellHistory:
         law: of this chip (draw it with ``redraw_law`` for a virtual one).
         stuck_us: conductance of stuck cells, NaN elsewhere; None: no cell is stuck.
         thermal: coefficients; with them ``set_temperature`` speeds relaxation and scales G.
-        ranked: filled and read where other arrays follow the same law; None: this one is alone.
+        ranked: of the same law, where other arrays follow it too; None: this one is alone.
     """
 
     def __init__(
@@ -59,16 +80,19 @@ class CellHistory:
         thermal: Thermal | None = None,
         ranked: RankedErrors | None = None,
     ) -> None:
-        self.ranked = ranked
         self.targets_us = np.asarray(targets_us, np.float64)
         self.law, self.thermal, self.now_s = law, thermal, now_s
         self._rng = rng
         self._stuck = np.full(self.targets_us.shape, np.nan) if stuck_us is None else np.asarray(stuck_us, np.float64)
         self._temperature_c = None if thermal is None else thermal.reference_c
         shape = self.targets_us.shape
-        self._age, self._walk, self._clock = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        self._ranked, self._alone = ranked or RankedErrors(law), ranked is None
+        self._levels_us, self._level = np.unique(self.targets_us, return_inverse=True)
+        self._writing = np.zeros(shape, np.intp)  # which of the times of writing a cell is from
+        self._ages_s, self._clocks = np.zeros(1), law.clock(np.zeros(1))  # of the cells of each time of writing
+        self._walk = np.sqrt(self._clocks[0]) * rng.standard_normal(shape)
         self._missed = np.full(shape, np.nan)  # errors of cells that missed their window
-        self.refresh(np.ones(shape, bool), now_s)
+        self._miss(np.ones(shape, bool))
 
     def advance(self, time_s: float) -> None:
         """Let all cells relax until ``time_s``.
@@ -79,37 +103,53 @@ class CellHistory:
         step = time_s - self.now_s
         if step < 0.0:
             raise ValueError(f"time runs from {self.now_s} s back to {time_s} s")
-        if step == 0.0 and self._clock.any():
+        if step == 0.0:
             return
         if self.thermal is not None and self._temperature_c is not None:
             step = accelerated_age(step, self._temperature_c, self.thermal)
         self.now_s = time_s
-        self._age = self._age + step
-        clock = self.law.clock(self._age)
-        self._walk = self._walk + np.sqrt(clock - self._clock) * self._rng.standard_normal(clock.shape)
-        self._clock = clock
+        self._ages_s = self._ages_s + step
+        clocks = self.law.clock(self._ages_s)
+        moved = np.sqrt(clocks - self._clocks)
+        self._walk += self._of_cells(moved) * self._rng.standard_normal(self._walk.shape)
+        self._clocks = clocks
 
     def conductance_us(self, time_s: float) -> Floats:
         """Conductances at ``time_s``, µS: the part that lasts from read to read."""
         self.advance(time_s)
-        return self._at_rank(np.sqrt(1.0 - self.law.memory_fresh_share) * self._walk / np.sqrt(self._clock))
+        return self._at_rank(np.sqrt(1.0 - self.law.memory_fresh_share), 0.0)
 
     def read(self, time_s: float) -> Floats:
         """Conductances in one read of every cell at ``time_s``, µS, with what the law says is new at every read."""
-        now = self.conductance_us(time_s)
-        fresh = self.law.memory_fresh_share
-        if fresh == 0.0:
-            return now
-        lasting = np.sqrt(1.0 - fresh) * self._walk / np.sqrt(self._clock)
-        return self._at_rank(lasting + np.sqrt(fresh) * self._rng.standard_normal(now.shape))
-
-    def refresh(self, which: Mask, time_s: float) -> None:
-        """Write the cells ``which`` again at ``time_s``: a new walk from age 0, a new chance to miss the window."""
         self.advance(time_s)
-        anew, start = int(np.count_nonzero(which)), float(self.law.clock(0.0))
-        self._age[which], self._clock[which] = 0.0, start
-        self._walk[which] = np.sqrt(start) * self._rng.standard_normal(anew)
-        errors = self.law.unreached_us
+        fresh = self.law.memory_fresh_share
+        new = 0.0 if fresh == 0.0 else np.sqrt(fresh) * self._rng.standard_normal(self._walk.shape)
+        return self._at_rank(np.sqrt(1.0 - fresh), new)
+
+    def refresh(self, which: Mask, time_s: float, targets_us: NDArray[np.floating] | None = None) -> None:
+        """Write the cells ``which`` again at ``time_s``: a new walk from age 0, a new chance to miss the window.
+
+        ``targets_us``: of the cells that are written, in order; None: those that they have.
+        """
+        self.advance(time_s)
+        which = np.asarray(which)
+        if targets_us is not None and not np.array_equal(self.targets_us[which], targets_us):
+            self.targets_us[which] = targets_us
+            self._levels_us, self._level = np.unique(self.targets_us, return_inverse=True)
+        start = self.law.clock(np.zeros(1))
+        if len(self._ages_s) >= MOST_WRITINGS:
+            kept, self._writing = np.unique(self._writing, return_inverse=True)
+            self._writing = self._writing.reshape(self._walk.shape)
+            self._ages_s, self._clocks = self._ages_s[kept], self._clocks[kept]
+        if self._ages_s[-1] > 0.0:
+            self._ages_s, self._clocks = np.append(self._ages_s, 0.0), np.append(self._clocks, start)
+        self._writing[which] = len(self._ages_s) - 1
+        self._walk[which] = np.sqrt(start[0]) * self._rng.standard_normal(int(np.count_nonzero(which)))
+        self._miss(which)
+
+    def _miss(self, which: Mask) -> None:
+        """Draw which of the cells that are written miss their window, and by how much."""
+        errors, anew = self.law.unreached_us, int(np.count_nonzero(which))
         if errors.size and self.law.unreached_share > 0.0:
             missed = self._rng.random(anew) < self.law.unreached_share
             self._missed[which] = np.where(missed, self._rng.choice(errors, anew), np.nan)
@@ -125,41 +165,45 @@ class CellHistory:
         self.advance(time_s)
         self._temperature_c = temperature_c
 
-    def _at_rank(self, z: Floats) -> Floats:
-        """Conductances of cells of rank ``z``; cells of one age share one law."""
-        error, ages = np.empty(z.shape), np.unique(self._age)
-        for age in ages:
-            here = self._age == age if len(ages) > 1 else np.ones(z.shape, bool)
-            error[here] = errors_at_rank(self.law, self.targets_us[here], float(age), z[here], self.ranked)
-        error = np.where(np.isnan(self._missed), error, self._missed)
-        cells = np.clip(self.targets_us + error, 0.0, TOP * float(self.law.levels_us[-1]))
+    def _of_cells(self, values: Floats) -> Floats | np.float64:
+        """What is the same for all cells of one time of writing, by cell."""
+        return np.float64(values[0]) if len(values) == 1 else values[self._writing]
+
+    def _at_rank(self, share: float, new: Floats | float) -> Floats:
+        """Conductances of cells whose rank is ``share`` of that of their walk, and ``new``."""
+        z = share * self._walk / self._of_cells(np.sqrt(self._clocks)) + new
+        cells = np.clip(self.targets_us + self._errors(z), 0.0, TOP * float(self.law.levels_us[-1]))
         cells = np.where(np.isnan(self._stuck), cells, self._stuck)
         if self.thermal is not None and self._temperature_c is not None:
             cells = cells * conductance_factor(self._temperature_c, self.thermal)
         return np.asarray(cells)
 
+    def _errors(self, z: Floats) -> Floats:
+        """Errors of cells of rank ``z``, µS: those of one age and target share one law."""
+        levels = len(self._levels_us)
+        if levels > MOST_LEVELS or (self._alone and levels * len(RANKS) >= z.size):
+            ages = np.broadcast_to(self._of_cells(self._ages_s), z.shape)
+            error = np.empty(z.shape)
+            for age in np.unique(ages):
+                here = ages == age
+                error[here] = law_at(self.law, self.targets_us[here], float(age)).quantile(z[here])
+        else:
+            row = self._level.reshape(z.shape)
+            if len(self._ages_s) > 1:
+                row = row + self._writing * levels
+            error = between_ranks(self._ranked.table(self._levels_us, self._ages_s), row, z)
+        return np.where(np.isnan(self._missed), error, self._missed)
 
-def errors_at_rank(
-    law: ProgrammingLaw, targets_us: Floats, age_s: float, z: Floats, ranked: RankedErrors | None = None
-) -> Floats:
-    """Errors of cells of rank ``z``, (cells,) µS, as ``law_at(…).quantile(z)`` gives them.
 
-    Many cells that share few targets (a chip's levels) are read off a table of ranks 0.01 apart; the
-    straight line between two is off by less than 0.002 µS within 3.5 sigma. With ``ranked`` rows of that table are
-    kept, and few cells are read off it, too.
+def between_ranks(table: Floats, row: NDArray[np.intp], z: Floats) -> Floats:
+    """Errors of rank ``z`` off the rows ``row`` of a table whose last axis is ``RANKS``, µS.
+
+    The straight line between two ranks is off by less than 0.002 µS within 3.5 sigma.
     """
-    levels = np.unique(targets_us)
-    if len(levels) > MOST_LEVELS or (ranked is None and len(levels) * len(RANKS) >= z.size):
-        return law_at(law, targets_us, age_s).quantile(z)
-    rows = {} if ranked is None else ranked
-    missing = [level for level in levels.tolist() if (age_s, level) not in rows]
-    if missing:
-        found = law_at(law, np.array(missing)[:, None], age_s).quantile(RANKS)
-        rows.update(zip(((age_s, level) for level in missing), found, strict=True))
-    table = np.stack([rows[age_s, level] for level in levels.tolist()])  # (levels, ranks)
     place = (np.clip(z, RANKS[0], RANKS[-1]) - RANKS[0]) / RANK_STEP
     low = np.minimum(place.astype(np.intp), len(RANKS) - 2)
-    share = place - low
-    at = np.searchsorted(levels, targets_us) * len(RANKS) + low
-    here, above = table.ravel()[at], table.ravel()[at + 1]
-    return np.asarray(here + share * (above - here))
+    place -= low
+    low += row * len(RANKS)
+    here = table.ravel()[low]
+    low += 1
+    return np.asarray(here + place * (table.ravel()[low] - here))

@@ -61,7 +61,7 @@ class VirtualTarget:
         self._targets_of, self._targets_us = targets_of, dict[int, NDArray[np.float32]]()
         self._used: dict[int, NDArray[np.bool_]] = {}
         self._histories: dict[int, CellHistory] = {}
-        self._ranked: RankedErrors = {}
+        self._ranked = RankedErrors(law)
         self._converters: dict[int, Columns] = {}  # of a macro, the same in every round
 
     def targets_us(self, slot: int) -> NDArray[np.float32]:
@@ -80,9 +80,9 @@ class VirtualTarget:
 
     def write_again(self, program: ConductanceProgram, slot: int, targets_us: NDArray[np.float32], number: int) -> None:
         used, cells = self._used[slot], self._histories[slot]
-        again = np.isfinite(targets_us[used])
-        cells.targets_us[again] = targets_us[used][again]
-        cells.refresh(again, self.time_s)
+        asked = targets_us[used]
+        again = np.isfinite(asked)
+        cells.refresh(again, self.time_s, asked[again])
         self._targets_us[slot] = np.where(np.isfinite(targets_us), targets_us, self._targets_us[slot])
 
     def hold(self, program: ConductanceProgram) -> None:

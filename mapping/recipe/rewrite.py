@@ -48,14 +48,14 @@ class Rewrite(Technique):
         program, record = standing.program, target.record
         window, pulses, time_s, cells = program.spec.macro.tolerance_us, target.pulses, target.time_s, 0
         targets = {slot: target.targets_us(slot) for slot in standing.slots}
+        expected = {slot: expected_us(record.programming, targets[slot], self.after_s) for slot in standing.slots}
         with target.stage("rewriting"):
             for turn in range(1, self.times + 1):
                 target.wait(self.after_s)
                 for at, slot in enumerate(standing.slots):
                     target.step(at, len(standing.slots), f"rewrite {turn} of {self.times}")
                     readings = target.read(program, slot, self.reads, turn)
-                    expected = expected_us(record.programming, targets[slot], self.after_s)
-                    off = left_window(readings, expected, window)
+                    off = left_window(readings, expected[slot], window)
                     off &= np.isnan(record.macro(program.macro_of(slot)).stuck_us)
                     if off.any():
                         again = np.where(off, targets[slot], np.float32(np.nan))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cim.cells.history import CellHistory, errors_at_rank
+from cim.cells.history import CellHistory, RankedErrors, between_ranks
 from cim.cells.programming_law import ProgrammingLaw, law_at
 from cim.cells.temperature import Thermal
 
@@ -66,7 +66,7 @@ def test_the_part_new_at_every_read_is_new_at_every_read_and_weakens_the_correla
 
 
 def test_refreshed_cells_are_young_again_and_the_others_stay_on_their_path() -> None:
-    twin, cells = (CellHistory(TARGETS, law(), np.random.default_rng(6)) for _ in range(2))
+    twin, cells = (CellHistory(TARGETS, law(), np.random.default_rng(16)) for _ in range(2))
     before, old = twin.conductance_us(1e5), cells.conductance_us(1e5)
     np.testing.assert_array_equal(before, old)
     half = np.arange(TARGETS.size).reshape(TARGETS.shape) % 2 == 0
@@ -132,9 +132,37 @@ def test_time_does_not_run_backwards() -> None:
 
 def test_errors_read_off_a_table_of_ranks_are_those_of_each_cell() -> None:
     rng = np.random.default_rng(8)
-    many = LEVELS[rng.integers(0, 8, 40_000)]
-    z = rng.standard_normal(40_000)
-    table = errors_at_rank(law(), many, 3600.0, z)
-    assert table == pytest.approx(law_at(law(), many, 3600.0).quantile(z), abs=2e-3, rel=1e-3)
-    few = rng.uniform(2.0, 40.0, 50)
-    assert np.array_equal(errors_at_rank(law(), few, 1.0, z[:50]), law_at(law(), few, 1.0).quantile(z[:50]))
+    which = rng.integers(0, 8, 40_000)
+    z, ranked = rng.standard_normal(40_000), RankedErrors(law())
+    found = between_ranks(ranked.table(LEVELS, np.array([3600.0])), which, z)
+    exact = law_at(law(), LEVELS[which], 3600.0).quantile(z)
+    assert found == pytest.approx(exact, abs=2e-3, rel=1e-3)
+    soon_after = between_ranks(ranked.table(LEVELS, np.array([3603.0])), which, z)
+    assert soon_after == pytest.approx(law_at(law(), LEVELS[which], 3603.0).quantile(z), abs=3e-3, rel=1e-3)
+
+
+def test_cells_of_many_targets_and_of_few_follow_the_same_law() -> None:
+    many = np.linspace(2.0, 40.0, 200 * 200).reshape(200, 200)
+    cells = CellHistory(many, law(), np.random.default_rng(11))
+    seen = law_at(law(), many, 60.0).score(cells.conductance_us(60.0) - many).ravel()
+    assert stats.kstest(seen, "norm").pvalue > 0.001
+
+
+def test_cells_keep_their_own_age_however_often_others_are_written() -> None:
+    """Times of writing without cells are forgotten; cells of each time that is left have its age."""
+    cells, rows = CellHistory(TARGETS, law(), np.random.default_rng(12)), np.arange(len(TARGETS))
+    for turn in range(60):
+        which = np.zeros(TARGETS.shape, bool)
+        which[rows % 2 == 1] = True
+        cells.refresh(which, float(turn + 1))
+    late = scores(cells.conductance_us(1e5 + 60.0), 1e5, law()).reshape(TARGETS.shape)
+    assert stats.kstest(late[rows % 2 == 1].ravel(), "norm").pvalue > 0.001
+    assert stats.kstest(late[rows % 2 == 0].ravel(), "norm").pvalue > 0.001
+
+
+def test_cells_are_written_again_to_other_targets() -> None:
+    cells = CellHistory(TARGETS, law(scale=0.1), np.random.default_rng(14))
+    which = np.zeros(TARGETS.shape, bool)
+    which[0] = True
+    cells.refresh(which, 1.0, np.full(TARGETS.shape[1], 7.5))
+    assert np.median(cells.conductance_us(2.0)[0]) == pytest.approx(7.5, abs=0.1)
