@@ -11,6 +11,7 @@ import typer
 from hil.cli.options import (
     Baud,
     Chip,
+    ChipScheduler,
     DataDir,
     Download,
     Emulated,
@@ -18,6 +19,7 @@ from hil.cli.options import (
     Macros,
     Port,
     Restart,
+    Workers,
     chip_address,
     output_file,
     print_result,
@@ -57,6 +59,8 @@ def finetune(
     macros: Macros = None,
     written: Annotated[Given[OnChipSettings], Only("groups", "images")],
     baud: Baud = DEFAULT_BAUD,
+    workers: Workers = None,
+    scheduler: ChipScheduler = None,
     restart: Restart = False,
     as_json: Json = False,
 ) -> int:
@@ -65,17 +69,21 @@ def finetune(
     With --port or --emulated it is written to that chip meanwhile, group of layers after group, and the layers behind
     are trained on what the chip makes of the images.
     """
-    from hil.improvement.finetuning.on_chip import finetune_on_chip, predict_on_chip
+    from hil.improvement.finetuning.on_chip import finetune_on_chip
     from hil.improvement.finetuning.on_chip_result import OnChipPrediction, OnChipResult
+    from hil.improvement.finetuning.on_virtual_chips import predict_on_chip
     from hil.improvement.finetuning.run import finetune as run
     from hil.pages.summary import NextStep
+    from hil.simulation.chip_workers import chip_workers
     from hil.watch import PlannedStage
 
     named = f" --data {shlex.quote(data)}" + (f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else "")
     on_a_chip = bool(port or emulated or simulated)
     usual = ON_CHIP if on_a_chip and not training.values.get("minutes") else USUAL
     settings = training.upon(usual)
-    with screen(quiet=as_json) as watch, writing(out):
+    if (workers or scheduler) and (port or emulated):
+        raise UsageError("--workers and --scheduler run virtual chips, and a chip on a wire is one")
+    with screen(quiet=as_json) as watch, writing(out), chip_workers(workers, scheduler) as crew:
         if on_a_chip:
             asked = written.upon(OnChipSettings(), training=settings)
             found: OnChipResult | OnChipPrediction
@@ -83,8 +91,8 @@ def finetune(
                 if port or emulated:
                     raise UsageError("--simulated excludes --port and --emulated")
                 found = predict_on_chip(
-                    network, data, simulated, calibration, chip=chip, macros=macros, data_dir=data_dir,
-                    download=download, settings=asked, watch=watch,
+                    network, data, simulated, calibration, settings=asked, crew=crew, watch=watch, chip=chip,
+                    macros=macros, data_dir=data_dir, download=download,
                 )  # fmt: skip
             else:
                 address = chip_address(port, emulated, chip, macros)
@@ -119,6 +127,8 @@ def finetune(
             data_dir=data_dir,
             download=download,
             settings=settings,
+            judges=crew,
+            macros=macros,
             restart=restart,
             watch=watch,
         )

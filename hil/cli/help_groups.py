@@ -87,7 +87,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "On the chip": ("port", "emulated", "baud", "simulated"),
         "Images": ("data", "data_dir", "download"),
         "Training": (),
-        "Machine": (),
+        "Machine": ("workers", "scheduler"),
         "Run and output": ("out", "restart", *ANSWER),
     },
     "campaign": {

@@ -85,7 +85,7 @@ class FurtherTraining:
             data_dir=self.data_dir,
             settings=settings,
             without=without,
-            judge=False,  # the ladder does, by its own recipe
+            judges=None,  # the ladder does, by its own recipe
             watch=watch,
         )
         return load_network(self.out)

@@ -40,7 +40,7 @@ from hil.deployment.tuning import check_untuned, note_aims
 from hil.errors import MismatchError, UsageError
 from hil.prediction.shares import Shrunk
 from hil.prediction.text import Prediction
-from hil.simulation.chip_workers import ChipWorkers
+from hil.simulation.chip_workers import THREADS, ChipWorkers
 from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
 from hil.simulation.virtual_chips import VirtualChips, at_once
 from hil.simulation.virtual_target import VirtualTarget
@@ -63,7 +63,6 @@ class Tuning(enum.StrEnum):
     NEVER = "never"
 
 
-THREADS = ChipWorkers()
 OF_CELLS = ("table", "model")  # kinds of records without a chip behind them
 MOST_CHIPS = 1_000_000
 LEAST_VARIANCE = 0.05  # no read variance is believed to fall below this share of its value at the reference

@@ -23,8 +23,8 @@ from cim.intervals import mean_interval, one_more_half_width
 from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.deployment.options import DeployOptions
-from hil.prediction.predict import OF_CELLS, THREADS, VirtualRow, with_nominal_macros
-from hil.simulation.chip_workers import ChipWorkers
+from hil.prediction.predict import OF_CELLS, VirtualRow, with_nominal_macros
+from hil.simulation.chip_workers import THREADS, ChipWorkers
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram

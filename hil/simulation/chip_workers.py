@@ -56,6 +56,9 @@ class ChipWorkers:
             raise LinkError(str(error)) from error
 
 
+THREADS = ChipWorkers()
+
+
 @contextmanager
 def chip_workers(count: int | None = None, scheduler: str | None = None) -> Iterator[ChipWorkers]:
     """``count`` processes of this machine, or the cluster at ``scheduler`` (``tcp://…``); neither: threads.

@@ -21,6 +21,7 @@ from hil.deployment.options import DeployOptions, usual_recipe
 from hil.improvement.finetuning.inputs import FinetuneInputs
 from hil.improvement.finetuning.settings import FinetuneSettings
 from hil.prediction.promise import Promise, answers_of, fresh, promise_of
+from hil.simulation.chip_workers import ChipWorkers
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile
@@ -78,6 +79,7 @@ def as_deployed(
     record: CalibrationRecord | None,
     settings: FinetuneSettings,
     watch: Watch,
+    crew: ChipWorkers,
 ) -> AsDeployed:
     """Run a network's virtual chips on images of ``judging_images``, at most ``MOST_IMAGES``; fast simulation.
 
@@ -88,11 +90,11 @@ def as_deployed(
         CannotMap: no chip of this kind takes the network.
     """
     half = max(min(len(images), MOST_IMAGES) // 2, 1)
-    choosing = choosing_answers(network, images, spec, record, settings, watch)
+    choosing = choosing_answers(network, images, spec, record, settings, watch, crew)
     options = _options(settings, FRESH_CHIPS, fresh(settings.seed))
     program = program_as_deployed(network, spec, options)
     last = images.part(np.arange(half, 2 * half)) if len(images) > half else images
-    return AsDeployed(choosing, _right(program, last, record, options, watch))
+    return AsDeployed(choosing, _right(program, last, record, options, watch, crew))
 
 
 def choosing_answers(
@@ -102,12 +104,13 @@ def choosing_answers(
     record: CalibrationRecord | None,
     settings: FinetuneSettings,
     watch: Watch,
+    crew: ChipWorkers,
 ) -> NDArray[np.bool_]:
     """Right answers (chips, images) of the chips and images that choose between networks."""
     half = max(min(len(images), MOST_IMAGES) // 2, 1)
     options = _options(settings, CHIPS, settings.seed)
     program = program_as_deployed(network, spec, options)
-    return _right(program, images.part(np.arange(half)), record, options, watch)
+    return _right(program, images.part(np.arange(half)), record, options, watch, crew)
 
 
 def program_as_deployed(network: NetworkFile, spec: ChipSpec, options: DeployOptions) -> ConductanceProgram:
@@ -127,9 +130,10 @@ def _right(
     record: CalibrationRecord | None,
     options: DeployOptions,
     watch: Watch,
+    crew: ChipWorkers,
 ) -> NDArray[np.bool_]:
     known = record or nominal_record(program.spec, program.macros)
-    logits = answers_of(program, known, options, images.pixels, watch)
+    logits = answers_of(program, known, options, images.pixels, watch, crew)
     return np.asarray(logits.argmax(axis=-1) == images.labels)
 
 

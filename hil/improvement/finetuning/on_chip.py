@@ -1,4 +1,4 @@
-"""Fine-tune a network on one chip, group of layers after group of layers, and predict what that gives.
+"""Fine-tune a network on one chip, group of layers after group of layers.
 
     hil.finetune("net.pt", "cifar10", "program.h5", address="/dev/ttyUSB0", calibration="record.h5")
 
@@ -9,48 +9,35 @@ writing a cell. ``program.h5.training`` keeps what is done until then; the same 
 from __future__ import annotations
 
 import json
-import math
-import tempfile
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
-from cim.record.published import nominal_record
 from hil.atomic import output_errors
 from hil.calibration.procedure import check_record
 from hil.deployment.options import PATIENCE_S
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.errors import Interrupted, MismatchError, UsageError
-from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inputs
-from hil.improvement.finetuning.on_chip_result import OnChipPrediction, OnChipResult
+from hil.improvement.finetuning.inputs import FinetuneInputs
+from hil.improvement.finetuning.on_chip_begin import layers_behind, prepared, training_behind
+from hil.improvement.finetuning.on_chip_result import OnChipResult
 from hil.improvement.finetuning.on_chip_state import PROGRESS, ChipState, load_progress, save_progress
 from hil.improvement.finetuning.plan import fingerprint
 from hil.improvement.finetuning.progressive import OnChipProgress, Progressive, layer_groups, right_share
-from hil.improvement.finetuning.settings import STRENGTH, OnChipSettings, working_folder
-from hil.improvement.finetuning.written_layers import GROUP_SEEDS, VirtualLayers, WiredLayers
+from hil.improvement.finetuning.settings import OnChipSettings, working_folder
+from hil.improvement.finetuning.written_layers import WiredLayers
 from hil.report.work_folder import GO_ON, WorkFolder
-from hil.simulation.virtual_chips import VirtualChips
 from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
-from mapping.compile import LayoutOptions, compile_network
-from mapping.network.file import image_keys
-from mapping.program.conductance import AgainStep, ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
-from mapping.program.training_inputs import training_inputs
-from mapping.quantise.sharing import shared_ops
-from mapping.quantise.weight_scales import ScaleRule
 from mapping.recipe.recipe import Recipe
-from mapping.tune.aims import aimed, aims_of
-from mapping.tune.channel_affine import tune_targets
-from search.train.behind import BehindRecipe, LayersBehind, Measured, Trained
-from search.train.training import Machine, multiplies_bfloat16, told_in_steps
+from mapping.tune.aims import aimed
+from search.train.behind import LayersBehind
 
 MEMORY_BYTES = 1 << 32  # for codes of the images that wait between two groups
 BYTES_A_CODE = 8  # as numbers and as tensors
@@ -89,11 +76,11 @@ def finetune_on_chip(
     record = load_record(calibration)
     folder = working_folder(out)
     with watch.stage("loading"):
-        inputs, program = _prepared(
+        inputs, program = prepared(
             network, data, settings, watch, chip=chip, macros=macros, calibration=calibration, record=record,
             data_dir=data_dir, download=download,
         )  # fmt: skip
-        behind = _behind(inputs, program, settings)
+        behind = layers_behind(inputs, program, settings)
     asked = _asked(settings, program, inputs, record)
     work = WorkFolder(folder, asked, kind="hil.finetuning-on-chip", restart=restart)
     patience = {"patience_s": PATIENCE_S, "tell": watch.say}
@@ -133,139 +120,6 @@ def finetune_on_chip(
     )
 
 
-def predict_on_chip(
-    network: Path,
-    data: str,
-    chips: int,
-    calibration: Path | None,
-    *,
-    chip: str = "lab-128",
-    macros: int | None = None,
-    data_dir: Path | None = None,
-    download: bool = False,
-    settings: OnChipSettings | None = None,
-    watch: Watch | None = None,
-) -> OnChipPrediction:
-    """Go through the same on ``chips`` virtual chips of a record, each with its own answers; nothing is written.
-
-    Args:
-        calibration: record whose errors count; None: the models of the chip file.
-
-    Raises:
-        UsageError: no chips, or what ``finetune_on_chip`` refuses.
-    """
-    began, settings, watch = time.monotonic(), settings or OnChipSettings(), watch or Watch()
-    if not 1 <= chips < GROUP_SEEDS:
-        raise UsageError(f"{chips} virtual chips, not from 1 to {GROUP_SEEDS - 1}")
-    with watch.stage("loading"):
-        record = None if calibration is None else load_record(calibration)
-        inputs, program = _prepared(
-            network, data, settings, watch, chip=chip, macros=macros, calibration=calibration, record=record,
-            data_dir=data_dir, download=download,
-        )  # fmt: skip
-    recipe, seed = Recipe(age_s=settings.training.age_s), settings.training.seed
-    stored = program.calibration_images[: settings.tune_images]
-    errors = record or nominal_record(program.spec, program.macros)
-    alone = VirtualChips(
-        program, errors, recipe, 1, seed, inputs=training_inputs(program), mode="fast",
-        targets=tune_targets(program, stored),
-    )  # fmt: skip
-    tuned, finetuned, exact = [], [], 0.0
-    for number in range(chips):
-        behind = _behind(inputs, program, settings)
-        exact, labels = behind.float_right, behind.kept.labels
-        with watch.stage(f"virtual chip {number + 1} of {chips}"):
-            logits = replace(alone, first=number).run(behind.kept.pixels, 0, watch)[0]
-            tuned.append(100.0 * float((logits.argmax(1) == labels).mean()))
-        virtual = VirtualLayers(errors, recipe, seed, number)
-        with tempfile.TemporaryDirectory() as name:
-            train = _training(behind, settings, Path(name), "")
-            work = Progressive(virtual, layer_groups(program, settings.groups), stored, behind, train, watch)
-            progress = work.finish(work.begin(program))
-        finetuned.append(right_share(progress.kept, progress.running, labels))
-    return OnChipPrediction(
-        inputs.chip.name,
-        inputs.record,
-        exact,
-        tuple(tuned),
-        tuple(finetuned),
-        len(labels),
-        len(behind.images),
-        round(time.monotonic() - began, 1),
-    )
-
-
-def _prepared(
-    network: Path,
-    data: str,
-    settings: OnChipSettings,
-    watch: Watch,
-    *,
-    record: CalibrationRecord | None,
-    **more: Any,
-) -> tuple[FinetuneInputs, ConductanceProgram]:
-    """Everything loaded, and the program as ``hil deploy`` would write it, with keys of all training images in it."""
-    inputs = load_finetune_inputs(network, data, settings.training, watch, **more)
-    inputs = replace(inputs, train=inputs.train.spread(settings.images))
-    largest = max(math.prod(op.output_shape) for op in shared_ops(inputs.network.graph))
-    needed = (len(inputs.train) + len(inputs.kept)) * largest * BYTES_A_CODE
-    if needed > MEMORY_BYTES:
-        raise UsageError(
-            f"codes of {len(inputs.train)} images, up to {largest:,} each, would take {needed / 2**30:.1f} GiB; "
-            f"{MEMORY_BYTES / 2**30:.1f} are kept at most",
-            hint="--measure fewer images",
-        )
-    layout = LayoutOptions(averaged=True)
-    program = compile_network(inputs.network, inputs.chip, options=layout, scale_rule=ScaleRule.OUTPUT)
-    if len(layer_groups(program, settings.groups)) < 2:
-        raise UsageError("a network of one layer has nothing behind what is written", hint="hil deploy tunes it")
-    if program.rounds > 1:
-        raise UsageError(
-            f"the network takes {program.rounds} rounds of {inputs.chip.name}, which then holds no layer for long",
-            hint="hil finetune without --port trains it ahead of time",
-        )
-    if any(isinstance(step, AgainStep) for step in program.steps):
-        raise UsageError(
-            "the network reads a layer again on other inputs, which has no place in one group",
-            hint="hil finetune without --port trains it ahead of time",
-        )
-    if len(program.calibration_images) < 2:
-        raise UsageError("the network stores too few training images to tune with", hint="hil import with --images 128")
-    keys = [program.trained_on, image_keys(inputs.train.pixels), image_keys(inputs.kept.pixels)]
-    program = replace(program, trained_on=np.unique(np.concatenate(keys)))
-    law = (record or nominal_record(program.spec, program.macros)).programming
-    source = "models of the chip file" if record is None else record.origin
-    return inputs, aimed(program, aims_of(law, program.spec.macro, settings.training.age_s, source))
-
-
-def _behind(inputs: FinetuneInputs, program: ConductanceProgram, settings: OnChipSettings) -> LayersBehind:
-    training = settings.training
-    fast = training.device != "cpu" or multiplies_bfloat16()
-    machine = Machine(training.device, 1, training.precision or ("bf16-mixed" if fast else "32-true"))  # type: ignore[arg-type]
-    return LayersBehind(inputs.network, program, inputs.noise, inputs.train, inputs.kept, machine)
-
-
-def _training(
-    behind: LayersBehind, settings: OnChipSettings, folder: Path, asked: str, watch: Watch | None = None
-) -> Callable[[int, Sequence[str], Measured, Measured], Trained]:
-    training = settings.training
-    recipe = BehindRecipe(
-        training.epochs,
-        training.batch,
-        training.rate,
-        training.teacher_weight,
-        training.strength or STRENGTH,
-        seed=training.seed,
-    )
-
-    def train(number: int, written: Sequence[str], seen: Measured, kept: Measured) -> Trained:
-        told = None if watch is None else told_in_steps(watch.step, training.epochs)
-        place = folder / f"behind-{number}.checkpoint"
-        return behind.train(written, seen, kept, recipe, checkpoint=place, key=f"{asked} {number}", told=told)
-
-    return train
-
-
 def _group_after_group(
     driver: ChipDriver,
     record: CalibrationRecord,
@@ -289,7 +143,7 @@ def _group_after_group(
         save_progress(work, progress, behind.state(), held)
 
     stored = program.calibration_images[: settings.tune_images]
-    train = _training(behind, settings, work.root, asked, watch)
+    train = training_behind(behind, settings, work.root, asked, watch)
     groups = Progressive(wired, layer_groups(program, settings.groups), stored, behind, train, watch, save)
     found = load_progress(work)
     if found is None:

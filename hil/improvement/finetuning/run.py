@@ -36,6 +36,7 @@ from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
 from hil.pages.tables import Table
 from hil.prediction.promise import Promise
 from hil.report.work_folder import GO_ON, WorkFolder, typed
+from hil.simulation.chip_workers import THREADS, ChipWorkers
 from hil.watch import Watch
 from mapping.network.file import load_network, save_network
 from search.train.finetune import FinetuneJob, finetune_network, ranged, step_seconds
@@ -129,7 +130,7 @@ def finetune(
     download: bool = False,
     settings: FinetuneSettings | None = None,
     without: NDArray[np.uint8] | None = None,
-    judge: bool = True,
+    judges: ChipWorkers | None = THREADS,
     restart: bool = False,
     watch: Watch | None = None,
 ) -> FinetuneResult:
@@ -143,7 +144,8 @@ def finetune(
         macros: of the chip, where a record is of one with another number than the chip file says.
         calibration: record whose errors count; None: the models of the chip file.
         without: images (n, height, width, channels) of the data set that take no part; None: none.
-        judge: False: the caller judges, and what was trained is written.
+        judges: who runs the virtual chips that choose and judge; the numbers do not depend on it. None: the caller
+            judges, and what was trained is written.
         restart: forget what an interrupted call with the same ``out`` has done.
 
     Raises:
@@ -172,10 +174,10 @@ def finetune(
     known = None if record is None else load_record(record)
     given, start = ranged(inputs.network, inputs.train), time.monotonic()
     before = after = None
-    judging = judging_images(inputs, watch) if judge else inputs.kept
-    if judge:
+    judging = inputs.kept if judges is None else judging_images(inputs, watch)
+    if judges is not None:
         with watch.stage("as it came"):
-            before = as_deployed(given, judging, inputs.chip, known, asked, watch)
+            before = as_deployed(given, judging, inputs.chip, known, asked, watch, judges)
     again_s = time.monotonic() - start  # of the same once more
     trained_file = folder / TRAINED
 
@@ -190,7 +192,7 @@ def finetune(
         short = load_network(job.out)
         for left in (job.out, job.checkpoint):
             left.unlink(missing_ok=True)
-        return float(choosing_answers(short, judging, inputs.chip, known, one, watch).mean())
+        return float(choosing_answers(short, judging, inputs.chip, known, one, watch, judges or THREADS).mean())
 
     def trials() -> dict[str, Any]:
         if before is None:
@@ -226,9 +228,9 @@ def finetune(
             told = told_in_steps(watch.step, plan.epochs, lambda record: f"{record.score:.1f} % on chips (simulated)")
             found = finetune_network(job, images, inputs.kept, told)
         trained = load_network(found.path)
-        if before is not None:
+        if judges is not None:
             with watch.stage("as deployed"):
-                after = as_deployed(trained, judging, inputs.chip, known, final, watch)
+                after = as_deployed(trained, judging, inputs.chip, known, final, watch, judges)
     except KeyboardInterrupt:
         if not (folder / CHECKPOINT).exists():
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from hil.deployment.deploy import deploy  # noqa: E402
 from hil.driver.open_chip import open_chip  # noqa: E402
 from hil.emulator.chip import EmulatedChip  # noqa: E402
 from hil.errors import ExitCode, FileError, Interrupted, MismatchError, UsageError  # noqa: E402
-from hil.improvement.finetuning import on_chip  # noqa: E402
-from hil.improvement.finetuning.on_chip import finetune_on_chip, predict_on_chip  # noqa: E402
+from hil.improvement.finetuning import on_chip_begin  # noqa: E402
+from hil.improvement.finetuning.on_chip import finetune_on_chip  # noqa: E402
 from hil.improvement.finetuning.on_chip_result import OnChipResult  # noqa: E402
+from hil.improvement.finetuning.on_virtual_chips import predict_on_chip  # noqa: E402
 from hil.improvement.finetuning.settings import FinetuneSettings, OnChipSettings, working_folder  # noqa: E402
 from hil.improvement.retune import retune  # noqa: E402
 from hil.watch import Watch  # noqa: E402
+from mapping.network.file import load_network  # noqa: E402
 from mapping.program.file import load_program  # noqa: E402
 
 from ..conftest import CHIP, Small  # noqa: E402
@@ -150,6 +153,25 @@ def test_virtual_chips_predict_it_tuned_and_fine_tuned(small: Small, data: Path)
     assert "(simulated)" in "\n".join(found.summary("net").lines())
 
 
+def test_virtual_chips_fine_tune_the_same_on_any_number_of_workers(
+    small: Small, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rehearsed on a chip, and judged as deployed."""
+    named = [str(small.net), "--data", str(data), "--macros", "4", "--calibration", str(small.record_file)]
+    few = ["--epochs", "1", "--held-out", "64", "--seed", "3", "--batch", "32", "--rate", "0.002", "--json"]
+
+    def found(out: str, *more: str) -> dict[str, object]:
+        assert hil_command(["finetune", *named, *few, "-o", str(tmp_path / out), *more]) == 0
+        return {k: v for k, v in json.loads(capsys.readouterr().out).items() if k not in ("seconds", "path")}
+
+    rehearsed = ("--simulated", "2", "--groups", "2", "--measure", "128")
+    assert found("a.h5", *rehearsed) == found("a.h5", *rehearsed, "--workers", "2")
+    trained = ("--strength", "0.6")
+    assert found("a.pt", *trained) == found("b.pt", *trained, "--workers", "2")
+    assert load_network(tmp_path / "a.pt").digest == load_network(tmp_path / "b.pt").digest
+    assert hil_command(["finetune", *named, "-o", str(tmp_path / "c.h5"), "--port", CHIP, "--workers", "2"]) == 2
+
+
 def test_what_a_fine_tuning_on_a_chip_cannot_be_is_refused(small: Small, data: Path, tmp_path: Path) -> None:
     command = ["finetune", str(small.net), "--data", str(data), "--macros", "4"]
     record = ["--calibration", str(small.record_file)]
@@ -170,6 +192,6 @@ def test_what_a_fine_tuning_on_a_chip_cannot_be_is_refused(small: Small, data: P
 def test_images_that_would_not_fit_in_memory_are_refused_with_the_size(
     small: Small, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_chip, "MEMORY_BYTES", 1 << 16)
+    monkeypatch.setattr(on_chip_begin, "MEMORY_BYTES", 1 << 16)
     with pytest.raises(UsageError, match="up to 128 each, would take"):
         predict_on_chip(small.net, str(data), 1, small.record_file, macros=4, settings=SETTINGS)

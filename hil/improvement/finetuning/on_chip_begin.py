@@ -1,0 +1,103 @@
+"""Begin of a fine-tuning on a chip or on virtual ones: inputs, their program, and training of the layers behind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cim.record.calibration import CalibrationRecord
+from cim.record.published import nominal_record
+from hil.errors import UsageError
+from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inputs
+from hil.improvement.finetuning.progressive import layer_groups
+from hil.improvement.finetuning.settings import STRENGTH, OnChipSettings
+from hil.watch import Watch
+from mapping.compile import LayoutOptions, compile_network
+from mapping.network.file import image_keys
+from mapping.program.conductance import AgainStep, ConductanceProgram
+from mapping.quantise.sharing import shared_ops
+from mapping.quantise.weight_scales import ScaleRule
+from mapping.tune.aims import aimed, aims_of
+from search.train.behind import BehindRecipe, LayersBehind, Measured, Trained
+from search.train.training import Machine, multiplies_bfloat16, told_in_steps
+
+MEMORY_BYTES = 1 << 32  # for codes of the images that wait between two groups
+BYTES_A_CODE = 8  # as numbers and as tensors
+
+
+def prepared(
+    network: Path,
+    data: str,
+    settings: OnChipSettings,
+    watch: Watch,
+    *,
+    record: CalibrationRecord | None,
+    **more: Any,
+) -> tuple[FinetuneInputs, ConductanceProgram]:
+    """Everything loaded, and the program as ``hil deploy`` would write it, with keys of all training images in it."""
+    inputs = load_finetune_inputs(network, data, settings.training, watch, **more)
+    inputs = replace(inputs, train=inputs.train.spread(settings.images))
+    largest = max(math.prod(op.output_shape) for op in shared_ops(inputs.network.graph))
+    needed = (len(inputs.train) + len(inputs.kept)) * largest * BYTES_A_CODE
+    if needed > MEMORY_BYTES:
+        raise UsageError(
+            f"codes of {len(inputs.train)} images, up to {largest:,} each, would take {needed / 2**30:.1f} GiB; "
+            f"{MEMORY_BYTES / 2**30:.1f} are kept at most",
+            hint="--measure fewer images",
+        )
+    layout = LayoutOptions(averaged=True)
+    program = compile_network(inputs.network, inputs.chip, options=layout, scale_rule=ScaleRule.OUTPUT)
+    if len(layer_groups(program, settings.groups)) < 2:
+        raise UsageError("a network of one layer has nothing behind what is written", hint="hil deploy tunes it")
+    if program.rounds > 1:
+        raise UsageError(
+            f"the network takes {program.rounds} rounds of {inputs.chip.name}, which then holds no layer for long",
+            hint="hil finetune without --port trains it ahead of time",
+        )
+    if any(isinstance(step, AgainStep) for step in program.steps):
+        raise UsageError(
+            "the network reads a layer again on other inputs, which has no place in one group",
+            hint="hil finetune without --port trains it ahead of time",
+        )
+    if len(program.calibration_images) < 2:
+        raise UsageError("the network stores too few training images to tune with", hint="hil import with --images 128")
+    keys = [program.trained_on, image_keys(inputs.train.pixels), image_keys(inputs.kept.pixels)]
+    program = replace(program, trained_on=np.unique(np.concatenate(keys)))
+    law = (record or nominal_record(program.spec, program.macros)).programming
+    source = "models of the chip file" if record is None else record.origin
+    return inputs, aimed(program, aims_of(law, program.spec.macro, settings.training.age_s, source))
+
+
+def layers_behind(inputs: FinetuneInputs, program: ConductanceProgram, settings: OnChipSettings) -> LayersBehind:
+    """The network of which the layers behind those that are written are trained."""
+    training = settings.training
+    fast = training.device != "cpu" or multiplies_bfloat16()
+    machine = Machine(training.device, 1, training.precision or ("bf16-mixed" if fast else "32-true"))  # type: ignore[arg-type]
+    return LayersBehind(inputs.network, program, inputs.noise, inputs.train, inputs.kept, machine)
+
+
+def training_behind(
+    behind: LayersBehind, settings: OnChipSettings, folder: Path, asked: str, watch: Watch | None = None
+) -> Callable[[int, Sequence[str], Measured, Measured], Trained]:
+    """``train(group, layers written, codes seen, codes kept)``, whose checkpoints lie in ``folder``."""
+    training = settings.training
+    recipe = BehindRecipe(
+        training.epochs,
+        training.batch,
+        training.rate,
+        training.teacher_weight,
+        training.strength or STRENGTH,
+        seed=training.seed,
+    )
+
+    def train(number: int, written: Sequence[str], seen: Measured, kept: Measured) -> Trained:
+        told = None if watch is None else told_in_steps(watch.step, training.epochs)
+        place = folder / f"behind-{number}.checkpoint"
+        return behind.train(written, seen, kept, recipe, checkpoint=place, key=f"{asked} {number}", told=told)
+
+    return train

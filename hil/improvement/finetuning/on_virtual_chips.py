@@ -1,0 +1,107 @@
+"""What a fine-tuning on a chip would give: the same on virtual chips, each with its own answers; nothing is written."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from cim.record.calibration import CalibrationRecord
+from cim.record.file import load_record
+from cim.record.published import nominal_record
+from hil.errors import UsageError
+from hil.improvement.finetuning.inputs import FinetuneInputs
+from hil.improvement.finetuning.on_chip_begin import layers_behind, prepared, training_behind
+from hil.improvement.finetuning.on_chip_result import OnChipPrediction
+from hil.improvement.finetuning.progressive import Progressive, layer_groups, right_share
+from hil.improvement.finetuning.settings import OnChipSettings
+from hil.improvement.finetuning.written_layers import GROUP_SEEDS, VirtualLayers
+from hil.simulation.chip_workers import THREADS, ChipWorkers
+from hil.simulation.virtual_chips import VirtualChips
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.training_inputs import training_inputs
+from mapping.recipe.recipe import Recipe
+from mapping.tune.channel_affine import tune_targets
+
+
+class Source(TypedDict, total=False):
+    """The chip, and where the images lie, as ``finetune_on_chip`` takes them."""
+
+    chip: str
+    macros: int | None
+    data_dir: Path | None
+    download: bool
+
+
+def predict_on_chip(
+    network: Path,
+    data: str,
+    chips: int,
+    calibration: Path | None,
+    *,
+    settings: OnChipSettings | None = None,
+    crew: ChipWorkers = THREADS,
+    watch: Watch | None = None,
+    **source: Unpack[Source],
+) -> OnChipPrediction:
+    """Go through ``finetune_on_chip`` on ``chips`` virtual chips of a record.
+
+    Args:
+        calibration: record whose errors count; None: the models of the chip file.
+        crew: who runs the chips; the numbers do not depend on how many do. Without workers they go one after the other.
+
+    Raises:
+        UsageError: no chips, or what ``finetune_on_chip`` refuses.
+    """
+    began, settings, watch = time.monotonic(), settings or OnChipSettings(), watch or Watch()
+    if not 1 <= chips < GROUP_SEEDS:
+        raise UsageError(f"{chips} virtual chips, not from 1 to {GROUP_SEEDS - 1}")
+    given: Source = {"chip": "lab-128", "data_dir": None, **source}
+    with watch.stage("loading"):
+        record = None if calibration is None else load_record(calibration)
+        inputs, program = prepared(network, data, settings, watch, calibration=calibration, record=record, **given)
+        exact = layers_behind(inputs, program, settings).float_right
+    errors = record or nominal_record(program.spec, program.macros)
+    found = list[tuple[float, float]]()
+    with watch.stage("virtual chips"):
+        for shares in crew.each(_tuned_and_finetuned, range(chips), inputs, program, errors, settings, at_once=1):
+            found.append(shares)
+            watch.step(len(found), chips, f"virtual chip {len(found)} of {chips}")
+    return OnChipPrediction(
+        inputs.chip.name,
+        inputs.record,
+        exact,
+        tuple(tuned for tuned, _ in found),
+        tuple(finetuned for _, finetuned in found),
+        len(inputs.kept),
+        len(inputs.train),
+        round(time.monotonic() - began, 1),
+    )
+
+
+def _tuned_and_finetuned(
+    number: int,
+    inputs: FinetuneInputs,
+    program: ConductanceProgram,
+    errors: CalibrationRecord,
+    settings: OnChipSettings,
+) -> tuple[float, float]:
+    """Right answers of virtual chip ``number`` in percent: tuned alone, and fine-tuned."""
+    recipe, seed = Recipe(age_s=settings.training.age_s), settings.training.seed
+    stored, watch = program.calibration_images[: settings.tune_images], Watch()
+    behind = layers_behind(inputs, program, settings)
+    labels = behind.kept.labels
+    alone = VirtualChips(
+        program, errors, recipe, 1, seed, inputs=training_inputs(program), mode="fast",
+        targets=tune_targets(program, stored), first=number,
+    )  # fmt: skip
+    logits = alone.run(behind.kept.pixels, 0, watch)[0]
+    with tempfile.TemporaryDirectory() as name:
+        train = training_behind(behind, settings, Path(name), "")
+        layers = VirtualLayers(errors, recipe, seed, number)
+        work = Progressive(layers, layer_groups(program, settings.groups), stored, behind, train, watch)
+        progress = work.finish(work.begin(program))
+    tuned = 100.0 * float((logits.argmax(1) == labels).mean())
+    return tuned, right_share(progress.kept, progress.running, labels)
