@@ -26,7 +26,7 @@ from mapping.recipe.recipe import Recipe
 from mapping.tune.channel_affine import tune_targets
 
 
-class Source(TypedDict, total=False):
+class ChipAndImages(TypedDict, total=False):
     """The chip, and where the images lie, as ``finetune_on_chip`` takes them."""
 
     chip: str
@@ -44,7 +44,7 @@ def predict_on_chip(
     settings: OnChipSettings | None = None,
     crew: ChipWorkers = THREADS,
     watch: Watch | None = None,
-    **source: Unpack[Source],
+    **source: Unpack[ChipAndImages],
 ) -> OnChipPrediction:
     """Go through ``finetune_on_chip`` on ``chips`` virtual chips of a record.
 
@@ -58,7 +58,7 @@ def predict_on_chip(
     began, settings, watch = time.monotonic(), settings or OnChipSettings(), watch or Watch()
     if not 1 <= chips < GROUP_SEEDS:
         raise UsageError(f"{chips} virtual chips, not from 1 to {GROUP_SEEDS - 1}")
-    given: Source = {"chip": "lab-128", "data_dir": None, **source}
+    given: ChipAndImages = {"chip": "lab-128", "data_dir": None, **source}
     with watch.stage("loading"):
         record = None if calibration is None else load_record(calibration)
         inputs, program = prepared(network, data, settings, watch, calibration=calibration, record=record, **given)
