@@ -17,7 +17,6 @@ IMPORTS = {
     "hil/cli/compile.py": 26,
     "hil/cli/mission.py": 28,
     "hil/deployment/deploy.py": 48,
-    "hil/improvement/finetuning/on_chip.py": 32,
     "hil/improvement/levers.py": 28,
     "hil/prediction/judge.py": 36,
     "hil/prediction/predict.py": 32,
