@@ -1,13 +1,21 @@
-"""Shapes by name: ours, and those of installed packages under the entry point ``hil.cell_laws``."""
+"""Shapes by name: ours, those of installed packages under the entry point ``hil.cell_laws``, and those of single files.
+
+A file is named by the environment, ``HIL_CELL_LAWS=my_law.py:NAME`` (several with commas): its code then runs in every
+command that fits, reads or draws laws. Nothing else names one, least of all a record.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from cim.cells.laws.tail import Tail
 
 GROUP = "hil.cell_laws"
+FILES = "HIL_CELL_LAWS"
 OURS = {
     "student": "cim.cells.laws.student:STUDENT",
     "mixture": "cim.cells.laws.mixture:MIXTURE",
@@ -23,16 +31,36 @@ def tails() -> tuple[Tail, ...]:
         ValueError: one that cannot be loaded, or two of a name.
     """
     found: dict[str, Tail] = {}
+    for place, tail in (*_installed(), *_of_files()):
+        if not isinstance(tail, Tail):
+            raise ValueError(f"{place} is not a cell law")
+        if found.setdefault(tail.name, tail) is not tail:
+            raise ValueError(f"two cell laws are named {tail.name}: {place} is one of them")
+    return tuple(found.values())
+
+
+def _installed() -> Iterator[tuple[str, object]]:
+    """Ours and those of packages, each with its place."""
     for entry in (*(EntryPoint(name, value, GROUP) for name, value in OURS.items()), *entry_points(group=GROUP)):
         try:
-            tail = entry.load()
+            yield entry.value, entry.load()
         except Exception as error:  # code of others: whatever it raises, its name is said
             raise ValueError(f"cell law {entry.name} ({entry.value}) cannot be loaded: {error}") from error
-        if not isinstance(tail, Tail):
-            raise ValueError(f"{entry.value} is not a cell law")
-        if found.setdefault(tail.name, tail) is not tail:
-            raise ValueError(f"two cell laws are named {tail.name}: {entry.value} is one of them")
-    return tuple(found.values())
+
+
+def _of_files() -> Iterator[tuple[str, object]]:
+    """Those that the environment names, each with its place."""
+    for place in filter(None, os.environ.get(FILES, "").split(",")):
+        path, _, name = place.rpartition(":")
+        spec = importlib.util.spec_from_file_location("cell_law", path) if path else None
+        try:
+            if spec is None or spec.loader is None:
+                raise ValueError("write FILE.py:NAME")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            yield place, getattr(module, name)
+        except Exception as error:  # code of others
+            raise ValueError(f"cell law {place} of {FILES} cannot be loaded: {error}") from error
 
 
 def tail_named(name: str) -> Tail:
@@ -41,4 +69,4 @@ def tail_named(name: str) -> Tail:
         if tail.name == name:
             return tail
     known = ", ".join(tail.name for tail in tails())
-    raise ValueError(f"no cell law {name!r} is installed; there are {known}")
+    raise ValueError(f"no cell law {name!r} is installed or named by {FILES}; there are {known}")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cim.cells.laws.registry import tails
+
 from ..conftest import CHIP, Small
 
 ROOT = Path(__file__).parents[3]
@@ -118,13 +120,28 @@ print(found.tail.name, bool(np.abs(found.scale_us[0] / true.scale_us - 1.0).max(
 """
 
 
-def test_a_cell_law_of_another_package_is_fitted_stored_and_drawn_from(installed: Path, tmp_path: Path) -> None:
-    paths = os.pathsep.join((str(ROOT), str(installed)))
+@pytest.mark.parametrize("by_file", [False, True], ids=["installed", "by its file"])
+def test_a_cell_law_of_ones_own_is_fitted_stored_and_drawn_from(installed: Path, tmp_path: Path, by_file: bool) -> None:
+    law = ROOT / "examples" / "plugins" / "logistic_cells" / "logistic_cells.py"
+    where = {"HIL_CELL_LAWS": f"{law}:LOGISTIC"} if by_file else {"PYTHONPATH": f"{ROOT}{os.pathsep}{installed}"}
     record = tmp_path / "record.h5"
     command = [sys.executable, "-c", LAW, str(record)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, check=False)
+    surroundings = {**os.environ, "PYTHONPATH": str(ROOT), **where}
+    done = subprocess.run(command, capture_output=True, text=True, env=surroundings, check=False)
     assert done.stdout.split() == ["logistic", "True", "True", "True", "logistic", "True"], done.stderr
     simulated = ("simulate", "--calibration", str(record), "--macros", "1")
     refused = hil(None, *simulated)
     assert refused.returncode == 7
-    assert "no cell law 'logistic' is installed" in refused.stderr
+    assert "no cell law 'logistic' is installed or named by HIL_CELL_LAWS" in refused.stderr
+
+
+def test_a_file_without_the_law_that_is_named_is_said_by_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text("THREE = 3\n", "utf-8")
+    for name, words in (("THREE", "is not a cell law"), ("FOUR", "has no attribute 'FOUR'")):
+        monkeypatch.setenv("HIL_CELL_LAWS", f"{tmp_path / 'mine.py'}:{name}")
+        tails.cache_clear()
+        with pytest.raises(ValueError, match=words):
+            tails()
+    tails.cache_clear()
