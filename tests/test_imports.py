@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -20,55 +22,11 @@ MAY_IMPORT = {
     "firmware_protocols": {"firmware_protocols"},
     "cim": {"cim"},
 }
-# The packages of each room, lowest first. A package imports what stands before its own line, nothing beside or after.
-LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "cim": (
-        ("errors", "intervals", "public_names", "simd"),
-        ("files", "json_text"),
-        ("toml_file", "hdf5_file"),
-        ("chip", "cells"),
-        ("array", "cost"),
-        ("record", "mnsim"),
-        ("fit", "simulator", "gallery"),
-    ),
-    "mapping": (
-        ("errors", "bits", "settings"),
-        ("network",),
-        ("program",),
-        ("layout",),
-        ("quantise",),
-        ("tune",),
-        ("adapt",),
-        ("compile", "workload", "recipe"),
-        ("scale_choice",),
-        ("auto_bits",),
-    ),
-    "search": (
-        ("errors", "evaluator"),
-        ("files",),
-        ("space",),
-        ("train",),
-        ("stage",),
-        ("choice",),
-    ),
-    "hil": (
-        ("errors", "watch", "pages"),
-        ("atomic", "emulator", "simulation", "cost"),
-        ("datasets", "transports", "verdict"),
-        ("report", "driver", "server"),
-        ("calibration",),
-        ("deployment", "device_fit"),
-        ("prediction",),
-        ("improvement", "mission", "searching"),
-        ("cli",),
-        ("python",),
-    ),
-}
 # All of cim that truth and belief share: what a chip is, how levels and codes are written, ideal converters.
 SHARED = "cim.chip"
 # The command of whoever works on the protocol: python -m firmware_protocols.line_simulation.
 SIMULATION = ROOT / "firmware_protocols" / "line_simulation" / "__main__.py"
-MOST_LAYERS = 10  # of hil
+MOST_LAYERS = 10  # of a room
 MOST_NAMES = 25  # in a folder
 FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 
@@ -174,36 +132,17 @@ def test_arrows_between_rooms_go_down_only(path: Path) -> None:
             assert target in MAY_IMPORT[room], f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("room", LAYERS)
-def test_packages_inside_a_room_import_lower_layers_only(room: str) -> None:
-    height = {name: number for number, names in enumerate(LAYERS[room]) for name in names}
-    assert sum(map(len, LAYERS[room])) == len(height), "a package stands in one layer"
-    for module in MODULES:
-        if module.split(".")[0] != room or module in (room, f"{room}.__main__"):  # the door of python -m uses all
-            continue
-        package = module.split(".")[1]
-        assert package in height, f"{room}.{package} stands in no layer: give it a place in LAYERS"
-        for target in run_imports(module):
-            inside, _, rest = target.partition(".")
-            lower = rest.split(".")[0]
-            if inside == room and rest and lower != package:
-                assert height[lower] < height[package], f"{module} imports {target}, which stands no lower"
-
-
-def test_packages_import_each_other_in_no_circle() -> None:
-    arrows: dict[str, set[str]] = {}
-    for module in MODULES:
-        own = package_of(module)
-        arrows.setdefault(own, set()).update(p for p in map(package_of, run_imports(module)) if "." in p and p != own)
-    left = dict(arrows)
-    while free := [package for package, targets in left.items() if not targets & left.keys()]:
-        for package in free:
-            del left[package]
-    assert not left, f"in circles, or above one: {sorted(left)}"
+def test_packages_import_lower_layers_only_and_what_they_must_not_know_is_not_brought_in() -> None:
+    """The contracts in pyproject.toml, which look through others and leave out what only a type checker reads."""
+    pytest.importorskip("importlinter")
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_shape_of_the_rooms_can_be_taken_in_at_a_glance() -> None:
-    assert len(LAYERS["hil"]) <= MOST_LAYERS
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    assert all(len(contract.get("layers", ())) <= MOST_LAYERS for contract in contracts)
     for top in (*ROOMS, "docs", "examples", "changelog"):
         for folder in (ROOT / top, *(p for p in (ROOT / top).rglob("*") if p.is_dir() and p.name != "__pycache__")):
             held = [p for p in folder.iterdir() if p.name != "__pycache__" and not p.name.startswith(".")]
@@ -226,13 +165,6 @@ def test_the_emulated_chip_brings_in_nothing_of_belief_and_no_driver_also_throug
             assert f"{module}.".startswith(tuple(f"{m}." for m in may.get(room, ()))), trail(asked, module)
 
 
-@pytest.mark.parametrize("package", ["hil.driver", "hil.calibration"])
-def test_measuring_brings_in_no_simulator_also_through_others(package: str) -> None:
-    asked = brought_in(package)
-    for module in asked:
-        assert package_of(module) != "cim.simulator", trail(asked, module)
-
-
 def test_nobody_but_the_emulated_chip_and_the_words_about_files_reads_the_sample_of_a_chip_file() -> None:
     for path in FILES:
         place = path.relative_to(ROOT).parts
@@ -249,21 +181,9 @@ def test_the_emulated_chip_never_reads_the_models_of_a_chip_file() -> None:
         assert "models" not in names_in(path), path
 
 
-def test_belief_never_imports_the_emulator() -> None:
-    may = ("hil.emulator", "hil.transports", "hil.cli")  # one transport opens it, the command line serves it
-    for module, path in MODULES.items():
-        if package_of(module) not in may:
-            assert "hil.emulator" not in map(package_of, imports_of(path)), f"{path} imports the emulated chip"
-
-
-def test_missions_are_reached_by_their_commands_only_which_come_by_entry_point() -> None:
-    commands = ("hil.cli.campaign", "hil.cli.mission")
-    for module, path in MODULES.items():
-        if package_of(module) != "hil.mission" and module not in commands:
-            named = [name for name in imports_of(path) if f"{name}.".startswith(("hil.mission.", *commands))]
-            assert not named, f"{path} imports {named}"
+def test_missions_come_by_the_entry_points_of_their_commands() -> None:
     points = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]["hil.commands"]
-    assert {value.split(":")[0] for value in points.values()} == set(commands)
+    assert {value.split(":")[0] for value in points.values()} == {"hil.cli.campaign", "hil.cli.mission"}
 
 
 def test_the_protocol_opens_no_port_and_sleeps_never() -> None:
