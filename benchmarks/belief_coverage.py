@@ -37,8 +37,7 @@ from cim.record.calibration import CalibrationRecord
 from cim.record.ignorance import measured_models, unmeasured_record
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import load_dataset
-from hil.deployment.deploy import BUNDLED_DATA
-from hil.deployment.network_source import BUNDLED_NETWORK
+from hil.deployment.network_source import BUNDLED_DATA, BUNDLED_NETWORK
 from hil.deployment.options import DeployOptions
 from hil.prediction.predict import UNMEASURED, points_of, predict
 from hil.prediction.shares import Shrunk

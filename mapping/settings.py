@@ -27,19 +27,23 @@ def setting(
     unit: str = "",
     choices: tuple[str, ...] = (),
     option: str = "",
+    form: str = "",
     group: str = "",
     asked: bool = False,
 ) -> Any:  # as dataclasses.field
-    """A setting: a number from ``low`` to ``high`` in ``unit`` ("s", "%" or none), one of ``choices``, or a switch.
+    """A setting: a number from ``low`` to ``high`` in ``unit``, one of ``choices``, or a switch.
 
     Args:
+        unit: of numbers: "s", "°C", "bit/s", "%" of a share (which the field holds as a fraction), or none.
         option: its name on a command line; default: that of the field, without its unit.
+        form: what is written behind it, where a type does not say it: NAME[=SETTINGS].
         group: title that it stands under in a command's help.
         asked: the default stands for "not asked for", and is no value that could be asked for; ``words`` say what
             happens then.
     """
     about = {"words": words, "low": low, "high": high, "unit": unit, "choices": choices}
-    return dataclasses.field(default=default, metadata={**about, "option": option, "group": group, "asked": asked})
+    on_a_command_line = {"option": option, "form": form, "group": group, "asked": asked}
+    return dataclasses.field(default=default, metadata={**about, **on_a_command_line})
 
 
 def short(field: dataclasses.Field[Any]) -> str:

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from cim.chip.file import load_chip
 from hil.cli import run
 from hil.datasets.image_set import load_dataset
-from hil.deployment.deploy import BUNDLED_DATA
+from hil.deployment.network_source import BUNDLED_DATA
 from hil.deployment.options import USUAL_RECIPE, DeployOptions
 from hil.searching.evaluator import SimulatedEvaluator
 from hil.searching.folder import open_folder

@@ -19,19 +19,18 @@ from hil.cli.terminal.screen import Screen
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import deploy
 from hil.deployment.network_source import program_of
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, NetworkAsked
 from hil.mission.budget import check_budget
 from hil.mission.hardened_campaign import accuracy_at_end, harden_campaign
 from hil.mission.orbit import load_orbit, orbit_path
 from hil.mission.page import mission_page
-from hil.mission.passes.lossy_link import LinkFigures
 from hil.mission.passes.session import run_session
 from hil.mission.passes.windows import load_passes
 from hil.mission.passes.xtce import write_xtce
 from hil.mission.radiation.folder import CampaignFolder
 from hil.mission.radiation.study import run_study
 from hil.mission.requirements import load_mission
-from hil.mission.settings import CampaignOptions, Course, TimelineOptions
+from hil.mission.settings import CampaignOptions, Course, LinkFigures, TimelineOptions
 from hil.mission.subject import open_subject
 from hil.simulation.virtual_chip import TUNE_IMAGES
 from hil.simulation.virtual_chips import VirtualChips
@@ -69,7 +68,7 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
     out: Path = asked.out
     out.mkdir(parents=True, exist_ok=True)
     plan, orbit = load_mission(asked.mission), load_orbit(asked.orbit)
-    program, _ = program_of(asked.network, chip=asked.chip, macros=asked.macros, trust=False, watch=watch)
+    program, _ = program_of(asked.network, NetworkAsked(asked.chip, asked.macros), watch)
     save_program(program, out / "program.h5")
     if not (out / "run").exists():
         deploy(
@@ -82,9 +81,8 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
             options=DeployOptions(samples=asked.images, all_images=True, causes=False, seed=asked.seed),
             watch=watch,
         )
-    subject = open_subject(
-        out / "run", network=out / "program.h5", chip=asked.chip, macros=asked.macros, trust=False, watch=watch
-    )
+    asked_for = NetworkAsked(asked.chip, asked.macros)
+    subject = open_subject(out / "run", asked_for, watch, network=out / "program.h5")
     years = tuple(sorted({0.0, 1.0, plan.years}))
     study = run_study(
         program,

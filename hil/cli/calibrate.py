@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hil.calibration.settings import CalibrationAsked
 from hil.cli.options import (
     Baud,
     ChipAsked,
@@ -15,20 +16,19 @@ from hil.cli.options import (
     Macros,
     Port,
     Restart,
-    Seed,
-    celsius,
     chip_address,
     numbers,
     output_file,
     print_result,
     screen,
-    seconds,
     writing,
 )
-from hil.errors import ExitCode, UsageError
+from hil.cli.settings_options import Given, from_settings
+from hil.errors import ExitCode
 from hil.transports import DEFAULT_BAUD
 
 
+@from_settings
 def calibrate(
     out: Annotated[Path, typer.Option("--out", "-o", help="the record to write", callback=output_file)],
     port: Port = None,
@@ -36,15 +36,9 @@ def calibrate(
     chip: ChipAsked = None,
     macros: Macros = None,
     only: Annotated[str, typer.Option(help="macros to measure: 0-3,7; default all", show_default=False)] = "",
-    age: Annotated[str, typer.Option(help="age at which cells and columns are measured")] = "1h",
-    quick: Annotated[bool, typer.Option("--quick", help="fewer vectors and reads, larger errors")] = False,
-    full: Annotated[bool, typer.Option("--full", help="more vectors, reads and ages, smaller errors")] = False,
-    second_temperature: Annotated[
-        str | None,
-        typer.Option(help="measure a second time when the chip has this temperature: 60 or 60C", show_default=False),
-    ] = None,
+    *,
+    asked: Given[CalibrationAsked],
     restart: Restart = False,
-    seed: Seed = 0,
     baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
@@ -60,8 +54,7 @@ def calibrate(
     from hil.driver.open_chip import open_chip
     from hil.report.work_folder import discard
 
-    if quick and full:
-        raise UsageError("--quick and --full exclude each other")
+    settings = asked.upon(CalibrationAsked())
     address = chip_address(port, emulated, chip, macros)
     told = screen(quiet=as_json, phases={"calibrate": ("calibrating",)})
     with told as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
@@ -69,10 +62,10 @@ def calibrate(
         record = calibrate(
             driver,
             chosen,
-            seed=seed,
-            age_s=seconds(age),
-            budget=Budget.QUICK if quick else Budget.FULL if full else Budget.DEFAULT,
-            second_temperature_c=None if second_temperature is None else celsius(second_temperature),
+            seed=settings.seed,
+            age_s=settings.age_s,
+            budget=Budget.QUICK if settings.quick else Budget.FULL if settings.full else Budget.DEFAULT,
+            second_temperature_c=settings.second_temperature_c,
             partial=partial_folder(out),
             restart=restart,
             watch=watch,

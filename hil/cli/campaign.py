@@ -9,23 +9,17 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    Chip,
-    DataDir,
-    Download,
-    Effort,
     Json,
-    Macros,
     Restart,
     Seed,
-    With,
-    Without,
     one_of,
     output_folder,
     print_result,
     screen,
     trained,
 )
-from hil.cli.settings_options import Given, from_settings
+from hil.cli.settings_options import Given, Only, from_settings
+from hil.deployment.options import NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode
 from hil.mission.settings import (
     MAIN,
@@ -46,25 +40,19 @@ def campaign(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="folder of the campaign; the same one goes on", callback=output_folder)
     ],
-    data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
-    data_dir: DataDir = None,
-    download: Download = False,
     network: Annotated[
         Path | None, typer.Option(help="net.pt or program.h5 of a run folder that holds no program", show_default=False)
     ] = None,
-    chip: Chip = "lab-128",
-    macros: Macros = None,
     calibration: Annotated[
         Path | None, typer.Option(help="record of the chip; default: the models of the chip file", show_default=False)
     ] = None,
     *,
+    of: Annotated[Given[NetworkAsked], Only("chip", "macros", "data", "data_dir", "download", "trust")],
     faults: Given[CampaignOptions],
     kinds: Annotated[
         str | None, typer.Option(help="kinds of faults, comma-separated; default: all", show_default=False)
     ] = None,
-    effort: Effort = None,
-    having: With = None,
-    without: Without = None,
+    treated: Given[TechniquesAsked],
     years: Annotated[str, typer.Option(help="times in orbit at which accuracy is simulated, in years")] = years_text(
         USUAL_YEARS.years
     ),
@@ -77,13 +65,11 @@ def campaign(
     ] = False,
     restart: Restart = False,
     seed: Seed = 0,
-    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
     """Inject upsets of an orbit into cells, converters, registers, sums, codes and corrections of a virtual chip."""
     from cim.record.file import load_record
-    from hil.datasets.image_set import load_dataset
-    from hil.deployment.deploy import BUNDLED_DATA
+    from hil.deployment.network_source import images_asked
     from hil.deployment.plan import plan_of
     from hil.mission.orbit import load_orbit
     from hil.mission.radiation.campaign import expected_campaign
@@ -94,6 +80,7 @@ def campaign(
     from hil.watch import PlannedStage
     from mapping.recipe.recipe import Recipe
 
+    source, techniques = of.upon(NetworkAsked()), treated.upon(TechniquesAsked())
     chosen = tuple(one_of(FaultKind, name, "--kinds") for name in kinds.split(",")) if kinds else tuple(FaultKind)
     options = faults.upon(USUAL, kinds=chosen, seed=seed)
     courses = tuple(Course) if each else MAIN
@@ -101,21 +88,15 @@ def campaign(
     if chips:
         over_years = over.upon(USUAL_YEARS, years=years_of(years), chips=chips, seed=seed, courses=courses)
     place = load_orbit(orbit)
-    images_ = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
+    images_ = images_asked(source, any_kind=False)
     record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch:
         later = [] if over_years is None else [PlannedStage("years", 0.01 * chips * over_years.images)]
         watch.plan((PlannedStage("compiling", 2.0), *expected_campaign(options), *later))
         if not subject.is_dir():
-            ahead = trained(
-                effort, subject, data, watch, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,
-                download=download, age_s=options.age_s,
-            )  # fmt: skip
-            subject = ahead or subject
-        found = open_subject(
-            subject, network=network, chip=chip, macros=macros, trust=trust_model, effort=effort, watch=watch
-        )
-        again = found.rewriting(having or (), without or (), effort)
+            subject = trained(subject, techniques, source, calibration, options.age_s, watch) or subject
+        found = open_subject(subject, source, watch, network=network, techniques=techniques)
+        again = found.rewriting(techniques)
         planned = plan_of(found.program, Recipe(() if again is None else (again,), options.age_s))
         for name, text in planned.rows():
             watch.say(f"{name}: {text}")

@@ -10,26 +10,15 @@ import typer
 from hil.cli.options import (
     Baseline,
     Baud,
-    Chip,
-    DataDir,
-    Download,
-    Effort,
     Emulated,
     FailOn,
     Json,
     Junit,
-    Macros,
-    Mean,
     Net,
     Port,
     Restart,
-    Std,
-    TrustModel,
-    With,
-    Without,
     chip_address,
     duration,
-    floats,
     metric_place,
     print_result,
     screen,
@@ -38,7 +27,7 @@ from hil.cli.options import (
 )
 from hil.cli.report_words import OUTCOMES, outcomes, tell_report
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions, recipe_for
+from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
 from hil.transports import DEFAULT_BAUD
 
@@ -50,19 +39,8 @@ def deploy(
     network: Net = None,
     port: Port = None,
     emulated: Emulated = False,
-    chip: Chip = "lab-128",
-    macros: Macros = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="fashion-mnist, cifar10, eurosat, or a path; default: the bundled images", show_default=False
-        ),
-    ] = None,
-    data_dir: DataDir = None,
-    download: Download = False,
-    mean: Mean = None,
-    std: Std = None,
     *,
+    of: Given[NetworkAsked],
     asked: Annotated[
         Given[DeployOptions],
         Only(
@@ -102,9 +80,7 @@ def deploy(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="run folder; default runs/NNNN", show_default=False)
     ] = None,
-    effort: Effort = None,
-    having: With = None,
-    without: Without = None,
+    treated: Given[TechniquesAsked],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
     baud: Baud = DEFAULT_BAUD,
     patience: Annotated[
@@ -118,7 +94,6 @@ def deploy(
     baseline: Baseline = None,
     restart: Restart = False,
     fail_on: FailOn = ",".join(OUTCOMES),
-    trust_model: TrustModel = False,
     as_json: Json = False,
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
@@ -126,7 +101,7 @@ def deploy(
     from hil.deployment.deploy import deploy
     from hil.deployment.dry_run import estimate
     from hil.deployment.expected_work import PHASES
-    from hil.deployment.network_source import ImportOptions, program_of
+    from hil.deployment.network_source import program_of
     from hil.deployment.plan import plan_of
     from hil.driver.counting.wire_cost import EVERYTHING, ON_SERIAL
     from hil.verdict.baseline import read_baseline
@@ -135,33 +110,22 @@ def deploy(
     failing = outcomes(fail_on)
     if calibration and recalibrate:
         raise UsageError("--calibration and --recalibrate exclude each other")
-    address = chip_address(port, emulated, chip, macros)
+    source, techniques = of.upon(NetworkAsked()), treated.upon(TechniquesAsked())
+    address = chip_address(port, emulated, source.chip, source.macros)
     options = asked.upon(
         USUAL,
         metric=metric_place(asked.values.get("metric")),
         age_s=USUAL.age_s if age is None else seconds(age),
-        recipe=recipe_for(network, having or (), without or (), effort),
+        recipe=techniques.recipe(network),
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False, asks=age is None, phases=PHASES) as watch:
         if not dry_run:
-            network = trained(
-                effort, network, data, watch, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir,
-                download=download, age_s=options.age_s,
-            )  # fmt: skip
+            network = trained(network, techniques, source, calibration, options.age_s, watch)
         if dry_run:
-            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=options.task)
             watch.plan((PlannedStage("compiling", 2.0), PlannedStage("counting", 2.0)))
             with watch.stage("compiling"):
-                program, _ = program_of(
-                    network,
-                    chip=chip,
-                    macros=macros,
-                    trust=trust_model,
-                    watch=watch,
-                    layout=options.layout,
-                    imported=imported,
-                )
+                program, _ = program_of(network, source, watch, layout=options.layout, task=options.task)
             with watch.stage("counting"):
                 chips = (ON_SERIAL, EVERYTHING & ~Capability.PLAN)
                 cost, before = (
@@ -176,21 +140,14 @@ def deploy(
         report = deploy(
             network,
             address,
-            chip=chip,
-            macros=macros,
-            data=data,
-            data_dir=data_dir,
-            download=download,
+            **of.values,
             calibration=calibration,
             recalibrate=recalibrate,
             record_age_s=seconds(record_age),
             out=out,
             options=options,
             baud=baud,
-            mean=floats(mean),
-            std=floats(std),
             patience_s=seconds(patience),
-            trust=trust_model,
             restart=restart,
             watch=watch,
         )

@@ -10,13 +10,9 @@ import typer
 
 from hil.cli.options import (
     Baud,
-    Chip,
     ChipScheduler,
-    DataDir,
-    Download,
     Emulated,
     Json,
-    Macros,
     Port,
     Restart,
     Workers,
@@ -27,6 +23,7 @@ from hil.cli.options import (
     writing,
 )
 from hil.cli.settings_options import Given, Only, from_settings
+from hil.deployment.options import NetworkAsked
 from hil.errors import ExitCode, UsageError
 from hil.improvement.finetuning.settings import ON_CHIP, FinetuneSettings, OnChipSettings
 from hil.transports import DEFAULT_BAUD
@@ -42,21 +39,18 @@ def finetune(
         Path,
         typer.Option("--out", "-o", help="the tuned net.pt to write; on a chip: its program.h5", callback=output_file),
     ],
-    chip: Chip = "lab-128",
     calibration: Annotated[
         Path | None,
         typer.Option(help="record whose errors count; default: the models of the chip file", show_default=False),
     ] = None,
-    data_dir: DataDir = None,
-    download: Download = False,
     *,
+    of: Annotated[Given[NetworkAsked], Only("chip", "macros", "data_dir", "download")],
     training: Given[FinetuneSettings],
     port: Port = None,
     emulated: Emulated = False,
     simulated: Annotated[
         int, typer.Option(min=0, help="go through it on so many virtual chips instead: what it would give")
     ] = 0,
-    macros: Macros = None,
     written: Annotated[Given[OnChipSettings], Only("groups", "images")],
     baud: Baud = DEFAULT_BAUD,
     workers: Workers = None,
@@ -77,7 +71,9 @@ def finetune(
     from hil.simulation.chip_workers import chip_workers
     from hil.watch import PlannedStage
 
-    named = f" --data {shlex.quote(data)}" + (f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else "")
+    source = of.upon(NetworkAsked(), data=data)
+    named = f" --data {shlex.quote(data)}"
+    named += f" --data-dir {shlex.quote(str(source.data_dir))}" if source.data_dir else ""
     on_a_chip = bool(port or emulated or simulated)
     usual = ON_CHIP if on_a_chip and not training.values.get("minutes") else USUAL
     settings = training.upon(usual)
@@ -91,16 +87,15 @@ def finetune(
                 if port or emulated:
                     raise UsageError("--simulated excludes --port and --emulated")
                 found = predict_on_chip(
-                    network, data, simulated, calibration, settings=asked, crew=crew, watch=watch, chip=chip,
-                    macros=macros, data_dir=data_dir, download=download,
+                    network, data, simulated, calibration, **of.values, settings=asked, crew=crew, watch=watch
                 )  # fmt: skip
             else:
-                address = chip_address(port, emulated, chip, macros)
+                address = chip_address(port, emulated, source.chip, source.macros)
                 if calibration is None:
                     raise UsageError("a record of the chip is needed: --calibration", hint="hil calibrate -o record.h5")
                 found = finetune_on_chip(
-                    network, data, out, address, calibration, chip=chip, macros=macros, data_dir=data_dir,
-                    download=download, settings=asked, restart=restart, baud=baud, watch=watch,
+                    network, data, out, address, calibration, **of.values,
+                    settings=asked, restart=restart, baud=baud, watch=watch,
                 )  # fmt: skip
             place = f"--port {shlex.quote(port)}" if port else "--emulated"
             deployed = f"hil deploy {shlex.quote(str(out))}{named} {place}"
@@ -122,13 +117,13 @@ def finetune(
             network,
             data,
             out,
-            chip=chip,
+            chip=source.chip,
             calibration=calibration,
-            data_dir=data_dir,
-            download=download,
+            data_dir=source.data_dir,
+            download=source.download,
             settings=settings,
             judges=crew,
-            macros=macros,
+            macros=source.macros,
             restart=restart,
             watch=watch,
         )

@@ -10,25 +10,18 @@ import typer
 
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import (
-    Chip,
-    DataDir,
-    Download,
     Json,
-    Macros,
-    Seed,
-    With,
-    Without,
     need,
     one_of,
     output_file,
     output_folder,
     print_result,
     screen,
-    seconds,
 )
-from hil.deployment.options import USUAL_RECIPE, DeployOptions
+from hil.cli.settings_options import Given, Only, from_settings
+from hil.deployment.options import USUAL_RECIPE, DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
-from hil.mission.settings import Course, FlightOptions, years_of, years_text
+from hil.mission.settings import Course, FlightOptions, HardenAsked, LinkFigures, years_of, years_text
 
 USUAL_FLIGHT = FlightOptions()
 mission = typer.Typer(
@@ -38,21 +31,19 @@ Subject = Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder
 NetworkOfRun = Annotated[
     Path | None, typer.Option(help="net.pt or program.h5 of a run folder that holds no program", show_default=False)
 ]
-Trust = Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")]
+OfSubject = Annotated[Given[NetworkAsked], Only("chip", "macros", "trust")]
+WithImages = Annotated[Given[NetworkAsked], Only("chip", "macros", "data", "data_dir", "download", "trust")]
+Treated = Annotated[Given[TechniquesAsked], Only("having", "without")]
 
 
 @mission.command(cls=GroupedCommand)
+@from_settings
 def check(
     subject: Subject,
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
     network: NetworkOfRun = None,
-    chip: Chip = "lab-128",
-    macros: Macros = None,
-    data: Annotated[
-        str | None, typer.Option(help="data set to simulate the accuracy on, without a run", show_default=False)
-    ] = None,
-    data_dir: DataDir = None,
-    download: Download = False,
+    *,
+    of: WithImages,
     calibration: Annotated[
         Path | None,
         typer.Option(help="record to simulate from; default: the models of the chip file", show_default=False),
@@ -61,20 +52,16 @@ def check(
         Path | None, typer.Option(help="folder of a campaign: accuracy at the end of the mission", show_default=False)
     ] = None,
     course: Annotated[str, typer.Option(help="what is mended until then, as the campaign names it")] = "scrubbed",
-    samples: Annotated[int, typer.Option(min=2, help="images of the simulation")] = 500,
-    chips: Annotated[int, typer.Option(min=2, help="virtual chips of the simulation")] = 20,
-    having: With = None,
-    without: Without = None,
+    simulated: Annotated[Given[DeployOptions], Only("virtual_chips", "seed", samples=500)],
+    treated: Treated,
     junit: Annotated[
         Path | None, typer.Option(help="write JUnit XML for a CI server", show_default=False, callback=output_file)
     ] = None,
-    seed: Seed = 0,
-    trust_model: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Set every limit of a mission beside what a network needs; exit code 1 when one is broken."""
     from cim.record.file import load_record
-    from hil.datasets.image_set import load_dataset
+    from hil.deployment.network_source import images_asked
     from hil.mission.budget import check_budget
     from hil.mission.budget_text import budget_summary, write_budget_junit
     from hil.mission.hardened_campaign import accuracy_at_end
@@ -82,20 +69,21 @@ def check(
     from hil.mission.subject import known_temperatures, open_subject, simulated_accuracy
     from hil.watch import PlannedStage
 
-    wanted = load_mission(plan)
-    if calibration and not data:
+    wanted, source = load_mission(plan), of.upon(NetworkAsked())
+    options = simulated.upon(DeployOptions())
+    if calibration and source.data is None:
         raise UsageError("--calibration is for a simulation", hint="name a data set too: --data")
-    images = load_dataset(data, "test", data_dir=data_dir, download=download) if data else None
+    images = images_asked(source, any_kind=False) if source.data else None
     record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch:
         looks = 0 if images is None else 1 if record is None or record.thermal is None else 3
-        watch.plan([PlannedStage("compiling", 2.0), *[PlannedStage("simulating", 0.002 * samples * chips)] * looks])
-        found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        simulating = PlannedStage("simulating", 0.002 * options.samples * options.virtual_chips)
+        watch.plan([PlannedStage("compiling", 2.0), *[simulating] * looks])
+        found = open_subject(subject, source, watch, network=network)
         accuracy, temperatures = found.accuracy, None
         if images is not None:
-            again = found.rewriting(having or (), without or ())
-            recipe = USUAL_RECIPE if again is None else USUAL_RECIPE.having(again)
-            options = DeployOptions(samples=samples, virtual_chips=chips, seed=seed, recipe=recipe)
+            again = found.rewriting(treated.upon(TechniquesAsked()))
+            options = replace(options, recipe=USUAL_RECIPE if again is None else USUAL_RECIPE.having(again))
             accuracy = simulated_accuracy(found.program, images, record, options, watch)
             temperatures = known_temperatures(found.program, images, record, wanted.limits, options, watch)
     at_end = None
@@ -116,31 +104,14 @@ def check(
 
 
 @mission.command(cls=GroupedCommand)
+@from_settings
 def harden(
     campaign: Annotated[Path, typer.Argument(help="folder of a campaign (hil campaign)", callback=output_folder)],
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
     subject: Annotated[Path, typer.Option("--network", help="net.pt or program.h5 of the campaign")],
-    chip: Chip = "lab-128",
-    macros: Macros = None,
-    floor: Annotated[
-        float | None,
-        typer.Option(help="accuracy at the end, in percent; default: the mission's accuracy_floor", show_default=False),
-    ] = None,
-    detect: Annotated[float, typer.Option(help="percent of harmful faults to be noticed")] = 99.0,
-    scrub: Annotated[
-        str | None,
-        typer.Option(help="time between two scrubs, for its price; default: the campaign's", show_default=False),
-    ] = None,
-    always: Annotated[
-        str | None,
-        typer.Option(
-            "--with", help="mitigations of every set, comma-separated: timer,step-signature", show_default=False
-        ),
-    ] = None,
-    never: Annotated[
-        str | None, typer.Option("--without", help="mitigations of no set, comma-separated", show_default=False)
-    ] = None,
-    trust_model: Trust = False,
+    *,
+    of: OfSubject,
+    hardened: Given[HardenAsked],
     as_json: Json = False,
 ) -> int:
     """Find the cheapest set of mitigations that keeps accuracy and notices faults; exit code 1 when none does."""
@@ -149,40 +120,38 @@ def harden(
     from hil.mission.requirements import load_mission
     from hil.mission.subject import open_subject
 
-    on = [one_of(Mitigation, name, "--with") for name in always.split(",")] if always else []
-    off = [one_of(Mitigation, name, "--without") for name in never.split(",")] if never else []
+    asked = hardened.upon(HardenAsked())
+    on = [one_of(Mitigation, name, "--with") for name in asked.always.split(",")] if asked.always else []
+    off = [one_of(Mitigation, name, "--without") for name in asked.never.split(",")] if asked.never else []
     wanted = load_mission(plan)
-    least = wanted.limits.accuracy_floor if floor is None else floor / 100.0
+    least = wanted.limits.accuracy_floor if asked.floor is None else asked.floor
     if least is None:
         raise UsageError("no accuracy is asked for", hint="--floor 85, or accuracy_floor in mission.toml")
     with screen(quiet=as_json) as watch:
-        found = open_subject(subject, network=None, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        found = open_subject(subject, of.upon(NetworkAsked()), watch)
         with watch.stage("hardening"):
-            hardened = harden_campaign(
+            cheapest = harden_campaign(
                 campaign,
                 found.program,
                 wanted,
                 floor=least,
-                detection=detect / 100.0,
-                scrub_s=None if scrub is None else seconds(scrub),
+                detection=asked.detection,
+                scrub_s=asked.scrub_s,
                 always=on,
                 never=off,
             )
-    print_result([hardened.summary()], hardened.to_json(), as_json)
-    return ExitCode.DONE if hardened.chosen else ExitCode.OUTSIDE_TOLERANCE
+    print_result([cheapest.summary()], cheapest.to_json(), as_json)
+    return ExitCode.DONE if cheapest.chosen else ExitCode.OUTSIDE_TOLERANCE
 
 
 @mission.command(cls=GroupedCommand)
+@from_settings
 def passes(
     subject: Subject,
     passes: Annotated[Path, typer.Option("--passes", help="CSV of contact windows, columns start and end")],
-    rate: Annotated[str, typer.Option(help="uplink in bit/s: 64k, 1M")] = "64k",
-    down_rate: Annotated[str, typer.Option(help="downlink in bit/s")] = "256k",
-    ber: Annotated[float, typer.Option(help="bit error rate")] = 0.0,
-    delay: Annotated[float, typer.Option(help="one way, seconds, at most 5")] = 0.0,
-    bus_delay: Annotated[float, typer.Option(help="of the store-and-forward bus before the chip, seconds")] = 0.0,
-    lost: Annotated[float, typer.Option(help="share of packets that are lost besides, a fraction")] = 0.0,
-    reordered: Annotated[float, typer.Option(help="share of packets that come late, a fraction")] = 0.0,
+    *,
+    of: OfSubject,
+    link: Given[LinkFigures],
     tuned: Annotated[
         Path | None,
         typer.Option(help="the same program after hil tune; its gains and biases go up alone", show_default=False),
@@ -198,10 +167,7 @@ def passes(
         int, typer.Option(min=0, help="then send the program again and again, with so many random interruptions")
     ] = 0,
     network: NetworkOfRun = None,
-    chip: Chip = "lab-128",
-    macros: Macros = None,
-    seed: Seed = 0,
-    trust_model: Trust = False,
+    seed: Annotated[int, typer.Option(min=0, help="what is lost follows from it")] = 0,
     as_json: Json = False,
 ) -> int:
     """Send a program, an update and a telemetry dump over contact windows: passes planned, and as they then went."""
@@ -209,7 +175,6 @@ def passes(
     from hil.cli.terminal.told import Told
     from hil.mission.passes.flight_image import flight_program, pack_image
     from hil.mission.passes.interruptions import interrupt
-    from hil.mission.passes.lossy_link import LinkFigures
     from hil.mission.passes.session import run_session
     from hil.mission.passes.windows import load_passes
     from hil.mission.passes.xtce import write_xtce
@@ -218,9 +183,9 @@ def passes(
     from mapping.program.file import load_program
 
     windows = load_passes(passes)
-    figures = LinkFigures(bit_rate(rate), bit_rate(down_rate), ber, delay, bus_delay, lost, reordered)
+    figures = link.upon(LinkFigures())
     with screen(quiet=as_json) as watch:
-        found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        found = open_subject(subject, of.upon(NetworkAsked()), watch, network=network)
         with watch.stage("passes"):
             session = run_session(
                 found.program,
@@ -244,31 +209,16 @@ def passes(
     return ExitCode.DONE if identical else ExitCode.OUTSIDE_TOLERANCE
 
 
-def bit_rate(text: str) -> float:
-    """Bit/s of "64k", "1M" or a plain number."""
-    units = {"k": 1e3, "M": 1e6}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
-    try:
-        return float(number) * unit
-    except ValueError:
-        raise UsageError(f"{text!r} is not a rate", hint="write 64k, 1M, or bits a second") from None
-
-
 @mission.command(cls=GroupedCommand)
+@from_settings
 def flight(
     subject: Subject,
     orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
-    data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
-    data_dir: DataDir = None,
-    download: Download = False,
+    *,
+    of: WithImages,
     years: Annotated[str, typer.Option(help="times in orbit, in years")] = years_text(USUAL_FLIGHT.years),
-    chips: Annotated[int, typer.Option(min=1, help="emulated chips")] = USUAL_FLIGHT.chips,
-    virtual_chips: Annotated[
-        int, typer.Option(min=2, help="virtual chips that each is judged against")
-    ] = USUAL_FLIGHT.virtual_chips,
-    images: Annotated[int, typer.Option(min=2, help="images")] = USUAL_FLIGHT.images,
-    having: With = None,
-    without: Without = None,
+    flown: Given[FlightOptions],
+    treated: Treated,
     leave_out: Annotated[
         str | None,
         typer.Option(help="kinds of faults that the belief leaves out, comma-separated", show_default=False),
@@ -278,18 +228,13 @@ def flight(
         typer.Option("--out", "-o", help="write the result as JSON", show_default=False, callback=output_file),
     ] = None,
     network: NetworkOfRun = None,
-    chip: Chip = "lab-128",
-    macros: Macros = None,
-    seed: Seed = 0,
-    trust_model: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Fly emulated chips for years and compare them with the prediction; exit code 1 when one in ten disagrees."""
     import json
 
     from hil.atomic import write_text
-    from hil.datasets.image_set import load_dataset
-    from hil.deployment.deploy import BUNDLED_DATA
+    from hil.deployment.network_source import images_asked
     from hil.mission.flight import fly
     from hil.mission.orbit import load_orbit
     from hil.mission.radiation.kinds import FaultKind
@@ -297,15 +242,15 @@ def flight(
     from hil.watch import PlannedStage
 
     left = tuple(one_of(FaultKind, name, "--leave-out") for name in leave_out.split(",")) if leave_out else ()
-    options = FlightOptions(years_of(years), chips, images, virtual_chips, seed=seed, left_out=left)
+    source, options = of.upon(NetworkAsked()), flown.upon(USUAL_FLIGHT, years=years_of(years), left_out=left)
     place = load_orbit(orbit)
-    loaded = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
+    loaded = images_asked(source, any_kind=False)
     with screen(quiet=as_json) as watch:
         flown_s = 10.0 * options.chips * len(options.years)
         watch.plan((PlannedStage("compiling", 2.0), PlannedStage("flying", flown_s)))
-        found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
-        options = replace(options, rewrite=found.rewriting(having or (), without or ()))
-        report = fly(found.program, loaded, place, options, watch, chip=chip)
+        found = open_subject(subject, source, watch, network=network)
+        options = replace(options, rewrite=found.rewriting(treated.upon(TechniquesAsked())))
+        report = fly(found.program, loaded, place, options, watch, chip=source.chip)
     if out:
         write_text(out, json.dumps(report.to_json(), indent=1) + "\n")
     print_result([report.summary()], report.to_json(), as_json)

@@ -21,8 +21,8 @@ from hil.errors import UsageError
 if TYPE_CHECKING:
     from hil.cli.terminal.screen import Screen
     from hil.cli.terminal.told import Told
+    from hil.deployment.options import NetworkAsked, TechniquesAsked
     from hil.watch import Watch
-    from mapping.bits import LayerBits
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
 
@@ -70,14 +70,6 @@ ChipAsked = Annotated[
     str | None,
     typer.Option(help="chip file; default: the one that the chip names, lab-128 with --emulated"),
 ]
-LayerBitsAsked = Annotated[
-    str | None,
-    typer.Option(
-        "--layer-bits",
-        help="bits of single layers: conv1=8,fc=W8A6 (a bare number is weight bits)",
-        show_default=False,
-    ),
-]
 Macros = Annotated[
     int | None, typer.Option(min=1, help="number of macros; default: the chip file's", show_default=False)
 ]
@@ -93,26 +85,6 @@ ChipScheduler = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
 Baud = Annotated[int, typer.Option(help="baud rate of a serial port")]
-With = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--with",
-        metavar="NAME[=SETTINGS]",
-        help="a technique to use: rewrite=3 (hil techniques)",
-        show_default=False,
-    ),
-]
-Effort = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        max=3,
-        help="0: as compiled, 1: what costs neither macros nor training, 2: what free macros and chip time allow, "
-        "3: with training; default: what program.h5 holds, else 1",
-        show_default=False,
-    ),
-]
-TRAINING = 3  # the effort that trains
 # Options of 0.8 and what stands in their place.
 REPLACED = {
     "--adapt": "--with adapt (hil techniques)",
@@ -134,21 +106,10 @@ GONE = {  # commands of 0.8
     ("resume",): "the hil deploy that began the run, which goes on; with --restart it begins again",
     ("search", "resume"): "the hil search that began it, which goes on; with --restart it begins again",
 }
-Without = Annotated[
-    list[str] | None,
-    typer.Option("--without", metavar="NAME", help="a technique to leave out, as tune", show_default=False),
-]
 Adapters = Annotated[
     int,
     typer.Option(min=0, help="rank of a digital adapter that the tune gives each layer, executed by the host; 0: none"),
 ]
-DataDir = Annotated[Path | None, typer.Option(help="folder of data sets (also HIL_DATA)", show_default=False)]
-Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a known data set, with its checksum")]
-Mean = Annotated[
-    str | None,
-    typer.Option(help="per channel, of pixels in 0…1: 0.5,0.5,0.5; for files that do not say", show_default=False),
-]
-Std = Annotated[str | None, typer.Option(help="per channel; for files that do not say", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
 
 Task = Annotated[
@@ -158,14 +119,7 @@ Task = Annotated[
         show_default=False,
     ),
 ]
-ScoredBy = Annotated[
-    str | None,
-    typer.Option(
-        "--metric", help="metric of the task, or file.py:function; default: the task's first", show_default=False
-    ),
-]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="run the Python file of --metric")]
-TrustModel = Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")]
 Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False, callback=output_file)]
 FailOn = Annotated[str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")]
 Baseline = Annotated[
@@ -191,27 +145,19 @@ def screen(quiet: bool, phases: Mapping[str, Sequence[str]] | None = None, *, as
 
 
 def trained(
-    effort: int | None,
     network: Path | None,
-    data: str | None,
-    watch: Watch,
-    *,
-    chip: str,
-    macros: int | None,
+    techniques: TechniquesAsked,
+    source: NetworkAsked,
     calibration: Path | None,
-    data_dir: Path | None,
-    download: bool,
     age_s: float,
+    watch: Watch,
 ) -> Path | None:
     """The network of an effort: below 3 as it was named, else trained on (``hil.improvement.trained_ahead``)."""
-    if effort != TRAINING:
+    if not techniques.trains:
         return network
     from hil.improvement.trained_ahead import trained_ahead
 
-    return trained_ahead(
-        network, data, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir, download=download,
-        age_s=age_s, watch=watch,
-    )  # fmt: skip
+    return trained_ahead(network, source, calibration, age_s, watch)
 
 
 def chip_address(port: str | None, emulated: bool, chip: str | None, macros: int | None) -> str:
@@ -266,6 +212,16 @@ def seconds(text: str) -> float:
     return value
 
 
+def bit_rate(text: str) -> float:
+    """Bit/s of "64k", "1M" or a plain number."""
+    units = {"k": 1e3, "M": 1e6}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        return float(number) * unit
+    except ValueError:
+        raise UsageError(f"{text!r} is not a rate", hint="write 64k, 1M, or bits a second") from None
+
+
 def duration(value_s: float) -> str:
     """A duration as an option takes it, with the largest unit that needs no fraction: 3600 s -> "1h"."""
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("m", 60.0)):
@@ -280,16 +236,6 @@ def one_of(choices: type[Choice], text: str, option: str) -> Choice:
         return choices(text)
     except ValueError:
         raise UsageError(f"{option} {text!r} is not a choice", hint=f"one of {', '.join(choices)}") from None
-
-
-def layer_bits(text: str | None) -> dict[str, LayerBits]:
-    """Bits by layer of "conv1=8,fc=W8A6"."""
-    from mapping.bits import parse_layer_bits
-
-    try:
-        return parse_layer_bits(text) if text else {}
-    except ValueError as error:
-        raise UsageError(f"--layer-bits: {error}", hint="write conv1=8,fc=W8A6") from None
 
 
 def numbers(text: str, count: int) -> tuple[int, ...]:
@@ -330,10 +276,10 @@ def whole_numbers(text: str | None, what: str) -> tuple[int, ...] | None:
         raise UsageError(f"{text!r} is no {what}", hint="write whole numbers: 3,32,32") from None
 
 
-def pairs(texts: list[str] | None) -> dict[str, str]:
+def pairs(texts: Sequence[str]) -> dict[str, str]:
     """NAME=VALUE of each text."""
     found = {}
-    for text in texts or ():
+    for text in texts:
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise UsageError(f"{text!r} is not an option", hint="write NAME=VALUE")

@@ -13,16 +13,10 @@ from typer.core import TyperGroup
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import (
     Baud,
-    Chip,
-    DataDir,
-    Effort,
     Emulated,
     Json,
-    Macros,
     Port,
     Restart,
-    With,
-    Without,
     chip_address,
     need,
     output_folder,
@@ -30,8 +24,8 @@ from hil.cli.options import (
     screen,
 )
 from hil.cli.search_results import SEARCHING, AllowCode, Scheduler, explain, heir, show, train
-from hil.cli.settings_options import Given, from_settings
-from hil.deployment.options import recipe_for
+from hil.cli.settings_options import Given, Only, from_settings
+from hil.deployment.options import NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, FileError, Interrupted, UsageError
 from hil.searching.settings import SearchSettings
 from hil.transports import DEFAULT_BAUD
@@ -69,8 +63,6 @@ search = typer.Typer(
 def run_(
     data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, eurosat, or a path with training images")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the search", callback=output_folder)],
-    chip: Chip = "lab-128",
-    macros: Macros = None,
     space: Annotated[
         str | None,
         typer.Option(help="a shipped space or a .toml file; default: the one of the data set", show_default=False),
@@ -85,11 +77,9 @@ def run_(
         ),
     ] = None,
     *,
+    of: Annotated[Given[NetworkAsked], Only("chip", "macros", "data_dir")],
     searched: Given[SearchSettings],
-    effort: Effort = None,
-    having: With = None,
-    without: Without = None,
-    data_dir: DataDir = None,
+    treated: Given[TechniquesAsked],
     scheduler: Scheduler = None,
     in_the_loop: InTheLoop = False,
     port: Port = None,
@@ -107,7 +97,8 @@ def run_(
     from hil.searching.inputs import space_of_data
     from search.space.file import load_space, space_names, space_text
 
-    loop = _loop(in_the_loop, port, emulated, chip, macros, rounds, baud)
+    source = of.upon(NetworkAsked())
+    loop = _loop(in_the_loop, port, emulated, source.chip, source.macros, rounds, baud)
     for path, what in ((teacher, "teacher"), (calibration, "record")):
         if path is not None and not path.is_file():
             raise FileError(f"no {what} {path}", hint="name an existing file")
@@ -124,11 +115,11 @@ def run_(
     settings = searched.upon(
         usual,
         data=_absolute(data),
-        chip=_absolute(chip),
-        macros=macros or 0,
+        chip=_absolute(source.chip),
+        macros=source.macros or 0,
         calibration=str(calibration.absolute()) if calibration else "",
-        data_dir=str(data_dir.absolute()) if data_dir else "",
-        recipe=str(recipe_for(None, having or (), without or (), effort)),
+        data_dir=str(source.data_dir.absolute()) if source.data_dir else "",
+        recipe=str(treated.upon(TechniquesAsked()).recipe()),
     )
     named = space or space_of_data(data, space_names())
     load_space(named, allow_code=allow_code)  # its errors name the user's file, not the copy in the folder

@@ -5,7 +5,8 @@
         settings = training.upon(FinetuneSettings())
 
 is a command whose options are the fields of ``FinetuneSettings`` that have words (``mapping.settings.setting``), in
-their order. ``Annotated[Given[DeployOptions], Only("seed", "device")]`` takes these fields only.
+their order. ``Annotated[Given[DeployOptions], Only("seed", samples=1000)]`` takes these fields only, one of them
+with a usual value of the command's own.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import keyword
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
-from hil.cli.options import duration, seconds
+from hil.cli.options import bit_rate, celsius, duration, floats, seconds
 from mapping.settings import short
 
 Settings = TypeVar("Settings")
 Field = dataclasses.Field[Any]
 Parameter = inspect.Parameter
-TYPES = {"int": int, "float": float, "str": str, "bool": bool}  # of fields that have words, None or not
+SEVERAL, NUMBERS = "tuple[str, ...]", "tuple[float, ...]"  # an option that may be repeated; numbers with commas
+TYPES = {"int": int, "float": float, "str": str, "bool": bool, "Path": Path, SEVERAL: list[str], NUMBERS: str}
 MOST = 1e12  # a limit beyond that is one of the machine, and none that a user need read of
 
 
@@ -40,10 +44,10 @@ class Given(Generic[Settings]):
 
 
 class Only:
-    """The fields that a command asks for."""
+    """The fields that a command asks for; ``defaults`` of those that it has another usual value for."""
 
-    def __init__(self, *names: str) -> None:
-        self.names = names
+    def __init__(self, *names: str, **defaults: Any) -> None:
+        self.names, self.defaults = (*names, *defaults), defaults
 
 
 def from_settings(command: Callable[..., int]) -> Callable[..., int]:
@@ -53,12 +57,15 @@ def from_settings(command: Callable[..., int]) -> Callable[..., int]:
     made: list[Parameter] = []
     fields: dict[str, list[Field]] = {}
     for parameter in signature.parameters.values():
-        kind, names = _settings_of(hints[parameter.name])
+        kind, only = _settings_of(hints[parameter.name])
         if kind is None:
             made.append(parameter.replace(annotation=hints[parameter.name], kind=Parameter.KEYWORD_ONLY))
             continue
-        told = [field for field in dataclasses.fields(kind) if field.metadata and field.name in (names or field.name)]
-        made += [_option(field) for field in told]
+        told = [field for field in dataclasses.fields(kind) if field.metadata]
+        if only is not None:
+            told = [field for field in told if field.name in only.names]
+        usual = {} if only is None else only.defaults
+        made += [_option(field, usual.get(field.name, field.default)) for field in told]
         fields[parameter.name] = told
 
     @functools.wraps(command)
@@ -74,26 +81,35 @@ def from_settings(command: Callable[..., int]) -> Callable[..., int]:
     return asked_for
 
 
-def _settings_of(hint: Any) -> tuple[Any, tuple[str, ...]]:
-    """The settings class of a parameter (None: it has none), and the fields that are asked for (none: all)."""
+def _settings_of(hint: Any) -> tuple[Any, Only | None]:
+    """The settings class of a parameter (None: it has none), and the fields that are asked for (None: all)."""
     inner, *more = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     if get_origin(inner) is not Given:
-        return None, ()
-    return get_args(inner)[0], next((part.names for part in more if isinstance(part, Only)), ())
+        return None, None
+    return get_args(inner)[0], next((part for part in more if isinstance(part, Only)), None)
 
 
-def _option(field: Field) -> Parameter:
+def _option(field: Field, usual: Any) -> Parameter:
     """The parameter of a command for a field."""
     about = field.metadata
-    shown: Any = field.default
-    hint: Any = TYPES[str(field.type).partition(" | ")[0]]
+    shown: Any = usual
+    hint: Any = TYPES[_type_of(field)]
     more: dict[str, Any] = {"help": about["words"], "rich_help_panel": about["group"] or None}
+    if about["form"]:
+        more["metavar"] = about["form"]
     if hint is bool:
         shown = False
     elif about["unit"] == "s":
-        hint, shown = str, None if about["asked"] else duration(shown)
+        ages = shown if isinstance(shown, tuple) else (shown,)
+        hint, shown = str, None if about["asked"] else ",".join(map(duration, ages))
+    elif about["unit"] == "°C":
+        hint = str
+    elif about["unit"] == "bit/s":
+        hint, shown = str, f"{shown / 1000:g}k"
     elif hint in (int, float):
-        sides = {"min": about["low"], "max": about["high"]}
+        size = 100.0 if about["unit"] == "%" else 1
+        sides = {"min": size * about["low"], "max": size * about["high"]}
+        shown = shown if about["asked"] else size * shown
         more |= {
             side: int(limit) if limit == int(limit) else limit for side, limit in sides.items() if abs(limit) < MOST
         }
@@ -104,12 +120,29 @@ def _option(field: Field) -> Parameter:
     return Parameter(name, Parameter.KEYWORD_ONLY, default=shown, annotation=annotation)
 
 
+def _type_of(field: Field) -> str:
+    """The type of a field as it is written, None left out."""
+    return str(field.type).partition(" | ")[0]
+
+
 def _parameter_name(field: Field) -> str:
-    return short(field).replace("-", "_")
+    name = short(field).replace("-", "_")
+    return field.name if keyword.iskeyword(name) else name
 
 
 def _read(field: Field, value: Any) -> Any:
     """The value of a field from that of its option; a switch turns the usual round."""
+    kind, unit = _type_of(field), field.metadata["unit"]
     if isinstance(field.default, bool):
         return field.default != value
-    return seconds(value) if field.metadata["unit"] == "s" else value
+    if kind == SEVERAL:
+        return tuple(value)
+    if unit == "s":
+        return tuple(map(seconds, value.split(","))) if kind == NUMBERS else seconds(value)
+    if unit == "°C":
+        return celsius(value)
+    if unit == "bit/s":
+        return bit_rate(value)
+    if unit == "%":
+        return value / 100.0
+    return floats(value) if kind == NUMBERS else value

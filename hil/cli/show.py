@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hil.cli.options import Chip, Json, Macros, Net, TrustModel, output_file, print_result, screen
+from hil.cli.options import Json, Net, output_file, print_result, screen
+from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.lines import say_json
 from hil.cli.terminal.told import Told, tell
+from hil.deployment.options import NetworkAsked
 from hil.errors import ExitCode, FileError, UsageError
 from hil.pages.summary import Fact, Tone
 from hil.pages.tables import Table
@@ -125,17 +127,18 @@ def glossary(
     return ExitCode.DONE
 
 
+@from_settings
 def techniques(
     network: Net = None,
-    chip: Chip = "lab-128",
-    macros: Macros = None,
-    trust_model: TrustModel = False,
+    *,
+    of: Annotated[Given[NetworkAsked], Only("chip", "macros", "trust")],
     as_json: Json = False,
 ) -> int:
     """List what can be done to a network on a chip, what it costs on this one, and what it gave where measured."""
     from hil.cost.plan import DeploymentPlan
     from hil.deployment.price_list import HEAD, price_list, price_row
 
+    source = of.upon(NetworkAsked())
     rows, found = [], []
     for name, kind in installed().items():
         rows.append((name, _when(kind), kind.words))
@@ -145,14 +148,14 @@ def techniques(
         rows += [("", "", f"gave {gave}") for gave in kind.gave]
         found.append(_to_json(name, kind))
     with screen(quiet=as_json) as watch, watch.stage("pricing"):
-        prices = price_list(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        prices = price_list(network, source, watch)
     compiled = prices["compiled"]
     assert isinstance(compiled, DeploymentPlan)
     priced = tuple((n, p, *[""] * 7) if isinstance(p, str) else (n, *price_row(p, compiled)) for n, p in prices.items())
     print_result(
         [
             Table("Techniques", ("technique", "used", "what it does"), tuple(rows)),
-            Table(f"Price of each alone on {network or 'the bundled network'}, {chip}", HEAD, priced),
+            Table(f"Price of each alone on {network or 'the bundled network'}, {source.chip}", HEAD, priced),
         ],
         {"techniques": found, "prices": {n: p if isinstance(p, str) else p.to_json() for n, p in prices.items()}},
         as_json,

@@ -10,10 +10,8 @@ import typer
 from hil.cli.options import (
     Adapters,
     Baud,
-    Chip,
     Emulated,
     Json,
-    Macros,
     Port,
     chip_address,
     duration,
@@ -23,7 +21,8 @@ from hil.cli.options import (
     seconds,
     writing,
 )
-from hil.deployment.options import DeployOptions
+from hil.cli.settings_options import Given, Only, from_settings
+from hil.deployment.options import DeployOptions, NetworkAsked
 from hil.errors import ExitCode
 from hil.transports import DEFAULT_BAUD
 from mapping.recipe.tune import TunedChannels
@@ -31,13 +30,14 @@ from mapping.recipe.tune import TunedChannels
 USUAL = DeployOptions()
 
 
+@from_settings
 def tune(
     network: Annotated[Path, typer.Argument(help="net.pt or program.h5 that the chip holds")],
     calibration: Annotated[Path, typer.Option(help="record of this chip (hil calibrate)")],
     port: Port = None,
     emulated: Emulated = False,
-    chip: Chip = "lab-128",
-    macros: Macros = None,
+    *,
+    of: Annotated[Given[NetworkAsked], Only("chip", "macros", "trust")],
     images: Annotated[
         int, typer.Option(min=2, help="most stored training images to tune with")
     ] = TunedChannels().images,
@@ -50,7 +50,6 @@ def tune(
         typer.Option("--out", "-o", help="tuned program to write (.h5)", show_default=False, callback=output_file),
     ] = None,
     baud: Baud = DEFAULT_BAUD,
-    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
     """Fit gains and biases of a chip that holds a program to its answers now: no labels, no cell written."""
@@ -61,13 +60,14 @@ def tune(
     from hil.watch import PlannedStage
     from mapping.program.file import save_program
 
-    address = chip_address(port, emulated, chip, macros)
+    source = of.upon(NetworkAsked())
+    address = chip_address(port, emulated, source.chip, source.macros)
     record = load_record(calibration)
     with screen(quiet=False) as watch:
         stages = {"compiling": 2.0, "reading back": 1.0, "correcting": 2.0, "tuning": 1.0, "measuring": 1.0}
         watch.plan([PlannedStage(name, work_s) for name, work_s in stages.items()])
         with watch.stage("compiling"):
-            program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+            program, _ = program_of(network, source, watch)
         with open_chip(address, spec=program.spec, baud=baud) as driver:
             tuned, report = retune(
                 driver, program, record, images=images, age_s=seconds(age), adapters=adapters, watch=watch

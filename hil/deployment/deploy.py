@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
-from hil.datasets.image_set import Dataset, load_dataset
+from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import check_adapted
 from hil.deployment.build_report import collect, report_of, sample_layers
@@ -33,7 +33,7 @@ from hil.deployment.dry_run import say_plan, with_chosen_age
 from hil.deployment.expected_work import expected_stages
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_what_is_excluded
 from hil.deployment.layer_sums import Exact, exact_layers
-from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, program_of
+from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
 from hil.deployment.resumable import check_content, close_run, resumable, run_folder
 from hil.deployment.rounds import RoundsRun
@@ -65,7 +65,6 @@ from mapping.program.training_inputs import LayerInputs, training_inputs
 from mapping.recipe.recipe import run_recipe
 from mapping.tune.channel_affine import TuneTargets
 
-BUNDLED_DATA = "fashion-mnist-bundled"
 MOST_RESTARTS = 3  # of the chip in one run
 
 __all__ = ["DeployOptions", "deploy", "deploy_on"]
@@ -162,26 +161,14 @@ def run_once(
     folder: RunFolder, work: WorkFolder, settings: RunSettings, watch: Watch, *, download: bool, anew: bool
 ) -> AgreementReport:
     """The run, until it is complete or something ends it; ``anew``: a chip that lost its clock may begin it again."""
-    options, network = settings.options, settings.network
-    place = None if settings.data_dir is None else Path(settings.data_dir)
+    options, network, source = settings.options, settings.network, settings.source(download)
     with opened_port(settings.address, baud=settings.baud) as port:  # what is missing is said before work is done
         if Path(network or BUNDLED_NETWORK).suffix != ".h5":
-            load_chip(settings.chip, macros=settings.macros)
+            load_chip(source.chip, macros=source.macros)
         record = load_record(settings.calibration) if settings.calibration else None
-        images = load_dataset(settings.data or BUNDLED_DATA, "test", data_dir=place, download=download, any_kind=True)
+        images = images_asked(source)
         with watch.stage("compiling"):
-            imported = ImportOptions(
-                settings.data, place, download, mean=settings.means, std=settings.stds, task=options.task
-            )
-            program, graph = program_of(
-                network,
-                chip=settings.chip,
-                macros=settings.macros,
-                trust=settings.trust,
-                watch=watch,
-                layout=settings.options.layout,
-                imported=imported,
-            )
+            program, graph = program_of(network, source, watch, layout=options.layout, task=options.task)
         check_content(work, program, images)
     with resumable(folder, watch, anew=anew) as journal:
         with open_chip(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cim.chip.file import load_chip
+from hil.datasets.image_set import Dataset, load_dataset
+from hil.deployment.options import NetworkAsked
 from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
@@ -23,30 +24,15 @@ if TYPE_CHECKING:
     from mapping.program.conductance import ConductanceProgram
     from mapping.quantise.weight_scales import ScaleRule
 
+BUNDLED_DATA = "fashion-mnist-bundled"
 BUNDLED_NETWORK = Path(__file__).parents[1] / "datasets" / "bundled" / "fashion_mnist.pt"
 NAMED = "timm:NAME, torchvision:NAME or hf:OWNER/NAME"
+IMPORTED_IMAGES = 128  # stored training images of a network that is imported on the way
 HINT = "hil import {} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 -o net.pt, once; or the same options here"
 
 
-@dataclass(frozen=True, slots=True)
-class ImportOptions:
-    """What a file of another kind does not say.
-
-    ``data`` is the data set whose training split gives the activation ranges, ``images`` of it; ``mean`` and ``std``
-    a channel, of pixels in 0…1.
-    """
-
-    data: str | None = None
-    data_dir: Path | None = None
-    download: bool = False
-    images: int = 128
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    task: str = ""
-
-
 def open_network(
-    path: Path, options: ImportOptions | None = None, *, trust: bool = False, watch: Watch | None = None
+    path: Path, asked: NetworkAsked | None = None, *, task: str = "", watch: Watch | None = None
 ) -> NetworkFile:
     """Give the network of ``path``; a whole one of another kind, or one that a library knows by its name
     (``timm:resnet18.a1_in1k``), gets the usual bits (``mapping.bits``), or those of its own codes.
@@ -55,53 +41,57 @@ def open_network(
         UsageError: a file of another kind without data or preprocessing.
         mapping.errors.MappingError: the file is missing, broken, unsafe, or its network cannot be mapped.
     """
+    asked = asked or NetworkAsked()
     if not is_whole(path):
         if str(path).partition(":")[0] in ARCHITECTURES and not path.exists():
             raise UsageError(
                 f"{path} names an architecture, without weights",
                 hint=f"hil import WEIGHTS --arch {path} -o net.pt; or a trained network by its name: {NAMED}",
             )
-        return load_network(path, trust=trust)
+        return load_network(path, trust=asked.trust)
     if not names_library_model(str(path)):
         check_there(path)
-    options = options or ImportOptions()
-    if options.data is None:
+    if asked.data is None:
         raise UsageError(f"{path.name} holds no training images", hint=HINT.format(path.name))
     from hil.deployment.import_weights import import_network  # late: it knows tasks and their statistics
 
     return import_network(
         path,
         arch=None,
-        data=options.data,
-        data_dir=options.data_dir,
-        download=options.download,
-        images=options.images,
+        data=asked.data,
+        data_dir=asked.data_dir,
+        download=asked.download,
+        images=IMPORTED_IMAGES,
         weight_bits=WEIGHT_BITS,
         activation_bits=ACTIVATION_BITS,
-        mean=options.mean,
-        std=options.std,
-        trust=trust,
-        task=options.task,
+        mean=asked.mean,
+        std=asked.std,
+        trust=asked.trust,
+        task=task,
         watch=watch,
     )
 
 
+def images_asked(asked: NetworkAsked, *, any_kind: bool = True) -> Dataset:
+    """The test images that were named, else the bundled ones; ``any_kind``: labels may be other than classes."""
+    name = asked.data or BUNDLED_DATA
+    return load_dataset(name, "test", data_dir=asked.data_dir, download=asked.download, any_kind=any_kind)
+
+
 def program_of(
     network: str | Path | None,
-    *,
-    chip: str,
-    macros: int | None,
-    trust: bool,
+    asked: NetworkAsked,
     watch: Watch,
+    *,
     scales: ScaleRule | None = None,
     layout: LayoutOptions | None = None,
-    imported: ImportOptions | None = None,
+    task: str = "",
 ) -> tuple[ConductanceProgram, NetworkGraph | None]:
     """The compiled program of a network file, and its float graph (None for a program file).
 
     ``scales``: None: the usual rule, unless another keeps more (``mapping.scale_choice``); what is lost is noted.
-    ``layout``: None: layers stand again on cells that would be idle. ``imported`` is for ONNX files and exported
-    programs, which are imported on the way.
+    ``layout``: None: layers stand again on cells that would be idle. ``task`` is for ONNX files and exported programs,
+    which are imported on the way.
     """
     from mapping.compile import compile_network  # late: help reads the names above
     from mapping.layout.lay_out import LayoutOptions
@@ -111,8 +101,8 @@ def program_of(
     path = Path(network) if network else BUNDLED_NETWORK
     if path.suffix == ".h5":
         return load_program(path), None
-    file = open_network(path, imported, trust=trust, watch=watch)
-    spec = load_chip(chip, macros=macros)
+    file = open_network(path, asked, task=task, watch=watch)
+    spec = load_chip(asked.chip, macros=asked.macros)
     layout = layout or LayoutOptions(averaged=True)
     compiled = partial(compile_network, file, spec, options=layout, progress=watch.step)
     program, kept = judged_by_float(file, compiled, scales)

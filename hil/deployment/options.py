@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cim.simulator.modes import SimulationMode
 from hil.errors import UsageError
 from hil.simulation.torch_device import check_device
+from mapping.bits import ACTIVATION_BITS, LEAST, MOST, WEIGHT_BITS, LayerBits, parse_layer_bits
 from mapping.network.task import TaskKind
 from mapping.recipe.aim import AgedTargets
 from mapping.recipe.idle_copies import IdleCopies
@@ -20,14 +22,20 @@ from mapping.recipe.tune import TunedChannels
 from mapping.settings import check_limits, setting
 
 if TYPE_CHECKING:  # the command line reads the defaults, and imports nothing that takes time
+    from cim.chip.encoding import WeightForm
     from mapping.layout.lay_out import LayoutOptions
     from mapping.program.conductance import ConductanceProgram
+    from mapping.quantise.weight_scales import ScaleRule
 
+Kind = TypeVar("Kind", bound=enum.StrEnum)
 AUTO = "auto"
 ENGINES = (AUTO, *SimulationMode)
 PATIENCE_S = 120.0  # a line may be silent or gone so long
 RECORD_AGE_S = 7 * 86400.0  # a record of an earlier run holds so long
-IMAGES, TASK, CELLS, VERDICT = "Images", "Task", "Writing cells", "Verdict"  # groups of options
+# Groups of options.
+CHIP, IMAGES, TASK, CELLS, VERDICT = "Chip", "Images", "Task", "Writing cells", "Verdict"
+TECHNIQUES, OUTPUT, BITS, PLACE = "Techniques", "Run and output", "Bits and weights", "Place"
+TRAINING = 3  # the effort that trains
 
 USUAL_RECIPE = Recipe((IdleCopies(), AgedTargets(), TunedChannels()))  # what costs no macro and no training
 
@@ -43,25 +51,190 @@ def usual_recipe(*having: str, without: Sequence[str] = ()) -> Recipe:
     return USUAL_RECIPE.changed(having, without)
 
 
-def recipe_for(
-    network: str | Path | None, having: Sequence[str], without: Sequence[str], effort: int | None = None
-) -> Recipe:
-    """The recipe of an effort, after ``--with`` and ``--without``.
+@dataclass(frozen=True, slots=True)
+class TechniquesAsked:
+    """What is to be done to a network on a chip: an effort, techniques beside it, and some left out."""
 
-    ``effort`` None: that which a program file holds, else the usual one. A compiled program keeps its layout.
+    effort: int | None = setting(
+        None, "0: as compiled, 1: what costs neither macros nor training, 2: what free macros and chip time allow, "
+        "3: with training; default: what program.h5 holds, else 1", low=0, high=TRAINING, group=TECHNIQUES, asked=True,
+    )  # fmt: skip
+    having: tuple[str, ...] = setting(
+        (), "a technique to use: rewrite=3 (hil techniques)",
+        option="with", form="NAME[=SETTINGS]", group=TECHNIQUES, asked=True,
+    )  # fmt: skip
+    without: tuple[str, ...] = setting(
+        (), "a technique to leave out, as tune", form="NAME", group=TECHNIQUES, asked=True
+    )
 
-    Raises:
-        mapping.recipe.technique.RecipeError: as ``usual_recipe``; a stored recipe that is none.
+    def __post_init__(self) -> None:
+        check_limits(self, UsageError)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was asked for."""
+        return self.effort is not None or bool(self.having or self.without)
+
+    @property
+    def trains(self) -> bool:
+        return self.effort == TRAINING
+
+    def recipe(self, network: str | Path | None = None) -> Recipe:
+        """The recipe of the effort, after the techniques; of none that which a program file holds, else the usual one.
+
+        A compiled program keeps its layout.
+
+        Raises:
+            mapping.recipe.technique.RecipeError: as ``usual_recipe``; a stored recipe that is none.
+        """
+        stored = None
+        if self.effort is not None:
+            return recipe_of_effort(self.effort).changed(self.having, self.without)
+        if network is not None and Path(network).suffix == ".h5":
+            from mapping.program.file import stored_recipe
+
+            stored = stored_recipe(network)
+        base = USUAL_RECIPE if stored is None else Recipe.of_text(stored)
+        return base.changed(self.having, self.without)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkAsked:
+    """Chip and images that a network is for, and what a file that is imported on the way does not say itself.
+
+    ``data`` None: the bundled images. ``mean``, ``std``: of each channel, of pixels in 0…1; activation ranges come from
+    the training split of ``data``. ``trust``: formats that can run code may do so.
     """
-    stored = None
-    if effort is not None:
-        return recipe_of_effort(effort).changed(having, without)
-    if network is not None and Path(network).suffix == ".h5":
-        from mapping.program.file import stored_recipe
 
-        stored = stored_recipe(network)
-    base = USUAL_RECIPE if stored is None else Recipe.of_text(stored)
-    return base.changed(having, without)
+    chip: str = setting("lab-128", "chip file: a name from `hil chips`, or a path to a .toml", group=CHIP)
+    macros: int | None = setting(None, "number of macros; default: the chip file's", low=1, group=CHIP, asked=True)
+    data: str | None = setting(
+        None, "fashion-mnist, cifar10, eurosat, or a path; default: the bundled images", group=IMAGES, asked=True
+    )
+    data_dir: Path | None = setting(None, "folder of data sets (also HIL_DATA)", group=IMAGES, asked=True)
+    download: bool = setting(False, "let torchvision fetch a known data set, with its checksum", group=IMAGES)
+    mean: tuple[float, ...] | None = setting(
+        None, "per channel, of pixels in 0…1: 0.5,0.5,0.5; for files that do not say", group=IMAGES, asked=True
+    )
+    std: tuple[float, ...] | None = setting(None, "per channel; for files that do not say", group=IMAGES, asked=True)
+    trust: bool = setting(False, "load formats that can run code", option="trust-model", group=OUTPUT)
+
+    def __post_init__(self) -> None:
+        check_limits(self, UsageError)
+
+
+@dataclass(frozen=True, slots=True)
+class BitsAsked:
+    """Bit widths of a network; None and "": those of its file, else the usual ones (``mapping.bits``)."""
+
+    weight_bits: int | None = setting(
+        None, f"2 to 8; default: the network file's, else {WEIGHT_BITS}", low=LEAST, high=MOST, group=BITS, asked=True
+    )
+    activation_bits: int | None = setting(
+        None, f"2 to 8; default: the network file's, else {ACTIVATION_BITS}",
+        low=LEAST, high=MOST, group=BITS, asked=True,
+    )  # fmt: skip
+    layers: str = setting(
+        "", "bits of single layers: conv1=8,fc=W8A6 (a bare number is weight bits)",
+        option="layer-bits", group=BITS, asked=True,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_limits(self, UsageError)
+
+    @property
+    def any(self) -> bool:
+        """Whether any was asked for."""
+        return self != BitsAsked()
+
+    @property
+    def of_layers(self) -> dict[str, LayerBits]:
+        """Bits of single layers by name."""
+        try:
+            return parse_layer_bits(self.layers) if self.layers else {}
+        except ValueError as error:
+            raise UsageError(f"bits of single layers: {error}", hint="write conv1=8,fc=W8A6") from None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceAsked:
+    """How weights of a program become cells, and where they lie.
+
+    Raises (on reading):
+        UsageError: a name that there is none of, or no number.
+    """
+
+    bits: str = setting(
+        "", "auto: the fewest bits of each layer at the least cost on this chip, for a loss of half a point between "
+        "float and ideal; auto=1.0: of so many points", group=BITS, asked=True,
+    )  # fmt: skip
+    weight_scales: str = setting(
+        "", "rule for the scale of the weights: largest, rounding or output; default: output, unless the network would "
+        "lose too much by it", group=BITS, asked=True,
+    )  # fmt: skip
+    weight_form: str = setting(
+        "sign", "form of differential pairs: sign (one cell at rest) or balanced (both about the middle)", group=BITS
+    )
+    placement: str = setting(
+        "", "spread (one tile a macro) or packed (few macros); default: spread while macros last, else packed",
+        group=PLACE, asked=True,
+    )  # fmt: skip
+    copies_budget: str = setting(
+        "", "macros to use in all, with copies of slow layers: a number, or all", group=PLACE, asked=True
+    )
+    slices: str = setting(
+        "macros", "place of the bit slices of a weight: columns (of one macro) or macros (apart)", group=PLACE
+    )
+
+    @property
+    def loss(self) -> float | None:
+        """Share of the answers that the fewest bits may lose; None: bits are not chosen."""
+        from mapping.auto_bits import LOSS
+
+        name, _, points = self.bits.partition("=")
+        if not self.bits or self.bits == "auto":
+            return LOSS if self.bits else None
+        try:
+            loss = float(points) / 100.0
+        except ValueError:
+            loss = math.nan
+        if name != "auto" or not 0 < loss < 1:
+            raise UsageError(f"{self.bits!r} is not auto or auto=POINTS", hint="hil compile --bits auto=1.0")
+        return loss
+
+    @property
+    def rule(self) -> ScaleRule | None:
+        from mapping.quantise.weight_scales import ScaleRule
+
+        return _one_of(ScaleRule, self.weight_scales, "rule of weight scales") if self.weight_scales else None
+
+    @property
+    def form(self) -> WeightForm:
+        from cim.chip.encoding import WeightForm
+
+        return _one_of(WeightForm, self.weight_form, "form of weights")
+
+    def layout(self, macros: int) -> LayoutOptions:
+        """On a chip of so many macros."""
+        from mapping.layout.lay_out import LayoutOptions
+        from mapping.layout.place import Placement
+        from mapping.layout.tile import SlicePlacement
+
+        budget, text = None, self.copies_budget
+        if text:
+            if text != "all" and (not text.isdecimal() or int(text) < 1):
+                raise UsageError(f"{text!r} is not a number of macros", hint="hil compile --copies-budget all")
+            budget = macros if text == "all" else int(text)
+        lying = _one_of(Placement, self.placement, "placement") if self.placement else None
+        return LayoutOptions(lying, budget, slices=_one_of(SlicePlacement, self.slices, "place of slices"))
+
+
+def _one_of(kind: type[Kind], name: str, what: str) -> Kind:
+    """The member of an enumeration by its name."""
+    try:
+        return kind(name)
+    except ValueError:
+        raise UsageError(f"no {what} {name!r}", hint=f"one of {', '.join(kind)}") from None
 
 
 @dataclass(frozen=True, slots=True)

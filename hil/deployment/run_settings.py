@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
+from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions, NetworkAsked
 from hil.transports import DEFAULT_BAUD
 from mapping.network.library_models import names_library_model
 
@@ -73,13 +73,18 @@ class RunSettings:
         """What was deployed, by name or absolute path, for commands that go on from there."""
         return asked_for(self.network, self.data, self.data_dir)
 
-    @property
-    def means(self) -> tuple[float, ...] | None:
-        return _numbers(self.mean)
-
-    @property
-    def stds(self) -> tuple[float, ...] | None:
-        return _numbers(self.std)
+    def source(self, download: bool) -> NetworkAsked:
+        """Chip and images of the network; ``download``: they may be fetched."""
+        return NetworkAsked(
+            self.chip,
+            self.macros,
+            self.data,
+            None if self.data_dir is None else Path(self.data_dir),
+            download,
+            _numbers(self.mean),
+            _numbers(self.std),
+            self.trust,
+        )
 
     def fingerprint(self) -> dict[str, Any]:
         """All that the run hangs on, as plain data; consent to run code is not of it."""

@@ -13,13 +13,14 @@ from hil.calibration.store import partial_folder
 from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.network_source import program_of
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, NetworkAsked
 from hil.deployment.scoring import targets_of, task_of
 from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
 from hil.improvement.further_training import FurtherTraining
 from hil.improvement.ladder import held_out
 from hil.improvement.levers import LeverBench
+from hil.improvement.settings import LadderSettings
 from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
 from hil.report.work_folder import discard
 from hil.watch import Watch
@@ -57,17 +58,11 @@ def measured_record(
 def bench_of(
     network: Path,
     training: Dataset,
-    *,
-    chip: str,
-    macros: int | None,
-    use_macros: int | None,
-    record: Path | None,
-    age_s: float,
-    images: int,
-    chips: int,
-    seed: int,
-    trust: bool,
+    source: NetworkAsked,
+    settings: LadderSettings,
     watch: Watch,
+    *,
+    record: Path | None = None,
     asked: Recipe | None = None,
     scoring: DeployOptions | None = None,
     further: FurtherTraining | None = None,
@@ -75,7 +70,7 @@ def bench_of(
     """A bench for ``hil.improvement.ladder.improve``.
 
     Args:
-        training: training images with their targets; ``images`` of them decide, none of which the network stores.
+        training: training images with their targets; some of them decide, none of which the network stores.
         asked: techniques that every rung has, as rounds, and settings of those that are tried; None: none.
         record: of a chip or of cells; None: the models of the chip file.
         scoring: task, metric and whether a user's own may run; None: those of the network.
@@ -89,15 +84,15 @@ def bench_of(
     if network.suffix == ".h5":
         raise UsageError(f"{network} is a compiled program: its scales are chosen", hint="give the net.pt")
     asked = asked or Recipe()
-    if asked.get(Rounds) and use_macros is not None:
+    if asked.get(Rounds) and settings.use_macros is not None:
         raise UsageError("rounds and --use-macros exclude each other: a network in rounds has the whole chip in each")
     layout = asked.laid_out(LayoutOptions())
     with watch.stage("compiling"):
-        program, _ = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch, layout=layout)
-    known, source, _ = believed(program, load_record(record) if record else None)
+        program, _ = program_of(network, source, watch, layout=layout)
+    known, believed_from, _ = believed(program, load_record(record) if record else None)
     if known.kind in OF_CELLS:  # of no chip in particular: every macro is as the chip file says
         known = with_nominal_macros(known, program.spec, range(program.spec.macros))
-    file = load_network(network, trust=trust)
+    file = load_network(network, trust=source.trust)
     training = with_pixels(training, program.input.shape, program.preprocess)
     scored = task_of(program, training, scoring or DeployOptions())
     if not scored.metric.share:
@@ -107,19 +102,19 @@ def bench_of(
             "or --metric file.py:function with a score of your own that is a share",
         )
     targets = targets_of(scored, training, program.preprocess)
-    at = held_out(training, file, images, seed)
+    at = held_out(training, file, settings.images, settings.seed)
     return LeverBench(
         network=file,
-        spec=load_chip(chip, macros=macros),
+        spec=load_chip(source.chip, macros=source.macros),
         record=known,
-        source=source,
+        source=believed_from,
         images=training.images[at],
         targets=targets[at],
         task=scored,
-        age_s=age_s,
-        chips=chips,
-        seed=seed,
-        macros=min(use_macros or program.spec.macros, program.spec.macros),
+        age_s=settings.age_s,
+        chips=settings.chips,
+        seed=settings.seed,
+        macros=min(settings.use_macros or program.spec.macros, program.spec.macros),
         watch=watch,
         asked=asked,
         training=further,

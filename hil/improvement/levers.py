@@ -7,7 +7,7 @@ training images that serve neither the tune nor the scales, never on test images
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, TechniquesAsked
 from hil.errors import MismatchError, UsageError
 from hil.improvement.further_training import LEAST_MINUTES, FurtherTraining
 from hil.simulation.chip_workers import ChipWorkers
@@ -353,15 +353,15 @@ OF_THE_NETWORK = (
 )
 
 
-def improvement_recipe(having: Sequence[str], without: Sequence[str], effort: int) -> tuple[Recipe, tuple[Lever, ...]]:
+def improvement_recipe(asked: TechniquesAsked, effort: int) -> tuple[Recipe, tuple[Lever, ...]]:
     """What a ladder is begun with (rounds, and how a tune is made), and the levers of an effort that are tried.
 
     Raises:
         RecipeError: no such technique or setting. UsageError: one that the ladder tries by itself.
     """
-    recipe = Recipe().changed(having, [])
+    recipe = Recipe().changed(asked.having, [])
     own = [t.name for t in recipe.techniques if not isinstance(t, Rounds | TunedChannels)]
     if own:
         raise UsageError(f"{', '.join(own)}: the ladder tries it by itself", hint="hil deploy --with uses it unasked")
-    names = {technique(name).name for name in without}
+    names = {technique(name).name for name in asked.without}
     return recipe, tuple(lever for lever in levers() if lever.technique not in names and lever.effort <= effort)

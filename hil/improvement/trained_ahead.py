@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hil.deployment.options import NetworkAsked
 from hil.errors import UsageError
 from hil.improvement.finetuning.run import finetune
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
@@ -12,16 +13,7 @@ from mapping.network.file import load_network
 
 
 def trained_ahead(
-    network: str | Path | None,
-    data: str | None,
-    *,
-    chip: str,
-    macros: int | None,
-    calibration: Path | None,
-    data_dir: Path | None,
-    download: bool,
-    age_s: float,
-    watch: Watch,
+    network: str | Path | None, source: NetworkAsked, calibration: Path | None, age_s: float, watch: Watch
 ) -> Path:
     """The network file after ``hil finetune`` with its usual settings, beside the one that was given.
 
@@ -30,7 +22,7 @@ def trained_ahead(
     Raises:
         UsageError: no network file or no data set to train with. The errors of a fine-tuning.
     """
-    if network is None or Path(network).suffix != ".pt" or data is None:
+    if network is None or Path(network).suffix != ".pt" or source.data is None:
         raise UsageError(
             "effort 3 trains a network, which takes a net.pt and a data set with training images",
             hint="hil deploy net.pt --data DATA --effort 3; hil import makes a net.pt",
@@ -43,7 +35,7 @@ def trained_ahead(
             return out
         raise UsageError(f"{out} is of another network", hint="move it away, or name it as the network")
     finetune(
-        given, data, out, chip=chip, macros=macros, calibration=calibration, data_dir=data_dir, download=download,
-        settings=FinetuneSettings(age_s=age_s), watch=watch,
+        given, source.data, out, chip=source.chip, macros=source.macros, calibration=calibration,
+        data_dir=source.data_dir, download=source.download, settings=FinetuneSettings(age_s=age_s), watch=watch,
     )  # fmt: skip
     return out

@@ -15,7 +15,9 @@ if TYPE_CHECKING:  # the command line reads the defaults, and imports nothing th
 
 FEWEST_IMAGES = 100  # that one injection is judged on
 DAY_S = 86400.0
-FAULTS = "Faults"  # group of options
+FAULTS, FLOWN, LINK = "Faults", "Flight", "Link"  # groups of options
+FRAME_BYTES = 4 + 6 + 2  # checksum, header of a space packet, synchronisation (assumed)
+MOST_LOST = 0.999  # of all packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class CampaignOptions:
     golden: int = 8
     widen_images: int = 1000
     alarm_images: int = 3000
-    age_s: float = setting(3600.0, "age after programming", low=0, high=1e10, unit="s", group="Network and chip")
+    age_s: float = setting(3600.0, "age after programming", low=0, high=1e10, unit="s", group="Chip")
     seed: int = 0
     kinds: tuple[FaultKind, ...] = tuple(FaultKind)
     workers: int = setting(1, "processes side by side", low=1, group="Machine")
@@ -115,20 +117,70 @@ class FlightOptions:
     belief leaves out, to see that the verdict notices; ``rewrite`` as ``CampaignOptions``, of both."""
 
     years: tuple[float, ...] = (1.0, 3.0)
-    chips: int = 20
-    images: int = 500
-    virtual_chips: int = 20
+    chips: int = setting(20, "emulated chips", low=1, group=FLOWN)
+    images: int = setting(500, "images", low=2, group="Images")
+    virtual_chips: int = setting(
+        20, "virtual chips that each is judged against", low=2, option="virtual-chips", group=FLOWN
+    )
     first_seed: int = 100
-    seed: int = 0
+    seed: int = setting(0, "seed of the host: image order and virtual chips", low=0, high=(1 << 63) - 1, group=FLOWN)
     left_out: tuple[FaultKind, ...] = ()
     rewrite: Rewrite | None = None
 
     def __post_init__(self) -> None:
-        for good, text in (
-            (self.chips >= 1, f"{self.chips} emulated chips"),
-            (self.images >= 2, f"{self.images} images"),
-            (self.virtual_chips >= 2, f"{self.virtual_chips} virtual chips"),
-            (bool(self.years) and all(0 < y <= 50 for y in self.years), f"years {self.years}, not from 0 to 50"),
-        ):
-            if not good:
-                raise UsageError(text)
+        check_limits(self, UsageError)
+        if not self.years or not all(0 < y <= 50 for y in self.years):
+            raise UsageError(f"years {self.years}, not from 0 to 50")
+
+
+@dataclass(frozen=True, slots=True)
+class HardenAsked:
+    """``floor`` None: that of the mission. ``always``, ``never``: mitigations, comma-separated."""
+
+    floor: float | None = setting(
+        None, "accuracy at the end, in percent; default: the mission's accuracy_floor", unit="%", asked=True
+    )
+    detection: float = setting(
+        0.99, "percent of harmful faults to be noticed", low=0, high=1, unit="%", option="detect"
+    )
+    scrub_s: float | None = setting(
+        None, "time between two scrubs, for its price; default: the campaign's", unit="s", asked=True
+    )
+    always: str = setting(
+        "", "mitigations of every set, comma-separated: timer,step-signature", option="with", asked=True
+    )
+    never: str = setting("", "mitigations of no set, comma-separated", option="without", asked=True)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFigures:
+    """What a link does. Rates in bit/s up (to the spacecraft) and down; ``delay_s`` one way; shares are of packets."""
+
+    up_bit_per_s: float = setting(
+        64e3, "uplink in bit/s: 64k, 1M", low=1, high=1e12, unit="bit/s", option="rate", group=LINK
+    )
+    down_bit_per_s: float = setting(
+        256e3, "downlink in bit/s", low=1, high=1e12, unit="bit/s", option="down-rate", group=LINK
+    )
+    bit_errors: float = setting(0.0, "bit error rate", low=0, high=0.01, option="ber", group=LINK)
+    delay_s: float = setting(0.0, "one way, at most 5s", low=0, high=5, unit="s", group=LINK)
+    bus_delay_s: float = setting(
+        0.0, "of the store-and-forward bus before the chip, at most 5s", low=0, high=5, unit="s", group=LINK
+    )
+    lost_share: float = setting(
+        0.0, "share of packets that are lost besides, a fraction", low=0, high=MOST_LOST, option="lost", group=LINK
+    )
+    reordered_share: float = setting(
+        0.0, "share of packets that come late, a fraction", low=0, high=MOST_LOST, option="reordered", group=LINK
+    )
+
+    def __post_init__(self) -> None:
+        check_limits(self, UsageError)
+
+    @property
+    def round_trip_s(self) -> float:
+        return 2.0 * (self.delay_s + self.bus_delay_s)
+
+    def lost_chance(self, size: int) -> float:
+        """Chance that a packet of so many bytes does not arrive."""
+        return 1.0 - (1.0 - self.lost_share) * (1.0 - self.bit_errors) ** (8 * (size + FRAME_BYTES))

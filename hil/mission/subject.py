@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.adaptation import refuse_residual
 from hil.deployment.network_source import program_of
-from hil.deployment.options import DeployOptions, recipe_for
+from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import FileError, UsageError
 from hil.mission.budget import KnownAccuracy
 from hil.mission.requirements import MissionLimits
@@ -38,15 +37,14 @@ class Subject:
     accuracy: KnownAccuracy | None = None
     rewrite: Rewrite | None = None
 
-    def rewriting(self, having: Sequence[str], without: Sequence[str], effort: int | None = None) -> Rewrite | None:
-        """How cells of its chips are written again: as ``--with``, ``--without`` and ``--effort`` say, else as in its
-        run.
+    def rewriting(self, asked: TechniquesAsked) -> Rewrite | None:
+        """How cells of its chips are written again: as was asked for, else as in its run.
 
         Raises:
             UsageError: another technique, which the chips of missions do not take from the command line.
         """
-        own = self.rewrite if effort is None else recipe_of_effort(effort).get(Rewrite)
-        recipe = Recipe(() if own is None else (own,)).changed(having, without)
+        own = self.rewrite if asked.effort is None else recipe_of_effort(asked.effort).get(Rewrite)
+        recipe = Recipe(() if own is None else (own,)).changed(asked.having, asked.without)
         others = [t.name for t in recipe.techniques if not isinstance(t, Rewrite)]
         if others:
             raise UsageError(f"{', '.join(others)}: chips of missions are as deployed, but for rewrite")
@@ -55,40 +53,39 @@ class Subject:
 
 def open_subject(
     path: Path,
-    *,
-    network: Path | None,
-    chip: str,
-    macros: int | None,
-    trust: bool,
+    source: NetworkAsked,
     watch: Watch,
-    effort: int | None = None,
+    *,
+    network: Path | None = None,
+    techniques: TechniquesAsked | None = None,
 ) -> Subject:
     """Open what a command was given.
 
     Args:
-        effort: how a network that is not compiled yet is laid out; None: as usual.
         network: net.pt or program.h5 of a run folder that holds no program.
+        techniques: by whose effort a network that is not compiled yet is laid out; None: as usual.
 
     Raises:
         FileError: a folder that is no run, or a run whose program is nowhere.
     """
     if not path.is_dir():
         with watch.stage("compiling"):
-            layout = recipe_for(None, (), (), effort).laid_out(LayoutOptions())
-            program, _ = program_of(path, chip=chip, macros=macros, trust=trust, watch=watch, layout=layout)
+            effort = None if techniques is None else techniques.effort
+            layout = TechniquesAsked(effort).recipe().laid_out(LayoutOptions())
+            program, _ = program_of(path, source, watch, layout=layout)
         refuse_residual(program, "missions and campaigns")
         return Subject(program, path.stem)
     report = read_baseline(path)
-    source = network or (path / PROGRAM if (path / PROGRAM).exists() else None)
-    if source is None:
+    file = network or (path / PROGRAM if (path / PROGRAM).exists() else None)
+    if file is None:
         raise FileError(f"{path} holds no {PROGRAM}", where=str(path), hint="name the network too: --network net.pt")
     with watch.stage("compiling"):
-        program, _ = program_of(source, chip=chip, macros=macros, trust=trust, watch=watch)
+        program, _ = program_of(file, source, watch)
     refuse_residual(program, "missions and campaigns")
     known = report.digests.get("network")
     if known is not None and known != program.network_digest:
         raise FileError(
-            f"{source} is another network than that of the run",
+            f"{file} is another network than that of the run",
             where=f"{program.network_digest[:12]}… against {known[:12]}…",
             hint="name the network that was deployed",
         )

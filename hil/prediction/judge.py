@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 
 from cim.record.calibration import STUCK, CalibrationRecord
 from cim.record.file import load_record
-from hil.datasets.image_set import Dataset, load_dataset
+from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import check_adapted
 from hil.deployment.build_report import aim_notes, data_use, environment
-from hil.deployment.deploy import BUNDLED_DATA
 from hil.deployment.deployment import mode_of
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
-from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, program_of
-from hil.deployment.options import DeployOptions
+from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of
+from hil.deployment.options import DeployOptions, NetworkAsked
 from hil.deployment.plan import image_cost
 from hil.deployment.resumable import close_run
 from hil.deployment.run_settings import asked_for
@@ -98,19 +97,11 @@ def judge(
     watch, options = watch or Watch(), options or DeployOptions()
     found = read_answers(answers, measured_chip)
     record = load_record(calibration) if calibration else None
-    images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
+    source = NetworkAsked(chip, macros, data, data_dir, download, mean, std, trust)
+    images = images_asked(source)
     with new_run_folder(out) as folder:
         with watch.stage("compiling"):
-            imported = ImportOptions(data, data_dir, download, mean=mean, std=std, task=options.task)
-            program, graph = program_of(
-                network,
-                chip=chip,
-                macros=macros,
-                trust=trust,
-                watch=watch,
-                layout=options.layout,
-                imported=imported,
-            )
+            program, graph = program_of(network, source, watch, layout=options.layout, task=options.task)
         images = with_pixels(images, program.input.shape, program.preprocess)
         report, arrays = judge_found(found, program, images, record, graph, looks, options, watch)
         name = Path(network).stem if network else BUNDLED_NETWORK.stem

@@ -15,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.file import load_record
-from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
-from hil.deployment.deploy import BUNDLED_DATA
-from hil.deployment.network_source import ImportOptions, program_of
-from hil.deployment.options import DeployOptions
+from hil.deployment.network_source import images_asked, program_of
+from hil.deployment.options import DeployOptions, NetworkAsked
 from hil.deployment.scoring import scoring_of
 from hil.errors import FileError, UsageError
 from hil.pages.summary import Fact, Headline, Scale, ScaleRow, Summary, Tone
@@ -33,7 +31,6 @@ from hil.verdict.several_chips import FEWEST_RUNS, SeveralJudged, judge_several
 from hil.verdict.verdict import Verdict
 from hil.watch import Watch
 from mapping.network.task import TaskKind
-from mapping.program.conductance import ConductanceProgram
 
 TONES = {Verdict.AGREE: Tone.GOOD, Verdict.DISAGREE: Tone.BAD}
 
@@ -92,38 +89,13 @@ class ChipsReport:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkAsked:
-    """A network for a chip, and the images that it was measured on; fields as arguments of ``hil.judge``."""
-
-    network: str | Path | None
-    chip: str = "lab-128"
-    macros: int | None = None
-    data: str | None = None
-    data_dir: Path | None = None
-    download: bool = False
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    trust: bool = False
-
-    def compiled(self, options: DeployOptions, watch: Watch) -> tuple[ConductanceProgram, Dataset]:
-        """The program, and the images as it takes them."""
-        images = load_dataset(
-            self.data or BUNDLED_DATA, "test", data_dir=self.data_dir, download=self.download, any_kind=True
-        )
-        imported = ImportOptions(
-            self.data, self.data_dir, self.download, mean=self.mean, std=self.std, task=options.task
-        )
-        with watch.stage("compiling"):
-            program, _ = program_of(
-                self.network, chip=self.chip, macros=self.macros, trust=self.trust, watch=watch,
-                layout=options.layout, imported=imported,
-            )  # fmt: skip
-        return program, with_pixels(images, program.input.shape, program.preprocess)
-
-
 def judge_chips(
-    asked: NetworkAsked, answers: str | Path, calibration: Path | None, options: DeployOptions, watch: Watch
+    network: str | Path | None,
+    source: NetworkAsked,
+    answers: str | Path,
+    calibration: Path | None,
+    options: DeployOptions,
+    watch: Watch,
 ) -> ChipsReport:
     """Judge the mean of all chips of a file by virtual chips of a record of cells, or of the chip file.
 
@@ -149,7 +121,10 @@ def judge_chips(
             f"{calibration} is a record of one chip, whose columns the others do not have",
             hint="a record of cells (hil fit), or the models of the chip file",
         )
-    program, images = asked.compiled(options, watch)
+    images = images_asked(source)
+    with watch.stage("compiling"):
+        program, _ = program_of(network, source, watch, layout=options.layout, task=options.task)
+    images = with_pixels(images, program.input.shape, program.preprocess)
     scoring = scoring_of(program, images, options)
     if scoring.task.kind is not TaskKind.CLASSIFY or not scoring.task.metric.binary:
         raise UsageError(f"to {scoring.task.kind} by {scoring.task.metric.title}: answers in a file are classes")

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from cim.record.published import nominal_record
 from hil.deployment.network_source import program_of
+from hil.deployment.options import NetworkAsked
 from hil.mission.passes.flight_image import flight_program, pack_image
-from hil.mission.passes.lossy_link import LinkFigures
 from hil.mission.passes.transfer import plan_transfer
 from hil.mission.passes.update import pack_update
 from hil.mission.passes.windows import ContactWindow
+from hil.mission.settings import LinkFigures
 from hil.simulation.virtual_chip import TUNE_IMAGES
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--macros", type=int)
     parser.add_argument("--rate", type=float, default=64e3, help="bit/s")
     asked = parser.parse_args()
-    program, _ = program_of(asked.network, chip="lab-128", macros=asked.macros, trust=False, watch=Watch())
+    program, _ = program_of(asked.network, NetworkAsked(macros=asked.macros), Watch())
     record = nominal_record(program.spec, program.macros)
     inputs = training_inputs(program)
     chip = VirtualChips(program, record, Recipe(), 1, 0, inputs=inputs, mode="fast").chip(0)

@@ -27,8 +27,8 @@ from cim.chip.spec import AdcSpec, ChipSpec
 from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
-from hil.deployment.deploy import BUNDLED_DATA, deploy_on
-from hil.deployment.network_source import BUNDLED_NETWORK
+from hil.deployment.deploy import deploy_on
+from hil.deployment.network_source import BUNDLED_DATA, BUNDLED_NETWORK
 from hil.deployment.options import DeployOptions, usual_recipe
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip

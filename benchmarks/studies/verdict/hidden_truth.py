@@ -224,9 +224,9 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
 
     from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset
-    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on
-    from hil.deployment.network_source import program_of
-    from hil.deployment.options import usual_recipe
+    from hil.deployment.deploy import DeployOptions, deploy_on
+    from hil.deployment.network_source import BUNDLED_DATA, program_of
+    from hil.deployment.options import NetworkAsked, usual_recipe
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
     from hil.prediction.predict import predict
@@ -239,8 +239,8 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     options = DeployOptions(
         samples=IMAGES, virtual_chips=2, seed=seed, causes=False, recipe=usual_recipe(without=["aims", "tune"])
     )
-    how = {"chip": "lab-128", "macros": PREDICTED_MACROS, "trust": False, "watch": Watch()}
-    chosen = {n: program_of(NETWORKS[n], **how, scales=ScaleRule.ROUNDING, layout=LayoutOptions()) for n in networks}
+    how = NetworkAsked(macros=PREDICTED_MACROS), Watch()
+    chosen = {n: program_of(NETWORKS[n], *how, scales=ScaleRule.ROUNDING, layout=LayoutOptions()) for n in networks}
     chip = chip_from_address(where)
     with connect(InProcessTransport(chip, where), spec=chip.spec) as driver:
         used = sorted(set().union(*(program.macros for program, _ in chosen.values())))

@@ -82,9 +82,9 @@ def runs_of(study: Study, seed: int, effects: list[float]) -> list[dict[str, obj
     """One chip calibrated as it is, then a deployment for each size of the effect, as rows."""
     from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset
-    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on
-    from hil.deployment.network_source import program_of
-    from hil.deployment.options import usual_recipe
+    from hil.deployment.deploy import DeployOptions, deploy_on
+    from hil.deployment.network_source import BUNDLED_DATA, program_of
+    from hil.deployment.options import NetworkAsked, usual_recipe
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
     from hil.transports.in_process import InProcessTransport
@@ -96,10 +96,8 @@ def runs_of(study: Study, seed: int, effects: list[float]) -> list[dict[str, obj
     options = DeployOptions(seed=seed, causes=False, recipe=recipe)
     program, graph = program_of(
         NETWORK,
-        chip="lab-128",
-        macros=MACROS,
-        trust=False,
-        watch=Watch(),
+        NetworkAsked(macros=MACROS),
+        Watch(),
         scales=ScaleRule.OUTPUT if study.tuned else ScaleRule.ROUNDING,
         layout=options.layout if study.tuned else LayoutOptions(),
     )

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hil.errors import UsageError
-from hil.mission.passes.lossy_link import LinkFigures
 from hil.mission.passes.transfer import plan_transfer, run_transfer
 from hil.mission.passes.windows import ContactWindow
+from hil.mission.settings import LinkFigures
 
 RATE = 64_000.0  # bit/s
 SHORTEST_S, LONGEST_S, APART_S = 0.3, 2.5, 60.0  # of a pass

@@ -14,45 +14,10 @@ import google_crc32c
 import numpy as np
 from spacepackets.ccsds import SpacePacketHeader
 
-from hil.errors import UsageError
+from hil.mission.settings import FRAME_BYTES, LinkFigures
 
 APID_FILES, APID_COMMANDS = 0x21, 0x22
 FRAME = struct.Struct(">I")
-FRAME_BYTES = 4 + 6 + 2  # checksum, header of a space packet, synchronisation (assumed)
-
-
-@dataclass(frozen=True, slots=True)
-class LinkFigures:
-    """What a link does. Rates in bit/s up (to the spacecraft) and down; ``delay_s`` one way; shares are of packets."""
-
-    up_bit_per_s: float
-    down_bit_per_s: float
-    bit_errors: float = 0.0
-    delay_s: float = 0.0
-    bus_delay_s: float = 0.0
-    lost_share: float = 0.0
-    reordered_share: float = 0.0
-
-    def __post_init__(self) -> None:
-        for good, text in (
-            (1.0 <= self.up_bit_per_s <= 1e12, f"an uplink of {self.up_bit_per_s:g} bit/s"),
-            (1.0 <= self.down_bit_per_s <= 1e12, f"a downlink of {self.down_bit_per_s:g} bit/s"),
-            (0.0 <= self.bit_errors <= 0.01, f"a bit error rate of {self.bit_errors:g}, not from 0 to 0.01"),
-            (0.0 <= self.delay_s <= 5.0, f"a delay of {self.delay_s:g} s, not from 0 to 5"),
-            (0.0 <= self.bus_delay_s <= 5.0, f"a delay of the bus of {self.bus_delay_s:g} s, not from 0 to 5"),
-            (0.0 <= self.lost_share < 1.0, f"{100 * self.lost_share:g} % of packets lost"),
-            (0.0 <= self.reordered_share < 1.0, f"{100 * self.reordered_share:g} % of packets reordered"),
-        ):
-            if not good:
-                raise UsageError(text, hint="hil mission passes --help")
-
-    @property
-    def round_trip_s(self) -> float:
-        return 2.0 * (self.delay_s + self.bus_delay_s)
-
-    def lost_chance(self, size: int) -> float:
-        """Chance that a packet of so many bytes does not arrive."""
-        return 1.0 - (1.0 - self.lost_share) * (1.0 - self.bit_errors) ** (8 * (size + FRAME_BYTES))
 
 
 @dataclass

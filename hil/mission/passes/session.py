@@ -11,10 +11,10 @@ import numpy as np
 from hil.errors import DeviceError, UsageError
 from hil.mission.passes.commands import TAKE_PROGRAM, TAKE_UPDATE, FlightComputer, function_call, read_telemetry
 from hil.mission.passes.flight_image import flight_program, pack_image
-from hil.mission.passes.lossy_link import LinkFigures
 from hil.mission.passes.transfer import TransferPlan, TransferResult, plan_transfer, run_transfer
 from hil.mission.passes.update import pack_update
 from hil.mission.passes.windows import ContactWindow
+from hil.mission.settings import LinkFigures
 from hil.pages.summary import Headline, Summary, Tone
 from hil.pages.tables import Table
 from mapping.program.conductance import ConductanceProgram

@@ -13,8 +13,9 @@ import numpy as np
 
 from hil.errors import LinkError
 from hil.mission.passes.cfdp import SEGMENT, FileReceiver, FileSender, Transaction
-from hil.mission.passes.lossy_link import APID_FILES, FRAME_BYTES, LinkFigures, RadioDirection, opened
+from hil.mission.passes.lossy_link import APID_FILES, RadioDirection, opened
 from hil.mission.passes.windows import ContactWindow
+from hil.mission.settings import FRAME_BYTES, LinkFigures
 
 PDU_BYTES = 12  # header, offset and checksum of a packet of file data
 GROUND, SPACECRAFT = 1, 2

@@ -26,6 +26,7 @@ from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
+from hil.deployment.options import NetworkAsked
 from mapping.recipe.recipe import Recipe
 
 ENGINES = ("numba", "torch")
@@ -406,14 +407,13 @@ def test_a_network_is_as_accurate_as_on_the_exact_simulator_within_a_point() -> 
     import hil
     from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset
-    from hil.deployment.deploy import BUNDLED_DATA
-    from hil.deployment.network_source import BUNDLED_NETWORK, program_of
+    from hil.deployment.network_source import BUNDLED_DATA, BUNDLED_NETWORK, program_of
     from hil.simulation.virtual_chips import VirtualChips
     from hil.watch import Watch
     from mapping.program.training_inputs import training_inputs
 
     watch = Watch()
-    program, _ = program_of(BUNDLED_NETWORK, chip="lab-128", macros=None, trust=False, watch=watch)
+    program, _ = program_of(BUNDLED_NETWORK, NetworkAsked(), watch)
     data = load_dataset(BUNDLED_DATA, "test", limit=500)
     with hil.open_chip("emulated:lab-128?seed=301", chip=program.spec) as chip:
         record = calibrate(chip, program.macros, age_s=3600.0)

@@ -11,10 +11,11 @@ from cim.chip.file import load_chip
 from hil.cli import run as cli
 from hil.cost.estimate import estimate_network
 from hil.datasets.image_set import load_dataset
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
 from hil.improvement.begin import bench_of
 from hil.improvement.ladder import improve
 from hil.improvement.levers import improvement_recipe
+from hil.improvement.settings import LadderSettings
 from hil.searching.evaluator import SimulatedEvaluator
 from hil.searching.settings import SearchSettings
 from hil.watch import Watch
@@ -68,10 +69,10 @@ def test_search_estimate_and_report_show_the_edp_of_what_is_written(
 
 
 def test_improvement_estimate_and_report_show_the_edp_of_its_program(small: Small, tmp_path: Path) -> None:
-    asked, tried = improvement_recipe(["tune=32"], [], effort=2)
+    asked, tried = improvement_recipe(TechniquesAsked(having=("tune=32",)), effort=2)
     bench = bench_of(
-        small.net, load_dataset(str(small.data), "train"), chip="lab-128", macros=4, use_macros=None,
-        record=small.record_file, age_s=3600.0, images=100, chips=2, seed=0, trust=False, watch=Watch(), asked=asked,
+        small.net, load_dataset(str(small.data), "train"), NetworkAsked(macros=4), LadderSettings(images=100, chips=2),
+        Watch(), record=small.record_file, asked=asked,
     )  # fmt: skip
     assert asked == Recipe((TunedChannels(32),))
     wanted = [lever for lever in tried if lever.name in ("tune", "idle", "adapters")]

@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 
 from cim.chip.file import load_chip
 from hil.datasets.image_set import load_dataset
+from hil.deployment.options import NetworkAsked
 from hil.improvement.begin import bench_of
 from hil.improvement.finetuning.inputs import load_finetune_inputs
 from hil.improvement.finetuning.plan import PLAN, FinetunePlan, fingerprint
@@ -20,6 +21,7 @@ from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.improvement.further_training import FurtherTraining, strength_of
 from hil.improvement.ladder import RUNGS, Improvement, improve
 from hil.improvement.levers import Candidate, LeverBench, levers
+from hil.improvement.settings import LadderSettings
 from hil.report.work_folder import WorkFolder
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
@@ -57,16 +59,10 @@ def bench(small: Small, data: Path, folder: Path, watch: Watch | None = None) ->
     return bench_of(
         small.net,
         load_dataset(str(data), "train"),
-        chip="lab-128",
-        macros=4,
-        use_macros=None,
+        NetworkAsked(macros=4),
+        LadderSettings(images=100, chips=2),
+        watch or Watch(),
         record=small.record_file,
-        age_s=3600.0,
-        images=100,
-        chips=2,
-        seed=0,
-        trust=False,
-        watch=watch or Watch(),
         further=further,
     )
 

@@ -7,19 +7,19 @@ import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from hil.cli import run as cli
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.options import DeployOptions, recipe_for
+from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import bench_of
 from hil.improvement.ladder import LADDER, PROGRAM, RUNGS, Improvement, held_out, improve
 from hil.improvement.ladder_summary import ladder_summary
 from hil.improvement.levers import Candidate, Lever, LeverBench, improvement_recipe, levers
+from hil.improvement.settings import LadderSettings
 from hil.watch import Watch
 from mapping.errors import CannotMap
 from mapping.network.architectures import build
@@ -45,12 +45,15 @@ def data(count: int, seed: int) -> Dataset:
     return Dataset("patterns", pixels, labels, NAMES, "made", "0" * 64)
 
 
-def bench(small: Small, **more: object) -> LeverBench:
-    settings = {
-        "chip": "lab-128", "macros": 4, "use_macros": None, "record": small.record_file, "age_s": 3600.0,
-        "images": 200, "chips": 4, "seed": 0, "asked": Recipe((TunedChannels(48),)), "trust": False, "watch": Watch(),
-    }  # fmt: skip
-    return bench_of(small.net, data(400, seed=11), **{**settings, **more})  # type: ignore[arg-type]
+def bench(
+    small: Small, *, measured: bool = True, macros: int = 4, use_macros: int | None = None, training: int = 400
+) -> LeverBench:
+    """On the chip that the record is of, or on such chips."""
+    settings = LadderSettings(images=200, chips=4, use_macros=use_macros)
+    return bench_of(
+        small.net, data(training, seed=11), NetworkAsked(macros=macros), settings, Watch(),
+        record=small.record_file if measured else None, asked=Recipe((TunedChannels(48),)),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +114,7 @@ def test_free_macros_become_copies_and_the_program_is_one_that_deploy_takes(smal
     copies = [lever for lever in levers() if lever.name == "copies"]
     measured = improve(bench(small), tmp_path / "measured", None, tried=copies)
     assert measured.rungs[-1].macros == len(small.program.macros)  # a free one that the record lacks is not taken
-    found = improve(bench(small, record=None), tmp_path / "out", None, tried=copies)
+    found = improve(bench(small, measured=False), tmp_path / "out", None, tried=copies)
     assert found.rungs[-1].macros == len(small.program.macros)
     if found.rungs[-1].kept:
         tiles = [len(m.group.tiles) for m in load_program(tmp_path / "out" / PROGRAM).matrices]
@@ -129,7 +132,7 @@ def test_test_images_that_the_ladder_has_seen_are_refused(small: Small, tmp_path
     with pytest.raises(FileError, match="5 test images are among"):
         improve(seen, tmp_path / "out", overlap)
     with pytest.raises(UsageError, match="are left to decide"):
-        improve(bench(small, images=50), tmp_path / "few", None)
+        improve(bench(small, training=80), tmp_path / "few", None)
 
 
 def test_a_compiled_program_is_no_beginning(small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -183,8 +186,9 @@ def test_a_program_says_by_itself_what_is_to_be_done_to_it(
 ) -> None:
     program = with_recipe(bench(small).program(Candidate(recipe)), recipe)
     save_program(program, tmp_path / "program.h5")
-    assert str(recipe_for(tmp_path / "program.h5", [], [])) == techniques
-    assert str(recipe_for(tmp_path / "program.h5", ["rewrite=5"], ["aims"])).startswith("rewrite=times=5")
+    assert str(TechniquesAsked().recipe(tmp_path / "program.h5")) == techniques
+    changed = TechniquesAsked(having=("rewrite=5",), without=("aims",))
+    assert str(changed.recipe(tmp_path / "program.h5")).startswith("rewrite=times=5")
     assert load_program(tmp_path / "program.h5").recipe == program.recipe
 
 
@@ -205,9 +209,8 @@ def test_images_that_a_network_was_fine_tuned_on_neither_decide_nor_score(
 def task_bench(folder: Path, kind: TaskKind, metric: str = "") -> LeverBench:
     net, arrays = write_task(folder, kind, 200)
     return bench_of(
-        net, load_dataset(arrays, any_kind=True), chip="lab-128", macros=4, use_macros=None, record=None, age_s=3600.0,
-        images=100, chips=2, seed=0, asked=Recipe((TunedChannels(32),)), trust=False, watch=Watch(),
-        scoring=DeployOptions(metric=metric),
+        net, load_dataset(arrays, any_kind=True), NetworkAsked(macros=4), LadderSettings(images=100, chips=2), Watch(),
+        asked=Recipe((TunedChannels(32),)), scoring=DeployOptions(metric=metric),
     )  # fmt: skip
 
 
@@ -236,11 +239,10 @@ def test_a_network_larger_than_the_chip_climbs_in_rounds(tmp_path: Path) -> None
     graph = build("lenet5", classes=NAMES, rng=rng)
     save_network(NetworkFile(graph, 4, 8, pixels[:32], labels[:32]), tmp_path / "net.pt")
 
-    def made(**more: Any) -> LeverBench:
+    def made(asked: Recipe | None = None, use_macros: int | None = None) -> LeverBench:
         return bench_of(
-            tmp_path / "net.pt", Dataset("noise", pixels[32:], labels[32:], NAMES, "made", "0" * 64), chip="lab-128",
-            macros=8, record=None, age_s=3600.0, images=100, chips=2, seed=0, trust=False,
-            watch=Watch(), **{"use_macros": None, **more},
+            tmp_path / "net.pt", Dataset("noise", pixels[32:], labels[32:], NAMES, "made", "0" * 64),
+            NetworkAsked(macros=8), LadderSettings(images=100, chips=2, use_macros=use_macros), Watch(), asked=asked,
         )  # fmt: skip
 
     with pytest.raises(CannotMap, match="--with rounds"):
@@ -258,13 +260,13 @@ def test_a_network_larger_than_the_chip_climbs_in_rounds(tmp_path: Path) -> None
 def test_residual_slices_are_a_lever_with_as_many_copies_as_fit(small: Small, tmp_path: Path) -> None:
     lever = next(lever for lever in levers() if lever.name == "residual")
     assert "not in the record" in str(lever.pull(bench(small), Candidate()))
-    few = bench(small, record=None, use_macros=3)
+    few = bench(small, measured=False, use_macros=3)
     assert lever.pull(few, Candidate()) == "it takes 4 macros, 3 may be used"
     net = tmp_path / "net8.pt"
     save_network(replace(small_network(), weight_bits=8), net)
     wide = bench_of(
-        net, data(400, seed=11), chip="lab-128", macros=16, use_macros=None, record=None, age_s=3600.0, images=200,
-        chips=2, seed=0, asked=Recipe((TunedChannels(32),)), trust=False, watch=Watch(),
+        net, data(400, seed=11), NetworkAsked(macros=16), LadderSettings(images=200, chips=2), Watch(),
+        asked=Recipe((TunedChannels(32),)),
     )  # fmt: skip
     pulled = lever.pull(wide, Candidate(Recipe((TunedChannels(32), AgedTargets(), Rewrite(3), IdleCopies()))))
     assert isinstance(pulled, Candidate)
@@ -285,7 +287,7 @@ def test_residual_slices_are_a_lever_with_as_many_copies_as_fit(small: Small, tm
 
 def test_weights_of_one_slice_get_a_second_that_takes_up_errors(small: Small, tmp_path: Path) -> None:
     residual = [lever for lever in levers() if lever.name in ("tune", "residual")]
-    found = improve(bench(small, record=None, macros=8), tmp_path / "improved", data(100, seed=12), tried=residual)
+    found = improve(bench(small, measured=False, macros=8), tmp_path / "improved", data(100, seed=12), tried=residual)
     compiled, tuned, sliced = found.rungs
     assert LowerSlices(copies=4, reads=2) in Candidate.from_json(sliced.recipe).recipe.techniques
     assert sliced.mean > compiled.mean - compiled.sd
@@ -316,7 +318,7 @@ def test_adapters_are_a_lever_that_costs_the_host_work_and_no_cell(small: Small,
 
 
 def test_an_effort_tries_the_levers_that_cost_no_more() -> None:
-    names = [[lever.name for lever in improvement_recipe((), (), effort)[1]] for effort in range(4)]
+    names = [[lever.name for lever in improvement_recipe(TechniquesAsked(), effort)[1]] for effort in range(4)]
     assert names == [
         [],
         ["tune", "scales", "aims", "idle"],

@@ -28,12 +28,12 @@ from hil.mission.passes.commands import (
 )
 from hil.mission.passes.flight_image import flight_program, load_image, pack_image
 from hil.mission.passes.interruptions import interrupt
-from hil.mission.passes.lossy_link import LinkFigures
 from hil.mission.passes.transfer import plan_transfer, run_transfer
 from hil.mission.passes.update import apply_update, pack_update
 from hil.mission.passes.windows import ContactWindow, load_passes
 from hil.mission.passes.xtce import write_xtce
 from hil.mission.radiation.run import FaultBench
+from hil.mission.settings import LinkFigures
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import program_digest, save_program

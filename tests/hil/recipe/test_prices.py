@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from hil.cost.plan import DeploymentPlan
+from hil.deployment.options import NetworkAsked
 from hil.deployment.price_list import price_list
 from hil.watch import Watch
 from mapping.recipe.registry import techniques
@@ -43,7 +44,7 @@ def test_gains_are_those_of_the_stored_ablation(name: str) -> None:
 
 
 def test_each_offer_has_a_price_on_the_network_that_is_named(small: Small) -> None:
-    prices = price_list(small.net, chip="lab-128", macros=8, trust=False, watch=Watch())
+    prices = price_list(small.net, NetworkAsked(macros=8), Watch())
     plans = {name: plan for name, plan in prices.items() if isinstance(plan, DeploymentPlan)}
     assert {"compiled", "tune", "aims", "idle", "rewrite", "residual", "reads", "copies", "adapters"} == set(plans)
     assert plans["idle"].cells > plans["compiled"].cells

@@ -12,8 +12,7 @@ from cim.chip.converters import input_planes, quantise_adc, split_planes
 from cim.chip.file import load_chip
 from cim.chip.windows import unfold
 from hil.datasets.image_set import load_dataset
-from hil.deployment.deploy import BUNDLED_DATA
-from hil.deployment.network_source import BUNDLED_NETWORK
+from hil.deployment.network_source import BUNDLED_DATA, BUNDLED_NETWORK
 from mapping.compile import compile_network
 from mapping.network.file import load_network
 from mapping.program.conductance import ConductanceProgram, MatrixStep

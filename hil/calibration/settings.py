@@ -1,0 +1,31 @@
+"""What a calibration was asked for, besides the chip and its macros."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hil.errors import UsageError
+from mapping.settings import check_limits, setting
+
+MEASUREMENT = "Measurement"  # group of options
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationAsked:
+    """``second_temperature_c``: measured a second time when the chip has it; None: once."""
+
+    age_s: float = setting(3600.0, "age at which cells and columns are measured", low=0, unit="s", group=MEASUREMENT)
+    quick: bool = setting(False, "fewer vectors and reads, larger errors", group=MEASUREMENT)
+    full: bool = setting(False, "more vectors, reads and ages, smaller errors", group=MEASUREMENT)
+    second_temperature_c: float | None = setting(
+        None, "measure a second time when the chip has this temperature: 60 or 60C",
+        option="second-temperature", unit="°C", group=MEASUREMENT, asked=True,
+    )  # fmt: skip
+    seed: int = setting(
+        0, "seed of the host: which cells, vectors and rows are measured", low=0, high=(1 << 63) - 1, group=MEASUREMENT
+    )
+
+    def __post_init__(self) -> None:
+        check_limits(self, UsageError)
+        if self.quick and self.full:
+            raise UsageError("--quick and --full exclude each other")

@@ -1,0 +1,41 @@
+"""What a ladder of levers was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hil.deployment.options import TRAINING
+from hil.errors import UsageError
+from mapping.settings import check_limits, setting
+
+IMAGES, AIM, CHIP = "Images", "Aim and time", "Chip"  # groups of options
+
+
+@dataclass(frozen=True, slots=True)
+class LadderSettings:
+    """All that is asked of a ladder, besides network, images, record and task.
+
+    ``target``: a share at which it stops; ``minutes``: no lever begins after so many; None: neither ends it.
+    """
+
+    use_macros: int | None = setting(
+        None, "most macros to use, of the chip's; default: all", low=1, group=CHIP, asked=True
+    )
+    age_s: float = setting(3600.0, "planned age: 30s, 1h, 2d", low=0, unit="s", group=CHIP)
+    images: int = setting(500, "held-out training images that decide", low=100, group=IMAGES)
+    test_images: int = setting(1000, "test images for the finished program; 0: none", low=0, group=IMAGES)
+    effort: int = setting(
+        TRAINING, "levers to try: 0: none, 1: without macros, 2: without training, 3: all",
+        low=0, high=TRAINING, group=AIM,
+    )  # fmt: skip
+    target: float | None = setting(
+        None, "percent on held-out training images at which to stop", unit="%", group=AIM, asked=True
+    )
+    minutes: float | None = setting(
+        None, "begin no further lever after so many; training takes what is left", low=0, group=AIM, asked=True
+    )
+    chips: int = setting(8, "virtual chips", low=2, group=AIM)
+    seed: int = setting(0, "seed of the host: image order and virtual chips", low=0, high=(1 << 63) - 1, group=AIM)
+
+    def __post_init__(self) -> None:
+        check_limits(self, UsageError)

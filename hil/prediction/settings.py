@@ -1,0 +1,33 @@
+"""What a prediction was asked for, besides network, images, record and how chips are treated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hil.errors import UsageError
+from mapping.settings import check_limits, setting
+
+AGES = "Age"  # group of options
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionAsked:
+    """``target``: a share; the prediction says how many chips reach it. ``tune_at``: "each", "never", or an age."""
+
+    ages_s: tuple[float, ...] = setting(
+        (3600.0,), "age after programming; several give a table: 1h,1d,30d", option="age", unit="s", group=AGES
+    )
+    temperature_c: float | None = setting(
+        None, "temperature of the reads, 60 or 60C; default: the record's",
+        option="temperature", unit="°C", group=AGES, asked=True,
+    )  # fmt: skip
+    target: float | None = setting(
+        None, "accuracy (or another share) in percent; gives the share of chips that reach it",
+        option="target-accuracy", unit="%", group="Simulation", asked=True,
+    )  # fmt: skip
+    tune_at: str = setting(
+        "each", "when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h", group=AGES
+    )
+
+    def __post_init__(self) -> None:
+        check_limits(self, UsageError)
