@@ -137,3 +137,16 @@ def test_rows_that_documents_name_are_there() -> None:
             r"python\s+benchmarks/(accuracy|speed|studies)\.py ([\w-]+)", page.read_text("utf-8")
         ):
             assert name.startswith("--") or name in known[runner], f"{page.name}: {runner} {name}"
+
+
+MOST_WORDS = 28  # of a cell
+
+
+def test_a_cell_of_the_measured_numbers_can_be_read_at_a_glance() -> None:
+    """Result, conditions and command have columns of their own; what needs more words stands below its table."""
+    text = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    cells = [cell for line in text.splitlines() if line.startswith("| ") for cell in line[2:-2].split(" | ")[:-1]]
+    words = {cell: len(re.sub(r"\]\([^)]*\)", "]", cell).split()) for cell in cells}
+    assert {cell: count for cell, count in words.items() if count > MOST_WORDS} == {}
+    heads = {line for line in text.splitlines() if line.endswith("| command |")}
+    assert all("| result | conditions | command |" in head for head in heads if "EDP" not in head)
