@@ -29,8 +29,8 @@ from firmware_protocols.handlers import ChipHandlers
 from firmware_protocols.line_simulation.port import PacedLine, SimulatedPort
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import BUNDLED_DATA, deploy_on
-from hil.deployment.network_source import ImportOptions, program_of
-from hil.deployment.options import DeployOptions
+from hil.deployment.network_source import program_of
+from hil.deployment.options import DeployOptions, NetworkAsked
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
@@ -128,10 +128,8 @@ def main() -> int:
     parser.add_argument("--pty", action="store_true")
     asked = parser.parse_args()
     options = DeployOptions(samples=asked.samples, repeats=asked.repeat, virtual_chips=2)
-    imported = ImportOptions(None if asked.network is None else asked.data)
-    program, _ = program_of(
-        asked.network, chip="lab-128", macros=None, trust=False, watch=Watch(), layout=options.layout, imported=imported
-    )
+    source = NetworkAsked(data=None if asked.network is None else asked.data)
+    program, _ = program_of(asked.network, source, Watch(), layout=options.layout)
     chip = chip_from_address(f"emulated:lab-128?seed={asked.seed}&macros={program.spec.macros}")
     start_s = time.monotonic()
     with opened(chip, pty=asked.pty) as (driver, line):
