@@ -28,8 +28,8 @@ from firmware_protocols.extensions.chip_side import keeping_of
 from firmware_protocols.handlers import ChipHandlers
 from firmware_protocols.line_simulation.port import PacedLine, SimulatedPort
 from hil.datasets.image_set import load_dataset
-from hil.deployment.deploy import BUNDLED_DATA, deploy_on
-from hil.deployment.network_source import program_of
+from hil.deployment.deploy import deploy_on
+from hil.deployment.network_source import BUNDLED_DATA, program_of
 from hil.deployment.options import DeployOptions, NetworkAsked
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
