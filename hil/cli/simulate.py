@@ -58,7 +58,8 @@ def simulate(
     from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of
     from hil.deployment.plan import plan_of
     from hil.pages.summary import NextStep
-    from hil.prediction.predict import Tuning, float_score, predict
+    from hil.prediction.predict import Tuning, predict
+    from hil.prediction.scored import float_score
     from hil.simulation.chip_workers import chip_workers
     from hil.watch import PlannedStage
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +29,12 @@ from cim.record.published import NoModels, nominal_record
 from cim.simulator.modes import SimulationMode
 from hil.calibration.procedure import check_macros
 from hil.datasets.image_set import Dataset
-from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import check_adapted
 from hil.deployment.build_report import aim_notes
-from hil.deployment.interim_looks import plan_images
 from hil.deployment.options import DeployOptions
-from hil.deployment.scoring import targets_of, task_of
 from hil.deployment.tuning import check_untuned, note_aims
 from hil.errors import MismatchError, UsageError
+from hil.prediction.scored import metric_of, scored_images
 from hil.prediction.shares import Shrunk
 from hil.prediction.text import Prediction
 from hil.simulation.chip_workers import THREADS, ChipWorkers
@@ -45,10 +42,7 @@ from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
 from hil.simulation.virtual_chips import VirtualChips, at_once
 from hil.simulation.virtual_target import VirtualTarget
 from hil.verdict.agreement import count_answers
-from hil.verdict.tasks.task import Task
 from hil.watch import Watch
-from mapping.network.float_run import float_logits
-from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import LayerInputs, correction_inputs
@@ -172,22 +166,6 @@ def predict(
     )
 
 
-def scored_images(
-    program: ConductanceProgram, data: Dataset, options: DeployOptions
-) -> tuple[NDArray[np.uint8], NDArray[Any], Task]:
-    """Images that virtual chips are scored on, their targets, and the task that scores."""
-    data = with_pixels(data, program.input.shape, program.preprocess)
-    order, _ = plan_images(data, program, options)
-    task = task_of(program, data, options)
-    return data.images[order], targets_of(task, data, program.preprocess)[order], task
-
-
-def float_score(graph: NetworkGraph, program: ConductanceProgram, data: Dataset, options: DeployOptions) -> float:
-    """The score of the float network on the images that ``predict`` scores its chips on."""
-    images, targets, task = scored_images(program, data, options)
-    return float(metric_of(task, float_logits(graph, images), targets))
-
-
 def shrunk_by(
     record: CalibrationRecord | None,
     program: ConductanceProgram,
@@ -213,11 +191,6 @@ def points_of(spec: ChipSpec, options: DeployOptions) -> BeliefPoints | None:
         return None
     rng = np.random.default_rng(np.random.SeedSequence([options.seed, POINTS]))
     return belief_points(about, options.virtual_chips, rng)
-
-
-def metric_of(task: Task, logits: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
-    """The metric of logits (…, n, width), (…)."""
-    return task.totals(task.scores(logits, targets))
 
 
 def tuning_words(targets: TuneTargets | None, tune_at: float | Tuning) -> str:

@@ -19,7 +19,8 @@ from hil.deployment.dry_run import say_plan
 from hil.deployment.options import DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
-from hil.prediction.predict import float_score, predict
+from hil.prediction.predict import predict
+from hil.prediction.scored import float_score
 from hil.python.answers import Report, Simulation
 from hil.python.chip import Chip, open_chip
 from hil.python.networks import CompiledNetwork
