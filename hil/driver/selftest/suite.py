@@ -19,6 +19,7 @@ from hil.driver.selftest import (
     limit_checks,
     message_checks,
     physics_checks,
+    plan_checks,
     power_checks,
     safety_checks,
 )
@@ -91,7 +92,7 @@ GROUPS: dict[str, tuple[Check, ...]] = {
     "messages": message_checks.CHECKS,
     "limits": limit_checks.LIMITS,
     "addresses": address_checks.ADDRESSES,
-    "digital": digital_checks.DIGITAL,
+    "digital": digital_checks.DIGITAL + plan_checks.PLANS,
     "physics": physics_checks.PHYSICS,
     "safety": safety_checks.SAFETY,
     "journal": kept_checks.JOURNAL,
