@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from cim.chip.spec import ChipSpec
 from firmware_protocols.dead_man import OFF
+from firmware_protocols.errors import MalformedMessage
 from firmware_protocols.handlers import DRIVING, Answer, Refusal
 from firmware_protocols.messages import (
     Capability,
@@ -28,6 +29,8 @@ from firmware_protocols.messages import (
     TileProgrammed,
     Wait,
 )
+from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
+from firmware_protocols.plans.plan import Plan, PlanParts
 from hil.server.request_checks import check_request
 
 
@@ -43,10 +46,15 @@ class Board:
 
     Args:
         spec: the chip file: addresses, converters and absolute limits.
+
+    Attributes:
+        plan: of a board that claims PLAN, the network that ``run_plan`` is to run.
     """
 
     def __init__(self, spec: ChipSpec) -> None:
         self.spec, self.outputs_on = spec, False
+        self.plan: Plan | None = None
+        self._parts = PlanParts()
         self._start_ns = time.monotonic_ns()
 
     def prepare(self, request: Request[Any]) -> None:
@@ -89,6 +97,21 @@ class Board:
 
     def load_layer(self, request: LoadLayer) -> Done:
         self._refuse("load_layer")
+
+    def load_plan(self, request: LoadPlan) -> Answer[Done]:
+        """Take a part of a plan; ``plan`` is there once it is whole. To be overridden where a plan may be too large."""
+        if Capability.PLAN not in self.capabilities:
+            self._refuse("sequencer")
+        self.plan = None
+        try:
+            self.plan = self._parts.take(request)
+        except MalformedMessage as error:
+            raise Refusal(ErrorCode.MALFORMED, f"not a plan: {error.text}") from None
+        return Done()
+
+    def run_plan(self, request: RunPlan) -> Answer[PlanResult]:
+        """Run ``plan`` on the images of a request, in all its passes."""
+        self._refuse("sequencer")
 
     def hold_program(self, request: HoldProgram) -> Done:
         self._refuse("hold_program")
