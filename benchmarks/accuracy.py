@@ -3,6 +3,7 @@
     python benchmarks/accuracy.py --list
     HIL_DATA=… python benchmarks/accuracy.py ROW … [--set images=200 …] [--folder runs/accuracy] [--out FILE]
     python benchmarks/accuracy.py --table
+    python benchmarks/accuracy.py --gains --out benchmarks/results/gains.jsonl
 
 A list among the values of a row makes a case for each of its entries, "3000-3019" for each number. Files that a
 command names are made first where accuracy.toml has a command for them, and are kept in --folder. The answer of a case
@@ -111,6 +112,26 @@ def table(lines: list[dict[str, Any]], rows: dict[str, Row]) -> list[str]:
     return head
 
 
+def gains(lines: list[dict[str, Any]]) -> list[tuple[str, str, float, float]]:
+    """Network, technique, points that it gives and half of their 95 % interval, of a row that leaves each out.
+
+    The same images and chips with and without it, so that d_ci = right with − right without, of chip c and image i:
+
+        var(mean d) = var_c(mean_i d) / C + var_i(mean_c d) / N
+    """
+    kept = {(line["network"], line["without"]): line for line in lines if "without" in line}
+    found = []
+    for (network, without), line in kept.items():
+        if not without:
+            continue
+        used = kept[network, ""]
+        by_chip = np.subtract(used["chips_right"], line["chips_right"])
+        images = np.subtract(*([int(k, 36) for k in one["answers"]] for one in (used, line))) / used["chips"]
+        variance = by_chip.var(ddof=1) / len(by_chip) + images.var(ddof=1) / len(images)
+        found.append((network, without.split()[-1], 100 * float(by_chip.mean()), 196 * float(np.sqrt(variance))))
+    return found
+
+
 def _percent(shares: list[float]) -> str:
     if not shares:
         return ""
@@ -149,6 +170,7 @@ def main() -> int:
     ask.add_argument("--out", type=Path, default=OUT)
     ask.add_argument("--list", action="store_true", help="print the rows and their commands")
     ask.add_argument("--table", action="store_true", help="print what is there")
+    ask.add_argument("--gains", action="store_true", help="print what each technique gives that was left out")
     given = ask.parse_args()
     os.environ["SOURCES"] = str(HERE.parent)
     rows, files = read_rows()
@@ -157,6 +179,10 @@ def main() -> int:
         return 0
     if given.table:
         print("\n".join(table(kept_rows(given.out), rows)))
+        return 0
+    if given.gains:
+        for network, technique, points, half in gains(kept_rows(given.out)):
+            print(f"| {network} | {technique} | {points:+.2f} | {points - half:+.2f} … {points + half:+.2f} |")
         return 0
     if unknown := set(given.rows) - set(rows):
         ask.error(f"no row {', '.join(sorted(unknown))}: --list prints them")

@@ -39,12 +39,12 @@ from hil.cli import (
     simulate,
     tune,
 )
-from hil.cli.failures import code_of, tell_programs
+from hil.cli.failures import code_of, interrupted_summary, tell_programs
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import GONE, REPLACED
 from hil.cli.terminal.lines import complain, say, spell_out
 from hil.driver.undisturbed import ASKS_TO_END, end_soon
-from hil.errors import ExitCode
+from hil.errors import ExitCode, Interrupted
 
 
 def commandless() -> typer.Typer:
@@ -205,6 +205,11 @@ def failed(error: Exception, arguments: Sequence[str] = ()) -> int:
             complain(f"  try     {instead}")
         return ExitCode.USAGE
     known = code_of(error)
+    if isinstance(error, Interrupted):
+        from hil.cli.terminal.told import tell
+
+        tell(interrupted_summary(error, arguments), stream=sys.stderr)
+        return ExitCode.INTERRUPTED
     if known is not None:
         complain(f"error: {error}")
         return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as xml
@@ -11,7 +12,8 @@ import firmware_protocols.errors as protocol
 import mapping.errors as mapping
 import search.errors as search
 from hil.cli.terminal.lines import complain, say_json
-from hil.errors import ExitCode, HilError
+from hil.errors import ExitCode, HilError, Interrupted
+from hil.pages.summary import Headline, NextStep, Summary, Tone
 
 FORMAT = "hil.error/1.0"
 NAMES = {
@@ -49,6 +51,14 @@ EXIT_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (protocol.RemoteProtocolError, ExitCode.LINK),
     (protocol.LinkFailed, ExitCode.LINK),
 )
+
+
+def interrupted_summary(error: Interrupted, arguments: Sequence[str]) -> Summary:
+    """Of a run that Ctrl-C ended: what is kept of it, and the command that goes on."""
+    again = [word for word in arguments if word != "--restart"]
+    step = NextStep(shlex.join(["hil", *again]), error.hint)
+    text = error.what.removeprefix("interrupted; ")
+    return Summary(f"hil {' '.join(arguments[:1])}", "", Headline(Tone.OPEN, "INTERRUPTED", text), (), (step,))
 
 
 def code_of(error: Exception) -> ExitCode | None:

@@ -145,7 +145,6 @@ def techniques(
         rows += [("", "", line) for line in _setting_lines(kind)]
         rest = [*(f"excludes {other}" for other in kind.excludes), *(f"builds on {other}" for other in kind.needs)]
         rows += [("", "", ", ".join(rest))] if rest else []
-        rows += [("", "", f"gave {gave}") for gave in kind.gave]
         found.append(_to_json(name, kind))
     with screen(quiet=as_json) as watch, watch.stage("pricing"):
         prices = price_list(network, source, watch)
@@ -155,12 +154,29 @@ def techniques(
     print_result(
         [
             Table("Techniques", ("technique", "used", "what it does"), tuple(rows)),
+            "",
+            _gains(),
+            "",
             Table(f"Price of each alone on {network or 'the bundled network'}, {source.chip}", HEAD, priced),
         ],
         {"techniques": found, "prices": {n: p if isinstance(p, str) else p.to_json() for n, p in prices.items()}},
         as_json,
     )
     return ExitCode.DONE
+
+
+def _gains() -> Table:
+    """What each technique gave where it was measured, of networks that were trained with noise and of others."""
+    measured = [(name, gave) for name, kind in installed().items() for gave in kind.gave]
+    rows = tuple(
+        (name, f"{g.points:+.2f}", f"{g.low:+.2f} … {g.high:+.2f}", "with" if g.noise else "without", g.network)
+        for name, g in measured
+    )
+    commands: dict[str, list[str]] = {}
+    for name, gave in measured:
+        commands.setdefault(gave.where, []).append(name)
+    note = "; ".join(f"{', '.join(dict.fromkeys(names))}: {where}" for where, names in commands.items())
+    return Table("Gains", ("technique", "points", "95 %", "trained, noise", "network"), rows, note)
 
 
 def _when(kind: type[Technique]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mapping.recipe.technique import ABLATION, Gave, Offer, Technique
+from mapping.recipe.technique import Gave, Offer, Technique, gave_each
 
 if TYPE_CHECKING:
     from cim.record.calibration import CalibrationRecord
@@ -23,7 +23,9 @@ class AgedTargets(Technique):
     offers: ClassVar[tuple[Offer, ...]] = (
         Offer("aims", "cells written beside their levels, right at the planned age", dear=20, effort=1),
     )
-    gave: ClassVar[tuple[Gave, ...]] = (Gave(0.3, -1.0, 1.6, *ABLATION),)
+    gave: ClassVar[tuple[Gave, ...]] = gave_each(
+        (0.05, -0.12, 0.22), (0.06, -0.11, 0.22), (0.05, -0.18, 0.29), (-0.08, -0.79, 0.64)
+    )  # fmt: skip
 
     def prepare(
         self, program: ConductanceProgram, record: CalibrationRecord, read_s: float, told: Told

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from mapping.recipe.technique import ABLATION, Gave, Offer, Technique
+from mapping.recipe.technique import Gave, Offer, Technique, gave_each
 from mapping.settings import setting
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ class IdleCopies(Technique):
             "copies", "copies on further macros, where they help most", dear=70, effort=2, changes=({"macros": ALL},)
         ),
     )
-    gave: ClassVar[tuple[Gave, ...]] = (Gave(6.2, 4.9, 7.5, *ABLATION),)
+    gave: ClassVar[tuple[Gave, ...]] = gave_each(
+        (0.62, 0.25, 0.98), (0.44, 0.05, 0.83), (1.64, 0.95, 2.33), (14.92, 13.16, 16.68)
+    )  # fmt: skip
 
     macros: int = setting(0, "further macros of the chip that copies may lie on", low=0, high=ALL)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # settings are read by the command line, which imports nothin
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+GAINS = "python benchmarks/accuracy.py gains --out benchmarks/results/gains.jsonl"
 ABLATION = (
     "ResNet-20 W4A8, 4 virtual chips",
     "python benchmarks/accuracy.py techniques (benchmarks/results/ablation.jsonl)",
@@ -73,16 +74,27 @@ class Offer:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gave:
     """What a technique gave where it was measured: points of accuracy, ``low`` to ``high`` with 95 %; ``where`` it
-    stands with its command."""
+    stands with its command. ``noise``: whether the network was trained with noise."""
 
     points: float
     low: float
     high: float
     network: str
     where: str
+    noise: bool = False
 
-    def __str__(self) -> str:
-        return f"{self.points:+.1f} points ({self.low:+.1f} … {self.high:+.1f}) on {self.network}: {self.where}"
+
+def gave_each(*points: tuple[float, float, float]) -> tuple[Gave, ...]:
+    """What a technique of the default gave to each network of the row ``gains`` of the benchmarks: 20 virtual chips."""
+    return tuple(Gave(*each, network, GAINS, noise) for each, (network, noise) in zip(points, TRIED, strict=True))
+
+
+TRIED = (
+    ("bundled, Fashion-MNIST, 2,000 images", True),
+    ("fashion_small.pt, Fashion-MNIST, 2,000 images", True),
+    ("5×5 CNN, Fashion-MNIST, 2,000 images", False),
+    ("ResNet-8, CIFAR-10, 1,000 images", False),
+)
 
 
 class Technique:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mapping.program.limits import MOST_RANK
-from mapping.recipe.technique import ABLATION, Gave, Offer, Technique, TunePlan
+from mapping.recipe.technique import Gave, Offer, Technique, TunePlan, gave_each
 from mapping.settings import setting
 
 
@@ -23,7 +23,9 @@ class TunedChannels(Technique):
     offers: ClassVar[tuple[Offer, ...]] = (
         Offer("tune", "gains and biases tuned on each chip with stored training images", dear=10, effort=1),
     )
-    gave: ClassVar[tuple[Gave, ...]] = (Gave(4.6, 0.3, 8.9, *ABLATION),)
+    gave: ClassVar[tuple[Gave, ...]] = gave_each(
+        (0.09, -0.12, 0.30), (0.22, -0.13, 0.57), (1.86, 1.28, 2.43), (2.77, 1.27, 4.26)
+    )  # fmt: skip
 
     images: int = setting(128, "most stored training images", low=2, high=1e6)
 

@@ -76,14 +76,21 @@ def watching(tell: Callable[..., None]) -> Callable[..., None]:
 
 @pytest.fixture(autouse=True)
 def every_answer_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Summaries and errors of every command that a test runs, whatever came of it: agree, a loss, a failure."""
-    complain = lines.complain
+    """Summaries and errors of every command that a test runs, and summaries whose lines it asks for, whatever came of
+    it: agree, a loss, a failure."""
+    complain, plain = lines.complain, Summary.lines
 
     def looked_at(text: str) -> None:
         found = misfits_of_error(text)
         assert not found, found
         complain(text)
 
+    def fitting(summary: Summary) -> list[str]:
+        found = misfits(summary)
+        assert not found, found
+        return plain(summary)
+
     monkeypatch.setattr("hil.cli.show.tell", watching(told.tell))
     monkeypatch.setattr(told, "tell", watching(told.tell))
     monkeypatch.setattr("hil.cli.complain", looked_at)
+    monkeypatch.setattr(Summary, "lines", fitting)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 from xml.etree import ElementTree as xml
 
 import pytest
+import typer
 
 import hil.cli
 from hil.cli import run
+from hil.cli.failures import interrupted_summary
 from hil.cli.options import Json, Junit
 from hil.errors import (
     DeviceError,
@@ -25,7 +28,10 @@ from hil.errors import (
     PortError,
     UsageError,
 )
+from hil.report.work_folder import GO_ON
 from mapping.errors import NotMappable
+
+from ..fitting import misfits
 
 RAISED: dict[ExitCode, BaseException] = {
     ExitCode.OUTSIDE_TOLERANCE: NothingLearned("nothing was learned"),
@@ -82,3 +88,33 @@ def test_an_option_that_is_none_is_told_as_json_too(capsys: pytest.CaptureFixtur
 def test_without_being_asked_nothing_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["show", "no-such-run"]) == 7
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "interrupted; what the chip answered is kept in runs/0001.unfinished",
+        "calibration interrupted; 3 finished steps are in runs/a-long-place-of-records/chip.h5.unfinished",
+        "the campaign in campaign was interrupted; 1,250 of 20,000 injections are kept",
+        "fine-tuning of networks/fashion.pt was interrupted; what it learned is kept in networks/tuned.pt.unfinished",
+        "the search in runs/search was interrupted; what is done is kept",
+    ],
+)
+def test_an_interrupted_run_has_a_summary_with_the_command_that_goes_on(
+    kept: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(name: str, restart: Annotated[bool, typer.Option("--restart")] = False) -> int:
+        raise Interrupted(kept, hint=GO_ON)
+
+    one = hil.cli.commandless()
+    one.callback()(hil.cli.root)
+    one.command("stopped")(stopped)
+    monkeypatch.setattr(hil.cli, "app", one)
+    assert run(["stopped", "a net.pt", "--restart"]) == ExitCode.INTERRUPTED
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "INTERRUPTED" in err
+    assert kept.split("; ")[-1].split(" in ")[0] in " ".join(err.split())
+    assert "hil stopped 'a net.pt'" in err
+    assert GO_ON in " ".join(err.split())
+    assert misfits(interrupted_summary(Interrupted(kept, hint=GO_ON), ["stopped", "a net.pt"])) == []

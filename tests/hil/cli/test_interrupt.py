@@ -21,6 +21,7 @@ from hil.errors import ExitCode
 from hil.server.serve import serving
 
 from ..conftest import CHIP, Small
+from ..fitting import every_answer_fits as every_answer_fits
 
 COMPLETE = ["data.h5", "program.h5", "record.h5", "report.html", "report.json", "report.md", "wire.log"]
 RUN = """

@@ -20,6 +20,7 @@ from hil.searching.settings import SearchSettings
 from hil.transports.journal import Journal
 
 from ..conftest import CHIP, Small
+from ..fitting import every_answer_fits as every_answer_fits
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="folders without owners")
 

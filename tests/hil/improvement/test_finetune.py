@@ -27,6 +27,7 @@ from mapping.network.file import NetworkFile, image_keys, load_network, save_net
 from mapping.network.task import TaskKind  # noqa: E402
 from mapping.program.file import load_program, save_program  # noqa: E402
 
+from ..fitting import every_answer_fits as every_answer_fits  # noqa: E402
 from ..small_net import NAMES, images, small_network  # noqa: E402
 from ..task_networks import write_task  # noqa: E402
 

@@ -29,6 +29,7 @@ from mapping.program.file import load_program  # noqa: E402
 
 from ..conftest import CHIP, Small  # noqa: E402
 from ..deployment.test_deploy import served  # noqa: E402
+from ..fitting import every_answer_fits as every_answer_fits  # noqa: E402
 from ..small_net import NAMES, images  # noqa: E402
 
 TRAINING = FinetuneSettings(epochs=2, rate=0.002, batch=32, held_out=64, seed=3)

@@ -36,6 +36,7 @@ from mapping.recipe.rounds import Rounds
 from mapping.recipe.tune import Adapters, TunedChannels
 
 from ..conftest import CHIP, Small
+from ..fitting import every_answer_fits as every_answer_fits
 from ..small_net import NAMES, images, small_network
 from ..task_networks import write_task
 

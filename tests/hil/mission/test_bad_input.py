@@ -25,6 +25,7 @@ from mapping.compile import compile_network
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 
+from ..fitting import every_answer_fits as every_answer_fits
 from ..small_net import small_network
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"

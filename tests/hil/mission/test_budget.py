@@ -27,6 +27,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.workload import program_workload
 
+from ..fitting import every_answer_fits as every_answer_fits
 from ..invented_run import synthetic_run
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"

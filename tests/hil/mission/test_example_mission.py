@@ -13,6 +13,7 @@ pytest.importorskip("spacepackets")
 
 from hil.mission.page import file_digest
 
+from ..fitting import every_answer_fits as every_answer_fits
 from ..small_net import write_files
 
 SCRIPT = Path(__file__).parents[3] / "examples" / "orbit" / "fly.py"

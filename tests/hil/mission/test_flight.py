@@ -20,6 +20,8 @@ from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.rewrite import Rewrite
 
+from ..fitting import every_answer_fits as every_answer_fits
+
 CELLS = (FaultKind.CELL_NEIGHBOUR, FaultKind.CELL_EXTREME)
 
 

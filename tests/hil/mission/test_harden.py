@@ -23,6 +23,7 @@ from hil.mission.scrub_plan import plan_scrub
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 
+from ..fitting import every_answer_fits as every_answer_fits
 from ..small_net import write_files
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"

@@ -39,6 +39,8 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import program_digest, save_program
 from mapping.tune.channel_affine import tune_channels, tune_targets
 
+from ..fitting import every_answer_fits as every_answer_fits
+
 CLEAN = LinkFigures(64_000, 256_000)
 ROUGH = LinkFigures(64_000, 64_000, bit_errors=1e-5, delay_s=0.5, bus_delay_s=0.2, lost_share=0.02, reordered_share=0.1)
 DATA = np.random.default_rng(0).integers(0, 256, 20_000, dtype=np.uint8).tobytes()

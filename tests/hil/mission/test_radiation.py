@@ -36,6 +36,7 @@ from mapping.program.execute import run
 from mapping.program.file import save_program
 
 from ..conftest import CHIP, Small
+from ..fitting import every_answer_fits as every_answer_fits
 from ..small_net import write_files
 
 FEW = CampaignOptions(injections=65, widen_images=60, alarm_images=100)

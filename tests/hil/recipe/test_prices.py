@@ -12,32 +12,54 @@ from hil.cost.plan import DeploymentPlan
 from hil.deployment.options import NetworkAsked
 from hil.deployment.price_list import price_list
 from hil.watch import Watch
-from mapping.recipe.registry import techniques
+from mapping.recipe.registry import offers, techniques
+from tests.test_benchmarks import loaded
 
 from ..conftest import Small
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results" / "ablation.jsonl"
-BESIDE = {
-    "tune": (("output", "untuned"), ("output", "tuned")),
-    "aims": (("output", "tuned"), ("output+aims", "tuned")),
-    "copies": (("output+aims", "tuned"), ("output+aims+idle", "tuned")),
-    "rewrite": (("output+aims+idle", "tuned"), ("output+aims+idle+rewrite", "tuned")),
-}
+GAINS = RESULTS.with_name("gains.jsonl")
+WITHOUT_REWRITE, WITH_REWRITE = "output+aims+idle", "output+aims+idle+rewrite"
+NETWORKS = ("fashion_mnist.pt", "fashion_small.pt", "fm.pt", "r8.pt")  # in the order of ``gave_each``
+USUAL = ("copies", "aims", "tune")
+LEAST = -0.1  # points that a technique of the default may cost a class of networks, and no more
 
 
-@pytest.mark.parametrize("name", BESIDE)
-def test_gains_are_those_of_the_stored_ablation(name: str) -> None:
+def measured_gains() -> dict[tuple[str, str], tuple[float, float]]:
+    accuracy = loaded("accuracy")
+    found = accuracy.gains([json.loads(line) for line in GAINS.read_text("utf-8").splitlines()])
+    return {(network.split("/")[-1], name): (points, half) for network, name, points, half in found}
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_gains_of_the_default_are_those_of_the_stored_runs(name: str) -> None:
+    found = measured_gains()
+    for gave, network in zip(techniques()[name].gave, NETWORKS, strict=True):
+        points, half = found[network, name]
+        assert (gave.points, gave.low, gave.high) == pytest.approx((points, points - half, points + half), abs=0.06)
+
+
+def test_no_technique_of_the_default_is_measured_to_cost_a_class_of_networks_a_tenth_of_a_point() -> None:
+    assert set(USUAL) == {kind.name for kind, offer in offers() if offer.effort == 1}
+    for noise in (True, False):
+        for name in USUAL:
+            assert any(gave.noise is noise for gave in techniques()[name].gave)
+    costs = {key: value for key, value in measured_gains().items() if value[0] < LEAST}
+    assert costs == {}, "such a technique is to be switched by what is known of a network when it is compiled"
+
+
+def test_the_gain_of_rewriting_is_that_of_the_stored_ablation() -> None:
     rows = {
         r["levers"]: r for r in map(json.loads, RESULTS.read_text("utf-8").splitlines()) if r["network"] == "resnet20"
     }
-    (_, before, sd0, n0), (_, after, sd1, n1) = (
-        (levers, 100 * rows[levers][column], 100 * rows[levers][f"{column}_sd"], rows[levers]["chips"])
-        for levers, column in BESIDE[name]
+    (before, sd0, n0), (after, sd1, n1) = (
+        (100 * rows[levers]["tuned"], 100 * rows[levers]["tuned_sd"], rows[levers]["chips"])
+        for levers in (WITHOUT_REWRITE, WITH_REWRITE)
     )
     se2 = sd0**2 / n0 + sd1**2 / n1  # Welch
     free = se2**2 / ((sd0**2 / n0) ** 2 / (n0 - 1) + (sd1**2 / n1) ** 2 / (n1 - 1))
     half = stats.t.ppf(0.975, free) * se2**0.5
-    (gave,) = techniques()[name].gave
+    (gave,) = techniques()["rewrite"].gave
     assert (gave.points, gave.low, gave.high) == pytest.approx(
         (after - before, after - before - half, after - before + half), abs=0.06
     )

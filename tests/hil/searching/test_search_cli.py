@@ -42,6 +42,7 @@ from ..encoded import printed  # noqa: E402
 from ..finished_search import ANSWERS, Files, change_settings  # noqa: E402
 from ..finished_search import files as files  # noqa: E402
 from ..finished_search import one_thread as one_thread  # noqa: E402
+from ..fitting import every_answer_fits as every_answer_fits  # noqa: E402
 from ..search_files import CLASSES, SPACE, images  # noqa: E402
 
 # --- help -------------------------------------------------------------------------------------
