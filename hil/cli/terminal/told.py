@@ -26,7 +26,7 @@ from hil.pages.summary import Bars, Fact, NextStep, Scale, Summary, Tone
 from hil.pages.tables import Table
 
 NARROWEST, USUAL, WIDEST = 40, 80, 100  # columns: fewer are not heeded; in a pipe; of a summary
-LEAST_SCALE, MOST_SCALE = 16, 30
+LEAST_SCALE, MOST_SCALE, LEAST_BAR = 16, 30, 4
 KEPT = "\ue000"  # a blank that nothing breaks at
 COLOURS = {Tone.GOOD: "bold green", Tone.BAD: "bold red", Tone.OPEN: "bold yellow"}
 SIGNS = {Tone.GOOD: "✔", Tone.BAD: "✘", Tone.OPEN: "?"}
@@ -215,7 +215,15 @@ class _Page:
         values = max((self.said(bar.shown).cell_len for bar in bars.rows), default=0)
         spans = max((self.said(bar.span).cell_len for bar in bars.rows), default=0)
         room = self.width - 2 * INDENT - names - values - spans - 6
-        length = max(min(room, MOST_SCALE), 4)
+        if room < LEAST_BAR:  # words alone, what does not fit goes on below
+            for bar in bars.rows:
+                self._pair(self.said(f"  {bar.name}"), self.said(f"{bar.shown}  {bar.span}".rstrip()), names + 2)
+        else:
+            self._drawn(bars, min(room, MOST_SCALE))
+        if bars.rest:
+            self._print(Padding(self.said(bars.rest, "dim"), (0, 0, 0, 2 * INDENT)))
+
+    def _drawn(self, bars: Bars, length: int) -> None:
         most = max((abs(bar.size) for bar in bars.rows), default=0.0) or 1.0
         grid = Grid.grid(padding=(0, 2, 0, 0))
         for justify in ("left", "right", "left", "left"):
@@ -225,8 +233,6 @@ class _Page:
             grid.add_row(self.said(bar.name), self.said(bar.shown), Text(drawn, "red"), self.said(bar.span, "dim"))
         if bars.rows:
             self._print(Padding(grid, (0, 0, 0, 2 * INDENT)))
-        if bars.rest:
-            self._print(Padding(self.said(bars.rest, "dim"), (0, 0, 0, 2 * INDENT)))
 
     def scale(self, scale: Scale) -> None:
         names = max(self.said(name).cell_len for name in (scale.title, *(row.name for row in scale.rows)))

@@ -13,12 +13,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hil.cli.terminal.screen import Screen, spelled
 from hil.watch import PlannedStage, SetOfSteps, Watch
 
+from .. import search_files
 from ..conftest import Small
+from ..finished_search import QUICK
+from ..small_net import NAMES, images
 
 
 class Clock:
@@ -252,13 +256,52 @@ def in_seconds(words: str) -> float:
     return sum(float(number) * units[unit] for number, unit in found)
 
 
-@pytest.mark.parametrize("command", ["deploy", "techniques", "calibrate"])
+def training_set(folder: Path) -> list[str]:
+    """Options of a training of seconds on images of the small network."""
+    pixels, labels = images(640, 5)
+    np.savez(folder / "train.npz", images=pixels, labels=labels, classes=np.array(NAMES))
+    return ["--data", str(folder / "train.npz"), "--batch", "32", "--shift", "0", "--symmetry", "none"]
+
+
+def search_in(folder: Path) -> list[str]:
+    """A search of seconds."""
+    pixels, labels = search_files.images(160)
+    np.savez(folder / "search.npz", images=pixels, labels=labels, classes=np.array(search_files.CLASSES))
+    (folder / "space.toml").write_text(search_files.SPACE, "utf-8")
+    named = {"data": folder / "search.npz", "space": folder / "space.toml", "out": folder / "found", **QUICK}
+    options = [str(part) for name, value in named.items() for part in (f"--{name.replace('_', '-')}", value)]
+    return ["search", "run", "--symmetry", "none", *options]
+
+
+def long_commands(small: Small, folder: Path) -> dict[str, list[str]]:
+    net, data, orbit = str(small.net), ["--data", str(small.data), "--macros", "4"], ["--orbit", "leo-sso"]
+    few = [
+        "--injections",
+        "26",
+        "--chips",
+        "2",
+        "--year-images",
+        "100",
+        "--years",
+        "0,1",
+        "-o",
+        str(folder / "campaign"),
+    ]
+    flown = ["--years", "1", "--chips", "1", "--images", "100", "--virtual-chips", "2"]
+    return {
+        "deploy": small.arguments("--port", "emulated:lab-128?seed=3&macros=4", "--out", str(folder / "run")),
+        "techniques": ["techniques", net, "--macros", "4"],
+        "calibrate": ["calibrate", "--emulated", "--macros", "1", "--quick", "-o", str(folder / "r.h5")],
+        "campaign": ["campaign", net, *data, *orbit, *few],
+        "flight": ["mission", "flight", net, *data, *orbit, *flown],
+        "finetune": ["finetune", net, *training_set(folder), "--epochs", "1", "-o", str(folder / "tuned.pt")],
+        "search": search_in(folder),
+    }
+
+
+@pytest.mark.parametrize("command", ["deploy", "techniques", "calibrate", "campaign", "flight", "finetune", "search"])
 def test_progress_on_a_loaded_machine_never_contradicts_itself(small: Small, tmp_path: Path, command: str) -> None:
-    words = {
-        "deploy": small.arguments("--port", "emulated:lab-128?seed=3&macros=4", "--out", str(tmp_path / "run")),
-        "techniques": ["techniques", str(small.net), "--macros", "4"],
-        "calibrate": ["calibrate", "--emulated", "--macros", "1", "--quick", "-o", str(tmp_path / "r.h5")],
-    }[command]
+    words = long_commands(small, tmp_path)[command]
     drawn = re.split(r"[\r\n]+", on_a_terminal(LOADED.format(words=words), tmp_path))
     bars = [found.groupdict() for line in drawn if (found := BAR.match(line))]
     assert bars, drawn

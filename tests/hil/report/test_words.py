@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
+import hil as hil_room
 from hil.calibration import record_page
 from hil.cli import run as hil
 from hil.improvement import ladder_page
@@ -91,6 +93,35 @@ def test_the_glossary_knows_every_row_and_column_of_the_tables_of_a_run(run) -> 
         named = [*table.header[1:]] if table.title == "Layers" else [row[0] for row in table.rows]
         unknown += [word for word in named if word and word != "sum" and not find_words(word)]
     assert unknown == []
+
+
+LABELLED = ("Fact", "Scale", "Bars", "ScaleRow", "Bar")
+UNIT = re.compile(r"(, .*| (nJ|us|µS))$|^µS ")
+
+
+def printed_words() -> set[str]:
+    """Labels of every line, scale and bar, and headers of every table, that the sources write out."""
+    found = set[str]()
+    for path in Path(hil_room.__path__[0]).rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        told = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)]
+        named = {target.id: node.value for node in told for target in node.targets if isinstance(target, ast.Name)}
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
+                continue
+            words: list[ast.expr] = node.args[:1] if node.func.id in LABELLED else []
+            if node.func.id == "Table" and len(node.args) > 1:
+                head = node.args[1]
+                head = named.get(head.id, head) if isinstance(head, ast.Name) else head
+                words = head.elts if isinstance(head, ast.Tuple) else []
+            found |= {w.value for w in words if isinstance(w, ast.Constant) and isinstance(w.value, str) and w.value}
+    return found
+
+
+def test_the_glossary_knows_every_label_and_header_that_the_sources_write_out() -> None:
+    words = printed_words()
+    assert {"Lost on the chip", "EDP, mJ·ms", "images × repeats", "Injected"} <= words
+    assert {word for word in words if not find_words(UNIT.sub("", word))} == set()
 
 
 def test_a_word_is_found_in_a_line_of_a_screen_and_a_misspelled_one_is_answered_with_its_neighbours(capsys) -> None:
