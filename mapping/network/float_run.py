@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from mapping.network.digital_nodes import (
     Unary,
 )
 from mapping.network.functions import FUNCTIONS
-from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
 from mapping.network.nodes import (
     INPUT,
     Add,
@@ -52,7 +53,8 @@ from mapping.network.nodes import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-BATCH = 128
+BATCH = 128  # images that run together,
+BATCH_VALUES = 1 << 23  # and at most so many values of their largest map, of which a few stand at once
 """Images in memory at a time."""
 
 
@@ -124,8 +126,10 @@ def _batches(graph: NetworkGraph, images: NDArray[np.uint8]) -> Iterator[Tensor]
     channels, height, width = graph.input_shape
     if images.dtype != np.uint8 or images.shape[1:] != (height, width, channels):
         raise ValueError(f"images {images.dtype} {images.shape} are not uint8 (n, {height}, {width}, {channels})")
-    for start in range(0, len(images), BATCH):
-        yield network_input(graph.preprocess, images[start : start + BATCH])
+    largest = max(math.prod(shape) for shape in node_shapes(graph).values())
+    each = max(1, min(BATCH, BATCH_VALUES // largest))
+    for start in range(0, len(images), each):
+        yield network_input(graph.preprocess, images[start : start + each])
 
 
 def stored(values: NDArray[np.float32]) -> Tensor:

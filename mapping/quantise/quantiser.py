@@ -58,6 +58,7 @@ from mapping.quantise.scales import CodeScale, best_scale, code_limits, requanti
 from mapping.quantise.weight_scales import ScaleRule
 
 LOGIT_BITS, OUTPUT_BITS = 20, 28  # of the largest logit seen; of several outputs each keeps its own bits
+APPLIED_VALUES = 1 << 22  # of output maps whose sums stand at once
 MOST_FRACTION_BITS = 24  # of the terms of an addition
 TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
 
@@ -127,8 +128,27 @@ class Quantiser:
                     self.given.add(op.name)
             case _:
                 step = self._digital(op)
-        self.codes[op.name] = apply(step, self.codes, _Exact(), layers=self.layers)
+        self.codes[op.name] = self._applied(step, math.prod(op.output_shape))
         self.steps.append(step)
+
+    def _applied(self, step: Step, values: int) -> Codes:
+        """Output codes of a step, ``values`` an image: of large maps a few images at a time, for sums take more than
+        codes."""
+        given = {name: self.codes[name] for name in step.inputs}
+        images, each = len(given[step.inputs[0]]), max(1, APPLIED_VALUES // values)
+
+        def applied(first: int) -> Codes:
+            part = {name: codes[first : first + each] for name, codes in given.items()}
+            return apply(step, part, _Exact(), layers=self.layers)
+
+        found = applied(0)
+        if images <= each:
+            return found
+        every = np.empty_like(found, shape=(images, *found.shape[1:]))
+        every[:each] = found
+        for first in range(each, images, each):
+            every[first : first + each] = applied(first)
+        return every
 
     def forget(self, name: str) -> None:
         """Drop the codes of an operation that no later one reads."""
