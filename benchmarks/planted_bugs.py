@@ -1,4 +1,4 @@
-"""Bugs planted on purpose: does ``firmware_protocols.line_simulation`` find each within a minute?
+"""Bugs planted on purpose: does the link simulation (``hil.cli.line_simulation``) find each within a minute?
 
 Each bug is one replacement in a copy of the sources (``planted_bugs.toml``). The simulation runs on that copy until
 something does not hold. A bug is a line of the results; those that stand there are not planted again, but for what is
@@ -49,9 +49,9 @@ KINDS = ("when it was new", "tried", "endangers a die", "loses or misleads")
 RUN = """
 import json, sys, time
 from firmware_protocols.line_simulation.floors import below_floors
-from firmware_protocols.line_simulation.vopr import run_vopr
-slow = [[0, text] for text in below_floors()]
-found = run_vopr(int(sys.argv[1]), 0.01 if slow else float(sys.argv[2]), clock=time.process_time)
+from hil.cli.line_simulation.vopr import run_vopr
+found = run_vopr(int(sys.argv[1]), float(sys.argv[2]), clock=time.process_time)
+slow = [] if found.failed else [[0, text] for text in below_floors()]
 print(json.dumps([time.process_time(), found.open_s, slow or found.failed]))
 """
 

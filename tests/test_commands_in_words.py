@@ -25,7 +25,7 @@ ROOMS = ("hil", "mapping", "cim", "search", "firmware_protocols")
 DOCUMENTS = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
 )
-SIMULATION = ROOT / "firmware_protocols" / "line_simulation" / "__main__.py"  # python -m, with options of its own
+SIMULATION = ROOT / "hil" / "cli" / "line_simulation" / "__main__.py"  # python -m, with options of its own
 SOURCES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py") if p != SIMULATION)
 OTHERS = sorted([*(ROOT / "hil" / "pages" / "templates").glob("*.html"), *(ROOT / "cim" / "chips").glob("*.toml")])
 PLACE = "VALUE"  # of an expression within a text

@@ -24,8 +24,8 @@ MAY_IMPORT = {
 }
 # All of cim that truth and belief share: what a chip is, how levels and codes are written, ideal converters.
 SHARED = "cim.chip"
-# The command of whoever works on the protocol: python -m firmware_protocols.line_simulation.
-SIMULATION = ROOT / "firmware_protocols" / "line_simulation" / "__main__.py"
+# The command of whoever works on the protocol: python -m hil.cli.line_simulation.
+SIMULATION = ROOT / "hil" / "cli" / "line_simulation" / "__main__.py"
 MOST_LAYERS = 10  # of a room
 MOST_NAMES = 25  # in a folder
 FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))

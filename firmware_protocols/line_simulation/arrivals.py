@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from cobs import cobs
 
-from firmware_protocols.connection import Connection
 from firmware_protocols.frames import ACK_BIT, HEADER, RESET_BIT
-from firmware_protocols.sending import MAX_WINDOW
+from firmware_protocols.line_simulation.seen import SeenConnection
 from firmware_protocols.states import State
 
 SESSIONS = 4  # whose arrivals are remembered
@@ -54,9 +53,9 @@ class SessionArrivals:
         """Whether this frame arrived."""
         return (self._next - 1 - sequence) & 0xFFFF < HALF or sequence in self._early
 
-    def far_ahead(self, sequence: int) -> bool:
+    def far_ahead(self, sequence: int, window: int) -> bool:
         """Whether a frame lies beyond what an end holds: of a sender that began before the end did."""
-        return MAX_WINDOW <= (sequence - self._next) & 0xFFFF < HALF
+        return window <= (sequence - self._next) & 0xFFFF < HALF
 
     def hold_all_before(self, ack: int) -> bool:
         return (self._next - ack) & 0xFFFF < HALF
@@ -84,7 +83,7 @@ class EndArrivals:
         self._owed: dict[int, float] = {}  # sequence of a frame that was not acknowledged -> when it arrived
         self._owed_session = 0
 
-    def arrived(self, encoded: bytes, *, unharmed: bool, connection: Connection, now_s: float) -> FrameHead:
+    def arrived(self, encoded: bytes, *, unharmed: bool, connection: SeenConnection, now_s: float) -> FrameHead:
         """A whole frame is about to be given to the end; ``unharmed``: with its delimiters. Gives its header."""
         head = head_of(encoded)
         if head.first & NOT_NUMBERED:
@@ -96,7 +95,7 @@ class EndArrivals:
                 self._sessions.popitem(last=False)
         arrivals.add(head.sequence)
         listens = connection.state is State.UP and connection.session == head.session
-        if unharmed and listens and not arrivals.far_ahead(head.sequence):
+        if unharmed and listens and not arrivals.far_ahead(head.sequence, connection.limits.window):
             if self._owed_session != head.session:
                 self._owed, self._owed_session = {}, head.session
             self._owed.setdefault(head.sequence, now_s)
@@ -121,7 +120,7 @@ class EndArrivals:
                     if (head.ack - 1 - sequence) & 0xFFFF >= HALF and sequence not in selective
                 }
 
-    def check(self, connection: Connection, now_s: float, free_s: float) -> None:
+    def check(self, connection: SeenConnection, now_s: float, free_s: float) -> None:
         """``free_s``: when the end was last free to speak."""
         if not self._owed:
             return

@@ -191,18 +191,22 @@ def answer_of(request: Numbered) -> Reply:
                 (counts % 60000).astype(np.uint16).reshape(request.cells.rows, request.cells.columns),
             )
         case ProgramTile():
-            pulses = np.full(request.targets.shape, request.sample % 50, np.uint16)
+            pulses = np.full(request.targets.shape, min(request.sample % 50, request.max_pulses), np.uint16)
             return TileProgrammed(request.unit_ns, request.targets, pulses, request.targets > 0)
         case Pulse():
             return Done()
 
 
 def same_answer(reply: Reply, right: Reply) -> bool:
-    """Whether an answer is the right one, to the byte on the wire; of an image's state digest and size."""
+    """Whether an answer is the right one, to the byte on the wire; of an image's state digest and size, of a refusal
+    its code.
+    """
     if right is SPOILT:  # asked again after a restart, its pieces are missing
         return isinstance(reply, ErrorReply) and reply.code in (SPOILT.code, ErrorCode.OUT_OF_RANGE)
     if isinstance(reply, ImageState) and isinstance(right, ImageState):
         return (reply.digest, reply.size) == (right.digest, right.size)
+    if isinstance(reply, ErrorReply) and isinstance(right, ErrorReply):
+        return reply.code == right.code
     return type(reply) is type(right) and encode(reply) == encode(right)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import ChipRestarted, LinkFailed
+from firmware_protocols.extensions.messages import ImageTile
 from firmware_protocols.host import HostLink
 from firmware_protocols.line_simulation.asked_requests import AskedRequest, EpisodeRequests, same_answer
 from firmware_protocols.line_simulation.proving import KeyProof
+from firmware_protocols.line_simulation.seen import Advance, Met
 from firmware_protocols.messages import Capability, ErrorCode, ErrorReply, OutputsOff, Progress, Reply, Reset
 
 AGAIN_AFTER_S = 0.25  # a failed link is opened again
@@ -50,6 +54,7 @@ class AskingHost:
         self.restarts = self.failures = self.begun_anew = 0
         self.unplugged = False
         self.unanswered: dict[int, AskedRequest] = {}  # by place
+        self.met: Counter[Met] = Counter()
         self._kept_ns = 0  # chip time of the latest answer to a write
         self._kept_before_ns: dict[int, int] = {}  # place -> the same, when it was asked first
         self._boot_id: int | None = None  # of the chip, when its hello was last seen
@@ -74,10 +79,18 @@ class AskingHost:
         return self.answered == self.count
 
     @property
+    def offs(self) -> frozenset[int]:
+        return frozenset(self._aside)
+
+    @property
     def waiting(self) -> dict[int, AskedRequest]:
         """Requests without an answer by their ids under the nonce of this life; also while no process runs."""
         asked = enumerate(self._asked + self._resumed, 1)
         return {request_id: self.unanswered[place] for request_id, place in asked if place in self.unanswered}
+
+    def go_on(self, advance: Advance) -> None:
+        """Live on by one step: all is done when the line calls."""
+        advance(math.inf)
 
     # --- events -------------------------------------------------------------------------------
 
@@ -130,7 +143,9 @@ class AskingHost:
             return
         self.link.receive(data, now_s)
         for request_id, reply, chip_time_ns in self.link.poll():
-            if self._proof is None or not self._proof.take(request_id, reply):
+            if self._proof is not None and self._proof.take(request_id, reply):
+                self.met[Met.PROVED] += self._proof.done
+            else:
                 self._take(request_id, reply, chip_time_ns)
         if self._refused or (self._proof is not None and self._proof.forged):
             self.begin_anew(now_s)
@@ -226,6 +241,7 @@ class AskingHost:
             return
         if request_id in self._aside:
             before = self._aside.pop(request_id)
+            self.met[Met.OFF] += 1
             if self._proof is not None and isinstance(reply, ErrorReply) and reply.code is ErrorCode.NOT_AUTHORISED:
                 self._refused = True
                 return
@@ -240,6 +256,7 @@ class AskingHost:
             self._refused = True  # a forged counter was believed, or the chip restarted unseen: another life asks again
             return
         asked = self.unanswered.pop(place)
+        self.met[Met.IMAGE_TILES] += isinstance(asked.request, ImageTile)
         self.answered += 1
         if chip_time_ns < self._kept_before_ns.pop(place):
             self._broken(f"the chip's clock ran back: request {place} was answered before one that was asked later")

@@ -12,8 +12,9 @@ from firmware_protocols.extensions.authority import RECORD_SPACE, ChipAuthority
 from firmware_protocols.extensions.chip_side import Keeping
 from firmware_protocols.extensions.memory import BoardMemory, BoardPower, SupplyFailed
 from firmware_protocols.handlers import DRIVING, Refusal
-from firmware_protocols.line_simulation.asked_requests import Numbered, answer_of
+from firmware_protocols.line_simulation.asked_requests import answer_of
 from firmware_protocols.line_simulation.proving import KEY
+from firmware_protocols.line_simulation.seen import SeenChip
 from firmware_protocols.messages import (
     Capability,
     CellReadings,
@@ -39,6 +40,7 @@ from firmware_protocols.states import State
 SLOT_BYTES, IMAGE_SPACE = 4096, 1 << 14  # of a board's memory
 OFF_WITHIN_S = 10.0  # after the host was last heard, by the protocol
 LONGEST_CALL_S = 1.0  # of work, in which a chip hears nothing and says nothing
+DESCRIPTION = Description("simulated", "A", "1", "1.0", "emulated", 1, 128, 256, bytes(32), bytes(32))
 
 
 class NotingChip:
@@ -51,8 +53,10 @@ class NotingChip:
 
     capabilities = Capability.PROGRAM_TILE | Capability.PULSE | Capability.SUMS | Capability.RESET
 
-    def __init__(self, power: BoardPower, broken: Callable[[str], None]) -> None:
-        self.power, self._broken = power, broken
+    def __init__(
+        self, power: BoardPower, broken: Callable[[str], None], description: Description = DESCRIPTION
+    ) -> None:
+        self.power, self._broken, self._description = power, broken, description
         self.chip_time_ns = self.traces = self.executed = 0
         self.outputs_on = False
         self.switched_off = 0  # times
@@ -77,6 +81,11 @@ class NotingChip:
         self.switched_off += 1
         self.finished.clear()
 
+    @property
+    def worked(self) -> bool:
+        """Whether time of work was not taken yet."""
+        return self._worked_s > 0.0
+
     def take_worked_s(self) -> float:
         """Seconds of work since the last call."""
         worked_s, self._worked_s = self._worked_s, 0.0
@@ -84,24 +93,27 @@ class NotingChip:
             self._broken(f"the chip worked for {worked_s:.1f} s in one call, and could say nothing meanwhile")
         return worked_s
 
-    def _begin(self, request: Numbered) -> None:
-        if request.sample in self._although_kept:  # the answer to it is another host's
-            self._although_kept.discard(request.sample)
-            self.kept.discard(request.sample)
-        if request.sample in self.kept:
-            self._broken(f"request {request.sample} runs again though the journal holds its answer")
-        if request.sample <= self._last:
-            if request.sample not in self.may_repeat:
-                self._broken(f"request {request.sample} runs after {self._last}: twice, or out of turn")
-            self.may_repeat.discard(request.sample)
-        self._last = request.sample
+    def begin(self, sample: int) -> None:
+        """The request of this number is carried out."""
+        if sample in self._although_kept:  # the answer to it is another host's
+            self._although_kept.discard(sample)
+            self.kept.discard(sample)
+        if sample in self.kept:
+            self._broken(f"request {sample} runs again though the journal holds its answer")
+        if sample <= self._last:
+            if sample not in self.may_repeat:
+                self._broken(f"request {sample} runs after {self._last}: twice, or out of turn")
+            self.may_repeat.discard(sample)
+        self._last = sample
         self.executed += 1
 
-    def _work(self, seconds: float) -> None:
+    def work(self, seconds: float) -> None:
+        """So long the macros are at work."""
         self._worked_s += seconds
         self.chip_time_ns += round(seconds * 1e9)
 
-    def _write(self, sample: int) -> None:
+    def write(self, sample: int) -> None:
+        """Cells change. Raises ``SupplyFailed``."""
         if not self.outputs_on:
             self._broken(f"request {sample} goes on with the outputs off")
         self.power.spend()
@@ -111,14 +123,14 @@ class NotingChip:
         self.outputs_on = self.outputs_on or isinstance(request, DRIVING)
 
     def describe(self) -> Description:
-        return Description("simulated", "A", "1", "1.0", "emulated", 1, 128, 256, bytes(32), bytes(32))
+        return self._description
 
     def program_tile(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:
         """``max_pulses`` slices of ``verify_reads`` ms."""
-        self._begin(request)
+        self.begin(request.sample)
         for done in range(request.max_pulses):
-            self._work(request.verify_reads * 1e-3)
-            self._write(request.sample)
+            self.work(request.verify_reads * 1e-3)
+            self.write(request.sample)
             self.written[request.cells.macro] = request.sample
             yield Progress(done + 1, request.max_pulses, 0) if done % 4 == 3 else None
         self.finished.add(request.sample)
@@ -127,22 +139,22 @@ class NotingChip:
         return reply
 
     def pulse(self, request: Pulse) -> Done:
-        self._begin(request)
-        self._work(1e-4)
-        self._write(request.sample)
+        self.begin(request.sample)
+        self.work(1e-4)
+        self.write(request.sample)
         self.finished.add(request.sample)
         return Done()
 
     def read_cells(self, request: ReadCells) -> CellReadings:
-        self._begin(request)
-        self._work(2e-3)
+        self.begin(request.sample)
+        self.work(2e-3)
         reply = answer_of(request)
         assert isinstance(reply, CellReadings)
         return reply
 
     def mvm(self, request: Mvm) -> MvmResult:
-        self._begin(request)
-        self._work(1e-6 * request.codes.size)
+        self.begin(request.sample)
+        self.work(1e-6 * request.codes.size)
         reply = answer_of(request)
         assert isinstance(reply, MvmResult)
         return reply
@@ -178,6 +190,7 @@ class VirtualBoard:
         slots: of its journal, beside which it has room for an image; 0: it has no memory.
         keyed: it wants a key; needs a memory.
         clock_stops: its clock begins anew at each start.
+        description: what the chip says that it is.
         failed: told each time that the power failed in a write.
     """
 
@@ -189,17 +202,19 @@ class VirtualBoard:
         slots: int = 0,
         keyed: bool = False,
         clock_stops: bool = False,
+        description: Description = DESCRIPTION,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
         self.limits, self._broken, self._failed, self._clock_stops = limits, broken, failed, clock_stops
         self.power = BoardPower()
-        self.chip = NotingChip(self.power, broken)
+        self.chip = NotingChip(self.power, broken, description)
         self.keeping: Keeping | None = None
         if slots:
             memory = BoardMemory(RECORD_SPACE + slots * SLOT_BYTES + IMAGE_SPACE, self.power)
             self.keeping = Keeping(memory, slots, SLOT_BYTES, KEY if keyed else None, lambda: self.boots)
         self.boots = self.commanded = 0  # starts; those of them that a host asked for
         self._was_up = False
+        self._now_s = 0.0
         self.boot()
 
     def boot(self) -> None:
@@ -208,11 +223,16 @@ class VirtualBoard:
         self.chip.boot()
         if self._clock_stops:
             self.chip.chip_time_ns = 0
-        self.server = ChipServer(self.chip, boot_id=self.boots, limits=self.limits, keeping=self.keeping)
+        self.server = self._started()
         self._boot_id = self.server.boot_id
         self._was_up = False
 
+    def _started(self) -> SeenChip:
+        """The chip role, as it begins."""
+        return ChipServer(self.chip, boot_id=self.boots, limits=self.limits, keeping=self.keeping)
+
     def receive(self, data: bytes, now_s: float) -> None:
+        self._now_s = now_s
         self._notice_reset()
         try:
             self.server.receive(data, now_s)
@@ -220,6 +240,7 @@ class VirtualBoard:
             self._fail()
 
     def data_to_send(self, now_s: float) -> bytes:
+        self._now_s = now_s
         self._notice_reset()
         try:
             data = self.server.data_to_send(now_s)

@@ -39,6 +39,7 @@ class LineDirection:
     def __init__(self, faults: LineFaults, rng: random.Random, counts: Counts) -> None:
         self.faults, self._rng, self._counts = faults, rng, counts
         self.bytes_put = self.bytes_arrived = self.frames_arrived = 0
+        self.longest_pause_s = 0.0  # between two frames, in which nothing was on the line
         self._pieces: list[LinePiece] = []
         self._order = self._newest = 0
         self._free_s = self._held_s = 0.0  # when the last byte has left; before which nothing arrives
@@ -117,6 +118,8 @@ class LineDirection:
 
     def _carry(self, frame: bytes, now_s: float) -> None:
         faults, rng = self.faults, self._rng
+        if self.bytes_put:
+            self.longest_pause_s = max(self.longest_pause_s, now_s - self._free_s)
         self.bytes_put += len(frame)
         took_s = len(frame) / faults.bytes_per_s
         self._free_s = max(self._free_s, now_s) + took_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 import traceback
 from collections import Counter
@@ -16,6 +17,7 @@ from firmware_protocols.line_simulation.faults import Counts, LineFault, LineFau
 from firmware_protocols.line_simulation.invariants import Invariants, LinkStates
 from firmware_protocols.line_simulation.line import VirtualLine
 from firmware_protocols.line_simulation.plan import EpisodePlan
+from firmware_protocols.line_simulation.seen import Met, SeenHost
 
 QUIET_S = 1200.0  # beside the work that is left: all is answered on a good line within it
 DOWN_S, STALL_S, BOOT_S = (0.1, 30.0), (0.05, 40.0), (0.01, 0.5)
@@ -37,19 +39,54 @@ class EpisodeResult:
     resets: Counter[LinkStates] = field(default_factory=Counter)  # resets in each
     most_held_bytes: int = 0  # by both ends
     digest: int = 0  # of all bytes and times
-    commanded: int = 0  # resets that the host asked for
+    met: Counter[Met] = field(default_factory=Counter)
     broken: str = ""
 
 
-class Episode:
-    """A plan carried out; ``run`` gives its result and never raises for what the ends do."""
+class EpisodeBroken(BaseException):
+    """Something did not hold: nothing goes on, whoever was called last."""
 
-    def __init__(self, plan: EpisodePlan, tell: Callable[[str], None] = lambda text: None) -> None:
+
+HostMaker = Callable[[EpisodePlan, VirtualBoard, Callable[[], float], Callable[[str], None]], SeenHost]
+
+
+def asking_host(
+    plan: EpisodePlan, board: VirtualBoard, clock: Callable[[], float], broken: Callable[[str], None]
+) -> AskingHost:
+    """A host that asks all that the protocol allows, also what the driver never does."""
+    return AskingHost(
+        EpisodeRequests(plan),
+        plan.requests,
+        limits=plan.host,
+        rng=random.Random(f"{plan.seed}/host"),
+        ahead=plan.ahead,
+        in_turn=plan.slots > 0,
+        asks_again=board.chip.allow_again,
+        switched_off=lambda: board.chip.switched_off,
+        broken=broken,
+    )
+
+
+class Episode:
+    """A plan carried out; ``run`` gives its result and never raises for what the ends do.
+
+    ``board`` makes the chip's end; ``host`` the other one, given the plan, the chip's end, the clock and who is told
+    what must not happen.
+    """
+
+    def __init__(
+        self,
+        plan: EpisodePlan,
+        tell: Callable[[str], None] = lambda text: None,
+        *,
+        board: Callable[..., VirtualBoard] = VirtualBoard,
+        host: HostMaker = asking_host,
+    ) -> None:
         self.plan, self._tell = plan, tell
         self.result = EpisodeResult(plan.seed)
         self._rng = random.Random(f"{plan.seed}/events")
         self._broken: list[str] = []
-        self.board = VirtualBoard(
+        self.board = board(
             plan.chip,
             self._broken.append,
             slots=plan.slots,
@@ -57,17 +94,7 @@ class Episode:
             clock_stops=plan.clock_stops,
             failed=lambda: self._count(LineFault.POWER),
         )
-        self.host = AskingHost(
-            EpisodeRequests(plan),
-            plan.requests,
-            limits=plan.host,
-            rng=random.Random(f"{plan.seed}/host"),
-            ahead=plan.ahead,
-            in_turn=plan.slots > 0,
-            asks_again=self.board.chip.allow_again,
-            switched_off=lambda: self.board.chip.switched_off,
-            broken=self._broken.append,
-        )
+        self.host = host(plan, self.board, lambda: self.line.now_s, self._broken.append)
         self.line = VirtualLine(
             self.host,
             self.board,
@@ -78,7 +105,7 @@ class Episode:
         )
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
-        self._quiet = False
+        self._quiet, self._quiet_s = False, math.inf
         self._invariants = Invariants(self.line, self.host, self.board, self._broken.append)
 
     def run(self) -> EpisodeResult:
@@ -89,34 +116,42 @@ class Episode:
             self._later(self._rng.expovariate(1.0 / self.plan.off_every_s), self._off)
         try:
             self._run()
+        except EpisodeBroken:
+            pass
         except Exception:
             self._broken.append(f"an end raised:\n{traceback.format_exc(limit=-6)}")
         result.requests = self.host.answered
         result.most_held_bytes = self._invariants.most_held_bytes
         result.digest = self._invariants.digest
-        result.commanded = self.board.commanded
+        result.met = self.host.met + Counter({Met.RESET: self.board.commanded})
         if self._broken:
             result.broken = f"at {line.now_s - 100.0:.6f} s: {self._broken[0]}"
         return result
 
     def _run(self) -> None:
-        result, line, host = self.result, self.line, self.host
-        quiet_s = line.now_s + self.plan.bad_s
-        while not host.done and not self._broken:
-            event_s = self._events[0][0] if self._events else quiet_s
-            before_s, is_open = line.now_s, bool(host.unanswered)
-            line.step(min(event_s, quiet_s))
-            result.steps += 1
-            if is_open:
-                result.open_s += line.now_s - before_s
-            self._look(self._invariants.check())
-            while self._events and self._events[0][0] <= line.now_s:
-                heapq.heappop(self._events)[2]()
-            if line.now_s >= quiet_s:
-                if self._quiet:
-                    self._broken.append(f"{host.count - host.answered} requests have no answer on a quiet line")
-                quiet_s = line.now_s + self._fall_quiet()
+        self._quiet_s = self.line.now_s + self.plan.bad_s
+        while not self.host.done and not self._broken:
+            self.host.go_on(self._advance)
         self._invariants.finish()
+
+    def _advance(self, until_s: float) -> None:
+        """One step. Raises ``EpisodeBroken`` when something did not hold, in it or before."""
+        result, line, host = self.result, self.line, self.host
+        event_s = self._events[0][0] if self._events else self._quiet_s
+        before_s, is_open = line.now_s, bool(host.unanswered)
+        line.step(min(event_s, self._quiet_s, until_s))
+        result.steps += 1
+        if is_open:
+            result.open_s += line.now_s - before_s
+        self._look(self._invariants.check())
+        while self._events and self._events[0][0] <= line.now_s:
+            heapq.heappop(self._events)[2]()
+        if line.now_s >= self._quiet_s and not host.done:
+            if self._quiet:
+                self._broken.append(f"{host.count - host.answered} requests have no answer on a quiet line")
+            self._quiet_s = line.now_s + self._fall_quiet()
+        if self._broken:
+            raise EpisodeBroken
 
     def _look(self, states: LinkStates) -> None:
         """A reset where both ends get into a state for the first time, by chance."""

@@ -1,4 +1,8 @@
-"""Floors of throughput, and sessions so long that their numbers wrap: whole transfers on lines of one kind each."""
+"""Floors of throughput, and sessions so long that their numbers wrap: whole transfers on lines of one kind each.
+
+A floor of share finds what makes every frame slow; what happens once in 65,536 frames is a pause of the line, and what
+happens at the start of a session a late first answer.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,13 @@ from typing import NamedTuple
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import ProtocolError
 from firmware_protocols.line_simulation.faults import LineFaults
-from firmware_protocols.line_simulation.goodput import virtual_goodput
+from firmware_protocols.line_simulation.goodput import first_answer_s, virtual_goodput
 
 BYTES_PER_S = 92_160.0  # of a serial line of 921,600 baud
+
+
+LONGEST_PAUSE_S = 0.005  # of a line without faults on which there is more to send
+FIRST_ANSWER_LOSS, FIRST_ANSWER_S = 0.2, 0.7  # of frames; mean time from the first hello to the first answer
 
 
 class Floor(NamedTuple):
@@ -40,12 +48,22 @@ def below_floors() -> list[str]:
     found = []
     for floor in FLOORS:
         try:
-            share = virtual_goodput(floor.faults, seconds=floor.seconds, limits=floor.limits).share
+            seen = virtual_goodput(floor.faults, seconds=floor.seconds, limits=floor.limits)
         except ProtocolError as error:
             found.append(f"{floor.name}: {type(error).__name__}: {error}")
             continue
-        if share < floor.least:
+        if not floor.faults.loss and seen.longest_pause_s > LONGEST_PAUSE_S:
+            found.append(f"{floor.name}: stands still for {1e3 * seen.longest_pause_s:.1f} ms with more to send")
+        if seen.share < floor.least:
             found.append(
-                f"{floor.name}: {100 * share:.1f} % of its bytes are input codes, {100 * floor.least:.0f} must be"
+                f"{floor.name}: {100 * seen.share:.1f} % of its bytes are input codes, {100 * floor.least:.0f} must be"
             )
+    try:
+        answered_s = first_answer_s(LineFaults(loss=FIRST_ANSWER_LOSS, bytes_per_s=BYTES_PER_S))
+    except ProtocolError as error:
+        return [*found, f"first answers: {type(error).__name__}: {error}"]
+    if answered_s > FIRST_ANSWER_S:
+        found.append(
+            f"first answers come after {answered_s:.2f} s, {FIRST_ANSWER_S} at most where one frame of five is lost"
+        )
     return found

@@ -15,7 +15,7 @@ from firmware_protocols.host import HostLink
 from firmware_protocols.line_simulation.board import NotingChip
 from firmware_protocols.line_simulation.faults import LineFaults
 from firmware_protocols.line_simulation.line import VirtualLine
-from firmware_protocols.messages import Mvm, MvmResult, Progress, Returns, TileAddress
+from firmware_protocols.messages import Describe, Mvm, MvmResult, Progress, Returns, TileAddress
 
 LIMITS = LinkLimits(512, 32, 1 << 20)  # of a serial line
 VECTORS, ROWS = 100, 128
@@ -24,10 +24,14 @@ AHEAD = 8  # requests, as the driver
 
 @dataclass(frozen=True, slots=True)
 class Goodput:
-    """``share`` of the byte rate that was input codes, and what the host's end counted."""
+    """``share`` of the byte rate that was input codes, and what the host's end counted.
+
+    ``longest_pause_s``: in which the line to the chip stood still though there was more to send.
+    """
 
     share: float
     seconds: float
+    longest_pause_s: float
     counters: LinkCounters
 
 
@@ -58,10 +62,14 @@ def virtual_goodput(
     codes = np.random.default_rng(seed).integers(-128, 128, (VECTORS, ROWS)).astype(np.int16)
     count = max(1, round(seconds * faults.bytes_per_s / codes.size))
     asked = answered = 0
-    start_s = line.now_s
+    start_s, pause_s = line.now_s, 0.0
 
     def complete() -> bool:
-        nonlocal asked, answered
+        nonlocal asked, answered, pause_s
+        if not answered:  # the line stood still before the first request
+            line.to_chip.longest_pause_s = 0.0
+        elif asked < count:
+            pause_s = line.to_chip.longest_pause_s
         answered += sum(not isinstance(reply, Progress) for _, reply, _ in host.poll())
         while asked < count and asked - answered < AHEAD and host.up:
             asked += 1
@@ -72,4 +80,27 @@ def virtual_goodput(
     line.run(complete, 1000 * seconds)
     host.check()
     took_s = line.now_s - start_s
-    return Goodput(count * codes.size / took_s / faults.bytes_per_s, took_s, host.counters)
+    return Goodput(count * codes.size / took_s / faults.bytes_per_s, took_s, pause_s, host.counters)
+
+
+def first_answer_s(faults: LineFaults, sessions: int = 60) -> float:
+    """Mean time from the first hello to the first answer, s, of so many sessions on lines of their own.
+
+    Raises:
+        ProtocolError: a link failed.
+    """
+    return sum(_first_answer_s(faults, number) for number in range(sessions)) / sessions
+
+
+def _first_answer_s(faults: LineFaults, seed: int) -> float:
+    chip = ChipServer(_Sink(BoardPower(), lambda text: None), boot_id=1, limits=LIMITS)
+    host = HostLink(nonce=seed + 1, limits=LIMITS)
+    line = VirtualLine(host, chip, faults, random.Random(seed))
+    start_s = line.now_s
+    host.open(start_s)
+    line.run(lambda: host.up or host.failure is not None)
+    host.check()
+    host.request(Describe())
+    line.run(lambda: not host.waiting or host.failure is not None)
+    host.check()
+    return line.now_s - start_s

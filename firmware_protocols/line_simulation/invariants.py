@@ -12,16 +12,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from firmware_protocols.chip import ChipServer
 from firmware_protocols.extensions.memory import BoardMemory
 from firmware_protocols.frames import RESET_BIT
 from firmware_protocols.host import CREDIT, LAST_ID, HostLink
 from firmware_protocols.line_simulation.arrivals import EndArrivals
 from firmware_protocols.line_simulation.asked_requests import traces_of
-from firmware_protocols.line_simulation.asking import AskingHost
 from firmware_protocols.line_simulation.board import NotingChip, VirtualBoard
 from firmware_protocols.line_simulation.direction import LinePiece
 from firmware_protocols.line_simulation.line import VirtualLine
 from firmware_protocols.line_simulation.plan import MAX_MESSAGE
+from firmware_protocols.line_simulation.seen import SeenHost
 from firmware_protocols.round_trip import RTO_MAX_S
 from firmware_protocols.states import Role, State
 
@@ -46,7 +47,7 @@ class LinkStates(NamedTuple):
 class Invariants:
     """Checks of one simulation; ``broken`` is told what does not hold."""
 
-    def __init__(self, line: VirtualLine, host: AskingHost, board: VirtualBoard, broken: Callable[[str], None]) -> None:
+    def __init__(self, line: VirtualLine, host: SeenHost, board: VirtualBoard, broken: Callable[[str], None]) -> None:
         self._line, self._host, self._board, self._broken = line, host, board, broken
         self.most_held_bytes = self.digest = 0
         self._steps = 0
@@ -98,6 +99,8 @@ class Invariants:
         self._check_frames()
         self._check_session()
         self._check_answers()
+        if self._host.offs & self._board.server.unanswered:
+            self._broken("OUTPUTS_OFF waits for the work at the chip")
         self._arrivals[Role.HOST].check(self._host.link.connection, line.now_s, line.now_s)
         self._arrivals[Role.CHIP].check(self._board.server.connection, line.now_s, line.chip_free_s)
         self._check_lost_host(states)
@@ -178,6 +181,8 @@ class Invariants:
     def weigh(self) -> None:
         """What both ends hold is bounded."""
         for name, end in (("host", self._host.link), ("chip", self._board.server)):
+            if not isinstance(end, HostLink | ChipServer):  # the firmware's memory was allotted when it was built
+                continue
             held = held_bytes(end)
             self.most_held_bytes = max(self.most_held_bytes, held)
             if held > MOST_HELD_BYTES:

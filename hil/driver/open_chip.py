@@ -128,15 +128,29 @@ def connect(
         key=key,
         clock=clock,
     )
+    return introduced(session, chip=chip, macros=macros, spec=spec)
+
+
+def introduced(
+    session: Session,
+    *,
+    chip: str | Path | ChipSpec | None = None,
+    macros: int | None = None,
+    spec: ChipSpec | None = None,
+) -> ChipDriver:
+    """Say hello in a session and check that the chip is what its file says, and that of its journal."""
+    journal, address = session.journal, session.transport.address
     try:
         session.open()
         if journal is not None and journal.answers:
             now = session.ask_aside(Describe())
-            check_same_chip(transport.address, journal, now, session.latest_chip_time_ns)
+            check_same_chip(address, journal, now, session.latest_chip_time_ns)
             session.left_in_chip.found = now.program_digest
+            if journal.begun_anew:
+                session.open_anew()
         description = session.ask(Describe())
         found = spec or (chip if isinstance(chip, ChipSpec) else _chip_file(chip, macros, description))
-        check_description(transport.address, description, found)
+        check_description(address, description, found)
         session.checks.spec = found
     except BaseException as error:
         session.close(ending=f"{type(error).__name__}: {error}"[:500])

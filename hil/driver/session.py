@@ -91,11 +91,7 @@ class Session:
         self._patience = patience or Patience()
         self._hello: HelloReply | None = None
         self._hello_s, self._silence_s, self._answer_s = hello_s, silence_s, answer_s
-        limits = LinkLimits(max_payload=transport.max_payload, window=32, silence_s=silence_s)
-        nonce, session, opening = (secrets.randbits(32), 0, 0) if journal is None else journal.opening()
-        self._link = HostLink(
-            nonce=nonce, limits=limits, session=session, opening=opening, packs=is_serial(transport.address)
-        )
+        self._link = self._new_link()
         self._asked: dict[int, tuple[Request[Any], Watcher | None]] = {}
         self._answers: dict[int, Reply] = {}
         self._hidden: set[int] = set()  # requests that the run knows nothing of
@@ -110,6 +106,17 @@ class Session:
         self.checks = ReplyChecks(transport.address)
         self._closed = self._leaving = False
         self.chip_time_ns = self.latest_chip_time_ns = 0  # the latter: also of requests aside
+
+    def _new_link(self) -> HostLink:
+        limits = LinkLimits(max_payload=self.transport.max_payload, window=32, silence_s=self._silence_s)
+        nonce, session, opening = (secrets.randbits(32), 0, 0) if self.journal is None else self.journal.opening()
+        packs = is_serial(self.transport.address)
+        return HostLink(nonce=nonce, limits=limits, session=session, opening=opening, packs=packs)
+
+    @property
+    def link(self) -> HostLink:
+        """The host role of the protocol."""
+        return self._link
 
     @property
     def hello(self) -> HelloReply:
@@ -151,6 +158,11 @@ class Session:
         self.checks.hello(self.hello)
         self._prepare(self.hello.capabilities)
         return self.hello
+
+    def open_anew(self) -> None:
+        """Say hello as another host, whose journal was begun anew; raises what ``open`` does."""
+        self._link = self._new_link()
+        self.open()
 
     def _prepare(self, can: Capability) -> None:
         """Ask how much the journal of the chip holds: what changes something is sent no further ahead than that."""

@@ -183,7 +183,7 @@ def build(
     digest = hashlib.sha256("\0".join([program, *flags, str(die), config]).encode())
     for path in (*sorted(SOURCES.rglob("*.[chl]*")), *boards):
         digest.update(path.read_bytes())
-    folder = (cache or _cache()) / f"{target}-{digest.hexdigest()[:16]}"
+    folder = (cache or cache_folder()) / f"{target}-{digest.hexdigest()[:16]}"
     if (folder / "firmware").exists():
         return folder / "firmware"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -218,5 +218,6 @@ def _run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where builds are kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hil" / "firmware"

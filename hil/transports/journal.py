@@ -23,6 +23,7 @@ import secrets
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,8 +52,12 @@ class EntryKind(enum.IntEnum):
     LEFT = 4
 
 
+def _any_nonce() -> int:
+    return secrets.randbits(32)
+
+
 class Journal:
-    """The journal in ``path``: that of an earlier process, or a new one.
+    """The journal in ``path``: that of an earlier process, or a new one; ``nonces`` draws those of openings (u32).
 
     Raises:
         FileError: it is no journal, or does not begin as one.
@@ -61,9 +66,9 @@ class Journal:
         OutputError: it cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.nonce, self.session, self.openings = secrets.randbits(32), 0, 0
+    def __init__(self, path: str | Path, *, nonces: Callable[[], int] = _any_nonce) -> None:
+        self.path, self._nonces = Path(path), nonces
+        self.nonce, self.session, self.openings = nonces(), 0, 0
         self.last_chip_time_ns = 0
         self.dropped_bytes = 0  # of an entry that was not finished
         self.may_begin_anew, self.begun_anew = True, False
@@ -147,7 +152,10 @@ class Journal:
         self._add(EntryKind.LEFT, b"")
 
     def begin_anew(self) -> None:
-        """Forget all answers: the chip that gave them is not the one that is there."""
+        """Forget all answers: the chip that gave them is not the one that is there.
+
+        The next opening is another host's: what the chip keeps of the one before answers nothing of the run anew.
+        """
         try:
             self._file.truncate(0)
         except OSError as error:
@@ -156,9 +164,8 @@ class Journal:
         self._where.clear()
         self._waiting.clear()
         self._place = self.last_chip_time_ns = self.measured = 0
+        self.nonce, self.session, self.openings = self._nonces(), 0, 0
         self._begin()
-        if self.openings:
-            self._add(EntryKind.OPENING, _OPENING.pack(self.nonce, self.session, self.openings - 1))
 
     def close(self) -> None:
         """May be called twice."""
@@ -240,7 +247,7 @@ class Journal:
             except OSError as error:
                 raise output_error(self.path, error) from error
         if left:
-            self.nonce = secrets.randbits(32)
+            self.nonce = self._nonces()
         self.last_chip_time_ns = max((self._reply(p).chip_time_ns for p in self._latest()), default=0)
 
     def _latest(self) -> list[int]:

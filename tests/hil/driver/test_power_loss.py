@@ -130,3 +130,19 @@ def test_a_chip_without_room_for_the_image_is_sent_the_tiles_themselves(tmp_path
     outcome = driver.program_cells(0, targets(0), sample=5)
     assert outcome.reached.mean() > 0.9
     assert not driver._session.ask(ImageStatus()).size
+
+
+def test_a_run_that_is_begun_anew_writes_anew_what_the_journal_of_the_chip_holds(tmp_path: Path) -> None:
+    """As another host: an old answer to a later write would leave an earlier one, done again, in its cells."""
+    chip = EmulatedChip(SPEC, 3)
+    board, pulses = FailingBoard(chip), []
+    for _ in range(2):
+        with contextlib.closing(Journal(tmp_path / "journal")) as journal:
+            driver = connect(board.open(), spec=SPEC, journal=journal)
+            driver.program_cells(0, targets(0), sample=5)
+            driver.read_cells(0, sample=6)
+            pulses.append(chip.status().pulses_total)
+        chip._now_ns = 0  # its clock begins anew, and goes on from the write, which was before the read
+        board.fail()
+    assert journal.begun_anew
+    assert pulses[1] > pulses[0]

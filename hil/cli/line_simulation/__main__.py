@@ -1,10 +1,12 @@
 """Bad lines and failing boards in virtual time, for whoever works on the protocol.
 
-    python -m firmware_protocols.line_simulation --seed N --minutes M --cover
+    python -m hil.cli.line_simulation --seed N --minutes M --cover
 
-Exit code 1 where something did not hold, and with ``--cover`` also where a day of line, 10,000 requests or 1,000
-faults of a kind were not reached, or a transfer fell below its floor of throughput (one of them of 70,000 frames, whose
-numbers wrap). ``--episode K`` replays one episode of the seed and prints its events.
+The chip's end is the Python role or the C firmware, the host's end the driver (``hil.driver``) or a host that asks all
+that the protocol allows. Exit code 1 where something did not hold, and with ``--cover`` also where a day of line,
+10,000 requests, 1,000 faults of a kind or 20 of what else is to be met (runs resumed, keys proved, …) were not reached,
+or a transfer fell below its floor of throughput (one of them of 70,000 frames, whose numbers wrap). ``--episode K``
+replays one episode of the seed and prints its events.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import sys
 import time
 
 from firmware_protocols.line_simulation.floors import below_floors
-from firmware_protocols.line_simulation.vopr import VoprResult, run_episode, run_vopr, source_digest
+from firmware_protocols.line_simulation.seen import Met
+from hil.cli.line_simulation.ends import Ends
+from hil.cli.line_simulation.vopr import VoprResult, run_episode, run_vopr, source_digest
 
-COMMAND = "python -m firmware_protocols.line_simulation"
+COMMAND = "python -m hil.cli.line_simulation"
 
 
 def main(arguments: list[str]) -> int:
@@ -26,18 +30,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of all that happens")
     parser.add_argument("--minutes", type=float, default=1.0, help="CPU time of the simulation, minutes")
     parser.add_argument("--episode", type=int, help="replay this episode of the seed, with its events")
+    parser.add_argument("--ends", choices=[pair.name.lower() for pair in Ends], help="host and chip role; else in turn")
     parser.add_argument(
         "--cover", action="store_true", help="exit code 1 also where less than a full minute is covered"
     )
     asked = parser.parse_args(arguments)
+    ends = tuple(Ends) if asked.ends is None else (Ends[asked.ends.upper()],)
     if asked.episode is not None:
-        broken = run_episode(asked.seed, asked.episode, print).broken
+        broken = run_episode(asked.seed, asked.episode, print, ends=ends).broken
         print(broken or "all held")
         return int(bool(broken))
     if not asked.minutes > 0:
         parser.error(f"--minutes {asked.minutes:g} is not more than 0")
     slow = below_floors() if asked.cover else []
-    found = run_vopr(asked.seed, 60.0 * asked.minutes, clock=time.process_time)
+    found = run_vopr(asked.seed, 60.0 * asked.minutes, clock=time.process_time, ends=ends)
     print("\n".join([*slow, *_lines(found)]))
     return int(bool(slow or found.failed or (asked.cover and found.short)))
 
@@ -48,12 +54,14 @@ def _lines(found: VoprResult) -> list[str]:
         f"{found.open_s / 86400:.2f} days of line with a request open, {found.requests:,} requests, "
         f"{found.steps:,} steps",
         *(f"  {kind.value:<26} {times:,}" for kind, times in found.faults.items()),
+        *(f"  {what.value:<26} {found.met[what]:,}" for what in Met),
         f"chip reset in {len(found.resets)} of {len(found.states)} states of both ends; one end held "
         f"{found.most_held_bytes:,} bytes at most",
         *(f"a full minute covers more: {text}" for text in found.short),
     ]
     for number, text in found.failed:
-        lines += [f"episode {number}: {text}", f"  replay  {COMMAND} --seed {found.seed} --episode {number}"]
+        of = f" --ends {found.ends[0].name.lower()}" if len(found.ends) == 1 else ""
+        lines += [f"episode {number}: {text}", f"  replay  {COMMAND} --seed {found.seed} --episode {number}{of}"]
     return lines if found.failed else [*lines, "all held"]
 
 

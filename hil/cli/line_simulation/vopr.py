@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firmware_protocols.line_simulation.episode import Episode, EpisodeResult
+from firmware_protocols.line_simulation.episode import EpisodeResult
 from firmware_protocols.line_simulation.faults import Counts, LineFault
 from firmware_protocols.line_simulation.invariants import LinkStates
 from firmware_protocols.line_simulation.plan import plan_of
+from firmware_protocols.line_simulation.seen import Met
+from hil.cli.line_simulation.ends import Ends, episode_of
 
 DAY_S = 86_400.0
 A_MINUTE_REQUESTS, A_MINUTE_FAULTS = 10_000, 1_000  # that a minute of simulation must cover, faults of each kind
+A_MINUTE_MET = 20  # of each of ``Met``
 
 
 @dataclass(slots=True)
@@ -22,17 +25,18 @@ class VoprResult:
     """Sums of all episodes; ``failed`` holds those in which something did not hold."""
 
     seed: int
+    ends: tuple[Ends, ...] = tuple(Ends)
     episodes: int = 0
     cpu_s: float = 0.0
     open_s: float = 0.0
     requests: int = 0
     steps: int = 0
     most_held_bytes: int = 0
-    commanded: int = 0  # resets that hosts asked for
     digest: str = ""
     faults: Counts = field(default_factory=lambda: dict.fromkeys(LineFault, 0))
     states: Counter[LinkStates] = field(default_factory=Counter)
     resets: Counter[LinkStates] = field(default_factory=Counter)
+    met: Counter[Met] = field(default_factory=Counter)
     failed: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, number: int, episode: EpisodeResult) -> None:
@@ -40,7 +44,7 @@ class VoprResult:
         self.open_s += episode.open_s
         self.requests += episode.requests
         self.steps += episode.steps
-        self.commanded += episode.commanded
+        self.met += episode.met
         self.most_held_bytes = max(self.most_held_bytes, episode.most_held_bytes)
         self.digest = hashlib.sha256(f"{self.digest}{episode.digest}".encode()).hexdigest()
         for kind, times in episode.faults.items():
@@ -54,13 +58,17 @@ class VoprResult:
     def short(self) -> list[str]:
         """What a minute of simulation must cover and this one did not; empty when it did."""
         wanted = [("seconds of line time", self.open_s, DAY_S), ("requests", self.requests, A_MINUTE_REQUESTS)]
+        if set(self.ends) == set(Ends):
+            wanted += [(what.value, self.met[what], A_MINUTE_MET) for what in Met]
         wanted += [(kind.value, times, A_MINUTE_FAULTS) for kind, times in self.faults.items()]
         return [f"{name}: {has:,.0f} of {least:,.0f}" for name, has, least in wanted if has < least]
 
 
-def run_episode(seed: int, number: int, tell: Callable[[str], None] = lambda text: None) -> EpisodeResult:
-    """One episode of a run; the same bits each time."""
-    return Episode(plan_of(f"{seed}/{number}"), tell).run()
+def run_episode(
+    seed: int, number: int, tell: Callable[[str], None] = lambda text: None, *, ends: Sequence[Ends] = tuple(Ends)
+) -> EpisodeResult:
+    """One episode of a run, in which ``ends`` take turns; the same bits each time."""
+    return episode_of(plan_of(f"{seed}/{number}"), ends[number % len(ends)], tell)
 
 
 def run_vopr(
@@ -68,13 +76,14 @@ def run_vopr(
     cpu_s: float,
     *,
     clock: Callable[[], float],
+    ends: Sequence[Ends] = tuple(Ends),
     most_failures: int = 1,
     watch: Callable[[VoprResult], None] = lambda result: None,
 ) -> VoprResult:
     """Run episodes for ``cpu_s`` seconds of ``clock`` (``time.process_time``), or until ``most_failures`` failed."""
-    result, start_s = VoprResult(seed), clock()
+    result, start_s = VoprResult(seed, ends=tuple(ends)), clock()
     while result.cpu_s < cpu_s and len(result.failed) < most_failures:
-        result.add(result.episodes, run_episode(seed, result.episodes))
+        result.add(result.episodes, run_episode(seed, result.episodes, ends=ends))
         result.cpu_s = clock() - start_s
         watch(result)
     return result

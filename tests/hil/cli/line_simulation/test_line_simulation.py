@@ -19,28 +19,30 @@ from firmware_protocols.extensions import authority, images, memory
 from firmware_protocols.extensions.memory import BoardPower, SupplyFailed
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.line_simulation import floors, proving
-from firmware_protocols.line_simulation.__main__ import COMMAND, main
 from firmware_protocols.line_simulation.direction import LineDirection
-from firmware_protocols.line_simulation.episode import Episode, EpisodeResult
+from firmware_protocols.line_simulation.episode import EpisodeResult
 from firmware_protocols.line_simulation.faults import Gaps, LineFault, LineFaults
 from firmware_protocols.line_simulation.floors import below_floors
 from firmware_protocols.line_simulation.goodput import virtual_goodput
 from firmware_protocols.line_simulation.plan import plan_of
-from firmware_protocols.line_simulation.vopr import VoprResult, run_vopr
 from firmware_protocols.messages import Done, ErrorCode, OutputsOff
 from hil.cli import run
+from hil.cli.line_simulation.__main__ import COMMAND, main
+from hil.cli.line_simulation.ends import Ends, episode_of
+from hil.cli.line_simulation.vopr import VoprResult, run_vopr
 
 
-def short_episode(number: int) -> EpisodeResult:
+def short_episode(number: int, ends: Ends = Ends.ANY_HOST_PYTHON) -> EpisodeResult:
     """A few minutes of one line, with all that may happen to it."""
-    return Episode(replace(plan_of(f"short/{number}"), requests=25, tile_share=0.05, bad_s=400.0)).run()
+    return episode_of(replace(plan_of(f"short/{number}"), requests=25, tile_share=0.05, bad_s=400.0), ends)
 
 
-def test_an_episode_repeats_itself_to_the_bit() -> None:
-    one, other = short_episode(1), short_episode(1)
+@pytest.mark.parametrize("ends", Ends)
+def test_an_episode_repeats_itself_to_the_bit(ends: Ends) -> None:
+    one, other = short_episode(1, ends), short_episode(1, ends)
     assert one.digest == other.digest
     assert (one.steps, one.requests, one.faults) == (other.steps, other.requests, other.faults)
-    assert one.digest != short_episode(2).digest
+    assert one.digest != short_episode(2, ends).digest
 
 
 def test_all_holds_on_lines_of_every_kind_of_fault() -> None:
@@ -51,6 +53,15 @@ def test_all_holds_on_lines_of_every_kind_of_fault() -> None:
     assert found.requests == 16 * 25
     assert all(found.faults[kind] for kind in LineFault), found.faults
     assert len(found.resets) > 3
+
+
+@pytest.mark.parametrize("ends", [Ends.DRIVER_PYTHON, Ends.ANY_HOST_C, Ends.DRIVER_C])
+def test_all_holds_with_the_driver_and_with_the_firmware_at_the_ends(ends: Ends) -> None:
+    found = VoprResult(0)
+    for number in range(6):
+        found.add(number, short_episode(number, ends))
+    assert not found.failed
+    assert found.requests == 6 * 25
 
 
 def test_a_run_ends_with_its_time_or_its_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
