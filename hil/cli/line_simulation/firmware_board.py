@@ -22,7 +22,7 @@ from firmware_protocols.line_simulation.plan import MAX_MESSAGE
 from firmware_protocols.line_simulation.proving import KEY
 from firmware_protocols.states import State
 from hil.server.firmware_build import SOURCES, cache_folder, compiler
-from hil.server.firmware_targets import STRICT, FirmwareTarget
+from hil.server.firmware_targets import FirmwareTarget
 
 LIMITS_OF_SLOTS = {0: (512, 16), 2: (64, 4), 3: (512, 1), 17: (4096, 32)}  # payload and window, by slots of the journal
 _PARTS = (
@@ -93,7 +93,8 @@ def _built(sizes: dict[str, int]) -> Path:
     sources = [
         path for part in _PARTS for path in ([SOURCES / part] if "." in part else sorted((SOURCES / part).glob("*.c")))
     ]
-    flags = [*STRICT, "-O1", "-shared", "-fPIC", *(f"-D{name}={value}" for name, value in sorted(sizes.items()))]
+    flags = ["-std=c99", "-w", "-O1", "-shared", "-fPIC"]  # warnings are for the builds of boards
+    flags += [f"-D{name}={value}" for name, value in sorted(sizes.items())]
     digest = hashlib.sha256("\0".join(flags).encode())
     for path in sorted(SOURCES.rglob("*.[ch]")):
         digest.update(path.read_bytes())
