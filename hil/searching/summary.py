@@ -12,6 +12,7 @@ from hil.pages.tables import Table
 from hil.searching.settings import SearchSettings
 
 PUBLISHED_EDP = {"fashion-mnist": 0.16, "cifar10": 0.16}  # of NAS4CIM's abstract
+MOST_TOLD = 3  # networks whose run on a chip has a line
 Row = Mapping[str, Any]
 
 
@@ -46,7 +47,8 @@ def _cost(row: Row) -> str:
 
 def front_table(table: Mapping[str, Any]) -> Table:
     """The networks of the front by rising EDP."""
-    header = ("network", "predicted", "simulated", "worst", "EDP, mJ·ms", "energy, µJ", "macros", "")
+    chip = any(row["measured"] for row in table["networks"])
+    header = ("network", "predicted", "simulated", "worst", *(("on a chip",) if chip else ()))
     rows = []
     for row in table["networks"]:
         found = row["evaluated"]
@@ -58,13 +60,19 @@ def front_table(table: Mapping[str, Any]) -> Table:
                 f"{row['predicted']:.1f} %",
                 mean,
                 worst,
+                *((_on_a_chip(row),) if chip else ()),
                 f"{row['edp_mj_ms']:.3g}",
                 f"{row['energy_pj'] / 1e6:.3g}",
                 f"{row['macros']}",
                 ", ".join(more),
             )
         )
-    return Table("Front", header, tuple(rows), bases(table["networks"]))
+    costs = ("EDP, mJ·ms", "energy, µJ", "macros", "")
+    return Table("Front", (*header, *costs), tuple(rows), bases(table["networks"]))
+
+
+def _on_a_chip(row: Row) -> str:
+    return f"{100 * row['measured']['accuracy_mean']:.1f} %" if row["measured"] else "—"
 
 
 def bases(rows: Sequence[Row]) -> str:
@@ -94,15 +102,11 @@ def _facts(table: Mapping[str, Any], settings: SearchSettings, trained: list[Row
     ]
     if trained:
         facts.append(Fact("Simulated", "; ".join(dict.fromkeys(row["evaluated"]["source"] for row in trained))))
+    measured = [row for row in table["networks"] if row["measured"]]
+    facts += [Fact(f"{row['name']} on a chip", row["measured"]["source"]) for row in measured[:MOST_TOLD]]
+    if len(measured) > MOST_TOLD:
+        facts.append(Fact("On a chip", f"{len(measured) - MOST_TOLD} more networks, on the page"))
     for row in table["networks"]:
-        seen = row["measured"]
-        if seen:
-            facts.append(
-                Fact(
-                    f"{row['name']} on a chip",
-                    f"{100 * seen['accuracy_mean']:.1f} % of {seen['images']:,} images, {seen['source']}",
-                )
-            )
         if row["failed"]:
             facts.append(Fact(row["name"], row["failed"].splitlines()[0]))
     facts.append(Fact("Costs", f"{table['costs']}, one image, {table['costs_of']}", aside="estimated"))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hil.pages.tables import Table
 from hil.searching.front import Findings
 from hil.searching.page import choices_figure, predicted_figure, search_page, simulated_figure
 from hil.searching.settings import SearchSettings
@@ -58,6 +59,18 @@ def test_choices_without_an_alternative_are_not_drawn() -> None:
     bars = choices_figure(FOUND)["data"][0]
     assert bars["y"] == ["operator 1.1: conv3", "operator 1.1: skip", "weight bits: 2", "weight bits: 4"]
     assert np.mean(bars["x"]) == pytest.approx(0)
+
+
+def test_networks_on_a_chip_are_a_column_of_the_front_and_few_lines_below_it() -> None:
+    many = [{**ROWS[2], "name": f"n{k}"} for k in range(9)]
+    table = {"costs": "lab-128", "networks": many, "method": "pareto", "simulations": 64, "seed": 0, "knee": "n1",
+             "notes": [], "costs_of": "each layer once"}  # fmt: skip
+    summary = search_summary(table, SearchSettings(data="fashion-mnist", chip="lab-128"), "found")
+    (front,) = (part for part in summary.parts if isinstance(part, Table))
+    assert {row[front.header.index("on a chip")] for row in front.rows} == {"91.5 %"}
+    told = [fact for fact in summary.facts if "on a chip" in fact.name.lower()]
+    assert [fact.name for fact in told] == ["n0 on a chip", "n1 on a chip", "n2 on a chip", "On a chip"]
+    assert told[-1].text == "6 more networks, on the page"
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
