@@ -61,7 +61,7 @@ def as_lines(parts: Sequence[str | Table]) -> list[str]:
 
 
 def _aligned(table: Table) -> list[str]:
-    rows = [table.header, *table.rows]
+    rows = [*([table.header] if any(table.header) else []), *table.rows]
     widths = [max(len(row[k]) for row in rows) for k in range(len(table.header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [*lines, *([table.note] if table.note else [])]
