@@ -134,19 +134,23 @@ class CellVerbs(OpenChip):
         return outcomes
 
     def read_cells(
-        self, macro: int, *, reads: int = 1, sample: int = 0, lines: range | None = None, roughly: bool = False
+        self,
+        macro: int,
+        *,
+        reads: int = 1,
+        sample: int = 0,
+        lines: range | None = None,
+        parts_of_gap: int | None = None,
     ) -> NDArray[np.float32]:
         """Mean of ``reads`` readings of every cell of a macro through its read path, µS, (rows, columns).
 
-        Over a line on which bodies are packed they are rounded to a part of the gap between levels: digits below it are
-        noise, and would be most of what is sent.
-
         Args:
             lines: the word lines that are read; the rest is NaN.
-            roughly: it only matters near which level a cell lies.
+            parts_of_gap: of the gap between levels, to which readings are rounded where bodies are packed, since digits
+                below are noise and would be most of what is sent. None: they are not rounded.
         """
-        parts_of_gap = (ROUGH if roughly else FINE) if self._session.packs else None
-        requests = make.read_requests(self.spec, macro, reads, sample, self._most, lines, parts_of_gap)
+        parts = parts_of_gap if self._session.packs else None
+        requests = make.read_requests(self.spec, macro, reads, sample, self._most, lines, parts)
         cells = np.full((self.spec.macro.rows, self.spec.macro.columns), np.nan, np.float32)
         for request, reply in zip(requests, self._session.ask_all(requests), strict=True):
             cells[make.block_slices(request.cells)] = make.to_microsiemens(reply.readings, reply.unit_ns)

@@ -57,7 +57,7 @@ def test_readings_over_a_slow_line_are_rounded_to_a_part_of_the_gap_between_leve
         chip = chip_from_address("emulated:lab-128?seed=3&macros=1")
         with connect(InProcessTransport(chip, line), spec=SPEC) as driver:
             driver.program_cells(0, np.full((128, 128), SPEC.macro.levels_us[5], np.float32), sample=1)
-            cells.append([driver.read_cells(0, reads=8, sample=2, roughly=rough) for rough in (False, True)])
+            cells.append([driver.read_cells(0, reads=8, sample=2, parts_of_gap=parts) for parts in (FINE, ROUGH)])
     (fine, same), (rounded, rough) = cells
     assert np.array_equal(fine, same)
     for found, parts in ((rounded, FINE), (rough, ROUGH)):
