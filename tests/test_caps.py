@@ -50,7 +50,6 @@ PARAMETERS = {
 }
 LINES = {
     "firmware_protocols/messages.py": 414,
-    "hil/driver/session.py": 406,
     "mapping/program/conductance.py": 403,
 }
 

@@ -19,23 +19,15 @@ from typing import Any, TypeVar
 
 from firmware_protocols.codec import Decoded
 from firmware_protocols.connection import LinkLimits
-from firmware_protocols.errors import ChipTaken, LinkFailed, RemoteProtocolError
-from firmware_protocols.extensions.authority import needed, proof_of, sealer_after, session_key
+from firmware_protocols.errors import ChipTaken, LinkFailed
 from firmware_protocols.extensions.journal import JOURNALLED
-from firmware_protocols.extensions.messages import AskJournal, Authorise, Challenge, Level
+from firmware_protocols.extensions.messages import AskJournal, Level
 from firmware_protocols.host import HostLink
-from firmware_protocols.messages import (
-    Capability,
-    ErrorReply,
-    HelloReply,
-    OutputsOff,
-    Progress,
-    Reply,
-    Request,
-)
-from hil.driver.errors import device_error, forged_counter, link_error, no_answer, no_end, no_hello, wrong_answer
+from firmware_protocols.messages import Capability, ErrorReply, HelloReply, OutputsOff, Progress, Reply, Request
+from hil.driver.errors import device_error, link_error, no_answer, no_end, no_hello, wrong_answer
 from hil.driver.going_on import LeftInChip
 from hil.driver.held_image import HeldImage
+from hil.driver.host_authority import HostAuthority
 from hil.driver.keys import HostKey
 from hil.driver.patience import Patience
 from hil.driver.reply_checks import ReplyChecks
@@ -85,8 +77,7 @@ class Session:
         patience: Patience | None = None,
         key: HostKey | None = None,
     ) -> None:
-        self._key = key
-        self._level: Level | None = None  # that the chip grants this host; None: it wants no key, or has got none
+        self._authority = HostAuthority(key)
         self.transport, self._log, self._clock, self.journal = transport, wire_log, clock, journal
         self._patience = patience or Patience()
         self._hello: HelloReply | None = None
@@ -168,25 +159,16 @@ class Session:
         """Ask how much the journal of the chip holds: what changes something is sent no further ahead than that."""
         if Capability.JOURNAL in can and self.journal is not None:
             self._changes_ahead = max(1, min(_IN_FLIGHT, self.ask_aside(AskJournal()).depth))
-        if Capability.AUTHORITY in can and self._key is not None:
-            usual = Level.PROGRAM if Capability.PROGRAM_TILE in can else Level.SERVICE
-            self._authorise(usual if self._key.level is None else self._key.level)
+        if (level := self._authority.first_level(can)) is not None:
+            self._authorise(level)
         if Capability.IMAGES in can and Capability.PROGRAM_TILE in can:
             self.image = HeldImage(self.hello.max_message, self.ask_aside)
 
     def _authorise(self, level: Level) -> None:
         """Prove the key; from here on what changes the chip is sealed."""
-        assert self._key is not None
         while self._link.waiting:  # what is under way bears the seal of before
             self._pump(self._clock() + self._answer_s)
-        key, nonce = self._key.of(level), self._link.nonce
-        challenge = self.ask_aside(Challenge())
-        self.ask_aside(Authorise(level, proof_of(key, challenge.nonce, level, nonce)))
-        try:
-            seals = sealer_after(challenge, session_key(key, challenge.nonce, level, nonce), before=self._link.sealer)
-        except RemoteProtocolError as error:
-            raise forged_counter(self.transport.address, error) from error
-        self._link.sealer, self._level = seals, level
+        self._authority.prove(level, self._link, self.ask_aside, self.transport.address)
 
     @property
     def closed(self) -> bool:
@@ -261,8 +243,8 @@ class Session:
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, self._hello_s)
         if not self._asked:
             self._heard_s = self._free_s = self._clock()
-        if self._level is not None and needed(request) > self._level:
-            self._authorise(needed(request))
+        if (level := self._authority.lacking(request)) is not None:
+            self._authorise(level)
         meant = request if self.image is None else self.image.instead_of(request)
         with undisturbed():
             request_id = self._link.request(meant, aside=aside)

@@ -64,9 +64,9 @@ def test_the_chips_key_programs_and_goes_higher_only_where_that_is_asked(address
         assert chip.program_cells(0, targets()).reached[:4, :16].mean() > 0.9
         chip.hold_program(bytes(32))
         session = chip._session
-        assert session._level is Level.PROGRAM
+        assert session._authority.level is Level.PROGRAM
         session.ask(PULSE)
-        assert session._level is Level.SERVICE
+        assert session._authority.level is Level.SERVICE
         chip.read_cells(0, lines=range(1))
 
 
