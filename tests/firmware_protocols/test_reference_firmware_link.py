@@ -162,6 +162,20 @@ def test_outputs_off_overtakes_and_stops_what_waits(line: Any) -> None:
     assert not status.outputs_on
 
 
+def test_outputs_off_leaves_a_message_alone_that_is_arriving(line: Any) -> None:
+    """Its first pieces lay behind the requests that were stopped, whose bytes were then taken for its own."""
+    made = line()
+    asked = [made.host.request(mvm(s, vectors=30)) for s in range(8)]
+    made.run(lambda: False, 0.03)  # some wait
+    asked.append(made.host.request(mvm(9, vectors=150)))
+    made.chip.receive(made.host.data_to_send(made.now_s), made.now_s)  # as many frames as may be on their way
+    asked.append(made.host.request(OutputsOff(), aside=True))
+    replies: dict[int, Any] = {}
+    made.run(lambda: replies.update((i, r) for i, r, _ in made.host.poll()) or len(replies) == len(asked), 60.0)
+    assert set(replies) == set(asked)
+    assert [isinstance(replies[i], ErrorReply) for i in asked[-4:]] == [True, True, False, False]
+
+
 def test_another_host_takes_the_chip_over_and_the_outputs_go_off(line: Any, kit: SimpleNamespace) -> None:
     first = line()
     exchange(first, [mvm(1)])

@@ -83,13 +83,22 @@ static void say_done(uint16_t id) {
     say(id, &reply);
 }
 
+/* Closes the gap of so many bytes at the start of the arena: what waits behind them, and the message that arrives in parts. */
+static void close_gap(uint32_t size) {
+    const uint32_t arriving = server.assembly[CHANNEL_BULK].size;
+    const uint32_t used = server.arena_end + (arriving < MAX_MESSAGE ? arriving : MAX_MESSAGE);
+    memmove(server.arena, server.arena + size, used - size);
+    server.arena_end -= size;
+}
+
 static void stop_all(const char *why) {
     if (server.running) {
         server.running = false;
         say_error(server.request.id, ERROR_STOPPED, why, 0, 0);
     }
     for (uint32_t i = 0; i < server.count; i++) say_error(server.waiting[i].id, ERROR_STOPPED, why, 0, 0);
-    server.count = server.arena_end = 0;
+    server.count = 0;
+    close_gap(server.arena_end);
 }
 
 static void switch_off(void) {
@@ -285,11 +294,8 @@ static const struct link_owner OWNER = {greet, part, lost};
 /* Copies the oldest request out of the arena and closes the gap. */
 static void begin(void) {
     const struct waiting first = server.waiting[0];
-    const uint32_t arriving = server.assembly[CHANNEL_BULK].size;
-    const uint32_t used = server.arena_end + (arriving < MAX_MESSAGE ? arriving : MAX_MESSAGE);
     memcpy(server.running_bytes, server.arena, first.size);
-    memmove(server.arena, server.arena + first.size, used - first.size);
-    server.arena_end -= first.size;
+    close_gap(first.size);
     server.count--;
     for (uint32_t i = 0; i < server.count; i++) {
         server.waiting[i] = server.waiting[i + 1];
