@@ -31,7 +31,6 @@ from hil.calibration.patterns import (
     zero_vectors,
 )
 from hil.calibration.step_numbers import STEP_REQUESTS, STEPS, VECTORS
-from hil.driver.cells import FINE, ROUGH
 from hil.driver.chip_driver import WAITED_ENOUGH, ChipDriver
 from hil.driver.samples import CALIBRATE
 from hil.errors import DeviceError
@@ -77,7 +76,7 @@ class Probes:
 
     def _cells(self, macro: int, reads: int) -> Floats32:
         """Mean readings of cells that are as old, by the clock that tells their ages, as was waited for."""
-        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample(), parts_of_gap=FINE)
+        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample())
         self._need_aged(self.now_s, self._due_s)
         return readings
 
@@ -113,8 +112,8 @@ class Probes:
         targets = np.where(wanted, np.float32(target_us), np.float32(np.nan))
         if not wanted.any():
             return targets, 0
-        outcome = self.driver.program_cells(macro, targets, sample=self.sample(), roughly=True)
-        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample(), parts_of_gap=ROUGH)
+        outcome = self.driver.program_cells(macro, targets, sample=self.sample())
+        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample())
         return np.where(wanted, readings, np.float32(np.nan)), int(outcome.pulses.sum(dtype=np.int64))
 
     def write_pattern(self, early_reads: int, early_s: float) -> dict[int, Pattern]:

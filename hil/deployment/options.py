@@ -206,13 +206,13 @@ class PlaceAsked:
     def rule(self) -> ScaleRule | None:
         from mapping.quantise.weight_scales import ScaleRule
 
-        return _one_of(ScaleRule, self.weight_scales, "rule of weight scales") if self.weight_scales else None
+        return _one_of(ScaleRule, self.weight_scales, "--weight-scales") if self.weight_scales else None
 
     @property
     def form(self) -> WeightForm:
         from cim.chip.encoding import WeightForm
 
-        return _one_of(WeightForm, self.weight_form, "form of weights")
+        return _one_of(WeightForm, self.weight_form, "--weight-form")
 
     def layout(self, macros: int) -> LayoutOptions:
         """On a chip of so many macros."""
@@ -229,12 +229,12 @@ class PlaceAsked:
         return LayoutOptions(lying, budget, slices=_one_of(SlicePlacement, self.slices, "place of slices"))
 
 
-def _one_of(kind: type[Kind], name: str, what: str) -> Kind:
+def _one_of(kind: type[Kind], name: str, option: str) -> Kind:
     """The member of an enumeration by its name."""
     try:
         return kind(name)
     except ValueError:
-        raise UsageError(f"no {what} {name!r}", hint=f"one of {', '.join(kind)}") from None
+        raise UsageError(f"{option} {name!r} is not a choice", hint=f"one of {', '.join(kind)}") from None
 
 
 @dataclass(frozen=True, slots=True)

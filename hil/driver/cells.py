@@ -16,7 +16,6 @@ from hil.driver.checked_chip import OpenChip
 from hil.driver.host_write import BlockOutcome, write_verify
 from hil.errors import UsageError
 
-FINE, ROUGH = 128, 16  # parts of a gap between levels that readings over a slow line tell apart
 CellProgress = Callable[[int, int, int], None]
 """Called with (cells done, cells in all, cells failed so far)."""
 
@@ -53,21 +52,18 @@ class CellVerbs(OpenChip):
         *,
         sample: int = 0,
         progress: CellProgress | None = None,
-        roughly: bool = False,
     ) -> CellOutcome:
         """Bring cells to their targets by write-verify, on the chip or, pulse by pulse, from here.
 
         Args:
             targets_us: conductances in µS, (rows, columns) of the macro; NaN leaves a cell alone.
             sample: number of this programming; an emulated chip keys its noise with it.
-            roughly: it only matters near which level a cell comes to lie (``read_cells``).
 
         Raises:
             UsageError: targets outside the chip's levels; DeviceError: above an absolute limit, or
             refused; LinkError: silent or lost.
         """
-        rough = ROUGH if roughly and self._session.packs else None
-        requests = make.program_requests(self.spec, macro, targets_us, sample, self._most, rough)
+        requests = make.program_requests(self.spec, macro, targets_us, sample, self._most)
         readings = np.full(targets_us.shape, np.nan, np.float32)
         pulses = np.zeros(targets_us.shape, np.uint16)
         reached = np.ones(targets_us.shape, np.bool_)
@@ -134,23 +130,13 @@ class CellVerbs(OpenChip):
         return outcomes
 
     def read_cells(
-        self,
-        macro: int,
-        *,
-        reads: int = 1,
-        sample: int = 0,
-        lines: range | None = None,
-        parts_of_gap: int | None = None,
+        self, macro: int, *, reads: int = 1, sample: int = 0, lines: range | None = None
     ) -> NDArray[np.float32]:
         """Mean of ``reads`` readings of every cell of a macro through its read path, µS, (rows, columns).
 
-        Args:
-            lines: the word lines that are read; the rest is NaN.
-            parts_of_gap: of the gap between levels, to which readings are rounded where bodies are packed, since digits
-                below are noise and would be most of what is sent. None: they are not rounded.
+        With ``lines`` only those word lines are read; the rest is NaN.
         """
-        parts = parts_of_gap if self._session.packs else None
-        requests = make.read_requests(self.spec, macro, reads, sample, self._most, lines, parts)
+        requests = make.read_requests(self.spec, macro, reads, sample, self._most, lines)
         cells = np.full((self.spec.macro.rows, self.spec.macro.columns), np.nan, np.float32)
         for request, reply in zip(requests, self._session.ask_all(requests), strict=True):
             cells[make.block_slices(request.cells)] = make.to_microsiemens(reply.readings, reply.unit_ns)

@@ -49,13 +49,9 @@ class ReadMode:
 # --- conductance ---------------------------------------------------------------------------
 
 
-def conductance_unit_ns(spec: MacroSpec, parts_of_gap: int | None = None) -> int:
-    """Nanosiemens of one count: the smallest whole unit in which 16 bits hold 1.6 times the highest level.
-
-    ``parts_of_gap``: or a larger one, which still tells apart so many parts of a gap between levels.
-    """
-    finest = max(1, math.ceil(_MAX_TIMES_TOP * spec.levels_us[-1] * 1000 / (LEAVE_ALONE - 1)))
-    return finest if parts_of_gap is None else max(finest, math.floor(1000 * spec.level_gap_us / parts_of_gap))
+def conductance_unit_ns(spec: MacroSpec) -> int:
+    """Nanosiemens of one count: the smallest whole unit in which 16 bits hold 1.6 times the highest level."""
+    return max(1, math.ceil(_MAX_TIMES_TOP * spec.levels_us[-1] * 1000 / (LEAVE_ALONE - 1)))
 
 
 def to_counts(values_us: NDArray[np.floating], unit_ns: int) -> NDArray[np.uint16]:
@@ -72,17 +68,12 @@ def to_microsiemens(counts: NDArray[np.uint16], unit_ns: int) -> NDArray[np.floa
 
 
 def program_requests(
-    spec: ChipSpec,
-    macro: int,
-    targets_us: NDArray[np.floating],
-    sample: int,
-    max_message: int,
-    parts_of_gap: int | None = None,
+    spec: ChipSpec, macro: int, targets_us: NDArray[np.floating], sample: int, max_message: int
 ) -> list[ProgramTile]:
     """Write-verify requests, a block of rows each, over the rectangle that holds all targets."""
     check_targets(spec, macro, targets_us)
     check_recipe(spec)
-    unit_ns, write = conductance_unit_ns(spec.macro, parts_of_gap), spec.write
+    unit_ns, write = conductance_unit_ns(spec.macro), spec.write
     counts = to_counts(targets_us, unit_ns)
     return [
         ProgramTile(
@@ -106,24 +97,15 @@ def program_requests(
 
 
 def read_requests(
-    spec: ChipSpec,
-    macro: int,
-    reads: int,
-    sample: int,
-    max_message: int,
-    lines: range | None = None,
-    parts_of_gap: int | None = None,
+    spec: ChipSpec, macro: int, reads: int, sample: int, max_message: int, lines: range | None = None
 ) -> list[ReadCells]:
-    """Requests that read every cell of a macro, or of some word lines of it.
-
-    ``parts_of_gap``: of a gap between levels, that are told apart; None: the finest.
-    """
+    """Requests that read every cell of a macro, or of some word lines of it."""
     check_macro(spec, macro)
     if not 1 <= reads <= 0xFFFF:
         raise UsageError(f"{reads} reads of each cell; 1 to 65535 can be asked for")
     wanted = np.zeros((spec.macro.rows, spec.macro.columns), np.bool_)
     wanted[slice(None) if lines is None else slice(lines.start, lines.stop)] = True
-    unit_ns = conductance_unit_ns(spec.macro, parts_of_gap)
+    unit_ns = conductance_unit_ns(spec.macro)
     return [ReadCells(b, unit_ns, reads, sample) for b in blocks(macro, wanted, max_message, bytes_per_cell=2)]
 
 

@@ -117,11 +117,6 @@ class Session:
         return self._hello
 
     @property
-    def packs(self) -> bool:
-        """Whether bodies go packed, since every byte takes its time on this line."""
-        return is_serial(self.transport.address) and Capability.PACKED in self.hello.capabilities
-
-    @property
     def counters(self) -> dict[str, int]:
         """Bytes, frames, retransmissions and so on, and the requests and replies that they carried."""
         return {"requests": self._requests, "replies": self._replies, **dataclasses.asdict(self._link.counters)}

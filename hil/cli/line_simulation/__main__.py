@@ -53,8 +53,8 @@ def _lines(found: VoprResult) -> list[str]:
         f"seed {found.seed}, sources {source_digest()}: {found.episodes} episodes, {found.cpu_s:.0f} s of CPU time",
         f"{found.open_s / 86400:.2f} days of line with a request open, {found.requests:,} requests, "
         f"{found.steps:,} steps",
-        *(f"  {kind.value:<26} {times:,}" for kind, times in found.faults.items()),
-        *(f"  {what.value:<26} {found.met[what]:,}" for what in Met),
+        *(f"  {kind.value}: {times:,}" for kind, times in found.faults.items()),
+        *(f"  {what.value}: {found.met[what]:,}" for what in Met),
         f"chip reset in {len(found.resets)} of {len(found.states)} states of both ends; one end held "
         f"{found.most_held_bytes:,} bytes at most",
         *(f"a full minute covers more: {text}" for text in found.short),

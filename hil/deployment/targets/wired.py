@@ -15,7 +15,6 @@ from hil.deployment.plans.network_plan import NoPlan
 from hil.deployment.plans.taps import Taps
 from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.written_macros import EarlyReads, MacroReport, ProgramReport, written_again
-from hil.driver.cells import FINE
 from hil.driver.chip_driver import WAITED_ENOUGH, ChipDriver
 from hil.driver.samples import PROGRAM, READ_BEFORE, READ_EARLY, ROUND, TUNE
 from hil.errors import BeyondLimit, DeviceError, UsageError
@@ -119,7 +118,7 @@ class WiredTarget:
 
     def read(self, program: ConductanceProgram, slot: int, reads: int, number: int) -> NDArray[np.float32]:
         sample = READ_EARLY + (self.part or 0) + number * AGAIN
-        return self.driver.read_cells(program.macro_of(slot), reads=reads, sample=sample, parts_of_gap=FINE)
+        return self.driver.read_cells(program.macro_of(slot), reads=reads, sample=sample)
 
     def read_back(self, program: ConductanceProgram, reads: int) -> dict[int, NDArray[np.float32]]:
         return self.readings(program, reads, READ_BEFORE)
@@ -273,8 +272,7 @@ def write_and_read(
         at = slice(lines.start, lines.stop)
         start_ns = driver.chip_time_ns
         outcome = driver.program_cells(macro, lot, sample=sample)
-        young = driver.read_cells(macro, reads=early.reads, sample=early.sample, lines=lines, parts_of_gap=FINE)
-        early_us[at] = young[at]
+        early_us[at] = driver.read_cells(macro, reads=early.reads, sample=early.sample, lines=lines)[at]
         ages.append((driver.chip_time_ns - start_ns) * 0.5e-9)
         readings[at], pulses[at], reached[at] = (a[at] for a in (outcome.readings_us, outcome.pulses, outcome.reached))
     time_s = driver.chip_time_ns * 1e-9
@@ -323,7 +321,7 @@ def read_back(
     readings: dict[int, NDArray[np.float32]] = {}
     for done, macro in enumerate(macros):
         watch.step(done, len(macros), f"macro {macro}")
-        readings[macro] = driver.read_cells(macro, reads=reads, sample=sample, parts_of_gap=FINE)
+        readings[macro] = driver.read_cells(macro, reads=reads, sample=sample)
     dead = [macro for macro, cells in readings.items() if not cells.any()]
     if not dead:
         return readings

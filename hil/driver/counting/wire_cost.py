@@ -88,7 +88,7 @@ class CountingChip:
     def __post_init__(self) -> None:
         can = self.capabilities | Capability.PROGRAM_TILE
         self._made_up = MadeUpAnswers(self.spec, spread=self.packs)
-        session = _PaperSession(HelloReply(0x0100, 0, 0, self.payload, 16, MAX_MESSAGE, can), self._ask, self.packs)
+        session = _PaperSession(HelloReply(0x0100, 0, 0, self.payload, 16, MAX_MESSAGE, can), self._ask)
         self.driver = ChipDriver(cast(Session, session), description(self.spec), self.spec, sleep=lambda _: None)
 
     @property
@@ -118,7 +118,6 @@ class _PaperSession:
 
     hello: HelloReply
     ask_one: Callable[[Request[Any]], Reply]
-    packs: bool
     chip_time_ns: int = 0
     closed: bool = False
     image: None = None

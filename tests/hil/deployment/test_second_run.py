@@ -59,6 +59,7 @@ def test_the_same_command_twice_spends_no_pulse_again(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Section 3 of docs/tutorial.md, on a small network."""
+    monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.chdir(tmp_path)
     chip = chip_from_address(CHIP)
     command = ["deploy", str(small.net), "--data", str(small.data), "--macros", "4", "--samples", "100", "--no-causes"]
@@ -73,15 +74,19 @@ def test_the_same_command_twice_spends_no_pulse_again(
         for answer in (said.err, after):
             assert "runs/0001/record.h5" in " ".join(answer.split())
             assert "not rewritten" in " ".join(answer.split())
-        written = next(line for line in began.splitlines() if line.startswith("programming"))
-        held = next(line for line in after.splitlines() if line.startswith("programming"))
+        written, held = (
+            next(line.strip() for line in text.splitlines() if line.strip().startswith("programming"))
+            for text in (began, after)
+        )
         assert "not reached" in written
         assert held.endswith("held by the chip, nothing written")
         assert "not reached" not in held
         assert "1 h or more after programming" in after
-        assert re.search(r"note +runs/0001 wrote what the chip held, .* UTC: .*" + re.escape(written[13:]), after), (
-            after
-        )
+        assert re.search(
+            r"note +runs/0001 wrote what the chip held, .* UTC: .*"
+            + re.escape(written.removeprefix("programming").strip()),
+            after,
+        ), after
         assert json.loads(Path("runs/0002/report.json").read_text("utf-8"))["cells"]["unreached"] is None
         run([*command, "--repeat", "1", "--port", where, "--recalibrate"])
         assert chip.status().pulses_total > pulses

@@ -16,7 +16,7 @@ from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, ErrorCode, LayerTile, LoadLayer, Returns, TileAddress
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.counting.wire_cost import framed_bytes, wire_estimate
-from hil.driver.open_chip import connect, open_chip
+from hil.driver.open_chip import open_chip
 from hil.driver.requests import (
     ReadMode,
     conductance_unit_ns,
@@ -30,7 +30,6 @@ from hil.driver.requests import (
 from hil.driver.session import Session
 from hil.errors import DeviceError, LinkError, UsageError
 from hil.server.serve import serving
-from hil.transports import is_serial
 from hil.transports.in_process import InProcessTransport
 
 from ..fake_chip import ALL, FakeChip, small_spec
@@ -74,29 +73,21 @@ def everything(driver: ChipDriver) -> list[np.ndarray]:
             np.array([driver.chip_time_ns, status.outputs_on])]  # fmt: skip
 
 
-Seen = tuple[list[np.ndarray], list[tuple[int, bytes | str]]]
-
-
 @pytest.fixture(scope="module")
-def references(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Seen]:
-    """Results and messages on a serial line, where readings are rounded, and on others."""
-    found = {}
-    for address in ("serial", "emulated:fake"):
-        log = tmp_path_factory.mktemp("reference") / "wire.log"
-        with connect(InProcessTransport(FakeChip(SPEC), address), spec=SPEC, log=log) as driver:
-            results = everything(driver)
-        found[is_serial(address)] = results, messages(log)
-    return found
+def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[np.ndarray], list[tuple[int, bytes | str]]]:
+    log = tmp_path_factory.mktemp("reference") / "wire.log"
+    with in_process(FakeChip(SPEC), log) as driver:
+        results = everything(driver)
+    return results, messages(log)
 
 
 @pytest.mark.parametrize("kind", WIRES[1:])
 def test_every_wire_carries_the_same_messages_and_gives_the_same_results(
-    kind: str, tmp_path: Path, references: dict[bool, Seen]
+    kind: str, tmp_path: Path, reference: tuple[list[np.ndarray], list[tuple[int, bytes | str]]]
 ) -> None:
     log = tmp_path / "wire.log"
     chip = FakeChip(SPEC)
     with over(kind, chip, SPEC, tmp_path, log) as driver:
-        reference = references[is_serial(driver.address)]
         results = everything(driver)
     for got, wanted in zip(results, reference[0], strict=True):
         np.testing.assert_array_equal(got, wanted)
