@@ -225,8 +225,8 @@ class PlaceAsked:
             if text != "all" and (not text.isdecimal() or int(text) < 1):
                 raise UsageError(f"{text!r} is not a number of macros", hint="hil compile --copies-budget all")
             budget = macros if text == "all" else int(text)
-        lying = _one_of(Placement, self.placement, "placement") if self.placement else None
-        return LayoutOptions(lying, budget, slices=_one_of(SlicePlacement, self.slices, "place of slices"))
+        lying = _one_of(Placement, self.placement, "--placement") if self.placement else None
+        return LayoutOptions(lying, budget, slices=_one_of(SlicePlacement, self.slices, "--slices"))
 
 
 def _one_of(kind: type[Kind], name: str, option: str) -> Kind:

@@ -299,7 +299,7 @@ def test_compile_explains_every_tile(cli: Cli, small: Small) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--placement=tight"], 2, "no placement 'tight'"),
+        (["--placement=tight"], 2, "--placement 'tight' is not a choice"),
         (["--copies-budget=many"], 2, "'many' is not a number of macros"),
         (["--copies-budget=0"], 2, "'0' is not a number of macros"),
         (["--copies-budget=5"], 6, "a budget of 5 macros, but lab-128 has 4"),
