@@ -17,10 +17,8 @@ from hil.watch import Watch
 from mapping.bits import LayerBits
 from mapping.network.digital_nodes import Softmax
 from mapping.network.file import NetworkFile
-from mapping.network.file_check import check_there
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.importers import import_graph, own_bits
-from mapping.network.library_models import names_library_model
+from mapping.network.importers import check_source, import_graph, own_bits
 from mapping.network.task import TaskKind
 
 
@@ -104,8 +102,7 @@ def import_network(
     watch = watch or Watch()
     if (mean is None) != (std is None):
         raise UsageError("--mean and --std go together")
-    if not names_library_model(str(source)):
-        check_there(source)
+    check_source(source)
     with watch.stage("importing"):
         training = load_dataset(data, "train", data_dir=data_dir, download=download, any_kind=True)
         shape, given = input_of(training, Preprocess(mean, std) if mean and std else None, source)

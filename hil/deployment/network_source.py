@@ -14,9 +14,7 @@ from hil.watch import Watch
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 from mapping.network.architectures import ARCHITECTURES
 from mapping.network.file import NetworkFile, load_network
-from mapping.network.file_check import check_there
-from mapping.network.importers import is_whole
-from mapping.network.library_models import names_library_model
+from mapping.network.importers import check_source, is_whole
 
 if TYPE_CHECKING:
     from mapping.layout.lay_out import LayoutOptions
@@ -49,8 +47,7 @@ def open_network(
                 hint=f"hil import WEIGHTS --arch {path} -o net.pt; or a trained network by its name: {NAMED}",
             )
         return load_network(path, trust=asked.trust)
-    if not names_library_model(str(path)):
-        check_there(path)
+    check_source(path)
     if asked.data is None:
         raise UsageError(f"{path.name} holds no training images", hint=HINT.format(path.name))
     from hil.deployment.import_weights import import_network  # late: it knows tasks and their statistics

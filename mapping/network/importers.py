@@ -20,7 +20,7 @@ from cim.json_text import parse_json
 from mapping.bits import OWN_CODES_BITS
 from mapping.network.digital_nodes import Grid
 from mapping.network.file import FORMAT
-from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, load_plain, read_bytes
+from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, check_there, load_plain, read_bytes
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import array_keys, from_records
 from mapping.network.library_models import library_graph, names_library_model
@@ -46,6 +46,14 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 def own_bits(graph: NetworkGraph) -> tuple[int, int] | None:
     """Bits of weights and activations of a network that comes with codes of its own; None of any other."""
     return (OWN_CODES_BITS, OWN_CODES_BITS) if any(isinstance(node, Grid) for node in graph.nodes) else None
+
+
+def check_source(network: str | Path) -> None:
+    """Refuse a file that is not there, before any work; the name of a library's model is none. Raises
+    ``NetworkFileError``.
+    """
+    if not names_library_model(str(network)):
+        check_there(Path(network))
 
 
 def import_graph(

@@ -47,7 +47,7 @@ def library_graph(
 
     Args:
         name: such as ``"timm:resnet18.a1_in1k"``, ``"torchvision:mobilenet_v3_small"``, ``"hf:timm/resnet18.a1_in1k"``.
-        classes: names of its logits; () gives them numbers.
+        classes: names of its logits; () for a model of another task, or for its cost.
         input_shape: (channels, height, width) of the images; None: as it was trained.
         trained: False leaves weights as they are drawn, for what needs shapes only.
 
@@ -63,10 +63,6 @@ def library_graph(
     library, _, rest = name.partition(":")
     model = _LIBRARIES[library](name, rest, trained)
     shape = input_shape or (len(model.preprocess.mean), model.side, model.side)
-    if not classes:
-        with torch.no_grad():
-            given = model.module.eval()(torch.zeros(1, *shape))
-        classes = tuple(str(i) for i in range(given.shape[-1])) if given.ndim == 2 else ()
     return capture(
         model.module,
         torch.zeros(2, *shape),
