@@ -26,11 +26,13 @@ SOURCES = sorted(p for folder in (*ROOMS, "benchmarks", "examples", "tests") for
 FORMATS = {
     "hil.answer",
     "hil.architecture",
+    "hil.bench",
     "hil.candidates",
     "hil.chip",
     "hil.cost",
     "hil.fit",
     "hil.front",
+    "hil.instrument",
     "hil.program",
     "hil.search",
     "hil.space",

@@ -1,1 +1,1 @@
-"""A chip served to other programs: an emulated one, or a board of one's own."""
+"""A chip served to other programs: an emulated one, a board of one's own, or a bench of instruments (``bench``)."""

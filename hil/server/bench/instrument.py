@@ -1,0 +1,257 @@
+"""One instrument behind its line: every role that its model has orders for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.server.bench.bench_file import InstrumentEntry
+from hil.server.bench.faults import InstrumentFault, InstrumentSilent
+from hil.server.bench.model_file import ModelOrder
+from hil.server.bench.orders import ReplyForm
+from hil.server.bench.roles import Answer, Crossing, OrderStep, Value
+from hil.transports.base import CHUNK, Transport
+
+_END_OF_TEXT = b"\n"  # of a text that a board of words answers
+_CLOSE = 1e-3  # share by which a limit that is read back may differ: instruments round to their steps
+
+
+class _Asked(NamedTuple):
+    """A step that is to be answered, and how many numbers its answer has."""
+
+    at: int
+    step: OrderStep
+    numbers: int
+
+
+class Instrument:
+    """An instrument as a carrier of steps and, by its model's orders, in every role of ``hil.server.bench.roles``."""
+
+    def __init__(self, entry: InstrumentEntry, line: Transport) -> None:
+        self.entry, self.model, self._line = entry, entry.model, line
+        self._pending = bytearray()
+
+    # --- roles --------------------------------------------------------------------------------
+
+    def select(self, at: Crossing) -> list[OrderStep]:
+        return [self._step("select", at)]
+
+    def volts(self, at: Crossing, volts_v: float) -> list[OrderStep]:
+        return [self._step("volts", at, volts_v=volts_v)]
+
+    def rows_volts(self, macro: int, volts_v: NDArray[np.float64]) -> list[OrderStep]:
+        return [OrderStep(self, "rows_volts", {"macro": macro, "count": len(volts_v), "rows_volts_v": volts_v})]
+
+    def pulse(self, at: Crossing, volts_v: NDArray[np.float64], width_s: float) -> list[OrderStep]:
+        return [self._step("pulse", at, volts_v=volts_v, width_s=width_s)]
+
+    def settle(self, settle_s: float) -> list[OrderStep]:
+        return [OrderStep(self, "settle", {"settle_s": settle_s})]
+
+    def currents_a(self, at: Crossing, reads: int) -> list[OrderStep]:
+        return [self._step("currents", at, reads=reads)]
+
+    def limits(self, volts_v: float, current_a: float, width_s: float) -> list[OrderStep]:
+        values: dict[str, Value] = {"volts_v": volts_v, "current_a": current_a, "width_s": width_s}
+        return [OrderStep(self, "limits", values), OrderStep(self, "limits_now", values)]
+
+    def timer(self, off_s: float) -> list[OrderStep]:
+        return [OrderStep(self, "timer", {"off_s": off_s})] if self.model.has_timer else []
+
+    def on(self) -> list[OrderStep]:
+        return [OrderStep(self, "on")]
+
+    def off(self) -> list[OrderStep]:
+        return [OrderStep(self, "off")]
+
+    def temperature_c(self) -> list[OrderStep]:
+        return [OrderStep(self, "temperature")]
+
+    def move(self, die_x: int, die_y: int) -> list[OrderStep]:
+        return [OrderStep(self, "move", {"die_x": die_x, "die_y": die_y})]
+
+    def can(self, order: str) -> bool:
+        return order in self.model.orders
+
+    # --- carrying out -------------------------------------------------------------------------
+
+    def exchange(self, steps: Sequence[OrderStep]) -> list[Answer]:
+        """Carry out steps, as many on their way at once as the instrument takes.
+
+        Raises:
+            InstrumentSilent: no answer, or half of one. InstrumentFault: an answer that is none. ComplianceTrip.
+            hil.errors.LinkError: the line is gone.
+        """
+        answers: list[Answer] = [None] * len(steps)
+        message, under_way, asked = bytearray(), 0, list[_Asked]()
+        for number, step in enumerate(steps):
+            order = self.model.orders[step.order]
+            sent = self._encode(order, step)
+            if under_way + len(sent) > self.model.link.most_bytes and under_way:
+                self._converse(message, asked, answers)
+                message, under_way, asked = bytearray(), 0, []
+            message += sent
+            under_way += len(sent)
+            if order.reply is not None:
+                asked.append(_Asked(number, step, self._count(order, step)))
+        self._converse(message, asked, answers)
+        return answers
+
+    def hello(self) -> str:
+        """Its identity, checked against the model's, and no error in its queue from before."""
+        if not self.can("identity"):
+            return self.model.name
+        found = str(self.exchange([OrderStep(self, "identity")])[0]).strip()
+        if self.model.identity not in found:
+            raise InstrumentFault(
+                f"{self.entry.name} answers {found!r:.80}, and {self.model.name} answers {self.model.identity!r}",
+                where=self.entry.port,
+                likely="another instrument at this address, or another model in the bench file",
+                hint="hil bench check FILE.toml",
+            )
+        return found
+
+    def errors(self) -> list[str]:
+        """What its error queue holds, oldest first; empty afterwards."""
+        found: list[str] = []
+        while self.can("errors") and len(found) < 100:
+            text = str(self.exchange([OrderStep(self, "errors")])[0]).strip()
+            if text.startswith(self.model.no_error):
+                break
+            found.append(text)
+        return found
+
+    def check_errors(self, what: str) -> None:
+        if found := self.errors():
+            raise InstrumentFault(
+                f"{self.entry.name} ({self.model.name}) reports {'; '.join(found[:4])} {what}",
+                where=self.entry.port,
+                likely="a value beyond its range, or an order that it does not know",
+            )
+
+    def check_limits(self, step: OrderStep, answer: Answer) -> None:
+        """The limits that were read back are those that were set; raises ``InstrumentFault``."""
+        places = [p.name for p in self.model.orders["limits"].send.places]
+        wanted = [float(np.asarray(step.values[name], np.float64)) for name in places]
+        found = [] if answer is None or isinstance(answer, str) else answer.tolist()
+        if len(found) != len(wanted) or not np.allclose(found, wanted, rtol=_CLOSE, atol=0):
+            said = ", ".join(f"{name} {value:g}" for name, value in zip(places, wanted, strict=True))
+            raise InstrumentFault(
+                f"{self.entry.name} ({self.model.name}) was given the limits {said}, and holds {found}; no output was "
+                "switched on",
+                where=self.entry.port,
+                likely="a limit beyond its range, or another order in its firmware",
+            )
+
+    def close(self) -> None:
+        self._line.close()
+
+    # --- bytes --------------------------------------------------------------------------------
+
+    def _step(self, order: str, at: Crossing, **values: Value) -> OrderStep:
+        line: dict[str, Value] = {"macro": at.macro, "count": len(at.columns), "column": at.columns[0]}
+        if at.rows:
+            line["row"] = at.rows[0]
+        return OrderStep(self, order, {**line, **values})
+
+    def _encode(self, order: ModelOrder, step: OrderStep) -> bytes:
+        try:
+            return order.send.encode(step.values) + (b"" if self.model.link.words else self.model.link.end)
+        except (KeyError, ValueError) as error:
+            raise InstrumentFault(
+                f"order {step.order} of {self.model.name} cannot be written: {error}", where=self.entry.name
+            ) from error
+
+    @staticmethod
+    def _count(order: ModelOrder, step: OrderStep) -> int:
+        count = order.reply.count if order.reply is not None else None
+        return count if count is not None else int(np.asarray(step.values.get("count", 1)))
+
+    def _converse(self, message: bytearray, asked: list[_Asked], answers: list[Answer]) -> None:
+        if message:
+            self._line.write(bytes(message))
+        for one in asked:
+            answers[one.at] = self._answer(one)
+
+    def _answer(self, asked: _Asked) -> Answer:
+        reply = self.model.orders[asked.step.order].reply
+        assert reply is not None
+        match reply.form:
+            case ReplyForm.WORDS:
+                raw = self._take(asked.numbers * np.dtype(reply.type).itemsize, asked)
+            case ReplyForm.BLOCK:
+                raw = self._block(asked)
+            case _:
+                raw = self._line_of_text(asked)
+        if reply.form is ReplyForm.TEXT:
+            return raw.decode("utf-8", "replace")
+        try:
+            numbers = (
+                reply.numbers(raw.decode("ascii", "replace")) if reply.form is ReplyForm.NUMBERS else reply.words(raw)
+            )
+        except ValueError as error:
+            raise self._odd(asked, str(error)) from error
+        if (held := reply.trips(raw)) is not None:
+            raise Tripped(asked.step, held, numbers)
+        if asked.step.order == "currents" and len(numbers) != asked.numbers:
+            raise self._odd(asked, f"{len(numbers)} numbers for {asked.numbers} bit lines")
+        if asked.step.order == "limits_now":
+            self.check_limits(asked.step, numbers)
+        return numbers
+
+    def _odd(self, asked: _Asked, why: str) -> InstrumentFault:
+        return InstrumentFault(
+            f"{self.entry.name} ({self.model.name}) answers {asked.step.order} with {why}",
+            where=self.entry.port,
+            likely="the reply of this order in the model file is another than the instrument's",
+        )
+
+    def _take(self, size: int, asked: _Asked) -> bytes:
+        deadline = time.monotonic() + self.model.link.timeout_s
+        while len(self._pending) < size:
+            self._more(deadline, size, asked)
+        data = bytes(self._pending[:size])
+        del self._pending[:size]
+        return data
+
+    def _line_of_text(self, asked: _Asked) -> bytes:
+        end = _END_OF_TEXT if self.model.link.words else self.model.link.end
+        deadline = time.monotonic() + self.model.link.timeout_s
+        while (at := self._pending.find(end)) < 0:
+            self._more(deadline, len(self._pending) + 1, asked)
+        data = bytes(self._pending[:at])
+        del self._pending[: at + len(end)]
+        return data
+
+    def _block(self, asked: _Asked) -> bytes:
+        head = self._take(2, asked)
+        if head[:1] != b"#" or not head[1:].isdigit() or head == b"#0":
+            raise self._odd(asked, f"{head!r} where a block begins")
+        length = self._take(int(head[1:]), asked)
+        data = self._take(int(length), asked)
+        self._line_of_text(asked)
+        return data
+
+    def _more(self, deadline: float, size: int, asked: _Asked) -> None:
+        data = self._line.read(max(CHUNK, size), max(0.0, min(0.25, deadline - time.monotonic())))
+        self._pending += data
+        if not data and time.monotonic() >= deadline:
+            raise InstrumentSilent(
+                f"{self.entry.name} ({self.model.name}) does not answer {asked.step.order} within "
+                f"{self.model.link.timeout_s:g} s: {len(self._pending)} bytes of {size}",
+                where=self.entry.port,
+                likely="off or busy, another rate of the line, or it answers in another form than its model says",
+                hint="hil bench check FILE.toml",
+            )
+
+
+class Tripped(Exception):
+    """A reading is held by the compliance; the chip makes a ``ComplianceTrip`` with its cell of it."""
+
+    def __init__(self, step: OrderStep, held: NDArray[np.bool_], readings: NDArray[np.float64]) -> None:
+        super().__init__("compliance")
+        self.step, self.held, self.readings = step, held, readings

@@ -1,0 +1,253 @@
+"""Model files: one instrument as data, from its manual. ``models`` has ours; a path names a stranger's.
+
+::
+
+    format = "hil.instrument"
+    version = "1.0"
+
+    [instrument]
+    name = "row-board"
+    identity = "ROW-BOARD"           # must stand in the answer to orders.identity
+    source = "manual or firmware that the orders are of"
+
+    [link]
+    form = "words"                   # lines | words
+    byte_order = "little"            # of words
+    end = "\\n"                       # of a line; lines only
+    join = ";"                       # several orders in one line; left out: one order a line
+    most_bytes = 4096                # of orders that it takes before it has answered them
+    timeout_s = 2.0                  # longest silence while an answer is due
+
+    [ranges]                         # of what it gives and measures: low, high, and the step between two values
+    drive_v = { low = 0.0, high = 5.0, step = 0.001 }
+    pulse_v = { low = -5.0, high = 5.0, step = 0.001 }
+    width_s = { low = 1e-7, high = 1.0, step = 1e-8 }
+    current_a = { low = -1e-3, high = 1e-3, step = 1e-10 }
+
+    [off]                            # what turns its outputs off when its host is gone
+    by_itself = "its own timer, set by orders.timer before outputs go on"
+    settle_s = 0.01                  # from the order until no voltage is left
+
+    [orders.currents]                # one table an order; ORDERS has their names and the values that each may use
+    send = ["u1:0x22", "u1:reads"]
+    reply = { form = "words", type = "i4", unit = 1e-9, tripped = 2147483647 }
+
+Without ``orders.timer`` a guard process watches the host instead.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from cim.chip.field_checks import count, number, one_of, text
+from hil.server.bench.faults import BenchFileError
+from hil.server.bench.orders import WORD_TYPES, Order, OrderReply, ReplyForm, TextOrder, WordOrder
+from hil.server.bench.toml_tables import CheckedFile
+
+FORMAT, VERSION = "hil.instrument", (1, 0)
+_AT = ("macro", "row", "column", "count")
+ORDERS: Mapping[str, tuple[str, ...]] = {  # and the values that each may use
+    "identity": (),
+    "errors": (),  # answers the oldest error, or off.no_error
+    "limits": ("volts_v", "current_a", "width_s"),
+    "limits_now": (),  # answers the values of limits, in their order
+    "timer": ("off_s",),
+    "on": (),
+    "off": (),
+    "is_on": (),  # answers 0 where no output is on
+    "select": _AT,
+    "volts": ("volts_v", "current_a", *_AT),
+    "rows_volts": ("rows_volts_v", "current_a", *_AT),
+    "pulse": ("volts_v", "width_s", "current_a", *_AT),
+    "settle": ("settle_s",),
+    "currents": ("reads", "volts_v", *_AT),
+    "temperature": (),
+    "move": ("die_x", "die_y"),
+}
+ANSWERED = ("identity", "errors", "limits_now", "is_on", "currents", "temperature")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What an instrument can give or measure."""
+
+    low: float
+    high: float
+    step: float
+
+    def holds(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class LinkForm:
+    """How orders are put on the line."""
+
+    words: bool
+    end: bytes
+    join: bytes | None
+    most_bytes: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOrder:
+    """One order of a model and its answer."""
+
+    send: Order
+    reply: OrderReply | None
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentModel:
+    """One kind of instrument."""
+
+    name: str
+    identity: str
+    source: str
+    link: LinkForm
+    ranges: Mapping[str, Range]
+    off_by_itself: str
+    settle_s: float
+    no_error: str
+    orders: Mapping[str, ModelOrder]
+
+    @property
+    def has_timer(self) -> bool:
+        return "timer" in self.orders
+
+
+def model_names() -> list[str]:
+    """Names of the models that come with the package."""
+    folder = resources.files("hil.server.bench").joinpath("models")
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+
+
+def load_model(name: str, beside: Path) -> InstrumentModel:
+    """A model by its name, or by the path of its file, which may be relative to the folder ``beside``.
+
+    Raises:
+        BenchFileError: missing, or wrong; with file, line, key, value and what may stand there.
+    """
+    if "/" not in name and not name.endswith(".toml"):
+        if name not in model_names():
+            raise BenchFileError(
+                name, 1, "", f"no such model; there are {', '.join(model_names())}, or a path to a .toml"
+            )
+        file = resources.files("hil.server.bench").joinpath("models", f"{name}.toml")
+        return _model(CheckedFile.parse(file.read_text("utf-8"), f"{name}.toml", FORMAT, VERSION))
+    return _model(CheckedFile.read(beside / name, FORMAT, VERSION))
+
+
+def _long_text(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 400:
+        raise ValueError(f"{value!r:.60} is not a text of 1 to 400 characters")
+    return value
+
+
+def _choice(*known: str) -> Any:
+    def check(value: Any) -> str:
+        if value not in known:
+            raise ValueError(f"{value!r:.60} is none of {', '.join(known)}")
+        return str(value)
+
+    return check
+
+
+def _model(file: CheckedFile) -> InstrumentModel:
+    data = file.file.data
+    file.names(("instrument", "link", "ranges", "off", "orders"))
+    about = file.table(
+        "instrument", data.get("instrument"), {"name": text, "identity": text, "source": _long_text}, {"identity": ""}
+    )
+    form = {
+        "form": _choice("lines", "words"), "byte_order": _choice("little", "big"), "end": text, "join": text,
+        "most_bytes": count(1, 1 << 24), "timeout_s": number(0.001, 600),
+    }  # fmt: skip
+    usual = {"byte_order": "little", "end": "\n", "join": None, "most_bytes": 4096, "timeout_s": 2.0}
+    link = file.table("link", data.get("link"), form, usual)
+    off = file.table(
+        "off",
+        data.get("off"),
+        {"by_itself": _long_text, "settle_s": number(0, 60), "no_error": text},
+        {"no_error": "0"},
+    )
+    byte_order = "<" if link["byte_order"] == "little" else ">"
+    words = link["form"] == "words"
+    orders = data.get("orders")
+    if not isinstance(orders, dict) or not orders:
+        file.fail("orders", "is missing", "[orders.currents]")
+    file.table("orders", orders, dict.fromkeys(ORDERS, lambda value: value), dict.fromkeys(ORDERS))
+    if "off" not in orders:
+        file.fail("orders.off", "is missing: no instrument is driven that cannot be told to switch its outputs off")
+    return InstrumentModel(
+        name=about["name"],
+        identity=about["identity"],
+        source=about["source"],
+        link=LinkForm(
+            words, link["end"].encode(), link["join"].encode() if link["join"] else None,
+            link["most_bytes"], link["timeout_s"],
+        ),
+        ranges=_ranges(file, data.get("ranges", {})),
+        off_by_itself=off["by_itself"],
+        settle_s=off["settle_s"],
+        no_error=off["no_error"],
+        orders={name: _order(file, name, table, words, byte_order) for name, table in orders.items()},
+    )  # fmt: skip
+
+
+def _ranges(file: CheckedFile, data: Any) -> dict[str, Range]:
+    checks = {"low": number(-1e6, 1e6), "high": number(-1e6, 1e6), "step": number(0, 1e6)}
+    names = ("drive_v", "pulse_v", "width_s", "current_a")
+    file.table("ranges", data, dict.fromkeys(names, lambda value: value), dict.fromkeys(names))
+    found = {}
+    for name, table in data.items():
+        values = file.table(f"ranges.{name}", table, checks, {})
+        if values["low"] >= values["high"]:
+            file.fail(f"ranges.{name}", f"low {values['low']:g} is not below high {values['high']:g}")
+        found[name] = Range(**values)
+    return found
+
+
+def _order(file: CheckedFile, name: str, data: Any, words: bool, byte_order: str) -> ModelOrder:
+    key = f"orders.{name}"
+
+    def send(value: Any) -> Order:
+        if isinstance(value, list) and words:
+            return WordOrder.parse(value, byte_order)
+        if isinstance(value, str) and value and not words:
+            return TextOrder.parse(value)
+        raise ValueError(f"{value!r:.60} is not {'a list of words' if words else 'a text'}, as link.form has it")
+
+    table = file.table(
+        key, data, {"send": send, "reply": functools.partial(_reply, file, key, byte_order)}, {"reply": None}
+    )
+    unknown = [p.name for p in table["send"].places if p.name not in ORDERS[name]]
+    if unknown:
+        known = ", ".join(ORDERS[name]) or "none"
+        file.fail(f"{key}.send", f"{unknown[0]!r} is not a value of this order; there are {known}")
+    if name in ANSWERED and table["reply"] is None:
+        file.fail(f"{key}.reply", "is missing: this order asks", 'reply = { form = "numbers" }')
+    return ModelOrder(table["send"], table["reply"])
+
+
+def _reply(file: CheckedFile, key: str, byte_order: str, data: Any) -> OrderReply:
+    checks = {
+        "form": one_of(ReplyForm), "type": _choice(*WORD_TYPES), "count": count(1, 1 << 20),
+        "unit": number(1e-18, 1e18), "tripped": lambda value: value,
+    }  # fmt: skip
+    usual = {"type": "", "count": None, "unit": 1.0, "tripped": None}
+    found = file.table(f"{key}.reply", data, checks, usual)
+    binary = found["form"] in (ReplyForm.BLOCK, ReplyForm.WORDS)
+    if binary != bool(found["type"]):
+        file.fail(f"{key}.reply.type", "is missing" if binary else "is of blocks and words only", 'type = "f4"')
+    if found["tripped"] is not None and not isinstance(found["tripped"], int if binary else str):
+        file.fail(
+            f"{key}.reply.tripped", f"{found['tripped']!r:.40} is not {'a word' if binary else 'a regular expression'}"
+        )
+    return OrderReply(**{**found, "type": byte_order + found["type"] if binary else ""})

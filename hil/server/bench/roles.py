@@ -1,0 +1,118 @@
+"""Roles of instruments on a bench: what a chip asks of them, in steps that one message may carry.
+
+A role gives **steps** and sends nothing. The chip collects the steps of a whole request, in order, and ``carry_out``
+gives each run of steps of one carrier to it at once: so a board gets a thousand rows in a few messages, and an
+instrument with scripts can make one script of them. Which order of its manual a step is, an instrument's model file
+says (``model_file``); one class, ``hil.server.bench.instrument.Instrument``, has each role that its model can play.
+
+Contacts are what the bench file's wiring calls them: a channel number, or a text such as ``"1A03"`` of a switch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Contact: TypeAlias = int | str
+Value: TypeAlias = float | int | str | NDArray[np.float64]
+Answer: TypeAlias = NDArray[np.float64] | str | None
+"""Numbers in the unit of the step (A, V, °C), a text, or None where nothing is answered."""
+
+
+class Carrier(Protocol):
+    """What carries out steps: an instrument behind its line, or a maker's library."""
+
+    def exchange(self, steps: Sequence[OrderStep]) -> list[Answer]:
+        """Carry out steps in their order and give one answer each; raises ``hil.server.bench.faults`` errors."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OrderStep:
+    """One order to one carrier, by its name in ``hil.server.bench.model_file.ORDERS``, with its values."""
+
+    carrier: Carrier
+    order: str
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """Lines of a macro that are reached at once: contacts of word lines and of bit lines."""
+
+    macro: int
+    rows: tuple[Contact, ...]
+    columns: tuple[Contact, ...]
+
+
+class LineAddress(Protocol):
+    """Shift registers, decoders on the die, crosspoint switches, a switch matrix."""
+
+    def select(self, at: Crossing) -> list[OrderStep]:
+        """Connect these lines, and no others."""
+        ...
+
+
+class VoltageDrive(Protocol):
+    """DAC, source-measure unit, pulse generator."""
+
+    def volts(self, at: Crossing, volts_v: float) -> list[OrderStep]:
+        """Hold a voltage on the lines that are selected."""
+        ...
+
+    def rows_volts(self, macro: int, volts_v: NDArray[np.float64]) -> list[OrderStep]:
+        """Hold a voltage on every word line of a macro at once, (word lines,)."""
+        ...
+
+    def pulse(self, at: Crossing, volts_v: NDArray[np.float64], width_s: float) -> list[OrderStep]:
+        """One pulse on each selected cell, (columns,): above zero SET, below RESET, zero none."""
+        ...
+
+
+class CurrentSense(Protocol):
+    """ADC, source-measure unit, transimpedance amplifier."""
+
+    def currents_a(self, at: Crossing, reads: int) -> list[OrderStep]:
+        """The current of each selected bit line, mean of ``reads``; the last step answers (columns,) A."""
+        ...
+
+
+class PowerSource(Protocol):
+    """Whatever puts voltages on the chip, or takes all of them off."""
+
+    def limits(self, volts_v: float, current_a: float, width_s: float) -> list[OrderStep]:
+        """Set what must never be exceeded, and read it back; before any output is on."""
+        ...
+
+    def timer(self, off_s: float) -> list[OrderStep]:
+        """Have all outputs go off by themselves after so long without an order; no step where it has no such timer."""
+        ...
+
+    def on(self) -> list[OrderStep]: ...
+
+    def off(self) -> list[OrderStep]: ...
+
+
+class Thermometer(Protocol):
+    """Thermometer of chuck, board or die."""
+
+    def temperature_c(self) -> list[OrderStep]: ...
+
+
+class DieProber(Protocol):
+    """Moves the probe card from die to die."""
+
+    def move(self, die_x: int, die_y: int) -> list[OrderStep]: ...
+
+
+def carry_out(steps: Iterable[OrderStep]) -> list[Answer]:
+    """Carry out steps in their order; neighbours of one carrier go to it together. One answer a step."""
+    answers: list[Answer] = []
+    for carrier, run in itertools.groupby(steps, key=lambda step: step.carrier):
+        answers += carrier.exchange(list(run))
+    return answers
