@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -10,31 +9,20 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from typer.main import get_command
 
 from hil.cli import app
 
+from .scripts import benchmark
+
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
-OWN_ENTRY = {"accuracy.py", "speed.py", "studies.py", "exact_matrix.py"}
+OWN_ENTRY = {"accuracy.py", "speed.py", "studies.py"}
 
 
-def loaded(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))  # benchmarks import each other by name
-        patch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-    return module
-
-
-accuracy, studies = loaded("accuracy"), loaded("studies")
+accuracy, studies = benchmark("accuracy"), benchmark("studies")
 STUDIES = studies.read_studies()
 
 
@@ -131,7 +119,7 @@ def test_a_closed_question_says_its_last_answer_and_where_the_script_stands() ->
 
 def test_rows_that_documents_name_are_there() -> None:
     rows, _ = accuracy.read_rows()
-    known = {"accuracy": set(rows), "speed": set(loaded("speed").read_rows()), "studies": set(STUDIES)}
+    known = {"accuracy": set(rows), "speed": set(benchmark("speed").read_rows()), "studies": set(STUDIES)}
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]:
         for runner, name in re.findall(
             r"python\s+benchmarks/(accuracy|speed|studies)\.py ([\w-]+)", page.read_text("utf-8")

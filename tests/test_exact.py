@@ -1,16 +1,13 @@
 """With every non-ideality off, measured equals ideal bit for bit through the wire.
 
-A selection; ``benchmarks/exact_matrix.py`` runs every architecture on five chip files, and its
+A selection; ``benchmarks/studies/networks/exact_matrix.py`` runs every architecture on five chip files, and its
 committed table is checked here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -28,21 +25,9 @@ from mapping.network.file import NetworkFile
 
 from .mapping.permuted import ordered, swapped
 from .mapping.small_networks import every_node, network, pooled_logits
+from .scripts import benchmark
 
-BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "exact_matrix.py"
-
-
-def load_benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("exact_matrix", BENCHMARK)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["exact_matrix"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-exact = load_benchmark()
+exact = benchmark("exact_matrix")
 
 
 # --- built-in architectures and chip files -------------------------------------------------
@@ -79,7 +64,7 @@ def test_the_committed_table_holds_every_architecture_on_its_chips_and_all_are_e
     assert [(r["architecture"], r["chip"]) for r in rows if r["equal"] != "True"] == []
     have = sorted((r["architecture"], r["chip"]) for r in rows)
     assert have == sorted((a, c) for a in ARCHITECTURES for c in exact.CHIPS)
-    assert exact.TABLE.read_text().startswith("# python benchmarks/exact_matrix.py")
+    assert exact.TABLE.read_text().startswith("# python benchmarks/studies.py exact-matrix")
 
 
 # --- chips of a user's own -----------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture
-def of(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A module of the benchmarks by name."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module
+from .scripts import benchmark
 
 
 class Harmful:
@@ -32,15 +24,15 @@ def written(folder: Path, table: Any) -> Path:
     return path
 
 
-def test_a_pickle_that_would_run_something_is_refused(of: Any, tmp_path: Path, capsys: Any) -> None:
+def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, capsys: Any) -> None:
     written(tmp_path, {"rff": Harmful()})
     with pytest.raises(pickle.UnpicklingError, match=r"no builtins\.print"):
-        of("kernel_runs").read_runs(tmp_path, "letter", "hardware_acc")
+        benchmark("kernel_runs").read_runs(tmp_path, "letter", "hardware_acc")
     assert "this ran" not in capsys.readouterr().out
 
 
-def test_tables_are_read_and_a_cell_of_nine_runs_is_refused(of: Any, tmp_path: Path) -> None:
-    runs = of("kernel_runs")
+def test_tables_are_read_and_a_cell_of_nine_runs_is_refused(tmp_path: Path) -> None:
+    runs = benchmark("kernel_runs")
     sizes = {n: [0.1 * n] * runs.RUNS for n in runs.SIZES}
     table = {s: {k: dict(sizes) for k in runs.KERNELS} for s in runs.SAMPLERS}
     path = written(tmp_path, table)
@@ -53,8 +45,8 @@ def test_tables_are_read_and_a_cell_of_nine_runs_is_refused(of: Any, tmp_path: P
 
 @pytest.mark.parametrize("sampler", ["rff", "orf", "sorf"])
 @pytest.mark.parametrize("kernel", ["rbf", "arccos0"])
-def test_many_features_are_their_kernel(of: Any, sampler: str, kernel: str) -> None:
-    features = of("kernel_features")
+def test_many_features_are_their_kernel(sampler: str, kernel: str) -> None:
+    features = benchmark("kernel_features")
     x = np.random.default_rng(0).standard_normal((80, 16))
     drawn = features.sampled(sampler, kernel, 16, 9, np.random.default_rng(1))
     found = drawn.of(x @ drawn.weight.T + drawn.bias)

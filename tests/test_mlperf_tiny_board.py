@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import queue
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -23,23 +21,14 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.quantise.weight_scales import ScaleRule
 
 from .hil.small_net import write_files
+from .scripts import loaded
 
 PATH = Path(__file__).parent.parent / "examples" / "mlperf_tiny_board.py"
 INPUT_BYTES = 12
 Ask = Callable[[str], list[str]]
 
 
-def load_example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mlperf_tiny_board", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load_example()
+example = loaded(PATH)
 
 
 def shares(data: bytes) -> NDArray[np.float64]:

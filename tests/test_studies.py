@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from .scripts import benchmark
 
 ROOT = Path(__file__).parent.parent
 
 
-def load_study(name: str) -> ModuleType:
-    (path,) = (ROOT / "benchmarks").rglob(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-hidden, power, recovery = (load_study(name) for name in ("hidden_truth", "verdict_power", "cause_recovery"))
+hidden, power, recovery = (benchmark(name) for name in ("hidden_truth", "verdict_power", "cause_recovery"))
 
 
 def table(path: Path, command: str) -> list[dict[str, str]]:
@@ -89,7 +77,7 @@ def test_a_run_of_the_power_table_comes_out_again(seed: int, tuned: bool) -> Non
         assert again["measured"] == pytest.approx(float(row["measured"]), abs=0.01)
 
 
-errors = load_study("verdict_errors")
+errors = benchmark("verdict_errors")
 LEAST_DISAGREE = {1.5: 85.0, 2.0: 95.0, 3.0: 99.0}  # percent, by the loss in points; tolerance 1 point
 MOST_DISAGREE = {0.0: 1.0, 0.25: 2.0, 0.5: 5.0, 0.75: 20.0}
 
@@ -113,7 +101,7 @@ def test_a_cell_of_the_error_table_comes_out_again(loss: float, least: float, mo
     assert least <= errors.row_of(cell, 200)["disagree"] <= most
 
 
-placement = load_study("placement")
+placement = benchmark("placement")
 
 
 def test_the_committed_layouts_pass_their_gates_and_some_come_out_again() -> None:
@@ -137,7 +125,7 @@ def test_the_zoo_is_captured_and_read_from_onnx_and_what_was_compiled_is_the_sam
 
 
 def test_every_planted_bug_still_has_its_place_in_the_sources() -> None:
-    planting = load_study("planted_bugs")
+    planting = benchmark("planted_bugs")
     for bug in planting.BUGS.values():
         path = bug.path(ROOT)
         text = path.read_text("utf-8")
@@ -150,7 +138,7 @@ def test_the_warning_of_an_implausible_tune_tells_wrong_chips_of_other_physics_f
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    foreign = load_study("foreign_tunes")
+    foreign = benchmark("foreign_tunes")
     rows = foreign.kept_rows(foreign.RESULTS)
     program = foreign.network()
     targets = foreign.tune_targets(program, foreign.OPTIONS.recipe.tune_images(program))

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from hil.verdict.tasks.boxes import from_grid, likeliest, overlaps
 
+from .scripts import benchmark
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 needs_data = pytest.mark.skipif("HIL_DATA" not in os.environ, reason="needs networks and CIFAR-10: HIL_DATA")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _path() -> None:
-    sys.path.insert(0, str(BENCHMARKS))  # benchmarks import each other by name
-
-
-def load(name: str) -> ModuleType:
-    (path,) = BENCHMARKS.rglob(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_exact_integers_of_8_bits_lose_at_most_half_a_point_in_every_row() -> None:
@@ -45,7 +28,7 @@ def test_exact_integers_of_8_bits_lose_at_most_half_a_point_in_every_row() -> No
 
 @needs_data
 def test_the_suite_has_200_images_of_which_19_are_here_without_loss() -> None:
-    suite = load("mlperf_tiny")
+    suite = benchmark("mlperf_tiny")
     images, labels, lossless = suite.suite_images()
     assert (images.shape, images.dtype, lossless) == ((200, 32, 32, 3), np.uint8, 19)
     assert set(labels.tolist()) == set(range(10))
@@ -53,14 +36,14 @@ def test_the_suite_has_200_images_of_which_19_are_here_without_loss() -> None:
 
 @needs_data
 def test_scores_count_right_answers_and_agreement_whatever_the_scale() -> None:
-    suite = load("mlperf_tiny")
+    suite = benchmark("mlperf_tiny")
     reference = np.array([[0.0, 1.0], [1.0, 0.0], [0.2, 0.1]])
     found = suite.scores(50 * reference + 3, np.array([1, 1, 0]), reference)
     assert found == {"correlation": 1.0, "same_top": 1.0, "right": 2, "accuracy": 0.6667}
 
 
 def test_inputs_of_our_own_are_the_same_each_time_and_fill_their_range() -> None:
-    suite = load("mlperf_tiny")
+    suite = benchmark("mlperf_tiny")
     one, other = (suite.own_inputs("kws_dscnn", (1, 49, 10), 8, seed) for seed in (0, 1))
     assert (one == suite.own_inputs("kws_dscnn", (1, 49, 10), 8, 0)).all()
     assert (one != other).any()
@@ -69,7 +52,7 @@ def test_inputs_of_our_own_are_the_same_each_time_and_fill_their_range() -> None
 
 
 def test_masks_and_boxes_of_synthetic_scenes_belong_together() -> None:
-    networks = load("task_networks")
+    networks = benchmark("task_networks")
     images, targets = networks.scenes(20, 48, seed=3)
     assert images.shape == (20, 48, 48, 3)
     assert len(targets["boxes"]) == targets["box_counts"].sum()
@@ -81,7 +64,7 @@ def test_masks_and_boxes_of_synthetic_scenes_belong_together() -> None:
 
 
 def test_a_grid_of_targets_decodes_to_the_boxes_it_was_made_of() -> None:
-    networks = load("task_networks")
+    networks = benchmark("task_networks")
     _, targets = networks.scenes(20, 48, seed=3)
     grid = networks.grid_targets(targets, 48, 6)
     outputs = np.zeros((20, 7, 6, 6))

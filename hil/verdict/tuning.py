@@ -24,7 +24,7 @@ A faithful simulator of another physics than the chip's is never exact: where ma
 soon many of the small spreads s and many e_v away, by what nobody would find in an accuracy. ``MISFIT`` is how many
 times (in the square) they may be farther than virtual chips are from each other, which tells where few values make
 lines blurred, and ``EFFECT_LIMIT`` what share of the error expected before a tune may lie beyond that. Both were set on
-chips of several physics and tested on others (``benchmarks/not_as_calibrated.py``).
+chips of several physics and tested on others (``benchmarks/studies/verdict/not_as_calibrated.py``).
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import os
 import random
 import shutil
@@ -48,6 +47,7 @@ from hil.server.firmware_launch import die_serial, running_firmware
 from hil.server.firmware_targets import FirmwareTarget
 from hil.transports import open_transport
 
+from ..scripts import loaded
 from .firmware_bench import FirmwareBench
 from .qemu_monitor import QemuMonitor, symbols
 
@@ -104,11 +104,7 @@ class Bridged:
     """The board of examples/bridge.py: an SDK behind ``hil.Board``; its outputs are those that the SDK was told."""
 
     def __init__(self, call_ms: float) -> None:
-        spec = importlib.util.spec_from_file_location("bridge", ROOT / "examples" / "bridge.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module: Any = loaded(ROOT / "examples" / "bridge.py")
         self.board = module.AcmeBoard()
         self.board.powered = False
         self.end = ChipServer(module.AcmeChip(self.board), boot_id=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.util
 import os
 import resource
 import select
@@ -30,19 +29,14 @@ from hil.server.serve import serving
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, save_network
 
+from ...scripts import loaded
 from ..conftest import CHIP, Small
 from ..fitting import every_answer_fits as every_answer_fits
 from ..small_net import NAMES, lenet_weights, small_network
 
 Fails = Callable[..., str]
 
-_spec = importlib.util.spec_from_file_location(
-    "hostile_corpus", Path(__file__).parents[2] / "mapping" / "hostile" / "corpus.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-corpus = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(corpus)
+corpus = loaded(Path(__file__).parents[2] / "mapping" / "hostile" / "corpus.py")
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """The fault matrix, row by row: a deployment over a line or a board with that fault ends as the one without.
 
-All rows and their tests are named in ``benchmarks/fault_matrix.py``. Wires here are in the host's process and in real
-time; shares of the line are asked in virtual time (``tests/firmware_protocols/test_frame_size.py``).
+All rows and their tests are named in ``benchmarks/studies/link/fault_matrix.py``. Wires here are in the host's
+process and in real time; shares of the line in virtual time (``tests/firmware_protocols/test_frame_size.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import random
 import secrets
@@ -15,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,6 +21,7 @@ from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.errors import DeviceError, ExitCode, HilError
 
+from ...scripts import benchmark
 from ..conftest import CHIP, Small
 from ..faulty_board import Board, WireFaults
 from ..same_runs import BRIEF, check_same_runs
@@ -31,25 +30,13 @@ ROOT = Path(__file__).parents[3]
 ADDRESS = "tcp://board:1"
 
 
-def loaded() -> Any:
-    """The benchmark that runs the rows and writes the published table."""
-    spec = importlib.util.spec_from_file_location("fault_matrix", ROOT / "benchmarks" / "fault_matrix.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))  # benchmarks import each other by name
-        spec.loader.exec_module(module)
-    return module
-
-
-MATRIX = loaded()
+MATRIX = benchmark("fault_matrix")
 
 
 def test_all_rows_are_published_and_name_tests_that_are_there() -> None:
     assert list(MATRIX.ROWS) == [f"F{number}" for number in range(1, 16)]
     published = (ROOT / "docs" / "explanation" / "reliability.md").read_text("utf-8")
-    assert MATRIX.table(MATRIX.rows_of(MATRIX.OUT)) in published, "python benchmarks/fault_matrix.py --write …"
+    assert MATRIX.table(MATRIX.rows_of(MATRIX.OUT)) in published, "python benchmarks/studies.py fault-matrix --write …"
     for row in MATRIX.ROWS.values():
         for test in row.tests:
             path, _, name = test.partition("::")

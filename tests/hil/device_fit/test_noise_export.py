@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import types
 from dataclasses import replace
@@ -21,6 +20,8 @@ from cim.record.published import nominal_record
 from hil.cli import run
 from hil.device_fit.noise_export import Peer, noise_model
 from hil.errors import UsageError
+
+from ...scripts import loaded
 
 SPEC = load_chip("lab-128")
 RECORD = nominal_record(SPEC, (0,))
@@ -48,15 +49,6 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
         module = types.ModuleType(name)
         module.__dict__.update(held)
         monkeypatch.setitem(sys.modules, name, module)
-
-
-def loaded(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("my_cells", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def written(tmp_path: Path, peer: Peer, record: Any = RECORD, age_s: float = 3600.0) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import re
 import signal
 import subprocess
@@ -22,6 +21,8 @@ from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
 from hil.server.serve import serving
 
+from ...scripts import loaded
+
 EXAMPLE = Path(__file__).parents[3] / "examples" / "bridge.py"
 TILE = TileAddress(0, 4, 8, 3, 6)
 LEVELS = np.random.default_rng(0).integers(-7, 8, (8, 6)).astype(np.int8)
@@ -29,12 +30,7 @@ LEVELS = np.random.default_rng(0).integers(-7, 8, (8, 6)).astype(np.int8)
 
 @pytest.fixture(scope="module")
 def bridge() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bridge", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(EXAMPLE)
 
 
 def test_the_bridge_is_short() -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import io
 import itertools
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,22 +29,14 @@ from hil.server.serve import serving
 from hil.transports import open_transport
 from hil.watch import Watch
 
+from ...scripts import benchmark, loaded
+
 EMULATED = "emulated:lab-128?seed=2&macros=1"
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "docs" / "conformance_matrix.py"
 
 
-def loaded_from(name: str, path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-MATRIX = loaded_from("conformance_matrix", SCRIPT)
+MATRIX = loaded(SCRIPT)
 
 
 def beside_each_other(judge: Callable[[str], SelfTest], names: Iterable[str]) -> dict[str, SelfTest]:
@@ -164,7 +154,7 @@ def test_work_that_is_over_before_outputs_off_is_there_accuses_no_chip() -> None
 
 def test_a_slow_line_accuses_no_chip() -> None:
     """115,200 baud: a megabyte would take a minute and a half, and codes on the line delay what is behind them."""
-    lines = loaded_from("acme_board", ROOT / "examples" / "plugins" / "acme_board" / "acme_board.py")
+    lines = loaded(ROOT / "examples" / "plugins" / "acme_board" / "acme_board.py")
     with serving(chip_from_address(EMULATED), "tcp://127.0.0.1:0") as where:
 
         def paced() -> Any:
@@ -216,7 +206,7 @@ def test_the_command_says_what_was_checked(capsys: pytest.CaptureFixture[str]) -
 
 
 def loaded_ports() -> Any:
-    return loaded_from("broken_ports", ROOT / "benchmarks" / "broken_ports.py")
+    return benchmark("broken_ports")
 
 
 IN_CI = {

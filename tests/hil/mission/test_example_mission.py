@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -13,6 +12,7 @@ pytest.importorskip("spacepackets")
 
 from hil.mission.page import file_digest
 
+from ...scripts import loaded
 from ..fitting import every_answer_fits as every_answer_fits
 from ..small_net import write_files
 
@@ -20,11 +20,7 @@ SCRIPT = Path(__file__).parents[3] / "examples" / "orbit" / "fly.py"
 
 
 def test_the_example_ends_in_a_page_with_assumptions_first_and_a_digest_of_every_file(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("fly", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = loaded(SCRIPT)
     network, images = write_files(tmp_path)
     out = tmp_path / "mission"
     asked = ["-o", str(out), "--network", str(network), "--data", str(images), "--macros", "2", "--images", "100"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,9 @@ import pytest
 from mapping.network import file_check as netcheck
 from mapping.network.file import NetworkFileError, load_network
 
-_spec = importlib.util.spec_from_file_location("hostile_corpus", Path(__file__).parent.parent / "hostile" / "corpus.py")
-assert _spec is not None
-assert _spec.loader is not None
-corpus = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(corpus)
+from ...scripts import loaded
+
+corpus = loaded(Path(__file__).parent.parent / "hostile" / "corpus.py")
 
 REASONS = {
     "reduce hook": "pickle calls",

@@ -1,13 +1,13 @@
 """NeuRRAM retrodicted: the loss of its ResNet-20 from software to chip, from published facts alone.
 
 COPY is a copy of ``weierwan/Neurram_48core``, which has no licence: nothing of it is in this tree. The belief is
-``benchmarks/neurram.toml``. Virtual chips are drawn from it as ``hil simulate`` draws them, in the fast mode;
-columns are corrected from their read-back, and slope and intercept of each channel fitted as the authors did.
+``benchmarks/studies/outside/neurram.toml``. Virtual chips are drawn from it as ``hil simulate`` draws them, in the fast
+mode; columns are corrected from their read-back, and slope and intercept of each channel fitted as the authors did.
 Simulated, not measured; what was measured by others stands in MEASURED.
 
-    HIL_DATA=… python benchmarks/neurram.py run COPY WORK [--chips 24]   # 12 CPU s a chip; goes on where it stopped
-    python benchmarks/neurram.py report WORK                  # shares, sensitivities, intervals: one JSON line
-    HIL_DATA=… python benchmarks/neurram.py columns COPY WORK           # residuals about lines of columns; 10 s a chip
+    HIL_DATA=… python benchmarks/studies.py neurram run COPY WORK [--chips 24]  # 12 CPU s a chip; resumes
+    python benchmarks/studies.py neurram report WORK  # shares, sensitivities, intervals: one JSON line
+    HIL_DATA=… python benchmarks/studies.py neurram columns COPY WORK  # residuals about lines of columns
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Each port is the C reference firmware with one mistake that a port may have (``b
 machine and judged as a board is, several at a time, since most of a judgement is waiting. Exit code 1 when more than
 one port of those that once passed is not caught, or more than two of the new ones.
 
-    python benchmarks/broken_ports.py [--only NAME] [--list] [--side-by-side 4]
-    python benchmarks/broken_ports.py --write docs/explanation/reliability.md      # the table of what was found
+    python benchmarks/studies.py broken-ports [--only NAME] [--list] [--side-by-side 4]
+    python benchmarks/studies.py broken-ports --write docs/explanation/reliability.md      # the table of what was found
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ from hil.errors import HilError
 from hil.server.firmware_build import config_header
 from hil.transports import open_transport
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 FIRMWARE = ROOT / "firmware_protocols" / "reference_firmware"
-BLOCK = re.compile(r"(<!-- ports: made by benchmarks/broken_ports.py -->\n).*?(<!-- end of ports -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- ports: made by benchmarks/studies/link/broken_ports.py -->\n).*?(<!-- end of ports -->)", re.DOTALL
+)
 LIMITS = {"MAX_MESSAGE": 1 << 16, "LAYER_BYTES": 1 << 20, "LAYER_OUTPUTS": 1024, "MEMORY_BYTES": 4 << 20}
 SECRET = bytes(range(32))
 SPEC = load_chip("lab-128", macros=3)

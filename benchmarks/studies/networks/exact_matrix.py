@@ -7,8 +7,8 @@ sums of tiles (level sums of every layer are compared), and for networks of at m
 the raw codes of every conversion. Each row of ``results/exact_matrix.csv`` is one architecture on
 one chip; rows that are there are not run again.
 
-    python benchmarks/exact_matrix.py                        # complete the table
-    python benchmarks/exact_matrix.py --only lenet5:yao-2020 # one row, printed and not kept
+    python benchmarks/studies.py exact-matrix                        # complete the table
+    python benchmarks/studies.py exact-matrix --only lenet5:yao-2020 # one row, printed and not kept
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from mapping.program.digital_ops import finish
 from mapping.program.execute import IdealMultiply, run
 from mapping.quantise.lower import MatrixOp, lower
 
-TABLE = Path(__file__).parent / "results" / "exact_matrix.csv"
+TABLE = Path(__file__).parents[2] / "results" / "exact_matrix.csv"
 WEIGHT_BITS, ACTIVATION_BITS = 4, 8
 # Chips with every coding, encoding and order of columns between them; small networks run on all in tests/test_exact.py.
 CHIPS = ("a111", "esserc-2024", "lab-128", "neurram-256", "yao-2020")
@@ -216,7 +216,7 @@ def append(path: Path, row: Row) -> None:
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, list(Row.__dataclass_fields__), lineterminator="\n")
         if new:
-            file.write("# python benchmarks/exact_matrix.py   (emulated chips, NOT SILICON)\n")
+            file.write("# python benchmarks/studies.py exact-matrix   (emulated chips, NOT SILICON)\n")
             writer.writeheader()
         writer.writerow(asdict(row))
 

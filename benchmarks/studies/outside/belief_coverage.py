@@ -10,8 +10,8 @@ leave it (columns, stuck cells, laws and noise), and its cells are read back as 
 this chip as it was read. As many further truths lie outside one range; counted is who is named, and as what. All are
 tuned. Truths that are done stand in FILE, one a line, and are not done again.
 
-    python benchmarks/belief_coverage.py [--truths 200] [--chips 200] [--seed 1]                    # 50 CPU s
-    python benchmarks/belief_coverage.py --measured FILE [--truths 40] [--after 20] [--seed 1]       # 2 CPU minutes
+    python benchmarks/studies.py belief-coverage [--truths 200] [--chips 200] [--seed 1]  # 50 CPU s
+    python benchmarks/studies.py belief-coverage --measured FILE [--truths 40] [--after 20] [--seed 1]  # 2 CPU minutes
 """
 
 from __future__ import annotations

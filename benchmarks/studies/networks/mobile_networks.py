@@ -1,7 +1,7 @@
 """Networks with depthwise layers, trained plainly on CIFAR-10: a depthwise-separable one and one of inverted residuals.
 
-    HIL_DATA=… python benchmarks/mobile_networks.py separable [--epochs 9] [--out separable.pt]
-    HIL_DATA=… python benchmarks/mobile_networks.py inverted
+    HIL_DATA=… python benchmarks/studies.py mobile-networks separable [--epochs 9] [--out separable.pt]
+    HIL_DATA=… python benchmarks/studies.py mobile-networks inverted
 
 Trained on the 50,000 training images (JPEG copies, cut and mirrored at random) by SGD with one cycle of the rate, in
 single precision, with nothing known of bits or chips. 512 training images are stored for calibration, evenly taken. The

@@ -5,7 +5,7 @@ behaviour); damaged copies of every message through the Python parser, which may
 and frames with 1 to 8 wrong bits, a burst, or a piece missing through the Python reader, which must take none. Prints a
 line a part and a JSON line at the end; exit code 1 when a frame was taken; what a parser raises goes through.
 
-    python benchmarks/fuzz.py [--c 10000000] [--python 100000] [--frames 1000000] [--seed 0]
+    python benchmarks/studies.py fuzz [--c 10000000] [--python 100000] [--frames 1000000] [--seed 0]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT))
 
 from firmware_protocols.codec import decode  # noqa: E402

@@ -6,8 +6,8 @@ chip (``hil.improvement.finetuning``): GROUPS groups of layers, MEASURED trainin
 the teacher. Lines of channels are fitted as in ``neurram.py``. Each chip goes through it twice, with and without the
 training, and both are scored on the same lossless test images. Simulated; GAIN was measured by others.
 
-    HIL_DATA=… python benchmarks/neurram_finetuned.py run COPY WORK [--chips 12]   # goes on where it stopped
-    python benchmarks/neurram_finetuned.py report WORK                            # one JSON line
+    HIL_DATA=… python benchmarks/studies.py neurram-finetuned run COPY WORK [--chips 12]   # goes on where it stopped
+    python benchmarks/studies.py neurram-finetuned report WORK                            # one JSON line
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ die and four written for such studies (``foreign_chips``, ``further_chips``). *M
 one of seven effects in two strengths, of which the weaker moves the accuracy without a tune by 1 to 2 points. What a
 run says is a line of the results; lines that stand there are not made again.
 
-    python benchmarks/not_as_calibrated.py [--out benchmarks/results/not_as_calibrated.jsonl]
-    python benchmarks/not_as_calibrated.py --table        # rates, of what stands in the results
+    python benchmarks/studies.py not-as-calibrated [--out benchmarks/results/not_as_calibrated.jsonl]
+    python benchmarks/studies.py not-as-calibrated --table        # rates, of what stands in the results
 
 ``EFFECT_LIMIT`` and ``MISFIT`` of ``hil.verdict.tuning`` were set on the emulated chip, mirrors, filaments and the C
 die with seeds below 10; chips of the results have others, and no chip of ``Tandem`` or ``Ratchet`` had been run.

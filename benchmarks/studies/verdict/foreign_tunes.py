@@ -5,8 +5,8 @@ of each (``CHIPS``), are calibrated, written, read back, tuned and run through t
 20 exact virtual chips are tuned beside each. What both give is a line of the results; lines that stand there are not
 made again.
 
-    python benchmarks/foreign_tunes.py [--out benchmarks/results/foreign_tunes.jsonl]
-    python benchmarks/foreign_tunes.py --table                # rates, of what stands in the results
+    python benchmarks/studies.py foreign-tunes [--out benchmarks/results/foreign_tunes.jsonl]
+    python benchmarks/studies.py foreign-tunes --table                # rates, of what stands in the results
 
 ``MISFIT`` and ``EFFECT_LIMIT`` of ``hil.verdict.tuning`` were set on these chips, of which wrong ones count whose tuned
 or untuned accuracy is more than ``MOVED`` points from their virtual chips'. They are tested on others

@@ -3,8 +3,8 @@
 In virtual time, or with ``--real`` over a pseudo-terminal whose far side paces bytes and makes the faults by the clock
 on the wall. Prints a line a cell and a JSON line at the end; exit code 1 when the mean of a cell is under its gate.
 
-    python benchmarks/goodput.py [--seeds 5] [--seconds 20] [--write docs/explanation/reliability.md]
-    python benchmarks/goodput.py --real [--seconds 20]          # two cells: clean, 1 % of frames lost
+    python benchmarks/studies.py goodput [--seeds 5] [--seconds 20] [--write docs/explanation/reliability.md]
+    python benchmarks/studies.py goodput --real [--seconds 20]          # two cells: clean, 1 % of frames lost
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ CELLS = (
     ("bit errors 3e-4", {"bit_errors": 3e-4}, 0.25),
 )
 REAL = ("clean", "1 % of frames lost")
-BLOCK = re.compile(r"(<!-- goodput: made by benchmarks/goodput.py -->\n).*?(<!-- end of goodput -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- goodput: made by benchmarks/studies/link/goodput.py -->\n).*?(<!-- end of goodput -->)", re.DOTALL
+)
 CLEAN = LineFaults(delay_s=DELAY_S, bytes_per_s=BYTES_PER_S)
 
 

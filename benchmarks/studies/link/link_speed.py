@@ -4,7 +4,7 @@ The first is bytes a second of CPU time, the second by the clock on the wall (so
 share of one core that the driver takes while it waits for a chip that says nothing. Prints a line each and a JSON line
 at the end; exit code 1 when a limit is not kept.
 
-    python benchmarks/link_speed.py [--seconds 5]
+    python benchmarks/studies.py link-speed [--seconds 5]
 """
 
 from __future__ import annotations

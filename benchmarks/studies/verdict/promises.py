@@ -5,8 +5,8 @@ the chip file alone (``hil.prediction.promise``: 8 virtual chips, 500 images), a
 chips that nobody has seen: two emulated ones and two of other physics (``foreign_chips``). A deployment is a line of
 the results; lines that stand there are not made again.
 
-    python benchmarks/promises.py [--out FILE] [--networks 10]
-    python benchmarks/promises.py --table --out FILE
+    python benchmarks/studies.py promises [--out FILE] [--networks 10]
+    python benchmarks/studies.py promises --table --out FILE
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ holds back, which says what an idle one costs. A JSON line at the end; exit code
 either end grew by more than a tenth from the second to the last quarter, or the idle driver takes more than 1 % of a
 processor.
 
-    python benchmarks/soak.py [--minutes 10] [--seed 0]          # an hour: --minutes 60
+    python benchmarks/studies.py soak [--minutes 10] [--seed 0]          # an hour: --minutes 60
 """
 
 from __future__ import annotations

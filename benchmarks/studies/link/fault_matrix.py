@@ -3,8 +3,8 @@
 A row is a line of the results, with how many tests passed and the seed that a test drew by itself, if one did; rows
 that stand there are not run again. Exit code 1 when a test failed or a row ran none.
 
-    python benchmarks/fault_matrix.py [--only F12] [--out benchmarks/results/fault_matrix.jsonl]
-    python benchmarks/fault_matrix.py --write docs/explanation/reliability.md     # the table of what stands there
+    python benchmarks/studies.py fault-matrix [--only F12] [--out benchmarks/results/fault_matrix.jsonl]
+    python benchmarks/studies.py fault-matrix --write docs/explanation/reliability.md  # the table of what stands there
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from typing import Any, NamedTuple
 
 from kept_rows import keep_row, kept_rows
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 OUT = ROOT / "benchmarks" / "results" / "fault_matrix.jsonl"
-BLOCK = re.compile(r"(<!-- faults: made by benchmarks/fault_matrix.py -->\n).*?(<!-- end of faults -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- faults: made by benchmarks/studies/link/fault_matrix.py -->\n).*?(<!-- end of faults -->)", re.DOTALL
+)
 DRAWN = re.compile(r"with seed (\d+)")
 MATRIX = "tests/hil/deployment/test_fault_matrix.py"
 LINE = f"{MATRIX}::test_faults_of_the_line_change_no_bit_of_a_run"
@@ -52,13 +54,13 @@ ROWS = {
             f"{SIZES}::test_a_bad_line_still_carries_its_share",
             f"{LINK}::test_half_of_all_frames_lost_ends_in_an_answer_or_an_error",
         ),
-        "benchmarks/goodput.py",
+        "benchmarks/studies/link/goodput.py",
     ),
     "F2": MatrixRow(
         "bit errors, 1e-6 to 3e-4",
         "the shares above; same bits at 1e-4; of damaged frames none is taken",
         (f"{LINE}[F2 1e-4]", "tests/firmware_protocols/test_hostile_bytes.py::test_no_single_bit_error_is_accepted"),
-        "benchmarks/goodput.py, benchmarks/fuzz.py",
+        "benchmarks/studies/link/goodput.py, benchmarks/studies/link/fuzz.py",
     ),
     "F3": MatrixRow(
         "bytes lost, stray bytes, bursts",
@@ -112,7 +114,7 @@ ROWS = {
         "host killed or told to end",
         "the same command ends with the same bits, and no file is half-written",
         (f"{RESUME}::test_a_run_whose_process_is_killed_or_told_to_end_goes_on_to_the_same_bits",),
-        "benchmarks/resume_anywhere.py",
+        "benchmarks/studies/link/resume_anywhere.py",
     ),
     "F10": MatrixRow(
         "a stranger that never stops talking, a chip that falls silent, endless progress",
@@ -150,7 +152,7 @@ ROWS = {
         "damaged messages, in C and in Python",
         "two errors and no other",
         ("tests/firmware_protocols/test_hostile_bytes.py",),
-        "benchmarks/fuzz.py",
+        "benchmarks/studies/link/fuzz.py",
     ),
     "F14": MatrixRow(
         "an effect that the record does not know",
@@ -162,7 +164,7 @@ ROWS = {
         "all of F1 to F4 at once, of a fixed seed and of one drawn for the run",
         "same bits; memory flat",
         (f"{LINE}[F15 all at once]", f"{MATRIX}::test_faults_of_a_seed_of_today_change_no_bit_of_a_run"),
-        f"benchmarks/soak.py, {SIMULATION}",
+        f"benchmarks/studies/link/soak.py, {SIMULATION}",
     ),
 }
 

@@ -4,7 +4,7 @@ COPY is a copy of ``weierwan/Neurram_48core``, which has no licence: nothing of 
 trained under noise of 0 to 0.30 are tested under 0 to 0.15, on the first 1,000 lossless test images, many draws each;
 their spreadsheet has one draw on 10,000 images. Plain floating point: no chip, real or virtual, is in it.
 
-    HIL_DATA=… python benchmarks/neurram_noise.py COPY WORK [--draws 20]   # 12 CPU minutes; goes on where it stopped
+    HIL_DATA=… python benchmarks/studies.py neurram-noise COPY WORK [--draws 20]  # 12 CPU min; resumes
 """
 
 from __future__ import annotations

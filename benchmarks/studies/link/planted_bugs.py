@@ -4,8 +4,8 @@ Each bug is one replacement in a copy of the sources (``planted_bugs.toml``). Th
 something does not hold. A bug is a line of the results; those that stand there are not planted again, but for what is
 named. Prints a JSON line at the end; exit code 1 when one is not found.
 
-    python benchmarks/planted_bugs.py [--seed 0] [--seconds 60] [--only NAME] [--list]
-    python benchmarks/planted_bugs.py --write docs/explanation/reliability.md      # the table of what stands there
+    python benchmarks/studies.py planted-bugs [--seed 0] [--seconds 60] [--only NAME] [--list]
+    python benchmarks/studies.py planted-bugs --write docs/explanation/reliability.md  # the table of what stands there
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 ROOMS = ("firmware_protocols", "hil")  # that are copied
-BLOCK = re.compile(r"(<!-- bugs: made by benchmarks/planted_bugs.py -->\n).*?(<!-- end of bugs -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- bugs: made by benchmarks/studies/link/planted_bugs.py -->\n).*?(<!-- end of bugs -->)", re.DOTALL
+)
 
 
 class Bug(NamedTuple):
