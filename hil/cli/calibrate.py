@@ -66,6 +66,7 @@ def calibrate(
             age_s=settings.age_s,
             budget=Budget.QUICK if settings.quick else Budget.FULL if settings.full else Budget.DEFAULT,
             second_temperature_c=settings.second_temperature_c,
+            row_patterns=settings.row_patterns,
             partial=partial_folder(out),
             restart=restart,
             watch=watch,

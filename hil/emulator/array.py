@@ -28,12 +28,14 @@ def build_tile(
     crosstalk: float,
     read_variance_us2: float,
     drive: NDArray[np.float64],
+    conversion_noise: float = 0.0,
 ) -> TileArray:
     """Tables of one tile for one width of input.
 
     Args:
         cells_us: true conductances of the whole macro, (macro.rows, macro.columns).
         drive: what a row really gets for each input unit from 0 on; one-bit reads are exact whatever it says.
+        conversion_noise: standard deviation of each conversion, codes.
 
     Raises:
         cim.chip.encoding.TileOutOfMacro, cim.chip.converters.CodeOutOfRange.
@@ -72,6 +74,7 @@ def build_tile(
         gap,
         last_gap + gap * nearest,
         spread,
+        conversion_noise,
     ]
     groups = len(tables)
     bases = np.zeros(-(-groups // LANES) * LANES, np.int32)

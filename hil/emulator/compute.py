@@ -188,7 +188,7 @@ class TileConverter:
         array = build_tile(
             self._spec.macro, cells.conductance_us(settled_ns), tile, drive.input_bits, drive.input_signed,
             wire_ohm=p.wire_ohm, droop=p.supply_droop, crosstalk=p.column_crosstalk,
-            read_variance_us2=p.read_variance_us2, drive=self._sample.drive,
+            read_variance_us2=p.read_variance_us2, drive=self._sample.drive, conversion_noise=p.conversion_noise_codes,
         )  # fmt: skip
         for old in [k for k in self._tiles if k[: len(place)] == place]:
             self._bytes -= self._tiles.pop(old).nbytes

@@ -51,7 +51,9 @@ from hil.emulator.tile_array import TileArray
 PLAIN, PAIR_OF_CODES, REFERENCE_CODE = 0, 1, 2
 PIECES = 8  # of a bit line
 SLOTS = 4  # rows of a group and groups of a quad
-LINE_UNIT, TOTAL_UNIT, DROOP, READ_VARIANCE, GAP, LAST_GAP, SPREAD = range(7)  # entries of ``TileArray.units``
+LINE_UNIT, TOTAL_UNIT, DROOP, READ_VARIANCE, GAP, LAST_GAP, SPREAD, CONVERSION_NOISE = range(
+    8
+)  # entries of ``TileArray.units``
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 _inside: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
@@ -262,6 +264,7 @@ def convert_vectors(
     lowest, highest = splat_i(_i(low if low < 0 else -1)), splat_i(_i(high))
     quads, pieces, unsigned = array.quads, array.pieces, uint64(array.unsigned_column)
     noisy, full = units[READ_VARIANCE] > _f(0.0), splat_i(_i(0))
+    restless, jitter = units[CONVERSION_NOISE] > _f(0.0), splat(units[CONVERSION_NOISE])
     for v in range(codes.shape[0]):
         _driven(array, places, _words(array, codes, v, first_input, places, words), driven)
         _entries(array, words, planes, entries)
@@ -295,6 +298,9 @@ def convert_vectors(
                     store(spare, 0, position)
                     _nominal_transfer(spare, table, low, high)
                     position = load(spare, 0)
+                if restless:
+                    z = _normals(key_low, key_high, (planes + p) * conversions + block)
+                    position = fma(jitter, z, position)
                 code = to_ints(minimum(maximum(floor(add(position, half)), bottom), top))
                 full = add_i(full, add_i(equal_i(code, highest), equal_i(code, lowest)))
                 total = add_i(total, mul_i(code, splat_i(array.weights[p])))

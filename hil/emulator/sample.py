@@ -59,6 +59,7 @@ class SampleParameters:
     upsets: float = 0.0  # of a cell in a day, by radiation; 0 = on the ground
     dose_krad_per_year: float = 0.0  # total ionising dose of a year
     lasting_noise_us: float = 0.0  # root of the read variance that each decade of time adds at the highest level
+    conversion_noise_codes: float = 0.0  # of each conversion, redrawn; driven or not
     late_ageing: float = 1.0  # of cells past 1e5 s, where nothing was measured; 0 = held as they were then
 
     def temperature_at(self, now_ns: int) -> float:
