@@ -239,7 +239,7 @@ def main() -> int:
     layout = LayoutOptions(residual=given.residual_slices)
     spec = load_chip(given.chip, macros=given.macros)
     program = compile_network(network, spec, scale_rule=ScaleRule.OUTPUT, options=layout)
-    with open_chip(given.address, spec=program.spec) as driver:
+    with open_chip(given.address, chip=program.spec) as driver:
         infer = answering(driver, program, given)
         board = TextBoard(given.model, math.prod(program.input.shape), infer, lambda: driver.chip_time_ns // 1000)
         try:

@@ -178,7 +178,7 @@ def test_the_largest_sums_there_are(name: str) -> None:
     levels = np.full((tile.rows, tile.outputs), macro.max_level, np.int8)
     levels[:, 1::2] *= -1
     codes = np.full((2, tile.rows), (1 << macro.inputs.bits) - 1, np.int16)
-    with open_chip(f"emulated:{name}?ideal=1&macros=1", spec=spec) as driver:
+    with open_chip(f"emulated:{name}?ideal=1&macros=1", chip=spec) as driver:
         driver.program_tile(tile, levels)
         result = driver.mvm(tile, codes)
     assert result.saturated == 0
@@ -192,7 +192,7 @@ def test_ten_bits_and_a_sign_are_enough_for_128_rows_of_seven_levels() -> None:
     saturated = []
     for bits in (10, 11):
         spec = idealised(load_chip("lab-128", macros=1), adc_bits=bits)
-        with connect(InProcessTransport(EmulatedChip(spec, 0), "ideal"), spec=spec) as driver:
+        with connect(InProcessTransport(EmulatedChip(spec, 0), "ideal"), chip=spec) as driver:
             driver.program_tile(tile, levels)
             result = driver.mvm(tile, codes)
             saturated.append(result.saturated)

@@ -94,7 +94,7 @@ def quiet(spec: ChipSpec, adc: AdcSpec) -> ChipSpec:
 
 
 def connected(spec: ChipSpec) -> ChipDriver:
-    return connect(InProcessTransport(EmulatedChip(spec, 0), "quiet"), spec=spec)
+    return connect(InProcessTransport(EmulatedChip(spec, 0), "quiet"), chip=spec)
 
 
 @pytest.mark.parametrize("levels_us", [DOUBLING, (2.0, 4.1, 8.0, 16.2, 32.0)])

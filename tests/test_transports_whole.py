@@ -89,7 +89,7 @@ def test_a_deployment_is_the_same_over_every_wire_and_from_its_log(
     with over(kind, EmulatedChip(SPEC, SEED), SPEC, tmp_path, log) as driver:
         results = session(driver, program)
     check(results, log, reference)
-    with open_chip(f"replay:{log}", log=again, spec=SPEC) as driver:
+    with open_chip(f"replay:{log}", log=again, chip=SPEC) as driver:
         replayed = session(driver, program)
     check(replayed, again, reference)
 

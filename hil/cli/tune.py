@@ -68,7 +68,7 @@ def tune(
         watch.plan([PlannedStage(name, work_s) for name, work_s in stages.items()])
         with watch.stage("compiling"):
             program, _ = program_of(network, source, watch)
-        with open_chip(address, spec=program.spec, baud=baud) as driver:
+        with open_chip(address, chip=program.spec, baud=baud) as driver:
             tuned, report = retune(
                 driver, program, record, images=images, age_s=seconds(age), adapters=adapters, watch=watch
             )

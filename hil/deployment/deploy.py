@@ -173,7 +173,7 @@ def run_once(
     with resumable(folder, watch, anew=anew) as journal:
         with open_chip(
             settings.address,
-            spec=program.spec,
+            chip=program.spec,
             baud=settings.baud,
             log=folder.part / "wire.log",
             journal=journal,

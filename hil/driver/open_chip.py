@@ -28,7 +28,6 @@ def open_chip(
     *,
     chip: str | Path | ChipSpec | None = None,
     macros: int | None = None,
-    spec: ChipSpec | None = None,
     baud: int = DEFAULT_BAUD,
     log: str | Path | None = None,
     journal: Journal | None = None,
@@ -44,9 +43,8 @@ def open_chip(
     Args:
         address: ``/dev/ttyUSB0``, ``COM5``, ``tcp://host:port``, ``unix:path``,
             ``visa:TCPIP0::host::port::SOCKET``, ``emulated:lab-128?seed=7``, ``replay:wire.log``.
-        chip: its chip file by name or path; None takes the file of the name that the chip gives.
+        chip: its chip file by name or path, or what it says; None takes the file of the name that the chip gives.
         macros: another macro count than the file's.
-        spec: instead of ``chip`` and ``macros``, the specification itself.
         baud: of a serial line.
         log: where to write the wire log (``hil.transports.wire_log``).
         journal: answers that an earlier process got of this chip; those that it holds are not asked for again.
@@ -70,7 +68,6 @@ def open_chip(
         transport,
         chip=chip,
         macros=macros,
-        spec=spec,
         log=log,
         journal=journal,
         patience=Patience(patience_s, reopen, tell),
@@ -100,7 +97,6 @@ def connect(
     *,
     chip: str | Path | ChipSpec | None = None,
     macros: int | None = None,
-    spec: ChipSpec | None = None,
     log: str | Path | None = None,
     journal: Journal | None = None,
     patience: Patience | None = None,
@@ -128,16 +124,10 @@ def connect(
         key=key,
         clock=clock,
     )
-    return introduced(session, chip=chip, macros=macros, spec=spec)
+    return introduced(session, chip=chip, macros=macros)
 
 
-def introduced(
-    session: Session,
-    *,
-    chip: str | Path | ChipSpec | None = None,
-    macros: int | None = None,
-    spec: ChipSpec | None = None,
-) -> ChipDriver:
+def introduced(session: Session, *, chip: str | Path | ChipSpec | None = None, macros: int | None = None) -> ChipDriver:
     """Say hello in a session and check that the chip is what its file says, and that of its journal."""
     journal, address = session.journal, session.transport.address
     try:
@@ -149,7 +139,7 @@ def introduced(
             if journal.begun_anew:
                 session.open_anew()
         description = session.ask(Describe())
-        found = spec or (chip if isinstance(chip, ChipSpec) else _chip_file(chip, macros, description))
+        found = chip if isinstance(chip, ChipSpec) else _chip_file(chip, macros, description)
         check_description(address, description, found)
         session.checks.spec = found
     except BaseException as error:

@@ -251,7 +251,7 @@ def fly_chip(
         if options.rewrite is not None:
             recipe = recipe.having(options.rewrite)
         treatment = DeployOptions(age_s=year * DAYS * DAY_S, seed=options.seed, causes=False, repeats=1, recipe=recipe)
-        with open_chip(flight_address(chip, seed, program.spec.macros, orbit), spec=program.spec) as driver:
+        with open_chip(flight_address(chip, seed, program.spec.macros, orbit), chip=program.spec) as driver:
             record = calibrate(driver, program.macros, seed=options.seed, budget=Budget.QUICK, watch=quiet)
             targets, first = recipe.targets(program, quiet), images.images[:2]
             run = write_whole(driver, program, record, inputs, targets, first, treatment, quiet, force=True)

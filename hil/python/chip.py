@@ -102,9 +102,5 @@ def open_chip(
     """
     if macros is not None and address.startswith(EMULATED) and "macros=" not in address:
         address += f"{'&' if '?' in address else '?'}macros={macros}"
-    spec = chip if isinstance(chip, ChipSpec) else None
-    driver = opened(
-        address, chip=None if spec else chip, macros=macros, spec=spec, baud=baud, log=log, patience_s=patience_s,
-        key=key, tell=tell,
-    )  # fmt: skip
+    driver = opened(address, chip=chip, macros=macros, baud=baud, log=log, patience_s=patience_s, key=key, tell=tell)
     return driver.as_a(Chip)

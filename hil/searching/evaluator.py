@@ -80,7 +80,7 @@ class DeployedEvaluator:
         file = load_network(network)
         program = compile_network(file, self.spec, options=self.options.layout)
         cost = cost_as_deployed(program, self.options.recipe_of(program), network.stem)
-        with open_chip(self.address, spec=self.spec, baud=self.baud) as driver:
+        with open_chip(self.address, chip=self.spec, baud=self.baud) as driver:
             clock = ChipClock(driver, self.watch)
             report, _ = deploy_on(
                 driver, program, self.data, graph=file.graph, record=self.record, options=self.options, watch=clock,

@@ -84,7 +84,7 @@ int main(void) {
 @needs("gcc", RISCV, QEMU)
 def test_a_board_of_another_architecture_without_floats_is_the_same_die_to_the_bit() -> None:
     def answers(target: FirmwareTarget) -> list[object]:
-        with running_firmware(target, SPEC, seed=5) as address, connect(open_transport(address), spec=SPEC) as driver:
+        with running_firmware(target, SPEC, seed=5) as address, connect(open_transport(address), chip=SPEC) as driver:
             levels = np.random.default_rng(1).integers(-7, 8, (8, 4)).astype(np.int8)
             tile = TileAddress(0, 0, 8, 0, 4)
             written = driver.program_tile(tile, levels, sample=3)

@@ -78,7 +78,7 @@ def test_calibration_finds_the_read_noise_that_was_set() -> None:
     settings = {"read_noise_us": 2.0, "telegraph_us": 0.0}
     with (
         running_firmware(FirmwareTarget.NATIVE, SPEC, seed=4, settings=settings) as address,
-        open_chip(address, spec=SPEC) as chip,
+        open_chip(address, chip=SPEC) as chip,
     ):
         found = calibrate(chip, (0,)).read_noise
     assert np.all(np.abs(found.variance_us2 - 4.0) <= 3.0 * found.se_us2)
@@ -94,7 +94,7 @@ def test_native_and_bare_metal_firmware_are_one_chip_to_the_bit() -> None:
     for target in (FirmwareTarget.NATIVE, FirmwareTarget.QEMU):
         with (
             running_firmware(target, SPEC, seed=5, settings={"line_ohm": 1.0}) as address,
-            open_chip(address, spec=SPEC) as chip,
+            open_chip(address, chip=SPEC) as chip,
         ):
             chip.program_cells(0, targets)
             tile = TileAddress(0, 0, 128, 0, 64)

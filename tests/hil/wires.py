@@ -23,12 +23,12 @@ def over(
 ) -> Iterator[ChipDriver]:
     """Open ``chip`` over one kind of wire; a Unix socket is made in ``folder``."""
     if kind == "in process":
-        with connect(InProcessTransport(chip, kind), spec=spec, log=log) as driver:
+        with connect(InProcessTransport(chip, kind), chip=spec, log=log) as driver:
             yield driver
         return
     tcp = "tcp://127.0.0.1:0"
     where = {"tcp": tcp, "visa socket": tcp, "unix": f"unix:{folder}/chip"}.get(kind, "pty")
-    with serving(chip, where) as address, open_chip(visa(kind, address), spec=spec, log=log) as driver:
+    with serving(chip, where) as address, open_chip(visa(kind, address), chip=spec, log=log) as driver:
         yield driver
 
 

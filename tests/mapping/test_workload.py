@@ -104,7 +104,7 @@ def test_a_chip_counts_the_conversions_and_the_time_that_the_estimate_says(
     spec = idealised(load_chip(chip, macros=400))
     program = compile_network(network_of(graph_of(name, options)), spec)
     cost = estimate(program_workload(program), spec)
-    with connect(InProcessTransport(EmulatedChip(spec, 0), "emulated:ideal"), spec=spec) as driver:
+    with connect(InProcessTransport(EmulatedChip(spec, 0), "emulated:ideal"), chip=spec) as driver:
         program_chip(driver, program, sample=0, watch=Watch())
         multiply = MeasuredLayers(driver, program, nominal_corrections(program))
         before = driver.chip_time_ns

@@ -100,7 +100,7 @@ def opened(chip: EmulatedChip, *, pty: bool) -> Iterator[tuple[ChipDriver, Paced
     if not pty:
         line = PacedLine(chip_role(chip))
         port = SimulatedPort(line)
-        with connect(port, spec=chip.spec, clock=port.clock) as driver:
+        with connect(port, chip=chip.spec, clock=port.clock) as driver:
             yield driver, line
         return
     master, slave = os.openpty()
@@ -109,7 +109,7 @@ def opened(chip: EmulatedChip, *, pty: bool) -> Iterator[tuple[ChipDriver, Paced
         paced = PacedPort(master, PacedLine(chip_role(background, chip), now_s=time.monotonic()))
         paced.start()
         try:
-            with connect(SerialTransport(os.ttyname(slave), BAUD), spec=chip.spec, silence_s=60.0) as driver:
+            with connect(SerialTransport(os.ttyname(slave), BAUD), chip=chip.spec, silence_s=60.0) as driver:
                 yield driver, paced.line
         finally:
             paced.ended.set()

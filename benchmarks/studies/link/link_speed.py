@@ -51,7 +51,7 @@ def pty_and_waiting(seconds: float) -> tuple[float, float]:
     """MB/s of input codes to the native firmware, and the share of a core while it is stopped."""
     with (
         running_firmware(FirmwareTarget.NATIVE, SPEC, seed=1) as address,
-        open_chip(address, spec=SPEC, silence_s=SILENCE_S) as chip,
+        open_chip(address, chip=SPEC, silence_s=SILENCE_S) as chip,
     ):
         rate = measured_goodput(chip, seconds).code_bytes_per_s / 1e6
         firmware = child_of_this()

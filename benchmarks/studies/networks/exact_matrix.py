@@ -165,14 +165,14 @@ def raw_chip(spec: ChipSpec) -> EmulatedChip:
 def compare(program: ConductanceProgram, images: NDArray[np.uint8], address: str, *, raw: bool) -> dict[str, Any]:
     """Run a compiled network on the ideal chip at ``address`` in every mode; fields of ``Row``."""
     ideal = ideal_answers(program, images)
-    with open_chip(address, spec=program.spec) as driver:
+    with open_chip(address, chip=program.spec) as driver:
         written = program_chip(driver, program, sample=0, watch=Watch())
         if written.unreached:
             raise ArithmeticError(f"{written.unreached} cells of an ideal chip missed their targets")
         found = {"layer": measured_layers(driver, program, images)}
         found["sums"], conversions = measured_sums(driver, program, images)
     if raw:
-        with connect(InProcessTransport(raw_chip(program.spec), "raw"), spec=program.spec) as driver:
+        with connect(InProcessTransport(raw_chip(program.spec), "raw"), chip=program.spec) as driver:
             program_chip(driver, program, sample=0, watch=Watch())
             found["raw"], _ = measured_sums(driver, program, images)
             if not driver.fallbacks:

@@ -110,7 +110,7 @@ def moved(program: ConductanceProgram, seed: int, upsets: float) -> CellMoves:
     spec, orbit = program.spec.macro, flown_orbit()
     orbit = replace(orbit, upsets=replace(orbit.upsets, cell_per_day=upsets))
     top, step = spec.levels_us[-1], spec.level_step_us
-    with open_chip(flight_address(CHIP, seed, program.spec.macros, orbit), spec=program.spec) as driver:
+    with open_chip(flight_address(CHIP, seed, program.spec.macros, orbit), chip=program.spec) as driver:
         ensure_programmed(driver, program, sample=BEAM_SAMPLE, force=True, watch=Watch())
         driver.wait(3600.0)
         before = read_back(driver, program.macros, reads=READS, sample=1, watch=Watch())

@@ -189,7 +189,7 @@ def written(network: str, arrangement: str, seed: int, folder: Path) -> WholeRun
     options = DeployOptions(age_s=AGE_S, repeats=1, causes=False)
     program = options.recipe_of(program).prepared(program, record, watch)
     inputs = training_inputs(program)
-    driver = OPEN.enter_context(open_chip(address(program, seed), spec=program.spec))
+    driver = OPEN.enter_context(open_chip(address(program, seed), chip=program.spec))
     targets, first = tune_targets(program, program.calibration_images), program.calibration_images[:2]
     return write_whole(driver, program, record, inputs, targets, first, options, watch, force=True)
 

@@ -117,7 +117,7 @@ def wire(module: nn.Module, network: Network, x: torch.Tensor) -> dict[str, Any]
     program = compile_network(file, idealised(load_chip(CHIP, macros=macros)))
     compiled = time.process_time()
     ideal = ideal_answers(program, images[:1])
-    with open_chip(f"emulated:{CHIP}?ideal=1&macros={macros}", spec=program.spec) as driver:
+    with open_chip(f"emulated:{CHIP}?ideal=1&macros={macros}", chip=program.spec) as driver:
         program_chip(driver, program, sample=0, watch=Watch())
         seen = measured_layers(driver, program, images[:1])
     differs = ideal.difference(seen)

@@ -101,10 +101,10 @@ def deploy_case(case: Case, images: int = IMAGES) -> AgreementReport:
         recipe=usual_recipe(without=["aims", "tune"]),
     )
     then = {} if case.calibrated_before else case.switched_on
-    with connect(InProcessTransport(EmulatedChip(spec, SEED, then), "emulated:calibrated"), spec=spec) as driver:
+    with connect(InProcessTransport(EmulatedChip(spec, SEED, then), "emulated:calibrated"), chip=spec) as driver:
         record = calibrate(driver, program.macros, age_s=chosen.age_s, budget=case.budget)
     chip = EmulatedChip(spec, SEED, case.switched_on)
-    with connect(InProcessTransport(chip, "emulated:one-cause"), spec=spec) as driver:
+    with connect(InProcessTransport(chip, "emulated:one-cause"), chip=spec) as driver:
         report, _ = deploy_on(driver, program, data, graph=file.graph, record=record, options=chosen)
     return report
 

@@ -114,7 +114,7 @@ def opened(physics: str, number: int, wrong: bool) -> Iterator[tuple[ChipDriver,
     if physics == "C die":
         settings = WRONG_DIE[number] if wrong else {"telegraph_us": 0.5 + 0.2 * number, "line_ohm": 0.2 * (number % 5)}
         firmware = running_firmware(FirmwareTarget.NATIVE, SPEC, seed=seed, settings=settings, where="127.0.0.1:0")
-        with firmware as place, open_chip(place, spec=SPEC) as driver:
+        with firmware as place, open_chip(place, chip=SPEC) as driver:
             yield driver, None, " ".join(f"{k}={v:.3g}" for k, v in settings.items())
         return
     chip: Any
@@ -125,7 +125,7 @@ def opened(physics: str, number: int, wrong: bool) -> Iterator[tuple[ChipDriver,
         chip = {"mirrors": Mirrors, "filaments": Filaments}[physics](SPEC, seed, lasting)
     effect, size = WRONG[number] if wrong else ("", 0.0)
     role = Tampered(chip, effect, size, seed)
-    with connect(InProcessTransport(role, f"{physics} {number}"), spec=SPEC) as driver:
+    with connect(InProcessTransport(role, f"{physics} {number}"), chip=SPEC) as driver:
         yield driver, role, f"{effect} {size}" if wrong else f"lasting {lasting}"
 
 

@@ -94,7 +94,7 @@ def parameter_rows(seed: int) -> Iterator[dict[str, object]]:
 
     where = address(seed, MACROS, heat_to_c=HEAT_C, heat_after_s=HEAT_AFTER_S)
     chip = chip_from_address(where)
-    with connect(InProcessTransport(chip, where), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, where), chip=chip.spec) as driver:
         record = calibrate(driver, tuple(range(MACROS)), second_temperature_c=HEAT_C)
     truth = true_values(seed, chip, record)
     for name, found in scalar_estimates(record).items():
@@ -169,7 +169,7 @@ def population(seed: int, age_s: float) -> tuple[float, float, float]:
     spec = chip.spec.macro
     errors: list[list[np.ndarray]] = [[] for _ in spec.levels_us]
     healthy = missed = 0
-    with connect(InProcessTransport(chip, where), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, where), chip=chip.spec) as driver:
         for macro in range(POPULATION):
             targets = pattern_targets_us(spec, pattern_levels(spec, np.random.default_rng([seed, macro])))
             for number, level in enumerate((spec.levels_us[-1], spec.levels_us[0])):  # cells come from below
@@ -242,7 +242,7 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     how = NetworkAsked(macros=PREDICTED_MACROS), Watch()
     chosen = {n: program_of(NETWORKS[n], *how, scales=ScaleRule.ROUNDING, layout=LayoutOptions()) for n in networks}
     chip = chip_from_address(where)
-    with connect(InProcessTransport(chip, where), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, where), chip=chip.spec) as driver:
         used = sorted(set().union(*(program.macros for program, _ in chosen.values())))
         record = calibrate(driver, tuple(used), seed=seed, age_s=options.age_s)
     for network, (program, graph) in chosen.items():
@@ -252,7 +252,7 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
         half = stats.t.ppf(0.975, CHIPS - 1) * chips.std(ddof=1) * np.sqrt(1.0 + 1.0 / CHIPS)
         low, high = float(chips.mean() - half), float(chips.mean() + half)
         chip = chip_from_address(where)
-        with connect(InProcessTransport(chip, where), spec=chip.spec) as driver:
+        with connect(InProcessTransport(chip, where), chip=chip.spec) as driver:
             report, _ = deploy_on(driver, program, data, graph=graph, record=record, options=options)
         assert report.decisive.n == found.images
         measured = report.decisive.measured.mean

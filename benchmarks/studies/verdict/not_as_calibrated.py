@@ -84,11 +84,11 @@ def opened(physics: str, seed: int, effect: str, strength: float, vectors: int) 
     if physics == DIE:
         settings = {"telegraph_us": 0.5 + 0.2 * (seed % 10), "line_ohm": 0.2 * (seed % 5)}
         firmware = running_firmware(FirmwareTarget.NATIVE, SPEC, seed=seed, settings=settings, where="127.0.0.1:0")
-        with firmware as place, open_chip(place, spec=SPEC) as driver:
+        with firmware as place, open_chip(place, chip=SPEC) as driver:
             yield driver, None
         return
     role = Moved(CHIPS[physics](SPEC, seed, LASTING_US[seed % len(LASTING_US)]), effect, strength, seed, vectors)
-    with connect(InProcessTransport(role, f"{physics} {seed}"), spec=SPEC) as driver:
+    with connect(InProcessTransport(role, f"{physics} {seed}"), chip=SPEC) as driver:
         yield driver, role
 
 

@@ -62,7 +62,7 @@ def rows_of(number: int, done: set[tuple[int, int]], out: Path) -> None:
         start_s, seed = time.process_time(), 1000 + 10 * number + at
         kind: Any = {"filaments": Filaments, "mirrors": Mirrors}.get(physics)
         chip = chip_from_address(f"emulated:lab-128?macros=1&seed={seed}") if kind is None else kind(SPEC, seed, 0.1)
-        with connect(InProcessTransport(chip, f"{physics} {seed}"), spec=SPEC) as driver:
+        with connect(InProcessTransport(chip, f"{physics} {seed}"), chip=SPEC) as driver:
             report, _ = deploy_on(driver, program, data, record=calibrate(driver, program.macros), options=OPTIONS)
         found = report.decisive.measured.mean
         row = {

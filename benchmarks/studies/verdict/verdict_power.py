@@ -104,12 +104,12 @@ def runs_of(study: Study, seed: int, effects: list[float]) -> list[dict[str, obj
     data = load_dataset(BUNDLED_DATA, "test")
     address = f"emulated:lab-128?seed={seed}&macros={MACROS}"
     chip = chip_from_address(address)
-    with connect(InProcessTransport(chip, address), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, address), chip=chip.spec) as driver:
         record = calibrate(driver, program.macros, seed=seed, age_s=options.age_s)
     rows = []
     for effect in effects:
         chip = chip_from_address(f"{address}&column_crosstalk={effect:g}")
-        with connect(InProcessTransport(chip, address), spec=chip.spec) as driver:
+        with connect(InProcessTransport(chip, address), chip=chip.spec) as driver:
             report, _ = deploy_on(driver, program, data, graph=graph, record=record, options=options)
         rows.append(row_of(seed, effect, report))
     return rows

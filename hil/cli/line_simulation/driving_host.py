@@ -242,7 +242,7 @@ class DrivingHost:
             silence_s=self._plan.host.silence_s,
             clock=self.now_s,
         )
-        chip = introduced(session, spec=self._spec)
+        chip = introduced(session, chip=self._spec)
         before, self._served = self._served, (self.link.nonce, session.hello.boot_id)
         self.met[Met.RESUMED] += journal.answers > 1
         self.met[Met.PROVED] += self._plan.keyed

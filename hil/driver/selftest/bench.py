@@ -64,7 +64,7 @@ class Bench:
 
     def driver(self, *needs: Capability, silence_s: float = 2.0) -> ChipDriver:
         """The chip as the driver sees it; raises ``NotThere`` where it cannot do all of ``needs``."""
-        driver = connect(self.open(), spec=self.known, key=self.key, silence_s=silence_s)
+        driver = connect(self.open(), chip=self.known, key=self.key, silence_s=silence_s)
         lacking = [need.name for need in needs if need not in driver.capabilities]
         if lacking:
             driver.close()

@@ -84,7 +84,7 @@ def finetune_on_chip(
     asked = _asked(settings, program, inputs, record)
     work = WorkFolder(folder, asked, kind="hil.finetuning-on-chip", restart=restart)
     patience = {"patience_s": PATIENCE_S, "tell": watch.say}
-    with open_chip(address, spec=program.spec, baud=baud, **patience) as driver:  # type: ignore[arg-type]
+    with open_chip(address, chip=program.spec, baud=baud, **patience) as driver:  # type: ignore[arg-type]
         check_record(record, driver, program.macros)
         program = aimed(replace(program, adapted_to=driver.description.serial), program.aims)
         try:

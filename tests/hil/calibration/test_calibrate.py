@@ -32,7 +32,7 @@ def measured(
     address: str, macros: tuple[int, ...] = (0,), watch: Watch | None = None
 ) -> tuple[EmulatedChip, CalibrationRecord]:
     chip = chip_from_address(address)
-    with connect(InProcessTransport(chip, address), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, address), chip=chip.spec) as driver:
         return chip, calibrate(driver, macros, watch=watch)
 
 
@@ -127,7 +127,7 @@ def test_cells_move_with_age_and_the_law_says_how(usual: tuple[EmulatedChip, Cal
 
 def test_the_age_is_that_of_the_measurement() -> None:
     chip = chip_from_address("emulated:yao-2020?macros=1")
-    with connect(InProcessTransport(chip, "here"), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, "here"), chip=chip.spec) as driver:
         record = calibrate(driver, (0,), age_s=60.0)
     assert record.age_s == pytest.approx(60.0, abs=5.0)
 
@@ -151,7 +151,7 @@ def test_the_same_chip_and_seed_give_the_same_record_and_another_seed_nearly_the
     first, second = measured(address)[1], measured(address)[1]
     assert np.array_equal(first.macros[0].gain, second.macros[0].gain)
     assert first.pulses == second.pulses
-    with connect(InProcessTransport(chip, address), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, address), chip=chip.spec) as driver:
         other = calibrate(driver, (0,), seed=9)
     assert other.seed == 9
     assert not np.array_equal(first.macros[0].gain, other.macros[0].gain)
@@ -184,7 +184,7 @@ def test_a_record_names_the_chip_the_method_and_the_wear(plain: tuple[EmulatedCh
 
 def test_a_record_of_another_chip_or_description_is_refused(plain: tuple[EmulatedChip, CalibrationRecord]) -> None:
     chip, record = plain
-    with connect(InProcessTransport(chip, "here"), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, "here"), chip=chip.spec) as driver:
         check_record(record, driver, (0,))
         for field, what in (
             ("serial", "serial number: 'else'"),

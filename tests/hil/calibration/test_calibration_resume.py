@@ -38,7 +38,7 @@ class CtrlC(Watch):
 
 def run(chip: EmulatedChip, folder: Path, at: str = "", **more: Any) -> tuple[CalibrationRecord, Watch]:
     watch = CtrlC(at)
-    with connect(InProcessTransport(chip, ADDRESS), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, ADDRESS), chip=chip.spec) as driver:
         record = calibrate(driver, (0,), budget=Budget.QUICK, partial=folder, watch=watch, **more)
     return record, watch
 

@@ -68,7 +68,7 @@ def calibrated() -> Calibrated:
     address = "emulated:a111?macros=1&seed=8&dac_inl=1.0"
     chip = chip_from_address(address)
     assert isinstance(chip, EmulatedChip)
-    with connect(InProcessTransport(chip, address), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, address), chip=chip.spec) as driver:
         watch = Watch()
         found = CalibrationSteps(driver, (0,), PLANS[Budget.QUICK], 0, WorkFolder(None, {}), watch).run(3600.0, None)
         record = make_record(driver, (0,), found, seed=0, budget=Budget.QUICK, watch=watch)
@@ -146,7 +146,7 @@ def test_chips_of_one_bit_reads_are_not_asked(tmp_path: Path) -> None:
     chip = chip_from_address("emulated:yao-2020?macros=1&seed=2&dac_inl=0.5")
     assert isinstance(chip, EmulatedChip)
     np.testing.assert_array_equal(chip._sample.drive, [0.0, 1.0])
-    with connect(InProcessTransport(chip, "x"), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, "x"), chip=chip.spec) as driver:
         work = WorkFolder(tmp_path / "steps", {})
         CalibrationSteps(driver, (0,), PLANS[Budget.QUICK], 0, work, Watch()).run(60.0, None)
     assert not work.has("steps.h5")

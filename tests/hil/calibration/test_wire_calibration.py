@@ -16,7 +16,7 @@ def test_an_ohm_of_each_line_is_estimated_as_an_ohm(ohm: float) -> None:
     """Within 2 % and 0.02 ohm: the emulated line is cut in eight pieces, ours is a ladder cell by cell."""
     address = f"emulated:lab-128?wire_ohm={ohm}&seed=7"
     chip = chip_from_address(address)
-    with connect(InProcessTransport(chip, address), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, address), chip=chip.spec) as driver:
         wire = calibrate(driver, (0,)).wire
     assert wire.end is WireEnd.FIRST  # piece 0 is next to the converter
     assert wire.ohm == pytest.approx(ohm, abs=0.02 + 0.02 * ohm)

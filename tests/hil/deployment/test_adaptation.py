@@ -76,7 +76,7 @@ class Bench:
 @pytest.fixture(scope="module")
 def bench() -> Bench:
     chip = chip_from_address(DEFECTIVE)
-    driver = connect(InProcessTransport(chip, "here"), spec=chip.spec)
+    driver = connect(InProcessTransport(chip, "here"), chip=chip.spec)
     plain = compile_network(small_network(), chip.spec)
     record = calibrate(driver, plain.macros, budget=Budget.QUICK)
     return Bench(driver, record, plain, adapt_to_record(plain, record))
@@ -203,7 +203,7 @@ def test_macros_are_written_so_that_cells_that_move_most_come_last(bench: Bench,
     )
     assert write_order(program, dataclasses.replace(record, programming=still), 1e-3) == program.macros
     chip = chip_from_address("emulated:lab-128?seed=3&macros=4")
-    with connect(InProcessTransport(chip, "here"), spec=chip.spec) as driver:
+    with connect(InProcessTransport(chip, "here"), chip=chip.spec) as driver:
         backwards = tuple(reversed(program.macros))
         report = program_chip(driver, program, sample=1, watch=Watch(), order=backwards)
         assert tuple(m.slot for m in report.macros) == backwards

@@ -73,7 +73,7 @@ class SmallBoard(PlanningBoard):
 def logits(board: hil.Board, program: ConductanceProgram) -> tuple[type, np.ndarray, list[str]]:
     """How a network ran on a served board, and what it answered."""
     images, corrections = program.calibration_images[:3], nominal_corrections(program)
-    with serving(board, "tcp://127.0.0.1:0") as where, connect(open_transport(where), spec=SPEC) as driver:
+    with serving(board, "tcp://127.0.0.1:0") as where, connect(open_transport(where), chip=SPEC) as driver:
         program_chip(driver, program, sample=1, watch=Watch())
         ran = network_run(driver, program, corrections)
         return type(ran), ran.logits(images, 40, 2), driver.fallbacks

@@ -53,7 +53,7 @@ PIXELS, LABELS = images(60, seed=21)
 def job(small: Small) -> Iterator[Deployment]:
     """A chip programmed, aged and read back, ready to run."""
     program, record = small.program, small.record
-    with open_chip(CHIP, spec=program.spec) as driver:
+    with open_chip(CHIP, chip=program.spec) as driver:
         early = EarlyReads(OPTIONS.early_reads, READ_EARLY)
         written = program_chip(driver, program, sample=1, watch=Watch(), early=early)
         driver.wait(OPTIONS.age_s)
@@ -247,9 +247,9 @@ def one_cause(switched_on: dict[str, float], *, calibrated_before: bool = False)
     pixels, labels = images(300, seed=3)
     record = None
     if calibrated_before:
-        with connect(InProcessTransport(EmulatedChip(spec, 5), "emulated:ideal"), spec=spec) as driver:
+        with connect(InProcessTransport(EmulatedChip(spec, 5), "emulated:ideal"), chip=spec) as driver:
             record = calibrate(driver, program.macros)
-    with connect(InProcessTransport(EmulatedChip(spec, 5, switched_on), "emulated:one-cause"), spec=spec) as driver:
+    with connect(InProcessTransport(EmulatedChip(spec, 5, switched_on), "emulated:one-cause"), chip=spec) as driver:
         data = dataclasses.replace(load_dataset("fashion-mnist-bundled", "test"), images=pixels, labels=labels)
         options = dataclasses.replace(OPTIONS, samples=300)
         report, _ = deploy_on(driver, program, data, graph=small_network().graph, record=record, options=options)

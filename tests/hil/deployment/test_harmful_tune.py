@@ -91,7 +91,7 @@ def test_hil_tune_does_not_write_a_program_that_is_worse(
     program = with_stored(small, stored)
     save_program(program, tmp_path / "program.h5")
     with served(tmp_path) as (_, where):
-        with open_chip(where, spec=program.spec) as driver:
+        with open_chip(where, chip=program.spec) as driver:
             program_chip(driver, program, sample=1, watch=Watch())
         asked = [str(tmp_path / "program.h5"), "--calibration", str(small.record_file), "--port", where]
         code = run(["tune", *asked, "-o", str(tmp_path / "tuned.h5")])

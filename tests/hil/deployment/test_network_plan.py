@@ -45,7 +45,7 @@ def noisy() -> ConductanceProgram:
 
 
 def on_noisy_chip(program: ConductanceProgram, capabilities: Capability = ALL_CAPABILITIES) -> ChipDriver:
-    driver = connect(InProcessTransport(EmulatedChip(SPEC, 7, capabilities=capabilities), "noisy"), spec=SPEC)
+    driver = connect(InProcessTransport(EmulatedChip(SPEC, 7, capabilities=capabilities), "noisy"), chip=SPEC)
     program_chip(driver, program, sample=1, watch=Watch())
     return driver
 

@@ -50,7 +50,7 @@ def compiled(spec: ChipSpec, options: LayoutOptions, weight_bits: int = 4) -> Co
 
 def open_ideal(program: ConductanceProgram, capabilities: Capability = ALL_CAPABILITIES) -> ChipDriver:
     chip = EmulatedChip(program.spec, 0, capabilities=capabilities)
-    return connect(InProcessTransport(chip, "ideal"), spec=program.spec)
+    return connect(InProcessTransport(chip, "ideal"), chip=program.spec)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -107,7 +107,7 @@ def test_a_board_without_room_for_all_layers_answers_tile_by_tile_and_it_is_note
     program = compiled(spec_of("lab-128"), LAYOUTS["spread"])
     images = program.calibration_images[:2]
     board = SmallMemory(program.spec, 0)
-    with connect(InProcessTransport(board, "small"), spec=program.spec) as driver:
+    with connect(InProcessTransport(board, "small"), chip=program.spec) as driver:
         program_chip(driver, program, sample=0, watch=Watch())
         multiply = measured_multiply(driver, program, nominal_corrections(program))
         assert isinstance(multiply, MeasuredSums)

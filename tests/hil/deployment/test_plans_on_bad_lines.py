@@ -73,7 +73,7 @@ def planned_logits(
     """From a host that opens the line, loads the plan and runs the images, unless it is killed."""
     port = MortalPort(line)
     port.dies_s = dies_s
-    driver = connect(port, spec=program.spec, clock=port.clock, silence_s=60.0)
+    driver = connect(port, chip=program.spec, clock=port.clock, silence_s=60.0)
     planned = network_run(driver, program, nominal_corrections(program))
     assert isinstance(planned, Planned)
     return planned.logits(images, SAMPLE, PASSES)
@@ -84,7 +84,7 @@ def test_over_bad_lines_and_after_kills_a_plan_gives_the_logits_of_the_host_betw
     architecture: str,
 ) -> None:
     chip, program, images = written_chip(architecture)
-    with connect(InProcessTransport(chip, "fast"), spec=program.spec) as driver:
+    with connect(InProcessTransport(chip, "fast"), chip=program.spec) as driver:
         layers = MeasuredLayers(driver, program, nominal_corrections(program))
         wanted = StepByStep(program, layers).logits(images, SAMPLE, PASSES)
     assert len(np.unique(wanted)) > 4

@@ -18,7 +18,7 @@ from ..conftest import CHIP, Small
 
 
 def opened(chip: EmulatedChip) -> ChipDriver:
-    return connect(InProcessTransport(chip, "here"), spec=chip.spec)
+    return connect(InProcessTransport(chip, "here"), chip=chip.spec)
 
 
 def test_every_used_cell_is_written_and_most_reach_their_window(small: Small) -> None:

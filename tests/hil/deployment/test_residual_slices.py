@@ -98,7 +98,7 @@ def test_both_modes_of_the_simulator_read_the_highest_slices_several_times(progr
 
 def test_an_emulated_chip_does_as_virtual_chips_of_its_record(program: ConductanceProgram) -> None:
     pixels, _ = images(64, seed=5)
-    with open_chip(f"emulated:lab-128?seed=3&macros={MACROS}", spec=program.spec) as driver:
+    with open_chip(f"emulated:lab-128?seed=3&macros={MACROS}", chip=program.spec) as driver:
         record = calibrate(driver, program.macros, age_s=3600.0)
         aimed = OPTIONS.recipe_of(program).prepared(program, record, Watch())
         inputs = training_inputs(aimed)

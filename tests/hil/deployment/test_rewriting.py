@@ -17,7 +17,7 @@ from ..conftest import CHIP, Small
 
 def test_a_rewrite_brings_cells_back_and_says_what_it_took(small: Small) -> None:
     record, watch = small.record, Watch()
-    with open_chip(CHIP, spec=small.program.spec) as driver:
+    with open_chip(CHIP, chip=small.program.spec) as driver:
         target = WiredTarget(driver, record, watch)
         standing = Standing(small.program, target.write(small.program, None))
         written = target.written

@@ -64,7 +64,7 @@ def compiled(
 
 def open_ideal(program: ConductanceProgram, capabilities: Capability = ALL_CAPABILITIES) -> ChipDriver:
     chip = EmulatedChip(program.spec, 0, capabilities=capabilities)
-    return connect(InProcessTransport(chip, "ideal"), spec=program.spec)
+    return connect(InProcessTransport(chip, "ideal"), chip=program.spec)
 
 
 def measured(
@@ -298,7 +298,7 @@ def test_rewrites_of_every_round_draw_noise_of_their_own_from_the_seed_of_the_ru
             causes=False,
             recipe=usual_recipe("rewrite=1", without=["tune"]),
         )
-        with connect(InProcessTransport(chip, ONE_MACRO), spec=program.spec) as driver:
+        with connect(InProcessTransport(chip, ONE_MACRO), chip=program.spec) as driver:
             deploy_on(driver, program, load_dataset(small.data, "test"), record=record, options=options)
         written[seed] = set(chip.written)
         before[seed] = {number for number in chip.read if number >> 56 == READ_EARLY >> 56}

@@ -46,7 +46,7 @@ def test_an_ideal_chip_answers_as_the_ideal_network_bit_for_bit(graph: Any) -> N
     images = program.calibration_images[:3]
     wanted = run(program, images, IdealMultiply(program))
     corrections = nominal_corrections(program)
-    with connect(InProcessTransport(EmulatedChip(program.spec, 0), "ideal"), spec=program.spec) as driver:
+    with connect(InProcessTransport(EmulatedChip(program.spec, 0), "ideal"), chip=program.spec) as driver:
         program_chip(driver, program, sample=0, watch=Watch())
         for multiply in (MeasuredLayers(driver, program, corrections), MeasuredSums(driver, corrections)):
             assert np.array_equal(run(program, images, multiply), wanted)
@@ -58,7 +58,7 @@ def test_rounds_of_a_small_chip_answer_as_the_ideal_network(graph: Any) -> None:
     assert program.rounds > 1
     images = program.calibration_images
     with (
-        connect(InProcessTransport(EmulatedChip(program.spec, 0), "ideal"), spec=program.spec) as driver,
+        connect(InProcessTransport(EmulatedChip(program.spec, 0), "ideal"), chip=program.spec) as driver,
         RoundRun(program, images, (0,), batch=4, memory_bytes=2000) as rounds,
     ):
         for number in range(program.rounds):

@@ -343,7 +343,7 @@ def test_a_chip_that_acknowledges_but_never_answers_is_given_up() -> None:
 def test_a_chip_that_works_longer_than_the_silence_limit_is_waited_for() -> None:
     chip = FakeChip(SPEC)
     chip.slow_s = 1.5
-    with serving(chip, "tcp://127.0.0.1:0") as address, open_chip(address, spec=SPEC, silence_s=0.4) as driver:
+    with serving(chip, "tcp://127.0.0.1:0") as address, open_chip(address, chip=SPEC, silence_s=0.4) as driver:
         assert driver.mvm(TILE, np.ones((1, 9), np.int16)).values.shape == (1, 5)
 
 

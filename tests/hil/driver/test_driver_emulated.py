@@ -83,7 +83,7 @@ def test_host_fall_backs_give_the_bits_that_the_chip_would_have_given(
     without: Capability, reference: tuple[list[np.ndarray], list[tuple[int, bytes | str]]]
 ) -> None:
     chip = EmulatedChip(SPEC, 7, capabilities=ALL_CAPABILITIES & ~without)
-    with connect(InProcessTransport(chip, "in process"), spec=SPEC) as driver:
+    with connect(InProcessTransport(chip, "in process"), chip=SPEC) as driver:
         results = session(driver)
         assert driver.fallbacks
     for got, wanted in zip(results, reference[0], strict=True):
@@ -94,7 +94,7 @@ def test_host_run_write_verify_writes_as_well_as_the_chip_does() -> None:
     outcomes = []
     for capabilities in (ALL_CAPABILITIES, ALL_CAPABILITIES & ~Capability.PROGRAM_TILE):
         chip = EmulatedChip(SPEC, 7, capabilities=capabilities)
-        with connect(InProcessTransport(chip, "in process"), spec=SPEC) as driver:
+        with connect(InProcessTransport(chip, "in process"), chip=SPEC) as driver:
             tile = dataclasses.replace(TILE, rows=128, row0=0)
             levels = np.random.default_rng(4).integers(-7, 8, (128, 20)).astype(np.int8)
             outcome = driver.program_tile(tile, levels)
@@ -114,6 +114,6 @@ def test_an_ideal_chip_of_every_kind_multiplies_exactly_through_the_wire(name: s
     tile = TileAddress(0, 1, rows, 0, outputs)
     levels = rng.integers(-macro.max_level, macro.max_level + 1, (rows, outputs)).astype(np.int8)
     codes = rng.integers(0, 1 << (macro.inputs.bits - 1), (10, rows)).astype(np.int16)
-    with open_chip(f"emulated:{name}?macros=1&ideal=1", spec=spec) as driver:
+    with open_chip(f"emulated:{name}?macros=1&ideal=1", chip=spec) as driver:
         driver.program_tile(tile, levels)
         np.testing.assert_array_equal(driver.mvm(tile, codes).values, codes @ levels.astype(np.int32))

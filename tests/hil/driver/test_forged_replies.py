@@ -154,7 +154,7 @@ def test_a_forged_reply_of_any_kind_ends_in_an_error_of_the_host_or_in_none(
         line = ForgingLine(InProcessTransport(chip, "here"), forger)
         key = HostKey(KEY) if keyed else None
         try:
-            with connect(line, spec=SPEC, key=key, hello_s=0.3, silence_s=0.3, log=tmp_path / f"{seed}.log") as driver:
+            with connect(line, chip=SPEC, key=key, hello_s=0.3, silence_s=0.3, log=tmp_path / f"{seed}.log") as driver:
                 tour(driver)
         except HilError:
             pass
@@ -200,7 +200,7 @@ def test_no_number_of_a_chip_is_so_large_that_the_host_breaks(
     with (
         contextlib.closing(Journal(tmp_path / "journal")) as journal,
         contextlib.suppress(HilError),
-        connect(line, spec=SPEC, key=HostKey(KEY), journal=journal, hello_s=0.3, silence_s=0.3) as driver,
+        connect(line, chip=SPEC, key=HostKey(KEY), journal=journal, hello_s=0.3, silence_s=0.3) as driver,
     ):
         tour(driver)
     assert seen

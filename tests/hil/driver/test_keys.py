@@ -84,7 +84,7 @@ def test_a_key_of_a_level_grants_that_level(address: str) -> None:
 def test_seals_hold_over_a_line_that_loses_and_doubles_frames(key_file: Path) -> None:
     chip = EmulatedChip(SPEC, 2, key=SECRET)
     board = Board(chip, WireFaults(loss=0.05, duplicate=0.05, bit_errors=1e-5, late_s=0.005), seed=3)
-    with connect(board.open(), spec=SPEC, key=read_key(key_file)) as driver:
+    with connect(board.open(), chip=SPEC, key=read_key(key_file)) as driver:
         assert driver.program_cells(0, targets()).reached[:4, :16].mean() > 0.9
         for number in range(10):
             driver.hold_program(bytes((number,)) * 32)
@@ -118,19 +118,19 @@ def test_a_counter_forged_on_the_line_costs_a_session_and_never_the_chip(
     for _ in range(2):
         with (
             pytest.raises(error, match=words) as refused,
-            connect(ForgingLine(board.open(), forging(counter)), spec=SPEC, key=key) as driver,
+            connect(ForgingLine(board.open(), forging(counter)), chip=SPEC, key=key) as driver,
         ):
             driver.hold_program(bytes(32))
         assert refused.value.exit_code in (ExitCode.LINK, ExitCode.NOT_AUTHORISED)
         board.boot()
-        with connect(board.open(), spec=SPEC, key=key) as driver:
+        with connect(board.open(), chip=SPEC, key=key) as driver:
             driver.hold_program(bytes(32))
 
 
 def test_a_second_level_in_one_session_goes_on_from_seals_that_nobody_forged(key_file: Path) -> None:
     board, counters = Board(EmulatedChip(SPEC, 2, key=SECRET)), [3, 3 + MOST_STEP + 2]
     line = ForgingLine(board.open(), lambda message: forging(counters[0])(message))
-    with connect(line, spec=SPEC, key=read_key(key_file)) as driver:
+    with connect(line, chip=SPEC, key=read_key(key_file)) as driver:
         driver.hold_program(bytes(32))
         del counters[0]
         with pytest.raises(LinkError, match="is the most"):

@@ -23,7 +23,7 @@ class Bare(EmulatedChip):
 
 
 def test_identity_needs_no_status_and_says_what_is_not_told() -> None:
-    with connect(InProcessTransport(Bare(SPEC, 7), "in process"), spec=SPEC) as driver:
+    with connect(InProcessTransport(Bare(SPEC, 7), "in process"), chip=SPEC) as driver:
         status = driver.known_status()
         assert status is None
         assert ("status", "not told: the firmware has no STATUS") in info_table(driver, status).rows

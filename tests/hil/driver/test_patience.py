@@ -39,7 +39,7 @@ def after(seconds: float, act: Callable[[], object]) -> Iterator[None]:
 def products(board: Board, patience_s: float, told: list[str], during: Callable[[], object]) -> np.ndarray:
     """Products over a board's line, ``during`` something that happens after the first ones."""
     patience = Patience(patience_s, board.open, told.append)
-    driver = connect(board.open(), spec=SPEC, patience=patience, silence_s=0.2)
+    driver = connect(board.open(), chip=SPEC, patience=patience, silence_s=0.2)
     try:
         driver.program_tile(TILE, np.full((9, 5), 3, np.int8))
         first = driver.mvm(TILE, CODES).values
@@ -115,7 +115,7 @@ def test_a_chip_that_was_restarted_or_changed_meanwhile_is_refused() -> None:
 
 def test_a_connection_that_is_cut_is_opened_again_over_tcp() -> None:
     chip = FakeChip(SPEC)
-    with serving(chip, "tcp://127.0.0.1:0") as address, open_chip(address, spec=SPEC, patience_s=20.0) as driver:
+    with serving(chip, "tcp://127.0.0.1:0") as address, open_chip(address, chip=SPEC, patience_s=20.0) as driver:
         driver.program_tile(TILE, np.full((9, 5), 3, np.int8))
         first = driver.mvm(TILE, CODES).values
         driver._session.transport.close()

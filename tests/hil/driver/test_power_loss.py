@@ -68,7 +68,7 @@ def job(board: Board, folder: Path, most: int = 4) -> Seen:
         with contextlib.closing(Journal(folder / "journal")) as journal:
             journal.may_begin_anew = False
             try:
-                driver = connect(board.open(), spec=SPEC, journal=journal)
+                driver = connect(board.open(), chip=SPEC, journal=journal)
                 seen = work(driver)
                 driver.close()
             except RestartedChip:
@@ -107,7 +107,7 @@ def test_power_lost_at_any_message_changes_no_bit_and_gives_no_pulse_twice(
 
 def test_what_an_image_holds_is_not_sent_again_after_the_power_was_lost(tmp_path: Path) -> None:
     board = FailingBoard(EmulatedChip(SPEC, 3))
-    driver = connect(board.open(), spec=SPEC)
+    driver = connect(board.open(), chip=SPEC)
     lots = [(0, targets(lot)) for lot in range(3)]
     driver.offer_writes(lots, sample=5)
     driver.program_cells(0, lots[0][1], sample=5)
@@ -115,7 +115,7 @@ def test_what_an_image_holds_is_not_sent_again_after_the_power_was_lost(tmp_path
     assert held.pieces == 1
     assert driver._session.ask(ImageStatus()).complete
     board.fail()
-    again = connect(board.open(), spec=SPEC)
+    again = connect(board.open(), chip=SPEC)
     again.offer_writes(lots, sample=5)
     again.program_cells(0, lots[1][1], sample=5)
     held = again._session.image
@@ -124,7 +124,7 @@ def test_what_an_image_holds_is_not_sent_again_after_the_power_was_lost(tmp_path
 
 def test_a_chip_without_room_for_the_image_is_sent_the_tiles_themselves(tmp_path: Path) -> None:
     chip = EmulatedChip(SPEC, 3, capabilities=ALL_CAPABILITIES)
-    driver = connect(FailingBoard(chip).open(), spec=SPEC)
+    driver = connect(FailingBoard(chip).open(), chip=SPEC)
     full = np.random.default_rng(0).choice(SPEC.macro.levels_us, (128, 128)).astype(np.float32)
     driver.offer_writes([(macro % 2, full) for macro in range(200)], sample=5)
     outcome = driver.program_cells(0, targets(0), sample=5)
@@ -138,7 +138,7 @@ def test_a_run_that_is_begun_anew_writes_anew_what_the_journal_of_the_chip_holds
     board, pulses = FailingBoard(chip), []
     for _ in range(2):
         with contextlib.closing(Journal(tmp_path / "journal")) as journal:
-            driver = connect(board.open(), spec=SPEC, journal=journal)
+            driver = connect(board.open(), chip=SPEC, journal=journal)
             driver.program_cells(0, targets(0), sample=5)
             driver.read_cells(0, sample=6)
             pulses.append(chip.status().pulses_total)

@@ -26,10 +26,10 @@ def aged(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chi
     """The small chip a day after it was programmed, opened anew."""
     spec = small.program.spec
     with served(tmp_path_factory.mktemp("aged")) as (_, address):
-        with open_chip(address, spec=spec) as driver:
+        with open_chip(address, chip=spec) as driver:
             program_chip(driver, small.program, sample=1, watch=Watch())
             driver.wait(86_400.0)
-        with open_chip(address, spec=spec) as driver:
+        with open_chip(address, chip=spec) as driver:
             yield driver
 
 
@@ -65,7 +65,7 @@ def test_a_tune_with_adapters_leaves_less_of_the_error_and_writes_no_cell(aged: 
 
 def test_a_chip_that_holds_something_else_is_not_tuned(small: Small) -> None:
     with (
-        open_chip(CHIP, spec=small.program.spec) as driver,
+        open_chip(CHIP, chip=small.program.spec) as driver,
         pytest.raises(MismatchError, match="does not hold this program"),
     ):
         retune(driver, small.program, small.record)

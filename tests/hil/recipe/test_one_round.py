@@ -25,11 +25,11 @@ def test_rounds_of_a_program_that_fits_are_one_round(small: Small, having: tuple
     recipe = options.recipe_of(small.program)
     program = recipe.prepared(small.program, small.record, watch)
     inputs, targets = training_inputs(program), recipe.targets(program)
-    with open_chip(CHIP, spec=program.spec) as driver:
+    with open_chip(CHIP, chip=program.spec) as driver:
         first = pixels[: options.untuned_images]
         whole = write_whole(driver, program, small.record, inputs, targets, first, options, watch, force=True)
         measured = whole.measure(pixels, 0, watch)
-    with open_chip(CHIP, spec=program.spec) as driver:
+    with open_chip(CHIP, chip=program.spec) as driver:
         target, exact = (
             wired_target(driver, small.record, options, watch, force=True),
             exact_layers(program, pixels[:4]),

@@ -120,7 +120,7 @@ def test_what_is_done_to_a_chip_is_done_to_every_kind_of_chip(
     record, inputs = nominal_record(program.spec, range(MACROS)), training_inputs(program)
     chips, targets = VirtualChips(program, record, recipe, 1, 0, inputs=inputs, mode="fast"), recipe.targets(program)
     virtual, done = chips._target(0), []
-    with open_chip(f"emulated:lab-128?seed=3&macros={MACROS}", spec=program.spec) as driver:
+    with open_chip(f"emulated:lab-128?seed=3&macros={MACROS}", chip=program.spec) as driver:
         wired, counted = WiredTarget(driver, record, Watch(), force=True), CountedTarget(record, recipe)
         for target in (wired, virtual, counted):
             noted = Noted(target)
@@ -137,7 +137,7 @@ def test_what_is_counted_is_what_a_chip_on_the_wire_is_asked_for() -> None:
     options = DeployOptions(age_s=60.0, recipe=usual_recipe("rewrite=2,after=1s"))
     counted = count_recipe(program, options.recipe_of(program))
     record = nominal_record(program.spec, range(MACROS))
-    with open_chip(f"emulated:lab-128?seed=3&macros={MACROS}", spec=program.spec) as driver:
+    with open_chip(f"emulated:lab-128?seed=3&macros={MACROS}", chip=program.spec) as driver:
         target: RecipeTarget = WiredTarget(driver, record, Watch(), force=True)
         run_recipe(options.recipe_of(program), program, target, training_inputs(program))
         assert counted.cells == sum(int(np.isfinite(target.targets_us(slot)).sum()) for slot in program.slots)

@@ -98,16 +98,16 @@ def test_a_second_host_is_told_that_the_chip_is_taken_and_the_first_goes_on(kind
         else:
             where = f"unix:{tmp_path}/chip" if kind == "unix" else "tcp://127.0.0.1:0"
             address, spec = stack.enter_context(serving(FakeChip(SPEC), where)), SPEC
-        first = stack.enter_context(open_chip(address, spec=spec))
+        first = stack.enter_context(open_chip(address, chip=spec))
         for _ in range(20):
             start_s = time.monotonic()
             with pytest.raises(PortError, match="is taken: another host is served") as error:
-                open_chip(visa(kind, address), spec=spec)
+                open_chip(visa(kind, address), chip=spec)
             assert time.monotonic() - start_s < 5.0
             assert "one is served at a time" in str(error.value)
             assert first.read_cells(0).shape == (spec.macro.rows, spec.macro.columns)
         first.close()
-        with open_chip(address, spec=spec) as second:
+        with open_chip(address, chip=spec) as second:
             second.status()
 
 
@@ -115,9 +115,9 @@ def test_a_host_with_patience_waits_until_the_chip_is_free_again() -> None:
     """Its line breaks, and another host is quicker to come back."""
     told: list[str] = []
     with serving(FakeChip(SPEC), "tcp://127.0.0.1:0") as address, contextlib.ExitStack() as stack:
-        patient = stack.enter_context(open_chip(address, spec=SPEC, patience_s=20.0, tell=told.append))
+        patient = stack.enter_context(open_chip(address, chip=SPEC, patience_s=20.0, tell=told.append))
         patient._session.transport.close()
-        other = open_chip(address, spec=SPEC, patience_s=20.0)  # as soon as the server saw the line break
+        other = open_chip(address, chip=SPEC, patience_s=20.0)  # as soon as the server saw the line break
         timer = threading.Timer(1.0, other.close)
         timer.start()
         assert patient.read_cells(0).shape == (16, 16)
@@ -134,5 +134,5 @@ def test_a_server_that_serves_another_host_and_does_not_say_so_is_taken_for_one(
         away.start()
         words = "the chip is taken" if closes else "another host is served there"
         with pytest.raises(LinkError, match=words):
-            open_chip(address, spec=SPEC, hello_s=0.3)
+            open_chip(address, chip=SPEC, hello_s=0.3)
         away.join()

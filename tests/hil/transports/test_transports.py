@@ -226,7 +226,7 @@ def test_a_chip_of_another_protocol_version_is_a_mismatch_with_both_ranges() -> 
     transport = InProcessTransport(FakeChip(SPEC), "in process")
     transport._server.connection.versions = (0x0203, 0x0300)
     with pytest.raises(MismatchError, match=r"1\.0.*2\.3 to 3\.0") as raised:
-        connect(transport, spec=SPEC)
+        connect(transport, chip=SPEC)
     assert raised.value.exit_code == 8
     assert HelloReject(1, 2).version_max == 2
 
@@ -255,7 +255,7 @@ def test_a_far_program_that_ends_is_a_lost_link(kind: str, tmp_path: Path) -> No
     where = "tcp://127.0.0.1:0" if kind == "tcp" else f"unix:{tmp_path}/chip"
     with contextlib.ExitStack() as stack:
         with serving(FakeChip(SPEC), where) as address:
-            driver = open_chip(address, spec=SPEC)
+            driver = open_chip(address, chip=SPEC)
             stack.callback(driver.close)
         with pytest.raises(LinkError, match=r"lost|failed"):
             driver.read_cells(0)
@@ -292,7 +292,7 @@ def test_a_serial_exception_in_the_middle_is_a_lost_link(monkeypatch: pytest.Mon
 def test_a_chip_that_falls_silent_is_given_up_within_seconds() -> None:
     relay = Relay()
     with serving(FakeChip(SPEC), "tcp://127.0.0.1:0") as address, relay.to(address) as through:
-        driver = open_chip(through, spec=SPEC, silence_s=0.5)
+        driver = open_chip(through, chip=SPEC, silence_s=0.5)
         relay.deaf.set()
         start = time.monotonic()
         with pytest.raises(LinkError, match=r"ReadCells on macro 0"):
@@ -315,7 +315,7 @@ def test_a_line_that_damages_bytes_costs_time_but_no_results() -> None:
 def run(chip: FakeChip, relay: Relay | None) -> tuple[list[np.ndarray], dict[str, int]]:
     with serving(chip, "tcp://127.0.0.1:0") as address, contextlib.ExitStack() as stack:
         through = address if relay is None else stack.enter_context(relay.to(address))
-        with open_chip(through, spec=SPEC) as driver:
+        with open_chip(through, chip=SPEC) as driver:
             driver.program_tile(TILE, np.full((9, 5), 3, np.int8))
             codes = np.random.default_rng(1).integers(0, 256, (3000, 9)).astype(np.int16)
             return [driver.read_cells(0), driver.mvm(TILE, codes).values], driver.counters
@@ -369,12 +369,12 @@ def test_a_served_chip_survives_clients_that_come_and_go(where: str, tmp_path: P
     chip = FakeChip(SPEC)
     with serving(chip, f"unix:{tmp_path}/chip" if where == "unix" else where) as address:
         for level in range(3):
-            with open_chip(address, spec=SPEC) as driver:
+            with open_chip(address, chip=SPEC) as driver:
                 driver.program_tile(TILE, np.full((9, 5), level, np.int8))
-        rude = open_chip(address, spec=SPEC)
+        rude = open_chip(address, chip=SPEC)
         rude.program_tile(TILE, np.full((9, 5), 5, np.int8))
         rude._session.transport.close()  # gone without a word
-        with open_chip(address, spec=SPEC) as driver:
+        with open_chip(address, chip=SPEC) as driver:
             ones = np.ones((1, 9), np.int16)
             assert (driver.mvm(TILE, ones).values == 45).all()
     assert not chip.outputs_on
@@ -383,7 +383,7 @@ def test_a_served_chip_survives_clients_that_come_and_go(where: str, tmp_path: P
 def test_outputs_go_off_when_a_client_is_cut_off() -> None:
     chip = FakeChip(SPEC)
     with serving(chip, "tcp://127.0.0.1:0") as address:
-        driver = open_chip(address, spec=SPEC)
+        driver = open_chip(address, chip=SPEC)
         driver.program_tile(TILE, np.full((9, 5), 5, np.int8))
         assert chip.outputs_on
         driver._session.transport.close()
@@ -408,7 +408,7 @@ def test_servers_that_cannot_listen_say_so(tmp_path: Path) -> None:
 def test_a_socket_file_that_a_killed_server_left_is_replaced(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "chip"))
-    with serving(FakeChip(SPEC), f"unix:{tmp_path}/chip") as address, open_chip(address, spec=SPEC) as driver:
+    with serving(FakeChip(SPEC), f"unix:{tmp_path}/chip") as address, open_chip(address, chip=SPEC) as driver:
         assert driver.description.name == SPEC.name
 
 

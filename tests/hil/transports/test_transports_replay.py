@@ -26,11 +26,11 @@ TILE = TileAddress(0, 0, 9, 0, 5)
 
 
 def record(log: Path, chip: FakeChip | None = None) -> ChipDriver:
-    return connect(InProcessTransport(chip or FakeChip(SPEC), "in process"), spec=SPEC, log=log)
+    return connect(InProcessTransport(chip or FakeChip(SPEC), "in process"), chip=SPEC, log=log)
 
 
 def replayed(log: Path) -> ChipDriver:
-    return open_chip(f"replay:{log}", spec=SPEC)
+    return open_chip(f"replay:{log}", chip=SPEC)
 
 
 def measure(driver: ChipDriver, level: int = 3, vectors: int = 3000) -> list[np.ndarray]:
@@ -45,7 +45,7 @@ def test_a_recorded_run_replays_bit_for_bit(tmp_path: Path) -> None:
     log = tmp_path / "wire.log"
     with record(log) as driver:
         recorded = measure(driver)
-    with open_chip(f"replay:{log}", spec=SPEC, log=tmp_path / "again.log") as driver:
+    with open_chip(f"replay:{log}", chip=SPEC, log=tmp_path / "again.log") as driver:
         replayed = measure(driver)
         assert driver.description.kind == "emulated"
     for a, b in zip(recorded, replayed, strict=True):
@@ -96,7 +96,7 @@ def test_refusals_are_replayed_too(tmp_path: Path) -> None:
 def test_a_log_that_reached_its_limit_says_that_it_cannot_be_replayed(tmp_path: Path) -> None:
     log = WireLog(tmp_path / "wire.log", "in process", max_bytes=10_000)
     transport = InProcessTransport(FakeChip(SPEC), "in process")
-    with connect(transport, spec=SPEC) as driver:
+    with connect(transport, chip=SPEC) as driver:
         driver._session._log = log
         measure(driver)
     recording = read_wire_log(tmp_path / "wire.log")
@@ -194,6 +194,6 @@ def test_host_run_write_verify_replays(tmp_path: Path) -> None:
     log = tmp_path / "wire.log"
     with record(log, FakeChip(SPEC, ALL & ~Capability.PROGRAM_TILE)) as driver:
         recorded = measure(driver)
-    with open_chip(f"replay:{log}", spec=SPEC) as driver:
+    with open_chip(f"replay:{log}", chip=SPEC) as driver:
         for a, b in zip(recorded, measure(driver), strict=True):
             np.testing.assert_array_equal(a, b)
