@@ -16,7 +16,6 @@ FILES = {str(p.relative_to(ROOT)): p for room in ROOMS for p in sorted((ROOT / r
 IMPORTS = {
     "hil/cli/mission.py": 27,
     "hil/deployment/deploy.py": 46,
-    "hil/improvement/levers.py": 28,
     "hil/prediction/judge.py": 35,
     "hil/prediction/predict.py": 28,
 }

@@ -234,7 +234,7 @@ def test_no_file_imports_itself_through_others() -> None:
         ("aims_of", ("mapping/tune", "mapping/recipe/aim.py", "hil/improvement/finetuning/on_chip_begin.py")),
         ("around_defects", ("mapping/recipe/adapt.py", "hil/deployment/adaptation.py")),
         ("ChannelTune", ("mapping/tune", "mapping/recipe", "hil/improvement/finetuning/progressive.py")),
-        ("tune_channels", ("mapping/tune", "hil/simulation/virtual_chip.py", "hil/improvement/levers.py")),
+        ("tune_channels", ("mapping/tune", "hil/simulation/virtual_chip.py", "hil/improvement/context.py")),
         # Virtual chips are made by whoever asks a question of them, and drawn by none of these.
         (
             "VirtualChips",

@@ -36,7 +36,7 @@ PAGE = ROOT / "docs" / "explanation" / "architecture.md"
 MOST_STEPS = 8
 ROW = re.compile(r"^\| (?P<step>\d*) ?\| `(?P<file>[\w/.]+)` \| (?P<functions>(?:`[\w.]+`(?:, )?)+) \| ", re.MULTILINE)
 WEIGHT, MEASURED, SIMULATED, ESTIMATE = "One weight", "Measured", "Simulated", "One calibration estimate"
-LEVER, TRAINED, FRONT, UPSET = "One lever", "One training image", "One network of a front", "One upset"
+TRIAL, TRAINED, FRONT, UPSET = "One trial", "One training image", "One network of a front", "One upset"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def tables(text: str) -> list[tuple[str, list[Step]]]:
 def walks() -> dict[str, list[Step]]:
     text = PAGE.read_text("utf-8").split("## Three walks")[1]
     found = {}
-    for name in (WEIGHT, MEASURED, SIMULATED, ESTIMATE, LEVER, TRAINED, FRONT, UPSET):
+    for name in (WEIGHT, MEASURED, SIMULATED, ESTIMATE, TRIAL, TRAINED, FRONT, UPSET):
         kind, rows = tables(text[re.search(rf"^(### )?{name}", text, re.MULTILINE).start() :])[0]  # type: ignore[union-attr]
         assert kind == "step"
         found[name] = rows
@@ -170,7 +170,7 @@ def files_of(*found: tuple[tuple[str, str], ...]) -> list[str]:
     return list(dict.fromkeys(file for stack in found for file, _ in stack if file not in dispatcher))
 
 
-@pytest.mark.parametrize("name", [WEIGHT, MEASURED, SIMULATED, ESTIMATE, LEVER, TRAINED, FRONT, UPSET])
+@pytest.mark.parametrize("name", [WEIGHT, MEASURED, SIMULATED, ESTIMATE, TRIAL, TRAINED, FRONT, UPSET])
 def test_a_walk_is_at_most_eight_files_and_all_its_functions_exist(name: str) -> None:
     steps = walks()[name]
     assert len({step.place for step in steps}) == len(steps) <= MOST_STEPS
@@ -243,7 +243,7 @@ def test_nothing_else_stands_between_a_virtual_chip_and_its_kernel(stacks: Stack
 
 @pytest.fixture(scope="module")
 def long_stacks(tmp_path_factory: pytest.TempPathFactory) -> Stacks:
-    """Of a ladder that stops after its first rung, an epoch of training, a search of seconds and 26 upsets."""
+    """Of an improvement that stops after its first trial, an epoch of training, a search of seconds and 26 upsets."""
     folder = tmp_path_factory.mktemp("long")
     net, data = write_files(folder)
     for name, (pixels, labels), classes in (
@@ -272,9 +272,9 @@ def long_stacks(tmp_path_factory: pytest.TempPathFactory) -> Stacks:
     ("name", "doors"),
     [
         (
-            LEVER,
+            TRIAL,
             [
-                ("virtual chips", "LeverBench.score"),
+                ("virtual chips", "TrialContext.score"),
                 ("level_sums", "_accuracy", "VirtualChip.sums"),
             ],
         ),

@@ -54,7 +54,6 @@ def calibrate(
     second_temperature_c: float | None = None,
     row_patterns: bool = False,
     partial: Path | None = None,
-    restart: bool = False,
     date: datetime.datetime | None = None,
     watch: Watch | None = None,
 ) -> CalibrationRecord:
@@ -69,7 +68,6 @@ def calibrate(
         row_patterns: rows are read by orthogonal patterns, too, and what these gain is part of the goodness.
         partial: folder for finished steps (``hil.calibration.store``), to be removed once the
             record is saved; None keeps none. Steps that are there, of this chip and settings, are taken.
-        restart: forget the steps in ``partial``.
         date: of the record; None: now.
 
     Raises:
@@ -86,7 +84,7 @@ def calibrate(
         "age": age_s,
         "budget": budget.value,
     }
-    work = WorkFolder(partial, about, kind="hil.calibration", restart=restart)
+    work = WorkFolder(partial, about, kind="hil.calibration")
     if done := work.parts("*.h5"):
         watch.note(f"{len(done)} finished steps of {partial} are taken, begun {work.begun} (--restart forgets them)")
     plan, hot = PLANS[budget], second_temperature_c is not None

@@ -59,6 +59,8 @@ def calibrate(
     told = screen(quiet=as_json, phases={"calibrate": ("calibrating",)})
     with told as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
         chosen = numbers(only, driver.spec.macros) if only else tuple(range(driver.spec.macros))
+        if restart:
+            discard(partial_folder(out))
         record = calibrate(
             driver,
             chosen,
@@ -68,7 +70,6 @@ def calibrate(
             second_temperature_c=settings.second_temperature_c,
             row_patterns=settings.row_patterns,
             partial=partial_folder(out),
-            restart=restart,
             watch=watch,
         )
     with writing(out):

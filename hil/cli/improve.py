@@ -1,4 +1,4 @@
-"""The command that tries levers of accuracy from cheap to dear: ``hil improve``."""
+"""The command that tries techniques from cheap to dear: ``hil improve``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hil.cli.options import (
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import TRAINING, DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
-from hil.improvement.settings import LadderSettings
+from hil.improvement.settings import ImproveSettings
 from hil.transports import DEFAULT_BAUD
 
 USUAL = DeployOptions()
@@ -37,7 +37,9 @@ def improve(
     network: Annotated[Path, typer.Argument(help="net.pt")],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="folder of program.h5, ladder.json and ladder.html", callback=output_folder),
+        typer.Option(
+            "--out", "-o", help="folder of program.h5, improvement.json and improvement.html", callback=output_folder
+        ),
     ],
     data: Annotated[str, typer.Option(help="data set: its training images decide, its test images are read once")],
     calibration: Annotated[
@@ -48,7 +50,7 @@ def improve(
     emulated: Emulated = False,
     *,
     of: Annotated[Given[NetworkAsked], Only("chip", "macros", "data_dir", "download", "trust")],
-    climbed: Given[LadderSettings],
+    wanted: Given[ImproveSettings],
     treated: Annotated[Given[TechniquesAsked], Only("having", "without")],
     asked: Annotated[Given[DeployOptions], Only("task", "metric", "allow_code")],
     workers: Workers = None,
@@ -57,20 +59,23 @@ def improve(
     baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
-    """Try levers from cheap to dear until a network keeps its accuracy on such chips, and say what each gave."""
+    """Try techniques from cheap to dear until a network keeps its accuracy on other chips of this kind.
+
+    Says what each gave and what it costs.
+    """
     from hil.atomic import write_text
     from hil.datasets.image_set import load_dataset
-    from hil.improvement.begin import bench_of, measured_record
+    from hil.improvement.begin import context_of, measured_record
     from hil.improvement.further_training import FurtherTraining
-    from hil.improvement.ladder import expected_ladder
-    from hil.improvement.ladder import improve as climb
-    from hil.improvement.ladder_page import PAGE, ladder_page
-    from hil.improvement.ladder_summary import ladder_summary
-    from hil.improvement.levers import improvement_recipe
+    from hil.improvement.improve import expected_improvement
+    from hil.improvement.improve import improve as try_techniques
+    from hil.improvement.improvement_page import PAGE, improvement_page
+    from hil.improvement.improvement_summary import improvement_summary
+    from hil.improvement.trials import improvement_recipe
     from hil.pages.summary import NextStep
     from hil.simulation.chip_workers import chip_workers
 
-    source, settings = of.upon(NetworkAsked(), data=data), climbed.upon(LadderSettings())
+    source, settings = of.upon(NetworkAsked(), data=data), wanted.upon(ImproveSettings())
     place, last = source.data_dir, settings.test_images
     training = load_dataset(data, "train", data_dir=place, download=source.download, any_kind=True)
     test = load_dataset(data, "test", data_dir=place, limit=last, any_kind=True) if last else None
@@ -79,7 +84,8 @@ def improve(
     with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
         record = calibration
         watch.plan(
-            expected_ladder(settings.images, settings.chips, last, measured=bool(port or emulated)), may_end_early=True
+            expected_improvement(settings.images, settings.chips, last, measured=bool(port or emulated)),
+            may_end_early=True,
         )
         if port or emulated:
             if calibration is not None:
@@ -91,7 +97,7 @@ def improve(
         further = FurtherTraining(network, data, place, source.chip, source.macros, record, out)
         if restart:
             further.forget()
-        bench = bench_of(
+        context = context_of(
             network,
             training,
             source,
@@ -102,8 +108,8 @@ def improve(
             scoring=scoring,
             further=further if settings.effort == TRAINING else None,
         )
-        found = climb(
-            replace(bench, crew=crew),
+        found = try_techniques(
+            replace(context, crew=crew),
             out,
             test,
             target=settings.target,
@@ -112,7 +118,7 @@ def improve(
             tried=tried,
         )
     page = out / PAGE
-    write_text(page, ladder_page(found))
+    write_text(page, improvement_page(found))
     named = {"--data": data, "--data-dir": place, "--task": scoring.task, "--metric": asked.values.get("metric")}
     scored = (f"{name} {shlex.quote(str(value))}" for name, value in named.items() if value)
     again = " ".join(("hil deploy", shlex.quote(f"{out}/program.h5"), *found.deploy, *scored))
@@ -120,7 +126,7 @@ def improve(
         NextStep(again, "what the chip makes of it"),
         NextStep(f"hil estimate {shlex.quote(f'{out}/program.h5')}", "cost of every layer"),
     )
-    told = ladder_summary(found, network.stem, steps, str(page))
+    told = improvement_summary(found, network.stem, steps, str(page))
     answer = {
         **found.to_json(),
         "effort": settings.effort,

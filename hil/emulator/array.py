@@ -11,6 +11,7 @@ from cim.chip.spec import CellIv, Encoding, InputCoding, MacroSpec, PairSubtract
 from cim.simd.floats import LANES
 from firmware_protocols.messages import TileAddress
 from hil.emulator.kernels import PAIR_OF_CODES, PIECES, PLAIN, REFERENCE_CODE, SLOTS
+from hil.emulator.sample import SampleParameters
 from hil.emulator.tile_array import TileArray
 
 SQUARE_STEPS = 256  # of Σ u² in one squared unit, at most, where units are not whole numbers
@@ -22,20 +23,15 @@ def build_tile(
     tile: TileAddress,
     input_bits: int,
     input_signed: bool,
-    *,
-    wire_ohm: float,
-    droop: float,
-    crosstalk: float,
-    read_variance_us2: float,
+    truth: SampleParameters,
     drive: NDArray[np.float64],
-    conversion_noise: float = 0.0,
 ) -> TileArray:
     """Tables of one tile for one width of input.
 
     Args:
         cells_us: true conductances of the whole macro, (macro.rows, macro.columns).
+        truth: wires, supply, crosstalk and noise of the chip.
         drive: what a row really gets for each input unit from 0 on; one-bit reads are exact whatever it says.
-        conversion_noise: standard deviation of each conversion, codes.
 
     Raises:
         cim.chip.encoding.TileOutOfMacro, cim.chip.converters.CodeOutOfRange.
@@ -48,7 +44,7 @@ def build_tile(
     slots, nearest, pieces, quads = _slots(macro, tile, a_group)
 
     units = np.array([0.0, 1.0, -1.0, 0.0]) if ternary else drive
-    net, unsigned, from_codes = _lines(macro, _contributions_us(macro, cells_us, tile, units, crosstalk))
+    net, unsigned, from_codes = _lines(macro, _contributions_us(macro, cells_us, tile, units, truth.column_crosstalk))
     top = float((1 << macro.inputs.bits_per_cycle) - 1)
     total = unsigned.sum(2, keepdims=True)
     joined = macro.paired and macro.pair_subtraction is PairSubtraction.ANALOG  # two cells a row and conversion
@@ -58,23 +54,23 @@ def build_tile(
     by_row, starts = _sections(
         [np.rint(net * line_grid), *([np.rint(unsigned * line_grid)] if both_ways else [])], count
     )
-    if droop > 0.0:
+    if truth.supply_droop > 0.0:
         by_row = np.concatenate([by_row, np.pad(np.rint(total * total_grid), ((0, 0), (0, 0), (0, LANES - 1)))], axis=2)
     tables = _tables(by_row.astype(np.int32), slots.reshape(-1, SLOTS)[:, :a_group], width)
     middle = macro.levels_us[len(macro.levels_us) // 2]
     room = 2.0**30 / (tile.rows * float(np.max(units**2)))
     grain = 1 if np.all(units == np.rint(units)) else max(1, min(SQUARE_STEPS, int(room)))  # Σ u² in whole steps
     squares, square_bits = _squares(fields, np.rint(units**2 * grain).astype(np.int64), tile.rows)
-    gap, last_gap, spread = _wire_pieces(macro, 2.0 * wire_ohm * 1e-6 / top)
+    gap, last_gap, spread = _wire_pieces(macro, 2.0 * truth.wire_ohm * 1e-6 / top)
     scalars = [
         1.0 / line_grid,
         1.0 / total_grid,
-        droop / (macro.rows * macro.columns * middle * top),
-        read_variance_us2 * (1.0 + joined) / grain,
+        truth.supply_droop / (macro.rows * macro.columns * middle * top),
+        truth.read_variance_us2 * (1.0 + joined) / grain,
         gap,
         last_gap + gap * nearest,
         spread,
-        conversion_noise,
+        truth.conversion_noise_codes,
     ]
     groups = len(tables)
     bases = np.zeros(-(-groups // LANES) * LANES, np.int32)
@@ -98,7 +94,7 @@ def build_tile(
         pitch=tables.shape[2],
         second_column=starts[1] if net.shape[2] > count else 0,
         unsigned_column=starts[len(starts) // 2] if both_ways else 0,
-        total_column=by_row.shape[2] - LANES if droop > 0.0 else -1,
+        total_column=by_row.shape[2] - LANES if truth.supply_droop > 0.0 else -1,
         from_codes=from_codes,
         units=np.array(scalars, np.float32),
     )

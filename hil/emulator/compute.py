@@ -178,7 +178,7 @@ class TileConverter:
         return round(max(spent.values()))
 
     def _tile(self, tile: TileAddress, drive: Drive, settled_ns: int) -> TileArray:
-        p, cells = self._sample.parameters, self._cells[tile.macro]
+        cells = self._cells[tile.macro]
         place = (tile.macro, tile.row0, tile.rows, tile.output0, tile.outputs, drive.input_bits, drive.input_signed)
         state = (cells.version, settled_ns)
         key = (*place, *state)
@@ -187,8 +187,7 @@ class TileConverter:
             return self._tiles[key]
         array = build_tile(
             self._spec.macro, cells.conductance_us(settled_ns), tile, drive.input_bits, drive.input_signed,
-            wire_ohm=p.wire_ohm, droop=p.supply_droop, crosstalk=p.column_crosstalk,
-            read_variance_us2=p.read_variance_us2, drive=self._sample.drive, conversion_noise=p.conversion_noise_codes,
+            self._sample.parameters, self._sample.drive,
         )  # fmt: skip
         for old in [k for k in self._tiles if k[: len(place)] == place]:
             self._bytes -= self._tiles.pop(old).nbytes

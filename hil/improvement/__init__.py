@@ -1,1 +1,1 @@
-"""Making a network keep its accuracy on a chip: tuning a chip that holds it, and a ladder of levers."""
+"""Making a network keep its accuracy on a chip: tuning a chip that holds it, and techniques tried by what they give."""

@@ -1,4 +1,4 @@
-"""The beginning of a ladder: network, chip, record and held-out training images brought together."""
+"""Before the first trial: network, chip, record and held-out training images brought together."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from hil.deployment.options import DeployOptions, NetworkAsked
 from hil.deployment.scoring import targets_of, task_of
 from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
+from hil.improvement.context import TrialContext
 from hil.improvement.further_training import FurtherTraining
-from hil.improvement.ladder import held_out
-from hil.improvement.levers import LeverBench
-from hil.improvement.settings import LadderSettings
+from hil.improvement.improve import held_out
+from hil.improvement.settings import ImproveSettings
 from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
 from hil.report.work_folder import discard
 from hil.watch import Watch
@@ -55,26 +55,26 @@ def measured_record(
     return path
 
 
-def bench_of(
+def context_of(
     network: Path,
     training: Dataset,
     source: NetworkAsked,
-    settings: LadderSettings,
+    settings: ImproveSettings,
     watch: Watch,
     *,
     record: Path | None = None,
     asked: Recipe | None = None,
     scoring: DeployOptions | None = None,
     further: FurtherTraining | None = None,
-) -> LeverBench:
-    """A bench for ``hil.improvement.ladder.improve``.
+) -> TrialContext:
+    """What the trials of ``hil.improvement.improve.improve`` need.
 
     Args:
         training: training images with their targets; some of them decide, none of which the network stores.
-        asked: techniques that every rung has, as rounds, and settings of those that are tried; None: none.
+        asked: techniques that every trial has, as rounds, and settings of those that are tried; None: none.
         record: of a chip or of cells; None: the models of the chip file.
         scoring: task, metric and whether a user's own may run; None: those of the network.
-        further: what a classifier may be trained on with, as the last lever; None: it is not.
+        further: what a classifier may be trained on with, as the last trial; None: it is not.
 
     Raises:
         UsageError: a compiled program was given instead of a network, targets of another task, or a metric that is no
@@ -97,13 +97,13 @@ def bench_of(
     scored = task_of(program, training, scoring or DeployOptions())
     if not scored.metric.share:
         raise UsageError(
-            f"levers are judged by a share from 0 to 1, and {scored.metric.title} is none (to {scored.kind})",
+            f"techniques are judged by a share from 0 to 1, and {scored.metric.title} is none (to {scored.kind})",
             hint="hil simulate says it with one and without: --with rewrite=3, --with residual=4, --without copies; "
             "or --metric file.py:function with a score of your own that is a share",
         )
     targets = targets_of(scored, training, program.preprocess)
     at = held_out(training, file, settings.images, settings.seed)
-    return LeverBench(
+    return TrialContext(
         network=file,
         spec=load_chip(source.chip, macros=source.macros),
         record=known,

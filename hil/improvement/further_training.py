@@ -1,7 +1,7 @@
-"""The rung of training: a network trained on for the chip's errors, within what is left of a ladder's minutes.
+"""The trial of training: a network trained on for the chip's errors, within what is left of an improvement's minutes.
 
 The recipe is that of ``hil finetune`` at a low rate, with errors as small as copies of layers leave them. The images
-that decide in the ladder take no part. What is trained stays in the ladder's folder, where a ladder goes on with it.
+that decide take no part. What is trained stays in the folder of ``hil improve``, which goes on with it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network
 from mapping.program.conductance import ConductanceProgram
 
-NETWORK = "finetuned.pt"  # of a ladder's folder
+NETWORK = "finetuned.pt"  # in the folder of hil improve
 RATE = 4e-4  # the network has most of its accuracy already, and a usual rate costs some of it
 LEAST_MINUTES = 2.0  # below, no epoch of any use
 
 
 @dataclass(frozen=True, slots=True)
 class FurtherTraining:
-    """What a ladder trains on: network file, data set, chip and record (None: the chip file's models); its folder."""
+    """What ``hil improve`` trains on: network file, data set, chip and record (None: the chip file's models).
+
+    ``out``: its folder.
+    """
 
     network: Path
     data: str
@@ -38,7 +41,7 @@ class FurtherTraining:
     folder: Path
 
     def forget(self) -> None:
-        """Of an earlier ladder, in the folder."""
+        """Of an earlier run, in the folder."""
         self.out.unlink(missing_ok=True)
         discard(working_folder(self.out))
 
@@ -85,7 +88,7 @@ class FurtherTraining:
             data_dir=self.data_dir,
             settings=settings,
             without=without,
-            judges=None,  # the ladder does, by its own recipe
+            judges=None,  # hil improve does, by its own recipe
             watch=watch,
         )
         return load_network(self.out)

@@ -1,4 +1,4 @@
-"""What a ladder of levers was asked for."""
+"""What is asked of ``hil improve``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ IMAGES, AIM, CHIP = "Images", "Aim and time", "Chip"  # groups of options
 
 
 @dataclass(frozen=True, slots=True)
-class LadderSettings:
-    """All that is asked of a ladder, besides network, images, record and task.
+class ImproveSettings:
+    """Besides network, images, record and task.
 
-    ``target``: a share at which it stops; ``minutes``: no lever begins after so many; None: neither ends it.
+    ``target``: a share at which it stops; ``minutes``: no technique begins after so many; None: neither ends it.
     """
 
     use_macros: int | None = setting(
@@ -25,14 +25,14 @@ class LadderSettings:
     images: int = setting(500, "held-out training images that decide", low=100, group=IMAGES)
     test_images: int = setting(1000, "test images for the finished program; 0: none", low=0, group=IMAGES)
     effort: int = setting(
-        TRAINING, "levers to try: 0: none, 1: without macros, 2: without training, 3: all",
+        TRAINING, "techniques to try: 0: none, 1: without macros, 2: without training, 3: all",
         low=0, high=TRAINING, group=AIM,
     )  # fmt: skip
     target: float | None = setting(
         None, "percent on held-out training images at which to stop", unit="%", group=AIM, asked=True
     )
     minutes: float | None = setting(
-        None, "begin no further lever after so many; training takes what is left", low=0, group=AIM, asked=True
+        None, "begin no further technique after so many; training takes what is left", low=0, group=AIM, asked=True
     )
     chips: int = setting(8, "virtual chips", low=2, group=AIM)
     seed: int = setting(0, "seed of the host: image order and virtual chips", low=0, high=(1 << 63) - 1, group=AIM)

@@ -50,7 +50,7 @@ def _after_loss(report: AgreementReport) -> Iterator[NextStep]:
         yield NextStep(_again(report, "hil deploy --with rewrite=3"), "writes cells again that left their window")
     network, data, record = _network(report), _training_data(report), _record(report)
     folder = _word(f"{report.run}-improved")
-    yield NextStep(f"hil improve {network} {data}{record} --out {folder}", "levers from cheap to dear")
+    yield NextStep(f"hil improve {network} {data}{record} --out {folder}", "techniques from cheap to dear")
     tuned = _word(f"{report.run}-tuned.pt")
     yield NextStep(f"hil finetune {network} {data}{record} --out {tuned}", "trains it for the errors of this chip")
 

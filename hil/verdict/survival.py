@@ -47,7 +47,7 @@ def survival(
     file = f"{network}.pt"
     steps = [] if tuned else [f"hil deploy {file} with its tune: gains and biases tuned to the chip"]
     steps += [
-        f"hil improve {file} --data DATA …   levers from cheap to dear, each with what it gave",
+        f"hil improve {file} --data DATA …   techniques from cheap to dear, each with what it gave",
         f"hil deploy {file} --with rewrite=3 …   write cells again that left their window",
         f"hil finetune {file} --data DATA --calibration RECORD -o tuned.pt   train under the chip's errors",
     ]

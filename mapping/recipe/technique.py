@@ -53,13 +53,13 @@ class TunePlan:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Offer:
-    """How a technique is used where nobody asks for it by name: by the dial of effort, and by a ladder.
+    """How a technique is used where nobody asks for it by name: by the dial of effort, and by an improvement.
 
     Args:
-        name: of the rung.
+        name: of the trial.
         dear: its place from cheap to dear.
         effort: the least that it takes: 1: neither macros nor chip time, 2: what the chip has of both.
-        changes: its settings, from the best to the least; a ladder takes the first that the chip has a place for.
+        changes: its settings, from the best to the least; an improvement takes the first that the chip has a place for.
         upon: only where the technique is used already, with other settings.
     """
 

@@ -141,8 +141,8 @@ class Work:
 
 
 def _ladder(out: Path) -> object:
-    rungs = json.loads((out / "ladder.json").read_text("utf-8"))["rungs"]
-    return [{k: v for k, v in rung.items() if k != "minutes"} for rung in rungs], load_program(
+    trials = json.loads((out / "improvement.json").read_text("utf-8"))["trials"]
+    return [{k: v for k, v in result.items() if k != "minutes"} for result in trials], load_program(
         out / "program.h5"
     ).digest
 
@@ -154,7 +154,7 @@ def _works(small: Small, place: Path) -> dict[str, Work]:
     np.savez(place / "search.npz", images=pixels, labels=labels, classes=np.array(CLASSES))
     (place / "space.toml").write_text(SPACE, "utf-8")
     net, data = str(small.net), str(small.data)
-    ladder = ["--images", "100", "--chips", "2", "--with", "tune=16", "--test-images", "0", "--effort", "2"]
+    improvement = ["--images", "100", "--chips", "2", "--with", "tune=16", "--test-images", "0", "--effort", "2"]
     training = ["--epochs", "2", "--batch", "32", "--shift", "0", "--symmetry", "none"]
     searching = (
         "--space {0}/space.toml --data {0}/search.npz --macros 64 --batch 20 --teacher-epochs 2 --stage-epochs 1 "
@@ -163,7 +163,7 @@ def _works(small: Small, place: Path) -> dict[str, Work]:
     faults = ["--orbit", "leo-sso", "--injections", "401", "--images", "100", "--chips", "0"]
     return {
         "improve": Work(
-            lambda out: ["improve", net, "--data", data, "--macros", "4", *ladder, "-o", str(out)],
+            lambda out: ["improve", net, "--data", data, "--macros", "4", *improvement, "-o", str(out)],
             "improved", (KEEP, 2), _ladder, ("--seed", "1"),
         ),
         "finetune": Work(

@@ -19,8 +19,8 @@ from hil.calibration.store import read_step, write_step
 from hil.datasets.image_set import Dataset
 from hil.deployment.run_settings import RunSettings
 from hil.driver.wire_trace import trace_lines
-from hil.improvement.ladder import Rung, stored_rung
-from hil.improvement.levers import Candidate
+from hil.improvement.context import Candidate
+from hil.improvement.improve import TrialResult, stored_result
 from hil.mission.hardened_campaign import harden_campaign
 from hil.mission.orbit import load_orbit
 from hil.mission.passes.flight_image import flight_program, load_image, pack_image
@@ -167,15 +167,15 @@ def _step(path: Path) -> object:
     return WorkFolder(path.parent, {"seed": 1}).load("idle.h5", lambda file: read_step(file, Idle))
 
 
-def ladder(folder: Path) -> Path:
-    rung = Rung("compiled", "as compiled", True, Candidate().to_json(), (0.9, 0.91), macros=4, minutes=0.5)
-    WorkFolder(folder / "rungs", {"seed": 0}).keep_json("00-compiled.json", dataclasses.asdict(rung))
-    return folder / "rungs" / "00-compiled.json"
+def improvement(folder: Path) -> Path:
+    result = TrialResult("compiled", "as compiled", True, Candidate().to_json(), (0.9, 0.91), macros=4, minutes=0.5)
+    WorkFolder(folder / "trials", {"seed": 0}).keep_json("00-compiled.json", dataclasses.asdict(result))
+    return folder / "trials" / "00-compiled.json"
 
 
 def _ladder(path: Path) -> object:
     work = WorkFolder(path.parent, {"seed": 0})
-    return work.load(path.name, lambda file: stored_rung(load_json(file)))
+    return work.load(path.name, lambda file: stored_result(load_json(file)))
 
 
 def search_front(folder: Path) -> Path:
@@ -235,7 +235,7 @@ WORK: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "run settings": (run_settings, _run_settings),
     "journal": (journal, _journal),
     "calibration step": (step, _step),
-    "ladder": (ladder, _ladder),
+    "improvement": (improvement, _ladder),
     "front": (search_front, read_front),
     "wire log": (wire_log, read_wire_log),
     "trace": (wire_log, lambda path: list(trace_lines(read_wire_log(path)))),

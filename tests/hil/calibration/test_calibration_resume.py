@@ -17,7 +17,7 @@ from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.errors import ExitCode, FileError, Interrupted, MismatchError
-from hil.report.work_folder import WorkFolder
+from hil.report.work_folder import WorkFolder, discard
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 
@@ -72,7 +72,8 @@ def test_the_same_command_goes_on_another_is_refused_and_only_restart_forgets(tm
     _, watch = run(chip, folder)
     assert chip.status().pulses_total == pulses, "nothing is written again"
     assert f"{len(steps) - 1} finished steps of {folder} are taken" in watch.notes[0]
-    run(chip, folder, restart=True)
+    discard(folder)
+    run(chip, folder)
     assert chip.status().pulses_total > pulses
 
 

@@ -12,10 +12,10 @@ from hil.cli import run as cli
 from hil.cost.estimate import estimate_network
 from hil.datasets.image_set import load_dataset
 from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
-from hil.improvement.begin import bench_of
-from hil.improvement.ladder import improve
-from hil.improvement.levers import improvement_recipe
-from hil.improvement.settings import LadderSettings
+from hil.improvement.begin import context_of
+from hil.improvement.improve import improve
+from hil.improvement.settings import ImproveSettings
+from hil.improvement.trials import improvement_recipe
 from hil.searching.evaluator import SimulatedEvaluator
 from hil.searching.settings import SearchSettings
 from hil.watch import Watch
@@ -70,14 +70,14 @@ def test_search_estimate_and_report_show_the_edp_of_what_is_written(
 
 def test_improvement_estimate_and_report_show_the_edp_of_its_program(small: Small, tmp_path: Path) -> None:
     asked, tried = improvement_recipe(TechniquesAsked(having=("tune=32",)), effort=2)
-    bench = bench_of(
-        small.net, load_dataset(str(small.data), "train"), NetworkAsked(macros=4), LadderSettings(images=100, chips=2),
+    bench = context_of(
+        small.net, load_dataset(str(small.data), "train"), NetworkAsked(macros=4), ImproveSettings(images=100, chips=2),
         Watch(), record=small.record_file, asked=asked,
     )  # fmt: skip
     assert asked == Recipe((TunedChannels(32),))
-    wanted = [lever for lever in tried if lever.name in ("tune", "idle", "adapters")]
+    wanted = [trial for trial in tried if trial.name in ("tune", "idle", "adapters")]
     found = improve(bench, tmp_path / "improved", None, tried=wanted)
-    kept, program = [rung for rung in found.rungs if rung.kept][-1], tmp_path / "improved" / "program.h5"
+    kept, program = [result for result in found.trials if result.kept][-1], tmp_path / "improved" / "program.h5"
     assert kept.edp_mj_ms == estimate_network(str(program), "").edp_mj_ms
     assert kept.edp_mj_ms == deployed(small, program, tmp_path / "run")
 

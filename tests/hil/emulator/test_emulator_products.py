@@ -340,8 +340,10 @@ def test_lines_of_the_emulated_chip_follow_the_exact_ladder() -> None:
     cells = chip._cells[0].conductance_us(chip._settled_ns)
     halves = tile_halves_us(cells, spec.macro, 0, 128, 0, 64)
     codes = np.random.default_rng(7).integers(0, 2, (200, 128)).astype(np.int16)
-    array = build_tile(spec.macro, cells, tile, 1, False, wire_ohm=2.0, droop=0.0, crosstalk=0.0, read_variance_us2=0.0,
-                       drive=np.arange(2.0))  # fmt: skip
+    plain = dataclasses.replace(
+        chip._sample.parameters, supply_droop=0.0, column_crosstalk=0.0, conversion_noise_codes=0.0
+    )
+    array = build_tile(spec.macro, cells, tile, 1, False, plain, np.arange(2.0))
     fine = np.zeros((8, 64), np.float32)
     fine[0] = 1000.0  # steps of a thousandth of a microsiemens in place of codes
     raw, sums = np.zeros((200, 64), np.int32), np.zeros((200, 64), np.int32)

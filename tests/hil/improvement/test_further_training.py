@@ -1,4 +1,4 @@
-"""The ladder's last rung: training in what is left of the minutes, gone on with, without the images that decide."""
+"""The last trial: training in what is left of the minutes, gone on with, without the images that decide."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ pytest.importorskip("torch")
 from cim.chip.file import load_chip
 from hil.datasets.image_set import load_dataset
 from hil.deployment.options import NetworkAsked
-from hil.improvement.begin import bench_of
+from hil.improvement.begin import context_of
+from hil.improvement.context import Candidate, TrialContext
 from hil.improvement.finetuning.inputs import load_finetune_inputs
 from hil.improvement.finetuning.plan import PLAN, FinetunePlan, fingerprint
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.improvement.further_training import FurtherTraining, strength_of
-from hil.improvement.ladder import RUNGS, Improvement, improve
-from hil.improvement.levers import Candidate, LeverBench, levers
-from hil.improvement.settings import LadderSettings
+from hil.improvement.improve import TRIALS, Improvement, improve
+from hil.improvement.settings import ImproveSettings
+from hil.improvement.trials import all_trials
 from hil.report.work_folder import WorkFolder
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
@@ -31,7 +32,7 @@ from mapping.program.file import load_program
 from ..conftest import Small
 from ..small_net import NAMES, images
 
-TRAINING = [lever for lever in levers() if lever.name == "finetune"]
+TRAINING = [trial for trial in all_trials() if trial.name == "finetune"]
 SETTINGS = FinetuneSettings(minutes=9.0, batch=32, rate=0.0004, strength=0.5, shift=0, symmetry="none", seed=3)
 
 
@@ -54,13 +55,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def bench(small: Small, data: Path, folder: Path, watch: Watch | None = None) -> LeverBench:
+def context(small: Small, data: Path, folder: Path, watch: Watch | None = None) -> TrialContext:
     further = FurtherTraining(small.net, str(data), None, "lab-128", 4, small.record_file, folder)
-    return bench_of(
+    return context_of(
         small.net,
         load_dataset(str(data), "train"),
         NetworkAsked(macros=4),
-        LadderSettings(images=100, chips=2),
+        ImproveSettings(images=100, chips=2),
         watch or Watch(),
         record=small.record_file,
         further=further,
@@ -68,10 +69,12 @@ def bench(small: Small, data: Path, folder: Path, watch: Watch | None = None) ->
 
 
 @pytest.fixture(scope="module")
-def climbed(small: Small, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Improvement, LeverBench, Path]:
-    """A ladder whose training had been begun, with one epoch planned."""
+def climbed(
+    small: Small, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Improvement, TrialContext, Path]:
+    """An improvement whose training had been begun, with one epoch planned."""
     folder = tmp_path_factory.mktemp("trained")
-    tried = bench(small, data, folder)
+    tried = context(small, data, folder)
     assert tried.training is not None
     inputs = load_finetune_inputs(
         small.net, str(data), SETTINGS, Watch(), chip="lab-128", calibration=small.record_file, data_dir=None, macros=4,
@@ -82,37 +85,37 @@ def climbed(small: Small, data: Path, tmp_path_factory: pytest.TempPathFactory) 
     return improve(tried, folder, None, minutes=30.0, tried=TRAINING), tried, folder
 
 
-def test_a_training_that_was_begun_goes_on_and_its_network_is_the_ladders(
-    climbed: tuple[Improvement, LeverBench, Path],
+def test_a_training_that_was_begun_goes_on_and_its_network_is_the_improvements(
+    climbed: tuple[Improvement, TrialContext, Path],
 ) -> None:
     found, tried, folder = climbed
-    rung, trained = found.rungs[-1], load_network(folder / "finetuned.pt")
-    assert (rung.lever, rung.skipped) == ("finetune", "")
-    assert rung.recipe["finetuned"] == trained.digest
+    result, trained = found.trials[-1], load_network(folder / "finetuned.pt")
+    assert (result.name, result.skipped) == ("finetune", "")
+    assert result.recipe["finetuned"] == trained.digest
     assert "1 epochs of 320 images" in trained.graph.provenance["fine-tuned by"]
     assert not np.isin(image_keys(tried.images), trained.trained_on).any()
     assert not working_folder(folder / "finetuned.pt").exists()
     program = load_program(folder / "program.h5")
-    assert program.network_digest == (trained.digest if rung.kept else tried.network.digest)
+    assert program.network_digest == (trained.digest if result.kept else tried.network.digest)
 
 
 def test_a_trained_network_in_the_folder_is_not_trained_again(
-    climbed: tuple[Improvement, LeverBench, Path], small: Small, data: Path
+    climbed: tuple[Improvement, TrialContext, Path], small: Small, data: Path
 ) -> None:
     found, _, folder = climbed
-    shutil.rmtree(folder / RUNGS)
+    shutil.rmtree(folder / TRIALS)
     before = (folder / "finetuned.pt").stat().st_mtime_ns
-    again = improve(bench(small, data, folder), folder, None, minutes=30.0, tried=TRAINING)
-    assert again.rungs[-1].chips == found.rungs[-1].chips
+    again = improve(context(small, data, folder), folder, None, minutes=30.0, tried=TRAINING)
+    assert again.trials[-1].chips == found.trials[-1].chips
     assert (folder / "finetuned.pt").stat().st_mtime_ns == before
 
 
 def test_without_minutes_or_with_too_few_nothing_is_trained(small: Small, data: Path, tmp_path: Path) -> None:
-    tried = bench(small, data, tmp_path)
-    (lever,) = TRAINING
-    assert "none were given" in str(lever.pull(tried, Candidate()))
-    assert lever.pull(replace(tried, minutes_left=1.5), Candidate()) == "1.5 minutes are left, training takes 2"
-    assert lever.pull(replace(tried, training=None), Candidate()) == "training was not asked for"
+    tried = context(small, data, tmp_path)
+    (trial,) = TRAINING
+    assert "none were given" in str(trial.propose(tried, Candidate()))
+    assert trial.propose(replace(tried, minutes_left=1.5), Candidate()) == "1.5 minutes are left, training takes 2"
+    assert trial.propose(replace(tried, training=None), Candidate()) == "training was not asked for"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,7 +129,7 @@ def test_errors_in_training_are_as_small_as_copies_leave_them(small: Small) -> N
 
 def test_the_layers_are_sensed_once_for_a_network_and_its_scales(small: Small, data: Path, tmp_path: Path) -> None:
     watch = Listening()
-    tried = bench(small, data, tmp_path, watch)
+    tried = context(small, data, tmp_path, watch)
     first = tried.sensitivity(Candidate())
     heard = len([what for what in watch.heard if what.startswith("sensitivity of")])
     assert heard == len(first) == 2

@@ -11,7 +11,7 @@ import pytest
 import hil as hil_room
 from hil.calibration import record_page
 from hil.cli import run as hil
-from hil.improvement import ladder_page
+from hil.improvement import improvement_page
 from hil.mission.radiation import page as radiation_page
 from hil.pages.shell import Outline
 from hil.pages.summary import Bars, Scale
@@ -28,7 +28,7 @@ from ..cli.test_summaries import REPORTS
 PAGES = {
     "report": report_page,
     "record": record_page,
-    "ladder": ladder_page,
+    "improvement": improvement_page,
     "radiation": radiation_page,
     "search": search_page,
 }

@@ -1,15 +1,13 @@
-"""Levers of the ladder: what may be done to a network's program, from cheap to dear, and how a program is scored.
+"""What trials share: the candidate that stands, how its program is made, and how it is scored on virtual chips.
 
-Most are what techniques offer (``mapping.recipe.technique.Offer``): order, exclusions and settings are theirs. Two are
-of the network itself: the rule of its weight scales, and training. Scores come from virtual chips in fast mode, on
-training images that serve neither the tune nor the scales, never on test images.
+Scores come from virtual chips in fast mode, on training images that serve neither the tune nor the scales, never on
+test images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,19 +15,18 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
-from hil.deployment.options import DeployOptions, TechniquesAsked
-from hil.errors import MismatchError, UsageError
-from hil.improvement.further_training import LEAST_MINUTES, FurtherTraining
+from hil.deployment.options import DeployOptions
+from hil.errors import MismatchError
+from hil.improvement.further_training import FurtherTraining
 from hil.simulation.chip_workers import ChipWorkers
 from hil.simulation.virtual_chip import VirtualChip
 from hil.simulation.virtual_chips import VirtualChips, at_once
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
-from mapping.compile import CannotMap, compile_network
+from mapping.compile import compile_network
 from mapping.layout.free_cells import MOST_COPIES, Copies, choose_copies_to_average
 from mapping.layout.lay_out import IDLE_COPIES, LayoutOptions
 from mapping.network.file import NetworkFile, load_network
-from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import correction_inputs
@@ -37,9 +34,7 @@ from mapping.quantise.weight_scales import ScaleRule
 from mapping.recipe.idle_copies import IdleCopies
 from mapping.recipe.lower_slices import LowerSlices
 from mapping.recipe.recipe import Recipe
-from mapping.recipe.registry import offers, technique
-from mapping.recipe.rounds import Rounds
-from mapping.recipe.technique import Offer, RecipeError, Technique
+from mapping.recipe.technique import RecipeError
 from mapping.recipe.tune import TunedChannels
 from mapping.tune.averaged import layer_areas
 from mapping.tune.channel_affine import TuneTargets, tune_channels
@@ -92,12 +87,12 @@ class Score:
 
 
 @dataclass(frozen=True)
-class LeverBench:
-    """All that levers need. ``images`` and ``targets`` are held-out training images, as ``task`` scores them.
+class TrialContext:
+    """All that trials need. ``images`` and ``targets`` are held-out training images, as ``task`` scores them.
 
-    ``asked``: techniques that every rung has (rounds), and settings of those that are tried (the tune's images).
+    ``asked``: techniques that every trial has (rounds), and settings of those that are tried (the tune's images).
     ``training``: what the network may be trained on with, None: it is not. ``crew`` runs the virtual chips.
-    ``minutes_left`` of the ladder's time; None: nobody said how long it may take.
+    ``minutes_left`` of what ``hil improve`` may take; None: nobody said.
     """
 
     network: NetworkFile
@@ -119,17 +114,17 @@ class LeverBench:
     minutes_left: float | None = None
     sensed: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)  # by scales and network
 
-    def few(self, chips: int, images: int) -> LeverBench:
-        """The bench with the first of its chips and images."""
+    def few(self, chips: int, images: int) -> TrialContext:
+        """The context with the first of its chips and images."""
         return replace(self, chips=chips, images=self.images[:images], targets=self.targets[:images])
 
     @property
     def begun(self) -> Candidate:
-        """What every ladder begins with."""
+        """What the first trial begins with."""
         return Candidate(self.asked.without(TunedChannels.name))
 
     def recipe(self, candidate: Candidate) -> Recipe:
-        """All that is done to a network of this candidate, at the ladder's age."""
+        """All that is done to a network of this candidate, at the age that is planned."""
         return replace(candidate.recipe, age_s=self.age_s)
 
     def program(self, candidate: Candidate) -> ConductanceProgram:
@@ -185,16 +180,16 @@ class LeverBench:
         """The network of a candidate: as it came, or trained on.
 
         Raises:
-            MismatchError: the trained network in the ladder's folder is not the candidate's.
+            MismatchError: the trained network in the folder is not the candidate's.
         """
         if not candidate.finetuned:
             return self.network
         if self.training is None:
-            raise MismatchError("the ladder's network was trained on", hint="go on with --effort 3")
+            raise MismatchError("the network of this folder was trained on", hint="go on with --effort 3")
         found = load_network(self.training.out)
         if found.digest != candidate.finetuned:
             raise MismatchError(
-                f"{self.training.out} is not the network that the ladder has trained", hint="begin in another folder"
+                f"{self.training.out} is not the network that hil improve has trained", hint="begin in another folder"
             )
         return found
 
@@ -263,105 +258,3 @@ class OneLayer:
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         source: IdealMultiply | VirtualChip = self._chip if step.name == self._layer else self._exact
         return source.sums(step, codes, sample)
-
-
-@dataclass(frozen=True, slots=True)
-class Lever:
-    """One rung. ``pull`` gives the candidate to try, or the reason why there is none. ``dear`` and ``effort`` as those
-    of an ``Offer``; ``technique`` that it uses, "": none of a recipe."""
-
-    name: str
-    words: str
-    dear: int
-    effort: int
-    pull: Callable[[LeverBench, Candidate], Candidate | str]
-    technique: str = ""
-
-
-def levers() -> tuple[Lever, ...]:
-    """All of them, from cheap to dear: none writes a cell more, then cells, chip time and wear, macros, work of the
-    host, training."""
-    offered = [
-        Lever(offer.name, offer.words, offer.dear, offer.effort, partial(_offered, kind, offer), kind.name)
-        for kind, offer in offers()
-    ]
-    return tuple(sorted((*offered, *OF_THE_NETWORK), key=lambda lever: lever.dear))
-
-
-def _offered(kind: type[Technique], offer: Offer, bench: LeverBench, candidate: Candidate) -> Candidate | str:
-    """The first settings of an offer that the chip has a place for, in place of what the technique excludes."""
-    stands, why = candidate.recipe.get(kind) or bench.asked.get(kind), ""
-    if offer.upon and candidate.recipe.get(kind) is None:
-        return f"{kind.name} is not in the recipe"
-    for changes in offer.changes:
-        try:
-            wanted = replace(stands or kind(), **changes)  # type: ignore[type-var]
-            recipe = candidate.recipe.without(*kind.excludes).having(wanted)
-        except RecipeError as error:
-            return str(error)
-        found = replace(candidate, recipe=recipe)
-        why = _no_place(bench, candidate, found)
-        if not why:
-            return found
-    return why
-
-
-def _no_place(bench: LeverBench, candidate: Candidate, found: Candidate) -> str:
-    """Why there is no place for another layout on the macros that may be used, or nothing to it; "": there is."""
-    if found.recipe.laid_out(LayoutOptions()) == candidate.recipe.laid_out(LayoutOptions()):
-        return "" if found.recipe != candidate.recipe else "the recipe has it already"
-    try:
-        program = bench.program(found)
-    except CannotMap as error:
-        return error.reason
-    if len(program.macros) > bench.macros:
-        return f"it takes {len(program.macros)} macros, {bench.macros} may be used"
-    if not bench.record.macros.keys() >= set(program.macros):
-        return "it takes macros that are not in the record: calibrate the whole chip"
-    if program.digest == bench.program(candidate).digest:
-        lacking = "; the record lacks further ones: calibrate the whole chip" if bench.unknown else ""
-        return f"no layer fits once more on the {len(program.macros)} macros in use or on free ones{lacking}"
-    return ""
-
-
-def _scales(bench: LeverBench, candidate: Candidate) -> Candidate | str:
-    return replace(candidate, scales=ScaleRule.OUTPUT.value)
-
-
-def _finetune(bench: LeverBench, candidate: Candidate) -> Candidate | str:
-    if bench.task.kind is not TaskKind.CLASSIFY:
-        return f"training is for networks that give classes, this one is to {bench.task.kind}"
-    if candidate.recipe.get(LowerSlices):
-        return "residual slices leave errors too small to train for"
-    if bench.training is None:
-        return "training was not asked for"
-    if bench.minutes_left is None:
-        return "training takes what is left of --minutes, and none were given"
-    if bench.minutes_left < LEAST_MINUTES:
-        return f"{max(bench.minutes_left, 0.0):.1f} minutes are left, training takes {LEAST_MINUTES:g}"
-    program = bench.program(candidate)
-    settings = bench.training.settings(program, bench.minutes_left, age_s=bench.age_s, seed=bench.seed)
-    trained = bench.training.trained(bench.network, settings, bench.images, bench.watch)
-    return replace(candidate, finetuned=trained.digest)
-
-
-OF_THE_NETWORK = (
-    Lever("scales", "weight scales by the error of the output on a chip", 15, 1, _scales),
-    Lever(
-        "finetune", "trained on for the chip's errors, in what is left of --minutes (hil finetune)", 90, 3, _finetune
-    ),
-)
-
-
-def improvement_recipe(asked: TechniquesAsked, effort: int) -> tuple[Recipe, tuple[Lever, ...]]:
-    """What a ladder is begun with (rounds, and how a tune is made), and the levers of an effort that are tried.
-
-    Raises:
-        RecipeError: no such technique or setting. UsageError: one that the ladder tries by itself.
-    """
-    recipe = Recipe().changed(asked.having, [])
-    own = [t.name for t in recipe.techniques if not isinstance(t, Rounds | TunedChannels)]
-    if own:
-        raise UsageError(f"{', '.join(own)}: the ladder tries it by itself", hint="hil deploy --with uses it unasked")
-    names = {technique(name).name for name in asked.without}
-    return recipe, tuple(lever for lever in levers() if lever.technique not in names and lever.effort <= effort)

@@ -1,4 +1,4 @@
-"""The ladder of levers: decided on held-out training images, resumable, test images once."""
+"""`hil improve` of trials: decided on held-out training images, resumable, test images once."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from hil.cli import run as cli
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import FileError, MismatchError, UsageError
-from hil.improvement.begin import bench_of
-from hil.improvement.ladder import LADDER, PROGRAM, RUNGS, Improvement, held_out, improve
-from hil.improvement.ladder_summary import ladder_summary
-from hil.improvement.levers import Candidate, Lever, LeverBench, improvement_recipe, levers
-from hil.improvement.settings import LadderSettings
+from hil.improvement.begin import context_of
+from hil.improvement.context import Candidate, TrialContext
+from hil.improvement.improve import IMPROVEMENT, PROGRAM, TRIALS, Improvement, held_out, improve
+from hil.improvement.improvement_summary import improvement_summary
+from hil.improvement.settings import ImproveSettings
+from hil.improvement.trials import Trial, all_trials, improvement_recipe
 from hil.watch import Watch
 from mapping.errors import CannotMap
 from mapping.network.architectures import build
@@ -46,12 +47,12 @@ def data(count: int, seed: int) -> Dataset:
     return Dataset("patterns", pixels, labels, NAMES, "made", "0" * 64)
 
 
-def bench(
+def context(
     small: Small, *, measured: bool = True, macros: int = 4, use_macros: int | None = None, training: int = 400
-) -> LeverBench:
+) -> TrialContext:
     """On the chip that the record is of, or on such chips."""
-    settings = LadderSettings(images=200, chips=4, use_macros=use_macros)
-    return bench_of(
+    settings = ImproveSettings(images=200, chips=4, use_macros=use_macros)
+    return context_of(
         small.net, data(training, seed=11), NetworkAsked(macros=macros), settings, Watch(),
         record=small.record_file if measured else None, asked=Recipe((TunedChannels(48),)),
     )  # fmt: skip
@@ -59,81 +60,81 @@ def bench(
 
 @pytest.fixture(scope="module")
 def climbed(small: Small, tmp_path_factory: pytest.TempPathFactory) -> tuple[Improvement, Path]:
-    folder = tmp_path_factory.mktemp("ladder") / "improved"
-    limited = bench(small)
-    limited = LeverBench(**{**{f: getattr(limited, f) for f in LeverBench.__dataclass_fields__}, "macros": 2})
+    folder = tmp_path_factory.mktemp("improvement") / "improved"
+    limited = context(small)
+    limited = TrialContext(**{**{f: getattr(limited, f) for f in TrialContext.__dataclass_fields__}, "macros": 2})
     return improve(limited, folder, data(100, seed=12)), folder
 
 
-def test_every_rung_says_what_it_gave_and_what_it_costs(climbed: tuple[Improvement, Path]) -> None:
+def test_every_trial_says_what_it_gave_and_what_it_costs(climbed: tuple[Improvement, Path]) -> None:
     found, folder = climbed
-    assert [r.lever for r in found.rungs] == ["compiled", *(lever.name for lever in levers())]
-    tried = [r for r in found.rungs if not r.skipped]
+    assert [r.name for r in found.trials] == ["compiled", *(trial.name for trial in all_trials())]
+    tried = [r for r in found.trials if not r.skipped]
     assert all(len(r.chips) == 4 and r.macros >= 2 and r.pulses > 0 and r.energy_uj for r in tried)
     assert all(r.gain > r.gain_se for r in tried[1:] if r.kept)
-    skipped = {r.lever: r.skipped for r in found.rungs}
+    skipped = {r.name: r.skipped for r in found.trials}
     assert skipped["reads"] == "residual is not in the recipe" or found.recipe["recipe"][-1]["name"] == "residual"
     assert skipped["finetune"] == "training was not asked for"
     assert found.test is not None
     assert (found.test.chips, found.test.images) == (4, 100)
     assert found.test.low < found.test.mean < found.test.high
     assert found.test_images == 100
-    assert "held-out training images" in "\n".join(ladder_summary(found, "net", ()).lines())
+    assert "held-out training images" in "\n".join(improvement_summary(found, "net", ()).lines())
     program = load_program(folder / PROGRAM)
     assert (program.aims is not None) == any(t["name"] == "aims" for t in found.recipe["recipe"])
 
 
-def test_a_lever_that_takes_most_of_the_minutes_waits_for_the_others(
+def test_a_technique_that_takes_most_of_the_minutes_waits_for_the_others(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hil.improvement.ladder.MOST_SHARE", 0.0)  # each one waits, once
-    found = improve(bench(small), tmp_path / "waits", None, minutes=1000.0, tried=levers()[:3])
-    assert sorted(r.lever for r in found.rungs) == sorted(["compiled", *(lever.name for lever in levers()[:3])])
-    assert [r.lever for r in found.rungs][1] == levers()[2].name  # nobody is left to wait for
+    monkeypatch.setattr("hil.improvement.improve.MOST_SHARE", 0.0)  # each one waits, once
+    found = improve(context(small), tmp_path / "waits", None, minutes=1000.0, tried=all_trials()[:3])
+    assert sorted(r.name for r in found.trials) == sorted(["compiled", *(trial.name for trial in all_trials()[:3])])
+    assert [r.name for r in found.trials][1] == all_trials()[2].name  # nobody is left to wait for
 
 
-def test_an_interrupted_ladder_goes_on_where_it_stopped(
+def test_an_interrupted_improvement_goes_on_where_it_stopped(
     climbed: tuple[Improvement, Path], small: Small, tmp_path: Path
 ) -> None:
     found, folder = climbed
-    shutil.copytree(folder / RUNGS, tmp_path / RUNGS)
-    for later in sorted((tmp_path / RUNGS).glob("[0-9]*.json"))[2:]:
+    shutil.copytree(folder / TRIALS, tmp_path / TRIALS)
+    for later in sorted((tmp_path / TRIALS).glob("[0-9]*.json"))[2:]:
         later.unlink()
-    first = (tmp_path / RUNGS / "00-compiled.json").read_bytes()
-    again = bench(small)
-    again = LeverBench(**{**{f: getattr(again, f) for f in LeverBench.__dataclass_fields__}, "macros": 2})
+    first = (tmp_path / TRIALS / "00-compiled.json").read_bytes()
+    again = context(small)
+    again = TrialContext(**{**{f: getattr(again, f) for f in TrialContext.__dataclass_fields__}, "macros": 2})
     done = improve(again, tmp_path, None)
-    assert (tmp_path / RUNGS / "00-compiled.json").read_bytes() == first
-    assert [r.chips for r in done.rungs] == [r.chips for r in found.rungs]
+    assert (tmp_path / TRIALS / "00-compiled.json").read_bytes() == first
+    assert [r.chips for r in done.trials] == [r.chips for r in found.trials]
     with pytest.raises(MismatchError, match="another macros 2, now 4"):
-        improve(bench(small), tmp_path, None)
-    improve(bench(small), tmp_path, None, minutes=0.0, restart=True)
-    assert [path.name for path in sorted((tmp_path / RUNGS).glob("[0-9]*"))] == ["00-compiled.json"]
+        improve(context(small), tmp_path, None)
+    improve(context(small), tmp_path, None, minutes=0.0, restart=True)
+    assert [path.name for path in sorted((tmp_path / TRIALS).glob("[0-9]*"))] == ["00-compiled.json"]
 
 
 def test_free_macros_become_copies_and_the_program_is_one_that_deploy_takes(small: Small, tmp_path: Path) -> None:
-    copies = [lever for lever in levers() if lever.name == "copies"]
-    measured = improve(bench(small), tmp_path / "measured", None, tried=copies)
-    assert measured.rungs[-1].macros == len(small.program.macros)  # a free one that the record lacks is not taken
-    found = improve(bench(small, measured=False), tmp_path / "out", None, tried=copies)
-    assert found.rungs[-1].macros == len(small.program.macros)
-    if found.rungs[-1].kept:
+    copies = [trial for trial in all_trials() if trial.name == "copies"]
+    measured = improve(context(small), tmp_path / "measured", None, tried=copies)
+    assert measured.trials[-1].macros == len(small.program.macros)  # a free one that the record lacks is not taken
+    found = improve(context(small, measured=False), tmp_path / "out", None, tried=copies)
+    assert found.trials[-1].macros == len(small.program.macros)
+    if found.trials[-1].kept:
         tiles = [len(m.group.tiles) for m in load_program(tmp_path / "out" / PROGRAM).matrices]
         assert tiles == [2 * len(m.group.tiles) for m in small.program.matrices]  # eight copies; it has four
 
 
-def test_a_reached_target_and_a_spent_budget_stop_the_ladder(small: Small, tmp_path: Path) -> None:
-    assert "target" in improve(bench(small), tmp_path / "a", None, target=0.01).stopped
-    assert "minutes are spent" in improve(bench(small), tmp_path / "b", None, minutes=0.0).stopped
+def test_a_reached_target_and_a_spent_budget_stop_the_improvement(small: Small, tmp_path: Path) -> None:
+    assert "target" in improve(context(small), tmp_path / "a", None, target=0.01).stopped
+    assert "minutes are spent" in improve(context(small), tmp_path / "b", None, minutes=0.0).stopped
 
 
-def test_test_images_that_the_ladder_has_seen_are_refused(small: Small, tmp_path: Path) -> None:
-    seen = bench(small)
+def test_test_images_that_the_improvement_has_seen_are_refused(small: Small, tmp_path: Path) -> None:
+    seen = context(small)
     overlap = Dataset("seen", seen.images[:5], seen.targets[:5].astype(np.int64), NAMES, "made", "0" * 64)
     with pytest.raises(FileError, match="5 test images are among"):
         improve(seen, tmp_path / "out", overlap)
     with pytest.raises(UsageError, match="are left to decide"):
-        improve(bench(small, training=80), tmp_path / "few", None)
+        improve(context(small, training=80), tmp_path / "few", None)
 
 
 def test_a_compiled_program_is_no_beginning(small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -149,21 +150,21 @@ def test_the_command_leaves_a_page_beside_the_journal(
     out = tmp_path / "improved"
     assert cli(["improve", str(small.net), "--data", str(small.data), "--macros", "4", "-o", str(out), *few]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["page"] == str(out / "ladder.html")
+    assert said["page"] == str(out / "improvement.html")
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
-    assert "0 minutes are spent" in (out / "ladder.html").read_text("utf-8")
-    assert json.loads((out / LADDER).read_text("utf-8"))["format"] == "hil.ladder/1.3"
+    assert "0 minutes are spent" in (out / "improvement.html").read_text("utf-8")
+    assert json.loads((out / IMPROVEMENT).read_text("utf-8"))["format"] == "hil.improvement/1.0"
 
 
-def test_the_printed_command_treats_the_program_as_the_ladder_did(
+def test_the_printed_command_treats_the_program_as_the_improvement_did(
     small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """No lever was tried: neither targets beside the levels nor a tune."""
+    """No trial was tried: neither targets beside the levels nor a tune."""
     few = ["--images", "100", "--chips", "2", "--test-images", "0", "--minutes", "0", "--age", "2h", "--json"]
     out = tmp_path / "improved"
     assert cli(["improve", str(small.net), "--data", str(small.data), "--macros", "4", "-o", str(out), *few]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["deploy"] == json.loads((out / LADDER).read_text("utf-8"))["deploy"]
+    assert said["deploy"] == json.loads((out / IMPROVEMENT).read_text("utf-8"))["deploy"]
     command = said["command"].split()
     assert command[:2] == ["hil", "deploy"]
     run = ["--port", CHIP, "--samples", "50", "--repeat", "1", "--calibration", str(small.record_file), "--no-causes"]
@@ -185,7 +186,7 @@ def test_the_printed_command_treats_the_program_as_the_ladder_did(
 def test_a_program_says_by_itself_what_is_to_be_done_to_it(
     small: Small, tmp_path: Path, recipe: Recipe, techniques: str
 ) -> None:
-    program = with_recipe(bench(small).program(Candidate(recipe)), recipe)
+    program = with_recipe(context(small).program(Candidate(recipe)), recipe)
     save_program(program, tmp_path / "program.h5")
     assert str(TechniquesAsked().recipe(tmp_path / "program.h5")) == techniques
     changed = TechniquesAsked(having=("rewrite=5",), without=("aims",))
@@ -207,25 +208,25 @@ def test_images_that_a_network_was_fine_tuned_on_neither_decide_nor_score(
     assert rest.tolist() == list(range(150, 300)), "half of them were not trained on, and decide"
 
 
-def task_bench(folder: Path, kind: TaskKind, metric: str = "") -> LeverBench:
+def task_bench(folder: Path, kind: TaskKind, metric: str = "") -> TrialContext:
     net, arrays = write_task(folder, kind, 200)
-    return bench_of(
-        net, load_dataset(arrays, any_kind=True), NetworkAsked(macros=4), LadderSettings(images=100, chips=2), Watch(),
+    return context_of(
+        net, load_dataset(arrays, any_kind=True), NetworkAsked(macros=4), ImproveSettings(images=100, chips=2), Watch(),
         asked=Recipe((TunedChannels(32),)), scoring=DeployOptions(metric=metric),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "metric"), [(TaskKind.SEGMENT, "iou"), (TaskKind.SEQUENCE, "step-accuracy")])
-def test_levers_are_judged_by_the_metric_of_another_task(kind: TaskKind, metric: str, tmp_path: Path) -> None:
+def test_techniques_are_judged_by_the_metric_of_another_task(kind: TaskKind, metric: str, tmp_path: Path) -> None:
     made = task_bench(tmp_path, kind)
-    rewriting = tuple(lever for lever in levers() if lever.name == "rewrite")
+    rewriting = tuple(trial for trial in all_trials() if trial.name == "rewrite")
     found = improve(made, tmp_path / "improved", None, tried=rewriting)
-    assert [rung.lever for rung in found.rungs] == ["compiled", "rewrite"]
-    assert all(0.2 < rung.mean <= 1.0 for rung in found.rungs)
-    assert f"scored by {metric}" in "\n".join(ladder_summary(found, "net", ()).lines())
+    assert [result.name for result in found.trials] == ["compiled", "rewrite"]
+    assert all(0.2 < result.mean <= 1.0 for result in found.trials)
+    assert f"scored by {metric}" in "\n".join(improvement_summary(found, "net", ()).lines())
     assert found.to_json()["metric"] == metric
-    training = next(lever for lever in levers() if lever.name == "finetune")
-    assert "networks that give classes" in str(training.pull(made, Candidate()))
+    training = next(trial for trial in all_trials() if trial.name == "finetune")
+    assert "networks that give classes" in str(training.propose(made, Candidate()))
 
 
 def test_errors_in_a_unit_of_their_own_are_refused_with_what_to_compare(tmp_path: Path) -> None:
@@ -240,10 +241,10 @@ def test_a_network_larger_than_the_chip_climbs_in_rounds(tmp_path: Path) -> None
     graph = build("lenet5", classes=NAMES, rng=rng)
     save_network(NetworkFile(graph, 4, 8, pixels[:32], labels[:32]), tmp_path / "net.pt")
 
-    def made(asked: Recipe | None = None, use_macros: int | None = None) -> LeverBench:
-        return bench_of(
+    def made(asked: Recipe | None = None, use_macros: int | None = None) -> TrialContext:
+        return context_of(
             tmp_path / "net.pt", Dataset("noise", pixels[32:], labels[32:], NAMES, "made", "0" * 64),
-            NetworkAsked(macros=8), LadderSettings(images=100, chips=2, use_macros=use_macros), Watch(), asked=asked,
+            NetworkAsked(macros=8), ImproveSettings(images=100, chips=2, use_macros=use_macros), Watch(), asked=asked,
         )  # fmt: skip
 
     with pytest.raises(CannotMap, match="--with rounds"):
@@ -251,45 +252,45 @@ def test_a_network_larger_than_the_chip_climbs_in_rounds(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="rounds and --use-macros exclude each other"):
         made(asked=Recipe((Rounds(),)), use_macros=4)
     found = improve(made(asked=Recipe((Rounds(), TunedChannels(16)))), tmp_path / "improved", None)
-    skipped = {rung.lever: rung.skipped for rung in found.rungs}
-    assert not any(skipped[lever] for lever in ("compiled", "tune", "scales", "idle", "rewrite"))
+    skipped = {result.name: result.skipped for result in found.trials}
+    assert not any(skipped[trial] for trial in ("compiled", "tune", "scales", "idle", "rewrite"))
     assert skipped["residual"] == "rounds excludes residual"
-    assert all(rung.macros <= 8 and rung.energy_uj for rung in found.rungs if not rung.skipped)
+    assert all(result.macros <= 8 and result.energy_uj for result in found.trials if not result.skipped)
     assert load_program(tmp_path / "improved" / PROGRAM).rounds > 1
 
 
-def test_residual_slices_are_a_lever_with_as_many_copies_as_fit(small: Small, tmp_path: Path) -> None:
-    lever = next(lever for lever in levers() if lever.name == "residual")
-    assert "not in the record" in str(lever.pull(bench(small), Candidate()))
-    few = bench(small, measured=False, use_macros=3)
-    assert lever.pull(few, Candidate()) == "it takes 4 macros, 3 may be used"
+def test_residual_slices_are_a_technique_with_as_many_copies_as_fit(small: Small, tmp_path: Path) -> None:
+    trial = next(trial for trial in all_trials() if trial.name == "residual")
+    assert "not in the record" in str(trial.propose(context(small), Candidate()))
+    few = context(small, measured=False, use_macros=3)
+    assert trial.propose(few, Candidate()) == "it takes 4 macros, 3 may be used"
     net = tmp_path / "net8.pt"
     save_network(replace(small_network(), weight_bits=8), net)
-    wide = bench_of(
-        net, data(400, seed=11), NetworkAsked(macros=16), LadderSettings(images=200, chips=2), Watch(),
+    wide = context_of(
+        net, data(400, seed=11), NetworkAsked(macros=16), ImproveSettings(images=200, chips=2), Watch(),
         asked=Recipe((TunedChannels(32),)),
     )  # fmt: skip
-    pulled = lever.pull(wide, Candidate(Recipe((TunedChannels(32), AgedTargets(), Rewrite(3), IdleCopies()))))
-    assert isinstance(pulled, Candidate)
-    assert str(pulled.recipe) == "copies residual=copies=4,reads=2 aims tune=images=32"
-    assert Candidate.from_json(pulled.to_json()) == pulled
-    assert wide.score(pulled).mean > 0.5
-    more = next(lever for lever in levers() if lever.name == "reads")
-    assert more.pull(wide, Candidate()) == "residual is not in the recipe"
-    often = more.pull(wide, pulled)
+    proposed = trial.propose(wide, Candidate(Recipe((TunedChannels(32), AgedTargets(), Rewrite(3), IdleCopies()))))
+    assert isinstance(proposed, Candidate)
+    assert str(proposed.recipe) == "copies residual=copies=4,reads=2 aims tune=images=32"
+    assert Candidate.from_json(proposed.to_json()) == proposed
+    assert wide.score(proposed).mean > 0.5
+    more = next(trial for trial in all_trials() if trial.name == "reads")
+    assert more.propose(wide, Candidate()) == "residual is not in the recipe"
+    often = more.propose(wide, proposed)
     assert isinstance(often, Candidate)
-    reads = [max(m.group.residual_reads for m in wide.program(recipe).matrices) for recipe in (pulled, often)]
+    reads = [max(m.group.residual_reads for m in wide.program(recipe).matrices) for recipe in (proposed, often)]
     assert reads == [8, 32]  # of the layer that reads pictures
-    assert wide.program(pulled).residual
-    copies, training = (next(lever for lever in levers() if lever.name == name) for name in ("copies", "finetune"))
-    assert str(copies.pull(wide, pulled)).startswith("no layer fits once more")
-    assert str(training.pull(wide, pulled)).startswith("residual slices")
+    assert wide.program(proposed).residual
+    copies, training = (next(trial for trial in all_trials() if trial.name == name) for name in ("copies", "finetune"))
+    assert str(copies.propose(wide, proposed)).startswith("no layer fits once more")
+    assert str(training.propose(wide, proposed)).startswith("residual slices")
 
 
 def test_weights_of_one_slice_get_a_second_that_takes_up_errors(small: Small, tmp_path: Path) -> None:
-    residual = [lever for lever in levers() if lever.name in ("tune", "residual")]
-    found = improve(bench(small, measured=False, macros=8), tmp_path / "improved", data(100, seed=12), tried=residual)
-    compiled, tuned, sliced = found.rungs
+    residual = [trial for trial in all_trials() if trial.name in ("tune", "residual")]
+    found = improve(context(small, measured=False, macros=8), tmp_path / "improved", data(100, seed=12), tried=residual)
+    compiled, tuned, sliced = found.trials
     assert LowerSlices(copies=4, reads=2) in Candidate.from_json(sliced.recipe).recipe.techniques
     assert sliced.mean > compiled.mean - compiled.sd
     program = load_program(tmp_path / "improved" / PROGRAM)
@@ -300,26 +301,26 @@ def test_weights_of_one_slice_get_a_second_that_takes_up_errors(small: Small, tm
     assert sliced.write_s > 2 * 3600.0 > tuned.write_s  # lower slices wait an hour, twice
 
 
-def test_adapters_are_a_lever_that_costs_the_host_work_and_no_cell(small: Small, tmp_path: Path) -> None:
-    lever = next(lever for lever in levers() if lever.name == "adapters")
-    made = bench(small)
-    assert lever.pull(made, Candidate()) == "adapters builds on tune, which the recipe leaves out"
+def test_adapters_are_a_technique_that_costs_the_host_work_and_no_cell(small: Small, tmp_path: Path) -> None:
+    trial = next(trial for trial in all_trials() if trial.name == "adapters")
+    made = context(small)
+    assert trial.propose(made, Candidate()) == "adapters builds on tune, which the recipe leaves out"
     tune = Candidate(Recipe((TunedChannels(48),)))
-    pulled = lever.pull(made, tune)
-    assert isinstance(pulled, Candidate)
-    assert (str(pulled.recipe), Candidate.from_json(pulled.to_json())) == ("tune=images=48 adapters", pulled)
-    assert made.program(pulled).digest == made.program(tune).digest
-    assert made.score(pulled).mean >= made.score(tune).mean - 0.05
+    proposed = trial.propose(made, tune)
+    assert isinstance(proposed, Candidate)
+    assert (str(proposed.recipe), Candidate.from_json(proposed.to_json())) == ("tune=images=48 adapters", proposed)
+    assert made.program(proposed).digest == made.program(tune).digest
+    assert made.score(proposed).mean >= made.score(tune).mean - 0.05
     whole = Recipe((TunedChannels(48), Adapters()))
-    both = Lever("both", "tune and adapters", 1, 1, lambda bench, found: replace(found, recipe=whole))
-    found = improve(made, tmp_path / "improved", None, tried=(levers()[0], both))
-    tuned, with_adapters = found.rungs[1:]
+    both = Trial("both", "tune and adapters", 1, 1, lambda context, found: replace(found, recipe=whole))
+    found = improve(made, tmp_path / "improved", None, tried=(all_trials()[0], both))
+    tuned, with_adapters = found.trials[1:]
     assert with_adapters.cells == tuned.cells
     assert (with_adapters.energy_uj or 0.0) > (tuned.energy_uj or 0.0)
 
 
-def test_an_effort_tries_the_levers_that_cost_no_more() -> None:
-    names = [[lever.name for lever in improvement_recipe(TechniquesAsked(), effort)[1]] for effort in range(4)]
+def test_an_effort_tries_the_techniques_that_cost_no_more() -> None:
+    names = [[trial.name for trial in improvement_recipe(TechniquesAsked(), effort)[1]] for effort in range(4)]
     assert names == [
         [],
         ["tune", "scales", "aims", "idle"],

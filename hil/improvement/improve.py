@@ -1,0 +1,349 @@
+"""Techniques tried from cheap to dear on held-out training images, until the target or the budget is reached.
+
+A technique that gives more than its standard error stays, another is let go. Every trial is in ``trials`` of the output
+folder as soon as it is done: the same command goes on where it was interrupted, and with more time or another target
+where it ended. Test images are read once, for the finished program.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.files import private_folder
+from hil.atomic import new_file, output_errors, write_text
+from hil.datasets.image_set import Dataset, image_digests
+from hil.datasets.input_values import with_pixels
+from hil.datasets.seen_images import check_unseen, seen_images
+from hil.deployment.options import DeployOptions
+from hil.deployment.plan import plan_of
+from hil.deployment.scoring import targets_of
+from hil.errors import FileError, UsageError
+from hil.improvement.context import Candidate, Score, TrialContext
+from hil.improvement.trials import Trial, all_trials
+from hil.prediction.promise import Promise, promised
+from hil.report.work_folder import WorkFolder, load_json, typed
+from hil.verdict.metric import ACCURACY
+from hil.watch import PlannedStage
+from mapping.network.file import NetworkFile
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.file import save_program
+from mapping.recipe.recipe import Recipe, with_recipe
+
+FORMAT = "hil.improvement/1.0"
+IMPROVEMENT, PROGRAM, TRIALS = "improvement.json", "program.h5", "trials"
+CHIP_IMAGE_S = 1e-3  # of a virtual chip on one core, for the bundled network
+TRAINING = "finetune"  # the trial that takes what is left
+FEW_CHIPS, FEW_SHARE = 2, 4  # of a first trial: chips, and what part of the images
+CLEARLY_WORSE = 0.03  # in a first trial: the trial is let go without another
+MOST_SHARE = 1 / 3  # of the minutes that are left: a trial that takes more waits for the others
+LEAST_HELD_OUT = 100  # training images that decide
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """One trial. Accuracies on held-out training images; ``skipped`` says why it was not tried."""
+
+    name: str
+    words: str
+    kept: bool
+    recipe: Mapping[str, Any]
+    chips: tuple[float, ...] = ()
+    gain: float = 0.0
+    gain_se: float = 0.0
+    macros: int = 0
+    cells: int = 0
+    pulses: int = 0  # expected: wear
+    write_s: float = 0.0  # chip time to write them, with the waits between writings
+    energy_uj: float | None = None  # of one image
+    latency_us: float | None = None
+    edp_mj_ms: float | None = None
+    minutes: float = 0.0
+    skipped: str = ""
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.chips)) if self.chips else 0.0
+
+    @property
+    def sd(self) -> float:
+        return float(np.std(self.chips, ddof=1)) if len(self.chips) > 1 else 0.0
+
+    @property
+    def text(self) -> str:
+        """What it gave, as one line."""
+        if self.skipped:
+            return f"{self.name}: not tried, {self.skipped}"
+        gain = f"{100 * self.gain:+.2f} ± {100 * self.gain_se:.2f} points"
+        return f"{self.name}: {100 * self.mean:.2f} %, {gain}, {'kept' if self.kept else 'let go'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Improvement:
+    """What was tried and what stays.
+
+    ``test``: what one further chip will score with the finished program, by images and chips that chose nothing; None:
+    no images were given.
+    """
+
+    trials: tuple[TrialResult, ...]
+    recipe: Mapping[str, Any]
+    images: int
+    chips: int
+    age_s: float
+    source: str
+    stopped: str
+    deploy: tuple[str, ...] = ()  # options of ``hil deploy`` that treat the program as the last kept trial did
+    test: Promise | None = None
+    test_ideal: float = 0.0
+    test_images: int = 0
+    metric: str = "accuracy"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self), "trials": [asdict(result) for result in self.trials]}
+
+
+def improve(
+    context: TrialContext,
+    folder: Path,
+    test: Dataset | None,
+    *,
+    target: float | None = None,
+    minutes: float | None = None,
+    tried: Sequence[Trial] | None = None,
+    restart: bool = False,
+) -> Improvement:
+    """Try techniques; leave ``program.h5`` and ``improvement.json`` in ``folder``. Trials that are there are taken.
+
+    Args:
+        test: images that are scored once, for the finished program; None: none.
+        tried: trials, from cheap to dear; None: all.
+        target: accuracy (fraction) on the held-out images at which to stop.
+        minutes: after which no further trial is begun; training takes what is left of them.
+        restart: forget the trials in the folder.
+
+    Raises:
+        UsageError: too few held-out images.
+        MismatchError: the trials are of another network, chip, record or setting.
+        FileError: a test image served the network or an earlier trial.
+    """
+    if len(context.images) < LEAST_HELD_OUT:
+        raise UsageError(
+            f"{len(context.images)} training images are left to decide with, at least {LEAST_HELD_OUT} are needed",
+            hint="--data with more training images",
+        )
+    if test is not None:
+        test = with_pixels(test, context.network.graph.input_shape, context.network.graph.preprocess)
+        check_apart(context, test)
+    with output_errors(folder):
+        private_folder(folder)
+    work = WorkFolder(folder / TRIALS, _key(context), kind="hil.improvement", restart=restart)
+    results = [work.load(name, lambda path: stored_result(load_json(path))) for name in work.parts("[0-9]*.json")]
+
+    def keep(result: TrialResult) -> None:
+        work.keep_json(f"{len(results):02d}-{result.name}.json", asdict(result))
+        results.append(result)
+
+    start, spent = time.monotonic(), sum(r.minutes for r in results)
+    recipe, best = _standing(context, results)
+    if best is None:
+        with context.watch.stage("as compiled"):
+            began = time.monotonic()
+            best = context.score(recipe)
+            keep(_result(context, "compiled", "as compiled", recipe, best, best, began, kept=True))
+    done, stopped = {r.name for r in results}, "every technique was tried"
+    waiting = [trial for trial in tried or all_trials() if trial.name not in done]
+    waited: set[str] = set()
+    while waiting:
+        trial = waiting.pop(0)
+        used = spent + (time.monotonic() - start) / 60
+        if target is not None and best.mean >= target:
+            stopped = f"target of {target:.1%} reached"
+            break
+        if minutes is not None and used >= minutes:
+            stopped = f"{minutes:g} minutes are spent"
+            break
+        with context.watch.stage(trial.name):
+            left = None
+            if minutes is not None:  # less a score, which takes about as long as the longest trial
+                left = minutes - used - max(r.minutes for r in results)
+            others = [one for one in waiting if one.name != TRAINING and one.name not in waited]
+            may_wait = minutes is not None and bool(others) and trial.name not in waited
+            tried_now = _tried(replace(context, minutes_left=left), trial, recipe, best, may_wait=may_wait)
+            if isinstance(tried_now, float):
+                context.watch.say(f"{trial.name}: waits, for it takes about {tried_now:.1f} of {minutes:g} minutes")
+                waited.add(trial.name)
+                waiting.insert(len(waiting) - (waiting[-1].name == TRAINING), trial)
+                continue
+            result, recipe, best = tried_now
+            keep(result)
+            context.watch.say(result.text)
+    program = with_recipe(context.program(recipe), recipe.recipe)
+    with new_file(folder / PROGRAM) as part:
+        part.unlink()
+        save_program(program, part)
+    found = Improvement(
+        tuple(results), recipe.to_json(), len(context.images), context.chips, context.age_s, context.source, stopped,
+        context.deploy_options(), metric=context.task.metric.name,
+    )  # fmt: skip
+    if test is not None:
+        with context.watch.stage("test images"):
+            found = _tested(found, context, program, test)
+    write_text(folder / IMPROVEMENT, json.dumps({**found.to_json(), "key": _key(context)}, indent=1) + "\n")
+    return found
+
+
+def _standing(context: TrialContext, results: Sequence[TrialResult]) -> tuple[Candidate, Score | None]:
+    """The candidate of the last result that was kept, and its score; None before the first."""
+    kept = [result for result in results if result.kept]
+    return (Candidate.from_json(kept[-1].recipe), Score(np.array(kept[-1].chips))) if kept else (context.begun, None)
+
+
+def _tried(
+    context: TrialContext, trial: Trial, recipe: Candidate, best: Score, *, may_wait: bool = False
+) -> tuple[TrialResult, Candidate, Score] | float:
+    """Try a trial, with few chips and images first: its result, and the recipe and score that stand after it.
+
+    Where it ``may_wait``, and takes more than ``MOST_SHARE`` of the minutes that are left, the minutes that it takes.
+    """
+    began = time.monotonic()
+    proposed = trial.propose(context, recipe)
+    if isinstance(proposed, str):
+        return TrialResult(trial.name, trial.words, False, recipe.to_json(), skipped=proposed), recipe, best
+    if context.chips > FEW_CHIPS and trial.name != TRAINING:
+        few = context.few(FEW_CHIPS, len(context.images) // FEW_SHARE)
+        before, start = few.score(recipe), time.monotonic()
+        first = few.score(proposed)
+        expected = (time.monotonic() - start) / 60 * context.chips / FEW_CHIPS * len(context.images) / len(few.images)
+        if first.mean - before.mean < -CLEARLY_WORSE:
+            return _result(context, trial.name, trial.words, proposed, first, before, began, kept=False), recipe, best
+        if may_wait and context.minutes_left is not None and expected > MOST_SHARE * context.minutes_left:
+            return expected
+    score = context.score(proposed)
+    gain, error = score.gain_over(best)
+    kept = gain > error
+    result = _result(context, trial.name, trial.words, proposed, score, best, began, kept=kept)
+    return (result, proposed, score) if kept else (result, recipe, best)
+
+
+def check_apart(context: TrialContext, test: Dataset) -> None:
+    """Refuse test images that the network or an earlier trial has seen."""
+    check_unseen(test.images, context.network)
+    seen = set(image_digests(context.images))
+    overlap = sum(digest in seen for digest in image_digests(test.images))
+    if overlap:
+        raise FileError(
+            f"{overlap} test images are among the training images that hil improve uses",
+            likely="the training split was named twice",
+            hint="name a data set with a split of its own for testing",
+        )
+
+
+def held_out(training: Dataset, network: NetworkFile, count: int, seed: int) -> NDArray[np.int64]:
+    """Positions of ``count`` training images that the network has not seen, ascending.
+
+    Raises:
+        FileError: it was fine-tuned on so many of them that too few are left.
+    """
+    stored, trained = seen_images(training.images, network)
+    order = np.random.default_rng(np.random.SeedSequence([seed, 0x1ADD])).permutation(len(training))
+    chosen = order[~(stored | trained)[order]][:count]
+    if trained.any() and len(chosen) < LEAST_HELD_OUT:
+        raise FileError(
+            f"{int(trained.sum())} of the {len(training)} training images are among those that the network was "
+            f"fine-tuned on; {len(chosen)} are left to decide with, at least {LEAST_HELD_OUT} are needed",
+            likely="hil finetune had the same data set",
+            hint="hil improve with the network of before, which it trains last (--minutes), or --data with others",
+        )
+    return np.sort(chosen)
+
+
+def _tested(found: Improvement, context: TrialContext, program: ConductanceProgram, test: Dataset) -> Improvement:
+    """With the promise of the finished program, treated as ``hil deploy`` treats its file."""
+    from mapping.program.execute import IdealMultiply, run
+
+    check_unseen(test.images, program)
+    task, targets = context.task, targets_of(context.task, test, program.preprocess)
+    ideal = float(task.totals(task.scores(run(program, test.images, IdealMultiply(program)), targets)))
+    options = DeployOptions(
+        virtual_chips=context.chips,
+        age_s=context.age_s,
+        seed=context.seed,
+        recipe=Recipe.of_text(program.recipe or "[]"),
+    )
+    promise = promised(program, context.record, options, test.images, targets, task, context.watch, context.crew)
+    return replace(found, test=promise, test_ideal=ideal, test_images=len(test))
+
+
+def _result(
+    context: TrialContext,
+    name: str,
+    words: str,
+    recipe: Candidate,
+    score: Score,
+    before: Score,
+    began: float,
+    *,
+    kept: bool,
+) -> TrialResult:
+    gain, error = score.gain_over(before) if score is not before else (0.0, 0.0)
+    price = plan_of(context.program(recipe), context.recipe(recipe), context.record)
+    return TrialResult(
+        name=name,
+        words=words,
+        kept=kept,
+        recipe=recipe.to_json(),
+        chips=tuple(map(float, score.chips)),
+        gain=gain,
+        gain_se=error,
+        macros=price.macros,
+        cells=price.cells,
+        pulses=price.pulses + price.pulses_again,
+        write_s=price.write_s,
+        energy_uj=price.energy_uj,
+        latency_us=price.latency_us,
+        edp_mj_ms=price.edp_mj_ms,
+        minutes=(time.monotonic() - began) / 60,
+    )
+
+
+def _key(context: TrialContext) -> dict[str, Any]:
+    """What trials belong to."""
+    return {
+        "network": context.network.digest,
+        "chip": context.spec.digest,
+        "macros": context.macros,
+        "source": context.source,
+        "age_s": context.age_s,
+        "chips": context.chips,
+        "seed": context.seed,
+        "images": len(context.images),
+        "asked": str(context.asked),
+        **({} if context.task.metric == ACCURACY else {"metric": context.task.metric.name}),
+    }
+
+
+def expected_improvement(images: int, chips: int, test_images: int, *, measured: bool) -> tuple[PlannedStage, ...]:
+    """Stages of all trials, and about how long they take, s; ``measured``: a chip is calibrated first."""
+    each_s = images * chips * CHIP_IMAGE_S
+    first = (PlannedStage("calibrating", 60.0),) if measured else ()
+    trials = (PlannedStage(name, each_s) for name in ("as compiled", *(trial.name for trial in all_trials())))
+    last = PlannedStage("test images", 2 * test_images * chips * CHIP_IMAGE_S)
+    return (*first, PlannedStage("compiling", 5.0), *trials, last)
+
+
+def stored_result(row: Any) -> TrialResult:
+    """A result of a file, whose values have the types that they say.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: they have not.
+    """
+    recipe, chips = Candidate.from_json(row["recipe"]), tuple(float(c) for c in row["chips"])
+    return typed(TrialResult, row, recipe=recipe.to_json(), chips=chips)

@@ -1,0 +1,66 @@
+"""What ``hil improve`` found, at a glance: before and after, what each technique gave and cost, what to do next."""
+
+from __future__ import annotations
+
+from hil.improvement.improve import Improvement, TrialResult
+from hil.pages.summary import Fact, Headline, NextStep, Scale, ScaleRow, Summary, Tone
+from hil.pages.tables import Table, duration, number, points
+
+
+def improvement_summary(found: Improvement, name: str, steps: tuple[NextStep, ...], page: str = "") -> Summary:
+    """Summary of a finished improvement; its steps name the files that it left."""
+    tried = [result for result in found.trials if result.chips]
+    first, last = tried[0], [result for result in tried if result.kept][-1]
+    gain = last.mean - first.mean
+    more = f"from {100 * first.mean:.1f} % to {100 * last.mean:.1f} % on {found.images:,} held-out training images"
+    return Summary(
+        f"{name} on {found.chips} virtual chips",
+        "SIMULATED",
+        Headline(Tone.GOOD if gain > 0 else Tone.OPEN, f"{points(gain)} points", more),
+        (
+            _scale(found, first, last),
+            _table(found.trials),
+            *_test(found),
+            Fact("One image costs", *_cost(first, last)),
+            Fact("Stopped", f"{found.stopped}, after {duration(60 * sum(r.minutes for r in found.trials))}"),
+            Fact("Rests on", f"{found.source}, {duration(found.age_s)} after writing; scored by {found.metric}"),
+            *([Fact("page", page)] if page else []),
+        ),
+        steps,
+    )
+
+
+def _scale(found: Improvement, first: TrialResult, last: TrialResult) -> Scale:
+    rows = []
+    for words, result in (("as compiled", first), ("at the end", last)):
+        ends = (100 * min(result.chips), 100 * max(result.chips))
+        note = "range of the chips" if result is first else ""
+        rows.append(ScaleRow(words, f"{100 * result.mean:.1f} %", 100 * result.mean, *ends, note))
+    return Scale(found.metric, "%", tuple(rows))
+
+
+def _table(trials: tuple[TrialResult, ...]) -> Table:
+    header = ("technique", "held-out", "gain, points", "", "macros", "to write")
+    return Table("Techniques", header, tuple(_row(result) for result in trials))
+
+
+def _row(result: TrialResult) -> tuple[str, ...]:
+    if result.skipped:
+        return (result.name, "", "", f"not tried: {result.skipped}", "", "")
+    gain = f"{points(result.gain)} ± {100 * result.gain_se:.2f}"
+    kept = "kept" if result.kept else "let go"
+    return (result.name, f"{100 * result.mean:.2f} %", gain, kept, f"{result.macros}", duration(result.write_s))
+
+
+def _test(found: Improvement) -> list[Fact]:
+    if found.test is None:
+        return []
+    aside = f"{found.test_images:,} test images and {found.test.chips} chips that chose nothing"
+    return [Fact("Expected", f"{found.test.text}; a perfect chip {100 * found.test_ideal:.1f} %", aside=aside)]
+
+
+def _cost(first: TrialResult, last: TrialResult) -> tuple[str, str]:
+    if last.energy_uj is None or first.energy_uj is None:
+        return "the chip file has no model of energy and time", ""
+    now = f"{number(last.energy_uj)} µJ, {number(last.latency_us, 1)} µs, {last.macros} macros"
+    return f"{now} ({number(first.energy_uj)} µJ as compiled)", "estimated"
