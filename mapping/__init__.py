@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # the public names, said once
     from mapping.network.float_run import float_logits as float_logits
     from mapping.network.graph import NetworkGraph as NetworkGraph, Preprocess as Preprocess
     from mapping.network.importers import import_graph as import_graph
-    from mapping.network.nodes import GraphError as GraphError
+    from mapping.operators.node import GraphError as GraphError
     from mapping.network.task import TaskKind as TaskKind
     from mapping.program.conductance import (
         ConductanceProgram as ConductanceProgram,

@@ -16,22 +16,16 @@ from mapping.layout.cutting import Cutting
 from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out, needed_macros, with_copies
 from mapping.layout.place import Place
 from mapping.layout.tile import MatrixShape, Piece
-from mapping.network.digital_nodes import (
-    Affine,
-    MatMul,
-    Norm,
-    Permute,
-    PRelu,
-    Product,
-    Reduce,
-    Resample,
-    Reshape,
-    Softmax,
-    Take,
-    Unary,
-)
 from mapping.network.graph import NetworkGraph
-from mapping.network.nodes import Flatten, MaxPool, PadChannels, PadMap, Shape, Slice
+from mapping.operators.activations import Unary
+from mapping.operators.affine import Affine, PRelu
+from mapping.operators.joins import Product
+from mapping.operators.moves import Flatten, PadChannels, PadMap, Permute, Reshape, Slice, Take
+from mapping.operators.node import Shape
+from mapping.operators.norms import Norm, Softmax
+from mapping.operators.pools import MaxPool, Reduce
+from mapping.operators.products import MatMul
+from mapping.operators.resampling import Resample
 from mapping.program.adapter import adapter_products
 from mapping.program.conductance import (
     AddStep,
@@ -351,7 +345,7 @@ def _form(part: object, inputs: Sequence[Shape], after: Shape) -> _Form:
 
 
 def _tensor_form(part: object, inputs: Sequence[Shape], after: Shape) -> _Form:
-    """The form of an operation of ``mapping.network.digital_nodes`` or ``mapping.program.digital_steps``."""
+    """The form of an operation of ``mapping.operators`` or ``mapping.program.digital_steps``."""
     given, made = math.prod(inputs[0]), math.prod(after)
     match part:
         case Unary() | TableStep():

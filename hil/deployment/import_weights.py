@@ -15,11 +15,11 @@ from hil.errors import UsageError
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.bits import LayerBits
-from mapping.network.digital_nodes import Softmax
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.importers import check_source, import_graph, own_bits
 from mapping.network.task import TaskKind
+from mapping.operators.norms import Softmax
 
 
 def without_last_softmax(graph: NetworkGraph, watch: Watch) -> NetworkGraph:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from cim.cost.workload import LayerWork, WorkKind
 from hil.mission.requirements import HostFigures
-from mapping.network.nodes import INPUT
+from mapping.operators.node import INPUT
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Requantise, Step
 from mapping.program.shapes import step_shapes
 from mapping.workload import program_workload

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hil.pages.tables import Table
-from mapping.network.nodes import Shape
+from mapping.operators.node import Shape
 from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step
 from mapping.program.shapes import step_shapes
 

@@ -13,7 +13,7 @@ from mapping.network.named.mobile import mobilenet_v2_tiny
 from mapping.network.named.plain import fmnist_cnn5x5, lenet5, vgg8
 from mapping.network.named.residual import cifar_resnet_a, cifar_resnet_b, resnet18
 from mapping.network.named.sketch import Sketch, WantedArray
-from mapping.network.nodes import Array, Node
+from mapping.operators.node import Array, Node
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from mapping.network.compose.arithmetic import STEEP
 from mapping.network.compose.inputs import Asked
 from mapping.network.compose.refusal import UnsupportedOperation
-from mapping.network.digital_nodes import Grid, Unary
 from mapping.network.float_run import forward
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.nodes import Node
+from mapping.operators.activations import Grid, Unary
+from mapping.operators.node import Node
 
 if TYPE_CHECKING:
     import torch

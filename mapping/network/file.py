@@ -18,7 +18,7 @@ from mapping.bits import LayerBits
 from mapping.network.file_check import NetworkFileError, NewerVersionError, load_plain, read_bytes
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import from_records, shown, to_records
-from mapping.network.nodes import Array, GraphError
+from mapping.operators.node import Array, GraphError
 
 if TYPE_CHECKING:
     from torch import Tensor

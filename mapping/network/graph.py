@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mapping.network.nodes import INPUT, GraphError, Node, Shape
-from mapping.network.shapes import output_shape
 from mapping.network.task import TaskKind, default_task
+from mapping.operators.node import INPUT, GraphError, Node, Shape, output_shape
 
 LARGEST_MAP = 2**26
 """Elements of the largest feature map that a graph may have, per image."""

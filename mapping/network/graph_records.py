@@ -3,7 +3,7 @@
 A record is one dict per node: ``{"kind": "conv", "name": "conv1", "inputs": ["input"],
 "stride": [1, 1], ...}``. Arrays lie beside the records under torch's own names
 (``conv1.weight``, ``bn1.running_mean``); ``"arrays": {"weight": "other.key"}`` in a record
-names another key. Options left out have the defaults of ``mapping.network.nodes``.
+names another key. Options left out have the defaults of the nodes (``mapping.operators``).
 """
 
 from __future__ import annotations
@@ -16,91 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.digital_nodes import (
-    Affine,
-    Grid,
-    MatMul,
-    Norm,
-    Permute,
-    PRelu,
-    Product,
-    Reduce,
-    Resample,
-    Reshape,
-    Softmax,
-    Subtract,
-    Take,
-    Unary,
-)
 from mapping.network.graph import NetworkGraph, Output, Preprocess, node_shapes
-from mapping.network.nodes import (
-    Add,
-    Array,
-    AvgPool,
-    BatchNorm,
-    Concat,
-    Conv,
-    Flatten,
-    GlobalAvgPool,
-    GraphError,
-    HardTanh,
-    Linear,
-    MaxPool,
-    Node,
-    PadChannels,
-    PadMap,
-    Relu,
-    Relu6,
-    Slice,
-)
-from mapping.network.shapes import MOST_AXES
 from mapping.network.task import TaskKind
-
-KINDS: dict[str, type[Node]] = {
-    "conv": Conv,
-    "linear": Linear,
-    "batch_norm": BatchNorm,
-    "relu": Relu,
-    "relu6": Relu6,
-    "hard_tanh": HardTanh,
-    "max_pool": MaxPool,
-    "avg_pool": AvgPool,
-    "global_avg_pool": GlobalAvgPool,
-    "add": Add,
-    "concat": Concat,
-    "flatten": Flatten,
-    "pad_channels": PadChannels,
-    "pad_map": PadMap,
-    "slice": Slice,
-    "unary": Unary,
-    "prelu": PRelu,
-    "affine": Affine,
-    "grid": Grid,
-    "subtract": Subtract,
-    "product": Product,
-    "matmul": MatMul,
-    "reduce": Reduce,
-    "reshape": Reshape,
-    "permute": Permute,
-    "take": Take,
-    "resample": Resample,
-    "norm": Norm,
-    "softmax": Softmax,
-}
-_NAMES = {kind: name for name, kind in KINDS.items()}
-_ARRAYS: dict[type[Node], dict[str, str]] = {
-    Conv: {"weight": "weight", "bias": "bias"},
-    Linear: {"weight": "weight", "bias": "bias"},
-    BatchNorm: {"scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"},
-    PRelu: {"slope": "weight"},
-    Affine: {"scale": "weight", "shift": "bias"},
-    Norm: {"scale": "weight", "shift": "bias"},
-    Resample: {"rows": "rows", "columns": "columns"},
-}
-"""Field of a node -> last part of its name in a torch state dict."""
-
-_LATER: set[tuple[type[Node], str, object]] = {(Concat, "axis", 0)}
-"""Fields that 1.0 did not have and what they were then: left out, so that digests of older networks stand."""
+from mapping.operators.node import MOST_AXES, Array, GraphError, Node
+from mapping.operators.registry import node_kinds
 
 MOST_NODES = 4096
 MOST_OUTPUTS = 64
@@ -111,14 +30,13 @@ def to_records(graph: NetworkGraph) -> tuple[dict[str, Any], dict[str, Array]]:
     state: dict[str, Array] = {}
     records = []
     for node in graph.nodes:
-        record: dict[str, Any] = {"kind": _NAMES[type(node)], "name": node.name, "inputs": list(node.inputs)}
-        arrays = _ARRAYS.get(type(node), {})
+        record: dict[str, Any] = {"kind": node.kind, "name": node.name, "inputs": list(node.inputs)}
         for field in fields(node):
             value = getattr(node, field.name)
-            if field.name in arrays:
+            if field.name in node.arrays:
                 if value is not None:
-                    state[f"{node.name}.{arrays[field.name]}"] = value
-            elif field.name not in ("name", "inputs") and (type(node), field.name, value) not in _LATER:
+                    state[f"{node.name}.{node.arrays[field.name]}"] = value
+            elif field.name not in ("name", "inputs") and (field.name, value) not in node.later.items():
                 plain: Any = np.array(value).tolist() if value is not None else None  # no numpy scalars
                 record[field.name] = float(plain) if field.type == "float" else plain
         records.append(record)
@@ -161,7 +79,7 @@ def array_keys(graph: Mapping[str, Any]) -> set[str]:
     """Give the state keys that the records of ``graph`` may read."""
     keys: set[str] = set()
     for record in graph["nodes"]:
-        for field, last in _ARRAYS.get(KINDS[record["kind"]], {}).items():
+        for field, last in node_kinds()[record["kind"]].arrays.items():
             keys.add(record.get("arrays", {}).get(field, f"{record['name']}.{last}"))
     return keys
 
@@ -179,19 +97,18 @@ def _node(record: object, state: Mapping[str, Array]) -> Node:
     name, kind = record.get("name"), record.get("kind")
     if not isinstance(name, str) or len(name) > 256:
         raise GraphError("", f"a node of kind {shown(kind)} has no name, or one above 256 characters")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise GraphError(name, f"unknown kind {shown(kind)}; known are {', '.join(KINDS)}")
-    cls = KINDS[kind]
+    if not isinstance(kind, str) or kind not in node_kinds():
+        raise GraphError(name, f"unknown kind {shown(kind)}; known are {', '.join(node_kinds())}")
+    cls = node_kinds()[kind]
     keys = record.get("arrays", {})
     if not isinstance(keys, Mapping):
         raise GraphError(name, "'arrays' must map a field to a key of the state")
     hints = typing.get_type_hints(cls)
-    arrays = _ARRAYS.get(cls, {})
     values: dict[str, Any] = {}
     for field in fields(cls):
         required = field.default is MISSING
-        if field.name in arrays:
-            key = keys.get(field.name, f"{name}.{arrays[field.name]}")
+        if field.name in cls.arrays:
+            key = keys.get(field.name, f"{name}.{cls.arrays[field.name]}")
             if not isinstance(key, str):
                 raise GraphError(name, f"'arrays' names {shown(key)}, which is not a key")
             if key in state:

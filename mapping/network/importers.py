@@ -18,13 +18,13 @@ import numpy as np
 
 from cim.json_text import parse_json
 from mapping.bits import OWN_CODES_BITS
-from mapping.network.digital_nodes import Grid
 from mapping.network.file import FORMAT
 from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, check_there, load_plain, read_bytes
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import array_keys, from_records
 from mapping.network.library_models import library_graph, names_library_model
-from mapping.network.nodes import GraphError
+from mapping.operators.activations import Grid
+from mapping.operators.node import GraphError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,9 +14,8 @@ from cim.chip.encoding import check_cells
 from cim.chip.spec import MacroSpec
 from cim.chip.windows import Window
 from mapping.network.graph import LARGEST_MAP
-from mapping.network.nodes import INPUT, Shape
-from mapping.network.shapes import MOST_AXES
 from mapping.network.task import TaskKind
+from mapping.operators.node import INPUT, MOST_AXES, Shape
 from mapping.program.adapter import largest_on_the_way
 from mapping.program.conductance import Adapter, AgainStep, ConductanceProgram, MatrixStep, Step
 from mapping.program.digital_ops import INT32_HIGH, code_type

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cim.chip.converters import to_offset
 from cim.chip.spec import MacroSpec, SignedInput
 from cim.chip.windows import Window, unfold
-from mapping.network.nodes import INPUT
+from mapping.operators.node import INPUT
 from mapping.program.conductance import ConductanceProgram, Tile, TileGroup
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.nodes import INPUT
+from mapping.operators.node import INPUT
 from mapping.program import digital_ops
 from mapping.program.adapter import adapted
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step

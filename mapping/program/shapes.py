@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cim.chip.windows import Window
-from mapping.network.nodes import INPUT, Shape
+from mapping.operators.node import INPUT, Shape
 from mapping.program.conductance import (
     AddStep,
     AgainStep,

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mapping.network.graph import LARGEST_MAP
-from mapping.network.nodes import Shape
-from mapping.network.shapes import MOST_AXES
+from mapping.operators.node import MOST_AXES, Shape
 from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,

@@ -12,22 +12,16 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.digital_nodes import (
-    Affine,
-    MatMul,
-    Norm,
-    Permute,
-    PRelu,
-    Product,
-    Reduce,
-    Resample,
-    Reshape,
-    Softmax,
-    Take,
-    Unary,
-)
-from mapping.network.functions import FUNCTIONS
-from mapping.network.nodes import MaxPool, PadChannels, PadMap, Shape, Slice
+from mapping.operators.activations import Unary
+from mapping.operators.affine import Affine, PRelu
+from mapping.operators.functions import FUNCTIONS
+from mapping.operators.joins import Product
+from mapping.operators.moves import PadChannels, PadMap, Permute, Reshape, Slice, Take
+from mapping.operators.node import Shape
+from mapping.operators.norms import Norm, Softmax
+from mapping.operators.pools import MaxPool, Reduce
+from mapping.operators.products import MatMul
+from mapping.operators.resampling import Resample
 from mapping.program.conductance import (
     FlattenStep,
     Ints,

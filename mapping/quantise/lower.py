@@ -18,45 +18,17 @@ from numpy.typing import NDArray
 
 from cim.chip.windows import Window
 from mapping.layout.tile import MatrixShape
-from mapping.network.digital_nodes import (
-    FILL,
-    Affine,
-    Grid,
-    MatMul,
-    Norm,
-    Permute,
-    PRelu,
-    Product,
-    Reduce,
-    Resample,
-    Reshape,
-    Softmax,
-    Subtract,
-    Take,
-    Unary,
-)
-from mapping.network.functions import FUNCTIONS
 from mapping.network.graph import NetworkGraph, node_shapes
-from mapping.network.nodes import (
-    INPUT,
-    Add,
-    AvgPool,
-    BatchNorm,
-    Concat,
-    Conv,
-    Flatten,
-    GlobalAvgPool,
-    HardTanh,
-    Linear,
-    MaxPool,
-    Node,
-    PadChannels,
-    PadMap,
-    Relu,
-    Relu6,
-    Shape,
-    Slice,
-)
+from mapping.operators.activations import Grid, HardTanh, Relu, Relu6, Unary
+from mapping.operators.affine import Affine, BatchNorm, PRelu
+from mapping.operators.functions import FUNCTIONS
+from mapping.operators.joins import Add, Concat, Product, Subtract
+from mapping.operators.moves import FILL, Flatten, PadChannels, PadMap, Permute, Reshape, Slice, Take
+from mapping.operators.node import INPUT, Node, Shape
+from mapping.operators.norms import Norm, Softmax
+from mapping.operators.pools import AvgPool, GlobalAvgPool, MaxPool, Reduce
+from mapping.operators.products import Conv, Linear, MatMul
+from mapping.operators.resampling import Resample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

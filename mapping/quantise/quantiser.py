@@ -21,9 +21,9 @@ from mapping.bits import BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.place import Place
 from mapping.layout.tile import Piece
-from mapping.network.digital_nodes import Grid
 from mapping.network.graph import Preprocess
-from mapping.network.nodes import INPUT, Shape
+from mapping.operators.activations import Grid
+from mapping.operators.node import INPUT, Shape
 from mapping.program.conductance import (
     AddStep,
     AgainStep,

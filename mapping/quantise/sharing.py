@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mapping.network.graph import NetworkGraph
-from mapping.network.nodes import INPUT
+from mapping.operators.node import INPUT
 from mapping.quantise.lower import FusedOp, MatrixOp, PassOp, logits_op, lower, may_be_negative
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mapping.bits import DIGITAL_BITS, FACTOR_BITS, MOST, TABLE_BITS, BitWidths
-from mapping.network.digital_nodes import MatMul, Unary
+from mapping.operators.activations import Unary
+from mapping.operators.products import MatMul
 from mapping.quantise.lower import AddOp, ConcatOp, DigitalOp, FusedOp, MatrixOp, PassOp
 
 

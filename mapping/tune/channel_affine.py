@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.nodes import INPUT
+from mapping.operators.node import INPUT
 from mapping.program import digital_ops
 from mapping.program.adapter import adapted, adapter_sums, sums_with
 from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, Step

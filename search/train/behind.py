@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from cim.simulator.training_errors import ArrayNoise
 from mapping.layout.tile import stretch
 from mapping.network.file import NetworkFile
-from mapping.network.nodes import INPUT
+from mapping.operators.node import INPUT
 from mapping.program.conductance import ConductanceProgram
 from mapping.tune.reweighted import LayerWeights
 from search.train.arrays import ArrayLinear

@@ -23,7 +23,7 @@ from cim.chip.spec import ChipSpec
 from cim.simulator.training_errors import ArrayNoise
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile, image_keys, load_network, save_network
-from mapping.network.nodes import INPUT
+from mapping.operators.node import INPUT
 from mapping.program.conductance import ConductanceProgram
 from mapping.quantise.weight_scales import ScaleRule
 from search.train.arrays import forget_ranges, noise_digest

@@ -29,11 +29,12 @@ from torch.nn import functional
 from cim.simulator.training_errors import ArrayNoise
 from mapping.bits import BitWidths, LayerBits
 from mapping.layout.tile import stretch
-from mapping.network.digital_nodes import Grid, Take
 from mapping.network.file import NetworkFile
-from mapping.network.float_run import apply, stored
+from mapping.network.float_run import stored
 from mapping.network.graph import Preprocess
-from mapping.network.nodes import INPUT, Node
+from mapping.operators.activations import Grid
+from mapping.operators.moves import Take
+from mapping.operators.node import INPUT, Node
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.quantise.lower import ClampOp, DigitalOp, FusedOp, MatrixOp, PassOp, input_grid, logits_op, may_be_negative
 from mapping.quantise.sharing import shared_ops
@@ -188,7 +189,7 @@ class GraphNet(PixelModule):
                 node = op.node
                 if isinstance(node, Take) and node.fill:
                     node = replace(node, fill=node.fill / float(step.detach()))
-                values[op.name] = _in_order(apply(node, [codes], stored)), step
+                values[op.name] = _in_order(node.forward([codes], stored)), step
                 continue
             y = self._real(op, inputs)
             last = op.name == self.logits
@@ -231,7 +232,7 @@ class GraphNet(PixelModule):
             return y
         if isinstance(op, ClampOp):
             return codes * step
-        return apply(digital_node(op, op.inputs), [c * s for c, s in inputs], self._held)
+        return digital_node(op, op.inputs).forward([c * s for c, s in inputs], self._held)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GraphNet:
         memo[id(self.ops)] = self.ops  # they do not change, and their arrays are known by identity

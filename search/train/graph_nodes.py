@@ -9,19 +9,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.digital_nodes import Grid, Subtract
-from mapping.network.nodes import (
-    INPUT,
-    Add,
-    AvgPool,
-    Concat,
-    Conv,
-    GlobalAvgPool,
-    HardTanh,
-    Linear,
-    Node,
-    Relu,
-)
+from mapping.operators.activations import Grid, HardTanh, Relu
+from mapping.operators.joins import Add, Concat, Subtract
+from mapping.operators.node import INPUT, Node
+from mapping.operators.pools import AvgPool, GlobalAvgPool
+from mapping.operators.products import Conv, Linear
 from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, DigitalOp, FusedOp, MatrixOp, PassOp
 
 Array = NDArray[np.float32]

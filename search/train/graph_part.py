@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mapping.network.float_run import apply
 from mapping.network.graph import Preprocess
-from mapping.network.nodes import Array, BatchNorm, Conv, Node, Relu
+from mapping.operators.activations import Relu
+from mapping.operators.affine import BatchNorm
+from mapping.operators.node import Array, Node
+from mapping.operators.products import Conv
 from mapping.quantise.lower import affine
 
 ARRAYS = ("weight", "bias", "scale", "shift", "mean", "variance")  # fields of nodes
@@ -46,7 +48,7 @@ class GraphPart(nn.Module):
                 found: Tensor = getattr(self, _field(node, array) + str(number))
                 return found
 
-            x = apply(node, [values[name] for name in node.inputs], held)
+            x = node.forward([values[name] for name in node.inputs], held)
             if x.ndim == 4:  # a convolution of one channel leaves it open
                 x = x.contiguous(memory_format=torch.channels_last)
             values[node.name] = x

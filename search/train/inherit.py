@@ -20,7 +20,12 @@ from mapping.bits import LayerBits
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import forward, network_input
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.nodes import Add, Conv, Flatten, GlobalAvgPool, Linear, Node, Relu
+from mapping.operators.activations import Relu
+from mapping.operators.joins import Add
+from mapping.operators.moves import Flatten
+from mapping.operators.node import Node
+from mapping.operators.pools import GlobalAvgPool
+from mapping.operators.products import Conv, Linear
 from search.space.architecture import Architecture
 from search.space.genes import Space
 from search.space.operators import Layer

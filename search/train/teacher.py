@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from cim.cost.workload import INPUT
 from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
-from mapping.network.nodes import Concat, Relu
+from mapping.operators.activations import Relu
+from mapping.operators.joins import Concat
 from search.errors import SearchMismatch
 from search.space.genes import Space
 from search.train.graph_part import GraphPart, PixelModule, merged, single_maps

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from mapping.network.file import NetworkFile, save_network
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.nodes import Conv, Flatten, Linear, Node, Relu
+from mapping.operators.activations import Relu
+from mapping.operators.moves import Flatten
+from mapping.operators.node import Node
+from mapping.operators.products import Conv, Linear
 
 SIDE, PATCH, CLASSES, FILTERS = 8, 4, 4, 8
 NAMES = ("a", "b", "c", "d")

@@ -9,24 +9,13 @@ from numpy.typing import NDArray
 
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.nodes import (
-    Add,
-    AvgPool,
-    BatchNorm,
-    Concat,
-    Conv,
-    Flatten,
-    GlobalAvgPool,
-    HardTanh,
-    Linear,
-    MaxPool,
-    Node,
-    PadChannels,
-    PadMap,
-    Relu,
-    Relu6,
-    Slice,
-)
+from mapping.operators.activations import HardTanh, Relu, Relu6
+from mapping.operators.affine import BatchNorm
+from mapping.operators.joins import Add, Concat
+from mapping.operators.moves import Flatten, PadChannels, PadMap, Slice
+from mapping.operators.node import Node
+from mapping.operators.pools import AvgPool, GlobalAvgPool, MaxPool
+from mapping.operators.products import Conv, Linear
 from mapping.program.conductance import (
     AddStep,
     AgainStep,

@@ -9,23 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.digital_nodes import (
-    Affine,
-    MatMul,
-    Norm,
-    Permute,
-    PRelu,
-    Product,
-    Reduce,
-    Resample,
-    Reshape,
-    Softmax,
-    Subtract,
-    Take,
-    Unary,
-)
 from mapping.network.graph import NetworkGraph, Output, Preprocess
-from mapping.network.nodes import Add, Concat, Conv, Flatten, Linear, MaxPool, Node, Relu
+from mapping.operators.activations import Relu, Unary
+from mapping.operators.affine import Affine, PRelu
+from mapping.operators.joins import Add, Concat, Product, Subtract
+from mapping.operators.moves import Flatten, Permute, Reshape, Take
+from mapping.operators.node import Node
+from mapping.operators.norms import Norm, Softmax
+from mapping.operators.pools import MaxPool, Reduce
+from mapping.operators.products import Conv, Linear, MatMul
+from mapping.operators.resampling import Resample
 from mapping.program.conductance import Requantise, Step
 from mapping.program.digital_steps import (
     AffineStep,

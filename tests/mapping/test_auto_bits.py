@@ -17,7 +17,9 @@ from mapping.errors import CannotMap
 from mapping.network.file import NetworkFile, save_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.nodes import Conv, Flatten, Linear, Node
+from mapping.operators.moves import Flatten
+from mapping.operators.node import Node
+from mapping.operators.products import Conv, Linear
 
 SPEC = load_chip("lab-128", macros=60)
 

@@ -19,7 +19,9 @@ from mapping.compile import compile_network
 from mapping.network.file import NetworkFile, load_network, save_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, Output, Preprocess
-from mapping.network.nodes import Conv, Flatten, Linear, Node
+from mapping.operators.moves import Flatten
+from mapping.operators.node import Node
+from mapping.operators.products import Conv, Linear
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply
 from mapping.program.execute import run as execute

@@ -48,7 +48,9 @@ from mapping.compile import compile_network
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.nodes import Conv, Flatten, Linear, Relu
+from mapping.operators.activations import Relu
+from mapping.operators.moves import Flatten
+from mapping.operators.products import Conv, Linear
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs

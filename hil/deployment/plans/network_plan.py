@@ -18,7 +18,7 @@ from firmware_protocols.plans import instructions as plan
 from firmware_protocols.plans.instructions import Instruction, RescaleRule
 from firmware_protocols.plans.plan import Plan, PlanStep, PlanValue
 from hil.errors import UsageError
-from mapping.network.nodes import INPUT, Shape
+from mapping.operators.node import INPUT, Shape
 from mapping.program import digital_steps as digital
 from mapping.program.conductance import (
     AddStep,

@@ -22,7 +22,7 @@ from hil.deployment.plans.layer_loads import answering_sums, layer_message
 from hil.deployment.plans.network_plan import NoPlan, Numbers, PlanWriting
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.samples import REPEAT
-from mapping.network.nodes import INPUT
+from mapping.operators.node import INPUT
 from mapping.program.conductance import AgainStep, ConductanceProgram, InputCodes, MatrixStep, Step
 from mapping.program.copies import copies_of
 from mapping.program.corrections import Corrections

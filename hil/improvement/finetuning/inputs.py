@@ -20,7 +20,7 @@ from hil.prediction.predict import OF_CELLS
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network
 from mapping.network.graph import NetworkGraph
-from mapping.network.nodes import GraphError
+from mapping.operators.node import GraphError
 from search.train.arrays import aimed
 from search.train.images import Images
 

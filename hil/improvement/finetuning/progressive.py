@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from hil.driver.samples import INFER, REPEAT, TUNE
 from hil.improvement.finetuning.written_layers import WrittenLayers
 from hil.watch import Watch
-from mapping.network.nodes import INPUT
+from mapping.operators.node import INPUT
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import input_codes
 from mapping.program.partial_run import PartialRun

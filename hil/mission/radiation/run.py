@@ -19,7 +19,7 @@ from cim.simulator.layer import NoiseKey
 from hil.mission.radiation.checksums import SUFFIX
 from hil.mission.radiation.inject import ChipUnderTest, Injection
 from hil.simulation.virtual_chip import COPY_NOISE, CopySimulator, VirtualChip
-from mapping.network.nodes import INPUT
+from mapping.operators.node import INPUT
 from mapping.program import digital_ops
 from mapping.program.adapter import adapted
 from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step

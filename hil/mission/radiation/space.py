@@ -15,7 +15,7 @@ from cim.chip.converters import conversions, input_planes
 from cim.chip.encoding import cell_lines
 from hil.errors import UsageError
 from hil.mission.radiation.kinds import FaultKind
-from mapping.network.nodes import INPUT
+from mapping.operators.node import INPUT
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Requantise
 from mapping.program.shapes import step_shapes
 

@@ -11,7 +11,7 @@ import numpy as np
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.refusal import refuse
 from mapping.network.compose.values import Operand, Value, activation
-from mapping.network.nodes import Array, Shape
+from mapping.operators.node import Array, Shape
 
 
 @dataclass(frozen=True, slots=True)

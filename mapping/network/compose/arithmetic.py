@@ -12,14 +12,16 @@ from mapping.network.compose.composer import Composer
 from mapping.network.compose.gates import gated
 from mapping.network.compose.refusal import BROKEN, need, refuse, within
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_part, image_shape
-from mapping.network.digital_nodes import Affine, Grid, PRelu, Product, Subtract, Unary
-from mapping.network.nodes import Add, HardTanh, Node, Relu, Relu6, Shape
+from mapping.operators.activations import Grid, HardTanh, Relu, Relu6, Unary
+from mapping.operators.affine import Affine, PRelu
+from mapping.operators.joins import Add, Product, Subtract
+from mapping.operators.node import Node, Shape
 
 STEEP = float(1 << 20)  # slope of a step
 
 
 def function(c: Composer, x: Operand, name: str, alpha: float = 0.0, beta: float = 0.0) -> Operand:
-    """A function of one number (``mapping.network.functions``) for every element."""
+    """A function of one number (``mapping.operators.functions``) for every element."""
     if not isinstance(x, Value):
         refuse(f"{name} of a constant", "the result as a stored tensor (register_buffer)")
     return c.value(c.add(Unary, [x.node], function=name, alpha=float(alpha), beta=float(beta)), x)

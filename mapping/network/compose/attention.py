@@ -12,8 +12,9 @@ from mapping.network.compose.moves import swap, take
 from mapping.network.compose.products import product
 from mapping.network.compose.statistics import reduce
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_axis
-from mapping.network.digital_nodes import Affine, Permute, Reshape, Softmax
-from mapping.network.nodes import Flatten
+from mapping.operators.affine import Affine
+from mapping.operators.moves import Flatten, Permute, Reshape
+from mapping.operators.norms import Softmax
 
 FAINT = 64.0  # below the largest constant of a row: less than 2e-28 of the softmax, unless scores are as far apart
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mapping.network.digital_nodes import Affine, Grid, Subtract, Unary
-from mapping.network.nodes import Add, HardTanh, Node, Relu, Relu6
-from mapping.network.shapes import GRID_CODES
+from mapping.operators.activations import GRID_CODES, Grid, HardTanh, Relu, Relu6, Unary
+from mapping.operators.affine import Affine
+from mapping.operators.joins import Add, Subtract
+from mapping.operators.node import Node
 
 CLOSE = 1e-4  # of a step; factors and shifts went through float32
 ROUNDINGS = {"round": 0.0, "floor": 0.5}  # what stands above the nearest whole number

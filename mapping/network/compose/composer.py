@@ -14,30 +14,16 @@ import numpy as np
 
 from mapping.network.compose.refusal import BROKEN, Unfit, refuse, within
 from mapping.network.compose.values import Value, image_shape
-from mapping.network.digital_nodes import Affine, Grid, Norm, Permute, Product, Reshape, Subtract, Take, Unary
-from mapping.network.graph_records import KINDS, MOST_NODES
-from mapping.network.nodes import (
-    INPUT,
-    Add,
-    AvgPool,
-    BatchNorm,
-    Conv,
-    Flatten,
-    GlobalAvgPool,
-    GraphError,
-    HardTanh,
-    Linear,
-    Node,
-    PadChannels,
-    PadMap,
-    Relu,
-    Relu6,
-    Shape,
-    Slice,
-)
-from mapping.network.shapes import output_shape
+from mapping.network.graph_records import MOST_NODES
+from mapping.operators.activations import Grid, HardTanh, Relu, Relu6, Unary
+from mapping.operators.affine import Affine, BatchNorm
+from mapping.operators.joins import Add, Product, Subtract
+from mapping.operators.moves import Flatten, PadChannels, PadMap, Permute, Reshape, Slice, Take
+from mapping.operators.node import INPUT, GraphError, Node, Shape, output_shape
+from mapping.operators.norms import Norm
+from mapping.operators.pools import AvgPool, GlobalAvgPool
+from mapping.operators.products import Conv, Linear
 
-_KIND_NAMES = {kind: name for name, kind in KINDS.items()}
 _FUNCTIONS = (Relu, Relu6, HardTanh, Unary, Grid)
 _PAIRS = (Add, Subtract, Product)
 
@@ -178,7 +164,7 @@ class Composer:
         for name in kept:
             asked, place, operation = self._origins[name]
             alone = place.own and place.path and sizes[operation] == 1
-            parts = (place.path,) if alone else (place.path, _KIND_NAMES[type(self._nodes[name])])
+            parts = (place.path,) if alone else (place.path, self._nodes[name].kind)
             names[name] = _unique(asked or ".".join(filter(None, parts)), taken)
         return tuple(
             replace(self._nodes[name], name=names[name], inputs=tuple(names[i] for i in self._nodes[name].inputs))

@@ -8,8 +8,9 @@ import numpy as np
 
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.values import Value
-from mapping.network.digital_nodes import Affine, Unary
-from mapping.network.nodes import Node
+from mapping.operators.activations import Unary
+from mapping.operators.affine import Affine
+from mapping.operators.node import Node
 
 
 def gated(c: Composer, x: Value, gate: Value) -> Value | None:

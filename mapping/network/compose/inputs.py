@@ -12,7 +12,7 @@ from mapping.network.compose.composer import Composer, ModulePlace
 from mapping.network.compose.refusal import need
 from mapping.network.compose.values import Value, image_shape
 from mapping.network.graph import Preprocess
-from mapping.network.nodes import INPUT, Shape
+from mapping.operators.node import INPUT, Shape
 
 if TYPE_CHECKING:
     from torch import Tensor

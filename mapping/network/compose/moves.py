@@ -20,8 +20,9 @@ from mapping.network.compose.values import (
     image_shape,
     place_of_batch,
 )
-from mapping.network.digital_nodes import FILL
-from mapping.network.nodes import Concat, Shape
+from mapping.operators.joins import Concat
+from mapping.operators.moves import FILL
+from mapping.operators.node import Shape
 
 
 def reshape(c: Composer, x: Operand, shape: Sequence[int]) -> Operand:

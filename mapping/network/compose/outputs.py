@@ -12,7 +12,8 @@ from mapping.network.compose.composer import Composer
 from mapping.network.compose.refusal import UnsupportedOperation, need
 from mapping.network.compose.values import Value, elements_before, image_shape
 from mapping.network.graph import NetworkGraph, Output, Preprocess
-from mapping.network.nodes import Concat, Node
+from mapping.operators.joins import Concat
+from mapping.operators.node import Node
 
 
 @dataclass(frozen=True, slots=True)

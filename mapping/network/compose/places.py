@@ -14,8 +14,8 @@ from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import expand, reshape, take
 from mapping.network.compose.refusal import need, refuse, within
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_shape
-from mapping.network.digital_nodes import FILL
-from mapping.network.nodes import Concat
+from mapping.operators.joins import Concat
+from mapping.operators.moves import FILL
 
 Places = NDArray[np.int64]
 

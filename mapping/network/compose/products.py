@@ -13,8 +13,9 @@ from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import closed, opened, permute, reshape, select, stack, swap
 from mapping.network.compose.refusal import fit, need, within
 from mapping.network.compose.values import Constant, Operand, Value, activation, alike, image_axis
-from mapping.network.digital_nodes import MatMul
-from mapping.network.nodes import Array, Concat, Conv, Linear, Shape
+from mapping.operators.joins import Concat
+from mapping.operators.node import Array, Shape
+from mapping.operators.products import Conv, Linear, MatMul
 
 Pair = tuple[int, int]
 

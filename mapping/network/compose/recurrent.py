@@ -14,7 +14,7 @@ from mapping.network.compose.moves import join, pieces, select, stack
 from mapping.network.compose.products import linear
 from mapping.network.compose.refusal import refuse
 from mapping.network.compose.values import Operand, Value, activation, alike
-from mapping.network.nodes import Array
+from mapping.operators.node import Array
 
 
 @dataclass(frozen=True, slots=True)

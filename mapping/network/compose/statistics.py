@@ -15,8 +15,10 @@ from mapping.network.compose.moves import closed, cut, pad, reshape, take
 from mapping.network.compose.products import floats
 from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_axis, image_part
-from mapping.network.digital_nodes import Norm, Reduce
-from mapping.network.nodes import Array, AvgPool, BatchNorm, GlobalAvgPool
+from mapping.operators.affine import BatchNorm
+from mapping.operators.node import Array
+from mapping.operators.norms import Norm
+from mapping.operators.pools import AvgPool, GlobalAvgPool, Reduce
 
 MOST_FACTORS = 64
 _NUMPY = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min}

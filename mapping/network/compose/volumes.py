@@ -13,7 +13,7 @@ from mapping.network.compose.refusal import fit, need
 from mapping.network.compose.statistics import reduce
 from mapping.network.compose.values import Operand
 from mapping.network.compose.windows import average_pool, max_pool, pooled_size
-from mapping.network.nodes import Array
+from mapping.operators.node import Array
 
 _BEFORE = "torch.nn.functional.pad before it"
 

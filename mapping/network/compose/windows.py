@@ -13,8 +13,9 @@ from mapping.network.compose.moves import permute, reshape, swap, take
 from mapping.network.compose.products import Pair, as_before, as_map, floats, with_maps
 from mapping.network.compose.refusal import need, refuse, within
 from mapping.network.compose.values import Operand, Value, activation
-from mapping.network.digital_nodes import Resample
-from mapping.network.nodes import Array, AvgPool, MaxPool
+from mapping.operators.node import Array
+from mapping.operators.pools import AvgPool, MaxPool
+from mapping.operators.resampling import Resample
 
 
 def pooled_size(length: int, kernel: int, stride: int, pads: Pair, gap: int, ceil: bool) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mapping.network.named.sketch import Sketch
-from mapping.network.nodes import INPUT
+from mapping.operators.node import INPUT
 
 
 def mobilenet_v2_tiny(s: Sketch, classes: int, *, width: float = 1.0, depth: int = 2, expansion: int = 4) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mapping.network.named.sketch import Sketch
-from mapping.network.nodes import INPUT, Relu
+from mapping.operators.activations import Relu
+from mapping.operators.node import INPUT
 
 
 def lenet5(s: Sketch, classes: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mapping.network.named.sketch import Sketch
-from mapping.network.nodes import INPUT, PadChannels, Slice
+from mapping.operators.moves import PadChannels, Slice
+from mapping.operators.node import INPUT
 
 
 def cifar_resnet_a(depth: int) -> Callable[[Sketch, int], str]:

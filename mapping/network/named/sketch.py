@@ -8,21 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mapping.network.compose.composer import Composer, ModulePlace
-from mapping.network.nodes import (
-    INPUT,
-    Add,
-    Array,
-    BatchNorm,
-    Conv,
-    Flatten,
-    GlobalAvgPool,
-    Linear,
-    MaxPool,
-    Node,
-    Relu,
-    Relu6,
-    Shape,
-)
+from mapping.operators.activations import Relu, Relu6
+from mapping.operators.affine import BatchNorm
+from mapping.operators.joins import Add
+from mapping.operators.moves import Flatten
+from mapping.operators.node import INPUT, Array, Node, Shape
+from mapping.operators.pools import GlobalAvgPool, MaxPool
+from mapping.operators.products import Conv, Linear
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.refusal import BROKEN, refuse
 from mapping.network.compose.values import Constant, Operand, Value, activation
-from mapping.network.nodes import Array
+from mapping.operators.node import Array
 
 
 @dataclass(frozen=True, slots=True)

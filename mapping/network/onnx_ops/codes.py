@@ -19,10 +19,10 @@ from mapping.network.compose.moves import join
 from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.statistics import reduce
 from mapping.network.compose.values import Constant, Operand, Value, activation
-from mapping.network.digital_nodes import Grid
 from mapping.network.onnx_ops import products, windows
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
 from mapping.network.onnx_ops.folding import dequantised
+from mapping.operators.activations import Grid
 
 
 def to_codes(c: Composer, x: Operand, scale: Constant | None, zero: Constant | None) -> Operand:

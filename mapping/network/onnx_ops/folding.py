@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.network.compose.refusal import BROKEN, need, refuse
-from mapping.network.nodes import Shape
+from mapping.operators.node import Shape
 
 Inputs = Sequence[Any]
 

@@ -14,9 +14,9 @@ from mapping.network.compose.recurrent import Direction, State, Step, gru_step, 
 from mapping.network.compose.refusal import BROKEN, need, refuse
 from mapping.network.compose.values import Operand, Value
 from mapping.network.compose.volumes import convolution_of_volumes
-from mapping.network.nodes import Array
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
 from mapping.network.onnx_ops.windows import along, window_pads
+from mapping.operators.node import Array
 
 
 def _conv(c: Composer, a: OnnxCall) -> Operand:

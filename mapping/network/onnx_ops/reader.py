@@ -16,10 +16,10 @@ from mapping.network.compose.refusal import BROKEN, ELSEWHERE, CannotCompose, Un
 from mapping.network.compose.values import Operand, Value
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph_records import MOST_OUTPUTS
-from mapping.network.nodes import Shape
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
 from mapping.network.onnx_ops.external import external
 from mapping.network.onnx_ops.folding import fold, foldable
+from mapping.operators.node import Shape
 
 MOST_ELEMENTS = 2**28
 """Of all stored and computed constants together."""

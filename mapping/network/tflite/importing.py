@@ -7,11 +7,11 @@ from pathlib import Path
 
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.nodes import GraphError
 from mapping.network.onnx_import import MissingExtra
 from mapping.network.tflite.model import BROKEN, read_model
 from mapping.network.tflite.reading import own_preprocess, read
 from mapping.network.tflite.rules import RULES
+from mapping.operators.node import GraphError
 
 
 def graph_from_tflite(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph_records import MOST_NODES
-from mapping.network.shapes import MOST_AXES
+from mapping.operators.node import MOST_AXES
 
 IDENTIFIER = b"TFL3"
 MOST_ELEMENTS = 2**28

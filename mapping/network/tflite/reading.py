@@ -18,11 +18,10 @@ from mapping.network.compose.moves import permute
 from mapping.network.compose.outputs import Found, collected
 from mapping.network.compose.refusal import BROKEN, CannotCompose, UnsupportedOperation, need
 from mapping.network.compose.values import Constant, Operand, Value, activation
-from mapping.network.digital_nodes import Grid
 from mapping.network.graph import Preprocess
-from mapping.network.nodes import Shape
-from mapping.network.shapes import GRID_CODES
 from mapping.network.tflite.model import LiteModel, LiteOperation, LiteTensor
+from mapping.operators.activations import GRID_CODES, Grid
+from mapping.operators.node import Shape
 
 BATCH = 2  # images in the tensors while they are read: with one, an axis of size 1 could be taken for the batch
 FIRST_CHANNEL, LAST_CHANNEL = (0, 3, 1, 2), (0, 2, 3, 1)

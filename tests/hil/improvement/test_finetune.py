@@ -291,7 +291,9 @@ def _colour(pixels: np.ndarray) -> np.ndarray:
 
 def _colour_network() -> NetworkFile:
     from mapping.network.graph import NetworkGraph, Preprocess
-    from mapping.network.nodes import Flatten, GlobalAvgPool, Linear
+    from mapping.operators.moves import Flatten
+    from mapping.operators.pools import GlobalAvgPool
+    from mapping.operators.products import Linear
 
     nodes = (
         GlobalAvgPool(name="mean", inputs=("input",)),

@@ -22,7 +22,9 @@ from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.nodes import Conv, Flatten, Linear, Relu
+from mapping.operators.activations import Relu
+from mapping.operators.moves import Flatten
+from mapping.operators.products import Conv, Linear
 from mapping.program.conductance import AgainStep, ConductanceProgram
 from mapping.program.execute import run
 

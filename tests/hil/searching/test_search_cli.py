@@ -28,7 +28,7 @@ from mapping.compile import LayoutOptions, compile_network  # noqa: E402
 from mapping.network.capture import capture  # noqa: E402
 from mapping.network.file import NetworkFile, load_network, save_network  # noqa: E402
 from mapping.network.graph import Preprocess  # noqa: E402
-from mapping.network.nodes import Conv  # noqa: E402
+from mapping.operators.products import Conv  # noqa: E402
 from mapping.workload import program_workload  # noqa: E402
 from search.choice.front import read_front  # noqa: E402
 from search.space.architecture import read_architecture, write_architecture  # noqa: E402

@@ -15,7 +15,9 @@ from hil.prediction.predict import VirtualRow
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.nodes import GlobalAvgPool, Linear, Relu
+from mapping.operators.activations import Relu
+from mapping.operators.pools import GlobalAvgPool
+from mapping.operators.products import Linear
 from mapping.program import execute
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, images_in_flight

@@ -19,7 +19,9 @@ from mapping.network.capture import capture
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.network.importers import import_graph
-from mapping.network.nodes import Add, Conv, PadChannels
+from mapping.operators.joins import Add
+from mapping.operators.moves import PadChannels
+from mapping.operators.products import Conv
 from mapping.workload import unplaced_workload
 
 from ...torch_networks import module

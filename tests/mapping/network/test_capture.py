@@ -16,22 +16,12 @@ from mapping.network.capture import UnsupportedOperation, capture
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_activations, float_logits, forward, network_input
 from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
-from mapping.network.nodes import (
-    Add,
-    AvgPool,
-    BatchNorm,
-    Concat,
-    Conv,
-    GlobalAvgPool,
-    HardTanh,
-    Linear,
-    MaxPool,
-    PadChannels,
-    PadMap,
-    Relu,
-    Relu6,
-    Slice,
-)
+from mapping.operators.activations import HardTanh, Relu, Relu6
+from mapping.operators.affine import BatchNorm
+from mapping.operators.joins import Add, Concat
+from mapping.operators.moves import PadChannels, PadMap, Slice
+from mapping.operators.pools import AvgPool, GlobalAvgPool, MaxPool
+from mapping.operators.products import Conv, Linear
 from mapping.program.execute import IdealMultiply, run
 
 CLASSES = ("a", "b", "c")

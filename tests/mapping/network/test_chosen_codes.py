@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch")
 from cim.chip.file import load_chip  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.network.capture import capture  # noqa: E402
-from mapping.network.digital_nodes import Grid  # noqa: E402
 from mapping.network.file import NetworkFile  # noqa: E402
 from mapping.network.graph import NetworkGraph, Preprocess  # noqa: E402
+from mapping.operators.activations import Grid  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402
 
 STEP, HIGH = 0.37, 7

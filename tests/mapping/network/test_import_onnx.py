@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from mapping.network.capture import UnsupportedOperation
-from mapping.network.digital_nodes import Grid, Unary
 from mapping.network.file_check import NetworkFileError
 from mapping.network.float_run import forward
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.importers import import_graph
-from mapping.network.nodes import AvgPool, Conv, GlobalAvgPool
 from mapping.network.onnx_import import MissingExtra
+from mapping.operators.activations import Grid, Unary
+from mapping.operators.pools import AvgPool, GlobalAvgPool
+from mapping.operators.products import Conv
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

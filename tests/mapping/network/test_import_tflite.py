@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from cim.chip.file import load_chip
 from mapping.compile import compile_network
 from mapping.network.capture import UnsupportedOperation
-from mapping.network.digital_nodes import Grid
 from mapping.network.file import NetworkFile
 from mapping.network.file_check import NetworkFileError
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.importers import import_graph
+from mapping.operators.activations import Grid
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from tests.mapping.network.lite_files import LiteBuilder, float_file, int8_file

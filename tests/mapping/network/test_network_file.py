@@ -19,7 +19,11 @@ from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, NetworkFileError, NewerVersionError, load_network, save_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
-from mapping.network.nodes import Add, Conv, Flatten, GraphError, HardTanh, Linear, Relu
+from mapping.operators.activations import HardTanh, Relu
+from mapping.operators.joins import Add
+from mapping.operators.moves import Flatten
+from mapping.operators.node import GraphError
+from mapping.operators.products import Conv, Linear
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "net-1.0.pt"
 CLASSES = tuple("0123456789")

@@ -13,7 +13,7 @@ from mapping.network.file_check import NetworkFileError
 from mapping.network.float_run import forward
 from mapping.network.graph import Preprocess
 from mapping.network.importers import import_graph
-from mapping.network.nodes import Linear
+from mapping.operators.products import Linear
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper  # noqa: E402

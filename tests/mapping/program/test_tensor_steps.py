@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
 from mapping.compile import compile_network
-from mapping.network.digital_nodes import Permute, Product, Reduce
 from mapping.network.graph import NetworkGraph
+from mapping.operators.joins import Product
+from mapping.operators.moves import Permute
+from mapping.operators.pools import Reduce
 from mapping.program import digital_ops, digital_steps, tensor_ops
 from mapping.program.checks import check_program
 from mapping.program.conductance import AddStep, ConductanceProgram, Requantise, Step

@@ -15,11 +15,12 @@ from cim.chip.spec import SignedInput
 from mapping.bits import LayerBits
 from mapping.compile import compile_network
 from mapping.errors import CannotMap
-from mapping.network.digital_nodes import Affine
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_activations, float_logits
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.nodes import Flatten, Linear
+from mapping.operators.affine import Affine
+from mapping.operators.moves import Flatten
+from mapping.operators.products import Linear
 from mapping.program.conductance import MatrixStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.quantise.lower import AddOp, DigitalOp, MatrixOp, PassOp, lower

@@ -17,11 +17,18 @@ from cim.record.published import nominal_record  # noqa: E402
 from cim.simulator.training_errors import array_noise, programmed_us  # noqa: E402
 from mapping.bits import LayerBits  # noqa: E402
 from mapping.compile import LayoutOptions, compile_network  # noqa: E402
-from mapping.network.digital_nodes import Affine, Grid  # noqa: E402
 from mapping.network.file import NetworkFile  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from mapping.network.graph import NetworkGraph, Preprocess  # noqa: E402
-from mapping.network.nodes import Add, GlobalAvgPool, HardTanh, Linear, Relu  # noqa: E402
+from mapping.operators.activations import (  # noqa: E402
+    Grid,
+    HardTanh,
+    Relu,
+)
+from mapping.operators.affine import Affine  # noqa: E402
+from mapping.operators.joins import Add  # noqa: E402
+from mapping.operators.pools import GlobalAvgPool  # noqa: E402
+from mapping.operators.products import Linear  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from search.space.genes import Bits  # noqa: E402
 from search.train.arrays import WindowConv2d, aimed, array_layers, set_strength  # noqa: E402

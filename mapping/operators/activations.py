@@ -1,0 +1,102 @@
+"""Functions of one number: activations that only clamp, any other function, and codes that a network chose itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mapping.operators.functions import FUNCTIONS
+from mapping.operators.node import Node, Shape, Stored, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GRID_CODES = (1 << 15) - 1
+"""The largest code of a ``Grid`` in magnitude."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relu(Node):
+    """y = max(x, 0)."""
+
+    kind = "relu"
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        return inputs[0].relu()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relu6(Node):
+    """y = clamp(x, 0, 6)."""
+
+    kind = "relu6"
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        return inputs[0].clamp(0, 6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardTanh(Node):
+    """y = clamp(x, low, high)."""
+
+    kind = "hard_tanh"
+
+    low: float = -1.0
+    high: float = 1.0
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        require(self, self.low < self.high, f"low {self.low} is not below high {self.high}")
+        return inputs[0]
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        return inputs[0].clamp(self.low, self.high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unary(Node):
+    """y = f(x) element by element; ``function`` is one of ``mapping.operators.functions``; it takes both numbers."""
+
+    kind = "unary"
+
+    function: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        require(self, self.function in FUNCTIONS, f"function {self.function!r} is none of {', '.join(FUNCTIONS)}")
+        return inputs[0]
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        return FUNCTIONS[self.function].apply(inputs[0], self.alpha, self.beta)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid(Node):
+    """y = scale · clamp(round(x / scale), low, high): values as codes, chosen by whoever quantised the network.
+
+    ``low`` and ``high`` count from zero: 8-bit codes with zero point −128 are 0 to 255.
+    """
+
+    kind = "grid"
+
+    scale: float
+    low: int
+    high: int
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        good = self.scale > 0 and -GRID_CODES <= self.low <= 0 <= self.high <= GRID_CODES and self.low < self.high
+        require(self, good, f"scale {self.scale} and codes {self.low} to {self.high} are no grid around zero")
+        return inputs[0]
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        return (inputs[0] / self.scale).round().clamp(self.low, self.high) * self.scale
+
+
+NODES = (Relu, Relu6, HardTanh, Unary, Grid)

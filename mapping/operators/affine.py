@@ -1,0 +1,81 @@
+"""Learned scales and shifts: batch norm, affine, and the slopes of a PReLU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from mapping.operators.node import Array, Node, Shape, Stored, require, require_repeated, require_vector
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchNorm(Node):
+    """y = scale · (x − mean) / √(variance + eps) + shift, per channel."""
+
+    kind = "batch_norm"
+    arrays: ClassVar = {"scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"}
+
+    scale: Array
+    shift: Array
+    mean: Array
+    variance: Array
+    eps: float = 1e-5
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        for name in self.arrays:
+            require_vector(self, name, getattr(self, name), inputs[0][0])
+        good = self.eps > 0 and float(self.variance.min()) >= 0
+        require(self, good, "eps must be > 0 and no variance negative")
+        return inputs[0]
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        from torch.nn import functional
+
+        mean, variance, scale, shift = map(stored, (self.mean, self.variance, self.scale, self.shift))
+        return functional.batch_norm(inputs[0], mean, variance, scale, shift, eps=self.eps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affine(Node):
+    """y = scale · x + shift; both have the rank of x, their axes of size 1 repeated.
+
+    Learned scales, sums with stored tensors (position embeddings) and norms behind no product are this.
+    """
+
+    kind = "affine"
+    arrays: ClassVar = {"scale": "weight", "shift": "bias"}
+
+    scale: Array
+    shift: Array
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return require_repeated(self, {"scale": self.scale, "shift": self.shift}, inputs[0])
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        return inputs[0] * stored(self.scale) + stored(self.shift)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PRelu(Node):
+    """y = x above zero, slope · x below; ``slope`` has the rank of x, its axes of size 1 repeated."""
+
+    kind = "prelu"
+    arrays: ClassVar = {"slope": "weight"}
+
+    slope: Array
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return require_repeated(self, {"slope": self.slope}, inputs[0])
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        import torch
+
+        x = inputs[0]
+        return torch.where(x < 0, x * stored(self.slope), x)
+
+
+NODES = (BatchNorm, Affine, PRelu)

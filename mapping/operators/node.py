@@ -1,0 +1,112 @@
+"""What every operator of a network says as a node of its graph.
+
+Layout is (channels, height, width) for maps and (features,) for vectors, and any number of axes for what is
+neither; the batch axis is never part of a shape here. Axes count without the batch: 0 is the first axis of a shape,
+channels of a map. Arrays are numpy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mapping.errors import MappingFileError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = NDArray[np.float32]
+Shape = tuple[int, ...]
+Stored = Callable[[Array], "Tensor"]
+"""A node's array as a tensor (on another device, say)."""
+
+INPUT = "input"
+MOST_AXES = 8
+
+
+class GraphError(MappingFileError, ValueError):
+    """A graph that cannot run; ``node`` is the name of the node at fault, or ``""``."""
+
+    def __init__(self, node: str, text: str) -> None:
+        super().__init__(f"node {node!r}: {text}" if node else text)
+        self.node, self.text = node, text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One operation: ``name`` is unique, ``inputs`` name earlier nodes (or ``"input"``).
+
+    ``kind`` is its name in files. ``arrays``: fields that hold an array, and the last part of its name in a torch state
+    dict. ``later``: fields that 1.0 of the files did not have, and what they were then: left out where they are still
+    that, so that digests of older networks stand. ``takes``: the least and the largest number of inputs;
+    ``takes_maps``: they are (channels, height, width).
+    """
+
+    kind: ClassVar[str]
+    arrays: ClassVar[Mapping[str, str]] = {}
+    later: ClassVar[Mapping[str, object]] = {}
+    takes: ClassVar[tuple[int, float]] = (1, 1)
+    takes_maps: ClassVar[bool] = False
+
+    name: str
+    inputs: tuple[str, ...]
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """Shape of the output; raises ``GraphError`` where options or weights do not fit the inputs."""
+        raise NotImplementedError(self.kind)
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        """The output in floating point; the first axis of every tensor is the batch."""
+        raise NotImplementedError(self.kind)
+
+
+def output_shape(node: Node, inputs: Sequence[Shape]) -> Shape:
+    """Give the output shape of one node for its input shapes, or raise ``GraphError``."""
+    least, most = node.takes
+    require(node, least <= len(inputs) <= most, f"has {len(inputs)} inputs")
+    if node.takes_maps:
+        require(node, len(inputs[0]) == 3, f"needs a map (channels, height, width), not {inputs[0]}")
+    return node.output_shape(inputs)
+
+
+def require(node: Node, good: bool, text: str) -> None:
+    """Raise ``GraphError`` unless ``good``."""
+    if not good:
+        raise GraphError(node.name, f"{type(node).__name__}: {text}")
+
+
+def require_vector(node: Node, name: str, values: Array | None, length: int) -> None:
+    """One number a channel, or none at all."""
+    require(node, values is None or values.shape == (length,), f"{name} {np.shape(values)} is not ({length},)")  # type: ignore[arg-type]
+
+
+def require_axes(node: Node, axes: Sequence[int], shape: Shape) -> None:
+    """One axis or several of ``shape``, each once."""
+    good = len(axes) >= 1 and len(set(axes)) == len(axes) and all(0 <= axis < len(shape) for axis in axes)
+    require(node, good, f"axes {tuple(axes)} of {shape}")
+
+
+def require_repeated(node: Node, arrays: Mapping[str, Array], shape: Shape) -> Shape:
+    """Arrays of the rank of ``shape``, their axes of size 1 repeated; gives ``shape``."""
+    for name, values in arrays.items():
+        good = values.ndim == len(shape) and all(a in (1, b) for a, b in zip(values.shape, shape, strict=True))
+        require(node, good, f"{name} {values.shape} does not fit {shape}")
+    return shape
+
+
+def shape_together(node: Node, inputs: Sequence[Shape]) -> Shape:
+    """The shape of two inputs whose axes of size 1 are repeated, missing ones before the first (numpy's rule)."""
+    try:
+        return tuple(int(size) for size in np.broadcast_shapes(*inputs))
+    except ValueError:
+        raise GraphError(node.name, f"{type(node).__name__}: inputs do not fit: {inputs[0]} and {inputs[1]}") from None
+
+
+def of_one_rank(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors with axes of size 1 behind the batch where others have more."""
+    rank = max(x.dim() for x in inputs)
+    return [x.reshape(x.shape[0], *[1] * (rank - x.dim()), *x.shape[1:]) for x in inputs]

@@ -1,0 +1,119 @@
+"""One number for several places: pools, and reductions over whole axes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mapping.operators.node import Node, Shape, Stored, require, require_axes
+from mapping.operators.windows import require_window, window_steps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REDUCTIONS = ("mean", "sum", "max", "min")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxPool(Node):
+    """Largest value of each window; padded places never win."""
+
+    kind = "max_pool"
+    takes_maps = True
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return _pooled_shape(self, inputs[0])
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        """Windows side by side as maxima of strided maps: torch's own pooling of bfloat16 takes ten times as long."""
+        import torch
+        from torch.nn import functional
+
+        x = inputs[0]
+        (high, wide), (height, width) = self.kernel, x.shape[2:]
+        if self.stride != self.kernel or self.padding != (0, 0) or height % high or width % wide:
+            return functional.max_pool2d(x, self.kernel, self.stride, self.padding)
+        maps = [x[:, :, i::high, j::wide] for i in range(high) for j in range(wide)]
+        return functools.reduce(torch.maximum, maps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AvgPool(Node):
+    """Mean over each window; padded zeros count (``count_include_pad``)."""
+
+    kind = "avg_pool"
+    takes_maps = True
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return _pooled_shape(self, inputs[0])
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        from torch.nn import functional
+
+        return functional.avg_pool2d(inputs[0], self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlobalAvgPool(Node):
+    """(channels, height, width) -> (channels,)."""
+
+    kind = "global_avg_pool"
+    takes_maps = True
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0][:1]
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        return inputs[0].mean((2, 3))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reduce(Node):
+    """Mean, sum, largest or least value over ``axes``, which stay as size 1 if ``keep``."""
+
+    kind = "reduce"
+
+    operation: str
+    axes: tuple[int, ...]
+    keep: bool = False
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        first = inputs[0]
+        require(self, self.operation in REDUCTIONS, f"operation {self.operation!r} is none of {REDUCTIONS}")
+        require_axes(self, self.axes, first)
+        return reduced_shape(first, self.axes, keep=self.keep)
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        import torch
+
+        x, axes = inputs[0], [1 + axis for axis in self.axes]
+        reduced = {"mean": torch.mean, "sum": torch.sum, "max": torch.amax, "min": torch.amin}[self.operation]
+        result: Tensor = reduced(x, axes, keepdim=True)  # type: ignore[operator]
+        return result.reshape(x.shape[0], *reduced_shape(x.shape[1:], self.axes, keep=self.keep))
+
+
+def reduced_shape(shape: Shape, axes: Sequence[int], *, keep: bool) -> Shape:
+    """Without ``axes``, or with them at size 1; one axis is left of all."""
+    if keep:
+        return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    return tuple(size for axis, size in enumerate(shape) if axis not in axes) or (1,)
+
+
+def _pooled_shape(node: MaxPool | AvgPool, first: Shape) -> Shape:
+    require_window(node, node.kernel, node.stride, node.padding)
+    narrow = all(2 * p <= k for p, k in zip(node.padding, node.kernel, strict=True))
+    require(node, narrow, "padding > kernel / 2")
+    return (first[0], *window_steps(node, first, node.kernel, node.stride, node.padding, (1, 1)))
+
+
+NODES = (MaxPool, AvgPool, GlobalAvgPool, Reduce)

@@ -1,0 +1,106 @@
+"""Sums of products: of weights and activations (convolution, linear), and of two activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from mapping.operators.node import (
+    Array,
+    Node,
+    Shape,
+    Stored,
+    of_one_rank,
+    require,
+    require_vector,
+    shape_together,
+)
+from mapping.operators.windows import require_window, window_steps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conv(Node):
+    """y = w ⋆ x + bias; weight (out, in / groups, kernel height, kernel width)."""
+
+    kind = "conv"
+    arrays: ClassVar = {"weight": "weight", "bias": "bias"}
+    takes_maps = True
+
+    weight: Array
+    bias: Array | None = None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        first = inputs[0]
+        require(self, self.weight.ndim == 4, f"weight {self.weight.shape} is not (out, in / groups, height, width)")
+        kernel = (self.weight.shape[2], self.weight.shape[3])
+        require_window(self, kernel, self.stride, self.padding)
+        spread = len(self.dilation) == 2 and min(self.dilation) >= 1
+        require(self, spread, f"dilation {self.dilation} must be at least 1")
+        outputs, per_group = self.weight.shape[:2]
+        require(
+            self,
+            self.groups >= 1 and outputs >= 1 and outputs % self.groups == 0 and per_group * self.groups == first[0],
+            f"weight {self.weight.shape} in {self.groups} groups does not fit {first[0]} channels",
+        )
+        require_vector(self, "bias", self.bias, outputs)
+        return (outputs, *window_steps(self, first, kernel, self.stride, self.padding, self.dilation))
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        import torch
+        from torch.nn import functional
+
+        weight = stored(self.weight).contiguous(memory_format=torch.channels_last)
+        bias = None if self.bias is None else stored(self.bias)
+        return functional.conv2d(inputs[0], weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear(Node):
+    """y = w x + bias; weight (out, in)."""
+
+    kind = "linear"
+    arrays: ClassVar = {"weight": "weight", "bias": "bias"}
+
+    weight: Array
+    bias: Array | None = None
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        first, weight = inputs[0], self.weight
+        require(self, weight.ndim == 2 and len(first) == 1, f"a matrix and a vector are needed, not {first}")
+        require(self, weight.shape[1] == first[0], f"weight {weight.shape} does not fit {first[0]} inputs")
+        require_vector(self, "bias", self.bias, weight.shape[0])
+        return (weight.shape[0],)
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        from torch.nn import functional
+
+        return functional.linear(inputs[0], stored(self.weight), None if self.bias is None else stored(self.bias))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatMul(Node):
+    """Product of two activations: (…, m, k) times (…, k, n); leading axes as in ``Product``."""
+
+    kind = "matmul"
+    takes = (2, 2)
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        first, second = inputs
+        require(self, all(len(shape) >= 2 for shape in inputs), f"needs matrices, not {inputs}")
+        require(self, first[-1] == second[-2], f"{first} does not fit {second}")
+        return (*shape_together(self, [shape[:-2] for shape in inputs]), first[-2], second[-1])
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        first, second = of_one_rank(inputs)
+        return first @ second
+
+
+NODES = (Conv, Linear, MatMul)

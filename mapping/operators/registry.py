@@ -1,0 +1,16 @@
+"""Operators by the names of their kinds in files."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from mapping.operators import activations, affine, joins, moves, norms, pools, products, resampling
+from mapping.operators.node import Node
+
+FAMILIES = (products, affine, activations, pools, joins, moves, resampling, norms)
+
+
+@cache
+def node_kinds() -> dict[str, type[Node]]:
+    """All kinds of nodes, by name."""
+    return {kind.kind: kind for family in FAMILIES for kind in family.NODES}
