@@ -28,6 +28,14 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Measurement": (),
         "Run and output": ("out", "restart", "as_json"),
     },
+    **{
+        f"pulse {name}": {
+            "Chip": (*LINE, "chip", "macros", "cell"),
+            "Experiment": (),
+            "Run and output": ("out", "as_json"),
+        }
+        for name in ("staircase", "sweep", "endurance", "retention", "noise")
+    },
     "import": {
         "Network": ("arch", "task"),
         "Images": ("data", "images"),

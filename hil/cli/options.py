@@ -200,9 +200,10 @@ def print_result(told: Sequence[Told], record: dict[str, Any], as_json: bool) ->
 
 
 def seconds(text: str) -> float:
-    """Seconds of "30s", "5m", "1h", "2d" or a plain number."""
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    """Seconds of "100ns", "1us", "5ms", "30s", "5m", "1h", "2d" or a plain number."""
+    units = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    ending = next((u for u in units if text.endswith(u)), "")
+    number, unit = text.removesuffix(ending), units.get(ending, 1.0)
     try:
         value = float(number) * unit
     except ValueError:

@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.encoding import encode_tile
-from firmware_protocols.messages import Capability, ProgramTile, Progress, TileAddress, TileProgrammed
+from firmware_protocols.messages import (
+    Capability,
+    CellBlock,
+    Polarity,
+    ProgramTile,
+    Progress,
+    Pulse,
+    ReadCells,
+    TileAddress,
+    TileProgrammed,
+)
 from hil.driver import requests as make
 from hil.driver.checked_chip import OpenChip
 from hil.driver.host_write import BlockOutcome, write_verify
@@ -141,3 +151,20 @@ class CellVerbs(OpenChip):
         for request, reply in zip(requests, self._session.ask_all(requests), strict=True):
             cells[make.block_slices(request.cells)] = make.to_microsiemens(reply.readings, reply.unit_ns)
         return cells
+
+    def read_single(self, cells: Sequence[CellBlock], *, reads: int = 1, sample: int = 0) -> NDArray[np.float32]:
+        """Mean of ``reads`` readings of each of some single cells, µS, in their order."""
+        unit_ns = make.conductance_unit_ns(self.spec.macro)
+        replies = self._session.ask_all([ReadCells(cell, unit_ns, reads, sample) for cell in cells])
+        return np.array([make.to_microsiemens(r.readings, r.unit_ns)[0, 0] for r in replies], np.float32)
+
+    def pulse_single(
+        self, cells: Sequence[CellBlock], polarity: Polarity, volts_v: float, width_s: float, *, sample: int = 0
+    ) -> None:
+        """One pulse on each of some single cells, voltage and width as they are; refused beyond the chip's limits."""
+        if Capability.PULSE not in self.capabilities:
+            raise self._unable("single pulses", "no PULSE")
+        millivolts = np.full((1, 1), round(volts_v * 1e3), np.uint16)
+        asked = [Pulse(cell, polarity, round(width_s * 1e9), sample, millivolts) for cell in cells]
+        for _ in self._session.ask_all(asked):
+            pass

@@ -13,7 +13,7 @@ from hil.deployment.options import NetworkAsked
 from hil.deployment.price_list import price_list
 from hil.watch import Watch
 from mapping.recipe.registry import offers, techniques
-from tests.test_benchmarks import loaded
+from tests.scripts import loaded
 
 from ..conftest import Small
 
@@ -26,7 +26,7 @@ LEAST = -0.1  # points that a technique of the default may cost a class of netwo
 
 
 def measured_gains() -> dict[tuple[str, str], tuple[float, float]]:
-    accuracy = loaded("accuracy")
+    accuracy = loaded(RESULTS.parents[1] / "accuracy.py")
     found = accuracy.gains([json.loads(line) for line in GAINS.read_text("utf-8").splitlines()])
     return {(network.split("/")[-1], name): (points, half) for network, name, points, half in found}
 

@@ -1,0 +1,1 @@
+"""Pulses on single cells by address: staircases, sweeps, endurance, retention, read noise."""

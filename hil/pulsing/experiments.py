@@ -1,0 +1,219 @@
+"""What is done to each cell of an experiment: pulses, readings and pauses, in order.
+
+An experiment is a frozen dataclass of its settings whose ``actions`` follow from them and from the chip file: voltages
+and widths that are not said are those of its write recipe. The limits of the chip file are checked before the first.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from cim.chip.spec import ChipSpec
+from hil.errors import UsageError
+from mapping.settings import check_limits, setting
+
+
+class Act(enum.StrEnum):
+    """One thing that happens to a cell."""
+
+    SET = "set"
+    RESET = "reset"
+    READ = "read"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A pulse of ``volts_v`` and ``seconds``, a reading, or a pause of ``seconds``."""
+
+    act: Act
+    volts_v: float = 0.0
+    seconds: float = 0.0
+
+
+READ = Action(Act.READ)
+GROUP = "Experiment"  # of options
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What all have in common. ``over_time``: readings of an undisturbed cell, which ``hil fit`` takes as such."""
+
+    name: ClassVar[str] = ""
+    over_time: ClassVar[bool] = False
+
+    width_s: float = setting(0.0, "length of a pulse: 100ns, 1us; default: the chip file's", low=0, high=1e3, unit="s",
+                             asked=True, group=GROUP)  # fmt: skip
+    interval_s: float = setting(0.0, "pause before each pulse and reading", low=0, high=1e9, unit="s", group=GROUP)
+    reads: int = setting(1, "readings that are averaged in one", low=1, high=65535, group=GROUP)
+
+    def __post_init__(self) -> None:
+        check_limits(self, UsageError)
+
+    def actions(self, spec: ChipSpec) -> Iterator[Action]:
+        raise NotImplementedError
+
+    def checked(self, spec: ChipSpec) -> list[Action]:
+        """All actions, each within the limits of the chip file.
+
+        Raises:
+            UsageError: with the value and its limit, before anything is done.
+        """
+        found, limits = list(self.actions(spec)), spec.limits
+        most = {Act.SET: limits.set_v, Act.RESET: limits.reset_v}
+        for one in found:
+            limit = most.get(one.act)
+            if limit is not None and not 0 < one.volts_v <= limit:
+                raise UsageError(
+                    f"a {one.act.upper()} pulse of {one.volts_v:g} V; {spec.name} takes above 0 to {limit:g} V",
+                    hint=f"hil chips show {spec.source} has the limits",
+                )
+            if limit is not None and not 1 <= round(one.seconds * 1e9) <= limits.pulse_width_ns:
+                raise UsageError(
+                    f"a pulse of {one.seconds:g} s; {spec.name} takes 1 ns to {limits.pulse_width_ns * 1e-9:g} s"
+                )
+        return found
+
+    def _pulse(self, act: Act, volts_v: float, spec: ChipSpec) -> Iterator[Action]:
+        yield from self._pause()
+        yield Action(act, volts_v, self.width_s or spec.write.pulse_width_ns * 1e-9)
+
+    def _pause(self) -> Iterator[Action]:
+        if self.interval_s:
+            yield Action(Act.WAIT, seconds=self.interval_s)
+
+
+def _stairs(start_v: float, stop_v: float, step_v: float) -> list[float]:
+    """Voltages from start to stop, both included: 1.2, 1.5 by 0.1 gives 1.2, 1.3, 1.4, 1.5."""
+    count = math.floor(abs(stop_v - start_v) / step_v + 1e-9)
+    return [float(v) for v in np.round(start_v + np.arange(count + 1) * step_v * (1 if stop_v >= start_v else -1), 9)]
+
+
+def _voltage(words: str) -> float:
+    return setting(0.0, f"{words}; default: the chip file's", low=0, high=1e3, asked=True, group=GROUP)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Staircase(Experiment):
+    """Pulses of one polarity whose voltage grows, a reading after each."""
+
+    name: ClassVar[str] = "staircase"
+
+    way: str = setting("set", "polarity of the pulses", choices=("set", "reset"), group=GROUP)
+    start_v: float = _voltage("first voltage")
+    stop_v: float = _voltage("last voltage")
+    step_v: float = _voltage("from one voltage to the next")
+    count: int = setting(1, "pulses at each voltage", low=1, high=1_000_000, group=GROUP)
+
+    def actions(self, spec: ChipSpec) -> Iterator[Action]:
+        act, recipe = Act(self.way), spec.write
+        usual = (
+            (recipe.set_start_v, recipe.set_stop_v, recipe.set_step_v)
+            if act is Act.SET
+            else (recipe.reset_start_v, recipe.reset_stop_v, recipe.reset_step_v)
+        )
+        asked = (self.start_v, self.stop_v, self.step_v)
+        yield READ
+        for volts_v in _stairs(*(a or u for a, u in zip(asked, usual, strict=True))):
+            for _ in range(self.count):
+                yield from self._pulse(act, volts_v, spec)
+                yield READ
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep(Experiment):
+    """SET pulses up to a voltage and back, then RESET pulses, a reading after each; so many times."""
+
+    name: ClassVar[str] = "sweep"
+
+    set_v: float = _voltage("highest SET voltage")
+    reset_v: float = _voltage("highest RESET voltage")
+    step_v: float = _voltage("from one voltage to the next")
+    count: int = setting(1, "times", low=1, high=1_000_000, group=GROUP)
+
+    def actions(self, spec: ChipSpec) -> Iterator[Action]:
+        recipe = spec.write
+        yield READ
+        for _ in range(self.count):
+            for act, top_v, step_v in (
+                (Act.SET, self.set_v or recipe.set_stop_v, self.step_v or recipe.set_step_v),
+                (Act.RESET, self.reset_v or recipe.reset_stop_v, self.step_v or recipe.reset_step_v),
+            ):
+                up = _stairs(step_v, top_v, step_v)
+                for volts_v in (*up, *up[-2::-1]):
+                    yield from self._pulse(act, volts_v, spec)
+                    yield READ
+
+
+@dataclass(frozen=True, slots=True)
+class Endurance(Experiment):
+    """A SET and a RESET pulse in turn, read after both in some cycles."""
+
+    name: ClassVar[str] = "endurance"
+
+    set_v: float = _voltage("SET voltage")
+    reset_v: float = _voltage("RESET voltage")
+    count: int = setting(1000, "cycles", low=1, high=1_000_000_000, group=GROUP)
+    per_decade: int = setting(
+        10, "cycles of a decade that are read, evenly on its logarithm", low=1, high=1_000_000, group=GROUP
+    )
+
+    def actions(self, spec: ChipSpec) -> Iterator[Action]:
+        recipe, read = spec.write, _decades(self.count, self.per_decade)
+        for cycle in range(1, self.count + 1):
+            for act, volts_v in (
+                (Act.SET, self.set_v or recipe.set_stop_v), (Act.RESET, self.reset_v or recipe.reset_stop_v),
+            ):  # fmt: skip
+                yield from self._pulse(act, volts_v, spec)
+                if cycle in read:
+                    yield READ
+
+
+@dataclass(frozen=True, slots=True)
+class Retention(Experiment):
+    """Readings of cells that are left alone, the pauses between them growing by decades."""
+
+    name: ClassVar[str] = "retention"
+    over_time: ClassVar[bool] = True
+
+    first_s: float = setting(
+        1.0, "time of the second reading after the first", low=1e-6, high=1e9, unit="s", group=GROUP
+    )
+    last_s: float = setting(3600.0, "time of the last", low=1e-6, high=1e10, unit="s", group=GROUP)
+    per_decade: int = setting(5, "readings of a decade of time", low=1, high=1000, group=GROUP)
+
+    def actions(self, spec: ChipSpec) -> Iterator[Action]:
+        decades = math.log10(max(self.last_s / self.first_s, 1.0))
+        times = self.first_s * 10 ** (np.arange(math.floor(decades * self.per_decade + 1e-9) + 1) / self.per_decade)
+        yield READ
+        for pause in np.diff(times, prepend=0.0):
+            yield Action(Act.WAIT, seconds=float(pause))
+            yield READ
+
+
+@dataclass(frozen=True, slots=True)
+class Noise(Experiment):
+    """Readings of cells that are left alone, one interval apart."""
+
+    name: ClassVar[str] = "noise"
+    over_time: ClassVar[bool] = True
+
+    count: int = setting(100, "readings", low=2, high=1_000_000, group=GROUP)
+
+    def actions(self, spec: ChipSpec) -> Iterator[Action]:
+        yield READ
+        for _ in range(self.count - 1):
+            yield from self._pause()
+            yield READ
+
+
+def _decades(count: int, per_decade: int) -> set[int]:
+    """Numbers from 1 to ``count``, about ``per_decade`` of each decade."""
+    places = np.arange(math.floor(math.log10(count) * per_decade + 1e-9) + 1) / per_decade
+    return {round(10**p) for p in places} | {count}

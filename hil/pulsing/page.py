@@ -1,0 +1,59 @@
+"""Readings of an experiment as a page that draws itself anew while the experiment runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hil.pages.figures import Figure, axis, figure, line, shown
+from hil.pages.shell import Plot, render
+from hil.pulsing.run import SHOWN_EVERY_S, CellAddress, CellReading, Series
+
+PAGE_SUFFIX = ".html"
+MOST_DRAWN = 12  # cells; of more, so many spread evenly
+MOST_POINTS = 4000  # of a cell
+COLOURS = ("@measured", "@simulated", "@ideal", "@good")
+
+
+def pulse_page(series: Series, *, running: bool) -> str:
+    """The whole page as text; one of a running experiment asks its browser to read it again."""
+    of = {cell: series.of(cell) for cell in _some(series)}
+    readings = sum(map(len, of.values()))
+    facts = [
+        ("cells", f"{len(series.cells)}"),
+        ("readings", f"{len(series.readings):,}"),
+        ("pulses a cell", f"{max((r.pulses for r in series.readings), default=0):,}"),
+        ("state", "running" if running else "ended"),
+    ]
+    return render(
+        "pulse.html",
+        title=f"Pulses: {series.experiment.name}",
+        plots=_plots(series, of) if readings else (),
+        facts=facts,
+        kind=series.kind,
+        subtitle=f"{series.kind} {series.spec.name} · read at {series.spec.macro.v_read_v:g} V",
+        again_s=SHOWN_EVERY_S if running else 0,
+    )
+
+
+def _some(series: Series) -> list[CellAddress]:
+    cells, count = series.cells, min(len(series.cells), MOST_DRAWN)
+    return [cells[i * len(cells) // count] for i in range(count)]
+
+
+def _plots(series: Series, of: dict[CellAddress, list[CellReading]]) -> Iterator[Plot]:
+    over_time = series.experiment.over_time
+    what = "time after the first reading" if over_time else "pulses"
+    words = f"Conductance of {len(of)} of {len(series.cells)} cells against {what}, one line a cell."
+    yield Plot("readings", words, _readings(of, over_time))
+
+
+def _readings(of: dict[CellAddress, list[CellReading]], over_time: bool) -> Figure:
+    lines = []
+    for number, (cell, readings) in enumerate(of.items()):
+        step = -(-len(readings) // MOST_POINTS) or 1
+        some = readings[::step]
+        x = [r.time_s if over_time else r.pulses for r in some]
+        drawn = line(x, [r.conductance_us for r in some], COLOURS[number % len(COLOURS)], "%{x:.4g}: %{y:.3f} µS")
+        lines.append({**drawn, "name": shown(f"cell {cell}"), "showlegend": True})
+    x_axis = axis("time (s)", type="log") if over_time else axis("pulses")
+    return figure(lines, 420, x=x_axis, y=axis("conductance (µS)"))

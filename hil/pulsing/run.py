@@ -1,0 +1,126 @@
+"""An experiment on cells of a chip through the driver: its actions in order, one reading of each cell a line."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cim.chip.spec import ChipSpec
+from firmware_protocols.messages import CellBlock, Polarity
+from hil.driver.chip_driver import ChipDriver
+from hil.errors import UsageError
+from hil.pulsing.experiments import Act, Action, Experiment
+from hil.watch import Watch
+
+SHOWN_EVERY_S = 2.0
+MOST_CELLS = 4096
+_CELL = re.compile(r"(?:(\d+):)?(\d+)(?:-(\d+))?,(\d+)(?:-(\d+))?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CellAddress:
+    """Word line and bit line of one cell."""
+
+    macro: int
+    row: int
+    column: int
+
+    @property
+    def block(self) -> CellBlock:
+        return CellBlock(self.macro, self.row, 1, self.column, 1)
+
+    def __str__(self) -> str:
+        return f"{self.macro}:{self.row},{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class CellReading:
+    """One reading: when (chip time since the experiment began), of what, after which pulse; ``pulses`` so far."""
+
+    cell: CellAddress
+    time_s: float
+    conductance_us: float
+    pulses: int
+    last: Action
+
+
+@dataclass
+class Series:
+    """Readings of an experiment, in order; those that there are when it is interrupted."""
+
+    experiment: Experiment
+    spec: ChipSpec
+    cells: tuple[CellAddress, ...]
+    kind: str
+    begun: float = field(default_factory=time.time)
+    readings: list[CellReading] = field(default_factory=list)
+
+    def of(self, cell: CellAddress) -> list[CellReading]:
+        return [one for one in self.readings if one.cell == cell]
+
+
+def cells_named(texts: Sequence[str], spec: ChipSpec) -> tuple[CellAddress, ...]:
+    """Cells by their word lines and bit lines: "3,5", "0:3,5", "0:0-7,2-3"; macro 0 where none is said.
+
+    Raises:
+        UsageError: no such cells on this chip.
+    """
+    found: dict[CellAddress, None] = {}
+    for text in texts:
+        matched = _CELL.fullmatch(text.strip())
+        if matched is None:
+            raise UsageError(f"{text!r:.60} names no cells", hint="--cell ROW,COLUMN or MACRO:ROW-ROW,COLUMN-COLUMN")
+        macro, row, last_row, column, last_column = (None if g is None else int(g) for g in matched.groups())
+        assert row is not None
+        assert column is not None
+        rows = range(row, (row if last_row is None else last_row) + 1)
+        columns = range(column, (column if last_column is None else last_column) + 1)
+        inside = (macro or 0) < spec.macros and rows.stop <= spec.macro.rows and columns.stop <= spec.macro.columns
+        if not inside or not rows or not columns or len(rows) * len(columns) > MOST_CELLS:
+            raise UsageError(
+                f"cells {text}: {spec.name} has {spec.macros} macros of {spec.macro.rows} word lines and "
+                f"{spec.macro.columns} bit lines, and at most {MOST_CELLS} cells are taken"
+            )
+        found |= dict.fromkeys(CellAddress(macro or 0, r, c) for r in rows for c in columns)
+    return tuple(found)
+
+
+def run_experiment(
+    driver: ChipDriver,
+    series: Series,
+    *,
+    watch: Watch,
+    shown: Callable[[Series], None] = lambda series: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Carry out an experiment; readings are added to ``series``, which is ``shown`` now and then.
+
+    Raises:
+        UsageError: an action beyond the limits of the chip file; nothing was done then.
+        hil.errors.DeviceError, hil.errors.LinkError: the chip refused or fell silent; it is switched off by its driver.
+    """
+    experiment, blocks = series.experiment, [cell.block for cell in series.cells]
+    actions = experiment.checked(driver.spec)
+    begun_ns, pulses, last, due = driver.chip_time_ns, 0, Action(Act.READ), clock()
+    with watch.stage("pulsing"):
+        for number, action in enumerate(actions):
+            watch.step(number, len(actions), f"{action.act} {number + 1} of {len(actions)}")
+            match action.act:
+                case Act.WAIT:
+                    driver.wait(action.seconds)
+                case Act.READ:
+                    found = driver.read_single(blocks, reads=experiment.reads, sample=number)
+                    now_s = (driver.chip_time_ns - begun_ns) * 1e-9
+                    series.readings += [
+                        CellReading(cell, now_s, float(g), pulses, last)
+                        for cell, g in zip(series.cells, found, strict=True)
+                    ]
+                case _:
+                    polarity = Polarity.SET if action.act is Act.SET else Polarity.RESET
+                    driver.pulse_single(blocks, polarity, action.volts_v, action.seconds, sample=number)
+                    pulses, last = pulses + 1, action
+            if clock() >= due:
+                shown(series)
+                due = clock() + SHOWN_EVERY_S
