@@ -59,15 +59,15 @@ class Experiment:
     def actions(self, spec: ChipSpec) -> Iterator[Action]:
         raise NotImplementedError
 
-    def checked(self, spec: ChipSpec) -> list[Action]:
-        """All actions, each within the limits of the chip file.
+    def check(self, spec: ChipSpec) -> int:
+        """How many actions there are, each within the limits of the chip file.
 
         Raises:
             UsageError: with the value and its limit, before anything is done.
         """
-        found, limits = list(self.actions(spec)), spec.limits
+        limits, number = spec.limits, 0
         most = {Act.SET: limits.set_v, Act.RESET: limits.reset_v}
-        for one in found:
+        for number, one in enumerate(self.actions(spec), 1):
             limit = most.get(one.act)
             if limit is not None and not 0 < one.volts_v <= limit:
                 raise UsageError(
@@ -78,7 +78,7 @@ class Experiment:
                 raise UsageError(
                     f"a pulse of {one.seconds:g} s; {spec.name} takes 1 ns to {limits.pulse_width_ns * 1e-9:g} s"
                 )
-        return found
+        return number
 
     def _pulse(self, act: Act, volts_v: float, spec: ChipSpec) -> Iterator[Action]:
         yield from self._pause()

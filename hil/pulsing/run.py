@@ -102,11 +102,11 @@ def run_experiment(
         hil.errors.DeviceError, hil.errors.LinkError: the chip refused or fell silent; it is switched off by its driver.
     """
     experiment, blocks = series.experiment, [cell.block for cell in series.cells]
-    actions = experiment.checked(driver.spec)
+    count = experiment.check(driver.spec)
     begun_ns, pulses, last, due = driver.chip_time_ns, 0, Action(Act.READ), clock()
     with watch.stage("pulsing"):
-        for number, action in enumerate(actions):
-            watch.step(number, len(actions), f"{action.act} {number + 1} of {len(actions)}")
+        for number, action in enumerate(experiment.actions(driver.spec)):
+            watch.step(number, count, f"{action.act} {number + 1} of {count}")
             match action.act:
                 case Act.WAIT:
                     driver.wait(action.seconds)

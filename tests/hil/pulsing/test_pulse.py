@@ -72,7 +72,7 @@ def test_the_file_of_arc2control_has_the_history_of_each_crosspoint(tmp_path: Pa
 
 def test_sweeps_go_up_and_back_with_either_polarity() -> None:
     spec = load_chip("lab-128", macros=1)
-    found = Sweep(set_v=0.3, reset_v=0.2, step_v=0.1, count=2).checked(spec)
+    found = Sweep(set_v=0.3, reset_v=0.2, step_v=0.1, count=2).actions(spec)
     pulses = [(a.act, a.volts_v) for a in found if a.act is not Act.READ]
     once = [(Act.SET, v) for v in (0.1, 0.2, 0.3, 0.2, 0.1)] + [(Act.RESET, v) for v in (0.1, 0.2, 0.1)]
     assert pulses == once * 2
