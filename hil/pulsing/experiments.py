@@ -65,9 +65,10 @@ class Experiment:
         Raises:
             UsageError: with the value and its limit, before anything is done.
         """
-        limits, number = spec.limits, 0
+        limits, count = spec.limits, 0
         most = {Act.SET: limits.set_v, Act.RESET: limits.reset_v}
-        for number, one in enumerate(self.actions(spec), 1):
+        for one in self.actions(spec):
+            count += 1
             limit = most.get(one.act)
             if limit is not None and not 0 < one.volts_v <= limit:
                 raise UsageError(
@@ -78,7 +79,7 @@ class Experiment:
                 raise UsageError(
                     f"a pulse of {one.seconds:g} s; {spec.name} takes 1 ns to {limits.pulse_width_ns * 1e-9:g} s"
                 )
-        return number
+        return count
 
     def _pulse(self, act: Act, volts_v: float, spec: ChipSpec) -> Iterator[Action]:
         yield from self._pause()
