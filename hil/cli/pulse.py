@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from hil.calibration.pulsing.experiments import Endurance, Experiment, Noise, Retention, Staircase, Sweep
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import (
     Baud,
@@ -24,11 +25,10 @@ from hil.cli.options import (
 )
 from hil.cli.settings_options import Given, from_settings
 from hil.errors import ExitCode
-from hil.pulsing.experiments import Endurance, Experiment, Noise, Retention, Staircase, Sweep
 from hil.transports import DEFAULT_BAUD
 
 if TYPE_CHECKING:
-    from hil.pulsing.run import Series
+    from hil.calibration.pulsing.run import Series
 
 pulse = typer.Typer(help="Pulses and readings of single cells by address.", no_args_is_help=True, rich_markup_mode=None)
 Cells = Annotated[list[str], typer.Option("--cell", help="ROW,COLUMN or MACRO:ROW-ROW,COLUMN-COLUMN; may be repeated")]
@@ -80,10 +80,10 @@ class Named(NamedTuple):
 
 def _run(experiment: Experiment, cells: list[str], out: Path, at: Named, as_json: bool) -> int:
     from hil.atomic import write_text
+    from hil.calibration.pulsing.files import check_out, write_series
+    from hil.calibration.pulsing.page import PAGE_SUFFIX, pulse_page
+    from hil.calibration.pulsing.run import Series, cells_named, run_experiment
     from hil.driver.open_chip import open_chip
-    from hil.pulsing.files import check_out, write_series
-    from hil.pulsing.page import PAGE_SUFFIX, pulse_page
-    from hil.pulsing.run import Series, cells_named, run_experiment
 
     page = out.with_suffix(PAGE_SUFFIX)
     with screen(quiet=as_json) as watch, open_chip(at.address, chip=at.chip, macros=at.macros, baud=at.baud) as driver:

@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 
 from cim.chip.file import load_chip
+from hil.calibration.pulsing.experiments import Act, Endurance, Experiment, Noise, Retention, Staircase, Sweep
+from hil.calibration.pulsing.files import write_series
+from hil.calibration.pulsing.page import pulse_page
+from hil.calibration.pulsing.run import Series, cells_named, run_experiment
 from hil.cli import run as hil
 from hil.cli.options import seconds
 from hil.device_fit.inputs import fit_source
@@ -18,10 +22,6 @@ from hil.device_fit.measured_tables import read_table
 from hil.device_fit.pulse_ramps import fit_ramps
 from hil.driver.open_chip import open_chip
 from hil.errors import ExitCode, UsageError
-from hil.pulsing.experiments import Act, Endurance, Experiment, Noise, Retention, Staircase, Sweep
-from hil.pulsing.files import write_series
-from hil.pulsing.page import pulse_page
-from hil.pulsing.run import Series, cells_named, run_experiment
 from hil.watch import Watch
 
 CHIP = "emulated:lab-128?macros=1&seed=3"

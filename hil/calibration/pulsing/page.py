@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hil.calibration.pulsing.run import SHOWN_EVERY_S, CellAddress, CellReading, Series
 from hil.pages.figures import Figure, axis, figure, line, shown
 from hil.pages.shell import Plot, render
-from hil.pulsing.run import SHOWN_EVERY_S, CellAddress, CellReading, Series
 
 PAGE_SUFFIX = ".html"
 MOST_DRAWN = 12  # cells; of more, so many spread evenly

@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 
 from hil.atomic import new_file, write_text
+from hil.calibration.pulsing.experiments import Act, Staircase
+from hil.calibration.pulsing.run import CellAddress, Series
 from hil.errors import UsageError
-from hil.pulsing.experiments import Act, Staircase
-from hil.pulsing.run import CellAddress, Series
 
 COLUMNS = (
     "cell", "time_s", "conductance_us", "initial_us", "read_v", "pulses",

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import CellBlock, Polarity
+from hil.calibration.pulsing.experiments import Act, Action, Experiment
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
-from hil.pulsing.experiments import Act, Action, Experiment
 from hil.watch import Watch
 
 SHOWN_EVERY_S = 2.0
