@@ -1,0 +1,1 @@
+"""Commands of single cells by address."""
