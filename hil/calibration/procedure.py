@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +33,6 @@ from cim.fit.temperature import expected_drift_us, fit_conductance_per_k, fit_va
 from cim.record.calibration import STUCK, CalibrationRecord, CellState, NotCalibrated
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.rehearsal import COLUMNS, LAWS, usual_sets
-from hil.calibration.row_reads import row_pattern_gain
 from hil.calibration.steps import CalibrationSteps, Hot, Measured
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import Interrupted, MismatchError
@@ -52,7 +51,6 @@ def calibrate(
     age_s: float = 3600.0,
     budget: Budget = Budget.DEFAULT,
     second_temperature_c: float | None = None,
-    row_patterns: bool = False,
     partial: Path | None = None,
     date: datetime.datetime | None = None,
     watch: Watch | None = None,
@@ -65,7 +63,6 @@ def calibrate(
         budget: how much each step may spend, and how precise it must be to stop earlier.
         second_temperature_c: cells and products are measured once more when the chip's status
             tells this temperature; the bench must bring it there.
-        row_patterns: rows are read by orthogonal patterns, too, and what these gain is part of the goodness.
         partial: folder for finished steps (``hil.calibration.store``), to be removed once the
             record is saved; None keeps none. Steps that are there, of this chip and settings, are taken.
         date: of the record; None: now.
@@ -90,17 +87,8 @@ def calibrate(
     plan, hot = PLANS[budget], second_temperature_c is not None
     try:
         with watch.stage("calibrating", usual_sets(driver, macros, plan, age_s, hot)):
-            steps = CalibrationSteps(driver, macros, plan, seed, work, watch)
-            measured = steps.run(age_s, second_temperature_c)
-            record = make_record(driver, macros, measured, seed=seed, budget=budget, date=date, watch=watch)
-            if not row_patterns:
-                return record
-            last = measured.aged[-1] if measured.hot is None else measured.hot.hot
-            steps.probes.begin("rows")
-            gain = row_pattern_gain(
-                driver, record, {m: last[m].readings_us for m in measured.blocks}, steps.probes.sample()
-            )
-            return replace(record, goodness={**record.goodness, **gain})
+            measured = CalibrationSteps(driver, macros, plan, seed, work, watch).run(age_s, second_temperature_c)
+            return make_record(driver, macros, measured, seed=seed, budget=budget, date=date, watch=watch)
     except KeyboardInterrupt:
         done = work.parts("*.h5")
         if not done:

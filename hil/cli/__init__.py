@@ -39,6 +39,7 @@ from hil.cli import (
     simulate,
     tune,
 )
+from hil.cli.cells import pulse
 from hil.cli.failures import code_of, interrupted_summary, tell_programs
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import GONE, REPLACED
@@ -118,6 +119,7 @@ for command in (
     app.command(cls=GroupedCommand)(command)
 app.command("import", cls=GroupedCommand)(compile.import_)
 app.add_typer(calibrate.calibration, name="calibration")
+app.add_typer(pulse.pulse, name="pulse")
 app.add_typer(search.search, name="search")
 app.add_typer(link.trace, name="trace")
 app.add_typer(link.bench, name="bench")

@@ -50,6 +50,7 @@ def calibrate(
     from hil.calibration.plan import Budget
     from hil.calibration.procedure import calibrate
     from hil.calibration.record_text import record_lines
+    from hil.calibration.row_reads import with_row_pattern_gain
     from hil.calibration.store import partial_folder
     from hil.driver.open_chip import open_chip
     from hil.report.work_folder import discard
@@ -68,10 +69,11 @@ def calibrate(
             age_s=settings.age_s,
             budget=Budget.QUICK if settings.quick else Budget.FULL if settings.full else Budget.DEFAULT,
             second_temperature_c=settings.second_temperature_c,
-            row_patterns=settings.row_patterns,
             partial=partial_folder(out),
             watch=watch,
         )
+        if settings.row_patterns:
+            record = with_row_pattern_gain(driver, record, settings.seed)
     with writing(out):
         save_record(record, out)
     discard(partial_folder(out))

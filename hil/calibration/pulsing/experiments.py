@@ -10,13 +10,13 @@ import enum
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
-from cim.chip.spec import ChipSpec
 from hil.errors import UsageError
 from mapping.settings import check_limits, setting
+
+if TYPE_CHECKING:
+    from cim.chip.spec import ChipSpec
 
 
 class Act(enum.StrEnum):
@@ -93,7 +93,7 @@ class Experiment:
 def _stairs(start_v: float, stop_v: float, step_v: float) -> list[float]:
     """Voltages from start to stop, both included: 1.2, 1.5 by 0.1 gives 1.2, 1.3, 1.4, 1.5."""
     count = math.floor(abs(stop_v - start_v) / step_v + 1e-9)
-    return [float(v) for v in np.round(start_v + np.arange(count + 1) * step_v * (1 if stop_v >= start_v else -1), 9)]
+    return [round(start_v + number * math.copysign(step_v, stop_v - start_v), 9) for number in range(count + 1)]
 
 
 def _voltage(words: str) -> float:
@@ -128,7 +128,7 @@ class Staircase(Experiment):
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep(Experiment):
+class BipolarSweep(Experiment):
     """SET pulses up to a voltage and back, then RESET pulses, a reading after each; so many times."""
 
     name: ClassVar[str] = "sweep"
@@ -191,11 +191,13 @@ class Retention(Experiment):
 
     def actions(self, spec: ChipSpec) -> Iterator[Action]:
         decades = math.log10(max(self.last_s / self.first_s, 1.0))
-        times = self.first_s * 10 ** (np.arange(math.floor(decades * self.per_decade + 1e-9) + 1) / self.per_decade)
+        before_s = 0.0
         yield READ
-        for pause in np.diff(times, prepend=0.0):
-            yield Action(Act.WAIT, seconds=float(pause))
+        for number in range(math.floor(decades * self.per_decade + 1e-9) + 1):
+            time_s = self.first_s * 10 ** (number / self.per_decade)
+            yield Action(Act.WAIT, seconds=time_s - before_s)
             yield READ
+            before_s = time_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,5 +218,5 @@ class Noise(Experiment):
 
 def _decades(count: int, per_decade: int) -> set[int]:
     """Numbers from 1 to ``count``, about ``per_decade`` of each decade."""
-    places = np.arange(math.floor(math.log10(count) * per_decade + 1e-9) + 1) / per_decade
-    return {round(10**p) for p in places} | {count}
+    places = range(math.floor(math.log10(count) * per_decade + 1e-9) + 1)
+    return {round(10 ** (place / per_decade)) for place in places} | {count}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from hil.calibration.pulsing.experiments import Endurance, Experiment, Noise, Retention, Staircase, Sweep
+from hil.calibration.pulsing.experiments import BipolarSweep, Endurance, Experiment, Noise, Retention, Staircase
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import (
     Baud,
@@ -65,7 +65,7 @@ def _command(kind: type[Experiment]) -> Callable[..., int]:
     return from_settings(command)
 
 
-for kind in (Staircase, Sweep, Endurance, Retention, Noise):
+for kind in (Staircase, BipolarSweep, Endurance, Retention, Noise):
     pulse.command(kind.name, cls=GroupedCommand)(_command(kind))
 
 

@@ -13,7 +13,7 @@ from cim.record.calibration import CalibrationRecord
 from firmware_protocols.messages import Returns, TileAddress
 from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
-from hil.calibration.row_reads import read_rows
+from hil.calibration.row_reads import read_rows, with_row_pattern_gain
 from hil.deployment.targets.wired import WiredTarget
 from hil.driver.open_chip import open_chip
 from hil.watch import Watch
@@ -28,7 +28,7 @@ NOISE_OF_CELLS = "emulated:lab-128?macros=1&seed=4&read_variance_us2=5&conversio
 
 def calibrated(address: str) -> CalibrationRecord:
     with open_chip(address) as driver:
-        return calibrate(driver, (0,), age_s=10.0, budget=Budget.QUICK, row_patterns=True)
+        return with_row_pattern_gain(driver, calibrate(driver, (0,), age_s=10.0, budget=Budget.QUICK))
 
 
 def test_patterns_take_five_times_fewer_reads_where_converters_are_noisy_and_none_where_cells_are() -> None:
@@ -75,7 +75,7 @@ def test_noise_of_a_conversion_is_as_large_as_the_address_says() -> None:
 
 def test_weights_are_verified_through_products_and_those_off_written_again(small: Small) -> None:
     watch = Watch()
-    with open_chip(CHIP, spec=small.program.spec) as driver:
+    with open_chip(CHIP, chip=small.program.spec) as driver:
         target = WiredTarget(driver, small.record, watch)
         standing = Standing(small.program, target.write(small.program, None))
         before = target.pulses

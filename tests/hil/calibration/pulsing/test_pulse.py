@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cim.chip.file import load_chip
-from hil.calibration.pulsing.experiments import Act, Endurance, Experiment, Noise, Retention, Staircase, Sweep
+from hil.calibration.pulsing.experiments import Act, BipolarSweep, Endurance, Experiment, Noise, Retention, Staircase
 from hil.calibration.pulsing.files import write_series
 from hil.calibration.pulsing.page import pulse_page
 from hil.calibration.pulsing.run import Series, cells_named, run_experiment
@@ -72,7 +72,7 @@ def test_the_file_of_arc2control_has_the_history_of_each_crosspoint(tmp_path: Pa
 
 def test_sweeps_go_up_and_back_with_either_polarity() -> None:
     spec = load_chip("lab-128", macros=1)
-    found = Sweep(set_v=0.3, reset_v=0.2, step_v=0.1, count=2).actions(spec)
+    found = BipolarSweep(set_v=0.3, reset_v=0.2, step_v=0.1, count=2).actions(spec)
     pulses = [(a.act, a.volts_v) for a in found if a.act is not Act.READ]
     once = [(Act.SET, v) for v in (0.1, 0.2, 0.3, 0.2, 0.1)] + [(Act.RESET, v) for v in (0.1, 0.2, 0.1)]
     assert pulses == once * 2
