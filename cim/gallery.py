@@ -1,4 +1,4 @@
-"""Gallery of chips: what a file says of the number that was measured on such chips (``[evidence]``), and copies.
+"""Gallery of chips: what a file says of the number that was measured on its kind (``[evidence]``), and copies.
 
     found(load_chip("hermes-2023")).text      # rate_tops 15.8 by this file, 16.1 ± 0.5 published
 

@@ -1,4 +1,4 @@
-"""MeasuredNumber of a chip file: one number that was measured on such chips and published, and its error.
+"""MeasuredNumber of a chip file: one number that was measured on chips of this kind and published, and its error.
 
 What the file says of the same quantity is computed from everything else in it (``cim.gallery``), never from here.
 """

@@ -283,7 +283,7 @@ class CellModel(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Belief about such chips before one was measured (``cim.record.published.nominal_record``).
+    """Belief about chips of this kind before one was measured (``cim.record.published.nominal_record``).
 
     ``polynomial``: sigma of conductance − target in µS is Σ c_i (G / G_max)^i at each of
     ``programming_ages_s``, one row of ``programming_sigma_us`` an age, lowest power first. ``ranges``: lowest and
@@ -363,7 +363,7 @@ class ChipSpec:
     ``models`` is what the simulator believes until a chip was measured; the emulated chip
     never reads it, and a file may leave it out. So may it ``cost``, what ``cim.cost.network_cost`` reckons with,
     and ``groups``, rules for placing layers; no board's answer depends on them, so the digest does
-    not cover them. ``evidence`` is one published measurement of such chips, ``technology`` what their
+    not cover them. ``evidence`` is one published measurement of chips of this kind, ``technology`` what their
     cells are; both may be missing.
     """
 

@@ -1,6 +1,6 @@
 """Chips before one was measured: values of [models] that a chip file gives as ranges, and columns nobody looked at.
 
-A virtual chip of an unmeasured kind is drawn in two steps: what such chips are like (a point of the ranges), and one
+A virtual chip of an unmeasured kind is drawn in two steps: what its kind is like (a point of the ranges), and one
 chip of them. The spread over points is ignorance, which measuring takes away; the spread at a point is that of chips.
 """
 

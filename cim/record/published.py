@@ -260,7 +260,7 @@ def still_record(spec: ChipSpec, macros: Sequence[int]) -> CalibrationRecord:
 
 
 def nominal_record(spec: ChipSpec, macros: Sequence[int] | None = None) -> CalibrationRecord:
-    """What the chip file alone says of such chips, as a record of kind ``"model"``.
+    """What the chip file alone says of chips of this kind, as a record of kind ``"model"``.
 
     Columns do what the file promises, with its conversion noise; cells follow the named model,
     with stuck and unreached shares. A record fitted to a chip replaces it.

@@ -130,7 +130,7 @@ def finetune(
     place = shlex.quote(str(out))
     record = f" --calibration {shlex.quote(str(calibration))}" if calibration else ""
     steps = (
-        NextStep(f"hil simulate {place}{named}{record}", "what such chips make of it"),
+        NextStep(f"hil simulate {place}{named}{record}", "what chips of this kind make of it"),
         NextStep(f"hil deploy {place}{named} --emulated", "and one chip, through its frames"),
     )
     print_result([result.summary(network.stem, steps)], result.to_json(), as_json)

@@ -52,7 +52,7 @@ def simulate(
     scheduler: ChipScheduler = None,
     as_json: Json = False,
 ) -> int:
-    """Predict the accuracy of such chips, programmed again, at any age and temperature, and the yield at a target."""
+    """Predict accuracy and yield of other chips of this kind, at any age and temperature."""
     from cim.record.file import load_record
     from cim.simulator.modes import SimulationMode
     from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of

@@ -196,7 +196,7 @@ def report_of(
         data=data_use(data, order, answers, task),
         float_accuracy=float(task.totals(answers.score("floats"))) if answers.floats else None,
         this_chip=answers.this_chip,
-        such_chips=answers.such_chips,
+        other_chips=answers.other_chips,
         layers=tuple(layer_statistics(s) for s in arrays.samples),
         cells=cell_summary(job, np.stack([c.targets_us for c in cells]), before),
         link=driver.counters,

@@ -344,7 +344,7 @@ def run_looks(
 ) -> tuple[Deployment, RunAnswers]:
     """Run one interim analysis after another until *this chip* is judged to agree or disagree, or the plan ends.
 
-    ``such``: virtual chips of *such chips*; ``cores`` simulate while the chip measures. A tune that harms is left out.
+    ``such``: virtual chips of *other chips*; ``cores`` simulate while the chip measures. A tune that harms is left out.
     """
     answers = RunAnswers()
     ideal = IdealMultiply(job.program)
@@ -374,7 +374,7 @@ def run_looks(
             such = job.virtual_chips(conditioned=False, mode=job.mode)
             return run_looks(job, chip, such, data, order, looks, graph, watch, cores)
         answers.this_chip = judged(Mode.CONDITIONED, answers, "simulated", look, looks, scoring)
-        answers.such_chips = judged(Mode.UNCONDITIONAL, answers, "again", look, looks, scoring)
+        answers.other_chips = judged(Mode.UNCONDITIONAL, answers, "again", look, looks, scoring)
         j, m = answers.this_chip, scoring.task.metric
         seen_as = f"chip {m.value(j.measured.mean, 1)}, simulated {m.value(j.simulated.mean, 1)}"
         watch.found("measure", f"{seen_as}, {j.n:,} images × {j.repeats}")

@@ -36,7 +36,7 @@ class RunAnswers:
     again: list[NDArray[np.int32]] = field(default_factory=list)  # each (S, n, classes), programmed again
     scores: dict[str, list[NDArray[Any]]] = field(default_factory=dict)  # of each of the above by name
     this_chip: Judgement | None = None
-    such_chips: Judgement | None = None
+    other_chips: Judgement | None = None
     conversions: int = 0
     saturated: int = 0
     simulated_saturated_share: float = 0.0

@@ -15,11 +15,11 @@ from hil.pages.tables import Table, labelled
 
 
 def gallery_rows(spec: ChipSpec) -> list[tuple[str, str]]:
-    """A chip of `hil chips`: technology and size, the number that was measured on such chips, what is assumed."""
+    """A chip of `hil chips`: technology and size, the number that was measured on its kind, what is assumed."""
     told, guessed = found(spec), assumed(spec)
     count, total = (sum(column) for column in zip(*guessed.values(), strict=True))
     parts = ", ".join(f"{section} {n} of {of}" for section, (n, of) in guessed.items() if n)
-    number = "no published number of such chips in this file" if told is None else f"{told.text} ({_origin(spec)})"
+    number = "no published number in this file" if told is None else f"{told.text} ({_origin(spec)})"
     return [
         (spec.name, chip_words(spec)),
         ("", number),

@@ -281,7 +281,7 @@ def check_reading(spec: MacroSpec, tile: TileAddress | None, codes: NDArray[np.i
         if tile is not None:
             cell_lines(spec, tile.row0, tile.rows, tile.output0, tile.outputs)
         input_planes(spec.inputs, reading.input_bits, reading.input_signed)
-        raised = spec.inputs.signed is SignedInput.OFFSET  # such chips take codes that are already unsigned
+        raised = spec.inputs.signed is SignedInput.OFFSET  # an offset makes codes that are already unsigned
         check_codes(codes, reading.input_bits, reading.input_signed and not raised)
     except (TileOutOfMacro, CodeOutOfRange) as error:
         raise UsageError(str(error)) from error

@@ -64,7 +64,7 @@ class EmulatedChip:
     """One chip of the kind that ``spec`` describes; ``seed`` chooses which.
 
     Args:
-        spec: the description; its section [sample] says how such chips vary.
+        spec: the description; its section [sample] says how chips of this kind vary.
         seed: which chip. The same seed gives the same chip and the same noise.
         overrides: values in place of [sample] ones, by name.
         capabilities: what it admits to; fewer, to stand for a simpler board.

@@ -1,6 +1,6 @@
 """A verdict on answers that were measured elsewhere: the report of a deployment, without a chip on the wire.
 
-Nothing was read back, so that *this chip* cannot be asked: *such chips* decides. Its virtual chips are those of
+Nothing was read back, so that *this chip* cannot be asked: *other chips* decides. Its virtual chips are those of
 ``hil.deploy``, drawn from the same seeds: the answers of a deployment get the judgement that it had.
 """
 
@@ -53,7 +53,7 @@ from mapping.recipe.rewrite import Rewrite
 
 CANNOT = "nothing was read back, so that this chip cannot be asked about and causes cannot be told apart"
 CLASSES_ONLY = "the file has classes, or logits that are not this network's codes: logits are not compared"
-ACCURACY_ONLY = "the file has an accuracy alone: only such chips can be judged, and no image of it is known"
+ACCURACY_ONLY = "the file has an accuracy alone: only other chips can be judged, and no image of it is known"
 
 
 def judge(
@@ -80,7 +80,7 @@ def judge(
     Args:
         network: as ``hil.deploy`` takes it; None takes the bundled Fashion-MNIST network.
         answers: .npz or .csv (``hil.prediction.answers_file``).
-        chip: chip file; without ``calibration`` its models are what is believed of such chips.
+        chip: chip file; without ``calibration`` its models are what is believed of chips of this kind.
         calibration: a record of the chip, or of cells.
         data: the set that the answers are to, by name or path; None takes the bundled images.
         measured_chip: which chip's answers, where the file has several.
@@ -146,7 +146,7 @@ class SuchChips:
         age = (options.age_s,)
         row = VirtualRow(program, known, filled, age, known.temperature_c, options, mode, tune, points=points)
         treated = f"virtual chips are treated as hil deploy treats a chip: {tuning_words(tune, Tuning.EACH)}"
-        return cls(program, known, row, (f"such chips: {source}", *assumed, treated, *aim_notes(program)))
+        return cls(program, known, row, (f"other chips: {source}", *assumed, treated, *aim_notes(program)))
 
     def answers(self, images: NDArray[np.uint8], watch: Watch) -> NDArray[np.int32]:
         """Logit codes (chips, n, classes)."""
@@ -189,12 +189,12 @@ def judge_found(
     limits: tuple[str, ...] = (ACCURACY_ONLY,)
     if isinstance(found, MeasuredAnswers):
         answers.add("measured", codes_of(found, scoring.task.class_count), targets, scoring)
-        answers.such_chips = judged_paired(answers, found.logits is not None, plan, scoring)
+        answers.other_chips = judged_paired(answers, found.logits is not None, plan, scoring)
         arrays = arrays_of(answers, found, data, order, scoring)
         limits = (*order_notes(found, arrays.ideal_logits), *(() if found.logits is not None else (CLASSES_ONLY,)))
     else:
         scores = answers.score("again"), answers.score("ideal")
-        answers.such_chips = judge_accuracy(
+        answers.other_chips = judge_accuracy(
             found.accuracy, found.images, found.runs, *scores, tolerance=scoring.tolerance
         )
     notes = (*limits, CANNOT, *age_notes(origin, options.age_s), *such.notes, *watch.notes)
@@ -209,7 +209,7 @@ def codes_of(found: MeasuredAnswers, classes: int) -> NDArray[np.int32]:
 
 
 def judged_paired(answers: RunAnswers, codes: bool, plan: tuple[int, ...], scoring: Scoring) -> Judgement:
-    """*Such chips* judged image by image; ``codes``: measured logits are codes of this network."""
+    """*Other chips* judged image by image; ``codes``: measured logits are codes of this network."""
     if codes:
         return judged(Mode.UNCONDITIONAL, answers, "again", plan.index(answers.seen) + 1, plan, scoring)
     return judge_answers(
@@ -284,7 +284,7 @@ def report_of(
         data=data_use(data, order, answers, task),
         float_accuracy=float(task.totals(answers.score("floats"))) if answers.floats else None,
         this_chip=None,
-        such_chips=answers.such_chips,
+        other_chips=answers.other_chips,
         layers=(),
         cells=summarise_cells(
             targets,

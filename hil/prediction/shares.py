@@ -1,4 +1,4 @@
-"""What the spread of a prediction consists of: chips that differ, and not knowing what such chips are like.
+"""What the spread of a prediction consists of: chips that differ, and not knowing what chips of this kind are like.
 
 A score of virtual chips, each drawn at a point of the ranges of its chip file, is regressed on the points,
 
@@ -57,7 +57,7 @@ class Shares:
         """On screen: what the spread is of, and the values to measure, first things first."""
         chips, unknown = (metric.factor * self.sd * float(np.sqrt(share)) for share in (self.chips, self.ignorance))
         text = (
-            f"{self.ignorance:.0%} is not knowing what such chips are like (sd {unknown:.2f} {metric.unit}), "
+            f"{self.ignorance:.0%} is not knowing what chips of this kind are like (sd {unknown:.2f} {metric.unit}), "
             f"{self.chips:.0%} chips that differ (sd {chips:.2f})"
         )
         rows, left = [], 1.0

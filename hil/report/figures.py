@@ -61,7 +61,7 @@ def difference_figure(report: AgreementReport) -> Figure:
     m = report.decisive.metric
     reach = tolerance = m.factor * report.decisive.tolerance
     text = f"%{{x:.{2 if m.share else 4}f}} {m.unit}"
-    for name, j in (("such chips", report.such_chips), ("this chip", report.this_chip)):
+    for name, j in (("other chips", report.other_chips), ("this chip", report.this_chip)):
         if j is None:
             continue
         for width, ends in ((2, j.interval95), (6, j.interval90)):
@@ -81,7 +81,7 @@ def components_figure(report: AgreementReport) -> Figure:
     """Components of the uncertainty, one standard deviation each."""
     names, unit = ["images", "one read", "chip or read-back"], report.decisive.metric.unit
     data: list[Figure] = []
-    asked = (("this chip", report.this_chip, "@measured"), ("such chips", report.such_chips, "@simulated"))
+    asked = (("this chip", report.this_chip, "@measured"), ("other chips", report.other_chips, "@simulated"))
     for name, j, colour in asked:
         if j is not None:
             values = [j.components.image, j.components.read or 0.0, j.components.chip]

@@ -129,9 +129,9 @@ def summary_table(report: AgreementReport) -> Table:
         lines.append(("causes", causes_line(report)))
     if report.readback is not None and report.readback.drifted:
         lines.append(("drift", report.readback.text))
-    if report.this_chip is not None and report.such_chips is not None:
-        lines.append(("such chips", f"{report.such_chips.verdict.value}: {report.such_chips.text}"))
-    question = "this chip" if report.this_chip is not None else "such chips"
+    if report.this_chip is not None and report.other_chips is not None:
+        lines.append(("other chips", f"{report.other_chips.verdict.value}: {report.other_chips.text}"))
+    question = "this chip" if report.this_chip is not None else "other chips"
     lines.append(("verdict", f"{j.verdict.value.upper()} ({question}): {j.text}"))
     lines += calibration_lines(report)
     lines += [("note", note) for note in (*j.flags, *report.notes)]

@@ -24,9 +24,9 @@ WORDS = {
     Verdict.INCONCLUSIVE: "Not decided: the images do not suffice for a verdict.",
 }
 FAMILY = {
-    Verdict.AGREE: "The chip is what the simulator predicts of such chips, within the tolerance.",
-    Verdict.DISAGREE: "The chip is not what the simulator predicts of such chips.",
-    Verdict.INCONCLUSIVE: "Not decided: the images do not suffice for a verdict on such chips.",
+    Verdict.AGREE: "The chip is what the simulator predicts of chips of this kind, within the tolerance.",
+    Verdict.DISAGREE: "The chip is not what the simulator predicts of chips of this kind.",
+    Verdict.INCONCLUSIVE: "Not decided: the images do not suffice for a verdict on chips of this kind.",
 }
 EXPLAINED = {
     "float": "float", "ideal": "ideal", "simulated": "simulated", "measured": "measured", "emulated": "emulated",

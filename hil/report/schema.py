@@ -24,7 +24,7 @@ from hil.verdict.verdict import Interval, Judgement, Verdict
 
 Schema = dict[str, Any]
 PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number"}
-ANSWER = ("this_chip", "such_chips", "float_accuracy", "task")  # fields that stand elsewhere in the file
+ANSWER = ("this_chip", "other_chips", "float_accuracy", "task")  # fields that stand elsewhere in the file
 SINCE = frozenset({"survival", "task", "metric"})  # of the short answer, absent in the first reports
 
 
@@ -38,7 +38,7 @@ def report_schema() -> Schema:
     column = _object({**half, "interval": words})
     judged = {"anyOf": [found.of(Judgement), {"type": "null"}]}
     answer: Schema = {
-        "schema": {"type": "string", "pattern": r"^hil\.report/1\.[0-9]+$"},
+        "schema": {"type": "string", "pattern": r"^hil\.report/2\.[0-9]+$"},
         "backend": {**words, "description": "the chip's own word, or that of a file of answers: silicon or emulated, "
                     "of a file also unknown"},
         "silicon": {"type": "boolean"},
@@ -61,8 +61,8 @@ def report_schema() -> Schema:
             "description": "measured − simulated; low and high 90 %, low95 and high95 95 %, all analyses at once",
         },
         "questions": {
-            **_object({"this_chip": judged, "such_chips": judged}),
-            "description": "both in full; the verdict of the run is this_chip's, or such_chips' where that is null",
+            **_object({"this_chip": judged, "other_chips": judged}),
+            "description": "both in full; the verdict of the run is this_chip's, or other_chips' where that is null",
         },
     }  # fmt: skip
     lost = {"$ref": "#/$defs/Interval", "description": "from ideal to measured, 90 %; below zero gained"}

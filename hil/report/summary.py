@@ -57,12 +57,12 @@ def _parts(report: AgreementReport) -> Iterator[Part]:
     if m != ACCURACY:
         yield Fact("Scored by", f"{m.title} of {report.task}, unit {m.unit}")
     if report.this_chip is None:
-        yield Fact("Asked of", "chips of its kind (such chips), as its cells were not read")
+        yield Fact("Asked of", "other chips of its kind, as its cells were not read")
     if j.verdict is Verdict.INCONCLUSIVE:
         yield Fact("Why not decided", _why_open(j))
     yield from _lost(report)
-    if report.this_chip is not None and report.such_chips is not None:
-        such = report.such_chips
+    if report.this_chip is not None and report.other_chips is not None:
+        such = report.other_chips
         more = "" if such.verdict is Verdict.AGREE else f": {_apart(such)}"
         some = "" if such.n == j.n else f", by the first {such.n:,} images"
         yield Fact("Other chips like it", f"{such.verdict.value}{more}{some}")

@@ -18,7 +18,7 @@ from hil.verdict.verdict import INTERVAL_HOLDS, PREDICTION_HOLDS
 
 MOST_UNREACHED = 0.5  # of the cells
 MARKED_Z = 3.0  # a layer whose residual is farther from the virtual chips' is marked
-QUESTIONS = {"this_chip": "this chip", "such_chips": "such chips"}
+QUESTIONS = {"this_chip": "this chip", "other_chips": "other chips"}
 
 COUNTERS = {
     "acks_sent": "acknowledgements sent",

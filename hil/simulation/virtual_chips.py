@@ -65,7 +65,7 @@ class VirtualChips:
     """The virtual chips that one question is judged against.
 
     With ``readings_us`` (slot -> mean reading of each cell, µS) they are *this chip* as it was
-    read back; without, *such chips*: this chip programmed again. Each is drawn from the record
+    read back; without, *other chips*: this chip programmed again. Each is drawn from the record
     with a seed of its own. Chips as read back share the real chip's ``corrections``; chips
     programmed again are corrected from simulated readings of their own cells (``inputs``).
     ``mode``: ``cim.simulator.modes.SimulationMode`` or its word. With ``targets`` each is tuned to its own answers,

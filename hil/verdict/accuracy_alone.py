@@ -1,4 +1,4 @@
-"""*Such chips* judged by a mean accuracy alone: no answer of an image is known, so that images are not paired."""
+"""*Other chips* judged by a mean accuracy alone: no answer of an image is known, so that images are not paired."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ __all__ = [
     "summarise_cells",
 ]
 
-SCHEMA = "hil.report/1.6"
+SCHEMA = "hil.report/2.0"
 MARKS = {"silicon": "MEASURED ELSEWHERE", "emulated": "NOT SILICON, ELSEWHERE"}  # of answers from a file
 MAX_REPORT_BYTES = 1 << 25
 
@@ -149,7 +149,7 @@ class AgreementReport:
     data: DataUse
     float_accuracy: float | None  # None when only program.h5 was given
     this_chip: Judgement | None
-    such_chips: Judgement | None
+    other_chips: Judgement | None
     layers: tuple[LayerStatistics, ...]
     cells: CellSummary
     link: Mapping[str, float]  # frames, bytes, retransmissions, …
@@ -179,7 +179,7 @@ class AgreementReport:
     plan: DeploymentPlan | None = None  # what was done to the network, and its price; None: answers from a file
 
     def __post_init__(self) -> None:
-        if self.this_chip is None and self.such_chips is None:
+        if self.this_chip is None and self.other_chips is None:
             raise ValueError("a report needs a judgement of at least one question")
 
     def __repr__(self) -> str:
@@ -218,7 +218,7 @@ class AgreementReport:
     @property
     def decisive(self) -> Judgement:
         """The judgement whose verdict is the run's."""
-        judged = self.this_chip or self.such_chips
+        judged = self.this_chip or self.other_chips
         if judged is None:
             raise ValueError("a report needs a judgement of at least one question")
         return judged
@@ -268,8 +268,8 @@ class AgreementReport:
         """The object of report.json: the short answer first, then every field of the report."""
         j = self.decisive
         content = {f.name: encode(getattr(self, f.name)) for f in fields(self)}
-        questions = {"this_chip": content.pop("this_chip"), "such_chips": content.pop("such_chips")}
-        for judgement, question in zip((self.this_chip, self.such_chips), questions.values(), strict=True):
+        questions = {"this_chip": content.pop("this_chip"), "other_chips": content.pop("other_chips")}
+        for judgement, question in zip((self.this_chip, self.other_chips), questions.values(), strict=True):
             if judgement is not None:
                 question["lost"] = encode(judgement.lost)
         content.pop("task")
@@ -312,9 +312,10 @@ class AgreementReport:
         name, _, version = value["schema"].partition("/")
         if name != "hil.report":
             raise FileError(f"{origin} is not a report of hil: its schema is {value['schema']}", hint=hint)
-        if version.partition(".")[0] != "1":
+        if version.partition(".")[0] != "2":
             raise MismatchError(
-                f"{origin} has schema {value['schema']}, this version reads {SCHEMA}", hint="update hil"
+                f"{origin} has schema {value['schema']}, this version reads {SCHEMA}",
+                hint="hil show of the version that wrote it, or hil deploy again",
             )
         try:
             questions, accuracy = value["questions"], value["accuracy"]
@@ -348,7 +349,7 @@ def interval_words(i: Interval, metric: Metric) -> str:
 
 def _sensible(report: AgreementReport) -> AgreementReport:
     """The report, unless its counts cannot be."""
-    for judgement in filter(None, (report.this_chip, report.such_chips)):
+    for judgement in filter(None, (report.this_chip, report.other_chips)):
         if judgement.repeats < 1 or judgement.n < 1:
             raise ValueError(f"{judgement.n} images in {judgement.repeats} repeats")
     if len(report.data.answers) > report.data.images:

@@ -1,6 +1,6 @@
 """Several chips judged by their mean: runs of real chips against runs of virtual ones, none of them the same.
 
-One chip is asked whether it is one of such chips (``hil.verdict.verdict``). Of several, each written for itself, the
+One chip is asked whether it is one of its kind (``hil.verdict.verdict``). Of several, each written for itself, the
 mean is known better than any of them: is it that of virtual chips, within the tolerance?
 
     D = Σ ± mean(group),    SE² = Σ s² / n,    t of Satterthwaite's degrees of freedom

@@ -1,7 +1,7 @@
 """One question judged: do measured and simulated accuracy, or another metric, agree within the tolerance?
 
 The same function answers both questions of a run. *This chip*: virtual chips conditioned on
-what was read back from it. *Such chips*: virtual chips programmed again, nothing read back.
+what was read back from it. *Other chips*: virtual chips programmed again, nothing read back.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Mode(enum.StrEnum):
     """Knowledge of the virtual chips about the real one."""
 
     CONDITIONED = "conditioned"  # record and read-back of this programming: *this chip*
-    UNCONDITIONAL = "unconditional"  # record only, programmed again: *such chips*
+    UNCONDITIONAL = "unconditional"  # record only, programmed again: *other chips*
 
 
 PREDICTION_HOLDS = "these images held fixed; virtual chips and reads vary"

@@ -39,7 +39,7 @@ def test_eight_chips_of_four_technologies_show_a_published_number() -> None:
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_the_number_that_was_measured_on_such_chips_is_what_the_file_says(name: str) -> None:
+def test_the_number_that_was_measured_on_other_chips_is_what_the_file_says(name: str) -> None:
     told = found(load_chip(name))
     assert told is not None
     assert told.holds, told.text

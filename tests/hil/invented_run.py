@@ -128,7 +128,7 @@ def report_of(data: RunData, kind: str) -> AgreementReport:
         data=DataUse("fashion-mnist", "test", n, 10_000, 10, "ab" * 32, count_answers(right)),
         float_accuracy=float(correct_answers(data.float_logits, data.labels).mean()),
         this_chip=judged(data.simulated_logits, Mode.CONDITIONED),
-        such_chips=judged(data.such_logits, Mode.UNCONDITIONAL),
+        other_chips=judged(data.such_logits, Mode.UNCONDITIONAL),
         layers=tuple(layer_statistics(s) for s in data.samples),
         cells=summarise_cells(targets, readings, unreached=417, stuck=2_310, pulses=1_391_022),
         link=data.link,

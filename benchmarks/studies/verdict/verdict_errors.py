@@ -5,7 +5,7 @@ by a common shift of all margins, sized to the ``spread`` of their accuracies. T
 virtual chip knows, each on an image of its own, which is the noisiest way to lose them. No network is run:
 ``hil.verdict`` judges, interim analyses at 500, 1,000 and 2,000 images, 3 repeats, tolerance 1 point.
 
-*this chip*: virtual chips know the chip's own errors but for the spread that the read-back leaves. *such chips*: they
+*this chip*: virtual chips know the chip's own errors but for the spread that the read-back leaves. *other chips*: they
 share nothing with it. The chip is ``drawn`` as the virtual chips are, so that its true difference is the loss and a
 draw of the spread, or stands ``at the mean``, so that it is the loss. ``former`` is the rule of version 0.8: *disagree*
 as soon as test P rejects, normal quantiles in test E.
@@ -57,7 +57,7 @@ def cells() -> Iterator[Cell]:
     """All of the table, in its order."""
     rows = [("this chip", 20, 0.0, True)]
     rows += [("this chip", 20, spread, drawn) for drawn in (False, True) for spread in (0.1, 0.25)]
-    rows += [("such chips", chips, 0.5, drawn) for drawn in (False, True) for chips in (20, 10)]
+    rows += [("other chips", chips, 0.5, drawn) for drawn in (False, True) for chips in (20, 10)]
     yield from (Cell(*row, loss) for row in rows for loss in LOSSES)
 
 
@@ -120,7 +120,7 @@ def _hundredths(cell: Cell) -> tuple[int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=2000, help="of each cell")
-    parser.add_argument("--question", choices=("this chip", "such chips"), help="default: both")
+    parser.add_argument("--question", choices=("this chip", "other chips"), help="default: both")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     with options.out.open("w", encoding="utf-8") as file:

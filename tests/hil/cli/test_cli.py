@@ -340,7 +340,7 @@ def test_chips_lists_technology_size_a_measured_number_and_what_is_assumed(cli: 
     out = " ".join(cli("chips").split())
     assert "hermes-2023 PCM, 64 macros of 256 x 512" in out
     assert "rate_tops 15.8 by this file, 16.1 ± 0.5 published (doi 10.1038/s41928-023-01010-1" in out
-    assert "no published number of such chips" in out
+    assert "no published number in this file" in out
     rows = {row["name"]: row for row in cli.json("chips")["gallery"]}
     assert rows["agrawal-2022"]["technology"] == "SONOS"
     assert rows["agrawal-2022"]["evidence"]["within_error"] is True

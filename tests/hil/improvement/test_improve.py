@@ -50,7 +50,7 @@ def data(count: int, seed: int) -> Dataset:
 def context(
     small: Small, *, measured: bool = True, macros: int = 4, use_macros: int | None = None, training: int = 400
 ) -> TrialContext:
-    """On the chip that the record is of, or on such chips."""
+    """On the chip that the record is of, or on chips of this kind."""
     settings = ImproveSettings(images=200, chips=4, use_macros=use_macros)
     return context_of(
         small.net, data(training, seed=11), NetworkAsked(macros=macros), settings, Watch(),

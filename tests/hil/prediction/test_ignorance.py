@@ -87,7 +87,7 @@ def test_a_prediction_by_ranges_says_what_is_ignorance_and_what_to_measure_first
     assert sd_left[0] == pytest.approx(100 * parts.sd * (1 - share) ** 0.5, abs=0.006)
     assert sd_left[-1] == pytest.approx(100 * parts.sd * parts.chips**0.5, abs=0.006)
     assert sd_left == sorted(sd_left, reverse=True)
-    assert "not knowing what such chips are like" in str(found.summary().parts)
+    assert "not knowing what chips of this kind are like" in str(found.summary().parts)
     assert found.to_json()["ages"][0]["shares"]["ignorance"] > 0.2
     assert sure.shares_at(0) is None
 

@@ -89,9 +89,9 @@ def test_the_answers_of_a_deployment_get_the_judgement_that_it_had_to_the_digit(
     file = tmp_path / f"measured.{kind}"
     deployed.npz(file) if kind == "npz" else write_csv(file, deployed.rows())
     report = judged(small, file, tmp_path / "run")
-    assert report.such_chips is not None
+    assert report.other_chips is not None
     assert report.this_chip is None
-    assert encode(report.such_chips) == encode(deployed.report.such_chips)
+    assert encode(report.other_chips) == encode(deployed.report.other_chips)
     assert report.float_accuracy == deployed.report.float_accuracy
     assert report.data == deployed.report.data
     assert {k: v for k, v in report.digests.items() if k != "answers"}.items() <= deployed.report.digests.items()
@@ -104,7 +104,7 @@ def test_a_call_from_python_gives_what_the_command_gives(small: Small, deployed:
     options = hil.DeployOptions(virtual_chips=10, tolerance=0.03)
     more: dict[str, Any] = {"macros": 4, "data": str(small.data), "options": options, "out": tmp_path / "run"}
     report = hil.judge(small.net, deployed.npz(tmp_path / "a.npz"), calibration=small.record_file, **more)
-    assert encode(report.such_chips) == encode(deployed.report.such_chips)
+    assert encode(report.other_chips) == encode(deployed.report.other_chips)
 
 
 def test_a_run_that_stopped_early_is_judged_by_the_looks_that_were_planned(small: Small, tmp_path: Path) -> None:
@@ -113,11 +113,11 @@ def test_a_run_that_stopped_early_is_judged_by_the_looks_that_were_planned(small
     np.savez(large, images=pixels, labels=labels, classes=np.array(NAMES))
     files: dict[str, Any] = {"data": str(large), "calibration": small.record_file, "out": tmp_path / "whole"}
     whole = hil.deploy(small.net, CHIP, macros=4, options=options, **files)
-    assert whole.such_chips is not None
-    assert whole.such_chips.looks == (500, 1000)
+    assert whole.other_chips is not None
+    assert whole.other_chips.looks == (500, 1000)
     file = Deployed(whole, read_run(tmp_path / "whole" / "data.h5")).npz(tmp_path / "a.npz")
     more = ["--looks", "500,1000", "--data", str(large), "--tolerance", "5"]
-    assert encode(judged(small, file, tmp_path / "run", *more).such_chips) == encode(whole.such_chips)
+    assert encode(judged(small, file, tmp_path / "run", *more).other_chips) == encode(whole.other_chips)
     assert run(arguments(small, file, tmp_path / "other", *more, "--looks", "400,1000")) == 2
 
 
@@ -138,7 +138,7 @@ def test_the_report_says_whose_word_the_backend_is_and_what_cannot_be_asked(
             assert mark in text
             assert "causes cannot be told apart" in text
         assert "firmware" not in screen
-        assert "(such chips)" in screen
+        assert "(other chips)" in screen
         assert faults(json.loads((out / "report.json").read_text("utf-8")), report_schema()) == []
         assert sorted(p.name for p in out.iterdir()) == ["data.h5", "report.html", "report.json", "report.md"]
 
@@ -150,8 +150,8 @@ def test_classes_alone_get_the_same_verdict_without_a_comparison_of_logits(
     scaled = deployed.data.measured_logits * 0.125
     for name, other in (("classes", {"answers": classes, "logits": None}), ("floats", {"logits": scaled})):
         report = judged(small, deployed.npz(tmp_path / f"{name}.npz", **other), tmp_path / name)
-        wanted = {**encode(deployed.report.such_chips), "fidelity": None}
-        assert encode(report.such_chips) == wanted
+        wanted = {**encode(deployed.report.other_chips), "fidelity": None}
+        assert encode(report.other_chips) == wanted
         assert any("logits are not compared" in note for note in report.notes)
 
 
@@ -168,19 +168,19 @@ def test_without_a_record_the_models_of_the_chip_file_are_what_is_believed(
 
 
 @pytest.mark.parametrize("kind", ["npz", "csv"])
-def test_an_accuracy_alone_is_judged_as_such_chips_and_says_so(
+def test_an_accuracy_alone_is_judged_as_other_chips_and_says_so(
     small: Small, deployed: Deployed, tmp_path: Path, kind: str
 ) -> None:
     file, out = tmp_path / f"a.{kind}", tmp_path / "run"
     said = {"accuracy": 0.5, "images": 2000, "runs": 3}
     np.savez(file, **said) if kind == "npz" else write_csv(file, [said])
     report = judged(small, file, out, "--samples", "200")
-    found = report.such_chips
+    found = report.other_chips
     assert found is not None
     assert report.this_chip is None
     assert report.verdict.value == "disagree"
     assert (found.n, found.repeats, found.measured.mean, report.data.images) == (2000, 3, 0.5, 200)
-    assert any("only such chips can be judged" in note for note in report.notes)
+    assert any("only other chips can be judged" in note for note in report.notes)
     assert any("not paired" in flag for flag in found.flags)
     assert sorted(p.name for p in out.iterdir()) == ["report.html", "report.json", "report.md"]
     assert faults(json.loads((out / "report.json").read_text("utf-8")), report_schema()) == []
@@ -188,7 +188,7 @@ def test_an_accuracy_alone_is_judged_as_such_chips_and_says_so(
 
 def test_the_interval_of_an_accuracy_alone_holds_both_samplings_of_images(small: Small, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "a.csv", [{"accuracy": 0.9, "images": 400, "runs": 2}])
-    found = judged(small, file, tmp_path / "run").such_chips
+    found = judged(small, file, tmp_path / "run").other_chips
     assert found is not None
     p = found.simulated.mean
     images = 0.9 * 0.1 / 400 + p * (1 - p) / 300
@@ -295,11 +295,11 @@ def test_answers_of_several_chips_are_judged_one_chip_at_a_time(
     assert "answers of 2 chips" in refused(small, file, capsys)
     assert "no answers of chip 'none'" in refused(small, file, capsys, "--measured-chip", "none")
     report = judged(small, file, tmp_path / "run", "--measured-chip", deployed.report.chip.serial)
-    assert encode(report.such_chips) == encode(deployed.report.such_chips)
+    assert encode(report.other_chips) == encode(deployed.report.other_chips)
     logits = np.concatenate([deployed.data.measured_logits * 0, deployed.data.measured_logits])
     both = deployed.npz(tmp_path / "b.npz", logits=logits, chip=np.repeat(["other", "mine"], 2))
     report = judged(small, both, tmp_path / "second", "--measured-chip", "mine")
-    assert encode(report.such_chips) == encode(deployed.report.such_chips)
+    assert encode(report.other_chips) == encode(deployed.report.other_chips)
 
 
 def answers_of_chips(program: Any, images: np.ndarray, chips: int, extra: float) -> np.ndarray:
@@ -348,7 +348,7 @@ def test_two_chips_or_the_record_of_one_do_not_make_several(
         assert reason in " ".join(capsys.readouterr().err.split())
 
 
-def test_ranges_of_a_chip_file_widen_what_such_chips_may_have(small: Small, deployed: Deployed, tmp_path: Path) -> None:
+def test_ranges_of_a_chip_file_widen_what_they_may_have(small: Small, deployed: Deployed, tmp_path: Path) -> None:
     text, _ = chip_text("lab-128")
     unsure = tmp_path / "unsure.toml"
     entry = 'cell_error_factor = { value = 7.0, range = [0.5, 14.0], source = "assumed: wide" }'
@@ -362,8 +362,8 @@ def test_ranges_of_a_chip_file_widen_what_such_chips_may_have(small: Small, depl
         report = hil.judge(
             small.net, deployed.npz(tmp_path / "a.npz"), chip=str(chip), out=tmp_path / f"r{number}", **more
         )
-        assert report.such_chips is not None
-        spreads.append(np.std(report.such_chips.simulated_chips))
+        assert report.other_chips is not None
+        spreads.append(np.std(report.other_chips.simulated_chips))
     assert spreads[1] > 1.3 * spreads[0]
 
 

@@ -96,7 +96,7 @@ def test_a_histogram_counts_every_chip_once() -> None:
 # --- ages -------------------------------------------------------------------------------------
 
 
-def test_one_age_gives_what_deploy_expects_of_such_chips(small: Small, images: Dataset) -> None:
+def test_one_age_gives_what_deploy_expects_of_other_chips(small: Small, images: Dataset) -> None:
     found = predict(small.program, images, small.record, OPTIONS, Watch())
     again = VirtualChips(
         small.program, small.record, Recipe(reads=OPTIONS.read_back_reads), 4, 0, inputs=training_inputs(small.program)

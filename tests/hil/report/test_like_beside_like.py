@@ -38,9 +38,9 @@ def test_answers_of_other_images_than_the_simulated_ones_say_so_on_the_scale(mad
 
 def test_the_second_question_names_its_images_where_they_are_fewer(made: Run) -> None:
     report = made[0]
-    assert report.such_chips is not None
+    assert report.other_chips is not None
     assert "by the first" not in said(report)
-    fewer = replace(report, such_chips=replace(report.such_chips, n=200))
+    fewer = replace(report, other_chips=replace(report.other_chips, n=200))
     assert "by the first 200 images" in said(fewer)
 
 

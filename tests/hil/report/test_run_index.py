@@ -30,7 +30,7 @@ def write_runs(folder: Path, report: AgreementReport) -> Path:
             report_text(dataclasses.replace(report, age_s=age_s, created=created)), encoding="utf-8"
         )
     (folder / "0004").mkdir()
-    (folder / "0004" / "report.json").write_text('{"schema": "hil.report/1.2"}', encoding="utf-8")
+    (folder / "0004" / "report.json").write_text('{"schema": "hil.report/2.0"}', encoding="utf-8")
     (folder / "0005.unfinished").mkdir()
     return folder
 

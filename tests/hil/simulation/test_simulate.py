@@ -178,7 +178,7 @@ def test_chips_need_either_readings_or_layer_inputs(small: Small) -> None:
 # --- prediction ---------------------------------------------------------------------------------
 
 
-def test_prediction_from_a_record_is_near_what_such_chips_measure(small: Small, tmp_path: object) -> None:
+def test_prediction_from_a_record_is_near_what_other_chips_measure(small: Small, tmp_path: object) -> None:
     data = load_dataset(small.data)
     options = DeployOptions(samples=300, virtual_chips=6)
     result = predict(small.program, data, small.record, options, Watch())
