@@ -60,8 +60,8 @@ class Tuning(enum.StrEnum):
 OF_CELLS = ("table", "model")  # kinds of records without a chip behind them
 MOST_CHIPS = 1_000_000
 LEAST_VARIANCE = 0.05  # no read variance is believed to fall below this share of its value at the reference
-# Purpose tags of the host's seeds: stuck cells of chips that nobody measured; paths over several ages; what a kind of chips
-# is like, and the columns and stuck cells of one of them.
+# Purpose tags of the host's seeds: stuck cells of chips that nobody measured; paths over several ages; what a
+# kind of chips is like, and the columns and stuck cells of one of them.
 STUCK, PATH, POINTS, UNMEASURED = 0x57AC, 0xA6E5, 0xB01E, 0x0D0E
 
 
