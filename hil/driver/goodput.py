@@ -20,7 +20,7 @@ MOST_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class LinkRate:
-    """Input codes that arrived, one byte each, in ``seconds``.
+    """Bytes of input codes that arrived in ``seconds``; codes of fewer bits count as these, since a line may pack them.
 
     ``wire_bytes_per_s``: what the line can carry, 0 where nothing is known of it. ``sent``, ``received``: bytes on it.
     """
@@ -78,13 +78,13 @@ def measured_goodput(
     """
     if not 0 < seconds <= MOST_SECONDS:
         raise UsageError(f"{seconds:g} s is not between 0 and {MOST_SECONDS:g} s", hint="hil bench link --seconds 10")
-    rows = driver.spec.macro.logical_rows
+    rows, bits = driver.spec.macro.logical_rows, driver.spec.macro.inputs.bits
     tile = TileAddress(0, 0, rows, 0, 1)
-    codes = np.random.default_rng(0).integers(0, 2, (MOST_VECTORS, rows)).astype(np.int16)
+    codes = np.random.default_rng(0).integers(0, 1 << bits, (MOST_VECTORS, rows)).astype(np.int16)  # no code packs them
 
     def timed(vectors: int) -> float:
         start_s = clock()
-        driver.mvm(tile, codes[:vectors], input_bits=1)
+        driver.mvm(tile, codes[:vectors], input_bits=bits, input_signed=False)
         return max(clock() - start_s, 1e-6)
 
     timed(1)  # what only the first product takes
@@ -102,7 +102,7 @@ def measured_goodput(
     after = driver.counters
     seen = {name: after[name] - before[name] for name in after}
     return LinkRate(
-        total * rows,
+        total * rows * bits // 8,
         spent_s,
         seen["bytes_sent"],
         seen["bytes_received"],

@@ -6,9 +6,13 @@ import json
 
 import pytest
 
+from firmware_protocols.chip import ChipServer
+from firmware_protocols.connection import LinkLimits
+from firmware_protocols.line_simulation.port import PacedLine, SimulatedPort
 from hil.cli import run
 from hil.driver.goodput import measured_goodput
-from hil.driver.open_chip import open_chip
+from hil.driver.open_chip import connect, open_chip
+from hil.emulator.address import chip_from_address
 from hil.errors import UsageError
 
 CHIP = "emulated:lab-128?seed=0&macros=1"
@@ -23,6 +27,15 @@ def test_a_chip_takes_codes_and_the_share_of_its_line_follows_from_the_baud_rate
     assert found.sent > found.code_bytes > 0
     assert found.share == pytest.approx(found.code_bytes / found.seconds / 92_160)
     assert "% of 92.2 kB/s" in found.lines()[0]
+
+
+def test_a_serial_line_on_which_bodies_are_packed_carries_no_more_than_its_rate() -> None:
+    server = ChipServer(chip_from_address(CHIP), boot_id=1, limits=LinkLimits(512, 32, 1 << 20))
+    port = SimulatedPort(PacedLine(server))
+    with connect(port, clock=port.clock) as chip:
+        found = measured_goodput(chip, 3.0, baud=921_600, clock=port.clock)
+    assert found.share is not None
+    assert 0.9 < found.share < 1.0
 
 
 def test_a_line_without_a_known_rate_has_no_share(capsys: pytest.CaptureFixture[str]) -> None:
