@@ -118,8 +118,7 @@ class Connection:
         self._retired: deque[tuple[int, int]] = deque(maxlen=RETIRED_SESSIONS)
         self._resyncs: deque[float] = deque(maxlen=MAX_RESYNCS)
         self._hint_s = self._opened_s = self._hello_s = float("-inf")
-        self._hello_wait_s = HELLO_EVERY_S
-        self._tries = 0
+        self._hello_wait_s, self._tries = HELLO_EVERY_S, 0
         self._opening_s = 0.0  # from the first hello to its answer
         self._boot_id: int | None = None
         self._echo = False
@@ -190,6 +189,8 @@ class Connection:
                 self.last_heard_s = now_s
                 self._send.acknowledge(frame.ack, frame.selective, now_s)
                 if not frame.flags & ACK_BIT:
+                    if self._receive.takes(frame.sequence):
+                        self._send.heard(len(frame.payload), now_s)
                     self._inbox += self._receive.take(frame)
 
     def data_to_send(self, now_s: float) -> bytes:

@@ -38,6 +38,10 @@ class ReceiveWindow:
             bits |= 1 << ((sequence - self.expected - 1) & 0xFFFF)
         return bits
 
+    def takes(self, sequence: int) -> bool:
+        """Whether a frame of this number is new, and within the window."""
+        return (sequence - self.expected) & 0xFFFF < MAX_WINDOW and sequence not in self._early
+
     def take(self, frame: Frame) -> list[Received]:
         """Accept one numbered frame; give the messages that it completes."""
         self.ack_due = True

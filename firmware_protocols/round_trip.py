@@ -11,6 +11,8 @@
 from __future__ import annotations
 
 RTO_MIN_S, RTO_MAX_S, RTO_FIRST_S = 0.020, 4.0, 1.0
+RTO_SLOWEST_S = 10.0  # of a line on which one frame takes seconds; doubling ends at RTO_MAX_S
+SLOWEST_BYTE_S = 0.001042  # a line of 9,600 baud, which an unknown one may be
 
 
 class RoundTrip:
@@ -29,4 +31,4 @@ class RoundTrip:
             self.rttvar_s += (abs(sample_s - self.srtt_s) - self.rttvar_s) / 4
             self.srtt_s += (sample_s - self.srtt_s) / 8
             self.min_s = min(self.min_s, sample_s)
-        self.rto_s = min(max(self.srtt_s + 4 * self.rttvar_s, RTO_MIN_S), RTO_MAX_S)
+        self.rto_s = min(max(self.srtt_s + 4 * self.rttvar_s, RTO_MIN_S), RTO_SLOWEST_S)

@@ -3,12 +3,13 @@
 Selective repeat. A frame counts as lost when three frames sent after it have been
 acknowledged, or one that was sent clearly later (a quarter of the round trip). A timer covers
 the rest: RTO = srtt + 4 rttvar, clamped, doubled at each expiry, started anew at each
-acknowledgement. It repeats the oldest frame (the 2, 4, … oldest ones when it expires again, which
-loads the line no more) and, once the round trip is well known, every other that is as late. A
-repeated frame gives a round-trip sample only when the answer came too soon to be for its repetition
-(Karn, Eifel). A repeated frame goes twice, then three times:
-the window stands still until it arrives. Large and small frames are timed apart: on a slow line
-a large one takes its own length, and short exchanges would teach a timer that no large one can meet.
+acknowledgement and while frames come behind which one may wait. It repeats the oldest frame (the
+2, 4, … oldest ones when it expires again, which loads the line no more) and, once the round trip
+is well known, every other that is as late. A repeated frame gives a round-trip sample only when
+the answer came too soon to be for its repetition (Karn, Eifel). A repeated frame goes twice, then
+three times: the window stands still until it arrives. Large and small frames are timed apart: on
+a slow line a large one takes its own length, and short exchanges would teach a timer that no
+large one can meet.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from firmware_protocols.errors import LinkCounters
-from firmware_protocols.frame_size import FrameSize
+from firmware_protocols.frame_size import OVERHEAD, FrameSize
 from firmware_protocols.frames import LAST_BIT, MIN_PAYLOAD
-from firmware_protocols.round_trip import RTO_MAX_S, RoundTrip
+from firmware_protocols.round_trip import RTO_MAX_S, SLOWEST_BYTE_S, RoundTrip
 
 CHANNELS = 4
 CONTROL, BULK, RESULTS, EVENTS = range(CHANNELS)
@@ -43,6 +44,7 @@ class Flight:
     first_s: float
     sent_s: float
     order: int  # counts transmissions of the whole window; a repeated frame gets a new one
+    heard: int = 0  # frames of the other side that had come before it
     tries: int = 1
     later: int = 0  # frames transmitted after this one that were acknowledged
 
@@ -57,8 +59,9 @@ class SendWindow:
         self._lost: list[Flight] = []
         self.next_sequence = 0
         self._order = 0
+        self._heard = 0  # new frames of the other side
         self._backoff = 0
-        self._progress_s = 0.0  # last time something was acknowledged or the window was empty
+        self._progress_s = 0.0  # last time something was acknowledged or might have been, or the window was empty
         self._small, self._large = RoundTrip(), RoundTrip()
         self.out_of_tries = False
 
@@ -101,7 +104,8 @@ class SendWindow:
         if not self._flight:
             return None
         oldest = next(iter(self._flight.values()))
-        return max(oldest.sent_s, self._progress_s) + min(self._trip(oldest).rto_s * (1 << self._backoff), RTO_MAX_S)
+        rto_s = self._rto_s(oldest)
+        return max(oldest.sent_s, self._progress_s) + max(rto_s, min(rto_s * (1 << self._backoff), RTO_MAX_S))
 
     def take(self, now_s: float) -> list[Flight]:
         """Frames to transmit now: expired, lost, then new ones while the window has room."""
@@ -136,6 +140,26 @@ class SendWindow:
                 room -= 1
         return due
 
+    def heard(self, payload: int, now_s: float) -> None:
+        """A new frame of the other side has come: an acknowledgement may wait behind those sent before it.
+
+        The timer stands still for as long as such a frame takes on the slowest line.
+        """
+        self._heard += 1
+        if not self._flight:
+            return
+        oldest = next(iter(self._flight.values()))
+        if self._heard - oldest.heard > self._window:
+            return  # it was sent after the oldest should have arrived
+        since_s = max(oldest.sent_s, self._progress_s)
+        self._progress_s = min(since_s + (payload + OVERHEAD) * SLOWEST_BYTE_S, now_s)
+        if self._progress_s == now_s and now_s - since_s > self._rto_s(oldest):
+            self._trip(oldest).measure(now_s - since_s)  # one frame takes longer: the timer was too short
+
+    def _rto_s(self, flight: Flight) -> float:
+        trip = self._trip(flight)
+        return trip.rto_s + (0.0 if trip.samples else len(flight.payload) * SLOWEST_BYTE_S)
+
     def _trip(self, flight: Flight) -> RoundTrip:
         return self._large if len(flight.payload) > MIN_PAYLOAD else self._small
 
@@ -161,7 +185,7 @@ class SendWindow:
 
     def _stamp(self, flight: Flight, now_s: float) -> None:
         flight.sent_s = now_s
-        flight.order = self._order
+        flight.order, flight.heard = self._order, self._heard
         self._order += 1
 
     def acknowledge(self, ack: int, selective: int, now_s: float) -> None:

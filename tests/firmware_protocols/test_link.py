@@ -20,6 +20,7 @@ from firmware_protocols.messages import (
     Describe,
     Mvm,
     MvmResult,
+    OutputsOff,
     ProgramTile,
     Progress,
     Returns,
@@ -144,6 +145,40 @@ def test_short_exchanges_do_not_make_the_timer_flood_a_slow_line(make_line: Make
     line.host.check()
     repeated = line.host.counters.retransmissions + line.host.counters.fast_retransmissions
     assert repeated <= 1, repeated
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_s", "payload", "window", "most"),
+    [(92160, 512, 32, 0), (11520, 512, 16, 2), (960, 4096, 4, 8)],  # until the timer knows how long one frame takes
+)
+def test_frames_whose_acknowledgement_waits_behind_long_replies_are_not_repeated(
+    make_line: MakeLine, kit: SimpleNamespace, bytes_per_s: float, payload: int, window: int, most: int
+) -> None:
+    limits = LinkLimits(payload, window)
+    faults = kit.Faults(delay_s=0.001, bytes_per_s=bytes_per_s)
+    line = make_line(faults=faults, host_limits=limits, chip_limits=limits)
+    for _ in range(30):
+        exchange(line, [Status()])
+    long = payload * window // 256
+    for sample in range(10):
+        exchange(line, [mvm(sample, vectors=long), Status(), mvm(sample, vectors=1), Status(), mvm(sample, 2)], 3600.0)
+    counted = (line.host.counters, line.chip.counters)
+    repeated = sum(one.retransmissions + one.fast_retransmissions for one in counted)
+    assert repeated <= most, repeated
+
+
+def test_a_frame_that_was_lost_before_a_stream_of_replies_is_repeated_within_a_window_of_them(
+    make_line: MakeLine, kit: SimpleNamespace
+) -> None:
+    line = make_line(faults=kit.Faults(delay_s=0.001, bytes_per_s=11520))
+    exchange(line, [Status() for _ in range(10)])
+    line.host.request(mvm(0, vectors=800))
+    line.run(lambda: line.to_host.frames_arrived > 40, 60.0)
+    line.to_chip.stall(line.now_s + 0.001, deaf=True)
+    off = line.host.request(OutputsOff())
+    asked_s = line.now_s
+    assert line.run(lambda: off in {request_id for request_id, _, _ in line.host.poll()}, 60.0)
+    assert line.now_s - asked_s < 3 * 16 * 0.046, line.now_s - asked_s  # three windows of 16 frames
 
 
 def test_a_chip_whose_host_is_gone_switches_off_and_finishes_the_tile_when_it_is_back(

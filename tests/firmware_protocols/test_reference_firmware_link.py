@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -144,6 +145,20 @@ def test_a_clean_line_needs_no_repetition(line: Any) -> None:
     assert made.host.counters.retransmissions == made.host.counters.fast_retransmissions == 0
     counters = made.chip.counters()
     assert counters["retransmissions"] == counters["fast_retransmissions"] == counters["duplicates"] == 0
+
+
+@pytest.mark.parametrize(("bytes_per_s", "most"), [(92160, 0), (11520, 2), (960, 8)])
+def test_frames_whose_acknowledgement_waits_behind_long_messages_are_not_repeated(
+    line: Any, bytes_per_s: float, most: int
+) -> None:
+    made = line({"delay_s": 0.001, "bytes_per_s": bytes_per_s})
+    for _ in range(30):
+        exchange(made, [Status()])
+    for sample in range(10):
+        exchange(made, [mvm(sample, vectors=120), Status(), mvm(sample, 1), Status(), mvm(sample, 2)], 3600.0)
+    seen = [made.chip.counters(), asdict(made.host.counters)]
+    repeated = sum(one["retransmissions"] + one["fast_retransmissions"] for one in seen)
+    assert repeated <= most, repeated
 
 
 def test_outputs_off_overtakes_and_stops_what_waits(line: Any) -> None:

@@ -104,15 +104,20 @@ static void join(struct link *link, uint8_t channel, const uint8_t *payload, uin
     if (length || flags & FLAG_LAST) link->owner->part(channel, payload, length, flags & FLAG_LAST);
 }
 
-static void take_numbered(struct link *link, const struct frame *frame) {
+static void take_numbered(struct link *link, const struct frame *frame, uint64_t now_us) {
     const uint16_t ahead = (uint16_t)(frame->sequence - link->expected);
     struct early_frame *place = &link->early[frame->sequence % LINK_WINDOW];
     link->ack_due = true;
     if (ahead >= 0x8000 || (place->held && place->sequence == frame->sequence)) {
         link->counters.duplicates++;
-    } else if (ahead >= LINK_WINDOW) {
+        return;
+    }
+    if (ahead >= LINK_WINDOW) {
         link->counters.out_of_window++;
-    } else if (ahead) {
+        return;
+    }
+    send_heard(&link->send, frame->length, (uint32_t)now_us);
+    if (ahead) {
         place->sequence = frame->sequence;
         place->length = frame->length;
         place->flags = frame->flags;
@@ -154,8 +159,8 @@ void link_receive(struct link *link, uint8_t byte, uint64_t now_us) {
         }
     } else {
         link->heard_us = now_us;
-        send_acknowledge(&link->send, frame.ack, frame.selective, now_us, &link->counters);
-        if (!(frame.flags & FLAG_ACK)) take_numbered(link, &frame);
+        send_acknowledge(&link->send, frame.ack, frame.selective, (uint32_t)now_us, &link->counters);
+        if (!(frame.flags & FLAG_ACK)) take_numbered(link, &frame, now_us);
     }
 }
 
@@ -187,10 +192,10 @@ static uint32_t urgent(struct link *link, uint8_t *out) {
     return 0;
 }
 
-static bool silent_at(const struct link *link, uint64_t *when_us) {
+static bool silent_at(const struct link *link, uint64_t now_us, uint64_t *when_us) {
     if (link->send.base == link->send.next) return false;
-    const uint64_t since = link->send.progress_us > link->heard_us ? link->send.progress_us : link->heard_us;
-    *when_us = since + SILENCE_US;
+    const uint64_t progress_us = now_us - ((uint32_t)now_us - link->send.progress_us);
+    *when_us = (progress_us > link->heard_us ? progress_us : link->heard_us) + SILENCE_US;
     return true;
 }
 
@@ -201,11 +206,11 @@ static void lose(struct link *link) {
 
 uint32_t link_transmit(struct link *link, uint64_t now_us, uint8_t *out) {
     uint64_t when_us;
-    if (link->up && silent_at(link, &when_us) && now_us >= when_us) lose(link);
+    if (link->up && silent_at(link, now_us, &when_us) && now_us >= when_us) lose(link);
     const uint32_t size = urgent(link, out);
     if (size || !link->up) return size;
     uint16_t sequence = 0;
-    const struct flight *flight = send_take(&link->send, now_us, &sequence, &link->counters);
+    const struct flight *flight = send_take(&link->send, (uint32_t)now_us, &sequence, &link->counters);
     if (link->send.out_of_tries) {
         lose(link);
         return 0;
@@ -228,10 +233,11 @@ uint32_t link_transmit(struct link *link, uint64_t now_us, uint8_t *out) {
 
 uint64_t link_deadline(const struct link *link, uint64_t now_us) {
     uint64_t when_us = UINT64_MAX, other_us;
+    uint32_t in_us;
     if (link->reply_due || link->reject_due || link->hint_due) return now_us;
     if (!link->up) return when_us;
     if (link->ack_due || send_ready(&link->send)) return now_us;
-    if (send_deadline(&link->send, &other_us)) when_us = other_us;
-    if (silent_at(link, &other_us) && other_us < when_us) when_us = other_us;
+    if (send_deadline(&link->send, (uint32_t)now_us, &in_us)) when_us = now_us + in_us;
+    if (silent_at(link, now_us, &other_us) && other_us < when_us) when_us = other_us;
     return when_us;
 }

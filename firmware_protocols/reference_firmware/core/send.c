@@ -16,7 +16,7 @@ void send_start(struct send_window *w, uint16_t window, uint16_t max_payload) {
     memset(w, 0, sizeof *w);
     w->window = window;
     w->max_payload = max_payload;
-    w->small.rto_us = w->large.rto_us = RTO_FIRST_US;
+    w->trips[0].rto_us = w->trips[1].rto_us = RTO_FIRST_US;
 }
 
 /* --- queue ------------------------------------------------------------------------------ */
@@ -64,12 +64,9 @@ bool send_ready(const struct send_window *w) {
 
 /* --- timer ------------------------------------------------------------------------------ */
 
-static struct round_trip *trip_of(struct send_window *w, const struct flight *f) {
-    return f->length > PAYLOAD_MIN ? &w->large : &w->small;
-}
+static uint32_t kind(const struct flight *f) { return f->length > PAYLOAD_MIN; }
 
-static void measure(struct round_trip *trip, uint64_t sample_us) {
-    const uint32_t sample = sample_us > RTO_MAX_US ? RTO_MAX_US : (uint32_t)sample_us;
+static void measure(struct round_trip *trip, uint32_t sample) {
     if (trip->samples++ == 0) {
         trip->srtt_us = trip->min_us = sample;
         trip->rttvar_us = sample / 2;
@@ -81,21 +78,44 @@ static void measure(struct round_trip *trip, uint64_t sample_us) {
     }
     uint32_t rto = trip->srtt_us + 4 * trip->rttvar_us;
     if (rto < RTO_MIN_US) rto = RTO_MIN_US;
-    trip->rto_us = rto > RTO_MAX_US ? RTO_MAX_US : rto;
+    trip->rto_us = rto > RTO_SLOWEST_US ? RTO_SLOWEST_US : rto;
 }
 
-bool send_deadline(const struct send_window *w, uint64_t *when_us) {
+/* How long the timer has run. */
+static uint32_t age(const struct send_window *w, uint32_t now_us) {
+    const uint32_t sent = now_us - oldest(w)->sent_us, progress = now_us - w->progress_us;
+    return sent < progress ? sent : progress;
+}
+
+/* Time-out of the oldest frame; before the first sample the line may be the slowest. */
+static uint32_t rto(const struct send_window *w) {
+    const struct round_trip *trip = &w->trips[kind(oldest(w))];
+    return trip->rto_us + (trip->samples ? 0 : oldest(w)->length * SLOWEST_BYTE_US);
+}
+
+bool send_deadline(const struct send_window *w, uint32_t now_us, uint32_t *in_us) {
     if (w->base == w->next) return false;
-    const struct flight *first = oldest(w);
-    const struct round_trip *trip = first->length > PAYLOAD_MIN ? &w->large : &w->small;
-    uint64_t wait = (uint64_t)trip->rto_us << w->backoff;
-    if (wait > RTO_MAX_US) wait = RTO_MAX_US;
-    *when_us = (first->sent_us > w->progress_us ? first->sent_us : w->progress_us) + wait;
+    const uint32_t once = rto(w), ran = age(w, now_us);
+    uint32_t wait = once << w->backoff;
+    if (wait > RTO_MAX_US) wait = once > RTO_MAX_US ? once : RTO_MAX_US;
+    *in_us = wait > ran ? wait - ran : 0;
     return true;
 }
 
+void send_heard(struct send_window *w, uint16_t length, uint32_t now_us) {
+    w->heard++;
+    if (w->base == w->next || (uint16_t)(w->heard - oldest(w)->heard) > w->window) return; /* sent after the oldest should have arrived */
+    const uint32_t ran = age(w, now_us), longest = (length + FRAME_ON_LINE) * SLOWEST_BYTE_US;
+    w->progress_us = now_us;
+    if (ran > longest) {
+        w->progress_us -= ran - longest;
+    } else if (ran > rto(w)) {
+        measure(&w->trips[kind(oldest(w))], ran); /* one frame takes longer: the timer was too short */
+    }
+}
+
 /* The timer has expired: the oldest is lost, and once the round trip is well known all that are as late. */
-static void expire(struct send_window *w, uint64_t now_us, struct link_counters *c) {
+static void expire(struct send_window *w, uint32_t now_us, struct link_counters *c) {
     if (oldest(w)->tries >= TRIES_MAX) {
         w->out_of_tries = true;
         return;
@@ -104,7 +124,7 @@ static void expire(struct send_window *w, uint64_t now_us, struct link_counters 
     c->retransmissions++;
     for (uint16_t n = w->base; n != w->next; n++) {
         struct flight *f = at(w, n);
-        const struct round_trip *trip = trip_of(w, f);
+        const struct round_trip *trip = &w->trips[kind(f)];
         const bool overdue = trip->samples >= SAMPLES_TO_TRUST && now_us - f->sent_us >= trip->rto_us;
         if (f->flying && (overdue || n == w->base)) f->lost = true;
     }
@@ -112,12 +132,13 @@ static void expire(struct send_window *w, uint64_t now_us, struct link_counters 
 
 /* --- transmitting ------------------------------------------------------------------------ */
 
-static void stamp(struct send_window *w, struct flight *f, uint64_t now_us) {
+static void stamp(struct send_window *w, struct flight *f, uint32_t now_us) {
     f->sent_us = now_us;
+    f->heard = w->heard;
     f->order = w->order++;
 }
 
-static const struct flight *cut(struct send_window *w, uint8_t channel, uint64_t now_us) {
+static const struct flight *cut(struct send_window *w, uint8_t channel, uint32_t now_us) {
     struct outbox *box = &w->outbox[channel];
     struct outgoing *message = &box->places[box->first];
     struct flight *f = at(w, w->next);
@@ -143,9 +164,9 @@ static const struct flight *cut(struct send_window *w, uint8_t channel, uint64_t
     return f;
 }
 
-const struct flight *send_take(struct send_window *w, uint64_t now_us, uint16_t *sequence, struct link_counters *c) {
-    uint64_t due_us;
-    if (send_deadline(w, &due_us) && now_us >= due_us && !oldest(w)->lost) expire(w, now_us, c);
+const struct flight *send_take(struct send_window *w, uint32_t now_us, uint16_t *sequence, struct link_counters *c) {
+    uint32_t in_us;
+    if (send_deadline(w, now_us, &in_us) && !in_us && !oldest(w)->lost) expire(w, now_us, c);
     if (w->out_of_tries) return NULL;
     for (uint16_t n = w->base; n != w->next; n++) {
         struct flight *f = at(w, n);
@@ -170,8 +191,8 @@ const struct flight *send_take(struct send_window *w, uint64_t now_us, uint16_t 
 /* --- acknowledgements --------------------------------------------------------------------- */
 
 /* A frame counts as lost when three sent after it have arrived, or one sent clearly later. */
-static void find_lost(struct send_window *w, const struct flight *arrived, uint64_t now_us, struct link_counters *c) {
-    const struct round_trip *trip = trip_of(w, arrived);
+static void find_lost(struct send_window *w, const struct flight *arrived, uint32_t now_us, struct link_counters *c) {
+    const struct round_trip *trip = &w->trips[kind(arrived)];
     if (arrived->tries > 1 && (!trip->samples || now_us - arrived->sent_us < trip->min_us)) {
         return; /* perhaps the first copy was slow: the repetition proves nothing */
     }
@@ -188,7 +209,7 @@ static void find_lost(struct send_window *w, const struct flight *arrived, uint6
     }
 }
 
-void send_acknowledge(struct send_window *w, uint16_t ack, uint32_t selective, uint64_t now_us, struct link_counters *c) {
+void send_acknowledge(struct send_window *w, uint16_t ack, uint32_t selective, uint32_t now_us, struct link_counters *c) {
     const uint16_t before = w->base, count = in_flight(w), advance = (uint16_t)(ack - before);
     if (!count || advance > count) return; /* older than what is in flight */
     uint32_t arrived = 0;                  /* bit i: frame before + i has arrived now */
@@ -207,7 +228,7 @@ void send_acknowledge(struct send_window *w, uint16_t ack, uint32_t selective, u
     }
     while (w->base != w->next && !oldest(w)->flying) w->base++;
     w->progress_us = now_us;
-    struct round_trip *trip = trip_of(w, newest);
+    struct round_trip *trip = &w->trips[kind(newest)];
     if (newest->tries == 1) {
         measure(trip, now_us - newest->sent_us);
         w->backoff = 0;

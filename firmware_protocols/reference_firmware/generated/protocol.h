@@ -100,6 +100,7 @@ enum { /* Level */
 #define PROTOCOL_LEAST 0x100u
 #define FRAME_MAJOR 0x1u
 #define FRAME_OVERHEAD 0x10u
+#define FRAME_ON_LINE 0x16u
 #define PAYLOAD_MIN 0x40u
 #define PAYLOAD_MAX 0x1000u
 #define CHANNELS 0x4u
@@ -139,6 +140,8 @@ enum { /* Level */
 #define RTO_MIN_US 20000u
 #define RTO_MAX_US 4000000u
 #define RTO_FIRST_US 1000000u
+#define RTO_SLOWEST_US 10000000u
+#define SLOWEST_BYTE_US 1042u
 #define HINT_EVERY_US 100000u
 #define SILENCE_US 10000000u
 #define DEAD_MAN_US 10000000u
