@@ -73,8 +73,9 @@ def acknowledged(head: FrameHead) -> Iterator[int]:
 class EndArrivals:
     """What arrived at one end, and what it says about that; ``broken`` is told when the two do not agree."""
 
-    def __init__(self, name: str, broken: Callable[[str], None]) -> None:
-        self._name, self._broken = name, broken
+    def __init__(self, name: str, broken: Callable[[str], None], *, reads_later: bool = False) -> None:
+        """``reads_later``: what arrives may lie in a port until the end reads it, and opens its session before."""
+        self._name, self._broken, self._reads_later = name, broken, reads_later
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -86,7 +87,8 @@ class EndArrivals:
     def arrived(self, encoded: bytes, *, unharmed: bool, connection: SeenConnection, now_s: float) -> FrameHead:
         """A whole frame is about to be given to the end; ``unharmed``: with its delimiters. Gives its header."""
         head = head_of(encoded)
-        if head.first & NOT_NUMBERED:
+        listens = connection.state is State.UP and connection.session == head.session
+        if head.first & NOT_NUMBERED or not (listens or self._reads_later):
             return head
         arrivals = self._sessions.get(head.session)
         if arrivals is None:
@@ -94,7 +96,6 @@ class EndArrivals:
             if len(self._sessions) > SESSIONS:
                 self._sessions.popitem(last=False)
         arrivals.add(head.sequence)
-        listens = connection.state is State.UP and connection.session == head.session
         if unharmed and listens and not arrivals.far_ahead(head.sequence, connection.limits.window):
             if self._owed_session != head.session:
                 self._owed, self._owed_session = {}, head.session

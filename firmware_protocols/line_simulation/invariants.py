@@ -56,7 +56,7 @@ class Invariants:
         self._server = board.server
         self._link: HostLink = host.link
         self._accepted = [0, 0]
-        self._arrivals = {role: EndArrivals(role.value, broken) for role in Role}
+        self._arrivals = {role: EndArrivals(role.value, broken, reads_later=role is Role.HOST) for role in Role}
         self._boots, self._session = board.boots, (0, 0)  # of the chip: session and nonce
         self._answered: tuple[tuple[int, int], frozenset[int]] = ((0, 0), frozenset())  # a chip's life and kept replies
         self._left: deque[tuple[int, int]] = deque(maxlen=LEFT_SESSIONS)
