@@ -11,13 +11,14 @@ from typing import NamedTuple
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import ProtocolError
 from firmware_protocols.line_simulation.faults import LineFaults
-from firmware_protocols.line_simulation.goodput import first_answer_s, virtual_goodput
+from firmware_protocols.line_simulation.goodput import answers_s, virtual_goodput
 
 BYTES_PER_S = 92_160.0  # of a serial line of 921,600 baud
 
 
 LONGEST_PAUSE_S = 0.005  # of a line without faults on which there is more to send
-FIRST_ANSWER_LOSS, FIRST_ANSWER_S = 0.2, 0.7  # of frames; mean time from the first hello to the first answer
+ANSWER_LOSS = 0.2  # of frames
+FIRST_ANSWER_S, NEXT_ANSWER_S = 0.7, 0.2  # mean time from the first hello; of an answer, asked for alone
 
 
 class Floor(NamedTuple):
@@ -59,11 +60,10 @@ def below_floors() -> list[str]:
                 f"{floor.name}: {100 * seen.share:.1f} % of its bytes are input codes, {100 * floor.least:.0f} must be"
             )
     try:
-        answered_s = first_answer_s(LineFaults(loss=FIRST_ANSWER_LOSS, bytes_per_s=BYTES_PER_S))
+        times_s = answers_s(LineFaults(loss=ANSWER_LOSS, bytes_per_s=BYTES_PER_S))
     except ProtocolError as error:
-        return [*found, f"first answers: {type(error).__name__}: {error}"]
-    if answered_s > FIRST_ANSWER_S:
-        found.append(
-            f"first answers come after {answered_s:.2f} s, {FIRST_ANSWER_S} at most where one frame of five is lost"
-        )
+        return [*found, f"answers: {type(error).__name__}: {error}"]
+    for which, took_s, most_s in zip(("first", "next"), times_s, (FIRST_ANSWER_S, NEXT_ANSWER_S), strict=True):
+        if took_s > most_s:
+            found.append(f"{which} answers come after {took_s:.2f} s, {most_s} at most where one frame of five is lost")
     return found

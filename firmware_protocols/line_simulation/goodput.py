@@ -20,6 +20,7 @@ from firmware_protocols.messages import Describe, Mvm, MvmResult, Progress, Retu
 LIMITS = LinkLimits(512, 32, 1 << 20)  # of a serial line
 VECTORS, ROWS = 100, 128
 AHEAD = 8  # requests, as the driver
+NEXT_ANSWERS = 10  # of a session, after its first
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +84,28 @@ def virtual_goodput(
     return Goodput(count * codes.size / took_s / faults.bytes_per_s, took_s, pause_s, host.counters)
 
 
-def first_answer_s(faults: LineFaults, sessions: int = 60) -> float:
-    """Mean time from the first hello to the first answer, s, of so many sessions on lines of their own.
+def answers_s(faults: LineFaults, sessions: int = 60) -> tuple[float, float]:
+    """Mean time of the first answer since the first hello, and of the next ones since they were asked for, one at a
+    time, s, of so many sessions on lines of their own.
 
     Raises:
         ProtocolError: a link failed.
     """
-    return sum(_first_answer_s(faults, number) for number in range(sessions)) / sessions
+    seen = [_answers_s(faults, number) for number in range(sessions)]
+    return float(np.mean([first for first, _ in seen])), float(np.mean([later for _, later in seen]))
 
 
-def _first_answer_s(faults: LineFaults, seed: int) -> float:
+def _answers_s(faults: LineFaults, seed: int) -> tuple[float, float]:
     chip = ChipServer(_Sink(BoardPower(), lambda text: None), boot_id=1, limits=LIMITS)
     host = HostLink(nonce=seed + 1, limits=LIMITS)
     line = VirtualLine(host, chip, faults, random.Random(seed))
-    start_s = line.now_s
-    host.open(start_s)
+    times_s = [line.now_s]
+    host.open(line.now_s)
     line.run(lambda: host.up or host.failure is not None)
     host.check()
-    host.request(Describe())
-    line.run(lambda: not host.waiting or host.failure is not None)
-    host.check()
-    return line.now_s - start_s
+    for _ in range(1 + NEXT_ANSWERS):
+        host.request(Describe())
+        line.run(lambda: bool(host.poll()) or host.failure is not None)
+        host.check()
+        times_s.append(line.now_s)
+    return times_s[1] - times_s[0], (times_s[-1] - times_s[1]) / NEXT_ANSWERS

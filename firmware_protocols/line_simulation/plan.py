@@ -86,7 +86,8 @@ def plan_of(seed: str) -> EpisodePlan:
     )
     payloads, windows = (64, 128, 512, 512, 4096), (1, 4, 16, 32, 32)
     host = LinkLimits(rng.choice(payloads), rng.choice(windows), silence_s=rng.choice((2.0, 10.0)))
-    chip = LinkLimits(rng.choice(payloads), rng.choice(windows), MAX_MESSAGE)
+    silence_s = random.Random(f"{seed}/silence").choice((3.0, 10.0))  # the first ends before the dead man's
+    chip = LinkLimits(rng.choice(payloads), rng.choice(windows), MAX_MESSAGE, silence_s)
     every_s = {kind: log_uniform(rng, *EVERY_S.get(kind, USUALLY_EVERY_S)) for kind in EVENTS if rng.random() < 0.6}
     state_resets = rng.choice((0.0, 0.0, 0.3))
     resets = bool(state_resets or every_s.keys() & {LineFault.RESET, LineFault.POWER})
