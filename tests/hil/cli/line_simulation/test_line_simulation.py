@@ -111,7 +111,7 @@ def test_a_planted_bug_is_found(
     monkeypatch: pytest.MonkeyPatch, owner: object, name: str, broken: Callable[..., object] | property
 ) -> None:
     monkeypatch.setattr(owner, name, broken)
-    assert any(short_episode(number).broken for number in range(16))
+    assert any(short_episode(number).broken for number in range(40))  # each is found by one of the first 27
 
 
 def test_transfers_keep_above_their_floors_also_where_numbers_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
