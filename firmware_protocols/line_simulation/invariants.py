@@ -134,7 +134,7 @@ class Invariants:
             self._arrivals[Role.CHIP].begin_anew()
 
     def _check_session(self) -> None:
-        """A chip that left a session does not open it again in the same life."""
+        """A chip that left a session does not open it again in the same life; another host finds the outputs off."""
         self._notice_start()
         link = self._host.link.connection
         self._opened.setdefault(link.session, self._boots)
@@ -144,7 +144,9 @@ class Invariants:
         if connection.hello is None or (connection.session, connection.hello.nonce) == self._session:
             return
         self._left.append(self._session)
-        self._session = (connection.session, connection.hello.nonce)
+        before, self._session = self._session, (connection.session, connection.hello.nonce)
+        if before[1] not in (0, connection.hello.nonce) and self._board.chip.outputs_on:
+            self._broken("another host finds the outputs on")
         if self._session in self._left:
             self._broken(f"the chip opens session {connection.session} again, which was left before")
 

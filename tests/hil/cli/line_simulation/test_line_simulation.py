@@ -85,6 +85,7 @@ def taken_whatever_it_is(self: authority.ChipAuthority, counter: int) -> None:
     [
         (chip.ChipServer, "_lose_host", lambda self: self._forget_queue()),
         (chip.ChipServer, "miss_host", lambda self: None),
+        (chip.ChipServer, "_greet", lambda self, *said: handed_over_as_it_is(self, *said)),
         (chip.ChipServer, "_call", lambda self, job: answered_only(self, job)),
         (images, "hashlib", SimpleNamespace(sha256=lambda data: SimpleNamespace(digest=lambda: data and b"?"))),
         (host.HostLink, "_restart", lambda self: None),
@@ -97,6 +98,7 @@ def taken_whatever_it_is(self: authority.ChipAuthority, counter: int) -> None:
     ids=[
         "outputs stay on",
         "the dead-man timer does nothing",
+        "another host finds the outputs on",
         "outputs off is answered only",
         "right images are refused",
         "unanswered requests are not repeated",
@@ -126,7 +128,16 @@ def answered_only(self: chip.ChipServer, job: Any) -> Any:
     return Done() if isinstance(job.request, OutputsOff) else CALLED(self, job)
 
 
-CALLED = chip.ChipServer._call
+CALLED, GREETED = chip.ChipServer._call, chip.ChipServer._greet
+
+
+def handed_over_as_it_is(self: chip.ChipServer, *said: Any) -> Any:
+    """Another host takes the chip over, and nothing is switched off."""
+    noting: Any = self.handlers
+    were_on = noting.outputs_on
+    reply = GREETED(self, *said)
+    noting.outputs_on = were_on
+    return reply
 
 
 def test_a_failed_episode_is_named_with_the_command_that_replays_it(
