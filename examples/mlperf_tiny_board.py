@@ -36,8 +36,8 @@ from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
+from mapping.operators.norms import SoftmaxStep
 from mapping.program.conductance import ConductanceProgram
-from mapping.program.digital_steps import SoftmaxStep
 from mapping.program.training_inputs import training_inputs
 from mapping.quantise.weight_scales import ScaleRule
 

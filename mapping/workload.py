@@ -17,45 +17,29 @@ from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out, needed_m
 from mapping.layout.place import Place
 from mapping.layout.tile import MatrixShape, Piece
 from mapping.network.graph import NetworkGraph
-from mapping.operators.activations import Unary
-from mapping.operators.affine import Affine, PRelu
-from mapping.operators.joins import Product
-from mapping.operators.moves import Flatten, PadChannels, PadMap, Permute, Reshape, Slice, Take
-from mapping.operators.node import Shape
-from mapping.operators.norms import Norm, Softmax
-from mapping.operators.pools import MaxPool, Reduce
-from mapping.operators.products import MatMul
-from mapping.operators.resampling import Resample
-from mapping.program.adapter import adapter_products
-from mapping.program.conductance import (
-    AddStep,
-    AgainStep,
-    AvgPoolStep,
-    ConcatStep,
-    ConductanceProgram,
+from mapping.operators.activations import RescaleStep, TableStep, Unary
+from mapping.operators.affine import Affine, AffineStep, PRelu
+from mapping.operators.joins import AddStep, ConcatStep, Product, ProductStep
+from mapping.operators.moves import (
+    Flatten,
     FlattenStep,
-    MatrixStep,
-    MaxPoolStep,
-    PadChannelsStep,
-    PadMapStep,
-    RescaleStep,
-    SliceStep,
-    Step,
-    TileGroup,
-)
-from mapping.program.digital_steps import (
-    AffineStep,
-    MatMulStep,
-    NormStep,
+    Permute,
     PermuteStep,
-    ProductStep,
-    ReduceStep,
-    ResampleStep,
+    Reshape,
     ReshapeStep,
-    SoftmaxStep,
-    TableStep,
+    Slice,
+    SliceStep,
+    Take,
     TakeStep,
 )
+from mapping.operators.node import Shape
+from mapping.operators.norms import Norm, NormStep, Softmax, SoftmaxStep
+from mapping.operators.padding import PadChannels, PadChannelsStep, PadMap, PadMapStep
+from mapping.operators.pools import AvgPoolStep, MaxPool, MaxPoolStep, Reduce, ReduceStep
+from mapping.operators.products import MatMul, MatMulStep
+from mapping.operators.resampling import Resample, ResampleStep
+from mapping.program.adapter import adapter_products
+from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, TileGroup
 from mapping.program.shapes import step_shape
 from mapping.quantise.lower import (
     AddOp,
@@ -200,19 +184,18 @@ def _narrowed(op: MatrixOp, shape: Shape, width: int, bits: BitWidths, signed: b
 def program_workload(program: ConductanceProgram, name: str = "network") -> Workload:
     """Give the workload of a compiled program: its tiles as placed, bits as quantised."""
     shapes: dict[str, Shape] = {INPUT: program.input.shape}
-    codes = {INPUT: (program.input.bits, program.input.signed)}
+    spans = {INPUT: _span_of(program.input.bits, program.input.signed)}
     layers: list[LayerWork] = []
     ends: dict[str, str] = {}  # layers with an adapter -> the work that gives their codes
     for step in program.steps:
         sources = [shapes[name] for name in step.inputs]
         after = step_shape(step, sources, program.layers)
-        bits, signed = codes[step.inputs[0]]
+        given = [spans[name] for name in step.inputs]
         again = program.layers[step.layer] if isinstance(step, AgainStep) else None
         matrix = step if isinstance(step, MatrixStep) else again
-        bits = matrix.group.input_bits if matrix else bits
-        made = _codes_of(matrix or step, codes)
+        made = (matrix or step).span(given)
         form = _form(matrix or step, sources, after)
-        output_bits = LOGIT_BITS if step is program.steps[-1] else made[0]
+        output_bits = LOGIT_BITS if step is program.steps[-1] else _bits_of(made)
         products = adapter_products(matrix) if matrix else 0
         layers.append(
             LayerWork(
@@ -228,9 +211,9 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
                 operations=form.operations,
                 groups=matrix.group.groups if matrix else 1,
                 weight_bits=program.weight_bits_of(matrix.name) if matrix else 0,
-                input_bits=bits,
+                input_bits=matrix.group.input_bits if matrix else _bits_of(given[0]),
                 output_bits=SUM_BITS if products else output_bits,
-                input_signed=signed,
+                input_signed=given[0][0] < 0,
                 shares=again.name if again else None,
                 tiles=_placed(matrix.group) if matrix else None,
             )
@@ -238,7 +221,7 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
         if products:
             ends[step.name] = f"{step.name} adapter"
             layers.append(adapter_work(layers[-1], ends[step.name], products, output_bits))
-        shapes[step.name], codes[step.name] = after, made
+        shapes[step.name], spans[step.name] = after, made
     pads = {step.name for step in program.steps if isinstance(step, PadMapStep)}
     return Workload(name, program.input.shape, program.input.bits, _with_padding(layers, pads))
 
@@ -263,16 +246,16 @@ def _with_padding(layers: Sequence[LayerWork], pads: Set[str]) -> tuple[LayerWor
     return tuple(kept)
 
 
-def _codes_of(step: Step, codes: Mapping[str, tuple[int, bool]]) -> tuple[int, bool]:
-    """Bits and sign of a step's output codes."""
-    if isinstance(step, TableStep):
-        low, high = int(step.table.min()), int(step.table.max())
-    else:
-        rules = step.rescale[:1] if isinstance(step, ConcatStep) else [getattr(step, "requantise", None)]
-        if rules[0] is None:
-            return codes[step.inputs[0]]
-        low, high = rules[0].low, rules[0].high
-    return max(1, max(high.bit_length(), (-low).bit_length() - 1) + (low < 0)), low < 0
+def _bits_of(span: tuple[int, int]) -> int:
+    """Bits of codes, their sign among them."""
+    low, high = span
+    return max(1, max(high.bit_length(), (-low).bit_length() - 1) + (low < 0))
+
+
+def _span_of(bits: int, signed: bool) -> tuple[int, int]:
+    """All codes of so many bits."""
+    half = 1 << (bits - 1)
+    return (-half, half - 1) if signed else (0, 2 * half - 1)
 
 
 def _placed(group: TileGroup) -> Tiles:
@@ -345,7 +328,7 @@ def _form(part: object, inputs: Sequence[Shape], after: Shape) -> _Form:
 
 
 def _tensor_form(part: object, inputs: Sequence[Shape], after: Shape) -> _Form:
-    """The form of an operation of ``mapping.operators`` or ``mapping.program.digital_steps``."""
+    """The form of an operation of ``mapping.operators``, as a node or a step."""
     given, made = math.prod(inputs[0]), math.prod(after)
     match part:
         case Unary() | TableStep():

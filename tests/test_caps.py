@@ -43,12 +43,11 @@ PARAMETERS = {
     "hil/prediction/judge.py:judge": 16,
     "hil/prediction/predict.py:predict": 11,
     "hil/verdict/verdict.py:judge": 16,
-    "mapping/program/tensor_kernels.py:norm_rows": 11,
+    "mapping/operators/integer/tensor_kernels.py:norm_rows": 11,
     "search/train/teacher_training.py:_train": 11,
 }
 LINES = {
     "firmware_protocols/messages.py": 414,
-    "mapping/program/conductance.py": 403,
 }
 
 

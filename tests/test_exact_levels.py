@@ -20,11 +20,12 @@ from hil.emulator.chip import EmulatedChip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import CannotMap, compile_network
+from mapping.operators.step import ProgramRecordError
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
-from mapping.program.records import ProgramRecordError, from_record, to_record
+from mapping.program.records import from_record, to_record
 
 from .mapping.small_networks import every_node, network, slow_run
 from .test_exact import DIGITAL, check, chip

@@ -20,8 +20,10 @@ from dataclasses import dataclass
 
 from cim.cost.workload import LayerWork, WorkKind
 from hil.mission.requirements import HostFigures
+from mapping.operators.integer.requantise import Requantise
 from mapping.operators.node import INPUT
-from mapping.program.conductance import ConductanceProgram, MatrixStep, Requantise, Step
+from mapping.operators.step import Step
+from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.shapes import step_shapes
 from mapping.workload import program_workload
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from hil.pages.tables import Table
 from mapping.operators.node import Shape
-from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step
+from mapping.operators.step import Step
+from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep
 from mapping.program.shapes import step_shapes
 
 ROW_PX, LANE_PX, EDGE_PX = 24, 12, 14

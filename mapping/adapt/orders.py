@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from mapping.program.conductance import MatrixStep, Requantise, Tile, TileGroup
+from mapping.operators.integer.requantise import Requantise
+from mapping.program.conductance import MatrixStep, Tile, TileGroup
 
 TURNS = 6  # of outputs and inputs at most; the cost never rises, three settle it
 

@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mapping.network.task import TaskKind, default_task
-from mapping.operators.node import INPUT, GraphError, Node, Shape, output_shape
-
-LARGEST_MAP = 2**26
-"""Elements of the largest feature map that a graph may have, per image."""
+from mapping.operators.node import INPUT, LARGEST_MAP, GraphError, Node, Shape, output_shape
 
 
 @dataclass(frozen=True, slots=True)

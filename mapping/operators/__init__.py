@@ -1,1 +1,1 @@
-"""Operators of a network, one file a family: node of a graph, its name in files, shape rule and float run."""
+"""Operators of a network, one file a family: nodes of a graph, and the integer steps that they become."""

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mapping.operators.functions import FUNCTIONS
+from mapping.operators.integer import digital_ops, tensor_ops
+from mapping.operators.integer.digital_ops import Codes
+from mapping.operators.integer.limits import LARGEST_TABLE
+from mapping.operators.integer.requantise import Ints, Requantise
 from mapping.operators.node import Node, Shape, Stored, require
+from mapping.operators.step import Span, Step, check_rule, need
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,4 +104,51 @@ class Grid(Node):
         return (inputs[0] / self.scale).round().clamp(self.low, self.high) * self.scale
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RescaleStep(Step):
+    """q = requantise(x): a lone activation, or another scale."""
+
+    kind = "rescale"
+    takes_wide = True
+
+    requantise: Requantise
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        check_rule(self, self.requantise, inputs[0])
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return digital_ops.requantise(codes[0], self.requantise)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableStep(Step):
+    """q = table[clamp(x, first, first + n − 1) − first]: any function of one number."""
+
+    kind = "table"
+
+    first: int
+    table: Ints
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        size = self.table.shape
+        need(len(size) == 1 and 1 <= size[0] <= LARGEST_TABLE, self, f"has a table of {size}")
+        need(abs(self.first) <= 1 << 15, self, f"has a table from code {self.first}")
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return tensor_ops.table(codes[0], self.first, self.table)
+
+    def span(self, inputs: Sequence[Span]) -> Span:
+        return int(self.table.min()), int(self.table.max())
+
+
 NODES = (Relu, Relu6, HardTanh, Unary, Grid)
+STEPS = (
+    RescaleStep,
+    TableStep,
+)

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mapping.operators.integer import tensor_ops
+from mapping.operators.integer.digital_ops import Codes
+from mapping.operators.integer.limits import AFFINE_BITS, OFFSET_BITS
+from mapping.operators.integer.requantise import Ints, Requantise
 from mapping.operators.node import Array, Node, Shape, Stored, require, require_repeated, require_vector
+from mapping.operators.step import Step, check_one_factor, check_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,4 +83,32 @@ class PRelu(Node):
         return torch.where(x < 0, x * stored(self.slope), x)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AffineStep(Step):
+    """q = requantise(x · weight + offset); where x < 0, ``below`` instead of ``weight`` if there is one (PReLU).
+
+    Arrays have the rank of x, their axes of size 1 repeated; |weight| <= 2^14, |offset| <= 2^30: int32 is enough.
+    """
+
+    kind = "affine"
+
+    weight: Ints
+    offset: Ints
+    requantise: Requantise
+    below: Ints | None = None
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        check_one_factor(self, self.requantise)
+        for weight in (self.weight, *(() if self.below is None else (self.below,))):
+            check_weights(self, weight, inputs[0], 1 << AFFINE_BITS)
+        check_weights(self, self.offset, inputs[0], 1 << OFFSET_BITS)
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return tensor_ops.affine(codes[0], self.weight, self.offset, self.below, self.requantise)
+
+
 NODES = (BatchNorm, Affine, PRelu)
+STEPS = (AffineStep,)

@@ -1,4 +1,4 @@
-"""The same numbers elsewhere: flattening, padding, slices, reshapes, permutations, and choices along an axis."""
+"""The same numbers elsewhere: flattening, slices, reshapes, permutations, and choices along an axis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mapping.operators.node import MOST_AXES, Node, Shape, Stored, require, require_axes
+from mapping.operators.integer import digital_ops, tensor_ops
+from mapping.operators.integer.digital_ops import Codes
+from mapping.operators.integer.requantise import Ints
+from mapping.operators.node import LARGEST_MAP, MOST_AXES, Node, Shape, Stored, require, require_axes
+from mapping.operators.step import Span, Step, check_axes, need, span_together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,52 +31,6 @@ class Flatten(Node):
 
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].flatten(1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PadChannels(Node):
-    """Zero channels before and after."""
-
-    kind = "pad_channels"
-    takes_maps = True
-
-    before: int
-    after: int
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        require(self, min(self.before, self.after) >= 0, "padding must not be negative")
-        channels, *size = inputs[0]
-        return (self.before + channels + self.after, *size)
-
-    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
-        import torch
-
-        x = inputs[0]
-        before, after = (x.new_zeros(x.shape[0], n, *x.shape[2:]) for n in (self.before, self.after))
-        return torch.cat([before, x, after], 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PadMap(Node):
-    """Zero rows and columns around a map; for padding that is not the same on both sides (even kernels)."""
-
-    kind = "pad_map"
-    takes_maps = True
-
-    top: int = 0
-    left: int = 0
-    bottom: int = 0
-    right: int = 0
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        require(self, min(self.top, self.left, self.bottom, self.right) >= 0, "padding must not be negative")
-        channels, height, width = inputs[0]
-        return (channels, self.top + height + self.bottom, self.left + width + self.right)
-
-    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
-        from torch.nn import functional
-
-        return functional.pad(inputs[0], (self.left, self.right, self.top, self.bottom))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,4 +122,117 @@ class Take(Node):
         return taken
 
 
-NODES = (Flatten, PadChannels, PadMap, Slice, Reshape, Permute, Take)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlattenStep(Step):
+    """The codes in a row, channel first."""
+
+    kind = "flatten"
+    takes_wide = True
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return (math.prod(inputs[0]),)
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        pass
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return digital_ops.flatten(codes[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceStep(Step):
+    """Channels ``start`` … ``stop`` − 1 and every ``step``-th row and column, from the first."""
+
+    kind = "slice"
+    takes_wide = True
+
+    step: tuple[int, int]
+    start: int
+    stop: int
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        channels, height, width = inputs[0]
+        return (min(self.stop, channels) - self.start, -(-height // self.step[0]), -(-width // self.step[1]))
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        first = inputs[0]
+        stop = min(self.stop, first[0]) if first else 0
+        need(len(first) == 3 and 0 <= self.start < stop and min(self.step) >= 1, self, f"slices {first}")
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return digital_ops.slice_map(codes[0], self.step, self.start, self.stop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReshapeStep(Step):
+    """The same codes in the same order under another shape."""
+
+    kind = "reshape"
+    takes_wide = True
+
+    shape: tuple[int, ...]
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return self.shape
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        first, shape = inputs[0], self.shape
+        good = 1 <= len(shape) <= MOST_AXES and min(shape) >= 1 and math.prod(shape) == math.prod(first)
+        need(good, self, f"reshapes {first} to {shape!r:.80}")
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return codes[0].reshape(len(codes[0]), *self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermuteStep(Step):
+    """Axis i of the output is axis ``order[i]`` of the input."""
+
+    kind = "permute"
+    takes_wide = True
+
+    order: tuple[int, ...]
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return tuple(inputs[0][axis] for axis in self.order)
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        first = inputs[0]
+        good = sorted(self.order) == list(range(len(first)))
+        need(good, self, f"has the order {self.order!r:.80} of {first}")
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return codes[0].transpose(0, *(1 + axis for axis in self.order))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeStep(Step):
+    """q[…, i, …] = x[…, index[i], …] along ``axis``; where the index is −1, the code ``fill``."""
+
+    kind = "take"
+    takes_wide = True
+
+    index: Ints
+    axis: int
+    fill: int
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        first = inputs[0]
+        return (*first[: self.axis], len(self.index), *first[self.axis + 1 :])
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        first, index = inputs[0], self.index
+        check_axes(self, (self.axis,), first)
+        need(index.ndim == 1 and 1 <= index.size <= LARGEST_MAP, self, f"takes {index.shape} places")
+        inside = int(index.min()) >= FILL and int(index.max()) < first[self.axis]
+        need(inside and -(1 << 15) <= self.fill < 1 << 15, self, f"takes places that {first} has not")
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return tensor_ops.take(codes[0], self.index, self.axis, self.fill)
+
+    def span(self, inputs: Sequence[Span]) -> Span:
+        return span_together([*inputs, (self.fill, self.fill)])
+
+
+NODES = (Flatten, Slice, Reshape, Permute, Take)
+STEPS = (FlattenStep, SliceStep, ReshapeStep, PermuteStep, TakeStep)

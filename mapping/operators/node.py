@@ -26,6 +26,8 @@ Stored = Callable[[Array], "Tensor"]
 
 INPUT = "input"
 MOST_AXES = 8
+LARGEST_MAP = 2**26
+"""Elements of the largest feature map that a graph may have, per image."""
 
 
 class GraphError(MappingFileError, ValueError):

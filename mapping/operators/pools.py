@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cim.chip.windows import Window
+from mapping.operators.integer import digital_ops, tensor_ops
+from mapping.operators.integer.digital_ops import Codes
+from mapping.operators.integer.requantise import Requantise
 from mapping.operators.node import Node, Shape, Stored, require, require_axes
+from mapping.operators.step import Step, check_axes, check_one_factor, check_rule, check_shift, need
 from mapping.operators.windows import require_window, window_steps
 
 if TYPE_CHECKING:
@@ -116,4 +122,102 @@ def _pooled_shape(node: MaxPool | AvgPool, first: Shape) -> Shape:
     return (first[0], *window_steps(node, first, node.kernel, node.stride, node.padding, (1, 1)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxPoolStep(Step):
+    """The largest code of each window; padded places never win."""
+
+    kind = "max_pool"
+    takes_wide = True
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return _windows(self, inputs[0])
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        _check_window(self, inputs[0])
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return digital_ops.max_pool(codes[0], self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AvgPoolStep(Step):
+    """q = requantise(Σ of each window), padded places are 0; 1 / window size is in the multiplier.
+
+    ``flatten``: global pooling gives a vector.
+    """
+
+    kind = "avg_pool"
+    takes_wide = True
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    flatten: bool
+    requantise: Requantise
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        shape = _windows(self, inputs[0])
+        return (math.prod(shape),) if self.flatten else shape
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        _check_window(self, inputs[0])
+        check_rule(self, self.requantise, inputs[0])
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        mean = digital_ops.avg_pool(codes[0], self.kernel, self.stride, self.padding, self.requantise)
+        return digital_ops.flatten(mean) if self.flatten else mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReduceStep(Step):
+    """q = requantise(narrow(Σ x over the axes, shift)), 1 / n of a mean in the multiplier; or the largest, the least.
+
+    Axes stay as size 1 if ``keep``. Without ``requantise`` the largest or, if ``least``, the least code.
+    """
+
+    kind = "reduce"
+
+    axes: tuple[int, ...]
+    keep: bool
+    least: bool
+    shift: int
+    requantise: Requantise | None = None
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return reduced_shape(inputs[0], self.axes, keep=self.keep)
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        if self.requantise is not None:
+            check_one_factor(self, self.requantise)
+        check_axes(self, self.axes, inputs[0])
+        check_shift(self, self.shift)
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        if self.requantise is None:
+            return tensor_ops.extreme(codes[0], self.axes, self.keep, self.least)
+        return tensor_ops.total(codes[0], self.axes, self.keep, self.shift, self.requantise)
+
+
+def _windows(step: MaxPoolStep | AvgPoolStep, first: Shape) -> Shape:
+    window = Window(first[0], first[1], first[2], step.kernel, step.stride, step.padding)
+    return first[0], window.out_height, window.out_width
+
+
+def _check_window(step: MaxPoolStep | AvgPoolStep, first: Shape) -> None:
+    need(len(first) == 3, step, f"pools {first}")
+    need(min(step.kernel + step.stride) >= 1 and min(step.padding) >= 0, step, "has a window below one")
+    sizes = zip(step.kernel, step.padding, first[1:], strict=True)
+    fits = all(2 * p <= k <= size + 2 * p for k, p, size in sizes)
+    need(fits, step, f"has a window {step.kernel} that does not fit {first}")
+
+
 NODES = (MaxPool, AvgPool, GlobalAvgPool, Reduce)
+STEPS = (
+    MaxPoolStep,
+    AvgPoolStep,
+    ReduceStep,
+)

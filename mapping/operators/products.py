@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mapping.operators.integer import tensor_ops
+from mapping.operators.integer.digital_ops import Codes
+from mapping.operators.integer.limits import EXACT_BITS, SQUARE_BITS
+from mapping.operators.integer.requantise import Requantise
 from mapping.operators.node import (
     Array,
     Node,
@@ -16,6 +20,7 @@ from mapping.operators.node import (
     require_vector,
     shape_together,
 )
+from mapping.operators.step import Step, check_one_factor, check_shift, check_together, need, repeated_shape
 from mapping.operators.windows import require_window, window_steps
 
 if TYPE_CHECKING:
@@ -103,4 +108,31 @@ class MatMul(Node):
         return first @ second
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatMulStep(Step):
+    """q = requantise(narrow(Σ_k x[…, m, k] · y[…, k, n], shift)), leading axes as in ``product``."""
+
+    kind = "matmul"
+    takes = (2, 2)
+
+    shift: int
+    requantise: Requantise
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        first, second = inputs
+        return (*repeated_shape([shape[:-2] for shape in inputs]), first[-2], second[-1])
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        check_one_factor(self, self.requantise)
+        first, second = inputs
+        fits = all(len(shape) >= 2 for shape in inputs) and first[-1] == second[-2]
+        need(fits and first[-1] <= 1 << (EXACT_BITS - SQUARE_BITS), self, f"multiplies {inputs}")
+        check_shift(self, self.shift)
+        check_together(self, [shape[:-2] for shape in inputs])
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return tensor_ops.matmul(codes[0], codes[1], self.shift, self.requantise)
+
+
 NODES = (Conv, Linear, MatMul)
+STEPS = (MatMulStep,)

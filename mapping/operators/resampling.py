@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from mapping.operators.integer import tensor_ops
+from mapping.operators.integer.digital_ops import Codes
+from mapping.operators.integer.limits import EXACT_BITS, SQUARE_BITS
+from mapping.operators.integer.requantise import Ints, Requantise
 from mapping.operators.node import Array, Node, Shape, Stored, require
+from mapping.operators.step import Step, check_one_factor, check_shift, need
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,4 +44,36 @@ class Resample(Node):
         return stored(self.rows) @ inputs[0] @ stored(self.columns).T
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResampleStep(Step):
+    """q = requantise(narrow(rows · x · columnsᵀ, shift)) of every map (…, H, W).
+
+    ``rows`` (new H, H), ``columns`` (new W, W).
+    """
+
+    kind = "resample"
+
+    rows: Ints
+    columns: Ints
+    shift: int
+    requantise: Requantise
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        return (*inputs[0][:-2], len(self.rows), len(self.columns))
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        first = inputs[0]
+        check_one_factor(self, self.requantise)
+        sizes = (self.rows.shape, self.columns.shape)
+        good = len(first) >= 2 and all(len(s) == 2 and s[0] >= 1 for s in sizes)
+        need(good and tuple(s[1] for s in sizes) == first[-2:], self, f"resamples {first} by {sizes}")
+        check_shift(self, self.shift)
+        most = math.prod(int(np.abs(a.astype(np.int64)).sum(1).max()) for a in (self.rows, self.columns))
+        need(most << (SQUARE_BITS // 2) < 1 << EXACT_BITS, self, "has sums beyond 53 bits")
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return tensor_ops.resample(codes[0], self.rows, self.columns, self.shift, self.requantise)
+
+
 NODES = (Resample,)
+STEPS = (ResampleStep,)

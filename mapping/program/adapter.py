@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mapping.operators.integer.digital_ops import INT32_HIGH, INT32_LOW, requantise
 from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, Tile, TileGroup
-from mapping.program.digital_ops import INT32_HIGH, INT32_LOW, requantise
 from mapping.program.exact_product import ExactProduct
 
 

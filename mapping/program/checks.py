@@ -13,17 +13,15 @@ from cim.chip.blocks import grid
 from cim.chip.encoding import check_cells
 from cim.chip.spec import MacroSpec
 from cim.chip.windows import Window
-from mapping.network.graph import LARGEST_MAP
 from mapping.network.task import TaskKind
-from mapping.operators.node import INPUT, MOST_AXES, Shape
+from mapping.operators.integer.digital_ops import INT32_HIGH, code_type
+from mapping.operators.node import INPUT, LARGEST_MAP, MOST_AXES, Shape
+from mapping.operators.step import ProgramRecordError, Span, Step, check_rule, check_step, is_wide, need
 from mapping.program.adapter import largest_on_the_way
-from mapping.program.conductance import Adapter, AgainStep, ConductanceProgram, MatrixStep, Step
-from mapping.program.digital_ops import INT32_HIGH, code_type
+from mapping.program.conductance import Adapter, AgainStep, ConductanceProgram, MatrixStep
 from mapping.program.exact_product import largest_sum
 from mapping.program.limits import MOST_RANK, MOST_READS
-from mapping.program.records import ProgramRecordError
 from mapping.program.shapes import step_shape
-from mapping.program.step_checks import check_digital, check_rule, gives_wide, need
 
 MOST_TURNS = 1 << 12
 
@@ -34,11 +32,11 @@ MOST_RECIPE = 1 << 12  # signs of its text
 def check_program(program: ConductanceProgram) -> None:
     """Raise ``ProgramRecordError`` unless shapes, places and ranges of all steps fit each other and the chip."""
     shapes: dict[str, Shape] = {INPUT: program.input.shape}
-    wide: set[str] = set()  # steps whose codes have 32 bits
     if program.input.table.shape != (program.input.shape[0], 256):
         raise ProgramRecordError(f"input table {program.input.table.shape} is not ({program.input.shape[0]}, 256)")
     if not program.steps:
         raise ProgramRecordError("it has no steps")
+    spans: dict[str, Span] = {INPUT: (int(program.input.table.min()), int(program.input.table.max()))}
     _check_rounds(program)
     _check_aims(program)
     turns: set[tuple[str, int]] = set()
@@ -48,10 +46,10 @@ def check_program(program: ConductanceProgram) -> None:
             turns.add((step.layer, step.turn))
         if step.name in shapes or any(name not in shapes for name in step.inputs):
             raise ProgramRecordError(f"step {step.name!r:.80} has a name used twice, or reads a later step")
-        given = any(name in wide for name in step.inputs)
-        shapes[step.name] = _output_shape(step, [shapes[name] for name in step.inputs], program, given)
-        if gives_wide(step, given):
-            wide.add(step.name)
+        given = [spans[name] for name in step.inputs]
+        wide = any(map(is_wide, given))
+        shapes[step.name] = _output_shape(step, [shapes[name] for name in step.inputs], program, wide)
+        spans[step.name] = (program.product_of(step) or step).span(given)
     bits, layers = program.layer_weight_bits, {m.name for m in program.matrices}
     if not bits.keys() <= layers or not all(2 <= b <= 8 for b in bits.values()):
         raise ProgramRecordError(f"weight bits of layers {dict(bits)!r:.80} are not 2 to 8 of its layers")
@@ -135,7 +133,7 @@ def _output_shape(step: Step, inputs: list[Shape], program: ConductanceProgram, 
         _check_matrix(layer, inputs[0], program)
         return step_shape(layer, inputs, {})
     else:
-        check_digital(step, inputs, wide=wide)
+        check_step(step, inputs, wide=wide)
     shape = step_shape(step, inputs, {})
     good = 1 <= len(shape) <= MOST_AXES and 1 <= math.prod(shape) <= LARGEST_MAP and min(shape) >= 1
     need(good, step, f"has the shape {shape!r:.80}")

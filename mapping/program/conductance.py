@@ -8,8 +8,9 @@ needed only for the float column of a report. Writing and reading of the file is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,9 @@ from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
 from mapping.network.graph import Output, Preprocess
 from mapping.network.task import TaskKind, default_task
-
-Ints = NDArray[np.int32]
+from mapping.operators.integer.requantise import Ints, Requantise
+from mapping.operators.node import Shape
+from mapping.operators.step import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Tile:
     ``signs``: int8 (outputs,), −1 where plus and minus cells of a column change roles, so that its
     cells hold −levels and its correction a negative gain; None: +1 everywhere.
     """
+
+    later: ClassVar[Mapping[str, Any]] = {"copy": 0, "round": 0}  # fields that 1.0 of the files did not have
 
     macro: int
     row0: int
@@ -70,6 +74,8 @@ class TileGroup:
     the highest is the mean of so many reads (``mapping.tune.residual``), with lower ones of fewer (``reads``); 0: all
     slices are written at once, read once.
     """
+
+    later: ClassVar[Mapping[str, Any]] = {"groups": 1, "residual_reads": 0}
 
     layer: str
     window: Window | None
@@ -123,19 +129,6 @@ class TileGroup:
         return tuple(t for t in self.tiles if t.copy == 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Requantise:
-    """q = clamp(round(acc · multiplier / 2^shift), low, high); round half away from zero.
-
-    ``multiplier`` int32 and ``shift`` int32 per channel, (channels,) or (1,).
-    """
-
-    multiplier: Ints
-    shift: Ints
-    low: int
-    high: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapter:
     """Low-rank digital term of a layer's sums: acc += wide(up · narrow(down · x)), x the layer's unfolded inputs.
@@ -151,14 +144,6 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One integer operation; ``name`` and ``inputs`` as in the graph."""
-
-    name: str
-    inputs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixStep(Step):
     """acc = group(x[input_order]) + bias (int32, (outputs,)); output[output_order] = requantise(acc).
 
@@ -169,12 +154,18 @@ class MatrixStep(Step):
     ``output_order[j]``. None is the identity.
     """
 
+    kind = "matrix"
+
     group: TileGroup
     bias: Ints
     requantise: Requantise
     input_order: Ints | None = None
     output_order: Ints | None = None
     adapter: Adapter | None = None
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        window = self.group.window
+        return (self.group.outputs,) if window is None else (self.group.outputs, window.out_height, window.out_width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,77 +175,10 @@ class AgainStep(Step):
     Bias, requantisation and orders are that step's. ``turn`` counts the uses of a layer from 1, its own being 0.
     """
 
+    kind = "again"
+
     layer: str
     turn: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RescaleStep(Step):
-    """A lone activation: requantise(x) between scales."""
-
-    requantise: Requantise
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddStep(Step):
-    """Both inputs rescaled to the output scale in int32, added, then clamped (see docs/digital_ops.md).
-
-    ``subtract``: first minus second. Axes of size 1 are repeated, missing ones stand before the first.
-    """
-
-    rescale: tuple[Requantise, Requantise]
-    requantise: Requantise
-    subtract: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConcatStep(Step):
-    rescale: tuple[Requantise, ...]
-    axis: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaxPoolStep(Step):
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AvgPoolStep(Step):
-    """Integer sum over each window, then requantise (its multiplier holds 1 / window size)."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    flatten: bool  # global pooling gives a vector
-    requantise: Requantise
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlattenStep(Step):
-    pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PadChannelsStep(Step):
-    before: int
-    after: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PadMapStep(Step):
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SliceStep(Step):
-    step: tuple[int, int]
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,45 +7,17 @@ differs: exact integers (``IdealMultiply``), the simulator, or a chip behind its
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.program import digital_ops, tensor_ops
+from mapping.operators.integer import digital_ops, tensor_ops
+from mapping.operators.integer.digital_ops import Codes
+from mapping.operators.step import Step
 from mapping.program.adapter import adapted
-from mapping.program.conductance import (
-    AddStep,
-    AgainStep,
-    AvgPoolStep,
-    ConcatStep,
-    ConductanceProgram,
-    FlattenStep,
-    InputCodes,
-    MatrixStep,
-    MaxPoolStep,
-    PadChannelsStep,
-    PadMapStep,
-    Requantise,
-    RescaleStep,
-    SliceStep,
-    Step,
-)
-from mapping.program.digital_ops import Codes
-from mapping.program.digital_steps import (
-    AffineStep,
-    MatMulStep,
-    NormStep,
-    PermuteStep,
-    ProductStep,
-    ReduceStep,
-    ResampleStep,
-    ReshapeStep,
-    SoftmaxStep,
-    TableStep,
-    TakeStep,
-)
+from mapping.program.conductance import AgainStep, ConductanceProgram, InputCodes, MatrixStep
 from mapping.program.exact_product import ExactProduct
 from mapping.program.shapes import step_shapes
 
@@ -157,64 +129,7 @@ def apply(
             given, turned = codes[0].astype(np.int16, copy=False), sample + step.turn * TURN
             return _matrix(layers[step.layer], given, multiply, turned, None)
         case _:
-            return digital(step, codes)
-
-
-def digital(step: Step, codes: Sequence[Codes]) -> Codes:
-    """Output codes of a step that no array multiplies, from those of its inputs."""
-    match step:
-        case RescaleStep():
-            return digital_ops.requantise(codes[0], step.requantise)
-        case AddStep():
-            return digital_ops.add(codes[0], codes[1], step.rescale, step.requantise, subtract=step.subtract)
-        case ConcatStep():
-            return digital_ops.concat(codes, step.rescale, step.axis)
-        case MaxPoolStep():
-            return digital_ops.max_pool(codes[0], step.kernel, step.stride, step.padding)
-        case AvgPoolStep():
-            mean = digital_ops.avg_pool(codes[0], step.kernel, step.stride, step.padding, step.requantise)
-            return digital_ops.flatten(mean) if step.flatten else mean
-        case FlattenStep():
-            return digital_ops.flatten(codes[0])
-        case PadChannelsStep():
-            return digital_ops.pad_channels(codes[0], step.before, step.after)
-        case PadMapStep():
-            return digital_ops.pad_map(codes[0], step.top, step.left, step.bottom, step.right)
-        case SliceStep():
-            return digital_ops.slice_map(codes[0], step.step, step.start, step.stop)
-    return _tensor(step, codes)
-
-
-def _tensor(step: Step, codes: Sequence[Codes]) -> Codes:
-    """Output codes of the steps of ``mapping.program.digital_steps``."""
-    x = codes[0]
-    match step:
-        case TableStep():
-            return tensor_ops.table(x, step.first, step.table)
-        case AffineStep():
-            return tensor_ops.affine(x, step.weight, step.offset, step.below, step.requantise)
-        case ProductStep():
-            return tensor_ops.product(x, codes[1], step.requantise)
-        case MatMulStep():
-            return tensor_ops.matmul(x, codes[1], step.shift, step.requantise)
-        case ReduceStep(requantise=None):
-            return tensor_ops.extreme(x, step.axes, step.keep, step.least)
-        case ReduceStep(requantise=Requantise() as rule):
-            return tensor_ops.total(x, step.axes, step.keep, step.shift, rule)
-        case ReshapeStep():
-            return x.reshape(len(x), *step.shape)
-        case PermuteStep():
-            return x.transpose(0, *(1 + axis for axis in step.order))
-        case TakeStep():
-            return tensor_ops.take(x, step.index, step.axis, step.fill)
-        case ResampleStep():
-            return tensor_ops.resample(x, step.rows, step.columns, step.shift, step.requantise)
-        case NormStep():
-            rule, eps = step.requantise, step.eps << step.eps_shift
-            return tensor_ops.norm(x, step.axes, step.fraction, eps, step.weight, step.offset, rule, centre=step.centre)
-        case SoftmaxStep():
-            return tensor_ops.softmax(x, step.axis, step.table, step.requantise)
-    raise TypeError(f"{step.name}: {type(step).__name__} is not a step of a program")
+            return step.run(codes)
 
 
 def _matrix(

@@ -26,14 +26,15 @@ from cim.hdf5_file import open_hdf5
 from cim.json_text import parse_json
 from mapping.errors import NewerVersion, ProgramFileError
 from mapping.network.file import image_digest
+from mapping.operators.step import ProgramRecordError
 from mapping.program.checks import check_program
 from mapping.program.conductance import ConductanceProgram
-from mapping.program.records import Arrays, ProgramRecordError, from_record, to_record
+from mapping.program.records import Arrays, from_record, to_record
 
 FORMAT = "hil.program"
 VERSION = (1, 6)
 """1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to.
-1.2: trained_on, aims, tuned_to, held_as. 1.3: steps of ``mapping.program.digital_steps``, outputs.
+1.2: trained_on, aims, tuned_to, held_as. 1.3: steps on tensors of any rank, outputs.
 1.4: task, preprocess. 1.5: residual reads, adapters of layers. 1.6: recipe."""
 MAX_FILE_BYTES = 1 << 30
 MAX_OBJECTS = 1 << 16  # three a tile

@@ -13,76 +13,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
-from mapping.errors import MappingFileError
 from mapping.network.graph import Preprocess
 from mapping.network.graph_records import outputs_of, task_of
-from mapping.program import conductance as steps
-from mapping.program import digital_steps as digital
+from mapping.operators.registry import step_kinds
+from mapping.operators.step import ProgramRecordError, Step
 from mapping.program.conductance import (
     Adapter,
+    AgainStep,
     Aims,
     ConductanceProgram,
     InputCodes,
     MatrixStep,
-    Step,
     Tile,
-    TileGroup,
 )
 
 Arrays = dict[str, NDArray[Any]]
 
-STEP_KINDS: dict[str, type[Step]] = {
-    "matrix": MatrixStep,
-    "again": steps.AgainStep,
-    "rescale": steps.RescaleStep,
-    "add": steps.AddStep,
-    "concat": steps.ConcatStep,
-    "max_pool": steps.MaxPoolStep,
-    "avg_pool": steps.AvgPoolStep,
-    "flatten": steps.FlattenStep,
-    "pad_channels": steps.PadChannelsStep,
-    "pad_map": steps.PadMapStep,
-    "slice": steps.SliceStep,
-    "table": digital.TableStep,
-    "affine": digital.AffineStep,
-    "product": digital.ProductStep,
-    "matmul": digital.MatMulStep,
-    "reduce": digital.ReduceStep,
-    "reshape": digital.ReshapeStep,
-    "permute": digital.PermuteStep,
-    "take": digital.TakeStep,
-    "resample": digital.ResampleStep,
-    "norm": digital.NormStep,
-    "softmax": digital.SoftmaxStep,
-}
-_NAMES = {kind: name for name, kind in STEP_KINDS.items()}
+_ON_ARRAYS: dict[str, type[Step]] = {kind.kind: kind for kind in (MatrixStep, AgainStep)}
 _INT8 = (*((Tile, name) for name in ("levels", "cells", "signs")), (Adapter, "down"), (Adapter, "up"))
 _DTYPES: dict[tuple[type, str], type] = {**dict.fromkeys(_INT8, np.int8), (InputCodes, "table"): np.int16}
 """Types of arrays; others are int32."""
-_LATER: dict[tuple[type, str], Any] = {
-    (Tile, "copy"): 0,
-    (Tile, "round"): 0,
-    (TileGroup, "groups"): 1,
-    (TileGroup, "residual_reads"): 0,
-    (steps.AddStep, "subtract"): False,
-    (steps.ConcatStep, "axis"): 0,
-}
-"""Fields that 1.0 did not have, and what they were then."""
 TEXTS = ("adapted_to", "tuned_to", "held_as", "recipe")
 """Fields of a program that are left out where there is nothing to say."""
 MAX_STEPS = 1 << 16
 
 
-class ProgramRecordError(MappingFileError, ValueError):
-    """Plain data that is not a program."""
-
-
 def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
     """Give plain data and arrays; chip file and calibration images stand for themselves by digest."""
     arrays: Arrays = {}
-    listed = [
-        {"kind": _NAMES[type(step)], **_plain(step, f"steps/{i}", arrays)} for i, step in enumerate(program.steps)
-    ]
+    listed = [{"kind": step.kind, **_plain(step, f"steps/{i}", arrays)} for i, step in enumerate(program.steps)]
     if program.trained_on.size:
         arrays["trained_on"] = program.trained_on
     return {
@@ -116,12 +75,12 @@ def from_record(
     listed = record["steps"]
     if not isinstance(listed, list) or len(listed) > MAX_STEPS:
         raise ProgramRecordError(f"steps are not a list of at most {MAX_STEPS}")
-    built = []
+    built, kinds = [], {**_ON_ARRAYS, **step_kinds()}
     for i, entry in enumerate(listed):
         kind = entry.get("kind") if isinstance(entry, dict) else None
-        if kind not in STEP_KINDS:
+        if kind not in kinds:
             raise ProgramRecordError(f"step {i} is of unknown kind {kind!r:.40}")
-        built.append(_object(STEP_KINDS[kind], entry, f"steps/{i}", arrays))
+        built.append(_object(kinds[kind], entry, f"steps/{i}", arrays))
     return ConductanceProgram(
         spec=spec,
         input=_object(InputCodes, record["input"], "input", arrays),
@@ -173,7 +132,14 @@ def _said(item: Any, field: Field[Any]) -> bool:
     value = getattr(item, field.name)
     if field.default is None:
         return value is not None
-    return (type(item), field.name) not in _LATER or value != _LATER[type(item), field.name]
+    later = _later(type(item))
+    return field.name not in later or value != later[field.name]
+
+
+def _later(cls: type[Any]) -> Mapping[str, Any]:
+    """Fields that 1.0 did not have, and what they were then."""
+    found: Mapping[str, Any] = getattr(cls, "later", {})
+    return found
 
 
 def _object(cls: type[Any], record: Any, path: str, arrays: Arrays) -> Any:
@@ -191,8 +157,8 @@ def _object(cls: type[Any], record: Any, path: str, arrays: Arrays) -> Any:
             values[f.name] = arrays[here]
         elif f.name in record:
             values[f.name] = _value(hints[f.name], record[f.name], here, arrays)
-        elif (cls, f.name) in _LATER:
-            values[f.name] = _LATER[cls, f.name]
+        elif f.name in _later(cls):
+            values[f.name] = _later(cls)[f.name]
         else:
             raise ProgramRecordError(f"{path} has no {f.name!r}")
     return cls(**values)

@@ -17,10 +17,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mapping.operators.integer import digital_ops
 from mapping.operators.node import INPUT
-from mapping.program import digital_ops
+from mapping.operators.step import Step
 from mapping.program.adapter import adapted
-from mapping.program.conductance import ConductanceProgram, MatrixStep, Step
+from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import Multiply, RunsLayers, apply, input_codes
 
 MEMORY_BYTES = 1 << 30

@@ -1,6 +1,6 @@
 """Integer steps of digital operations: weights, tables and shifts from real numbers and the scales of codes.
 
-Integer rules are in docs/digital_ops.md; the steps in ``mapping.program.digital_steps``.
+Integer rules are in docs/digital_ops.md; the steps in ``mapping.operators``.
 """
 
 from __future__ import annotations
@@ -12,46 +12,40 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.operators.activations import Unary
-from mapping.operators.affine import Affine, PRelu
+from mapping.operators.activations import TableStep, Unary
+from mapping.operators.affine import Affine, AffineStep, PRelu
 from mapping.operators.functions import FUNCTIONS
-from mapping.operators.joins import Product
-from mapping.operators.moves import PadChannels, PadMap, Permute, Reshape, Slice, Take
-from mapping.operators.node import Shape
-from mapping.operators.norms import Norm, Softmax
-from mapping.operators.pools import MaxPool, Reduce
-from mapping.operators.products import MatMul
-from mapping.operators.resampling import Resample
-from mapping.program.conductance import (
-    FlattenStep,
-    Ints,
-    MaxPoolStep,
-    PadChannelsStep,
-    PadMapStep,
-    Requantise,
-    SliceStep,
-    Step,
-)
-from mapping.program.digital_ops import INT32_HIGH
-from mapping.program.digital_steps import (
+from mapping.operators.integer.digital_ops import INT32_HIGH
+from mapping.operators.integer.limits import (
     AFFINE_BITS,
+    EXACT_BITS,
     EXP_BITS,
+    LARGEST_TABLE,
     NORM_BITS,
     OFFSET_BITS,
     SHARE_BITS,
-    AffineStep,
-    MatMulStep,
-    NormStep,
+    SQUARE_BITS,
+)
+from mapping.operators.integer.requantise import Ints, Requantise
+from mapping.operators.joins import Product, ProductStep
+from mapping.operators.moves import (
+    FlattenStep,
+    Permute,
     PermuteStep,
-    ProductStep,
-    ReduceStep,
-    ResampleStep,
+    Reshape,
     ReshapeStep,
-    SoftmaxStep,
-    TableStep,
+    Slice,
+    SliceStep,
+    Take,
     TakeStep,
 )
-from mapping.program.step_checks import EXACT_BITS, LARGEST_TABLE, SQUARE_BITS
+from mapping.operators.node import Shape
+from mapping.operators.norms import Norm, NormStep, Softmax, SoftmaxStep
+from mapping.operators.padding import PadChannels, PadChannelsStep, PadMap, PadMapStep
+from mapping.operators.pools import MaxPool, MaxPoolStep, Reduce, ReduceStep
+from mapping.operators.products import MatMul, MatMulStep
+from mapping.operators.resampling import Resample, ResampleStep
+from mapping.operators.step import Step
 from mapping.quantise.lower import DigitalOp, PassOp
 from mapping.quantise.scales import CodeScale, requantise_by
 
@@ -136,6 +130,18 @@ def moving_step(op: PassOp, scale: float, low: int, high: int) -> Step:
         case Reduce():
             return ReduceStep(**names, axes=node.axes, keep=node.keep, least=node.operation == "min", shift=0)
     return FlattenStep(**names)
+
+
+def moved_codes(name: str, source: str, rank: int, by: int, low: int, high: int) -> AffineStep:
+    """Codes moved by a number to between ``low`` and ``high``."""
+    ones = (1,) * rank
+    return AffineStep(
+        name=name,
+        inputs=(source,),
+        weight=np.ones(ones, np.int32),
+        offset=np.full(ones, by, np.int32),
+        requantise=requantise_by(1.0, low, high),
+    )
 
 
 def _table(node: Unary, source: CodeScale, out: CodeScale) -> Ints:

@@ -23,9 +23,10 @@ from mapping.operators.activations import Grid, HardTanh, Relu, Relu6, Unary
 from mapping.operators.affine import Affine, BatchNorm, PRelu
 from mapping.operators.functions import FUNCTIONS
 from mapping.operators.joins import Add, Concat, Product, Subtract
-from mapping.operators.moves import FILL, Flatten, PadChannels, PadMap, Permute, Reshape, Slice, Take
+from mapping.operators.moves import FILL, Flatten, Permute, Reshape, Slice, Take
 from mapping.operators.node import INPUT, Node, Shape
 from mapping.operators.norms import Norm, Softmax
+from mapping.operators.padding import PadChannels, PadMap
 from mapping.operators.pools import AvgPool, GlobalAvgPool, MaxPool, Reduce
 from mapping.operators.products import Conv, Linear, MatMul
 from mapping.operators.resampling import Resample

@@ -15,8 +15,8 @@ from mapping.bits import BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.place import Place
 from mapping.layout.tile import Piece, piece_levels, stretch, weight_integers
+from mapping.operators.integer.digital_ops import INT32_HIGH
 from mapping.program.conductance import MatrixStep, Tile, TileGroup
-from mapping.program.digital_ops import INT32_HIGH
 from mapping.program.exact_product import largest_sum
 from mapping.quantise.float_sums import gains, mended_weights
 from mapping.quantise.input_sample import input_vectors, sum_step

@@ -22,25 +22,18 @@ from mapping.errors import CannotMap
 from mapping.layout.place import Place
 from mapping.layout.tile import Piece
 from mapping.network.graph import Preprocess
-from mapping.operators.activations import Grid
+from mapping.operators.activations import Grid, RescaleStep
+from mapping.operators.integer.digital_ops import ADD_FRACTION_BITS, Codes
+from mapping.operators.integer.requantise import Requantise
+from mapping.operators.joins import AddStep, ConcatStep
 from mapping.operators.node import INPUT, Shape
-from mapping.program.conductance import (
-    AddStep,
-    AgainStep,
-    AvgPoolStep,
-    ConcatStep,
-    InputCodes,
-    MatrixStep,
-    PadMapStep,
-    Requantise,
-    RescaleStep,
-    Step,
-)
-from mapping.program.digital_ops import ADD_FRACTION_BITS, Codes
-from mapping.program.digital_steps import AffineStep
+from mapping.operators.padding import PadMapStep
+from mapping.operators.pools import AvgPoolStep
+from mapping.operators.step import Step
+from mapping.program.conductance import AgainStep, InputCodes, MatrixStep
 from mapping.program.exact_product import ExactProduct
 from mapping.program.execute import apply, input_codes
-from mapping.quantise.digital import digital_step, moving_step
+from mapping.quantise.digital import digital_step, moved_codes, moving_step
 from mapping.quantise.lower import (
     AddOp,
     AvgPoolOp,
@@ -200,7 +193,7 @@ class Quantiser:
             size = (window.height + 2 * rows, window.width + 2 * columns)
             window = replace(window, height=size[0], width=size[1], padding=(0, 0))
         name = f"{op.name}.input"
-        up = _moved(name, source, self.codes[source].ndim - 1, -scale.low, 0, scale.high - scale.low)
+        up = moved_codes(name, source, self.codes[source].ndim - 1, -scale.low, 0, scale.high - scale.low)
         self._append(up, CodeScale(scale.scale, 0, scale.high - scale.low, False))
         self.offsets[op.name] = -scale.low
         return replace(op, inputs=(name,), window=window)
@@ -253,7 +246,7 @@ class Quantiser:
         turned = same and centre != 0 and not any(op.padding)
         name, inputs, move = op.name, op.inputs, centre if turned else 0
         if turned:
-            away = _moved(f"{op.name}.centred", source, 3, -move, scale.low - move, scale.high - move)
+            away = moved_codes(f"{op.name}.centred", source, 3, -move, scale.low - move, scale.high - move)
             self._append(away, scale)
             name, inputs = f"{op.name}.mean", (f"{op.name}.centred",)
         step = AvgPoolStep(
@@ -268,7 +261,7 @@ class Quantiser:
         if not turned:
             return step
         self._append(step, scale)
-        return _moved(op.name, name, 1 if op.flatten else 3, move, out.low, out.high)
+        return moved_codes(op.name, name, 1 if op.flatten else 3, move, out.low, out.high)
 
     def _append(self, step: Step, scale: CodeScale) -> None:
         """A step of its own before that of an operation."""
@@ -300,18 +293,6 @@ class Quantiser:
         low, high = code_limits(bits, signed, self._symmetric)
         scale = best_scale(self.observed.values[name], self.observed.largest[name], low, high)
         return CodeScale(scale, low, high, signed)
-
-
-def _moved(name: str, source: str, rank: int, by: int, low: int, high: int) -> AffineStep:
-    """Codes moved by a number to between ``low`` and ``high``."""
-    ones = (1,) * rank
-    return AffineStep(
-        name=name,
-        inputs=(source,),
-        weight=np.ones(ones, np.int32),
-        offset=np.full(ones, by, np.int32),
-        requantise=requantise_by(1.0, low, high),
-    )
 
 
 class _Exact:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.program.conductance import Requantise
-from mapping.program.digital_ops import INT32_HIGH, INT32_LOW, MAX_SHIFT
+from mapping.operators.integer.digital_ops import INT32_HIGH, INT32_LOW, MAX_SHIFT
+from mapping.operators.integer.requantise import Requantise
 
 CLIPS = np.concatenate([np.geomspace(0.02, 0.25, 24, endpoint=False), np.linspace(0.25, 1.0, 76)])
 """Ends of scale that are tried, as shares of the largest magnitude."""

@@ -32,10 +32,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mapping.operators.integer import digital_ops
 from mapping.operators.node import INPUT
-from mapping.program import digital_ops
+from mapping.operators.step import Step
 from mapping.program.adapter import adapted, adapter_sums, sums_with
-from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, Step
+from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep
 from mapping.program.execute import (
     IdealMultiply,
     Multiply,

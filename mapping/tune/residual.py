@@ -39,7 +39,8 @@ from mapping.errors import CannotMap
 from mapping.layout.free_cells import Area, FreeCells
 from mapping.layout.place import macro_targets_us
 from mapping.layout.tile import slices_needed
-from mapping.program.conductance import ConductanceProgram, MatrixStep, Step, Tile
+from mapping.operators.step import Step
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
 from mapping.program.driven import picture_layers
 from mapping.program.file import program_digest
 from mapping.program.limits import MOST_READS, MOST_RESIDUAL_COPIES, RESIDUAL_READS

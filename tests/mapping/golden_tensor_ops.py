@@ -1,7 +1,7 @@
 """Writes ``golden/tensor_ops.json``: steps, their input codes and the codes expected of them, by exact fractions.
 
 Run ``python -m tests.mapping.golden_tensor_ops`` after a change of docs/digital_ops.md. Fields are those of
-``mapping.program.digital_steps``; the expected codes come from ``slow_tensor_step``, apart from the code under test.
+``mapping.operators``; the expected codes come from ``slow_tensor_step``, apart from the code under test.
 """
 
 from __future__ import annotations
@@ -16,20 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.program.conductance import Requantise, Step
-from mapping.program.digital_steps import (
-    AffineStep,
-    MatMulStep,
-    NormStep,
-    PermuteStep,
-    ProductStep,
-    ReduceStep,
-    ResampleStep,
-    ReshapeStep,
-    SoftmaxStep,
-    TableStep,
-    TakeStep,
-)
+from mapping.operators.activations import TableStep
+from mapping.operators.affine import AffineStep
+from mapping.operators.integer.requantise import Requantise
+from mapping.operators.joins import ProductStep
+from mapping.operators.moves import PermuteStep, ReshapeStep, TakeStep
+from mapping.operators.norms import NormStep, SoftmaxStep
+from mapping.operators.pools import ReduceStep
+from mapping.operators.products import MatMulStep
+from mapping.operators.resampling import ResampleStep
+from mapping.operators.step import Step
 
 from .tensor_networks import slow_tensor_step
 

@@ -9,29 +9,17 @@ from numpy.typing import NDArray
 
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.operators.activations import HardTanh, Relu, Relu6
+from mapping.operators.activations import HardTanh, Relu, Relu6, RescaleStep
 from mapping.operators.affine import BatchNorm
-from mapping.operators.joins import Add, Concat
-from mapping.operators.moves import Flatten, PadChannels, PadMap, Slice
+from mapping.operators.integer.requantise import Requantise
+from mapping.operators.joins import Add, AddStep, Concat, ConcatStep
+from mapping.operators.moves import Flatten, FlattenStep, Slice, SliceStep
 from mapping.operators.node import Node
-from mapping.operators.pools import AvgPool, GlobalAvgPool, MaxPool
+from mapping.operators.padding import PadChannels, PadChannelsStep, PadMap, PadMapStep
+from mapping.operators.pools import AvgPool, AvgPoolStep, GlobalAvgPool, MaxPool, MaxPoolStep
 from mapping.operators.products import Conv, Linear
-from mapping.program.conductance import (
-    AddStep,
-    AgainStep,
-    AvgPoolStep,
-    ConcatStep,
-    ConductanceProgram,
-    FlattenStep,
-    MatrixStep,
-    MaxPoolStep,
-    PadChannelsStep,
-    PadMapStep,
-    Requantise,
-    RescaleStep,
-    SliceStep,
-    Step,
-)
+from mapping.operators.step import Step
+from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep
 
 from .tensor_networks import slow_tensor_step
 

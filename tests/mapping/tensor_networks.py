@@ -10,29 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.network.graph import NetworkGraph, Output, Preprocess
-from mapping.operators.activations import Relu, Unary
-from mapping.operators.affine import Affine, PRelu
-from mapping.operators.joins import Add, Concat, Product, Subtract
-from mapping.operators.moves import Flatten, Permute, Reshape, Take
+from mapping.operators.activations import Relu, TableStep, Unary
+from mapping.operators.affine import Affine, AffineStep, PRelu
+from mapping.operators.integer.requantise import Requantise
+from mapping.operators.joins import Add, Concat, Product, ProductStep, Subtract
+from mapping.operators.moves import Flatten, Permute, PermuteStep, Reshape, ReshapeStep, Take, TakeStep
 from mapping.operators.node import Node
-from mapping.operators.norms import Norm, Softmax
-from mapping.operators.pools import MaxPool, Reduce
-from mapping.operators.products import Conv, Linear, MatMul
-from mapping.operators.resampling import Resample
-from mapping.program.conductance import Requantise, Step
-from mapping.program.digital_steps import (
-    AffineStep,
-    MatMulStep,
-    NormStep,
-    PermuteStep,
-    ProductStep,
-    ReduceStep,
-    ResampleStep,
-    ReshapeStep,
-    SoftmaxStep,
-    TableStep,
-    TakeStep,
-)
+from mapping.operators.norms import Norm, NormStep, Softmax, SoftmaxStep
+from mapping.operators.pools import MaxPool, Reduce, ReduceStep
+from mapping.operators.products import Conv, Linear, MatMul, MatMulStep
+from mapping.operators.resampling import Resample, ResampleStep
+from mapping.operators.step import Step
 
 PIXELS = Preprocess((0.5, 0.4, 0.45), (0.25, 0.25, 0.2))
 CLASSES = ("a", "b", "c", "d")

@@ -12,7 +12,8 @@ from cim.chip.file import load_chip
 from mapping.bits import DIGITAL_BITS, BitWidths, LayerBits, parse_layer_bits
 from mapping.compile import CannotMap, compile_network, plan
 from mapping.network.file import load_network, save_network
-from mapping.program.conductance import ConductanceProgram, RescaleStep
+from mapping.operators.activations import RescaleStep
+from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.quantise.lower import lower

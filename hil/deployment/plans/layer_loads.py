@@ -8,8 +8,9 @@ import numpy as np
 
 from cim.chip.correction import Correction
 from firmware_protocols.messages import LayerTile, LoadLayer, TileAddress
-from mapping.program.conductance import MatrixStep, Requantise, Tile
-from mapping.program.digital_ops import INT32_HIGH, INT32_LOW
+from mapping.operators.integer.digital_ops import INT32_HIGH, INT32_LOW
+from mapping.operators.integer.requantise import Requantise
+from mapping.program.conductance import MatrixStep, Tile
 
 AS_THEY_ARE = Requantise(np.ones(1, np.int32), np.zeros(1, np.int32), INT32_LOW, INT32_HIGH)
 

@@ -18,27 +18,21 @@ from firmware_protocols.plans import instructions as plan
 from firmware_protocols.plans.instructions import Instruction, RescaleRule
 from firmware_protocols.plans.plan import Plan, PlanStep, PlanValue
 from hil.errors import UsageError
+from mapping.operators.activations import RescaleStep, TableStep
+from mapping.operators.affine import AffineStep
+from mapping.operators.integer.digital_ops import type_within
+from mapping.operators.integer.requantise import Requantise
+from mapping.operators.joins import AddStep, ConcatStep, ProductStep
+from mapping.operators.moves import FlattenStep, PermuteStep, ReshapeStep, SliceStep, TakeStep
 from mapping.operators.node import INPUT, Shape
-from mapping.program import digital_steps as digital
-from mapping.program.conductance import (
-    AddStep,
-    AgainStep,
-    AvgPoolStep,
-    ConcatStep,
-    ConductanceProgram,
-    FlattenStep,
-    InputCodes,
-    MatrixStep,
-    MaxPoolStep,
-    PadChannelsStep,
-    PadMapStep,
-    Requantise,
-    RescaleStep,
-    SliceStep,
-    Step,
-)
+from mapping.operators.norms import NormStep, SoftmaxStep
+from mapping.operators.padding import PadChannelsStep, PadMapStep
+from mapping.operators.pools import AvgPoolStep, MaxPoolStep, ReduceStep
+from mapping.operators.products import MatMulStep
+from mapping.operators.resampling import ResampleStep
+from mapping.operators.step import Step
+from mapping.program.conductance import AgainStep, ConductanceProgram, InputCodes, MatrixStep
 from mapping.program.copies import copies_of
-from mapping.program.digital_ops import type_within
 from mapping.program.shapes import step_shape
 from mapping.tune.fit_limits import place_step
 
@@ -88,9 +82,8 @@ class PlanWriting:
             given = [self._shapes[name] for name in step.inputs]
             shape = step_shape(step, given, layers)
             instruction = instruction_of(step, given, shape, layers, numbers, macro)
-            self.put(
-                step.name, instruction, step.inputs, shape, _ends(step, [self._ends[n] for n in step.inputs], layers)
-            )
+            own = layers[step.layer] if isinstance(step, AgainStep) else step
+            self.put(step.name, instruction, step.inputs, shape, own.span([self._ends[n] for n in step.inputs]))
             for name in {*step.inputs, step.name}:
                 if last_use.get(name, i if name != steps[-1].name else -1) == i:
                     self._memory.give_back(self._values[name])
@@ -145,7 +138,7 @@ def instruction_of(
         case AvgPoolStep():
             window = _ints(*step.kernel, *step.stride, *step.padding)
             return plan.PoolMean(window, _rule(step.requantise))
-        case FlattenStep() | digital.ReshapeStep():
+        case FlattenStep() | ReshapeStep():
             return plan.ReshapeCodes()
         case PadChannelsStep():
             return plan.PadCodes(_ints(step.before, *[0] * (len(output) - 1)))
@@ -157,33 +150,33 @@ def instruction_of(
 
 
 def _tensor_instruction(step: Step) -> Instruction:
-    """Steps of ``mapping.program.digital_steps``."""
+    """Steps on tensors of any rank."""
     match step:
-        case digital.TableStep():
+        case TableStep():
             return plan.LookUpCodes(step.first, step.table)
-        case digital.AffineStep():
+        case AffineStep():
             below = NONE if step.below is None else step.below
             return plan.ScaleCodes(step.weight, step.offset, below, _rule(step.requantise))
-        case digital.ProductStep():
+        case ProductStep():
             return plan.MultiplyCodes(_rule(step.requantise))
-        case digital.MatMulStep():
+        case MatMulStep():
             return plan.MultiplyMatrices(step.shift, _rule(step.requantise))
-        case digital.ReduceStep(requantise=None):
+        case ReduceStep(requantise=None):
             return plan.ExtremeCodes(_ints(*step.axes), int(step.least))
-        case digital.ReduceStep(requantise=Requantise() as rule):
+        case ReduceStep(requantise=Requantise() as rule):
             return plan.SumCodes(_ints(*step.axes), step.shift, _rule(rule))
-        case digital.PermuteStep():
+        case PermuteStep():
             return plan.PermuteAxes(_ints(*step.order))
-        case digital.TakeStep():
+        case TakeStep():
             return plan.TakeCodes(step.axis, step.fill, step.index)
-        case digital.ResampleStep():
+        case ResampleStep():
             return plan.ResampleMaps(step.rows, step.columns, step.shift, _rule(step.requantise))
-        case digital.NormStep():
+        case NormStep():
             return plan.NormaliseCodes(
                 _ints(*step.axes), int(step.centre), step.fraction, step.eps, step.eps_shift, step.weight, step.offset,
                 _rule(step.requantise),
             )  # fmt: skip
-        case digital.SoftmaxStep():
+        case SoftmaxStep():
             return plan.SoftmaxCodes(step.axis, step.table, _rule(step.requantise))
     raise NoPlan(f"step {step.name} ({type(step).__name__}) has no operation of a chip")
 
@@ -224,23 +217,6 @@ def _ints(*numbers: int) -> NDArray[np.int32]:
 
 def _span(values: NDArray[np.integer]) -> tuple[int, int]:
     return int(values.min()), int(values.max())
-
-
-def _ends(step: Step, inputs: Sequence[tuple[int, int]], layers: Mapping[str, MatrixStep]) -> tuple[int, int]:
-    """The least and the largest code that a step can give."""
-    if isinstance(step, AgainStep):
-        step = layers[step.layer]
-    if isinstance(step, ConcatStep):
-        return min(rule.low for rule in step.rescale), max(rule.high for rule in step.rescale)
-    if isinstance(step, digital.TableStep):
-        return _span(step.table)
-    rule = getattr(step, "requantise", None)
-    if rule is not None:
-        return rule.low, rule.high
-    low, high = min(low for low, _ in inputs), max(high for _, high in inputs)
-    if isinstance(step, digital.TakeStep):
-        return min(low, step.fill), max(high, step.fill)
-    return (min(low, 0), max(high, 0)) if isinstance(step, PadChannelsStep | PadMapStep) else (low, high)
 
 
 @dataclass

@@ -23,7 +23,8 @@ from hil.deployment.plans.network_plan import NoPlan, Numbers, PlanWriting
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.samples import REPEAT
 from mapping.operators.node import INPUT
-from mapping.program.conductance import AgainStep, ConductanceProgram, InputCodes, MatrixStep, Step
+from mapping.operators.step import Step
+from mapping.program.conductance import AgainStep, ConductanceProgram, InputCodes, MatrixStep
 from mapping.program.copies import copies_of
 from mapping.program.corrections import Corrections
 

@@ -22,10 +22,11 @@ from cim.chip.file import description_words
 from cim.chip.spec import ChipSpec
 from cim.json_text import parse_json
 from hil.errors import FileError, MismatchError
+from mapping.operators.step import ProgramRecordError
 from mapping.program.checks import check_program
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import program_digest
-from mapping.program.records import ProgramRecordError, from_record, to_record
+from mapping.program.records import from_record, to_record
 
 MAGIC, VERSION = b"HILF", 1
 HEAD = struct.Struct(">4sB32sI")

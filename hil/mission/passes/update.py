@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from hil.errors import FileError, MismatchError, NotAuthorised
 from hil.mission.passes.flight_image import FILTERS
-from mapping.program.conductance import ConductanceProgram, MatrixStep, Step
+from mapping.operators.step import Step
+from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.file import program_digest
 from mapping.tune.channel_affine import ChannelFit, folded
 from mapping.tune.fit_limits import GAINS

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.layout.tile import digit, slices_needed
-from mapping.program.conductance import ConductanceProgram, MatrixStep, Requantise, Step, Tile, TileGroup
-from mapping.program.digital_ops import INT32_HIGH, INT32_LOW
+from mapping.operators.integer.digital_ops import INT32_HIGH, INT32_LOW
+from mapping.operators.integer.requantise import Requantise
+from mapping.operators.step import Step
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
 from mapping.program.training_inputs import LayerInputs, training_inputs
 from mapping.quantise.ranges import choose_range
 

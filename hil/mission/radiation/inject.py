@@ -22,9 +22,11 @@ from cim.simulator.modes import SimulationMode
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.space import OFFSET_BITS, SHIFT_BITS, SUM_BITS, Fault, stored_bits
 from hil.simulation.virtual_chip import CopySimulator, Drawn, copy_tiles, layer_simulator
-from mapping.program.conductance import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile
+from mapping.operators.integer.digital_ops import INT32_HIGH, INT32_LOW, MAX_SHIFT
+from mapping.operators.integer.requantise import Requantise
+from mapping.operators.step import Step
+from mapping.program.conductance import ConductanceProgram, InputCodes, MatrixStep, Tile
 from mapping.program.copies import Copy, copies_of
-from mapping.program.digital_ops import INT32_HIGH, INT32_LOW, MAX_SHIFT
 
 Edit = Callable[[NDArray[Any]], NDArray[Any]]
 

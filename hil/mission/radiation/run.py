@@ -19,12 +19,13 @@ from cim.simulator.layer import NoiseKey
 from hil.mission.radiation.checksums import SUFFIX
 from hil.mission.radiation.inject import ChipUnderTest, Injection
 from hil.simulation.virtual_chip import COPY_NOISE, CopySimulator, VirtualChip
+from mapping.operators.integer import digital_ops
+from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.node import INPUT
-from mapping.program import digital_ops
+from mapping.operators.step import Step
 from mapping.program.adapter import adapted
-from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step
+from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep
 from mapping.program.copies import by_copy, joined
-from mapping.program.digital_ops import Codes
 from mapping.program.execute import TURN, apply, in_places, input_codes, out_of_places
 
 Sums = Mapping[str, NDArray[np.int32]]

@@ -15,8 +15,9 @@ from cim.chip.converters import conversions, input_planes
 from cim.chip.encoding import cell_lines
 from hil.errors import UsageError
 from hil.mission.radiation.kinds import FaultKind
+from mapping.operators.integer.requantise import Requantise
 from mapping.operators.node import INPUT
-from mapping.program.conductance import ConductanceProgram, MatrixStep, Requantise
+from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.shapes import step_shapes
 
 TRIM_BITS = 5  # of a converter's offset register, in whole codes, with sign (assumed)

@@ -18,9 +18,10 @@ from mapping.network.graph_records import MOST_NODES
 from mapping.operators.activations import Grid, HardTanh, Relu, Relu6, Unary
 from mapping.operators.affine import Affine, BatchNorm
 from mapping.operators.joins import Add, Product, Subtract
-from mapping.operators.moves import Flatten, PadChannels, PadMap, Permute, Reshape, Slice, Take
+from mapping.operators.moves import Flatten, Permute, Reshape, Slice, Take
 from mapping.operators.node import INPUT, GraphError, Node, Shape, output_shape
 from mapping.operators.norms import Norm
+from mapping.operators.padding import PadChannels, PadMap
 from mapping.operators.pools import AvgPool, GlobalAvgPool
 from mapping.operators.products import Conv, Linear
 

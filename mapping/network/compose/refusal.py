@@ -6,7 +6,7 @@ import math
 from typing import NoReturn
 
 from mapping.errors import NotMappable
-from mapping.network.graph import LARGEST_MAP
+from mapping.operators.node import LARGEST_MAP
 
 BROKEN = "the file as its exporter wrote it: this one contradicts itself"
 ELSEWHERE = "what docs/how-to/bring-your-network.md lists in its place, or the part before it as the network"

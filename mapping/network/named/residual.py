@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mapping.network.named.sketch import Sketch
-from mapping.operators.moves import PadChannels, Slice
+from mapping.operators.moves import Slice
 from mapping.operators.node import INPUT
+from mapping.operators.padding import PadChannels
 
 
 def cifar_resnet_a(depth: int) -> Callable[[Sketch, int], str]:

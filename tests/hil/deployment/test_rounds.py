@@ -36,13 +36,13 @@ from mapping.errors import ProgramFileError
 from mapping.layout.lay_out import idle_copies, lay_out
 from mapping.layout.place import Placement
 from mapping.layout.tile import MatrixShape
+from mapping.operators.step import ProgramRecordError
 from mapping.program.checks import check_program
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.corrections import nominal_corrections
 from mapping.program.counts import by_layer, tile_counts
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
-from mapping.program.records import ProgramRecordError
 from mapping.program.rounds import RoundRun, part_of_round, step_rounds
 
 from ...mapping.small_networks import every_node, network

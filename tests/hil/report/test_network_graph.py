@@ -14,7 +14,9 @@ from hil.report.mapping_page import mapping_page
 from hil.report.network_graph import draw_network, number_ranges
 from hil.report.page import page
 from mapping.compile import compile_network
-from mapping.program.conductance import AddStep, ConductanceProgram, FlattenStep
+from mapping.operators.joins import AddStep
+from mapping.operators.moves import FlattenStep
+from mapping.program.conductance import ConductanceProgram
 
 from ..browser import AXE, BROWSER, UNFOLD, look, violations
 from ..small_net import small_network

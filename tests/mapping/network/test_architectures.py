@@ -20,7 +20,7 @@ from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.network.importers import import_graph
 from mapping.operators.joins import Add
-from mapping.operators.moves import PadChannels
+from mapping.operators.padding import PadChannels
 from mapping.operators.products import Conv
 from mapping.workload import unplaced_workload
 

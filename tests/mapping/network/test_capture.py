@@ -19,7 +19,8 @@ from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
 from mapping.operators.activations import HardTanh, Relu, Relu6
 from mapping.operators.affine import BatchNorm
 from mapping.operators.joins import Add, Concat
-from mapping.operators.moves import PadChannels, PadMap, Slice
+from mapping.operators.moves import Slice
+from mapping.operators.padding import PadChannels, PadMap
 from mapping.operators.pools import AvgPool, GlobalAvgPool, MaxPool
 from mapping.operators.products import Conv, Linear
 from mapping.program.execute import IdealMultiply, run

@@ -160,8 +160,8 @@ def test_a_program_without_them_has_the_digest_of_version_1_0(plain: Conductance
 def test_an_order_that_is_no_permutation_is_refused(
     plain: ConductanceProgram, change: dict[str, np.ndarray], text: str
 ) -> None:
+    from mapping.operators.step import ProgramRecordError
     from mapping.program.checks import check_program
-    from mapping.program.records import ProgramRecordError
 
     first = plain.steps[0]
     assert isinstance(first, MatrixStep)

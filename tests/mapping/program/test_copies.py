@@ -17,6 +17,7 @@ from cim.chip.windows import Window, unfold
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
 from mapping.layout.place import Placement
 from mapping.layout.replicate import LayerReads, choose_copies, total_work
+from mapping.operators.step import ProgramRecordError
 from mapping.program.checks import check_program
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.copies import block_window, by_copy, copies_of, joined
@@ -24,7 +25,6 @@ from mapping.program.counts import busiest_reads, by_layer, by_macro, tile_count
 from mapping.program.exact_product import ExactProduct
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
-from mapping.program.records import ProgramRecordError
 
 from ..small_networks import every_node, network
 

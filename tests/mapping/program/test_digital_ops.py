@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mapping.program import digital_ops
-from mapping.program.conductance import Requantise
+from mapping.operators.integer import digital_ops
+from mapping.operators.integer.requantise import Requantise
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent.parent / "golden" / "digital_ops.json").read_text("utf-8"))
 

@@ -11,22 +11,13 @@ from numpy.typing import NDArray
 from cim.chip.file import load_chip
 from cim.chip.windows import Window, unfold
 from mapping.compile import compile_network
-from mapping.program.conductance import (
-    AddStep,
-    AvgPoolStep,
-    ConcatStep,
-    ConductanceProgram,
-    FlattenStep,
-    MatrixStep,
-    MaxPoolStep,
-    PadChannelsStep,
-    PadMapStep,
-    RescaleStep,
-    SliceStep,
-    Tile,
-    TileGroup,
-)
-from mapping.program.digital_steps import AffineStep
+from mapping.operators.activations import RescaleStep
+from mapping.operators.affine import AffineStep
+from mapping.operators.joins import AddStep, ConcatStep
+from mapping.operators.moves import FlattenStep, SliceStep
+from mapping.operators.padding import PadChannelsStep, PadMapStep
+from mapping.operators.pools import AvgPoolStep, MaxPoolStep
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
 from mapping.program.exact_product import ExactProduct, dense_blocks, unfold_columns
 from mapping.program.execute import IdealMultiply, input_codes, run
 
@@ -93,7 +84,7 @@ def test_the_tap_sees_inputs_and_level_sums_of_every_layer(program: ConductanceP
 
 
 def test_a_chip_that_finishes_layers_gives_the_same_logits(program: ConductanceProgram) -> None:
-    from mapping.program import digital_ops
+    from mapping.operators.integer import digital_ops
 
     ideal = IdealMultiply(program)
 

@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from mapping.errors import ProgramFileError
+from mapping.operators.integer.requantise import Requantise
 from mapping.program.adapter import adapted, adapter_products, adapter_share
-from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, Requantise, Tile, TileGroup
+from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, Tile, TileGroup
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.program.limits import MOST_RANK

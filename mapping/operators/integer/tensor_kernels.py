@@ -1,4 +1,7 @@
-"""Loops of ``mapping.program.tensor_ops`` that numpy has no fast words for. Imports numba: import this module late."""
+"""Loops of ``mapping.operators.integer.tensor_ops`` that numpy has no fast words for.
+
+Imports numba: import this module late.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ from cim.simd.floats import (
 from cim.simd.integers import vmax, vmin
 from cim.simd.pairs import dot_pairs, load_pairs, splat_pair
 from cim.simd.vectors import store
-from mapping.program.digital_steps import CODE_HIGH, NORM_BITS, ROOT_BITS, ROOT_HIGH
-from mapping.program.rescaling_lanes import (
+from mapping.operators.integer.limits import CODE_HIGH, NORM_BITS, ROOT_BITS, ROOT_HIGH
+from mapping.operators.integer.rescaling_lanes import (
     NUDGE,
     add_squares,
     carried,
@@ -259,7 +262,7 @@ def _moments(codes: NDArray[np.int16]) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True)
 def _inverse_root(value: int) -> tuple[int, int]:
-    """R and h of 1 / √value ≈ R · 2^(h − 31), as ``mapping.program.tensor_ops.inverse_root``."""
+    """R and h of 1 / √value ≈ R · 2^(h − 31), as ``mapping.operators.integer.tensor_ops.inverse_root``."""
     bits, rest = 0, value
     for step in (32, 16, 8, 4, 2, 1):
         if rest >= np.int64(1) << step:

@@ -1,4 +1,4 @@
-"""Integer rules of ``mapping.program.digital_steps`` on tensors of any rank (written spec: docs/digital_ops.md).
+"""Integer rules on tensors of any rank (written spec: docs/digital_ops.md).
 
 Arrays carry the image axis first; axes of arguments count without it. Results lie in memory as their inputs do, where
 that costs nothing. Golden vectors for each function are in ``tests/mapping/golden``.
@@ -15,8 +15,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.program.conductance import Ints, Requantise
-from mapping.program.digital_ops import (
+from mapping.operators.integer.digital_ops import (
     INT32_HIGH,
     INT32_LOW,
     Codes,
@@ -35,7 +34,8 @@ from mapping.program.digital_ops import (
     type_within,
     unflat,
 )
-from mapping.program.digital_steps import CODE_HIGH, NORM_BITS, ROOT_BITS, ROOT_HIGH, SHARE_BITS
+from mapping.operators.integer.limits import CODE_HIGH, NORM_BITS, ROOT_BITS, ROOT_HIGH, SHARE_BITS
+from mapping.operators.integer.requantise import Ints, Requantise
 
 RECIPROCAL_BITS = 46  # of the sum of a softmax
 SHARED = 1 << 10  # codes that one row of equal weights serves
@@ -261,6 +261,6 @@ def _kernels() -> ModuleType | None:
     """The loops where numba is installed; numpy gives the same bits."""
     if importlib.util.find_spec("numba") is None:
         return None
-    from mapping.program import tensor_kernels
+    from mapping.operators.integer import tensor_kernels
 
     return tensor_kernels

@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.program.conductance import Requantise
+from mapping.operators.integer.requantise import Requantise
 
 Codes = NDArray[np.signedinteger]
 """Activation codes are int16, logit codes int32."""
@@ -189,7 +189,7 @@ def fused_kernels() -> ModuleType | None:
     """The fused kernels where numba is installed; numpy gives the same bits."""
     if importlib.util.find_spec("numba") is None:
         return None
-    from mapping.program import digital_kernels
+    from mapping.operators.integer import digital_kernels
 
     return digital_kernels
 

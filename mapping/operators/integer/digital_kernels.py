@@ -1,4 +1,4 @@
-"""The digital operations of ``mapping.program.digital_ops`` as fused numba kernels, with the same bits.
+"""The digital operations of ``mapping.operators.integer.digital_ops`` as fused numba kernels, with the same bits.
 
 Sixteen numbers at a time go from 32-bit sums to codes in registers (``rescaling_lanes``). numba would not vectorise
 such a loop by itself (``cim.simd.vectors``). What a rule says of sixteen channels is loaded once for many places.
@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from cim.simd.floats import LANES, add_i, load_i, mul_i, splat_i
 from cim.simd.integers import vmax, vmin
 from cim.simd.vectors import prefetch, store
-from mapping.program.rescaling_lanes import RULE_WORDS, carried, keep_rule, kept_rule, rescaled, rescaled_one, rescaling
+from mapping.operators.integer.rescaling_lanes import (
+    RULE_WORDS,
+    carried,
+    keep_rule,
+    kept_rule,
+    rescaled,
+    rescaled_one,
+    rescaling,
+)
 
 ROWS = 8  # places that share loaded parameters
 

@@ -1,0 +1,118 @@
+"""Zeros around a map, and channels of zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mapping.operators.integer import digital_ops
+from mapping.operators.integer.digital_ops import Codes
+from mapping.operators.node import Node, Shape, Stored, require
+from mapping.operators.step import Span, Step, need, span_together
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PadChannels(Node):
+    """Zero channels before and after."""
+
+    kind = "pad_channels"
+    takes_maps = True
+
+    before: int
+    after: int
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        require(self, min(self.before, self.after) >= 0, "padding must not be negative")
+        channels, *size = inputs[0]
+        return (self.before + channels + self.after, *size)
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        import torch
+
+        x = inputs[0]
+        before, after = (x.new_zeros(x.shape[0], n, *x.shape[2:]) for n in (self.before, self.after))
+        return torch.cat([before, x, after], 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PadMap(Node):
+    """Zero rows and columns around a map; for padding that is not the same on both sides (even kernels)."""
+
+    kind = "pad_map"
+    takes_maps = True
+
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    right: int = 0
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        require(self, min(self.top, self.left, self.bottom, self.right) >= 0, "padding must not be negative")
+        channels, height, width = inputs[0]
+        return (channels, self.top + height + self.bottom, self.left + width + self.right)
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        from torch.nn import functional
+
+        return functional.pad(inputs[0], (self.left, self.right, self.top, self.bottom))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PadChannelsStep(Step):
+    """Channels of code 0 before and after."""
+
+    kind = "pad_channels"
+    takes_wide = True
+
+    before: int
+    after: int
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        channels, *size = inputs[0]
+        return (self.before + channels + self.after, *size)
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        good = len(inputs[0]) == 3 and 0 <= min(self.before, self.after) <= 1 << 20
+        need(good, self, f"pads {inputs[0]}")
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return digital_ops.pad_channels(codes[0], self.before, self.after)
+
+    def span(self, inputs: Sequence[Span]) -> Span:
+        return span_together([*inputs, (0, 0)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PadMapStep(Step):
+    """Rows and columns of code 0 around each map."""
+
+    kind = "pad_map"
+    takes_wide = True
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        channels, height, width = inputs[0]
+        return (channels, self.top + height + self.bottom, self.left + width + self.right)
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        sides = (self.top, self.left, self.bottom, self.right)
+        good = len(inputs[0]) == 3 and 0 <= min(sides) <= max(sides) <= 1 << 10
+        need(good, self, f"pads {inputs[0]} by {sides}")
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return digital_ops.pad_map(codes[0], self.top, self.left, self.bottom, self.right)
+
+    def span(self, inputs: Sequence[Span]) -> Span:
+        return span_together([*inputs, (0, 0)])
+
+
+NODES = (PadChannels, PadMap)
+STEPS = (PadChannelsStep, PadMapStep)

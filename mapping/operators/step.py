@@ -1,0 +1,126 @@
+"""What every operator says as an integer step of a program; integer rules in docs/digital_ops.md.
+
+Axes count without the batch. Arrays are int32 unless a docstring says otherwise. ``shift`` of a step takes 64-bit sums
+into the range of 32 bits before they are requantised. The first line of a step's docstring is its row in the table
+of docs/digital_ops.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mapping.errors import MappingFileError
+from mapping.operators.integer.digital_ops import MAX_SHIFT, Codes, type_within
+from mapping.operators.integer.requantise import Ints, Requantise
+from mapping.operators.node import Shape
+
+Span = tuple[int, int]
+"""The least and the largest code that a step can give."""
+
+
+class ProgramRecordError(MappingFileError, ValueError):
+    """Plain data that is not a program."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One integer operation; ``name`` and ``inputs`` as in the graph.
+
+    ``kind`` is its name in files. ``later``: fields that 1.0 of the files did not have, and what they were then.
+    ``takes``: the least and the largest number of inputs; ``takes_wide``: its rule holds for codes of 32 bits too,
+    others take 16.
+    """
+
+    kind: ClassVar[str]
+    later: ClassVar[Mapping[str, Any]] = {}
+    takes: ClassVar[tuple[int, float]] = (1, 1)
+    takes_wide: ClassVar[bool] = False
+
+    name: str
+    inputs: tuple[str, ...]
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """Shape of the output, without the batch axis; inputs have the axes that the step needs."""
+        raise NotImplementedError(self.kind)
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        """Raise ``ProgramRecordError`` unless the fields, of unknown origin, fit each other and the inputs."""
+        raise NotImplementedError(self.kind)
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        """Output codes, from those of the inputs; the first axis of every array is the batch."""
+        raise NotImplementedError(self.kind)
+
+    def span(self, inputs: Sequence[Span]) -> Span:
+        """Ends of its output codes: those of its requantisation; without one, those of its inputs."""
+        rule: Requantise | None = getattr(self, "requantise", None)
+        return span_together(inputs) if rule is None else (rule.low, rule.high)
+
+
+def span_together(spans: Sequence[Span]) -> Span:
+    """From the least of all to the largest of all."""
+    return min(low for low, _ in spans), max(high for _, high in spans)
+
+
+def is_wide(span: Span) -> bool:
+    """Whether codes need more than 16 bits."""
+    return type_within(*span) is np.int32
+
+
+def check_step(step: Step, inputs: Sequence[Shape], *, wide: bool) -> None:
+    """Raise ``ProgramRecordError`` unless a step fits its inputs; ``wide``: one of them has codes of 32 bits."""
+    least, most = step.takes
+    need(least <= len(inputs) <= most, step, f"takes {len(inputs)} inputs")
+    need(not wide or step.takes_wide, step, "takes codes of more than 16 bits")
+    step.check(inputs)
+
+
+def need(good: bool, step: Step, text: str) -> None:
+    if not good:
+        raise ProgramRecordError(f"step {step.name!r:.80} {text}")
+
+
+def check_rule(step: Step, rule: Requantise, shape: Shape) -> None:
+    """One factor, or one a channel of ``shape``."""
+    channels = rule.multiplier.shape
+    need(channels == rule.shift.shape and channels in ((1,), shape[:1]), step, f"has {channels} factors for {shape}")
+    shifts = 0 <= int(rule.shift.min()) <= int(rule.shift.max()) <= MAX_SHIFT
+    need(shifts, step, "shifts by less than 0 or more than 62")
+    need(int(rule.multiplier.min()) >= 0 and rule.low <= rule.high, step, "has an impossible rescaling")
+
+
+def check_one_factor(step: Step, rule: Requantise) -> None:
+    check_rule(step, rule, (0,))
+
+
+def check_shift(step: Step, shift: int) -> None:
+    need(0 <= shift <= MAX_SHIFT, step, f"shifts by {shift}")
+
+
+def check_weights(step: Step, values: Ints, shape: Shape, most: int) -> None:
+    """Weights of the rank of ``shape``, their axes of size 1 repeated, at most ``most`` in magnitude."""
+    fits = values.ndim == len(shape) and all(a in (1, b) for a, b in zip(values.shape, shape, strict=True))
+    need(fits, step, f"has weights {values.shape} for {shape}")
+    need(-most <= int(values.min()) <= int(values.max()) <= most, step, f"has weights beyond ±{most}")
+
+
+def check_axes(step: Step, axes: Sequence[int], shape: Shape) -> None:
+    good = len(axes) >= 1 and len(set(axes)) == len(axes) and all(0 <= axis < len(shape) for axis in axes)
+    need(good, step, f"has axes {tuple(axes)!r:.40} of {shape}")
+
+
+def check_together(step: Step, shapes: Sequence[Shape]) -> None:
+    """Two shapes whose axes of size 1 are repeated."""
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ProgramRecordError(f"step {step.name!r:.80} takes {shapes[0]} and {shapes[1]}") from None
+
+
+def repeated_shape(shapes: Sequence[Shape]) -> Shape:
+    """Of shapes that fit together."""
+    return tuple(int(size) for size in np.broadcast_shapes(*shapes))
