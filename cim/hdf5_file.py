@@ -1,4 +1,4 @@
-"""HDF5 of strangers: opened only when everything in it lies in it, is plain, and fits the memory meant for it.
+"""Untrusted HDF5: opened only when everything in it lies in it, is plain, and fits the memory meant for it.
 
 A small file can promise terabytes (fill values, compression), name other files (external and
 virtual data sets, links), and hold types that run long or allocate. ``open_hdf5`` looks at every

@@ -1,4 +1,4 @@
-"""JSON of strangers: nesting and numbers that would crash Python or whoever walks the result are refused."""
+"""Untrusted JSON: nesting and numbers that would crash Python or whoever walks the result are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TOML of strangers: parsed within limits, each key with its line, for chip files, spaces and cost models.
+"""Untrusted TOML: parsed within limits, each key with its line, for chip files, spaces and cost models.
 
 What Python's own reader answers with a crash or with minutes of work (thousands of digits, deep
 nesting, keys of thousands of parts) is refused before that reader sees it.

@@ -21,7 +21,7 @@ from firmware_protocols.host import HostLink
 from firmware_protocols.messages import Mvm
 from firmware_protocols.plans.messages import RunPlan
 from hil.cli import run
-from hil.simulation.cores import IdleCores
+from hil.simulation.cores import BackgroundPool
 from hil.transports.in_process import InProcessTransport
 from mapping.quantise.quantiser import Quantiser
 from search.train import training
@@ -113,7 +113,7 @@ class Stacks:
 def watched() -> Iterator[Stacks]:
     stacks, patch = Stacks(), pytest.MonkeyPatch()
     request, write, sums, add = HostLink.request, InProcessTransport.write, LayerSimulator.level_sums, Quantiser.add
-    begin, learn = IdleCores.begin, training._learn
+    begin, learn = BackgroundPool.begin, training._learn
 
     def on_request(self: HostLink, message: object, **more: bool) -> int:
         stacks.note(type(message).__name__)
@@ -127,7 +127,7 @@ def watched() -> Iterator[Stacks]:
         stacks.note("level_sums")
         return sums(self, *arguments)  # type: ignore[arg-type]
 
-    def on_begin(self: IdleCores, *arguments: object) -> object:
+    def on_begin(self: BackgroundPool, *arguments: object) -> object:
         stacks.note("virtual chips")
         return begin(self, *arguments)  # type: ignore[arg-type]
 
@@ -143,7 +143,7 @@ def watched() -> Iterator[Stacks]:
     patch.setattr(InProcessTransport, "write", on_write)
     patch.setattr(LayerSimulator, "level_sums", on_sums)
     patch.setattr(Quantiser, "add", on_add)
-    patch.setattr(IdleCores, "begin", on_begin)
+    patch.setattr(BackgroundPool, "begin", on_begin)
     patch.setattr(training, "_learn", on_learn)
     try:
         yield stacks
@@ -236,7 +236,7 @@ def test_nothing_else_stands_between_a_virtual_chip_and_its_kernel(stacks: Stack
         if any(name == "VirtualChip.sums" for _, name in s) and not any("/tune/" in file for file, _ in s)
     )
     assert files_of(asked, answered) == [step.file for step in steps[:-1]]
-    seen = {function for _, function in (*asked, *answered)} | {"IdleCores.begin", "LayerSimulator.level_sums"}
+    seen = {function for _, function in (*asked, *answered)} | {"BackgroundPool.begin", "LayerSimulator.level_sums"}
     assert {function for step in steps for function in step.functions} <= seen
     assert not [function for function in seen if "<lambda>" in function]
 
@@ -280,14 +280,14 @@ def long_stacks(tmp_path_factory: pytest.TempPathFactory) -> Stacks:
         ),
         (TRAINED, [("learn", "finetune_network")]),
         (FRONT, [("virtual chips", "SimulatedEvaluator.evaluate")]),
-        (UPSET, [("level_sums", "FaultBench.faulted")]),
+        (UPSET, [("level_sums", "FaultContext.faulted")]),
     ],
 )
 def test_the_commands_that_take_long_go_the_way_that_is_written_down(
     name: str, doors: list[tuple[str, ...]], long_stacks: Stacks
 ) -> None:
     steps, found = walks()[name], [long_stacks.through(*door) for door in doors]
-    ends = {"IdleCores.begin", "LayerSimulator.level_sums", "_learn"}  # where the stacks were looked at
+    ends = {"BackgroundPool.begin", "LayerSimulator.level_sums", "_learn"}  # where the stacks were looked at
     before = [step.file for step in steps if not set(step.functions) <= ends]
     assert files_of(*found) == before
     seen = {function for stack in found for _, function in stack}

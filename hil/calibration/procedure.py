@@ -31,13 +31,13 @@ from cim.fit.pattern_cells import PatternCells, fit_law, read_noise, with_flicke
 from cim.fit.stuck_cells import cell_states
 from cim.fit.temperature import expected_drift_us, fit_conductance_per_k, fit_variance_per_k
 from cim.record.calibration import STUCK, CalibrationRecord, CellState, NotCalibrated
+from hil.calibration.dry_run import COLUMNS, LAWS, usual_sets
 from hil.calibration.plan import PLANS, Budget
-from hil.calibration.rehearsal import COLUMNS, LAWS, usual_sets
 from hil.calibration.steps import CalibrationSteps, Hot, Measured
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import Interrupted, MismatchError
 from hil.report.work_folder import GO_ON, WorkFolder
-from hil.simulation.cores import IdleCores, in_threads
+from hil.simulation.cores import BackgroundPool, in_threads
 from hil.watch import Watch
 
 METHOD = "hil.calibrate 2.0"
@@ -114,7 +114,7 @@ def make_record(
     assert found.noise is not None
     noise = with_flicker(found.noise, found.repeats, found.good_targets(found.repeats))
     aged = found.aged[-1]
-    with IdleCores() as cores:  # wires and row drivers ask nothing of the law
+    with BackgroundPool() as cores:  # wires and row drivers ask nothing of the law
         begun = cores.begin(
             lambda blocks: fit_wires_and_drive(spec, found.transfer, blocks, found.steps, aged, noise), (found.blocks,)
         )

@@ -44,7 +44,7 @@ from hil.cli.failures import code_of, interrupted_summary, tell_programs
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import GONE, REPLACED
 from hil.cli.terminal.lines import complain, say, spell_out
-from hil.driver.undisturbed import ASKS_TO_END, end_soon
+from hil.driver.deferred_interrupts import ASKS_TO_END, end_soon
 from hil.errors import ExitCode, Interrupted
 
 

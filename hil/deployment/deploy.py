@@ -52,7 +52,7 @@ from hil.report.losses import lost_to
 from hil.report.run_data import RunData
 from hil.report.run_folder import RunFolder
 from hil.report.work_folder import WorkFolder
-from hil.simulation.cores import IdleCores
+from hil.simulation.cores import BackgroundPool
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports import DEFAULT_BAUD
 from hil.verdict.agreement import AgreementReport, Mode
@@ -255,7 +255,7 @@ def deploy_on(
         driver, program, record, {}, inputs, None, {}, options, scoring, network_name, targets=targets,
         source_digest=source_digest(given, program),
     )  # fmt: skip
-    with IdleCores() as cores:
+    with BackgroundPool() as cores:
         such = job.virtual_chips(conditioned=False, mode=job.mode)
         if not program.residual:  # its lower slices are this chip's
             cores.begin(such.prepare, such.numbers)
@@ -340,7 +340,7 @@ def run_looks(
     looks: tuple[int, ...],
     graph: NetworkGraph | None,
     watch: Watch,
-    cores: IdleCores,
+    cores: BackgroundPool,
 ) -> tuple[Deployment, RunAnswers]:
     """Run one interim analysis after another until *this chip* is judged to agree or disagree, or the plan ends.
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from firmware_protocols.frames import DEFAULT_PAYLOAD
 from firmware_protocols.messages import Capability
+from hil.calibration.dry_run import dry_run
 from hil.calibration.plan import PLANS, Budget
-from hil.calibration.rehearsal import rehearse
 from hil.deployment.inference import IMAGES_IN_FLIGHT, measure_layers, measured_multiply
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
@@ -136,7 +136,7 @@ def estimate(
     if calibrate:
         pattern_s = 1e-9 * macro.rows * macro.columns * PATTERN_PULSES * pulse_ns(spec)
         default = PLANS[Budget.DEFAULT]
-        before = chip.count(lambda: rehearse(chip.driver, program.macros, default, options.age_s, pattern_s))
+        before = chip.count(lambda: dry_run(chip.driver, program.macros, default, options.age_s, pattern_s))
     tell = (watch or Watch()).step
     parts = _parts(program)
     rank = recipe.tune_plan.rank

@@ -5,8 +5,8 @@ Work is in seconds of one core with an emulated chip; the pace of a run corrects
 
 from __future__ import annotations
 
+from hil.calibration.dry_run import SLOW_LINE, usual_sets
 from hil.calibration.plan import PLANS, Budget
-from hil.calibration.rehearsal import SLOW_LINE, usual_sets
 from hil.deployment.options import DeployOptions
 from hil.deployment.targets.counted import count_recipe
 from hil.driver.chip_driver import ChipDriver

@@ -1,4 +1,4 @@
-"""A calibration record of kind ``table``: the laws of its cells are measured, its columns are nobody's."""
+"""A calibration record of kind ``table``: the laws of its cells are measured, no columns were measured."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from cim.chip.file import chip_names, load_chip
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Describe, Description
 from hil.driver.chip_driver import ChipDriver
-from hil.driver.going_on import check_same_chip
 from hil.driver.keys import HostKey, find_key
 from hil.driver.patience import Patience
+from hil.driver.resumed import check_same_chip
 from hil.driver.session import Session
 from hil.errors import MismatchError, UsageError
 from hil.transports import DEFAULT_BAUD, open_transport

@@ -24,14 +24,14 @@ from firmware_protocols.extensions.journal import JOURNALLED
 from firmware_protocols.extensions.messages import AskJournal, Level
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import Capability, ErrorReply, HelloReply, OutputsOff, Progress, Reply, Request
+from hil.driver.deferred_interrupts import deferred_interrupts
 from hil.driver.errors import device_error, link_error, no_answer, no_end, no_hello, wrong_answer
-from hil.driver.going_on import LeftInChip
 from hil.driver.held_image import HeldImage
 from hil.driver.host_authority import HostAuthority
 from hil.driver.keys import HostKey
 from hil.driver.patience import Patience
 from hil.driver.reply_checks import ReplyChecks
-from hil.driver.undisturbed import undisturbed
+from hil.driver.resumed import LeftInChip
 from hil.errors import HilError, LinkError, OutputError, PortError
 from hil.transports import is_serial
 from hil.transports.base import CHUNK, Transport
@@ -241,7 +241,7 @@ class Session:
         if (level := self._authority.lacking(request)) is not None:
             self._authorise(level)
         meant = request if self.image is None else self.image.instead_of(request)
-        with undisturbed():
+        with deferred_interrupts():
             request_id = self._link.request(meant, aside=aside)
             self._asked[request_id] = (request, watch)
             self._requests += 1
@@ -292,7 +292,7 @@ class Session:
             if self.journal is None:
                 self._move_bytes(until_s)
             else:
-                with undisturbed():  # what the chip answered must not be lost between wire and journal
+                with deferred_interrupts():  # what the chip answered must not be lost between wire and journal
                     self._move_bytes(until_s)
         except (LinkError, PortError) as error:
             self._begin_again(error)

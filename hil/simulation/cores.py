@@ -18,7 +18,7 @@ R = TypeVar("R")
 Job = tuple["Future[Any]", Callable[[Any], Any], Any]  # what it gives to, the work, the item
 
 
-class IdleCores:
+class BackgroundPool:
     """Work for cores that would wait for the chip: begun as soon as it can be, taken when it is needed.
 
     As many threads as there are cores, or items or ``most`` if these are fewer, for the time of a block. What has not
@@ -32,7 +32,7 @@ class IdleCores:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[Thread] = []
 
-    def __enter__(self) -> IdleCores:
+    def __enter__(self) -> BackgroundPool:
         return self
 
     def __exit__(
@@ -82,7 +82,7 @@ def in_threads(work: Callable[[T], R], items: Iterable[T], most: int | None = No
     Work on an item starts when a thread is free; no result waits for one that comes later in order, and none is kept.
     ``most``: at a time, where memory has no room for more.
     """
-    with IdleCores(most) as cores:
+    with BackgroundPool(most) as cores:
         begun = cores.begin(work, items)
         begun.reverse()
         while begun:

@@ -35,7 +35,7 @@ from mapping.tune.columns import column_corrections
 
 R = TypeVar("R")
 # Purpose tags of the host's seeds: drawing chips, their noise, and their cells in products.
-CONDITIONED, AGAIN, LASTING, PRODUCT = 0xC04D, 0xA6A1, 0x1A57, 0x980D
+CONDITIONED, WRITTEN_AGAIN, LASTING, PRODUCT = 0xC04D, 0xA6A1, 0x1A57, 0x980D
 KEPT_BYTES = 1 << 28  # of chips that stay in memory between two looks
 ALONE_BYTES = 1 << 27  # of a chip that is large
 BYTES_A_WEIGHT = 50  # of a chip that is ready to run, about
@@ -306,7 +306,7 @@ class VirtualChips:
 
     @property
     def _tag(self) -> int:
-        return AGAIN if self.readings_us is None else CONDITIONED
+        return WRITTEN_AGAIN if self.readings_us is None else CONDITIONED
 
     def corrections_of(self, cells_us: Mapping[int, NDArray[np.float32]], rng: np.random.Generator) -> Corrections:
         """Corrections from simulated readings of a chip programmed again."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cim.chip.encoding import WeightForm, form_cells
 
-AGAIN = 0.5  # levels: about what a cell that is written again errs by
+REWRITE_ERROR = 0.5  # levels: about what a cell that is written again errs by
 Levels = NDArray[np.float64]
 Cells = NDArray[np.int8]
 
@@ -45,7 +45,8 @@ def taken_up(
         read: levels that the first slices read, as far as these are settled.
         stuck: by slice, levels of stuck cells (2, rows, outputs), NaN where a cell moves.
         top: highest level of a cell.
-        anew: the last settled slice is written again for weights that come nearer by more than ``AGAIN`` of its levels.
+        anew: the last settled slice is written again for weights that come nearer by more than ``REWRITE_ERROR`` of its
+            levels.
     """
     settled = len(read)
     missing = whole - sum((m * y for m, y in zip(multipliers, read, strict=False)), np.zeros_like(whole))
@@ -56,7 +57,7 @@ def taken_up(
     first = list(multipliers).index(multipliers[settled - 1])
     missing = missing + sum(m * y for m, y in zip(multipliers[first:settled], read[first:], strict=True))
     other, rest = held_pairs(missing, multipliers[first:], stuck[first:], top)
-    again = np.abs(left) - np.abs(rest) > AGAIN * multipliers[first] * np.sqrt(settled - first)
+    again = np.abs(left) - np.abs(rest) > REWRITE_ERROR * multipliers[first] * np.sqrt(settled - first)
     for i, (new, old) in enumerate(zip(other, found[first:], strict=True), first):
         stands = np.where(again, new.stands, old.stands)
         found[i] = HeldPairs(np.where(again, new.cells, old.cells), stands, again)

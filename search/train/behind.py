@@ -30,9 +30,9 @@ from search.train.arrays import ArrayLinear
 from search.train.graph_net import GraphNet, MatrixUnit, graph_net
 from search.train.graph_part import GraphPart, PixelGraph, merged
 from search.train.images import Images, batches
+from search.train.integer_rounding import make_whole
 from search.train.losses import distillation
 from search.train.training import At, Batch, Machine, Told, TrainingSchedule, TrainingTask, fit
-from search.train.whole_weights import make_whole
 
 TEMPERATURE = 4.0
 SCORED = 4  # passes over the images kept out, each with chips of its own

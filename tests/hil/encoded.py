@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from hil.cli import main
-from hil.driver.undisturbed import ASKS_TO_END
+from hil.driver.deferred_interrupts import ASKS_TO_END
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, encoding: str, *words: str) -> tuple[int, str, str]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mapping.recipe.standing import Cells
 
 LINES_AT_ONCE = 16  # word lines between two early readings
-AGAIN = 1 << 24  # distance of the sample numbers of two writings
+NEXT_WRITING = 1 << 24  # distance of the sample numbers of two writings
 
 
 @dataclass
@@ -119,13 +119,13 @@ class WiredTarget:
         return let_age(self.driver, planned_s, self.watch)
 
     def read(self, program: ConductanceProgram, slot: int, reads: int, number: int) -> NDArray[np.float32]:
-        sample = READ_EARLY + (self.part or 0) + number * AGAIN
+        sample = READ_EARLY + (self.part or 0) + number * NEXT_WRITING
         return self.driver.read_cells(program.macro_of(slot), reads=reads, sample=sample)
 
     def read_rows(
         self, program: ConductanceProgram, slot: int, reading: RowReading, passes: int, number: int
     ) -> NDArray[np.float64]:
-        sample = READ_EARLY + (self.part or 0) + number * AGAIN
+        sample = READ_EARLY + (self.part or 0) + number * NEXT_WRITING
         return read_rows(self.driver, program.macro_of(slot), reading, passes, sample)
 
     def read_back(self, program: ConductanceProgram, reads: int) -> dict[int, NDArray[np.float32]]:
@@ -170,7 +170,7 @@ class WiredTarget:
         self.watch.note(text)
 
     def _sample(self, number: int) -> int:
-        return (PROGRAM | (self.seed & 0xFFFF) << 32) + (self.part or 0) + number * AGAIN
+        return (PROGRAM | (self.seed & 0xFFFF) << 32) + (self.part or 0) + number * NEXT_WRITING
 
 
 def ensure_programmed(

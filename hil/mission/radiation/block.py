@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
-from hil.mission.radiation.bench import build_bench
 from hil.mission.radiation.checksums import checked_program
+from hil.mission.radiation.context import fault_context
 from hil.mission.radiation.detectors import Guards, check_names, scrub_finds
 from hil.mission.radiation.inject import inject
 from hil.mission.radiation.kinds import FaultKind
-from hil.mission.radiation.run import ChipAnswers, FaultBench
+from hil.mission.radiation.run import ChipAnswers, FaultContext
 from hil.mission.radiation.space import Fault, FaultSpace, fault_space
 from hil.mission.radiation.stored_words import STORED, StoredWords, stored_words
 from mapping.program.conductance import ConductanceProgram
@@ -30,7 +30,7 @@ JUDGE_SAMPLE = 0  # number of the noise of the first judged image
 
 
 @dataclass(frozen=True)
-class BenchInputs:
+class ContextInputs:
     """All that a worker needs: program, record, judged and golden images, thresholds, seed, age, kinds; ``high_share``
     as in the orbit file, ``rewrite`` as ``hil.mission.settings.CampaignOptions``."""
 
@@ -46,22 +46,24 @@ class BenchInputs:
     rewrite: Rewrite | None = None
 
     @cached_property
-    def ready(self) -> ReadyBench:
+    def ready(self) -> ReadyContext:
         """Built where it is asked for first, once for all blocks that one process does."""
         checked = checked_program(self.program)
-        bench = build_bench(self.program, checked, self.record, age_s=self.age_s, seed=self.seed, rewrite=self.rewrite)
+        context = fault_context(
+            self.program, checked, self.record, age_s=self.age_s, seed=self.seed, rewrite=self.rewrite
+        )
         images = np.concatenate([self.images, self.golden])
         space = fault_space(self.program)
-        words = stored_words(self.program, bench.chip.drawn.corrections, space)
-        return ReadyBench(bench, images, bench.healthy(images, JUDGE_SAMPLE), space, words)
+        words = stored_words(self.program, context.chip.drawn.corrections, space)
+        return ReadyContext(context, images, context.healthy(images, JUDGE_SAMPLE), space, words)
 
 
 @dataclass(frozen=True)
-class ReadyBench:
+class ReadyContext:
     """A chip under test with its judged and golden images, its answers to them without a fault, all sites, and its
     stored words."""
 
-    bench: FaultBench
+    context: FaultContext
     images: NDArray[np.uint8]
     before: ChipAnswers
     space: FaultSpace
@@ -94,8 +96,8 @@ class InjectionResult:
 
 
 def run_block(job: range, *data: Any) -> list[InjectionResult]:
-    """Injections of the numbers of a job: ``search.train.workers.Work`` with ``BenchInputs``; no epochs are told."""
-    inputs: BenchInputs = data[0]
+    """Injections of the numbers of a job: ``search.train.workers.Work`` with ``ContextInputs``; no epochs are told."""
+    inputs: ContextInputs = data[0]
     return [judge(number, inputs) for number in job]
 
 
@@ -105,18 +107,18 @@ def site_of(number: int, space: FaultSpace, seed: int, kinds: tuple[FaultKind, .
     return space.draw(kinds[number % len(kinds)], rng, high_share)
 
 
-def judge(number: int, inputs: BenchInputs) -> InjectionResult:
+def judge(number: int, inputs: ContextInputs) -> InjectionResult:
     """Inject one fault and compare with the same chip, images and noise without it."""
     ready = inputs.ready
-    bench, before = ready.bench, ready.before
+    context, before = ready.context, ready.before
     fault = site_of(number, ready.space, inputs.seed, inputs.kinds, inputs.high_share)
-    injection = inject(bench.chip, fault)
+    injection = inject(context.chip, fault)
     place = (number, str(fault.kind), fault.step, fault.tile, fault.place, fault.bit)
     reading = ready.words.read_after([ready.words.bit_of(fault)]) if fault.kind in STORED else None
     by_code = reading is not None and reading.noticed and reading.whole
     if injection.refused:
         return InjectionResult(*place, True, False, 0, 0, 0, 0, False, False, by_code)
-    after = bench.faulted(injection, before, ready.images, JUDGE_SAMPLE)
+    after = context.faulted(injection, before, ready.images, JUDGE_SAMPLE)
     if after.hung:
         return InjectionResult(*place, False, True, len(inputs.images), len(inputs.images), 0, 0, False, False, by_code)
     judged = slice(0, len(inputs.images))
@@ -125,7 +127,7 @@ def judge(number: int, inputs: BenchInputs) -> InjectionResult:
     macro = inputs.program.spec.macro
     # Layers without a change raise the alarms that they raised before, which are no detection.
     by_range = inputs.guards.range_alarms(after, before)
-    by_checksum = inputs.guards.checksum_alarms(after, check_names(bench), before)
+    by_checksum = inputs.guards.checksum_alarms(after, check_names(context), before)
     return InjectionResult(
         *place,
         False,
@@ -135,6 +137,6 @@ def judge(number: int, inputs: BenchInputs) -> InjectionResult:
         int(by_range[judged].sum()),
         int(by_checksum[judged].sum()),
         inputs.guards.golden_alarm(after.logits[len(inputs.images) :]),
-        scrub_finds(injection.cell, macro.level_step_us, bench.chip.record.read_noise, rng),
+        scrub_finds(injection.cell, macro.level_step_us, context.chip.record.read_noise, rng),
         by_code,
     )

@@ -16,9 +16,9 @@ from hil.atomic import write_text
 from hil.datasets.image_set import Dataset
 from hil.errors import Interrupted, LinkError, UsageError
 from hil.mission.orbit import OrbitFile
-from hil.mission.radiation.bench import build_bench
-from hil.mission.radiation.block import BenchInputs, InjectionResult, run_block
+from hil.mission.radiation.block import ContextInputs, InjectionResult, run_block
 from hil.mission.radiation.checksums import CheckedProgram, checked_program
+from hil.mission.radiation.context import fault_context
 from hil.mission.radiation.detectors import ALARM_SAMPLE, Guards, calibrate_guards, check_names, healthy_batches
 from hil.mission.radiation.folder import (
     BLOCK,
@@ -90,15 +90,17 @@ def run_campaign(
     work = folder.begin(settings, restart=restart)
     with watch.stage("guards"):
         checked = checked_program(program)
-        bench = build_bench(program, checked, record, age_s=options.age_s, seed=options.seed, rewrite=options.rewrite)
+        context = fault_context(
+            program, checked, record, age_s=options.age_s, seed=options.seed, rewrite=options.rewrite
+        )
         golden = program.calibration_images[: options.golden]
-        guards = calibrate_guards(bench, program.calibration_images, golden, images["widen"])
+        guards = calibrate_guards(context, program.calibration_images, golden, images["widen"])
         raised = 0
-        for answers in healthy_batches(bench, images["alarm"], ALARM_SAMPLE):
-            found = guards.range_alarms(answers) | guards.checksum_alarms(answers, check_names(bench))
+        for answers in healthy_batches(context, images["alarm"], ALARM_SAMPLE):
+            found = guards.range_alarms(answers) | guards.checksum_alarms(answers, check_names(context))
             raised += int(found.sum())
-        right = bench.healthy(images["judge"], 0).classes == images["labels"]
-    inputs = BenchInputs(
+        right = context.healthy(images["judge"], 0).classes == images["labels"]
+    inputs = ContextInputs(
         program=program,
         record=record,
         images=images["judge"],
@@ -164,7 +166,7 @@ def _settings(
     }
 
 
-def _blocks(work: WorkFolder, inputs: BenchInputs, wanted: int, options: CampaignOptions, watch: Watch) -> None:
+def _blocks(work: WorkFolder, inputs: ContextInputs, wanted: int, options: CampaignOptions, watch: Watch) -> None:
     """Do the blocks that are missing, each written as it is ready."""
     numbers = [n for n in range(-(-wanted // BLOCK)) if not work.has(block_name(n))]
     jobs = [range(n * BLOCK, min((n + 1) * BLOCK, wanted)) for n in numbers]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cim.cells.read_noise import ReadNoise
 from hil.mission.radiation.checksums import SUFFIX
 from hil.mission.radiation.kinds import FaultKind
-from hil.mission.radiation.run import ChipAnswers, FaultBench
+from hil.mission.radiation.run import ChipAnswers, FaultContext
 
 WIDTHS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0)  # of the fault-free span, tried in order
 BATCH = 100
@@ -107,7 +107,7 @@ class Guards:
 
 
 def calibrate_guards(
-    bench: FaultBench, stored: NDArray[np.uint8], golden: NDArray[np.uint8], others: NDArray[np.uint8]
+    context: FaultContext, stored: NDArray[np.uint8], golden: NDArray[np.uint8], others: NDArray[np.uint8]
 ) -> Guards:
     """Thresholds of one chip.
 
@@ -125,10 +125,10 @@ def calibrate_guards(
     high: dict[str, NDArray[np.float64]] = {}
     spans: dict[str, list[tuple[float, float]]] = {}
     means: dict[str, list[tuple[float, float]]] = {}
-    checks = check_names(bench)
+    checks = check_names(context)
     for turn in range(CALIBRATION_PASSES):
-        for answers in healthy_batches(bench, stored, CALIBRATE_SAMPLE + turn * len(stored)):
-            for name in bench.products:
+        for answers in healthy_batches(context, stored, CALIBRATE_SAMPLE + turn * len(stored)):
+            for name in context.products:
                 least, most = (part.astype(np.float64) for part in _extremes(answers.sums[name]))
                 low[name] = np.minimum(low.get(name, np.inf), least.min(axis=0))
                 high[name] = np.maximum(high.get(name, -np.inf), most.max(axis=0))
@@ -137,11 +137,11 @@ def calibrate_guards(
                 spans.setdefault(name, []).append((float(left.min()), float(left.max())))
                 mean = left.mean(axis=1)
                 means.setdefault(name, []).append((float(mean.min()), float(mean.max())))
-    runs = [bench.healthy(golden, GOLDEN_SAMPLE + turn * len(golden)).logits for turn in range(GOLDEN_CHECKS)]
+    runs = [context.healthy(golden, GOLDEN_SAMPLE + turn * len(golden)).logits for turn in range(GOLDEN_CHECKS)]
     reference = np.mean(runs, axis=0)
     furthest = max(golden_distance(logits, reference) for logits in runs)
     guards = Guards(low, high, _middles(spans), _middles(means), reference, GOLDEN_WIDTH * furthest)
-    return _widened(guards, bench, others)
+    return _widened(guards, context, others)
 
 
 def residuals(answers: ChipAnswers, layer: str, check: str) -> NDArray[np.float64]:
@@ -164,24 +164,24 @@ def scrub_finds(cell: tuple[float, float] | None, step_us: float, noise: ReadNoi
     return bool(abs(after - before) > step_us / 2)
 
 
-def healthy_batches(bench: FaultBench, images: NDArray[np.uint8], sample: int) -> Iterator[ChipAnswers]:
+def healthy_batches(context: FaultContext, images: NDArray[np.uint8], sample: int) -> Iterator[ChipAnswers]:
     """Answers without a fault, some images at a time."""
     for first in range(0, len(images), BATCH):
-        yield bench.healthy(images[first : first + BATCH], sample + first)
+        yield context.healthy(images[first : first + BATCH], sample + first)
 
 
-def check_names(bench: FaultBench) -> dict[str, str]:
+def check_names(context: FaultContext) -> dict[str, str]:
     """Name of the check's sums of each product whose layer has a check."""
-    known = {check.name for check in bench.checks.values()}
-    layers = {step.name: bench.program.product_of(step) for step in bench.program.steps}
+    known = {check.name for check in context.checks.values()}
+    layers = {step.name: context.program.product_of(step) for step in context.program.steps}
     return {name: name + SUFFIX for name, own in layers.items() if own is not None and own.name + SUFFIX in known}
 
 
-def _widened(guards: Guards, bench: FaultBench, others: NDArray[np.uint8]) -> Guards:
+def _widened(guards: Guards, context: FaultContext, others: NDArray[np.uint8]) -> Guards:
     """The least widths at which no other image raises an alarm; the widest where each one does."""
-    checks = check_names(bench)
+    checks = check_names(context)
     wanted = [0, 0]
-    for answers in healthy_batches(bench, others, WIDEN_SAMPLE):
+    for answers in healthy_batches(context, others, WIDEN_SAMPLE):
         for which in (0, 1):
             while wanted[which] < len(WIDTHS) - 1:
                 tried = replace(guards, widths=(WIDTHS[wanted[0]], WIDTHS[wanted[1]]))

@@ -46,7 +46,7 @@ class ChipAnswers:
 
 
 @dataclass(frozen=True)
-class FaultBench:
+class FaultContext:
     """A chip under test, ready to answer: images go in batches of their own, number ``sample`` on for their noise."""
 
     chip: ChipUnderTest

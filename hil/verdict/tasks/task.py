@@ -14,6 +14,7 @@ from hil.verdict.metric import ACCURACY, Metric
 from hil.verdict.set_metric import SetScore
 from hil.verdict.tasks import boxes as boxes_of
 from hil.verdict.tasks import per_sample, set_scores
+from hil.verdict.tasks.custom_metric import CustomMetric, custom_metric
 from hil.verdict.tasks.metrics import (
     ABSOLUTE_ERROR,
     AUC,
@@ -26,7 +27,6 @@ from hil.verdict.tasks.metrics import (
     STEP_ACCURACY,
     metric_named,
 )
-from hil.verdict.tasks.own_metric import OwnMetric, own_metric
 from mapping.network.graph import Output
 from mapping.network.task import LEAST_GRID, TaskKind
 
@@ -48,7 +48,7 @@ class Task:
     outputs: tuple[Output, ...] = ()
     classes: tuple[str, ...] = ()
     scale: float = 1.0
-    own: OwnMetric | None = None
+    own: CustomMetric | None = None
 
     @classmethod
     def of(
@@ -67,7 +67,7 @@ class Task:
         Raises:
             UsageError: an unknown metric, code that nobody allowed, or outputs that are not of this kind.
         """
-        own = own_metric(metric, allowed=allow_code) if ":" in metric else None
+        own = custom_metric(metric, allowed=allow_code) if ":" in metric else None
         found = cls(
             kind,
             metric_named(kind, metric) if own is None else own.metric,

@@ -100,7 +100,7 @@ def test_targets_that_do_not_fit_the_task_are_refused_before_the_chip_is_asked(t
         DeployOptions(task="guess")
 
 
-def test_the_command_line_takes_a_users_own_metric(
+def test_the_command_line_takes_a_users_custom_metric(
     small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     net, data = write_task(tmp_path, TaskKind.REGRESS, 60)

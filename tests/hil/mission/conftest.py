@@ -9,9 +9,9 @@ from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
 from cim.record.published import nominal_record
 from hil.datasets.image_set import Dataset
-from hil.mission.radiation.bench import build_bench
 from hil.mission.radiation.checksums import checked_program
-from hil.mission.radiation.run import FaultBench
+from hil.mission.radiation.context import fault_context
+from hil.mission.radiation.run import FaultContext
 from mapping.compile import compile_network
 from mapping.program.conductance import ConductanceProgram
 
@@ -29,8 +29,8 @@ def record(program: ConductanceProgram) -> CalibrationRecord:
 
 
 @pytest.fixture(scope="session")
-def bench(program: ConductanceProgram, record: CalibrationRecord) -> FaultBench:
-    return build_bench(program, checked_program(program), record, age_s=3600.0, seed=3)
+def bench(program: ConductanceProgram, record: CalibrationRecord) -> FaultContext:
+    return fault_context(program, checked_program(program), record, age_s=3600.0, seed=3)
 
 
 @pytest.fixture(scope="session")

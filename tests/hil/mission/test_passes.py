@@ -32,7 +32,7 @@ from hil.mission.passes.transfer import plan_transfer, run_transfer
 from hil.mission.passes.update import apply_update, pack_update
 from hil.mission.passes.windows import ContactWindow, load_passes
 from hil.mission.passes.xtce import write_xtce
-from hil.mission.radiation.run import FaultBench
+from hil.mission.radiation.run import FaultContext
 from hil.mission.settings import LinkFigures
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
@@ -51,7 +51,7 @@ def windows(*seconds: float) -> tuple[ContactWindow, ...]:
 
 
 @pytest.fixture(scope="module")
-def tuned(program: ConductanceProgram, bench: FaultBench) -> ConductanceProgram:
+def tuned(program: ConductanceProgram, bench: FaultContext) -> ConductanceProgram:
     """The program tuned to a virtual chip."""
     targets = tune_targets(program, program.calibration_images)
     return tune_channels(program, targets, bench.virtual).program
@@ -130,7 +130,7 @@ def test_a_truncated_damaged_or_foreign_image_is_refused(program: ConductancePro
 
 
 def test_an_update_gives_both_sides_the_same_program_that_answers_as_the_tuned_one(
-    program: ConductanceProgram, tuned: ConductanceProgram, bench: FaultBench
+    program: ConductanceProgram, tuned: ConductanceProgram, bench: FaultContext
 ) -> None:
     update = pack_update(program, tuned, 5)
     made, counter = apply_update(program, update, 4)

@@ -23,7 +23,7 @@ from hil.mission.radiation.folder import CampaignFolder, block_name, kept_years,
 from hil.mission.radiation.inject import HELD, flipped, inject, strike
 from hil.mission.radiation.kinds import FaultKind, rate_per_day
 from hil.mission.radiation.outcomes import FaultOutcome, Share, harmful, outcome_of, weighted
-from hil.mission.radiation.run import FaultBench
+from hil.mission.radiation.run import FaultContext
 from hil.mission.radiation.sampling import injections_needed, margin_of
 from hil.mission.radiation.space import Fault, fault_space
 from hil.mission.radiation.study import run_study
@@ -103,14 +103,14 @@ def test_sites_are_counted_by_hand(program: ConductanceProgram) -> None:
     assert space.sites(FaultKind.ROW_ENABLE) == 9 + 128
 
 
-def test_without_a_fault_the_bench_answers_as_the_virtual_chip(bench: FaultBench, data: Dataset) -> None:
+def test_without_a_fault_the_bench_answers_as_the_virtual_chip(bench: FaultContext, data: Dataset) -> None:
     images = data.images[:20]
     assert np.array_equal(bench.healthy(images, 7).logits, run(bench.program, images, bench.virtual, sample=7))
 
 
 @pytest.mark.parametrize("kind", [k for k in HELD if k is not FaultKind.CONVERTER_RANGE])
 def test_a_fault_recomputed_from_its_layer_on_is_the_whole_chip_with_that_fault(
-    kind: FaultKind, bench: FaultBench, record: CalibrationRecord, data: Dataset
+    kind: FaultKind, bench: FaultContext, record: CalibrationRecord, data: Dataset
 ) -> None:
     images, chip = data.images[:20], bench.chip
     before = bench.healthy(images, 0)
@@ -126,7 +126,7 @@ def test_a_fault_recomputed_from_its_layer_on_is_the_whole_chip_with_that_fault(
         assert np.array_equal(after.logits, run(bench.program, images, whole))
 
 
-def test_a_cell_changes_its_own_layer_alone_and_leaves_others_of_its_macro_as_they_are(bench: FaultBench) -> None:
+def test_a_cell_changes_its_own_layer_alone_and_leaves_others_of_its_macro_as_they_are(bench: FaultContext) -> None:
     name = bench.program.matrices[0].name
     injection = inject(bench.chip, Fault(FaultKind.CELL_EXTREME, name, 0, 0, 1))
     assert {layer for layer, _ in injection.simulators} <= {name}
@@ -134,7 +134,7 @@ def test_a_cell_changes_its_own_layer_alone_and_leaves_others_of_its_macro_as_th
 
 @pytest.mark.parametrize("kind", [FaultKind.REQUANTISE, FaultKind.IMAGE_TABLE])
 def test_a_rule_or_table_with_a_fault_is_the_whole_program_with_it(
-    kind: FaultKind, bench: FaultBench, data: Dataset
+    kind: FaultKind, bench: FaultContext, data: Dataset
 ) -> None:
     images, program = data.images[:20], bench.program
     before = bench.healthy(images, 0)
@@ -149,7 +149,7 @@ def test_a_rule_or_table_with_a_fault_is_the_whole_program_with_it(
         assert np.array_equal(after.logits, run(changed, images, bench.virtual))
 
 
-def test_a_bit_of_a_sum_moves_one_sum_by_its_weight(bench: FaultBench, data: Dataset) -> None:
+def test_a_bit_of_a_sum_moves_one_sum_by_its_weight(bench: FaultContext, data: Dataset) -> None:
     images, name = data.images[:20], bench.program.matrices[1].name
     before = bench.healthy(images, 0)
     fault = Fault(FaultKind.ACCUMULATOR, name, -1, 2, 14)
@@ -159,7 +159,7 @@ def test_a_bit_of_a_sum_moves_one_sum_by_its_weight(bench: FaultBench, data: Dat
     assert not moved[:, [0, 1, 3]].any()
 
 
-def test_a_row_that_is_not_driven_adds_nothing(bench: FaultBench, data: Dataset) -> None:
+def test_a_row_that_is_not_driven_adds_nothing(bench: FaultContext, data: Dataset) -> None:
     name = bench.program.matrices[0].name
     images = data.images[:8]
     before = bench.healthy(images, 0)
@@ -174,14 +174,14 @@ def test_a_row_that_is_not_driven_adds_nothing(bench: FaultBench, data: Dataset)
     assert after.sums[name].std() < before.sums[name].std() / 3
 
 
-def test_the_loader_refuses_a_level_that_cells_do_not_have(bench: FaultBench) -> None:
+def test_the_loader_refuses_a_level_that_cells_do_not_have(bench: FaultContext) -> None:
     tile = bench.program.matrices[1].group.tiles[0]
     zero = int(np.flatnonzero(tile.levels == 0)[0])
     fault = Fault(FaultKind.IMAGE_LEVEL, bench.program.matrices[1].name, 0, zero, 3)  # 0000 becomes 1000, −8
     assert inject(bench.chip, fault).refused
 
 
-def test_a_step_number_beyond_the_end_hangs_and_the_timer_sees_it(bench: FaultBench, data: Dataset) -> None:
+def test_a_step_number_beyond_the_end_hangs_and_the_timer_sees_it(bench: FaultContext, data: Dataset) -> None:
     images = data.images[:8]
     fault = Fault(FaultKind.SEQUENCER, bench.program.steps[0].name, -1, 0, 7)
     after = bench.faulted(inject(bench.chip, fault), bench.healthy(images, 0), images, 0)
@@ -195,7 +195,7 @@ def test_a_scrub_finds_a_cell_that_moved_by_a_level_and_none_that_stayed(record:
     assert sum(scrub_finds((18.0, 18.0), 5.43, noise, rng) for _ in range(200)) == 0
 
 
-def test_dose_moves_outermost_states_to_the_middle(bench: FaultBench) -> None:
+def test_dose_moves_outermost_states_to_the_middle(bench: FaultContext) -> None:
     orbit, spec = load_orbit("geo"), bench.program.spec.macro
     after = with_dose(bench.chip.drawn, spec, orbit.dose, 1.0, np.random.default_rng(0))
     slot = bench.program.slots[0]

@@ -9,13 +9,13 @@ from cim.chip.file import load_chip
 from cim.record.published import nominal_record
 from hil.datasets.image_set import Dataset
 from hil.mission.orbit import load_orbit
-from hil.mission.radiation.bench import build_bench
 from hil.mission.radiation.campaign import run_campaign
 from hil.mission.radiation.checksums import checked_program
+from hil.mission.radiation.context import fault_context
 from hil.mission.radiation.folder import CampaignFolder
 from hil.mission.radiation.inject import inject
 from hil.mission.radiation.kinds import FaultKind
-from hil.mission.radiation.run import FaultBench
+from hil.mission.radiation.run import FaultContext
 from hil.mission.radiation.space import Fault, FaultSpace, fault_space
 from hil.mission.settings import CampaignOptions
 from hil.watch import Watch
@@ -61,9 +61,9 @@ def turns(twice: ConductanceProgram) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def bench_of_twice(twice: ConductanceProgram) -> FaultBench:
+def bench_of_twice(twice: ConductanceProgram) -> FaultContext:
     record = nominal_record(twice.spec, twice.macros)
-    return build_bench(twice, checked_program(twice), record, age_s=3600.0, seed=3)
+    return fault_context(twice, checked_program(twice), record, age_s=3600.0, seed=3)
 
 
 def test_cells_of_a_shared_layer_are_counted_once_and_its_sums_at_each_use(
@@ -79,14 +79,14 @@ def test_cells_of_a_shared_layer_are_counted_once_and_its_sums_at_each_use(
 
 
 def test_a_chip_without_a_fault_answers_as_it_does_outside_the_campaign(
-    twice: ConductanceProgram, bench_of_twice: FaultBench, data: Dataset
+    twice: ConductanceProgram, bench_of_twice: FaultContext, data: Dataset
 ) -> None:
     pixels = data.images[:20]
     assert np.array_equal(bench_of_twice.healthy(pixels, 0).logits, run(twice, pixels, bench_of_twice.virtual))
 
 
 def test_a_struck_cell_changes_both_uses_and_a_struck_sum_only_its_own(
-    twice: ConductanceProgram, bench_of_twice: FaultBench, turns: tuple[str, str], data: Dataset
+    twice: ConductanceProgram, bench_of_twice: FaultContext, turns: tuple[str, str], data: Dataset
 ) -> None:
     pixels = data.images[:20]
     before = bench_of_twice.healthy(pixels, 0)
@@ -101,7 +101,7 @@ def test_a_struck_cell_changes_both_uses_and_a_struck_sum_only_its_own(
 
 
 def test_a_struck_rule_of_a_shared_layer_changes_both_uses(
-    bench_of_twice: FaultBench, turns: tuple[str, str], data: Dataset
+    bench_of_twice: FaultContext, turns: tuple[str, str], data: Dataset
 ) -> None:
     pixels = data.images[:20]
     before = bench_of_twice.healthy(pixels, 0)

@@ -18,7 +18,7 @@ from hil.mission.radiation.folder import CampaignFolder
 from hil.mission.radiation.inject import inject, strike
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.outcomes import FaultOutcome, outcome_of
-from hil.mission.radiation.run import FaultBench
+from hil.mission.radiation.run import FaultContext
 from hil.mission.radiation.space import FaultSpace, fault_space
 from hil.mission.radiation.stored_words import STORED, StoredWords, stored_words
 from hil.mission.radiation.timeline import simulate_years
@@ -36,7 +36,7 @@ def space(program: ConductanceProgram) -> FaultSpace:
 
 
 @pytest.fixture(scope="module")
-def words(program: ConductanceProgram, bench: FaultBench, space: FaultSpace) -> StoredWords:
+def words(program: ConductanceProgram, bench: FaultContext, space: FaultSpace) -> StoredWords:
     return stored_words(program, bench.chip.drawn.corrections, space)
 
 
@@ -81,7 +81,7 @@ def test_every_site_of_a_stored_kind_is_one_bit_of_its_words(
 
 
 def test_a_wrong_bit_of_the_words_is_what_its_fault_does_to_the_chip(
-    words: StoredWords, space: FaultSpace, bench: FaultBench, program: ConductanceProgram
+    words: StoredWords, space: FaultSpace, bench: FaultContext, program: ConductanceProgram
 ) -> None:
     rng = np.random.default_rng(2)
     for kind in (FaultKind.CORRECTION, FaultKind.REQUANTISE, FaultKind.IMAGE_TABLE):

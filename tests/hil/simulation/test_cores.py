@@ -7,11 +7,11 @@ from concurrent.futures import Future
 
 import pytest
 
-from hil.simulation.cores import IdleCores
+from hil.simulation.cores import BackgroundPool
 
 
 def test_results_come_by_item_and_errors_with_their_result() -> None:
-    with IdleCores() as cores:
+    with BackgroundPool() as cores:
         found = cores.begin(lambda n: 1 // n, (1, 0))
         assert found[0].result() == 1
         assert isinstance(found[1].exception(), ZeroDivisionError)
@@ -26,7 +26,7 @@ def test_a_block_that_fails_waits_for_nothing_and_begins_nothing_more() -> None:
         assert gate.wait(20.0)
 
     def fail() -> None:
-        with IdleCores() as cores:
+        with BackgroundPool() as cores:
             found.extend(cores.begin(hold, range(1000)))
             begun.acquire()
             raise KeyboardInterrupt

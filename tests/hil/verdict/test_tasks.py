@@ -171,7 +171,7 @@ def own(folder: Path, text: str) -> str:
     return f"{folder / 'score.py'}:score"
 
 
-def test_a_users_own_metric_runs_only_where_it_was_allowed(tmp_path: Path) -> None:
+def test_a_users_custom_metric_runs_only_where_it_was_allowed(tmp_path: Path) -> None:
     named = own(
         tmp_path, "UNIT = 'm'\nGREATER = False\ndef score(outputs, targets):\n    return abs(outputs - targets)[:, 0]"
     )
@@ -184,7 +184,7 @@ def test_a_users_own_metric_runs_only_where_it_was_allowed(tmp_path: Path) -> No
         task("regress", (2,), metric=own(tmp_path, "1 / 0"), allow_code=True)
 
 
-def test_a_users_own_metric_of_the_set_is_drawn_with_the_samples(tmp_path: Path) -> None:
+def test_a_users_custom_metric_of_the_set_is_drawn_with_the_samples(tmp_path: Path) -> None:
     text = "SET = True\ndef score(outputs, targets):\n    return float((outputs[:, 0] > targets[:, 0]).mean())"
     found = task("regress", (2,), metric=own(tmp_path, text), allow_code=True)
     evidence = found.scores(np.array([[1.0, 0], [4.0, 0]]), np.array([[2.0, 0], [3.0, 0]]))

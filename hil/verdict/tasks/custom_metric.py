@@ -19,7 +19,7 @@ Function = Callable[[Any, NDArray[Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class OwnMetric:
+class CustomMetric:
     """``function(outputs, targets)`` gives a score for each sample (n,), or one number for all of them.
 
     ``outputs`` is an array (n, …) of values, or a dict of them by name where there are several. Constants of the
@@ -60,7 +60,7 @@ class OwnMetric:
             ) from error
 
 
-def own_metric(named: str, *, allowed: bool) -> OwnMetric:
+def custom_metric(named: str, *, allowed: bool) -> CustomMetric:
     """The function of "file.py:function".
 
     Raises:
@@ -83,7 +83,7 @@ def own_metric(named: str, *, allowed: bool) -> OwnMetric:
         raise FileError(f"{named} cannot be used: {type(error).__name__}: {error}", where="--metric") from error
     unit = str(getattr(module, "UNIT", "points"))
     shares = unit == "points"
-    return OwnMetric(
+    return CustomMetric(
         function,
         Metric(
             name,

@@ -31,7 +31,7 @@ def end_soon(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def deferred_interrupts() -> Iterator[None]:
     """A signal that would raise ``KeyboardInterrupt`` raises it at the end of the block, not within.
 
     For short blocks; handlers of others are left alone, and threads other than the main one get no signals.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hil.driver.undisturbed import end_soon, undisturbed
+from hil.driver.deferred_interrupts import deferred_interrupts, end_soon
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +48,11 @@ def test_a_signal_within_the_compiler_of_kernels_is_raised_once_that_is_done() -
     assert done == [True]
 
 
-def test_a_signal_within_an_undisturbed_block_is_raised_at_its_end() -> None:
+def test_a_signal_within_a_deferring_block_is_raised_at_its_end() -> None:
     done: list[bool] = []
 
     def block() -> None:
-        with undisturbed():
+        with deferred_interrupts():
             signal.raise_signal(signal.SIGTERM)
             done.append(True)
 

@@ -55,9 +55,7 @@ def usual_sets(
     return tuple(SetOfSteps(*one) for one in [*((name, slow * work) for name, work in sets), *fits])
 
 
-def rehearse(
-    driver: ChipDriver, macros: tuple[int, ...], plan: CalibrationPlan, age_s: float, pattern_s: float
-) -> None:
+def dry_run(driver: ChipDriver, macros: tuple[int, ...], plan: CalibrationPlan, age_s: float, pattern_s: float) -> None:
     """Make every request of a usual calibration of ``macros``.
 
     Args:

@@ -1,4 +1,4 @@
-"""The bench of one campaign: the virtual chip that faults are put into, built from a program and a record alone."""
+"""The virtual chip of one campaign that faults are put into, built from a program and a record alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.mission.radiation.checksums import CheckedProgram
 from hil.mission.radiation.inject import ChipUnderTest
-from hil.mission.radiation.run import FaultBench
+from hil.mission.radiation.run import FaultContext
 from hil.simulation.virtual_chip import build_chip
 from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.conductance import ConductanceProgram
@@ -15,7 +15,7 @@ from mapping.recipe.recipe import Recipe
 from mapping.recipe.rewrite import Rewrite
 
 
-def build_bench(
+def fault_context(
     base: ConductanceProgram,
     checked: CheckedProgram,
     record: CalibrationRecord,
@@ -23,7 +23,7 @@ def build_bench(
     age_s: float,
     seed: int,
     rewrite: Rewrite | None = None,
-) -> FaultBench:
+) -> FaultContext:
     """Virtual chip 0 of a seed, in fast mode, with its checksum columns. The same whenever it is built."""
     chips = VirtualChips(
         checked.program,
@@ -36,4 +36,4 @@ def build_bench(
     )
     drawn = chips.draw(0)
     virtual = build_chip(checked.program, record, drawn, seed=chips.noise_seed, number=0, mode=SimulationMode.FAST)
-    return FaultBench(ChipUnderTest(base, checked.program, record, drawn), virtual, checked.checks)
+    return FaultContext(ChipUnderTest(base, checked.program, record, drawn), virtual, checked.checks)
