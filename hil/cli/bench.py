@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -48,8 +49,18 @@ def emulate(
     chip_key: Annotated[
         Path | None, typer.Option(help="file with the key that hosts must prove", show_default=False)
     ] = None,
+    bench: Annotated[
+        Path | None,
+        typer.Option(help="stand in for the instruments of this bench file, at the ports it names", show_default=False),
+    ] = None,
+    outputs_log: Annotated[
+        Path | None,
+        typer.Option(help="with --bench: write each switching of outputs with its time", show_default=False),
+    ] = None,
 ) -> int:
-    """Serve an emulated chip to any client, until Ctrl-C."""
+    """Serve an emulated chip to any client, or stand-ins of instruments before one, until Ctrl-C."""
+    if bench is not None:
+        return _emulate_bench(bench, chip_seed, outputs_log)
     from hil.driver.keys import others_may_read
     from hil.emulator.address import chip_from_address
     from hil.server.serve import serve_pty, serve_tcp, serve_unix
@@ -74,6 +85,24 @@ def emulate(
         serve_tcp(served, tcp, ready)
     elif unix:
         serve_unix(served, str(unix), ready)
+    return ExitCode.DONE
+
+
+def _emulate_bench(path: Path, seed: int, outputs_log: Path | None) -> int:
+    """Stand-ins for the instruments of a bench file, before an emulated chip of its chip file."""
+    from hil.emulator.chip import EmulatedChip
+    from hil.server.bench.bench_file import load_bench
+    from hil.server.bench.stand_in_serve import serve_bench
+
+    bench = load_bench(path)
+
+    def ready(where: list[str]) -> None:
+        print("\n".join(where), flush=True)
+        complain(f"stand-ins of {bench.name} (NOT SILICON) serve an emulated {bench.chip.name}; Ctrl-C ends them")
+
+    with contextlib.ExitStack() as closing:
+        log = None if outputs_log is None else closing.enter_context(outputs_log.open("w", encoding="utf-8"))
+        serve_bench(bench, EmulatedChip(bench.chip, seed), ready, outputs_log=log)
     return ExitCode.DONE
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_VIRTUAL_S = 100_000.0
 
 trace = typer.Typer(help="Wire logs: print one message by message.", no_args_is_help=True, rich_markup_mode=None)
-bench = typer.Typer(help="Rates of a line and a chip.", no_args_is_help=True, rich_markup_mode=None)
+bench = typer.Typer(help="Benches of instruments; rates of a line.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @trace.callback()
@@ -40,6 +40,19 @@ def decode(wire_log: Annotated[Path, typer.Argument(help="wire.log of a run fold
 @bench.callback()
 def bench_root() -> None:
     """Options of ``hil bench`` itself."""
+
+
+@bench.command("check")
+def bench_check(
+    bench_file: Annotated[Path, typer.Argument(help="bench file: instruments, roles, wiring, safety")],
+    as_json: Json = False,
+) -> int:
+    """Check a bench file and its instruments: who they are, limits, outputs, and the rate of row reads."""
+    from hil.server.bench.check import check_bench
+
+    found = check_bench(bench_file)
+    print_result(found.lines(), found.to_json(), as_json)
+    return ExitCode.DONE
 
 
 @bench.command("link")

@@ -18,6 +18,7 @@ from hil.driver.session import Session
 from hil.errors import MismatchError, UsageError
 from hil.transports import DEFAULT_BAUD, open_transport
 from hil.transports.base import Transport
+from hil.transports.in_process import InProcessTransport
 from hil.transports.journal import Journal
 from hil.transports.reopening import reopener
 from hil.transports.wire_log import WireLog
@@ -139,7 +140,7 @@ def introduced(session: Session, *, chip: str | Path | ChipSpec | None = None, m
             if journal.begun_anew:
                 session.open_anew()
         description = session.ask(Describe())
-        found = chip if isinstance(chip, ChipSpec) else _chip_file(chip, macros, description)
+        found = _chip_file(chip, macros, description, session.transport)
         check_description(address, description, found)
         session.checks.spec = found
     except BaseException as error:
@@ -170,9 +171,16 @@ def check_description(address: str, description: Description, spec: ChipSpec) ->
         )
 
 
-def _chip_file(chip: str | Path | None, macros: int | None, description: Description) -> ChipSpec:
+def _chip_file(
+    chip: str | Path | ChipSpec | None, macros: int | None, description: Description, transport: Transport
+) -> ChipSpec:
+    if isinstance(chip, ChipSpec):
+        return chip
     if chip is not None:
         return load_chip(chip, macros=macros)
+    own = transport.spec if isinstance(transport, InProcessTransport) else None
+    if own is not None and macros is None:
+        return own
     if description.name not in (known := chip_names()):  # a path that the chip says is not opened
         raise UsageError(
             f"the chip calls itself {description.name!r}, and there is no chip file of that name",

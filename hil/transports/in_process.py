@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 
+from cim.chip.spec import ChipSpec
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import VERSIONS, LinkLimits
 from firmware_protocols.extensions.chip_side import keeping_of
@@ -39,6 +40,7 @@ class InProcessTransport:
         self._outlived = isinstance(chip, ChipServer)
         self._server = chip if isinstance(chip, ChipServer) else chip_role(chip, boot_id=boot_id)
         self._pending = bytearray()
+        self.spec: ChipSpec | None = getattr(self._server.handlers, "spec", None)  # of a board that knows its chip file
 
     @property
     def max_payload(self) -> int:

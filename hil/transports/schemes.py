@@ -27,7 +27,7 @@ OURS = {
         "visa": "hil.transports.visa:open_visa",
         "replay": "hil.transports.replay:open_replay",
     },
-    BOARDS: {"emulated": "hil.transports.emulated:emulated_board"},
+    BOARDS: {"emulated": "hil.transports.emulated:emulated_board", "bench": "hil.server.bench.chip:open_bench"},
 }
 IN_PROCESS = ("replay",)  # a line that does not outlive its transport, as no board in this process does
 

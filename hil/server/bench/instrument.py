@@ -17,6 +17,9 @@ from hil.server.bench.roles import Answer, Crossing, OrderStep, Value
 from hil.transports.base import CHUNK, Transport
 
 _END_OF_TEXT = b"\n"  # of a text that a board of words answers
+_NUMBER_BYTES = 16  # about, in text
+_MOST_ERRORS = 100  # asked for in a row
+_QUIET_S = 0.1  # after which nothing more of a broken exchange comes
 _CLOSE = 1e-3  # share by which a limit that is read back may differ: instruments round to their steps
 
 
@@ -34,6 +37,7 @@ class Instrument:
     def __init__(self, entry: InstrumentEntry, line: Transport) -> None:
         self.entry, self.model, self._line = entry, entry.model, line
         self._pending = bytearray()
+        self._in_step = True
 
     # --- roles --------------------------------------------------------------------------------
 
@@ -86,6 +90,8 @@ class Instrument:
             InstrumentSilent: no answer, or half of one. InstrumentFault: an answer that is none. ComplianceTrip.
             hil.errors.LinkError: the line is gone.
         """
+        self._forget_answers()
+        self._in_step = False  # until every answer is in
         answers: list[Answer] = [None] * len(steps)
         message, under_way, asked = bytearray(), 0, list[_Asked]()
         for number, step in enumerate(steps):
@@ -98,7 +104,11 @@ class Instrument:
             under_way += len(sent)
             if order.reply is not None:
                 asked.append(_Asked(number, step, self._count(order, step)))
+                under_way += asked[-1].numbers * (
+                    np.dtype(order.reply.type).itemsize if order.reply.type else _NUMBER_BYTES
+                )
         self._converse(message, asked, answers)
+        self._in_step = True
         return answers
 
     def hello(self) -> str:
@@ -115,25 +125,36 @@ class Instrument:
             )
         return found
 
-    def errors(self) -> list[str]:
-        """What its error queue holds, oldest first; empty afterwards."""
-        found: list[str] = []
-        while self.can("errors") and len(found) < 100:
-            text = str(self.exchange([OrderStep(self, "errors")])[0]).strip()
-            if text.startswith(self.model.no_error):
-                break
-            found.append(text)
-        return found
+    def set_limits(self, volts_v: float, current_a: float, width_s: float, off_s: float) -> None:
+        """Limits, read back, and its timer; before any output is on.
 
-    def check_errors(self, what: str) -> None:
-        if found := self.errors():
+        Raises:
+            InstrumentFault: it holds other limits, or reports an error.
+        """
+        steps = self.limits(volts_v, current_a, width_s) + self.timer(off_s) + self._if_known("errors")
+        self._check_errors(steps, self.exchange(steps), "when it was given its limits")
+
+    def finish(self) -> None:
+        """End of a request: outputs off that were on until now, and no error came up meanwhile; all in one message.
+
+        Raises:
+            InstrumentFault: they went off by themselves, stay on, or an error is reported.
+        """
+        steps = self._if_known("is_on") + self._if_known("errors") + self.off() + self._if_known("is_on")
+        answers = self.exchange(steps)
+        on = [_is_on(answer) for step, answer in zip(steps, answers, strict=True) if step.order == "is_on"]
+        if on and on[-1]:
+            raise self._stays_on()
+        self._check_errors(steps, answers, "during the request")
+        if on and not on[0]:
             raise InstrumentFault(
-                f"{self.entry.name} ({self.model.name}) reports {'; '.join(found[:4])} {what}",
+                f"the outputs of {self.entry.name} ({self.model.name}) went off in the middle of a request",
                 where=self.entry.port,
-                likely="a value beyond its range, or an order that it does not know",
+                likely="its timer: this machine was too busy to give it orders; or its interlock",
+                hint="a longer off_within_s in the bench file",
             )
 
-    def check_limits(self, step: OrderStep, answer: Answer) -> None:
+    def _check_limits(self, step: OrderStep, answer: Answer) -> None:
         """The limits that were read back are those that were set; raises ``InstrumentFault``."""
         places = [p.name for p in self.model.orders["limits"].send.places]
         wanted = [float(np.asarray(step.values[name], np.float64)) for name in places]
@@ -147,8 +168,49 @@ class Instrument:
                 likely="a limit beyond its range, or another order in its firmware",
             )
 
+    def make_safe(self) -> None:
+        """Outputs off, also where answers of an exchange that broke off are still on their way."""
+        if not self._in_step:  # first of all
+            self._line.write(self._encode(self.model.orders["off"], OrderStep(self, "off")))
+        answers = self.exchange(self.off() + self._if_known("is_on"))
+        if self.can("is_on") and _is_on(answers[-1]):
+            raise self._stays_on()
+
     def close(self) -> None:
         self._line.close()
+
+    def _if_known(self, order: str) -> list[OrderStep]:
+        return [OrderStep(self, order)] if self.can(order) else []
+
+    def _stays_on(self) -> InstrumentFault:
+        return InstrumentFault(
+            f"{self.entry.name} ({self.model.name}) was told to switch its outputs off, and says that they are on",
+            where=self.entry.port,
+            hint="switch it off by hand",
+        )
+
+    def _check_errors(self, steps: Sequence[OrderStep], answers: list[Answer], when: str) -> None:
+        """What its error queue says, all of it, so that the next request finds it empty."""
+        found = [str(a).strip() for step, a in zip(steps, answers, strict=True) if step.order == "errors"]
+        while found and not found[-1].startswith(self.model.no_error) and len(found) < _MOST_ERRORS:
+            found.append(str(self.exchange(self._if_known("errors"))[0]).strip())
+        found = [text for text in found if not text.startswith(self.model.no_error)]
+        if found:
+            raise InstrumentFault(
+                f"{self.entry.name} ({self.model.name}) reports {'; '.join(found[:4])} {when}",
+                where=self.entry.port,
+                likely="a value beyond its range, or an order that it does not know",
+            )
+
+    def _forget_answers(self) -> None:
+        """Answers to an exchange that broke off, until the line is quiet."""
+        until_s = time.monotonic() + self.model.link.timeout_s
+        while not self._in_step and self._line.read(CHUNK, _QUIET_S):
+            if time.monotonic() > until_s:
+                raise InstrumentFault(
+                    f"{self.entry.name} ({self.model.name}) does not stop to send", where=self.entry.port
+                )
+        self._pending.clear()
 
     # --- bytes --------------------------------------------------------------------------------
 
@@ -200,7 +262,7 @@ class Instrument:
         if asked.step.order == "currents" and len(numbers) != asked.numbers:
             raise self._odd(asked, f"{len(numbers)} numbers for {asked.numbers} bit lines")
         if asked.step.order == "limits_now":
-            self.check_limits(asked.step, numbers)
+            self._check_limits(asked.step, numbers)
         return numbers
 
     def _odd(self, asked: _Asked, why: str) -> InstrumentFault:
@@ -247,6 +309,10 @@ class Instrument:
                 likely="off or busy, another rate of the line, or it answers in another form than its model says",
                 hint="hil bench check FILE.toml",
             )
+
+
+def _is_on(answer: Answer) -> bool:
+    return isinstance(answer, str) or bool(np.any(answer))
 
 
 class Tripped(Exception):

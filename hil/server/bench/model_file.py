@@ -15,7 +15,7 @@
     byte_order = "little"            # of words
     end = "\\n"                       # of a line; lines only
     join = ";"                       # several orders in one line; left out: one order a line
-    most_bytes = 4096                # of orders that it takes before it has answered them
+    most_bytes = 4096                # of orders and answers that may be under way
     timeout_s = 2.0                  # longest silence while an answer is due
 
     [ranges]                         # of what it gives and measures: low, high, and the step between two values

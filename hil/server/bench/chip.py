@@ -1,0 +1,299 @@
+"""A bench of instruments as a chip: the verbs of a macro, done through the roles of its instruments."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Generator, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.converters import code_limits, quantise_adc, split_planes
+from cim.chip.encoding import cell_lines
+from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
+from firmware_protocols.handlers import Refusal
+from firmware_protocols.messages import (
+    Capability,
+    CellReadings,
+    Description,
+    Done,
+    ErrorCode,
+    Mvm,
+    MvmResult,
+    Polarity,
+    Pulse,
+    ReadCells,
+    Returns,
+    StatusReply,
+)
+from hil.errors import HilError
+from hil.server.bench.bench_file import BenchFile, load_bench
+from hil.server.bench.guard import Guard
+from hil.server.bench.instrument import Instrument, Tripped
+from hil.server.bench.roles import Contact, Crossing, OrderStep, carry_out
+from hil.server.board import Board
+from hil.transports import open_transport
+
+T = TypeVar("T")
+
+COMPUTED_PRODUCTS = "products computed from single reads"
+EMULATED = "EMULATED"  # stands in the identity of every stand-in
+_ROWS_A_SLICE = 64  # of a long request, between two looks at the link
+_MOST_COUNTS = 0xFFFE  # of a cell reading
+_MV_PER_V, _NS_PER_S = 1e3, 1e9
+
+
+class BenchChip(Board):
+    """``ChipHandlers`` before the instruments of a bench.
+
+    Outputs are on only while a request is carried out: limits are set and read back, the instruments' timers are set,
+    outputs go on, and at its end, whatever that is, off.
+    """
+
+    capabilities = Capability.PULSE | Capability.RAW
+
+    def __init__(self, bench: BenchFile) -> None:
+        """Raises ``PortError``, ``InstrumentSilent``, ``InstrumentFault``: an instrument is not there, or not it."""
+        super().__init__(bench.chip)
+        self.bench = bench
+        self.instruments: dict[str, Instrument] = {}
+        with contextlib.ExitStack() as opened:
+            for name, entry in bench.instruments.items():
+                self.instruments[name] = Instrument(entry, open_transport(entry.port, baud=entry.baud))
+                opened.callback(self.instruments[name].close)
+            self.identities = [instrument.hello() for instrument in self.instruments.values()]
+            self._guard = Guard(e for e in bench.instruments.values() if not e.model.has_timer)
+            opened.pop_all()
+        self._address, self._drive, self._sense = (self._one(role) for role in ("address", "drive", "sense"))
+        self._power = [self.instruments[name] for name in bench.roles["power"]]
+        self.outputs_off()
+
+    def _one(self, role: str) -> Instrument:
+        return self.instruments[self.bench.roles[role][0]]
+
+    # --- who it is ----------------------------------------------------------------------------
+
+    def describe(self) -> Description:
+        macro, products = self.spec.macro, f"; {COMPUTED_PRODUCTS}" if self.bench.computes_products else ""
+        return Description(
+            name=self.spec.name,
+            revision=self.spec.revision,
+            serial=self.bench.serial,
+            firmware=f"bench {self.bench.name}: {', '.join(i.model.name for i in self.instruments.values())}{products}",
+            kind="emulated" if any(EMULATED in identity for identity in self.identities) else "silicon",
+            macros=self.spec.macros,
+            rows=macro.rows,
+            columns=macro.columns,
+            spec_digest=bytes.fromhex(self.spec.digest),
+            program_digest=bytes(32),
+        )
+
+    def status(self) -> StatusReply:
+        temperature = math.nan
+        for name in self.bench.roles.get("thermal", ()):
+            answer = carry_out(self.instruments[name].temperature_c())[-1]
+            temperature = math.nan if answer is None or isinstance(answer, str) else float(answer[0])
+        return StatusReply(temperature, self.outputs_on, 0, 0)
+
+    # --- verbs --------------------------------------------------------------------------------
+
+    def read_cells(self, request: ReadCells) -> Generator[None, None, CellReadings]:
+        at = request.cells
+        rows, columns = range(at.row0, at.row0 + at.rows), range(at.column0, at.column0 + at.columns)
+        with self._outputs():
+            currents_a = yield from self._cell_currents_a(at.macro, rows, columns, request.reads)
+        counts = np.rint(currents_a / self.spec.macro.v_read_v * _NS_PER_S / request.unit_ns)
+        return CellReadings(request.unit_ns, np.clip(counts, 0, _MOST_COUNTS).astype(np.uint16))
+
+    def pulse(self, request: Pulse) -> Generator[None, None, Done]:
+        at, sign = request.cells, 1.0 if request.polarity is Polarity.SET else -1.0
+        volts_v = sign * request.millivolts.astype(np.float64) / _MV_PER_V
+        width_s = request.width_ns / _NS_PER_S
+        columns = range(at.column0, at.column0 + at.columns)
+        with self._outputs():
+            for part in _parts(range(at.rows)):
+                steps: list[OrderStep] = []
+                for row in part:
+                    for crossing, here in self._crossings(at.macro, at.row0 + row, columns):
+                        if (volts := volts_v[row, here]).any():
+                            steps += self._address.select(crossing) + self._drive.pulse(crossing, volts, width_s)
+                carry_out(steps)
+                yield
+        return Done()
+
+    def mvm(self, request: Mvm) -> Generator[None, None, MvmResult]:
+        macro, tile = self.spec.macro, request.tile
+        assert tile is not None  # a chip without layers is asked for tiles only
+        rows, columns = cell_lines(macro, tile.row0, tile.rows, tile.output0, tile.outputs)
+        planes = split_planes(request.codes, macro.inputs, request.input_bits, request.input_signed).swapaxes(0, 1)
+        units = _on_word_lines(planes, macro)  # (vectors, planes, word lines)
+        with self._outputs():
+            if self.bench.computes_products:
+                cells_a = yield from self._cell_currents_a(tile.macro, rows.tolist(), columns.tolist(), request.reads)
+                lines_a = units @ cells_a
+            else:
+                lines_a = yield from self._line_currents_a(tile.macro, units, rows, columns.tolist())
+        sums_us = _converted(lines_a / macro.v_read_v * 1e6, macro)
+        codes = quantise_adc(sums_us, macro.lsb_us(request.range_code), macro.adc.bits, macro.adc_signed)
+        at_an_end = np.isin(codes, code_limits(macro.adc.bits, macro.adc_signed))
+        return MvmResult(Returns.RAW, int(at_an_end.sum()), codes.size, codes)
+
+    def outputs_off(self) -> Done:
+        """Tell every instrument, whatever the others say; then the first trouble is raised."""
+        troubles: list[HilError] = []
+        for instrument in self._power:
+            try:
+                instrument.make_safe()
+            except HilError as error:
+                troubles.append(error)
+        self.outputs_on = False
+        if troubles:
+            raise troubles[0]
+        return Done()
+
+    def close(self) -> None:
+        """Outputs off, lines closed; the bench cannot be used any more."""
+        try:
+            self.outputs_off()
+        finally:
+            for instrument in self.instruments.values():
+                instrument.close()
+            self._guard.dismiss()
+
+    # --- outputs ------------------------------------------------------------------------------
+
+    def switch_on(self) -> None:
+        """Limits of the chip file into the instruments, read back; then timers; nothing is on before both are."""
+        limits = self.spec.limits
+        volts_v, width_s = max(limits.set_v, limits.reset_v, limits.read_v), limits.pulse_width_ns / _NS_PER_S
+        for instrument in self._power:
+            instrument.set_limits(volts_v, self.bench.current_a, width_s, self.bench.off_within_s)
+
+    @contextlib.contextmanager
+    def _outputs(self) -> Iterator[None]:
+        """Outputs on while the block runs, off behind it however it ends."""
+        try:
+            carry_out(step for instrument in self._power for step in instrument.on())
+            yield
+            for instrument in self._power:
+                instrument.finish()
+            self.outputs_on = False
+        except Tripped as trip:
+            self.outputs_off()
+            raise Refusal(ErrorCode.FAULT, self._trip_text(trip)) from None
+        except BaseException:
+            self.outputs_off()
+            raise
+
+    def _trip_text(self, trip: Tripped) -> str:
+        values, bench = trip.step.values, self.bench
+        first = int(np.flatnonzero(trip.held)[0])
+        column = _line(bench.wiring.columns, values.get("column"), first)
+        row = _line(bench.wiring.rows, values.get("row"), 0)
+        where = f"macro {values.get('macro', 0)}, {row and f'row {row}, '}column {column}"
+        reading_a = min(abs(float(trip.readings[first])), bench.current_a)
+        return (
+            f"the compliance of {bench.current_a:g} A holds the current of {where}, at "
+            f"{self.spec.macro.v_read_v:g} V: {reading_a:g} A; {int(trip.held.sum())} of {len(trip.held)} readings; "
+            "the outputs are off"
+        )
+
+    # --- currents -----------------------------------------------------------------------------
+
+    def _cell_currents_a(
+        self, macro: int, rows: Sequence[int], columns: Sequence[int], reads: int
+    ) -> Generator[None, None, NDArray[np.float64]]:
+        """Current of each cell by itself at the read voltage, mean of ``reads``; (rows, columns) in A."""
+        found_a = np.zeros((len(rows), len(columns)))
+        for part in _parts(list(enumerate(rows))):
+            steps, places = list[OrderStep](), list[tuple[int, int, slice]]()
+            for number, row in part:
+                for crossing, here in self._crossings(macro, row, columns):
+                    steps += self._address.select(crossing)
+                    steps += self._drive.volts(crossing, self.spec.macro.v_read_v)
+                    steps += self._settle()
+                    steps += self._sense.currents_a(crossing, reads * self.bench.averages)
+                    places.append((len(steps) - 1, number, here))
+            answers = carry_out(steps)
+            for at, number, here in places:
+                found_a[number, here] = answers[at]
+            yield
+        return found_a
+
+    def _line_currents_a(
+        self, macro: int, units: NDArray[np.int16], rows: NDArray[np.intp], columns: Sequence[int]
+    ) -> Generator[None, None, NDArray[np.float64]]:
+        """Currents of bit lines while all rows of a product are driven; (vectors, planes, columns) in A."""
+        driven = units.reshape(-1, units.shape[-1])
+        found_a = np.zeros((len(driven), len(columns)))
+        for part in _parts(list(enumerate(driven))):
+            steps, places = list[OrderStep](), list[tuple[int, int, slice]]()
+            for number, plane in part:
+                volts_v = np.zeros(self.spec.macro.rows)
+                volts_v[rows] = plane * self.spec.macro.v_read_v
+                steps += self._drive.rows_volts(macro, volts_v) + self._settle()
+                for crossing, here in self._crossings(macro, None, columns):
+                    steps += self._sense.currents_a(crossing, self.bench.averages)
+                    places.append((len(steps) - 1, number, here))
+            answers = carry_out(steps)
+            for at, number, here in places:
+                found_a[number, here] = answers[at]
+            yield
+        return found_a.reshape(*units.shape[:-1], len(columns))
+
+    def _settle(self) -> list[OrderStep]:
+        return self._drive.settle(self.bench.settle_s) if self.bench.settle_s else []
+
+    def _crossings(self, macro: int, row: int | None, columns: Sequence[int]) -> Iterator[tuple[Crossing, slice]]:
+        """Runs of bit lines that one order can measure, and where in ``columns`` they stand."""
+        wiring = self.bench.wiring
+        rows = () if row is None else (wiring.rows[row],)
+        contacts = [wiring.columns[c] for c in columns]
+        start = 0
+        for end in range(1, len(contacts) + 1):
+            if (
+                end - start == wiring.columns_at_once
+                or end == len(contacts)
+                or not _next_to(*contacts[end - 1 : end + 1])
+            ):
+                yield Crossing(macro, rows, tuple(contacts[start:end])), slice(start, end)
+                start = end
+
+
+def open_bench(rest: str) -> BenchChip:
+    """The chip of ``--port bench:REST``; REST is the path of a bench file."""
+    return BenchChip(load_bench(rest))
+
+
+def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), _ROWS_A_SLICE):
+        yield items[start : start + _ROWS_A_SLICE]
+
+
+def _next_to(one: Contact, other: Contact) -> bool:
+    return isinstance(one, int) and isinstance(other, int) and other == one + 1
+
+
+def _line(contacts: tuple[Contact, ...], contact: object, further: int) -> str:
+    """The number of a line by its contact, or by one that stands so many channels before it."""
+    wanted = contact + further if isinstance(contact, int) else contact
+    return str(contacts.index(wanted)) if wanted in contacts else ""
+
+
+def _on_word_lines(planes: NDArray[np.int16], macro: MacroSpec) -> NDArray[np.int16]:
+    """Inputs of logical rows on their word lines, (…, word lines): a row pair's minus line gets the opposite sign."""
+    if macro.encoding is not Encoding.ROW_PAIRS:
+        return planes
+    return np.stack([planes, -planes], axis=-1).reshape(*planes.shape[:-1], -1)
+
+
+def _converted(lines_us: NDArray[np.float64], macro: MacroSpec) -> NDArray[np.float64]:
+    """Values of a read in the order of ``cim.chip.converters.conversions``, from those of its bit lines."""
+    if macro.encoding is not Encoding.DIFFERENTIAL_COLUMNS:
+        return lines_us
+    plus, minus = lines_us[..., 0::2], lines_us[..., 1::2]
+    if macro.pair_subtraction is PairSubtraction.DIGITAL:
+        return np.concatenate([plus, minus], axis=-1)
+    return plus - minus
