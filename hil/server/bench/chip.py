@@ -32,7 +32,7 @@ from hil.errors import HilError
 from hil.server.bench.bench_file import BenchFile, load_bench
 from hil.server.bench.guard import Guard
 from hil.server.bench.instrument import Instrument, Tripped
-from hil.server.bench.roles import Contact, Crossing, OrderStep, carry_out
+from hil.server.bench.roles import Answer, Contact, Crossing, OrderStep, carry_out
 from hil.server.board import Board
 from hil.transports import open_transport
 
@@ -48,8 +48,9 @@ _MV_PER_V, _NS_PER_S = 1e3, 1e9
 class BenchChip(Board):
     """``ChipHandlers`` before the instruments of a bench.
 
-    Outputs are on only while a request is carried out: limits are set and read back, the instruments' timers are set,
-    outputs go on, and at its end, whatever that is, off.
+    Limits are set and read back, and timers set, before outputs go on. Of one instrument that does everything they are
+    on only while it works through one message, which ends with the order that switches them off; of several, while a
+    request is carried out, and off at its end, whatever that is.
     """
 
     capabilities = Capability.PULSE | Capability.RAW
@@ -68,6 +69,7 @@ class BenchChip(Board):
             opened.pop_all()
         self._address, self._drive, self._sense = (self._one(role) for role in ("address", "drive", "sense"))
         self._power = [self.instruments[name] for name in bench.roles["power"]]
+        self._alone = next(iter(self.instruments.values())) if len(self.instruments) == 1 else None
         self.outputs_off()
 
     def _one(self, role: str) -> Instrument:
@@ -119,7 +121,7 @@ class BenchChip(Board):
                     for crossing, here in self._crossings(at.macro, at.row0 + row, columns):
                         if (volts := volts_v[row, here]).any():
                             steps += self._address.select(crossing) + self._drive.pulse(crossing, volts, width_s)
-                carry_out(steps)
+                self._carry_out(steps)
                 yield
         return Done()
 
@@ -173,12 +175,13 @@ class BenchChip(Board):
 
     @contextlib.contextmanager
     def _outputs(self) -> Iterator[None]:
-        """Outputs on while the block runs, off behind it however it ends."""
+        """Outputs may be on while the block runs, and are off behind it however it ends."""
         try:
-            carry_out(step for instrument in self._power for step in instrument.on())
+            if self._alone is None:
+                carry_out(step for instrument in self._power for step in instrument.on())
             yield
             for instrument in self._power:
-                instrument.finish()
+                instrument.finish(on=self._alone is None)
             self.outputs_on = False
         except Tripped as trip:
             self.outputs_off()
@@ -216,7 +219,7 @@ class BenchChip(Board):
                     steps += self._settle()
                     steps += self._sense.currents_a(crossing, reads * self.bench.averages)
                     places.append((len(steps) - 1, number, here))
-            answers = carry_out(steps)
+            answers = self._carry_out(steps)
             for at, number, here in places:
                 found_a[number, here] = answers[at]
             yield
@@ -237,11 +240,14 @@ class BenchChip(Board):
                 for crossing, here in self._crossings(macro, None, columns):
                     steps += self._sense.currents_a(crossing, self.bench.averages)
                     places.append((len(steps) - 1, number, here))
-            answers = carry_out(steps)
+            answers = self._carry_out(steps)
             for at, number, here in places:
                 found_a[number, here] = answers[at]
             yield
         return found_a.reshape(*units.shape[:-1], len(columns))
+
+    def _carry_out(self, steps: list[OrderStep]) -> list[Answer]:
+        return carry_out(steps) if self._alone is None else self._alone.with_outputs(steps)
 
     def _settle(self) -> list[OrderStep]:
         return self._drive.settle(self.bench.settle_s) if self.bench.settle_s else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from hil.server.bench.roles import Answer, Crossing, OrderStep, Value
 from hil.transports.base import CHUNK, Transport
 
 _END_OF_TEXT = b"\n"  # of a text that a board of words answers
-_NUMBER_BYTES = 16  # about, in text
+_NUMBER = 16  # bytes, about, in text
 _MOST_ERRORS = 100  # asked for in a row
 _QUIET_S = 0.1  # after which nothing more of a broken exchange comes
 _CLOSE = 1e-3  # share by which a limit that is read back may differ: instruments round to their steps
@@ -26,7 +26,6 @@ _CLOSE = 1e-3  # share by which a limit that is read back may differ: instrument
 class _Asked(NamedTuple):
     """A step that is to be answered, and how many numbers its answer has."""
 
-    at: int
     step: OrderStep
     numbers: int
 
@@ -92,23 +91,27 @@ class Instrument:
         """
         self._forget_answers()
         self._in_step = False  # until every answer is in
-        answers: list[Answer] = [None] * len(steps)
-        message, under_way, asked = bytearray(), 0, list[_Asked]()
-        for number, step in enumerate(steps):
-            order = self.model.orders[step.order]
-            sent = self._encode(order, step)
-            if under_way + len(sent) > self.model.link.most_bytes and under_way:
-                self._converse(message, asked, answers)
-                message, under_way, asked = bytearray(), 0, []
-            message += sent
-            under_way += len(sent)
-            if order.reply is not None:
-                asked.append(_Asked(number, step, self._count(order, step)))
-                under_way += asked[-1].numbers * (
-                    np.dtype(order.reply.type).itemsize if order.reply.type else _NUMBER_BYTES
-                )
-        self._converse(message, asked, answers)
+        answers: list[Answer] = []
+        for part in self._messages(steps, 0):
+            answers += self._converse(part)
         self._in_step = True
+        return answers
+
+    def with_outputs(self, steps: Sequence[OrderStep]) -> list[Answer]:
+        """Carry out steps with outputs on from the begin of each message to its end, and off between two.
+
+        So nothing stays on that waits for the host: the order that switches off is there before work begins.
+
+        Raises:
+            as ``exchange``, and InstrumentFault: the outputs went off meanwhile.
+        """
+        before, behind = self.on(), self._if_known("is_on") + self.off()
+        room = sum(self._bytes(step) for step in before + behind)
+        answers: list[Answer] = []
+        for part in self._messages(steps, room):
+            found = self.exchange([*before, *part, *behind])
+            self._check_on(found[len(before) + len(part) :])
+            answers += found[len(before) : len(before) + len(part)]
         return answers
 
     def hello(self) -> str:
@@ -134,19 +137,26 @@ class Instrument:
         steps = self.limits(volts_v, current_a, width_s) + self.timer(off_s) + self._if_known("errors")
         self._check_errors(steps, self.exchange(steps), "when it was given its limits")
 
-    def finish(self) -> None:
-        """End of a request: outputs off that were on until now, and no error came up meanwhile; all in one message.
+    def finish(self, *, on: bool) -> None:
+        """End of a request: outputs off, and no error came up meanwhile; all in one message.
+
+        Args:
+            on: whether they were to be on until now.
 
         Raises:
             InstrumentFault: they went off by themselves, stay on, or an error is reported.
         """
         steps = self._if_known("is_on") + self._if_known("errors") + self.off() + self._if_known("is_on")
         answers = self.exchange(steps)
-        on = [_is_on(answer) for step, answer in zip(steps, answers, strict=True) if step.order == "is_on"]
-        if on and on[-1]:
+        if self.can("is_on") and _is_on(answers[-1]):
             raise self._stays_on()
         self._check_errors(steps, answers, "during the request")
-        if on and not on[0]:
+        if on:
+            self._check_on(answers)
+
+    def _check_on(self, answers: list[Answer]) -> None:
+        """The first answer says that outputs are on, where it can be asked."""
+        if self.can("is_on") and not _is_on(answers[0]):
             raise InstrumentFault(
                 f"the outputs of {self.entry.name} ({self.model.name}) went off in the middle of a request",
                 where=self.entry.port,
@@ -233,11 +243,35 @@ class Instrument:
         count = order.reply.count if order.reply is not None else None
         return count if count is not None else int(np.asarray(step.values.get("count", 1)))
 
-    def _converse(self, message: bytearray, asked: list[_Asked], answers: list[Answer]) -> None:
-        if message:
-            self._line.write(bytes(message))
-        for one in asked:
-            answers[one.at] = self._answer(one)
+    def _messages(self, steps: Sequence[OrderStep], room: int) -> Iterator[list[OrderStep]]:
+        """Steps that may be under way together, beside ``room`` bytes."""
+        part, size = list[OrderStep](), room
+        for step in steps:
+            more = self._bytes(step)
+            if part and size + more > self.model.link.most_bytes:
+                yield part
+                part, size = [], room
+            part.append(step)
+            size += more
+        if part:
+            yield part
+
+    def _bytes(self, step: OrderStep) -> int:
+        """Of a step and its answer on the line."""
+        order = self.model.orders[step.order]
+        size = len(self._encode(order, step))
+        if order.reply is None:
+            return size
+        return size + self._count(order, step) * (np.dtype(order.reply.type).itemsize if order.reply.type else _NUMBER)
+
+    def _converse(self, steps: list[OrderStep]) -> list[Answer]:
+        """Write the steps as one message, then take their answers."""
+        orders = [self.model.orders[step.order] for step in steps]
+        self._line.write(b"".join(self._encode(order, step) for order, step in zip(orders, steps, strict=True)))
+        return [
+            None if order.reply is None else self._answer(_Asked(step, self._count(order, step)))
+            for order, step in zip(orders, steps, strict=True)
+        ]
 
     def _answer(self, asked: _Asked) -> Answer:
         reply = self.model.orders[asked.step.order].reply
