@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from firmware_protocols.messages import COMPUTED_PRODUCTS
 from hil.pages.summary import Bar, Bars, Fact, Headline, Part, Scale, ScaleRow, Summary, Tone
 from hil.pages.tables import duration, number
 from hil.report.losses import lost_to
@@ -52,6 +53,8 @@ def _apart(j: Judgement) -> str:
 def _parts(report: AgreementReport) -> Iterator[Part]:
     j, m = report.decisive, report.decisive.metric
     yield from (Fact("WARNING", text, tone=Tone.BAD) for text in doubts(report))
+    if COMPUTED_PRODUCTS in report.chip.firmware:
+        yield Fact("Measured", f"{COMPUTED_PRODUCTS}: not all rows of one are driven at once")
     yield from _calibration(report)
     yield _scale(report)
     if m != ACCURACY:

@@ -65,7 +65,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {  # and the orders that a model needs fo
     "address": ("select",),
     "drive": ("volts|rows_volts",),
     "sense": ("currents",),
-    "power": ("off", "on", "limits", "limits_now"),
+    "power": ("off", "on"),
     "thermal": ("temperature",),
     "prober": ("move",),
 }

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from firmware_protocols.messages import CellBlock, CellReadings, ReadCells
+from firmware_protocols.messages import COMPUTED_PRODUCTS, CellBlock, CellReadings, ReadCells
 from hil.pages.tables import Table
 from hil.server.bench.bench_file import ROLES, load_bench
-from hil.server.bench.chip import COMPUTED_PRODUCTS, BenchChip
+from hil.server.bench.chip import BenchChip
 
 _FOR_S = 1.0  # how long rows are read
 _UNIT_NS = 1

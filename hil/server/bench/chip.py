@@ -15,6 +15,7 @@ from cim.chip.encoding import cell_lines
 from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import (
+    COMPUTED_PRODUCTS,
     Capability,
     CellReadings,
     Description,
@@ -38,7 +39,6 @@ from hil.transports import open_transport
 
 T = TypeVar("T")
 
-COMPUTED_PRODUCTS = "products computed from single reads"
 EMULATED = "EMULATED"  # stands in the identity of every stand-in
 _ROWS_A_SLICE = 64  # of a long request, between two looks at the link
 _MOST_COUNTS = 0xFFFE  # of a cell reading
@@ -62,14 +62,15 @@ class BenchChip(Board):
         self.instruments: dict[str, Instrument] = {}
         with contextlib.ExitStack() as opened:
             for name, entry in bench.instruments.items():
-                self.instruments[name] = Instrument(entry, open_transport(entry.port, baud=entry.baud))
+                self.instruments[name] = Instrument(entry, open_transport(entry.port, baud=entry.baud), bench.current_a)
                 opened.callback(self.instruments[name].close)
             self.identities = [instrument.hello() for instrument in self.instruments.values()]
             self._guard = Guard(e for e in bench.instruments.values() if not e.model.has_timer)
             opened.pop_all()
         self._address, self._drive, self._sense = (self._one(role) for role in ("address", "drive", "sense"))
         self._power = [self.instruments[name] for name in bench.roles["power"]]
-        self._alone = next(iter(self.instruments.values())) if len(self.instruments) == 1 else None
+        waits = bench.settle_s and not self._drive.can("settle")  # by the host, between two messages
+        self._alone = self._drive if len(self.instruments) == 1 and not waits else None
         self.outputs_off()
 
     def _one(self, role: str) -> Instrument:
@@ -180,8 +181,8 @@ class BenchChip(Board):
             if self._alone is None:
                 carry_out(step for instrument in self._power for step in instrument.on())
             yield
-            for instrument in self._power:
-                instrument.finish(on=self._alone is None)
+            for instrument in self._power if self._alone is None else ():
+                instrument.finish()
             self.outputs_on = False
         except Tripped as trip:
             self.outputs_off()

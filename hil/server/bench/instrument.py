@@ -13,11 +13,10 @@ from hil.server.bench.bench_file import InstrumentEntry
 from hil.server.bench.faults import InstrumentFault, InstrumentSilent
 from hil.server.bench.model_file import ModelOrder
 from hil.server.bench.orders import ReplyForm
-from hil.server.bench.roles import Answer, Crossing, OrderStep, Value
+from hil.server.bench.roles import Answer, Crossing, HostPause, OrderStep, Value
 from hil.transports.base import CHUNK, Transport
 
 _END_OF_TEXT = b"\n"  # of a text that a board of words answers
-_NUMBER = 16  # bytes, about, in text
 _MOST_ERRORS = 100  # asked for in a row
 _QUIET_S = 0.1  # after which nothing more of a broken exchange comes
 _CLOSE = 1e-3  # share by which a limit that is read back may differ: instruments round to their steps
@@ -33,8 +32,9 @@ class _Asked(NamedTuple):
 class Instrument:
     """An instrument as a carrier of steps and, by its model's orders, in every role of ``hil.server.bench.roles``."""
 
-    def __init__(self, entry: InstrumentEntry, line: Transport) -> None:
-        self.entry, self.model, self._line = entry, entry.model, line
+    def __init__(self, entry: InstrumentEntry, line: Transport, current_a: float) -> None:
+        """``current_a``: compliance of every output."""
+        self.entry, self.model, self._line, self._current_a = entry, entry.model, line, current_a
         self._pending = bytearray()
         self._in_step = True
 
@@ -44,21 +44,24 @@ class Instrument:
         return [self._step("select", at)]
 
     def volts(self, at: Crossing, volts_v: float) -> list[OrderStep]:
-        return [self._step("volts", at, volts_v=volts_v)]
+        return [self._step("volts", at, volts_v=volts_v, current_a=self._current_a)]
 
     def rows_volts(self, macro: int, volts_v: NDArray[np.float64]) -> list[OrderStep]:
-        return [OrderStep(self, "rows_volts", {"macro": macro, "count": len(volts_v), "rows_volts_v": volts_v})]
+        values: dict[str, Value] = {"macro": macro, "count": len(volts_v), "rows_volts_v": volts_v}
+        return [OrderStep(self, "rows_volts", {**values, "current_a": self._current_a})]
 
     def pulse(self, at: Crossing, volts_v: NDArray[np.float64], width_s: float) -> list[OrderStep]:
-        return [self._step("pulse", at, volts_v=volts_v, width_s=width_s)]
+        return [self._step("pulse", at, volts_v=volts_v, width_s=width_s, current_a=self._current_a)]
 
     def settle(self, settle_s: float) -> list[OrderStep]:
-        return [OrderStep(self, "settle", {"settle_s": settle_s})]
+        return [OrderStep(self if self.can("settle") else HostPause(), "settle", {"settle_s": settle_s})]
 
     def currents_a(self, at: Crossing, reads: int) -> list[OrderStep]:
         return [self._step("currents", at, reads=reads)]
 
     def limits(self, volts_v: float, current_a: float, width_s: float) -> list[OrderStep]:
+        if not self.can("limits"):  # a compliance stands in each of its orders
+            return []
         values: dict[str, Value] = {"volts_v": volts_v, "current_a": current_a, "width_s": width_s}
         return [OrderStep(self, "limits", values), OrderStep(self, "limits_now", values)]
 
@@ -105,12 +108,14 @@ class Instrument:
         Raises:
             as ``exchange``, and InstrumentFault: the outputs went off meanwhile.
         """
-        before, behind = self.on(), self._if_known("is_on") + self.off()
+        before = self.on()
+        behind = self._if_known("is_on") + self.off() + self._if_known("errors")
         room = sum(self._bytes(step) for step in before + behind)
         answers: list[Answer] = []
         for part in self._messages(steps, room):
             found = self.exchange([*before, *part, *behind])
-            self._check_on(found[len(before) + len(part) :])
+            self._check_errors(behind, found[-len(behind) :], "during the request")
+            self._check_on(found[-len(behind) :])
             answers += found[len(before) : len(before) + len(part)]
         return answers
 
@@ -137,11 +142,8 @@ class Instrument:
         steps = self.limits(volts_v, current_a, width_s) + self.timer(off_s) + self._if_known("errors")
         self._check_errors(steps, self.exchange(steps), "when it was given its limits")
 
-    def finish(self, *, on: bool) -> None:
-        """End of a request: outputs off, and no error came up meanwhile; all in one message.
-
-        Args:
-            on: whether they were to be on until now.
+    def finish(self) -> None:
+        """End of a request with outputs that were on until now: off, and no error came up meanwhile; in one message.
 
         Raises:
             InstrumentFault: they went off by themselves, stay on, or an error is reported.
@@ -151,8 +153,7 @@ class Instrument:
         if self.can("is_on") and _is_on(answers[-1]):
             raise self._stays_on()
         self._check_errors(steps, answers, "during the request")
-        if on:
-            self._check_on(answers)
+        self._check_on(answers)
 
     def _check_on(self, answers: list[Answer]) -> None:
         """The first answer says that outputs are on, where it can be asked."""
@@ -257,12 +258,7 @@ class Instrument:
             yield part
 
     def _bytes(self, step: OrderStep) -> int:
-        """Of a step and its answer on the line."""
-        order = self.model.orders[step.order]
-        size = len(self._encode(order, step))
-        if order.reply is None:
-            return size
-        return size + self._count(order, step) * (np.dtype(order.reply.type).itemsize if order.reply.type else _NUMBER)
+        return len(self._encode(self.model.orders[step.order], step))
 
     def _converse(self, steps: list[OrderStep]) -> list[Answer]:
         """Write the steps as one message, then take their answers."""

@@ -15,7 +15,7 @@
     byte_order = "little"            # of words
     end = "\\n"                       # of a line; lines only
     join = ";"                       # several orders in one line; left out: one order a line
-    most_bytes = 4096                # of orders and answers that may be under way
+    most_bytes = 4096                # of orders that its input buffer takes
     timeout_s = 2.0                  # longest silence while an answer is due
 
     [ranges]                         # of what it gives and measures: low, high, and the step between two values
@@ -32,6 +32,7 @@
     send = ["u1:0x22", "u1:reads"]
     reply = { form = "words", type = "i4", unit = 1e-9, tripped = 2147483647 }
 
+Where a compliance is part of every order that gives a voltage (``{current_a}``), ``orders.limits`` may be left out.
 Without ``orders.timer`` a guard process watches the host instead.
 """
 
@@ -185,6 +186,8 @@ def _model(file: CheckedFile) -> InstrumentModel:
     file.table("orders", orders, dict.fromkeys(ORDERS, lambda value: value), dict.fromkeys(ORDERS))
     if "off" not in orders:
         file.fail("orders.off", "is missing: no instrument is driven that cannot be told to switch its outputs off")
+    made = {name: _order(file, name, table, words, byte_order) for name, table in orders.items()}
+    _check_limited(file, made)
     return InstrumentModel(
         name=about["name"],
         identity=about["identity"],
@@ -197,8 +200,23 @@ def _model(file: CheckedFile) -> InstrumentModel:
         off_by_itself=off["by_itself"],
         settle_s=off["settle_s"],
         no_error=off["no_error"],
-        orders={name: _order(file, name, table, words, byte_order) for name, table in orders.items()},
+        orders=made,
     )  # fmt: skip
+
+
+def _check_limited(file: CheckedFile, orders: Mapping[str, ModelOrder]) -> None:
+    """No voltage without a limit of its current: set and read back before, or part of each order that gives one."""
+    if "limits" in orders:
+        if "limits_now" not in orders:
+            file.fail("orders.limits_now", "is missing: limits that cannot be read back are not trusted")
+        return
+    for name in ("volts", "rows_volts", "pulse"):
+        if name in orders and "current_a" not in [place.name for place in orders[name].send.places]:
+            file.fail(
+                f"orders.{name}.send",
+                "has no {current_a}, and there is no orders.limits: nothing would limit its current",
+                "add the compliance to this order, or orders.limits and orders.limits_now",
+            )
 
 
 def _ranges(file: CheckedFile, data: Any) -> dict[str, Range]:

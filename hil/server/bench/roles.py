@@ -11,6 +11,7 @@ Contacts are what the bench file's wiring calls them: a channel number, or a tex
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -30,6 +31,15 @@ class Carrier(Protocol):
     def exchange(self, steps: Sequence[OrderStep]) -> list[Answer]:
         """Carry out steps in their order and give one answer each; raises ``hil.server.bench.faults`` errors."""
         ...
+
+
+class HostPause:
+    """The host itself, which waits where no instrument can."""
+
+    def exchange(self, steps: Sequence[OrderStep]) -> list[Answer]:
+        for step in steps:
+            time.sleep(float(np.asarray(step.values["settle_s"], np.float64)))
+        return [None] * len(steps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_protocols.messages import CellBlock, ReadCells, TileAddress
+from firmware_protocols.messages import COMPUTED_PRODUCTS, CellBlock, ReadCells, TileAddress
 from hil.cli import run
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.errors import DeviceError
 from hil.server.bench.bench_file import load_bench
-from hil.server.bench.chip import COMPUTED_PRODUCTS, BenchChip
+from hil.server.bench.chip import BenchChip
 from hil.server.bench.roles import OrderStep, carry_out
 from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import write_bench
