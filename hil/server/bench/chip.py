@@ -62,7 +62,9 @@ class BenchChip(Board):
         self.instruments: dict[str, Instrument] = {}
         with contextlib.ExitStack() as opened:
             for name, entry in bench.instruments.items():
-                self.instruments[name] = Instrument(entry, open_transport(entry.port, baud=entry.baud), bench.current_a)
+                line = open_transport(entry.port, baud=entry.baud)
+                several = len(bench.instruments) > 1
+                self.instruments[name] = Instrument(entry, line, bench.current_a, beside_others=several)
                 opened.callback(self.instruments[name].close)
             self.identities = [instrument.hello() for instrument in self.instruments.values()]
             self._guard = Guard(e for e in bench.instruments.values() if not e.model.has_timer)

@@ -32,11 +32,15 @@ class _Asked(NamedTuple):
 class Instrument:
     """An instrument as a carrier of steps and, by its model's orders, in every role of ``hil.server.bench.roles``."""
 
-    def __init__(self, entry: InstrumentEntry, line: Transport, current_a: float) -> None:
-        """``current_a``: compliance of every output."""
+    def __init__(
+        self, entry: InstrumentEntry, line: Transport, current_a: float, *, beside_others: bool = False
+    ) -> None:
+        """``current_a``: compliance of every output; ``beside_others``: an exchange ends when all of it is done."""
         self.entry, self.model, self._line, self._current_a = entry, entry.model, line, current_a
         self._pending = bytearray()
         self._in_step = True
+        asks = next((order for order in ("is_on", "identity", "errors") if self.can(order)), None)
+        self._sign = OrderStep(self, asks) if beside_others and asks else None  # its answer says that all is done
 
     # --- roles --------------------------------------------------------------------------------
 
@@ -97,6 +101,8 @@ class Instrument:
         answers: list[Answer] = []
         for part in self._messages(steps, 0):
             answers += self._converse(part)
+        if self._sign is not None and self.model.orders[steps[-1].order].reply is None:
+            self._converse([self._sign])
         self._in_step = True
         return answers
 

@@ -6,6 +6,7 @@ real bytes, limits, errors and time; it does not show that the file agrees with 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from hil.server.bench.orders import OrderReply, ReplyForm, WordOrder
 from hil.server.bench.roles import Value
 
 _MOST_ERRORS = 16
+_ROUNDED = 1.001  # times its limit that a value may have, which the host rounds to a step
 
 Told = Callable[[int, bool, str], None]
 """Called with the time of ``time.monotonic_ns``, whether outputs are on from then, and why."""
@@ -32,7 +34,9 @@ class StandIn:
         self._model, self._fixture, self._told = entry.model, fixture, told
         self._pending = bytearray()
         self._errors: deque[str] = deque(maxlen=_MOST_ERRORS)
-        self._limits = {"volts_v": 0.0, "current_a": 0.0, "width_s": 0.0}
+        limits = entry.model.orders.get("limits")
+        self._limits = {name: math.inf for name in ("volts_v", "current_a", "width_s")}
+        self._limits |= {place.name: 0.0 for place in (limits.send.places if limits is not None else ())}
         self._off_s: float | None = None
         self._heard_s = time.monotonic()
         self.outputs_on = False
@@ -145,7 +149,7 @@ class StandIn:
     # --- orders -------------------------------------------------------------------------------
 
     def _switch(self, on: bool, why: str) -> None:
-        if on and "limits" in self._model.orders and not any(self._limits.values()):
+        if on and not all(self._limits.values()):
             raise ValueError("no limits are set")
         if on != self.outputs_on:
             self.outputs_on = on
@@ -181,7 +185,7 @@ class StandIn:
     def _pulse(self, values: Mapping[str, Value]) -> None:
         volts_v, width_s = self._allowed(values["volts_v"], "pulse_v"), _number(values, "width_s")
         self._set_compliance(values)
-        if "limits" in self._model.orders and width_s > self._limits["width_s"] * 1.001:
+        if width_s > self._limits["width_s"] * _ROUNDED:
             raise ValueError(f"a pulse of {width_s:g} s is above the limit of {self._limits['width_s']:g} s")
         self._fixture.pulse(volts_v, width_s)
 
@@ -189,7 +193,7 @@ class StandIn:
         """Voltages within limits and range, of outputs that are on; else none is given."""
         volts_v = np.atleast_1d(np.asarray(value, np.float64))
         span: Range | None = self._model.ranges.get(name)
-        limit = self._limits["volts_v"] * 1.001 if "limits" in self._model.orders else np.inf
+        limit = self._limits["volts_v"] * _ROUNDED
         if not self.outputs_on:
             raise ValueError("outputs are off")
         most = float(np.abs(volts_v).max())
@@ -203,8 +207,7 @@ class StandIn:
             int(_number(values, "count", float(self._fixture.lines.count))),
         )
         currents_a = self._fixture.currents_a(reads, values.get("column"), count)
-        compliance_a = self._limits["current_a"]
-        tripped = (np.abs(currents_a) >= compliance_a) & (compliance_a > 0)
+        tripped = np.abs(currents_a) >= self._limits["current_a"]
         if tripped.any():
             self._switch(False, "compliance")
         return np.where(tripped, np.nan, currents_a)

@@ -1,4 +1,4 @@
-"""Outputs of a bench go off however its host ends; `python benchmarks/ended_hosts.py` measures within which time."""
+"""Outputs of a bench go off however its host ends; `python benchmarks/studies.py ended-hosts` measures when."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ The stand-in of the digital board is a process of its own and notes each switchi
 interrupted, ends by an exception, or falls silent (stopped, as with a cable pulled). Exit code 1 where outputs stayed
 on longer than the bench file allows, and ``--late`` beyond.
 
-    python benchmarks/ended_hosts.py [--times 200] [--late 0.1] [--without-timer]
+    python benchmarks/studies.py ended-hosts [--times 200] [--late 0.1] [--without-timer]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from hil.server.bench.bench_file import load_bench
 from tests.hil.bench.benches import write_bench
