@@ -27,6 +27,8 @@ class Capability(enum.IntFlag):
     PACKED = 1 << 16  # takes packed bodies, and packs replies where it is asked to
 
 
+COMPUTED_PRODUCTS = "products computed from single reads"  # in ``firmware`` of a description whose board sums itself
+
 SINCE = {  # the versions that have them
     Capability.REPEATED_READS: 0x0102,
     Capability.PLAN: 0x0104,

@@ -123,9 +123,6 @@ class HelloReject(Reply):
     version_max: int
 
 
-COMPUTED_PRODUCTS = "products computed from single reads"  # stands in ``firmware`` of a chip that sums them itself
-
-
 @dataclass(frozen=True, slots=True)
 class Description(Reply):
     """Identity of the chip: kind, serial number, geometry, and digests of its chip file and held program."""

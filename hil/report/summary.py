@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from firmware_protocols.messages import COMPUTED_PRODUCTS
+from firmware_protocols.capability import COMPUTED_PRODUCTS
 from hil.pages.summary import Bar, Bars, Fact, Headline, Part, Scale, ScaleRow, Summary, Tone
 from hil.pages.tables import duration, number
 from hil.report.losses import lost_to

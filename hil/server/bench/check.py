@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from firmware_protocols.messages import COMPUTED_PRODUCTS, CellBlock, CellReadings, ReadCells
+from firmware_protocols.capability import COMPUTED_PRODUCTS
+from firmware_protocols.messages import CellBlock, CellReadings, ReadCells
 from hil.pages.tables import Table
 from hil.server.bench.bench_file import ROLES, load_bench
 from hil.server.bench.chip import BenchChip

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from cim.chip.converters import code_limits, quantise_adc, split_planes
 from cim.chip.encoding import cell_lines
 from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
+from firmware_protocols.capability import COMPUTED_PRODUCTS
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import (
-    COMPUTED_PRODUCTS,
     Capability,
     CellReadings,
     Description,

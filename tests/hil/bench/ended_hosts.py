@@ -55,14 +55,14 @@ def end_a_host(bench: Path, log: Path, how: str, rng: random.Random) -> EndedHos
     assert host.stdout.readline().strip() == "working"
     if how == "exception":
         host.wait(_WAIT_S)
+        ended_ns = time.monotonic_ns()
     else:
         time.sleep(after_s)
-        if how == "silence":
-            host.send_signal(signal.SIGSTOP)  # as with a cable pulled: no byte more, and nobody is told
-        else:
-            host.send_signal({"kill": signal.SIGKILL, "interrupt": signal.SIGINT}[how])
+        ended_ns = time.monotonic_ns()
+        # A host that is stopped sends no byte more, and nobody is told: as with a cable pulled.
+        host.send_signal({"kill": signal.SIGKILL, "interrupt": signal.SIGINT, "silence": signal.SIGSTOP}[how])
+        if how != "silence":
             host.wait(_WAIT_S)
-    ended_ns = time.monotonic_ns()
     at_ns, why = _off(log)
     if how == "silence":
         host.kill()

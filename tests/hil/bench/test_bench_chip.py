@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_protocols.messages import COMPUTED_PRODUCTS, CellBlock, ReadCells, TileAddress
+from firmware_protocols.capability import COMPUTED_PRODUCTS
+from firmware_protocols.messages import CellBlock, ReadCells, TileAddress
 from hil.cli import run
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
