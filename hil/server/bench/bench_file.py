@@ -63,7 +63,7 @@ from hil.transports import DEFAULT_BAUD
 FORMAT, VERSION = "hil.bench", (1, 0)
 ROLES: Mapping[str, tuple[str, ...]] = {  # and the orders that a model needs for each; of several, any one
     "address": ("select",),
-    "drive": ("volts|rows_volts",),
+    "drive": ("volts|rows_volts|pulse",),  # of several: one holds voltages, one gives pulses
     "sense": ("currents",),
     "power": ("off", "on"),
     "thermal": ("temperature",),
@@ -113,6 +113,13 @@ class BenchFile:
     def computes_products(self) -> bool:
         """Whether products are computed from single reads, because not all rows of one can be driven at once."""
         return self.wiring.rows_at_once < self.chip.macro.logical_rows
+
+    @property
+    def drives(self) -> tuple[InstrumentEntry, InstrumentEntry]:
+        """What holds voltages, and what gives pulses: a pulse generator where there is one."""
+        found = self.of_role("drive")
+        holds = [entry for entry in found if {"volts", "rows_volts"} & set(entry.model.orders)]
+        return (holds or found)[0], next((entry for entry in found if entry not in holds), found[0])
 
     def of_role(self, role: str) -> tuple[InstrumentEntry, ...]:
         return tuple(self.instruments[name] for name in self.roles.get(role, ()))
@@ -272,24 +279,18 @@ def _table(path: Path, rows: int, columns: int) -> tuple[tuple[Contact, ...], tu
 
 def _check_ranges(file: CheckedFile, bench: BenchFile) -> None:
     """What the chip file asks must be in what the instruments give."""
-    chip, limits = bench.chip, bench.chip.limits
-    pulse_role = "drive"
+    chip, limits, (drive, pulser) = bench.chip, bench.chip.limits, bench.drives
+    highest_a = chip.macro.levels_us[-1] * 1e-6 * chip.macro.v_read_v
     asked = (
-        ("drive", "drive_v", "read voltage", chip.macro.v_read_v, "V"),
-        (pulse_role, "pulse_v", "highest SET voltage", limits.set_v, "V"),
-        (pulse_role, "pulse_v", "highest RESET voltage", -limits.reset_v, "V"),
-        (pulse_role, "width_s", "longest pulse", limits.pulse_width_ns * 1e-9, "s"),
-        (pulse_role, "width_s", "pulse of the recipe", chip.write.pulse_width_ns * 1e-9, "s"),
-        (
-            "sense",
-            "current_a",
-            "current of the highest level",
-            chip.macro.levels_us[-1] * 1e-6 * chip.macro.v_read_v,
-            "A",
-        ),
+        ((drive,), "drive_v", "read voltage", chip.macro.v_read_v, "V"),
+        ((pulser,), "pulse_v", "highest SET voltage", limits.set_v, "V"),
+        ((pulser,), "pulse_v", "highest RESET voltage", -limits.reset_v, "V"),
+        ((pulser,), "width_s", "longest pulse", limits.pulse_width_ns * 1e-9, "s"),
+        ((pulser,), "width_s", "pulse of the recipe", chip.write.pulse_width_ns * 1e-9, "s"),
+        (bench.of_role("sense"), "current_a", "current of the highest level", highest_a, "A"),
     )
-    for role, name, what, value, unit in asked:
-        for entry in bench.of_role(role):
+    for entries, name, what, value, unit in asked:
+        for entry in entries:
             span = entry.model.ranges.get(name)
             if span is not None and not span.holds(value):
                 file.fail(

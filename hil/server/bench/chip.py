@@ -69,7 +69,8 @@ class BenchChip(Board):
             self.identities = [instrument.hello() for instrument in self.instruments.values()]
             self._guard = Guard(e for e in bench.instruments.values() if not e.model.has_timer)
             opened.pop_all()
-        self._address, self._drive, self._sense = (self._one(role) for role in ("address", "drive", "sense"))
+        self._address, self._sense = self._one("address"), self._one("sense")
+        self._drive, self._pulser = (self.instruments[entry.name] for entry in bench.drives)
         self._power = [self.instruments[name] for name in bench.roles["power"]]
         waits = bench.settle_s and not self._drive.can("settle")  # by the host, between two messages
         self._alone = self._drive if len(self.instruments) == 1 and not waits else None
@@ -107,7 +108,7 @@ class BenchChip(Board):
     def read_cells(self, request: ReadCells) -> Generator[None, None, CellReadings]:
         at = request.cells
         rows, columns = range(at.row0, at.row0 + at.rows), range(at.column0, at.column0 + at.columns)
-        with self._outputs():
+        with self._outputs(self._drive, self._sense):
             currents_a = yield from self._cell_currents_a(at.macro, rows, columns, request.reads)
         counts = np.rint(currents_a / self.spec.macro.v_read_v * _NS_PER_S / request.unit_ns)
         return CellReadings(request.unit_ns, np.clip(counts, 0, _MOST_COUNTS).astype(np.uint16))
@@ -117,13 +118,13 @@ class BenchChip(Board):
         volts_v = sign * request.millivolts.astype(np.float64) / _MV_PER_V
         width_s = request.width_ns / _NS_PER_S
         columns = range(at.column0, at.column0 + at.columns)
-        with self._outputs():
+        with self._outputs(self._pulser):
             for part in _parts(range(at.rows)):
                 steps: list[OrderStep] = []
                 for row in part:
                     for crossing, here in self._crossings(at.macro, at.row0 + row, columns):
                         if (volts := volts_v[row, here]).any():
-                            steps += self._address.select(crossing) + self._drive.pulse(crossing, volts, width_s)
+                            steps += self._address.select(crossing) + self._pulser.pulse(crossing, volts, width_s)
                 self._carry_out(steps)
                 yield
         return Done()
@@ -134,7 +135,7 @@ class BenchChip(Board):
         rows, columns = cell_lines(macro, tile.row0, tile.rows, tile.output0, tile.outputs)
         planes = split_planes(request.codes, macro.inputs, request.input_bits, request.input_signed).swapaxes(0, 1)
         units = _on_word_lines(planes, macro)  # (vectors, planes, word lines)
-        with self._outputs():
+        with self._outputs(self._drive, self._sense):
             if self.bench.computes_products:
                 cells_a = yield from self._cell_currents_a(tile.macro, rows.tolist(), columns.tolist(), request.reads)
                 lines_a = units @ cells_a
@@ -177,14 +178,19 @@ class BenchChip(Board):
             instrument.set_limits(volts_v, self.bench.current_a, width_s, self.bench.off_within_s)
 
     @contextlib.contextmanager
-    def _outputs(self) -> Iterator[None]:
-        """Outputs may be on while the block runs, and are off behind it however it ends."""
+    def _outputs(self, *using: Instrument) -> Iterator[None]:
+        """Outputs may be on while the block runs, and are off behind it however it ends.
+
+        Of several instruments those that are used are on: a pulse generator that rests does not shunt a reading.
+        """
+        powered = [i for i in self._power if i in using] if self._alone is None else []
         try:
-            if self._alone is None:
-                carry_out(step for instrument in self._power for step in instrument.on())
+            carry_out(step for instrument in powered for step in instrument.on())
             yield
-            for instrument in self._power if self._alone is None else ():
+            for instrument in powered:
                 instrument.finish()
+            if self._address not in powered and self._alone is None:
+                self._address.check_errors("when lines were connected")
             self.outputs_on = False
         except Tripped as trip:
             self.outputs_off()

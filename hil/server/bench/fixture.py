@@ -101,7 +101,8 @@ class Fixture:
 
 
 def _index(contacts: tuple[int | str, ...], contact: object) -> int:
-    wanted = int(contact) if isinstance(contact, float) else contact
-    if wanted not in contacts:
-        raise ValueError(f"nothing is wired to contact {wanted!r}")
-    return contacts.index(wanted)
+    """Where a contact stands in a wiring; in an order a number and a text of digits are the same."""
+    wanted, texts = str(int(contact)) if isinstance(contact, float) else str(contact), list(map(str, contacts))
+    if wanted not in texts:
+        raise ValueError(f"nothing is wired to contact {wanted}")
+    return texts.index(wanted)

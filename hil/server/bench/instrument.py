@@ -15,6 +15,7 @@ from hil.server.bench.model_file import ModelOrder
 from hil.server.bench.orders import ReplyForm
 from hil.server.bench.roles import Answer, Crossing, HostPause, OrderStep, Value
 from hil.transports.base import CHUNK, Transport
+from hil.transports.visa import VisaMessages
 
 _END_OF_TEXT = b"\n"  # of a text that a board of words answers
 _MOST_ERRORS = 100  # asked for in a row
@@ -38,6 +39,7 @@ class Instrument:
         """``current_a``: compliance of every output; ``beside_others``: an exchange ends when all of it is done."""
         self.entry, self.model, self._line, self._current_a = entry, entry.model, line, current_a
         self._pending = bytearray()
+        self._line_takes_one = isinstance(line, VisaMessages)  # answer at a time
         self._in_step = True
         asks = next((order for order in ("is_on", "identity", "errors") if self.can(order)), None)
         self._sign = OrderStep(self, asks) if beside_others and asks else None  # its answer says that all is done
@@ -55,7 +57,9 @@ class Instrument:
         return [OrderStep(self, "rows_volts", {**values, "current_a": self._current_a})]
 
     def pulse(self, at: Crossing, volts_v: NDArray[np.float64], width_s: float) -> list[OrderStep]:
-        return [self._step("pulse", at, volts_v=volts_v, width_s=width_s, current_a=self._current_a)]
+        down = self.can("pulse_down") and bool((volts_v <= 0).all())
+        order, size_v = ("pulse_down", -volts_v) if down else ("pulse", volts_v)
+        return [self._step(order, at, volts_v=size_v, width_s=width_s, current_a=self._current_a)]
 
     def settle(self, settle_s: float) -> list[OrderStep]:
         return [OrderStep(self if self.can("settle") else HostPause(), "settle", {"settle_s": settle_s})]
@@ -206,6 +210,11 @@ class Instrument:
             hint="switch it off by hand",
         )
 
+    def check_errors(self, when: str) -> None:
+        """No error came up; raises ``InstrumentFault``."""
+        steps = self._if_known("errors")
+        self._check_errors(steps, self.exchange(steps), when)
+
     def _check_errors(self, steps: Sequence[OrderStep], answers: list[Answer], when: str) -> None:
         """What its error queue says, all of it, so that the next request finds it empty."""
         found = [str(a).strip() for step, a in zip(steps, answers, strict=True) if step.order == "errors"]
@@ -260,6 +269,9 @@ class Instrument:
                 part, size = [], room
             part.append(step)
             size += more
+            if self._line_takes_one and self.model.orders[step.order].reply is not None:
+                yield part
+                part, size = [], room
         if part:
             yield part
 
@@ -293,7 +305,10 @@ class Instrument:
             )
         except ValueError as error:
             raise self._odd(asked, str(error)) from error
-        if (held := reply.trips(raw)) is not None:
+        held = reply.trips(raw)
+        if held is None and asked.step.order == "currents" and reply.tripped is None:  # it answers the limit itself
+            held = np.abs(numbers) >= (1.0 - _CLOSE) * self._current_a
+        if held is not None and held.any():
             raise Tripped(asked.step, held, numbers)
         if asked.step.order == "currents" and len(numbers) != asked.numbers:
             raise self._odd(asked, f"{len(numbers)} numbers for {asked.numbers} bit lines")
@@ -327,10 +342,14 @@ class Instrument:
 
     def _block(self, asked: _Asked) -> bytes:
         head = self._take(2, asked)
-        if head[:1] != b"#" or not head[1:].isdigit() or head == b"#0":
+        if head[:1] != b"#" or not head[1:].isdigit():
             raise self._odd(asked, f"{head!r} where a block begins")
-        length = self._take(int(head[1:]), asked)
-        data = self._take(int(length), asked)
+        if head == b"#0":  # without a length: as many numbers as were asked for
+            reply = self.model.orders[asked.step.order].reply
+            assert reply is not None
+            data = self._take(asked.numbers * np.dtype(reply.type).itemsize, asked)
+        else:
+            data = self._take(int(self._take(int(head[1:]), asked)), asked)
         self._line_of_text(asked)
         return data
 

@@ -65,6 +65,7 @@ ORDERS: Mapping[str, tuple[str, ...]] = {  # and the values that each may use
     "volts": ("volts_v", "current_a", *_AT),
     "rows_volts": ("rows_volts_v", "current_a", *_AT),
     "pulse": ("volts_v", "width_s", "current_a", *_AT),
+    "pulse_down": ("volts_v", "width_s", "current_a", *_AT),  # below zero, where the sign is in the order; size without
     "settle": ("settle_s",),
     "currents": ("reads", "volts_v", *_AT),
     "temperature": (),

@@ -133,6 +133,7 @@ class WordOrder:
         return values, at
 
 
+CONTACTS = ("row", "column")
 SEVERAL = ("volts_v", "rows_volts_v")  # values that may be a list
 Order: TypeAlias = TextOrder | WordOrder
 
@@ -210,6 +211,8 @@ def _as_text(place: ValuePlace, values: Mapping[str, Value]) -> str:
 
 
 def _from_text(place: ValuePlace, text: str) -> Value:
+    if place.name in CONTACTS and not text.isdecimal():
+        return text  # "1E05" is a crosspoint, and no number
     try:
         numbers = np.array([float(x) for x in text.split(",")]) * place.unit
     except ValueError:

@@ -53,6 +53,7 @@ class StandIn:
             "volts": self._volts,
             "rows_volts": self._rows_volts,
             "pulse": self._pulse,
+            "pulse_down": lambda values: self._pulse({**values, "volts_v": -np.asarray(values["volts_v"], np.float64)}),
             "settle": lambda values: time.sleep(_number(values, "settle_s")),
             "currents": self._currents,
             "temperature": lambda _: np.array([fixture.temperature_c]),

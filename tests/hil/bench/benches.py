@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+import socket
 from importlib import resources
 from pathlib import Path
 
@@ -57,6 +60,78 @@ def write_bench(folder: Path, *, port: str = "/dev/none", edit: dict[str, str] |
     for old, new in (edit or {}).items():
         assert old in text, old
         text = text.replace(old, new)
+    path = folder / "bench.toml"
+    path.write_text(text)
+    return path
+
+
+STATION = """\
+format = "hil.bench"
+version = "1.0"
+
+[bench]
+name = "probe station"
+chip = "macro-32.toml"
+serial = "die 4"
+
+[instruments.smu]
+model = "SMU"
+port = "visa:TCPIP0::127.0.0.1::PORT0::SOCKET"
+
+[instruments.pulser]
+model = "keysight-33500b"
+port = "visa:TCPIP0::127.0.0.1::PORT1::SOCKET"
+
+[instruments.switch]
+model = "SWITCH"
+port = "visa:TCPIP0::127.0.0.1::PORT2::SOCKET"
+
+[roles]
+address = "switch"
+drive = ["smu", "pulser"]
+sense = "smu"
+power = ["smu", "pulser"]
+
+[wiring]
+rows_at_once = 1
+columns_at_once = 1
+rows = ROWS
+columns = COLUMNS
+
+[safety]
+current_a = 5e-4
+off_within_s = 0.5
+"""
+CONTACTS = {  # crosspoints of a row of the matrix, by its letter and number, with column n
+    "keithley-707b": "1{letter}{n:02d}",
+    "keithley-3706a": "1{number}{n:03d}",
+    "keithley-7001": "1!{number}!{n}",
+}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine on which nobody listens."""
+    with contextlib.ExitStack() as held:
+        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+def write_station(folder: Path, *, smu: str, switch: str, current_a: str = "5e-4") -> Path:
+    """The bench file of a source-measure unit, a pulse generator and a switch; without one the unit with a decoder."""
+    (folder / "macro-32.toml").write_text(chip_text())
+    text = STATION.replace("current_a = 5e-4", f"current_a = {current_a}").replace('"SMU"', f'"{smu}"')
+    if switch:
+        of_rows, of_columns = (
+            json.dumps([CONTACTS[switch].format(letter=letter, number=number, n=first + n) for n in range(32)])
+            for letter, number, first in (("A", 1, 1), ("E", 5, 33))
+        )
+        text = text.replace("ROWS", of_rows).replace("COLUMNS", of_columns).replace('"SWITCH"', f'"{switch}"')
+    else:
+        text = re.sub(r"\[instruments.switch\].*?\n\n", "", text, flags=re.S).replace('"switch"', '"smu"')
+        text = text.replace("ROWS", "{ first = 0 }").replace("COLUMNS", "{ first = 0 }")
+        text = text.replace("columns_at_once = 1", "columns_at_once = 32")
+    for number, port in enumerate(free_ports(3)):
+        text = text.replace(f"PORT{number}", str(port))
     path = folder / "bench.toml"
     path.write_text(text)
     return path

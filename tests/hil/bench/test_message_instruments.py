@@ -1,0 +1,144 @@
+"""Source-measure units, a pulse generator and a switch by their model files, over real VISA on real sockets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from firmware_protocols.messages import CellBlock, ReadCells
+from hil.driver.open_chip import open_chip
+from hil.emulator.chip import EmulatedChip
+from hil.errors import DeviceError
+from hil.server.bench.bench_file import load_bench
+from hil.server.bench.model_file import load_model, model_names
+from hil.server.bench.orders import TextOrder
+from hil.server.bench.roles import Crossing, OrderStep, carry_out
+from hil.server.bench.stand_in_serve import bench_served
+from hil.transports import open_transport
+from hil.transports.visa import VisaMessages
+from tests.hil.bench.benches import write_station
+
+SEED = 7
+
+
+@contextmanager
+def station(folder: Path, **models: str) -> Iterator[tuple[Path, EmulatedChip]]:
+    path = write_station(folder, **models)
+    bench = load_bench(path)
+    die = EmulatedChip(bench.chip, SEED)
+    with bench_served(bench, die):
+        yield path, die
+
+
+@pytest.mark.parametrize(
+    ("smu", "switch"),
+    [
+        ("keithley-2400", "keithley-707b"),
+        ("keithley-2450", "keithley-3706a"),
+        ("keysight-b2900", "keithley-707b"),
+        ("yokogawa-gs610", "keithley-7001"),
+    ],
+)
+def test_cells_through_instruments_are_those_of_the_die_through_frames(smu: str, switch: str, tmp_path: Path) -> None:
+    targets_us = np.full((32, 32), np.nan, np.float32)
+    targets_us[2, :4] = [2.0, 34.6, 12.9, 29.1]
+    with station(tmp_path, smu=smu, switch=switch) as (path, die):
+        with open_chip(f"bench:{path}") as chip:
+            assert smu in chip.description.firmware
+            outcome = chip.program_cells(0, targets_us)
+            through_bench = chip.read_cells(0, reads=64, lines=range(2, 3))[2]
+        through_frames = die.read_cells(ReadCells(CellBlock(0, 2, 1, 0, 32), 1, 64, 1)).readings[0] / 1e3
+    assert outcome.reached[2, :4].all()
+    assert outcome.pulses[2, :4].sum() > 4, "SET and RESET pulses came from the generator"
+    assert np.abs(through_bench - through_frames).max() < 1.0, "five standard errors of two means of 64 reads"
+
+
+def test_a_row_by_tsp_is_one_script_and_one_binary_block(tmp_path: Path) -> None:
+    with station(tmp_path, smu="keithley-2600", switch="") as (path, die):
+        bench = load_bench(path)
+        orders = bench.instruments["smu"].model.orders
+        at = {"row": 3, "column": 0, "count": 32, "reads": 2, "macro": 0}
+        assert orders["currents"].send.encode(at).count(b"\n") == 0
+        with open_chip(f"bench:{path}") as chip:
+            through_bench = chip.read_cells(0, reads=64, lines=range(3, 4))[3]
+        through_frames = die.read_cells(ReadCells(CellBlock(0, 3, 1, 0, 32), 1, 64, 1)).readings[0] / 1e3
+    assert np.abs(through_bench - through_frames).max() < 1.0
+
+
+def test_a_reading_at_the_compliance_is_a_trip_although_nothing_marks_it(tmp_path: Path) -> None:
+    with (
+        station(tmp_path, smu="keithley-2400", switch="keithley-707b", current_a="3e-6") as (path, _),
+        open_chip(f"bench:{path}") as chip,
+        pytest.raises(DeviceError, match=r"compliance of 3e-06 A.*row \d+, column \d+.*3e-06 A"),
+    ):
+        chip.read_cells(0, lines=range(1))
+
+
+@pytest.mark.parametrize("name", [n for n in model_names() if n.startswith(("keithley", "keysight", "yokogawa"))])
+def test_every_order_of_a_model_in_text_is_read_back_by_its_stand_in(name: str) -> None:
+    values: dict[str, float | int | str] = {
+        "volts_v": 1.25, "width_s": 1e-6, "current_a": 1e-4, "settle_s": 0.01, "reads": 3, "macro": 0, "row": 5,
+        "column": 7, "count": 32,
+    }  # fmt: skip
+    for order in load_model(name, Path()).orders.values():
+        assert isinstance(order.send, TextOrder)
+        found = order.send.decode(order.send.encode(values))
+        assert found is not None
+        for key, value in found.items():
+            assert value == pytest.approx(values[key], rel=1e-3), (name, order.send.template)
+
+
+class Messages:
+    """A VISA session that takes and gives whole messages, and drops an answer that nobody took."""
+
+    def __init__(self) -> None:
+        self.timeout, self.waiting, self.lines = 0, b"", list[bytes]()
+
+    def write_raw(self, line: bytes) -> None:
+        assert not self.waiting, "a query before the answer to the last one was taken"
+        assert line.count(b"\n") == 1
+        self.lines.append(line)
+        self.waiting = b"1E-6\n" if b"?" in line else b""
+
+    def close(self) -> None: ...
+
+
+def test_an_instrument_of_whole_messages_is_asked_for_one_answer_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hil.server.bench.instrument import Instrument
+
+    session = Messages()
+    monkeypatch.setattr("hil.transports.visa._open", lambda *_, **__: session)
+
+    def taken(resource: Messages, count: int) -> bytes:
+        answer, resource.waiting = resource.waiting[:count], b""
+        return answer
+
+    monkeypatch.setattr("hil.transports.visa._read", taken)
+    line = open_transport("visa:GPIB0::24::INSTR")
+    assert isinstance(line, VisaMessages)
+    bench = load_bench(write_station(tmp_path, smu="keithley-2400", switch="keithley-707b"))
+    smu = Instrument(bench.instruments["smu"], line, 1e-3)
+    steps: list[OrderStep] = []
+    for column in ("1B33", "1B34", "1B35"):
+        at = Crossing(0, ("1A01",), (column,))
+        steps += smu.volts(at, 0.2) + smu.currents_a(at, 1)
+    assert [float(a[0]) for a in carry_out(steps)[1::2]] == [1e-6] * 3
+    assert len(session.lines) == 6
+
+
+def test_a_socket_gives_out_what_has_come_without_waiting_for_more() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        line = open_transport(f"visa:TCPIP0::127.0.0.1::{listener.getsockname()[1]}::SOCKET")
+        served, _ = listener.accept()
+        with served:
+            served.sendall(b"half an answer")
+            assert line.read(4096, 3600.0) == b"half an answer"
+            assert line.read(4096, 0.0) == b""
+        line.close()
