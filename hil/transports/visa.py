@@ -1,6 +1,6 @@
-"""VISA resources that are plain byte streams: ``ASRL…::INSTR`` and ``TCPIP…::SOCKET``.
+"""VISA resources: byte streams, ``ASRL…::INSTR`` and ``TCPIP…::SOCKET``, and those of whole messages.
 
-They carry the same frames as a serial port or a socket, for labs whose switch boxes and
+Streams carry the same frames as a serial port or a socket, for labs whose switch boxes and
 gateways are reached through VISA. PyVISA-py is the backend, so no vendor library is needed.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import socket
 import time
 from typing import Any
@@ -22,21 +23,25 @@ _QUIET_MS = 2  # a socket read returns after this much quiet; constant, so nothi
 _SERIAL_TIMEOUT_MS = 10_000  # of a write; reads take only what is already there
 _POLL_S = 0.0005
 _SERIAL = re.compile(r"ASRL(?P<device>.+?)(::INSTR)?", re.IGNORECASE)
+_MESSAGES = re.compile(r"(GPIB|USB|TCPIP)\d*::.+::INSTR", re.IGNORECASE)
 _SOCKET = re.compile(r"TCPIP\d*::[^:]+::\d+::SOCKET", re.IGNORECASE)
 
 
 def open_visa(name: str, *, baud: int, timeout_s: float) -> Transport:
-    """Open the VISA resource ``name`` as a byte stream."""
+    """Open the VISA resource ``name`` as a byte stream, or as one of whole messages."""
     address = f"visa:{name}"
     serial = _SERIAL.fullmatch(name)
     if serial:
         return VisaSerial(address, name, serial["device"], baud)
     if _SOCKET.fullmatch(name):
         return VisaSocket(address, name, timeout_s)
+    if _MESSAGES.fullmatch(name):
+        return VisaMessages(address, name, timeout_s)
     raise PortError(
-        f"{name} is not a VISA byte stream",
+        f"{name} is not a VISA resource that is known",
         where=address,
-        likely="frames travel over ASRL…::INSTR and TCPIP…::HOST::PORT::SOCKET only",
+        likely="frames travel over ASRL…::INSTR and TCPIP…::HOST::PORT::SOCKET, orders of a bench over GPIB, USB and "
+        "TCPIP …::INSTR, too",
         hint="for example visa:TCPIP0::192.168.0.5::5025::SOCKET",
     )
 
@@ -91,19 +96,23 @@ class VisaSerial:
 
 
 class VisaSocket:
-    """``TCPIP…::SOCKET`` without terminations."""
+    """``TCPIP…::SOCKET`` without terminations.
+
+    What has come is taken from PyVISA-py's own socket: its ``read`` gives out nothing before a termination, a full
+    buffer, or a time-out of at least some milliseconds, which were the rate of every exchange.
+    """
 
     def __init__(self, address: str, name: str, timeout_s: float) -> None:
-        from pyvisa.constants import ResourceAttribute
-
         self.address = address
         self._resource = _open(name, address, _QUIET_MS, name, open_timeout=int(timeout_s * 1000))
-        # Give out what has come as soon as the line is quiet, instead of waiting for a full buffer.
-        self._resource.set_visa_attribute(ResourceAttribute.suppress_end_enabled, False)
+        self._stream: socket.socket = self._resource.visalib.sessions[self._resource.session].interface
         try:
-            _send_at_once(self._resource)
-            self._early = self._take(1)  # PyVISA-py hides a refused connection until the first read
-        except Exception as error:
+            # No waiting for more to send: PyVISA-py names the attribute for it and cannot set it.
+            self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if refused := self._stream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # PyVISA-py hides it
+                raise OSError(refused, os.strerror(refused))
+            self._stream.getpeername()
+        except OSError as error:
             self.close()
             raise nobody_listens(address, error) from error
 
@@ -118,32 +127,62 @@ class VisaSocket:
             raise lost(self.address, error) from error
 
     def read(self, max_bytes: int, timeout_s: float) -> bytes:
-        if self._early:
-            early, self._early = self._early, b""
-            return early
-        deadline = time.monotonic() + timeout_s
         try:
-            while True:
-                data = self._take(max_bytes)
-                if data or time.monotonic() >= deadline:
-                    return data
+            ready, _, _ = select.select([self._stream], [], [], max(timeout_s, 0.0))
+            if not ready:
+                return b""
+            if data := self._stream.recv(max_bytes):
+                return data
+        except Exception as error:
+            raise lost(self.address, error) from error
+        raise lost(self.address, ConnectionResetError("the other end closed the connection"))
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self._resource.close()
+
+
+class VisaMessages:
+    """Instruments that take and give whole messages: ``GPIB…::INSTR``, ``USB…::INSTR``, ``TCPIP…::INSTR``.
+
+    They carry the orders of a bench, and no frames: a line of orders is one message, and an answer is fetched before
+    the next line is sent, because such an instrument drops an answer that nobody took.
+    """
+
+    single_answers = True
+
+    def __init__(self, address: str, name: str, timeout_s: float) -> None:
+        self.address = address
+        self._resource = _open(name, address, int(timeout_s * 1000), name, open_timeout=int(timeout_s * 1000))
+
+    @property
+    def max_payload(self) -> int:
+        return CLEAN_PAYLOAD
+
+    def write(self, data: bytes) -> None:
+        try:
+            for line in data.splitlines(keepends=True):
+                self._resource.write_raw(line)
+        except Exception as error:
+            raise lost(self.address, error) from error
+
+    def read(self, max_bytes: int, timeout_s: float) -> bytes:
+        from pyvisa.constants import StatusCode
+        from pyvisa.errors import VisaIOError
+
+        self._resource.timeout = max(_QUIET_MS, round(timeout_s * 1000))
+        try:
+            return _read(self._resource, max_bytes)
+        except VisaIOError as error:
+            if error.error_code == StatusCode.error_timeout:
+                return b""
+            raise lost(self.address, error) from error
         except Exception as error:
             raise lost(self.address, error) from error
 
     def close(self) -> None:
         with contextlib.suppress(Exception):
             self._resource.close()
-
-    def _take(self, max_bytes: int) -> bytes:
-        from pyvisa.constants import StatusCode
-        from pyvisa.errors import VisaIOError
-
-        try:
-            return _read(self._resource, max_bytes)
-        except VisaIOError as error:
-            if error.error_code == StatusCode.error_timeout:
-                return b""
-            raise
 
 
 def _open(name: str, address: str, timeout_ms: int, device: str, open_timeout: int = 0) -> Any:
@@ -157,12 +196,6 @@ def _open(name: str, address: str, timeout_ms: int, device: str, open_timeout: i
     except Exception as error:
         raise PortError(f"cannot open {address}: {error}", where=address, hint="check the resource name") from error
     return resource
-
-
-def _send_at_once(resource: Any) -> None:
-    """No waiting for more to send, as for other sockets: PyVISA-py names the attribute for it and cannot set it."""
-    stream = resource.visalib.sessions[resource.session].interface
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _read(resource: Any, count: int) -> bytes:
