@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hil.cli.options import Baud, ChipAsked, Emulated, Json, Macros, Port, chip_address, print_result
+from hil.cli.options import Baud, ChipAsked, Emulated, Json, Macros, Port, chip_address, output_file, print_result
 from hil.cli.terminal.lines import say
 from hil.errors import ExitCode, LinkError, UsageError
 from hil.transports import DEFAULT_BAUD
@@ -52,6 +52,30 @@ def bench_check(
 
     found = check_bench(bench_file)
     print_result(found.lines(), found.to_json(), as_json)
+    return ExitCode.DONE
+
+
+@bench.command("export")
+def bench_export(
+    model: Annotated[str, typer.Argument(help="model of an instrument: a name of ours, or the path of its file")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="file for pyvisa-sim to write", callback=output_file, show_default=False)
+    ],
+    as_json: Json = False,
+) -> int:
+    """Write a model of an instrument for pyvisa-sim, to test programs of others without a bench."""
+    from hil.atomic import write_text
+    from hil.server.bench.model_file import load_model
+    from hil.server.bench.sim_export import RESOURCE, sim_devices
+
+    found = load_model(model, Path())
+    try:
+        text = sim_devices(found)
+    except ValueError as error:
+        raise UsageError(str(error), hint="hil emulate --bench is a stand-in for these") from error
+    write_text(out, text)
+    lines = [f"{out}: {found.name} at {RESOURCE}", f'then          pyvisa.ResourceManager("{out}@sim")']
+    print_result(lines, {"file": str(out), "model": found.name}, as_json)
     return ExitCode.DONE
 
 

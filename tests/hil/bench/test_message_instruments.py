@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from firmware_protocols.messages import CellBlock, ReadCells
+from hil.cli import run
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
-from hil.errors import DeviceError
+from hil.errors import DeviceError, ExitCode, LinkError
 from hil.server.bench.bench_file import load_bench
+from hil.server.bench.faults import InstrumentSilent
+from hil.server.bench.instrument import Instrument
 from hil.server.bench.model_file import load_model, model_names
 from hil.server.bench.orders import TextOrder
 from hil.server.bench.roles import Crossing, OrderStep, carry_out
@@ -111,8 +116,6 @@ class Messages:
 def test_an_instrument_of_whole_messages_is_asked_for_one_answer_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hil.server.bench.instrument import Instrument
-
     session = Messages()
     monkeypatch.setattr("hil.transports.visa._open", lambda *_, **__: session)
 
@@ -141,4 +144,34 @@ def test_a_socket_gives_out_what_has_come_without_waiting_for_more() -> None:
             served.sendall(b"half an answer")
             assert line.read(4096, 3600.0) == b"half an answer"
             assert line.read(4096, 0.0) == b""
+        line.close()
+
+
+def test_a_model_is_written_for_pyvisa_sim(tmp_path: Path) -> None:
+    out = tmp_path / "smu.yaml"
+    assert run(["bench", "export", "keithley-2400", "-o", str(out)]) == 0
+    file = json.loads(out.read_text().partition("\n")[2])
+    device = file["devices"]["keithley-2400"]
+    assert {"q": "*IDN?", "r": "MODEL 24"} in device["dialogues"]
+    assert device["properties"]["volts"]["setter"] == {"q": ":SOUR:VOLT {:.6f}"}
+    assert run(["bench", "export", "row-board", "-o", str(out)]) == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(("sent", "told"), [(b"#3128half", LinkError), (b"", InstrumentSilent)])
+def test_an_answer_that_ends_in_the_middle_or_never_comes_is_told(
+    sent: bytes, told: type[Exception], tmp_path: Path
+) -> None:
+    bench = load_bench(write_station(tmp_path, smu="keithley-2600", switch=""))
+    entry = bench.instruments["smu"]
+    quick = replace(entry, model=replace(entry.model, link=replace(entry.model.link, timeout_s=0.2)))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        line = open_transport(f"visa:TCPIP0::127.0.0.1::{listener.getsockname()[1]}::SOCKET")
+        served, _ = listener.accept()
+        smu = Instrument(quick, line, 1e-3)
+        served.sendall(sent)
+        if sent:
+            served.close()
+        with pytest.raises(told):
+            carry_out(smu.currents_a(Crossing(0, (1,), tuple(range(32))), 1))
+        served.close()
         line.close()
