@@ -146,9 +146,9 @@ def test_unix_sockets_that_cannot_be_opened_are_told(tmp_path: Path) -> None:
         open_transport(f"unix:{tmp_path}/file")
 
 
-def test_a_visa_resource_that_is_no_byte_stream_is_told() -> None:
-    with pytest.raises(PortError, match="not a VISA byte stream"):
-        open_transport("visa:GPIB0::12::INSTR")
+def test_a_visa_resource_that_carries_nothing_is_told() -> None:
+    with pytest.raises(PortError, match="not a VISA resource that is known"):
+        open_transport("visa:VXI0::12::INSTR")
 
 
 # --- far sides that are not a chip ---------------------------------------------------------
