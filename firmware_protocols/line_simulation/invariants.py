@@ -31,6 +31,7 @@ MOST_HELD_BYTES = 4 * MAX_MESSAGE  # by one end
 MOST_SEALS = 1 << 32  # of an episode, all steps that a forger may cost it included
 LEFT_SESSIONS = 8  # the latest, none of which opens again
 REMEMBERED_SESSIONS = 64
+A_MICROSECOND_S = 1e-6  # to which the firmware's clock is rounded
 NOT_WEIGHED = (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType, NotingChip, BoardMemory)
 
 
@@ -62,6 +63,8 @@ class Invariants:
         self._left: deque[tuple[int, int]] = deque(maxlen=LEFT_SESSIONS)
         self._opened: OrderedDict[int, int] = OrderedDict()  # session of the host -> starts of the chip until then
         self._weighed_bytes = 0
+        self._whole_s = line.now_s  # when the end of a whole frame last arrived at the chip
+        self._unended = False  # one has arrived there but for its last delimiter
         line.observer = self
 
     def states(self) -> LinkStates:
@@ -74,6 +77,11 @@ class Invariants:
 
     def arrives(self, end: Role, piece: LinePiece, now_s: float) -> None:
         self._notice_start()
+        if end is Role.CHIP:
+            ends = piece.data.endswith(b"\0")
+            if (piece.whole and ends) or (self._unended and b"\0" in piece.data):
+                self._whole_s = now_s
+            self._unended = not ends and (bool(piece.whole) or (self._unended and b"\0" not in piece.data))
         if piece.whole:
             connection = (self._host.link if end is Role.HOST else self._board.server).connection
             unharmed = piece.data == piece.whole
@@ -172,6 +180,8 @@ class Invariants:
     def _check_lost_host(self, states: LinkStates) -> None:
         """A chip that waits for its host finds out in time that it is gone; ``VirtualBoard`` looks at the outputs."""
         connection, now_s = self._board.server.connection, self._line.now_s
+        if (connection.last_heard_s or 0.0) > self._whole_s + A_MICROSECOND_S:
+            self._broken("the chip takes for a sign of its host what is no whole frame")
         if states.chip is not State.UP or not states.replying:
             self._calm_s = now_s
             return

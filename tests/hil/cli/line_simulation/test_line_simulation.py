@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from firmware_protocols import chip, host, receiving, request_states, sending
+from firmware_protocols import chip, connection, host, receiving, request_states, sending
 from firmware_protocols.errors import LocalProtocolError
 from firmware_protocols.extensions import authority, images, memory
 from firmware_protocols.extensions.memory import BoardPower, SupplyFailed
@@ -85,6 +85,7 @@ def taken_whatever_it_is(self: authority.ChipAuthority, counter: int) -> None:
     [
         (chip.ChipServer, "_lose_host", lambda self: self._forget_queue()),
         (chip.ChipServer, "miss_host", lambda self: None),
+        (connection.Connection, "receive", lambda self, *bytes_at: heard_by_any_bytes(self, *bytes_at)),
         (chip.ChipServer, "_greet", lambda self, *said: handed_over_as_it_is(self, *said)),
         (chip.ChipServer, "_call", lambda self, job: answered_only(self, job)),
         (images, "hashlib", SimpleNamespace(sha256=lambda data: SimpleNamespace(digest=lambda: data and b"?"))),
@@ -98,6 +99,7 @@ def taken_whatever_it_is(self: authority.ChipAuthority, counter: int) -> None:
     ids=[
         "outputs stay on",
         "the dead-man timer does nothing",
+        "any bytes are a sign of the host",
         "another host finds the outputs on",
         "outputs off is answered only",
         "right images are refused",
@@ -128,7 +130,13 @@ def answered_only(self: chip.ChipServer, job: Any) -> Any:
     return Done() if isinstance(job.request, OutputsOff) else CALLED(self, job)
 
 
-CALLED, GREETED = chip.ChipServer._call, chip.ChipServer._greet
+CALLED, GREETED, TOOK = chip.ChipServer._call, chip.ChipServer._greet, connection.Connection.receive
+
+
+def heard_by_any_bytes(self: connection.Connection, data: bytes, now_s: float) -> None:
+    """What is no whole frame counts as one of the host."""
+    self.last_heard_s = None if self.last_heard_s is None else now_s
+    TOOK(self, data, now_s)
 
 
 def handed_over_as_it_is(self: chip.ChipServer, *said: Any) -> Any:
