@@ -60,7 +60,8 @@ Net = Annotated[
 Port = Annotated[
     str | None,
     typer.Option(
-        help="/dev/ttyUSB0, COM5, tcp://host:port, unix:path, visa:RESOURCE, emulated:CHIP?seed=7, replay:LOG",
+        help="/dev/ttyUSB0, COM5, tcp://host:port, unix:path, visa:RESOURCE, emulated:CHIP?seed=7, bench:FILE.toml, "
+        "replay:LOG",
         show_default=False,
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 from collections.abc import Generator, Iterator, Sequence
@@ -278,8 +279,15 @@ class BenchChip(Board):
 
 
 def open_bench(rest: str) -> BenchChip:
-    """The chip of ``--port bench:REST``; REST is the path of a bench file."""
-    return BenchChip(load_bench(rest))
+    """The chip of ``--port bench:REST``; REST is the path of a bench file. It is closed at the end of this process."""
+    chip = BenchChip(load_bench(rest))
+    atexit.register(_close, chip)
+    return chip
+
+
+def _close(chip: BenchChip) -> None:
+    with contextlib.suppress(HilError):  # of a line that was lost, which was said already
+        chip.close()
 
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
+from hil.server.bench.chip import BenchChip
+from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import write_bench
 from tests.hil.bench.ended_hosts import ENDS, end_a_host, standing_in
 
@@ -28,6 +31,16 @@ def test_a_guard_switches_off_what_has_no_timer_when_its_host_is_killed(tmp_path
     with standing_in(bench) as log:
         ended = [end_a_host(bench, log, "kill", random.Random(n)) for n in range(TIMES)]
     assert all(one.why == "order" for one in ended)
+
+
+def test_a_guard_is_dismissed_by_a_host_that_ends_by_itself_and_leaves_the_line_free(tmp_path: Path) -> None:
+    bench = load_bench(write_timerless(tmp_path))
+    with bench_served(bench, EmulatedChip(bench.chip, 7)):
+        chip = BenchChip(bench)
+        guard = chip._guard._process
+        chip.close()
+    assert guard is not None
+    assert guard.returncode == 0
 
 
 def write_timerless(folder: Path) -> Path:
