@@ -54,6 +54,8 @@ if TYPE_CHECKING:  # the public names, said once
     from hil.python.networks import CompiledNetwork as CompiledNetwork, compile as compile
     from hil.python.runs import deploy as deploy, simulate as simulate
     from hil.report.run_data import RunData as RunData, read_run as read_run
+    from hil.searching.prune_settings import PruneSettings as PruneSettings
+    from hil.searching.pruning import PruneResult as PruneResult, prune as prune
     from hil.searching.evaluator import DeployedEvaluator as DeployedEvaluator, SimulatedEvaluator as SimulatedEvaluator
     from hil.searching.folder import (
         SearchFolder as SearchFolder,

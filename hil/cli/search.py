@@ -23,6 +23,7 @@ from hil.cli.options import (
     print_result,
     screen,
 )
+from hil.cli.search_prune import prune
 from hil.cli.search_results import SEARCHING, AllowCode, Scheduler, explain, heir, show, train
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkAsked, TechniquesAsked
@@ -52,7 +53,7 @@ class RunByDefault(TyperGroup):
 
 search = typer.Typer(
     cls=RunByDefault,
-    help="Search for networks that suit a chip: run, show, explain, train.",
+    help="Search for networks that suit a chip: run, show, explain, train, prune.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -135,6 +136,7 @@ def run_(
 
 search.command("train")(train)
 search.command("heir")(heir)
+search.command("prune", cls=GroupedCommand)(prune)
 search.command("show")(show)
 search.command("explain")(explain)
 

@@ -145,8 +145,9 @@ def _modules(cost: Cost) -> list[str]:
 
 
 def _totals(cost: Cost) -> list[str]:
+    host = cost.host_ns / cost.latency_ns
     lines = [
-        f"latency  {cost.latency_ns * 1e-6:.4g} ms an image",
+        f"latency  {cost.latency_ns * 1e-6:.4g} ms an image, {host:.1%} of it the host's line",
         f"rate     {cost.images_per_s:.4g} images/s in a row, set by {cost.limit}",
         f"energy   {cost.energy_pj * 1e-6:.4g} uJ an image, {cost.tops_per_w:.3g} TOPS/W",
         f"EDP      {cost.edp_mj_ms:.4g} mJ·ms",

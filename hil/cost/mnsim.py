@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cim.mnsim import NETWORKS, MnsimCost, estimate_mnsim, load_mnsim, with_options
+from cim.mnsim import NETWORKS, MnsimCost, Parts, estimate_mnsim, load_mnsim, with_options
 from hil.cost.estimate import named_workload
 from hil.pages.tables import Table
 
-FORMAT = "hil.mnsim-estimate/1.0"
+FORMAT = "hil.mnsim-estimate/2.0"
+SAID_OTHERWISE = ("workload", "layers", "energy_nj", "energy_total_nj", "area_total_um2")  # fields of the cost
 
 
 def estimate_network_mnsim(
@@ -66,4 +67,31 @@ def mnsim_lines(cost: MnsimCost) -> list[str | Table]:
 
 
 def mnsim_json(cost: MnsimCost) -> dict[str, Any]:
-    return {"format": FORMAT, "model": "mnsim2", **asdict(cost), "edp_mj_ms": cost.edp_mj_ms}
+    """In the words of ``hil.cost.estimate.cost_json``, where both models know a thing; energies in pJ."""
+    whole = {name: value for name, value in asdict(cost).items() if name not in SAID_OTHERWISE}
+    return {
+        "format": FORMAT,
+        "model": "mnsim2",
+        "network": cost.workload,
+        "latency_ns": cost.latency_ns,
+        "energy_pj": cost.energy_total_nj * 1e3,
+        "energy_by_module_pj": _in_pj(cost.energy_nj),
+        "edp_mj_ms": cost.edp_mj_ms,
+        "area_um2": asdict(cost.area_um2),
+        "area_mm2": cost.area_total_um2 * 1e-6,
+        **whole,
+        "layers": [
+            {
+                "name": row.layer.name,
+                "tiles": row.mapping.tiles,
+                **{name: value for name, value in asdict(row).items() if name not in ("energy_nj", "latency_ns")},
+                "energy_pj": _in_pj(row.energy_nj),
+                "latency_by_module_ns": asdict(row.latency_ns),
+            }
+            for row in cost.layers
+        ],
+    }
+
+
+def _in_pj(parts_nj: Parts) -> dict[str, float]:
+    return {name: nj * 1e3 for name, nj in asdict(parts_nj).items()}

@@ -17,6 +17,7 @@ from cim.chip.file import (
 )
 from cim.chip.schema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS
 from cim.chip.spec import Encoding, PairSubtraction
+from cim.mnsim import load_mnsim
 
 LAB = load_chip("lab-128").text
 
@@ -38,10 +39,29 @@ def test_the_shipped_chips_load() -> None:
         "joshi-2020": (512, 2048),
         "lab-128": (128, 128),
         "levy-c": (128, 256),
+        "mnsim-256": (256, 512),
+        "mnsim-256-levy": (256, 512),
         "neurram-256": (256, 256),
         "tong-2025": (256, 256),
         "yao-2020": (128, 16),
     }
+
+
+@pytest.mark.parametrize("name", ["mnsim-256", "mnsim-256-levy"])
+def test_the_array_that_mnsim_prices_can_be_simulated(name: str) -> None:
+    """Accuracy under errors and price are of one array."""
+    spec, priced = load_chip(name), load_mnsim()
+    macro, models = spec.macro, spec.models
+    assert (len(macro.word_lines), macro.outputs) == (priced.array.rows, priced.array.columns)
+    assert macro.adc.bits == priced.adc.chosen.bits == 6
+    assert macro.adc.shared_by * priced.pe.adcs == priced.array.columns
+    assert macro.rows_per_read == priced.pe.dacs
+    assert macro.inputs.bits_per_cycle == priced.dac.chosen.bits == 1
+    assert macro.paired
+    assert priced.pe.polarity == 2
+    assert macro.levels_us == tuple(1e6 / ohm for ohm in priced.device.resistance_ohm)
+    assert models is not None
+    assert (models.stuck_low_share, models.stuck_high_share) == (0.001, 0.001)
 
 
 def test_lab_128_is_what_its_description_promises() -> None:

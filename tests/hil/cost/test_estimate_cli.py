@@ -51,6 +51,27 @@ def test_the_scale_of_the_field_is_a_chip_by_name(cli: Cli) -> None:
     assert value["latency_ns"] != cli.json("estimate", "lenet", "--chip", "mnsim-default")["latency_ns"]
 
 
+def test_both_models_of_cost_say_their_json_in_the_same_words(cli: Cli) -> None:
+    ours, theirs = (
+        cli.json("estimate", "vgg8", "--macros", "2000"),
+        cli.json("estimate", "vgg8", "--chip", "mnsim-default"),
+    )
+    for key in ("network", "latency_ns", "energy_pj", "edp_mj_ms", "area_mm2"):
+        assert type(ours[key]) is type(theirs[key]), key
+    for value in (ours, theirs):
+        assert value["edp_mj_ms"] == pytest.approx(value["energy_pj"] * 1e-9 * value["latency_ns"] * 1e-6)
+        for layer in value["layers"]:
+            assert {"name", "energy_pj"} <= layer.keys()
+    parts = theirs["energy_by_module_pj"]
+    assert sum(parts.values()) - parts["adder"] == pytest.approx(theirs["energy_pj"])
+    assert "_nj" not in repr(theirs)
+
+
+def test_the_share_of_the_hosts_line_in_the_latency_is_printed(cli: Cli) -> None:
+    value = cli.json("estimate", "lenet5")
+    assert f"{value['host_ns'] / value['latency_ns']:.1%} of it the host's line" in cli("estimate", "lenet5")
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_browser_draws_the_page_of_an_estimate(cli: Cli, tmp_path: Path, theme: str) -> None:

@@ -1,0 +1,233 @@
+"""Prune a network for a price on an array: ``net.pt`` in, a smaller ``net.pt`` out, without gradients.
+
+    result = hil.prune("net.pt", "small.pt", edp=0.125, data="cifar10", costs="mnsim-default")
+
+Weights of the smaller network are found in closed form on training images; other training images choose. None of them
+scores it later.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cim.cost.workload import Workload
+from hil.atomic import output_errors
+from hil.datasets.image_set import load_dataset
+from hil.deployment.options import TechniquesAsked
+from hil.errors import UsageError
+from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
+from hil.pages.tables import Table
+from hil.searching.prune_settings import FEW, PruneSettings
+from hil.watch import Watch
+from mapping.layout.lay_out import LayoutOptions
+from mapping.network.file import NetworkFile, load_network, save_network
+from search.heirs.choose import counts
+from search.heirs.make import Heir, heir_file, teacher_of
+from search.heirs.make import prune as best_heirs
+from search.heirs.plan import HeirPlan
+from search.heirs.refit import FitSettings
+from search.space.target import ChipTarget, MnsimTarget, Target, load_target
+from search.train.images import Images
+
+HELD, MOST_HELD = 0.2, 1000  # training images that choose
+EDP_TEXT = "{:.4g} mJ·ms"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PruneResult:
+    """``heirs`` that were made and measured, the best first; the first was written."""
+
+    path: Path
+    digest: str
+    array: str
+    priced: str
+    before: dict[str, float]
+    after: dict[str, float]
+    heirs: tuple[Heir, ...]
+    widths: dict[str, tuple[int, int]]
+    layers_before: int
+    fitted: int
+    held: int
+    seconds: float
+    cpu_seconds: float
+    memory_mb: float
+
+    def summary(self, network: str, steps: tuple[NextStep, ...] = ()) -> Summary:
+        best = self.heirs[0]
+        before, after = (EDP_TEXT.format(part["edp_mj_ms"]) for part in (self.before, self.after))
+        text = f"{after} an image on {self.array}, from {before}"
+        rows = tuple(
+            (heir.plan.text, f"{heir.price:.4g}", _percent(heir.answers.right), f"{heir.answers.divergence:.4f}",
+             f"{heir.seconds:.0f} s")
+            for heir in self.heirs
+        )  # fmt: skip
+        head = ("heir", "EDP mJ·ms", "right", "divergence", "made in")
+        taught = _percent(best.answers.teacher_right)
+        note = f"Of {self.held:,} training images held out, a perfect chip; the teacher has {taught} right."
+        return Summary(
+            f"{network} pruned for {self.array}",
+            "SIMULATED",
+            Headline(Tone.GOOD, f"{self.after['edp_mj_ms'] / self.before['edp_mj_ms']:.0%} of the EDP", text),
+            (
+                Table("Heirs that were measured", head, rows, note),
+                Fact("Price", self.priced),
+                Fact("Parts", f"{self.after['latency_ms']:.4g} ms x {self.after['energy_mj']:.4g} mJ an image"),
+                Fact("Layers", f"{len(self.widths)} of {self.layers_before} on cells"),
+                Fact("Took", f"{self.cpu_seconds:.0f} CPU seconds, {self.memory_mb:.0f} MB at most"),
+                Fact("network", str(self.path)),
+            ),
+            steps,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        best = self.heirs[0]
+        return {
+            "format": "hil.prune/1.0",
+            "network": str(self.path),
+            "digest": self.digest,
+            "array": self.array,
+            "priced": self.priced,
+            "before": self.before,
+            "after": self.after,
+            "weight_bits": best.plan.weight_bits,
+            "activation_bits": best.plan.activation_bits,
+            "layer_bits": {name: asdict(bits) for name, bits in sorted(best.plan.layer_bits.items())},
+            "outputs": {name: {"teacher": before, "heir": after} for name, (before, after) in self.widths.items()},
+            "blocks_left_out": sorted(best.plan.blocks),
+            "heirs": [
+                {"plan": h.plan.text, "edp_mj_ms": h.price, **asdict(h.answers), "cpu_seconds": h.seconds}
+                for h in self.heirs
+            ],
+            "images": {"fitted": self.fitted, "held_out": self.held},
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "memory_mb": self.memory_mb,
+        }
+
+
+def prune(
+    network: str | Path,
+    out: str | Path,
+    *,
+    edp: float | None = None,
+    data: str | None = None,
+    data_dir: Path | None = None,
+    costs: str = "mnsim-default",
+    macros: int | None = None,
+    settings: PruneSettings | None = None,
+    treated: TechniquesAsked | None = None,
+    watch: Watch | None = None,
+) -> PruneResult:
+    """Write an heir of a network whose energy times latency on an array is at most ``edp`` (or ``settings.edp``).
+
+    Args:
+        data: data set whose training images are used; None: those that the network file stores.
+        costs: chip file or MNSIM configuration whose array is priced.
+        treated: what a deployment does to the network, which the price is of (copies, adapters); MNSIM has neither.
+
+    Raises:
+        UsageError: too few images.
+        search.errors.SearchError: the network has parts that cannot be pruned, or no heir has the price.
+    """
+    began, cpu = time.monotonic(), time.process_time()
+    asked, watch, out = settings or PruneSettings(edp=edp or 0.0), watch or Watch(), Path(out)
+    if asked.edp <= 0:
+        raise UsageError("a price is needed", hint="--edp 0.125")
+    with watch.stage("loading"):
+        given = load_network(network)
+        fit, held = _images(given, data, data_dir, asked)
+        recipe = (treated or TechniquesAsked()).recipe()
+        target = load_target(
+            costs, macros=macros, layout=recipe.laid_out(LayoutOptions()), adapter_rank=recipe.tune_plan.rank
+        )
+        teacher = teacher_of(given.graph)
+        own = HeirPlan(given.weight_bits, given.activation_bits, layer_bits=dict(given.layer_bits))
+    prices: dict[tuple[object, ...], float] = {}
+
+    def cost(plan: HeirPlan) -> float:
+        if plan.key not in prices:
+            found = target.cost(teacher.workload(plan), target.adc_bits)
+            prices[plan.key] = found.edp_mj_ms * (1 + found.excess_macros)  # what is too large has no price
+        return prices[plan.key]
+
+    with watch.stage("heirs"):
+        heirs = best_heirs(
+            teacher, fit, held, cost, asked.edp, asked.limits(), FitSettings(asked.cell_error**2),
+            seed=asked.seed, told=watch.step,
+        )  # fmt: skip
+    best = heirs[0]
+    said = f"hil search prune, {target.name}, EDP {asked.edp:g} mJ·ms or less, seed {asked.seed}"
+    file = heir_file(given, best, teacher, (fit, held), said)
+    with output_errors(out):
+        save_network(file, out)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return PruneResult(
+        path=out,
+        digest=file.digest,
+        array=target.name,
+        priced=_priced(target),
+        before=_parts(target, teacher.workload(own)),
+        after=_parts(target, teacher.workload(best.plan)),
+        heirs=heirs,
+        widths=counts(teacher, best.graph),
+        layers_before=len(counts(teacher, teacher.graph)),
+        fitted=len(fit),
+        held=len(held),
+        seconds=time.monotonic() - began,
+        cpu_seconds=time.process_time() - cpu,
+        memory_mb=peak / (1e6 if sys.platform == "darwin" else 1e3),
+    )
+
+
+def _parts(target: Target, work: Workload) -> dict[str, float]:
+    found = target.cost(work, target.adc_bits)
+    return {
+        "edp_mj_ms": found.edp_mj_ms,
+        "latency_ms": found.latency_ns * 1e-6,
+        "energy_mj": found.energy_pj * 1e-9,
+        "macros": float(found.macros),
+    }
+
+
+def _priced(target: Target) -> str:
+    if isinstance(target, MnsimTarget):
+        return f"{target.name}: MNSIM 2.0 restated, each layer once, no copies, no adapters"
+    assert isinstance(target, ChipTarget)
+    copies = "with copies on idle cells" if target.layout.averaged else "each layer once"
+    return f"{target.name}: chip file, {copies}, adapters of rank {target.adapter_rank}"
+
+
+def _images(
+    network: NetworkFile, data: str | None, data_dir: Path | None, asked: PruneSettings
+) -> tuple[Images, Images]:
+    if data is None:
+        stored = network.calibration_images
+        labels = network.calibration_labels
+        images = Images(stored, np.zeros(len(stored), np.int64) if labels is None else labels)
+    else:
+        found = load_dataset(data, "train", data_dir=data_dir)
+        images = Images(found.images, found.labels.astype(np.int64))
+    if images.pixels.shape[1:] != (*network.graph.input_shape[1:], network.graph.input_shape[0]):
+        raise UsageError(
+            f"images of {data} are {images.pixels.shape[1:]}, and the network takes {network.graph.input_shape}",
+            hint="--data of the images that the network was trained on",
+        )
+    if len(images) < FEW:
+        raise UsageError(
+            f"{len(images)} training images are too few to find weights with: {FEW} at least",
+            hint="--data NAME, whose training images are used",
+        )
+    some = images.spread(asked.images)
+    share = min(HELD, MOST_HELD / len(some))
+    return some.split(share, asked.seed)
+
+
+def _percent(value: float | None) -> str:
+    return "—" if value is None else f"{value:.2f} %"

@@ -1,0 +1,1 @@
+"""Heirs of a trained network: fewer channels, blocks and bits, and weights in closed form, without gradients."""

@@ -1,0 +1,159 @@
+"""Heirs of a teacher for a price: planned several ways, each made and measured, the best of them kept.
+
+    heirs = prune(teacher, fit, held, price, most, limits, settings)    # the best first
+
+No image that is given here may score a network later. Imports torch: import this module late.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mapping.bits import BitWidths
+from mapping.network.file import NetworkFile, image_keys
+from mapping.network.float_run import float_logits
+from mapping.network.graph import NetworkGraph, node_shapes
+from search.errors import SearchError
+from search.heirs.blocks import blocks_of_graph
+from search.heirs.channels import channels_of
+from search.heirs.choose import Chooser
+from search.heirs.limits import Limits
+from search.heirs.plan import HeirPlan, Teacher
+from search.heirs.refit import FitSettings, refitted
+from search.heirs.relevance import relevance
+from search.heirs.teacher import folded
+from search.train.images import Images
+
+WEIGHTS = ((0.03, 0.03), (0.1, 0.1), (0.1, 1.0), (0.3, 0.3), (0.3, 3.0), (1.0, 1.0))
+"""Of what channels and blocks lose, in the plans that are made and measured."""
+SEEN = 256  # images that relevance is known from
+MAP_VALUES = 1 << 24  # of the largest map of all images that weights are fitted on
+
+Told = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """On held-out training images: right answers of a network and of its teacher, percent, and mean divergence from it.
+
+    ``divergence``: KL of the teacher's classes from the heir's, in nats; of what gives no classes, the mean square by
+    which logits are off.
+    """
+
+    right: float | None
+    teacher_right: float | None
+    divergence: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heir:
+    """One heir as it was made. ``seconds`` of the processor that its weights took."""
+
+    plan: HeirPlan
+    graph: NetworkGraph
+    price: float
+    answers: Answers
+    seconds: float
+
+
+def teacher_of(graph: NetworkGraph) -> Teacher:
+    """Raises ``SearchError`` where its channels cannot be taken apart."""
+    whole = folded(graph)
+    return Teacher(whole, channels_of(whole), blocks_of_graph(whole))
+
+
+def prune(
+    teacher: Teacher,
+    fit: Images,
+    held: Images,
+    price: Callable[[HeirPlan], float],
+    most: float,
+    limits: Limits,
+    settings: FitSettings,
+    *,
+    seed: int = 0,
+    told: Told | None = None,
+) -> tuple[Heir, ...]:
+    """Heirs whose price is at most ``most``, the best first.
+
+    Args:
+        fit: images that weights are found on; held: that choose among heirs.
+        price: of a plan; asked a few thousand times.
+
+    Raises:
+        SearchError: no plan within the limits has the price.
+    """
+    found = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, seed)
+    plans: list[HeirPlan] = []
+    for channel, block in WEIGHTS:
+        asked = replace(limits, channel_weight=channel, block_weight=block)
+        plan = Chooser(teacher, found, asked, price).chosen(most)
+        if plan is not None and plan not in plans:
+            plans.append(plan)
+    if not plans:
+        raise SearchError(
+            f"no heir within W{limits.least_weight_bits}A{limits.least_activation_bits} and half of the channels "
+            f"has a price of {most:g} or less"
+        )
+    images = fit.spread(fitted_images(teacher)).pixels
+    wanted = float_logits(teacher.graph, held.pixels)
+    made = []
+    for number, plan in enumerate(plans):
+        if told is not None:
+            told(number, len(plans), plan.text)
+        made.append(made_heir(teacher, plan, images, held, wanted, price(plan), settings))
+    return tuple(sorted(made, key=lambda heir: heir.answers.divergence))
+
+
+def fitted_images(teacher: Teacher) -> int:
+    """Images whose maps stand in memory together."""
+    largest = max(int(np.prod(shape)) for shape in node_shapes(teacher.graph).values())
+    return max(64, MAP_VALUES // largest)
+
+
+def made_heir(
+    teacher: Teacher, plan: HeirPlan, images: NDArray[np.uint8], held: Images, wanted: NDArray[np.float32],
+    price: float, settings: FitSettings,
+) -> Heir:  # fmt: skip
+    """One plan with weights, and its answers on held-out images; ``wanted`` are the teacher's."""
+    began, narrowed = time.process_time(), teacher.narrowed(plan)
+    bits = BitWidths(plan.weight_bits, plan.activation_bits, teacher.bits_in(plan, narrowed))
+    graph = refitted(teacher.graph, narrowed, teacher.channels, plan.classes, bits, images, settings)
+    seconds = time.process_time() - began
+    return Heir(plan, graph, price, answers(graph, held, wanted), seconds)
+
+
+def answers(graph: NetworkGraph, held: Images, wanted: NDArray[np.float32]) -> Answers:
+    found = float_logits(graph, held.pixels)
+    if not graph.classes:
+        return Answers(None, None, float(np.mean((found - wanted) ** 2)))
+    ours, theirs = _log_shares(found), _log_shares(wanted)
+    divergence = float((np.exp(theirs) * (theirs - ours)).sum(1).mean())
+    right = [100.0 * float((logits.argmax(1) == held.labels).mean()) for logits in (found, wanted)]
+    return Answers(right[0], right[1], divergence)
+
+
+def _log_shares(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    shares: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return shares
+
+
+def heir_file(network: NetworkFile, heir: Heir, teacher: Teacher, used: Sequence[Images], said: str) -> NetworkFile:
+    """The heir as ``net.pt``; images that it was fitted and chosen on never score."""
+    keys = [network.trained_on, *(image_keys(images.pixels) for images in used)]
+    provenance = {"pruned by": said, "pruned from": network.digest}
+    bits = teacher.bits_in(heir.plan, heir.graph)
+    return replace(
+        network,
+        graph=replace(heir.graph, provenance={**network.graph.provenance, **provenance}),
+        weight_bits=heir.plan.weight_bits,
+        activation_bits=heir.plan.activation_bits,
+        layer_bits=bits,
+        trained_on=np.unique(np.concatenate(keys)),
+    )

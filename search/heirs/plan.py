@@ -1,0 +1,72 @@
+"""What an heir leaves out of its teacher, and its bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from cim.cost.workload import Workload
+from mapping.bits import LayerBits
+from mapping.network.graph import NetworkGraph
+from mapping.workload import unplaced_workload
+from search.heirs.blocks import Block, without_blocks
+from search.heirs.channels import Channels, without_channels
+
+
+@dataclass(frozen=True, slots=True)
+class HeirPlan:
+    """``classes`` of channels and ``blocks`` (names of their additions) that go, and the bits of what stays."""
+
+    weight_bits: int
+    activation_bits: int
+    classes: frozenset[int] = frozenset()
+    blocks: frozenset[str] = frozenset()
+    layer_bits: Mapping[str, LayerBits] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells plans apart."""
+        own = sorted((name, bits.weight or 0, bits.activation or 0) for name, bits in self.layer_bits.items())
+        return self.weight_bits, self.activation_bits, self.classes, self.blocks, tuple(own)
+
+    @property
+    def text(self) -> str:
+        """In a line, for progress."""
+        parts = [f"W{self.weight_bits}A{self.activation_bits}"]
+        parts += [f"{len(self.blocks)} blocks less"] if self.blocks else []
+        return ", ".join([*parts, f"{len(self.classes)} channels less"])
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A network with its batch norms folded, and what can be taken from it."""
+
+    graph: NetworkGraph
+    channels: Channels
+    blocks: tuple[Block, ...]
+
+    def narrowed(self, plan: HeirPlan) -> NetworkGraph:
+        """The graph of an heir, with the weights of its teacher."""
+        return without_blocks(
+            without_channels(self.graph, self.channels, plan.classes),
+            [block for block in self.blocks if block.add in plan.blocks],
+        )
+
+    def bits_in(self, plan: HeirPlan, graph: NetworkGraph) -> dict[str, LayerBits]:
+        """Bits of single layers that are still there."""
+        there = {node.name for node in graph.nodes}
+        return {name: bits for name, bits in plan.layer_bits.items() if name in there}
+
+    def workload(self, plan: HeirPlan) -> Workload:
+        graph = self.narrowed(plan)
+        return unplaced_workload(
+            graph,
+            weight_bits=plan.weight_bits,
+            activation_bits=plan.activation_bits,
+            layer_bits=self.bits_in(plan, graph),
+        )
+
+
+def with_bits(plan: HeirPlan, layer: str, bits: LayerBits) -> HeirPlan:
+    """The plan with other bits of one layer."""
+    return replace(plan, layer_bits={**plan.layer_bits, layer: bits})

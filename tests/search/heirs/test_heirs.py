@@ -1,0 +1,232 @@
+"""Heirs of a trained network: what goes together, weights in closed form, and prices that are kept to."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cim.chip.file import load_chip
+from mapping.bits import BitWidths, LayerBits
+from mapping.compile import compile_network
+from mapping.network.file import NetworkFile
+from mapping.network.float_run import float_logits
+from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.nodes import (
+    Add,
+    BatchNorm,
+    Conv,
+    Flatten,
+    GlobalAvgPool,
+    Linear,
+    MaxPool,
+    Node,
+    PadChannels,
+    Relu,
+    Slice,
+)
+from mapping.program.execute import IdealMultiply, run
+from search.errors import SearchError
+from search.heirs.limits import Limits
+from search.heirs.make import Heir, heir_file, made_heir, prune, teacher_of
+from search.heirs.plan import HeirPlan, Teacher
+from search.heirs.refit import FitSettings
+from search.space.target import load_target
+from search.train.images import Images
+
+SIDE, WIDTH = 12, 8
+NAMES = tuple("abcd")
+
+
+def conv(name: str, source: str, outputs: int, inputs: int, rng: np.random.Generator, stride: int = 1) -> list[Node]:
+    """A convolution and its batch norm."""
+    weight = rng.normal(0, (2 / (9 * inputs)) ** 0.5, (outputs, inputs, 3, 3)).astype(np.float32)
+    ones = np.ones(outputs, np.float32)
+    shift = rng.normal(0, 0.3, outputs).astype(np.float32)
+    return [
+        Conv(name=name, inputs=(source,), weight=weight, stride=(stride, stride), padding=(1, 1)),
+        BatchNorm(name=f"{name}_bn", inputs=(name,), scale=ones, shift=shift, mean=0 * ones, variance=ones),
+    ]
+
+
+def block(name: str, source: str, width: int, rng: np.random.Generator) -> list[Node]:
+    return [
+        *conv(f"{name}.a", source, width, width, rng),
+        Relu(name=f"{name}.a_relu", inputs=(f"{name}.a_bn",)),
+        *conv(f"{name}.b", f"{name}.a_relu", width, width, rng),
+        Add(name=f"{name}.add", inputs=(f"{name}.b_bn", source)),
+        Relu(name=f"{name}.relu", inputs=(f"{name}.add",)),
+    ]
+
+
+@functools.cache
+def residual() -> NetworkGraph:
+    """Stem, two blocks, a block that halves the map beside a padded shortcut, and a classifier."""
+    rng, wide = np.random.default_rng(3), 2 * WIDTH
+    last = "down.relu"
+    nodes = [
+        *conv("stem", "input", WIDTH, 1, rng),
+        Relu(name="stem_relu", inputs=("stem_bn",)),
+        *block("one", "stem_relu", WIDTH, rng),
+        *block("two", "one.relu", WIDTH, rng),
+        *conv("down.a", "two.relu", wide, WIDTH, rng, 2),
+        Relu(name="down.a_relu", inputs=("down.a_bn",)),
+        *conv("down.b", "down.a_relu", wide, wide, rng),
+        Slice(name="down.slice", inputs=("two.relu",), step=(2, 2)),
+        PadChannels(name="down.pad", inputs=("down.slice",), before=WIDTH // 2, after=WIDTH // 2),
+        Add(name="down.add", inputs=("down.b_bn", "down.pad")),
+        Relu(name=last, inputs=("down.add",)),
+        GlobalAvgPool(name="pool", inputs=(last,)),
+        Linear(
+            name="fc", inputs=("pool",), weight=rng.normal(0, 1, (4, wide)).astype(np.float32),
+            bias=np.zeros(4, np.float32),
+        ),
+    ]  # fmt: skip
+    return NetworkGraph((1, SIDE, SIDE), tuple(nodes), Preprocess((0.5,), (0.25,)), NAMES)
+
+
+def plain() -> NetworkGraph:
+    """Two convolutions, one of them before a pool, and two linear layers."""
+    rng = np.random.default_rng(5)
+    nodes = [
+        *conv("first", "input", WIDTH, 1, rng),
+        MaxPool(name="pool", inputs=("first_bn",), kernel=(2, 2), stride=(2, 2)),
+        Relu(name="relu", inputs=("pool",)),
+        *conv("second", "relu", WIDTH, WIDTH, rng, 2),
+        Relu(name="relu2", inputs=("second_bn",)),
+        Flatten(name="flat", inputs=("relu2",)),
+        Linear(name="hidden", inputs=("flat",), weight=rng.normal(0, 0.1, (16, WIDTH * 9)).astype(np.float32)),
+        Relu(name="relu3", inputs=("hidden",)),
+        Linear(name="fc", inputs=("relu3",), weight=rng.normal(0, 0.5, (4, 16)).astype(np.float32)),
+    ]
+    return NetworkGraph((1, SIDE, SIDE), tuple(nodes), Preprocess((0.5,), (0.25,)), NAMES)
+
+
+def images(count: int, seed: int) -> Images:
+    rng = np.random.default_rng(seed)
+    shade = rng.normal(0, 1, (count, 4, 4)).repeat(3, 1).repeat(3, 2)
+    pixels = np.clip(128 + 50 * shade + 15 * rng.standard_normal((count, SIDE, SIDE)), 0, 255)
+    return Images(pixels.astype(np.uint8)[..., None], rng.integers(0, 4, count))
+
+
+def file_of(graph: NetworkGraph) -> NetworkFile:
+    some = images(64, 9)
+    return NetworkFile(graph, 4, 8, some.pixels, some.labels)
+
+
+def heirs_for(graph: NetworkGraph, share: float, costs: str = "mnsim-default") -> tuple[Teacher, tuple[Heir, ...]]:
+    """Heirs that may cost a share of what their teacher costs at 6 and 8 bits."""
+    teacher, target = teacher_of(graph), load_target(costs)
+
+    def price(plan: HeirPlan) -> float:
+        return target.cost(teacher.workload(plan), target.adc_bits).edp_mj_ms
+
+    most = share * price(HeirPlan(6, 8))
+    made = prune(teacher, images(300, 0), images(200, 1), price, most, Limits(), FitSettings())
+    assert all(heir.price == price(heir.plan) <= most for heir in made)
+    return teacher, made
+
+
+def off(graph: NetworkGraph, wanted: NDArray[np.float32], pixels: NDArray[np.uint8]) -> float:
+    """Share of the variance of the teacher's logits that a network misses."""
+    return float(((float_logits(graph, pixels) - wanted) ** 2).mean() / wanted.var(0).mean())
+
+
+def test_channels_that_give_nothing_go_from_every_layer_and_nothing_changes() -> None:
+    teacher = teacher_of(residual())
+    group = next(g for g in teacher.channels.groups if "stem" in g.nodes)
+    gone = {group.classes[1], group.classes[6]}
+    dead: list[Node] = []
+    for node in teacher.graph.nodes:
+        if isinstance(node, Conv):
+            alive = ~np.isin(teacher.channels.of[node.name], list(gone))
+            assert node.bias is not None
+            node = replace(
+                node, weight=node.weight * alive[:, None, None, None].astype(np.float32),
+                bias=node.bias * alive.astype(np.float32),
+            )  # fmt: skip
+        dead.append(node)
+    silent = replace(teacher, graph=replace(teacher.graph, nodes=tuple(dead)))
+    narrowed = silent.narrowed(HeirPlan(4, 8, frozenset(gone)))
+    widths = {node.name: len(node.weight) for node in narrowed.nodes if isinstance(node, Conv)}
+    assert widths["stem"] == widths["one.b"] == WIDTH - 2
+    assert widths["one.a"] == WIDTH
+    assert widths["down.b"] == 2 * WIDTH - 2
+    pixels = images(20, 4).pixels
+    np.testing.assert_allclose(float_logits(narrowed, pixels), float_logits(silent.graph, pixels), atol=1e-4)
+
+
+def test_a_block_beside_a_shortcut_can_be_left_out() -> None:
+    teacher = teacher_of(residual())
+    assert [block.add for block in teacher.blocks] == ["one.add", "two.add"]
+    left = teacher.narrowed(HeirPlan(4, 8, blocks=frozenset({"one.add"})))
+    names = {node.name for node in left.nodes}
+    assert not names & {"one.a", "one.b", "one.add", "one.relu"}
+    assert next(node for node in left.nodes if node.name == "two.a").inputs == ("stem_relu",)
+
+
+@pytest.mark.parametrize("graph", [residual(), plain()], ids=["residual", "plain"])
+def test_an_heir_is_compiled_to_the_very_integers_that_were_measured(graph: NetworkGraph) -> None:
+    teacher, made = heirs_for(graph, 0.5)
+    file = heir_file(file_of(graph), made[0], teacher, (images(300, 0),), "a test")
+    program = compile_network(file, replace(load_chip("lab-128"), macros=256))
+    pixels = images(100, 6).pixels
+    codes = run(program, pixels, IdealMultiply(program))
+    exact = codes * program.scales[program.steps[-1].name]
+    measured = float_logits(made[0].graph, pixels)
+    np.testing.assert_allclose(exact, measured, atol=0.02 * np.abs(measured).max())
+    assert (exact.argmax(1) == measured.argmax(1)).mean() >= 0.99
+
+
+def test_weights_found_again_answer_more_like_the_teacher_than_its_own_do() -> None:
+    teacher = teacher_of(residual())
+    gone = frozenset(c for g in teacher.channels.groups for c in g.classes[: len(g.classes) // 4])
+    bits = {"fc": LayerBits(8, 8)}
+    plan = HeirPlan(4, 6, gone, layer_bits=bits)
+    fit, held = images(400, 0).pixels, images(200, 1)
+    wanted = float_logits(teacher.graph, held.pixels)
+    made = made_heir(teacher, plan, fit, held, wanted, 0.0, FitSettings())
+    own = teacher.narrowed(plan)
+    assert off(made.graph, wanted, held.pixels) < 0.5 * off(own, wanted, held.pixels)
+
+
+def test_weights_that_know_of_cells_errors_lose_less_to_them() -> None:
+    teacher, held = teacher_of(residual()), images(200, 1)
+    wanted, fit = float_logits(teacher.graph, held.pixels), images(400, 0).pixels
+    lost = {}
+    for known in (0.0, 0.3):
+        made = made_heir(teacher, HeirPlan(6, 8), fit, held, wanted, 0.0, FitSettings(known**2))
+        rng, each = np.random.default_rng(7), []
+        for _ in range(8):
+            nodes = [
+                replace(n, weight=(n.weight * rng.normal(1, 0.3, n.weight.shape)).astype(np.float32))
+                if isinstance(n, Conv | Linear)
+                else n
+                for n in made.graph.nodes
+            ]
+            each.append(off(replace(made.graph, nodes=tuple(nodes)), wanted, held.pixels))
+        lost[known] = np.mean(each)
+    assert lost[0.3] < lost[0.0]
+
+
+def test_a_lower_price_gives_a_smaller_heir_and_one_that_cannot_be_had_is_refused() -> None:
+    _, half = heirs_for(residual(), 0.5)
+    _, third = heirs_for(residual(), 0.25, "lab-128")
+    assert half[0].answers.divergence <= half[-1].answers.divergence
+    assert third
+    with pytest.raises(SearchError, match="no heir within W3A4 and half of the channels has a price of"):
+        heirs_for(residual(), 1e-4)
+
+
+def test_bits_of_single_layers_are_those_that_are_compiled() -> None:
+    teacher, made = heirs_for(residual(), 0.6)
+    best = made[0]
+    file = heir_file(file_of(residual()), best, teacher, (), "a test")
+    program = compile_network(file, replace(load_chip("lab-128"), macros=256))
+    bits = BitWidths(file.weight_bits, file.activation_bits, file.layer_bits)
+    for step in program.matrices:
+        assert step.group.input_bits == bits.inputs_of(step.name)
+        assert program.weight_bits_of(step.name) == bits.weights_of(step.name)
