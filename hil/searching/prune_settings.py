@@ -25,6 +25,7 @@ class PruneSettings:
         0.0, "standard deviation of a weight by its cells, as a share of it: keeps weights small where they err",
         low=0, high=1, group=LIMITS,
     )  # fmt: skip
+    heirs: int = setting(6, "plans that are made and measured, of which the best is kept", low=1, high=6, group=LIMITS)
     images: int = setting(2000, "training images that weights are found on and heirs chosen by", low=FEW, group=IMAGES)
     seed: int = setting(0, "which images, and all else that is random", low=0, high=(1 << 63) - 1, group=IMAGES)
 

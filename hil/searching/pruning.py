@@ -32,6 +32,7 @@ from search.heirs.choose import counts
 from search.heirs.make import Heir, heir_file, teacher_of
 from search.heirs.make import prune as best_heirs
 from search.heirs.plan import HeirPlan
+from search.heirs.price import PlanPrices
 from search.heirs.refit import FitSettings
 from search.space.target import ChipTarget, MnsimTarget, Target, load_target
 from search.train.images import Images
@@ -149,18 +150,11 @@ def prune(
         )
         teacher = teacher_of(given.graph)
         own = HeirPlan(given.weight_bits, given.activation_bits, layer_bits=dict(given.layer_bits))
-    prices: dict[tuple[object, ...], float] = {}
-
-    def cost(plan: HeirPlan) -> float:
-        if plan.key not in prices:
-            found = target.cost(teacher.workload(plan), target.adc_bits)
-            prices[plan.key] = found.edp_mj_ms * (1 + found.excess_macros)  # what is too large has no price
-        return prices[plan.key]
-
     with watch.stage("heirs"):
+        prices, fitting = PlanPrices(teacher, target), FitSettings(asked.cell_error**2)
         heirs = best_heirs(
-            teacher, fit, held, cost, asked.edp, asked.limits(), FitSettings(asked.cell_error**2),
-            seed=asked.seed, told=watch.step,
+            teacher, fit, held, prices, asked.edp, asked.limits(), fitting,
+            ways=asked.heirs, seed=asked.seed, told=watch.step,
         )  # fmt: skip
     best = heirs[0]
     said = f"hil search prune, {target.name}, EDP {asked.edp:g} mJ·ms or less, seed {asked.seed}"

@@ -29,8 +29,8 @@ from search.heirs.relevance import relevance
 from search.heirs.teacher import folded
 from search.train.images import Images
 
-WEIGHTS = ((0.03, 0.03), (0.1, 0.1), (0.1, 1.0), (0.3, 0.3), (0.3, 3.0), (1.0, 1.0))
-"""Of what channels and blocks lose, in the plans that are made and measured."""
+WEIGHTS = ((0.1, 0.1), (0.3, 0.3), (0.03, 0.03), (0.1, 1.0), (1.0, 1.0), (0.3, 3.0))
+"""Of what channels and blocks lose, in the plans that are made and measured; the first are tried first."""
 SEEN = 256  # images that relevance is known from
 MAP_VALUES = 1 << 24  # of the largest map of all images that weights are fitted on
 
@@ -76,6 +76,7 @@ def prune(
     limits: Limits,
     settings: FitSettings,
     *,
+    ways: int = len(WEIGHTS),
     seed: int = 0,
     told: Told | None = None,
 ) -> tuple[Heir, ...]:
@@ -84,13 +85,14 @@ def prune(
     Args:
         fit: images that weights are found on; held: that choose among heirs.
         price: of a plan; asked a few thousand times.
+        ways: how many plans are made and measured.
 
     Raises:
         SearchError: no plan within the limits has the price.
     """
     found = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, seed)
     plans: list[HeirPlan] = []
-    for channel, block in WEIGHTS:
+    for channel, block in WEIGHTS[:ways]:
         asked = replace(limits, channel_weight=channel, block_weight=block)
         plan = Chooser(teacher, found, asked, price).chosen(most)
         if plan is not None and plan not in plans:

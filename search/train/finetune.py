@@ -1,8 +1,9 @@
-"""Fine-tuning of a given network for the errors of its chip, distilled from its own float self.
+"""Fine-tuning of a given network for the errors of its chip, distilled from its own float self or another network.
 
-The student is the network on arrays (``search.train.graph_net``), the teacher the network as it came, which answers
-for every batch as its images were moved. Errors of virtual chips are there almost from the first step; the rate falls
-as a cosine. All training images and few epochs: a few thousand images overfit. Imports torch: import this module late.
+The student is the network on arrays (``search.train.graph_net``), the teacher the network as it came, or the one that
+it was made smaller from, which also shows where its blocks are strong. It answers for every batch as its images were
+moved. Errors of virtual chips are there almost from the first step; the rate falls as a cosine. All training images
+and few epochs: a few thousand images overfit. Imports torch: import this module late.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mapping.operators.node import INPUT
 from mapping.program.conductance import ConductanceProgram
 from mapping.quantise.weight_scales import ScaleRule
 from search.train.arrays import forget_ranges, noise_digest
+from search.train.block_features import feature_loss, shared_blocks
 from search.train.graph_net import GraphNet, graph_net, tuned_file
 from search.train.graph_part import GraphPart, PixelGraph, merged
 from search.train.images import Images
@@ -54,6 +56,7 @@ class FinetuneJob:
     """One network to be tuned; picklable. ``network`` is the ``net.pt`` as it came, ``out`` the one to be.
 
     ``checkpoint`` is written after each epoch. ``noise``: errors of the chip. ``provenance`` goes into the file.
+    ``teacher``: ``net.pt`` of another network that teaches; None: the network itself, as it came.
     """
 
     network: Path
@@ -64,6 +67,7 @@ class FinetuneJob:
     checkpoint: Path
     provenance: Mapping[str, str] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
+    teacher: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +127,8 @@ def _step_seconds(
 def _finetune(fabric: Fabric, job: FinetuneJob, images: Images, validation: Images, told: Told | None) -> Finetuned:
     network, recipe = load_network(job.network), job.recipe
     task = _Finetuning(ranged(network, images), job, validation, fabric.device)
-    key = hashlib.sha256(
-        repr((network.digest, repr(recipe), job.machine.precision, noise_digest(job.noise), validation.digest)).encode()
-    ).hexdigest()
+    given = network.digest, repr(recipe), job.machine.precision, noise_digest(job.noise), validation.digest, task.taught
+    key = hashlib.sha256(repr(given).encode()).hexdigest()
     before = task.before()
     trained, records = fit(fabric, task, images, recipe.schedule, checkpoint=job.checkpoint, key=key, told=told)
     assert isinstance(trained, GraphNet)
@@ -146,6 +149,7 @@ def _file(
         "fine-tuned from": network.digest,
         "fine-tuning images": images.digest,
         "errors": noise_digest(job.noise),
+        **({"taught by": load_network(job.teacher).digest} if job.teacher else {}),
         "accuracy on images kept out": f"float {found.float_before:.2f} %, tuned {found.ideal:.2f} % exact and "
         f"{found.noisy:.2f} % on virtual chips of the training law (simulated; {found.noisy_before:.2f} % before), of "
         f"{len(validation)} training images",
@@ -179,6 +183,12 @@ def beginning(network: NetworkFile, chip: ChipSpec) -> ConductanceProgram:
     return compile_network(network, roomy, scale_rule=ScaleRule.OUTPUT)
 
 
+def _answering(network: NetworkFile, device: torch.device) -> PixelGraph:
+    """A network that is not trained."""
+    module = PixelGraph(GraphPart(merged(network.graph.nodes), INPUT), network.graph.preprocess)
+    return module.to(device).eval().requires_grad_(False)
+
+
 class _Finetuning(TrainingTask):
     def __init__(
         self, network: NetworkFile, job: FinetuneJob, validation: Images, device: torch.device, *, full: bool = False
@@ -186,14 +196,18 @@ class _Finetuning(TrainingTask):
         recipe = job.recipe
         torch.manual_seed(recipe.schedule.seed)
         self.model: GraphNet = graph_net(network, beginning(network, job.chip), job.noise).to(device)
-        self.teacher = PixelGraph(GraphPart(merged(network.graph.nodes), INPUT), network.graph.preprocess)
-        self.teacher.to(device).eval().requires_grad_(False)
+        self.own, self.blocks, self.taught = _answering(network, device), dict[str, str](), ""
+        self.teacher = self.own
+        if job.teacher is not None:
+            other = load_network(job.teacher)
+            self.teacher, self.taught = _answering(other, device), other.digest
+            self.blocks = shared_blocks(self.model.ops, other.graph)
         self.recipe, self.validation, self.device, self.full = recipe, validation, device, full
 
     def before(self) -> tuple[float, float]:
         """Percent right of the float network, and of the compiled one on virtual chips."""
         with torch.no_grad():
-            exact = accuracy(self.teacher, self.validation, self.device)
+            exact = accuracy(self.own, self.validation, self.device)
         return exact, self.noisy(self.model, self.validation)
 
     def begin(self, model: nn.Module, at: At) -> None:
@@ -203,10 +217,19 @@ class _Finetuning(TrainingTask):
         recipe = self.recipe
         strength = recipe.strength if self.full else recipe.strength_at(at.progress)
         self.model.set_errors(strength, recipe.chips, recipe.chip_batches)
+        if not self.blocks:
+            with torch.no_grad():
+                wanted = self.teacher(batch.pixels).float()
+            found = model(batch.pixels).float()
+            return distillation(found, batch.labels, wanted, recipe.teacher_weight, recipe.temperature)
+        theirs, ours = dict[str, Tensor](), dict[str, Tensor]()
+        self.model.seen = ours
         with torch.no_grad():
-            wanted = self.teacher(batch.pixels).float()
+            wanted = self.teacher(batch.pixels, theirs).float()
         found = model(batch.pixels).float()
-        return distillation(found, batch.labels, wanted, recipe.teacher_weight, recipe.temperature)
+        self.model.seen = None
+        loss = distillation(found, batch.labels, wanted, recipe.teacher_weight, recipe.temperature)
+        return loss + recipe.feature_weight * feature_loss(ours, theirs, self.blocks)
 
     def score(self, model: nn.Module) -> float:
         """Percent on virtual chips of the training law, of a part of the images kept out."""

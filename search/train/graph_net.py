@@ -126,14 +126,19 @@ class MatrixUnit(nn.Module):
 
 
 class GraphNet(PixelModule):
-    """Operations in order; pixels 0..1 (n, channels, height, width) to logits."""
+    """Operations in order; pixels 0..1 (n, channels, height, width) to logits.
+
+    ``seen``, where there is one, gets what every operation of a pass gives, before it becomes codes.
+    """
+
+    seen: dict[str, Tensor] | None
 
     def __init__(
         self, ops: Sequence[FusedOp], preprocess: Preprocess, bits: BitWidths, program: ConductanceProgram,
         noise: ArrayNoise | None, grid: Grid | None,
     ) -> None:  # fmt: skip
         super().__init__(preprocess)
-        self.ops, self.logits = tuple(ops), logits_op(ops)
+        self.ops, self.logits, self.seen = tuple(ops), logits_op(ops), None
         self.units, self.steps = nn.ModuleDict(), nn.ModuleDict()
         self.names: dict[int, str] = {}  # of buffers, by the array that they hold
         widths, scales = code_widths(ops, bits), program.scales
@@ -197,6 +202,8 @@ class GraphNet(PixelModule):
             if low is not None or high is not None:
                 y = y.clamp(low, high)
             y = _in_order(y)
+            if self.seen is not None:
+                self.seen[op.name] = y
             values[op.name] = (y, y.new_ones(())) if last else self._step(_home(op)).codes(y)
         codes, step = values[self.ops[-1].name]
         return codes * step

@@ -40,7 +40,8 @@ class GraphPart(nn.Module):
                     else:
                         self.register_buffer(f"{field}{number}", held)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, seen: dict[str, Tensor] | None = None) -> Tensor:
+        """The last node's output; ``seen`` gets those of all nodes."""
         values = {self.source: x}
         for number, node in enumerate(self.nodes):
 
@@ -52,6 +53,8 @@ class GraphPart(nn.Module):
             if x.ndim == 4:  # a convolution of one channel leaves it open
                 x = x.contiguous(memory_format=torch.channels_last)
             values[node.name] = x
+        if seen is not None:
+            seen.update(values)
         return x
 
     def graph_nodes(self) -> tuple[Node, ...]:
@@ -92,8 +95,8 @@ class PixelGraph(PixelModule):
         super().__init__(preprocess)
         self.part = part
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.part(self.standardised(pixels))
+    def forward(self, pixels: Tensor, seen: dict[str, Tensor] | None = None) -> Tensor:
+        logits: Tensor = self.part(self.standardised(pixels), seen)
         return logits
 
 

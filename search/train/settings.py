@@ -14,6 +14,7 @@ class TrainingSettings:
     ``teacher_weight`` of the loss is the teacher's, the rest is the labels'. Errors rise from ``errors_from`` of
     all steps and are as the record says, times ``strength``, from ``errors_full``; ``chips`` virtual chips share
     a batch and stay for ``chip_batches``. ``scored_images`` of those kept out score each epoch.
+    ``feature_weight`` of what blocks differ by from those of another network that teaches (``block_features``).
     """
 
     schedule: TrainingSchedule
@@ -25,6 +26,7 @@ class TrainingSettings:
     chips: int = 2
     chip_batches: int = 1
     scored_images: int = 1000
+    feature_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.errors_from <= self.errors_full <= 1 or not 0 <= self.teacher_weight <= 1:

@@ -30,7 +30,10 @@ FEW = 5000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinetuneInputs:
-    """``train`` and ``kept`` (held out, for scores) are training images; ``source``, ``record``: words about them."""
+    """``train`` and ``kept`` (held out, for scores) are training images; ``source``, ``record``: words about them.
+
+    ``teacher``: another network that teaches; None: the network itself.
+    """
 
     network: NetworkFile
     chip: ChipSpec
@@ -39,6 +42,8 @@ class FinetuneInputs:
     train: Images
     kept: Images
     source: str
+    teacher: NetworkFile | None = None
+    teacher_file: Path | None = None
 
 
 def load_finetune_inputs(
@@ -53,6 +58,7 @@ def load_finetune_inputs(
     macros: int | None = None,
     download: bool = False,
     without: NDArray[np.uint8] | None = None,
+    teacher: Path | None = None,
 ) -> FinetuneInputs:
     """Load everything.
 
@@ -69,6 +75,7 @@ def load_finetune_inputs(
         raise UsageError(f"{chip} is a scale of costs, no chip to train for", hint="--chip lab-128")
     spec, net = load_chip(chip, macros=macros), load_network(network)
     _check_task(net, network)
+    other = None if teacher is None else _taught_by(teacher, net)
     noise, record = _errors(spec, calibration, settings)
     train = load_dataset(data, "train", data_dir=data_dir, download=download)
     if without is not None:
@@ -79,7 +86,23 @@ def load_finetune_inputs(
     own, kept = whole.split(min(settings.held_out, len(train) // 10) / len(train), settings.seed)
     if len(own) < FEW:
         watch.note(f"{len(own)} training images are few: a network may learn them by heart and lose accuracy on others")
-    return FinetuneInputs(net, spec, noise, record, own, kept, f"{train.name}, {len(own)} training images")
+    said = f"{train.name}, {len(own)} training images"
+    return FinetuneInputs(net, spec, noise, record, own, kept, said, other, teacher)
+
+
+def _taught_by(path: Path, network: NetworkFile) -> NetworkFile:
+    """The network of another file, refused where it does not answer the same question."""
+    other = load_network(path)
+    for what, own, theirs in (
+        ("images of", network.graph.input_shape, other.graph.input_shape),
+        ("classes", network.graph.classes, other.graph.classes),
+    ):
+        if own != theirs:
+            raise UsageError(
+                f"the teacher takes or gives other {what} {theirs}; the network has {own}",
+                hint="--teacher: the network that it was made smaller from",
+            )
+    return other
 
 
 def _check_task(network: NetworkFile, path: Path) -> None:

@@ -28,6 +28,7 @@ def fingerprint(settings: FinetuneSettings, inputs: FinetuneInputs) -> dict[str,
     return {
         **asdict(settings),
         "network": inputs.network.digest,
+        **({"teacher": inputs.teacher.digest} if inputs.teacher else {}),
         "chip description": inputs.chip.digest,
         "errors": noise_digest(inputs.noise),
         "training images": inputs.train.digest,

@@ -24,6 +24,8 @@ from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.watch import Watch  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.network.file import NetworkFile, image_keys, load_network, save_network  # noqa: E402
+from mapping.network.float_run import float_logits  # noqa: E402
+from mapping.network.nodes import Linear  # noqa: E402
 from mapping.network.task import TaskKind  # noqa: E402
 from mapping.program.file import load_program, save_program  # noqa: E402
 
@@ -79,6 +81,41 @@ def test_the_tuned_network_compiles_to_what_training_promised(place: Path, tuned
     options = DeployOptions(samples=300, virtual_chips=4)
     found = hil.predict(program, data, None, options, Watch(), mode="fast").accuracies.mean()
     assert found == pytest.approx(tuned.noisy / 100, abs=0.1)
+
+
+def test_another_network_teaches(place: Path, tmp_path: Path) -> None:
+    """A student whose classifier was damaged comes nearer to the network that it came from when that one teaches."""
+    whole, pixels = small_network(), images(300, seed=8)[0]
+    noise = np.random.default_rng(4)
+    nodes = [
+        dataclasses.replace(n, weight=n.weight + noise.normal(0, 0.1, n.weight.shape).astype(np.float32))
+        if isinstance(n, Linear)
+        else n
+        for n in whole.graph.nodes
+    ]
+    student = dataclasses.replace(whole, graph=dataclasses.replace(whole.graph, nodes=tuple(nodes)))
+    save_network(student, tmp_path / "student.pt")
+    wanted, missed = float_logits(whole.graph, pixels), {}
+    settings = dataclasses.replace(SETTINGS, strength=0.05)
+    for teacher in (None, place / "net.pt"):
+        found = finetune(
+            tmp_path / "student.pt", str(place / "train.npz"), tmp_path / "out.pt", settings=settings, teacher=teacher,
+            judges=None,
+        )  # fmt: skip
+        file = load_network(found.path)
+        missed[teacher] = float(((float_logits(file.graph, pixels) - wanted) ** 2).mean())
+        assert file.graph.provenance.get("taught by") == (None if teacher is None else whole.digest)
+    assert missed[place / "net.pt"] < 0.8 * missed[None]
+
+
+def test_a_teacher_of_other_classes_is_refused(place: Path, tmp_path: Path) -> None:
+    graph = dataclasses.replace(small_network().graph, classes=("e", "f", "g", "h"))
+    save_network(dataclasses.replace(small_network(), graph=graph), tmp_path / "other.pt")
+    with pytest.raises(UsageError, match="the teacher takes or gives other classes"):
+        finetune(
+            place / "net.pt", str(place / "train.npz"), tmp_path / "out.pt", settings=SETTINGS,
+            teacher=tmp_path / "other.pt",
+        )  # fmt: skip
 
 
 def test_images_that_were_trained_on_never_score(place: Path, tuned: FinetuneResult, tmp_path: Path) -> None:
