@@ -6,7 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from mapping.network.graph import NetworkGraph
-from mapping.network.nodes import Add, Node, Relu
+from mapping.operators.activations import Relu
+from mapping.operators.joins import Add
+from mapping.operators.node import Node
 
 
 @dataclass(frozen=True, slots=True)

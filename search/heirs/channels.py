@@ -14,26 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.network.graph import NetworkGraph, node_shapes
-from mapping.network.nodes import (
-    INPUT,
-    Add,
-    AvgPool,
-    BatchNorm,
-    Concat,
-    Conv,
-    Flatten,
-    GlobalAvgPool,
-    HardTanh,
-    Linear,
-    MaxPool,
-    Node,
-    PadChannels,
-    PadMap,
-    Relu,
-    Relu6,
-    Shape,
-    Slice,
-)
+from mapping.operators.activations import HardTanh, Relu, Relu6
+from mapping.operators.affine import BatchNorm
+from mapping.operators.joins import Add, Concat
+from mapping.operators.moves import Flatten, PadChannels, PadMap, Slice
+from mapping.operators.node import INPUT, Node, Shape
+from mapping.operators.pools import AvgPool, GlobalAvgPool, MaxPool
+from mapping.operators.products import Conv, Linear
 from search.errors import SearchError
 
 SAME = (BatchNorm, Relu, Relu6, HardTanh, MaxPool, AvgPool, PadMap, GlobalAvgPool)

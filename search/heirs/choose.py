@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 
 from mapping.bits import MOST, LayerBits
 from mapping.network.graph import NetworkGraph
-from mapping.network.nodes import Add, Conv, Linear
+from mapping.operators.joins import Add
+from mapping.operators.products import Conv, Linear
 from search.heirs.channels import ChannelGroup
 from search.heirs.limits import Limits
 from search.heirs.plan import HeirPlan, Teacher, with_bits

@@ -27,23 +27,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from mapping.bits import BitWidths
-from mapping.network.digital_nodes import Grid
-from mapping.network.float_run import apply, network_input, stored
+from mapping.network.float_run import network_input, stored
 from mapping.network.graph import NetworkGraph
-from mapping.network.nodes import (
-    INPUT,
-    Add,
-    AvgPool,
-    BatchNorm,
-    Concat,
-    Conv,
-    GlobalAvgPool,
-    HardTanh,
-    Linear,
-    Node,
-    Relu,
-    Relu6,
-)
+from mapping.operators.activations import Grid, HardTanh, Relu, Relu6
+from mapping.operators.affine import BatchNorm
+from mapping.operators.joins import Add, Concat
+from mapping.operators.node import INPUT, Node
+from mapping.operators.pools import AvgPool, GlobalAvgPool
+from mapping.operators.products import Conv, Linear
 from mapping.quantise.lower import lower, may_be_negative
 from mapping.quantise.rounding import Correlated, compensated, weighted_scale
 from mapping.quantise.scales import best_scale, code_limits
@@ -304,7 +295,7 @@ def _chunks(values: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 def _applied(node: Node, inputs: list[Tensor]) -> Tensor:
     return torch.cat(
-        [apply(node, [x[start : start + CHUNK] for x in inputs], stored) for start in range(0, len(inputs[0]), CHUNK)]
+        [node.forward([x[start : start + CHUNK] for x in inputs], stored) for start in range(0, len(inputs[0]), CHUNK)]
     )
 
 

@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mapping.network.float_run import apply, network_input, stored
+from mapping.network.float_run import network_input, stored
 from mapping.network.graph import NetworkGraph
-from mapping.network.nodes import INPUT, Conv, Linear
+from mapping.operators.node import INPUT
+from mapping.operators.products import Conv, Linear
 from mapping.quantise.rounding import nearest_integers, weighted_scale
 from mapping.quantise.scales import best_scale, code_limits
 from search.heirs.blocks import Block
@@ -64,7 +65,7 @@ def relevance(
         values, masks = {INPUT: batch}, dict[str, Tensor]()
         kept: dict[str, Tensor] = {INPUT: batch}
         for node in graph.nodes:
-            found = apply(node, [values[name] for name in node.inputs], stored)
+            found = node.forward([values[name] for name in node.inputs], stored)
             if isinstance(node, Conv | Linear) or node.name in ends:
                 mask = torch.ones(len(batch), found.shape[1], *[1] * (found.ndim - 2), requires_grad=True)
                 masks[node.name] = mask

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mapping.network.graph import NetworkGraph
-from mapping.network.nodes import BatchNorm, Conv
+from mapping.operators.affine import BatchNorm
+from mapping.operators.products import Conv
 from search.train.graph_part import merged
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mapping.network.graph import NetworkGraph
-from mapping.network.nodes import Add, Conv
+from mapping.operators.joins import Add
+from mapping.operators.products import Conv
 from mapping.quantise.lower import AddOp, FusedOp, MatrixOp, lower
 
 

@@ -25,8 +25,8 @@ from hil.watch import Watch  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.network.file import NetworkFile, image_keys, load_network, save_network  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
-from mapping.network.nodes import Linear  # noqa: E402
 from mapping.network.task import TaskKind  # noqa: E402
+from mapping.operators.products import Linear  # noqa: E402
 from mapping.program.file import load_program, save_program  # noqa: E402
 
 from ..fitting import every_answer_fits as every_answer_fits  # noqa: E402

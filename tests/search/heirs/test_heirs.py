@@ -15,19 +15,13 @@ from mapping.compile import compile_network
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.nodes import (
-    Add,
-    BatchNorm,
-    Conv,
-    Flatten,
-    GlobalAvgPool,
-    Linear,
-    MaxPool,
-    Node,
-    PadChannels,
-    Relu,
-    Slice,
-)
+from mapping.operators.activations import Relu
+from mapping.operators.affine import BatchNorm
+from mapping.operators.joins import Add
+from mapping.operators.moves import Flatten, PadChannels, Slice
+from mapping.operators.node import Node
+from mapping.operators.pools import GlobalAvgPool, MaxPool
+from mapping.operators.products import Conv, Linear
 from mapping.program.execute import IdealMultiply, run
 from search.errors import SearchError
 from search.heirs.limits import Limits
