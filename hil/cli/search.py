@@ -23,8 +23,7 @@ from hil.cli.options import (
     print_result,
     screen,
 )
-from hil.cli.search_prune import prune
-from hil.cli.search_results import SEARCHING, AllowCode, Scheduler, explain, heir, show, train
+from hil.cli.search_results import SEARCHING, AllowCode, Scheduler, explain, heir, prune, show, train
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, FileError, Interrupted, UsageError

@@ -1,7 +1,8 @@
-"""Commands on networks of a search: train more of them, have them from a teacher, show and explain them."""
+"""Commands on networks of a search: train more of them, have them from a teacher or smaller, show and explain them."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,10 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import Json, need, output_file, output_folder, print_result, screen, writing
+from hil.cli.settings_options import Given, Only, from_settings
+from hil.deployment.options import NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
+from hil.searching.prune_settings import PruneSettings
 
 Folder = Annotated[Path, typer.Argument(help="folder of a search")]
 FilledFolder = Annotated[Path, typer.Argument(help="folder of a search", callback=output_folder)]
@@ -91,6 +95,55 @@ def heir(
         save_network(file, out)
     facts = [Fact("network", f"{out}   {wanted}"), Fact("next", f"hil finetune {out} --data DATA -o tuned.pt")]
     print_result(facts, {"network": str(out), "architecture": wanted.digest, "digest": file.digest}, as_json)
+    return ExitCode.DONE
+
+
+@from_settings
+def prune(
+    network: Annotated[Path, typer.Argument(help="net.pt")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the smaller net.pt to write", callback=output_file)],
+    costs: Annotated[str, typer.Option(help="array whose price counts: mnsim-default, lab-128, or a .toml file")],
+    *,
+    asked: Given[PruneSettings],
+    of: Annotated[Given[NetworkAsked], Only("macros", "data_dir")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="data set whose training images are used; default: those that net.pt stores", show_default=False
+        ),
+    ] = None,
+    treated: Given[TechniquesAsked],
+    as_json: Json = False,
+) -> int:
+    """Make a network smaller for the price of an array: channels, blocks and bits, weights in closed form.
+
+    Nothing is trained. Training images find the weights and choose among heirs, and never score.
+    """
+    from hil.pages.summary import NextStep
+    from hil.searching.pruning import prune as run
+    from hil.watch import PlannedStage
+
+    settings, source = asked.upon(PruneSettings()), of.upon(NetworkAsked())
+    with screen(quiet=as_json) as watch, writing(out):
+        watch.plan([PlannedStage("loading", 3.0), PlannedStage("heirs", 150.0)])
+        result = run(
+            network,
+            out,
+            data=data,
+            data_dir=source.data_dir,
+            costs=costs,
+            macros=source.macros,
+            settings=settings,
+            treated=treated.upon(TechniquesAsked()),
+            watch=watch,
+        )
+    named = f" --data {shlex.quote(data)}" if data else ""
+    place, taught = shlex.quote(str(out)), shlex.quote(str(network))
+    steps = (
+        NextStep(f"hil finetune {place} --teacher {taught} --data DATA -o tuned.pt", "for the errors of a chip"),
+        NextStep(f"hil simulate {place}{named}", "what virtual chips make of it"),
+    )
+    print_result([result.summary(network.stem, steps)], result.to_json(), as_json)
     return ExitCode.DONE
 
 
