@@ -17,8 +17,9 @@ from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.operators.activations import HardTanh, Relu, Relu6
 from mapping.operators.affine import BatchNorm
 from mapping.operators.joins import Add, Concat
-from mapping.operators.moves import Flatten, PadChannels, PadMap, Slice
+from mapping.operators.moves import Flatten, Slice
 from mapping.operators.node import INPUT, Node, Shape
+from mapping.operators.padding import PadChannels, PadMap
 from mapping.operators.pools import AvgPool, GlobalAvgPool, MaxPool
 from mapping.operators.products import Conv, Linear
 from search.errors import SearchError

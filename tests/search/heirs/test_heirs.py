@@ -18,8 +18,9 @@ from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.operators.activations import Relu
 from mapping.operators.affine import BatchNorm
 from mapping.operators.joins import Add
-from mapping.operators.moves import Flatten, PadChannels, Slice
+from mapping.operators.moves import Flatten, Slice
 from mapping.operators.node import Node
+from mapping.operators.padding import PadChannels
 from mapping.operators.pools import GlobalAvgPool, MaxPool
 from mapping.operators.products import Conv, Linear
 from mapping.program.execute import IdealMultiply, run
