@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from hil.errors import UsageError
 from mapping.settings import check_limits, setting
-from search.heirs.limits import Limits
+from search.heirs.limits import HeirLimits
 
 FEW = 64  # images, with which no weights can be found
-LIMITS, IMAGES = "Limits", "Images"  # groups of options
+LIMITS, IMAGES = "HeirLimits", "Images"  # groups of options
 
 
 @dataclass(frozen=True, slots=True)
 class PruneSettings:
-    """Limits of what an heir may be, and what its weights are found on."""
+    """HeirLimits of what an heir may be, and what its weights are found on."""
 
     edp: float = setting(
         0.0, "most energy times latency of one image on the array, in mJ·ms", low=1e-9, group=LIMITS, asked=True
@@ -33,9 +33,9 @@ class PruneSettings:
         check_limits(self, UsageError)
         self.limits()
 
-    def limits(self) -> Limits:
+    def limits(self) -> HeirLimits:
         (least_w, most_w), (least_a, most_a) = (_ends(text) for text in (self.weight_bits, self.activation_bits))
-        return Limits(least_w, most_w, least_a, most_a)
+        return HeirLimits(least_w, most_w, least_a, most_a)
 
 
 def _ends(text: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from mapping.operators.node import Node
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class ResidualBlock:
     """``add`` adds what the ``branch`` makes of ``source`` to ``source`` itself; ``end`` is the branch's last node."""
 
     add: str
@@ -21,7 +21,7 @@ class Block:
     branch: frozenset[str]
 
 
-def blocks_of_graph(graph: NetworkGraph) -> tuple[Block, ...]:
+def blocks_of_graph(graph: NetworkGraph) -> tuple[ResidualBlock, ...]:
     """The blocks in order."""
     nodes = {node.name: node for node in graph.nodes}
     readers: dict[str, set[str]] = {}
@@ -35,7 +35,7 @@ def blocks_of_graph(graph: NetworkGraph) -> tuple[Block, ...]:
         for source, end in (node.inputs, node.inputs[::-1]):
             branch = _between(source, end, nodes)
             if branch and all(readers[name] <= branch | {node.name} for name in branch):
-                found.append(Block(node.name, source, end, branch))
+                found.append(ResidualBlock(node.name, source, end, branch))
                 break
     return tuple(found)
 
@@ -54,7 +54,7 @@ def _between(source: str, end: str, nodes: dict[str, Node]) -> frozenset[str]:
     return frozenset(found)
 
 
-def without_blocks(graph: NetworkGraph, blocks: Collection[Block]) -> NetworkGraph:
+def without_blocks(graph: NetworkGraph, blocks: Collection[ResidualBlock]) -> NetworkGraph:
     """The graph without some blocks; a ReLU of what is a ReLU's already goes, too."""
     gone = {name for block in blocks for name in block.branch} | {block.add for block in blocks}
     instead = {block.add: block.source for block in blocks}

@@ -19,7 +19,7 @@ from mapping.network.graph import NetworkGraph
 from mapping.operators.joins import Add
 from mapping.operators.products import Conv, Linear
 from search.heirs.channels import ChannelGroup
-from search.heirs.limits import Limits
+from search.heirs.limits import HeirLimits
 from search.heirs.plan import HeirPlan, Teacher, with_bits
 from search.heirs.relevance import Relevance
 
@@ -36,7 +36,7 @@ class Chooser:
 
     teacher: Teacher
     relevance: Relevance
-    limits: Limits
+    limits: HeirLimits
     price: Price
 
     def chosen(self, most: float) -> HeirPlan | None:

@@ -1,4 +1,4 @@
-"""Limits of what an heir may be."""
+"""HeirLimits of what an heir may be."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class HeirLimits:
     """Fewest and most bits, and how much channels and blocks count."""
 
     least_weight_bits: int = 3

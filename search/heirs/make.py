@@ -22,7 +22,7 @@ from search.errors import SearchError
 from search.heirs.blocks import blocks_of_graph
 from search.heirs.channels import channels_of
 from search.heirs.choose import Chooser
-from search.heirs.limits import Limits
+from search.heirs.limits import HeirLimits
 from search.heirs.plan import HeirPlan, Teacher
 from search.heirs.refit import FitSettings, refitted
 from search.heirs.relevance import relevance
@@ -38,7 +38,7 @@ Told = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class HeldAnswers:
     """On held-out training images: right answers of a network and of its teacher, percent, and mean divergence from it.
 
     ``divergence``: KL of the teacher's classes from the heir's, in nats; of what gives no classes, the mean square by
@@ -57,7 +57,7 @@ class Heir:
     plan: HeirPlan
     graph: NetworkGraph
     price: float
-    answers: Answers
+    answers: HeldAnswers
     seconds: float
 
 
@@ -73,7 +73,7 @@ def prune(
     held: Images,
     price: Callable[[HeirPlan], float],
     most: float,
-    limits: Limits,
+    limits: HeirLimits,
     settings: FitSettings,
     *,
     ways: int = len(WEIGHTS),
@@ -130,14 +130,14 @@ def made_heir(
     return Heir(plan, graph, price, answers(graph, held, wanted), seconds)
 
 
-def answers(graph: NetworkGraph, held: Images, wanted: NDArray[np.float32]) -> Answers:
+def answers(graph: NetworkGraph, held: Images, wanted: NDArray[np.float32]) -> HeldAnswers:
     found = float_logits(graph, held.pixels)
     if not graph.classes:
-        return Answers(None, None, float(np.mean((found - wanted) ** 2)))
+        return HeldAnswers(None, None, float(np.mean((found - wanted) ** 2)))
     ours, theirs = _log_shares(found), _log_shares(wanted)
     divergence = float((np.exp(theirs) * (theirs - ours)).sum(1).mean())
     right = [100.0 * float((logits.argmax(1) == held.labels).mean()) for logits in (found, wanted)]
-    return Answers(right[0], right[1], divergence)
+    return HeldAnswers(right[0], right[1], divergence)
 
 
 def _log_shares(logits: NDArray[np.float32]) -> NDArray[np.float64]:

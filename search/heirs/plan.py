@@ -9,7 +9,7 @@ from cim.cost.workload import Workload
 from mapping.bits import LayerBits
 from mapping.network.graph import NetworkGraph
 from mapping.workload import unplaced_workload
-from search.heirs.blocks import Block, without_blocks
+from search.heirs.blocks import ResidualBlock, without_blocks
 from search.heirs.channels import Channels, without_channels
 
 
@@ -43,7 +43,7 @@ class Teacher:
 
     graph: NetworkGraph
     channels: Channels
-    blocks: tuple[Block, ...]
+    blocks: tuple[ResidualBlock, ...]
 
     def narrowed(self, plan: HeirPlan) -> NetworkGraph:
         """The graph of an heir, with the weights of its teacher."""

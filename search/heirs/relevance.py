@@ -23,7 +23,7 @@ from mapping.operators.node import INPUT
 from mapping.operators.products import Conv, Linear
 from mapping.quantise.rounding import nearest_integers, weighted_scale
 from mapping.quantise.scales import best_scale, code_limits
-from search.heirs.blocks import Block
+from search.heirs.blocks import ResidualBlock
 from search.heirs.channels import Channels
 
 TOGETHER = 64  # images of a pass
@@ -47,7 +47,7 @@ class Relevance:
 def relevance(
     graph: NetworkGraph,
     channels: Channels,
-    blocks: Sequence[Block],
+    blocks: Sequence[ResidualBlock],
     images: NDArray[np.uint8],
     seed: int,
 ) -> Relevance:

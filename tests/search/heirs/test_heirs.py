@@ -25,7 +25,7 @@ from mapping.operators.pools import GlobalAvgPool, MaxPool
 from mapping.operators.products import Conv, Linear
 from mapping.program.execute import IdealMultiply, run
 from search.errors import SearchError
-from search.heirs.limits import Limits
+from search.heirs.limits import HeirLimits
 from search.heirs.make import Heir, heir_file, made_heir, prune, teacher_of
 from search.heirs.plan import HeirPlan, Teacher
 from search.heirs.price import PlanPrices
@@ -123,7 +123,7 @@ def heirs_for(name: str, share: float, costs: str = "mnsim-default") -> tuple[Te
     teacher = teacher_of(GRAPHS[name]())
     price = PlanPrices(teacher, load_target(costs))
     most = share * price(HeirPlan(6, 8))
-    made = prune(teacher, images(300, 0), images(200, 1), price, most, Limits(), FitSettings(), ways=2)
+    made = prune(teacher, images(300, 0), images(200, 1), price, most, HeirLimits(), FitSettings(), ways=2)
     assert all(heir.price == price(heir.plan) <= most for heir in made)
     return teacher, made
 
