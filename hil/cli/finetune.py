@@ -43,10 +43,6 @@ def finetune(
         Path | None,
         typer.Option(help="record whose errors count; default: the models of the chip file", show_default=False),
     ] = None,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(help="net.pt that teaches, as the one it was pruned from; default: itself", show_default=False),
-    ] = None,
     *,
     of: Annotated[Given[NetworkAsked], Only("chip", "macros", "data_dir", "download")],
     training: Given[FinetuneSettings],
@@ -85,8 +81,6 @@ def finetune(
         raise UsageError("--workers and --scheduler run virtual chips, and a chip on a wire is one")
     with screen(quiet=as_json) as watch, writing(out), chip_workers(workers, scheduler) as crew:
         if on_a_chip:
-            if teacher is not None:
-                raise UsageError("--teacher teaches before a chip is written; on a chip a network is taught by itself")
             asked = written.upon(OnChipSettings(), training=settings)
             found: OnChipResult | OnChipPrediction
             if simulated:
@@ -128,7 +122,6 @@ def finetune(
             data_dir=source.data_dir,
             download=source.download,
             settings=settings,
-            teacher=teacher,
             judges=crew,
             macros=source.macros,
             restart=restart,

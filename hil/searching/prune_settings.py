@@ -9,12 +9,12 @@ from mapping.settings import check_limits, setting
 from search.heirs.limits import HeirLimits
 
 FEW = 64  # images, with which no weights can be found
-LIMITS, IMAGES = "HeirLimits", "Images"  # groups of options
+LIMITS, IMAGES = "Limits", "Images"  # groups of options
 
 
 @dataclass(frozen=True, slots=True)
 class PruneSettings:
-    """HeirLimits of what an heir may be, and what its weights are found on."""
+    """Limits of what an heir may be, and what its weights are found on."""
 
     edp: float = setting(
         0.0, "most energy times latency of one image on the array, in mJ·ms", low=1e-9, group=LIMITS, asked=True

@@ -1,4 +1,4 @@
-"""HeirLimits of what an heir may be."""
+"""Limits of what an heir may be."""
 
 from __future__ import annotations
 

@@ -43,7 +43,6 @@ class FinetuneInputs:
     kept: Images
     source: str
     teacher: NetworkFile | None = None
-    teacher_file: Path | None = None
 
 
 def load_finetune_inputs(
@@ -58,7 +57,6 @@ def load_finetune_inputs(
     macros: int | None = None,
     download: bool = False,
     without: NDArray[np.uint8] | None = None,
-    teacher: Path | None = None,
 ) -> FinetuneInputs:
     """Load everything.
 
@@ -75,7 +73,7 @@ def load_finetune_inputs(
         raise UsageError(f"{chip} is a scale of costs, no chip to train for", hint="--chip lab-128")
     spec, net = load_chip(chip, macros=macros), load_network(network)
     _check_task(net, network)
-    other = None if teacher is None else _taught_by(teacher, net)
+    other = _taught_by(Path(settings.teacher), net) if settings.teacher else None
     noise, record = _errors(spec, calibration, settings)
     train = load_dataset(data, "train", data_dir=data_dir, download=download)
     if without is not None:
@@ -87,7 +85,7 @@ def load_finetune_inputs(
     if len(own) < FEW:
         watch.note(f"{len(own)} training images are few: a network may learn them by heart and lose accuracy on others")
     said = f"{train.name}, {len(own)} training images"
-    return FinetuneInputs(net, spec, noise, record, own, kept, said, other, teacher)
+    return FinetuneInputs(net, spec, noise, record, own, kept, said, other)
 
 
 def _taught_by(path: Path, network: NetworkFile) -> NetworkFile:

@@ -130,7 +130,6 @@ def finetune(
     download: bool = False,
     settings: FinetuneSettings | None = None,
     without: NDArray[np.uint8] | None = None,
-    teacher: str | Path | None = None,
     judges: ChipWorkers | None = THREADS,
     restart: bool = False,
     watch: Watch | None = None,
@@ -144,8 +143,6 @@ def finetune(
         data: name or path of a data set; its training images are used, and never score.
         macros: of the chip, where a record is of one with another number than the chip file says.
         calibration: record whose errors count; None: the models of the chip file.
-        teacher: ``net.pt`` of another network that teaches, by its answers and by what its blocks give; None: the
-            network as it came.
         without: images (n, height, width, channels) of the data set that take no part; None: none.
         judges: who runs the virtual chips that choose and judge; the numbers do not depend on it. None: the caller
             judges, and what was trained is written.
@@ -172,7 +169,6 @@ def finetune(
             data_dir=data_dir,
             download=download,
             without=without,
-            teacher=None if teacher is None else Path(teacher),
         )
     work = WorkFolder(folder, fingerprint(asked, inputs), kind="hil.finetuning", restart=restart)
     known = None if record is None else load_record(record)
@@ -318,7 +314,7 @@ def _job(
         folder.absolute() / CHECKPOINT,
         provenance,
         Machine(settings.device, settings.devices, cast(Precision, precision)),
-        None if inputs.teacher_file is None else inputs.teacher_file.absolute(),
+        Path(settings.teacher).absolute() if settings.teacher else None,
     )
 
 

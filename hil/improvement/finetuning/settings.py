@@ -29,8 +29,9 @@ class FinetuneSettings:
 
     ``epochs`` 0 and ``minutes`` 0: the usual number of epochs. ``shift`` None and ``symmetry`` "": what suits the data
     set. Training begins on squares of side ``crop`` (0: whole images) for ``crop_until`` of its steps.
-    ``teacher_weight`` of the loss is that of the float network's answers, the rest that of the labels. ``precision``
-    "": bfloat16 where the processor multiplies it. ``aimed``: the chip writes cells beside their levels, so that the
+    ``teacher_weight`` of the loss is that of the float network's answers, the rest that of the labels; another
+    ``teacher`` (``net.pt``) answers in its place and shows where its blocks are strong. ``precision`` "":
+    bfloat16 where the processor multiplies it. ``aimed``: the chip writes cells beside their levels, so that the
     mean cell stands on its level at ``age_s``; else the mean drift counts as an error, too. ``rate`` 0 and ``strength``
     0: by short trials (``hil.improvement.finetuning.trials``).
     """
@@ -61,6 +62,9 @@ class FinetuneSettings:
     batch: int = setting(128, f"images a training step; even; {on_chip('128', 64)}", low=2, group=TRAINING, asked=True)
     teacher_weight: float = setting(
         1.0, "of the float network's answers in the loss; the rest is the labels'", low=0, high=1, group=TRAINING
+    )
+    teacher: str = setting(
+        "", "net.pt that teaches, as the one that this was pruned from; default: itself", group=TRAINING, asked=True
     )
     strength: float = setting(
         0.0, f"of the errors in training; 1: as the record says; {on_chip('by trials', STRENGTH)}",
@@ -123,6 +127,7 @@ class OnChipSettings:
             (not asked.crop and not asked.shift, "images are measured as they are: neither --crop nor --shift"),
             (asked.symmetry in ("", "none"), "images are measured as they are: no --symmetry"),
             (asked.aimed, "cells are written beside their levels, for the planned age: they are aimed"),
+            (not asked.teacher, "a network on a chip is taught by itself: no --teacher"),
             (asked.devices == 1, f"devices: {asked.devices}; layers behind a chip are trained on one"),
         ):
             if not good:

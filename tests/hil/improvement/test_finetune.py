@@ -99,8 +99,8 @@ def test_another_network_teaches(place: Path, tmp_path: Path) -> None:
     settings = dataclasses.replace(SETTINGS, strength=0.05)
     for teacher in (None, place / "net.pt"):
         found = finetune(
-            tmp_path / "student.pt", str(place / "train.npz"), tmp_path / "out.pt", settings=settings, teacher=teacher,
-            judges=None,
+            tmp_path / "student.pt", str(place / "train.npz"), tmp_path / "out.pt", judges=None,
+            settings=dataclasses.replace(settings, teacher=str(teacher or "")),
         )  # fmt: skip
         file = load_network(found.path)
         missed[teacher] = float(((float_logits(file.graph, pixels) - wanted) ** 2).mean())
@@ -113,8 +113,8 @@ def test_a_teacher_of_other_classes_is_refused(place: Path, tmp_path: Path) -> N
     save_network(dataclasses.replace(small_network(), graph=graph), tmp_path / "other.pt")
     with pytest.raises(UsageError, match="the teacher takes or gives other classes"):
         finetune(
-            place / "net.pt", str(place / "train.npz"), tmp_path / "out.pt", settings=SETTINGS,
-            teacher=tmp_path / "other.pt",
+            place / "net.pt", str(place / "train.npz"), tmp_path / "out.pt",
+            settings=dataclasses.replace(SETTINGS, teacher=str(tmp_path / "other.pt")),
         )  # fmt: skip
 
 
