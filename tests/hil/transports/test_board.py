@@ -187,16 +187,15 @@ def test_a_host_that_is_killed_leaves_no_output_on(monkeypatch: pytest.MonkeyPat
             if in_work:
                 session._send(pulse(100), None)
                 session._pump(time.monotonic() + 0.05)
-            assert board.on
-            assert board.off.wait(3.0)  # nobody moves bytes at the host's end
+            assert board.calls
+            assert board.off.wait(30.0)  # nobody moves bytes at the host's end
             assert not board.on
             calls = board.calls
             time.sleep(0.3)
             assert board.calls == calls
             if in_work:  # the host was not dead after all
-                session._pump(time.monotonic() + 2.0)
-                session.ask(wire.Status())
-                time.sleep(0.2)
-                assert board.on
-                assert board.calls > calls
+                until_s = time.monotonic() + 30.0
+                while not (goes_on := board.on and board.calls > calls) and time.monotonic() < until_s:
+                    session._pump(time.monotonic() + 0.1)
+                assert goes_on
             session.close()
