@@ -27,8 +27,8 @@ from mapping.compile import fitted_step
 from mapping.errors import CannotMap
 from mapping.layout.tile import weight_integers
 from mapping.network.file import NetworkFile
+from mapping.operators.fused import MatrixOp, PassOp
 from mapping.program.conductance import ConductanceProgram
-from mapping.quantise.lower import MatrixOp, PassOp
 from mapping.quantise.observe import observe
 from mapping.quantise.rounding import Floats, nearest_integers, weighted_scale
 from mapping.quantise.scales import best_scale, code_limits

@@ -19,10 +19,11 @@ from mapping.layout.free_cells import Copies
 from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out
 from mapping.layout.place import macro_targets_us, tiles_by_slot
 from mapping.network.file import NetworkFile
+from mapping.operators.fused import FusedOp, MatrixOp
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import busiest_reads, tile_counts
 from mapping.program.file import program_digest
-from mapping.quantise.lower import FusedOp, MatrixOp, input_grid, logits_op, lower
+from mapping.quantise.lower import input_grid, logits_op, lower, matrix_shape
 from mapping.quantise.observe import Progress, observe
 from mapping.quantise.quantiser import Quantiser
 from mapping.quantise.sharing import shared_ops, together, turns
@@ -77,12 +78,12 @@ def compile_network(
         copies = {}
     _check_form(weight_form, spec)
     ops = shared_ops(network.graph)
-    shapes = [op.shape for op in ops if isinstance(op, MatrixOp) and op.shares is None]
+    shapes = [matrix_shape(op) for op in ops if isinstance(op, MatrixOp) and op.shares is None]
     _check_request(network, spec, bits, [shape.layer for shape in shapes])
     pieces, places = lay_out(shapes, spec, bits, options)
     if turns(ops) and any(at.round for layer in places.values() for at in layer):
         ops = lower(network.graph)  # cells that were written anew cannot be read again
-        pieces, places = lay_out([op.shape for op in ops if isinstance(op, MatrixOp)], spec, bits, options)
+        pieces, places = lay_out([matrix_shape(op) for op in ops if isinstance(op, MatrixOp)], spec, bits, options)
     if copies is None:
         copies = idle_copies((pieces, places), spec, options.further_macros) if options.averaged else {}
     stored = network.calibration_images

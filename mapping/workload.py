@@ -5,59 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
 from cim.chip.spec import ChipSpec
-from cim.cost.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
+from cim.cost.workload import INPUT, LayerWork, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.layout.cutting import Cutting
 from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out, needed_macros, with_copies
 from mapping.layout.place import Place
 from mapping.layout.tile import MatrixShape, Piece
 from mapping.network.graph import NetworkGraph
-from mapping.operators.activations import RescaleStep, TableStep, Unary
-from mapping.operators.affine import Affine, AffineStep, PRelu
-from mapping.operators.joins import AddStep, ConcatStep, Product, ProductStep
-from mapping.operators.moves import (
-    Flatten,
-    FlattenStep,
-    Permute,
-    PermuteStep,
-    Reshape,
-    ReshapeStep,
-    Slice,
-    SliceStep,
-    Take,
-    TakeStep,
-)
+from mapping.operators.fused import MatrixOp, PassOp, may_be_negative
 from mapping.operators.node import Shape
-from mapping.operators.norms import Norm, NormStep, Softmax, SoftmaxStep
-from mapping.operators.padding import PadChannels, PadChannelsStep, PadMap, PadMapStep
-from mapping.operators.pools import AvgPoolStep, MaxPool, MaxPoolStep, Reduce, ReduceStep
-from mapping.operators.products import MatMul, MatMulStep
-from mapping.operators.resampling import Resample, ResampleStep
+from mapping.operators.padding import PadMap, PadMapStep
+from mapping.operators.step import Span
+from mapping.operators.work import as_map
 from mapping.program.adapter import adapter_products
 from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, TileGroup
 from mapping.program.shapes import step_shape
-from mapping.quantise.lower import (
-    AddOp,
-    AvgPoolOp,
-    ClampOp,
-    ConcatOp,
-    DigitalOp,
-    MatrixOp,
-    PassOp,
-    may_be_negative,
-)
 from mapping.quantise.sharing import shared_ops
 from mapping.quantise.widths import code_widths
 from mapping.tune.low_rank import SUM_BITS, adapter_work
 
 LOGIT_BITS = 32
-NORM_OPERATIONS = 4  # an element: sum, square, times the root, times its weight
-SOFTMAX_OPERATIONS = 3  # an element: look-up, sum, times the reciprocal
 
 
 def network_workload(
@@ -139,15 +110,15 @@ def unplaced_workload(
         if isinstance(op, MatrixOp):
             read.setdefault(home, source)
         sources, after = [shapes[name] for name in op.inputs], op.output_shape
-        before, form = sources[0], _form(op, sources, after)
+        before, form = sources[0], op.work(sources, after)
         last = op is ops[-1]
         layers.append(
             LayerWork(
                 name=op.name,
                 kind=form.kind,
                 inputs=op.inputs,
-                in_shape=_three(before),
-                out_shape=_three(after),
+                in_shape=as_map(before),
+                out_shape=as_map(after),
                 kernel=form.kernel,
                 stride=form.stride,
                 padding=form.padding,
@@ -173,8 +144,8 @@ def _narrowed(op: MatrixOp, shape: Shape, width: int, bits: BitWidths, signed: b
         name=f"{op.name}.input",
         kind=WorkKind.CLAMP,
         inputs=op.inputs,
-        in_shape=_three(shape),
-        out_shape=_three(shape),
+        in_shape=as_map(shape),
+        out_shape=as_map(shape),
         input_bits=width,
         output_bits=bits.inputs_of(op.shares or op.name),
         input_signed=signed,
@@ -194,7 +165,7 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
         again = program.layers[step.layer] if isinstance(step, AgainStep) else None
         matrix = step if isinstance(step, MatrixStep) else again
         made = (matrix or step).span(given)
-        form = _form(matrix or step, sources, after)
+        form = (matrix or step).work(sources, after)
         output_bits = LOGIT_BITS if step is program.steps[-1] else _bits_of(made)
         products = adapter_products(matrix) if matrix else 0
         layers.append(
@@ -202,8 +173,8 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
                 name=step.name,
                 kind=form.kind,
                 inputs=tuple(ends.get(name, name) for name in step.inputs),
-                in_shape=_three(sources[0]),
-                out_shape=_three(after),
+                in_shape=as_map(sources[0]),
+                out_shape=as_map(after),
                 kernel=form.kernel,
                 stride=form.stride,
                 padding=form.padding,
@@ -246,13 +217,13 @@ def _with_padding(layers: Sequence[LayerWork], pads: Set[str]) -> tuple[LayerWor
     return tuple(kept)
 
 
-def _bits_of(span: tuple[int, int]) -> int:
+def _bits_of(span: Span) -> int:
     """Bits of codes, their sign among them."""
     low, high = span
     return max(1, max(high.bit_length(), (-low).bit_length() - 1) + (low < 0))
 
 
-def _span_of(bits: int, signed: bool) -> tuple[int, int]:
+def _span_of(bits: int, signed: bool) -> Span:
     """All codes of so many bits."""
     half = 1 << (bits - 1)
     return (-half, half - 1) if signed else (0, 2 * half - 1)
@@ -279,78 +250,3 @@ def _extent(part: range) -> tuple[int, int]:
 
 def _columns(rows: Iterable[tuple[int, ...]]) -> Tiles:
     return Tiles(*np.array(list(rows), np.int64).T)
-
-
-def _three(shape: Shape) -> Shape3:
-    padded = (*shape, 1, 1)[: max(3, len(shape))]
-    return padded[0], math.prod(padded[1:-1]), padded[-1]
-
-
-class _Form(NamedTuple):
-    """Kind of a layer, and the window that it moves over its input."""
-
-    kind: WorkKind
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    operations: int = 0
-
-
-def _form(part: object, inputs: Sequence[Shape], after: Shape) -> _Form:
-    """The form of an operation or step with its shapes."""
-    match part:
-        case PassOp() | DigitalOp():
-            return _form(part.node, inputs, after)
-        case MatrixOp(window=w) | MatrixStep(group=TileGroup(window=w)):
-            if w is None:
-                return _Form(WorkKind.LINEAR)
-            return _Form(WorkKind.CONV, w.kernel, w.stride, w.padding, w.dilation)
-        case MaxPool() | MaxPoolStep():
-            return _Form(WorkKind.MAX_POOL, part.kernel, part.stride, part.padding)
-        case AvgPoolOp() | AvgPoolStep():
-            return _Form(WorkKind.AVG_POOL, part.kernel, part.stride, part.padding)
-        case AddOp() | AddStep():
-            return _Form(WorkKind.ADD)
-        case ConcatOp() | ConcatStep():
-            return _Form(WorkKind.CONCAT)
-        case ClampOp() | RescaleStep():
-            return _Form(WorkKind.CLAMP)
-        case Slice() | SliceStep():
-            return _Form(WorkKind.MOVE, stride=part.step)
-        case Flatten() | FlattenStep() | Reshape() | ReshapeStep() | Permute() | PermuteStep() | Take() | TakeStep():
-            return _whole(WorkKind.MOVE, inputs)
-        case PadChannels() | PadChannelsStep():
-            return _Form(WorkKind.MOVE)
-        case PadMap() | PadMapStep():
-            return _Form(WorkKind.MOVE, padding=(part.top, part.left))
-    return _tensor_form(part, inputs, after)
-
-
-def _tensor_form(part: object, inputs: Sequence[Shape], after: Shape) -> _Form:
-    """The form of an operation of ``mapping.operators``, as a node or a step."""
-    given, made = math.prod(inputs[0]), math.prod(after)
-    match part:
-        case Unary() | TableStep():
-            return _Form(WorkKind.TABLE, operations=made)
-        case PRelu() | Affine() | AffineStep() | Product() | ProductStep():
-            return _Form(WorkKind.ELEMENT, operations=made)
-        case MatMul() | MatMulStep():
-            return _whole(WorkKind.MATMUL, inputs, made * inputs[0][-1])
-        case Reduce() | ReduceStep():
-            return _whole(WorkKind.REDUCE, inputs, given)
-        case Resample() | ResampleStep():
-            height, (new_width, width) = part.rows.shape[1], part.columns.shape
-            maps = given // (height * width)
-            return _whole(WorkKind.RESAMPLE, inputs, maps * height * new_width * width + made * height)
-        case Norm() | NormStep():
-            return _whole(WorkKind.NORM, inputs, NORM_OPERATIONS * given)
-        case Softmax() | SoftmaxStep():
-            return _whole(WorkKind.SOFTMAX, inputs, SOFTMAX_OPERATIONS * given)
-    raise TypeError(f"{type(part).__name__} is not an operation")
-
-
-def _whole(kind: WorkKind, inputs: Sequence[Shape], operations: int = 0) -> _Form:
-    """A layer that waits for the whole of its input."""
-    size = _three(inputs[0])[1:]
-    return _Form(kind, size, size, operations=operations)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from cim.cost.workload import WorkKind
+from mapping.bits import TABLE_BITS
 from mapping.operators.functions import FUNCTIONS
+from mapping.operators.fused import ClampOp, DigitalOp, FusedOp, OpFields
 from mapping.operators.integer import digital_ops, tensor_ops
-from mapping.operators.integer.digital_ops import Codes
+from mapping.operators.integer.digital_ops import INT32_HIGH, Codes
 from mapping.operators.integer.limits import LARGEST_TABLE
 from mapping.operators.integer.requantise import Ints, Requantise
-from mapping.operators.node import Node, Shape, Stored, require
+from mapping.operators.integer.scales import CodeScale
+from mapping.operators.node import Node, Shape, StepNames, Stored, require
 from mapping.operators.step import Span, Step, check_rule, need
+from mapping.operators.work import WorkForm, of_each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +41,13 @@ class Relu(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].relu()
 
+    @property
+    def clamp(self) -> tuple[float, float]:
+        return 0.0, math.inf
+
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        return ClampOp(**op, low=0.0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relu6(Node):
@@ -45,6 +60,13 @@ class Relu6(Node):
 
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].clamp(0, 6)
+
+    @property
+    def clamp(self) -> tuple[float, float]:
+        return 0.0, 6.0
+
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        return ClampOp(**op, low=0.0, high=6.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +85,20 @@ class HardTanh(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].clamp(self.low, self.high)
 
+    @property
+    def clamp(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        return ClampOp(**op, low=self.low, high=self.high)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unary(Node):
     """y = f(x) element by element; ``function`` is one of ``mapping.operators.functions``; it takes both numbers."""
 
     kind = "unary"
+    reads_bits = TABLE_BITS
 
     function: str
     alpha: float = 0.0
@@ -80,6 +110,25 @@ class Unary(Node):
 
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return FUNCTIONS[self.function].apply(inputs[0], self.alpha, self.beta)
+
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        return DigitalOp(**op, low=FUNCTIONS[self.function].least, node=self)
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        """The function at every code of its input, as codes: 0 where it has no value, the end where it is infinite."""
+        import torch
+
+        source = sources[0]
+        codes = torch.arange(source.low, source.high + 1, dtype=torch.float64)
+        values = FUNCTIONS[self.function].apply(codes * source.scale, self.alpha, self.beta).numpy()
+        rounded = np.rint(np.nan_to_num(values / out.scale, nan=0.0, posinf=INT32_HIGH, neginf=-INT32_HIGH))
+        table: Ints = np.clip(rounded, out.low, out.high).astype(np.int32)
+        return TableStep(**names, first=source.low, table=table)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_each(WorkKind.TABLE, after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +152,9 @@ class Grid(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return (inputs[0] / self.scale).round().clamp(self.low, self.high) * self.scale
 
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        return ClampOp(**op, grid=self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RescaleStep(Step):
@@ -121,6 +173,9 @@ class RescaleStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return digital_ops.requantise(codes[0], self.requantise)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.CLAMP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +200,9 @@ class TableStep(Step):
 
     def span(self, inputs: Sequence[Span]) -> Span:
         return int(self.table.min()), int(self.table.max())
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_each(WorkKind.TABLE, after)
 
 
 NODES = (Relu, Relu6, HardTanh, Unary, Grid)

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from cim.cost.workload import WorkKind
+from mapping.operators.fused import DigitalOp, FusedOp, OpFields
 from mapping.operators.integer import tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.limits import AFFINE_BITS, OFFSET_BITS
 from mapping.operators.integer.requantise import Ints, Requantise
-from mapping.operators.node import Array, Node, Shape, Stored, require, require_repeated, require_vector
+from mapping.operators.integer.scales import TINY, CodeScale, in_units, largest, requantise_by, requantise_to
+from mapping.operators.node import (
+    Array,
+    Line,
+    Node,
+    Shape,
+    StepNames,
+    Stored,
+    require,
+    require_repeated,
+    require_vector,
+)
 from mapping.operators.step import Step, check_one_factor, check_weights
+from mapping.operators.work import WorkForm, of_each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +60,15 @@ class BatchNorm(Node):
         mean, variance, scale, shift = map(stored, (self.mean, self.variance, self.scale, self.shift))
         return functional.batch_norm(inputs[0], mean, variance, scale, shift, eps=self.eps)
 
+    def channel_line(self) -> Line:
+        gain = self.scale.astype(np.float64) / np.sqrt(self.variance.astype(np.float64) + self.eps)
+        return gain, self.shift - self.mean * gain
+
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        rank = len(inputs[0])
+        scale, shift = (a.astype(np.float32).reshape(-1, *[1] * (rank - 1)) for a in self.channel_line())
+        return DigitalOp(**op, node=Affine(name=self.name, inputs=self.inputs, scale=scale, shift=shift))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Affine(Node):
@@ -63,6 +89,26 @@ class Affine(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0] * stored(self.scale) + stored(self.shift)
 
+    def channel_line(self) -> Line | None:
+        if any(math.prod(a.shape[1:]) != 1 for a in (self.scale, self.shift)):
+            return None
+        return self.scale.reshape(-1).astype(np.float64), self.shift.reshape(-1).astype(np.float64)
+
+    @property
+    def gives_signed(self) -> bool:
+        return min(float(self.scale.min()), float(self.shift.min())) < 0
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        source = sources[0].scale
+        unit = max(largest(self.scale) * source / (1 << AFFINE_BITS), largest(self.shift) / (1 << OFFSET_BITS), TINY)
+        weight, offset = in_units(self.scale, unit / source), in_units(self.shift, unit)
+        return AffineStep(**names, weight=weight, offset=offset, requantise=requantise_to(unit, out))
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_each(WorkKind.ELEMENT, after)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PRelu(Node):
@@ -81,6 +127,23 @@ class PRelu(Node):
 
         x = inputs[0]
         return torch.where(x < 0, x * stored(self.slope), x)
+
+    @property
+    def gives_signed(self) -> bool:
+        return False
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        source = sources[0].scale
+        unit = max(1.0, largest(self.slope)) * source / (1 << AFFINE_BITS)
+        one = np.full([1] * self.slope.ndim, 1.0)
+        above, below = (np.rint(a * (source / unit)).astype(np.int32) for a in (one, self.slope))
+        rule, nothing = requantise_to(unit, out), np.zeros(one.shape, np.int32)
+        return AffineStep(**names, weight=above, offset=nothing, below=below, requantise=rule)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_each(WorkKind.ELEMENT, after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +171,21 @@ class AffineStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return tensor_ops.affine(codes[0], self.weight, self.offset, self.below, self.requantise)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_each(WorkKind.ELEMENT, after)
+
+
+def moved_codes(name: str, source: str, rank: int, by: int, low: int, high: int) -> AffineStep:
+    """Codes moved by a number to between ``low`` and ``high``."""
+    ones = (1,) * rank
+    return AffineStep(
+        name=name,
+        inputs=(source,),
+        weight=np.ones(ones, np.int32),
+        offset=np.full(ones, by, np.int32),
+        requantise=requantise_by(1.0, low, high),
+    )
 
 
 NODES = (BatchNorm, Affine, PRelu)

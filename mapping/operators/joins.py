@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from cim.cost.workload import WorkKind
+from mapping.operators.fused import AddOp, ConcatOp, FusedOp, OpFields
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.requantise import Requantise
-from mapping.operators.node import Node, Shape, Stored, of_one_rank, require, shape_together
+from mapping.operators.integer.scales import CodeScale, requantise_by, requantise_to
+from mapping.operators.node import Node, Shape, StepNames, Stored, of_one_rank, require, shape_together
 from mapping.operators.step import (
     Span,
     Step,
@@ -21,9 +26,13 @@ from mapping.operators.step import (
     repeated_shape,
     span_together,
 )
+from mapping.operators.work import WorkForm, of_each
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MOST_FRACTION_BITS = 24  # of the terms of an addition
+TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +49,9 @@ class Add(Node):
         first, second = of_one_rank(inputs)
         return first + second
 
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        return AddOp(**op)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subtract(Node):
@@ -55,6 +67,9 @@ class Subtract(Node):
         first, second = of_one_rank(inputs)
         return first - second
 
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        return AddOp(**op, subtract=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product(Node):
@@ -69,6 +84,18 @@ class Product(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         first, second = of_one_rank(inputs)
         return first * second
+
+    @property
+    def gives_signed(self) -> bool:
+        return False
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        return ProductStep(**names, requantise=requantise_to(sources[0].scale * sources[1].scale, out))
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_each(WorkKind.ELEMENT, after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +119,9 @@ class Concat(Node):
         import torch
 
         return torch.cat(list(inputs), 1 + self.axis)
+
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        return ConcatOp(**op, axis=self.axis)
 
 
 def joined_shape(shapes: Sequence[Shape], axis: int) -> Shape:
@@ -128,6 +158,9 @@ class AddStep(Step):
     def run(self, codes: Sequence[Codes]) -> Codes:
         return digital_ops.add(codes[0], codes[1], self.rescale, self.requantise, subtract=self.subtract)
 
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.ADD)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductStep(Step):
@@ -147,6 +180,9 @@ class ProductStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return tensor_ops.product(codes[0], codes[1], self.requantise)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_each(WorkKind.ELEMENT, after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +213,27 @@ class ConcatStep(Step):
 
     def span(self, inputs: Sequence[Span]) -> Span:
         return span_together([(rule.low, rule.high) for rule in self.rescale])
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.CONCAT)
+
+
+def add_step(op: AddOp, sources: Sequence[CodeScale], out: CodeScale, *, logits: bool) -> AddStep:
+    """A sum or difference, its terms with bits more than the output; none more where it gives the ``logits``."""
+    ratios = [s.scale / out.scale for s in sources]
+    bits = 0 if logits and op.grid is None else digital_ops.ADD_FRACTION_BITS
+    if op.grid is not None:  # as fine as 32 bits allow: ties of codes that others chose are no accident
+        largest = max(r * max(-s.low, s.high) for r, s in zip(ratios, sources, strict=True))
+        bits = min(MOST_FRACTION_BITS, max(0, math.floor(math.log2(TERM_LIMIT / max(largest, 1.0)))))
+    first, second = (requantise_by(r * float(1 << bits), -TERM_LIMIT, TERM_LIMIT) for r in ratios)
+    total = Requantise(np.ones(1, np.int32), np.full(1, bits, np.int32), out.low, out.high)
+    return AddStep(name=op.name, inputs=op.inputs, rescale=(first, second), requantise=total, subtract=op.subtract)
+
+
+def concat_step(op: ConcatOp, sources: Sequence[CodeScale], out: CodeScale) -> ConcatStep:
+    """Each input from its own scale to that of all together."""
+    rules = tuple(requantise_by(s.scale / out.scale, out.low, out.high) for s in sources)
+    return ConcatStep(name=op.name, inputs=op.inputs, rescale=rules, axis=op.axis)
 
 
 NODES = (Add, Subtract, Product, Concat)

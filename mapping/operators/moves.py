@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from cim.cost.workload import WorkKind
 from mapping.operators.integer import digital_ops, tensor_ops
-from mapping.operators.integer.digital_ops import Codes
+from mapping.operators.integer.digital_ops import INT32_HIGH, Codes
 from mapping.operators.integer.requantise import Ints
-from mapping.operators.node import LARGEST_MAP, MOST_AXES, Node, Shape, Stored, require, require_axes
+from mapping.operators.integer.scales import CodeScale
+from mapping.operators.node import LARGEST_MAP, MOST_AXES, Node, Shape, StepNames, Stored, require, require_axes
 from mapping.operators.step import Span, Step, check_axes, need, span_together
+from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +30,7 @@ class Flatten(Node):
     """(channels, height, width) -> (features,), channel first."""
 
     kind = "flatten"
+    moves = True
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         return (math.prod(inputs[0]),)
@@ -32,12 +38,21 @@ class Flatten(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].flatten(1)
 
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        return FlattenStep(**names)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.MOVE, inputs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice(Node):
     """Every ``step``-th row and column (ResNet option A), and channels ``start`` to ``stop``."""
 
     kind = "slice"
+    moves = True
     takes_maps = True
 
     step: tuple[int, int] = (1, 1)
@@ -54,12 +69,22 @@ class Slice(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0][:, self.start : self.stop, :: self.step[0], :: self.step[1]]
 
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        stop = INT32_HIGH if self.stop is None else self.stop
+        return SliceStep(**names, step=self.step, start=self.start, stop=stop)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.MOVE, stride=self.step)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reshape(Node):
     """The same elements in the same order under another ``shape``."""
 
     kind = "reshape"
+    moves = True
 
     shape: tuple[int, ...]
 
@@ -72,12 +97,21 @@ class Reshape(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].reshape(inputs[0].shape[0], *self.shape)
 
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        return ReshapeStep(**names, shape=self.shape)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.MOVE, inputs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permute(Node):
     """Axis i of the output is axis ``order[i]`` of the input."""
 
     kind = "permute"
+    moves = True
 
     order: tuple[int, ...]
 
@@ -89,6 +123,14 @@ class Permute(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].permute(0, *(1 + axis for axis in self.order))
 
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        return PermuteStep(**names, order=self.order)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.MOVE, inputs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Take(Node):
@@ -98,6 +140,7 @@ class Take(Node):
     """
 
     kind = "take"
+    moves = True
 
     index: tuple[int, ...]
     axis: int
@@ -121,6 +164,19 @@ class Take(Node):
             taken = torch.where(at < 0, torch.tensor(self.fill, dtype=x.dtype, device=x.device), taken)
         return taken
 
+    @property
+    def fills(self) -> float | None:
+        return self.fill if min(self.index) == FILL else None
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        fill = int(np.clip(np.rint(self.fill / out.scale), out.low, out.high))
+        return TakeStep(**names, index=np.array(self.index, np.int32), axis=self.axis, fill=fill)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.MOVE, inputs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlattenStep(Step):
@@ -137,6 +193,9 @@ class FlattenStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return digital_ops.flatten(codes[0])
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.MOVE, inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +221,9 @@ class SliceStep(Step):
     def run(self, codes: Sequence[Codes]) -> Codes:
         return digital_ops.slice_map(codes[0], self.step, self.start, self.stop)
 
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.MOVE, stride=self.step)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReshapeStep(Step):
@@ -183,6 +245,9 @@ class ReshapeStep(Step):
     def run(self, codes: Sequence[Codes]) -> Codes:
         return codes[0].reshape(len(codes[0]), *self.shape)
 
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.MOVE, inputs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PermuteStep(Step):
@@ -203,6 +268,9 @@ class PermuteStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return codes[0].transpose(0, *(1 + axis for axis in self.order))
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.MOVE, inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +300,9 @@ class TakeStep(Step):
 
     def span(self, inputs: Sequence[Span]) -> Span:
         return span_together([*inputs, (self.fill, self.fill)])
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.MOVE, inputs)
 
 
 NODES = (Flatten, Slice, Reshape, Permute, Take)

@@ -9,18 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mapping.bits import DIGITAL_BITS
 from mapping.errors import MappingFileError
+from mapping.operators.fused import DigitalOp, FusedOp, OpFields, PassOp
+from mapping.operators.integer.scales import CodeScale
+from mapping.operators.work import WorkForm
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mapping.operators.step import Step
+
 Array = NDArray[np.float32]
 Shape = tuple[int, ...]
+Line = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Gain and shift of each channel, or one of all."""
 Stored = Callable[[Array], "Tensor"]
 """A node's array as a tensor (on another device, say)."""
 
@@ -38,6 +46,13 @@ class GraphError(MappingFileError, ValueError):
         self.node, self.text = node, text
 
 
+class StepNames(TypedDict):
+    """Fields of every integer step."""
+
+    name: str
+    inputs: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One operation: ``name`` is unique, ``inputs`` name earlier nodes (or ``"input"``).
@@ -45,7 +60,8 @@ class Node:
     ``kind`` is its name in files. ``arrays``: fields that hold an array, and the last part of its name in a torch state
     dict. ``later``: fields that 1.0 of the files did not have, and what they were then: left out where they are still
     that, so that digests of older networks stand. ``takes``: the least and the largest number of inputs;
-    ``takes_maps``: they are (channels, height, width).
+    ``takes_maps``: they are (channels, height, width). ``moves``: codes only move and keep their scale. ``reads_bits``:
+    bits of the codes that it reads.
     """
 
     kind: ClassVar[str]
@@ -53,6 +69,8 @@ class Node:
     later: ClassVar[Mapping[str, object]] = {}
     takes: ClassVar[tuple[int, float]] = (1, 1)
     takes_maps: ClassVar[bool] = False
+    moves: ClassVar[bool] = False
+    reads_bits: ClassVar[int] = DIGITAL_BITS
 
     name: str
     inputs: tuple[str, ...]
@@ -63,6 +81,44 @@ class Node:
 
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         """The output in floating point; the first axis of every tensor is the batch."""
+        raise NotImplementedError(self.kind)
+
+    @property
+    def clamp(self) -> tuple[float, float] | None:
+        """Ends of an activation that only clamps, and so joins the operation before it."""
+        return None
+
+    @property
+    def fills(self) -> float | None:
+        """The value that it puts beside its input, if any."""
+        return None
+
+    @property
+    def gives_signed(self) -> bool:
+        """Whether results may be below zero where no input is."""
+        return True
+
+    def channel_line(self) -> Line | None:
+        """What a scale and shift of each channel does, and so joins the matrix product before it; None: no such one."""
+        return None
+
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        """The operation that it becomes where it joins no other; ``inputs`` are shapes."""
+        return PassOp(**op, node=self) if self.moves else DigitalOp(**op, node=self)
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        """The integer step of the operation (of one on its own or one that moves codes).
+
+        Args:
+            sources, shapes: scale and shape of each input's codes.
+            out: scale of the output's codes; of what moves codes, that of its input.
+        """
+        raise NotImplementedError(self.kind)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        """The work of the operation as the cost models count it, from the shapes of its inputs and its output."""
         raise NotImplementedError(self.kind)
 
 

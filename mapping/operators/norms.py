@@ -7,15 +7,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from cim.cost.workload import WorkKind
+from mapping.operators.fused import DigitalOp, FusedOp, OpFields
 from mapping.operators.integer import tensor_ops
 from mapping.operators.integer.digital_ops import Codes
-from mapping.operators.integer.limits import AFFINE_BITS, EXP_BITS, LARGEST_TABLE, OFFSET_BITS, SQUARE_BITS
+from mapping.operators.integer.limits import (
+    AFFINE_BITS,
+    EXP_BITS,
+    LARGEST_TABLE,
+    NORM_BITS,
+    OFFSET_BITS,
+    SHARE_BITS,
+    SQUARE_BITS,
+)
 from mapping.operators.integer.requantise import Ints, Requantise
-from mapping.operators.node import Array, Node, Shape, Stored, require, require_axes, require_repeated
+from mapping.operators.integer.scales import TINY, CodeScale, in_units, largest, requantise_to
+from mapping.operators.node import Array, Node, Shape, StepNames, Stored, require, require_axes, require_repeated
 from mapping.operators.step import Step, check_axes, check_one_factor, check_weights, need
+from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
+FRACTION_BITS = 8  # of a mean in a norm, at most
+NORM_OPERATIONS = 4  # an element: sum, square, times the root, times its weight
+SOFTMAX_OPERATIONS = 3  # an element: look-up, sum, times the reciprocal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +63,30 @@ class Norm(Node):
         normed = centred * (centred.square().mean(axes, keepdim=True) + self.eps).rsqrt()
         return normed * stored(self.scale) + stored(self.shift)
 
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        source, count = sources[0], math.prod(shapes[0][axis] for axis in self.axes)
+        fraction = min(FRACTION_BITS, (62 - SQUARE_BITS - (count - 1).bit_length()) // 2)
+        eps = min(round(self.eps / source.scale**2 * 4.0**fraction), 1 << 61)
+        eps_shift = max(0, eps.bit_length() - 31)
+        most = max(largest(self.scale), largest(self.shift) * 2.0 ** (NORM_BITS + AFFINE_BITS - OFFSET_BITS), TINY)
+        unit = most / (1 << AFFINE_BITS)
+        return NormStep(
+            **names,
+            axes=self.axes,
+            centre=self.centre,
+            fraction=fraction,
+            eps=eps >> eps_shift,
+            eps_shift=eps_shift,
+            weight=in_units(self.scale, unit),
+            offset=in_units(self.shift, unit / (1 << NORM_BITS)),
+            requantise=requantise_to(unit / (1 << NORM_BITS), out),
+        )
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.NORM, inputs, NORM_OPERATIONS * math.prod(inputs[0]))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Softmax(Node):
@@ -61,6 +102,20 @@ class Softmax(Node):
 
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].softmax(1 + self.axis)
+
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        return DigitalOp(**op, low=0.0, high=1.0, node=self)
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        step = sources[0].scale
+        size = min(math.ceil((EXP_BITS + 1) * math.log(2) / step) + 1, LARGEST_TABLE)
+        table = np.rint(2.0**EXP_BITS * np.exp(-np.arange(size) * step)).astype(np.int32)
+        return SoftmaxStep(**names, axis=self.axis, table=table, requantise=requantise_to(2.0**-SHARE_BITS, out))
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.SOFTMAX, inputs, SOFTMAX_OPERATIONS * math.prod(inputs[0]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +156,9 @@ class NormStep(Step):
             codes[0], self.axes, self.fraction, eps, self.weight, self.offset, self.requantise, centre=self.centre
         )
 
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.NORM, inputs, NORM_OPERATIONS * math.prod(inputs[0]))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoftmaxStep(Step):
@@ -125,6 +183,9 @@ class SoftmaxStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return tensor_ops.softmax(codes[0], self.axis, self.table, self.requantise)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.SOFTMAX, inputs, SOFTMAX_OPERATIONS * math.prod(inputs[0]))
 
 
 NODES = (Norm, Softmax)

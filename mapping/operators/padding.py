@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cim.cost.workload import WorkKind
 from mapping.operators.integer import digital_ops
 from mapping.operators.integer.digital_ops import Codes
-from mapping.operators.node import Node, Shape, Stored, require
+from mapping.operators.integer.scales import CodeScale
+from mapping.operators.node import Node, Shape, StepNames, Stored, require
 from mapping.operators.step import Span, Step, need, span_together
+from mapping.operators.work import WorkForm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +23,7 @@ class PadChannels(Node):
     """Zero channels before and after."""
 
     kind = "pad_channels"
+    moves = True
     takes_maps = True
 
     before: int
@@ -37,12 +41,25 @@ class PadChannels(Node):
         before, after = (x.new_zeros(x.shape[0], n, *x.shape[2:]) for n in (self.before, self.after))
         return torch.cat([before, x, after], 1)
 
+    @property
+    def fills(self) -> float:
+        return 0.0
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        return PadChannelsStep(**names, before=self.before, after=self.after)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.MOVE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PadMap(Node):
     """Zero rows and columns around a map; for padding that is not the same on both sides (even kernels)."""
 
     kind = "pad_map"
+    moves = True
     takes_maps = True
 
     top: int = 0
@@ -59,6 +76,18 @@ class PadMap(Node):
         from torch.nn import functional
 
         return functional.pad(inputs[0], (self.left, self.right, self.top, self.bottom))
+
+    @property
+    def fills(self) -> float:
+        return 0.0
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        return PadMapStep(**names, top=self.top, left=self.left, bottom=self.bottom, right=self.right)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.MOVE, padding=(self.top, self.left))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +113,9 @@ class PadChannelsStep(Step):
 
     def span(self, inputs: Sequence[Span]) -> Span:
         return span_together([*inputs, (0, 0)])
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.MOVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +144,9 @@ class PadMapStep(Step):
 
     def span(self, inputs: Sequence[Span]) -> Span:
         return span_together([*inputs, (0, 0)])
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.MOVE, padding=(self.top, self.left))
 
 
 NODES = (PadChannels, PadMap)

@@ -9,17 +9,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cim.chip.windows import Window
+from cim.cost.workload import WorkKind
+from mapping.operators.fused import AvgPoolOp, DigitalOp, FusedOp, OpFields, PassOp
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.requantise import Requantise
-from mapping.operators.node import Node, Shape, Stored, require, require_axes
+from mapping.operators.integer.scales import CodeScale, excess_bits, requantise_to
+from mapping.operators.node import Node, Shape, StepNames, Stored, require, require_axes
 from mapping.operators.step import Step, check_axes, check_one_factor, check_rule, check_shift, need
 from mapping.operators.windows import require_window, window_steps
+from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 REDUCTIONS = ("mean", "sum", "max", "min")
+EXTREMES = ("max", "min")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +32,7 @@ class MaxPool(Node):
     """Largest value of each window; padded places never win."""
 
     kind = "max_pool"
+    moves = True
     takes_maps = True
 
     kernel: tuple[int, int]
@@ -48,6 +54,14 @@ class MaxPool(Node):
         maps = [x[:, :, i::high, j::wide] for i in range(high) for j in range(wide)]
         return functools.reduce(torch.maximum, maps)
 
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        return MaxPoolStep(**names, kernel=self.kernel, stride=self.stride, padding=self.padding)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.MAX_POOL, self.kernel, self.stride, self.padding)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AvgPool(Node):
@@ -68,6 +82,9 @@ class AvgPool(Node):
 
         return functional.avg_pool2d(inputs[0], self.kernel, self.stride, self.padding)
 
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        return AvgPoolOp(**op, kernel=self.kernel, stride=self.stride, padding=self.padding, flatten=False)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlobalAvgPool(Node):
@@ -81,6 +98,11 @@ class GlobalAvgPool(Node):
 
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].mean((2, 3))
+
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        _, height, width = inputs[0]
+        size = (height, width)
+        return AvgPoolOp(**op, kernel=size, stride=size, padding=(0, 0), flatten=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +128,30 @@ class Reduce(Node):
         reduced = {"mean": torch.mean, "sum": torch.sum, "max": torch.amax, "min": torch.amin}[self.operation]
         result: Tensor = reduced(x, axes, keepdim=True)  # type: ignore[operator]
         return result.reshape(x.shape[0], *reduced_shape(x.shape[1:], self.axes, keep=self.keep))
+
+    @property
+    def gives_signed(self) -> bool:
+        return False
+
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        if self.operation in EXTREMES:
+            return PassOp(**op, node=self)
+        return DigitalOp(**op, node=self)
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        if self.operation in EXTREMES:
+            least = self.operation == "min"
+            return ReduceStep(**names, axes=self.axes, keep=self.keep, least=least, shift=0)
+        source, count = sources[0], math.prod(shapes[0][axis] for axis in self.axes)
+        bits = excess_bits(count * max(-source.low, source.high))
+        real = source.scale * 2.0**bits / (count if self.operation == "mean" else 1)
+        rule = requantise_to(real, out)
+        return ReduceStep(**names, axes=self.axes, keep=self.keep, least=False, shift=bits, requantise=rule)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.REDUCE, inputs, math.prod(inputs[0]))
 
 
 def reduced_shape(shape: Shape, axes: Sequence[int], *, keep: bool) -> Shape:
@@ -142,6 +188,9 @@ class MaxPoolStep(Step):
     def run(self, codes: Sequence[Codes]) -> Codes:
         return digital_ops.max_pool(codes[0], self.kernel, self.stride, self.padding)
 
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.MAX_POOL, self.kernel, self.stride, self.padding)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AvgPoolStep(Step):
@@ -170,6 +219,9 @@ class AvgPoolStep(Step):
     def run(self, codes: Sequence[Codes]) -> Codes:
         mean = digital_ops.avg_pool(codes[0], self.kernel, self.stride, self.padding, self.requantise)
         return digital_ops.flatten(mean) if self.flatten else mean
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.AVG_POOL, self.kernel, self.stride, self.padding)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +252,9 @@ class ReduceStep(Step):
         if self.requantise is None:
             return tensor_ops.extreme(codes[0], self.axes, self.keep, self.least)
         return tensor_ops.total(codes[0], self.axes, self.keep, self.shift, self.requantise)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.REDUCE, inputs, math.prod(inputs[0]))
 
 
 def _windows(step: MaxPoolStep | AvgPoolStep, first: Shape) -> Shape:

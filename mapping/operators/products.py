@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.windows import Window
+from cim.cost.workload import WorkKind
+from mapping.bits import FACTOR_BITS
+from mapping.operators.fused import FusedOp, MatrixOp, OpFields
 from mapping.operators.integer import tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.limits import EXACT_BITS, SQUARE_BITS
 from mapping.operators.integer.requantise import Requantise
+from mapping.operators.integer.scales import CodeScale, excess_bits, requantise_to
 from mapping.operators.node import (
     Array,
     Node,
     Shape,
+    StepNames,
     Stored,
     of_one_rank,
     require,
@@ -22,6 +32,7 @@ from mapping.operators.node import (
 )
 from mapping.operators.step import Step, check_one_factor, check_shift, check_together, need, repeated_shape
 from mapping.operators.windows import require_window, window_steps
+from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +77,13 @@ class Conv(Node):
         bias = None if self.bias is None else stored(self.bias)
         return functional.conv2d(inputs[0], weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        channels, height, width = inputs[0]
+        out, _, *kernel = self.weight.shape
+        geometry = ((kernel[0], kernel[1]), self.stride, self.padding, self.dilation)
+        weight = self.weight.reshape(self.groups, out // self.groups, -1)
+        return _on_cells(op, weight, self.bias, Window(channels, height, width, *geometry))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linear(Node):
@@ -89,12 +107,16 @@ class Linear(Node):
 
         return functional.linear(inputs[0], stored(self.weight), None if self.bias is None else stored(self.bias))
 
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        return _on_cells(op, self.weight[None], self.bias, None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatMul(Node):
     """Product of two activations: (…, m, k) times (…, k, n); leading axes as in ``Product``."""
 
     kind = "matmul"
+    reads_bits = FACTOR_BITS
     takes = (2, 2)
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
@@ -106,6 +128,21 @@ class MatMul(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         first, second = of_one_rank(inputs)
         return first @ second
+
+    @property
+    def gives_signed(self) -> bool:
+        return False
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        most = shapes[0][-1] * math.prod(max(-s.low, s.high) for s in sources)
+        bits = excess_bits(most)
+        real = sources[0].scale * sources[1].scale * 2.0**bits
+        return MatMulStep(**names, shift=bits, requantise=requantise_to(real, out))
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.MATMUL, inputs, math.prod(after) * inputs[0][-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +169,23 @@ class MatMulStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return tensor_ops.matmul(codes[0], codes[1], self.shift, self.requantise)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return of_whole(WorkKind.MATMUL, inputs, math.prod(after) * inputs[0][-1])
+
+
+def _on_cells(
+    op: OpFields, weight: NDArray[np.floating], bias: NDArray[np.floating] | None, window: Window | None
+) -> MatrixOp:
+    outputs = weight.shape[0] * weight.shape[1]
+    return MatrixOp(
+        **op,
+        sum_node=op["name"],
+        stored=weight,
+        gain=np.ones(outputs),
+        bias=np.zeros(outputs) if bias is None else bias.astype(np.float64),
+        window=window,
+    )
 
 
 NODES = (Conv, Linear, MatMul)

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from cim.cost.workload import WorkKind
 from mapping.operators.integer import tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.limits import EXACT_BITS, SQUARE_BITS
 from mapping.operators.integer.requantise import Ints, Requantise
-from mapping.operators.node import Array, Node, Shape, Stored, require
+from mapping.operators.integer.scales import TINY, CodeScale, excess_bits, in_units, largest, requantise_to
+from mapping.operators.node import Array, Node, Shape, StepNames, Stored, require
 from mapping.operators.step import Step, check_one_factor, check_shift, need
+from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
+RESAMPLE_BITS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,27 @@ class Resample(Node):
 
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return stored(self.rows) @ inputs[0] @ stored(self.columns).T
+
+    @property
+    def gives_signed(self) -> bool:
+        return min(float(self.rows.min()), float(self.columns.min())) < 0
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        source, real = sources[0], [a.astype(np.float64) for a in (self.rows, self.columns)]
+        for bits in range(RESAMPLE_BITS, 0, -1):
+            units = [max(largest(a), TINY) / (1 << bits) for a in real]
+            rows, columns = (in_units(a, unit) for a, unit in zip(real, units, strict=True))
+            most = math.prod(int(np.abs(a.astype(np.int64)).sum(1).max()) for a in (rows, columns))
+            if most << (SQUARE_BITS // 2) < 1 << EXACT_BITS:
+                break
+        shift = excess_bits(most * max(-source.low, source.high))
+        rule = requantise_to(math.prod(units) * source.scale * 2.0**shift, out)
+        return ResampleStep(**names, rows=rows, columns=columns, shift=shift, requantise=rule)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return _work(self, inputs, after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +98,16 @@ class ResampleStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return tensor_ops.resample(codes[0], self.rows, self.columns, self.shift, self.requantise)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return _work(self, inputs, after)
+
+
+def _work(part: Resample | ResampleStep, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+    height, (new_width, width) = part.rows.shape[1], part.columns.shape
+    maps = math.prod(inputs[0]) // (height * width)
+    operations = maps * height * new_width * width + math.prod(after) * height
+    return of_whole(WorkKind.RESAMPLE, inputs, operations)
 
 
 NODES = (Resample,)

@@ -17,6 +17,7 @@ from mapping.errors import MappingFileError
 from mapping.operators.integer.digital_ops import MAX_SHIFT, Codes, type_within
 from mapping.operators.integer.requantise import Ints, Requantise
 from mapping.operators.node import Shape
+from mapping.operators.work import WorkForm
 
 Span = tuple[int, int]
 """The least and the largest code that a step can give."""
@@ -53,6 +54,10 @@ class Step:
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         """Output codes, from those of the inputs; the first axis of every array is the batch."""
+        raise NotImplementedError(self.kind)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        """Its work as the cost models count it, from the shapes of its inputs and its output."""
         raise NotImplementedError(self.kind)
 
     def span(self, inputs: Sequence[Span]) -> Span:

@@ -19,9 +19,11 @@ from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
 from mapping.network.graph import Output, Preprocess
 from mapping.network.task import TaskKind, default_task
+from mapping.operators.fused import matrix_work
 from mapping.operators.integer.requantise import Ints, Requantise
 from mapping.operators.node import Shape
 from mapping.operators.step import Step
+from mapping.operators.work import WorkForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,9 @@ class MatrixStep(Step):
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         window = self.group.window
         return (self.group.outputs,) if window is None else (self.group.outputs, window.out_height, window.out_width)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return matrix_work(self.group.window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

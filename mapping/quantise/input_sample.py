@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.windows import Window
-from mapping.quantise.lower import MatrixOp
+from mapping.operators.fused import MatrixOp
 
 SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at
 SAMPLE_ELEMENTS = 1 << 24  # and of their elements
@@ -25,7 +25,7 @@ def vector_step(images: int, op: MatrixOp) -> int:
 def sum_step(images: int, op: MatrixOp) -> int:
     """Every which vector of the sample the sums of the float network are kept for."""
     vectors = images * (1 if op.window is None else op.window.positions) // vector_step(images, op)
-    return max(1, -(-vectors * op.shape.outputs // SUM_VALUES))
+    return max(1, -(-vectors * len(op.bias) // SUM_VALUES))
 
 
 def input_vectors(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -15,12 +15,14 @@ from mapping.bits import BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.place import Place
 from mapping.layout.tile import Piece, piece_levels, stretch, weight_integers
+from mapping.operators.fused import MatrixOp
 from mapping.operators.integer.digital_ops import INT32_HIGH
+from mapping.operators.integer.scales import CodeScale, requantise_by
 from mapping.program.conductance import MatrixStep, Tile, TileGroup
 from mapping.program.exact_product import largest_sum
 from mapping.quantise.float_sums import gains, mended_weights
 from mapping.quantise.input_sample import input_vectors, sum_step
-from mapping.quantise.lower import MatrixOp
+from mapping.quantise.lower import matrix_shape
 from mapping.quantise.ranges import ROUGH_TILES, TILES, RangeErrors, choose_range, range_errors
 from mapping.quantise.rounding import (
     Floats,
@@ -32,7 +34,6 @@ from mapping.quantise.rounding import (
     weighted_scale,
 )
 from mapping.quantise.scale_trials import MOST_DOUBLE
-from mapping.quantise.scales import CodeScale, requantise_by
 from mapping.quantise.weight_scales import ScaleRule, output_weights, plane_squares, weight_errors
 
 BIAS_ROOM = 1 << 28  # largest bias in units of the accumulator
@@ -211,7 +212,7 @@ class MatrixLayer:
             )
             for piece, at in zip(self.pieces, self.places, strict=True)
         )
-        op, shape = self.op, self.op.shape
+        op, shape = self.op, matrix_shape(self.op)
         return TileGroup(
             op.name, op.window, shape.inputs, shape.outputs, self.input_bits, self.source.signed, 0, 0.0, tiles,
             shape.groups,

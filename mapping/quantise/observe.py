@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mapping.network.float_run import forward, network_input
 from mapping.network.graph import NetworkGraph, node_shapes
+from mapping.operators.fused import FusedOp, MatrixOp, PassOp
 from mapping.operators.node import INPUT
 from mapping.quantise.input_sample import sum_step, vector_step
-from mapping.quantise.lower import FusedOp, MatrixOp, PassOp
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -23,18 +23,8 @@ from mapping.layout.place import Place
 from mapping.layout.tile import Piece
 from mapping.network.graph import Preprocess
 from mapping.operators.activations import Grid, RescaleStep
-from mapping.operators.integer.digital_ops import ADD_FRACTION_BITS, Codes
-from mapping.operators.integer.requantise import Requantise
-from mapping.operators.joins import AddStep, ConcatStep
-from mapping.operators.node import INPUT, Shape
-from mapping.operators.padding import PadMapStep
-from mapping.operators.pools import AvgPoolStep
-from mapping.operators.step import Step
-from mapping.program.conductance import AgainStep, InputCodes, MatrixStep
-from mapping.program.exact_product import ExactProduct
-from mapping.program.execute import apply, input_codes
-from mapping.quantise.digital import digital_step, moved_codes, moving_step
-from mapping.quantise.lower import (
+from mapping.operators.affine import moved_codes
+from mapping.operators.fused import (
     AddOp,
     AvgPoolOp,
     ClampOp,
@@ -45,15 +35,23 @@ from mapping.quantise.lower import (
     PassOp,
     may_be_negative,
 )
+from mapping.operators.integer.digital_ops import Codes
+from mapping.operators.integer.scales import CodeScale, requantise_by
+from mapping.operators.joins import add_step, concat_step
+from mapping.operators.node import INPUT, Shape
+from mapping.operators.padding import PadMapStep
+from mapping.operators.pools import AvgPoolStep
+from mapping.operators.step import Step
+from mapping.program.conductance import AgainStep, InputCodes, MatrixStep
+from mapping.program.exact_product import ExactProduct
+from mapping.program.execute import apply, input_codes
 from mapping.quantise.matrix_layer import MatrixLayer
 from mapping.quantise.observe import Observations
-from mapping.quantise.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
+from mapping.quantise.scales import best_scale, code_limits, wide_scale
 from mapping.quantise.weight_scales import ScaleRule
 
 LOGIT_BITS, OUTPUT_BITS = 20, 28  # of the largest logit seen; of several outputs each keeps its own bits
 APPLIED_VALUES = 1 << 22  # of output maps whose sums stand at once
-MOST_FRACTION_BITS = 24  # of the terms of an addition
-TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
 
 
 @dataclass(slots=True)
@@ -114,7 +112,8 @@ class Quantiser:
                 self.layers[op.name] = step
             case PassOp():
                 scale = self.scales[op.inputs[0]]
-                step = moving_step(op, scale.scale, scale.low, scale.high)
+                shapes = [self.codes[op.inputs[0]].shape[1:]]
+                step = op.node.integer_step({"name": op.name, "inputs": op.inputs}, [scale], shapes, scale)
                 self.scales[op.name] = scale
                 self.origins[op.name] = self.origins.get(op.inputs[0], op.inputs[0])
                 if op.inputs[0] in self.given:
@@ -214,20 +213,12 @@ class Quantiser:
         ratios = [s.scale / out.scale for s in sources]
         match op:
             case DigitalOp():
-                return digital_step(op, sources, [self.codes[name].shape[1:] for name in op.inputs], out)
+                shapes = [self.codes[name].shape[1:] for name in op.inputs]
+                return op.node.integer_step({"name": op.name, "inputs": op.inputs}, sources, shapes, out)
             case AddOp():
-                bits = 0 if op.name == self.logits and op.grid is None else ADD_FRACTION_BITS
-                if op.grid is not None:  # as fine as 32 bits allow: ties of codes that others chose are no accident
-                    largest = max(r * max(-s.low, s.high) for r, s in zip(ratios, sources, strict=True))
-                    bits = min(MOST_FRACTION_BITS, max(0, math.floor(math.log2(TERM_LIMIT / max(largest, 1.0)))))
-                first, second = (requantise_by(r * float(1 << bits), -TERM_LIMIT, TERM_LIMIT) for r in ratios)
-                total = Requantise(np.ones(1, np.int32), np.full(1, bits, np.int32), out.low, out.high)
-                return AddStep(
-                    name=op.name, inputs=op.inputs, rescale=(first, second), requantise=total, subtract=op.subtract
-                )
+                return add_step(op, sources, out, logits=op.name == self.logits)
             case ConcatOp():
-                rules = tuple(requantise_by(r, out.low, out.high) for r in ratios)
-                return ConcatStep(name=op.name, inputs=op.inputs, rescale=rules, axis=op.axis)
+                return concat_step(op, sources, out)
             case AvgPoolOp():
                 return self._averaged(op, ratios[0], out)
             case ClampOp():

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mapping.network.graph import NetworkGraph
+from mapping.operators.fused import FusedOp, MatrixOp, PassOp, may_be_negative
 from mapping.operators.node import INPUT
-from mapping.quantise.lower import FusedOp, MatrixOp, PassOp, logits_op, lower, may_be_negative
+from mapping.quantise.lower import logits_op, lower
 
 if TYPE_CHECKING:
     from mapping.quantise.observe import Observations

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mapping.bits import DIGITAL_BITS, FACTOR_BITS, MOST, TABLE_BITS, BitWidths
-from mapping.operators.activations import Unary
-from mapping.operators.products import MatMul
-from mapping.quantise.lower import AddOp, ConcatOp, DigitalOp, FusedOp, MatrixOp, PassOp
+from mapping.bits import MOST, BitWidths
+from mapping.operators.fused import FusedOp, MatrixOp, PassOp
 
 
 def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
@@ -19,19 +17,12 @@ def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
     widths: dict[str, int] = {}
     for op in reversed(ops):
         own = widths.setdefault(op.name, bits.activation)
-        match op:
-            case MatrixOp():
-                taken = bits.inputs_of(op.shares or op.name)
-            case PassOp():
-                taken = own
-            case DigitalOp(node=Unary()):
-                taken = TABLE_BITS
-            case DigitalOp(node=MatMul()):
-                taken = FACTOR_BITS
-            case DigitalOp() | ConcatOp(outputs=True) | AddOp(subtract=True):
-                taken = DIGITAL_BITS
-            case _:
-                taken = own if own > MOST else bits.activation
+        if isinstance(op, MatrixOp):
+            taken = bits.inputs_of(op.shares or op.name)
+        elif isinstance(op, PassOp):
+            taken = own
+        else:
+            taken = op.reads_bits or (own if own > MOST else bits.activation)
         for source in op.inputs:
             widths[source] = max(widths.get(source, 0), taken)
     shared = [(op.name, op.shares) for op in ops if isinstance(op, MatrixOp) and op.shares is not None]

@@ -16,9 +16,9 @@ import numpy as np
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Area, Copies
 from mapping.operators.integer.digital_ops import INT32_HIGH
+from mapping.operators.integer.scales import requantise_by
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
 from mapping.program.exact_product import largest_sum
-from mapping.quantise.scales import requantise_by
 from mapping.tune.aims import aimed
 
 

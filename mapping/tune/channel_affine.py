@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.operators.integer import digital_ops
+from mapping.operators.integer.scales import requantise_by
 from mapping.operators.node import INPUT
 from mapping.operators.step import Step
 from mapping.program.adapter import adapted, adapter_sums, sums_with
@@ -50,7 +51,6 @@ from mapping.program.execute import (
 from mapping.program.file import program_digest
 from mapping.program.limits import MOST_RANK
 from mapping.program.rounds import step_rounds
-from mapping.quantise.scales import requantise_by
 from mapping.tune.fit_limits import GAINS, some_places
 from mapping.tune.kept_sums import Images, kept_sums, room_for
 from mapping.tune.low_rank import fit_adapter

@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cost.workload import LayerWork, WorkKind, Workload
+from mapping.operators.integer.scales import requantise_by
 from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, TileGroup
 from mapping.program.exact_product import unfold_columns
 from mapping.program.limits import MOST_RANK
-from mapping.quantise.scales import requantise_by
 from mapping.tune.fit_limits import GAINS, some_places
 
 RIDGE = 0.01

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from mapping.errors import CannotMap
 from mapping.layout.tile import Piece, piece_levels
 from mapping.operators.integer.digital_ops import INT32_HIGH
+from mapping.operators.integer.scales import requantise_by
 from mapping.operators.step import Step
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
 from mapping.program.exact_product import largest_sum
 from mapping.program.file import program_digest
-from mapping.quantise.scales import requantise_by
 from mapping.tune.aims import aimed
 
 

@@ -33,10 +33,11 @@ from mapping.network.file import NetworkFile
 from mapping.network.float_run import stored
 from mapping.network.graph import Preprocess
 from mapping.operators.activations import Grid
+from mapping.operators.fused import ClampOp, DigitalOp, FusedOp, MatrixOp, PassOp, may_be_negative
 from mapping.operators.moves import Take
 from mapping.operators.node import INPUT, Node
 from mapping.program.conductance import ConductanceProgram, MatrixStep
-from mapping.quantise.lower import ClampOp, DigitalOp, FusedOp, MatrixOp, PassOp, input_grid, logits_op, may_be_negative
+from mapping.quantise.lower import input_grid, logits_op
 from mapping.quantise.sharing import shared_ops
 from mapping.quantise.widths import code_widths
 from search.space.genes import Bits

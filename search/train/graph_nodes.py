@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.operators.activations import Grid, HardTanh, Relu
+from mapping.operators.fused import AddOp, AvgPoolOp, ClampOp, ConcatOp, DigitalOp, FusedOp, MatrixOp, PassOp
 from mapping.operators.joins import Add, Concat, Subtract
 from mapping.operators.node import INPUT, Node
 from mapping.operators.pools import AvgPool, GlobalAvgPool
 from mapping.operators.products import Conv, Linear
-from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, DigitalOp, FusedOp, MatrixOp, PassOp
 
 Array = NDArray[np.float32]
 Ends = tuple[float, float]

@@ -16,7 +16,6 @@ from mapping.operators.activations import Relu
 from mapping.operators.affine import BatchNorm
 from mapping.operators.node import Array, Node
 from mapping.operators.products import Conv
-from mapping.quantise.lower import affine
 
 ARRAYS = ("weight", "bias", "scale", "shift", "mean", "variance")  # fields of nodes
 
@@ -107,7 +106,7 @@ def merged(nodes: Sequence[Node]) -> tuple[Node, ...]:
     for node in nodes:
         before = made.get(node.inputs[0])
         if isinstance(node, BatchNorm) and isinstance(before, Conv) and readers[before.name] == 1:
-            gain, shift = affine(node)
+            gain, shift = node.channel_line()
             bias = shift if before.bias is None else before.bias * gain + shift
             weight = (before.weight * gain[:, None, None, None]).astype(np.float32)
             del made[before.name]

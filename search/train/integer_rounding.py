@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mapping.operators.fused import MatrixOp
 from mapping.quantise.input_sample import input_vectors
-from mapping.quantise.lower import MatrixOp
 from mapping.quantise.rounding import input_statistics, round_weights
 from search.train.graph_net import GraphNet, MatrixUnit
 

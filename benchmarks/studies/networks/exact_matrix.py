@@ -46,11 +46,12 @@ from mapping.layout.lay_out import needed_macros
 from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph
+from mapping.operators.fused import MatrixOp
 from mapping.operators.integer.digital_ops import finish
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import IdealMultiply, run
-from mapping.quantise.lower import MatrixOp, lower
+from mapping.quantise.lower import lower
 
 TABLE = Path(__file__).parents[2] / "results" / "exact_matrix.csv"
 WEIGHT_BITS, ACTIVATION_BITS = 4, 8

@@ -37,8 +37,9 @@ from mapping.layout.place import Placement
 from mapping.layout.tile import MatrixShape, cut
 from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.file import load_network
+from mapping.operators.fused import MatrixOp
 from mapping.program.counts import TileCount, busiest_reads
-from mapping.quantise.lower import MatrixOp, lower
+from mapping.quantise.lower import lower
 
 ROOT = Path(__file__).parents[3]
 FILES = {

@@ -43,12 +43,12 @@ from mapping.compile import compile_network
 from mapping.network.capture import capture
 from mapping.network.file import NetworkFile
 from mapping.network.graph import Preprocess
+from mapping.operators.integer.scales import requantise_by
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, Multiply, apply, input_codes, run
 from mapping.program.file import load_program, program_digest, save_program
 from mapping.program.partial_run import PartialRun
 from mapping.program.training_inputs import training_inputs
-from mapping.quantise.scales import requantise_by
 from mapping.quantise.weight_scales import ScaleRule
 
 BELIEF = Path(__file__).with_name("neurram.toml")

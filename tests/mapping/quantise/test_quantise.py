@@ -19,13 +19,15 @@ from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_activations, float_logits
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.operators.affine import Affine
+from mapping.operators.fused import AddOp, DigitalOp, MatrixOp, PassOp
+from mapping.operators.integer.scales import fixed_point
 from mapping.operators.moves import Flatten
 from mapping.operators.products import Linear
 from mapping.program.conductance import MatrixStep
 from mapping.program.execute import IdealMultiply, run
-from mapping.quantise.lower import AddOp, DigitalOp, MatrixOp, PassOp, lower
+from mapping.quantise.lower import lower
 from mapping.quantise.rounding import _inverse_factor, grid_scale, input_statistics, round_weights, weighted_scale
-from mapping.quantise.scales import best_scale, code_limits, fixed_point
+from mapping.quantise.scales import best_scale, code_limits
 from mapping.quantise.weight_scales import ScaleRule
 
 from ..small_networks import every_node, network, pooled_logits, slow_run

@@ -1,0 +1,192 @@
+"""Operations of a network once nodes are fused: batch norms folded, activations merged into what they follow.
+
+Each becomes one step of the program and carries its float meaning: which graph nodes give its sum and its output, and
+between which values its output is clamped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.windows import Window
+from cim.cost.workload import WorkKind
+from mapping.bits import DIGITAL_BITS
+from mapping.operators.work import WorkForm
+
+if TYPE_CHECKING:
+    from mapping.operators.activations import Grid
+    from mapping.operators.node import Node, Shape
+
+
+class OpFields(TypedDict):
+    """Fields of every operation."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output_node: str
+    output_shape: Shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusedOp:
+    """One step to be. ``inputs`` name earlier operations or ``"input"``.
+
+    ``output_node`` is the graph node with the same float values, perhaps in another shape than
+    ``output_shape``; the output lies between ``low`` and ``high``. ``grid``: its codes, where the network says them.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    output_node: str
+    output_shape: Shape
+    low: float = -math.inf
+    high: float = math.inf
+    grid: Grid | None = None
+
+    @property
+    def gives_signed(self) -> bool:
+        """Whether its codes may be below zero where those of its inputs are not and no clamp says so."""
+        return True
+
+    @property
+    def reads_bits(self) -> int | None:
+        """Bits of the codes that it reads, where they are not the network's."""
+        return None
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        """Its work as the cost models count it."""
+        raise NotImplementedError(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixOp(FusedOp):
+    """y = W x + bias; W is ``gain`` · ``stored``, (groups, outputs / groups, inputs / groups); ``bias`` (outputs,).
+
+    ``sum_node`` is the graph node with the values of y before any clamp. ``shares``: the earlier layer whose cells
+    it reads again, being equal to it (``mapping.quantise.sharing``).
+    """
+
+    stored: NDArray[np.floating]
+    gain: NDArray[np.float64]  # (outputs,)
+    bias: NDArray[np.float64]
+    window: Window | None
+    sum_node: str
+    shares: str | None = None
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """W, made anew at every call: only one layer's is in memory."""
+        return self.stored.astype(np.float64) * self.gain.reshape(self.stored.shape[0], -1, 1)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return matrix_work(self.window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddOp(FusedOp):
+    """Sum of two, or the first without the second."""
+
+    subtract: bool = False
+
+    @property
+    def gives_signed(self) -> bool:
+        return self.subtract
+
+    @property
+    def reads_bits(self) -> int | None:
+        return DIGITAL_BITS if self.subtract else None
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.ADD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcatOp(FusedOp):
+    """``outputs``: joins the tensors that a network gives."""
+
+    axis: int = 0
+    outputs: bool = False
+
+    @property
+    def gives_signed(self) -> bool:
+        return False
+
+    @property
+    def reads_bits(self) -> int | None:
+        return DIGITAL_BITS if self.outputs else None
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.CONCAT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AvgPoolOp(FusedOp):
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    flatten: bool
+
+    @property
+    def gives_signed(self) -> bool:
+        return False
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.AVG_POOL, self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClampOp(FusedOp):
+    """A lone activation."""
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.CLAMP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassOp(FusedOp):
+    """Codes move but keep their scale; ``node`` is the graph's own."""
+
+    node: Node
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return self.node.work(inputs, after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigitalOp(FusedOp):
+    """Any other operation that no array multiplies; ``node`` is the graph's own."""
+
+    node: Node
+
+    @property
+    def gives_signed(self) -> bool:
+        return self.node.gives_signed
+
+    @property
+    def reads_bits(self) -> int | None:
+        return self.node.reads_bits
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return self.node.work(inputs, after)
+
+
+def may_be_negative(op: FusedOp, inputs: Sequence[bool]) -> bool:
+    """Whether the codes of an operation have a sign, those of its inputs having one or not."""
+    if isinstance(op, PassOp):
+        return inputs[0]
+    if any(inputs) or op.low >= 0:
+        return op.low < 0
+    return op.gives_signed
+
+
+def matrix_work(window: Window | None) -> WorkForm:
+    """Work of a product on cells, by its window; None: of a vector."""
+    if window is None:
+        return WorkForm(WorkKind.LINEAR)
+    return WorkForm(WorkKind.CONV, window.kernel, window.stride, window.padding, window.dilation)
