@@ -98,7 +98,10 @@ def _node(record: object, state: Mapping[str, Array]) -> Node:
     if not isinstance(name, str) or len(name) > 256:
         raise GraphError("", f"a node of kind {shown(kind)} has no name, or one above 256 characters")
     if not isinstance(kind, str) or kind not in node_kinds():
-        raise GraphError(name, f"unknown kind {shown(kind)}; known are {', '.join(node_kinds())}")
+        raise GraphError(
+            name,
+            f"unknown kind {shown(kind)} (of a package that is not installed?); known are {', '.join(node_kinds())}",
+        )
     cls = node_kinds()[kind]
     keys = record.get("arrays", {})
     if not isinstance(keys, Mapping):

@@ -11,6 +11,7 @@ import numpy as np
 
 from cim.cost.workload import WorkKind
 from mapping.bits import TABLE_BITS
+from mapping.operators.family import Family
 from mapping.operators.functions import FUNCTIONS
 from mapping.operators.fused import ClampOp, DigitalOp, FusedOp, OpFields
 from mapping.operators.integer import digital_ops, tensor_ops
@@ -205,8 +206,10 @@ class TableStep(Step):
         return of_each(WorkKind.TABLE, after)
 
 
-NODES = (Relu, Relu6, HardTanh, Unary, Grid)
-STEPS = (
-    RescaleStep,
-    TableStep,
+OPERATORS = Family(
+    nodes=(Relu, Relu6, HardTanh, Unary, Grid),
+    steps=(
+        RescaleStep,
+        TableStep,
+    ),
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from cim.cost.workload import WorkKind
+from mapping.operators.family import Family
 from mapping.operators.fused import DigitalOp, FusedOp, OpFields
 from mapping.operators.integer import tensor_ops
 from mapping.operators.integer.digital_ops import Codes
@@ -188,5 +189,4 @@ def moved_codes(name: str, source: str, rank: int, by: int, low: int, high: int)
     )
 
 
-NODES = (BatchNorm, Affine, PRelu)
-STEPS = (AffineStep,)
+OPERATORS = Family(nodes=(BatchNorm, Affine, PRelu), steps=(AffineStep,))

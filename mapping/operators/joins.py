@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from cim.cost.workload import WorkKind
+from mapping.operators.family import Family
 from mapping.operators.fused import AddOp, ConcatOp, FusedOp, OpFields
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
@@ -236,9 +237,11 @@ def concat_step(op: ConcatOp, sources: Sequence[CodeScale], out: CodeScale) -> C
     return ConcatStep(name=op.name, inputs=op.inputs, rescale=rules, axis=op.axis)
 
 
-NODES = (Add, Subtract, Product, Concat)
-STEPS = (
-    AddStep,
-    ProductStep,
-    ConcatStep,
+OPERATORS = Family(
+    nodes=(Add, Subtract, Product, Concat),
+    steps=(
+        AddStep,
+        ProductStep,
+        ConcatStep,
+    ),
 )

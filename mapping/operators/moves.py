@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cim.cost.workload import WorkKind
+from mapping.operators.family import Family
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import INT32_HIGH, Codes
 from mapping.operators.integer.requantise import Ints
@@ -305,5 +306,6 @@ class TakeStep(Step):
         return of_whole(WorkKind.MOVE, inputs)
 
 
-NODES = (Flatten, Slice, Reshape, Permute, Take)
-STEPS = (FlattenStep, SliceStep, ReshapeStep, PermuteStep, TakeStep)
+OPERATORS = Family(
+    nodes=(Flatten, Slice, Reshape, Permute, Take), steps=(FlattenStep, SliceStep, ReshapeStep, PermuteStep, TakeStep)
+)

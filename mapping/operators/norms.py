@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from cim.cost.workload import WorkKind
+from mapping.operators.family import Family
 from mapping.operators.fused import DigitalOp, FusedOp, OpFields
 from mapping.operators.integer import tensor_ops
 from mapping.operators.integer.digital_ops import Codes
@@ -188,8 +189,10 @@ class SoftmaxStep(Step):
         return of_whole(WorkKind.SOFTMAX, inputs, SOFTMAX_OPERATIONS * math.prod(inputs[0]))
 
 
-NODES = (Norm, Softmax)
-STEPS = (
-    NormStep,
-    SoftmaxStep,
+OPERATORS = Family(
+    nodes=(Norm, Softmax),
+    steps=(
+        NormStep,
+        SoftmaxStep,
+    ),
 )

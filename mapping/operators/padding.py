@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cim.cost.workload import WorkKind
+from mapping.operators.family import Family
 from mapping.operators.integer import digital_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.scales import CodeScale
@@ -149,5 +150,4 @@ class PadMapStep(Step):
         return WorkForm(WorkKind.MOVE, padding=(self.top, self.left))
 
 
-NODES = (PadChannels, PadMap)
-STEPS = (PadChannelsStep, PadMapStep)
+OPERATORS = Family(nodes=(PadChannels, PadMap), steps=(PadChannelsStep, PadMapStep))

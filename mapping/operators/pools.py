@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cim.chip.windows import Window
 from cim.cost.workload import WorkKind
+from mapping.operators.family import Family
 from mapping.operators.fused import AvgPoolOp, DigitalOp, FusedOp, OpFields, PassOp
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
@@ -270,9 +271,11 @@ def _check_window(step: MaxPoolStep | AvgPoolStep, first: Shape) -> None:
     need(fits, step, f"has a window {step.kernel} that does not fit {first}")
 
 
-NODES = (MaxPool, AvgPool, GlobalAvgPool, Reduce)
-STEPS = (
-    MaxPoolStep,
-    AvgPoolStep,
-    ReduceStep,
+OPERATORS = Family(
+    nodes=(MaxPool, AvgPool, GlobalAvgPool, Reduce),
+    steps=(
+        MaxPoolStep,
+        AvgPoolStep,
+        ReduceStep,
+    ),
 )

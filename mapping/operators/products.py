@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cim.chip.windows import Window
 from cim.cost.workload import WorkKind
 from mapping.bits import FACTOR_BITS
+from mapping.operators.family import Family
 from mapping.operators.fused import FusedOp, MatrixOp, OpFields
 from mapping.operators.integer import tensor_ops
 from mapping.operators.integer.digital_ops import Codes
@@ -188,5 +189,4 @@ def _on_cells(
     )
 
 
-NODES = (Conv, Linear, MatMul)
-STEPS = (MatMulStep,)
+OPERATORS = Family(nodes=(Conv, Linear, MatMul), steps=(MatMulStep,))

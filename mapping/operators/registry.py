@@ -1,23 +1,63 @@
-"""Operators by the names of their kinds in files."""
+"""Operators by the names of their kinds in files: ours, and those of packages (entry point ``hil.operators``)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
 
-from mapping.operators import activations, affine, joins, moves, norms, padding, pools, products, resampling
+from mapping.errors import MappingError
+from mapping.operators.family import Family
 from mapping.operators.node import Node
 from mapping.operators.step import Step
 
-FAMILIES = (products, affine, activations, pools, joins, moves, padding, resampling, norms)
+GROUP = "hil.operators"
+OURS = {
+    "products": "mapping.operators.products:OPERATORS",
+    "affine": "mapping.operators.affine:OPERATORS",
+    "activations": "mapping.operators.activations:OPERATORS",
+    "pools": "mapping.operators.pools:OPERATORS",
+    "joins": "mapping.operators.joins:OPERATORS",
+    "moves": "mapping.operators.moves:OPERATORS",
+    "padding": "mapping.operators.padding:OPERATORS",
+    "resampling": "mapping.operators.resampling:OPERATORS",
+    "norms": "mapping.operators.norms:OPERATORS",
+}
+Kind = TypeVar("Kind", type[Node], type[Step])
+
+
+class OperatorError(MappingError, ValueError):
+    """Operators that are installed and cannot be loaded, or two of a name."""
 
 
 @cache
 def node_kinds() -> dict[str, type[Node]]:
-    """All kinds of nodes, by name."""
-    return {kind.kind: kind for family in FAMILIES for kind in family.NODES}
+    """All kinds of nodes, by name; raises ``OperatorError``."""
+    return _by_name(kind for family in _families() for kind in family.nodes)
 
 
 @cache
 def step_kinds() -> dict[str, type[Step]]:
-    """All kinds of integer steps that no array multiplies, by name."""
-    return {kind.kind: kind for family in FAMILIES for kind in family.STEPS}
+    """All kinds of integer steps that no array multiplies, by name; raises ``OperatorError``."""
+    return _by_name(kind for family in _families() for kind in family.steps)
+
+
+def _families() -> Iterator[Family]:
+    for entry in (*(EntryPoint(name, value, GROUP) for name, value in OURS.items()), *entry_points(group=GROUP)):
+        try:
+            family = entry.load()
+        except Exception as error:  # code of others: whatever it raises, its name is said
+            raise OperatorError(f"operators {entry.name} ({entry.value}) cannot be loaded: {error}") from error
+        if not isinstance(family, Family):
+            raise OperatorError(f"{entry.value} is not a family of operators (mapping.operators.family.Family)")
+        yield family
+
+
+def _by_name(kinds: Iterable[Kind]) -> dict[str, Kind]:
+    found: dict[str, Kind] = {}
+    for kind in kinds:
+        if found.setdefault(kind.kind, kind) is not kind:
+            place = f"{kind.__module__}.{kind.__name__}"
+            raise OperatorError(f"two operators are of kind {kind.kind}: {place} is one of them")
+    return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from cim.cost.workload import WorkKind
+from mapping.operators.family import Family
 from mapping.operators.integer import tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.limits import EXACT_BITS, SQUARE_BITS
@@ -110,5 +111,4 @@ def _work(part: Resample | ResampleStep, inputs: Sequence[Shape], after: Shape) 
     return of_whole(WorkKind.RESAMPLE, inputs, operations)
 
 
-NODES = (Resample,)
-STEPS = (ResampleStep,)
+OPERATORS = Family(nodes=(Resample,), steps=(ResampleStep,))

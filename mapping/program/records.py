@@ -79,7 +79,7 @@ def from_record(
     for i, entry in enumerate(listed):
         kind = entry.get("kind") if isinstance(entry, dict) else None
         if kind not in kinds:
-            raise ProgramRecordError(f"step {i} is of unknown kind {kind!r:.40}")
+            raise ProgramRecordError(f"step {i} is of unknown kind {kind!r:.40} (of a package that is not installed?)")
         built.append(_object(kinds[kind], entry, f"steps/{i}", arrays))
     return ConductanceProgram(
         spec=spec,

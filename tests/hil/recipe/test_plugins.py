@@ -1,4 +1,4 @@
-"""What packages of others add by their entry points: a technique, a board in this process, a line, a cell law."""
+"""What packages of others add by their entry points: a technique, a board, a line, a cell law, an operator."""
 
 from __future__ import annotations
 
@@ -145,3 +145,63 @@ def test_a_file_without_the_law_that_is_named_is_said_by_its_place(
         with pytest.raises(ValueError, match=words):
             tails()
     tails.cache_clear()
+
+
+OPERATOR = """
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+import leaky_sum
+import numpy as np
+from cim.chip.file import load_chip
+from mapping.compile import compile_network
+from mapping.network.file import load_network, save_network
+from mapping.network.float_run import float_logits
+from mapping.operators.integer.requantise import Requantise
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.file import load_program, save_program
+
+golden, plain, net, program = map(Path, sys.argv[1:])
+for case in json.loads(golden.read_text("utf-8"))["cases"]:
+    factors = (np.array([case[name]], np.int32) for name in ("multiplier", "requantise_shift"))
+    fields = {name: case[name] for name in ("axis", "decay", "shift")}
+    rule = Requantise(*factors, case["low"], case["high"])
+    step = leaky_sum.LeakySumStep(name="sum", inputs=("x",), requantise=rule, **fields)
+    assert step.run([np.array([case["input"]], np.int16)])[0].tolist() == case["expected"]
+network = load_network(plain)
+conv, relu, flat, fc = network.graph.nodes
+smooth = leaky_sum.LeakySum(name="smooth", inputs=("relu",), axis=1, decay=0.25)
+nodes = (conv, relu, smooth, replace(flat, inputs=("smooth",)), fc)
+save_network(replace(network, graph=replace(network.graph, nodes=nodes)), net)
+network = load_network(net)
+made = compile_network(network, load_chip("lab-128"))
+save_program(made, program)
+known = load_program(program)
+assert known.digest == made.digest and [step.kind for step in known.steps].count("leaky_sum") == 1
+images = network.calibration_images
+ideal, exact = run(known, images, IdealMultiply(known)) * known.logit_scale, float_logits(network.graph, images)
+print(float(np.corrcoef(ideal.ravel(), exact.ravel())[0, 1]))
+"""
+
+
+def test_an_operator_of_another_package_is_stored_compiled_counted_and_run_on_a_chip(
+    installed: Path, small: Small, tmp_path: Path
+) -> None:
+    golden = ROOT / "examples" / "plugins" / "leaky_sum" / "golden.json"
+    net, program = tmp_path / "net.pt", tmp_path / "program.h5"
+    surroundings = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{installed}"}
+    command = [sys.executable, "-c", OPERATOR, *map(str, (golden, small.net, net, program))]
+    done = subprocess.run(command, capture_output=True, text=True, env=surroundings, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 0.99
+    assert "smooth" in hil(installed, "estimate", str(net), "--chip", "lab-128", "--json").stdout
+    quick = ("--samples", "100", "--repeat", "1", "--no-causes", "--without", "tune", "--out", str(tmp_path / "run"))
+    done = hil(installed, "deploy", str(net), "--data", str(small.data), "--port", CHIP, "--macros", "4", *quick)
+    assert done.returncode in (0, 1), done.stderr
+    accuracy = json.loads((tmp_path / "run" / "report.json").read_text("utf-8"))["accuracy"]
+    assert abs(accuracy["measured"]["mean"] - accuracy["ideal"]) < 0.2
+    for file in (net, program):
+        refused = hil(None, "compile" if file is net else "simulate", str(file))
+        assert refused.returncode != 0
+        assert "unknown kind 'leaky_sum' (of a package that is not installed?)" in " ".join(refused.stderr.split())
