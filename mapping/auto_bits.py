@@ -27,7 +27,8 @@ from mapping.compile import fitted_step
 from mapping.errors import CannotMap
 from mapping.layout.tile import weight_integers
 from mapping.network.file import NetworkFile
-from mapping.operators.fused import MatrixOp, PassOp
+from mapping.operators.fused import MatrixOp
+from mapping.operators.node import PassOp
 from mapping.program.conductance import ConductanceProgram
 from mapping.quantise.observe import observe
 from mapping.quantise.rounding import Floats, nearest_integers, weighted_scale

@@ -16,10 +16,10 @@ from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out, needed_m
 from mapping.layout.place import Place
 from mapping.layout.tile import MatrixShape, Piece
 from mapping.network.graph import NetworkGraph
-from mapping.operators.fused import MatrixOp, PassOp, may_be_negative
-from mapping.operators.node import Shape
+from mapping.operators.fused import MatrixOp
+from mapping.operators.node import PassOp, may_be_negative
 from mapping.operators.padding import PadMap, PadMapStep
-from mapping.operators.step import Span
+from mapping.operators.step import Shape, Span
 from mapping.operators.work import as_map
 from mapping.program.adapter import adapter_products
 from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, TileGroup

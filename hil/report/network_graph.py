@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hil.pages.tables import Table
-from mapping.operators.node import Shape
-from mapping.operators.step import Step
+from mapping.operators.step import Shape, Step
 from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep
 from mapping.program.shapes import step_shapes
 

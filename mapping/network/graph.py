@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mapping.network.task import TaskKind, default_task
-from mapping.operators.node import INPUT, LARGEST_MAP, GraphError, Node, Shape, output_shape
+from mapping.operators.node import INPUT, LARGEST_MAP, GraphError, Node, output_shape
+from mapping.operators.step import Shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,14 @@ from cim.cost.workload import WorkKind
 from mapping.bits import TABLE_BITS
 from mapping.operators.family import Family
 from mapping.operators.functions import FUNCTIONS
-from mapping.operators.fused import ClampOp, DigitalOp, FusedOp, OpFields
+from mapping.operators.fused import ClampOp, FusedOp, OpFields
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import INT32_HIGH, Codes
 from mapping.operators.integer.limits import LARGEST_TABLE
 from mapping.operators.integer.requantise import Ints, Requantise
 from mapping.operators.integer.scales import CodeScale
-from mapping.operators.node import Node, Shape, StepNames, Stored, require
-from mapping.operators.step import Span, Step, check_rule, need
+from mapping.operators.node import DigitalOp, Node, StepNames, Stored, require
+from mapping.operators.step import Shape, Span, Step, check_rule, need
 from mapping.operators.work import WorkForm, of_each
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cim.cost.workload import WorkKind
 from mapping.operators.family import Family
-from mapping.operators.fused import DigitalOp, FusedOp, OpFields
+from mapping.operators.fused import FusedOp, OpFields
 from mapping.operators.integer import tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.limits import AFFINE_BITS, OFFSET_BITS
@@ -19,16 +19,16 @@ from mapping.operators.integer.requantise import Ints, Requantise
 from mapping.operators.integer.scales import TINY, CodeScale, in_units, largest, requantise_by, requantise_to
 from mapping.operators.node import (
     Array,
+    DigitalOp,
     Line,
     Node,
-    Shape,
     StepNames,
     Stored,
     require,
     require_repeated,
     require_vector,
 )
-from mapping.operators.step import Step, check_one_factor, check_weights
+from mapping.operators.step import Shape, Step, check_one_factor, check_weights
 from mapping.operators.work import WorkForm, of_each
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,19 @@ from numpy.typing import NDArray
 from cim.chip.windows import Window
 from cim.cost.workload import WorkKind
 from mapping.bits import DIGITAL_BITS
+from mapping.operators.step import Shape
 from mapping.operators.work import WorkForm
 
-if TYPE_CHECKING:
-    from mapping.operators.activations import Grid
-    from mapping.operators.node import Node, Shape
+
+class ChosenCodes(Protocol):
+    """Codes that a network chose itself (``mapping.operators.activations.Grid``)."""
+
+    @property
+    def scale(self) -> float: ...
+    @property
+    def low(self) -> int: ...
+    @property
+    def high(self) -> int: ...
 
 
 class OpFields(TypedDict):
@@ -47,7 +55,7 @@ class FusedOp:
     output_shape: Shape
     low: float = -math.inf
     high: float = math.inf
-    grid: Grid | None = None
+    grid: ChosenCodes | None = None
 
     @property
     def gives_signed(self) -> bool:
@@ -146,43 +154,6 @@ class ClampOp(FusedOp):
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return WorkForm(WorkKind.CLAMP)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PassOp(FusedOp):
-    """Codes move but keep their scale; ``node`` is the graph's own."""
-
-    node: Node
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return self.node.work(inputs, after)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DigitalOp(FusedOp):
-    """Any other operation that no array multiplies; ``node`` is the graph's own."""
-
-    node: Node
-
-    @property
-    def gives_signed(self) -> bool:
-        return self.node.gives_signed
-
-    @property
-    def reads_bits(self) -> int | None:
-        return self.node.reads_bits
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return self.node.work(inputs, after)
-
-
-def may_be_negative(op: FusedOp, inputs: Sequence[bool]) -> bool:
-    """Whether the codes of an operation have a sign, those of its inputs having one or not."""
-    if isinstance(op, PassOp):
-        return inputs[0]
-    if any(inputs) or op.low >= 0:
-        return op.low < 0
-    return op.gives_signed
 
 
 def matrix_work(window: Window | None) -> WorkForm:

@@ -16,8 +16,9 @@ from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.integer.scales import CodeScale, requantise_by, requantise_to
-from mapping.operators.node import Node, Shape, StepNames, Stored, of_one_rank, require, shape_together
+from mapping.operators.node import Node, StepNames, Stored, of_one_rank, require, shape_together
 from mapping.operators.step import (
+    Shape,
     Span,
     Step,
     check_one_factor,

@@ -15,8 +15,8 @@ from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import INT32_HIGH, Codes
 from mapping.operators.integer.requantise import Ints
 from mapping.operators.integer.scales import CodeScale
-from mapping.operators.node import LARGEST_MAP, MOST_AXES, Node, Shape, StepNames, Stored, require, require_axes
-from mapping.operators.step import Span, Step, check_axes, need, span_together
+from mapping.operators.node import LARGEST_MAP, MOST_AXES, Node, StepNames, Stored, require, require_axes
+from mapping.operators.step import Shape, Span, Step, check_axes, need, span_together
 from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:

@@ -16,17 +16,15 @@ from numpy.typing import NDArray
 
 from mapping.bits import DIGITAL_BITS
 from mapping.errors import MappingFileError
-from mapping.operators.fused import DigitalOp, FusedOp, OpFields, PassOp
+from mapping.operators.fused import FusedOp, OpFields
 from mapping.operators.integer.scales import CodeScale
+from mapping.operators.step import Shape, Step
 from mapping.operators.work import WorkForm
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mapping.operators.step import Step
-
 Array = NDArray[np.float32]
-Shape = tuple[int, ...]
 Line = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Gain and shift of each channel, or one of all."""
 Stored = Callable[[Array], "Tensor"]
@@ -120,6 +118,43 @@ class Node:
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         """The work of the operation as the cost models count it, from the shapes of its inputs and its output."""
         raise NotImplementedError(self.kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassOp(FusedOp):
+    """Codes move but keep their scale; ``node`` is the graph's own."""
+
+    node: Node
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return self.node.work(inputs, after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigitalOp(FusedOp):
+    """Any other operation that no array multiplies; ``node`` is the graph's own."""
+
+    node: Node
+
+    @property
+    def gives_signed(self) -> bool:
+        return self.node.gives_signed
+
+    @property
+    def reads_bits(self) -> int | None:
+        return self.node.reads_bits
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return self.node.work(inputs, after)
+
+
+def may_be_negative(op: FusedOp, inputs: Sequence[bool]) -> bool:
+    """Whether the codes of an operation have a sign, those of its inputs having one or not."""
+    if isinstance(op, PassOp):
+        return inputs[0]
+    if any(inputs) or op.low >= 0:
+        return op.low < 0
+    return op.gives_signed
 
 
 def output_shape(node: Node, inputs: Sequence[Shape]) -> Shape:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cim.cost.workload import WorkKind
 from mapping.operators.family import Family
-from mapping.operators.fused import DigitalOp, FusedOp, OpFields
+from mapping.operators.fused import FusedOp, OpFields
 from mapping.operators.integer import tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.limits import (
@@ -25,8 +25,8 @@ from mapping.operators.integer.limits import (
 )
 from mapping.operators.integer.requantise import Ints, Requantise
 from mapping.operators.integer.scales import TINY, CodeScale, in_units, largest, requantise_to
-from mapping.operators.node import Array, Node, Shape, StepNames, Stored, require, require_axes, require_repeated
-from mapping.operators.step import Step, check_axes, check_one_factor, check_weights, need
+from mapping.operators.node import Array, DigitalOp, Node, StepNames, Stored, require, require_axes, require_repeated
+from mapping.operators.step import Shape, Step, check_axes, check_one_factor, check_weights, need
 from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from mapping.operators.family import Family
 from mapping.operators.integer import digital_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.scales import CodeScale
-from mapping.operators.node import Node, Shape, StepNames, Stored, require
-from mapping.operators.step import Span, Step, need, span_together
+from mapping.operators.node import Node, StepNames, Stored, require
+from mapping.operators.step import Shape, Span, Step, need, span_together
 from mapping.operators.work import WorkForm
 
 if TYPE_CHECKING:

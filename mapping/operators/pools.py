@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from cim.chip.windows import Window
 from cim.cost.workload import WorkKind
 from mapping.operators.family import Family
-from mapping.operators.fused import AvgPoolOp, DigitalOp, FusedOp, OpFields, PassOp
+from mapping.operators.fused import AvgPoolOp, FusedOp, OpFields
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.integer.scales import CodeScale, excess_bits, requantise_to
-from mapping.operators.node import Node, Shape, StepNames, Stored, require, require_axes
-from mapping.operators.step import Step, check_axes, check_one_factor, check_rule, check_shift, need
+from mapping.operators.node import DigitalOp, Node, PassOp, StepNames, Stored, require, require_axes
+from mapping.operators.step import Shape, Step, check_axes, check_one_factor, check_rule, check_shift, need
 from mapping.operators.windows import require_window, window_steps
 from mapping.operators.work import WorkForm, of_whole
 

@@ -16,8 +16,8 @@ from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.limits import EXACT_BITS, SQUARE_BITS
 from mapping.operators.integer.requantise import Ints, Requantise
 from mapping.operators.integer.scales import TINY, CodeScale, excess_bits, in_units, largest, requantise_to
-from mapping.operators.node import Array, Node, Shape, StepNames, Stored, require
-from mapping.operators.step import Step, check_one_factor, check_shift, need
+from mapping.operators.node import Array, Node, StepNames, Stored, require
+from mapping.operators.step import Shape, Step, check_one_factor, check_shift, need
 from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:

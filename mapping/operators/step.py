@@ -16,9 +16,10 @@ import numpy as np
 from mapping.errors import MappingFileError
 from mapping.operators.integer.digital_ops import MAX_SHIFT, Codes, type_within
 from mapping.operators.integer.requantise import Ints, Requantise
-from mapping.operators.node import Shape
 from mapping.operators.work import WorkForm
 
+Shape = tuple[int, ...]
+"""Without the batch axis."""
 Span = tuple[int, int]
 """The least and the largest code that a step can give."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mapping.operators.node import Node, Shape, require
+from mapping.operators.node import Node, require
+from mapping.operators.step import Shape
 
 
 def require_window(node: Node, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> None:

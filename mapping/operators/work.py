@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from cim.cost.workload import Shape3, WorkKind
-
-if TYPE_CHECKING:
-    from mapping.operators.node import Shape
 
 
 class WorkForm(NamedTuple):
@@ -23,18 +20,18 @@ class WorkForm(NamedTuple):
     operations: int = 0
 
 
-def of_each(kind: WorkKind, after: Shape) -> WorkForm:
+def of_each(kind: WorkKind, after: Sequence[int]) -> WorkForm:
     """One operation a number of the output."""
     return WorkForm(kind, operations=math.prod(after))
 
 
-def of_whole(kind: WorkKind, inputs: Sequence[Shape], operations: int = 0) -> WorkForm:
+def of_whole(kind: WorkKind, inputs: Sequence[Sequence[int]], operations: int = 0) -> WorkForm:
     """A layer that waits for the whole of its input."""
     size = as_map(inputs[0])[1:]
     return WorkForm(kind, size, size, operations=operations)
 
 
-def as_map(shape: Shape) -> Shape3:
+def as_map(shape: Sequence[int]) -> Shape3:
     """A shape of any rank as (channels, height, width)."""
     padded = (*shape, 1, 1)[: max(3, len(shape))]
     return padded[0], math.prod(padded[1:-1]), padded[-1]

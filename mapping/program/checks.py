@@ -15,8 +15,8 @@ from cim.chip.spec import MacroSpec
 from cim.chip.windows import Window
 from mapping.network.task import TaskKind
 from mapping.operators.integer.digital_ops import INT32_HIGH, code_type
-from mapping.operators.node import INPUT, LARGEST_MAP, MOST_AXES, Shape
-from mapping.operators.step import ProgramRecordError, Span, Step, check_rule, check_step, is_wide, need
+from mapping.operators.node import INPUT, LARGEST_MAP, MOST_AXES
+from mapping.operators.step import ProgramRecordError, Shape, Span, Step, check_rule, check_step, is_wide, need
 from mapping.program.adapter import largest_on_the_way
 from mapping.program.conductance import Adapter, AgainStep, ConductanceProgram, MatrixStep
 from mapping.program.exact_product import largest_sum

@@ -21,8 +21,7 @@ from mapping.network.graph import Output, Preprocess
 from mapping.network.task import TaskKind, default_task
 from mapping.operators.fused import matrix_work
 from mapping.operators.integer.requantise import Ints, Requantise
-from mapping.operators.node import Shape
-from mapping.operators.step import Step
+from mapping.operators.step import Shape, Step
 from mapping.operators.work import WorkForm
 
 

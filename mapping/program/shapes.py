@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mapping.operators.node import INPUT, Shape
-from mapping.operators.step import Step
+from mapping.operators.node import INPUT
+from mapping.operators.step import Shape, Step
 from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from mapping.layout.tile import MatrixShape
 from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.operators.activations import Grid
-from mapping.operators.fused import ClampOp, ConcatOp, FusedOp, MatrixOp, PassOp
-from mapping.operators.node import INPUT, Node
+from mapping.operators.fused import ClampOp, ConcatOp, FusedOp, MatrixOp
+from mapping.operators.node import INPUT, Node, PassOp
 
 
 def lower(graph: NetworkGraph) -> tuple[FusedOp, ...]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mapping.network.float_run import forward, network_input
 from mapping.network.graph import NetworkGraph, node_shapes
-from mapping.operators.fused import FusedOp, MatrixOp, PassOp
-from mapping.operators.node import INPUT
+from mapping.operators.fused import FusedOp, MatrixOp
+from mapping.operators.node import INPUT, PassOp
 from mapping.quantise.input_sample import sum_step, vector_step
 
 if TYPE_CHECKING:

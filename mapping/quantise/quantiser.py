@@ -24,24 +24,14 @@ from mapping.layout.tile import Piece
 from mapping.network.graph import Preprocess
 from mapping.operators.activations import Grid, RescaleStep
 from mapping.operators.affine import moved_codes
-from mapping.operators.fused import (
-    AddOp,
-    AvgPoolOp,
-    ClampOp,
-    ConcatOp,
-    DigitalOp,
-    FusedOp,
-    MatrixOp,
-    PassOp,
-    may_be_negative,
-)
+from mapping.operators.fused import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.scales import CodeScale, requantise_by
 from mapping.operators.joins import add_step, concat_step
-from mapping.operators.node import INPUT, Shape
+from mapping.operators.node import INPUT, DigitalOp, PassOp, may_be_negative
 from mapping.operators.padding import PadMapStep
 from mapping.operators.pools import AvgPoolStep
-from mapping.operators.step import Step
+from mapping.operators.step import Shape, Step
 from mapping.program.conductance import AgainStep, InputCodes, MatrixStep
 from mapping.program.exact_product import ExactProduct
 from mapping.program.execute import apply, input_codes

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mapping.network.graph import NetworkGraph
-from mapping.operators.fused import FusedOp, MatrixOp, PassOp, may_be_negative
-from mapping.operators.node import INPUT
+from mapping.operators.fused import FusedOp, MatrixOp
+from mapping.operators.node import INPUT, PassOp, may_be_negative
 from mapping.quantise.lower import logits_op, lower
 
 if TYPE_CHECKING:

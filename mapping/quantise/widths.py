@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mapping.bits import MOST, BitWidths
-from mapping.operators.fused import FusedOp, MatrixOp, PassOp
+from mapping.operators.fused import FusedOp, MatrixOp
+from mapping.operators.node import PassOp
 
 
 def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:

@@ -33,9 +33,9 @@ from mapping.network.file import NetworkFile
 from mapping.network.float_run import stored
 from mapping.network.graph import Preprocess
 from mapping.operators.activations import Grid
-from mapping.operators.fused import ClampOp, DigitalOp, FusedOp, MatrixOp, PassOp, may_be_negative
+from mapping.operators.fused import ChosenCodes, ClampOp, FusedOp, MatrixOp
 from mapping.operators.moves import Take
-from mapping.operators.node import INPUT, Node
+from mapping.operators.node import INPUT, DigitalOp, Node, PassOp, may_be_negative
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.quantise.lower import input_grid, logits_op
 from mapping.quantise.sharing import shared_ops
@@ -144,7 +144,8 @@ class GraphNet(PixelModule):
         self.names: dict[int, str] = {}  # of buffers, by the array that they hold
         widths, scales = code_widths(ops, bits), program.scales
         made = {step.name: step for step in program.matrices}
-        self.signed, self.grids = {INPUT: program.input.signed}, {} if grid is None else {INPUT: grid}
+        self.signed, self.input_grid = {INPUT: program.input.signed}, grid
+        self.grids: dict[str, ChosenCodes] = {} if grid is None else {INPUT: grid}
         self._add_step(INPUT, widths[INPUT], scales, trained=False)
         for op in self.ops:
             if isinstance(op, PassOp):
@@ -287,7 +288,7 @@ class GraphNet(PixelModule):
     def nodes(self) -> tuple[Node, ...]:
         """Ordinary nodes that answer as the module does, without errors and without rounding of activations."""
         weights = {op.name: self.unit(_home(op)).weights() for op in self.ops if isinstance(op, MatrixOp)}
-        return nodes_of(self.ops, weights, {op.name: self.ends(op) for op in self.ops}, self.grids.get(INPUT))
+        return nodes_of(self.ops, weights, {op.name: self.ends(op) for op in self.ops}, self.input_grid)
 
     def _step(self, name: str) -> LearnedStep:
         found = self.steps[_key(name)]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.operators.activations import Grid, HardTanh, Relu
-from mapping.operators.fused import AddOp, AvgPoolOp, ClampOp, ConcatOp, DigitalOp, FusedOp, MatrixOp, PassOp
+from mapping.operators.fused import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp
 from mapping.operators.joins import Add, Concat, Subtract
-from mapping.operators.node import INPUT, Node
+from mapping.operators.node import INPUT, DigitalOp, Node, PassOp
 from mapping.operators.pools import AvgPool, GlobalAvgPool
 from mapping.operators.products import Conv, Linear
 
@@ -55,7 +55,8 @@ def nodes_of(
             source = name
         if op.grid is not None:
             name = op.name if source == sources[0] else _free(f"{op.name}_codes", taken)
-            nodes.append(replace(op.grid, name=name, inputs=(source,)))
+            codes = op.grid
+            nodes.append(Grid(name=name, inputs=(source,), scale=codes.scale, low=codes.low, high=codes.high))
             source = name
         made[op.name] = source
     return tuple(nodes)

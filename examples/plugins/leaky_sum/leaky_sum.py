@@ -19,8 +19,8 @@ from mapping.operators.integer.digital_ops import Codes, requantise
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.integer.scales import CodeScale, excess_bits, requantise_to
 from mapping.operators.integer.tensor_ops import narrowed
-from mapping.operators.node import Node, Shape, StepNames, Stored, require, require_axes
-from mapping.operators.step import Step, check_axes, check_one_factor, check_shift, need
+from mapping.operators.node import Node, StepNames, Stored, require, require_axes
+from mapping.operators.step import Shape, Step, check_axes, check_one_factor, check_shift, need
 from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:

@@ -24,13 +24,13 @@ from mapping.operators.integer.digital_ops import type_within
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.joins import AddStep, ConcatStep, ProductStep
 from mapping.operators.moves import FlattenStep, PermuteStep, ReshapeStep, SliceStep, TakeStep
-from mapping.operators.node import INPUT, Shape
+from mapping.operators.node import INPUT
 from mapping.operators.norms import NormStep, SoftmaxStep
 from mapping.operators.padding import PadChannelsStep, PadMapStep
 from mapping.operators.pools import AvgPoolStep, MaxPoolStep, ReduceStep
 from mapping.operators.products import MatMulStep
 from mapping.operators.resampling import ResampleStep
-from mapping.operators.step import Step
+from mapping.operators.step import Shape, Step
 from mapping.program.conductance import AgainStep, ConductanceProgram, InputCodes, MatrixStep
 from mapping.program.copies import copies_of
 from mapping.program.shapes import step_shape

@@ -11,7 +11,8 @@ import numpy as np
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.refusal import refuse
 from mapping.network.compose.values import Operand, Value, activation
-from mapping.operators.node import Array, Shape
+from mapping.operators.node import Array
+from mapping.operators.step import Shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from mapping.network.compose.inputs import Asked, opened
 from mapping.network.compose.outputs import Found, collected
 from mapping.network.compose.refusal import ELSEWHERE, CannotCompose, UnsupportedOperation
 from mapping.network.compose.values import Value
-from mapping.operators.node import Shape
+from mapping.operators.step import Shape
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,8 @@ from mapping.network.compose.values import Constant, Operand, Value, activation,
 from mapping.operators.activations import Grid, HardTanh, Relu, Relu6, Unary
 from mapping.operators.affine import Affine, PRelu
 from mapping.operators.joins import Add, Product, Subtract
-from mapping.operators.node import Node, Shape
+from mapping.operators.node import Node
+from mapping.operators.step import Shape
 
 STEEP = float(1 << 20)  # slope of a step
 

@@ -19,11 +19,12 @@ from mapping.operators.activations import Grid, HardTanh, Relu, Relu6, Unary
 from mapping.operators.affine import Affine, BatchNorm
 from mapping.operators.joins import Add, Product, Subtract
 from mapping.operators.moves import Flatten, Permute, Reshape, Slice, Take
-from mapping.operators.node import INPUT, GraphError, Node, Shape, output_shape
+from mapping.operators.node import INPUT, GraphError, Node, output_shape
 from mapping.operators.norms import Norm
 from mapping.operators.padding import PadChannels, PadMap
 from mapping.operators.pools import AvgPool, GlobalAvgPool
 from mapping.operators.products import Conv, Linear
+from mapping.operators.step import Shape
 
 _FUNCTIONS = (Relu, Relu6, HardTanh, Unary, Grid)
 _PAIRS = (Add, Subtract, Product)

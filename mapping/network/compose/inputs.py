@@ -12,7 +12,8 @@ from mapping.network.compose.composer import Composer, ModulePlace
 from mapping.network.compose.refusal import need
 from mapping.network.compose.values import Value, image_shape
 from mapping.network.graph import Preprocess
-from mapping.operators.node import INPUT, Shape
+from mapping.operators.node import INPUT
+from mapping.operators.step import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor

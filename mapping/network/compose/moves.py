@@ -22,7 +22,7 @@ from mapping.network.compose.values import (
 )
 from mapping.operators.joins import Concat
 from mapping.operators.moves import FILL
-from mapping.operators.node import Shape
+from mapping.operators.step import Shape
 
 
 def reshape(c: Composer, x: Operand, shape: Sequence[int]) -> Operand:

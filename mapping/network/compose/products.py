@@ -14,8 +14,9 @@ from mapping.network.compose.moves import closed, opened, permute, reshape, sele
 from mapping.network.compose.refusal import fit, need, within
 from mapping.network.compose.values import Constant, Operand, Value, activation, alike, image_axis
 from mapping.operators.joins import Concat
-from mapping.operators.node import Array, Shape
+from mapping.operators.node import Array
 from mapping.operators.products import Conv, Linear, MatMul
+from mapping.operators.step import Shape
 
 Pair = tuple[int, int]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.network.compose.refusal import BROKEN, refuse
-from mapping.operators.node import Shape
+from mapping.operators.step import Shape
 
 Constant: TypeAlias = NDArray[Any]
 

@@ -12,9 +12,10 @@ from mapping.operators.activations import Relu, Relu6
 from mapping.operators.affine import BatchNorm
 from mapping.operators.joins import Add
 from mapping.operators.moves import Flatten
-from mapping.operators.node import INPUT, Array, Node, Shape
+from mapping.operators.node import INPUT, Array, Node
 from mapping.operators.pools import GlobalAvgPool, MaxPool
 from mapping.operators.products import Conv, Linear
+from mapping.operators.step import Shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.network.compose.refusal import BROKEN, need, refuse
-from mapping.operators.node import Shape
+from mapping.operators.step import Shape
 
 Inputs = Sequence[Any]
 

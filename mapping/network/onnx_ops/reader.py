@@ -19,7 +19,7 @@ from mapping.network.graph_records import MOST_OUTPUTS
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
 from mapping.network.onnx_ops.external import external
 from mapping.network.onnx_ops.folding import fold, foldable
-from mapping.operators.node import Shape
+from mapping.operators.step import Shape
 
 MOST_ELEMENTS = 2**28
 """Of all stored and computed constants together."""

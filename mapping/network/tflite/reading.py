@@ -21,7 +21,7 @@ from mapping.network.compose.values import Constant, Operand, Value, activation
 from mapping.network.graph import Preprocess
 from mapping.network.tflite.model import LiteModel, LiteOperation, LiteTensor
 from mapping.operators.activations import GRID_CODES, Grid
-from mapping.operators.node import Shape
+from mapping.operators.step import Shape
 
 BATCH = 2  # images in the tensors while they are read: with one, an axis of size 1 could be taken for the batch
 FIRST_CHANNEL, LAST_CHANNEL = (0, 3, 1, 2), (0, 2, 3, 1)

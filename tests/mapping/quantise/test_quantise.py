@@ -19,9 +19,10 @@ from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_activations, float_logits
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.operators.affine import Affine
-from mapping.operators.fused import AddOp, DigitalOp, MatrixOp, PassOp
+from mapping.operators.fused import AddOp, MatrixOp
 from mapping.operators.integer.scales import fixed_point
 from mapping.operators.moves import Flatten
+from mapping.operators.node import DigitalOp, PassOp
 from mapping.operators.products import Linear
 from mapping.program.conductance import MatrixStep
 from mapping.program.execute import IdealMultiply, run
