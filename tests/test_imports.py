@@ -238,7 +238,7 @@ def test_no_file_imports_itself_through_others() -> None:
         # Virtual chips are made by whoever asks a question of them, and drawn by none of these.
         (
             "VirtualChips",
-            ("hil/deployment/deployment.py", "hil/prediction/predict.py", "hil/mission/radiation", "hil/improvement"),
+            ("hil/deployment/deployment.py", "hil/prediction/predict.py", "hil/payload/radiation", "hil/improvement"),
         ),
     ],
 )

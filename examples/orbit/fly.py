@@ -20,18 +20,18 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import deploy
 from hil.deployment.network_source import program_of
 from hil.deployment.options import DeployOptions, NetworkAsked
-from hil.mission.budget import check_budget
-from hil.mission.hardened_campaign import accuracy_at_end, harden_campaign
-from hil.mission.orbit import load_orbit, orbit_path
-from hil.mission.page import mission_page
-from hil.mission.passes.session import run_session
-from hil.mission.passes.windows import load_passes
-from hil.mission.passes.xtce import write_xtce
-from hil.mission.radiation.folder import CampaignFolder
-from hil.mission.radiation.study import run_study
-from hil.mission.requirements import load_mission
-from hil.mission.settings import CampaignOptions, Course, LinkFigures, TimelineOptions
-from hil.mission.subject import open_subject
+from hil.payload.budget import check_budget
+from hil.payload.hardened_campaign import accuracy_at_end, harden_campaign
+from hil.payload.orbit import load_orbit, orbit_path
+from hil.payload.page import mission_page
+from hil.payload.passes.session import run_session
+from hil.payload.passes.windows import load_passes
+from hil.payload.passes.xtce import write_xtce
+from hil.payload.radiation.folder import CampaignFolder
+from hil.payload.radiation.study import run_study
+from hil.payload.requirements import load_mission
+from hil.payload.settings import CampaignOptions, Course, LinkFigures, TimelineOptions
+from hil.payload.subject import open_subject
 from hil.simulation.virtual_chip import TUNE_IMAGES
 from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.file import save_program

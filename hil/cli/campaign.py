@@ -21,7 +21,7 @@ from hil.cli.options import (
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode
-from hil.mission.settings import (
+from hil.payload.settings import (
     MAIN,
     CampaignOptions,
     Course,
@@ -71,12 +71,12 @@ def campaign(
     from cim.record.file import load_record
     from hil.deployment.network_source import images_asked
     from hil.deployment.plan import plan_of
-    from hil.mission.orbit import load_orbit
-    from hil.mission.radiation.campaign import expected_campaign
-    from hil.mission.radiation.folder import CampaignFolder
-    from hil.mission.radiation.kinds import FaultKind
-    from hil.mission.radiation.study import run_study
-    from hil.mission.subject import open_subject
+    from hil.payload.orbit import load_orbit
+    from hil.payload.radiation.campaign import expected_campaign
+    from hil.payload.radiation.folder import CampaignFolder
+    from hil.payload.radiation.kinds import FaultKind
+    from hil.payload.radiation.study import run_study
+    from hil.payload.subject import open_subject
     from hil.watch import PlannedStage
     from mapping.recipe.recipe import Recipe
 

@@ -19,9 +19,9 @@ from hil.cli.options import (
     screen,
 )
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.deployment.options import USUAL_RECIPE, DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
-from hil.mission.settings import Course, FlightOptions, HardenAsked, LinkFigures, years_of, years_text
+from hil.payload.settings import Course, FlightOptions, HardenAsked, LinkFigures, years_of, years_text
 
 USUAL_FLIGHT = FlightOptions()
 mission = typer.Typer(
@@ -62,12 +62,11 @@ def check(
     """Set every limit of a mission beside what a network needs; exit code 1 when one is broken."""
     from cim.record.file import load_record
     from hil.deployment.network_source import images_asked
-    from hil.mission.budget import check_budget
-    from hil.mission.budget_text import budget_summary, write_budget_junit
-    from hil.mission.hardened_campaign import accuracy_at_end
-    from hil.mission.requirements import load_mission
-    from hil.mission.subject import known_temperatures, open_subject, simulated_accuracy
-    from hil.watch import PlannedStage
+    from hil.payload.budget_text import budget_summary, write_budget_junit
+    from hil.payload.check import check_subject, planned_check
+    from hil.payload.hardened_campaign import accuracy_at_end
+    from hil.payload.requirements import load_mission
+    from hil.payload.subject import open_subject
 
     wanted, source = load_mission(plan), of.upon(NetworkAsked())
     options = simulated.upon(DeployOptions())
@@ -76,27 +75,13 @@ def check(
     images = images_asked(source, any_kind=False) if source.data else None
     record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch:
-        looks = 0 if images is None else 1 if record is None or record.thermal is None else 3
-        simulating = PlannedStage("simulating", 0.002 * options.samples * options.virtual_chips)
-        watch.plan([PlannedStage("compiling", 2.0), *[simulating] * looks])
+        watch.plan(planned_check(images, record, options))
         found = open_subject(subject, source, watch, network=network)
-        accuracy, temperatures = found.accuracy, None
-        if images is not None:
-            again = found.rewriting(treated.upon(TechniquesAsked()))
-            options = replace(options, recipe=USUAL_RECIPE if again is None else USUAL_RECIPE.having(again))
-            accuracy = simulated_accuracy(found.program, images, record, options, watch)
-            temperatures = known_temperatures(found.program, images, record, wanted.limits, options, watch)
-    at_end = None
-    if campaign:
-        at_end = accuracy_at_end(campaign, found.program, wanted, one_of(Course, course, "--course"))
-    budget = check_budget(
-        found.program,
-        wanted,
-        network=found.name,
-        accuracy=accuracy,
-        accuracy_at_end=at_end,
-        temperatures_c=temperatures,
-    )
+        at_end = None
+        if campaign:
+            at_end = accuracy_at_end(campaign, found.program, wanted, one_of(Course, course, "--course"))
+        again = None if images is None else found.rewriting(treated.upon(TechniquesAsked()))
+        budget = check_subject(found, wanted, images, record, options, watch, again=again, at_end=at_end)
     if junit:
         write_budget_junit(junit, budget)
     print_result([budget_summary(budget)], budget.to_json(), as_json)
@@ -115,10 +100,10 @@ def harden(
     as_json: Json = False,
 ) -> int:
     """Find the cheapest set of mitigations that keeps accuracy and notices faults; exit code 1 when none does."""
-    from hil.mission.hardened_campaign import harden_campaign
-    from hil.mission.mitigation import Mitigation
-    from hil.mission.requirements import load_mission
-    from hil.mission.subject import open_subject
+    from hil.payload.hardened_campaign import harden_campaign
+    from hil.payload.mitigation import Mitigation
+    from hil.payload.requirements import load_mission
+    from hil.payload.subject import open_subject
 
     asked = hardened.upon(HardenAsked())
     on = [one_of(Mitigation, name, "--with") for name in asked.always.split(",")] if asked.always else []
@@ -173,13 +158,13 @@ def passes(
     """Send a program, an update and a telemetry dump over contact windows: passes planned, and as they then went."""
     need("spacepackets", "hil mission passes", "mission")
     from hil.cli.terminal.told import Told
-    from hil.mission.passes.flight_image import flight_program, pack_image
-    from hil.mission.passes.interruptions import interrupt
-    from hil.mission.passes.session import run_session
-    from hil.mission.passes.windows import load_passes
-    from hil.mission.passes.xtce import write_xtce
-    from hil.mission.subject import open_subject
     from hil.pages.summary import Fact
+    from hil.payload.passes.flight_image import flight_program, pack_image
+    from hil.payload.passes.interruptions import interrupt
+    from hil.payload.passes.session import run_session
+    from hil.payload.passes.windows import load_passes
+    from hil.payload.passes.xtce import write_xtce
+    from hil.payload.subject import open_subject
     from mapping.program.file import load_program
 
     windows = load_passes(passes)
@@ -235,10 +220,10 @@ def flight(
 
     from hil.atomic import write_text
     from hil.deployment.network_source import images_asked
-    from hil.mission.flight import fly
-    from hil.mission.orbit import load_orbit
-    from hil.mission.radiation.kinds import FaultKind
-    from hil.mission.subject import open_subject
+    from hil.payload.flight import fly
+    from hil.payload.orbit import load_orbit
+    from hil.payload.radiation.kinds import FaultKind
+    from hil.payload.subject import open_subject
     from hil.watch import PlannedStage
 
     left = tuple(one_of(FaultKind, name, "--leave-out") for name in leave_out.split(",")) if leave_out else ()

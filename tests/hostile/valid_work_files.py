@@ -21,15 +21,15 @@ from hil.deployment.run_settings import RunSettings
 from hil.driver.wire_trace import trace_lines
 from hil.improvement.context import Candidate
 from hil.improvement.improve import TrialResult, stored_result
-from hil.mission.hardened_campaign import harden_campaign
-from hil.mission.orbit import load_orbit
-from hil.mission.passes.flight_image import flight_program, load_image, pack_image
-from hil.mission.passes.windows import load_passes
-from hil.mission.radiation.block import InjectionResult
-from hil.mission.radiation.folder import CampaignFolder, injections_text, kept_years, read_injections
-from hil.mission.radiation.study import run_study
-from hil.mission.requirements import load_mission
-from hil.mission.settings import CampaignOptions, TimelineOptions
+from hil.payload.hardened_campaign import harden_campaign
+from hil.payload.orbit import load_orbit
+from hil.payload.passes.flight_image import flight_program, load_image, pack_image
+from hil.payload.passes.windows import load_passes
+from hil.payload.radiation.block import InjectionResult
+from hil.payload.radiation.folder import CampaignFolder, injections_text, kept_years, read_injections
+from hil.payload.radiation.study import run_study
+from hil.payload.requirements import load_mission
+from hil.payload.settings import CampaignOptions, TimelineOptions
 from hil.report.work_folder import WorkFolder, load_json
 from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog, read_wire_log
@@ -65,7 +65,7 @@ def passes(folder: Path) -> Path:
 
 
 def orbit(folder: Path) -> Path:
-    text = resources.files("hil.mission").joinpath("orbits", "leo-sso.toml").read_text("utf-8")
+    text = resources.files("hil.payload").joinpath("orbits", "leo-sso.toml").read_text("utf-8")
     (folder / "orbit.toml").write_text(text, "utf-8")
     return folder / "orbit.toml"
 

@@ -40,10 +40,10 @@ from hil.deployment.network_source import program_of
 from hil.deployment.options import NetworkAsked
 from hil.deployment.targets.wired import ensure_programmed, read_back
 from hil.driver.open_chip import open_chip
-from hil.mission.flight import FlightReport, FlownChip, flight_address, flight_images, fly_chip, judge_flight
-from hil.mission.orbit import OrbitFile, load_orbit
-from hil.mission.radiation.timeline import CELLS
-from hil.mission.settings import FlightOptions
+from hil.payload.flight import FlightReport, FlownChip, flight_address, flight_images, fly_chip, judge_flight
+from hil.payload.orbit import OrbitFile, load_orbit
+from hil.payload.radiation.timeline import CELLS
+from hil.payload.settings import FlightOptions
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
@@ -149,7 +149,7 @@ def beam(program: ConductanceProgram) -> str:
         "krad_per_year": (f"{KRAD_A_YEAR}", "assumed: as the emulated chips have it"),
     }
     lines = ["# Written by: python benchmarks/studies.py flight --beam"]
-    for line in (HERE.parent / "hil/mission/orbits/geo.toml").read_text("utf-8").splitlines():
+    for line in (HERE.parent / "hil/payload/orbits/geo.toml").read_text("utf-8").splitlines():
         known = line.split(" = ")[0]
         value, source = fields.get(known, ("", ""))
         lines.append(f'{known} = {{ value = {value}, source = "{source}" }}' if value else line)

@@ -13,11 +13,11 @@ from pathlib import Path
 from cim.record.published import nominal_record
 from hil.deployment.network_source import program_of
 from hil.deployment.options import NetworkAsked
-from hil.mission.passes.flight_image import flight_program, pack_image
-from hil.mission.passes.transfer import plan_transfer
-from hil.mission.passes.update import pack_update
-from hil.mission.passes.windows import ContactWindow
-from hil.mission.settings import LinkFigures
+from hil.payload.passes.flight_image import flight_program, pack_image
+from hil.payload.passes.transfer import plan_transfer
+from hil.payload.passes.update import pack_update
+from hil.payload.passes.windows import ContactWindow
+from hil.payload.settings import LinkFigures
 from hil.simulation.virtual_chip import TUNE_IMAGES
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch

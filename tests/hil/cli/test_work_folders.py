@@ -12,7 +12,7 @@ import pytest
 
 from hil.cli import run
 from hil.errors import ExitCode, FileError, HilError
-from hil.mission.radiation.folder import CampaignFolder
+from hil.payload.radiation.folder import CampaignFolder
 from hil.report.run_folder import new_run_folder, unfinished_run_folder
 from hil.report.work_folder import WorkFolder
 from hil.searching.folder import begin_folder, open_folder

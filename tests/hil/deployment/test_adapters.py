@@ -12,7 +12,7 @@ from hil.cli import run
 from hil.deployment.dry_run import estimate
 from hil.deployment.options import DeployOptions, usual_recipe
 from hil.errors import ExitCode, MismatchError
-from hil.mission.passes.update import pack_update
+from hil.payload.passes.update import pack_update
 from mapping.program.file import load_program
 from mapping.recipe.technique import RecipeError
 

@@ -24,7 +24,7 @@ from hil.driver.counting.wire_cost import EVERYTHING
 from hil.driver.open_chip import open_chip
 from hil.errors import ExitCode, UsageError
 from hil.improvement.retune import retune
-from hil.mission.subject import open_subject
+from hil.payload.subject import open_subject
 from hil.prediction.predict import predict
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch

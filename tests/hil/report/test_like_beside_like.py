@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hil.mission.flight import FlightOptions, FlightReport, FlownChip
+from hil.payload.flight import FlightOptions, FlightReport, FlownChip
 from hil.report.files import summary_lines, write_report
 from hil.report.run_index import read_runs
 from hil.report.summary import summary_of

@@ -12,10 +12,10 @@ import hil as hil_room
 from hil.calibration import record_page
 from hil.cli import run as hil
 from hil.improvement import improvement_page
-from hil.mission.radiation import page as radiation_page
 from hil.pages.shell import Outline
 from hil.pages.summary import Bars, Scale
 from hil.pages.words import find_words, word_list
+from hil.payload.radiation import page as radiation_page
 from hil.report import page as report_page
 from hil.report.causes import causes_table
 from hil.report.summary import summary_of

@@ -1,0 +1,142 @@
+"""The load of a network on the host beside the chip: operations, link, memory.
+
+Integer operations of one output are counted from the written integers of ``docs/digital_ops.md``:
+
+    correction of a tile    3   multiply, add, shift            each tile that answers it
+    partial sums            1   addition                        each further tile
+    bias                    1   addition
+    requantisation          4   multiply, add half, shift, clamp
+    addition of two maps   11   two rescales of 3, one sum, one requantisation
+    pool                    1   comparison or addition of each entry of the window; average: and a requantisation
+    concatenation           4   requantisation
+    input table             1   look-up of a pixel
+    other steps             4   requantisation, and the operations that ``LayerWork`` counts (a table: its look-ups)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from cim.cost.workload import LayerWork, WorkKind
+from hil.payload.requirements import HostFigures
+from mapping.operators.integer.requantise import Requantise
+from mapping.operators.node import INPUT
+from mapping.operators.step import Step
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.shapes import step_shapes
+from mapping.workload import program_workload
+
+CORRECTION, BIAS, REQUANTISE, ADD = 3, 1, 4, 11
+SUM_BITS = 32  # of a level sum between chip and host
+CORRECTION_BYTES = 4 + 8 + 4  # gain, offset and input gain of a column (``cim.chip.correction``)
+RULE_BYTES, BIAS_BYTES = 4 + 1, 4  # multiplier and shift; bias
+
+
+@dataclass(frozen=True, slots=True)
+class HostLoad:
+    """One image on the host. ``ram_bytes`` are activations, sums of one output row, corrections and stack;
+    ``flash_bytes`` levels, corrections, rules, input table and code."""
+
+    operations: int
+    operations_by_step: tuple[tuple[str, int], ...]
+    link_bits: int
+    ram_bytes: int
+    flash_bytes: int
+    program_bytes: int  # of the flash, without the host's own code: what is uplinked
+    host_s: float
+    link_s: float
+
+
+def host_load(program: ConductanceProgram, host: HostFigures) -> HostLoad:
+    """Count one image of a program on a host."""
+    workload = program_workload(program)
+    pixels = math.prod(workload.input_shape)
+    by_step: list[tuple[str, int]] = [(INPUT, pixels)]
+    link_bits = workload.input_data_bits + workload.output_data_bits
+    if host.digital_on_host:
+        by_step += [(layer.name, operations_of(layer)) for layer in workload.layers]
+        link_bits = sum(_link_bits(layer) for layer in workload.layers if layer.tiles is not None)
+    by_step.append(("argmax", len(program.classes)))
+    operations = sum(count for _, count in by_step)
+    corrections = CORRECTION_BYTES * sum(len(t.outputs) for m in program.matrices for t in m.group.tiles)
+    image = program_image_bytes(program) + corrections
+    return HostLoad(
+        operations=operations,
+        operations_by_step=tuple(by_step),
+        link_bits=link_bits,
+        ram_bytes=_activation_bytes(program, bool(host.digital_on_host)) + corrections + host.stack_bytes,
+        flash_bytes=image + host.code_bytes,
+        program_bytes=image,
+        host_s=operations / host.operations_per_s,
+        link_s=link_bits / host.link_bit_per_s,
+    )
+
+
+def operations_of(layer: LayerWork) -> int:
+    """Integer operations of one layer and image."""
+    outputs = math.prod(layer.out_shape)
+    match layer.kind:
+        case WorkKind.CONV | WorkKind.LINEAR:
+            answers = 1 if layer.tiles is None else int(layer.tiles.outputs.sum()) / layer.tiles.copies
+            tiles = answers / layer.out_shape[0]
+            return round(outputs * (CORRECTION * tiles + (tiles - 1) + BIAS + REQUANTISE))
+        case WorkKind.ADD:
+            return outputs * ADD
+        case WorkKind.MAX_POOL:
+            return outputs * math.prod(layer.kernel)
+        case WorkKind.AVG_POOL:
+            return outputs * (math.prod(layer.kernel) + REQUANTISE)
+        case WorkKind.CONCAT | WorkKind.CLAMP:
+            return outputs * REQUANTISE
+        case WorkKind.MOVE:
+            return 0
+    return layer.operations + outputs * (0 if layer.kind is WorkKind.TABLE else REQUANTISE)
+
+
+def program_image_bytes(program: ConductanceProgram) -> int:
+    """Bytes of levels, rules, biases and input table, packed as a flight computer would hold them."""
+    total = program.input.table.size * 2
+    for step in program.steps:
+        rules = [step.requantise] if hasattr(step, "requantise") else []
+        rules += list(getattr(step, "rescale", ()))
+        total += sum(RULE_BYTES * len(rule.multiplier) for rule in rules if isinstance(rule, Requantise))
+        if isinstance(step, MatrixStep):
+            bits = program.weight_bits_of(step.name)
+            total += BIAS_BYTES * len(step.bias)
+            if step.adapter is not None:
+                total += step.adapter.down.size + step.adapter.up.size
+                total += RULE_BYTES * (len(step.adapter.narrow.multiplier) + len(step.adapter.wide.multiplier))
+            total += math.ceil(sum(t.levels.size for t in step.group.matrix_tiles) * bits / 8)
+    return int(total)
+
+
+def _link_bits(layer: LayerWork) -> int:
+    assert layer.tiles is not None
+    answers = int(layer.tiles.outputs.sum()) // layer.tiles.copies
+    return math.prod(layer.in_shape) * layer.input_bits + answers * layer.positions * SUM_BITS
+
+
+def _activation_bytes(program: ConductanceProgram, sums: bool) -> int:
+    """Most bytes of codes alive at once, and of the sums of one output row where the host finishes them."""
+    last = {name: i for i, step in enumerate(program.steps) for name in step.inputs}
+    shapes = step_shapes(program)
+    held = {INPUT: math.prod(program.input.shape) * _code_bytes(program.input.bits)}
+    most = 0
+    for i, step in enumerate(program.steps):
+        shape = shapes[step.name]
+        held[step.name] = math.prod(shape) * _code_bytes(_bits(program, step))
+        row = shape[0] * (shape[2] if len(shape) == 3 else 1) * SUM_BITS // 8
+        most = max(most, sum(held.values()) + (row if sums and isinstance(step, MatrixStep) else 0))
+        for name in step.inputs:
+            if last[name] == i:
+                held.pop(name, None)
+    return most
+
+
+def _bits(program: ConductanceProgram, step: Step) -> int:
+    return SUM_BITS if step is program.steps[-1] else program.activation_bits
+
+
+def _code_bytes(bits: int) -> int:
+    return 1 if bits <= 8 else 2 if bits <= 16 else 4

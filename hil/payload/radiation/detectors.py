@@ -1,0 +1,221 @@
+"""Detectors of faults: guards and golden vectors that are measured, codes that catch one bit by their construction.
+
+*Range guard*: a level sum outside what fault-free images gave in its channel. *Checksum*: a residual of the checksum
+columns (``hil.payload.radiation.checksums``) beyond what they gave, at one place or on the mean of a map. *Golden
+vectors*: stored images whose logits moved further than noise moves them. *Scrub*: a cell whose reading left its earlier
+reading by half a level. *ECC*: the stored word is struck and decoded (``hil.payload.radiation.stored_words``).
+Thresholds come from stored training images, widened until some other fault-free images raise no alarm.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.cells.read_noise import ReadNoise
+from hil.payload.radiation.checksums import SUFFIX
+from hil.payload.radiation.kinds import FaultKind
+from hil.payload.radiation.run import ChipAnswers, FaultContext
+
+WIDTHS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0)  # of the fault-free span, tried in order
+BATCH = 100
+CALIBRATION_PASSES = 4  # over the stored images, each with noise of its own
+SCRUB_READS = 8  # averaged a cell
+TWICE_CODES = 5  # by which two conversions of one sample may differ; noise of half a code does not come near
+PLACES_ABREAST = 16  # places of a map whose extremes are taken side by side, in long vectors
+GOLDEN_CHECKS = 64  # fault-free runs of the golden vectors that the threshold covers
+GOLDEN_WIDTH = 1.2  # of the largest fault-free distance
+CALIBRATE_SAMPLE, GOLDEN_SAMPLE, WIDEN_SAMPLE, ALARM_SAMPLE = (n << 32 for n in range(1, 5))
+
+
+class Detector(enum.StrEnum):
+    """What can notice a fault."""
+
+    LOADER = "loader"  # refuses what cannot be
+    TIMER = "timer"  # an answer that never comes
+    RANGE = "range-guard"
+    CHECKSUM = "checksum"
+    SCRUB = "scrub"
+    GOLDEN = "golden-vectors"
+    PARITY = "parity"  # of stored codes
+    RESIDUE = "residue"  # of sums, modulo 3
+    ECC = "ecc"  # of program image and corrections
+    REGISTERS = "register-readback"
+    SIGNATURE = "step-signature"  # of the steps that were done
+    TWICE = "second-conversion"  # of the held sample, compared with the first
+
+
+BY_CONSTRUCTION: Mapping[Detector, tuple[FaultKind, ...]] = {
+    Detector.PARITY: (FaultKind.ACTIVATION,),
+    Detector.RESIDUE: (FaultKind.ACCUMULATOR,),
+    Detector.REGISTERS: (FaultKind.CONVERTER_TRIM, FaultKind.CONVERTER_RANGE, FaultKind.ROW_ENABLE),
+    Detector.SIGNATURE: (FaultKind.SEQUENCER,),
+}
+"""Kinds whose single upset a code catches whatever its bit: parity, a residue, a compare."""
+
+
+@dataclass(frozen=True)
+class Guards:
+    """Thresholds. ``low``, ``high``: by layer, (outputs,) level sums; ``residual``, ``residual_mean``: by checked
+    layer, the middle and the largest distance from it; ``golden``: mean logits (g, classes), and the largest distance
+    from them."""
+
+    low: Mapping[str, NDArray[np.float64]]
+    high: Mapping[str, NDArray[np.float64]]
+    residual: Mapping[str, tuple[float, float]]
+    residual_mean: Mapping[str, tuple[float, float]]
+    golden: NDArray[np.float64]
+    golden_most: float
+    widths: tuple[float, float] = (1.0, 1.0)  # of range guards and of checksums
+
+    def range_alarms(self, answers: ChipAnswers, before: ChipAnswers | None = None) -> NDArray[np.bool_]:
+        """Images (n,) with a sum outside its channel's span, in layers whose sums are not those of ``before``."""
+        width = self.widths[0]
+        alarms = np.zeros(len(answers.logits), np.bool_)
+        for name, low in self.low.items():
+            if _same(name, answers, before):
+                continue
+            middle, half = (self.high[name] + low) / 2, (self.high[name] - low) / 2 * width
+            least, most = _extremes(answers.sums[name])
+            alarms |= ((least < middle - half) | (most > middle + half)).any(axis=1)
+        return alarms
+
+    def checksum_alarms(
+        self, answers: ChipAnswers, checks: Mapping[str, str], before: ChipAnswers | None = None
+    ) -> NDArray[np.bool_]:
+        """Images (n,) with a residual beyond its threshold; ``checks``: name of the check of each layer."""
+        width = self.widths[1]
+        alarms = np.zeros(len(answers.logits), np.bool_)
+        for name, check in checks.items():
+            if _same(name, answers, before):
+                continue
+            left = residuals(answers, name, check)
+            middle, most = self.residual[name]
+            alarms |= (np.abs(left - middle) > width * most).any(axis=1)
+            middle, most = self.residual_mean[name]
+            alarms |= np.abs(left.mean(axis=1) - middle) > width * most
+        return alarms
+
+    def golden_alarm(self, logits: NDArray[np.int32]) -> bool:
+        """Whether the logits of the golden images (g, classes) moved further than noise moves them."""
+        return golden_distance(logits, self.golden) > self.golden_most
+
+
+def calibrate_guards(
+    context: FaultContext, stored: NDArray[np.uint8], golden: NDArray[np.uint8], others: NDArray[np.uint8]
+) -> Guards:
+    """Thresholds of one chip.
+
+    Args:
+        stored: training images, that give the spans.
+        golden: images whose logits are stored.
+        others: fault-free images by which spans are widened until none raises an alarm.
+
+    Raises:
+        ValueError: no images of a kind.
+    """
+    if not len(stored) or not len(golden) or not len(others):
+        raise ValueError("guards need stored, golden and other images")
+    low: dict[str, NDArray[np.float64]] = {}
+    high: dict[str, NDArray[np.float64]] = {}
+    spans: dict[str, list[tuple[float, float]]] = {}
+    means: dict[str, list[tuple[float, float]]] = {}
+    checks = check_names(context)
+    for turn in range(CALIBRATION_PASSES):
+        for answers in healthy_batches(context, stored, CALIBRATE_SAMPLE + turn * len(stored)):
+            for name in context.products:
+                least, most = (part.astype(np.float64) for part in _extremes(answers.sums[name]))
+                low[name] = np.minimum(low.get(name, np.inf), least.min(axis=0))
+                high[name] = np.maximum(high.get(name, -np.inf), most.max(axis=0))
+            for name, check in checks.items():
+                left = residuals(answers, name, check)
+                spans.setdefault(name, []).append((float(left.min()), float(left.max())))
+                mean = left.mean(axis=1)
+                means.setdefault(name, []).append((float(mean.min()), float(mean.max())))
+    runs = [context.healthy(golden, GOLDEN_SAMPLE + turn * len(golden)).logits for turn in range(GOLDEN_CHECKS)]
+    reference = np.mean(runs, axis=0)
+    furthest = max(golden_distance(logits, reference) for logits in runs)
+    guards = Guards(low, high, _middles(spans), _middles(means), reference, GOLDEN_WIDTH * furthest)
+    return _widened(guards, context, others)
+
+
+def residuals(answers: ChipAnswers, layer: str, check: str) -> NDArray[np.float64]:
+    """Σ of a layer's outputs minus its check, (n, positions)."""
+    maps, checked = _channels_last(answers.sums[layer]), answers.sums[check]
+    whole: NDArray[np.float64] = maps.astype(np.float64) @ np.ones(maps.shape[2])  # integers: exact below 2^53
+    return whole - checked.reshape(len(maps), -1)
+
+
+def golden_distance(logits: NDArray[np.int32], reference: NDArray[np.float64]) -> float:
+    """Root mean square over golden images and classes."""
+    return float(np.sqrt(np.mean((logits - reference) ** 2)))
+
+
+def scrub_finds(cell: tuple[float, float] | None, step_us: float, noise: ReadNoise, rng: np.random.Generator) -> bool:
+    """Whether a mean of readings after a fault leaves that before it by half a level; no cell was struck: False."""
+    if cell is None:
+        return False
+    before, after = (g + np.sqrt(float(noise.at(np.array([g]))[0]) / SCRUB_READS) * rng.standard_normal() for g in cell)
+    return bool(abs(after - before) > step_us / 2)
+
+
+def healthy_batches(context: FaultContext, images: NDArray[np.uint8], sample: int) -> Iterator[ChipAnswers]:
+    """Answers without a fault, some images at a time."""
+    for first in range(0, len(images), BATCH):
+        yield context.healthy(images[first : first + BATCH], sample + first)
+
+
+def check_names(context: FaultContext) -> dict[str, str]:
+    """Name of the check's sums of each product whose layer has a check."""
+    known = {check.name for check in context.checks.values()}
+    layers = {step.name: context.program.product_of(step) for step in context.program.steps}
+    return {name: name + SUFFIX for name, own in layers.items() if own is not None and own.name + SUFFIX in known}
+
+
+def _widened(guards: Guards, context: FaultContext, others: NDArray[np.uint8]) -> Guards:
+    """The least widths at which no other image raises an alarm; the widest where each one does."""
+    checks = check_names(context)
+    wanted = [0, 0]
+    for answers in healthy_batches(context, others, WIDEN_SAMPLE):
+        for which in (0, 1):
+            while wanted[which] < len(WIDTHS) - 1:
+                tried = replace(guards, widths=(WIDTHS[wanted[0]], WIDTHS[wanted[1]]))
+                alarms = tried.range_alarms(answers) if which == 0 else tried.checksum_alarms(answers, checks)
+                if not alarms.any():
+                    break
+                wanted[which] += 1
+    # One step more: the images of tomorrow are not those of the calibration.
+    chosen = [WIDTHS[min(n + 1, len(WIDTHS) - 1)] for n in wanted]
+    return replace(guards, widths=(chosen[0], chosen[1]))
+
+
+def _same(layer: str, answers: ChipAnswers, before: ChipAnswers | None) -> bool:
+    return before is not None and answers.sums[layer] is before.sums[layer]
+
+
+def _extremes(sums: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Least and largest sum of each channel, (n, outputs)."""
+    maps = _channels_last(sums)
+    images, places, channels = maps.shape
+    abreast = math.gcd(places, PLACES_ABREAST)
+    wide = maps.reshape(images, places // abreast, abreast * channels)
+    least, most = (extreme(wide, axis=1).reshape(images, abreast, channels) for extreme in (np.min, np.max))
+    return least.min(axis=1), most.max(axis=1)
+
+
+def _channels_last(sums: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Sums (n, places, outputs), as fast mode has them in memory."""
+    return np.moveaxis(sums, 1, -1).reshape(len(sums), -1, sums.shape[1])
+
+
+def _middles(spans: Mapping[str, list[tuple[float, float]]]) -> dict[str, tuple[float, float]]:
+    found = {}
+    for name, parts in spans.items():
+        low, high = min(p[0] for p in parts), max(p[1] for p in parts)
+        found[name] = (low + high) / 2, max((high - low) / 2, 1.0)
+    return found

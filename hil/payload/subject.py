@@ -1,0 +1,134 @@
+"""The subject of a mission command: a network file, a compiled program, or the folder of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cim.record.calibration import CalibrationRecord
+from cim.simulator.modes import SimulationMode
+from hil.datasets.image_set import Dataset
+from hil.deployment.adaptation import refuse_residual
+from hil.deployment.network_source import program_of
+from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
+from hil.errors import FileError, UsageError
+from hil.payload.budget import KnownAccuracy
+from hil.payload.requirements import MissionLimits
+from hil.prediction.predict import predict
+from hil.verdict.baseline import read_baseline
+from hil.watch import Watch
+from mapping.layout.lay_out import LayoutOptions
+from mapping.program.conductance import ConductanceProgram
+from mapping.recipe.recipe import Recipe, recipe_of_effort
+from mapping.recipe.rewrite import Rewrite
+
+PROGRAM = "program.h5"
+LOW_SHARE = 5.0  # percentile of virtual chips that is counted on
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A program, its name, and of its run the accuracy measured and how cells were written again (None: not)."""
+
+    program: ConductanceProgram
+    name: str
+    accuracy: KnownAccuracy | None = None
+    rewrite: Rewrite | None = None
+
+    def rewriting(self, asked: TechniquesAsked) -> Rewrite | None:
+        """How cells of its chips are written again: as was asked for, else as in its run.
+
+        Raises:
+            UsageError: another technique, which the chips of missions do not take from the command line.
+        """
+        own = self.rewrite if asked.effort is None else recipe_of_effort(asked.effort).get(Rewrite)
+        recipe = Recipe(() if own is None else (own,)).changed(asked.having, asked.without)
+        others = [t.name for t in recipe.techniques if not isinstance(t, Rewrite)]
+        if others:
+            raise UsageError(f"{', '.join(others)}: chips of missions are as deployed, but for rewrite")
+        return recipe.get(Rewrite)
+
+
+def open_subject(
+    path: Path,
+    source: NetworkAsked,
+    watch: Watch,
+    *,
+    network: Path | None = None,
+    techniques: TechniquesAsked | None = None,
+) -> Subject:
+    """Open what a command was given.
+
+    Args:
+        network: net.pt or program.h5 of a run folder that holds no program.
+        techniques: by whose effort a network that is not compiled yet is laid out; None: as usual.
+
+    Raises:
+        FileError: a folder that is no run, or a run whose program is nowhere.
+    """
+    if not path.is_dir():
+        with watch.stage("compiling"):
+            effort = None if techniques is None else techniques.effort
+            layout = TechniquesAsked(effort).recipe().laid_out(LayoutOptions())
+            program, _ = program_of(path, source, watch, layout=layout)
+        refuse_residual(program, "missions and campaigns")
+        return Subject(program, path.stem)
+    report = read_baseline(path)
+    file = network or (path / PROGRAM if (path / PROGRAM).exists() else None)
+    if file is None:
+        raise FileError(f"{path} holds no {PROGRAM}", where=str(path), hint="name the network too: --network net.pt")
+    with watch.stage("compiling"):
+        program, _ = program_of(file, source, watch)
+    refuse_residual(program, "missions and campaigns")
+    known = report.digests.get("network")
+    if known is not None and known != program.network_digest:
+        raise FileError(
+            f"{file} is another network than that of the run",
+            where=f"{program.network_digest[:12]}… against {known[:12]}…",
+            hint="name the network that was deployed",
+        )
+    known_from = (
+        f"{report.backend_words}: lower end of the run's interval, {report.data.images} images of {report.data.name}"
+    )
+    accuracy = KnownAccuracy(report.decisive.measured.low, known_from)
+    return Subject(program, report.network.name, accuracy, report.rewrite)
+
+
+def simulated_accuracy(
+    program: ConductanceProgram,
+    data: Dataset,
+    record: CalibrationRecord | None,
+    options: DeployOptions,
+    watch: Watch,
+    temperature_c: float | None = None,
+) -> KnownAccuracy:
+    """Fifth percentile of virtual chips on a data set, fast mode; at a temperature, or at that of the record."""
+    found = predict(program, data, record, options, watch, temperature_c=temperature_c, mode=SimulationMode.FAST)
+    low = float(np.percentile(found.chips, LOW_SHARE))
+    return KnownAccuracy(
+        low, f"simulated: 5 % of {len(found.chips)} virtual chips, {found.images} images; {found.source}"
+    )
+
+
+def known_temperatures(
+    program: ConductanceProgram,
+    data: Dataset,
+    record: CalibrationRecord | None,
+    limits: MissionLimits,
+    options: DeployOptions,
+    watch: Watch,
+) -> tuple[float, float] | None:
+    """Coldest and warmest of a mission where the simulated accuracy keeps its floor there, else the record's own
+    temperature; None without a record that holds temperature coefficients."""
+    if record is None or record.thermal is None:
+        return None
+    floor, own = limits.accuracy_floor or 0.0, record.temperature_c
+
+    def reached(asked: float | None) -> float:
+        if asked is None:
+            return own
+        return asked if simulated_accuracy(program, data, record, options, watch, asked).low >= floor else own
+
+    return reached(limits.temperature_low_c), reached(limits.temperature_high_c)

@@ -1,0 +1,39 @@
+"""One small program, its bench and its images for all tests of campaigns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cim.chip.file import load_chip
+from cim.record.calibration import CalibrationRecord
+from cim.record.published import nominal_record
+from hil.datasets.image_set import Dataset
+from hil.payload.radiation.checksums import checked_program
+from hil.payload.radiation.context import fault_context
+from hil.payload.radiation.run import FaultContext
+from mapping.compile import compile_network
+from mapping.program.conductance import ConductanceProgram
+
+from ..small_net import NAMES, images, small_network
+
+
+@pytest.fixture(scope="session")
+def program() -> ConductanceProgram:
+    return compile_network(small_network(), load_chip("lab-128", macros=2))
+
+
+@pytest.fixture(scope="session")
+def record(program: ConductanceProgram) -> CalibrationRecord:
+    return nominal_record(program.spec, program.macros)
+
+
+@pytest.fixture(scope="session")
+def bench(program: ConductanceProgram, record: CalibrationRecord) -> FaultContext:
+    return fault_context(program, checked_program(program), record, age_s=3600.0, seed=3)
+
+
+@pytest.fixture(scope="session")
+def data() -> Dataset:
+    pixels, labels = images(400, seed=3)
+    return Dataset("small", pixels, np.asarray(labels, np.int64), NAMES, "made here", "0" * 64)

@@ -1,0 +1,142 @@
+"""Wrong files and wrong programs at the commands for missions: an exit code, the place, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("spacepackets")
+
+import hil.payload
+from cim.chip.file import load_chip
+from hil.cli import run
+from hil.errors import FileError, MismatchError, NotAuthorised
+from hil.payload.hardened_campaign import harden_campaign
+from hil.payload.orbit import SHIPPED
+from hil.payload.passes.commands import TAKE_PROGRAM, TAKE_UPDATE, FlightComputer, function_call, read_telemetry
+from hil.payload.passes.flight_image import flight_program, pack_image
+from hil.payload.passes.update import pack_update
+from hil.payload.radiation.folder import CampaignFolder
+from hil.payload.radiation.summary import FORMAT
+from hil.payload.requirements import load_mission
+from mapping.compile import compile_network
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.file import save_program
+
+from ..fitting import every_answer_fits as every_answer_fits
+from ..small_net import small_network
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
+ORBIT = SHIPPED / "leo-sso.toml"
+BROKEN_FILE, MISMATCH = 7, 8
+
+
+def changed(source: Path, target: Path, before: str, after: str) -> int:
+    """Write a file with one place changed; the number of its line."""
+    text = source.read_text("utf-8")
+    assert before in text
+    target.write_text(text.replace(before, after, 1), "utf-8")
+    return text[: text.index(before)].count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "field"),
+    [
+        ("cell_per_day = { value = 4e-10", "cell_per_day = { value = nan", "upsets.cell_per_day"),
+        ("cell_per_day = { value = 4e-10", "cell_per_day = { value = 2.0", "upsets.cell_per_day"),
+        ("high_share = { value = 1.0", "high_share = { value = -0.5", "upsets.high_share"),
+        ("krad_per_year = { value = 0.48", "krad_per_year = { value = inf", "dose.krad_per_year"),
+        ("altitude_km = { value = 550.0", "altitude_km = { value = -550.0", "orbit.altitude_km"),
+        ("extreme_share = { value = 0.7, ", "extreme_share = { value = true, ", "upsets.extreme_share"),
+    ],
+)
+def test_an_impossible_orbit_is_named_with_file_line_and_field_before_anything_runs(
+    before: str, after: str, field: str, program: ConductanceProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_program(program, tmp_path / "program.h5")
+    line = changed(ORBIT, tmp_path / "own.toml", before, after)
+    asked = ["campaign", str(tmp_path / "program.h5"), "--orbit", str(tmp_path / "own.toml")]
+    assert run([*asked, "-o", str(tmp_path / "out")]) == BROKEN_FILE
+    assert f"own.toml:{line}: {field}: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "field"),
+    [
+        ("years = 3.0", "years = nan", "mission.years"),
+        ("images_per_orbit = 600", "images_per_orbit = 0", "mission.images_per_orbit"),
+        ("pass_minutes = 8.0", "pass_minutes = 120.0", "mission.pass_minutes"),
+        ("temperature_low_c = -10.0", "temperature_low_c = 60.0", "limits.temperature_low_c"),
+        ("operations_per_s = { value = 4.0e7", "operations_per_s = { value = 0.0", "host.operations_per_s"),
+        ("uplink_bit_per_s = 64000.0\n", "", "limits.upload_passes"),
+    ],
+)
+def test_an_impossible_mission_is_named_with_file_line_and_field(
+    before: str, after: str, field: str, program: ConductanceProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_program(program, tmp_path / "program.h5")
+    changed(EXAMPLE, tmp_path / "mission.toml", before, after)
+    assert run(["mission", "check", str(tmp_path / "program.h5"), str(tmp_path / "mission.toml")]) == BROKEN_FILE
+    said = capsys.readouterr().err
+    place = said[said.index("mission.toml:") :].split(":")
+    assert int(place[1]) > 1
+    assert place[2].strip() == field
+
+
+@pytest.mark.parametrize("row", ["0,nan", "0,1e99", "100,50", "soon,later", "0"])
+def test_an_impossible_pass_is_named_with_file_and_line(
+    row: str, program: ConductanceProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_program(program, tmp_path / "program.h5")
+    (tmp_path / "passes.csv").write_text(f"start,end\n{row}\n", "utf-8")
+    assert run(["mission", "passes", str(tmp_path / "program.h5"), "--passes", str(tmp_path / "passes.csv")]) == 7
+    assert "passes.csv:2: " in capsys.readouterr().err
+
+
+def test_a_program_for_another_chip_a_truncated_image_and_an_expired_counter_leave_what_is_on_board(
+    program: ConductanceProgram,
+) -> None:
+    flying = flight_program(program)
+    other = flight_program(compile_network(small_network(), load_chip("yao-2020", macros=8)))
+    board = FlightComputer(program.spec)
+
+    def reason(function: int, name: str, data: bytes) -> int | None:
+        board.keep(name, data)
+        answers = [read_telemetry(packet) for packet in board.take(function_call(function, name.encode(), 1))]
+        return next((a.content[-1] for a in answers if (a.service, a.subservice) == (1, 8)), None)
+
+    assert reason(TAKE_PROGRAM, "p", pack_image(flying)) is None
+    update = pack_update(flying, flying, 3)
+    assert reason(TAKE_UPDATE, "u", update) is None
+    held = board.program
+    known = {FileError: 1, MismatchError: 2, NotAuthorised: 3}
+    for function, data, error in (
+        (TAKE_PROGRAM, pack_image(other), MismatchError),
+        (TAKE_PROGRAM, pack_image(flying)[:-20], FileError),
+        (TAKE_PROGRAM, pack_image(flying)[:40], FileError),
+        (TAKE_UPDATE, update, NotAuthorised),
+        (TAKE_UPDATE, update[:-1], FileError),
+    ):
+        assert reason(function, "new", data) == known[error]
+        assert board.program is held
+        assert board.update_counter == 3
+
+
+def test_a_campaign_of_another_program_is_not_hardened(program: ConductanceProgram, tmp_path: Path) -> None:
+    folder = CampaignFolder(tmp_path)
+    report = {"format": FORMAT, "settings": {"program": "0" * 64}, "kinds": {}, "false_alarms": {}}
+    folder.report.write_text(json.dumps(report), "utf-8")
+    before = folder.report.read_bytes()
+    with pytest.raises(MismatchError, match="campaign is of program 000000000000"):
+        harden_campaign(tmp_path, program, load_mission(EXAMPLE), floor=0.5)
+    assert folder.report.read_bytes() == before
+    save_program(program, tmp_path / "program.h5")
+    asked = ["mission", "check", str(tmp_path / "program.h5"), str(EXAMPLE), "--campaign", str(tmp_path)]
+    assert run(asked) == MISMATCH
+
+
+def test_the_package_ships_the_orbits_that_it_names() -> None:
+    assert Path(hil.payload.__file__).parent / "orbits" == SHIPPED

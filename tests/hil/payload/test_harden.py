@@ -1,0 +1,170 @@
+"""Mitigations: what a set notices, what it costs, and the cheapest that meets a mission."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cim.record.calibration import CalibrationRecord
+from hil.cli import run
+from hil.errors import FileError, UsageError
+from hil.payload.harden import RELOADED, harden, most_critical_layer, pareto
+from hil.payload.hardened_campaign import harden_campaign
+from hil.payload.mitigation import FREE, Mitigation, Price, prices, total
+from hil.payload.radiation.block import InjectionResult
+from hil.payload.radiation.checksums import checked_program
+from hil.payload.radiation.detectors import Detector
+from hil.payload.radiation.outcomes import Share, fired
+from hil.payload.requirements import MissionPlan, load_mission
+from hil.payload.scrub_plan import plan_scrub
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.file import save_program
+
+from ..fitting import every_answer_fits as every_answer_fits
+from ..small_net import write_files
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
+ALARMS = Share(0, 3000)
+
+
+def hit(number: int, kind: str, step: str = "conv", **more: object) -> InjectionResult:
+    plain = InjectionResult(number, kind, step, 0, 0, 0, False, False, 5, 1, 0, 0, False, False, False)
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+RESULTS = [
+    *(hit(n, "cell-extreme", scrubbed=n % 10 != 0) for n in range(20)),
+    *(hit(n, "activation", range_alarms=n % 2) for n in range(20, 40)),
+    *(hit(n, "correction", "fc", checksum_alarms=1, ecc_mended=True) for n in range(40, 60)),
+]
+WEIGHTS = {"cell-extreme": 1.0, "activation": 2.0, "correction": 1.0}
+BANDS = {
+    "without": [{"low": 0.9, "mean": 0.92, "high": 0.94}, {"low": 0.3, "mean": 0.5, "high": 0.7}],
+    "scrubbed": [{"low": 0.9, "mean": 0.92, "high": 0.94}, {"low": 0.89, "mean": 0.917, "high": 0.93}],
+    "scrubbed and tuned": [{"low": 0.9, "mean": 0.93, "high": 0.94}, {"low": 0.91, "mean": 0.93, "high": 0.94}],
+}
+PRICES = {m: Price((n + 1) * 1e-9, 0.0, 10 * (m is Mitigation.CHECKSUM), n, "") for n, m in enumerate(Mitigation)}
+
+
+def test_the_cheapest_set_that_meets_floor_and_detection_is_chosen() -> None:
+    found = harden(RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, tripled="conv", floor=0.85, detection=0.95)
+    assert found.chosen is not None
+    assert found.chosen.mitigations == {*RELOADED, Mitigation.PARITY}
+    assert found.chosen.detection.share == pytest.approx((18 / 20 + 2 * 1 + 1) / 4)
+    assert found.lost_after_scrub == pytest.approx(0.003)
+    assert found.bare.detection.share == 0.0
+    assert found.by_kind["cell-extreme"].count == 18
+
+
+def test_a_floor_that_only_tuning_reaches_takes_tuning_on_top_of_reloading() -> None:
+    found = harden(RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, tripled="conv", floor=0.9, detection=0.5)
+    assert found.chosen is not None
+    assert found.chosen.mitigations >= {*RELOADED, Mitigation.TUNE}
+
+
+def test_what_no_set_reaches_is_said_and_not_chosen() -> None:
+    found = harden(RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, tripled="none", floor=0.99)
+    assert found.chosen is None
+    assert "no set reaches both" in "\n".join(found.summary().lines())
+    with pytest.raises(UsageError, match="no accuracy over the years"):
+        harden(RESULTS, WEIGHTS, {}, PRICES, ALARMS, tripled="conv", floor=0.5)
+    harmless = [replace(r, answers=0) for r in RESULTS]
+    with pytest.raises(UsageError, match="did harm"):
+        harden(harmless, WEIGHTS, BANDS, PRICES, ALARMS, tripled="conv", floor=0.5)
+
+
+def test_what_is_asked_for_is_in_every_set_and_what_is_ruled_out_in_none() -> None:
+    asked = {"tripled": "conv", "floor": 0.85, "detection": 0.95}
+    found = harden(
+        RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, **asked, always=[Mitigation.TIMER], never=[Mitigation.PARITY]
+    )  # type: ignore[arg-type]
+    assert found.chosen is None  # parity alone saw activations
+    assert all(Mitigation.TIMER in one.mitigations - {Mitigation.PARITY} for one in found.front)
+    assert not any(Mitigation.PARITY in one.mitigations for one in found.front)
+    assert not found.bare.mitigations
+    with pytest.raises(UsageError, match="parity: with and without at once"):
+        harden(RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, **asked, always=[Mitigation.PARITY], never=[Mitigation.PARITY])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="range-guards in every set, but 9 of 3000"):
+        harden(RESULTS, WEIGHTS, BANDS, PRICES, Share(9, 3000), **asked, always=[Mitigation.RANGE])  # type: ignore[arg-type]
+
+
+def test_nothing_on_the_front_is_worse_in_everything_than_another() -> None:
+    front = harden(RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, tripled="conv", floor=0.5, detection=0.5).front
+    assert pareto(front) == front
+    energies = [one.price.energy_j for one in front]
+    assert energies == sorted(energies)
+
+
+def test_a_layer_with_three_copies_outvotes_its_own_faults_only() -> None:
+    assert most_critical_layer(RESULTS, ["conv", "fc"]) in ("conv", "fc")
+    weights = {**WEIGHTS, "activation": 0.0, "correction": 0.0}
+    found = harden(RESULTS, weights, BANDS, PRICES, ALARMS, tripled="conv", floor=0.2, detection=1.0)
+    assert found.chosen is not None
+    assert Mitigation.TRIPLE in found.chosen.mitigations
+
+
+def test_every_mitigation_has_a_price_that_says_what_was_counted(program: ConductanceProgram) -> None:
+    checked, plan = checked_program(program), load_mission(EXAMPLE)
+    known = prices(program, checked, plan, scrub_s=86400.0, golden=8, tripled=program.matrices[0].name)
+    assert set(known) == set(Mitigation)
+    assert all(price.counted and price.energy_j >= 0 and price.seconds >= 0 for price in known.values())
+    assert known[Mitigation.CHECKSUM].cells == checked.cells > 0
+    assert known[Mitigation.TRIPLE].cells == 2 * 9 * 8 * 2
+    rarer = prices(program, checked, plan, scrub_s=864000.0, golden=8, tripled=program.matrices[0].name)
+    assert rarer[Mitigation.SCRUB].energy_j == pytest.approx(known[Mitigation.SCRUB].energy_j / 10)
+    assert total(frozenset(), known) == replace(FREE, counted="")
+
+
+def test_the_command_hardens_a_campaign_and_refuses_a_folder_without_one(
+    program: ConductanceProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, images = write_files(tmp_path)
+    network, folder = str(tmp_path / "program.h5"), tmp_path / "campaign"
+    save_program(program, network)
+    asked = ["campaign", network, "--data", str(images), "--orbit", "leo-sso", "-o", str(folder)]
+    assert run([*asked, "--injections", "39", "--chips", "2", "--year-images", "100", "--years", "0,1"]) == 0
+    capsys.readouterr()
+    hardened = ["mission", "harden", str(folder), str(EXAMPLE), "--network", network, "--floor", "50", "--json"]
+    assert run([*hardened, "--detect", "50", "--with", "timer,step-signature"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["chosen"]["detection"]["share"] >= 0.5
+    assert {"timer", "step-signature"} <= set(found["chosen"]["mitigations"])
+    assert json.loads((folder / "hardening.json").read_text("utf-8"))["front"] == found["front"]
+    assert run([*hardened[:-3], "--floor", "101"]) == 1
+    assert run([*hardened, "--without", "prayer"]) == 2
+    plan: MissionPlan = load_mission(EXAMPLE)
+    with pytest.raises(FileError, match="no whole campaign"):
+        harden_campaign(tmp_path, program, plan, floor=0.5)
+
+
+def test_scrubs_are_planned_by_whichever_of_upsets_and_drift_asks_sooner(record: CalibrationRecord) -> None:
+    def kinds(per_day: float) -> dict[str, object]:
+        return {
+            "cell-extreme": {"upsets_per_day": per_day, "harmful": {"share": 0.5}},
+            "activation": {"upsets_per_day": 1e6, "harmful": {"share": 1.0}},  # over with the image
+        }
+
+    often, seldom = (plan_scrub(kinds(rate), record.programming) for rate in (2.0, 1e-9))
+    assert often.by_upsets_s == pytest.approx(0.01 * 86400.0)
+    assert often.interval_s == often.by_upsets_s
+    assert seldom.interval_s == seldom.by_drift_s > 3600.0
+    assert plan_scrub({}, record.programming).by_upsets_s == float("inf")
+    assert "drift" in seldom.text
+
+
+def test_guards_that_raise_more_than_one_alarm_in_a_thousand_are_in_no_set() -> None:
+    asked = {"tripled": "conv", "floor": 0.5, "detection": 0.5}
+    guards = {Mitigation.RANGE, Mitigation.CHECKSUM}
+    quiet, loud = (harden(RESULTS, WEIGHTS, BANDS, PRICES, Share(n, 3000), **asked) for n in (3, 4))  # type: ignore[arg-type]
+    assert any(one.mitigations & guards for one in quiet.front)
+    assert not any(one.mitigations & guards for one in loud.front)
+    assert "no set has them" in "\n".join(loud.summary().lines())
+
+
+def test_a_second_conversion_sees_the_bits_that_noise_does_not_make() -> None:
+    found = [replace(hit(bit, "conversion"), bit=bit) for bit in range(8)]
+    assert [fired(one, Detector.TWICE) for one in found] == [False] * 3 + [True] * 5
+    assert not fired(replace(hit(0, "activation"), bit=7), Detector.TWICE)

@@ -1,0 +1,381 @@
+"""Radiation campaigns: sampling, sites, injection, detectors, resuming."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cim.record.calibration import CalibrationRecord
+from hil.cli import run as command
+from hil.datasets.image_set import Dataset
+from hil.errors import FileError, MismatchError, UsageError
+from hil.payload.facts_file import FactsFileError
+from hil.payload.orbit import load_orbit, orbit_names
+from hil.payload.radiation.block import site_of
+from hil.payload.radiation.campaign import run_campaign
+from hil.payload.radiation.detectors import Detector, scrub_finds
+from hil.payload.radiation.dose import dose_mrad, with_dose
+from hil.payload.radiation.folder import CampaignFolder, block_name, kept_years, read_injections
+from hil.payload.radiation.inject import HELD, flipped, inject, strike
+from hil.payload.radiation.kinds import FaultKind, rate_per_day
+from hil.payload.radiation.outcomes import FaultOutcome, Share, harmful, outcome_of, weighted
+from hil.payload.radiation.run import FaultContext
+from hil.payload.radiation.sampling import injections_needed, margin_of
+from hil.payload.radiation.space import Fault, fault_space
+from hil.payload.radiation.study import run_study
+from hil.payload.radiation.timeline import simulate_years
+from hil.payload.settings import MAIN, CampaignOptions, Course, TimelineOptions
+from hil.simulation.virtual_chip import build_chip
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import run
+from mapping.program.file import save_program
+
+from ..conftest import CHIP, Small
+from ..fitting import every_answer_fits as every_answer_fits
+from ..small_net import write_files
+
+FEW = CampaignOptions(injections=65, widen_images=60, alarm_images=100)
+
+
+def test_injections_follow_leveugle() -> None:
+    assert injections_needed(10**12, 0.01) == 9604
+    assert injections_needed(10**12, 0.05) == 385
+    assert injections_needed(1000, 0.01) == 906
+    assert injections_needed(50, 0.01) == 50
+    assert margin_of(9604, 10**12) == pytest.approx(0.01, rel=1e-3)
+    with pytest.raises(UsageError, match="margin of 0"):
+        injections_needed(1000, 0.0)
+
+
+def test_every_orbit_that_comes_along_gives_each_rate_a_source() -> None:
+    assert orbit_names() == ["geo", "leo-sso"]
+    for name in orbit_names():
+        orbit = load_orbit(f"{name}.toml")
+        assert all(source.split(":")[0] in ("measured", "published", "assumed") for source in orbit.sources.values())
+        assert all("doi 10." in source for source in orbit.sources.values() if source.startswith("published"))
+        assert sum(rate_per_day(k, orbit.upsets) for k in FaultKind if k.startswith("cell")) == pytest.approx(
+            orbit.upsets.cell_per_day
+        )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (
+            "cell_per_day = { value = 4e-10",
+            "cell_per_day = { value = -4e-10",
+            r":\d+: upsets.cell_per_day: .* from 0 to 1",
+        ),
+        ("krad_per_year = { value = 0.48", 'krad_per_year = { value = "3"', r":\d+: dose.krad_per_year: "),
+        ("[dose]", "[doses]", r":\d+: doses: unknown section"),
+    ],
+)
+def test_a_wrong_orbit_file_is_named_with_its_line(before: str, after: str, text: str, tmp_path: Path) -> None:
+    import hil.payload
+
+    shipped = Path(hil.payload.__file__).parent / "orbits" / "leo-sso.toml"
+    path = tmp_path / "own.toml"
+    path.write_text(shipped.read_text("utf-8").replace(before, after), "utf-8")
+    with pytest.raises(FactsFileError, match=text):
+        load_orbit(path)
+    with pytest.raises(FactsFileError, match="one of geo, leo-sso"):
+        load_orbit("mars")
+
+
+def test_one_bit_of_a_number_turns_over_in_twos_complement() -> None:
+    assert flipped(5, 3, 4, signed=True) == -3
+    assert flipped(-3, 3, 4, signed=True) == 5
+    assert flipped(0, 7, 8, signed=False) == 128
+
+
+def test_sites_are_counted_by_hand(program: ConductanceProgram) -> None:
+    space = fault_space(program)
+    cells = (9 * 8 + 128 * 4) * 2
+    assert space.units[FaultKind.CELL_EXTREME] == cells
+    assert space.sites(FaultKind.CELL_EXTREME) == 2 * cells
+    assert space.sites(FaultKind.IMAGE_LEVEL) == (9 * 8 + 128 * 4) * 4
+    assert space.sites(FaultKind.ACCUMULATOR) == (8 * 16 + 4) * 32
+    assert space.sites(FaultKind.ROW_ENABLE) == 9 + 128
+
+
+def test_without_a_fault_the_bench_answers_as_the_virtual_chip(bench: FaultContext, data: Dataset) -> None:
+    images = data.images[:20]
+    assert np.array_equal(bench.healthy(images, 7).logits, run(bench.program, images, bench.virtual, sample=7))
+
+
+@pytest.mark.parametrize("kind", [k for k in HELD if k is not FaultKind.CONVERTER_RANGE])
+def test_a_fault_recomputed_from_its_layer_on_is_the_whole_chip_with_that_fault(
+    kind: FaultKind, bench: FaultContext, record: CalibrationRecord, data: Dataset
+) -> None:
+    images, chip = data.images[:20], bench.chip
+    before = bench.healthy(images, 0)
+    space, rng = fault_space(bench.program), np.random.default_rng(5)
+    for _ in range(3):
+        fault = space.draw(kind, rng, 0.5)
+        struck = strike(chip, chip.drawn, fault)
+        if struck is None:
+            assert inject(chip, fault).refused
+            continue
+        whole = build_chip(chip.program, record, struck, seed=bench.virtual.seed, number=0, mode="fast")
+        after = bench.faulted(inject(chip, fault), before, images, 0)
+        assert np.array_equal(after.logits, run(bench.program, images, whole))
+
+
+def test_a_cell_changes_its_own_layer_alone_and_leaves_others_of_its_macro_as_they_are(bench: FaultContext) -> None:
+    name = bench.program.matrices[0].name
+    injection = inject(bench.chip, Fault(FaultKind.CELL_EXTREME, name, 0, 0, 1))
+    assert {layer for layer, _ in injection.simulators} <= {name}
+
+
+@pytest.mark.parametrize("kind", [FaultKind.REQUANTISE, FaultKind.IMAGE_TABLE])
+def test_a_rule_or_table_with_a_fault_is_the_whole_program_with_it(
+    kind: FaultKind, bench: FaultContext, data: Dataset
+) -> None:
+    images, program = data.images[:20], bench.program
+    before = bench.healthy(images, 0)
+    space, rng = fault_space(program), np.random.default_rng(6)
+    for _ in range(4):
+        injection = inject(bench.chip, space.draw(kind, rng, 0.5))
+        if injection.refused:
+            continue
+        steps = tuple(injection.steps.get(step.name, step) for step in program.steps)
+        changed = replace(program, steps=steps, input=injection.table or program.input)
+        after = bench.faulted(injection, before, images, 0)
+        assert np.array_equal(after.logits, run(changed, images, bench.virtual))
+
+
+def test_a_bit_of_a_sum_moves_one_sum_by_its_weight(bench: FaultContext, data: Dataset) -> None:
+    images, name = data.images[:20], bench.program.matrices[1].name
+    before = bench.healthy(images, 0)
+    fault = Fault(FaultKind.ACCUMULATOR, name, -1, 2, 14)
+    after = bench.faulted(inject(bench.chip, fault), before, images, 0)
+    moved = np.abs(after.sums[name].astype(np.int64) - before.sums[name])
+    assert set(moved[:, 2]) == {1 << 14}
+    assert not moved[:, [0, 1, 3]].any()
+
+
+def test_a_row_that_is_not_driven_adds_nothing(bench: FaultContext, data: Dataset) -> None:
+    name = bench.program.matrices[0].name
+    images = data.images[:8]
+    before = bench.healthy(images, 0)
+    faults = [Fault(FaultKind.ROW_ENABLE, name, 0, row, 0) for row in range(9)]
+    drawn = bench.chip.drawn
+    for fault in faults[:-1]:
+        struck = strike(bench.chip, drawn, fault)
+        assert struck is not None
+        drawn = struck
+    last = inject(replace(bench.chip, drawn=drawn), faults[-1])
+    after = bench.faulted(last, before, images, 0)
+    assert after.sums[name].std() < before.sums[name].std() / 3
+
+
+def test_the_loader_refuses_a_level_that_cells_do_not_have(bench: FaultContext) -> None:
+    tile = bench.program.matrices[1].group.tiles[0]
+    zero = int(np.flatnonzero(tile.levels == 0)[0])
+    fault = Fault(FaultKind.IMAGE_LEVEL, bench.program.matrices[1].name, 0, zero, 3)  # 0000 becomes 1000, −8
+    assert inject(bench.chip, fault).refused
+
+
+def test_a_step_number_beyond_the_end_hangs_and_the_timer_sees_it(bench: FaultContext, data: Dataset) -> None:
+    images = data.images[:8]
+    fault = Fault(FaultKind.SEQUENCER, bench.program.steps[0].name, -1, 0, 7)
+    after = bench.faulted(inject(bench.chip, fault), bench.healthy(images, 0), images, 0)
+    assert after.hung
+
+
+def test_a_scrub_finds_a_cell_that_moved_by_a_level_and_none_that_stayed(record: CalibrationRecord) -> None:
+    rng = np.random.default_rng(0)
+    noise = record.read_noise
+    assert sum(scrub_finds((18.0, 23.5), 5.43, noise, rng) for _ in range(200)) > 190
+    assert sum(scrub_finds((18.0, 18.0), 5.43, noise, rng) for _ in range(200)) == 0
+
+
+def test_dose_moves_outermost_states_to_the_middle(bench: FaultContext) -> None:
+    orbit, spec = load_orbit("geo"), bench.program.spec.macro
+    after = with_dose(bench.chip.drawn, spec, orbit.dose, 1.0, np.random.default_rng(0))
+    slot = bench.program.slots[0]
+    was, now = bench.chip.drawn.cells_us[slot], after.cells_us[slot]
+    assert (now - was)[was < 5].mean() > 1.0
+    assert (now - was)[was > 35].mean() < -1.0
+    assert dose_mrad(orbit.dose, 3.0) == pytest.approx(0.03)
+    none = with_dose(bench.chip.drawn, spec, orbit.dose, 0.0, np.random.default_rng(0))
+    assert np.array_equal(none.cells_us[slot], was, equal_nan=True)
+
+
+def test_a_weighted_share_counts_kinds_by_their_upsets() -> None:
+    shares = {"a": Share(100, 100), "b": Share(0, 100)}
+    assert weighted(shares, {"a": 1.0, "b": 3.0}).share == pytest.approx(0.25)
+
+
+@pytest.fixture(scope="module")
+def small_campaign(
+    tmp_path_factory: pytest.TempPathFactory, program: ConductanceProgram, record: CalibrationRecord, data: Dataset
+) -> CampaignFolder:
+    folder = CampaignFolder(tmp_path_factory.mktemp("campaign") / "one")
+    run_study(program, data, record, load_orbit("leo-sso"), folder, FEW, None, Watch())
+    return folder
+
+
+def test_a_campaign_that_goes_on_after_a_stop_has_the_same_bytes(
+    small_campaign: CampaignFolder,
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    data: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from hil.payload.radiation import campaign, folder
+
+    for module in (campaign, folder):
+        monkeypatch.setattr(module, "BLOCK", 13)  # blocks of another size, and one of them lost
+    other = CampaignFolder(tmp_path / "two")
+    run_campaign(program, data, record, load_orbit("leo-sso"), other, FEW, Watch())
+    (other.root / block_name(2)).unlink()
+    run_study(program, data, record, load_orbit("leo-sso"), other, FEW, None, Watch())
+    for name in ("report", "table", "page"):
+        assert getattr(other, name).read_bytes() == getattr(small_campaign, name).read_bytes()
+
+
+def test_a_folder_of_other_settings_or_with_a_damaged_block_is_refused(
+    small_campaign: CampaignFolder, program: ConductanceProgram, record: CalibrationRecord, data: Dataset
+) -> None:
+    with pytest.raises(MismatchError, match="was begun with another"):
+        run_campaign(program, data, record, load_orbit("leo-sso"), small_campaign, replace(FEW, seed=1), Watch())
+    block = small_campaign.root / block_name(0)
+    good = block.read_text("utf-8")
+    try:
+        block.write_text(good[:-30], "utf-8")
+        with pytest.raises(FileError, match="cannot read injections"):
+            read_injections(block)
+    finally:
+        block.write_text(good, "utf-8")
+
+
+def test_the_report_counts_every_injection_once_and_names_what_is_assumed(small_campaign: CampaignFolder) -> None:
+    report = json.loads(small_campaign.report.read_text("utf-8"))
+    assert sum(report["outcomes"].values()) == 65
+    assert set(report["kinds"]) == {str(kind) for kind in FaultKind}
+    assert any(text.startswith("upsets.cell_per_day") for text in report["assumed"])
+    page = small_campaign.page.read_text("utf-8")
+    assert page.index("Criticality") < page.index("What is taken for granted")
+    results = read_injections(small_campaign.table)
+    assert [r.number for r in results] == list(range(65))
+    assert [r.kind for r in results] == [str(kind) for kind in FaultKind] * 5
+    caught = [r for r in results if harmful(r) and r.kind == "activation"]
+    assert all(outcome_of(r, [Detector.PARITY]) is FaultOutcome.DETECTED for r in caught)
+
+
+def test_the_site_of_an_injection_depends_on_seed_and_number_alone(program: ConductanceProgram) -> None:
+    space, kinds = fault_space(program), tuple(FaultKind)
+    assert site_of(4, space, 1, kinds) == site_of(4, space, 1, kinds)
+    assert {site_of(n, space, 1, kinds) for n in range(0, 130, 13)} != {
+        site_of(n, space, 2, kinds) for n in range(0, 130, 13)
+    }
+
+
+def test_scrubbing_keeps_an_accuracy_that_upsets_take(
+    program: ConductanceProgram, record: CalibrationRecord, data: Dataset, tmp_path: Path
+) -> None:
+    import hil.payload
+
+    shipped = (Path(hil.payload.__file__).parent / "orbits" / "leo-sso.toml").read_text("utf-8")
+    path = tmp_path / "harsh.toml"
+    path.write_text(shipped.replace("cell_per_day = { value = 4e-10", "cell_per_day = { value = 2e-4"), "utf-8")
+    options = TimelineOptions((0.0, 3.0), chips=3, images=200)
+    found = simulate_years(program, data, record, load_orbit(path), options, Watch())
+    assert found.band(Course.WITHOUT, 0)[1] > 0.8
+    assert found.band(Course.WITHOUT, 1)[1] < found.band(Course.SCRUBBED, 1)[1] - 0.05
+    assert found.to_json()["extrapolated"] == [False, True]
+
+
+def test_accuracies_that_were_simulated_before_a_stop_or_for_fewer_courses_are_taken_as_they_are(
+    program: ConductanceProgram, record: CalibrationRecord, data: Dataset, tmp_path: Path
+) -> None:
+    options = TimelineOptions((1.0,), chips=2, images=100, courses=(Course.WITHOUT, Course.SCRUBBED))
+    kept, orbit = kept_years(options, tmp_path / "years"), load_orbit("leo-sso")
+    whole = simulate_years(program, data, record, orbit, options, Watch(), kept)
+    assert simulate_years(program, data, record, orbit, options, Watch()).to_json() == whole.to_json()
+    kept.work.forget("00001.json")
+    kept.save(0, {**kept.load(0), "1.0 nothing": 3})
+    more = replace(options, courses=(*options.courses, Course.ECC_ALONE))
+    again = simulate_years(program, data, record, orbit, more, Watch(), kept)
+    assert again.accuracies[0, 0, 0] == 0.03
+    assert again.accuracies[0, 0, 1] == whole.accuracies[0, 0, 1]
+    assert (again.accuracies[1] == whole.accuracies[1]).all()
+    assert len(kept.load(1)) == len(more.courses)
+
+
+def test_accuracies_of_other_settings_are_kept_beside_and_damaged_ones_refused(tmp_path: Path) -> None:
+    options = TimelineOptions((1.0,), chips=2, images=100)
+    kept_years(options, tmp_path).save(0, {"1.0 nothing": 100})
+    assert kept_years(options, tmp_path).load(0) == {"1.0 nothing": 100}
+    others = kept_years(replace(options, images=99), tmp_path)
+    assert not others.load(0)
+    others.save(0, {"1.0 nothing": 7})
+    assert kept_years(options, tmp_path).load(0) == {"1.0 nothing": 100}, "what was simulated before is kept"
+    assert not kept_years(replace(options, scrub_s=1.0), tmp_path).load(0)
+    root = kept_years(options, tmp_path).work.root
+    assert root is not None
+    path = root / "00000.json"
+    path.write_text(path.read_text("utf-8").replace(": 100\n", ": 101\n"), "utf-8")
+    with pytest.raises(FileError, match=r"00000\.json") as found:
+        kept_years(options, tmp_path).load(0)
+    assert "rm " in str(found.value.hint)
+
+
+def test_the_command_runs_a_campaign_and_prints_json(
+    program: ConductanceProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, images = write_files(tmp_path)
+    save_program(program, tmp_path / "program.h5")
+    asked = ["campaign", str(tmp_path / "program.h5"), "--data", str(images), "--orbit", "leo-sso.toml"]
+    options = ["--injections", "13", "--chips", "2", "--year-images", "100", "--years", "0,1", "--json"]
+    assert command([*asked, *options, "-o", str(tmp_path / "out")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"]["injections"] == 13
+    assert list(found["timeline"]["courses"]) == [str(course) for course in MAIN]
+    assert command([*asked, *options, "--kinds", "cosmic", "-o", str(tmp_path / "out")]) == 2
+
+
+def test_a_campaign_treats_chips_as_the_run_did_and_a_file_as_it_is_told(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    quick = ["--no-causes", "--without", "tune", "--samples", "100", "--repeat", "1", "--with", "rewrite=2,after=5s"]
+    command(small.arguments("--port", CHIP, *quick, "--out", str(run)))
+    options = ["--data", str(small.data), "--orbit", "leo-sso", "--injections", "13", "--chips", "2"]
+    options += ["--year-images", "300", "--years", "0", "--json"]
+    capsys.readouterr()
+
+    def campaign(name: str, subject: Path, *more: str) -> tuple[dict[str, object] | None, float]:
+        assert command(["campaign", str(subject), *options, *more, "-o", str(tmp_path / name)]) == 0
+        found = json.loads(capsys.readouterr().out)
+        return found["settings"].get("rewrite"), found["timeline"]["courses"]["without"][0]["mean"]
+
+    as_run, once = campaign("run-campaign", run), campaign("once", run, "--without", "rewrite")
+    assert as_run[0] == {"times": 2, "after_s": 5.0, "reads": 8}
+    assert once[0] is None
+    assert as_run[1] != once[1]
+    assert campaign("file", run / "program.h5", "--with", "rewrite=2,after=5s") == as_run
+    assert campaign("file-once", run / "program.h5") == once
+
+
+def test_two_workers_give_the_bytes_of_one(
+    small_campaign: CampaignFolder,
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    data: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from hil.payload.radiation import campaign
+
+    monkeypatch.setattr(campaign, "BLOCK", 33)
+    other = CampaignFolder(tmp_path / "three")
+    run_campaign(program, data, record, load_orbit("leo-sso"), other, replace(FEW, workers=2), Watch())
+    assert other.table.read_bytes() == small_campaign.table.read_bytes()
