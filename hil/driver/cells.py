@@ -74,6 +74,7 @@ class CellVerbs(OpenChip):
             refused; LinkError: silent or lost.
         """
         requests = make.program_requests(self.spec, macro, targets_us, sample, self._most)
+        self._held = bytes(len(self._held))
         readings = np.full(targets_us.shape, np.nan, np.float32)
         pulses = np.zeros(targets_us.shape, np.uint16)
         reached = np.ones(targets_us.shape, np.bool_)

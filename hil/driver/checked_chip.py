@@ -38,6 +38,7 @@ class OpenChip:
         self._session, self._sleep, self._clock = session, sleep, clock
         self.description, self.spec = description, spec
         self.fallbacks: list[str] = []
+        self._held = description.program_digest  # of the program in its cells; zeros: of none that is known
         self._layer_outputs: dict[int, int] = {}
         self._most = min(session.hello.max_message, _USEFUL_MESSAGE)
 

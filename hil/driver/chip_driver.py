@@ -56,11 +56,11 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
         """Let the chip remember the 32-byte digest of the program it holds, if it can."""
         if Capability.HELD_PROGRAM in self.capabilities:
             self._session.ask(HoldProgram(digest))
+            self._held = digest
 
     def held_program(self) -> bytes | None:
-        """Digest of the program that the chip held when it was opened; None when none."""
-        digest = self.description.program_digest
-        return digest if any(digest) else None
+        """Digest of the program that the chip holds now, as it said itself or was told since; None when none."""
+        return self._held if any(self._held) else None
 
     def wait(self, seconds: float, watch: Watch | None = None) -> float:
         """Let so much chip time pass; a chip without WAIT is waited for here. ``watch`` is told how long it lasts.

@@ -200,7 +200,7 @@ def ensure_programmed(
 
 
 def holds(driver: ChipDriver, program: ConductanceProgram, age_s: float | None = None) -> bool:
-    """Whether the chip said, when it was opened, that it holds this program, or (``age_s``) targets of it for then."""
+    """Whether the chip said that it holds this program, or (``age_s``) targets of it for then."""
     held = {program.held_digest}
     if age_s is not None and program.aims is None:
         held.add(held_digest_at(program.digest, age_s))

@@ -117,3 +117,12 @@ def test_an_ideal_chip_of_every_kind_multiplies_exactly_through_the_wire(name: s
     with open_chip(f"emulated:{name}?macros=1&ideal=1", chip=spec) as driver:
         driver.program_tile(tile, levels)
         np.testing.assert_array_equal(driver.mvm(tile, codes).values, codes @ levels.astype(np.int32))
+
+
+def test_an_open_chip_knows_what_was_written_to_it_since() -> None:
+    with open_chip("emulated:lab-128?seed=7&macros=2") as driver:
+        assert driver.held_program() is None
+        driver.hold_program(b"\x01" * 32)
+        assert driver.held_program() == b"\x01" * 32
+        driver.program_tile(TILE, LEVELS, sample=1)
+        assert driver.held_program() is None
