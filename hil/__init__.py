@@ -15,9 +15,8 @@ if TYPE_CHECKING:  # the public names, said once
     from hil.cost.estimate import estimate_network as estimate_network
     from hil.datasets.image_set import Dataset as Dataset, load_dataset as load_dataset
     from hil.deployment.adaptation import adapt_to_record as adapt_to_record
-    from hil.deployment.deploy import deploy_on as deploy_on
     from hil.deployment.import_weights import import_network as import_network
-    from hil.deployment.options import DeployOptions as DeployOptions
+    from hil.deployment.options import DeployOptions as DeployOptions, TechniquesAsked as TechniquesAsked
     from hil.device_fit.inputs import fit_source as fit_source
     from hil.driver.bench import (
         CellMap as CellMap,
@@ -38,31 +37,30 @@ if TYPE_CHECKING:  # the public names, said once
         PortError as PortError,
         UsageError as UsageError,
     )
-    from hil.improvement.finetuning.on_chip import finetune_on_chip as finetune_on_chip
-    from hil.improvement.finetuning.on_chip_result import OnChipResult as OnChipResult
-    from hil.improvement.finetuning.run import FinetuneResult as FinetuneResult, finetune as finetune
     from hil.improvement.finetuning.settings import (
         FinetuneSettings as FinetuneSettings,
         OnChipSettings as OnChipSettings,
     )
-    from hil.improvement.retune import retune as retune
-    from hil.prediction.judge import judge as judge
-    from hil.prediction.predict import predict as predict
+    from hil.improvement.settings import ImproveSettings as ImproveSettings
     from hil.prediction.text import Prediction as Prediction
     from hil.python.answers import Report as Report, Simulation as Simulation
     from hil.python.chip import Chip as Chip, open_chip as open_chip
+    from hil.python.improving import Improved as Improved, improve as improve
+    from hil.python.judging import judge as judge
+    from hil.python.mission import Mission as Mission, mission as mission
     from hil.python.networks import CompiledNetwork as CompiledNetwork, compile as compile
     from hil.python.runs import deploy as deploy, simulate as simulate
+    from hil.python.searching import Search as Search, search as search
+    from hil.python.training import (
+        Finetuned as Finetuned,
+        FinetunedOnChip as FinetunedOnChip,
+        finetune as finetune,
+    )
+    from hil.python.tuning import Retuned as Retuned, tune as tune
     from hil.report.run_data import RunData as RunData, read_run as read_run
     from hil.searching.prune_settings import PruneSettings as PruneSettings
     from hil.searching.pruning import PruneResult as PruneResult, prune as prune
     from hil.searching.evaluator import DeployedEvaluator as DeployedEvaluator, SimulatedEvaluator as SimulatedEvaluator
-    from hil.searching.folder import (
-        SearchFolder as SearchFolder,
-        begin_folder as begin_folder,
-        open_folder as open_folder,
-    )
-    from hil.searching.run import run_search as run_search
     from hil.searching.settings import SearchSettings as SearchSettings
     from hil.server.board import Board as Board
     from hil.server.firmware_build import config_header as config_header

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +22,7 @@ from hil.cli.options import (
     screen,
 )
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.deployment.options import TRAINING, DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
 from hil.improvement.settings import ImproveSettings
 from hil.transports import DEFAULT_BAUD
@@ -63,75 +61,41 @@ def improve(
 
     Says what each gave and what it costs.
     """
-    from hil.atomic import write_text
-    from hil.datasets.image_set import load_dataset
-    from hil.improvement.begin import context_of, measured_record
-    from hil.improvement.further_training import FurtherTraining
+    from hil.improvement.asked import ImproveAsked, next_steps, write_page
+    from hil.improvement.begin import measured_record
     from hil.improvement.improve import expected_improvement
     from hil.improvement.improve import improve as try_techniques
-    from hil.improvement.improvement_page import PAGE, improvement_page
     from hil.improvement.improvement_summary import improvement_summary
-    from hil.improvement.trials import improvement_recipe
-    from hil.pages.summary import NextStep
     from hil.simulation.chip_workers import chip_workers
 
     source, settings = of.upon(NetworkAsked(), data=data), wanted.upon(ImproveSettings())
-    place, last = source.data_dir, settings.test_images
-    training = load_dataset(data, "train", data_dir=place, download=source.download, any_kind=True)
-    test = load_dataset(data, "test", data_dir=place, limit=last, any_kind=True) if last else None
-    recipe, tried = improvement_recipe(treated.upon(TechniquesAsked()), settings.effort)
     scoring = asked.upon(USUAL, metric=metric_place(asked.values.get("metric")))
+    begun = ImproveAsked(network, source, settings, treated.upon(TechniquesAsked()), scoring)
+    training, test = begun.images()
     with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
-        record = calibration
+        record, measured = calibration, bool(port or emulated)
         watch.plan(
-            expected_improvement(settings.images, settings.chips, last, measured=bool(port or emulated)),
+            expected_improvement(settings.images, settings.chips, settings.test_images, measured=measured),
             may_end_early=True,
         )
-        if port or emulated:
+        if measured:
             if calibration is not None:
                 raise UsageError("--calibration and a chip exclude each other", hint="leave one of them out")
             address = chip_address(port, emulated, source.chip, source.macros)
             record = measured_record(
                 address, out, age_s=settings.age_s, seed=settings.seed, baud=baud, watch=watch, restart=restart
             )
-        further = FurtherTraining(network, data, place, source.chip, source.macros, record, out)
-        if restart:
-            further.forget()
-        context = context_of(
-            network,
-            training,
-            source,
-            settings,
-            watch,
-            record=record,
-            asked=recipe,
-            scoring=scoring,
-            further=further if settings.effort == TRAINING else None,
-        )
+        context = begun.context(training, out, record=record, crew=crew, restart=restart, watch=watch)
         found = try_techniques(
-            replace(context, crew=crew),
-            out,
-            test,
-            target=settings.target,
-            minutes=settings.minutes,
-            restart=restart,
-            tried=tried,
+            context, out, test, target=settings.target, minutes=settings.minutes, tried=begun.tried, restart=restart
         )
-    page = out / PAGE
-    write_text(page, improvement_page(found))
-    named = {"--data": data, "--data-dir": place, "--task": scoring.task, "--metric": asked.values.get("metric")}
-    scored = (f"{name} {shlex.quote(str(value))}" for name, value in named.items() if value)
-    again = " ".join(("hil deploy", shlex.quote(f"{out}/program.h5"), *found.deploy, *scored))
-    steps = (
-        NextStep(again, "what the chip makes of it"),
-        NextStep(f"hil estimate {shlex.quote(f'{out}/program.h5')}", "cost of every layer"),
-    )
+    page, steps = write_page(found, out), next_steps(found, out, begun)
     told = improvement_summary(found, network.stem, steps, str(page))
     answer = {
         **found.to_json(),
         "effort": settings.effort,
         "program": f"{out}/program.h5",
-        "command": again,
+        "command": steps[0].command,
         "page": str(page),
     }
     print_result([told], answer, as_json)

@@ -37,7 +37,7 @@ from hil.prediction.predict import OF_CELLS, Tuning, VirtualRow, believed, point
 from hil.report.answers import most_telling
 from hil.report.files import write_report
 from hil.report.run_data import RunData
-from hil.report.run_folder import new_run_folder
+from hil.report.run_folder import RunFolder, new_run_folder
 from hil.verdict.accuracy_alone import judge_accuracy
 from hil.verdict.agreement import AgreementReport, ChipIdentity, NetworkIdentity, summarise_cells
 from hil.verdict.verdict import Judgement, Mode
@@ -105,16 +105,30 @@ def judge(
         images = with_pixels(images, program.input.shape, program.preprocess)
         report, arrays = judge_found(found, program, images, record, graph, looks, options, watch)
         name = Path(network).stem if network else BUNDLED_NETWORK.stem
-        report = replace(
-            report,
-            run=str(folder.final),
-            network=replace(report.network, name=name),
-            cost=image_cost(program, options.recipe_of(program)),
-            asked=asked_for(network, data, data_dir),
-        )
-        with watch.stage("reporting"):
-            write_report(folder.part, report, arrays)
+        report = replace(report, asked=asked_for(network, data, data_dir))
+        report = write_judged(report, arrays, program, name, folder, options, watch)
     close_run(folder, watch)
+    return report
+
+
+def write_judged(
+    report: AgreementReport,
+    arrays: RunData | None,
+    program: ConductanceProgram,
+    name: str,
+    folder: RunFolder,
+    options: DeployOptions,
+    watch: Watch,
+) -> AgreementReport:
+    """The report of judged answers in its run folder, with the network's ``name`` and what an image costs."""
+    report = replace(
+        report,
+        run=str(folder.final),
+        network=replace(report.network, name=name),
+        cost=image_cost(program, options.recipe_of(program)),
+    )
+    with watch.stage("reporting"):
+        write_report(folder.part, report, arrays)
     return report
 
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import builtins
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from hil.errors import UsageError
 from hil.pages.summary import Summary
 from hil.pages.tables import duration
 from hil.prediction.text import Prediction
-from hil.python.progress import in_notebook
+from hil.python.shown import Shown, needed, new_axes
 from hil.report.summary import summary_of
 from hil.verdict.agreement import AgreementReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
-
-MORE = "pip install 'rram-hil[notebook]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ class Accuracies:
     chip: builtins.float
 
 
-class Report(AgreementReport):
+class Report(Shown, AgreementReport):
     """``hil.AgreementReport`` with what a notebook asks of it."""
 
     __slots__ = ()
@@ -49,14 +46,17 @@ class Report(AgreementReport):
     def to_frame(self) -> DataFrame:
         """A row for each of float, ideal, simulated and chip: mean, low and high of the 95 % interval, images.
 
+        Returns:
+            a frame, shares from 0 to 1; NaN where there is none.
+
         Raises:
             hil.UsageError: pandas is not installed.
 
         Example:
-            >>> report.to_frame().loc["chip", "mean"]    # doctest: +SKIP
-            0.925
+            >>> list(report.to_frame().columns)
+            ['mean', 'low', 'high', 'images']
         """
-        pandas = _needed("pandas")
+        pandas = needed("pandas")
         j, nan = self.decisive, float("nan")
         rows: dict[str, tuple[float, float, float]] = {
             "float": (nan if self.float_accuracy is None else self.float_accuracy, nan, nan),
@@ -68,15 +68,12 @@ class Report(AgreementReport):
         frame["images"] = self.data.images
         return frame
 
-    def _repr_html_(self) -> str:
-        return summary_of(self).html()
-
-    def show(self) -> None:
-        """Show what ``hil deploy`` prints, as a table in a notebook."""
-        _show(summary_of(self))
+    def summary_shown(self) -> Summary:
+        """What ``hil deploy`` prints."""
+        return summary_of(self)
 
 
-class Simulation(Prediction):
+class Simulation(Shown, Prediction):
     """``hil.Prediction`` with frames and figures."""
 
     __slots__ = ()
@@ -88,27 +85,36 @@ class Simulation(Prediction):
     def to_frame(self) -> DataFrame:
         """The score of each virtual chip (rows) at each age (columns, s); fractions of a share.
 
+        Returns:
+            a frame (chips, ages).
+
         Raises:
             hil.UsageError: pandas is not installed.
+
+        Example:
+            >>> list(simulation.to_frame().columns)
+            [3600.0, 2592000.0]
         """
-        frame: DataFrame = _needed("pandas").DataFrame(self.accuracies.T, columns=list(self.ages_s))
+        frame: DataFrame = needed("pandas").DataFrame(self.accuracies.T, columns=list(self.ages_s))
         frame.index.name, frame.columns.name = "virtual chip", "age_s"
         return frame
 
     def plot(self) -> Figure:
         """The score of virtual chips over age: mean, the 95 % interval of one chip, float and quantised network.
 
+        Returns:
+            a matplotlib figure.
+
         Raises:
             hil.UsageError: matplotlib is not installed.
 
         Example:
-            >>> hil.simulate(program, record, ages=["1h", "30d"]).plot().savefig("ages.png")    # doctest: +SKIP
+            >>> figure = simulation.plot()
+            >>> figure.savefig("ages.png")
+            >>> [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+            ['1 h', '30 d']
         """
-        _needed("matplotlib")
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6.0, 3.6), layout="constrained")
-        axes, m = figure.add_subplot(), self.metric
+        (figure, axes), m = new_axes(), self.metric
         places = range(len(self.ages_s))
         means = [m.factor * self.at(k).mean for k in places]
         ends = [[m.factor * end for end in self.one_chip(k)] for k in places]
@@ -124,27 +130,9 @@ class Simulation(Prediction):
         axes.set_ylabel(f"{m.title} in {'%' if m.share else m.unit}")
         axes.set_title(f"{self.images:,} images at {self.temperature_c:g} °C, simulated", fontsize="medium")
         axes.legend(fontsize="small")
-        return figure
+        drawn: Figure = figure
+        return drawn
 
-    def show(self) -> None:
-        """Show what ``hil simulate`` prints, as a table in a notebook."""
-        _show(self.summary())
-
-
-def _show(summary: Summary) -> None:
-    if in_notebook():
-        _needed("IPython.display").display(_needed("IPython.display").HTML(summary.html()))
-        return
-    from hil.cli.terminal.told import tell
-
-    tell(summary)
-
-
-def _needed(library: str) -> Any:
-    """A library of the extra ``notebook``."""
-    import importlib
-
-    try:
-        return importlib.import_module(library)
-    except ImportError as error:
-        raise UsageError(f"{library.split('.')[0]} is not installed", hint=MORE) from error
+    def summary_shown(self) -> Summary:
+        """What ``hil simulate`` prints."""
+        return self.summary()

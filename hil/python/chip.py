@@ -57,8 +57,10 @@ class Chip(ChipDriver):
             hil.DeviceError, hil.LinkError: the chip refused or fell silent.
 
         Example:
-            >>> with hil.open_chip("emulated:lab-128", macros=1) as chip:    # doctest: +SKIP
-            ...     record = chip.calibrate(budget="quick")
+            >>> with hil.open_chip("emulated:lab-128", macros=1) as one:
+            ...     found = one.calibrate(budget="quick")
+            >>> list(found.macros)
+            [0]
         """
         wanted = tuple(range(self.spec.macros)) if macros is None else macros
         age_s = seconds(age) if isinstance(age, str) else age
@@ -92,12 +94,15 @@ def open_chip(
         key: what a chip with authority wants proved; None takes that of the environment, if any.
         tell: called with one line of text when a line falls silent, while it lasts, and when it is back.
 
+    Returns:
+        the chip; outputs go off when it is closed, or the block ends.
+
     Raises:
         hil.PortError, hil.LinkError, hil.MismatchError, hil.DeviceError; hil.UsageError: no chip file of that name.
 
     Example:
-        >>> with hil.open_chip("emulated:lab-128?seed=7", macros=2) as chip:    # doctest: +SKIP
-        ...     chip.read_cells(0).shape
+        >>> with hil.open_chip("emulated:lab-128?seed=7", macros=2) as one:
+        ...     one.read_cells(0).shape
         (128, 128)
     """
     if macros is not None and address.startswith(EMULATED) and "macros=" not in address:

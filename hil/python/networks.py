@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -22,6 +22,7 @@ from hil.errors import UsageError
 from hil.python.progress import progress
 from hil.python.samples import HOW, Samples, labelled, samples_of
 from hil.watch import Watch
+from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 from mapping.compile import compile_network
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.capture import capture, evaluating
@@ -44,27 +45,46 @@ AUTO = "auto"
 class CompiledNetwork:
     """A network as a chip takes it.
 
-    ``program`` has codes and cells, ``graph`` the float network, ``kept`` what ideal keeps of its answers.
-    ``data`` are the samples that it was deployed with last, which ``hil.simulate`` takes where none are named.
+    ``program`` has codes and cells, ``file`` the network that it was made from (None: not at hand), ``kept`` what ideal
+    keeps of its answers. ``data`` are the samples that it was deployed with last, which ``hil.simulate`` takes where
+    none are named.
     """
 
     name: str
     program: ConductanceProgram
-    graph: NetworkGraph | None
-    kept: KeptAnswers
+    file: NetworkFile | None
+    kept: KeptAnswers | None = None
     data: Dataset | None = None
 
+    @property
+    def graph(self) -> NetworkGraph | None:
+        """The float network."""
+        return None if self.file is None else self.file.graph
+
     def save(self, path: str | Path) -> None:
-        """Write program.h5, which every command takes."""
+        """Write program.h5, which every command takes.
+
+        Args:
+            path: of the file; one that is there is written over.
+
+        Raises:
+            OSError: it cannot be written.
+
+        Example:
+            >>> program.save("program.h5")
+            >>> hil.mission("program.h5", "mission.toml").network
+            'program'
+        """
         save_program(self.program, Path(path))
 
     def __repr__(self) -> str:
-        return f"<CompiledNetwork {self.name}: {self.program!r}; {self.kept.line}>"
+        kept = "" if self.kept is None else f"; {self.kept.line}"
+        return f"<CompiledNetwork {self.name}: {self.program!r}{kept}>"
 
 
 def compile(
     network: Network,
-    chip: ChipDriver | ChipSpec | str,
+    chip: ChipDriver | ChipSpec | str | Path,
     images: Samples | None = None,
     *,
     bits: str = "W4A8",
@@ -83,28 +103,26 @@ def compile(
         images: *training* samples for ranges and scales (they never score): pixels uint8 (n, H, W[, C]), or numbers
             (n, …) as the module takes them; with labels if known. A net.pt carries its own.
         bits: of weights and activations, 2 to 8 each; "auto": the fewest of each layer for a loss of half a point.
-        mean, std: of each channel, of pixels in 0…1; pixels need them.
+        mean, std: of each channel, of pixels in 0…1; images that are pixels need them.
         classes: names of the logits; default: their numbers.
         having, without: techniques, as ``hil compile --with`` and ``--without`` take them.
+
+    Returns:
+        the program with the float network beside it, for ``hil.deploy``, ``simulate``, ``improve``, ``finetune``.
 
     Raises:
         hil.UsageError: no images for a module, pixels without mean and std, or bits that are none.
         mapping.CannotMap: it does not fit the chip. mapping.UnsupportedOperation: an operation that no step does.
 
     Example:
-        >>> program = hil.compile(module, chip, (train_x, train_y), bits="W4A8")    # doctest: +SKIP
-        >>> program.save("program.h5")                                             # doctest: +SKIP
+        >>> program = hil.compile(module, chip, train, bits="W4A8")
+        >>> program.program.weight_bits, program.graph.input_shape
+        (4, (1, 8, 8))
     """
-    spec = chip.spec if isinstance(chip, ChipDriver) else load_chip(chip) if isinstance(chip, str) else chip
+    spec = spec_of(chip)
     recipe, (weights, activations) = usual_recipe(*having, without=without), _widths(bits)
     with progress(watch) as told, told.stage("compiling"):
-        if isinstance(network, str | Path):
-            name, file = Path(network).stem, open_network(Path(network), watch=told)
-        elif isinstance(network, NetworkFile):
-            name, file = "network", network
-        else:
-            name = type(network).__name__
-            file = _file_of(network, images, tuple(mean), tuple(std), tuple(classes))
+        name, file = given_network(network, images, tuple(mean), tuple(std), tuple(classes), watch=told)
         compiled = partial(
             compile_network, file, spec, weight_bits=weights, activation_bits=activations,
             options=recipe.laid_out(LayoutOptions()), progress=told.step,
@@ -115,17 +133,44 @@ def compile(
             program, kept = fewest_bits(file, spec, compiled)
         else:
             program, kept = judged_by_float(file, compiled)
+            file = replace(file, weight_bits=weights, activation_bits=activations)
         if kept.much:
             told.note(kept.line)
     if having or without:
         program = with_recipe(program, recipe)
-    return CompiledNetwork(name, program, file.graph, kept)
+    return CompiledNetwork(name, program, file, kept)
 
 
-def _widths(bits: str) -> tuple[int | None, int | None]:
+def spec_of(chip: ChipDriver | ChipSpec | str | Path) -> ChipSpec:
+    """What is known of an open chip, or of a chip file by name or path."""
+    return chip.spec if isinstance(chip, ChipDriver) else load_chip(chip) if isinstance(chip, str | Path) else chip
+
+
+def given_network(
+    network: Network,
+    images: Samples | None,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    classes: tuple[str, ...] = (),
+    *,
+    watch: Watch,
+) -> tuple[str, NetworkFile]:
+    """Name and network file of a module with its training images, or of a file of any kind.
+
+    Raises:
+        UsageError: a module without training images, or whose pixels nothing turns into inputs.
+    """
+    if isinstance(network, str | Path):
+        return Path(network).stem, open_network(Path(network), watch=watch)
+    if isinstance(network, NetworkFile):
+        return "network", network
+    return type(network).__name__, _file_of(network, images, mean, std, classes)
+
+
+def _widths(bits: str) -> tuple[int, int]:
     """ "W4A8" -> 4 and 8."""
     if bits == AUTO:
-        return None, None
+        return WEIGHT_BITS, ACTIVATION_BITS
     found = re.fullmatch(r"[Ww]([2-8])[Aa]([2-8])", bits)
     if found is None:
         raise UsageError(f"bits {bits!r}", hint='"W4A8": 2 to 8 bits of weights and of activations; or "auto"')

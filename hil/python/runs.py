@@ -59,15 +59,20 @@ def deploy(
         record: of this chip; None takes that of ``chip.calibrate()``, else the chip is calibrated first.
         out: run folder; None makes runs/NNNN.
         options: of the run, ``hil.DeployOptions``.
+        watch: told of stages and progress; None: a notebook or a terminal shows them.
         of_files: of a file on an address, what ``hil.deployment.deploy.deploy`` takes besides: ``chip``, ``macros``,
             ``data_dir``, ``download``, ``mean``, ``std``, ``restart`` …
+
+    Returns:
+        the verdict with everything that it rests on; ``report.run`` is its folder.
 
     Raises:
         hil.HilError: port, link, device, file or description errors.
 
     Example:
-        >>> report = hil.deploy(program, chip, (test_x, test_y))    # doctest: +SKIP
-        >>> report.verdict, report.accuracy.chip                    # doctest: +SKIP
+        >>> report = hil.deploy(program, chip, test, record=record, options=few)
+        >>> report.accuracy.chip > 0.5
+        True
     """
     by_name = data is None or isinstance(data, str | Path)
     if isinstance(chip, str) and (network is None or isinstance(network, str | Path)) and by_name:
@@ -80,7 +85,7 @@ def deploy(
     if of_files:
         raise UsageError(f"{', '.join(of_files)}: for a file on an address", hint="hil.open_chip(…), hil.compile(…)")
     if isinstance(chip, str):
-        with open_chip(chip, chip=_program(network).spec) as opened:
+        with open_chip(chip, chip=program_of(network).spec) as opened:
             return deploy(network, opened, data, record=record, out=out, options=options, watch=watch)
     if data is None:
         raise UsageError("no samples to score", hint=HOW)
@@ -96,8 +101,8 @@ def _on_chip(
     options: DeployOptions,
     watch: Watch | None,
 ) -> Report:
-    program = _program(network)
-    known = _record(record) or (chip.record if isinstance(chip, Chip) else None)
+    program = program_of(network)
+    known = record_of(record) or (chip.record if isinstance(chip, Chip) else None)
     if isinstance(network, CompiledNetwork):
         graph, name = network.graph, network.name
         network.data = data
@@ -139,11 +144,16 @@ def simulate(
         temperature_c: of the reads; None takes that of the record.
         options: of the run; ``chips`` goes before its virtual chips.
 
+    Returns:
+        the score of every virtual chip at every age.
+
     Raises:
         hil.UsageError: no samples, or ages that make no sense. hil.MismatchError: a record of another chip.
 
     Example:
-        >>> hil.simulate(program, record, ages=["1h", "1d", "30d"]).plot()    # doctest: +SKIP
+        >>> simulation = hil.simulate(program, record, test, ages=["1h", "30d"], chips=4, mode="fast", options=few)
+        >>> simulation.to_frame().shape
+        (4, 2)
     """
     graph = network.graph if isinstance(network, CompiledNetwork) else None
     given = network.data if data is None and isinstance(network, CompiledNetwork) else data
@@ -151,17 +161,17 @@ def simulate(
         raise UsageError("no samples to score, and the network was not deployed yet", hint=HOW)
     asked = replace(options or DeployOptions(), virtual_chips=chips)
     ages_s = [seconds(age) if isinstance(age, str) else age for age in ages]
-    program, samples = _program(network), samples_of(given)
+    program, samples = program_of(network), samples_of(given)
     with progress(watch) as told:
         found = predict(
-            program, samples, _record(record), asked, told, ages_s=ages_s, temperature_c=temperature_c, mode=mode
+            program, samples, record_of(record), asked, told, ages_s=ages_s, temperature_c=temperature_c, mode=mode
         )
     if graph is not None:
         found = replace(found, float_score=float_score(graph, program, samples, asked))
     return Simulation.of(found)
 
 
-def _program(network: CompiledNetwork | ConductanceProgram | str | Path | None) -> ConductanceProgram:
+def program_of(network: CompiledNetwork | ConductanceProgram | str | Path | None) -> ConductanceProgram:
     if isinstance(network, CompiledNetwork):
         return network.program
     if isinstance(network, ConductanceProgram):
@@ -171,7 +181,7 @@ def _program(network: CompiledNetwork | ConductanceProgram | str | Path | None) 
     return load_program(Path(network))
 
 
-def _record(record: CalibrationRecord | str | Path | None) -> CalibrationRecord | None:
+def record_of(record: CalibrationRecord | str | Path | None) -> CalibrationRecord | None:
     return load_record(record) if isinstance(record, str | Path) else record
 
 

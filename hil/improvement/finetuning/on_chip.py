@@ -1,6 +1,6 @@
 """Fine-tune a network on one chip, group of layers after group of layers.
 
-    hil.finetune("net.pt", "cifar10", "program.h5", address="/dev/ttyUSB0", calibration="record.h5")
+    hil.finetune("net.pt", chip, "cifar10", out="program.h5", settings=hil.OnChipSettings())
 
 The program that it leaves is this chip's own, which holds it: ``hil deploy program.h5`` tunes and runs it without
 writing a cell. ``program.h5.training`` keeps what is done until then; the same call goes on there.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def finetune_on_chip(
     network: str | Path,
     data: str,
     out: str | Path,
-    address: str,
+    address: str | ChipDriver,
     calibration: str | Path,
     *,
     chip: str = "lab-128",
@@ -62,6 +63,7 @@ def finetune_on_chip(
     """Write a network to the chip at ``address`` group after group, the layers behind trained on what it measured.
 
     Args:
+        address: of the chip, or the chip itself, open.
         out: the program to write, ``.h5``.
         calibration: record of this chip.
 
@@ -83,8 +85,7 @@ def finetune_on_chip(
         behind = layers_behind(inputs, program, settings)
     asked = _asked(settings, program, inputs, record)
     work = WorkFolder(folder, asked, kind="hil.finetuning-on-chip", restart=restart)
-    patience = {"patience_s": PATIENCE_S, "tell": watch.say}
-    with open_chip(address, chip=program.spec, baud=baud, **patience) as driver:  # type: ignore[arg-type]
+    with _opened(address, program, baud, watch) as driver:
         check_record(record, driver, program.macros)
         program = aimed(replace(program, adapted_to=driver.description.serial), program.aims)
         try:
@@ -118,6 +119,15 @@ def finetune_on_chip(
         round(time.monotonic() - began, 1),
         progress.plain.digest,
     )
+
+
+def _opened(
+    chip: str | ChipDriver, program: ConductanceProgram, baud: int, watch: Watch
+) -> AbstractContextManager[ChipDriver]:
+    """The chip at an address; one that is open stays open."""
+    if isinstance(chip, ChipDriver):
+        return nullcontext(chip)
+    return open_chip(chip, chip=program.spec, baud=baud, patience_s=PATIENCE_S, tell=watch.say)
 
 
 def _group_after_group(

@@ -1,6 +1,6 @@
 """Fine-tune a network for a chip: ``net.pt`` in, ``tuned.pt`` out, checkpoints on the way.
 
-    result = hil.finetune("net.pt", "cifar10-jpeg", "tuned.pt", settings=FinetuneSettings(minutes=60))
+    result = finetune("net.pt", "cifar10-jpeg", "tuned.pt", settings=FinetuneSettings(minutes=60))
 
 The folder ``tuned.pt.training`` keeps plan and checkpoint until the network is written; the same call goes on there.
 """

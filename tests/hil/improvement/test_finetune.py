@@ -12,7 +12,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import hil  # noqa: E402
 from cim.chip.file import load_chip  # noqa: E402
 from hil.cli import run as hil_command  # noqa: E402
 from hil.datasets.image_set import load_dataset  # noqa: E402
@@ -21,6 +20,7 @@ from hil.deployment.options import DeployOptions  # noqa: E402
 from hil.errors import ExitCode, FileError, Interrupted, UsageError  # noqa: E402
 from hil.improvement.finetuning.run import FinetuneResult, finetune  # noqa: E402
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder  # noqa: E402
+from hil.prediction.predict import predict  # noqa: E402
 from hil.watch import Watch  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.network.file import NetworkFile, image_keys, load_network, save_network  # noqa: E402
@@ -79,7 +79,7 @@ def test_the_tuned_network_compiles_to_what_training_promised(place: Path, tuned
     data = load_dataset(place / "test.npz", "test")
     program = compile_network(load_network(tuned.path), load_chip("lab-128"))
     options = DeployOptions(samples=300, virtual_chips=4)
-    found = hil.predict(program, data, None, options, Watch(), mode="fast").accuracies.mean()
+    found = predict(program, data, None, options, Watch(), mode="fast").accuracies.mean()
     assert found == pytest.approx(tuned.noisy / 100, abs=0.1)
 
 
@@ -224,7 +224,7 @@ def test_accuracies_before_and_after_are_those_of_simulated_deployments(place: P
     data, options = load_dataset(place / "test.npz", "test"), DeployOptions(samples=300, virtual_chips=4)
     for path, said in ((place / "net.pt", tuned.deployed_before), (tuned.path, tuned.deployed)):
         program = compile_network(load_network(path), load_chip("lab-128"), options=options.layout)
-        found = hil.predict(program, data, None, options, Watch(), mode="fast").accuracies.mean()
+        found = predict(program, data, None, options, Watch(), mode="fast").accuracies.mean()
         assert said / 100 == pytest.approx(found, abs=0.15)
 
 

@@ -16,6 +16,7 @@ import pytest
 import hil
 from cim.chip.file import chip_text
 from hil.cli import run
+from hil.prediction.judge import judge
 from hil.report.run_data import RunData, read_run
 from hil.report.schema import report_schema
 from hil.verdict.agreement import AgreementReport
@@ -103,7 +104,7 @@ def test_the_answers_of_a_deployment_get_the_judgement_that_it_had_to_the_digit(
 def test_a_call_from_python_gives_what_the_command_gives(small: Small, deployed: Deployed, tmp_path: Path) -> None:
     options = hil.DeployOptions(virtual_chips=10, tolerance=0.03)
     more: dict[str, Any] = {"macros": 4, "data": str(small.data), "options": options, "out": tmp_path / "run"}
-    report = hil.judge(small.net, deployed.npz(tmp_path / "a.npz"), calibration=small.record_file, **more)
+    report = judge(small.net, deployed.npz(tmp_path / "a.npz"), calibration=small.record_file, **more)
     assert encode(report.other_chips) == encode(deployed.report.other_chips)
 
 
@@ -359,7 +360,7 @@ def test_ranges_of_a_chip_file_widen_what_they_may_have(small: Small, deployed: 
     spreads = []
     for number, chip in enumerate((sure, unsure)):
         more: dict[str, Any] = {"macros": 4, "data": str(small.data), "options": options}
-        report = hil.judge(
+        report = judge(
             small.net, deployed.npz(tmp_path / "a.npz"), chip=str(chip), out=tmp_path / f"r{number}", **more
         )
         assert report.other_chips is not None

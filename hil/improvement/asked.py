@@ -1,0 +1,102 @@
+"""What an improvement begins from and leaves: network, data set and record in files; its page, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hil.atomic import write_text
+from hil.datasets.image_set import Dataset, load_dataset
+from hil.deployment.options import TRAINING, DeployOptions, NetworkAsked, TechniquesAsked
+from hil.improvement.begin import context_of
+from hil.improvement.context import TrialContext
+from hil.improvement.further_training import FurtherTraining
+from hil.improvement.improve import PROGRAM, Improvement
+from hil.improvement.improvement_page import PAGE, improvement_page
+from hil.improvement.settings import ImproveSettings
+from hil.improvement.trials import Trial, improvement_recipe
+from hil.pages.summary import NextStep
+from hil.simulation.chip_workers import ChipWorkers
+from hil.watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class ImproveAsked:
+    """What an improvement begins from.
+
+    ``source``: chip, and the data set whose training images decide and whose test images are read once. ``treated``:
+    techniques that every trial has, and those that are not tried. ``scoring``: task and metric.
+    """
+
+    network: Path
+    source: NetworkAsked
+    settings: ImproveSettings
+    treated: TechniquesAsked
+    scoring: DeployOptions
+
+    def images(self) -> tuple[Dataset, Dataset | None]:
+        """Training images, and test images if any are asked for.
+
+        Raises:
+            FileError: they are missing or broken.
+        """
+        named, place, last = self.source.data or "", self.source.data_dir, self.settings.test_images
+        training = load_dataset(named, "train", data_dir=place, download=self.source.download, any_kind=True)
+        return training, load_dataset(named, "test", data_dir=place, limit=last, any_kind=True) if last else None
+
+    @property
+    def tried(self) -> Sequence[Trial]:
+        """Trials, from cheap to dear."""
+        return improvement_recipe(self.treated, self.settings.effort)[1]
+
+    def context(
+        self, training: Dataset, out: Path, *, record: Path | None, crew: ChipWorkers, restart: bool, watch: Watch
+    ) -> TrialContext:
+        """What ``hil.improvement.improve.improve`` needs, which works in ``out``.
+
+        Args:
+            record: of a chip or of cells; None: the models of the chip file.
+            restart: forget what was trained in ``out``.
+
+        Raises:
+            UsageError, MismatchError, FileError: as ``context_of``.
+        """
+        source, settings = self.source, self.settings
+        named, chip, macros = source.data or "", source.chip, source.macros
+        further = FurtherTraining(self.network, named, source.data_dir, chip, macros, record, out)
+        if restart:
+            further.forget()
+        context = context_of(
+            self.network,
+            training,
+            source,
+            settings,
+            watch,
+            record=record,
+            asked=improvement_recipe(self.treated, settings.effort)[0],
+            scoring=self.scoring,
+            further=further if settings.effort == TRAINING else None,
+        )
+        return replace(context, crew=crew)
+
+
+def write_page(found: Improvement, out: Path) -> Path:
+    """The page of an improvement in its folder."""
+    write_text(out / PAGE, improvement_page(found))
+    return out / PAGE
+
+
+def next_steps(found: Improvement, out: Path, asked: ImproveAsked) -> tuple[NextStep, ...]:
+    """What to do with the program that was found, of which the first is its deployment."""
+    source, scoring = asked.source, asked.scoring
+    named = {
+        "--data": source.data, "--data-dir": source.data_dir, "--task": scoring.task, "--metric": scoring.metric,
+    }  # fmt: skip
+    scored = (f"{name} {shlex.quote(str(value))}" for name, value in named.items() if value)
+    program = shlex.quote(f"{out}/{PROGRAM}")
+    return (
+        NextStep(" ".join(("hil deploy", program, *found.deploy, *scored)), "what the chip makes of it"),
+        NextStep(f"hil estimate {program}", "cost of every layer"),
+    )

@@ -1,0 +1,93 @@
+"""Answers judged from Python: ``judge``, the verdict of ``deploy`` on what was measured elsewhere."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from hil.datasets.input_values import with_pixels
+from hil.deployment.options import DeployOptions
+from hil.errors import UsageError
+from hil.prediction.answers_file import read_answers
+from hil.prediction.judge import judge_found, write_judged
+from hil.python.answers import Report
+from hil.python.files import Known
+from hil.python.networks import CompiledNetwork
+from hil.python.progress import progress
+from hil.python.runs import program_of, record_of
+from hil.python.samples import HOW, Samples, samples_of
+from hil.report.run_folder import new_run_folder
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+
+Answers: TypeAlias = str | Path | Any
+"""A file of answers, classes (n,) or (repeats, n), or logits (repeats, n, classes) as codes of the network."""
+
+
+def judge(
+    network: CompiledNetwork | ConductanceProgram | str | Path,
+    answers: Answers,
+    data: Samples | None = None,
+    *,
+    record: Known = None,
+    measured_chip: str | None = None,
+    looks: Sequence[int] = (),
+    out: str | Path | None = None,
+    options: DeployOptions | None = None,
+    watch: Watch | None = None,
+) -> Report:
+    """Judge answers that were measured elsewhere by virtual chips, as ``hil judge`` does; a run folder is written.
+
+    Args:
+        network: the program that was measured.
+        answers: .npz or .csv, or an array: classes (n,) or (repeats, n), or logits (repeats, n, classes).
+        data: the samples that were answered, in their order, with their labels; None: those of the last deployment.
+        record: of the chip or of cells; None: the models of the chip file.
+        measured_chip: which chip's answers, where a file has several.
+        looks: counts at which the answers were looked at, planned before the first of them; empty: once.
+        out: run folder; None makes runs/NNNN.
+        options: of the verdict, as of a deployment.
+
+    Returns:
+        the report, which has no verdict on *this chip*: nothing was read back.
+
+    Raises:
+        hil.FileError: answers that cannot be. hil.UsageError: no samples, or a task other than classes.
+        hil.MismatchError: the record is of another chip description.
+
+    Example:
+        >>> verdict = hil.judge(program, answers, test, record=record, options=few).verdict
+        >>> verdict in ("agree", "inconclusive", "disagree")
+        True
+    """
+    given = network.data if data is None and isinstance(network, CompiledNetwork) else data
+    if given is None:
+        raise UsageError("no samples that were answered", hint=HOW)
+    program, samples, asked = program_of(network), samples_of(given), options or DeployOptions()
+    graph = network.graph if isinstance(network, CompiledNetwork) else None
+    images = with_pixels(samples, program.input.shape, program.preprocess)
+    found = _found(answers, images.labels, measured_chip)
+    with progress(watch) as told, new_run_folder(None if out is None else Path(out)) as folder:
+        report, arrays = judge_found(found, program, images, record_of(record), graph, looks, asked, told)
+        name = network.name if isinstance(network, CompiledNetwork) else "program"
+        report = write_judged(replace(report), arrays, program, name, folder, asked, told)
+    return Report.of(report)
+
+
+def _found(answers: Answers, labels: Any, chip: str | None) -> Any:
+    """Answers of a file, or of an array by the checks of a file."""
+    if isinstance(answers, str | Path):
+        return read_answers(answers, chip)
+    held = np.asarray(answers.detach().cpu().numpy() if hasattr(answers, "detach") else answers)
+    name = "logits" if held.ndim == 3 else "answers"
+    if held.dtype.kind not in "iu" or held.ndim not in (1, 2, 3):
+        raise UsageError(f"answers of {held.dtype} {held.shape}", hint=f"integers: {Answers.__doc__ or HOW}")
+    with tempfile.TemporaryDirectory(prefix="hil-") as folder:
+        path = Path(folder) / "answers.npz"
+        np.savez(path, **{name: held, "labels": labels})
+        return read_answers(path, chip)

@@ -1,0 +1,63 @@
+"""What every answer has in a notebook: its summary as a table, frames and figures by the libraries of one extra."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from hil.errors import UsageError
+from hil.pages.summary import Summary
+from hil.python.progress import in_notebook
+
+MORE = "pip install 'rram-hil[notebook]'"
+
+
+class Shown:
+    """An answer that shows what its command prints."""
+
+    __slots__ = ()
+
+    def summary_shown(self) -> Summary:
+        """What its command prints."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return self.summary_shown().html()
+
+    def show(self) -> None:
+        """Show what the command of the same name prints; as a table in a notebook.
+
+        Returns:
+            nothing; it is printed.
+
+        Raises:
+            hil.UsageError: IPython is not installed, in a notebook.
+        """
+        summary = self.summary_shown()
+        if in_notebook():
+            needed("IPython.display").display(needed("IPython.display").HTML(summary.html()))
+            return
+        from hil.cli.terminal.told import tell
+
+        tell(summary)
+
+
+def needed(library: str) -> Any:
+    """A library of the extra ``notebook``.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise UsageError(f"{library.split('.')[0]} is not installed", hint=MORE) from error
+
+
+def new_axes(width: float = 6.0, height: float = 3.6) -> tuple[Any, Any]:
+    """A figure of its own, that no window holds, and its axes."""
+    needed("matplotlib")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()

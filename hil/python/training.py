@@ -1,0 +1,158 @@
+"""Networks trained on from Python: ``finetune``, for the errors of a chip or on the chip itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from hil.driver.chip_driver import ChipDriver
+from hil.errors import UsageError
+from hil.improvement.finetuning.on_chip import finetune_on_chip
+from hil.improvement.finetuning.on_chip_result import OnChipResult
+from hil.improvement.finetuning.run import FinetuneResult
+from hil.improvement.finetuning.run import finetune as finetune_files
+from hil.improvement.finetuning.settings import FinetuneSettings, OnChipSettings
+from hil.pages.summary import Summary
+from hil.python.files import AnyChip, Known, as_files, known_record
+from hil.python.networks import CompiledNetwork, Network
+from hil.python.progress import progress
+from hil.python.samples import Samples
+from hil.python.shown import Shown, needed
+from hil.watch import Watch
+from mapping.program.file import load_program
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Finetuned(Shown, FinetuneResult):
+    """A network that was trained on, with what it was before and is now; ``path``: the file that holds it."""
+
+    name: str = ""
+
+    def summary_shown(self) -> Summary:
+        """What ``hil finetune`` prints."""
+        return self.summary(self.name)
+
+    def to_frame(self) -> DataFrame:
+        """Percent right before and after, in float, under errors, on a perfect chip and as deployed.
+
+        Returns:
+            a frame of the columns before and after; NaN where nothing was judged.
+
+        Raises:
+            hil.UsageError: pandas is not installed.
+
+        Example:
+            >>> list(finetuned.to_frame().index)
+            ['float', 'under errors', 'perfect chip', 'as deployed']
+        """
+        nan = float("nan")
+        deployed = (nan if value is None else value for value in (self.deployed_before, self.deployed))
+        rows = {
+            "float": (self.float_before, nan),
+            "under errors": (self.noisy_before, self.noisy),
+            "perfect chip": (nan, self.ideal),
+            "as deployed": tuple(deployed),
+        }
+        frame: DataFrame = needed("pandas").DataFrame.from_dict(rows, orient="index", columns=["before", "after"])
+        return frame
+
+
+@dataclass(frozen=True)
+class FinetunedOnChip(Shown, OnChipResult):
+    """A network that stands on one chip, the layers behind each group trained; ``path``: its program."""
+
+    name: str = ""
+
+    @property
+    def program(self) -> CompiledNetwork:
+        """The program that the chip holds, for ``hil.deploy``."""
+        return CompiledNetwork(self.name, load_program(self.path), None)
+
+    def summary_shown(self) -> Summary:
+        """What ``hil finetune --port`` prints."""
+        return self.summary(self.name)
+
+
+@overload
+def finetune(
+    network: Network | CompiledNetwork,
+    chip: AnyChip,
+    train: Samples,
+    *,
+    out: str | Path,
+    record: Known = None,
+    settings: FinetuneSettings | None = None,
+    restart: bool = False,
+    watch: Watch | None = None,
+) -> Finetuned: ...
+
+
+@overload
+def finetune(
+    network: Network | CompiledNetwork,
+    chip: AnyChip,
+    train: Samples,
+    *,
+    out: str | Path,
+    record: Known = None,
+    settings: OnChipSettings,
+    restart: bool = False,
+    watch: Watch | None = None,
+) -> FinetunedOnChip: ...
+
+
+def finetune(
+    network: Network | CompiledNetwork,
+    chip: AnyChip,
+    train: Samples,
+    *,
+    out: str | Path,
+    record: Known = None,
+    settings: FinetuneSettings | OnChipSettings | None = None,
+    restart: bool = False,
+    watch: Watch | None = None,
+) -> Finetuned | FinetunedOnChip:
+    """Train a network on for the errors of a chip, taught by itself as it came, as ``hil finetune`` does.
+
+    Args:
+        network: a module, what ``hil.compile`` gave, or a network file.
+        chip: a chip file by name or path, what it says, or an open chip. Only with ``hil.OnChipSettings`` an open chip
+            is written, group of layers after group; else it is not asked, and its record counts.
+        train: training samples with their classes, or a data set by name.
+        out: the net.pt to write, on the chip its program.h5; the same call goes on after an interruption.
+        record: whose errors count; None: that of ``chip.calibrate()``, else the models of the chip file.
+        settings: minutes, epochs, rate and the rest; ``hil.OnChipSettings`` to train on the chip.
+        restart: forget what an interrupted call has done.
+
+    Returns:
+        accuracies before and after; ``path`` is the file that was written.
+
+    Raises:
+        hil.UsageError: a network that gives no classes, too few samples, or no record of a chip that is to be written.
+        hil.MismatchError: ``out`` or the record are of something else. hil.Interrupted: Ctrl-C after the first step.
+
+    Example:
+        >>> short = hil.FinetuneSettings(epochs=1, batch=100)
+        >>> finetuned = hil.finetune(module, "lab-128", train, out="tuned.pt", settings=short)
+        >>> finetuned.path.name, finetuned.epochs
+        ('tuned.pt', 1)
+    """
+    known = known_record(record, chip)
+    with progress(watch) as told, as_files() as files:
+        path, file = files.network(network, train, told)
+        data, place, measured = files.data(train, None, file), files.chip(chip), files.record(known)
+        if isinstance(settings, OnChipSettings):
+            if not isinstance(chip, ChipDriver) or measured is None:
+                raise UsageError("an open chip and its record are needed", hint="hil.open_chip(…), chip.calibrate()")
+            on_it = finetune_on_chip(
+                path, data, out, chip, measured, chip=place, settings=settings, restart=restart, watch=told
+            )
+            return FinetunedOnChip(**{f.name: getattr(on_it, f.name) for f in fields(on_it)}, name=path.stem)
+        found = finetune_files(
+            path, data, out, chip=place, calibration=measured, settings=settings, restart=restart, watch=told
+        )
+    return Finetuned(**{f.name: getattr(found, f.name) for f in fields(found)}, name=path.stem)

@@ -1,0 +1,108 @@
+"""A chip tuned again from Python: ``tune``, to its own answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil.cli.options import seconds
+from hil.driver.chip_driver import ChipDriver
+from hil.errors import UsageError
+from hil.improvement.retune import RetuneReport, retune
+from hil.python.files import Known, known_record
+from hil.python.networks import CompiledNetwork
+from hil.python.progress import progress
+from hil.python.runs import program_of, record_of
+from hil.python.shown import needed
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+from mapping.recipe.tune import TunedChannels
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Retuned(RetuneReport):
+    """A chip tuned again: shares and errors before and after, and ``program`` with the new gains and biases.
+
+    Where the tune was ``harmful``, ``program`` is what it was.
+    """
+
+    program: CompiledNetwork | None = None
+
+    def to_frame(self) -> DataFrame:
+        """The error of each layer's sums, a share of their variance, before and after the tune.
+
+        Returns:
+            a row for each layer.
+
+        Raises:
+            hil.UsageError: pandas is not installed.
+
+        Example:
+            >>> list(retuned.to_frame().columns)
+            ['before', 'after']
+        """
+        rows = {name: (before, after) for name, before, after in self.layers}
+        frame: DataFrame = needed("pandas").DataFrame.from_dict(rows, orient="index", columns=["before", "after"])
+        return frame
+
+    def show(self) -> None:
+        """Print what ``hil tune`` prints.
+
+        Example:
+            >>> retuned.show()    # doctest: +ELLIPSIS
+            chip ... NOT SILICON
+            ...
+        """
+        from hil.cli.terminal.told import tell
+
+        tell(*(f"{line}\n" for line in self.lines()))
+
+
+def tune(
+    network: CompiledNetwork | ConductanceProgram | str | Path,
+    chip: ChipDriver,
+    *,
+    record: Known = None,
+    images: int = TunedChannels().images,
+    adapters: int = 0,
+    age: str | float = "1h",
+    watch: Watch | None = None,
+) -> Retuned:
+    """Fit gains and biases of a chip that holds a program to its answers now, as ``hil tune`` does: no cell is written.
+
+    Args:
+        network: the program that the chip holds.
+        chip: an open chip.
+        record: of this chip; None: that of ``chip.calibrate()``.
+        images: most stored training images to tune with.
+        adapters: rank of the digital adapter that each layer gets; 0: none.
+        age: that the cells were written for, "1h" or s.
+
+    Returns:
+        before and after, and the tuned program.
+
+    Raises:
+        hil.UsageError: no record, or too few stored images. hil.MismatchError: the chip holds another program.
+
+    Example:
+        >>> retuned = hil.tune(program, chip)
+        >>> retuned.harmful, retuned.held_out > 0
+        (False, True)
+    """
+    known = known_record(record, chip)
+    if known is None:
+        raise UsageError("a record of the chip is needed", hint="chip.calibrate(), or record=cim.load_record(…)")
+    measured = record_of(known)
+    assert measured is not None
+    given = program_of(network)
+    age_s = seconds(age) if isinstance(age, str) else age
+    with progress(watch) as told:
+        tuned, found = retune(chip, given, measured, images=images, age_s=age_s, adapters=adapters, watch=told)
+    name = network.name if isinstance(network, CompiledNetwork) else "program"
+    file = network.file if isinstance(network, CompiledNetwork) else None
+    kept = CompiledNetwork(name, given if found.harmful else tuned.program, file)
+    return Retuned(**{f.name: getattr(found, f.name) for f in fields(found)}, program=kept)

@@ -1,0 +1,128 @@
+"""The words of Python in the reference: parameters, what they return and raise, and an example that runs."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+import pytest
+
+import hil
+
+from ..search_files import SPACE, images
+from .conftest import Stripes
+
+ROOT = Path(__file__).parents[3]
+WORDS = (
+    "open_chip", "compile", "deploy", "tune", "simulate", "improve", "finetune", "judge", "search", "mission",
+)  # fmt: skip
+ANSWERS = ("Chip", "CompiledNetwork", "Report", "Simulation", "Improved", "Finetuned", "Retuned", "Search", "Mission")
+PLAIN = ("self", "watch")  # what every word takes
+TITLE = r"^ +(?:[\w, ]*\b)?{}\b[\w, ]*:"
+SEARCH = {
+    "batch": 20, "teacher_epochs": 2, "stage_epochs": 2, "samples": 5, "sample_epochs": 1, "simulations": 16,
+    "networks": 1, "epochs": 2, "workers": 0, "chips": 2, "images": 20, "engine": "fast", "symmetry": "none", "seed": 1,
+}  # fmt: skip
+
+
+def entries() -> Iterator[tuple[str, Any]]:
+    """Every public function of Python's words, and what their answers offer besides fields."""
+    for name in WORDS:
+        yield name, getattr(hil, name)
+    for name in ANSWERS:
+        for method, value in vars(getattr(hil, name)).items():
+            if inspect.isfunction(value) and not method.startswith("_") and method not in ("summary_shown", "to_json"):
+                yield f"{name}.{method}", value
+
+
+ENTRIES = dict(entries())
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What the examples left behind, and what each of them told where it failed."""
+
+    names: dict[str, Any]
+    told: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def ran(stripes: Stripes, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """Every example, in the order of work: one goes on with what those before it have made."""
+    folder = tmp_path_factory.mktemp("examples")
+    shutil.copy(ROOT / "examples" / "orbit" / "mission.toml", folder)
+    (folder / "space.toml").write_text(SPACE, "utf-8")
+    chip, told = hil.open_chip("emulated:lab-128?seed=7", macros=2), {}
+    names = {
+        "hil": hil, "np": np, "module": stripes.module, "train": stripes.train, "test": stripes.test, "chip": chip,
+        "record": chip.calibrate(budget="quick"), "answers": np.stack([stripes.test[1]] * 2), "data": images(160),
+        "few": hil.DeployOptions(samples=60, repeats=2, virtual_chips=4, causes=False), "quick": SEARCH,
+    }  # fmt: skip
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("hil.searching.run.check_learned", lambda *_: None)
+        for name, value in ENTRIES.items():
+            example = doctest.DocTestParser().get_doctest(value.__doc__ or "", names, name, None, 0)
+            said: list[str] = []
+            runner = doctest.DocTestRunner(optionflags=flags)
+            failed, tried = runner.run(example, out=said.append, clear_globs=False)
+            names |= example.globs
+            told[name] = "".join(said) if failed else "" if tried else "no example"
+    return Ran(names, told)
+
+
+def section(text: str, name: str) -> str:
+    """A section of a docstring, without its title; "" where it has none."""
+    found = re.search(rf"^{name}:\n(.*?)(?=^\w+:\n|\Z)", inspect.cleandoc(text), re.MULTILINE | re.DOTALL)
+    return found[1] if found else ""
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_an_entry_says_its_parameters_what_it_returns_and_raises_and_has_an_example(name: str) -> None:
+    value = ENTRIES[name]
+    text, told = value.__doc__ or "", inspect.signature(value)
+    said = section(text, "Args")
+    missing = [p for p in told.parameters if p not in PLAIN and not re.search(TITLE.format(p), said, re.MULTILINE)]
+    assert not missing, f"{name} does not say what {missing} are"
+    if told.return_annotation not in ("None", None):
+        assert section(text, "Returns"), f"{name} does not say what it returns"
+    assert section(text, "Raises") or not told.parameters.keys() - {"self"}, f"{name} does not say what it raises"
+    assert ">>> " in section(text, "Example"), f"{name} has no example"
+    assert "+SKIP" not in text, f"{name} has an example that nobody runs"
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_example_of_an_entry_runs_and_prints_what_it_shows(name: str, ran: Ran) -> None:
+    assert not ran.told[name]
+
+
+def test_a_figure_of_an_answer_is_one_that_no_window_holds(ran: Ran) -> None:
+    for name in ("simulation", "improved", "search"):
+        assert isinstance(ran.names[name].plot(), matplotlib.figure.Figure)
+
+
+def test_a_frame_of_a_report_has_the_numbers_of_the_report(ran: Ran) -> None:
+    report = ran.names["report"]
+    assert report.to_frame().loc["chip", "mean"] == report.accuracy.chip
+
+
+def test_answers_show_what_their_commands_print(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    said = {
+        "improved": "held-out training images",
+        "finetuned": "as deployed",
+        "search": "predicted",
+        "mission": "limit",
+    }
+    for name, words in said.items():
+        ran.names[name].show()
+        assert words in capsys.readouterr().out
+        assert "<table" in ran.names[name]._repr_html_()
