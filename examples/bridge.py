@@ -25,10 +25,10 @@ SPEC = load_chip("lab-128", macros=1)  # describe your chip in a file of its own
 
 
 class AcmeBoard:
-    """A made-up SDK: an exact 128 x 128 array in memory, conductances in siemens."""
+    """A made-up SDK: an exact array in memory, conductances in siemens."""
 
-    def __init__(self) -> None:
-        self.array_s = np.full((128, 128), 2e-6)
+    def __init__(self, rows: int = SPEC.macro.rows, columns: int = SPEC.macro.columns) -> None:
+        self.array_s = np.full((rows, columns), 2e-6)
 
     def pulse(self, row: int, column: int, volts: float) -> None:
         self.array_s[row, column] = np.clip(self.array_s[row, column] + 0.5e-6 * np.sign(volts), 0.0, 60e-6)
@@ -79,7 +79,7 @@ class AcmeChip(Board):
         macro, tile, codes_in = SPEC.macro, request.tile, request.codes
         assert tile is not None  # this board has no layers, and what has no tile is refused
         rows, columns = cell_lines(macro, tile.row0, tile.rows, tile.output0, tile.outputs)
-        volts, reads = np.zeros((128,)), []
+        volts, reads = np.zeros(macro.rows), []
         for units in split_planes(codes_in, macro.inputs, request.input_bits, request.input_signed).swapaxes(0, 1):
             for plane in units:  # one read of the array for each input bit
                 volts[rows] = macro.v_read_v * plane

@@ -91,8 +91,10 @@ def copy_source(source: Path) -> Path:
     for package in PACKAGES:
         left = shutil.ignore_patterns("__pycache__", "*.js.gz", "plotly.LICENSE.txt", "tables.LICENSE.txt")
         shutil.copytree(ROOT / package, source / package, ignore=left)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "setup.py", "docs/nomenclature.md"):
-        (source / name).parent.mkdir(exist_ok=True)
+    shutil.copytree(ROOT / "examples", source / "examples", ignore=shutil.ignore_patterns("searches", "__pycache__"))
+    network = "examples/searches/eurosat/networks/bedf875d/net.pt"
+    for name in ("pyproject.toml", "README.md", "LICENSE", "setup.py", "docs/nomenclature.md", network):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
     return source
 
@@ -142,6 +144,7 @@ def test_the_wheel_holds_every_file_of_the_packages_that_is_no_bytecode(wheel: P
         "hil/datasets/bundled/fashion_mnist.pt",
         "hil/emulator/levy_tech_c.npz",
         "hil/emulator/levy_tech_b.npz",
+        "hil/pages/example_files/orbit/mission.toml",
         "hil/py.typed",
     ):
         assert name in held, sorted(held)

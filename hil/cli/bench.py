@@ -24,6 +24,8 @@ from hil.cli.options import (
     screen,
     seconds,
 )
+from hil.cli.terminal.completion import chips as chip_files
+from hil.cli.terminal.completion import example_names, one_of
 from hil.cli.terminal.lines import complain
 from hil.errors import ExitCode, UsageError
 from hil.pages.tables import Table, labelled
@@ -126,8 +128,12 @@ def _emulate_firmware(
 
 
 def chips(
-    action: Annotated[str | None, typer.Argument(help="show or copy", show_default=False)] = None,
-    name: Annotated[str | None, typer.Argument(help="name or path of a chip file", show_default=False)] = None,
+    action: Annotated[
+        str | None, typer.Argument(help="show or copy", show_default=False, autocompletion=one_of(("show", "copy")))
+    ] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="name or path of a chip file", show_default=False, autocompletion=chip_files)
+    ] = None,
     copy: Annotated[Path | None, typer.Argument(help="file that a copy is written to", show_default=False)] = None,
     macros: Macros = None,
     as_json: Json = False,
@@ -167,6 +173,33 @@ def _copy_chip(name: str, copy: Path | None, as_json: bool) -> int:
     write_text(copy, own_copy(name, copy.stem))
     lines = [f"{copy}: a chip file of your own, begun as {name}", f"then          hil chips show ./{copy}"]
     print_result(lines, {"file": str(copy), "name": copy.stem, "begun_as": name}, as_json)
+    return ExitCode.DONE
+
+
+def examples(
+    action: Annotated[
+        str | None, typer.Argument(help="copy", show_default=False, autocompletion=one_of(("copy",)))
+    ] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="name of an example", show_default=False, autocompletion=example_names)
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Argument(help="where to; default: examples/NAME, below here", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """List the examples of the documents, or copy one: examples copy NAME."""
+    from hil.pages.examples import copy_example
+    from hil.pages.examples import examples as known
+
+    if action is None:
+        rows = tuple(known().items())
+        print_result([Table("Examples", ("", ""), rows)], {"examples": dict(rows)}, as_json)
+        return ExitCode.DONE
+    if action != "copy" or name is None:
+        raise UsageError("hil examples copy needs the name of an example", hint="hil examples lists the names")
+    copied = copy_example(name, to)
+    print_result([f"{copied}: a copy of your own"], {"example": name, "copied_to": str(copied)}, as_json)
     return ExitCode.DONE
 
 

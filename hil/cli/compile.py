@@ -18,6 +18,7 @@ from hil.cli.options import (
     writing,
 )
 from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.terminal.completion import datasets
 from hil.cli.terminal.lines import say
 from hil.deployment.options import BitsAsked, NetworkAsked, PlaceAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
@@ -32,7 +33,9 @@ def import_(
     source: Annotated[Path, typer.Argument(help="state dict .pt, .safetensors, .onnx, .tflite, .pt2, or timm:NAME …")],
     out: Annotated[Path, typer.Option("--out", "-o", help="net.pt to write", callback=output_file)],
     arch: Annotated[str | None, typer.Option(help="architecture name or JSON graph", show_default=False)] = None,
-    data: Annotated[str, typer.Option(help="data set whose training images calibrate the network")] = "fashion-mnist",
+    data: Annotated[
+        str, typer.Option(help="data set whose training images calibrate the network", autocompletion=datasets)
+    ] = "fashion-mnist",
     images: Annotated[int, typer.Option(min=1, help="training images to store for calibration")] = 128,
     *,
     of: Annotated[Given[NetworkAsked], Only("data_dir", "download", "mean", "std", "trust")],

@@ -23,6 +23,7 @@ from hil.cli.options import (
     writing,
 )
 from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.terminal.completion import datasets
 from hil.deployment.options import NetworkAsked
 from hil.errors import ExitCode, UsageError
 from hil.improvement.finetuning.settings import ON_CHIP, FinetuneSettings, OnChipSettings
@@ -34,7 +35,12 @@ USUAL = FinetuneSettings()
 @from_settings
 def finetune(
     network: Annotated[Path, typer.Argument(help="net.pt")],
-    data: Annotated[str, typer.Option(help="fashion-mnist, cifar10-jpeg, eurosat, or a path with training images")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="fashion-mnist, cifar10-jpeg, eurosat, or a path with training images", autocompletion=datasets
+        ),
+    ],
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="the tuned net.pt to write; on a chip: its program.h5", callback=output_file),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from hil.cli.terminal.completion import chips
 from hil.cli.terminal.lines import say, say_json
 from hil.errors import UsageError
 
@@ -66,7 +67,9 @@ Port = Annotated[
     ),
 ]
 Emulated = Annotated[bool, typer.Option("--emulated", help="use an emulated chip (NOT SILICON); --chip names its kind")]
-Chip = Annotated[str, typer.Option(help="chip file: a name from `hil chips`, or a path to a .toml")]
+Chip = Annotated[
+    str, typer.Option(help="chip file: a name from `hil chips`, or a path to a .toml", autocompletion=chips)
+]
 ChipAsked = Annotated[
     str | None,
     typer.Option(help="chip file; default: the one that the chip names, lab-128 with --emulated"),

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_t
 import typer
 
 from hil.cli.options import bit_rate, celsius, duration, floats, seconds
+from hil.cli.terminal.completion import BY_FIELD, one_of
 from mapping.settings import short
 
 Settings = TypeVar("Settings")
@@ -95,6 +96,8 @@ def _option(field: Field, usual: Any) -> Parameter:
     shown: Any = usual
     hint: Any = TYPES[_type_of(field)]
     more: dict[str, Any] = {"help": about["words"], "rich_help_panel": about["group"] or None}
+    if complete := one_of(about["choices"]) if about["choices"] else BY_FIELD.get(field.name):
+        more["autocompletion"] = complete
     if about["form"]:
         more["metavar"] = about["form"]
     if hint is bool:

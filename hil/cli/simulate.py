@@ -21,6 +21,7 @@ from hil.cli.options import (
     trained,
 )
 from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.terminal.completion import one_of
 from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
 from hil.prediction.settings import PredictionAsked
@@ -45,7 +46,11 @@ def simulate(
     ],
     when: Given[PredictionAsked],
     engine: Annotated[
-        str, typer.Option(help="exact (every conversion) or fast (one product, matched noise)")
+        str,
+        typer.Option(
+            help="exact (every conversion) or fast (one product, matched noise)",
+            autocompletion=one_of(("exact", "fast")),
+        ),
     ] = "exact",
     treated: Given[TechniquesAsked],
     workers: Workers = None,

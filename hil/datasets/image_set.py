@@ -93,6 +93,11 @@ _BUNDLED_NAME, _BUNDLED_FILE = "fashion-mnist-bundled", "fashion_mnist_test2000.
 _SPLITS = ("train", "test")
 
 
+def dataset_names() -> list[str]:
+    """Names of known sets, whether they are on this machine or not."""
+    return [*_KNOWN, _BUNDLED_NAME]
+
+
 def load_dataset(
     name_or_path: str | Path,
     split: str = "test",
@@ -128,7 +133,7 @@ def load_dataset(
         raise FileError(
             f"no data set {name!r}",
             likely="neither a known name nor an existing file or folder",
-            hint=f"one of {', '.join([*_KNOWN, _BUNDLED_NAME])}, or a path",
+            hint=f"one of {', '.join(dataset_names())}, or a path",
         )
     if (content := _of_any_kind(path, split, limit)) is None:
         return _dataset(path.name, formats.read_path(path, split, limit))
