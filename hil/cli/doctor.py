@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 
 from hil.datasets.image_set import load_dataset
 from hil.errors import HilError
@@ -22,6 +24,7 @@ EXTRAS = {  # by the extra that installs it: package, and what needs it
     "data": ("torchvision", "--download"),
     "mission": ("spacepackets", "hil mission passes"),
 }
+ROOMS = ("hil", "mapping", "search", "cim", "firmware_protocols")  # top-level names of this package
 SETS = ("fashion-mnist-bundled", "fashion-mnist", "cifar10", "eurosat")
 
 
@@ -43,7 +46,7 @@ def checks() -> list[Check]:
     found = [Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     found += [_package(name) for name in PACKAGES]
     found += [_extra(extra, *about) for extra, about in EXTRAS.items()]
-    found += [_ports(), _crc(), _pages(), *(_data(name) for name in SETS), _room()]
+    found += [_names(), _ports(), _crc(), _pages(), *(_data(name) for name in SETS), _room()]
     return found
 
 
@@ -60,6 +63,15 @@ def _extra(extra: str, package: str, needed_by: str) -> Check:
         return Check(package, True, metadata.version(package))
     except metadata.PackageNotFoundError:
         return Check(package, None, f"not installed; {needed_by} would need it: pip install 'rram-hil[{extra}]'")
+
+
+def _names() -> Check:
+    """Whether Python finds our packages under their names, and not somebody else's (docs/decisions/0016)."""
+    places = {name: spec.origin for name in ROOMS if (spec := find_spec(name)) is not None}
+    home = Path(places["hil"] or "").parents[1]
+    other = [f"{name} is {places.get(name)}" for name in ROOMS if Path(places.get(name) or "").parents[1:2] != (home,)]
+    hint = "; another package has the name: install hil into an environment of its own (python -m venv)"
+    return Check("package names", not other, ", ".join(other) + hint if other else f"all from {home}")
 
 
 def _ports() -> Check:

@@ -8,7 +8,9 @@ import resource
 import signal
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as xml
@@ -96,7 +98,9 @@ def test_each_command_explains_itself(cli: Cli, command: str) -> None:
 
 
 def test_every_command_of_the_design_is_there() -> None:
-    wanted = "deploy calibrate fit compile simulate estimate import emulate chips ports info doctor mvm cells show"
+    wanted = (
+        "deploy calibrate fit compile simulate estimate import emulate chips examples ports info doctor mvm cells show"
+    )
     more = "tune improve finetune campaign selftest log glossary judge techniques log export"
     assert set(f"{wanted} {more}".split()) == set(COMMANDS)
 
@@ -119,7 +123,8 @@ def test_a_command_of_somebody_else_is_added_by_its_entry_point(capsys: pytest.C
 
 
 def test_a_command_stands_in_the_file_of_its_name() -> None:
-    bench = dict.fromkeys(("emulate", "chips", "ports", "info", "doctor", "mvm", "cells", "selftest"), "bench")
+    of_a_bench = ("emulate", "chips", "examples", "ports", "info", "doctor", "mvm", "cells", "selftest")
+    bench = dict.fromkeys(of_a_bench, "bench")
     elsewhere = {**bench, "import": "compile", "glossary": "show", "techniques": "show", "export": "fit"}
     for name, command in zip(COMMANDS, app.registered_commands, strict=True):
         assert command.callback is not None
@@ -378,6 +383,21 @@ def test_doctor_checks_packages_ports_and_data(cli: Cli) -> None:
     for word in ("python", "torch", "serial ports", "fashion-mnist-bundled", "GB free"):
         assert word in out
     assert cli.json("doctor")["python"]["ok"] is True
+
+
+def test_doctor_finds_a_package_of_somebody_else_that_has_one_of_our_names(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.json("doctor")["package names"]["ok"] is True
+    monkeypatch.setattr(
+        "hil.cli.doctor.find_spec",
+        lambda name: (
+            ModuleSpec(name, None, origin=str(tmp_path / "search.py")) if name == "search" else find_spec(name)
+        ),
+    )
+    found = cli.json("doctor")["package names"]
+    assert found["ok"] is False
+    assert f"search is {tmp_path / 'search.py'}" in found["text"]
 
 
 def test_ports_always_answers(cli: Cli) -> None:
