@@ -40,7 +40,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "skew": (-10.0, 10.0),
     "wide_ratio": (1.0, 1e6),
     "memory_power": (0.0, 100.0),
-    "covariance": (-1e6, 1e6),
+    "covariance": (-1e9, 1e9),  # 1e8 where readings say nothing of a law (cim.fit.law_likelihood)
     "variance_us2": (0.0, MOST_US),
     "flicker_us2": (0.0, MOST_US),
     "telegraph_us": (-MOST_US, MOST_US),
