@@ -19,7 +19,7 @@ from hil.python.answers import Report
 from hil.python.files import Known
 from hil.python.networks import CompiledNetwork
 from hil.python.progress import progress
-from hil.python.runs import program_of, record_of
+from hil.python.runs import as_compiled_for, program_of, record_of
 from hil.python.samples import HOW, Samples, samples_of
 from hil.report.run_folder import new_run_folder
 from hil.watch import Watch
@@ -68,7 +68,8 @@ def judge(
     given = network.data if data is None and isinstance(network, CompiledNetwork) else data
     if given is None:
         raise UsageError("no samples that were answered", hint=HOW)
-    program, samples, asked = program_of(network), samples_of(given), options or DeployOptions()
+    program, samples = program_of(network), samples_of(given)
+    asked = as_compiled_for(program, options)
     graph = network.graph if isinstance(network, CompiledNetwork) else None
     images = with_pixels(samples, program.input.shape, program.preprocess)
     found = _found(answers, images.labels, measured_chip)

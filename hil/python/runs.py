@@ -16,7 +16,7 @@ from hil.deployment.chip_record import with_writer
 from hil.deployment.deploy import deploy as deploy_files
 from hil.deployment.deploy import deploy_on
 from hil.deployment.dry_run import say_plan
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import USUAL_RECIPE, DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
 from hil.prediction.predict import predict
@@ -32,6 +32,7 @@ from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import load_program
+from mapping.recipe.recipe import Recipe
 
 
 def deploy(
@@ -58,7 +59,7 @@ def deploy(
             bundled images.
         record: of this chip; None takes that of ``chip.calibrate()``, else the chip is calibrated first.
         out: run folder; None makes runs/NNNN.
-        options: of the run, ``hil.DeployOptions``.
+        options: of the run, ``hil.DeployOptions``; its techniques, else those that the program was compiled for.
         watch: told of stages and progress; None: a notebook or a terminal shows them.
         of_files: of a file on an address, what ``hil.deployment.deploy.deploy`` takes besides: ``chip``, ``macros``,
             ``data_dir``, ``download``, ``mean``, ``std``, ``restart`` …
@@ -89,7 +90,7 @@ def deploy(
             return deploy(network, opened, data, record=record, out=out, options=options, watch=watch)
     if data is None:
         raise UsageError("no samples to score", hint=HOW)
-    return _on_chip(network, chip, samples_of(data), record, out, options or DeployOptions(), watch)
+    return _on_chip(network, chip, samples_of(data), record, out, options, watch)
 
 
 def _on_chip(
@@ -98,10 +99,11 @@ def _on_chip(
     data: Dataset,
     record: CalibrationRecord | str | Path | None,
     out: str | Path | None,
-    options: DeployOptions,
+    options: DeployOptions | None,
     watch: Watch | None,
 ) -> Report:
     program = program_of(network)
+    options = as_compiled_for(program, options)
     known = record_of(record) or (chip.record if isinstance(chip, Chip) else None)
     if isinstance(network, CompiledNetwork):
         graph, name = network.graph, network.name
@@ -159,7 +161,7 @@ def simulate(
     given = network.data if data is None and isinstance(network, CompiledNetwork) else data
     if given is None:
         raise UsageError("no samples to score, and the network was not deployed yet", hint=HOW)
-    asked = replace(options or DeployOptions(), virtual_chips=chips)
+    asked = replace(as_compiled_for(program_of(network), options), virtual_chips=chips)
     ages_s = [seconds(age) if isinstance(age, str) else age for age in ages]
     program, samples = program_of(network), samples_of(given)
     with progress(watch) as told:
@@ -169,6 +171,13 @@ def simulate(
     if graph is not None:
         found = replace(found, float_score=float_score(graph, program, samples, asked))
     return Simulation.of(found)
+
+
+def as_compiled_for(program: ConductanceProgram, options: DeployOptions | None) -> DeployOptions:
+    """Options whose techniques are those that a program was compiled for, where no others are asked for."""
+    asked = options or DeployOptions()
+    stored = Recipe.of_text(program.recipe) if program.recipe and asked.recipe == USUAL_RECIPE else asked.recipe
+    return replace(asked, recipe=stored)
 
 
 def program_of(network: CompiledNetwork | ConductanceProgram | str | Path | None) -> ConductanceProgram:

@@ -138,3 +138,13 @@ def test_bits_that_are_none_and_a_network_without_samples_are_refused(
         hil.compile(stripes.module, chip)
     with pytest.raises(hil.UsageError, match="was not deployed yet"):
         hil.simulate(hil.CompiledNetwork("n", compiled.program, None, compiled.kept))
+
+
+def test_a_program_is_treated_as_it_was_compiled_for(stripes: Stripes, chip: hil.Chip, tmp_path: Path) -> None:
+    chip.calibrate(budget="quick")
+    plain = hil.compile(stripes.module, chip, stripes.train, without=["copies", "aims", "tune"])
+    report = hil.deploy(plain, chip, stripes.test, out=tmp_path / "plain", options=QUICK)
+    assert report.tune is None
+    usual = hil.compile(stripes.module, chip, stripes.train)
+    tuned = hil.deploy(usual, chip, stripes.test, out=tmp_path / "usual", options=QUICK)
+    assert tuned.tune is not None
