@@ -360,9 +360,7 @@ def test_ranges_of_a_chip_file_widen_what_they_may_have(small: Small, deployed: 
     spreads = []
     for number, chip in enumerate((sure, unsure)):
         more: dict[str, Any] = {"macros": 4, "data": str(small.data), "options": options}
-        report = judge(
-            small.net, deployed.npz(tmp_path / "a.npz"), chip=str(chip), out=tmp_path / f"r{number}", **more
-        )
+        report = judge(small.net, deployed.npz(tmp_path / "a.npz"), chip=str(chip), out=tmp_path / f"r{number}", **more)
         assert report.other_chips is not None
         spreads.append(np.std(report.other_chips.simulated_chips))
     assert spreads[1] > 1.3 * spreads[0]
