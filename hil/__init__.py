@@ -50,9 +50,9 @@ if TYPE_CHECKING:  # the public names, said once
     from hil.python.mission import Mission as Mission, mission as mission
     from hil.python.networks import CompiledNetwork as CompiledNetwork, compile as compile
     from hil.python.runs import deploy as deploy, simulate as simulate
-    from hil.python.searching import Search as Search, search as search
+    from hil.python.searching import FinishedSearch as FinishedSearch, search as search
     from hil.python.training import (
-        Finetuned as Finetuned,
+        FinetunedNetwork as FinetunedNetwork,
         FinetunedOnChip as FinetunedOnChip,
         finetune as finetune,
     )

@@ -27,7 +27,7 @@ from hil.cli.options import (
 from hil.cli.terminal.completion import chips as chip_files
 from hil.cli.terminal.completion import example_names, one_of
 from hil.cli.terminal.lines import complain
-from hil.errors import ExitCode, UsageError
+from hil.errors import ExitCode, OutputError, UsageError
 from hil.pages.tables import Table, labelled
 from hil.transports import DEFAULT_BAUD
 
@@ -198,7 +198,14 @@ def examples(
         return ExitCode.DONE
     if action != "copy" or name is None:
         raise UsageError("hil examples copy needs the name of an example", hint="hil examples lists the names")
-    copied = copy_example(name, to)
+    try:
+        copied = copy_example(name, to)
+    except KeyError:
+        raise UsageError(f"no example {name!r}", hint=f"hil examples lists them: {', '.join(known())}") from None
+    except FileExistsError as error:
+        raise OutputError(f"{error} is there already", hint="name another place, or remove that one") from None
+    except OSError as error:
+        raise OutputError(f"the example cannot be written: {error}", hint="name another place") from error
     print_result([f"{copied}: a copy of your own"], {"example": name, "copied_to": str(copied)}, as_json)
     return ExitCode.DONE
 

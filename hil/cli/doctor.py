@@ -66,7 +66,7 @@ def _extra(extra: str, package: str, needed_by: str) -> Check:
 
 
 def _names() -> Check:
-    """Whether Python finds our packages under their names, and not somebody else's (docs/decisions/0016)."""
+    """Whether Python finds our packages by their names: docs/decisions/0016-top-level-names.md."""
     places = {name: spec.origin for name in ROOMS if (spec := find_spec(name)) is not None}
     home = Path(places["hil"] or "").parents[1]
     other = [f"{name} is {places.get(name)}" for name in ROOMS if Path(places.get(name) or "").parents[1:2] != (home,)]

@@ -91,8 +91,8 @@ def run_(
 ) -> int:
     """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
     need(*SEARCHING)
-    from hil.searching.begin import begin_search, named_place, usual_settings
-    from hil.searching.run import carry_out
+    from hil.searching.begin import begin_search, finished, named_place, refused_goes, usual_settings
+    from hil.searching.run import run_search
 
     source = of.upon(NetworkAsked())
     loop = _loop(in_the_loop, port, emulated, source.chip, source.macros, rounds, baud)
@@ -106,8 +106,9 @@ def run_(
         recipe=str(treated.upon(TechniquesAsked()).recipe()),
     )
     folder = begin_search(out, settings, space=space, teacher=teacher, allow_code=allow_code, restart=restart)
-    with screen(quiet=as_json) as watch:
-        found = carry_out(folder, settings, watch, scheduler=scheduler, loop=loop)
+    with screen(quiet=as_json) as watch, refused_goes(folder):
+        run_search(folder, settings, watch, scheduler=scheduler, loop=loop)
+    found = finished(folder, settings)
     print_result([found.summary], {"folder": str(folder.root), **found.table}, as_json)
     return ExitCode.DONE
 

@@ -7,7 +7,6 @@ import re
 import shutil
 from pathlib import Path
 
-from hil.errors import OutputError, UsageError
 from hil.pages.example_lists import LEFT_OUT, PAYLOAD_NETWORK
 
 HELD = "example_files"  # beside this file in a wheel
@@ -32,25 +31,21 @@ def examples() -> dict[str, str]:
 
 
 def copy_example(name: str, to: Path | None = None) -> Path:
-    """Copy an example, by default to ``examples/NAME`` below here, where the documents expect it.
+    """Copy an example, by default below ``examples`` here, where the documents expect it.
 
     Raises:
-        UsageError: no such example. OutputError: something is there already.
+        KeyError: no such example. FileExistsError: something is there already. OSError: it cannot be written.
     """
-    known = examples()
-    if name not in known:
-        raise UsageError(f"no example {name!r}", hint=f"hil examples lists them: {', '.join(known)}")
+    if name not in examples():
+        raise KeyError(name)
     source, target = example_root() / name, to or Path("examples") / name
     if target.exists():
-        raise OutputError(f"{target} is there already", hint="name another place, or remove that one")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        else:
-            shutil.copyfile(source, target)
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written: {error}", hint="name another place") from error
+        raise FileExistsError(str(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    else:
+        shutil.copyfile(source, target)
     return target
 
 

@@ -14,8 +14,8 @@ from hil.python.files import AnyChip, Files, Known, known_record
 from hil.python.progress import progress
 from hil.python.samples import Samples, samples_of
 from hil.python.shown import Shown, needed, new_axes
-from hil.searching.begin import begin_search, named_place, usual_settings
-from hil.searching.run import Searched, carry_out
+from hil.searching.begin import Searched, begin_search, finished, named_place, refused_goes, usual_settings
+from hil.searching.run import run_search
 from hil.searching.settings import SearchSettings
 from hil.watch import Watch
 
@@ -27,7 +27,7 @@ COLUMNS = ("predicted", "energy_pj", "latency_ns", "edp_mj_ms", "macros")
 
 
 @dataclass(frozen=True)
-class Search(Shown, Searched):
+class FinishedSearch(Shown, Searched):
     """A finished search: ``folder``, ``table``, frames and figures."""
 
     def to_frame(self) -> DataFrame:
@@ -40,7 +40,7 @@ class Search(Shown, Searched):
             hil.UsageError: pandas is not installed.
 
         Example:
-            >>> "edp_mj_ms" in search.to_frame().columns
+            >>> "edp_mj_ms" in front.to_frame().columns
             True
         """
         nan = float("nan")
@@ -63,7 +63,7 @@ class Search(Shown, Searched):
             hil.UsageError: matplotlib is not installed.
 
         Example:
-            >>> search.plot().axes[0].get_xlabel()
+            >>> front.plot().axes[0].get_xlabel()
             'EDP of one image in mJ·ms'
         """
         figure, axes = new_axes()
@@ -94,7 +94,7 @@ def search(
     restart: bool = False,
     watch: Watch | None = None,
     **settings: Any,
-) -> Search:
+) -> FinishedSearch:
     """Search for networks that suit a chip, as ``hil search`` does: a front, and the best of it trained and evaluated.
 
     Args:
@@ -115,8 +115,8 @@ def search(
         hil.Interrupted: Ctrl-C; the same call goes on.
 
     Example:
-        >>> search = hil.search(data, "lab-128", out="found", space="space.toml", **quick)
-        >>> len(search.to_frame()) > 0
+        >>> front = hil.search(data, "lab-128", out="found", space="space.toml", **quick)
+        >>> len(front.to_frame()) > 0
         True
     """
     known = {f.name for f in fields(SearchSettings)} - {"data", "chip", "calibration", "macros"}
@@ -141,9 +141,10 @@ def search(
         folder, asked, space=None if space is None else str(space),
         teacher=None if teacher is None else Path(teacher), restart=restart,
     )  # fmt: skip
-    with progress(watch) as told:
-        found = carry_out(begun, asked, told, scheduler=None, loop=None)
-    return Search(found.folder, found.table, found.summary)
+    with progress(watch) as told, refused_goes(begun):
+        run_search(begun, asked, told)
+    found = finished(begun, asked)
+    return FinishedSearch(found.folder, found.table, found.summary)
 
 
 def _data(data: Samples, place: Files) -> str:

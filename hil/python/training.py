@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Finetuned(Shown, FinetuneResult):
+class FinetunedNetwork(Shown, FinetuneResult):
     """A network that was trained on, with what it was before and is now; ``path``: the file that holds it."""
 
     name: str = ""
@@ -88,7 +88,7 @@ def finetune(
     settings: FinetuneSettings | None = None,
     restart: bool = False,
     watch: Watch | None = None,
-) -> Finetuned: ...
+) -> FinetunedNetwork: ...
 
 
 @overload
@@ -115,7 +115,7 @@ def finetune(
     settings: FinetuneSettings | OnChipSettings | None = None,
     restart: bool = False,
     watch: Watch | None = None,
-) -> Finetuned | FinetunedOnChip:
+) -> FinetunedNetwork | FinetunedOnChip:
     """Train a network on for the errors of a chip, taught by itself as it came, as ``hil finetune`` does.
 
     Args:
@@ -155,4 +155,4 @@ def finetune(
         found = finetune_files(
             path, data, out, chip=place, calibration=measured, settings=settings, restart=restart, watch=told
         )
-    return Finetuned(**{f.name: getattr(found, f.name) for f in fields(found)}, name=path.stem)
+    return FinetunedNetwork(**{f.name: getattr(found, f.name) for f in fields(found)}, name=path.stem)

@@ -1,16 +1,25 @@
-"""A search begun: settings that suit its data and device, and its folder with the files that it was given."""
+"""A search begun and told: settings that suit its data and device, its folder, and in the end table, summary, page."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from hil.atomic import write_text
 from hil.datasets.augmentation import augmentation
-from hil.errors import FileError
-from hil.searching.folder import SearchFolder, begin_folder
+from hil.errors import FileError, Interrupted
+from hil.pages.summary import Summary
+from hil.searching.folder import SearchFolder, begin_folder, discard_unbegun
+from hil.searching.front import read_findings
 from hil.searching.inputs import space_of_data
+from hil.searching.page import search_page
 from hil.searching.settings import SearchSettings
+from hil.searching.summary import search_summary
+from hil.searching.table import folder_notes, table_json
 from search.space.file import load_space, space_names, space_text
 
 USUAL = SearchSettings(data="", chip="")
@@ -58,3 +67,32 @@ def begin_search(
     named = space or space_of_data(settings.data, space_names())
     load_space(named, allow_code=allow_code)  # its errors name the user's file, not the copy in the folder
     return begin_folder(out, settings, space_text(named), teacher, allow_code=allow_code, restart=restart)
+
+
+@contextlib.contextmanager
+def refused_goes(folder: SearchFolder) -> Iterator[None]:
+    """A search whose inputs are refused leaves no folder; one that is interrupted keeps what is done."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except Exception:
+        discard_unbegun(folder)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A finished search: its folder, its table (``hil.searching.table.table_json``), and what is told of it."""
+
+    folder: SearchFolder
+    table: Mapping[str, Any]
+    summary: Summary
+
+
+def finished(folder: SearchFolder, settings: SearchSettings) -> Searched:
+    """What a search has found, with the page of its front written."""
+    table = table_json(folder, folder_notes(folder))
+    summary = search_summary(table, settings, str(folder.root), str(folder.page))
+    write_text(folder.page, search_page(table, summary, read_findings(folder)))
+    return Searched(folder, table, summary)

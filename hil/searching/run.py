@@ -13,29 +13,25 @@ import functools
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hil.atomic import write_text
 from hil.errors import FileError, Interrupted, LinkError, UsageError
-from hil.pages.summary import Summary
 from hil.report.work_folder import GO_ON
 from hil.searching.budget import SearchPlan
-from hil.searching.folder import SearchFolder, discard_unbegun
-from hil.searching.front import find_front, read_findings
+from hil.searching.folder import SearchFolder
+from hil.searching.front import find_front
 from hil.searching.inputs import load_inputs
 from hil.searching.learned import check_learned
 from hil.searching.loop import Loop, run_loop
 from hil.searching.networks import accuracy_model, member_named, network_folder, train_members, train_networks
 from hil.searching.own import add_own
-from hil.searching.page import search_page
 from hil.searching.settings import SearchSettings
-from hil.searching.summary import search_summary
-from hil.searching.table import folder_notes, members_of, table_json, write_table
+from hil.searching.table import members_of, write_table
 from hil.searching.work import SearchRun, expected_phases
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network, save_network
@@ -52,36 +48,6 @@ from search.train.workers import check_shared, side_by_side, workers
 
 PROBE = 4  # batches that say how long an epoch takes
 REFINING_RATE = 0.0003  # of a given teacher, which is near a good place
-
-
-@dataclass(frozen=True, slots=True)
-class Searched:
-    """A finished search: its folder, its table (``hil.searching.table.table_json``), and what is told of it."""
-
-    folder: SearchFolder
-    table: Mapping[str, Any]
-    summary: Summary
-
-
-def carry_out(
-    folder: SearchFolder, settings: SearchSettings, watch: Watch, *, scheduler: str | None, loop: Loop | None
-) -> Searched:
-    """Run what is not done yet, and write the page of the front.
-
-    Raises:
-        Interrupted: Ctrl-C; the same call goes on. What ``run_search`` raises; a folder whose inputs were refused goes.
-    """
-    try:
-        run_search(folder, settings, watch, scheduler=scheduler, loop=loop)
-    except Interrupted:
-        raise
-    except Exception:
-        discard_unbegun(folder)
-        raise
-    table = table_json(folder, folder_notes(folder))
-    summary = search_summary(table, settings, str(folder.root), str(folder.page))
-    write_text(folder.page, search_page(table, summary, read_findings(folder)))
-    return Searched(folder, table, summary)
 
 
 def run_search(

@@ -24,7 +24,17 @@ ROOT = Path(__file__).parents[3]
 WORDS = (
     "open_chip", "compile", "deploy", "tune", "simulate", "improve", "finetune", "judge", "search", "mission",
 )  # fmt: skip
-ANSWERS = ("Chip", "CompiledNetwork", "Report", "Simulation", "Improved", "Finetuned", "Retuned", "Search", "Mission")
+ANSWERS = (
+    "Chip",
+    "CompiledNetwork",
+    "Report",
+    "Simulation",
+    "Improved",
+    "FinetunedNetwork",
+    "Retuned",
+    "FinishedSearch",
+    "Mission",
+)
 PLAIN = ("self", "watch")  # what every word takes
 TITLE = r"^ +(?:[\w, ]*\b)?{}\b[\w, ]*:"
 SEARCH = {
@@ -106,7 +116,7 @@ def test_the_example_of_an_entry_runs_and_prints_what_it_shows(name: str, ran: R
 
 
 def test_a_figure_of_an_answer_is_one_that_no_window_holds(ran: Ran) -> None:
-    for name in ("simulation", "improved", "search"):
+    for name in ("simulation", "improved", "front"):
         assert isinstance(ran.names[name].plot(), matplotlib.figure.Figure)
 
 
@@ -119,7 +129,7 @@ def test_answers_show_what_their_commands_print(ran: Ran, capsys: pytest.Capture
     said = {
         "improved": "held-out training images",
         "finetuned": "as deployed",
-        "search": "predicted",
+        "front": "predicted",
         "mission": "limit",
     }
     for name, words in said.items():
