@@ -22,6 +22,7 @@ from hil.cli.options import (
     screen,
 )
 from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.terminal.completion import datasets
 from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
 from hil.improvement.settings import ImproveSettings
@@ -39,7 +40,12 @@ def improve(
             "--out", "-o", help="folder of program.h5, improvement.json and improvement.html", callback=output_folder
         ),
     ],
-    data: Annotated[str, typer.Option(help="data set: its training images decide, its test images are read once")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="data set: its training images decide, its test images are read once", autocompletion=datasets
+        ),
+    ],
     calibration: Annotated[
         Path | None,
         typer.Option(help="record of the chip; default: the models of the chip file", show_default=False),
