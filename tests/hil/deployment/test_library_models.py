@@ -14,6 +14,7 @@ from hil.cli import run
 from hil.errors import ExitCode
 from mapping.network.file import load_network
 from mapping.network.float_run import float_logits
+from mapping.network.task import TaskKind
 
 MEAN, STD = (0.5, 0.25, 0.75), (0.25, 0.5, 0.125)
 TINY = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8], "stem_width": 8}
@@ -123,3 +124,16 @@ def test_the_cost_of_a_network_is_told_by_its_name_without_weights(
 ) -> None:
     assert run(["estimate", "torchvision:squeezenet1_1", "--macros", "400", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["network"] == "torchvision:squeezenet1_1"
+
+
+def test_a_network_by_its_name_keeps_a_task_other_than_classes(caches: Path) -> None:
+    """Ten numbers an image instead of ten classes: nothing makes logits of them."""
+    rng, place, out = np.random.default_rng(6), caches / "numbers", caches / "net.pt"
+    place.mkdir()
+    for split, count in (("train", 160), ("test", 128)):
+        drawn = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
+        np.savez(place / f"{split}.npz", images=drawn, values=rng.normal(size=(count, 10)).astype(np.float32))
+    assert run(["import", "hf:lab/tiny", "--task", "regress", "--data", str(place), "-o", str(out)]) == 0
+    graph = load_network(out).graph
+    assert graph.classes == ()
+    assert graph.purpose is TaskKind.REGRESS
