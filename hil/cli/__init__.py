@@ -106,7 +106,7 @@ for command in (
     finetune.finetune,
     bench.emulate,
     bench.chips,
-    bench.examples,
+    show.examples,
     bench.ports,
     bench.info,
     bench.selftest,

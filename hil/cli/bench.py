@@ -25,9 +25,9 @@ from hil.cli.options import (
     seconds,
 )
 from hil.cli.terminal.completion import chips as chip_files
-from hil.cli.terminal.completion import example_names, one_of
+from hil.cli.terminal.completion import one_of
 from hil.cli.terminal.lines import complain
-from hil.errors import ExitCode, OutputError, UsageError
+from hil.errors import ExitCode, UsageError
 from hil.pages.tables import Table, labelled
 from hil.transports import DEFAULT_BAUD
 
@@ -173,40 +173,6 @@ def _copy_chip(name: str, copy: Path | None, as_json: bool) -> int:
     write_text(copy, own_copy(name, copy.stem))
     lines = [f"{copy}: a chip file of your own, begun as {name}", f"then          hil chips show ./{copy}"]
     print_result(lines, {"file": str(copy), "name": copy.stem, "begun_as": name}, as_json)
-    return ExitCode.DONE
-
-
-def examples(
-    action: Annotated[
-        str | None, typer.Argument(help="copy", show_default=False, autocompletion=one_of(("copy",)))
-    ] = None,
-    name: Annotated[
-        str | None, typer.Argument(help="name of an example", show_default=False, autocompletion=example_names)
-    ] = None,
-    to: Annotated[
-        Path | None, typer.Argument(help="where to; default: examples/NAME, below here", show_default=False)
-    ] = None,
-    as_json: Json = False,
-) -> int:
-    """List the examples of the documents, or copy one: examples copy NAME."""
-    from hil.pages.examples import copy_example
-    from hil.pages.examples import examples as known
-
-    if action is None:
-        rows = tuple(known().items())
-        print_result([Table("Examples", ("", ""), rows)], {"examples": dict(rows)}, as_json)
-        return ExitCode.DONE
-    if action != "copy" or name is None:
-        raise UsageError("hil examples copy needs the name of an example", hint="hil examples lists the names")
-    try:
-        copied = copy_example(name, to)
-    except KeyError:
-        raise UsageError(f"no example {name!r}", hint=f"hil examples lists them: {', '.join(known())}") from None
-    except FileExistsError as error:
-        raise OutputError(f"{error} is there already", hint="name another place, or remove that one") from None
-    except OSError as error:
-        raise OutputError(f"the example cannot be written: {error}", hint="name another place") from error
-    print_result([f"{copied}: a copy of your own"], {"example": name, "copied_to": str(copied)}, as_json)
     return ExitCode.DONE
 
 

@@ -10,10 +10,11 @@ import typer
 
 from hil.cli.options import Json, Net, output_file, print_result, screen
 from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.terminal.completion import example_names, one_of
 from hil.cli.terminal.lines import say_json
 from hil.cli.terminal.told import Told, tell
 from hil.deployment.options import NetworkAsked
-from hil.errors import ExitCode, FileError, UsageError
+from hil.errors import ExitCode, FileError, OutputError, UsageError
 from hil.pages.summary import Fact, Tone
 from hil.pages.tables import Table
 from mapping.recipe.registry import techniques as installed
@@ -205,3 +206,37 @@ def _to_json(name: str, kind: type[Technique]) -> dict[str, Any]:
         "excludes": list(kind.excludes),
         "needs": list(kind.needs),
     }
+
+
+def examples(
+    action: Annotated[
+        str | None, typer.Argument(help="copy", show_default=False, autocompletion=one_of(("copy",)))
+    ] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="name of an example", show_default=False, autocompletion=example_names)
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Argument(help="where to; default: examples/NAME, below here", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """List the examples of the documents, or copy one: examples copy NAME."""
+    from hil.pages.examples import copy_example
+    from hil.pages.examples import examples as known
+
+    if action is None:
+        rows = tuple(known().items())
+        print_result([Table("Examples", ("", ""), rows)], {"examples": dict(rows)}, as_json)
+        return ExitCode.DONE
+    if action != "copy" or name is None:
+        raise UsageError("hil examples copy needs the name of an example", hint="hil examples lists the names")
+    try:
+        copied = copy_example(name, to)
+    except KeyError:
+        raise UsageError(f"no example {name!r}", hint=f"hil examples lists them: {', '.join(known())}") from None
+    except FileExistsError as error:
+        raise OutputError(f"{error} is there already", hint="name another place, or remove that one") from None
+    except OSError as error:
+        raise OutputError(f"the example cannot be written: {error}", hint="name another place") from error
+    print_result([f"{copied}: a copy of your own"], {"example": name, "copied_to": str(copied)}, as_json)
+    return ExitCode.DONE

@@ -123,9 +123,10 @@ def test_a_command_of_somebody_else_is_added_by_its_entry_point(capsys: pytest.C
 
 
 def test_a_command_stands_in_the_file_of_its_name() -> None:
-    of_a_bench = ("emulate", "chips", "examples", "ports", "info", "doctor", "mvm", "cells", "selftest")
+    of_a_bench = ("emulate", "chips", "ports", "info", "doctor", "mvm", "cells", "selftest")
     bench = dict.fromkeys(of_a_bench, "bench")
-    elsewhere = {**bench, "import": "compile", "glossary": "show", "techniques": "show", "export": "fit"}
+    shown = dict.fromkeys(("examples", "glossary", "techniques"), "show")
+    elsewhere = {**bench, **shown, "import": "compile", "export": "fit"}
     for name, command in zip(COMMANDS, app.registered_commands, strict=True):
         assert command.callback is not None
         assert command.callback.__module__ == f"hil.cli.{elsewhere.get(name, name)}"
