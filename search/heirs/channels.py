@@ -18,10 +18,11 @@ from mapping.operators.activations import HardTanh, Relu, Relu6
 from mapping.operators.affine import BatchNorm
 from mapping.operators.joins import Add, Concat
 from mapping.operators.moves import Flatten, Slice
-from mapping.operators.node import INPUT, Node, Shape
+from mapping.operators.node import INPUT, Node
 from mapping.operators.padding import PadChannels, PadMap
 from mapping.operators.pools import AvgPool, GlobalAvgPool, MaxPool
 from mapping.operators.products import Conv, Linear
+from mapping.operators.step import Shape
 from search.errors import SearchError
 
 SAME = (BatchNorm, Relu, Relu6, HardTanh, MaxPool, AvgPool, PadMap, GlobalAvgPool)

@@ -32,10 +32,10 @@ from mapping.network.graph import NetworkGraph
 from mapping.operators.activations import Grid, HardTanh, Relu, Relu6
 from mapping.operators.affine import BatchNorm
 from mapping.operators.joins import Add, Concat
-from mapping.operators.node import INPUT, Node
+from mapping.operators.node import INPUT, Node, may_be_negative
 from mapping.operators.pools import AvgPool, GlobalAvgPool
 from mapping.operators.products import Conv, Linear
-from mapping.quantise.lower import lower, may_be_negative
+from mapping.quantise.lower import lower
 from mapping.quantise.rounding import Correlated, compensated, weighted_scale
 from mapping.quantise.scales import best_scale, code_limits
 from mapping.quantise.widths import code_widths

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mapping.network.graph import NetworkGraph
+from mapping.operators.fused import AddOp, FusedOp, MatrixOp
 from mapping.operators.joins import Add
 from mapping.operators.products import Conv
-from mapping.quantise.lower import AddOp, FusedOp, MatrixOp, lower
+from mapping.quantise.lower import lower
 
 
 def shared_blocks(ops: Sequence[FusedOp], teacher: NetworkGraph) -> dict[str, str]:
