@@ -71,7 +71,10 @@ def cells_named(texts: Sequence[str], spec: ChipSpec) -> tuple[CellAddress, ...]
     for text in texts:
         matched = _CELL.fullmatch(text.strip())
         if matched is None:
-            raise UsageError(f"{text!r:.60} names no cells", hint="--cell ROW,COLUMN or MACRO:ROW-ROW,COLUMN-COLUMN")
+            raise UsageError(
+                f"{text!r:.60} names no cells",
+                hint="hil pulse noise --cell 0:3-7,5",
+            )
         macro, row, last_row, column, last_column = (None if g is None else int(g) for g in matched.groups())
         assert row is not None
         assert column is not None
