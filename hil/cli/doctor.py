@@ -70,7 +70,7 @@ def _names() -> Check:
     places = {name: spec.origin for name in ROOMS if (spec := find_spec(name)) is not None}
     home = Path(places["hil"] or "").parents[1]
     other = [f"{name} is {places.get(name)}" for name in ROOMS if Path(places.get(name) or "").parents[1:2] != (home,)]
-    hint = "; another package has the name: install hil into an environment of its own (python -m venv)"
+    hint = "; another package has the name: an environment of its own keeps them apart (python -m venv)"
     return Check("package names", not other, ", ".join(other) + hint if other else f"all from {home}")
 
 
