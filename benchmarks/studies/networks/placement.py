@@ -39,7 +39,7 @@ from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.file import load_network
 from mapping.operators.fused import MatrixOp
 from mapping.program.counts import TileCount, busiest_reads
-from mapping.quantise.lower import lower
+from mapping.quantise.lower import lower, matrix_shape
 
 ROOT = Path(__file__).parents[3]
 FILES = {
@@ -83,9 +83,9 @@ def networks() -> Iterator[tuple[str, list[MatrixShape]]]:
     for name in ARCHITECTURES:
         if not name.startswith(ALIKE):
             graph = build(name, classes=tuple("0123456789"), rng=np.random.default_rng(1))
-            yield name, [op.shape for op in lower(graph) if isinstance(op, MatrixOp)]
+            yield name, [matrix_shape(op) for op in lower(graph) if isinstance(op, MatrixOp)]
     for name, path in FILES.items():
-        yield name, [op.shape for op in lower(load_network(ROOT / path).graph) if isinstance(op, MatrixOp)]
+        yield name, [matrix_shape(op) for op in lower(load_network(ROOT / path).graph) if isinstance(op, MatrixOp)]
 
 
 def measure(name: str, shapes: Sequence[MatrixShape], chip: str) -> Row:
