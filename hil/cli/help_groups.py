@@ -57,6 +57,13 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Estimate": (),
         "Run and output": ("plot", "as_json"),
     },
+    "search prune": {
+        "Chip": ("costs",),
+        "Limits": (),
+        "Images": ("data",),
+        "Techniques": (),
+        "Run and output": ("out", "as_json"),
+    },
     "simulate": {
         "Chip": ("calibration",),
         "Chips": (),
