@@ -51,7 +51,7 @@ from mapping.operators.integer.digital_ops import finish
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import IdealMultiply, run
-from mapping.quantise.lower import lower
+from mapping.quantise.lower import lower, matrix_shape
 
 TABLE = Path(__file__).parents[2] / "results" / "exact_matrix.csv"
 WEIGHT_BITS, ACTIVATION_BITS = 4, 8
@@ -120,7 +120,7 @@ def random_network(graph: NetworkGraph, seed: int, *, weight_bits: int = WEIGHT_
 def large_enough(network: NetworkFile, name: str) -> int:
     """How many macros of chip ``name`` the network takes, or what the chip file has if that is more."""
     spec = load_chip(name)
-    shapes = [op.shape for op in lower(network.graph) if isinstance(op, MatrixOp)]
+    shapes = [matrix_shape(op) for op in lower(network.graph) if isinstance(op, MatrixOp)]
     return max(
         spec.macros, needed_macros(shapes, spec, Cutting(BitWidths(network.weight_bits, network.activation_bits)))
     )
