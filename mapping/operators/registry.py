@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
-from mapping.errors import MappingError
+from mapping.errors import MappingUsageError
 from mapping.operators.family import Family
 from mapping.operators.node import Node
 from mapping.operators.step import Step
@@ -27,7 +27,7 @@ OURS = {
 Kind = TypeVar("Kind", type[Node], type[Step])
 
 
-class OperatorError(MappingError, ValueError):
+class OperatorError(MappingUsageError, ValueError):
     """Operators that are installed and cannot be loaded, or two of a name."""
 
 

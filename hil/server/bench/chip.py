@@ -32,8 +32,9 @@ from firmware_protocols.messages import (
 )
 from hil.errors import HilError
 from hil.server.bench.bench_file import BenchFile, load_bench
+from hil.server.bench.faults import ComplianceTrip
 from hil.server.bench.guard import Guard
-from hil.server.bench.instrument import Instrument, Tripped
+from hil.server.bench.instrument import Instrument
 from hil.server.bench.roles import Answer, Contact, Crossing, OrderStep, carry_out
 from hil.server.board import Board
 from hil.transports import open_transport
@@ -193,23 +194,24 @@ class BenchChip(Board):
             if self._address not in powered and self._alone is None:
                 self._address.check_errors("when lines were connected")
             self.outputs_on = False
-        except Tripped as trip:
+        except ComplianceTrip as trip:
             self.outputs_off()
             raise Refusal(ErrorCode.FAULT, self._trip_text(trip)) from None
         except BaseException:
             self.outputs_off()
             raise
 
-    def _trip_text(self, trip: Tripped) -> str:
+    def _trip_text(self, trip: ComplianceTrip) -> str:
         values, bench = trip.step.values, self.bench
         first = int(np.flatnonzero(trip.held)[0])
         column = _line(bench.wiring.columns, values.get("column"), first)
         row = _line(bench.wiring.rows, values.get("row"), 0)
         where = f"macro {values.get('macro', 0)}, {row and f'row {row}, '}column {column}"
+        at_v = np.resize(np.asarray(values.get("volts_v", self.spec.macro.v_read_v), np.float64), len(trip.held))[first]
         reading_a = min(abs(float(trip.readings[first])), bench.current_a)
         return (
             f"the compliance of {bench.current_a:g} A holds the current of {where}, at "
-            f"{self.spec.macro.v_read_v:g} V: {reading_a:g} A; {int(trip.held.sum())} of {len(trip.held)} readings; "
+            f"{at_v:g} V: {reading_a:g} A; {int(trip.held.sum())} of {len(trip.held)} readings; "
             "the outputs are off"
         )
 

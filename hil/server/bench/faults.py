@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hil.errors import DeviceError, FileError, LinkError
+from hil.server.bench.roles import OrderStep
 
 
 class BenchFileError(FileError):
@@ -19,3 +23,11 @@ class InstrumentSilent(LinkError):
 
 class InstrumentFault(DeviceError):
     """An instrument reports an error, answers what no such order answers, or holds other limits than it was given."""
+
+
+class ComplianceTrip(InstrumentFault):
+    """Readings are held by the compliance: (lines,) which, and what was read; the chip names the cell."""
+
+    def __init__(self, step: OrderStep, held: NDArray[np.bool_], readings: NDArray[np.float64]) -> None:
+        super().__init__("readings are held by the compliance")
+        self.step, self.held, self.readings = step, held, readings

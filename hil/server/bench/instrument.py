@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.server.bench.bench_file import InstrumentEntry
-from hil.server.bench.faults import InstrumentFault, InstrumentSilent
+from hil.server.bench.faults import ComplianceTrip, InstrumentFault, InstrumentSilent
 from hil.server.bench.model_file import ModelOrder
 from hil.server.bench.orders import ReplyForm
 from hil.server.bench.roles import Answer, Crossing, HostPause, OrderStep, Value
@@ -309,7 +309,7 @@ class Instrument:
         if held is None and asked.step.order == "currents" and reply.tripped is None:  # it answers the limit itself
             held = np.abs(numbers) >= (1.0 - _CLOSE) * self._current_a
         if held is not None and held.any():
-            raise Tripped(asked.step, held, numbers)
+            raise ComplianceTrip(asked.step, held, numbers)
         if asked.step.order == "currents" and len(numbers) != asked.numbers:
             raise self._odd(asked, f"{len(numbers)} numbers for {asked.numbers} bit lines")
         if asked.step.order == "limits_now":
@@ -368,11 +368,3 @@ class Instrument:
 
 def _is_on(answer: Answer) -> bool:
     return isinstance(answer, str) or bool(np.any(answer))
-
-
-class Tripped(Exception):
-    """A reading is held by the compliance; the chip makes a ``ComplianceTrip`` with its cell of it."""
-
-    def __init__(self, step: OrderStep, held: NDArray[np.bool_], readings: NDArray[np.float64]) -> None:
-        super().__init__("compliance")
-        self.step, self.held, self.readings = step, held, readings
