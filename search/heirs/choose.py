@@ -5,7 +5,7 @@ block: the one with the least loss by how much it takes off the logarithm of the
 together because the price of a pipeline is that of its slowest layers, and a single one narrower gains little.
 Then single layers take bits back, and groups channels, as far as the price allows. Losses are those of
 ``search.heirs.relevance``; ``channel_weight`` and ``block_weight`` say how much of what these lose closed-form
-weights cannot win back, and are found by measuring the heirs of a few.
+weights cannot win back. Several ways (``search.heirs.make.WAYS``) are planned, and their heirs measured.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Chooser:
                 other = self._narrower(plan, groups, share)
                 if other is not None:
                     yield other
-        for block in self.teacher.blocks:
+        for block in () if limits.even else self.teacher.blocks:
             if block.add not in plan.blocks:
                 yield replace(plan, blocks=plan.blocks | {block.add})
 
@@ -115,6 +115,8 @@ class Chooser:
         """All groups; those of one width that lie within blocks; each other group by itself."""
         groups = self.teacher.channels.groups
         yield groups
+        if self.limits.even:
+            return
         inner: dict[int, list[ChannelGroup]] = {}
         for group in groups:
             if len(group.nodes) <= 3:
@@ -135,7 +137,7 @@ class Chooser:
 
     def _raised(self, plan: HeirPlan, most: float, ends: tuple[str, str]) -> HeirPlan:
         """What the price has room for: channels first, then bits of single layers, the largest gain first."""
-        for group in self.teacher.channels.groups:
+        for group in () if self.limits.even else self.teacher.channels.groups:
             for i in sorted(set(group.classes) & plan.classes, key=lambda i: -self.relevance.classes[i]):
                 other = replace(plan, classes=plan.classes - {i})
                 if self.price(other) > most:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class HeirLimits:
-    """Fewest and most bits, and how much channels and blocks count."""
+    """Fewest and most bits, and how much channels and blocks count. ``even``: all groups of channels give up the same
+    share, and no block is left out."""
 
     least_weight_bits: int = 3
     most_weight_bits: int = 6
@@ -15,3 +16,28 @@ class HeirLimits:
     most_activation_bits: int = 8
     channel_weight: float = 0.3
     block_weight: float = 0.3
+    even: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to a plan: most bits of weights and activations to begin with, and the weights of ``HeirLimits``."""
+
+    weight_bits: int
+    activation_bits: int
+    channels: float = 0.1
+    blocks: float = 0.1
+    even: bool = False
+
+    def within(self, limits: HeirLimits) -> HeirLimits:
+        """The limits of this way, which are no wider than those that were asked for."""
+        weight = max(limits.least_weight_bits, min(limits.most_weight_bits, self.weight_bits))
+        activation = max(limits.least_activation_bits, min(limits.most_activation_bits, self.activation_bits))
+        return replace(
+            limits,
+            most_weight_bits=weight,
+            most_activation_bits=activation,
+            channel_weight=self.channels,
+            block_weight=self.blocks,
+            even=self.even,
+        )

@@ -22,15 +22,23 @@ from search.errors import SearchError
 from search.heirs.blocks import blocks_of_graph
 from search.heirs.channels import channels_of
 from search.heirs.choose import Chooser
-from search.heirs.limits import HeirLimits
+from search.heirs.limits import HeirLimits, Way
 from search.heirs.plan import HeirPlan, Teacher
 from search.heirs.refit import FitSettings, refitted
 from search.heirs.relevance import relevance
 from search.heirs.teacher import folded
 from search.train.images import Images
 
-WEIGHTS = ((0.1, 0.1), (0.3, 0.3), (0.03, 0.03), (0.1, 1.0), (1.0, 1.0), (0.3, 3.0))
-"""Of what channels and blocks lose, in the plans that are made and measured; the first are tried first."""
+WAYS = (
+    Way(4, 4, even=True),
+    Way(6, 8, channels=0.1, blocks=0.1),
+    Way(4, 4, channels=0.1, blocks=0.1),
+    Way(5, 5, even=True),
+    Way(4, 8, channels=0.1, blocks=3.0),
+    Way(6, 8, channels=0.3, blocks=0.3),
+)
+"""Plans that are made and measured, the first in front. Losses of bits, channels and blocks are known to
+first order and each by itself, so that the ways differ in what they let go rather than in how it is weighed."""
 SEEN = 256  # images that relevance is known from
 MAP_VALUES = 1 << 24  # of the largest map of all images that weights are fitted on
 
@@ -76,7 +84,7 @@ def prune(
     limits: HeirLimits,
     settings: FitSettings,
     *,
-    ways: int = len(WEIGHTS),
+    ways: int = len(WAYS),
     seed: int = 0,
     told: Told | None = None,
 ) -> tuple[Heir, ...]:
@@ -92,9 +100,8 @@ def prune(
     """
     found = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, seed)
     plans: list[HeirPlan] = []
-    for channel, block in WEIGHTS[:ways]:
-        asked = replace(limits, channel_weight=channel, block_weight=block)
-        plan = Chooser(teacher, found, asked, price).chosen(most)
+    for way in WAYS[:ways]:
+        plan = Chooser(teacher, found, way.within(limits), price).chosen(most)
         if plan is not None and plan not in plans:
             plans.append(plan)
     if not plans:
