@@ -4,7 +4,7 @@ A step down takes a bit from all activations or weights, channels from groups of
 block: the one with the least loss by how much it takes off the logarithm of the price. Groups of one width go
 together because the price of a pipeline is that of its slowest layers, and a single one narrower gains little.
 Then single layers take bits back, and groups channels, as far as the price allows. Losses are those of
-``search.heirs.relevance``; ``channel_weight`` and ``block_weight`` say how much of what these lose closed-form
+``search.heirs.relevance``; a ``Way`` says how much of what these lose closed-form
 weights cannot win back. Several ways (``search.heirs.make.WAYS``) are planned, and their heirs measured.
 """
 
@@ -19,7 +19,7 @@ from mapping.network.graph import NetworkGraph
 from mapping.operators.joins import Add
 from mapping.operators.products import Conv, Linear
 from search.heirs.channels import ChannelGroup
-from search.heirs.limits import HeirLimits
+from search.heirs.limits import HeirLimits, Way
 from search.heirs.plan import HeirPlan, Teacher, with_bits
 from search.heirs.relevance import Relevance
 
@@ -37,6 +37,7 @@ class Chooser:
     teacher: Teacher
     relevance: Relevance
     limits: HeirLimits
+    way: Way
     price: Price
 
     def chosen(self, most: float) -> HeirPlan | None:
@@ -65,9 +66,9 @@ class Chooser:
 
     def loss(self, plan: HeirPlan) -> float:
         """Mean squares of logits that the plan loses, channels and blocks by their weight."""
-        relevance, limits = self.relevance, self.limits
-        total = limits.channel_weight * sum(relevance.classes[i] for i in plan.classes)
-        total += limits.block_weight * sum(relevance.blocks[name] for name in plan.blocks)
+        relevance = self.relevance
+        total = self.way.channels * sum(relevance.classes[i] for i in plan.classes)
+        total += self.way.blocks * sum(relevance.blocks[name] for name in plan.blocks)
         for layer in self._layers():
             bits = plan.layer_bits.get(layer.name, LayerBits())
             total += relevance.weights[layer.name][bits.weight or plan.weight_bits]
@@ -107,7 +108,7 @@ class Chooser:
                 other = self._narrower(plan, groups, share)
                 if other is not None:
                     yield other
-        for block in () if limits.even else self.teacher.blocks:
+        for block in () if self.way.even else self.teacher.blocks:
             if block.add not in plan.blocks:
                 yield replace(plan, blocks=plan.blocks | {block.add})
 
@@ -115,7 +116,7 @@ class Chooser:
         """All groups; those of one width that lie within blocks; each other group by itself."""
         groups = self.teacher.channels.groups
         yield groups
-        if self.limits.even:
+        if self.way.even:
             return
         inner: dict[int, list[ChannelGroup]] = {}
         for group in groups:
@@ -137,7 +138,7 @@ class Chooser:
 
     def _raised(self, plan: HeirPlan, most: float, ends: tuple[str, str]) -> HeirPlan:
         """What the price has room for: channels first, then bits of single layers, the largest gain first."""
-        for group in () if self.limits.even else self.teacher.channels.groups:
+        for group in () if self.way.even else self.teacher.channels.groups:
             for i in sorted(set(group.classes) & plan.classes, key=lambda i: -self.relevance.classes[i]):
                 other = replace(plan, classes=plan.classes - {i})
                 if self.price(other) > most:

@@ -7,21 +7,20 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class HeirLimits:
-    """Fewest and most bits, and how much channels and blocks count. ``even``: all groups of channels give up the same
-    share, and no block is left out."""
+    """Fewest and most bits."""
 
     least_weight_bits: int = 3
     most_weight_bits: int = 6
     least_activation_bits: int = 4
     most_activation_bits: int = 8
-    channel_weight: float = 0.3
-    block_weight: float = 0.3
-    even: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to a plan: most bits of weights and activations to begin with, and the weights of ``HeirLimits``."""
+    """One way to a plan: most bits to begin with, and how much of what channels and blocks lose counts.
+
+    ``even``: all groups of channels give up the same share, and no block is left out.
+    """
 
     weight_bits: int
     activation_bits: int
@@ -33,11 +32,4 @@ class Way:
         """The limits of this way, which are no wider than those that were asked for."""
         weight = max(limits.least_weight_bits, min(limits.most_weight_bits, self.weight_bits))
         activation = max(limits.least_activation_bits, min(limits.most_activation_bits, self.activation_bits))
-        return replace(
-            limits,
-            most_weight_bits=weight,
-            most_activation_bits=activation,
-            channel_weight=self.channels,
-            block_weight=self.blocks,
-            even=self.even,
-        )
+        return replace(limits, most_weight_bits=weight, most_activation_bits=activation)

@@ -101,7 +101,7 @@ def prune(
     found = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, seed)
     plans: list[HeirPlan] = []
     for way in WAYS[:ways]:
-        plan = Chooser(teacher, found, way.within(limits), price).chosen(most)
+        plan = Chooser(teacher, found, way.within(limits), way, price).chosen(most)
         if plan is not None and plan not in plans:
             plans.append(plan)
     if not plans:
