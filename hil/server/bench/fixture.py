@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,19 +32,21 @@ class OpenLines:
 class Fixture:
     """Socket and cables: one for all instruments of a bench. Wires have no resistance.
 
-    ``cells`` is asked by the verbs of a chip role; chip time follows the clock of this machine.
+    ``cells`` is asked by the verbs of a chip role; chip time follows ``clock_ns``.
     """
 
     bench: BenchFile
     cells: ChipHandlers
+    clock_ns: Callable[[], int] = time.monotonic_ns
     lines: OpenLines = field(default_factory=OpenLines)
     volts_v: float = 0.0
     rows_v: NDArray[np.float64] | None = None  # of every word line, where they are driven at once
     temperature_c: float = 25.0
     _sample: int = 0
-    _since_ns: int = field(default_factory=time.monotonic_ns)
+    _since_ns: int = 0
 
     def __post_init__(self) -> None:
+        self._since_ns = self.clock_ns()
         self._cells_us(0, 1, 0, 1, 1)  # kernels are compiled before an instrument's time-out runs
 
     @property
@@ -94,7 +97,7 @@ class Fixture:
         return np.asarray(reply.readings * (self.unit_ns / 1e3), np.float64)
 
     def _let_time_pass(self) -> None:
-        now_ns = time.monotonic_ns()
+        now_ns = self.clock_ns()
         if now_ns - self._since_ns > _LET_PASS_NS:
             call(self.cells, Wait(now_ns - self._since_ns))
             self._since_ns = now_ns

@@ -79,6 +79,7 @@ def serve_bench(
     *,
     outputs_log: TextIO | None = None,
     stop: threading.Event | None = None,
+    clock_ns: Callable[[], int] = time.monotonic_ns,
 ) -> None:
     """Serve every instrument of a bench until ``stop`` is set or Ctrl-C comes.
 
@@ -87,8 +88,9 @@ def serve_bench(
         ready: called once with the addresses.
         outputs_log: gets a line ``nanoseconds,instrument,on|off,why`` for each switching of outputs, the clock that of
             ``time.monotonic_ns``.
+        clock_ns: time of the cells; time-outs and the instruments' timers are of this machine's clock.
     """
-    stop, fixture = stop or threading.Event(), Fixture(bench, cells)
+    stop, fixture = stop or threading.Event(), Fixture(bench, cells, clock_ns)
 
     def tell(name: str) -> Callable[[int, bool, str], None]:
         def told(at_ns: int, on: bool, why: str) -> None:
@@ -111,13 +113,15 @@ def serve_bench(
 
 
 @contextlib.contextmanager
-def bench_served(bench: BenchFile, cells: ChipHandlers) -> Iterator[None]:
+def bench_served(
+    bench: BenchFile, cells: ChipHandlers, clock_ns: Callable[[], int] = time.monotonic_ns
+) -> Iterator[None]:
     """The same in a thread while the block runs."""
     stop, up, failed = threading.Event(), threading.Event(), list[BaseException]()
 
     def run() -> None:
         try:
-            serve_bench(bench, cells, lambda _: up.set(), stop=stop)
+            serve_bench(bench, cells, lambda _: up.set(), stop=stop, clock_ns=clock_ns)
         except BaseException as error:
             failed.append(error)
             up.set()

@@ -6,8 +6,13 @@ import contextlib
 import json
 import re
 import socket
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+
+import numpy as np
+
+from cim.chip.spec import ChipSpec
 
 BENCH = """\
 format = "hil.bench"
@@ -33,6 +38,24 @@ averages = 1
 current_a = 5e-4
 off_within_s = 0.5
 """
+
+
+@dataclass
+class StillClock:
+    """Time of the cells behind a bench; it moves when a test says so, not with the load of the machine."""
+
+    now_ns: int = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def forward(self, seconds: float) -> None:
+        self.now_ns += round(seconds * 1e9)
+
+
+def between_readings_us(spec: ChipSpec, reads: int) -> float:
+    """Five standard errors of the difference of two means of so many reads of one cell."""
+    return float(5.0 * np.sqrt(2.0 * spec.sample["read_variance_us2"] / reads))
 
 
 def chip_text(side: int = 32, macros: int = 1, **other: str) -> str:
