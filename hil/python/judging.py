@@ -17,9 +17,9 @@ from hil.prediction.answers_file import read_answers
 from hil.prediction.judge import judge_found, write_judged
 from hil.python.answers import Report
 from hil.python.files import Known
-from hil.python.networks import CompiledNetwork
+from hil.python.networks import CompiledNetwork, program_of
 from hil.python.progress import progress
-from hil.python.runs import as_compiled_for, program_of, record_of
+from hil.python.runs import as_compiled_for, record_of
 from hil.python.samples import HOW, Samples, samples_of
 from hil.report.run_folder import new_run_folder
 from hil.watch import Watch

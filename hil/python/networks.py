@@ -29,7 +29,7 @@ from mapping.network.capture import capture, evaluating
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.program.conductance import ConductanceProgram
-from mapping.program.file import save_program
+from mapping.program.file import load_program, save_program
 from mapping.recipe.recipe import with_recipe
 from mapping.scale_choice import KeptAnswers, judged_by_float
 
@@ -139,6 +139,16 @@ def compile(
     if having or without:
         program = with_recipe(program, recipe)
     return CompiledNetwork(name, program, file, kept)
+
+
+def program_of(network: CompiledNetwork | ConductanceProgram | str | Path | None) -> ConductanceProgram:
+    if isinstance(network, CompiledNetwork):
+        return network.program
+    if isinstance(network, ConductanceProgram):
+        return network
+    if network is None or Path(network).suffix != ".h5":
+        raise UsageError(f"{network} is not compiled for the chip", hint="hil.compile(network, chip, images)")
+    return load_program(Path(network))
 
 
 def spec_of(chip: ChipDriver | ChipSpec | str | Path) -> ChipSpec:

@@ -23,15 +23,15 @@ from hil.prediction.predict import predict
 from hil.prediction.scored import float_score
 from hil.python.answers import Report, Simulation
 from hil.python.chip import Chip, open_chip
-from hil.python.networks import CompiledNetwork
+from hil.python.networks import CompiledNetwork, program_of
 from hil.python.progress import progress
 from hil.python.samples import HOW, Samples, samples_of
 from hil.report.files import write_report
 from hil.report.run_folder import new_run_folder
+from hil.report.step_words import MADE_IN
 from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
-from mapping.program.file import load_program
 from mapping.recipe.recipe import Recipe
 
 
@@ -116,7 +116,7 @@ def _on_chip(
             chip, program, data, graph=graph, record=known, options=options, watch=told, run=str(folder.final),
             network_name=name, keep=folder.part,
         )  # fmt: skip
-        report = with_writer(report, folder)
+        report = replace(with_writer(report, folder), asked={MADE_IN: "python"})
         with told.stage("reporting"):
             write_report(folder.part, report, run)
     return Report.of(report)
@@ -178,16 +178,6 @@ def as_compiled_for(program: ConductanceProgram, options: DeployOptions | None) 
     asked = options or DeployOptions()
     stored = Recipe.of_text(program.recipe) if program.recipe and asked.recipe == USUAL_RECIPE else asked.recipe
     return replace(asked, recipe=stored)
-
-
-def program_of(network: CompiledNetwork | ConductanceProgram | str | Path | None) -> ConductanceProgram:
-    if isinstance(network, CompiledNetwork):
-        return network.program
-    if isinstance(network, ConductanceProgram):
-        return network
-    if network is None or Path(network).suffix != ".h5":
-        raise UsageError(f"{network} is not compiled for the chip", hint="hil.compile(network, chip, images)")
-    return load_program(Path(network))
 
 
 def record_of(record: CalibrationRecord | str | Path | None) -> CalibrationRecord | None:

@@ -11,9 +11,9 @@ from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
 from hil.improvement.retune import RetuneReport, retune
 from hil.python.files import Known, known_record
-from hil.python.networks import CompiledNetwork
+from hil.python.networks import CompiledNetwork, program_of
 from hil.python.progress import progress
-from hil.python.runs import program_of, record_of
+from hil.python.runs import record_of
 from hil.python.shown import needed
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram

@@ -1,20 +1,18 @@
-"""Commands that follow from a report, complete, with the files of its run: what one does after this answer."""
+"""What one does after this answer: at most three steps that follow from a report, the most useful first."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 from hil.pages.summary import NextStep
 from hil.report.losses import lost_to
+from hil.report.step_words import RECALIBRATED, REWRITTEN, with_options, word_of, words_for
 from hil.report.tables import worst_layers
 from hil.verdict.agreement import AgreementReport, Verdict
 from hil.verdict.statistics import FEWEST_IMAGES, FEWEST_REPEATS
 
 MOST_STEPS = 3
-USUAL_DATA = "fashion-mnist"  # that the bundled images are of; its training images are not bundled
-BUNDLED_NETWORK = Path(__file__).parents[1] / "datasets" / "bundled" / "fashion_mnist.pt"
+ENOUGH_IMAGES, ENOUGH_PASSES = 2000, 3
 CELLS = {"programming", "relaxation", "programming and relaxation"}  # causes that writing again can mend
 
 
@@ -34,126 +32,63 @@ def next_steps(report: AgreementReport) -> tuple[NextStep, ...]:
 
 
 def _after_agree(report: AgreementReport) -> Iterator[NextStep]:
-    yield NextStep(_simulate(report, "hil simulate --age 1d,30d"), "does it last?")
-    yield NextStep(f"hil estimate {_file(report.run, 'program.h5')}", "cost of every layer")
-    yield NextStep(f"hil show {_word(report.run)} --all", "every number of this run")
+    yield NextStep(words_for(report).simulated(), "does it last?")
+    yield NextStep(f"hil estimate {word_of(report.run + '/program.h5')}", "cost of every layer")
+    yield NextStep(f"hil show {word_of(report.run)} --all", "every number of this run")
 
 
 def _after_moved(report: AgreementReport) -> Iterator[NextStep]:
-    yield NextStep(_again(report, "hil deploy --recalibrate"), "a record of the chip as it is now")
-    yield NextStep(f"hil show {_word(report.run)} --all", "what moved, layer by layer")
+    yield NextStep(words_for(report).deployed(RECALIBRATED), "a record of the chip as it is now")
+    yield NextStep(f"hil show {word_of(report.run)} --all", "what moved, layer by layer")
 
 
 def _after_loss(report: AgreementReport) -> Iterator[NextStep]:
     largest = next(iter(lost_to(report).told), None)
     if largest is not None and largest.name in CELLS and not report.chip.told_by and report.rewrite is None:
-        yield NextStep(_again(report, "hil deploy --with rewrite=3"), "writes cells again that left their window")
-    network, data, record = _network(report), _training_data(report), _record(report)
-    folder = _word(f"{report.run}-improved")
-    yield NextStep(f"hil improve {network} {data}{record} --out {folder}", "techniques from cheap to dear")
-    tuned = _word(f"{report.run}-tuned.pt")
-    yield NextStep(f"hil finetune {network} {data}{record} --out {tuned}", "trains it for the errors of this chip")
+        yield NextStep(words_for(report).deployed(REWRITTEN), "writes cells again that left their window")
+    yield NextStep(words_for(report).improved(), "techniques from cheap to dear")
+    yield NextStep(words_for(report).trained(), "trains it for the errors of this chip")
 
 
 def _after_disagree(report: AgreementReport) -> Iterator[NextStep]:
     if not report.chip.told_by:
-        yield NextStep(_again(report, "hil deploy --recalibrate"), "measures what the simulator knows of the chip anew")
+        yield NextStep(words_for(report).deployed(RECALIBRATED), "measures what the simulator knows of the chip anew")
     worst = worst_layers(report)
     if worst:
-        yield NextStep(f"hil show {_word(report.run)} --all", f"the layers that are off: {', '.join(worst)}")
+        yield NextStep(f"hil show {word_of(report.run)} --all", f"the layers that are off: {', '.join(worst)}")
     if report.chip.told_by:
-        yield NextStep(f"hil show {_word(report.run)} --all", "every number that the verdict rests on")
+        yield NextStep(f"hil show {word_of(report.run)} --all", "every number that the verdict rests on")
     else:
-        yield NextStep(f"hil mvm --port {_word(report.chip.address)} --level 3", "one product that is known, by itself")
+        yield NextStep(
+            f"hil mvm --port {word_of(report.chip.address)} --level 3", "one product that is known, by itself"
+        )
 
 
 def _after_inconclusive(report: AgreementReport) -> Iterator[NextStep]:
     j = report.decisive
     enough = j.power.images_enough
     if report.chip.told_by:
-        yield NextStep(f"hil show {_word(report.run)} --all", "every number that the verdict rests on")
+        yield NextStep(f"hil show {word_of(report.run)} --all", "every number that the verdict rests on")
         return
     few, once = j.n < FEWEST_IMAGES, j.repeats < FEWEST_REPEATS
-    if few and once:
-        yield NextStep(_again(report, "hil deploy --samples 2000 --repeat 3"), "enough for a verdict")
+    words, available = words_for(report), report.data.available
+    if few and available < FEWEST_IMAGES:
+        yield NextStep(words.with_more_samples(), f"there are {available:,} samples; a verdict takes {FEWEST_IMAGES:,}")
+    elif few and once:
+        both = with_options(
+            f"--samples {ENOUGH_IMAGES} --repeat {ENOUGH_PASSES}", samples=ENOUGH_IMAGES, repeats=ENOUGH_PASSES
+        )
+        yield NextStep(words.deployed(both), "enough for a verdict")
     elif few:
-        yield NextStep(_again(report, "hil deploy --samples 2000"), "enough images for a verdict")
+        more = with_options(f"--samples {ENOUGH_IMAGES}", samples=ENOUGH_IMAGES)
+        yield NextStep(words.deployed(more), "enough images for a verdict")
     elif once:
-        yield NextStep(_again(report, "hil deploy --repeat 3"), "enough passes for a verdict")
-    elif enough is not None and j.n < enough <= report.data.available:
-        yield NextStep(_again(report, f"hil deploy --samples {enough} --all-images"), "enough images for a verdict")
+        passes = with_options(f"--repeat {ENOUGH_PASSES}", repeats=ENOUGH_PASSES)
+        yield NextStep(words.deployed(passes), "enough passes for a verdict")
+    elif enough is not None and j.n < enough <= available:
+        all_of = with_options(f"--samples {enough} --all-images", samples=enough, all_images="True")
+        yield NextStep(words.deployed(all_of), "enough images for a verdict")
     else:
-        other = report.seeds.get("host", 0) + 1
-        yield NextStep(_again(report, f"hil deploy --seed {other}"), "other images, other virtual chips")
-    yield NextStep(f"hil show {_word(report.run)} --all", "every number that the verdict rests on")
-
-
-def _again(report: AgreementReport, change: str) -> str:
-    """The command of the run with a change; options that the change sets are left out of what was typed."""
-    typed = shlex.split(report.environment.get("command", ""))
-    change = change.removeprefix("hil deploy ")
-    changed = {word for word in change.split() if word.startswith("--")}
-    if typed[:2] == ["hil", "deploy"]:
-        words = list(_without(typed[2:], changed | {"--out", "-o", "--resume", "--calibration", "--record-age"}))
-    else:
-        words = [_network_asked(report), "--port", report.chip.address]
-        words += [w for name in ("data", "data_dir") if (v := report.asked.get(name)) for w in (_option(name), v)]
-    return " ".join(["hil deploy", *map(_word, filter(None, words)), change])
-
-
-def _without(words: list[str], options: set[str]) -> Iterator[str]:
-    """A command line without some options and what stands behind them."""
-    leave = False
-    for word in words:
-        if word.split("=")[0] in options:
-            leave = "=" not in word and word not in ("--recalibrate", "--all-images")
-        elif leave and not word.startswith("-"):
-            leave = False
-        else:
-            leave = False
-            yield word
-
-
-def _simulate(report: AgreementReport, command: str) -> str:
-    name, options = command[: len("hil simulate")], command[len("hil simulate") :]
-    network, data = report.asked.get("network"), report.asked.get("data")
-    words = [name, *([_word(network)] if network else []), *(["--data", _word(data)] if data else [])]
-    words += ["--data-dir", _word(report.asked["data_dir"])] if "data_dir" in report.asked else []
-    return " ".join(words) + _record(report) + options
-
-
-def _network_asked(report: AgreementReport) -> str:
-    return report.asked.get("network", "")
-
-
-def _network(report: AgreementReport) -> str:
-    return _word(report.asked.get("network") or str(BUNDLED_NETWORK))
-
-
-def _training_data(report: AgreementReport) -> str:
-    """Options of the data set whose training images serve; the bundled images have none."""
-    place = f" --data-dir {_word(report.asked['data_dir'])}" if "data_dir" in report.asked else ""
-    if "data" in report.asked:
-        return f"--data {_word(report.asked['data'])}{place}"
-    return f"--data {USUAL_DATA}{place} --download"
-
-
-def _record(report: AgreementReport) -> str:
-    """The record of the run as an option; none where answers were measured elsewhere."""
-    return "" if report.chip.told_by else f" --calibration {_file(report.run, 'record.h5')}"
-
-
-def _file(run: str, name: str) -> str:
-    return _word(f"{run}/{name}")
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _word(text: str) -> str:
-    """A word of a shell, a path below this folder as it is seen from here."""
-    path = Path(text)
-    if path.is_absolute() and path.is_relative_to(Path.cwd()):
-        text = str(path.relative_to(Path.cwd()))
-    return shlex.quote(text)
+        seed = report.seeds.get("host", 0) + 1
+        yield NextStep(words.deployed(with_options(f"--seed {seed}", seed=seed)), "other images, other virtual chips")
+    yield NextStep(f"hil show {word_of(report.run)} --all", "every number that the verdict rests on")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
 import re
 import shlex
 import subprocess
 
 import pytest
 
+import hil
 from hil.cli.terminal.lines import spell_out
 from hil.cli.terminal.told import broken_command, shown
 from hil.pages.summary import Summary
+from hil.report.step_words import MADE_IN
 from hil.report.summary import summary_of
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.cause_split import CauseSplit
@@ -113,6 +117,40 @@ def test_a_run_is_repeated_with_the_options_that_were_typed() -> None:
     )
     again = commands(report)[0]
     assert again == "hil deploy net.pt --port /dev/ttyUSB0 --data 'my set' --recalibrate --samples 2000"
+
+
+def test_too_few_samples_are_asked_for_where_the_data_set_has_no_more() -> None:
+    few = REPORTS["inconclusive"]
+    few = dataclasses.replace(few, data=dataclasses.replace(few.data, available=200), asked={"data": "small.npz"})
+    first = summary_of(few).steps[0]
+    assert first.command == "hil deploy --port 'emulated:lab-128?seed=7' --data DATA"
+    assert first.why == "there are 200 samples; a verdict takes 300"
+
+
+PYTHON = dict.fromkeys(("module", "program", "train", "test", "more_test", "record"))
+
+
+class OpenChip:
+    def calibrate(self) -> None: ...
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_run_from_python_is_followed_by_calls_that_python_takes(name: str) -> None:
+    report = dataclasses.replace(REPORTS[name], asked={MADE_IN: "python"})
+    calls = [c for c in commands(report) if not c.startswith("hil ")]
+    assert calls
+    assert not any(
+        c.startswith(("hil deploy", "hil improve", "hil finetune", "hil simulate")) for c in commands(report)
+    )
+    for call in calls:
+        tree = ast.parse(call, mode="eval").body
+        assert isinstance(tree, ast.Call)
+        assert isinstance(tree.func, ast.Attribute)
+        arguments = [ast.unparse(a) for a in tree.args]
+        named = {k.arg: ast.unparse(k.value) for k in tree.keywords if k.arg}
+        given = {**PYTHON, "chip": OpenChip(), "hil": hil}
+        values = {key: eval(value, given) for key, value in named.items()}
+        inspect.signature(getattr(hil, tree.func.attr)).bind(*arguments, **values)
 
 
 def test_a_command_goes_on_behind_a_backslash_and_a_shell_takes_it_as_one() -> None:

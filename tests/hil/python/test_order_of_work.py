@@ -46,7 +46,9 @@ def test_the_eight_lines_run_as_they_stand(
     monkeypatch.chdir(tmp_path)  # the run goes below runs/
     report = eight_lines(stripes.module, stripes.train, *stripes.test)
     assert report.verdict == "agree"
-    assert "AGREE" in capsys.readouterr().out.splitlines()[2]
+    told = capsys.readouterr().out
+    assert "AGREE" in told.splitlines()[2]
+    assert "hil.simulate(program, record, test," in told, "a next step in the words of Python"
     assert (tmp_path / "runs" / "0001" / "report.html").is_file()
 
 

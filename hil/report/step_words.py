@@ -1,0 +1,147 @@
+"""What a next step is called: a command of a shell, or a call of Python for a run that was made there."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hil.verdict.agreement import AgreementReport
+
+USUAL_DATA = "fashion-mnist"  # that the bundled images are of; its training images are not bundled
+BUNDLED_NETWORK = Path(__file__).parents[1] / "datasets" / "bundled" / "fashion_mnist.pt"
+MADE_IN = "made_in"  # key of ``AgreementReport.asked``: "python" for a network or samples that are in no file
+
+
+@dataclass(frozen=True, slots=True)
+class Redeployment:
+    """What a deployment is made again with: as options, and as an argument of ``hil.deploy``."""
+
+    options: str
+    argument: str
+
+
+RECALIBRATED = Redeployment("--recalibrate", "record=chip.calibrate()")
+REWRITTEN = Redeployment(
+    "--with rewrite=3", 'options=hil.DeployOptions(recipe=hil.TechniquesAsked(having=("rewrite=3",)).recipe())'
+)
+
+
+def with_options(options: str, **fields: str | int) -> Redeployment:
+    return Redeployment(options, f"options=hil.DeployOptions({', '.join(f'{k}={v}' for k, v in fields.items())})")
+
+
+class StepWords(Protocol):
+    def deployed(self, change: Redeployment) -> str: ...
+
+    def with_more_samples(self) -> str: ...
+
+    def simulated(self) -> str: ...
+
+    def improved(self) -> str: ...
+
+    def trained(self) -> str: ...
+
+
+def words_for(report: AgreementReport) -> StepWords:
+    return InPython(report.run) if report.asked.get(MADE_IN) == "python" else InShell(report)
+
+
+@dataclass(frozen=True, slots=True)
+class InPython:
+    """Calls of a run whose network or samples are in no file: names are those of the documents."""
+
+    run: str
+
+    def deployed(self, change: Redeployment) -> str:
+        return f"hil.deploy(program, chip, test, {change.argument})"
+
+    def with_more_samples(self) -> str:
+        return "hil.deploy(program, chip, more_test)"
+
+    def simulated(self) -> str:
+        return 'hil.simulate(program, record, test, ages=["1d", "30d"])'
+
+    def improved(self) -> str:
+        return f"hil.improve(module, chip, train, out={self.run + '-improved'!r})"
+
+    def trained(self) -> str:
+        return f"hil.finetune(module, chip, train, out={self.run + '-tuned.pt'!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class InShell:
+    """Complete command lines, with the files of the run."""
+
+    report: AgreementReport
+
+    def deployed(self, change: Redeployment) -> str:
+        """The command of the run with a change; options that the change sets are left out of what was typed."""
+        return " ".join(["hil deploy", *self._typed(change.options.split()), change.options])
+
+    def with_more_samples(self) -> str:
+        return " ".join(["hil deploy", *self._typed(["--data", "--data-dir"]), "--data DATA"])
+
+    def simulated(self) -> str:
+        asked = self.report.asked
+        words = [w for w in (asked.get("network"),) if w]
+        words += [w for name in ("data", "data_dir") if (v := asked.get(name)) for w in (_option(name), v)]
+        return " ".join(["hil simulate", *map(word_of, words)]) + self._record() + " --age 1d,30d"
+
+    def improved(self) -> str:
+        return f"hil improve {self._trained_on()} --out {word_of(self.report.run + '-improved')}"
+
+    def trained(self) -> str:
+        return f"hil finetune {self._trained_on()} --out {word_of(self.report.run + '-tuned.pt')}"
+
+    def _typed(self, changed: list[str]) -> list[str]:
+        """Words of the command that made the run, without those that say what the change says."""
+        report, leave = self.report, {word for word in changed if word.startswith("--")}
+        typed = shlex.split(report.environment.get("command", ""))
+        if typed[:2] == ["hil", "deploy"]:
+            words = list(_without(typed[2:], leave | {"--out", "-o", "--resume", "--calibration", "--record-age"}))
+        else:
+            words = [report.asked.get("network", ""), "--port", report.chip.address]
+            named = [name for name in ("data", "data_dir") if _option(name) not in leave]
+            words += [w for name in named if (v := report.asked.get(name)) for w in (_option(name), v)]
+        return [word_of(word) for word in words if word]
+
+    def _trained_on(self) -> str:
+        """The network, and the data set whose training images serve; the bundled images have none."""
+        asked = self.report.asked
+        network = word_of(asked.get("network") or str(BUNDLED_NETWORK))
+        place = f" --data-dir {word_of(asked['data_dir'])}" if "data_dir" in asked else ""
+        if "data" in asked:
+            return f"{network} --data {word_of(asked['data'])}{place}{self._record()}"
+        return f"{network} --data {USUAL_DATA}{place} --download{self._record()}"
+
+    def _record(self) -> str:
+        """The record of the run as an option; none where answers were measured elsewhere."""
+        return "" if self.report.chip.told_by else f" --calibration {word_of(self.report.run + '/record.h5')}"
+
+
+def _without(words: list[str], options: set[str]) -> Iterator[str]:
+    """A command line without some options and what stands behind them."""
+    leave = False
+    for word in words:
+        if word.split("=")[0] in options:
+            leave = "=" not in word and word not in ("--recalibrate", "--all-images")
+        elif leave and not word.startswith("-"):
+            leave = False
+        else:
+            leave = False
+            yield word
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def word_of(text: str) -> str:
+    """A word of a shell, a path below this folder as it is seen from here."""
+    path = Path(text)
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        text = str(path.relative_to(Path.cwd()))
+    return shlex.quote(text)
