@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,7 @@ from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.completion import datasets
 from hil.deployment.options import NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
+from hil.searching.heirs.settings import HeirSearchSettings
 from hil.searching.settings import SearchSettings
 from hil.transports import DEFAULT_BAUD
 
@@ -75,9 +77,24 @@ def run_(
             help="record whose errors are trained with; default: the models of the chip file", show_default=False
         ),
     ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="trained net.pt whose heirs are searched: made in seconds each, none trained",
+            show_default=False,
+        ),
+    ] = None,
+    costs: Annotated[
+        str | None,
+        typer.Option(
+            help="array that prices networks: mnsim-default, or another chip; default: the chip", show_default=False
+        ),
+    ] = None,
     *,
     of: Annotated[Given[NetworkAsked], Only("chip", "macros", "data_dir")],
     searched: Given[SearchSettings],
+    heirs: Given[HeirSearchSettings],
     treated: Given[TechniquesAsked],
     scheduler: Scheduler = None,
     in_the_loop: InTheLoop = False,
@@ -95,6 +112,11 @@ def run_(
     from hil.searching.run import run_search
 
     source = of.upon(NetworkAsked())
+    if from_ is not None:
+        more = {"--space": space, "--teacher": teacher, "--calibration": calibration, "--in-the-loop": in_the_loop}
+        asked = _heir_settings(data, costs, source, searched, heirs, [name for name in more if more[name]])
+        asked = replace(asked, recipe=str(treated.upon(TechniquesAsked()).recipe()))
+        return _search_heirs(from_, out, asked, scheduler, restart, as_json)
     loop = _loop(in_the_loop, port, emulated, source.chip, source.macros, rounds, baud)
     settings = searched.upon(
         usual_settings(data, searched.values["device"], teacher=teacher is not None),
@@ -118,6 +140,44 @@ search.command("heir")(heir)
 search.command("prune", cls=GroupedCommand)(prune)
 search.command("show")(show)
 search.command("explain")(explain)
+
+
+def _heir_settings(
+    data: str, costs: str | None, source: NetworkAsked, searched: Given[SearchSettings],
+    heirs: Given[HeirSearchSettings], also: list[str],
+) -> HeirSearchSettings:  # fmt: skip
+    """What goes with ``--from``. Raises ``UsageError`` for what says nothing there."""
+    from hil.searching.begin import named_place
+
+    usual = {field.name: field.default for field in fields(SearchSettings)}
+    known = {"seed": "seed", "workers": "workers", "age_s": "age_s", "subset": "images"}
+    other = [f"--{name.replace('_', '-')}" for name, value in searched.values.items()
+             if name not in known and value != usual[name]]  # fmt: skip
+    if refused := also + other:
+        raise UsageError(
+            f"{', '.join(refused)}: heirs of a teacher are not trained, so this says nothing",
+            hint="leave it out; hil finetune trains a network that was written",
+        )
+    shared = {known[name]: value for name, value in searched.values.items() if name in known}
+    on_a_chip = costs is None or source.chip != NetworkAsked().chip
+    return heirs.upon(
+        HeirSearchSettings(named_place(data), named_place(costs or source.chip)),
+        chip=named_place(source.chip) if on_a_chip else "",
+        macros=source.macros or 0,
+        data_dir=str(source.data_dir.absolute()) if source.data_dir else "",
+        **shared,
+    )
+
+
+def _search_heirs(
+    teacher: Path, out: Path, settings: HeirSearchSettings, scheduler: str | None, restart: bool, as_json: bool
+) -> int:
+    from hil.searching.heirs.search import search_heirs
+
+    with screen(quiet=as_json) as watch:
+        front = search_heirs(out, teacher, settings, watch, scheduler=scheduler, restart=restart)
+    print_result([front.summary(str(out))], {"folder": str(out), **front.to_json()}, as_json)
+    return ExitCode.DONE
 
 
 def _loop(

@@ -44,20 +44,33 @@ def nothing_learned(accuracies: NDArray[np.float64], labels: NDArray[np.int64]) 
     The best is tested against the share of the commonest class (binomial, by the number of networks), and all against
     their mean (χ², with the variance that so many images leave).
     """
-    count, images = len(accuracies), len(labels)
-    chance = float(np.bincount(labels).max()) / images
-    right = np.rint(accuracies / 100 * (images + 1) - 0.5)  # ``hil.searching.networks.imperfect``
-    best = int(right.max())
-    if count * float(stats.binom.sf(best - 1, images, chance)) > CHANCE:
-        return (
-            f"the best of {count} sample networks has {best} of {images:,} images right, "
-            f"{round(chance * images)} are of the commonest class"
-        )
+    if found := by_chance(accuracies, labels):
+        return found
+    images = len(labels)
+    right = _right(accuracies, images)
     share = float(right.mean()) / images
     spread = float(((right - right.mean()) ** 2).sum()) / (images * share * (1 - share)) if 0 < share < 1 else 0.0
-    if float(stats.chi2.sf(spread, count - 1)) > CHANCE:
+    if float(stats.chi2.sf(spread, len(accuracies) - 1)) > CHANCE:
         return (
-            f"accuracies of {count} sample networks, {accuracies.min():.1f} to {accuracies.max():.1f} %, differ by no "
-            f"more than {images:,} images leave to chance"
+            f"accuracies of {len(accuracies)} sample networks, {accuracies.min():.1f} to {accuracies.max():.1f} %, "
+            f"differ by no more than {images:,} images leave to chance"
         )
     return ""
+
+
+def by_chance(accuracies: NDArray[np.float64], labels: NDArray[np.int64]) -> str:
+    """Why the best of some networks is no better than naming the commonest class; "": it is."""
+    count, images = len(accuracies), len(labels)
+    chance = float(np.bincount(labels).max()) / images
+    best = int(_right(accuracies, images).max())
+    if count * float(stats.binom.sf(best - 1, images, chance)) > CHANCE:
+        return (
+            f"the best of {count} networks has {best} of {images:,} images right, "
+            f"{round(chance * images)} are of the commonest class"
+        )
+    return ""
+
+
+def _right(accuracies: NDArray[np.float64], images: int) -> NDArray[np.float64]:
+    """Counts that ``hil.searching.networks.imperfect`` made percentages of."""
+    return np.asarray(np.rint(accuracies / 100 * (images + 1) - 0.5))

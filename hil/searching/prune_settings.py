@@ -34,8 +34,13 @@ class PruneSettings:
         self.limits()
 
     def limits(self) -> HeirLimits:
-        (least_w, most_w), (least_a, most_a) = (_ends(text) for text in (self.weight_bits, self.activation_bits))
-        return HeirLimits(least_w, most_w, least_a, most_a)
+        return heir_limits(self.weight_bits, self.activation_bits)
+
+
+def heir_limits(weight_bits: str, activation_bits: str) -> HeirLimits:
+    """From FEWEST-MOST of both. Raises ``UsageError`` for what is no such text."""
+    (least_w, most_w), (least_a, most_a) = (_ends(text) for text in (weight_bits, activation_bits))
+    return HeirLimits(least_w, most_w, least_a, most_a)
 
 
 def _ends(text: str) -> tuple[int, int]:

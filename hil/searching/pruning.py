@@ -143,7 +143,7 @@ def prune(
         raise UsageError("a price is needed", hint="--edp 0.125")
     with watch.stage("loading"):
         given = load_network(network)
-        fit, held = _images(given, data, data_dir, asked)
+        fit, held = pruning_images(given, data, data_dir, asked.images, asked.seed)
         recipe = (treated or TechniquesAsked()).recipe()
         target = load_target(
             costs, macros=macros, layout=recipe.laid_out(LayoutOptions()), adapter_rank=recipe.tune_plan.rank
@@ -166,9 +166,9 @@ def prune(
         path=out,
         digest=file.digest,
         array=target.name,
-        priced=_priced(target),
-        before=_parts(target, teacher.workload(own)),
-        after=_parts(target, teacher.workload(best.plan)),
+        priced=priced_as(target),
+        before=price_parts(target, teacher.workload(own)),
+        after=price_parts(target, teacher.workload(best.plan)),
         heirs=heirs,
         widths=counts(teacher, best.graph),
         layers_before=len(counts(teacher, teacher.graph)),
@@ -180,7 +180,8 @@ def prune(
     )
 
 
-def _parts(target: Target, work: Workload) -> dict[str, float]:
+def price_parts(target: Target, work: Workload) -> dict[str, float]:
+    """EDP of one image, its two factors, and macros (of MNSIM: tiles)."""
     found = target.cost(work, target.adc_bits)
     return {
         "edp_mj_ms": found.edp_mj_ms,
@@ -190,7 +191,8 @@ def _parts(target: Target, work: Workload) -> dict[str, float]:
     }
 
 
-def _priced(target: Target) -> str:
+def priced_as(target: Target) -> str:
+    """Whose array a price is of, and what lies on it."""
     if isinstance(target, MnsimTarget):
         return f"{target.name}: MNSIM 2.0 restated, each layer once, no copies, no adapters"
     assert isinstance(target, ChipTarget)
@@ -198,9 +200,14 @@ def _priced(target: Target) -> str:
     return f"{target.name}: chip file, {copies}, adapters of rank {target.adapter_rank}"
 
 
-def _images(
-    network: NetworkFile, data: str | None, data_dir: Path | None, asked: PruneSettings
+def pruning_images(
+    network: NetworkFile, data: str | None, data_dir: Path | None, count: int, seed: int
 ) -> tuple[Images, Images]:
+    """So many training images: those that weights are found on, and those that choose.
+
+    Raises:
+        UsageError: too few, or of another size than the network's.
+    """
     if data is None:
         stored = network.calibration_images
         labels = network.calibration_labels
@@ -218,9 +225,9 @@ def _images(
             f"{len(images)} training images are too few to find weights with: {FEW} at least",
             hint="--data NAME, whose training images are used",
         )
-    some = images.spread(asked.images)
+    some = images.spread(count)
     share = min(HELD, MOST_HELD / len(some))
-    return some.split(share, asked.seed)
+    return some.split(share, seed)
 
 
 def _percent(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 
@@ -33,3 +34,14 @@ class Way:
         weight = max(limits.least_weight_bits, min(limits.most_weight_bits, self.weight_bits))
         activation = max(limits.least_activation_bits, min(limits.most_activation_bits, self.activation_bits))
         return replace(limits, most_weight_bits=weight, most_activation_bits=activation)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Prices between which heirs are looked for, mJ·ms."""
+
+    least: float = 0.0
+    most: float = math.inf
+
+    def holds(self, price: float) -> bool:
+        return self.least <= price <= self.most

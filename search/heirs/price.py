@@ -18,7 +18,7 @@ class PlanPrices:
 
     def __call__(self, plan: HeirPlan) -> float:
         if plan.key not in self.known:
-            shape = plan.classes, plan.blocks
+            shape = plan.classes, plan.blocks, plan.points
             if shape not in self.graphs:
                 self.graphs = {shape: self.teacher.narrowed(plan)}  # the last one: bits are tried on one shape
             graph = self.graphs[shape]

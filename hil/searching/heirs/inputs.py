@@ -1,0 +1,82 @@
+"""Inputs of a search over heirs: teacher, images, array and virtual chips, checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cim.chip.file import is_cost_model, load_chip
+from hil.deployment.options import DeployOptions
+from hil.errors import UsageError
+from hil.searching.heirs.measure import CHIPS, HeirBench
+from hil.searching.heirs.settings import HeirSearchSettings
+from hil.searching.pruning import pruning_images
+from mapping.layout.lay_out import LayoutOptions
+from mapping.network.file import load_network
+from mapping.network.float_run import float_logits
+from search.heirs.genes import HeirSpace, heir_space
+from search.heirs.make import SEEN, teacher_of
+from search.heirs.price import PlanPrices
+from search.heirs.refit import FitSettings
+from search.heirs.relevance import relevance
+from search.space.target import Target, load_target
+from search.train.images import Images
+
+SAMPLED = 384  # images that weights of a sample are found on
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeirInputs:
+    """``fit``: images that weights of written heirs are found on; samples take some of them (``bench``)."""
+
+    space: HeirSpace
+    target: Target
+    prices: PlanPrices
+    bench: HeirBench
+    fit: Images
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of what the answer hangs on besides the settings."""
+        chip = self.bench.chip
+        return {
+            "teacher": self.bench.network.digest,
+            "array": self.target.digest,
+            "chip description": chip.digest if chip else "",
+            "images": self.fit.digest,
+            "images held out": self.bench.held.digest,
+        }
+
+
+def load_heir_inputs(teacher_file: Path, settings: HeirSearchSettings) -> HeirInputs:
+    """Load everything.
+
+    Raises:
+        UsageError: too few images, or a scale of costs where a chip is asked for.
+        search.errors.SearchError: the teacher has parts whose channels cannot be taken apart.
+    """
+    if settings.chip and is_cost_model(settings.chip):
+        raise UsageError(
+            f"{settings.chip} is a scale of costs: it has no errors of cells",
+            hint=f"--chip mnsim-256 --costs {settings.chip}; without --chip, heirs are measured on a perfect chip",
+        )
+    given = load_network(teacher_file)
+    folder = Path(settings.data_dir) if settings.data_dir else None
+    fit, held = pruning_images(given, settings.data or None, folder, settings.images, settings.seed)
+    recipe = settings.asked
+    options = DeployOptions(virtual_chips=CHIPS, age_s=settings.age_s, seed=settings.seed, recipe=recipe)
+    target = load_target(
+        settings.costs,
+        macros=(settings.macros or None) if settings.costs == settings.chip else None,
+        layout=recipe.laid_out(LayoutOptions()),
+        adapter_rank=recipe.tune_plan.rank,
+    )
+    teacher = teacher_of(given.graph)
+    seen = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, settings.seed)
+    chip = load_chip(settings.chip, macros=settings.macros or None) if settings.chip else None
+    wanted = np.asarray(float_logits(teacher.graph, held.pixels), np.float32)
+    fitting = FitSettings(settings.cell_error**2)
+    bench = HeirBench(given, teacher, fit.spread(SAMPLED).pixels, held, wanted, fitting, chip, options)
+    return HeirInputs(heir_space(teacher, seen, settings.limits), target, PlanPrices(teacher, target), bench, fit)

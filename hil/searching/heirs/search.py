@@ -1,0 +1,272 @@
+"""A search over the heirs of one trained network, in a small folder.
+
+    front = search_heirs(Path("runs/heirs"), Path("r32a.pt"), HeirSearchSettings("cifar10", "mnsim-default"), Watch())
+
+Every sample is an heir with weights in closed form, measured on held-out training images; none is trained. A third of
+them is drawn, then a model of what was measured proposes others, round after round. Of the front that was *measured*,
+the best heirs are written. The same call goes on where one was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hil.atomic import output_errors
+from hil.errors import Interrupted, NothingLearned
+from hil.report.work_folder import DAMAGED, GO_ON, WorkFolder
+from hil.searching.heirs.front import ABOUT, FRONT, HeirFront, HeirRow, WrittenHeir, write_heir_front
+from hil.searching.heirs.inputs import HeirInputs, load_heir_inputs
+from hil.searching.heirs.measure import CHIP_IMAGES, CHIPS, HeirJob, MeasuredHeir, made, measure_heir, percent_on_chips
+from hil.searching.heirs.settings import HeirSearchSettings
+from hil.searching.learned import by_chance
+from hil.searching.networks import imperfect
+from hil.searching.pruning import price_parts, priced_as
+from hil.watch import PlannedStage, Watch
+from mapping.network.file import save_network
+from search.choice.additive import kendall_tau
+from search.heirs.make import Heir, fitted_images, heir_file
+from search.heirs.propose import drawn, front_of_heirs, learned, proposed
+from search.space.genes import Genome
+from search.space.significance import Floats, Genomes
+from search.train.workers import check_shared, side_by_side, workers
+
+MEASURED = "measured.jsonl"  # of the folder
+TRIED = 3  # of the best heirs below a price, made again with all images
+WRITTEN = 3  # along the front, where no prices are asked for
+LEAST_TOLD = 8  # heirs of a last round whose order says something
+HEIR_S = 10.0  # about what one takes on one core
+TAUGHT = 1e-6  # divergence, of an heir that answers as its teacher does
+
+
+def search_heirs(
+    root: Path,
+    teacher: Path,
+    settings: HeirSearchSettings,
+    watch: Watch,
+    *,
+    scheduler: str | None = None,
+    restart: bool = False,
+) -> HeirFront:
+    """Measure heirs and write the best of them.
+
+    Raises:
+        Interrupted: Ctrl-C; the same call goes on. MismatchError: the folder was begun with other inputs.
+        NothingLearned: what was measured tells no heir from another.
+        UsageError, search.errors.SearchError: of ``load_heir_inputs``; or no heir has the prices that are asked for.
+    """
+    planned = {"loading": 8.0, "heirs": HEIR_S * settings.heirs, "writing": 90.0}
+    watch.plan([PlannedStage(name, seconds) for name, seconds in planned.items()])
+    with watch.stage("loading"):
+        inputs = load_heir_inputs(teacher, settings)
+        of = {**asdict(settings), **inputs.digests}
+        work = WorkFolder(root, of, kind="hil.heir-search", about=ABOUT, free=("workers", "data_dir"), restart=restart)
+    with contextlib.ExitStack() as stack:
+        client = None
+        if scheduler or settings.workers > 1:
+            client = stack.enter_context(workers(scheduler, settings.workers))
+            check_shared(client, root / ABOUT)
+        run = _HeirRun(root, settings, inputs, work, watch, client)
+        try:
+            with watch.stage("heirs"):
+                run.measure()
+            run.check_learned()
+            with watch.stage("writing"):
+                written = run.write()
+        except KeyboardInterrupt:
+            raise Interrupted(f"the search in {root} was interrupted; what is done is kept", hint=GO_ON) from None
+    front = run.front(str(teacher), written)
+    work.keep(FRONT, front, write_heir_front)
+    return front
+
+
+@dataclass(slots=True)
+class _HeirRun:
+    """A search under way: ``genomes`` were proposed, ``found`` is what was measured of them."""
+
+    root: Path
+    settings: HeirSearchSettings
+    inputs: HeirInputs
+    work: WorkFolder
+    watch: Watch
+    client: Any
+    genomes: Genomes | None = None
+    found: dict[int, MeasuredHeir] | None = None
+    agreement: float | None = None
+
+    def measure(self) -> None:
+        """All rounds."""
+        space = self.inputs.space
+        self.genomes, self.found = np.empty((0, len(space.genes)), np.int64), dict(self._stored())
+        for number, count in enumerate(self.settings.rounds):
+            begun = len(self.genomes)
+            name = f"rounds/{number:02d}.json"
+            asked = self.work.json_part(name, list, partial(self._next, number, count))
+            self.genomes = np.concatenate([self.genomes, np.array(asked, np.int64).reshape(-1, len(space.genes))])
+            self._measure_from(begun)
+            if number and len(self.genomes) - begun >= LEAST_TOLD:
+                model = learned(space, self.genomes[:begun], self.losses[:begun])
+                told = model.predict(self.genomes[begun:])[0]
+                self.agreement = kendall_tau(told, self.losses[begun:])
+
+    @property
+    def prices(self) -> Floats:
+        assert self.genomes is not None
+        return np.array([self.inputs.prices(self.inputs.space.plan(genome)) for genome in self.genomes])
+
+    @property
+    def losses(self) -> Floats:
+        """Logarithms of what is to be small: odds of a wrong answer on virtual chips, or the divergence."""
+        assert self.genomes is not None
+        assert self.found is not None
+        images = min(CHIP_IMAGES, len(self.inputs.bench.held)) * CHIPS
+        values = []
+        for heir in (self.found[number] for number in range(len(self.genomes))):
+            if heir.on_chips is None:
+                values.append(np.log(max(heir.divergence, TAUGHT)))
+            else:
+                right = imperfect(heir.on_chips, images)
+                values.append(np.log((100 - right) / right))
+        return np.array(values)
+
+    def _next(self, number: int, count: int) -> list[Any]:
+        """Genomes of a round."""
+        assert self.genomes is not None
+        space, prices, window = self.inputs.space, self.inputs.prices, self.settings.window
+        rng = np.random.default_rng(np.random.SeedSequence([self.settings.seed, 0x4E15, number]))
+        if not number:
+            return list(drawn(space, prices, count, window, rng).tolist())
+        model = learned(space, self.genomes, self.losses)
+        best = self.genomes[front_of_heirs(self.prices, self.losses)]
+        known: list[Genome] = [tuple(int(i) for i in genome) for genome in self.genomes]
+        seed = int(rng.integers(1 << 31))
+        return list(proposed(space, model, prices, known, best, count, window, seed).tolist())
+
+    def _measure_from(self, begun: int) -> None:
+        """Heirs that were proposed and not measured, each kept as soon as it is there."""
+        assert self.genomes is not None
+        assert self.found is not None
+        left = [n for n in range(begun, len(self.genomes)) if n not in self.found]
+        plans = [self.inputs.space.plan(self.genomes[n]) for n in left]
+        jobs = [HeirJob(plan, self.inputs.prices(plan)) for plan in plans]
+        path, total, found = self.root / MEASURED, self.settings.heirs, self.found
+
+        def done(number: int, heir: MeasuredHeir) -> None:
+            found[left[number]] = heir
+            line = json.dumps({"number": left[number], "edp_mj_ms": jobs[number].price, **asdict(heir)})
+            with output_errors(path), path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+            self.watch.step(len(found), total, plans[number].text)
+
+        side_by_side(self.client, measure_heir, jobs, self.inputs.bench, done=done)
+
+    def _stored(self) -> Iterator[tuple[int, MeasuredHeir]]:
+        """What was measured before; a line that was cut off is measured again."""
+        if not self.work.has(MEASURED):
+            return
+        text = self.work.load(MEASURED, lambda path: path.read_text("utf-8"))
+        if text and not text.endswith("\n"):
+            with output_errors(self.root / MEASURED), (self.root / MEASURED).open("a", encoding="utf-8") as file:
+                file.write("\n")
+        for line in text.splitlines():
+            try:
+                data = json.loads(line)
+                number, _ = int(data.pop("number")), data.pop("edp_mj_ms")
+                yield number, MeasuredHeir(**data)
+            except DAMAGED:
+                continue
+
+    def check_learned(self) -> None:
+        """Raises ``NothingLearned`` where what was measured tells no heir from another."""
+        assert self.genomes is not None
+        assert self.found is not None
+        model = learned(self.inputs.space, self.genomes, self.losses)
+        predicted, error = model.predict(self.genomes)
+        judged = [self.found[n].judged for n in range(len(self.genomes))]
+        held = self.inputs.bench.held
+        labels = held.labels if self.inputs.bench.chip is None else held.spread(CHIP_IMAGES).labels
+        said = ""
+        right = [percent for percent in judged if percent is not None]
+        if len(right) == len(judged):
+            said = by_chance(np.array([imperfect(percent, len(labels)) for percent in right]), labels)
+        if not said and bool((np.abs(predicted - predicted.mean()) <= error).all()):
+            said = f"what is predicted of all {len(judged)} heirs is their mean within its error"
+        if said:
+            raise NothingLearned(
+                f"the search has learned nothing, so it names no network: {said}",
+                where=f"{self.root} (what was measured is kept)",
+                likely="the teacher does not know these images, or the heirs are too few",
+                hint="--from a network that was trained on images of --data, or more --heirs",
+            )
+
+    def write(self) -> tuple[WrittenHeir, ...]:
+        """The best heir below each price, made again with all images."""
+        assert self.genomes is not None
+        assert self.found is not None
+        prices, losses, space = self.prices, self.losses, self.inputs.space
+        front = front_of_heirs(prices, losses)
+        ends = np.quantile(prices[front], np.linspace(0, 1, WRITTEN + 1)[1:], method="nearest")
+        images = self.inputs.fit.spread(fitted_images(self.inputs.space.teacher)).pixels
+        again: dict[tuple[object, ...], tuple[Heir, float | None]] = {}
+        written: list[WrittenHeir] = []
+        for most in sorted(self.settings.edp) or sorted({float(end) for end in ends}):
+            below = [int(i) for i in np.argsort(losses, kind="stable") if prices[i] <= most * (1 + 1e-12)][:TRIED]
+            if not below:
+                self.watch.note(
+                    f"no heir was found for {most:g} mJ·ms: --weight-bits and --activation-bits, or more --heirs"
+                )
+                continue
+            for i in below:
+                plan = space.plan(self.genomes[i])
+                if plan.key not in again:
+                    heir = made(HeirJob(plan, float(prices[i])), self.inputs.bench, images)
+                    chips = percent_on_chips(heir, self.inputs.bench) if self.inputs.bench.chip else None
+                    again[plan.key] = heir, chips
+            choice = [again[space.plan(self.genomes[i]).key] for i in below]
+            best, on_chips = min(choice, key=lambda one: (-(one[1] or 0.0), one[0].answers.divergence))
+            written.append(self._written(best, on_chips, most))
+        if not written:
+            raise NothingLearned(
+                f"none of {len(prices)} heirs has a price of {max(self.settings.edp):g} mJ·ms or less",
+                hint="a higher --edp, fewer bits, or more --heirs",
+            )
+        return tuple(written)
+
+    def _written(self, heir: Heir, on_chips: float | None, most: float) -> WrittenHeir:
+        bench, target = self.inputs.bench, self.inputs.target
+        said = f"hil search run --from, {target.name}, {self.settings.heirs} heirs, seed {self.settings.seed}"
+        file = heir_file(bench.network, heir, bench.teacher, (self.inputs.fit, bench.held), said)
+        place = f"networks/edp-{most:.4g}/net.pt"
+        self.work.keep(place, file, save_network)
+        parts = price_parts(target, bench.teacher.workload(heir.plan))
+        del parts["macros"]
+        return WrittenHeir(
+            place, heir.plan.text, most, **parts, right=heir.answers.right, on_chips=on_chips, digest=file.digest
+        )
+
+    def front(self, teacher: str, written: tuple[WrittenHeir, ...]) -> HeirFront:
+        assert self.genomes is not None
+        assert self.found is not None
+        prices, found, bench = self.prices, self.found, self.inputs.bench
+        rows = tuple(
+            HeirRow(
+                self.inputs.space.plan(self.genomes[i]).text, float(prices[i]), found[i].right, found[i].divergence,
+                found[i].on_chips,
+            )
+            for i in front_of_heirs(prices, self.losses)
+        )  # fmt: skip
+        classes = bench.network.graph.classes
+        right = 100.0 * float((bench.wanted.argmax(1) == bench.held.labels).mean()) if classes else None
+        chips = f"{CHIPS} virtual chips of {bench.chip.name}, fast" if bench.chip else "a perfect chip"
+        each = float(np.mean([heir.seconds for heir in found.values()]))
+        return HeirFront(
+            self.settings.data, teacher, right, priced_as(self.inputs.target), chips, len(found), len(bench.held),
+            self.agreement, each, rows, written,
+        )  # fmt: skip

@@ -1,0 +1,150 @@
+"""Genes of heirs: what a search over one trained network may choose, and the plan that a genome stands for.
+
+    space = heir_space(teacher, relevance, limits)
+    plan = space.plan(space.draw(1, rng)[0])
+
+Channels of each group, residual blocks, kernels, weight bits and activation bits. The layers of a residual block have
+their bits together. A choice says how much stays, the first of a gene most: which channels go is for their relevance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mapping.bits import LayerBits
+from mapping.operators.products import Conv, Linear
+from search.heirs.choose import SHARES
+from search.heirs.limits import HeirLimits
+from search.heirs.plan import HeirPlan, Teacher, centred
+from search.heirs.relevance import Relevance
+from search.space.genes import Genome
+
+CHANNELS, BLOCK, KERNEL, WEIGHTS, CODES = "channels", "block", "kernel", "weight bits", "activation bits"
+SUMS = "sums"  # place of the gene of codes that are only added
+OTHERWISE = (0.0, 0.05, 0.15)  # share of genes in which a network that is drawn differs from a uniform one
+RARELY = 0.4  # of that share: blocks and kernels that go
+
+
+@dataclass(frozen=True, slots=True)
+class HeirGene:
+    """``values``: shares of channels, or bits; of a block or kernel 1 or 0. ``place``: the node it begins at."""
+
+    kind: str
+    place: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeirSpace:
+    """All heirs of a ``teacher``. ``order``: classes of each group of channels, those that go first in front."""
+
+    teacher: Teacher
+    genes: tuple[HeirGene, ...]
+    order: Mapping[str, tuple[int, ...]]
+    layers: Mapping[str, tuple[str, ...]]  # that a gene of bits at a place is of
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        return tuple(len(gene.values) for gene in self.genes)
+
+    @property
+    def kinds(self) -> NDArray[np.float64]:
+        """Choices that are the same thing in several places, 0 or 1, (Σ choices, kinds)."""
+        labels = [(gene.kind, value) for gene in self.genes for value in gene.values]
+        every = list(dict.fromkeys(labels))
+        return np.array([[float(label == one) for one in every] for label in labels])
+
+    def plan(self, genome: Genome | NDArray[np.int64]) -> HeirPlan:
+        """What a genome leaves out; bits of layers that are gone say nothing."""
+        chosen = {(gene.kind, gene.place): gene.values[int(i)] for gene, i in zip(self.genes, genome, strict=True)}
+        gone, points, weights, codes = set[int](), set[str](), dict[str, int](), dict[str, int]()
+        blocks = frozenset(place for (kind, place), value in chosen.items() if kind == BLOCK and not value)
+        without = {name for block in self.teacher.blocks if block.add in blocks for name in block.branch}
+        for (kind, place), value in chosen.items():
+            if kind == CHANNELS:
+                classes = self.order[place]
+                gone.update(classes[: len(classes) - max(1, math.floor(value * len(classes) + 1e-9))])
+            elif kind == KERNEL and not value:
+                points.add(place)
+            elif kind in (WEIGHTS, CODES) and place != SUMS:
+                found = weights if kind == WEIGHTS else codes
+                found.update(dict.fromkeys(self.layers[place], int(value)))
+        return HeirPlan(
+            max(weights.values()),
+            int(chosen[CODES, SUMS]),
+            frozenset(gone),
+            blocks,
+            {name: LayerBits(weights[name], codes[name]) for name in weights if name not in without},
+            frozenset(points - without),
+        )
+
+    def uniform(self, share: float, weight_bits: int, activation_bits: int) -> Genome:
+        """The heir that takes as much of every group, and the same bits everywhere."""
+        wanted = {CHANNELS: share, BLOCK: 1.0, KERNEL: 1.0, WEIGHTS: weight_bits, CODES: activation_bits}
+        return tuple(int(np.abs(np.array(gene.values) - wanted[gene.kind]).argmin()) for gene in self.genes)
+
+    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Genomes around uniform ones, (count, genes): some are uniform, in others genes differ by a step."""
+        shares, weights, codes = (self._values(kind) for kind in (CHANNELS, WEIGHTS, CODES))
+        made = []
+        for _ in range(count):
+            share, weight, code = (float(rng.choice(values)) for values in (shares, weights, codes))
+            genome = np.array(self.uniform(share, int(weight), int(code)), np.int64)
+            often = float(rng.choice(OTHERWISE))
+            rare = np.array([gene.kind in (BLOCK, KERNEL) for gene in self.genes])
+            other = rng.random(len(genome)) < often * np.where(rare, RARELY, 1.0)
+            step = rng.choice([-1, 1], len(genome))
+            genome = np.where(other, np.clip(genome + step, 0, np.array(self.choices) - 1), genome)
+            made.append(np.where(other & rare, 1, genome))
+        return np.array(made, np.int64).reshape(count, len(self.genes))
+
+    def _values(self, kind: str) -> list[float]:
+        return list(dict.fromkeys(value for gene in self.genes if gene.kind == kind for value in gene.values)) or [1.0]
+
+
+def heir_space(teacher: Teacher, relevance: Relevance, limits: HeirLimits) -> HeirSpace:
+    """The genes of a teacher within limits."""
+    layers = list(_layers(teacher))
+    together = _together(teacher, [layer.name for layer in layers])
+    groups = {group.nodes[0]: group for group in teacher.channels.groups}
+    shares = (1.0, *SHARES)
+    genes = [HeirGene(CHANNELS, place, _apart(shares, len(group.classes))) for place, group in groups.items()]
+    genes += [HeirGene(BLOCK, block.add, (1.0, 0.0)) for block in teacher.blocks]
+    genes += [
+        HeirGene(KERNEL, layer.name, (1.0, 0.0))
+        for layer in layers[1:]
+        if isinstance(layer, Conv) and layer.groups == 1 and centred(layer)
+    ]
+    for kind, least, most in (
+        (WEIGHTS, limits.least_weight_bits, limits.most_weight_bits),
+        (CODES, limits.least_activation_bits, limits.most_activation_bits),
+    ):
+        places = [*together, *([SUMS] if kind == CODES else [])]
+        genes += [HeirGene(kind, place, tuple(map(float, range(most, least - 1, -1)))) for place in places]
+    order = {place: tuple(sorted(group.classes, key=lambda i: relevance.classes[i])) for place, group in groups.items()}
+    return HeirSpace(teacher, tuple(genes), order, together)
+
+
+def _layers(teacher: Teacher) -> Iterator[Conv | Linear]:
+    return (node for node in teacher.graph.nodes if isinstance(node, Conv | Linear))
+
+
+def _together(teacher: Teacher, layers: list[str]) -> dict[str, tuple[str, ...]]:
+    """Layers that have their bits together, by the first of them."""
+    block_of = {name: block.add for block in teacher.blocks for name in block.branch}
+    found: dict[str, list[str]] = {}
+    for name in layers:
+        found.setdefault(block_of.get(name, name), []).append(name)
+    return {names[0]: tuple(names) for names in found.values()}
+
+
+def _apart(shares: tuple[float, ...], classes: int) -> tuple[float, ...]:
+    """Shares that leave different counts of so many channels."""
+    counts = [max(1, math.floor(share * classes + 1e-9)) for share in shares]
+    return (shares[0], *(share for share, (a, b) in zip(shares[1:], pairwise(counts), strict=True) if a != b))

@@ -1,0 +1,102 @@
+"""Which heirs to measure next: a model of what was measured, and NSGA-II over what it predicts and what heirs cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+
+from search.choice.additive import AdditiveModel, fit_additive
+from search.choice.front import non_dominated
+from search.choice.genetic import evolve
+from search.heirs.genes import HeirSpace
+from search.heirs.limits import Window
+from search.heirs.plan import HeirPlan
+from search.space.genes import Genome
+from search.space.significance import Floats, Genomes
+
+POPULATION, GENERATIONS = 48, 30
+DRAWN = 40  # networks that are drawn for one within the window
+APART = 1e-9
+
+
+def drawn(
+    space: HeirSpace, price: Callable[[HeirPlan], float], count: int, window: Window, rng: np.random.Generator
+) -> Genomes:
+    """Different genomes within the window, as far as they are met with; (count or fewer, genes)."""
+    found: dict[tuple[object, ...], Genome] = {}
+    for _ in range(DRAWN * count):
+        if len(found) == count:
+            break
+        genome = space.draw(1, rng)[0]
+        plan = space.plan(genome)
+        if window.holds(price(plan)):
+            found.setdefault(plan.key, tuple(int(i) for i in genome))
+    return np.array(list(found.values()), np.int64).reshape(len(found), len(space.genes))
+
+
+def learned(space: HeirSpace, genomes: Genomes, losses: Floats) -> AdditiveModel:
+    """Of the logarithms of losses; choices of one kind have something in common wherever they stand."""
+    return fit_additive(space.choices, genomes, losses, (space.kinds,))
+
+
+def proposed(
+    space: HeirSpace,
+    model: AdditiveModel,
+    price: Callable[[HeirPlan], float],
+    known: Sequence[Genome],
+    best: Genomes,
+    count: int,
+    window: Window,
+    seed: int,
+) -> Genomes:
+    """Heirs that are worth measuring, (count or fewer, genes), spread over the prices.
+
+    Args:
+        known: measured already. best: of them, the start of the evolution.
+    """
+    rng = np.random.default_rng(seed)
+    more = space.draw(POPULATION, rng)
+    start = np.unique(np.concatenate([best[:POPULATION], more])[:POPULATION], axis=0)
+
+    def evaluate(genomes: Genomes) -> tuple[Floats, Floats]:
+        prices = np.log([max(price(space.plan(genome)), APART) for genome in genomes])
+        outside = np.maximum(prices - math.log(window.most), math.log(max(window.least, APART)) - prices)
+        return np.column_stack([prices, model.predict(genomes)[0]]), outside[:, None]
+
+    last = evolve(space.choices, evaluate, start, objectives=2, constraints=1, generations=GENERATIONS, seed=seed)
+    return _spread(space, last, evaluate, {space.plan(genome).key for genome in known}, count)
+
+
+def _spread(
+    space: HeirSpace,
+    genomes: Genomes,
+    evaluate: Callable[[Genomes], tuple[Floats, Floats]],
+    known: Collection[tuple[object, ...]],
+    count: int,
+) -> Genomes:
+    """The best of each range of prices, then the second best, and so on."""
+    keys = [space.plan(genome).key for genome in genomes]
+    new = {key: i for i, key in reversed(list(enumerate(keys))) if key not in known}
+    if not new:
+        return np.empty((0, len(space.genes)), np.int64)
+    left = genomes[sorted(new.values())]
+    objectives, outside = evaluate(left)
+    inside = outside[:, 0] <= 0
+    left, objectives = left[inside], objectives[inside]
+    if not len(left):
+        return left
+    prices = objectives[:, 0]
+    part = np.minimum(((prices - prices.min()) / max(float(np.ptp(prices)), APART) * count).astype(int), count - 1)
+    rank = np.zeros(len(left), np.int64)
+    for one in np.unique(part):
+        there = np.flatnonzero(part == one)
+        rank[there[np.argsort(objectives[there, 1], kind="stable")]] = np.arange(len(there))
+    return left[np.lexsort((objectives[:, 1], rank))[:count]]
+
+
+def front_of_heirs(prices: Floats, losses: Floats) -> list[int]:
+    """Indices of heirs that none beats in both, by rising price."""
+    found = non_dominated(np.column_stack([prices, losses]))
+    return sorted((int(i) for i in found), key=lambda i: float(prices[i]))
