@@ -32,8 +32,8 @@ from hil.searching.pruning import price_parts, priced_as
 from hil.watch import PlannedStage, Watch
 from mapping.network.file import save_network
 from search.choice.additive import kendall_tau
+from search.choice.heirs import drawn, front_of_heirs, learned, proposed
 from search.heirs.make import Heir, fitted_images, heir_file
-from search.heirs.propose import drawn, front_of_heirs, learned, proposed
 from search.space.genes import Genome
 from search.space.significance import Floats, Genomes
 from search.train.workers import check_shared, side_by_side, workers
