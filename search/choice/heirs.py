@@ -11,7 +11,7 @@ from search.choice.additive import AdditiveModel, fit_additive
 from search.choice.front import non_dominated
 from search.choice.genetic import evolve
 from search.heirs.genes import HeirSpace
-from search.heirs.limits import Window
+from search.heirs.limits import PriceRange
 from search.heirs.plan import HeirPlan
 from search.space.genes import Genome
 from search.space.significance import Floats, Genomes
@@ -22,7 +22,7 @@ APART = 1e-9
 
 
 def drawn(
-    space: HeirSpace, price: Callable[[HeirPlan], float], count: int, window: Window, rng: np.random.Generator
+    space: HeirSpace, price: Callable[[HeirPlan], float], count: int, window: PriceRange, rng: np.random.Generator
 ) -> Genomes:
     """Different genomes within the window, as far as they are met with; (count or fewer, genes)."""
     found: dict[tuple[object, ...], Genome] = {}
@@ -48,7 +48,7 @@ def proposed(
     known: Sequence[Genome],
     best: Genomes,
     count: int,
-    window: Window,
+    window: PriceRange,
     seed: int,
 ) -> Genomes:
     """Heirs that are worth measuring, (count or fewer, genes), spread over the prices.

@@ -37,7 +37,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class PriceRange:
     """Prices between which heirs are looked for, mJ·ms."""
 
     least: float = 0.0

@@ -10,7 +10,7 @@ from hil.errors import UsageError
 from hil.searching.prune_settings import FEW, heir_limits
 from mapping.recipe.recipe import Recipe
 from mapping.settings import check_limits, setting
-from search.heirs.limits import HeirLimits, Window
+from search.heirs.limits import HeirLimits, PriceRange
 
 IMAGES = 2000  # training images, where no number is asked for
 HEIRS = "Heirs of a teacher (--from)"  # group of options
@@ -60,8 +60,8 @@ class HeirSearchSettings:
         return heir_limits(self.weight_bits, self.activation_bits)
 
     @property
-    def window(self) -> Window:
-        return Window(BELOW * min(self.edp), max(self.edp)) if self.edp else Window()
+    def window(self) -> PriceRange:
+        return PriceRange(BELOW * min(self.edp), max(self.edp)) if self.edp else PriceRange()
 
     @property
     def rounds(self) -> tuple[int, ...]:
