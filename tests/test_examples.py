@@ -35,33 +35,6 @@ def test_the_first_measurement_programs_reads_multiplies_and_plots(tmp_path: Pat
     assert (tmp_path / "first_measurement.html").stat().st_size > 10_000
 
 
-def python_script(path: Path, folder: Path, timeout: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(path)],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
-def test_the_notebook_of_a_module_ends_in_a_verdict(tmp_path: Path) -> None:
-    done = python_script(ROOT / "examples" / "notebooks" / "module_to_verdict.py", tmp_path, 600)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("<AgreementReport runs/0001: ")
-    assert len(done.stdout) < 300
-    assert (tmp_path / "runs" / "0001" / "report.html").is_file()
-    assert (tmp_path / "ages.png").is_file()
-
-
-def test_the_notebook_of_a_bench_multiplies_with_one_tile(tmp_path: Path) -> None:
-    done = python_script(ROOT / "examples" / "notebooks" / "bench_session.py", tmp_path, 200)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split("R² ")[1].split(",")[0]) > 0.9
-
-
 def deploy_lines(template: str) -> str:
     """The shell lines of a CI template that deploy."""
     content = yaml.safe_load((ROOT / "examples" / "ci" / template).read_text("utf-8"))

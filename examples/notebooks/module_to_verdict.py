@@ -1,8 +1,7 @@
 # %% [markdown]
 # # From a plain `nn.Module` to a verdict
 #
-# Runs as a script, or cell by cell in an editor that knows `# %%`. The chip is an emulated one (NOT SILICON):
-# put the address of a board in its place.
+# The chip is an emulated one (NOT SILICON): put the address of a board in its place.
 
 # %%
 import numpy as np
@@ -33,13 +32,16 @@ record = chip.calibrate(budget="quick")
 
 # %% The network on it, and the verdict
 program = hil.compile(module, chip, images=train, bits="W4A8", classes=["lying", "standing"])
-options = hil.DeployOptions(samples=300, repeats=2, causes=False)
+options = hil.DeployOptions(samples=600, repeats=2, causes=False, tolerance=0.02)
 report = hil.deploy(program, chip, (images[1000:], labels[1000:]), options=options)
-report  # a table in a notebook
+report
 
-# %%
-print(report)
+# %% The four accuracies, as a frame
+print(report.to_frame().round(3))
 
 # %% Does it last? Virtual chips, for a month
 prediction = hil.simulate(program, record, ages=["1h", "30d"], chips=4, mode="fast", options=options)
-prediction.plot().savefig("ages.png")
+prediction.plot()
+
+# %%
+chip.close()

@@ -32,6 +32,7 @@ from mapping.network.file_check import check_archive, read_bytes
 SUFFIXES = (".pt", ".pth")
 WEIGHTS, MEANT, PROGRAMMED = "analog_tile_weights", "reference_combined_weights", "programmed_weights"
 ONE_PAIR = "SinglePairConductanceConverter"
+EXPORTED = "MeasuredCells"  # class of the noise models that hil export writes, in a module of any name
 FIRST_READ_S = 1.0  # of noise models that do not say when they read first
 MOST_DEPTH = 64
 SAVED = "torch.save(model.state_dict(), FILE)"
@@ -181,7 +182,7 @@ def _loaded(path: Path) -> Any:
 
 
 class _Plain(pickle.Unpickler):
-    """Tensors as arrays, objects of AIHWKit and of torch's modules as bags; every other name is refused."""
+    """Tensors as arrays, objects of AIHWKit, torch's modules and ``hil export`` as bags; other names are refused."""
 
     def __init__(self, pickled: bytes, archive: zipfile.ZipFile, path: Path) -> None:
         super().__init__(io.BytesIO(pickled))
@@ -199,7 +200,8 @@ class _Plain(pickle.Unpickler):
             return _array
         if module == "torch._utils" and name in _REBUILT:
             return lambda data, *_: data
-        if module.startswith(("aihwkit.", "torch.nn.modules.")) and "." not in name:
+        ours = name == EXPORTED or module.partition(".")[0] in ("numpy", "_codecs")  # with the generator of its draws
+        if (ours or module.startswith(("aihwkit.", "torch.nn.modules."))) and "." not in name:
             return type(name, (Bag,), {"kind": name})
         raise FileError(
             f"its pickle names {module:.60}.{name:.60}, which no state of AIHWKit does", where=str(self.path),

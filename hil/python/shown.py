@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import io
 from typing import Any
 
 from hil.errors import UsageError
@@ -55,9 +57,21 @@ def needed(library: str) -> Any:
 
 
 def new_axes(width: float = 6.0, height: float = 3.6) -> tuple[Any, Any]:
-    """A figure of its own, that no window holds, and its axes."""
+    """A figure of its own, that no window holds, and its axes; a notebook shows it as the picture that it is."""
     needed("matplotlib")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = _figure_class()(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
+
+
+@functools.cache
+def _figure_class() -> Any:
+    """matplotlib's figure, as a picture in notebooks; theirs is one there only when pyplot made it."""
+    from matplotlib import figure
+
+    class Figure(figure.Figure):
+        def _repr_png_(self) -> bytes:
+            drawn = io.BytesIO()
+            self.savefig(drawn, format="png", dpi=100)
+            return drawn.getvalue()
+
+    return Figure

@@ -92,6 +92,23 @@ def test_weights_without_what_they_were_meant_to_be_are_no_cells(aihwkit: Any, t
         read_table(path, path)
 
 
+def test_a_state_with_cells_of_an_exported_record_is_read_with_the_generator_that_they_draw_with(
+    aihwkit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = type("MeasuredCells", (), {"__module__": "my_cells"})
+    module = types.ModuleType("my_cells")
+    module.__dict__["MeasuredCells"] = own
+    monkeypatch.setitem(sys.modules, "my_cells", module)
+    model, state = own(), tile(aihwkit, weights_of(1))
+    model.rng = np.random.default_rng(1)  # type: ignore[attr-defined]
+    model.g_converter = state["rpu_config"].noise_model.g_converter  # type: ignore[attr-defined]
+    state["rpu_config"].noise_model = model
+    path = saved(tmp_path / "day.pt", state)
+    assert read_table(path, path, DAY_S).notes == (
+        "read as AIHWKit: 1 tiles, 960 weights, each as the cell that carries it",
+    )
+
+
 class Harm:
     def __reduce__(self) -> Any:
         return (exec, ("raise SystemExit",))

@@ -1,0 +1,77 @@
+# %% [markdown]
+# # From a record to AIHWKit, and back
+#
+# What a calibration measured of a chip's cells, as a noise model of AIHWKit; a network on such cells there; and the
+# weights that it has then, read back as cells. It needs `pip install aihwkit`. The chip is an emulated one
+# (NOT SILICON).
+
+# %%
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from aihwkit.nn.conversion import convert_to_analog
+from aihwkit.simulator.configs import TorchInferenceRPUConfig
+
+import cim
+import hil
+
+
+def shell(command: str) -> None:
+    print(subprocess.run(command, shell=True, check=True, text=True, stdout=subprocess.PIPE).stdout.rstrip())
+
+
+# %% A record of the chip
+with hil.open_chip("emulated:lab-128?seed=7", macros=1) as chip:
+    record = chip.calibrate(budget="quick")
+cim.save_record(record, "record.h5")
+shell("hil export record.h5 --to aihwkit --age 1h -o my_cells.py")
+
+# %% A network, trained as anywhere
+data = hil.load_dataset("fashion-mnist-bundled")
+images = torch.from_numpy(data.images).reshape(len(data), -1) / 255 - 0.3
+labels = torch.from_numpy(data.labels)
+torch.manual_seed(0)
+module = torch.nn.Sequential(torch.nn.Linear(784, 24), torch.nn.ReLU(), torch.nn.Linear(24, 10))
+optimiser = torch.optim.Adam(module.parameters(), 0.003)
+for _ in range(60):
+    optimiser.zero_grad()
+    torch.nn.functional.cross_entropy(module(images[:1400]), labels[:1400]).backward()
+    optimiser.step()
+
+
+def accuracy(network: torch.nn.Module) -> float:
+    with torch.no_grad():
+        return float((network(images[1400:]).argmax(1) == labels[1400:]).double().mean())
+
+
+print(f"float {accuracy(module):.1%}")
+
+# %% In AIHWKit, on the cells of the record an hour after programming
+sys.path.append(".")
+from my_cells import MeasuredCells  # noqa: E402 (written above)
+
+config = TorchInferenceRPUConfig(noise_model=MeasuredCells(rng=np.random.default_rng(1)), drift_compensation=None)
+config.forward.is_perfect = True
+config.mapping.max_input_size = config.mapping.max_output_size = 0  # a layer is one tile
+analog = convert_to_analog(module, config).eval()
+torch.save(analog.state_dict(), "before.pt")
+analog.program_analog_weights()
+analog.drift_analog_weights(3600.0)
+torch.save(analog.state_dict(), "hour.pt")
+print(f"AIHWKit, cells an hour old {accuracy(analog):.1%}")
+
+# %% And back: weights before and after are cells that were meant and cells that were read
+shell("hil fit hour.pt --ideal before.pt --age 1h -o cells.h5")
+
+# %% The record that came back beside the one that went: how far cells are off, by their target
+returned = cim.load_record("cells.h5")
+figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+for found, name in ((record, "measured on the chip"), (returned, "back from AIHWKit")):
+    axes.plot(found.programming.levels_us, found.programming.scale_us[-1], "o-", label=name)
+axes.set_xlabel("target in µS")
+axes.set_ylabel("spread of the programming error in µS")
+axes.legend()
+plt.show()
