@@ -122,6 +122,7 @@ def run_(
         usual_settings(data, searched.values["device"], teacher=teacher is not None),
         data=named_place(data),
         chip=named_place(source.chip),
+        costs=named_place(costs) if costs else "",
         macros=source.macros or 0,
         calibration=str(calibration.absolute()) if calibration else "",
         data_dir=str(source.data_dir.absolute()) if source.data_dir else "",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cim.chip.spec import ChipSpec
+from cim.cost.network_cost import Cost
 from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.cost.as_deployed import cost_as_deployed
@@ -23,14 +24,17 @@ from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import load_network
+from mapping.workload import unplaced_workload
 from search.evaluator import Evaluation
+from search.space.candidate import CandidateCost
+from search.space.target import Target
 
 
 @dataclass(frozen=True)
 class SimulatedEvaluator:
     """Virtual chips of one description, drawn from ``record`` (None: from the models of the chip file).
 
-    ``data``: images that nothing was trained or calibrated on.
+    ``data``: images that nothing was trained or calibrated on. ``target``: array that prices networks; None: the chip.
     """
 
     spec: ChipSpec
@@ -39,11 +43,23 @@ class SimulatedEvaluator:
     options: DeployOptions = field(default_factory=DeployOptions)
     mode: SimulationMode | str = SimulationMode.EXACT
     watch: Watch = field(default_factory=Watch)
+    target: Target | None = None
 
     def evaluate(self, network: Path) -> Evaluation:
         """Raises ``CannotMap`` when it does not fit, ``NoCostModel`` when the chip file has no prices."""
-        program = compile_network(load_network(network), self.spec, options=self.options.layout)
-        cost = cost_as_deployed(program, self.options.recipe_of(program), network.stem)
+        file = load_network(network)
+        program = compile_network(file, self.spec, options=self.options.layout)
+        cost: Cost | CandidateCost
+        if self.target is None:
+            cost = cost_as_deployed(program, self.options.recipe_of(program), network.stem)
+        else:
+            work = unplaced_workload(
+                file.graph,
+                weight_bits=file.weight_bits,
+                activation_bits=file.activation_bits,
+                layer_bits=file.layer_bits,
+            )
+            cost = self.target.cost(work, self.target.adc_bits)
         found = predict(program, self.data, self.record, self.options, self.watch, mode=self.mode)
         low, high = found.at(0).one_chip
         return Evaluation(

@@ -132,9 +132,10 @@ def begin_folder(
             hint="hil search run --teacher net.pt",
         )
     begun = not restart and is_work(root, folder.settings.name)
-    work = WorkFolder(
-        root, asdict(settings), kind=FORMAT, version=VERSION, about=folder.settings.name, free=FREE, restart=restart
-    )
+    of = asdict(settings)
+    if not settings.costs:  # folders that were begun before there was a choice say nothing of it
+        del of["costs"]
+    work = WorkFolder(root, of, kind=FORMAT, version=VERSION, about=folder.settings.name, free=FREE, restart=restart)
     given = folder.given_teacher if settings.teacher_epochs else folder.teacher
     files = {folder.space: space_text.encode()} | ({} if teacher is None else {given: teacher.read_bytes()})
     for path, content in files.items():

@@ -24,7 +24,7 @@ from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from search.space.genes import Space
 from search.space.prune import fitted
-from search.space.target import ChipTarget
+from search.space.target import ChipTarget, Target, load_target
 from search.train.arrays import noise_digest
 from search.train.images import Images
 from search.train.inherit import check_heirs
@@ -46,7 +46,7 @@ class SearchInputs:
     """
 
     chip: ChipSpec
-    target: ChipTarget
+    target: Target
     space: Space
     train: Images
     brief: Images
@@ -69,7 +69,7 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     """
     _check_machine(settings, watch)
     chip = load_chip(settings.chip, macros=settings.macros or None)
-    target = ChipTarget(chip, settings.asked.laid_out(LayoutOptions()), settings.asked.tune_plan.rank)
+    target = priced_on(settings, chip)
     whole = folder.load_space()
     space, dropped = fitted(whole, target, least_share=settings.least_share)
     if space.size() < LEAST_NETWORKS:
@@ -101,12 +101,29 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     return found
 
 
+def priced_on(settings: SearchSettings, chip: ChipSpec) -> Target:
+    """The array that prices networks: the chip, or another that is named beside it.
+
+    Raises:
+        UsageError: the chip has no prices, and no other array is named.
+    """
+    layout, rank = settings.asked.laid_out(LayoutOptions()), settings.asked.tune_plan.rank
+    if settings.costs:
+        return load_target(settings.costs, layout=layout, adapter_rank=rank)
+    if chip.cost is None:
+        raise UsageError(
+            f"{chip.name} has no prices, by which networks could be chosen",
+            hint=f"hil search run --chip {chip.name} --costs mnsim-default, or another chip file with [cost]",
+        )
+    return ChipTarget(chip, layout, rank)
+
+
 def _check_machine(settings: SearchSettings, watch: Watch) -> None:
     """Refuse a chip that is none and a device that is not there; note a precision that this processor is slow at."""
     if is_cost_model(settings.chip):
         raise UsageError(
             f"{settings.chip} is a scale of costs, no chip that a network can be trained for",
-            hint=f"hil search run --chip lab-128, then hil search show DIR --costs {settings.chip}",
+            hint=f"hil search run --chip mnsim-256 --costs {settings.chip}: errors of its array, and its prices",
         )
     check_device(settings.device)
     if settings.device == "cpu" and settings.precision == "bf16-mixed" and not multiplies_bfloat16():

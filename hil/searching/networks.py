@@ -30,6 +30,7 @@ from search.files import read_json
 from search.space.architecture import Architecture, from_json, to_json, write_architecture
 from search.space.genes import Space
 from search.space.significance import Floats, Genomes, Significance
+from search.space.target import Target
 from search.train.images import Images
 from search.train.retrain import Retrained, RetrainJob, RetrainSettings, retrain
 from search.train.training import Told
@@ -195,6 +196,7 @@ class Evaluating:
     record: CalibrationRecord | None
     options: DeployOptions
     mode: str
+    target: Target | None = None  # that prices it; None: the chip
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,8 @@ def network_job(run: SearchRun, space: Space, architecture: Architecture, place:
         samples=settings.images, seed=settings.seed, virtual_chips=settings.chips, age_s=settings.age_s,
         device=settings.device, recipe=settings.asked,
     )  # fmt: skip
-    evaluating = Evaluating(inputs.chip, inputs.record, options, settings.engine)
+    target = inputs.target if settings.costs else None
+    evaluating = Evaluating(inputs.chip, inputs.record, options, settings.engine, target)
     return NetworkJob(_job(run, space, architecture, place, settings.epochs), evaluating)
 
 
@@ -220,7 +223,7 @@ def train_and_evaluate(job: NetworkJob, images: Images, kept: Images, test: Data
     """Leave ``net.pt``, ``architecture.json`` and ``evaluation.json``; gives what went wrong, or nothing."""
     trained, asked, place = retrain(job.training, images, kept, told), job.evaluating, job.training.folder
     write_architecture(place / "architecture.json", job.training.architecture)
-    evaluator = SimulatedEvaluator(asked.chip, test, asked.record, asked.options, asked.mode)
+    evaluator = SimulatedEvaluator(asked.chip, test, asked.record, asked.options, asked.mode, target=asked.target)
     data: dict[str, object] = {"format": EVALUATION, "version": "1.0"}
     failed = ""
     try:

@@ -25,7 +25,8 @@ TRAINING, EVALUATION, MACHINE = "Training", "Evaluation", "Machine and time"
 class SearchSettings:
     """All that the answer depends on, besides the files of the folder.
 
-    ``chip``, ``data`` are names or absolute paths; ``calibration`` is a path or "" (the models of the chip file).
+    ``chip``, ``data`` are names or absolute paths; ``costs``: array that prices networks, "": the chip.
+    ``calibration`` is a path or "" (the models of the chip file).
     Operators whose layers leave the last of several arrays less than ``least_share`` used go from the space.
     ``workers`` processes do jobs side by side, in one thread each; 0: this one does them in turn.
     Caps of 0 are none; ``within`` are points of predicted accuracy that a network may lie below the best.
@@ -41,6 +42,7 @@ class SearchSettings:
 
     data: str
     chip: str
+    costs: str = ""
     macros: int = 0
     least_share: float = setting(
         LEAST_SHARE,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cim.chip.file import is_cost_model
 from hil.atomic import write_text
 from hil.errors import FileError
 from hil.searching.budget import SearchPlan
@@ -31,6 +32,8 @@ OWN = "own"  # what stands beside a network that is not the search's
 
 def laid_out(settings: SearchSettings) -> str:
     """What costs are of."""
+    if settings.costs and is_cost_model(settings.costs):
+        return f"as MNSIM 2.0 lays networks out, each layer once; errors of cells are those of {settings.chip}"
     if settings.asked.get(IdleCopies) is None:
         return (
             "each layer once; hil deploy also writes copies on idle cells, whose EDP is higher (--without copies: none)"

@@ -10,15 +10,19 @@ import numpy as np
 from search.choice.additive import AdditiveModel, fit_additive
 from search.choice.front import non_dominated
 from search.choice.genetic import evolve
+from search.heirs.choose import Chooser
 from search.heirs.genes import HeirSpace
-from search.heirs.limits import PriceRange
+from search.heirs.limits import HeirLimits, PriceRange
+from search.heirs.make import WAYS
 from search.heirs.plan import HeirPlan
+from search.heirs.relevance import Relevance
 from search.space.genes import Genome
 from search.space.significance import Floats, Genomes
 
 POPULATION, GENERATIONS = 48, 30
 DRAWN = 40  # networks that are drawn for one within the window
 APART = 1e-9
+NARROWER = 4  # steps that a plan is made narrower by
 
 
 def drawn(
@@ -34,6 +38,26 @@ def drawn(
         if window.holds(price(plan)):
             found.setdefault(plan.key, tuple(int(i) for i in genome))
     return np.array(list(found.values()), np.int64).reshape(len(found), len(space.genes))
+
+
+def pruned(
+    space: HeirSpace, relevance: Relevance, price: Callable[[HeirPlan], float], prices: Sequence[float],
+    limits: HeirLimits,
+) -> list[Genome]:  # fmt: skip
+    """The heirs that pruning would plan for some prices (``search.heirs.make.WAYS``), each a little narrower where its
+    genome costs more."""
+    found = dict[Genome, None]()
+    for most in prices:
+        for way in WAYS:
+            plan = Chooser(space.teacher, relevance, way.within(limits), way, price).chosen(most)
+            genome = None if plan is None else space.nearest(plan)
+            for _ in range(NARROWER):
+                if genome is None or price(space.plan(genome)) <= most:
+                    break
+                genome = space.narrower(genome)
+            if genome is not None and price(space.plan(genome)) <= most:
+                found[genome] = None
+    return list(found)
 
 
 def learned(space: HeirSpace, genomes: Genomes, losses: Floats) -> AdditiveModel:

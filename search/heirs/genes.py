@@ -69,7 +69,7 @@ class HeirSpace:
         for (kind, place), value in chosen.items():
             if kind == CHANNELS:
                 classes = self.order[place]
-                gone.update(classes[: len(classes) - max(1, math.floor(value * len(classes) + 1e-9))])
+                gone.update(classes[: len(classes) - _left(value, len(classes))])
             elif kind == KERNEL and not value:
                 points.add(place)
             elif kind in (WEIGHTS, CODES) and place != SUMS:
@@ -88,6 +88,35 @@ class HeirSpace:
         """The heir that takes as much of every group, and the same bits everywhere."""
         wanted = {CHANNELS: share, BLOCK: 1.0, KERNEL: 1.0, WEIGHTS: weight_bits, CODES: activation_bits}
         return tuple(int(np.abs(np.array(gene.values) - wanted[gene.kind]).argmin()) for gene in self.genes)
+
+    def nearest(self, plan: HeirPlan) -> Genome:
+        """The genome that is most like a plan: as many channels of each group; of layers that have their bits together
+        the mean."""
+        found = []
+        for gene in self.genes:
+            values = np.array(gene.values)
+            if gene.kind == CHANNELS:
+                classes = self.order[gene.place]
+                values = np.array([_left(share, len(classes)) for share in gene.values])
+                wanted = float(len(set(classes) - plan.classes))
+            elif gene.kind == BLOCK:
+                wanted = float(gene.place not in plan.blocks)
+            elif gene.kind == KERNEL:
+                wanted = float(gene.place not in plan.points)
+            elif gene.place == SUMS:
+                wanted = plan.activation_bits
+            else:
+                own = [plan.layer_bits.get(name, LayerBits()) for name in self.layers[gene.place]]
+                weights = [bits.weight or plan.weight_bits for bits in own]
+                codes = [bits.activation or plan.activation_bits for bits in own]
+                wanted = float(np.mean(weights if gene.kind == WEIGHTS else codes))
+            found.append(int(np.abs(values - wanted).argmin()))
+        return tuple(found)
+
+    def narrower(self, genome: Genome) -> Genome:
+        """A step fewer channels of every group, as far as there are."""
+        steps = zip(self.genes, genome, self.choices, strict=True)
+        return tuple(min(i + 1, count - 1) if gene.kind == CHANNELS else i for gene, i, count in steps)
 
     def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Genomes around uniform ones, (count, genes): some are uniform, in others genes differ by a step."""
@@ -146,5 +175,10 @@ def _together(teacher: Teacher, layers: list[str]) -> dict[str, tuple[str, ...]]
 
 def _apart(shares: tuple[float, ...], classes: int) -> tuple[float, ...]:
     """Shares that leave different counts of so many channels."""
-    counts = [max(1, math.floor(share * classes + 1e-9)) for share in shares]
+    counts = [_left(share, classes) for share in shares]
     return (shares[0], *(share for share, (a, b) in zip(shares[1:], pairwise(counts), strict=True) if a != b))
+
+
+def _left(share: float, classes: int) -> int:
+    """Channels that a share leaves of so many classes."""
+    return max(1, math.floor(share * classes + 1e-9))

@@ -20,7 +20,7 @@ from search.heirs.genes import HeirSpace, heir_space
 from search.heirs.make import SEEN, teacher_of
 from search.heirs.price import PlanPrices
 from search.heirs.refit import FitSettings
-from search.heirs.relevance import relevance
+from search.heirs.relevance import Relevance, relevance
 from search.space.target import Target, load_target
 from search.train.images import Images
 
@@ -32,6 +32,7 @@ class HeirInputs:
     """``fit``: images that weights of written heirs are found on; samples take some of them (``bench``)."""
 
     space: HeirSpace
+    relevance: Relevance
     target: Target
     prices: PlanPrices
     bench: HeirBench
@@ -79,4 +80,5 @@ def load_heir_inputs(teacher_file: Path, settings: HeirSearchSettings) -> HeirIn
     wanted = np.asarray(float_logits(teacher.graph, held.pixels), np.float32)
     fitting = FitSettings(settings.cell_error**2)
     bench = HeirBench(given, teacher, fit.spread(SAMPLED).pixels, held, wanted, fitting, chip, options)
-    return HeirInputs(heir_space(teacher, seen, settings.limits), target, PlanPrices(teacher, target), bench, fit)
+    space = heir_space(teacher, seen, settings.limits)
+    return HeirInputs(space, seen, target, PlanPrices(teacher, target), bench, fit)

@@ -3,8 +3,9 @@
     front = search_heirs(Path("runs/heirs"), Path("r32a.pt"), HeirSearchSettings("cifar10", "mnsim-default"), Watch())
 
 Every sample is an heir with weights in closed form, measured on held-out training images; none is trained. A third of
-them is drawn, then a model of what was measured proposes others, round after round. Of the front that was *measured*,
-the best heirs are written. The same call goes on where one was interrupted.
+them are what pruning plans for the prices that are asked for, and others that are drawn; then a model of what was
+measured proposes others, round after round. Of the front that was *measured*, the best heirs are written. The same call
+goes on where one was interrupted.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from hil.searching.pruning import price_parts, priced_as
 from hil.watch import PlannedStage, Watch
 from mapping.network.file import save_network
 from search.choice.additive import kendall_tau
-from search.choice.heirs import drawn, front_of_heirs, learned, proposed
+from search.choice.heirs import drawn, front_of_heirs, learned, proposed, pruned
 from search.heirs.make import Heir, fitted_images, heir_file
 from search.space.genes import Genome
 from search.space.significance import Floats, Genomes
@@ -142,7 +143,10 @@ class _HeirRun:
         space, prices, window = self.inputs.space, self.inputs.prices, self.settings.window
         rng = np.random.default_rng(np.random.SeedSequence([self.settings.seed, 0x4E15, number]))
         if not number:
-            return list(drawn(space, prices, count, window, rng).tolist())
+            asked = self.settings.edp, self.settings.limits
+            begun = pruned(space, self.inputs.relevance, prices, *asked)[:count]
+            rest = drawn(space, prices, count - len(begun), window, rng).tolist()
+            return [list(genome) for genome in dict.fromkeys([*begun, *map(tuple, rest)])]
         model = learned(space, self.genomes, self.losses)
         best = self.genomes[front_of_heirs(self.prices, self.losses)]
         known: list[Genome] = [tuple(int(i) for i in genome) for genome in self.genomes]

@@ -65,7 +65,7 @@ class HeirSearchSettings:
 
     @property
     def rounds(self) -> tuple[int, ...]:
-        """Heirs of each round: a third is drawn, the others follow from those before them."""
+        """Heirs of each round: a third begins, the others follow from those before them."""
         first, each = self.heirs // 3, max(self.heirs // 8, 2)
         left = self.heirs - first
         return (first, *[each] * (left // each), *([left % each] if left % each else []))

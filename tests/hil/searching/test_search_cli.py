@@ -62,6 +62,25 @@ def test_search_alone_prints_its_help(cli: Cli) -> None:
 # --- run and show -----------------------------------------------------------------------------
 
 
+def test_a_search_takes_the_array_of_mnsim_as_its_goal_beside_a_chip_with_its_errors(
+    cli: Cli, files: Files, tmp_path: Path
+) -> None:
+    asked = files.arguments(tmp_path / "run", chip="mnsim-256", costs="mnsim-default")
+    found = json.loads(cli(*asked, "--without", "copies", "--json"))
+    assert found["costs"] == "mnsim-default"
+    assert "errors of cells are those of mnsim-256" in found["costs_of"]
+    row = next(row for row in found["networks"] if row["network"])
+    network = tmp_path / "run" / row["network"]
+    priced = cli.json("estimate", network, "--chip", "mnsim-default")["edp_mj_ms"]
+    assert row["edp_mj_ms"] == pytest.approx(priced)
+    evaluated = row["evaluated"]
+    assert evaluated["latency_ns"] * evaluated["energy_pj"] * 1e-15 == pytest.approx(priced)
+    cli(*files.arguments(tmp_path / "none", chip="mnsim-256"), code=2)
+    assert "--costs mnsim-default" in cli.err
+    cli(*files.arguments(tmp_path / "scale", chip="mnsim-default"), code=2)
+    assert "--chip mnsim-256 --costs mnsim-default" in cli.err
+
+
 def test_costs_are_of_what_deploy_writes_and_say_so(cli: Cli, files: Files, tmp_path: Path) -> None:
     shown = " ".join(cli("search", "show", str(files.run), "--plot", str(tmp_path / "front.html")).split())
     said = "with the copies on idle cells that hil deploy writes"

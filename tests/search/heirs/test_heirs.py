@@ -25,11 +25,13 @@ from mapping.operators.pools import GlobalAvgPool, MaxPool
 from mapping.operators.products import Conv, Linear
 from mapping.program.execute import IdealMultiply, run
 from search.errors import SearchError
+from search.heirs.genes import heir_space
 from search.heirs.limits import HeirLimits
 from search.heirs.make import Heir, heir_file, made_heir, prune, teacher_of
 from search.heirs.plan import HeirPlan, Teacher
 from search.heirs.price import PlanPrices
 from search.heirs.refit import FitSettings
+from search.heirs.relevance import relevance
 from search.space.target import load_target
 from search.train.images import Images
 
@@ -226,3 +228,28 @@ def test_bits_of_single_layers_are_those_that_are_compiled() -> None:
     for step in program.matrices:
         assert step.group.input_bits == bits.inputs_of(step.name)
         assert program.weight_bits_of(step.name) == bits.weights_of(step.name)
+
+
+def test_a_genome_is_found_again_from_its_plan_and_kernels_may_be_cut_to_their_centre() -> None:
+    teacher, rng = teacher_of(residual()), np.random.default_rng(4)
+    pixels = rng.integers(0, 256, (16, SIDE, SIDE, 1), np.uint8)
+    found = relevance(teacher.graph, teacher.channels, teacher.blocks, pixels, 0)
+    space = heir_space(teacher, found, HeirLimits())
+    genomes = space.draw(30, rng)
+    assert {gene.kind for gene in space.genes} == {"channels", "block", "kernel", "weight bits", "activation bits"}
+    assert all((genome < np.array(space.choices)).all() for genome in genomes)
+    cut = 0
+    for genome in genomes:
+        plan = space.plan(genome)
+        again = space.plan(space.nearest(plan))
+        assert (again.classes, again.blocks, again.points) == (plan.classes, plan.blocks, plan.points)
+        assert again.layer_bits == plan.layer_bits
+        narrowed = teacher.narrowed(plan)
+        cut += len(plan.points)
+        for node in narrowed.nodes:
+            if isinstance(node, Conv):
+                assert (node.weight.shape[2:] == (1, 1)) == (node.name in plan.points)
+    assert cut > 0
+    whole = space.uniform(1.0, 6, 8)
+    assert not space.plan(whole).classes
+    assert len(space.plan(space.narrower(whole)).classes) > 0
