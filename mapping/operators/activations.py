@@ -13,14 +13,14 @@ from cim.cost.workload import WorkKind
 from mapping.bits import TABLE_BITS
 from mapping.operators.family import Family
 from mapping.operators.functions import FUNCTIONS
-from mapping.operators.fused import ClampOp, FusedOp, OpFields
+from mapping.operators.fused import FusedOp, OpFields, Scales
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import INT32_HIGH, Codes
 from mapping.operators.integer.limits import LARGEST_TABLE
 from mapping.operators.integer.requantise import Ints, Requantise
-from mapping.operators.integer.scales import CodeScale
+from mapping.operators.integer.scales import CodeScale, requantise_by
 from mapping.operators.node import DigitalOp, Node, StepNames, Stored, require
-from mapping.operators.step import Shape, Span, Step, check_rule, need
+from mapping.operators.step import ChipOperation, Shape, Span, Step, check_rule, need
 from mapping.operators.work import WorkForm, of_each
 
 if TYPE_CHECKING:
@@ -31,10 +31,24 @@ GRID_CODES = (1 << 15) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClampOp(FusedOp):
+    """A lone activation."""
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.CLAMP)
+
+    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
+        rule = requantise_by(around.inputs[0].scale / around.out.scale, around.out.low, around.out.high)
+        return (RescaleStep(name=self.name, inputs=self.inputs, requantise=rule),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Relu(Node):
     """y = max(x, 0)."""
 
     kind = "relu"
+    by_channel = True
+    by_value = True
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
@@ -55,6 +69,8 @@ class Relu6(Node):
     """y = clamp(x, 0, 6)."""
 
     kind = "relu6"
+    by_channel = True
+    by_value = True
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
@@ -75,6 +91,8 @@ class HardTanh(Node):
     """y = clamp(x, low, high)."""
 
     kind = "hard_tanh"
+    by_channel = True
+    by_value = True
 
     low: float = -1.0
     high: float = 1.0
@@ -99,6 +117,7 @@ class Unary(Node):
     """y = f(x) element by element; ``function`` is one of ``mapping.operators.functions``; it takes both numbers."""
 
     kind = "unary"
+    by_value = True
     reads_bits = TABLE_BITS
 
     function: str
@@ -140,6 +159,7 @@ class Grid(Node):
     """
 
     kind = "grid"
+    by_value = True
 
     scale: float
     low: int
@@ -175,6 +195,9 @@ class RescaleStep(Step):
     def run(self, codes: Sequence[Codes]) -> Codes:
         return digital_ops.requantise(codes[0], self.requantise)
 
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("RescaleCodes", rescale=self.requantise)
+
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return WorkForm(WorkKind.CLAMP)
 
@@ -201,6 +224,9 @@ class TableStep(Step):
 
     def span(self, inputs: Sequence[Span]) -> Span:
         return int(self.table.min()), int(self.table.max())
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("LookUpCodes", first=self.first, entries=self.table)
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_each(WorkKind.TABLE, after)

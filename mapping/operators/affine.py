@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from cim.cost.workload import WorkKind
+from mapping.operators.channels import KeptChannels
 from mapping.operators.family import Family
 from mapping.operators.fused import FusedOp, OpFields
 from mapping.operators.integer import tensor_ops
@@ -28,7 +29,7 @@ from mapping.operators.node import (
     require_repeated,
     require_vector,
 )
-from mapping.operators.step import Shape, Step, check_one_factor, check_weights
+from mapping.operators.step import ChipOperation, Shape, Step, check_one_factor, check_weights
 from mapping.operators.work import WorkForm, of_each
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class BatchNorm(Node):
     """y = scale · (x − mean) / √(variance + eps) + shift, per channel."""
 
     kind = "batch_norm"
+    by_channel = True
     arrays: ClassVar = {"scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"}
 
     scale: Array
@@ -64,6 +66,13 @@ class BatchNorm(Node):
     def channel_line(self) -> Line:
         gain = self.scale.astype(np.float64) / np.sqrt(self.variance.astype(np.float64) + self.eps)
         return gain, self.shift - self.mean * gain
+
+    def without_channels(self, given: KeptChannels, own: KeptChannels) -> Node:
+        parts = {field: getattr(self, field)[own.places] for field in self.arrays}
+        return replace(self, **parts)
+
+    def before_reshape(self, inside: Shape, outside: Shape) -> Node | None:
+        return self if inside[0] == outside[0] else None
 
     def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
         rank = len(inputs[0])
@@ -94,6 +103,22 @@ class Affine(Node):
         if any(math.prod(a.shape[1:]) != 1 for a in (self.scale, self.shift)):
             return None
         return self.scale.reshape(-1).astype(np.float64), self.shift.reshape(-1).astype(np.float64)
+
+    @property
+    def scales_channels(self) -> bool:
+        """Whether it has one scale and shift for each place of the first axis, or for all."""
+        return all(values.size in (1, values.shape[0]) for values in (self.scale, self.shift))
+
+    def before_reshape(self, inside: Shape, outside: Shape) -> Node | None:
+        single = self.scale.size * self.shift.size == 1
+        if not self.scales_channels or (inside[0] != outside[0] and not single):
+            return None
+        one = (-1, *(1,) * (len(inside) - 1))
+        return replace(self, scale=self.scale.reshape(one), shift=self.shift.reshape(one))
+
+    def before_permute(self, order: Sequence[int]) -> Node | None:
+        back = np.argsort(order).tolist()
+        return replace(self, scale=self.scale.transpose(back), shift=self.shift.transpose(back))
 
     @property
     def gives_signed(self) -> bool:
@@ -172,6 +197,15 @@ class AffineStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return tensor_ops.affine(codes[0], self.weight, self.offset, self.below, self.requantise)
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation(
+            "ScaleCodes",
+            weight=self.weight,
+            offset=self.offset,
+            below=() if self.below is None else self.below,
+            rescale=self.requantise,
+        )
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_each(WorkKind.ELEMENT, after)

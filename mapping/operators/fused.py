@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.windows import Window
 from cim.cost.workload import WorkKind
-from mapping.bits import DIGITAL_BITS
-from mapping.operators.step import Shape
+from mapping.operators.integer.scales import CodeScale
+from mapping.operators.step import Shape, Step
 from mapping.operators.work import WorkForm
+
+if TYPE_CHECKING:
+    from mapping.operators.node import Node
 
 
 class ChosenCodes(Protocol):
@@ -39,6 +42,20 @@ class OpFields(TypedDict):
     inputs: tuple[str, ...]
     output_node: str
     output_shape: Shape
+
+
+class Scales(NamedTuple):
+    """Codes around an operation: of its inputs, with their shapes, and of its output.
+
+    ``given``: the network itself says the codes of the first input. ``logits``: the output gives the logits their
+    scale.
+    """
+
+    inputs: Sequence[CodeScale]
+    shapes: Sequence[Shape]
+    out: CodeScale
+    given: bool
+    logits: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +88,17 @@ class FusedOp:
         """Its work as the cost models count it."""
         raise NotImplementedError(self.name)
 
+    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
+        """The integer steps of an operation that no array multiplies, its own last.
+
+        Codes of the others have the scale of the first input.
+        """
+        raise NotImplementedError(self.name)
+
+    def as_node(self, inputs: tuple[str, ...]) -> Node:
+        """The graph's node that does the same as an operation that no array multiplies, but for its clamp."""
+        raise NotImplementedError(self.name)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixOp(FusedOp):
@@ -94,66 +122,6 @@ class MatrixOp(FusedOp):
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return matrix_work(self.window)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddOp(FusedOp):
-    """Sum of two, or the first without the second."""
-
-    subtract: bool = False
-
-    @property
-    def gives_signed(self) -> bool:
-        return self.subtract
-
-    @property
-    def reads_bits(self) -> int | None:
-        return DIGITAL_BITS if self.subtract else None
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return WorkForm(WorkKind.ADD)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConcatOp(FusedOp):
-    """``outputs``: joins the tensors that a network gives."""
-
-    axis: int = 0
-    outputs: bool = False
-
-    @property
-    def gives_signed(self) -> bool:
-        return False
-
-    @property
-    def reads_bits(self) -> int | None:
-        return DIGITAL_BITS if self.outputs else None
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return WorkForm(WorkKind.CONCAT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AvgPoolOp(FusedOp):
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    flatten: bool
-
-    @property
-    def gives_signed(self) -> bool:
-        return False
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return WorkForm(WorkKind.AVG_POOL, self.kernel, self.stride, self.padding)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClampOp(FusedOp):
-    """A lone activation."""
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return WorkForm(WorkKind.CLAMP)
 
 
 def matrix_work(window: Window | None) -> WorkForm:

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from cim.cost.workload import WorkKind
+from mapping.bits import DIGITAL_BITS
+from mapping.operators.channels import ChannelClasses, Channels
 from mapping.operators.family import Family
-from mapping.operators.fused import AddOp, ConcatOp, FusedOp, OpFields
+from mapping.operators.fused import FusedOp, OpFields, Scales
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.integer.scales import CodeScale, requantise_by, requantise_to
 from mapping.operators.node import Node, StepNames, Stored, of_one_rank, require, shape_together
 from mapping.operators.step import (
+    ChipOperation,
     Shape,
     Span,
     Step,
@@ -38,10 +41,74 @@ TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddOp(FusedOp):
+    """Sum of two, or the first without the second."""
+
+    subtract: bool = False
+
+    @property
+    def gives_signed(self) -> bool:
+        return self.subtract
+
+    @property
+    def reads_bits(self) -> int | None:
+        return DIGITAL_BITS if self.subtract else None
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.ADD)
+
+    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
+        """Terms have bits more than the output; none more where it gives the logits."""
+        out = around.out
+        ratios = [s.scale / out.scale for s in around.inputs]
+        bits = 0 if around.logits and self.grid is None else digital_ops.ADD_FRACTION_BITS
+        if self.grid is not None:  # as fine as 32 bits allow: ties of codes that others chose are no accident
+            largest = max(r * max(-s.low, s.high) for r, s in zip(ratios, around.inputs, strict=True))
+            bits = min(MOST_FRACTION_BITS, max(0, math.floor(math.log2(TERM_LIMIT / max(largest, 1.0)))))
+        first, second = (requantise_by(r * float(1 << bits), -TERM_LIMIT, TERM_LIMIT) for r in ratios)
+        total = Requantise(np.ones(1, np.int32), np.full(1, bits, np.int32), out.low, out.high)
+        rules = (first, second)
+        step = AddStep(name=self.name, inputs=self.inputs, rescale=rules, requantise=total, subtract=self.subtract)
+        return (step,)
+
+    def as_node(self, inputs: tuple[str, ...]) -> Node:
+        return Subtract(name=self.name, inputs=inputs) if self.subtract else Add(name=self.name, inputs=inputs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcatOp(FusedOp):
+    """``outputs``: joins the tensors that a network gives."""
+
+    axis: int = 0
+    outputs: bool = False
+
+    @property
+    def gives_signed(self) -> bool:
+        return False
+
+    @property
+    def reads_bits(self) -> int | None:
+        return DIGITAL_BITS if self.outputs else None
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.CONCAT)
+
+    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
+        """Each input goes from its own scale to that of all together."""
+        out = around.out
+        rules = tuple(requantise_by(s.scale / out.scale, out.low, out.high) for s in around.inputs)
+        return (ConcatStep(name=self.name, inputs=self.inputs, rescale=rules, axis=self.axis),)
+
+    def as_node(self, inputs: tuple[str, ...]) -> Node:
+        return Concat(name=self.name, inputs=inputs, axis=self.axis)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Add(Node):
     """Sum of two inputs; axes of size 1 are repeated, missing ones stand before the first (numpy's rule)."""
 
     kind = "add"
+    by_value = True
     takes = (2, 2)
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
@@ -50,6 +117,14 @@ class Add(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         first, second = of_one_rank(inputs)
         return first + second
+
+    def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
+        first, second = inputs
+        if len(first) == len(second) and len(shapes[0]) == len(shapes[1]):
+            classes.join(first, second)
+            return first
+        classes.fix([*first, *second])
+        return max(first, second, key=len)
 
     def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
         return AddOp(**op)
@@ -60,6 +135,7 @@ class Subtract(Node):
     """First input minus second; axes of size 1 are repeated, missing ones stand before the first (numpy's rule)."""
 
     kind = "subtract"
+    by_value = True
     takes = (2, 2)
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
@@ -78,6 +154,7 @@ class Product(Node):
     """Product of two inputs element by element; axes of size 1 are repeated (numpy's rule)."""
 
     kind = "product"
+    by_value = True
     takes = (2, 2)
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
@@ -122,6 +199,13 @@ class Concat(Node):
 
         return torch.cat(list(inputs), 1 + self.axis)
 
+    def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
+        every = [channel for source in inputs for channel in source]
+        if self.axis == 0:
+            return every
+        classes.fix(every)
+        return inputs[0]
+
     def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
         return ConcatOp(**op, axis=self.axis)
 
@@ -160,6 +244,10 @@ class AddStep(Step):
     def run(self, codes: Sequence[Codes]) -> Codes:
         return digital_ops.add(codes[0], codes[1], self.rescale, self.requantise, subtract=self.subtract)
 
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        first, second = self.rescale
+        return ChipOperation("AddCodes", subtract=self.subtract, first=first, second=second, rescale=self.requantise)
+
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return WorkForm(WorkKind.ADD)
 
@@ -182,6 +270,9 @@ class ProductStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return tensor_ops.product(codes[0], codes[1], self.requantise)
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("MultiplyCodes", rescale=self.requantise)
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_each(WorkKind.ELEMENT, after)
@@ -216,26 +307,11 @@ class ConcatStep(Step):
     def span(self, inputs: Sequence[Span]) -> Span:
         return span_together([(rule.low, rule.high) for rule in self.rescale])
 
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("JoinCodes", axis=self.axis, rescale=self.rescale)
+
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return WorkForm(WorkKind.CONCAT)
-
-
-def add_step(op: AddOp, sources: Sequence[CodeScale], out: CodeScale, *, logits: bool) -> AddStep:
-    """A sum or difference, its terms with bits more than the output; none more where it gives the ``logits``."""
-    ratios = [s.scale / out.scale for s in sources]
-    bits = 0 if logits and op.grid is None else digital_ops.ADD_FRACTION_BITS
-    if op.grid is not None:  # as fine as 32 bits allow: ties of codes that others chose are no accident
-        largest = max(r * max(-s.low, s.high) for r, s in zip(ratios, sources, strict=True))
-        bits = min(MOST_FRACTION_BITS, max(0, math.floor(math.log2(TERM_LIMIT / max(largest, 1.0)))))
-    first, second = (requantise_by(r * float(1 << bits), -TERM_LIMIT, TERM_LIMIT) for r in ratios)
-    total = Requantise(np.ones(1, np.int32), np.full(1, bits, np.int32), out.low, out.high)
-    return AddStep(name=op.name, inputs=op.inputs, rescale=(first, second), requantise=total, subtract=op.subtract)
-
-
-def concat_step(op: ConcatOp, sources: Sequence[CodeScale], out: CodeScale) -> ConcatStep:
-    """Each input from its own scale to that of all together."""
-    rules = tuple(requantise_by(s.scale / out.scale, out.low, out.high) for s in sources)
-    return ConcatStep(name=op.name, inputs=op.inputs, rescale=rules, axis=op.axis)
 
 
 OPERATORS = Family(

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cim.cost.workload import WorkKind
+from mapping.operators.channels import ChannelClasses, Channels, KeptChannels
 from mapping.operators.family import Family
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import INT32_HIGH, Codes
 from mapping.operators.integer.requantise import Ints
 from mapping.operators.integer.scales import CodeScale
 from mapping.operators.node import LARGEST_MAP, MOST_AXES, Node, StepNames, Stored, require, require_axes
-from mapping.operators.step import Shape, Span, Step, check_axes, need, span_together
+from mapping.operators.step import ChipOperation, Shape, Span, Step, check_axes, need, span_together
 from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class Flatten(Node):
 
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].flatten(1)
+
+    def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
+        return [channel for channel in inputs[0] for _ in range(math.prod(shapes[0][1:]))]
 
     def integer_step(
         self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
@@ -69,6 +73,16 @@ class Slice(Node):
 
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0][:, self.start : self.stop, :: self.step[0], :: self.step[1]]
+
+    def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
+        return inputs[0][self.start : self.stop]
+
+    def without_channels(self, given: KeptChannels, own: KeptChannels) -> Node:
+        start = int((given.places < self.start).sum())
+        if self.stop is None:
+            return replace(self, start=start)
+        inside = (given.places >= self.start) & (given.places < self.stop)
+        return replace(self, start=start, stop=start + int(inside.sum()))
 
     def integer_step(
         self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
@@ -195,6 +209,9 @@ class FlattenStep(Step):
     def run(self, codes: Sequence[Codes]) -> Codes:
         return digital_ops.flatten(codes[0])
 
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("ReshapeCodes")
+
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_whole(WorkKind.MOVE, inputs)
 
@@ -222,6 +239,9 @@ class SliceStep(Step):
     def run(self, codes: Sequence[Codes]) -> Codes:
         return digital_ops.slice_map(codes[0], self.step, self.start, self.stop)
 
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("SliceCodes", start=(self.start, 0, 0), step=(1, *self.step))
+
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return WorkForm(WorkKind.MOVE, stride=self.step)
 
@@ -246,6 +266,9 @@ class ReshapeStep(Step):
     def run(self, codes: Sequence[Codes]) -> Codes:
         return codes[0].reshape(len(codes[0]), *self.shape)
 
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("ReshapeCodes")
+
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_whole(WorkKind.MOVE, inputs)
 
@@ -269,6 +292,9 @@ class PermuteStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return codes[0].transpose(0, *(1 + axis for axis in self.order))
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("PermuteAxes", order=self.order)
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_whole(WorkKind.MOVE, inputs)
@@ -301,6 +327,9 @@ class TakeStep(Step):
 
     def span(self, inputs: Sequence[Span]) -> Span:
         return span_together([*inputs, (self.fill, self.fill)])
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("TakeCodes", axis=self.axis, fill=self.fill, index=self.index)
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_whole(WorkKind.MOVE, inputs)

@@ -8,7 +8,7 @@ channels of a map. Arrays are numpy's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from mapping.bits import DIGITAL_BITS
 from mapping.errors import MappingFileError
-from mapping.operators.fused import FusedOp, OpFields
+from mapping.operators.channels import ChannelClasses, Channels, KeptChannels
+from mapping.operators.fused import FusedOp, OpFields, Scales
 from mapping.operators.integer.scales import CodeScale
 from mapping.operators.step import Shape, Step
 from mapping.operators.work import WorkForm
@@ -58,8 +59,9 @@ class Node:
     ``kind`` is its name in files. ``arrays``: fields that hold an array, and the last part of its name in a torch state
     dict. ``later``: fields that 1.0 of the files did not have, and what they were then: left out where they are still
     that, so that digests of older networks stand. ``takes``: the least and the largest number of inputs;
-    ``takes_maps``: they are (channels, height, width). ``moves``: codes only move and keep their scale. ``reads_bits``:
-    bits of the codes that it reads.
+    ``takes_maps``: they are (channels, height, width). ``by_channel``: its channels are those of its input,
+    and any of them can be pruned; ``by_value``: each number of the output is made of those at its place alone.
+    ``moves``: codes only move and keep their scale. ``reads_bits``: bits of the codes that it reads.
     """
 
     kind: ClassVar[str]
@@ -67,6 +69,8 @@ class Node:
     later: ClassVar[Mapping[str, object]] = {}
     takes: ClassVar[tuple[int, float]] = (1, 1)
     takes_maps: ClassVar[bool] = False
+    by_channel: ClassVar[bool] = False
+    by_value: ClassVar[bool] = False
     moves: ClassVar[bool] = False
     reads_bits: ClassVar[int] = DIGITAL_BITS
 
@@ -100,6 +104,22 @@ class Node:
         """What a scale and shift of each channel does, and so joins the matrix product before it; None: no such one."""
         return None
 
+    def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
+        """The channels of the output, those of the inputs being known; None: they cannot be told apart."""
+        return inputs[0] if self.by_channel else None
+
+    def without_channels(self, given: KeptChannels, own: KeptChannels) -> Node:
+        """The node where only some channels of its first input are ``given``, and of its output its ``own`` stay."""
+        return self
+
+    def before_reshape(self, inside: Shape, outside: Shape) -> Node | None:
+        """The node as it is before its input is reshaped from ``inside``; None: it depends on the new shape."""
+        return self if self.by_value else None
+
+    def before_permute(self, order: Sequence[int]) -> Node | None:
+        """The node as it is before its input is permuted by ``order``; None: it depends on the new order."""
+        return self if self.by_value else None
+
     def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
         """The operation that it becomes where it joins no other; ``inputs`` are shapes."""
         return PassOp(**op, node=self) if self.moves else DigitalOp(**op, node=self)
@@ -126,6 +146,13 @@ class PassOp(FusedOp):
 
     node: Node
 
+    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
+        scale = around.inputs[0]
+        return (self.node.integer_step({"name": self.name, "inputs": self.inputs}, [scale], around.shapes, scale),)
+
+    def as_node(self, inputs: tuple[str, ...]) -> Node:
+        return replace(self.node, name=self.name, inputs=inputs)
+
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return self.node.work(inputs, after)
 
@@ -143,6 +170,13 @@ class DigitalOp(FusedOp):
     @property
     def reads_bits(self) -> int | None:
         return self.node.reads_bits
+
+    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
+        names: StepNames = {"name": self.name, "inputs": self.inputs}
+        return (self.node.integer_step(names, around.inputs, around.shapes, around.out),)
+
+    def as_node(self, inputs: tuple[str, ...]) -> Node:
+        return replace(self.node, name=self.name, inputs=inputs)
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return self.node.work(inputs, after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from mapping.operators.integer.limits import (
 from mapping.operators.integer.requantise import Ints, Requantise
 from mapping.operators.integer.scales import TINY, CodeScale, in_units, largest, requantise_to
 from mapping.operators.node import Array, DigitalOp, Node, StepNames, Stored, require, require_axes, require_repeated
-from mapping.operators.step import Shape, Step, check_axes, check_one_factor, check_weights, need
+from mapping.operators.step import ChipOperation, Shape, Step, check_axes, check_one_factor, check_weights, need
 from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ class Norm(Node):
         centred = x - x.mean(axes, keepdim=True) if self.centre else x
         normed = centred * (centred.square().mean(axes, keepdim=True) + self.eps).rsqrt()
         return normed * stored(self.scale) + stored(self.shift)
+
+    def before_permute(self, order: Sequence[int]) -> Node | None:
+        back, axes = np.argsort(order).tolist(), tuple(sorted(order[axis] for axis in self.axes))
+        return replace(self, scale=self.scale.transpose(back), shift=self.shift.transpose(back), axes=axes)
 
     def integer_step(
         self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
@@ -157,6 +161,19 @@ class NormStep(Step):
             codes[0], self.axes, self.fraction, eps, self.weight, self.offset, self.requantise, centre=self.centre
         )
 
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation(
+            "NormaliseCodes",
+            axes=self.axes,
+            centre=self.centre,
+            fraction=self.fraction,
+            eps=self.eps,
+            eps_shift=self.eps_shift,
+            weight=self.weight,
+            offset=self.offset,
+            rescale=self.requantise,
+        )
+
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_whole(WorkKind.NORM, inputs, NORM_OPERATIONS * math.prod(inputs[0]))
 
@@ -184,6 +201,9 @@ class SoftmaxStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return tensor_ops.softmax(codes[0], self.axis, self.table, self.requantise)
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("SoftmaxCodes", axis=self.axis, entries=self.table, rescale=self.requantise)
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_whole(WorkKind.SOFTMAX, inputs, SOFTMAX_OPERATIONS * math.prod(inputs[0]))

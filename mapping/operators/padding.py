@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cim.cost.workload import WorkKind
+from mapping.operators.channels import ChannelClasses, Channels, KeptChannels
 from mapping.operators.family import Family
 from mapping.operators.integer import digital_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.scales import CodeScale
 from mapping.operators.node import Node, StepNames, Stored, require
-from mapping.operators.step import Shape, Span, Step, need, span_together
+from mapping.operators.step import ChipOperation, Shape, Span, Step, need, span_together
 from mapping.operators.work import WorkForm
 
 if TYPE_CHECKING:
@@ -46,6 +47,13 @@ class PadChannels(Node):
     def fills(self) -> float:
         return 0.0
 
+    def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
+        return [*classes.new(self.before), *inputs[0], *classes.new(self.after)]
+
+    def without_channels(self, given: KeptChannels, own: KeptChannels) -> Node:
+        before = int((own.places < self.before).sum())
+        return replace(self, before=before, after=int((own.places >= own.whole - self.after).sum()))
+
     def integer_step(
         self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
     ) -> Step:
@@ -60,6 +68,7 @@ class PadMap(Node):
     """Zero rows and columns around a map; for padding that is not the same on both sides (even kernels)."""
 
     kind = "pad_map"
+    by_channel = True
     moves = True
     takes_maps = True
 
@@ -115,6 +124,9 @@ class PadChannelsStep(Step):
     def span(self, inputs: Sequence[Span]) -> Span:
         return span_together([*inputs, (0, 0)])
 
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("PadCodes", before=(self.before, *[0] * (len(output) - 1)))
+
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return WorkForm(WorkKind.MOVE)
 
@@ -145,6 +157,9 @@ class PadMapStep(Step):
 
     def span(self, inputs: Sequence[Span]) -> Span:
         return span_together([*inputs, (0, 0)])
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("PadCodes", before=(0, self.top, self.left))
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return WorkForm(WorkKind.MOVE, padding=(self.top, self.left))

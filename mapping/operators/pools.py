@@ -10,14 +10,24 @@ from typing import TYPE_CHECKING
 
 from cim.chip.windows import Window
 from cim.cost.workload import WorkKind
+from mapping.operators.affine import moved_codes
 from mapping.operators.family import Family
-from mapping.operators.fused import AvgPoolOp, FusedOp, OpFields
+from mapping.operators.fused import FusedOp, OpFields, Scales
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.requantise import Requantise
-from mapping.operators.integer.scales import CodeScale, excess_bits, requantise_to
+from mapping.operators.integer.scales import CodeScale, excess_bits, requantise_by, requantise_to
 from mapping.operators.node import DigitalOp, Node, PassOp, StepNames, Stored, require, require_axes
-from mapping.operators.step import Shape, Step, check_axes, check_one_factor, check_rule, check_shift, need
+from mapping.operators.step import (
+    ChipOperation,
+    Shape,
+    Step,
+    check_axes,
+    check_one_factor,
+    check_rule,
+    check_shift,
+    need,
+)
 from mapping.operators.windows import require_window, window_steps
 from mapping.operators.work import WorkForm, of_whole
 
@@ -29,10 +39,59 @@ EXTREMES = ("max", "min")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AvgPoolOp(FusedOp):
+    """Mean over windows; ``flatten``: over the whole map, as a vector."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    flatten: bool
+
+    @property
+    def gives_signed(self) -> bool:
+        return False
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.AVG_POOL, self.kernel, self.stride, self.padding)
+
+    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
+        """Of codes that others chose, halves go away from their zero, not from the value 0: such codes are brought
+        there before and back after."""
+        (scale, *_), out = around.inputs, around.out
+        size, source = self.kernel[0] * self.kernel[1], self.inputs[0]
+        centre = (out.low + out.high + 1) // 2
+        same = self.grid is not None and around.given and (scale.scale, scale.low) == (out.scale, out.low)
+        turned = same and centre != 0 and not any(self.padding)
+        name, inputs, move = self.name, self.inputs, centre if turned else 0
+        if turned:
+            name, inputs = f"{self.name}.mean", (f"{self.name}.centred",)
+        rule = requantise_by(scale.scale / out.scale / size, out.low - move, out.high - move)
+        mean = AvgPoolStep(
+            name=name,
+            inputs=inputs,
+            kernel=self.kernel,
+            stride=self.stride,
+            padding=self.padding,
+            flatten=self.flatten,
+            requantise=rule,
+        )
+        if not turned:
+            return (mean,)
+        away = moved_codes(inputs[0], source, 3, -move, scale.low - move, scale.high - move)
+        return away, mean, moved_codes(self.name, name, 1 if self.flatten else 3, move, out.low, out.high)
+
+    def as_node(self, inputs: tuple[str, ...]) -> Node:
+        if self.flatten:
+            return GlobalAvgPool(name=self.name, inputs=inputs)
+        return AvgPool(name=self.name, inputs=inputs, kernel=self.kernel, stride=self.stride, padding=self.padding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MaxPool(Node):
     """Largest value of each window; padded places never win."""
 
     kind = "max_pool"
+    by_channel = True
     moves = True
     takes_maps = True
 
@@ -69,6 +128,7 @@ class AvgPool(Node):
     """Mean over each window; padded zeros count (``count_include_pad``)."""
 
     kind = "avg_pool"
+    by_channel = True
     takes_maps = True
 
     kernel: tuple[int, int]
@@ -92,6 +152,7 @@ class GlobalAvgPool(Node):
     """(channels, height, width) -> (channels,)."""
 
     kind = "global_avg_pool"
+    by_channel = True
     takes_maps = True
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
@@ -189,6 +250,9 @@ class MaxPoolStep(Step):
     def run(self, codes: Sequence[Codes]) -> Codes:
         return digital_ops.max_pool(codes[0], self.kernel, self.stride, self.padding)
 
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("PoolLargest", window=(*self.kernel, *self.stride, *self.padding))
+
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return WorkForm(WorkKind.MAX_POOL, self.kernel, self.stride, self.padding)
 
@@ -220,6 +284,9 @@ class AvgPoolStep(Step):
     def run(self, codes: Sequence[Codes]) -> Codes:
         mean = digital_ops.avg_pool(codes[0], self.kernel, self.stride, self.padding, self.requantise)
         return digital_ops.flatten(mean) if self.flatten else mean
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("PoolMean", window=(*self.kernel, *self.stride, *self.padding), rescale=self.requantise)
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return WorkForm(WorkKind.AVG_POOL, self.kernel, self.stride, self.padding)
@@ -253,6 +320,11 @@ class ReduceStep(Step):
         if self.requantise is None:
             return tensor_ops.extreme(codes[0], self.axes, self.keep, self.least)
         return tensor_ops.total(codes[0], self.axes, self.keep, self.shift, self.requantise)
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        if self.requantise is None:
+            return ChipOperation("ExtremeCodes", axes=self.axes, least=self.least)
+        return ChipOperation("SumCodes", axes=self.axes, shift=self.shift, rescale=self.requantise)
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_whole(WorkKind.REDUCE, inputs, math.prod(inputs[0]))

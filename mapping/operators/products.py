@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cim.chip.windows import Window
 from cim.cost.workload import WorkKind
 from mapping.bits import FACTOR_BITS
+from mapping.operators.channels import ChannelClasses, Channels, KeptChannels
 from mapping.operators.family import Family
 from mapping.operators.fused import FusedOp, MatrixOp, OpFields
 from mapping.operators.integer import tensor_ops
@@ -21,7 +22,16 @@ from mapping.operators.integer.limits import EXACT_BITS, SQUARE_BITS
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.integer.scales import CodeScale, excess_bits, requantise_to
 from mapping.operators.node import Array, Node, StepNames, Stored, of_one_rank, require, require_vector, shape_together
-from mapping.operators.step import Shape, Step, check_one_factor, check_shift, check_together, need, repeated_shape
+from mapping.operators.step import (
+    ChipOperation,
+    Shape,
+    Step,
+    check_one_factor,
+    check_shift,
+    check_together,
+    need,
+    repeated_shape,
+)
 from mapping.operators.windows import require_window, window_steps
 from mapping.operators.work import WorkForm, of_whole
 
@@ -68,6 +78,24 @@ class Conv(Node):
         bias = None if self.bias is None else stored(self.bias)
         return functional.conv2d(inputs[0], weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
+    def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
+        made, first = classes.new(len(self.weight)), inputs[0]
+        if self.groups == 1:
+            return made
+        if self.groups == len(first) == len(made):
+            classes.join(first, made)
+        else:
+            classes.fix([*first, *made])
+        return made
+
+    def without_channels(self, given: KeptChannels, own: KeptChannels) -> Node:
+        weight = self.weight[own.places]
+        bias = None if self.bias is None else self.bias[own.places]
+        if self.groups == 1:
+            return replace(self, weight=np.ascontiguousarray(weight[:, given.places]), bias=bias)
+        groups = len(own.places) if self.groups == own.whole else self.groups
+        return replace(self, weight=np.ascontiguousarray(weight), bias=bias, groups=groups)
+
     def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
         channels, height, width = inputs[0]
         out, _, *kernel = self.weight.shape
@@ -97,6 +125,13 @@ class Linear(Node):
         from torch.nn import functional
 
         return functional.linear(inputs[0], stored(self.weight), None if self.bias is None else stored(self.bias))
+
+    def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
+        return classes.new(len(self.weight))
+
+    def without_channels(self, given: KeptChannels, own: KeptChannels) -> Node:
+        bias = None if self.bias is None else self.bias[own.places]
+        return replace(self, weight=np.ascontiguousarray(self.weight[own.places][:, given.places]), bias=bias)
 
     def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
         return _on_cells(op, self.weight[None], self.bias, None)
@@ -160,6 +195,9 @@ class MatMulStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return tensor_ops.matmul(codes[0], codes[1], self.shift, self.requantise)
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("MultiplyMatrices", shift=self.shift, rescale=self.requantise)
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_whole(WorkKind.MATMUL, inputs, math.prod(after) * inputs[0][-1])

@@ -17,7 +17,7 @@ from mapping.operators.integer.limits import EXACT_BITS, SQUARE_BITS
 from mapping.operators.integer.requantise import Ints, Requantise
 from mapping.operators.integer.scales import TINY, CodeScale, excess_bits, in_units, largest, requantise_to
 from mapping.operators.node import Array, Node, StepNames, Stored, require
-from mapping.operators.step import Shape, Step, check_one_factor, check_shift, need
+from mapping.operators.step import ChipOperation, Shape, Step, check_one_factor, check_shift, need
 from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:
@@ -99,6 +99,11 @@ class ResampleStep(Step):
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         return tensor_ops.resample(codes[0], self.rows, self.columns, self.shift, self.requantise)
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation(
+            "ResampleMaps", rows=self.rows, columns=self.columns, shift=self.shift, rescale=self.requantise
+        )
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return _work(self, inputs, after)

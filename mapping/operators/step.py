@@ -28,6 +28,23 @@ class ProgramRecordError(MappingFileError, ValueError):
     """Plain data that is not a program."""
 
 
+Argument = Requantise | tuple[Requantise, ...] | Ints | tuple[int, ...] | int
+
+
+class ChipOperation:
+    """An operation of a chip's plan (docs/protocol.md, *Plans*) that does what a step does.
+
+    Attributes:
+        name: of its instruction (``firmware_protocols.plans.instructions``).
+        arguments: the instruction's arguments, by name; an empty tuple is an array that is not there.
+    """
+
+    __slots__ = ("arguments", "name")
+
+    def __init__(self, name: str, **arguments: Argument) -> None:
+        self.name, self.arguments = name, arguments
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One integer operation; ``name`` and ``inputs`` as in the graph.
@@ -60,6 +77,10 @@ class Step:
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         """Its work as the cost models count it, from the shapes of its inputs and its output."""
         raise NotImplementedError(self.kind)
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        """The operation of a chip that does the same; ``output`` is the step's shape. None: the host runs it."""
+        return None
 
     def span(self, inputs: Sequence[Span]) -> Span:
         """Ends of its output codes: those of its requantisation; without one, those of its inputs."""

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from mapping.layout.tile import MatrixShape
 from mapping.network.graph import NetworkGraph, node_shapes
-from mapping.operators.activations import Grid
-from mapping.operators.fused import ClampOp, ConcatOp, FusedOp, MatrixOp
+from mapping.operators.activations import ClampOp, Grid
+from mapping.operators.fused import FusedOp, MatrixOp
+from mapping.operators.joins import ConcatOp
 from mapping.operators.node import INPUT, Node, PassOp
 
 

@@ -24,13 +24,12 @@ from mapping.layout.tile import Piece
 from mapping.network.graph import Preprocess
 from mapping.operators.activations import Grid, RescaleStep
 from mapping.operators.affine import moved_codes
-from mapping.operators.fused import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp
+from mapping.operators.fused import FusedOp, MatrixOp, Scales
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.scales import CodeScale, requantise_by
-from mapping.operators.joins import add_step, concat_step
-from mapping.operators.node import INPUT, DigitalOp, PassOp, may_be_negative
+from mapping.operators.joins import ConcatOp
+from mapping.operators.node import INPUT, PassOp, may_be_negative
 from mapping.operators.padding import PadMapStep
-from mapping.operators.pools import AvgPoolStep
 from mapping.operators.step import Shape, Step
 from mapping.program.conductance import AgainStep, InputCodes, MatrixStep
 from mapping.program.exact_product import ExactProduct
@@ -103,7 +102,7 @@ class Quantiser:
             case PassOp():
                 scale = self.scales[op.inputs[0]]
                 shapes = [self.codes[op.inputs[0]].shape[1:]]
-                step = op.node.integer_step({"name": op.name, "inputs": op.inputs}, [scale], shapes, scale)
+                step = op.integer_steps(Scales([scale], shapes, scale, given=False, logits=False))[-1]
                 self.scales[op.name] = scale
                 self.origins[op.name] = self.origins.get(op.inputs[0], op.inputs[0])
                 if op.inputs[0] in self.given:
@@ -199,50 +198,12 @@ class Quantiser:
 
     def _digital(self, op: FusedOp) -> Step:
         sources = [self.scales[name] for name in op.inputs]
-        out = self._output(op)
-        ratios = [s.scale / out.scale for s in sources]
-        match op:
-            case DigitalOp():
-                shapes = [self.codes[name].shape[1:] for name in op.inputs]
-                return op.node.integer_step({"name": op.name, "inputs": op.inputs}, sources, shapes, out)
-            case AddOp():
-                return add_step(op, sources, out, logits=op.name == self.logits)
-            case ConcatOp():
-                return concat_step(op, sources, out)
-            case AvgPoolOp():
-                return self._averaged(op, ratios[0], out)
-            case ClampOp():
-                return RescaleStep(
-                    name=op.name, inputs=op.inputs, requantise=requantise_by(ratios[0], out.low, out.high)
-                )
-        raise TypeError(f"{op.name}: {type(op).__name__} has no digital step")
-
-    def _averaged(self, op: AvgPoolOp, ratio: float, out: CodeScale) -> Step:
-        """The mean of windows. Of codes that others chose, halves go away from their zero, not from the value 0: such
-        codes are brought there before and back behind."""
-        size, source = op.kernel[0] * op.kernel[1], op.inputs[0]
-        scale = self.scales[source]
-        centre = (out.low + out.high + 1) // 2
-        same = op.grid is not None and source in self.given and (scale.scale, scale.low) == (out.scale, out.low)
-        turned = same and centre != 0 and not any(op.padding)
-        name, inputs, move = op.name, op.inputs, centre if turned else 0
-        if turned:
-            away = moved_codes(f"{op.name}.centred", source, 3, -move, scale.low - move, scale.high - move)
-            self._append(away, scale)
-            name, inputs = f"{op.name}.mean", (f"{op.name}.centred",)
-        step = AvgPoolStep(
-            name=name,
-            inputs=inputs,
-            kernel=op.kernel,
-            stride=op.stride,
-            padding=op.padding,
-            flatten=op.flatten,
-            requantise=requantise_by(ratio / size, out.low - move, out.high - move),
-        )
-        if not turned:
-            return step
-        self._append(step, scale)
-        return moved_codes(op.name, name, 1 if op.flatten else 3, move, out.low, out.high)
+        shapes = [self.codes[name].shape[1:] for name in op.inputs]
+        around = Scales(sources, shapes, self._output(op), op.inputs[0] in self.given, op.name == self.logits)
+        *before, step = op.integer_steps(around)
+        for other in before:
+            self._append(other, sources[0])
+        return step
 
     def _append(self, step: Step, scale: CodeScale) -> None:
         """A step of its own before that of an operation."""

@@ -29,11 +29,9 @@ from torch.nn import functional
 from mapping.bits import BitWidths
 from mapping.network.float_run import network_input, stored
 from mapping.network.graph import NetworkGraph
-from mapping.operators.activations import Grid, HardTanh, Relu, Relu6
-from mapping.operators.affine import BatchNorm
-from mapping.operators.joins import Add, Concat
+from mapping.operators.activations import Grid, Relu
+from mapping.operators.joins import Add
 from mapping.operators.node import INPUT, Node, may_be_negative
-from mapping.operators.pools import AvgPool, GlobalAvgPool
 from mapping.operators.products import Conv, Linear
 from mapping.quantise.lower import lower
 from mapping.quantise.rounding import Correlated, compensated, weighted_scale
@@ -48,8 +46,6 @@ MOST_ELEMENTS = 1 << 24  # of the input vectors that a layer is fitted on
 CHUNK = 64  # images that a layer answers together
 TIMES = 2  # that targets below a ReLU are moved
 ENDS = np.array([0.8, 0.87, 0.94, 1.0, 1.07, 1.15])  # scales that are tried, of that of least nearest rounding
-ACTIVATIONS = (Relu, Relu6, HardTanh)
-VALUED = (Conv, Linear, Add, AvgPool, GlobalAvgPool, Concat, BatchNorm)  # nodes that make new values
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +143,11 @@ class _Refit:
 
     def _ends_here(self, node: Node) -> bool:
         """Whether the values of a node become codes: new ones, unless an activation follows."""
-        if isinstance(node, ACTIVATIONS):
+        if node.clamp is not None:
             return True
         reader = self.reader.get(node.name)
-        clamped = self.readers[node.name] == 1 and isinstance(reader, ACTIVATIONS)
-        return isinstance(node, VALUED) and not clamped
+        clamped = self.readers[node.name] == 1 and reader is not None and reader.clamp is not None
+        return not node.moves and not clamped
 
     def _grid(self, name: str, values: Tensor, bits: int, signed: bool) -> Grid:
         low, high = code_limits(bits, signed, False)

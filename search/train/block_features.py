@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mapping.network.graph import NetworkGraph
-from mapping.operators.fused import AddOp, FusedOp, MatrixOp
-from mapping.operators.joins import Add
+from mapping.operators.fused import FusedOp, MatrixOp
+from mapping.operators.joins import Add, AddOp
 from mapping.operators.products import Conv
 from mapping.quantise.lower import lower
 

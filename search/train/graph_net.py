@@ -32,8 +32,8 @@ from mapping.layout.tile import stretch
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import stored
 from mapping.network.graph import Preprocess
-from mapping.operators.activations import Grid
-from mapping.operators.fused import ChosenCodes, ClampOp, FusedOp, MatrixOp
+from mapping.operators.activations import ClampOp, Grid
+from mapping.operators.fused import ChosenCodes, FusedOp, MatrixOp
 from mapping.operators.moves import Take
 from mapping.operators.node import INPUT, DigitalOp, Node, PassOp, may_be_negative
 from mapping.program.conductance import ConductanceProgram, MatrixStep
@@ -42,7 +42,7 @@ from mapping.quantise.sharing import shared_ops
 from mapping.quantise.widths import code_widths
 from search.space.genes import Bits
 from search.train.arrays import ArrayLinear, WindowConv2d, set_strength
-from search.train.graph_nodes import Ends, digital_node, nodes_of
+from search.train.graph_nodes import Ends, nodes_of
 from search.train.graph_part import PixelModule
 from search.train.lsq import LearnedStep, activation_step
 
@@ -241,7 +241,7 @@ class GraphNet(PixelModule):
             return y
         if isinstance(op, ClampOp):
             return codes * step
-        return digital_node(op, op.inputs).forward([c * s for c, s in inputs], self._held)
+        return op.as_node(op.inputs).forward([c * s for c, s in inputs], self._held)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GraphNet:
         memo[id(self.ops)] = self.ops  # they do not change, and their arrays are known by identity

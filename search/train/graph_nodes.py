@@ -9,11 +9,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.operators.activations import Grid, HardTanh, Relu
-from mapping.operators.fused import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp
-from mapping.operators.joins import Add, Concat, Subtract
-from mapping.operators.node import INPUT, DigitalOp, Node, PassOp
-from mapping.operators.pools import AvgPool, GlobalAvgPool
+from mapping.operators.activations import ClampOp, Grid, HardTanh, Relu
+from mapping.operators.fused import FusedOp, MatrixOp
+from mapping.operators.node import INPUT, Node
 from mapping.operators.products import Conv, Linear
 
 Array = NDArray[np.float32]
@@ -47,7 +45,7 @@ def nodes_of(
         if isinstance(op, MatrixOp):
             nodes.append(_matrix(op, sources, *weights[op.name]))
         elif not isinstance(op, ClampOp):
-            nodes.append(digital_node(op, sources))
+            nodes.append(op.as_node(sources))
         source = sources[0] if isinstance(op, ClampOp) else op.name
         if (low, high) != (-math.inf, math.inf):
             name = op.name if isinstance(op, ClampOp) else _free(f"{op.name}_ends", taken)
@@ -60,23 +58,6 @@ def nodes_of(
             source = name
         made[op.name] = source
     return tuple(nodes)
-
-
-def digital_node(op: FusedOp, sources: tuple[str, ...]) -> Node:
-    """The node of an operation that no array multiplies, but for its clamp."""
-    name = op.name
-    match op:
-        case AddOp(subtract=subtract):
-            return Subtract(name=name, inputs=sources) if subtract else Add(name=name, inputs=sources)
-        case ConcatOp():
-            return Concat(name=name, inputs=sources, axis=op.axis)
-        case AvgPoolOp():
-            if op.flatten:
-                return GlobalAvgPool(name=name, inputs=sources)
-            return AvgPool(name=name, inputs=sources, kernel=op.kernel, stride=op.stride, padding=op.padding)
-        case PassOp() | DigitalOp():
-            return replace(op.node, name=name, inputs=sources)
-    raise TypeError(f"{name}: {type(op).__name__} is no node")
 
 
 def _matrix(op: MatrixOp, sources: tuple[str, ...], weight: Array, bias: Array) -> Node:

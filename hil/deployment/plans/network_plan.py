@@ -7,7 +7,7 @@ once, as far as first fit reaches it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,19 +18,10 @@ from firmware_protocols.plans import instructions as plan
 from firmware_protocols.plans.instructions import Instruction, RescaleRule
 from firmware_protocols.plans.plan import Plan, PlanStep, PlanValue
 from hil.errors import UsageError
-from mapping.operators.activations import RescaleStep, TableStep
-from mapping.operators.affine import AffineStep
 from mapping.operators.integer.digital_ops import type_within
 from mapping.operators.integer.requantise import Requantise
-from mapping.operators.joins import AddStep, ConcatStep, ProductStep
-from mapping.operators.moves import FlattenStep, PermuteStep, ReshapeStep, SliceStep, TakeStep
 from mapping.operators.node import INPUT
-from mapping.operators.norms import NormStep, SoftmaxStep
-from mapping.operators.padding import PadChannelsStep, PadMapStep
-from mapping.operators.pools import AvgPoolStep, MaxPoolStep, ReduceStep
-from mapping.operators.products import MatMulStep
-from mapping.operators.resampling import ResampleStep
-from mapping.operators.step import Shape, Step
+from mapping.operators.step import Argument, Shape, Step
 from mapping.program.conductance import AgainStep, ConductanceProgram, InputCodes, MatrixStep
 from mapping.program.copies import copies_of
 from mapping.program.shapes import step_shape
@@ -38,6 +29,7 @@ from mapping.tune.fit_limits import place_step
 
 NONE = np.zeros(0, np.int32)
 ALIGNED = 4  # bytes: places of values are multiples
+OPERATIONS: dict[str, Callable[..., Instruction]] = {kind.__name__: kind for kind in plan.KINDS.values()}
 Numbers = Mapping[tuple[str, int], int]
 """Layer and copy -> the chip's number of that layer."""
 
@@ -81,7 +73,7 @@ class PlanWriting:
         for i, step in enumerate(steps):
             given = [self._shapes[name] for name in step.inputs]
             shape = step_shape(step, given, layers)
-            instruction = instruction_of(step, given, shape, layers, numbers, macro)
+            instruction = instruction_of(step, shape, layers, numbers, macro)
             own = layers[step.layer] if isinstance(step, AgainStep) else step
             self.put(step.name, instruction, step.inputs, shape, own.span([self._ends[n] for n in step.inputs]))
             for name in {*step.inputs, step.name}:
@@ -114,71 +106,35 @@ class PlanWriting:
 
 def instruction_of(
     step: Step,
-    inputs: Sequence[Shape],
     output: Shape,
     layers: Mapping[str, MatrixStep],
     numbers: Numbers,
     macro: MacroSpec,
 ) -> Instruction:
     """A step of a program as a chip's operation."""
-    match step:
-        case MatrixStep():
-            return _product(step, 0, numbers, macro)
-        case AgainStep():
-            return _product(layers[step.layer], step.turn, numbers, macro)
-        case RescaleStep():
-            return plan.RescaleCodes(_rule(step.requantise))
-        case AddStep():
-            first, second = map(_rule, step.rescale)
-            return plan.AddCodes(int(step.subtract), first, second, _rule(step.requantise))
-        case ConcatStep():
-            return plan.JoinCodes(step.axis, tuple(map(_rule, step.rescale)))
-        case MaxPoolStep():
-            return plan.PoolLargest(_ints(*step.kernel, *step.stride, *step.padding))
-        case AvgPoolStep():
-            window = _ints(*step.kernel, *step.stride, *step.padding)
-            return plan.PoolMean(window, _rule(step.requantise))
-        case FlattenStep() | ReshapeStep():
-            return plan.ReshapeCodes()
-        case PadChannelsStep():
-            return plan.PadCodes(_ints(step.before, *[0] * (len(output) - 1)))
-        case PadMapStep():
-            return plan.PadCodes(_ints(0, step.top, step.left))
-        case SliceStep():
-            return plan.SliceCodes(_ints(step.start, 0, 0), _ints(1, *step.step))
-    return _tensor_instruction(step)
+    if isinstance(step, MatrixStep):
+        return _product(step, 0, numbers, macro)
+    if isinstance(step, AgainStep):
+        return _product(layers[step.layer], step.turn, numbers, macro)
+    operation = step.chip_operation(output)
+    kind = None if operation is None else OPERATIONS.get(operation.name)
+    if operation is None or kind is None:
+        raise NoPlan(f"step {step.name} ({type(step).__name__}) has no operation of a chip")
+    return kind(**{name: _argument(value) for name, value in operation.arguments.items()})
 
 
-def _tensor_instruction(step: Step) -> Instruction:
-    """Steps on tensors of any rank."""
-    match step:
-        case TableStep():
-            return plan.LookUpCodes(step.first, step.table)
-        case AffineStep():
-            below = NONE if step.below is None else step.below
-            return plan.ScaleCodes(step.weight, step.offset, below, _rule(step.requantise))
-        case ProductStep():
-            return plan.MultiplyCodes(_rule(step.requantise))
-        case MatMulStep():
-            return plan.MultiplyMatrices(step.shift, _rule(step.requantise))
-        case ReduceStep(requantise=None):
-            return plan.ExtremeCodes(_ints(*step.axes), int(step.least))
-        case ReduceStep(requantise=Requantise() as rule):
-            return plan.SumCodes(_ints(*step.axes), step.shift, _rule(rule))
-        case PermuteStep():
-            return plan.PermuteAxes(_ints(*step.order))
-        case TakeStep():
-            return plan.TakeCodes(step.axis, step.fill, step.index)
-        case ResampleStep():
-            return plan.ResampleMaps(step.rows, step.columns, step.shift, _rule(step.requantise))
-        case NormStep():
-            return plan.NormaliseCodes(
-                _ints(*step.axes), int(step.centre), step.fraction, step.eps, step.eps_shift, step.weight, step.offset,
-                _rule(step.requantise),
-            )  # fmt: skip
-        case SoftmaxStep():
-            return plan.SoftmaxCodes(step.axis, step.table, _rule(step.requantise))
-    raise NoPlan(f"step {step.name} ({type(step).__name__}) has no operation of a chip")
+def _argument(value: Argument) -> RescaleRule | tuple[RescaleRule, ...] | NDArray[np.int32] | int:
+    """An argument of an operation as its instruction takes it."""
+    match value:
+        case Requantise():
+            return _rule(value)
+        case (Requantise(), *_):
+            return tuple(_rule(rule) for rule in value if isinstance(rule, Requantise))
+        case tuple():
+            return np.array(value, np.int32)
+        case np.ndarray():
+            return value
+    return int(value)
 
 
 def _product(step: MatrixStep, turn: int, numbers: Numbers, macro: MacroSpec) -> plan.RunLayers:

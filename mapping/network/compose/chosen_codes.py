@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mapping.operators.activations import GRID_CODES, Grid, HardTanh, Relu, Relu6, Unary
+from mapping.operators.activations import GRID_CODES, Grid, Unary
 from mapping.operators.affine import Affine
 from mapping.operators.joins import Add, Subtract
 from mapping.operators.node import Node
@@ -106,8 +106,7 @@ class _Line:
             gain, shift = float(node.scale.ravel()[0]), float(node.shift.ravel()[0])
             ends = sorted((_moved(self.low, gain, shift), _moved(self.high, gain, shift)))
             return _Line(self.gain * gain, self.shift * gain + shift, *ends)
-        low, high = (node.low, node.high) if isinstance(node, HardTanh) else (0.0, math.inf)
-        high = 6.0 if isinstance(node, Relu6) else high
+        low, high = node.clamp or (-math.inf, math.inf)
         return replace(self, low=min(max(self.low, low), high), high=max(min(self.high, high), low))
 
 
@@ -119,7 +118,7 @@ def _line(node: Node) -> bool:
     """Whether a node multiplies with, adds, or clamps by single numbers."""
     if isinstance(node, Affine):
         return node.scale.size == node.shift.size == 1 and bool(node.scale.ravel()[0])
-    return isinstance(node, HardTanh | Relu | Relu6)
+    return node.clamp is not None
 
 
 def _grid(chain: Sequence[Node], rounding: int) -> tuple[Node, ...] | None:

@@ -15,19 +15,14 @@ import numpy as np
 from mapping.network.compose.refusal import BROKEN, Unfit, refuse, within
 from mapping.network.compose.values import Value, image_shape
 from mapping.network.graph_records import MOST_NODES
-from mapping.operators.activations import Grid, HardTanh, Relu, Relu6, Unary
-from mapping.operators.affine import Affine, BatchNorm
-from mapping.operators.joins import Add, Product, Subtract
+from mapping.operators.activations import Grid
+from mapping.operators.affine import Affine
 from mapping.operators.moves import Flatten, Permute, Reshape, Slice, Take
 from mapping.operators.node import INPUT, GraphError, Node, output_shape
-from mapping.operators.norms import Norm
 from mapping.operators.padding import PadChannels, PadMap
 from mapping.operators.pools import AvgPool, GlobalAvgPool
 from mapping.operators.products import Conv, Linear
 from mapping.operators.step import Shape
-
-_FUNCTIONS = (Relu, Relu6, HardTanh, Unary, Grid)
-_PAIRS = (Add, Subtract, Product)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +144,7 @@ class Composer:
             kept = self._needed(result)
         for name in kept:
             node = self._nodes[name]
-            held = {Affine: ("shift",), Conv: ("weight", "bias"), Linear: ("weight", "bias")}.get(type(node), ())
-            arrays = [values for name_of in held if (values := getattr(node, name_of)) is not None]
+            arrays = [values for field in node.arrays if (values := getattr(node, field)) is not None]
             if not all(np.isfinite(values).all() for values in arrays):
                 path = self._origins[name][1].path
                 refuse(
@@ -216,7 +210,7 @@ class Composer:
     def _folded(self, node: Node) -> str:
         """The layer before an affine map of its channels with other weights; "" if it is none."""
         before = self._nodes.get(node.inputs[0])
-        if not isinstance(node, Affine) or not isinstance(before, Conv | Linear) or not _by_channel(node):
+        if not isinstance(node, Affine) or not isinstance(before, Conv | Linear) or not node.scales_channels:
             return ""
         if not np.isfinite(node.shift).all():  # for a softmax, which looks for it in a node of its own
             return ""
@@ -240,13 +234,20 @@ class Composer:
         self._origins[made] = (name, place, operation)
         return made
 
+    def _codes_first(self, node: Node, name: str) -> str:
+        """The codes of an input, chosen before it is flattened; "" if it is not."""
+        first = self._nodes.get(node.inputs[0])
+        if not isinstance(node, Grid) or not isinstance(first, Flatten):
+            return ""
+        made = self._append(replace(node, inputs=first.inputs), name)
+        return self._append(replace(first, name=f"#{len(self._nodes)}", inputs=(made,)), "")
+
     def _sunk(self, node: Node, name: str) -> str:
         """The node before the move that feeds it, then the move; "" if it cannot be turned round."""
+        if made := self._codes_first(node, name):
+            return made
         moves = [self._nodes.get(source) for source in node.inputs]
         first = moves[0]
-        if isinstance(node, Grid) and isinstance(first, Flatten):  # codes of an input are chosen before it is moved
-            made = self._append(replace(node, inputs=first.inputs), name)
-            return self._append(replace(first, name=f"#{len(self._nodes)}", inputs=(made,)), "")
         sources = tuple(move.inputs[0] for move in moves if isinstance(move, Reshape | Permute))
         if not isinstance(first, Reshape | Permute) or len(sources) != len(moves):
             return ""
@@ -258,34 +259,17 @@ class Composer:
 
     def _before(self, node: Node, moves: Sequence[Node | None], sources: tuple[str, ...]) -> Node | None:
         """The node as it is before the moves that feed it, on their ``sources``; None: it depends on them."""
-        first = moves[0]
-        if isinstance(node, _PAIRS):
-            same = type(moves[0]) is type(moves[1]) and len({self.shape(source) for source in sources}) == 1
-            same = same and len({self.shape(source) for source in node.inputs}) == 1
-            orders = {move.order for move in moves if isinstance(move, Permute)}
-            return replace(node, inputs=sources) if same and len(orders) <= 1 else None
-        if isinstance(node, _FUNCTIONS):
-            return replace(node, inputs=sources)
-        if isinstance(node, BatchNorm) and isinstance(first, Reshape):
-            return replace(node, inputs=sources) if self.shape(sources[0])[0] == first.shape[0] else None
-        if isinstance(node, Affine | Norm) and isinstance(first, Permute):
-            back = [int(axis) for axis in np.argsort(first.order)]
-            changed: dict[str, Any] = {"scale": node.scale.transpose(back), "shift": node.shift.transpose(back)}
-            if isinstance(node, Norm):
-                changed["axes"] = tuple(sorted(first.order[axis] for axis in node.axes))
-            return replace(node, inputs=sources, **changed)
-        if isinstance(node, Affine) and isinstance(first, Reshape):
-            inside = self.shape(sources[0])
-            if not _by_channel(node) or (first.shape[0] != inside[0] and node.scale.size * node.shift.size > 1):
+        first, inside = moves[0], {self.shape(source) for source in sources}
+        if len(moves) > 1:
+            kinds, orders = {type(move) for move in moves}, {move.order for move in moves if isinstance(move, Permute)}
+            outside = {self.shape(source) for source in node.inputs}
+            if any(len(different) > 1 for different in (kinds, inside, outside, orders)):
                 return None
-            one = (-1, *(1,) * (len(inside) - 1))
-            return replace(node, inputs=sources, scale=node.scale.reshape(one), shift=node.shift.reshape(one))
-        return None
-
-
-def _by_channel(node: Affine) -> bool:
-    """Whether an affine map has one scale and shift for each place of the first axis, or for all."""
-    return all(values.size in (1, values.shape[0]) for values in (node.scale, node.shift))
+        if isinstance(first, Permute):
+            turned = node.before_permute(first.order)
+        else:
+            turned = node.before_reshape(self.shape(sources[0]), self.shape(node.inputs[0]))
+        return None if turned is None else replace(turned, inputs=sources)
 
 
 def _unique(stem: str, taken: set[str]) -> str:

@@ -10,9 +10,10 @@ import pytest
 
 from cim.chip.file import load_chip
 from firmware_protocols.messages import Capability
+from firmware_protocols.plans.instructions import PermuteAxes
 from firmware_protocols.plans.plan import Plan, PlanStep
 from hil.deployment.inference import MeasuredLayers
-from hil.deployment.plans.network_plan import network_plan
+from hil.deployment.plans.network_plan import NoPlan, instruction_of, network_plan
 from hil.deployment.running.network_runs import Planned, StepByStep, network_run
 from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip
@@ -25,6 +26,9 @@ from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
 from mapping.layout.place import Placement
+from mapping.operators.activations import RescaleStep
+from mapping.operators.integer.requantise import Requantise
+from mapping.operators.step import ChipOperation, Shape
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import IdealMultiply, run
@@ -160,3 +164,28 @@ def _of_layer(plan: Plan, layer: int) -> PlanStep:
     parts = first.instruction.parts.copy()  # type: ignore[attr-defined]
     parts[0] = layer
     return PlanStep(dataclasses.replace(first.instruction, parts=parts), first.inputs, first.output)  # type: ignore[type-var]
+
+
+class NamedStep(RescaleStep):
+    """A step of another package that says which of a chip's operations does the same."""
+
+    def __init__(self, operation: ChipOperation | None) -> None:
+        rule = Requantise(np.ones(1, np.int32), np.zeros(1, np.int32), 0, 7)
+        super().__init__(name="own", inputs=("input",), requantise=rule)
+        object.__setattr__(self, "operation", operation)
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        found: ChipOperation | None = self.operation  # type: ignore[attr-defined]
+        return found
+
+
+def test_an_operator_of_another_package_runs_on_the_chip_by_the_operation_that_it_names() -> None:
+    made = instruction_of(NamedStep(ChipOperation("PermuteAxes", order=(1, 0))), (2, 3), {}, {}, SPEC.macro)
+    assert isinstance(made, PermuteAxes)
+    assert made.order.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("operation", [None, ChipOperation("Untold")])
+def test_an_operator_that_no_operation_of_a_chip_does_makes_no_plan(operation: ChipOperation | None) -> None:
+    with pytest.raises(NoPlan, match="own"):
+        instruction_of(NamedStep(operation), (2, 3), {}, {}, SPEC.macro)

@@ -19,8 +19,9 @@ from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_activations, float_logits
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.operators.affine import Affine
-from mapping.operators.fused import AddOp, MatrixOp
+from mapping.operators.fused import MatrixOp
 from mapping.operators.integer.scales import fixed_point
+from mapping.operators.joins import AddOp
 from mapping.operators.moves import Flatten
 from mapping.operators.node import DigitalOp, PassOp
 from mapping.operators.products import Linear
