@@ -220,7 +220,7 @@ class Watch:
 
     def choose(self, question: str, answers: Sequence[str]) -> int:
         """The place of the answer that whoever watches takes; where nobody can be asked the first, and that is said."""
-        self.say(f"{question}: {answers[0]}, unless you choose otherwise: {'; '.join(answers[1:])}")
+        self.message(f"{question}: {answers[0]}, unless you choose otherwise: {'; '.join(answers[1:])}")
         return 0
 
     @contextmanager
@@ -239,7 +239,7 @@ class Watch:
         """Something the user must know; it also goes into the report."""
         if text not in self.notes:
             self.notes.append(text)
-            self.say(text)
+            self.message(text)
 
     def found(self, phase: str, text: str) -> None:
         """What a phase of the job (of ``hil deploy``: compile, calibrate, write, …) found so far: the last text counts.
@@ -256,5 +256,5 @@ class Watch:
     def moved(self) -> None:
         """A step was made."""
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """One line for people."""

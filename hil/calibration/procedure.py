@@ -33,7 +33,7 @@ from cim.fit.temperature import expected_drift_us, fit_conductance_per_k, fit_va
 from cim.record.calibration import STUCK, CalibrationRecord, CellState, NotCalibrated
 from hil.calibration.dry_run import COLUMNS, LAWS, usual_sets
 from hil.calibration.plan import PLANS, Budget
-from hil.calibration.steps import CalibrationSteps, Hot, Measured
+from hil.calibration.steps import CalibrationSteps, Measured, SecondTemperature
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import Interrupted, MismatchError
 from hil.report.work_folder import GO_ON, WorkFolder
@@ -118,7 +118,7 @@ def make_record(
         begun = cores.begin(
             lambda blocks: fit_wires_and_drive(spec, found.transfer, blocks, found.steps, aged, noise), (found.blocks,)
         )
-        law, distances, floor = fit_law(cells, noise, levels, partial(_tell_law, watch))
+        law, distances, floor = fit_law(cells, noise, levels, partial(_report_law, watch))
         wire, drive = begun[0].result()
 
     estimates = fit_macros(spec, found, macros, noise, wire, drive, watch)
@@ -221,13 +221,13 @@ def column_goodness(estimates: Sequence[MacroEstimate]) -> dict[str, float]:
     }
 
 
-def _tell_law(watch: Watch, done: int, total: int, what: str) -> None:
+def _report_law(watch: Watch, done: int, total: int, what: str) -> None:
     watch.step(done, total, f"{LAWS}, {what}", of=LAWS)
 
 
 def fit_thermal(
     found: Measured,
-    hot: Hot,
+    hot: SecondTemperature,
     cells: PatternCells,
     law: ProgrammingLaw,
     noise: ReadNoise,

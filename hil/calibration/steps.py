@@ -81,7 +81,7 @@ class Measured:
     blocks: dict[int, Products] = field(default_factory=dict)
     steps: dict[int, Products] = field(default_factory=dict)  # where a read takes several bits
     network: dict[int, NetworkProducts] = field(default_factory=dict)
-    hot: Hot | None = None
+    hot: SecondTemperature | None = None
     precision: list[StepPrecision] = field(default_factory=list)
 
     def good_targets(self, macros: Iterable[int]) -> dict[int, NDArray[np.float32]]:
@@ -90,7 +90,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Hot:
+class SecondTemperature:
     """The same cells at a second temperature: means twice before and once after, repeated reads, products."""
 
     cold_c: float
@@ -251,7 +251,9 @@ class CalibrationSteps:
         some = tuple(found.repeats)
         repeats = self._once("hot-repeat", Repeats, probes.repeat, (0.0,), some)
         products = self._once("hot-transfer", Products, probes.hot_transfer, plan.batch)
-        found.hot = Hot(found.temperature_c, climate[0].temperature_c, before, cold, hot, repeats, products)
+        found.hot = SecondTemperature(
+            found.temperature_c, climate[0].temperature_c, before, cold, hot, repeats, products
+        )
 
     def _cold_until(
         self, second_c: float, last: dict[int, MeanReading], first_c: float, written_s: float

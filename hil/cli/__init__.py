@@ -40,10 +40,10 @@ from hil.cli import (
     tune,
 )
 from hil.cli.cells import pulse
-from hil.cli.failures import code_of, interrupted_summary, tell_programs
+from hil.cli.failures import code_of, interrupted_summary, report_failure
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import GONE, REPLACED
-from hil.cli.terminal.lines import complain, say, spell_out
+from hil.cli.terminal.lines import complain, print_line, spell_out
 from hil.driver.deferred_interrupts import ASKS_TO_END, end_soon
 from hil.errors import ExitCode, Interrupted
 
@@ -66,7 +66,7 @@ def print_version(asked: bool) -> None:
     if asked:
         import hil
 
-        say(f"hil {hil.__version__}")
+        print_line(f"hil {hil.__version__}")
         raise typer.Exit
 
 
@@ -186,11 +186,11 @@ def run(arguments: list[str]) -> int:
         return code
     except (typer.Abort, KeyboardInterrupt) as error:
         complain("interrupted; nothing half-written was left")
-        tell_programs(arguments, ExitCode.CTRL_C, error, "interrupted; nothing half-written was left")
+        report_failure(arguments, ExitCode.CTRL_C, error, "interrupted; nothing half-written was left")
         return ExitCode.CTRL_C
     except Exception as error:
         code = ExitCode(failed(error, arguments))
-        tell_programs(arguments, code, error, getattr(error, "message", ""))
+        report_failure(arguments, code, error, getattr(error, "message", ""))
         return code
     finally:
         if os.environ != surroundings:
@@ -209,9 +209,9 @@ def failed(error: Exception, arguments: Sequence[str] = ()) -> int:
         return ExitCode.USAGE
     known = code_of(error)
     if isinstance(error, Interrupted):
-        from hil.cli.terminal.told import tell
+        from hil.cli.terminal.answers import show_answer
 
-        tell(interrupted_summary(error, arguments), stream=sys.stderr)
+        show_answer(interrupted_summary(error, arguments), stream=sys.stderr)
         return ExitCode.INTERRUPTED
     if known is not None:
         complain(f"error: {error}")

@@ -99,7 +99,7 @@ def campaign(
         again = found.rewriting(techniques)
         planned = plan_of(found.program, Recipe(() if again is None else (again,), options.age_s))
         for name, text in planned.rows():
-            watch.say(f"{name}: {text}")
+            watch.message(f"{name}: {text}")
         study = run_study(
             found.program,
             images_,

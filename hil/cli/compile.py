@@ -19,13 +19,13 @@ from hil.cli.options import (
 )
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.completion import datasets
-from hil.cli.terminal.lines import say
+from hil.cli.terminal.lines import print_line
 from hil.deployment.options import BitsAsked, NetworkAsked, PlaceAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 
 if TYPE_CHECKING:
-    from hil.cli.terminal.told import Told
+    from hil.cli.terminal.answers import Answer
 
 
 @from_settings
@@ -69,7 +69,7 @@ def import_(
         save_network(network, out)
     graph, stored = network.graph, len(network.calibration_images)
     wide, less = f"W{network.weight_bits}A{network.activation_bits}", f" (all of {data}'s)" if stored < images else ""
-    say(f"{out}   {graph.purpose}, {len(graph.nodes)} nodes, {wide}, {stored} calibration images{less}")
+    print_line(f"{out}   {graph.purpose}, {len(graph.nodes)} nodes, {wide}, {stored} calibration images{less}")
     return ExitCode.DONE
 
 
@@ -166,7 +166,7 @@ def compile(
         with writing(plot):
             write_text(plot, mapping_page(program))
     summary = plan(program)
-    lines: list[Told] = [layer_table(summary), *summary.lines()]
+    lines: list[Answer] = [layer_table(summary), *summary.lines()]
     found: dict[str, Any] = {**summary.to_json(), "program": str(out) if out else None}
     lines, found["kept"] = [kept.line, *lines] if kept.much else [*lines, kept.line], kept.to_json()
     planned = plan_of(program, recipe)

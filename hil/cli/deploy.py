@@ -25,9 +25,9 @@ from hil.cli.options import (
     seconds,
     trained,
 )
-from hil.cli.report_words import OUTCOMES, outcomes, tell_report
+from hil.cli.report_words import OUTCOMES, outcomes, print_report
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
 from hil.transports import DEFAULT_BAUD
 
@@ -83,13 +83,13 @@ def deploy(
     treated: Given[TechniquesAsked],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
     baud: Baud = DEFAULT_BAUD,
-    patience: Annotated[
+    reconnect_timeout: Annotated[
         str,
         typer.Option(
             help="how long the line may be silent or gone before the run ends in exit code 4, to be resumed: 30s, 2m; "
             "0: 2 s of silence"
         ),
-    ] = duration(PATIENCE_S),
+    ] = duration(RECONNECT_TIMEOUT_S),
     junit: Junit = None,
     baseline: Baseline = None,
     restart: Restart = False,
@@ -147,8 +147,8 @@ def deploy(
             out=out,
             options=options,
             baud=baud,
-            patience_s=seconds(patience),
+            reconnect_timeout_s=seconds(reconnect_timeout),
             restart=restart,
             watch=watch,
         )
-    return tell_report(report, earlier, junit, failing, as_json)
+    return print_report(report, earlier, junit, failing, as_json)

@@ -11,7 +11,7 @@ import cim.errors as cim
 import firmware_protocols.errors as protocol
 import mapping.errors as mapping
 import search.errors as search
-from hil.cli.terminal.lines import complain, say_json
+from hil.cli.terminal.lines import complain, print_json
 from hil.errors import ExitCode, HilError, Interrupted
 from hil.pages.summary import Headline, NextStep, Summary, Tone
 
@@ -68,11 +68,11 @@ def code_of(error: Exception) -> ExitCode | None:
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)
 
 
-def tell_programs(arguments: Sequence[str], code: ExitCode, error: BaseException, what: str = "") -> None:
+def report_failure(arguments: Sequence[str], code: ExitCode, error: BaseException, what: str = "") -> None:
     """What a command that failed owes to programs, as far as its arguments ask for it."""
     answer = _answer(arguments, code, error, what)
     if "--json" in arguments:
-        say_json(answer)
+        print_json(answer)
     place = _junit(arguments)
     if place is not None:
         try:

@@ -14,7 +14,7 @@ OTHERS = "Other options"
 
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "deploy": {
-        "Chip": (*LINE, "patience"),
+        "Chip": (*LINE, "reconnect_timeout"),
         "Images": (),
         "Calibration record": ("calibration", "recalibrate", "record_age"),
         "Task": (),

@@ -17,7 +17,7 @@ from hil.cli.options import (
     seconds,
     whole_numbers,
 )
-from hil.cli.report_words import OUTCOMES, outcomes, tell_report
+from hil.cli.report_words import OUTCOMES, outcomes, print_report
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
@@ -94,4 +94,4 @@ def judge(
             options=options,
             watch=watch,
         )
-    return tell_report(report, None, None, failing, as_json)
+    return print_report(report, None, None, failing, as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hil.cli.options import Baud, ChipAsked, Emulated, Json, Macros, Port, chip_address, output_file, print_result
-from hil.cli.terminal.lines import say
+from hil.cli.terminal.lines import print_line
 from hil.errors import ExitCode, LinkError, UsageError
 from hil.transports import DEFAULT_BAUD
 
@@ -33,7 +33,7 @@ def decode(wire_log: Annotated[Path, typer.Argument(help="wire.log of a run fold
     from hil.transports.wire_log import read_wire_log
 
     for line in trace_lines(read_wire_log(wire_log)):
-        say(line)
+        print_line(line)
     return ExitCode.DONE
 
 

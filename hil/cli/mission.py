@@ -157,7 +157,7 @@ def passes(
 ) -> int:
     """Send a program, an update and a telemetry dump over contact windows: passes planned, and as they then went."""
     need("spacepackets", "hil mission passes", "mission")
-    from hil.cli.terminal.told import Told
+    from hil.cli.terminal.answers import Answer
     from hil.pages.summary import Fact
     from hil.payload.passes.flight_image import flight_program, pack_image
     from hil.payload.passes.interruptions import interrupt
@@ -180,7 +180,7 @@ def passes(
                 dump_bytes=dump,
                 seed=seed,
             )
-        told: list[Told] = [session.summary()]
+        told: list[Answer] = [session.summary()]
         record, identical = session.to_json(), session.identical
         if interruptions:
             with watch.stage("interruptions"):

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from hil.cli.terminal.completion import chips
-from hil.cli.terminal.lines import say, say_json
+from hil.cli.terminal.lines import print_json, print_line
 from hil.errors import UsageError
 
 if TYPE_CHECKING:
+    from hil.cli.terminal.answers import Answer
     from hil.cli.terminal.screen import Screen
-    from hil.cli.terminal.told import Told
     from hil.deployment.options import NetworkAsked, TechniquesAsked
     from hil.watch import Watch
 
@@ -189,18 +189,18 @@ def writing(path: Path) -> Iterator[None]:
         raise output_error(path, error) from error
 
 
-def print_result(told: Sequence[Told], record: dict[str, Any], as_json: bool) -> None:
+def print_result(told: Sequence[Answer], record: dict[str, Any], as_json: bool) -> None:
     """Words for people, or one versioned JSON object."""
     if as_json:
-        say_json({"schema": "hil.answer/1.0", **record})
+        print_json({"schema": "hil.answer/1.0", **record})
         return
-    from hil.cli.terminal.told import tell
+    from hil.cli.terminal.answers import show_answer
 
     for part in told:
         if isinstance(part, str):
-            say(part)
+            print_line(part)
         else:
-            tell(part)
+            show_answer(part)
 
 
 def seconds(text: str) -> float:

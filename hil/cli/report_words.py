@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.cli.terminal.lines import complain, say_json
+from hil.cli.terminal.lines import complain, print_json
 from hil.errors import ExitCode, UsageError
 
 MOVED = "not-as-calibrated"
@@ -29,20 +29,20 @@ def outcomes(words: str) -> set[str]:
     return found
 
 
-def tell_report(
+def print_report(
     report: AgreementReport, earlier: AgreementReport | None, junit: Path | None, failing: set[str], as_json: bool
 ) -> int:
     """Print the report of a run, compare it with an earlier one, and give the exit code: 1 for ``failing`` outcomes."""
-    from hil.cli.terminal.told import tell
+    from hil.cli.terminal.answers import show_answer
     from hil.report.summary import summary_of
     from hil.verdict.baseline import compare_reports
 
     change = None if earlier is None else compare_reports(earlier, report)
     if as_json:
         compared = {} if change is None else {"baseline": dataclasses.asdict(change)}
-        say_json({**report.to_json(), **compared})
+        print_json({**report.to_json(), **compared})
     else:
-        tell(summary_of(report))
+        show_answer(summary_of(report))
     if change is not None:
         complain(change.text)
     regressed = change is not None and change.regressed

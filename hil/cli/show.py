@@ -10,9 +10,9 @@ import typer
 
 from hil.cli.options import Json, Net, output_file, print_result, screen
 from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.terminal.answers import Answer, show_answer
 from hil.cli.terminal.completion import example_names, one_of
-from hil.cli.terminal.lines import say_json
-from hil.cli.terminal.told import Told, tell
+from hil.cli.terminal.lines import print_json
 from hil.deployment.options import NetworkAsked
 from hil.errors import ExitCode, FileError, OutputError, UsageError
 from hil.pages.summary import Fact, Tone
@@ -50,13 +50,13 @@ def show(
         return show_runs(run_folder, as_json)
     report = report_in(run_folder)
     if as_json:
-        say_json(report.to_json())
+        print_json(report.to_json())
     elif everything:
-        tell(summary_table(report))
+        show_answer(summary_table(report))
         for table in every_table(report):
-            tell("", table.title, table)
+            show_answer("", table.title, table)
     else:
-        tell(summary_of(report))
+        show_answer(summary_of(report))
     return int(report.exit_code)
 
 
@@ -82,7 +82,7 @@ def show_both(one: Path, other: Path, plot: Path | None, as_json: bool) -> int:
     names, reports = (str(one), str(other)), (report_in(one), report_in(other))
     change, tables = compare_reports(*reports), comparison_tables(names, *reports)
     apart = comparison_warnings(*reports)
-    told: list[Told] = [change.text, *(Fact("Not alike", text, tone=Tone.BAD) for text in apart)]
+    told: list[Answer] = [change.text, *(Fact("Not alike", text, tone=Tone.BAD) for text in apart)]
     for table in tables:
         told += ["", table.title, table]
     record: dict[str, Any] = {

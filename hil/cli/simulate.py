@@ -101,7 +101,7 @@ def simulate(
             program, graph = program_of(network, source, watch, layout=options.layout, task=options.task)
         planned = plan_of(program, options.recipe_of(program))
         for name, text in planned.rows():
-            watch.say(f"{name}: {text}")
+            watch.message(f"{name}: {text}")
         result = predict(
             program,
             images,

@@ -26,7 +26,7 @@ from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
 from hil.simulation.cores import in_threads
 from hil.simulation.parts import with_parts
-from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_chip import SampledDevice, VirtualChip, build_chip
 from hil.verdict.agreement import LayerSample
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
@@ -255,7 +255,7 @@ class Coalitions:
         return build_chip(
             program,
             record,
-            Drawn(
+            SampledDevice(
                 self.cells_us(parts, number),
                 self.columns(parts, number),
                 corrections,

@@ -34,7 +34,7 @@ from hil.deployment.expected_work import expected_stages
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_what_is_excluded
 from hil.deployment.layer_sums import Exact, exact_layers
 from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of
-from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
+from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions
 from hil.deployment.resumable import check_content, close_run, resumable, run_folder
 from hil.deployment.rounds import RoundsRun
 from hil.deployment.run_settings import RunSettings
@@ -87,7 +87,7 @@ def deploy(
     baud: int = DEFAULT_BAUD,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
-    patience_s: float = PATIENCE_S,
+    reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
     trust: bool = False,
     restart: bool = False,
     watch: Watch | None = None,
@@ -109,7 +109,7 @@ def deploy(
             the chip answered before is not asked again, and the result is the one of a run without interruption.
         mean, std: of each channel, of pixels in 0…1, for an ONNX file or an exported program, whose activation ranges
             come from the training split of ``data``.
-        patience_s: how long the line may be silent or gone once it was open, s; then the run fails, and
+        reconnect_timeout_s: how long the line may be silent or gone once it was open, s; then the run fails, and
             the same call goes on with it.
         restart: forget an unfinished run of the same call.
 
@@ -128,7 +128,7 @@ def deploy(
         recalibrate=recalibrate,
         record_age_s=record_age_s,
         baud=baud,
-        patience_s=patience_s,
+        reconnect_timeout_s=reconnect_timeout_s,
         trust=trust,
         mean=mean,
         std=std,
@@ -148,7 +148,7 @@ def run_in(
     A chip that restarts on the way is asked for the rest, as if the run had been interrupted and resumed; one that
     lost its clock is not written again unasked.
     """
-    most = MOST_RESTARTS if settings.patience_s else 0
+    most = MOST_RESTARTS if settings.reconnect_timeout_s else 0
     for restarts in range(most):
         try:
             return run_once(folder, work, settings, watch, download=download, anew=not restarts)
@@ -177,8 +177,8 @@ def run_once(
             baud=settings.baud,
             log=folder.part / "wire.log",
             journal=journal,
-            patience_s=settings.patience_s,
-            tell=watch.say,
+            reconnect_timeout_s=settings.reconnect_timeout_s,
+            report=watch.message,
             port=port,
         ) as driver:
             if journal.begun_anew:

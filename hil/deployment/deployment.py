@@ -13,7 +13,7 @@ from hil.deployment.options import AUTO, DeployOptions
 from hil.deployment.scoring import Scoring
 from hil.deployment.targets.written_macros import ProgramReport
 from hil.driver.chip_driver import ChipDriver
-from hil.simulation.virtual_chip import Drawn, VirtualChip
+from hil.simulation.virtual_chip import SampledDevice, VirtualChip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.tune_harm import TuneHarm
 from mapping.program.conductance import ConductanceProgram
@@ -43,7 +43,7 @@ class Deployment:
     targets: TuneTargets | None = None  # what this chip and the virtual ones are tuned towards; None: nobody is
     tuned: Tuned | None = None  # the program with this chip's lines
     # Of the virtual chips as read back, by number, made once for all that is asked of them; tunes and chips by mode.
-    drawn: dict[int, Drawn] = field(default_factory=dict)
+    drawn: dict[int, SampledDevice] = field(default_factory=dict)
     kept: dict[SimulationMode, dict[int, VirtualChip]] = field(default_factory=dict)
     tunes: dict[SimulationMode, dict[int, Tuned]] = field(default_factory=dict)
     source_digest: str = ""  # of the program before its targets were moved

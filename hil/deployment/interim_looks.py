@@ -100,7 +100,7 @@ def say_what_is_excluded(images: int, options: DeployOptions, watch: Watch) -> N
     )
     for has, least, what, more in needs:
         if has < least:
-            watch.say(f"this run cannot end in agree: that needs at least {least} {what}, it has {has} ({more})")
+            watch.message(f"this run cannot end in agree: that needs at least {least} {what}, it has {has} ({more})")
 
 
 def judged(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # the command line reads the defaults, and imports nothing th
 Kind = TypeVar("Kind", bound=enum.StrEnum)
 AUTO = "auto"
 ENGINES = (AUTO, *SimulationMode)
-PATIENCE_S = 120.0  # a line may be silent or gone so long
+RECONNECT_TIMEOUT_S = 120.0  # a line may be silent or gone so long
 RECORD_AGE_S = 7 * 86400.0  # a record of an earlier run holds so long
 # Groups of options.
 CHIP, IMAGES, TASK, CELLS, VERDICT = "Chip", "Images", "Task", "Writing cells", "Verdict"

@@ -23,7 +23,11 @@ JOURNAL_FILE, SETTINGS_FILE, CONTENT_FILE, FOUND_FILE = "journal", "run.json", "
 AGE_FILE = "age.json"  # what was chosen on a chip that is waited for by the clock
 FORMAT = "hil.deployment"
 HEAD = {"format": FORMAT, "version": "1.0"}
-FREE = ("address", "baud", "patience_s")  # a port may have another name since; another chip is told by its serial
+FREE = (
+    "address",
+    "baud",
+    "reconnect_timeout_s",
+)  # a port may have another name since; serials tell chips
 
 
 @contextmanager
@@ -100,7 +104,7 @@ def resumable(folder: RunFolder, watch: Watch, *, anew: bool = True) -> Iterator
     journal = Journal(folder.part / JOURNAL_FILE)
     journal.may_begin_anew = anew
     if journal.answers:
-        watch.say(f"{journal.answers} answers of the chip are kept; it is asked for the rest")
+        watch.message(f"{journal.answers} answers of the chip are kept; it is asked for the rest")
     try:
         yield journal
     except BaseException as error:
@@ -111,7 +115,7 @@ def resumable(folder: RunFolder, watch: Watch, *, anew: bool = True) -> Iterator
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(f"interrupted; {kept}", hint=GO_ON) from None
         if not isinstance(error, HilError):
-            watch.say(f"{kept}; {GO_ON}")
+            watch.message(f"{kept}; {GO_ON}")
         elif not isinstance(error, MismatchError):  # with another chip or network there is no going on
             error.hint = "; then ".join(text for text in (error.hint, f"{GO_ON} ({kept})") if text)
         raise
@@ -137,4 +141,4 @@ def close_run(folder: RunFolder, watch: Watch) -> None:
         try:
             write_run_index(PARENT)
         except HilError as error:  # the run itself is complete
-            watch.say(f"{PARENT / INDEX} was not written: {error}")
+            watch.message(f"{PARENT / INDEX} was not written: {error}")

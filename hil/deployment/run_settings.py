@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions, NetworkAsked
+from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkAsked
 from hil.transports import DEFAULT_BAUD
 from mapping.network.library_models import names_library_model
 
@@ -36,7 +36,7 @@ class RunSettings:
     record_age_s: float = RECORD_AGE_S
     baud: int = DEFAULT_BAUD
     trust: bool = False
-    patience_s: float = PATIENCE_S
+    reconnect_timeout_s: float = RECONNECT_TIMEOUT_S
     mean: str | None = None
     std: str | None = None
     options: DeployOptions = dataclasses.field(default_factory=DeployOptions)

@@ -12,7 +12,7 @@ from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Describe, Description
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.keys import HostKey, find_key
-from hil.driver.patience import Patience
+from hil.driver.reconnection import Reconnection
 from hil.driver.resumed import check_same_chip
 from hil.driver.session import Session
 from hil.errors import MismatchError, UsageError
@@ -32,8 +32,8 @@ def open_chip(
     baud: int = DEFAULT_BAUD,
     log: str | Path | None = None,
     journal: Journal | None = None,
-    patience_s: float = 0.0,
-    tell: Callable[[str], None] | None = None,
+    reconnect_timeout_s: float = 0.0,
+    report: Callable[[str], None] | None = None,
     key: HostKey | None = None,
     hello_s: float = 10.0,
     silence_s: float = 2.0,
@@ -49,10 +49,10 @@ def open_chip(
         baud: of a serial line.
         log: where to write the wire log (``hil.transports.wire_log``).
         journal: answers that an earlier process got of this chip; those that it holds are not asked for again.
-        patience_s: how long a line that was open may be silent or gone, s; a USB serial line is found again by its
-            serial number. 0: it is lost at once.
+        reconnect_timeout_s: how long a line that was open may be silent or gone, s; a USB serial line is found again
+            by its serial number. 0: it is lost at once.
         key: what a chip with authority wants proved; None takes that of the environment (``hil.driver.keys``), if any.
-        tell: called with one line of text when such an outage begins, while it lasts, and when it ends.
+        report: called with one line of text when such an outage begins, while it lasts, and when it ends.
         port: of this address, open already (``opened_port``).
 
     Raises:
@@ -64,14 +64,14 @@ def open_chip(
         (128, 128)
     """
     transport = port or open_transport(address, baud=baud, timeout_s=hello_s)
-    reopen = reopener(address, baud=baud, timeout_s=hello_s) if patience_s else None
+    reopen = reopener(address, baud=baud, timeout_s=hello_s) if reconnect_timeout_s else None
     return connect(
         transport,
         chip=chip,
         macros=macros,
         log=log,
         journal=journal,
-        patience=Patience(patience_s, reopen, tell),
+        reconnection=Reconnection(reconnect_timeout_s, reopen, report),
         key=key,
         hello_s=hello_s,
         silence_s=silence_s,
@@ -100,7 +100,7 @@ def connect(
     macros: int | None = None,
     log: str | Path | None = None,
     journal: Journal | None = None,
-    patience: Patience | None = None,
+    reconnection: Reconnection | None = None,
     key: HostKey | None = None,
     hello_s: float = 10.0,
     silence_s: float = 2.0,
@@ -121,7 +121,7 @@ def connect(
         hello_s=hello_s,
         silence_s=silence_s,
         journal=journal,
-        patience=patience,
+        reconnection=reconnection,
         key=key,
         clock=clock,
     )

@@ -3,7 +3,7 @@
 One ``Session`` is one hello and what follows. It moves bytes between the transport and the
 host role of the protocol, keeps several requests in flight, writes the wire log, and turns
 what goes wrong into the errors of ``hil.errors``. A line that is gone for a while is opened again
-(``hil.driver.patience``), and answers that an earlier process got come from a journal.
+(``hil.driver.reconnection``), and answers that an earlier process got come from a journal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hil.driver.errors import device_error, link_error, no_answer, no_end, no_he
 from hil.driver.held_image import HeldImage
 from hil.driver.host_authority import HostAuthority
 from hil.driver.keys import HostKey
-from hil.driver.patience import Patience
+from hil.driver.reconnection import Reconnection
 from hil.driver.reply_checks import ReplyChecks
 from hil.driver.resumed import LeftInChip
 from hil.errors import HilError, LinkError, OutputError, PortError
@@ -60,7 +60,7 @@ class Session:
         silence_s: longest time without a good frame while one is due.
         answer_s: longest time without a reply or a sign of progress while the link itself is alive.
         journal: answers of this run that an earlier process got, and where those of this one go.
-        patience: for a line that is silent or gone once the session was open; None: it is lost at once.
+        reconnection: for a line that is silent or gone once the session was open; None: it is lost at once.
         key: what a chip with authority wants proved; None: this host may do what everybody may.
     """
 
@@ -74,12 +74,12 @@ class Session:
         answer_s: float = 120.0,
         clock: Callable[[], float] = time.monotonic,
         journal: Journal | None = None,
-        patience: Patience | None = None,
+        reconnection: Reconnection | None = None,
         key: HostKey | None = None,
     ) -> None:
         self._authority = HostAuthority(key)
         self.transport, self._log, self._clock, self.journal = transport, wire_log, clock, journal
-        self._patience = patience or Patience()
+        self._reconnection = reconnection or Reconnection()
         self._hello: HelloReply | None = None
         self._hello_s, self._silence_s, self._answer_s = hello_s, silence_s, answer_s
         self._link = self._new_link()
@@ -234,7 +234,7 @@ class Session:
         give_up_s = self._clock() + self._hello_s
         while not self._link.up:  # a session is being opened anew
             self._pump(give_up_s)
-            if self._clock() >= give_up_s and not self._link.up and not self._patience.waiting:
+            if self._clock() >= give_up_s and not self._link.up and not self._reconnection.waiting:
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, self._hello_s)
         if not self._asked:
             self._heard_s = self._free_s = self._clock()
@@ -296,23 +296,23 @@ class Session:
                     self._move_bytes(until_s)
         except (LinkError, PortError) as error:
             self._begin_again(error)
-        if self._patience.waiting:
+        if self._reconnection.waiting:
             self._heard_s = self._free_s = self._clock()
             if self._link.up:
-                self._patience.heard()
+                self._reconnection.heard()
             else:
-                self._patience.go_on(self.transport)
+                self._reconnection.go_on(self.transport)
 
     def _begin_again(self, error: LinkError | PortError) -> None:
         """Say hello anew, after what broke was opened again: unanswered requests are sent again, and run once.
 
         Raises:
-            LinkError, PortError: there was no session, what came over the line was wrong, or patience has an end.
+            LinkError, PortError: there was no session, the line brought what was wrong, or reconnecting took too long.
         """
         failure = self._link.failure
         if self._hello is None or self._leaving or not isinstance(failure, LinkFailed | ChipTaken | None):
             raise error
-        self.transport = self._patience.line_again(self.transport, error, broke=not isinstance(failure, LinkFailed))
+        self.transport = self._reconnection.line_again(self.transport, error, broke=not isinstance(failure, LinkFailed))
         self._link.open(self._clock())
 
     def _move_bytes(self, until_s: float) -> None:
@@ -373,7 +373,7 @@ class Session:
         """Ask, on the way out, for the outputs to go off; gives the error instead of raising it."""
         usual, self._answer_s = self._answer_s, within_s
         failed: HilError | None = None
-        if self._patience.waiting:
+        if self._reconnection.waiting:
             return LinkError(f"no answer from {self.transport.address}")
         self._leaving = True
         if self.journal is not None and self._link.up:

@@ -21,7 +21,7 @@ from hil.improvement.context import TrialContext
 from hil.improvement.further_training import FurtherTraining
 from hil.improvement.improve import held_out
 from hil.improvement.settings import ImproveSettings
-from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
+from hil.prediction.predict import OF_CELLS, record_or_nominal, with_nominal_macros
 from hil.report.work_folder import discard
 from hil.watch import Watch
 from mapping.layout.lay_out import LayoutOptions
@@ -89,7 +89,7 @@ def context_of(
     layout = asked.laid_out(LayoutOptions())
     with watch.stage("compiling"):
         program, _ = program_of(network, source, watch, layout=layout)
-    known, believed_from, _ = believed(program, load_record(record) if record else None)
+    known, record_source, _ = record_or_nominal(program, load_record(record) if record else None)
     if known.kind in OF_CELLS:  # of no chip in particular: every macro is as the chip file says
         known = with_nominal_macros(known, program.spec, range(program.spec.macros))
     file = load_network(network, trust=source.trust)
@@ -107,7 +107,7 @@ def context_of(
         network=file,
         spec=load_chip(source.chip, macros=source.macros),
         record=known,
-        source=believed_from,
+        source=record_source,
         images=training.images[at],
         targets=targets[at],
         task=scored,

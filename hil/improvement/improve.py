@@ -178,13 +178,13 @@ def improve(
             may_wait = minutes is not None and bool(others) and trial.name not in waited
             tried_now = _tried(replace(context, minutes_left=left), trial, recipe, best, may_wait=may_wait)
             if isinstance(tried_now, float):
-                context.watch.say(f"{trial.name}: waits, for it takes about {tried_now:.1f} of {minutes:g} minutes")
+                context.watch.message(f"{trial.name}: waits, for it takes about {tried_now:.1f} of {minutes:g} minutes")
                 waited.add(trial.name)
                 waiting.insert(len(waiting) - (waiting[-1].name == TRAINING), trial)
                 continue
             result, recipe, best = tried_now
             keep(result)
-            context.watch.say(result.text)
+            context.watch.message(result.text)
     program = with_recipe(context.program(recipe), recipe.recipe)
     with new_file(folder / PROGRAM) as part:
         part.unlink()

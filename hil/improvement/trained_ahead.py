@@ -31,7 +31,7 @@ def trained_ahead(
     out = given.with_name(f"{given.stem}.trained.pt")
     if out.exists() and not working_folder(out).exists():
         if load_network(out).graph.provenance.get("fine-tuned from") == load_network(given).digest:
-            watch.say(f"{out} was trained from this network already")
+            watch.message(f"{out} was trained from this network already")
             return out
         raise UsageError(f"{out} is of another network", hint="move it away, or name it as the network")
     finetune(

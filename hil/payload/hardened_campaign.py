@@ -23,7 +23,7 @@ from hil.payload.radiation.summary import FORMAT
 from hil.payload.requirements import MissionPlan
 from hil.payload.scrub_plan import plan_scrub
 from hil.payload.settings import Course
-from hil.prediction.predict import believed
+from hil.prediction.predict import record_or_nominal
 from mapping.program.conductance import ConductanceProgram
 
 HARDENING = "hardening.json"
@@ -81,8 +81,8 @@ def harden_campaign(
         always=always,
         never=never,
     )
-    believed_record = believed(program, record)[0]
-    found = replace(found, scrub=plan_scrub(report["kinds"], believed_record.programming))
+    believed = record_or_nominal(program, record)[0]
+    found = replace(found, scrub=plan_scrub(report["kinds"], believed.programming))
     write_text(folder / HARDENING, json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
     return found
 

@@ -33,7 +33,7 @@ from hil.errors import UsageError
 from hil.prediction.answers_file import read_answers
 from hil.prediction.answers_fit import age_notes, images_of, order_notes, plan_of
 from hil.prediction.measured_answers import AnswersOrigin, MeasuredAccuracy, MeasuredAnswers
-from hil.prediction.predict import OF_CELLS, Tuning, VirtualRow, believed, points_of, tuning_words
+from hil.prediction.predict import OF_CELLS, Tuning, VirtualRow, points_of, record_or_nominal, tuning_words
 from hil.report.answers import most_telling
 from hil.report.files import write_report
 from hil.report.run_data import RunData
@@ -148,7 +148,7 @@ class SuchChips:
         """The chips of a record, or, without one, of the models that the chip file names, at ``options.age_s``."""
         check_untuned(program)
         check_adapted(program, None if record is None else record.serial)
-        known, source, assumed = believed(program, record)
+        known, source, assumed = record_or_nominal(program, record)
         recipe = options.recipe_of(program)
         note_aims(program, recipe, watch)
         recipe.check(program, known)

@@ -38,7 +38,7 @@ from hil.prediction.scored import metric_of, scored_images
 from hil.prediction.shares import Shrunk
 from hil.prediction.text import Prediction
 from hil.simulation.chip_workers import THREADS, ChipWorkers
-from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_chip import SampledDevice, VirtualChip, build_chip
 from hil.simulation.virtual_chips import VirtualChips, at_once
 from hil.simulation.virtual_target import VirtualTarget
 from hil.verdict.agreement import count_answers
@@ -112,7 +112,7 @@ def predict(
         )
     check_adapted(program, None if record is None else record.serial)
     shrunk = shrunk_by(record, program, data, replace(options, age_s=ages[0]), watch, tune_at)
-    known, source, notes = believed(program, record)
+    known, source, notes = record_or_nominal(program, record)
     temperature = known.temperature_c if temperature_c is None else temperature_c
     if abs(temperature - known.temperature_c) > 0.01 and known.thermal is None:
         raise MismatchError(
@@ -200,7 +200,7 @@ def tuning_words(targets: TuneTargets | None, tune_at: float | Tuning) -> str:
     return f"each chip tuned {when}, to its own answers to {len(targets.images)} stored training images"
 
 
-def believed(
+def record_or_nominal(
     program: ConductanceProgram, record: CalibrationRecord | None
 ) -> tuple[CalibrationRecord, str, tuple[str, ...]]:
     """The record to draw from, whole for this program, where it comes from, and what was assumed.
@@ -320,7 +320,7 @@ class VirtualRow:
                 target.wait(age_s - before_s)
             corrections = fit_digital(standing, target, recipe.reads, inputs).corrections
             now = dict(target.cells_us)
-            drawn = Drawn(now, target.columns, corrections, chips.lasting_us(number, now))
+            drawn = SampledDevice(now, target.columns, corrections, chips.lasting_us(number, now))
             yield build_chip(
                 self.program,
                 record,

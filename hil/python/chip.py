@@ -64,8 +64,8 @@ class Chip(ChipDriver):
         """
         wanted = tuple(range(self.spec.macros)) if macros is None else macros
         age_s = seconds(age) if isinstance(age, str) else age
-        with progress(watch) as told:
-            self.record = calibrate(self, wanted, seed=seed, age_s=age_s, budget=Budget(budget), watch=told)
+        with progress(watch) as observer:
+            self.record = calibrate(self, wanted, seed=seed, age_s=age_s, budget=Budget(budget), watch=observer)
         return self.record
 
 
@@ -76,9 +76,9 @@ def open_chip(
     macros: int | None = None,
     baud: int = DEFAULT_BAUD,
     log: str | Path | None = None,
-    patience_s: float = 0.0,
+    reconnect_timeout_s: float = 0.0,
     key: HostKey | None = None,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Chip:
     """Open the chip at ``address``.
 
@@ -90,9 +90,9 @@ def open_chip(
         macros: another macro count than the file's; an emulated chip whose address names none has as many.
         baud: of a serial line.
         log: where to write the wire log.
-        patience_s: how long a line that was open may be silent or gone, s; 0: it is lost at once.
+        reconnect_timeout_s: how long a line that was open may be silent or gone, s; 0: it is lost at once.
         key: what a chip with authority wants proved; None takes that of the environment, if any.
-        tell: called with one line of text when a line falls silent, while it lasts, and when it is back.
+        report: called with one line of text when a line falls silent, while it lasts, and when it is back.
 
     Returns:
         the chip; outputs go off when it is closed, or the block ends.
@@ -107,5 +107,14 @@ def open_chip(
     """
     if macros is not None and address.startswith(EMULATED) and "macros=" not in address:
         address += f"{'&' if '?' in address else '?'}macros={macros}"
-    driver = opened(address, chip=chip, macros=macros, baud=baud, log=log, patience_s=patience_s, key=key, tell=tell)
+    driver = opened(
+        address,
+        chip=chip,
+        macros=macros,
+        baud=baud,
+        log=log,
+        reconnect_timeout_s=reconnect_timeout_s,
+        key=key,
+        report=report,
+    )
     return driver.as_a(Chip)

@@ -142,17 +142,22 @@ def improve(
         ('compiled', 'lab-128')
     """
     named, asked = isinstance(train, str | Path), settings or ImproveSettings()
-    with progress(watch) as told, as_files() as files:
-        path, file = files.network(network, train, told)
+    with progress(watch) as observer, as_files() as files:
+        path, file = files.network(network, train, observer)
         last = asked.test_images if test is not None or named else 0
         source = NetworkAsked(files.chip(chip), data=files.data(train, test, file))
         begun = ImproveAsked(
             path, source, replace(asked, test_images=last), treated or TechniquesAsked(), DeployOptions()
         )
-        told.plan(expected_improvement(asked.images, asked.chips, last, measured=False), may_end_early=True)
+        observer.plan(expected_improvement(asked.images, asked.chips, last, measured=False), may_end_early=True)
         (training, last_read), folder = begun.images(), Path(out)
         context = begun.context(
-            training, folder, record=files.record(known_record(record, chip)), crew=THREADS, restart=restart, watch=told
+            training,
+            folder,
+            record=files.record(known_record(record, chip)),
+            crew=THREADS,
+            restart=restart,
+            watch=observer,
         )
         found = try_techniques(
             context, folder, last_read, target=asked.target, minutes=asked.minutes, tried=begun.tried, restart=restart

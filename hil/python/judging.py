@@ -73,10 +73,10 @@ def judge(
     graph = network.graph if isinstance(network, CompiledNetwork) else None
     images = with_pixels(samples, program.input.shape, program.preprocess)
     found = _found(answers, images.labels, measured_chip)
-    with progress(watch) as told, new_run_folder(None if out is None else Path(out)) as folder:
-        report, arrays = judge_found(found, program, images, record_of(record), graph, looks, asked, told)
+    with progress(watch) as observer, new_run_folder(None if out is None else Path(out)) as folder:
+        report, arrays = judge_found(found, program, images, record_of(record), graph, looks, asked, observer)
         name = network.name if isinstance(network, CompiledNetwork) else "program"
-        report = write_judged(replace(report), arrays, program, name, folder, asked, told)
+        report = write_judged(replace(report), arrays, program, name, folder, asked, observer)
     return Report.of(report)
 
 

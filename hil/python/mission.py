@@ -88,14 +88,14 @@ def mission(
     """
     wanted, measured = load_mission(plan), record_of(record)
     images = None if data is None else samples_of(data)
-    with progress(watch) as told:
-        told.plan(planned_check(images, measured, options))
+    with progress(watch) as observer:
+        observer.plan(planned_check(images, measured, options))
         if isinstance(network, CompiledNetwork):
             found = Subject(network.program, network.name)
         elif isinstance(network, ConductanceProgram):
             found = Subject(network, "program")
         else:
-            found = open_subject(Path(network), NetworkAsked(), told)
+            found = open_subject(Path(network), NetworkAsked(), observer)
         again = None if images is None else found.rewriting(treated or TechniquesAsked())
-        budget = check_subject(found, wanted, images, measured, options, told, again=again)
+        budget = check_subject(found, wanted, images, measured, options, observer, again=again)
     return Mission(**{f.name: getattr(budget, f.name) for f in fields(budget)})

@@ -121,11 +121,11 @@ def compile(
     """
     spec = spec_of(chip)
     recipe, (weights, activations) = usual_recipe(*having, without=without), _widths(bits)
-    with progress(watch) as told, told.stage("compiling"):
-        name, file = given_network(network, images, tuple(mean), tuple(std), tuple(classes), watch=told)
+    with progress(watch) as observer, observer.stage("compiling"):
+        name, file = given_network(network, images, tuple(mean), tuple(std), tuple(classes), watch=observer)
         compiled = partial(
             compile_network, file, spec, weight_bits=weights, activation_bits=activations,
-            options=recipe.laid_out(LayoutOptions()), progress=told.step,
+            options=recipe.laid_out(LayoutOptions()), progress=observer.step,
         )  # fmt: skip
         if bits == AUTO:
             from mapping.auto_bits import fewest_bits
@@ -135,7 +135,7 @@ def compile(
             program, kept = judged_by_float(file, compiled)
             file = replace(file, weight_bits=weights, activation_bits=activations)
         if kept.much:
-            told.note(kept.line)
+            observer.note(kept.line)
     if having or without:
         program = with_recipe(program, recipe)
     return CompiledNetwork(name, program, file, kept)

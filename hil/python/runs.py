@@ -110,14 +110,14 @@ def _on_chip(
         network.data = data
     else:
         graph, name = None, Path(network).stem if isinstance(network, str | Path) else "program"
-    with progress(watch) as told, new_run_folder(None if out is None else Path(out)) as folder:
-        say_plan(chip, program, DEFAULT_BAUD, options, told, calibrate=known is None)
+    with progress(watch) as observer, new_run_folder(None if out is None else Path(out)) as folder:
+        say_plan(chip, program, DEFAULT_BAUD, options, observer, calibrate=known is None)
         report, run = deploy_on(
-            chip, program, data, graph=graph, record=known, options=options, watch=told, run=str(folder.final),
+            chip, program, data, graph=graph, record=known, options=options, watch=observer, run=str(folder.final),
             network_name=name, keep=folder.part,
         )  # fmt: skip
         report = replace(with_writer(report, folder), asked={MADE_IN: "python"})
-        with told.stage("reporting"):
+        with observer.stage("reporting"):
             write_report(folder.part, report, run)
     return Report.of(report)
 
@@ -164,9 +164,9 @@ def simulate(
     asked = replace(as_compiled_for(program_of(network), options), virtual_chips=chips)
     ages_s = [seconds(age) if isinstance(age, str) else age for age in ages]
     program, samples = program_of(network), samples_of(given)
-    with progress(watch) as told:
+    with progress(watch) as observer:
         found = predict(
-            program, samples, record_of(record), asked, told, ages_s=ages_s, temperature_c=temperature_c, mode=mode
+            program, samples, record_of(record), asked, observer, ages_s=ages_s, temperature_c=temperature_c, mode=mode
         )
     if graph is not None:
         found = replace(found, float_score=float_score(graph, program, samples, asked))

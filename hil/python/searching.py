@@ -141,8 +141,8 @@ def search(
         folder, asked, space=None if space is None else str(space),
         teacher=None if teacher is None else Path(teacher), restart=restart,
     )  # fmt: skip
-    with progress(watch) as told, refused_goes(begun):
-        run_search(begun, asked, told)
+    with progress(watch) as observer, refused_goes(begun):
+        run_search(begun, asked, observer)
     found = finished(begun, asked)
     return FinishedSearch(found.folder, found.table, found.summary)
 

@@ -39,9 +39,9 @@ class Shown:
         if in_notebook():
             needed("IPython.display").display(needed("IPython.display").HTML(summary.html()))
             return
-        from hil.cli.terminal.told import tell
+        from hil.cli.terminal.answers import show_answer
 
-        tell(summary)
+        show_answer(summary)
 
 
 def needed(library: str) -> Any:

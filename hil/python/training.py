@@ -142,17 +142,17 @@ def finetune(
         ('tuned.pt', 1)
     """
     known = known_record(record, chip)
-    with progress(watch) as told, as_files() as files:
-        path, file = files.network(network, train, told)
+    with progress(watch) as observer, as_files() as files:
+        path, file = files.network(network, train, observer)
         data, place, measured = files.data(train, None, file), files.chip(chip), files.record(known)
         if isinstance(settings, OnChipSettings):
             if not isinstance(chip, ChipDriver) or measured is None:
                 raise UsageError("an open chip and its record are needed", hint="hil.open_chip(…), chip.calibrate()")
             on_it = finetune_on_chip(
-                path, data, out, chip, measured, chip=place, settings=settings, restart=restart, watch=told
+                path, data, out, chip, measured, chip=place, settings=settings, restart=restart, watch=observer
             )
             return FinetunedOnChip(**{f.name: getattr(on_it, f.name) for f in fields(on_it)}, name=path.stem)
         found = finetune_files(
-            path, data, out, chip=place, calibration=measured, settings=settings, restart=restart, watch=told
+            path, data, out, chip=place, calibration=measured, settings=settings, restart=restart, watch=observer
         )
     return FinetunedNetwork(**{f.name: getattr(found, f.name) for f in fields(found)}, name=path.stem)

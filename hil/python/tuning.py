@@ -57,9 +57,9 @@ class Retuned(RetuneReport):
             chip ... NOT SILICON
             ...
         """
-        from hil.cli.terminal.told import tell
+        from hil.cli.terminal.answers import show_answer
 
-        tell(*(f"{line}\n" for line in self.lines()))
+        show_answer(*(f"{line}\n" for line in self.lines()))
 
 
 def tune(
@@ -100,8 +100,8 @@ def tune(
     assert measured is not None
     given = program_of(network)
     age_s = seconds(age) if isinstance(age, str) else age
-    with progress(watch) as told:
-        tuned, found = retune(chip, given, measured, images=images, age_s=age_s, adapters=adapters, watch=told)
+    with progress(watch) as observer:
+        tuned, found = retune(chip, given, measured, images=images, age_s=age_s, adapters=adapters, watch=observer)
     name = network.name if isinstance(network, CompiledNetwork) else "program"
     file = network.file if isinstance(network, CompiledNetwork) else None
     kept = CompiledNetwork(name, given if found.harmful else tuned.program, file)

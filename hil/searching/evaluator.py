@@ -135,5 +135,5 @@ class ChipClock(Watch):
     def step(self, done: int, total: int, what: str = "", of: str = "") -> None:
         self.watch.step(done, total, what, of)
 
-    def say(self, text: str) -> None:
-        self.watch.say(text)
+    def message(self, text: str) -> None:
+        self.watch.message(text)

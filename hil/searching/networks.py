@@ -33,7 +33,7 @@ from search.space.significance import Floats, Genomes, Significance
 from search.space.target import Target
 from search.train.images import Images
 from search.train.retrain import Retrained, RetrainJob, RetrainSettings, retrain
-from search.train.training import Told
+from search.train.training import ProgressCallback
 from search.train.workers import side_by_side
 
 SAMPLE = "hil.search-sample"
@@ -89,9 +89,9 @@ def train_members(run: SearchRun, members: Sequence[Member]) -> None:
     places = {member: network_folder(run.folder, member.architecture) for member in longest_first}
     left = {m: place for m, place in places.items() if not (place / "evaluation.json").exists()}
     jobs = [network_job(run, run.inputs.space, m.architecture, place) for m, place in left.items()]
-    told = run.told_of(run.settings.epochs, "networks", len(jobs))
+    progress = run.report_jobs(run.settings.epochs, "networks", len(jobs))
     data = run.inputs.train, run.inputs.kept, run.inputs.test
-    found = side_by_side(run.client, train_and_evaluate, jobs, *data, told=told)
+    found = side_by_side(run.client, train_and_evaluate, jobs, *data, progress=progress)
     for text in filter(None, found):
         run.watch.note(text)
 
@@ -219,9 +219,9 @@ def network_job(run: SearchRun, space: Space, architecture: Architecture, place:
     return NetworkJob(_job(run, space, architecture, place, settings.epochs), evaluating)
 
 
-def train_and_evaluate(job: NetworkJob, images: Images, kept: Images, test: Dataset, told: Told) -> str:
+def train_and_evaluate(job: NetworkJob, images: Images, kept: Images, test: Dataset, progress: ProgressCallback) -> str:
     """Leave ``net.pt``, ``architecture.json`` and ``evaluation.json``; gives what went wrong, or nothing."""
-    trained, asked, place = retrain(job.training, images, kept, told), job.evaluating, job.training.folder
+    trained, asked, place = retrain(job.training, images, kept, progress), job.evaluating, job.training.folder
     write_architecture(place / "architecture.json", job.training.architecture)
     evaluator = SimulatedEvaluator(asked.chip, test, asked.record, asked.options, asked.mode, target=asked.target)
     data: dict[str, object] = {"format": EVALUATION, "version": "1.0"}

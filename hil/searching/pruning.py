@@ -154,7 +154,7 @@ def prune(
         prices, fitting = PlanPrices(teacher, target), FitSettings(asked.cell_error**2)
         heirs = best_heirs(
             teacher, fit, held, prices, asked.edp, asked.limits(), fitting,
-            ways=asked.heirs, seed=asked.seed, told=watch.step,
+            ways=asked.heirs, seed=asked.seed, progress=watch.step,
         )  # fmt: skip
     best = heirs[0]
     said = f"hil search prune, {target.name}, EDP {asked.edp:g} mJ·ms or less, seed {asked.seed}"

@@ -43,7 +43,7 @@ from search.stage.scores import task_significance
 from search.stage.task import Estimator, StageSettings
 from search.train.images import Images
 from search.train.teacher_training import refine_teacher, train_teacher
-from search.train.training import Told
+from search.train.training import ProgressCallback
 from search.train.workers import check_shared, side_by_side, workers
 
 PROBE = 4  # batches that say how long an epoch takes
@@ -166,7 +166,7 @@ def _teacher(run: SearchRun) -> None:
         checkpoint = run.folder.root / "teacher.checkpoint"
         with run.watch.stage("teacher"):
             epochs = run.plan.count("teacher epochs", run.settings.teacher_epochs, 1, lambda: _teacher_epoch_s(run))
-            network = _trained_teacher(run, run.inputs.train, run.inputs.kept, epochs, checkpoint, run.told(epochs))
+            network = _trained_teacher(run, run.inputs.train, run.inputs.kept, epochs, checkpoint, run.report(epochs))
         save_network(network, path)
         checkpoint.unlink()
         run.plan.save()
@@ -178,13 +178,15 @@ def _trained_teacher(
     kept: Images,
     epochs: int,
     checkpoint: Path | None = None,
-    told: Told | None = None,
+    progress: ProgressCallback | None = None,
 ) -> NetworkFile:
     given, machine = run.folder.given_teacher, run.machine
     if given.exists():
         schedule = run.schedule(epochs, rate=REFINING_RATE)
         network = load_network(given)
-        return refine_teacher(network, images, kept, schedule, checkpoint=checkpoint, machine=machine, told=told)
+        return refine_teacher(
+            network, images, kept, schedule, checkpoint=checkpoint, machine=machine, progress=progress
+        )
     return train_teacher(
         run.inputs.space,
         images,
@@ -193,7 +195,7 @@ def _trained_teacher(
         classes=run.inputs.test.classes,
         checkpoint=checkpoint,
         machine=machine,
-        told=told,
+        progress=progress,
     )
 
 
@@ -212,8 +214,8 @@ def _stages(run: SearchRun) -> Significance:
                 settings, most_paths=run.plan.count("paths to rate", most, least, lambda: count * probe()[1])
             )
         jobs = [_stage_job(run, stage, settings, run.folder.stages) for stage in range(count)]
-        told = run.told_of(epochs + settings.rated_parts, "stages, their rating among them", count)
-        scores = side_by_side(run.client, train_stage, jobs, run.inputs.brief, told=told)
+        progress = run.report_jobs(epochs + settings.rated_parts, "stages, their rating among them", count)
+        scores = side_by_side(run.client, train_stage, jobs, run.inputs.brief, progress=progress)
         for job in jobs:
             (job.folder / f"{job.name}.checkpoint").unlink(missing_ok=True)
     run.plan.save()

@@ -11,7 +11,7 @@ from hil.searching.folder import SearchFolder
 from hil.searching.inputs import SearchInputs
 from hil.searching.settings import SearchSettings
 from hil.watch import PlannedStage, Watch
-from search.train.training import EpochRecord, Machine, Precision, Told, TrainingSchedule, told_in_steps
+from search.train.training import EpochRecord, Machine, Precision, ProgressCallback, TrainingSchedule, report_steps
 from search.train.workers import worker_count
 
 # About what a search takes on one core, s: an image trained once, a network simulated, an image on a virtual chip.
@@ -42,19 +42,19 @@ class SearchRun:
     def schedule(self, epochs: int, **more: Any) -> TrainingSchedule:
         return schedule(self.settings, epochs, **more)
 
-    def told_of(self, epochs: int, what: str, jobs: int) -> Callable[[int, EpochRecord], None]:
+    def report_jobs(self, epochs: int, what: str, jobs: int) -> Callable[[int, EpochRecord], None]:
         """Progress by epoch of jobs that run side by side; other records count as epochs behind the last one."""
         finished: set[tuple[int, int]] = set()
 
-        def tell(number: int, record: EpochRecord) -> None:
+        def report(number: int, record: EpochRecord) -> None:
             finished.add((number, record.epoch))
             self.watch.step(len(finished), epochs * jobs, f"epochs of {jobs} {what}")
 
-        return tell
+        return report
 
-    def told(self, epochs: int) -> Told:
+    def report(self, epochs: int) -> ProgressCallback:
         """Progress of one training."""
-        return told_in_steps(self.watch.step, epochs)
+        return report_steps(self.watch.step, epochs)
 
 
 def expected_phases(settings: SearchSettings) -> tuple[PlannedStage, ...]:

@@ -34,7 +34,7 @@ Layers = dict[str, tuple[CopySimulator, ...]]  # by name, of each its copies
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SampledDevice:
     """What one virtual chip is, by slot: cells (rows, columns) µS as they are read back, converters; and its
     corrections by layer. ``lasting_us``: how far read noise that lasts moves the cells until each
     ``cim.cells.lasting_noise.Moment``, (moments, rows, columns) µS; empty where there is none."""
@@ -105,7 +105,7 @@ class VirtualChip:
 def build_chip(
     program: ConductanceProgram,
     record: CalibrationRecord,
-    drawn: Drawn,
+    drawn: SampledDevice,
     *,
     seed: int,
     number: int,
@@ -133,7 +133,7 @@ def layer_simulator(
     record: CalibrationRecord,
     name: str,
     copy: Copy,
-    drawn: Drawn,
+    drawn: SampledDevice,
     device: str,
     mode: SimulationMode | str,
     moment: Moment = Moment.INFERENCE,
@@ -186,7 +186,7 @@ def copy_tiles(
     program: ConductanceProgram,
     name: str,
     copy: Copy,
-    drawn: Drawn,
+    drawn: SampledDevice,
     reads: Sequence[int] = (),
     moment: Moment = Moment.INFERENCE,
 ) -> list[SimulatedTile]:

@@ -21,7 +21,7 @@ from cim.record.device import Columns, draw_columns, draw_posterior
 from cim.simulator.modes import SimulationMode
 from hil.errors import UsageError
 from hil.simulation.cores import in_threads
-from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_chip import SampledDevice, VirtualChip, build_chip
 from hil.simulation.virtual_target import VirtualTarget, with_read_noise
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us, tiles_by_slot
@@ -86,7 +86,7 @@ class VirtualChips:
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
     targets: TuneTargets | None = None
     tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
-    drawn: dict[int, Drawn] = field(default_factory=dict, repr=False)  # of the chips that were drawn so far
+    drawn: dict[int, SampledDevice] = field(default_factory=dict, repr=False)  # of the chips that were drawn so far
     kept: dict[int, VirtualChip] = field(default_factory=dict, repr=False)  # chips that are ready to run
     ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
     conversions: int = field(init=False, default=0)
@@ -189,7 +189,7 @@ class VirtualChips:
             self.kept[number] = chip
         return chip
 
-    def _built(self, number: int, drawn: Drawn) -> VirtualChip:
+    def _built(self, number: int, drawn: SampledDevice) -> VirtualChip:
         return build_chip(
             self.program,
             self.record,
@@ -205,7 +205,7 @@ class VirtualChips:
         """Whether chips that are ready to run stay in memory: all of them are small."""
         return self.chips * bytes_of_chip(self.program) <= KEPT_BYTES
 
-    def draw(self, number: int) -> Drawn:
+    def draw(self, number: int) -> SampledDevice:
         """What chip ``number`` is; kept where all of them are small."""
         if number in self.drawn:
             return self.drawn[number]
@@ -223,14 +223,14 @@ class VirtualChips:
             self.drawn[number] = drawn
         return drawn
 
-    def uncorrected(self, number: int) -> Drawn:
+    def uncorrected(self, number: int) -> SampledDevice:
         """Chip ``number``, programmed again, before its columns are corrected: without corrections."""
         target = self._target(number)
         target.read_back(write_cells(self.recipe, self.program, target).program, self.recipe.reads)
         return self._drawn(number, target, {})
 
-    def _drawn(self, number: int, target: VirtualTarget, corrections: Corrections) -> Drawn:
-        return Drawn(target.cells_us, target.columns, corrections, self.lasting_us(number, target.cells_us))
+    def _drawn(self, number: int, target: VirtualTarget, corrections: Corrections) -> SampledDevice:
+        return SampledDevice(target.cells_us, target.columns, corrections, self.lasting_us(number, target.cells_us))
 
     def _target(self, number: int) -> VirtualTarget:
         """A chip that is to be programmed."""
@@ -250,7 +250,7 @@ class VirtualChips:
         chip = self._begun[number] = self._built(number, self._drawn(number, target, corrections))
         return chip
 
-    def _as_read(self, number: int, readings_us: Mapping[int, NDArray[np.float32]]) -> Drawn:
+    def _as_read(self, number: int, readings_us: Mapping[int, NDArray[np.float32]]) -> SampledDevice:
         """This chip: cells as they may be, given what they read."""
         rng = self._rng(number)
         law = redraw_law(self.record.programming, rng)
@@ -264,14 +264,15 @@ class VirtualChips:
             if macro not in converters:
                 converters[macro] = draw_columns(self.record, macro, rng)
             columns[slot] = converters[macro]
-        return Drawn(cells, columns, self.corrections or {}, self.lasting_us(number, cells))
+        return SampledDevice(cells, columns, self.corrections or {}, self.lasting_us(number, cells))
 
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number]))
 
     def lasting_us(self, number: int, cells_us: Mapping[int, NDArray[np.floating]]) -> dict[int, NDArray[np.float32]]:
-        """How far from their reading the cells of chip ``number`` stand in products (``Drawn.lasting_us``): read noise
-        that lasts, and what makes a cell in a product another than a cell alone.
+        """How far from their reading the cells of chip ``number`` stand in products (``SampledDevice.lasting_us``).
+
+        This is read noise that lasts, and what makes a cell in a product another than a cell alone.
 
         From generators of their own, so that nothing else is drawn otherwise where there is none.
         """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mapping.adapt.adaptation import Adaptation
     from mapping.layout.lay_out import LayoutOptions
     from mapping.program.conductance import ConductanceProgram
-    from mapping.recipe.target import Told
+    from mapping.recipe.target import Progress
 
 OF_A_CHIP = ("silicon", "emulated")  # kinds of records; others know no single cell
 
@@ -37,14 +37,14 @@ class AroundDefects(Technique):
             raise RecipeError(f"adapt: a record of kind {record.kind!r} knows no single chip's cells")
 
     def prepare(
-        self, program: ConductanceProgram, record: CalibrationRecord, read_s: float, told: Told
+        self, program: ConductanceProgram, record: CalibrationRecord, read_s: float, progress: Progress
     ) -> ConductanceProgram:
         if program.adapted_to is not None or record.kind not in OF_A_CHIP:
             return program
-        with told.stage("adapting"):
+        with progress.stage("adapting"):
             found = around_defects(program, record)
             for line in found.lines():
-                told.note(line)
+                progress.note(line)
         return found.program
 
     def order(self, program: ConductanceProgram, record: CalibrationRecord, age_s: float) -> tuple[int, ...]:

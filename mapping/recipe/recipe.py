@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # recipes are read by the command line, which imports nothing
     from mapping.layout.lay_out import LayoutOptions
     from mapping.program.conductance import ConductanceProgram
     from mapping.program.training_inputs import LayerInputs
-    from mapping.recipe.target import RecipeTarget, Told
+    from mapping.recipe.target import Progress, RecipeTarget
     from mapping.tune.channel_affine import ChannelTune, TuneTargets
 
 Kind = TypeVar("Kind", bound=Technique)
@@ -99,10 +99,12 @@ class Recipe:
         for t in self.techniques:
             t.check(program, record)
 
-    def prepared(self, program: ConductanceProgram, record: CalibrationRecord, told: Told) -> ConductanceProgram:
+    def prepared(
+        self, program: ConductanceProgram, record: CalibrationRecord, progress: Progress
+    ) -> ConductanceProgram:
         """The program for chips of a record, once for all of them; one that is prepared stays as it is."""
         for t in self.techniques:
-            program = t.prepare(program, record, self.read_s(program), told)
+            program = t.prepare(program, record, self.read_s(program), progress)
         return program
 
     def read_s(self, program: ConductanceProgram) -> float:
@@ -122,7 +124,7 @@ class Recipe:
         images = program.calibration_images[: self.tune_plan.images]
         return images if len(images) > 1 else images[:0]
 
-    def targets(self, program: ConductanceProgram, told: Told | None = None) -> TuneTargets | None:
+    def targets(self, program: ConductanceProgram, progress: Progress | None = None) -> TuneTargets | None:
         """What the layers of the ideal network give for these images, once for all chips that are tuned.
 
         None where they are not, or where the program stores too few images, which is noted.
@@ -131,8 +133,8 @@ class Recipe:
             return None
         images = self.tune_images(program)
         if not len(images):
-            if told is not None:
-                told.note(f"not tuned: the program stores {len(program.calibration_images)} training images")
+            if progress is not None:
+                progress.note(f"not tuned: the program stores {len(program.calibration_images)} training images")
             return None
         from mapping.tune.channel_affine import tune_targets
 

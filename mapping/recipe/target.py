@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mapping.recipe.standing import Cells
 
 
-class Told(Protocol):
+class Progress(Protocol):
     """Whoever watches the work."""
 
     def stage(self, name: str) -> AbstractContextManager[None]:
@@ -33,7 +33,7 @@ class Told(Protocol):
     def note(self, text: str) -> None: ...
 
 
-class RecipeTarget(Told, Protocol):
+class RecipeTarget(Progress, Protocol):
     """A chip that a recipe is carried out on.
 
     ``number``: which writing or reading of cells it is after the first, for noise of its own.

@@ -42,7 +42,7 @@ first order and each by itself, so that the ways differ in what they let go rath
 SEEN = 256  # images that relevance is known from
 MAP_VALUES = 1 << 24  # of the largest map of all images that weights are fitted on
 
-Told = Callable[[int, int, str], None]
+ProgressCallback = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def prune(
     *,
     ways: int = len(WAYS),
     seed: int = 0,
-    told: Told | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[Heir, ...]:
     """Heirs whose price is at most ``most``, the best first.
 
@@ -113,8 +113,8 @@ def prune(
     wanted = float_logits(teacher.graph, held.pixels)
     made = []
     for number, plan in enumerate(plans):
-        if told is not None:
-            told(number, len(plans), plan.text)
+        if progress is not None:
+            progress(number, len(plans), plan.text)
         made.append(made_heir(teacher, plan, images, held, wanted, price(plan), settings))
     return tuple(sorted(made, key=lambda heir: heir.answers.divergence))
 

@@ -36,7 +36,7 @@ from search.train.arrays import forget_ranges, noise_digest
 from search.train.checkpoint import read_tensors, write_tensors
 from search.train.images import Images
 from search.train.teacher import StagedTeacher, split_graph
-from search.train.training import Machine, Told, fit
+from search.train.training import Machine, ProgressCallback, fit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +67,7 @@ class StageJob:
         return f"stage-{self.stage + 1}"
 
 
-def train_stage(job: StageJob, images: Images, told: Told | None = None) -> StageScores:
+def train_stage(job: StageJob, images: Images, progress: ProgressCallback | None = None) -> StageScores:
     """Train and rate one stage, or read what was found before under the same settings.
 
     Leaves ``stage-N.json`` (scores) and ``stage-N.pt`` (weights, for later stages' prefixes) in the folder.
@@ -78,7 +78,7 @@ def train_stage(job: StageJob, images: Images, told: Told | None = None) -> Stag
     result = job.folder / f"{job.name}.json"
     if result.exists() and (found := read_scores(result)).key == key:
         return found
-    return job.machine.run(_train, job, images, key, told=told)
+    return job.machine.run(_train, job, images, key, progress=progress)
 
 
 def _key(job: StageJob, images: Images) -> str:
@@ -92,7 +92,7 @@ def _key(job: StageJob, images: Images) -> str:
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
-def _train(fabric: Fabric, job: StageJob, images: Images, key: str, told: Told | None) -> StageScores:
+def _train(fabric: Fabric, job: StageJob, images: Images, key: str, progress: ProgressCallback | None) -> StageScores:
     settings = job.settings
     own, held = images.split(settings.held_out, settings.schedule.seed)
     teacher = split_graph(load_network(job.teacher).graph, job.space).to(fabric.device)
@@ -101,11 +101,17 @@ def _train(fabric: Fabric, job: StageJob, images: Images, key: str, told: Told |
     prefix = [_trained(job, teacher, stage, path).to(fabric.device) for stage, path in enumerate(job.prefix)]
     task = Staging(net, teacher, prefix, job.stage, settings, held, len(own) // settings.schedule.batch, fabric.device)
     _, records = fit(
-        fabric, task, own, settings.schedule, checkpoint=job.folder / f"{job.name}.checkpoint", key=key, told=told
+        fabric,
+        task,
+        own,
+        settings.schedule,
+        checkpoint=job.folder / f"{job.name}.checkpoint",
+        key=key,
+        progress=progress,
     )
     forget_ranges(net)
     with fabric.autocast():
-        clean, noisy, paths = task.rate(own, told)
+        clean, noisy, paths = task.rate(own, progress)
     write_tensors(job.folder / f"{job.name}.pt", {"key": key, "model": net.state_dict()})
     scores = StageScores(
         key=key,

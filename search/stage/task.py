@@ -24,7 +24,7 @@ from search.train.arrays import array_layers, forget_ranges, set_strength
 from search.train.images import Images, batches, moved, on_device
 from search.train.losses import noise_to_signal, soft_divergence
 from search.train.teacher import StagedTeacher
-from search.train.training import At, Batch, EpochRecord, Told, TrainingSchedule, TrainingTask, epoch_seed
+from search.train.training import At, Batch, EpochRecord, ProgressCallback, TrainingSchedule, TrainingTask, epoch_seed
 
 PATHS, RATING, HELD = 0x9A7B, 0x3A7E, 0x4E1D0000  # purpose tags of seeds
 RATED_PARTS = 4
@@ -209,10 +209,10 @@ class Staging(TrainingTask):
             tuple(int((self.paths[:, i] == o).sum()) for o in range(count)) for i, count in enumerate(self.choices)
         )
 
-    def rate(self, images: Images, told: Told | None = None) -> tuple[Table, Table, int]:
+    def rate(self, images: Images, progress: ProgressCallback | None = None) -> tuple[Table, Table, int]:
         """Task significance without and with errors, (positions, operators), and from how many paths.
 
-        ``told`` hears of each of ``RATED_PARTS`` parts of the paths, as of an epoch behind the last one.
+        ``progress`` hears of each of ``RATED_PARTS`` parts of the paths, as of an epoch behind the last one.
         """
         if self.mixes:
             found = []
@@ -227,14 +227,14 @@ class Staging(TrainingTask):
         rng = np.random.default_rng(np.random.SeedSequence([seed, RATING, self.stage]))
         paths = listed_paths(self.choices, self.settings.most_paths, rng)
         torch.manual_seed(epoch_seed(seed, self.settings.schedule.epochs))
-        clean, noisy = self._ratings(images, paths, told)
+        clean, noisy = self._ratings(images, paths, progress)
         tables = (marginals(paths, values, self.choices) for values in (-clean, -noisy))
         one, other = (tuple(tuple(row) for row in table) for table in tables)
         return one, other, len(paths)
 
     @torch.no_grad()
     def _ratings(
-        self, images: Images, paths: NDArray[np.int64], told: Told | None
+        self, images: Images, paths: NDArray[np.int64], progress: ProgressCallback | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """L of each path on held-out images: exact, and noisy (mean + κ · standard deviation over draws)."""
         settings, size = self.settings, min(self.settings.schedule.batch, self.settings.rate_images)
@@ -259,8 +259,8 @@ class Staging(TrainingTask):
             clean[number] = value()
             noisy[number] = np.mean(draws) + settings.kappa * np.std(draws) if draws else clean[number]
             for part in range(RATED_PARTS * number // len(paths), RATED_PARTS * (number + 1) // len(paths)):
-                if told is not None:
-                    told(EpochRecord(settings.schedule.epochs + part, math.nan, math.nan, time.monotonic() - begun))
+                if progress is not None:
+                    progress(EpochRecord(settings.schedule.epochs + part, math.nan, math.nan, time.monotonic() - begun))
         return clean, noisy
 
     @property

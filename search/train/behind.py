@@ -32,7 +32,7 @@ from search.train.graph_part import GraphPart, PixelGraph, merged
 from search.train.images import Images, batches
 from search.train.integer_rounding import make_whole
 from search.train.losses import distillation
-from search.train.training import At, Batch, Machine, Told, TrainingSchedule, TrainingTask, fit
+from search.train.training import At, Batch, Machine, ProgressCallback, TrainingSchedule, TrainingTask, fit
 
 TEMPERATURE = 4.0
 SCORED = 4  # passes over the images kept out, each with chips of its own
@@ -123,7 +123,7 @@ class LayersBehind:
         *,
         checkpoint: Path,
         key: str,
-        told: Told | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Trained:
         """Train the layers that are not ``written``; they stay as they were where that does not help.
 
@@ -138,7 +138,7 @@ class LayersBehind:
             unit.requires_grad_(name not in written)
             if isinstance(unit.array, ArrayLinear):
                 unit.array.bias.requires_grad_(False)
-        found: Trained = self.machine.run(self._train, measured, kept, recipe, checkpoint, key, told=told)
+        found: Trained = self.machine.run(self._train, measured, kept, recipe, checkpoint, key, progress=progress)
         return found
 
     def _train(
@@ -149,7 +149,7 @@ class LayersBehind:
         recipe: BehindRecipe,
         checkpoint: Path,
         key: str,
-        told: Told | None,
+        progress: ProgressCallback | None,
     ) -> Trained:
         task = _Behind(self, measured, kept, recipe, fabric)
         schedule = TrainingSchedule(
@@ -158,7 +158,7 @@ class LayersBehind:
         )  # fmt: skip
         before_state = {name: value.clone() for name, value in self.net.state_dict().items()}
         before = task.kept_loss(self.net)
-        trained, _ = fit(fabric, task, self.images, schedule, checkpoint=checkpoint, key=key, told=told)
+        trained, _ = fit(fabric, task, self.images, schedule, checkpoint=checkpoint, key=key, progress=progress)
         assert isinstance(trained, GraphNet)
         self._make_whole(trained, task, fabric.device)
         found = Trained(before, task.kept_loss(trained))

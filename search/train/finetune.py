@@ -39,7 +39,7 @@ from search.train.training import (
     Batch,
     EpochRecord,
     Machine,
-    Told,
+    ProgressCallback,
     TrainingTask,
     accuracy,
     fit,
@@ -84,9 +84,11 @@ class Finetuned:
     digest: str = ""
 
 
-def finetune_network(job: FinetuneJob, images: Images, validation: Images, told: Told | None = None) -> Finetuned:
+def finetune_network(
+    job: FinetuneJob, images: Images, validation: Images, progress: ProgressCallback | None = None
+) -> Finetuned:
     """Train and write ``job.out``. Killed, it goes on from the last whole epoch. Never give it test images."""
-    return job.machine.run(_finetune, job, images, validation, told=told)
+    return job.machine.run(_finetune, job, images, validation, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def step_seconds(job: FinetuneJob, images: Images, validation: Images) -> Traini
 
 
 def _step_seconds(
-    fabric: Fabric, job: FinetuneJob, images: Images, validation: Images, told: Told | None
+    fabric: Fabric, job: FinetuneJob, images: Images, validation: Images, progress: ProgressCallback | None
 ) -> TrainingSpeed:
     schedule, steps = job.recipe.schedule, []
     few = images.spread(TIMED * schedule.batch)
@@ -124,13 +126,15 @@ def _step_seconds(
     return TrainingSpeed(steps[0], steps[-1], time.monotonic() - start, begun)
 
 
-def _finetune(fabric: Fabric, job: FinetuneJob, images: Images, validation: Images, told: Told | None) -> Finetuned:
+def _finetune(
+    fabric: Fabric, job: FinetuneJob, images: Images, validation: Images, progress: ProgressCallback | None
+) -> Finetuned:
     network, recipe = load_network(job.network), job.recipe
     task = _Finetuning(ranged(network, images), job, validation, fabric.device)
     given = network.digest, repr(recipe), job.machine.precision, noise_digest(job.noise), validation.digest, task.taught
     key = hashlib.sha256(repr(given).encode()).hexdigest()
     before = task.before()
-    trained, records = fit(fabric, task, images, recipe.schedule, checkpoint=job.checkpoint, key=key, told=told)
+    trained, records = fit(fabric, task, images, recipe.schedule, checkpoint=job.checkpoint, key=key, progress=progress)
     assert isinstance(trained, GraphNet)
     found = Finetuned(job.out, *before, task.exact(trained), task.noisy(trained, validation), records)
     file = _file(job, network, trained.cpu(), images, validation, found)

@@ -35,7 +35,7 @@ from search.train.training import (
     Batch,
     EpochRecord,
     Machine,
-    Told,
+    ProgressCallback,
     TrainingTask,
     accuracy,
     fit,
@@ -105,13 +105,15 @@ class Retrained:
     epochs: tuple[EpochRecord, ...]
 
 
-def retrain(job: RetrainJob, images: Images, validation: Images, told: Told | None = None) -> Retrained:
+def retrain(job: RetrainJob, images: Images, validation: Images, progress: ProgressCallback | None = None) -> Retrained:
     """Train, write ``net.pt``. Killed, it goes on from the last whole epoch. Never give it test images."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    return job.machine.run(_retrain, job, images, validation, told=told)
+    return job.machine.run(_retrain, job, images, validation, progress=progress)
 
 
-def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images, told: Told | None) -> Retrained:
+def _retrain(
+    fabric: Fabric, job: RetrainJob, images: Images, validation: Images, progress: ProgressCallback | None
+) -> Retrained:
     settings = job.settings
     torch.manual_seed(settings.schedule.seed)
     net = network(job.space, job.architecture, job.noise)
@@ -127,7 +129,7 @@ def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images
         settings.schedule,
         checkpoint=job.folder / "retrain.checkpoint",
         key=_key(job, teacher.digest if teacher else "", validation),
-        told=told,
+        progress=progress,
     )
     assert isinstance(trained, LayerNet)
     ideal, noisy = task.scores(trained)

@@ -23,7 +23,7 @@ from search.space.genes import Space
 from search.train.graph_part import GraphPart, PixelGraph, merged
 from search.train.images import Images
 from search.train.teacher import TeacherError
-from search.train.training import At, Batch, Machine, Told, TrainingSchedule, TrainingTask, accuracy, fit
+from search.train.training import At, Batch, Machine, ProgressCallback, TrainingSchedule, TrainingTask, accuracy, fit
 
 CALIBRATION_IMAGES = 128
 
@@ -87,13 +87,13 @@ def train_teacher(
     layers: int = 2,
     checkpoint: Path | None = None,
     machine: Machine | None = None,
-    told: Told | None = None,
+    progress: ProgressCallback | None = None,
 ) -> NetworkFile:
     """A dense teacher of our own for a space; its validation accuracy stands in the provenance."""
     machine = machine or Machine()
     return machine.run(
         _train, space, images, validation, schedule, tuple(classes), growth, layers, checkpoint, machine.precision,
-        told=told,
+        progress=progress,
     )  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def refine_teacher(
     *,
     checkpoint: Path | None = None,
     machine: Machine | None = None,
-    told: Told | None = None,
+    progress: ProgressCallback | None = None,
 ) -> NetworkFile:
     """Go on training a network that was trained elsewhere, on the images of now; batch norms are merged, then fixed.
 
@@ -120,7 +120,7 @@ def refine_teacher(
             f"the training images are {(channels, height, width)}, with labels up to {most}"
         )
     machine = machine or Machine()
-    return machine.run(_refine, network, images, validation, schedule, checkpoint, machine.precision, told=told)
+    return machine.run(_refine, network, images, validation, schedule, checkpoint, machine.precision, progress=progress)
 
 
 def _train(
@@ -134,13 +134,13 @@ def _train(
     layers: int,
     checkpoint: Path | None,
     precision: str,
-    told: Told | None,
+    progress: ProgressCallback | None,
 ) -> NetworkFile:
     torch.manual_seed(schedule.seed)
     model = DenseTeacher(space, growth, layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = _Teaching(model, validation, fabric.device)
     key = f"teacher {space.skeleton} {growth} {layers} {validation.digest} {precision}"
-    trained, records = fit(fabric, task, images, schedule, checkpoint=checkpoint, key=key, told=told)
+    trained, records = fit(fabric, task, images, schedule, checkpoint=checkpoint, key=key, progress=progress)
     channels = space.input_shape[0]
     graph = capture(
         trained.cpu().eval(),
@@ -165,14 +165,14 @@ def _refine(
     schedule: TrainingSchedule,
     checkpoint: Path | None,
     precision: str,
-    told: Told | None,
+    progress: ProgressCallback | None,
 ) -> NetworkFile:
     torch.manual_seed(schedule.seed)
     graph = network.graph
     model = PixelGraph(GraphPart(merged(graph.nodes), INPUT, trained=True), graph.preprocess)
     task = _Teaching(model, validation, fabric.device)
     key = f"given teacher {network.digest} {validation.digest} {precision}"
-    trained, records = fit(fabric, task, images, schedule, checkpoint=checkpoint, key=key, told=told)
+    trained, records = fit(fabric, task, images, schedule, checkpoint=checkpoint, key=key, progress=progress)
     assert isinstance(trained, PixelGraph)
     provenance = {
         **graph.provenance,

@@ -51,8 +51,8 @@ class Machine:
     devices: int = 1
     precision: Precision = "32-true"
 
-    def run(self, function: Callable[..., T], *args: Any, told: Told | None = None) -> T:
-        """``function(fabric, *args, told=…)`` on every device; the first one's answer.
+    def run(self, function: Callable[..., T], *args: Any, progress: ProgressCallback | None = None) -> T:
+        """``function(fabric, *args, progress=…)`` on every device; the first one's answer.
 
         Many devices: processes of their own. Arguments are pickled; what the first one tells comes back by a queue.
         """
@@ -62,8 +62,8 @@ class Machine:
         fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy, precision=self.precision)
         launch: Callable[..., T] = fabric.launch
         if not many:
-            return launch(function, *args, told=told)
-        with tempfile.TemporaryDirectory() as folder, _heard(told) as heard:
+            return launch(function, *args, progress=progress)
+        with tempfile.TemporaryDirectory() as folder, _heard(progress) as heard:
             answer = Path(folder) / "answer"
             launch(_in_process, pickle.dumps((function, args)), str(answer), heard)
             result: T = pickle.loads(answer.read_bytes())
@@ -73,20 +73,20 @@ class Machine:
 def _in_process(fabric: Fabric, work: bytes, answer: str, heard: SimpleQueue[EpochRecord | At | None]) -> None:
     """Work and answer as bytes: Fabric takes apart what it is given for processes, which frozen dataclasses refuse."""
     function, args = pickle.loads(work)
-    result = function(fabric, *args, told=heard.put if fabric.global_rank == 0 else None)
+    result = function(fabric, *args, progress=heard.put if fabric.global_rank == 0 else None)
     if fabric.global_rank == 0:
         Path(answer).write_bytes(pickle.dumps(result))
 
 
 @contextmanager
-def _heard(told: Told | None) -> Iterator[SimpleQueue[EpochRecord | At | None]]:
-    """A queue for processes; what they put there is ``told`` here, in order."""
+def _heard(progress: ProgressCallback | None) -> Iterator[SimpleQueue[EpochRecord | At | None]]:
+    """A queue for processes; what they put there is ``progress`` here, in order."""
     queue: SimpleQueue[EpochRecord | At | None] = get_context("spawn").SimpleQueue()
 
     def listen() -> None:
         while (said := queue.get()) is not None:
-            if told is not None:
-                told(said)
+            if progress is not None:
+                progress(said)
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
@@ -166,29 +166,29 @@ class EpochRecord:
     seconds: float
 
 
-Told = Callable[[EpochRecord | At], None]
+ProgressCallback = Callable[[EpochRecord | At], None]
 """Hears after each step where the training is, and after each epoch what it was like."""
 
 
-def only_epochs(tell: Callable[[EpochRecord], None]) -> Told:
+def only_epochs(report: Callable[[EpochRecord], None]) -> ProgressCallback:
     """Hears of whole epochs alone."""
-    return lambda said: tell(said) if isinstance(said, EpochRecord) else None
+    return lambda said: report(said) if isinstance(said, EpochRecord) else None
 
 
-def told_in_steps(
+def report_steps(
     step: Callable[[int, int, str], None], epochs: int, words: Callable[[EpochRecord], str] | None = None
-) -> Told:
+) -> ProgressCallback:
     """Calls ``step(done, all, "steps, epoch 2 of 5, …")`` as training goes on; ``words``: of the last whole epoch."""
     said = ""
 
-    def tell(what: EpochRecord | At) -> None:
+    def report(what: EpochRecord | At) -> None:
         nonlocal said
         if isinstance(what, At):
             step(what.step, what.steps, f"steps, epoch {what.epoch + 1} of {epochs}{said}")
         elif words is not None:
             said = f", {words(what)}"
 
-    return tell
+    return report
 
 
 class TrainingTask:
@@ -225,7 +225,7 @@ def fit(
     *,
     checkpoint: Path | None = None,
     key: str = "",
-    told: Told | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[nn.Module, tuple[EpochRecord, ...]]:
     """Train; give the model (its running mean, if the schedule wants one) and what each epoch was like.
 
@@ -272,8 +272,8 @@ def fit(
                 if mean is not None:
                     follow(mean, task.model, min(0.998, (at.step + 1) / (at.step + 10)))
                 learned, drawn = number + 1, torch.get_rng_state()
-                if told is not None and fabric.global_rank == 0:
-                    told(replace(at, step=at.step + 1))
+                if progress is not None and fabric.global_rank == 0:
+                    progress(replace(at, step=at.step + 1))
             except KeyboardInterrupt:
                 if checkpoint is not None and fabric.global_rank == 0 and learned and not records:
                     rest = {"steps": learned, "loss": float(total), "rng": drawn}
@@ -284,8 +284,8 @@ def fit(
         records.append(record)
         if checkpoint is not None and fabric.global_rank == 0:
             write_tensors(checkpoint, {"key": key, **_state(task, mean, optimiser, records)})
-        if told is not None and fabric.global_rank == 0:
-            told(record)
+        if progress is not None and fabric.global_rank == 0:
+            progress(record)
     return (mean if mean is not None else task.model), tuple(records)
 
 

@@ -30,7 +30,7 @@ ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": 1 << 30, "MALLOC_MMAP_THRESHOLD_": 1 <<
 
 
 class Work(Protocol[J, R]):
-    """``function(job, *data, told)``, defined in a module; what ``told`` hears of steps stays where the job is."""
+    """``function(job, *data, progress)``, defined in a module; what it hears of steps stays where the job is."""
 
     def __call__(self, job: J, *data: Any) -> R: ...
 
@@ -88,17 +88,17 @@ def side_by_side(
     function: Work[J, R],
     jobs: Sequence[J],
     *data: Any,
-    told: Callable[[int, EpochRecord], None] | None = None,
+    progress: Callable[[int, EpochRecord], None] | None = None,
     done: Callable[[int, R], None] | None = None,
 ) -> list[R]:
-    """``function(job, *data, told)`` of every job, each in one thread of a worker; results in the order of the jobs.
+    """``function(job, *data, progress)`` of every job, each in one thread of a worker; results in their order.
 
     Args:
         done: called with (number of the job, result), each as it is ready.
-        client, data, told: of ``as_ready``, which also says what is raised.
+        client, data, progress: of ``as_ready``, which also says what is raised.
     """
     found: dict[int, R] = {}
-    for number, result in as_ready(client, function, jobs, *data, told=told):
+    for number, result in as_ready(client, function, jobs, *data, progress=progress):
         found[number] = result
         if done is not None:
             done(number, result)
@@ -110,24 +110,24 @@ def as_ready(
     function: Work[J, R],
     jobs: Sequence[J],
     *data: Any,
-    told: Callable[[int, EpochRecord], None] | None = None,
+    progress: Callable[[int, EpochRecord], None] | None = None,
 ) -> Iterator[tuple[int, R]]:
     """``side_by_side``, each job's number and result as soon as they are there; none is kept.
 
     Args:
         client: of ``workers``; None works here, one job after the other.
         data: what all jobs read, sent to each worker once.
-        told: called with (number of the job, record) as jobs tell of their epochs.
+        progress: called with (number of the job, record) as jobs report of their epochs.
 
     Raises:
         SearchError: a job's workers died again and again, or its cluster forgot it; and what jobs raise.
     """
-    tell = told or (lambda number, record: None)
+    report = progress or (lambda number, record: None)
     if client is None:
         from search.train.training import only_epochs
 
         for number, job in enumerate(jobs):
-            yield number, function(job, *data, only_epochs(partial(tell, number)))
+            yield number, function(job, *data, only_epochs(partial(report, number)))
         return
     from concurrent.futures import CancelledError
 
@@ -135,7 +135,7 @@ def as_ready(
 
     from search.train.training import EpochRecord
 
-    client.subscribe_topic(TOPIC, lambda event: tell(event[1][0], EpochRecord(*event[1][1])))
+    client.subscribe_topic(TOPIC, lambda event: report(event[1][0], EpochRecord(*event[1][1])))
     left, lost = dict(enumerate(jobs)), 0
     try:
         while left:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hil.cli.terminal import lines, told
+from hil.cli.terminal import answers, lines
 from hil.cli.terminal.lines import printable, wrapped
 from hil.pages.summary import Summary
 
@@ -42,11 +42,11 @@ def broken_numbers(narrow: str, wide: str) -> set[str]:
 
 def misfits(summary: Summary) -> list[str]:
     """What of a summary does not fit 60, 80 or 120 columns; a path or a word that is longer alone may go beyond."""
-    found, wide = [], told.shown(summary, Terminal(), 200)
+    found, wide = [], answers.shown(summary, Terminal(), 200)
     scaled = re.compile(r"^\s*\S+( \S+)?\s+[\d−. ]+( \S+)?$")  # ticks of a scale, which have another step there
     wide = "\n".join(line for line in wide.splitlines() if not scaled.match(line))
     for width in WIDTHS:
-        text = told.shown(summary, Terminal(), width)
+        text = answers.shown(summary, Terminal(), width)
         long = [line for line in too_wide(text, width) if len(max(line.split(), key=len)) < width - 8]
         found += [f"{width} columns: {line!r}" for line in long]
         found += [f"{width} columns: {number} is broken" for number in broken_numbers(text, wide)]
@@ -61,15 +61,15 @@ def misfits_of_error(text: str) -> list[str]:
     return [f"{w} columns: {p!r}" for w, p in parts if len(p) > w and len(max(p.split(), key=len)) < w - 8]
 
 
-def watching(tell: Callable[..., None]) -> Callable[..., None]:
-    """``tell`` of the terminal that also looks at every summary it is given."""
+def watching(show_answer: Callable[..., None]) -> Callable[..., None]:
+    """``show_answer`` of the terminal that also looks at every summary it is given."""
 
     def looked_at(*parts: Any, **more: Any) -> None:
         found = [words for part in parts if isinstance(part, Summary) for words in misfits(part)]
         if found:
             sys.stderr.write("\n".join(found))
         assert not found, found
-        tell(*parts, **more)
+        show_answer(*parts, **more)
 
     return looked_at
 
@@ -90,7 +90,7 @@ def every_answer_fits(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not found, found
         return plain(summary)
 
-    monkeypatch.setattr("hil.cli.show.tell", watching(told.tell))
-    monkeypatch.setattr(told, "tell", watching(told.tell))
+    monkeypatch.setattr("hil.cli.show.show_answer", watching(answers.show_answer))
+    monkeypatch.setattr(answers, "show_answer", watching(answers.show_answer))
     monkeypatch.setattr("hil.cli.complain", looked_at)
     monkeypatch.setattr(Summary, "lines", fitting)

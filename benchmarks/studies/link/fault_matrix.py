@@ -32,7 +32,7 @@ LINE = f"{MATRIX}::test_faults_of_the_line_change_no_bit_of_a_run"
 SIMULATION = "python -m hil.cli.line_simulation"
 LINK, OUTAGES = "tests/firmware_protocols/test_link.py", "tests/hil/driver/test_long_outages.py"
 SIZES, RESUME = "tests/firmware_protocols/test_frame_size.py", "tests/hil/deployment/test_resume.py"
-PORTS, PATIENCE = "tests/hil/transports/test_transports.py", "tests/hil/driver/test_patience.py"
+PORTS, RECONNECTION = "tests/hil/transports/test_transports.py", "tests/hil/driver/test_reconnection.py"
 JOURNAL, C_JOURNAL = (f"tests/firmware_protocols/test_{name}journal.py" for name in ("chip_", "reference_firmware_"))
 
 
@@ -107,7 +107,7 @@ ROWS = {
             f"{MATRIX}::test_f8_f10_a_line_that_stays_gone_ends_the_run_in_time_and_it_goes_on_later",
             f"{OUTAGES}::test_a_line_that_is_silent_for_less_than_patience_costs_only_time",
             f"{OUTAGES}::test_a_cable_that_is_out_for_less_than_patience_costs_only_time",
-            f"{PATIENCE}::test_a_board_under_another_name_is_found_by_its_serial_number",
+            f"{RECONNECTION}::test_a_board_under_another_name_is_found_by_its_serial_number",
         ),
     ),
     "F9": MatrixRow(
@@ -134,7 +134,7 @@ ROWS = {
             f"{PORTS}::test_another_device_is_told_with_its_first_bytes",
             f"{PORTS}::test_a_chip_of_another_protocol_version_is_a_mismatch_with_both_ranges",
             f"{PORTS}::test_a_chip_that_differs_from_its_file_is_a_mismatch_with_both_values",
-            f"{PATIENCE}::test_a_chip_that_was_restarted_or_changed_meanwhile_is_refused",
+            f"{RECONNECTION}::test_a_chip_that_was_restarted_or_changed_meanwhile_is_refused",
         ),
         "docs/conformance_matrix.py",
     ),

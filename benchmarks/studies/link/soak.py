@@ -29,7 +29,7 @@ from firmware_protocols.line_simulation.faults import Counts, LineFaults
 from firmware_protocols.messages import Returns, TileAddress
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
-from hil.driver.patience import Patience
+from hil.driver.reconnection import Reconnection
 from hil.server.firmware_launch import running_firmware
 from hil.server.firmware_targets import FirmwareTarget
 from hil.transports import open_transport
@@ -162,7 +162,7 @@ def main() -> int:
     given = parser.parse_args()
     with running_firmware(FirmwareTarget.NATIVE, SPEC, seed=given.seed, where="127.0.0.1:0") as address:
         line = BadLine(open_transport(address), given.seed)
-        with connect(line, chip=SPEC, patience=Patience(120.0, None)) as driver:
+        with connect(line, chip=SPEC, reconnection=Reconnection(120.0, None)) as driver:
             idle = idle_share(driver, line)
             found = soak(driver, line, given.minutes, lambda text: print(text, file=sys.stderr, flush=True))
     result = {"minutes": given.minutes, "seed": given.seed, **found, "idle_cpu_share": round(idle, 5)}

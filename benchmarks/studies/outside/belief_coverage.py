@@ -42,7 +42,7 @@ from hil.deployment.options import DeployOptions
 from hil.prediction.predict import UNMEASURED, points_of, predict
 from hil.prediction.shares import Shrunk
 from hil.prediction.text import Prediction
-from hil.simulation.virtual_chip import Drawn, build_chip
+from hil.simulation.virtual_chip import SampledDevice, build_chip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.simulation.virtual_target import VirtualTarget
 from hil.verdict.yields import Distribution
@@ -179,7 +179,9 @@ def scores(
     mode = SimulationMode.FAST
     targets = recipe.targets(program, Watch())
     again = VirtualChips(program, record, recipe, after, seed + 1, inputs=inputs, mode=mode, targets=targets)
-    hidden = Drawn(target.cells_us, target.columns, written.corrections, again.lasting_us(after, target.cells_us))
+    hidden = SampledDevice(
+        target.cells_us, target.columns, written.corrections, again.lasting_us(after, target.cells_us)
+    )
     chip = build_chip(program, record, hidden, seed=seed, number=0, device="cpu", mode=mode)
     readings = {slot: np.asarray(seen, np.float32) for slot, seen in written.readings_us.items()}
     this = VirtualChips(

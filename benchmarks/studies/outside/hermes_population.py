@@ -64,7 +64,7 @@ def chip_features(drawn: Sampled, train: Floats, inputs: Floats, number: int, be
     from cim.chip.file import load_chip
     from hil.datasets.input_values import preprocess_of
     from hil.deployment.options import DeployOptions, usual_recipe
-    from hil.prediction.predict import VirtualRow, believed
+    from hil.prediction.predict import VirtualRow, record_or_nominal
     from hil.watch import Watch
     from mapping.compile import compile_network
     from mapping.network.capture import capture
@@ -83,7 +83,7 @@ def chip_features(drawn: Sampled, train: Floats, inputs: Floats, number: int, be
     program = compile_network(file, with_ranges_from(load_chip(belief["chip"]), belief.get("least_range_us")))
     left_out = [name for name, on in (("copies", belief["copies"]), ("tune", belief["tuned"])) if not on]
     options = DeployOptions(age_s=belief["age_s"], virtual_chips=2, seed=number, recipe=usual_recipe(without=left_out))
-    record, _, _ = believed(program, None)
+    record, _, _ = record_or_nominal(program, None)
     tune, ages = options.recipe_of(program).targets(program, Watch()), (options.age_s,)
     row = VirtualRow(program, record, program.macros, ages, record.temperature_c, options, belief["engine"], tune)
     images = pixels(inputs)

@@ -141,7 +141,7 @@ def _by_gradients(
         checkpoint = folder.root / f"{relaxation.name.lower()}-{epochs}.checkpoint"
         job = RelaxedJob(space, relaxed, edp, inputs.noise, checkpoint, replace(run.machine, devices=1))
         with watch.stage(relaxation.value):
-            chosen = relaxed_search(job, inputs.brief, run.told(epochs))
+            chosen = relaxed_search(job, inputs.brief, run.report(epochs))
         alone = Search(space, accuracy, simulate, 1, 1.0, caps_of(settings, accuracy), None)
         alone.add(np.array([space.encode(chosen)]))
         name = f"{relaxation.value}, {epochs} epochs"

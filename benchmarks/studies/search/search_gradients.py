@@ -30,7 +30,7 @@ from search.stage.net import operator_nets
 from search.train.arrays import forget_ranges, set_strength
 from search.train.images import Images, moved, on_device
 from search.train.modules import LayerNet
-from search.train.training import At, Batch, Machine, Told, TrainingSchedule, TrainingTask, epoch_seed, fit
+from search.train.training import At, Batch, Machine, ProgressCallback, TrainingSchedule, TrainingTask, epoch_seed, fit
 
 HELD = 0x6A7E0000  # purpose tag of seeds
 Gates = Sequence[Mapping[int, Tensor | None]]
@@ -97,9 +97,9 @@ class SuperNet(nn.Module):
         return logits
 
 
-def relaxed_search(job: RelaxedJob, images: Images, told: Told | None = None) -> Architecture:
+def relaxed_search(job: RelaxedJob, images: Images, progress: ProgressCallback | None = None) -> Architecture:
     """Train the supernet on ``images`` and give its network. Killed, it goes on from the last whole epoch."""
-    return job.machine.run(_search, job, images, told=told)
+    return job.machine.run(_search, job, images, progress=progress)
 
 
 def supernet_bits(space: Space) -> Bits:
@@ -107,14 +107,14 @@ def supernet_bits(space: Space) -> Bits:
     return Bits(min(space.weight_bits, key=lambda bits: (abs(bits - 4), bits)), max(space.activation_bits))
 
 
-def _search(fabric: Fabric, job: RelaxedJob, images: Images, told: Told | None) -> Architecture:
+def _search(fabric: Fabric, job: RelaxedJob, images: Images, progress: ProgressCallback | None) -> Architecture:
     space, schedule = job.space, job.settings.schedule
     own, held = images.split(job.settings.held_out, schedule.seed)
     torch.manual_seed(schedule.seed)
     bits = supernet_bits(space)
     task = _Relaxing(SuperNet(space, bits, job.noise), space, job.settings, job.costs, held, fabric.device)
     key = repr((space.skeleton, [p.operators for p in space.positions], job.settings, held.digest))
-    fit(fabric, task, own, schedule, checkpoint=job.checkpoint, key=key, told=told)
+    fit(fabric, task, own, schedule, checkpoint=job.checkpoint, key=key, progress=progress)
     operators = [
         place.operators[int(alpha.argmax())] for place, alpha in zip(space.positions, task.alphas, strict=True)
     ]

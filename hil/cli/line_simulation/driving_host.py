@@ -1,4 +1,4 @@
-"""The driver at the host's end of a simulated line: sessions, journal and patience, on the simulation's clock.
+"""The driver at the host's end of a simulated line: sessions, journal and reconnection, on the simulation's clock.
 
 Nothing here knows how a link is opened again or how a run is resumed: the driver does. When it waits for bytes, the
 simulation goes on (``VirtualTransport.read``); when the process is killed, that never returns.
@@ -24,7 +24,7 @@ from firmware_protocols.messages import ProgramTile, Reply, Request
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.keys import HostKey
 from hil.driver.open_chip import introduced
-from hil.driver.patience import Patience
+from hil.driver.reconnection import Reconnection
 from hil.driver.session import Session
 from hil.errors import HilError, PortError
 from hil.transports.base import Transport, lost
@@ -32,7 +32,7 @@ from hil.transports.journal import Journal
 
 CALL_S = 1e-5  # that asking for bytes takes at least
 AGAIN_AFTER_S = 0.25  # a run that failed is begun again
-PATIENCE_S = (0.0, 60.0, 3600.0)
+RECONNECT_TIMEOUT_S = (0.0, 60.0, 3600.0)
 IMAGE_REQUESTS = 10  # whose writes are offered as one image
 SERIAL, CLEAN = "/dev/simulated", "tcp://simulated:1"  # on the first bodies are packed
 
@@ -118,7 +118,7 @@ class DrivingHost:
         self.met: Counter[Met] = Counter()
         self.arrived, self.out = bytearray(), bytearray()
         self._rng = random.Random(f"{plan.seed}/driver")
-        self._patience_s = self._rng.choice(PATIENCE_S)
+        self._timeout_s = self._rng.choice(RECONNECT_TIMEOUT_S)
         self._address = self._rng.choice((SERIAL, CLEAN))
         self._path = folder / "journal"
         self._transport: VirtualTransport | None = None
@@ -237,7 +237,7 @@ class DrivingHost:
         session = self._session = Session(
             self._opened(),
             journal=journal,
-            patience=Patience(self._patience_s, self._opened, clock=self.now_s, sleep=self._sleep),
+            reconnection=Reconnection(self._timeout_s, self._opened, clock=self.now_s, sleep=self._sleep),
             key=HostKey(KEY) if self._plan.keyed else None,
             silence_s=self._plan.host.silence_s,
             clock=self.now_s,

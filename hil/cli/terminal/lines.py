@@ -47,12 +47,12 @@ def complain(text: str) -> None:
     print("\n".join(lines), file=sys.stderr)
 
 
-def say(text: str = "") -> None:
+def print_line(text: str = "") -> None:
     """A line of the answer, on stdout."""
     print(fitted(printable(text), sys.stdout))
 
 
-def say_json(record: Mapping[str, Any]) -> None:
+def print_json(record: Mapping[str, Any]) -> None:
     """The answer as one line of JSON for programs, on stdout."""
     print(json.dumps(record, default=str).replace("\x7f", "\\u007f"))
 

@@ -134,7 +134,7 @@ class Screen(Watch):
         elif time.monotonic() - self.told_s >= self.every_s:
             self._tell()
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         if not self.quiet:
             self._print(f"{'note':<{NAME}} {text}")
 
@@ -143,7 +143,7 @@ class Screen(Watch):
             return super().choose(question, answers)
         self.bar.stop()
         try:
-            self.say(question)
+            self.message(question)
             for number, answer in enumerate(answers, 1):
                 self._print(f"{number:>14} {answer}")
             numbers = [str(number) for number in range(1, len(answers) + 1)]

@@ -20,10 +20,10 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
 
-Tell = Callable[[int, str], None]
+Progress = Callable[[int, str], None]
 
 
-def untold(done: int, what: str) -> None:
+def silent(done: int, what: str) -> None:
     """Nobody is told."""
 
 
@@ -33,10 +33,12 @@ class NetworkRun(Protocol):
     @property
     def conversions(self) -> Mapping[str, Conversions]: ...
 
-    def logits(self, images: NDArray[np.uint8], sample: int, passes: int = 1, tell: Tell = untold) -> NDArray[np.int32]:
+    def logits(
+        self, images: NDArray[np.uint8], sample: int, passes: int = 1, progress: Progress = silent
+    ) -> NDArray[np.int32]:
         """Logit codes (passes, n, classes); image i of pass p is sample ``sample + p · REPEAT + i``.
 
-        ``tell``: images that are done, of all passes together, and what is under way.
+        ``progress``: images that are done, of all passes together, and what is under way.
         """
         ...
 
@@ -52,12 +54,14 @@ class StepByStep:
     def conversions(self) -> Mapping[str, Conversions]:
         return self.multiply.conversions
 
-    def logits(self, images: NDArray[np.uint8], sample: int, passes: int = 1, tell: Tell = untold) -> NDArray[np.int32]:
+    def logits(
+        self, images: NDArray[np.uint8], sample: int, passes: int = 1, progress: Progress = silent
+    ) -> NDArray[np.int32]:
         found = []
         for number in range(passes):
             parts, first = [], sample + number * REPEAT
             for at, batch in _batches(images):
-                tell(number * len(images) + at, f"repeat {number + 1} of {passes}")
+                progress(number * len(images) + at, f"repeat {number + 1} of {passes}")
                 parts.append(run(self.program, batch, self.multiply, sample=first + at, batch=len(batch)))
             found.append(np.concatenate(parts))
         return np.stack(found)
@@ -71,10 +75,12 @@ class Planned:
     layers: tuple[str, ...]  # that each step reads, "" where no array works
     conversions: dict[str, Conversions] = field(default_factory=dict)
 
-    def logits(self, images: NDArray[np.uint8], sample: int, passes: int = 1, tell: Tell = untold) -> NDArray[np.int32]:
+    def logits(
+        self, images: NDArray[np.uint8], sample: int, passes: int = 1, progress: Progress = silent
+    ) -> NDArray[np.int32]:
         parts = []
         for at, batch in _batches(images):
-            tell(passes * at, f"image {at + 1} of {len(images)}")
+            progress(passes * at, f"image {at + 1} of {len(images)}")
             result = self.driver.run_plan(batch, sample=sample + at, passes=passes, pass_step=REPEAT)
             for name, total, saturated in zip(self.layers, result.conversions, result.saturated, strict=True):
                 if name:

@@ -19,7 +19,7 @@ from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from hil.atomic import output_errors
 from hil.calibration.procedure import check_record
-from hil.deployment.options import PATIENCE_S
+from hil.deployment.options import RECONNECT_TIMEOUT_S
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.errors import Interrupted, MismatchError, UsageError
@@ -127,7 +127,7 @@ def _opened(
     """The chip at an address; one that is open stays open."""
     if isinstance(chip, ChipDriver):
         return nullcontext(chip)
-    return open_chip(chip, chip=program.spec, baud=baud, patience_s=PATIENCE_S, tell=watch.say)
+    return open_chip(chip, chip=program.spec, baud=baud, reconnect_timeout_s=RECONNECT_TIMEOUT_S, report=watch.message)
 
 
 def _group_after_group(

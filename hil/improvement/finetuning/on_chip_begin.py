@@ -24,7 +24,7 @@ from mapping.quantise.sharing import shared_ops
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.tune.aims import aimed, aims_of
 from search.train.behind import BehindRecipe, LayersBehind, Measured, Trained
-from search.train.training import Machine, multiplies_bfloat16, told_in_steps
+from search.train.training import Machine, multiplies_bfloat16, report_steps
 
 MEMORY_BYTES = 1 << 32  # for codes of the images that wait between two groups
 BYTES_A_CODE = 8  # as numbers and as tensors
@@ -96,8 +96,8 @@ def training_behind(
     )
 
     def train(number: int, written: Sequence[str], seen: Measured, kept: Measured) -> Trained:
-        told = None if watch is None else told_in_steps(watch.step, training.epochs)
+        progress = None if watch is None else report_steps(watch.step, training.epochs)
         place = folder / f"behind-{number}.checkpoint"
-        return behind.train(written, seen, kept, recipe, checkpoint=place, key=f"{asked} {number}", told=told)
+        return behind.train(written, seen, kept, recipe, checkpoint=place, key=f"{asked} {number}", progress=progress)
 
     return train

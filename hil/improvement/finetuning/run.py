@@ -42,7 +42,7 @@ from mapping.network.file import load_network, save_network
 from search.train.finetune import FinetuneJob, finetune_network, ranged, step_seconds
 from search.train.images import Images, Symmetry
 from search.train.settings import TrainingSettings
-from search.train.training import Machine, Precision, TrainingSchedule, multiplies_bfloat16, told_in_steps
+from search.train.training import Machine, Precision, TrainingSchedule, multiplies_bfloat16, report_steps
 
 FEW_IMAGES, FEW_STEPS = 2000, 200  # to train with: below, a network gains little or loses
 LEFT = 0.92  # share of the time that is planned; the rest is for what a machine does beside
@@ -225,8 +225,10 @@ def finetune(
             watch.note(f"{plan.epochs} epochs of {len(images):,} images, for {final.minutes:g} minutes")
         job = _job(Path(network), inputs, final, data, plan.epochs, trained_file, folder)
         with watch.stage("training"):
-            told = told_in_steps(watch.step, plan.epochs, lambda record: f"{record.score:.1f} % on chips (simulated)")
-            found = finetune_network(job, images, inputs.kept, told)
+            progress = report_steps(
+                watch.step, plan.epochs, lambda record: f"{record.score:.1f} % on chips (simulated)"
+            )
+            found = finetune_network(job, images, inputs.kept, progress)
         trained = load_network(found.path)
         if judges is not None:
             with watch.stage("as deployed"):

@@ -18,7 +18,7 @@ import numpy as np
 
 from cim.chip.spec import MacroSpec
 from hil.payload.orbit import DoseEffects
-from hil.simulation.virtual_chip import Drawn
+from hil.simulation.virtual_chip import SampledDevice
 
 
 def dose_mrad(effects: DoseEffects, years: float) -> float:
@@ -26,7 +26,9 @@ def dose_mrad(effects: DoseEffects, years: float) -> float:
     return effects.krad_per_year * years * 1e-3
 
 
-def with_dose(drawn: Drawn, spec: MacroSpec, effects: DoseEffects, mrad: float, rng: np.random.Generator) -> Drawn:
+def with_dose(
+    drawn: SampledDevice, spec: MacroSpec, effects: DoseEffects, mrad: float, rng: np.random.Generator
+) -> SampledDevice:
     """A chip after a dose."""
     low, high = spec.levels_us[0], spec.levels_us[-1]
     window, middle = high - low, (high + low) / 2

@@ -21,7 +21,7 @@ from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.payload.radiation.kinds import FaultKind
 from hil.payload.radiation.space import OFFSET_BITS, SHIFT_BITS, SUM_BITS, Fault, stored_bits
-from hil.simulation.virtual_chip import CopySimulator, Drawn, copy_tiles, layer_simulator
+from hil.simulation.virtual_chip import CopySimulator, SampledDevice, copy_tiles, layer_simulator
 from mapping.operators.integer.digital_ops import INT32_HIGH, INT32_LOW, MAX_SHIFT
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.step import Step
@@ -57,7 +57,7 @@ class ChipUnderTest:
     base: ConductanceProgram
     program: ConductanceProgram
     record: CalibrationRecord
-    drawn: Drawn
+    drawn: SampledDevice
 
     def step(self, name: str) -> MatrixStep:
         """The layer of that name, or the one that a step of that name reads again."""
@@ -66,7 +66,7 @@ class ChipUnderTest:
         return found
 
     def rebuilt(
-        self, drawn: Drawn, slot: int | None = None, only: str | None = None
+        self, drawn: SampledDevice, slot: int | None = None, only: str | None = None
     ) -> dict[tuple[str, int], CopySimulator]:
         """Layers on a slot (or one layer) that are not the same in a chip that holds ``drawn``."""
         found = {}
@@ -82,7 +82,7 @@ class ChipUnderTest:
                     )
         return found
 
-    def _holds(self, name: str, copy: Copy, drawn: Drawn) -> bool:
+    def _holds(self, name: str, copy: Copy, drawn: SampledDevice) -> bool:
         """Whether the chip itself holds what ``drawn`` holds in the tiles of a copy."""
         pairs = zip(*(copy_tiles(self.program, name, copy, one) for one in (self.drawn, drawn)), strict=True)
         return all(
@@ -102,7 +102,7 @@ def inject(chip: ChipUnderTest, fault: Fault) -> Injection:
 # --- what the chip holds ----------------------------------------------------------------
 
 
-def strike(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn | None:
+def strike(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDevice | None:
     """What a chip that holds ``drawn`` holds after a fault of cells, converters, registers, levels or corrections.
 
     Faults add up by striking one after the other. None: the loader refuses it.
@@ -138,7 +138,7 @@ def _crossing(lines: NDArray[np.intp], columns: NDArray[np.intp], fault: Fault) 
     return int(lines[fault.place // len(columns)]), int(columns[fault.place % len(columns)])
 
 
-def strike_cells(chip: ChipUnderTest, drawn: Drawn, faults: Iterable[Fault]) -> Drawn:
+def strike_cells(chip: ChipUnderTest, drawn: SampledDevice, faults: Iterable[Fault]) -> SampledDevice:
     """What a chip that holds ``drawn`` holds after faults of cells, one after the other."""
     changed: dict[int, NDArray[np.floating]] = {}
     known: dict[tuple[str, int], tuple[int, NDArray[np.intp], NDArray[np.intp]]] = {}
@@ -163,11 +163,11 @@ def strike_cells(chip: ChipUnderTest, drawn: Drawn, faults: Iterable[Fault]) -> 
     return replace(drawn, cells_us={**drawn.cells_us, **changed})
 
 
-def _cell(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn:
+def _cell(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDevice:
     return strike_cells(chip, drawn, (fault,))
 
 
-def _row(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn:
+def _row(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDevice:
     """The word line is never driven: its cells add nothing, on the whole macro."""
     spec, tile, slot = _tile(chip, fault)
     lines = cell_lines(spec, tile.row0 + fault.place, 1, tile.output0, len(tile.outputs))[0]
@@ -176,7 +176,7 @@ def _row(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn:
     return _with_cells(drawn, slot, cells)
 
 
-def _trim(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn:
+def _trim(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDevice:
     """The offset of one converter moves by 2^bit codes, up or down as the bit was 0 or 1 (here: by the converter)."""
     slot = _tile(chip, fault)[2]
     columns = drawn.columns[slot]
@@ -186,7 +186,7 @@ def _trim(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn:
     return replace(drawn, columns={**drawn.columns, slot: replace(columns, offset_codes=offset)})
 
 
-def _range(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn | None:
+def _range(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDevice | None:
     """The macro converts in another range: codes scale by the ratio of the steps."""
     spec, _, slot = _tile(chip, fault)
     old = chip.step(fault.step).group.range_code
@@ -198,7 +198,7 @@ def _range(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn | None:
     return replace(drawn, columns={**drawn.columns, slot: scaled})
 
 
-def _level(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn | None:
+def _level(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDevice | None:
     """The weight is written with one bit of its two's complement turned over."""
     spec, tile, slot = _tile(chip, fault)
     bits = chip.program.weight_bits_of(fault.step)
@@ -217,7 +217,7 @@ def _level(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn | None:
     return _with_cells(drawn, slot, cells)
 
 
-def _correction(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn:
+def _correction(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDevice:
     corrections = list(drawn.corrections[fault.step])
     own = corrections[fault.tile]
     gain, offset = own.gain.copy(), own.offset.copy()
@@ -229,7 +229,7 @@ def _correction(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn:
     return replace(drawn, corrections={**drawn.corrections, fault.step: tuple(corrections)})
 
 
-def _with_cells(drawn: Drawn, slot: int, cells: NDArray[np.floating]) -> Drawn:
+def _with_cells(drawn: SampledDevice, slot: int, cells: NDArray[np.floating]) -> SampledDevice:
     return replace(drawn, cells_us={**drawn.cells_us, slot: cells})
 
 
@@ -353,7 +353,7 @@ def _turned(values: NDArray[Any], channel: int, position: int, bit: int, bits: i
     return out
 
 
-HELD: dict[FaultKind, Callable[[ChipUnderTest, Drawn, Fault], Drawn | None]] = {
+HELD: dict[FaultKind, Callable[[ChipUnderTest, SampledDevice, Fault], SampledDevice | None]] = {
     FaultKind.CELL_NEIGHBOUR: _cell,
     FaultKind.CELL_EXTREME: _cell,
     FaultKind.CONVERTER_TRIM: _trim,

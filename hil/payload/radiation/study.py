@@ -17,7 +17,7 @@ from hil.payload.radiation.page import campaign_page
 from hil.payload.radiation.summary import campaign_json, campaign_summary
 from hil.payload.radiation.timeline import simulate_years
 from hil.payload.settings import CampaignOptions, TimelineOptions
-from hil.prediction.predict import believed
+from hil.prediction.predict import record_or_nominal
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 
@@ -51,9 +51,9 @@ def run_study(
         restart: forget what is in the folder.
 
     Raises:
-        as ``run_campaign`` and ``hil.prediction.predict.believed``.
+        as ``run_campaign`` and ``hil.prediction.predict.record_or_nominal``.
     """
-    known, source, notes = believed(program, record)
+    known, source, notes = record_or_nominal(program, record)
     found = run_campaign(program, data, known, orbit, folder, options, watch, restart=restart)
     report = {**campaign_json(found, orbit), "belief": source, "notes": list(notes)}
     if options.rewrite is not None:

@@ -33,7 +33,7 @@ from hil.payload.radiation.space import Fault, FaultSpace, fault_space
 from hil.payload.radiation.stored_words import STORED, stored_words
 from hil.payload.secded import CHECK_BITS, WORD_BYTES
 from hil.payload.settings import DAY_S, Course, TimelineOptions
-from hil.simulation.virtual_chip import Drawn, build_chip
+from hil.simulation.virtual_chip import SampledDevice, build_chip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.agreement import correct_answers
 from hil.watch import Watch
@@ -165,7 +165,7 @@ class OrbitRow:
         self.space: FaultSpace = fault_space(program)
         self.inputs = training_inputs(program)
         self._noise_seed = self._chips(FIRST_S).noise_seed
-        self._number, self._ages = -1, dict[float, Drawn]()  # of the last chip that was asked for
+        self._number, self._ages = -1, dict[float, SampledDevice]()  # of the last chip that was asked for
         self.targets: TuneTargets | None = None
         if any(TUNE in MENDS[course] for course in options.courses):
             self.targets = DeployOptions().recipe.targets(program, watch)
@@ -215,8 +215,8 @@ class OrbitRow:
         return run(program, images, chip)
 
     def _struck(
-        self, drawn: Drawn, days: Mapping[FaultKind, float], number: int, year: float, *, code: bool = False
-    ) -> tuple[ConductanceProgram, Drawn]:
+        self, drawn: SampledDevice, days: Mapping[FaultKind, float], number: int, year: float, *, code: bool = False
+    ) -> tuple[ConductanceProgram, SampledDevice]:
         """Program and chip after the upsets of some days of each kind that stay.
 
         Args:
@@ -246,7 +246,7 @@ class OrbitRow:
 
     def _decoded(
         self,
-        drawn: Drawn,
+        drawn: SampledDevice,
         faults: Mapping[FaultKind, list[Fault]],
         days: Mapping[FaultKind, float],
         number: int,
@@ -270,7 +270,7 @@ class OrbitRow:
             left.setdefault(fault.kind, []).append(fault)
         return left
 
-    def _aged(self, number: int, age_s: float) -> Drawn:
+    def _aged(self, number: int, age_s: float) -> SampledDevice:
         """A chip some time after it was written, with the corrections of the first hour."""
         if number != self._number:
             self._number, self._ages = number, {FIRST_S: self._chips(FIRST_S).draw(number)}

@@ -12,8 +12,8 @@ import subprocess
 import pytest
 
 import hil
+from hil.cli.terminal.answers import broken_command, shown
 from hil.cli.terminal.lines import spell_out
-from hil.cli.terminal.told import broken_command, shown
 from hil.pages.summary import Summary
 from hil.report.step_words import MADE_IN
 from hil.report.summary import summary_of

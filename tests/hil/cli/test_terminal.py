@@ -13,7 +13,7 @@ import pytest
 
 from cim.record.file import save_record
 from hil.cli import run as command
-from hil.cli.terminal.lines import SPELLING, say_json, wrapped
+from hil.cli.terminal.lines import SPELLING, print_json, wrapped
 from hil.report.files import write_report
 
 from ..calibration.test_record_text import made
@@ -129,7 +129,7 @@ def test_json_stays_one_line_of_json_on_a_terminal(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "stdout", shown)
     monkeypatch.setenv("COLUMNS", "40")
     said = {"name": "a chip\x7f\n with −0.5 µS in its name, " * 5}
-    say_json(said)
+    print_json(said)
     assert shown.getvalue().isascii()
     assert "\x7f" not in shown.getvalue()
     assert json.loads(shown.getvalue()) == said

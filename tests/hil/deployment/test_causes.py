@@ -31,7 +31,7 @@ from hil.driver.samples import READ_BEFORE, READ_EARLY
 from hil.emulator.chip import EmulatedChip
 from hil.report.run_data import read_run
 from hil.simulation.parts import with_parts
-from hil.simulation.virtual_chip import Drawn, build_chip
+from hil.simulation.virtual_chip import SampledDevice, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport, correct_answers
 from hil.watch import Watch
@@ -113,7 +113,7 @@ def test_exact_converters_give_the_same_errors_in_either_engine(job: Deployment)
     game = Coalitions(job, 0.01, 1)
     corrections = game.corrections(parts)
     program, record = with_parts(job.program, job.record, parts)
-    drawn = Drawn(game.cells_us(parts, 0), game.columns(parts, 0), corrections)
+    drawn = SampledDevice(game.cells_us(parts, 0), game.columns(parts, 0), corrections)
     energies = {
         engine: [
             np.mean([np.square(chip.layer_sample(name, codes)[0] - sums).mean() for chip in chips])

@@ -250,7 +250,7 @@ class Recorder(Watch):
     def begin(self, name: str) -> None:
         self.story.append(name)
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         self.story.append(text)
 
 
@@ -348,7 +348,7 @@ def test_what_a_short_run_excludes_is_said_before_the_first_pulse(small: Small, 
     said: dict[str, int] = {}
 
     class Listening(Watch):
-        def say(self, text: str) -> None:
+        def message(self, text: str) -> None:
             said.setdefault(text, chip.status().pulses_total)
 
     options = DeployOptions(samples=64, repeats=1, virtual_chips=2, causes=False, recipe=usual_recipe(without=["tune"]))

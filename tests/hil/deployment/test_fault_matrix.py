@@ -52,9 +52,9 @@ def behind(board: Board) -> Iterator[None]:
         yield
 
 
-def deploy(small: Small, board: Board, run: Path, patience_s: float = 30.0) -> Path:
+def deploy(small: Small, board: Board, run: Path, reconnect_timeout_s: float = 30.0) -> Path:
     with behind(board):
-        small.deploy(ADDRESS, run, options=BRIEF, patience_s=patience_s)
+        small.deploy(ADDRESS, run, options=BRIEF, reconnect_timeout_s=reconnect_timeout_s)
     return run
 
 
@@ -178,7 +178,7 @@ def test_f8_f10_a_line_that_stays_gone_ends_the_run_in_time_and_it_goes_on_later
     board = EventfulBoard(chip_from_address(CHIP)).happens(fault, (0.6,), pieces, for_s=3600.0)
     started_s = time.monotonic()
     with pytest.raises(HilError) as lost:
-        deploy(small, board, tmp_path / "run", patience_s=1.0)
+        deploy(small, board, tmp_path / "run", reconnect_timeout_s=1.0)
     assert lost.value.exit_code is ExitCode.LINK
     assert "the same command goes on; with --restart it begins again (what" in lost.value.hint
     assert f"{tmp_path / 'run'}.unfinished" in lost.value.hint

@@ -13,7 +13,7 @@ from firmware_protocols.line_simulation.board import NotingChip
 from firmware_protocols.line_simulation.direction import LineDirection
 from firmware_protocols.line_simulation.faults import LineFaults
 from firmware_protocols.messages import Status
-from hil.driver.patience import Patience
+from hil.driver.reconnection import Reconnection
 from hil.driver.session import Session
 from hil.errors import LinkError, PortError
 
@@ -30,9 +30,11 @@ class VirtualCable:
         self.chip = NotingChip(BoardPower(), self.said.append)
         self.server = ChipServer(self.chip, boot_id=7, limits=LinkLimits(window=32, max_message=1 << 16))
 
-    def session(self, patience_s: float = 0.0) -> Session:
-        patience = Patience(patience_s, self.plug_in, self.said.append, clock=lambda: self.now_s, sleep=self.sleep)
-        session = Session(self, clock=lambda: self.now_s, patience=patience)
+    def session(self, reconnect_timeout_s: float = 0.0) -> Session:
+        reconnection = Reconnection(
+            reconnect_timeout_s, self.plug_in, self.said.append, clock=lambda: self.now_s, sleep=self.sleep
+        )
+        session = Session(self, clock=lambda: self.now_s, reconnection=reconnection)
         session.open()
         return session
 
@@ -83,7 +85,7 @@ class VirtualCable:
 @pytest.mark.parametrize("for_s", [30.0, 110.0])
 def test_a_line_that_is_silent_for_less_than_patience_costs_only_time(for_s: float) -> None:
     cable = VirtualCable()
-    session = cable.session(patience_s=120.0)
+    session = cable.session(reconnect_timeout_s=120.0)
     cable.stall(for_s)
     began_s = cable.now_s
     assert session.ask(Status()).temperature_c == 25.0
@@ -95,7 +97,7 @@ def test_a_line_that_is_silent_for_less_than_patience_costs_only_time(for_s: flo
 @pytest.mark.parametrize("for_s", [0.1, 2.0, 30.0])
 def test_a_cable_that_is_out_for_less_than_patience_costs_only_time(for_s: float) -> None:
     cable = VirtualCable()
-    session = cable.session(patience_s=120.0)
+    session = cable.session(reconnect_timeout_s=120.0)
     cable.unplug(for_s)
     began_s = cable.now_s
     assert session.ask(Status()).temperature_c == 25.0
@@ -105,7 +107,7 @@ def test_a_cable_that_is_out_for_less_than_patience_costs_only_time(for_s: float
 @pytest.mark.parametrize("fault", ["stall", "unplug"])
 def test_patience_ends_when_it_said(fault: str) -> None:
     cable = VirtualCable()
-    session = cable.session(patience_s=20.0)
+    session = cable.session(reconnect_timeout_s=20.0)
     getattr(cable, fault)(3600.0)
     began_s = cable.now_s
     with pytest.raises(LinkError):

@@ -22,7 +22,7 @@ from hil.deployment.options import DeployOptions
 from hil.device_fit.result import fit_table
 from hil.errors import MismatchError, UsageError
 from hil.pages.summary import Bars
-from hil.prediction.predict import VirtualRow, at_temperature, believed, predict, with_stuck_cells
+from hil.prediction.predict import VirtualRow, at_temperature, predict, record_or_nominal, with_stuck_cells
 from hil.prediction.text import Prediction
 from hil.simulation.virtual_chip import VirtualChip
 from hil.simulation.virtual_chips import VirtualChips
@@ -121,7 +121,7 @@ def test_several_ages_give_a_table_in_order(small: Small, images: Dataset) -> No
 
 def test_a_virtual_chip_keeps_its_cells_from_age_to_age(small: Small, cells: CalibrationRecord) -> None:
     """Errors at 1 s and 10⁴ s correlate as the cells' law says; fresh draws would not."""
-    record, _, _ = believed(small.program, cells)
+    record, _, _ = record_or_nominal(small.program, cells)
     early, late = 1.0, 10_000.0
     targets = np.full(20_000, 20.0)
     history = CellHistory(targets, record.programming, np.random.default_rng(0))
@@ -185,7 +185,7 @@ def test_fitted_cells_simulate_with_columns_as_the_chip_file_says(
     found = predict(small.program, images, cells, OPTIONS, Watch())
     assert found.source.startswith("cells of made.csv")
     assert "no macro was measured" in found.notes[0]
-    record, _, _ = believed(small.program, cells)
+    record, _, _ = record_or_nominal(small.program, cells)
     assert set(record.macros) == set(small.program.macros)
     assert all((m.gain == 1).all() for m in record.macros.values())
 
@@ -193,13 +193,13 @@ def test_fitted_cells_simulate_with_columns_as_the_chip_file_says(
 def test_cells_of_a_narrower_window_are_said_to_be(small: Small, cells: CalibrationRecord) -> None:
     law = cells.programming
     narrow = dataclasses.replace(cells, programming=dataclasses.replace(law, levels_us=law.levels_us / 4))
-    _, _, notes = believed(small.program, narrow)
+    _, _, notes = record_or_nominal(small.program, narrow)
     assert any("beyond them the nearest level stands" in note for note in notes)
 
 
 def test_chips_that_nobody_measured_draw_stuck_cells_of_their_own(small: Small, cells: CalibrationRecord) -> None:
     law = dataclasses.replace(cells.programming, stuck_low_share=0.1, stuck_high_share=0.02)
-    record, _, _ = believed(small.program, dataclasses.replace(cells, programming=law))
+    record, _, _ = record_or_nominal(small.program, dataclasses.replace(cells, programming=law))
     part = with_stuck_cells(record.macros[0], record, small.program.spec, np.random.default_rng(0))
     assert (part.cells == CellState.STUCK_LOW).mean() == pytest.approx(0.1, abs=0.01)
     assert (part.cells == CellState.STUCK_HIGH).mean() == pytest.approx(0.02, abs=0.005)

@@ -115,9 +115,9 @@ def test_a_host_with_patience_waits_until_the_chip_is_free_again() -> None:
     """Its line breaks, and another host is quicker to come back."""
     told: list[str] = []
     with serving(FakeChip(SPEC), "tcp://127.0.0.1:0") as address, contextlib.ExitStack() as stack:
-        patient = stack.enter_context(open_chip(address, chip=SPEC, patience_s=20.0, tell=told.append))
+        patient = stack.enter_context(open_chip(address, chip=SPEC, reconnect_timeout_s=20.0, report=told.append))
         patient._session.transport.close()
-        other = open_chip(address, chip=SPEC, patience_s=20.0)  # as soon as the server saw the line break
+        other = open_chip(address, chip=SPEC, reconnect_timeout_s=20.0)  # as soon as the server saw the line break
         timer = threading.Timer(1.0, other.close)
         timer.start()
         assert patient.read_cells(0).shape == (16, 16)

@@ -1,4 +1,4 @@
-"""Lines that are silent or gone for a while: waited for, opened again, given up when patience ends."""
+"""Lines that are silent or gone for a while: waited for, opened again, given up when the time to reconnect is over."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from firmware_protocols.messages import TileAddress
 from hil.driver.open_chip import connect, open_chip
-from hil.driver.patience import Patience
+from hil.driver.reconnection import Reconnection
 from hil.errors import DeviceError, LinkError, PortError
 from hil.server.serve import serving
 from hil.transports.ports import Port
@@ -36,10 +36,10 @@ def after(seconds: float, act: Callable[[], object]) -> Iterator[None]:
         timer.join()
 
 
-def products(board: Board, patience_s: float, told: list[str], during: Callable[[], object]) -> np.ndarray:
+def products(board: Board, reconnect_timeout_s: float, told: list[str], during: Callable[[], object]) -> np.ndarray:
     """Products over a board's line, ``during`` something that happens after the first ones."""
-    patience = Patience(patience_s, board.open, told.append)
-    driver = connect(board.open(), chip=SPEC, patience=patience, silence_s=0.2)
+    reconnection = Reconnection(reconnect_timeout_s, board.open, told.append)
+    driver = connect(board.open(), chip=SPEC, reconnection=reconnection, silence_s=0.2)
     try:
         driver.program_tile(TILE, np.full((9, 5), 3, np.int8))
         first = driver.mvm(TILE, CODES).values
@@ -115,7 +115,10 @@ def test_a_chip_that_was_restarted_or_changed_meanwhile_is_refused() -> None:
 
 def test_a_connection_that_is_cut_is_opened_again_over_tcp() -> None:
     chip = FakeChip(SPEC)
-    with serving(chip, "tcp://127.0.0.1:0") as address, open_chip(address, chip=SPEC, patience_s=20.0) as driver:
+    with (
+        serving(chip, "tcp://127.0.0.1:0") as address,
+        open_chip(address, chip=SPEC, reconnect_timeout_s=20.0) as driver,
+    ):
         driver.program_tile(TILE, np.full((9, 5), 3, np.int8))
         first = driver.mvm(TILE, CODES).values
         driver._session.transport.close()

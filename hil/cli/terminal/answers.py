@@ -33,18 +33,18 @@ SIGNS = {Tone.GOOD: "✔", Tone.BAD: "✘", Tone.OPEN: "?"}
 INDENT = 2
 _NUMBER = re.compile(r"^[−+\-]?[\d.,]+(?:e[−+\-]?\d+)?(?: ?[^\W\d]{0,3}/?[^\W\d]{0,3}| ?%)$|^[—–]?$")
 
-Told = Summary | Table | Fact | Scale | Bars | str
+Answer = Summary | Table | Fact | Scale | Bars | str
 
 
-def tell(*parts: Told, stream: TextIO | None = None) -> None:
+def show_answer(*parts: Answer, stream: TextIO | None = None) -> None:
     """Put answers on ``stream``, standard output by default."""
     stream = stream or sys.stdout
     for part in parts:
         stream.write(shown(part, stream))
 
 
-def shown(part: Told, stream: TextIO, width: int | None = None) -> str:
-    """An answer as the text that ``tell`` writes; ``width``: columns, default those of the stream."""
+def shown(part: Answer, stream: TextIO, width: int | None = None) -> str:
+    """An answer as the text that ``show_answer`` writes; ``width``: columns, default those of the stream."""
     wide = width or columns(stream, unbroken=isinstance(part, Table))
     page = _Page(stream, min(wide, WIDEST) if isinstance(part, Summary) else wide)
     if isinstance(part, Summary):

@@ -8,29 +8,29 @@ from collections.abc import Callable
 from hil.errors import LinkError, PortError
 from hil.transports.base import Transport
 
-TELL_EVERY_S = 10.0
+REPORT_EVERY_S = 10.0
 TRY_EVERY_S = 0.25
 
 
-class Patience:
+class Reconnection:
     """How long a line may be gone before it counts as lost.
 
     Args:
         budget_s: of one outage, s; 0: a lost line is lost.
         reopen: opens the same line again, wherever it is now; None: what broke stays broken.
-        tell: called with one line of text at the beginning, every 10 s, and at the end of an outage.
+        report: called with one line of text at the beginning, every 10 s, and at the end of an outage.
     """
 
     def __init__(
         self,
         budget_s: float = 0.0,
         reopen: Callable[[], Transport] | None = None,
-        tell: Callable[[str], None] | None = None,
+        report: Callable[[str], None] | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.budget_s, self._reopen, self._tell = budget_s, reopen, tell
+        self.budget_s, self._reopen, self._report = budget_s, reopen, report
         self._clock, self._sleep = clock, sleep
         self._since_s: float | None = None
         self._error: LinkError | PortError | None = None
@@ -51,7 +51,7 @@ class Patience:
             raise error
         if self._since_s is None:
             self._since_s, self._error = self._clock(), error
-            self._say(f"{error.what}; waiting up to {self.budget_s:g} s for it (hil deploy --patience)")
+            self._say(f"{error.what}; waiting up to {self.budget_s:g} s for it (hil deploy --reconnect-timeout)")
         elif broke:  # it can be opened, and nobody serves us there
             self._sleep(TRY_EVERY_S)
         self.go_on(transport)
@@ -78,10 +78,10 @@ class Patience:
         left_s = self._since_s + self.budget_s - self._clock()
         if left_s <= 0:
             raise self._error
-        if self._clock() - self._told_s >= TELL_EVERY_S:
+        if self._clock() - self._told_s >= REPORT_EVERY_S:
             self._say(f"still waiting for {transport.address}: {left_s:.0f} s left")
 
     def _say(self, text: str) -> None:
         self._told_s = self._clock()
-        if self._tell is not None:
-            self._tell(text)
+        if self._report is not None:
+            self._report(text)
