@@ -55,7 +55,7 @@ def deploy(
             "reprogram",
             "causes",
             "device",
-            "engine",
+            "mode",
         ),
     ],
     age: Annotated[

@@ -71,7 +71,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Task": (),
         "Age": (),
         "Techniques": (),
-        "Simulation": ("engine", "device", "workers", "scheduler"),
+        "Simulation": ("mode", "device", "workers", "scheduler"),
         "Run and output": ("as_json",),
     },
     "fit": {

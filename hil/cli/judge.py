@@ -57,7 +57,7 @@ def judge(
     of: Given[NetworkAsked],
     treated: Annotated[Given[TechniquesAsked], Only("having", "without")],
     asked: Annotated[
-        Given[DeployOptions], Only("samples", "seed", "virtual_chips", "tolerance_in_units", "engine", "device")
+        Given[DeployOptions], Only("samples", "seed", "virtual_chips", "tolerance_in_units", "mode", "device")
     ],
     age: Annotated[
         str, typer.Option(help="age after programming, where the file does not say it: 30s, 1h, 2d")

@@ -104,6 +104,8 @@ REPLACED = {
     "--rounds": "--with rounds (hil techniques)",
     "--no-aims": "--without aims (hil techniques)",
     "--no-finetune": "--effort 2 (hil techniques)",
+    "--engine": "--mode exact, fast or auto",
+    "--patience": "--reconnect-timeout TIME",
     "--resume": "the same command without it, which goes on; with --restart it begins again",
 }
 GONE = {  # commands of 0.8

@@ -45,7 +45,7 @@ def simulate(
         Given[DeployOptions], Only("seed", "virtual_chips", "task", "metric", "allow_code", "device", samples=1000)
     ],
     when: Given[PredictionAsked],
-    engine: Annotated[
+    mode: Annotated[
         str,
         typer.Option(
             help="exact (every conversion) or fast (one product, matched noise)",
@@ -79,8 +79,8 @@ def simulate(
         NextStep(f"hil deploy{named} --emulated", "the same through frames and a chip that it does not know"),
         NextStep(f"hil simulate{named} --age 1h,1d,30d --target-accuracy 90", "how long it lasts, and the yield"),
     )
-    if engine not in tuple(SimulationMode):
-        raise UsageError(f"engine {engine!r}", hint=" or ".join(f"--engine {mode}" for mode in SimulationMode))
+    if mode not in tuple(SimulationMode):
+        raise UsageError(f"mode {mode!r}", hint=" or ".join(f"--mode {known}" for known in SimulationMode))
     options = asked.upon(
         USUAL,
         age_s=predicted.ages_s[0],
@@ -111,7 +111,7 @@ def simulate(
             ages_s=predicted.ages_s,
             temperature_c=predicted.temperature_c,
             target=predicted.target,
-            mode=engine,
+            mode=mode,
             tune_at=Tuning(predicted.tune_at) if predicted.tune_at in tuple(Tuning) else seconds(predicted.tune_at),
             crew=crew,
         )

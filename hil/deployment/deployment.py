@@ -110,7 +110,7 @@ def mode_of(program: ConductanceProgram, options: DeployOptions, *, tuned: bool)
     Fast is as good as exact for chips that are ``tuned``, each to its own answers, as long as few sums are beyond the
     converters' scale (row ``fast-and-exact`` of ``benchmarks/accuracy.toml``).
     """
-    if options.engine != AUTO:
-        return SimulationMode(options.engine)
+    if options.mode != AUTO:
+        return SimulationMode(options.mode)
     beyond = max((m.group.saturated_share for m in program.matrices), default=0.0)
     return SimulationMode.FAST if tuned and beyond <= MOST_SATURATED else SimulationMode.EXACT

@@ -245,7 +245,7 @@ class DeployOptions:
     time between programming and reading. ``tolerance`` is a score of the metric: a fraction of a share, None: the usual
     one; ``tolerance_in_units`` the same in the metric's unit, points of a share, and goes first. ``task``, ``metric``
     "": those of the network file. ``causes``: the gap is split by cause, for which cells are read right after writing.
-    ``engine`` is a ``SimulationMode``; auto: fast where it was shown to be as good as exact.
+    ``mode`` is a ``SimulationMode``; auto: fast where it was shown to be as good as exact.
     """
 
     samples: int = setting(
@@ -286,7 +286,7 @@ class DeployOptions:
         True, "skip the causes of the gap (less simulation, one read-back less)", option="no-causes", group=VERDICT
     )
     device: str = setting("cpu", "device of the simulator: cpu or cuda", group=VERDICT)
-    engine: str = setting(
+    mode: str = setting(
         AUTO, "exact (every conversion), fast (one product, matched noise), auto: fast where as good",
         choices=ENGINES, group=VERDICT,
     )  # fmt: skip

@@ -108,8 +108,8 @@ class SearchSettings:
     chips: int = setting(20, "virtual chips that a trained network is evaluated on", low=2, group=EVALUATION)
     images: int = setting(1000, "test images of that evaluation", low=2, group=EVALUATION)
     engine: str = setting(
-        SimulationMode.EXACT.value, "engine of that evaluation: exact or fast",
-        choices=tuple(SimulationMode), group=EVALUATION,
+        SimulationMode.EXACT.value, "mode of that evaluation: exact or fast",
+        choices=tuple(SimulationMode), option="mode", group=EVALUATION,
     )  # fmt: skip
     seed: int = setting(0, "seed of everything random", low=0, high=(1 << 31) - 1, group=SEARCH)
     workers: int = setting(

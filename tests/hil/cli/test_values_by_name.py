@@ -36,7 +36,7 @@ def completed(line: str) -> list[str]:
         ("hil improve net.pt --data cifar10-", "cifar10-jpeg"),
         ("hil simulate --with rew", "rewrite"),
         ("hil deploy --without tu", "tune"),
-        ("hil simulate --engine ex", "exact"),
+        ("hil simulate --mode ex", "exact"),
         ("hil chips copy lab", "lab-128"),
         ("hil examples copy orb", "orbit"),
     ],

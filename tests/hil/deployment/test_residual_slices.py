@@ -146,7 +146,7 @@ def test_a_deployment_from_the_command_line_agrees_and_says_what_lower_slices_ho
     assert "residual slices: lower slices hold" in said
     assert "causes are not split with residual slices" in said
     assert load_program(tmp_path / "run" / "program.h5").residual
-    assert run_command(["simulate", *how, "--samples=60", "--chips=2", "--engine=fast"]) == ExitCode.DONE
+    assert run_command(["simulate", *how, "--samples=60", "--chips=2", "--mode=fast"]) == ExitCode.DONE
 
 
 def test_plan_reasons_and_file_tell_of_residual_slices(program: ConductanceProgram, tmp_path: Path) -> None:

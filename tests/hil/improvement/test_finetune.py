@@ -128,7 +128,7 @@ def test_images_that_were_trained_on_never_score(place: Path, tuned: FinetuneRes
         with pytest.raises(FileError, match="fine-tuned on"):
             plan_images(train, checked, DeployOptions(samples=100))
         plan_images(test, checked, DeployOptions(samples=100))
-    command = ["simulate", str(tuned.path), "--data", str(place / "train.npz"), "--chips", "2", "--engine", "fast"]
+    command = ["simulate", str(tuned.path), "--data", str(place / "train.npz"), "--chips", "2", "--mode", "fast"]
     assert hil_command(command) == ExitCode.BAD_FILE
 
 

@@ -38,7 +38,7 @@ def test_effort_3_trains_a_network_once_and_deploys_it_with_every_technique(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = [str(place / "net.pt"), "--data", str(place / "data"), "--effort", "3"]
-    few = ["--repeat", "2", "--no-causes", "--tolerance", "3", "--engine", "fast"]
+    few = ["--repeat", "2", "--no-causes", "--tolerance", "3", "--mode", "fast"]
     code = run(["deploy", *files, "--emulated", *CHIP, *few, "-o", str(place / "run"), "--json"])
     assert code in (ExitCode.DONE, ExitCode.OUTSIDE_TOLERANCE)
     report = json.loads(capsys.readouterr().out)
@@ -48,6 +48,6 @@ def test_effort_3_trains_a_network_once_and_deploys_it_with_every_technique(
     assert report["accuracy"]["measured"]["mean"] > 0.5
 
     written = trained.stat().st_mtime_ns
-    assert run(["simulate", *files, *CHIP, "--chips", "2", "--engine", "fast", "--json"]) == ExitCode.DONE
+    assert run(["simulate", *files, *CHIP, "--chips", "2", "--mode", "fast", "--json"]) == ExitCode.DONE
     assert json.loads(capsys.readouterr().out)["accuracy"]["simulated"]["mean"] > 0.5
     assert trained.stat().st_mtime_ns == written

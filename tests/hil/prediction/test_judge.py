@@ -414,7 +414,7 @@ def test_a_lab_that_did_not_tune_is_judged_against_virtual_chips_that_were_not(
     said = []
     for more in ([], ["--without", "tune"]):
         command = ["judge", str(small.net), "--answers", str(tmp_path / "one.csv"), "--data", str(small.data)]
-        files = ["--calibration", str(small.record_file), "--macros", "4", "--chips", "3", "--engine", "fast"]
+        files = ["--calibration", str(small.record_file), "--macros", "4", "--chips", "3", "--mode", "fast"]
         run([*command, *files, *more, "--out", str(tmp_path / f"judged{len(more)}")])
         said.append(" ".join("".join(capsys.readouterr()).split()))
     assert "tuned" in said[0]

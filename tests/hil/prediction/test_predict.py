@@ -279,7 +279,7 @@ def test_the_command_predicts_yield_at_several_ages(small: Small, capsys: pytest
 @pytest.mark.parametrize(
     "wrong",
     [
-        ["--engine=turbo"],
+        ["--mode=turbo"],
         ["--temperature=warm"],
         ["--temperature=-300"],
         ["--target-accuracy=0"],

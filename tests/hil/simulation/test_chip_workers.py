@@ -19,7 +19,7 @@ from ..conftest import Small
 def answers(small: Small, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, object]:
     """What ``hil simulate`` says of four virtual chips."""
     named = (str(small.net), "--macros", "4", "--data", str(small.data))
-    assert run(["simulate", *named, "--samples", "40", "--chips", "4", "--engine", "fast", "--json", *more]) == 0
+    assert run(["simulate", *named, "--samples", "40", "--chips", "4", "--mode", "fast", "--json", *more]) == 0
     found: dict[str, object] = json.loads(capsys.readouterr().out)
     return found
 

@@ -20,9 +20,9 @@ from tests.hil.conftest import Small
 TUNED = cast("TuneTargets", object())
 
 
-def mode(program: ConductanceProgram, engine: str, targets: TuneTargets | None) -> SimulationMode:
+def mode(program: ConductanceProgram, asked: str, targets: TuneTargets | None) -> SimulationMode:
     nothing = cast("Any", None)
-    options = DeployOptions(engine=engine)
+    options = DeployOptions(mode=asked)
     return Deployment(nothing, program, nothing, nothing, nothing, None, {}, options, nothing, targets=targets).mode
 
 
@@ -44,11 +44,11 @@ def test_auto_is_exact_where_a_layer_often_ends_the_scale(small: Small) -> None:
     assert mode(saturating(small.program), "auto", TUNED) is SimulationMode.EXACT
 
 
-def test_a_named_engine_is_taken_as_it_is_and_an_unknown_one_refused(small: Small) -> None:
+def test_a_named_mode_is_taken_as_it_is_and_an_unknown_one_refused(small: Small) -> None:
     assert mode(saturating(small.program), "fast", None) is SimulationMode.FAST
     assert mode(small.program, "exact", TUNED) is SimulationMode.EXACT
-    with pytest.raises(UsageError, match="engine 'quick', not one of auto, exact, fast"):
-        DeployOptions(engine="quick")
+    with pytest.raises(UsageError, match="mode 'quick', not one of auto, exact, fast"):
+        DeployOptions(mode="quick")
 
 
 def test_the_report_says_how_virtual_chips_were_run(finished_run: Path) -> None:
