@@ -7,19 +7,19 @@ MNSIM 2.0 (Zhu et al., GLSVLSI 2020) is restated from its published equations an
 its software of 2024-11-27 gives; slips of the original are kept and called quirks.
 """
 
+from cim.mnsim.by_component import ByComponent
 from cim.mnsim.config import MnsimConfig, MnsimError
 from cim.mnsim.configfile import load_mnsim, with_options
 from cim.mnsim.cost import MnsimCost, MnsimLayerCost, estimate_mnsim
 from cim.mnsim.networks import NETWORKS
-from cim.mnsim.parts import Parts
 
 __all__ = [
     "NETWORKS",
+    "ByComponent",
     "MnsimConfig",
     "MnsimCost",
     "MnsimError",
     "MnsimLayerCost",
-    "Parts",
     "estimate_mnsim",
     "load_mnsim",
     "with_options",

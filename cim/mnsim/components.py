@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass
 
 from cim.mnsim.buffers import Sram, sram
+from cim.mnsim.by_component import ByComponent, summed
 from cim.mnsim.config import Cell, CellArea, Converter, DeviceKind, MnsimConfig, Operation
 from cim.mnsim.mapping import ChipMapping
-from cim.mnsim.parts import Parts, summed
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Components:
     pooling_w: float
     input_buffer: Sram
     output_buffer: Sram
-    tile_area_um2: Parts
+    tile_area_um2: ByComponent
 
 
 def components(config: MnsimConfig, mapping: ChipMapping) -> Components:
@@ -55,7 +55,7 @@ def components(config: MnsimConfig, mapping: ChipMapping) -> Components:
     dac, adc = config.dac.chosen, config.adc.chosen
     input_buffer, output_buffer = sram(mapping.input_buffer_kb, config), sram(mapping.output_buffer_kb, config)
     per_register, per_joint = digital.register_nm, digital.joint_nm
-    a_pe = Parts(
+    a_pe = ByComponent(
         array=array_um2(config) * pe.polarity * pe.groups,
         dac=dac.area_um2 * dacs * pe.groups,
         adc=adc.area_um2 * adcs * pe.groups,
@@ -67,7 +67,7 @@ def components(config: MnsimConfig, mapping: ChipMapping) -> Components:
         adder=adder_um2(digital.adder_bits, config) * adcs * (pe.groups - 1),
         buffer=input_buffer.area_um2,
     )
-    shared = Parts(
+    shared = ByComponent(
         joint=at_node(digital.joint_um2, per_joint) * config.tile.tree_nodes * adcs * pe.groups,
         buffer=output_buffer.area_um2,
         pooling=at_node(config.pooling.area_um2, config.pooling.technology_nm),

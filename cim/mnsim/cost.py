@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from cim.cost.workload import Workload
 from cim.mnsim.buffers import sram
+from cim.mnsim.by_component import ByComponent, summed
 from cim.mnsim.components import adder_um2, components
 from cim.mnsim.config import MnsimConfig
 from cim.mnsim.latency import PositionTimes, position_times
 from cim.mnsim.layers import CountedLayer, LayerKind, counted_layers
 from cim.mnsim.mapping import ChipMapping, LayerMapping, map_layers
-from cim.mnsim.parts import Parts, summed
 from cim.mnsim.pipeline import Span, spans
 from cim.mnsim.power import layer_power_w
 
@@ -27,14 +27,14 @@ class MnsimLayerCost:
     mapping: LayerMapping
     begin_ns: float
     finish_ns: float
-    latency_ns: Parts
+    latency_ns: ByComponent
     intra_tile_ns: float
     merge_ns: float
     transfer_ns: float
     busy_ns: float
-    area_um2: Parts
-    power_w: Parts
-    energy_nj: Parts
+    area_um2: ByComponent
+    power_w: ByComponent
+    energy_nj: ByComponent
 
     @property
     def area_total_um2(self) -> float:
@@ -64,9 +64,9 @@ class MnsimCost:
     output_buffer_kb: float
     global_buffer_kb: float
     latency_ns: float
-    area_um2: Parts
-    power_w: Parts
-    energy_nj: Parts
+    area_um2: ByComponent
+    power_w: ByComponent
+    energy_nj: ByComponent
     area_total_um2: float
     power_total_w: float
     energy_total_nj: float
@@ -113,7 +113,12 @@ def estimate_mnsim(workload: Workload, config: MnsimConfig) -> MnsimCost:
 
 
 def _layer_cost(
-    layer: CountedLayer, own: LayerMapping, times: PositionTimes, span: Span, area_um2: Parts, power_w: Parts
+    layer: CountedLayer,
+    own: LayerMapping,
+    times: PositionTimes,
+    span: Span,
+    area_um2: ByComponent,
+    power_w: ByComponent,
 ) -> MnsimLayerCost:
     latency_ns, n = times.summed_ns, times.positions
     intra, merge, transfer = (n * t for t in (times.intra_tile_ns, times.merge_ns, times.transfer_ns))
@@ -135,9 +140,9 @@ def _layer_cost(
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    area_um2: Parts
-    power_w: Parts
-    energy_nj: Parts
+    area_um2: ByComponent
+    power_w: ByComponent
+    energy_nj: ByComponent
 
 
 def _shared(layers: tuple[CountedLayer, ...], mapping: ChipMapping, config: MnsimConfig) -> _Shared:
@@ -151,7 +156,7 @@ def _shared(layers: tuple[CountedLayer, ...], mapping: ChipMapping, config: Mnsi
             bits += (layer.operands - 1) * layer.channels_in * layer.input_bits
     adders_w = config.digital.adder_w_per_bit * bits
     return _Shared(
-        Parts(buffer=buffer.area_um2, adder=adder_um2(bits, config)),
-        Parts(buffer_read=buffer.read_w, buffer_write=buffer.write_w, adder=adders_w),
-        Parts(adder=adders_w / config.digital.frequency_mhz),
+        ByComponent(buffer=buffer.area_um2, adder=adder_um2(bits, config)),
+        ByComponent(buffer_read=buffer.read_w, buffer_write=buffer.write_w, adder=adders_w),
+        ByComponent(adder=adders_w / config.digital.frequency_mhz),
     )

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.mnsim.buffers import access_ns
+from cim.mnsim.by_component import ByComponent
 from cim.mnsim.components import Components
 from cim.mnsim.config import MnsimConfig
 from cim.mnsim.layers import CountedLayer, LayerKind
 from cim.mnsim.mapping import LayerMapping
-from cim.mnsim.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class PositionTimes:
     modules that do not. ``merge_ns`` contains ``merge_read_ns``, the read that joins tiles.
     """
 
-    each_ns: Parts
+    each_ns: ByComponent
     writes_ns: tuple[float, ...]
     reads_ns: tuple[float, ...]
     counts: tuple[int, ...]
@@ -48,7 +48,7 @@ class PositionTimes:
         return sum(self.counts)
 
     @property
-    def summed_ns(self) -> Parts:
+    def summed_ns(self) -> ByComponent:
         """Σ over positions. Reads of the buffer contain the one of the merge."""
         writes = sum(n * t for n, t in zip(self.counts, self.writes_ns, strict=True))
         reads = sum(n * (t + self.merge_read_ns) for n, t in zip(self.counts, self.reads_ns, strict=True))
@@ -83,7 +83,7 @@ def _on_cells(layer: CountedLayer, own: LayerMapping, parts: Components, config:
     a, b = math.ceil(own.rows / parts.dacs), math.ceil(own.columns / parts.adcs)
     reads = math.ceil(layer.input_bits / parts.dac.bits) * a * b
     pes, m = own.tile_pes, (own.tile_pes - 1).bit_length()
-    each = Parts(
+    each = ByComponent(
         array=reads * parts.array_ns,
         dac=reads * parts.dac.latency_ns,
         adc=reads * parts.adc.latency_ns,
@@ -150,7 +150,7 @@ def _pooling(layer: CountedLayer, own: LayerMapping, config: MnsimConfig) -> Pos
     out_ns = access_ns(layer.channels_out * layer.output_bits, config)
     whole, step = access_ns(k * k * pixel_bits, config), access_ns(s * k * pixel_bits, config)
     return PositionTimes(
-        each_ns=Parts(pooling=passes * pooling.pass_ns),
+        each_ns=ByComponent(pooling=passes * pooling.pass_ns),
         writes_ns=tuple(access_ns(n * pixel_bits, config) + out_ns for n in _new_pixels(layer, config.chip.pipeline)),
         reads_ns=tuple(r + out_ns for r in (whole, step, whole, step)),
         counts=_counts(layer),
@@ -165,7 +165,7 @@ def _element_wise(layer: CountedLayer, own: LayerMapping, config: MnsimConfig) -
     """A fixed 10 ns, and read and write of all operands in the global buffer."""
     access = access_ns(layer.operands * layer.channels_in * layer.input_bits, config)
     return PositionTimes(
-        each_ns=Parts(element_wise=config.chip.element_wise_ns),
+        each_ns=ByComponent(element_wise=config.chip.element_wise_ns),
         writes_ns=(access,) * 4,
         reads_ns=(access,) * 4,
         counts=_counts(layer),

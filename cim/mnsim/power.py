@@ -12,22 +12,24 @@ from __future__ import annotations
 
 import math
 
+from cim.mnsim.by_component import NOTHING, ByComponent, summed
 from cim.mnsim.components import Components, array_read_w
 from cim.mnsim.config import MnsimConfig
 from cim.mnsim.layers import CountedLayer, LayerKind
 from cim.mnsim.mapping import LayerMapping
-from cim.mnsim.parts import NOTHING, Parts, summed
 
 
-def layer_power_w(layer: CountedLayer, own: LayerMapping, parts: Components, config: MnsimConfig) -> Parts:
+def layer_power_w(layer: CountedLayer, own: LayerMapping, parts: Components, config: MnsimConfig) -> ByComponent:
     if layer.kind is LayerKind.ELEMENT_WISE:
         return NOTHING
     output_buffer = parts.output_buffer
     if layer.kind is LayerKind.POOLING:
-        return Parts(pooling=parts.pooling_w, buffer_read=output_buffer.read_w, buffer_write=output_buffer.write_w)
+        return ByComponent(
+            pooling=parts.pooling_w, buffer_read=output_buffer.read_w, buffer_write=output_buffer.write_w
+        )
     g, rows, columns = own.groups, math.ceil(own.rows / parts.demux), math.ceil(own.columns / parts.mux)
     arrays = config.pe.polarity * g / (parts.demux * parts.mux)
-    a_pe = Parts(
+    a_pe = ByComponent(
         array=array_read_w(own.rows, own.columns, config) * arrays,
         dac=g * rows * parts.dac.power_w,
         adc=g * columns * parts.adc.power_w,
@@ -40,7 +42,7 @@ def layer_power_w(layer: CountedLayer, own: LayerMapping, parts: Components, con
         buffer_read=parts.input_buffer.read_w,
         buffer_write=parts.input_buffer.write_w,
     )
-    a_tile = Parts(
+    a_tile = ByComponent(
         joint=(own.tile_pes - 1) * columns * parts.joint_w,
         buffer_read=output_buffer.read_w,
         buffer_write=output_buffer.write_w,

@@ -30,7 +30,7 @@ from hil.payload.passes.xtce import write_xtce
 from hil.payload.radiation.folder import CampaignFolder
 from hil.payload.radiation.study import run_study
 from hil.payload.requirements import load_mission
-from hil.payload.settings import CampaignOptions, Course, LinkFigures, TimelineOptions
+from hil.payload.settings import CampaignOptions, LinkFigures, MitigationScenario, TimelineOptions
 from hil.payload.subject import open_subject
 from hil.simulation.virtual_chip import TUNE_IMAGES
 from hil.simulation.virtual_chips import VirtualChips
@@ -91,7 +91,7 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
         orbit,
         CampaignFolder(out / "campaign"),
         CampaignOptions(injections=asked.injections, seed=asked.seed, workers=asked.workers),
-        TimelineOptions(years, asked.chips, asked.year_images, seed=asked.seed, courses=tuple(Course)),
+        TimelineOptions(years, asked.chips, asked.year_images, seed=asked.seed, scenarios=tuple(MitigationScenario)),
         watch,
     )
     floor = plan.limits.accuracy_floor or 0.0
@@ -109,7 +109,7 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
     tuned = tune_channels(program, targets, chips.chip(0), sample=TUNE_IMAGES).program
     figures = LinkFigures(plan.limits.uplink_bit_per_s or 64e3, 256e3, bit_errors=1e-5, delay_s=0.02, lost_share=0.01)
     session = run_session(program, tuned, load_passes(asked.passes), figures, dump_bytes=200_000, seed=asked.seed)
-    at_end = accuracy_at_end(out / "campaign", program, plan, Course.SCRUBBED)
+    at_end = accuracy_at_end(out / "campaign", program, plan, MitigationScenario.SCRUBBED)
     budget = check_budget(program, plan, network=subject.name, accuracy=subject.accuracy, accuracy_at_end=at_end)
     write_text(out / "passes.json", json.dumps(session.to_json(), indent=1) + "\n")
     write_text(out / "budget.json", json.dumps(budget.to_json(), indent=1) + "\n")

@@ -117,7 +117,7 @@ class Plan:
         return _joined(parts)
 
 
-class PlanParts:
+class PlanUpload:
     """The words of a plan as they come, part after part."""
 
     def __init__(self) -> None:

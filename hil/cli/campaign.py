@@ -24,7 +24,7 @@ from hil.errors import ExitCode
 from hil.payload.settings import (
     MAIN,
     CampaignOptions,
-    Course,
+    MitigationScenario,
     TimelineOptions,
     years_of,
     years_text,
@@ -83,10 +83,10 @@ def campaign(
     source, techniques = of.upon(NetworkAsked()), treated.upon(TechniquesAsked())
     chosen = tuple(one_of(FaultKind, name, "--kinds") for name in kinds.split(",")) if kinds else tuple(FaultKind)
     options = faults.upon(USUAL, kinds=chosen, seed=seed)
-    courses = tuple(Course) if each else MAIN
+    scenarios = tuple(MitigationScenario) if each else MAIN
     over_years = None
     if chips:
-        over_years = over.upon(USUAL_YEARS, years=years_of(years), chips=chips, seed=seed, courses=courses)
+        over_years = over.upon(USUAL_YEARS, years=years_of(years), chips=chips, seed=seed, scenarios=scenarios)
     place = load_orbit(orbit)
     images_ = images_asked(source, any_kind=False)
     record = load_record(calibration) if calibration else None

@@ -30,7 +30,7 @@ SETS = ("fashion-mnist-bundled", "fashion-mnist", "cifar10", "eurosat")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding; where ``ok`` is False, ``text`` says how to mend it. None: it is not there, and need not be."""
+    """One finding; where ``ok`` is False, ``text`` says how to repair it. None: it is not there, and need not be."""
 
     name: str
     ok: bool | None

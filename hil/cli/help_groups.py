@@ -120,7 +120,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Images": (),
         "Chips": (),
         "Techniques": (),
-        "End of the mission": ("campaign", "course"),
+        "End of the mission": ("campaign", "scenario"),
         "Run and output": ("junit", "as_json"),
     },
     "mission passes": {

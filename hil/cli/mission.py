@@ -21,7 +21,7 @@ from hil.cli.options import (
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
 from hil.errors import ExitCode, UsageError
-from hil.payload.settings import Course, FlightOptions, HardenAsked, LinkFigures, years_of, years_text
+from hil.payload.settings import FlightOptions, HardenAsked, LinkFigures, MitigationScenario, years_of, years_text
 
 USUAL_FLIGHT = FlightOptions()
 mission = typer.Typer(
@@ -51,7 +51,9 @@ def check(
     campaign: Annotated[
         Path | None, typer.Option(help="folder of a campaign: accuracy at the end of the mission", show_default=False)
     ] = None,
-    course: Annotated[str, typer.Option(help="what is mended until then, as the campaign names it")] = "scrubbed",
+    scenario: Annotated[
+        str, typer.Option(help="mitigation scenario until then, as the campaign names it")
+    ] = "scrubbed",
     simulated: Annotated[Given[DeployOptions], Only("virtual_chips", "seed", samples=500)],
     treated: Treated,
     junit: Annotated[
@@ -79,7 +81,9 @@ def check(
         found = open_subject(subject, source, watch, network=network)
         at_end = None
         if campaign:
-            at_end = accuracy_at_end(campaign, found.program, wanted, one_of(Course, course, "--course"))
+            at_end = accuracy_at_end(
+                campaign, found.program, wanted, one_of(MitigationScenario, scenario, "--scenario")
+            )
         again = None if images is None else found.rewriting(treated.upon(TechniquesAsked()))
         budget = check_subject(found, wanted, images, record, options, watch, again=again, at_end=at_end)
     if junit:

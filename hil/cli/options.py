@@ -104,6 +104,7 @@ REPLACED = {
     "--rounds": "--with rounds (hil techniques)",
     "--no-aims": "--without aims (hil techniques)",
     "--no-finetune": "--effort 2 (hil techniques)",
+    "--course": "--scenario NAME",
     "--engine": "--mode exact, fast or auto",
     "--patience": "--reconnect-timeout TIME",
     "--resume": "the same command without it, which goes on; with --restart it begins again",

@@ -113,11 +113,11 @@ def glossary(
     as_json: Json = False,
 ) -> int:
     """Print the meaning of a word of screens and pages; a word that is none is looked for in the meanings."""
-    from hil.pages.words import find_words, nearest_words
+    from hil.pages.glossary import find_terms, nearest_terms
 
-    found = find_words(word)
+    found = find_terms(word)
     if not found:
-        near = ", ".join(nearest_words(word or ""))
+        near = ", ".join(nearest_terms(word or ""))
         raise UsageError(
             f"the glossary has no {word!r}",
             likely=f"meant was {near}" if near else "",

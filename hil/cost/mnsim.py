@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cim.mnsim import NETWORKS, MnsimCost, Parts, estimate_mnsim, load_mnsim, with_options
+from cim.mnsim import NETWORKS, ByComponent, MnsimCost, estimate_mnsim, load_mnsim, with_options
 from hil.cost.estimate import named_workload
 from hil.pages.tables import Table
 
@@ -93,5 +93,5 @@ def mnsim_json(cost: MnsimCost) -> dict[str, Any]:
     }
 
 
-def _in_pj(parts_nj: Parts) -> dict[str, float]:
+def _in_pj(parts_nj: ByComponent) -> dict[str, float]:
     return {name: nj * 1e3 for name, nj in asdict(parts_nj).items()}

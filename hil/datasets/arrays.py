@@ -86,7 +86,7 @@ def content_of(arrays: Mapping[str, NDArray[Any]], source: str) -> ArrayContent:
     Raises:
         FileError: arrays that do not fit each other, or are none of those.
     """
-    return _content(_Held(arrays), None, source)
+    return _content(_Loaded(arrays), None, source)
 
 
 def has_inputs(path: Path) -> bool:
@@ -163,7 +163,7 @@ class _Hdf5:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _Loaded:
     arrays: Mapping[str, NDArray[Any]]
 
     def names(self) -> set[str]:

@@ -1,7 +1,7 @@
-"""Where the gap comes from: the run's images simulated with every combination of a chip's parts.
+"""Where the gap comes from: the run's images simulated with every combination of a chip's error sources.
 
-The game of ``hil.verdict.cause_split``: a coalition is a set of ``cim.record.parts.Part``, its value the accuracy
-or another metric (and each layer's error energy) of virtual chips that have these parts and no others. Parts are
+The game of ``hil.verdict.cause_split``: a coalition is a set of error sources (``cim.record.error_sources``), its value
+the accuracy or another metric (and each layer's error energy) of virtual chips that have these and no others. They are
 *measured* ones: cells as read back, converters and wires as the record has them. Columns are
 corrected anew for every coalition, as a lab would with such a chip; noise is common to all
 coalitions (same keys), so that what differs is the parts.
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.device import Columns, draw_columns
-from cim.record.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err
+from cim.record.error_sources import EVERYTHING, NOTHING, CellSteps, ErrorSource, inputs_err
 from cim.record.read_back import estimate_cells
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
@@ -25,7 +25,7 @@ from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
 from hil.simulation.cores import in_threads
-from hil.simulation.parts import with_parts
+from hil.simulation.error_sources import with_sources
 from hil.simulation.virtual_chip import SampledDevice, VirtualChip, build_chip
 from hil.verdict.agreement import LayerSample
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
@@ -39,15 +39,15 @@ CHIPS = 2  # virtual chips of a coalition with the calibration error; the others
 BUDGET = 4e10  # conversions of all coalitions together: fewer images are taken for large networks
 LEAST_IMAGES = 200  # but not fewer than these
 
-PROGRAMMING = {"programming": Part.PROGRAMMING, "relaxation": Part.RELAXATION}
-TOGETHER = {"programming and relaxation": Part.PROGRAMMING | Part.RELAXATION}
+PROGRAMMING = {"programming": ErrorSource.PROGRAMMING, "relaxation": ErrorSource.RELAXATION}
+TOGETHER = {"programming and relaxation": ErrorSource.PROGRAMMING | ErrorSource.RELAXATION}
 OTHERS = {
-    "read noise": Part.READ_NOISE,
-    "ADC": Part.ADC,
-    "IR drop": Part.IR_DROP,
+    "read noise": ErrorSource.READ_NOISE,
+    "ADC": ErrorSource.ADC,
+    "IR drop": ErrorSource.IR_DROP,
 }
-INPUTS = {"inputs": Part.INPUTS}  # where they err
-LAST = {"calibration error": Part.CALIBRATION}
+INPUTS = {"inputs": ErrorSource.INPUTS}  # where they err
+LAST = {"calibration error": ErrorSource.CALIBRATION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def gained(job: Deployment) -> int:
     return 1 if job.scoring.task.metric.greater else -1
 
 
-def coalitions(players: Sequence[Part]) -> list[Part]:
+def coalitions(players: Sequence[ErrorSource]) -> list[ErrorSource]:
     """Every coalition but the empty and the full one, in the order of ``hil.verdict.cause_split.shapley``."""
     found = []
     for number in range(1, (1 << len(players)) - 1):
@@ -166,38 +166,38 @@ class Coalitions:
         self.read, self.estimated = _cell_steps(job, early_age_s)
         absent = NOTHING
         if job.record.wire.ohm == 0.0:
-            absent |= Part.IR_DROP
+            absent |= ErrorSource.IR_DROP
         if not job.record.read_noise.variance_us2.any():
-            absent |= Part.READ_NOISE
+            absent |= ErrorSource.READ_NOISE
         if not inputs_err(job.program.spec.macro, job.record):
-            absent |= Part.INPUTS
+            absent |= ErrorSource.INPUTS
         self.present = EVERYTHING & ~absent
 
-    def effective(self, parts: Part) -> Part:
+    def effective(self, parts: ErrorSource) -> ErrorSource:
         """These parts without those of which the record holds no error."""
         return parts & self.present
 
-    def distinct(self, wanted: Sequence[Part]) -> dict[Part, int]:
+    def distinct(self, wanted: Sequence[ErrorSource]) -> dict[ErrorSource, int]:
         """Coalitions that have to be simulated, and with how many chips: the full one was, the empty one is ideal."""
         done = (NOTHING, self.effective(EVERYTHING))
         parts = dict.fromkeys(p for w in wanted if (p := self.effective(w)) not in done)
-        return {p: self.chips if Part.CALIBRATION in p else 1 for p in parts}
+        return {p: self.chips if ErrorSource.CALIBRATION in p else 1 for p in parts}
 
     def play(
         self,
-        wanted: Sequence[Part],
+        wanted: Sequence[ErrorSource],
         images: NDArray[np.uint8],
         targets: NDArray[Any],
         exact: Exact,
         watch: Watch,
-    ) -> dict[Part, Outcome]:
+    ) -> dict[ErrorSource, Outcome]:
         """Simulate every coalition; the empty one is exact."""
         runs = self.distinct(wanted)
-        alike: dict[Part, list[Part]] = {}  # read noise has no part in the corrections: one fit for both
+        alike: dict[ErrorSource, list[ErrorSource]] = {}  # read noise has no part in the corrections: one fit for both
         for parts in runs:
-            alike.setdefault(parts & ~Part.READ_NOISE, []).append(parts)
+            alike.setdefault(parts & ~ErrorSource.READ_NOISE, []).append(parts)
 
-        def outcomes(group: list[Part]) -> list[Outcome]:
+        def outcomes(group: list[ErrorSource]) -> list[Outcome]:
             corrections = self.corrections(group[0])
             return [self.outcome(p, corrections, runs[p], images, targets, exact) for p in group]
 
@@ -215,16 +215,16 @@ class Coalitions:
         scored: NDArray[Any] = gained(self.job) * self.job.scoring.task.scores(logits, targets)
         return scored
 
-    def corrections(self, parts: Part) -> Corrections:
+    def corrections(self, parts: ErrorSource) -> Corrections:
         """Column corrections of such a chip, from its readings; without the calibration part, from its exact cells."""
-        program, record = with_parts(self.job.program, self.job.record, parts)
-        steps = self.read if Part.CALIBRATION in parts else self.estimated
-        cells = {slot: step.with_parts(parts) for slot, step in steps.items()}
+        program, record = with_sources(self.job.program, self.job.record, parts)
+        steps = self.read if ErrorSource.CALIBRATION in parts else self.estimated
+        cells = {slot: step.with_sources(parts) for slot, step in steps.items()}
         return column_corrections(program, record, cells, self.job.inputs)
 
     def outcome(
         self,
-        parts: Part,
+        parts: ErrorSource,
         corrections: Corrections,
         chips: int,
         images: NDArray[np.uint8],
@@ -245,13 +245,13 @@ class Coalitions:
             energy.append([mean_square(lined[name] - sums) for name, (_, sums) in exact.items()])
         return Outcome(np.stack(right), dict(zip(exact, np.array(energy).T, strict=True)))
 
-    def chip(self, parts: Part, number: int, corrections: Corrections) -> VirtualChip:
+    def chip(self, parts: ErrorSource, number: int, corrections: Corrections) -> VirtualChip:
         """Virtual chip ``number`` with these parts.
 
         Without the converters' part nothing is rounded on the way. Then, unless wires bend the sums, one product
         and noise of the right variance are as exact as every conversion by itself, and faster.
         """
-        program, record = with_parts(self.job.program, self.job.record, parts)
+        program, record = with_sources(self.job.program, self.job.record, parts)
         return build_chip(
             program,
             record,
@@ -259,29 +259,29 @@ class Coalitions:
                 self.cells_us(parts, number),
                 self.columns(parts, number),
                 corrections,
-                self.drawn[number].lasting_us if Part.READ_NOISE in parts else {},
+                self.drawn[number].lasting_us if ErrorSource.READ_NOISE in parts else {},
             ),
             seed=self.virtual.noise_seed,
             number=number,
             device=self.virtual.device,
-            mode=self.virtual.mode if parts & (Part.ADC | Part.IR_DROP) else SimulationMode.FAST,
+            mode=self.virtual.mode if parts & (ErrorSource.ADC | ErrorSource.IR_DROP) else SimulationMode.FAST,
         )
 
-    def cells_us(self, parts: Part, number: int) -> dict[int, NDArray[np.float64]]:
+    def cells_us(self, parts: ErrorSource, number: int) -> dict[int, NDArray[np.float64]]:
         """Cells of virtual chip ``number``: with every part, as the run's own virtual chip has them."""
         cells = {}
         for slot, steps in self.estimated.items():
-            cells[slot] = steps.with_parts(parts)
-            if Part.CALIBRATION in parts:
+            cells[slot] = steps.with_sources(parts)
+            if ErrorSource.CALIBRATION in parts:
                 cells[slot] = cells[slot] + (self.drawn[number].cells_us[slot] - steps.late_us)
             cells[slot] = np.maximum(cells[slot], 0.0)
         return cells
 
-    def columns(self, parts: Part, number: int) -> Mapping[int, Columns]:
+    def columns(self, parts: ErrorSource, number: int) -> Mapping[int, Columns]:
         """Converters of virtual chip ``number``."""
-        if Part.ADC in parts and Part.CALIBRATION in parts:
+        if ErrorSource.ADC in parts and ErrorSource.CALIBRATION in parts:
             return self.drawn[number].columns
-        _, record = with_parts(self.job.program, self.job.record, parts)
+        _, record = with_sources(self.job.program, self.job.record, parts)
         certain = np.random.default_rng(0)  # errors are zero here: nothing depends on it
         program = self.job.program
         return {slot: draw_columns(record, program.macro_of(slot), certain) for slot in program.slots}

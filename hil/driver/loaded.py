@@ -11,7 +11,7 @@ from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import LoadLayer, Mvm, Request, Sweep
 from firmware_protocols.plans.instructions import PART, RunLayers
 from firmware_protocols.plans.messages import LoadPlan, RunPlan
-from firmware_protocols.plans.plan import Plan, PlanParts
+from firmware_protocols.plans.plan import Plan, PlanUpload
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Loaded:
 
     layers: dict[int, LoadLayer] = field(default_factory=dict)
     plan: Plan | None = None
-    _parts: PlanParts = field(default_factory=PlanParts)
+    _parts: PlanUpload = field(default_factory=PlanUpload)
 
     def see(self, request: Request[Any]) -> None:
         """Note a request that the chip has done."""

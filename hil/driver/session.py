@@ -26,9 +26,9 @@ from firmware_protocols.host import HostLink
 from firmware_protocols.messages import Capability, ErrorReply, HelloReply, OutputsOff, Progress, Reply, Request
 from hil.driver.deferred_interrupts import deferred_interrupts
 from hil.driver.errors import device_error, link_error, no_answer, no_end, no_hello, wrong_answer
-from hil.driver.held_image import HeldImage
 from hil.driver.host_authority import HostAuthority
 from hil.driver.keys import HostKey
+from hil.driver.program_image import SessionImage
 from hil.driver.reconnection import Reconnection
 from hil.driver.reply_checks import ReplyChecks
 from hil.driver.resumed import LeftInChip
@@ -88,7 +88,7 @@ class Session:
         self._hidden: set[int] = set()  # requests that the run knows nothing of
         self._recalled_ns: dict[int, int] = {}  # chip times of answers from the journal
         self.left_in_chip = LeftInChip()
-        self.image: HeldImage | None = None  # of a chip that holds programs
+        self.image: SessionImage | None = None  # of a chip that holds programs
         self._changes_ahead = _IN_FLIGHT
         self._first_sent = self._first_received = b""
         self._requests = self._replies = 0
@@ -157,7 +157,7 @@ class Session:
         if (level := self._authority.first_level(can)) is not None:
             self._authorise(level)
         if Capability.IMAGES in can and Capability.PROGRAM_TILE in can:
-            self.image = HeldImage(self.hello.max_message, self.ask_aside)
+            self.image = SessionImage(self.hello.max_message, self.ask_aside)
 
     def _authorise(self, level: Level) -> None:
         """Prove the key; from here on what changes the chip is sealed."""

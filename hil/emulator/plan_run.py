@@ -14,7 +14,7 @@ from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import ErrorCode
 from firmware_protocols.plans.instructions import PART, TURN, RunLayers
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
-from firmware_protocols.plans.plan import Plan, PlanParts, PlanValue
+from firmware_protocols.plans.plan import Plan, PlanUpload, PlanValue
 from hil.emulator.compute import Drive, Places, Tally
 from hil.emulator.plan_digital import apply
 from hil.emulator.windows_kernel import unfolded
@@ -31,7 +31,7 @@ class LoadedPlan:
 
     def __init__(self) -> None:
         self.plan: Plan | None = None
-        self._parts = PlanParts()
+        self._parts = PlanUpload()
 
     def load(self, request: LoadPlan, zeros: Multiply) -> None:
         """Take a part; the last one makes the plan, which is checked with products that answer 0.
@@ -54,7 +54,7 @@ class LoadedPlan:
             self.plan = plan
 
     def forget(self) -> None:
-        self.plan, self._parts = None, PlanParts()
+        self.plan, self._parts = None, PlanUpload()
 
 
 def check(plan: Plan, zeros: Multiply) -> None:

@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from hil.pages.figures import Figure
+from hil.pages.glossary import glossary
 from hil.pages.scripts import has, packed, script
-from hil.pages.words import word_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Outline:
                 continue
             self._here.add(word)
             anchor = f"word-{_anchor(word)}"
-            self.words[word] = (anchor, word_list()[word])
+            self.words[word] = (anchor, glossary()[word])
             yield escape(text[place : found.start()])
             yield Markup('<span class="explained" tabindex="0" aria-describedby="{}">{}</span>').format(
                 anchor, found[0]
@@ -101,7 +101,7 @@ def render(
     Args:
         template: name of a file of ``hil/pages/templates`` that extends ``page.html``.
         plots: figures, which the template puts into their places by name.
-        explained: words as they stand on the page -> words of the list (``hil.pages.words``) that say what they mean.
+        explained: words as they stand on the page -> terms of ``hil.pages.glossary`` that say what they mean.
         content: what the template asks for; all of it is escaped.
     """
     named = {one.name: one for one in plots}

@@ -99,7 +99,7 @@ class NextStep:
     why: str = ""
 
 
-Part = Scale | Fact | Bars | Table
+SummaryItem = Scale | Fact | Bars | Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +109,11 @@ class Summary:
     title: str
     mark: str = ""
     headline: Headline | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[SummaryItem, ...] = ()
     steps: tuple[NextStep, ...] = field(default=())
 
     @property
-    def tagged(self) -> tuple[tuple[str, Part], ...]:
+    def tagged(self) -> tuple[tuple[str, SummaryItem], ...]:
         """Every part with its kind, for templates: scale, fact, bars or table."""
         return tuple((type(part).__name__.lower(), part) for part in self.parts)
 
@@ -149,7 +149,7 @@ class Summary:
         return f"<table><caption>{escape(title)}<br>{escape(head)}</caption>{body}</table>"
 
 
-def _plain_lines(part: Part) -> list[str]:
+def _plain_lines(part: SummaryItem) -> list[str]:
     if isinstance(part, Fact):
         return [f"{part.name}: {part.text}{f' ({part.aside})' if part.aside else ''}"]
     if isinstance(part, Scale):

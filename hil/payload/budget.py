@@ -16,7 +16,7 @@ FORMAT = "hil.budget/1.0"
 FRAMING = 1.05  # bytes sent for a byte of a file: packet headers and checksums (assumed)
 
 
-class Held(enum.StrEnum):
+class BudgetStatus(enum.StrEnum):
     """Whether a limit is kept."""
 
     KEPT = "kept"
@@ -44,11 +44,11 @@ class BudgetLine:
     source: str
 
     @property
-    def held(self) -> Held:
+    def status(self) -> BudgetStatus:
         if self.value is None:
-            return Held.OPEN
+            return BudgetStatus.OPEN
         kept = self.value <= self.limit if self.at_most else self.value >= self.limit
-        return Held.KEPT if kept else Held.BROKEN
+        return BudgetStatus.KEPT if kept else BudgetStatus.BROKEN
 
     @property
     def margin(self) -> float | None:
@@ -80,11 +80,11 @@ class MissionBudget:
 
     @property
     def broken(self) -> tuple[BudgetLine, ...]:
-        return tuple(line for line in self.lines if line.held is Held.BROKEN)
+        return tuple(line for line in self.lines if line.status is BudgetStatus.BROKEN)
 
     @property
     def open(self) -> tuple[BudgetLine, ...]:
-        return tuple(line for line in self.lines if line.held is Held.OPEN)
+        return tuple(line for line in self.lines if line.status is BudgetStatus.OPEN)
 
     def to_json(self) -> dict[str, Any]:
         """One versioned object; infinite margins are null."""
@@ -104,7 +104,7 @@ class MissionBudget:
                     "unit": line.unit,
                     "rule": "at most" if line.at_most else "at least",
                     "margin": line.margin if line.margin is not None and math.isfinite(line.margin) else None,
-                    "held": str(line.held),
+                    "held": str(line.status),
                     "source": line.source,
                 }
                 for line in self.lines

@@ -8,9 +8,9 @@ from xml.etree import ElementTree as xml
 from hil.atomic import write_text
 from hil.pages.summary import Bar, Bars, Fact, Headline, NextStep, Summary, Tone
 from hil.pages.tables import Table
-from hil.payload.budget import Held, MissionBudget
+from hil.payload.budget import BudgetStatus, MissionBudget
 
-MARKS = {Held.KEPT: "kept", Held.BROKEN: "BROKEN", Held.OPEN: "open"}
+MARKS = {BudgetStatus.KEPT: "kept", BudgetStatus.BROKEN: "BROKEN", BudgetStatus.OPEN: "open"}
 
 
 def budget_summary(budget: MissionBudget, steps: tuple[NextStep, ...] = ()) -> Summary:
@@ -45,13 +45,13 @@ def budget_summary(budget: MissionBudget, steps: tuple[NextStep, ...] = ()) -> S
 
 def limits_table(budget: MissionBudget) -> Table:
     """Every limit beside what is known: broken, open, kept."""
-    rank = {Held.BROKEN: 0, Held.OPEN: 1, Held.KEPT: 2}
+    rank = {BudgetStatus.BROKEN: 0, BudgetStatus.OPEN: 1, BudgetStatus.KEPT: 2}
     rows = []
-    for line in sorted(budget.lines, key=lambda line: rank[line.held]):
+    for line in sorted(budget.lines, key=lambda line: rank[line.status]):
         value = "—" if line.value is None else f"{line.value:.5g} {line.unit}"
         margin = "—" if line.margin is None else f"{100 * line.margin:+.0f} %"
         limit = f"{'≤' if line.at_most else '≥'} {line.limit:.5g}"
-        rows.append((line.name, MARKS[line.held], value, limit, margin, line.source))
+        rows.append((line.name, MARKS[line.status], value, limit, margin, line.source))
     return Table("Limits", ("limit", "", "value", "asked", "margin", "source"), tuple(rows))
 
 
@@ -64,9 +64,9 @@ def budget_junit(budget: MissionBudget) -> str:
     suite = xml.Element("testsuite", name="hil mission check")
     for line in budget.lines:
         case = xml.SubElement(suite, "testcase", classname=f"hil.mission.{budget.mission}", name=line.name)
-        if line.held is not Held.KEPT:
-            kind = "failure" if line.held is Held.BROKEN else "skipped"
-            xml.SubElement(case, kind, message=f"{line.text} ({line.source})", type=str(line.held))
+        if line.status is not BudgetStatus.KEPT:
+            kind = "failure" if line.status is BudgetStatus.BROKEN else "skipped"
+            xml.SubElement(case, kind, message=f"{line.text} ({line.source})", type=str(line.status))
     for key, count in (("tests", len(budget.lines)), ("failures", len(budget.broken)), ("skipped", len(budget.open))):
         suite.set(key, str(count))
     suite.set("errors", "0")

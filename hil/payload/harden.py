@@ -2,9 +2,9 @@
 
 Each injection of the campaign holds what every detector saw, so that a set is judged without injecting again. Detection
 is the share of harmful faults that are noticed or outvoted, each kind weighted with its harmful upsets a day. Accuracy
-is the lower end of the band at the end of the mission, of the best simulated course that mends no more than the set
-does (``hil.payload.radiation.timeline.MENDS``): *scrubbed* needs scrubbing, ECC and register read-back together,
-*scrubbed and tuned* re-tuning too; without the courses of single mitigations, any other set counts as *without*.
+is the lower end of the band at the end of the mission, of the best simulated scenario whose mitigations are all in the
+set (``hil.payload.radiation.timeline.MITIGATIONS``): *scrubbed* needs scrubbing, ECC and register read-back together,
+*scrubbed and tuned* re-tuning too; without the scenarios of single mitigations, any other set counts as *without*.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from hil.payload.radiation.block import InjectionResult
 from hil.payload.radiation.detectors import Detector
 from hil.payload.radiation.kinds import FaultKind
 from hil.payload.radiation.outcomes import Share, WeightedShare, criticality, fired, harmful, weighted
-from hil.payload.radiation.timeline import MENDS
+from hil.payload.radiation.timeline import MITIGATIONS
 from hil.payload.scrub_plan import ScrubPlan
-from hil.payload.settings import MAIN, Course
+from hil.payload.settings import MAIN, MitigationScenario
 
 FORMAT = "hil.hardening/1.0"
 MOST_ALARMS = 1e-3  # share of fault-free images with an alarm, beyond which guards and checksums are not taken
 MOST_LINES = 12  # of the front on the screen
 GUARDS = frozenset((Mitigation.RANGE, Mitigation.CHECKSUM))
-RELOADED = MENDS[Course.SCRUBBED]
-MENDED = MENDS[Course.TUNED]
+RELOADED = MITIGATIONS[MitigationScenario.SCRUBBED]
+MITIGATED = MITIGATIONS[MitigationScenario.TUNED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Hardening:
 def harden(
     results: Sequence[InjectionResult],
     weights: Mapping[str, float],
-    courses: Mapping[str, Sequence[Mapping[str, float]]],
+    scenarios: Mapping[str, Sequence[Mapping[str, float]]],
     prices: Mapping[Mitigation, Price],
     alarms: Share,
     *,
@@ -179,7 +179,7 @@ def harden(
 
     Args:
         weights: upsets of each kind in a day.
-        courses: bands over the years of each course (``Timeline.to_json``).
+        scenarios: bands over the years of each scenario (``Timeline.to_json``).
         floor: accuracy at the end of the mission, a fraction.
         detection: share of harmful faults to be noticed.
         always: mitigations of every set, whether it needs them or not.
@@ -193,20 +193,25 @@ def harden(
     both = frozenset(always) & frozenset(never)
     if both:
         raise UsageError(f"{', '.join(sorted(both))}: with and without at once")
-    if any(str(course) not in courses for course in MAIN):
+    if any(str(scenario) not in scenarios for scenario in MAIN):
         raise UsageError("the campaign holds no accuracy over the years", hint="hil campaign … --chips 20")
     harmed = [r for r in results if harmful(r)]
     rates = {kind: weights[kind] * share.share for kind, share in criticality(results, lambda r: r.kind).items()}
     if not harmed:
         raise UsageError("no injection of the campaign did harm", hint="hil campaign … with more injections")
     table = _Noticed(harmed, rates, tripled)
-    ends = {course: float(courses[str(course)][-1]["low"]) for course in Course if str(course) in courses}
+    ends = {
+        scenario: float(scenarios[str(scenario)][-1]["low"])
+        for scenario in MitigationScenario
+        if str(scenario) in scenarios
+    }
     reached = {
-        mends: max(low for course, low in ends.items() if MENDS[course] <= mends) for mends in _subsets(tuple(MENDED))
+        chosen: max(low for scenario, low in ends.items() if MITIGATIONS[scenario] <= chosen)
+        for chosen in _subsets(tuple(MITIGATED))
     }
 
     def judged(chosen: frozenset[Mitigation]) -> HardenedSet:
-        return HardenedSet(chosen, reached[chosen & MENDED], table.share(chosen), total(chosen, dict(prices)))
+        return HardenedSet(chosen, reached[chosen & MITIGATED], table.share(chosen), total(chosen, dict(prices)))
 
     free = tuple(m for m in Mitigation if m not in always and m not in never)
     every = [chosen.union(always) for chosen in _subsets(free)]
@@ -229,7 +234,8 @@ def harden(
         wanted=detection,
         tripled=tripled,
         by_kind=table.by_kind(shown.mitigations),
-        lost_after_scrub=courses[Course.WITHOUT][0]["mean"] - courses[Course.SCRUBBED][-1]["mean"],
+        lost_after_scrub=scenarios[MitigationScenario.WITHOUT][0]["mean"]
+        - scenarios[MitigationScenario.SCRUBBED][-1]["mean"],
         prices=prices,
         alarms=alarms,
     )

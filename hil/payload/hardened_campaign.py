@@ -22,7 +22,7 @@ from hil.payload.radiation.outcomes import Share
 from hil.payload.radiation.summary import FORMAT
 from hil.payload.requirements import MissionPlan
 from hil.payload.scrub_plan import plan_scrub
-from hil.payload.settings import Course
+from hil.payload.settings import MitigationScenario
 from hil.prediction.predict import record_or_nominal
 from mapping.program.conductance import ConductanceProgram
 
@@ -87,25 +87,29 @@ def harden_campaign(
     return found
 
 
-def accuracy_at_end(folder: Path, program: ConductanceProgram, plan: MissionPlan, course: Course) -> KnownAccuracy:
+def accuracy_at_end(
+    folder: Path, program: ConductanceProgram, plan: MissionPlan, scenario: MitigationScenario
+) -> KnownAccuracy:
     """Lower end of a campaign's accuracy at the end of a mission.
 
     Raises:
         FileError: no campaign, or a damaged one.
         MismatchError: the campaign is of another program.
-        UsageError: it holds no accuracy of that course at that year.
+        UsageError: it holds no accuracy of that scenario at that year.
     """
     report = _report_of(folder, program)
     timeline = report.get("timeline") or {"years": [], "courses": {}}
-    bands = timeline["courses"].get(str(course))
+    bands = timeline["courses"].get(str(scenario))
     if bands is None or plan.years not in timeline["years"]:
         raise UsageError(
-            f"the campaign holds no accuracy {course!s:.40} after {plan.years:g} years",
+            f"the campaign holds no accuracy {scenario!s:.40} after {plan.years:g} years",
             where=str(folder),
             hint=f"hil campaign … --years 0,{plan.years:g} (--each for single mitigations)",
         )
     low = float(bands[timeline["years"].index(plan.years)]["low"])
-    words = f"simulated: 5 % of {timeline['chips']} virtual chips, {timeline['images']} images, {course}; extrapolated"
+    words = (
+        f"simulated: 5 % of {timeline['chips']} virtual chips, {timeline['images']} images, {scenario}; extrapolated"
+    )
     return KnownAccuracy(low, words)
 
 

@@ -1,4 +1,4 @@
-"""Mitigations against radiation, each with what it notices or mends and what it costs.
+"""Mitigations against radiation, each with what it notices or corrects and what it costs.
 
 Prices are over the plain network: energy and time of an image, cells of the array, bytes of the host. Energy of the
 chip is priced with the chip file's [cost], energy of the host with mission.toml; counts are named at each price.
@@ -59,7 +59,7 @@ DETECTORS: dict[Mitigation, Detector] = {
     Mitigation.SIGNATURE: Detector.SIGNATURE,
     Mitigation.TWICE: Detector.TWICE,
 }
-"""The detector that a mitigation brings; triple copies outvote a fault, re-tuning mends a drift, neither notices."""
+"""The detector that a mitigation brings; triple copies outvote a fault, re-tuning corrects a drift, neither notices."""
 
 OUTVOTED = (
     FaultKind.CELL_NEIGHBOUR,

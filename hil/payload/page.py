@@ -92,7 +92,7 @@ def _budget_table(budget: MissionBudget) -> Table:
             "—" if line.value is None else f"{line.value:.5g} {line.unit}",
             f"{'≤' if line.at_most else '≥'} {line.limit:.5g} {line.unit}",
             percent(line.margin, 0),
-            str(line.held),
+            str(line.status),
             line.source,
         )
         for line in budget.lines

@@ -1,4 +1,4 @@
-"""SECDED: words of 64 bits with 8 check bits, which mend one upset bit and notice two (Hsiao, doi 10.1147/rd.144.0395).
+"""SECDED: words of 64 bits with 8 check bits: one upset is corrected, two are noticed (Hsiao, doi 10.1147/rd.144.0395).
 
 Every data bit has a column of odd weight (56 of three ones, 8 of five), every check bit one of a single one. The
 syndrome is the check byte of the data as they are, XOR the stored one:
@@ -72,11 +72,11 @@ class CodedBytes:
 
 
 @dataclass(frozen=True, slots=True)
-class MendedBytes:
+class CorrectedBytes:
     """What a reader gets: the bytes, words of which one bit was turned back, and words that are lost."""
 
     data: bytes
-    mended: int
+    corrected: int
     lost: int
 
 
@@ -93,16 +93,16 @@ def check_bytes(words: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(np.bitwise_xor.reduce(TABLES[np.arange(WORD_BYTES), words], axis=1), np.uint8)
 
 
-def mended(stored: CodedBytes) -> MendedBytes:
-    """Read coded bytes: words with one struck bit are mended, words with two are counted as lost and left."""
+def corrected(stored: CodedBytes) -> CorrectedBytes:
+    """Read coded bytes: words with one struck bit are corrected, words with two are counted as lost and left."""
     syndrome = check_bytes(stored.data) ^ stored.check
     wrong = np.flatnonzero(syndrome)
     if not len(wrong):
-        return MendedBytes(stored.data.tobytes()[: stored.size], 0, 0)
+        return CorrectedBytes(stored.data.tobytes()[: stored.size], 0, 0)
     bits = STRUCK[syndrome[wrong]]
     data = stored.data.copy()
     inside = (bits >= 0) & (bits < len(COLUMNS))
     rows, places = wrong[inside], bits[inside].astype(np.int64)
     data[rows, places // 8] ^= (0x80 >> (places % 8)).astype(np.uint8)
     lost = int((bits == _NO_BIT).sum())
-    return MendedBytes(data.tobytes()[: stored.size], len(wrong) - lost, lost)
+    return CorrectedBytes(data.tobytes()[: stored.size], len(wrong) - lost, lost)

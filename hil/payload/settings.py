@@ -54,8 +54,8 @@ class CampaignOptions:
                 raise UsageError(text)
 
 
-class Course(enum.StrEnum):
-    """What is mended on the way (``hil.payload.radiation.timeline.MENDS``)."""
+class MitigationScenario(enum.StrEnum):
+    """What mitigates upsets on the way (``hil.payload.radiation.timeline.MITIGATIONS``)."""
 
     WITHOUT = "without"
     SCRUBBED = "scrubbed"
@@ -69,12 +69,12 @@ class Course(enum.StrEnum):
     NO_REGISTERS = "all but register-readback"
 
 
-MAIN = (Course.WITHOUT, Course.SCRUBBED, Course.TUNED)
+MAIN = (MitigationScenario.WITHOUT, MitigationScenario.SCRUBBED, MitigationScenario.TUNED)
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineOptions:
-    """``scrub_s``: between two scrubs; ``left_out``: kinds left out of the upsets (to see what they do); ``courses``:
+    """``scrub_s``: between two scrubs; ``left_out``: kinds left out of the upsets (to see what they do); ``scenarios``:
     those that are simulated; ``rewrite`` as ``CampaignOptions``."""
 
     years: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 3.0)
@@ -85,7 +85,7 @@ class TimelineOptions:
     )
     seed: int = 0
     left_out: tuple[FaultKind, ...] = ()
-    courses: tuple[Course, ...] = MAIN
+    scenarios: tuple[MitigationScenario, ...] = MAIN
     rewrite: Rewrite | None = None
 
     def __post_init__(self) -> None:
@@ -146,10 +146,8 @@ class HardenAsked:
     scrub_s: float | None = setting(
         None, "time between two scrubs, for its price; default: the campaign's", unit="s", asked=True
     )
-    always: str = setting(
-        "", "mitigations of every set, comma-separated: timer,step-signature", option="with", asked=True
-    )
-    never: str = setting("", "mitigations of no set, comma-separated", option="without", asked=True)
+    always: str = setting("", "required mitigations, comma-separated: timer,step-signature", option="with", asked=True)
+    never: str = setting("", "excluded mitigations, comma-separated", option="without", asked=True)
 
 
 @dataclass(frozen=True, slots=True)

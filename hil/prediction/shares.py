@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.ignorance import BeliefPoints, MeasuredValue
-from hil.pages.summary import Fact, Part
+from hil.pages.summary import Fact, SummaryItem
 from hil.pages.tables import Table
 from hil.verdict.metric import Metric
 
@@ -53,7 +53,7 @@ class Shares:
         for i in np.argsort(-self.of_values, kind="stable"):
             yield self.points.names[i], float(self.points.low[i]), float(self.points.high[i]), float(self.of_values[i])
 
-    def parts(self, metric: Metric) -> list[Part]:
+    def parts(self, metric: Metric) -> list[SummaryItem]:
         """On screen: what the spread is of, and the values to measure, first things first."""
         chips, unknown = (metric.factor * self.sd * float(np.sqrt(share)) for share in (self.chips, self.ignorance))
         text = (
@@ -152,7 +152,7 @@ class Shrunk:
         within = 2.0 * (found.se or 0.0)
         return not low - within <= found.value <= high + within
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[SummaryItem]:
         rows = []
         for name, (low, high) in self.ranges.items():
             found = self.measured.get(name)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.ignorance import BeliefPoints
-from hil.pages.summary import Bar, Bars, Fact, Headline, NextStep, Part, Scale, ScaleRow, Summary, Tone
+from hil.pages.summary import Bar, Bars, Fact, Headline, NextStep, Scale, ScaleRow, Summary, SummaryItem, Tone
 from hil.pages.tables import Table, duration
 from hil.prediction.shares import Shares, Shrunk, shares
 from hil.verdict.metric import ACCURACY, Metric
@@ -77,7 +77,7 @@ class Prediction:
         reached = self.reached(0)
         headline = Headline(_tone(reached), f"{self._words(one.mean)}", text)
         alone = len(self.ages_s) == 1
-        shown: list[Part] = [self._scale()]
+        shown: list[SummaryItem] = [self._scale()]
         if not alone:
             shown.append(self._table())
         elif reached:
@@ -98,7 +98,7 @@ class Prediction:
             steps,
         )
 
-    def _shares(self) -> list[Part]:
+    def _shares(self) -> list[SummaryItem]:
         """What the spread consists of, and what to measure first."""
         found = self.shares_at(0)
         if found is not None:
@@ -118,7 +118,7 @@ class Prediction:
         """Shares of the spread at one age; None where no chip file gives ranges, or chips are too few."""
         return None if self.points is None else shares(self.points, self.accuracies[age])
 
-    def _shrunk(self) -> list[Part]:
+    def _shrunk(self) -> list[SummaryItem]:
         if self.shrunk is None:
             return []
         low, high = self.shrunk.before

@@ -42,11 +42,11 @@ class Mission(Shown, MissionBudget):
             hil.UsageError: pandas is not installed.
 
         Example:
-            >>> set(mission.to_frame()["held"]) <= {"kept", "broken", "open"}
+            >>> set(mission.to_frame()["status"]) <= {"kept", "broken", "open"}
             True
         """
-        rows = {line.name: (line.value, line.limit, line.unit, line.margin, str(line.held)) for line in self.lines}
-        columns = ["value", "limit", "unit", "margin", "held"]
+        rows = {line.name: (line.value, line.limit, line.unit, line.margin, str(line.status)) for line in self.lines}
+        columns = ["value", "limit", "unit", "margin", "status"]
         frame: DataFrame = needed("pandas").DataFrame.from_dict(rows, orient="index", columns=columns)
         return frame
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from firmware_protocols.capability import COMPUTED_PRODUCTS
-from hil.pages.summary import Bar, Bars, Fact, Headline, Part, Scale, ScaleRow, Summary, Tone
+from hil.pages.summary import Bar, Bars, Fact, Headline, Scale, ScaleRow, Summary, SummaryItem, Tone
 from hil.pages.tables import duration, number
 from hil.report.losses import lost_to
 from hil.report.next_steps import next_steps
@@ -50,7 +50,7 @@ def _apart(j: Judgement) -> str:
     return f"{apart} ({low} … {high}; tolerance ±{m.factor * j.tolerance:g})"
 
 
-def _parts(report: AgreementReport) -> Iterator[Part]:
+def _parts(report: AgreementReport) -> Iterator[SummaryItem]:
     j, m = report.decisive, report.decisive.metric
     yield from (Fact("WARNING", text, tone=Tone.BAD) for text in doubts(report))
     if COMPUTED_PRODUCTS in report.chip.firmware:
@@ -83,7 +83,7 @@ def _parts(report: AgreementReport) -> Iterator[Part]:
     yield Fact("report", f"{report.run}/report.html")
 
 
-def _calibration(report: AgreementReport) -> Iterator[Part]:
+def _calibration(report: AgreementReport) -> Iterator[SummaryItem]:
     """Of a chip that moved: by how much, what tells of it, and what the tune did on the same images."""
     found, before, after = report.as_calibrated, report.untuned, report.tuned_alike
     if found is None or found.holds:
@@ -123,7 +123,7 @@ def _why_open(j: Judgement) -> str:
     return text.split(" (difference", 1)[0]
 
 
-def _lost(report: AgreementReport) -> Iterator[Part]:
+def _lost(report: AgreementReport) -> Iterator[SummaryItem]:
     lost, m, words = lost_to(report), report.decisive.metric, report.survival
     span = f"chip − {lost.start} {_change(-lost.mean, m, 1)}, {_change(-lost.high, m, 1)} … {_change(-lost.low, m, 1)}"
     if not m.greater:

@@ -30,7 +30,7 @@ from firmware_protocols.messages import (
     Wait,
 )
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
-from firmware_protocols.plans.plan import Plan, PlanParts
+from firmware_protocols.plans.plan import Plan, PlanUpload
 from hil.server.request_checks import check_request
 
 
@@ -54,7 +54,7 @@ class Board:
     def __init__(self, spec: ChipSpec) -> None:
         self.spec, self.outputs_on = spec, False
         self.plan: Plan | None = None
-        self._parts = PlanParts()
+        self._parts = PlanUpload()
         self._start_ns = time.monotonic_ns()
 
     def prepare(self, request: Request[Any]) -> None:

@@ -23,7 +23,7 @@ class Demand:
 
 
 @dataclass(slots=True)
-class _Part:
+class _LayerShare:
     owner: int
     macros: int
 
@@ -31,10 +31,10 @@ class _Part:
 @dataclass(slots=True)
 class _MacroGroup:
     capacities: tuple[tuple[int, ...], ...]  # of each part of each mode, macros that exist
-    parts: list[_Part] = field(default_factory=list)
+    parts: list[_LayerShare] = field(default_factory=list)
     reads: int = 0
 
-    def fit(self, parts: Sequence[_Part]) -> tuple[int, list[int]] | None:
+    def fit(self, parts: Sequence[_LayerShare]) -> tuple[int, list[int]] | None:
         """A mode and each part's position in it: the largest parts get the largest runs that are left."""
         for mode, capacities in enumerate(self.capacities):
             left = list(range(len(capacities)))
@@ -65,7 +65,7 @@ def arrange(
     order = sorted(range(len(demands)), key=lambda i: (-demands[i].macros, i))
     for owner in order:
         for wanted in _split(demands[owner].macros, groups):
-            part = _Part(owner, wanted)
+            part = _LayerShare(owner, wanted)
             for number in range(len(opened) + macros // groups.size + 2):
                 if number == len(opened):
                     opened.append(_MacroGroup(_capacities(groups, number, macros)))

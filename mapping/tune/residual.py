@@ -45,7 +45,7 @@ from mapping.program.driven import picture_layers
 from mapping.program.file import program_digest
 from mapping.program.limits import MOST_READS, MOST_RESIDUAL_COPIES, RESIDUAL_READS
 from mapping.tune.averaged import areas_of, layer_areas, summed
-from mapping.tune.held_pairs import held_pairs, plain_cells, taken_up
+from mapping.tune.cell_assignment import held_pairs, plain_cells, taken_up
 
 PICTURE_READS = 4  # times as many reads of a product in a layer that reads pictures
 REACH = 0.75  # of what slices hold is taken by weights, so that the largest, too, have room for errors

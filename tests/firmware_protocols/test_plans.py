@@ -14,7 +14,7 @@ from firmware_protocols.errors import MalformedMessage
 from firmware_protocols.plans import instructions as plan
 from firmware_protocols.plans.instructions import KINDS, Instruction, RescaleRule
 from firmware_protocols.plans.messages import LoadPlan
-from firmware_protocols.plans.plan import HEAD_WORDS, Plan, PlanParts, PlanStep, PlanValue, plan_of
+from firmware_protocols.plans.plan import HEAD_WORDS, Plan, PlanStep, PlanUpload, PlanValue, plan_of
 
 TABLE = np.tile(np.arange(256, dtype=np.int16), (2, 1))
 
@@ -112,7 +112,7 @@ def test_a_plan_that_would_leave_its_memory_cannot_exist(changes: dict[str, Any]
 
 
 def test_parts_of_a_plan_are_joined_in_order_and_begin_anew_at_0() -> None:
-    words, parts = of(*INSTRUCTIONS).words(), PlanParts()
+    words, parts = of(*INSTRUCTIONS).words(), PlanUpload()
     assert parts.take(LoadPlan(len(words), 0, words[:HEAD_WORDS])) is None
     with pytest.raises(MalformedMessage, match="the next one is 7"):
         parts.take(LoadPlan(len(words), 9, words[9:]))

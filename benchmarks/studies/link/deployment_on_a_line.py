@@ -71,7 +71,7 @@ class PacedPort(threading.Thread):
             time.sleep(0.0005)
 
 
-class Parts(Watch):
+class StageTimes(Watch):
     """Bytes and seconds of the line in each outer stage."""
 
     def __init__(self, line: PacedLine) -> None:
@@ -133,7 +133,7 @@ def main() -> int:
     chip = chip_from_address(f"emulated:lab-128?seed={asked.seed}&macros={program.spec.macros}")
     start_s = time.monotonic()
     with opened(chip, pty=asked.pty) as (driver, line):
-        watch = Parts(line)
+        watch = StageTimes(line)
         report, _ = deploy_on(driver, program, load_dataset(asked.data, "test"), options=options, watch=watch)
     for name, (size, seconds) in watch.parts.items():
         print(f"{name:<18} {size / 1e6:8.2f} MB {seconds:8.1f} s")

@@ -46,7 +46,7 @@ from firmware_protocols.messages import (
     Wait,
 )
 from firmware_protocols.sending import CONTROL
-from hil.driver.held_image import ProgramImage
+from hil.driver.program_image import ProgramImage
 from hil.driver.requests import program_requests
 from hil.driver.selftest.bench import Bench, CheckFailed, NotThere, NotTried, expect
 from hil.driver.selftest.limit_checks import masked_write, pulse

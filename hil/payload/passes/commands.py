@@ -22,7 +22,7 @@ from hil.errors import DeviceError, FileError, HilError, MismatchError, NotAutho
 from hil.payload.passes.flight_image import load_image
 from hil.payload.passes.lossy_link import APID_COMMANDS
 from hil.payload.passes.update import apply_update
-from hil.payload.secded import CodedBytes, coded, mended
+from hil.payload.secded import CodedBytes, coded, corrected
 from mapping.program.conductance import ConductanceProgram
 
 TAKE_PROGRAM, TAKE_UPDATE, CHIP_MESSAGE = 1, 2, 16
@@ -129,19 +129,19 @@ class FlightComputer:
         self.files[name] = coded(data)
 
     def file(self, name: str) -> bytes:
-        """Read a stored file: words with one upset bit are mended, written back and counted as alarms.
+        """Read a stored file: words with one upset bit are corrected, written back and counted as alarms.
 
         Raises:
             DeviceError: no such file.
-            FileError: a word with more upset bits than the code mends.
+            FileError: a word with more upset bits than the code corrects.
         """
         if name not in self.files:
             raise DeviceError(f"no file {name!r:.40} on board")
-        found = mended(self.files[name])
-        self.alarms += found.mended + found.lost
+        found = corrected(self.files[name])
+        self.alarms += found.corrected + found.lost
         if found.lost:
             raise FileError(
-                f"{name!r:.40}: {found.lost} stored words have more upset bits than their code mends",
+                f"{name!r:.40}: {found.lost} stored words have more upset bits than their code corrects",
                 likely="too long since the file was read through",
                 hint="send it again",
             )

@@ -1,6 +1,6 @@
 """The folder of a campaign: its settings, blocks of injections as they are done, the report at the end.
 
-Accuracies over the years stand in it, one file a virtual chip: a stop costs one answer at most, and courses that are
+Accuracies over the years stand in it, one file a virtual chip: a stop costs one answer at most, and scenarios that are
 asked for later are all that is simulated then.
 """
 
@@ -142,9 +142,9 @@ def _chip_name(number: int) -> str:
     return f"{number:05d}.json"
 
 
-def key_of(year: float, mends: Collection[Mitigation]) -> str:
-    """The name of an answer: when, and what is mended until then."""
-    return f"{year!r} {' + '.join(sorted(mends)) or 'nothing'}"
+def key_of(year: float, mitigations: Collection[Mitigation]) -> str:
+    """The name of an answer: when, and what mitigates until then."""
+    return f"{year!r} {' + '.join(sorted(mitigations)) or 'nothing'}"
 
 
 def kept_years(options: TimelineOptions, root: Path) -> KeptYears:

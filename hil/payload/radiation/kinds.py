@@ -28,7 +28,7 @@ class FaultKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KindFacts:
-    """``rate``: field of ``UpsetRates`` by site; ``lasts``: persistent until mended, or one image only."""
+    """``rate``: field of ``UpsetRates`` by site; ``lasts``: persistent until corrected, or one image only."""
 
     place: str
     rate: str

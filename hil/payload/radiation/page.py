@@ -11,9 +11,13 @@ from hil.pages.summary import Summary
 from hil.payload.radiation.outcomes import FaultOutcome
 from hil.payload.radiation.summary import contents
 from hil.payload.radiation.timeline import EACH
-from hil.payload.settings import Course
+from hil.payload.settings import MitigationScenario
 
-COLOURS = {Course.WITHOUT: "@layer3", Course.SCRUBBED: "@simulated", Course.TUNED: "@measured"}
+COLOURS = {
+    MitigationScenario.WITHOUT: "@layer3",
+    MitigationScenario.SCRUBBED: "@simulated",
+    MitigationScenario.TUNED: "@measured",
+}
 EXPLAINED = {
     "upsets": "upset", "upset": "upset", "harmful": "harmful", "masked": "masked", "degraded": "degraded",
     "silent": "silent", "detected": "detected", "scrubbing": "scrubbing", "ECC": "ECC",
@@ -59,8 +63,13 @@ def campaign_plots(report: Mapping[str, Any]) -> Iterator[Plot]:
         yield Plot("years", extrapolated, years_figure(timeline, COLOURS))
         for mitigation, (alone, without) in EACH.items():
             if {str(alone), str(without)} <= timeline["courses"].keys():
-                colours = {Course.WITHOUT: "@layer3", alone: "@layer1", without: "@layer2", Course.TUNED: "@measured"}
-                words = f"{str(mitigation).capitalize()}: nothing mended, it alone, all four without it, and all four."
+                colours = {
+                    MitigationScenario.WITHOUT: "@layer3",
+                    alone: "@layer1",
+                    without: "@layer2",
+                    MitigationScenario.TUNED: "@measured",
+                }
+                words = f"{str(mitigation).capitalize()}: no mitigation, it alone, all four without it, and all four."
                 yield Plot(f"years-{mitigation}", words, years_figure(timeline, colours))
 
 
@@ -103,14 +112,14 @@ def bits_figure(bits: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure(data, 380, x=axis("bit"), y=axis("harmful, %"), showlegend=True)
 
 
-def years_figure(timeline: Mapping[str, Any], colours: Mapping[Course, str]) -> Figure:
-    """Mean and band of some courses."""
+def years_figure(timeline: Mapping[str, Any], colours: Mapping[MitigationScenario, str]) -> Figure:
+    """Mean and band of some scenarios."""
     data: list[Figure] = []
     years = timeline["years"]
-    for course, colour in colours.items():
-        bands = timeline["courses"][course]
+    for scenario, colour in colours.items():
+        bands = timeline["courses"][scenario]
         mean = [100 * b["mean"] for b in bands]
-        drawn = dots(years, mean, colour, f"{contents(course)}: %{{y:.2f}} % after %{{x}} years", size=8)
+        drawn = dots(years, mean, colour, f"{contents(scenario)}: %{{y:.2f}} % after %{{x}} years", size=8)
         bars = {
             "type": "data",
             "symmetric": False,
@@ -119,7 +128,7 @@ def years_figure(timeline: Mapping[str, Any], colours: Mapping[Course, str]) -> 
             "thickness": 1,
         }
         data.append(
-            {**drawn, "name": contents(course), "mode": "lines+markers", "line": {"color": colour}, "error_y": bars}
+            {**drawn, "name": contents(scenario), "mode": "lines+markers", "line": {"color": colour}, "error_y": bars}
         )
     return figure(data, 380, x=axis("years in orbit"), y=axis("accuracy, %"), showlegend=True)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hil.payload.radiation.kinds import FaultKind
 from hil.payload.radiation.space import OFFSET_BITS, SHIFT_BITS, SUM_BITS, Fault, FaultSpace, SiteBlock
-from hil.payload.secded import CodedBytes, coded, mended
+from hil.payload.secded import CodedBytes, coded, corrected
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 
@@ -59,18 +59,18 @@ class StoredWords:
         Args:
             places: numbers below ``coded.bits``; those from 8 · bytes of the data on are check bits.
         """
-        found = mended(self.coded.struck(np.fromiter(places, np.int64)))
+        found = corrected(self.coded.struck(np.fromiter(places, np.int64)))
         read = np.unpackbits(np.frombuffer(found.data, np.uint8))[: len(self.bits)]
         wrong = tuple(int(bit) for bit in np.flatnonzero(read != self.bits))
-        return CodedReading(wrong, found.mended, found.lost)
+        return CodedReading(wrong, found.corrected, found.lost)
 
 
 @dataclass(frozen=True, slots=True)
 class CodedReading:
-    """Bits that are wrong after the code has done its work, words that it mended, words that it gave up."""
+    """Bits that are wrong after the code has done its work, words that it corrected, words that it gave up."""
 
     wrong: tuple[int, ...]
-    mended: int
+    corrected: int
     lost: int
 
     @property
@@ -79,7 +79,7 @@ class CodedReading:
 
     @property
     def noticed(self) -> bool:
-        return self.mended > 0 or self.lost > 0
+        return self.corrected > 0 or self.lost > 0
 
 
 def stored_words(program: ConductanceProgram, corrections: Corrections, space: FaultSpace) -> StoredWords:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from hil.pages.summary import Fact, Headline, NextStep, Part, Scale, ScaleRow, Summary
+from hil.pages.summary import Fact, Headline, NextStep, Scale, ScaleRow, Summary, SummaryItem
 from hil.pages.tables import Table
 from hil.payload.mitigation import Mitigation
 from hil.payload.orbit import OrbitFile
@@ -15,8 +15,8 @@ from hil.payload.radiation.detectors import Detector
 from hil.payload.radiation.kinds import KINDS, FaultKind, rate_per_day
 from hil.payload.radiation.outcomes import FaultOutcome, Share, criticality, fired, harmful, outcome_of, weighted
 from hil.payload.radiation.sampling import margin_of
-from hil.payload.radiation.timeline import MENDS
-from hil.payload.settings import Course
+from hil.payload.radiation.timeline import MITIGATIONS
+from hil.payload.settings import MitigationScenario
 
 FORMAT = "hil.radiation-report/1.0"
 
@@ -96,7 +96,7 @@ def campaign_summary(report: dict[str, Any], steps: tuple[NextStep, ...] = (), p
     text = (
         f"of {report['upsets_per_day']:.3g} upsets a day change an answer ({_span(harmful)}, 95 %), {settings['orbit']}"
     )
-    parts: list[Part] = []
+    parts: list[SummaryItem] = []
     if timeline is not None:
         parts.append(years_scale(timeline))
     parts += [
@@ -145,11 +145,11 @@ def kinds_table(report: dict[str, Any]) -> Table:
 
 
 def years_scale(timeline: dict[str, Any]) -> Scale:
-    """Accuracy at the end of the mission by what is mended."""
+    """Accuracy at the end of the mission by mitigation scenario."""
     rows = []
-    for course, bands in timeline["courses"].items():
+    for scenario, bands in timeline["courses"].items():
         low, mean, high = (100 * bands[-1][k] for k in ("low", "mean", "high"))
-        rows.append(ScaleRow(contents(course), f"{mean:.1f} %", mean, low, high))
+        rows.append(ScaleRow(contents(scenario), f"{mean:.1f} %", mean, low, high))
     note = (
         f"after {timeline['years'][-1]:g} years; 5 … 95 % of {timeline['chips']} chips, {timeline['images']:,} images"
     )
@@ -157,7 +157,7 @@ def years_scale(timeline: dict[str, Any]) -> Scale:
 
 
 def years_table(timeline: dict[str, Any]) -> Table:
-    """Mean and 5 … 95 % of chips for each course and year."""
+    """Mean and 5 … 95 % of chips for each scenario and year."""
     rows = tuple(
         (
             f"{year:g}",
@@ -172,15 +172,15 @@ def years_table(timeline: dict[str, Any]) -> Table:
     return Table("Years", ("years", *map(contents, timeline["courses"])), rows, note)
 
 
-def contents(course: str) -> str:
-    """A course by what it mends: "ECC + register read-back + scrubbing"; "nothing mended"."""
-    mended = MENDS[Course(course)]
+def contents(scenario: str) -> str:
+    """A scenario by its mitigations: "ECC + register read-back + scrubbing"; "no mitigation"."""
+    mitigations = MITIGATIONS[MitigationScenario(scenario)]
     named = {Mitigation.ECC: "ECC", Mitigation.REGISTERS: "read-back", Mitigation.SCRUB: "scrubbing"}
     words = [
-        *(name for one, name in named.items() if one in mended),
-        *(["tuning"] if Mitigation.TUNE in mended else []),
+        *(name for one, name in named.items() if one in mitigations),
+        *(["tuning"] if Mitigation.TUNE in mitigations else []),
     ]
-    return " + ".join(words) or "nothing mended"
+    return " + ".join(words) or "no mitigation"
 
 
 def _span(share: dict[str, Any]) -> str:

@@ -1,13 +1,13 @@
-"""Accuracy over the years in orbit: virtual chips with the dose and all upsets that stay, with and without mending.
+"""Accuracy over the years in orbit: virtual chips with the dose and all upsets that stay, by mitigation scenario.
 
-A course says what is mended. *scrubbing*: cells are rewritten from the stored image every interval, with the levels
-that upsets left there. *register-readback*: registers are reloaded every interval. *ecc*: stored words carry a SECDED
-code, are decoded at each use and written back every interval; upset bits are really turned over and really decoded
+*scrubbing*: cells are rewritten from the stored image every interval, with the levels that upsets left there.
+*register-readback*: registers are reloaded every interval. *ecc*: stored words carry a SECDED code, are decoded at
+each use and written back every interval; upset bits are really turned over and really decoded
 (``hil.payload.radiation.stored_words``). *re-tuning*: gains and biases are fitted again to stored images
-(``mapping.tune``). What a course does not mend has all upsets since the launch; corrections are those of the first
-hour, and the dose of converters stays. *scrubbed* has the first three, *scrubbed and tuned* all four.
-Upsets that strike a number on its way are over with the image and are not here. Ages past 1e5 s extrapolate every law
-of relaxation that was measured so far.
+(``mapping.tune``). What a scenario does not mitigate has all upsets since the launch; corrections are of the first
+hour, and the dose of converters stays. *scrubbed* has the first three, *scrubbed and tuned* all four. Upsets that
+strike a number on its way are over with the image and are not here. Ages past 1e5 s extrapolate every law of
+relaxation that was measured so far.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hil.payload.radiation.kinds import FaultKind, rate_per_day
 from hil.payload.radiation.space import Fault, FaultSpace, fault_space
 from hil.payload.radiation.stored_words import STORED, stored_words
 from hil.payload.secded import CHECK_BITS, WORD_BYTES
-from hil.payload.settings import DAY_S, Course, TimelineOptions
+from hil.payload.settings import DAY_S, MitigationScenario, TimelineOptions
 from hil.simulation.virtual_chip import SampledDevice, build_chip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.agreement import correct_answers
@@ -56,39 +56,39 @@ CHECK_SHARE = CHECK_BITS / (8 * WORD_BYTES)  # check bits of a code over the bit
 
 
 SCRUB, ECC, READBACK, TUNE = Mitigation.SCRUB, Mitigation.ECC, Mitigation.REGISTERS, Mitigation.TUNE
-MENDS: dict[Course, frozenset[Mitigation]] = {
-    Course.WITHOUT: frozenset(),
-    Course.SCRUBBED: frozenset((SCRUB, ECC, READBACK)),
-    Course.TUNED: frozenset((SCRUB, ECC, READBACK, TUNE)),
-    Course.SCRUB_ALONE: frozenset((SCRUB,)),
-    Course.ECC_ALONE: frozenset((ECC,)),
-    Course.REGISTERS_ALONE: frozenset((READBACK,)),
-    Course.TUNE_ALONE: frozenset((TUNE,)),
-    Course.NO_SCRUB: frozenset((ECC, READBACK, TUNE)),
-    Course.NO_ECC: frozenset((SCRUB, READBACK, TUNE)),
-    Course.NO_REGISTERS: frozenset((SCRUB, ECC, TUNE)),
+MITIGATIONS: dict[MitigationScenario, frozenset[Mitigation]] = {
+    MitigationScenario.WITHOUT: frozenset(),
+    MitigationScenario.SCRUBBED: frozenset((SCRUB, ECC, READBACK)),
+    MitigationScenario.TUNED: frozenset((SCRUB, ECC, READBACK, TUNE)),
+    MitigationScenario.SCRUB_ALONE: frozenset((SCRUB,)),
+    MitigationScenario.ECC_ALONE: frozenset((ECC,)),
+    MitigationScenario.REGISTERS_ALONE: frozenset((READBACK,)),
+    MitigationScenario.TUNE_ALONE: frozenset((TUNE,)),
+    MitigationScenario.NO_SCRUB: frozenset((ECC, READBACK, TUNE)),
+    MitigationScenario.NO_ECC: frozenset((SCRUB, READBACK, TUNE)),
+    MitigationScenario.NO_REGISTERS: frozenset((SCRUB, ECC, TUNE)),
 }
-EACH: dict[Mitigation, tuple[Course, Course]] = {
-    SCRUB: (Course.SCRUB_ALONE, Course.NO_SCRUB),
-    ECC: (Course.ECC_ALONE, Course.NO_ECC),
-    READBACK: (Course.REGISTERS_ALONE, Course.NO_REGISTERS),
-    TUNE: (Course.TUNE_ALONE, Course.SCRUBBED),
+EACH: dict[Mitigation, tuple[MitigationScenario, MitigationScenario]] = {
+    SCRUB: (MitigationScenario.SCRUB_ALONE, MitigationScenario.NO_SCRUB),
+    ECC: (MitigationScenario.ECC_ALONE, MitigationScenario.NO_ECC),
+    READBACK: (MitigationScenario.REGISTERS_ALONE, MitigationScenario.NO_REGISTERS),
+    TUNE: (MitigationScenario.TUNE_ALONE, MitigationScenario.SCRUBBED),
 }
 """Each mitigation alone, and all but it."""
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Accuracies (courses, years, chips), fractions, on the same images."""
+    """Accuracies (scenarios, years, chips), fractions, on the same images."""
 
     options: TimelineOptions
     accuracies: NDArray[np.float64]
     images: int
     orbit: str
 
-    def band(self, course: Course, year: int) -> tuple[float, float, float]:
+    def band(self, scenario: MitigationScenario, year: int) -> tuple[float, float, float]:
         """5th percentile, mean and 95th over chips."""
-        values = self.accuracies[self.options.courses.index(course), year]
+        values = self.accuracies[self.options.scenarios.index(scenario), year]
         low, high = np.percentile(values, [5, 95])
         return float(low), float(values.mean()), float(high)
 
@@ -103,11 +103,11 @@ class Timeline:
             "left_out": [str(kind) for kind in self.options.left_out],
             "extrapolated": [year * DAYS * DAY_S > MEASURED_S for year in self.options.years],
             "courses": {
-                str(course): [
-                    dict(zip(("low", "mean", "high"), self.band(course, y), strict=True))
+                str(scenario): [
+                    dict(zip(("low", "mean", "high"), self.band(scenario, y), strict=True))
                     for y in range(len(self.options.years))
                 ]
-                for course in self.options.courses
+                for scenario in self.options.scenarios
             },
         }
 
@@ -121,7 +121,7 @@ def simulate_years(
     watch: Watch,
     kept: KeptYears | None = None,
 ) -> Timeline:
-    """Simulate every course for every chip and year.
+    """Simulate every scenario for every chip and year.
 
     Args:
         kept: what is there is taken, and what is simulated goes there.
@@ -133,16 +133,16 @@ def simulate_years(
     chosen = order[: options.images]
     images, labels = data.images[chosen], data.labels[chosen]
     row = OrbitRow(program, record, orbit, options, watch)
-    accuracies = np.empty((len(options.courses), len(options.years), options.chips))
+    accuracies = np.empty((len(options.scenarios), len(options.years), options.chips))
     with watch.stage("years"):
         for number in range(options.chips):
             known = {} if kept is None else kept.load(number)
             for y, year in enumerate(options.years):
-                for c, course in enumerate(options.courses):
+                for c, scenario in enumerate(options.scenarios):
                     # Before the first upset only a tune makes a difference.
-                    key = key_of(year, MENDS[course] if year > 0 else MENDS[course] & {TUNE})
+                    key = key_of(year, MITIGATIONS[scenario] if year > 0 else MITIGATIONS[scenario] & {TUNE})
                     if key not in known:
-                        known[key] = int(correct_answers(row.answers(number, year, course, images), labels).sum())
+                        known[key] = int(correct_answers(row.answers(number, year, scenario, images), labels).sum())
                         if kept is not None:
                             kept.save(number, known)
                     accuracies[c, y, number] = known[key] / len(chosen)
@@ -167,29 +167,31 @@ class OrbitRow:
         self._noise_seed = self._chips(FIRST_S).noise_seed
         self._number, self._ages = -1, dict[float, SampledDevice]()  # of the last chip that was asked for
         self.targets: TuneTargets | None = None
-        if any(TUNE in MENDS[course] for course in options.courses):
+        if any(TUNE in MITIGATIONS[scenario] for scenario in options.scenarios):
             self.targets = DeployOptions().recipe.targets(program, watch)
 
-    def answers(self, number: int, year: float, course: Course, images: NDArray[np.uint8]) -> NDArray[np.int32]:
+    def answers(
+        self, number: int, year: float, scenario: MitigationScenario, images: NDArray[np.uint8]
+    ) -> NDArray[np.int32]:
         """Logit codes (n, classes) of virtual chip ``number``."""
-        mends, since_s = MENDS[course], year * DAYS * DAY_S
+        mitigations, since_s = MITIGATIONS[scenario], year * DAYS * DAY_S
         scrub_s = min(since_s, self.options.scrub_s)
-        written_s = scrub_s if SCRUB in mends else since_s
+        written_s = scrub_s if SCRUB in mitigations else since_s
         drawn = self._aged(number, max(written_s, FIRST_S))
         rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, YEAR_DOSE, number, round(1e6 * year)]))
         effects, spec = self.orbit.dose, self.program.spec.macro
         dosed = with_dose(drawn, spec, effects, dose_mrad(effects, year), rng)
-        if SCRUB in mends:  # cells were written anew; converters keep their dose
+        if SCRUB in mitigations:  # cells were written anew; converters keep their dose
             fresh = with_dose(drawn, spec, effects, dose_mrad(effects, written_s / DAY_S / DAYS), rng)
             dosed = replace(dosed, cells_us=fresh.cells_us)
         days = dict.fromkeys(CELLS, written_s / DAY_S)
-        days |= dict.fromkeys(REGISTERS, (scrub_s if READBACK in mends else since_s) / DAY_S)
-        days |= dict.fromkeys(STORED, (scrub_s if ECC in mends else since_s) / DAY_S)
-        if SCRUB not in mends:
+        days |= dict.fromkeys(REGISTERS, (scrub_s if READBACK in mitigations else since_s) / DAY_S)
+        days |= dict.fromkeys(STORED, (scrub_s if ECC in mitigations else since_s) / DAY_S)
+        if SCRUB not in mitigations:
             del days[FaultKind.IMAGE_LEVEL]  # it matters when cells are written from it
-        program, held = self._struck(dosed, days, number, year, code=ECC in mends)
+        program, held = self._struck(dosed, days, number, year, code=ECC in mitigations)
         chip = build_chip(program, self.record, held, seed=self._noise_seed, number=number, mode=SimulationMode.FAST)
-        if TUNE in mends and self.targets is not None:
+        if TUNE in mitigations and self.targets is not None:
             program = chip.tuned(program, self.targets).program
         return run(program, images, chip)
 
@@ -220,7 +222,7 @@ class OrbitRow:
         """Program and chip after the upsets of some days of each kind that stay.
 
         Args:
-            code: stored words are read through their code, so that only what it cannot mend does anything.
+            code: stored words are read through their code, so that only what it cannot correct does anything.
         """
         faults: dict[FaultKind, list[Fault]] = {}
         for kind, known in days.items():

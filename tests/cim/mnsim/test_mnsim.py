@@ -25,6 +25,7 @@ from cim.mnsim import (
     load_mnsim,
     with_options,
 )
+from cim.mnsim.by_component import NAMES
 from cim.mnsim.components import components
 from cim.mnsim.config import TileConnection
 from cim.mnsim.grid import curve
@@ -32,7 +33,6 @@ from cim.mnsim.latency import position_times
 from cim.mnsim.layers import CountedLayer, LayerKind, counted_layers
 from cim.mnsim.mapping import map_layers
 from cim.mnsim.networks import resnet18
-from cim.mnsim.parts import NAMES
 from cim.mnsim.pipeline import spans
 
 DATA = Path(__file__).parent.parent.parent / "data"

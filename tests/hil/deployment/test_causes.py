@@ -15,7 +15,7 @@ from cim.cells.read_noise import ReadNoise
 from cim.chip.file import load_chip
 from cim.chip.spec import CellIv, InputCoding
 from cim.record.device import draw_programming
-from cim.record.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err
+from cim.record.error_sources import EVERYTHING, NOTHING, CellSteps, ErrorSource, exact_converters, inputs_err
 from cim.record.read_back import estimate_cells
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
@@ -30,7 +30,7 @@ from hil.driver.open_chip import connect, open_chip
 from hil.driver.samples import READ_BEFORE, READ_EARLY
 from hil.emulator.chip import EmulatedChip
 from hil.report.run_data import read_run
-from hil.simulation.parts import with_parts
+from hil.simulation.error_sources import with_sources
 from hil.simulation.virtual_chip import SampledDevice, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport, correct_answers
@@ -81,8 +81,13 @@ def test_an_exact_converter_is_sixteen_times_finer_and_holds_every_sum() -> None
 def test_cells_take_the_steps_of_the_parts_that_are_on() -> None:
     steps = CellSteps(np.array([20.0]), np.array([20.5]), np.array([18.0]))
     found = {
-        parts: float(steps.with_parts(parts)[0])
-        for parts in (NOTHING, Part.PROGRAMMING, Part.RELAXATION, Part.PROGRAMMING | Part.RELAXATION)
+        parts: float(steps.with_sources(parts)[0])
+        for parts in (
+            NOTHING,
+            ErrorSource.PROGRAMMING,
+            ErrorSource.RELAXATION,
+            ErrorSource.PROGRAMMING | ErrorSource.RELAXATION,
+        )
     }
     assert list(found.values()) == [20.0, 20.5, 17.5, 18.0]
 
@@ -109,10 +114,10 @@ def test_a_chip_with_every_part_is_the_virtual_chip_of_the_run(job: Deployment) 
 
 def test_exact_converters_give_the_same_errors_in_either_engine(job: Deployment) -> None:
     """Without ADC and wires the fast product has the error energy of sixteen times finer conversions."""
-    parts = EVERYTHING & ~(Part.ADC | Part.IR_DROP)
+    parts = EVERYTHING & ~(ErrorSource.ADC | ErrorSource.IR_DROP)
     game = Coalitions(job, 0.01, 1)
     corrections = game.corrections(parts)
-    program, record = with_parts(job.program, job.record, parts)
+    program, record = with_sources(job.program, job.record, parts)
     drawn = SampledDevice(game.cells_us(parts, 0), game.columns(parts, 0), corrections)
     energies = {
         engine: [
@@ -128,10 +133,10 @@ def test_exact_converters_give_the_same_errors_in_either_engine(job: Deployment)
 def test_parts_that_the_record_does_not_have_are_not_simulated(job: Deployment) -> None:
     record = dataclasses.replace(job.record, wire=dataclasses.replace(job.record.wire, ohm=0.0))
     game = Coalitions(dataclasses.replace(job, record=record), 0.01, 1)
-    wanted = coalitions([p for p in Part])
+    wanted = coalitions([p for p in ErrorSource])
     assert len(wanted) == 126
     assert len(game.distinct(wanted)) == 30
-    assert game.effective(Part.IR_DROP | Part.INPUTS) == NOTHING  # one-bit reads
+    assert game.effective(ErrorSource.IR_DROP | ErrorSource.INPUTS) == NOTHING  # one-bit reads
 
 
 def test_inputs_have_a_part_where_they_err(job: Deployment) -> None:
@@ -144,7 +149,10 @@ def test_inputs_have_a_part_where_they_err(job: Deployment) -> None:
     assert not inputs_err(job.program.spec.macro, job.record)
     assert inputs_err(cubic, job.record)
     assert inputs_err(job.program.spec.macro, record)
-    with_all, without = with_parts(program, record, EVERYTHING), with_parts(program, record, EVERYTHING & ~Part.INPUTS)
+    with_all, without = (
+        with_sources(program, record, EVERYTHING),
+        with_sources(program, record, EVERYTHING & ~ErrorSource.INPUTS),
+    )
     assert (with_all[0].spec.macro, with_all[1].drive) == (cubic, record.drive)
     assert not inputs_err(without[0].spec.macro, without[1])
 
@@ -181,7 +189,7 @@ def test_the_shrinkage_of_a_gaussian_law_is_the_textbook_one(job: Deployment) ->
 
 
 def test_without_read_noise_readings_are_believed(job: Deployment) -> None:
-    _, quiet = with_parts(job.program, job.record, EVERYTHING & ~Part.READ_NOISE)
+    _, quiet = with_sources(job.program, job.record, EVERYTHING & ~ErrorSource.READ_NOISE)
     targets = macro_targets_us(job.program, 0)
     found = estimate_cells(targets, targets + 3.0, 1, quiet, 0, 3600.0)
     assert found == pytest.approx(targets + 3.0, nan_ok=True, abs=1e-4)

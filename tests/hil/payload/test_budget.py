@@ -15,7 +15,7 @@ from hil.cli import run
 from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions, NetworkAsked, usual_recipe
 from hil.errors import FileError
-from hil.payload.budget import Held, KnownAccuracy, check_budget
+from hil.payload.budget import BudgetStatus, KnownAccuracy, check_budget
 from hil.payload.facts_file import FactsFileError, NewerFactsFile
 from hil.payload.host_load import host_load, operations_of, program_image_bytes
 from hil.payload.image_energy import image_energy
@@ -78,7 +78,7 @@ def test_each_limit_can_be_broken(
     assert [line.name for line in broken] == [name]
     assert broken[0].margin is not None
     assert broken[0].margin < 0
-    assert broken[0].held is Held.BROKEN
+    assert broken[0].held is BudgetStatus.BROKEN
 
 
 def test_energy_shares_add_up_and_digital_operations_on_the_host_cost_more(

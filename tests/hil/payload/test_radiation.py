@@ -28,7 +28,7 @@ from hil.payload.radiation.sampling import injections_needed, margin_of
 from hil.payload.radiation.space import Fault, fault_space
 from hil.payload.radiation.study import run_study
 from hil.payload.radiation.timeline import simulate_years
-from hil.payload.settings import MAIN, CampaignOptions, Course, TimelineOptions
+from hil.payload.settings import MAIN, CampaignOptions, MitigationScenario, TimelineOptions
 from hil.simulation.virtual_chip import build_chip
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
@@ -288,26 +288,28 @@ def test_scrubbing_keeps_an_accuracy_that_upsets_take(
     path.write_text(shipped.replace("cell_per_day = { value = 4e-10", "cell_per_day = { value = 2e-4"), "utf-8")
     options = TimelineOptions((0.0, 3.0), chips=3, images=200)
     found = simulate_years(program, data, record, load_orbit(path), options, Watch())
-    assert found.band(Course.WITHOUT, 0)[1] > 0.8
-    assert found.band(Course.WITHOUT, 1)[1] < found.band(Course.SCRUBBED, 1)[1] - 0.05
+    assert found.band(MitigationScenario.WITHOUT, 0)[1] > 0.8
+    assert found.band(MitigationScenario.WITHOUT, 1)[1] < found.band(MitigationScenario.SCRUBBED, 1)[1] - 0.05
     assert found.to_json()["extrapolated"] == [False, True]
 
 
 def test_accuracies_that_were_simulated_before_a_stop_or_for_fewer_courses_are_taken_as_they_are(
     program: ConductanceProgram, record: CalibrationRecord, data: Dataset, tmp_path: Path
 ) -> None:
-    options = TimelineOptions((1.0,), chips=2, images=100, courses=(Course.WITHOUT, Course.SCRUBBED))
+    options = TimelineOptions(
+        (1.0,), chips=2, images=100, scenarios=(MitigationScenario.WITHOUT, MitigationScenario.SCRUBBED)
+    )
     kept, orbit = kept_years(options, tmp_path / "years"), load_orbit("leo-sso")
     whole = simulate_years(program, data, record, orbit, options, Watch(), kept)
     assert simulate_years(program, data, record, orbit, options, Watch()).to_json() == whole.to_json()
     kept.work.forget("00001.json")
     kept.save(0, {**kept.load(0), "1.0 nothing": 3})
-    more = replace(options, courses=(*options.courses, Course.ECC_ALONE))
+    more = replace(options, scenarios=(*options.scenarios, MitigationScenario.ECC_ALONE))
     again = simulate_years(program, data, record, orbit, more, Watch(), kept)
     assert again.accuracies[0, 0, 0] == 0.03
     assert again.accuracies[0, 0, 1] == whole.accuracies[0, 0, 1]
     assert (again.accuracies[1] == whole.accuracies[1]).all()
-    assert len(kept.load(1)) == len(more.courses)
+    assert len(kept.load(1)) == len(more.scenarios)
 
 
 def test_accuracies_of_other_settings_are_kept_beside_and_damaged_ones_refused(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from hil.payload.radiation.run import FaultContext
 from hil.payload.radiation.space import FaultSpace, fault_space
 from hil.payload.radiation.stored_words import STORED, StoredWords, stored_words
 from hil.payload.radiation.timeline import simulate_years
-from hil.payload.secded import COLUMNS, coded, mended
-from hil.payload.settings import CampaignOptions, Course, TimelineOptions
+from hil.payload.secded import COLUMNS, coded, corrected
+from hil.payload.settings import CampaignOptions, MitigationScenario, TimelineOptions
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 
@@ -45,7 +45,7 @@ def test_a_word_of_zeros_with_its_first_bit_struck_is_zeros_again() -> None:
     assert stored.check[0] == 0
     struck = stored.struck(np.array([0]))
     assert struck.data[0, 0] == 0x80
-    assert mended(struck).data == bytes(8)
+    assert corrected(struck).data == bytes(8)
     assert len(set(COLUMNS.tolist())) == 64
 
 
@@ -57,15 +57,15 @@ def test_every_single_bit_is_mended_and_every_pair_in_a_word_is_noticed(bits: in
     for _ in range(300):
         word = int(rng.integers(words))
         own = np.concatenate([64 * word + np.arange(64), 64 * words + 8 * word + np.arange(8)])
-        found = mended(stored.struck(rng.choice(own, bits, replace=False)))
-        assert (found.mended, found.lost) == ((1, 0) if bits == 1 else (0, 1))
+        found = corrected(stored.struck(rng.choice(own, bits, replace=False)))
+        assert (found.corrected, found.lost) == ((1, 0) if bits == 1 else (0, 1))
         assert bits == 2 or found.data == TEXT
 
 
 def test_bits_in_different_words_are_all_mended() -> None:
     stored = coded(TEXT)
-    found = mended(stored.struck(64 * np.arange(len(stored.check)) + 17))
-    assert (found.data, found.mended, found.lost) == (TEXT, len(stored.check), 0)
+    found = corrected(stored.struck(64 * np.arange(len(stored.check)) + 17))
+    assert (found.data, found.corrected, found.lost) == (TEXT, len(stored.check), 0)
 
 
 @pytest.mark.parametrize("kind", STORED)
@@ -103,7 +103,7 @@ def test_two_upsets_in_one_word_stay_and_are_noticed(words: StoredWords) -> None
     assert one.whole
     assert one.noticed
     assert two.wrong == (130, 150)
-    assert (two.mended, two.lost) == (0, 1)
+    assert (two.corrected, two.lost) == (0, 1)
 
 
 def test_a_campaign_decodes_every_struck_word(
@@ -121,10 +121,10 @@ def test_a_campaign_decodes_every_struck_word(
 def test_a_code_keeps_the_accuracy_that_upsets_of_stored_words_take(
     program: ConductanceProgram, record: CalibrationRecord, data: Dataset, tmp_path: Path
 ) -> None:
-    courses = (Course.WITHOUT, Course.ECC_ALONE, Course.SCRUB_ALONE)
-    options = TimelineOptions((1.0,), chips=3, images=200, courses=courses)
+    scenarios = (MitigationScenario.WITHOUT, MitigationScenario.ECC_ALONE, MitigationScenario.SCRUB_ALONE)
+    options = TimelineOptions((1.0,), chips=3, images=200, scenarios=scenarios)
     found = simulate_years(program, data, record, soft_memory(tmp_path), options, Watch())
-    without, code, scrub = (found.band(course, 0)[1] for course in courses)
+    without, code, scrub = (found.band(course, 0)[1] for course in scenarios)
     assert code > 0.8
     assert without < code - 0.1
     assert scrub < code - 0.1

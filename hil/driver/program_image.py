@@ -67,7 +67,7 @@ class ProgramImage:
             waiting = waiting[len(run) :]
 
 
-class HeldImage:
+class SessionImage:
     """The image of one session: brought to the chip before its first write, then named instead of sent."""
 
     def __init__(self, max_message: int, ask: AskAside) -> None:

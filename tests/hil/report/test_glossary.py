@@ -12,9 +12,9 @@ import hil as hil_room
 from hil.calibration import record_page
 from hil.cli import run as hil
 from hil.improvement import improvement_page
+from hil.pages.glossary import find_terms, glossary
 from hil.pages.shell import Outline
 from hil.pages.summary import Bars, Scale
-from hil.pages.words import find_words, word_list
 from hil.payload.radiation import page as radiation_page
 from hil.report import page as report_page
 from hil.report.causes import causes_table
@@ -35,7 +35,7 @@ PAGES = {
 
 
 def test_the_list_holds_every_word_of_the_document_with_its_meaning() -> None:
-    words = word_list()
+    words = glossary()
     assert words["read noise"] == "per cell and read; new at every read"
     assert words["HRS"] == words["LRS"] == "high- and low-resistance state"
     assert "hil.emulator" in words["emulated"]
@@ -45,7 +45,7 @@ def test_the_list_holds_every_word_of_the_document_with_its_meaning() -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_word_that_a_page_explains_is_in_the_list(name: str) -> None:
-    assert set(PAGES[name].EXPLAINED.values()) <= word_list().keys()
+    assert set(PAGES[name].EXPLAINED.values()) <= glossary().keys()
 
 
 def test_a_word_is_explained_once_a_section_and_never_inside_another() -> None:
@@ -84,14 +84,14 @@ def test_the_glossary_knows_every_word_that_the_summary_of_a_run_prints(kind: st
     for part in summary.parts:
         if isinstance(part, Scale | Bars):
             words += [row.name for row in part.rows]
-    assert {word: find_words(word) for word in words if not find_words(word)} == {}
+    assert {word: find_terms(word) for word in words if not find_terms(word)} == {}
 
 
 def test_the_glossary_knows_every_row_and_column_of_the_tables_of_a_run(run) -> None:
     unknown = []
     for table in (accuracies(run[0]), causes_table(run[0].causes), layers(run[0]), cells(run[0])):
         named = [*table.header[1:]] if table.title == "Layers" else [row[0] for row in table.rows]
-        unknown += [word for word in named if word and word != "sum" and not find_words(word)]
+        unknown += [word for word in named if word and word != "sum" and not find_terms(word)]
     assert unknown == []
 
 
@@ -121,13 +121,13 @@ def printed_words() -> set[str]:
 def test_the_glossary_knows_every_label_and_header_that_the_sources_write_out() -> None:
     words = printed_words()
     assert {"Lost on the chip", "EDP, mJ·ms", "images × repeats", "Injected"} <= words
-    assert {word for word in words if not find_words(UNIT.sub("", word))} == set()
+    assert {word for word in words if not find_terms(UNIT.sub("", word))} == set()
 
 
 def test_a_word_is_found_in_a_line_of_a_screen_and_a_misspelled_one_is_answered_with_its_neighbours(capsys) -> None:
-    assert {"read noise", "relaxation"} <= find_words("not told from 0: read noise, relaxation").keys()
-    assert "virtual chip" in find_words("20 virtual chips")
-    assert "IR drop" in find_words("ir drop")
+    assert {"read noise", "relaxation"} <= find_terms("not told from 0: read noise, relaxation").keys()
+    assert "virtual chip" in find_terms("20 virtual chips")
+    assert "IR drop" in find_terms("ir drop")
     assert hil(["glossary", "relaxatoin"]) == 2
     assert "meant was relaxation" in capsys.readouterr().err
 

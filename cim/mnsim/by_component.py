@@ -8,7 +8,7 @@ from operator import attrgetter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class ByComponent:
     """A quantity by module: ns, um2, W or nJ, by the name of the field that holds it."""
 
     array: float = 0.0
@@ -38,19 +38,21 @@ class Parts:
         analog = self.array + self.dac + self.adc
         return analog + self.digital + self.buffer_read + self.buffer_write + self.buffer + self.pooling
 
-    def __mul__(self, factor: float) -> Parts:
-        return Parts(**{n: v * factor for n, v in zip(NAMES, values(self), strict=True)})
+    def __mul__(self, factor: float) -> ByComponent:
+        return ByComponent(**{n: v * factor for n, v in zip(NAMES, values(self), strict=True)})
 
-    def times(self, other: Parts) -> Parts:
+    def times(self, other: ByComponent) -> ByComponent:
         """Module by module: W · ns = nJ."""
-        return Parts(**{n: a * b for n, a, b in zip(NAMES, values(self), values(other), strict=True)})
+        return ByComponent(**{n: a * b for n, a, b in zip(NAMES, values(self), values(other), strict=True)})
 
 
-NAMES = tuple(f.name for f in fields(Parts))
-NOTHING = Parts()
+NAMES = tuple(f.name for f in fields(ByComponent))
+NOTHING = ByComponent()
 values = attrgetter(*NAMES)
 
 
-def summed(parts: Iterable[Parts]) -> Parts:
+def summed(parts: Iterable[ByComponent]) -> ByComponent:
     """Module by module."""
-    return Parts(**{n: sum(column) for n, column in zip(NAMES, zip(*map(values, parts), strict=True), strict=True)})
+    return ByComponent(
+        **{n: sum(column) for n, column in zip(NAMES, zip(*map(values, parts), strict=True), strict=True)}
+    )

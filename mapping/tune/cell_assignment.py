@@ -16,7 +16,7 @@ Cells = NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True)
-class HeldPairs:
+class CellAssignment:
     """Levels that pairs are written to, int8 (2, rows, outputs), and what they stand for, (rows, outputs).
 
     ``anew``: pairs that are written again whether or not their levels changed, (rows, outputs); None: none.
@@ -36,7 +36,7 @@ def taken_up(
     top: int,
     *,
     anew: bool,
-) -> tuple[list[HeldPairs], Levels]:
+) -> tuple[list[CellAssignment], Levels]:
     """Pairs of slices that hold ``whole`` (rows, outputs), and what they cannot hold.
 
     Args:
@@ -51,7 +51,7 @@ def taken_up(
     settled = len(read)
     missing = whole - sum((m * y for m, y in zip(multipliers, read, strict=False)), np.zeros_like(whole))
     below, left = held_pairs(missing, multipliers[settled:], stuck[settled:], top)
-    found = [*(HeldPairs(cells, y) for cells, y in zip(now, read, strict=False)), *below]
+    found = [*(CellAssignment(cells, y) for cells, y in zip(now, read, strict=False)), *below]
     if not anew:
         return found, left
     first = list(multipliers).index(multipliers[settled - 1])
@@ -60,13 +60,13 @@ def taken_up(
     again = np.abs(left) - np.abs(rest) > REWRITE_ERROR * multipliers[first] * np.sqrt(settled - first)
     for i, (new, old) in enumerate(zip(other, found[first:], strict=True), first):
         stands = np.where(again, new.stands, old.stands)
-        found[i] = HeldPairs(np.where(again, new.cells, old.cells), stands, again)
+        found[i] = CellAssignment(np.where(again, new.cells, old.cells), stands, again)
     return found, np.where(again, rest, left)
 
 
 def held_pairs(
     whole: Levels, multipliers: Sequence[int], stuck: Sequence[Levels], top: int
-) -> tuple[list[HeldPairs], Levels]:
+) -> tuple[list[CellAssignment], Levels]:
     """What slices of falling multipliers hold of ``whole``, and what is left; the rest as ``taken_up`` has it.
 
     Equal slices share evenly, pairs with stuck cells first. Each slice leaves to those below the middle of what they
@@ -74,7 +74,7 @@ def held_pairs(
     """
     middles = [m * np.mean([nearest_pairs(end, s, top).stands for end in _ends(whole, top)], 0) for m, s in
                zip(multipliers, stuck, strict=True)]  # fmt: skip
-    found: dict[int, HeldPairs] = {}
+    found: dict[int, CellAssignment] = {}
     for multiplier in sorted(set(multipliers), reverse=True):
         alike = [i for i, m in enumerate(multipliers) if m == multiplier]
         later = [middles[i] for i, m in enumerate(multipliers) if m < multiplier]
@@ -88,7 +88,7 @@ def held_pairs(
             free -= held
         for i, pairs, held in zip(alike, first, caught, strict=True):
             own = nearest_pairs(rest / (multiplier * np.maximum(free, 1)), stuck[i], top)
-            pairs = HeldPairs(np.where(held, pairs.cells, own.cells), np.where(held, pairs.stands, own.stands))
+            pairs = CellAssignment(np.where(held, pairs.cells, own.cells), np.where(held, pairs.stands, own.stands))
             rest = rest - multiplier * np.where(held, 0.0, pairs.stands)
             free = free - ~held
             whole = whole - multiplier * pairs.stands
@@ -100,7 +100,7 @@ def _ends(like: Levels, top: int) -> tuple[Levels, Levels]:
     return np.full(like.shape, -2.0 * top), np.full(like.shape, 2.0 * top)
 
 
-def nearest_pairs(wanted: Levels, stuck: Levels, top: int) -> HeldPairs:
+def nearest_pairs(wanted: Levels, stuck: Levels, top: int) -> CellAssignment:
     """Pairs that come nearest to ``wanted`` levels.
 
     Args:
@@ -116,7 +116,7 @@ def nearest_pairs(wanted: Levels, stuck: Levels, top: int) -> HeldPairs:
     minus = np.where(fixed[0], np.clip(np.rint(held[0] - wanted), 0, top), minus)
     cells = np.where(fixed, np.clip(np.rint(held), 0, top), np.stack([plus, minus])).astype(np.int8)
     real = np.where(fixed, held, cells)
-    return HeldPairs(cells, real[0] - real[1])
+    return CellAssignment(cells, real[0] - real[1])
 
 
 def plain_cells(levels: Cells, cells: Cells | None, top: int) -> Cells:

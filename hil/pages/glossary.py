@@ -13,7 +13,7 @@ NAME = "nomenclature.md"
 
 
 @functools.cache
-def word_list() -> Mapping[str, str]:
+def glossary() -> Mapping[str, str]:
     """Every word with its meaning, as plain text, in the order of the list: "read noise" -> "new at every read"."""
     found: dict[str, str] = {}
     columns: list[str] = []
@@ -41,12 +41,12 @@ def _text() -> str:
     return (Path(__file__).parents[2] / "docs" / NAME).read_text("utf-8")
 
 
-def find_words(asked: str | None) -> dict[str, str]:
+def find_terms(asked: str | None) -> dict[str, str]:
     """Words with their meanings: those named so, those that ``asked`` holds (a line of a screen), those that say it.
 
-    Example: ``find_words("read-back − target")`` gives read-back; ``find_words("Shapley")`` the words that it explains.
+    Example: ``find_terms("read-back − target")`` gives read-back; ``find_terms("Shapley")`` the words that it explains.
     """
-    every = word_list()
+    every = glossary()
     if asked is None or not asked.strip():
         return dict(every)
     text = _folded(asked)
@@ -56,9 +56,9 @@ def find_words(asked: str | None) -> dict[str, str]:
     return named | within | inside or {n: m for n, m in every.items() if text in _folded(m)}
 
 
-def nearest_words(asked: str) -> list[str]:
+def nearest_terms(asked: str) -> list[str]:
     """Words of the list that are spelled nearly so."""
-    names = {_folded(name): name for name in word_list()}
+    names = {_folded(name): name for name in glossary()}
     return [names[found] for found in difflib.get_close_matches(_folded(asked), names, 3)]
 
 

@@ -1,6 +1,6 @@
-"""Parts of a chip's error that the simulator can switch off: what is believed of a chip with some of them.
+"""Sources of a chip's error that the simulator can switch off: specification and record with some of them only.
 
-A part that is off is as good as no simulator could be: cells at their targets, converters that add
+A source that is off is as good as no simulator could be: cells at their targets, converters that add
 nothing, wires without resistance, reads without noise, estimates without error.
 """
 
@@ -26,8 +26,8 @@ FINER = 16  # steps of an exact converter in one step of the chip's finest range
 HEADROOM = 1.25  # cells can lie above the highest level by this factor before an exact converter ends
 
 
-class Part(enum.Flag):
-    """One part of a chip's error; a union of them is a chip with these parts and no others."""
+class ErrorSource(enum.Flag):
+    """One source of a chip's error; a union of them is a chip with these and no others."""
 
     PROGRAMMING = enum.auto()  # cells as read right after writing, instead of their targets
     RELAXATION = enum.auto()  # what they became until the run
@@ -38,8 +38,8 @@ class Part(enum.Flag):
     CALIBRATION = enum.auto()  # estimates and read-backs within their errors, instead of as they are
 
 
-NOTHING = Part(0)
-EVERYTHING = ~Part(0)
+NOTHING = ErrorSource(0)
+EVERYTHING = ~ErrorSource(0)
 
 
 def exact_converters(spec: MacroSpec) -> MacroSpec:
@@ -54,33 +54,33 @@ def exact_converters(spec: MacroSpec) -> MacroSpec:
     return dataclasses.replace(spec, adc=AdcSpec(bits, scales, spec.adc.shared_by))
 
 
-def spec_with_parts(spec: MacroSpec, parts: Part) -> MacroSpec:
+def spec_with_sources(spec: MacroSpec, parts: ErrorSource) -> MacroSpec:
     """The macro of a chip that has only these parts."""
-    if Part.ADC not in parts:
+    if ErrorSource.ADC not in parts:
         spec = exact_converters(spec)
-    if Part.INPUTS not in parts:
+    if ErrorSource.INPUTS not in parts:
         spec = dataclasses.replace(spec, cell_iv=CellIv.LINEAR, cell_iv_k_per_v2=())
     return spec
 
 
-def record_with_parts(record: CalibrationRecord, spec: MacroSpec, parts: Part) -> CalibrationRecord:
+def record_with_sources(record: CalibrationRecord, spec: MacroSpec, parts: ErrorSource) -> CalibrationRecord:
     """The record of a chip that has only these parts; ``spec`` is that of the chip itself.
 
     Cells are the business of ``CellSteps``.
     """
     macros = dict(record.macros)
-    if Part.ADC not in parts:
+    if ErrorSource.ADC not in parts:
         exact = exact_converters(spec)
         macros = {m: _plain(exact, part) for m, part in macros.items()}
-    if Part.CALIBRATION not in parts:
+    if ErrorSource.CALIBRATION not in parts:
         macros = {m: _certain(part) for m, part in macros.items()}
     noise, wire = record.read_noise, record.wire
-    if Part.READ_NOISE not in parts:
+    if ErrorSource.READ_NOISE not in parts:
         nothing = np.zeros_like(noise.levels_us)
         noise = ReadNoise(noise.levels_us, nothing, nothing)
-    if Part.IR_DROP not in parts:
+    if ErrorSource.IR_DROP not in parts:
         wire = dataclasses.replace(wire, ohm=0.0, ohm_se=0.0)
-    drive = record.drive if Part.INPUTS in parts else None
+    drive = record.drive if ErrorSource.INPUTS in parts else None
     return dataclasses.replace(record, macros=macros, read_noise=noise, wire=wire, drive=drive)
 
 
@@ -116,14 +116,14 @@ class CellSteps:
     early_us: Floats
     late_us: Floats
 
-    def with_parts(self, parts: Part) -> Floats:
+    def with_sources(self, parts: ErrorSource) -> Floats:
         """target + [programming] (early − target) + [relaxation] (late − early).
 
         Example: 20 → 20.5 → 18 µS with relaxation alone: 20 + (18 − 20.5) = 17.5 µS.
         """
         cells = self.targets_us
-        if Part.PROGRAMMING in parts:
+        if ErrorSource.PROGRAMMING in parts:
             cells = cells + (self.early_us - self.targets_us)
-        if Part.RELAXATION in parts:
+        if ErrorSource.RELAXATION in parts:
             cells = cells + (self.late_us - self.early_us)
         return cells
