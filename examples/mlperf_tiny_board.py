@@ -31,7 +31,7 @@ from cim.record.file import load_record
 from hil.calibration.procedure import calibrate
 from hil.deployment.deploy import DeployOptions, write_whole
 from hil.deployment.network_source import open_network
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.watch import Watch
@@ -235,7 +235,7 @@ def main() -> int:
     parser.add_argument("--residual-slices", type=int, default=0, metavar="N", help="as hil deploy; default: 0")
     parser.add_argument("--model", default="ic01", help="the suite's name of the task")
     given = parser.parse_args()
-    network = open_network(given.network, NetworkAsked(data=given.data))
+    network = open_network(given.network, NetworkOptions(data=given.data))
     layout = LayoutOptions(residual=given.residual_slices)
     spec = load_chip(given.chip, macros=given.macros)
     program = compile_network(network, spec, scale_rule=ScaleRule.OUTPUT, options=layout)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # the public names, said once
     from hil.datasets.image_set import Dataset as Dataset, load_dataset as load_dataset
     from hil.deployment.adaptation import adapt_to_record as adapt_to_record
     from hil.deployment.import_weights import import_network as import_network
-    from hil.deployment.options import DeployOptions as DeployOptions, TechniquesAsked as TechniquesAsked
+    from hil.deployment.options import DeployOptions as DeployOptions, TechniqueOptions as TechniqueOptions
     from hil.device_fit.inputs import fit_source as fit_source
     from hil.driver.bench import (
         CellMap as CellMap,

@@ -29,7 +29,7 @@ def setting(
     option: str = "",
     form: str = "",
     group: str = "",
-    asked: bool = False,
+    unset: bool = False,
 ) -> Any:  # as dataclasses.field
     """A setting: a number from ``low`` to ``high`` in ``unit``, one of ``choices``, or a switch.
 
@@ -38,11 +38,11 @@ def setting(
         option: its name on a command line; default: that of the field, without its unit.
         form: what is written behind it, where a type does not say it: NAME[=SETTINGS].
         group: title that it stands under in a command's help.
-        asked: the default stands for "not asked for", and is no value that could be asked for; ``words`` say what
+        unset: the default stands for "not set", and is no value that could be asked for; ``words`` say what
             happens then.
     """
     about = {"words": words, "low": low, "high": high, "unit": unit, "choices": choices}
-    on_a_command_line = {"option": option, "form": form, "group": group, "asked": asked}
+    on_a_command_line = {"option": option, "form": form, "group": group, "unset": unset}
     return dataclasses.field(default=default, metadata={**about, **on_a_command_line})
 
 
@@ -60,7 +60,7 @@ def check_limits(settings: Any, error: type[Exception]) -> None:
     """
     for field in dataclasses.fields(settings):
         about, value = field.metadata, getattr(settings, field.name)
-        if not about or (about["asked"] and value == field.default):
+        if not about or (about["unset"] and value == field.default):
             continue
         name, low, high = field.name.replace("_", " "), about["low"], about["high"]
         if about["choices"] and value not in about["choices"]:

@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AskedOfTiles:
+class TileDemand:
     """By tile, (tiles,): ``reads`` = vectors · planes, ``conversions`` of all columns."""
 
     planes: int
@@ -28,7 +28,7 @@ class AskedOfTiles:
     conversions: Ints
 
 
-def tile_reads(macro: MacroSpec, input_bits: int, input_signed: bool, vectors: Ints, outputs: Ints) -> AskedOfTiles:
+def tile_reads(macro: MacroSpec, input_bits: int, input_signed: bool, vectors: Ints, outputs: Ints) -> TileDemand:
     """Count the tiles of one layer.
 
     Args:
@@ -40,4 +40,4 @@ def tile_reads(macro: MacroSpec, input_bits: int, input_signed: bool, vectors: I
     reads = vectors * len(planes)
     sizes, which = np.unique(outputs, return_inverse=True)
     by_read = np.array([conversions(macro, int(n)) for n in sizes], np.int64)[which]
-    return AskedOfTiles(len(planes), cycles, reads, vectors * cycles, reads * by_read)
+    return TileDemand(len(planes), cycles, reads, vectors * cycles, reads * by_read)

@@ -19,7 +19,7 @@ from hil.cli.terminal.screen import Screen
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import deploy
 from hil.deployment.network_source import program_of
-from hil.deployment.options import DeployOptions, NetworkAsked
+from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.payload.budget import check_budget
 from hil.payload.hardened_campaign import accuracy_at_end, harden_campaign
 from hil.payload.orbit import load_orbit, orbit_path
@@ -68,7 +68,7 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
     out: Path = asked.out
     out.mkdir(parents=True, exist_ok=True)
     plan, orbit = load_mission(asked.mission), load_orbit(asked.orbit)
-    program, _ = program_of(asked.network, NetworkAsked(asked.chip, asked.macros), watch)
+    program, _ = program_of(asked.network, NetworkOptions(asked.chip, asked.macros), watch)
     save_program(program, out / "program.h5")
     if not (out / "run").exists():
         deploy(
@@ -81,7 +81,7 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
             options=DeployOptions(samples=asked.images, all_images=True, causes=False, seed=asked.seed),
             watch=watch,
         )
-    asked_for = NetworkAsked(asked.chip, asked.macros)
+    asked_for = NetworkOptions(asked.chip, asked.macros)
     subject = open_subject(out / "run", asked_for, watch, network=out / "program.h5")
     years = tuple(sorted({0.0, 1.0, plan.years}))
     study = run_study(

@@ -11,9 +11,9 @@ from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import ChipRestarted, LinkFailed
 from firmware_protocols.extensions.messages import ImageTile
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.asked_requests import AskedRequest, EpisodeRequests, same_answer
 from firmware_protocols.line_simulation.proving import KeyProof
 from firmware_protocols.line_simulation.seen import Advance, Met
+from firmware_protocols.line_simulation.sent_requests import EpisodeRequests, SentRequest, same_answer
 from firmware_protocols.messages import Capability, ErrorCode, ErrorReply, OutputsOff, Progress, Reply, Reset
 
 AGAIN_AFTER_S = 0.25  # a failed link is opened again
@@ -53,7 +53,7 @@ class AskingHost:
         self.stopped = 0  # of them, by outputs off
         self.restarts = self.failures = self.begun_anew = 0
         self.unplugged = False
-        self.unanswered: dict[int, AskedRequest] = {}  # by place
+        self.unanswered: dict[int, SentRequest] = {}  # by place
         self.met: Counter[Met] = Counter()
         self._kept_ns = 0  # chip time of the latest answer to a write
         self._kept_before_ns: dict[int, int] = {}  # place -> the same, when it was asked first
@@ -83,7 +83,7 @@ class AskingHost:
         return frozenset(self._aside)
 
     @property
-    def waiting(self) -> dict[int, AskedRequest]:
+    def waiting(self) -> dict[int, SentRequest]:
         """Requests without an answer by their ids under the nonce of this life; also while no process runs."""
         asked = enumerate(self._asked + self._resumed, 1)
         return {request_id: self.unanswered[place] for request_id, place in asked if place in self.unanswered}
@@ -216,7 +216,7 @@ class AskingHost:
             self._ask_place(self._next)
             self._next += 1
 
-    def _may_ask(self, asked: AskedRequest) -> bool:
+    def _may_ask(self, asked: SentRequest) -> bool:
         if asked.alone and self._aside:
             return False
         if not self.unanswered:

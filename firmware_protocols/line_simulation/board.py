@@ -12,9 +12,9 @@ from firmware_protocols.extensions.authority import RECORD_SPACE, ChipAuthority
 from firmware_protocols.extensions.chip_side import Keeping
 from firmware_protocols.extensions.memory import BoardMemory, BoardPower, SupplyFailed
 from firmware_protocols.handlers import DRIVING, Refusal
-from firmware_protocols.line_simulation.asked_requests import answer_of
 from firmware_protocols.line_simulation.proving import KEY
 from firmware_protocols.line_simulation.seen import SeenChip
+from firmware_protocols.line_simulation.sent_requests import answer_of
 from firmware_protocols.messages import (
     Capability,
     CellReadings,

@@ -17,12 +17,12 @@ from firmware_protocols.extensions.memory import BoardMemory
 from firmware_protocols.frames import RESET_BIT
 from firmware_protocols.host import CREDIT, LAST_ID, HostLink
 from firmware_protocols.line_simulation.arrivals import EndArrivals
-from firmware_protocols.line_simulation.asked_requests import traces_of
 from firmware_protocols.line_simulation.board import NotingChip, VirtualBoard
 from firmware_protocols.line_simulation.direction import LinePiece
 from firmware_protocols.line_simulation.line import VirtualLine
 from firmware_protocols.line_simulation.plan import MAX_MESSAGE
 from firmware_protocols.line_simulation.seen import SeenHost
+from firmware_protocols.line_simulation.sent_requests import traces_of
 from firmware_protocols.round_trip import RTO_MAX_S
 from firmware_protocols.states import Role, State
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import LinkCounters
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.asked_requests import AskedRequest, EpisodeRequests
 from firmware_protocols.line_simulation.line import LineEnd
+from firmware_protocols.line_simulation.sent_requests import EpisodeRequests, SentRequest
 from firmware_protocols.states import State
 
 
@@ -84,7 +84,7 @@ class SeenHost(LineEnd, Protocol):
     answered: int
     stopped: int  # requests that outputs off ended for good
     begun_anew: int  # how often all that had no answer was asked under other ids
-    unanswered: dict[int, AskedRequest]  # by place
+    unanswered: dict[int, SentRequest]  # by place
     met: Counter[Met]
 
     @property
@@ -97,7 +97,7 @@ class SeenHost(LineEnd, Protocol):
     def offs(self) -> frozenset[int]: ...  # ids of OUTPUTS_OFF and RESET without an answer
 
     @property
-    def waiting(self) -> dict[int, AskedRequest]: ...  # by id under the nonce of this life
+    def waiting(self) -> dict[int, SentRequest]: ...  # by id under the nonce of this life
 
     def go_on(self, advance: Advance) -> None:
         """Live on, until the end of this life or of the episode."""

@@ -11,7 +11,7 @@ MEASUREMENT = "Measurement"  # group of options
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationAsked:
+class CalibrationOptions:
     """``second_temperature_c``: measured a second time when the chip has it; None: once."""
 
     age_s: float = setting(3600.0, "age at which cells and columns are measured", low=0, unit="s", group=MEASUREMENT)
@@ -19,7 +19,7 @@ class CalibrationAsked:
     full: bool = setting(False, "more vectors, reads and ages, smaller errors", group=MEASUREMENT)
     second_temperature_c: float | None = setting(
         None, "measure a second time when the chip has this temperature: 60 or 60C",
-        option="second-temperature", unit="°C", group=MEASUREMENT, asked=True,
+        option="second-temperature", unit="°C", group=MEASUREMENT, unset=True,
     )  # fmt: skip
     row_patterns: bool = setting(
         False, "rows read by orthogonal patterns, too, and what these gain over single rows", group=MEASUREMENT

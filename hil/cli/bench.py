@@ -13,7 +13,7 @@ import typer
 from hil.cli.options import (
     Baud,
     Chip,
-    ChipAsked,
+    ChipOptions,
     Emulated,
     Json,
     Macros,
@@ -193,7 +193,7 @@ def ports(as_json: Json = False) -> int:
 def info(
     port: Port = None,
     emulated: Emulated = False,
-    chip: ChipAsked = None,
+    chip: ChipOptions = None,
     macros: Macros = None,
     baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
@@ -211,7 +211,7 @@ def info(
 def selftest(
     port: Port = None,
     emulated: Emulated = False,
-    chip: ChipAsked = None,
+    chip: ChipOptions = None,
     macros: Macros = None,
     only: Annotated[str | None, typer.Option(help="groups of checks, as frames,safety", show_default=False)] = None,
     power_cycle: Annotated[
@@ -263,7 +263,7 @@ def doctor(as_json: Json = False) -> int:
 def mvm(
     port: Port = None,
     emulated: Emulated = False,
-    chip: ChipAsked = None,
+    chip: ChipOptions = None,
     macros: Macros = None,
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     rows: Annotated[int, typer.Option(help="logical rows driven, from row 0")] = 16,
@@ -301,7 +301,7 @@ def mvm(
 def cells(
     port: Port = None,
     emulated: Emulated = False,
-    chip: ChipAsked = None,
+    chip: ChipOptions = None,
     macros: Macros = None,
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     reads: Annotated[int, typer.Option(help="reads to average")] = 4,

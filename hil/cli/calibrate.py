@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from hil.calibration.settings import CalibrationAsked
+from hil.calibration.settings import CalibrationOptions
 from hil.cli.options import (
     Baud,
-    ChipAsked,
+    ChipOptions,
     Emulated,
     Json,
     Macros,
@@ -33,11 +33,11 @@ def calibrate(
     out: Annotated[Path, typer.Option("--out", "-o", help="the record to write", callback=output_file)],
     port: Port = None,
     emulated: Emulated = False,
-    chip: ChipAsked = None,
+    chip: ChipOptions = None,
     macros: Macros = None,
     only: Annotated[str, typer.Option(help="macros to measure: 0-3,7; default all", show_default=False)] = "",
     *,
-    asked: Given[CalibrationAsked],
+    asked: Given[CalibrationOptions],
     restart: Restart = False,
     baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
@@ -55,7 +55,7 @@ def calibrate(
     from hil.driver.open_chip import open_chip
     from hil.report.work_folder import discard
 
-    settings = asked.upon(CalibrationAsked())
+    settings = asked.upon(CalibrationOptions())
     address = chip_address(port, emulated, chip, macros)
     told = screen(quiet=as_json, phases={"calibrate": ("calibrating",)})
     with told as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:

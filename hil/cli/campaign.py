@@ -19,7 +19,7 @@ from hil.cli.options import (
     trained,
 )
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.deployment.options import NetworkAsked, TechniquesAsked
+from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode
 from hil.payload.settings import (
     MAIN,
@@ -47,12 +47,12 @@ def campaign(
         Path | None, typer.Option(help="record of the chip; default: the models of the chip file", show_default=False)
     ] = None,
     *,
-    of: Annotated[Given[NetworkAsked], Only("chip", "macros", "data", "data_dir", "download", "trust")],
+    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data", "data_dir", "download", "trust")],
     faults: Given[CampaignOptions],
     kinds: Annotated[
         str | None, typer.Option(help="kinds of faults, comma-separated; default: all", show_default=False)
     ] = None,
-    treated: Given[TechniquesAsked],
+    treated: Given[TechniqueOptions],
     years: Annotated[str, typer.Option(help="times in orbit at which accuracy is simulated, in years")] = years_text(
         USUAL_YEARS.years
     ),
@@ -80,7 +80,7 @@ def campaign(
     from hil.watch import PlannedStage
     from mapping.recipe.recipe import Recipe
 
-    source, techniques = of.upon(NetworkAsked()), treated.upon(TechniquesAsked())
+    source, techniques = of.upon(NetworkOptions()), treated.upon(TechniqueOptions())
     chosen = tuple(one_of(FaultKind, name, "--kinds") for name in kinds.split(",")) if kinds else tuple(FaultKind)
     options = faults.upon(USUAL, kinds=chosen, seed=seed)
     scenarios = tuple(MitigationScenario) if each else MAIN

@@ -20,7 +20,7 @@ from hil.cli.options import (
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.completion import datasets
 from hil.cli.terminal.lines import print_line
-from hil.deployment.options import BitsAsked, NetworkAsked, PlaceAsked, TechniquesAsked
+from hil.deployment.options import BitOptions, NetworkOptions, PlaceOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 
@@ -38,14 +38,14 @@ def import_(
     ] = "fashion-mnist",
     images: Annotated[int, typer.Option(min=1, help="training images to store for calibration")] = 128,
     *,
-    of: Annotated[Given[NetworkAsked], Only("data_dir", "download", "mean", "std", "trust")],
-    widths: Given[BitsAsked],
+    of: Annotated[Given[NetworkOptions], Only("data_dir", "download", "mean", "std", "trust")],
+    widths: Given[BitOptions],
     task: Task = None,
 ) -> int:
     """Make a net.pt from pretrained weights."""
     from hil.deployment.import_weights import import_network
 
-    asked, bits = of.upon(NetworkAsked()), widths.upon(BitsAsked())
+    asked, bits = of.upon(NetworkOptions()), widths.upon(BitOptions())
     with screen(quiet=False) as watch:
         network = import_network(
             source,
@@ -85,10 +85,10 @@ def compile(
         Path | None, typer.Option("--out", "-o", help="program.h5 to write", show_default=False, callback=output_file)
     ] = None,
     *,
-    of: Given[NetworkAsked],
-    widths: Given[BitsAsked],
-    lying: Given[PlaceAsked],
-    treated: Given[TechniquesAsked],
+    of: Given[NetworkOptions],
+    widths: Given[BitOptions],
+    lying: Given[PlaceOptions],
+    treated: Given[TechniqueOptions],
     explain: Annotated[bool, typer.Option("--explain", help="print the reason for the place of each tile")] = False,
     plot: Annotated[
         Path | None,
@@ -114,8 +114,11 @@ def compile(
     from mapping.workload import executors, program_workload
 
     source, bits, place, techniques = (
-        of.upon(NetworkAsked()), widths.upon(BitsAsked()), lying.upon(PlaceAsked()), treated.upon(TechniquesAsked())
-    )  # fmt: skip
+        of.upon(NetworkOptions()),
+        widths.upon(BitOptions()),
+        lying.upon(PlaceOptions()),
+        treated.upon(TechniqueOptions()),
+    )
     loss = place.loss
     if loss is not None and (bits.any or place.weight_scales):
         raise UsageError("--bits auto chooses bits and rule by itself", hint=f"hil compile --bits {place.bits} alone")

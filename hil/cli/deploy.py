@@ -27,7 +27,7 @@ from hil.cli.options import (
 )
 from hil.cli.report_words import OUTCOMES, outcomes, print_report
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.transports import DEFAULT_BAUD
 
@@ -40,7 +40,7 @@ def deploy(
     port: Port = None,
     emulated: Emulated = False,
     *,
-    of: Given[NetworkAsked],
+    of: Given[NetworkOptions],
     asked: Annotated[
         Given[DeployOptions],
         Only(
@@ -80,7 +80,7 @@ def deploy(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="run folder; default runs/NNNN", show_default=False)
     ] = None,
-    treated: Given[TechniquesAsked],
+    treated: Given[TechniqueOptions],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
     baud: Baud = DEFAULT_BAUD,
     reconnect_timeout: Annotated[
@@ -110,7 +110,7 @@ def deploy(
     failing = outcomes(fail_on)
     if calibration and recalibrate:
         raise UsageError("--calibration and --recalibrate exclude each other")
-    source, techniques = of.upon(NetworkAsked()), treated.upon(TechniquesAsked())
+    source, techniques = of.upon(NetworkOptions()), treated.upon(TechniqueOptions())
     address = chip_address(port, emulated, source.chip, source.macros)
     options = asked.upon(
         USUAL,

@@ -9,8 +9,8 @@ import typer
 
 from hil.cli.options import Json, output_file, pairs, print_result, whole_numbers
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.cost.settings import EstimateAsked
-from hil.deployment.options import BitsAsked, NetworkAsked, TechniquesAsked
+from hil.cost.settings import EstimateOptions
+from hil.deployment.options import BitOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 
 
@@ -23,10 +23,10 @@ def estimate(
         ),
     ],
     *,
-    of: Annotated[Given[NetworkAsked], Only("chip", "macros", "trust")],
-    widths: Annotated[Given[BitsAsked], Only("weight_bits", "activation_bits")],
-    treated: Given[TechniquesAsked],
-    priced: Given[EstimateAsked],
+    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")],
+    widths: Annotated[Given[BitOptions], Only("weight_bits", "activation_bits")],
+    treated: Given[TechniqueOptions],
+    priced: Given[EstimateOptions],
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -40,8 +40,12 @@ def estimate(
     from hil.cost.estimate import cost_json, cost_lines, estimate_network
     from mapping.network.architectures import ARCHITECTURES
 
-    source, techniques, asked = of.upon(NetworkAsked()), treated.upon(TechniquesAsked()), priced.upon(EstimateAsked())
-    bits, chip, shape = widths.upon(BitsAsked()), source.chip, whole_numbers(asked.shape or None, "input shape")
+    source, techniques, asked = (
+        of.upon(NetworkOptions()),
+        treated.upon(TechniqueOptions()),
+        priced.upon(EstimateOptions()),
+    )
+    bits, chip, shape = widths.upon(BitOptions()), source.chip, whole_numbers(asked.shape or None, "input shape")
     if shape is not None and len(shape) != 3:
         raise UsageError(f"{asked.shape!r} is not an input shape", hint="write channels,height,width: 3,32,32")
     size = (shape[0], shape[1], shape[2]) if shape else None

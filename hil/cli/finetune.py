@@ -24,7 +24,7 @@ from hil.cli.options import (
 )
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.completion import datasets
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from hil.errors import ExitCode, UsageError
 from hil.improvement.finetuning.settings import ON_CHIP, FinetuneSettings, OnChipSettings
 from hil.transports import DEFAULT_BAUD
@@ -50,7 +50,7 @@ def finetune(
         typer.Option(help="record whose errors count; default: the models of the chip file", show_default=False),
     ] = None,
     *,
-    of: Annotated[Given[NetworkAsked], Only("chip", "macros", "data_dir", "download")],
+    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data_dir", "download")],
     training: Given[FinetuneSettings],
     port: Port = None,
     emulated: Emulated = False,
@@ -77,7 +77,7 @@ def finetune(
     from hil.simulation.chip_workers import chip_workers
     from hil.watch import PlannedStage
 
-    source = of.upon(NetworkAsked(), data=data)
+    source = of.upon(NetworkOptions(), data=data)
     named = f" --data {shlex.quote(data)}"
     named += f" --data-dir {shlex.quote(str(source.data_dir))}" if source.data_dir else ""
     on_a_chip = bool(port or emulated or simulated)

@@ -23,7 +23,7 @@ from hil.cli.options import (
 )
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.completion import datasets
-from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.improvement.settings import ImproveSettings
 from hil.transports import DEFAULT_BAUD
@@ -53,9 +53,9 @@ def improve(
     port: Port = None,
     emulated: Emulated = False,
     *,
-    of: Annotated[Given[NetworkAsked], Only("chip", "macros", "data_dir", "download", "trust")],
+    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data_dir", "download", "trust")],
     wanted: Given[ImproveSettings],
-    treated: Annotated[Given[TechniquesAsked], Only("having", "without")],
+    treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
     asked: Annotated[Given[DeployOptions], Only("task", "metric", "allow_code")],
     workers: Workers = None,
     scheduler: ChipScheduler = None,
@@ -67,16 +67,16 @@ def improve(
 
     Says what each gave and what it costs.
     """
-    from hil.improvement.asked import ImproveAsked, next_steps, write_page
     from hil.improvement.begin import measured_record
     from hil.improvement.improve import expected_improvement
     from hil.improvement.improve import improve as try_techniques
     from hil.improvement.improvement_summary import improvement_summary
+    from hil.improvement.options import ImproveOptions, next_steps, write_page
     from hil.simulation.chip_workers import chip_workers
 
-    source, settings = of.upon(NetworkAsked(), data=data), wanted.upon(ImproveSettings())
+    source, settings = of.upon(NetworkOptions(), data=data), wanted.upon(ImproveSettings())
     scoring = asked.upon(USUAL, metric=metric_place(asked.values.get("metric")))
-    begun = ImproveAsked(network, source, settings, treated.upon(TechniquesAsked()), scoring)
+    begun = ImproveOptions(network, source, settings, treated.upon(TechniqueOptions()), scoring)
     training, test = begun.images()
     with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
         record, measured = calibration, bool(port or emulated)

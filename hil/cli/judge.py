@@ -19,7 +19,7 @@ from hil.cli.options import (
 )
 from hil.cli.report_words import OUTCOMES, outcomes, print_report
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 
 USUAL, ALL = DeployOptions(), "all"
@@ -54,8 +54,8 @@ def judge(
             show_default=False,
         ),
     ] = None,
-    of: Given[NetworkAsked],
-    treated: Annotated[Given[TechniquesAsked], Only("having", "without")],
+    of: Given[NetworkOptions],
+    treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
     asked: Annotated[
         Given[DeployOptions], Only("samples", "seed", "virtual_chips", "tolerance_in_units", "mode", "device")
     ],
@@ -73,7 +73,7 @@ def judge(
     from hil.prediction.judge_chips import judge_chips
 
     failing = outcomes(fail_on)
-    source, techniques = of.upon(NetworkAsked()), treated.upon(TechniquesAsked())
+    source, techniques = of.upon(NetworkOptions()), treated.upon(TechniqueOptions())
     options = asked.upon(USUAL, age_s=seconds(age), recipe=techniques.recipe(network))
     if measured_chip == ALL:
         if out is not None or looks is not None:

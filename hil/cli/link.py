@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hil.cli.options import Baud, ChipAsked, Emulated, Json, Macros, Port, chip_address, output_file, print_result
+from hil.cli.options import Baud, ChipOptions, Emulated, Json, Macros, Port, chip_address, output_file, print_result
 from hil.cli.terminal.lines import print_line
 from hil.errors import ExitCode, LinkError, UsageError
 from hil.transports import DEFAULT_BAUD
@@ -86,7 +86,7 @@ def bench_link(
     virtual: Annotated[
         bool, typer.Option("--virtual", help="a simulated line of --baud in virtual time; needs no chip")
     ] = False,
-    chip: ChipAsked = None,
+    chip: ChipOptions = None,
     macros: Macros = None,
     seconds: Annotated[float, typer.Option(help="how long input codes are sent")] = 10.0,
     loss: Annotated[float, typer.Option(min=0.0, max=0.99, help="--virtual: share of frames lost")] = 0.0,

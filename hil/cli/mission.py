@@ -19,9 +19,9 @@ from hil.cli.options import (
     screen,
 )
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
-from hil.payload.settings import FlightOptions, HardenAsked, LinkFigures, MitigationScenario, years_of, years_text
+from hil.payload.settings import FlightOptions, HardenOptions, LinkFigures, MitigationScenario, years_of, years_text
 
 USUAL_FLIGHT = FlightOptions()
 mission = typer.Typer(
@@ -31,9 +31,9 @@ Subject = Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder
 NetworkOfRun = Annotated[
     Path | None, typer.Option(help="net.pt or program.h5 of a run folder that holds no program", show_default=False)
 ]
-OfSubject = Annotated[Given[NetworkAsked], Only("chip", "macros", "trust")]
-WithImages = Annotated[Given[NetworkAsked], Only("chip", "macros", "data", "data_dir", "download", "trust")]
-Treated = Annotated[Given[TechniquesAsked], Only("having", "without")]
+OfSubject = Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")]
+WithImages = Annotated[Given[NetworkOptions], Only("chip", "macros", "data", "data_dir", "download", "trust")]
+Treated = Annotated[Given[TechniqueOptions], Only("having", "without")]
 
 
 @mission.command(cls=GroupedCommand)
@@ -70,7 +70,7 @@ def check(
     from hil.payload.requirements import load_mission
     from hil.payload.subject import open_subject
 
-    wanted, source = load_mission(plan), of.upon(NetworkAsked())
+    wanted, source = load_mission(plan), of.upon(NetworkOptions())
     options = simulated.upon(DeployOptions())
     if calibration and source.data is None:
         raise UsageError("--calibration is for a simulation", hint="name a data set too: --data")
@@ -84,7 +84,7 @@ def check(
             at_end = accuracy_at_end(
                 campaign, found.program, wanted, one_of(MitigationScenario, scenario, "--scenario")
             )
-        again = None if images is None else found.rewriting(treated.upon(TechniquesAsked()))
+        again = None if images is None else found.rewriting(treated.upon(TechniqueOptions()))
         budget = check_subject(found, wanted, images, record, options, watch, again=again, at_end=at_end)
     if junit:
         write_budget_junit(junit, budget)
@@ -100,7 +100,7 @@ def harden(
     subject: Annotated[Path, typer.Option("--network", help="net.pt or program.h5 of the campaign")],
     *,
     of: OfSubject,
-    hardened: Given[HardenAsked],
+    hardened: Given[HardenOptions],
     as_json: Json = False,
 ) -> int:
     """Find the cheapest set of mitigations that keeps accuracy and notices faults; exit code 1 when none does."""
@@ -109,7 +109,7 @@ def harden(
     from hil.payload.requirements import load_mission
     from hil.payload.subject import open_subject
 
-    asked = hardened.upon(HardenAsked())
+    asked = hardened.upon(HardenOptions())
     on = [one_of(Mitigation, name, "--with") for name in asked.always.split(",")] if asked.always else []
     off = [one_of(Mitigation, name, "--without") for name in asked.never.split(",")] if asked.never else []
     wanted = load_mission(plan)
@@ -117,7 +117,7 @@ def harden(
     if least is None:
         raise UsageError("no accuracy is asked for", hint="--floor 85, or accuracy_floor in mission.toml")
     with screen(quiet=as_json) as watch:
-        found = open_subject(subject, of.upon(NetworkAsked()), watch)
+        found = open_subject(subject, of.upon(NetworkOptions()), watch)
         with watch.stage("hardening"):
             cheapest = harden_campaign(
                 campaign,
@@ -174,7 +174,7 @@ def passes(
     windows = load_passes(passes)
     figures = link.upon(LinkFigures())
     with screen(quiet=as_json) as watch:
-        found = open_subject(subject, of.upon(NetworkAsked()), watch, network=network)
+        found = open_subject(subject, of.upon(NetworkOptions()), watch, network=network)
         with watch.stage("passes"):
             session = run_session(
                 found.program,
@@ -231,14 +231,14 @@ def flight(
     from hil.watch import PlannedStage
 
     left = tuple(one_of(FaultKind, name, "--leave-out") for name in leave_out.split(",")) if leave_out else ()
-    source, options = of.upon(NetworkAsked()), flown.upon(USUAL_FLIGHT, years=years_of(years), left_out=left)
+    source, options = of.upon(NetworkOptions()), flown.upon(USUAL_FLIGHT, years=years_of(years), left_out=left)
     place = load_orbit(orbit)
     loaded = images_asked(source, any_kind=False)
     with screen(quiet=as_json) as watch:
         flown_s = 10.0 * options.chips * len(options.years)
         watch.plan((PlannedStage("compiling", 2.0), PlannedStage("flying", flown_s)))
         found = open_subject(subject, source, watch, network=network)
-        options = replace(options, rewrite=found.rewriting(treated.upon(TechniquesAsked())))
+        options = replace(options, rewrite=found.rewriting(treated.upon(TechniqueOptions())))
         report = fly(found.program, loaded, place, options, watch, chip=source.chip)
     if out:
         write_text(out, json.dumps(report.to_json(), indent=1) + "\n")

@@ -22,7 +22,7 @@ from hil.errors import UsageError
 if TYPE_CHECKING:
     from hil.cli.terminal.answers import Answer
     from hil.cli.terminal.screen import Screen
-    from hil.deployment.options import NetworkAsked, TechniquesAsked
+    from hil.deployment.options import NetworkOptions, TechniqueOptions
     from hil.watch import Watch
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
@@ -70,7 +70,7 @@ Emulated = Annotated[bool, typer.Option("--emulated", help="use an emulated chip
 Chip = Annotated[
     str, typer.Option(help="chip file: a name from `hil chips`, or a path to a .toml", autocompletion=chips)
 ]
-ChipAsked = Annotated[
+ChipOptions = Annotated[
     str | None,
     typer.Option(help="chip file; default: the one that the chip names, lab-128 with --emulated"),
 ]
@@ -153,8 +153,8 @@ def screen(quiet: bool, phases: Mapping[str, Sequence[str]] | None = None, *, as
 
 def trained(
     network: Path | None,
-    techniques: TechniquesAsked,
-    source: NetworkAsked,
+    techniques: TechniqueOptions,
+    source: NetworkOptions,
     calibration: Path | None,
     age_s: float,
     watch: Watch,

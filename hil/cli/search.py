@@ -25,7 +25,7 @@ from hil.cli.options import (
 from hil.cli.search_results import SEARCHING, AllowCode, Scheduler, explain, heir, prune, show, train
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.completion import datasets
-from hil.deployment.options import NetworkAsked, TechniquesAsked
+from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.searching.heirs.settings import HeirSearchSettings
 from hil.searching.settings import SearchSettings
@@ -92,10 +92,10 @@ def run_(
         ),
     ] = None,
     *,
-    of: Annotated[Given[NetworkAsked], Only("chip", "macros", "data_dir")],
+    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data_dir")],
     searched: Given[SearchSettings],
     heirs: Given[HeirSearchSettings],
-    treated: Given[TechniquesAsked],
+    treated: Given[TechniqueOptions],
     scheduler: Scheduler = None,
     in_the_loop: InTheLoop = False,
     port: Port = None,
@@ -111,11 +111,11 @@ def run_(
     from hil.searching.begin import begin_search, finished, named_place, refused_goes, usual_settings
     from hil.searching.run import run_search
 
-    source = of.upon(NetworkAsked())
+    source = of.upon(NetworkOptions())
     if from_ is not None:
         more = {"--space": space, "--teacher": teacher, "--calibration": calibration, "--in-the-loop": in_the_loop}
         asked = _heir_settings(data, costs, source, searched, heirs, [name for name in more if more[name]])
-        asked = replace(asked, recipe=str(treated.upon(TechniquesAsked()).recipe()))
+        asked = replace(asked, recipe=str(treated.upon(TechniqueOptions()).recipe()))
         return _search_heirs(from_, out, asked, scheduler, restart, as_json)
     loop = _loop(in_the_loop, port, emulated, source.chip, source.macros, rounds, baud)
     settings = searched.upon(
@@ -126,7 +126,7 @@ def run_(
         macros=source.macros or 0,
         calibration=str(calibration.absolute()) if calibration else "",
         data_dir=str(source.data_dir.absolute()) if source.data_dir else "",
-        recipe=str(treated.upon(TechniquesAsked()).recipe()),
+        recipe=str(treated.upon(TechniqueOptions()).recipe()),
     )
     folder = begin_search(out, settings, space=space, teacher=teacher, allow_code=allow_code, restart=restart)
     with screen(quiet=as_json) as watch, refused_goes(folder):

@@ -11,7 +11,7 @@ import typer
 
 from hil.cli.options import Json, need, output_file, output_folder, print_result, screen, writing
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.deployment.options import NetworkAsked, TechniquesAsked
+from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.searching.prune_settings import PruneSettings
 
@@ -105,14 +105,14 @@ def prune(
     costs: Annotated[str, typer.Option(help="array whose price counts: mnsim-default, lab-128, or a .toml file")],
     *,
     asked: Given[PruneSettings],
-    of: Annotated[Given[NetworkAsked], Only("macros", "data_dir")],
+    of: Annotated[Given[NetworkOptions], Only("macros", "data_dir")],
     data: Annotated[
         str | None,
         typer.Option(
             help="data set whose training images are used; default: those that net.pt stores", show_default=False
         ),
     ] = None,
-    treated: Given[TechniquesAsked],
+    treated: Given[TechniqueOptions],
     as_json: Json = False,
 ) -> int:
     """Make a network smaller for the price of an array: channels, blocks and bits, weights in closed form.
@@ -123,7 +123,7 @@ def prune(
     from hil.searching.pruning import prune as run
     from hil.watch import PlannedStage
 
-    settings, source = asked.upon(PruneSettings()), of.upon(NetworkAsked())
+    settings, source = asked.upon(PruneSettings()), of.upon(NetworkOptions())
     with screen(quiet=as_json) as watch, writing(out):
         watch.plan([PlannedStage("loading", 3.0), PlannedStage("heirs", 150.0)])
         result = run(
@@ -134,7 +134,7 @@ def prune(
             costs=costs,
             macros=source.macros,
             settings=settings,
-            treated=treated.upon(TechniquesAsked()),
+            treated=treated.upon(TechniqueOptions()),
             watch=watch,
         )
     named = f" --data {shlex.quote(data)}" if data else ""

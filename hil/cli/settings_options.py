@@ -104,7 +104,7 @@ def _option(field: Field, usual: Any) -> Parameter:
         shown = False
     elif about["unit"] == "s":
         ages = shown if isinstance(shown, tuple) else (shown,)
-        hint, shown = str, None if about["asked"] else ",".join(map(duration, ages))
+        hint, shown = str, None if about["unset"] else ",".join(map(duration, ages))
     elif about["unit"] == "°C":
         hint = str
     elif about["unit"] == "bit/s":
@@ -112,11 +112,11 @@ def _option(field: Field, usual: Any) -> Parameter:
     elif hint in (int, float):
         size = 100.0 if about["unit"] == "%" else 1
         sides = {"min": size * about["low"], "max": size * about["high"]}
-        shown = shown if about["asked"] else size * shown
+        shown = shown if about["unset"] else size * shown
         more |= {
             side: int(limit) if limit == int(limit) else limit for side, limit in sides.items() if abs(limit) < MOST
         }
-    if about["asked"]:
+    if about["unset"]:
         hint, shown, more["show_default"] = hint | None, None, False
     option = typer.Option(f"--{short(field).replace('_', '-')}", **more)
     name, annotation = _parameter_name(field), Annotated[hint, option]

@@ -13,7 +13,7 @@ from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.answers import Answer, show_answer
 from hil.cli.terminal.completion import example_names, one_of
 from hil.cli.terminal.lines import print_json
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from hil.errors import ExitCode, FileError, OutputError, UsageError
 from hil.pages.summary import Fact, Tone
 from hil.pages.tables import Table
@@ -132,14 +132,14 @@ def glossary(
 def techniques(
     network: Net = None,
     *,
-    of: Annotated[Given[NetworkAsked], Only("chip", "macros", "trust")],
+    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")],
     as_json: Json = False,
 ) -> int:
     """List what can be done to a network on a chip, what it costs on this one, and what it gave where measured."""
     from hil.cost.plan import DeploymentPlan
     from hil.deployment.price_list import HEAD, price_list, price_row
 
-    source = of.upon(NetworkAsked())
+    source = of.upon(NetworkOptions())
     rows, found = [], []
     for name, kind in installed().items():
         rows.append((name, _when(kind), kind.words))

@@ -22,9 +22,9 @@ from hil.cli.options import (
 )
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.completion import one_of
-from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
-from hil.prediction.settings import PredictionAsked
+from hil.prediction.settings import PredictionOptions
 
 USUAL = DeployOptions()
 
@@ -40,11 +40,11 @@ def simulate(
         ),
     ] = None,
     *,
-    of: Given[NetworkAsked],
+    of: Given[NetworkOptions],
     asked: Annotated[
         Given[DeployOptions], Only("seed", "virtual_chips", "task", "metric", "allow_code", "device", samples=1000)
     ],
-    when: Given[PredictionAsked],
+    when: Given[PredictionOptions],
     mode: Annotated[
         str,
         typer.Option(
@@ -52,7 +52,7 @@ def simulate(
             autocompletion=one_of(("exact", "fast")),
         ),
     ] = "exact",
-    treated: Given[TechniquesAsked],
+    treated: Given[TechniqueOptions],
     workers: Workers = None,
     scheduler: ChipScheduler = None,
     as_json: Json = False,
@@ -69,9 +69,9 @@ def simulate(
     from hil.watch import PlannedStage
 
     source, techniques, predicted = (
-        of.upon(NetworkAsked()),
-        treated.upon(TechniquesAsked()),
-        when.upon(PredictionAsked()),
+        of.upon(NetworkOptions()),
+        treated.upon(TechniqueOptions()),
+        when.upon(PredictionOptions()),
     )
     data = ("--data", source.data) if source.data else ()
     named = "".join(f" {shlex.quote(str(word))}" for word in (network, *data) if word)

@@ -22,7 +22,7 @@ from hil.cli.options import (
     writing,
 )
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.deployment.options import DeployOptions, NetworkAsked
+from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.errors import ExitCode
 from hil.transports import DEFAULT_BAUD
 from mapping.recipe.tune import TunedChannels
@@ -37,7 +37,7 @@ def tune(
     port: Port = None,
     emulated: Emulated = False,
     *,
-    of: Annotated[Given[NetworkAsked], Only("chip", "macros", "trust")],
+    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")],
     images: Annotated[
         int, typer.Option(min=2, help="most stored training images to tune with")
     ] = TunedChannels().images,
@@ -60,7 +60,7 @@ def tune(
     from hil.watch import PlannedStage
     from mapping.program.file import save_program
 
-    source = of.upon(NetworkAsked())
+    source = of.upon(NetworkOptions())
     address = chip_address(port, emulated, source.chip, source.macros)
     record = load_record(calibration)
     with screen(quiet=False) as watch:

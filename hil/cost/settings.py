@@ -11,16 +11,16 @@ ESTIMATE = "Estimate"  # group of options
 
 
 @dataclass(frozen=True, slots=True)
-class EstimateAsked:
+class EstimateOptions:
     """``shape``: channels,height,width; "": the architecture's own. ``options``: NAME=VALUE of the MNSIM 2.0 model."""
 
-    shape: str = setting("", "channels,height,width of an architecture", option="input", group=ESTIMATE, asked=True)
+    shape: str = setting("", "channels,height,width of an architecture", option="input", group=ESTIMATE, unset=True)
     batch: int = setting(1, "number of images that follow each other", low=1, group=ESTIMATE)
     pipelined: bool = setting(
         True, "start a layer only when its inputs are complete", option="no-pipeline", group=ESTIMATE
     )
     options: tuple[str, ...] = setting(
-        (), "NAME=VALUE, an option of the MNSIM 2.0 model; may be repeated", option="set", group=ESTIMATE, asked=True
+        (), "NAME=VALUE, an option of the MNSIM 2.0 model; may be repeated", option="set", group=ESTIMATE, unset=True
     )
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cim.chip.file import load_chip
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
@@ -30,7 +30,7 @@ HINT = "hil import {} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 -o 
 
 
 def open_network(
-    path: Path, asked: NetworkAsked | None = None, *, task: str = "", watch: Watch | None = None
+    path: Path, asked: NetworkOptions | None = None, *, task: str = "", watch: Watch | None = None
 ) -> NetworkFile:
     """Give the network of ``path``; a whole one of another kind, or one that a library knows by its name
     (``timm:resnet18.a1_in1k``), gets the usual bits (``mapping.bits``), or those of its own codes.
@@ -39,7 +39,7 @@ def open_network(
         UsageError: a file of another kind without data or preprocessing.
         mapping.errors.MappingError: the file is missing, broken, unsafe, or its network cannot be mapped.
     """
-    asked = asked or NetworkAsked()
+    asked = asked or NetworkOptions()
     if not is_whole(path):
         if str(path).partition(":")[0] in ARCHITECTURES and not path.exists():
             raise UsageError(
@@ -69,7 +69,7 @@ def open_network(
     )
 
 
-def images_asked(asked: NetworkAsked, *, any_kind: bool = True) -> Dataset:
+def images_asked(asked: NetworkOptions, *, any_kind: bool = True) -> Dataset:
     """The test images that were named, else the bundled ones; ``any_kind``: labels may be other than classes."""
     name = asked.data or BUNDLED_DATA
     return load_dataset(name, "test", data_dir=asked.data_dir, download=asked.download, any_kind=any_kind)
@@ -77,7 +77,7 @@ def images_asked(asked: NetworkAsked, *, any_kind: bool = True) -> Dataset:
 
 def program_of(
     network: str | Path | None,
-    asked: NetworkAsked,
+    asked: NetworkOptions,
     watch: Watch,
     *,
     scales: ScaleRule | None = None,

@@ -52,19 +52,19 @@ def usual_recipe(*having: str, without: Sequence[str] = ()) -> Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class TechniquesAsked:
+class TechniqueOptions:
     """What is to be done to a network on a chip: an effort, techniques beside it, and some left out."""
 
     effort: int | None = setting(
         None, "0: as compiled, 1: what costs neither macros nor training, 2: what free macros and chip time allow, "
-        "3: with training; default: what program.h5 holds, else 1", low=0, high=TRAINING, group=TECHNIQUES, asked=True,
+        "3: with training; default: what program.h5 holds, else 1", low=0, high=TRAINING, group=TECHNIQUES, unset=True,
     )  # fmt: skip
     having: tuple[str, ...] = setting(
         (), "a technique to use: rewrite=3 (hil techniques)",
-        option="with", form="NAME[=SETTINGS]", group=TECHNIQUES, asked=True,
+        option="with", form="NAME[=SETTINGS]", group=TECHNIQUES, unset=True,
     )  # fmt: skip
     without: tuple[str, ...] = setting(
-        (), "a technique to leave out, as tune", form="NAME", group=TECHNIQUES, asked=True
+        (), "a technique to leave out, as tune", form="NAME", group=TECHNIQUES, unset=True
     )
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class TechniquesAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkAsked:
+class NetworkOptions:
     """Chip and images that a network is for, and what a file that is imported on the way does not say itself.
 
     ``data`` None: the bundled images. ``mean``, ``std``: of each channel, of pixels in 0…1; activation ranges come from
@@ -107,16 +107,16 @@ class NetworkAsked:
     """
 
     chip: str = setting("lab-128", "chip file: a name from `hil chips`, or a path to a .toml", group=CHIP)
-    macros: int | None = setting(None, "number of macros; default: the chip file's", low=1, group=CHIP, asked=True)
+    macros: int | None = setting(None, "number of macros; default: the chip file's", low=1, group=CHIP, unset=True)
     data: str | None = setting(
-        None, "fashion-mnist, cifar10, eurosat, or a path; default: the bundled images", group=IMAGES, asked=True
+        None, "fashion-mnist, cifar10, eurosat, or a path; default: the bundled images", group=IMAGES, unset=True
     )
-    data_dir: Path | None = setting(None, "folder of data sets (also HIL_DATA)", group=IMAGES, asked=True)
+    data_dir: Path | None = setting(None, "folder of data sets (also HIL_DATA)", group=IMAGES, unset=True)
     download: bool = setting(False, "let torchvision fetch a known data set, with its checksum", group=IMAGES)
     mean: tuple[float, ...] | None = setting(
-        None, "per channel, of pixels in 0…1: 0.5,0.5,0.5; for files that do not say", group=IMAGES, asked=True
+        None, "per channel, of pixels in 0…1: 0.5,0.5,0.5; for files that do not say", group=IMAGES, unset=True
     )
-    std: tuple[float, ...] | None = setting(None, "per channel; for files that do not say", group=IMAGES, asked=True)
+    std: tuple[float, ...] | None = setting(None, "per channel; for files that do not say", group=IMAGES, unset=True)
     trust: bool = setting(False, "load formats that can run code", option="trust-model", group=OUTPUT)
 
     def __post_init__(self) -> None:
@@ -124,19 +124,19 @@ class NetworkAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class BitsAsked:
+class BitOptions:
     """Bit widths of a network; None and "": those of its file, else the usual ones (``mapping.bits``)."""
 
     weight_bits: int | None = setting(
-        None, f"2 to 8; default: the network file's, else {WEIGHT_BITS}", low=LEAST, high=MOST, group=BITS, asked=True
+        None, f"2 to 8; default: the network file's, else {WEIGHT_BITS}", low=LEAST, high=MOST, group=BITS, unset=True
     )
     activation_bits: int | None = setting(
         None, f"2 to 8; default: the network file's, else {ACTIVATION_BITS}",
-        low=LEAST, high=MOST, group=BITS, asked=True,
+        low=LEAST, high=MOST, group=BITS, unset=True,
     )  # fmt: skip
     layers: str = setting(
         "", "bits of single layers: conv1=8,fc=W8A6 (a bare number is weight bits)",
-        option="layer-bits", group=BITS, asked=True,
+        option="layer-bits", group=BITS, unset=True,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -145,7 +145,7 @@ class BitsAsked:
     @property
     def any(self) -> bool:
         """Whether any was asked for."""
-        return self != BitsAsked()
+        return self != BitOptions()
 
     @property
     def of_layers(self) -> dict[str, LayerBits]:
@@ -157,7 +157,7 @@ class BitsAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceAsked:
+class PlaceOptions:
     """How weights of a program become cells, and where they lie.
 
     Raises (on reading):
@@ -166,21 +166,21 @@ class PlaceAsked:
 
     bits: str = setting(
         "", "auto: the fewest bits of each layer at the least cost on this chip, for a loss of half a point between "
-        "float and ideal; auto=1.0: of so many points", group=BITS, asked=True,
+        "float and ideal; auto=1.0: of so many points", group=BITS, unset=True,
     )  # fmt: skip
     weight_scales: str = setting(
         "", "rule for the scale of the weights: largest, rounding or output; default: output, unless the network would "
-        "lose too much by it", group=BITS, asked=True,
+        "lose too much by it", group=BITS, unset=True,
     )  # fmt: skip
     weight_form: str = setting(
         "sign", "form of differential pairs: sign (one cell at rest) or balanced (both about the middle)", group=BITS
     )
     placement: str = setting(
         "", "spread (one tile a macro) or packed (few macros); default: spread while macros last, else packed",
-        group=PLACE, asked=True,
+        group=PLACE, unset=True,
     )  # fmt: skip
     copies_budget: str = setting(
-        "", "macros to use in all, with copies of slow layers: a number, or all", group=PLACE, asked=True
+        "", "macros to use in all, with copies of slow layers: a number, or all", group=PLACE, unset=True
     )
     slices: str = setting(
         "macros", "place of the bit slices of a weight: columns (of one macro) or macros (apart)", group=PLACE
@@ -266,14 +266,14 @@ class DeployOptions:
     tolerance: float | None = None
     tolerance_in_units: float | None = setting(
         None, "tolerance of the verdict, in the metric's unit; default: 1 point of a share",
-        option="tolerance", group=VERDICT, asked=True,
+        option="tolerance", group=VERDICT, unset=True,
     )  # fmt: skip
     task: str = setting(
         "", "classify, segment, detect, regress, autoencode or sequence; default: the network file's",
-        choices=tuple(TaskKind), group=TASK, asked=True,
+        choices=tuple(TaskKind), group=TASK, unset=True,
     )  # fmt: skip
     metric: str = setting(
-        "", "metric of the task, or file.py:function; default: the task's first", group=TASK, asked=True
+        "", "metric of the task, or file.py:function; default: the task's first", group=TASK, unset=True
     )
     allow_code: bool = setting(False, "run the Python file of --metric", group=TASK)
     age_s: float = setting(

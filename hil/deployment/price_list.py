@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hil.cost.plan import DeploymentPlan
 from hil.deployment.network_source import program_of
-from hil.deployment.options import NetworkAsked, TechniquesAsked
+from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.deployment.plan import plan_of
 from hil.pages.tables import duration
 from hil.watch import Watch
@@ -20,7 +20,7 @@ from mapping.recipe.recipe import Recipe
 from mapping.recipe.registry import offers, technique
 
 
-def price_list(network: str | Path | None, source: NetworkAsked, watch: Watch) -> dict[str, DeploymentPlan | str]:
+def price_list(network: str | Path | None, source: NetworkOptions, watch: Watch) -> dict[str, DeploymentPlan | str]:
     """By offer, from cheap to dear, the plan of the network with this technique and what it builds on alone; first
     that without any, "compiled". Words where the chip has no place for it."""
     made: dict[LayoutOptions, ConductanceProgram] = {}
@@ -33,7 +33,7 @@ def price_list(network: str | Path | None, source: NetworkAsked, watch: Watch) -
             made[layout] = compiled(layout=layout)[0]
         return plan_of(made[layout], recipe)
 
-    found: dict[str, DeploymentPlan | str] = {"compiled": planned(TechniquesAsked(0).recipe())}
+    found: dict[str, DeploymentPlan | str] = {"compiled": planned(TechniqueOptions(0).recipe())}
     for name, recipes in _alone():
         watch.step(len(found), len(offers()) + 1, name)
         for recipe in recipes:

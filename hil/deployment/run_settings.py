@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkAsked
+from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkOptions
 from hil.transports import DEFAULT_BAUD
 from mapping.network.library_models import names_library_model
 
@@ -73,9 +73,9 @@ class RunSettings:
         """What was deployed, by name or absolute path, for commands that go on from there."""
         return asked_for(self.network, self.data, self.data_dir)
 
-    def source(self, download: bool) -> NetworkAsked:
+    def source(self, download: bool) -> NetworkOptions:
         """Chip and images of the network; ``download``: they may be fetched."""
-        return NetworkAsked(
+        return NetworkOptions(
             self.chip,
             self.macros,
             self.data,

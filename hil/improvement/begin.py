@@ -13,7 +13,7 @@ from hil.calibration.store import partial_folder
 from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.network_source import program_of
-from hil.deployment.options import DeployOptions, NetworkAsked
+from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.deployment.scoring import targets_of, task_of
 from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
@@ -58,7 +58,7 @@ def measured_record(
 def context_of(
     network: Path,
     training: Dataset,
-    source: NetworkAsked,
+    source: NetworkOptions,
     settings: ImproveSettings,
     watch: Watch,
     *,

@@ -19,7 +19,7 @@ class ImproveSettings:
     """
 
     use_macros: int | None = setting(
-        None, "most macros to use, of the chip's; default: all", low=1, group=CHIP, asked=True
+        None, "most macros to use, of the chip's; default: all", low=1, group=CHIP, unset=True
     )
     age_s: float = setting(3600.0, "planned age: 30s, 1h, 2d", low=0, unit="s", group=CHIP)
     images: int = setting(500, "held-out training images that decide", low=100, group=IMAGES)
@@ -29,10 +29,10 @@ class ImproveSettings:
         low=0, high=TRAINING, group=AIM,
     )  # fmt: skip
     target: float | None = setting(
-        None, "percent on held-out training images at which to stop", unit="%", group=AIM, asked=True
+        None, "percent on held-out training images at which to stop", unit="%", group=AIM, unset=True
     )
     minutes: float | None = setting(
-        None, "begin no further technique after so many; training takes what is left", low=0, group=AIM, asked=True
+        None, "begin no further technique after so many; training takes what is left", low=0, group=AIM, unset=True
     )
     chips: int = setting(8, "virtual chips", low=2, group=AIM)
     seed: int = setting(0, "seed of the host: image order and virtual chips", low=0, high=(1 << 63) - 1, group=AIM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from hil.errors import UsageError
 from hil.improvement.finetuning.run import finetune
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
@@ -13,7 +13,7 @@ from mapping.network.file import load_network
 
 
 def trained_ahead(
-    network: str | Path | None, source: NetworkAsked, calibration: Path | None, age_s: float, watch: Watch
+    network: str | Path | None, source: NetworkOptions, calibration: Path | None, age_s: float, watch: Watch
 ) -> Path:
     """The network file after ``hil finetune`` with its usual settings, beside the one that was given.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from hil.deployment.options import TechniquesAsked
+from hil.deployment.options import TechniqueOptions
 from hil.errors import UsageError
 from hil.improvement.context import Candidate, TrialContext
 from hil.improvement.further_training import LEAST_MINUTES
@@ -116,7 +116,7 @@ OF_THE_NETWORK = (
 )
 
 
-def improvement_recipe(asked: TechniquesAsked, effort: int) -> tuple[Recipe, tuple[Trial, ...]]:
+def improvement_recipe(asked: TechniqueOptions, effort: int) -> tuple[Recipe, tuple[Trial, ...]]:
     """What the first trial begins with (rounds, and how a tune is made), and the trials of an effort.
 
     Raises:

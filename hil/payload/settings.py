@@ -39,7 +39,7 @@ class CampaignOptions:
     seed: int = 0
     kinds: tuple[FaultKind, ...] = tuple(FaultKind)
     workers: int = setting(1, "processes side by side", low=1, group="Machine")
-    scheduler: str | None = setting(None, "tcp://host:port of a Dask cluster that injects", group="Machine", asked=True)
+    scheduler: str | None = setting(None, "tcp://host:port of a Dask cluster that injects", group="Machine", unset=True)
     rewrite: Rewrite | None = None
 
     def __post_init__(self) -> None:
@@ -134,20 +134,20 @@ class FlightOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class HardenAsked:
+class HardenOptions:
     """``floor`` None: that of the mission. ``always``, ``never``: mitigations, comma-separated."""
 
     floor: float | None = setting(
-        None, "accuracy at the end, in percent; default: the mission's accuracy_floor", unit="%", asked=True
+        None, "accuracy at the end, in percent; default: the mission's accuracy_floor", unit="%", unset=True
     )
     detection: float = setting(
         0.99, "percent of harmful faults to be noticed", low=0, high=1, unit="%", option="detect"
     )
     scrub_s: float | None = setting(
-        None, "time between two scrubs, for its price; default: the campaign's", unit="s", asked=True
+        None, "time between two scrubs, for its price; default: the campaign's", unit="s", unset=True
     )
-    always: str = setting("", "required mitigations, comma-separated: timer,step-signature", option="with", asked=True)
-    never: str = setting("", "excluded mitigations, comma-separated", option="without", asked=True)
+    always: str = setting("", "required mitigations, comma-separated: timer,step-signature", option="with", unset=True)
+    never: str = setting("", "excluded mitigations, comma-separated", option="without", unset=True)
 
 
 @dataclass(frozen=True, slots=True)

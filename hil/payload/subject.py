@@ -12,7 +12,7 @@ from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.adaptation import refuse_residual
 from hil.deployment.network_source import program_of
-from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import FileError, UsageError
 from hil.payload.budget import KnownAccuracy
 from hil.payload.requirements import MissionLimits
@@ -37,7 +37,7 @@ class Subject:
     accuracy: KnownAccuracy | None = None
     rewrite: Rewrite | None = None
 
-    def rewriting(self, asked: TechniquesAsked) -> Rewrite | None:
+    def rewriting(self, asked: TechniqueOptions) -> Rewrite | None:
         """How cells of its chips are written again: as was asked for, else as in its run.
 
         Raises:
@@ -53,11 +53,11 @@ class Subject:
 
 def open_subject(
     path: Path,
-    source: NetworkAsked,
+    source: NetworkOptions,
     watch: Watch,
     *,
     network: Path | None = None,
-    techniques: TechniquesAsked | None = None,
+    techniques: TechniqueOptions | None = None,
 ) -> Subject:
     """Open what a command was given.
 
@@ -71,7 +71,7 @@ def open_subject(
     if not path.is_dir():
         with watch.stage("compiling"):
             effort = None if techniques is None else techniques.effort
-            layout = TechniquesAsked(effort).recipe().laid_out(LayoutOptions())
+            layout = TechniqueOptions(effort).recipe().laid_out(LayoutOptions())
             program, _ = program_of(path, source, watch, layout=layout)
         refuse_residual(program, "missions and campaigns")
         return Subject(program, path.stem)

@@ -23,7 +23,7 @@ from hil.deployment.build_report import aim_notes, data_use, environment
 from hil.deployment.deployment import mode_of
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of
-from hil.deployment.options import DeployOptions, NetworkAsked
+from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.deployment.plan import image_cost
 from hil.deployment.resumable import close_run
 from hil.deployment.run_settings import asked_for
@@ -97,7 +97,7 @@ def judge(
     watch, options = watch or Watch(), options or DeployOptions()
     found = read_answers(answers, measured_chip)
     record = load_record(calibration) if calibration else None
-    source = NetworkAsked(chip, macros, data, data_dir, download, mean, std, trust)
+    source = NetworkOptions(chip, macros, data, data_dir, download, mean, std, trust)
     images = images_asked(source)
     with new_run_folder(out) as folder:
         with watch.stage("compiling"):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cim.record.file import load_record
 from hil.datasets.input_values import with_pixels
 from hil.deployment.network_source import images_asked, program_of
-from hil.deployment.options import DeployOptions, NetworkAsked
+from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.deployment.scoring import scoring_of
 from hil.errors import FileError, UsageError
 from hil.pages.summary import Fact, Headline, Scale, ScaleRow, Summary, Tone
@@ -91,7 +91,7 @@ class ChipsReport:
 
 def judge_chips(
     network: str | Path | None,
-    source: NetworkAsked,
+    source: NetworkOptions,
     answers: str | Path,
     calibration: Path | None,
     options: DeployOptions,

@@ -11,7 +11,7 @@ AGES = "Age"  # group of options
 
 
 @dataclass(frozen=True, slots=True)
-class PredictionAsked:
+class PredictionOptions:
     """``target``: a share; the prediction says how many chips reach it. ``tune_at``: "each", "never", or an age."""
 
     ages_s: tuple[float, ...] = setting(
@@ -19,11 +19,11 @@ class PredictionAsked:
     )
     temperature_c: float | None = setting(
         None, "temperature of the reads, 60 or 60C; default: the record's",
-        option="temperature", unit="°C", group=AGES, asked=True,
+        option="temperature", unit="°C", group=AGES, unset=True,
     )  # fmt: skip
     target: float | None = setting(
         None, "accuracy (or another share) in percent; gives the share of chips that reach it",
-        option="target-accuracy", unit="%", group="Simulation", asked=True,
+        option="target-accuracy", unit="%", group="Simulation", unset=True,
     )  # fmt: skip
     tune_at: str = setting(
         "each", "when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h", group=AGES

@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
-from hil.improvement.asked import ImproveAsked, write_page
+from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.improvement.improve import PROGRAM, Improvement, expected_improvement
 from hil.improvement.improve import improve as try_techniques
 from hil.improvement.improvement_summary import improvement_summary
+from hil.improvement.options import ImproveOptions, write_page
 from hil.improvement.settings import ImproveSettings
 from hil.pages.summary import Summary
 from hil.python.files import AnyChip, Known, as_files, known_record
@@ -111,7 +111,7 @@ def improve(
     out: str | Path,
     record: Known = None,
     settings: ImproveSettings | None = None,
-    treated: TechniquesAsked | None = None,
+    treated: TechniqueOptions | None = None,
     restart: bool = False,
     watch: Watch | None = None,
 ) -> Improved:
@@ -145,9 +145,9 @@ def improve(
     with progress(watch) as observer, as_files() as files:
         path, file = files.network(network, train, observer)
         last = asked.test_images if test is not None or named else 0
-        source = NetworkAsked(files.chip(chip), data=files.data(train, test, file))
-        begun = ImproveAsked(
-            path, source, replace(asked, test_images=last), treated or TechniquesAsked(), DeployOptions()
+        source = NetworkOptions(files.chip(chip), data=files.data(train, test, file))
+        begun = ImproveOptions(
+            path, source, replace(asked, test_images=last), treated or TechniqueOptions(), DeployOptions()
         )
         observer.plan(expected_improvement(asked.images, asked.chips, last, measured=False), may_end_early=True)
         (training, last_read), folder = begun.images(), Path(out)

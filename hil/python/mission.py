@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.pages.summary import Summary
 from hil.payload.budget import MissionBudget
 from hil.payload.budget_text import budget_summary
@@ -62,7 +62,7 @@ def mission(
     *,
     record: Known = None,
     options: DeployOptions = FEW,
-    treated: TechniquesAsked | None = None,
+    treated: TechniqueOptions | None = None,
     watch: Watch | None = None,
 ) -> Mission:
     """Set every limit of a mission beside what a network needs, as ``hil mission check`` does.
@@ -95,7 +95,7 @@ def mission(
         elif isinstance(network, ConductanceProgram):
             found = Subject(network, "program")
         else:
-            found = open_subject(Path(network), NetworkAsked(), observer)
-        again = None if images is None else found.rewriting(treated or TechniquesAsked())
+            found = open_subject(Path(network), NetworkOptions(), observer)
+        again = None if images is None else found.rewriting(treated or TechniqueOptions())
         budget = check_subject(found, wanted, images, measured, options, observer, again=again)
     return Mission(**{f.name: getattr(budget, f.name) for f in fields(budget)})

@@ -20,7 +20,7 @@ import numpy as np
 from cim.cost.workload import Workload
 from hil.atomic import output_errors
 from hil.datasets.image_set import load_dataset
-from hil.deployment.options import TechniquesAsked
+from hil.deployment.options import TechniqueOptions
 from hil.errors import UsageError
 from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
 from hil.pages.tables import Table
@@ -123,7 +123,7 @@ def prune(
     costs: str = "mnsim-default",
     macros: int | None = None,
     settings: PruneSettings | None = None,
-    treated: TechniquesAsked | None = None,
+    treated: TechniqueOptions | None = None,
     watch: Watch | None = None,
 ) -> PruneResult:
     """Write an heir of a network whose energy times latency on an array is at most ``edp`` (or ``settings.edp``).
@@ -144,7 +144,7 @@ def prune(
     with watch.stage("loading"):
         given = load_network(network)
         fit, held = pruning_images(given, data, data_dir, asked.images, asked.seed)
-        recipe = (treated or TechniquesAsked()).recipe()
+        recipe = (treated or TechniqueOptions()).recipe()
         target = load_target(
             costs, macros=macros, layout=recipe.laid_out(LayoutOptions()), adapter_rank=recipe.tune_plan.rank
         )

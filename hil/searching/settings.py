@@ -59,44 +59,44 @@ class SearchSettings:
     )
     budget_s: float = setting(
         0.0, "time for the whole search, 30m or 8h; phases are cut short to keep it",
-        low=0, unit="s", group=MACHINE, asked=True,
+        low=0, unit="s", group=MACHINE, unset=True,
     )  # fmt: skip
     calibration: str = ""
     data_dir: str = ""
     age_s: float = setting(3600.0, "age after programming", low=0, unit="s", group=CHIP)
-    subset: int = setting(0, "number of training images; default: all", low=1, group=IMAGES, asked=True)
+    subset: int = setting(0, "number of training images; default: all", low=1, group=IMAGES, unset=True)
     brief_images: int = setting(
-        0, "number of those for stages and sample networks; default: all", low=1, group=IMAGES, asked=True
+        0, "number of those for stages and sample networks; default: all", low=1, group=IMAGES, unset=True
     )
     teacher_epochs: int = setting(
-        15, "epochs of the teacher; default: 15, and 0 with --teacher", low=0, group=TEACHER, asked=True
+        15, "epochs of the teacher; default: 15, and 0 with --teacher", low=0, group=TEACHER, unset=True
     )
     stage_epochs: int = setting(5, "epochs of each stage (phase A)", low=1, group=SEARCH)
     samples: int = setting(32, "sample networks, trained briefly to predict accuracies", low=4, group=SEARCH)
     sample_epochs: int = setting(3, "epochs of each of them", low=1, group=SEARCH)
     simulations: int = setting(1024, "whole networks simulated (phase B)", low=8, group=SEARCH)
     max_latency_us: float = setting(
-        0.0, "limit for one image, for all networks of the front", low=0, group=LIMITS, asked=True
+        0.0, "limit for one image, for all networks of the front", low=0, group=LIMITS, unset=True
     )
     max_energy_uj: float = setting(
-        0.0, "limit for one image, for all networks of the front", low=0, group=LIMITS, asked=True
+        0.0, "limit for one image, for all networks of the front", low=0, group=LIMITS, unset=True
     )
     within: float = setting(
-        0.0, "most points of predicted accuracy below the best network", low=0, group=LIMITS, asked=True
+        0.0, "most points of predicted accuracy below the best network", low=0, group=LIMITS, unset=True
     )
     networks: int = setting(8, "networks of the front that are trained (phase C)", low=0, group=TRAINING)
     epochs: int = setting(20, "epochs of each of them", low=1, group=TRAINING)
     batch: int = setting(128, "images a training step; even", low=2, group=TRAINING)
     shift: int = setting(
         1, "most pixels that training images are shifted; default: cifar10 2, eurosat 4, others 1",
-        low=0, group=IMAGES, asked=True,
+        low=0, group=IMAGES, unset=True,
     )  # fmt: skip
     symmetry: str = setting(
         "mirror", "symmetry of training images: none, mirror (left for right) or turn (seen from above); "
-        "default: eurosat turn, others mirror", choices=SYMMETRIES, group=IMAGES, asked=True,
+        "default: eurosat turn, others mirror", choices=SYMMETRIES, group=IMAGES, unset=True,
     )  # fmt: skip
     crop: int = setting(
-        0, "side of the random squares that training begins on, which take less time", low=1, group=IMAGES, asked=True
+        0, "side of the random squares that training begins on, which take less time", low=1, group=IMAGES, unset=True
     )
     asked_once: bool = setting(
         False, "ask the teacher once for each whole image, not for every batch", option="ask-once", group=TEACHER
@@ -113,13 +113,13 @@ class SearchSettings:
     )  # fmt: skip
     seed: int = setting(0, "seed of everything random", low=0, high=(1 << 31) - 1, group=SEARCH)
     workers: int = setting(
-        0, "jobs side by side, one thread each; default: one a core, on cuda none", low=0, group=MACHINE, asked=True
+        0, "jobs side by side, one thread each; default: one a core, on cuda none", low=0, group=MACHINE, unset=True
     )
     device: str = setting("cpu", "cpu or cuda", group=MACHINE)
     devices: int = setting(1, "GPUs that train side by side", low=1, group=MACHINE)
     precision: str = setting(
         "32-true", "precision of training: 32-true, bf16-mixed or 16-mixed; default: 32-true, on cuda bf16-mixed",
-        choices=PRECISIONS, group=MACHINE, asked=True,
+        choices=PRECISIONS, group=MACHINE, unset=True,
     )  # fmt: skip
     recipe: str = str(USUAL_RECIPE)  # what is done to networks on chips, as --with takes it
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hil.deployment.network_source import program_of
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from hil.deployment.plans.network_plan import network_plan
 from hil.watch import Watch
 from mapping.program.copies import copies_of
@@ -34,7 +34,7 @@ def limit(name: str) -> int:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_memory_of_a_plan_is_as_told_and_within_what_the_firmware_is_built_with(network: str) -> None:
     file, macros = NETWORKS[network]
-    program, _ = program_of(file, NetworkAsked(macros=macros), Watch())
+    program, _ = program_of(file, NetworkOptions(macros=macros), Watch())
     layers = ((layer.name, copy.number) for layer in program.matrices for copy in copies_of(layer.group))
     plan = network_plan(program, {key: number for number, key in enumerate(layers)})
     words = len(plan.words())

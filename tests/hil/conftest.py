@@ -12,7 +12,7 @@ from cim.record.file import load_record, save_record
 from hil.calibration.procedure import calibrate
 from hil.deployment.deploy import DeployOptions, deploy
 from hil.deployment.network_source import program_of
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from hil.driver.open_chip import open_chip
 from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch
@@ -54,14 +54,14 @@ class Small:
 
     def once(self) -> ConductanceProgram:
         """The program with each layer once, without copies on idle cells."""
-        return program_of(self.net, NetworkAsked(macros=4), Watch(), layout=LayoutOptions())[0]
+        return program_of(self.net, NetworkOptions(macros=4), Watch(), layout=LayoutOptions())[0]
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     folder = tmp_path_factory.mktemp("small")
     net, data = write_files(folder)
-    program, _ = program_of(net, NetworkAsked(macros=4), Watch())
+    program, _ = program_of(net, NetworkOptions(macros=4), Watch())
     save_program(program, folder / "program.h5")
     with open_chip(CHIP) as chip:
         save_record(calibrate(chip, program.macros), folder / "record.h5")

@@ -13,7 +13,7 @@ import pytest
 from cim.chip.file import load_chip
 from hil.cli import run
 from hil.deployment.network_source import BUNDLED_NETWORK, program_of
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile, load_network, save_network
@@ -105,7 +105,7 @@ def test_what_is_lost_names_options_that_lose_less_and_how_often_float_and_ideal
 def test_a_deployment_notes_what_its_network_loses_before_any_chip(tmp_path: Path) -> None:
     save_network(deep(30), tmp_path / "net.pt")
     watch = Watch()
-    program_of(tmp_path / "net.pt", NetworkAsked(macros=120), watch)
+    program_of(tmp_path / "net.pt", NetworkOptions(macros=120), watch)
     assert [note for note in watch.notes if note.startswith("ideal keeps the answer of float on ")]
 
 
@@ -117,7 +117,7 @@ def test_a_network_that_the_usual_rule_keeps_has_the_same_bits_as_before_and_no_
     assert program is usual
     assert kept.alike == kept.images
     assert not kept.much
-    program_of(None, NetworkAsked(), watch)
+    program_of(None, NetworkOptions(), watch)
     assert not watch.notes
 
 

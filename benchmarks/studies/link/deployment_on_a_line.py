@@ -30,7 +30,7 @@ from firmware_protocols.line_simulation.port import PacedLine, SimulatedPort
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import deploy_on
 from hil.deployment.network_source import BUNDLED_DATA, program_of
-from hil.deployment.options import DeployOptions, NetworkAsked
+from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
@@ -128,7 +128,7 @@ def main() -> int:
     parser.add_argument("--pty", action="store_true")
     asked = parser.parse_args()
     options = DeployOptions(samples=asked.samples, repeats=asked.repeat, virtual_chips=2)
-    source = NetworkAsked(data=None if asked.network is None else asked.data)
+    source = NetworkOptions(data=None if asked.network is None else asked.data)
     program, _ = program_of(asked.network, source, Watch(), layout=options.layout)
     chip = chip_from_address(f"emulated:lab-128?seed={asked.seed}&macros={program.spec.macros}")
     start_s = time.monotonic()

@@ -51,8 +51,8 @@ KINDS = ("when it was new", "tried", "endangers a die", "loses or misleads")
 RUN = """
 import json, sys, time
 from firmware_protocols.line_simulation.floors import below_floors
-from hil.cli.line_simulation.vopr import run_vopr
-found = run_vopr(int(sys.argv[1]), float(sys.argv[2]), clock=time.process_time)
+from hil.cli.line_simulation.simulation import run_simulation
+found = run_simulation(int(sys.argv[1]), float(sys.argv[2]), clock=time.process_time)
 slow = [] if found.failed else [[0, text] for text in below_floors()]
 print(json.dumps([time.process_time(), found.open_s, slow or found.failed]))
 """

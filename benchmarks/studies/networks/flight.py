@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from hil.atomic import write_text
 from hil.datasets.image_set import load_dataset
 from hil.deployment.network_source import program_of
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from hil.deployment.targets.wired import ensure_programmed, read_back
 from hil.driver.open_chip import open_chip
 from hil.payload.flight import FlightReport, FlownChip, flight_address, flight_images, fly_chip, judge_flight
@@ -76,7 +76,7 @@ NETWORKS = {
 
 def compiled(name: str) -> ConductanceProgram:
     asked = NETWORKS[name]
-    return program_of(asked.network, NetworkAsked(CHIP, asked.macros), Watch())[0]
+    return program_of(asked.network, NetworkOptions(CHIP, asked.macros), Watch())[0]
 
 
 def flown_orbit() -> OrbitFile:

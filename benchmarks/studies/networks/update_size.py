@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cim.record.published import nominal_record
 from hil.deployment.network_source import program_of
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from hil.payload.passes.flight_image import flight_program, pack_image
 from hil.payload.passes.transfer import plan_transfer
 from hil.payload.passes.update import pack_update
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--macros", type=int)
     parser.add_argument("--rate", type=float, default=64e3, help="bit/s")
     asked = parser.parse_args()
-    program, _ = program_of(asked.network, NetworkAsked(macros=asked.macros), Watch())
+    program, _ = program_of(asked.network, NetworkOptions(macros=asked.macros), Watch())
     record = nominal_record(program.spec, program.macros)
     inputs = training_inputs(program)
     chip = VirtualChips(program, record, Recipe(), 1, 0, inputs=inputs, mode="fast").chip(0)

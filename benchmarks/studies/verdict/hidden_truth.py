@@ -226,7 +226,7 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import DeployOptions, deploy_on
     from hil.deployment.network_source import BUNDLED_DATA, program_of
-    from hil.deployment.options import NetworkAsked, usual_recipe
+    from hil.deployment.options import NetworkOptions, usual_recipe
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
     from hil.prediction.predict import predict
@@ -239,7 +239,7 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     options = DeployOptions(
         samples=IMAGES, virtual_chips=2, seed=seed, causes=False, recipe=usual_recipe(without=["aims", "tune"])
     )
-    how = NetworkAsked(macros=PREDICTED_MACROS), Watch()
+    how = NetworkOptions(macros=PREDICTED_MACROS), Watch()
     chosen = {n: program_of(NETWORKS[n], *how, scales=ScaleRule.ROUNDING, layout=LayoutOptions()) for n in networks}
     chip = chip_from_address(where)
     with connect(InProcessTransport(chip, where), chip=chip.spec) as driver:

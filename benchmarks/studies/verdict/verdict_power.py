@@ -84,7 +84,7 @@ def runs_of(study: Study, seed: int, effects: list[float]) -> list[dict[str, obj
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import DeployOptions, deploy_on
     from hil.deployment.network_source import BUNDLED_DATA, program_of
-    from hil.deployment.options import NetworkAsked, usual_recipe
+    from hil.deployment.options import NetworkOptions, usual_recipe
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
     from hil.transports.in_process import InProcessTransport
@@ -96,7 +96,7 @@ def runs_of(study: Study, seed: int, effects: list[float]) -> list[dict[str, obj
     options = DeployOptions(seed=seed, causes=False, recipe=recipe)
     program, graph = program_of(
         NETWORK,
-        NetworkAsked(macros=MACROS),
+        NetworkOptions(macros=MACROS),
         Watch(),
         scales=ScaleRule.OUTPUT if study.tuned else ScaleRule.ROUNDING,
         layout=options.layout if study.tuned else LayoutOptions(),

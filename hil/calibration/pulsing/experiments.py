@@ -49,7 +49,7 @@ class Experiment:
     over_time: ClassVar[bool] = False
 
     width_s: float = setting(0.0, "length of a pulse: 100ns, 1us; default: the chip file's", low=0, high=1e3, unit="s",
-                             asked=True, group=GROUP)  # fmt: skip
+                             unset=True, group=GROUP)  # fmt: skip
     interval_s: float = setting(0.0, "pause before each pulse and reading", low=0, high=1e9, unit="s", group=GROUP)
     reads: int = setting(1, "readings that are averaged in one", low=1, high=65535, group=GROUP)
 
@@ -97,7 +97,7 @@ def _stairs(start_v: float, stop_v: float, step_v: float) -> list[float]:
 
 
 def _voltage(words: str) -> float:
-    return setting(0.0, f"{words}; default: the chip file's", low=0, high=1e3, asked=True, group=GROUP)  # type: ignore[no-any-return]
+    return setting(0.0, f"{words}; default: the chip file's", low=0, high=1e3, unset=True, group=GROUP)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from hil.calibration.pulsing.experiments import BipolarSweep, Endurance, Experim
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import (
     Baud,
-    ChipAsked,
+    ChipOptions,
     Emulated,
     Json,
     Macros,
@@ -51,7 +51,7 @@ def _command(kind: type[Experiment]) -> Callable[..., int]:
         out: Out,
         port: Port = None,
         emulated: Emulated = False,
-        chip: ChipAsked = None,
+        chip: ChipOptions = None,
         macros: Macros = None,
         *,
         asked: Given[Experiment],

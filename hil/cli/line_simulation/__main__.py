@@ -18,7 +18,7 @@ import time
 from firmware_protocols.line_simulation.floors import below_floors
 from firmware_protocols.line_simulation.seen import Met
 from hil.cli.line_simulation.ends import Ends
-from hil.cli.line_simulation.vopr import VoprResult, run_episode, run_vopr, source_digest
+from hil.cli.line_simulation.simulation import SimulationResult, run_episode, run_simulation, source_digest
 
 COMMAND = "python -m hil.cli.line_simulation"
 
@@ -43,12 +43,12 @@ def main(arguments: list[str]) -> int:
     if not asked.minutes > 0:
         parser.error(f"--minutes {asked.minutes:g} is not more than 0")
     slow = below_floors() if asked.cover else []
-    found = run_vopr(asked.seed, 60.0 * asked.minutes, clock=time.process_time, ends=ends)
+    found = run_simulation(asked.seed, 60.0 * asked.minutes, clock=time.process_time, ends=ends)
     print("\n".join([*slow, *_lines(found)]))
     return int(bool(slow or found.failed or (asked.cover and found.short)))
 
 
-def _lines(found: VoprResult) -> list[str]:
+def _lines(found: SimulationResult) -> list[str]:
     lines = [
         f"seed {found.seed}, sources {source_digest()}: {found.episodes} episodes, {found.cpu_s:.0f} s of CPU time",
         f"{found.open_s / 86400:.2f} days of line with a request open, {found.requests:,} requests, "

@@ -15,11 +15,11 @@ from typing import Any
 
 from cim.chip.spec import ChipSpec
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.asked_requests import AskedRequest, EpisodeRequests, same_answer
 from firmware_protocols.line_simulation.board import VirtualBoard
 from firmware_protocols.line_simulation.plan import EpisodePlan
 from firmware_protocols.line_simulation.proving import KEY
 from firmware_protocols.line_simulation.seen import Advance, Met
+from firmware_protocols.line_simulation.sent_requests import EpisodeRequests, SentRequest, same_answer
 from firmware_protocols.messages import ProgramTile, Reply, Request
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.keys import HostKey
@@ -114,7 +114,7 @@ class DrivingHost:
         self.now_s, self._plan, self._board, self._broken, self._spec = clock, plan, board, broken, spec
         self.requests, self.count = EpisodeRequests(plan), plan.requests
         self.answered = self.stopped = self.begun_anew = 0
-        self.unanswered: dict[int, AskedRequest] = {}
+        self.unanswered: dict[int, SentRequest] = {}
         self.met: Counter[Met] = Counter()
         self.arrived, self.out = bytearray(), bytearray()
         self._rng = random.Random(f"{plan.seed}/driver")
@@ -144,7 +144,7 @@ class DrivingHost:
         return frozenset()  # the driver's own
 
     @property
-    def waiting(self) -> dict[int, AskedRequest]:
+    def waiting(self) -> dict[int, SentRequest]:
         return {place + 2: asked for place, asked in self.unanswered.items()}
 
     # --- an end of a line -----------------------------------------------------------------

@@ -39,43 +39,43 @@ class FinetuneSettings:
     age_s: float = setting(3600.0, "age after programming", low=0, unit="s", group="Chip")
     aimed: bool = True
     shift: int | None = setting(
-        None, "pixels by which images move; default: what suits the data", low=0, high=64, group=IMAGES, asked=True
+        None, "pixels by which images move; default: what suits the data", low=0, high=64, group=IMAGES, unset=True
     )
     symmetry: str = setting(
-        "", "none, mirror or turn; default: what suits the data", choices=SYMMETRIES, group=IMAGES, asked=True
+        "", "none, mirror or turn; default: what suits the data", choices=SYMMETRIES, group=IMAGES, unset=True
     )
-    crop: int = setting(0, "begin on squares of this side, which take less time", low=1, group=IMAGES, asked=True)
+    crop: int = setting(0, "begin on squares of this side, which take less time", low=1, group=IMAGES, unset=True)
     held_out: int = setting(
         2000, f"training images that only score, a tenth at most; {on_chip('2000', 400)}",
-        low=2, group=IMAGES, asked=True,
+        low=2, group=IMAGES, unset=True,
     )  # fmt: skip
     epochs: int = setting(
-        0, f"passes over all training images; {on_chip(str(EPOCHS), 4)}", low=1, group=TRAINING, asked=True
+        0, f"passes over all training images; {on_chip(str(EPOCHS), 4)}", low=1, group=TRAINING, unset=True
     )
     minutes: float = setting(
-        0.0, "as many epochs as this machine does in so long, instead", low=LEAST_MINUTES, group=TRAINING, asked=True
+        0.0, "as many epochs as this machine does in so long, instead", low=LEAST_MINUTES, group=TRAINING, unset=True
     )
     rate: float = setting(
         0.0, f"learning rate at its highest; {on_chip('by trials', 0.0003)}",
-        low=1e-6, high=1, group=TRAINING, asked=True,
+        low=1e-6, high=1, group=TRAINING, unset=True,
     )  # fmt: skip
-    batch: int = setting(128, f"images a training step; even; {on_chip('128', 64)}", low=2, group=TRAINING, asked=True)
+    batch: int = setting(128, f"images a training step; even; {on_chip('128', 64)}", low=2, group=TRAINING, unset=True)
     teacher_weight: float = setting(
         1.0, "of the float network's answers in the loss; the rest is the labels'", low=0, high=1, group=TRAINING
     )
     teacher: str = setting(
-        "", "net.pt that teaches, as the one that this was pruned from; default: itself", group=TRAINING, asked=True
+        "", "net.pt that teaches, as the one that this was pruned from; default: itself", group=TRAINING, unset=True
     )
     strength: float = setting(
         0.0, f"of the errors in training; 1: as the record says; {on_chip('by trials', STRENGTH)}",
-        low=0.01, high=10, group=TRAINING, asked=True,
+        low=0.01, high=10, group=TRAINING, unset=True,
     )  # fmt: skip
     seed: int = setting(0, "everything that is random follows from it", low=0, high=(1 << 63) - 1, group=TRAINING)
     device: str = setting("cpu", "cpu or cuda", group=MACHINE)
     devices: int = setting(1, "GPUs that train side by side", low=1, group=MACHINE)
     precision: str = setting(
         "", "32-true, bf16-mixed or 16-mixed; default: bf16-mixed where the processor multiplies it",
-        choices=PRECISIONS, group=MACHINE, asked=True,
+        choices=PRECISIONS, group=MACHINE, unset=True,
     )  # fmt: skip
     crop_until: float = 0.6
 

@@ -26,7 +26,7 @@ from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from mapping.recipe.recipe import Recipe
 
 ENGINES = ("numba", "torch")
@@ -413,7 +413,7 @@ def test_a_network_is_as_accurate_as_on_the_exact_simulator_within_a_point() -> 
     from mapping.program.training_inputs import training_inputs
 
     watch = Watch()
-    program, _ = program_of(BUNDLED_NETWORK, NetworkAsked(), watch)
+    program, _ = program_of(BUNDLED_NETWORK, NetworkOptions(), watch)
     data = load_dataset(BUNDLED_DATA, "test", limit=500)
     with hil.open_chip("emulated:lab-128?seed=301", chip=program.spec) as chip:
         record = calibrate(chip, program.macros, age_s=3600.0)

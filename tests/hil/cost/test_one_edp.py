@@ -11,7 +11,7 @@ from cim.chip.file import load_chip
 from hil.cli import run as cli
 from hil.cost.estimate import estimate_network
 from hil.datasets.image_set import load_dataset
-from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.improvement.begin import context_of
 from hil.improvement.improve import improve
 from hil.improvement.settings import ImproveSettings
@@ -69,11 +69,16 @@ def test_search_estimate_and_report_show_the_edp_of_what_is_written(
 
 
 def test_improvement_estimate_and_report_show_the_edp_of_its_program(small: Small, tmp_path: Path) -> None:
-    asked, tried = improvement_recipe(TechniquesAsked(having=("tune=32",)), effort=2)
+    asked, tried = improvement_recipe(TechniqueOptions(having=("tune=32",)), effort=2)
     bench = context_of(
-        small.net, load_dataset(str(small.data), "train"), NetworkAsked(macros=4), ImproveSettings(images=100, chips=2),
-        Watch(), record=small.record_file, asked=asked,
-    )  # fmt: skip
+        small.net,
+        load_dataset(str(small.data), "train"),
+        NetworkOptions(macros=4),
+        ImproveSettings(images=100, chips=2),
+        Watch(),
+        record=small.record_file,
+        asked=asked,
+    )
     assert asked == Recipe((TunedChannels(32),))
     wanted = [trial for trial in tried if trial.name in ("tune", "idle", "adapters")]
     found = improve(bench, tmp_path / "improved", None, tried=wanted)

@@ -17,7 +17,7 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import write_whole
 from hil.deployment.dry_run import estimate
 from hil.deployment.inference import MeasuredLayers, measured_multiply
-from hil.deployment.options import DeployOptions, NetworkAsked, usual_recipe
+from hil.deployment.options import DeployOptions, NetworkOptions, usual_recipe
 from hil.deployment.running.network_runs import Planned
 from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.driver.counting.wire_cost import EVERYTHING
@@ -190,7 +190,7 @@ def test_what_knows_nothing_of_residual_slices_refuses_them(program: Conductance
     path = tmp_path / "program.h5"
     save_program(program, path)
     with pytest.raises(UsageError, match="missions and campaigns: the program has residual slices"):
-        open_subject(path, NetworkAsked(), Watch())
+        open_subject(path, NetworkOptions(), Watch())
     with open_chip(f"emulated:lab-128?seed=3&macros={MACROS}") as driver:
         record = nominal_record(program.spec, range(MACROS))
         with pytest.raises(UsageError, match="hil tune: the program has residual slices"):

@@ -12,7 +12,7 @@ from hil.cli import run
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import DeployOptions, deploy
 from hil.deployment.network_source import program_of
-from hil.deployment.options import NetworkAsked, usual_recipe
+from hil.deployment.options import NetworkOptions, usual_recipe
 from hil.deployment.scoring import scoring_of
 from hil.errors import UsageError
 from hil.prediction.predict import predict
@@ -79,7 +79,7 @@ def test_oddities_are_judged_by_the_area_under_the_curve(small: Small, tmp_path:
 
 def test_a_program_file_alone_knows_its_task_and_the_steps_of_its_values(tmp_path: Path) -> None:
     net, data = write_task(tmp_path, TaskKind.REGRESS, 40)
-    program, _ = program_of(net, NetworkAsked(macros=4), Watch())
+    program, _ = program_of(net, NetworkOptions(macros=4), Watch())
     save_program(program, tmp_path / "program.h5")
     again = load_program(tmp_path / "program.h5")
     assert (again.purpose, again.preprocess) == (TaskKind.REGRESS, program.preprocess)
@@ -92,7 +92,7 @@ def test_a_program_file_alone_knows_its_task_and_the_steps_of_its_values(tmp_pat
 
 def test_targets_that_do_not_fit_the_task_are_refused_before_the_chip_is_asked(tmp_path: Path) -> None:
     net, data = write_task(tmp_path, TaskKind.SEGMENT, 20)
-    program, _ = program_of(net, NetworkAsked(macros=4), Watch())
+    program, _ = program_of(net, NetworkOptions(macros=4), Watch())
     images = load_dataset(data, any_kind=True)
     with pytest.raises(UsageError, match="has masks, but to regress is scored by values"):
         scoring_of(program, images, DeployOptions(task="regress", tolerance=1.0))

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from cim.chip.file import load_chip
 from hil.datasets.image_set import load_dataset
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from hil.improvement.begin import context_of
 from hil.improvement.context import Candidate, TrialContext
 from hil.improvement.finetuning.inputs import load_finetune_inputs
@@ -60,7 +60,7 @@ def context(small: Small, data: Path, folder: Path, watch: Watch | None = None) 
     return context_of(
         small.net,
         load_dataset(str(data), "train"),
-        NetworkAsked(macros=4),
+        NetworkOptions(macros=4),
         ImproveSettings(images=100, chips=2),
         watch or Watch(),
         record=small.record_file,

@@ -13,7 +13,7 @@ import pytest
 
 from hil.cli import run as cli
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.options import DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import context_of
 from hil.improvement.context import Candidate, TrialContext
@@ -53,7 +53,7 @@ def context(
     """On the chip that the record is of, or on chips of this kind."""
     settings = ImproveSettings(images=200, chips=4, use_macros=use_macros)
     return context_of(
-        small.net, data(training, seed=11), NetworkAsked(macros=macros), settings, Watch(),
+        small.net, data(training, seed=11), NetworkOptions(macros=macros), settings, Watch(),
         record=small.record_file if measured else None, asked=Recipe((TunedChannels(48),)),
     )  # fmt: skip
 
@@ -188,8 +188,8 @@ def test_a_program_says_by_itself_what_is_to_be_done_to_it(
 ) -> None:
     program = with_recipe(context(small).program(Candidate(recipe)), recipe)
     save_program(program, tmp_path / "program.h5")
-    assert str(TechniquesAsked().recipe(tmp_path / "program.h5")) == techniques
-    changed = TechniquesAsked(having=("rewrite=5",), without=("aims",))
+    assert str(TechniqueOptions().recipe(tmp_path / "program.h5")) == techniques
+    changed = TechniqueOptions(having=("rewrite=5",), without=("aims",))
     assert str(changed.recipe(tmp_path / "program.h5")).startswith("rewrite=times=5")
     assert load_program(tmp_path / "program.h5").recipe == program.recipe
 
@@ -211,9 +211,14 @@ def test_images_that_a_network_was_fine_tuned_on_neither_decide_nor_score(
 def task_bench(folder: Path, kind: TaskKind, metric: str = "") -> TrialContext:
     net, arrays = write_task(folder, kind, 200)
     return context_of(
-        net, load_dataset(arrays, any_kind=True), NetworkAsked(macros=4), ImproveSettings(images=100, chips=2), Watch(),
-        asked=Recipe((TunedChannels(32),)), scoring=DeployOptions(metric=metric),
-    )  # fmt: skip
+        net,
+        load_dataset(arrays, any_kind=True),
+        NetworkOptions(macros=4),
+        ImproveSettings(images=100, chips=2),
+        Watch(),
+        asked=Recipe((TunedChannels(32),)),
+        scoring=DeployOptions(metric=metric),
+    )
 
 
 @pytest.mark.parametrize(("kind", "metric"), [(TaskKind.SEGMENT, "iou"), (TaskKind.SEQUENCE, "step-accuracy")])
@@ -244,7 +249,7 @@ def test_a_network_larger_than_the_chip_climbs_in_rounds(tmp_path: Path) -> None
     def made(asked: Recipe | None = None, use_macros: int | None = None) -> TrialContext:
         return context_of(
             tmp_path / "net.pt", Dataset("noise", pixels[32:], labels[32:], NAMES, "made", "0" * 64),
-            NetworkAsked(macros=8), ImproveSettings(images=100, chips=2, use_macros=use_macros), Watch(), asked=asked,
+            NetworkOptions(macros=8), ImproveSettings(images=100, chips=2, use_macros=use_macros), Watch(), asked=asked,
         )  # fmt: skip
 
     with pytest.raises(CannotMap, match="--with rounds"):
@@ -267,7 +272,7 @@ def test_residual_slices_are_a_technique_with_as_many_copies_as_fit(small: Small
     net = tmp_path / "net8.pt"
     save_network(replace(small_network(), weight_bits=8), net)
     wide = context_of(
-        net, data(400, seed=11), NetworkAsked(macros=16), ImproveSettings(images=200, chips=2), Watch(),
+        net, data(400, seed=11), NetworkOptions(macros=16), ImproveSettings(images=200, chips=2), Watch(),
         asked=Recipe((TunedChannels(32),)),
     )  # fmt: skip
     proposed = trial.propose(wide, Candidate(Recipe((TunedChannels(32), AgedTargets(), Rewrite(3), IdleCopies()))))
@@ -320,7 +325,7 @@ def test_adapters_are_a_technique_that_costs_the_host_work_and_no_cell(small: Sm
 
 
 def test_an_effort_tries_the_techniques_that_cost_no_more() -> None:
-    names = [[trial.name for trial in improvement_recipe(TechniquesAsked(), effort)[1]] for effort in range(4)]
+    names = [[trial.name for trial in improvement_recipe(TechniqueOptions(), effort)[1]] for effort in range(4)]
     assert names == [
         [],
         ["tune", "scales", "aims", "idle"],

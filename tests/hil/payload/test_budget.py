@@ -13,7 +13,7 @@ from cim.cells.temperature import Thermal
 from cim.record.calibration import CalibrationRecord
 from hil.cli import run
 from hil.datasets.image_set import Dataset
-from hil.deployment.options import DeployOptions, NetworkAsked, usual_recipe
+from hil.deployment.options import DeployOptions, NetworkOptions, usual_recipe
 from hil.errors import FileError
 from hil.payload.budget import BudgetStatus, KnownAccuracy, check_budget
 from hil.payload.facts_file import FactsFileError, NewerFactsFile
@@ -157,7 +157,7 @@ def test_a_run_folder_gives_the_accuracy_that_was_measured_and_must_be_of_the_ne
     save_program(program, tmp_path / "net.h5")
 
     def opened(network: Path | None) -> Subject:
-        return open_subject(tmp_path, NetworkAsked(), Watch(), network=network)
+        return open_subject(tmp_path, NetworkOptions(), Watch(), network=network)
 
     (tmp_path / "report.json").write_text(report_text(same), "utf-8")
     with pytest.raises(FileError, match=r"holds no program\.h5"):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import cim
 import hil
 from hil.deployment.network_source import program_of
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from mapping.network.file import load_network, save_network
 
 from ..small_net import small_network
@@ -100,7 +100,7 @@ def test_a_simulation_takes_the_samples_of_the_deployment_and_plots_an_age_each(
 
 def test_a_network_is_compiled_as_the_command_line_compiles_its_file(tmp_path: Path, chip: hil.Chip) -> None:
     save_network(small_network(), tmp_path / "net.pt")
-    of_file, _ = program_of(tmp_path / "net.pt", NetworkAsked(macros=2), hil.Watch())
+    of_file, _ = program_of(tmp_path / "net.pt", NetworkOptions(macros=2), hil.Watch())
     assert hil.compile(tmp_path / "net.pt", chip).program.digest == of_file.digest
     assert hil.compile(load_network(tmp_path / "net.pt"), chip).program.digest == of_file.digest
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from hil.cost.plan import DeploymentPlan
-from hil.deployment.options import NetworkAsked
+from hil.deployment.options import NetworkOptions
 from hil.deployment.price_list import price_list
 from hil.watch import Watch
 from mapping.recipe.registry import offers, techniques
@@ -66,7 +66,7 @@ def test_the_gain_of_rewriting_is_that_of_the_stored_ablation() -> None:
 
 
 def test_each_offer_has_a_price_on_the_network_that_is_named(small: Small) -> None:
-    prices = price_list(small.net, NetworkAsked(macros=8), Watch())
+    prices = price_list(small.net, NetworkOptions(macros=8), Watch())
     plans = {name: plan for name, plan in prices.items() if isinstance(plan, DeploymentPlan)}
     assert {"compiled", "tune", "aims", "idle", "rewrite", "residual", "reads", "copies", "adapters"} == set(plans)
     assert plans["idle"].cells > plans["compiled"].cells

@@ -29,7 +29,7 @@ from firmware_protocols.messages import Done, ErrorCode, OutputsOff
 from hil.cli import run
 from hil.cli.line_simulation.__main__ import COMMAND, main
 from hil.cli.line_simulation.ends import Ends, episode_of
-from hil.cli.line_simulation.vopr import VoprResult, run_vopr
+from hil.cli.line_simulation.simulation import SimulationResult, run_simulation
 
 
 def short_episode(number: int, ends: Ends = Ends.ANY_HOST_PYTHON) -> EpisodeResult:
@@ -46,7 +46,7 @@ def test_an_episode_repeats_itself_to_the_bit(ends: Ends) -> None:
 
 
 def test_all_holds_on_lines_of_every_kind_of_fault() -> None:
-    found = VoprResult(0)
+    found = SimulationResult(0)
     for number in range(16):
         found.add(number, short_episode(number))
     assert not found.failed
@@ -57,7 +57,7 @@ def test_all_holds_on_lines_of_every_kind_of_fault() -> None:
 
 @pytest.mark.parametrize("ends", [Ends.DRIVER_PYTHON, Ends.ANY_HOST_C, Ends.DRIVER_C])
 def test_all_holds_with_the_driver_and_with_the_firmware_at_the_ends(ends: Ends) -> None:
-    found = VoprResult(0)
+    found = SimulationResult(0)
     for number in range(6):
         found.add(number, short_episode(number, ends))
     assert not found.failed
@@ -65,9 +65,9 @@ def test_all_holds_with_the_driver_and_with_the_firmware_at_the_ends(ends: Ends)
 
 
 def test_a_run_ends_with_its_time_or_its_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_vopr(1, 0.01, clock=time.process_time).episodes == 1
+    assert run_simulation(1, 0.01, clock=time.process_time).episodes == 1
     monkeypatch.setattr(request_states, "KEPT_REPLIES", 4)
-    found = run_vopr(0, 60.0, clock=time.process_time)
+    found = run_simulation(0, 60.0, clock=time.process_time)
     ((number, text),) = found.failed
     assert "the chip forgot its answer to request" in text
     assert number == found.episodes - 1

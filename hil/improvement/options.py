@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hil.atomic import write_text
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.options import TRAINING, DeployOptions, NetworkAsked, TechniquesAsked
+from hil.deployment.options import TRAINING, DeployOptions, NetworkOptions, TechniqueOptions
 from hil.improvement.begin import context_of
 from hil.improvement.context import TrialContext
 from hil.improvement.further_training import FurtherTraining
@@ -23,7 +23,7 @@ from hil.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
-class ImproveAsked:
+class ImproveOptions:
     """What an improvement begins from.
 
     ``source``: chip, and the data set whose training images decide and whose test images are read once. ``treated``:
@@ -31,9 +31,9 @@ class ImproveAsked:
     """
 
     network: Path
-    source: NetworkAsked
+    source: NetworkOptions
     settings: ImproveSettings
-    treated: TechniquesAsked
+    treated: TechniqueOptions
     scoring: DeployOptions
 
     def images(self) -> tuple[Dataset, Dataset | None]:
@@ -88,7 +88,7 @@ def write_page(found: Improvement, out: Path) -> Path:
     return out / PAGE
 
 
-def next_steps(found: Improvement, out: Path, asked: ImproveAsked) -> tuple[NextStep, ...]:
+def next_steps(found: Improvement, out: Path, asked: ImproveOptions) -> tuple[NextStep, ...]:
     """What to do with the program that was found, of which the first is its deployment."""
     source, scoring = asked.source, asked.scoring
     named = {

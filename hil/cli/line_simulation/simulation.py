@@ -21,7 +21,7 @@ A_MINUTE_MET = 20  # of each of ``Met``
 
 
 @dataclass(slots=True)
-class VoprResult:
+class SimulationResult:
     """Sums of all episodes; ``failed`` holds those in which something did not hold."""
 
     seed: int
@@ -71,17 +71,17 @@ def run_episode(
     return episode_of(plan_of(f"{seed}/{number}"), ends[number % len(ends)], tell)
 
 
-def run_vopr(
+def run_simulation(
     seed: int,
     cpu_s: float,
     *,
     clock: Callable[[], float],
     ends: Sequence[Ends] = tuple(Ends),
     most_failures: int = 1,
-    watch: Callable[[VoprResult], None] = lambda result: None,
-) -> VoprResult:
+    watch: Callable[[SimulationResult], None] = lambda result: None,
+) -> SimulationResult:
     """Run episodes for ``cpu_s`` seconds of ``clock`` (``time.process_time``), or until ``most_failures`` failed."""
-    result, start_s = VoprResult(seed, ends=tuple(ends)), clock()
+    result, start_s = SimulationResult(seed, ends=tuple(ends)), clock()
     while result.cpu_s < cpu_s and len(result.failed) < most_failures:
         result.add(result.episodes, run_episode(seed, result.episodes, ends=ends))
         result.cpu_s = clock() - start_s

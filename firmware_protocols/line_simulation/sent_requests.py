@@ -51,7 +51,7 @@ WRITES = (ProgramTile, Pulse)
 
 
 @dataclass(frozen=True, slots=True)
-class AskedRequest:
+class SentRequest:
     """A request as it is sent.
 
     ``carried``: what the chip does for it, itself or the tile of an image that it names; None: nothing with cells.
@@ -102,10 +102,10 @@ class EpisodeRequests:
         self._group = lru_cache(maxsize=4)(self._drawn_group)
         self._at = lru_cache(maxsize=64)(self._drawn)
 
-    def __getitem__(self, place: int) -> AskedRequest:
+    def __getitem__(self, place: int) -> SentRequest:
         return self._at(place)
 
-    def _drawn(self, place: int) -> AskedRequest:
+    def _drawn(self, place: int) -> SentRequest:
         if self._plan.images:
             group, number = divmod(place, GROUP)
             asked = self._group(group)
@@ -113,14 +113,14 @@ class EpisodeRequests:
                 return asked[number]
         rng = self._rng(place)
         if rng.random() < self._plan.refused_share:
-            return AskedRequest(Wait(1), None)
+            return SentRequest(Wait(1), None)
         drawn = _request(rng, place + 1, self._plan.tile_share)
-        return AskedRequest(drawn, drawn)
+        return SentRequest(drawn, drawn)
 
     def _rng(self, place: int | str) -> random.Random:
         return random.Random(f"{self._plan.seed}/{place}")
 
-    def _drawn_group(self, group: int) -> list[AskedRequest]:
+    def _drawn_group(self, group: int) -> list[SentRequest]:
         """An image in pieces of any order, then its tiles."""
         rng = self._rng(f"image {group}")
         tiles, offsets, data = [], [], b""
@@ -139,14 +139,14 @@ class EpisodeRequests:
         digest = hashlib.sha256(data).digest()
         chunks = [ImageChunk(at, data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)]
         rng.shuffle(chunks)
-        begin, commit = AskedRequest(ImageBegin(digest, len(data)), None, True), ImageCommit(digest)
-        sent = [AskedRequest(chunk, None, True) for chunk in chunks]
-        before = [begin, *sent, AskedRequest(commit, None, True)]
+        begin, commit = SentRequest(ImageBegin(digest, len(data)), None, True), ImageCommit(digest)
+        sent = [SentRequest(chunk, None, True) for chunk in chunks]
+        before = [begin, *sent, SentRequest(commit, None, True)]
         if spoilt:
             wrong = ImageChunk(chunks[0].offset, bytes(byte ^ 1 for byte in chunks[0].data))
-            first_try = [begin, AskedRequest(wrong, None, True), *sent[1:], AskedRequest(commit, None, True, True)]
+            first_try = [begin, SentRequest(wrong, None, True), *sent[1:], SentRequest(commit, None, True, True)]
             before = [*first_try, *before]
-        named = (AskedRequest(ImageTile(digest, at), tile) for at, tile in zip(offsets, tiles, strict=True))
+        named = (SentRequest(ImageTile(digest, at), tile) for at, tile in zip(offsets, tiles, strict=True))
         return [*before, *named]
 
 
