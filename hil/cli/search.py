@@ -22,7 +22,7 @@ from hil.cli.options import (
     print_result,
     screen,
 )
-from hil.cli.search_results import SEARCHING, AllowCode, Scheduler, explain, heir, prune, show, train
+from hil.cli.search_results import SEARCHING, AllowCode, Scheduler, explain, prune, show, train, truncate
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.completion import datasets
 from hil.deployment.options import NetworkOptions, TechniqueOptions
@@ -137,7 +137,7 @@ def run_(
 
 
 search.command("train")(train)
-search.command("heir")(heir)
+search.command("truncate")(truncate)
 search.command("prune", cls=GroupedCommand)(prune)
 search.command("show")(show)
 search.command("explain")(explain)

@@ -63,7 +63,7 @@ def train(
     return ExitCode.DONE
 
 
-def heir(
+def truncate(
     architecture: Annotated[Path, typer.Argument(help="architecture.json of a network of the space")],
     teacher: Annotated[Path, typer.Option(help="net.pt whose blocks the network has")],
     out: Annotated[Path, typer.Option("--out", "-o", help="the net.pt to write", callback=output_file)],
@@ -82,7 +82,7 @@ def heir(
     from mapping.network.file import load_network, save_network
     from search.space.architecture import read_architecture
     from search.space.file import load_space, space_names
-    from search.train.inherit import heir
+    from search.train.inherit import truncated_teacher
 
     wanted = read_architecture(architecture)
     if space is None and wanted.space not in (known := space_names()):  # a path that the file says is not opened
@@ -90,7 +90,7 @@ def heir(
             f"{architecture} is of the space {wanted.space!r:.60}, none of {', '.join(known)}",
             hint="name its file: --space FILE.toml",
         )
-    file = heir(load_space(space or wanted.space, allow_code=allow_code), wanted, load_network(teacher))
+    file = truncated_teacher(load_space(space or wanted.space, allow_code=allow_code), wanted, load_network(teacher))
     with writing(out):
         save_network(file, out)
     facts = [Fact("network", f"{out}   {wanted}"), Fact("next", f"hil finetune {out} --data DATA -o tuned.pt")]
@@ -117,7 +117,7 @@ def prune(
 ) -> int:
     """Make a network smaller for the price of an array: channels, blocks and bits, weights in closed form.
 
-    Nothing is trained. Training images find the weights and choose among heirs, and never score.
+    Nothing is trained. Training images find the weights and choose among plans, and never score.
     """
     from hil.pages.summary import NextStep
     from hil.searching.pruning import prune as run
@@ -125,7 +125,7 @@ def prune(
 
     settings, source = asked.upon(PruneSettings()), of.upon(NetworkOptions())
     with screen(quiet=as_json) as watch, writing(out):
-        watch.plan([PlannedStage("loading", 3.0), PlannedStage("heirs", 150.0)])
+        watch.plan([PlannedStage("loading", 3.0), PlannedStage("pruning", 150.0)])
         result = run(
             network,
             out,

@@ -27,7 +27,7 @@ from search.space.prune import fitted
 from search.space.target import ChipTarget, Target, load_target
 from search.train.arrays import noise_digest
 from search.train.images import Images
-from search.train.inherit import check_heirs
+from search.train.inherit import check_inheritance
 from search.train.teacher import split_graph
 from search.train.training import multiplies_bfloat16
 
@@ -154,7 +154,7 @@ def _check_teachers(folder: SearchFolder, settings: SearchSettings, space: Space
         if teacher.exists():
             graph = load_network(teacher).graph
             if settings.inherited:
-                check_heirs(space, graph)
+                check_inheritance(space, graph)
             else:
                 split_graph(graph, space)  # raises where it cannot teach
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hil.errors import UsageError
 from mapping.settings import check_limits, setting
-from search.heirs.limits import HeirLimits
+from search.pruned.limits import PruningLimits
 
 FEW = 64  # images, with which no weights can be found
 LIMITS, IMAGES = "Limits", "Images"  # groups of options
@@ -14,7 +14,7 @@ LIMITS, IMAGES = "Limits", "Images"  # groups of options
 
 @dataclass(frozen=True, slots=True)
 class PruneSettings:
-    """Limits of what an heir may be, and what its weights are found on."""
+    """Limits of what a pruned network may be, and what its weights are found on."""
 
     edp: float = setting(
         0.0, "most energy times latency of one image on the array, in mJ·ms", low=1e-9, group=LIMITS, unset=True
@@ -25,22 +25,26 @@ class PruneSettings:
         0.0, "standard deviation of a weight by its cells, as a share of it: keeps weights small where they err",
         low=0, high=1, group=LIMITS,
     )  # fmt: skip
-    heirs: int = setting(6, "plans that are made and measured, of which the best is kept", low=1, high=6, group=LIMITS)
-    images: int = setting(2000, "training images that weights are found on and heirs chosen by", low=FEW, group=IMAGES)
+    candidates: int = setting(
+        6, "plans that are made and measured, of which the best is kept", low=1, high=6, group=LIMITS
+    )
+    images: int = setting(
+        2000, "training images that weights are found on and networks are chosen by", low=FEW, group=IMAGES
+    )
     seed: int = setting(0, "which images, and all else that is random", low=0, high=(1 << 63) - 1, group=IMAGES)
 
     def __post_init__(self) -> None:
         check_limits(self, UsageError)
         self.limits()
 
-    def limits(self) -> HeirLimits:
+    def limits(self) -> PruningLimits:
         return heir_limits(self.weight_bits, self.activation_bits)
 
 
-def heir_limits(weight_bits: str, activation_bits: str) -> HeirLimits:
+def heir_limits(weight_bits: str, activation_bits: str) -> PruningLimits:
     """From FEWEST-MOST of both. Raises ``UsageError`` for what is no such text."""
     (least_w, most_w), (least_a, most_a) = (_ends(text) for text in (weight_bits, activation_bits))
-    return HeirLimits(least_w, most_w, least_a, most_a)
+    return PruningLimits(least_w, most_w, least_a, most_a)
 
 
 def _ends(text: str) -> tuple[int, int]:

@@ -28,12 +28,12 @@ from hil.searching.prune_settings import FEW, PruneSettings
 from hil.watch import Watch
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import NetworkFile, load_network, save_network
-from search.heirs.choose import counts
-from search.heirs.make import Heir, heir_file, teacher_of
-from search.heirs.make import prune as best_heirs
-from search.heirs.plan import HeirPlan
-from search.heirs.price import PlanPrices
-from search.heirs.refit import FitSettings
+from search.pruned.choose import counts
+from search.pruned.make import PrunedNetwork, pruned_file, teacher_of
+from search.pruned.make import prune as best_pruned
+from search.pruned.plan import PruningPlan
+from search.pruned.price import PlanPrices
+from search.pruned.refit import FitSettings
 from search.space.target import ChipTarget, MnsimTarget, Target, load_target
 from search.train.images import Images
 
@@ -43,7 +43,7 @@ EDP_TEXT = "{:.4g} mJ·ms"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PruneResult:
-    """``heirs`` that were made and measured, the best first; the first was written."""
+    """``pruned`` that were made and measured, the best first; the first was written."""
 
     path: Path
     digest: str
@@ -51,7 +51,7 @@ class PruneResult:
     priced: str
     before: dict[str, float]
     after: dict[str, float]
-    heirs: tuple[Heir, ...]
+    pruned: tuple[PrunedNetwork, ...]
     widths: dict[str, tuple[int, int]]
     layers_before: int
     fitted: int
@@ -61,15 +61,15 @@ class PruneResult:
     memory_mb: float
 
     def summary(self, network: str, steps: tuple[NextStep, ...] = ()) -> Summary:
-        best = self.heirs[0]
+        best = self.pruned[0]
         before, after = (EDP_TEXT.format(part["edp_mj_ms"]) for part in (self.before, self.after))
         text = f"{after} an image on {self.array}, from {before}"
         rows = tuple(
-            (heir.plan.text, f"{heir.price:.4g}", _percent(heir.answers.right), f"{heir.answers.divergence:.4f}",
-             f"{heir.seconds:.0f} s")
-            for heir in self.heirs
+            (one.plan.text, f"{one.price:.4g}", _percent(one.answers.right), f"{one.answers.divergence:.4f}",
+             f"{one.seconds:.0f} s")
+            for one in self.pruned
         )  # fmt: skip
-        head = ("heir", "EDP mJ·ms", "right", "divergence", "made in")
+        head = ("pruned", "EDP mJ·ms", "right", "divergence", "made in")
         taught = _percent(best.answers.teacher_right)
         note = f"Of {self.held:,} training images held out, a perfect chip; the teacher has {taught} right."
         return Summary(
@@ -77,7 +77,7 @@ class PruneResult:
             "SIMULATED",
             Headline(Tone.GOOD, f"{self.after['edp_mj_ms'] / self.before['edp_mj_ms']:.0%} of the EDP", text),
             (
-                Table("Heirs that were measured", head, rows, note),
+                Table("Pruned networks that were measured", head, rows, note),
                 Fact("Price", self.priced),
                 Fact("Parts", f"{self.after['latency_ms']:.4g} ms x {self.after['energy_mj']:.4g} mJ an image"),
                 Fact("Layers", f"{len(self.widths)} of {self.layers_before} on cells"),
@@ -88,7 +88,7 @@ class PruneResult:
         )
 
     def to_json(self) -> dict[str, Any]:
-        best = self.heirs[0]
+        best = self.pruned[0]
         return {
             "format": "hil.prune/1.0",
             "network": str(self.path),
@@ -100,11 +100,11 @@ class PruneResult:
             "weight_bits": best.plan.weight_bits,
             "activation_bits": best.plan.activation_bits,
             "layer_bits": {name: asdict(bits) for name, bits in sorted(best.plan.layer_bits.items())},
-            "outputs": {name: {"teacher": before, "heir": after} for name, (before, after) in self.widths.items()},
+            "outputs": {name: {"teacher": before, "pruned": after} for name, (before, after) in self.widths.items()},
             "blocks_left_out": sorted(best.plan.blocks),
-            "heirs": [
+            "candidates": [
                 {"plan": h.plan.text, "edp_mj_ms": h.price, **asdict(h.answers), "cpu_seconds": h.seconds}
-                for h in self.heirs
+                for h in self.pruned
             ],
             "images": {"fitted": self.fitted, "held_out": self.held},
             "seconds": self.seconds,
@@ -126,7 +126,7 @@ def prune(
     treated: TechniqueOptions | None = None,
     watch: Watch | None = None,
 ) -> PruneResult:
-    """Write an heir of a network whose energy times latency on an array is at most ``edp`` (or ``settings.edp``).
+    """Prune a network to one whose energy times latency on an array is at most ``edp`` (or ``settings.edp``).
 
     Args:
         data: data set whose training images are used; None: those that the network file stores.
@@ -135,7 +135,7 @@ def prune(
 
     Raises:
         UsageError: too few images.
-        search.errors.SearchError: the network has parts that cannot be pruned, or no heir has the price.
+        search.errors.SearchError: the network has parts that cannot be pruned, or no pruned network has the price.
     """
     began, cpu = time.monotonic(), time.process_time()
     asked, watch, out = settings or PruneSettings(edp=edp or 0.0), watch or Watch(), Path(out)
@@ -149,16 +149,16 @@ def prune(
             costs, macros=macros, layout=recipe.laid_out(LayoutOptions()), adapter_rank=recipe.tune_plan.rank
         )
         teacher = teacher_of(given.graph)
-        own = HeirPlan(given.weight_bits, given.activation_bits, layer_bits=dict(given.layer_bits))
-    with watch.stage("heirs"):
+        own = PruningPlan(given.weight_bits, given.activation_bits, layer_bits=dict(given.layer_bits))
+    with watch.stage("pruning"):
         prices, fitting = PlanPrices(teacher, target), FitSettings(asked.cell_error**2)
-        heirs = best_heirs(
+        pruned = best_pruned(
             teacher, fit, held, prices, asked.edp, asked.limits(), fitting,
-            ways=asked.heirs, seed=asked.seed, progress=watch.step,
+            ways=asked.candidates, seed=asked.seed, progress=watch.step,
         )  # fmt: skip
-    best = heirs[0]
+    best = pruned[0]
     said = f"hil search prune, {target.name}, EDP {asked.edp:g} mJ·ms or less, seed {asked.seed}"
-    file = heir_file(given, best, teacher, (fit, held), said)
+    file = pruned_file(given, best, teacher, (fit, held), said)
     with output_errors(out):
         save_network(file, out)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -3,8 +3,8 @@
 A block of the teacher is what lies between two single maps: of a ResNet, one residual block; of a plain network, one
 convolution. The operator at the i-th position of a stage takes the weights of the i-th block of the teacher's
 stage where its layers are that block's: kinds, wiring, kernels, strides and channels. Stem and classifier take theirs
-likewise; all else begins as always. A network whose layers are all its teacher's can be had as it is (``heir``).
-Imports torch: import this module late.
+likewise; all else begins as always. A network whose layers are all its teacher's can be had as it is
+(``truncated_teacher``). Imports torch: import this module late.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def inherit(
     return tuple(found)
 
 
-def heir(space: Space, architecture: Architecture, teacher: NetworkFile) -> NetworkFile:
+def truncated_teacher(space: Space, architecture: Architecture, teacher: NetworkFile) -> NetworkFile:
     """The teacher without the blocks that a network of the space skips, with that network's bits and nothing trained.
 
     Raises:
@@ -99,7 +99,7 @@ def heir(space: Space, architecture: Architecture, teacher: NetworkFile) -> Netw
     )
 
 
-def check_heirs(space: Space, teacher: NetworkGraph) -> None:
+def check_inheritance(space: Space, teacher: NetworkGraph) -> None:
     """Raises ``TeacherError`` where the teacher cannot teach the space, or where networks that have one operator
     everywhere, at one width, inherit nothing."""
     parts = _parts(teacher, space)

@@ -27,7 +27,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_network_is_pruned_by_one_command_for_half_of_its_price(cli: Cli, place: Path) -> None:
     whole = cli.json("estimate", place / "net.pt", "--chip", "mnsim-default")["edp_mj_ms"]
-    asked = ("--data", place / "train.npz", "--costs", "mnsim-default", "--edp", f"{whole / 2:.6g}", "--heirs", "2")
+    asked = (
+        "--data",
+        place / "train.npz",
+        "--costs",
+        "mnsim-default",
+        "--edp",
+        f"{whole / 2:.6g}",
+        "--candidates",
+        "2",
+    )
     found = cli.json("search", "prune", place / "net.pt", *asked, "-o", place / "small.pt")
     small = load_network(place / "small.pt")
     assert small.digest == found["digest"]
@@ -35,7 +44,7 @@ def test_a_network_is_pruned_by_one_command_for_half_of_its_price(cli: Cli, plac
     now = cli.json("estimate", place / "small.pt", "--chip", "mnsim-default")["edp_mj_ms"]
     assert now == pytest.approx(found["after"]["edp_mj_ms"])
     assert now <= whole / 2
-    best = found["heirs"][0]
+    best = found["candidates"][0]
     assert best["right"] > best["teacher_right"] - 15
     assert found["array"] == "mnsim-default"
     used = image_keys(images(400, 5)[0])

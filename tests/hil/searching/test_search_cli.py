@@ -48,7 +48,7 @@ from ..search_files import CLASSES, SPACE, images  # noqa: E402
 # --- help -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["run", "train", "heir", "show", "explain"])
+@pytest.mark.parametrize("command", ["run", "train", "truncate", "show", "explain"])
 def test_each_command_explains_itself(cli: Cli, command: str) -> None:
     assert "Usage: hil search" in cli("search", command, "--help")
 
@@ -339,7 +339,7 @@ def test_the_heir_of_a_teacher_has_its_blocks_where_a_network_of_the_space_has_n
     plain, space = plain_teacher(tmp_path / "plain.pt"), load_space(files.space)
     wanted = space.uniform(("skip", "skip", "conv3", "skip"), (1.0, 1.0), Bits(2, 8))
     write_architecture(tmp_path / "network.json", wanted)
-    named = ("search", "heir", tmp_path / "network.json", "--space", files.space)
+    named = ("search", "truncate", tmp_path / "network.json", "--space", files.space)
     told = cli(*named, "--teacher", plain, "-o", tmp_path / "net.pt")
     assert "hil finetune" in told
     found = load_network(tmp_path / "net.pt")

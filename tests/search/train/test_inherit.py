@@ -20,7 +20,7 @@ from mapping.network.graph import NetworkGraph, Preprocess  # noqa: E402
 from search.space.file import load_space, parse_space  # noqa: E402
 from search.space.genes import Bits, Space  # noqa: E402
 from search.train.images import Images  # noqa: E402
-from search.train.inherit import check_heirs, heir, inherit  # noqa: E402
+from search.train.inherit import check_inheritance, inherit, truncated_teacher  # noqa: E402
 from search.train.modules import LayerNet, network  # noqa: E402
 from search.train.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
 from search.train.teacher import TeacherError  # noqa: E402
@@ -132,10 +132,10 @@ def test_blocks_keep_their_places_where_one_between_them_is_skipped() -> None:
 
 def heir_of(graph: NetworkGraph, *operators: str) -> NetworkFile:
     file = NetworkFile(graph, 8, 8, SOME.pixels[:16])
-    return heir(SPACE, SPACE.uniform(operators, (1.0, 1.0), Bits(8, 8)), file)
+    return truncated_teacher(SPACE, SPACE.uniform(operators, (1.0, 1.0), Bits(8, 8)), file)
 
 
-def test_an_heir_of_all_blocks_answers_as_its_teacher() -> None:
+def test_a_truncated_teacher_of_all_blocks_answers_as_its_teacher() -> None:
     graph = teacher(mean=0.5, std=0.25)
     found = heir_of(graph, "conv3", "conv3", "residual", "residual")
     np.testing.assert_allclose(
@@ -143,7 +143,7 @@ def test_an_heir_of_all_blocks_answers_as_its_teacher() -> None:
     )
 
 
-def test_an_heir_leaves_out_the_blocks_that_its_network_skips(tmp_path: Path) -> None:
+def test_a_truncated_teacher_leaves_out_the_blocks_that_its_network_skips(tmp_path: Path) -> None:
     graph = teacher()
     found = heir_of(graph, "skip", "conv3", "residual", "skip")
     save_network(found, tmp_path / "net.pt")
@@ -165,7 +165,7 @@ def test_an_heir_leaves_out_the_blocks_that_its_network_skips(tmp_path: Path) ->
     np.testing.assert_allclose(float_logits(again.graph, OTHERS.pixels), wanted, rtol=0, atol=1e-4)
 
 
-def test_an_heir_of_other_layers_than_its_teachers_is_refused_with_their_names() -> None:
+def test_a_truncated_teacher_of_other_layers_than_its_teachers_is_refused_with_their_names() -> None:
     with pytest.raises(TeacherError, match=r"has not all layers of this network of tiny: 1 are others, 1\.1\.conv"):
         heir_of(teacher(), "conv2", "conv3", "residual", "residual")
 
@@ -187,10 +187,10 @@ def test_shortcuts_without_weights_are_not_those_of_a_residual_operator() -> Non
 
 
 def test_a_teacher_with_nothing_in_common_is_refused() -> None:
-    check_heirs(SPACE, teacher())
+    check_inheritance(SPACE, teacher())
     other = teacher(wide=6)
     with pytest.raises(TeacherError, match="networks of tiny have nothing to inherit"):
-        check_heirs(SPACE, other)
+        check_inheritance(SPACE, other)
     assert begun(other, "conv2", "skip", "conv2", "conv2")[1] == ()
 
 
@@ -201,16 +201,23 @@ def test_a_network_that_inherits_learns_sooner_and_says_so(tmp_path: Path) -> No
     settings = RetrainSettings(dataclasses.replace(schedule, epochs=1, rate=0.002), inherited=True)
     architecture = SPACE.uniform(("conv3", "conv3", "residual", "residual"), (1.0, 1.0), Bits(8, 8))
     job = RetrainJob(
-        SPACE, architecture, settings, tmp_path / "teacher.pt", None, tmp_path / "heir", CLASSES, "stripes of a test"
+        SPACE,
+        architecture,
+        settings,
+        tmp_path / "teacher.pt",
+        None,
+        tmp_path / "inherited",
+        CLASSES,
+        "stripes of a test",
     )
-    heir = retrain(job, SOME, OTHERS)
+    inherited = retrain(job, SOME, OTHERS)
     alone = dataclasses.replace(settings, inherited=False)
     assert (
-        heir.ideal
+        inherited.ideal
         > 20 + retrain(dataclasses.replace(job, settings=alone, folder=tmp_path / "alone"), SOME, OTHERS).ideal
     )
     assert (
-        load_network(heir.path)
+        load_network(inherited.path)
         .graph.provenance["trained by"]
         .endswith("1 epochs, seed 2, 11 of 12 layers begun as the teacher's")
     )

@@ -1,4 +1,4 @@
-"""Limits of what an heir may be."""
+"""Limits of what a pruned network may be."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
-class HeirLimits:
+class PruningLimits:
     """Fewest and most bits."""
 
     least_weight_bits: int = 3
@@ -29,7 +29,7 @@ class Way:
     blocks: float = 0.1
     even: bool = False
 
-    def within(self, limits: HeirLimits) -> HeirLimits:
+    def within(self, limits: PruningLimits) -> PruningLimits:
         """The limits of this way, which are no wider than those that were asked for."""
         weight = max(limits.least_weight_bits, min(limits.most_weight_bits, self.weight_bits))
         activation = max(limits.least_activation_bits, min(limits.most_activation_bits, self.activation_bits))

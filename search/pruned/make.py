@@ -1,6 +1,6 @@
-"""Heirs of a teacher for a price: planned several ways, each made and measured, the best of them kept.
+"""Pruned networks of a teacher for a price: planned several ways, each made and measured, the best of them kept.
 
-    heirs = prune(teacher, fit, held, price, most, limits, settings)    # the best first
+    found = prune(teacher, fit, held, price, most, limits, settings)    # the best first
 
 No image that is given here may score a network later. Imports torch: import this module late.
 """
@@ -19,14 +19,14 @@ from mapping.network.file import NetworkFile, image_keys
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, node_shapes
 from search.errors import SearchError
-from search.heirs.blocks import blocks_of_graph
-from search.heirs.channels import channels_of
-from search.heirs.choose import Chooser
-from search.heirs.limits import HeirLimits, Way
-from search.heirs.plan import HeirPlan, Teacher
-from search.heirs.refit import FitSettings, refitted
-from search.heirs.relevance import relevance
-from search.heirs.teacher import folded
+from search.pruned.blocks import blocks_of_graph
+from search.pruned.channels import channels_of
+from search.pruned.choose import Chooser
+from search.pruned.limits import PruningLimits, Way
+from search.pruned.plan import PruningPlan, Teacher
+from search.pruned.refit import FitSettings, refitted
+from search.pruned.relevance import relevance
+from search.pruned.teacher import folded
 from search.train.images import Images
 
 WAYS = (
@@ -46,11 +46,11 @@ ProgressCallback = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class HeldAnswers:
+class ValidationAnswers:
     """On held-out training images: right answers of a network and of its teacher, percent, and mean divergence from it.
 
-    ``divergence``: KL of the teacher's classes from the heir's, in nats; of what gives no classes, the mean square by
-    which logits are off.
+    ``divergence``: KL of the teacher's classes from the pruned network's, in nats; of what gives no classes, the mean
+    square by which logits are off.
     """
 
     right: float | None
@@ -59,13 +59,13 @@ class HeldAnswers:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heir:
-    """One heir as it was made. ``seconds`` of the processor that its weights took."""
+class PrunedNetwork:
+    """One network as it was made. ``seconds`` of the processor that its weights took."""
 
-    plan: HeirPlan
+    plan: PruningPlan
     graph: NetworkGraph
     price: float
-    answers: HeldAnswers
+    answers: ValidationAnswers
     seconds: float
 
 
@@ -79,19 +79,19 @@ def prune(
     teacher: Teacher,
     fit: Images,
     held: Images,
-    price: Callable[[HeirPlan], float],
+    price: Callable[[PruningPlan], float],
     most: float,
-    limits: HeirLimits,
+    limits: PruningLimits,
     settings: FitSettings,
     *,
     ways: int = len(WAYS),
     seed: int = 0,
     progress: ProgressCallback | None = None,
-) -> tuple[Heir, ...]:
-    """Heirs whose price is at most ``most``, the best first.
+) -> tuple[PrunedNetwork, ...]:
+    """Pruned networks whose price is at most ``most``, the best first.
 
     Args:
-        fit: images that weights are found on; held: that choose among heirs.
+        fit: images that weights are found on; held: that choose among them.
         price: of a plan; asked a few thousand times.
         ways: how many plans are made and measured.
 
@@ -99,15 +99,15 @@ def prune(
         SearchError: no plan within the limits has the price.
     """
     found = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, seed)
-    plans: list[HeirPlan] = []
+    plans: list[PruningPlan] = []
     for way in WAYS[:ways]:
         plan = Chooser(teacher, found, way.within(limits), way, price).chosen(most)
         if plan is not None and plan not in plans:
             plans.append(plan)
     if not plans:
         raise SearchError(
-            f"no heir within W{limits.least_weight_bits}A{limits.least_activation_bits} and half of the channels "
-            f"has a price of {most:g} or less"
+            f"no pruned network within W{limits.least_weight_bits}A{limits.least_activation_bits} and half of the "
+            f"channels has a price of {most:g} or less"
         )
     images = fit.spread(fitted_images(teacher)).pixels
     wanted = float_logits(teacher.graph, held.pixels)
@@ -115,8 +115,8 @@ def prune(
     for number, plan in enumerate(plans):
         if progress is not None:
             progress(number, len(plans), plan.text)
-        made.append(made_heir(teacher, plan, images, held, wanted, price(plan), settings))
-    return tuple(sorted(made, key=lambda heir: heir.answers.divergence))
+        made.append(make_pruned(teacher, plan, images, held, wanted, price(plan), settings))
+    return tuple(sorted(made, key=lambda pruned: pruned.answers.divergence))
 
 
 def fitted_images(teacher: Teacher) -> int:
@@ -125,26 +125,26 @@ def fitted_images(teacher: Teacher) -> int:
     return max(64, MAP_VALUES // largest)
 
 
-def made_heir(
-    teacher: Teacher, plan: HeirPlan, images: NDArray[np.uint8], held: Images, wanted: NDArray[np.float32],
+def make_pruned(
+    teacher: Teacher, plan: PruningPlan, images: NDArray[np.uint8], held: Images, wanted: NDArray[np.float32],
     price: float, settings: FitSettings,
-) -> Heir:  # fmt: skip
+) -> PrunedNetwork:  # fmt: skip
     """One plan with weights, and its answers on held-out images; ``wanted`` are the teacher's."""
     began, narrowed = time.process_time(), teacher.narrowed(plan)
     bits = BitWidths(plan.weight_bits, plan.activation_bits, teacher.bits_in(plan, narrowed))
     graph = refitted(teacher.graph, narrowed, teacher.channels, plan.classes, bits, images, settings)
     seconds = time.process_time() - began
-    return Heir(plan, graph, price, answers(graph, held, wanted), seconds)
+    return PrunedNetwork(plan, graph, price, answers(graph, held, wanted), seconds)
 
 
-def answers(graph: NetworkGraph, held: Images, wanted: NDArray[np.float32]) -> HeldAnswers:
+def answers(graph: NetworkGraph, held: Images, wanted: NDArray[np.float32]) -> ValidationAnswers:
     found = float_logits(graph, held.pixels)
     if not graph.classes:
-        return HeldAnswers(None, None, float(np.mean((found - wanted) ** 2)))
+        return ValidationAnswers(None, None, float(np.mean((found - wanted) ** 2)))
     ours, theirs = _log_shares(found), _log_shares(wanted)
     divergence = float((np.exp(theirs) * (theirs - ours)).sum(1).mean())
     right = [100.0 * float((logits.argmax(1) == held.labels).mean()) for logits in (found, wanted)]
-    return HeldAnswers(right[0], right[1], divergence)
+    return ValidationAnswers(right[0], right[1], divergence)
 
 
 def _log_shares(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -153,16 +153,18 @@ def _log_shares(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return shares
 
 
-def heir_file(network: NetworkFile, heir: Heir, teacher: Teacher, used: Sequence[Images], said: str) -> NetworkFile:
-    """The heir as ``net.pt``; images that it was fitted and chosen on never score."""
+def pruned_file(
+    network: NetworkFile, pruned: PrunedNetwork, teacher: Teacher, used: Sequence[Images], said: str
+) -> NetworkFile:
+    """The pruned network as ``net.pt``; images that it was fitted and chosen on never score."""
     keys = [network.trained_on, *(image_keys(images.pixels) for images in used)]
     provenance = {"pruned by": said, "pruned from": network.digest}
-    bits = teacher.bits_in(heir.plan, heir.graph)
+    bits = teacher.bits_in(pruned.plan, pruned.graph)
     return replace(
         network,
-        graph=replace(heir.graph, provenance={**network.graph.provenance, **provenance}),
-        weight_bits=heir.plan.weight_bits,
-        activation_bits=heir.plan.activation_bits,
+        graph=replace(pruned.graph, provenance={**network.graph.provenance, **provenance}),
+        weight_bits=pruned.plan.weight_bits,
+        activation_bits=pruned.plan.activation_bits,
         layer_bits=bits,
         trained_on=np.unique(np.concatenate(keys)),
     )

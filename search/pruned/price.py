@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mapping.network.graph import NetworkGraph
 from mapping.workload import unplaced_workload
-from search.heirs.plan import HeirPlan, Teacher
+from search.pruned.plan import PruningPlan, Teacher
 from search.space.target import Target
 
 
@@ -16,7 +16,7 @@ class PlanPrices:
         self.known: dict[tuple[object, ...], float] = {}
         self.graphs: dict[tuple[object, ...], NetworkGraph] = {}
 
-    def __call__(self, plan: HeirPlan) -> float:
+    def __call__(self, plan: PruningPlan) -> float:
         if plan.key not in self.known:
             shape = plan.classes, plan.blocks, plan.points
             if shape not in self.graphs:

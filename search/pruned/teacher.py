@@ -1,4 +1,4 @@
-"""The graph that heirs are taken from: batch norms folded into the layers before them, whose names stay."""
+"""The graph that pruned networks are taken from: batch norms folded into the layers before them, whose names stay."""
 
 from __future__ import annotations
 

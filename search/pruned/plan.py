@@ -1,4 +1,4 @@
-"""What an heir leaves out of its teacher, and its bits."""
+"""What a pruned network leaves out of its teacher, and its bits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mapping.bits import LayerBits
 from mapping.network.graph import NetworkGraph
 from mapping.operators.products import Conv
 from mapping.workload import unplaced_workload
-from search.heirs.blocks import ResidualBlock, without_blocks
-from search.heirs.channels import Channels, without_channels
+from search.pruned.blocks import ResidualBlock, without_blocks
+from search.pruned.channels import Channels, without_channels
 
 
 @dataclass(frozen=True, slots=True)
-class HeirPlan:
+class PruningPlan:
     """``classes`` of channels and ``blocks`` (names of their additions) that go, and the bits of what stays.
 
     ``points``: convolutions of which only the centre of the kernel stays.
@@ -53,17 +53,17 @@ class Teacher:
     channels: Channels
     blocks: tuple[ResidualBlock, ...]
 
-    def narrowed(self, plan: HeirPlan) -> NetworkGraph:
+    def narrowed(self, plan: PruningPlan) -> NetworkGraph:
         """The graph of an heir, with the weights of its teacher."""
         narrow = with_points(without_channels(self.graph, self.channels, plan.classes), plan.points)
         return without_blocks(narrow, [block for block in self.blocks if block.add in plan.blocks])
 
-    def bits_in(self, plan: HeirPlan, graph: NetworkGraph) -> dict[str, LayerBits]:
+    def bits_in(self, plan: PruningPlan, graph: NetworkGraph) -> dict[str, LayerBits]:
         """Bits of single layers that are still there."""
         there = {node.name for node in graph.nodes}
         return {name: bits for name, bits in plan.layer_bits.items() if name in there}
 
-    def workload(self, plan: HeirPlan) -> Workload:
+    def workload(self, plan: PruningPlan) -> Workload:
         graph = self.narrowed(plan)
         return unplaced_workload(
             graph,
@@ -93,6 +93,6 @@ def _point(node: Conv) -> Conv:
     return replace(node, weight=weight, padding=(0, 0), dilation=(1, 1))
 
 
-def with_bits(plan: HeirPlan, layer: str, bits: LayerBits) -> HeirPlan:
+def with_bits(plan: PruningPlan, layer: str, bits: LayerBits) -> PruningPlan:
     """The plan with other bits of one layer."""
     return replace(plan, layer_bits={**plan.layer_bits, layer: bits})

@@ -23,8 +23,8 @@ from mapping.operators.node import INPUT
 from mapping.operators.products import Conv, Linear
 from mapping.quantise.rounding import nearest_integers, weighted_scale
 from mapping.quantise.scales import best_scale, code_limits
-from search.heirs.blocks import ResidualBlock
-from search.heirs.channels import Channels
+from search.pruned.blocks import ResidualBlock
+from search.pruned.channels import Channels
 
 TOGETHER = 64  # images of a pass
 SAMPLE = 1 << 16  # values of a map that its rounding error is known from

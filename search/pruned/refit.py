@@ -1,7 +1,7 @@
-"""Weights of an heir in closed form, layer after layer, on the codes that its layers will really get.
+"""Weights of a pruned network in closed form, layer after layer, on the codes that its layers will really get.
 
 A layer is to give the sums t that its teacher gives for the same images, from its own input codes x, which earlier
-layers of the heir have made. With C the covariance of x and R that of x and t,
+layers of that network have made. With C the covariance of x and R that of x and t,
 
     W = (C + D + λ I)⁻¹ (R + λ W₀)        b = mean(t) − W mean(x)
 
@@ -11,7 +11,7 @@ A layer whose sums are added to a shortcut is to give what the *sum* misses, so 
 Where a ReLU follows, a sum that is below zero in both is right already: t is moved there, and W found again.
 Weights then become integers whose errors make up for each other (``mapping.quantise.rounding``), each output on the
 scale of least error of several, and every map is put on its codes (``Grid``). A compiler takes such weights and codes
-as they are, so the heir that was measured is the one that is written. Imports torch: import this module late.
+as they are, so the pruned network that was measured is the one that is written. Imports torch: import this module late.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mapping.quantise.lower import lower
 from mapping.quantise.rounding import Correlated, compensated, weighted_scale
 from mapping.quantise.scales import best_scale, code_limits
 from mapping.quantise.widths import code_widths
-from search.heirs.channels import Channels
+from search.pruned.channels import Channels
 
 Floats = NDArray[np.float32]
 
@@ -71,7 +71,7 @@ def refitted(
         teacher: with batch norms folded; ``narrowed`` has its names.
         without: classes of channels that are gone.
         images: uint8 (n, height, width, channels). Maps of all of them stand in memory, those of the teacher and of
-            the heir that are still read: about 6 maps of 4 bytes a value in a residual network.
+            the pruned network that are still read: about 6 maps of 4 bytes a value in a residual network.
     """
     return _Refit(teacher, narrowed, channels, without, bits, settings).run(images)
 
@@ -96,7 +96,7 @@ class _Refit:
 
     def run(self, images: NDArray[np.uint8]) -> NetworkGraph:
         graph, made = self.graph, list[Node]()
-        last_heir = {name: node.name for node in graph.nodes for name in node.inputs}
+        last_own = {name: node.name for node in graph.nodes for name in node.inputs}
         last_taught = {name: node.name for node in self.teacher.nodes for name in node.inputs}
         pixels = network_input(graph.preprocess, images)
         taught: dict[str, Tensor] = {INPUT: pixels}
@@ -113,7 +113,7 @@ class _Refit:
             if node is not None:
                 made += self._node(node, values, taught)
                 for name in set(node.inputs):
-                    if last_heir[name] == node.name:
+                    if last_own[name] == node.name:
                         values.pop(name, None)
             for name in set(old.inputs):
                 if last_taught[name] == old.name:
@@ -157,7 +157,7 @@ class _Refit:
         return Grid(name=f"{name}.codes", inputs=(name,), scale=scale, low=low, high=high)
 
     def _shortcut(self, node: Node, values: Mapping[str, Tensor]) -> str | None:
-        """The other input of the addition that alone reads a layer, where the heir has made it already."""
+        """The other input of the addition that alone reads a layer, where the pruned network has made it already."""
         reader = self.reader.get(node.name)
         if self.readers[node.name] != 1 or not isinstance(reader, Add):
             return None
@@ -194,7 +194,7 @@ class _Refit:
         return self.readers[name] == 1 and isinstance(self.reader.get(name), Relu)
 
     def _taken(self, name: str, full: Tensor) -> Tensor:
-        """The channels of a teacher's map that the heir has."""
+        """The channels of a teacher's map that the pruned network has."""
         kept = self.kept[name]
         return full if len(kept) == self.whole[name] else full[:, kept]
 

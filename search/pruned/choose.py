@@ -4,8 +4,8 @@ A step down takes a bit from all activations or weights, channels from groups of
 block: the one with the least loss by how much it takes off the logarithm of the price. Groups of one width go
 together because the price of a pipeline is that of its slowest layers, and a single one narrower gains little.
 Then single layers take bits back, and groups channels, as far as the price allows. Losses are those of
-``search.heirs.relevance``; a ``Way`` says how much of what these lose closed-form
-weights cannot win back. Several ways (``search.heirs.make.WAYS``) are planned, and their heirs measured.
+``search.pruned.relevance``; a ``Way`` says how much of what these lose closed-form
+weights cannot win back. Several ways (``search.pruned.make.WAYS``) are planned, and their networks measured.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from mapping.bits import MOST, LayerBits
 from mapping.network.graph import NetworkGraph
 from mapping.operators.joins import Add
 from mapping.operators.products import Conv, Linear
-from search.heirs.channels import ChannelGroup
-from search.heirs.limits import HeirLimits, Way
-from search.heirs.plan import HeirPlan, Teacher, with_bits
-from search.heirs.relevance import Relevance
+from search.pruned.channels import ChannelGroup
+from search.pruned.limits import PruningLimits, Way
+from search.pruned.plan import PruningPlan, Teacher, with_bits
+from search.pruned.relevance import Relevance
 
 LEAST_SHARE = 0.5  # of a group's channels that stay
 SHARES = (0.94, 0.875, 0.8125, 0.75, 0.6875, 0.625, 0.5625, 0.5)  # of the channels of all groups
 MOST_STEPS = 60
 
-Price = Callable[[HeirPlan], float]
+Price = Callable[[PruningPlan], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +36,20 @@ class Chooser:
 
     teacher: Teacher
     relevance: Relevance
-    limits: HeirLimits
+    limits: PruningLimits
     way: Way
     price: Price
 
-    def chosen(self, most: float) -> HeirPlan | None:
+    def chosen(self, most: float) -> PruningPlan | None:
         """A plan whose price is at most ``most``; None: there is none within the limits."""
         first, last = self._ends()
-        plan = HeirPlan(self.limits.most_weight_bits, self.limits.most_activation_bits)
+        plan = PruningPlan(self.limits.most_weight_bits, self.limits.most_activation_bits)
         plan = replace(plan, layer_bits={first: LayerBits(None, self.limits.most_activation_bits)} if first else {})
         now = self.price(plan)
         for _ in range(MOST_STEPS):
             if now <= most:
                 return self._raised(plan, most, (first, last))
-            best: tuple[float, HeirPlan, float] | None = None
+            best: tuple[float, PruningPlan, float] | None = None
             before = self.loss(plan)
             for other in self._lower(plan, first):
                 cost = self.price(other)
@@ -64,7 +64,7 @@ class Chooser:
             _, plan, now = best
         return None
 
-    def loss(self, plan: HeirPlan) -> float:
+    def loss(self, plan: PruningPlan) -> float:
         """Mean squares of logits that the plan loses, channels and blocks by their weight."""
         relevance = self.relevance
         total = self.way.channels * sum(relevance.classes[i] for i in plan.classes)
@@ -93,7 +93,7 @@ class Chooser:
         names = [node.name for node in self._layers()]
         return names[0], names[-1]
 
-    def _lower(self, plan: HeirPlan, first: str) -> Iterator[HeirPlan]:
+    def _lower(self, plan: PruningPlan, first: str) -> Iterator[PruningPlan]:
         """Plans one step below."""
         limits = self.limits
         if plan.weight_bits > limits.least_weight_bits:
@@ -126,7 +126,7 @@ class Chooser:
                 yield (group,)
         yield from inner.values()
 
-    def _narrower(self, plan: HeirPlan, groups: Sequence[ChannelGroup], share: float) -> HeirPlan | None:
+    def _narrower(self, plan: PruningPlan, groups: Sequence[ChannelGroup], share: float) -> PruningPlan | None:
         """The plan with at most a share of the channels of some groups; None: they are as narrow."""
         gone = set(plan.classes)
         for group in groups:
@@ -136,7 +136,7 @@ class Chooser:
             gone.update([i for i in order if i not in plan.classes][: max(0, count - len(there))])
         return replace(plan, classes=frozenset(gone)) if len(gone) > len(plan.classes) else None
 
-    def _raised(self, plan: HeirPlan, most: float, ends: tuple[str, str]) -> HeirPlan:
+    def _raised(self, plan: PruningPlan, most: float, ends: tuple[str, str]) -> PruningPlan:
         """What the price has room for: channels first, then bits of single layers, the largest gain first."""
         for group in () if self.way.even else self.teacher.channels.groups:
             for i in sorted(set(group.classes) & plan.classes, key=lambda i: -self.relevance.classes[i]):
@@ -158,7 +158,7 @@ class Chooser:
                 return plan
             plan = found
 
-    def _finer(self, plan: HeirPlan, before: float) -> Iterator[tuple[float, HeirPlan, HeirKey]]:
+    def _finer(self, plan: PruningPlan, before: float) -> Iterator[tuple[float, PruningPlan, HeirKey]]:
         """Plans with a bit more in one layer, and what they win."""
         there = {node.name for node in self.teacher.narrowed(plan).nodes}
         for layer in self._layers():
@@ -176,6 +176,6 @@ HeirKey = tuple[str, int, int]
 
 
 def counts(teacher: Teacher, graph: NetworkGraph) -> dict[str, tuple[int, int]]:
-    """Outputs of each layer that is left, of the teacher and of the heir."""
+    """Outputs of each layer that is left, of the teacher and of the pruned network."""
     before = {node.name: len(node.weight) for node in teacher.graph.nodes if isinstance(node, Conv | Linear)}
     return {node.name: (before[node.name], len(node.weight)) for node in graph.nodes if isinstance(node, Conv | Linear)}

@@ -1,4 +1,4 @@
-"""Heirs of a trained network: what goes together, weights in closed form, and prices that are kept to."""
+"""Pruned networks: what goes together, weights in closed form, and prices that are kept to."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from mapping.operators.pools import GlobalAvgPool, MaxPool
 from mapping.operators.products import Conv, Linear
 from mapping.program.execute import IdealMultiply, run
 from search.errors import SearchError
-from search.heirs.genes import heir_space
-from search.heirs.limits import HeirLimits
-from search.heirs.make import Heir, heir_file, made_heir, prune, teacher_of
-from search.heirs.plan import HeirPlan, Teacher
-from search.heirs.price import PlanPrices
-from search.heirs.refit import FitSettings
-from search.heirs.relevance import relevance
+from search.pruned.genes import heir_space
+from search.pruned.limits import PruningLimits
+from search.pruned.make import PrunedNetwork, pruned_file, make_pruned, prune, teacher_of
+from search.pruned.plan import PruningPlan, Teacher
+from search.pruned.price import PlanPrices
+from search.pruned.refit import FitSettings
+from search.pruned.relevance import relevance
 from search.space.target import load_target
 from search.train.images import Images
 
@@ -120,13 +120,13 @@ def file_of(graph: NetworkGraph) -> NetworkFile:
 
 
 @functools.cache
-def heirs_for(name: str, share: float, costs: str = "mnsim-default") -> tuple[Teacher, tuple[Heir, ...]]:
-    """Heirs that may cost a share of what their teacher costs at 6 and 8 bits."""
+def pruned_for(name: str, share: float, costs: str = "mnsim-default") -> tuple[Teacher, tuple[PrunedNetwork, ...]]:
+    """Pruned networks that may cost a share of what their teacher costs at 6 and 8 bits."""
     teacher = teacher_of(GRAPHS[name]())
     price = PlanPrices(teacher, load_target(costs))
-    most = share * price(HeirPlan(6, 8))
-    made = prune(teacher, images(300, 0), images(200, 1), price, most, HeirLimits(), FitSettings(), ways=2)
-    assert all(heir.price == price(heir.plan) <= most for heir in made)
+    most = share * price(PruningPlan(6, 8))
+    made = prune(teacher, images(300, 0), images(200, 1), price, most, PruningLimits(), FitSettings(), ways=2)
+    assert all(pruned.price == price(pruned.plan) <= most for pruned in made)
     return teacher, made
 
 
@@ -150,7 +150,7 @@ def test_channels_that_give_nothing_go_from_every_layer_and_nothing_changes() ->
             )  # fmt: skip
         dead.append(node)
     silent = replace(teacher, graph=replace(teacher.graph, nodes=tuple(dead)))
-    narrowed = silent.narrowed(HeirPlan(4, 8, frozenset(gone)))
+    narrowed = silent.narrowed(PruningPlan(4, 8, frozenset(gone)))
     widths = {node.name: len(node.weight) for node in narrowed.nodes if isinstance(node, Conv)}
     assert widths["stem"] == widths["one.b"] == WIDTH - 2
     assert widths["one.a"] == WIDTH
@@ -162,16 +162,16 @@ def test_channels_that_give_nothing_go_from_every_layer_and_nothing_changes() ->
 def test_a_block_beside_a_shortcut_can_be_left_out() -> None:
     teacher = teacher_of(residual())
     assert [block.add for block in teacher.blocks] == ["one.add", "two.add"]
-    left = teacher.narrowed(HeirPlan(4, 8, blocks=frozenset({"one.add"})))
+    left = teacher.narrowed(PruningPlan(4, 8, blocks=frozenset({"one.add"})))
     names = {node.name for node in left.nodes}
     assert not names & {"one.a", "one.b", "one.add", "one.relu"}
     assert next(node for node in left.nodes if node.name == "two.a").inputs == ("stem_relu",)
 
 
 @pytest.mark.parametrize("name", ["residual", "plain"])
-def test_an_heir_is_compiled_to_the_very_integers_that_were_measured(name: str) -> None:
-    teacher, made = heirs_for(name, 0.5)
-    file = heir_file(file_of(GRAPHS[name]()), made[0], teacher, (images(300, 0),), "a test")
+def test_a_pruned_network_is_compiled_to_the_very_integers_that_were_measured(name: str) -> None:
+    teacher, made = pruned_for(name, 0.5)
+    file = pruned_file(file_of(GRAPHS[name]()), made[0], teacher, (images(300, 0),), "a test")
     program = compile_network(file, replace(load_chip("lab-128"), macros=256))
     pixels = images(100, 6).pixels
     codes = run(program, pixels, IdealMultiply(program))
@@ -185,10 +185,10 @@ def test_weights_found_again_answer_more_like_the_teacher_than_its_own_do() -> N
     teacher = teacher_of(residual())
     gone = frozenset(c for g in teacher.channels.groups for c in g.classes[: len(g.classes) // 4])
     bits = {"fc": LayerBits(8, 8)}
-    plan = HeirPlan(4, 6, gone, layer_bits=bits)
+    plan = PruningPlan(4, 6, gone, layer_bits=bits)
     fit, held = images(400, 0).pixels, images(200, 1)
     wanted = float_logits(teacher.graph, held.pixels)
-    made = made_heir(teacher, plan, fit, held, wanted, 0.0, FitSettings())
+    made = make_pruned(teacher, plan, fit, held, wanted, 0.0, FitSettings())
     own = teacher.narrowed(plan)
     assert off(made.graph, wanted, held.pixels) < 0.5 * off(own, wanted, held.pixels)
 
@@ -198,7 +198,7 @@ def test_weights_that_know_of_cells_errors_lose_less_to_them() -> None:
     wanted, fit = float_logits(teacher.graph, held.pixels), images(400, 0).pixels
     lost = {}
     for known in (0.0, 0.3):
-        made = made_heir(teacher, HeirPlan(6, 8), fit, held, wanted, 0.0, FitSettings(known**2))
+        made = make_pruned(teacher, PruningPlan(6, 8), fit, held, wanted, 0.0, FitSettings(known**2))
         rng, each = np.random.default_rng(7), []
         for _ in range(8):
             nodes = [
@@ -212,17 +212,17 @@ def test_weights_that_know_of_cells_errors_lose_less_to_them() -> None:
     assert lost[0.3] < lost[0.0]
 
 
-def test_a_lower_price_gives_a_smaller_heir_and_one_that_cannot_be_had_is_refused() -> None:
-    _, half = heirs_for("residual", 0.5)
+def test_a_lower_price_gives_a_smaller_network_and_one_that_cannot_be_had_is_refused() -> None:
+    _, half = pruned_for("residual", 0.5)
     assert half[0].answers.divergence <= half[-1].answers.divergence
-    with pytest.raises(SearchError, match="no heir within W3A4 and half of the channels has a price of"):
-        heirs_for("residual", 1e-4)
+    with pytest.raises(SearchError, match="no pruned network within W3A4 and half of the channels has a price of"):
+        pruned_for("residual", 1e-4)
 
 
 def test_bits_of_single_layers_are_those_that_are_compiled() -> None:
-    teacher, made = heirs_for("residual", 0.5)
+    teacher, made = pruned_for("residual", 0.5)
     best = made[0]
-    file = heir_file(file_of(residual()), best, teacher, (), "a test")
+    file = pruned_file(file_of(residual()), best, teacher, (), "a test")
     program = compile_network(file, replace(load_chip("lab-128"), macros=256))
     bits = BitWidths(file.weight_bits, file.activation_bits, file.layer_bits)
     for step in program.matrices:

@@ -1,1 +1,0 @@
-"""Heirs of a trained network: fewer channels, blocks and bits, and weights in closed form, without gradients."""
