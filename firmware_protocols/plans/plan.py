@@ -163,7 +163,7 @@ def plan_of(words: NDArray[np.int32]) -> Plan:
         raise MalformedMessage(f"the first value is the image's codes, {(channels, height, width)}")
     made = tuple(_read_step(r) for _ in range(r.count(steps)))
     if r.left:
-        raise MalformedMessage(f"{r.left} words are left behind the last step")
+        raise MalformedMessage(f"{r.left} words are left after the last step")
     return Plan(arena, table.astype(np.int16).reshape(channels, PIXELS), found, made)
 
 

@@ -64,10 +64,10 @@ def finetune(
     restart: Restart = False,
     as_json: Json = False,
 ) -> int:
-    """Train a network on for the errors of a chip, taught by itself as it came or by another. The same command resumes.
+    """Train a network on for the errors of a chip, taught by itself or by another network. The same command resumes.
 
-    With --port or --emulated it is written to that chip meanwhile, group of layers after group, and the layers behind
-    are trained on what the chip makes of the images.
+    With --port or --emulated it is written to that chip meanwhile, group of layers after group, and the layers
+    downstream are trained on what the chip makes of the images.
     """
     from hil.improvement.finetuning.on_chip import finetune_on_chip
     from hil.improvement.finetuning.on_chip_result import OnChipPrediction, OnChipResult

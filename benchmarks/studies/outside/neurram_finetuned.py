@@ -43,7 +43,7 @@ from mapping.program.partial_run import PartialRun
 from mapping.program.training_inputs import training_inputs
 from mapping.tune.reweighted import only_layers, reweighted, with_steps
 from search.train.arrays import aimed
-from search.train.behind import BehindRecipe, LayersBehind
+from search.train.downstream import DownstreamLayers, DownstreamRecipe
 from search.train.images import Images
 from search.train.training import Machine
 
@@ -65,7 +65,7 @@ def network(copy: Path, program: ConductanceProgram) -> NetworkFile:
 
 
 def through(
-    row: VirtualRow, number: int, images: dict[str, NDArray[np.uint8]], behind: LayersBehind | None, place: Path
+    row: VirtualRow, number: int, images: dict[str, NDArray[np.uint8]], behind: DownstreamLayers | None, place: Path
 ) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
     """Classes that one virtual chip gives the test images, and the groups that were trained; None: none is."""
     plain = running = row.program
@@ -74,7 +74,9 @@ def through(
     values = {name: {"input": input_codes(part, plain.input)} for name, part in images.items()}
     lines = {"input": input_codes(plain.calibration_images[:FITTED_IMAGES], plain.input)}
     done, groups, trained = 0, layer_groups(plain, GROUPS), []
-    training = BehindRecipe(EPOCHS, ON_CHIP.batch, ON_CHIP.rate, ON_CHIP.teacher_weight, ON_CHIP.strength, seed=number)
+    training = DownstreamRecipe(
+        EPOCHS, ON_CHIP.batch, ON_CHIP.rate, ON_CHIP.teacher_weight, ON_CHIP.strength, seed=number
+    )
     for index, layers in enumerate(groups):
         if behind is not None and index:
             written = [name for group in groups[:index] for name in group]
@@ -117,7 +119,7 @@ def run_chips(copy: Path, work: Path, chips: int, first: int) -> None:
         began, place = time.process_time(), work / f"training-{number:03d}"
         place.mkdir(exist_ok=True)
         noise = aimed(array_noise(program.spec.macro, row.record_of(number), AGE_S))
-        behind = LayersBehind(network(copy, program), row.program, noise, own, kept, Machine("cpu", 1, "32-true"))
+        behind = DownstreamLayers(network(copy, program), row.program, noise, own, kept, Machine("cpu", 1, "32-true"))
         before, _ = through(row, number, {"test": test.images}, None, place)
         after, trained = through(row, number, images, behind, place)
         answers = {

@@ -24,7 +24,7 @@ from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.errors import Interrupted, MismatchError, UsageError
 from hil.improvement.finetuning.inputs import FinetuneInputs
-from hil.improvement.finetuning.on_chip_begin import layers_behind, prepared, training_behind
+from hil.improvement.finetuning.on_chip_begin import downstream_layers, downstream_training, prepared
 from hil.improvement.finetuning.on_chip_result import OnChipResult
 from hil.improvement.finetuning.on_chip_state import PROGRESS, ChipState, load_progress, save_progress
 from hil.improvement.finetuning.plan import fingerprint
@@ -38,7 +38,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.recipe.recipe import Recipe
 from mapping.tune.aims import aimed
-from search.train.behind import LayersBehind
+from search.train.downstream import DownstreamLayers
 
 MEMORY_BYTES = 1 << 32  # for codes of the images that wait between two groups
 BYTES_A_CODE = 8  # as numbers and as tensors
@@ -60,7 +60,7 @@ def finetune_on_chip(
     baud: int = DEFAULT_BAUD,
     watch: Watch | None = None,
 ) -> OnChipResult:
-    """Write a network to the chip at ``address`` group after group, the layers behind trained on what it measured.
+    """Write a network to the chip at ``address`` group after group, the downstream layers trained on what it measured.
 
     Args:
         address: of the chip, or the chip itself, open.
@@ -82,7 +82,7 @@ def finetune_on_chip(
             network, data, settings, watch, chip=chip, macros=macros, calibration=calibration, record=record,
             data_dir=data_dir, download=download,
         )  # fmt: skip
-        behind = layers_behind(inputs, program, settings)
+        downstream = downstream_layers(inputs, program, settings)
     asked = _asked(settings, program, inputs, record)
     work = WorkFolder(folder, asked, kind="hil.finetuning-on-chip", restart=restart)
     with _opened(address, program, baud, watch) as driver:
@@ -90,7 +90,7 @@ def finetune_on_chip(
         program = aimed(replace(program, adapted_to=driver.description.serial), program.aims)
         try:
             progress, wired, begun_s = _group_after_group(
-                driver, record, program, behind, settings, work, json.dumps(asked), watch
+                driver, record, program, downstream, settings, work, json.dumps(asked), watch
             )
         except KeyboardInterrupt:
             if not work.has(PROGRESS):
@@ -109,10 +109,10 @@ def finetune_on_chip(
         about.serial,
         about.kind == "silicon",
         progress.groups,
-        behind.float_right,
-        right_share(progress.kept, progress.running, behind.kept.labels),
-        len(behind.kept),
-        len(behind.images),
+        downstream.float_right,
+        right_share(progress.kept, progress.running, downstream.kept.labels),
+        len(downstream.kept),
+        len(downstream.images),
         wired.cells,
         wired.pulses,
         round(chip_time_s, 3),
@@ -134,7 +134,7 @@ def _group_after_group(
     driver: ChipDriver,
     record: CalibrationRecord,
     program: ConductanceProgram,
-    behind: LayersBehind,
+    downstream: DownstreamLayers,
     settings: OnChipSettings,
     work: WorkFolder,
     asked: str,
@@ -150,17 +150,17 @@ def _group_after_group(
         held = ChipState(
             wired.serial, progress.plain.held_digest, driver.chip_time_ns * 1e-9, begun_s, wired.pulses, wired.cells
         )
-        save_progress(work, progress, behind.state(), held)
+        save_progress(work, progress, downstream.state(), held)
 
     stored = program.calibration_images[: settings.tune_images]
-    train = training_behind(behind, settings, work.root, asked, watch)
-    groups = Progressive(wired, layer_groups(program, settings.groups), stored, behind, train, watch, save)
+    train = downstream_training(downstream, settings, work.root, asked, watch)
+    groups = Progressive(wired, layer_groups(program, settings.groups), stored, downstream, train, watch, save)
     found = load_progress(work)
     if found is None:
         return groups.finish(groups.begin(program)), wired, begun_s
     progress, student, left = found
     _check_left(driver, left)
-    behind.restore(student)
+    downstream.restore(student)
     wired.pulses, wired.cells, begun_s = left.pulses, left.cells, left.begun_s
     watch.note(f"{len(progress.groups)} of {len(groups.groups)} groups stand on the chip already")
     return groups.finish(progress), wired, begun_s

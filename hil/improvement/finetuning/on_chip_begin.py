@@ -1,4 +1,4 @@
-"""Begin of a fine-tuning on a chip or on virtual ones: inputs, their program, and training of the layers behind."""
+"""Begin of a fine-tuning on a chip or on virtual ones: inputs, their program, and training of the layers downstream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mapping.program.conductance import AgainStep, ConductanceProgram
 from mapping.quantise.sharing import shared_ops
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.tune.aims import aimed, aims_of
-from search.train.behind import BehindRecipe, LayersBehind, Measured, Trained
+from search.train.downstream import DownstreamLayers, DownstreamRecipe, Measured, Trained
 from search.train.training import Machine, multiplies_bfloat16, report_steps
 
 MEMORY_BYTES = 1 << 32  # for codes of the images that wait between two groups
@@ -53,7 +53,9 @@ def prepared(
     layout = LayoutOptions(averaged=True)
     program = compile_network(inputs.network, inputs.chip, options=layout, scale_rule=ScaleRule.OUTPUT)
     if len(layer_groups(program, settings.groups)) < 2:
-        raise UsageError("a network of one layer has nothing behind what is written", hint="hil deploy tunes it")
+        raise UsageError(
+            "a network of one layer has no layers downstream of what is written", hint="hil deploy tunes it"
+        )
     if program.rounds > 1:
         raise UsageError(
             f"the network takes {program.rounds} rounds of {inputs.chip.name}, which then holds no layer for long",
@@ -73,20 +75,22 @@ def prepared(
     return inputs, aimed(program, aims_of(law, program.spec.macro, settings.training.age_s, source))
 
 
-def layers_behind(inputs: FinetuneInputs, program: ConductanceProgram, settings: OnChipSettings) -> LayersBehind:
-    """The network of which the layers behind those that are written are trained."""
+def downstream_layers(
+    inputs: FinetuneInputs, program: ConductanceProgram, settings: OnChipSettings
+) -> DownstreamLayers:
+    """The network of which the layers downstream of those that are written are trained."""
     training = settings.training
     fast = training.device != "cpu" or multiplies_bfloat16()
     machine = Machine(training.device, 1, training.precision or ("bf16-mixed" if fast else "32-true"))  # type: ignore[arg-type]
-    return LayersBehind(inputs.network, program, inputs.noise, inputs.train, inputs.kept, machine)
+    return DownstreamLayers(inputs.network, program, inputs.noise, inputs.train, inputs.kept, machine)
 
 
-def training_behind(
-    behind: LayersBehind, settings: OnChipSettings, folder: Path, asked: str, watch: Watch | None = None
+def downstream_training(
+    downstream: DownstreamLayers, settings: OnChipSettings, folder: Path, asked: str, watch: Watch | None = None
 ) -> Callable[[int, Sequence[str], Measured, Measured], Trained]:
     """``train(group, layers written, codes seen, codes kept)``, whose checkpoints lie in ``folder``."""
     training = settings.training
-    recipe = BehindRecipe(
+    recipe = DownstreamRecipe(
         training.epochs,
         training.batch,
         training.rate,
@@ -97,7 +101,9 @@ def training_behind(
 
     def train(number: int, written: Sequence[str], seen: Measured, kept: Measured) -> Trained:
         progress = None if watch is None else report_steps(watch.step, training.epochs)
-        place = folder / f"behind-{number}.checkpoint"
-        return behind.train(written, seen, kept, recipe, checkpoint=place, key=f"{asked} {number}", progress=progress)
+        place = folder / f"downstream-{number}.checkpoint"
+        return downstream.train(
+            written, seen, kept, recipe, checkpoint=place, key=f"{asked} {number}", progress=progress
+        )
 
     return train

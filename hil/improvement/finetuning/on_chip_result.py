@@ -46,7 +46,7 @@ class OnChipResult:
                 _group_table(self.groups),
                 Fact(
                     "Trained",
-                    f"behind {len(self.groups) - 1} groups of layers, on {self.images:,} measured images, "
+                    f"downstream of {len(self.groups) - 1} groups of layers, on {self.images:,} measured images, "
                     f"{self.seconds / 60:.1f} minutes in all",
                 ),
                 Fact(

@@ -19,8 +19,8 @@ from torch import Tensor
 from hil.improvement.finetuning.progressive import GroupOutcome, OnChipProgress
 from hil.report.work_folder import WorkFolder, load_json, typed
 from mapping.program.file import load_program, save_program
-from search.train.behind import Trained
 from search.train.checkpoint import write_tensors
+from search.train.downstream import Trained
 
 PROGRESS = "progress.json"
 KINDS = ("seen", "kept", "tune")

@@ -12,7 +12,7 @@ from cim.record.file import load_record
 from cim.record.published import nominal_record
 from hil.errors import UsageError
 from hil.improvement.finetuning.inputs import FinetuneInputs
-from hil.improvement.finetuning.on_chip_begin import layers_behind, prepared, training_behind
+from hil.improvement.finetuning.on_chip_begin import downstream_layers, downstream_training, prepared
 from hil.improvement.finetuning.on_chip_result import OnChipPrediction
 from hil.improvement.finetuning.progressive import Progressive, layer_groups, right_share
 from hil.improvement.finetuning.settings import OnChipSettings
@@ -62,7 +62,7 @@ def predict_on_chip(
     with watch.stage("loading"):
         record = None if calibration is None else load_record(calibration)
         inputs, program = prepared(network, data, settings, watch, calibration=calibration, record=record, **given)
-        exact = layers_behind(inputs, program, settings).float_right
+        exact = downstream_layers(inputs, program, settings).float_right
     errors = record or nominal_record(program.spec, program.macros)
     found = list[tuple[float, float]]()
     with watch.stage("virtual chips"):
@@ -91,17 +91,17 @@ def _tuned_and_finetuned(
     """Right answers of virtual chip ``number`` in percent: tuned alone, and fine-tuned."""
     recipe, seed = Recipe(age_s=settings.training.age_s), settings.training.seed
     stored, watch = program.calibration_images[: settings.tune_images], Watch()
-    behind = layers_behind(inputs, program, settings)
-    labels = behind.kept.labels
+    downstream = downstream_layers(inputs, program, settings)
+    labels = downstream.kept.labels
     alone = VirtualChips(
         program, errors, recipe, 1, seed, inputs=training_inputs(program), mode="fast",
         targets=tune_targets(program, stored), first=number,
     )  # fmt: skip
-    logits = alone.run(behind.kept.pixels, 0, watch)[0]
+    logits = alone.run(downstream.kept.pixels, 0, watch)[0]
     with tempfile.TemporaryDirectory() as name:
-        train = training_behind(behind, settings, Path(name), "")
+        train = downstream_training(downstream, settings, Path(name), "")
         layers = VirtualLayers(errors, recipe, seed, number)
-        work = Progressive(layers, layer_groups(program, settings.groups), stored, behind, train, watch)
+        work = Progressive(layers, layer_groups(program, settings.groups), stored, downstream, train, watch)
         progress = work.finish(work.begin(program))
     tuned = 100.0 * float((logits.argmax(1) == labels).mean())
     return tuned, right_share(progress.kept, progress.running, labels)

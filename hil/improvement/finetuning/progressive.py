@@ -1,4 +1,4 @@
-"""Fine-tuning group after group: layers are written, measured on training images, and those behind trained on that.
+"""Fine-tuning group after group: layers are written, measured on training images, and those downstream trained on that.
 
 The chip-in-the-loop procedure of Wan et al., Nature 608, 504 (2022), doi:10.1038/s41586-022-04992-8. For each group of
 layers in order:
@@ -6,8 +6,8 @@ layers in order:
 1. its cells are written, wait until they are of the planned age, are read, and their columns corrected;
 2. its gains and biases are fitted to the chip's answers to stored training images, as ``hil deploy`` does it;
 3. all training images run through it, on from what the groups before made of them;
-4. the layers behind are trained on these measured codes, taught by the float network (``search.train.behind``), and
-   get new integers.
+4. the layers downstream are trained on these measured codes, taught by the float network
+   (``search.train.downstream``), and get new integers.
 
 Each cell is written once. What stands on the chip in the end is an ordinary program.
 """
@@ -31,7 +31,7 @@ from mapping.program.partial_run import PartialRun
 from mapping.program.training_inputs import training_inputs
 from mapping.tune.channel_affine import ChannelTune, tune_targets
 from mapping.tune.reweighted import only_layers, reweighted, with_steps
-from search.train.behind import LayersBehind, Measured, Trained
+from search.train.downstream import DownstreamLayers, Measured, Trained
 
 Values = dict[str, NDArray[Any]]
 
@@ -45,7 +45,7 @@ def layer_groups(program: ConductanceProgram, count: int) -> tuple[tuple[str, ..
 
 @dataclass(frozen=True, slots=True)
 class GroupOutcome:
-    """One group. ``trained``: loss on images kept out of the layers that came behind the group before, and of this
+    """One group. ``trained``: loss on images kept out of the layers that came after the group before, and of this
     group, before and after their training; None: of the first group, which stands as compiled. ``error``: of its
     level sums on the chip, as a share of their variance, mean over layers, tuned."""
 
@@ -77,14 +77,14 @@ class Progressive:
     """One chip on its way.
 
     Args:
-        stored: training images of the tune; ``train``: trains the layers behind (``Train``).
+        stored: training images of the tune; ``train``: trains the downstream layers (``Train``).
         save: called with the progress after each group.
     """
 
     chip: WrittenLayers
     groups: Sequence[Sequence[str]]
     stored: NDArray[np.uint8]
-    behind: LayersBehind
+    downstream: DownstreamLayers
     train: Callable[[int, Sequence[str], Measured, Measured], Trained]
     watch: Watch
     save: Callable[[OnChipProgress], None] = field(default=lambda _: None)
@@ -93,7 +93,7 @@ class Progressive:
         """Nothing is written yet."""
         seen, kept, tune = (
             {INPUT: input_codes(images, program.input)}
-            for images in (self.behind.images.pixels, self.behind.kept.pixels, self.stored)
+            for images in (self.downstream.images.pixels, self.downstream.kept.pixels, self.stored)
         )
         return OnChipProgress(program, program, seen, kept, tune)
 
@@ -107,12 +107,12 @@ class Progressive:
     def _group(self, now: OnChipProgress, number: int) -> OnChipProgress:
         layers, plain, running, trained = tuple(self.groups[number]), now.plain, now.running, None
         if number:
-            with self.watch.stage(f"training behind group {number}"):
+            with self.watch.stage(f"training downstream of group {number}"):
                 written = [name for group in self.groups[:number] for name in group]
                 trained = self.train(number, written, now.seen, now.kept)
             if trained.kept:
                 later = [name for name in plain.layers if name not in written]
-                plain = reweighted(plain, self.behind.weights(plain, later))
+                plain = reweighted(plain, self.downstream.weights(plain, later))
                 running = with_steps(plain, running.steps[: now.steps])
         with self.watch.stage(f"writing group {number + 1}"):
             self.chip.write(only_layers(plain, layers), training_inputs(plain), number)

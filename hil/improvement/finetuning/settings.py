@@ -92,7 +92,7 @@ class FinetuneSettings:
 
 
 ON_CHIP = FinetuneSettings(epochs=4, rate=0.0003, strength=STRENGTH, batch=64, held_out=400)
-"""Usual settings where layers are trained behind those that a chip holds."""
+"""Usual settings where layers are trained downstream of those that a chip holds."""
 
 
 def working_folder(out: Path) -> Path:
@@ -106,7 +106,7 @@ class OnChipSettings:
 
     ``groups``: layers are written in so many groups, one after the other. ``images``: most training images that are
     measured. ``tune_images``: most stored training images that gains and biases are fitted to. ``training``: of the
-    layers behind each group; its epochs count for each.
+    layers downstream of each group; its epochs count for each.
     """
 
     groups: int = setting(4, "groups of layers, one written after the other", low=2, group=ON_THE_CHIP)
@@ -128,7 +128,7 @@ class OnChipSettings:
             (asked.symmetry in ("", "none"), "images are measured as they are: no --symmetry"),
             (asked.aimed, "cells are written beside their levels, for the planned age: they are aimed"),
             (not asked.teacher, "a network on a chip is taught by itself: no --teacher"),
-            (asked.devices == 1, f"devices: {asked.devices}; layers behind a chip are trained on one"),
+            (asked.devices == 1, f"devices: {asked.devices}; layers downstream of a chip are trained on one"),
         ):
             if not good:
                 raise UsageError(text)

@@ -58,7 +58,7 @@ class Fixture:
         wiring = self.bench.wiring
         at = OpenLines(macro, _index(wiring.rows, row), _index(wiring.columns, column), count)
         if not (0 <= macro < self.bench.chip.macros and at.column + count <= len(wiring.columns)):
-            raise ValueError(f"nothing is wired to macro {macro}, column {column} and {count - 1} behind it")
+            raise ValueError(f"nothing is wired to macro {macro}, column {column} and {count - 1} after it")
         self.lines, self.rows_v = at, None
 
     def currents_a(self, reads: int, column: object, count: int) -> NDArray[np.float64]:

@@ -102,7 +102,7 @@ class WordOrder:
             if matched["code"] is None:
                 places.append(ValuePlace(matched["name"], float(matched["unit"] or 1), form))
             elif places:
-                raise ValueError(f"{word!r} is a number behind a value; numbers stand first")
+                raise ValueError(f"{word!r} is a number after a value; numbers stand first")
             else:
                 head += _whole(np.array([int(matched["code"], 0)]), form, word)
         if not head:

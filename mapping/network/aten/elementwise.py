@@ -41,7 +41,7 @@ def _gelu(c: Composer, a: Call) -> Operand:
 
 
 def _elu(c: Composer, a: Call) -> Operand:
-    need(a["input_scale"] == 1, "an ELU that scales its input", "torch.nn.ELU behind a product")
+    need(a["input_scale"] == 1, "an ELU that scales its input", "torch.nn.ELU after a product")
     return affine(c, function(c, a.x, "elu", a["alpha"]), a["scale"], 0.0)
 
 

@@ -56,7 +56,7 @@ def _selu(c: Composer, a: OnnxCall) -> Operand:
     need(
         abs(alpha - _SELU[0]) + abs(gamma - _SELU[1]) < 1e-4,
         f"a SELU with alpha {alpha} and gamma {gamma}",
-        "the usual constants, or Elu behind a product",
+        "the usual constants, or Elu after a product",
     )
     return function(c, a.x, "selu")
 

@@ -1,4 +1,4 @@
-"""Training of the layers behind those that a chip holds already, on what the chip made of the images.
+"""Training of the layers downstream of those that a chip holds already, on what the chip made of the images.
 
 The student (``search.train.graph_net``) begins as a compiled program and keeps its scales of codes, so that its layers
 go back into the program one by one (``mapping.tune.reweighted``). Layers that are written are not computed: their
@@ -44,7 +44,7 @@ Measured = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class BehindRecipe:
+class DownstreamRecipe:
     """``teacher_weight`` of the loss is the float network's, the rest is the labels'; errors are the record's times
     ``strength``; ``chips`` virtual chips share a batch."""
 
@@ -69,7 +69,7 @@ class Trained:
         return self.after < self.before
 
 
-class LayersBehind:
+class DownstreamLayers:
     """The student of one network and its teacher.
 
     Args:
@@ -119,7 +119,7 @@ class LayersBehind:
         written: Collection[str],
         measured: Measured,
         kept: Measured,
-        recipe: BehindRecipe,
+        recipe: DownstreamRecipe,
         *,
         checkpoint: Path,
         key: str,
@@ -146,12 +146,12 @@ class LayersBehind:
         fabric: Fabric,
         measured: Measured,
         kept: Measured,
-        recipe: BehindRecipe,
+        recipe: DownstreamRecipe,
         checkpoint: Path,
         key: str,
         progress: ProgressCallback | None,
     ) -> Trained:
-        task = _Behind(self, measured, kept, recipe, fabric)
+        task = _Downstream(self, measured, kept, recipe, fabric)
         schedule = TrainingSchedule(
             recipe.epochs, batch=recipe.batch, rate=recipe.rate, decay=0.0, warm=0.1, shift=0, symmetry="none",
             seed=recipe.seed,
@@ -165,7 +165,7 @@ class LayersBehind:
         self.net.load_state_dict(trained.state_dict() if found.kept else before_state)
         return found
 
-    def _make_whole(self, net: GraphNet, task: _Behind, device: torch.device) -> None:
+    def _make_whole(self, net: GraphNet, task: _Downstream, device: torch.device) -> None:
         """Round the weights that were trained, as they will be written."""
         few = torch.arange(min(ROUNDED_ON, len(self.images)))
         pixels, _ = next(batches(self.images, len(few), device))
@@ -194,9 +194,9 @@ class LayersBehind:
             unit.array.forget_chips()
 
 
-class _Behind(TrainingTask):
+class _Downstream(TrainingTask):
     def __init__(
-        self, layers: LayersBehind, measured: Measured, kept: Measured, recipe: BehindRecipe, fabric: Fabric
+        self, layers: DownstreamLayers, measured: Measured, kept: Measured, recipe: DownstreamRecipe, fabric: Fabric
     ) -> None:
         self.layers, self.recipe, self.fabric, self.device = layers, recipe, fabric, fabric.device
         self.model: GraphNet = layers.net

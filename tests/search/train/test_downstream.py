@@ -20,7 +20,7 @@ from mapping.program.conductance import ConductanceProgram, MatrixStep  # noqa: 
 from mapping.program.execute import IdealMultiply, input_codes, run  # noqa: E402
 from mapping.program.partial_run import PartialRun  # noqa: E402
 from mapping.tune.reweighted import reweighted  # noqa: E402
-from search.train.behind import BehindRecipe, LayersBehind  # noqa: E402
+from search.train.downstream import DownstreamLayers, DownstreamRecipe  # noqa: E402
 from search.train.images import Images  # noqa: E402
 from search.train.training import Machine  # noqa: E402
 
@@ -30,13 +30,13 @@ LAB = load_chip("lab-128", macros=60)
 NOISE = array_noise(LAB.macro, nominal_record(LAB, [0]), 3600.0)
 
 
-def made(weight_bits: int) -> tuple[NetworkFile, ConductanceProgram, LayersBehind]:
+def made(weight_bits: int) -> tuple[NetworkFile, ConductanceProgram, DownstreamLayers]:
     rng = np.random.default_rng(3)
     file = network(every_node(rng), rng, weight_bits=weight_bits, images=96)
     program = compile_network(file, LAB, options=LayoutOptions(averaged=True))
     pixels = file.calibration_images
     images, kept = (Images(part, np.zeros(len(part), np.int64)) for part in (pixels[:64], pixels[64:]))
-    return file, program, LayersBehind(file, program, NOISE, images, kept, Machine())
+    return file, program, DownstreamLayers(file, program, NOISE, images, kept, Machine())
 
 
 class Loud:
@@ -75,7 +75,7 @@ def test_layers_behind_learn_to_live_with_what_was_measured_and_leave_the_writte
         under_way = PartialRun({"input": input_codes(images.pixels, program.input)})
         under_way.go_on(program, first, Loud(program))
         codes.append(under_way.values)
-    recipe = BehindRecipe(epochs=6, batch=16, rate=0.004, strength=0.3)
+    recipe = DownstreamRecipe(epochs=6, batch=16, rate=0.004, strength=0.3)
     found = behind.train([first], codes[0], codes[1], recipe, checkpoint=tmp_path / "checkpoint", key="a")
     assert found.kept
     assert found.after < 0.9 * found.before
@@ -96,4 +96,4 @@ def test_codes_of_something_that_the_network_does_not_have_are_refused(tmp_path:
     _, _, behind = made(4)
     wrong = {"nothing": np.zeros((64, 3), np.int16)}
     with pytest.raises(ValueError, match="no operations of the network: nothing"):
-        behind.train([], wrong, wrong, BehindRecipe(1, 16, 0.001), checkpoint=tmp_path / "c", key="")
+        behind.train([], wrong, wrong, DownstreamRecipe(1, 16, 0.001), checkpoint=tmp_path / "c", key="")
