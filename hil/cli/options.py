@@ -105,7 +105,7 @@ REPLACED = {
     "--no-aims": "--without aims (hil techniques)",
     "--no-finetune": "--effort 2 (hil techniques)",
     "--course": "--scenario NAME",
-    "--engine": "--mode exact, fast or auto",
+    "--engine": "--mode exact, fast or auto; of hil search run: --evaluation-mode",
     "--patience": "--reconnect-timeout TIME",
     "--resume": "the same command without it, which goes on; with --restart it begins again",
 }

@@ -109,7 +109,7 @@ class SearchSettings:
     images: int = setting(1000, "test images of that evaluation", low=2, group=EVALUATION)
     engine: str = setting(
         SimulationMode.EXACT.value, "mode of that evaluation: exact or fast",
-        choices=tuple(SimulationMode), option="mode", group=EVALUATION,
+        choices=tuple(SimulationMode), option="evaluation-mode", group=EVALUATION,
     )  # fmt: skip
     seed: int = setting(0, "seed of everything random", low=0, high=(1 << 31) - 1, group=SEARCH)
     workers: int = setting(
