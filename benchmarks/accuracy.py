@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kept_rows import keep_row, kept_rows
+from cached_rows import cache_row, cached_rows
 
 HERE = Path(__file__).parent
 ROWS = HERE / "accuracy.toml"
@@ -178,23 +178,23 @@ def main() -> int:
         print("\n".join(f"{row.name}: {row.title}\n    " + "\n    ".join(row.commands) for row in rows.values()))
         return 0
     if given.table:
-        print("\n".join(table(kept_rows(given.out), rows)))
+        print("\n".join(table(cached_rows(given.out), rows)))
         return 0
     if given.gains:
-        for network, technique, points, half in gains(kept_rows(given.out)):
+        for network, technique, points, half in gains(cached_rows(given.out)):
             print(f"| {network} | {technique} | {points:+.2f} | {points - half:+.2f} … {points + half:+.2f} |")
         return 0
     if unknown := set(given.rows) - set(rows):
         ask.error(f"no row {', '.join(sorted(unknown))}: --list prints them")
     given.folder.mkdir(parents=True, exist_ok=True)
-    there = kept_rows(given.out)
+    there = cached_rows(given.out)
     for name in given.rows:
         row = rows[name]
         changed = dict(part.split("=", 1) for part in given.set)
         row = Row(row.name, row.title, row.commands, row.values | {k: v for k, v in changed.items() if k in row.values})
         for values in row.cases():
             if not any(all(str(line.get(k)) == str(v) for k, v in {"row": name, **values}.items()) for line in there):
-                keep_row(given.out, run_case(row, values, files, given.folder.resolve()))
+                cache_row(given.out, run_case(row, values, files, given.folder.resolve()))
     return 0
 
 

@@ -43,7 +43,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from kept_rows import keep_row
+from cached_rows import cache_row
 from numpy.typing import NDArray
 from torch.fx.experimental.optimization import fuse
 from torch_networks import module
@@ -330,7 +330,7 @@ def main() -> int:
         ask.error(f"no row {', '.join(sorted(unknown))}: --list prints them")
     for row in (rows[name] for name in given.rows):
         asked = replace(row, images=given.images or row.images, rounds=given.rounds or row.rounds)
-        keep_row(given.out, measured(asked, given))
+        cache_row(given.out, measured(asked, given))
     return 0
 
 

@@ -57,7 +57,7 @@ _CONSTANTS: dict[str, int] = {
     "LATER_MEANS_LOST": sending.LATER_MEANS_LOST,
     "SAMPLES_TO_TRUST": sending.SAMPLES_TO_TRUST,
     "MESSAGE_HEAD": receiving.HEAD,
-    "KEPT_REPLIES": request_states.KEPT_REPLIES,
+    "CACHED_REPLIES": request_states.CACHED_REPLIES,
     "ASIDE_IDS": request_states.ASIDE,
     "RETIRED_SESSIONS": connection.RETIRED_SESSIONS,
     "COMMANDED_RESET": chip.COMMANDED_RESET,

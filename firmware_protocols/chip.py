@@ -37,7 +37,7 @@ from firmware_protocols.messages import (
 )
 from firmware_protocols.needs import capabilities_for
 from firmware_protocols.receiving import Received
-from firmware_protocols.request_states import KEPT_REPLIES, RequestStates, meant
+from firmware_protocols.request_states import CACHED_REPLIES, RequestStates, meant
 from firmware_protocols.sending import EVENTS, RESULTS
 from firmware_protocols.states import JobEvent, Role, State
 
@@ -202,7 +202,7 @@ class ChipServer:
             self._extras.authority.drop()
         if self._extras.journal is not None:
             answers = self._extras.journal.answers_to(nonce)
-            for request_id in list(answers)[-KEPT_REPLIES:]:
+            for request_id in list(answers)[-CACHED_REPLIES:]:
                 self._requests.recall(request_id, answers[request_id])
 
     def _lose_host(self) -> None:

@@ -13,7 +13,7 @@ from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import ErrorCode, ProgramTile, Request
 from firmware_protocols.states import JOBS, JobEvent, JobState, moved
 
-KEPT_REPLIES = 16
+CACHED_REPLIES = 16
 ASIDE = 0xF000  # ids from here on are of requests beside those in turn
 
 
@@ -68,7 +68,7 @@ class RequestStates:
         if request_id == 0:  # of messages too short to carry an id
             self._kept.move_to_end(0, last=False)
             self._forget(1)
-        if len(self._kept) > KEPT_REPLIES:
+        if len(self._kept) > CACHED_REPLIES:
             beside = [i for i in self._kept if i >= ASIDE]
             if len(beside) > 1:
                 self._kept.move_to_end(beside[0], last=False)

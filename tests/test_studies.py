@@ -139,7 +139,7 @@ def test_the_warning_of_an_implausible_tune_tells_wrong_chips_of_other_physics_f
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     foreign = benchmark("foreign_tunes")
-    rows = foreign.kept_rows(foreign.RESULTS)
+    rows = foreign.cached_rows(foreign.RESULTS)
     program = foreign.network()
     targets = foreign.tune_targets(program, foreign.OPTIONS.recipe.tune_images(program))
     assert len({row["physics"] for row in rows}) >= 4

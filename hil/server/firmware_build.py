@@ -172,7 +172,7 @@ def build(
     """
     toolchain = TOOLCHAINS[target]
     boards = [board] if board else [SOURCES / "boards" / name for name in toolchain.boards]
-    folders = ("core", "coding", "plan", "kept", "die") if die else ("core", "coding", "plan", "kept")
+    folders = ("core", "coding", "plan", "nonvolatile", "die") if die else ("core", "coding", "plan", "nonvolatile")
     sources = [*(path for folder in folders for path in sorted((SOURCES / folder).glob("*.c"))), *boards]
     if not toolchain.script:
         sources.remove(SOURCES / "core" / "bytes.c")  # this machine's C library has them

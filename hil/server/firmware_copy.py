@@ -14,7 +14,7 @@ from hil.server.firmware_targets import SAME_BITS, TOOLCHAINS, FirmwareTarget
 
 STUBS = "template"
 STARTS = (STUBS, *(target.value for target, tools in TOOLCHAINS.items() if tools.script))  # boards to start from
-PARTS = ("core", "coding", "plan", "kept", "generated", "die", "zephyr")
+PARTS = ("core", "coding", "plan", "nonvolatile", "generated", "die", "zephyr")
 
 
 def new_board(folder: Path, spec: ChipSpec, start: str = STUBS) -> list[str]:
@@ -77,7 +77,7 @@ def _build_words(name: str, start: str) -> str:
             f"# {name} with the model of a die; sizes are those of core/limits.h.",
             'cd "$(dirname "$0")" || exit 1',
             f"exec {tools.compiler} {shlex.join(('-std=c99', *SAME_BITS, *tools.flags))} {sizes} \\",
-            f"    -I . -I core -I die core/*.c coding/*.c plan/*.c kept/*.c die/*.c {boards} \\",
+            f"    -I . -I core -I die core/*.c coding/*.c plan/*.c nonvolatile/*.c die/*.c {boards} \\",
             f"    -T boards/{name}.ld -lgcc -o firmware\n",
         )
     )

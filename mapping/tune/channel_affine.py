@@ -51,8 +51,8 @@ from mapping.program.execute import (
 from mapping.program.file import program_digest
 from mapping.program.limits import MOST_RANK
 from mapping.program.rounds import step_rounds
+from mapping.tune.cached_sums import Images, cached_sums, room_for
 from mapping.tune.fit_limits import GAINS, some_places
-from mapping.tune.kept_sums import Images, kept_sums, room_for
 from mapping.tune.low_rank import fit_adapter
 
 BATCH = 32  # images in one request, of large maps fewer
@@ -147,7 +147,7 @@ def tune_targets(program: ConductanceProgram, images: NDArray[np.uint8], rank: i
         raise ValueError(f"adapters of rank {rank}, not from 0 to {MOST_RANK}")
     if len(images) < 2:
         raise ValueError(f"{len(images)} images to tune with, at least 2 are needed")
-    kept = kept_sums(program, len(images))
+    kept = cached_sums(program, len(images))
 
     def keep(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> None:
         kept.append(step.name, some_places(sums))

@@ -9,9 +9,9 @@
 
 #include "../core/chip.h"
 #include "../core/digital.h"
-#include "../kept/memory.h"
+#include "../nonvolatile/memory.h"
 #include "../core/server.h"
-#include "../kept/sha256.h"
+#include "../nonvolatile/sha256.h"
 #include "../die/die.h"
 
 #define ROOM (1u << 22)

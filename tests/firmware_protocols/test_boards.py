@@ -189,7 +189,9 @@ def test_the_zephyr_module_names_every_source_and_every_size_that_its_menu_offer
     script.write_text(ZEPHYR.replace("@FOLDER@", str(SOURCES)), "utf-8")
     said = subprocess.run(["cmake", "-P", str(script)], capture_output=True, text=True, check=True).stderr
     named = {Path(line.split()[1]).name for line in said.splitlines() if line.startswith("source ")}
-    here = {path.name for part in ("core", "coding", "plan", "kept", "die") for path in (SOURCES / part).glob("*.c")}
+    here = {
+        path.name for part in ("core", "coding", "plan", "nonvolatile", "die") for path in (SOURCES / part).glob("*.c")
+    }
     assert named == here - {"bytes.c"}
     assert "define MAX_MESSAGE=4096" in said
     menu = set(re.findall(r"^config RRAM_HIL_(\w+)", (SOURCES / "zephyr" / "Kconfig").read_text("utf-8"), re.MULTILINE))

@@ -33,7 +33,7 @@ from firmware_protocols.messages import (
     Status,
     TileProgrammed,
 )
-from firmware_protocols.request_states import ASIDE, KEPT_REPLIES
+from firmware_protocols.request_states import ASIDE, CACHED_REPLIES
 from firmware_protocols.sending import BULK
 from firmware_protocols.states import Role
 
@@ -182,29 +182,29 @@ def test_a_repeated_request_id_is_answered_from_memory(raw_host: RawHost) -> Non
 
 
 def test_sixteen_replies_are_remembered_and_no_more(raw_host: RawHost) -> None:
-    for request_id in range(1, KEPT_REPLIES + 2):
+    for request_id in range(1, CACHED_REPLIES + 2):
         raw_host.send(encode(Describe(), request_id))
     raw_host.send(encode(Describe(), 2))
-    assert len(raw_host.server.handlers.calls) == KEPT_REPLIES + 1
+    assert len(raw_host.server.handlers.calls) == CACHED_REPLIES + 1
     raw_host.send(encode(Describe(), 1))
-    assert len(raw_host.server.handlers.calls) == KEPT_REPLIES + 2
+    assert len(raw_host.server.handlers.calls) == CACHED_REPLIES + 2
 
 
 def test_an_answer_that_is_asked_for_again_is_the_newest(raw_host: RawHost) -> None:
-    answers = [raw_host.send(encode(Describe(), number)) for number in range(1, KEPT_REPLIES + 1)]
+    answers = [raw_host.send(encode(Describe(), number)) for number in range(1, CACHED_REPLIES + 1)]
     assert raw_host.send(encode(Describe(), 1)) == answers[0]
-    for number in range(KEPT_REPLIES + 1, 2 * KEPT_REPLIES):
+    for number in range(CACHED_REPLIES + 1, 2 * CACHED_REPLIES):
         raw_host.send(encode(Describe(), number))
     assert raw_host.send(encode(Describe(), 1)) == answers[0]
-    assert len(raw_host.server.handlers.calls) == 2 * KEPT_REPLIES - 1
+    assert len(raw_host.server.handlers.calls) == 2 * CACHED_REPLIES - 1
 
 
 def test_answers_beside_requests_in_turn_cost_none_that_the_host_may_wait_for(raw_host: RawHost) -> None:
-    answers = [raw_host.send(encode(Describe(), number)) for number in range(1, KEPT_REPLIES)]
+    answers = [raw_host.send(encode(Describe(), number)) for number in range(1, CACHED_REPLIES)]
     for number in range(40):
         raw_host.send(encode(Describe(), ASIDE + number))
     done = len(raw_host.server.handlers.calls)
-    assert [raw_host.send(encode(Describe(), number)) for number in range(1, KEPT_REPLIES)] == answers
+    assert [raw_host.send(encode(Describe(), number)) for number in range(1, CACHED_REPLIES)] == answers
     raw_host.send(encode(Describe(), ASIDE + 39))
     assert len(raw_host.server.handlers.calls) == done
 

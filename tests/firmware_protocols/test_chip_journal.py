@@ -38,7 +38,7 @@ from firmware_protocols.messages import (
     TileProgrammed,
     Wait,
 )
-from firmware_protocols.request_states import KEPT_REPLIES
+from firmware_protocols.request_states import CACHED_REPLIES
 from firmware_protocols.sending import BULK
 from firmware_protocols.states import Role
 
@@ -198,7 +198,7 @@ def test_a_clock_that_begins_anew_goes_on_from_the_journal(board: Board, kit: Si
 
 
 def test_a_chip_remembers_its_sixteen_replies_from_a_journal_of_seventeen(kit: SimpleNamespace) -> None:
-    board = Board(kit.CountingChip(), slots=KEPT_REPLIES + 1)
+    board = Board(kit.CountingChip(), slots=CACHED_REPLIES + 1)
     for request_id in range(1, 20):
         board.ask(Wait(request_id), request_id)
     board.boot()

@@ -19,7 +19,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kept_rows import keep_row, kept_rows
+from cached_rows import cache_row, cached_rows
 
 ROOT = Path(__file__).parents[3]
 OUT = ROOT / "benchmarks" / "results" / "fault_matrix.jsonl"
@@ -187,7 +187,7 @@ def ran(name: str) -> dict[str, Any]:
 
 
 def rows_of(path: Path) -> dict[str, dict[str, Any]]:
-    return {row["row"]: row for row in kept_rows(path)}
+    return {row["row"]: row for row in cached_rows(path)}
 
 
 def result(row: dict[str, Any] | None) -> str:
@@ -223,7 +223,7 @@ def main() -> int:
         if name in found and not asked.only:
             continue
         found[name] = ran(name)
-        keep_row(asked.out, found[name])
+        cache_row(asked.out, found[name])
     bad = [name for name, row in found.items() if row["failed"] or not row["passed"]]
     print(json.dumps({"rows": len(found), "bad": bad}))
     return int(bool(bad))

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from kept_rows import keep_row, kept_rows
+from cached_rows import cache_row, cached_rows
 
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT))
@@ -168,7 +168,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "resume_anywhere.jsonl")
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    rows = [row for row in kept_rows(asked.out) if row["seed"] == asked.seed]
+    rows = [row for row in cached_rows(asked.out) if row["seed"] == asked.seed]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         deployment = Deployment(folder)
@@ -188,7 +188,7 @@ def main() -> int:
             wrong += half_written(run)
             row = {"seed": asked.seed, "run": number, "calibrated": calibrated, "ended": ended, "different": wrong}
             rows.append(row)
-            keep_row(asked.out, row)
+            cache_row(asked.out, row)
     different = sum(bool(row["different"]) for row in rows)
     print(json.dumps({"kills": kills, "runs": len(rows), "seed": asked.seed, "different": different}))
     return int(different > 0)

@@ -37,8 +37,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import h5py
 import numpy as np
+from cached_rows import cache_row, cached_rows
 from exact_matrix import large_enough
-from kept_rows import keep_row, kept_rows
 from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
@@ -301,7 +301,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=lambda s: [int(p) for p in s.split(",")], default=[7], help="emulated chips")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     given = parser.parse_args()
-    there = kept_rows(given.out)
+    there = cached_rows(given.out)
     if given.table:
         print("\n".join(table(there)))
         return 0
@@ -314,7 +314,7 @@ def main() -> int:
                 continue
             start = time.process_time()
             line = row | answers(row, given) | {"cpu_s": round(time.process_time() - start, 1)}
-            keep_row(given.out, line)
+            cache_row(given.out, line)
     return 0
 
 

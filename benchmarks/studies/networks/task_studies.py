@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from kept_rows import keep_row, kept_rows
+from cached_rows import cache_row, cached_rows
 from numpy.typing import NDArray
 from task_networks import STUDIES, Study, scenes, training_data
 from torch import nn
@@ -145,13 +145,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7, help="of the emulated chip")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
-    there = kept_rows(given.out)
+    there = cached_rows(given.out)
     done = {(line["study"], line["seed"]) for line in there}
     for name in given.only.split(","):
         if (name, given.seed) in done:
             continue
         line = row_of(name, given)
-        keep_row(given.out, line)
+        cache_row(given.out, line)
     return 0
 
 

@@ -26,8 +26,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from cached_rows import cache_row, cached_rows
 from foreign_chips import ROOT, Filaments, Mirrors, Tampered
-from kept_rows import keep_row, kept_rows
 from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
@@ -242,14 +242,14 @@ def main() -> None:
     ask.add_argument("--table", action="store_true")
     given = ask.parse_args()
     if given.table:
-        print(table(kept_rows(given.out)))
+        print(table(cached_rows(given.out)))
         return
-    program, rows = network(), kept_rows(given.out)
+    program, rows = network(), cached_rows(given.out)
     done = {(r["physics"], r["chip"], r["wrong"]) for r in rows}
     asked = [(p, n, bool(w)) for p, many in CHIPS.items() for w in (0, 1) for n in range(many[w])]
     for physics, number, wrong in asked:
         if (physics, number, wrong) not in done:
-            keep_row(given.out, measured(program, physics, number, wrong))
+            cache_row(given.out, measured(program, physics, number, wrong))
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from cached_rows import cache_row, cached_rows
 from foreign_chips import ROOT, Filaments, Mirrors
 from foreign_tunes import CLASSES, LASTING_US, SPEC, images, network
 from further_chips import Ratchet, Tandem
-from kept_rows import keep_row, kept_rows
 from moved_chips import Moved
 
 from hil.calibration.procedure import calibrate
@@ -163,14 +163,14 @@ def main() -> None:
     ask.add_argument("--out", type=Path, default=RESULTS)
     ask.add_argument("--table", action="store_true")
     given = ask.parse_args()
-    rows = kept_rows(given.out)
+    rows = cached_rows(given.out)
     if given.table:
         print(table(rows))
         return
     program, done = network(), {(r["physics"], r["seed"], r["effect"], r["strength"]) for r in rows}
     for chip in planned():
         if chip not in done:
-            keep_row(given.out, row(program, *chip))
+            cache_row(given.out, row(program, *chip))
 
 
 if __name__ == "__main__":

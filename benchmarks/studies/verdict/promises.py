@@ -21,10 +21,10 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from cached_rows import cache_row, cached_rows
 from foreign_chips import ROOT, Filaments, Mirrors
 from foreign_tunes import CLASSES, SPEC, images
 from foreign_tunes import network as network_of
-from kept_rows import keep_row, kept_rows
 
 from cim.record.published import nominal_record
 from hil.calibration.procedure import calibrate
@@ -71,7 +71,7 @@ def rows_of(number: int, done: set[tuple[int, int]], out: Path) -> None:
             "kept": bool(said.low <= found <= said.high),
             "verdict": report.verdict.value, "cpu_s": round(time.process_time() - start_s, 1),
         }  # fmt: skip
-        keep_row(out, row)
+        cache_row(out, row)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -93,7 +93,7 @@ def main() -> None:
     ask.add_argument("--networks", type=int, default=10)
     ask.add_argument("--table", action="store_true")
     given = ask.parse_args()
-    rows = kept_rows(given.out)
+    rows = cached_rows(given.out)
     if given.table:
         print(table(rows))
         return

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kept_rows import keep_row, kept_rows
+from cached_rows import cache_row, cached_rows
 
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT))
@@ -87,7 +87,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "two_dies.jsonl")
     parser.add_argument("--write", type=Path, help="page whose table is written anew; nothing is measured")
     asked = parser.parse_args()
-    rows = [row for row in kept_rows(asked.out) if row["images"] == asked.images]
+    rows = [row for row in cached_rows(asked.out) if row["images"] == asked.images]
     if asked.write:
         page = asked.write.read_text("utf-8")
         if not BLOCK.search(page):
@@ -99,7 +99,7 @@ def main() -> int:
         if any((row["kind"], row["seed"]) == (kind, seed) for row in rows):
             continue
         rows.append(measured(kind, seed, asked.images))
-        keep_row(asked.out, rows[-1])
+        cache_row(asked.out, rows[-1])
     dies = [row for row in rows if row["kind"] == "C"]
     agree = sum(row["verdict"] == "agree" for row in dies)
     ideal = sorted({row["ideal"] for row in rows})

@@ -3,7 +3,7 @@
 #ifndef FLASH_LOG_H
 #define FLASH_LOG_H
 
-#include "../kept/memory.h"
+#include "../nonvolatile/memory.h"
 
 #define FLASH_WORD 32u /* bytes that the flash programs at once, and never again before they are erased */
 

@@ -1,6 +1,6 @@
 /* The board mps2-an386 (Cortex-M4), as QEMU has it: UART by interrupts, SysTick, sleep when there is nothing to do. */
 #include "../core/chip.h"
-#include "../kept/memory.h"
+#include "../nonvolatile/memory.h"
 #include "../core/server.h"
 #include "../die/die.h"
 

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "../core/chip.h"
-#include "../kept/memory.h"
+#include "../nonvolatile/memory.h"
 #include "../core/server.h"
 #include "../die/die.h"
 

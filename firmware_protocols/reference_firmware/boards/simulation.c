@@ -4,7 +4,7 @@
 
 #include "../core/server.c"
 #include "../core/replies.c"
-#include "../kept/memory.h"
+#include "../nonvolatile/memory.h"
 
 #define READ_NS 2000000u    /* of one READ_CELLS */
 #define PULSE_NS 100000u    /* of one PULSE */
@@ -25,7 +25,7 @@ struct simulation {
 struct looked_at {
     uint64_t heard_us, deadline_us;
     uint32_t boot_id, nonce, frames_received, kept_count, open_count;
-    uint16_t session, kept[KEPT_REPLIES], open[JOBS_WAITING + 1];
+    uint16_t session, kept[CACHED_REPLIES], open[JOBS_WAITING + 1];
     uint8_t up, has_host, idle, busy;
 };
 
@@ -200,7 +200,7 @@ void simulation_look(struct looked_at *to, uint64_t now_us) {
     to->has_host = server.has_host;
     to->idle = send_idle(&server.link.send);
     to->busy = server_busy();
-    for (uint32_t i = 0; i < KEPT_REPLIES; i++) {
+    for (uint32_t i = 0; i < CACHED_REPLIES; i++) {
         if (replies.kept[i].size) to->kept[to->kept_count++] = replies.kept[i].id;
     }
     if (server.running) to->open[to->open_count++] = server.request.id;

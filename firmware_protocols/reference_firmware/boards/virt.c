@@ -1,6 +1,6 @@
 /* The board virt (RISC-V, rv32imac, no floating point unit), as QEMU has it: UART and timer polled, sleep in between. */
 #include "../core/chip.h"
-#include "../kept/memory.h"
+#include "../nonvolatile/memory.h"
 #include "../core/server.h"
 #include "../die/die.h"
 

@@ -44,7 +44,7 @@
 #define MEMORY_PAGE 1
 #endif
 #ifndef JOURNAL_SLOTS /* of the journal; 17 hold all replies that a host may still ask for, 2 are the least */
-#define JOURNAL_SLOTS (KEPT_REPLIES + 1)
+#define JOURNAL_SLOTS (CACHED_REPLIES + 1)
 #endif
 #ifndef JOURNAL_REPLY /* longest reply that the journal holds, bytes */
 #define JOURNAL_REPLY (MAX_MESSAGE < 1 << 18 ? MAX_MESSAGE : 1 << 18)

@@ -4,7 +4,7 @@
 
 #include "frame.h"
 
-#define OUTBOX_PLACES (KEPT_REPLIES + 4u)
+#define OUTBOX_PLACES (CACHED_REPLIES + 4u)
 
 /* RFC 6298's filter, in microseconds. */
 struct round_trip {

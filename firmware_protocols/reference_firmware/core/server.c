@@ -1,6 +1,6 @@
 #include "server.h"
 
-#include "../kept/extras.h"
+#include "../nonvolatile/extras.h"
 #include "../coding/packed.h"
 #include "replies.h"
 

@@ -113,7 +113,7 @@ enum { /* Level */
 #define LATER_MEANS_LOST 0x3u
 #define SAMPLES_TO_TRUST 0x8u
 #define MESSAGE_HEAD 0x10u
-#define KEPT_REPLIES 0x10u
+#define CACHED_REPLIES 0x10u
 #define ASIDE_IDS 0xf000u
 #define RETIRED_SESSIONS 0x8u
 #define COMMANDED_RESET 0x2u

@@ -66,7 +66,7 @@ def test_all_holds_with_the_driver_and_with_the_firmware_at_the_ends(ends: Ends)
 
 def test_a_run_ends_with_its_time_or_its_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_simulation(1, 0.01, clock=time.process_time).episodes == 1
-    monkeypatch.setattr(request_states, "KEPT_REPLIES", 4)
+    monkeypatch.setattr(request_states, "CACHED_REPLIES", 4)
     found = run_simulation(0, 60.0, clock=time.process_time)
     ((number, text),) = found.failed
     assert "the chip forgot its answer to request" in text
@@ -157,7 +157,7 @@ def test_a_failed_episode_is_named_with_the_command_that_replays_it(
     assert "all held" in said
     assert main(["--seed", "5", "--minutes", "0.001", "--cover"]) == 1
     assert "a full minute covers more: requests" in capsys.readouterr().out
-    monkeypatch.setattr(request_states, "KEPT_REPLIES", 4)
+    monkeypatch.setattr(request_states, "CACHED_REPLIES", 4)
     assert main(["--seed", "0", "--minutes", "1"]) == 1
     command = capsys.readouterr().out.split(f"replay  {COMMAND} ")[1].split("\n")[0]
     assert main(command.split()) == 1

@@ -10,12 +10,12 @@ from typing import Any
 Row = dict[str, Any]
 
 
-def kept_rows(path: Path) -> list[Row]:
+def cached_rows(path: Path) -> list[Row]:
     """All rows of a file, in the order in which they were made; none where there is no file."""
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
-def keep_row(path: Path, row: Row) -> None:
+def cache_row(path: Path, row: Row) -> None:
     """Append a row to the file and print it."""
     line = json.dumps(row)
     with path.open("a", encoding="utf-8") as file:

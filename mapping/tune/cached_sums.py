@@ -55,7 +55,7 @@ def room_for(first: NDArray[Any], images: int) -> Images:
     return InFile(shape, first.dtype)
 
 
-class KeptSums(Mapping[str, Sums]):
+class CachedSums(Mapping[str, Sums]):
     """Level sums (n, outputs, places) by layer, in memory."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class KeptSums(Mapping[str, Sums]):
         return len(self._parts)
 
 
-class SumsOnDisk(KeptSums):
+class SumsOnDisk(CachedSums):
     """The same in a temporary folder, read when a layer is asked for; the folder goes with the object."""
 
     def __init__(self) -> None:
@@ -114,8 +114,8 @@ def _on_disk(sums: Mapping[str, Sums]) -> SumsOnDisk:
     return found
 
 
-def kept_sums(program: ConductanceProgram, images: int) -> KeptSums:
+def cached_sums(program: ConductanceProgram, images: int) -> CachedSums:
     """Room for the sums of a program's layers for so many images, at ``PLACES`` of each output map at most."""
     shapes = step_shapes(program)
     numbers = sum(shapes[m.name][0] * min(PLACES, math.prod(shapes[m.name][1:])) for m in program.matrices)
-    return KeptSums() if images * numbers * np.dtype(np.int32).itemsize <= IN_MEMORY_BYTES else SumsOnDisk()
+    return CachedSums() if images * numbers * np.dtype(np.int32).itemsize <= IN_MEMORY_BYTES else SumsOnDisk()
