@@ -61,7 +61,7 @@ def _read_noise(readings: Readings, levels: Floats, notes: list[str]) -> ReadNoi
     if readings.pairs_us.shape[1] and np.bincount(near, minlength=len(levels)).min() >= MIN_CELLS:
         return fit_read_variance(readings.pairs_us, readings.pair_targets_us, levels)
     notes.append(
-        "read noise cannot be told apart: too few cells were read twice at one age. It is 0 here, "
+        "read noise cannot be separated: too few cells were read twice at one age. It is 0 here, "
         "and what there is of it stays in the programming law"
     )
     return ReadNoise(levels, np.zeros(len(levels)), np.zeros(len(levels)))

@@ -28,7 +28,7 @@ class NoDriveFit(CimMeasurementError, ValueError):
     """Reads that tell nothing of a unit; field ``unit``."""
 
     def __init__(self, unit: int) -> None:
-        super().__init__(f"no usable conversion of a read at input unit {unit}: its drive cannot be told")
+        super().__init__(f"no usable conversion of a read at input unit {unit}: its drive is not known")
         self.unit = unit
 
 

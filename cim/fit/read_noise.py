@@ -176,7 +176,7 @@ def fit_flicker(
     first, second = np.triu_indices(len(times), 1)
     log_gap = np.log10(np.abs(times[second] - times[first]))
     if len(times) < 3 or np.ptp(log_gap) < 0.3:
-        raise ValueError(f"{len(times)} reads over separations of {np.ptp(log_gap):.2f} decades tell no growth")
+        raise ValueError(f"{len(times)} reads over separations of {np.ptp(log_gap):.2f} decades show no growth")
     lever = (log_gap - log_gap.mean()) / ((log_gap - log_gap.mean()) ** 2).sum()
     squares = (np.asarray(readings_us)[second] - np.asarray(readings_us)[first]) ** 2
     growth = lever @ squares  # (cells,): unbiased for each cell

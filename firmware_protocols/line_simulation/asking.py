@@ -259,7 +259,7 @@ class AskingHost:
         self.met[Met.IMAGE_TILES] += isinstance(asked.request, ImageTile)
         self.answered += 1
         if chip_time_ns < self._kept_before_ns.pop(place):
-            self._broken(f"the chip's clock ran back: request {place} was answered before one that was asked later")
+            self._broken(f"the chip's clock ran back: request {place} was answered before one that was sent later")
         if asked.writes and not isinstance(reply, ErrorReply):
             self._kept_ns = max(self._kept_ns, chip_time_ns)
         if self._off_asked and isinstance(reply, ErrorReply) and reply.code is ErrorCode.STOPPED:

@@ -115,7 +115,7 @@ class NotingChip:
     def write(self, sample: int) -> None:
         """Cells change. Raises ``SupplyFailed``."""
         if not self.outputs_on:
-            self._broken(f"request {sample} goes on with the outputs off")
+            self._broken(f"request {sample} continues with the outputs off")
         self.power.spend()
         self.traces = zlib.crc32(sample.to_bytes(8, "little"), self.traces)
 

@@ -21,10 +21,10 @@ class Met(enum.Enum):
     DRIVER = "requests of the driver"
     FIRMWARE = "requests to the C firmware"
     RESUMED = "runs that the driver resumed"
-    ANEW = "runs that the driver began anew"
+    ANEW = "runs that the driver restarted"
     PROVED = "proofs of a key"
-    OFF = "OUTPUTS_OFF asked for"
-    RESET = "RESET asked for"
+    OFF = "OUTPUTS_OFF requested"
+    RESET = "RESET requested"
     IMAGE_TILES = "writes out of images"
 
 

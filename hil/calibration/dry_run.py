@@ -49,7 +49,7 @@ def usual_sets(
     products += ("steps of the row drivers",) if max_unit(driver.spec.macro) > 1 else ()
     sets += [(name, MULTIPLYING_S * all_macros) for name in (*products, "network-like products")]
     if second:
-        hot = ("cells before heating", "hot cells", "repeated reads")
+        hot = ("cells before heating", "cells at the second temperature", "repeated reads")
         sets += [*((name, READING_S * all_macros) for name in hot), ("transfer", MULTIPLYING_S * all_macros)]
     fits = [(LAWS, LAWS_S), (COLUMNS, COLUMNS_S * all_macros)]
     return tuple(SetOfSteps(*one) for one in [*((name, slow * work) for name, work in sets), *fits])

@@ -83,7 +83,7 @@ def _goodness_words(name: str) -> str:
     for start, words in (
         ("programming_ks_", "errors of the cells at"),
         ("precision_", "precision reached:"),
-        ("target_", "precision asked for:"),
+        ("target_", "requested precision:"),
     ):
         if name.startswith(start):
             return f"{words} {name.removeprefix(start).replace('_', ' ')}"

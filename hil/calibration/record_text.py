@@ -154,7 +154,7 @@ def _law(record: CalibrationRecord) -> Lines:
 def _noise(record: CalibrationRecord) -> Lines:
     noise = record.read_noise
     if not noise.variance_us2.any() and not noise.flicker_us2.any():
-        return ["", "read noise: not told apart from the programming law"]
+        return ["", "read noise: not separated from the programming law"]
     rows = tuple(
         (
             f"{noise.levels_us[k]:.2f}",

@@ -57,7 +57,7 @@ class NumberTable:
         """
         one = {r.name: r for r in self.ranges}[name]
         if not 0 <= turn < one.turns:
-            raise ValueError(f"{name} has numbers for {one.turns} turns, turn {turn} was asked for")
+            raise ValueError(f"{name} has numbers for {one.turns} turns, turn {turn} was requested")
         return one.numbers[turn]
 
 

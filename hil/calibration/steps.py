@@ -246,7 +246,7 @@ class CalibrationSteps:
             self.work.keep("hot-earlier.h5", before, write_step)
             self.work.keep("hot-before.h5", cold, write_step)
         probes.begin("hot")
-        hot = self._once("hot-cells", MeanReading, probes.read, reads, "hot cells")
+        hot = self._once("hot-cells", MeanReading, probes.read, reads, "cells at the second temperature")
         climate = self._once("hot-climate", Climate, self._climate)
         some = tuple(found.repeats)
         repeats = self._once("hot-repeat", Repeats, probes.repeat, (0.0,), some)

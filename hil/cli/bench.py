@@ -247,7 +247,7 @@ def _ask(text: str) -> None:
     """Waits for a person."""
     complain(text)
     if not sys.stdin.readline():
-        raise UsageError("nobody is there to be asked", hint="hil selftest --power-cycle ask")
+        raise UsageError("nobody is there to answer", hint="hil selftest --power-cycle ask")
 
 
 def doctor(as_json: Json = False) -> int:

@@ -44,7 +44,7 @@ def calibrate(
 ) -> int:
     """Measure a chip through the driver: stuck cells, writing, relaxation, read noise, columns, wires.
 
-    The same command goes on after an interruption.
+    The same command resumes after an interruption.
     """
     from cim.record.file import save_record
     from hil.calibration.plan import Budget

@@ -38,7 +38,7 @@ def campaign(
     subject: Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")],
     orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="folder of the campaign; the same one goes on", callback=output_folder)
+        Path, typer.Option("--out", "-o", help="folder of the campaign; the same one continues", callback=output_folder)
     ],
     network: Annotated[
         Path | None, typer.Option(help="net.pt or program.h5 of a run folder that holds no program", show_default=False)

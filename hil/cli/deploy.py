@@ -62,7 +62,7 @@ def deploy(
         str | None,
         typer.Option(
             help="chip time between programming and running: 30s, 1h, 2d; default: "
-            f"{duration(USUAL.age_s)}, and where a chip without WAIT lets it pass by the clock, you are asked",
+            f"{duration(USUAL.age_s)}, and where a chip without WAIT lets it pass by the clock, a question",
             show_default=False,
         ),
     ] = None,

@@ -113,7 +113,7 @@ def finetune(
             return ExitCode.DONE
         stages = {
             "loading": 5.0,
-            "as it came": 10.0,
+            "unchanged network": 10.0,
             "measuring the speed": 10.0,
             "training": 60.0 * settings.minutes or 600.0,
             "as deployed": 10.0,

@@ -115,7 +115,7 @@ def harden(
     wanted = load_mission(plan)
     least = wanted.limits.accuracy_floor if asked.floor is None else asked.floor
     if least is None:
-        raise UsageError("no accuracy is asked for", hint="--floor 85, or accuracy_floor in mission.toml")
+        raise UsageError("no accuracy is requested", hint="--floor 85, or accuracy_floor in mission.toml")
     with screen(quiet=as_json) as watch:
         found = open_subject(subject, of.upon(NetworkOptions()), watch)
         with watch.stage("hardening"):

@@ -78,7 +78,7 @@ Macros = Annotated[
     int | None, typer.Option(min=1, help="number of macros; default: the chip file's", show_default=False)
 ]
 Restart = Annotated[
-    bool, typer.Option("--restart", help="begin again; without it the same command goes on where one was interrupted")
+    bool, typer.Option("--restart", help="begin again; without it the same command resumes what was interrupted")
 ]
 Workers = Annotated[
     int | None,
@@ -107,11 +107,11 @@ REPLACED = {
     "--course": "--scenario NAME",
     "--engine": "--mode exact, fast or auto; of hil search run: --evaluation-mode",
     "--patience": "--reconnect-timeout TIME",
-    "--resume": "the same command without it, which goes on; with --restart it begins again",
+    "--resume": "the same command without it, which resumes; with --restart it begins again",
 }
 GONE = {  # commands of 0.8
-    ("resume",): "the hil deploy that began the run, which goes on; with --restart it begins again",
-    ("search", "resume"): "the hil search that began it, which goes on; with --restart it begins again",
+    ("resume",): "the hil deploy that began the run, which resumes it; with --restart it begins again",
+    ("search", "resume"): "the hil search that began it, which resumes it; with --restart it begins again",
 }
 Adapters = Annotated[
     int,

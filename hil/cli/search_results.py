@@ -47,7 +47,7 @@ def train(
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
-    """Train and evaluate named networks, for longer if asked."""
+    """Train and evaluate named networks, for longer if wanted."""
     need(*SEARCHING)
     from hil.searching.folder import open_folder
     from hil.searching.run import train_named

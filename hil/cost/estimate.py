@@ -159,9 +159,7 @@ def _totals(cost: Cost) -> list[str]:
     if cost.batch > 1:
         lines.insert(2, f"batch    {cost.batch} images in {cost.batch_latency_ns * 1e-6:.4g} ms")
     if np.isfinite(cost.endurance_images):
-        lines.append(
-            f"wear     the chip is written anew for every batch: {cost.endurance_images:,.0f} images to the end"
-        )
+        lines.append(f"wear     the chip is rewritten for every batch: {cost.endurance_images:,.0f} images to the end")
     return lines
 
 

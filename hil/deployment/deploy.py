@@ -153,7 +153,7 @@ def run_in(
         try:
             return run_once(folder, work, settings, watch, download=download, anew=not restarts)
         except RestartedChip as error:
-            watch.note(f"{error.what}; the run goes on with what it has")
+            watch.note(f"{error.what}; the run continues with what it has")
     return run_once(folder, work, settings, watch, download=download, anew=not most)
 
 
@@ -182,7 +182,7 @@ def run_once(
             port=port,
         ) as driver:
             if journal.begun_anew:
-                watch.note("the chip was started anew since the run was interrupted, and so the run is")
+                watch.note("the chip was restarted since the run was interrupted, and so is the run")
             if record is None and not settings.recalibrate:
                 record = record_of_runs(folder, work, driver, program, settings, watch)
             options = with_chosen_age(driver, options, work, watch)

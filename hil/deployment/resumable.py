@@ -54,7 +54,7 @@ def run_folder(
     with unfinished_run_folder(part) if part is not None and begun else new_run_folder(out) as folder:
         work = WorkFolder(folder.part, of, kind=FORMAT, about=SETTINGS_FILE, free=FREE)
         if begun:
-            watch.note(f"goes on with {shown_part(folder)}, begun {work.begun} (--restart begins again)")
+            watch.note(f"resumes {shown_part(folder)}, begun {work.begun} (--restart begins again)")
         yield folder, work
 
 
@@ -104,7 +104,7 @@ def resumable(folder: RunFolder, watch: Watch, *, anew: bool = True) -> Iterator
     journal = Journal(folder.part / JOURNAL_FILE)
     journal.may_begin_anew = anew
     if journal.answers:
-        watch.message(f"{journal.answers} answers of the chip are kept; it is asked for the rest")
+        watch.message(f"{journal.answers} answers of the chip are kept; the rest follows")
     try:
         yield journal
     except BaseException as error:

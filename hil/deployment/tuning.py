@@ -34,5 +34,5 @@ def check_untuned(program: ConductanceProgram) -> None:
     if program.tuned_to is not None:
         raise MismatchError(
             f"the program is tuned to chip {program.tuned_to}: its digital part is that chip's own",
-            hint="take the program or network that it was made from; it is tuned anew",
+            hint="take the program or network that it was made from; it is tuned again",
         )

@@ -153,7 +153,7 @@ def in_siemens(table: CellTable, us_per_level: float | None) -> CellTable:
         table,
         conductance_us=table.conductance_us * us_per_level,
         target_us=table.target_us * us_per_level,
-        notes=(*table.notes, f"one level taken as {us_per_level:g} µS, as asked"),
+        notes=(*table.notes, f"one level taken as {us_per_level:g} µS, as requested"),
         unit="µS",
         step=table.step * us_per_level,
     )
@@ -184,7 +184,7 @@ class TraceResult:
             rows.append((f"{s.mean_us:.1f}", f"{s.slope:.2f}", f"{s.relative:.2g}", word))
         return [
             f"traces         {len(self.spectra)} cells, {self.samples} reads {1e3 * self.interval_s:g} ms apart",
-            "note           too few cells for a population: they tell the shape of the noise, not its shares",
+            "note           too few cells for a population: they show the shape of the noise, not its shares",
             "",
             Table("Traces", ("mean µS", "slope", "A / G²", "telegraph noise"), tuple(rows)),
         ]

@@ -54,7 +54,7 @@ class ProductResult:
 
     def lines(self) -> list[str | Table]:
         """The fit in words."""
-        new = "not known: no inputs come twice to tell standing from new"
+        new = "not known: no inputs come twice to separate standing from new"
         if self.new is not None and self.standing is not None:
             share = self.standing**2 / max(self.standing**2 + self.new**2, 1e-300)
             new = (

@@ -119,7 +119,9 @@ def fit_table(
         goodness = judge_law(fitted.programming, fitted.read_noise, seen, readings.of(test), siemens=siemens)
     notes = [*table.notes, *fitted.notes]
     if int(test.sum()) < FEWEST:
-        notes.append(f"{int(test.sum())} held-out cells tell a distance to about {0.87 / np.sqrt(test.sum()):.3f} only")
+        notes.append(
+            f"{int(test.sum())} held-out cells resolve a distance to about {0.87 / np.sqrt(test.sum()):.3f} only"
+        )
     others: tuple[AgeGoodness, ...] = ()
     if other is not None:
         if other.unit != table.unit:

@@ -74,7 +74,7 @@ def info_table(driver: ChipDriver, status: StatusReply | None) -> Table:
     d = driver.description
     silicon = "" if d.kind == "silicon" else "      NOT SILICON"
     held = d.program_digest.hex()
-    told = [("status", "not told: the firmware has no STATUS")]
+    told = [("status", "not known: the firmware has no STATUS")]
     if status is not None:
         told = [
             ("temperature", f"{_celsius(status)}, outputs {'ON' if status.outputs_on else 'off'}"),

@@ -52,7 +52,7 @@ class RestartedChip(DeviceError):
 
 def device_error(address: str, request: Request[Any], reply: ErrorReply) -> DeviceError:
     """The chip answered a request with an error."""
-    numbers = f" (asked {reply.value:g}, limit {reply.limit:g})" if reply.limit else ""
+    numbers = f" (requested {reply.value:g}, limit {reply.limit:g})" if reply.limit else ""
     kinds = {
         ErrorCode.NOT_AUTHORISED: NotAuthorised,
         ErrorCode.UNSUPPORTED: FirmwareLacks,
@@ -82,7 +82,7 @@ def forged_counter(address: str, error: Exception) -> LinkError:
         f"nothing is sealed for this chip: {error}",
         where=address,
         likely="someone in the line forges its answers, or did so before and its firmware followed",
-        hint="another line; if it stays so, a newer firmware on the board, which begins such a counter anew",
+        hint="another line; if it stays so, a newer firmware on the board, which restarts such a counter",
     )
 
 
@@ -99,7 +99,7 @@ def no_answer(address: str, request: Request[Any], seconds: float) -> LinkError:
 def no_end(address: str, request: Request[Any], seconds: float) -> LinkError:
     """Progress comes and comes, but not the answer."""
     return LinkError(
-        f"no answer to {describe_request(request)} within {seconds:g} s, though the chip goes on to show progress",
+        f"no answer to {describe_request(request)} within {seconds:g} s, though the chip continues to show progress",
         where=address,
         likely="the board's program does not come to an end; far more than its chip file's [timing] was allowed",
         hint=f"reset the board, then: hil info --port {address}",

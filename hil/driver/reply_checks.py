@@ -125,7 +125,7 @@ class ReplyChecks:
 
     def _products(self, request: Mvm | Sweep, reply: MvmResult) -> None:
         asked, got = request.returns, reply.returns
-        self._need(got is asked, request, f"{got.name} results, {asked.name} were asked for")
+        self._need(got is asked, request, f"{got.name} results, {asked.name} were requested")
         layer, vectors = self._loaded.layers.get(request.layer), vectors_of(request)
         outputs = request.tile.outputs if request.tile is not None else None if layer is None else layer.outputs
         shape: tuple[int, ...] = (vectors, *reply.values.shape[1:])
@@ -181,11 +181,11 @@ class ReplyChecks:
             text = f"readings in units of {unit} nS; its levels lie {gap_ns:g} nS apart"
             self._need(unit <= gap_ns, request, text)
         scale_us = 1e-3 * MOST_COUNT * request.unit_ns
-        text = f"a cell of {1e-3 * unit * largest:g} µS; the scale that was asked for ends at {scale_us:g} µS"
+        text = f"a cell of {1e-3 * unit * largest:g} µS; the requested scale ends at {scale_us:g} µS"
         self._need(unit * largest <= MOST_COUNT * request.unit_ns, request, text)
 
     def _same(self, request: Request[Any], what: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-        self._need(got == wanted, request, f"{what} of shape {got}, {wanted} were asked for")
+        self._need(got == wanted, request, f"{what} of shape {got}, {wanted} were requested")
 
     def _text(self, request: Request[Any], name: str, text: str) -> None:
         good = len(text) <= MOST_TEXT and text.isprintable()

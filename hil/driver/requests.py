@@ -102,7 +102,7 @@ def read_requests(
     """Requests that read every cell of a macro, or of some word lines of it."""
     check_macro(spec, macro)
     if not 1 <= reads <= 0xFFFF:
-        raise UsageError(f"{reads} reads of each cell; 1 to 65535 can be asked for")
+        raise UsageError(f"{reads} reads of each cell; 1 to 65535 are possible")
     wanted = np.zeros((spec.macro.rows, spec.macro.columns), np.bool_)
     wanted[slice(None) if lines is None else slice(lines.start, lines.stop)] = True
     unit_ns = conductance_unit_ns(spec.macro)

@@ -84,7 +84,7 @@ def check_same_chip(address: str, journal: Journal, found: Description, chip_tim
                 f"the chip restarted and its clock with it: it stands at {chip_time_ns * 1e-9:.1f} s, "
                 f"the run was at {journal.last_chip_time_ns * 1e-9:.1f} s",
                 where=address,
-                likely="its ages are not known any more; going on means to calibrate and write it again",
+                likely="its ages are not known any more; to continue means to calibrate and write it again",
             )
         journal.begin_anew()
 

@@ -185,7 +185,7 @@ class TrialContext:
         if not candidate.finetuned:
             return self.network
         if self.training is None:
-            raise MismatchError("the network of this folder was trained on", hint="go on with --effort 3")
+            raise MismatchError("the network of this folder was trained on", hint="continue with --effort 3")
         found = load_network(self.training.out)
         if found.digest != candidate.finetuned:
             raise MismatchError(

@@ -129,7 +129,7 @@ def _symbol(result: TrialResult) -> str:
 
 def _test_words(found: Improvement) -> str:
     if found.test is None:
-        return "no test images were asked for"
+        return "no test images were requested"
     return (
         f"a perfect chip {percent(found.test_ideal)}; expected {found.test.text}, over chips and images: "
         f"{found.test.chips} virtual chips that chose nothing, {found.test_images:,} test images, read once, for the "

@@ -97,7 +97,7 @@ def _finetune(context: TrialContext, candidate: Candidate) -> Candidate | str:
     if candidate.recipe.get(LowerSlices):
         return "residual slices leave errors too small to train for"
     if context.training is None:
-        return "training was not asked for"
+        return "training was not requested"
     if context.minutes_left is None:
         return "training takes what is left of --minutes, and none were given"
     if context.minutes_left < LEAST_MINUTES:

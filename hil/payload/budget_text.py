@@ -52,7 +52,7 @@ def limits_table(budget: MissionBudget) -> Table:
         margin = "—" if line.margin is None else f"{100 * line.margin:+.0f} %"
         limit = f"{'≤' if line.at_most else '≥'} {line.limit:.5g}"
         rows.append((line.name, MARKS[line.status], value, limit, margin, line.source))
-    return Table("Limits", ("limit", "", "value", "asked", "margin", "source"), tuple(rows))
+    return Table("Limits", ("limit", "", "value", "required", "margin", "source"), tuple(rows))
 
 
 def write_budget_junit(path: str | Path, budget: MissionBudget) -> None:

@@ -51,7 +51,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.recipe.rewrite import Rewrite
 
-CANNOT = "nothing was read back, so that this chip cannot be asked about and causes cannot be told apart"
+CANNOT = "nothing was read back, so that nothing is said of this chip, and causes cannot be separated"
 CLASSES_ONLY = "the file has classes, or logits that are not this network's codes: logits are not compared"
 ACCURACY_ONLY = "the file has an accuracy alone: only other chips can be judged, and no image of it is known"
 

@@ -87,7 +87,7 @@ class Prediction:
             shown += [Fact("Spread", spread), *self._shares(), *self._shrunk(), *self._histogram()]
         return Summary(
             title,
-            "SIMULATED · no chip was asked",
+            "SIMULATED · no chip answered",
             headline,
             (
                 *shown,
@@ -104,7 +104,9 @@ class Prediction:
         if found is not None:
             return found.parts(self.metric)
         few = self.points is not None and len(self.points.names) > 0
-        return [Fact("Of it", "more virtual chips tell ignorance from chips: hil simulate --chips 100")] if few else []
+        return (
+            [Fact("Of it", "more virtual chips separate ignorance from chips: hil simulate --chips 100")] if few else []
+        )
 
     def one_chip(self, age: int) -> tuple[float, float]:
         """95 % interval of one more chip: where its file gives ranges and chips are enough, of them (``shares``)."""

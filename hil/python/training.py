@@ -116,7 +116,7 @@ def finetune(
     restart: bool = False,
     watch: Watch | None = None,
 ) -> FinetunedNetwork | FinetunedOnChip:
-    """Train a network on for the errors of a chip, taught by itself as it came, as ``hil finetune`` does.
+    """Train a network on for the errors of a chip, taught by itself unchanged, as ``hil finetune`` does.
 
     Args:
         network: a module, what ``hil.compile`` gave, or a network file.

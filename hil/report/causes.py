@@ -22,7 +22,7 @@ def causes_table(split: CauseSplit) -> Table:
     rows = [(p.name, m.change(p.loss), m.span((p.low, p.high)), _of_gap(p.loss, split)) for p in split.parts]
     rows.append(("sum", m.change(split.gap), m.span((split.low, split.high)), _of_gap(split.gap, split)))
     early = (
-        "the chip held the program already, so that nothing tells programming from relaxation"
+        "the chip held the program already, so that nothing separates programming from relaxation"
         if split.early_age_s is None
         else f"programming: cells as read {duration(split.early_age_s)} after they were written, on average"
     )

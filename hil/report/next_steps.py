@@ -52,7 +52,7 @@ def _after_loss(report: AgreementReport) -> Iterator[NextStep]:
 
 def _after_disagree(report: AgreementReport) -> Iterator[NextStep]:
     if not report.chip.told_by:
-        yield NextStep(words_for(report).deployed(RECALIBRATED), "measures what the simulator knows of the chip anew")
+        yield NextStep(words_for(report).deployed(RECALIBRATED), "measures again what the simulator knows of the chip")
     worst = worst_layers(report)
     if worst:
         yield NextStep(f"hil show {word_of(report.run)} --all", f"the layers that are off: {', '.join(worst)}")

@@ -48,7 +48,7 @@ def new_run_folder(out: Path | None) -> Iterator[RunFolder]:
             part = part_of(final)
             raise OutputError(
                 f"{part} of a run that was not finished exists",
-                hint=f"the hil deploy that began it goes on; if none runs, rm -r {part}; or name another folder: --out",
+                hint=f"the hil deploy that began it continues; if none runs, rm -r {part}; or another --out",
             )
     with _finished(RunFolder(part_of(final).absolute(), final)) as folder:
         yield folder

@@ -60,7 +60,7 @@ def _parts(report: AgreementReport) -> Iterator[SummaryItem]:
     if m != ACCURACY:
         yield Fact("Scored by", f"{m.title} of {report.task}, unit {m.unit}")
     if report.this_chip is None:
-        yield Fact("Asked of", "other chips of its kind, as its cells were not read")
+        yield Fact("Verdict on", "other chips of its kind, as its cells were not read")
     if j.verdict is Verdict.INCONCLUSIVE:
         yield Fact("Why not decided", _why_open(j))
     yield from _lost(report)
@@ -142,7 +142,7 @@ def _lost(report: AgreementReport) -> Iterator[SummaryItem]:
                 Bar(p.name, _change(p.loss, m, 1), p.loss, f"{_change(p.low, m, 1)} … {_change(p.high, m, 1)}")
                 for p in lost.told
             ),
-            f"not told from 0: {', '.join(p.name for p in lost.open)}" if lost.open else "",
+            f"not distinguishable from 0: {', '.join(p.name for p in lost.open)}" if lost.open else "",
         )
 
 

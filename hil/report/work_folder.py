@@ -28,7 +28,7 @@ T = TypeVar("T")
 ABOUT = "about.json"
 MAX_JSON_BYTES, MAX_PART_BYTES = 1 << 26, 1 << 31
 BEGUN = "begun"  # date of the begin, beside the fingerprint
-GO_ON = "the same command goes on; with --restart it begins again"
+GO_ON = "the same command resumes; with --restart it begins again"
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
 
@@ -162,8 +162,8 @@ def belongs(
     for key in ("format", "version"):
         if _major(found.get(key)) != _major(head[key]):
             raise MismatchError(
-                f"{path}: {key} {found.get(key)!r:.60}, this program goes on with {head[key]!r}",
-                hint="go on with the version that began it; --restart begins again",
+                f"{path}: {key} {found.get(key)!r:.60}, this program resumes {head[key]!r}",
+                hint="resume with the version that began it; --restart begins again",
             )
     before, now = _flat(found), _flat(wanted)
     other = [key for key in now if before.get(key) != now[key] and key not in free]
@@ -171,7 +171,7 @@ def belongs(
         said = ", ".join(f"{key} {_shown(before.get(key))}, now {_shown(now[key])}" for key in other[:4])
         raise MismatchError(
             f"{root} was begun with another {said}",
-            hint="the command that it was begun with goes on; --restart begins again; or name another output",
+            hint="the command that it was begun with resumes it; --restart begins again; or name another output",
         )
     return found
 
@@ -237,7 +237,7 @@ def typed(kind: type[T], record: Any, **more: Any) -> T:
 
 def _damaged(path: Path, why: object) -> FileError:
     return FileError(
-        f"{path} is damaged: {str(why)[:200]}", hint=f"rm {path} has that part done anew; --restart begins again"
+        f"{path} is damaged: {str(why)[:200]}", hint=f"rm {path} repeats that part; --restart begins again"
     )
 
 

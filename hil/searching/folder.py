@@ -144,7 +144,7 @@ def begin_folder(
         elif begun and read_bytes(path, MOST_BYTES) != content:
             raise MismatchError(
                 f"{root} was begun with another {path.stem}, which lies there as {path.name}",
-                hint="the command that it was begun with goes on; --restart begins again; or name another --out",
+                hint="the command that it was begun with resumes it; --restart begins again; or name another --out",
             )
     return folder
 

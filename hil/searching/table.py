@@ -44,7 +44,7 @@ def laid_out(settings: SearchSettings) -> str:
 def front_of_folder(folder: SearchFolder) -> Front:
     """Raises ``FileError`` for a search that has none yet."""
     if not folder.front.exists():
-        raise FileError(f"the search in {folder.root} has no front yet", hint="the hil search that began it goes on")
+        raise FileError(f"the search in {folder.root} has no front yet", hint="the hil search that began it resumes it")
     return read_front(folder.front)
 
 
@@ -62,7 +62,7 @@ def members_of(folder: SearchFolder) -> list[Member]:
 def folder_notes(folder: SearchFolder) -> list[str]:
     """Notes on what was cut short, and whether the search is finished."""
     notes = SearchPlan(folder.plan, 0.0, Watch()).words()
-    return notes if folder.table.exists() else [*notes, "not finished: the hil search that began it goes on"]
+    return notes if folder.table.exists() else [*notes, "not finished: the hil search that began it resumes it"]
 
 
 def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | None = None) -> dict[str, Any]:

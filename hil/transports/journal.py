@@ -115,7 +115,7 @@ class Journal:
             return None
         if self._where[place][2] != digest_of(request):
             raise MismatchError(
-                f"the run does not go on as it began: request {place + 1}, {type(request).__name__}, was another one",
+                f"the run does not continue as begun: request {place + 1}, {type(request).__name__}, was another one",
                 where=str(self.path),
                 likely="the network, the data, the chip file or this program changed since it began",
                 hint="hil deploy --restart begins again, hil deploy --out FOLDER beside it",

@@ -179,7 +179,7 @@ class RecordedChip:
             raise self._differs(f"request {number} ({name}) comes after the recorded {self._total}")
         if not exchange.request.matches(codec.encode(request, exchange.request.request_id)):
             raise self._differs(
-                f"request {number} differs: {name} {_size(request)} was asked, "
+                f"request {number} differs: {name} {_size(request)} was requested, "
                 f"{_recorded(exchange.request)} was recorded"
             )
         return exchange

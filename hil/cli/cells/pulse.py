@@ -90,7 +90,7 @@ def _run(experiment: Experiment, cells: list[str], out: Path, at: Named, as_json
         named = cells_named(cells, driver.spec)
         check_out(out, len({cell.macro for cell in named}))
         series = Series(experiment, driver.spec, named, driver.description.kind)
-        watch.note(f"readings as they come: {page}")
+        watch.note(f"readings, one by one: {page}")
         try:
             run_experiment(
                 driver, series, watch=watch, shown=lambda so_far: write_text(page, pulse_page(so_far, running=True))

@@ -260,7 +260,7 @@ def check_one_round(program: ConductanceProgram) -> None:
     """Refuse a program of which the chip holds a part at a time."""
     if len({t.round for m in program.matrices for t in m.group.tiles}) > 1:
         raise UsageError(
-            f"this program takes {program.rounds} rounds, the chip written anew for each",
+            f"this program takes {program.rounds} rounds, the chip rewritten for each",
             hint="hil deploy runs it; from Python, mapping.program.rounds.RoundRun and part_of_round",
         )
 

@@ -144,7 +144,7 @@ def a_bad_line(bench: Bench) -> str:
         return f"{FAULTY_REQUESTS} requests, {line.faults} faults; STATUS counts no pulses"
     given = after - before
     wanted = 2 * (FAULTY_REQUESTS // 2) if pulses else 0
-    expect(given == wanted, f"{given} pulses of {wanted} asked for")
+    expect(given == wanted, f"{given} pulses of {wanted} requested")
     return f"{FAULTY_REQUESTS} requests, {line.faults} faults, {given} pulses"
 
 

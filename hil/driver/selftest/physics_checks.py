@@ -215,7 +215,7 @@ def pulses_forget_the_program(bench: Bench) -> str:
     with bench.messages() as line:
         for number, name in enumerate(done):
             line.answer(encode(HoldProgram(digest), 10 * number + 1))
-            expect(_held(line, 10 * number + 2) == digest, "it does not tell the digest that it was to hold")
+            expect(_held(line, 10 * number + 2) == digest, "it does not report the digest that it was to hold")
             line.answer(encode(writes[name], 10 * number + 3))
             expect(not any(_held(line, 10 * number + 4)), f"it still holds the program after {name.name}")
     return f"{len(done)} kinds of writes"

@@ -137,7 +137,7 @@ def _switched_off(bench: Bench, line: MessageLine, work: list[int], ids: Iterato
         late = _code(one.message) is None and one.chip_time_ns > answer.reply.chip_time_ns
         expect(not late, f"work that OUTPUTS_OFF ended went on, and was answered {one.message}"[:200])
     more = [one for one in line.hear(lambda heard: False, AFTERWARDS_S) if one.reply.request_id in waits]
-    expect(not more, f"the work goes on after OUTPUTS_OFF: {more[0].reply.message if more else ''}"[:200])
+    expect(not more, f"the work continues after OUTPUTS_OFF: {more[0].reply.message if more else ''}"[:200])
     line.send(encode(Status(), last_status))
     line.wait_for([first_status, last_status])
     before, after = (ends(line.log, number)[0].reply.message for number in (first_status, last_status))
@@ -267,7 +267,7 @@ def _pace(line: MessageLine, work: int) -> tuple[Heard, float]:
 
     heard = told(line.hear(lambda heard: bool(ends(heard, work)) or len(told(heard)) >= SIGNS, MEASURED_S))
     if len(heard) < SIGNS:
-        raise NotTried("long work tells no progress here, or ends too soon")
+        raise NotTried("long work reports no progress here, or ends too soon")
     return heard[-1], (_done(heard[-1]) - _done(heard[0])) / max(heard[-1].at_s - heard[0].at_s, 1e-3)
 
 

@@ -120,7 +120,7 @@ def _errors(chip: ChipSpec, calibration: Path | None, settings: FinetuneSettings
     record = nominal_record(chip, [0]) if calibration is None else load_record(calibration)
     if calibration is not None and record.kind not in OF_CELLS and record.spec_digest != chip.digest:
         raise MismatchError(
-            f"the record is of {description_words(record.spec_digest, chip)}, asked for is "
+            f"the record is of {description_words(record.spec_digest, chip)}, requested is "
             f"{description_words(chip.digest, chip)}",
             where=str(calibration),
             hint="--chip: the chip that the record measured",

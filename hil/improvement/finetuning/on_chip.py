@@ -177,7 +177,7 @@ def _check_left(driver: ChipDriver, left: ChipState) -> None:
     if serial != left.serial or not same or driver.chip_time_ns * 1e-9 < left.chip_time_s:
         raise MismatchError(
             f"the chip (serial {serial}) does not hold what the interrupted fine-tuning left in chip {left.serial}",
-            likely="another chip, one that something else was written to, or one that was started anew",
+            likely="another chip, one that something else was written to, or one that was restarted",
             hint="--restart begins again, and writes the chip again",
         )
 

@@ -87,7 +87,7 @@ class OnChipPrediction:
         )
         return Summary(
             f"{network} on {len(self.tuned)} virtual chips of {self.chip}",
-            "SIMULATED · no chip was asked",
+            "SIMULATED · no chip answered",
             Headline(Tone.GOOD if gain > 0 else Tone.OPEN, f"{gain:+.1f} points".replace("-", "−"), text),
             (
                 Table("Accuracy", ("", f"of {self.held_out:,} images held out"), rows),

@@ -86,7 +86,7 @@ class FinetuneResult:
         gain = (after or 0.0) - (before or 0.0)
         how = f"as deployed, {FRESH_CHIPS} virtual chips, {self.judged:,} images that neither trained nor chose"
         how = how if judged else f"under the chip's errors, {self.held_out:,} training images that were held out"
-        written = "" if self.trained else "; WRITTEN AS IT CAME: the training made it worse as deployed"
+        written = "" if self.trained else "; WRITTEN UNCHANGED: the training made it worse as deployed"
         text = f"from {before:.1f} % to {after:.1f} % {how}{written}"
         tone = Tone.GOOD if self.trained and gain > 0 else Tone.OPEN
         rows = (
@@ -176,7 +176,7 @@ def finetune(
     before = after = None
     judging = inputs.kept if judges is None else judging_images(inputs, watch)
     if judges is not None:
-        with watch.stage("as it came"):
+        with watch.stage("unchanged network"):
             before = as_deployed(given, judging, inputs.chip, known, asked, watch, judges)
     again_s = time.monotonic() - start  # of the same once more
     trained_file = folder / TRAINED
@@ -246,7 +246,7 @@ def finetune(
         lost = 100.0 * float(before.choosing.mean() - after.choosing.mean())
         watch.note(
             f"the training lost accuracy on chips, {lost:.1f} points as deployed, by the images that choose: {steps} "
-            f"steps at a rate of {final.rate:g}; {out} is the network as it came. Try "
+            f"steps at a rate of {final.rate:g}; {out} is the unchanged network. Try "
             "hil finetune with a lower --rate, more training images or --strength 0.6"
         )
     with output_errors(out):

@@ -122,7 +122,7 @@ class OnChipSettings:
         asked = self.training
         for good, text in (
             (self.tune_images >= 2, f"images to tune with: {self.tune_images}, at least 2 are needed"),
-            (asked.rate > 0, "the learning rate on a chip is asked for: --rate"),
+            (asked.rate > 0, "a learning rate on a chip is needed: --rate"),
             (asked.epochs >= 1 and not asked.minutes, "epochs of a fine-tuning on the chip are counted: --epochs"),
             (not asked.crop and not asked.shift, "images are measured as they are: neither --crop nor --shift"),
             (asked.symmetry in ("", "none"), "images are measured as they are: no --symmetry"),

@@ -41,7 +41,7 @@ def chosen(
     Args:
         steps: of the training; 0: as many as fit into the minutes.
         copies: strength of the errors of layers as deployed, copies averaged.
-        before: share of right answers of the network as it came; ``tried``: of one that a trial has trained.
+        before: share of right answers of the unchanged network; ``tried``: of one that a trial has trained.
     """
     if settings.rate and settings.strength:
         return TrialChoice(settings.rate, settings.strength)

@@ -154,7 +154,7 @@ def run_transfer(
         raise LinkError(
             f"{plan.name}: the passes end with {there:,} of {len(data):,} bytes on the other side",
             likely=f"the plan needs {plan.passes or 'more'} passes of those in the file",
-            hint="more or longer passes, a higher rate; what is there is kept and the transfer goes on",
+            hint="more or longer passes, a higher rate; what is there is kept and the transfer continues",
         )
     received = bytes(receiver.data)
     return TransferResult(

@@ -86,7 +86,7 @@ def read_injections(path: Path) -> list[InjectionResult]:
     Raises:
         FileError: missing, or damaged.
     """
-    hint = f"rm {path} and give the same command again: it does that block anew"
+    hint = f"rm {path} and give the same command again: it repeats that block"
     try:
         found = parse_json(read_text(path, MOST_BYTES))
         if found["format"] != FORMAT:

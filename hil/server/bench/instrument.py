@@ -205,7 +205,7 @@ class Instrument:
 
     def _stays_on(self) -> InstrumentFault:
         return InstrumentFault(
-            f"{self.entry.name} ({self.model.name}) was told to switch its outputs off, and says that they are on",
+            f"{self.entry.name} ({self.model.name}) was ordered to switch its outputs off, and says that they are on",
             where=self.entry.port,
             hint="switch it off by hand",
         )

@@ -186,7 +186,7 @@ def _model(file: CheckedFile) -> InstrumentModel:
         file.fail("orders", "is missing", "[orders.currents]")
     file.table("orders", orders, dict.fromkeys(ORDERS, lambda value: value), dict.fromkeys(ORDERS))
     if "off" not in orders:
-        file.fail("orders.off", "is missing: no instrument is driven that cannot be told to switch its outputs off")
+        file.fail("orders.off", "is missing: no instrument is driven that has no order to switch its outputs off")
     made = {name: _order(file, name, table, words, byte_order) for name, table in orders.items()}
     _check_limited(file, made)
     return InstrumentModel(

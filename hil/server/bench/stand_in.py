@@ -23,14 +23,14 @@ from hil.server.bench.roles import Value
 _MOST_ERRORS = 16
 _ROUNDED = 1.001  # times its limit that a value may have, which the host rounds to a step
 
-Told = Callable[[int, bool, str], None]
+OutputCallback = Callable[[int, bool, str], None]
 """Called with the time of ``time.monotonic_ns``, whether outputs are on from then, and why."""
 
 
 class StandIn:
     """One instrument. ``told`` hears of its outputs."""
 
-    def __init__(self, entry: InstrumentEntry, fixture: Fixture, told: Told) -> None:
+    def __init__(self, entry: InstrumentEntry, fixture: Fixture, told: OutputCallback) -> None:
         self._model, self._fixture, self._told = entry.model, fixture, told
         self._pending = bytearray()
         self._errors: deque[str] = deque(maxlen=_MOST_ERRORS)

@@ -92,7 +92,7 @@ def serve_bench(
     """
     stop, fixture = stop or threading.Event(), Fixture(bench, cells, clock_ns)
 
-    def tell(name: str) -> Callable[[int, bool, str], None]:
+    def report_to_log(name: str) -> Callable[[int, bool, str], None]:
         def told(at_ns: int, on: bool, why: str) -> None:
             if outputs_log is not None:
                 outputs_log.write(f"{at_ns},{name},{'on' if on else 'off'},{why}\n")
@@ -101,7 +101,9 @@ def serve_bench(
         return told
 
     with contextlib.ExitStack() as closing:
-        served = [_Served(e, StandIn(e, fixture, tell(name)), closing) for name, e in bench.instruments.items()]
+        served = [
+            _Served(e, StandIn(e, fixture, report_to_log(name)), closing) for name, e in bench.instruments.items()
+        ]
         ready([entry.port for entry in bench.instruments.values()])
         while not stop.is_set():
             due_s = [s for one in served if (s := one.stand_in.due_s()) is not None]
@@ -143,7 +145,9 @@ def _pseudo_terminal(path: Path, closing: contextlib.ExitStack) -> int:
     import tty
 
     if path.exists():
-        raise PortError(f"{path} is there: a stand-in takes nobody's place", hint="another path in the bench file")
+        raise PortError(
+            f"{path} is there: a stand-in takes the place of no other server", hint="another path in the bench file"
+        )
     path.unlink(missing_ok=True)  # the link that a killed stand-in left
     master, slave = os.openpty()
     closing.callback(os.close, master)

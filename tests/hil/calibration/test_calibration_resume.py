@@ -48,7 +48,7 @@ def test_what_was_measured_is_kept_and_the_rest_is_measured(tmp_path: Path) -> N
     with pytest.raises(Interrupted, match="finished steps") as caught:
         run(chip, folder, at="transfer")
     assert caught.value.exit_code is ExitCode.INTERRUPTED
-    assert caught.value.hint == "the same command goes on; with --restart it begins again"
+    assert caught.value.hint == "the same command resumes; with --restart it begins again"
     pulses = chip.status().pulses_total
     record, watch = run(chip, folder)
     assert chip.status().pulses_total == pulses, "nothing is written again"

@@ -93,7 +93,7 @@ def test_causes_stand_largest_first_with_bars_and_what_is_not_told_from_0_in_one
     bars = [line.count("█") for line in lines[begin + 1 : begin + 4]]
     assert bars == sorted(bars, reverse=True)
     assert bars[0] > 10
-    assert lines[begin + 4].strip().startswith("not told from 0: quantisation, read noise, IR drop")
+    assert lines[begin + 4].strip().startswith("not distinguishable from 0: quantisation, read noise, IR drop")
 
 
 def commands(report: AgreementReport) -> list[str]:

@@ -180,7 +180,7 @@ def test_f8_f10_a_line_that_stays_gone_ends_the_run_in_time_and_it_goes_on_later
     with pytest.raises(HilError) as lost:
         deploy(small, board, tmp_path / "run", reconnect_timeout_s=1.0)
     assert lost.value.exit_code is ExitCode.LINK
-    assert "the same command goes on; with --restart it begins again (what" in lost.value.hint
+    assert "the same command resumes; with --restart it begins again (what" in lost.value.hint
     assert f"{tmp_path / 'run'}.unfinished" in lost.value.hint
     assert time.monotonic() - started_s < 60.0
     for timer in (t for t in threading.enumerate() if isinstance(t, threading.Timer)):

@@ -77,7 +77,7 @@ def test_a_run_interrupted_at_any_message_goes_on_to_the_same_bits(
         with interrupted_at(at), pytest.raises(Interrupted) as stopped:
             small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
         assert stopped.value.exit_code is ExitCode.INTERRUPTED
-        assert stopped.value.hint == "the same command goes on; with --restart it begins again"
+        assert stopped.value.hint == "the same command resumes; with --restart it begins again"
         assert [p.name for p in tmp_path.iterdir() if p.name.startswith("run")] == ["run.unfinished"]
         assert not chip.status().outputs_on
         report = small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
@@ -220,7 +220,7 @@ def test_a_run_that_failed_keeps_its_wire_log_and_what_was_measured(
         with pytest.raises(DeviceError, match="lost its nerve") as failed:
             small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
         part = tmp_path / "run.unfinished"
-        assert "the same command goes on; with --restart it begins again" in str(failed.value)
+        assert "the same command resumes; with --restart it begins again" in str(failed.value)
         assert f"what the chip answered is kept in {part}" in str(failed.value)
         kept = {p.name for p in part.iterdir()}
         assert {"wire.log", "record.h5", "journal", "run.json"} <= kept
@@ -332,7 +332,7 @@ def test_another_command_is_refused_with_what_differs_and_restart_begins_again(
     [
         ("{", "run.json is damaged"),
         ('{"format": "hil.deployment", "version": "1.0", "address": 7}', "another network None, now"),
-        ('{"format": "hil.deployment", "version": "2.0"}', "version '2.0', this program goes on with '1.0'"),
+        ('{"format": "hil.deployment", "version": "2.0"}', "version '2.0', this program resumes '1.0'"),
         ('{"format": "hil.other", "version": "1.0"}', "format 'hil.other'"),
     ],
 )

@@ -221,7 +221,7 @@ def test_several_rounds_at_once_are_refused_by_those_who_know_one() -> None:
             lambda: program_chip(driver, program, sample=0, watch=Watch()),
             lambda: measured_multiply(driver, program, nominal_corrections(program)),
         ):
-            with pytest.raises(UsageError, match="rounds, the chip written anew for each"):
+            with pytest.raises(UsageError, match="rounds, the chip rewritten for each"):
                 call()
 
 

@@ -26,7 +26,7 @@ def test_identity_needs_no_status_and_says_what_is_not_told() -> None:
     with connect(InProcessTransport(Bare(SPEC, 7), "in process"), chip=SPEC) as driver:
         status = driver.known_status()
         assert status is None
-        assert ("status", "not told: the firmware has no STATUS") in info_table(driver, status).rows
+        assert ("status", "not known: the firmware has no STATUS") in info_table(driver, status).rows
         assert info_record(driver, status)["temperature_c"] is None
         assert driver.temperature_c == UNTOLD_C
         assert any("no STATUS" in text for text in driver.fallbacks)

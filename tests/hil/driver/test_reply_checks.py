@@ -108,7 +108,7 @@ LIES = {
         "read",
         CellReadings,
         fields(unit_ns=lambda u: 2 * u, readings=lambda r: np.full_like(r, 0xFFFE)),
-        "the scale that was asked for ends at",
+        "the requested scale ends at",
     ),
     "more pulses than allowed": (
         "program",

@@ -115,7 +115,7 @@ def test_without_minutes_or_with_too_few_nothing_is_trained(small: Small, data: 
     (trial,) = TRAINING
     assert "none were given" in str(trial.propose(tried, Candidate()))
     assert trial.propose(replace(tried, minutes_left=1.5), Candidate()) == "1.5 minutes are left, training takes 2"
-    assert trial.propose(replace(tried, training=None), Candidate()) == "training was not asked for"
+    assert trial.propose(replace(tried, training=None), Candidate()) == "training was not requested"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -74,7 +74,7 @@ def test_every_trial_says_what_it_gave_and_what_it_costs(climbed: tuple[Improvem
     assert all(r.gain > r.gain_se for r in tried[1:] if r.kept)
     skipped = {r.name: r.skipped for r in found.trials}
     assert skipped["reads"] == "residual is not in the recipe" or found.recipe["recipe"][-1]["name"] == "residual"
-    assert skipped["finetune"] == "training was not asked for"
+    assert skipped["finetune"] == "training was not requested"
     assert found.test is not None
     assert (found.test.chips, found.test.images) == (4, 100)
     assert found.test.low < found.test.mean < found.test.high

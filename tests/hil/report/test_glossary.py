@@ -125,7 +125,7 @@ def test_the_glossary_knows_every_label_and_header_that_the_sources_write_out() 
 
 
 def test_a_word_is_found_in_a_line_of_a_screen_and_a_misspelled_one_is_answered_with_its_neighbours(capsys) -> None:
-    assert {"read noise", "relaxation"} <= find_terms("not told from 0: read noise, relaxation").keys()
+    assert {"read noise", "relaxation"} <= find_terms("not distinguishable from 0: read noise, relaxation").keys()
     assert "virtual chip" in find_terms("20 virtual chips")
     assert "IR drop" in find_terms("ir drop")
     assert hil(["glossary", "relaxatoin"]) == 2

@@ -268,7 +268,7 @@ def test_ctrl_c_is_exit_10_and_show_says_what_to_do(
     monkeypatch.setattr("hil.searching.run.train_teacher", stop)
     cli(*files.arguments(tmp_path / "code"), "--allow-code", code=10)
     cli(*files.arguments(tmp_path / "run"), code=10)
-    assert "the same command goes on; with --restart it begins again" in cli.err
+    assert "the same command resumes; with --restart it begins again" in cli.err
     for command in ("show", "explain"):
         cli("search", command, tmp_path / "run", code=7)
         assert "has no front yet" in cli.err
