@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mapping.adapt.adaptation import Adaptation
     from mapping.layout.lay_out import LayoutOptions
     from mapping.program.conductance import ConductanceProgram
-    from mapping.recipe.target import Progress
+    from mapping.recipe.target import ProgressObserver
 
 OF_A_CHIP = ("silicon", "emulated")  # kinds of records; others know no single cell
 
@@ -37,7 +37,7 @@ class AroundDefects(Technique):
             raise RecipeError(f"adapt: a record of kind {record.kind!r} knows no single chip's cells")
 
     def prepare(
-        self, program: ConductanceProgram, record: CalibrationRecord, read_s: float, progress: Progress
+        self, program: ConductanceProgram, record: CalibrationRecord, read_s: float, progress: ProgressObserver
     ) -> ConductanceProgram:
         if program.adapted_to is not None or record.kind not in OF_A_CHIP:
             return program

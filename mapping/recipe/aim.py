@@ -10,7 +10,7 @@ from mapping.recipe.technique import Gave, Offer, Technique, gave_each
 if TYPE_CHECKING:
     from cim.record.calibration import CalibrationRecord
     from mapping.program.conductance import ConductanceProgram
-    from mapping.recipe.target import Progress
+    from mapping.recipe.target import ProgressObserver
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class AgedTargets(Technique):
     )  # fmt: skip
 
     def prepare(
-        self, program: ConductanceProgram, record: CalibrationRecord, read_s: float, progress: Progress
+        self, program: ConductanceProgram, record: CalibrationRecord, read_s: float, progress: ProgressObserver
     ) -> ConductanceProgram:
         if program.aims is not None:
             return program

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # recipes are read by the command line, which imports nothing
     from mapping.layout.lay_out import LayoutOptions
     from mapping.program.conductance import ConductanceProgram
     from mapping.program.training_inputs import LayerInputs
-    from mapping.recipe.target import Progress, RecipeTarget
+    from mapping.recipe.target import ProgressObserver, RecipeTarget
     from mapping.tune.channel_affine import ChannelTune, TuneTargets
 
 Kind = TypeVar("Kind", bound=Technique)
@@ -100,7 +100,7 @@ class Recipe:
             t.check(program, record)
 
     def prepared(
-        self, program: ConductanceProgram, record: CalibrationRecord, progress: Progress
+        self, program: ConductanceProgram, record: CalibrationRecord, progress: ProgressObserver
     ) -> ConductanceProgram:
         """The program for chips of a record, once for all of them; one that is prepared stays as it is."""
         for t in self.techniques:
@@ -124,7 +124,7 @@ class Recipe:
         images = program.calibration_images[: self.tune_plan.images]
         return images if len(images) > 1 else images[:0]
 
-    def targets(self, program: ConductanceProgram, progress: Progress | None = None) -> TuneTargets | None:
+    def targets(self, program: ConductanceProgram, progress: ProgressObserver | None = None) -> TuneTargets | None:
         """What the layers of the ideal network give for these images, once for all chips that are tuned.
 
         None where they are not, or where the program stores too few images, which is noted.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mapping.recipe.standing import Cells
 
 
-class Progress(Protocol):
+class ProgressObserver(Protocol):
     """Whoever watches the work."""
 
     def stage(self, name: str) -> AbstractContextManager[None]:
@@ -33,7 +33,7 @@ class Progress(Protocol):
     def note(self, text: str) -> None: ...
 
 
-class RecipeTarget(Progress, Protocol):
+class RecipeTarget(ProgressObserver, Protocol):
     """A chip that a recipe is carried out on.
 
     ``number``: which writing or reading of cells it is after the first, for noise of its own.

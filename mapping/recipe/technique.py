@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # settings are read by the command line, which imports nothin
     from mapping.layout.lay_out import LayoutOptions
     from mapping.program.conductance import ConductanceProgram
     from mapping.recipe.standing import Standing
-    from mapping.recipe.target import Progress, RecipeTarget
+    from mapping.recipe.target import ProgressObserver, RecipeTarget
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -135,7 +135,7 @@ class Technique:
         """Refuse a program, or a chip with this record (None: not measured yet), that it cannot be done to."""
 
     def prepare(
-        self, program: ConductanceProgram, record: CalibrationRecord, read_s: float, progress: Progress
+        self, program: ConductanceProgram, record: CalibrationRecord, read_s: float, progress: ProgressObserver
     ) -> ConductanceProgram:
         """The program for chips of a record, once for all of them; one that is prepared stays as it is.
 
