@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
+from typing import NamedTuple, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,6 @@ from cim.cost.workload import WorkKind
 from mapping.operators.integer.scales import CodeScale
 from mapping.operators.step import Shape, Step
 from mapping.operators.work import WorkForm
-
-if TYPE_CHECKING:
-    from mapping.operators.node import Node
 
 
 class ChosenCodes(Protocol):
@@ -93,10 +90,6 @@ class FusedOp:
 
         Codes of the others have the scale of the first input.
         """
-        raise NotImplementedError(self.name)
-
-    def as_node(self, inputs: tuple[str, ...]) -> Node:
-        """The graph's node that does the same as an operation that no array multiplies, but for its clamp."""
         raise NotImplementedError(self.name)
 
 

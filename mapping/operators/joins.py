@@ -18,7 +18,7 @@ from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.integer.scales import CodeScale, requantise_by, requantise_to
-from mapping.operators.node import Node, StepNames, Stored, of_one_rank, require, shape_together
+from mapping.operators.node import Node, NodeOp, StepNames, Stored, of_one_rank, require, shape_together
 from mapping.operators.step import (
     ChipOperation,
     Shape,
@@ -41,7 +41,7 @@ TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddOp(FusedOp):
+class AddOp(NodeOp):
     """Sum of two, or the first without the second."""
 
     subtract: bool = False
@@ -76,7 +76,7 @@ class AddOp(FusedOp):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConcatOp(FusedOp):
+class ConcatOp(NodeOp):
     """``outputs``: joins the tensors that a network gives."""
 
     axis: int = 0

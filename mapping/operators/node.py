@@ -141,7 +141,16 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PassOp(FusedOp):
+class NodeOp(FusedOp):
+    """An operation that no array multiplies, and that a node of a graph does, but for its clamp."""
+
+    def as_node(self, inputs: tuple[str, ...]) -> Node:
+        """That node, under the name of the operation."""
+        raise NotImplementedError(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassOp(NodeOp):
     """Codes move but keep their scale; ``node`` is the graph's own."""
 
     node: Node
@@ -158,7 +167,7 @@ class PassOp(FusedOp):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DigitalOp(FusedOp):
+class DigitalOp(NodeOp):
     """Any other operation that no array multiplies; ``node`` is the graph's own."""
 
     node: Node

@@ -17,7 +17,7 @@ from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.integer.scales import CodeScale, excess_bits, requantise_by, requantise_to
-from mapping.operators.node import DigitalOp, Node, PassOp, StepNames, Stored, require, require_axes
+from mapping.operators.node import DigitalOp, Node, NodeOp, PassOp, StepNames, Stored, require, require_axes
 from mapping.operators.step import (
     ChipOperation,
     Shape,
@@ -39,7 +39,7 @@ EXTREMES = ("max", "min")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AvgPoolOp(FusedOp):
+class AvgPoolOp(NodeOp):
     """Mean over windows; ``flatten``: over the whole map, as a vector."""
 
     kernel: tuple[int, int]

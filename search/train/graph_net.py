@@ -35,7 +35,7 @@ from mapping.network.graph import Preprocess
 from mapping.operators.activations import ClampOp, Grid
 from mapping.operators.fused import ChosenCodes, FusedOp, MatrixOp
 from mapping.operators.moves import Take
-from mapping.operators.node import INPUT, DigitalOp, Node, PassOp, may_be_negative
+from mapping.operators.node import INPUT, DigitalOp, Node, NodeOp, PassOp, may_be_negative
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.quantise.lower import input_grid, logits_op
 from mapping.quantise.sharing import shared_ops
@@ -241,6 +241,7 @@ class GraphNet(PixelModule):
             return y
         if isinstance(op, ClampOp):
             return codes * step
+        assert isinstance(op, NodeOp)
         return op.as_node(op.inputs).forward([c * s for c, s in inputs], self._held)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GraphNet:

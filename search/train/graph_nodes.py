@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mapping.operators.activations import ClampOp, Grid, HardTanh, Relu
 from mapping.operators.fused import FusedOp, MatrixOp
-from mapping.operators.node import INPUT, Node
+from mapping.operators.node import INPUT, Node, NodeOp
 from mapping.operators.products import Conv, Linear
 
 Array = NDArray[np.float32]
@@ -44,7 +44,7 @@ def nodes_of(
         low, high = ends[op.name] or (-math.inf, math.inf)
         if isinstance(op, MatrixOp):
             nodes.append(_matrix(op, sources, *weights[op.name]))
-        elif not isinstance(op, ClampOp):
+        elif isinstance(op, NodeOp):
             nodes.append(op.as_node(sources))
         source = sources[0] if isinstance(op, ClampOp) else op.name
         if (low, high) != (-math.inf, math.inf):

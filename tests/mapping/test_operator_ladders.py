@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mapping.operators.fused import FusedOp
-from mapping.operators.node import DigitalOp, PassOp
+from mapping.operators.node import DigitalOp, NodeOp, PassOp
 from mapping.operators.registry import node_kinds, step_kinds
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = "mapping/operators/"
-ROLES = {FusedOp, PassOp, DigitalOp}  # what an operation is to the compiler, whatever operator it came from
+ROLES = {FusedOp, NodeOp, PassOp, DigitalOp}  # what an operation is to the compiler, whatever operator it came from
 LEAST = 3  # kinds that make a ladder; two are one question and its opposite
 
 
@@ -34,7 +34,8 @@ def test_a_ladder_is_seen_as_chain_match_and_table() -> None:
 
 def _operators() -> set[str]:
     registered = [*node_kinds().values(), *step_kinds().values()]  # their files are loaded from here on
-    fused = {kind for kind in FusedOp.__subclasses__() if kind.__module__ not in {role.__module__ for role in ROLES}}
+    below = {kind for role in ROLES for kind in role.__subclasses__()}
+    fused = {kind for kind in below if kind.__module__ not in {role.__module__ for role in ROLES}}
     return {kind.__name__ for kind in (*registered, *fused)}
 
 
