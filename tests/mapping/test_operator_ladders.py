@@ -34,7 +34,7 @@ def test_a_ladder_is_seen_as_chain_match_and_table() -> None:
 
 def _operators() -> set[str]:
     registered = [*node_kinds().values(), *step_kinds().values()]  # their files are loaded from here on
-    below = {kind for role in ROLES for kind in role.__subclasses__()}
+    below: set[type] = {kind for role in ROLES for kind in role.__subclasses__()}
     fused = {kind for kind in below if kind.__module__ not in {role.__module__ for role in ROLES}}
     return {kind.__name__ for kind in (*registered, *fused)}
 
