@@ -27,7 +27,7 @@ from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.completion import datasets
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
-from hil.searching.heirs.settings import HeirSearchSettings
+from hil.searching.pruned.settings import PrunedSearchSettings
 from hil.searching.settings import SearchSettings
 from hil.transports import DEFAULT_BAUD
 
@@ -81,7 +81,7 @@ def run_(
         Path | None,
         typer.Option(
             "--from",
-            help="trained net.pt whose heirs are searched: made in seconds each, none trained",
+            help="trained net.pt whose pruned networks are searched: made in seconds each, none trained",
             show_default=False,
         ),
     ] = None,
@@ -94,7 +94,7 @@ def run_(
     *,
     of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data_dir")],
     searched: Given[SearchSettings],
-    heirs: Given[HeirSearchSettings],
+    candidates: Given[PrunedSearchSettings],
     treated: Given[TechniqueOptions],
     scheduler: Scheduler = None,
     in_the_loop: InTheLoop = False,
@@ -114,7 +114,7 @@ def run_(
     source = of.upon(NetworkOptions())
     if from_ is not None:
         more = {"--space": space, "--teacher": teacher, "--calibration": calibration, "--in-the-loop": in_the_loop}
-        asked = _heir_settings(data, costs, source, searched, heirs, [name for name in more if more[name]])
+        asked = _pruning_settings(data, costs, source, searched, candidates, [name for name in more if more[name]])
         asked = replace(asked, recipe=str(treated.upon(TechniqueOptions()).recipe()))
         return _search_heirs(from_, out, asked, scheduler, restart, as_json)
     loop = _loop(in_the_loop, port, emulated, source.chip, source.macros, rounds, baud)
@@ -143,10 +143,10 @@ search.command("show")(show)
 search.command("explain")(explain)
 
 
-def _heir_settings(
-    data: str, costs: str | None, source: NetworkAsked, searched: Given[SearchSettings],
-    heirs: Given[HeirSearchSettings], also: list[str],
-) -> HeirSearchSettings:  # fmt: skip
+def _pruning_settings(
+    data: str, costs: str | None, source: NetworkOptions, searched: Given[SearchSettings],
+    candidates: Given[PrunedSearchSettings], also: list[str],
+) -> PrunedSearchSettings:  # fmt: skip
     """What goes with ``--from``. Raises ``UsageError`` for what says nothing there."""
     from hil.searching.begin import named_place
 
@@ -156,13 +156,13 @@ def _heir_settings(
              if name not in known and value != usual[name]]  # fmt: skip
     if refused := also + other:
         raise UsageError(
-            f"{', '.join(refused)}: heirs of a teacher are not trained, so this says nothing",
+            f"{', '.join(refused)}: pruned networks of a teacher are not trained, so this says nothing",
             hint="leave it out; hil finetune trains a network that was written",
         )
     shared = {known[name]: value for name, value in searched.values.items() if name in known}
-    on_a_chip = costs is None or source.chip != NetworkAsked().chip
-    return heirs.upon(
-        HeirSearchSettings(named_place(data), named_place(costs or source.chip)),
+    on_a_chip = costs is None or source.chip != NetworkOptions().chip
+    return candidates.upon(
+        PrunedSearchSettings(named_place(data), named_place(costs or source.chip)),
         chip=named_place(source.chip) if on_a_chip else "",
         macros=source.macros or 0,
         data_dir=str(source.data_dir.absolute()) if source.data_dir else "",
@@ -171,12 +171,12 @@ def _heir_settings(
 
 
 def _search_heirs(
-    teacher: Path, out: Path, settings: HeirSearchSettings, scheduler: str | None, restart: bool, as_json: bool
+    teacher: Path, out: Path, settings: PrunedSearchSettings, scheduler: str | None, restart: bool, as_json: bool
 ) -> int:
-    from hil.searching.heirs.search import search_heirs
+    from hil.searching.pruned.search import search_pruned
 
     with screen(quiet=as_json) as watch:
-        front = search_heirs(out, teacher, settings, watch, scheduler=scheduler, restart=restart)
+        front = search_pruned(out, teacher, settings, watch, scheduler=scheduler, restart=restart)
     print_result([front.summary(str(out))], {"folder": str(out), **front.to_json()}, as_json)
     return ExitCode.DONE
 

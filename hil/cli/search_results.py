@@ -164,15 +164,15 @@ def show(
     from hil.atomic import write_text
     from hil.searching.folder import open_folder
     from hil.searching.front import read_findings
-    from hil.searching.heirs.front import is_heir_search, read_heir_front
     from hil.searching.page import search_page
+    from hil.searching.pruned.front import is_pruned_search, read_pruned_front
     from hil.searching.summary import search_summary
     from hil.searching.table import folder_notes, table_json
 
-    if is_heir_search(folder):
+    if is_pruned_search(folder):
         if costs or plot:
-            raise UsageError("a front of heirs is shown as it was measured", hint="hil search show FOLDER")
-        front = read_heir_front(folder)
+            raise UsageError("a front of pruned networks is shown as it was measured", hint="hil search show FOLDER")
+        front = read_pruned_front(folder)
         print_result([front.summary(str(folder))], front.to_json(), as_json)
         return ExitCode.DONE
     found, settings = open_folder(folder, allow_code=allow_code)

@@ -25,7 +25,7 @@ class Redeployment:
 
 RECALIBRATED = Redeployment("--recalibrate", "record=chip.calibrate()")
 REWRITTEN = Redeployment(
-    "--with rewrite=3", 'options=hil.DeployOptions(recipe=hil.TechniquesAsked(having=("rewrite=3",)).recipe())'
+    "--with rewrite=3", 'options=hil.DeployOptions(recipe=hil.TechniqueOptions(having=("rewrite=3",)).recipe())'
 )
 
 

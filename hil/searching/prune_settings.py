@@ -38,10 +38,10 @@ class PruneSettings:
         self.limits()
 
     def limits(self) -> PruningLimits:
-        return heir_limits(self.weight_bits, self.activation_bits)
+        return pruning_limits(self.weight_bits, self.activation_bits)
 
 
-def heir_limits(weight_bits: str, activation_bits: str) -> PruningLimits:
+def pruning_limits(weight_bits: str, activation_bits: str) -> PruningLimits:
     """From FEWEST-MOST of both. Raises ``UsageError`` for what is no such text."""
     (least_w, most_w), (least_a, most_a) = (_ends(text) for text in (weight_bits, activation_bits))
     return PruningLimits(least_w, most_w, least_a, most_a)

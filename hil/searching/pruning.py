@@ -169,7 +169,7 @@ def prune(
         priced=priced_as(target),
         before=price_parts(target, teacher.workload(own)),
         after=price_parts(target, teacher.workload(best.plan)),
-        heirs=heirs,
+        pruned=pruned,
         widths=counts(teacher, best.graph),
         layers_before=len(counts(teacher, teacher.graph)),
         fitted=len(fit),

@@ -1,6 +1,6 @@
-"""Genes of heirs: what a search over one trained network may choose, and the plan that a genome stands for.
+"""Genes of pruned networks: what a search over one trained network may choose, and the plan that a genome stands for.
 
-    space = heir_space(teacher, relevance, limits)
+    space = pruning_space(teacher, relevance, limits)
     plan = space.plan(space.draw(1, rng)[0])
 
 Channels of each group, residual blocks, kernels, weight bits and activation bits. The layers of a residual block have
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from mapping.bits import LayerBits
 from mapping.operators.products import Conv, Linear
-from search.heirs.choose import SHARES
-from search.heirs.limits import HeirLimits
-from search.heirs.plan import HeirPlan, Teacher, centred
-from search.heirs.relevance import Relevance
+from search.pruned.choose import SHARES
+from search.pruned.limits import PruningLimits
+from search.pruned.plan import PruningPlan, Teacher, centred
+from search.pruned.relevance import Relevance
 from search.space.genes import Genome
 
 CHANNELS, BLOCK, KERNEL, WEIGHTS, CODES = "channels", "block", "kernel", "weight bits", "activation bits"
@@ -41,8 +41,8 @@ class HeirGene:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HeirSpace:
-    """All heirs of a ``teacher``. ``order``: classes of each group of channels, those that go first in front."""
+class PruningSpace:
+    """All pruned networks of a ``teacher``. ``order``: classes of each group of channels, first those that go."""
 
     teacher: Teacher
     genes: tuple[HeirGene, ...]
@@ -60,7 +60,7 @@ class HeirSpace:
         every = list(dict.fromkeys(labels))
         return np.array([[float(label == one) for one in every] for label in labels])
 
-    def plan(self, genome: Genome | NDArray[np.int64]) -> HeirPlan:
+    def plan(self, genome: Genome | NDArray[np.int64]) -> PruningPlan:
         """What a genome leaves out; bits of layers that are gone say nothing."""
         chosen = {(gene.kind, gene.place): gene.values[int(i)] for gene, i in zip(self.genes, genome, strict=True)}
         gone, points, weights, codes = set[int](), set[str](), dict[str, int](), dict[str, int]()
@@ -75,7 +75,7 @@ class HeirSpace:
             elif kind in (WEIGHTS, CODES) and place != SUMS:
                 found = weights if kind == WEIGHTS else codes
                 found.update(dict.fromkeys(self.layers[place], int(value)))
-        return HeirPlan(
+        return PruningPlan(
             max(weights.values()),
             int(chosen[CODES, SUMS]),
             frozenset(gone),
@@ -85,7 +85,7 @@ class HeirSpace:
         )
 
     def uniform(self, share: float, weight_bits: int, activation_bits: int) -> Genome:
-        """The heir that takes as much of every group, and the same bits everywhere."""
+        """The pruned network that takes as much of every group, and the same bits everywhere."""
         wanted = {CHANNELS: share, BLOCK: 1.0, KERNEL: 1.0, WEIGHTS: weight_bits, CODES: activation_bits}
         return tuple(int(np.abs(np.array(gene.values) - wanted[gene.kind]).argmin()) for gene in self.genes)
 
@@ -137,7 +137,7 @@ class HeirSpace:
         return list(dict.fromkeys(value for gene in self.genes if gene.kind == kind for value in gene.values)) or [1.0]
 
 
-def heir_space(teacher: Teacher, relevance: Relevance, limits: HeirLimits) -> HeirSpace:
+def pruning_space(teacher: Teacher, relevance: Relevance, limits: PruningLimits) -> PruningSpace:
     """The genes of a teacher within limits."""
     layers = list(_layers(teacher))
     together = _together(teacher, [layer.name for layer in layers])
@@ -157,7 +157,7 @@ def heir_space(teacher: Teacher, relevance: Relevance, limits: HeirLimits) -> He
         places = [*together, *([SUMS] if kind == CODES else [])]
         genes += [HeirGene(kind, place, tuple(map(float, range(most, least - 1, -1)))) for place in places]
     order = {place: tuple(sorted(group.classes, key=lambda i: relevance.classes[i])) for place, group in groups.items()}
-    return HeirSpace(teacher, tuple(genes), order, together)
+    return PruningSpace(teacher, tuple(genes), order, together)
 
 
 def _layers(teacher: Teacher) -> Iterator[Conv | Linear]:

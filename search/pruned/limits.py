@@ -38,7 +38,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class PriceRange:
-    """Prices between which heirs are looked for, mJ·ms."""
+    """Prices between which pruned networks are looked for, mJ·ms."""
 
     least: float = 0.0
     most: float = math.inf

@@ -54,7 +54,7 @@ class Teacher:
     blocks: tuple[ResidualBlock, ...]
 
     def narrowed(self, plan: PruningPlan) -> NetworkGraph:
-        """The graph of an heir, with the weights of its teacher."""
+        """The graph of a pruned network, with the weights of its teacher."""
         narrow = with_points(without_channels(self.graph, self.channels, plan.classes), plan.points)
         return without_blocks(narrow, [block for block in self.blocks if block.add in plan.blocks])
 

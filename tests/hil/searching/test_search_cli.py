@@ -333,7 +333,7 @@ def plain_teacher(path: Path) -> Path:
     return path
 
 
-def test_the_heir_of_a_teacher_has_its_blocks_where_a_network_of_the_space_has_no_others(
+def test_the_truncated_teacher_of_a_teacher_has_its_blocks_where_a_network_of_the_space_has_no_others(
     cli: Cli, files: Files, tmp_path: Path
 ) -> None:
     plain, space = plain_teacher(tmp_path / "plain.pt"), load_space(files.space)

@@ -130,14 +130,14 @@ def test_blocks_keep_their_places_where_one_between_them_is_skipped() -> None:
         assert (one is None and other is None) or torch.equal(one.weight, other.weight)  # type: ignore[union-attr]
 
 
-def heir_of(graph: NetworkGraph, *operators: str) -> NetworkFile:
+def truncated_of(graph: NetworkGraph, *operators: str) -> NetworkFile:
     file = NetworkFile(graph, 8, 8, SOME.pixels[:16])
     return truncated_teacher(SPACE, SPACE.uniform(operators, (1.0, 1.0), Bits(8, 8)), file)
 
 
 def test_a_truncated_teacher_of_all_blocks_answers_as_its_teacher() -> None:
     graph = teacher(mean=0.5, std=0.25)
-    found = heir_of(graph, "conv3", "conv3", "residual", "residual")
+    found = truncated_of(graph, "conv3", "conv3", "residual", "residual")
     np.testing.assert_allclose(
         float_logits(found.graph, OTHERS.pixels), float_logits(graph, OTHERS.pixels), rtol=0, atol=1e-4
     )
@@ -145,7 +145,7 @@ def test_a_truncated_teacher_of_all_blocks_answers_as_its_teacher() -> None:
 
 def test_a_truncated_teacher_leaves_out_the_blocks_that_its_network_skips(tmp_path: Path) -> None:
     graph = teacher()
-    found = heir_of(graph, "skip", "conv3", "residual", "skip")
+    found = truncated_of(graph, "skip", "conv3", "residual", "skip")
     save_network(found, tmp_path / "net.pt")
     again = load_network(tmp_path / "net.pt")
     torch.manual_seed(3)
@@ -167,7 +167,7 @@ def test_a_truncated_teacher_leaves_out_the_blocks_that_its_network_skips(tmp_pa
 
 def test_a_truncated_teacher_of_other_layers_than_its_teachers_is_refused_with_their_names() -> None:
     with pytest.raises(TeacherError, match=r"has not all layers of this network of tiny: 1 are others, 1\.1\.conv"):
-        heir_of(teacher(), "conv2", "conv3", "residual", "residual")
+        truncated_of(teacher(), "conv2", "conv3", "residual", "residual")
 
 
 def test_shortcuts_without_weights_are_not_those_of_a_residual_operator() -> None:

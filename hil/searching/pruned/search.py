@@ -1,6 +1,6 @@
-"""A search over the heirs of one trained network, in a small folder.
+"""A search over the pruned networks of one trained network, in a small folder.
 
-    front = search_heirs(Path("runs/heirs"), Path("r32a.pt"), HeirSearchSettings("cifar10", "mnsim-default"), Watch())
+    front = search_pruned(Path("runs/pruned"), Path("r32a.pt"), settings, Watch())
 
 Every sample is an heir with weights in closed form, measured on held-out training images; none is trained. A third of
 them are what pruning plans for the prices that are asked for, and others that are drawn; then a model of what was
@@ -23,52 +23,62 @@ import numpy as np
 from hil.atomic import output_errors
 from hil.errors import Interrupted, NothingLearned
 from hil.report.work_folder import DAMAGED, GO_ON, WorkFolder
-from hil.searching.heirs.front import ABOUT, FRONT, HeirFront, HeirRow, WrittenHeir, write_heir_front
-from hil.searching.heirs.inputs import HeirInputs, load_heir_inputs
-from hil.searching.heirs.measure import CHIP_IMAGES, CHIPS, HeirJob, MeasuredHeir, made, measure_heir, percent_on_chips
-from hil.searching.heirs.settings import HeirSearchSettings
 from hil.searching.learned import by_chance
 from hil.searching.networks import imperfect
+from hil.searching.pruned.front import ABOUT, FRONT, PrunedFront, PrunedRow, WrittenNetwork, write_pruned_front
+from hil.searching.pruned.inputs import PruningInputs, load_pruning_inputs
+from hil.searching.pruned.measure import (
+    CHIP_IMAGES,
+    CHIPS,
+    MeasuredPruned,
+    PruningJob,
+    made,
+    measure_pruned,
+    percent_on_chips,
+)
+from hil.searching.pruned.settings import PrunedSearchSettings
 from hil.searching.pruning import price_parts, priced_as
 from hil.watch import PlannedStage, Watch
 from mapping.network.file import save_network
 from search.choice.additive import kendall_tau
 from search.choice.heirs import drawn, front_of_heirs, learned, proposed, pruned
-from search.heirs.make import Heir, fitted_images, heir_file
+from search.pruned.make import PrunedNetwork, fitted_images, pruned_file
 from search.space.genes import Genome
 from search.space.significance import Floats, Genomes
 from search.train.workers import check_shared, side_by_side, workers
 
 MEASURED = "measured.jsonl"  # of the folder
-TRIED = 3  # of the best heirs below a price, made again with all images
+TRIED = 3  # of the best pruned networks below a price, made again with all images
 WRITTEN = 3  # along the front, where no prices are asked for
-LEAST_TOLD = 8  # heirs of a last round whose order says something
-HEIR_S = 10.0  # about what one takes on one core
-TAUGHT = 1e-6  # divergence, of an heir that answers as its teacher does
+LEAST_TOLD = 8  # pruned networks of a last round whose order says something
+PRUNED_S = 10.0  # about what one takes on one core
+TAUGHT = 1e-6  # divergence, of a pruned network that answers as its teacher does
 
 
-def search_heirs(
+def search_pruned(
     root: Path,
     teacher: Path,
-    settings: HeirSearchSettings,
+    settings: PrunedSearchSettings,
     watch: Watch,
     *,
     scheduler: str | None = None,
     restart: bool = False,
-) -> HeirFront:
-    """Measure heirs and write the best of them.
+) -> PrunedFront:
+    """Measure pruned networks and write the best of them.
 
     Raises:
         Interrupted: Ctrl-C; the same call goes on. MismatchError: the folder was begun with other inputs.
-        NothingLearned: what was measured tells no heir from another.
-        UsageError, search.errors.SearchError: of ``load_heir_inputs``; or no heir has the prices that are asked for.
+        NothingLearned: what was measured separates no pruned network from another.
+        UsageError, search.errors.SearchError: of ``load_pruning_inputs``; or none has the prices that are asked for.
     """
-    planned = {"loading": 8.0, "heirs": HEIR_S * settings.heirs, "writing": 90.0}
+    planned = {"loading": 8.0, "candidates": PRUNED_S * settings.candidates, "writing": 90.0}
     watch.plan([PlannedStage(name, seconds) for name, seconds in planned.items()])
     with watch.stage("loading"):
-        inputs = load_heir_inputs(teacher, settings)
+        inputs = load_pruning_inputs(teacher, settings)
         of = {**asdict(settings), **inputs.digests}
-        work = WorkFolder(root, of, kind="hil.heir-search", about=ABOUT, free=("workers", "data_dir"), restart=restart)
+        work = WorkFolder(
+            root, of, kind="hil.pruned-search", about=ABOUT, free=("workers", "data_dir"), restart=restart
+        )
     with contextlib.ExitStack() as stack:
         client = None
         if scheduler or settings.workers > 1:
@@ -76,7 +86,7 @@ def search_heirs(
             check_shared(client, root / ABOUT)
         run = _HeirRun(root, settings, inputs, work, watch, client)
         try:
-            with watch.stage("heirs"):
+            with watch.stage("candidates"):
                 run.measure()
             run.check_learned()
             with watch.stage("writing"):
@@ -84,7 +94,7 @@ def search_heirs(
         except KeyboardInterrupt:
             raise Interrupted(f"the search in {root} was interrupted; what is done is kept", hint=GO_ON) from None
     front = run.front(str(teacher), written)
-    work.keep(FRONT, front, write_heir_front)
+    work.keep(FRONT, front, write_pruned_front)
     return front
 
 
@@ -93,13 +103,13 @@ class _HeirRun:
     """A search under way: ``genomes`` were proposed, ``found`` is what was measured of them."""
 
     root: Path
-    settings: HeirSearchSettings
-    inputs: HeirInputs
+    settings: PrunedSearchSettings
+    inputs: PruningInputs
     work: WorkFolder
     watch: Watch
     client: Any
     genomes: Genomes | None = None
-    found: dict[int, MeasuredHeir] | None = None
+    found: dict[int, MeasuredPruned] | None = None
     agreement: float | None = None
 
     def measure(self) -> None:
@@ -129,11 +139,11 @@ class _HeirRun:
         assert self.found is not None
         images = min(CHIP_IMAGES, len(self.inputs.bench.held)) * CHIPS
         values = []
-        for heir in (self.found[number] for number in range(len(self.genomes))):
-            if heir.on_chips is None:
-                values.append(np.log(max(heir.divergence, TAUGHT)))
+        for pruned in (self.found[number] for number in range(len(self.genomes))):
+            if pruned.on_chips is None:
+                values.append(np.log(max(pruned.divergence, TAUGHT)))
             else:
-                right = imperfect(heir.on_chips, images)
+                right = imperfect(pruned.on_chips, images)
                 values.append(np.log((100 - right) / right))
         return np.array(values)
 
@@ -148,30 +158,30 @@ class _HeirRun:
             rest = drawn(space, prices, count - len(begun), window, rng).tolist()
             return [list(genome) for genome in dict.fromkeys([*begun, *map(tuple, rest)])]
         model = learned(space, self.genomes, self.losses)
-        best = self.genomes[front_of_heirs(self.prices, self.losses)]
+        best = self.genomes[pruned_front(self.prices, self.losses)]
         known: list[Genome] = [tuple(int(i) for i in genome) for genome in self.genomes]
         seed = int(rng.integers(1 << 31))
         return list(proposed(space, model, prices, known, best, count, window, seed).tolist())
 
     def _measure_from(self, begun: int) -> None:
-        """Heirs that were proposed and not measured, each kept as soon as it is there."""
+        """Pruned networks that were proposed and not measured, each kept as soon as it is there."""
         assert self.genomes is not None
         assert self.found is not None
         left = [n for n in range(begun, len(self.genomes)) if n not in self.found]
         plans = [self.inputs.space.plan(self.genomes[n]) for n in left]
-        jobs = [HeirJob(plan, self.inputs.prices(plan)) for plan in plans]
-        path, total, found = self.root / MEASURED, self.settings.heirs, self.found
+        jobs = [PruningJob(plan, self.inputs.prices(plan)) for plan in plans]
+        path, total, found = self.root / MEASURED, self.settings.candidates, self.found
 
-        def done(number: int, heir: MeasuredHeir) -> None:
-            found[left[number]] = heir
-            line = json.dumps({"number": left[number], "edp_mj_ms": jobs[number].price, **asdict(heir)})
+        def done(number: int, pruned: MeasuredPruned) -> None:
+            found[left[number]] = pruned
+            line = json.dumps({"number": left[number], "edp_mj_ms": jobs[number].price, **asdict(pruned)})
             with output_errors(path), path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
             self.watch.step(len(found), total, plans[number].text)
 
-        side_by_side(self.client, measure_heir, jobs, self.inputs.bench, done=done)
+        side_by_side(self.client, measure_pruned, jobs, self.inputs.bench, done=done)
 
-    def _stored(self) -> Iterator[tuple[int, MeasuredHeir]]:
+    def _stored(self) -> Iterator[tuple[int, MeasuredPruned]]:
         """What was measured before; a line that was cut off is measured again."""
         if not self.work.has(MEASURED):
             return
@@ -183,12 +193,12 @@ class _HeirRun:
             try:
                 data = json.loads(line)
                 number, _ = int(data.pop("number")), data.pop("edp_mj_ms")
-                yield number, MeasuredHeir(**data)
+                yield number, MeasuredPruned(**data)
             except DAMAGED:
                 continue
 
     def check_learned(self) -> None:
-        """Raises ``NothingLearned`` where what was measured tells no heir from another."""
+        """Raises ``NothingLearned`` where what was measured separates no pruned network from another."""
         assert self.genomes is not None
         assert self.found is not None
         model = learned(self.inputs.space, self.genomes, self.losses)
@@ -201,76 +211,76 @@ class _HeirRun:
         if len(right) == len(judged):
             said = by_chance(np.array([imperfect(percent, len(labels)) for percent in right]), labels)
         if not said and bool((np.abs(predicted - predicted.mean()) <= error).all()):
-            said = f"what is predicted of all {len(judged)} heirs is their mean within its error"
+            said = f"what is predicted of all {len(judged)} pruned networks is their mean within its error"
         if said:
             raise NothingLearned(
                 f"the search has learned nothing, so it names no network: {said}",
                 where=f"{self.root} (what was measured is kept)",
-                likely="the teacher does not know these images, or the heirs are too few",
-                hint="--from a network that was trained on images of --data, or more --heirs",
+                likely="the teacher does not know these images, or the pruned networks are too few",
+                hint="--from a network that was trained on images of --data, or more --candidates",
             )
 
-    def write(self) -> tuple[WrittenHeir, ...]:
-        """The best heir below each price, made again with all images."""
+    def write(self) -> tuple[WrittenNetwork, ...]:
+        """The best pruned network below each price, made again with all images."""
         assert self.genomes is not None
         assert self.found is not None
         prices, losses, space = self.prices, self.losses, self.inputs.space
-        front = front_of_heirs(prices, losses)
+        front = pruned_front(prices, losses)
         ends = np.quantile(prices[front], np.linspace(0, 1, WRITTEN + 1)[1:], method="nearest")
         images = self.inputs.fit.spread(fitted_images(self.inputs.space.teacher)).pixels
-        again: dict[tuple[object, ...], tuple[Heir, float | None]] = {}
-        written: list[WrittenHeir] = []
+        again: dict[tuple[object, ...], tuple[PrunedNetwork, float | None]] = {}
+        written: list[WrittenNetwork] = []
         for most in sorted(self.settings.edp) or sorted({float(end) for end in ends}):
             below = [int(i) for i in np.argsort(losses, kind="stable") if prices[i] <= most * (1 + 1e-12)][:TRIED]
             if not below:
                 self.watch.note(
-                    f"no heir was found for {most:g} mJ·ms: --weight-bits and --activation-bits, or more --heirs"
+                    f"no network was found for {most:g} mJ·ms: --weight-bits and --activation-bits, or more --candidates"
                 )
                 continue
             for i in below:
                 plan = space.plan(self.genomes[i])
                 if plan.key not in again:
-                    heir = made(HeirJob(plan, float(prices[i])), self.inputs.bench, images)
-                    chips = percent_on_chips(heir, self.inputs.bench) if self.inputs.bench.chip else None
-                    again[plan.key] = heir, chips
+                    pruned = made(PruningJob(plan, float(prices[i])), self.inputs.bench, images)
+                    chips = percent_on_chips(pruned, self.inputs.bench) if self.inputs.bench.chip else None
+                    again[plan.key] = pruned, chips
             choice = [again[space.plan(self.genomes[i]).key] for i in below]
             best, on_chips = min(choice, key=lambda one: (-(one[1] or 0.0), one[0].answers.divergence))
             written.append(self._written(best, on_chips, most))
         if not written:
             raise NothingLearned(
-                f"none of {len(prices)} heirs has a price of {max(self.settings.edp):g} mJ·ms or less",
-                hint="a higher --edp, fewer bits, or more --heirs",
+                f"none of {len(prices)} pruned networks has a price of {max(self.settings.edp):g} mJ·ms or less",
+                hint="a higher --edp, fewer bits, or more --candidates",
             )
         return tuple(written)
 
-    def _written(self, heir: Heir, on_chips: float | None, most: float) -> WrittenHeir:
+    def _written(self, pruned: PrunedNetwork, on_chips: float | None, most: float) -> WrittenNetwork:
         bench, target = self.inputs.bench, self.inputs.target
-        said = f"hil search run --from, {target.name}, {self.settings.heirs} heirs, seed {self.settings.seed}"
-        file = heir_file(bench.network, heir, bench.teacher, (self.inputs.fit, bench.held), said)
+        said = f"hil search run --from, {target.name}, {self.settings.candidates} pruned networks, seed {self.settings.seed}"
+        file = pruned_file(bench.network, pruned, bench.teacher, (self.inputs.fit, bench.held), said)
         place = f"networks/edp-{most:.4g}/net.pt"
         self.work.keep(place, file, save_network)
-        parts = price_parts(target, bench.teacher.workload(heir.plan))
+        parts = price_parts(target, bench.teacher.workload(pruned.plan))
         del parts["macros"]
-        return WrittenHeir(
-            place, heir.plan.text, most, **parts, right=heir.answers.right, on_chips=on_chips, digest=file.digest
+        return WrittenNetwork(
+            place, pruned.plan.text, most, **parts, right=pruned.answers.right, on_chips=on_chips, digest=file.digest
         )
 
-    def front(self, teacher: str, written: tuple[WrittenHeir, ...]) -> HeirFront:
+    def front(self, teacher: str, written: tuple[WrittenNetwork, ...]) -> PrunedFront:
         assert self.genomes is not None
         assert self.found is not None
         prices, found, bench = self.prices, self.found, self.inputs.bench
         rows = tuple(
-            HeirRow(
+            PrunedRow(
                 self.inputs.space.plan(self.genomes[i]).text, float(prices[i]), found[i].right, found[i].divergence,
                 found[i].on_chips,
             )
-            for i in front_of_heirs(prices, self.losses)
+            for i in pruned_front(prices, self.losses)
         )  # fmt: skip
         classes = bench.network.graph.classes
         right = 100.0 * float((bench.wanted.argmax(1) == bench.held.labels).mean()) if classes else None
         chips = f"{CHIPS} virtual chips of {bench.chip.name}, fast" if bench.chip else "a perfect chip"
-        each = float(np.mean([heir.seconds for heir in found.values()]))
-        return HeirFront(
+        each = float(np.mean([pruned.seconds for pruned in found.values()]))
+        return PrunedFront(
             self.settings.data, teacher, right, priced_as(self.inputs.target), chips, len(found), len(bench.held),
             self.agreement, each, rows, written,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Front of a search over heirs: its file, and what is told of it."""
+"""Front of a search over pruned networks: its file, and what is told of it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
 from hil.pages.tables import Table
 from hil.report.work_folder import is_work, load_json, save_json
 
-FORMAT, VERSION = "hil.heir-front", "1.0"
-ABOUT, FRONT = "heirs.json", "front.json"  # files of the folder
+FORMAT, VERSION = "hil.pruned-front", "1.0"
+ABOUT, FRONT = "pruned-search.json", "front.json"  # files of the folder
 MOST_TOLD = 12  # rows
 
 
 @dataclass(frozen=True, slots=True)
-class HeirRow:
-    """One heir of the measured front; percent right of held-out training images. ``network``: its file, if written."""
+class PrunedRow:
+    """One network of the measured front; percent right of held-out images. ``network``: its file, if written."""
 
     plan: str
     edp_mj_ms: float
@@ -29,8 +29,8 @@ class HeirRow:
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenHeir:
-    """An heir that was made again with all images and written; ``below`` is the price that was asked for."""
+class WrittenNetwork:
+    """A pruned network that was made again with all images and written; ``below`` is the price that was asked for."""
 
     network: str
     plan: str
@@ -44,8 +44,8 @@ class WrittenHeir:
 
 
 @dataclass(frozen=True, slots=True)
-class HeirFront:
-    """``priced``: whose array prices are of; ``measured_on``: what heirs were measured on. ``agreement``: Kendall's tau
+class PrunedFront:
+    """``priced``: whose array prices are of; ``measured_on``: what measured networks. ``agreement``: Kendall's tau
     between what was predicted of the last round before it was measured, and what was measured (None: too few)."""
 
     data: str
@@ -53,12 +53,12 @@ class HeirFront:
     teacher_right: float | None
     priced: str
     measured_on: str
-    heirs: int
+    candidates: int
     held_out: int
     agreement: float | None
     seconds_each: float
-    rows: tuple[HeirRow, ...]
-    written: tuple[WrittenHeir, ...]
+    rows: tuple[PrunedRow, ...]
+    written: tuple[WrittenNetwork, ...]
 
     def summary(self, root: str) -> Summary:
         best = self.written[-1]
@@ -66,12 +66,12 @@ class HeirFront:
             f"of held-out training images at {best.edp_mj_ms:.4g} mJ·ms; the teacher has {_percent(self.teacher_right)}"
         )
         step = max(1, -(-len(self.rows) // MOST_TOLD))
-        head = ("heir", "EDP, mJ·ms", "ideal", "on virtual chips", "divergence")
+        head = ("pruned network", "EDP, mJ·ms", "ideal", "on virtual chips", "divergence")
         rows = tuple(
             (r.plan, f"{r.edp_mj_ms:.4g}", _percent(r.right), _percent(r.on_chips), f"{r.divergence:.4f}")
             for r in self.rows[::step]
         )
-        note = f"Measured on {self.held_out:,} training images held out; {len(self.rows)} heirs on the front."
+        note = f"Measured on {self.held_out:,} training images held out; {len(self.rows)} pruned networks on the front."
         files = Table(
             "Written",
             ("network", "EDP, mJ·ms", "latency, ms", "energy, mJ", "ideal", "on virtual chips"),
@@ -82,7 +82,9 @@ class HeirFront:
             ),
             "Made again with all images; held-out training images chose them.",
         )  # fmt: skip
-        agreed = "too few heirs" if self.agreement is None else f"Kendall's tau {self.agreement:.2f}, last round"
+        agreed = (
+            "too few pruned networks" if self.agreement is None else f"Kendall's tau {self.agreement:.2f}, last round"
+        )
         place = shlex.quote(f"{root}/{best.network}")
         named = f" --data {shlex.quote(self.data)}" if self.data else ""
         steps = (
@@ -92,7 +94,7 @@ class HeirFront:
             ),
         )
         return Summary(
-            f"heirs of {Path(self.teacher).name}",
+            f"pruned networks of {Path(self.teacher).name}",
             "SIMULATED",
             Headline(Tone.GOOD, _percent(best.right if best.on_chips is None else best.on_chips), text),
             (
@@ -101,7 +103,7 @@ class HeirFront:
                 Fact("Price", self.priced),
                 Fact("Measured on", self.measured_on),
                 Fact("Predicted", agreed),
-                Fact("Took", f"{self.heirs} heirs, {self.seconds_each:.1f} CPU seconds each"),
+                Fact("Took", f"{self.candidates} pruned networks, {self.seconds_each:.1f} CPU seconds each"),
             ),
             steps,
         )
@@ -110,26 +112,26 @@ class HeirFront:
         return {"format": FORMAT, "version": VERSION, **asdict(self)}
 
 
-def is_heir_search(root: Path) -> bool:
+def is_pruned_search(root: Path) -> bool:
     return is_work(root, ABOUT)
 
 
-def write_heir_front(front: HeirFront, path: Path) -> None:
+def write_pruned_front(front: PrunedFront, path: Path) -> None:
     save_json(front.to_json(), path)
 
 
-def read_heir_front(root: Path) -> HeirFront:
+def read_pruned_front(root: Path) -> PrunedFront:
     """Raises ``FileError`` where the search has none yet, or it is damaged."""
     path = root / FRONT
     if not path.exists():
-        raise FileError(f"the search in {root} has no front yet", hint="the hil search that began it goes on")
+        raise FileError(f"the search in {root} has no front yet", hint="the hil search that began it resumes it")
     data = load_json(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise FileError(f"{path} is no front of heirs")
+        raise FileError(f"{path} is no front of pruned networks")
     try:
-        rows = tuple(HeirRow(**row) for row in data.pop("rows"))
-        written = tuple(WrittenHeir(**row) for row in data.pop("written"))
-        return HeirFront(
+        rows = tuple(PrunedRow(**row) for row in data.pop("rows"))
+        written = tuple(WrittenNetwork(**row) for row in data.pop("written"))
+        return PrunedFront(
             **{k: v for k, v in data.items() if k not in ("format", "version")}, rows=rows, written=written
         )
     except (KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""One heir as a job: made in closed form and measured on held-out training images, exactly or on virtual chips."""
+"""One pruned network as a job: made in closed form and measured on held-out images, exactly or on virtual chips."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from mapping.compile import compile_network
 from mapping.errors import CannotMap
 from mapping.network.file import NetworkFile
 from mapping.scale_choice import judged_by_float
-from search.heirs.make import Heir, heir_file, made_heir
-from search.heirs.plan import HeirPlan, Teacher
-from search.heirs.refit import FitSettings
+from search.pruned.make import PrunedNetwork, make_pruned, pruned_file
+from search.pruned.plan import PruningPlan, Teacher
+from search.pruned.refit import FitSettings
 from search.train.images import Images
 
-CHIPS = 2  # virtual ones; the same for all heirs
+CHIPS = 2  # virtual ones; the same for all pruned networks
 CHIP_IMAGES = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HeirBench:
-    """What all heirs are made and measured with; picklable. ``chip`` None: a perfect one."""
+class PruningContext:
+    """What all pruned networks are made and measured with; picklable. ``chip`` None: a perfect one."""
 
     network: NetworkFile
     teacher: Teacher
@@ -44,15 +44,15 @@ class HeirBench:
 
 
 @dataclass(frozen=True, slots=True)
-class HeirJob:
-    """One heir to be made."""
+class PruningJob:
+    """One pruned network to be made."""
 
-    plan: HeirPlan
+    plan: PruningPlan
     price: float
 
 
 @dataclass(frozen=True, slots=True)
-class MeasuredHeir:
+class MeasuredPruned:
     """Percent right of held-out training images, exactly and on virtual chips (None: not asked), and the divergence
     from the teacher. ``failed``: why the chip does not take it."""
 
@@ -68,34 +68,34 @@ class MeasuredHeir:
         return self.right if self.on_chips is None else self.on_chips
 
 
-def measure_heir(job: HeirJob, bench: HeirBench, told: Any = None) -> MeasuredHeir:
-    """Make an heir and measure it."""
+def measure_pruned(job: PruningJob, bench: PruningContext, told: Any = None) -> MeasuredPruned:
+    """Make a pruned network and measure it."""
     began = time.process_time()
-    heir = made(job, bench, bench.images)
+    pruned = made(job, bench, bench.images)
     on_chips, failed = None, ""
     if bench.chip is not None:
         try:
-            on_chips = percent_on_chips(heir, bench)
+            on_chips = percent_on_chips(pruned, bench)
         except CannotMap as error:
             on_chips, failed = 0.0, str(error).splitlines()[0]
-    answers = heir.answers
-    return MeasuredHeir(answers.right, answers.divergence, on_chips, time.process_time() - began, failed)
+    answers = pruned.answers
+    return MeasuredPruned(answers.right, answers.divergence, on_chips, time.process_time() - began, failed)
 
 
-def made(job: HeirJob, bench: HeirBench, images: NDArray[np.uint8]) -> Heir:
-    """The heir with weights found on ``images``."""
-    return made_heir(bench.teacher, job.plan, images, bench.held, bench.wanted, job.price, bench.fitting)
+def made(job: PruningJob, bench: PruningContext, images: NDArray[np.uint8]) -> PrunedNetwork:
+    """The pruned network with weights found on ``images``."""
+    return make_pruned(bench.teacher, job.plan, images, bench.held, bench.wanted, job.price, bench.fitting)
 
 
-def percent_on_chips(heir: Heir, bench: HeirBench) -> float:
+def percent_on_chips(pruned: PrunedNetwork, bench: PruningContext) -> float:
     """Of held-out training images, treated as deployed, in fast simulation.
 
     Raises:
-        CannotMap: no chip of this kind takes the heir.
+        CannotMap: no chip of this kind takes the pruned network.
     """
     assert bench.chip is not None
     chip, options, some = bench.chip, bench.options, bench.held.spread(CHIP_IMAGES)
-    file = heir_file(bench.network, heir, bench.teacher, (bench.held,), "hil search run --from")
+    file = pruned_file(bench.network, pruned, bench.teacher, (bench.held,), "hil search run --from")
     program = judged_by_float(file, partial(compile_network, file, chip, options=options.layout))[0]
     record = nominal_record(program.spec, program.macros)
     logits = answers_of(program, record, options, some.pixels, Watch(), THREADS)

@@ -1,4 +1,4 @@
-"""Inputs of a search over heirs: teacher, images, array and virtual chips, checked against each other."""
+"""Inputs of a search over pruned networks: teacher, images, array and virtual chips, checked against each other."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from cim.chip.file import is_cost_model, load_chip
 from hil.deployment.options import DeployOptions
 from hil.errors import UsageError
-from hil.searching.heirs.measure import CHIPS, HeirBench
-from hil.searching.heirs.settings import HeirSearchSettings
+from hil.searching.pruned.measure import CHIPS, PruningContext
+from hil.searching.pruned.settings import PrunedSearchSettings
 from hil.searching.pruning import pruning_images
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from mapping.network.float_run import float_logits
-from search.heirs.genes import HeirSpace, heir_space
-from search.heirs.make import SEEN, teacher_of
-from search.heirs.price import PlanPrices
-from search.heirs.refit import FitSettings
-from search.heirs.relevance import Relevance, relevance
+from search.pruned.genes import HeirSpace, heir_space
+from search.pruned.make import SEEN, teacher_of
+from search.pruned.price import PlanPrices
+from search.pruned.refit import FitSettings
+from search.pruned.relevance import Relevance, relevance
 from search.space.target import Target, load_target
 from search.train.images import Images
 
@@ -28,14 +28,14 @@ SAMPLED = 384  # images that weights of a sample are found on
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HeirInputs:
-    """``fit``: images that weights of written heirs are found on; samples take some of them (``bench``)."""
+class PruningInputs:
+    """``fit``: images that weights of written pruned networks are found on; samples take some of them (``bench``)."""
 
     space: HeirSpace
     relevance: Relevance
     target: Target
     prices: PlanPrices
-    bench: HeirBench
+    bench: PruningContext
     fit: Images
 
     @property
@@ -51,7 +51,7 @@ class HeirInputs:
         }
 
 
-def load_heir_inputs(teacher_file: Path, settings: HeirSearchSettings) -> HeirInputs:
+def load_pruning_inputs(teacher_file: Path, settings: PrunedSearchSettings) -> PruningInputs:
     """Load everything.
 
     Raises:
@@ -61,7 +61,7 @@ def load_heir_inputs(teacher_file: Path, settings: HeirSearchSettings) -> HeirIn
     if settings.chip and is_cost_model(settings.chip):
         raise UsageError(
             f"{settings.chip} is a scale of costs: it has no errors of cells",
-            hint=f"--chip mnsim-256 --costs {settings.chip}; without --chip, heirs are measured on a perfect chip",
+            hint=f"--chip mnsim-256 --costs {settings.chip}; without --chip, networks are measured on a perfect chip",
         )
     given = load_network(teacher_file)
     folder = Path(settings.data_dir) if settings.data_dir else None

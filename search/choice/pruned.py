@@ -1,4 +1,4 @@
-"""Which heirs to measure next: a model of what was measured, and NSGA-II over what it predicts and what heirs cost."""
+"""Which pruned networks to measure next: a model of what was measured, and NSGA-II over predictions and costs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from search.choice.additive import AdditiveModel, fit_additive
 from search.choice.front import non_dominated
 from search.choice.genetic import evolve
-from search.heirs.choose import Chooser
-from search.heirs.genes import HeirSpace
-from search.heirs.limits import HeirLimits, PriceRange
-from search.heirs.make import WAYS
-from search.heirs.plan import HeirPlan
-from search.heirs.relevance import Relevance
+from search.pruned.choose import Chooser
+from search.pruned.genes import HeirSpace
+from search.pruned.limits import PruningLimits, PriceRange
+from search.pruned.make import WAYS
+from search.pruned.plan import PruningPlan
+from search.pruned.relevance import Relevance
 from search.space.genes import Genome
 from search.space.significance import Floats, Genomes
 
@@ -26,7 +26,7 @@ NARROWER = 4  # steps that a plan is made narrower by
 
 
 def drawn(
-    space: HeirSpace, price: Callable[[HeirPlan], float], count: int, window: PriceRange, rng: np.random.Generator
+    space: PruningSpace, price: Callable[[PruningPlan], float], count: int, window: PriceRange, rng: np.random.Generator
 ) -> Genomes:
     """Different genomes within the window, as far as they are met with; (count or fewer, genes)."""
     found: dict[tuple[object, ...], Genome] = {}
@@ -41,10 +41,10 @@ def drawn(
 
 
 def pruned(
-    space: HeirSpace, relevance: Relevance, price: Callable[[HeirPlan], float], prices: Sequence[float],
-    limits: HeirLimits,
+    space: HeirSpace, relevance: Relevance, price: Callable[[PruningPlan], float], prices: Sequence[float],
+    limits: PruningLimits,
 ) -> list[Genome]:  # fmt: skip
-    """The heirs that pruning would plan for some prices (``search.heirs.make.WAYS``), each a little narrower where its
+    """The heirs that pruning would plan for some prices (``search.pruned.make.WAYS``), each a little narrower where its
     genome costs more."""
     found = dict[Genome, None]()
     for most in prices:
@@ -66,16 +66,16 @@ def learned(space: HeirSpace, genomes: Genomes, losses: Floats) -> AdditiveModel
 
 
 def proposed(
-    space: HeirSpace,
+    space: PruningSpace,
     model: AdditiveModel,
-    price: Callable[[HeirPlan], float],
+    price: Callable[[PruningPlan], float],
     known: Sequence[Genome],
     best: Genomes,
     count: int,
     window: PriceRange,
     seed: int,
 ) -> Genomes:
-    """Heirs that are worth measuring, (count or fewer, genes), spread over the prices.
+    """Pruned networks that are worth measuring, (count or fewer, genes), spread over the prices.
 
     Args:
         known: measured already. best: of them, the start of the evolution.
@@ -94,7 +94,7 @@ def proposed(
 
 
 def _spread(
-    space: HeirSpace,
+    space: PruningSpace,
     genomes: Genomes,
     evaluate: Callable[[Genomes], tuple[Floats, Floats]],
     known: Collection[tuple[object, ...]],
@@ -120,7 +120,7 @@ def _spread(
     return left[np.lexsort((objectives[:, 1], rank))[:count]]
 
 
-def front_of_heirs(prices: Floats, losses: Floats) -> list[int]:
-    """Indices of heirs that none beats in both, by rising price."""
+def pruned_front(prices: Floats, losses: Floats) -> list[int]:
+    """Indices of pruned networks that none beats in both, by rising price."""
     found = non_dominated(np.column_stack([prices, losses]))
     return sorted((int(i) for i in found), key=lambda i: float(prices[i]))
