@@ -234,7 +234,7 @@ class _HeirRun:
             below = [int(i) for i in np.argsort(losses, kind="stable") if prices[i] <= most * (1 + 1e-12)][:TRIED]
             if not below:
                 self.watch.note(
-                    f"no network was found for {most:g} mJ·ms: --weight-bits and --activation-bits, or more --candidates"
+                    f"none was found for {most:g} mJ·ms: --weight-bits and --activation-bits, or more --candidates"
                 )
                 continue
             for i in below:
