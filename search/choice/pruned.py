@@ -11,8 +11,8 @@ from search.choice.additive import AdditiveModel, fit_additive
 from search.choice.front import non_dominated
 from search.choice.genetic import evolve
 from search.pruned.choose import Chooser
-from search.pruned.genes import HeirSpace
-from search.pruned.limits import PruningLimits, PriceRange
+from search.pruned.genes import PruningSpace
+from search.pruned.limits import PriceRange, PruningLimits
 from search.pruned.make import WAYS
 from search.pruned.plan import PruningPlan
 from search.pruned.relevance import Relevance
@@ -40,12 +40,12 @@ def drawn(
     return np.array(list(found.values()), np.int64).reshape(len(found), len(space.genes))
 
 
-def pruned(
-    space: HeirSpace, relevance: Relevance, price: Callable[[PruningPlan], float], prices: Sequence[float],
+def planned(
+    space: PruningSpace, relevance: Relevance, price: Callable[[PruningPlan], float], prices: Sequence[float],
     limits: PruningLimits,
 ) -> list[Genome]:  # fmt: skip
-    """The heirs that pruning would plan for some prices (``search.pruned.make.WAYS``), each a little narrower where its
-    genome costs more."""
+    """The networks that pruning would plan for some prices (``search.pruned.make.WAYS``), each a little narrower where
+    its genome costs more."""
     found = dict[Genome, None]()
     for most in prices:
         for way in WAYS:
@@ -60,7 +60,7 @@ def pruned(
     return list(found)
 
 
-def learned(space: HeirSpace, genomes: Genomes, losses: Floats) -> AdditiveModel:
+def learned(space: PruningSpace, genomes: Genomes, losses: Floats) -> AdditiveModel:
     """Of the logarithms of losses; choices of one kind have something in common wherever they stand."""
     return fit_additive(space.choices, genomes, losses, (space.kinds,))
 

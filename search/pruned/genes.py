@@ -89,7 +89,7 @@ class PruningSpace:
         wanted = {CHANNELS: share, BLOCK: 1.0, KERNEL: 1.0, WEIGHTS: weight_bits, CODES: activation_bits}
         return tuple(int(np.abs(np.array(gene.values) - wanted[gene.kind]).argmin()) for gene in self.genes)
 
-    def nearest(self, plan: HeirPlan) -> Genome:
+    def nearest(self, plan: PruningPlan) -> Genome:
         """The genome that is most like a plan: as many channels of each group; of layers that have their bits together
         the mean."""
         found = []

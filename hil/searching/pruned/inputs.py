@@ -16,7 +16,7 @@ from hil.searching.pruning import pruning_images
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from mapping.network.float_run import float_logits
-from search.pruned.genes import HeirSpace, heir_space
+from search.pruned.genes import PruningSpace, pruning_space
 from search.pruned.make import SEEN, teacher_of
 from search.pruned.price import PlanPrices
 from search.pruned.refit import FitSettings
@@ -31,7 +31,7 @@ SAMPLED = 384  # images that weights of a sample are found on
 class PruningInputs:
     """``fit``: images that weights of written pruned networks are found on; samples take some of them (``bench``)."""
 
-    space: HeirSpace
+    space: PruningSpace
     relevance: Relevance
     target: Target
     prices: PlanPrices
@@ -79,6 +79,6 @@ def load_pruning_inputs(teacher_file: Path, settings: PrunedSearchSettings) -> P
     chip = load_chip(settings.chip, macros=settings.macros or None) if settings.chip else None
     wanted = np.asarray(float_logits(teacher.graph, held.pixels), np.float32)
     fitting = FitSettings(settings.cell_error**2)
-    bench = HeirBench(given, teacher, fit.spread(SAMPLED).pixels, held, wanted, fitting, chip, options)
-    space = heir_space(teacher, seen, settings.limits)
-    return HeirInputs(space, seen, target, PlanPrices(teacher, target), bench, fit)
+    bench = PruningContext(given, teacher, fit.spread(SAMPLED).pixels, held, wanted, fitting, chip, options)
+    space = pruning_space(teacher, seen, settings.limits)
+    return PruningInputs(space, seen, target, PlanPrices(teacher, target), bench, fit)

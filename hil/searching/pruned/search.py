@@ -2,10 +2,10 @@
 
     front = search_pruned(Path("runs/pruned"), Path("r32a.pt"), settings, Watch())
 
-Every sample is an heir with weights in closed form, measured on held-out training images; none is trained. A third of
+Every sample is a network with weights in closed form, measured on held-out training images; none is trained. A third of
 them are what pruning plans for the prices that are asked for, and others that are drawn; then a model of what was
-measured proposes others, round after round. Of the front that was *measured*, the best heirs are written. The same call
-goes on where one was interrupted.
+measured proposes others, round after round. Of the *measured* front the best networks are written. The same call goes on
+where one was interrupted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from hil.searching.pruning import price_parts, priced_as
 from hil.watch import PlannedStage, Watch
 from mapping.network.file import save_network
 from search.choice.additive import kendall_tau
-from search.choice.heirs import drawn, front_of_heirs, learned, proposed, pruned
+from search.choice.pruned import drawn, learned, planned, proposed, pruned_front
 from search.pruned.make import PrunedNetwork, fitted_images, pruned_file
 from search.space.genes import Genome
 from search.space.significance import Floats, Genomes
@@ -154,7 +154,7 @@ class _HeirRun:
         rng = np.random.default_rng(np.random.SeedSequence([self.settings.seed, 0x4E15, number]))
         if not number:
             asked = self.settings.edp, self.settings.limits
-            begun = pruned(space, self.inputs.relevance, prices, *asked)[:count]
+            begun = planned(space, self.inputs.relevance, prices, *asked)[:count]
             rest = drawn(space, prices, count - len(begun), window, rng).tolist()
             return [list(genome) for genome in dict.fromkeys([*begun, *map(tuple, rest)])]
         model = learned(space, self.genomes, self.losses)
@@ -255,7 +255,7 @@ class _HeirRun:
 
     def _written(self, pruned: PrunedNetwork, on_chips: float | None, most: float) -> WrittenNetwork:
         bench, target = self.inputs.bench, self.inputs.target
-        said = f"hil search run --from, {target.name}, {self.settings.candidates} pruned networks, seed {self.settings.seed}"
+        said = f"hil search run --from, {target.name}, {self.settings.candidates} networks, seed {self.settings.seed}"
         file = pruned_file(bench.network, pruned, bench.teacher, (self.inputs.fit, bench.held), said)
         place = f"networks/edp-{most:.4g}/net.pt"
         self.work.keep(place, file, save_network)

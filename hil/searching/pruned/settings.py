@@ -65,9 +65,9 @@ class PrunedSearchSettings:
 
     @property
     def rounds(self) -> tuple[int, ...]:
-        """Heirs of each round: a third begins, the others follow from those before them."""
-        first, each = self.heirs // 3, max(self.heirs // 8, 2)
-        left = self.heirs - first
+        """Pruned networks of each round: a third begins, the others follow from those before them."""
+        first, each = self.candidates // 3, max(self.candidates // 8, 2)
+        left = self.candidates - first
         return (first, *[each] * (left // each), *([left % each] if left % each else []))
 
     @property

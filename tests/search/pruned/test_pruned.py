@@ -25,9 +25,9 @@ from mapping.operators.pools import GlobalAvgPool, MaxPool
 from mapping.operators.products import Conv, Linear
 from mapping.program.execute import IdealMultiply, run
 from search.errors import SearchError
-from search.pruned.genes import heir_space
+from search.pruned.genes import pruning_space
 from search.pruned.limits import PruningLimits
-from search.pruned.make import PrunedNetwork, pruned_file, make_pruned, prune, teacher_of
+from search.pruned.make import PrunedNetwork, make_pruned, prune, pruned_file, teacher_of
 from search.pruned.plan import PruningPlan, Teacher
 from search.pruned.price import PlanPrices
 from search.pruned.refit import FitSettings
@@ -234,7 +234,7 @@ def test_a_genome_is_found_again_from_its_plan_and_kernels_may_be_cut_to_their_c
     teacher, rng = teacher_of(residual()), np.random.default_rng(4)
     pixels = rng.integers(0, 256, (16, SIDE, SIDE, 1), np.uint8)
     found = relevance(teacher.graph, teacher.channels, teacher.blocks, pixels, 0)
-    space = heir_space(teacher, found, HeirLimits())
+    space = pruning_space(teacher, found, PruningLimits())
     genomes = space.draw(30, rng)
     assert {gene.kind for gene in space.genes} == {"channels", "block", "kernel", "weight bits", "activation bits"}
     assert all((genome < np.array(space.choices)).all() for genome in genomes)
