@@ -4,8 +4,8 @@
 
 Every sample is a network with weights in closed form, measured on held-out training images; none is trained. A third of
 them are what pruning plans for the prices that are asked for, and others that are drawn; then a model of what was
-measured proposes others, round after round. Of the *measured* front the best networks are written. The same call goes on
-where one was interrupted.
+measured proposes others, round after round. Of the *measured* front the best networks are written.
+The same call resumes one that was interrupted.
 """
 
 from __future__ import annotations
