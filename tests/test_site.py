@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,17 @@ def test_the_picture_and_the_table_of_packages_are_those_of_today() -> None:
     command = [sys.executable, "docs/architecture_picture.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("package", ["hil", "mapping", "cim", "search", "firmware_protocols"])
+def test_every_public_name_stands_under_one_topic_of_its_reference(package: str) -> None:
+    text = (ROOT / "docs" / "reference" / f"{package}.md").read_text("utf-8")
+    topics = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    named = re.findall(rf"^\.\. auto\w+:: {package}\.(\w+)$", text, re.MULTILINE)
+    assert len(named) == len(set(named))
+    assert set(named) - {"mnsim"} == set(importlib.import_module(package).__all__) - {"__version__"}
+    assert len(topics) > 3
+    assert all(re.search(r"^\.\. auto", topic, re.MULTILINE) for topic in topics)
 
 
 def test_the_site_builds_without_a_warning_and_lists_every_public_name(tmp_path: Path) -> None:
