@@ -9,6 +9,7 @@ yours. The board needs no more than these verbs; the driver does the rest on the
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Generator
 
@@ -96,4 +97,5 @@ class AcmeChip(Board):
 
 
 if __name__ == "__main__":
-    serve_tcp(AcmeChip(AcmeBoard()), sys.argv[1], lambda address: print(address, flush=True))
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends it
+        serve_tcp(AcmeChip(AcmeBoard()), sys.argv[1], lambda address: print(address, flush=True))

@@ -1,0 +1,303 @@
+"""A newcomer: the wheel in an environment of its own, an empty folder, and every command of the documents, in order.
+
+    python benchmarks/studies.py newcomer                    # README, tutorial and every how-to
+    python benchmarks/studies.py newcomer first-tasks data   # pages by their names
+
+Nothing of the checkout is seen. What a page takes for granted (a network, images, a board) is put there before
+(``newcomer.toml``: ``has``), a board with its address being an emulated chip (``instead``). Commands without an output
+on the page are shortened (``shorter``). What is left out is named with its reason. What a console block of a page shows
+must be printed: "…" stands for anything. A line for each page; exit code 1 if a command failed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("hil", "mapping", "cim", "search", "firmware_protocols")
+TIMEOUT_S = 1800
+PROGRAMS = ("hil ", "python ", "pip ", "head ", "cp ", "sed ", "HIL_CELL_LAWS=")
+SERVERS = ("hil emulate", "python board.py", "python examples/bridge.py", "python examples/mlperf_tiny_board.py")
+JUDGES = ("hil deploy", "hil show", "hil judge", "hil --key-file chip.key deploy")  # 1 is an answer too
+
+
+def bare_environment(path: Path | None = None) -> dict[str, str]:
+    """Variables of this process without those that lead to the checkout; programs of ``path`` are found first."""
+    hidden = ("PYTHONPATH", "HIL_DATA", "PYTHONHOME", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    kept |= {"OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return kept if path is None else {**kept, "PATH": f"{path}:{kept['PATH']}"}
+
+
+def call(*command: str | Path, cwd: Path, codes: tuple[int, ...] = (0,)) -> str:
+    """Standard output of a command that knows nothing of the checkout."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=bare_environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode in codes, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+# --- the wheel, and an environment that has nothing else of ours -------------------------------
+
+
+def copy_source(source: Path) -> Path:
+    """What a wheel is built from, so that the checkout gets no build folder; without what building brings."""
+    for package in PACKAGES:
+        left = shutil.ignore_patterns("__pycache__", "*.js.gz", "plotly.LICENSE.txt", "tables.LICENSE.txt")
+        shutil.copytree(ROOT / package, source / package, ignore=left)
+    shutil.copytree(ROOT / "examples", source / "examples", ignore=shutil.ignore_patterns("searches", "__pycache__"))
+    network = "examples/searches/eurosat/networks/bedf875d/net.pt"
+    for name in ("pyproject.toml", "README.md", "LICENSE", "setup.py", "docs/nomenclature.md", network):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    return source
+
+
+def build_wheel(folder: Path) -> Path:
+    """The wheel of this checkout, without a network."""
+    source = copy_source(folder / "source")
+    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps")
+    call(*pip, "--wheel-dir", folder, source, cwd=folder)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def docker_steps() -> list[str]:
+    """The commands that ``examples/ci/Dockerfile`` runs, in order."""
+    lines = (ROOT / "examples" / "ci" / "Dockerfile").read_text("utf-8").splitlines()
+    return [line.removeprefix("RUN ") for line in lines if line.startswith("RUN ")]
+
+
+def install(wheel: Path) -> Path:
+    """Python of an empty environment with the wheel in it; what the wheel needs is found in this one's."""
+    call(sys.executable, "-m", "venv", "--without-pip", "fresh", cwd=wheel.parent)
+    python = wheel.parent / "fresh" / "bin" / "python"
+    first, *_ = docker_steps()
+    words = first.replace("/wheels", str(wheel.parent)).split()
+    assert words[:3] == ["python", "-m", "pip"]
+    call(sys.executable, *words[1:3], "--python", python, *words[3:], "--no-deps", cwd=wheel.parent)
+    own = call(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=wheel.parent).strip()
+    # One line names a folder: editable installs that lie in it are not followed.
+    (Path(own) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
+    return python
+
+
+# --- what a page says --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command of a page, the lines that are shown below it, and the heading it stands under."""
+
+    command: str
+    shown: tuple[str, ...] = ()
+    heading: str = ""
+
+
+def steps(page: Path) -> Iterator[Step]:
+    """Commands of a page, in order: after ``$`` in console blocks, and lines of bare blocks that call a program."""
+    text = page.read_text("utf-8")
+    for block in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        headings = re.findall(r"^#+ (.*)$", text[: block.start()], re.MULTILINE)
+        heading = headings[-1] if headings else ""
+        lines = block[2].replace("\\\n", " ").splitlines()
+        if block[1] == "console" or (not block[1] and lines and lines[0].startswith("$ ")):
+            for number, line in enumerate(lines):
+                if line.startswith("$ "):
+                    ends = [n for n in range(number + 1, len(lines)) if lines[n].startswith("$ ")]
+                    shown = lines[number + 1 : ends[0] if ends else len(lines)]
+                    yield Step(_without_comment(line[2:]), tuple(shown) if block[1] else (), heading)
+        elif block[1] in ("", "sh"):
+            yield from (Step(_without_comment(line), (), heading) for line in lines if line.startswith(PROGRAMS))
+
+
+def _without_comment(line: str) -> str:
+    return re.sub(r"\s{2,}#.*$", "", line).strip()
+
+
+def shows(said: str, line: str) -> bool:
+    """Whether a line of the output is one of a page, in which "…" stands for anything and runs of blanks are one."""
+    parts = [re.escape(" ".join(part.split())) for part in line.split("…")]
+    wanted = re.compile(" ?.*".join(parts).replace(".* ", ".* ?"))
+    return any(wanted.fullmatch(" ".join(have.split())) for have in said.splitlines())
+
+
+# --- a newcomer --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page takes for granted, what stands in its commands for what nobody has here, and what is left out.
+
+    ``has``: commands that put it there. ``between``: beginning of a command -> what is put there just before it.
+    ``left_out``: beginning of a command -> why. ``variables``: of the environment, besides.
+    """
+
+    path: Path
+    has: tuple[str, ...] = ()
+    between: dict[str, str] = field(default_factory=dict)
+    instead: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    address: str = ""  # of what is served, as the page writes it where it shows no other
+    quick: bool = False  # followed by the tests too
+
+    def why_not(self, command: str) -> str:
+        return next((why for begin, why in self.left_out.items() if command.startswith(begin)), "")
+
+
+@dataclass(slots=True)
+class Followed:
+    """How far a newcomer came on a page."""
+
+    done: list[Step] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+
+
+def told_of(name: str) -> dict[str, Any]:
+    """What newcomer.toml says of a page."""
+    told: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+    return dict(told["pages"].get(name, {}))
+
+
+def read_pages() -> tuple[dict[str, Page], dict[str, str]]:
+    """Pages by their names, and what is added to a command whose output no page shows."""
+    told = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+    usual = told["usual"]
+    found = {"README": ROOT / "README.md", "tutorial": ROOT / "docs" / "tutorial.md"}
+    found |= {path.stem: path for path in sorted((ROOT / "docs" / "how-to").glob("*.md"))}
+    pages = {}
+    for name, path in found.items():
+        own = told_of(name)
+        own["has"] = tuple(told["has"].get(key, key) for key in own.get("has", ()))
+        own["between"] = {begin: told["has"].get(key, key) for begin, key in own.get("between", {}).items()}
+        own["instead"] = {**usual["instead"], **own.get("instead", {})}
+        own["left_out"] = {**usual["left_out"], **own.get("left_out", {})}
+        pages[name] = Page(path, **own)
+    return pages, told["shorter"]
+
+
+def shortened(step: Step, shorter: dict[str, str]) -> str:
+    """The command of a step with what shortens it, where no output of it is shown."""
+    if step.shown:
+        return step.command
+    options = next((more for begin, more in shorter.items() if step.command.startswith(begin)), "")
+    parts = re.findall(r"--?\w[\w-]*(?: [^-\s]\S*)?", options)
+    return " ".join([step.command, *(part for part in parts if part.split()[0] not in step.command.split())])
+
+
+@contextmanager
+def served(command: str, cwd: Path, environment: dict[str, str]) -> Iterator[str]:
+    """A command that goes on until Ctrl-C; gives the line that it prints first."""
+    process = subprocess.Popen(
+        command, shell=True, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(60)
+
+
+def follow(
+    page: Page,
+    python: Path,
+    folder: Path,
+    *,
+    shorter: dict[str, str] | None = None,
+) -> Followed:
+    """Run every command of a page in order, with the installed wheel; it ends at the first that fails."""
+    own = {name: value.replace("{folder}", str(folder)) for name, value in page.variables.items()}
+    environment = bare_environment(python.parent) | own
+    found, named = Followed(), dict[str, str]()
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, shell=True, cwd=folder, env=environment, text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT_S, check=False, executable="/bin/bash",
+        )  # fmt: skip
+
+    with ExitStack() as servers:
+        for command in page.has:
+            if command.startswith(SERVERS):
+                servers.enter_context(served(command, folder, environment))
+            elif (done := run(command.replace("{page}", str(page.path)))).returncode:
+                found.failed.append(f"beforehand: {command}\n{done.stdout}")
+                return found
+        for step in steps(page.path):
+            if why := page.why_not(step.command):
+                found.left_out[step.command] = why
+                continue
+            command = shortened(step, shorter or {})
+            for written, real in (*named.items(), *page.instead.items()):
+                command = command.replace(written, real)
+            for begin, first in page.between.items():
+                if command.startswith(begin) and (done := run(first)).returncode:
+                    found.failed.append(f"before {command}: {first}\n{done.stdout}")
+                    return found
+            if command.startswith(SERVERS):
+                address = servers.enter_context(served(command.removesuffix("&"), folder, environment))
+                own = re.search(r"127\.0\.0\.1:[1-9]\d*", step.command)
+                named[step.shown[0] if step.shown else f"tcp://{own[0]}" if own else page.address] = address
+                found.done.append(step)
+                continue
+            done = run(command)
+            missing = [line for line in step.shown if not shows(done.stdout, line)]
+            wrong = done.returncode not in ((0, 1) if step.command.startswith(JUDGES) else (0,))
+            if wrong or missing or "Traceback" in done.stdout:
+                found.failed.append(f"$ {command}\nexit code {done.returncode}, not shown: {missing}\n{done.stdout}")
+                return found
+            found.done.append(step)
+    return found
+
+
+def main() -> int:
+    pages, shorter = read_pages()
+    asked = sys.argv[1:] or list(pages)
+    if not set(asked) <= set(pages):
+        print(f"pages: {', '.join(pages)}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
+    failed = False
+    with tempfile.TemporaryDirectory() as made:
+        python = install(build_wheel(Path(made)))
+        for name in asked:
+            folder = Path(made) / name
+            folder.mkdir()
+            begun_s = time.monotonic()
+            found = follow(pages[name], python, folder, shorter=shorter)
+            took_s = time.monotonic() - begun_s
+            print(f"{name:26} {len(found.done):3} done {len(found.left_out):3} left out {took_s:6.0f} s", flush=True)
+            for command, why in found.left_out.items():
+                print(f"    not done: {command:.90}  ({why})")
+            for text in found.failed:
+                print("    FAILED  " + text.replace("\n", "\n        "), flush=True)
+            failed |= bool(found.failed)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
