@@ -11,19 +11,11 @@ from typing import TYPE_CHECKING, Any
 from cim.public_names import imported, public_names
 
 if TYPE_CHECKING:  # the public names, said once
-    from hil.calibration.procedure import calibrate as calibrate
     from hil.cost.estimate import estimate_network as estimate_network
     from hil.datasets.image_set import Dataset as Dataset, load_dataset as load_dataset
-    from hil.deployment.adaptation import adapt_to_record as adapt_to_record
     from hil.deployment.import_weights import import_network as import_network
     from hil.deployment.options import DeployOptions as DeployOptions, TechniqueOptions as TechniqueOptions
     from hil.device_fit.inputs import fit_source as fit_source
-    from hil.driver.bench import (
-        CellMap as CellMap,
-        MvmReading as MvmReading,
-        cell_map as cell_map,
-        first_mvm as first_mvm,
-    )
     from hil.driver.chip_driver import ChipDriver as ChipDriver
     from hil.errors import (
         DeviceError as DeviceError,
