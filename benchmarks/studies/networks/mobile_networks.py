@@ -4,8 +4,9 @@
     HIL_DATA=… python benchmarks/studies.py mobile-networks inverted
 
 Trained on the 50,000 training images (JPEG copies, cut and mirrored at random) by SGD with one cycle of the rate, in
-single precision, with nothing known of bits or chips. 512 training images are stored for calibration, evenly taken. The
-net.pt is for W4A8. Prints one JSON line: parameters, and accuracy in float on the JPEG and on the lossless test images.
+single precision, with nothing known of bits or chips; an interrupted training goes on from its last whole epoch, which
+``separable.state`` holds. 512 training images are stored for calibration, evenly taken. The net.pt is for W4A8. Prints
+one JSON line: parameters, and accuracy in float on the JPEG and on the lossless test images.
 """
 
 from __future__ import annotations
@@ -97,23 +98,34 @@ def moved(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def train(net: nn.Module, images: np.ndarray, labels: np.ndarray, epochs: int, rate: float, seed: int) -> None:
+def train(
+    net: nn.Module, images: np.ndarray, labels: np.ndarray, epochs: int, rate: float, seed: int, at: Path
+) -> None:
+    """Train, and keep what is trained in ``at`` after each epoch; a state that stands there is gone on with."""
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
     steps = len(images) // BATCH
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=epochs * steps, pct_start=0.25)
+    parts, done = {"net": net, "optimiser": optimiser, "cycle": cycle}, 0
+    if at.exists():
+        state = torch.load(at, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        rng.bit_generator.state, done = json.loads(state["rng"]), state["done"]
     net.train()
-    for epoch in range(epochs):
+    for epoch in range(done, epochs):
         order, total = rng.permutation(len(images)), 0.0
         for step in range(steps):
-            at = order[step * BATCH : (step + 1) * BATCH]
-            loss = nn.functional.cross_entropy(net(as_input(moved(images[at], rng))), torch.from_numpy(labels[at]))
+            took = order[step * BATCH : (step + 1) * BATCH]
+            loss = nn.functional.cross_entropy(net(as_input(moved(images[took], rng))), torch.from_numpy(labels[took]))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             cycle.step()
             total += float(loss.detach())
         print(f"epoch {epoch + 1} of {epochs}: loss {total / steps:.3f}", file=sys.stderr, flush=True)
+        state = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({**state, "rng": json.dumps(rng.bit_generator.state), "done": epoch + 1}, at)
 
 
 def main() -> int:
@@ -128,12 +140,13 @@ def main() -> int:
     torch.manual_seed(given.seed)
     data = load_dataset("cifar10-jpeg", "train")
     net = NETWORKS[given.network]().to(memory_format=torch.channels_last)
-    train(net, data.images, data.labels.astype(np.int64), given.epochs, given.rate, given.seed)
+    out = given.out or Path(f"{given.network}.pt")
+    labels = data.labels.astype(np.int64)
+    train(net, data.images, labels, given.epochs, given.rate, given.seed, out.with_suffix(".state"))
     preprocess = Preprocess(mean=MEAN, std=STD)
     graph = capture(net.eval(), torch.zeros(1, 3, 32, 32), preprocess=preprocess, classes=data.classes)
     kept = slice(None, None, len(data.images) // STORED)
-    stored, their = data.images[kept][:STORED], data.labels[kept][:STORED].astype(np.int64)
-    save_network(NetworkFile(graph, 4, 8, stored, their), given.out or Path(f"{given.network}.pt"))
+    save_network(NetworkFile(graph, 4, 8, data.images[kept][:STORED], labels[kept][:STORED]), out)
     found = {}
     for name in ("cifar10-jpeg", "cifar10"):
         test = load_dataset(name, "test")
