@@ -13,7 +13,7 @@ from mapping.errors import MappingUsageError
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import MOST_NODES
-from mapping.network.onnx_ops import codes, elementwise, moves, products, statistics, windows
+from mapping.network.onnx_ops import codes, elementwise, fused, moves, products, statistics, windows
 from mapping.network.onnx_ops.call import OnnxRule
 from mapping.network.onnx_ops.reader import OnnxReader
 from mapping.operators.node import GraphError
@@ -22,6 +22,7 @@ OLDEST_OPSET = 7
 RULES: Mapping[str, OnnxRule] = {
     **codes.RULES,
     **elementwise.RULES,
+    **fused.RULES,
     **moves.RULES,
     **products.RULES,
     **statistics.RULES,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import clamp, function, plus, times
+from mapping.network.compose.arithmetic import plus, times
 from mapping.network.compose.attention import attention
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.einsum import einsum
 from mapping.network.compose.moves import reshape, select, stack, swap
 from mapping.network.compose.products import convolution, linear, product, transposed_convolution
 from mapping.network.compose.recurrent import Direction, State, Step, gru_step, lstm_step, relu_step, tanh_step, unroll
-from mapping.network.compose.refusal import BROKEN, need, refuse
+from mapping.network.compose.refusal import BROKEN, need
 from mapping.network.compose.values import Operand, Value
 from mapping.network.compose.volumes import convolution_of_volumes
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
@@ -19,7 +19,7 @@ from mapping.network.onnx_ops.windows import along, window_pads
 from mapping.operators.node import Array
 
 
-def _conv(c: Composer, a: OnnxCall) -> Operand:
+def conv(c: Composer, a: OnnxCall) -> Operand:
     weight = a.needed(1)
     kernel = weight.shape[2:]
     stride, gap = along(a, "strides", len(kernel)), along(a, "dilations", len(kernel))
@@ -34,28 +34,6 @@ def _conv(c: Composer, a: OnnxCall) -> Operand:
         groups=a.get("group", 1),
         name=a.owner(1),
     )
-
-
-def _with_activation(c: Composer, a: OnnxCall) -> Operand:
-    """A convolution, the sum with a fourth input, then an activation (FusedConv of com.microsoft)."""
-    found: Operand = _conv(c, a)
-    if (more := a.given(3)) is not None:
-        found = plus(c, found, more)
-    kind, given = a.text("activation", ""), [float(v) for v in a.get("activation_params") or ()]
-    match kind, given:
-        case ("", _):
-            return found
-        case ("Relu", _):
-            return clamp(c, found, 0.0, None)
-        case ("Clip", [low, high]):
-            return clamp(c, found, low, high)
-        case ("LeakyRelu", [slope]):
-            return function(c, found, "leaky_relu", slope)
-        case ("HardSigmoid", [alpha, beta]):
-            return function(c, found, "hard_sigmoid", alpha, beta)
-        case ("Sigmoid" | "Tanh", _):
-            return function(c, found, kind.lower())
-    refuse(f"a convolution with the activation {kind} {given}", "the activation as an operation of its own")
 
 
 def _attention(c: Composer, a: OnnxCall) -> list[Operand]:
@@ -100,7 +78,7 @@ def _transposed(c: Composer, a: OnnxCall) -> Operand:
     )
 
 
-def _gemm(c: Composer, a: OnnxCall) -> Operand:
+def gemm(c: Composer, a: OnnxCall) -> Operand:
     """alpha · A B + beta · C, each matrix turned if asked."""
     alpha, beta = a.get("alpha", 1.0), a.get("beta", 1.0)
     x, w, bias = a.operand(0), a.operand(1), a.given(2)
@@ -191,10 +169,9 @@ def _step(kind: str, given: list[str], usual: tuple[str, ...]) -> tuple[Step, bo
 
 RULES: dict[str, OnnxRule] = {
     "Attention": _attention,
-    "Conv": _conv,
-    "com.microsoft:FusedConv": _with_activation,
+    "Conv": conv,
     "ConvTranspose": _transposed,
-    "Gemm": _gemm,
+    "Gemm": gemm,
     "MatMul": _matmul,
     "Einsum": _einsum,
     "LSTM": _recurrent((0, 2, 3, 1), ("Sigmoid", "Tanh", "Tanh")),

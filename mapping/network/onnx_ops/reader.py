@@ -26,6 +26,7 @@ MOST_ELEMENTS = 2**28
 BATCH = 2
 """Images where the file leaves their number open."""
 _HINTS = {
+    "com.microsoft.nchwc": "a file optimised for any processor: ORT_ENABLE_EXTENDED at most",
     "Loop": "a fixed number of steps, written out",
     "NonMaxSuppression": "outputs before it: the choice among boxes is no part of the network",
     "TopK": "outputs before it: the order of results is left to the program that reads them",
@@ -197,7 +198,8 @@ class OnnxReader:
         rule = rules.get(op.op_type if op.domain in ("", "ai.onnx") else f"{op.domain}:{op.op_type}")
         if rule is None:
             domain = f" of {op.domain}" if op.domain not in ("", "ai.onnx") else ""
-            raise self.refusal(op, f"there is no node for it{domain}", _HINTS.get(op.op_type, ELSEWHERE))
+            hint = _HINTS.get(op.domain) or _HINTS.get(op.op_type, ELSEWHERE)
+            raise self.refusal(op, f"there is no node for it{domain}", hint)
         path = op.name.strip("/").replace("/", ".")
         self.composer.begin(ModulePlace(path, bool(path)))
         call = OnnxCall(op.op_type, inputs, list(op.input), attributes, self.opset, len(op.output))

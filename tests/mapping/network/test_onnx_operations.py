@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mapping.network.compose.refusal import UnsupportedOperation
 from mapping.network.file_check import NetworkFileError
 from mapping.network.float_run import forward
 from mapping.network.graph import Preprocess
@@ -276,3 +277,35 @@ def test_weights_beside_a_file_that_are_elsewhere_or_of_another_size_are_refused
     made, _ = beside(tmp_path, **said)
     with pytest.raises(NetworkFileError, match=words):
         read(made, tmp_path)
+
+
+def test_what_onnx_runtime_makes_of_several_operations_is_read(tmp_path: Path) -> None:
+    """x W with an activation, a scaled product with a turned matrix, GELUs, and the norm of a sum with its sum."""
+    w, b, turned, scale, shift = array(8, 256), array(8), array(3, 8), array(3), array(3)
+    own = {"domain": "com.microsoft"}
+    ops = [
+        helper.make_node("Flatten", ["x"], ["f"]),
+        helper.make_node(
+            "FusedGemm", ["f", "w", "b"], ["g"], transB=1, activation="LeakyRelu", activation_alpha=0.1, **own
+        ),
+        helper.make_node("FusedMatMul", ["g", "t"], ["p"], transB=1, alpha=0.5, **own),
+        helper.make_node("QuickGelu", ["p"], ["q"], alpha=1.5, **own),
+        helper.make_node("BiasGelu", ["p", "v"], ["e"], **own),
+        helper.make_node(
+            "SkipLayerNormalization", ["q", "e", "s", "v", "v"], ["n", "", "", "sum"], epsilon=1e-5, **own
+        ),
+        helper.make_node("Add", ["n", "sum"], ["y"]),
+    ]
+    graph = read(model(ops, {"w": w, "b": b, "t": turned, "s": scale, "v": shift}), tmp_path)
+    x = torch.from_numpy(array(2, 4, 8, 8))
+    w, b, turned, scale, shift = map(torch.from_numpy, (w, b, turned, scale, shift))
+    p = 0.5 * torch.nn.functional.leaky_relu(x.flatten(1) @ w.T + b, 0.1) @ turned.T
+    total = p * torch.sigmoid(1.5 * p) + torch.nn.functional.gelu(p + shift) + shift
+    expected = torch.nn.functional.layer_norm(total, (3,), scale, shift) + total
+    torch.testing.assert_close(forward(graph, x)[graph.nodes[-1].name], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_file_optimised_for_one_processor_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    ops = [helper.make_node("Conv", ["x", "w"], ["y"], domain="com.microsoft.nchwc")]
+    with pytest.raises(UnsupportedOperation, match="ORT_ENABLE_EXTENDED"):
+        read(model(ops, {"w": array(4, 4, 3, 3)}), tmp_path)
