@@ -19,7 +19,7 @@ from mapping.layout.cutting import Cutting
 from mapping.layout.free_cells import MOST_COPIES, Area, Copies, choose_copies_to_average
 from mapping.layout.place import LayerCopy, Place, Placement, macros_needed, place
 from mapping.layout.replicate import LayerReads, choose_copies, choose_shared_copies
-from mapping.layout.tile import Bundle, MatrixShape, Piece, SlicePlacement
+from mapping.layout.tile import Bundle, MatrixShape, Piece, SlicePlacement, blocks_apart
 from mapping.program.limits import RESIDUAL_READS
 
 
@@ -70,16 +70,21 @@ def lay_out(
     except _Needs as error:
         raise _too_large(shapes, bundles, spec, cutting, options, error.macros, limited.macros) from None
     found: Layout = ({}, {})
+    of = {shape.layer: shape for shape in shapes}
     for number, members in enumerate(rounds):
         own, places = _one_round(members, bundles, limited, options)
         for layer in own:
-            before = found[0].get(layer, ()), found[1].get(layer, ())  # of a layer that goes on from the last round
-            found[0][layer] = before[0] + tuple(p for bundle in own[layer] for p in bundle.pieces)
-            found[1][layer] = before[1] + tuple(
-                replace(at, output0=bundle.first_output(i, at.output0), round=number)
+            laid = [
+                (
+                    part,
+                    replace(at, row0=at.row0 + down, output0=bundle.first_output(i, at.output0) + across, round=number),
+                )
                 for bundle, at in zip(own[layer], places[layer], strict=True)
-                for i in range(len(bundle.pieces))
-            )
+                for i, piece in enumerate(bundle.pieces)
+                for part, down, across in blocks_apart(piece, of[layer])
+            ]  # of a layer that goes on from the last round too
+            found[0][layer] = found[0].get(layer, ()) + tuple(part for part, _ in laid)
+            found[1][layer] = found[1].get(layer, ()) + tuple(at for _, at in laid)
     return found
 
 

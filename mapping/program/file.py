@@ -37,7 +37,7 @@ VERSION = (1, 6)
 1.2: trained_on, aims, tuned_to, held_as. 1.3: steps on tensors of any rank, outputs.
 1.4: task, preprocess. 1.5: residual reads, adapters of layers. 1.6: recipe."""
 MAX_FILE_BYTES = 1 << 30
-MAX_OBJECTS = 1 << 16  # three a tile
+MAX_OBJECTS = 1 << 18  # three a tile
 MAX_ELEMENTS = 1 << 28  # of all arrays together
 MAX_TEXT_BYTES = 1 << 24
 

@@ -1,12 +1,12 @@
 """Networks with depthwise layers, trained plainly on CIFAR-10: a depthwise-separable one and one of inverted residuals.
 
-    HIL_DATA=… python benchmarks/studies.py mobile-networks separable [--epochs 9] [--out separable.pt]
+    HIL_DATA=… python benchmarks/studies.py mobile-networks separable [--epochs 8,5] [--out separable.pt]
     HIL_DATA=… python benchmarks/studies.py mobile-networks inverted
 
-Trained on the 50,000 training images (JPEG copies, cut and mirrored at random) by SGD with one cycle of the rate, in
+Trained on the 50,000 training images (JPEG copies, cut and mirrored at random) by SGD with cycles of the rate, in
 single precision, with nothing known of bits or chips; an interrupted training goes on from its last whole epoch, which
-``separable.state`` holds. 512 training images are stored for calibration, evenly taken. The net.pt is for W4A8. Prints
-one JSON line: parameters, and accuracy in float on the JPEG and on the lossless test images.
+``separable.0.state`` holds. 512 training images are stored for calibration, evenly taken. The net.pt is for W4A8.
+Prints one JSON line: parameters, and accuracy in float on the JPEG and on the lossless test images.
 """
 
 from __future__ import annotations
@@ -131,7 +131,9 @@ def train(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=NETWORKS)
-    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument(
+        "--epochs", default="8,5", help="of each cycle of the rate, whose peak is half of the one before"
+    )
     parser.add_argument("--rate", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None, help="default: NETWORK.pt")
@@ -142,7 +144,9 @@ def main() -> int:
     net = NETWORKS[given.network]().to(memory_format=torch.channels_last)
     out = given.out or Path(f"{given.network}.pt")
     labels = data.labels.astype(np.int64)
-    train(net, data.images, labels, given.epochs, given.rate, given.seed, out.with_suffix(".state"))
+    for cycle, epochs in enumerate(map(int, given.epochs.split(","))):
+        state = out.with_suffix(f".{cycle}.state")
+        train(net, data.images, labels, epochs, given.rate / 2**cycle, given.seed + cycle, state)
     preprocess = Preprocess(mean=MEAN, std=STD)
     graph = capture(net.eval(), torch.zeros(1, 3, 32, 32), preprocess=preprocess, classes=data.classes)
     kept = slice(None, None, len(data.images) // STORED)

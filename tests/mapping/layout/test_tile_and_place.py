@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from cim.chip.encoding import tile_halves_us
 from cim.chip.file import chip_names, load_chip
 from cim.chip.spec import Encoding
+from mapping.bits import BitWidths
+from mapping.layout.lay_out import lay_out
 from mapping.layout.place import LayerCopy, Placement, macros_needed, place
 from mapping.layout.tile import Bundle, MatrixShape, Piece, cut, digit, piece_levels, slices_needed, stretch
 
@@ -104,6 +106,19 @@ def test_depthwise_channels_share_a_macro_block_diagonally() -> None:
     levels = piece_levels(weights, pieces[0], 7)
     assert levels.sum() == 99
     assert np.array_equal(levels, np.kron(np.eye(11, dtype=np.int8), np.ones((9, 1), np.int8)))
+
+
+def test_blocks_of_a_depthwise_layer_stand_on_one_macro_and_are_read_with_their_own_rows() -> None:
+    """Read together, each output would add up the noise of 126 rows, of which 9 are its own."""
+    shape = MatrixShape("depthwise", 28 * 9, 28, groups=28, kernel=9)
+    pieces, places = lay_out([shape], LAB, BitWidths(4, 8))
+    parts = list(zip(pieces["depthwise"], places["depthwise"], strict=True))
+    assert [(len(piece.inputs), len(piece.outputs)) for piece, _ in parts] == 2 * [(45, 5), (45, 5), (36, 4)]
+    assert {at.macro for _, at in parts} == {0, 1}
+    for piece, at in parts:  # where they would stand had they been read together
+        assert (at.row0, at.output0) == (piece.inputs.start - 126 * at.macro, piece.outputs.start - 14 * at.macro)
+    weights = np.random.default_rng(0).integers(-7, 8, (28, 1, 9)).astype(np.int16)
+    assert (assembled(shape, pieces["depthwise"], weights, 7) == block_diagonal(weights)).all()
 
 
 def test_digits_carry_the_sign_of_the_weight() -> None:
