@@ -59,7 +59,10 @@ def lay_out(
     options = options or LayoutOptions()
     cutting = Cutting(bits, options.slices)
     bundles = cutting.bundles(shapes, spec)
-    reads = {s.layer: len(input_planes(spec.macro.inputs, bits.inputs_of(s.layer), False)) for s in shapes}
+    reads = {
+        s.layer: len(input_planes(spec.macro.inputs, bits.inputs_of(s.layer), False)) * parts_of(s, bundles[s.layer])
+        for s in shapes
+    }
     stages = [LayerReads(s.layer, len(bundles[s.layer]), s.out_rows, s.out_width, reads[s.layer]) for s in shapes]
     limited = spec
     if options.copies_budget is not None:
@@ -86,6 +89,11 @@ def lay_out(
             found[0][layer] = found[0].get(layer, ()) + tuple(part for part, _ in laid)
             found[1][layer] = found[1].get(layer, ()) + tuple(at for _, at in laid)
     return found
+
+
+def parts_of(shape: MatrixShape, bundles: Sequence[Bundle]) -> int:
+    """Parts in which a piece of a layer is read, one after the other, at most."""
+    return max(len(blocks_apart(piece, shape)) for bundle in bundles for piece in bundle.pieces)
 
 
 def idle_copies(layout: Layout, spec: ChipSpec, further: int = 0) -> Copies:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cim.chip.blocks import bands
 from cim.chip.spec import MacroSpec
 
-BLOCK_ROWS = 50  # of a grouped layer that one read drives: five blocks of 3 x 3, two of 5 x 5
+BLOCK_ROWS = 50  # of a grouped layer that one read drives: five blocks of 3 x 3; two blocks at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def cut(shape: MatrixShape, macro: MacroSpec, slices: int, most_outputs: int | N
 
 def blocks_apart(piece: Piece, shape: MatrixShape) -> tuple[tuple[Piece, int, int], ...]:
     """The parts of a piece that are read one after the other, and by how many rows and outputs each lies from the
-    piece's own place: as many whole blocks of the diagonal as take ``BLOCK_ROWS``, one at least.
+    piece's own place: as many whole blocks of the diagonal as take ``BLOCK_ROWS``, two at least.
 
     Read together, each output would add up errors and read noise of all rows driven, of which its own block has few.
     Conversions are as many either way; reads become more.
@@ -136,7 +136,7 @@ def blocks_apart(piece: Piece, shape: MatrixShape) -> tuple[tuple[Piece, int, in
     """
     rows, outputs = shape.inputs // shape.groups, shape.outputs // shape.groups
     blocks = len(piece.inputs) // rows
-    each = max(1, BLOCK_ROWS // rows)
+    each = max(2, BLOCK_ROWS // rows)
     if blocks * rows != len(piece.inputs) or blocks <= each:
         return ((piece, 0, 0),)
     return tuple(

@@ -32,7 +32,7 @@ from cim.chip.file import chip_names, load_chip
 from cim.chip.spec import ChipSpec
 from mapping.bits import BitWidths
 from mapping.layout.cutting import Cutting
-from mapping.layout.lay_out import Layout, LayoutOptions, lay_out, needed_macros
+from mapping.layout.lay_out import Layout, LayoutOptions, lay_out, needed_macros, parts_of
 from mapping.layout.place import Placement
 from mapping.layout.tile import MatrixShape, cut
 from mapping.network.architectures import ARCHITECTURES, build
@@ -98,7 +98,8 @@ def measure(name: str, shapes: Sequence[MatrixShape], chip: str) -> Row:
     copied = laid_out(shapes, spec, LayoutOptions(Placement.SPREAD, spec.macros))
     shared = laid_out(shapes, spec, LayoutOptions(Placement.PACKED, spec.macros))
     positions = len(spec.macro.word_lines) * spec.macro.outputs
-    cells = sum(len(p.inputs) * len(p.outputs) for own in plain[0].values() for p in own)
+    bundles = CUTTING.bundles(shapes, spec).values()
+    cells = sum(len(b.inputs) * len(b.outputs) for own in bundles for b in own)  # off the diagonal too
     return Row(
         network=name,
         chip=chip,
@@ -121,8 +122,8 @@ def bound(shapes: Sequence[MatrixShape], spec: ChipSpec) -> float:
     size = 1 if spec.groups is None else spec.groups.size
     work = 0
     for shape in shapes:
-        tiles = len(CUTTING.bundles([shape], spec)[shape.layer])
-        work += shape.out_rows * shape.out_width * planes(spec) * -(-tiles // size)
+        tiles = CUTTING.bundles([shape], spec)[shape.layer]
+        work += shape.out_rows * shape.out_width * planes(spec) * parts_of(shape, tiles) * -(-len(tiles) // size)
     return work / -(-spec.macros // size)
 
 
