@@ -36,8 +36,11 @@ def input_vectors(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.fl
         return columns.reshape(groups, inputs, -1), columns.mean(1, dtype=np.float64).reshape(groups, inputs)
     window = op.window
     take = vector_step(len(codes), op)
-    total, kept = np.zeros((window.channels, *window.kernel)), []
-    images = max(1, PADDED_BYTES // codes[:1].nbytes)
+    total = np.zeros((window.channels, *window.kernel))
+    kept = np.empty(
+        (window.rows, -(-len(codes) * window.positions // take)), np.float32
+    )  # whole: the largest array here
+    images, done = max(1, PADDED_BYTES // codes[:1].nbytes), 0
     for first in range(0, len(codes), images):
         seen = _windows(codes[first : first + images], window)  # (images, channels, height, width, kernel)
         for y, x in np.ndindex(window.kernel):
@@ -45,9 +48,10 @@ def input_vectors(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.fl
         chosen = np.arange(-first * window.positions % take, len(seen) * window.positions, take)
         image, place = np.divmod(chosen, window.positions)
         row, column = np.divmod(place, window.out_width)
-        kept.append(seen[image, :, row, column].reshape(len(chosen), window.rows).T.astype(np.float32))
+        kept[:, done : done + len(chosen)] = seen[image, :, row, column].reshape(len(chosen), window.rows).T
+        done += len(chosen)
     total /= len(codes) * window.positions
-    return np.concatenate(kept, axis=1).reshape(groups, inputs, -1), total.reshape(groups, inputs)
+    return kept.reshape(groups, inputs, -1), total.reshape(groups, inputs)
 
 
 def _windows(codes: NDArray[np.int16], window: Window) -> NDArray[np.int16]:
