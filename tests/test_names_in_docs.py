@@ -33,6 +33,7 @@ FORMATS = {
     "hil.fit",
     "hil.front",
     "hil.instrument",
+    "hil.prices",
     "hil.program",
     "hil.search",
     "hil.space",

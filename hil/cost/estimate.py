@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cim.chip.file import load_chip
+from cim.chip.spec import ChipSpec
 from cim.cost.network_cost import Cost, LayerCost, estimate
 from cim.cost.workload import Workload
 from hil.cost.as_deployed import cost_as_deployed
@@ -27,7 +29,7 @@ CLASSES = 10  # of a named architecture
 
 def estimate_network(
     network: str,
-    chip: str,
+    chip: str | ChipSpec,
     *,
     macros: int | None = None,
     weight_bits: int | None = None,
@@ -41,14 +43,18 @@ def estimate_network(
     """Cost of a program.h5 (as placed, on its own chip), a net.pt or a named architecture (laid out, not quantised).
 
     ``recipe``: what a deployment does to it; None: what a program.h5 says itself, else nothing, each layer once.
+    ``chip``: file by name or path; or what it says (``cim.chip.price_list.priced_by``), whose prices are then those of
+    a program.h5, too.
     """
     if network.endswith(".h5"):
         from mapping.program.file import load_program
 
         program = load_program(Path(network))
+        if isinstance(chip, ChipSpec):
+            program = replace(program, spec=replace(program.spec, cost=chip.cost))
         asked = recipe or (Recipe.of_text(program.recipe) if program.recipe else Recipe())
         return cost_as_deployed(program, asked, Path(network).stem, batch=batch, pipelined=pipelined)
-    spec = load_chip(chip, macros=macros)
+    spec = chip if isinstance(chip, ChipSpec) else load_chip(chip, macros=macros)
     workload = named_workload(network, weight_bits, activation_bits, input_shape, trust=trust)
     asked = recipe or Recipe()
     workload = with_adapters(workload, asked.tune_plan.rank)

@@ -68,15 +68,16 @@ def load_pruning_inputs(teacher_file: Path, settings: PrunedSearchSettings) -> P
     fit, held = pruning_images(given, settings.data or None, folder, settings.images, settings.seed)
     recipe = settings.asked
     options = DeployOptions(virtual_chips=CHIPS, age_s=settings.age_s, seed=settings.seed, recipe=recipe)
+    chip = load_chip(settings.chip, macros=settings.macros or None) if settings.chip else None
     target = load_target(
         settings.costs,
+        chip=chip,
         macros=(settings.macros or None) if settings.costs == settings.chip else None,
         layout=recipe.laid_out(LayoutOptions()),
         adapter_rank=recipe.tune_plan.rank,
     )
     teacher = teacher_of(given.graph)
     seen = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, settings.seed)
-    chip = load_chip(settings.chip, macros=settings.macros or None) if settings.chip else None
     wanted = np.asarray(float_logits(teacher.graph, held.pixels), np.float32)
     fitting = FitSettings(settings.cell_error**2)
     bench = PruningContext(given, teacher, fit.spread(SAMPLED).pixels, held, wanted, fitting, chip, options)
