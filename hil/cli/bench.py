@@ -46,7 +46,12 @@ def emulate(
         ),
     ] = None,
     die: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE of the firmware's die", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="NAME=VALUE of the firmware's die; with --bench: settling_s, hang_up_after or silent_after answers",
+            show_default=False,
+        ),
     ] = None,
     chip_key: Annotated[
         Path | None, typer.Option(help="file with the key that hosts must prove", show_default=False)
@@ -62,7 +67,7 @@ def emulate(
 ) -> int:
     """Serve an emulated chip to any client, or stand-ins of instruments before one, until Ctrl-C."""
     if bench is not None:
-        return _emulate_bench(bench, chip_seed, outputs_log)
+        return _emulate_bench(bench, chip_seed, outputs_log, die or [])
     from hil.driver.keys import others_may_read
     from hil.emulator.address import chip_from_address
     from hil.server.serve import serve_pty, serve_tcp, serve_unix
@@ -90,13 +95,12 @@ def emulate(
     return ExitCode.DONE
 
 
-def _emulate_bench(path: Path, seed: int, outputs_log: Path | None) -> int:
+def _emulate_bench(path: Path, seed: int, outputs_log: Path | None, settings: list[str]) -> int:
     """Stand-ins for the instruments of a bench file, before an emulated chip of its chip file."""
     from hil.emulator.chip import EmulatedChip
-    from hil.server.bench.bench_file import load_bench
-    from hil.server.bench.stand_in_serve import serve_bench
+    from hil.server.bench import bench_file, stand_in, stand_in_serve
 
-    bench = load_bench(path)
+    bench, behaviour = bench_file.load_bench(path), stand_in.Behaviour.parse(settings)
 
     def ready(where: list[str]) -> None:
         print("\n".join(where), flush=True)
@@ -104,7 +108,8 @@ def _emulate_bench(path: Path, seed: int, outputs_log: Path | None) -> int:
 
     with contextlib.ExitStack() as closing:
         log = None if outputs_log is None else closing.enter_context(outputs_log.open("w", encoding="utf-8"))
-        serve_bench(bench, EmulatedChip(bench.chip, seed), ready, outputs_log=log)
+        chip = EmulatedChip(bench.chip, seed)
+        stand_in_serve.serve_bench(bench, chip, ready, outputs_log=log, behaviour=behaviour)
     return ExitCode.DONE
 
 

@@ -25,6 +25,7 @@ OURS = {
         "tcp": "hil.transports.sockets:open_tcp",
         "unix": "hil.transports.sockets:open_unix",
         "visa": "hil.transports.visa:open_visa",
+        "arc2": "hil.transports.arc_two:open_arc_two",
         "replay": "hil.transports.replay:open_replay",
     },
     BOARDS: {"emulated": "hil.transports.emulated:emulated_board", "bench": "hil.server.bench.chip:open_bench"},

@@ -37,6 +37,7 @@
     [safety]
     current_a = 5e-4                 # compliance of every output
     off_within_s = 0.5               # without an order all outputs go off
+    without_compliance = false       # true: an instrument may be used whose model says that nothing limits its currents
 
 Voltages, widths and their limits are the chip file's: they are set and read back before any output goes on.
 """
@@ -50,7 +51,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cim.chip.field_checks import count, number, text
+from cim.chip.field_checks import count, flag, number, text
 from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
 from cim.files import read_text
@@ -61,11 +62,11 @@ from hil.server.bench.toml_tables import CheckedFile
 from hil.transports import DEFAULT_BAUD
 
 FORMAT, VERSION = "hil.bench", (1, 0)
-ROLES: Mapping[str, tuple[str, ...]] = {  # and the orders that a model needs for each; of several, any one
-    "address": ("select",),
+ROLES: Mapping[str, tuple[str, ...]] = {  # and the orders, or values of orders, that each needs; of several, any one
+    "address": ("select|currents.row|currents.rows_volts_v",),
     "drive": ("volts|rows_volts|pulse",),  # of several: one holds voltages, one gives pulses
     "sense": ("currents",),
-    "power": ("off", "on"),
+    "power": ("off",),
     "thermal": ("temperature",),
     "prober": ("move",),
 }
@@ -151,8 +152,17 @@ def load_bench(path: str | Path) -> BenchFile:
         {"settle_s": 0.0, "averages": 1},
     )
     safety = file.table(
-        "safety", data.get("safety"), {"current_a": number(1e-12, 10), "off_within_s": number(0.01, 60)}, {}
-    )
+        "safety", data.get("safety"),
+        {"current_a": number(1e-12, 10), "off_within_s": number(0.01, 60), "without_compliance": flag},
+        {"without_compliance": False},
+    )  # fmt: skip
+    for name, entry in instruments.items():
+        if entry.model.no_compliance and not safety["without_compliance"]:
+            file.fail(
+                f"instruments.{name}.model",
+                f"nothing limits the currents of {entry.model.name}: {entry.model.no_compliance}",
+                "without_compliance = true under [safety], if transistors of the cells or series resistors do",
+            )
     bench = BenchFile(
         path=str(path),
         name=about["name"],
@@ -219,7 +229,11 @@ def _roles(file: CheckedFile, data: Any, instruments: Mapping[str, InstrumentEnt
 
 
 def _lacks(model: InstrumentModel, role: str) -> str:
-    return next((o for o in ROLES[role] if not any(part in model.orders for part in o.split("|"))), "")
+    def has(what: str) -> bool:
+        order, _, value = what.partition(".")
+        return model.uses(order, value) if value else order in model.orders
+
+    return next((needed for needed in ROLES[role] if not any(map(has, needed.split("|")))), "")
 
 
 def _wiring(file: CheckedFile, data: Any, chip: ChipSpec, folder: Path) -> Wiring:

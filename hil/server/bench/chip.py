@@ -30,12 +30,12 @@ from firmware_protocols.messages import (
     Returns,
     StatusReply,
 )
-from hil.errors import HilError
+from hil.errors import HilError, LinkError
 from hil.server.bench.bench_file import BenchFile, load_bench
-from hil.server.bench.faults import ComplianceTrip
+from hil.server.bench.faults import ComplianceTrip, InstrumentFault
 from hil.server.bench.guard import Guard
 from hil.server.bench.instrument import Instrument
-from hil.server.bench.roles import Answer, Contact, Crossing, OrderStep, carry_out
+from hil.server.bench.roles import Answer, Contact, Crossing, OrderStep, Value, carry_out
 from hil.server.board import Board
 from hil.transports import open_transport
 
@@ -60,7 +60,7 @@ class BenchChip(Board):
     def __init__(self, bench: BenchFile) -> None:
         """Raises ``PortError``, ``InstrumentSilent``, ``InstrumentFault``: an instrument is not there, or not it."""
         super().__init__(bench.chip)
-        self.bench = bench
+        self.bench, self._lines_open = bench, True
         self.instruments: dict[str, Instrument] = {}
         with contextlib.ExitStack() as opened:
             for name, entry in bench.instruments.items():
@@ -70,6 +70,7 @@ class BenchChip(Board):
                 opened.callback(self.instruments[name].close)
             self.identities = [instrument.hello() for instrument in self.instruments.values()]
             self._guard = Guard(e for e in bench.instruments.values() if not e.model.has_timer)
+            self._guard.watch()
             opened.pop_all()
         self._address, self._sense = self._one("address"), self._one("sense")
         self._drive, self._pulser = (self.instruments[entry.name] for entry in bench.drives)
@@ -120,11 +121,12 @@ class BenchChip(Board):
         volts_v = sign * request.millivolts.astype(np.float64) / _MV_PER_V
         width_s = request.width_ns / _NS_PER_S
         columns = range(at.column0, at.column0 + at.columns)
+        at_once = self.bench.wiring.columns_at_once if self._pulser.model.uses("pulse", "count") else 1
         with self._outputs(self._pulser):
             for part in _parts(range(at.rows)):
                 steps: list[OrderStep] = []
                 for row in part:
-                    for crossing, here in self._crossings(at.macro, at.row0 + row, columns):
+                    for crossing, here in self._crossings(at.macro, at.row0 + row, columns, at_once):
                         if (volts := volts_v[row, here]).any():
                             steps += self._address.select(crossing) + self._pulser.pulse(crossing, volts, width_s)
                 self._carry_out(steps)
@@ -149,7 +151,14 @@ class BenchChip(Board):
         return MvmResult(Returns.RAW, int(at_an_end.sum()), codes.size, codes)
 
     def outputs_off(self) -> Done:
-        """Tell every instrument, whatever the others say; then the first trouble is raised."""
+        """Tell every instrument, whatever the others say; then the first trouble is raised.
+
+        Where one is not heard of, the guard tells it over a line of its own.
+        """
+        if not self._lines_open:
+            if not self._guard.rest():
+                raise InstrumentFault("the guard cannot reach every instrument", hint="switch them off by hand")
+            return Done()
         troubles: list[HilError] = []
         for instrument in self._power:
             try:
@@ -158,13 +167,22 @@ class BenchChip(Board):
                 troubles.append(error)
         self.outputs_on = False
         if troubles:
+            self._hand_over()
             raise troubles[0]
         return Done()
+
+    def _hand_over(self) -> None:
+        """Give the lines free for the guard; ``switch_on`` opens them anew."""
+        for instrument in self.instruments.values():
+            instrument.close()
+        self._guard.act()  # nothing, where it acts already
+        self._lines_open = False
 
     def close(self) -> None:
         """Outputs off, lines closed; the bench cannot be used any more."""
         try:
-            self.outputs_off()
+            if self._lines_open:
+                self.outputs_off()
         finally:
             for instrument in self.instruments.values():
                 instrument.close()
@@ -174,6 +192,13 @@ class BenchChip(Board):
 
     def switch_on(self) -> None:
         """Limits of the chip file into the instruments, read back; then timers; nothing is on before both are."""
+        if not self._lines_open:
+            self._guard.rest()
+            for instrument in self.instruments.values():
+                instrument.connect(open_transport(instrument.entry.port, baud=instrument.entry.baud))
+                instrument.hello()
+            self._lines_open = True
+        self._guard.watch()
         limits = self.spec.limits
         volts_v, width_s = max(limits.set_v, limits.reset_v, limits.read_v), limits.pulse_width_ns / _NS_PER_S
         for instrument in self._power:
@@ -197,6 +222,12 @@ class BenchChip(Board):
         except ComplianceTrip as trip:
             self.outputs_off()
             raise Refusal(ErrorCode.FAULT, self._trip_text(trip)) from None
+        except LinkError:  # also of an instrument that has no outputs
+            try:
+                self.outputs_off()
+            finally:
+                self._hand_over()
+            raise
         except BaseException:
             self.outputs_off()
             raise
@@ -221,19 +252,21 @@ class BenchChip(Board):
         self, macro: int, rows: Sequence[int], columns: Sequence[int], reads: int
     ) -> Generator[None, None, NDArray[np.float64]]:
         """Current of each cell by itself at the read voltage, mean of ``reads``; (rows, columns) in A."""
-        found_a = np.zeros((len(rows), len(columns)))
+        found_a, read_v = np.zeros((len(rows), len(columns))), self.spec.macro.v_read_v
         for part in _parts(list(enumerate(rows))):
-            steps, places = list[OrderStep](), list[tuple[int, int, slice]]()
+            steps, places = list[OrderStep](), list[tuple[slice, int, slice]]()
             for number, row in part:
+                driven: dict[str, Value] = {"volts_v": read_v}
+                if self._sense.model.uses("currents", "rows_volts_v"):
+                    driven["rows_volts_v"] = read_v * (np.arange(self.spec.macro.rows) == row)
                 for crossing, here in self._crossings(macro, row, columns):
-                    steps += self._address.select(crossing)
-                    steps += self._drive.volts(crossing, self.spec.macro.v_read_v)
-                    steps += self._settle()
-                    steps += self._sense.currents_a(crossing, reads * self.bench.averages)
-                    places.append((len(steps) - 1, number, here))
+                    steps += self._address.select(crossing) + self._drive.volts(crossing, read_v) + self._settle()
+                    measured = self._sense.currents_a(crossing, reads * self.bench.averages, **driven)
+                    places.append((slice(len(steps), len(steps) + len(measured)), number, here))
+                    steps += measured
             answers = self._carry_out(steps)
             for at, number, here in places:
-                found_a[number, here] = answers[at]
+                found_a[number, here] = np.mean([_numbers(a) for a in answers[at]], axis=0)
             yield
         return found_a
 
@@ -244,17 +277,18 @@ class BenchChip(Board):
         driven = units.reshape(-1, units.shape[-1])
         found_a = np.zeros((len(driven), len(columns)))
         for part in _parts(list(enumerate(driven))):
-            steps, places = list[OrderStep](), list[tuple[int, int, slice]]()
+            steps, places = list[OrderStep](), list[tuple[slice, int, slice]]()
             for number, plane in part:
                 volts_v = np.zeros(self.spec.macro.rows)
                 volts_v[rows] = plane * self.spec.macro.v_read_v
                 steps += self._drive.rows_volts(macro, volts_v) + self._settle()
                 for crossing, here in self._crossings(macro, None, columns):
-                    steps += self._sense.currents_a(crossing, self.bench.averages)
-                    places.append((len(steps) - 1, number, here))
+                    measured = self._sense.currents_a(crossing, self.bench.averages, rows_volts_v=volts_v)
+                    places.append((slice(len(steps), len(steps) + len(measured)), number, here))
+                    steps += measured
             answers = self._carry_out(steps)
             for at, number, here in places:
-                found_a[number, here] = answers[at]
+                found_a[number, here] = np.mean([_numbers(a) for a in answers[at]], axis=0)
             yield
         return found_a.reshape(*units.shape[:-1], len(columns))
 
@@ -264,18 +298,17 @@ class BenchChip(Board):
     def _settle(self) -> list[OrderStep]:
         return self._drive.settle(self.bench.settle_s) if self.bench.settle_s else []
 
-    def _crossings(self, macro: int, row: int | None, columns: Sequence[int]) -> Iterator[tuple[Crossing, slice]]:
+    def _crossings(
+        self, macro: int, row: int | None, columns: Sequence[int], at_once: int | None = None
+    ) -> Iterator[tuple[Crossing, slice]]:
         """Runs of bit lines that one order can measure, and where in ``columns`` they stand."""
         wiring = self.bench.wiring
+        at_once = at_once or wiring.columns_at_once
         rows = () if row is None else (wiring.rows[row],)
         contacts = [wiring.columns[c] for c in columns]
         start = 0
         for end in range(1, len(contacts) + 1):
-            if (
-                end - start == wiring.columns_at_once
-                or end == len(contacts)
-                or not _next_to(*contacts[end - 1 : end + 1])
-            ):
+            if end - start == at_once or end == len(contacts) or not _next_to(*contacts[end - 1 : end + 1]):
                 yield Crossing(macro, rows, tuple(contacts[start:end])), slice(start, end)
                 start = end
 
@@ -290,6 +323,12 @@ def open_bench(rest: str) -> BenchChip:
 def _close(chip: BenchChip) -> None:
     with contextlib.suppress(HilError):  # of a line that was lost, which was said already
         chip.close()
+
+
+def _numbers(answer: Answer) -> NDArray[np.float64]:
+    if answer is None or isinstance(answer, str):
+        raise TypeError(f"an order that measures answers {answer!r:.40}")
+    return answer
 
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from hil.errors import HilError, PortError
 from hil.server.bench.bench_file import InstrumentEntry
 from hil.transports import open_transport
+from hil.transports.base import CHUNK
 
 TRY_FOR_S = 30.0  # how long a line is tried that the host's end has not given free yet
 _TRY_EVERY_S = 0.02
@@ -27,26 +28,32 @@ class Guard:
     """Watches over instruments until it is dismissed; of none, there is no process."""
 
     def __init__(self, entries: Iterable[InstrumentEntry]) -> None:
-        orders = [
-            (
-                e.port,
-                e.baud,
-                (e.model.orders["off"].send.encode({}) + (b"" if e.model.link.words else e.model.link.end)).hex(),
-            )
-            for e in entries
-        ]
+        self._orders = [(e.port, e.baud, [line.hex() for line in e.model.lines("off", {})]) for e in entries]
         self._process: subprocess.Popen[str] | None = None
-        if orders:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "hil.server.bench.guard", json.dumps(orders)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                start_new_session=True,  # Ctrl-C is the host's
-            )
-            assert self._process.stdout is not None
-            if self._process.stdout.readline().strip() != "ready":
-                raise PortError("the guard of the bench did not start", hint="python -m hil.server.bench.guard '[]'")
+        self._acting: subprocess.Popen[str] | None = None
+
+    def rest(self) -> bool:
+        """Wait until it acts no more, before lines are opened anew; whether all that it tells took its order."""
+        if self._acting is None:
+            return True
+        done = self._acting.wait(TRY_FOR_S * len(self._orders) + 10.0) == 0
+        self._acting = None
+        return done
+
+    def watch(self) -> None:
+        """Begin, unless it watches already; before outputs go on."""
+        if not self._orders or self._process is not None:
+            return
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "hil.server.bench.guard", json.dumps(self._orders)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is the host's
+        )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() != "ready":
+            raise PortError("the guard of the bench did not start", hint="python -m hil.server.bench.guard '[]'")
 
     def dismiss(self) -> None:
         """The outputs are off; nobody need watch."""
@@ -55,15 +62,24 @@ class Guard:
                 self._process.communicate(_GOOD_BYE + "\n", timeout=10.0)
             self._process = None
 
+    def act(self) -> None:
+        """Switch off over lines of its own, from now on: those of the host are lost, and must be closed."""
+        if self._process is not None:
+            assert self._process.stdin is not None
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            self._acting, self._process = self._process, None
 
-def _switch_off(port: str, baud: int, order: bytes) -> None:
+
+def _switch_off(port: str, baud: int, lines: list[bytes]) -> None:
     until_s = time.monotonic() + TRY_FOR_S
     while True:
         try:
             line = open_transport(port, baud=baud)
             try:
-                line.write(order)
-                line.read(1, 0.05)  # until the bytes are out
+                for order in lines:
+                    line.write(order)
+                    line.read(CHUNK, 0.05)  # until the bytes are out, or it is acknowledged
             finally:
                 line.close()
             return
@@ -77,10 +93,14 @@ def main() -> None:
     orders = json.loads(sys.argv[1])
     sys.stdout.write("ready\n")
     sys.stdout.flush()
+    failed = 0
     if sys.stdin.readline().strip() != _GOOD_BYE:
-        for port, baud, order in orders:
-            with contextlib.suppress(HilError):
-                _switch_off(port, baud, bytes.fromhex(order))
+        for port, baud, lines in orders:
+            try:
+                _switch_off(port, baud, [bytes.fromhex(line) for line in lines])
+            except HilError:
+                failed += 1
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -10,16 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.server.bench.bench_file import InstrumentEntry
-from hil.server.bench.faults import ComplianceTrip, InstrumentFault, InstrumentSilent
+from hil.server.bench.faults import ComplianceTrip, InstrumentFault
+from hil.server.bench.inbox import Inbox
 from hil.server.bench.model_file import ModelOrder
-from hil.server.bench.orders import ReplyForm
+from hil.server.bench.orders import OrderReply, ReplyForm
 from hil.server.bench.roles import Answer, Crossing, HostPause, OrderStep, Value
-from hil.transports.base import CHUNK, Transport
+from hil.transports.base import Transport
 from hil.transports.visa import VisaMessages
 
-_END_OF_TEXT = b"\n"  # of a text that a board of words answers
 _MOST_ERRORS = 100  # asked for in a row
-_QUIET_S = 0.1  # after which nothing more of a broken exchange comes
 _CLOSE = 1e-3  # share by which a limit that is read back may differ: instruments round to their steps
 
 
@@ -37,22 +37,30 @@ class Instrument:
         self, entry: InstrumentEntry, line: Transport, current_a: float, *, beside_others: bool = False
     ) -> None:
         """``current_a``: compliance of every output; ``beside_others``: an exchange ends when all of it is done."""
-        self.entry, self.model, self._line, self._current_a = entry, entry.model, line, current_a
-        self._pending = bytearray()
-        self._line_takes_one = isinstance(line, VisaMessages)  # answer at a time
-        self._in_step = True
+        self.entry, self.model, self._current_a = entry, entry.model, current_a
+        self.connect(line)
         asks = next((order for order in ("is_on", "identity", "errors") if self.can(order)), None)
         self._sign = OrderStep(self, asks) if beside_others and asks else None  # its answer says that all is done
+
+    def connect(self, line: Transport) -> None:
+        """Go on over this line."""
+        time.sleep(self.model.link.wakes_s)
+        self._line, self._inbox, self._in_step = line, Inbox(self.entry, line), not self.model.link.wakes_s
+        self._line_takes_one = isinstance(line, VisaMessages)  # answer at a time
 
     # --- roles --------------------------------------------------------------------------------
 
     def select(self, at: Crossing) -> list[OrderStep]:
-        return [self._step("select", at)]
+        return [self._step("select", at)] if self.can("select") else []  # lines may stand in each of its orders
 
     def volts(self, at: Crossing, volts_v: float) -> list[OrderStep]:
+        if not self.can("volts"):  # voltages may stand in the order that measures
+            return []
         return [self._step("volts", at, volts_v=volts_v, current_a=self._current_a)]
 
     def rows_volts(self, macro: int, volts_v: NDArray[np.float64]) -> list[OrderStep]:
+        if not self.can("rows_volts"):
+            return []
         values: dict[str, Value] = {"macro": macro, "count": len(volts_v), "rows_volts_v": volts_v}
         return [OrderStep(self, "rows_volts", {**values, "current_a": self._current_a})]
 
@@ -64,8 +72,10 @@ class Instrument:
     def settle(self, settle_s: float) -> list[OrderStep]:
         return [OrderStep(self if self.can("settle") else HostPause(), "settle", {"settle_s": settle_s})]
 
-    def currents_a(self, at: Crossing, reads: int) -> list[OrderStep]:
-        return [self._step("currents", at, reads=reads)]
+    def currents_a(self, at: Crossing, reads: int, **driven: Value) -> list[OrderStep]:
+        most = self.model.ranges["reads"].high if "reads" in self.model.ranges else reads
+        parts = math.ceil(reads / most) if self.model.uses("currents", "reads") else reads
+        return [self._step("currents", at, reads=math.ceil(reads / parts), **driven)] * parts
 
     def limits(self, volts_v: float, current_a: float, width_s: float) -> list[OrderStep]:
         if not self.can("limits"):  # a compliance stands in each of its orders
@@ -77,7 +87,7 @@ class Instrument:
         return [OrderStep(self, "timer", {"off_s": off_s})] if self.model.has_timer else []
 
     def on(self) -> list[OrderStep]:
-        return [OrderStep(self, "on")]
+        return self._if_known("on")  # without it they are on within an order, and at its end off again
 
     def off(self) -> list[OrderStep]:
         return [OrderStep(self, "off")]
@@ -192,7 +202,7 @@ class Instrument:
     def make_safe(self) -> None:
         """Outputs off, also where answers of an exchange that broke off are still on their way."""
         if not self._in_step:  # first of all
-            self._line.write(self._encode(self.model.orders["off"], OrderStep(self, "off")))
+            self._line.write(b"".join(self._lines(OrderStep(self, "off"))))
         answers = self.exchange(self.off() + self._if_known("is_on"))
         if self.can("is_on") and _is_on(answers[-1]):
             raise self._stays_on()
@@ -230,13 +240,9 @@ class Instrument:
 
     def _forget_answers(self) -> None:
         """Answers to an exchange that broke off, until the line is quiet."""
-        until_s = time.monotonic() + self.model.link.timeout_s
-        while not self._in_step and self._line.read(CHUNK, _QUIET_S):
-            if time.monotonic() > until_s:
-                raise InstrumentFault(
-                    f"{self.entry.name} ({self.model.name}) does not stop to send", where=self.entry.port
-                )
-        self._pending.clear()
+        if not self._in_step:
+            self._inbox.wait_for_quiet()
+        self._inbox.clear()
 
     # --- bytes --------------------------------------------------------------------------------
 
@@ -246,9 +252,9 @@ class Instrument:
             line["row"] = at.rows[0]
         return OrderStep(self, order, {**line, **values})
 
-    def _encode(self, order: ModelOrder, step: OrderStep) -> bytes:
+    def _lines(self, step: OrderStep) -> list[bytes]:
         try:
-            return order.send.encode(step.values) + (b"" if self.model.link.words else self.model.link.end)
+            return self.model.lines(step.order, step.values)
         except (KeyError, ValueError) as error:
             raise InstrumentFault(
                 f"order {step.order} of {self.model.name} cannot be written: {error}", where=self.entry.name
@@ -276,27 +282,39 @@ class Instrument:
             yield part
 
     def _bytes(self, step: OrderStep) -> int:
-        return len(self._encode(self.model.orders[step.order], step))
+        return sum(map(len, self._lines(step)))
 
     def _converse(self, steps: list[OrderStep]) -> list[Answer]:
-        """Write the steps as one message, then take their answers."""
+        """Write the steps as one message, then take their answers; line by line where each line is acknowledged."""
         orders = [self.model.orders[step.order] for step in steps]
-        self._line.write(b"".join(self._encode(order, step) for order, step in zip(orders, steps, strict=True)))
-        return [
-            None if order.reply is None else self._answer(_Asked(step, self._count(order, step)))
-            for order, step in zip(orders, steps, strict=True)
-        ]
+        asked = [_Asked(step, self._count(order, step)) for order, step in zip(orders, steps, strict=True)]
+        if self.model.link.acknowledge is None:
+            self._line.write(b"".join(line for step in steps for line in self._lines(step)))
+            return [None if o.reply is None else self._answer(a) for o, a in zip(orders, asked, strict=True)]
+        return [self._acknowledged(order, one) for order, one in zip(orders, asked, strict=True)]
+
+    def _acknowledged(self, order: ModelOrder, asked: _Asked) -> Answer:
+        *before, last = self._lines(asked.step)
+        for line in before + ([last] if order.reply is None else []):
+            self._line.write(line)
+            if (said := self._inbox.line(asked.step.order).decode("utf-8", "replace")) != self.model.link.acknowledge:
+                raise self._odd(asked, f"{said!r:.80}, not with {self.model.link.acknowledge}")
+        if order.reply is None:
+            return None
+        self._line.write(last)
+        return self._answer(asked)
 
     def _answer(self, asked: _Asked) -> Answer:
         reply = self.model.orders[asked.step.order].reply
         assert reply is not None
+        what, size = asked.step.order, asked.numbers * np.dtype(reply.type or "u1").itemsize
         match reply.form:
             case ReplyForm.WORDS:
-                raw = self._take(asked.numbers * np.dtype(reply.type).itemsize, asked)
+                raw = self._inbox.take(size, what)
             case ReplyForm.BLOCK:
-                raw = self._block(asked)
+                raw = self._block(asked, size)
             case _:
-                raw = self._line_of_text(asked)
+                raw = [self._inbox.line(what) for _ in range(reply.lines)][reply.line - 1]
         if reply.form is ReplyForm.TEXT:
             return raw.decode("utf-8", "replace")
         try:
@@ -305,6 +323,7 @@ class Instrument:
             )
         except ValueError as error:
             raise self._odd(asked, str(error)) from error
+        asked, numbers, raw = self._of_lines_asked(asked, reply, numbers, raw)
         held = reply.trips(raw)
         if held is None and asked.step.order == "currents" and reply.tripped is None:  # it answers the limit itself
             held = np.abs(numbers) >= (1.0 - _CLOSE) * self._current_a
@@ -316,54 +335,31 @@ class Instrument:
             self._check_limits(asked.step, numbers)
         return numbers
 
+    def _block(self, asked: _Asked, size: int) -> bytes:
+        """``size``: bytes of a block whose length is not said."""
+        try:
+            return self._inbox.block(asked.step.order, size)
+        except ValueError as error:
+            raise self._odd(asked, str(error)) from error
+
+    @staticmethod
+    def _of_lines_asked(
+        asked: _Asked, reply: OrderReply, numbers: NDArray[np.float64], raw: bytes
+    ) -> tuple[_Asked, NDArray[np.float64], bytes]:
+        """Of an answer with all lines of an instrument, those that were asked for, by their contacts from 0."""
+        count, first = asked.step.values.get("count"), asked.step.values.get("column")
+        if asked.step.order != "currents" or reply.count in (None, 1) or not isinstance(count, int):
+            return asked, numbers, raw
+        assert isinstance(first, int)
+        lines = slice(first, first + count)
+        return _Asked(asked.step, count), numbers[lines], b",".join(raw.split(b",")[lines])
+
     def _odd(self, asked: _Asked, why: str) -> InstrumentFault:
         return InstrumentFault(
             f"{self.entry.name} ({self.model.name}) answers {asked.step.order} with {why}",
             where=self.entry.port,
             likely="the reply of this order in the model file is another than the instrument's",
         )
-
-    def _take(self, size: int, asked: _Asked) -> bytes:
-        deadline = time.monotonic() + self.model.link.timeout_s
-        while len(self._pending) < size:
-            self._more(deadline, size, asked)
-        data = bytes(self._pending[:size])
-        del self._pending[:size]
-        return data
-
-    def _line_of_text(self, asked: _Asked) -> bytes:
-        end = _END_OF_TEXT if self.model.link.words else self.model.link.end
-        deadline = time.monotonic() + self.model.link.timeout_s
-        while (at := self._pending.find(end)) < 0:
-            self._more(deadline, len(self._pending) + 1, asked)
-        data = bytes(self._pending[:at])
-        del self._pending[: at + len(end)]
-        return data
-
-    def _block(self, asked: _Asked) -> bytes:
-        head = self._take(2, asked)
-        if head[:1] != b"#" or not head[1:].isdigit():
-            raise self._odd(asked, f"{head!r} where a block begins")
-        if head == b"#0":  # without a length: as many numbers as were asked for
-            reply = self.model.orders[asked.step.order].reply
-            assert reply is not None
-            data = self._take(asked.numbers * np.dtype(reply.type).itemsize, asked)
-        else:
-            data = self._take(int(self._take(int(head[1:]), asked)), asked)
-        self._line_of_text(asked)
-        return data
-
-    def _more(self, deadline: float, size: int, asked: _Asked) -> None:
-        data = self._line.read(max(CHUNK, size), max(0.0, min(0.25, deadline - time.monotonic())))
-        self._pending += data
-        if not data and time.monotonic() >= deadline:
-            raise InstrumentSilent(
-                f"{self.entry.name} ({self.model.name}) does not answer {asked.step.order} within "
-                f"{self.model.link.timeout_s:g} s: {len(self._pending)} bytes of {size}",
-                where=self.entry.port,
-                likely="off or busy, another rate of the line, or it answers in another form than its model says",
-                hint="hil bench check FILE.toml",
-            )
 
 
 def _is_on(answer: Answer) -> bool:

@@ -9,20 +9,25 @@
     name = "row-board"
     identity = "ROW-BOARD"           # must stand in the answer to orders.identity
     source = "manual or firmware that the orders are of"
+    no_compliance = "why"            # only where no order limits its current: a bench file must then agree to that
 
     [link]
     form = "words"                   # lines | words
     byte_order = "little"            # of words
     end = "\\n"                       # of a line; lines only
     join = ";"                       # several orders in one line; left out: one order a line
+    list = ","                       # between values of a list
+    acknowledge = "ACK"              # what each line is answered that has no answer of its own; left out: nothing
     most_bytes = 4096                # of orders that its input buffer takes
     timeout_s = 2.0                  # longest silence while an answer is due
+    wakes_s = 0.0                    # after its line is opened; what it says until then is dropped
 
     [ranges]                         # of what it gives and measures: low, high, and the step between two values
     drive_v = { low = 0.0, high = 5.0, step = 0.001 }
     pulse_v = { low = -5.0, high = 5.0, step = 0.001 }
     width_s = { low = 1e-7, high = 1.0, step = 1e-8 }
     current_a = { low = -1e-3, high = 1e-3, step = 1e-10 }
+    reads = { low = 1, high = 100, step = 1 }   # readings that it averages in one
 
     [off]                            # what turns its outputs off when its host is gone
     by_itself = "its own timer, set by orders.timer before outputs go on"
@@ -48,6 +53,7 @@ from typing import Any
 from cim.chip.field_checks import count, number, one_of, text
 from hil.server.bench.faults import BenchFileError
 from hil.server.bench.orders import WORD_TYPES, Order, OrderReply, ReplyForm, TextOrder, WordOrder
+from hil.server.bench.roles import Value
 from hil.server.bench.toml_tables import CheckedFile
 
 FORMAT, VERSION = "hil.instrument", (1, 0)
@@ -67,7 +73,7 @@ ORDERS: Mapping[str, tuple[str, ...]] = {  # and the values that each may use
     "pulse": ("volts_v", "width_s", "current_a", *_AT),
     "pulse_down": ("volts_v", "width_s", "current_a", *_AT),  # below zero, where the sign is in the order; size without
     "settle": ("settle_s",),
-    "currents": ("reads", "volts_v", *_AT),
+    "currents": ("reads", "volts_v", "rows_volts_v", *_AT),
     "temperature": (),
     "move": ("die_x", "die_y"),
 }
@@ -95,6 +101,8 @@ class LinkForm:
     join: bytes | None
     most_bytes: int
     timeout_s: float
+    acknowledge: str | None
+    wakes_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,11 @@ class ModelOrder:
 
     send: Order
     reply: OrderReply | None
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Names of the values that it uses."""
+        return tuple(place.name for place in self.send.places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +130,21 @@ class InstrumentModel:
     off_by_itself: str
     settle_s: float
     no_error: str
+    no_compliance: str
     orders: Mapping[str, ModelOrder]
 
     @property
     def has_timer(self) -> bool:
         return "timer" in self.orders
+
+    def lines(self, order: str, values: Mapping[str, Value]) -> list[bytes]:
+        """An order as it goes on the line, line by line; of words it is one. Raises ``KeyError``, ``ValueError``."""
+        data = self.orders[order].send.encode(values)
+        return [data] if self.link.words else [line + self.link.end for line in data.split(b"\n")]
+
+    def uses(self, order: str, value: str) -> bool:
+        """Whether it has an order that names a value."""
+        return order in self.orders and value in self.orders[order].values
 
 
 def model_names() -> list[str]:
@@ -165,13 +188,18 @@ def _model(file: CheckedFile) -> InstrumentModel:
     data = file.file.data
     file.names(("instrument", "link", "ranges", "off", "orders"))
     about = file.table(
-        "instrument", data.get("instrument"), {"name": text, "identity": text, "source": _long_text}, {"identity": ""}
-    )
+        "instrument", data.get("instrument"), {"name": text, "identity": text, "source": _long_text,
+        "no_compliance": _long_text}, {"identity": "", "no_compliance": ""},
+    )  # fmt: skip
     form = {
         "form": _choice("lines", "words"), "byte_order": _choice("little", "big"), "end": text, "join": text,
-        "most_bytes": count(1, 1 << 24), "timeout_s": number(0.001, 600),
+        "most_bytes": count(1, 1 << 24), "timeout_s": number(0.001, 600), "list": text, "acknowledge": text,
+        "wakes_s": number(0, 60),
     }  # fmt: skip
-    usual = {"byte_order": "little", "end": "\n", "join": None, "most_bytes": 4096, "timeout_s": 2.0}
+    usual = {
+        "byte_order": "little", "end": "\n", "join": None, "most_bytes": 4096, "timeout_s": 2.0, "list": ",",
+        "acknowledge": None, "wakes_s": 0.0,
+    }  # fmt: skip
     link = file.table("link", data.get("link"), form, usual)
     off = file.table(
         "off",
@@ -187,20 +215,23 @@ def _model(file: CheckedFile) -> InstrumentModel:
     file.table("orders", orders, dict.fromkeys(ORDERS, lambda value: value), dict.fromkeys(ORDERS))
     if "off" not in orders:
         file.fail("orders.off", "is missing: no instrument is driven that has no order to switch its outputs off")
-    made = {name: _order(file, name, table, words, byte_order) for name, table in orders.items()}
-    _check_limited(file, made)
+    between = "" if words else link["list"]
+    made = {name: _order(file, name, table, between, byte_order) for name, table in orders.items()}
+    if not about["no_compliance"]:
+        _check_limited(file, made)
     return InstrumentModel(
         name=about["name"],
         identity=about["identity"],
         source=about["source"],
         link=LinkForm(
             words, link["end"].encode(), link["join"].encode() if link["join"] else None,
-            link["most_bytes"], link["timeout_s"],
+            link["most_bytes"], link["timeout_s"], link["acknowledge"], link["wakes_s"],
         ),
         ranges=_ranges(file, data.get("ranges", {})),
         off_by_itself=off["by_itself"],
         settle_s=off["settle_s"],
         no_error=off["no_error"],
+        no_compliance=about["no_compliance"],
         orders=made,
     )  # fmt: skip
 
@@ -212,17 +243,18 @@ def _check_limited(file: CheckedFile, orders: Mapping[str, ModelOrder]) -> None:
             file.fail("orders.limits_now", "is missing: limits that cannot be read back are not trusted")
         return
     for name in ("volts", "rows_volts", "pulse"):
-        if name in orders and "current_a" not in [place.name for place in orders[name].send.places]:
+        if name in orders and "current_a" not in orders[name].values:
             file.fail(
                 f"orders.{name}.send",
                 "has no {current_a}, and there is no orders.limits: nothing would limit its current",
-                "add the compliance to this order, or orders.limits and orders.limits_now",
+                "add the compliance to this order, or orders.limits and orders.limits_now, or say in "
+                "instrument.no_compliance why there is none",
             )
 
 
 def _ranges(file: CheckedFile, data: Any) -> dict[str, Range]:
     checks = {"low": number(-1e6, 1e6), "high": number(-1e6, 1e6), "step": number(0, 1e6)}
-    names = ("drive_v", "pulse_v", "width_s", "current_a")
+    names = ("drive_v", "pulse_v", "width_s", "current_a", "reads")
     file.table("ranges", data, dict.fromkeys(names, lambda value: value), dict.fromkeys(names))
     found = {}
     for name, table in data.items():
@@ -233,15 +265,17 @@ def _ranges(file: CheckedFile, data: Any) -> dict[str, Range]:
     return found
 
 
-def _order(file: CheckedFile, name: str, data: Any, words: bool, byte_order: str) -> ModelOrder:
+def _order(file: CheckedFile, name: str, data: Any, between: str, byte_order: str) -> ModelOrder:
+    """``between``: values of a list in text; none: orders are in words."""
     key = f"orders.{name}"
 
     def send(value: Any) -> Order:
-        if isinstance(value, list) and words:
+        if isinstance(value, list) and not between:
             return WordOrder.parse(value, byte_order)
-        if isinstance(value, str) and value and not words:
-            return TextOrder.parse(value)
-        raise ValueError(f"{value!r:.60} is not {'a list of words' if words else 'a text'}, as link.form has it")
+        lines = [value] if isinstance(value, str) else value
+        if between and isinstance(lines, list) and lines and all(isinstance(x, str) and x for x in lines):
+            return TextOrder.parse_lines(lines, between)
+        raise ValueError(f"{value!r:.60} is not {'a text' if between else 'a list of words'}, as link.form has it")
 
     table = file.table(
         key, data, {"send": send, "reply": functools.partial(_reply, file, key, byte_order)}, {"reply": None}
@@ -258,13 +292,15 @@ def _order(file: CheckedFile, name: str, data: Any, words: bool, byte_order: str
 def _reply(file: CheckedFile, key: str, byte_order: str, data: Any) -> OrderReply:
     checks = {
         "form": one_of(ReplyForm), "type": _choice(*WORD_TYPES), "count": count(1, 1 << 20),
-        "unit": number(1e-18, 1e18), "tripped": lambda value: value,
+        "unit": number(1e-18, 1e18), "tripped": lambda value: value, "lines": count(1, 100), "line": count(1, 100),
     }  # fmt: skip
-    usual = {"type": "", "count": None, "unit": 1.0, "tripped": None}
+    usual = {"type": "", "count": None, "unit": 1.0, "tripped": None, "lines": 1, "line": 1}
     found = file.table(f"{key}.reply", data, checks, usual)
     binary = found["form"] in (ReplyForm.BLOCK, ReplyForm.WORDS)
     if binary != bool(found["type"]):
         file.fail(f"{key}.reply.type", "is missing" if binary else "is of blocks and words only", 'type = "f4"')
+    if found["line"] > found["lines"] or (binary and found["lines"] > 1):
+        file.fail(f"{key}.reply.line", f"{found['line']} of {found['lines']} lines; lines are of text only")
     if found["tripped"] is not None and not isinstance(found["tripped"], int if binary else str):
         file.fail(
             f"{key}.reply.tripped", f"{found['tripped']!r:.40} is not {'a word' if binary else 'a regular expression'}"

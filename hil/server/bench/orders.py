@@ -4,6 +4,8 @@ An order is a **text** with places, or a list of **words**::
 
     send = "SOUR:VOLT {volts_v:.4f}"                       # a place: a value of the order, and a format
     send = "PULS {row},{width_s/1e-9:.0f},{volts_v/1e-3:.0f}"   # in units: ns, mV; several values get commas
+    send = "DAC {volts_v/1e-3+750:.0f}"                    # 750 is added behind the division
+    send = ["TRAIN 0,{volts_v:.3f}", "RUN"]                # several lines of one order
     send = ["u1:0x21", "u2:row", "u1:count", "i2:volts_v/1e-3"]  # words of types u1 u2 u4 i1 i2 i4 f4 f8
 
 The values that an order may name are in ``hil.server.bench.model_file.ORDERS``.
@@ -24,7 +26,9 @@ from hil.server.bench.roles import Value
 
 WORD_TYPES = ("u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8")
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_PLACE = re.compile(rf"\{{(?P<name>\w+)(?:/(?P<unit>{NUMBER}))?(?::(?P<format>[.\w+-]{{1,8}}))?\}}")
+_PLACE = re.compile(
+    rf"\{{(?P<name>\w+)(?:/(?P<unit>{NUMBER}))?(?P<offset>[-+]{NUMBER})?(?::(?P<format>[.\w+-]{{1,8}}))?\}}"
+)
 _WORD = re.compile(
     rf"(?P<type>{'|'.join(WORD_TYPES)}):(?:(?P<code>0x[0-9a-fA-F]+|\d+)|(?P<name>[a-z]\w*)(?:/(?P<unit>{NUMBER}))?)"
 )
@@ -32,29 +36,42 @@ _WORD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ValuePlace:
-    """Where a value stands in an order: in units of ``unit``, as text by ``form`` or as a word of ``form``."""
+    """Where a value stands in an order: value / unit + offset, as text by ``form`` or as a word of ``form``."""
 
     name: str
     unit: float
     form: str
+    offset: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class TextOrder:
-    """An order in text."""
+    """An order in text, of one line or several; ``between``: what stands between the values of a list."""
 
     template: str
     places: tuple[ValuePlace, ...]
+    between: str = ","
+
+    @property
+    def lines(self) -> tuple[TextOrder, ...]:
+        return tuple(self.parse(line, self.between) for line in self.template.split("\n"))
 
     @classmethod
-    def parse(cls, template: str) -> TextOrder:
+    def parse_lines(cls, lines: list[str], between: str) -> TextOrder:
+        parts = [cls.parse(line, between) for line in lines]
+        return cls("\n".join(lines), tuple(place for part in parts for place in part.places), between)
+
+    @classmethod
+    def parse(cls, template: str, between: str = ",") -> TextOrder:
         rest = _PLACE.sub("", template)
         if "{" in rest or "}" in rest or not template.isprintable():
             raise ValueError(
                 f"{template!r:.80} is not an order: a place is {{name}}, {{name:.4f}} or {{name/1e-3:.0f}}"
             )
         found = _PLACE.finditer(template)
-        places = tuple(ValuePlace(m["name"], float(m["unit"] or 1), m["format"] or "") for m in found)
+        places = tuple(
+            ValuePlace(m["name"], float(m["unit"] or 1), m["format"] or "", float(m["offset"] or 0)) for m in found
+        )
         for place in places:
             try:
                 format(1.0, place.form)
@@ -63,23 +80,26 @@ class TextOrder:
                     format(1, place.form)
                 except ValueError:
                     raise ValueError(f"{place.form!r} is not a format of numbers") from None
-        return cls(template, places)
+        return cls(template, places, between)
 
     def encode(self, values: Mapping[str, Value]) -> bytes:
         places = iter(self.places)
-        return _PLACE.sub(lambda _: _as_text(next(places), values), self.template).encode("ascii")
+        return _PLACE.sub(lambda _: _as_text(next(places), values, self.between), self.template).encode("ascii")
 
     def decode(self, message: bytes) -> dict[str, Value] | None:
         """The values of a message that is this order, else None: for the stand-in."""
         pattern, end, names = "", 0, []
         for found in _PLACE.finditer(self.template):
             names.append(found["name"])
-            pattern += re.escape(self.template[end : found.start()]) + r"([^{};\s]*?)"
+            inside = r"([^{};]*?)" if self.between.isspace() and found["name"] in SEVERAL else r"([^{};\s]*?)"
+            pattern += re.escape(self.template[end : found.start()]) + inside
             end = found.end()
         matched = re.fullmatch(pattern + re.escape(self.template[end:]), message.decode("ascii", "replace"))
         if matched is None:
             return None
-        return {p.name: _from_text(p, text) for p, text in zip(self.places, matched.groups(), strict=True)}
+        return {
+            p.name: _from_text(p, text, self.between) for p, text in zip(self.places, matched.groups(), strict=True)
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +173,7 @@ class OrderReply:
 
     ``count``: numbers of it; None: as many as bit lines were selected. ``unit``: worth of one in A, V or °C.
     ``tripped``: a piece of text (a regular expression), or a word, that says of a reading that the compliance holds it.
+    ``lines``, ``line``: of how many lines it is, and which of them has the numbers, from 1.
     """
 
     form: ReplyForm
@@ -160,6 +181,8 @@ class OrderReply:
     count: int | None = None
     unit: float = 1.0
     tripped: str | int | None = None
+    lines: int = 1
+    line: int = 1
 
     def numbers(self, text: str) -> NDArray[np.float64]:
         """Raises ``ValueError`` for a text without numbers."""
@@ -198,23 +221,23 @@ def _whole(numbers: NDArray[np.float64], form: str, what: str) -> bytes:
     return rounded.astype(form).tobytes()
 
 
-def _as_text(place: ValuePlace, values: Mapping[str, Value]) -> str:
+def _as_text(place: ValuePlace, values: Mapping[str, Value], between: str) -> str:
     value = values[place.name]
     if isinstance(value, str):
         return value
-    scaled = _numbers(value) / place.unit
-    if isinstance(value, int) and place.unit == 1.0 and not place.form:
+    scaled = _numbers(value) / place.unit + place.offset
+    if isinstance(value, int) and place.unit == 1.0 and not place.offset and not place.form:
         return str(value)
     if place.form[-1:] in ("d", "x", "X", "b"):
-        return ",".join(format(round(x), place.form) for x in scaled)
-    return ",".join(format(x, place.form or ".9g") for x in scaled)
+        return between.join(format(round(x), place.form) for x in scaled)
+    return between.join(format(x, place.form or ".9g") for x in scaled)
 
 
-def _from_text(place: ValuePlace, text: str) -> Value:
+def _from_text(place: ValuePlace, text: str, between: str) -> Value:
     if place.name in CONTACTS and not text.isdecimal():
         return text  # "1E05" is a crosspoint, and no number
     try:
-        numbers = np.array([float(x) for x in text.split(",")]) * place.unit
+        numbers = (np.array([float(x) for x in text.split(between)]) - place.offset) * place.unit
     except ValueError:
         return text
     return numbers if place.name in SEVERAL else float(numbers[0])

@@ -87,8 +87,11 @@ class VoltageDrive(Protocol):
 class CurrentSense(Protocol):
     """ADC, source-measure unit, transimpedance amplifier."""
 
-    def currents_a(self, at: Crossing, reads: int) -> list[OrderStep]:
-        """The current of each selected bit line, mean of ``reads``; the last step answers (columns,) A."""
+    def currents_a(self, at: Crossing, reads: int, **driven: Value) -> list[OrderStep]:
+        """The current of each selected bit line in ``reads`` readings at least; each step answers (columns,) A.
+
+        The mean of the answers is the reading. ``driven``: voltages, for what gives them while it measures.
+        """
         ...
 
 

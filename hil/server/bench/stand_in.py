@@ -6,32 +6,76 @@ real bytes, limits, errors and time; it does not show that the file agrees with 
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.errors import UsageError
 from hil.server.bench.bench_file import InstrumentEntry
 from hil.server.bench.fixture import Fixture
 from hil.server.bench.model_file import Range
-from hil.server.bench.orders import OrderReply, ReplyForm, WordOrder
+from hil.server.bench.orders import NUMBER, OrderReply, ReplyForm, TextOrder, WordOrder
 from hil.server.bench.roles import Value
 
 _MOST_ERRORS = 16
+_FIRST = "^"  # in a regular expression of a mark that stands before the number
 _ROUNDED = 1.001  # times its limit that a value may have, which the host rounds to a step
 
 OutputCallback = Callable[[int, bool, str], None]
 """Called with the time of ``time.monotonic_ns``, whether outputs are on from then, and why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """Of stand-ins: how voltages settle, and what goes wrong once, after so many answers of the bench; 0: never."""
+
+    settling_s: float = 0.0  # time constant of voltages that are held
+    hang_up_after: float = 0  # the line is closed in the middle of an answer
+    silent_after: float = 0  # an answer never comes
+
+    @classmethod
+    def parse(cls, settings: Sequence[str]) -> Behaviour:
+        """From ``NAME=NUMBER``; raises ``UsageError``."""
+        found = {}
+        for setting in settings:
+            name, _, number = setting.partition("=")
+            if name not in cls.__slots__ or re.fullmatch(NUMBER, number) is None or float(number) < 0:
+                raise UsageError(f"{setting!r:.60} is none of {', '.join(f'{n}=NUMBER' for n in cls.__slots__)}")
+            found[name] = float(number)
+        return cls(**found)
+
+
+AS_MEANT = Behaviour()
+
+
+class HungUp(Exception):
+    """The line is to be closed behind these bytes."""
+
+    def __init__(self, last: bytes) -> None:
+        super().__init__("the instrument hangs up")
+        self.last = last
+
+
 class StandIn:
     """One instrument. ``told`` hears of its outputs."""
 
-    def __init__(self, entry: InstrumentEntry, fixture: Fixture, told: OutputCallback) -> None:
-        self._model, self._fixture, self._told = entry.model, fixture, told
+    def __init__(self, entry: InstrumentEntry, fixture: Fixture, told: OutputCallback, behaviour: Behaviour = AS_MEANT) -> None:
+        self._model, self._fixture, self._told, self._behaviour = entry.model, fixture, told, behaviour
+        self._on_within_orders = "on" not in entry.model.orders
+        self._parts = [
+            (name, number, len(order.send.lines), part)
+            for name, order in entry.model.orders.items()
+            if isinstance(order.send, TextOrder)
+            for number, part in enumerate(order.send.lines, 1)
+        ]
+        self._begun: dict[str, dict[str, Value]] = {}  # orders of several lines, and their values until now
         self._pending = bytearray()
         self._errors: deque[str] = deque(maxlen=_MOST_ERRORS)
         limits = entry.model.orders.get("limits")
@@ -54,7 +98,7 @@ class StandIn:
             "rows_volts": self._rows_volts,
             "pulse": self._pulse,
             "pulse_down": lambda values: self._pulse({**values, "volts_v": -np.asarray(values["volts_v"], np.float64)}),
-            "settle": lambda values: time.sleep(_number(values, "settle_s")),
+            "settle": lambda values: fixture.clock.pause(_number(values, "settle_s")),
             "currents": self._currents,
             "temperature": lambda _: np.array([fixture.temperature_c]),
             "move": lambda _: None,
@@ -103,17 +147,23 @@ class StandIn:
             line = bytes(self._pending[:at])
             del self._pending[: at + len(link.end)]
             for message in line.split(link.join) if link.join else [line]:
-                found = (
-                    (n, o.send.decode(message))
-                    for n, o in self._model.orders.items()
-                    if not isinstance(o.send, WordOrder)
-                )
-                name, values = next(((n, v) for n, v in found if v is not None), ("", None))
-                if values is None:
-                    self._errors.append(f'-113,"Undefined header; {message.decode("ascii", "replace")!r:.40}"')
-                else:
-                    answers.append(self._do(name, values))
+                answers.append(self._message(message))
         return answers
+
+    def _message(self, message: bytes) -> bytes:
+        """Take a line: an order, or a part of one."""
+        acknowledged = self._model.link.acknowledge
+        said = b"" if acknowledged is None else acknowledged.encode() + self._model.link.end
+        found = [(n, k, of, v) for n, k, of, part in self._parts if (v := part.decode(message)) is not None]
+        if not found:
+            self._errors.append(f'-113,"Undefined header; {message.decode("ascii", "replace")!r:.40}"')
+            return self._answering(said)
+        name, number, of, values = next((one for one in found if one[0] in self._begun), found[0])
+        if number < of:
+            self._begun.setdefault(name, {}).update(values)
+            return self._answering(said)
+        answer = self._do(name, self._begun.pop(name, {}) | values)
+        return answer if self._model.orders[name].reply is not None else self._answering(said)
 
     def _do(self, name: str, values: Mapping[str, Value]) -> bytes:
         reply = self._model.orders[name].reply
@@ -122,21 +172,34 @@ class StandIn:
         except ValueError as error:
             self._errors.append(f'-222,"{error}"')
             answer = np.zeros(int(_number(values, "count", 1.0)))
-        return b"" if reply is None else self._written(reply, answer)
+        return b"" if reply is None else self._answering(self._written(reply, answer))
+
+    def _answering(self, data: bytes) -> bytes:
+        """An answer, unless something happens to it."""
+        if data:
+            self._fixture.answers += 1
+            if self._fixture.answers == self._behaviour.hang_up_after:
+                self._pending.clear()
+                raise HungUp(data[: len(data) // 2])
+            if self._fixture.answers == self._behaviour.silent_after:
+                return b""
+        return data
 
     def _written(self, reply: OrderReply, answer: NDArray[np.float64] | str | None) -> bytes:
         end = b"\n" if self._model.link.words else self._model.link.end
-        if isinstance(answer, str):
-            return answer.encode() + end
+        if isinstance(answer, str) or reply.form is ReplyForm.TEXT:
+            return b"".join(line.encode() + end for line in [str(answer or "done")] * reply.lines)
         numbers = np.zeros(1) if answer is None else answer
         held = np.isnan(numbers)  # by the compliance
         if reply.form is ReplyForm.NUMBERS:
-            mark = reply.tripped if isinstance(reply.tripped, str) else ""
+            mark = reply.tripped.lstrip(_FIRST) if isinstance(reply.tripped, str) else ""
             parts = (
                 f"{mark if h else ''}{self._limits['current_a'] if h else x / reply.unit:.9g}"
                 for x, h in zip(numbers, held, strict=True)
             )
-            return ",".join(parts).encode() + end
+            lines = ["-"] * reply.lines
+            lines[reply.line - 1] = ",".join(parts)
+            return b"".join(line.encode() + end for line in lines)
         if np.dtype(reply.type).kind == "f":
             data = np.where(held, np.inf, numbers / reply.unit).astype(reply.type).tobytes()
         else:
@@ -155,7 +218,7 @@ class StandIn:
         if on != self.outputs_on:
             self.outputs_on = on
             if not on:
-                self._fixture.volts_v, self._fixture.rows_v = 0.0, None
+                self._fixture.hold(0.0)
             self._told(time.monotonic_ns(), on, why)
 
     def _set_limits(self, values: Mapping[str, Value]) -> None:
@@ -177,18 +240,37 @@ class StandIn:
 
     def _volts(self, values: Mapping[str, Value]) -> None:
         self._set_compliance(values)
-        self._fixture.volts_v = float(self._allowed(values["volts_v"], "drive_v")[0])
+        self._fixture.hold(float(self._allowed(values["volts_v"], "drive_v")[0]))
 
     def _rows_volts(self, values: Mapping[str, Value]) -> None:
-        self._fixture.lines.macro = int(_number(values, "macro", 0.0))
-        self._fixture.rows_v = self._allowed(values["rows_volts_v"], "drive_v")
+        self._fixture.hold_rows(int(_number(values, "macro", 0.0)), self._allowed(values["rows_volts_v"], "drive_v"))
 
-    def _pulse(self, values: Mapping[str, Value]) -> None:
-        volts_v, width_s = self._allowed(values["volts_v"], "pulse_v"), _number(values, "width_s")
-        self._set_compliance(values)
-        if width_s > self._limits["width_s"] * _ROUNDED:
-            raise ValueError(f"a pulse of {width_s:g} s is above the limit of {self._limits['width_s']:g} s")
-        self._fixture.pulse(volts_v, width_s)
+    def _pulse(self, values: Mapping[str, Value]) -> NDArray[np.float64]:
+        with self._within_order(values):
+            volts_v, width_s = self._allowed(values["volts_v"], "pulse_v"), _number(values, "width_s")
+            self._set_compliance(values)
+            if width_s > self._limits["width_s"] * _ROUNDED:
+                raise ValueError(f"a pulse of {width_s:g} s is above the limit of {self._limits['width_s']:g} s")
+            currents_a = self._fixture.pulse_currents_a(volts_v, self._limits["current_a"])
+            if not (tripped := currents_a >= self._limits["current_a"]).any():
+                self._fixture.pulse(volts_v, width_s)
+                return currents_a
+        self._switch(False, "compliance")
+        return np.where(tripped, np.nan, currents_a)
+
+    @contextlib.contextmanager
+    def _within_order(self, values: Mapping[str, Value]) -> Iterator[None]:
+        """Lines and voltages that stand in the order itself; outputs on for it, where there is no order for that."""
+        if "column" in values and "row" in values:
+            self._select(values)
+        if not self._on_within_orders:
+            yield
+            return
+        self._switch(True, "order")
+        try:
+            yield
+        finally:
+            self._switch(False, "its own end")
 
     def _allowed(self, value: Value, name: str) -> NDArray[np.float64]:
         """Voltages within limits and range, of outputs that are on; else none is given."""
@@ -203,11 +285,19 @@ class StandIn:
         return volts_v
 
     def _currents(self, values: Mapping[str, Value]) -> NDArray[np.float64]:
-        reads, count = (
-            max(1, int(_number(values, "reads", 1.0))),
-            int(_number(values, "count", float(self._fixture.lines.count))),
-        )
-        currents_a = self._fixture.currents_a(reads, values.get("column"), count)
+        reads = max(1, int(_number(values, "reads", 1.0)))
+        count = int(_number(values, "count", float(self._fixture.lines.count)))
+        span = self._model.ranges.get("reads")
+        if span is not None and not span.holds(reads):
+            raise ValueError(f"{reads} readings are beyond the limit")
+        column, wired = values.get("column"), self._fixture.bench.wiring.columns
+        with self._within_order(values):
+            if "rows_volts_v" in values:
+                self._rows_volts(values)
+                column, count = wired[0], len(wired)
+            elif "volts_v" in values:
+                self._volts(values)
+            currents_a = self._fixture.currents_a(reads, column, count)
         tripped = np.abs(currents_a) >= self._limits["current_a"]
         if tripped.any():
             self._switch(False, "compliance")

@@ -16,8 +16,8 @@ from typing import TextIO
 from firmware_protocols.handlers import ChipHandlers
 from hil.errors import PortError
 from hil.server.bench.bench_file import BenchFile, InstrumentEntry
-from hil.server.bench.fixture import Fixture
-from hil.server.bench.stand_in import StandIn
+from hil.server.bench.fixture import Clock, Fixture, MachineClock
+from hil.server.bench.stand_in import AS_MEANT, Behaviour, HungUp, StandIn
 from hil.transports import host_and_port
 from hil.transports.base import CHUNK
 
@@ -54,12 +54,19 @@ class _Served:
 
     def take(self, readable: set[int]) -> None:
         if self.master is not None and self.master in readable:
-            _write_all(self.master, self.stand_in.receive(os.read(self.master, CHUNK)))
+            try:
+                _write_all(self.master, self.stand_in.receive(os.read(self.master, CHUNK)))
+            except HungUp as end:  # a terminal has no end that its other side would see
+                _write_all(self.master, end.last)
         if self.client is not None and self.client.fileno() in readable:
             try:
                 data = self.client.recv(CHUNK)
                 if data:
                     self.client.sendall(self.stand_in.receive(data))
+            except HungUp as end:
+                with contextlib.suppress(OSError):
+                    self.client.sendall(end.last)
+                data = b""
             except OSError:
                 data = b""
             if not data:
@@ -79,7 +86,8 @@ def serve_bench(
     *,
     outputs_log: TextIO | None = None,
     stop: threading.Event | None = None,
-    clock_ns: Callable[[], int] = time.monotonic_ns,
+    clock: Clock | None = None,
+    behaviour: Behaviour = AS_MEANT,
 ) -> None:
     """Serve every instrument of a bench until ``stop`` is set or Ctrl-C comes.
 
@@ -88,9 +96,10 @@ def serve_bench(
         ready: called once with the addresses.
         outputs_log: gets a line ``nanoseconds,instrument,on|off,why`` for each switching of outputs, the clock that of
             ``time.monotonic_ns``.
-        clock_ns: time of the cells; time-outs and the instruments' timers are of this machine's clock.
+        clock: time of the cells; time-outs and the instruments' timers are of this machine's clock.
+        behaviour: how voltages settle, and what goes wrong on the line of each instrument.
     """
-    stop, fixture = stop or threading.Event(), Fixture(bench, cells, clock_ns)
+    stop, fixture = stop or threading.Event(), Fixture(bench, cells, clock or MachineClock(), behaviour.settling_s)
 
     def report_to_log(name: str) -> Callable[[int, bool, str], None]:
         def told(at_ns: int, on: bool, why: str) -> None:
@@ -102,7 +111,7 @@ def serve_bench(
 
     with contextlib.ExitStack() as closing:
         served = [
-            _Served(e, StandIn(e, fixture, report_to_log(name)), closing) for name, e in bench.instruments.items()
+            _Served(e, StandIn(e, fixture, report_to_log(name), behaviour), closing) for name, e in bench.instruments.items()
         ]
         ready([entry.port for entry in bench.instruments.values()])
         while not stop.is_set():
@@ -116,14 +125,18 @@ def serve_bench(
 
 @contextlib.contextmanager
 def bench_served(
-    bench: BenchFile, cells: ChipHandlers, clock_ns: Callable[[], int] = time.monotonic_ns
+    bench: BenchFile,
+    cells: ChipHandlers,
+    clock: Clock | None = None,
+    *,
+    behaviour: Behaviour = AS_MEANT,
 ) -> Iterator[None]:
     """The same in a thread while the block runs."""
     stop, up, failed = threading.Event(), threading.Event(), list[BaseException]()
 
     def run() -> None:
         try:
-            serve_bench(bench, cells, lambda _: up.set(), stop=stop, clock_ns=clock_ns)
+            serve_bench(bench, cells, lambda _: up.set(), stop=stop, clock=clock, behaviour=behaviour)
         except BaseException as error:
             failed.append(error)
             up.set()
@@ -132,12 +145,13 @@ def bench_served(
     thread.start()
     up.wait()
     try:
-        if failed:
-            raise failed[0]
-        yield
+        if not failed:
+            yield
     finally:
         stop.set()
         thread.join(timeout=10.0)
+        if failed:  # what the block saw is a line that was lost
+            raise failed[0]
 
 
 def _pseudo_terminal(path: Path, closing: contextlib.ExitStack) -> int:

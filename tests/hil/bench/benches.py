@@ -42,15 +42,15 @@ off_within_s = 0.5
 
 @dataclass
 class StillClock:
-    """Time of the cells behind a bench; it moves when a test says so, not with the load of the machine."""
+    """Time of the cells behind a bench; a test or an order moves it, not the load of the machine."""
 
-    now_ns: int = 0
+    at_ns: int = 0
 
-    def __call__(self) -> int:
-        return self.now_ns
+    def now_ns(self) -> int:
+        return self.at_ns
 
-    def forward(self, seconds: float) -> None:
-        self.now_ns += round(seconds * 1e9)
+    def pause(self, seconds: float) -> None:
+        self.at_ns += round(seconds * 1e9)
 
 
 def between_readings_us(spec: ChipSpec, reads: int) -> float:
@@ -88,6 +88,51 @@ def write_bench(folder: Path, *, port: str = "/dev/none", edit: dict[str, str] |
     return path
 
 
+ARC_TWO = """\
+format = "hil.bench"
+version = "1.0"
+
+[bench]
+name = "ArC TWO"
+chip = "macro-32.toml"
+
+[instruments.arc]
+model = "arc-two"
+port = "PORT"
+
+[wiring]
+rows_at_once = 1
+columns_at_once = 16
+rows = ROWS
+columns = COLUMNS
+
+[safety]
+current_a = 5e-4
+off_within_s = 0.5
+without_compliance = true
+"""
+OPENMENA = """\
+format = "hil.bench"
+version = "1.0"
+
+[bench]
+name = "OpenMENA"
+chip = "macro-8.toml"
+
+[instruments.board]
+model = "openmena"
+port = "PORT"
+baud = 115200
+
+[wiring]
+rows_at_once = 8
+columns_at_once = 8
+
+[safety]
+current_a = 5e-4
+off_within_s = 0.5
+without_compliance = true
+"""
 STATION = """\
 format = "hil.bench"
 version = "1.0"
@@ -125,11 +170,35 @@ columns = COLUMNS
 current_a = 5e-4
 off_within_s = 0.5
 """
+LOW_VOLTAGES = {  # a recipe within 1.4 V
+    "set_start_v": "0.8", "set_step_v": "0.05", "set_stop_v": "1.35", "reset_start_v": "0.8", "reset_step_v": "0.05",
+    "reset_stop_v": "1.35", "set_v": "1.4", "reset_v": "1.4",
+}  # fmt: skip
 CONTACTS = {  # crosspoints of a row of the matrix, by its letter and number, with column n
     "keithley-707b": "1{letter}{n:02d}",
     "keithley-3706a": "1{number}{n:03d}",
     "keithley-7001": "1!{number}!{n}",
 }
+
+
+def write_arc_two(folder: Path) -> Path:
+    """The bench file of an ArC TWO, at a port of this machine where its stand-in is to be."""
+    (folder / "macro-32.toml").write_text(chip_text())
+    path = folder / "arc.toml"
+    lines = {"ROWS": [*range(16), *range(32, 48)], "COLUMNS": [*range(16, 32), *range(48, 64)]}
+    text = ARC_TWO.replace("PORT", f"tcp://127.0.0.1:{free_ports(1)[0]}")
+    for name, channels in lines.items():
+        text = text.replace(name, str(channels))
+    path.write_text(text)
+    return path
+
+
+def write_openmena(folder: Path) -> Path:
+    """The bench file of an OpenMENA behind a pseudo-terminal, before 8 x 8 cells."""
+    (folder / "macro-8.toml").write_text(chip_text(8, **LOW_VOLTAGES))
+    path = folder / "openmena.toml"
+    path.write_text(OPENMENA.replace("PORT", str(folder / "board")))
+    return path
 
 
 def free_ports(count: int) -> list[int]:
