@@ -1,15 +1,17 @@
-"""Hosts of a bench ended at random instants, and how long its outputs stayed on, measured at the instrument.
+"""Hosts that end while outputs are on, and how long these stayed on, measured at the instrument; by whom they went off.
 
-The stand-in of the digital board is a process of its own and notes each switching of its outputs. A host is killed,
-interrupted, ends by an exception, or falls silent (stopped, as with a cable pulled). Exit code 1 where outputs stayed
-on longer than the bench file allows, and ``--late`` beyond.
+Hosts before frames, a VISA station, a digital board, a B1500A and an ArC TWO are killed, lose their lines, end by an
+exception or by Ctrl-C, at random instants behind the event that outputs went on; those that found them off again are
+counted by themselves, and others take their places. ``--silence`` adds hosts that stand still. Exit code 1 where
+outputs stayed on longer than ``--within``.
 
-    python benchmarks/studies.py ended-hosts [--times 200] [--late 0.1] [--without-timer]
+    python benchmarks/studies.py ended-hosts [--times 50] [--kinds row-board,b1500a] [--silence]
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import random
 import statistics
 import sys
@@ -18,39 +20,42 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from hil.server.bench.bench_file import load_bench
-from tests.hil.bench.benches import write_bench
-from tests.hil.bench.ended_hosts import ENDS, end_a_host, standing_in
-from tests.hil.bench.test_ended_hosts import write_timerless
+from tests.hil.bench.ended_hosts import ENDS, KINDS, SILENCE, end_a_host, standing_in
+
+OFF_WITHIN_S = 0.51  # of the board's timer, and its switches
+MOST_TRIES = 8  # hosts for each that is to find outputs on
+LINE = "{:<13} {:<11} {:>8} {:>11} {:>4} {:>9} {:>10}  {}"
 
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--times", type=int, default=200, help="hosts of each kind of end")
-    options.add_argument("--late", type=float, default=0.1, help="s beyond the time of the bench file")
-    options.add_argument("--without-timer", action="store_true", help="a board whose guard is a process; kills only")
+    options.add_argument("--times", type=int, default=50, help="hosts of each kind of end before each bench")
+    options.add_argument("--kinds", default=",".join(KINDS))
+    options.add_argument("--silence", action="store_true", help="hosts that stand still, too")
+    options.add_argument("--within", type=float, default=OFF_WITHIN_S, help="s that outputs may stay on")
     options.add_argument("--seed", type=int, default=0)
     asked = options.parse_args()
     late = 0
-    with tempfile.TemporaryDirectory() as folder:
-        where = Path(folder)
-        bench = write_timerless(where) if asked.without_timer else write_bench(where, port=str(where / "board"))
-        file = load_bench(bench)
-        within_s = file.off_within_s + file.instruments["board"].model.settle_s
-        with standing_in(bench) as log:
-            for how in ("kill", "interrupt", "exception") if asked.without_timer else ENDS:
-                rng = random.Random(f"{asked.seed} {how}")
-                found = [end_a_host(bench, log, how, rng) for _ in range(asked.times)]
+    print(
+        LINE.format("before", "end", "found on", "found off", "off", "median s", "longest s", "switched off by"),
+        flush=True,
+    )
+    for kind in asked.kinds.split(","):
+        with tempfile.TemporaryDirectory() as folder, standing_in(kind, Path(folder)) as standing:
+            ends = (*ENDS, SILENCE) if asked.silence and kind == "row-board" else ENDS
+            for how in ends:
+                rng = random.Random(f"{asked.seed} {kind} {how}")
+                found, others = [], 0
+                while len(found) < asked.times and others < MOST_TRIES * asked.times:
+                    one = end_a_host(standing, how, rng)
+                    found += [one] * one.were_on
+                    others += not one.were_on
                 stayed_s = [one.stayed_on_s for one in found]
-                beyond = sum(s > within_s + asked.late for s in stayed_s)
-                late += beyond
-                by = ", ".join(f"{sum(one.why == why for one in found)} by {why}" for why in ("order", "timer"))
-                print(
-                    f"{how:<10} {len(found)} hosts: outputs off in all, {by}; stayed on median "
-                    f"{statistics.median(stayed_s):.3f} s, longest {max(stayed_s):.3f} s, allowed {within_s:.3f} s; "
-                    f"{beyond} later",
-                    flush=True,
-                )
+                late += sum(s > asked.within for s in stayed_s)
+                by = collections.Counter(one.by for one in found)
+                said = ", ".join(f"{who} {n}" for who, n in by.most_common())
+                times = f"{statistics.median(stayed_s or [0.0]):.3f}", f"{max(stayed_s, default=0.0):.3f}"
+                print(LINE.format(kind, how, len(found), others, len(found), *times, said), flush=True)
     return 1 if late else 0
 
 

@@ -8,16 +8,20 @@ the host takes it too; only an instrument's own timer covers that.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from hil.errors import HilError, PortError
-from hil.server.bench.bench_file import InstrumentEntry
 from hil.transports import open_transport
 from hil.transports.base import CHUNK
+
+if TYPE_CHECKING:  # a guard is started for each run: it imports what it needs, and that before it says that it watches
+    from hil.server.bench.bench_file import InstrumentEntry
 
 TRY_FOR_S = 30.0  # how long a line is tried that the host's end has not given free yet
 _TRY_EVERY_S = 0.02
@@ -91,6 +95,8 @@ def _switch_off(port: str, baud: int, lines: list[bytes]) -> None:
 
 def main() -> None:
     orders = json.loads(sys.argv[1])
+    if any(port.startswith("visa:") for port, _, _ in orders):
+        importlib.import_module("pyvisa_py")
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     failed = 0

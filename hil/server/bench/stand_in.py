@@ -66,7 +66,9 @@ class HungUp(Exception):
 class StandIn:
     """One instrument. ``told`` hears of its outputs."""
 
-    def __init__(self, entry: InstrumentEntry, fixture: Fixture, told: OutputCallback, behaviour: Behaviour = AS_MEANT) -> None:
+    def __init__(
+        self, entry: InstrumentEntry, fixture: Fixture, told: OutputCallback, behaviour: Behaviour = AS_MEANT
+    ) -> None:
         self._model, self._fixture, self._told, self._behaviour = entry.model, fixture, told, behaviour
         self._on_within_orders = "on" not in entry.model.orders
         self._parts = [

@@ -111,7 +111,8 @@ def serve_bench(
 
     with contextlib.ExitStack() as closing:
         served = [
-            _Served(e, StandIn(e, fixture, report_to_log(name), behaviour), closing) for name, e in bench.instruments.items()
+            _Served(e, StandIn(e, fixture, report_to_log(name), behaviour), closing)
+            for name, e in bench.instruments.items()
         ]
         ready([entry.port for entry in bench.instruments.values()])
         while not stop.is_set():

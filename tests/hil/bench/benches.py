@@ -133,6 +133,38 @@ current_a = 5e-4
 off_within_s = 0.5
 without_compliance = true
 """
+SMU_ROLES = """
+[instruments.decoder]
+model = "row-board"
+port = "BOARD"
+
+[roles]
+address = "decoder"
+drive = "smu"
+sense = "smu"
+power = ["smu", "decoder"]
+
+[wiring]"""
+
+
+def write_smu_bench(folder: Path) -> Path:
+    """The bench file of a B1500A behind the decoder of a row board, on pseudo-terminals."""
+    edit = {
+        "[instruments.board]": "[instruments.smu]",
+        'model = "row-board"': 'model = "b1500a"',
+        "columns_at_once = 32": "columns_at_once = 1",
+        "\n[wiring]": SMU_ROLES.replace("BOARD", str(folder / "decoder")),
+        "off_within_s = 0.5": "off_within_s = 5.0",
+    }
+    path = write_bench(folder, port=str(folder / "smu"), edit=edit)
+    text = chip_text()  # pulses of a source-measure unit last half a millisecond at least
+    for short, long in (("1000.0", "1000000.0"), ("10000.0", "10000000.0")):
+        assert f"pulse_width_ns = {{ value = {short}," in text
+        text = text.replace(f"pulse_width_ns = {{ value = {short},", f"pulse_width_ns = {{ value = {long},")
+    (folder / "macro-32.toml").write_text(text)
+    return path
+
+
 STATION = """\
 format = "hil.bench"
 version = "1.0"
@@ -195,7 +227,7 @@ def write_arc_two(folder: Path) -> Path:
 
 def write_openmena(folder: Path) -> Path:
     """The bench file of an OpenMENA behind a pseudo-terminal, before 8 x 8 cells."""
-    (folder / "macro-8.toml").write_text(chip_text(8, **LOW_VOLTAGES))
+    (folder / "macro-8.toml").write_text(chip_text(8, 1, **LOW_VOLTAGES))
     path = folder / "openmena.toml"
     path.write_text(OPENMENA.replace("PORT", str(folder / "board")))
     return path

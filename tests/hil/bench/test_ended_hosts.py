@@ -1,4 +1,4 @@
-"""Outputs of a bench go off however its host ends; `python benchmarks/studies.py ended-hosts` measures when."""
+"""Outputs go off however a host ends while they are on; `python benchmarks/studies.py ended-hosts` measures when."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from hil.server.bench.bench_file import load_bench
 from hil.server.bench.chip import BenchChip
 from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import write_bench
-from tests.hil.bench.ended_hosts import ENDS, end_a_host, standing_in
+from tests.hil.bench.ended_hosts import ENDS, GUARDED, KINDS, SILENCE, end_a_host, standing_in
 
 TIMES = 5
 
 
-@pytest.mark.parametrize("how", ENDS)
-def test_outputs_go_off_however_the_host_ends_at_whatever_instant(tmp_path: Path, how: str) -> None:
-    bench, rng = write_bench(tmp_path, port=str(tmp_path / "board")), random.Random(how)
-    with standing_in(bench) as log:
-        ended = [end_a_host(bench, log, how, rng) for _ in range(TIMES)]
-    assert all(one.why in ("order", "timer") for one in ended)
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_go_off_however_a_host_ends_while_they_are_on(kind: str, tmp_path: Path) -> None:
+    rng = random.Random(kind)
+    with standing_in(kind, tmp_path) as standing:
+        ended = [end_a_host(standing, ENDS[number % len(ENDS)], rng) for number in range(TIMES)]
+        assert not standing.are_on()
+    assert {one.how for one in ended} == set(ENDS)
+    if kind in GUARDED[:2]:  # outputs stay on through a request: only the guard can switch them off
+        assert [one.by for one in ended if one.how == "kill"] == ["guard", "guard"]
 
 
-def test_a_guard_switches_off_what_has_no_timer_when_its_host_is_killed(tmp_path: Path) -> None:
-    bench = write_timerless(tmp_path)
-    assert not load_bench(bench).instruments["board"].model.has_timer
-    with standing_in(bench) as log:
-        ended = [end_a_host(bench, log, "kill", random.Random(n)) for n in range(TIMES)]
-    assert all(one.why == "order" for one in ended)
+def test_a_board_whose_host_stands_still_is_off_by_what_it_was_sent_or_by_its_own_timer(tmp_path: Path) -> None:
+    with standing_in("row-board", tmp_path) as standing:
+        assert end_a_host(standing, SILENCE, random.Random(1)).by in ("instrument", "timer", "nobody needed")
 
 
 def test_a_guard_is_dismissed_by_a_host_that_ends_by_itself_and_leaves_the_line_free(tmp_path: Path) -> None:
     bench = load_bench(write_timerless(tmp_path))
+    assert not bench.instruments["board"].model.has_timer
     with bench_served(bench, EmulatedChip(bench.chip, 7)):
         chip = BenchChip(bench)
         guard = chip._guard._process

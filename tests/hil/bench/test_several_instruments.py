@@ -14,38 +14,9 @@ from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.faults import BenchFileError
 from hil.server.bench.stand_in_serve import bench_served
-from tests.hil.bench.benches import StillClock, between_readings_us, chip_text, write_bench
+from tests.hil.bench.benches import StillClock, between_readings_us, chip_text, write_bench, write_smu_bench
 
 SEED = 7
-ROLES = """
-[instruments.decoder]
-model = "row-board"
-port = "BOARD"
-
-[roles]
-address = "decoder"
-drive = "smu"
-sense = "smu"
-power = ["smu", "decoder"]
-
-[wiring]"""
-
-
-def write_smu_bench(folder: Path) -> Path:
-    edit = {
-        "[instruments.board]": "[instruments.smu]",
-        'model = "row-board"': 'model = "b1500a"',
-        "columns_at_once = 32": "columns_at_once = 1",
-        "\n[wiring]": ROLES.replace("BOARD", str(folder / "decoder")),
-        "off_within_s = 0.5": "off_within_s = 5.0",
-    }
-    path = write_bench(folder, port=str(folder / "smu"), edit=edit)
-    text = chip_text()  # pulses of a source-measure unit last half a millisecond at least
-    for short, long in (("1000.0", "1000000.0"), ("10000.0", "10000000.0")):
-        assert f"pulse_width_ns = {{ value = {short}," in text
-        text = text.replace(f"pulse_width_ns = {{ value = {short},", f"pulse_width_ns = {{ value = {long},")
-    (folder / "macro-32.toml").write_text(text)
-    return path
 
 
 @pytest.fixture

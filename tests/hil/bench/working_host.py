@@ -1,23 +1,35 @@
-"""A host that reads the cells of a bench without end, to be ended from outside: ``python working_host.py FILE HOW``."""
+"""A host that reads the cells of a chip without end, to be ended from outside."""
 
 from __future__ import annotations
 
-import sys
-import time
+import atexit
+import os
+import signal
+import traceback
+from multiprocessing.connection import Connection
+from types import FrameType
 
 from hil.driver.open_chip import open_chip
+from hil.server.bench import chip as _imported_before_hosts_are_forked  # noqa: F401
+
+RAISE = signal.SIGUSR1
 
 
-def main() -> None:
-    path, how = sys.argv[1:]
-    with open_chip(f"bench:{path}") as chip:
-        print("working", flush=True)
-        began_s = time.monotonic()
-        while True:
-            chip.read_cells(0)
-            if how.startswith("exception") and time.monotonic() - began_s > float(how.partition(":")[2]):
-                raise RuntimeError("as a script of one's own may")
+def work(address: str, told: Connection) -> None:
+    """Read for ever; ``RAISE`` raises an error where it stands. Ends as a script of one's own does."""
+    signal.signal(RAISE, _raise)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        with open_chip(address) as chip:
+            told.send("working")
+            while True:
+                chip.read_cells(0)
+    except BaseException:
+        traceback.print_exc()
+    atexit._run_exitfuncs()  # multiprocessing leaves them out
+    os._exit(1)
 
 
-if __name__ == "__main__":
-    main()
+def _raise(_signal: int, _frame: FrameType | None) -> None:
+    raise RuntimeError("as a script of one's own may")
