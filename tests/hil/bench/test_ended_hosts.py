@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.chip import BenchChip
+from hil.server.bench.roles import carry_out
 from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import write_bench
 from tests.hil.bench.ended_hosts import ENDS, GUARDED, KINDS, SILENCE, end_a_host, standing_in
@@ -31,6 +33,20 @@ def test_outputs_go_off_however_a_host_ends_while_they_are_on(kind: str, tmp_pat
 def test_a_board_whose_host_stands_still_is_off_by_what_it_was_sent_or_by_its_own_timer(tmp_path: Path) -> None:
     with standing_in("row-board", tmp_path) as standing:
         assert end_a_host(standing, SILENCE, random.Random(1)).by in ("instrument", "timer", "nobody needed")
+
+
+def test_outputs_that_a_host_leaves_on_are_switched_off_by_the_timer_of_the_instrument(tmp_path: Path) -> None:
+    with standing_in("row-board", tmp_path) as standing:
+        chip = BenchChip(load_bench(standing.address.removeprefix("bench:")))
+        chip.switch_on()
+        carry_out(chip.instruments["board"].on())  # and no order more, as where the host stands still behind it
+        until_s = time.monotonic() + 60.0
+        while len(standing.switched()) < 2 and time.monotonic() < until_s:
+            time.sleep(0.01)
+        (on_ns, _, on, _), (off_ns, _, off, why) = standing.switched()
+        chip.close()
+    assert (on, off, why) == (True, False, "timer")
+    assert (off_ns - on_ns) / 1e9 >= chip.bench.off_within_s
 
 
 def test_a_guard_is_dismissed_by_a_host_that_ends_by_itself_and_leaves_the_line_free(tmp_path: Path) -> None:
