@@ -46,6 +46,7 @@ class BenchCheck:
     lacking: tuple[str, ...]
     resolution_a: float
     rows_per_s: float
+    rows_per_processor_s: float  # of this program: what it would read if nothing else ran, and the line took no time
     median_cell_a: float
 
     def lines(self) -> list[str | Table]:
@@ -60,6 +61,7 @@ class BenchCheck:
             f"products   {products}",
             f"currents   resolution {self.resolution_a:g} A; median of the cells {self.median_cell_a:.3g} A",
             f"rate       {self.rows_per_s:,.0f} rows of cells a second",
+            f"at best    {self.rows_per_processor_s:,.0f} a second of this program's processor time",
             f"lacks      {', '.join(self.lacking) or 'nothing'}",
         ]
 
@@ -77,11 +79,12 @@ def check_bench(path: str | Path) -> BenchCheck:
     chip, macro = BenchChip(bench), bench.chip.macro
     with contextlib.closing(chip):
         chip.switch_on()
-        rows, start_s = 0, time.monotonic()
+        rows, start_s, work_s = 0, time.monotonic(), time.process_time()
         while (lasted_s := time.monotonic() - start_s) < _FOR_S or not rows:
             request = ReadCells(CellBlock(0, 0, macro.rows, 0, macro.columns), _UNIT_NS, 1, rows)
             reading = _whole(chip.read_cells(request))
             rows += macro.rows
+        work_s = time.process_time() - work_s
         found = tuple(
             CheckedInstrument(
                 name=name,
@@ -103,6 +106,7 @@ def check_bench(path: str | Path) -> BenchCheck:
         lacking=tuple(role for role in ROLES if role not in bench.roles),
         resolution_a=max(steps, default=0.0),
         rows_per_s=rows / lasted_s,
+        rows_per_processor_s=rows / work_s,
         median_cell_a=float(np.median(reading.readings) * _UNIT_NS * 1e-9 * macro.v_read_v),
     )
 

@@ -122,3 +122,4 @@ def test_bench_check_says_who_answers_what_turns_outputs_off_and_the_rate(
     assert "its own timer" in found["instruments"][0]["off_by_itself"]
     assert found["lacking"] == ["prober"]
     assert found["rows_per_s"] > 0
+    assert found["rows_per_processor_s"] > 0

@@ -1,0 +1,50 @@
+"""Products of a bench are those of the same die through frames, within one code of the stated resolution."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from firmware_protocols.messages import Mvm, MvmResult, Returns, TileAddress
+from hil.emulator.chip import EmulatedChip
+from hil.server.bench.bench_file import load_bench
+from hil.server.bench.chip import BenchChip
+from hil.server.bench.stand_in_serve import bench_served
+from tests.hil.bench.benches import StillClock, write_arc_two, write_bench
+
+AS_DESCRIBED = {  # a die whose converters, wires and reads add nothing of their own
+    "column_gain_sigma": 0.0, "adc_offset_codes": 0.0, "inl_lsb": 0.0, "wire_ohm": 0.0, "read_variance_us2": 0.0,
+    "sense_gain_sigma": 0.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bench_of", ["row-board, one row at once", "row-board, all rows at once", "arc-two"])
+def test_products_are_those_of_the_die_through_frames_within_one_code(bench_of: str, tmp_path: Path) -> None:
+    if bench_of == "arc-two":
+        path = write_arc_two(tmp_path)
+    else:
+        edit = {"rows_at_once = 1": "rows_at_once = 32"} if "all" in bench_of else {}
+        path = write_bench(tmp_path, port=str(tmp_path / "board"), edit=edit)
+    bench = load_bench(path)
+    die = EmulatedChip(bench.chip, 7, AS_DESCRIBED)
+    codes = np.random.default_rng(1).integers(0, 256, (3, 32)).astype(np.int16)
+    request = Mvm(Returns.RAW, TileAddress(0, 0, 32, 0, 16), 0, 7, 8, False, 1, 1, 0, codes)
+    through_frames = _whole(die.mvm(request)).values
+    with bench_served(bench, die, StillClock()), contextlib.closing(BenchChip(bench)) as chip:
+        chip.switch_on()
+        through_bench = _whole(chip.mvm(request)).values
+    assert np.abs(through_frames).max() > 100
+    assert np.abs(through_bench - through_frames).max() <= 1
+
+
+def _whole(steps: Generator[None, None, MvmResult]) -> MvmResult:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: MvmResult = end.value
+            return found

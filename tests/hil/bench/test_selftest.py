@@ -1,0 +1,26 @@
+"""`hil selftest` passes on a bench, and says what such a chip does not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hil.cli import run
+from hil.emulator.chip import EmulatedChip
+from hil.server.bench.bench_file import load_bench
+from hil.server.bench.stand_in_serve import bench_served
+from tests.hil.bench.benches import write_bench
+
+
+def test_a_bench_passes_the_selftest_which_lists_what_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_bench(tmp_path, port=str(tmp_path / "board"))
+    bench = load_bench(path)
+    with bench_served(bench, EmulatedChip(bench.chip, 7)):
+        assert run(["selftest", "--port", f"bench:{path}"]) == 0
+    said = capsys.readouterr().out
+    assert " 0 failed" in said
+    for lacking in ("no PROGRAM_TILE", "no SWEEP", "no LAYER", "no PLAN", "no JOURNAL", "no WAIT"):
+        assert lacking in said
