@@ -162,6 +162,7 @@ class Page:
     variables: dict[str, str] = field(default_factory=dict)
     address: str = ""  # of what is served, as the page writes it where it shows no other
     quick: bool = False  # followed by the tests too
+    whole: bool = False  # commands are not shortened, since a later one shows what they did
 
     def why_not(self, command: str) -> str:
         return next((why for begin, why in self.left_out.items() if command.startswith(begin)), "")
@@ -251,7 +252,7 @@ def follow(
             if why := page.why_not(step.command):
                 found.left_out[step.command] = why
                 continue
-            command = shortened(step, shorter or {})
+            command = shortened(step, {} if page.whole else shorter or {})
             for written, real in (*named.items(), *page.instead.items()):
                 command = command.replace(written, real)
             for begin, first in page.between.items():
