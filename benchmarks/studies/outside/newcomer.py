@@ -194,7 +194,7 @@ def read_pages() -> tuple[dict[str, Page], dict[str, str]]:
         own = told_of(name)
         own["has"] = tuple(told["has"].get(key, key) for key in own.get("has", ()))
         own["between"] = {begin: told["has"].get(key, key) for begin, key in own.get("between", {}).items()}
-        own["instead"] = {**usual["instead"], **own.get("instead", {})}
+        own["instead"] = {**own.get("instead", {}), **usual["instead"], **own.get("instead", {})}  # its own come first
         own["left_out"] = {**usual["left_out"], **own.get("left_out", {})}
         pages[name] = Page(path, **own)
     return pages, told["shorter"]
