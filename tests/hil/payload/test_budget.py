@@ -78,7 +78,7 @@ def test_each_limit_can_be_broken(
     assert [line.name for line in broken] == [name]
     assert broken[0].margin is not None
     assert broken[0].margin < 0
-    assert broken[0].held is BudgetStatus.BROKEN
+    assert broken[0].status is BudgetStatus.BROKEN
 
 
 def test_energy_shares_add_up_and_digital_operations_on_the_host_cost_more(
