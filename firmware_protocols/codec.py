@@ -107,7 +107,20 @@ _PROGRESS = layout("progress")
 
 
 def encode(message: Message, request_id: int = 0, chip_time_ns: int = 0, flags: int = 0) -> bytes:
-    """The bytes of a message. Raises ``LocalProtocolError`` when a field or an array does not fit."""
+    """The bytes of a message. Raises ``LocalProtocolError`` when a field or an array does not fit.
+
+    Args:
+        message: to send.
+        request_id: number that its reply repeats; 0: none.
+        chip_time_ns: clock of the chip, of replies, ns.
+        flags: bits of the header (docs/protocol.md).
+
+    Returns:
+        the body of a frame.
+
+    Example:
+        >>> encode(Status(), request_id=1)
+    """
     entry = _WRITERS.get(type(message))
     if entry is None:
         raise LocalProtocolError(f"{type(message).__name__} is not a message")
@@ -123,9 +136,18 @@ def encode(message: Message, request_id: int = 0, chip_time_ns: int = 0, flags: 
 def decode(data: bytes | memoryview) -> Decoded:
     """The message of some bytes, packed or not; arrays may be read-only views of them.
 
+    Args:
+        data: body of a frame.
+
+    Returns:
+        message, request id and chip time.
+
     Raises:
         UnknownOperation: the op is not in the table.
         MalformedMessage: anything else is wrong; ``request_id`` tells whose it was, 0 if unknown.
+
+    Example:
+        >>> decode(encode(Status(), request_id=1)).message
     """
     if len(data) < HEADER.size:
         raise MalformedMessage(f"a message has at least {HEADER.size} bytes, not {len(data)}")

@@ -58,6 +58,12 @@ class BitWidths:
 def parse_layer_bits(text: str) -> dict[str, LayerBits]:
     """Bits by layer from ``conv1=8,fc=W8A6,head=A6``; a bare number is weight bits. Raises ``ValueError``.
 
+    Args:
+        text: as the command line takes it.
+
+    Returns:
+        bits by the name of the layer.
+
     Example:
         >>> parse_layer_bits("conv1=8,fc=A6")["fc"]
         LayerBits(weight=None, activation=6)

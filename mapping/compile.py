@@ -55,6 +55,8 @@ def compile_network(
     """Quantise a network, cut it into tiles, place them, choose converter ranges.
 
     Args:
+        network: with calibration images.
+        spec: of the chip.
         weight_bits, activation_bits: 2 to 8; default: what the network file says.
         options: placement, copies, rounds and bit slices (``mapping.layout.lay_out``).
         layer_bits: layers that have other bits; the others have what the network file says of them.
@@ -63,8 +65,14 @@ def compile_network(
         copies: further copies of layers, whose sums are added (``mapping.tune.averaged``); None: as ``options`` say.
         progress: called with (done, total, what).
 
+    Returns:
+        the program: levels on macros, and integer steps between them.
+
     Raises:
         CannotMap: the network does not fit the chip; the message says by how much and what would fit.
+
+    Example:
+        >>> compile_network(load_network("net.pt"), load_chip("lab-128"))
     """
     bits = BitWidths(
         network.weight_bits if weight_bits is None else weight_bits,
@@ -215,7 +223,17 @@ class MappingPlan:
 
 
 def plan(program: ConductanceProgram) -> MappingPlan:
-    """Sum up a program: layers, tiles, macros, utilisation."""
+    """Sum up a program: layers, tiles, macros, utilisation.
+
+    Args:
+        program: as compiled.
+
+    Returns:
+        sizes of the layers, and shares of macros and cells that are in use.
+
+    Example:
+        >>> plan(program).utilisation
+    """
     macro = program.spec.macro
     layers = []
     for step in program.matrices:

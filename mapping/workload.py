@@ -36,8 +36,21 @@ def network_workload(
 ) -> Workload:
     """Give the workload of a graph laid out on a chip, without quantising anything.
 
+    Args:
+        graph: of the network.
+        spec: of the chip.
+        weight_bits: of all layers.
+        activation_bits: of all input codes.
+        name: that the workload carries.
+
+    Returns:
+        layers with shapes, bits and tiles, for a cost model.
+
     Raises:
         CannotMap: too few macros.
+
+    Example:
+        >>> network_workload(graph, load_chip("lab-128"), weight_bits=4, activation_bits=8)
     """
     return placed(unplaced_workload(graph, weight_bits=weight_bits, activation_bits=activation_bits, name=name), spec)
 
@@ -153,7 +166,18 @@ def _narrowed(op: MatrixOp, shape: Shape, width: int, bits: BitWidths, signed: b
 
 
 def program_workload(program: ConductanceProgram, name: str = "network") -> Workload:
-    """Give the workload of a compiled program: its tiles as placed, bits as quantised."""
+    """Give the workload of a compiled program: its tiles as placed, bits as quantised.
+
+    Args:
+        program: as compiled.
+        name: that the workload carries.
+
+    Returns:
+        layers with shapes, bits and tiles, for a cost model.
+
+    Example:
+        >>> estimate(program_workload(program), program.spec)
+    """
     shapes: dict[str, Shape] = {INPUT: program.input.shape}
     spans = {INPUT: _span_of(program.input.bits, program.input.signed)}
     layers: list[LayerWork] = []

@@ -67,9 +67,15 @@ def split_planes(codes: NDArray[np.integer], inputs: InputSpec, bits: int, signe
     Args:
         codes: (..., rows), signed or unsigned ``bits``-bit codes; for an offset chip already
             unsigned (``to_offset``).
+        inputs: of the macro: width and kind of an input unit.
+        bits: of a code, 1 to 8.
+        signed: whether codes may be below zero.
 
     Returns:
         int16 (planes, ..., rows), input units: 0..2^width − 1, or −1..1 when ternary.
+
+    Example:
+        >>> split_planes(codes, spec.macro.inputs, 8, signed=False)
     """
     offset = inputs.signed is SignedInput.OFFSET
     check_codes(codes, bits, signed and not offset)
@@ -86,6 +92,18 @@ def quantise_adc(sums_us: NDArray[np.floating], lsb_us: float, bits: int, signed
 
     Rounding is the floor of x + ½, not to even, so that two converted halves of a pair keep
     their exact difference. Signed codes run from −2^(bits−1) to 2^(bits−1) − 1.
+
+    Args:
+        sums_us: converted quantities x, µS times input unit.
+        lsb_us: step of the converter, in the same unit.
+        bits: of a code.
+        signed: whether codes may be below zero.
+
+    Returns:
+        codes, int32, of the shape of the sums.
+
+    Example:
+        >>> quantise_adc(np.array([1.2]), lsb_us=0.5, bits=8, signed=True)
     """
     low, high = code_limits(bits, signed)
     codes: NDArray[np.int32] = np.clip(np.floor(sums_us / lsb_us + 0.5), low, high).astype(np.int32)

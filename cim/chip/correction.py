@@ -47,6 +47,13 @@ def apply_correction(
     Args:
         sums: Σ planes weight · code, (..., outputs).
         input_sums: Σ of the codes as driven, (...).
+        correction: of each output.
+
+    Returns:
+        level sums, int32, of the shape of the sums.
+
+    Example:
+        >>> apply_correction(sums, input_sums, correction)
     """
     total = sums.astype(np.int64) * correction.gain + correction.offset
     if correction.input_gain.any():
@@ -97,8 +104,18 @@ def nominal_correction(
     """The correction of a chip without errors; the identity when lsb equals the level step.
 
     Args:
+        spec: of the macro.
+        range_code: of the converters.
         held: what the cells hold in levels (plus − minus of pairs), (rows, outputs).
+        input_bits: of an input code.
+        input_signed: whether input codes may be below zero.
         signs: −1 for outputs whose cells hold the negated weights, (outputs,); None: none.
+
+    Returns:
+        gain and offset of each output, fixed point.
+
+    Example:
+        >>> nominal_correction(spec.macro, 0, held, 8, input_signed=False)
     """
     offset, rest = digital_terms(spec, held, input_bits, input_signed)
     gain = spec.lsb_us(range_code) / spec.level_step_us

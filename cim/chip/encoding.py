@@ -54,8 +54,21 @@ def cell_lines(
     Two word lines a row for row pairs (plus, minus), two bit lines an output for
     differential columns (plus, minus); for an offset column the reference bit line is last.
 
+    Args:
+        spec: of the macro.
+        row0: first logical row.
+        rows: their number.
+        output0: first output.
+        outputs: their number.
+
+    Returns:
+        indices of word lines and of bit lines.
+
     Raises:
         TileOutOfMacro: the rectangle is not inside the macro.
+
+    Example:
+        >>> cell_lines(load_chip("lab-128").macro, 0, 8, 0, 4)
     """
     if row0 < 0 or output0 < 0 or rows < 1 or outputs < 1:
         raise TileOutOfMacro(f"rows {row0}+{rows}, outputs {output0}+{outputs} are no rectangle")
@@ -112,18 +125,25 @@ def encode_tile(
     and the reference column (offset) holds the middle level everywhere. Of evenly spaced levels
     v_i = i; of others only the values that cells hold are possible.
 
+    Pairing follows Yao et al., Nature 577, 641 (2020), doi:10.1038/s41586-020-1942-4.
+
     Args:
         levels: k, int8 (rows, outputs), each one of ``spec.weight_values``.
+        spec: of the macro.
         row0, output0: the tile's place in logical rows and outputs.
         cells: levels of plus and minus cells, int8 (2, rows, outputs), each in 0..k_max; pairs only.
         aims_us: what cells of each level are written to; None: levels_us.
+
+    Returns:
+        conductance targets in µS, (rows, columns), and the place of the tile.
 
     Raises:
         LevelOutOfRange: a level does not fit.
         TileOutOfMacro: the place does not fit.
         ValueError: ``cells`` of another shape, or for an encoding without pairs.
 
-    Pairing follows Yao et al., Nature 577, 641 (2020), doi:10.1038/s41586-020-1942-4.
+    Example:
+        >>> encode_tile(levels, spec.macro, 0, 0)
     """
     rows, outputs = levels.shape
     word_lines, bit_lines = cell_lines(spec, row0, rows, output0, outputs)

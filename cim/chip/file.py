@@ -59,7 +59,14 @@ class NewerChipFile(ChipFileError, CimMismatch):
 
 
 def chip_names() -> list[str]:
-    """Names of the chip files that come with the package; those of cost models are not among them."""
+    """Names of the chip files that come with the package; those of cost models are not among them.
+
+    Returns:
+        the names, sorted.
+
+    Example:
+        >>> "lab-128" in chip_names()
+    """
     return _shipped(FORMAT)
 
 
@@ -70,8 +77,14 @@ def load_chip(name_or_path: str | Path, *, macros: int | None = None) -> ChipSpe
         name_or_path: ``"lab-128"``, or a path ending in ``.toml``.
         macros: another macro count than the file's.
 
+    Returns:
+        the specification, checked.
+
     Raises:
         ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
+
+    Example:
+        >>> load_chip("lab-128", macros=4)
     """
     text, origin = chip_text(str(name_or_path))
     return parse_chip(text, origin, macros=macros)

@@ -174,16 +174,24 @@ class Cost:
 def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: bool = True) -> Cost:
     """Give the cost of a placed network on a chip.
 
+    Macros that several layers share work for one of them at a time: the later layer begins when
+    the earlier is done with the image.
+
     Args:
+        workload: with tiles.
+        chip: with a [cost] section.
         batch: images that follow each other.
         pipelined: a layer begins when its first window is there; else when its inputs are complete.
+
+    Returns:
+        latency in ns, energy in pJ, area and power, layer by layer.
 
     Raises:
         NoCostModel: the chip file has no [cost] section.
         ValueError: a layer on cells has no tiles.
 
-    Macros that several layers share work for one of them at a time: the later layer begins when
-    the earlier is done with the image.
+    Example:
+        >>> estimate(program_workload(program), program.spec).latency_ns
     """
     price = chip.cost
     if price is None:

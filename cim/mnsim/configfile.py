@@ -26,8 +26,17 @@ VERSION = (1, 0)
 def load_mnsim(name_or_path: str | Path = DEFAULT) -> MnsimConfig:
     """Give the shipped configuration, or that of a user's file (a path ending in ``.toml``).
 
+    Args:
+        name_or_path: of a shipped configuration, or a path.
+
+    Returns:
+        the configuration.
+
     Raises:
         ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
+
+    Example:
+        >>> load_mnsim("mine.toml")
     """
     return parse_mnsim(*chip_text(str(name_or_path), lambda: [DEFAULT]))
 
@@ -56,11 +65,18 @@ def with_options(config: MnsimConfig, options: Mapping[str, Any]) -> MnsimConfig
     """A copy with some options changed.
 
     Args:
+        config: to copy.
         options: MNSIM's own names and texts, with or without their section (``"Xbar_Size": "128,128"``,
             ``"Interface level/ADC_Choice": 7``, ``"Pipeline": 0``), or fields of the file (``"tile.pe_rows": 4``).
 
+    Returns:
+        the changed copy.
+
     Raises:
         ChipFileError: an unknown option or a wrong value; the text names the option.
+
+    Example:
+        >>> with_options(load_mnsim(), {"Xbar_Size": "128,128"})
     """
     values: dict[str, dict[str, Any]] = {
         name: {f.name: getattr(getattr(config, name), f.name) for f in dataclasses.fields(kind)}

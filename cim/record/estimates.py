@@ -46,6 +46,15 @@ def scalar_estimates(record: CalibrationRecord) -> dict[str, Estimate]:
     out; rms of the INL curves; read variance (the lowest level left out, whose readings end at
     zero); median shift and half interquartile range of programmed cells at the last age, mean
     over levels but the lowest; wire; change with temperature where it was measured.
+
+    Args:
+        record: of a chip or of a table of cells.
+
+    Returns:
+        value and standard error by name.
+
+    Example:
+        >>> scalar_estimates(load_record("rec.h5"))
     """
     states = np.concatenate([m.cells.ravel() for m in record.macros.values()])
     stuck_low, stuck_high = (int((states == s).sum()) for s in (CellState.STUCK_LOW, CellState.STUCK_HIGH))

@@ -55,7 +55,15 @@ class NewerRecord(RecordFileError, CimMismatch):
 
 
 def save_record(record: CalibrationRecord, path: str | Path) -> None:
-    """Write a record; the file appears under its name only when it is complete. Raises ``OSError``."""
+    """Write a record; the file appears under its name only when it is complete. Raises ``OSError``.
+
+    Args:
+        record: to write.
+        path: of the record.
+
+    Example:
+        >>> save_record(record, "rec.h5")
+    """
     content = io.BytesIO()  # in memory first: HDF5 itself does not survive a full disk
     with h5py.File(content, "w") as file:
         file.attrs["format"] = FORMAT
@@ -84,9 +92,18 @@ def load_head(path: str | Path) -> RecordHead:
 def load_record(path: str | Path) -> CalibrationRecord:
     """Read a record.
 
+    Args:
+        path: of the record.
+
+    Returns:
+        the record.
+
     Raises:
         RecordFileError: no such file, broken, too large, or not a calibration.
         NewerRecord: a newer major version.
+
+    Example:
+        >>> load_record("rec.h5").macros
     """
     return _load(Path(path), CalibrationRecord)
 

@@ -230,8 +230,18 @@ class Published:
 def published_model(name: str, full_scale_us: float | None = None) -> Published:
     """A model by name, for a chip whose highest level is ``full_scale_us`` (None: as published).
 
+    Args:
+        name: as a chip file says it.
+        full_scale_us: highest level of the chip, µS.
+
+    Returns:
+        its laws, with source and range.
+
     Raises:
         UnknownModel: there is none of that name.
+
+    Example:
+        >>> published_model("wan-2022").source
     """
     if name not in PUBLISHED:
         raise UnknownModel(name)
@@ -266,10 +276,17 @@ def nominal_record(spec: ChipSpec, macros: Sequence[int] | None = None) -> Calib
     with stuck and unreached shares. A record fitted to a chip replaces it.
 
     Args:
+        spec: of the chip, with its models.
         macros: those to describe; None: all.
+
+    Returns:
+        the record, of kind ``"model"``.
 
     Raises:
         NoModels: the file has no such section.
+
+    Example:
+        >>> nominal_record(load_chip("lab-128"))
     """
     if spec.models is None:
         raise NoModels(spec.name, spec.source)

@@ -59,7 +59,19 @@ class ArrayNoise:
 
 
 def array_noise(spec: MacroSpec, record: CalibrationRecord, age_s: float) -> ArrayNoise:
-    """The errors of chips such as the record's, ``age_s`` after they were programmed."""
+    """The errors of chips such as the record's, ``age_s`` after they were programmed.
+
+    Args:
+        spec: of the macro.
+        record: of a chip, or of a chip file's models.
+        age_s: after programming, s.
+
+    Returns:
+        what training layers draw for each batch.
+
+    Example:
+        >>> array_noise(load_chip("lab-128").macro, load_record("rec.h5"), 3600.0)
+    """
     levels = np.array(spec.levels_us)
     law = law_at(record.programming, levels, age_s)
     macros = list(record.macros.values())

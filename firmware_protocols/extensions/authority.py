@@ -75,7 +75,17 @@ RECORD_SPACE = 2 * (SLOT_HEAD + _RECORD.size)
 
 
 def chip_key(text: str) -> bytes:
-    """The key in a text of 64 hexadecimal digits. Raises ``LocalProtocolError``, which does not show it."""
+    """The key in a text of 64 hexadecimal digits. Raises ``LocalProtocolError``, which does not show it.
+
+    Args:
+        text: 64 hexadecimal digits.
+
+    Returns:
+        32 bytes.
+
+    Example:
+        >>> chip_key("00" * 32)
+    """
     if re.fullmatch(r"[0-9a-fA-F]{64}", text.strip()) is None:
         raise LocalProtocolError(f"a key is {2 * KEY_BYTES} hexadecimal digits")
     return bytes.fromhex(text.strip())
@@ -87,7 +97,18 @@ def needed(request: Request[Any]) -> Level:
 
 
 def level_key(key: bytes, level: Level) -> bytes:
-    """The key of one level, which can be handed out without the chip's own."""
+    """The key of one level, which can be handed out without the chip's own.
+
+    Args:
+        key: of the chip, 32 bytes.
+        level: that the holder may prove.
+
+    Returns:
+        32 bytes.
+
+    Example:
+        >>> level_key(chip_key("00" * 32), Level.PROGRAM)
+    """
     return _mac(key, b"level", bytes((level,)))
 
 

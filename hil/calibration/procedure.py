@@ -58,6 +58,8 @@ def calibrate(
     """Measure ``macros`` of the chip behind ``driver`` and give their record.
 
     Args:
+        driver: of an open chip whose cells may be written.
+        macros: numbers of the macros to measure.
         seed: of the test patterns and vectors; the chip's noise is its own.
         age_s: chip time after programming at which cells and columns are measured.
         budget: how much each step may spend, and how precise it must be to stop earlier.
@@ -66,11 +68,18 @@ def calibrate(
         partial: folder for finished steps (``hil.calibration.store``), to be removed once the
             record is saved; None keeps none. Steps that are there, of this chip and settings, are taken.
         date: of the record; None: now.
+        watch: hears stages and progress; None: nobody does.
+
+    Returns:
+        the record: cells, columns, converters, wires and read noise, each with its error.
 
     Raises:
         hil.errors.Interrupted: by Ctrl-C, with finished steps in ``partial``.
         hil.errors.DeviceError, hil.errors.LinkError: the chip refused or fell silent.
         cim.fit.cells.TooFewCells, cim.fit.columns.TooFewVectors: a macro gave too little to fit.
+
+    Example:
+        >>> calibrate(driver, (0, 1), seed=7, age_s=3600.0)
     """
     watch = watch or Watch()
     about = {

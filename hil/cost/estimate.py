@@ -45,6 +45,24 @@ def estimate_network(
     ``recipe``: what a deployment does to it; None: what a program.h5 says itself, else nothing, each layer once.
     ``chip``: file by name or path; or what it says (``cim.chip.price_list.priced_by``), whose prices are then those of
     a program.h5, too.
+
+    Args:
+        network: path of a program.h5 or net.pt, or name of an architecture.
+        chip: name or file of the chip.
+        macros: of the chip; None: as its file says.
+        weight_bits: of all layers; None: as the network says.
+        activation_bits: of all input codes; None: as the network says.
+        input_shape: (channels, height, width) of a named architecture.
+        batch: images that follow each other.
+        pipelined: a layer begins when its first window is there.
+        trust: the file may run code.
+        recipe: what a deployment does to the network.
+
+    Returns:
+        latency in ns, energy in pJ, area and power, layer by layer.
+
+    Example:
+        >>> estimate_network("resnet20", "lab-128").latency_ns
     """
     if network.endswith(".h5"):
         from mapping.program.file import load_program

@@ -114,6 +114,20 @@ def load_dataset(
     ``download`` allows torchvision to fetch a known set into ``data_dir``, ``HIL_DATA`` or the user's cache.
     ``any_kind`` takes sets whose samples are not images with classes, for those who can score them.
     Raises ``FileError`` when nothing is found or a file is broken, or is of a kind that was not asked for.
+
+    Args:
+        name_or_path: known name, or a folder, .npz, COCO or IDX file.
+        split: train or test.
+        data_dir: folder of known sets; None: HIL_DATA or the user's cache.
+        limit: number of images from the first; None: all.
+        download: known sets may be fetched.
+        any_kind: samples may be other than images with classes.
+
+    Returns:
+        images uint8 (n, height, width, channels) with labels and class names.
+
+    Example:
+        >>> load_dataset("fashion-mnist-bundled", limit=100)
     """
     name = str(name_or_path)
     if split not in _SPLITS:

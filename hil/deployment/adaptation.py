@@ -14,9 +14,19 @@ from mapping.recipe.adapt import OF_A_CHIP, around_defects
 def adapt_to_record(program: ConductanceProgram, record: CalibrationRecord) -> Adaptation:
     """The program around the stuck cells and poor columns that the record lists.
 
+    Args:
+        program: as compiled for any chip of the description.
+        record: of the one chip that it is for.
+
+    Returns:
+        the adapted program, with what was moved and what could not be.
+
     Raises:
         MismatchError: the record is of no single chip, of another description, or lacks a macro in use.
         mapping.errors.CannotMap: the chip holds no pairs, or the program is adapted already.
+
+    Example:
+        >>> adapt_to_record(program, record).program
     """
     if record.kind not in OF_A_CHIP:
         raise MismatchError(

@@ -95,9 +95,32 @@ def import_network(
     Of values instead of images the ends of each channel become mean and std, unless they are given
     (``hil.datasets.input_values``). ``task`` "" is what data and outputs suggest.
 
+    Args:
+        source: path of the weights or of a whole network, or name of a library's model.
+        arch: architecture of weights alone; None: a whole network.
+        data: name or path of the data set.
+        data_dir: folder of known sets; None: the usual ones.
+        download: known sets may be fetched.
+        images: number of training images that are stored.
+        weight_bits: 2 to 8, of all layers.
+        activation_bits: 2 to 8, of all input codes.
+        layer_bits: layers with bits of their own.
+        mean: of each channel, of pixels 0..1; None: of the architecture.
+        std: likewise.
+        trust: the file may run code.
+        task: classify, segment, detect, regress, autoencode or sequence.
+        watch: hears stages and progress; None: nobody does.
+
+    Returns:
+        the network with calibration images, as `save_network` writes it.
+
     Raises:
         UsageError: mean without std, images of another shape than the network takes, or a task that does not fit it.
         mapping.network.file.NetworkFileError, hil.errors.FileError: a file is missing, broken or unsafe.
+
+    Example:
+        >>> import_network(Path("r20.pt"), arch="resnet20", data="cifar10", data_dir=None, images=100,
+        ...     weight_bits=4, activation_bits=8, mean=None, std=None)
     """
     watch = watch or Watch()
     if (mean is None) != (std is None):

@@ -73,12 +73,23 @@ def fit_source(
     Args:
         table, public: exactly one of them.
         data: where public sets lie.
+        hold_out: cells kept out of the fit: odd or quarter.
+        ages_to_s: readings up to this age, s, are fitted; later ones judge.
+        test_on: a second table that judges the fit.
+        base: chip file whose array and converters a record takes.
         unsaid: what the file needs and does not say.
         record_wanted: refuse what gives no record.
+        watch: hears stages and progress; None: nobody does.
+
+    Returns:
+        the fit of cells, or of traces, pulses, products or ramps, whichever the source holds.
 
     Raises:
         UsageError: neither or both named, or a record wanted of what gives none.
         FileError: the table or set is missing or broken.
+
+    Example:
+        >>> fit_source(Path("cells.csv"), None, None)
     """
     if (table is None) == (public is None):
         raise UsageError(

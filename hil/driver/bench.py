@@ -68,6 +68,25 @@ def first_mvm(
     """Drive ``code`` on the first rows of a macro and read the first outputs ``repeat`` times.
 
     Without ``code`` the largest is driven; without ``range_code`` the smallest range that holds the sum is taken.
+
+    Args:
+        driver: of an open chip.
+        macro: its number.
+        rows: word lines that are driven, from the first.
+        outputs: outputs that are read, from the first.
+        level: that the cells are written to first; None: as they are.
+        code: input code of every driven row.
+        repeat: times that the product is read.
+        range_code: of the converters.
+
+    Returns:
+        codes and level sums of each repeat, (repeat, outputs).
+
+    Raises:
+        UsageError: the chip has no such macro, level, range or so many rows and outputs.
+
+    Example:
+        >>> first_mvm(driver, macro=0, rows=8, outputs=4, level=3, code=None, repeat=2, range_code=None)
     """
     spec = driver.spec.macro
     if code is None:
@@ -139,8 +158,19 @@ class CellMap:
 def cell_map(driver: ChipDriver, *, macro: int, reads: int) -> CellMap:
     """Mean readings of every cell of a macro.
 
+    Args:
+        driver: of an open chip.
+        macro: its number.
+        reads: readings of each cell that are averaged.
+
+    Returns:
+        conductances in µS, (rows, columns), and their scatter.
+
     Raises:
         UsageError: the chip has no such macro.
+
+    Example:
+        >>> cell_map(driver, macro=0, reads=8)
     """
     if not 0 <= macro < driver.spec.macros:
         raise UsageError(f"macro {macro} is not on this chip", likely=f"it has {driver.spec.macros}")

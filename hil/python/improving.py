@@ -127,6 +127,7 @@ def improve(
         settings: target, minutes, effort and the rest.
         treated: techniques that every step has, or that are not tried.
         restart: forget what is in ``out``.
+        watch: hears stages and progress; None: nobody does.
 
     Returns:
         every technique with what it gave and cost, and the program at the end.

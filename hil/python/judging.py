@@ -52,6 +52,7 @@ def judge(
         looks: counts at which the answers were looked at, planned before the first of them; empty: once.
         out: run folder; None makes runs/NNNN.
         options: of the verdict, as of a deployment.
+        watch: hears stages and progress; None: nobody does.
 
     Returns:
         the report, which has no verdict on *this chip*: nothing was read back.

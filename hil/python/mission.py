@@ -74,6 +74,7 @@ def mission(
         record: to simulate from; None: the models of the chip file.
         options: of the simulation.
         treated: techniques; of these chips only the rewriting of cells can be asked for.
+        watch: hears stages and progress; None: nobody does.
 
     Returns:
         every limit with value, margin and source.

@@ -106,6 +106,7 @@ def compile(
         mean, std: of each channel, of pixels in 0…1; images that are pixels need them.
         classes: names of the logits; default: their numbers.
         having, without: techniques, as ``hil compile --with`` and ``--without`` take them.
+        watch: hears stages and progress; None: nobody does.
 
     Returns:
         the program with the float network beside it, for ``hil.deploy``, ``simulate``, ``improve``, ``finetune``.

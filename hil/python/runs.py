@@ -145,6 +145,7 @@ def simulate(
         mode: exact (every conversion) or fast.
         temperature_c: of the reads; None takes that of the record.
         options: of the run; ``chips`` goes before its virtual chips.
+        watch: hears stages and progress; None: nobody does.
 
     Returns:
         the score of every virtual chip at every age.

@@ -105,6 +105,7 @@ def search(
         teacher: net.pt of the teacher; None: one is trained.
         record: whose errors are trained with; None: that of ``chip.calibrate()``, else the models of the chip file.
         restart: forget what is in ``out``.
+        watch: hears stages and progress; None: nobody does.
         settings: fields of ``hil.SearchSettings``: ``networks=3``, ``budget_s=1800``.
 
     Returns:

@@ -127,6 +127,7 @@ def finetune(
         record: whose errors count; None: that of ``chip.calibrate()``, else the models of the chip file.
         settings: minutes, epochs, rate and the rest; ``hil.OnChipSettings`` to train on the chip.
         restart: forget what an interrupted call has done.
+        watch: hears stages and progress; None: nobody does.
 
     Returns:
         accuracies before and after; ``path`` is the file that was written.

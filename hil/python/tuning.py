@@ -81,6 +81,7 @@ def tune(
         images: most stored training images to tune with.
         adapters: rank of the digital adapter that each layer gets; 0: none.
         age: that the cells were written for, "1h" or s.
+        watch: hears stages and progress; None: nobody does.
 
     Returns:
         before and after, and the tuned program.

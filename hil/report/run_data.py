@@ -156,7 +156,20 @@ def write_run(path: str | Path, data: RunData) -> None:
 
 
 def read_run(path: str | Path) -> RunData:
-    """Read what ``write_run`` wrote; a broken or unfinished file is a ``FileError``, a newer major a mismatch."""
+    """Read what ``write_run`` wrote; a broken or unfinished file is a ``FileError``, a newer major a mismatch.
+
+    Args:
+        path: of a run.h5.
+
+    Returns:
+        logits, readings, identity, ages and counters of the run.
+
+    Raises:
+        FileError: missing, broken or not finished. MismatchError: of a later major version.
+
+    Example:
+        >>> read_run("runs/0001/run.h5").logits
+    """
     path = Path(path)
     hint = "run hil deploy again; report.json beside it holds the results"
     if not path.exists():

@@ -129,13 +129,26 @@ def prune(
     """Prune a network to one whose energy times latency on an array is at most ``edp`` (or ``settings.edp``).
 
     Args:
+        network: path of a trained net.pt.
+        out: path of the net.pt to write.
+        edp: largest energy times latency of one image, mJ·ms.
         data: data set whose training images are used; None: those that the network file stores.
+        data_dir: folder of known sets; None: the usual ones.
         costs: chip file or MNSIM configuration whose array is priced.
+        macros: of that array; None: as its file says.
+        settings: limits and images; None: the usual ones.
         treated: what a deployment does to the network, which the price is of (copies, adapters); MNSIM has neither.
+        watch: hears stages and progress; None: nobody does.
+
+    Returns:
+        what was written, its price before and after, and all candidates.
 
     Raises:
         UsageError: too few images.
         search.errors.SearchError: the network has parts that cannot be pruned, or no pruned network has the price.
+
+    Example:
+        >>> prune("net.pt", "small.pt", edp=0.1, data="cifar10")
     """
     began, cpu = time.monotonic(), time.process_time()
     asked, watch, out = settings or PruneSettings(edp=edp or 0.0), watch or Watch(), Path(out)

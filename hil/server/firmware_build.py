@@ -61,7 +61,20 @@ def check_spec(spec: ChipSpec) -> None:
 
 
 def config_header(spec: ChipSpec, seed: int, settings: Mapping[str, float], serial: str) -> str:
-    """``chip_config.h``: the facts of a chip file that the firmware needs, and the seed and settings of its die."""
+    """``chip_config.h``: the facts of a chip file that the firmware needs, and the seed and settings of its die.
+
+    Args:
+        spec: of the chip that the firmware stands for.
+        seed: of its die.
+        settings: of its die by name, as an emulated chip takes them.
+        serial: number that the board gives as its own.
+
+    Returns:
+        text of the C header.
+
+    Example:
+        >>> config_header(load_chip("lab-128", macros=1), 3, {}, "board-7")
+    """
     check_spec(spec)
     macro, timing, limits = spec.macro, spec.timing, spec.limits
     lines = [line for pair in macro.word_lines for line in pair]

@@ -59,7 +59,20 @@ def serve_pty(handlers: ChipHandlers, ready: Ready, *, stop: threading.Event | N
 
 
 def serve_tcp(handlers: ChipHandlers, where: str, ready: Ready, *, stop: threading.Event | None = None) -> None:
-    """Serve on ``"HOST:PORT"`` (port 0: any free one)."""
+    """Serve on ``"HOST:PORT"`` (port 0: any free one).
+
+    Args:
+        handlers: the chip: what answers its requests.
+        where: address and port; "127.0.0.1:0" takes any free port.
+        ready: called once with the address, when a host can connect.
+        stop: ends the server when it is set; None: it serves until it is interrupted.
+
+    Raises:
+        PortError: nothing can listen there.
+
+    Example:
+        >>> serve_tcp(EmulatedChip(load_chip("lab-128"), 7), "127.0.0.1:0", print)
+    """
     host, port = host_and_port(where, where if where.startswith("//") else f"//{where.removeprefix('tcp://')}")
     try:
         listener = socket.create_server((host, port))
@@ -83,7 +96,20 @@ def serve_tcp(handlers: ChipHandlers, where: str, ready: Ready, *, stop: threadi
 
 
 def serve_unix(handlers: ChipHandlers, path: str | Path, ready: Ready, *, stop: threading.Event | None = None) -> None:
-    """Serve on a Unix socket; its file is removed at the end."""
+    """Serve on a Unix socket; its file is removed at the end.
+
+    Args:
+        handlers: the chip: what answers its requests.
+        path: of the socket.
+        ready: called once with the address, when a host can connect.
+        stop: ends the server when it is set; None: it serves until it is interrupted.
+
+    Raises:
+        PortError: nothing can listen there, it is served already, or another kind of file.
+
+    Example:
+        >>> serve_unix(EmulatedChip(load_chip("lab-128"), 7), "/tmp/chip", print)
+    """
     path = str(path).removeprefix("unix:")
     _make_room(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

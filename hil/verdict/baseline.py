@@ -35,9 +35,18 @@ class BaselineChange:
 def read_baseline(path: str | Path) -> AgreementReport:
     """The report of an earlier run, from its report.json or its run folder.
 
+    Args:
+        path: report.json, or the run folder that holds it.
+
+    Returns:
+        the report, of this or an earlier minor version.
+
     Raises:
         FileError: no such report, or a damaged one.
         MismatchError: its schema is of a later major version.
+
+    Example:
+        >>> read_baseline("runs/0001")
     """
     path = Path(path)
     path = path / "report.json" if path.is_dir() else path
@@ -51,7 +60,18 @@ def read_baseline(path: str | Path) -> AgreementReport:
 
 
 def compare_reports(then: AgreementReport, now: AgreementReport) -> BaselineChange:
-    """Paired over images where both runs scored the same ones in the same order, else as two samples."""
+    """Paired over images where both runs scored the same ones in the same order, else as two samples.
+
+    Args:
+        then: the report of the earlier run.
+        now: the report of the run that is compared with it.
+
+    Returns:
+        change of the accuracy with its interval, and whether it is a loss.
+
+    Example:
+        >>> compare_reports(read_baseline("runs/0001"), report)
+    """
     a, b = now.decisive, then.decisive
     pair = _paired_answers(then, now)
     if pair is not None:

@@ -56,6 +56,26 @@ def build(
     ``ValueError`` names those missing, left over or of another shape, and an unknown name or option. ``options`` go to
     the architecture (``width``, ``depth``). With ``shapes_only`` every array repeats one number of its own and takes no
     memory: good for the cost of a network.
+
+    Args:
+        name: of a built-in architecture.
+        classes: names of the logits.
+        input_shape: (channels, height, width); None: the architecture's.
+        preprocess: how pixels become inputs; None: the architecture's.
+        state: parameters by name, as torch stores them.
+        rng: draws the weights where there is no state.
+        shapes_only: arrays take no memory.
+        provenance: where the weights come from, as plain text by key.
+        options: of the architecture.
+
+    Returns:
+        the graph, with arrays in float32.
+
+    Raises:
+        ValueError: an unknown name or option, or weights that do not fit.
+
+    Example:
+        >>> build("resnet20", classes=[str(n) for n in range(10)], rng=np.random.default_rng(0))
     """
     if (state is not None) + (rng is not None) + shapes_only != 1:
         raise ValueError("give either a state dict, an rng or shapes_only")

@@ -44,6 +44,9 @@ def capture(
 ) -> NetworkGraph:
     """Give the graph of ``module``, run in evaluation mode.
 
+    Raises ``UnsupportedOperation`` naming the operation, the submodule and what to write instead. The module's mode
+    is left as it was.
+
     Args:
         module: takes one float tensor (n, channels, height, width), (n, channels, length), (n, time, features) or
             (n, features), or several that differ in their channels only.
@@ -52,9 +55,13 @@ def capture(
             (n, time, features) there is one.
         classes: names of the logits (n, classes). Empty for a network that gives maps or several tensors (a tuple, a
             dict …): they become the ``outputs`` of the graph.
+        provenance: where the weights come from, as plain text by key.
 
-    Raises ``UnsupportedOperation`` naming the operation, the submodule and what to write instead. The module's mode
-    is left as it was.
+    Returns:
+        the graph, its arrays in float32.
+
+    Example:
+        >>> capture(module, torch.zeros(1, 3, 32, 32), preprocess=Preprocess((0.5,) * 3, (0.25,) * 3), classes=names)
     """
     import torch
 

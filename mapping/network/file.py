@@ -106,6 +106,16 @@ def load_network(path: str | Path, trust: bool = False) -> NetworkFile:
 
     Raises ``NetworkFileError`` (missing, broken, unsafe, not a network) or ``NewerVersionError``.
     With ``trust`` the checks before loading are skipped and **the file may run code**.
+
+    Args:
+        path: of a net.pt.
+        trust: the file may run code.
+
+    Returns:
+        graph, bits, calibration images and provenance.
+
+    Example:
+        >>> load_network("net.pt").graph
     """
     content = load_plain(read_bytes(path), path, trust=trust)
     kind = content.get("format") if isinstance(content, dict) else None
@@ -124,9 +134,16 @@ def load_network(path: str | Path, trust: bool = False) -> NetworkFile:
 def save_network(network: NetworkFile, path: str | Path) -> None:
     """Write ``net.pt``; the name appears only when the file is whole and reads back as the same network.
 
+    Args:
+        network: to write.
+        path: of the net.pt.
+
     Raises:
         OSError: it cannot be written.
         NetworkFileError: ``load_network`` would refuse it, or read another network.
+
+    Example:
+        >>> save_network(network, "net.pt")
     """
     import torch
 

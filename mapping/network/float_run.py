@@ -21,7 +21,18 @@ BATCH_VALUES = 1 << 23  # and at most so many values of their largest map, of wh
 
 
 def float_logits(graph: NetworkGraph, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give the logits of ``images``, uint8 (n, height, width, channels) -> float32 (n, classes)."""
+    """Give the logits of ``images``, uint8 (n, height, width, channels) -> float32 (n, classes).
+
+    Args:
+        graph: of the network.
+        images: uint8 (n, height, width, channels).
+
+    Returns:
+        float32 (n, classes).
+
+    Example:
+        >>> float_logits(network.graph, network.calibration_images)
+    """
     import torch
 
     last = graph.nodes[-1].name

@@ -76,6 +76,21 @@ def import_graph(
 
     Raises ``NetworkFileError`` (the file, or its weights do not fit), ``ValueError`` (unknown
     architecture or what is missing), ``UnsupportedOperation``.
+
+    Args:
+        path: of the file, or name of a library's model.
+        classes: names of the logits.
+        arch: architecture of weights alone.
+        input_shape: (channels, height, width).
+        preprocess: how pixels become inputs.
+        trust: the file may run code.
+        shapes_only: arrays take no memory.
+
+    Returns:
+        the graph.
+
+    Example:
+        >>> import_graph("net.onnx", classes=names, preprocess=Preprocess((0.5,), (0.25,)))
     """
     if names_library_model(str(path)):
         return library_graph(str(path), classes=classes, input_shape=input_shape, trained=not shapes_only)

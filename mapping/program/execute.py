@@ -63,15 +63,23 @@ def run(
     """Give the logit codes of images, (n, logits).
 
     Args:
+        program: as compiled.
         images: uint8 (n, height, width, channels).
+        multiply: what gives the level sums of a layer: exactly, simulated or measured.
         sample: number of the first image; image i is ``sample + i``.
         tap: called after the first product of each layer with the step, its input codes and its level sums, both in
             the order of the step's places (not for layers that ``multiply`` finishes by itself),
             once a batch.
         batch: images in flight together, None: ``images_in_flight``; results do not depend on it.
 
+    Returns:
+        int32 (n, logits); times `program.logit_scale` they are the logits.
+
     Raises:
         ValueError: images are not of the program's shape.
+
+    Example:
+        >>> run(program, images, IdealMultiply(program))
     """
     height, width = program.input.shape[1:]
     if images.dtype != np.uint8 or images.shape[1:] != (height, width, program.input.shape[0]):

@@ -52,7 +52,17 @@ class Explanation:
 
 
 def explain(program: ConductanceProgram) -> Explanation:
-    """Every tile of a program, in the order of its layers, and the reason for its place."""
+    """Every tile of a program, in the order of its layers, and the reason for its place.
+
+    Args:
+        program: as compiled.
+
+    Returns:
+        tiles with their macros, rows and columns, and a reason for each.
+
+    Example:
+        >>> explain(program).tiles
+    """
     counts: dict[str, list[TileCount]] = {}
     for count in tile_counts(program):
         counts.setdefault(count.layer, []).append(count)

@@ -59,7 +59,15 @@ def held_digest_at(digest: str, age_s: float) -> str:
 
 
 def save_program(program: ConductanceProgram, path: str | Path) -> None:
-    """Write a program; the name appears only when the file is whole. Raises ``OSError``."""
+    """Write a program; the name appears only when the file is whole. Raises ``OSError``.
+
+    Args:
+        program: to write.
+        path: of the program.h5.
+
+    Example:
+        >>> save_program(program, "program.h5")
+    """
     record, arrays = to_record(program)
     content = io.BytesIO()  # in memory first: HDF5 itself does not survive a full disk
     with h5py.File(content, "w") as file:
@@ -81,9 +89,18 @@ def save_program(program: ConductanceProgram, path: str | Path) -> None:
 def load_program(path: str | Path) -> ConductanceProgram:
     """Read a program and check that it holds together.
 
+    Args:
+        path: of a program.h5.
+
+    Returns:
+        the program, checked against its digest.
+
     Raises:
         ProgramFileError: missing, broken, too large, or its content is not that of its digest.
         NewerVersion: written for a later major version.
+
+    Example:
+        >>> load_program("program.h5").macros
     """
     name = str(path)
     try:

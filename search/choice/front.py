@@ -136,7 +136,15 @@ def _area(points: Floats) -> float:
 
 
 def write_front(path: Path, front: Front) -> None:
-    """Write it whole or not at all; the same front gives the same bytes."""
+    """Write it whole or not at all; the same front gives the same bytes.
+
+    Args:
+        path: of the file.
+        front: to write.
+
+    Example:
+        >>> write_front(Path("front.json"), front)
+    """
     data = {
         "format": FORMAT,
         "version": f"{VERSION[0]}.{VERSION[1]}",
@@ -159,7 +167,17 @@ def write_front(path: Path, front: Front) -> None:
 
 
 def read_front(path: Path) -> Front:
-    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version."""
+    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version.
+
+    Args:
+        path: of a front.json.
+
+    Returns:
+        the front, as it was written.
+
+    Example:
+        >>> read_front(Path("runs/cifar10/front.json"))
+    """
     data = read_json(path, FORMAT, VERSION[0])
     try:
         return Front(

@@ -72,10 +72,20 @@ def hardware_significance(
     """Give it from simulated candidates.
 
     Args:
+        choices: number of choices of each gene.
+        genomes: of the candidates, (n, genes).
+        costs: of the same, in order.
+        measure: the number of a cost that is to be small.
         top: K; default a tenth of the candidates that fit, at least 16 (all where fewer fit).
+
+    Returns:
+        one number a choice of every gene.
 
     Raises:
         SearchError: no candidate fits the chip.
+
+    Example:
+        >>> hardware_significance(space.choices, genomes, costs, measure)
     """
     if measure is Measure.RIDGE:
         return Significance.of(choices, -edp_model(choices, genomes, costs).weights)

@@ -147,11 +147,24 @@ def pareto_search(
     """Give the front of at most ``budget`` whole-network simulations.
 
     Args:
-        kappa: standard errors that the lower bound of the accuracy lies below its mean.
+        space: to search.
+        accuracy: predicts the accuracy of a genome.
+        simulate: gives cost and size of genomes.
+        budget: most simulations.
+        seed: of everything random.
         target: name of what ``simulate`` simulates, for the file.
+        kappa: standard errors that the lower bound of the accuracy lies below its mean.
+        caps: limits of latency, energy and accuracy.
+        progress: called with (done, total, what).
+
+    Returns:
+        simulated networks that none beats, with all that were simulated.
 
     Raises:
         SearchError: nothing simulated keeps the caps.
+
+    Example:
+        >>> pareto_search(space, accuracy, simulate, budget=200, seed=0)
     """
     rng = np.random.default_rng(seed)
     run = Search(space, accuracy, simulate, budget, kappa, caps, progress)

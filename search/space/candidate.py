@@ -45,6 +45,17 @@ def workload(space: Space, architecture: Architecture, *, signed_image: bool = F
 
     Pixels are 0..1, as ``search.train.export`` writes them; networks of others may take ``signed_image`` codes.
     Padding of an even kernel is what stands before (top, left); shapes say the rest.
+
+    Args:
+        space: of the architecture.
+        architecture: a network of the space.
+        signed_image: pixels become codes below zero, too.
+
+    Returns:
+        layers with shapes and bits, without tiles.
+
+    Example:
+        >>> workload(space, space.decode(genome))
     """
     layers = space.layers(architecture)
     shapes: dict[str, Shape3] = {INPUT: space.input_shape}

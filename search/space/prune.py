@@ -49,12 +49,21 @@ def fitted(
     cells of eight levels.
 
     Args:
+        space: to search.
+        target: chip or scale that costs are of.
+        least_share: of the last array of a layer.
         other_adcs: let the search choose among the space's converter bits that could be built
             there; else they are the target's.
+
+    Returns:
+        the smaller space, and what was left out of it with the reason.
 
     Raises:
         NothingFits: a position has no operator left.
         SpaceError: no bits left, or even the smallest network has too many macros.
+
+    Example:
+        >>> fitted(load_space("cifar10"), load_target("lab-128"))
     """
     positions: list[Position] = []
     dropped: list[Dropped | DroppedBits] = []

@@ -70,6 +70,19 @@ class Significance:
 
 
 def combined(task: Significance, hardware: Significance, alpha: float, *, by_gene: bool = False) -> Significance:
-    """S = α T̂ + (1 − α) Ĥ, both normalised."""
+    """S = α T̂ + (1 − α) Ĥ, both normalised.
+
+    Args:
+        task: significance of the accuracy, T.
+        hardware: significance of the cost, H.
+        alpha: share of the task, 0 to 1.
+        by_gene: normalise each gene by itself, not all together.
+
+    Returns:
+        one number a choice, normalised.
+
+    Example:
+        >>> combined(task, hardware, 0.5)
+    """
     t, h = task.normalised(by_gene=by_gene), hardware.normalised(by_gene=by_gene)
     return Significance(tuple(alpha * a + (1 - alpha) * b for a, b in zip(t.values, h.values, strict=True)))

@@ -182,12 +182,19 @@ def load_target(
     the prices of a list.
 
     Args:
-        layout, adapter_rank: as those of a ``ChipTarget``. MNSIM lays networks out by itself.
+        name_or_path: of a shipped chip or configuration, or a path.
         macros: another macro count than the chip file's; an MNSIM configuration takes none.
+        layout, adapter_rank: as those of a ``ChipTarget``. MNSIM lays networks out by itself.
+
+    Returns:
+        what prices candidates.
 
     Raises:
         ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
         NoCostModel: a chip file without [cost].
+
+    Example:
+        >>> load_target("mnsim-default")
     """
     if is_price_list(str(name_or_path)):
         if chip is None:

@@ -72,6 +72,17 @@ def train_stage(job: StageJob, images: Images, progress: ProgressCallback | None
 
     Leaves ``stage-N.json`` (scores) and ``stage-N.pt`` (weights, for later stages' prefixes) in the folder.
     Killed, it goes on from the last whole epoch.
+
+    Args:
+        job: stage, teacher, settings and folder.
+        images: to train and rate on.
+        progress: called after each step and epoch.
+
+    Returns:
+        ratings of the stage's operators.
+
+    Example:
+        >>> train_stage(job, images)
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     key = _key(job, images)

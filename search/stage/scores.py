@@ -56,6 +56,17 @@ def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: boo
     Operators that did not compete stand as low as the lowest of their position. Bits count with the sum over the
     stages that they are for, shared by a stage's positions where each has its own; 0, all alike, where a stage
     lacks some, as widths and converters always do. Raises ``SearchError`` where a position or an operator is missing.
+
+    Args:
+        space: that the stages are of.
+        stages: scores of every stage.
+        noisy: rate by features under the errors of a chip; else of perfect cells.
+
+    Returns:
+        one number a choice of every gene.
+
+    Example:
+        >>> task_significance(space, [read_scores(path) for path in paths])
     """
     found: dict[tuple[str, str], float] = {}
     for stage in stages:
@@ -94,7 +105,17 @@ def write_scores(path: Path, scores: StageScores) -> None:
 
 
 def read_scores(path: Path) -> StageScores:
-    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version."""
+    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version.
+
+    Args:
+        path: of a stage-N.json.
+
+    Returns:
+        ratings of one stage's operators.
+
+    Example:
+        >>> read_scores(Path("stage-0.json"))
+    """
     data = read_json(path, FORMAT, VERSION[0])
     try:
         return StageScores(

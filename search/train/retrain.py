@@ -106,7 +106,20 @@ class Retrained:
 
 
 def retrain(job: RetrainJob, images: Images, validation: Images, progress: ProgressCallback | None = None) -> Retrained:
-    """Train, write ``net.pt``. Killed, it goes on from the last whole epoch. Never give it test images."""
+    """Train, write ``net.pt``. Killed, it goes on from the last whole epoch. Never give it test images.
+
+    Args:
+        job: space, architecture, settings and folder.
+        images: to train on.
+        validation: to score on after each epoch; no test images.
+        progress: called after each step and epoch.
+
+    Returns:
+        path of the net.pt, its accuracy on a perfect chip and under errors, and a record of each epoch.
+
+    Example:
+        >>> retrain(job, images, validation)
+    """
     job.folder.mkdir(parents=True, exist_ok=True)
     return job.machine.run(_retrain, job, images, validation, progress=progress)
 

@@ -89,7 +89,26 @@ def train_teacher(
     machine: Machine | None = None,
     progress: ProgressCallback | None = None,
 ) -> NetworkFile:
-    """A dense teacher of our own for a space; its validation accuracy stands in the provenance."""
+    """A dense teacher of our own for a space; its validation accuracy stands in the provenance.
+
+    Args:
+        space: that it is to teach.
+        images: to train on.
+        validation: to score on after each epoch; no test images.
+        schedule: epochs, batch and rate.
+        classes: names of the logits.
+        growth: channels that a dense layer adds.
+        layers: dense layers a stage.
+        checkpoint: file that a training that was killed resumes from; None: none.
+        machine: device and precision; None: this CPU.
+        progress: called after each step and epoch.
+
+    Returns:
+        the trained teacher.
+
+    Example:
+        >>> train_teacher(space, images, validation, TrainingSchedule(12), classes=names)
+    """
     machine = machine or Machine()
     return machine.run(
         _train, space, images, validation, schedule, tuple(classes), growth, layers, checkpoint, machine.precision,
@@ -109,8 +128,23 @@ def refine_teacher(
 ) -> NetworkFile:
     """Go on training a network that was trained elsewhere, on the images of now; batch norms are merged, then fixed.
 
+    Args:
+        network: trained elsewhere.
+        images: to train on.
+        validation: to score on after each epoch; no test images.
+        schedule: epochs, batch and rate.
+        checkpoint: file that a training that was killed resumes from; None: none.
+        machine: device and precision; None: this CPU.
+        progress: called after each step and epoch.
+
+    Returns:
+        the trained network, batch norms merged.
+
     Raises:
         TeacherError: its input or its classes are others than those of the images.
+
+    Example:
+        >>> refine_teacher(network, images, validation, TrainingSchedule(3))
     """
     graph, most = network.graph, int(images.labels.max())
     height, width, channels = images.pixels.shape[1:]

@@ -23,6 +23,7 @@ QUICK = {
     "macros": 64, "batch": 20, "teacher_epochs": 2, "stage_epochs": 2, "samples": 5, "sample_epochs": 1,
     "simulations": 16, "networks": 1, "epochs": 2, "workers": 0, "chips": 2, "images": 20, "engine": "fast", "seed": 1,
 }  # fmt: skip
+OPTIONS = {"engine": "--evaluation-mode"}  # that are named otherwise than their setting
 ANSWERS = ("front.json", "significance.json")
 
 
@@ -46,7 +47,9 @@ class Files:
     def arguments(self, out: Path, **changes: object) -> list[str]:
         named = {"data": self.data, "space": self.space, "out": out, **QUICK, **changes}
         return ["search", "run", "--symmetry", "none"] + [
-            str(part) for name, value in named.items() for part in (f"--{name.replace('_', '-')}", value)
+            str(part)
+            for name, value in named.items()
+            for part in (OPTIONS.get(name, f"--{name.replace('_', '-')}"), value)
         ]
 
 
