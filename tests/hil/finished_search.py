@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,13 @@ QUICK = {
     "macros": 64, "batch": 20, "teacher_epochs": 2, "stage_epochs": 2, "samples": 5, "sample_epochs": 1,
     "simulations": 16, "networks": 1, "epochs": 2, "workers": 0, "chips": 2, "images": 20, "engine": "fast", "seed": 1,
 }  # fmt: skip
-OPTIONS = {"engine": "--evaluation-mode"}  # that are named otherwise than their setting
 ANSWERS = ("front.json", "significance.json")
+
+
+def options_of(settings: Mapping[str, object]) -> list[str]:
+    """Settings of a search as a command line takes them."""
+    named = {"engine": "evaluation-mode"}
+    return [str(p) for n, value in settings.items() for p in (f"--{named.get(n, n).replace('_', '-')}", value)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,11 +52,7 @@ class Files:
 
     def arguments(self, out: Path, **changes: object) -> list[str]:
         named = {"data": self.data, "space": self.space, "out": out, **QUICK, **changes}
-        return ["search", "run", "--symmetry", "none"] + [
-            str(part)
-            for name, value in named.items()
-            for part in (OPTIONS.get(name, f"--{name.replace('_', '-')}"), value)
-        ]
+        return ["search", "run", "--symmetry", "none", *options_of(named)]
 
 
 @pytest.fixture(scope="module")

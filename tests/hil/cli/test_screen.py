@@ -21,7 +21,7 @@ from hil.watch import PlannedStage, SetOfSteps, Watch
 
 from .. import search_files
 from ..conftest import Small
-from ..finished_search import QUICK
+from ..finished_search import QUICK, options_of
 from ..small_net import NAMES, images
 
 
@@ -269,8 +269,7 @@ def search_in(folder: Path) -> list[str]:
     np.savez(folder / "search.npz", images=pixels, labels=labels, classes=np.array(search_files.CLASSES))
     (folder / "space.toml").write_text(search_files.SPACE, "utf-8")
     named = {"data": folder / "search.npz", "space": folder / "space.toml", "out": folder / "found", **QUICK}
-    options = [str(part) for name, value in named.items() for part in (f"--{name.replace('_', '-')}", value)]
-    return ["search", "run", "--symmetry", "none", *options]
+    return ["search", "run", "--symmetry", "none", *options_of(named)]
 
 
 def long_commands(small: Small, folder: Path) -> dict[str, list[str]]:

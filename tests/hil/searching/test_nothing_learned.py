@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from hil.cli import run as command
 from hil.searching.learned import nothing_learned
 
-from ..finished_search import QUICK
+from ..finished_search import QUICK, options_of
 from ..search_files import CLASSES, SPACE, images
 
 ROOT = Path(__file__).parents[3]
@@ -28,8 +28,7 @@ def test_a_search_whose_sample_networks_are_at_chance_names_no_network(
     np.savez(tmp_path / "images.npz", images=pixels, labels=shuffled, classes=np.array(CLASSES))
     (tmp_path / "space.toml").write_text(SPACE, "utf-8")
     named = {**QUICK, "data": tmp_path / "images.npz", "space": tmp_path / "space.toml", "out": tmp_path / "run"}
-    options = [str(part) for name, value in named.items() for part in (f"--{name.replace('_', '-')}", value)]
-    assert command(["search", "run", "--symmetry", "none", *options]) == 1
+    assert command(["search", "run", "--symmetry", "none", *options_of(named)]) == 1
     said = capsys.readouterr()
     assert "the search has learned nothing, so it names no network" in said.err
     assert "--sample-epochs 4 --samples 10" in said.err
@@ -37,7 +36,7 @@ def test_a_search_whose_sample_networks_are_at_chance_names_no_network(
     assert (tmp_path / "run" / "teacher.pt").exists()
     assert len(list((tmp_path / "run" / "samples").glob("*.json"))) == 5
     assert not (tmp_path / "run" / "front.json").exists()
-    assert command(["search", "run", "--symmetry", "none", *options]) == 1
+    assert command(["search", "run", "--symmetry", "none", *options_of(named)]) == 1
     assert command(["search", "show", str(tmp_path / "run")]) == 7
 
 
