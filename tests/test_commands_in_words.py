@@ -71,6 +71,7 @@ PRINTED_BY = {
     "hil/prediction/predict.py": (*SCORES[1:], "campaign", "mission check"),
     "hil/report/work_folder.py": ("deploy", "calibrate", "improve", "finetune", "search run", "campaign"),
     "hil/searching/folder.py": ("search run",),
+    "hil/searching/pruned": ("search run",),
     "hil/searching/pruning.py": ("search prune",),
     "hil/searching/run.py": ("search run",),
     "hil/searching/settings.py": ("search run",),

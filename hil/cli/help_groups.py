@@ -146,6 +146,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Search": ("space",),
         "Techniques": (),
         "Limits of the front": (),
+        "Pruned networks of a teacher (--from)": ("from_", "costs"),
         "Teacher": ("teacher",),
         "Training": (),
         "Evaluation": (),

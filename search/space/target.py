@@ -185,6 +185,7 @@ def load_target(
         name_or_path: of a shipped chip or configuration, or a path.
         macros: another macro count than the chip file's; an MNSIM configuration takes none.
         layout, adapter_rank: as those of a ``ChipTarget``. MNSIM lays networks out by itself.
+        chip: priced by the list that ``name_or_path`` names (``cim.chip.price_list``); None: none.
 
     Returns:
         what prices candidates.

@@ -340,7 +340,7 @@ def test_a_full_disk_during_a_deployment_is_11_and_leaves_nothing_under_its_name
         err = fails(ExitCode.CANNOT_WRITE, *small.arguments("--port", CHIP, "--out", str(tmp_path / "run")))
     assert "cannot write" in err
     left = list(tmp_path.iterdir())
-    assert left == [] or ([p.name for p in left] == ["run.unfinished"] and "the same command goes on" in err)
+    assert left == [] or ([p.name for p in left] == ["run.unfinished"] and "the same command resumes" in err)
     assert all(not p.name.endswith(".part") for folder in left for p in folder.iterdir())
 
 
@@ -419,5 +419,5 @@ def test_a_board_that_fails_in_a_run_is_5_and_leaves_no_folder_under_its_name(
         assert not chip.status().outputs_on
         assert sorted(p.name for p in tmp_path.iterdir()) == ["chip", "run.unfinished"]
     assert (tmp_path / "run.unfinished" / "wire.log").exists()
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     assert "read amplifier over temperature" in err

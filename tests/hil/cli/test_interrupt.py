@@ -122,7 +122,7 @@ def test_ctrl_c_while_the_chip_works_keeps_what_was_measured_and_switches_off(
         code, err = interrupt(process)
         assert code == ExitCode.INTERRUPTED, err
         assert f"kept in {runs / 'run'}.unfinished" in err
-        assert "the same command goes on" in err
+        assert "the same command resumes" in err
         assert "Traceback" not in err
         assert left_behind(runs) == []
         assert not (runs / "run").exists()
@@ -186,7 +186,7 @@ def test_ctrl_c_during_calibrate_leaves_no_record(tmp_path: Path, verb: str) -> 
     kept = steps.exists()  # finished steps stay, and the answer says so
     assert kept or verb == "mvm"
     assert code == (ExitCode.INTERRUPTED if kept else ExitCode.CTRL_C), err
-    assert ("the same command goes on" in err) == kept
+    assert ("the same command resumes" in err) == kept
     assert [p.name for p in tmp_path.iterdir()] == ([steps.name] if kept else [])
 
 

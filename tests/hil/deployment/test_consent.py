@@ -60,7 +60,7 @@ def test_a_network_that_can_run_code_is_asked_for_again_when_its_run_goes_on(
     with served(tmp_path) as (_, where):
         with interrupted_at(60):
             assert command(arguments(small, where, run, str(net), "--trust-model")) == ExitCode.INTERRUPTED
-        assert "the same command goes on" in capsys.readouterr().err
+        assert "the same command resumes" in capsys.readouterr().err
         told_to_trust(part)
         before = {path.name: path.read_bytes() for path in part.iterdir()}
         marker.rmdir()

@@ -152,7 +152,7 @@ def test_f6_a_chip_that_lost_its_clock_is_not_written_again_unasked(
     board = EventfulBoard(chip_from_address(CHIP)).happens("power cut", (0.6,), pieces)
     with pytest.raises(DeviceError, match="restarted and its clock with it") as refused:
         deploy(small, board, tmp_path / "run")
-    assert "the same command goes on" in refused.value.hint
+    assert "the same command resumes" in refused.value.hint
     assert isinstance(board.chip, EmulatedChip)
     assert board.chip.status().pulses_total == 0
     deploy(small, board, tmp_path / "run")

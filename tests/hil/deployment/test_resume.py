@@ -163,7 +163,7 @@ def test_a_run_whose_process_is_killed_or_told_to_end_goes_on_to_the_same_bits(
             assert process.returncode == -how
         else:
             assert process.returncode == ExitCode.INTERRUPTED, err
-            assert "the same command goes on" in err
+            assert "the same command resumes" in err
             assert f"{run}.unfinished" in err
             assert "Traceback" not in err
             assert not chip.status().outputs_on

@@ -252,7 +252,7 @@ def test_a_search_that_is_stopped_in_every_phase_gives_the_same_front(files: Fil
     for phase, end in stops:
         with pytest.raises(Interrupted, match="what is done is kept") as error:
             run_search(folder, settings, Stopped(phase, at_end=bool(end)))
-        assert "the same command goes on" in str(error.value)
+        assert "the same command resumes" in str(error.value)
     run_search(folder, settings, Watch())
     for name in ANSWERS:
         assert (tmp_path / "run" / name).read_bytes() == (files.run / name).read_bytes()
