@@ -32,6 +32,7 @@ _FRAMES = Path(__file__).with_name("logged_chip.py")
 _PORT = re.compile(r"(?<=tcp://127\.0\.0\.1:)\d+|(?<=127\.0\.0\.1::)\d+(?=::SOCKET)")
 _WAIT_S = 60.0
 _CHUNK = 1 << 16
+_LATEST = 1000  # switchings that are looked at: more than the end of a host takes
 _SPREAD_S = 0.01  # behind the event that outputs are on, at random
 
 
@@ -134,14 +135,26 @@ class StandingIn:
     address: str
     log: Path
     relay: Relay
+    _switched: list[tuple[int, str, bool, str]] = field(default_factory=list)
+    _read: list[int] = field(default_factory=lambda: [0])  # bytes of the log until now
 
     def switched(self) -> list[tuple[int, str, bool, str]]:
         """Each switching of outputs until now: ns, instrument, on, why."""
-        lines = [line.split(",") for line in self.log.read_text().split("\n")[:-1]]
-        return [(int(at), name, word == "on", why) for at, name, word, why in lines]
+        with self.log.open("rb") as file:
+            file.seek(self._read[0])
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read[0] += len(whole)
+        lines = [line.split(",") for line in whole.decode().splitlines()]
+        self._switched.extend((int(at), name, word == "on", why) for at, name, word, why in lines)
+        return self._switched
 
     def are_on(self, at_ns: int | None = None) -> bool:
-        last = {name: on for at, name, on, _ in self.switched() if at_ns is None or at <= at_ns}
+        """Now, or at an instant that is past."""
+        last: dict[str, bool] = {}
+        for at, name, on, _ in reversed(self.switched()[-_LATEST:]):
+            if at_ns is None or at <= at_ns:
+                last.setdefault(name, on)
         return any(last.values())
 
 
