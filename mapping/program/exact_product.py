@@ -6,6 +6,8 @@ import functools
 import importlib
 import importlib.util
 import sys
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.windows import Window
-from mapping.program.conductance import TileGroup
+from mapping.program.conductance import Tile, TileGroup
 
 UNFOLD_BYTES = 8 << 20  # unfolded windows of one pass of the exact product; fits the cache of a core
 CHUNK_VALUES = 1 << 18  # numbers of the maps that are convolved at a time; they stay in the cache
@@ -97,7 +99,8 @@ def _filters(group: TileGroup, blocks: tuple[DenseBlock, ...]) -> tuple[NDArray[
             return None
     if len(blocks) * inputs != group.inputs or len(blocks) * outputs != group.outputs:
         return None
-    filters = np.concatenate([b.weights for b in blocks]).astype(np.float32)
+    every = first.weights if len(blocks) == 1 else np.concatenate([b.weights for b in blocks])  # one stands once
+    filters = np.asarray(every, np.float32)
     return filters.reshape(group.outputs, -1, *window.kernel), len(blocks)
 
 
@@ -152,24 +155,26 @@ def dense_blocks(group: TileGroup) -> tuple[DenseBlock, ...]:
     A dense layer is one block; a depthwise layer one block a tile.
     """
     hulls: list[tuple[range, range]] = []
-    for tile in group.matrix_tiles:
-        inputs, outputs = tile.inputs, tile.outputs
+    for inputs, outputs in dict.fromkeys((tile.inputs, tile.outputs) for tile in group.matrix_tiles):
         while touching := [h for h in hulls if _overlap(inputs, h[0]) or _overlap(outputs, h[1])]:
             hulls = [h for h in hulls if h not in touching]
             for other_in, other_out in touching:
                 inputs, outputs = _hull(inputs, other_in), _hull(outputs, other_out)
         hulls.append((inputs, outputs))
-    top = 1 << (group.input_bits - group.input_signed)
-    return tuple(_block(group, inputs, outputs, top) for inputs, outputs in sorted(hulls, key=lambda h: h[1].start))
-
-
-def _block(group: TileGroup, inputs: range, outputs: range, top: int) -> DenseBlock:
-    matrix = np.zeros((len(outputs), len(inputs)), np.int64)
+    hulls.sort(key=lambda h: h[1].start)  # none touches another
+    first, own = [outputs.start for _, outputs in hulls], [list[Tile]() for _ in hulls]
     for tile in group.matrix_tiles:
-        if _overlap(tile.outputs, outputs) and _overlap(tile.inputs, inputs):
-            rows = slice(tile.outputs.start - outputs.start, tile.outputs.stop - outputs.start)
-            columns = slice(tile.inputs.start - inputs.start, tile.inputs.stop - inputs.start)
-            matrix[rows, columns] += tile.multiplier * tile.levels.T.astype(np.int64)
+        own[bisect_right(first, tile.outputs.start) - 1].append(tile)
+    return tuple(_block(group, tiles, *hull) for tiles, hull in zip(own, hulls, strict=True))
+
+
+def _block(group: TileGroup, tiles: Sequence[Tile], inputs: range, outputs: range) -> DenseBlock:
+    matrix = np.zeros((len(outputs), len(inputs)), np.int64)
+    for tile in tiles:
+        rows = slice(tile.outputs.start - outputs.start, tile.outputs.stop - outputs.start)
+        columns = slice(tile.inputs.start - inputs.start, tile.inputs.stop - inputs.start)
+        matrix[rows, columns] += tile.multiplier * tile.levels.T.astype(np.int64)
+    top = 1 << (group.input_bits - group.input_signed)
     bound = int(np.abs(matrix).sum(axis=1).max()) * top
     if bound >= 1 << 31:
         raise ValueError(f"{group.layer}: sums up to {bound} do not fit 32 bits")
