@@ -316,7 +316,9 @@ static struct reply sample_reply(const char *name) {
         wire_put_journal_state(reply_room(&reply, WIRE_JOURNAL_STATE_SIZE), &m);
         for (uint32_t i = 0; i < 2; i++) wire_put_journal_entry(reply_room(&reply, WIRE_JOURNAL_ENTRY_SIZE), &entries[i]);
     } else if (!strcmp(name, "error")) {
-        reply_error(&reply, ID, TIME, ERROR_LIMIT, "SET voltage", 3.5, 3.0);
+        reply_begin(&reply, OP_ERROR, ID, TIME); /* numbers that are not whole: what the firmware says is in mV */
+        wire_put_error(reply_room(&reply, WIRE_ERROR_SIZE), &(struct wire_error){ERROR_LIMIT, 3.5, 3.0});
+        reply_text(&reply, "SET voltage");
     }
     return reply;
 }

@@ -81,6 +81,40 @@ int main(void) {
     assert said.split() == ["0", "0", "0", "2"]
 
 
+@needs("gcc")
+def test_numbers_of_a_refusal_are_the_floats_that_a_compiler_makes_of_them(tmp_path: Path) -> None:
+    (tmp_path / "numbers.c").write_text(
+        """#include <stdio.h>
+#include <string.h>
+#include "messages.h"
+static int same(double a, double b) { return !memcmp(&a, &b, sizeof a); }
+int main(void) {
+    uint64_t bits = 1;
+    uint32_t wrong = 0;
+    for (uint32_t i = 0; i < 3000000; i++) {
+        union { uint32_t word; float value; } x;
+        bits = bits * 6364136223846793005ull + 1442695040888963407ull;
+        const int64_t number = (int64_t)bits >> (11 + i % 53);
+        x.word = (uint32_t)(bits >> 32);
+        const uint32_t exponent = x.word >> 23 & 0xFF;
+        wrong += !same(f64_of_int(number), (double)number);
+        if (exponent && exponent < 255) wrong += !same(f64_of_float(x.value), (double)x.value);
+    }
+    wrong += !same(f64_of_float(0.0f), 0.0) + !same(f64_of_float(-0.0f), -0.0);
+    wrong += f64_of_float(__builtin_nanf("")) == f64_of_float(__builtin_nanf("")); /* not a number */
+    wrong += !same(f64_of_float(-__builtin_inff()), -__builtin_inf());
+    printf("%u", wrong);
+    return 0;
+}
+""",
+        "utf-8",
+    )
+    words = ["gcc", "-std=c99", "-O2", "-I", str(SOURCES / "core"), "-I", str(SOURCES), str(tmp_path / "numbers.c")]
+    subprocess.run([*words, str(SOURCES / "core" / "messages.c"), "-o", str(tmp_path / "numbers")], check=True)
+    said = subprocess.run([tmp_path / "numbers"], capture_output=True, text=True, check=True).stdout
+    assert said == "0"
+
+
 @needs("gcc", RISCV, QEMU)
 def test_a_board_of_another_architecture_without_floats_is_the_same_die_to_the_bit() -> None:
     def answers(target: FirmwareTarget) -> list[object]:

@@ -33,6 +33,7 @@ needs_qemu = pytest.mark.skipif(
 SPEC = load_chip("lab-128", macros=1)
 QUICK = {"virtual_chips": 10, "tolerance": 0.03, "causes": False}
 FLASH_BYTES, RAM_BYTES, STACK_BYTES = 32 << 10, 1200 << 10, 4 << 10  # most that the build for one macro may take
+ROOM_BYTES = 768  # of its flash, for what is to come
 PLAN_FLASH_BYTES = 12 << 10  # that plans take on top
 
 
@@ -116,8 +117,8 @@ def test_a_network_runs_on_bare_metal_within_its_memory(tmp_path: Path) -> None:
     assert judged.measured.mean > 0.85
     used = sizes(firmware())
     print(f"flash {used.flash:,} bytes, RAM {used.ram:,}, stack {stack:,}, largest frame {used.largest_frame:,}")
-    assert used.flash <= FLASH_BYTES + PLAN_FLASH_BYTES
-    assert sizes(firmware({"PLAN_WORDS": 0, "PACKED_BODIES": 0})).flash <= FLASH_BYTES
+    assert used.flash <= FLASH_BYTES + PLAN_FLASH_BYTES - ROOM_BYTES
+    assert sizes(firmware({"PLAN_WORDS": 0, "PACKED_BODIES": 0})).flash <= FLASH_BYTES - ROOM_BYTES
     assert used.ram <= RAM_BYTES
     assert 0 < stack <= STACK_BYTES
 

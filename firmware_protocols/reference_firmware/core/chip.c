@@ -29,7 +29,7 @@ static enum work describe(struct job *job) {
 }
 
 static enum work status(struct job *job) {
-    const struct wire_status fixed = {(double)macro_temperature_c(), chip.outputs_on, chip_written.programmed, chip_written.pulses};
+    const struct wire_status fixed = {f64_of_float(macro_temperature_c()), chip.outputs_on, chip_written.programmed, chip_written.pulses};
     reply_begin(job->reply, OP_STATUS_REPLY, job->request->id, 0);
     uint8_t *at = reply_room(job->reply, WIRE_STATUS_SIZE);
     if (at) wire_put_status(at, &fixed);

@@ -51,7 +51,7 @@ static enum work check_drive(struct job *job, const struct request *r) {
     for (uint32_t i = 0; i < r->values.count; i++) {
         const int64_t code = ints_get(&r->values, i) + now.placing.raised;
         if (code < low || code > high) {
-            return refuse(job, ERROR_OUT_OF_RANGE, "an input code does not fit its bits", (double)code, (double)high);
+            return refuse(job, ERROR_OUT_OF_RANGE, "an input code does not fit its bits", code, high);
         }
     }
     return WORK_DONE;
@@ -116,7 +116,7 @@ static enum work begin(struct job *job) {
         if (check_tile(job, &r->tile) != WORK_DONE) return WORK_REFUSED;
         now.skip = sweep ? r->sweep.row_skip : 0;
         if (sweep && (now.skip > now.width || now.width - now.skip < r->tile.rows)) {
-            return refuse(job, ERROR_OUT_OF_RANGE, "rows beyond the window", (double)now.skip + r->tile.rows, now.width);
+            return refuse(job, ERROR_OUT_OF_RANGE, "rows beyond the window", (int64_t)now.skip + r->tile.rows, now.width);
         }
         if (!sweep && now.width != r->tile.rows) {
             return refuse(job, ERROR_MALFORMED, "codes of a vector for the rows of the tile", now.width, r->tile.rows);

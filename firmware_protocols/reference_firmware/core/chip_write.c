@@ -40,7 +40,7 @@ static uint16_t to_counts(float value_us, uint32_t unit_ns) {
 static enum work check_wear(struct job *job, uint32_t pulses) {
     const uint32_t taken = worn[job->request->cells.macro];
     if (taken > CHIP_LIMIT_WEAR || pulses > CHIP_LIMIT_WEAR - taken) {
-        return refuse(job, ERROR_LIMIT, "pulses of a macro in its life", (double)(taken + pulses), CHIP_LIMIT_WEAR);
+        return refuse(job, ERROR_LIMIT, "pulses of a macro in its life", taken + pulses, CHIP_LIMIT_WEAR);
     }
     return WORK_DONE;
 }

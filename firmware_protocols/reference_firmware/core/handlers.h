@@ -13,7 +13,7 @@ enum work {
 struct refusal {
     uint16_t code; /* ERROR_… */
     const char *text;
-    double value, limit; /* the number asked for and the number allowed, 0 where none apply */
+    int64_t value, limit; /* the number asked for and the number allowed, 0 where none apply */
 };
 
 /* One request under way. `step` and `progress` are zero at the first call, and the handler's from then on. */
@@ -34,7 +34,7 @@ struct chip_handlers {
     void (*reset)(void);            /* as after power-on */
 };
 
-static inline enum work refuse(struct job *job, uint16_t code, const char *text, double value, double limit) {
+static inline enum work refuse(struct job *job, uint16_t code, const char *text, int64_t value, int64_t limit) {
     job->refusal = (struct refusal){code, text, value, limit};
     return WORK_REFUSED;
 }

@@ -25,7 +25,7 @@ bool layers_find(uint16_t layer, struct request *to) {
 }
 
 static enum work check_shift(struct job *job, int64_t shift) {
-    if (shift < 0 || shift > 62) return refuse(job, ERROR_OUT_OF_RANGE, "shifts are 0 to 62", (double)shift, 62);
+    if (shift < 0 || shift > 62) return refuse(job, ERROR_OUT_OF_RANGE, "shifts are 0 to 62", shift, 62);
     return WORK_DONE;
 }
 
@@ -68,7 +68,7 @@ enum work chip_load_layer(struct job *job) {
         layers.end -= old;
     }
     if (size + 4 > LAYER_BYTES - layers.end) {
-        return refuse(job, ERROR_LIMIT, "bytes of loaded layers", (double)(layers.end + size), LAYER_BYTES);
+        return refuse(job, ERROR_LIMIT, "bytes of loaded layers", layers.end + size, LAYER_BYTES);
     }
     put_u32(layers.bytes + layers.end, size);
     memcpy(layers.bytes + layers.end + 4, start, size);

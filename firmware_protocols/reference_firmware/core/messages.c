@@ -346,9 +346,37 @@ void reply_counts(struct reply *reply, const uint32_t *counts, uint32_t count) {
     }
 }
 
+/* --- floats of 8 bytes, by their bits ----------------------------------------------------------- */
+
+#define MANTISSA_BITS 52u
+#define BIAS 1023u
+
+static double f64_of(bool negative, uint32_t exponent, uint64_t mantissa) {
+    union { uint64_t bits; double value; } both;
+    both.bits = (negative ? 1ull << 63 : 0) | (uint64_t)exponent << MANTISSA_BITS | (mantissa & ((1ull << MANTISSA_BITS) - 1));
+    return both.value;
+}
+
+double f64_of_int(int64_t number) {
+    uint64_t size = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+    uint32_t exponent = BIAS + MANTISSA_BITS;
+    if (!size) return f64_of(false, 0, 0);
+    for (; size >> (MANTISSA_BITS + 1); size >>= 1) exponent++; /* beyond 2^53 the last bits are cut off */
+    for (; !(size >> MANTISSA_BITS); size <<= 1) exponent--;
+    return f64_of(number < 0, exponent, size);
+}
+
+double f64_of_float(float number) {
+    union { float value; uint32_t bits; } both = {number};
+    const uint32_t exponent = both.bits >> 23 & 0xFFu; /* 0: zero, or too near it to matter; 255: not a number */
+    const uint64_t mantissa = exponent ? (uint64_t)(both.bits & 0x7FFFFFu) << (MANTISSA_BITS - 23) : 0;
+    const uint32_t wider = exponent == 0xFFu ? 0x7FFu : exponent + BIAS - 127u;
+    return f64_of(both.bits >> 31, exponent ? wider : 0, mantissa);
+}
+
 void reply_error(struct reply *reply, uint16_t request_id, uint64_t time_ns, uint16_t code, const char *text,
-                 double value, double limit) {
-    const struct wire_error fixed = {code, value, limit};
+                 int64_t value, int64_t limit) {
+    const struct wire_error fixed = {code, f64_of_int(value), f64_of_int(limit)};
     reply_begin(reply, OP_ERROR, request_id, time_ns);
     uint8_t *at = reply_room(reply, WIRE_ERROR_SIZE);
     if (at) wire_put_error(at, &fixed);

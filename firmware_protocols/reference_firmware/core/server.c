@@ -71,7 +71,7 @@ static void say(uint16_t id, struct reply *reply) {
     if (kept) link_send(&server.link, CHANNEL_RESULTS, kept, reply->size);
 }
 
-static void say_error(uint16_t id, uint16_t code, const char *text, double value, double limit) {
+static void say_error(uint16_t id, uint16_t code, const char *text, int64_t value, int64_t limit) {
     struct reply reply = replies_spare();
     reply_error(&reply, id, chip_time_ns(), code, text, value, limit);
     say(id, &reply);
@@ -264,7 +264,7 @@ static void accept(const uint8_t *data, uint32_t size, bool at_end) {
     } else if (request.op == OP_STATUS) {
         status(&request);
     } else if (server.count == JOBS_WAITING || server.arena_end + size > 2u * MAX_MESSAGE) {
-        say_error(id, ERROR_BUSY, "too much is queued", server.arena_end + size, 2.0 * MAX_MESSAGE);
+        say_error(id, ERROR_BUSY, "too much is queued", server.arena_end + size, 2 * (int64_t)MAX_MESSAGE);
     } else {
         if (!at_end) memcpy(server.arena + server.arena_end, data, size);
         server.waiting[server.count++] = (struct waiting){server.arena_end, size, id, counter};

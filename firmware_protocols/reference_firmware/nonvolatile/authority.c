@@ -164,7 +164,7 @@ static uint8_t level_of(uint8_t op) {
     }
 }
 
-static bool not_allowed(struct refusal *to, const char *text, double value, double limit) {
+static bool not_allowed(struct refusal *to, const char *text, int64_t value, int64_t limit) {
     *to = (struct refusal){ERROR_NOT_AUTHORISED, text, value, limit};
     return false;
 }
@@ -197,12 +197,12 @@ bool authority_allows(const struct request *request, const uint8_t *data, uint32
 enum work authority_take(struct job *job, uint64_t counter) {
     if (!counter) return WORK_DONE;
     if (counter <= own.now.counter) {
-        return refuse(job, ERROR_NOT_AUTHORISED, "this counter was used before", (double)(uint32_t)counter,
-                      (double)(uint32_t)own.now.counter);
+        return refuse(job, ERROR_NOT_AUTHORISED, "this counter was used before", (uint32_t)counter,
+                      (uint32_t)own.now.counter);
     }
     if (counter - own.now.counter > AUTHORITY_STEP) {
         return refuse(job, ERROR_NOT_AUTHORISED, "this counter is too far ahead, as after a forged CHALLENGED",
-                      (double)(uint32_t)counter, AUTHORITY_STEP);
+                      (uint32_t)counter, AUTHORITY_STEP);
     }
     own.now.counter = counter;
     keep(false);

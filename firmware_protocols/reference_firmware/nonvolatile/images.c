@@ -88,7 +88,7 @@ static enum work take(struct job *job) {
     const struct wire_ints *piece = &job->request->values;
     const uint32_t offset = job->request->length;
     if (piece->count > length || offset > length - piece->count) {
-        return refuse(job, ERROR_OUT_OF_RANGE, "bytes beyond the program image", (double)(offset + piece->count), length);
+        return refuse(job, ERROR_OUT_OF_RANGE, "bytes beyond the program image", (int64_t)offset + piece->count, length);
     }
     const uint32_t end = offset + piece->count;
     if (offset % IMAGE_CHUNK_BYTES || (end % IMAGE_CHUNK_BYTES && end != length)) {

@@ -26,7 +26,7 @@ void plan_forget(void) {
 
 /* --- loading --------------------------------------------------------------------------------------------------- */
 
-static enum work refuse_plan(struct job *job, const char *text, double value) {
+static enum work refuse_plan(struct job *job, const char *text, int64_t value) {
     return refuse(job, ERROR_MALFORMED, text, value, 0);
 }
 
@@ -114,12 +114,12 @@ static enum work begin(struct job *job) {
     memset(&run, 0, sizeof run);
     if (!plan.ready) return refuse(job, ERROR_OUT_OF_RANGE, "no plan is loaded", 0, 0);
     if (r->channels != image.lengths[0] || r->height != image.lengths[1] || r->width != image.lengths[2]) {
-        return refuse_plan(job, "images of another shape than the plan's", (double)r->channels * r->height * r->width);
+        return refuse_plan(job, "images of another shape than the plan's", (int64_t)r->channels * r->height * r->width);
     }
     const uint64_t codes = (uint64_t)r->passes * r->images * plan.width;
     const uint64_t counts = 2u + 8u * (uint64_t)plan.steps;
     if (codes > MAX_MESSAGE / 4 || counts + 4 * codes + 64 > job->reply->room) {
-        return refuse(job, ERROR_LIMIT, "the reply is too long; ask for less", (double)codes, MAX_MESSAGE / 4);
+        return refuse(job, ERROR_LIMIT, "the reply is too long; ask for less", (int64_t)codes, MAX_MESSAGE / 4);
     }
     reply_begin(job->reply, OP_PLAN_RESULT, job->request->id, 0);
     reply_room(job->reply, (uint32_t)(WIRE_PLAN_RESULT_SIZE + counts));
