@@ -32,6 +32,9 @@ from firmware_protocols.messages import (
     TileAddress,
     TileProgrammed,
 )
+from firmware_protocols.plans.instructions import LookUpCodes, ReshapeCodes, RunLayers
+from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
+from firmware_protocols.plans.plan import Plan, PlanStep, PlanValue
 
 from .firmware_bench import FirmwareBench
 
@@ -55,6 +58,18 @@ def layer() -> LoadLayer:
     return LoadLayer(1, 8, 4, -(1 << 20), 1 << 20, zero, one, zero, (tile,))
 
 
+def plan() -> LoadPlan:
+    """A vector of 8 pixels, the layer, and a table of its four codes."""
+    table = np.arange(256, dtype=np.int16)[None]
+    values = (PlanValue(0, 2, (1, 1, 8)), PlanValue(16, 2, (8,)), PlanValue(32, 4, (4,)), PlanValue(48, 4, (4,)))
+    none = np.zeros(0, np.int32)
+    product = RunLayers(0, 8, 0, 0, 0, none, none, none, np.array([1, 0, 1, 0, 1], np.int32))
+    table_step = LookUpCodes(-(1 << 11), np.arange(-(1 << 11), 1 << 11, dtype=np.int32))
+    steps = (PlanStep(ReshapeCodes(), (0,), 1), PlanStep(product, (1,), 2), PlanStep(table_step, (2,), 3))
+    words = Plan(64, table, values, steps).words()
+    return LoadPlan(len(words), 0, words)
+
+
 def slow(call_ms: float = CALL_MS, silence_s: float = 2.0) -> Any:
     """A line to firmware whose macro calls take so long, and a host that waits no longer than the driver's."""
     bench = FirmwareBench(settings={"call_ms": call_ms})
@@ -74,15 +89,17 @@ def slow(call_ms: float = CALL_MS, silence_s: float = 2.0) -> Any:
         (Mvm(Returns.SUMS, TILE, 0, 0, 8, False, 0, 1, 0, CODES, 4), MvmResult, 6.0),
         (Mvm(Returns.RAW, TILE, 0, 0, 8, False, 0, 1, 0, CODES), MvmResult, 1.5),
         (Mvm(Returns.LAYER, None, 1, 0, 8, False, 0, 1, 0, CODES), MvmResult, 6.0),
+        (RunPlan(1, 0, 0, CODES.astype(np.uint8)[:, None, :, None]), PlanResult, 6.0),
     ],
-    ids=["PROGRAM_TILE", "PULSE", "READ_CELLS", "MVM of sums", "MVM raw", "MVM of a layer"],
+    ids=["PROGRAM_TILE", "PULSE", "READ_CELLS", "MVM of sums", "MVM raw", "MVM of a layer", "RUN_PLAN"],
 )
 def test_a_macro_of_slow_calls_keeps_its_line_and_tells_its_status(
     request_: Any, reply_class: type, least_s: float
 ) -> None:
     line, answered, told = slow(), [], []
-    line.host.request(layer())
-    assert line.run(lambda: bool(line.host.poll()), 5.0)
+    for loaded in (layer(), plan()):
+        line.host.request(loaded)
+        assert line.run(lambda: bool(line.host.poll()), 5.0)
     asked = line.host.request(request_)
     began_s, asked_s, status = line.now_s, 0.0, None
 

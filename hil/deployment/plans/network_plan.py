@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from cim.chip.spec import MacroSpec, SignedInput
 from firmware_protocols.plans import instructions as plan
 from firmware_protocols.plans.instructions import Instruction, RescaleRule
-from firmware_protocols.plans.plan import Plan, PlanStep, PlanValue
+from firmware_protocols.plans.plan import PIXELS, Plan, PlanStep, PlanValue
 from hil.errors import UsageError
-from mapping.operators.integer.digital_ops import type_within
+from mapping.operators.integer.digital_ops import Codes, type_within
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.node import INPUT
 from mapping.operators.step import Argument, Shape, Step
 from mapping.program.conductance import AgainStep, ConductanceProgram, InputCodes, MatrixStep
 from mapping.program.copies import copies_of
-from mapping.program.shapes import step_shape
+from mapping.program.shapes import step_shape, step_shapes
 from mapping.tune.fit_limits import place_step
 
 NONE = np.zeros(0, np.int32)
@@ -38,20 +38,64 @@ class NoPlan(UsageError):
     """The network has a step that no chip runs."""
 
 
-def network_plan(program: ConductanceProgram, numbers: Numbers) -> Plan:
-    """The plan of a program whose layers are loaded under ``numbers``.
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """The one value that goes from the steps before ``at`` to those from there on."""
+
+    at: int  # number of a step
+    name: str
+    shape: Shape
+    low: int
+    high: int
+
+
+def network_plan(program: ConductanceProgram, numbers: Numbers, since: Carried | None = None) -> Plan:
+    """The plan of a program whose layers are loaded under ``numbers``, or of its steps since a value.
 
     Raises:
         NoPlan: a layer has an adapter, or lies on the chip in rounds.
     """
-    for layer in program.matrices:
-        if layer.adapter is not None:
+    steps, layers = program.steps[since.at if since is not None else 0 :], program.layers
+    for layer in (layers[s.layer] if isinstance(s, AgainStep) else s for s in steps):
+        if isinstance(layer, MatrixStep) and layer.adapter is not None:
             raise NoPlan(f"layer {layer.name} has an adapter, which the host executes")
     if program.rounds > 1:
         raise NoPlan(f"the chip is written in {program.rounds} rounds")
     writing = PlanWriting(program.input)
-    writing.run(program.steps, program.layers, numbers, program.spec.macro)
+    if since is not None:
+        writing = PlanWriting(flat_codes(since.shape, since.low))
+        writing.shaped(since.name, since.shape, since.low, since.high)
+    writing.run(steps, layers, numbers, program.spec.macro)
     return writing.plan()
+
+
+def carried_values(program: ConductanceProgram) -> list[Carried]:
+    """Where a network can be cut in two, each with a layer: one value goes across, whose codes a pixel can have."""
+    steps, layers, found = program.steps, program.layers, list[Carried]()
+    shapes, ends = {INPUT: program.input.shape, **step_shapes(program)}, {INPUT: _span(program.input.table)}
+    last_use = {name: i for i, step in enumerate(steps) for name in step.inputs}
+    for at, step in enumerate(steps):
+        if at:
+            (name, *others) = [n for n in ends if last_use.get(n, -1) >= at] or [INPUT]
+            low, high = ends[name]
+            halves = [any(isinstance(s, MatrixStep) for s in half) for half in (steps[:at], steps[at:])]
+            if not others and all(halves) and high - low < PIXELS:
+                found.append(Carried(at, name, tuple(shapes[name]), low, high))
+        own = layers[step.layer] if isinstance(step, AgainStep) else step
+        ends[step.name] = own.span([ends[n] for n in step.inputs])
+    return found
+
+
+def flat_codes(shape: Shape, low: int) -> InputCodes:
+    """Codes of a value in place of an image's pixels: code − ``low``, one channel, so that the plan holds one table."""
+    first, *others = shape
+    table = (np.arange(PIXELS) + low).astype(np.int16)[None]
+    return InputCodes((1, first, math.prod(others)), 8, low < 0, table)
+
+
+def as_flat(codes: Codes, low: int) -> NDArray[np.uint8]:
+    """Values (n, …) as images of ``flat_codes``."""
+    return (codes.reshape(len(codes), codes.shape[1], -1, 1) - low).astype(np.uint8)
 
 
 class PlanWriting:
@@ -92,6 +136,11 @@ class PlanWriting:
         self._shapes[name], self._ends[name] = shape, ends or self._ends[inputs[0]]
         self._values[name] = self._memory.take(shape, *self._ends[name])
         self._steps.append(PlanStep(instruction, tuple(self._values[n] for n in inputs), self._values[name]))
+
+    def shaped(self, name: str, shape: Shape, low: int, high: int) -> None:
+        """The pixels of ``flat_codes`` in their shape; as pixels they are not needed any more."""
+        self.put(name, plan.ReshapeCodes(), [INPUT], shape, (low, high))
+        self._memory.give_back(self._values[INPUT])
 
     def some_places(self, name: str) -> None:
         """Numbers of a layer's map at some places (``mapping.tune.fit_limits``), (outputs, places)."""

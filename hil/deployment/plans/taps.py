@@ -15,16 +15,14 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from firmware_protocols.messages import Capability
-from firmware_protocols.plans.instructions import ReshapeCodes
 from firmware_protocols.plans.messages import PlanResult
 from firmware_protocols.plans.plan import PIXELS, Plan
 from hil.deployment.plans.layer_loads import answering_sums, layer_message
-from hil.deployment.plans.network_plan import NoPlan, Numbers, PlanWriting
+from hil.deployment.plans.network_plan import NoPlan, Numbers, PlanWriting, as_flat, flat_codes
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.samples import REPEAT
-from mapping.operators.node import INPUT
 from mapping.operators.step import Step
-from mapping.program.conductance import AgainStep, ConductanceProgram, InputCodes, MatrixStep
+from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep
 from mapping.program.copies import copies_of
 from mapping.program.corrections import Corrections
 
@@ -86,24 +84,18 @@ class Taps:
 
     def alone(self, step: MatrixStep, codes: NDArray[np.int16], sample: int, passes: int) -> TappedSums:
         """Sums of a layer for its own input codes, (n, C, H, W) or (n, features) in the order of its places."""
-        low, vector = int(codes.min()), codes.ndim == 2
-        if int(codes.max()) - low >= PIXELS:
+        low, high, shape = int(codes.min()), int(codes.max()), codes.shape[1:]
+        if high - low >= PIXELS:
             raise NoPlan(f"input codes of {step.name} beyond a pixel")
-        maps = codes[:, :, None, None] if vector else codes
-        _, channels, height, width = maps.shape
-        table = np.broadcast_to((np.arange(PIXELS) + low).astype(np.int16), (channels, PIXELS))
-        group, given = step.group, f"{step.name}, vector" if vector else INPUT
-        writing = PlanWriting(InputCodes((channels, height, width), group.input_bits, group.input_signed, table))
-        if vector:
-            writing.put(given, ReshapeCodes(), [INPUT], codes.shape[1:])
+        writing, given = PlanWriting(flat_codes(shape, low)), f"{step.name}, given"
+        writing.shaped(given, shape, low, high)
         tapped = replace(answering_sums(step), inputs=(given,), input_order=None)
         self._load(tapped)
         writing.run([tapped], {step.name: tapped}, self._numbers, self._macro)
         writing.some_places(step.name)
         plan = self._checked(writing.plan())
         self.driver.load_plan(plan)
-        pixels = np.ascontiguousarray((maps - low).astype(np.uint8).transpose(0, 2, 3, 1))
-        found = self.driver.run_plan(pixels, sample=sample, passes=passes, pass_step=REPEAT)
+        found = self.driver.run_plan(as_flat(codes, low), sample=sample, passes=passes, pass_step=REPEAT)
         return TappedSums(_shaped(plan, found), int(found.conversions.sum()), int(found.saturated.sum()))
 
     def _load(self, step: MatrixStep) -> None:

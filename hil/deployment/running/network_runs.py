@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from firmware_protocols.messages import Capability
 from hil.deployment.inference import IMAGES_IN_FLIGHT, MeasuredLayers, measured_multiply
-from hil.deployment.plans.network_plan import NoPlan, network_plan
+from hil.deployment.plans.network_plan import Carried, NoPlan, as_flat, carried_values, network_plan
 from hil.deployment.targets.measured_sums import Conversions, MeasuredSums
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.samples import REPEAT
@@ -89,6 +89,33 @@ class Planned:
         return np.concatenate(parts, axis=1)
 
 
+@dataclass
+class PlannedEnd:
+    """The first steps with the host between the layers, the others by the chip's sequencer, which has no more room."""
+
+    program: ConductanceProgram
+    multiply: MeasuredLayers
+    carried: Carried
+    end: Planned
+
+    @property
+    def conversions(self) -> Mapping[str, Conversions]:
+        return self.multiply.conversions
+
+    def logits(self, images: NDArray[np.uint8], sample: int, passes: int = 1, tell: Tell = untold) -> NDArray[np.int32]:
+        start = replace(self.program, steps=self.program.steps[: self.carried.at])
+        found = []
+        for number in range(passes):
+            parts, first = [], sample + number * REPEAT
+            for at, batch in _batches(images):
+                tell(number * len(images) + at, f"repeat {number + 1} of {passes}")
+                codes = run(start, batch, self.multiply, sample=first + at, batch=len(batch))
+                (answers,) = self.end.logits(as_flat(codes, self.carried.low), first + at)
+                parts.append(answers)
+            found.append(np.concatenate(parts))
+        return np.stack(found)
+
+
 def _batches(images: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Images in flight together, and the number of the first."""
     return ((at, images[at : at + IMAGES_IN_FLIGHT]) for at in range(0, len(images), IMAGES_IN_FLIGHT))
@@ -103,14 +130,41 @@ def network_run(driver: ChipDriver, program: ConductanceProgram, corrections: Co
     multiply = measured_multiply(driver, program, corrections)
     if Capability.PLAN in driver.capabilities and isinstance(multiply, MeasuredLayers):
         try:
-            plan = network_plan(program, multiply.numbers)
-            if driver.takes_images(plan):
-                driver.load_plan(plan)
-                layers = (program.product_of(step) for step in program.steps)
-                names = tuple("" if layer is None else layer.name for layer in layers)
-                return Planned(driver, names, multiply.conversions)
-            why = f"an image is longer than its messages of {driver.max_message} bytes"
+            return _planned(driver, program, multiply)
         except (NoPlan, BeyondLimit) as error:
             why = error.what
+        if (part := _longest_end(driver, program, multiply)) is not None:
+            steps = f"{part.carried.at} of {len(program.steps)} steps, up to {part.carried.name}"
+            driver.fall_back(f"plan: {steps}, with the host between the layers ({why}); the rest by the chip")
+            return part
         driver.fall_back(f"plan: steps between layers by the host ({why})")
     return StepByStep(program, multiply)
+
+
+def _planned(
+    driver: ChipDriver, program: ConductanceProgram, multiply: MeasuredLayers, since: Carried | None = None
+) -> Planned:
+    """The network, or its steps since a value, loaded as a plan. Raises ``NoPlan``, ``BeyondLimit``."""
+    plan = network_plan(program, multiply.numbers, since)
+    if not driver.takes_images(plan):
+        raise NoPlan(f"an image is longer than its messages of {driver.max_message} bytes")
+    driver.load_plan(plan)
+    steps = program.steps[since.at if since is not None else 0 :]
+    names = tuple("" if layer is None else layer.name for layer in map(program.product_of, steps))
+    return Planned(driver, ("",) * (since is not None) + names, multiply.conversions)
+
+
+def _longest_end(driver: ChipDriver, program: ConductanceProgram, multiply: MeasuredLayers) -> PlannedEnd | None:
+    """As many of the last steps as the chip takes, found by halving: what follows later needs no more room."""
+    cuts, found = carried_values(program), None
+    while cuts:
+        middle = len(cuts) // 2
+        try:
+            end = _planned(driver, program, multiply, cuts[middle])
+        except (NoPlan, BeyondLimit):
+            cuts = cuts[middle + 1 :]
+        else:
+            found, cuts = PlannedEnd(program, multiply, cuts[middle], end), cuts[:middle]
+    if found is not None:
+        found.end = _planned(driver, program, multiply, found.carried)  # another one may have been tried since
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,18 @@ from firmware_protocols.plans.instructions import PermuteAxes
 from firmware_protocols.plans.plan import Plan, PlanStep
 from hil.deployment.inference import MeasuredLayers
 from hil.deployment.plans.network_plan import NoPlan, instruction_of, network_plan
-from hil.deployment.running.network_runs import Planned, StepByStep, network_run
+from hil.deployment.running.network_runs import Planned, PlannedEnd, StepByStep, network_run
 from hil.deployment.targets.measured_sums import MeasuredSums
 from hil.deployment.targets.wired import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.driver.samples import REPEAT
+from hil.emulator import plan_run
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
 from hil.errors import DeviceError, UsageError
+from hil.server.firmware_launch import running_firmware
+from hil.server.firmware_targets import TOOLCHAINS, FirmwareTarget
+from hil.transports import open_transport
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
@@ -115,6 +120,61 @@ def test_what_a_chip_does_not_execute_stays_with_the_host_and_is_noted() -> None
         assert isinstance(found, StepByStep)
         (note,) = [text for text in driver.fallbacks if text.startswith("plan")]
         assert "adapter" in note
+
+
+def test_of_a_plan_too_large_for_the_chip_it_runs_the_end_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = noisy()
+    images, corrections = program.calibration_images[:3], nominal_corrections(program)
+    with on_noisy_chip(program) as driver:
+        whole = network_run(driver, program, corrections)
+        wanted, counted = whole.logits(images, 40, passes=2), whole.conversions
+    started = []
+    for memory in (4607, 2304, 10):  # the whole takes 4,608 bytes
+        monkeypatch.setattr(plan_run, "PLAN_MEMORY", memory)
+        with on_noisy_chip(program) as driver:
+            part = network_run(driver, program, corrections)
+            assert np.array_equal(part.logits(images, 40, passes=2), wanted)
+            assert part.conversions == counted
+            (note,) = [text for text in driver.fallbacks if text.startswith("plan")]
+            assert f"limit {memory}" in note
+            if isinstance(part, PlannedEnd):
+                at, name = part.carried.at, part.carried.name
+                assert f"{at} of {len(program.steps)} steps, up to {name}, with the host between the layers" in note
+                started.append(at)
+    assert started[0] < started[1] < len(program.steps)
+    assert isinstance(part, StepByStep)  # not even the last layer fits
+
+
+def test_steps_that_no_chip_runs_stay_with_the_host_and_those_after_them_go_to_the_chip() -> None:
+    program = noisy()
+    blank = with_blank_adapters(program, 2).layers
+    first = program.matrices[0].name
+    steps = tuple(blank[first] if step.name == first else step for step in program.steps)
+    mixed = dataclasses.replace(program, steps=steps)
+    images, corrections = program.calibration_images[:3], nominal_corrections(mixed)
+    with on_noisy_chip(mixed) as driver:
+        part = network_run(driver, mixed, corrections)
+        assert isinstance(part, PlannedEnd)
+        assert [text for text in driver.fallbacks if "adapter" in text]
+        wanted = StepByStep(mixed, MeasuredLayers(driver, mixed, corrections)).logits(images, 9)
+        assert np.array_equal(part.logits(images, 9), wanted)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+def test_the_firmware_runs_the_end_of_a_plan_that_its_memory_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = noisy()
+    images, corrections = program.calibration_images[:3], nominal_corrections(program)
+    monkeypatch.setitem(TOOLCHAINS[FirmwareTarget.NATIVE].limits, "PLAN_MEMORY", 2304)
+    with (
+        running_firmware(FirmwareTarget.NATIVE, SPEC, seed=3) as address,
+        connect(open_transport(address), chip=SPEC) as driver,
+    ):
+        program_chip(driver, program, sample=1, watch=Watch())
+        part = network_run(driver, program, corrections)
+        assert isinstance(part, PlannedEnd)
+        answers = part.logits(images, 40, passes=2)
+        layers = MeasuredLayers(driver, program, corrections)
+        assert np.array_equal(answers, StepByStep(program, layers).logits(images, 40, passes=2))
 
 
 def test_the_same_plan_is_sent_once_and_another_one_takes_its_place() -> None:

@@ -1,4 +1,5 @@
-"""The golden vectors of every digital operation, run by the sequencers of the emulated chip and of the C firmware.
+"""The golden vectors of every digital operation and of taps, run by the sequencers of the emulated chip and of the C
+firmware.
 
 A plan of one operation: its inputs stand in the image, a channel a code, and are cut out and shaped before it.
 """
@@ -20,11 +21,12 @@ from cim.chip.file import load_chip
 from firmware_protocols.plans import instructions as plan
 from firmware_protocols.plans.instructions import Instruction, RescaleRule
 from firmware_protocols.plans.plan import Plan, PlanStep, PlanValue
-from hil.deployment.plans.network_plan import instruction_of
+from hil.deployment.plans.network_plan import PlanWriting, as_flat, flat_codes, instruction_of
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.server.firmware_build import FirmwareTarget
 from hil.server.firmware_launch import running_firmware
+from mapping.tune.fit_limits import some_places
 
 from ...mapping.program.test_tensor_steps import GOLDEN, step_of
 
@@ -96,6 +98,11 @@ def plan_of_one(instruction: Instruction, inputs: list[Codes], expected: NDArray
     return Plan(place, table, tuple(values), tuple(steps))
 
 
+TAPS: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parents[2] / "mapping" / "golden" / "taps.json").read_text("utf-8")
+)
+
+
 @pytest.fixture(scope="module", params=["emulated", "native C", "sanitized C"])
 def chip(request: pytest.FixtureRequest) -> Iterator[ChipDriver]:
     if request.param == "emulated":
@@ -117,3 +124,16 @@ def test_a_chip_gives_the_golden_codes(case: tuple[str, Instruction, list[Any], 
     pixel = np.zeros((1, 1, 1, math.prod(np.shape(np.concatenate([c.ravel() for c in inputs])))), np.uint8)
     (found,) = chip.run_plan(pixel).values
     assert found.reshape(expected.shape).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("case", TAPS, ids=[str(np.shape(case["codes"])) for case in TAPS])
+def test_a_tap_gives_the_golden_places_of_a_map(case: dict[str, Any], chip: ChipDriver) -> None:
+    codes, expected = np.array(case["codes"], np.int32), case["expected"]
+    low, high, shape = int(codes.min()), int(codes.max()), codes.shape
+    writing = PlanWriting(flat_codes(shape, low))
+    writing.shaped("map", shape, low, high)
+    writing.some_places("map")
+    chip.load_plan(writing.plan())
+    (found,) = chip.run_plan(as_flat(codes[None], low)).values
+    assert found.reshape(np.shape(expected)).tolist() == expected
+    assert some_places(codes[None])[0].tolist() == expected

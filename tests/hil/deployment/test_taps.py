@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,11 @@ from hil.deployment.inference import LAYER_REPEATS, measure_layers
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.plans.taps import Taps
 from hil.deployment.targets.wired import WiredTarget, program_chip
+from hil.driver.open_chip import connect
 from hil.emulator.chip import ALL_CAPABILITIES
+from hil.server.firmware_launch import running_firmware
+from hil.server.firmware_targets import TOOLCHAINS, FirmwareTarget
+from hil.transports import open_transport
 from hil.watch import Watch
 from mapping.program.corrections import nominal_corrections
 from mapping.recipe.standing import Written
@@ -49,6 +55,27 @@ def test_layer_statistics_by_taps_are_those_of_tiles_that_the_host_adds() -> Non
         assert len(own.sums) == LAYER_REPEATS
         assert np.array_equal(own.sums, found[1][name].sums), name
         assert own.count == found[1][name].count, name
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+def test_taps_of_the_firmware_are_the_sums_that_it_gives_tile_by_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = noisy()
+    images, corrections = program.calibration_images[:3], nominal_corrections(program)
+    exact, found, tuned = exact_layers(program, images), [], []
+    for words in (1 << 21, 0):  # 0: built without a sequencer, the same die
+        monkeypatch.setitem(TOOLCHAINS[FirmwareTarget.NATIVE].limits, "PLAN_WORDS", words)
+        with (
+            running_firmware(FirmwareTarget.NATIVE, program.spec, seed=3) as address,
+            connect(open_transport(address), chip=program.spec) as driver,
+        ):
+            assert (Capability.PLAN in driver.capabilities) == bool(words)
+            program_chip(driver, program, sample=1, watch=Watch())
+            found.append(measure_layers(driver, program, corrections, exact, Watch()))
+            target = WiredTarget(driver, nominal_record(program.spec, program.macros), Watch())
+            written = Written(program, {}, corrections, 0.0)
+            tuned.append(target.tune(ChannelTune(program, tune_targets(program, images)), written))
+    assert all(np.array_equal(own.sums, found[1][name].sums) for name, own in found[0].items())
+    assert tuned[0].program.digest == tuned[1].program.digest
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
