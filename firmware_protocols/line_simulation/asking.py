@@ -88,6 +88,11 @@ class AskingHost:
         asked = enumerate(self._asked + self._resumed, 1)
         return {request_id: self.unanswered[place] for request_id, place in asked if place in self.unanswered}
 
+    def id_of(self, place: int) -> int:
+        return next(
+            (request_id for request_id, asked in enumerate(self._asked + self._resumed, 1) if asked == place), 0
+        )
+
     def go_on(self, advance: Advance) -> None:
         """Live on by one step: all is done when the line calls."""
         advance(math.inf)

@@ -39,6 +39,7 @@ from firmware_protocols.states import State
 
 SLOT_BYTES, IMAGE_SPACE = 4096, 1 << 14  # of a board's memory
 OFF_WITHIN_S = 10.0  # after the host was last heard, by the protocol
+TRIPPED = Refusal(ErrorCode.FAULT, "the macro tripped", 0.0, 0.0)
 LONGEST_CALL_S = 1.0  # of work, in which a chip hears nothing and says nothing
 DESCRIPTION = Description("simulated", "A", "1", "1.0", "emulated", 1, 128, 256, bytes(32), bytes(32))
 
@@ -63,6 +64,8 @@ class NotingChip:
         self.written: dict[int, int] = {}  # tile -> slices of it that were written last
         self.may_repeat: set[int] = set()
         self.finished: set[int] = set()  # writes that ended in this call
+        self.at_work: set[int] = set()  # requests that began or went on since somebody looked
+        self.trips = 0  # so many requests fail, once each
         self.kept: set[int] = set()  # writes whose answer a journal holds
         self._although_kept: set[int] = set()
         self._last = 0
@@ -94,7 +97,11 @@ class NotingChip:
         return worked_s
 
     def begin(self, sample: int) -> None:
-        """The request of this number is carried out."""
+        """The request of this number is carried out. Raises ``Refusal`` where the macro fails."""
+        self.at_work.add(sample)
+        if self.trips:
+            self.trips -= 1
+            raise TRIPPED
         if sample in self._although_kept:  # the answer to it is another host's
             self._although_kept.discard(sample)
             self.kept.discard(sample)
@@ -116,6 +123,7 @@ class NotingChip:
         """Cells change. Raises ``SupplyFailed``."""
         if not self.outputs_on:
             self._broken(f"request {sample} continues with the outputs off")
+        self.at_work.add(sample)
         self.power.spend()
         self.traces = zlib.crc32(sample.to_bytes(8, "little"), self.traces)
 

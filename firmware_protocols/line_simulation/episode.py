@@ -92,7 +92,7 @@ class Episode:
             slots=plan.slots,
             keyed=plan.keyed,
             clock_stops=plan.clock_stops,
-            failed=lambda: self._count(LineFault.POWER),
+            failed=self._power_failed,
         )
         self.host = host(plan, self.board, lambda: self.line.now_s, self._broken.append)
         self.line = VirtualLine(
@@ -114,6 +114,8 @@ class Episode:
             self._later(self._wait_s(kind), self._event, kind)
         if self.plan.off_every_s:
             self._later(self._rng.expovariate(1.0 / self.plan.off_every_s), self._off)
+        if self.plan.trip_every_s:
+            self._later(self._rng.expovariate(1.0 / self.plan.trip_every_s), self._trip)
         try:
             self._run()
         except EpisodeBroken:
@@ -204,6 +206,10 @@ class Episode:
         self._later(self._rng.expovariate(1.0 / self.plan.off_every_s), self._off)
         self.host.outputs_off(reset=self.plan.commanded > 0.0 and self._rng.random() < self.plan.commanded)
 
+    def _trip(self) -> None:
+        self._later(self._rng.expovariate(1.0 / self.plan.trip_every_s), self._trip)
+        self.board.chip.trips = 1
+
     def _count(self, kind: LineFault) -> None:
         self.result.faults[kind] = self.result.faults.get(kind, 0) + 1
 
@@ -252,4 +258,14 @@ class Episode:
         self._count(LineFault.RESET)
         self.result.resets[self._invariants.states()] += 1
         self.board.boot()
+        self._disturb()
         self.line.chip_free_s = self.line.now_s + self._rng.uniform(*BOOT_S)
+
+    def _power_failed(self) -> None:
+        self._count(LineFault.POWER)
+        self._disturb()
+
+    def _disturb(self) -> None:
+        """What made the chip restart may trouble its host and the line too: soon, while both find together again."""
+        if not self._quiet and self._rng.random() < self.plan.trouble:
+            self._later(self._rng.uniform(*SOON_S), self._rng.choice((self._kill, self._stall, self._unplug)))

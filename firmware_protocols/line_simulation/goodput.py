@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,10 +12,21 @@ from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import LinkCounters, LocalProtocolError
 from firmware_protocols.extensions.memory import BoardPower
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.board import NotingChip
+from firmware_protocols.line_simulation.board import NotingChip, VirtualBoard
 from firmware_protocols.line_simulation.faults import LineFaults
 from firmware_protocols.line_simulation.line import VirtualLine
-from firmware_protocols.messages import Describe, Mvm, MvmResult, Progress, Returns, TileAddress
+from firmware_protocols.messages import (
+    CellBlock,
+    Describe,
+    Mvm,
+    MvmResult,
+    Polarity,
+    Progress,
+    Pulse,
+    ReadCells,
+    Returns,
+    TileAddress,
+)
 
 LIMITS = LinkLimits(512, 32, 1 << 20)  # of a serial line
 VECTORS, ROWS = 100, 128
@@ -25,9 +36,9 @@ NEXT_ANSWERS = 10  # of a session, after its first
 
 @dataclass(frozen=True, slots=True)
 class Goodput:
-    """``share`` of the byte rate that was input codes, and what the host's end counted.
+    """``share`` of the byte rate that was input codes (or counts of cells), and what the host's end counted.
 
-    ``longest_pause_s``: in which the line to the chip stood still though there was more to send.
+    ``longest_pause_s``: in which the line to the chip (or to the host) stood still though there was more to send.
     """
 
     share: float
@@ -82,6 +93,43 @@ def virtual_goodput(
     host.check()
     took_s = line.now_s - start_s
     return Goodput(count * codes.size / took_s / faults.bytes_per_s, took_s, pause_s, host.counters)
+
+
+def one_way(board: VirtualBoard, faults: LineFaults, *, to_host: bool, seconds: float, max_payload: int) -> Goodput:
+    """Readings of blocks of cells, or pulses on them, for about ``seconds`` of the line at its full rate.
+
+    Raises:
+        ProtocolError: the link failed.
+    """
+    host = HostLink(nonce=1, limits=replace(LIMITS, max_payload=max_payload))
+    line = VirtualLine(host, board, faults, random.Random(0), worked_s=board.chip.take_worked_s)
+    way = line.to_host if to_host else line.to_chip
+    host.open(line.now_s)
+    line.run(lambda: host.up or host.failure is not None)
+    host.check()
+    cells = CellBlock(0, 0, VECTORS, 0, 16)
+    pulses = np.full((cells.rows, cells.columns), 0x0101, np.uint16)
+    count = max(1, round(seconds * faults.bytes_per_s / pulses.nbytes))
+    asked = answered = 0
+    start_s, pause_s = line.now_s, 0.0
+
+    def complete() -> bool:
+        nonlocal asked, answered, pause_s
+        if not answered:  # the line stood still before the first request
+            way.longest_pause_s = 0.0
+        elif asked < count:
+            pause_s = way.longest_pause_s
+        answered += sum(not isinstance(reply, Progress) for _, reply, _ in host.poll())
+        while asked < count and asked - answered < AHEAD and host.up:
+            asked += 1
+            pulse = Pulse(cells, Polarity.SET, 100, asked, pulses)
+            host.request(ReadCells(cells, 10, 1, asked) if to_host else pulse)
+        return answered == count or host.failure is not None
+
+    line.run(complete, 1000 * seconds)
+    host.check()
+    took_s = line.now_s - start_s
+    return Goodput(count * pulses.nbytes / took_s / faults.bytes_per_s, took_s, pause_s, host.counters)
 
 
 def answers_s(faults: LineFaults, sessions: int = 60) -> tuple[float, float]:

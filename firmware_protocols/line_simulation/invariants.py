@@ -159,15 +159,21 @@ class Invariants:
             self._broken(f"the chip opens session {connection.session} again, which was left before")
 
     def _check_answers(self) -> None:
-        """The host asks nothing far behind its oldest request, and the chip forgets no reply for which it waits: the
-        request could come again, and be done again. A refusal may be forgotten: it was said before requests that wait
-        are done, their replies may take its place, and it is said again.
+        """What was answered is over. The host asks nothing far behind its oldest request, and the chip forgets no reply
+        for which it waits: the request could come again, and be done again. A refusal may be forgotten: it was said
+        before requests that wait are done, their replies may take its place, and it is said again.
         """
         server = self._board.server
         nonce = 0 if server.connection.hello is None else server.connection.hello.nonce
         (life, before), answered = self._answered, server.answered
         self._answered = ((server.boot_id, nonce), answered)
-        if nonce != self._host.link.nonce or not self._host.unanswered:
+        at_work, self._board.chip.at_work = self._board.chip.at_work, set()
+        if nonce != self._host.link.nonce:
+            return
+        again = sorted(sample for sample in at_work if self._host.id_of(sample - 1) in before)
+        if again and self._answered[0] == life:
+            self._broken(f"request {again[0]} goes on though it was answered")
+        if not self._host.unanswered:
             return
         waiting = self._host.waiting
         newest = max((i for i in answered | server.unanswered if i <= LAST_ID), default=0)

@@ -33,6 +33,8 @@ class EpisodePlan:
         soon: share of events that come soon after one of their kind, as of a plug that is loose.
         off_every_s: mean time between two orders to switch the outputs off, s; 0: none.
         commanded: share of these orders that are RESET.
+        trip_every_s: mean time between two requests that the chip fails, s; 0: none.
+        trouble: chance that the host is killed, or the line disturbed, soon after the chip restarted.
         state_resets: chance that the chip is reset when both ends together get into a state for the first time.
         tile_share: share of requests that write a tile, which takes from 1 s to a minute.
         refused_share: share of requests that the chip cannot do and refuses at once, before those that wait.
@@ -52,6 +54,8 @@ class EpisodePlan:
     every_s: dict[LineFault, float]
     soon: float
     off_every_s: float
+    trip_every_s: float
+    trouble: float
     state_resets: float
     tile_share: float
     refused_share: float
@@ -91,7 +95,7 @@ def plan_of(seed: str) -> EpisodePlan:
     every_s = {kind: log_uniform(rng, *EVERY_S.get(kind, USUALLY_EVERY_S)) for kind in EVENTS if rng.random() < 0.6}
     state_resets = rng.choice((0.0, 0.0, 0.3))
     resets = bool(state_resets or every_s.keys() & {LineFault.RESET, LineFault.POWER})
-    slots = rng.choice((0, 0, 2, 3, 17)) if resets else 0
+    slots = rng.choice((0, 2, 3, 17, 17)) if resets else 0
     if not (
         state_resets or every_s.keys() & {LineFault.RESET, LineFault.POWER}
     ):  # a chip that restarted knows no old hello from a new one
@@ -106,6 +110,8 @@ def plan_of(seed: str) -> EpisodePlan:
         every_s=every_s,
         soon=rng.choice((0.0, 0.2, 0.8)),
         off_every_s=some(5.0, 300.0, 0.3),
+        trip_every_s=log_uniform(random.Random(f"{seed}/trips"), 20.0, 300.0),
+        trouble=random.Random(f"{seed}/trouble").choice((0.0, 0.3, 0.9)),
         state_resets=state_resets,
         tile_share=rng.choice((0.0, 0.02, 0.05, 0.3)),
         refused_share=rng.choice((0.0, 0.02, 0.3)),

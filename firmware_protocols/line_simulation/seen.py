@@ -26,6 +26,7 @@ class Met(enum.Enum):
     OFF = "OUTPUTS_OFF requested"
     RESET = "RESET requested"
     IMAGE_TILES = "writes out of images"
+    TRIPPED = "requests that the chip failed"
 
 
 Advance = Callable[[float], None]
@@ -98,6 +99,10 @@ class SeenHost(LineEnd, Protocol):
 
     @property
     def waiting(self) -> dict[int, SentRequest]: ...  # by id under the nonce of this life
+
+    def id_of(self, place: int) -> int:
+        """Of the request at a place, under the nonce of this life; 0: it was not asked."""
+        ...
 
     def go_on(self, advance: Advance) -> None:
         """Live on, until the end of this life or of the episode."""

@@ -1,6 +1,7 @@
 """Bugs planted on purpose: does the link simulation (``hil.cli.line_simulation``) find each within a minute?
 
-Each bug is one replacement in a copy of the sources (``planted_bugs.toml``). The simulation runs on that copy until
+Each bug is one replacement in a copy of the sources (``planted_bugs.toml``), or two where the sources guard against
+it twice. The simulation runs on that copy until
 something does not hold. A bug is a line of the results; those that stand there are not planted again, but for what is
 named. Prints a JSON line at the end; exit code 1 when one is not found.
 
@@ -29,10 +30,9 @@ BLOCK = re.compile(
 )
 
 
-class Bug(NamedTuple):
-    """One replacement in one file; ``old`` stands there once; ``kind`` as the head of the table of bugs says."""
+class Change(NamedTuple):
+    """One replacement in one file; ``old`` stands there once."""
 
-    kind: str
     file: str
     old: str
     new: str
@@ -40,10 +40,28 @@ class Bug(NamedTuple):
     def path(self, root: Path) -> Path:
         return root / self.file if self.file.startswith("hil/") else root / "firmware_protocols" / self.file
 
+    def make(self, root: Path) -> None:
+        text = self.path(root).read_text("utf-8")
+        if text.count(self.old) != 1:
+            raise SystemExit(f"{self.file} holds {text.count(self.old)} times, not once: {self.old!r}")
+        self.path(root).write_text(text.replace(self.old, self.new), "utf-8")
+
+
+class Bug(NamedTuple):
+    """What is changed to plant it; ``kind`` as the head of the table of bugs says."""
+
+    kind: str
+    changes: tuple[Change, ...]
+
 
 def bugs() -> dict[str, Bug]:
     listed = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["bug"]
-    return {bug.pop("name"): Bug(**bug) for bug in listed}
+    return {
+        bug["name"]: Bug(
+            bug["kind"], tuple(Change(**each) for each in bug.get("change") or [{at: bug[at] for at in Change._fields}])
+        )
+        for bug in listed
+    }
 
 
 BUGS = bugs()
@@ -51,9 +69,10 @@ KINDS = ("when it was new", "tried", "endangers a die", "loses or misleads")
 RUN = """
 import json, sys, time
 from firmware_protocols.line_simulation.floors import below_floors
+from hil.cli.line_simulation.firmware_floor import below_firmware_floor
 from hil.cli.line_simulation.simulation import run_simulation
 found = run_simulation(int(sys.argv[1]), float(sys.argv[2]), clock=time.process_time)
-slow = [] if found.failed else [[0, text] for text in below_floors()]
+slow = [] if found.failed else [[0, text] for text in [*below_floors(), *below_firmware_floor()]]
 print(json.dumps([time.process_time(), found.open_s, slow or found.failed]))
 """
 
@@ -62,12 +81,8 @@ def planted(bug: Bug | None, folder: Path) -> Path:
     """A copy of the sources with the bug in it."""
     for room in ROOMS:
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "bundled"))
-    if bug is not None:
-        path = bug.path(folder)
-        text = path.read_text("utf-8")
-        if text.count(bug.old) != 1:
-            raise SystemExit(f"{bug.file} holds {text.count(bug.old)} times, not once: {bug.old!r}")
-        path.write_text(text.replace(bug.old, bug.new), "utf-8")
+    for change in () if bug is None else bug.changes:
+        change.make(folder)
     return folder
 
 

@@ -12,7 +12,7 @@
 
 /* What the simulation does for the firmware. */
 struct simulation {
-    void (*begin)(uint64_t sample);                                         /* a request on cells begins */
+    uint32_t (*begin)(uint64_t sample);                                     /* a request on cells begins; 0: the macro fails */
     void (*work)(uint64_t nanoseconds);                                     /* the macros were at work so long */
     uint32_t (*write)(uint64_t sample, int32_t macro);                      /* cells change (-1: by a pulse); 0: the power fails */
     void (*finished)(uint64_t sample);                                      /* a write is done */
@@ -58,10 +58,12 @@ static void put_counts(struct job *job, uint32_t unit_ns) {
     wire_put_readings(reply_room(job->reply, WIRE_READINGS_SIZE), &fixed);
 }
 
+static enum work trip(struct job *job) { return refuse(job, ERROR_FAULT, "the macro tripped", 0, 0); }
+
 static enum work program(struct job *job) {
     const struct request *r = job->request;
     const uint32_t cells = (uint32_t)r->cells.rows * r->cells.columns;
-    if (!job->step) sim.begin(r->program.sample);
+    if (!job->step && !sim.begin(r->program.sample)) return trip(job);
     if (job->step < r->program.max_pulses) {
         job->step++;
         sim.work((uint64_t)r->program.verify_reads * 1000000u);
@@ -89,7 +91,7 @@ static enum work program(struct job *job) {
 
 static enum work pulse(struct job *job) {
     const struct request *r = job->request;
-    sim.begin(r->pulse.sample);
+    if (!sim.begin(r->pulse.sample)) return trip(job);
     sim.work(PULSE_NS);
     if (!sim.write(r->pulse.sample, -1)) longjmp(power_lost, 1);
     sim.finished(r->pulse.sample);
@@ -100,7 +102,7 @@ static enum work pulse(struct job *job) {
 static enum work read_cells(struct job *job) {
     const struct request *r = job->request;
     const uint32_t cells = (uint32_t)r->cells.rows * r->cells.columns;
-    sim.begin(r->read.sample);
+    if (!sim.begin(r->read.sample)) return trip(job);
     sim.work(READ_NS);
     reply_begin(job->reply, OP_CELL_READINGS, r->id, 0);
     put_counts(job, r->read.unit_ns);
@@ -111,7 +113,7 @@ static enum work read_cells(struct job *job) {
 static enum work product(struct job *job) {
     const struct request *r = job->request;
     const struct wire_mvm_result fixed = {r->compute.returns, 2, 0, r->values.count};
-    sim.begin(r->compute.sample);
+    if (!sim.begin(r->compute.sample)) return trip(job);
     sim.work(1000u * (uint64_t)r->values.count);
     reply_begin(job->reply, OP_MVM_RESULT, r->id, 0);
     wire_put_mvm_result(reply_room(job->reply, WIRE_MVM_RESULT_SIZE), &fixed);

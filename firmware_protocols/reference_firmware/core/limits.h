@@ -10,6 +10,9 @@
 #ifndef LINK_WINDOW /* frames held out of order and in flight; a power of two */
 #define LINK_WINDOW 16
 #endif
+#ifndef LINK_SILENCE_US /* after which a host that owes an acknowledgement is lost, at most that of the protocol */
+#define LINK_SILENCE_US SILENCE_US
+#endif
 #ifndef MAX_MESSAGE /* longest request and longest reply, bytes */
 #define MAX_MESSAGE 32768
 #endif

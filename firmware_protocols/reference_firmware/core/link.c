@@ -195,7 +195,7 @@ static uint32_t urgent(struct link *link, uint8_t *out) {
 static bool silent_at(const struct link *link, uint64_t now_us, uint64_t *when_us) {
     if (link->send.base == link->send.next) return false;
     const uint64_t progress_us = now_us - ((uint32_t)now_us - link->send.progress_us);
-    *when_us = (progress_us > link->heard_us ? progress_us : link->heard_us) + SILENCE_US;
+    *when_us = (progress_us > link->heard_us ? progress_us : link->heard_us) + LINK_SILENCE_US;
     return true;
 }
 

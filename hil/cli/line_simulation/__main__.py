@@ -5,8 +5,8 @@
 The chip's end is the Python role or the C firmware, the host's end the driver (``hil.driver``) or a host that asks all
 that the protocol allows. Exit code 1 where something did not hold, and with ``--cover`` also where a day of line,
 10,000 requests, 1,000 faults of a kind or 20 of what else is to be met (runs resumed, keys proved, …) were not reached,
-or a transfer fell below its floor of throughput (one of them of 70,000 frames, whose numbers wrap). ``--episode K``
-replays one episode of the seed and prints its events.
+or a transfer fell below its floor of throughput (70,000 frames each way among them, whose numbers wrap).
+``--episode K`` replays one episode of the seed and prints its events.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from firmware_protocols.line_simulation.floors import below_floors
 from firmware_protocols.line_simulation.seen import Met
 from hil.cli.line_simulation.ends import Ends
+from hil.cli.line_simulation.firmware_floor import below_firmware_floor
 from hil.cli.line_simulation.simulation import SimulationResult, run_episode, run_simulation, source_digest
 
 COMMAND = "python -m hil.cli.line_simulation"
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
         return int(bool(broken))
     if not asked.minutes > 0:
         parser.error(f"--minutes {asked.minutes:g} is not more than 0")
-    slow = below_floors() if asked.cover else []
+    slow = [*below_floors(), *below_firmware_floor()] if asked.cover else []
     found = run_simulation(asked.seed, 60.0 * asked.minutes, clock=time.process_time, ends=ends)
     print("\n".join([*slow, *_lines(found)]))
     return int(bool(slow or found.failed or (asked.cover and found.short)))

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from cim.chip.spec import ChipSpec
+from firmware_protocols.codec import Decoded
 from firmware_protocols.host import HostLink
 from firmware_protocols.line_simulation.board import VirtualBoard
 from firmware_protocols.line_simulation.plan import EpisodePlan
 from firmware_protocols.line_simulation.proving import KEY
 from firmware_protocols.line_simulation.seen import Advance, Met
 from firmware_protocols.line_simulation.sent_requests import EpisodeRequests, SentRequest, same_answer
-from firmware_protocols.messages import ProgramTile, Reply, Request
+from firmware_protocols.messages import ErrorCode, ErrorReply, ProgramTile, Reply, Request
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.keys import HostKey
 from hil.driver.open_chip import introduced
@@ -83,6 +84,12 @@ class WatchedJournal(Journal):
         self._places: dict[int, int] = {}  # by id
         super().__init__(path, nonces=host.draw_nonce)
 
+    def recall(self, request: Request[Any]) -> Decoded | None:
+        known = super().recall(request)
+        if known is not None and isinstance(known.message, ErrorReply):
+            self._host.refusal_was_kept(known.message)
+        return known
+
     def asked(self, request: Request[Any], request_id: int) -> None:
         super().asked(request, request_id)
         self._places[request_id] = self._place - 2  # the first request of a run is DESCRIBE
@@ -95,7 +102,8 @@ class WatchedJournal(Journal):
     def answered(self, request_id: int, reply: Reply, chip_time_ns: int) -> None:
         before = self.answers
         super().answered(request_id, reply, chip_time_ns)
-        self._host.heard(self._places.pop(request_id, -1), kept=self.answers > before)
+        tripped = isinstance(reply, ErrorReply) and reply.code is ErrorCode.FAULT
+        self._host.heard(self._places.pop(request_id, -1), kept=self.answers > before, tripped=tripped)
 
 
 class DrivingHost:
@@ -145,7 +153,10 @@ class DrivingHost:
 
     @property
     def waiting(self) -> dict[int, SentRequest]:
-        return {place + 2: asked for place, asked in self.unanswered.items()}
+        return {self.id_of(place): asked for place, asked in self.unanswered.items()}
+
+    def id_of(self, place: int) -> int:
+        return place + 2  # the first request of a run is DESCRIBE
 
     # --- an end of a line -----------------------------------------------------------------
 
@@ -196,12 +207,17 @@ class DrivingHost:
         if place >= 0:
             self.unanswered[place] = self.requests[place]
 
-    def heard(self, place: int, *, kept: bool) -> None:
+    def heard(self, place: int, *, kept: bool, tripped: bool) -> None:
         """Its answer came; one that the journal does not keep is asked for again later, and it may run again."""
+        self.met[Met.TRIPPED] += tripped
         if kept:
             self.unanswered.pop(place, None)
         else:
             self._board.chip.allow_again([place], True)
+
+    def refusal_was_kept(self, refusal: ErrorReply) -> None:
+        """What the chip could not do once it may do later, so it is asked again."""
+        self._broken(f"the driver's journal answers for the chip: {refusal}"[:200])
 
     def run_begins_anew(self) -> None:
         """The driver forgets all answers, and will ask for them as another host."""

@@ -17,6 +17,7 @@ from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import LinkCounters
 from firmware_protocols.extensions.authority import RECORD_SPACE, ChipAuthority
 from firmware_protocols.extensions.memory import BoardMemory, SupplyFailed
+from firmware_protocols.handlers import Refusal
 from firmware_protocols.line_simulation.board import IMAGE_SPACE, SLOT_BYTES, NotingChip, VirtualBoard
 from firmware_protocols.line_simulation.plan import MAX_MESSAGE
 from firmware_protocols.line_simulation.proving import KEY
@@ -24,7 +25,8 @@ from firmware_protocols.states import State
 from hil.server.firmware_build import SOURCES, cache_folder, compiler
 from hil.server.firmware_targets import FirmwareTarget
 
-LIMITS_OF_SLOTS = {0: (512, 16), 2: (64, 4), 3: (512, 1), 17: (4096, 32)}  # payload and window, by slots of the journal
+LIMITS_OF_SLOTS = {0: (512, 16, 3.0), 2: (64, 4, 10.0), 3: (512, 1, 3.0), 17: (4096, 32, 10.0)}
+"""Payload, window and limit of silence (s), by slots of the journal."""
 _PARTS = (
     "core/frame.c",
     "core/link.c",
@@ -42,6 +44,7 @@ _ARGUMENTS = {
     "simulation_receive": (ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint64),
     "simulation_transmit": (ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p),
 }
+_ASKED = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_uint64)
 _BEGIN = ctypes.CFUNCTYPE(None, ctypes.c_uint64)
 _WRITE = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32)
 _OUTPUTS = ctypes.CFUNCTYPE(None, ctypes.c_uint32)
@@ -51,7 +54,7 @@ _TIME = ctypes.CFUNCTYPE(ctypes.c_uint64)
 
 class _Simulation(ctypes.Structure):
     _fields_ = (
-        ("begin", _BEGIN), ("work", _BEGIN), ("write", _WRITE), ("finished", _BEGIN), ("outputs", _OUTPUTS),
+        ("begin", _ASKED), ("work", _BEGIN), ("write", _WRITE), ("finished", _BEGIN), ("outputs", _OUTPUTS),
         ("lasting", _LASTING), ("chip_time_ns", _TIME),
     )  # fmt: skip
 
@@ -68,15 +71,16 @@ class _LookedAt(ctypes.Structure):
 
 def limits_of(slots: int) -> LinkLimits:
     """What the firmware that is built with so many slots takes."""
-    payload, window = LIMITS_OF_SLOTS[slots]
-    return LinkLimits(payload, window, MAX_MESSAGE)
+    payload, window, silence_s = LIMITS_OF_SLOTS[slots]
+    return LinkLimits(payload, window, MAX_MESSAGE, silence_s)
 
 
 @cache
 def library(slots: int) -> ctypes.CDLL:
     """The firmware with a journal of so many slots; 0: without a memory. One board at a time lives in it."""
-    payload, window = LIMITS_OF_SLOTS[slots]
+    payload, window, silence_s = LIMITS_OF_SLOTS[slots]
     sizes = {"MAX_MESSAGE": MAX_MESSAGE, "LINK_PAYLOAD": payload, "LINK_WINDOW": window, "MEMORY_BYTES": 0}
+    sizes["LINK_SILENCE_US"] = round(1e6 * silence_s)
     if slots:
         memory = RECORD_SPACE + slots * SLOT_BYTES + IMAGE_SPACE
         reply = SLOT_BYTES - 24  # without the heads of slot and entry
@@ -209,6 +213,13 @@ class FirmwareBoard(VirtualBoard):
 def _calls(chip: NotingChip) -> _Simulation:
     """What the firmware calls; the board keeps it alive."""
 
+    def begin(sample: int) -> bool:
+        try:
+            chip.begin(sample)
+        except Refusal:
+            return False
+        return True
+
     def write(sample: int, macro: int) -> bool:
         try:
             chip.write(sample)
@@ -233,7 +244,7 @@ def _calls(chip: NotingChip) -> _Simulation:
         return size
 
     return _Simulation(
-        _BEGIN(chip.begin),
+        _ASKED(begin),
         _BEGIN(lambda nanoseconds: chip.work(nanoseconds * 1e-9)),
         _WRITE(write),
         _BEGIN(chip.finished.add),

@@ -102,13 +102,15 @@ class PlannedEnd:
     def conversions(self) -> Mapping[str, Conversions]:
         return self.multiply.conversions
 
-    def logits(self, images: NDArray[np.uint8], sample: int, passes: int = 1, tell: Tell = untold) -> NDArray[np.int32]:
+    def logits(
+        self, images: NDArray[np.uint8], sample: int, passes: int = 1, progress: Progress = silent
+    ) -> NDArray[np.int32]:
         start = replace(self.program, steps=self.program.steps[: self.carried.at])
         found = []
         for number in range(passes):
             parts, first = [], sample + number * REPEAT
             for at, batch in _batches(images):
-                tell(number * len(images) + at, f"repeat {number + 1} of {passes}")
+                progress(number * len(images) + at, f"repeat {number + 1} of {passes}")
                 codes = run(start, batch, self.multiply, sample=first + at, batch=len(batch))
                 (answers,) = self.end.logits(as_flat(codes, self.carried.low), first + at)
                 parts.append(answers)

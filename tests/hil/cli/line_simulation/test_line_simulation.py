@@ -25,11 +25,15 @@ from firmware_protocols.line_simulation.faults import Gaps, LineFault, LineFault
 from firmware_protocols.line_simulation.floors import below_floors
 from firmware_protocols.line_simulation.goodput import virtual_goodput
 from firmware_protocols.line_simulation.plan import plan_of
+from firmware_protocols.line_simulation.seen import Met
 from firmware_protocols.messages import Done, ErrorCode, OutputsOff
 from hil.cli import run
+from hil.cli.line_simulation import firmware_floor
 from hil.cli.line_simulation.__main__ import COMMAND, main
 from hil.cli.line_simulation.ends import Ends, episode_of
+from hil.cli.line_simulation.firmware_floor import below_firmware_floor
 from hil.cli.line_simulation.simulation import SimulationResult, run_simulation
+from hil.transports import journal
 
 
 def short_episode(number: int, ends: Ends = Ends.ANY_HOST_PYTHON) -> EpisodeResult:
@@ -88,6 +92,7 @@ def taken_whatever_it_is(self: authority.ChipAuthority, counter: int) -> None:
         (connection.Connection, "receive", lambda self, *bytes_at: heard_by_any_bytes(self, *bytes_at)),
         (chip.ChipServer, "_greet", lambda self, *said: handed_over_as_it_is(self, *said)),
         (chip.ChipServer, "_call", lambda self, job: answered_only(self, job)),
+        (chip.ChipServer, "_stop_all", lambda self, why: stopped_in_words(self, why)),
         (images, "hashlib", SimpleNamespace(sha256=lambda data: SimpleNamespace(digest=lambda: data and b"?"))),
         (host.HostLink, "_restart", lambda self: None),
         (receiving.ReceiveWindow, "selective", property(lambda self: 1 if self._early else 0)),
@@ -102,6 +107,7 @@ def taken_whatever_it_is(self: authority.ChipAuthority, counter: int) -> None:
         "any bytes are a sign of the host",
         "another host finds the outputs on",
         "outputs off is answered only",
+        "what waits is answered and goes on",
         "right images are refused",
         "unanswered requests are not repeated",
         "a frame is acknowledged that did not arrive",
@@ -118,6 +124,25 @@ def test_a_planted_bug_is_found(
     assert any(short_episode(number).broken for number in range(40))  # each is found by one of the first 27
 
 
+def test_a_driver_that_takes_a_refusal_from_its_journal_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chip fails a request now and then, and does it when it is asked again."""
+    found = SimulationResult(0)
+    for number in range(4):
+        found.add(number, short_episode(number, Ends.DRIVER_PYTHON))
+    assert found.met[Met.TRIPPED]
+    assert not found.failed
+    monkeypatch.setattr(journal, "ErrorReply", ())  # no reply is a refusal
+    broken = (short_episode(number, Ends.DRIVER_PYTHON).broken for number in range(4))
+    assert any("the driver's journal answers for the chip" in text for text in broken)
+
+
+def test_the_firmware_keeps_above_its_floor_where_its_numbers_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert below_firmware_floor() == []
+    monkeypatch.setattr(firmware_floor, "LONG_S", 3.0)
+    monkeypatch.setattr(firmware_floor, "LONGEST_PAUSE_S", -1.0)
+    assert ["stands still" in text for text in below_firmware_floor()] == [True, True]
+
+
 def test_transfers_keep_above_their_floors_also_where_numbers_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
     assert below_floors() == []
     monkeypatch.setattr(sending, "LATER_MEANS_LOST", 1 << 20)  # lost frames wait for their timer
@@ -130,6 +155,14 @@ def answered_only(self: chip.ChipServer, job: Any) -> Any:
     return Done() if isinstance(job.request, OutputsOff) else CALLED(self, job)
 
 
+def stopped_in_words(self: chip.ChipServer, why: str) -> None:
+    """What waits is answered STOPPED, and is done all the same."""
+    waiting = list(self._queue)
+    STOPPED(self, why)
+    self._queue.extend(waiting)
+
+
+STOPPED = chip.ChipServer._stop_all
 CALLED, GREETED, TOOK = chip.ChipServer._call, chip.ChipServer._greet, connection.Connection.receive
 
 
