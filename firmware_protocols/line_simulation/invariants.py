@@ -172,7 +172,7 @@ class Invariants:
             return
         again = sorted(sample for sample in at_work if self._host.id_of(sample - 1) in before)
         if again and self._answered[0] == life:
-            self._broken(f"request {again[0]} goes on though it was answered")
+            self._broken(f"request {again[0]} continues though it was answered")
         if not self._host.unanswered:
             return
         waiting = self._host.waiting
