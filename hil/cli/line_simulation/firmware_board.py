@@ -33,7 +33,7 @@ _PARTS = (
     "core/messages.c",
     "core/send.c",
     "coding/packed.c",
-    "kept",
+    "nonvolatile",
     "boards/simulation.c",
 )
 _HEAD = 12  # bytes of a reply before its body: operation, flags, id, chip time
