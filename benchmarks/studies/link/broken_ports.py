@@ -91,9 +91,8 @@ def built(changes: tuple[Change, ...], folder: Path) -> Path:
     """The program of a broken port; warnings are let pass, as whoever breaks it would."""
     sources, program = broken(changes, folder), folder / "firmware"
     (folder / "chip_config.h").write_text(config_header(SPEC, 0, {}, "broken"), "utf-8")
-    files = [
-        path for part in ("core", "coding", "plan", "kept", "die") for path in sorted((sources / part).glob("*.c"))
-    ]
+    folders = ("core", "coding", "plan", "nonvolatile", "die")
+    files = [path for part in folders for path in sorted((sources / part).glob("*.c"))]
     files = [path for path in files if path.name != "bytes.c"] + [sources / "boards" / "posix.c"]
     include = [f"-I{folder}", f"-I{sources / 'core'}", f"-I{sources / 'die'}"]
     limits = [f"-D{name}={value}" for name, value in LIMITS.items()]

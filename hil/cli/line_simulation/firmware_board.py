@@ -99,7 +99,7 @@ def _built(sizes: dict[str, int]) -> Path:
     ]
     flags = ["-std=c99", "-w", "-O1", "-shared", "-fPIC"]  # warnings are for the builds of boards
     flags += [f"-D{name}={value}" for name, value in sorted(sizes.items())]
-    digest = hashlib.sha256("\0".join(flags).encode())
+    digest = hashlib.sha256("\0".join([*flags, *(path.name for path in sources)]).encode())
     for path in sorted(SOURCES.rglob("*.[ch]")):
         digest.update(path.read_bytes())
     program = cache_folder() / f"simulation-{digest.hexdigest()[:16]}.so"
