@@ -62,6 +62,7 @@ class AskingHost:
         self._asked: list[int] = []  # places by their order in this life of the nonce
         self._resumed: list[int] = []  # places to ask again in a new life
         self._places: dict[int, int] = {}  # id -> place
+        self._ids: dict[int, int] = {}  # place -> id, of this life
         self._proof: KeyProof | None = None  # to a chip that wants a key
         self._refused = False  # the chip took no seal of this life, or forgot who we are
         self._aside: dict[int, int] = {}  # ids of outputs off, and how often they had gone off before
@@ -89,9 +90,7 @@ class AskingHost:
         return {request_id: self.unanswered[place] for request_id, place in asked if place in self.unanswered}
 
     def id_of(self, place: int) -> int:
-        return next(
-            (request_id for request_id, asked in enumerate(self._asked + self._resumed, 1) if asked == place), 0
-        )
+        return self._ids.get(place, 0)
 
     def go_on(self, advance: Advance) -> None:
         """Live on by one step: all is done when the line calls."""
@@ -139,6 +138,7 @@ class AskingHost:
     def _take_up(self, places: list[int], now_s: float) -> None:
         self._again_s, self._asked, self._places, self._aside = now_s, [], {}, {}
         self._resumed, self._new_process = list(places), True
+        self._ids = {place: request_id for request_id, place in enumerate(places, 1)}
         self._proof, self._refused = None, False
 
     # --- an end of a line ---------------------------------------------------------------------
@@ -233,6 +233,7 @@ class AskingHost:
 
     def _ask_place(self, place: int) -> None:
         self._asked.append(place)
+        self._ids[place] = len(self._asked)
         if place not in self.unanswered:
             self.link.skip_id()  # answered before this process began
             return

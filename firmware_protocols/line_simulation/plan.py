@@ -95,7 +95,7 @@ def plan_of(seed: str) -> EpisodePlan:
     every_s = {kind: log_uniform(rng, *EVERY_S.get(kind, USUALLY_EVERY_S)) for kind in EVENTS if rng.random() < 0.6}
     state_resets = rng.choice((0.0, 0.0, 0.3))
     resets = bool(state_resets or every_s.keys() & {LineFault.RESET, LineFault.POWER})
-    slots = rng.choice((0, 2, 3, 17, 17)) if resets else 0
+    slots = rng.choice((0, 0, 2, 3, 17)) if resets else 0
     if not (
         state_resets or every_s.keys() & {LineFault.RESET, LineFault.POWER}
     ):  # a chip that restarted knows no old hello from a new one
@@ -111,7 +111,7 @@ def plan_of(seed: str) -> EpisodePlan:
         soon=rng.choice((0.0, 0.2, 0.8)),
         off_every_s=some(5.0, 300.0, 0.3),
         trip_every_s=log_uniform(random.Random(f"{seed}/trips"), 20.0, 300.0),
-        trouble=random.Random(f"{seed}/trouble").choice((0.0, 0.3, 0.9)),
+        trouble=random.Random(f"{seed}/trouble").choice((0.0, 0.0, 0.3)),
         state_resets=state_resets,
         tile_share=rng.choice((0.0, 0.02, 0.05, 0.3)),
         refused_share=rng.choice((0.0, 0.02, 0.3)),
