@@ -18,7 +18,7 @@ from .scripts import loaded
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "examples" / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+NUMBER = re.compile(r"[+−]?\d+(?:[.,]\d+)*")  # a sign is of a difference in points
 COLOURS = re.compile(r"\x1b\[[\d;]*m")  # which a kernel asks for
 TIMES = re.compile(r"[\d.]+ (s|min)\b.*")  # what the line of progress says at the end
 
@@ -49,8 +49,9 @@ def assert_same(said: str, shown: str) -> None:
     """The same words, and numbers that another processor's last bits and two points of a share may move."""
     assert " ".join(NUMBER.sub("#", said).split()) == " ".join(NUMBER.sub("#", shown).split())
     for found, expected in zip(NUMBER.findall(said), NUMBER.findall(shown), strict=True):
-        new, old = (float(number.replace(",", "")) for number in (found, expected))
-        assert new == pytest.approx(old, rel=0.05, abs=2.0 if old > 1.0 else 0.02), f"{said}\n{shown}"
+        new, old = (float(number.replace(",", "").replace("−", "-")) for number in (found, expected))
+        few = 2.0 if old > 1.0 or expected[0] in "+−" else 0.02
+        assert new == pytest.approx(old, rel=0.05, abs=few), f"{said}\n{shown}"
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -15,10 +15,10 @@ labels = rng.integers(0, 2, 1600)
 stripes = (np.arange(8)[:, None] + rng.integers(0, 2, (1600, 1, 1))) % 2 * np.ones((1, 1, 8))
 images = np.where(labels[:, None, None] == 1, stripes.swapaxes(1, 2), stripes)
 images = np.clip(100 * images + rng.normal(60, 110, images.shape), 0, 255).astype(np.float32)[:, None] / 255
+torch.manual_seed(0)
 module = torch.nn.Sequential(
     torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 64, 2)
 )
-torch.manual_seed(0)
 optimiser = torch.optim.Adam(module.parameters(), 0.01)
 train = (torch.from_numpy(images[:1000]), torch.from_numpy(labels[:1000]))
 for _ in range(60):

@@ -77,12 +77,18 @@ def run_simulation(
     *,
     clock: Callable[[], float],
     ends: Sequence[Ends] = tuple(Ends),
+    to_cover: float = 1.0,
     most_failures: int = 1,
     watch: Callable[[SimulationResult], None] = lambda result: None,
 ) -> SimulationResult:
-    """Run episodes for ``cpu_s`` seconds of ``clock`` (``time.process_time``), or until ``most_failures`` failed."""
+    """Run episodes for ``cpu_s`` seconds of ``clock`` (``time.process_time``), or until ``most_failures`` failed.
+
+    Where what a minute covers is not met by then, they go on for at most ``to_cover`` times as long.
+    """
     result, start_s = SimulationResult(seed, ends=tuple(ends)), clock()
-    while result.cpu_s < cpu_s and len(result.failed) < most_failures:
+    while len(result.failed) < most_failures and (
+        result.cpu_s < cpu_s or (result.cpu_s < to_cover * cpu_s and result.short)
+    ):
         result.add(result.episodes, run_episode(seed, result.episodes, ends=ends))
         result.cpu_s = clock() - start_s
         watch(result)
