@@ -164,6 +164,23 @@ def interrupted_runs(axes: Axes) -> None:
     axes.set(xlabel="ended at … % of the run; every result has the bits of an undisturbed one", xlim=(0, 100))
 
 
+def chip_disagrees(axes: Axes) -> None:
+    as_calibrated = "emulated:lab-128?seed=7&macros=16"
+    shell(f"hil calibrate --port '{as_calibrated}' -o day1.h5")
+    changed = f"{as_calibrated}&column_gain_sigma=0.4"
+    shell(
+        f"hil deploy --port '{changed}' --macros 16 --calibration day1.h5 --samples 500 --without tune --no-causes "
+        "--out run || true"
+    )
+    layers = json.loads(Path("run/report.json").read_text("utf-8"))["layers"]
+    spread = {
+        "chip": [layer["residual_sigma"] for layer in layers],
+        "virtual chips that know its record": [layer["simulated_residual_sigma"] for layer in layers],
+    }
+    bars(axes, [layer["layer"] for layer in layers], spread)
+    axes.set(ylabel="residual of sums, levels")
+
+
 def judge_answers(axes: Axes) -> None:
     shell("hil deploy --emulated --samples 300 --repeat 2 --no-causes --out run1 || true")
     report = json.loads(Path("run1/report.json").read_text("utf-8"))["accuracy"]
@@ -282,7 +299,8 @@ def techniques(axes: Axes) -> None:
 FIGURES: dict[str, Callable[[Axes], None]] = {
     made.__name__.replace("_", "-"): made
     for made in (
-        bench_of_instruments, bring_your_network, calibrate, data, describe_your_chip, fine_tune, first_real_chip,
+        bench_of_instruments, bring_your_network, calibrate, chip_disagrees, data, describe_your_chip, fine_tune,
+        first_real_chip,
         first_tasks, interrupted_runs, judge_answers, mlperf_tiny, my_network_loses_accuracy, orbit, peers,
         port_the_firmware, predict_ahead, search, tasks, techniques,
     )

@@ -17,7 +17,11 @@ class PruneSettings:
     """Limits of what a pruned network may be, and what its weights are found on."""
 
     edp: float = setting(
-        0.0, "most energy times latency of one image on the array, in mJ·ms", low=1e-9, group=LIMITS, unset=True
+        0.0,
+        "most energy times latency of one image on the array, in mJ·ms; has to be given",
+        low=1e-9,
+        group=LIMITS,
+        unset=True,
     )
     weight_bits: str = setting("3-6", "fewest and most weight bits of a network", group=LIMITS)
     activation_bits: str = setting("4-8", "fewest and most activation bits", group=LIMITS)

@@ -44,7 +44,8 @@ class Movement:
     @property
     def text(self) -> str:
         among = f" (virtual chips up to {100 * self.expected:.1f} %)"
-        return f"{self.what} {100 * self.share:+.1f} %".replace("-", "−") + among
+        sign = "" if self.what.endswith("±") else "+"
+        return f"{self.what} {100 * self.share:{sign}.1f} %".replace("-", "−") + among
 
 
 @dataclass(frozen=True, slots=True, eq=False)
