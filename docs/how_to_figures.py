@@ -284,7 +284,7 @@ def techniques(axes: Axes) -> None:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     import accuracy
 
-    found = accuracy.gains(accuracy.kept_rows(RESULTS / "gains.jsonl"))
+    found = accuracy.gains(accuracy.cached_rows(RESULTS / "gains.jsonl"))
     networks = list(dict.fromkeys(Path(network).stem for network, *_ in found))
     for network in networks:
         own = [(technique, points, half) for name, technique, points, half in found if Path(name).stem == network]

@@ -1,10 +1,7 @@
 """Put a board with an SDK of its own behind the chip role, so that every hil command works on it.
 
-    python examples/bridge.py 127.0.0.1:5026 &
-    hil info --port tcp://127.0.0.1:5026 --chip lab-128 --macros 1
-
-``AcmeBoard`` stands for the SDK: replace it, and the lines of ``AcmeChip`` that call it, by
-yours. The board needs no more than these verbs; the driver does the rest on the host.
+python examples/bridge.py 127.0.0.1:5026 &
+hil info --port tcp://127.0.0.1:5026 --chip lab-128 --macros 1
 """
 
 from __future__ import annotations
@@ -26,7 +23,7 @@ SPEC = load_chip("lab-128", macros=1)  # describe your chip in a file of its own
 
 
 class AcmeBoard:
-    """A made-up SDK: an exact array in memory, conductances in siemens."""
+    """A made-up SDK, with yours in its place: an exact array in memory, conductances in siemens."""
 
     def __init__(self, rows: int = SPEC.macro.rows, columns: int = SPEC.macro.columns) -> None:
         self.array_s = np.full((rows, columns), 2e-6)

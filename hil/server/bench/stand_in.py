@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.errors import UsageError
+from hil.errors import LinkError, UsageError
 from hil.server.bench.bench_file import InstrumentEntry
 from hil.server.bench.fixture import Fixture
 from hil.server.bench.model_file import Range
@@ -55,7 +55,7 @@ class Behaviour:
 AS_MEANT = Behaviour()
 
 
-class HungUp(Exception):
+class HungUp(LinkError):
     """The line is to be closed behind these bytes."""
 
     def __init__(self, last: bytes) -> None:

@@ -254,7 +254,7 @@ def test_a_chip_in_the_process_that_ended_begins_the_run_anew(small: Small, tmp_
     with interrupted_at(60), pytest.raises(Interrupted):
         small.deploy(CHIP, tmp_path / "run", record=False, options=BRIEF)
     report = small.deploy(CHIP, tmp_path / "run", record=False, options=BRIEF)
-    assert any("started anew" in note for note in report.notes)
+    assert any("the chip was restarted" in note for note in report.notes)
     small.deploy(CHIP, tmp_path / "other" / "run", record=False, options=BRIEF)
     check_same_runs(tmp_path / "other" / "run", tmp_path / "run")
 
@@ -319,7 +319,7 @@ def test_another_command_is_refused_with_what_differs_and_restart_begins_again(
         assert "--restart begins again" in err
         assert {path.name: path.read_bytes() for path in run.with_name("run.unfinished").iterdir()} == before
         assert command([*words, "--resume", str(run)]) == ExitCode.USAGE
-        assert "the same command without it, which goes on" in capsys.readouterr().err
+        assert "the same command without it, which resumes" in capsys.readouterr().err
         assert command(["resume", str(run)]) == ExitCode.USAGE
         assert "the hil deploy that began the run, which goes on" in capsys.readouterr().err
     with served(tmp_path) as (_, where):

@@ -189,7 +189,7 @@ def test_later_ages_judge_the_extrapolation() -> None:
 
 def test_read_noise_is_told_where_cells_were_read_twice_and_said_to_be_unknown_where_not(fitted: FitResult) -> None:
     assert not fitted.record.read_noise.variance_us2.any()
-    assert any("read noise cannot be told apart" in note for note in fitted.notes)
+    assert any("read noise cannot be separated" in note for note in fitted.notes)
     twice = fit_table(heavy_tailed(noise_us=1.2, reads=2))
     assert twice.record.read_noise.variance_us2 == pytest.approx(1.44, rel=0.15)
     assert not any("read noise" in note for note in twice.notes)
@@ -228,7 +228,7 @@ def test_a_base_record_gives_what_a_table_cannot(fitted: FitResult) -> None:
 def test_few_cells_are_refused_or_said() -> None:
     with pytest.raises(TooFewCells):
         fit_table(heavy_tailed(16))
-    assert any("held-out cells tell a distance" in note for note in fit_table(heavy_tailed(800)).notes)
+    assert any("held-out cells resolve a distance" in note for note in fit_table(heavy_tailed(800)).notes)
 
 
 # --- goodness ---------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def test_its_summary_fits_60_80_and_120_columns() -> None:
 
 def test_a_improvement_without_test_images_says_so() -> None:
     text = improvement_page(dataclasses.replace(FOUND, test=None, test_images=0))
-    assert "No test images were asked for." in text
+    assert "No test images were requested." in text
 
 
 @pytest.mark.skipif(BROWSER is None or not AXE.exists(), reason="no chromium, or no axe-core-python")

@@ -137,7 +137,7 @@ def test_the_report_says_whose_word_the_backend_is_and_what_cannot_be_asked(
         assert report.backend_words == words
         for text in (screen, (out / "report.md").read_text("utf-8"), (out / "report.html").read_text("utf-8")):
             assert mark in text
-            assert "causes cannot be told apart" in text
+            assert "causes cannot be separated" in text
         assert "firmware" not in screen
         assert "other chips of its kind" in " ".join(screen.split())
         assert faults(json.loads((out / "report.json").read_text("utf-8")), report_schema()) == []

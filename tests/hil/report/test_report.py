@@ -269,7 +269,7 @@ def test_a_report_without_causes_leaves_their_place_out(run):
 
 def test_a_chip_that_held_its_program_is_said_to_leave_two_causes_together(run):
     split = dataclasses.replace(run[0].causes, early_age_s=None)
-    assert "nothing tells programming from relaxation" in report_markdown(dataclasses.replace(run[0], causes=split))
+    assert "nothing separates programming from relaxation" in report_markdown(dataclasses.replace(run[0], causes=split))
 
 
 def test_a_report_without_causes_is_read(run):

@@ -117,7 +117,7 @@ def test_an_index_that_cannot_be_written_costs_no_finished_run(run, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     said = []
     watch = Watch()
-    monkeypatch.setattr(watch, "say", said.append)
+    monkeypatch.setattr(watch, "message", said.append)
     with new_run_folder(None) as folder:
         (folder.part / "report.json").write_text(report_text(run[0]), encoding="utf-8")
     (tmp_path / "runs" / "index.html").mkdir()

@@ -37,7 +37,7 @@ def test_results_come_in_the_order_of_the_jobs_and_epochs_are_told(client: Any, 
     finished: dict[int, int] = {}
     found = side_by_side(
         client if far else None, scaled(), [3, 1, 2], 10,
-        told=lambda number, record: said.append((number, record)), done=finished.__setitem__,
+        progress=lambda number, record: said.append((number, record)), done=finished.__setitem__,
     )  # fmt: skip
     assert found == [30, 10, 20]
     assert finished == {0: 30, 1: 10, 2: 20}
