@@ -321,7 +321,7 @@ def test_another_command_is_refused_with_what_differs_and_restart_begins_again(
         assert command([*words, "--resume", str(run)]) == ExitCode.USAGE
         assert "the same command without it, which resumes" in capsys.readouterr().err
         assert command(["resume", str(run)]) == ExitCode.USAGE
-        assert "the hil deploy that began the run, which goes on" in capsys.readouterr().err
+        assert "the hil deploy that began the run, which resumes it" in capsys.readouterr().err
     with served(tmp_path) as (_, where):
         assert command([*arguments(small, where, run), "--restart"]) in (0, 1)
     check_same_runs(whole_command[0], run)
