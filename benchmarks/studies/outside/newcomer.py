@@ -39,7 +39,7 @@ def bare_environment(path: Path | None = None) -> dict[str, str]:
     """Variables of this process without those that lead to the checkout; programs of ``path`` are found first."""
     hidden = ("PYTHONPATH", "HIL_DATA", "PYTHONHOME", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
-    kept |= {"OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    kept |= {"COLUMNS": "80", "OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     return kept if path is None else {**kept, "PATH": f"{path}:{kept['PATH']}"}
 
 
