@@ -144,7 +144,10 @@ def test_the_shape_of_the_rooms_can_be_taken_in_at_a_glance() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
     assert all(len(contract.get("layers", ())) <= MOST_LAYERS for contract in contracts)
     for top in (*ROOMS, "docs", "examples", "changelog"):
-        for folder in (ROOT / top, *(p for p in (ROOT / top).rglob("*") if p.is_dir() and p.name != "__pycache__")):
+        for folder in (
+            ROOT / top,
+            *(p for p in (ROOT / top).rglob("*") if p.is_dir() and p.name not in ("__pycache__", "fragments")),
+        ):
             held = [p for p in folder.iterdir() if p.name != "__pycache__" and not p.name.startswith(".")]
             names = sorted(p.name for p in held if p.is_file() or folder == ROOT / "hil")
             assert len(names) <= MOST_NAMES, f"{folder} holds {len(names)}: {names}"
