@@ -30,11 +30,15 @@ OPENS_S, ANSWER_S = 20.0, 60.0  # a chip under emulation may be slow, and compil
 
 
 class Heard(NamedTuple):
-    """A reply or a sign of progress, with the time at which it came (s, of a monotonic clock)."""
+    """A reply or a sign of progress, with the time at which it came (s, of a monotonic clock).
+
+    ``moved``: the bytes that the line had carried by then, both ways.
+    """
 
     at_s: float
     reply: Decoded
     data: bytes
+    moved: int
 
 
 class FrameLine:
@@ -81,6 +85,7 @@ class MessageLine:
         self.nonce = secrets.randbits(32) if nonce is None else nonce
         self.sealer: Sealer | None = None
         self.log = list[Heard]()  # all that was heard
+        self.moved = 0  # bytes that the line carried, both ways
         self._link = Connection(Role.HOST, limits, nonce=self.nonce, session=session)
         self._link.open(time.monotonic())
         try:
@@ -137,7 +142,7 @@ class MessageLine:
         while not done(heard) and time.monotonic() < give_up_s:
             self._move()
             now_s = time.monotonic()
-            heard += [Heard(now_s, decode(m.data), bytes(m.data)) for m in self._link.messages()]
+            heard += [Heard(now_s, decode(m.data), bytes(m.data), self.moved) for m in self._link.messages()]
         self.log += heard
         return heard
 
@@ -146,6 +151,15 @@ class MessageLine:
         wanted = {number for number in request_ids if not ends(self.log, number)}
         heard = self.hear(lambda heard: wanted <= {one.reply.request_id for one in ends(heard)}, within_s)
         return wanted <= {one.reply.request_id for one in ends(heard)}
+
+    def watch(self, byte_s: float) -> Callable[[Heard], float]:
+        """Tells how long after now an answer came, s, without the time that the line took for the bytes meanwhile.
+
+        Work that ends has its answer on the line, and what is asked beside it waits until that has passed: a slow line
+        is not a slow chip.
+        """
+        began_s, moved = time.monotonic(), self.moved
+        return lambda heard: heard.at_s - began_s - (heard.moved - moved) * byte_s
 
     def be_silent(self, seconds: float) -> None:
         """Say nothing for a while, not even that something arrived; then hear what did."""
@@ -201,6 +215,7 @@ class MessageLine:
         if out:
             self._transport.write(out)
         data = self._transport.read(CHUNK, 0.02)
+        self.moved += len(out) + len(data)
         if data:
             self._link.receive(data, time.monotonic())
 

@@ -37,7 +37,8 @@ def long_works(line: MessageLine, spec: ChipSpec, ids: Iterator[int]) -> Iterato
     How long the same answer takes of a single read is measured first: most of it may be the line. On a machine that is
     busy, or where reads are remembered, work may be over all the same when whoever asked looks for it.
     """
-    for request in _candidates(line, spec, _room(line, spec, next(ids))):
+    room = min(line.max_message - 128, int(ON_THE_LINE_S * pace_bytes_s(line, spec, next(ids))))
+    for request in _candidates(line, spec, room):
         for _ in range(TURNS):
             began_s = time.monotonic()
             line.ask(encode(replace(request, reads=1), next(ids)))
@@ -53,13 +54,12 @@ def long_works(line: MessageLine, spec: ChipSpec, ids: Iterator[int]) -> Iterato
             yield others if over else [first, *others]
 
 
-def _room(line: MessageLine, spec: ChipSpec, request_id: int) -> int:
-    """Bytes of a request that the chip takes and that are on the line for no longer than ``ON_THE_LINE_S``."""
+def pace_bytes_s(line: MessageLine, spec: ChipSpec, request_id: int) -> float:
+    """Bytes a second that the line carries, by a long answer: no more than that, most of its time is the line's."""
     rows = max(1, min(spec.macro.rows, (line.max_message - 128) // (2 * spec.macro.columns)))
     began_s = time.monotonic()
     (answer,) = line.ask(encode(ReadCells(CellBlock(0, 0, rows, 0, spec.macro.columns), 10, 1, 0), request_id))
-    bytes_s = len(answer) / max(time.monotonic() - began_s, 1e-6)
-    return min(line.max_message - 128, int(ON_THE_LINE_S * bytes_s))
+    return len(answer) / max(time.monotonic() - began_s, 1e-6)
 
 
 def _candidates(line: MessageLine, spec: ChipSpec, room: int) -> Iterator[ReadCells | Sweep | Mvm]:

@@ -29,7 +29,7 @@ from firmware_protocols.messages import (
 from firmware_protocols.sending import CONTROL
 from hil.driver.selftest.bench import BUSY, Bench, CheckFailed, NotThere, NotTried, expect
 from hil.driver.selftest.line import Heard, MessageLine, ends
-from hil.driver.selftest.long_work import long_works
+from hil.driver.selftest.long_work import long_works, pace_bytes_s
 
 READ = ReadCells(CellBlock(0, 0, 1, 0, 1), 10, 1, 0)
 TRIES, IDLE = 3, 3  # of what a busy machine may delay; of answers when nothing runs
@@ -61,20 +61,22 @@ def off_ends_the_work(bench: Bench) -> str:
     unheeded, late_s = 0, list[float]()
     with bench.messages() as line:
         ids = itertools.count(100)
+        byte_s = 1.0 / pace_bytes_s(line, bench.spec, next(ids))
         for work in long_works(line, bench.spec, ids):
-            status_s = _status_beside(line, next(ids), at_once=Capability.DEAD_MAN in capabilities)
-            off = _switched_off(bench, line, work, ids, pulses=Capability.PULSE in capabilities)
+            status_s = _status_beside(line, next(ids), byte_s, at_once=Capability.DEAD_MAN in capabilities)
+            off = _switched_off(bench, line, work, ids, byte_s, pulses=Capability.PULSE in capabilities)
             if off is None:
                 continue
+            may_s = 2 * _usual_s(line, ids) + bench.lag_s
             if not off.stopped:
-                unheeded += 1
+                unheeded += off.after_s > OFF_S + may_s  # else the work had ended, and its answer was on the line
                 expect(unheeded < TRIES, f"work ended as if OUTPUTS_OFF had not been sent, {unheeded} times")
                 continue
             slower_s = max(0.0 if status_s is None else status_s - STATUS_S, off.after_s - OFF_S)
-            late_s.append(slower_s - 2 * _usual_s(line, ids) - bench.lag_s)
+            late_s.append(slower_s - may_s)
             if late_s[-1] <= 0.0:
-                told = "" if status_s is None else f", STATUS after {1e3 * status_s:.0f} ms beside the work"
-                return f"off after {1e3 * off.after_s:.0f} ms{told}"
+                told = "" if status_s is None else f", STATUS after {1e3 * max(status_s, 0.0):.0f} ms beside the work"
+                return f"off after {1e3 * max(off.after_s, 0.0):.0f} ms{told}"
             expect(len(late_s) < TRIES, f"answers came {1e3 * min(late_s):.0f} ms too late, {TRIES} times")
     raise NotTried("all that harms nothing is over before OUTPUTS_OFF is there")
 
@@ -89,11 +91,11 @@ def _usual_s(line: MessageLine, ids: Iterator[int]) -> float:
     return slowest_s
 
 
-def _status_beside(line: MessageLine, request_id: int, *, at_once: bool) -> float | None:
+def _status_beside(line: MessageLine, request_id: int, byte_s: float, *, at_once: bool) -> float | None:
     """How long STATUS took beside work; None where there is none, or where it may wait its turn (before 1.3)."""
     if not at_once:
         return None
-    began_s = time.monotonic()
+    waited_s = line.watch(byte_s)
     line.send(encode(Status(), request_id))
     there = line.wait_for([request_id], HOPELESS_S)
     expect(there, f"STATUS had no answer beside work within {HOPELESS_S:g} s")
@@ -102,7 +104,7 @@ def _status_beside(line: MessageLine, request_id: int, *, at_once: bool) -> floa
     if not isinstance(said, StatusReply):
         return None
     expect(said.outputs_on, "STATUS says that the outputs are off while cells are read")
-    return answer.at_s - began_s
+    return waited_s(answer)
 
 
 class _Off(NamedTuple):
@@ -112,7 +114,9 @@ class _Off(NamedTuple):
     stopped: bool
 
 
-def _switched_off(bench: Bench, line: MessageLine, work: list[int], ids: Iterator[int], *, pulses: bool) -> _Off | None:
+def _switched_off(
+    bench: Bench, line: MessageLine, work: list[int], ids: Iterator[int], byte_s: float, *, pulses: bool
+) -> _Off | None:
     """Switch off beside work, with pulses waiting behind it; None where all was over before that was sent."""
     waits, first_status, off, last_status = list(work), next(ids), next(ids), next(ids)
     line.send(encode(Status(), first_status))
@@ -122,7 +126,7 @@ def _switched_off(bench: Bench, line: MessageLine, work: list[int], ids: Iterato
         waits.append(next(ids))
         line.send(encode(Pulse(CellBlock(0, 0, 1, 0, shape[1]), Polarity.SET, 100, 0, tiny), waits[-1]))
     over = line.wait_for(waits, PULSES_THERE_S)
-    began_s = time.monotonic()
+    waited_s = line.watch(byte_s)
     line.send(encode(OutputsOff(), off), channel=CONTROL)
     there = line.wait_for([off, *waits], HOPELESS_S)
     expect(bool(ends(line.log, off)), f"OUTPUTS_OFF had no answer within {HOPELESS_S:g} s while cells were read")
@@ -145,7 +149,7 @@ def _switched_off(bench: Bench, line: MessageLine, work: list[int], ids: Iterato
         expect(not after.outputs_on, "the outputs are on again after OUTPUTS_OFF")
         given = after.pulses_total - before.pulses_total
         expect(not given or _code(ended[-1].message) is None, "pulses were given after OUTPUTS_OFF")
-    return _Off(answer.at_s - began_s, _code(ended[-1].message) is ErrorCode.STOPPED)
+    return _Off(waited_s(answer), _code(ended[-1].message) is ErrorCode.STOPPED)
 
 
 def known_status(line: MessageLine, request_id: int) -> StatusReply | None:
