@@ -116,7 +116,7 @@ def run_(
         more = {"--space": space, "--teacher": teacher, "--calibration": calibration, "--in-the-loop": in_the_loop}
         asked = _pruning_settings(data, costs, source, searched, candidates, [name for name in more if more[name]])
         asked = replace(asked, recipe=str(treated.upon(TechniqueOptions()).recipe()))
-        return _search_heirs(from_, out, asked, scheduler, restart, as_json)
+        return _search_pruned(from_, out, asked, scheduler, restart, as_json)
     loop = _loop(in_the_loop, port, emulated, source.chip, source.macros, rounds, baud)
     settings = searched.upon(
         usual_settings(data, searched.values["device"], teacher=teacher is not None),
@@ -170,7 +170,7 @@ def _pruning_settings(
     )
 
 
-def _search_heirs(
+def _search_pruned(
     teacher: Path, out: Path, settings: PrunedSearchSettings, scheduler: str | None, restart: bool, as_json: bool
 ) -> int:
     from hil.searching.pruned.search import search_pruned

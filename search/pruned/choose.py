@@ -144,7 +144,7 @@ class Chooser:
                 if self.price(other) > most:
                     break
                 plan = other
-        tried = set[HeirKey]()
+        tried = set[FinerBits]()
         while True:
             before, found = self.loss(plan), None
             for gain, other, key in sorted(self._finer(plan, before), key=lambda item: -item[0]):
@@ -158,7 +158,7 @@ class Chooser:
                 return plan
             plan = found
 
-    def _finer(self, plan: PruningPlan, before: float) -> Iterator[tuple[float, PruningPlan, HeirKey]]:
+    def _finer(self, plan: PruningPlan, before: float) -> Iterator[tuple[float, PruningPlan, FinerBits]]:
         """Plans with a bit more in one layer, and what they win."""
         there = {node.name for node in self.teacher.narrowed(plan).nodes}
         for layer in self._layers():
@@ -172,7 +172,7 @@ class Chooser:
                     yield before - self.loss(other), other, (layer.name, more_w, more_a)
 
 
-HeirKey = tuple[str, int, int]
+FinerBits = tuple[str, int, int]
 
 
 def counts(teacher: Teacher, graph: NetworkGraph) -> dict[str, tuple[int, int]]:

@@ -32,7 +32,7 @@ RARELY = 0.4  # of that share: blocks and kernels that go
 
 
 @dataclass(frozen=True, slots=True)
-class HeirGene:
+class PruningGene:
     """``values``: shares of channels, or bits; of a block or kernel 1 or 0. ``place``: the node it begins at."""
 
     kind: str
@@ -45,7 +45,7 @@ class PruningSpace:
     """All pruned networks of a ``teacher``. ``order``: classes of each group of channels, first those that go."""
 
     teacher: Teacher
-    genes: tuple[HeirGene, ...]
+    genes: tuple[PruningGene, ...]
     order: Mapping[str, tuple[int, ...]]
     layers: Mapping[str, tuple[str, ...]]  # that a gene of bits at a place is of
 
@@ -143,10 +143,10 @@ def pruning_space(teacher: Teacher, relevance: Relevance, limits: PruningLimits)
     together = _together(teacher, [layer.name for layer in layers])
     groups = {group.nodes[0]: group for group in teacher.channels.groups}
     shares = (1.0, *SHARES)
-    genes = [HeirGene(CHANNELS, place, _apart(shares, len(group.classes))) for place, group in groups.items()]
-    genes += [HeirGene(BLOCK, block.add, (1.0, 0.0)) for block in teacher.blocks]
+    genes = [PruningGene(CHANNELS, place, _apart(shares, len(group.classes))) for place, group in groups.items()]
+    genes += [PruningGene(BLOCK, block.add, (1.0, 0.0)) for block in teacher.blocks]
     genes += [
-        HeirGene(KERNEL, layer.name, (1.0, 0.0))
+        PruningGene(KERNEL, layer.name, (1.0, 0.0))
         for layer in layers[1:]
         if isinstance(layer, Conv) and layer.groups == 1 and centred(layer)
     ]
@@ -155,7 +155,7 @@ def pruning_space(teacher: Teacher, relevance: Relevance, limits: PruningLimits)
         (CODES, limits.least_activation_bits, limits.most_activation_bits),
     ):
         places = [*together, *([SUMS] if kind == CODES else [])]
-        genes += [HeirGene(kind, place, tuple(map(float, range(most, least - 1, -1)))) for place in places]
+        genes += [PruningGene(kind, place, tuple(map(float, range(most, least - 1, -1)))) for place in places]
     order = {place: tuple(sorted(group.classes, key=lambda i: relevance.classes[i])) for place, group in groups.items()}
     return PruningSpace(teacher, tuple(genes), order, together)
 

@@ -84,7 +84,7 @@ def search_pruned(
         if scheduler or settings.workers > 1:
             client = stack.enter_context(workers(scheduler, settings.workers))
             check_shared(client, root / ABOUT)
-        run = _HeirRun(root, settings, inputs, work, watch, client)
+        run = _Search(root, settings, inputs, work, watch, client)
         try:
             with watch.stage("candidates"):
                 run.measure()
@@ -99,7 +99,7 @@ def search_pruned(
 
 
 @dataclass(slots=True)
-class _HeirRun:
+class _Search:
     """A search under way: ``genomes`` were proposed, ``found`` is what was measured of them."""
 
     root: Path
