@@ -11,7 +11,6 @@ import os
 import random
 import secrets
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,13 +175,12 @@ def test_f8_f10_a_line_that_stays_gone_ends_the_run_in_time_and_it_goes_on_later
 ) -> None:
     whole, pieces = faultless
     board = EventfulBoard(chip_from_address(CHIP)).happens(fault, (0.6,), pieces, for_s=3600.0)
-    started_s = time.monotonic()
     with pytest.raises(HilError) as lost:
         deploy(small, board, tmp_path / "run", reconnect_timeout_s=1.0)
     assert lost.value.exit_code is ExitCode.LINK
     assert "the same command resumes; with --restart it begins again (what" in lost.value.hint
     assert f"{tmp_path / 'run'}.unfinished" in lost.value.hint
-    assert time.monotonic() - started_s < 60.0
+    assert board.stalled or not board.plugged  # the run ended long before the line came back
     for timer in (t for t in threading.enumerate() if isinstance(t, threading.Timer)):
         timer.cancel()
     board.plugged, board.stalled = True, False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -20,6 +19,7 @@ from hil.transports.reopening import reopener
 
 from ..fake_chip import FakeChip, small_spec
 from ..faulty_board import Board
+from ..virtual_line import VirtualLine
 
 SPEC = small_spec()
 TILE = TileAddress(0, 0, 9, 0, 5)
@@ -36,10 +36,17 @@ def after(seconds: float, act: Callable[[], object]) -> Iterator[None]:
         timer.join()
 
 
-def products(board: Board, reconnect_timeout_s: float, told: list[str], during: Callable[[], object]) -> np.ndarray:
+def products(
+    board: Board,
+    reconnect_timeout_s: float,
+    told: list[str],
+    during: Callable[[], object],
+    line: VirtualLine | None = None,
+) -> np.ndarray:
     """Products over a board's line, ``during`` something that happens after the first ones."""
-    reconnection = Reconnection(reconnect_timeout_s, board.open, told.append)
-    driver = connect(board.open(), chip=SPEC, reconnection=reconnection, silence_s=0.2)
+    line = line or VirtualLine(board.open())
+    reconnection = Reconnection(reconnect_timeout_s, board.open, told.append, clock=line.clock, sleep=line.sleep)
+    driver = connect(line, chip=SPEC, reconnection=reconnection, silence_s=0.2, clock=line.clock)
     try:
         driver.program_tile(TILE, np.full((9, 5), 3, np.int8))
         first = driver.mvm(TILE, CODES).values
@@ -54,46 +61,44 @@ def expected() -> np.ndarray:
     return products(Board(FakeChip(SPEC)), 0.0, [], lambda: None)
 
 
-def test_a_silent_port_is_waited_for_and_the_answer_is_the_same() -> None:
+@pytest.mark.parametrize(
+    ("fault", "for_s", "says", "opened"),
+    [("stalled", 1.0, "", 1), ("plugged", 0.6, "unplugged", 2)],
+    ids=["a silent port", "a cable that is plugged in again"],
+)
+def test_a_line_that_is_gone_for_a_while_is_waited_for_and_the_answer_is_the_same(
+    fault: str, for_s: float, says: str, opened: int
+) -> None:
     board, told = Board(FakeChip(SPEC)), list[str]()
     with contextlib.ExitStack() as stack:
 
-        def stall() -> None:
-            board.stalled = True
-            stack.enter_context(after(1.0, lambda: setattr(board, "stalled", False)))
+        def happen() -> None:
+            setattr(board, fault, fault == "stalled")
+            stack.enter_context(after(for_s, lambda: setattr(board, fault, fault != "stalled")))
 
-        found = products(board, 20.0, told, stall)
+        found = products(board, 20.0, told, happen)
     np.testing.assert_array_equal(found, expected())
-    assert board.opened == 1
-    assert "waiting up to 20 s" in told[0]
+    assert board.opened == opened
+    assert f"{says}; waiting up to 20 s" in told[0]
     assert "answers again after" in told[-1]
 
 
-def test_a_cable_that_is_plugged_in_again_goes_on_and_nothing_runs_twice() -> None:
-    board, told = Board(FakeChip(SPEC)), list[str]()
-    with contextlib.ExitStack() as stack:
-
-        def unplug() -> None:
-            board.plugged = False
-            stack.enter_context(after(0.6, lambda: setattr(board, "plugged", True)))
-
-        found = products(board, 20.0, told, unplug)
-    np.testing.assert_array_equal(found, expected())
-    assert board.opened == 2
-    assert "unplugged; waiting" in told[0]
-
-
 @pytest.mark.parametrize("fault", ["stalled", "plugged"])
-def test_patience_has_an_end(fault: str) -> None:
+def test_the_time_to_reconnect_has_an_end(fault: str) -> None:
     board, told = Board(FakeChip(SPEC)), list[str]()
-    start = time.monotonic()
+    line, gone_s = VirtualLine(board.open()), list[float]()
+
+    def happen() -> None:
+        setattr(board, fault, fault == "stalled")
+        gone_s.append(line.skip().clock())
+
     with pytest.raises(LinkError):
-        products(board, 1.0, told, lambda: setattr(board, fault, fault == "stalled"))
-    assert time.monotonic() - start < 16.0
+        products(board, 1.0, told, happen, line)
+    assert 1.0 <= line.clock() - gone_s[0] < 16.0
     assert len(told) >= 1
 
 
-def test_without_patience_a_lost_line_is_lost_at_once() -> None:
+def test_without_time_to_reconnect_a_lost_line_is_lost_at_once() -> None:
     board, told = Board(FakeChip(SPEC)), list[str]()
     with pytest.raises(LinkError, match="unplugged"):
         products(board, 0.0, told, lambda: setattr(board, "plugged", False))
