@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,11 @@ from hil.server.firmware_launch import running_firmware
 from hil.server.firmware_targets import TOOLCHAINS, FirmwareTarget
 from hil.transports import open_transport
 
+from ..scripts import loaded
+
 SPEC = load_chip("lab-128", macros=1)
 HERE = Path(__file__).parent
+FIRMWARE_SIZES = loaded(HERE.parents[1] / "docs" / "firmware_sizes.py")
 
 
 def needs(*tools: str) -> pytest.MarkDecorator:
@@ -35,23 +39,32 @@ ARM, RISCV, QEMU = "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc", "qemu-system-
 
 @needs(ARM, RISCV)
 @pytest.mark.parametrize(
-    ("target", "processor", "flash_kib", "ram_kib"),
-    [
-        (FirmwareTarget.QEMU, "Cortex-M4", 44, 1200),
-        (FirmwareTarget.NUCLEO, "Cortex-M7", 45, 780),
-        (FirmwareTarget.VIRT, "rv32imac", 62, 1200),
-    ],
+    ("target", "flash_kib", "ram_kib"),
+    [(FirmwareTarget.QEMU, 44, 1200), (FirmwareTarget.NUCLEO, 45, 780), (FirmwareTarget.VIRT, 62, 1200)],
 )
 def test_every_board_of_the_tree_builds_and_stays_within_its_sizes(
-    target: FirmwareTarget, processor: str, flash_kib: int, ram_kib: int
+    target: FirmwareTarget, flash_kib: int, ram_kib: int
 ) -> None:
     found = sizes(build(target, config_header(SPEC, 3, {}, "sizes")))
-    print(
-        f"{target} ({processor}): flash {found.flash:,}, RAM {found.ram:,}, deepest frame {found.largest_frame:,} bytes"
-    )
     assert found.flash <= flash_kib << 10
     assert found.ram <= ram_kib << 10
     assert found.largest_frame <= 1024
+
+
+@needs(ARM, RISCV)
+def test_the_page_says_the_sizes_that_the_builds_of_today_take() -> None:
+    done = subprocess.run(
+        [sys.executable, FIRMWARE_SIZES.__file__, "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("page", "held"), [("42,928", False), ("42,930", True), ("43,000", False)])
+def test_a_page_is_held_to_the_byte_by_its_own_compiler_and_nearly_by_another(page: str, held: bool) -> None:
+    now = "| `mps2.c` | Cortex-M4 | 42,930 |\n\nBy gcc 14.2.1."
+    assert FIRMWARE_SIZES.is_held(now.replace("42,930", page), now) is held
+    assert FIRMWARE_SIZES.is_held(now.replace("42,930", page).replace("14.2", "13.3"), now)
+    assert not FIRMWARE_SIZES.is_held(now.replace("42,930", "45,000").replace("14.2", "13.3"), now)
 
 
 @needs("gcc")

@@ -51,7 +51,7 @@ def test_cells_that_were_not_let_age_are_not_said_to_be_an_hour_old(
 ) -> None:
     with serving(impatient(steps_ns), f"unix:{tmp_path / 'chip'}") as where:
         report = small.deploy(where, tmp_path / "run")
-    assert report.age_s < 10.0
+    assert report.age_s < 600.0  # of the 3600 that were planned, on a busy machine too
     (said,) = [n for n in report.notes if n.startswith("wait: ") and "count as" in n]
     assert words in said
     assert "1 h were planned and not reached, so targets for that age miss" in said
@@ -79,7 +79,7 @@ class Silicon(FakeChip):
 
 def test_silicon_does_not_age_faster_than_the_host() -> None:
     with over("in process", Silicon(SPEC), SPEC) as driver:
-        assert driver.wait(3600.0) < 10.0
+        assert driver.wait(3600.0) < 600.0
         assert "by the host's clock, its own moved by 3600 s" in driver.fallbacks[-1]
     with over("in process", FakeChip(SPEC), SPEC) as driver:
         assert driver.wait(3600.0) == 3600.0
