@@ -54,7 +54,7 @@ def found(spec: ChipSpec) -> Reproduction | None:
 
 
 def assumed(spec: ChipSpec) -> dict[str, tuple[int, int]]:
-    """By section of the file: how many of its values are assumed, and how many there are."""
+    """How many values of each section of the file are assumed, and how many it has, by section."""
     every, guessed = Counter[str](), Counter[str]()
     for field, source in spec.provenance.items():
         section = field.split(".")[0]

@@ -296,7 +296,7 @@ class ChipServer:
                 self._running = (job, answer)
 
     def _prepare(self, request: Request[Any]) -> None:
-        """What was held up goes on, with the outputs as it needs them."""
+        """Start or resume a request: note it for the dead-man timer, and let the board switch on what it needs."""
         self._dead_man.see(request)
         prepare(self.handlers, request)
 

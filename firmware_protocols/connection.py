@@ -129,7 +129,7 @@ class Connection:
 
     @property
     def nonce(self) -> int:
-        """Of a host's hellos."""
+        """Random number by which a host's hellos are told from those of another."""
         return self._nonce
 
     # --- the owner's side -----------------------------------------------------------------

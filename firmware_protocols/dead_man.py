@@ -29,7 +29,7 @@ class DeadMan:
         return Capability.DEAD_MAN if self._works else Capability(0)
 
     def see(self, request: Request[Any]) -> None:
-        """A request begins, or goes on."""
+        """Note a request that starts or resumes: whether the outputs are on from now on."""
         self._outputs_on = (self._outputs_on or isinstance(request, DRIVING)) and not isinstance(request, OFF)
 
     def due_s(self, heard_s: float | None) -> float | None:

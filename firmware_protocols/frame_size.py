@@ -46,7 +46,7 @@ class FrameSize:
         self._take(max(self.payload // 2, MIN_PAYLOAD))
 
     def arrived(self, payload: int) -> None:
-        """A frame was acknowledged."""
+        """Count a frame with ``payload`` bytes that was acknowledged."""
         self._count(payload, 1, 0)
 
     def lost(self, payload: int) -> None:

@@ -88,7 +88,7 @@ class HostLink:
 
     @property
     def nonce(self) -> int:
-        """Of its hellos."""
+        """Random number that this host says in its hellos."""
         return self.connection.nonce
 
     @property

@@ -64,7 +64,7 @@ class KeptAnswers:
 
     @property
     def too_much(self) -> bool:
-        """Whether other rules are tried."""
+        """Whether so much is lost with this rule that others are tried."""
         return self.lost > (MOST_ERROR if self.alike is None else MOST_LOST)
 
     @property

@@ -166,7 +166,7 @@ class CellHistory:
         self._temperature_c = temperature_c
 
     def _of_cells(self, values: Floats) -> Floats | np.float64:
-        """What is the same for all cells of one time of writing, by cell."""
+        """Values of the times of writing, spread to the cells that were written then."""
         return np.float64(values[0]) if len(values) == 1 else values[self._writing]
 
     def _at_rank(self, share: float, new: Floats | float) -> Floats:

@@ -25,7 +25,7 @@ CLEAR = 3.0  # flicker of all levels together within so many standard errors is 
 
 
 class Moment(enum.IntEnum):
-    """When a chip answers, after its read-back."""
+    """The two occasions after its read-back at which a chip computes: for the tune, and for the images that count."""
 
     TUNE = 0
     INFERENCE = 1

@@ -98,9 +98,11 @@ def traffic(transfers: Transfers, layers: int, macros: int) -> Traffic:
 def _loads(
     layer: Ints, source: tuple[Ints, Ints], target: tuple[Ints, Ints], bits: Floats, layers: int, side: int
 ) -> Floats:
-    """Loads by layer, (layers, links): right, left, down, up, each by line and place along it.
+    """Bits that the transfers of each layer put on each link, (layers, links).
 
-    A way adds its bits where it enters a line and takes them off where it leaves; running sums do the rest.
+    The links to the right come first, then those to the left, down and up; of each direction those of one row (column)
+    after the other. ``source`` and ``target`` are (row, column) of the macros. A transfer adds its bits at the link
+    where it enters a row and subtracts them behind the one where it leaves; the running sum along the row is the load.
     """
     (y0, x0), (y1, x1) = source, target
     across = ((layer * 4 + (x1 < x0)) * side + y0) * side

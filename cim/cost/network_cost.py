@@ -116,7 +116,7 @@ class Cost:
 
     @property
     def latency_ns(self) -> float:
-        """Of one image: Σ of the layers' parts, the host link, and rewriting."""
+        """Latency of one image: Σ of the layers' parts, the host link, and rewriting."""
         return math.fsum([*(layer.latency_ns for layer in self.layers), self.host_ns, self.rewrite_ns])
 
     @property

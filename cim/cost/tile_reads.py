@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TileDemand:
-    """By tile, (tiles,): ``reads`` = vectors · planes, ``conversions`` of all columns."""
+    """Work of each tile for an image, arrays (tiles,): ``reads`` = vectors · planes, ``conversions`` of all columns."""
 
     planes: int
     cycles: int  # of one vector

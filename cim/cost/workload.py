@@ -188,7 +188,7 @@ class Workload:
 
     @property
     def tiles(self) -> tuple[Tiles, ...]:
-        """Of every layer that has some."""
+        """Tiles of every layer that has some."""
         return tuple(layer.tiles for layer in self.layers if layer.tiles is not None)
 
     @property

@@ -37,7 +37,7 @@ class Readings:
     step: float = 0.0  # readings are whole multiples of this
 
     def of(self, kept: Flags) -> Readings:
-        """Some of the cells."""
+        """Readings of the cells for which ``kept`` is true."""
         return Readings(
             self.cells[kept],
             self.targets_us[kept],

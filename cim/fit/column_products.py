@@ -82,7 +82,7 @@ class ColumnProducts:
         return np.asarray(np.arange(len(self.codes)) % HELD_OUT != 0)
 
     def _kept(self, at: NDArray[np.bool_]) -> ColumnProducts:
-        """Some of the vectors."""
+        """Products of the input vectors at which ``at`` is true."""
         return replace(
             self,
             units=self.units[at],

@@ -43,7 +43,13 @@ class PatternCells:
         states: Mapping[int, NDArray[np.int8]],
         macros: Sequence[int],
     ) -> PatternCells:
-        """Cells read early, ``early_reads`` times each, and at later ages."""
+        """Cells of ``macros`` with their readings, of all macros in a row.
+
+        Args:
+            pattern: of each macro, its targets and the first readings, each the mean of ``early_reads``.
+            aged: later readings of all macros, one mapping for each age.
+            states: level that each cell of a macro was written to.
+        """
         first = np.concatenate([pattern[m].early_us.ravel() for m in macros])
         later = [np.concatenate([reading[m].readings_us.ravel() for m in macros]) for reading in aged]
         ages = [float(np.mean([pattern[m].early_s for m in macros]))]

@@ -106,7 +106,8 @@ class RowReading:
         cls, spec: MacroSpec, kind: RowPattern, halves_us: NDArray[np.floating], columns: MacroCalibration,
         noise: ReadNoise, wire: Wire,
     ) -> RowReading:  # fmt: skip
-        """By the record of a chip: ``halves_us`` (2, rows, outputs) are targets of the cells, or what was read last."""
+        """Reading by row patterns as the record of a chip expects it; ``halves_us`` (2, rows, outputs) are the targets
+        of the cells, or what was read last."""
         patterns = RowPatterns.of(spec, kind)
         units = patterns.codes
         if spec.word_line is WordLine.ROW:

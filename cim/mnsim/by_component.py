@@ -52,7 +52,7 @@ values = attrgetter(*NAMES)
 
 
 def summed(parts: Iterable[ByComponent]) -> ByComponent:
-    """Module by module."""
+    """Sum of each component over ``parts``."""
     return ByComponent(
         **{n: sum(column) for n, column in zip(NAMES, zip(*map(values, parts), strict=True), strict=True)}
     )

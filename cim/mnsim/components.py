@@ -157,7 +157,8 @@ def _array_ns(config: MnsimConfig) -> float:
 
 
 def _transistors(fan: int, config: MnsimConfig) -> int:
-    """Of one (de)mux: 8 · 3^(⌈log2 fan⌉ − 1), fans up to 2, 4, … 64. Quirk: larger fans cost as 64."""
+    """Transistors of one (de)multiplexer: 8 · 3^(⌈log2 fan⌉ − 1), fans up to 2, 4, … 64. Quirk: larger fans cost as
+    64."""
     table = config.mux.transistors
     return table[min(max((fan - 1).bit_length(), 1), len(table)) - 1]
 

@@ -74,10 +74,10 @@ def position_times(layer: CountedLayer, own: LayerMapping, parts: Components, co
 
 
 def _on_cells(layer: CountedLayer, own: LayerMapping, parts: Components, config: MnsimConfig) -> PositionTimes:
-    """Convolution and fully connected; see the module for the equations.
+    """Times of a convolution or a fully connected layer, with the equations and symbols at the top of this module.
 
-    merge = read of columns · bits · n bits + in_distance (T + columns · n · bits / BW_inter)
-    Output buffer write: (adc_bits + m) · columns · n bits.
+    Merging tiles takes the buffer read of columns · bits · n bits, and a transfer of as many, T + columns · n · bits /
+    BW_inter, for each of the ``in_distance`` hops. The output buffer takes (adc_bits + m) · columns · n bits.
     """
     t = config.digital.period_ns
     a, b = math.ceil(own.rows / parts.dacs), math.ceil(own.columns / parts.adcs)

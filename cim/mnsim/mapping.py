@@ -86,7 +86,8 @@ def map_layers(layers: tuple[CountedLayer, ...], config: MnsimConfig) -> ChipMap
 
 
 def _shape(layer: CountedLayer, config: MnsimConfig) -> tuple[int, int, int, int, int]:
-    """mx, my, rows, columns, groups."""
+    """Arrays that a layer takes along its outputs (mx) and inputs (my), rows and columns of the fullest one, and
+    groups."""
     if layer.kind is LayerKind.ELEMENT_WISE:
         return 0, 0, 0, 0, 0
     if layer.kind is LayerKind.POOLING:

@@ -138,7 +138,8 @@ def _posterior(
     noise2: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Draws of cells (n,) whose laws are number ``which`` of ``law``, given readings of variance ``noise2``."""
+    """Draws of the true conductances of cells, (n,) µS, given ``readings`` of variance ``noise2``; cell i follows
+    law number ``which[i]``."""
     from cim.record import posterior_kernel as kernel  # numba is large
 
     tails = {

@@ -96,7 +96,7 @@ def _plain(spec: MacroSpec, part: MacroCalibration) -> MacroCalibration:
 
 
 def _certain(part: MacroCalibration) -> MacroCalibration:
-    """Estimates taken for the truth."""
+    """The calibration of a macro with standard errors of 0: its estimates taken for the truth."""
     return dataclasses.replace(
         part,
         gain_se=np.zeros_like(part.gain_se),

@@ -87,7 +87,7 @@ def _gain_sigma(record: CalibrationRecord) -> Estimate:
 
 
 def _inl_rms(record: CalibrationRecord) -> Estimate:
-    """Of the curves about their means: what a curve is at zero input depends on the offset's error.
+    """Root mean square of INL curves about their means: a curve's value at zero input depends on the offset's error.
 
     Curves are drawn towards 0 by what is not known of them, and hold errors of the cell readings: their mean
     square may lack the square of their errors or hold it. That is the standard error, besides the scatter of

@@ -74,7 +74,7 @@ def save_record(record: CalibrationRecord, path: str | Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RecordHead:
-    """Of which chip a record is, and when it was measured (ISO 8601)."""
+    """The chip that a record is of, and when it was measured (ISO 8601)."""
 
     chip_name: str
     serial: str

@@ -36,7 +36,7 @@ class BeliefPoints:
         return self.low + self.places * (self.high - self.low)
 
     def models(self, about: ModelSpec, number: int) -> ModelSpec:
-        """What chip ``number`` is like."""
+        """Models of drawn chip ``number``: ``about`` with the values that were drawn for it."""
         found: ModelSpec = replace(about, **dict(zip(self.names, self.values[number].tolist(), strict=True)))
         return found
 

@@ -82,7 +82,7 @@ def _high_product(signed: bool) -> Any:
 
 
 def _rounded_product(builder: Any, kind: Vector, a: Any, b: Any) -> Any:
-    """By the instruction that x86 has for it and LLVM does not find."""
+    """Rounded high half of products, by the x86 instruction for it, which LLVM does not find."""
     if not has_byte_shuffle():
         wide = ir.VectorType(ir.IntType(2 * kind.bits), kind.lanes)
         half, down = (ir.Constant(wide, [n] * kind.lanes) for n in (1 << (kind.bits - 2), kind.bits - 1))

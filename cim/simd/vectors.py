@@ -53,7 +53,7 @@ def has(feature: str) -> bool:
 
 @functools.cache
 def _features() -> frozenset[str]:
-    """The machine's own, or those that numba was told to use."""
+    """Instruction sets that kernels may use: those of this machine, or those that numba was configured with."""
     told = config.CPU_FEATURES
     if told is not None:
         return frozenset(word[1:] for word in told.split(",") if word.startswith("+"))
@@ -69,7 +69,7 @@ def called(builder: Any, name: str, result: Any, *values: Any) -> Any:
 
 
 def indices(places: Any) -> Any:
-    """Lanes to take, for ``shuffle_vector``."""
+    """Numbers of lanes as the constant that LLVM's ``shuffle_vector`` takes."""
     numbers = list(places)
     return ir.Constant(ir.VectorType(I32, len(numbers)), numbers)
 

@@ -114,7 +114,7 @@ class SlotRing:
         return number, size, check
 
     def _number(self, slot: int) -> int:
-        """Of the record in a slot; 0: none, or one that was not finished."""
+        """Number of the record in a slot; 0: none, or one that was not finished."""
         number, size, check = self._head(slot)
         if size > self.room:
             return 0

@@ -120,7 +120,7 @@ class NotingChip:
         self.chip_time_ns += round(seconds * 1e9)
 
     def write(self, sample: int) -> None:
-        """Cells change. Raises ``SupplyFailed``."""
+        """Change the cells of a request's macro. Raises ``SupplyFailed`` when the power ends here."""
         if not self.outputs_on:
             self._broken(f"request {sample} continues with the outputs off")
         self.at_work.add(sample)
@@ -134,7 +134,7 @@ class NotingChip:
         return self._description
 
     def program_tile(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:
-        """``max_pulses`` slices of ``verify_reads`` ms."""
+        """Work for ``max_pulses`` slices of ``verify_reads`` ms each, with a change of cells after each slice."""
         self.begin(request.sample)
         for done in range(request.max_pulses):
             self.work(request.verify_reads * 1e-3)

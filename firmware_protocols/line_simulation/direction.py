@@ -47,7 +47,7 @@ class LineDirection:
         self.change(faults)
 
     def change(self, faults: LineFaults) -> None:
-        """Other chances from now on."""
+        """Use other chances of faults from now on."""
         self.faults = faults
         self._bits = Gaps(faults.bit_errors, self._rng)
         self._drops = Gaps(faults.drop, self._rng)
@@ -65,13 +65,13 @@ class LineDirection:
                 self._carry(self._forged(b"\0" + piece + b"\0"), now_s)
 
     def stray(self, data: bytes, now_s: float) -> None:
-        """Bytes that nobody sent."""
+        """Put bytes on the line that no end has sent."""
         self._count(LineFault.BURST)
         self._order += 1
         heapq.heappush(self._pieces, LinePiece(max(now_s + self.faults.delay_s, self._held_s), self._order, data, b""))
 
     def take(self, now_s: float) -> list[LinePiece]:
-        """What has arrived."""
+        """Remove and give the pieces that have arrived by ``now_s``."""
         found: list[LinePiece] = []
         if now_s < self._stalled_s:
             return found

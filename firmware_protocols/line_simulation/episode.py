@@ -44,7 +44,7 @@ class EpisodeResult:
 
 
 class EpisodeBroken(BaseException):
-    """Something did not hold: nothing goes on, whoever was called last."""
+    """Ends an episode at once, from whichever end ran last, since an invariant did not hold."""
 
 
 HostMaker = Callable[[EpisodePlan, VirtualBoard, Callable[[], float], Callable[[str], None]], SeenHost]
@@ -231,7 +231,7 @@ class Episode:
                 way.stall(until_s, deaf=deaf)
 
     def _kill(self) -> None:
-        """Another process goes on, now and then without the journal of the one before."""
+        """Kill the host's process; another resumes the run, now and then without the journal of the one before."""
         self._count(LineFault.KILL)
         begins_s = self.line.now_s + self._rng.uniform(0.0, 1.0)
         if self.plan.slots and self._rng.random() < WITHOUT_JOURNAL:

@@ -36,7 +36,7 @@ NOT_WEIGHED = (types.ModuleType, type, types.FunctionType, types.BuiltinFunction
 
 
 class LinkStates(NamedTuple):
-    """States of both ends together."""
+    """States of host and chip at one time."""
 
     host: State
     chip: State
@@ -135,7 +135,7 @@ class Invariants:
             self._broken("the host took a frame that was damaged on the line")
 
     def _notice_start(self) -> None:
-        """The chip may have begun a new life."""
+        """Note a restart of the chip: what it forgot may happen again without breaking an invariant."""
         if self._board.boots != self._boots:
             self._boots, self._session = self._board.boots, (0, 0)
             self._left.clear()

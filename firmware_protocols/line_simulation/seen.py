@@ -101,7 +101,7 @@ class SeenHost(LineEnd, Protocol):
     def waiting(self) -> dict[int, SentRequest]: ...  # by id under the nonce of this life
 
     def id_of(self, place: int) -> int:
-        """Of the request at a place, under the nonce of this life; 0: it was not asked."""
+        """Number that the request at a place has since the host started last; 0: it was not sent since."""
         ...
 
     def go_on(self, advance: Advance) -> None:

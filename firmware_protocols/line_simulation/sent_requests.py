@@ -95,7 +95,7 @@ class SentRequest:
 
 
 class EpisodeRequests:
-    """Place of a request -> the request; the same ones each time."""
+    """The requests of an episode by their place in it: drawn from its seed when asked for, the same ones each time."""
 
     def __init__(self, plan: EpisodePlan) -> None:
         self._plan = plan

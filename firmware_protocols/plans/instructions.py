@@ -33,7 +33,7 @@ class RescaleRule:
 
 
 class Instruction:
-    """What a step does."""
+    """Base of the instructions of a plan: what one of its steps computes."""
 
     __slots__ = ()
 

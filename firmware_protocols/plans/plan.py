@@ -43,12 +43,12 @@ class PlanValue:
 
     @property
     def size(self) -> int:
-        """Codes."""
+        """Number of codes of the value."""
         return math.prod(self.shape)
 
     @property
     def end(self) -> int:
-        """The first byte behind it."""
+        """Place of the first byte after the value."""
         return self.place + self.size * self.item
 
 
@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
+        """Shape of the input image: (height, width, channels)."""
         channels, height, width = self.values[0].shape
         return height, width, channels
 

@@ -249,7 +249,7 @@ def selftest(
 
 
 def _ask(text: str) -> None:
-    """Waits for a person."""
+    """Show a text and wait until a person presses Enter."""
     complain(text)
     if not sys.stdin.readline():
         raise UsageError("nobody is there to answer", hint="hil selftest --power-cycle ask")

@@ -54,7 +54,7 @@ EXIT_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
 
 
 def interrupted_summary(error: Interrupted, arguments: Sequence[str]) -> Summary:
-    """Of a run that Ctrl-C ended: what is kept of it, and the command that goes on."""
+    """Summary of a run that Ctrl-C ended: what is kept of it, and the command that resumes it."""
     again = [word for word in arguments if word != "--restart"]
     step = NextStep(shlex.join(["hil", *again]), error.hint)
     text = error.what.removeprefix("interrupted; ")

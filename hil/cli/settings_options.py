@@ -40,7 +40,8 @@ class Given(Generic[Settings]):
         self.values = values
 
     def upon(self, usual: Settings, **more: Any) -> Settings:
-        """The usual settings with what was asked for, and with ``more``."""
+        """The settings ``usual`` with the options that were given in place of their values, and then those of
+        ``more``."""
         return dataclasses.replace(usual, **{**self.values, **more})  # type: ignore[type-var]
 
 

@@ -19,7 +19,7 @@ COLOURS = tuple(f"@layer{i}" for i in range(6))
 
 
 def cost_page(cost: Cost) -> str:
-    """One self-contained page."""
+    """The page of a network's cost, as self-contained HTML."""
     limits = "How long the busiest unit of each kind works for an image; a layer's longest bar is its limit."
     layers, _, *totals = cost_lines(cost)
     return render(
@@ -36,7 +36,7 @@ def cost_page(cost: Cost) -> str:
 
 
 def energy_figure(cost: Cost) -> Figure:
-    """Stacked bars, nJ an image."""
+    """Stacked bars of the energy of each layer, nJ an image."""
     layers = _shown(cost)
     data = [
         {

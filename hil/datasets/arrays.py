@@ -58,10 +58,10 @@ class NamedArrays(Protocol):
         """Shape and type, without the data."""
 
     def read(self, name: str, limit: int | None) -> NDArray[Any]:
-        """The first ``limit`` rows."""
+        """The first ``limit`` rows of the array of this name; None: all."""
 
     def class_names(self) -> tuple[str, ...]:
-        """Empty where there are none."""
+        """Names of the classes; empty where there are none."""
 
 
 def read_array_file(path: Path, limit: int | None) -> ArrayContent:

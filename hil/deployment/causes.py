@@ -174,7 +174,7 @@ class Coalitions:
         self.present = EVERYTHING & ~absent
 
     def effective(self, parts: ErrorSource) -> ErrorSource:
-        """These parts without those of which the record holds no error."""
+        """The error sources among ``parts`` of which the record holds an error at all."""
         return parts & self.present
 
     def distinct(self, wanted: Sequence[ErrorSource]) -> dict[ErrorSource, int]:
@@ -311,7 +311,7 @@ def _cell_steps(job: Deployment, early_age_s: float | None) -> tuple[dict[int, C
 
 
 def _energies(samples: tuple[LayerSample, ...], chips: int | None = None) -> dict[str, NDArray[np.float64]]:
-    """Mean square errors of the samples' own virtual chips, (chips,) a layer."""
+    """Mean square error of each layer on each of the virtual chips that its samples hold: an array (chips,) a layer."""
     return {
         s.layer: np.array([mean_square(chip - s.ideal) for chip in s.simulated[:chips]])
         for s in samples

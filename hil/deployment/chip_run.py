@@ -34,14 +34,14 @@ class ChipRun(Protocol):
 
     @property
     def readings_us(self) -> Readings:
-        """Before the first image."""
+        """Readings of all cells before the first image."""
 
     @property
     def corrections(self) -> Corrections: ...
 
     @property
     def age_s(self) -> float:
-        """Of the cells after the wait: the planned one, or what a clock shows of it."""
+        """Age of the cells after the wait, s: the planned one, or what a clock shows of it."""
 
     def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
         """Logit codes of the images from number ``first`` on in run order, (repeats, n, classes)."""
@@ -54,7 +54,7 @@ class ChipRun(Protocol):
 
     @property
     def conversions(self) -> Mapping[str, Conversions]:
-        """Of the images so far, by layer."""
+        """Conversions of the images so far, by layer."""
 
     @property
     def times_ns(self) -> list[int]:

@@ -177,7 +177,7 @@ def _parts(program: ConductanceProgram) -> list[ConductanceProgram]:
 
 
 def _reading_again(chip: CountingChip, parts: list[ConductanceProgram], options: DeployOptions) -> WireEstimate:
-    """After the images."""
+    """What reading the cells again after the images costs on the wire."""
     reads = options.read_back_reads
     return chip.count(lambda: [read_back(chip.driver, p.macros, reads=reads, sample=0, watch=Watch()) for p in parts])
 

@@ -104,7 +104,7 @@ class LayerSums:
     count: Conversions
 
     def __add__(self, other: LayerSums) -> LayerSums:
-        """Of a layer that goes over several rounds."""
+        """Sums of a layer that is spread over several rounds: those of its parts together."""
         total, ends = self.count.total + other.count.total, self.count.saturated + other.count.saturated
         return LayerSums(self.sums + other.sums, Conversions(total, ends))
 
@@ -146,7 +146,8 @@ def _by_plan(driver: ChipDriver, program: ConductanceProgram, corrections: Corre
 
 
 def _by_products(driver: ChipDriver, corrections: Corrections) -> LayersAlone:
-    """Layers whose tiles the host asks for and adds."""
+    """How single layers are measured on a chip that computes tiles: the host asks for the products of the tiles and
+    adds them up."""
     chip = MeasuredSums(driver, corrections)
 
     def measured(step: MatrixStep, codes: NDArray[np.int16], sample: int) -> LayerSums:

@@ -215,7 +215,7 @@ class PlaceOptions:
         return _one_of(WeightForm, self.weight_form, "--weight-form")
 
     def layout(self, macros: int) -> LayoutOptions:
-        """On a chip of so many macros."""
+        """Options of the layout on a chip of ``macros`` macros."""
         from mapping.layout.lay_out import LayoutOptions
         from mapping.layout.place import Placement
         from mapping.layout.tile import SlicePlacement

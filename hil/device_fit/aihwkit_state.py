@@ -135,7 +135,7 @@ def _scale(meant: Floats, model: Any, name: str, path: Path) -> tuple[Floats, An
 
 
 def _tiles(found: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every tile in what was loaded, by its name."""
+    """Names and state dictionaries of all analog tiles in a loaded file, however deep they are nested."""
     seen: set[int] = set()
     waiting: list[tuple[str, Any, int]] = [("", found, 0)]
     while waiting:

@@ -122,7 +122,8 @@ def _lines(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def _new(away: Floats, group: NDArray[np.intp]) -> tuple[float | None, int]:
-    """Standard deviation of what is new in every product, by those of the same inputs, and their number."""
+    """Standard deviation of the noise that each product draws anew, from the scatter of products with the same inputs;
+    and the number of those products."""
     squares, freedom, products = 0.0, 0, 0
     for number in np.flatnonzero(np.bincount(group) >= LEAST_REPEATS):
         same = away[group == number]

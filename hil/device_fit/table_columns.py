@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What one column may hold."""
+    """A column that a table of measurements may have: its description with unit, its limits, whole numbers or not."""
 
     words: str
     low: float

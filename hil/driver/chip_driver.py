@@ -48,7 +48,7 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
 
     @property
     def temperature_c(self) -> float:
-        """Of the chip, °C; that of a room where it does not tell."""
+        """Temperature of the chip, °C; room temperature where it does not tell."""
         status = self.known_status()
         return UNTOLD_C if status is None or math.isnan(status.temperature_c) else status.temperature_c
 

@@ -38,7 +38,7 @@ class LinkRate:
 
     @property
     def share(self) -> float | None:
-        """Of the wire rate that is input codes; None where that is not known."""
+        """Bytes of input codes a second as a share of what the line can carry; None where that is not known."""
         return self.code_bytes_per_s / self.wire_bytes_per_s if self.wire_bytes_per_s else None
 
     def lines(self) -> list[str]:

@@ -66,7 +66,7 @@ class Reconnection:
                 self.go_on(transport)
 
     def heard(self) -> None:
-        """The chip answers."""
+        """End the outage, since the chip answers again, and report how long it lasted."""
         if self._since_s is not None:
             self._say(f"the chip answers again after {self._clock() - self._since_s:.1f} s")
             self._since_s = None

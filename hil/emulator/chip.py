@@ -152,7 +152,7 @@ class EmulatedChip:
         )
 
     def prepare(self, request: Request[Any]) -> None:
-        """A request begins, or goes on after the outputs were off."""
+        """Switch the outputs on where a request that begins, or resumes, needs them."""
         self._outputs_on = self._outputs_on or isinstance(request, DRIVING)
 
     def program_tile(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:

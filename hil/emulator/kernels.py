@@ -109,7 +109,7 @@ def _entries(array: TileArray, words: NDArray[np.uint32], planes: Any, entries: 
 
 @njit(**_inside)
 def _looked_up(tables: NDArray[np.int32], entries: NDArray[np.int32], at: Any, column: Any) -> Any:
-    """Sixteen columns summed over one quad of groups."""
+    """Sums of sixteen columns over four groups of word lines: looked up for each group in ``tables`` at its entry."""
     near = add_i(load_i(tables, uint64(entries[at]) + column), load_i(tables, uint64(entries[at + uint64(1)]) + column))
     far = add_i(
         load_i(tables, uint64(entries[at + uint64(2)]) + column),

@@ -110,7 +110,7 @@ def saturated(values: Wide) -> Wide:
 
 
 def narrowed(values: Wide, shift: int) -> Wide:
-    """64-bit sums within 32 bits."""
+    """64-bit sums, shifted right with rounding and saturated to 32 bits."""
     return saturated(rounded(values, shift))
 
 

@@ -244,7 +244,7 @@ class TrialContext:
 def _accuracy(
     number: int, virtual: VirtualChips, images: NDArray[np.uint8], targets: NDArray[np.generic], task: Task
 ) -> float:
-    """Of one virtual chip, tuned to its own answers where the others are."""
+    """Accuracy of one virtual chip, tuned to its own answers where the others are tuned."""
     chip = virtual.chip(number)
     return float(task.totals(task.scores(run(virtual.running(number, chip), images, chip), targets)))
 

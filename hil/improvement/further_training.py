@@ -41,7 +41,7 @@ class FurtherTraining:
     folder: Path
 
     def forget(self) -> None:
-        """Of an earlier run, in the folder."""
+        """Remove what an earlier run left in the folder."""
         self.out.unlink(missing_ok=True)
         discard(working_folder(self.out))
 
@@ -50,7 +50,7 @@ class FurtherTraining:
         return self.folder / NETWORK
 
     def settings(self, program: ConductanceProgram, minutes: float, *, age_s: float, seed: int) -> FinetuneSettings:
-        """Of a training that begins now, or of the one that was begun in the folder."""
+        """Settings of the training that was begun in the folder, or else of one that begins now."""
         begun = begun_settings(working_folder(self.out))
         return begun or FinetuneSettings(
             minutes=max(round(minutes, 2), LEAST_MINUTES),

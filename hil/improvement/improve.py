@@ -315,7 +315,7 @@ def _result(
 
 
 def _key(context: TrialContext) -> dict[str, Any]:
-    """What trials belong to."""
+    """Digests and settings that must agree for the trials in a folder to be taken up again."""
     return {
         "network": context.network.digest,
         "chip": context.spec.digest,

@@ -195,6 +195,6 @@ def _same(program: ConductanceProgram, logits: NDArray[np.int32], ideal: NDArray
 
 
 def _errors(logits: NDArray[np.int32], ideal: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Of each image, the mean square error of its logits as a share of the variance of all."""
+    """Mean square error of the logits of each image, as a share of the variance of all logits."""
     wide = ideal.astype(np.float64)
     return np.asarray(((logits - wide) ** 2).mean(axis=1) / max(float(wide.var()), 1e-12))

@@ -47,7 +47,8 @@ def warnings(one: Sequence[Compared], other: Sequence[Compared]) -> tuple[str, .
 
 
 def difference(one: Compared | None, other: Compared | None) -> str:
-    """Of the numbers of one line, with sign and unit; of words that they differ; empty where they are the same."""
+    """Difference of two values of one line, with sign and unit; "differs" for unequal words, and empty for equal
+    ones."""
     if one is None or other is None:
         return NOTHING
     if one.value is None or other.value is None:

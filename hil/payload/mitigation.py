@@ -243,7 +243,7 @@ def _sums(program: ConductanceProgram) -> tuple[int, int, int]:
 
 
 def total(chosen: frozenset[Mitigation], known: dict[Mitigation, Price]) -> Price:
-    """Price of a set."""
+    """Price of a set of mitigations together."""
     found = FREE
     for mitigation in sorted(chosen):
         found = found + known[mitigation]

@@ -138,7 +138,7 @@ def each_once(found: MeasuredAnswers) -> MeasuredAnswers:
 
 
 def chosen_chip(names: set[str], asked: str | None, source: str) -> str:
-    """The chip whose answers are meant."""
+    """Name of the chip whose answers are used: the one that was asked for, or the only one that a file holds."""
     shown = ", ".join(sorted(names)[:10])
     if asked is None and len(names) > 1:
         refuse(f"answers of {len(names)} chips: {shown}", source, hint="hil judge --measured-chip NAME, one at a time")

@@ -49,7 +49,7 @@ class Shares:
         return 1.0 - self.chips
 
     def largest_first(self) -> Iterator[tuple[str, float, float, float]]:
-        """Name, lowest, highest, share."""
+        """Each unknown with its lowest and highest value and its share of the spread, largest share first."""
         for i in np.argsort(-self.of_values, kind="stable"):
             yield self.points.names[i], float(self.points.low[i]), float(self.points.high[i]), float(self.of_values[i])
 

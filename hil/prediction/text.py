@@ -146,7 +146,7 @@ class Prediction:
         return [Bars("Chips by accuracy", tuple(Bar(words, f"{n}", n) for words, n in rows))]
 
     def _table(self) -> Table:
-        """One row an age."""
+        """Predicted accuracy and yield, one row for each age."""
         header: tuple[str, ...] = ("age", "mean", "sd", "one chip, 95 %", "median")
         header += () if self.target is None else (f"yield at {self.target:.1%}",)
         rows = []
@@ -190,7 +190,8 @@ class Prediction:
 
 
 def _tone(reached: Yield | None) -> Tone | None:
-    """Of the share of chips that reach a target: good where most chips of the kind do, surely."""
+    """Colour for the share of chips that reach a target: good where the interval says that most chips of the kind
+    do."""
     if reached is None:
         return None
     return Tone.GOOD if reached.low >= 0.5 else Tone.BAD if reached.high < 0.5 else Tone.OPEN

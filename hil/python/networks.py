@@ -179,7 +179,7 @@ def given_network(
 
 
 def _widths(bits: str) -> tuple[int, int]:
-    """ "W4A8" -> 4 and 8."""
+    """Bits of weights and of activations that a text like "W4A8" names."""
     if bits == AUTO:
         return WEIGHT_BITS, ACTIVATION_BITS
     found = re.fullmatch(r"[Ww]([2-8])[Aa]([2-8])", bits)

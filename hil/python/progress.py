@@ -54,7 +54,7 @@ class NotebookLine(Watch):
         self._handle = display(self._bundle("…"), raw=True, display_id=True)
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Leave the last line, with the time that all of it took."""
         self._show(self._took())
 
     def begin(self, name: str) -> None:

@@ -20,7 +20,7 @@ HOW = "(images, labels): images uint8 (n, H, W[, C]), or numbers (n, …) as the
 
 
 def samples_of(given: Samples, split: str = "test") -> Dataset:
-    """The data set of what was given.
+    """The data set of a name, a path, arrays or an object that holds samples.
 
     Args:
         given: ``Samples``. Integers (n,) beside the inputs are classes, other numbers (n, …) values.

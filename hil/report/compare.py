@@ -157,7 +157,7 @@ def _accuracy_figure(runs: Runs) -> Figure:
 
 
 def _unit(report: AgreementReport) -> str:
-    """Of values of the metric."""
+    """Unit of values of the metric."""
     return "%" if report.decisive.metric.share else report.decisive.metric.unit
 
 

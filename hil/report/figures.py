@@ -158,7 +158,7 @@ def timing_figure(report: AgreementReport) -> Figure:
 
 
 def occupancy_figure(data: RunData) -> Figure:
-    """Layer of every cell."""
+    """Maps of the macros, coloured by the layer that each cell belongs to."""
     maps = {m: np.where(c.layer < 0, np.nan, c.layer).astype(np.float32) for m, c in data.macros.items()}
     count = max(len(data.layers), 1)
     steps = [[i / count, f"@layer{k % 12}"] for k in range(count) for i in (k, k + 1)]

@@ -91,7 +91,7 @@ def calibration_lines(report: AgreementReport) -> list[tuple[str, str]]:
 
 
 def summary_lines(report: AgreementReport) -> list[str]:
-    """The same as plain lines."""
+    """The summary table as plain lines of text."""
     return as_lines([summary_table(report)])
 
 

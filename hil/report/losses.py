@@ -26,7 +26,7 @@ class Lost:
 
     @property
     def seen(self) -> bool:
-        """Something was lost, beyond what so many images leave open."""
+        """Whether the interval of the loss lies above 0."""
         return self.low > 0
 
     def words(self, metric: Metric) -> str:
@@ -38,7 +38,7 @@ class Lost:
 
 
 def lost_to(report: AgreementReport) -> Lost:
-    """By causes where the run looked for them, else from ideal to measured alone."""
+    """What the accuracy was lost to: by causes where the run looked for them, else ideal against measured alone."""
     split, j = report.causes, report.decisive
     if split is None:
         return Lost("ideal", j.lost.mean, j.lost.low, j.lost.high, j.n)

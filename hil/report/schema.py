@@ -124,7 +124,7 @@ def _required(field: dataclasses.Field[Any]) -> bool:
 
 
 def _comments(kind: Any) -> dict[str, str]:
-    """Comments behind the fields of a class, by field."""
+    """Comments at the ends of the lines of a class's fields, by field."""
     found = {}
     for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(kind)).readline):
         named = re.match(r"\s+(\w+): ", token.line)

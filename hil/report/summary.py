@@ -84,7 +84,8 @@ def _parts(report: AgreementReport) -> Iterator[SummaryItem]:
 
 
 def _calibration(report: AgreementReport) -> Iterator[SummaryItem]:
-    """Of a chip that moved: by how much, what tells of it, and what the tune did on the same images."""
+    """Lines about a chip that is not as calibrated: by how much, the evidence, and what the tune did on the same
+    images."""
     found, before, after = report.as_calibrated, report.untuned, report.tuned_alike
     if found is None or found.holds:
         return
@@ -147,7 +148,7 @@ def _lost(report: AgreementReport) -> Iterator[SummaryItem]:
 
 
 def energy(joules: float) -> str:
-    """5.3 µJ."""
+    """Energy with the unit that suits its size: "5.3 µJ"."""
     for unit, size in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9)):
         if joules >= size or unit == "nJ":
             return f"{joules / size:.3g} {unit}"
@@ -155,7 +156,7 @@ def energy(joules: float) -> str:
 
 
 def _digits(j: Judgement) -> int:
-    """Of points: one, where the tolerance is not finer than that."""
+    """Decimal places of percentage points: one, or two where the tolerance is finer."""
     return 1 if j.tolerance >= FINE_TOLERANCE else 2
 
 

@@ -242,7 +242,7 @@ def _damaged(path: Path, why: object) -> FileError:
 
 
 def _flat(record: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Values by name; those of a group have its name before theirs."""
+    """Values of nested mappings in one level; names of a group's values begin with the name of the group."""
     found: dict[str, Any] = {}
     for key, value in record.items():
         found.update(_flat(value, f"{before}{key} ") if isinstance(value, dict) else {f"{before}{key}": value})

@@ -41,7 +41,7 @@ class SearchPlan:
 
     @property
     def spent_s(self) -> float:
-        """Of all runs of this search."""
+        """Time that all runs of this search took so far, s."""
         return self.before_s + self.clock() - self.started
 
     def count(self, name: str, asked: int, least: int, each_s: Callable[[], float]) -> int:

@@ -15,7 +15,7 @@ from hil.searching.table import front_of_folder, members_of
 
 
 def explain_json(folder: SearchFolder, name: str | None) -> dict[str, Any]:
-    """Of each position, width and bits of a network: all choices with T, H and A, and their ranks from 1.
+    """All choices of each position, width and bits of a network, with T, H and A, and their ranks from 1.
 
     Without a name it is the knee. Raises ``UsageError`` for a name that is none or several of the search's.
     """

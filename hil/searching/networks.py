@@ -113,7 +113,7 @@ def network_folder(folder: SearchFolder, architecture: Architecture) -> Path:
 
 
 def member_named(members: Sequence[Member], name: str) -> Member:
-    """By the beginning of its name. Raises ``UsageError`` for a name that is none or several of theirs."""
+    """The network whose name begins so. Raises ``UsageError`` for a name that is none or several of theirs."""
     names = [network_name(m.architecture) for m in members]
     found = [m for m, own in zip(members, names, strict=True) if name and own.startswith(name)]
     if len(found) != 1:
@@ -133,7 +133,7 @@ def read_evaluation(folder: Path) -> Evaluation | str | None:
 
 
 def _train_samples(run: SearchRun, genomes: Genomes, numbers: range) -> None:
-    """Those that were not trained."""
+    """Train the networks of these numbers that were not trained yet, and store their accuracies."""
     settings, images = run.settings, len(run.inputs.kept)
     left = [n for n in numbers if not _sample_file(run, n).exists()]
     architectures = [run.inputs.space.decode(genomes[n]) for n in left]

@@ -200,7 +200,7 @@ def _trained_teacher(
 
 
 def _stages(run: SearchRun) -> Significance:
-    """Phase A."""
+    """Train and rate the operators of each stage (phase A of the search)."""
     space, count = run.inputs.space, len(run.inputs.space.stages)
     with run.watch.stage("stages"):
         probe = functools.cache(lambda: _stage_s(run))
@@ -229,7 +229,7 @@ def _stage_job(run: SearchRun, stage: int, settings: StageSettings, folder: Path
 
 
 def _teacher_epoch_s(run: SearchRun) -> float:
-    """Of all training images, from a few batches."""
+    """Time of an epoch of the teacher over all training images, s, from a few batches."""
     batch, images = run.settings.batch, run.inputs.train
     few = images.part(np.arange(min(PROBE * batch, len(images))))
     start = time.monotonic()
@@ -238,7 +238,7 @@ def _teacher_epoch_s(run: SearchRun) -> float:
 
 
 def _stage_s(run: SearchRun) -> tuple[float, float]:
-    """Of the first stage, whose maps are the largest, from a few batches: s an epoch, s a rated path."""
+    """Times of the first stage, whose maps are the largest, from a few batches: s an epoch, s a rated path."""
     batch, images = run.settings.batch, run.inputs.brief
     few = images.part(np.arange(min(2 * PROBE * batch, len(images))))
     paths = 2 * max(len(p.operators) for p in run.inputs.space.positions)

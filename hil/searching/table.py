@@ -32,7 +32,7 @@ OWN = "own"  # what stands beside a network that is not the search's
 
 
 def laid_out(settings: SearchSettings) -> str:
-    """What costs are of."""
+    """How networks were laid out for their costs, in words."""
     if settings.costs and is_cost_model(settings.costs):
         return f"as MNSIM 2.0 lays networks out, each layer once; errors of cells are those of {settings.chip}"
     if settings.asked.get(IdleCopies) is None:

@@ -131,7 +131,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, float]:
 
 
 def die_serial(spec: ChipSpec, seed: int) -> str:
-    """What the die of a seed calls itself."""
+    """Serial number that the die of a seed reports."""
     return hashlib.sha256(f"reference die {spec.name} {seed}".encode()).hexdigest()[:12]
 
 

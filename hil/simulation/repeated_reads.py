@@ -25,7 +25,7 @@ class RepeatedReads:
     layers: int  # distance of the noise of two parts
 
     def level_sums(self, codes: NDArray[np.int16], key: NoiseKey) -> tuple[NDArray[np.int32], float]:
-        """As ``LayerSimulator.level_sums``."""
+        """Sums of all reads together, as ``LayerSimulator.level_sums`` gives those of one."""
         found: list[NDArray[np.int32]] = []
         ends = 0.0
         for number, (part, reads) in enumerate(self.parts):

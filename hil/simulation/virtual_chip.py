@@ -163,7 +163,7 @@ def _simulator(
     mode: SimulationMode | str,
     pictures: bool,
 ) -> LayerSimulator:
-    """Some tiles of a layer."""
+    """Simulator of some tiles of a layer."""
     return LayerSimulator(
         program.spec.macro,
         tiles,

@@ -171,7 +171,7 @@ class VirtualChips:
 
     @property
     def saturated_share(self) -> float:
-        """Of the conversions of all runs so far."""
+        """Share of the conversions of all runs so far that ended at the first or last code."""
         return self.ends / max(1, self.conversions)
 
     @property
@@ -293,7 +293,7 @@ class VirtualChips:
         return tiles_by_slot(self.program)
 
     def _targets(self, slot: int) -> NDArray[np.float32]:
-        """Of one macro, µS; kept where all chips are small."""
+        """Target conductances of one macro, µS; kept in memory where all chips are small."""
         found = self._targets_us.get(slot)
         found = macro_targets_us(self.program, slot, self._tiles[slot]) if found is None else found
         if self.kept_in_memory:
@@ -302,7 +302,7 @@ class VirtualChips:
 
     @property
     def numbers(self) -> range:
-        """Of the chips."""
+        """Numbers of the chips."""
         return range(self.first, self.first + self.chips)
 
     @property

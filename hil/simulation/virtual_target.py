@@ -89,7 +89,7 @@ class VirtualTarget:
         self._targets_us[slot] = np.where(np.isfinite(targets_us), targets_us, self._targets_us[slot])
 
     def hold(self, program: ConductanceProgram) -> None:
-        """Nothing is kept."""
+        """Do nothing: a virtual chip keeps no cell readings of a program."""
 
     def wait(self, seconds: float) -> None:
         self.time_s += seconds

@@ -37,7 +37,7 @@ def open_arc_two(rest: str, *, baud: int, timeout_s: float) -> Transport:
 
 
 class ArcTwoCalls:
-    """One instrument as a line."""
+    """One ArC TWO as a line: an order is a call of its library, an answer what the call gives."""
 
     def __init__(self, address: str, instrument: Any) -> None:
         self.address, self._instrument = address, instrument
@@ -91,7 +91,8 @@ def _argument(text: str) -> Any:
 
 
 def _answered(answer: Any) -> str | None:
-    """None of the instrument itself, which calls give back that are only begun."""
+    """Answer of a call of the library as text; None for calls that give back the instrument, whose work has only
+    begun."""
     if isinstance(answer, str):
         return answer
     if isinstance(answer, bool | int | float | np.ndarray):

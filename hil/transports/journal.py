@@ -168,7 +168,7 @@ class Journal:
         self._begin()
 
     def close(self) -> None:
-        """May be called twice."""
+        """Close the file; may be called twice."""
         self._file.close()
 
     def _open(self) -> BinaryIO:

@@ -54,7 +54,7 @@ class Exchange:
 
 
 def open_replay(rest: str, *, baud: int, timeout_s: float) -> ReplayTransport:
-    """``replay:WIRE.LOG``."""
+    """Open ``replay:WIRE.LOG``: a recorded session in place of a chip."""
     return ReplayTransport(rest)
 
 

@@ -35,7 +35,7 @@ IN_PROCESS = ("replay",)  # a line that does not outlive its transport, as no bo
 
 @functools.cache
 def schemes(group: str) -> dict[str, EntryPoint]:
-    """By the word before the colon, in small letters.
+    """Entry points of a group by the word before the colon of an address, in small letters.
 
     Raises:
         PortError: two packages name the same.

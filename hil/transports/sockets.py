@@ -77,13 +77,13 @@ class SocketTransport:
 
 
 def open_tcp(rest: str, *, baud: int, timeout_s: float) -> SocketTransport:
-    """``tcp://HOST:PORT``."""
+    """Open ``tcp://HOST:PORT``."""
     address = f"tcp:{rest}"
     return connect_tcp(address, *host_and_port(address, rest), timeout_s)
 
 
 def open_unix(rest: str, *, baud: int, timeout_s: float) -> SocketTransport:
-    """``unix:PATH``."""
+    """Open ``unix:PATH``, a Unix socket."""
     return connect_unix(f"unix:{rest}", rest, timeout_s)
 
 

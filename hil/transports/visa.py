@@ -47,7 +47,7 @@ def open_visa(name: str, *, baud: int, timeout_s: float) -> Transport:
 
 
 class VisaSerial:
-    """``ASRL…::INSTR`` without terminations."""
+    """A serial line by its VISA name ``ASRL…::INSTR``, all bytes as they are, without terminations."""
 
     def __init__(self, address: str, name: str, device: str, baud: int) -> None:
         from pyvisa.constants import SerialTermination

@@ -95,7 +95,7 @@ class ChipIdentity:
 
     @property
     def reservation(self) -> str:
-        """The mark as a sentence."""
+        """What answered, and why nothing of it was measured on hardware, as a sentence; empty for silicon."""
         if not self.told_by:
             return "" if self.silicon else f"An {self.kind} chip answered; nothing here was measured on hardware."
         if self.kind == "unknown":

@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """One thing that moved."""
+    """One difference of a chip from its record, such as a gain of all outputs, with its size."""
 
     what: str
     share: float  # of a gain, of the largest sums, of the spread of the sums or of the difference of two outputs
@@ -122,7 +122,7 @@ def difference(chip: Floats, beside: Floats, ideal: Floats) -> LayerDifference:
 
 
 def _shares(layers: Sequence[LayerDifference]) -> dict[str, tuple[float, float]]:
-    """Of each kind of movement its share and its energy."""
+    """Size and error energy of each kind of movement, by its name."""
     weights = np.concatenate([one.weight for one in layers]) / len(layers)
     gains, offsets = (np.concatenate([getattr(one, name) for one in layers]) for name in ("gain", "offset"))
     common = float(_median(gains, weights))

@@ -297,7 +297,7 @@ def verdict_text(
 
 
 def power_of(c: Comparison, tolerance: float, limits: CriticalValues) -> Power:
-    """What so many images can tell."""
+    """Chance that the comparison ends in agreement with its number of images, and how many would be enough."""
     chance = float(chance_to_agree(c, tolerance, limits.z_equivalence, images=c.n))
     enough = images_enough(c, tolerance, limits.z_equivalence)
     if enough is None:

@@ -67,7 +67,7 @@ class Adaptation:
         return sum(int(getattr(a, name)) for a in self.layers)
 
     def lines(self) -> list[str]:
-        """For the screen."""
+        """Summary of the adaptation as lines of text."""
         of, (blind, adapted) = self.total, self.error
         return [
             f"adapted to chip {self.program.adapted_to}: {of('stuck')} stuck cells under weights spoil {of('hit')} "

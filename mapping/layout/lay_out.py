@@ -144,7 +144,7 @@ class _Member:
 
     @property
     def as_one_position(self) -> LayerReads:
-        """Of a part of a layer: a stage that is not copied."""
+        """Reads of a stage that is part of a layer and is not copied, as if the layer had one position."""
         reads = self.stage.rows * self.stage.width * self.stage.reads
         return LayerReads(self.stage.layer, len(self.pieces), 1, 1, reads)
 

@@ -20,7 +20,7 @@ class ChannelClasses:
         self.fixed: set[int] = set()
 
     def new(self, count: int, *, fixed: bool = False) -> list[int]:
-        """Numbers for so many channels, each a class of its own."""
+        """Numbers for ``count`` further channels, none of which is pruned together with another yet."""
         made = list(range(len(self.above), len(self.above) + count))
         self.above += made
         if fixed:
@@ -40,7 +40,7 @@ class ChannelClasses:
             self.above[self.root(b)] = self.root(a)
 
     def fix(self, channels: Channels) -> None:
-        """These never go."""
+        """Mark channels that are never pruned."""
         self.fixed.update(channels)
 
     def fixed_roots(self) -> set[int]:

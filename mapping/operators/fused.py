@@ -33,7 +33,7 @@ class ChosenCodes(Protocol):
 
 
 class OpFields(TypedDict):
-    """Fields of every operation."""
+    """Fields that every fused operation has, whatever it computes."""
 
     name: str
     inputs: tuple[str, ...]

@@ -211,7 +211,7 @@ class Concat(Node):
 
 
 def joined_shape(shapes: Sequence[Shape], axis: int) -> Shape:
-    """Of shapes side by side along an axis."""
+    """Shape of arrays of these shapes side by side along an axis."""
     first = shapes[0]
     return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
 

@@ -29,7 +29,7 @@ FILL = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flatten(Node):
-    """(channels, height, width) -> (features,), channel first."""
+    """Maps as one vector: (channels, height, width) -> (features,), channel first."""
 
     kind = "flatten"
     moves = True

@@ -46,7 +46,7 @@ class GraphError(MappingFileError, ValueError):
 
 
 class StepNames(TypedDict):
-    """Fields of every integer step."""
+    """Fields that every integer step has, whatever it computes."""
 
     name: str
     inputs: tuple[str, ...]

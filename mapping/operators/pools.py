@@ -55,8 +55,8 @@ class AvgPoolOp(NodeOp):
         return WorkForm(WorkKind.AVG_POOL, self.kernel, self.stride, self.padding)
 
     def integer_steps(self, around: Scales) -> tuple[Step, ...]:
-        """Of codes that others chose, halves go away from their zero, not from the value 0: such codes are brought
-        there before and back after."""
+        """The integer mean. Halves of codes that others chose are rounded away from their zero point, not from the
+        value 0: such codes are shifted there before and back after."""
         (scale, *_), out = around.inputs, around.out
         size, source = self.kernel[0] * self.kernel[1], self.inputs[0]
         centre = (out.low + out.high + 1) // 2
@@ -149,7 +149,7 @@ class AvgPool(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlobalAvgPool(Node):
-    """(channels, height, width) -> (channels,)."""
+    """Mean over each map: (channels, height, width) -> (channels,)."""
 
     kind = "global_avg_pool"
     by_channel = True

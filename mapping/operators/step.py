@@ -149,5 +149,5 @@ def check_together(step: Step, shapes: Sequence[Shape]) -> None:
 
 
 def repeated_shape(shapes: Sequence[Shape]) -> Shape:
-    """Of shapes that fit together."""
+    """Shape of arrays of these shapes broadcast together."""
     return tuple(int(size) for size in np.broadcast_shapes(*shapes))

@@ -67,7 +67,8 @@ def adapter_share(program: ConductanceProgram) -> float:
 
 
 def _down(adapter: Adapter, group: TileGroup) -> ExactProduct:
-    """The product with ``down``, as of a layer of so many outputs."""
+    """The exact product with the adapter's first matrix, ``down``, laid out as a layer with as many outputs as its
+    rank."""
     rank, inputs = adapter.down.shape
     tile = Tile(0, 0, 0, range(inputs), range(rank), 1, np.ascontiguousarray(adapter.down.T))
     return ExactProduct(replace(group, outputs=rank, groups=1, tiles=(tile,)))

@@ -68,7 +68,7 @@ def tile_vectors(codes: NDArray[np.int16], window: Window | None, tile: Tile, mo
 
 
 def vector_images(window: Window | None, images: int, most: int) -> int:
-    """Of how many of so many images ``tile_vectors`` takes vectors: of those with many places a few."""
+    """Number of images, of ``images``, from which ``tile_vectors`` takes vectors: few where each has many positions."""
     return images if window is None else max(1, min(images, most // max(1, min(window.positions, 128))))
 
 

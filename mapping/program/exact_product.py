@@ -78,7 +78,7 @@ class ExactProduct:
         return sums.transpose(0, 3, 1, 2)
 
     def _multiply(self, columns: NDArray[Any]) -> NDArray[np.int32]:
-        """(n, inputs, positions) -> (n, outputs, positions)."""
+        """Exact products of a group: (n, inputs, positions) -> (n, outputs, positions)."""
         sums = np.zeros((columns.shape[0], self.group.outputs, columns.shape[2]), np.int32)
         for block in self.blocks:
             part = columns[:, block.inputs.start : block.inputs.stop].astype(block.weights.dtype, copy=False)

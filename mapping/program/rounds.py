@@ -170,7 +170,7 @@ class RoundRun:
         self.close()
 
     def close(self) -> None:
-        """Let the activations go."""
+        """Discard the stored activations, with their file."""
         self._store.close()
 
 

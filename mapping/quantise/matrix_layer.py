@@ -123,7 +123,7 @@ class MatrixLayer:
 
     @cached_property
     def factor(self) -> int:
-        """By which rounded weights are stretched over the levels of a cell, so that no sum can leave 32 bits."""
+        """Factor that stretches rounded weights over the levels of a cell; no sum can leave 32 bits with it."""
         macro = self.spec.macro
         bits = self.input_bits - self.source.signed
         room: int = INT32_HIGH // (self.weight_max * self.op.stored.shape[2] << bits)

@@ -30,7 +30,7 @@ class Rounded:
     error: Floats
 
     def where(self, better: NDArray[np.bool_], other: Rounded) -> Rounded:
-        """These outputs where they are ``better``, (groups, outputs), those of ``other`` elsewhere."""
+        """Outputs of this rounding where ``better`` (groups, outputs) is true, those of ``other`` elsewhere."""
         return Rounded(
             np.where(better[:, :, None], self.levels, other.levels),
             np.where(better, self.scale, other.scale),

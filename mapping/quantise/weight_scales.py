@@ -71,7 +71,7 @@ class WeightErrors:
     read: Floats
 
     def averaged(self, copies: int) -> WeightErrors:
-        """The same of a weight that stands so many times."""
+        """Errors of the mean of ``copies`` copies of a weight."""
         return WeightErrors(self.integers, self.written / copies, self.read / copies)
 
     def of(self, levels: NDArray[np.int16], variance: Floats, squares: Floats) -> Floats:
@@ -153,7 +153,7 @@ def output_weights(
         return tried.error + tried.scale**2 * (errors.of(tried.levels, inputs.variance, squares) + conversion)
 
     def compared(index: NDArray[np.intp], best: Chosen) -> Chosen:
-        """The better of what was chosen and the ends of numbers ``index``, output by output."""
+        """For each output the better one of the best clip so far and clip number ``index``."""
         tried = trials.at(CLIPS[index] * widest)
         seen = loss(tried, guess)
         better = seen < best.loss

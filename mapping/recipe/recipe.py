@@ -187,7 +187,8 @@ class Use(Protocol):
         """It stands, its columns are corrected, and nothing is tuned yet."""
 
     def ready(self, written: Written) -> None:
-        """All is done; in the next round the chip is written anew."""
+        """Called once the chip of this round is ready: written, waited for and tuned. The next round writes it
+        again."""
 
 
 def run_recipe(
@@ -216,7 +217,7 @@ def run_recipe(
 
 
 def begun_tune(program: ConductanceProgram, targets: TuneTargets) -> ChannelTune:
-    """A tune of a chip, which goes on with every round."""
+    """An empty tune of a chip, which takes up the layers of one round after the other."""
     from mapping.tune.channel_affine import ChannelTune
 
     return ChannelTune(program, targets)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class ProgressObserver(Protocol):
-    """Whoever watches the work."""
+    """Receives progress: stages, steps within them, and notes."""
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """A part of the work."""
+        """Context of a named part of the work."""
 
     def step(self, done: int, total: int, what: str) -> None: ...
 
@@ -45,7 +45,7 @@ class RecipeTarget(ProgressObserver, Protocol):
 
     @property
     def pulses(self) -> int:
-        """Given so far."""
+        """Programming pulses given so far."""
 
     @property
     def time_s(self) -> float:

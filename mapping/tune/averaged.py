@@ -28,7 +28,7 @@ def layer_areas(program: ConductanceProgram) -> dict[str, tuple[Area, ...]]:
 
 
 def averaged(program: ConductanceProgram, copies: Copies) -> ConductanceProgram:
-    """The program with further ``copies`` of layers, averaged; its aims are those of before.
+    """The program with further ``copies`` of layers, whose answers are averaged; its targets beside levels stay.
 
     Raises:
         CannotMap: sums that could leave 32 bits, or copies for speed in that layer.

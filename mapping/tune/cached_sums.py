@@ -48,7 +48,7 @@ Images = NDArray[Any] | InFile
 
 
 def room_for(first: NDArray[Any], images: int) -> Images:
-    """Room for so many images that are like the first of them."""
+    """Empty storage for ``images`` arrays like ``first``: in memory, or in a file where they are large."""
     shape = (images, *first.shape[1:])
     if math.prod(shape) * first.itemsize <= IN_MEMORY_BYTES:
         return np.empty_like(first, shape=shape)
@@ -62,7 +62,7 @@ class CachedSums(Mapping[str, Sums]):
         self._parts: dict[str, list[Sums]] = {}
 
     def append(self, layer: str, sums: Sums) -> None:
-        """Sums of the next images."""
+        """Store the sums of a layer for the next images."""
         self._parts.setdefault(layer, []).append(sums)
 
     def __getitem__(self, layer: str) -> Sums:

@@ -36,7 +36,7 @@ Simulate = Callable[[Sequence[Architecture]], Sequence[CandidateCost]]
 
 
 def costs(space: Space, target: Target, architectures: Sequence[Architecture]) -> list[CandidateCost]:
-    """One after the other, here."""
+    """Costs of networks, computed one after the other in this process."""
     return [target.cost(workload(space, a), a.adc_bits) for a in architectures]
 
 
@@ -65,7 +65,7 @@ class Simulator:
 
     @property
     def simulated(self) -> int:
-        """Different candidates so far, those of the file included."""
+        """Number of different candidates whose cost is known, those read from the file included."""
         return len(self.known)
 
     def __call__(self, architectures: Sequence[Architecture]) -> list[CandidateCost]:

@@ -43,7 +43,7 @@ def cost_feedback(
     latency_ns: Sequence[float],
     energy_pj: Sequence[float],
 ) -> CostFeedback:
-    """Of networks that were measured, at least 2."""
+    """Corrections of simulated costs, fitted to networks whose cost was measured, at least 2."""
     genomes = np.array([space.encode(a) for a in architectures])
     slower = np.log([measured / cost.latency_ns for measured, cost in zip(latency_ns, simulated, strict=True)])
     dearer = np.log([measured / cost.energy_pj for measured, cost in zip(energy_pj, simulated, strict=True)])

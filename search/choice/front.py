@@ -49,7 +49,8 @@ class Front:
     members: tuple[Member, ...]
 
     def hypervolume(self, accuracy_floor: float, least_edp: float, most_edp: float) -> float:
-        """Of (accuracy, ln EDP) over 0..1 each: from the floor to 100 %, from the least to the most EDP (mJ·ms)."""
+        """Hypervolume of the front in (accuracy, ln EDP), each scaled to 0..1: from the floor to 100 %, and from the
+        least to the most EDP (mJ·ms)."""
         return volume([(m.accuracy_low, m.cost.edp_mj_ms) for m in self.members], accuracy_floor, least_edp, most_edp)
 
     @property

@@ -116,7 +116,7 @@ class Search:
         return objectives, excess
 
     def kept(self) -> list[Member]:
-        """Those within macros and caps."""
+        """The members that keep to the number of macros and all caps."""
         return [m for m in self.members.values() if max(self.caps.excess(m.cost, m.accuracy_low)) <= 0]
 
     def front(self, method: str, target: str, seed: int) -> Front:

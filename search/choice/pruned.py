@@ -61,7 +61,7 @@ def planned(
 
 
 def learned(space: PruningSpace, genomes: Genomes, losses: Floats) -> AdditiveModel:
-    """Of the logarithms of losses; choices of one kind have something in common wherever they stand."""
+    """Additive model of the logarithms of losses; choices of one kind have a part in common wherever they stand."""
     return fit_additive(space.choices, genomes, losses, (space.kinds,))
 
 

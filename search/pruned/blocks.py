@@ -22,7 +22,7 @@ class ResidualBlock:
 
 
 def blocks_of_graph(graph: NetworkGraph) -> tuple[ResidualBlock, ...]:
-    """The blocks in order."""
+    """The residual blocks of a graph, in its order."""
     nodes = {node.name: node for node in graph.nodes}
     readers: dict[str, set[str]] = {}
     for node in graph.nodes:

@@ -94,7 +94,8 @@ class Chooser:
         return names[0], names[-1]
 
     def _lower(self, plan: PruningPlan, first: str) -> Iterator[PruningPlan]:
-        """Plans one step below."""
+        """Plans one step smaller: one bit less of weights, of activations or of the codes of layer ``first``, narrower
+        channel groups, or a block less."""
         limits = self.limits
         if plan.weight_bits > limits.least_weight_bits:
             yield replace(plan, weight_bits=plan.weight_bits - 1)
@@ -113,7 +114,8 @@ class Chooser:
                 yield replace(plan, blocks=plan.blocks | {block.add})
 
     def _bundles(self) -> Iterator[Sequence[ChannelGroup]]:
-        """All groups; those of one width that lie within blocks; each other group by itself."""
+        """Sets of channel groups that are pruned together: all of them, those of one width inside blocks, and each
+        other group alone."""
         groups = self.teacher.channels.groups
         yield groups
         if self.way.even:

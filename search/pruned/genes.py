@@ -174,11 +174,11 @@ def _together(teacher: Teacher, layers: list[str]) -> dict[str, tuple[str, ...]]
 
 
 def _apart(shares: tuple[float, ...], classes: int) -> tuple[float, ...]:
-    """Shares that leave different counts of so many channels."""
+    """The shares that leave different numbers of channels, out of ``classes``."""
     counts = [_left(share, classes) for share in shares]
     return (shares[0], *(share for share, (a, b) in zip(shares[1:], pairwise(counts), strict=True) if a != b))
 
 
 def _left(share: float, classes: int) -> int:
-    """Channels that a share leaves of so many classes."""
+    """Number of channels that a share leaves, out of ``classes``."""
     return max(1, math.floor(share * classes + 1e-9))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class PruningLimits:
-    """Fewest and most bits."""
+    """Fewest and most bits of weights and activations that a pruned network may have."""
 
     least_weight_bits: int = 3
     most_weight_bits: int = 6

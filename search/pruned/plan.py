@@ -32,13 +32,13 @@ class PruningPlan:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells plans apart."""
+        """Everything by which two plans differ, as one comparable value."""
         own = sorted((name, bits.weight or 0, bits.activation or 0) for name, bits in self.layer_bits.items())
         return self.weight_bits, self.activation_bits, self.classes, self.blocks, self.points, tuple(own)
 
     @property
     def text(self) -> str:
-        """In a line, for progress."""
+        """The plan in a few words, for a line of progress."""
         parts = [f"W{self.weight_bits}A{self.activation_bits}"]
         parts += [f"{len(self.blocks)} blocks less"] if self.blocks else []
         parts += [f"{len(self.points)} kernels 1 x 1"] if self.points else []

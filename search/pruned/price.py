@@ -23,7 +23,7 @@ class PlanPrices:
         return self._cheapest(plan)[0]
 
     def target(self, plan: PruningPlan) -> Target:
-        """The one whose price counts."""
+        """The array on which the network of a plan is cheapest."""
         return self.targets[self._cheapest(plan)[1]]
 
     def _cheapest(self, plan: PruningPlan) -> tuple[float, int]:

@@ -51,7 +51,8 @@ def relevance(
     images: NDArray[np.uint8],
     seed: int,
 ) -> Relevance:
-    """Of all channels, blocks and layers, on ``images``, uint8 (n, height, width, channels)."""
+    """How much the classes depend on each channel, block and layer, on ``images``, uint8 (n, height, width,
+    channels)."""
     draw = torch.Generator().manual_seed(seed)
     count = 1 + max((int(of.max()) for of in channels.of.values()), default=0)
     classes, block_square = torch.zeros(count, dtype=torch.float64), dict.fromkeys([b.add for b in blocks], 0.0)

@@ -30,7 +30,7 @@ BitsPer = Literal["network", "stage", "position"]
 
 @dataclass(frozen=True, slots=True)
 class Stem:
-    """The first convolution."""
+    """The first convolution of every network of a space."""
 
     channels: int
     kernel: int

@@ -67,7 +67,7 @@ class Operator(Protocol):
     """Frozen, comparable and picklable; its fields are the keys of its table in a space file."""
 
     def fits(self, slot: Slot) -> bool:
-        """Whether it can stand there."""
+        """Whether this operator can take the place ``slot`` of a network."""
 
     def layers(self, slot: Slot) -> tuple[Layer, ...]:
         """Its layers, in order; the last gives its output, none means that the output is the input."""

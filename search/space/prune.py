@@ -160,7 +160,8 @@ def _weight_bits(space: Space, target: Target) -> tuple[tuple[int, ...], tuple[D
 
 
 def _narrow(space: Space, target: Target, most: Callable[..., str]) -> Architecture:
-    """The network of smallest widths whose tiles cover the least (``most`` is ``min``) or the most (``max``)."""
+    """The network with the smallest widths and, at each position, the operator whose weights cover the fewest cells
+    (``most`` is ``min``) or the most (``max``)."""
     narrow = [min(stage.widths) for stage in space.stages]
     names = []
     for i, place in enumerate(space.positions):

@@ -42,7 +42,7 @@ class Significance:
         return np.concatenate(self.values)
 
     def score(self, genomes: Genomes) -> Floats:
-        """Sum over genes, (networks,)."""
+        """Significance of the choices of each network, summed over its genes, (networks,)."""
         return np.asarray(one_hot(self.choices, genomes) @ self.flat)
 
     def best(self) -> Genome:

@@ -51,11 +51,11 @@ class Target(Protocol):
 
     @property
     def adc_bits(self) -> int:
-        """Of its converters as they are."""
+        """Bits of its converters as they are."""
 
     @property
     def other_adc_bits(self) -> tuple[int, ...]:
-        """Of converters that could be built in their place, these among them."""
+        """Bits of converters that could be built in place of these, theirs among them."""
 
     def cost(self, work: Workload, adc_bits: int) -> CandidateCost:
         """Cost of one image, also of a network with too many macros."""
@@ -131,7 +131,7 @@ class MnsimTarget:
 
     @property
     def form(self) -> str:
-        """Of its arrays, in words."""
+        """Size of its arrays and how many columns share a converter, in words."""
         array = self.config.array
         shared = math.ceil(array.columns * array.subarrays / self.config.pe.adcs)
         columns = "a column" if shared == 1 else f"{shared} columns"

@@ -85,7 +85,7 @@ def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: boo
 
 
 def _of_bits(gene: Gene, stages: Sequence[StageScores], noisy: bool) -> NDArray[np.float64]:
-    """Scores of the choices of a gene after those of the operators."""
+    """Scores of the choices of a gene that is a number of bits, summed over the stages that it applies to."""
     kind = next((name for name in BITS if gene.name.startswith(name)), "")
     number, _, position = gene.name.removeprefix(kind).strip().partition(".")
     total = np.zeros(len(gene.choices))

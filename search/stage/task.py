@@ -133,7 +133,7 @@ class Staging(TrainingTask):
         return self.distance(model, batch.pixels, at, path=self.paths[at.step].tolist())
 
     def set_bits(self, path: Sequence[int]) -> None:
-        """Of the last two numbers of a path."""
+        """Set the bits of weights and activations that the last two numbers of a path name."""
         weight, activation = path[-2:]
         settings = self.settings
         self.model.set_bits(Bits(settings.weight_bits[weight], settings.activation_bits[activation]))

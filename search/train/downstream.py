@@ -108,7 +108,7 @@ class DownstreamLayers:
         return 100.0 * float((self.kept_answers.argmax(1).numpy() == self.kept.labels).mean())
 
     def state(self) -> dict[str, Tensor]:
-        """Parameters, for a file."""
+        """Parameters and buffers by name, as they are written to a file."""
         return dict(self.net.state_dict())
 
     def restore(self, state: Mapping[str, Tensor]) -> None:

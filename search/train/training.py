@@ -171,7 +171,7 @@ ProgressCallback = Callable[[EpochRecord | At], None]
 
 
 def only_epochs(report: Callable[[EpochRecord], None]) -> ProgressCallback:
-    """Hears of whole epochs alone."""
+    """Progress callback that passes on whole epochs and leaves out single batches."""
     return lambda said: report(said) if isinstance(said, EpochRecord) else None
 
 
@@ -206,7 +206,7 @@ class TrainingTask:
         """Called after each step of the weights."""
 
     def score(self, model: nn.Module) -> float:
-        """Of the model (or its mean), after each epoch."""
+        """Score of the model (or of the mean of its weights), asked for after each epoch."""
         return math.nan
 
     def extra(self) -> dict[str, Any]:
@@ -214,7 +214,7 @@ class TrainingTask:
         return {}
 
     def restore(self, extra: dict[str, Any]) -> None:
-        """Take back what ``extra`` gave."""
+        """Restore the state that ``extra`` gave for a checkpoint."""
 
 
 def fit(

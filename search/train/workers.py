@@ -170,7 +170,7 @@ def as_ready(
 
 
 def _results(client: Any, function: Work[J, R], jobs: Mapping[int, J], data: Sequence[Any]) -> Iterator[tuple[int, R]]:
-    """Of these jobs, by number, as they are ready."""
+    """Numbers and results of these jobs, in the order in which they are ready."""
     from distributed import as_completed
 
     client.wait_for_workers(1, timeout=RESTART_S)

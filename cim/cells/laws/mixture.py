@@ -20,7 +20,7 @@ class Mixture(Tail):
         return np.asarray((1.0 - share) * ndtr(u) + share * self.wide_below(u / ratio, df))
 
     def beyond(self, p: Floats, df: Floats, share: Floats, ratio: float) -> Floats:
-        """By halving between the quantiles of the parts."""
+        """Point that T exceeds with probability p: found by halving between the quantiles of the two parts."""
         return self.between(-ndtri(p), ratio * self.wide_beyond(p, df), p, df, share, ratio)
 
     def draw(self, df: Floats, share: Floats, ratio: float, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:

@@ -40,7 +40,7 @@ def tails() -> tuple[Tail, ...]:
 
 
 def _installed() -> Iterator[tuple[str, object]]:
-    """Ours and those of packages, each with its place."""
+    """Cell laws of this package and of installed ones, each with the module and name that it was loaded from."""
     for entry in (*(EntryPoint(name, value, GROUP) for name, value in OURS.items()), *entry_points(group=GROUP)):
         try:
             yield entry.value, entry.load()

@@ -44,7 +44,7 @@ class Tail:
         raise NotImplementedError
 
     def log_density(self, uu: Floats, log_df: Floats, logit: Floats, log_ratio: float) -> Density:
-        """Of T at u² = ``uu``."""
+        """Logarithm of the density of T at u² = ``uu``."""
         raise NotImplementedError
 
     def beyond(self, p: Floats, df: Floats, share: Floats, ratio: float) -> Floats:

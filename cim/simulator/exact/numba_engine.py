@@ -89,7 +89,7 @@ class SingleTile:
         self.law = segment_law(layer.spec, tile.row0, tile.halves_us, layer.wire) if prepared.wire.any() else None
 
     def fill(self, memory: Memory) -> None:
-        """Make what one call needs."""
+        """Lay the arrays of one call out for the kernels, in ``memory``."""
         cells, cubic, law, self.wires = self.prepared.cells, self.prepared.cubic, self.law, None
         pad = ((0, -len(cells) % SEGMENT_ROWS), (0, -cells.shape[1] % LANES))
         if law is not None:

@@ -63,7 +63,7 @@ class FastLayer:
 
     @property
     def kernel_size(self) -> int:
-        """Rows of one channel."""
+        """Word lines that one input channel takes: height times width of the kernel."""
         down, across = self.layer.map_window.kernel
         return down * across
 

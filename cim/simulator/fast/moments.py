@@ -274,8 +274,8 @@ def _mean_tile(copies: Sequence[TileMoments], gain: Floats) -> TileMoments:
 
 
 def mean_line(lines: Sequence[DrivenLine]) -> DrivenLine:
-    """Of copies, whose rows lie in one order at different distances from the end: mean pitches give what they lose
-    together."""
+    """One line in place of several copies, whose rows lie in the same order at different distances from the end: with
+    mean pitches it loses what they lose together."""
     gaps, bend = np.mean([line.gaps for line in lines], axis=0), float(np.mean([line.bend for line in lines]))
     return replace(lines[0], gaps=gaps, bend=bend)
 

@@ -268,7 +268,8 @@ class _TensorGroup:
 
 
 def counted(counts: NDArray[np.uint64], fast: FastLayer) -> Planes:
-    """Of one-bit units, from words (tiles, places) whose byte p is the number of rows that plane p drives."""
+    """Input planes of one-bit units, given how many rows each drives: ``counts`` (tiles, places) are 64-bit words,
+    byte p of which is the number of rows that plane p drives there."""
     layer = fast.layer
     rows = torch.as_tensor(counts.view(np.uint8)).to(layer.device, torch.float32)
     rows = rows.view(*counts.shape, 8)[:, :, : len(layer.planes)]

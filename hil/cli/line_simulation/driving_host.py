@@ -39,7 +39,7 @@ SERIAL, CLEAN = "/dev/simulated", "tcp://simulated:1"  # on the first bodies are
 
 
 class ProcessKilled(BaseException):
-    """The process is no more."""
+    """Ends a simulated process at once, as SIGKILL ends a real one."""
 
 
 class VirtualTransport:
@@ -140,7 +140,7 @@ class DrivingHost:
 
     @property
     def link(self) -> HostLink:
-        """Of the latest process."""
+        """The protocol's host role in the process that was started last."""
         return self._first_link if self._session is None else self._session.link
 
     @property
@@ -184,7 +184,7 @@ class DrivingHost:
         self._unplugged = False
 
     def kill(self, now_s: float) -> None:
-        """Another process goes on later."""
+        """End the process as SIGKILL does; another resumes the run later."""
         self._killed, self._begins_s = True, now_s
 
     def begin_anew(self, now_s: float) -> None:
@@ -231,7 +231,7 @@ class DrivingHost:
     # --- one process ------------------------------------------------------------------------
 
     def go_on(self, advance: Advance) -> None:
-        """One process of the run."""
+        """Run one process of the host, until its run is over or something ends it."""
         self.advance = advance
         self._killed = self._interrupted = False
         while self.now_s() < self._begins_s or self._unplugged:

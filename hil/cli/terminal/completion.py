@@ -8,7 +8,7 @@ Complete = Callable[[str], list[str]]
 
 
 def beginning(names: Iterable[str], begun: str) -> list[str]:
-    """Those names that begin so."""
+    """The names that begin with ``begun``."""
     return [name for name in names if name.startswith(begun)]
 
 

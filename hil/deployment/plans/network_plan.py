@@ -132,7 +132,7 @@ class PlanWriting:
         shape: Shape,
         ends: tuple[int, int] | None = None,
     ) -> None:
-        """One step; its codes lie between ``ends``, or those of its first input."""
+        """Append a step. Its codes lie between ``ends``; None: between the ends of its first input."""
         self._shapes[name], self._ends[name] = shape, ends or self._ends[inputs[0]]
         self._values[name] = self._memory.take(shape, *self._ends[name])
         self._steps.append(PlanStep(instruction, tuple(self._values[n] for n in inputs), self._values[name]))
@@ -226,7 +226,7 @@ def _span(values: NDArray[np.integer]) -> tuple[int, int]:
 
 @dataclass
 class _Memory:
-    """Places of values, first fit."""
+    """Places of values in the memory of a plan, each at the first gap that takes it."""
 
     size: int = 0
     values: list[PlanValue] = field(default_factory=list)

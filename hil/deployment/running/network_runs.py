@@ -24,7 +24,7 @@ Progress = Callable[[int, str], None]
 
 
 def silent(done: int, what: str) -> None:
-    """Nobody is told."""
+    """Report progress to nobody."""
 
 
 class NetworkRun(Protocol):

@@ -83,7 +83,7 @@ class RecipeCount:
         return sum(stage.wait_s for stage in before) + (reading_ns + pulses_ns) * 1e-9
 
     def wire(self, *names: str) -> WireEstimate:
-        """Of the stages of these names."""
+        """What the stages of these names send over the wire, together."""
         return sum((stage.wire for stage in self.stages if stage.name in names), WireEstimate())
 
 

@@ -69,7 +69,8 @@ class CodedArray:
 
 
 def coded(bench: Bench, macro: int) -> CodedArray:
-    """Of each macro another code: that of the first, turned by a line for each macro probed before."""
+    """Pattern that is written to a macro to recognise its cells: that of the first macro, rolled by a row and a
+    column for each macro before it."""
     spec = bench.spec.macro
     rows, columns = probed(spec.rows), probed(spec.columns)
     turned = np.roll(_coded(len(rows), len(columns)), macros_probed(bench.spec.macros).index(macro), (0, 1))

@@ -173,7 +173,15 @@ class MessageLine:
     def ask(
         self, *messages: bytes, channel: int = BULK, answers: int | None = None, plain: bool = False
     ) -> list[bytes]:
-        """Send messages (``plain``: without a seal); the replies that are no progress, one a message or so many."""
+        """Send messages and wait for their final replies.
+
+        Args:
+            plain: without the seal of an authorised host.
+            answers: number of replies to wait for; None: one for each message.
+
+        Raises:
+            TimeoutError: fewer replies came.
+        """
         self.send(*messages, channel=channel, plain=plain)
         wanted = len(messages) if answers is None else answers
         heard = self.hear(lambda heard: len(ends(heard)) >= wanted)

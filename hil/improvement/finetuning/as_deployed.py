@@ -45,7 +45,7 @@ class AsDeployed:
 
     @property
     def percent(self) -> float:
-        """Of chips that chose nothing and images that neither trained nor chose."""
+        """Mean accuracy, %, on chips and images that had no part in training or in choosing."""
         return 100.0 * float(self.scoring.mean())
 
     @property

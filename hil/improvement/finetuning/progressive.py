@@ -90,7 +90,7 @@ class Progressive:
     save: Callable[[OnChipProgress], None] = field(default=lambda _: None)
 
     def begin(self, program: ConductanceProgram) -> OnChipProgress:
-        """Nothing is written yet."""
+        """Progress before the first layer is written: inputs of the network for each set of images."""
         seen, kept, tune = (
             {INPUT: input_codes(images, program.input)}
             for images in (self.downstream.images.pixels, self.downstream.kept.pixels, self.stored)

@@ -117,7 +117,7 @@ class FlightComputer:
         return [accepted, *more, self._tm(1, 7, request)]
 
     def housekeeping(self) -> bytes:
-        """A TM 3,25."""
+        """Housekeeping report, PUS service 3, subtype 25."""
         digest = 0 if self.program is None else int(self.program.digest[:16], 16)
         centi = max(-32768, min(32767, round(100 * self.temperature_c)))
         serving = int(self.program is not None)

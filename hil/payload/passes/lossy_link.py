@@ -34,7 +34,7 @@ class RadioDirection:
     count: int = 0  # of the space packets
 
     def sends_until(self, size: int, now_s: float) -> float:
-        """When a packet of so many bytes would be sent."""
+        """Time at which the last bit of a packet of ``size`` bytes would leave, s, if it were sent now."""
         return max(now_s, self.free_s) + 8 * (size + FRAME_BYTES) / self.bit_per_s
 
     def send(self, content: bytes, apid: int, now_s: float) -> tuple[float, bytes]:

@@ -102,7 +102,7 @@ def run_block(job: range, *data: Any) -> list[InjectionResult]:
 
 
 def site_of(number: int, space: FaultSpace, seed: int, kinds: tuple[FaultKind, ...], high_share: float = 0.5) -> Fault:
-    """The fault of an injection."""
+    """Draw the fault that injection ``number`` of a campaign sets, by its seed."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, SITES, number]))
     return space.draw(kinds[number % len(kinds)], rng, high_share)
 

@@ -34,7 +34,7 @@ CALIBRATE_SAMPLE, GOLDEN_SAMPLE, WIDEN_SAMPLE, ALARM_SAMPLE = (n << 32 for n in 
 
 
 class Detector(enum.StrEnum):
-    """What can notice a fault."""
+    """Checks on the way of an answer that can detect a fault."""
 
     LOADER = "loader"  # refuses what cannot be
     TIMER = "timer"  # an answer that never comes

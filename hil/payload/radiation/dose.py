@@ -22,14 +22,14 @@ from hil.simulation.virtual_chip import SampledDevice
 
 
 def dose_mrad(effects: DoseEffects, years: float) -> float:
-    """Dose of some years."""
+    """Dose of so many years in orbit, Mrad."""
     return effects.krad_per_year * years * 1e-3
 
 
 def with_dose(
     drawn: SampledDevice, spec: MacroSpec, effects: DoseEffects, mrad: float, rng: np.random.Generator
 ) -> SampledDevice:
-    """A chip after a dose."""
+    """The sampled chip after a dose of ``mrad`` Mrad: its cells and its converters have moved."""
     low, high = spec.levels_us[0], spec.levels_us[-1]
     window, middle = high - low, (high + low) / 2
     cells = {}

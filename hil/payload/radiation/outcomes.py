@@ -15,7 +15,7 @@ from hil.payload.radiation.kinds import FaultKind
 
 
 class FaultOutcome(enum.StrEnum):
-    """What became of one fault."""
+    """Effect of one injected fault on the answers."""
 
     MASKED = "masked"  # no logit changed
     DEGRADED = "degraded"  # logits changed, no answer did

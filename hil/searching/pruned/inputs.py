@@ -40,7 +40,7 @@ class PruningInputs:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Of what the answer hangs on besides the settings."""
+        """Digests of everything besides the settings that the result depends on, by name."""
         chip = self.bench.chip
         return {
             "teacher": self.bench.network.digest,

@@ -64,7 +64,7 @@ class MeasuredPruned:
 
     @property
     def judged(self) -> float | None:
-        """Percent right that counts."""
+        """Accuracy by which the network is judged, %: on virtual chips, or where there are none the exact one."""
         return self.right if self.on_chips is None else self.on_chips
 
 
@@ -88,7 +88,7 @@ def made(job: PruningJob, bench: PruningContext, images: NDArray[np.uint8]) -> P
 
 
 def percent_on_chips(pruned: PrunedNetwork, bench: PruningContext) -> float:
-    """Of held-out training images, treated as deployed, in fast simulation.
+    """Accuracy, %, on held-out training images, of virtual chips treated as in a deployment, in fast simulation.
 
     Raises:
         CannotMap: no chip of this kind takes the pruned network.

@@ -116,7 +116,7 @@ class _Search:
     agreement: float | None = None
 
     def measure(self) -> None:
-        """All rounds."""
+        """Measure the networks of all rounds, those of finished ones from the folder."""
         space = self.inputs.space
         self.genomes, self.found = np.empty((0, len(space.genes)), np.int64), dict(self._stored())
         for number, count in enumerate(self.settings.rounds):
@@ -151,7 +151,7 @@ class _Search:
         return np.array(values)
 
     def _next(self, number: int, count: int) -> list[Any]:
-        """Genomes of a round."""
+        """Genomes to measure in a round: drawn at first, later chosen by the model of those measured before."""
         assert self.genomes is not None
         space, prices, window = self.inputs.space, self.inputs.prices, self.settings.window
         rng = np.random.default_rng(np.random.SeedSequence([self.settings.seed, 0x4E15, number]))
@@ -271,7 +271,7 @@ class _Search:
         )  # fmt: skip
 
     def _array(self, plan: PruningPlan) -> str:
-        """Of a network where it may have several, in words."""
+        """The array that a network is priced on, in words; empty where all have the same."""
         target = self.inputs.prices.target(plan)
         several = len(self.inputs.prices.targets) > 1
         return target.form if several and isinstance(target, MnsimTarget) else ""

@@ -45,7 +45,7 @@ class Guard:
         return done
 
     def watch(self) -> None:
-        """Begin, unless it watches already; before outputs go on."""
+        """Start the guard's process, unless it runs already; called before outputs are switched on."""
         if not self._orders or self._process is not None:
             return
         self._process = subprocess.Popen(

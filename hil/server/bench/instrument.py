@@ -36,14 +36,20 @@ class Instrument:
     def __init__(
         self, entry: InstrumentEntry, line: Transport, current_a: float, *, beside_others: bool = False
     ) -> None:
-        """``current_a``: compliance of every output; ``beside_others``: an exchange ends when all of it is done."""
+        """An instrument of a bench file over an open line.
+
+        Args:
+            current_a: compliance of every output, A.
+            beside_others: other instruments of the bench depend on what this one does, so an exchange ends with a
+                question whose answer says that all orders before it were carried out.
+        """
         self.entry, self.model, self._current_a = entry, entry.model, current_a
         self.connect(line)
         asks = next((order for order in ("is_on", "identity", "errors") if self.can(order)), None)
         self._sign = OrderStep(self, asks) if beside_others and asks else None  # its answer says that all is done
 
     def connect(self, line: Transport) -> None:
-        """Go on over this line."""
+        """Continue over a line that was opened again."""
         time.sleep(self.model.link.wakes_s)
         self._line, self._inbox, self._in_step = line, Inbox(self.entry, line), not self.model.link.wakes_s
         self._line_takes_one = isinstance(line, VisaMessages)  # answer at a time
@@ -346,7 +352,7 @@ class Instrument:
     def _of_lines_asked(
         asked: _Asked, reply: OrderReply, numbers: NDArray[np.float64], raw: bytes
     ) -> tuple[_Asked, NDArray[np.float64], bytes]:
-        """Of an answer with all lines of an instrument, those that were asked for, by their contacts from 0."""
+        """The lines that were asked for, out of an answer with all lines of an instrument, by their contacts from 0."""
         count, first = asked.step.values.get("count"), asked.step.values.get("column")
         if asked.step.order != "currents" or reply.count in (None, 1) or not isinstance(count, int):
             return asked, numbers, raw

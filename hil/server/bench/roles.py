@@ -69,7 +69,7 @@ class LineAddress(Protocol):
 
 
 class VoltageDrive(Protocol):
-    """DAC, source-measure unit, pulse generator."""
+    """An instrument that drives voltages: DAC, source-measure unit, pulse generator."""
 
     def volts(self, at: Crossing, volts_v: float) -> list[OrderStep]:
         """Hold a voltage on the lines that are selected."""
@@ -85,7 +85,7 @@ class VoltageDrive(Protocol):
 
 
 class CurrentSense(Protocol):
-    """ADC, source-measure unit, transimpedance amplifier."""
+    """An instrument that senses currents: ADC, source-measure unit, transimpedance amplifier."""
 
     def currents_a(self, at: Crossing, reads: int, **driven: Value) -> list[OrderStep]:
         """The current of each selected bit line in ``reads`` readings at least; each step answers (columns,) A.

@@ -34,7 +34,7 @@ OutputCallback = Callable[[int, bool, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """Of stand-ins: how voltages settle, and what goes wrong once, after so many answers of the bench; 0: never."""
+    """How voltages of stand-ins settle, and what goes wrong once, after so many answers of the bench; 0: never."""
 
     settling_s: float = 0.0  # time constant of voltages that are held
     hang_up_after: float = 0  # the line is closed in the middle of an answer
@@ -56,7 +56,7 @@ AS_MEANT = Behaviour()
 
 
 class HungUp(LinkError):
-    """The line is to be closed behind these bytes."""
+    """Raised by a stand-in that hangs up: send ``last``, then close the line."""
 
     def __init__(self, last: bytes) -> None:
         super().__init__("the instrument hangs up")
@@ -64,7 +64,7 @@ class HungUp(LinkError):
 
 
 class StandIn:
-    """One instrument. ``told`` hears of its outputs."""
+    """An emulated instrument; ``told`` is called when its outputs are switched."""
 
     def __init__(
         self, entry: InstrumentEntry, fixture: Fixture, told: OutputCallback, behaviour: Behaviour = AS_MEANT
@@ -229,7 +229,7 @@ class StandIn:
                 self._limits[name] = _number(values, name)
 
     def _set_compliance(self, values: Mapping[str, Value]) -> None:
-        """Of instruments that have it in each order."""
+        """Take the compliance current from an order, for instruments that name it in each."""
         if "current_a" in values:
             self._limits["current_a"] = _number(values, "current_a")
 

@@ -112,7 +112,7 @@ def _softmax(c: Composer, a: Call) -> Operand:
 
 
 def _directions(a: Call) -> list[list[Direction]]:
-    """Weights by layer and direction."""
+    """Weights of a recurrent call (LSTM, GRU) of torch, a list for each layer with one or both directions."""
     params: Sequence[Any] = a["params"]
     both = 2 if a["bidirectional"] else 1
     each = len(params) // (both * a["num_layers"])

@@ -108,7 +108,8 @@ def _known(fx: Any) -> bool:
 
 
 def _parts(target: Any) -> tuple[str, str]:
-    """("add", "Tensor") of aten.add_.Tensor."""
+    """Name and overload of an ATen operator, without the mark of work in place: "add", "Tensor" for
+    aten.add_.Tensor."""
     base = str(getattr(target, "_opname", getattr(target, "__name__", target)))
     overload = str(getattr(target, "_overloadname", ""))
     return (base.rstrip("_") or base), "" if overload == "default" else overload

@@ -101,7 +101,7 @@ class _Line:
     high: float = math.inf
 
     def then(self, node: Node) -> _Line:
-        """With what a node does behind it."""
+        """The line followed by the affine map or the clamp of a node."""
         if isinstance(node, Affine):
             gain, shift = float(node.scale.ravel()[0]), float(node.shift.ravel()[0])
             ends = sorted((_moved(self.low, gain, shift), _moved(self.high, gain, shift)))

@@ -54,7 +54,7 @@ def _size(x: Operand) -> int:
 
 
 def _joined(c: Composer, parts: Sequence[Operand], source: Places) -> Operand:
-    """Elements of several operands one behind the other, by number; −1 gives zero."""
+    """Elements of several operands, picked from all of them in a row by the numbers in ``source``; −1 gives zero."""
     values = [part for part in parts if isinstance(part, Value)]
     stored = np.concatenate([np.zeros(_size(p)) if isinstance(p, Value) else p.ravel() for p in parts])
     shift = np.where(source < 0, 0.0, stored[source])

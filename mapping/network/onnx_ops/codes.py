@@ -82,7 +82,8 @@ def _pair(step: Any) -> OnnxRule:
 
 
 def _single(rule: OnnxRule) -> OnnxRule:
-    """Of x, scale, zero, scale and zero of y."""
+    """The rule of a quantised operator with one tensor, whose inputs are x, its scale and zero point, and those of
+    y."""
 
     def found(c: Composer, a: OnnxCall) -> Operand:
         need(not a.get("channels_last", 0), "maps with their channels last", "channels first")

@@ -50,7 +50,8 @@ _HINTS = {
 
 
 class OnnxReader:
-    """Values of an ONNX graph by name: activations of a composer, or arrays."""
+    """The values of an ONNX graph by their names, as far as it was read: activations of the network that is being
+    composed, or constant arrays."""
 
     def __init__(self, model: Any, path: str | Path, channels: int | None) -> None:
         self.graph, self.path, self.channels = model.graph, path, channels

@@ -180,7 +180,7 @@ def slice_map(codes: Codes, step: tuple[int, int], start: int, stop: int) -> Cod
 
 
 def flatten(codes: Codes) -> Codes:
-    """(n, channels, height, width) -> (n, features), channel first."""
+    """Maps as vectors: (n, channels, height, width) -> (n, features), channel first."""
     return codes.reshape(codes.shape[0], -1)
 
 
