@@ -69,7 +69,7 @@ class KeptAnswers:
 
     @property
     def much(self) -> bool:
-        """Whether it belongs into the first lines."""
+        """Whether the loss is so large that the first lines of a command tell it."""
         return self.lost > SAID_FIRST or self.error > MUCH_ERROR or self.instead is not None
 
     @property

@@ -248,7 +248,7 @@ def _bits_of(span: Span) -> int:
 
 
 def _span_of(bits: int, signed: bool) -> Span:
-    """All codes of so many bits."""
+    """Lowest and highest code of ``bits`` bits."""
     half = 1 << (bits - 1)
     return (-half, half - 1) if signed else (0, 2 * half - 1)
 

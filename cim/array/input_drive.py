@@ -40,11 +40,11 @@ class InputDrive:
 
     @property
     def errors(self) -> Floats:
-        """d[u] − u."""
+        """Error of the drive for each input unit, d[u] − u."""
         return np.asarray(self.units - np.arange(float(len(self.units))))
 
     def of(self, units: NDArray[np.integer]) -> Floats:
-        """d of whole units, any shape."""
+        """Drive d[u] that the row drivers give for input units u, an array of any shape."""
         return np.asarray(self.units[units])
 
 

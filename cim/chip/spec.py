@@ -146,7 +146,7 @@ class MacroSpec:
 
     @property
     def even_levels(self) -> bool:
-        """Whether level k is worth k."""
+        """Whether the levels of a cell are worth 0, 1, 2, …, evenly spaced."""
         return self.values.even
 
     @property

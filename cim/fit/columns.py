@@ -89,7 +89,7 @@ class ColumnFit:
     def calibration(
         self, macro: int, cells: NDArray[np.int8], stuck_us: NDArray[np.float32], gain_known: GainKnown
     ) -> MacroCalibration:
-        """The record's form."""
+        """The fit as the entry of one macro in a calibration record."""
         return MacroCalibration(
             macro,
             self.gain,

@@ -126,7 +126,7 @@ def _load(path: Path, kind: type[T]) -> T:
 
 
 def write_fields(group: Any, part: Any) -> None:
-    """Every field of a dataclass."""
+    """Write every field of the dataclass ``part`` into an HDF5 group."""
     for item in fields(part):
         _put(group, item.name, getattr(part, item.name))
 

@@ -80,7 +80,7 @@ load_i = loader(ints)  # of an array of integers of at most 32 bits
 
 @intrinsic
 def lanes(typing: Any) -> Any:
-    """0, 1, … 15."""
+    """Numbers of the sixteen lanes: 0, 1, … 15."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return ir.Constant(ints.llvm, list(range(LANES)))

@@ -180,7 +180,7 @@ class ChipAuthority:
 
     @property
     def counter(self) -> int:
-        """The last one taken of a seal."""
+        """Counter of the last seal that was accepted; later seals must have higher ones."""
         return self._counter
 
     def challenge(self) -> Challenged:

@@ -115,7 +115,7 @@ class NotingChip:
         self.executed += 1
 
     def work(self, seconds: float) -> None:
-        """So long the macros are at work."""
+        """Let the macros work for ``seconds`` of the chip's time."""
         self._worked_s += seconds
         self.chip_time_ns += round(seconds * 1e9)
 

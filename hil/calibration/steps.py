@@ -199,7 +199,7 @@ class CalibrationSteps:
         return self.probes.read(self.plan.early_reads, "cells")
 
     def _repeat(self, until_s: float, gaps_s: tuple[float, ...], macros: tuple[int, ...]) -> dict[int, Repeats]:
-        """Repeated reads that end at a time."""
+        """Readings repeated after the gaps ``gaps_s``, begun so that the last one is taken at ``until_s``."""
         self.probes.wait_until(until_s - sum(gaps_s))
         return self.probes.repeat(gaps_s, macros)
 

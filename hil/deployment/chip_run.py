@@ -30,7 +30,7 @@ class ChipRun(Protocol):
 
     @property
     def written(self) -> ProgramReport | None:
-        """None: the chip already held the program."""
+        """How writing the cells went; None where the chip already held the program."""
 
     @property
     def readings_us(self) -> Readings:
@@ -74,8 +74,8 @@ class ChipRun(Protocol):
 
     @property
     def layers(self) -> Mapping[str, LayerSums]:
-        """Once finished."""
+        """Sums of single layers by name, known once the run has finished."""
 
     @property
     def after_us(self) -> Readings:
-        """Once finished."""
+        """Readings of all cells after the last image, known once the run has finished."""

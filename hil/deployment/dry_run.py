@@ -62,7 +62,7 @@ class DeploymentCost:
 
     @property
     def parts(self) -> dict[str, WireEstimate]:
-        """By name, in the order of a run."""
+        """Cost on the wire of each part of a run by its name, in their order."""
         names = ("calibrate", "program", "read_back", "tune", "layers", "inference")
         return {name: getattr(self, name) for name in names}
 
@@ -206,7 +206,7 @@ def _layers(
 def _untuned(
     chip: CountingChip, program: ConductanceProgram, parts: list[ConductanceProgram], options: DeployOptions
 ) -> WireEstimate:
-    """The first images once without the tune."""
+    """What running the first images once without the tune costs on the wire."""
     if not len(options.recipe.tune_images(program)):
         return WireEstimate()
     return _inference(chip, program, parts, min(options.untuned_images, options.samples), 1)

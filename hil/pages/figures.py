@@ -103,7 +103,7 @@ def _padded(a: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
 
 
 def _blocks(a: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """(rows / f, columns / f, f²)."""
+    """The squares of f by f values that an array consists of, f = ``factor``: (rows / f, columns / f, f²)."""
     r, c = a.shape[0] // factor, a.shape[1] // factor
     return a.reshape(r, factor, c, factor).transpose(0, 2, 1, 3).reshape(r, c, factor * factor)
 

@@ -163,7 +163,7 @@ def split_energy(
 
 
 def cause(name: str, loss: Floats) -> Cause:
-    """From the estimate (first) and its bootstrap draws."""
+    """A cause with the interval of its loss; ``loss`` is the estimate, followed by its bootstrap draws."""
     low, high = np.quantile(loss[1:], (TAIL, 1.0 - TAIL))
     return Cause(name, float(loss[0]), float(low), float(high))
 

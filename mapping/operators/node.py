@@ -145,7 +145,7 @@ class NodeOp(FusedOp):
     """An operation that no array multiplies, and that a node of a graph does, but for its clamp."""
 
     def as_node(self, inputs: tuple[str, ...]) -> Node:
-        """That node, under the name of the operation."""
+        """The node of a graph that does this operation, under the name of the operation."""
         raise NotImplementedError(self.name)
 
 
@@ -216,12 +216,12 @@ def require(node: Node, good: bool, text: str) -> None:
 
 
 def require_vector(node: Node, name: str, values: Array | None, length: int) -> None:
-    """One number a channel, or none at all."""
+    """Raise ``GraphError`` unless ``values`` are one number a channel, or None."""
     require(node, values is None or values.shape == (length,), f"{name} {np.shape(values)} is not ({length},)")  # type: ignore[arg-type]
 
 
 def require_axes(node: Node, axes: Sequence[int], shape: Shape) -> None:
-    """One axis or several of ``shape``, each once."""
+    """Raise ``GraphError`` unless ``axes`` are one or several axes of ``shape``, each once."""
     good = len(axes) >= 1 and len(set(axes)) == len(axes) and all(0 <= axis < len(shape) for axis in axes)
     require(node, good, f"axes {tuple(axes)} of {shape}")
 

@@ -112,7 +112,7 @@ def need(good: bool, step: Step, text: str) -> None:
 
 
 def check_rule(step: Step, rule: Requantise, shape: Shape) -> None:
-    """One factor, or one a channel of ``shape``."""
+    """Raise ``ProgramRecordError`` unless a rescaling has one factor, or one for each channel of ``shape``."""
     channels = rule.multiplier.shape
     need(channels == rule.shift.shape and channels in ((1,), shape[:1]), step, f"has {channels} factors for {shape}")
     shifts = 0 <= int(rule.shift.min()) <= int(rule.shift.max()) <= MAX_SHIFT

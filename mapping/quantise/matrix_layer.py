@@ -193,7 +193,7 @@ class MatrixLayer:
         return RoundedWeights(levels, scale, mean, next((found for given, found in tried if given is levels), None))
 
     def _group(self, weights: NDArray[np.int16]) -> TileGroup:
-        """Tiles of weights that are stretched now."""
+        """Tiles of rounded weights, after stretching them over the levels of a cell."""
         stretched = (weights * self.factor).astype(np.int16)
         top = max(abs(v) for v in self.spec.macro.weight_values)  # max_level, where digits are cut
         tiles = tuple(

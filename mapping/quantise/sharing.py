@@ -80,5 +80,5 @@ def _outline(op: MatrixOp) -> tuple[object, ...]:
 
 
 def _key(op: MatrixOp) -> tuple[object, ...]:
-    """Equal for layers that are one."""
+    """Key that is equal for layers with the same weights and rescaling, which share their tiles."""
     return hashlib.blake2b(np.ascontiguousarray(op.stored).tobytes(), digest_size=16).hexdigest(), *_outline(op)

@@ -23,7 +23,7 @@ class Precision:
     positions: Mapping[str, Bits] = field(default_factory=dict)
 
     def of(self, layer: Layer) -> Bits:
-        """Bits of a layer on cells."""
+        """Bits of weights and inputs of a layer that is computed by the array."""
         if self.edges is not None and (INPUT in layer.inputs or layer.kind is WorkKind.LINEAR):
             return self.edges
         return self.positions.get(".".join(layer.name.split(".")[:2]), self.common)

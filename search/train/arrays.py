@@ -96,13 +96,13 @@ class ArrayLayer(CimLayer):
 
     @property
     def quantiser(self) -> LearnedStep:
-        """That of the bits of now."""
+        """The quantiser for the number of weight bits that is set now."""
         found = self.quantisers[str(self.bits.weight)]
         assert isinstance(found, LearnedStep)
         return found
 
     def levels_now(self) -> tuple[Tensor, Tensor]:
-        """Weights in levels, and their steps."""
+        """Weights in units of their steps, rounded where training rounds them, and the steps."""
         return self.quantiser.codes(self.weight) if self.rounded else self.quantiser.in_steps(self.weight)
 
     def set_bits(self, bits: Bits) -> None:

@@ -188,7 +188,7 @@ def beginning(network: NetworkFile, chip: ChipSpec) -> ConductanceProgram:
 
 
 def _answering(network: NetworkFile, device: torch.device) -> PixelGraph:
-    """A network that is not trained."""
+    """A network that only answers: in evaluation mode, without gradients."""
     module = PixelGraph(GraphPart(merged(network.graph.nodes), INPUT), network.graph.preprocess)
     return module.to(device).eval().requires_grad_(False)
 

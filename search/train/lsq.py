@@ -83,7 +83,7 @@ class LearnedStep(nn.Module):
         return found, step
 
     def in_steps(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``codes``, but not rounded."""
+        """Values in units of the step, clamped to low..high and not rounded, and the step."""
         step = self._step_of(values)
         return (values / step).clamp(self.low, self.high), step
 
@@ -99,7 +99,7 @@ class LearnedStep(nn.Module):
 
 
 def weight_step(weight: Tensor, bits: int) -> LearnedStep:
-    """For a weight tensor: symmetric, started from it."""
+    """A quantiser for a weight tensor: codes symmetric about 0, its step started from the weights."""
     if bits < 2:
         raise ValueError(f"weights of {bits} bits")
     top = (1 << (bits - 1)) - 1
@@ -127,7 +127,7 @@ def start_rows(step: LearnedStep, weight: Tensor, clip: float) -> None:
 
 
 def activation_step(bits: int, signed: bool) -> LearnedStep:
-    """For codes of ``bits``, two's complement when signed."""
+    """A quantiser for activations, with codes of ``bits`` bits, two's complement when signed."""
     if bits < 1 + signed:
         raise ValueError(f"codes of {bits} bits")
     return LearnedStep(-(1 << (bits - 1)) if signed else 0, (1 << (bits - signed)) - 1, bounded=True)

@@ -246,7 +246,7 @@ class _TileOnDevice:
         return total.reshape(-1, 1)
 
     def _unfolded(self, units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The same with wires, by matrix products."""
+        """Level sums with wire resistance, by matrix products over unfolded windows."""
         window, prepared = self.window, self.prepared
         whole = functional.unfold(units, window.kernel, window.dilation, 0, window.stride)
         order = torch.as_tensor(prepared.order, device=whole.device)

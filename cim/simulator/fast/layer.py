@@ -44,7 +44,7 @@ class FastLayer:
         return self.counts_rows(tile) and not self.by_plane
 
     def cut(self, tile: SimulatedTile) -> RowCut:
-        """Rows of a tile over the channels."""
+        """The input channels and kernel positions that the rows of a tile stand for."""
         return RowCut(tile.inputs, self.kernel_size)
 
     def groups(self, tiles: Sequence[PreparedTile]) -> list[list[TileMoments]]:

@@ -36,7 +36,7 @@ class RowCut:
 
     @property
     def rectangles(self) -> tuple[tuple[range, range], ...]:
-        """Channels and kernel positions whose products are all of the rows, each once."""
+        """The rows as rectangles: pairs of a range of channels and one of kernel positions, each row once."""
         first, skipped = divmod(self.rows.start, self.kernel)
         last, left = divmod(self.rows.stop, self.kernel)
         if first == last:

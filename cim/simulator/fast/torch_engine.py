@@ -201,7 +201,7 @@ class _TensorGroup:
         return found
 
     def _mean(self, maps: _TensorMaps, planes: Planes) -> torch.Tensor:
-        """Expected sums but for planes at rest."""
+        """Expected sums, without what planes add in which nothing is driven."""
         if not self.wired:
             total = self._product(maps, self.weights[0], self.parts[0], self.constant)
         else:

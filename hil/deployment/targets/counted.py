@@ -66,12 +66,12 @@ class RecipeCount:
 
     @property
     def pulses(self) -> int:
-        """Expected, to write every cell once."""
+        """Pulses that writing every cell once is expected to take."""
         return round(self.cells * PULSES_A_CELL)
 
     @property
     def pulses_again(self) -> int:
-        """Expected, of cells that are written again."""
+        """Pulses that writing cells again is expected to take."""
         return round((sum(stage.written for stage in self.stages) - self.cells) * PULSES_A_CELL)
 
     @property

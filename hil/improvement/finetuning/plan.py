@@ -16,7 +16,7 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True, slots=True)
 class FinetunePlan:
-    """``cut``: it keeps a budget of minutes."""
+    """Number of epochs and of images in each; ``cut``: fewer than were asked for, to keep to the minutes."""
 
     epochs: int
     images: int

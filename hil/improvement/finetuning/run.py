@@ -337,5 +337,5 @@ def _planned(inputs: FinetuneInputs, settings: FinetuneSettings, job: FinetuneJo
 
 
 def _some(images: Images, count: int, seed: int) -> Images:
-    """So many of them, drawn by the seed."""
+    """At most ``count`` of the images, drawn by the seed."""
     return images if count >= len(images) else images.split(count / len(images), seed)[1]

@@ -104,7 +104,7 @@ def plan_transfer(
 
 
 def timeout_of(figures: LinkFigures) -> float:
-    """After which an answer counts as lost."""
+    """Time after which an answer counts as lost, s."""
     slowest = 8 * (SEGMENT + PDU_BYTES + FRAME_BYTES) / min(figures.up_bit_per_s, figures.down_bit_per_s)
     return max(LEAST_WAIT_S, 1.5 * figures.round_trip_s + 2 * slowest)
 

@@ -116,7 +116,7 @@ def _index(c: Composer, a: Call) -> Operand:
 
 
 def _whole(index: Sequence[Any]) -> tuple[Any, ...]:
-    """Stored places of some axes, all places of the others."""
+    """An index of all axes: the stored places of those that have some, ``slice(None)`` for the others."""
     return tuple(slice(None) if places is None else places for places in index)
 
 

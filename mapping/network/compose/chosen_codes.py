@@ -158,7 +158,7 @@ def _grid(chain: Sequence[Node], rounding: int) -> tuple[Node, ...] | None:
 
 
 def _nearest(end: float, above: float) -> float:
-    """The whole number that an end becomes."""
+    """Whole number that an end of a range of codes is rounded to; rounded down where ``above`` is not 0."""
     if not math.isfinite(end):
         return end
     if above:

@@ -22,7 +22,7 @@ def convolution_of_volumes(
     c: Composer, x: Operand, weight: Array, bias: Array | None, *, stride: Sequence[int],
     pads: Sequence[tuple[int, int]], dilation: Sequence[int], groups: int, name: str = "",
 ) -> Operand:  # fmt: skip
-    """``weight`` (out, in / groups, depth, height, width)."""
+    """A three-dimensional convolution; ``weight`` (out, in / groups, depth, height, width)."""
     fit(len(x.shape) == 5 == weight.ndim, f"weight {weight.shape} for an input {x.shape}")
     outputs, inputs, deep, *kernel = weight.shape
     if any(pads[0]):

@@ -208,7 +208,7 @@ def flat(values: Codes) -> tuple[Codes, Order]:
 
 
 def flat_in(values: Codes, order: Order) -> Codes:
-    """Numbers in a given order of axes."""
+    """The codes in one row, with their axes in the order ``order``; None: as they are."""
     return (values if order is None else values.transpose(order)).ravel()
 
 
