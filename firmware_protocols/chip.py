@@ -67,6 +67,15 @@ class ChipServer:
     out. ``OutputsOff`` and ``Reset`` do not queue: they end all other work, which is answered
     STOPPED. ``Status`` does not queue either, and ends nothing. When a host is missed for too long
     (``DeadMan``), the outputs go off, and work waits until it is heard again.
+
+    Example:
+        >>> chip = ChipServer(hil.Board(cim.load_chip("lab-128", macros=1)), boot_id=1)
+        >>> host = HostLink(nonce=7)
+        >>> host.open(now_s=0.0)
+        >>> chip.receive(host.data_to_send(0.0), now_s=0.0)
+        >>> host.receive(chip.data_to_send(0.1), now_s=0.1)
+        >>> host.up
+        True
     """
 
     def __init__(

@@ -119,7 +119,8 @@ def encode(message: Message, request_id: int = 0, chip_time_ns: int = 0, flags: 
         the body of a frame.
 
     Example:
-        >>> encode(Status(), request_id=1)
+        >>> encode(Status(), request_id=1).hex()
+        '03000100'
     """
     entry = _WRITERS.get(type(message))
     if entry is None:
@@ -148,6 +149,7 @@ def decode(data: bytes | memoryview) -> Decoded:
 
     Example:
         >>> decode(encode(Status(), request_id=1)).message
+        Status()
     """
     if len(data) < HEADER.size:
         raise MalformedMessage(f"a message has at least {HEADER.size} bytes, not {len(data)}")

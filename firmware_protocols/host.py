@@ -57,6 +57,12 @@ class HostLink:
     done is not done twice.
 
     ``packs``: bodies go packed both ways, where the chip can (capability PACKED): for a line that is slow.
+
+    Example:
+        >>> host = HostLink(nonce=7)
+        >>> host.open(now_s=0.0)
+        >>> len(host.data_to_send(now_s=0.0)) > 0, host.up
+        (True, False)
     """
 
     def __init__(

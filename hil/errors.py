@@ -10,7 +10,12 @@ import enum
 
 
 class ExitCode(enum.IntEnum):
-    """Exit codes of the command line; each error class has one."""
+    """Exit codes of the command line; each error class has one.
+
+    Example:
+        >>> int(ExitCode.MISMATCH), MismatchError.exit_code is ExitCode.MISMATCH
+        (8, True)
+    """
 
     DONE = 0
     OUTSIDE_TOLERANCE = 1
@@ -29,7 +34,15 @@ class ExitCode(enum.IntEnum):
 
 
 class HilError(Exception):
-    """An error with a place, a likely cause and a next command."""
+    """An error with a place, a likely cause and a next command.
+
+    Example:
+        >>> try:
+        ...     read_run("no-such-run.h5")
+        ... except HilError as error:
+        ...     print(int(error.exit_code), error.what)
+        7 there is no no-such-run.h5
+    """
 
     exit_code: ExitCode = ExitCode.BUG
 
@@ -43,7 +56,14 @@ class HilError(Exception):
 
 
 class UsageError(HilError):
-    """A command or a call that asks for something that is not possible."""
+    """A command or a call that asks for something that is not possible.
+
+    Example:
+        >>> load_dataset("fashion-mnist-bundled", split="train")
+        Traceback (most recent call last):
+            ...
+        hil.errors.UsageError: fashion-mnist-bundled has test images only ...
+    """
 
     exit_code = ExitCode.USAGE
 
@@ -55,19 +75,39 @@ class NothingLearned(HilError):
 
 
 class PortError(HilError):
-    """The port is missing, busy, not permitted, or cannot be opened."""
+    """The port is missing, busy, not permitted, or cannot be opened.
+
+    Example:
+        >>> open_chip("/dev/no-such-port", chip="lab-128")
+        Traceback (most recent call last):
+            ...
+        hil.errors.PortError: there is no port /dev/no-such-port ...
+    """
 
     exit_code = ExitCode.PORT
 
 
 class LinkError(HilError):
-    """The far side is silent, lost, or does not speak the protocol."""
+    """The far side is silent, lost, or does not speak the protocol.
+
+    Example:
+        >>> print(LinkError("no reply from macro 2 within 2.0 s", likely="supply off or cable loose"))
+        no reply from macro 2 within 2.0 s
+          likely  supply off or cable loose
+    """
 
     exit_code = ExitCode.LINK
 
 
 class DeviceError(HilError):
-    """The chip refused or failed a request."""
+    """The chip refused or failed a request.
+
+    Example:
+        >>> print(DeviceError("the chip refused a pulse of 4.2 V", where="macro 0", hint="hil info --port PORT"))
+        the chip refused a pulse of 4.2 V
+          where   macro 0
+          try     hil info --port PORT
+    """
 
     exit_code = ExitCode.DEVICE
 
@@ -87,24 +127,49 @@ class NotAuthorised(DeviceError):
 
 
 class FileError(HilError):
-    """A file or data set is missing, broken or unsafe."""
+    """A file or data set is missing, broken or unsafe.
+
+    Example:
+        >>> read_run("no-such-run.h5")
+        Traceback (most recent call last):
+            ...
+        hil.errors.FileError: ...
+    """
 
     exit_code = ExitCode.BAD_FILE
 
 
 class MismatchError(HilError):
-    """Versions or descriptions differ; both values are in the text."""
+    """Versions or descriptions differ; both values are in the text.
+
+    Example:
+        >>> open_chip("emulated:lab-128?macros=2", chip="lab-128", macros=4)
+        Traceback (most recent call last):
+            ...
+        hil.errors.MismatchError: the chip at emulated:lab-128?macros=2 is not what its file says: ...
+    """
 
     exit_code = ExitCode.MISMATCH
 
 
 class OutputError(HilError):
-    """An output cannot be written: disk full, no permission."""
+    """An output cannot be written: disk full, no permission.
+
+    Example:
+        >>> print(OutputError("no space is left", where="runs/0001"))
+        no space is left
+          where   runs/0001
+    """
 
     exit_code = ExitCode.CANNOT_WRITE
 
 
 class Interrupted(HilError):
-    """Ctrl-C, and what was done so far can be gone on with."""
+    """Ctrl-C, and what was done so far can be gone on with.
+
+    Example:
+        >>> int(Interrupted("interrupted", hint="the same command resumes").exit_code)
+        10
+    """
 
     exit_code = ExitCode.INTERRUPTED

@@ -181,7 +181,15 @@ class JobProgress:
 
 
 class Watch:
-    """Silent watcher; keeps how long each stage took. The command line has one that draws bars."""
+    """Silent watcher; keeps how long each stage took. The command line has one that draws bars.
+
+    Example:
+        >>> class Lines(Watch):
+        ...     def note(self, text):
+        ...         print("note:", text)
+        >>> Lines().note("columns as the chip file says")
+        note: columns as the chip file says
+    """
 
     def __init__(self) -> None:
         self.timing_s: dict[str, float] = {}

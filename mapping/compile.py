@@ -72,7 +72,8 @@ def compile_network(
         CannotMap: the network does not fit the chip; the message says by how much and what would fit.
 
     Example:
-        >>> compile_network(load_network("net.pt"), load_chip("lab-128"))
+        >>> compile_network(load_network("net.pt"), cim.load_chip("lab-128", macros=2)).macros
+        (0,)
     """
     bits = BitWidths(
         network.weight_bits if weight_bits is None else weight_bits,
@@ -173,7 +174,13 @@ class RoundPlan:
 
 @dataclass(frozen=True, slots=True)
 class MappingPlan:
-    """Demands of a program on its chip, for people and for ``--json``."""
+    """Demands of a program on its chip, for people and for ``--json``.
+
+    Example:
+        >>> demand = plan(program)
+        >>> demand.macros_used, [layer.layer for layer in demand.layers]
+        (1, ['0', '3'])
+    """
 
     chip: str
     layers: tuple[LayerPlan, ...]
@@ -232,7 +239,8 @@ def plan(program: ConductanceProgram) -> MappingPlan:
         sizes of the layers, and shares of macros and cells that are in use.
 
     Example:
-        >>> plan(program).utilisation
+        >>> plan(program).macros_used
+        1
     """
     macro = program.spec.macro
     layers = []

@@ -50,7 +50,9 @@ def network_workload(
         CannotMap: too few macros.
 
     Example:
-        >>> network_workload(graph, load_chip("lab-128"), weight_bits=4, activation_bits=8)
+        >>> ahead = network_workload(graph, cim.load_chip("lab-128"), weight_bits=4, activation_bits=8)
+        >>> [layer.name for layer in ahead.layers]
+        ['0', '2', '3']
     """
     return placed(unplaced_workload(graph, weight_bits=weight_bits, activation_bits=activation_bits, name=name), spec)
 
@@ -176,7 +178,8 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
         layers with shapes, bits and tiles, for a cost model.
 
     Example:
-        >>> estimate(program_workload(program), program.spec)
+        >>> round(cim.estimate(program_workload(program), program.spec).latency_ns / 1000)  # µs an image
+        41
     """
     shapes: dict[str, Shape] = {INPUT: program.input.shape}
     spans = {INPUT: _span_of(program.input.bits, program.input.signed)}

@@ -46,7 +46,9 @@ def lacking(function: Callable[..., Any]) -> list[str]:
     ):
         found.append("what is raised")
     code = "\n".join(re.findall(r"^ {4}(?:>>>|\.\.\.) ?(.*)$", said.get("Example", ""), re.MULTILINE))
-    calls = {ast.unparse(n.func).split(".")[-1] for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Call)}
+    made = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    threads = [given.value for call in made for given in call.keywords if given.arg == "target"]
+    calls = {ast.unparse(called).split(".")[-1] for called in (*(call.func for call in made), *threads)}
     if function.__name__ not in calls:
         found.append("an example that calls it")
     return found

@@ -75,7 +75,10 @@ def split_planes(codes: NDArray[np.integer], inputs: InputSpec, bits: int, signe
         int16 (planes, ..., rows), input units: 0..2^width − 1, or −1..1 when ternary.
 
     Example:
-        >>> split_planes(codes, spec.macro.inputs, 8, signed=False)
+        >>> split_planes(np.array([5, 2]), spec.macro.inputs, 8, signed=False)[:3]  # lowest bits first
+        array([[1, 0],
+               [0, 1],
+               [1, 0]], dtype=int16)
     """
     offset = inputs.signed is SignedInput.OFFSET
     check_codes(codes, bits, signed and not offset)
@@ -103,7 +106,8 @@ def quantise_adc(sums_us: NDArray[np.floating], lsb_us: float, bits: int, signed
         codes, int32, of the shape of the sums.
 
     Example:
-        >>> quantise_adc(np.array([1.2]), lsb_us=0.5, bits=8, signed=True)
+        >>> quantise_adc(np.array([-3.2, 0.4, 900.0]), lsb_us=1.0, bits=8, signed=True)
+        array([ -3,   0, 127], dtype=int32)
     """
     low, high = code_limits(bits, signed)
     codes: NDArray[np.int32] = np.clip(np.floor(sums_us / lsb_us + 0.5), low, high).astype(np.int32)

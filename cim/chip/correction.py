@@ -19,6 +19,11 @@ class Correction:
     level_sum = round((gain · sum + offset + input_gain · Σ inputs) / 2^shift), half away from
     zero, in 64-bit integers. ``gain`` int32, ``offset`` int64, ``input_gain`` int32, each
     (outputs,). Σ inputs is the sum of the codes as driven (after an input offset).
+
+    Example:
+        >>> correction = nominal_correction(spec.macro, 3, levels, 8, input_signed=False)
+        >>> correction.gain.shape, correction.shift
+        ((2,), 20)
     """
 
     gain: NDArray[np.int32]
@@ -53,7 +58,9 @@ def apply_correction(
         level sums, int32, of the shape of the sums.
 
     Example:
-        >>> apply_correction(sums, input_sums, correction)
+        >>> correction = nominal_correction(spec.macro, 3, levels, 8, input_signed=False)
+        >>> apply_correction(np.array([[1 << 10, 0]], np.int32), np.zeros(1, np.int64), correction).shape
+        (1, 2)
     """
     total = sums.astype(np.int64) * correction.gain + correction.offset
     if correction.input_gain.any():
@@ -115,7 +122,8 @@ def nominal_correction(
         gain and offset of each output, fixed point.
 
     Example:
-        >>> nominal_correction(spec.macro, 0, held, 8, input_signed=False)
+        >>> nominal_correction(spec.macro, 3, np.array([[3, -7]], np.int8), 8, input_signed=False).offset
+        array([0, 0])
     """
     offset, rest = digital_terms(spec, held, input_bits, input_signed)
     gain = spec.lsb_us(range_code) / spec.level_step_us

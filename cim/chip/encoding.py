@@ -14,7 +14,12 @@ from cim.errors import CimUsageError
 
 
 class WeightForm(enum.StrEnum):
-    """The two cell levels that hold a signed weight k of a pair."""
+    """The two cell levels that hold a signed weight k of a pair.
+
+    Example:
+        >>> [form.value for form in WeightForm]
+        ['sign', 'balanced']
+    """
 
     SIGN = "sign"  # one cell at |k|, the other at 0
     BALANCED = "balanced"  # both cells about the middle level, k apart
@@ -39,6 +44,11 @@ class EncodedTile:
 
     ``word_lines`` int (n,), ``bit_lines`` int (m,), ``targets_us`` float32 (n, m): the cell at
     (word_lines[i], bit_lines[j]) is to reach targets_us[i, j].
+
+    Example:
+        >>> tile = encode_tile(np.array([[7, -7]], np.int8), spec.macro, row0=0, output0=0)
+        >>> tile.targets_us  # two cells a weight: G⁺, G⁻
+        array([[40.,  2.,  2., 40.]], dtype=float32)
     """
 
     word_lines: NDArray[np.intp]
@@ -68,7 +78,9 @@ def cell_lines(
         TileOutOfMacro: the rectangle is not inside the macro.
 
     Example:
-        >>> cell_lines(load_chip("lab-128").macro, 0, 8, 0, 4)
+        >>> rows, columns = cell_lines(spec.macro, 0, 8, 0, 4)
+        >>> len(rows), len(columns)  # two cells an output
+        (8, 8)
     """
     if row0 < 0 or output0 < 0 or rows < 1 or outputs < 1:
         raise TileOutOfMacro(f"rows {row0}+{rows}, outputs {output0}+{outputs} are no rectangle")
@@ -143,7 +155,8 @@ def encode_tile(
         ValueError: ``cells`` of another shape, or for an encoding without pairs.
 
     Example:
-        >>> encode_tile(levels, spec.macro, 0, 0)
+        >>> encode_tile(np.array([[3, -7]], np.int8), spec.macro, row0=0, output0=0).targets_us.shape
+        (1, 4)
     """
     rows, outputs = levels.shape
     word_lines, bit_lines = cell_lines(spec, row0, rows, output0, outputs)

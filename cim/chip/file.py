@@ -46,7 +46,14 @@ VERSION = (1, 3)
 
 
 class ChipFileError(CimFileError):
-    """A chip file is missing or wrong; holds the path, line, field and reason."""
+    """A chip file is missing or wrong; holds the path, line, field and reason.
+
+    Example:
+        >>> load_chip("no-such-chip")
+        Traceback (most recent call last):
+            ...
+        cim.chip.file.ChipFileError: no-such-chip: no such chip; there are ...
+    """
 
     def __init__(self, path: str, line: int, field: str, text: str) -> None:
         where = f"{path}:{line}: {field}: " if field else f"{path}: "
@@ -55,7 +62,12 @@ class ChipFileError(CimFileError):
 
 
 class NewerChipFile(ChipFileError, CimMismatch):
-    """The file was written for a newer major version of the format."""
+    """The file was written for a newer major version of the format.
+
+    Example:
+        >>> issubclass(NewerChipFile, ChipFileError)
+        True
+    """
 
 
 def chip_names() -> list[str]:
@@ -66,6 +78,7 @@ def chip_names() -> list[str]:
 
     Example:
         >>> "lab-128" in chip_names()
+        True
     """
     return _shipped(FORMAT)
 
@@ -84,7 +97,8 @@ def load_chip(name_or_path: str | Path, *, macros: int | None = None) -> ChipSpe
         ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
 
     Example:
-        >>> load_chip("lab-128", macros=4)
+        >>> load_chip("lab-128", macros=4).macros
+        4
     """
     text, origin = chip_text(str(name_or_path))
     return parse_chip(text, origin, macros=macros)

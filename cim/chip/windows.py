@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A kernel window stepping over a feature map of ``channels`` x ``height`` x ``width``."""
+    """A kernel window stepping over a feature map of ``channels`` x ``height`` x ``width``.
+
+    Example:
+        >>> window = Window(channels=3, height=32, width=32, kernel=(3, 3), stride=(2, 2), padding=(1, 1))
+        >>> window.rows, window.out_height, window.positions
+        (27, 16, 256)
+    """
 
     channels: int
     height: int

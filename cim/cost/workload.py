@@ -109,6 +109,11 @@ class LayerWork:
     ``weight_bits`` counts the sign; so does ``input_bits`` of signed inputs. ``operations``: of the kinds from
     ``TABLE`` on, look-ups or multiplications and additions of one image; those of other kinds follow from their shapes.
     ``shares``: the earlier layer whose cells it reads again, in its ``tiles``.
+
+    Example:
+        >>> first = workload.layers[0]
+        >>> first.name, first.in_shape, first.weight_bits
+        ('0', (1, 8, 8), 4)
     """
 
     name: str
@@ -163,7 +168,12 @@ class LayerWork:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Layers in an order in which each follows its inputs; one image of ``input_shape`` goes through."""
+    """Layers in an order in which each follows its inputs; one image of ``input_shape`` goes through.
+
+    Example:
+        >>> workload.input_shape, [layer.name for layer in workload.layers]
+        ((1, 8, 8), ['0', '2', '3'])
+    """
 
     name: str
     input_shape: Shape3

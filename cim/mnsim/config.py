@@ -13,7 +13,14 @@ from cim.errors import CannotExpress
 
 
 class MnsimError(CannotExpress):
-    """MNSIM 2.0 cannot express this network on this configuration; the text holds the numbers."""
+    """MNSIM 2.0 cannot express this network on this configuration; the text holds the numbers.
+
+    Example:
+        >>> raise MnsimError("kernels of 9 x 9 are more than an array holds")
+        Traceback (most recent call last):
+            ...
+        cim.mnsim.config.MnsimError: kernels of 9 x 9 are more than an array holds
+    """
 
 
 class TileConnection(enum.StrEnum):
@@ -234,7 +241,13 @@ class SramSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MnsimConfig:
-    """All of one configuration. ``provenance``: source of each ``section.field``."""
+    """All of one configuration. ``provenance``: source of each ``section.field``.
+
+    Example:
+        >>> config = load_mnsim()
+        >>> config.array.rows, config.array.columns
+        (256, 256)
+    """
 
     chip: ChipSection
     tile: TileSection

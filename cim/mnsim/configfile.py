@@ -36,7 +36,8 @@ def load_mnsim(name_or_path: str | Path = DEFAULT) -> MnsimConfig:
         ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
 
     Example:
-        >>> load_mnsim("mine.toml")
+        >>> load_mnsim().array.rows
+        256
     """
     return parse_mnsim(*chip_text(str(name_or_path), lambda: [DEFAULT]))
 
@@ -76,7 +77,8 @@ def with_options(config: MnsimConfig, options: Mapping[str, Any]) -> MnsimConfig
         ChipFileError: an unknown option or a wrong value; the text names the option.
 
     Example:
-        >>> with_options(load_mnsim(), {"Xbar_Size": "128,128"})
+        >>> with_options(load_mnsim(), {"ADC_Choice": "7"}).adc.choice
+        7
     """
     values: dict[str, dict[str, Any]] = {
         name: {f.name: getattr(getattr(config, name), f.name) for f in dataclasses.fields(kind)}

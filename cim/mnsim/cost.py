@@ -21,6 +21,11 @@ class MnsimLayerCost:
     """One layer. The module sums of ``latency_ns`` are over output positions and take no account of waiting.
 
     ``latency_ns.buffer_read`` contains the read that ``merge_ns`` contains too; ``busy_ns`` counts it once.
+
+    Example:
+        >>> first = estimate_mnsim(workload, load_mnsim()).layers[0]
+        >>> first.layer.name, first.finish_ns > first.begin_ns
+        ('0', True)
     """
 
     layer: CountedLayer
@@ -55,6 +60,11 @@ class MnsimCost:
     """One image through the network. Parts are sums over layers and what all layers share.
 
     Quirk: that share (global buffer, adders of element-wise layers) is in the parts, not in the totals.
+
+    Example:
+        >>> cost = estimate_mnsim(workload, load_mnsim())
+        >>> cost.tiles, round(cost.energy_total_nj)
+        (2, 89)
     """
 
     workload: str
@@ -93,7 +103,8 @@ def estimate_mnsim(workload: Workload, config: MnsimConfig) -> MnsimCost:
         MnsimError: a network that MNSIM 2.0 cannot express on this configuration.
 
     Example:
-        >>> estimate_mnsim(workload, load_mnsim()).energy_nj
+        >>> round(estimate_mnsim(workload, load_mnsim()).energy_total_nj)
+        89
     """
     layers = counted_layers(workload)
     mapping = map_layers(layers, config)

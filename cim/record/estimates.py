@@ -21,7 +21,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One number that was measured; ``low`` and ``high`` bound its 95 % interval."""
+    """One number that was measured; ``low`` and ``high`` bound its 95 % interval.
+
+    Example:
+        >>> gain = Estimate(value=1.02, se=0.01, low=1.0, high=1.04)
+        >>> gain.low <= gain.value <= gain.high
+        True
+    """
 
     value: float
     se: float
@@ -54,7 +60,8 @@ def scalar_estimates(record: CalibrationRecord) -> dict[str, Estimate]:
         value and standard error by name.
 
     Example:
-        >>> scalar_estimates(load_record("rec.h5"))
+        >>> sorted(scalar_estimates(record))[:2]
+        ['column_gain_sigma', 'half_iqr_us']
     """
     states = np.concatenate([m.cells.ravel() for m in record.macros.values()])
     stuck_low, stuck_high = (int((states == s).sum()) for s in (CellState.STUCK_LOW, CellState.STUCK_HIGH))

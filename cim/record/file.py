@@ -38,7 +38,14 @@ T = TypeVar("T")
 
 
 class RecordFileError(CimFileError):
-    """A calibration file is missing, broken or no calibration; fields ``path`` and ``text``."""
+    """A calibration file is missing, broken or no calibration; fields ``path`` and ``text``.
+
+    Example:
+        >>> load_record("no.h5")
+        Traceback (most recent call last):
+            ...
+        cim.record.file.RecordFileError: no.h5: no such file
+    """
 
     def __init__(self, path: str | Path, text: str) -> None:
         super().__init__(f"{path}: {text}")
@@ -46,7 +53,12 @@ class RecordFileError(CimFileError):
 
 
 class NewerRecord(RecordFileError, CimMismatch):
-    """The file was written by a newer major version; fields ``found`` and ``known``."""
+    """The file was written by a newer major version; fields ``found`` and ``known``.
+
+    Example:
+        >>> issubclass(NewerRecord, RecordFileError)
+        True
+    """
 
     def __init__(self, path: str | Path, found: str) -> None:
         self.known = f"{VERSION[0]}.{VERSION[1]}"
@@ -62,7 +74,9 @@ def save_record(record: CalibrationRecord, path: str | Path) -> None:
         path: of the record.
 
     Example:
-        >>> save_record(record, "rec.h5")
+        >>> save_record(nominal_record(spec), "model.h5")
+        >>> load_record("model.h5").kind
+        'model'
     """
     content = io.BytesIO()  # in memory first: HDF5 itself does not survive a full disk
     with h5py.File(content, "w") as file:
@@ -103,7 +117,8 @@ def load_record(path: str | Path) -> CalibrationRecord:
         NewerRecord: a newer major version.
 
     Example:
-        >>> load_record("rec.h5").macros
+        >>> load_record("record.h5").chip_name
+        'lab-128'
     """
     return _load(Path(path), CalibrationRecord)
 

@@ -241,7 +241,8 @@ def published_model(name: str, full_scale_us: float | None = None) -> Published:
         UnknownModel: there is none of that name.
 
     Example:
-        >>> published_model("wan-2022").source
+        >>> published_model("wan-2022").doi
+        '10.1038/s41586-022-04992-8'
     """
     if name not in PUBLISHED:
         raise UnknownModel(name)
@@ -286,7 +287,8 @@ def nominal_record(spec: ChipSpec, macros: Sequence[int] | None = None) -> Calib
         NoModels: the file has no such section.
 
     Example:
-        >>> nominal_record(load_chip("lab-128"))
+        >>> nominal_record(load_chip("lab-128")).kind
+        'model'
     """
     if spec.models is None:
         raise NoModels(spec.name, spec.source)

@@ -32,6 +32,11 @@ class ArrayNoise:
     scores from −FARTHEST to FARTHEST; ``read_variance_us2`` (levels,): of one read of a cell. Shares are of
     cells; ``unreached_us`` the errors of cells that missed their window, (m,). ``gain_se`` and
     ``offset_se_codes`` are what calibration leaves unknown of a column.
+
+    Example:
+        >>> noise = array_noise(spec.macro, record, age_s=3600.0)
+        >>> noise.errors_us.shape[0] == len(spec.macro.levels_us)
+        True
     """
 
     spec: MacroSpec
@@ -70,7 +75,8 @@ def array_noise(spec: MacroSpec, record: CalibrationRecord, age_s: float) -> Arr
         what training layers draw for each batch.
 
     Example:
-        >>> array_noise(load_chip("lab-128").macro, load_record("rec.h5"), 3600.0)
+        >>> array_noise(spec.macro, record, age_s=3600.0).stuck_low_share > 0
+        True
     """
     levels = np.array(spec.levels_us)
     law = law_at(record.programming, levels, age_s)

@@ -68,6 +68,12 @@ class CimLayer(nn.Module):
     Attributes that training sets: ``noise``; ``strength`` (1.0: as the record says);
     ``chips`` (virtual chips that share a batch, image i goes to chip i // (n / chips));
     ``range_code`` of the converter (``choose_range``; chosen at the first forward pass).
+
+    Example:
+        >>> layer: CimLayer = CimLinear(16, 4, spec=spec.macro, noise=array_noise(spec.macro, record, 3600.0))
+        >>> layer.strength = 0.5  # half the errors that the record says
+        >>> layer(torch.ones(8, 16)).shape
+        torch.Size([8, 4])
     """
 
     weight: Tensor
@@ -243,7 +249,13 @@ class CimLayer(nn.Module):
 
 
 class CimConv2d(nn.Conv2d, CimLayer):
-    """A convolution (groups = 1) on an array; see ``CimLayer``."""
+    """A convolution (groups = 1) on an array; see ``CimLayer``.
+
+    Example:
+        >>> layer = CimConv2d(1, 4, 3, padding=1, spec=spec.macro)
+        >>> layer(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 4, 8, 8])
+    """
 
     def __init__(
         self,
@@ -300,7 +312,13 @@ class CimConv2d(nn.Conv2d, CimLayer):
 
 
 class CimLinear(nn.Linear, CimLayer):
-    """A matrix on an array; see ``CimLayer``."""
+    """A matrix on an array; see ``CimLayer``.
+
+    Example:
+        >>> layer = CimLinear(16, 4, spec=spec.macro)
+        >>> layer(torch.ones(8, 16)).shape
+        torch.Size([8, 4])
+    """
 
     def __init__(
         self,

@@ -15,7 +15,12 @@ NONCE_BYTES, PROOF_BYTES = 16, 32
 
 
 class Level(enum.IntEnum):
-    """What a host may ask; each level holds those below it."""
+    """What a host may ask; each level holds those below it.
+
+    Example:
+        >>> Level.PROGRAM > Level.RUN
+        True
+    """
 
     OBSERVE = 0  # describe, status
     RUN = 1  # reads, products, layers, waiting

@@ -62,7 +62,8 @@ def estimate_network(
         latency in ns, energy in pJ, area and power, layer by layer.
 
     Example:
-        >>> estimate_network("resnet20", "lab-128").latency_ns
+        >>> estimate_network("cifar_resnet20_a", "lab-128").limit
+        'conv1'
     """
     if network.endswith(".h5"):
         from mapping.program.file import load_program

@@ -47,6 +47,11 @@ class Dataset:
 
     A set of another ``kind`` than classes has its ``targets`` (``hil.datasets.targets``) and no labels. A set of values
     instead of pixels has ``inputs`` float32 (n, …) and no images before ``hil.datasets.input_values`` gives them.
+
+    Example:
+        >>> data = load_dataset("fashion-mnist-bundled", limit=100)
+        >>> len(data), data.images.shape, data.classes[0]
+        (100, (100, 28, 28, 1), 'T-shirt/top')
     """
 
     name: str
@@ -127,7 +132,8 @@ def load_dataset(
         images uint8 (n, height, width, channels) with labels and class names.
 
     Example:
-        >>> load_dataset("fashion-mnist-bundled", limit=100)
+        >>> len(load_dataset("fashion-mnist-bundled", limit=100))
+        100
     """
     name = str(name_or_path)
     if split not in _SPLITS:

@@ -119,8 +119,10 @@ def import_network(
         mapping.network.file.NetworkFileError, hil.errors.FileError: a file is missing, broken or unsafe.
 
     Example:
-        >>> import_network(Path("r20.pt"), arch="resnet20", data="cifar10", data_dir=None, images=100,
-        ...     weight_bits=4, activation_bits=8, mean=None, std=None)
+        >>> torch.onnx.export(module, (torch.zeros(1, 1, 8, 8),), "net.onnx", dynamo=False)
+        >>> numbers = {"images": 100, "weight_bits": 4, "activation_bits": 8, "mean": (0.5,), "std": (0.25,)}
+        >>> import_network(Path("net.onnx"), arch=None, data="two.npz", data_dir=None, **numbers).graph.input_shape
+        (1, 8, 8)
     """
     watch = watch or Watch()
     if (mean is None) != (std is None):

@@ -89,7 +89,8 @@ def fit_source(
         FileError: the table or set is missing or broken.
 
     Example:
-        >>> fit_source(Path("cells.csv"), None, None)
+        >>> fit_source(Path("cells.csv"), None, None).cells
+        356
     """
     if (table is None) == (public is None):
         raise UsageError(

@@ -32,6 +32,13 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
     ``program_cells`` and ``read_cells`` (hil/driver/cells.py) work on conductances in µS,
     ``mvm``, ``sweep``, ``load_layer`` and ``run_layer`` (hil/driver/products.py) on integer codes, ``load_plan`` and
     ``run_plan`` (hil/driver/plans.py) on whole networks.
+
+    Example:
+        >>> with open_chip("emulated:lab-128", macros=1) as driver:
+        ...     print(driver.read_cells(0).shape)
+        (128, 128)
+        >>> isinstance(driver, ChipDriver)
+        True
     """
 
     def status(self) -> StatusReply:

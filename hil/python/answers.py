@@ -29,7 +29,12 @@ class Accuracies:
 
 
 class Report(Shown, AgreementReport):
-    """``hil.AgreementReport`` with what a notebook asks of it."""
+    """``hil.AgreementReport`` with what a notebook asks of it.
+
+    Example:
+        >>> report.chip.name, report.accuracy.chip > 0.5
+        ('lab-128', True)
+    """
 
     __slots__ = ()
 
@@ -74,7 +79,12 @@ class Report(Shown, AgreementReport):
 
 
 class Simulation(Shown, Prediction):
-    """``hil.Prediction`` with frames and figures."""
+    """``hil.Prediction`` with frames and figures.
+
+    Example:
+        >>> simulation.images, simulation.accuracies.shape
+        (60, (2, 4))
+    """
 
     __slots__ = ()
 

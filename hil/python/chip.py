@@ -26,6 +26,10 @@ class Chip(ChipDriver):
 
     Use it as a context manager: its outputs go off however the block ends. ``record`` is what the last ``calibrate``
     measured, None before; ``hil.deploy`` takes it.
+
+    Example:
+        >>> chip.description.macros, chip.record is record
+        (2, True)
     """
 
     def __init__(self, *args: Any, **named: Any) -> None:

@@ -32,6 +32,10 @@ class Improved(Shown, Improvement):
     """What was tried, with the program, frames and figures: ``trials``, ``recipe``, ``test``, ``stopped``.
 
     ``folder`` holds ``program.h5``, ``improvement.json`` and ``improvement.html``.
+
+    Example:
+        >>> improved.folder.name, improved.trials[0].name
+        ('improved', 'compiled')
     """
 
     name: str = ""

@@ -30,7 +30,12 @@ FEW = DeployOptions(samples=500)
 
 @dataclass(frozen=True)
 class Mission(Shown, MissionBudget):
-    """The limits of a mission beside what a network needs: ``lines``, of which some are ``broken`` or ``open``."""
+    """The limits of a mission beside what a network needs: ``lines``, of which some are ``broken`` or ``open``.
+
+    Example:
+        >>> mission.mission, len(mission.broken)
+        ('scene-classifier', 0)
+    """
 
     def to_frame(self) -> DataFrame:
         """A row for each limit: value, limit, unit, margin (a share of the limit), and whether it is kept.

@@ -48,6 +48,10 @@ class CompiledNetwork:
     ``program`` has codes and cells, ``file`` the network that it was made from (None: not at hand), ``kept`` what ideal
     keeps of its answers. ``data`` are the samples that it was deployed with last, which ``hil.simulate`` takes where
     none are named.
+
+    Example:
+        >>> program.name, len(program.program.matrices)
+        ('Sequential', 2)
     """
 
     name: str

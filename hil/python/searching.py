@@ -28,7 +28,12 @@ COLUMNS = ("predicted", "energy_pj", "latency_ns", "edp_mj_ms", "macros")
 
 @dataclass(frozen=True)
 class FinishedSearch(Shown, Searched):
-    """A finished search: ``folder``, ``table``, frames and figures."""
+    """A finished search: ``folder``, ``table``, frames and figures.
+
+    Example:
+        >>> front.folder.root.name
+        'found'
+    """
 
     def to_frame(self) -> DataFrame:
         """A row for each network of the front by rising EDP: accuracies in percent, energy, latency, EDP, macros.

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinetunedNetwork(Shown, FinetuneResult):
-    """A network that was trained on, with what it was before and is now; ``path``: the file that holds it."""
+    """A network that was trained on, with what it was before and is now; ``path``: the file that holds it.
+
+    Example:
+        >>> finetuned.path.name, finetuned.epochs
+        ('tuned.pt', 1)
+    """
 
     name: str = ""
 
@@ -63,7 +68,15 @@ class FinetunedNetwork(Shown, FinetuneResult):
 
 @dataclass(frozen=True)
 class FinetunedOnChip(Shown, OnChipResult):
-    """A network that stands on one chip, the layers behind each group trained; ``path``: its program."""
+    """A network that stands on one chip, the layers behind each group trained; ``path``: its program.
+
+    Example:
+        >>> training = FinetuneSettings(epochs=1, rate=0.001, batch=50)
+        >>> little = OnChipSettings(groups=2, images=100, training=training)
+        >>> mine = hil.finetune(module, chip, train, out="on_chip.h5", record=record, settings=little)
+        >>> len(mine.groups), mine.silicon
+        (2, False)
+    """
 
     name: str = ""
 

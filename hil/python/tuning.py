@@ -28,6 +28,10 @@ class Retuned(RetuneReport):
     """A chip tuned again: shares and errors before and after, and ``program`` with the new gains and biases.
 
     Where the tune was ``harmful``, ``program`` is what it was.
+
+    Example:
+        >>> retuned.chip, retuned.images
+        ('emulated lab-128 rev A', 128)
     """
 
     program: CompiledNetwork | None = None

@@ -55,6 +55,11 @@ class RunData:
     Of a ``task`` that is not of classes there are ``targets`` (n, …) in place of labels; n may be fewer samples than
     were run where outputs are wide, and telling are samples that chip and virtual chips score most differently.
     ``scores`` are those of all samples by column: (rows, samples).
+
+    Example:
+        >>> data = read_run("runs/0001/data.h5")
+        >>> data.measured_logits.shape  # repeats, images, classes
+        (2, 60, 2)
     """
 
     indices: NDArray[np.int64]  # (n,) positions in the data set
@@ -168,7 +173,8 @@ def read_run(path: str | Path) -> RunData:
         FileError: missing, broken or not finished. MismatchError: of a later major version.
 
     Example:
-        >>> read_run("runs/0001/run.h5").logits
+        >>> read_run("runs/0001/data.h5").measured_logits.shape
+        (2, 60, 2)
     """
     path = Path(path)
     hint = "run hil deploy again; report.json beside it holds the results"

@@ -49,6 +49,13 @@ class Board:
 
     Attributes:
         plan: of a board that claims PLAN, the network that ``run_plan`` is to run.
+
+    Example:
+        >>> class Acme(Board):
+        ...     def outputs_off(self):
+        ...         return firmware_protocols.Done()
+        >>> Acme(cim.load_chip("lab-128")).capabilities
+        <Capability: 0>
     """
 
     def __init__(self, spec: ChipSpec) -> None:

@@ -73,7 +73,9 @@ def config_header(spec: ChipSpec, seed: int, settings: Mapping[str, float], seri
         text of the C header.
 
     Example:
-        >>> config_header(load_chip("lab-128", macros=1), 3, {}, "board-7")
+        >>> text = config_header(cim.load_chip("lab-128", macros=1), seed=3, settings={}, serial="board-7")
+        >>> text.splitlines()[0]
+        '/* Generated from the chip file of lab-128. Do not edit. */'
     """
     check_spec(spec)
     macro, timing, limits = spec.macro, spec.timing, spec.limits

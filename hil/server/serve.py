@@ -71,7 +71,18 @@ def serve_tcp(handlers: ChipHandlers, where: str, ready: Ready, *, stop: threadi
         PortError: nothing can listen there.
 
     Example:
-        >>> serve_tcp(EmulatedChip(load_chip("lab-128"), 7), "127.0.0.1:0", print)
+        >>> from queue import SimpleQueue
+        >>> from threading import Event, Thread
+        >>> from hil.emulator.chip import EmulatedChip
+        >>> address, stop = SimpleQueue(), Event()
+        >>> emulated = EmulatedChip(cim.load_chip("lab-128", macros=1), 7)
+        >>> server = Thread(target=serve_tcp, args=(emulated, "127.0.0.1:0", address.put), kwargs={"stop": stop})
+        >>> server.start()
+        >>> with open_chip(address.get(timeout=30), chip="lab-128", macros=1) as chip:
+        ...     print(chip.description.name)
+        lab-128
+        >>> stop.set()
+        >>> server.join()
     """
     host, port = host_and_port(where, where if where.startswith("//") else f"//{where.removeprefix('tcp://')}")
     try:
@@ -108,7 +119,17 @@ def serve_unix(handlers: ChipHandlers, path: str | Path, ready: Ready, *, stop: 
         PortError: nothing can listen there, it is served already, or another kind of file.
 
     Example:
-        >>> serve_unix(EmulatedChip(load_chip("lab-128"), 7), "/tmp/chip", print)
+        >>> from queue import SimpleQueue
+        >>> from threading import Event, Thread
+        >>> from hil.emulator.chip import EmulatedChip
+        >>> address, stop = SimpleQueue(), Event()
+        >>> emulated = EmulatedChip(cim.load_chip("lab-128", macros=1), 7)
+        >>> server = Thread(target=serve_unix, args=(emulated, "chip.socket", address.put), kwargs={"stop": stop})
+        >>> server.start()
+        >>> address.get(timeout=30)
+        'unix:chip.socket'
+        >>> stop.set()
+        >>> server.join()
     """
     path = str(path).removeprefix("unix:")
     _make_room(path)

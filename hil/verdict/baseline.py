@@ -18,7 +18,13 @@ from hil.verdict.statistics import image_variance
 
 @dataclass(frozen=True, slots=True)
 class BaselineChange:
-    """Measured accuracy now minus then, fractions, with a 90 % interval."""
+    """Measured accuracy now minus then, fractions, with a 90 % interval.
+
+    Example:
+        >>> change = compare_reports(read_baseline("runs/0001"), report)
+        >>> change.change, change.regressed
+        (0.0, False)
+    """
 
     now: float
     then: float
@@ -46,7 +52,8 @@ def read_baseline(path: str | Path) -> AgreementReport:
         MismatchError: its schema is of a later major version.
 
     Example:
-        >>> read_baseline("runs/0001")
+        >>> read_baseline("runs/0001").network.name
+        'Sequential'
     """
     path = Path(path)
     path = path / "report.json" if path.is_dir() else path
@@ -70,7 +77,8 @@ def compare_reports(then: AgreementReport, now: AgreementReport) -> BaselineChan
         change of the accuracy with its interval, and whether it is a loss.
 
     Example:
-        >>> compare_reports(read_baseline("runs/0001"), report)
+        >>> compare_reports(read_baseline("runs/0001"), report).regressed
+        False
     """
     a, b = now.decisive, then.decisive
     pair = _paired_answers(then, now)

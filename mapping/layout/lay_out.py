@@ -33,6 +33,11 @@ class LayoutOptions:
     their sums are added. ``residual``: copies of each
     layer's highest bit slice, whose errors lower slices take up (``mapping.tune.residual``), with so many
     ``residual_reads`` of every product with it; 0: plain slices.
+
+    Example:
+        >>> options = LayoutOptions(placement=Placement.PACKED, copies_budget=4)
+        >>> plan(compile_network(network, cim.load_chip("lab-128", macros=4), options=options)).macros_used
+        4
     """
 
     placement: Placement | None = None  # None: spread while macros last, else packed

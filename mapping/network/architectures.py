@@ -75,7 +75,8 @@ def build(
         ValueError: an unknown name or option, or weights that do not fit.
 
     Example:
-        >>> build("resnet20", classes=[str(n) for n in range(10)], rng=np.random.default_rng(0))
+        >>> build("lenet5", classes=[str(n) for n in range(10)], rng=np.random.default_rng(0)).input_shape
+        (1, 28, 28)
     """
     if (state is not None) + (rng is not None) + shapes_only != 1:
         raise ValueError("give either a state dict, an rng or shapes_only")

@@ -61,7 +61,9 @@ def capture(
         the graph, its arrays in float32.
 
     Example:
-        >>> capture(module, torch.zeros(1, 3, 32, 32), preprocess=Preprocess((0.5,) * 3, (0.25,) * 3), classes=names)
+        >>> pixels = Preprocess((0.5,), (0.25,))
+        >>> capture(module, torch.zeros(1, 1, 8, 8), preprocess=pixels, classes=["a", "b", "c"]).input_shape
+        (1, 8, 8)
     """
     import torch
 

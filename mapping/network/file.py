@@ -50,6 +50,11 @@ class NetworkFile:
     ``calibration_images`` are uint8 (n, height, width, channels) *training* images, n may be 0;
     ``calibration_labels`` int64 (n,) if known. ``digest`` is the SHA-256 (hex) of the content,
     the same before and after saving.
+
+    Example:
+        >>> file = NetworkFile(graph, weight_bits=4, activation_bits=8, calibration_images=images)
+        >>> compile_network(file, cim.load_chip("lab-128", macros=2)).weight_bits
+        4
     """
 
     graph: NetworkGraph
@@ -115,7 +120,8 @@ def load_network(path: str | Path, trust: bool = False) -> NetworkFile:
         graph, bits, calibration images and provenance.
 
     Example:
-        >>> load_network("net.pt").graph
+        >>> load_network("net.pt").graph.input_shape
+        (1, 8, 8)
     """
     content = load_plain(read_bytes(path), path, trust=trust)
     kind = content.get("format") if isinstance(content, dict) else None
@@ -143,7 +149,9 @@ def save_network(network: NetworkFile, path: str | Path) -> None:
         NetworkFileError: ``load_network`` would refuse it, or read another network.
 
     Example:
-        >>> save_network(network, "net.pt")
+        >>> save_network(network, "copy.pt")
+        >>> load_network("copy.pt").digest == network.digest
+        True
     """
     import torch
 

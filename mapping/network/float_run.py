@@ -31,7 +31,8 @@ def float_logits(graph: NetworkGraph, images: NDArray[np.uint8]) -> NDArray[np.f
         float32 (n, classes).
 
     Example:
-        >>> float_logits(network.graph, network.calibration_images)
+        >>> float_logits(network.graph, network.calibration_images).shape
+        (10, 3)
     """
     import torch
 

@@ -13,7 +13,13 @@ from mapping.operators.step import Shape
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """Pixel to network input: (pixel / 255 − mean) / std per channel."""
+    """Pixel to network input: (pixel / 255 − mean) / std per channel.
+
+    Example:
+        >>> pixels = Preprocess(mean=(0.5,), std=(0.25,))
+        >>> (255 / 255 - pixels.mean[0]) / pixels.std[0]  # what a white pixel becomes
+        2.0
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -39,6 +45,10 @@ class NetworkGraph:
     several tensors lists them as ``outputs`` and has no classes: its last node gives their elements one after
     the other. ``task`` is what it is for, None: what the shapes suggest (``purpose``). A graph that cannot run raises
     ``GraphError`` here.
+
+    Example:
+        >>> graph.input_shape, graph.classes, len(graph.nodes)
+        ((1, 8, 8), ('rising', 'falling', 'flat'), 4)
     """
 
     input_shape: tuple[int, int, int]

@@ -90,7 +90,9 @@ def import_graph(
         the graph.
 
     Example:
-        >>> import_graph("net.onnx", classes=names, preprocess=Preprocess((0.5,), (0.25,)))
+        >>> torch.onnx.export(module, (torch.zeros(1, 1, 8, 8),), "net.onnx", dynamo=False)
+        >>> import_graph("net.onnx", classes=["a", "b", "c"], preprocess=Preprocess((0.5,), (0.25,))).input_shape
+        (1, 8, 8)
     """
     if names_library_model(str(path)):
         return library_graph(str(path), classes=classes, input_shape=input_shape, trained=not shapes_only)

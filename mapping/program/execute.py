@@ -29,7 +29,13 @@ Tap = Callable[[MatrixStep, NDArray[np.int16], NDArray[np.int32]], None]
 
 
 class Multiply(Protocol):
-    """Something that multiplies codes by the tiles of a layer."""
+    """Something that multiplies codes by the tiles of a layer.
+
+    Example:
+        >>> exact: Multiply = IdealMultiply(program)
+        >>> run(program, images, exact).argmax(1).shape
+        (20,)
+    """
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         """Level sums without bias: (n, outputs, OH, OW) of maps, (n, outputs) of vectors.
@@ -79,7 +85,8 @@ def run(
         ValueError: images are not of the program's shape.
 
     Example:
-        >>> run(program, images, IdealMultiply(program))
+        >>> run(program, images, IdealMultiply(program)).shape
+        (20, 3)
     """
     height, width = program.input.shape[1:]
     if images.dtype != np.uint8 or images.shape[1:] != (height, width, program.input.shape[0]):
@@ -166,7 +173,12 @@ def out_of_places(step: MatrixStep, output: Codes) -> Codes:
 
 
 class IdealMultiply:
-    """The exact integer product of a program's own levels."""
+    """The exact integer product of a program's own levels.
+
+    Example:
+        >>> run(program, images, IdealMultiply(program)).shape
+        (20, 3)
+    """
 
     def __init__(self, program: ConductanceProgram) -> None:
         self._products = {m.name: ExactProduct(m.group) for m in program.matrices}

@@ -66,7 +66,9 @@ def save_program(program: ConductanceProgram, path: str | Path) -> None:
         path: of the program.h5.
 
     Example:
-        >>> save_program(program, "program.h5")
+        >>> save_program(program, "copy.h5")
+        >>> load_program("copy.h5").digest == program.digest
+        True
     """
     record, arrays = to_record(program)
     content = io.BytesIO()  # in memory first: HDF5 itself does not survive a full disk
@@ -100,7 +102,8 @@ def load_program(path: str | Path) -> ConductanceProgram:
         NewerVersion: written for a later major version.
 
     Example:
-        >>> load_program("program.h5").macros
+        >>> load_program("program.h5").spec.name
+        'lab-128'
     """
     name = str(path)
     try:

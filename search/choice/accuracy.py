@@ -13,7 +13,13 @@ from search.space.significance import Floats, Genomes, Significance, one_hot
 
 
 class Accuracy(Protocol):
-    """An estimate for every network of a space, percent."""
+    """An estimate for every network of a space, percent.
+
+    Example:
+        >>> known: Accuracy = fit_accuracy(space.choices, genomes, accuracies)
+        >>> known.predict(genomes).shape
+        (12,)
+    """
 
     def predict(self, genomes: Genomes) -> Floats:
         """Most likely accuracy, (networks,)."""
@@ -31,6 +37,11 @@ class AdditiveAccuracy:
     """Accuracy in percent, additive in −ln(ceiling − accuracy): what helps a good network helps it by less.
 
     ``predict`` gives percent; the lower bound of a network is what ``lower(genomes, kappa)`` says.
+
+    Example:
+        >>> model = fit_accuracy(space.choices, genomes, accuracies)
+        >>> bool((model.lower(genomes, 1.0) <= model.predict(genomes)).all())
+        True
     """
 
     additive: AdditiveModel
@@ -81,7 +92,9 @@ def fit_accuracy(
         ValueError: fewer than 4 accuracies, or some beyond 0 to 100 %.
 
     Example:
-        >>> fit_accuracy(space.choices, genomes, accuracies)
+        >>> model = fit_accuracy(space.choices, genomes, accuracies)
+        >>> model.predict(genomes[:3]).shape
+        (3,)
     """
     y = np.asarray(accuracies, np.float64)
     if len(y) < 4 or not (np.isfinite(y).all() and y.min() >= 0 and y.max() < 100):

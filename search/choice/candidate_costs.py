@@ -47,6 +47,11 @@ class Simulator:
         store: file of costs, read at the start and appended to; None remembers in memory only.
         client: of ``workers``; None simulates in this process.
         progress: called as candidates are done.
+
+    Example:
+        >>> simulate = Simulator(space, target)
+        >>> simulate([architecture])[0].macros
+        4
     """
 
     def __init__(

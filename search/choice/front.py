@@ -25,7 +25,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One network: what it costs (simulated) and how accurate it is expected to be, percent."""
+    """One network: what it costs (simulated) and how accurate it is expected to be, percent.
+
+    Example:
+        >>> member = Member(architecture, CandidateCost(40e3, 60e3, 2, 64), accuracy=88.0, accuracy_low=86.5)
+        >>> member.cost.macros
+        2
+    """
 
     architecture: Architecture
     cost: CandidateCost
@@ -40,7 +46,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """Members by rising EDP, and how they were found. ``simulations``: whole networks simulated for it."""
+    """Members by rising EDP, and how they were found. ``simulations``: whole networks simulated for it.
+
+    Example:
+        >>> member = Member(architecture, CandidateCost(40e3, 60e3, 2, 64), accuracy=88.0, accuracy_low=86.5)
+        >>> Front("lab-128", "pareto", seed=0, simulations=12, members=(member,)).knee.accuracy
+        88.0
+    """
 
     target: str
     method: str
@@ -144,7 +156,9 @@ def write_front(path: Path, front: Front) -> None:
         front: to write.
 
     Example:
-        >>> write_front(Path("front.json"), front)
+        >>> write_front(Path("front.json"), Front("lab-128", "pareto", 0, 12, ()))
+        >>> read_front(Path("front.json")).simulations
+        12
     """
     data = {
         "format": FORMAT,
@@ -177,7 +191,9 @@ def read_front(path: Path) -> Front:
         the front, as it was written.
 
     Example:
-        >>> read_front(Path("runs/cifar10/front.json"))
+        >>> write_front(Path("front.json"), Front("lab-128", "pareto", 0, 12, ()))
+        >>> read_front(Path("front.json")).target
+        'lab-128'
     """
     data = read_json(path, FORMAT, VERSION[0])
     try:

@@ -85,7 +85,10 @@ def hardware_significance(
         SearchError: no candidate fits the chip.
 
     Example:
-        >>> hardware_significance(space.choices, genomes, costs, measure)
+        >>> from search.choice.hardware_significance import Measure
+        >>> costs = Simulator(space, target)([space.decode(genome) for genome in genomes])
+        >>> hardware_significance(space.choices, genomes, costs, Measure.RIDGE).choices
+        (2, 2, 2, 3, 1, 2, 2, 1, 1)
     """
     if measure is Measure.RIDGE:
         return Significance.of(choices, -edp_model(choices, genomes, costs).weights)

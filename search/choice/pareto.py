@@ -43,7 +43,13 @@ ALPHAS = tuple(np.linspace(0.05, 0.95, 19))
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Limits of a network besides the chip's macros."""
+    """Limits of a network besides the chip's macros.
+
+    Example:
+        >>> cheap = Caps(latency_ns=50e3, energy_pj=1e6)
+        >>> cheap
+        Caps(latency_ns=50000.0, energy_pj=1000000.0, accuracy=0.0)
+    """
 
     latency_ns: float = math.inf
     energy_pj: float = math.inf
@@ -164,7 +170,10 @@ def pareto_search(
         SearchError: nothing simulated keeps the caps.
 
     Example:
-        >>> pareto_search(space, accuracy, simulate, budget=200, seed=0)
+        >>> model = fit_accuracy(space.choices, genomes, accuracies)
+        >>> front = pareto_search(space, model, Simulator(space, target), budget=16, seed=0)
+        >>> len(front.members) > 0
+        True
     """
     rng = np.random.default_rng(seed)
     run = Search(space, accuracy, simulate, budget, kappa, caps, progress)

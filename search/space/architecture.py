@@ -24,6 +24,10 @@ class Architecture:
     ``skeleton`` is the digest of what all networks of the space have in common, so that a
     choice is never read with another space's channels. Bits of weights and activations are one number for the
     whole network, one a stage or one a position; ``adc_bits`` are those of the converters.
+
+    Example:
+        >>> architecture.operators, architecture.weight_bits
+        (('skip', 'skip', 'conv3', 'conv2'), (2,))
     """
 
     space: str
@@ -88,6 +92,8 @@ def write_architecture(path: Path, architecture: Architecture) -> None:
 
     Example:
         >>> write_architecture(Path("architecture.json"), architecture)
+        >>> read_architecture(Path("architecture.json")) == architecture
+        True
     """
     head = {"format": FORMAT, "version": f"{VERSION[0]}.{VERSION[1]}"}
     write_text(path, json.dumps(head | to_json(architecture), indent=1) + "\n")
@@ -103,6 +109,8 @@ def read_architecture(path: Path) -> Architecture:
         the architecture, with the name of its space.
 
     Example:
-        >>> read_architecture(Path("architecture.json"))
+        >>> write_architecture(Path("architecture.json"), architecture)
+        >>> read_architecture(Path("architecture.json")).operators
+        ('skip', 'skip', 'conv3', 'conv2')
     """
     return from_json(read_json(path, FORMAT, VERSION[0]), str(path))

@@ -18,7 +18,13 @@ LOGIT_BITS = 32
 
 @dataclass(frozen=True, slots=True)
 class CandidateCost:
-    """Cost of one image of a network on a target. Networks that are too large have a cost too."""
+    """Cost of one image of a network on a target. Networks that are too large have a cost too.
+
+    Example:
+        >>> cost = CandidateCost(latency_ns=40e3, energy_pj=60e3, macros=2, macros_available=64)
+        >>> cost.edp_mj_ms, cost.feasible
+        (2.4e-06, True)
+    """
 
     latency_ns: float
     energy_pj: float
@@ -55,7 +61,8 @@ def workload(space: Space, architecture: Architecture, *, signed_image: bool = F
         layers with shapes and bits, without tiles.
 
     Example:
-        >>> workload(space, space.decode(genome))
+        >>> [layer.name for layer in workload(space, architecture).layers][:3]
+        ['stem', '2.1.conv', '2.2.conv']
     """
     layers = space.layers(architecture)
     shapes: dict[str, Shape3] = {INPUT: space.input_shape}

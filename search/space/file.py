@@ -43,6 +43,7 @@ def space_names() -> list[str]:
 
     Example:
         >>> "cifar10" in space_names()
+        True
     """
     return sorted(
         p.name[:-5] for p in resources.files("search").joinpath("spaces").iterdir() if p.name.endswith(".toml")
@@ -64,7 +65,8 @@ def load_space(name_or_path: str | Path, *, allow_code: bool = False) -> Space:
         CodeRefused: the file names Python code.
 
     Example:
-        >>> load_space("cifar10").choices
+        >>> load_space("cifar10").input_shape
+        (3, 32, 32)
     """
     name = str(name_or_path)
     own = name.endswith(".toml")
@@ -99,7 +101,8 @@ def parse_space(text: str, origin: str, *, allow_code: bool = False) -> Space:
         the space, checked.
 
     Example:
-        >>> parse_space(Path("mine.toml").read_text(), "mine.toml")
+        >>> parse_space(Path("space.toml").read_text(), "space.toml").name
+        'tiny'
     """
     return _SpaceReader(text, origin, allow_code).space()
 

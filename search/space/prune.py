@@ -63,7 +63,9 @@ def fitted(
         SpaceError: no bits left, or even the smallest network has too many macros.
 
     Example:
-        >>> fitted(load_space("cifar10"), load_target("lab-128"))
+        >>> smaller, dropped = fitted(space, target)
+        >>> smaller.size() < space.size(), len(dropped)
+        (True, 1)
     """
     positions: list[Position] = []
     dropped: list[Dropped | DroppedBits] = []

@@ -24,7 +24,13 @@ def one_hot(choices: Sequence[int], genomes: Genomes) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Significance:
-    """Higher is better. ``values`` has one array a gene, one number a choice."""
+    """Higher is better. ``values`` has one array a gene, one number a choice.
+
+    Example:
+        >>> task = Significance((np.array([0.2, 0.9]), np.array([0.5, 0.1, 0.3])))
+        >>> task.best()  # the best choice of each gene
+        (1, 0)
+    """
 
     values: tuple[Floats, ...]
 
@@ -82,7 +88,10 @@ def combined(task: Significance, hardware: Significance, alpha: float, *, by_gen
         one number a choice, normalised.
 
     Example:
-        >>> combined(task, hardware, 0.5)
+        >>> task = Significance((np.array([0.2, 0.9]), np.array([0.5, 0.1, 0.3])))
+        >>> hardware = Significance((np.array([0.8, 0.1]), np.array([0.1, 0.2, 0.9])))
+        >>> combined(task, hardware, alpha=0.5).best()
+        (1, 2)
     """
     t, h = task.normalised(by_gene=by_gene), hardware.normalised(by_gene=by_gene)
     return Significance(tuple(alpha * a + (1 - alpha) * b for a, b in zip(t.values, h.values, strict=True)))

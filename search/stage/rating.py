@@ -45,6 +45,11 @@ class StageJob:
 
     ``stage`` from 0; ``teacher`` is a ``net.pt``; ``folder`` takes checkpoint and result.
     ``prefix``: trained stages before this one (``stage-….pt`` of an earlier round), all of them or none.
+
+    Example:
+        >>> settings = StageSettings(TrainingSchedule(epochs=1, average=False))
+        >>> StageJob(space, 0, settings, Path("teacher.pt"), None, Path("stages")).name
+        'stage-1'
     """
 
     space: Space
@@ -82,7 +87,9 @@ def train_stage(job: StageJob, images: Images, progress: ProgressCallback | None
         ratings of the stage's operators.
 
     Example:
-        >>> train_stage(job, images)
+        >>> settings = StageSettings(TrainingSchedule(epochs=1, batch=30, average=False), rate_images=20)
+        >>> train_stage(StageJob(space, 0, settings, Path("teacher.pt"), None, Path("stages")), images).stage
+        0
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     key = _key(job, images)

@@ -35,6 +35,12 @@ class StageScores:
     how often each operator was trained, ``paths`` how many were rated. ``losses`` and ``seconds`` by epoch.
     The last two positions are ``BITS``.
     ``key`` is the digest of all that the answer depends on.
+
+    Example:
+        >>> settings = StageSettings(TrainingSchedule(epochs=1, batch=30, average=False), rate_images=20)
+        >>> scores = train_stage(StageJob(space, 0, settings, Path("teacher.pt"), None, Path("stages")), images)
+        >>> scores.stage, scores.positions
+        (0, ('1.1', '1.2', 'weight bits', 'activation bits'))
     """
 
     key: str
@@ -66,7 +72,10 @@ def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: boo
         one number a choice of every gene.
 
     Example:
-        >>> task_significance(space, [read_scores(path) for path in paths])
+        >>> settings = StageSettings(TrainingSchedule(epochs=1, batch=30, average=False), rate_images=20)
+        >>> jobs = [StageJob(space, n, settings, Path("teacher.pt"), None, Path("both")) for n in range(2)]
+        >>> task_significance(space, [train_stage(job, images) for job in jobs]).choices
+        (2, 2, 2, 3, 1, 2, 2, 1, 1)
     """
     found: dict[tuple[str, str], float] = {}
     for stage in stages:
@@ -114,7 +123,12 @@ def read_scores(path: Path) -> StageScores:
         ratings of one stage's operators.
 
     Example:
-        >>> read_scores(Path("stage-0.json"))
+        >>> settings = StageSettings(TrainingSchedule(epochs=1, batch=30, average=False), rate_images=20)
+        >>> job = StageJob(space, 0, settings, Path("teacher.pt"), None, Path("rated"))
+        >>> train_stage(job, images).paths > 0
+        True
+        >>> read_scores(Path("rated") / f"{job.name}.json").positions
+        ('1.1', '1.2', 'weight bits', 'activation bits')
     """
     data = read_json(path, FORMAT, VERSION[0])
     try:

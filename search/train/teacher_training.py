@@ -107,7 +107,9 @@ def train_teacher(
         the trained teacher.
 
     Example:
-        >>> train_teacher(space, images, validation, TrainingSchedule(12), classes=names)
+        >>> schedule = TrainingSchedule(epochs=1, batch=30)
+        >>> train_teacher(space, images, validation, schedule, classes=classes).graph.classes
+        ('rising', 'falling', 'flat')
     """
     machine = machine or Machine()
     return machine.run(
@@ -144,7 +146,9 @@ def refine_teacher(
         TeacherError: its input or its classes are others than those of the images.
 
     Example:
-        >>> refine_teacher(network, images, validation, TrainingSchedule(3))
+        >>> teacher = mapping.load_network("teacher.pt")
+        >>> refine_teacher(teacher, images, validation, TrainingSchedule(epochs=1, batch=30)).graph.classes
+        ('rising', 'falling', 'flat')
     """
     graph, most = network.graph, int(images.labels.max())
     height, width, channels = images.pixels.shape[1:]

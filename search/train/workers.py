@@ -52,8 +52,9 @@ def workers(scheduler: str | None = None, count: int = 2, *, timeout_s: float = 
         SearchError: no scheduler answers at that address within ``timeout_s``.
 
     Example:
-        >>> with workers(count=2) as client:
-        ...     ...
+        >>> with workers(count=1) as client:
+        ...     client.submit(abs, -3).result()
+        3
     """
     from distributed import Client, LocalCluster
 

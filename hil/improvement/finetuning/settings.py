@@ -34,6 +34,10 @@ class FinetuneSettings:
     bfloat16 where the processor multiplies it. ``aimed``: the chip writes cells beside their levels, so that the
     mean cell stands on its level at ``age_s``; else the mean drift counts as an error, too. ``rate`` 0 and ``strength``
     0: by short trials (``hil.improvement.finetuning.trials``).
+
+    Example:
+        >>> FinetuneSettings(epochs=3, rate=0.0004, crop=24).batch
+        128
     """
 
     age_s: float = setting(3600.0, "age after programming", low=0, unit="s", group="Chip")
@@ -107,6 +111,10 @@ class OnChipSettings:
     ``groups``: layers are written in so many groups, one after the other. ``images``: most training images that are
     measured. ``tune_images``: most stored training images that gains and biases are fitted to. ``training``: of the
     layers downstream of each group; its epochs count for each.
+
+    Example:
+        >>> OnChipSettings(groups=2, training=FinetuneSettings(epochs=2, rate=0.001)).images
+        2000
     """
 
     groups: int = setting(4, "groups of layers, one written after the other", low=2, group=ON_THE_CHIP)

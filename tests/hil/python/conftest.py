@@ -23,8 +23,8 @@ class Stripes:
     test: tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
-@pytest.fixture(scope="session")
-def stripes() -> Stripes:
+def trained_stripes() -> Stripes:
+    """A module trained in a second, with its images."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 1600)
     standing = (np.arange(8)[:, None] + rng.integers(0, 2, (1600, 1, 1))) % 2 * np.ones((1, 1, 8))
@@ -41,6 +41,11 @@ def stripes() -> Stripes:
         torch.nn.functional.cross_entropy(module(inputs), targets).backward()
         optimiser.step()
     return Stripes(module, (inputs, targets), (images[1000:], labels[1000:]))
+
+
+@pytest.fixture(scope="session")
+def stripes() -> Stripes:
+    return trained_stripes()
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,7 @@ def entries() -> Iterator[tuple[str, Any]]:
 
 
 ENTRIES = dict(entries())
+CLASSES = {name: getattr(hil, name) for name in ANSWERS}
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def ran(stripes: Stripes, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("hil.searching.run.check_learned", lambda *_: None)
-        for name, value in ENTRIES.items():
+        for name, value in (ENTRIES | CLASSES).items():
             example = doctest.DocTestParser().get_doctest(value.__doc__ or "", names, name, None, 0)
             said: list[str] = []
             runner = doctest.DocTestRunner(optionflags=flags)
@@ -110,7 +111,7 @@ def test_an_entry_says_its_parameters_what_it_returns_and_raises_and_has_an_exam
     assert "+SKIP" not in text, f"{name} has an example that nobody runs"
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", [*ENTRIES, *CLASSES])
 def test_the_example_of_an_entry_runs_and_prints_what_it_shows(name: str, ran: Ran) -> None:
     assert not ran.told[name]
 
