@@ -390,7 +390,7 @@ class Connection:
             self._start(LinkEvent.HELLO_REPLY, reply)
 
     def _check_boot(self, reply: HelloReply) -> bool:
-        """Whether the chip is still in the life that it was in."""
+        """Whether the chip has not restarted since the last hello; else the link stops with the cause of the reset."""
         if self._boot_id in (None, reply.boot_id):
             return True
         old, self._boot_id = self._boot_id, reply.boot_id

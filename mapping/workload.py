@@ -230,7 +230,8 @@ def executors(workload: Workload) -> dict[str, tuple[str, str]]:
 
 
 def _with_padding(layers: Sequence[LayerWork], pads: Set[str]) -> tuple[LayerWork, ...]:
-    """Without the paddings that only convolutions read: their windows pad, as all others do, and no zero is moved."""
+    """The layers without paddings that only convolutions read: their windows pad, as others do, and no zero is
+    moved."""
     others = {name for layer in layers if layer.kind is not WorkKind.CONV for name in layer.inputs}
     moved = {layer.name: layer for layer in layers if layer.name in pads and layer.name not in others}
     kept = []

@@ -32,7 +32,8 @@ class Correction:
     shift: int
 
     def of_reads(self, reads: int) -> Correction:
-        """For sums of so many reads, and as many times Σ inputs: the level sums of all of them."""
+        """The correction for codes summed over ``reads`` reads and Σ inputs summed as often; it gives the level sums
+        of all."""
         return self if reads == 1 else replace(self, offset=self.offset * reads)
 
 

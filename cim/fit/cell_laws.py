@@ -56,7 +56,7 @@ def fit_cells(readings: Readings, progress: Callable[[int, int, str], None] | No
 
 
 def _read_noise(readings: Readings, levels: Floats, notes: list[str]) -> ReadNoise:
-    """From cells that were read twice at one age; zero, and a note, where there are too few."""
+    """Read noise from cells that were read twice at one age; zero, with a note, where there are too few."""
     near = nearest_level(readings.pair_targets_us, levels)
     if readings.pairs_us.shape[1] and np.bincount(near, minlength=len(levels)).min() >= MIN_CELLS:
         return fit_read_variance(readings.pairs_us, readings.pair_targets_us, levels)

@@ -139,7 +139,8 @@ class MeanReadings:
         noise: ReadNoise,
         reads: int,
     ) -> MeanReadings:
-        """For cells whose readings are means of ``reads`` single reads."""
+        """Products of ``units`` with cells that were read ``reads`` times: what the noise of the mean readings adds to
+        the variance of each sum."""
         rows = np.eye(halves_us.shape[1], dtype=np.int64)
         return cls(units, predicted_variance_us2(spec, halves_us, rows, noise) / reads)
 

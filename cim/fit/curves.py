@@ -33,7 +33,8 @@ class Converters:
 
     @classmethod
     def of(cls, lsb_us: float, bits: int, limits: tuple[int, int], adc: NDArray[np.int64]) -> Converters:
-        """With a node every four codes, 17 to 65 of them: a step of one bit is steeper than that."""
+        """Converters whose INL curves have a node every four codes, 17 to 65 nodes in all; a step of one bit is
+        steeper."""
         return cls(lsb_us, limits, adc, min(max((1 << bits) // 4, 16), 64) + 1)
 
 
@@ -48,7 +49,8 @@ class Curves:
 
     @classmethod
     def of(cls, curves: Floats, covariance: Floats, lever: Floats, adc: NDArray[np.int64]) -> Curves:
-        """From the covariance of the nodes (adcs, nodes, nodes) and d(line)/d(node), (columns, 2, nodes)."""
+        """INL curves with standard errors, from the covariance of the nodes (adcs, nodes, nodes); ``lever`` is
+        d(line)/d(node), (columns, 2, nodes)."""
         line = (lever @ covariance[adc] @ lever.transpose(0, 2, 1)).diagonal(axis1=1, axis2=2)
         own = covariance.diagonal(axis1=1, axis2=2)
         return cls(curves, np.sqrt(np.maximum(own, 0.0)), np.sqrt(np.maximum(line, 0.0)).T)

@@ -67,7 +67,7 @@ def mnsim_lines(cost: MnsimCost) -> list[str | Table]:
 
 
 def mnsim_json(cost: MnsimCost) -> dict[str, Any]:
-    """In the words of ``hil.cost.estimate.cost_json``, where both models know a thing; energies in pJ."""
+    """The cost as plain data, with the names of ``hil.cost.estimate.cost_json`` where both models have a number; pJ."""
     whole = {name: value for name, value in asdict(cost).items() if name not in SAID_OTHERWISE}
     return {
         "format": FORMAT,

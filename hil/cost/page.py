@@ -65,7 +65,7 @@ def busy_figure(cost: Cost) -> Figure:
 
 
 def schedule_figure(cost: Cost) -> Figure:
-    """From start to finish of each layer, µs from the first bit of the image."""
+    """Bars from start to finish of each layer, µs from the first bit of the image."""
     layers = _shown(cost)
     spans = [(layer.finish_ns - layer.start_ns) * 1e-3 for layer in layers]
     bar = {**_bar(layers, spans, COLOURS[0]), "base": [layer.start_ns * 1e-3 for layer in layers]}

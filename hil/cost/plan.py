@@ -42,7 +42,7 @@ class DeploymentPlan:
         )
 
     def rows(self) -> tuple[tuple[str, str], ...]:
-        """For people: what is done, what writing takes, what an image takes."""
+        """The plan as labelled lines of text: what is done, what writing takes, what an image takes."""
         again = f", {self.pulses_again:,} to write cells again" if self.pulses_again else ""
         rounds = f" in {self.rounds} rounds" if self.rounds > 1 else ""
         image = f"{self.reads:,} reads"

@@ -26,7 +26,7 @@ class ChipRun(Protocol):
 
     @property
     def program(self) -> ConductanceProgram:
-        """As the chip holds it: lower ones of residual slices are this chip's."""
+        """The program as the chip holds it; the lower residual slices are chosen for this chip."""
 
     @property
     def written(self) -> ProgramReport | None:
@@ -50,7 +50,7 @@ class ChipRun(Protocol):
         """Answer without the tune from now on; False: it ran already, and is not asked again."""
 
     def finish(self, exact: Exact, watch: Watch) -> None:
-        """After the last image: layer samples, the reading after the run, outputs off."""
+        """Do what follows the last image: measure single layers, read the cells again, switch the outputs off."""
 
     @property
     def conversions(self) -> Mapping[str, Conversions]:

@@ -157,8 +157,9 @@ def _on_cache_lines(values: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _wire_pieces(macro: MacroSpec, ohm: float) -> tuple[float, float, float]:
-    """From middle to middle of two pieces, from the first middle to the converter, and what cells
-    spread over a piece lose less; of ``ohm`` per pitch. The converter is one pitch from the first row."""
+    """Resistances of a line cut into pieces, Ω: between the middles of two pieces, from the first middle to the
+    converter, and by how much less cells lose that are spread over a piece. ``ohm``: of one pitch; the converter is one
+    pitch from the first row."""
     length = macro.rows / min(PIECES, macro.rows)
     return ohm * length, ohm * (length + 1.0) / 2.0, ohm * (length - 1.0 / length) / 6.0
 

@@ -284,7 +284,7 @@ class EmulatedChip:
         self.reset()
 
     def _check_wear(self, block: CellBlock, chosen: NDArray[np.bool_], pulses: int) -> None:
-        """So many pulses more stay within the life of every chosen cell of the block."""
+        """Refuse ``pulses`` further pulses where a chosen cell of the block would take more than its life allows."""
         worn = int(self._cells[block.macro].pulses[_slices(block)][chosen].max(initial=0))
         checks.wear(worn + pulses, self._spec.life_pulses)
 

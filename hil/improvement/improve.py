@@ -266,7 +266,7 @@ def held_out(training: Dataset, network: NetworkFile, count: int, seed: int) -> 
 
 
 def _tested(found: Improvement, context: TrialContext, program: ConductanceProgram, test: Dataset) -> Improvement:
-    """With the promise of the finished program, treated as ``hil deploy`` treats its file."""
+    """The improvement with what its finished program will score on test images, treated as ``hil deploy`` does."""
     from mapping.program.execute import IdealMultiply, run
 
     check_unseen(test.images, program)

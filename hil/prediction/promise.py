@@ -49,7 +49,8 @@ class Promise:
 
 
 def promise_of(scores: NDArray[Any]) -> Promise:
-    """From scores (chips, images), shares of 1; of at least two chips and images."""
+    """What one further chip will score on further images, from scores 0 to 1 of at least two chips and images,
+    (chips, images)."""
     scores = np.asarray(scores, np.float64)
     each = scores.mean(axis=1)
     mean = float(each.mean())

@@ -54,7 +54,7 @@ class Shares:
             yield self.points.names[i], float(self.points.low[i]), float(self.points.high[i]), float(self.of_values[i])
 
     def parts(self, metric: Metric) -> list[SummaryItem]:
-        """On screen: what the spread is of, and the values to measure, first things first."""
+        """Lines for the screen: what the spread comes from, and which values to measure first."""
         chips, unknown = (metric.factor * self.sd * float(np.sqrt(share)) for share in (self.chips, self.ignorance))
         text = (
             f"{self.ignorance:.0%} is not knowing what chips of this kind are like (sd {unknown:.2f} {metric.unit}), "

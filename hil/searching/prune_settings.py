@@ -51,7 +51,7 @@ class PruneSettings:
 
 
 def pruning_limits(weight_bits: str, activation_bits: str) -> PruningLimits:
-    """From FEWEST-MOST of both. Raises ``UsageError`` for what is no such text."""
+    """Limits of weight and activation bits, each a text FEWEST-MOST. Raises ``UsageError`` for what is no such text."""
     (least_w, most_w), (least_a, most_a) = (_ends(text) for text in (weight_bits, activation_bits))
     return PruningLimits(least_w, most_w, least_a, most_a)
 

@@ -127,7 +127,7 @@ class InBackground:
         return self._answers(self._submit(self._handlers.reset))
 
     def _submit(self, what: Callable[[], T]) -> Future[T]:
-        """For the thread to do, though perhaps nobody looks at the outcome."""
+        """Let the thread call ``what``; a failure is logged, since nobody may look at the outcome."""
         future = self._thread.submit(what)
         future.add_done_callback(_note_failure)
         return future

@@ -42,7 +42,8 @@ class SetScores:
 
     @classmethod
     def of(cls, score: SetScore, measured: Floats, simulated: Floats, ideal: Floats) -> SetScores:
-        """From evidence (m, n, k), (S, n, k) and (n, k)."""
+        """Bootstrap draws of the metric, from evidence of the chip (m, n, k), virtual chips (S, n, k) and ideal (n,
+        k)."""
         n = len(ideal)
         rng = np.random.default_rng(np.random.SeedSequence([n, DRAWN]))
         weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1.0 / n), DRAWS)])

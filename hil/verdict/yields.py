@@ -60,7 +60,7 @@ class Distribution:
 
     @property
     def sd(self) -> float:
-        """Between chips; at least half an image, the resolution of ``images``."""
+        """Standard deviation between chips; at least half an image, the resolution of ``images``."""
         return max(float(self.chips.std(ddof=1)), 0.5 / self.images if self.metric.binary else 0.0)
 
     @property

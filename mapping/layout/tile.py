@@ -69,7 +69,7 @@ class Bundle:
 
     @property
     def outputs(self) -> range:
-        """As many columns as all pieces take, from the first one's on."""
+        """Range of as many columns as all pieces take together, from the first one of the first piece on."""
         first = self.pieces[0].outputs
         return range(first.start, first.start + len(first) * len(self.pieces))
 

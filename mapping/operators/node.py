@@ -234,7 +234,7 @@ def require_axes(node: Node, axes: Sequence[int], shape: Shape) -> None:
 
 
 def require_repeated(node: Node, arrays: Mapping[str, Array], shape: Shape) -> Shape:
-    """Arrays of the rank of ``shape``, their axes of size 1 repeated; gives ``shape``."""
+    """Give ``shape``; raise ``GraphError`` unless the arrays have its rank and sizes equal to it or 1."""
     for name, values in arrays.items():
         good = values.ndim == len(shape) and all(a in (1, b) for a, b in zip(values.shape, shape, strict=True))
         require(node, good, f"{name} {values.shape} does not fit {shape}")

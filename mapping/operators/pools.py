@@ -217,7 +217,7 @@ class Reduce(Node):
 
 
 def reduced_shape(shape: Shape, axes: Sequence[int], *, keep: bool) -> Shape:
-    """Without ``axes``, or with them at size 1; one axis is left of all."""
+    """Shape after a reduction over ``axes``: without them, or with them at size 1; at least one axis is left."""
     if keep:
         return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
     return tuple(size for axis, size in enumerate(shape) if axis not in axes) or (1,)

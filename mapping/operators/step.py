@@ -89,7 +89,7 @@ class Step:
 
 
 def span_together(spans: Sequence[Span]) -> Span:
-    """From the least of all to the largest of all."""
+    """The smallest range that holds all of the ranges."""
     return min(low for low, _ in spans), max(high for _, high in spans)
 
 
@@ -129,7 +129,8 @@ def check_shift(step: Step, shift: int) -> None:
 
 
 def check_weights(step: Step, values: Ints, shape: Shape, most: int) -> None:
-    """Weights of the rank of ``shape``, their axes of size 1 repeated, at most ``most`` in magnitude."""
+    """Raise ``ProgramRecordError`` unless weights have the rank of ``shape``, sizes equal to it or 1, and magnitudes
+    of at most ``most``."""
     fits = values.ndim == len(shape) and all(a in (1, b) for a, b in zip(values.shape, shape, strict=True))
     need(fits, step, f"has weights {values.shape} for {shape}")
     need(-most <= int(values.min()) <= int(values.max()) <= most, step, f"has weights beyond ±{most}")
@@ -141,7 +142,7 @@ def check_axes(step: Step, axes: Sequence[int], shape: Shape) -> None:
 
 
 def check_together(step: Step, shapes: Sequence[Shape]) -> None:
-    """Two shapes whose axes of size 1 are repeated."""
+    """Raise ``ProgramRecordError`` unless the two shapes are equal but for axes of size 1, which are repeated."""
     try:
         np.broadcast_shapes(*shapes)
     except ValueError:

@@ -64,7 +64,8 @@ def check_program(program: ConductanceProgram) -> None:
 
 
 def _check_preprocess(program: ConductanceProgram) -> None:
-    """One mean and one positive deviation a channel, where they are said; a scale of the logits, where it is needed."""
+    """Require one mean and one positive deviation a channel, where they are given, and a scale of logits where
+    needed."""
     rule, scale = program.preprocess, program.scales.get(program.steps[-1].name)
     if rule is not None and not (
         {len(rule.mean), len(rule.std)} == {program.input.shape[0]} and min(rule.std, default=0.0) > 0
@@ -77,7 +78,8 @@ def _check_preprocess(program: ConductanceProgram) -> None:
 
 
 def _check_rounds(program: ConductanceProgram) -> None:
-    """Rounds count from 0 without a gap, in the order of the steps, and no two tiles share cells in one round."""
+    """Require that rounds count from 0 without a gap, in the order of the steps, and that no tiles share cells in
+    one."""
     now = -1
     taken: dict[int, list[tuple[range, range]]] = {}
     for step in program.matrices:
@@ -100,7 +102,8 @@ def highest_aim_us(spec: MacroSpec) -> float:
 
 
 def _check_aims(program: ConductanceProgram) -> None:
-    """One target a level, ascending, inside the window of the cells; a digest where cells are held under another."""
+    """Require one target a level, ascending, inside the window of the cells, and a digest where cells are held by
+    one."""
     aims, levels = program.aims, program.spec.macro.levels_us
     if program.recipe is not None and len(program.recipe) > MOST_RECIPE:
         raise ProgramRecordError(f"its recipe is a text of {len(program.recipe)} signs, over {MOST_RECIPE}")
@@ -186,7 +189,7 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
 
 
 def _check_adapter(step: MatrixStep, adapter: Adapter) -> None:
-    """Its matrices fit the layer, and no sum on the way leaves 32 bits."""
+    """Require that the adapter's matrices fit the layer, and that no sum on the way leaves 32 bits."""
     group, (down, up) = step.group, (adapter.down, adapter.up)
     rank = len(down) if down.ndim == 2 else 0
     fits = 1 <= rank <= MOST_RANK and down.shape == (rank, group.inputs) and up.shape == (group.outputs, rank)
@@ -199,7 +202,7 @@ def _check_adapter(step: MatrixStep, adapter: Adapter) -> None:
 
 
 def _check_copies(step: MatrixStep, window: Window | None) -> None:
-    """Copies hold the same matrix, all in one round, and there is a block of the output map for each."""
+    """Require that copies hold the same matrix, all in one round, with a block of the output map for each."""
     tiles, copies = step.group.tiles, step.group.copies
     if copies == 1:
         return
@@ -219,7 +222,8 @@ def _check_copies(step: MatrixStep, window: Window | None) -> None:
 
 
 def _check_residual(step: MatrixStep) -> None:
-    """Residual slices are two or more of each weight, all in round 0, in one copy, with a bounded number of reads."""
+    """Require two or more residual slices of each weight, all in round 0, in one copy, with a bounded number of
+    reads."""
     group = step.group
     need(0 <= group.residual_reads <= MOST_READS, step, f"reads its highest slice {group.residual_reads} times")
     if group.residual_reads:

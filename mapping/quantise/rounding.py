@@ -49,7 +49,8 @@ class InputStatistics:
 
 
 def input_statistics(sample: NDArray[np.float32], *, single: bool = False) -> InputStatistics:
-    """From input vectors of each group, (groups, inputs, vectors); ``single``: covariances and factors in float32."""
+    """Variances and covariances of input vectors, (groups, inputs, vectors); ``single``: in float32 where it saves
+    memory."""
     groups, inputs, _ = sample.shape
     variance = by_input(sample, _exact_variance if single else lambda codes: codes.var(axis=1, dtype=np.float64))
     floor = DAMPING * variance.mean(axis=1, keepdims=True)
@@ -223,7 +224,7 @@ def nearest_integers(weight: Floats, integers: Integers) -> NDArray[np.int16]:
 
 
 def _middles(integers: Integers) -> Floats:
-    """Between neighbouring integers; none where every integer between their ends is among them."""
+    """Middles between neighbours of ``integers``; an empty array where these have no gaps."""
     if integers[-1] - integers[0] == len(integers) - 1:
         return np.empty(0)
     return (integers[1:] + integers[:-1]) / 2

@@ -165,7 +165,7 @@ class Recipe:
 
     @property
     def text(self) -> str:
-        """As a program holds it (``ConductanceProgram.recipe``)."""
+        """The recipe as text, as a program holds it (``ConductanceProgram.recipe``)."""
         return json.dumps(self.to_json(), separators=(",", ":"))
 
     @classmethod
@@ -245,7 +245,7 @@ def with_recipe(program: ConductanceProgram, recipe: Recipe) -> ConductanceProgr
 
 
 def write_cells(recipe: Recipe, program: ConductanceProgram, target: RecipeTarget) -> Standing:
-    """``run_recipe`` of one round until cells have their age."""
+    """The first half of a round: write the cells, treat them by the techniques, and wait until they have their age."""
     for t in recipe.techniques:
         program = t.first(program, target.record)
     orders = (t.order(program, target.record, recipe.age_s) for t in recipe.techniques)

@@ -186,7 +186,7 @@ class Technique:
         return cls(**values)
 
     def __str__(self) -> str:
-        """As ``--with`` takes it; settings at their defaults are left out."""
+        """The technique as ``--with`` takes it, without settings that have their defaults."""
         own = [f for f in settings_of(type(self)) if getattr(self, f.name) != f.default]
         text = ",".join(f"{short(f)}={getattr(self, f.name):g}{_unit(f)}" for f in own)
         return f"{self.name}={text}" if text else self.name

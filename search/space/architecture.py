@@ -40,7 +40,7 @@ class Architecture:
 
     @property
     def choices(self) -> tuple[str | float | int, ...]:
-        """In the order of the genes of its space."""
+        """Choices of the network, in the order of the genes of its space."""
         return (*self.operators, *self.widths, *self.weight_bits, *self.activation_bits, self.adc_bits)
 
     @property

@@ -294,7 +294,8 @@ class _SpaceReader:
         return tuple(float(w) for w in value)
 
     def _fitting(self, space: Space) -> Space:
-        """Without operators where their shapes do not match; each must fit somewhere, and each position needs one."""
+        """The space without operators where their shapes do not match. Refused are operators that fit nowhere, and
+        positions without any."""
         used: set[str] = set()
         positions = []
         for i, place in enumerate(space.positions):

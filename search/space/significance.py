@@ -36,7 +36,7 @@ class Significance:
 
     @classmethod
     def of(cls, choices: Sequence[int], flat: Floats) -> Significance:
-        """From one array over all choices of all genes."""
+        """Significance from ``flat``, the numbers of all choices of all genes in a row."""
         return cls(tuple(np.split(np.asarray(flat, np.float64), np.cumsum(choices)[:-1])))
 
     @property

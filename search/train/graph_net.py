@@ -264,7 +264,7 @@ class GraphNet(PixelModule):
         return self.get_buffer(self.names[id(values)])
 
     def set_errors(self, strength: float, chips: int = 1, chip_batches: int = 1) -> None:
-        """As ``search.train.arrays.set_strength``, errors smaller by √n in a layer that stands n times."""
+        """Set the strength of errors of all layers; it is smaller by √n in a layer with n copies."""
         set_strength(self, strength, chips, chip_batches)
         for unit in self.units.values():
             assert isinstance(unit, MatrixUnit)

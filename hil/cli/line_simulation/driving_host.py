@@ -289,7 +289,7 @@ class DrivingHost:
             yield self.requests[place].request
 
     def _leave(self, chip: ChipDriver, error: KeyboardInterrupt | HilError | None) -> None:
-        """As every run ends: the outputs go off, or somebody is told that they may be on."""
+        """End a run as ``hil`` does: switch the outputs off, or note that they may be on."""
         before, self._leaving = self._board.chip.switched_off, True
         try:
             if error is None:

@@ -50,7 +50,7 @@ def fired(result: InjectionResult, detector: Detector) -> bool:
 
 
 def harmful(result: InjectionResult) -> bool:
-    """At least one answer changed (or never came) against the same chip and noise without the fault."""
+    """Whether an answer changed or never came, compared with the same chip and noise without the fault."""
     return result.answers > 0 or result.hung
 
 

@@ -292,7 +292,7 @@ def _table(path: Path, rows: int, columns: int) -> tuple[tuple[Contact, ...], tu
 
 
 def _check_ranges(file: CheckedFile, bench: BenchFile) -> None:
-    """What the chip file asks must be in what the instruments give."""
+    """Require that the instruments give what the chip file needs: voltages, currents, pulse widths."""
     chip, limits, (drive, pulser) = bench.chip, bench.chip.limits, bench.drives
     highest_a = chip.macro.levels_us[-1] * 1e-6 * chip.macro.v_read_v
     asked = (

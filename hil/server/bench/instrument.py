@@ -182,7 +182,7 @@ class Instrument:
         self._check_on(answers)
 
     def _check_on(self, answers: list[Answer]) -> None:
-        """The first answer says that outputs are on, where it can be asked."""
+        """Raise ``InstrumentFault`` where the instrument can be asked and does not say that its outputs are on."""
         if self.can("is_on") and not _is_on(answers[0]):
             raise InstrumentFault(
                 f"the outputs of {self.entry.name} ({self.model.name}) went off in the middle of a request",

@@ -237,7 +237,8 @@ def _model(file: CheckedFile) -> InstrumentModel:
 
 
 def _check_limited(file: CheckedFile, orders: Mapping[str, ModelOrder]) -> None:
-    """No voltage without a limit of its current: set and read back before, or part of each order that gives one."""
+    """Refuse a model that can give a voltage without a limit of its current: set and read back before, or within the
+    order."""
     if "limits" in orders:
         if "limits_now" not in orders:
             file.fail("orders.limits_now", "is missing: limits that cannot be read back are not trusted")

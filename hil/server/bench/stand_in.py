@@ -42,7 +42,7 @@ class Behaviour:
 
     @classmethod
     def parse(cls, settings: Sequence[str]) -> Behaviour:
-        """From ``NAME=NUMBER``; raises ``UsageError``."""
+        """Behaviour from texts ``NAME=NUMBER``; raises ``UsageError`` for others."""
         found = {}
         for setting in settings:
             name, _, number = setting.partition("=")

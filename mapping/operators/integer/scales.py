@@ -64,7 +64,7 @@ def requantise_by(real: NDArray[np.float64] | float, low: int, high: int) -> Req
 
 
 def requantise_to(real: float, out: CodeScale) -> Requantise:
-    """From integers that stand for ``real`` each to codes of a scale."""
+    """Rescaling from integers worth ``real`` each to codes of a scale."""
     return requantise_by(min(real / out.scale, LARGEST_FACTOR), out.low, out.high)
 
 

@@ -249,7 +249,7 @@ def _with_images(axes: Sequence[int]) -> tuple[int, ...]:
 
 
 def _reduced(kept: Codes, axes: Sequence[int], keep: bool) -> Codes:
-    """Without axes of size 1 that were summed over; one of all is left."""
+    """The result of a reduction without the axes that it went over (unless ``keep``); at least one axis is left."""
     if keep:
         return kept
     left = [size for axis, size in enumerate(kept.shape) if axis - 1 not in axes]
