@@ -76,7 +76,7 @@ class Probes:
 
     def _cells(self, macro: int, reads: int) -> Floats32:
         """Mean readings of cells that are as old, by the clock that tells their ages, as was waited for."""
-        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample())
+        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample(), rounded=True)
         self._need_aged(self.now_s, self._due_s)
         return readings
 
@@ -113,7 +113,7 @@ class Probes:
         if not wanted.any():
             return targets, 0
         outcome = self.driver.program_cells(macro, targets, sample=self.sample())
-        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample())
+        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample(), rounded=True)
         return np.where(wanted, readings, np.float32(np.nan)), int(outcome.pulses.sum(dtype=np.int64))
 
     def write_pattern(self, early_reads: int, early_s: float) -> dict[int, Pattern]:

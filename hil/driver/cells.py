@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.encoding import encode_tile
+from firmware_protocols.capability import SINCE
 from firmware_protocols.messages import (
     Capability,
     CellBlock,
@@ -141,13 +142,18 @@ class CellVerbs(OpenChip):
         return outcomes
 
     def read_cells(
-        self, macro: int, *, reads: int = 1, sample: int = 0, lines: range | None = None
+        self, macro: int, *, reads: int = 1, sample: int = 0, lines: range | None = None, rounded: bool = False
     ) -> NDArray[np.float32]:
         """Mean of ``reads`` readings of every cell of a macro through its read path, µS, (rows, columns).
 
-        With ``lines`` only those word lines are read; the rest is NaN.
+        Args:
+            lines: the word lines that are read; the rest is NaN.
+            rounded: to a small part of the range of levels (``requests.reading_unit_ns``), over every line alike, since
+                digits below are noise, which no packing shortens. A chip from before packed bodies is asked as it was.
         """
-        requests = make.read_requests(self.spec, macro, reads, sample, self._most, lines)
+        coarse = rounded and self._session.hello.version >= SINCE[Capability.PACKED]
+        unit_ns = (make.reading_unit_ns if coarse else make.conductance_unit_ns)(self.spec.macro)
+        requests = make.read_requests(self.spec, macro, reads, sample, self._most, lines, unit_ns)
         cells = np.full((self.spec.macro.rows, self.spec.macro.columns), np.nan, np.float32)
         for request, reply in zip(requests, self._session.ask_all(requests), strict=True):
             cells[make.block_slices(request.cells)] = make.to_microsiemens(reply.readings, reply.unit_ns)

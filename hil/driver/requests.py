@@ -23,6 +23,7 @@ from hil.errors import DeviceError, UsageError
 
 LEAVE_ALONE = 0xFFFF  # count that leaves a cell as it is
 _FIXED = 128  # more bytes than the fixed part of any message
+RANGE_PARTS, GAP_PARTS = 1024, 32  # that rounded readings tell apart
 _MAX_TIMES_TOP = 1.6  # a count reaches this many times the highest level, so that outliers are not cut
 
 
@@ -52,6 +53,16 @@ class ReadMode:
 def conductance_unit_ns(spec: MacroSpec) -> int:
     """Nanosiemens of one count: the smallest whole unit in which 16 bits hold 1.6 times the highest level."""
     return max(1, math.ceil(_MAX_TIMES_TOP * spec.levels_us[-1] * 1000 / (LEAVE_ALONE - 1)))
+
+
+def reading_unit_ns(spec: MacroSpec) -> int:
+    """Nanosiemens of one count of a reading whose digits below are noise and would be most of what is sent.
+
+    At most 1/1,024 of the range of levels and 1/32 of the gap between two, the same over every line: it stands in the
+    request, so that a wire log can be replayed.
+    """
+    part_us = min((spec.levels_us[-1] - spec.levels_us[0]) / RANGE_PARTS, spec.level_gap_us / GAP_PARTS)
+    return max(conductance_unit_ns(spec), math.floor(1000 * part_us))
 
 
 def to_counts(values_us: NDArray[np.floating], unit_ns: int) -> NDArray[np.uint16]:
@@ -97,15 +108,14 @@ def program_requests(
 
 
 def read_requests(
-    spec: ChipSpec, macro: int, reads: int, sample: int, max_message: int, lines: range | None = None
+    spec: ChipSpec, macro: int, reads: int, sample: int, max_message: int, lines: range | None, unit_ns: int
 ) -> list[ReadCells]:
-    """Requests that read every cell of a macro, or of some word lines of it."""
+    """Requests that read every cell of a macro, or of some word lines of it, in counts of ``unit_ns``."""
     check_macro(spec, macro)
     if not 1 <= reads <= 0xFFFF:
         raise UsageError(f"{reads} reads of each cell; 1 to 65535 are possible")
     wanted = np.zeros((spec.macro.rows, spec.macro.columns), np.bool_)
     wanted[slice(None) if lines is None else slice(lines.start, lines.stop)] = True
-    unit_ns = conductance_unit_ns(spec.macro)
     return [ReadCells(b, unit_ns, reads, sample) for b in blocks(macro, wanted, max_message, bytes_per_cell=2)]
 
 

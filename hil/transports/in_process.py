@@ -32,13 +32,21 @@ def chip_role(
 class InProcessTransport:
     """Bytes written go straight into a chip role, whose answers are read back.
 
-    ``chip``: what stands behind a chip role of its own, or a chip role that outlives this line, one of several.
+    ``chip``: what stands behind a chip role of its own, which speaks ``versions``; or a chip role that outlives this
+    line, one of several.
     """
 
-    def __init__(self, chip: ChipHandlers | ChipServer, address: str, *, boot_id: int | None = None) -> None:
+    def __init__(
+        self,
+        chip: ChipHandlers | ChipServer,
+        address: str,
+        *,
+        boot_id: int | None = None,
+        versions: tuple[int, int] = VERSIONS,
+    ) -> None:
         self.address = address
         self._outlived = isinstance(chip, ChipServer)
-        self._server = chip if isinstance(chip, ChipServer) else chip_role(chip, boot_id=boot_id)
+        self._server = chip if isinstance(chip, ChipServer) else chip_role(chip, boot_id=boot_id, versions=versions)
         self._pending = bytearray()
         self.spec: ChipSpec | None = getattr(self._server.handlers, "spec", None)  # of a board that knows its chip file
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from firmware_protocols import codec
+from firmware_protocols.connection import VERSIONS
 from firmware_protocols.errors import ProtocolError
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import (
@@ -72,7 +73,8 @@ class ReplayTransport(InProcessTransport):
             )
         hello, exchanges = _exchanges(path, recording)
         self._chip = RecordedChip(address, hello, exchanges)
-        super().__init__(self._chip, address, boot_id=hello.boot_id)
+        spoken = (VERSIONS[0], min(hello.version, VERSIONS[1]))  # a newer one would be asked for other things
+        super().__init__(self._chip, address, boot_id=hello.boot_id, versions=spoken)
 
     def write(self, data: bytes) -> None:
         super().write(data)

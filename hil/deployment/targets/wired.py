@@ -120,7 +120,7 @@ class WiredTarget:
 
     def read(self, program: ConductanceProgram, slot: int, reads: int, number: int) -> NDArray[np.float32]:
         sample = READ_EARLY + (self.part or 0) + number * NEXT_WRITING
-        return self.driver.read_cells(program.macro_of(slot), reads=reads, sample=sample)
+        return self.driver.read_cells(program.macro_of(slot), reads=reads, sample=sample, rounded=True)
 
     def read_rows(
         self, program: ConductanceProgram, slot: int, reading: RowReading, passes: int, number: int
@@ -280,7 +280,7 @@ def write_and_read(
         at = slice(lines.start, lines.stop)
         start_ns = driver.chip_time_ns
         outcome = driver.program_cells(macro, lot, sample=sample)
-        early_us[at] = driver.read_cells(macro, reads=early.reads, sample=early.sample, lines=lines)[at]
+        early_us[at] = driver.read_cells(macro, reads=early.reads, sample=early.sample, lines=lines, rounded=True)[at]
         ages.append((driver.chip_time_ns - start_ns) * 0.5e-9)
         readings[at], pulses[at], reached[at] = (a[at] for a in (outcome.readings_us, outcome.pulses, outcome.reached))
     time_s = driver.chip_time_ns * 1e-9
@@ -309,7 +309,7 @@ def spot_check(driver: ChipDriver, program: ConductanceProgram, *, sample: int) 
     middle = (spec.levels_us[0] + spec.levels_us[-1]) / 2
     for macro in sorted({macros[0], macros[len(macros) // 2], macros[-1]}):
         targets = macro_targets_us(program, macro)
-        error = np.abs(driver.read_cells(macro, reads=4, sample=sample) - targets)
+        error = np.abs(driver.read_cells(macro, reads=4, sample=sample, rounded=True) - targets)
         upper = error[targets > middle]
         if float(np.nanmedian(error)) > spec.level_gap_us / 2:
             return False
@@ -329,7 +329,7 @@ def read_back(
     readings: dict[int, NDArray[np.float32]] = {}
     for done, macro in enumerate(macros):
         watch.step(done, len(macros), f"macro {macro}")
-        readings[macro] = driver.read_cells(macro, reads=reads, sample=sample)
+        readings[macro] = driver.read_cells(macro, reads=reads, sample=sample, rounded=True)
     dead = [macro for macro, cells in readings.items() if not cells.any()]
     if not dead:
         return readings

@@ -37,7 +37,7 @@ from firmware_protocols.messages import (
 )
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from hil.driver.loaded import Loaded
-from hil.driver.requests import LEAVE_ALONE, block_slices
+from hil.driver.requests import LEAVE_ALONE, block_slices, to_counts, to_microsiemens
 
 MAX_MESSAGE = 1 << 24
 _INT32 = (-(1 << 31), (1 << 31) - 1)
@@ -58,7 +58,7 @@ class MadeUpAnswers:
     def __init__(self, spec: ChipSpec, *, spread: bool = False) -> None:
         self.spec, self._loaded, self._rng = spec, Loaded(), np.random.default_rng(0)
         self._spread = spread
-        self._cells: dict[int, NDArray[np.uint16]] = {}  # targets of each macro as written last, counts
+        self._cells: dict[int, NDArray[np.float32]] = {}  # targets of each macro as written last, µS
 
     def answer(self, request: Request[Any]) -> Reply:
         match request:
@@ -90,12 +90,12 @@ class MadeUpAnswers:
         targets = request.targets
         cells, used = self._macro(request.cells.macro), targets != LEAVE_ALONE
         at, reached = block_slices(request.cells), np.ones(targets.shape, np.bool_)
-        cells[at] = np.where(used, targets, cells[at])
+        cells[at] = np.where(used, to_microsiemens(targets, request.unit_ns), cells[at])
         if not self._spread:
             pulses = np.full(targets.shape, min(request.max_pulses, 255), np.uint16)
             return TileProgrammed(request.unit_ns, np.zeros(targets.shape, np.uint16), pulses, reached)
         pulses = np.minimum(self._rng.geometric(1 / PULSES, targets.shape), request.max_pulses).astype(np.uint16)
-        readings = self._seen(targets, request.unit_ns)
+        readings = self._seen(cells[at], request.unit_ns)
         return TileProgrammed(request.unit_ns, np.where(used, readings, 0), np.where(used, pulses, 0), reached)
 
     def _readings(self, request: ReadCells) -> NDArray[np.uint16]:
@@ -104,13 +104,13 @@ class MadeUpAnswers:
             return np.ones(cells, np.uint16)  # a chip that reads 0 alone is dead
         return self._seen(self._macro(request.cells.macro)[block_slices(request.cells)], request.unit_ns)
 
-    def _macro(self, macro: int) -> NDArray[np.uint16]:
+    def _macro(self, macro: int) -> NDArray[np.float32]:
         shape = (self.spec.macro.rows, self.spec.macro.columns)
-        return self._cells.setdefault(macro, np.zeros(shape, np.uint16))
+        return self._cells.setdefault(macro, np.zeros(shape, np.float32))
 
-    def _seen(self, counts: NDArray[np.uint16], unit_ns: int) -> NDArray[np.uint16]:
-        seen = counts + self._rng.normal(0.0, CELL_SPREAD_US * 1000 / unit_ns, counts.shape)
-        return np.asarray(np.clip(np.rint(seen), 0, LEAVE_ALONE - 1), np.uint16)
+    def _seen(self, cells_us: NDArray[np.float32], unit_ns: int) -> NDArray[np.uint16]:
+        seen_us = cells_us + self._rng.normal(0.0, CELL_SPREAD_US, cells_us.shape)
+        return to_counts(np.maximum(seen_us, 0.0), unit_ns)
 
     def _plan_result(self, request: RunPlan) -> PlanResult:
         """Answers that reach over the scale of the layer that gives them."""

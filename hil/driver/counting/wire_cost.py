@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from cim.chip.spec import ChipSpec
+from firmware_protocols.capability import SINCE
 from firmware_protocols.codec import encode
 from firmware_protocols.coding.packed import packed
 from firmware_protocols.frames import DEFAULT_PAYLOAD, encoded_size
@@ -88,7 +89,8 @@ class CountingChip:
     def __post_init__(self) -> None:
         can = self.capabilities | Capability.PROGRAM_TILE
         self._made_up = MadeUpAnswers(self.spec, spread=self.packs)
-        session = _PaperSession(HelloReply(0x0100, 0, 0, self.payload, 16, MAX_MESSAGE, can), self._ask)
+        version = max([0x0100, *(since for capability, since in SINCE.items() if capability in can)])
+        session = _PaperSession(HelloReply(version, 0, 0, self.payload, 16, MAX_MESSAGE, can), self._ask)
         self.driver = ChipDriver(cast(Session, session), description(self.spec), self.spec, sleep=lambda _: None)
 
     @property

@@ -8,6 +8,7 @@ import pytest
 from hil.deployment.targets.wired import ensure_programmed, holds, program_chip, read_back, spot_check
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect, open_chip
+from hil.driver.requests import reading_unit_ns
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.transports.in_process import InProcessTransport
@@ -47,9 +48,12 @@ def test_an_ideal_chip_reaches_every_cell_exactly(small: Small) -> None:
     with opened(chip) as driver:
         report = program_chip(driver, program, sample=1, watch=Watch())
         assert report.unreached == 0
-        readings = read_back(driver, program.macros, reads=1, sample=2, watch=Watch())
+        readings = {macro: driver.read_cells(macro, sample=2) for macro in program.macros}
+        rounded = read_back(driver, program.macros, reads=1, sample=2, watch=Watch())
     for part in report.macros:
         assert np.abs(readings[part.slot] - part.targets_us)[part.used].max() < 0.01
+        far = np.abs(rounded[part.slot] - readings[part.slot])[part.used]
+        assert far.max() <= reading_unit_ns(program.spec.macro) / 2000 + 1e-3
 
 
 def test_the_chip_remembers_the_digest_and_is_then_left_alone(small: Small) -> None:

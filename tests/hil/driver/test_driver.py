@@ -118,7 +118,7 @@ def test_requests_are_split_to_what_the_chip_takes() -> None:
     np.testing.assert_array_equal(np.concatenate([p.codes for p in parts]), codes)
     swept = list(sweep_requests(SPEC, TILE, maps(5), WINDOW, reading, outputs=5, max_message=1024))
     assert [(s.sample, len(s.codes)) for s in swept] == [(7, 2), (9, 2), (11, 1)]
-    blocks = [r.cells for r in read_requests(SPEC, 1, 1, 0, max_message=256)]
+    blocks = [r.cells for r in read_requests(SPEC, 1, 1, 0, max_message=256, lines=None, unit_ns=1)]
     assert [(b.row0, b.rows) for b in blocks] == [(0, 4), (4, 4), (8, 4), (12, 4)]
 
 
