@@ -88,7 +88,7 @@ def bench_link(
     ] = False,
     chip: ChipOptions = None,
     macros: Macros = None,
-    seconds: Annotated[float, typer.Option(help="how long input codes are sent")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="how long input codes are sent, and images")] = 10.0,
     loss: Annotated[float, typer.Option(min=0.0, max=0.99, help="--virtual: share of frames lost")] = 0.0,
     bit_errors: Annotated[float, typer.Option(min=0.0, max=0.1, help="--virtual: share of wrong bits")] = 0.0,
     round_trip_ms: Annotated[float, typer.Option(min=0.0, max=10_000.0, help="--virtual: there and back")] = 18.0,
@@ -96,7 +96,7 @@ def bench_link(
     baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
-    """Report how fast a line carries input codes, beside its wire rate; no cell is written."""
+    """Report how fast a line carries codes of products and images of a plan, beside its own rate; writes no cell."""
     if virtual:
         if port or emulated:
             raise UsageError("--virtual has a line of its own", hint="leave --port and --emulated out")
@@ -104,14 +104,18 @@ def bench_link(
         return _bench_virtual(faults, seconds, seed, as_json)
     if loss or bit_errors:
         raise UsageError("--loss and --bit-errors are of a simulated line", hint="add --virtual")
-    from hil.driver.goodput import measured_goodput
+    from hil.driver.goodput import measured_goodput, plan_goodput
     from hil.driver.open_chip import open_chip
     from hil.transports import is_serial
 
     address = chip_address(port, emulated, chip, macros)
     with open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
-        found = measured_goodput(driver, seconds, baud=baud if is_serial(address) else None)
-    print_result(found.lines(), found.to_json(), as_json)
+        rate = baud if is_serial(address) else None
+        products, images = measured_goodput(driver, seconds, baud=rate), plan_goodput(driver, seconds, baud=rate)
+    lines = products.lines("products") + (
+        ["plan        none: the chip runs no plans"] if images is None else images.lines("plan")
+    )
+    print_result(lines, {**products.to_json(), "plan": images and images.to_json()}, as_json)
     return ExitCode.DONE
 
 
