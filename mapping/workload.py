@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from cim.chip.spec import ChipSpec
+from cim.cost.events import executor_of
 from cim.cost.workload import INPUT, LayerWork, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.layout.cutting import Cutting
@@ -213,6 +214,7 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
                 output_bits=SUM_BITS if products else output_bits,
                 input_signed=given[0][0] < 0,
                 shares=again.name if again else None,
+                beyond_chip=matrix is None and step.chip_operation(after) is None,
                 tiles=_placed(matrix.group) if matrix else None,
             )
         )
@@ -224,9 +226,10 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
     return Workload(name, program.input.shape, program.input.bits, _with_padding(layers, pads))
 
 
-def executors(workload: Workload) -> dict[str, tuple[str, str]]:
+def executors(program: ConductanceProgram) -> dict[str, tuple[str, str]]:
     """Kind of each layer, and who carries it out (``cim.cost.workload.Executor``), by name."""
-    return {layer.name: (layer.kind.value, layer.kind.executor.value) for layer in workload.layers}
+    layers, price = program_workload(program).layers, program.spec.cost
+    return {layer.name: (layer.kind.value, executor_of(layer, price).value) for layer in layers}
 
 
 def _with_padding(layers: Sequence[LayerWork], pads: Set[str]) -> tuple[LayerWork, ...]:

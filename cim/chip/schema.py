@@ -151,6 +151,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         ),
         "router_um2": UM2,
         "buffer_um2_per_bit": UM2,
+        "multiply_pj": PJ,
     },
     "groups": {
         "size": count(2, 4096),
@@ -182,6 +183,7 @@ OPTIONAL: Mapping[str, Any] = {
     "models.column_gain_sigma": 0.0,
     "models.column_offset_codes": 0.0,
     "models.inl_codes": 0.0,
+    "cost.multiply_pj": None,
     "groups.joined": 1,
     "evidence.level_us": 0.0,
     "evidence.age_s": 0.0,

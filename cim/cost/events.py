@@ -42,6 +42,7 @@ class LayerEvents:
     cells: int = 0
     outputs: int = 0  # output codes made
     pooled: int = 0  # inputs of pools and additions
+    multiplied: int = 0  # multiplications and additions of activations
     buffer_bits_written: float = 0.0
     buffer_bits_read: float = 0.0
     line_bits: float = 0.0  # capacity of the line buffers of all tiles
@@ -61,6 +62,24 @@ class LayerEvents:
         return float(self.macro_ns.max()) if self.macro_ns is not None else 0.0
 
 
+def executor_of(layer: LayerWork, price: CostSpec | None) -> Executor:
+    """Who works on a layer of a network whose plan the chip runs.
+
+    Off the cells it is the chip's logic, unless it has no operation for the layer, or its file no price for multiplying
+    activations.
+    """
+    if layer.kind.on_cells:
+        return Executor.ARRAY
+    unpriced = layer.kind.multiplies and (price is None or price.multiply_pj is None)
+    return Executor.HOST if layer.beyond_chip or unpriced else Executor.LOGIC
+
+
+def host_bits(layer: LayerWork) -> int:
+    """Bits of codes to the host and back, of a layer that it works on."""
+    given = math.prod(layer.in_shape) * len(layer.inputs) * layer.input_bits
+    return given + math.prod(layer.out_shape) * layer.output_bits
+
+
 def count_events(layer: LayerWork, chip: ChipSpec, price: CostSpec) -> LayerEvents:
     """Count one layer. Layers off the cells work in the digital unit of one macro, or on the host."""
     buffer_bits_per_ns, ops_per_ns = price.buffer_bits_per_ns, price.digital_ops_per_ns
@@ -68,19 +87,20 @@ def count_events(layer: LayerWork, chip: ChipSpec, price: CostSpec) -> LayerEven
         if layer.tiles is None:
             raise ValueError(f"{layer.name}: no tiles; mapping.workload places them")
         return _on_cells(layer, layer.tiles, chip, buffer_bits_per_ns, ops_per_ns)
-    codes = math.prod(layer.out_shape)
+    if executor_of(layer, price) is Executor.HOST:
+        bits = host_bits(layer)
+        return LayerEvents(host_bits=bits, host_ns=bits / price.host_bits_per_ns, most_positions=layer.positions)
     if layer.kind is WorkKind.MOVE:
         return LayerEvents(most_positions=layer.positions)
+    codes = math.prod(layer.out_shape)
     written = math.prod(layer.in_shape) * len(layer.inputs) * layer.input_bits
-    if layer.kind.executor is Executor.HOST:
-        bits = written + codes * layer.output_bits
-        return LayerEvents(host_bits=bits, host_ns=bits / price.host_bits_per_ns, most_positions=layer.positions)
     window = math.prod(layer.kernel) if layer.kind in (WorkKind.MAX_POOL, WorkKind.AVG_POOL) else 1
     inputs = layer.operations or codes * window * (len(layer.inputs) if layer.kind is WorkKind.ADD else 1)
     read = inputs * layer.input_bits
     return LayerEvents(
         outputs=codes if layer.kind is not WorkKind.CONCAT else 0,
         pooled=inputs if layer.kind in _ADDING else 0,
+        multiplied=inputs if layer.kind.multiplies else 0,
         buffer_bits_written=written,
         buffer_bits_read=read,
         line_bits=_line_rows(layer) * layer.in_shape[2] * layer.in_shape[0] * layer.input_bits,

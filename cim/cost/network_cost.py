@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from cim.chip.converters import conversions
 from cim.chip.spec import ChipSpec, CostSpec, Encoding
-from cim.cost.events import LayerEvents, count_events
+from cim.cost.events import LayerEvents, count_events, executor_of
 from cim.cost.mesh import traffic
 from cim.cost.schedule import RESOURCES, ImageSchedule, busy_times, peak_power, schedule, shortest_interval
 from cim.cost.transfers import transfers
-from cim.cost.workload import LayerWork, Workload
+from cim.cost.workload import Executor, LayerWork, Workload
 from cim.errors import CimFileError
 
 Floats = NDArray[np.float64]
@@ -30,7 +30,7 @@ Ints = NDArray[np.int64]
 
 MODULES = (
     "array", "driver", "control", "sample_hold", "adc", "shift_add", "accumulator", "buffer",
-    "activation", "pooling", "interconnect", "host_link", "leakage", "programming",
+    "activation", "pooling", "multiplier", "interconnect", "host_link", "leakage", "programming",
 )  # fmt: skip
 AREAS = ("array", "driver", "column", "adc", "digital", "activation", "router", "buffer")
 
@@ -217,7 +217,7 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
         raise ValueError(f"a batch of {batch} images")
     layers = workload.layers
     events = [count_events(layer, chip, price) for layer in layers]
-    moved = traffic(transfers(workload, price.partial_sum_bits), len(layers), workload.highest_macro + 1)
+    moved = traffic(transfers(workload, price), len(layers), workload.highest_macro + 1)
     busy = [busy_times(event, moved, i, price) for i, event in enumerate(events)]
     interval_ns, limit = shortest_interval(workload, events, moved, price)
     times = schedule(workload, events, moved, price, interval_ns, pipelined)
@@ -232,7 +232,7 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
     rewritten = any(t.round.any() for t in workload.tiles)
     rewrite_ns, rewrite_pj = (programming_ns / batch, programming_pj / batch) if rewritten else (0.0, 0.0)
     layer_costs = tuple(
-        _layer_cost(layer, event, _cells_of_a_macro(chip), times, i, busy[i], energy[i])
+        _layer_cost(layer, event, executor_of(layer, price), _cells_of_a_macro(chip), times, i, busy[i], energy[i])
         for i, (layer, event) in enumerate(zip(layers, events, strict=True))
     )
     powers = [layer.total_pj / max(layer.finish_ns - layer.start_ns, 1e-3) for layer in layer_costs]
@@ -267,6 +267,7 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
 def _layer_cost(
     layer: LayerWork,
     event: LayerEvents,
+    executor: Executor,
     cells_in_macro: int,
     times: ImageSchedule,
     number: int,
@@ -277,7 +278,7 @@ def _layer_cost(
     return LayerCost(
         name=layer.name,
         kind=layer.kind.value,
-        executor=layer.kind.executor.value,
+        executor=executor.value,
         macs=layer.macs,
         operations=layer.operations,
         macros=0 if event.macros is None else len(event.macros),
@@ -312,10 +313,10 @@ def _energy(event: LayerEvents, bit_hops: float, chip: ChipSpec, price: CostSpec
     control      reads · e_read
     sample_hold, shift_add   conversions · e
     adc          conversions · e_step · 2^bits                 (Walden, doi 10.1109/49.761034)
-    accumulator, activation, pooling   operations · e
+    accumulator, activation, pooling, multiplier   operations · e
     buffer       bits written · e_write + bits read · e_read
     interconnect Σ bits · hops · e_hop
-    host_link    bits of codes that the host works on, there and back · e_host; its own work is not counted
+    host_link    bits of codes that no operation of the chip takes, there and back · e_host; not the host's own work
     """
     cell_pj = price.input_activity * price.mean_cell_us * chip.macro.v_read_v**2 * chip.timing.input_cycle_ns * 1e-3
     made = {
@@ -330,6 +331,7 @@ def _energy(event: LayerEvents, bit_hops: float, chip: ChipSpec, price: CostSpec
         + event.buffer_bits_read * price.buffer_read_pj_per_bit,
         "activation": event.outputs * price.activation_pj,
         "pooling": event.pooled * price.pool_pj,
+        "multiplier": event.multiplied * (price.multiply_pj or 0.0),
         "interconnect": bit_hops * price.hop_pj_per_bit,
     }
     if event.host_bits:

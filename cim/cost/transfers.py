@@ -8,8 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.chip.spec import CostSpec
+from cim.cost.events import executor_of
 from cim.cost.mesh import HOST, Transfers
-from cim.cost.workload import INPUT, LayerWork, WorkKind, Workload
+from cim.cost.workload import INPUT, Executor, LayerWork, WorkKind, Workload
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -17,7 +19,11 @@ Home = tuple[Ints, Ints, Ints]
 """Where a layer's outputs are: macros, their first channels, their numbers of channels."""
 
 
-def transfers(workload: Workload, partial_sum_bits: int) -> Transfers:
+JOINING = (WorkKind.ADD, WorkKind.ELEMENT, WorkKind.MATMUL)
+"""Kinds whose further inputs come to where their first one is."""
+
+
+def transfers(workload: Workload, price: CostSpec) -> Transfers:
     """All messages between macros of one image.
 
     Codes go from the macro that finished them to every macro that multiplies them (each copy gets
@@ -36,7 +42,8 @@ def transfers(workload: Workload, partial_sum_bits: int) -> Transfers:
         if layer.tiles is None:
             homes[layer.name] = _joined(layer, homes, shapes)
             first = homes[layer.inputs[0]][0][0]
-            for name in layer.inputs[1:] if layer.kind is WorkKind.ADD else ():
+            joined = layer.kind in JOINING and executor_of(layer, price) is Executor.LOGIC
+            for name in layer.inputs[1:] if joined else ():
                 macro, _, channels = homes[name]
                 bits = channels * float(math.prod(shapes[name][1:]) * layer.input_bits)
                 send(i, macro, np.full(len(macro), first), bits)
@@ -56,7 +63,7 @@ def transfers(workload: Workload, partial_sum_bits: int) -> Transfers:
         leader = tiles.macro[order][head]
         adds = np.ones(len(order), bool)
         adds[head] = False
-        sums = tiles.outputs[order][adds] * (layer.positions / tiles.copies) * partial_sum_bits
+        sums = tiles.outputs[order][adds] * (layer.positions / tiles.copies) * price.partial_sum_bits
         send(i, tiles.macro[order][adds], leader[member[adds]], sums)
         own = groups <= layer.out_shape[0]  # of the first copy
         homes[layer.name] = (leader[own], tiles.output0[order][head][own], tiles.outputs[order][head][own])

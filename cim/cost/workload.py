@@ -20,7 +20,7 @@ INPUT = "input"
 
 
 class Executor(StrEnum):
-    """Who works: cells, the digital unit of a macro, or the computer beside the chip."""
+    """Who works: cells, the digital logic of the chip, or the computer beside it."""
 
     ARRAY = "array"
     LOGIC = "chip logic"
@@ -56,12 +56,9 @@ class WorkKind(Enum):
         return self in (WorkKind.CONV, WorkKind.LINEAR)
 
     @property
-    def executor(self) -> Executor:
-        """Who works: activations are multiplied with each other, divided and rooted by the host."""
-        if self.on_cells:
-            return Executor.ARRAY
-        host = self in (WorkKind.MATMUL, WorkKind.NORM, WorkKind.SOFTMAX)
-        return Executor.HOST if host else Executor.LOGIC
+    def multiplies(self) -> bool:
+        """Whether activations are multiplied with each other, divided or rooted."""
+        return self in (WorkKind.MATMUL, WorkKind.NORM, WorkKind.SOFTMAX)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +105,8 @@ class LayerWork:
     ``inputs`` name earlier layers or ``"input"``; ``in_shape`` is that of the first.
     ``weight_bits`` counts the sign; so does ``input_bits`` of signed inputs. ``operations``: of the kinds from
     ``TABLE`` on, look-ups or multiplications and additions of one image; those of other kinds follow from their shapes.
-    ``shares``: the earlier layer whose cells it reads again, in its ``tiles``.
+    ``shares``: the earlier layer whose cells it reads again, in its ``tiles``. ``beyond_chip``: no operation of a chip
+    does it, so the host does.
 
     Example:
         >>> first = workload.layers[0]
@@ -132,6 +130,7 @@ class LayerWork:
     input_signed: bool = False
     operations: int = 0
     shares: str | None = None
+    beyond_chip: bool = False
     tiles: Tiles | None = None
 
     def __post_init__(self) -> None:

@@ -111,7 +111,7 @@ def compile(
     from mapping.program.file import save_program
     from mapping.recipe.recipe import with_recipe
     from mapping.scale_choice import judged_by_float
-    from mapping.workload import executors, program_workload
+    from mapping.workload import executors
 
     source, bits, place, techniques = (
         of.upon(NetworkOptions()),
@@ -186,7 +186,7 @@ def compile(
         ]
     if explain:
         said = explain_program(program)
-        by = executors(program_workload(program))
+        by = executors(program)
         lines += ["", *said.lines(), "", *(f"{name}: {kind} by {who}" for name, (kind, who) in by.items())]
         found["explanation"] = said.to_json()
         found["executors"] = {name: who for name, (_, who) in by.items()}

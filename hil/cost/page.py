@@ -10,7 +10,7 @@ from hil.pages.shell import Plot, render
 ENERGY_GROUPS = {
     "converters": ("adc", "sample_hold"),
     "cells and drivers": ("array", "driver", "control"),
-    "digital": ("shift_add", "accumulator", "activation", "pooling"),
+    "digital": ("shift_add", "accumulator", "activation", "pooling", "multiplier"),
     "buffers": ("buffer",),
     "interconnect": ("interconnect",),
     "host": ("host_link",),

@@ -18,7 +18,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cim.cost.workload import LayerWork, WorkKind
+from cim.cost.events import executor_of, host_bits
+from cim.cost.workload import Executor, LayerWork, WorkKind
 from hil.payload.requirements import HostFigures
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.node import INPUT
@@ -49,14 +50,21 @@ class HostLoad:
 
 
 def host_load(program: ConductanceProgram, host: HostFigures) -> HostLoad:
-    """Count one image of a program on a host."""
+    """Count one image of a program on a host.
+
+    Where chip logic does the digital operations it runs the whole plan, input table included: the line carries images
+    and outputs, and the host does what no operation of the chip does.
+    """
     workload = program_workload(program)
-    pixels = math.prod(workload.input_shape)
-    by_step: list[tuple[str, int]] = [(INPUT, pixels)]
-    link_bits = workload.input_data_bits + workload.output_data_bits
     if host.digital_on_host:
+        by_step = [(INPUT, math.prod(workload.input_shape))]
         by_step += [(layer.name, operations_of(layer)) for layer in workload.layers]
         link_bits = sum(_link_bits(layer) for layer in workload.layers if layer.tiles is not None)
+    else:
+        beyond = [w for w in workload.layers if executor_of(w, program.spec.cost) is Executor.HOST]
+        by_step = [(layer.name, operations_of(layer)) for layer in beyond]
+        link_bits = workload.input_data_bits + workload.output_data_bits
+        link_bits += sum(host_bits(layer) for layer in beyond)
     by_step.append(("argmax", len(program.classes)))
     operations = sum(count for _, count in by_step)
     corrections = CORRECTION_BYTES * sum(len(t.outputs) for m in program.matrices for t in m.group.tiles)

@@ -2,8 +2,8 @@
 
     E = E_chip + E_digital + E_link + P_idle · t      t = t_chip + t_link + t_host, one after the other
 
-E_chip is ``cim.cost.network_cost`` without its own host link (and without chip logic's activation and pooling where the
-host does them); E_digital = (P_active − P_idle) · operations / rate.
+E_chip is ``cim.cost.network_cost`` without its own host link (and without what chip logic does where the host
+does it); E_digital = (P_active − P_idle) · operations / rate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hil.payload.requirements import MissionPlan
 from mapping.program.conductance import ConductanceProgram
 from mapping.workload import program_workload
 
-ON_HOST = ("activation", "pooling", "accumulator")  # modules of the cost model that the host replaces
+ON_HOST = ("activation", "pooling", "multiplier", "accumulator")  # modules of the cost model that the host replaces
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class MissionLimits:
 @dataclass(frozen=True, slots=True)
 class HostFigures:
     """The processor beside the chip. ``operations_per_s``: integer operations at ``active_w``; ``digital_on_host``: 1
-    where the digital operations between products run there, 0 where chip logic does them; ``code_bytes`` and
+    where the digital operations between products run there, 0 where chip logic runs the whole plan; ``code_bytes`` and
     ``stack_bytes`` are those of its program."""
 
     active_w: float

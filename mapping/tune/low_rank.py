@@ -147,6 +147,7 @@ def adapter_work(layer: LayerWork, name: str, products: int, output_bits: int) -
         input_bits=layer.output_bits,
         output_bits=output_bits,
         input_signed=True,
+        beyond_chip=True,
     )
 
 

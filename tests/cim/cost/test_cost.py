@@ -74,7 +74,7 @@ def small(copies: int = 1, shared: bool = False, rounds: int = 1) -> Workload:
     return Workload("small", (4, 8, 8), 8, layers)
 
 
-def with_cost(spec: ChipSpec = LAB, **changes: float) -> ChipSpec:
+def with_cost(spec: ChipSpec = LAB, **changes: float | None) -> ChipSpec:
     assert spec.cost is not None
     return dataclasses.replace(spec, cost=dataclasses.replace(spec.cost, **changes))
 
@@ -96,6 +96,32 @@ def test_one_tile_costs_what_its_events_cost() -> None:
     assert layer.chip_time_ns == 8 * (20 + 10 + 8 * 10)  # row set-up, one cycle, eight conversions on one converter
     assert cost.shared_pj["host_link"] == (4 * 8 + 8 * 8) * price.host_pj_per_bit
     assert cost.cells == 4 * 8 * 2
+
+
+def test_products_of_activations_cost_their_operations_on_the_chip_or_their_codes_on_the_line() -> None:
+    bits = {"input_bits": 8, "output_bits": 8}
+    first = conv("a", INPUT, (4, 8), 1, 1, tiles((0, 0, 4, 0, 8, 0, 0, 0)))
+    square = LayerWork(
+        name="aa",
+        kind=WorkKind.MATMUL,
+        inputs=("a", "a"),
+        in_shape=(8, 1, 1),
+        out_shape=(8, 1, 1),
+        operations=50,
+        **bits,
+    )
+    on_chip = estimate(Workload("two", (4, 1, 1), 8, (first, square)), with_cost(multiply_pj=2.0))
+    assert on_chip.layers[1].executor == "chip logic"
+    assert on_chip.layers[1].energy_pj["multiplier"] == 50 * 2.0
+    assert "host_link" not in on_chip.layers[1].energy_pj
+    price = LAB.cost
+    assert price is not None
+    there_and_back = (2 * 8 * 8 + 8 * 8) * price.host_pj_per_bit
+    beyond = dataclasses.replace(square, beyond_chip=True)
+    for layer, chip in ((square, with_cost(multiply_pj=None)), (beyond, LAB)):
+        by_host = estimate(Workload("two", (4, 1, 1), 8, (first, layer)), chip)
+        assert by_host.layers[1].executor == "host"
+        assert by_host.layers[1].energy_pj["host_link"] == there_and_back
 
 
 def test_pulse_counted_inputs_take_a_cycle_a_pulse() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from mapping.program.rounds import RoundRun, part_of_round
 from mapping.program.training_inputs import training_inputs
 from mapping.recipe.recipe import Recipe
 from mapping.tune.channel_affine import tune_channels, tune_targets
-from mapping.workload import executors, program_workload
+from mapping.workload import executors
 
 from ...mapping.small_networks import network
 from ...mapping.tensor_networks import attention, gated, recurrent, two_outputs
@@ -91,9 +92,13 @@ def test_a_tune_to_an_ideal_chip_changes_next_to_nothing(graph: Any) -> None:
     assert np.abs(after - before).max() <= 0.02 * np.abs(before).max()
 
 
-def test_each_operation_is_carried_out_by_the_array_by_chip_logic_or_by_the_host() -> None:
-    by = executors(program_workload(compiled(attention)))
+def test_each_operation_is_carried_out_by_the_array_or_by_chip_logic_which_multiplies_activations_at_a_price() -> None:
+    program = compiled(attention)
+    by = executors(program)
     assert by["qkv_c"] == ("conv", "array")
     assert by["gelu"] == ("table", "chip logic")
-    assert by["scores"] == ("matmul", "host")
-    assert by["norm1"] == ("norm", "host")
+    assert by["scores"] == ("matmul", "chip logic")
+    assert by["norm1"] == ("norm", "chip logic")
+    assert program.spec.cost is not None
+    unpriced = replace(program.spec, cost=replace(program.spec.cost, multiply_pj=None))
+    assert executors(replace(program, spec=unpriced))["scores"] == ("matmul", "host")

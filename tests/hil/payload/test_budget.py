@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as xml
@@ -88,6 +89,8 @@ def test_energy_shares_add_up_and_digital_operations_on_the_host_cost_more(
     on_host = image_energy(program, load_mission(mission_file(tmp_path, "{ value = 0, s", "{ value = 1, s")))
     assert chip_logic.energy_j == pytest.approx(sum(share.energy_j for share in chip_logic.shares))
     assert on_host.load.operations > chip_logic.load.operations
+    assert dict(chip_logic.load.operations_by_step) == {"argmax": len(program.classes)}  # the chip runs the plan
+    assert chip_logic.load.link_bits == 8 * math.prod(program.input.shape) + 32 * len(program.classes)
     assert on_host.load.ram_bytes > chip_logic.load.ram_bytes
     assert on_host.energy_j > chip_logic.energy_j
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cim.cost.events import executor_of
+from cim.cost.workload import Executor
 from mapping.errors import ProgramFileError
 from mapping.operators.integer.requantise import Requantise
 from mapping.program.adapter import adapted, adapter_products, adapter_share
@@ -160,7 +162,7 @@ def test_what_adapters_cost_is_in_the_workload(tuned: ConductanceProgram) -> Non
     first = tuned.matrices[0]
     host = work[f"{first.name} adapter"]
     assert host.operations == adapter_products(first) == 64 * (3 * 9 + 8)
-    assert (host.kind.executor.value, work[first.name].output_bits) == ("host", 32)
+    assert (executor_of(host, tuned.spec.cost), work[first.name].output_bits) == (Executor.HOST, 32)
     assert host.name in {name for layer in work.values() for name in layer.inputs}
     assert 0 < adapter_share(tuned) < 1
 
