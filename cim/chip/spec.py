@@ -317,8 +317,7 @@ class ModelSpec:
 class CostSpec:
     """Costs of events on chips of this kind (``cim.cost.network_cost``): energy, rates, leakage, area.
 
-    Times of reads and conversions are in ``Timing``. A conversion takes
-    ``adc_fj_per_step`` · 2^bits. Without ``multiply_pj`` the host multiplies activations with each other.
+    Times of reads and conversions are in ``Timing``. A conversion takes ``adc_fj_per_step`` · 2^bits.
     """
 
     input_activity: float  # mean of input unit / largest unit
@@ -355,7 +354,7 @@ class CostSpec:
     activation_um2: float  # of one macro's activation and pooling unit
     router_um2: float
     buffer_um2_per_bit: float
-    multiply_pj: float | None = None  # per multiplication and addition of activations in the chip's logic
+    multiply_pj: float | None = None  # per product of activations in chip logic; None: the host's
 
 
 @dataclass(frozen=True, slots=True)
