@@ -161,7 +161,7 @@ def interrupted_runs(axes: Axes) -> None:
         at = [float(where.rstrip("%")) for name, where in ended if name == kind]
         axes.plot(at, np.full(len(at), place), "|", ms=14)
     axes.set_yticks(range(len({name for name, _ in ended})), sorted({name for name, _ in ended}))
-    axes.set(xlabel="ended at … % of the run; every result has the bits of an undisturbed one", xlim=(0, 100))
+    axes.set(xlabel="ended at … % of the run; every result has the bits of one that was not interrupted", xlim=(0, 100))
 
 
 def chip_disagrees(axes: Axes) -> None:

@@ -60,10 +60,10 @@ class LeftInChip:
 def check_same_chip(address: str, journal: Journal, found: Description, chip_time_ns: int) -> None:
     """Compare the chip with the one whose answers the journal holds.
 
-    A chip whose clock stands before those answers was begun anew, and so the run is, where the journal lets it.
+    A chip whose clock stands before those answers was restarted, and so the run is, where the journal lets it.
 
     Raises:
-        MismatchError: another chip. DeviceError: the run must not be begun anew. FileError: the journal does not
+        MismatchError: another chip. DeviceError: the run must not be restarted. FileError: the journal does not
         begin as a run does.
     """
     first = journal.first()

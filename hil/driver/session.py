@@ -146,7 +146,7 @@ class Session:
         return self.hello
 
     def open_anew(self) -> None:
-        """Say hello as another host, whose journal was begun anew; raises what ``open`` does."""
+        """Say hello as another host, after the journal was emptied; raises what ``open`` does."""
         self._link = self._new_link()
         self.open()
 

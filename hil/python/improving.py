@@ -119,7 +119,7 @@ def improve(
     restart: bool = False,
     watch: Watch | None = None,
 ) -> Improved:
-    """Try techniques from cheap to dear until a network keeps its accuracy on such chips, as ``hil improve`` does.
+    """Try techniques from cheap to dear until a network keeps its accuracy on chips of a kind, as ``hil improve`` does.
 
     Args:
         network: a module, what ``hil.compile`` gave, or a network file.

@@ -1,6 +1,6 @@
 """The journal of a run: every answer of the chip, on disk as it comes, so that a later process goes on where one ended.
 
-A run asks the same questions in the same order whenever it is begun anew, as far as it gets the same answers. So
+A run asks the same questions in the same order whenever it is restarted, as far as it gets the same answers. So
 the place of a request in that order names its answer: a process that goes on takes the answers that the journal
 holds and asks the chip for the rest only. The file is append-only; each entry carries its length and a CRC, and
 what a killed process wrote of its last entry is dropped:
