@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -79,9 +80,10 @@ def table(rooms: dict[str, Room]) -> list[str]:
     return rows
 
 
-def rooms_of(junit: Path, coverage: Path | None) -> dict[str, Room]:
+def rooms_of(junit: Sequence[Path], coverage: Path | None) -> dict[str, Room]:
     rooms: dict[str, Room] = defaultdict(Room)
-    add_tests(rooms, junit)
+    for file in junit:
+        add_tests(rooms, file)
     if coverage is not None:
         add_lines(rooms, coverage)
     return rooms
@@ -99,11 +101,13 @@ def combined() -> Path | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--junit", type=Path, default=ROOT / ".tests.xml", help="JUnit file of pytest")
+    parser.add_argument("--junit", type=Path, nargs="+", default=[ROOT / ".tests.xml"], help="JUnit files of pytest")
     parser.add_argument("--coverage", type=Path, help="JSON of coverage; without: what the last run left, if anything")
+    parser.add_argument("--rooms", nargs="+", help="these rooms only, of a run of their tests alone")
     parser.add_argument("--write", action="store_true", help="put the table into CONTRIBUTING.md")
     given = parser.parse_args()
-    rows = table(rooms_of(given.junit, given.coverage or combined()))
+    rooms = rooms_of(given.junit, given.coverage or combined())
+    rows = table({name: room for name, room in rooms.items() if name in (given.rooms or rooms)})
     print("\n".join(rows))
     if given.write:
         text = PAGE.read_text("utf-8")

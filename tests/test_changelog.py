@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def test_a_fragment_becomes_a_line_of_its_kind_in_the_file_of_the_version(kind: 
     done = build(project, "--yes")
     assert done.returncode == 0, done.stderr
     text = (project / "changelog" / "99.0.0.md").read_text("utf-8")
-    assert text.startswith("# 99.0.0\n\n## ")
+    assert re.match(r"# 99\.0\.0 \(\d{4}-\d\d-\d\d\)\n\n## ", text)
     (section,) = [part for part in text.split("\n## ")[1:] if part.startswith(kind.title())]
     assert "\n- `hil info` reads names with blanks,\n  in two lines.\n" in section
 
@@ -57,3 +58,11 @@ def test_a_file_that_is_no_fragment_ends_the_build_with_its_name(project: Path) 
     done = build(project, "--draft")
     assert done.returncode != 0
     assert "blanks-in-names.mended.md" in done.stderr
+
+
+def test_metadata_citation_and_changelog_are_of_one_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert re.match(
+        rf"# {re.escape(version)}( \([0-9-]+\))?\n", (ROOT / "changelog" / f"{version}.md").read_text("utf-8")
+    )

@@ -43,7 +43,7 @@ GROUP = "Experiment"  # of options
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """What all have in common. ``over_time``: readings of a cell that nothing else happens to, which ``hil fit`` takes as such."""
+    """What all have in common. ``over_time``: readings of a cell left alone, which ``hil fit`` takes as such."""
 
     name: ClassVar[str] = ""
     over_time: ClassVar[bool] = False
