@@ -45,7 +45,7 @@ def ask() -> Iterator[Ask]:
     done = threading.Event()
     thread = threading.Thread(target=example.serve, args=(board, path.put, done.is_set), daemon=True)
     thread.start()
-    with serial.Serial(path.get(timeout=5), 115200, timeout=5) as port:
+    with serial.Serial(path.get(timeout=60), 115200, timeout=60) as port:
 
         def send(command: str) -> list[str]:
             port.write(f"{command}%".encode())
@@ -58,7 +58,7 @@ def ask() -> Iterator[Ask]:
 
         yield send
     done.set()
-    thread.join(timeout=5)
+    thread.join(timeout=60)
 
 
 def loaded(ask: Ask, data: bytes, at_once: int = 5) -> list[str]:

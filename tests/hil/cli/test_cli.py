@@ -64,7 +64,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False)
 
 
 # --- help -------------------------------------------------------------------------------------
@@ -444,7 +444,7 @@ def test_emulate_serves_a_chip_until_it_is_stopped(tmp_path: Path, stop: signal.
             assert chip.description.kind == "emulated"
             assert chip.read_cells(0).shape == (128, 128)
         server.send_signal(stop)
-        assert server.wait(timeout=60) == 130
+        assert server.wait(timeout=300) == 130
     assert not socket.exists()
 
 

@@ -124,7 +124,7 @@ def begin(*words: str) -> subprocess.Popen[str]:
 
 def wait_for_answers(run: Path, size: int, process: subprocess.Popen[str]) -> None:
     """Until the journal of a run under way has so many bytes, or the process has ended."""
-    journal, deadline = run.with_name(run.name + ".unfinished") / "journal", time.monotonic() + 60
+    journal, deadline = run.with_name(run.name + ".unfinished") / "journal", time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             if journal.stat().st_size >= size:
@@ -158,7 +158,7 @@ def test_a_run_whose_process_is_killed_or_told_to_end_goes_on_to_the_same_bits(
         process = begin(*arguments(small, where, run))
         wait_for_answers(run, round(size * rng.uniform(0.05, 0.95)), process)
         process.send_signal(how)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
         if how is signal.SIGKILL:
             assert process.returncode == -how
         else:

@@ -66,7 +66,7 @@ def test_the_bridge_runs_as_a_program_and_stops_on_ctrl_c() -> None:
     with open_chip(address, chip="lab-128", macros=1) as driver:
         assert driver.description.serial == "ACME-1"
     program.send_signal(signal.SIGINT)
-    _, errors = program.communicate(timeout=20)
+    _, errors = program.communicate(timeout=300)
     assert errors == "", "no traceback"
 
 
@@ -85,7 +85,7 @@ def test_an_emulated_chip_says_that_other_machines_reach_it() -> None:
     assert program.stdout is not None
     address = program.stdout.readline().strip()
     program.send_signal(signal.SIGINT)
-    _, errors = program.communicate(timeout=20)
+    _, errors = program.communicate(timeout=300)
     assert errors.startswith(f"warning: other machines reach {address}, and whoever connects may program the chip")
     assert f"try     127.0.0.1:{address.rpartition(':')[2]}" in errors
 

@@ -133,7 +133,7 @@ class Remembering(EmulatedChip):
     known = False
 
     def read_cells(self, request: ReadCells) -> Answer[CellReadings]:  # type: ignore[override]
-        until_s = time.monotonic() + (10.0 if request.reads > 1 else 0.0)
+        until_s = time.monotonic() + (60.0 if request.reads > 1 else 0.0)
         while time.monotonic() < until_s and not self.known:
             time.sleep(0.01)
             yield None

@@ -25,7 +25,7 @@ from spacepackets.cfdp import ChecksumType
 from hil.payload.passes.cfdp import FileReceiver, FileSender, Transaction, file_checksum
 
 DATA = np.random.default_rng(1).integers(0, 256, 9001, dtype=np.uint8).tobytes()
-DEADLINE_S = 60.0
+DEADLINE_S = 300.0
 TIMER_S = 0.02  # of the other side, which has a wall clock
 CONTACT, PERIOD = 30, 40  # turns
 

@@ -23,7 +23,7 @@ def test_a_block_that_fails_waits_for_nothing_and_begins_nothing_more() -> None:
 
     def hold(number: int) -> None:
         begun.release()
-        assert gate.wait(20.0)
+        assert gate.wait(300.0)
 
     def fail() -> None:
         with BackgroundPool() as cores:
