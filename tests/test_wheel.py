@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -62,6 +63,9 @@ def test_the_wheel_holds_every_file_of_the_packages_that_is_no_bytecode(wheel: P
 def test_the_metadata_of_the_wheel_is_complete_and_its_long_description_renders(wheel: Path) -> None:
     said = call(sys.executable, "-m", "twine", "check", "--strict", wheel, cwd=wheel.parent)
     assert "PASSED" in said
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    (about,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/METADATA"))
+    assert f"\nVersion: {version}\n" in zipfile.ZipFile(wheel).read(about).decode()
 
 
 def test_the_installed_wheel_deploys_on_an_emulated_chip_outside_the_checkout(python: Path, tmp_path: Path) -> None:
