@@ -9,20 +9,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cim.chip.encoding import WeightForm
 from cim.chip.spec import ChipSpec
-from cim.record.cell_errors import nominal_errors
+from cim.record.cell_errors import CellErrors, nominal_errors
 from mapping.bits import BitWidths, LayerBits
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Copies
-from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out
+from mapping.layout.lay_out import Layout, LayoutOptions, idle_copies, lay_out
 from mapping.layout.place import macro_targets_us, tiles_by_slot
 from mapping.network.file import NetworkFile
+from mapping.network.graph import NetworkGraph
 from mapping.operators.fused import FusedOp, MatrixOp
+from mapping.operators.joins import ConcatStep
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import busiest_reads, tile_counts
 from mapping.program.file import program_digest
+from mapping.quantise.halves import LEAST_GAIN, gains, halved, halved_bits, halves_name
 from mapping.quantise.lower import input_grid, logits_op, lower, matrix_shape
 from mapping.quantise.observe import Progress, observe
 from mapping.quantise.quantiser import Quantiser
@@ -50,6 +54,7 @@ def compile_network(
     scale_rule: ScaleRule = ScaleRule.ROUNDING,
     weight_form: WeightForm = WeightForm.SIGN,
     copies: Copies | None = None,
+    halves: bool = True,
     progress: Progress | None = None,
 ) -> ConductanceProgram:
     """Quantise a network, cut it into tiles, place them, choose converter ranges.
@@ -63,6 +68,7 @@ def compile_network(
         scale_rule: how the scale of each output's weights is chosen.
         weight_form: how a pair of cells holds a signed weight.
         copies: further copies of layers, whose sums are added (``mapping.tune.averaged``); None: as ``options`` say.
+        halves: layers of signed inputs may take them in two halves without signs (``mapping.quantise.halves``).
         progress: called with (done, total, what).
 
     Returns:
@@ -93,14 +99,19 @@ def compile_network(
     if turns(ops) and any(at.round for layer in places.values() for at in layer):
         ops = lower(network.graph)  # cells that were written anew cannot be read again
         pieces, places = lay_out([matrix_shape(op) for op in ops if isinstance(op, MatrixOp)], spec, bits, options)
+    stored = network.calibration_images
+    errors, whole = nominal_errors(spec, READ_AGE_S), bits
+    if halves:
+        ops, bits, (pieces, places) = _in_halves(
+            network.graph, ops, stored, spec, bits, errors, options, (pieces, places)
+        )
     if copies is None:
         copies = idle_copies((pieces, places), spec, options.further_macros) if options.averaged else {}
-    stored = network.calibration_images
     images = stored[:: fitted_step(len(stored), ops)]
     observed = together(observe(network.graph, ops, images, progress), ops)
-    errors = nominal_errors(spec, READ_AGE_S) if scale_rule is ScaleRule.OUTPUT else None
     quantiser = Quantiser(
-        spec, bits, code_widths(ops, bits), observed, logits_op(ops), scale_rule, errors, weight_form, turns=turns(ops),
+        spec, bits, code_widths(ops, bits), observed, logits_op(ops), scale_rule,
+        errors if scale_rule is ScaleRule.OUTPUT else None, weight_form, turns=turns(ops),
         averages={name: 1 + len(more) for name, more in copies.items()}, reach=REACH if options.residual else 1.0,
     )  # fmt: skip
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images, input_grid(network.graph))
@@ -132,8 +143,43 @@ def compile_network(
     )
     program = replace(program, digest=program_digest(program))
     if options.residual:
-        return with_top_copies(program, options.residual, options.residual_reads)
+        try:
+            return with_top_copies(program, options.residual, options.residual_reads)
+        except CannotMap:
+            if bits is whole:
+                raise
+        return compile_network(
+            network, spec, weight_bits=weight_bits, activation_bits=activation_bits, options=options,
+            layer_bits=layer_bits, scale_rule=scale_rule, weight_form=weight_form, halves=False, progress=progress,
+        )  # fmt: skip
     return averaged(program, copies) if copies else program
+
+
+def _in_halves(
+    graph: NetworkGraph, ops: tuple[FusedOp, ...], images: NDArray[np.uint8], spec: ChipSpec, bits: BitWidths,
+    errors: CellErrors, options: LayoutOptions, layout: Layout,
+) -> tuple[tuple[FusedOp, ...], BitWidths, Layout]:  # fmt: skip
+    """Operations, bits and layout with the inputs of layers in halves, where that gives much and the chip has room in
+    as many rounds: of all such layers, else of those that take no further tiles."""
+    wanted = {name for name, gain in gains(graph, ops, images, spec, bits, errors).items() if gain >= LEAST_GAIN}
+    rows = {op.name: 2 * op.stored.shape[2] for op in ops if isinstance(op, MatrixOp)}
+    narrow = {name for name in wanted if rows[name] <= spec.macro.logical_rows}
+    for layers in (wanted, narrow):
+        if not layers:
+            continue
+        own, fewer = halved(ops, layers), halved_bits(bits, layers)
+        shapes = [matrix_shape(op) for op in own if isinstance(op, MatrixOp) and op.shares is None]
+        try:
+            found = lay_out(shapes, spec, fewer, options)
+        except CannotMap:
+            continue
+        if _rounds_of(found) == _rounds_of(layout):
+            return own, fewer, found
+    return ops, bits, layout
+
+
+def _rounds_of(layout: Layout) -> int:
+    return 1 + max((at.round for layer in layout[1].values() for at in layer), default=0)
 
 
 def fitted_step(stored: int, ops: Sequence[FusedOp]) -> int:
@@ -160,6 +206,7 @@ class LayerPlan:
     averages: int  # for accuracy: their sums are added
     rounds: tuple[int, ...]
     residual_reads: int = 0  # of a product with the highest slice, whose errors lower ones take up; 0: plain slices
+    halves: bool = False  # its signed input comes in two halves without signs, on twice the rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +253,17 @@ class MappingPlan:
             f"residual slices of {len(residual)} layers: highest slices averaged, each product with them the mean of "
             f"{max(p.residual_reads for p in residual)} reads; lower slices take up what they miss"
         ) if residual else ""  # fmt: skip
-        more = [*([taken] if taken else ()), *(self.round_lines() if len(self.rounds) > 1 else ())]
+        more = [*self.halves_lines(), *([taken] if taken else ())]
+        more += self.round_lines() if len(self.rounds) > 1 else []
         return [total, busiest, *more]
+
+    def halves_lines(self) -> list[str]:
+        """Cells of inputs in halves; only where there are some."""
+        wide = [p for p in self.layers if p.halves]
+        names = ", ".join([p.layer for p in wide[:3]] + ["…"][: len(wide) > 3])
+        more = sum(p.cells for p in wide) // 2
+        said = f"signed inputs of {names} in halves above and below zero, read with less noise: {more} cells more"
+        return [said] if wide else []
 
     def round_lines(self) -> list[str]:
         """Writes of each round; only of a network that takes several."""
@@ -243,6 +299,7 @@ def plan(program: ConductanceProgram) -> MappingPlan:
         1
     """
     macro = program.spec.macro
+    joined = {step.name for step in program.steps if isinstance(step, ConcatStep)}
     layers = []
     for step in program.matrices:
         group = step.group
@@ -265,6 +322,7 @@ def plan(program: ConductanceProgram) -> MappingPlan:
                 averages=group.averages,
                 rounds=tuple(sorted({t.round for t in group.tiles})),
                 residual_reads=group.residual_reads,
+                halves=step.inputs == (halves_name(step.name),) and step.inputs[0] in joined,
             )
         )
     positions = len(program.slots) * len(macro.word_lines) * macro.outputs

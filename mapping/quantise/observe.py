@@ -14,6 +14,7 @@ from mapping.network.float_run import forward, network_input
 from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.operators.fused import FusedOp, MatrixOp
 from mapping.operators.node import INPUT, PassOp
+from mapping.quantise.halves import HalvesOp
 from mapping.quantise.input_sample import sum_step, vector_step
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def observe(
     given = {INPUT: [INPUT]}  # operations by the node that gives their outputs
     sums = {op.sum_node: op.name for op in ops if isinstance(op, MatrixOp)}
     for op in ops:
-        if not isinstance(op, PassOp):
+        if not isinstance(op, PassOp | HalvesOp):
             given.setdefault(op.output_node, []).append(op.name)
     values: dict[str, list[NDArray[np.float32]]] = {name: [] for names in given.values() for name in names}
     largest = dict.fromkeys(values, 0.0)

@@ -34,6 +34,7 @@ from mapping.operators.step import Shape, Step
 from mapping.program.conductance import AgainStep, InputCodes, MatrixStep
 from mapping.program.exact_product import ExactProduct
 from mapping.program.execute import apply, input_codes
+from mapping.quantise.halves import HalvesOp
 from mapping.quantise.matrix_layer import MatrixLayer
 from mapping.quantise.observe import Observations
 from mapping.quantise.scales import best_scale, code_limits, wide_scale
@@ -99,6 +100,8 @@ class Quantiser:
             case MatrixOp():
                 step = self._matrix(self._narrowed(op), pieces, places)
                 self.layers[op.name] = step
+            case HalvesOp():
+                step = self._halves(op)
             case PassOp():
                 scale = self.scales[op.inputs[0]]
                 shapes = [self.codes[op.inputs[0]].shape[1:]]
@@ -195,6 +198,19 @@ class Quantiser:
             self.averages.get(op.name, 1), self.reach, self.observed.sums.pop(op.name),
         )  # fmt: skip
         return layer.step(self.observed.means[op.name], self.offsets.get(op.name, 0), self._output(op))
+
+    def _halves(self, op: HalvesOp) -> Step:
+        """Codes without signs on the scale of the signed ones, or on one of as few bits as the layer takes."""
+        source, bits = op.inputs[0], self.widths[op.name] + 1
+        given = scale = self.scales[source]
+        if self.widths[source] > bits:
+            scale = self._narrow(self.origins.get(source, source), True, bits)
+        own = self.scales[op.name] = replace(scale, low=0, signed=False)
+        around = Scales([given], [self.codes[source].shape[1:]], own, given=False, logits=False)
+        *before, step = op.integer_steps(around)
+        for other in before:
+            self._append(other, own)
+        return step
 
     def _digital(self, op: FusedOp) -> Step:
         sources = [self.scales[name] for name in op.inputs]

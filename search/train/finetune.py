@@ -184,7 +184,7 @@ def beginning(network: NetworkFile, chip: ChipSpec) -> ConductanceProgram:
     from them lost less on chips, copies or not.
     """
     roomy = replace(chip, macros=max(chip.macros, ROOM))
-    return compile_network(network, roomy, scale_rule=ScaleRule.OUTPUT)
+    return compile_network(network, roomy, scale_rule=ScaleRule.OUTPUT, halves=False)
 
 
 def _answering(network: NetworkFile, device: torch.device) -> PixelGraph:

@@ -33,16 +33,18 @@ SPEC = load_chip("lab-128", macros=120)
 
 @cache
 def deep(layers: int, images: int = 64) -> NetworkFile:
-    """Layers of few large weights, one after the other: each keeps a share of its output when those are clipped."""
+    """Layers of few large weights, one after the other: each keeps a share of its output when those are clipped; in two
+    groups, so that their inputs stay whole (``mapping.quantise.halves``)."""
     rng = np.random.default_rng(0)
     nodes: list[Node] = []
     before, channels = "input", 3
     for n in range(layers):
-        weight = (rng.laplace(size=(8, channels, 1, 1)) ** 3).astype(np.float32)
+        groups = 2 if n else 1
+        weight = (rng.laplace(size=(16, channels // groups, 1, 1)) ** 3).astype(np.float32)
         weight /= np.sqrt((weight**2).sum((1, 2, 3), keepdims=True))
-        nodes.append(Conv(name=f"conv{n}", inputs=(before,), weight=weight))
-        before, channels = f"conv{n}", 8
-    last = rng.normal(size=(5, 8 * 16)).astype(np.float32)
+        nodes.append(Conv(name=f"conv{n}", inputs=(before,), weight=weight, groups=groups))
+        before, channels = f"conv{n}", 16
+    last = rng.normal(size=(5, 16 * 16)).astype(np.float32)
     nodes += [Flatten(name="flat", inputs=(before,)), Linear(name="fc", inputs=("flat",), weight=last)]
     graph = NetworkGraph((3, 4, 4), tuple(nodes), Preprocess((0.5,) * 3, (0.25,) * 3), tuple("abcde"))
     return NetworkFile(graph, 8, 8, rng.integers(0, 256, (images, 4, 4, 3), dtype=np.uint8))

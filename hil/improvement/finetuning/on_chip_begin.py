@@ -51,7 +51,7 @@ def prepared(
             hint="--measure fewer images",
         )
     layout = LayoutOptions(averaged=True)
-    program = compile_network(inputs.network, inputs.chip, options=layout, scale_rule=ScaleRule.OUTPUT)
+    program = compile_network(inputs.network, inputs.chip, options=layout, scale_rule=ScaleRule.OUTPUT, halves=False)
     if len(layer_groups(program, settings.groups)) < 2:
         raise UsageError(
             "a network of one layer has no layers downstream of what is written", hint="hil deploy tunes it"

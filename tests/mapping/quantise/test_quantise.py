@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cim.chip.file import load_chip
-from cim.chip.spec import SignedInput
+from cim.chip.spec import ChipSpec, SignedInput
 from mapping.bits import LayerBits
 from mapping.compile import compile_network
 from mapping.errors import CannotMap
@@ -32,7 +32,7 @@ from mapping.quantise.rounding import _inverse_factor, grid_scale, input_statist
 from mapping.quantise.scales import best_scale, code_limits
 from mapping.quantise.weight_scales import ScaleRule
 
-from ..small_networks import every_node, network, pooled_logits, slow_run
+from ..small_networks import conv, every_node, network, pooled_logits, slow_run
 
 LAB = load_chip("lab-128", macros=400)
 
@@ -170,12 +170,28 @@ def test_logits_share_one_scale_and_fit_32_bits() -> None:
     assert 1 << 19 < np.abs(logits).max() < 1 << 21
 
 
+def without_signs() -> ChipSpec:
+    inputs = dataclasses.replace(LAB.macro.inputs, signed=SignedInput.NONE)
+    return dataclasses.replace(LAB, macro=dataclasses.replace(LAB.macro, inputs=inputs))
+
+
 def test_a_chip_without_inputs_below_zero_says_which_layer_needs_them() -> None:
     rng = np.random.default_rng(7)
-    inputs = dataclasses.replace(LAB.macro.inputs, signed=SignedInput.NONE)
-    spec = dataclasses.replace(LAB, macro=dataclasses.replace(LAB.macro, inputs=inputs))
-    with pytest.raises(CannotMap, match="conv1 takes inputs below zero"):
-        compile_network(network(every_node(rng), rng), spec)
+    nodes = (conv(rng, "depthwise", "input", (3, 1, 3, 3), groups=3), Flatten(name="flat", inputs=("depthwise",)))
+    graph = NetworkGraph((3, 4, 4), nodes, Preprocess((0.5,) * 3, (0.25,) * 3), tuple("abcdefghijkl"))
+    with pytest.raises(CannotMap, match="depthwise takes inputs below zero"):
+        compile_network(network(graph, rng), without_signs())
+
+
+def test_a_chip_without_inputs_below_zero_takes_those_of_dense_layers_in_halves() -> None:
+    rng = np.random.default_rng(7)
+    made = network(pooled_logits(rng), rng)
+    made = dataclasses.replace(made, graph=dataclasses.replace(made.graph, preprocess=Preprocess((0.5,), (0.25,))))
+    program = compile_network(made, without_signs())
+    assert not any(step.group.input_signed for step in program.matrices)
+    exact = float_logits(made.graph, made.calibration_images)
+    given = run(program, made.calibration_images, IdealMultiply(program)) * program.logit_scale
+    assert ((given - exact) ** 2).mean() < 1e-3 * exact.var()
 
 
 def test_weights_that_lie_on_a_grid_are_taken_as_they_are() -> None:
@@ -212,7 +228,7 @@ def test_layers_may_have_bits_of_their_own() -> None:
     rng = np.random.default_rng(6)
     own = {"conv1": LayerBits(8, 8), "fc": LayerBits(6, 7)}
     net = dataclasses.replace(network(every_node(rng), rng, weight_bits=3), activation_bits=4, layer_bits=own)
-    program = compile_network(net, LAB)
+    program = compile_network(net, LAB, halves=False)  # which have a bit less
     first, *middle, last = program.matrices
     assert (first.group.input_bits, last.group.input_bits) == (8, 7)
     assert {m.group.input_bits for m in middle} == {4}
