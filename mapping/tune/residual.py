@@ -66,18 +66,18 @@ class ResidualSlices:
 
 
 def with_lower_slices(bits: BitWidths, max_level: int) -> BitWidths:
-    """Widths with a lower slice for every weight: where one slice would hold them, the most bits that two hold.
+    """Widths with a lower slice for every weight, as wide as its slices hold: what they hold beyond the weights would
+    be signal that reads, cells and converters lose less of.
 
-    Example: 4 bits on cells of eight levels become 7, 8 stay 8.
+    Example: 4 bits on cells of eight levels become 7, as 6 do; 8 stay 8.
     """
 
     def slices(weight: int) -> int:
         return slices_needed((1 << (weight - 1)) - 1, max_level)
 
-    widest = max(weight for weight in range(LEAST, MOST + 1) if slices(weight) <= 2)
-
     def wider(weight: int) -> int:
-        return widest if slices(weight) == 1 else weight
+        most = max(2, slices(weight))
+        return max(bits for bits in range(LEAST, MOST + 1) if slices(bits) <= most)
 
     layers = {
         name: own if own.weight is None else replace(own, weight=wider(own.weight)) for name, own in bits.layers.items()

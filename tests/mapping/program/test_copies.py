@@ -219,7 +219,7 @@ def test_total_work_is_that_of_the_compiled_program() -> None:
             len(m.group.tiles),
             1 if m.group.window is None else m.group.window.out_height,
             1 if m.group.window is None else m.group.window.out_width,
-            8,
+            m.group.input_bits,
         )
         for m in program.matrices
     ]

@@ -67,7 +67,7 @@ def step_of(case: dict[str, Any]) -> Step:
 
 def made(graph: Any) -> ConductanceProgram:
     rng = np.random.default_rng(3)
-    return compile_network(network(graph(rng), rng), LAB)
+    return compile_network(network(graph(rng), rng), LAB, halves=False)
 
 
 @pytest.mark.parametrize("numba", [True, False], ids=["numba", "numpy"])

@@ -48,6 +48,14 @@ def bottleneck() -> NetworkFile:
     return network(graph, rng, weight_bits=4, images=64)
 
 
+def tall_bottleneck() -> NetworkFile:
+    """The same with a wide layer of 108 rows, whose halves take two tiles."""
+    made = bottleneck()
+    tall = conv(np.random.default_rng(6), "wide", "narrow", (48, 12, 3, 3), padding=(1, 1))
+    nodes = tuple(tall if node.name == tall.name else node for node in made.graph.nodes)
+    return replace(made, graph=replace(made.graph, nodes=nodes))
+
+
 def lost(program: ConductanceProgram, layer: str) -> float:
     """Share of the power of a layer's sums that a virtual chip loses."""
     record, _, _ = record_or_nominal(program, None)
@@ -66,8 +74,8 @@ def test_a_layer_of_small_signed_inputs_loses_less_than_half_as_much_in_two_halv
     assert (before.input_signed, before.input_bits, before.inputs) == (True, 8, 12)
     assert (after.input_signed, after.input_bits, after.inputs) == (False, 7, 24)
     assert lost(halved, "wide") < 0.5 * lost(plain, "wide")
-    assert [layer.layer for layer in plan(halved).layers if layer.halves] == ["wide"]
-    assert any("signed inputs of wide in halves" in line for line in plan(halved).lines())
+    assert [layer.layer for layer in plan(halved).layers if layer.halves] == ["wide", "fc"]
+    assert any("signed inputs of wide, fc in halves" in line for line in plan(halved).lines())
 
 
 def test_the_network_in_halves_gives_what_it_gave() -> None:
@@ -95,11 +103,7 @@ def test_inputs_stay_whole_on_a_chip_that_reads_without_noise() -> None:
 
 @pytest.mark.parametrize(("macros", "signed"), [(2, True), (3, False)])
 def test_inputs_stay_whole_where_the_chip_has_no_room_for_halves(macros: int, signed: bool) -> None:
-    made = bottleneck()
-    narrow = made.graph.nodes[3]
-    wide = conv(np.random.default_rng(6), "wide", "narrow", (48, 12, 3, 3), padding=(1, 1))
-    nodes = tuple(wide if node is narrow else node for node in made.graph.nodes)
-    made = replace(made, graph=replace(made.graph, nodes=nodes))
+    made = tall_bottleneck()
     assert compile_network(made, load_chip("lab-128", macros=macros)).layers["wide"].group.input_signed is signed
 
 
@@ -108,8 +112,8 @@ def test_pixels_stay_whole() -> None:
 
 
 def test_inputs_stay_whole_where_residual_slices_take_the_room() -> None:
-    """Two copies of the highest slices need the cells that halves would take."""
-    made, options = bottleneck(), LayoutOptions(residual=2, placement=Placement.PACKED)
+    """Halves of a single slice would fit, and not their copies."""
+    made, options = tall_bottleneck(), LayoutOptions(residual=4, placement=Placement.PACKED)
     whole = compile_network(made, LAB, options=options, halves=False)
     tight = load_chip("lab-128", macros=len(whole.macros))
     assert len(compile_network(made, LAB, options=options).macros) > tight.macros

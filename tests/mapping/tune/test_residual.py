@@ -143,9 +143,9 @@ def test_a_program_that_stands_as_read_is_meant_as_it_was_written(program: Condu
 
 
 @pytest.mark.parametrize(
-    ("asked", "max_level", "given"), [(4, 7, 7), (2, 7, 7), (5, 7, 5), (8, 7, 8), (3, 3, 5), (8, 255, 8)]
+    ("asked", "max_level", "given"), [(4, 7, 7), (2, 7, 7), (5, 7, 7), (6, 7, 7), (8, 7, 8), (3, 3, 5), (8, 255, 8)]
 )
-def test_weights_that_one_slice_would_hold_get_the_most_bits_of_two(asked: int, max_level: int, given: int) -> None:
+def test_weights_get_the_most_bits_that_their_slices_hold_two_at_least(asked: int, max_level: int, given: int) -> None:
     layers = {"conv": LayerBits(weight=asked), "head": LayerBits(activation=6)}
     wide = with_lower_slices(BitWidths(asked, 8, layers), max_level)
     assert (wide.weight, wide.weights_of("conv"), wide.weights_of("head")) == (given, given, given)
