@@ -102,7 +102,10 @@ def unplaced_workload(
     layer_bits: Mapping[str, LayerBits] | None = None,
     name: str = "network",
 ) -> Workload:
-    """The workload of a graph without tiles: to be ``placed``, or for a cost model that maps layers by itself."""
+    """The workload of a graph without tiles: to be ``placed``, or for a cost model that maps layers by itself.
+
+    Inputs of layers are whole: only stored images say which come in halves (``mapping.quantise.halves``).
+    """
     ops = shared_ops(graph)
     bits = BitWidths(weight_bits, activation_bits, layer_bits or {})
     widths = code_widths(ops, bits)

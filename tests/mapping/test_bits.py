@@ -71,7 +71,9 @@ def test_a_tensor_with_other_readers_is_narrowed_only_for_the_layer_that_asks() 
     step = next(s for s in program.steps if s.name == "depthwise.input")  # relu1 is also read by an addition
     assert isinstance(step, RescaleStep)
     assert (step.requantise.low, step.requantise.high) == (0, 15)
-    alone = compiled(layer_bits={"conv2": LayerBits(activation=4)})  # the join before it has no other reader
+    alone = compiled(
+        halves=False, layer_bits={"conv2": LayerBits(activation=4)}
+    )  # the join before it has no other reader
     assert not any(s.name == "conv2.input" for s in alone.steps)
     assert next(m for m in alone.matrices if m.name == "conv2").group.input_bits == 4
 

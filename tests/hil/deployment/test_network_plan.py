@@ -48,9 +48,9 @@ from .test_tensor_networks import compiled as of_graph
 SPEC = load_chip("lab-128", macros=3)
 
 
-def noisy() -> ConductanceProgram:
+def noisy(*, halves: bool = True) -> ConductanceProgram:
     rng = np.random.default_rng(5)
-    return compile_network(network(every_node(rng), rng, weight_bits=4, images=16), SPEC)
+    return compile_network(network(every_node(rng), rng, weight_bits=4, images=16), SPEC, halves=halves)
 
 
 def on_noisy_chip(program: ConductanceProgram, capabilities: Capability = ALL_CAPABILITIES) -> ChipDriver:
@@ -123,7 +123,7 @@ def test_what_a_chip_does_not_execute_stays_with_the_host_and_is_noted() -> None
 
 
 def test_of_a_plan_too_large_for_the_chip_it_runs_the_end_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = noisy()
+    program = noisy(halves=False)
     images, corrections = program.calibration_images[:3], nominal_corrections(program)
     with on_noisy_chip(program) as driver:
         whole = network_run(driver, program, corrections)
