@@ -16,6 +16,8 @@ Writing a cell again starts its walk anew; cells that are left alone go on along
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,12 +85,12 @@ class CellHistory:
         self.targets_us = np.asarray(targets_us, np.float64)
         self.law, self.thermal, self.now_s = law, thermal, now_s
         self._rng = rng
-        self._stuck = np.full(self.targets_us.shape, np.nan) if stuck_us is None else np.asarray(stuck_us, np.float64)
+        self._stuck = np.asarray(np.float32(np.nan) if stuck_us is None else stuck_us)
         self._temperature_c = None if thermal is None else thermal.reference_c
         shape = self.targets_us.shape
         self._ranked, self._alone = ranked or RankedErrors(law), ranked is None
-        self._levels_us, self._level = np.unique(self.targets_us, return_inverse=True)
-        self._writing = np.zeros(shape, np.intp)  # which of the times of writing a cell is from
+        self._levels_us, self._level = _numbered(self.targets_us)
+        self._writing = np.zeros(shape, np.uint8)  # which of the times of writing a cell is from
         self._ages_s, self._clocks = np.zeros(1), law.clock(np.zeros(1))  # of the cells of each time of writing
         self._walk = np.sqrt(self._clocks[0]) * rng.standard_normal(shape)
         self._missed = np.full(shape, np.nan)  # errors of cells that missed their window
@@ -135,11 +137,10 @@ class CellHistory:
         which = np.asarray(which)
         if targets_us is not None and not np.array_equal(self.targets_us[which], targets_us):
             self.targets_us[which] = targets_us
-            self._levels_us, self._level = np.unique(self.targets_us, return_inverse=True)
+            self._levels_us, self._level = _numbered(self.targets_us)
         start = self.law.clock(np.zeros(1))
         if len(self._ages_s) >= MOST_WRITINGS:
-            kept, self._writing = np.unique(self._writing, return_inverse=True)
-            self._writing = self._writing.reshape(self._walk.shape)
+            kept, self._writing = _numbered(self._writing)
             self._ages_s, self._clocks = self._ages_s[kept], self._clocks[kept]
         if self._ages_s[-1] > 0.0:
             self._ages_s, self._clocks = np.append(self._ages_s, 0.0), np.append(self._clocks, start)
@@ -188,11 +189,17 @@ class CellHistory:
                 here = ages == age
                 error[here] = law_at(self.law, self.targets_us[here], float(age)).quantile(z[here])
         else:
-            row = self._level.reshape(z.shape)
+            row = self._level.astype(np.intp)
             if len(self._ages_s) > 1:
-                row = row + self._writing * levels
+                row += self._writing.astype(np.intp) * levels
             error = between_ranks(self._ranked.table(self._levels_us, self._ages_s), row, z)
         return np.where(np.isnan(self._missed), error, self._missed)
+
+
+def _numbered(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.unsignedinteger]]:
+    """Distinct values in order, and of each value its number among them, in as few bytes as hold it."""
+    distinct, number = np.unique(values, return_inverse=True)
+    return distinct, number.reshape(values.shape).astype(np.min_scalar_type(len(distinct)))
 
 
 def between_ranks(table: Floats, row: NDArray[np.intp], z: Floats) -> Floats:

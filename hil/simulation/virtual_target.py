@@ -137,6 +137,7 @@ class VirtualTarget:
     def tune(self, tune: ChannelTune, written: Written) -> Tuned | None:
         if self._chip is None:
             return None
+        self._histories.clear()  # more than the chip that answers; its cells are not treated any more
         tune.run(self._chip(self, written.corrections), sample=TUNE_IMAGES)
         return tune.tuned
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -166,3 +167,14 @@ def test_cells_are_written_again_to_other_targets() -> None:
     which[0] = True
     cells.refresh(which, 1.0, np.full(TARGETS.shape[1], 7.5))
     assert np.median(cells.conductance_us(2.0)[0]) == pytest.approx(7.5, abs=0.1)
+
+
+def test_a_cell_takes_thirty_two_bytes_at_most() -> None:
+    """Tens of millions of cells of a large network have a history at once."""
+    targets, of = np.resize(LEVELS, 100_000), law()
+    tracemalloc.start()
+    cells = CellHistory(targets, of, np.random.default_rng(0), stuck_us=np.full(targets.shape, np.nan, np.float32))
+    cells.refresh(np.arange(len(targets)) % 3 == 0, 10.0)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held + targets.nbytes < 32 * len(targets)
