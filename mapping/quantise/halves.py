@@ -73,7 +73,8 @@ def halved(ops: Sequence[FusedOp], layers: Collection[str]) -> tuple[FusedOp, ..
     found: list[FusedOp] = []
     for op in ops:
         if isinstance(op, MatrixOp) and op.name in layers:
-            window, size = op.window, (2 * op.stored.shape[2],)
+            window = op.window
+            size: Shape = (2 * op.stored.shape[2],)
             if window is not None:
                 window = replace(window, channels=2 * window.channels)
                 size = (window.channels, window.height, window.width)
