@@ -54,7 +54,6 @@ def compile_network(
     scale_rule: ScaleRule = ScaleRule.ROUNDING,
     weight_form: WeightForm = WeightForm.SIGN,
     copies: Copies | None = None,
-    halves: bool = True,
     progress: Progress | None = None,
 ) -> ConductanceProgram:
     """Quantise a network, cut it into tiles, place them, choose converter ranges.
@@ -68,7 +67,6 @@ def compile_network(
         scale_rule: how the scale of each output's weights is chosen.
         weight_form: how a pair of cells holds a signed weight.
         copies: further copies of layers, whose sums are added (``mapping.tune.averaged``); None: as ``options`` say.
-        halves: layers of signed inputs may take them in two halves without signs (``mapping.quantise.halves``).
         progress: called with (done, total, what).
 
     Returns:
@@ -101,7 +99,7 @@ def compile_network(
         pieces, places = lay_out([matrix_shape(op) for op in ops if isinstance(op, MatrixOp)], spec, bits, options)
     stored = network.calibration_images
     errors, whole = nominal_errors(spec, READ_AGE_S), bits
-    if halves:
+    if options.halves:
         ops, bits, (pieces, places) = _in_halves(
             network.graph, ops, stored, spec, bits, errors, options, (pieces, places)
         )
@@ -149,8 +147,8 @@ def compile_network(
             if bits is whole:
                 raise
         return compile_network(
-            network, spec, weight_bits=weight_bits, activation_bits=activation_bits, options=options,
-            layer_bits=layer_bits, scale_rule=scale_rule, weight_form=weight_form, halves=False, progress=progress,
+            network, spec, weight_bits=weight_bits, activation_bits=activation_bits, layer_bits=layer_bits,
+            options=replace(options, halves=False), scale_rule=scale_rule, weight_form=weight_form, progress=progress,
         )  # fmt: skip
     return averaged(program, copies) if copies else program
 

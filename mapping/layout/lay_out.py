@@ -32,7 +32,8 @@ class LayoutOptions:
     stand on cells that would be idle on the network's macros, and on at most ``further_macros`` that hold nothing, and
     their sums are added. ``residual``: copies of each
     layer's highest bit slice, whose errors lower slices take up (``mapping.tune.residual``), with so many
-    ``residual_reads`` of every product with it; 0: plain slices.
+    ``residual_reads`` of every product with it; 0: plain slices. ``halves``: layers of signed inputs may take them in
+    two halves without signs (``mapping.quantise.halves``).
 
     Example:
         >>> options = LayoutOptions(placement=Placement.PACKED, copies_budget=4)
@@ -48,6 +49,7 @@ class LayoutOptions:
     further_macros: int = 0
     residual: int = 0
     residual_reads: int = RESIDUAL_READS
+    halves: bool = True
 
 
 IDLE_COPIES = 4

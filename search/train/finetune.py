@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from cim.chip.spec import ChipSpec
 from cim.simulator.training_errors import ArrayNoise
-from mapping.compile import compile_network
+from mapping.compile import LayoutOptions, compile_network
 from mapping.network.file import NetworkFile, image_keys, load_network, save_network
 from mapping.operators.node import INPUT
 from mapping.program.conductance import ConductanceProgram
@@ -184,7 +184,7 @@ def beginning(network: NetworkFile, chip: ChipSpec) -> ConductanceProgram:
     from them lost less on chips, copies or not.
     """
     roomy = replace(chip, macros=max(chip.macros, ROOM))
-    return compile_network(network, roomy, scale_rule=ScaleRule.OUTPUT, halves=False)
+    return compile_network(network, roomy, options=LayoutOptions(halves=False), scale_rule=ScaleRule.OUTPUT)
 
 
 def _answering(network: NetworkFile, device: torch.device) -> PixelGraph:

@@ -12,7 +12,7 @@ import pytest
 from cim.chip.file import load_chip
 from hil.cli import run
 from mapping.auto_bits import CODES, WEIGHTS, bits_within, fewest_bits, layer_prices
-from mapping.compile import compile_network
+from mapping.compile import LayoutOptions, compile_network
 from mapping.errors import CannotMap
 from mapping.network.file import NetworkFile, save_network
 from mapping.network.float_run import float_logits
@@ -42,7 +42,10 @@ def labelled(layers: int = 4, images: int = 96) -> NetworkFile:
 
 def test_bits_that_keep_to_a_loss_cost_less_than_eight_everywhere_and_more_loss_takes_no_more() -> None:
     network = labelled()
-    prices, make = layer_prices(network, SPEC), partial(compile_network, network, SPEC, halves=False)  # a bit less
+    prices, make = (
+        layer_prices(network, SPEC),
+        partial(compile_network, network, SPEC, options=LayoutOptions(halves=False)),
+    )  # a bit less
 
     def cost(loss: float) -> float:
         program, kept = fewest_bits(network, SPEC, make, loss)

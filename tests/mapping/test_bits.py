@@ -10,7 +10,7 @@ import pytest
 
 from cim.chip.file import load_chip
 from mapping.bits import DIGITAL_BITS, BitWidths, LayerBits, parse_layer_bits
-from mapping.compile import CannotMap, compile_network, plan
+from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
 from mapping.network.file import load_network, save_network
 from mapping.operators.activations import RescaleStep
 from mapping.program.conductance import ConductanceProgram
@@ -72,7 +72,7 @@ def test_a_tensor_with_other_readers_is_narrowed_only_for_the_layer_that_asks() 
     assert isinstance(step, RescaleStep)
     assert (step.requantise.low, step.requantise.high) == (0, 15)
     alone = compiled(
-        halves=False, layer_bits={"conv2": LayerBits(activation=4)}
+        options=LayoutOptions(halves=False), layer_bits={"conv2": LayerBits(activation=4)}
     )  # the join before it has no other reader
     assert not any(s.name == "conv2.input" for s in alone.steps)
     assert next(m for m in alone.matrices if m.name == "conv2").group.input_bits == 4

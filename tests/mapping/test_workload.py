@@ -17,7 +17,7 @@ from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
-from mapping.compile import compile_network
+from mapping.compile import LayoutOptions, compile_network
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph
@@ -62,7 +62,9 @@ def placed(work: Workload) -> list[list[int]]:
 def test_a_graph_and_its_program_are_the_same_work(name: str, options: dict[str, float]) -> None:
     spec = load_chip("lab-128", macros=200)
     graph = graph_of(name, options)
-    program = compile_network(network_of(graph), spec, halves=False)  # which only stored images decide
+    program = compile_network(
+        network_of(graph), spec, options=LayoutOptions(halves=False)
+    )  # which only stored images decide
     from_graph = network_workload(graph, spec, weight_bits=4, activation_bits=8)
     from_program = program_workload(program)
     assert [plain(layer) for layer in from_graph.layers] == [plain(layer) for layer in from_program.layers]
@@ -79,7 +81,7 @@ def test_digital_operations_of_a_graph_and_its_program_are_the_same_work(
     spec = load_chip("lab-128", macros=200)
     rng = np.random.default_rng(1)
     graph = made(rng)
-    program = compile_network(network(graph, rng, 4, images=4), spec, halves=False)
+    program = compile_network(network(graph, rng, 4, images=4), spec, options=LayoutOptions(halves=False))
     work = network_workload(graph, spec, weight_bits=4, activation_bits=8)
     assert [plain(layer) for layer in work.layers] == [plain(layer) for layer in program_workload(program).layers]
     cost = estimate(work, spec)

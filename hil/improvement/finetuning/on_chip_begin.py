@@ -50,8 +50,8 @@ def prepared(
             f"{MEMORY_BYTES / 2**30:.1f} are kept at most",
             hint="--measure fewer images",
         )
-    layout = LayoutOptions(averaged=True)
-    program = compile_network(inputs.network, inputs.chip, options=layout, scale_rule=ScaleRule.OUTPUT, halves=False)
+    layout = LayoutOptions(averaged=True, halves=False)
+    program = compile_network(inputs.network, inputs.chip, options=layout, scale_rule=ScaleRule.OUTPUT)
     if len(layer_groups(program, settings.groups)) < 2:
         raise UsageError(
             "a network of one layer has no layers downstream of what is written", hint="hil deploy tunes it"

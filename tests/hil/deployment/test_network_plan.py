@@ -50,7 +50,9 @@ SPEC = load_chip("lab-128", macros=3)
 
 def noisy(*, halves: bool = True) -> ConductanceProgram:
     rng = np.random.default_rng(5)
-    return compile_network(network(every_node(rng), rng, weight_bits=4, images=16), SPEC, halves=halves)
+    return compile_network(
+        network(every_node(rng), rng, weight_bits=4, images=16), SPEC, options=LayoutOptions(halves=halves)
+    )
 
 
 def on_noisy_chip(program: ConductanceProgram, capabilities: Capability = ALL_CAPABILITIES) -> ChipDriver:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
-from mapping.compile import compile_network
+from mapping.compile import LayoutOptions, compile_network
 from mapping.network.graph import NetworkGraph
 from mapping.operators.activations import RescaleStep, TableStep
 from mapping.operators.affine import AffineStep
@@ -67,7 +67,7 @@ def step_of(case: dict[str, Any]) -> Step:
 
 def made(graph: Any) -> ConductanceProgram:
     rng = np.random.default_rng(3)
-    return compile_network(network(graph(rng), rng), LAB, halves=False)
+    return compile_network(network(graph(rng), rng), LAB, options=LayoutOptions(halves=False))
 
 
 @pytest.mark.parametrize("numba", [True, False], ids=["numba", "numpy"])

@@ -28,6 +28,7 @@ from mapping.program.training_inputs import correction_inputs, training_inputs
 from ..small_networks import conv, network
 
 LAB = load_chip("lab-128", macros=64)
+WHOLE = LayoutOptions(halves=False)
 
 
 def bottleneck() -> NetworkFile:
@@ -69,7 +70,7 @@ def lost(program: ConductanceProgram, layer: str) -> float:
 
 def test_a_layer_of_small_signed_inputs_loses_less_than_half_as_much_in_two_halves() -> None:
     made = bottleneck()
-    plain, halved = compile_network(made, LAB, halves=False), compile_network(made, LAB)
+    plain, halved = compile_network(made, LAB, options=WHOLE), compile_network(made, LAB)
     before, after = plain.layers["wide"].group, halved.layers["wide"].group
     assert (before.input_signed, before.input_bits, before.inputs) == (True, 8, 12)
     assert (after.input_signed, after.input_bits, after.inputs) == (False, 7, 24)
@@ -83,7 +84,7 @@ def test_the_network_in_halves_gives_what_it_gave() -> None:
     exact = float_logits(made.graph, made.calibration_images)
     errors = []
     for halves in (False, True):
-        program = compile_network(replace(made, weight_bits=8), LAB, halves=halves)
+        program = compile_network(replace(made, weight_bits=8), LAB, options=LayoutOptions(halves=halves))
         given = run(program, made.calibration_images, IdealMultiply(program)) * program.logit_scale
         errors.append(float(((given - exact) ** 2).mean() / exact.var(axis=0).mean()))
     assert errors[1] < 1.5 * errors[0] + 1e-4
@@ -114,8 +115,8 @@ def test_pixels_stay_whole() -> None:
 def test_inputs_stay_whole_where_residual_slices_take_the_room() -> None:
     """Halves of a single slice would fit, and not their copies."""
     made, options = tall_bottleneck(), LayoutOptions(residual=4, placement=Placement.PACKED)
-    whole = compile_network(made, LAB, options=options, halves=False)
+    whole = compile_network(made, LAB, options=replace(options, halves=False))
     tight = load_chip("lab-128", macros=len(whole.macros))
     assert len(compile_network(made, LAB, options=options).macros) > tight.macros
     program = compile_network(made, tight, options=options)
-    assert program.digest == compile_network(made, tight, options=options, halves=False).digest
+    assert program.digest == compile_network(made, tight, options=replace(options, halves=False)).digest

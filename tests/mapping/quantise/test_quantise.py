@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec, SignedInput
 from mapping.bits import LayerBits
-from mapping.compile import compile_network
+from mapping.compile import LayoutOptions, compile_network
 from mapping.errors import CannotMap
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_activations, float_logits
@@ -228,7 +228,7 @@ def test_layers_may_have_bits_of_their_own() -> None:
     rng = np.random.default_rng(6)
     own = {"conv1": LayerBits(8, 8), "fc": LayerBits(6, 7)}
     net = dataclasses.replace(network(every_node(rng), rng, weight_bits=3), activation_bits=4, layer_bits=own)
-    program = compile_network(net, LAB, halves=False)  # which have a bit less
+    program = compile_network(net, LAB, options=LayoutOptions(halves=False))  # which have a bit less
     first, *middle, last = program.matrices
     assert (first.group.input_bits, last.group.input_bits) == (8, 7)
     assert {m.group.input_bits for m in middle} == {4}

@@ -33,7 +33,7 @@ NOISE = array_noise(LAB.macro, nominal_record(LAB, [0]), 3600.0)
 def made(weight_bits: int) -> tuple[NetworkFile, ConductanceProgram, DownstreamLayers]:
     rng = np.random.default_rng(3)
     file = network(every_node(rng), rng, weight_bits=weight_bits, images=96)
-    program = compile_network(file, LAB, options=LayoutOptions(averaged=True), halves=False)
+    program = compile_network(file, LAB, options=LayoutOptions(averaged=True, halves=False))
     pixels = file.calibration_images
     images, kept = (Images(part, np.zeros(len(part), np.int64)) for part in (pixels[:64], pixels[64:]))
     return file, program, DownstreamLayers(file, program, NOISE, images, kept, Machine())

@@ -61,7 +61,9 @@ GRAPHS = [every_node, pooled_logits, vector_norm, gated, attention, recurrent]
 
 
 def made(file: NetworkFile, noisy: bool = True) -> GraphNet:
-    return graph_net(file, compile_network(file, LAB, halves=False), NOISE if noisy else None).eval()
+    return graph_net(
+        file, compile_network(file, LAB, options=LayoutOptions(halves=False)), NOISE if noisy else None
+    ).eval()
 
 
 def answers(net: GraphNet, images: NDArray[np.uint8], strength: float = 0.0) -> NDArray[np.float32]:
@@ -72,7 +74,7 @@ def answers(net: GraphNet, images: NDArray[np.uint8], strength: float = 0.0) -> 
 
 
 def ideal(file: NetworkFile) -> NDArray[np.float64]:
-    program = compile_network(file, LAB, halves=False)
+    program = compile_network(file, LAB, options=LayoutOptions(halves=False))
     codes = run(program, file.calibration_images, IdealMultiply(program))
     return codes * program.scales[program.steps[-1].name]
 
@@ -172,7 +174,7 @@ def test_weights_between_levels_are_made_whole_at_little_cost(graph: object) -> 
         for layer in array_layers(nearest):
             levels, step = layer.levels_now()
             layer.weight.copy_((levels.round() * step).view_as(layer.weight))
-    layers = [step.name for step in compile_network(file, LAB, halves=False).matrices]
+    layers = [step.name for step in compile_network(file, LAB, options=LayoutOptions(halves=False)).matrices]
     make_whole(net, layers, torch.tensor(images).permute(0, 3, 1, 2).float() / 255.0, {})
     for layer in array_layers(net):
         levels = layer.levels_now()[0]
@@ -201,7 +203,7 @@ def test_errors_of_the_chip_reach_every_layer_and_gradients_every_parameter(grap
     net, images = made(file), file.calibration_images
     exact = answers(net, images)
     assert apart(answers(net, images, 1.0), exact) > 0.001
-    assert len(array_layers(net)) == len(compile_network(file, LAB, halves=False).matrices)
+    assert len(array_layers(net)) == len(compile_network(file, LAB, options=LayoutOptions(halves=False)).matrices)
     assert all(layer.range_code is not None for layer in array_layers(net))
     net.train()
     net(torch.tensor(images).permute(0, 3, 1, 2).float() / 255.0).square().sum().backward()
@@ -214,7 +216,7 @@ def test_errors_of_the_chip_reach_every_layer_and_gradients_every_parameter(grap
 def test_copies_that_a_chip_averages_leave_less_of_the_errors() -> None:
     rng = np.random.default_rng(3)
     file = network(every_node(rng), rng, 4)
-    net = graph_net(file, compile_network(file, LAB, options=LayoutOptions(averaged=True), halves=False), NOISE).eval()
+    net = graph_net(file, compile_network(file, LAB, options=LayoutOptions(averaged=True, halves=False)), NOISE).eval()
     unit, off = net.unit("conv1"), []
     assert unit.copies == 4
     codes = torch.randint(-128, 128, (16, unit.array.weight.shape[1], 8, 8)).float()
