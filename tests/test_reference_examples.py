@@ -1,10 +1,11 @@
-"""Examples in the reference of a package: topic after topic, each goes on with what those before it made."""
+"""Examples in the reference of a package: topic after topic, each goes on with what those before it made.
+
+Those of single entries are in their docstrings: tests/test_docstring_examples.py.
+"""
 
 from __future__ import annotations
 
 import doctest
-import importlib
-import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,6 @@ BEFORE = {
     "mapping": mapping,
 }  # fmt: skip
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-# Functions that serve until they are stopped, or that take minutes and files of one's own.
-ELSEWHERE = {
-    "hil.serve_tcp": "examples/bridge.py", "hil.serve_unix": "tests/hil/transports",
-    "hil.config_header": "docs/how-to/port-the-firmware.md", "hil.import_network": "tests/hil/deployment",
-    "hil.prune": "docs/how-to/search.md", "mapping.import_graph": "tests/mapping/network",
-}  # fmt: skip
 
 
 def examples(package: str) -> list[str]:
@@ -48,17 +43,3 @@ def test_the_examples_of_a_reference_run(package: str, tmp_path: Path, monkeypat
         doctest.DocTestRunner(optionflags=FLAGS).run(test, out=told.append, clear_globs=False)
         assert not told, "".join(told)
         names = test.globs
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_public_function_has_an_example(package: str) -> None:
-    module, said = importlib.import_module(package), "\n".join(text for name in PACKAGES for text in examples(name))
-    functions = [name for name in module.__all__ if inspect.isfunction(getattr(module, name))]
-    without = [
-        name
-        for name in functions
-        if f"{package}.{name}(" not in said
-        and f"{package}.{name}" not in ELSEWHERE
-        and ">>>" not in (inspect.getdoc(getattr(module, name)) or "")
-    ]
-    assert without == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -111,13 +112,33 @@ def test_a_newcomer_follows_a_how_to_in_an_empty_folder(name: str, python: Path,
         assert "<failure" in (tmp_path / "junit.xml").read_text("utf-8")
 
 
-def test_what_a_newcomer_does_not_follow_has_a_reason_and_every_command_is_told() -> None:
-    for name, page in PAGES.items():
-        commands = [step.command for step in newcomer.steps(page.path)]
-        for begin, why in page.left_out.items():
-            assert why, f"{name}: {begin}"
-        own = newcomer.told_of(name).get("left_out", {})
-        assert not [begin for begin in own if not any(command.startswith(begin) for command in commands)], name
+def test_a_page_says_itself_what_a_newcomer_does_not_follow_and_why(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    lines = (
+        "# A", "", "<!-- not followed, `hil emulate`: QEMU -->", "```", "hil emulate --pty", "hil info \\",
+        "  --port X   # hello", "```", "## B", "", "<!-- not followed: hours -->", "```console", "$ hil fit a.csv",
+        "cells  3", "$ hil chips", "```", "", "```console", "$ hil doctor", "```", "",
+    )  # fmt: skip
+    page.write_text("\n".join(lines), "utf-8")
+    told = [(step.command, step.shown, step.heading, step.why_not) for step in newcomer.steps(page)]
+    assert told == [
+        ("hil emulate --pty", (), "A", "QEMU"),
+        ("hil info    --port X", (), "A", ""),
+        ("hil fit a.csv", ("cells  3",), "B", "hours"),
+        ("hil chips", (), "B", "hours"),
+        ("hil doctor", (), "B", ""),
+    ]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_command_of_a_page_stands_where_a_newcomer_finds_it_and_every_reason_is_of_one(name: str) -> None:
+    text = PAGES[name].path.read_text("utf-8")
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    assert not re.findall(r"^(?: {4}|\$ )(?:\$ )?(?:hil|python) .*", outside, re.MULTILINE)
+    reasons = newcomer.REASON.findall(text)
+    told = list(newcomer.steps(PAGES[name].path))
+    assert all(any(why == step.why_not and step.command.startswith(begin) for step in told) for begin, why in reasons)
+    assert len(reasons) == text.count("<!-- not followed")
 
 
 def test_the_steps_of_the_docker_file_work_in_an_empty_environment(python: Path, tmp_path: Path) -> None:

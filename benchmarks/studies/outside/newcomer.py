@@ -4,9 +4,11 @@
     python benchmarks/studies.py newcomer first-tasks data   # pages by their names
 
 Nothing of the checkout is seen. What a page takes for granted (a network, images, a board) is put there before
-(``newcomer.toml``: ``has``), a board with its address being an emulated chip (``instead``). Commands without an output
-on the page are shortened (``shorter``). What is left out is named with its reason. What a console block of a page shows
-must be printed: "…" stands for anything. A line for each page; exit code 1 if a command failed.
+(``newcomer.toml``: ``has``, made by ``newcomer_files.py``), a board with its address being an emulated chip
+(``instead``). Commands without an output on the page are shortened (``shorter``). What cannot be done here says why in
+the page itself, before its block: ``<!-- not followed: REASON -->``, or of some of its commands ``<!-- not followed,
+`hil emulate`: REASON -->``. What a console block of a page shows must be printed: "…" stands for anything; "^C" is
+pressed once the chip is calibrated. A line for each page; exit code 1 if a command failed.
 """
 
 from __future__ import annotations
@@ -21,18 +23,21 @@ import sysconfig
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("hil", "mapping", "cim", "search", "firmware_protocols")
 TIMEOUT_S = 1800
 PROGRAMS = ("hil ", "python ", "pip ", "head ", "cp ", "sed ", "HIL_CELL_LAWS=")
+FILES = Path(__file__).with_name("newcomer_files.py")
 SERVERS = ("hil emulate", "python board.py", "python examples/bridge.py", "python examples/mlperf_tiny_board.py")
-JUDGES = ("hil deploy", "hil show", "hil judge", "hil --key-file chip.key deploy")  # 1 is an answer too
+JUDGES = (  # 1 is an answer too
+    "hil deploy", "hil show", "hil judge", "hil --key-file chip.key deploy",
+    "hil calibration diff", "hil mission check",
+)  # fmt: skip
 
 
 def bare_environment(path: Path | None = None) -> dict[str, str]:
@@ -105,31 +110,44 @@ def install(wheel: Path) -> Path:
 
 # --- what a page says --------------------------------------------------------------------------
 
+REASON = re.compile(r"<!-- not followed(?:, `(.+?)`)?: (.+?) -->")
+BLOCK = re.compile(
+    rf"(?P<whys>(?:^{REASON.pattern.replace('(.+?)', '.+?')}\n+)*)^```(?P<kind>\w*)\n(?P<lines>.*?)^```",
+    re.DOTALL | re.MULTILINE,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command of a page, the lines that are shown below it, and the heading it stands under."""
+    """A command of a page, the lines that are shown below it, its heading, and why it is not followed, if so."""
 
     command: str
     shown: tuple[str, ...] = ()
     heading: str = ""
+    why_not: str = ""
 
 
 def steps(page: Path) -> Iterator[Step]:
     """Commands of a page, in order: after ``$`` in console blocks, and lines of bare blocks that call a program."""
     text = page.read_text("utf-8")
-    for block in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+    for block in BLOCK.finditer(text):
         headings = re.findall(r"^#+ (.*)$", text[: block.start()], re.MULTILINE)
         heading = headings[-1] if headings else ""
-        lines = block[2].replace("\\\n", " ").splitlines()
-        if block[1] == "console" or (not block[1] and lines and lines[0].startswith("$ ")):
+        whys = REASON.findall(block["whys"])
+        lines = block["lines"].replace("\\\n", " ").splitlines()
+        if block["kind"] == "console":
             for number, line in enumerate(lines):
                 if line.startswith("$ "):
                     ends = [n for n in range(number + 1, len(lines)) if lines[n].startswith("$ ")]
-                    shown = lines[number + 1 : ends[0] if ends else len(lines)]
-                    yield Step(_without_comment(line[2:]), tuple(shown) if block[1] else (), heading)
-        elif block[1] in ("", "sh"):
-            yield from (Step(_without_comment(line), (), heading) for line in lines if line.startswith(PROGRAMS))
+                    shown = tuple(lines[number + 1 : ends[0] if ends else len(lines)])
+                    yield _step(line[2:], shown, heading, whys)
+        elif block["kind"] in ("", "sh"):
+            yield from (_step(line, (), heading, whys) for line in lines if line.startswith(PROGRAMS))
+
+
+def _step(line: str, shown: tuple[str, ...], heading: str, whys: list[tuple[str, str]]) -> Step:
+    command = _without_comment(line)
+    return Step(command, shown, heading, next((why for begin, why in whys if command.startswith(begin)), ""))
 
 
 def _without_comment(line: str) -> str:
@@ -150,8 +168,8 @@ def shows(said: str, line: str) -> bool:
 class Page:
     """What a page takes for granted, what stands in its commands for what nobody has here, and what is left out.
 
-    ``has``: commands that put it there. ``between``: beginning of a command -> what is put there just before it.
-    ``left_out``: beginning of a command -> why. ``variables``: of the environment, besides.
+    ``has``: what ``newcomer_files.py`` makes, and commands. ``between``: beginning of a command -> what is put there
+    just before it. ``left_out``: beginning of a command of any page -> why. ``variables``: of the environment, besides.
     """
 
     path: Path
@@ -164,8 +182,8 @@ class Page:
     quick: bool = False  # followed by the tests too
     whole: bool = False  # commands are not shortened, since a later one shows what they did
 
-    def why_not(self, command: str) -> str:
-        return next((why for begin, why in self.left_out.items() if command.startswith(begin)), "")
+    def why_not(self, step: Step) -> str:
+        return step.why_not or next((why for begin, why in self.left_out.items() if step.command.startswith(begin)), "")
 
 
 @dataclass(slots=True)
@@ -177,10 +195,9 @@ class Followed:
     failed: list[str] = field(default_factory=list)
 
 
-def told_of(name: str) -> dict[str, Any]:
-    """What newcomer.toml says of a page."""
-    told: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-    return dict(told["pages"].get(name, {}))
+def _made(has: str, page: Path) -> str:
+    """The command that puts there what a page takes for granted: one of newcomer_files.py by its name, or as it is."""
+    return has if " " in has else f"python '{FILES}' '{page}' {has}"
 
 
 def read_pages() -> tuple[dict[str, Page], dict[str, str]]:
@@ -191,12 +208,12 @@ def read_pages() -> tuple[dict[str, Page], dict[str, str]]:
     found |= {path.stem: path for path in sorted((ROOT / "docs" / "how-to").glob("*.md"))}
     pages = {}
     for name, path in found.items():
-        own = told_of(name)
-        own["has"] = tuple(told["has"].get(key, key) for key in own.get("has", ()))
-        own["between"] = {begin: told["has"].get(key, key) for begin, key in own.get("between", {}).items()}
+        own = told["pages"].get(name, {})
+        own["has"] = tuple(_made(has, path) for has in own.get("has", ()))
+        own["between"] = {begin: _made(has, path) for begin, has in own.get("between", {}).items()}
         own["instead"] = {**own.get("instead", {}), **usual["instead"], **own.get("instead", {})}  # its own come first
-        own["left_out"] = {**usual["left_out"], **own.get("left_out", {})}
-        pages[name] = Page(path, **own)
+        own["variables"] = {**usual["variables"], **own.get("variables", {})}
+        pages[name] = Page(path, left_out=usual["left_out"], **own)
     return pages, told["shorter"]
 
 
@@ -205,8 +222,14 @@ def shortened(step: Step, shorter: dict[str, str]) -> str:
     if step.shown:
         return step.command
     options = next((more for begin, more in shorter.items() if step.command.startswith(begin)), "")
-    parts = re.findall(r"--?\w[\w-]*(?: [^-\s]\S*)?", options)
-    return " ".join([step.command, *(part for part in parts if part.split()[0] not in step.command.split())])
+    command = step.command
+    for part in re.findall(r"--?\w[\w-]*(?: [^-\s]\S*)?", options):
+        name, _, value = part.partition(" ")
+        if name not in command.split():
+            command += f" {part}"
+        elif value:
+            command = re.sub(rf"(?<=\s){name} \S+", part, command)
+    return command
 
 
 @contextmanager
@@ -223,6 +246,31 @@ def served(command: str, cwd: Path, environment: dict[str, str]) -> Iterator[str
         process.wait(60)
 
 
+def codes_of(step: Step) -> Sequence[int]:
+    """Exit codes that a page means: of a run that is interrupted, of an error that it shows, of a verdict."""
+    if step.shown[:1] == ("^C",):
+        return (10,)
+    if step.shown and step.shown[0].startswith("error:"):
+        return range(2, 10)
+    return (0, 1) if step.command.startswith(JUDGES) else (0,)
+
+
+def interrupted(command: str, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A command that is stopped by Ctrl-C once the folder of its run holds a calibration record."""
+    with subprocess.Popen(
+        f"exec {command}", shell=True, cwd=cwd, env=environment, text=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    ) as process:  # fmt: skip
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while process.poll() is None and time.monotonic() < deadline_s:
+            if any(cwd.glob("runs/*.unfinished/record.h5")):
+                break
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=TIMEOUT_S)
+    return subprocess.CompletedProcess(command, process.returncode, said)
+
+
 def follow(
     page: Page,
     python: Path,
@@ -234,6 +282,7 @@ def follow(
     own = {name: value.replace("{folder}", str(folder)) for name, value in page.variables.items()}
     environment = bare_environment(python.parent) | own
     found, named = Followed(), dict[str, str]()
+    pip = f"{sys.executable} -m pip install --quiet --no-deps --no-build-isolation --target {folder}/plugins"
 
     def run(command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -244,30 +293,32 @@ def follow(
     with ExitStack() as servers:
         for command in page.has:
             if command.startswith(SERVERS):
-                servers.enter_context(served(command, folder, environment))
-            elif (done := run(command.replace("{page}", str(page.path)))).returncode:
+                address = servers.enter_context(served(command, folder, environment))
+                named |= {page.address: address} if page.address else {}
+            elif (done := run(command)).returncode:
                 found.failed.append(f"beforehand: {command}\n{done.stdout}")
                 return found
         for step in steps(page.path):
-            if why := page.why_not(step.command):
+            if why := page.why_not(step):
                 found.left_out[step.command] = why
                 continue
             command = shortened(step, {} if page.whole else shorter or {})
             for written, real in (*named.items(), *page.instead.items()):
-                command = command.replace(written, real)
+                command = command.replace(written, real.replace("{pip}", pip))
             for begin, first in page.between.items():
                 if command.startswith(begin) and (done := run(first)).returncode:
                     found.failed.append(f"before {command}: {first}\n{done.stdout}")
                     return found
             if command.startswith(SERVERS):
                 address = servers.enter_context(served(command.removesuffix("&"), folder, environment))
-                own = re.search(r"127\.0\.0\.1:[1-9]\d*", step.command)
-                named[step.shown[0] if step.shown else f"tcp://{own[0]}" if own else page.address] = address
+                port = re.search(r"127\.0\.0\.1:[1-9]\d*", step.command)
+                named[step.shown[0] if step.shown else f"tcp://{port[0]}" if port else page.address] = address
                 found.done.append(step)
                 continue
-            done = run(command)
-            missing = [line for line in step.shown if not shows(done.stdout, line)]
-            wrong = done.returncode not in ((0, 1) if step.command.startswith(JUDGES) else (0,))
+            stopped = step.shown[:1] == ("^C",)
+            done = interrupted(command, folder, environment) if stopped else run(command)
+            missing = [line for line in step.shown if line != "^C" and not shows(done.stdout, line)]
+            wrong = done.returncode not in codes_of(step)
             if wrong or missing or "Traceback" in done.stdout:
                 found.failed.append(f"$ {command}\nexit code {done.returncode}, not shown: {missing}\n{done.stdout}")
                 return found
@@ -288,10 +339,12 @@ def main() -> int:
         for name in asked:
             folder = Path(made) / name
             folder.mkdir()
-            begun_s = time.monotonic()
+            begun, begun_s = os.times(), time.monotonic()
             found = follow(pages[name], python, folder, shorter=shorter)
-            took_s = time.monotonic() - begun_s
-            print(f"{name:26} {len(found.done):3} done {len(found.left_out):3} left out {took_s:6.0f} s", flush=True)
+            ended, took_s = os.times(), time.monotonic() - begun_s
+            cpu_s = ended.children_user + ended.children_system - begun.children_user - begun.children_system
+            counts = f"{len(found.done):3} done {len(found.left_out):3} left out"
+            print(f"{name:26} {counts} {took_s:6.0f} s, {cpu_s:.0f} of a processor", flush=True)
             for command, why in found.left_out.items():
                 print(f"    not done: {command:.90}  ({why})")
             for text in found.failed:
