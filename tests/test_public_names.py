@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -54,3 +56,25 @@ def test_the_version_is_that_of_the_installed_package() -> None:
     import hil
 
     assert hil.__version__ == version("rram-hil")
+
+
+def test_python_in_documents_and_notebooks_takes_public_names_only() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    sources = {page: re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL) for page in pages}
+    sources |= {path: [path.read_text("utf-8")] for path in (ROOT / "examples" / "notebooks").glob("*.py")}
+    for path, blocks in sources.items():
+        for node in (n for block in blocks for n in ast.walk(ast.parse(block))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
+                assert node.module in (*PACKAGES, "cim.mnsim"), f"{path}: from {node.module} import …"
+                public = importlib.import_module(node.module).__all__
+                assert {alias.name for alias in node.names} <= set(public), path
+
+
+def test_no_function_of_a_package_is_hidden_by_a_file_of_its_name_once_that_is_imported() -> None:
+    """``import a.b`` sets ``b`` of package ``a``, whatever stood there."""
+    for init in ROOT.glob("*/**/__init__.py"):
+        if init.relative_to(ROOT).parts[0] not in (*PACKAGES, "tests"):
+            continue
+        own = {node.name for node in ast.parse(init.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)}
+        files = {path.stem for path in init.parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+        assert not own & files, init
