@@ -27,6 +27,7 @@ from firmware_protocols.extensions import authority, messages
 from firmware_protocols.frames import Flag
 from firmware_protocols.layouts import LAYOUTS, PAD, Fields, layout
 from firmware_protocols.messages import MOST_READS, READ_STEP, Capability, ErrorCode, Polarity, Returns
+from firmware_protocols.write_rounds import LEAVE_ALONE
 
 HEADER = Path(__file__).parent / "reference_firmware" / "generated" / "protocol.h"
 
@@ -68,7 +69,7 @@ _CONSTANTS: dict[str, int] = {
     "READS_MAX": MOST_READS,
     "READ_STEP_SHIFT": READ_STEP.bit_length() - 1,
     "ITEM_SIGNED": packing.SIGNED,
-    "LEAVE_ALONE": 0xFFFF,
+    "LEAVE_ALONE": LEAVE_ALONE,
     "DIGEST_BYTES": 32,
     "IMAGE_CHUNK_BYTES": messages.CHUNK,
     "NONCE_BYTES": messages.NONCE_BYTES,

@@ -22,9 +22,10 @@ from firmware_protocols.messages import (
     TileAddress,
     TileProgrammed,
 )
+from firmware_protocols.write_rounds import LEAVE_ALONE
 from hil.driver import requests as make
 from hil.driver.checked_chip import OpenChip
-from hil.driver.host_write import BlockOutcome, write_verify
+from hil.driver.host_write import write_verify
 from hil.errors import UsageError
 
 CellProgress = Callable[[int, int, int], None]
@@ -81,9 +82,8 @@ class CellVerbs(OpenChip):
         reached = np.ones(targets_us.shape, np.bool_)
         for request, outcome in zip(requests, self._programmed(requests, progress), strict=True):
             at = make.block_slices(request.cells)
-            used = request.targets != make.LEAVE_ALONE
-            unit_ns = outcome.unit_ns if isinstance(outcome, TileProgrammed) else request.unit_ns
-            readings[at] = np.where(used, make.to_microsiemens(outcome.readings, unit_ns), np.nan)
+            used = request.targets != LEAVE_ALONE
+            readings[at] = np.where(used, make.to_microsiemens(outcome.readings, outcome.unit_ns), np.nan)
             pulses[at] = np.where(used, outcome.pulses, 0)
             reached[at] = outcome.reached | ~used
         return CellOutcome(readings, pulses, reached)
@@ -113,11 +113,9 @@ class CellVerbs(OpenChip):
         targets[np.ix_(encoded.word_lines, encoded.bit_lines)] = encoded.targets_us
         return self.program_cells(tile.macro, targets, sample=sample, progress=progress)
 
-    def _programmed(
-        self, requests: list[ProgramTile], progress: CellProgress | None
-    ) -> Sequence[TileProgrammed | BlockOutcome]:
-        sizes = [int((r.targets != make.LEAVE_ALONE).sum()) for r in requests]
-        outcomes: list[TileProgrammed | BlockOutcome] = []
+    def _programmed(self, requests: list[ProgramTile], progress: CellProgress | None) -> Sequence[TileProgrammed]:
+        sizes = [int((r.targets != LEAVE_ALONE).sum()) for r in requests]
+        outcomes: list[TileProgrammed] = []
 
         def report(done: int, _: int, failed: int) -> None:
             if progress is not None:
@@ -136,7 +134,7 @@ class CellVerbs(OpenChip):
         elif Capability.PULSE in self.capabilities:
             self.fall_back("write-verify: pulses chosen by the host (the chip has no PROGRAM_TILE)")
             for request in requests:
-                outcomes.append(write_verify(request, self.spec, self._session.ask, report))
+                outcomes.append(write_verify(request, self._session.ask, report))
         else:
             raise self._unable("programming", "neither PROGRAM_TILE nor PULSE")
         return outcomes

@@ -19,9 +19,9 @@ from cim.chip.spec import ChipSpec, MacroSpec, SignedInput
 from cim.chip.windows import Window
 from firmware_protocols import messages as wire
 from firmware_protocols.messages import CellBlock, Mvm, ProgramTile, ReadCells, Returns, Sweep, TileAddress
+from firmware_protocols.write_rounds import LEAVE_ALONE
 from hil.errors import DeviceError, UsageError
 
-LEAVE_ALONE = 0xFFFF  # count that leaves a cell as it is
 _FIXED = 128  # more bytes than the fixed part of any message
 RANGE_PARTS, GAP_PARTS = 1024, 32  # that rounded readings tell apart
 _MAX_TIMES_TOP = 1.6  # a count reaches this many times the highest level, so that outliers are not cut

@@ -36,8 +36,9 @@ from firmware_protocols.messages import (
     TileProgrammed,
 )
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
+from firmware_protocols.write_rounds import LEAVE_ALONE
 from hil.driver.loaded import Loaded
-from hil.driver.requests import LEAVE_ALONE, block_slices, to_counts, to_microsiemens
+from hil.driver.requests import block_slices, to_counts, to_microsiemens
 
 MAX_MESSAGE = 1 << 24
 _INT32 = (-(1 << 31), (1 << 31) - 1)

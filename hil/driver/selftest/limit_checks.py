@@ -33,7 +33,8 @@ from firmware_protocols.messages import (
     TileAddress,
     TileProgrammed,
 )
-from hil.driver.requests import LEAVE_ALONE, conductance_unit_ns
+from firmware_protocols.write_rounds import LEAVE_ALONE
+from hil.driver.requests import conductance_unit_ns
 from hil.driver.selftest.bench import Bench, expect
 from hil.driver.selftest.line import MessageLine
 from hil.driver.selftest.safety_checks import known_status

@@ -22,7 +22,8 @@ from firmware_protocols.messages import (
     ReadCells,
     TileProgrammed,
 )
-from hil.driver.requests import LEAVE_ALONE, conductance_unit_ns
+from firmware_protocols.write_rounds import LEAVE_ALONE
+from hil.driver.requests import conductance_unit_ns
 from hil.driver.selftest.bench import Bench, CheckFailed, expect
 from hil.driver.selftest.limit_checks import masked_write, pulse
 from hil.driver.selftest.line import MessageLine

@@ -46,7 +46,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ from cim.chip.spec import ChipSpec
 from cim.files import read_text
 from hil.server.bench.faults import BenchFileError
 from hil.server.bench.model_file import InstrumentModel, load_model
-from hil.server.bench.roles import Contact
+from hil.server.bench.roles import Contact, Crossing
 from hil.server.bench.toml_tables import CheckedFile
 from hil.transports import DEFAULT_BAUD
 
@@ -92,6 +92,23 @@ class Wiring:
     columns: tuple[Contact, ...]
     rows_at_once: int
     columns_at_once: int
+
+    def crossings(
+        self, macro: int, row: int | None, columns: Sequence[int], at_once: int | None = None
+    ) -> Iterator[tuple[Crossing, slice]]:
+        """Runs of bit lines that one order can reach, and where in ``columns`` they stand; ``row`` None: all rows."""
+        at_once = at_once or self.columns_at_once
+        rows = () if row is None else (self.rows[row],)
+        contacts = [self.columns[c] for c in columns]
+        start = 0
+        for end in range(1, len(contacts) + 1):
+            if end - start == at_once or end == len(contacts) or not _next_to(*contacts[end - 1 : end + 1]):
+                yield Crossing(macro, rows, tuple(contacts[start:end])), slice(start, end)
+                start = end
+
+
+def _next_to(one: Contact, other: Contact) -> bool:
+    return isinstance(one, int) and isinstance(other, int) and other == one + 1
 
 
 @dataclass(frozen=True, slots=True)

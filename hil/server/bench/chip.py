@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import math
-from collections.abc import Generator, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Generator, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from firmware_protocols.capability import COMPUTED_PRODUCTS
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import (
     Capability,
+    CellBlock,
     CellReadings,
     Description,
     Done,
@@ -25,24 +26,26 @@ from firmware_protocols.messages import (
     Mvm,
     MvmResult,
     Polarity,
+    ProgramTile,
+    Progress,
     Pulse,
     ReadCells,
     Returns,
     StatusReply,
+    TileProgrammed,
 )
+from firmware_protocols.write_rounds import LEAVE_ALONE, WriteRounds
 from hil.errors import HilError, LinkError
 from hil.server.bench.bench_file import BenchFile, load_bench
+from hil.server.bench.cells import BenchCells
 from hil.server.bench.faults import ComplianceTrip, InstrumentFault
 from hil.server.bench.guard import Guard
 from hil.server.bench.instrument import Instrument
-from hil.server.bench.roles import Answer, Contact, Crossing, OrderStep, Value, carry_out
+from hil.server.bench.roles import Contact, carry_out
 from hil.server.board import Board
 from hil.transports import open_transport
 
-T = TypeVar("T")
-
 EMULATED = "EMULATED"  # stands in the identity of every stand-in
-_ROWS_A_SLICE = 64  # of a long request, between two looks at the link
 _MOST_COUNTS = 0xFFFE  # of a cell reading
 _MV_PER_V, _NS_PER_S = 1e3, 1e9
 
@@ -55,7 +58,7 @@ class BenchChip(Board):
     request is carried out, and off at its end, whatever that is.
     """
 
-    capabilities = Capability.PULSE | Capability.RAW
+    capabilities = Capability.PROGRAM_TILE | Capability.PULSE | Capability.RAW
 
     def __init__(self, bench: BenchFile) -> None:
         """Raises ``PortError``, ``InstrumentSilent``, ``InstrumentFault``: an instrument is not there, or not it."""
@@ -72,11 +75,11 @@ class BenchChip(Board):
             self._guard = Guard(e for e in bench.instruments.values() if not e.model.has_timer)
             self._guard.watch()
             opened.pop_all()
-        self._address, self._sense = self._one("address"), self._one("sense")
-        self._drive, self._pulser = (self.instruments[entry.name] for entry in bench.drives)
+        drive, pulser = (self.instruments[entry.name] for entry in bench.drives)
         self._power = [self.instruments[name] for name in bench.roles["power"]]
-        waits = bench.settle_s and not self._drive.can("settle")  # by the host, between two messages
-        self._alone = self._drive if len(self.instruments) == 1 and not waits else None
+        waits = bench.settle_s and not drive.can("settle")  # by the host, between two messages
+        self._alone = drive if len(self.instruments) == 1 and not waits else None
+        self._cells = BenchCells(bench, self._one("address"), drive, self._one("sense"), pulser, self._alone)
         self.outputs_off()
 
     def _one(self, role: str) -> Instrument:
@@ -109,28 +112,44 @@ class BenchChip(Board):
     # --- verbs --------------------------------------------------------------------------------
 
     def read_cells(self, request: ReadCells) -> Generator[None, None, CellReadings]:
-        at = request.cells
-        rows, columns = range(at.row0, at.row0 + at.rows), range(at.column0, at.column0 + at.columns)
-        with self._outputs(self._drive, self._sense):
-            currents_a = yield from self._cell_currents_a(at.macro, rows, columns, request.reads)
-        counts = np.rint(currents_a / self.spec.macro.v_read_v * _NS_PER_S / request.unit_ns)
-        return CellReadings(request.unit_ns, np.clip(counts, 0, _MOST_COUNTS).astype(np.uint16))
+        with self._outputs(self._cells.drive, self._cells.sense):
+            currents_a = yield from self._cells.currents_a(*_lines(request.cells), request.reads)
+        return CellReadings(request.unit_ns, self._counts(currents_a, request.unit_ns))
+
+    def program_tile(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:
+        """Write-verify here, part by part: lines and outputs stay as they are between a pulse and its verify."""
+        shape, asked = request.targets.shape, request.targets != LEAVE_ALONE
+        readings, pulses, reached = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16), np.ones(shape, np.bool_)
+        done = told = failed = 0
+        with self._outputs(self._cells.drive) if self._cells.one_gives_all else contextlib.nullcontext():
+            for at in self._cells.together(request.cells):
+                outcome = yield from self._write(_part(request, at))
+                readings[at], pulses[at], reached[at] = outcome.readings, outcome.pulses, outcome.reached
+                done, failed = done + int(asked[at].sum()), failed + int((~outcome.reached).sum())
+                if done - told >= request.cells.columns:
+                    told = done
+                    yield Progress(done, int(asked.sum()), failed)
+        return TileProgrammed(request.unit_ns, readings, pulses, reached)
+
+    def _write(self, request: ProgramTile) -> Generator[None, None, TileProgrammed]:
+        """Cells of a part, turn by turn, each turn on those that are open."""
+        rounds, bench, width_s = WriteRounds(request), self._cells, request.pulse_width_ns / _NS_PER_S
+        kept = contextlib.nullcontext() if bench.one_gives_all else None  # outputs are on already
+        while rounds.open.any():
+            with kept or self._outputs(bench.drive, bench.sense):
+                found_a = yield from bench.currents_a(*_lines(request.cells), request.verify_reads, rounds.open)
+            rounds.verify(self._counts(found_a, request.unit_ns))
+            volts_v = rounds.next_millivolts() / _MV_PER_V
+            if volts_v.any():
+                with kept or self._outputs(bench.pulser):
+                    yield from bench.pulses(*_lines(request.cells), volts_v, width_s)
+        return rounds.outcome()
 
     def pulse(self, request: Pulse) -> Generator[None, None, Done]:
-        at, sign = request.cells, 1.0 if request.polarity is Polarity.SET else -1.0
+        sign = 1.0 if request.polarity is Polarity.SET else -1.0
         volts_v = sign * request.millivolts.astype(np.float64) / _MV_PER_V
-        width_s = request.width_ns / _NS_PER_S
-        columns = range(at.column0, at.column0 + at.columns)
-        at_once = self.bench.wiring.columns_at_once if self._pulser.model.uses("pulse", "count") else 1
-        with self._outputs(self._pulser):
-            for part in _parts(range(at.rows)):
-                steps: list[OrderStep] = []
-                for row in part:
-                    for crossing, here in self._crossings(at.macro, at.row0 + row, columns, at_once):
-                        if (volts := volts_v[row, here]).any():
-                            steps += self._address.select(crossing) + self._pulser.pulse(crossing, volts, width_s)
-                self._carry_out(steps)
-                yield
+        with self._outputs(self._cells.pulser):
+            yield from self._cells.pulses(*_lines(request.cells), volts_v, request.width_ns / _NS_PER_S)
         return Done()
 
     def mvm(self, request: Mvm) -> Generator[None, None, MvmResult]:
@@ -139,12 +158,12 @@ class BenchChip(Board):
         rows, columns = cell_lines(macro, tile.row0, tile.rows, tile.output0, tile.outputs)
         planes = split_planes(request.codes, macro.inputs, request.input_bits, request.input_signed).swapaxes(0, 1)
         units = _on_word_lines(planes, macro)  # (vectors, planes, word lines)
-        with self._outputs(self._drive, self._sense):
+        with self._outputs(self._cells.drive, self._cells.sense):
             if self.bench.computes_products:
-                cells_a = yield from self._cell_currents_a(tile.macro, rows.tolist(), columns.tolist(), request.reads)
+                cells_a = yield from self._cells.currents_a(tile.macro, rows.tolist(), columns.tolist(), request.reads)
                 lines_a = units @ cells_a
             else:
-                lines_a = yield from self._line_currents_a(tile.macro, units, rows, columns.tolist())
+                lines_a = yield from self._cells.line_currents_a(tile.macro, units, rows, columns.tolist())
         sums_us = _converted(lines_a / macro.v_read_v * 1e6, macro)
         codes = quantise_adc(sums_us, macro.lsb_us(request.range_code), macro.adc.bits, macro.adc_signed)
         at_an_end = np.isin(codes, code_limits(macro.adc.bits, macro.adc_signed))
@@ -160,6 +179,7 @@ class BenchChip(Board):
                 raise InstrumentFault("the guard cannot reach every instrument", hint="switch them off by hand")
             return Done()
         troubles: list[HilError] = []
+        self._cells.forget_lines()
         for instrument in self._power:
             try:
                 instrument.make_safe()
@@ -211,13 +231,14 @@ class BenchChip(Board):
         Of several instruments those that are used are on: a pulse generator that rests does not shunt a reading.
         """
         powered = [i for i in self._power if i in using] if self._alone is None else []
+        self._cells.forget_lines()
         try:
             carry_out(step for instrument in powered for step in instrument.on())
             yield
             for instrument in powered:
                 instrument.finish()
-            if self._address not in powered and self._alone is None:
-                self._address.check_errors("when lines were connected")
+            if self._cells.address not in powered and self._alone is None:
+                self._cells.address.check_errors("when lines were connected")
             self.outputs_on = False
         except ComplianceTrip as trip:
             self.outputs_off()
@@ -248,69 +269,10 @@ class BenchChip(Board):
 
     # --- currents -----------------------------------------------------------------------------
 
-    def _cell_currents_a(
-        self, macro: int, rows: Sequence[int], columns: Sequence[int], reads: int
-    ) -> Generator[None, None, NDArray[np.float64]]:
-        """Current of each cell by itself at the read voltage, mean of ``reads``; (rows, columns) in A."""
-        found_a, read_v = np.zeros((len(rows), len(columns))), self.spec.macro.v_read_v
-        for part in _parts(list(enumerate(rows))):
-            steps, places = list[OrderStep](), list[tuple[slice, int, slice]]()
-            for number, row in part:
-                driven: dict[str, Value] = {"volts_v": read_v}
-                if self._sense.model.uses("currents", "rows_volts_v"):
-                    driven["rows_volts_v"] = read_v * (np.arange(self.spec.macro.rows) == row)
-                for crossing, here in self._crossings(macro, row, columns):
-                    steps += self._address.select(crossing) + self._drive.volts(crossing, read_v) + self._settle()
-                    measured = self._sense.currents_a(crossing, reads * self.bench.averages, **driven)
-                    places.append((slice(len(steps), len(steps) + len(measured)), number, here))
-                    steps += measured
-            answers = self._carry_out(steps)
-            for at, number, here in places:
-                found_a[number, here] = np.mean([_numbers(a) for a in answers[at]], axis=0)
-            yield
-        return found_a
-
-    def _line_currents_a(
-        self, macro: int, units: NDArray[np.int16], rows: NDArray[np.intp], columns: Sequence[int]
-    ) -> Generator[None, None, NDArray[np.float64]]:
-        """Currents of bit lines while all rows of a product are driven; (vectors, planes, columns) in A."""
-        driven = units.reshape(-1, units.shape[-1])
-        found_a = np.zeros((len(driven), len(columns)))
-        for part in _parts(list(enumerate(driven))):
-            steps, places = list[OrderStep](), list[tuple[slice, int, slice]]()
-            for number, plane in part:
-                volts_v = np.zeros(self.spec.macro.rows)
-                volts_v[rows] = plane * self.spec.macro.v_read_v
-                steps += self._drive.rows_volts(macro, volts_v) + self._settle()
-                for crossing, here in self._crossings(macro, None, columns):
-                    measured = self._sense.currents_a(crossing, self.bench.averages, rows_volts_v=volts_v)
-                    places.append((slice(len(steps), len(steps) + len(measured)), number, here))
-                    steps += measured
-            answers = self._carry_out(steps)
-            for at, number, here in places:
-                found_a[number, here] = np.mean([_numbers(a) for a in answers[at]], axis=0)
-            yield
-        return found_a.reshape(*units.shape[:-1], len(columns))
-
-    def _carry_out(self, steps: list[OrderStep]) -> list[Answer]:
-        return carry_out(steps) if self._alone is None else self._alone.with_outputs(steps)
-
-    def _settle(self) -> list[OrderStep]:
-        return self._drive.settle(self.bench.settle_s) if self.bench.settle_s else []
-
-    def _crossings(
-        self, macro: int, row: int | None, columns: Sequence[int], at_once: int | None = None
-    ) -> Iterator[tuple[Crossing, slice]]:
-        """Runs of bit lines that one order can measure, and where in ``columns`` they stand."""
-        wiring = self.bench.wiring
-        at_once = at_once or wiring.columns_at_once
-        rows = () if row is None else (wiring.rows[row],)
-        contacts = [wiring.columns[c] for c in columns]
-        start = 0
-        for end in range(1, len(contacts) + 1):
-            if end - start == at_once or end == len(contacts) or not _next_to(*contacts[end - 1 : end + 1]):
-                yield Crossing(macro, rows, tuple(contacts[start:end])), slice(start, end)
-                start = end
+    def _counts(self, currents_a: NDArray[np.float64], unit_ns: int) -> NDArray[np.uint16]:
+        """Conductances of cells at the read voltage as a message has them."""
+        counts = np.rint(currents_a / self.spec.macro.v_read_v * _NS_PER_S / unit_ns)
+        return np.clip(counts, 0, _MOST_COUNTS).astype(np.uint16)
 
 
 def open_bench(rest: str) -> BenchChip:
@@ -325,19 +287,20 @@ def _close(chip: BenchChip) -> None:
         chip.close()
 
 
-def _numbers(answer: Answer) -> NDArray[np.float64]:
-    if answer is None or isinstance(answer, str):
-        raise TypeError(f"an order that measures answers {answer!r:.40}")
-    return answer
+def _part(request: ProgramTile, at: tuple[slice, slice]) -> ProgramTile:
+    """The write of a part of a block."""
+    (row, rows), (column, columns) = ((s.start, s.stop - s.start) for s in at)
+    cells = CellBlock(request.cells.macro, request.cells.row0 + row, rows, request.cells.column0 + column, columns)
+    return dataclasses.replace(request, cells=cells, targets=request.targets[at])
 
 
-def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), _ROWS_A_SLICE):
-        yield items[start : start + _ROWS_A_SLICE]
-
-
-def _next_to(one: Contact, other: Contact) -> bool:
-    return isinstance(one, int) and isinstance(other, int) and other == one + 1
+def _lines(cells: CellBlock) -> tuple[int, range, range]:
+    """Macro, word lines and bit lines of a block."""
+    return (
+        cells.macro,
+        range(cells.row0, cells.row0 + cells.rows),
+        range(cells.column0, cells.column0 + cells.columns),
+    )
 
 
 def _line(contacts: tuple[Contact, ...], contact: object, further: int) -> str:

@@ -71,9 +71,14 @@ class Instrument:
         return [OrderStep(self, "rows_volts", {**values, "current_a": self._current_a})]
 
     def pulse(self, at: Crossing, volts_v: NDArray[np.float64], width_s: float) -> list[OrderStep]:
-        down = self.can("pulse_down") and bool((volts_v <= 0).all())
-        order, size_v = ("pulse_down", -volts_v) if down else ("pulse", volts_v)
-        return [self._step(order, at, volts_v=size_v, width_s=width_s, current_a=self._current_a)]
+        ways = {"pulse": volts_v}
+        if self.can("pulse_down"):
+            ways = {"pulse": np.maximum(volts_v, 0.0), "pulse_down": np.maximum(-volts_v, 0.0)}
+        return [
+            self._step(order, at, volts_v=size_v, width_s=width_s, current_a=self._current_a)
+            for order, size_v in ways.items()
+            if size_v.any()
+        ]
 
     def settle(self, settle_s: float) -> list[OrderStep]:
         return [OrderStep(self if self.can("settle") else HostPause(), "settle", {"settle_s": settle_s})]

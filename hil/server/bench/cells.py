@@ -1,0 +1,148 @@
+"""Cells of a bench through the roles of its instruments: currents of cells and lines, and pulses."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_protocols.messages import CellBlock
+from hil.server.bench.bench_file import BenchFile
+from hil.server.bench.instrument import Instrument
+from hil.server.bench.roles import Answer, Crossing, OrderStep, Value, carry_out
+
+T = TypeVar("T")
+
+_ROWS_A_SLICE = 64
+
+
+@dataclass
+class BenchCells:
+    """What instruments measure and pulse; outputs are the chip's matter, those of ``alone`` go on within each message.
+
+    ``alone``: the one instrument that has every role.
+    """
+
+    bench: BenchFile
+    address: Instrument
+    drive: Instrument
+    sense: Instrument
+    pulser: Instrument
+    alone: Instrument | None
+    _connected: Crossing | None = field(default=None, init=False)  # lines that are known to be, of several instruments
+
+    @property
+    def one_gives_all(self) -> bool:
+        """One instrument drives, pulses and senses: outputs need not go off between a pulse and its verify."""
+        return self.drive is self.sense is self.pulser
+
+    def forget_lines(self) -> None:
+        """Nothing is known of the lines that are connected."""
+        self._connected = None
+
+    def together(self, cells: CellBlock) -> list[tuple[slice, slice]]:
+        """Parts of a block that are written turn by turn, each by itself.
+
+        What a dialogue of several instruments reaches one after the other is done one after the other: lines stay.
+        """
+        rows, columns = range(cells.rows), range(cells.column0, cells.column0 + cells.columns)
+        if self.alone is not None or not self.one_gives_all:
+            return [(slice(part[0], part[-1] + 1), slice(0, cells.columns)) for part in slices(rows)]
+        runs = [here for _, here in self.bench.wiring.crossings(cells.macro, None, columns)]
+        return [(slice(row, row + 1), here) for row in rows for here in runs]
+
+    def currents_a(
+        self,
+        macro: int,
+        rows: Sequence[int],
+        columns: Sequence[int],
+        reads: int,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Generator[None, None, NDArray[np.float64]]:
+        """Current of each cell by itself at the read voltage, mean of ``reads``; (rows, columns) in A.
+
+        ``wanted``: cells that are needed, others may stay 0; None: all.
+        """
+        found_a, read_v = np.zeros((len(rows), len(columns))), self.bench.chip.macro.v_read_v
+        for part in slices(list(enumerate(rows))):
+            steps, places = list[OrderStep](), list[tuple[slice, int, slice]]()
+            for number, row in part:
+                driven: dict[str, Value] = {"volts_v": read_v}
+                if self.sense.model.uses("currents", "rows_volts_v"):
+                    driven["rows_volts_v"] = read_v * (np.arange(self.bench.chip.macro.rows) == row)
+                for crossing, here in self.bench.wiring.crossings(macro, row, columns):
+                    if wanted is not None and not wanted[number, here].any():
+                        continue
+                    steps += self._connect(crossing) + self.drive.volts(crossing, read_v) + self._settle()
+                    measured = self.sense.currents_a(crossing, reads * self.bench.averages, **driven)
+                    places.append((slice(len(steps), len(steps) + len(measured)), number, here))
+                    steps += measured
+            answers = self._carry_out(steps)
+            for at, number, here in places:
+                found_a[number, here] = np.mean([_numbers(a) for a in answers[at]], axis=0)
+            yield
+        return found_a
+
+    def line_currents_a(
+        self, macro: int, units: NDArray[np.int16], rows: NDArray[np.intp], columns: Sequence[int]
+    ) -> Generator[None, None, NDArray[np.float64]]:
+        """Currents of bit lines while all rows of a product are driven; (vectors, planes, columns) in A."""
+        driven = units.reshape(-1, units.shape[-1])
+        found_a = np.zeros((len(driven), len(columns)))
+        for part in slices(list(enumerate(driven))):
+            steps, places = list[OrderStep](), list[tuple[slice, int, slice]]()
+            for number, plane in part:
+                volts_v = np.zeros(self.bench.chip.macro.rows)
+                volts_v[rows] = plane * self.bench.chip.macro.v_read_v
+                steps += self.drive.rows_volts(macro, volts_v) + self._settle()
+                for crossing, here in self.bench.wiring.crossings(macro, None, columns):
+                    measured = self.sense.currents_a(crossing, self.bench.averages, rows_volts_v=volts_v)
+                    places.append((slice(len(steps), len(steps) + len(measured)), number, here))
+                    steps += measured
+            answers = self._carry_out(steps)
+            for at, number, here in places:
+                found_a[number, here] = np.mean([_numbers(a) for a in answers[at]], axis=0)
+            yield
+        return found_a.reshape(*units.shape[:-1], len(columns))
+
+    def pulses(
+        self, macro: int, rows: range, columns: range, volts_v: NDArray[np.float64], width_s: float
+    ) -> Generator[None, None, None]:
+        """One pulse on each cell whose voltage, (rows, columns), is not zero: above SET, below RESET."""
+        at_once = self.bench.wiring.columns_at_once if self.pulser.model.uses("pulse", "count") else 1
+        for part in slices(list(enumerate(rows))):
+            steps: list[OrderStep] = []
+            for number, row in part:
+                for crossing, here in self.bench.wiring.crossings(macro, row, columns, at_once):
+                    if (volts := volts_v[number, here]).any():
+                        steps += self._connect(crossing) + self.pulser.pulse(crossing, volts, width_s)
+            self._carry_out(steps)
+            yield
+
+    def _carry_out(self, steps: list[OrderStep]) -> list[Answer]:
+        return carry_out(steps) if self.alone is None else self.alone.with_outputs(steps)
+
+    def _connect(self, at: Crossing) -> list[OrderStep]:
+        """Connect lines, unless they are: a relay that stays is no wear, and a dialogue the less."""
+        if self.alone is None and at == self._connected:
+            return []
+        self._connected = at
+        return self.address.select(at)
+
+    def _settle(self) -> list[OrderStep]:
+        return self.drive.settle(self.bench.settle_s) if self.bench.settle_s else []
+
+
+def _numbers(answer: Answer) -> NDArray[np.float64]:
+    if answer is None or isinstance(answer, str):
+        raise TypeError(f"an order that measures answers {answer!r:.40}")
+    return answer
+
+
+def slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Items as they are carried out at once, between two looks at the link."""
+    for start in range(0, len(items), _ROWS_A_SLICE):
+        yield items[start : start + _ROWS_A_SLICE]
