@@ -32,6 +32,26 @@ def nearest_level(targets_us: NDArray[np.floating], levels_us: NDArray[np.floati
     return np.searchsorted(middles, targets_us)
 
 
+def levels_with_cells(levels_us: NDArray[np.floating], targets_us: NDArray[np.floating]) -> Floats:
+    """Levels that enough cells lie nearest to: of a small macro fewer than it has, the lowest and the highest always.
+
+    The level with the fewest cells gives them to its neighbours; where that is an end, its neighbour does.
+
+    Args:
+        levels_us: ascending, µS.
+        targets_us: of the cells, µS; NaN where a cell does not count.
+
+    Example: of 8 levels of a macro of 16 x 16 cells, half of them at the lowest, 3 are left.
+    """
+    levels, targets = np.asarray(levels_us, np.float64), np.asarray(targets_us)[np.isfinite(targets_us)]
+    while len(levels) > 2:
+        cells = np.bincount(nearest_level(targets, levels), minlength=len(levels))
+        if cells.min() >= MIN_CELLS:
+            break
+        levels = np.delete(levels, np.clip(cells.argmin(), 1, len(levels) - 2))
+    return levels
+
+
 def fit_read_variance(
     readings_us: NDArray[np.floating], targets_us: NDArray[np.floating], levels_us: NDArray[np.floating]
 ) -> ReadNoise:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cim.cells.lasting_noise import lasts
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
-from cim.fit.cells import fit_read_variance
+from cim.fit.cells import fit_read_variance, levels_with_cells
 from cim.fit.measured import BLOCK_READS, MeanReading, Pattern, Repeats
 from cim.fit.programming import fit_programming, programming_distance
 from cim.fit.read_noise import fit_flicker
@@ -65,6 +65,14 @@ class PatternCells:
         )
 
 
+def held_and_fitted(cells: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of so many cells judge the law, and which it is fitted to."""
+    number = np.arange(cells)
+    held = number % HELD_OUT == 0
+    stride = -(-cells // LAW_CELLS)
+    return held, ~held & (number // HELD_OUT % stride == 0)
+
+
 def fit_law(
     cells: PatternCells,
     noise: ReadNoise,
@@ -73,17 +81,15 @@ def fit_law(
 ) -> tuple[ProgrammingLaw, list[float], float]:
     """The programming law, its distance (KS) at each age from cells that the fit has not seen, and the mean
     distance of so few cells from their own law, 0.87 / √n (Kolmogorov). ``progress`` as of ``fit_programming``."""
-    number = np.arange(len(cells.targets_us))
-    test = number % HELD_OUT == 0
-    stride = -(-len(number) // LAW_CELLS)
-    fitted = ~test & (number // HELD_OUT % stride == 0)
+    test, fitted = held_and_fitted(len(cells.targets_us))
+    good = fitted & (cells.states == CellState.GOOD)
     law = fit_programming(
         cells.targets_us[fitted],
         cells.readings_us[:, fitted],
         cells.states[fitted],
         ages_s=cells.ages_s,
         reads=cells.reads,
-        levels_us=levels_us,
+        levels_us=levels_with_cells(levels_us, cells.targets_us[good]),
         read_noise=noise,
         progress=progress,
         knots_s=cells.ages_s,  # no line over an age that was measured: relaxation bends in log time
@@ -111,7 +117,7 @@ def read_noise(
     """Read variance by level, from the first two repeated reads of each good cell (``good_targets``)."""
     pairs = [r.readings_us[:2].reshape(2, -1) for r in repeats.values()]
     targets = np.concatenate([targets_us[m] for m in repeats])
-    noise = fit_read_variance(np.concatenate(pairs, axis=1), targets, levels_us)
+    noise = fit_read_variance(np.concatenate(pairs, axis=1), targets, levels_with_cells(levels_us, targets))
     return replace(noise, variance_us2=noise.variance_us2 * BLOCK_READS, se_us2=noise.se_us2 * BLOCK_READS)
 
 

@@ -116,11 +116,15 @@ class Probes:
         readings = self.driver.read_cells(macro, reads=reads, sample=self.sample(), rounded=True)
         return np.where(wanted, readings, np.float32(np.nan)), int(outcome.pulses.sum(dtype=np.int64))
 
+    def pattern_targets_us(self, macro: int) -> Floats32:
+        """Targets of the test pattern of a macro, (rows, columns)."""
+        return pattern_targets_us(self.spec.macro, pattern_levels(self.spec.macro, self.rng(macro, "pattern")))
+
     def write_pattern(self, early_reads: int, early_s: float) -> dict[int, Pattern]:
         """The test pattern of every macro; each is read ``early_s`` after its own last pulse."""
         written = {}
         for macro in self._each("pattern", self.macros):
-            targets = pattern_targets_us(self.spec.macro, pattern_levels(self.spec.macro, self.rng(macro, "pattern")))
+            targets = self.pattern_targets_us(macro)
             outcome = self.driver.program_cells(macro, targets, sample=self.sample())
             done_s = self.now_s
             self.wait(early_s)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from cim.chip.encoding import encode_tile
 from cim.chip.spec import MacroSpec
 
+LEAST_SHARE = 0.75  # of an even share of the weights that each level has at least, as far as these are enough
 RAMP = 4  # every fourth vector belongs to a ramp
 BLOCKS = (8, 16, 32, 64)  # rows driven side by side, to tell wires
 STEP_SHARE = (0.15, 0.6)  # of every second row, driven alike to tell row drivers: full drive ends few scales
@@ -16,11 +17,15 @@ STEP_SHARE = (0.15, 0.6)  # of every second row, driven alike to tell row driver
 def pattern_levels(spec: MacroSpec, rng: np.random.Generator) -> NDArray[np.int8]:
     """Random levels (logical rows, outputs): mostly positive in even rows, mostly negative in odd ones.
 
-    Driving only even or only odd rows then reaches the ends of a converter's scale.
+    Driving only even or only odd rows then reaches the ends of a converter's scale. Where chance leaves a level with
+    few cells, as in a macro of 32 x 32 one time in nine, levels are dealt out evenly.
     """
     values = np.array(spec.weight_values)
     up, down = values[values >= 0], values[values <= 0][::-1]
-    size = rng.integers(0, max(len(up), len(down)), (spec.logical_rows, spec.outputs))
+    sizes, weights = max(len(up), len(down)), spec.logical_rows * spec.outputs
+    size = rng.integers(0, sizes, (spec.logical_rows, spec.outputs))
+    if np.bincount(size.ravel(), minlength=sizes).min() < int(LEAST_SHARE * weights / sizes):
+        size = rng.permutation(np.arange(weights) % sizes).reshape(size.shape)
     sign = np.where(np.arange(spec.logical_rows) % 2 == 0, 1, -1)[:, None]
     flip = np.where(rng.random(size.shape) < 0.2, -1, 1)
     signed = np.where(sign * flip > 0, up[np.minimum(size, len(up) - 1)], down[np.minimum(size, len(down) - 1)])

@@ -129,6 +129,9 @@ def make_record(
         )
         law, distances, floor = fit_law(cells, noise, levels, partial(_report_law, watch))
         wire, drive = begun[0].result()
+    if len(law.levels_us) < len(levels):
+        kept = ", ".join(f"{level:g}" for level in law.levels_us)
+        watch.note(f"too few cells for each of {len(levels)} levels: the law is fitted at {kept} µS, and runs between")
 
     estimates = fit_macros(spec, found, macros, noise, wire, drive, watch)
     parts = {}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cim.array.wire_law import max_unit
 from cim.cells.read_noise import ReadNoise
+from cim.fit.cells import MIN_CELLS, levels_with_cells, nearest_level
 from cim.fit.column_products import ColumnProducts
 from cim.fit.measured import (
     BLOCK_READS,
@@ -30,14 +31,14 @@ from cim.fit.measured import (
     Stuck,
     joined,
 )
-from cim.fit.pattern_cells import good_targets, read_noise
+from cim.fit.pattern_cells import good_targets, held_and_fitted, read_noise
 from cim.fit.stuck_cells import merge_stuck, stuck_states
 from cim.record.calibration import CellState
 from hil.calibration.measurements import Probes
 from hil.calibration.plan import FIRST_AGE_S, CalibrationPlan, StepPrecision, later_ages
 from hil.calibration.store import read_step, write_step
 from hil.driver.chip_driver import ChipDriver
-from hil.errors import DeviceError
+from hil.errors import DeviceError, UsageError
 from hil.report.work_folder import GO_ON, WorkFolder
 from hil.watch import Watch
 
@@ -126,6 +127,7 @@ class CalibrationSteps:
         self.spec = driver.spec.macro
 
     def run(self, age_s: float, second_c: float | None) -> Measured:
+        self._check_size()
         self._check_pattern()
         climate = self._once("climate", Climate, self._climate)
         found = Measured(climate[0].temperature_c)
@@ -311,6 +313,22 @@ class CalibrationSteps:
             return
         self.watch.note("the chip does not hold the test pattern any more: it is written again, later steps are redone")
         self.work.forget(*(name for name in self.work.parts("*.h5") if name.startswith(AFTER_WRITING)))
+
+    def _check_size(self) -> None:
+        """Refuse macros with too few cells for a law before any is written."""
+        targets_us, levels = np.zeros(0), np.array(self.spec.levels_us)
+        for macro in self.macros:
+            targets_us = np.append(targets_us, self.probes.pattern_targets_us(macro))
+            fitted = targets_us[held_and_fitted(len(targets_us))[1]]
+            left = levels_with_cells(levels, fitted)
+            fewest = int(np.bincount(nearest_level(fitted, left), minlength=len(left)).min())
+            if fewest >= MIN_CELLS:
+                return
+        raise UsageError(
+            f"the macros to calibrate have {targets_us.size} cells, and {fewest} of them tell how the lowest or the "
+            f"highest conductances are written; a law needs {MIN_CELLS}",
+            hint="calibrate more macros of the chip, or one of 16 x 16 cells or more",
+        )
 
     def _tell(self, found: Measured, precision: StepPrecision) -> None:
         found.precision.append(precision)

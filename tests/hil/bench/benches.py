@@ -6,7 +6,9 @@ import contextlib
 import json
 import re
 import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -259,3 +261,29 @@ def write_station(folder: Path, *, smu: str, switch: str, current_a: str = "5e-4
     path = folder / "bench.toml"
     path.write_text(text)
     return path
+
+
+def _row_board(folder: Path) -> Path:
+    return write_bench(folder, port=f"tcp://127.0.0.1:{free_ports(1)[0]}")
+
+
+def _behind_decoder(folder: Path) -> Path:
+    """A B1500A on a VISA socket, and its decoder on another."""
+    path, (smu, decoder) = write_smu_bench(folder), free_ports(2)
+    text = path.read_text().replace(str(folder / "smu"), f"visa:TCPIP0::127.0.0.1::{smu}::SOCKET")
+    path.write_text(text.replace(str(folder / "decoder"), f"tcp://127.0.0.1:{decoder}"))
+    return path
+
+
+WRITTEN: Mapping[str, Callable[[Path], Path]] = {  # bench files of each family, on ports of this machine
+    "row-board": _row_board,
+    "b1500a": _behind_decoder,
+    "visa-station": partial(write_station, smu="keithley-2400", switch="keithley-707b"),
+    "keithley-2450": partial(write_station, smu="keithley-2450", switch="keithley-3706a"),
+    "keithley-2600": partial(write_station, smu="keithley-2600", switch=""),
+    "keithley-4200a": partial(write_station, smu="keithley-4200a", switch="keithley-707b"),
+    "keysight-b2900": partial(write_station, smu="keysight-b2900", switch="keithley-7001"),
+    "yokogawa-gs610": partial(write_station, smu="yokogawa-gs610", switch="keithley-7001"),
+    "arc-two": write_arc_two,
+    "openmena": write_openmena,
+}

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.hil.bench import working_host
-from tests.hil.bench.benches import free_ports, write_arc_two, write_bench, write_smu_bench, write_station
+from tests.hil.bench.benches import WRITTEN, free_ports
 
 ENDS = ("kill", "disconnect", "exception", "interrupt")
 SILENCE = "silence"  # the host stands still: no byte more, and nobody is told, as where a cable is pulled
@@ -36,27 +36,9 @@ _LATEST = 1000  # switchings that are looked at: more than the end of a host tak
 _SPREAD_S = 0.01  # behind the event that outputs are on, at random
 
 
-def _row_board(folder: Path) -> Path:
-    return write_bench(folder, port=f"tcp://127.0.0.1:{free_ports(1)[0]}")
-
-
-def _b1500a(folder: Path) -> Path:
-    path, (smu, decoder) = write_smu_bench(folder), free_ports(2)
-    text = path.read_text().replace(str(folder / "smu"), f"visa:TCPIP0::127.0.0.1::{smu}::SOCKET")
-    path.write_text(text.replace(str(folder / "decoder"), f"tcp://127.0.0.1:{decoder}"))
-    return path
-
-
-def _visa_station(folder: Path) -> Path:
-    return write_station(folder, smu="keithley-2400", switch="keithley-707b")
-
-
 KINDS: Mapping[str, Callable[[Path], Path] | None] = {
     "frames": None,
-    "visa-station": _visa_station,
-    "row-board": _row_board,
-    "b1500a": _b1500a,
-    "arc-two": write_arc_two,
+    **{kind: WRITTEN[kind] for kind in ("visa-station", "row-board", "b1500a", "arc-two")},
 }
 GUARDED = ("visa-station", "b1500a", "arc-two")  # have instruments without a timer
 
