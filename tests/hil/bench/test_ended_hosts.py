@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.chip import BenchChip
+from hil.server.bench.guard import Guard
 from hil.server.bench.roles import carry_out
 from hil.server.bench.stand_in_serve import bench_served
-from tests.hil.bench.benches import write_bench
+from tests.hil.bench.benches import write_bench, write_station
 from tests.hil.bench.ended_hosts import ENDS, GUARDED, KINDS, SILENCE, end_a_host, standing_in
 
 TIMES = 5
@@ -58,6 +60,34 @@ def test_a_guard_is_dismissed_by_a_host_that_ends_by_itself_and_leaves_the_line_
         chip.close()
     assert guard is not None
     assert guard.returncode == 0
+
+
+def test_an_instrument_that_cannot_be_reached_holds_up_no_other_that_is_to_be_switched_off(tmp_path: Path) -> None:
+    bench = load_bench(write_station(tmp_path, smu="keithley-2400", switch="keithley-707b"))
+    entries = list(bench.instruments.values())
+    guard = Guard(entries)
+    guard.watch()
+    there = [socket.create_server(("127.0.0.1", int(entry.port.split("::")[2]))) for entry in entries[1:]]
+    guard.act()  # nobody listens at the first
+    told = [told_to(listener) for listener in there]
+    assert told == [b"".join(entry.model.lines("off", {})) for entry in entries[1:]]
+    with socket.create_server(("127.0.0.1", int(entries[0].port.split("::")[2]))) as late:
+        assert told_to(late) == b"".join(entries[0].model.lines("off", {}))
+    assert guard.rest()
+    for listener in there:
+        listener.close()
+
+
+def told_to(listener: socket.socket) -> bytes:
+    """What the next to connect sends."""
+    listener.settimeout(25.0)
+    line, _ = listener.accept()
+    with line:
+        line.settimeout(25.0)
+        found = b""
+        while data := line.recv(1024):
+            found += data
+    return found
 
 
 def write_timerless(folder: Path) -> Path:
