@@ -11,6 +11,7 @@ and of processors, host's and stand-ins', and what came out. Exit code 1 where a
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 import os
 import resource
@@ -110,7 +111,16 @@ def verdict(path: Path) -> str:
 def selftest(kind: str, path: Path, stand_ins: int, _: str) -> bool:
     """`hil selftest`; whether it found something."""
     done = run(["selftest", "--port", f"bench:{path}", "--json"], stand_ins, path.parent)
-    print(done.line(kind, "selftest", done.out[-300:]), flush=True)
+    try:
+        checks = json.loads(done.out)["checks"]
+    except (ValueError, KeyError):
+        said = done.out[-300:]
+    else:
+        count = collections.Counter(check["outcome"] for check in checks)
+        lacking = sorted({c["text"] for c in checks if c["outcome"] == "not there"})
+        failed = [f"{c['name']}: {c['text']}" for c in checks if c["outcome"] == "failed"]
+        said = "; ".join([", ".join(f"{n} {what}" for what, n in count.items()), ", ".join(lacking), *failed])
+    print(done.line(kind, "selftest", said), flush=True)
     return done.code != 0
 
 

@@ -22,5 +22,5 @@ def test_a_bench_passes_the_selftest_which_lists_what_it_lacks(
         assert run(["selftest", "--port", f"bench:{path}"]) == 0
     said = capsys.readouterr().out
     assert " 0 failed" in said
-    for lacking in ("no PROGRAM_TILE", "no SWEEP", "no LAYER", "no PLAN", "no JOURNAL", "no WAIT"):
+    for lacking in ("no SWEEP", "no LAYER", "no PLAN", "no JOURNAL", "no WAIT"):
         assert lacking in said

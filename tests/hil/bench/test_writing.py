@@ -1,0 +1,80 @@
+"""Cells written through instruments: each is read and pulsed as often as it needs, whatever its neighbours do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from firmware_protocols.messages import CellReadings, ReadCells
+from hil.driver.open_chip import open_chip
+from hil.emulator.chip import EmulatedChip
+from hil.server.bench.bench_file import load_bench
+from hil.server.bench.instrument import Instrument
+from hil.server.bench.roles import Crossing, OrderStep
+from hil.server.bench.stand_in_serve import bench_served
+from tests.hil.bench.benches import WRITTEN, StillClock
+
+ROWS = 2
+
+
+class CountingDie(EmulatedChip):
+    """Counts how often each cell of its macro is read."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self.read = np.zeros((self.spec.macro.rows, self.spec.macro.columns), np.int64)
+
+    def read_cells(self, request: ReadCells) -> CellReadings:
+        at = request.cells
+        self.read[at.row0 : at.row0 + at.rows, at.column0 : at.column0 + at.columns] += 1
+        return super().read_cells(request)
+
+
+def test_a_stuck_cell_does_not_have_the_cells_that_are_done_read_again(tmp_path: Path) -> None:
+    bench_path = WRITTEN["b1500a"](tmp_path)
+    bench = load_bench(bench_path)
+    targets_us = np.full((32, 32), np.nan, np.float32)
+    targets_us[:ROWS] = 40.0
+    die = CountingDie(bench.chip, 7)
+    with bench_served(bench, die, StillClock()), open_chip(f"bench:{bench_path}") as chip:
+        before = die.read.copy()
+        outcome = chip.program_cells(0, targets_us)
+        read = (die.read - before)[:ROWS]
+    pulses, reached = outcome.pulses[:ROWS].astype(np.int64), outcome.reached[:ROWS]
+    assert (pulses[~reached] == chip.spec.write.max_pulses).all()
+    assert not reached.all()
+    assert (read == pulses + 1).all()  # a verify behind each pulse, and one before the first
+
+
+@pytest.mark.parametrize("kind", ["b1500a", "visa-station", "keithley-2600", "arc-two"])
+def test_cells_reach_their_targets_through_instruments_of_every_kind(kind: str, tmp_path: Path) -> None:
+    path = WRITTEN[kind](tmp_path)
+    bench = load_bench(path)
+    targets_us = np.full((32, 32), np.nan, np.float32)
+    targets_us[3, 1:9] = [2.0, 34.6, 12.9, 29.1, 40.0, 18.3, 7.4, 23.7]
+    with bench_served(bench, EmulatedChip(bench.chip, 7), StillClock()), open_chip(f"bench:{path}") as chip:
+        outcome = chip.program_cells(0, targets_us)
+        found_us = chip.read_cells(0, reads=64, lines=range(3, 4))[3, 1:9]
+    assert outcome.reached[3, 1:9].all()
+    assert np.abs(found_us - targets_us[3, 1:9]).max() < 3.0
+
+
+def test_lines_stay_connected_between_a_pulse_and_its_verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connected: list[Crossing] = []
+    select = Instrument.select
+
+    def watched(instrument: Instrument, at: Crossing) -> list[OrderStep]:
+        connected.append(at)
+        return select(instrument, at)
+
+    monkeypatch.setattr(Instrument, "select", watched)
+    path = WRITTEN["b1500a"](tmp_path)
+    bench = load_bench(path)
+    targets_us = np.full((32, 32), np.nan, np.float32)
+    targets_us[1, :3] = [34.6, 12.9, 29.1]
+    with bench_served(bench, EmulatedChip(bench.chip, 7), StillClock()), open_chip(f"bench:{path}") as chip:
+        outcome = chip.program_cells(0, targets_us)
+    assert outcome.pulses[1, :3].sum() > 3
+    assert len(connected) == 3
