@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from cim.chip.spec import ChipSpec
-from firmware_protocols.messages import Capability
+from firmware_protocols.messages import Capability, CellBlock, Polarity, Pulse
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.keys import HostKey
 from hil.driver.open_chip import connect
@@ -50,6 +52,11 @@ class Bench:
         if self.known is None:
             raise UsageError("the chip's description is not known yet")
         return self.known
+
+    def pulse(self, cells: CellBlock, millivolts: int, polarity: Polarity = Polarity.SET) -> Pulse:
+        """The same pulse on every cell of a block, as wide as the chip's recipe, which what stands before it gives."""
+        volts = np.full((cells.rows, cells.columns), millivolts, np.uint16)
+        return Pulse(cells, polarity, round(self.spec.write.pulse_width_ns), 0, volts)
 
     def frames(self) -> FrameLine:
         return FrameLine(self.open())

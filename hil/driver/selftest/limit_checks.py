@@ -26,7 +26,6 @@ from firmware_protocols.messages import (
     Mvm,
     Polarity,
     ProgramTile,
-    Pulse,
     ReadCells,
     Request,
     Returns,
@@ -86,11 +85,6 @@ def masked_write(bench: Bench, cells: CellBlock) -> ProgramTile:
     )
 
 
-def pulse(cells: CellBlock, millivolts: int, *, width_ns: int = 100, polarity: Polarity = Polarity.SET) -> Pulse:
-    """The same pulse on every cell of a block."""
-    return Pulse(cells, polarity, width_ns, 0, np.full((cells.rows, cells.columns), millivolts, np.uint16))
-
-
 # --- addresses --------------------------------------------------------------------------------------
 
 
@@ -111,7 +105,7 @@ def addresses_beyond(bench: Bench) -> str:
     for what, block in beyond.items():
         asked.append((f"{what}, read", ReadCells(block, 10, 1, 0), False))
         if Capability.PULSE in can:
-            asked.append((f"{what}, pulsed", pulse(block, 1), False))
+            asked.append((f"{what}, pulsed", bench.pulse(block, 1), False))
         if Capability.PROGRAM_TILE in can:
             asked.append((f"{what}, written", masked_write(bench, block), False))
     asked += [(what, request, False) for what, request in _products_beyond(bench, can)]
@@ -167,13 +161,13 @@ def single_pulses(bench: Bench) -> str:
         top, widest, name = _millivolts(top_v), round(limits.pulse_width_ns), polarity.name
         usual = min(_millivolts(usual_v), top)
         for place in (0, 1):
-            above = np.array([[1, 1]], np.uint16)
-            above[0, place] = top + 1
-            asked.append((f"{name} of {top + 1} mV on cell {place} of 2", Pulse(cells, polarity, 100, 0, above), False))
-        wide = pulse(one, 1, width_ns=widest + 1, polarity=polarity)
+            above = bench.pulse(cells, 1, polarity)
+            above.millivolts[0, place] = top + 1
+            asked.append((f"{name} of {top + 1} mV on cell {place} of 2", above, False))
+        wide = dataclasses.replace(bench.pulse(one, 1, polarity), width_ns=widest + 1)
         asked.append((f"{name} for {widest + 1} ns", wide, False))
         asked.append((f"{name} for {widest} ns", dataclasses.replace(wide, width_ns=widest), True))
-        asked.append((f"{name} of {usual} mV", pulse(one, usual, polarity=polarity), True))
+        asked.append((f"{name} of {usual} mV", bench.pulse(one, usual, polarity), True))
     with bench.messages() as line:
         before = known_status(line, 90)
         count = _judged(line, asked, ErrorCode.LIMIT)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-
 from firmware_protocols.codec import Op, decode, encode
 from firmware_protocols.messages import (
     Capability,
@@ -16,8 +14,6 @@ from firmware_protocols.messages import (
     ErrorReply,
     Hello,
     Message,
-    Polarity,
-    Pulse,
     ReadCells,
     Reset,
     Status,
@@ -130,7 +126,7 @@ def a_bad_line(bench: Bench) -> str:
         hello = session.open()
         pulses = Capability.PULSE in hello.capabilities
         before = _pulses_told(session)
-        pulse = Pulse(CellBlock(0, 0, 1, 0, 2), Polarity.SET, 100, 0, np.full((1, 2), 1, np.uint16))
+        pulse = bench.pulse(CellBlock(0, 0, 1, 0, 2), 1)
         read = ReadCells(CellBlock(0, 0, 8, 0, 16), 10, 1, 0)
         requests = [pulse if pulses and n % 2 else read for n in range(FAULTY_REQUESTS)]
         replies = list(session.ask_all(requests))

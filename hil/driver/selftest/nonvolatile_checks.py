@@ -49,7 +49,7 @@ from firmware_protocols.sending import CONTROL
 from hil.driver.program_image import ProgramImage
 from hil.driver.requests import program_requests
 from hil.driver.selftest.bench import Bench, CheckFailed, NotThere, NotTried, expect
-from hil.driver.selftest.limit_checks import masked_write, pulse
+from hil.driver.selftest.limit_checks import masked_write
 from hil.driver.selftest.line import MessageLine
 from hil.driver.selftest.safety_checks import ACKNOWLEDGES_S, READ, after_reset
 
@@ -182,7 +182,7 @@ def _all_that_need_the_key(bench: Bench) -> list[Request[Any]]:
     requests: list[Request[Any]] = [READ, Mvm(returns, tile, 0, 0, macro.inputs.bits, False, 0, 1, 0, codes)]
     extra: dict[Capability, list[Request[Any]]] = {
         Capability.PROGRAM_TILE: [masked_write(bench, cell)],
-        Capability.PULSE: [pulse(cell, 1)],
+        Capability.PULSE: [bench.pulse(cell, 1)],
         Capability.LAYER: [LoadLayer(9, rows, 1, -128, 127, one, one, one, (part,))],
         Capability.HELD_PROGRAM: [HoldProgram(bytes(32))],
         Capability.WAIT: [Wait(1)],

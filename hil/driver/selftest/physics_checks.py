@@ -25,7 +25,7 @@ from firmware_protocols.messages import (
 from firmware_protocols.write_rounds import LEAVE_ALONE
 from hil.driver.requests import conductance_unit_ns
 from hil.driver.selftest.bench import Bench, CheckFailed, expect
-from hil.driver.selftest.limit_checks import masked_write, pulse
+from hil.driver.selftest.limit_checks import masked_write
 from hil.driver.selftest.line import MessageLine
 from hil.driver.selftest.safety_checks import known_status
 from hil.driver.selftest.written_tile import codes_of, widest, write_tile
@@ -211,7 +211,7 @@ def pulses_forget_the_program(bench: Bench) -> str:
     can = bench.needs(Capability.HELD_PROGRAM)
     digest, cell = bytes(range(1, 33)), CellBlock(0, 0, 1, 0, 1)
     written = dataclasses.replace(masked_write(bench, cell), targets=np.full((1, 1), 2000, np.uint16))
-    writes: dict[Capability, Any] = {Capability.PULSE: pulse(cell, 1), Capability.PROGRAM_TILE: written}
+    writes: dict[Capability, Any] = {Capability.PULSE: bench.pulse(cell, 1), Capability.PROGRAM_TILE: written}
     done = [name for name in writes if name in can]
     with bench.messages() as line:
         for number, name in enumerate(done):

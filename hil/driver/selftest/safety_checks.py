@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-
 from firmware_protocols.codec import encode
 from firmware_protocols.dead_man import DEAD_MAN_S
 from firmware_protocols.messages import (
@@ -18,9 +16,7 @@ from firmware_protocols.messages import (
     ErrorReply,
     Message,
     OutputsOff,
-    Polarity,
     Progress,
-    Pulse,
     ReadCells,
     Reset,
     Status,
@@ -121,10 +117,8 @@ def _switched_off(
     waits, first_status, off, last_status = list(work), next(ids), next(ids), next(ids)
     line.send(encode(Status(), first_status))
     if pulses:
-        shape = (1, min(16, bench.spec.macro.columns))
-        tiny = np.ones(shape, np.uint16)
         waits.append(next(ids))
-        line.send(encode(Pulse(CellBlock(0, 0, 1, 0, shape[1]), Polarity.SET, 100, 0, tiny), waits[-1]))
+        line.send(encode(bench.pulse(CellBlock(0, 0, 1, 0, min(16, bench.spec.macro.columns)), 1), waits[-1]))
     over = line.wait_for(waits, PULSES_THERE_S)
     waited_s = line.watch(byte_s)
     line.send(encode(OutputsOff(), off), channel=CONTROL)

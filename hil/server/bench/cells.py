@@ -16,7 +16,7 @@ from hil.server.bench.roles import Answer, Crossing, OrderStep, Value, carry_out
 
 T = TypeVar("T")
 
-_ROWS_A_SLICE = 64
+_ORDERS_A_SLICE = 64  # between two looks at the link: cells of a dialogue, rows of what takes them at once
 
 
 @dataclass
@@ -50,7 +50,7 @@ class BenchCells:
         """
         rows, columns = range(cells.rows), range(cells.column0, cells.column0 + cells.columns)
         if self.alone is not None or not self.one_gives_all:
-            return [(slice(part[0], part[-1] + 1), slice(0, cells.columns)) for part in slices(rows)]
+            return [(slice(part[0], part[-1] + 1), slice(0, cells.columns)) for part in _slices(rows, _ORDERS_A_SLICE)]
         runs = [here for _, here in self.bench.wiring.crossings(cells.macro, None, columns)]
         return [(slice(row, row + 1), here) for row in rows for here in runs]
 
@@ -67,7 +67,7 @@ class BenchCells:
         ``wanted``: cells that are needed, others may stay 0; None: all.
         """
         found_a, read_v = np.zeros((len(rows), len(columns))), self.bench.chip.macro.v_read_v
-        for part in slices(list(enumerate(rows))):
+        for part in self._slices(list(enumerate(rows)), columns):
             steps, places = list[OrderStep](), list[tuple[slice, int, slice]]()
             for number, row in part:
                 driven: dict[str, Value] = {"volts_v": read_v}
@@ -92,7 +92,7 @@ class BenchCells:
         """Currents of bit lines while all rows of a product are driven; (vectors, planes, columns) in A."""
         driven = units.reshape(-1, units.shape[-1])
         found_a = np.zeros((len(driven), len(columns)))
-        for part in slices(list(enumerate(driven))):
+        for part in self._slices(list(enumerate(driven)), columns):
             steps, places = list[OrderStep](), list[tuple[slice, int, slice]]()
             for number, plane in part:
                 volts_v = np.zeros(self.bench.chip.macro.rows)
@@ -113,7 +113,7 @@ class BenchCells:
     ) -> Generator[None, None, None]:
         """One pulse on each cell whose voltage, (rows, columns), is not zero: above SET, below RESET."""
         at_once = self.bench.wiring.columns_at_once if self.pulser.model.uses("pulse", "count") else 1
-        for part in slices(list(enumerate(rows))):
+        for part in self._slices(list(enumerate(rows)), columns, at_once):
             steps: list[OrderStep] = []
             for number, row in part:
                 for crossing, here in self.bench.wiring.crossings(macro, row, columns, at_once):
@@ -121,6 +121,13 @@ class BenchCells:
                         steps += self._connect(crossing) + self.pulser.pulse(crossing, volts, width_s)
             self._carry_out(steps)
             yield
+
+    def _slices(self, rows: Sequence[T], columns: Sequence[int], at_once: int | None = None) -> Iterator[Sequence[T]]:
+        """Rows that are carried out before the link is looked at again; of a dialogue as many cells."""
+        a_row = 1
+        if self.alone is None:
+            a_row = sum(1 for _ in self.bench.wiring.crossings(0, None, columns, at_once))
+        return _slices(rows, max(1, _ORDERS_A_SLICE // max(1, a_row)))
 
     def _carry_out(self, steps: list[OrderStep]) -> list[Answer]:
         return carry_out(steps) if self.alone is None else self.alone.with_outputs(steps)
@@ -142,7 +149,6 @@ def _numbers(answer: Answer) -> NDArray[np.float64]:
     return answer
 
 
-def slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Items as they are carried out at once, between two looks at the link."""
-    for start in range(0, len(items), _ROWS_A_SLICE):
-        yield items[start : start + _ROWS_A_SLICE]
+def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from firmware_protocols.messages import (
     Progress,
     Pulse,
     ReadCells,
+    Request,
     Returns,
     StatusReply,
     TileProgrammed,
@@ -43,11 +45,12 @@ from hil.server.bench.guard import Guard
 from hil.server.bench.instrument import Instrument
 from hil.server.bench.roles import Contact, carry_out
 from hil.server.board import Board
+from hil.server.request_checks import check_request
 from hil.transports import open_transport
 
 EMULATED = "EMULATED"  # stands in the identity of every stand-in
 _MOST_COUNTS = 0xFFFE  # of a cell reading
-_MV_PER_V, _NS_PER_S = 1e3, 1e9
+_MV_PER_V, _NS_PER_S, _ROUNDING = 1e3, 1e9, 1e-9
 
 
 class BenchChip(Board):
@@ -79,6 +82,7 @@ class BenchChip(Board):
         self._power = [self.instruments[name] for name in bench.roles["power"]]
         waits = bench.settle_s and not drive.can("settle")  # by the host, between two messages
         self._alone = drive if len(self.instruments) == 1 and not waits else None
+        self._using: list[Instrument] = []  # whose outputs are on for the request under way
         self._cells = BenchCells(bench, self._one("address"), drive, self._one("sense"), pulser, self._alone)
         self.outputs_off()
 
@@ -108,6 +112,17 @@ class BenchChip(Board):
             answer = carry_out(self.instruments[name].temperature_c())[-1]
             temperature = math.nan if answer is None or isinstance(answer, str) else float(answer[0])
         return StatusReply(temperature, self.outputs_on, 0, 0)
+
+    def prepare(self, request: Request[Any]) -> None:
+        """As every board; and no pulse is begun that is too short for the instrument: others stand in the chip file."""
+        check_request(request, self.spec)
+        if isinstance(request, Pulse | ProgramTile):
+            width_ns = request.width_ns if isinstance(request, Pulse) else request.pulse_width_ns
+            model = self._cells.pulser.model
+            shortest_ns = model.ranges["width_s"].low * _NS_PER_S
+            if width_ns < shortest_ns * (1.0 - _ROUNDING):
+                raise Refusal(ErrorCode.OUT_OF_RANGE, f"a pulse too short for {model.name}, ns", width_ns, shortest_ns)
+        super().prepare(request)
 
     # --- verbs --------------------------------------------------------------------------------
 
@@ -223,6 +238,7 @@ class BenchChip(Board):
         volts_v, width_s = max(limits.set_v, limits.reset_v, limits.read_v), limits.pulse_width_ns / _NS_PER_S
         for instrument in self._power:
             instrument.set_limits(volts_v, self.bench.current_a, width_s, self.bench.off_within_s)
+        carry_out(step for instrument in self._using for step in instrument.on())  # a request that was held up goes on
 
     @contextlib.contextmanager
     def _outputs(self, *using: Instrument) -> Iterator[None]:
@@ -230,7 +246,7 @@ class BenchChip(Board):
 
         Of several instruments those that are used are on: a pulse generator that rests does not shunt a reading.
         """
-        powered = [i for i in self._power if i in using] if self._alone is None else []
+        powered = self._using = [i for i in self._power if i in using] if self._alone is None else []
         self._cells.forget_lines()
         try:
             carry_out(step for instrument in powered for step in instrument.on())
@@ -252,6 +268,8 @@ class BenchChip(Board):
         except BaseException:
             self.outputs_off()
             raise
+        finally:
+            self._using = []
 
     def _trip_text(self, trip: ComplianceTrip) -> str:
         values, bench = trip.step.values, self.bench

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_protocols.handlers import Refusal
 from hil.errors import LinkError, UsageError
 from hil.server.bench.bench_file import InstrumentEntry
 from hil.server.bench.fixture import Fixture
@@ -171,7 +172,7 @@ class StandIn:
         reply = self._model.orders[name].reply
         try:
             answer = self._verbs[name](values)
-        except ValueError as error:
+        except (ValueError, Refusal) as error:  # of the order, or of the chip in the socket
             self._errors.append(f'-222,"{error}"')
             answer = np.zeros(int(_number(values, "count", 1.0)))
         return b"" if reply is None else self._answering(self._written(reply, answer))
@@ -251,6 +252,9 @@ class StandIn:
         with self._within_order(values):
             volts_v, width_s = self._allowed(values["volts_v"], "pulse_v"), _number(values, "width_s")
             self._set_compliance(values)
+            span: Range | None = self._model.ranges.get("width_s")
+            if span is not None and not span.low <= width_s * _ROUNDED:
+                raise ValueError(f"a pulse of {width_s:g} s is too short")
             if width_s > self._limits["width_s"] * _ROUNDED:
                 raise ValueError(f"a pulse of {width_s:g} s is above the limit of {self._limits['width_s']:g} s")
             currents_a = self._fixture.pulse_currents_a(volts_v, self._limits["current_a"])

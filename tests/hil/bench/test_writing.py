@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_protocols.messages import CellReadings, ReadCells
+from firmware_protocols.messages import CellBlock, CellReadings, Polarity, ReadCells
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
+from hil.errors import DeviceError
 from hil.server.bench.bench_file import load_bench
+from hil.server.bench.fixture import Fixture
 from hil.server.bench.instrument import Instrument
 from hil.server.bench.roles import Crossing, OrderStep
+from hil.server.bench.stand_in import StandIn
 from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import WRITTEN, StillClock
 
@@ -78,3 +81,20 @@ def test_lines_stay_connected_between_a_pulse_and_its_verify(tmp_path: Path, mon
         outcome = chip.program_cells(0, targets_us)
     assert outcome.pulses[1, :3].sum() > 3
     assert len(connected) == 3
+
+
+def test_a_pulse_that_is_too_short_for_the_instrument_is_refused_before_outputs_go_on(tmp_path: Path) -> None:
+    path = WRITTEN["b1500a"](tmp_path)
+    bench = load_bench(path)
+    cell = [CellBlock(0, 0, 1, 0, 1)]
+    with bench_served(bench, EmulatedChip(bench.chip, 7), StillClock()), open_chip(f"bench:{path}") as chip:
+        with pytest.raises(DeviceError, match=r"a pulse too short for b1500a, ns \(requested 100, limit 500000\)"):
+            chip.pulse_single(cell, Polarity.SET, 1.0, 1e-7)
+        chip.pulse_single(cell, Polarity.SET, 1.0, 1e-3)  # the stand-in is there still
+
+
+def test_a_stand_in_puts_what_its_chip_refuses_into_the_error_queue(tmp_path: Path) -> None:
+    bench = load_bench(WRITTEN["b1500a"](tmp_path))
+    smu = StandIn(bench.instruments["smu"], Fixture(bench, EmulatedChip(bench.chip, 7)), lambda *_: None)
+    smu.receive(b"CN 1\r\nMM 3,1;PT 0,0.0000;PV 1,0,0,1.00000,5.0000e-04;XE\r\n")
+    assert b"too short" in smu.receive(b"ERRX?\r\n")
