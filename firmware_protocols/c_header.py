@@ -24,10 +24,10 @@ from firmware_protocols import (
 )
 from firmware_protocols.codec import Op
 from firmware_protocols.extensions import authority, messages
+from firmware_protocols.extensions.write_rounds import LEAVE_ALONE
 from firmware_protocols.frames import Flag
 from firmware_protocols.layouts import LAYOUTS, PAD, Fields, layout
 from firmware_protocols.messages import MOST_READS, READ_STEP, Capability, ErrorCode, Polarity, Returns
-from firmware_protocols.write_rounds import LEAVE_ALONE
 
 HEADER = Path(__file__).parent / "reference_firmware" / "generated" / "protocol.h"
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cim.chip.encoding import encode_tile
 from firmware_protocols.capability import SINCE
+from firmware_protocols.extensions.write_rounds import LEAVE_ALONE
 from firmware_protocols.messages import (
     Capability,
     CellBlock,
@@ -22,7 +23,6 @@ from firmware_protocols.messages import (
     TileAddress,
     TileProgrammed,
 )
-from firmware_protocols.write_rounds import LEAVE_ALONE
 from hil.driver import requests as make
 from hil.driver.checked_chip import OpenChip
 from hil.driver.host_write import write_verify

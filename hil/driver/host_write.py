@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_protocols.extensions.write_rounds import WriteRounds
 from firmware_protocols.messages import (
     CellBlock,
     Polarity,
@@ -18,7 +19,6 @@ from firmware_protocols.messages import (
     Request,
     TileProgrammed,
 )
-from firmware_protocols.write_rounds import WriteRounds
 
 _VERIFY = 1 << 63  # verify reads draw their noise from sample numbers that nothing else uses
 

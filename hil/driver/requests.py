@@ -18,8 +18,8 @@ from cim.chip.encoding import TileOutOfMacro, cell_lines
 from cim.chip.spec import ChipSpec, MacroSpec, SignedInput
 from cim.chip.windows import Window
 from firmware_protocols import messages as wire
+from firmware_protocols.extensions.write_rounds import LEAVE_ALONE
 from firmware_protocols.messages import CellBlock, Mvm, ProgramTile, ReadCells, Returns, Sweep, TileAddress
-from firmware_protocols.write_rounds import LEAVE_ALONE
 from hil.errors import DeviceError, UsageError
 
 _FIXED = 128  # more bytes than the fixed part of any message

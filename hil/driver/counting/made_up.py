@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cim.chip.converters import code_limits, conversions, input_planes
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
+from firmware_protocols.extensions.write_rounds import LEAVE_ALONE
 from firmware_protocols.frames import DEFAULT_PAYLOAD
 from firmware_protocols.messages import (
     Capability,
@@ -36,7 +37,6 @@ from firmware_protocols.messages import (
     TileProgrammed,
 )
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
-from firmware_protocols.write_rounds import LEAVE_ALONE
 from hil.driver.loaded import Loaded
 from hil.driver.requests import block_slices, to_counts, to_microsiemens
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from firmware_protocols.codec import encode
+from firmware_protocols.extensions.write_rounds import LEAVE_ALONE
 from firmware_protocols.messages import (
     Capability,
     CellBlock,
@@ -32,7 +33,6 @@ from firmware_protocols.messages import (
     TileAddress,
     TileProgrammed,
 )
-from firmware_protocols.write_rounds import LEAVE_ALONE
 from hil.driver.requests import conductance_unit_ns
 from hil.driver.selftest.bench import Bench, expect
 from hil.driver.selftest.line import MessageLine

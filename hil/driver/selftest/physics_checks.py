@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cim.chip.converters import split_planes
 from cim.chip.encoding import tile_halves_us
 from firmware_protocols.codec import encode
+from firmware_protocols.extensions.write_rounds import LEAVE_ALONE
 from firmware_protocols.messages import (
     Capability,
     CellBlock,
@@ -22,7 +23,6 @@ from firmware_protocols.messages import (
     ReadCells,
     TileProgrammed,
 )
-from firmware_protocols.write_rounds import LEAVE_ALONE
 from hil.driver.requests import conductance_unit_ns
 from hil.driver.selftest.bench import Bench, CheckFailed, expect
 from hil.driver.selftest.limit_checks import masked_write

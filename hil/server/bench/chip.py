@@ -16,6 +16,7 @@ from cim.chip.converters import code_limits, quantise_adc, split_planes
 from cim.chip.encoding import cell_lines
 from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
 from firmware_protocols.capability import COMPUTED_PRODUCTS
+from firmware_protocols.extensions.write_rounds import LEAVE_ALONE, WriteRounds
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import (
     Capability,
@@ -36,7 +37,6 @@ from firmware_protocols.messages import (
     StatusReply,
     TileProgrammed,
 )
-from firmware_protocols.write_rounds import LEAVE_ALONE, WriteRounds
 from hil.errors import HilError, LinkError
 from hil.server.bench.bench_file import BenchFile, load_bench
 from hil.server.bench.cells import BenchCells
