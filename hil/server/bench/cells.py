@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,10 @@ from hil.server.bench.bench_file import BenchFile
 from hil.server.bench.instrument import Instrument
 from hil.server.bench.roles import Answer, Crossing, OrderStep, Value, carry_out
 
-T = TypeVar("T")
+Place: TypeAlias = tuple[slice, int, slice]  # steps that measure, and the row and the columns that they measure
 
-_ORDERS_A_SLICE = 64  # between two looks at the link: cells of a dialogue, rows of what takes them at once
+_ROWS_TOGETHER = 64  # that are written turn by turn
+_STEPS_A_SLICE = 256  # between two looks at the link; readings that the host averages are steps of their own
 
 
 @dataclass
@@ -48,11 +49,12 @@ class BenchCells:
 
         What a dialogue of several instruments reaches one after the other is done one after the other: lines stay.
         """
-        rows, columns = range(cells.rows), range(cells.column0, cells.column0 + cells.columns)
         if self.alone is not None or not self.one_gives_all:
-            return [(slice(part[0], part[-1] + 1), slice(0, cells.columns)) for part in _slices(rows, _ORDERS_A_SLICE)]
+            starts = range(0, cells.rows, _ROWS_TOGETHER)
+            return [(slice(row, min(row + _ROWS_TOGETHER, cells.rows)), slice(0, cells.columns)) for row in starts]
+        columns = range(cells.column0, cells.column0 + cells.columns)
         runs = [here for _, here in self.bench.wiring.crossings(cells.macro, None, columns)]
-        return [(slice(row, row + 1), here) for row in rows for here in runs]
+        return [(slice(row, row + 1), here) for row in range(cells.rows) for here in runs]
 
     def currents_a(
         self,
@@ -67,23 +69,23 @@ class BenchCells:
         ``wanted``: cells that are needed, others may stay 0; None: all.
         """
         found_a, read_v = np.zeros((len(rows), len(columns))), self.bench.chip.macro.v_read_v
-        for part in self._slices(list(enumerate(rows)), columns):
-            steps, places = list[OrderStep](), list[tuple[slice, int, slice]]()
-            for number, row in part:
-                driven: dict[str, Value] = {"volts_v": read_v}
-                if self.sense.model.uses("currents", "rows_volts_v"):
-                    driven["rows_volts_v"] = read_v * (np.arange(self.bench.chip.macro.rows) == row)
-                for crossing, here in self.bench.wiring.crossings(macro, row, columns):
-                    if wanted is not None and not wanted[number, here].any():
-                        continue
-                    steps += self._connect(crossing) + self.drive.volts(crossing, read_v) + self._settle()
-                    measured = self.sense.currents_a(crossing, reads * self.bench.averages, **driven)
-                    places.append((slice(len(steps), len(steps) + len(measured)), number, here))
-                    steps += measured
-            answers = self._carry_out(steps)
-            for at, number, here in places:
-                found_a[number, here] = np.mean([_numbers(a) for a in answers[at]], axis=0)
-            yield
+        steps, places = list[OrderStep](), list[Place]()
+        for number, row in enumerate(rows):
+            driven: dict[str, Value] = {"volts_v": read_v}
+            if self.sense.model.uses("currents", "rows_volts_v"):
+                driven["rows_volts_v"] = read_v * (np.arange(self.bench.chip.macro.rows) == row)
+            for crossing, here in self.bench.wiring.crossings(macro, row, columns):
+                if wanted is not None and not wanted[number, here].any():
+                    continue
+                steps += self._connect(crossing) + self.drive.volts(crossing, read_v) + self._settle()
+                measured = self.sense.currents_a(crossing, reads * self.bench.averages, **driven)
+                places.append((slice(len(steps), len(steps) + len(measured)), number, here))
+                steps += measured
+                if len(steps) >= _STEPS_A_SLICE:
+                    self._measure(steps, places, found_a)
+                    yield
+        self._measure(steps, places, found_a)
+        yield
         return found_a
 
     def line_currents_a(
@@ -92,20 +94,20 @@ class BenchCells:
         """Currents of bit lines while all rows of a product are driven; (vectors, planes, columns) in A."""
         driven = units.reshape(-1, units.shape[-1])
         found_a = np.zeros((len(driven), len(columns)))
-        for part in self._slices(list(enumerate(driven)), columns):
-            steps, places = list[OrderStep](), list[tuple[slice, int, slice]]()
-            for number, plane in part:
-                volts_v = np.zeros(self.bench.chip.macro.rows)
-                volts_v[rows] = plane * self.bench.chip.macro.v_read_v
-                steps += self.drive.rows_volts(macro, volts_v) + self._settle()
-                for crossing, here in self.bench.wiring.crossings(macro, None, columns):
-                    measured = self.sense.currents_a(crossing, self.bench.averages, rows_volts_v=volts_v)
-                    places.append((slice(len(steps), len(steps) + len(measured)), number, here))
-                    steps += measured
-            answers = self._carry_out(steps)
-            for at, number, here in places:
-                found_a[number, here] = np.mean([_numbers(a) for a in answers[at]], axis=0)
-            yield
+        steps, places = list[OrderStep](), list[Place]()
+        for number, plane in enumerate(driven):
+            volts_v = np.zeros(self.bench.chip.macro.rows)
+            volts_v[rows] = plane * self.bench.chip.macro.v_read_v
+            steps += self.drive.rows_volts(macro, volts_v) + self._settle()
+            for crossing, here in self.bench.wiring.crossings(macro, None, columns):
+                measured = self.sense.currents_a(crossing, self.bench.averages, rows_volts_v=volts_v)
+                places.append((slice(len(steps), len(steps) + len(measured)), number, here))
+                steps += measured
+            if len(steps) >= _STEPS_A_SLICE:
+                self._measure(steps, places, found_a)
+                yield
+        self._measure(steps, places, found_a)
+        yield
         return found_a.reshape(*units.shape[:-1], len(columns))
 
     def pulses(
@@ -113,21 +115,25 @@ class BenchCells:
     ) -> Generator[None, None, None]:
         """One pulse on each cell whose voltage, (rows, columns), is not zero: above SET, below RESET."""
         at_once = self.bench.wiring.columns_at_once if self.pulser.model.uses("pulse", "count") else 1
-        for part in self._slices(list(enumerate(rows)), columns, at_once):
-            steps: list[OrderStep] = []
-            for number, row in part:
-                for crossing, here in self.bench.wiring.crossings(macro, row, columns, at_once):
-                    if (volts := volts_v[number, here]).any():
-                        steps += self._connect(crossing) + self.pulser.pulse(crossing, volts, width_s)
-            self._carry_out(steps)
-            yield
+        steps: list[OrderStep] = []
+        for number, row in enumerate(rows):
+            for crossing, here in self.bench.wiring.crossings(macro, row, columns, at_once):
+                if (volts := volts_v[number, here]).any():
+                    steps += self._connect(crossing) + self.pulser.pulse(crossing, volts, width_s)
+            if len(steps) >= _STEPS_A_SLICE:
+                self._carry_out(steps)
+                steps = []
+                yield
+        self._carry_out(steps)
+        yield
 
-    def _slices(self, rows: Sequence[T], columns: Sequence[int], at_once: int | None = None) -> Iterator[Sequence[T]]:
-        """Rows that are carried out before the link is looked at again; of a dialogue as many cells."""
-        a_row = 1
-        if self.alone is None:
-            a_row = sum(1 for _ in self.bench.wiring.crossings(0, None, columns, at_once))
-        return _slices(rows, max(1, _ORDERS_A_SLICE // max(1, a_row)))
+    def _measure(self, steps: list[OrderStep], places: list[Place], found_a: NDArray[np.float64]) -> None:
+        """Carry out steps, put the means of their answers in their places, and begin anew."""
+        answers = self._carry_out(steps)
+        for at, number, here in places:
+            found_a[number, here] = np.mean([_numbers(a) for a in answers[at]], axis=0)
+        steps.clear()
+        places.clear()
 
     def _carry_out(self, steps: list[OrderStep]) -> list[Answer]:
         return carry_out(steps) if self.alone is None else self.alone.with_outputs(steps)
@@ -147,8 +153,3 @@ def _numbers(answer: Answer) -> NDArray[np.float64]:
     if answer is None or isinstance(answer, str):
         raise TypeError(f"an order that measures answers {answer!r:.40}")
     return answer
-
-
-def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

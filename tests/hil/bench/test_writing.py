@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.errors import DeviceError
 from hil.server.bench.bench_file import load_bench
+from hil.server.bench.chip import BenchChip
 from hil.server.bench.fixture import Fixture
 from hil.server.bench.instrument import Instrument
 from hil.server.bench.roles import Crossing, OrderStep
@@ -98,3 +100,13 @@ def test_a_stand_in_puts_what_its_chip_refuses_into_the_error_queue(tmp_path: Pa
     smu = StandIn(bench.instruments["smu"], Fixture(bench, EmulatedChip(bench.chip, 7)), lambda *_: None)
     smu.receive(b"CN 1\r\nMM 3,1;PT 0,0.0000;PV 1,0,0,1.00000,5.0000e-04;XE\r\n")
     assert b"too short" in smu.receive(b"ERRX?\r\n")
+
+
+def test_a_reading_of_many_repeats_looks_at_the_link_between_a_few_hundred_orders(tmp_path: Path) -> None:
+    path = WRITTEN["arc-two"](tmp_path)  # its host averages: each repeat is an order
+    bench = load_bench(path)
+    request = ReadCells(CellBlock(0, 0, 4, 0, 32), 10, 200, 0)
+    with bench_served(bench, EmulatedChip(bench.chip, 7), StillClock()), contextlib.closing(BenchChip(bench)) as chip:
+        chip.prepare(request)
+        looks = sum(1 for _ in chip.read_cells(request))
+    assert looks >= 4  # 1,600 orders
