@@ -82,10 +82,8 @@ class BenchCells:
                 places.append((slice(len(steps), len(steps) + len(measured)), number, here))
                 steps += measured
                 if len(steps) >= _STEPS_A_SLICE:
-                    self._measure(steps, places, found_a)
-                    yield
-        self._measure(steps, places, found_a)
-        yield
+                    yield from self._measure(steps, places, found_a)
+        yield from self._measure(steps, places, found_a)
         return found_a
 
     def line_currents_a(
@@ -104,10 +102,8 @@ class BenchCells:
                 places.append((slice(len(steps), len(steps) + len(measured)), number, here))
                 steps += measured
             if len(steps) >= _STEPS_A_SLICE:
-                self._measure(steps, places, found_a)
-                yield
-        self._measure(steps, places, found_a)
-        yield
+                yield from self._measure(steps, places, found_a)
+        yield from self._measure(steps, places, found_a)
         return found_a.reshape(*units.shape[:-1], len(columns))
 
     def pulses(
@@ -127,9 +123,14 @@ class BenchCells:
         self._carry_out(steps)
         yield
 
-    def _measure(self, steps: list[OrderStep], places: list[Place], found_a: NDArray[np.float64]) -> None:
+    def _measure(
+        self, steps: list[OrderStep], places: list[Place], found_a: NDArray[np.float64]
+    ) -> Generator[None, None, None]:
         """Carry out steps, put the means of their answers in their places, and begin anew."""
-        answers = self._carry_out(steps)
+        answers: list[Answer] = []
+        for start in range(0, len(steps), _STEPS_A_SLICE):
+            answers += self._carry_out(steps[start : start + _STEPS_A_SLICE])
+            yield
         for at, number, here in places:
             found_a[number, here] = np.mean([_numbers(a) for a in answers[at]], axis=0)
         steps.clear()
