@@ -134,7 +134,7 @@ def compile(
     options = recipe.laid_out(options)
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         network = trained(network, techniques, source, record, recipe.age_s, watch)
-        file = open_network(network or BUNDLED_NETWORK, source, watch=watch)
+        file = recipe.before_compiling(open_network(network or BUNDLED_NETWORK, source, watch=watch), spec)
         compiled = partial(
             compile_network,
             file,

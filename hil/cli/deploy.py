@@ -125,7 +125,7 @@ def deploy(
         if dry_run:
             watch.plan((PlannedStage("compiling", 2.0), PlannedStage("counting", 2.0)))
             with watch.stage("compiling"):
-                program, _ = program_of(network, source, watch, layout=options.layout, task=options.task)
+                program, _ = program_of(network, source, watch, recipe=options.recipe, task=options.task)
             with watch.stage("counting"):
                 chips = (ON_SERIAL, EVERYTHING & ~Capability.PLAN)
                 cost, before = (

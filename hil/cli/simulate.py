@@ -98,7 +98,7 @@ def simulate(
             )
         )
         with watch.stage("compiling"):
-            program, graph = program_of(network, source, watch, layout=options.layout, task=options.task)
+            program, graph = program_of(network, source, watch, recipe=options.recipe, task=options.task)
         planned = plan_of(program, options.recipe_of(program))
         for name, text in planned.rows():
             watch.message(f"{name}: {text}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from hil.pages.tables import Table
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.architectures import ARCHITECTURES, build
+from mapping.network.file import NetworkFile
 from mapping.network.importers import import_graph, is_whole, own_bits, parse_architecture
 from mapping.recipe.recipe import Recipe
 from mapping.tune.low_rank import with_adapters
@@ -69,13 +72,16 @@ def estimate_network(
         from mapping.program.file import load_program
 
         program = load_program(Path(network))
+        if recipe is not None:
+            recipe.check_compiled(program, Path(network).name)
         if isinstance(chip, ChipSpec):
             program = replace(program, spec=replace(program.spec, cost=chip.cost))
         asked = recipe or (Recipe.of_text(program.recipe) if program.recipe else Recipe())
         return cost_as_deployed(program, asked, Path(network).stem, batch=batch, pipelined=pipelined)
     spec = chip if isinstance(chip, ChipSpec) else load_chip(chip, macros=macros)
-    workload = named_workload(network, weight_bits, activation_bits, input_shape, trust=trust)
     asked = recipe or Recipe()
+    changed = partial(asked.before_compiling, spec=spec) if any(t.before_compile for t in asked.techniques) else None
+    workload = named_workload(network, weight_bits, activation_bits, input_shape, trust=trust, changed=changed)
     workload = with_adapters(workload, asked.tune_plan.rank)
     lying = placed(workload, spec, asked.laid_out(LayoutOptions()))
     return estimate(lying, spec, batch=batch, pipelined=pipelined)
@@ -88,8 +94,20 @@ def named_workload(
     input_shape: tuple[int, int, int] | None,
     *,
     trust: bool = False,
+    changed: Callable[[NetworkFile], NetworkFile] | None = None,
 ) -> Workload:
-    """A net.pt, an ONNX file, an exported program, or an architecture by name with any weights."""
+    """A net.pt, an ONNX file, an exported program, or an architecture by name with any weights.
+
+    ``changed``: what makes another network of a net.pt; None: it is priced as it is.
+
+    Raises:
+        UsageError: no such network, or one that cannot be changed.
+    """
+    if changed is not None and Path(network).suffix != ".pt":
+        raise UsageError(
+            f"{network} is no net.pt, so a technique that acts before compiling has no weights and images to work with",
+            hint="hil import makes a net.pt; or leave that technique out",
+        )
     if network.partition(":")[0] in ARCHITECTURES:
         return _named_architecture(network, weight_bits or WEIGHT_BITS, activation_bits or ACTIVATION_BITS, input_shape)
     if is_whole(network):
@@ -105,6 +123,7 @@ def named_workload(
         from mapping.network.file import load_network
 
         file = load_network(Path(network), trust=trust)
+        file = file if changed is None else changed(file)
         return unplaced_workload(
             file.graph,
             weight_bits=weight_bits or file.weight_bits,

@@ -168,7 +168,7 @@ def run_once(
         record = load_record(settings.calibration) if settings.calibration else None
         images = images_asked(source)
         with watch.stage("compiling"):
-            program, graph = program_of(network, source, watch, layout=options.layout, task=options.task)
+            program, graph = program_of(network, source, watch, recipe=options.recipe, task=options.task)
         check_content(work, program, images)
     with resumable(folder, watch, anew=anew) as journal:
         with open_chip(

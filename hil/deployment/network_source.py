@@ -17,10 +17,10 @@ from mapping.network.file import NetworkFile, load_network
 from mapping.network.importers import check_source, is_whole
 
 if TYPE_CHECKING:
-    from mapping.layout.lay_out import LayoutOptions
     from mapping.network.graph import NetworkGraph
     from mapping.program.conductance import ConductanceProgram
     from mapping.quantise.weight_scales import ScaleRule
+    from mapping.recipe.recipe import Recipe
 
 BUNDLED_DATA = "fashion-mnist-bundled"
 BUNDLED_NETWORK = Path(__file__).parents[1] / "datasets" / "bundled" / "fashion_mnist.pt"
@@ -81,14 +81,14 @@ def program_of(
     watch: Watch,
     *,
     scales: ScaleRule | None = None,
-    layout: LayoutOptions | None = None,
+    recipe: Recipe | None = None,
     task: str = "",
 ) -> tuple[ConductanceProgram, NetworkGraph | None]:
     """The compiled program of a network file, and its float graph (None for a program file).
 
     ``scales``: None: the usual rule, unless another keeps more (``mapping.scale_choice``); what is lost is noted.
-    ``layout``: None: layers stand again on cells that would be idle. ``task`` is for ONNX files and exported programs,
-    which are imported on the way.
+    ``recipe``: what is done to the network; None: layers stand again on cells that would be idle. ``task`` is for ONNX
+    files and exported programs, which are imported on the way.
     """
     from mapping.compile import compile_network  # late: help reads the names above
     from mapping.layout.lay_out import LayoutOptions
@@ -97,10 +97,15 @@ def program_of(
 
     path = Path(network) if network else BUNDLED_NETWORK
     if path.suffix == ".h5":
-        return load_program(path), None
+        program = load_program(path)
+        if recipe is not None:
+            recipe.check_compiled(program, path.name)
+        return program, None
     file = open_network(path, asked, task=task, watch=watch)
     spec = load_chip(asked.chip, macros=asked.macros)
-    layout = layout or LayoutOptions(averaged=True)
+    layout = LayoutOptions(averaged=True)
+    if recipe is not None:
+        file, layout = recipe.before_compiling(file, spec), recipe.laid_out(LayoutOptions())
     compiled = partial(compile_network, file, spec, options=layout, progress=watch.step)
     program, kept = judged_by_float(file, compiled, scales)
     if kept.much:

@@ -30,7 +30,7 @@ def price_list(network: str | Path | None, source: NetworkOptions, watch: Watch)
     def planned(recipe: Recipe) -> DeploymentPlan:
         layout = recipe.laid_out(LayoutOptions())
         if layout not in made:
-            made[layout] = compiled(layout=layout)[0]
+            made[layout] = compiled(recipe=recipe)[0]
         return plan_of(made[layout], recipe)
 
     found: dict[str, DeploymentPlan | str] = {"compiled": planned(TechniqueOptions(0).recipe())}

@@ -88,11 +88,12 @@ def context_of(
         raise UsageError("rounds and --use-macros exclude each other: a network in rounds has the whole chip in each")
     layout = asked.laid_out(LayoutOptions())
     with watch.stage("compiling"):
-        program, _ = program_of(network, source, watch, layout=layout)
+        program, _ = program_of(network, source, watch, recipe=asked)
     known, record_source, _ = record_or_nominal(program, load_record(record) if record else None)
     if known.kind in OF_CELLS:  # of no chip in particular: every macro is as the chip file says
         known = with_nominal_macros(known, program.spec, range(program.spec.macros))
-    file = load_network(network, trust=source.trust)
+    spec = load_chip(source.chip, macros=source.macros)
+    file = asked.before_compiling(load_network(network, trust=source.trust), spec)
     training = with_pixels(training, program.input.shape, program.preprocess)
     scored = task_of(program, training, scoring or DeployOptions())
     if not scored.metric.share:
@@ -105,7 +106,7 @@ def context_of(
     at = held_out(training, file, settings.images, settings.seed)
     return TrialContext(
         network=file,
-        spec=load_chip(source.chip, macros=source.macros),
+        spec=spec,
         record=known,
         source=record_source,
         images=training.images[at],

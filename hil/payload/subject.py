@@ -19,7 +19,6 @@ from hil.payload.requirements import MissionLimits
 from hil.prediction.predict import predict
 from hil.verdict.baseline import read_baseline
 from hil.watch import Watch
-from mapping.layout.lay_out import LayoutOptions
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.recipe import Recipe, recipe_of_effort
 from mapping.recipe.rewrite import Rewrite
@@ -71,8 +70,7 @@ def open_subject(
     if not path.is_dir():
         with watch.stage("compiling"):
             effort = None if techniques is None else techniques.effort
-            layout = TechniqueOptions(effort).recipe().laid_out(LayoutOptions())
-            program, _ = program_of(path, source, watch, layout=layout)
+            program, _ = program_of(path, source, watch, recipe=TechniqueOptions(effort).recipe())
         refuse_residual(program, "missions and campaigns")
         return Subject(program, path.stem)
     report = read_baseline(path)

@@ -101,7 +101,7 @@ def judge(
     images = images_asked(source)
     with new_run_folder(out) as folder:
         with watch.stage("compiling"):
-            program, graph = program_of(network, source, watch, layout=options.layout, task=options.task)
+            program, graph = program_of(network, source, watch, recipe=options.recipe, task=options.task)
         images = with_pixels(images, program.input.shape, program.preprocess)
         report, arrays = judge_found(found, program, images, record, graph, looks, options, watch)
         name = Path(network).stem if network else BUNDLED_NETWORK.stem

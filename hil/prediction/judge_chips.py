@@ -123,7 +123,7 @@ def judge_chips(
         )
     images = images_asked(source)
     with watch.stage("compiling"):
-        program, _ = program_of(network, source, watch, layout=options.layout, task=options.task)
+        program, _ = program_of(network, source, watch, recipe=options.recipe, task=options.task)
     images = with_pixels(images, program.input.shape, program.preprocess)
     scoring = scoring_of(program, images, options)
     if scoring.task.kind is not TaskKind.CLASSIFY or not scoring.task.metric.binary:

@@ -128,6 +128,7 @@ def compile(
     recipe, (weights, activations) = usual_recipe(*having, without=without), _widths(bits)
     with progress(watch) as observer, observer.stage("compiling"):
         name, file = given_network(network, images, tuple(mean), tuple(std), tuple(classes), watch=observer)
+        file = recipe.before_compiling(file, spec)
         compiled = partial(
             compile_network, file, spec, weight_bits=weights, activation_bits=activations,
             options=recipe.laid_out(LayoutOptions()), progress=observer.step,

@@ -21,8 +21,10 @@ if TYPE_CHECKING:  # recipes are read by the command line, which imports nothing
     import numpy as np
     from numpy.typing import NDArray
 
+    from cim.chip.spec import ChipSpec
     from cim.record.calibration import CalibrationRecord
     from mapping.layout.lay_out import LayoutOptions
+    from mapping.network.file import NetworkFile
     from mapping.program.conductance import ConductanceProgram
     from mapping.program.training_inputs import LayerInputs
     from mapping.recipe.target import ProgressObserver, RecipeTarget
@@ -84,6 +86,29 @@ class Recipe:
         for t in self.techniques:
             options = t.laid_out(options)
         return options
+
+    def before_compiling(self, network: NetworkFile, spec: ChipSpec) -> NetworkFile:
+        """The network that is compiled for a chip in place of the one that was given."""
+        if any(t.before_compile for t in self.techniques):
+            from mapping.layout.lay_out import LayoutOptions
+
+            layout = self.laid_out(LayoutOptions())
+            for t in self.techniques:
+                network = t.before_compiling(network, spec, layout, self.tune_plan)
+        return network
+
+    def check_compiled(self, program: ConductanceProgram, name: str) -> None:
+        """Refuse what acts before a network is compiled and was not done to a program that is.
+
+        Raises:
+            RecipeError: it was asked for; ``name`` is the program's.
+        """
+        done = Recipe.of_text(program.recipe).techniques if program.recipe else ()
+        if late := [str(t) for t in self.techniques if t.before_compile and t not in done]:
+            raise RecipeError(
+                f"{', '.join(late)} acts on a network before it is compiled, and {name} is a compiled program; "
+                "name its net.pt"
+            )
 
     @property
     def treats_cells(self) -> bool:

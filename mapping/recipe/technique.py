@@ -22,8 +22,10 @@ from mapping.errors import MappingUsageError
 from mapping.settings import short
 
 if TYPE_CHECKING:  # settings are read by the command line, which imports nothing that takes time
+    from cim.chip.spec import ChipSpec
     from cim.record.calibration import CalibrationRecord
     from mapping.layout.lay_out import LayoutOptions
+    from mapping.network.file import NetworkFile
     from mapping.program.conductance import ConductanceProgram
     from mapping.recipe.standing import Standing
     from mapping.recipe.target import ProgressObserver, RecipeTarget
@@ -101,6 +103,7 @@ class Technique:
     """One thing that is done to a network on a chip.
 
     ``rank`` orders the techniques of a recipe. ``treats_cells``: cells are read and written again before their age.
+    ``before_compile``: it changes the network itself, so that a compiled program comes too late for it.
     ``excludes``: names of techniques that it leaves no place for; ``needs``: of those that it builds on. ``offers``:
     none, it is used by name only.
 
@@ -112,6 +115,7 @@ class Technique:
     words: ClassVar[str]
     rank: ClassVar[int]
     treats_cells: ClassVar[bool] = False
+    before_compile: ClassVar[bool] = False
     excludes: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
     offers: ClassVar[tuple[Offer, ...]] = ()
@@ -126,6 +130,16 @@ class Technique:
                     f"{self.name}: {about['words']}: {value:g}{unit}, "
                     f"not from {about['low']:g} to {about['high']:g}{unit}"
                 )
+
+    def before_compiling(
+        self, network: NetworkFile, spec: ChipSpec, layout: LayoutOptions, tune: TunePlan
+    ) -> NetworkFile:
+        """The network that is compiled in place of the one that was given (``before_compile``).
+
+        Args:
+            layout, tune: how the recipe will lay it out and fit its digital part, which its price depends on.
+        """
+        return network
 
     def laid_out(self, options: LayoutOptions) -> LayoutOptions:
         """Options of the layout of a network that it is done to."""

@@ -16,9 +16,9 @@ from hil.deployment.options import NetworkOptions
 from hil.driver.open_chip import open_chip
 from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch
-from mapping.layout.lay_out import LayoutOptions
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
+from mapping.recipe.recipe import Recipe
 
 from .invented_run import make_run as make_run
 from .invented_run import run as run
@@ -54,7 +54,7 @@ class Small:
 
     def once(self) -> ConductanceProgram:
         """The program with each layer once, without copies on idle cells."""
-        return program_of(self.net, NetworkOptions(macros=4), Watch(), layout=LayoutOptions())[0]
+        return program_of(self.net, NetworkOptions(macros=4), Watch(), recipe=Recipe())[0]
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ def main() -> int:
     asked = parser.parse_args()
     options = DeployOptions(samples=asked.samples, repeats=asked.repeat, virtual_chips=2)
     source = NetworkOptions(data=None if asked.network is None else asked.data)
-    program, _ = program_of(asked.network, source, Watch(), layout=options.layout)
+    program, _ = program_of(asked.network, source, Watch(), recipe=options.recipe)
     chip = chip_from_address(f"emulated:lab-128?seed={asked.seed}&macros={program.spec.macros}")
     start_s = time.monotonic()
     with opened(chip, pty=asked.pty) as (driver, line):

@@ -232,15 +232,15 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     from hil.prediction.predict import predict
     from hil.transports.in_process import InProcessTransport
     from hil.watch import Watch
-    from mapping.layout.lay_out import LayoutOptions
     from mapping.quantise.weight_scales import ScaleRule
+    from mapping.recipe.recipe import Recipe
 
     where, data = address(seed, PREDICTED_MACROS), load_dataset(BUNDLED_DATA, "test")
     options = DeployOptions(
         samples=IMAGES, virtual_chips=2, seed=seed, causes=False, recipe=usual_recipe(without=["aims", "tune"])
     )
     how = NetworkOptions(macros=PREDICTED_MACROS), Watch()
-    chosen = {n: program_of(NETWORKS[n], *how, scales=ScaleRule.ROUNDING, layout=LayoutOptions()) for n in networks}
+    chosen = {n: program_of(NETWORKS[n], *how, scales=ScaleRule.ROUNDING, recipe=Recipe()) for n in networks}
     chip = chip_from_address(where)
     with connect(InProcessTransport(chip, where), chip=chip.spec) as driver:
         used = sorted(set().union(*(program.macros for program, _ in chosen.values())))

@@ -89,8 +89,8 @@ def runs_of(study: Study, seed: int, effects: list[float]) -> list[dict[str, obj
     from hil.emulator.address import chip_from_address
     from hil.transports.in_process import InProcessTransport
     from hil.watch import Watch
-    from mapping.layout.lay_out import LayoutOptions
     from mapping.quantise.weight_scales import ScaleRule
+    from mapping.recipe.recipe import Recipe
 
     recipe = usual_recipe(without=[] if study.tuned else ["tune", "aims", "copies"])
     options = DeployOptions(seed=seed, causes=False, recipe=recipe)
@@ -99,7 +99,7 @@ def runs_of(study: Study, seed: int, effects: list[float]) -> list[dict[str, obj
         NetworkOptions(macros=MACROS),
         Watch(),
         scales=ScaleRule.OUTPUT if study.tuned else ScaleRule.ROUNDING,
-        layout=options.layout if study.tuned else LayoutOptions(),
+        recipe=options.recipe if study.tuned else Recipe(),
     )
     data = load_dataset(BUNDLED_DATA, "test")
     address = f"emulated:lab-128?seed={seed}&macros={MACROS}"
