@@ -24,7 +24,7 @@ from hil.cli.options import (
 )
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.completion import datasets
-from hil.deployment.options import NetworkOptions
+from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.improvement.finetuning.settings import ON_CHIP, FinetuneSettings, OnChipSettings
 from hil.transports import DEFAULT_BAUD
@@ -52,6 +52,7 @@ def finetune(
     *,
     of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data_dir", "download")],
     training: Given[FinetuneSettings],
+    treated: Given[TechniqueOptions],
     port: Port = None,
     emulated: Emulated = False,
     simulated: Annotated[
@@ -82,7 +83,10 @@ def finetune(
     named += f" --data-dir {shlex.quote(str(source.data_dir))}" if source.data_dir else ""
     on_a_chip = bool(port or emulated or simulated)
     usual = ON_CHIP if on_a_chip and not training.values.get("minutes") else USUAL
-    settings = training.upon(usual)
+    techniques = treated.upon(TechniqueOptions())
+    if on_a_chip and techniques.any:
+        raise UsageError("on a chip a network is treated as usual: neither --with, --without nor --effort")
+    settings = training.upon(usual, recipe=str(techniques.recipe()))
     if (workers or scheduler) and (port or emulated):
         raise UsageError("--workers and --scheduler run virtual chips, and a chip on a wire is one")
     with screen(quiet=as_json) as watch, writing(out), chip_workers(workers, scheduler) as crew:

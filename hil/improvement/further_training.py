@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.deployment.options import USUAL_RECIPE
 from hil.improvement.finetuning.as_deployed import strength_of
 from hil.improvement.finetuning.plan import begun_settings
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
@@ -19,6 +20,7 @@ from hil.report.work_folder import discard
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network
 from mapping.program.conductance import ConductanceProgram
+from mapping.recipe.aim import AgedTargets
 
 NETWORK = "finetuned.pt"  # in the folder of hil improve
 RATE = 4e-4  # the network has most of its accuracy already, and a usual rate costs some of it
@@ -55,7 +57,7 @@ class FurtherTraining:
         return begun or FinetuneSettings(
             minutes=max(round(minutes, 2), LEAST_MINUTES),
             age_s=age_s,
-            aimed=program.aims is not None,
+            recipe=str(USUAL_RECIPE if program.aims is not None else USUAL_RECIPE.without(AgedTargets.name)),
             rate=RATE,
             strength=strength_of(program),
             seed=seed,

@@ -1,4 +1,4 @@
-"""A network as ``hil deploy`` treats it by default, on virtual chips: what a fine-tuning is judged by.
+"""A network as ``hil deploy`` treats it by default or as asked, on virtual chips: what a fine-tuning is judged by.
 
 Copies on idle cells, targets for the planned age, columns corrected and gains tuned, in rounds where it is larger than
 the chip; the law that training draws its errors from has none of these.
@@ -17,7 +17,7 @@ from cim.record.calibration import CalibrationRecord
 from cim.record.published import nominal_record
 from hil.datasets.image_set import image_digests
 from hil.datasets.seen_images import seen_images
-from hil.deployment.options import DeployOptions, usual_recipe
+from hil.deployment.options import DeployOptions
 from hil.improvement.finetuning.inputs import FinetuneInputs
 from hil.improvement.finetuning.settings import FinetuneSettings
 from hil.prediction.promise import Promise, answers_of, fresh, promise_of
@@ -26,6 +26,8 @@ from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
+from mapping.recipe.recipe import Recipe
+from mapping.recipe.rounds import Rounds
 from mapping.scale_choice import judged_by_float
 from search.train.images import Images
 
@@ -120,8 +122,14 @@ def program_as_deployed(network: NetworkFile, spec: ChipSpec, options: DeployOpt
 
 
 def _options(settings: FinetuneSettings, chips: int, seed: int) -> DeployOptions:
-    recipe = usual_recipe("rounds", without=[] if settings.aimed else ["aims"])
+    recipe = recipe_judged(settings)
     return DeployOptions(virtual_chips=chips, age_s=settings.age_s, seed=seed, recipe=recipe)
+
+
+def recipe_judged(settings: FinetuneSettings) -> Recipe:
+    """What is done to a network that is judged: as asked, in rounds where it is larger than the chip."""
+    recipe = settings.treated
+    return recipe if any(t.name in Rounds.excludes for t in recipe.techniques) else recipe.having(Rounds())
 
 
 def _right(

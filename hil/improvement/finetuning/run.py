@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cim.record.file import load_record
 from hil.atomic import output_errors
 from hil.datasets.augmentation import augmentation
-from hil.deployment.options import DeployOptions, usual_recipe
+from hil.deployment.options import DeployOptions
 from hil.errors import Interrupted
 from hil.improvement.finetuning.as_deployed import (
     FRESH_CHIPS,
@@ -26,6 +26,7 @@ from hil.improvement.finetuning.as_deployed import (
     choosing_answers,
     judging_images,
     program_as_deployed,
+    recipe_judged,
     strength_of,
 )
 from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inputs
@@ -200,7 +201,7 @@ def finetune(
         with watch.stage("trials"):
             epochs = 0 if asked.minutes else asked.epochs or EPOCHS
             steps = epochs * (len(inputs.train) // asked.batch)
-            copies = strength_of(program_as_deployed(given, inputs.chip, DeployOptions(recipe=usual_recipe("rounds"))))
+            copies = strength_of(program_as_deployed(given, inputs.chip, DeployOptions(recipe=recipe_judged(asked))))
             return asdict(chosen(asked, steps, copies, float(before.choosing.mean()), tried, watch))
 
     def planned() -> dict[str, Any]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hil.deployment.options import USUAL_RECIPE
 from hil.errors import UsageError
 from hil.simulation.torch_device import check_device
+from mapping.recipe.aim import AgedTargets
+from mapping.recipe.recipe import Recipe
 from mapping.settings import check_limits, setting
 
 EPOCHS = 12  # where neither epochs nor minutes are asked for
@@ -31,9 +34,9 @@ class FinetuneSettings:
     set. Training begins on squares of side ``crop`` (0: whole images) for ``crop_until`` of its steps.
     ``teacher_weight`` of the loss is that of the float network's answers, the rest that of the labels; another
     ``teacher`` (``net.pt``) answers in its place and shows where its blocks are strong. ``precision`` "":
-    bfloat16 where the processor multiplies it. ``aimed``: the chip writes cells beside their levels, so that the
-    mean cell stands on its level at ``age_s``; else the mean drift counts as an error, too. ``rate`` 0 and ``strength``
-    0: by short trials (``hil.improvement.finetuning.trials``).
+    bfloat16 where the processor multiplies it. ``recipe``: what a deployment will do to the network, by which it is
+    judged; without ``aims`` the mean drift of cells counts as an error, too. ``rate`` 0 and ``strength`` 0: by short
+    trials (``hil.improvement.finetuning.trials``).
 
     Example:
         >>> FinetuneSettings(epochs=3, rate=0.0004, crop=24).batch
@@ -41,7 +44,7 @@ class FinetuneSettings:
     """
 
     age_s: float = setting(3600.0, "age after programming", low=0, unit="s", group="Chip")
-    aimed: bool = True
+    recipe: str = str(USUAL_RECIPE)
     shift: int | None = setting(
         None, "pixels by which images move; default: what suits the data", low=0, high=64, group=IMAGES, unset=True
     )
@@ -93,6 +96,21 @@ class FinetuneSettings:
             if not good:
                 raise UsageError(text)
         check_device(self.device)
+        if ahead := [t.name for t in self.treated.techniques if t.before_compile]:
+            raise UsageError(
+                f"{', '.join(ahead)}: acts before compiling, and this trains the network as it is",
+                hint="hil search prune net.pt -o small.pt first",
+            )
+
+    @property
+    def treated(self) -> Recipe:
+        """``recipe`` as techniques."""
+        return Recipe().changed(self.recipe.split(), ())
+
+    @property
+    def aimed(self) -> bool:
+        """Whether cells are written beside their levels, so that the mean cell stands on its level at ``age_s``."""
+        return self.treated.get(AgedTargets) is not None
 
 
 ON_CHIP = FinetuneSettings(epochs=4, rate=0.0003, strength=STRENGTH, batch=64, held_out=400)

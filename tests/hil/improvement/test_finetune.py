@@ -16,7 +16,7 @@ from cim.chip.file import load_chip  # noqa: E402
 from hil.cli import run as hil_command  # noqa: E402
 from hil.datasets.image_set import load_dataset  # noqa: E402
 from hil.deployment.interim_looks import plan_images  # noqa: E402
-from hil.deployment.options import DeployOptions  # noqa: E402
+from hil.deployment.options import DeployOptions, usual_recipe  # noqa: E402
 from hil.errors import ExitCode, FileError, Interrupted, UsageError  # noqa: E402
 from hil.improvement.finetuning.run import FinetuneResult, finetune  # noqa: E402
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder  # noqa: E402
@@ -226,6 +226,24 @@ def test_accuracies_before_and_after_are_those_of_simulated_deployments(place: P
         program = compile_network(load_network(path), load_chip("lab-128"), options=options.layout)
         found = predict(program, data, None, options, Watch(), mode="fast").accuracies.mean()
         assert said / 100 == pytest.approx(found, abs=0.15)
+
+
+def test_a_training_is_judged_with_the_techniques_that_a_deployment_will_use(
+    place: Path, tuned: FinetuneResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["finetune", str(place / "net.pt"), "--data", str(place / "train.npz"), "-o", str(tmp_path / "out.pt")]
+    usual = ["--epochs", "2", "--batch", "32", "--shift", "0", "--symmetry", "none", "--rate", "0.004", "--seed", "3"]
+    treated = ["--strength", "1", "--without", "copies", "--without", "tune"]
+    assert hil_command([*command, *usual, *treated, "--json"]) == ExitCode.DONE
+    found = json.loads(capsys.readouterr().out)
+    assert found["deployed_before"] < (tuned.deployed_before or 0.0)
+    data = load_dataset(place / "test.npz", "test")
+    options = DeployOptions(samples=300, virtual_chips=4, recipe=usual_recipe(without=["copies", "tune"]))
+    program = compile_network(load_network(place / "net.pt"), load_chip("lab-128"), options=options.layout)
+    alone = predict(program, data, None, options, Watch(), mode="fast").accuracies.mean()
+    assert found["deployed_before"] / 100 == pytest.approx(alone, abs=0.15)
+    assert hil_command([*command, "--with", "prune=50"]) == ExitCode.USAGE
+    assert "prune: acts before compiling, and this trains the network as it is" in capsys.readouterr().err
 
 
 def test_a_run_of_other_settings_is_not_gone_on_with(place: Path, tmp_path: Path) -> None:
