@@ -26,7 +26,7 @@ class Prune(Technique):
     words: ClassVar[str] = "channels, blocks and bits go before compiling, until an image costs so much less"
     rank: ClassVar[int] = 5
     before_compile: ClassVar[bool] = True
-    share: float = setting(50.0, "energy times latency that stays", low=1, high=100, unit="%")
+    share: float = setting(50.0, "energy times latency that stays, in percent", low=1, high=100, unit="%")
     plans: int = setting(3, "plans that are made and measured, of which the best is taken", low=1, high=6)
 
     def before_compiling(
