@@ -157,7 +157,7 @@ def _gain(
     op: MatrixOp, values: NDArray[np.float32], sums: NDArray[np.float32], spec: ChipSpec, bits: BitWidths,
     errors: CellErrors,
 ) -> float:  # fmt: skip
-    """Of one layer; ``values`` of its input (n, channels, places), ``sums`` (n, outputs, places)."""
+    """The gain of one layer; ``values`` of its input (n, channels, places), ``sums`` (n, outputs, places)."""
     wide, macro = bits.inputs_of(op.name), spec.macro
     low, high = code_limits(wide, True, False)
     scale = float(np.abs(values).max()) / high or 1.0
@@ -183,6 +183,6 @@ def _gain(
 
 
 def _some_places(found: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of maps (n, channels, …) at most ``PLACES`` places, (n, channels, places)."""
+    """At most ``PLACES`` places of maps (n, channels, …), as (n, channels, places)."""
     flat = found.reshape(*found.shape[:2], -1)
     return flat[:, :, :: -(-flat.shape[2] // PLACES) | 1].copy()
