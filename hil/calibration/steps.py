@@ -325,7 +325,7 @@ class CalibrationSteps:
             if fewest >= MIN_CELLS:
                 return
         raise UsageError(
-            f"the macros to calibrate have {targets_us.size} cells, and {fewest} of them tell how the lowest or the "
+            f"the macros to calibrate have {targets_us.size} cells, and {fewest} of them show how the lowest or the "
             f"highest conductances are written; a law needs {MIN_CELLS}",
             hint="calibrate more macros of the chip, or one of 16 x 16 cells or more",
         )
