@@ -13,6 +13,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from cim.cells.laws.tail import Tail
+from cim.errors import CimUsageError
 
 GROUP = "hil.cell_laws"
 FILES = "HIL_CELL_LAWS"
@@ -28,14 +29,16 @@ def tails() -> tuple[Tail, ...]:
     """All shapes, which a fit tries in this order.
 
     Raises:
-        ValueError: one that cannot be loaded, or two of a name.
+        CimUsageError: one that cannot be loaded, or two of a name.
     """
     found: dict[str, Tail] = {}
+    places: dict[str, str] = {}
     for place, tail in (*_installed(), *_of_files()):
         if not isinstance(tail, Tail):
-            raise ValueError(f"{place} is not a cell law")
+            raise CimUsageError(f"{place} is not a cell law")
         if found.setdefault(tail.name, tail) is not tail:
-            raise ValueError(f"two cell laws are named {tail.name}: {place} is one of them")
+            raise CimUsageError(f"two cell laws are named {tail.name}: {places[tail.name]} and {place}; take one out")
+        places[tail.name] = place
     return tuple(found.values())
 
 
@@ -45,7 +48,7 @@ def _installed() -> Iterator[tuple[str, object]]:
         try:
             yield entry.value, entry.load()
         except Exception as error:  # code of others: whatever it raises, its name is said
-            raise ValueError(f"cell law {entry.name} ({entry.value}) cannot be loaded: {error}") from error
+            raise CimUsageError(f"cell law {entry.name} ({entry.value}) cannot be loaded: {error}") from error
 
 
 def _of_files() -> Iterator[tuple[str, object]]:
@@ -60,7 +63,7 @@ def _of_files() -> Iterator[tuple[str, object]]:
             spec.loader.exec_module(module)
             yield place, getattr(module, name)
         except Exception as error:  # code of others
-            raise ValueError(f"cell law {place} of {FILES} cannot be loaded: {error}") from error
+            raise CimUsageError(f"cell law {place} of {FILES} cannot be loaded: {error}") from error
 
 
 def tail_named(name: str) -> Tail:

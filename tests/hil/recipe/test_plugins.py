@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from cim.cells.laws.registry import tails
+from cim.errors import CimUsageError
+from hil.cli import run
 
 from ..conftest import CHIP, Small
 
@@ -135,15 +137,21 @@ def test_a_cell_law_of_ones_own_is_fitted_stored_and_drawn_from(installed: Path,
     assert "no cell law 'logistic' is installed or named by HIL_CELL_LAWS" in refused.stderr
 
 
-def test_a_file_without_the_law_that_is_named_is_said_by_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_law_that_cannot_be_taken_is_said_by_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mine.py").write_text("THREE = 3\n", "utf-8")
-    for name, words in (("THREE", "is not a cell law"), ("FOUR", "has no attribute 'FOUR'")):
+    own = "import copy\nfrom cim.cells.laws.student import STUDENT\nTWIN = copy.copy(STUDENT)\n"
+    (tmp_path / "mine.py").write_text(own + "THREE = 3\n", "utf-8")
+    table = tmp_path / "cells.csv"
+    table.write_text("cell,target_us,time_s,conductance_us\n" + "".join(f"{n},5,1,5.{n}\n" for n in range(99)), "utf-8")
+    wrong = (("THREE", "is not a cell law"), ("FOUR", "has no attribute 'FOUR'"), ("TWIN", "two cell laws are named"))
+    for name, words in wrong:
         monkeypatch.setenv("HIL_CELL_LAWS", f"{tmp_path / 'mine.py'}:{name}")
         tails.cache_clear()
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(CimUsageError, match=words):
             tails()
+        assert run(["fit", str(table)]) == 2
+        assert words in " ".join(capsys.readouterr().err.split())
     tails.cache_clear()
 
 
