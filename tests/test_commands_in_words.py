@@ -83,10 +83,11 @@ PRINTED_BY = {
     "mapping/tune/residual.py": ("compile", "deploy", "simulate"),
     "mapping/network/tflite/importing.py": ("import", "compile", "deploy", "simulate"),
     "search/space/file.py": ("search run",),
+    "search/space/target.py": ("estimate",),
     "search/errors.py": ("search run",),
 }
 # of Dask, pip, apt, a linker, mypy
-ELSE = {"--tls", "--force-reinstall", "--no-install-recommends", "--gc-sections", "--index-url", "--strict"}
+ELSE = {"--tls", "--force-reinstall", "--no-install-recommends", "--gc-sections", "--index-url", "--strict", "--draft"}
 PROSE = {"reads"}  # hil as the program: "hil reads 1.0"
 
 

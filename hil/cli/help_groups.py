@@ -103,6 +103,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "On the chip": (*LINE, "simulated"),
         "Images": ("data",),
         "Training": (),
+        "Techniques": (),
         "Machine": ("workers", "scheduler"),
         "Run and output": ("out", "restart", "as_json"),
     },

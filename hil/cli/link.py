@@ -113,7 +113,7 @@ def bench_link(
         rate = baud if is_serial(address) else None
         products, images = measured_goodput(driver, seconds, baud=rate), plan_goodput(driver, seconds, baud=rate)
     lines = products.lines("products") + (
-        ["plan        none: the chip runs no plans"] if images is None else images.lines("plan")
+        ["plan: none, the chip runs no plans"] if images is None else images.lines("plan")
     )
     print_result(lines, {**products.to_json(), "plan": images and images.to_json()}, as_json)
     return ExitCode.DONE

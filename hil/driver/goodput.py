@@ -51,9 +51,9 @@ class LinkRate:
         """For people; ``name``: of what was sent."""
         share = "" if self.share is None else f", {100 * self.share:.1f} % of {self.wire_bytes_per_s / 1e3:.1f} kB/s"
         return [
-            f"{name:<12}{self.code_bytes_per_s / 1e3:.1f} kB/s in {self.seconds:.1f} s{share}; "
+            f"{name}: {self.code_bytes_per_s / 1e3:.1f} kB/s in {self.seconds:.1f} s{share}; "
             f"{self.vectors / self.seconds:,.0f} a second",
-            f"{'':<12}{self.sent:,} bytes sent, {self.received:,} received, {self.repeated:,} frames repeated",
+            f"{name}: {self.sent:,} bytes sent, {self.received:,} received, {self.repeated:,} frames repeated",
         ]
 
     def to_json(self) -> dict[str, Any]:

@@ -155,12 +155,12 @@ class MnsimTarget:
         return f"{array.rows} x {array.columns} cells, {columns} a converter"
 
     @property
-    def array_options(self) -> dict[str, str]:
-        """What ``with_array`` sets, by MNSIM's names."""
+    def array_options(self) -> str:
+        """Options of ``hil estimate`` for what ``with_array`` sets, by MNSIM's names."""
         array, pe = self.config.array, self.config.pe
         size = f"{array.rows},{array.columns}"
         numbers = {"Subarray_Size": array.subarray_rows, "DAC_Num": pe.dacs, "ADC_Num": pe.adcs}
-        return {"Xbar_Size": size, **{name: str(number) for name, number in numbers.items()}}
+        return " ".join(f"--set {name}={value}" for name, value in {"Xbar_Size": size, **numbers}.items())
 
     def with_array(self, side: int, shared: int) -> MnsimTarget:
         """The configuration with square arrays of another size and so many columns a converter; as many rows are read

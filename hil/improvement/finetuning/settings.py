@@ -96,7 +96,8 @@ class FinetuneSettings:
             if not good:
                 raise UsageError(text)
         check_device(self.device)
-        if ahead := [t.name for t in self.treated.techniques if t.before_compile]:
+        usual = self.recipe == str(USUAL_RECIPE)  # hil --help loads no technique
+        if ahead := [] if usual else [t.name for t in self.treated.techniques if t.before_compile]:
             raise UsageError(
                 f"{', '.join(ahead)}: acts before compiling, and this trains the network as it is",
                 hint="hil search prune net.pt -o small.pt first",

@@ -281,8 +281,7 @@ class _Search:
         target = self.inputs.prices.target(plan)
         if not self._array(plan) or not isinstance(target, MnsimTarget):
             return ""
-        fields = " ".join(f"--set {name}={value}" for name, value in target.array_options.items())
-        return f"--chip {shlex.quote(self.settings.costs)} {fields}"
+        return f"--chip {shlex.quote(self.settings.costs)} {target.array_options}"
 
     def front(self, teacher: str, written: tuple[WrittenNetwork, ...]) -> PrunedFront:
         assert self.genomes is not None
