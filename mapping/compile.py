@@ -240,7 +240,7 @@ class MappingPlan:
         return sum(layer.tiles for layer in self.layers)
 
     def lines(self) -> list[str]:
-        """What the layers (``layers``) come to, one line each."""
+        """The plan in lines: tiles and macros in use, reads of the busiest macro, what was done to layers."""
         total = (
             f"{self.tiles} tiles on {self.macros_used} of {self.macros_available} macros of {self.chip}, "
             f"{self.utilisation:.1%} of their weight positions in use"

@@ -157,7 +157,7 @@ transposed = operation(longs, (longs,), _transposed)
 
 
 def _bytes_of_two(first: int) -> Any:
-    """The bytes of longs ``first`` and its neighbour, each in an integer of its own."""
+    """The operation that takes 64-bit lanes ``first`` and ``first + 1`` apart: sixteen bytes, each in a 32-bit lane."""
     places = range(8 * first, 8 * first + 16)
     return operation(ints, (longs,), lambda b, x: b.zext(picked(b, b.bitcast(x, _BYTES), places), ints.llvm))
 

@@ -14,7 +14,7 @@ class SimulationMode(enum.StrEnum):
 
 
 class SimulationEngine(enum.StrEnum):
-    """Who computes it; each engine repeats its own bits from a key, the noise of the two differs."""
+    """The library that computes a simulation; each repeats its own bits from a key, the noise of the two differs."""
 
     NUMBA = "numba"  # kernels for one CPU core
     TORCH = "torch"  # any device, without numba too

@@ -120,7 +120,7 @@ class TrialContext:
 
     @property
     def begun(self) -> Candidate:
-        """What the first trial begins with."""
+        """The candidate of the first trial: the techniques that were asked for, without a tune."""
         return Candidate(self.asked.without(TunedChannels.name))
 
     def recipe(self, candidate: Candidate) -> Recipe:

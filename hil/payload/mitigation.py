@@ -233,7 +233,7 @@ def _difference(program: ConductanceProgram, checked: ConductanceProgram) -> tup
 
 
 def _sums(program: ConductanceProgram) -> tuple[int, int, int]:
-    """Level sums of an image, channels of all layers, and stored codes."""
+    """How many level sums an image needs, channels all layers have, and codes are stored between layers."""
     sums = channels = 0
     for step in filter(None, map(program.product_of, program.steps)):
         positions = 1 if step.group.window is None else step.group.window.positions

@@ -61,7 +61,11 @@ def images_of(found: MeasuredAnswers, data: Dataset, program: ConductanceProgram
 
 
 def plan_of(looks: Sequence[int], count: int) -> tuple[int, ...]:
-    """The planned looks, of which the answers are one; empty: they are all that was planned."""
+    """The numbers of images at which a verdict was planned, with those that there are answers for; none: these alone.
+
+    Raises:
+        UsageError: there are answers for a number that is none of ``looks``, or these do not rise.
+    """
     plan = tuple(looks) or (count,)
     if count not in plan or plan[0] < 2 or any(b <= a for a, b in pairwise(plan)):
         planned = ", ".join(f"{n:,}" for n in plan)

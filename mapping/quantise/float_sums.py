@@ -53,7 +53,13 @@ def mended_weights(
 def gains(
     levels: NDArray[np.int16], unit: Floats, sample: NDArray[np.float32], sums: NDArray[np.float32], scale: float
 ) -> Floats:
-    """γ of each output, (groups, outputs); 1 where the sample does not say. Arguments as above."""
+    """γ, by which the scale of each output is divided, (groups, outputs); 1 where the sample is too small to say.
+
+    Args:
+        levels: rounded weights, (groups, outputs, inputs), whose steps are ``unit``, (groups, outputs).
+        sample: input codes, (groups, inputs, vectors), of ``scale``.
+        sums: of the float network for the same vectors, (outputs of all groups, vectors).
+    """
     vectors = sample.shape[2]
     if vectors < SEEN:
         return np.ones_like(unit)

@@ -222,7 +222,7 @@ class Quantiser:
         return step
 
     def _append(self, step: Step, scale: CodeScale) -> None:
-        """A step of its own before that of an operation."""
+        """Add a step that an operation needs before its own, with its scale and its codes of the calibration images."""
         self.scales[step.name], self.codes[step.name] = scale, apply(step, self.codes, _Exact(), layers={})
         self.steps.append(step)
 

@@ -209,7 +209,7 @@ class Use(Protocol):
     """Whoever a network is written for, called in every round of it."""
 
     def corrected(self, written: Written) -> None:
-        """It stands, its columns are corrected, and nothing is tuned yet."""
+        """Called once the chip of this round is written and its columns are corrected, before anything is tuned."""
 
     def ready(self, written: Written) -> None:
         """Called once the chip of this round is ready: written, waited for and tuned. The next round writes it
