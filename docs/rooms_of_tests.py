@@ -42,7 +42,7 @@ def room_of(parts: list[str]) -> str:
     folders = parts[:-1]
     if not folders:
         return "across rooms"
-    return "/".join(folders[:2]) if folders[0] == "hil" else folders[0]
+    return ": ".join(folders[:2]) if folders[0] == "hil" else folders[0]
 
 
 def add_tests(rooms: dict[str, Room], junit: Path) -> None:
@@ -72,7 +72,7 @@ def table(rooms: dict[str, Room]) -> list[str]:
     rows = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for name, room in [*sorted(rooms.items()), ("**all**", whole)]:
         slowest = f"{max(room.tests_s.values()):.0f}" if room.tests_s else ""
-        cells = [f"`{name}`" if room is not whole and " " not in name else name, f"{len(room.tests_s):,}"]
+        cells = [name, f"{len(room.tests_s):,}"]
         cells += [f"{sum(room.tests_s.values()):.0f}", slowest]
         if measured:
             cells += [f"{room.lines:,}", f"{100 * room.covered / room.lines:.0f}"] if room.lines else ["", ""]

@@ -38,7 +38,7 @@ def test_each_room_has_a_row_with_its_tests_their_time_and_its_covered_lines(tmp
     assert printed(tmp_path, "--coverage", str(tmp_path / "coverage.json")) == {
         "across rooms": ["1", "60", "60", "", ""],
         "cim": ["2", "5", "3", "50", "80"],
-        "hil/driver": ["1", "2", "2", "50", "50"],
+        "hil: driver": ["1", "2", "2", "50", "50"],
         "all": ["4", "67", "60", "100", "65"],
     }
 
