@@ -49,6 +49,7 @@ class FreeCells:
             tuple[int, int], NDArray[np.bool_]
         ] = {}  # by round and macro, in the order of their first use
         self._free: dict[tuple[int, int], int] = {}  # cells that are left there
+        self._too_large: dict[tuple[int, int], list[tuple[int, int]]] = {}  # rectangles that found no room there
         for area in areas:
             self._take(area)
 
@@ -76,10 +77,14 @@ class FreeCells:
         for key in own + others:
             if key[1] not in self._allowed or self._free[key] < area.rows * area.outputs:
                 continue
+            known = self._too_large.setdefault(key, [])  # cells only become fewer, so what had no room has none
+            if any(rows <= area.rows and outputs <= area.outputs for rows, outputs in known):
+                continue
             room = _corners(self._taken[key], area.rows, area.outputs)
             if room.any():
                 row = area.row0 if area.row0 < len(room) and room[area.row0].any() else int(room.any(axis=1).argmax())
                 return replace(area, macro=key[1], row0=row, output0=int(room[row].argmax()))
+            known.append((area.rows, area.outputs))
         return None
 
     def _alone(self, area: Area) -> Area | None:
@@ -98,6 +103,7 @@ class FreeCells:
         key = (area.round, area.macro)
         self._cells(area)[:] = False
         self._free[key] += area.rows * area.outputs
+        self._too_large.pop(key, None)
         if self._free[key] == self._shape[0] * self._shape[1]:
             del self._taken[key], self._free[key]
 
