@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stage_parts import StageParts
+
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.extensions.chip_side import keeping_of
@@ -71,29 +73,6 @@ class PacedPort(threading.Thread):
             time.sleep(0.0005)
 
 
-class StageTimes(Watch):
-    """Bytes and seconds of the line in each outer stage."""
-
-    def __init__(self, line: PacedLine) -> None:
-        super().__init__()
-        self.line, self.parts = line, dict[str, tuple[int, float]]()
-        self._at = (0, 0.0)
-
-    def begin(self, name: str) -> None:
-        if len(self.stages) == 1:
-            self._note("between")
-
-    def end(self, name: str) -> None:
-        if not self.stages:
-            self._note(name)
-
-    def _note(self, name: str) -> None:
-        now = (self.line.bytes_both, self.line.busy_s)
-        size, seconds = self.parts.get(name, (0, 0.0))
-        self.parts[name] = (size + now[0] - self._at[0], seconds + now[1] - self._at[1])
-        self._at = now
-
-
 @contextmanager
 def opened(chip: EmulatedChip, *, pty: bool) -> Iterator[tuple[ChipDriver, PacedLine]]:
     """The chip at the end of such a line, open."""
@@ -133,7 +112,7 @@ def main() -> int:
     chip = chip_from_address(f"emulated:lab-128?seed={asked.seed}&macros={program.spec.macros}")
     start_s = time.monotonic()
     with opened(chip, pty=asked.pty) as (driver, line):
-        watch = StageTimes(line)
+        watch = StageParts(lambda: (line.bytes_both, line.busy_s))
         report, _ = deploy_on(driver, program, load_dataset(asked.data, "test"), options=options, watch=watch)
     for name, (size, seconds) in watch.parts.items():
         print(f"{name:<18} {size / 1e6:8.2f} MB {seconds:8.1f} s")

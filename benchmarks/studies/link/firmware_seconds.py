@@ -27,6 +27,8 @@ from unittest import mock
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT))
 
+from stage_parts import StageParts  # noqa: E402
+
 from cim.chip.file import load_chip  # noqa: E402
 from firmware_protocols.messages import Capability  # noqa: E402
 from hil.atomic import write_bytes  # noqa: E402
@@ -35,7 +37,6 @@ from hil.driver.checked_chip import OpenChip  # noqa: E402
 from hil.server.firmware_build import build, config_header  # noqa: E402
 from hil.server.firmware_launch import die_serial, running_firmware  # noqa: E402
 from hil.server.firmware_targets import FirmwareTarget  # noqa: E402
-from hil.watch import Watch  # noqa: E402
 from tests.firmware_protocols.one_macro_net import write_files  # noqa: E402
 from tests.firmware_protocols.qemu_monitor import QemuMonitor, symbols  # noqa: E402
 
@@ -54,32 +55,6 @@ def board_process() -> int:
 def cpu_s(process: int) -> float:
     fields = Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
-
-
-class StageSeconds(Watch):
-    """Clock, board and host of each outer stage, s."""
-
-    def __init__(self, board: int) -> None:
-        super().__init__()
-        self.board, self.parts = board, dict[str, list[float]]()
-        self._at = self._now()
-
-    def _now(self) -> tuple[float, ...]:
-        return time.monotonic(), cpu_s(self.board), time.process_time()
-
-    def begin(self, name: str) -> None:
-        if len(self.stages) == 1:
-            self._note("between")
-
-    def end(self, name: str) -> None:
-        if not self.stages:
-            self._note(name)
-
-    def _note(self, name: str) -> None:
-        now = self._now()
-        before = self.parts.get(name, [0.0, 0.0, 0.0])
-        self.parts[name] = [was + b - a for was, a, b in zip(before, self._at, now, strict=True)]
-        self._at = now
 
 
 @contextlib.contextmanager
@@ -127,7 +102,8 @@ def main() -> int:
             looked_at(monitor, seen) if asked.functions else contextlib.nullcontext(),
             mock.patch.object(OpenChip, "capabilities", without) if asked.no_plan else contextlib.nullcontext(),
         ):
-            watch = StageSeconds(board_process())
+            board = board_process()
+            watch = StageParts(lambda: (time.monotonic(), cpu_s(board), time.process_time()))
             run = folder / "run"
             deploy(
                 net, address, macros=1, data=str(data), calibration=asked.record, out=run, options=options, watch=watch
