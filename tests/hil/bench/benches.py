@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import re
 import socket
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ import numpy as np
 
 from cim.chip.spec import ChipSpec
 
+_ANY = random.SystemRandom()  # tests that run beside each other are seeded alike
+_BELOW_THOSE_GIVEN = range(20_000, 32_000)
 BENCH = """\
 format = "hil.bench"
 version = "1.0"
@@ -236,10 +239,16 @@ def write_openmena(folder: Path) -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine on which nobody listens."""
-    with contextlib.ExitStack() as held:
-        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in listeners]
+    """Ports of this machine on which nobody listens, below those that a system gives to whoever asks for any.
+
+    A stand-in listens a second after its port was written down: by then some line may have taken one of the others.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = _ANY.choice(_BELOW_THOSE_GIVEN)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found += [port] if port not in found else []
+    return found
 
 
 def write_station(folder: Path, *, smu: str, switch: str, current_a: str = "5e-4") -> Path:

@@ -154,10 +154,11 @@ def standing_in(kind: str, folder: Path, write: Callable[[Path], Path] | None = 
         host.write_text(_PORT.sub(lambda found: str(relay.before(int(found.group()))), path.read_text()))
         address = f"bench:{host}"
         command = [sys.executable, "-m", "hil", "emulate", "--bench", str(path), "--outputs-log", str(log)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    with (folder / "stand_ins.err").open("w+") as complaints:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
     assert process.stdout is not None
     try:
-        process.stdout.readline()
+        assert process.stdout.readline(), (folder / "stand_ins.err").read_text()
         yield StandingIn(kind, address, log, relay)
     finally:
         process.terminate()  # an interrupt is ignored where this process was started in the background
@@ -177,7 +178,7 @@ def end_a_host(standing: StandingIn, how: str, rng: random.Random) -> EndedHost:
     host.start()
     theirs.close()  # a host that fails before it works is seen
     assert host.pid is not None
-    assert ours.recv() == "working"
+    assert (said := ours.recv()) == working_host.WORKING, said
     _until(standing.are_on, "outputs never went on")
     time.sleep(rng.uniform(0.0, _SPREAD_S))
     ended_ns = time.monotonic_ns()
