@@ -17,7 +17,7 @@ from cim.record.cell_errors import CellErrors, nominal_errors
 from mapping.bits import BitWidths, LayerBits
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Copies
-from mapping.layout.lay_out import Layout, LayoutOptions, idle_copies, lay_out
+from mapping.layout.lay_out import Layout, LayoutOptions, idle_copies, lay_out, rounds_of
 from mapping.layout.place import macro_targets_us, tiles_by_slot
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph
@@ -34,7 +34,7 @@ from mapping.quantise.sharing import shared_ops, together, turns
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.quantise.widths import code_widths
 from mapping.tune.averaged import averaged
-from mapping.tune.residual import REACH, with_lower_slices, with_top_copies
+from mapping.tune.residual import REACH, check_room, with_lower_slices, with_top_copies
 
 __all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 
@@ -94,11 +94,13 @@ def compile_network(
     shapes = [matrix_shape(op) for op in ops if isinstance(op, MatrixOp) and op.shares is None]
     _check_request(network, spec, bits, [shape.layer for shape in shapes])
     pieces, places = lay_out(shapes, spec, bits, options)
-    if turns(ops) and any(at.round for layer in places.values() for at in layer):
+    if turns(ops) and rounds_of((pieces, places)) > 1:
         ops = lower(network.graph)  # cells that were written anew cannot be read again
         pieces, places = lay_out([matrix_shape(op) for op in ops if isinstance(op, MatrixOp)], spec, bits, options)
     stored = network.calibration_images
-    errors, whole = nominal_errors(spec, READ_AGE_S), bits
+    errors = nominal_errors(spec, READ_AGE_S)
+    if options.residual:
+        check_room((pieces, places), spec, options.residual, options.residual_reads)
     if options.halves:
         ops, bits, (pieces, places) = _in_halves(
             network.graph, ops, stored, spec, bits, errors, options, (pieces, places)
@@ -141,15 +143,7 @@ def compile_network(
     )
     program = replace(program, digest=program_digest(program))
     if options.residual:
-        try:
-            return with_top_copies(program, options.residual, options.residual_reads)
-        except CannotMap:
-            if bits is whole:
-                raise
-        return compile_network(
-            network, spec, weight_bits=weight_bits, activation_bits=activation_bits, layer_bits=layer_bits,
-            options=replace(options, halves=False), scale_rule=scale_rule, weight_form=weight_form, progress=progress,
-        )  # fmt: skip
+        return with_top_copies(program, options.residual, options.residual_reads)
     return averaged(program, copies) if copies else program
 
 
@@ -169,15 +163,13 @@ def _in_halves(
         shapes = [matrix_shape(op) for op in own if isinstance(op, MatrixOp) and op.shares is None]
         try:
             found = lay_out(shapes, spec, fewer, options)
+            if options.residual:
+                check_room(found, spec, options.residual, options.residual_reads)
         except CannotMap:
             continue
-        if _rounds_of(found) == _rounds_of(layout):
+        if rounds_of(found) == rounds_of(layout):
             return own, fewer, found
     return ops, bits, layout
-
-
-def _rounds_of(layout: Layout) -> int:
-    return 1 + max((at.round for layer in layout[1].values() for at in layer), default=0)
 
 
 def fitted_step(stored: int, ops: Sequence[FusedOp]) -> int:

@@ -103,6 +103,16 @@ def parts_of(shape: MatrixShape, bundles: Sequence[Bundle]) -> int:
     return max(len(blocks_apart(piece, shape)) for bundle in bundles for piece in bundle.pieces)
 
 
+def area_of(piece: Piece, at: Place) -> Area:
+    """The cells of a piece at its place."""
+    return Area(at.macro, at.row0, at.output0, len(piece.inputs), len(piece.outputs), at.round)
+
+
+def rounds_of(layout: Layout) -> int:
+    """Times that the chip is written for a run of the network."""
+    return 1 + max((at.round for layer in layout[1].values() for at in layer), default=0)
+
+
 def idle_copies(layout: Layout, spec: ChipSpec, further: int = 0) -> Copies:
     """Further copies of layers on cells that the layout's own macros leave idle, up to ``IDLE_COPIES`` of each.
 
@@ -113,16 +123,13 @@ def idle_copies(layout: Layout, spec: ChipSpec, further: int = 0) -> Copies:
     """
     pieces, places = layout
     layers = {
-        name: tuple(
-            Area(at.macro, at.row0, at.output0, len(piece.inputs), len(piece.outputs), at.round)
-            for piece, at in zip(pieces[name], places[name], strict=True)
-        )
+        name: tuple(map(area_of, pieces[name], places[name]))
         for name in pieces
         if not any(at.copy for at in places[name])
     }
     used = {at.macro for spots in places.values() for at in spots}
     allowed: Sequence[int] | None = None
-    if any(at.round for spots in places.values() for at in spots):
+    if rounds_of(layout) > 1:
         allowed = range(spec.macros)
     elif further:
         allowed = sorted(used) + [m for m in range(spec.macros) if m not in used][:further]

@@ -34,9 +34,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.encoding import EncodedTile, encode_tile, tile_halves_us
+from cim.chip.spec import ChipSpec
 from mapping.bits import LEAST, MOST, BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Area, FreeCells
+from mapping.layout.lay_out import Layout, area_of, rounds_of
 from mapping.layout.place import macro_targets_us
 from mapping.layout.tile import slices_needed
 from mapping.operators.step import Step
@@ -99,61 +101,72 @@ def with_top_copies(program: ConductanceProgram, copies: int, reads: int = RESID
         CannotMap: weights of one slice, pairs of cells are missing, cells that are not written by sign, several
             rounds, copies for speed, sums that could leave 32 bits, or too few free cells.
     """
-    _check(program)
+    _check(program, copies, reads)
     chip = program.spec.name
-    if not (1 <= copies <= MOST_RESIDUAL_COPIES and 1 <= reads <= MOST_READS):
-        raise CannotMap(
-            f"{copies} copies of the highest slices, each read {reads} times: not 1 to {MOST_RESIDUAL_COPIES} and "
-            f"1 to {MOST_READS}",
-            chip=chip,
-        )
     if any(tile.multiplier % copies for step in program.matrices for tile in _tops(step)):
         raise CannotMap(
             f"{copies} copies of the highest slices do not share its digits evenly",
             chip=chip,
             would_fit=("2, 4 or 8 copies",),
         )
-    places, pictures = _copy_places(program, copies), picture_layers(program)
+    tops = {step.name: areas_of(_tops(step)) for step in program.matrices}
+    places, pictures = _copy_places(tops, layer_areas(program), program.spec, copies), picture_layers(program)
     steps: list[Step] = []
     for step in program.steps:
         if isinstance(step, MatrixStep):
-            tops, top = _tops(step), _top(step)
+            highest, top = _tops(step), _top(step)
             more = [
                 replace(tile, macro=at.macro, row0=at.row0, output0=at.output0)
                 for copy in places.get(step.name, ())
-                for tile, at in zip(tops, copy, strict=True)
+                for tile, at in zip(highest, copy, strict=True)
             ]
             rest = [replace(t, multiplier=t.multiplier * copies) for t in step.group.tiles if t.multiplier < top]
-            step = summed(step, (*tops, *more, *rest), copies, chip) if copies > 1 else step
+            step = summed(step, (*highest, *more, *rest), copies, chip) if copies > 1 else step
             often = min(MOST_READS, reads * PICTURE_READS) if step.name in pictures else reads
             step = replace(step, group=replace(step.group, residual_reads=often))
         steps.append(step)
     return recoded(replace(program, steps=tuple(steps)))
 
 
-def _copy_places(program: ConductanceProgram, copies: int) -> dict[str, list[tuple[Area, ...]]]:
-    """Where further copies of the highest slices lie, by layer.
+def check_room(layout: Layout, spec: ChipSpec, copies: int, reads: int = RESIDUAL_READS) -> None:
+    """Refuse, before anything is quantised, what ``with_top_copies`` would refuse of a network laid out like this.
+
+    Raises:
+        CannotMap: as there.
+    """
+    pieces, places = layout
+    _check_asked(spec, rounds_of(layout), copies, reads)
+    every = {name: tuple(map(area_of, pieces[name], places[name])) for name in pieces}
+    tops = {}
+    for name, own in pieces.items():
+        highest = max(piece.slice for piece in own)
+        tops[name] = tuple(a for piece, a in zip(own, every[name], strict=True) if piece.slice == highest)
+    _copy_places(tops, every, spec, copies)
+
+
+def _copy_places(
+    tops: Mapping[str, tuple[Area, ...]], areas: Mapping[str, tuple[Area, ...]], spec: ChipSpec, copies: int
+) -> dict[str, list[tuple[Area, ...]]]:
+    """Where further copies of the highest slices, which lie on ``tops``, lie, by layer; all slices lie on ``areas``.
 
     Raises:
         CannotMap: they take more macros than the chip has.
     """
-    every = [area for own in layer_areas(program).values() for area in own]
-    tops = {step.name: areas_of(_tops(step)) for step in program.matrices}
-    most = program.spec.macros + (copies - 1) * sum(map(len, tops.values()))  # enough, were each alone on a macro
-    cells, found = FreeCells(program.spec, every, range(most)), dict[str, list[tuple[Area, ...]]]()
+    every = [area for own in areas.values() for area in own]
+    most = spec.macros + (copies - 1) * sum(map(len, tops.values()))  # enough, were each alone on a macro
+    cells, found = FreeCells(spec, every, range(most)), dict[str, list[tuple[Area, ...]]]()
     for _ in range(copies - 1):
-        for name, areas in tops.items():
-            at = cells.put(areas, further=True)
+        for name, own in tops.items():
+            at = cells.put(own, further=True)
             assert at is not None, "there is a macro for every copy"
             found.setdefault(name, []).append(at)
-    taken = {area.macro for areas in found.values() for copy in areas for area in copy} | set(program.macros)
-    if len(taken) > program.spec.macros:
+    taken = {area.macro for own in found.values() for copy in own for area in copy} | {area.macro for area in every}
+    if len(taken) > spec.macros:
         raise CannotMap(
-            f"{copies} copies of the highest slices take {len(taken)} macros, {program.spec.name} has "
-            f"{program.spec.macros}",
-            chip=program.spec.name,
+            f"{copies} copies of the highest slices take {len(taken)} macros, {spec.name} has {spec.macros}",
+            chip=spec.name,
             macros_needed=len(taken),
-            macros_available=program.spec.macros,
+            macros_available=spec.macros,
             would_fit=(f"--macros {len(taken)}", "hil compile, or hil deploy, --with residual=N of fewer copies"),
         )
     return found
@@ -317,12 +330,9 @@ def _read_levels(
     return np.asarray((plus.astype(np.float64) - minus) / spec.level_step_us)
 
 
-def _check(program: ConductanceProgram) -> None:
+def _check(program: ConductanceProgram, copies: int, reads: int) -> None:
     chip = program.spec.name
-    if not (program.spec.macro.paired and program.spec.macro.even_levels):
-        raise CannotMap("residual slices need pairs of cells with evenly spaced levels", chip=chip)
-    if program.rounds > 1:
-        raise CannotMap("residual slices need a network that fits the chip in one round", chip=chip)
+    _check_asked(program.spec, program.rounds, copies, reads)
     for step in program.matrices:
         tiles = step.group.tiles
         if step.group.copies > 1:
@@ -335,3 +345,17 @@ def _check(program: ConductanceProgram) -> None:
                 chip=chip,
                 would_fit=("hil compile --weight-bits 7 or 8",),
             )
+
+
+def _check_asked(spec: ChipSpec, rounds: int, copies: int, reads: int) -> None:
+    chip = spec.name
+    if not (spec.macro.paired and spec.macro.even_levels):
+        raise CannotMap("residual slices need pairs of cells with evenly spaced levels", chip=chip)
+    if rounds > 1:
+        raise CannotMap("residual slices need a network that fits the chip in one round", chip=chip)
+    if not (1 <= copies <= MOST_RESIDUAL_COPIES and 1 <= reads <= MOST_READS):
+        raise CannotMap(
+            f"{copies} copies of the highest slices, each read {reads} times: not 1 to {MOST_RESIDUAL_COPIES} and "
+            f"1 to {MOST_READS}",
+            chip=chip,
+        )

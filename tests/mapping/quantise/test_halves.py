@@ -12,6 +12,7 @@ from hil.deployment.options import DeployOptions, usual_recipe
 from hil.prediction.predict import record_or_nominal
 from hil.simulation.virtual_chips import VirtualChips
 from mapping.compile import compile_network, plan
+from mapping.errors import CannotMap
 from mapping.layout.lay_out import LayoutOptions
 from mapping.layout.place import Placement
 from mapping.network.file import NetworkFile
@@ -112,11 +113,24 @@ def test_pixels_stay_whole() -> None:
     assert compile_network(bottleneck(), LAB).layers["wide0"].group.input_signed
 
 
-def test_inputs_stay_whole_where_residual_slices_take_the_room() -> None:
-    """Halves of a single slice would fit, and not their copies."""
+def test_inputs_stay_whole_where_residual_slices_take_the_room_and_the_network_is_quantised_once() -> None:
+    """Halves of a single slice would fit, and not their copies; the last layer's take no further tile."""
     made, options = tall_bottleneck(), LayoutOptions(residual=4, placement=Placement.PACKED)
     whole = compile_network(made, LAB, options=replace(options, halves=False))
     tight = load_chip("lab-128", macros=len(whole.macros))
     assert len(compile_network(made, LAB, options=options).macros) > tight.macros
-    program = compile_network(made, tight, options=options)
-    assert program.digest == compile_network(made, tight, options=replace(options, halves=False)).digest
+    begun: list[str] = []
+    program = compile_network(
+        made, tight, options=options, progress=lambda done, total, what: begun.extend([what] * (done == total))
+    )
+    assert [layer.layer for layer in plan(program).layers if layer.halves] == ["fc"]
+    assert len(begun) == len(set(begun))
+
+
+def test_residual_copies_without_room_are_refused_before_anything_is_quantised() -> None:
+    begun: list[str] = []
+    small = load_chip("lab-128", macros=3)
+    options = LayoutOptions(residual=4, placement=Placement.PACKED)
+    with pytest.raises(CannotMap, match=r"4 copies of the highest slices take \d+ macros, lab-128 has 3"):
+        compile_network(tall_bottleneck(), small, options=options, progress=lambda d, t, what: begun.append(what))
+    assert not begun
