@@ -37,7 +37,7 @@ from firmware_protocols.messages import (
     StatusReply,
     TileProgrammed,
 )
-from hil.errors import HilError, LinkError
+from hil.errors import HilError, LinkError, UsageError
 from hil.server.bench.bench_file import BenchFile, load_bench
 from hil.server.bench.cells import BenchCells
 from hil.server.bench.faults import ComplianceTrip, InstrumentFault
@@ -205,6 +205,19 @@ class BenchChip(Board):
             self._hand_over()
             raise troubles[0]
         return Done()
+
+    def move_to_die(self, die_x: int, die_y: int) -> None:
+        """Have the prober move to another die, with all outputs off.
+
+        Raises:
+            UsageError: the bench has no prober. InstrumentSilent, InstrumentFault: it reports an error.
+        """
+        if "prober" not in self.bench.roles:
+            raise UsageError(f"{self.bench.name} has no prober", hint='prober = "name of an instrument" under [roles]')
+        self.outputs_off()
+        prober = self._one("prober")
+        carry_out(prober.move(die_x, die_y))
+        prober.check_errors("when it moved")
 
     def _hand_over(self) -> None:
         """Give the lines free for the guard; ``switch_on`` opens them anew."""

@@ -1,13 +1,16 @@
 """Model files for pyvisa-sim: a file of its devices, for tests of programs of others without a bench.
 
 pyvisa-sim has no physics: it answers each question with what the file says, so that currents are 0 and a limit is what
-was set last. ``hil emulate --bench`` is the stand-in with cells behind it. Orders of several values are left out.
+was set last. ``hil emulate --bench`` is the stand-in with cells behind it. Lines of several values are left out.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from hil.server.bench.model_file import InstrumentModel, ModelOrder
 from hil.server.bench.orders import ReplyForm, TextOrder
@@ -25,20 +28,20 @@ def sim_devices(model: InstrumentModel, resource: str = RESOURCE) -> str:
         raise ValueError(f"{model.name} takes binary words, and pyvisa-sim lines of text only")
     end = model.link.end.decode()
     dialogues, properties, left_out = list[dict[str, str]](), dict[str, Any](), list[str]()
-    for name, order in model.orders.items():
-        assert isinstance(order.send, TextOrder)
-        match len(order.send.places), order.reply:
-            case 0, None:
-                dialogues.append({"q": order.send.template})
-            case 0, _:
-                dialogues.append({"q": order.send.template, "r": _answer(model, name, order)})
-            case 1, None:
-                place = order.send.places[0]
-                properties[name] = {"default": 0.0, "setter": {"q": _with_one_place(order.send, place.form)}}
-            case _:
-                left_out.append(name)
+    for name, line, says in _lines(model):
+        answer = {} if says is None else {"r": says}
+        if len(line.places) > 1:
+            left_out.append(name)
+        elif line.places:
+            asked = {"q": _with_one_place(line), **answer}
+            properties[name] = {"default": "0", "specs": {"type": "float"}, "setter": asked}
+        elif name == "limits_now" and "limits" in properties:  # answers what was set last
+            properties["limits"]["getter"] = {"q": line.template, "r": "{:.9g}"}
+        else:
+            dialogues.append({"q": line.template, **answer})
     device = {
         "eom": {kind: {"q": end, "r": end} for kind in ("TCPIP SOCKET", "GPIB INSTR", "USB INSTR", "ASRL INSTR")},
+        "delimiter": "",  # an order of several parts is one
         "error": "ERROR",
         "dialogues": dialogues,
         "properties": properties,
@@ -48,15 +51,31 @@ def sim_devices(model: InstrumentModel, resource: str = RESOURCE) -> str:
     return note + json.dumps(file, indent=2) + "\n"
 
 
+def _lines(model: InstrumentModel) -> Iterator[tuple[str, TextOrder, str | None]]:
+    """Lines of every order, ``limits`` before ``limits_now``, with what is answered; None: nothing."""
+    for name, order in sorted(model.orders.items()):
+        assert isinstance(order.send, TextOrder)
+        *before, last = order.send.lines
+        yield from ((name, line, model.link.acknowledge) for line in before)
+        yield name, last, model.link.acknowledge if order.reply is None else _answer(model, name, order)
+
+
 def _answer(model: InstrumentModel, name: str, order: ModelOrder) -> str:
     if name == "identity":
         return model.identity
     if name == "errors":
         return model.no_error
-    assert order.reply is not None
-    return "" if order.reply.form is ReplyForm.TEXT else ",".join(["0"] * (order.reply.count or 1))
+    reply = order.reply
+    assert reply is not None
+    count = reply.count or 1
+    if reply.form is ReplyForm.BLOCK:
+        size = str(count * np.dtype(reply.type).itemsize)
+        return f"#{len(size)}{size}" + "\0" * int(size)
+    lines = [""] * reply.lines
+    lines[reply.line - 1] = "" if reply.form is ReplyForm.TEXT else ",".join(["0"] * count)
+    return model.link.end.decode().join(lines)
 
 
-def _with_one_place(order: TextOrder, form: str) -> str:
-    begin, _, rest = order.template.partition("{")
-    return f"{begin}{{:{form}}}{rest.partition('}')[2]}"
+def _with_one_place(line: TextOrder) -> str:
+    begin, _, rest = line.template.partition("{")
+    return f"{begin}{{}}{rest.partition('}')[2]}"

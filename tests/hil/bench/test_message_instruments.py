@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,14 +164,30 @@ def test_a_socket_gives_out_what_has_come_without_waiting_for_more() -> None:
         line.close()
 
 
+def _sim_device(model: str, folder: Path) -> dict[str, Any]:
+    out = folder / f"{model}.yaml"
+    assert run(["bench", "export", model, "-o", str(out)]) == 0
+    found: dict[str, Any] = json.loads(out.read_text().partition("\n")[2])["devices"][model]
+    return found
+
+
 def test_a_model_is_written_for_pyvisa_sim(tmp_path: Path) -> None:
-    out = tmp_path / "smu.yaml"
-    assert run(["bench", "export", "keithley-2400", "-o", str(out)]) == 0
-    file = json.loads(out.read_text().partition("\n")[2])
-    device = file["devices"]["keithley-2400"]
+    device = _sim_device("keithley-2400", tmp_path)
     assert {"q": "*IDN?", "r": "MODEL 24"} in device["dialogues"]
-    assert device["properties"]["volts"]["setter"] == {"q": ":SOUR:VOLT {:.6f}"}
-    assert run(["bench", "export", "row-board", "-o", str(out)]) == ExitCode.USAGE
+    assert device["delimiter"] == ""  # else it would take an order of several parts for several
+    known = device["properties"]
+    assert known["volts"]["setter"] == {"q": ":SOUR:VOLT {}"}
+    assert known["limits"]["getter"] == {"q": ":SENS:CURR:PROT?", "r": "{:.9g}"}
+    assert known["currents"]["setter"] == {"q": ":SENS:AVER:COUN {};:READ?", "r": "0"}
+    assert run(["bench", "export", "row-board", "-o", str(tmp_path / "board.yaml")]) == ExitCode.USAGE
+
+
+def test_binary_blocks_and_acknowledged_lines_are_written_for_pyvisa_sim(tmp_path: Path) -> None:
+    blocks = _sim_device("keysight-b2900", tmp_path)["properties"]["currents"]["setter"]
+    assert blocks == {"q": ":SENS:CURR:NPLC {};:MEAS:CURR?", "r": "#14\0\0\0\0"}
+    acknowledged = _sim_device("keithley-4200a", tmp_path)["dialogues"]
+    assert {"q": "US", "r": "ACK"} in acknowledged
+    assert {"q": "TI1", "r": "0"} in acknowledged
 
 
 @pytest.mark.parametrize(("sent", "told"), [(b"#3128half", LinkError), (b"", InstrumentSilent)])
