@@ -49,7 +49,7 @@ def emulate(
         list[str] | None,
         typer.Option(
             "--set",
-            help="NAME=VALUE of the firmware's die; with --bench: settling_s, hang_up_after or silent_after answers",
+            help="NAME=VALUE of the firmware's die; of stand-ins: settling_s, reading_s, hang_up_after, silent_after",
             show_default=False,
         ),
     ] = None,

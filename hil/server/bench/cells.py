@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -17,7 +18,9 @@ from hil.server.bench.roles import Answer, Crossing, OrderStep, Value, carry_out
 Place: TypeAlias = tuple[slice, int, slice]  # steps that measure, and the row and the columns that they measure
 
 _ROWS_TOGETHER = 64  # that are written turn by turn
-_STEPS_A_SLICE = 256  # between two looks at the link; readings that the host averages are steps of their own
+_STEPS_A_SLICE, _SLICE_S = 256, 0.2  # at most, and about, between two looks at the link
+_FIRST_PER_S = 50.0  # readings, or pulses, of an instrument whose pace is not known yet
+_FASTER = 4.0  # times its pace until now that one may be trusted to have
 
 
 @dataclass
@@ -34,6 +37,7 @@ class BenchCells:
     pulser: Instrument
     alone: Instrument | None
     _connected: Crossing | None = field(default=None, init=False)  # lines that are known to be, of several instruments
+    _per_s: float = field(default=_FIRST_PER_S, init=False)  # readings or pulses, by the slice before
 
     @property
     def one_gives_all(self) -> bool:
@@ -117,24 +121,40 @@ class BenchCells:
                 if (volts := volts_v[number, here]).any():
                     steps += self._connect(crossing) + self.pulser.pulse(crossing, volts, width_s)
             if len(steps) >= _STEPS_A_SLICE:
-                self._carry_out(steps)
+                yield from self._in_slices(steps)
                 steps = []
-                yield
-        self._carry_out(steps)
-        yield
+        yield from self._in_slices(steps)
 
     def _measure(
         self, steps: list[OrderStep], places: list[Place], found_a: NDArray[np.float64]
     ) -> Generator[None, None, None]:
         """Carry out steps, put the means of their answers in their places, and begin anew."""
-        answers: list[Answer] = []
-        for start in range(0, len(steps), _STEPS_A_SLICE):
-            answers += self._carry_out(steps[start : start + _STEPS_A_SLICE])
-            yield
+        answers = yield from self._in_slices(steps)
         for at, number, here in places:
             found_a[number, here] = np.mean([_numbers(a) for a in answers[at]], axis=0)
         steps.clear()
         places.clear()
+
+    def _in_slices(self, steps: Sequence[OrderStep]) -> Generator[None, None, list[Answer]]:
+        """Carry out steps, and look at the link after about ``_SLICE_S``, however long an instrument integrates."""
+        answers: list[Answer] = []
+        while part := self._slice(steps[len(answers) : len(answers) + _STEPS_A_SLICE]):
+            began_s = time.monotonic()
+            answers += self._carry_out(part)
+            took_s = max(time.monotonic() - began_s, 1e-6)
+            self._per_s = min(sum(map(_readings, part)) / took_s, _FASTER * self._per_s)
+            yield
+        return answers
+
+    def _slice(self, steps: Sequence[OrderStep]) -> Sequence[OrderStep]:
+        """The first steps that are expected to take no longer, with all that prepares them; one that works at least."""
+        readings, whole = 0.0, 0
+        for number, step in enumerate(steps, 1):
+            readings += _readings(step)
+            if whole and readings > self._per_s * _SLICE_S:
+                break
+            whole = number if step.works else whole
+        return steps[: whole or len(steps)]
 
     def _carry_out(self, steps: list[OrderStep]) -> list[Answer]:
         return carry_out(steps) if self.alone is None else self.alone.with_outputs(steps)
@@ -148,6 +168,11 @@ class BenchCells:
 
     def _settle(self) -> list[OrderStep]:
         return self.drive.settle(self.bench.settle_s) if self.bench.settle_s else []
+
+
+def _readings(step: OrderStep) -> float:
+    """Readings that an order averages; one for any other order, as long as one may take."""
+    return float(np.asarray(step.values.get("reads", 1.0), np.float64))
 
 
 def _numbers(answer: Answer) -> NDArray[np.float64]:

@@ -277,18 +277,20 @@ class Instrument:
         return count if count is not None else int(np.asarray(step.values.get("count", 1)))
 
     def _messages(self, steps: Sequence[OrderStep], room: int) -> Iterator[list[OrderStep]]:
-        """Steps that may be under way together, beside ``room`` bytes."""
-        part, size = list[OrderStep](), room
+        """Steps that may be under way together, beside ``room`` bytes; what prepares a step stays beside it."""
+        part, size, whole = list[OrderStep](), room, 0
         for step in steps:
             more = self._bytes(step)
-            if part and size + more > self.model.link.most_bytes:
-                yield part
-                part, size = [], room
+            while part and size + more > self.model.link.most_bytes:
+                yield part[: whole or len(part)]
+                part, whole = part[whole or len(part) :], 0
+                size = room + sum(map(self._bytes, part))
             part.append(step)
             size += more
+            whole = len(part) if step.works else whole
             if self._line_takes_one and self.model.orders[step.order].reply is not None:
                 yield part
-                part, size = [], room
+                part, size, whole = [], room, 0
         if part:
             yield part
 

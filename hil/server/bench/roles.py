@@ -50,6 +50,11 @@ class OrderStep:
     order: str
     values: Mapping[str, Value] = field(default_factory=dict)
 
+    @property
+    def works(self) -> bool:
+        """Whether it measures or pulses; steps before it only prepare it, and are worth nothing without it."""
+        return self.order in ("currents", "pulse", "pulse_down")
+
 
 @dataclass(frozen=True, slots=True)
 class Crossing:

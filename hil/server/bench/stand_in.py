@@ -35,9 +35,10 @@ OutputCallback = Callable[[int, bool, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How voltages of stand-ins settle, and what goes wrong once, after so many answers of the bench; 0: never."""
+    """How slow stand-ins are, and what goes wrong once, after so many answers of the bench; 0: never."""
 
     settling_s: float = 0.0  # time constant of voltages that are held
+    reading_s: float = 0.0  # that an instrument integrates for one reading; nobody is heard meanwhile
     hang_up_after: float = 0  # the line is closed in the middle of an answer
     silent_after: float = 0  # an answer never comes
 
@@ -303,6 +304,8 @@ class StandIn:
                 column, count = wired[0], len(wired)
             elif "volts_v" in values:
                 self._volts(values)
+            if self._behaviour.reading_s:
+                self._fixture.clock.pause(self._behaviour.reading_s * reads)
             currents_a = self._fixture.currents_a(reads, column, count)
         tripped = np.abs(currents_a) >= self._limits["current_a"]
         if tripped.any():

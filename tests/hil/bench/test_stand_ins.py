@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from firmware_protocols.messages import CellBlock, Polarity, Pulse
+from firmware_protocols.messages import CellBlock, Polarity, Pulse, ReadCells
 from hil.cli import run
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.errors import DeviceError, ExitCode
 from hil.server.bench.bench_file import load_bench
+from hil.server.bench.chip import BenchChip
 from hil.server.bench.stand_in import Behaviour
 from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import StillClock, between_readings_us, write_bench, write_station
@@ -74,4 +77,32 @@ def test_a_station_whose_line_ends_in_the_middle_of_an_answer_is_told_and_can_be
 def test_a_setting_that_no_stand_in_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_bench(tmp_path, port=str(tmp_path / "board"))
     assert run(["emulate", "--bench", str(path), "--set", "hangs=3"]) == ExitCode.USAGE
-    assert "settling_s=NUMBER, hang_up_after=NUMBER, silent_after=NUMBER" in capsys.readouterr().err
+    assert "settling_s=NUMBER, reading_s=NUMBER, hang_up_after=NUMBER, silent_after=NUMBER" in capsys.readouterr().err
+
+
+def test_a_slow_instrument_leaves_time_to_look_at_the_link(tmp_path: Path) -> None:
+    path = write_bench(tmp_path, port=str(tmp_path / "board"))
+    bench = load_bench(path)
+    slow = Behaviour.parse(["reading_s=0.01"])
+    with (
+        bench_served(bench, EmulatedChip(bench.chip, 7), behaviour=slow),
+        contextlib.closing(BenchChip(bench)) as chip,
+    ):
+        chip.switch_on()
+        looks = sum(1 for _ in chip.read_cells(ReadCells(CellBlock(0, 0, 32, 0, 32), 1, 4, 0)))
+    assert looks >= 5  # 32 orders of 40 ms, and no slice of more than a few
+
+
+def test_what_prepares_a_reading_is_in_its_message(tmp_path: Path) -> None:
+    model = resources.files("hil.server.bench").joinpath("models", "row-board.toml").read_text("utf-8")
+    (tmp_path / "small.toml").write_text(
+        model.replace("most_bytes = 4096", "most_bytes = 58")
+    )  # two readings and a half
+    path = write_bench(tmp_path, port=str(tmp_path / "board"), edit={'"row-board"': '"small.toml"'})
+    bench = load_bench(path)
+    die = EmulatedChip(bench.chip, 7)
+    with bench_served(bench, die, StillClock()), open_chip(f"bench:{path}") as chip:
+        found_us = chip.read_cells(0, reads=256, lines=range(8))[:8]
+        within_us = between_readings_us(chip.spec, 256)
+    through_frames = die.read_cells(ReadCells(CellBlock(0, 0, 8, 0, 32), 1, 256, 1)).readings / 1e3
+    assert np.abs(found_us - through_frames).max() < within_us
