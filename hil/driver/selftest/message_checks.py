@@ -120,14 +120,14 @@ def a_missing_capability(bench: Bench) -> str:
 
 def a_bad_line(bench: Bench) -> str:
     """On a line that loses, doubles and damages frames every request is answered and runs once."""
-    line = FaultyTransport(bench.open(), seed=1, share=FAULT_SHARE)
+    line, macro = FaultyTransport(bench.open(), seed=1, share=FAULT_SHARE), bench.spec.macro
     session = Session(line, silence_s=10.0, key=bench.key)
     try:
         hello = session.open()
         pulses = Capability.PULSE in hello.capabilities
         before = _pulses_told(session)
         pulse = bench.pulse(CellBlock(0, 0, 1, 0, 2), 1)
-        read = ReadCells(CellBlock(0, 0, 8, 0, 16), 10, 1, 0)
+        read = ReadCells(CellBlock(0, 0, min(8, macro.rows), 0, min(16, macro.columns)), 10, 1, 0)
         requests = [pulse if pulses and n % 2 else read for n in range(FAULTY_REQUESTS)]
         replies = list(session.ask_all(requests))
         after = _pulses_told(session)

@@ -10,7 +10,7 @@ from hil.cli import run
 from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.stand_in_serve import bench_served
-from tests.hil.bench.benches import write_bench
+from tests.hil.bench.benches import chip_text, write_bench
 
 
 def test_a_bench_passes_the_selftest_which_lists_what_it_lacks(
@@ -24,3 +24,8 @@ def test_a_bench_passes_the_selftest_which_lists_what_it_lacks(
     assert " 0 failed" in said
     for lacking in ("no SWEEP", "no LAYER", "no PLAN", "no JOURNAL", "no WAIT"):
         assert lacking in said
+
+
+def test_a_macro_of_few_lines_is_asked_for_no_more_than_it_has(tmp_path: Path) -> None:
+    (tmp_path / "macro-4.toml").write_text(chip_text(4))
+    assert run(["selftest", "--emulated", "--chip", str(tmp_path / "macro-4.toml"), "--only", "messages"]) == 0
