@@ -93,7 +93,8 @@ def deployment(kind: str, path: Path, stand_ins: int, age: str) -> bool:
     chip = str(next(folder.glob("macro-*.toml")))
     given = ["--chip", chip, "--data", str(folder / "images.npz"), "--calibration", record, "--age", age, "--json"]
     done = run(["deploy", str(folder / "net.pt"), *port, *given, "-o", str(folder / "run")], stand_ins, folder)
-    said = verdict(folder / "run" / "report.json") if done.code == 0 else done.out[-300:]
+    report = folder / "run" / "report.json"
+    said = verdict(report) if report.exists() else done.out[-300:]
     print(done.line(kind, "deploy", said), flush=True)
     return not said.startswith("agree")
 
@@ -102,9 +103,12 @@ def verdict(path: Path) -> str:
     report = json.loads(path.read_text())
     asked = report["questions"]["this_chip"]
     low, high = (100.0 * end for end in asked["interval90"])
+    young_s, old_s = report["age_range_s"]
+    calibrated = (report["as_calibrated"] or {}).get("text", "nothing tells")
     return (
         f"{report['verdict']}: {asked['n']} images {asked['repeats']} times, chip {asked['measured']['mean']:.1%}, "
-        f"simulator {asked['simulated']['mean']:.1%}, difference {low:+.1f} … {high:+.1f}"
+        f"simulator {asked['simulated']['mean']:.1%}, difference {low:+.1f} … {high:+.1f}, "
+        f"cells {young_s:.0f} … {old_s:.0f} s old; {calibrated}"
     )
 
 

@@ -135,7 +135,7 @@ class BenchCells:
         steps.clear()
         places.clear()
 
-    def _in_slices(self, steps: Sequence[OrderStep]) -> Generator[None, None, list[Answer]]:
+    def _in_slices(self, steps: list[OrderStep]) -> Generator[None, None, list[Answer]]:
         """Carry out steps, and look at the link after about ``_SLICE_S``, however long an instrument integrates."""
         answers: list[Answer] = []
         while part := self._slice(steps[len(answers) : len(answers) + _STEPS_A_SLICE]):
@@ -146,7 +146,7 @@ class BenchCells:
             yield
         return answers
 
-    def _slice(self, steps: Sequence[OrderStep]) -> Sequence[OrderStep]:
+    def _slice(self, steps: list[OrderStep]) -> list[OrderStep]:
         """The first steps that are expected to take no longer, with all that prepares them; one that works at least."""
         readings, whole = 0.0, 0
         for number, step in enumerate(steps, 1):
