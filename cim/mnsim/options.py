@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ def options_as_fields(option: str, given: Any) -> dict[str, Any]:
     if dot:
         if section not in SECTIONS or key not in SECTIONS[section][1]:
             raise ValueError("there is no such field in the file")
-        return {name: given}
+        return {name: _as_in_the_file(given) if isinstance(given, str) else given}
     text = ",".join(str(v) for v in given) if isinstance(given, list | tuple) else str(given).strip()
     if name in WITHOUT_EFFECT:
         return {}
@@ -37,6 +38,14 @@ def options_as_fields(option: str, given: Any) -> dict[str, Any]:
     if len(parts) != len(fields):
         raise ValueError(f"{text!r} is not {len(fields)} values with a comma between")
     return {field: read(part) for field, part in zip(fields, parts, strict=True)}
+
+
+def _as_in_the_file(text: str) -> Any:
+    """The value that a text is in TOML; what is none there is a word, as `1T1R`."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
 
 
 def _plain(text: str) -> str:

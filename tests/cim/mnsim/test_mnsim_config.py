@@ -123,6 +123,22 @@ def test_a_wrong_option_is_named(option: str, value: object, words: str) -> None
     assert words in str(caught.value)
 
 
+def test_a_field_is_set_by_the_text_of_a_command_line_as_by_its_value() -> None:
+    texts = {
+        "array.rows": "128",
+        "array.subarray_rows": "128",
+        "device.resistance_ohm": "[1e6, 1e5, 1e4]",
+        "array.cell": "0T1R",
+    }
+    values = {
+        "array.rows": 128,
+        "array.subarray_rows": 128,
+        "device.resistance_ohm": [1e6, 1e5, 1e4],
+        "array.cell": "0T1R",
+    }
+    assert with_options(CONFIG, {**texts, "Device_Level": 4}) == with_options(CONFIG, {**values, "Device_Level": 4})
+
+
 def test_no_option_is_listed_twice_and_all_fields_exist() -> None:
     assert len({*OPTIONS, *ONLY_DEFAULT, *WITHOUT_EFFECT}) == len(OPTIONS) + len(ONLY_DEFAULT) + len(WITHOUT_EFFECT)
     for fields, _ in OPTIONS.values():
