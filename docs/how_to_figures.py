@@ -207,9 +207,12 @@ def my_network_loses_accuracy(axes: Axes) -> None:
         "none": ("rounding", "untuned"), "scales": ("output", "untuned"), "+ copies": ("output+idle", "untuned"),
         "+ tune: all": ("output+aims+idle", "tuned"), "+ rewrite=3": ("output+aims+idle+rewrite", "tuned"),
     }  # fmt: skip
-    found = {(row["network"], row["levers"]): row for row in rows("ablation")}
+    found = {(row["network"], row["techniques"]): row for row in rows("ablation")}
     networks = {"resnet20": "ResNet-20", "fmnist_cnn5x5": "5×5 CNN", "bundled": "bundled"}
-    series = {name: [100 * found[key, levers][how] for levers, how in steps.values()] for key, name in networks.items()}
+    series = {
+        name: [100 * found[key, techniques][how] for techniques, how in steps.values()]
+        for key, name in networks.items()
+    }
     bars(axes, list(steps), series)
     axes.set(ylabel="images right in %", ylim=(55, 95))
 

@@ -57,7 +57,7 @@ def harden_campaign(
     report = _report_of(folder, program)
     settings = report["settings"]
     results = read_injections(place.table)
-    timeline = report.get("timeline") or {"courses": {}, "scrub_s": 86400.0}
+    timeline = report.get("timeline") or {"scenarios": {}, "scrub_s": 86400.0}
     tripled = most_critical_layer(results, [m.name for m in program.matrices])
     known = prices(
         program,
@@ -72,7 +72,7 @@ def harden_campaign(
     found = harden(
         results,
         weights,
-        timeline["courses"],
+        timeline["scenarios"],
         known,
         alarms,
         tripled=tripled,
@@ -98,8 +98,8 @@ def accuracy_at_end(
         UsageError: it holds no accuracy of that scenario at that year.
     """
     report = _report_of(folder, program)
-    timeline = report.get("timeline") or {"years": [], "courses": {}}
-    bands = timeline["courses"].get(str(scenario))
+    timeline = report.get("timeline") or {"years": [], "scenarios": {}}
+    bands = timeline["scenarios"].get(str(scenario))
     if bands is None or plan.years not in timeline["years"]:
         raise UsageError(
             f"the campaign holds no accuracy {scenario!s:.40} after {plan.years:g} years",

@@ -62,7 +62,7 @@ def campaign_plots(report: Mapping[str, Any]) -> Iterator[Plot]:
         timeline = report["timeline"]
         yield Plot("years", extrapolated, years_figure(timeline, COLOURS))
         for mitigation, (alone, without) in EACH.items():
-            if {str(alone), str(without)} <= timeline["courses"].keys():
+            if {str(alone), str(without)} <= timeline["scenarios"].keys():
                 colours = {
                     MitigationScenario.WITHOUT: "@layer3",
                     alone: "@layer1",
@@ -117,7 +117,7 @@ def years_figure(timeline: Mapping[str, Any], colours: Mapping[MitigationScenari
     data: list[Figure] = []
     years = timeline["years"]
     for scenario, colour in colours.items():
-        bands = timeline["courses"][scenario]
+        bands = timeline["scenarios"][scenario]
         mean = [100 * b["mean"] for b in bands]
         drawn = dots(years, mean, colour, f"{contents(scenario)}: %{{y:.2f}} % after %{{x}} years", size=8)
         bars = {

@@ -147,7 +147,7 @@ def kinds_table(report: dict[str, Any]) -> Table:
 def years_scale(timeline: dict[str, Any]) -> Scale:
     """Accuracy at the end of the mission by mitigation scenario."""
     rows = []
-    for scenario, bands in timeline["courses"].items():
+    for scenario, bands in timeline["scenarios"].items():
         low, mean, high = (100 * bands[-1][k] for k in ("low", "mean", "high"))
         rows.append(ScaleRow(contents(scenario), f"{mean:.1f} %", mean, low, high))
     note = (
@@ -163,13 +163,13 @@ def years_table(timeline: dict[str, Any]) -> Table:
             f"{year:g}",
             *(
                 f"{100 * b[k]['mean']:.1f} ({100 * b[k]['low']:.1f} … {100 * b[k]['high']:.1f}) %"
-                for b in timeline["courses"].values()
+                for b in timeline["scenarios"].values()
             ),
         )
         for k, year in enumerate(timeline["years"])
     )
     note = "Every point past 1e5 s after writing extrapolates the laws of relaxation."
-    return Table("Years", ("years", *map(contents, timeline["courses"])), rows, note)
+    return Table("Years", ("years", *map(contents, timeline["scenarios"])), rows, note)
 
 
 def contents(scenario: str) -> str:

@@ -102,7 +102,7 @@ class Timeline:
             "scrub_s": self.options.scrub_s,
             "left_out": [str(kind) for kind in self.options.left_out],
             "extrapolated": [year * DAYS * DAY_S > MEASURED_S for year in self.options.years],
-            "courses": {
+            "scenarios": {
                 str(scenario): [
                     dict(zip(("low", "mean", "high"), self.band(scenario, y), strict=True))
                     for y in range(len(self.options.years))

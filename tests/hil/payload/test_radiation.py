@@ -340,7 +340,7 @@ def test_the_command_runs_a_campaign_and_prints_json(
     assert command([*asked, *options, "-o", str(tmp_path / "out")]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["settings"]["injections"] == 13
-    assert list(found["timeline"]["courses"]) == [str(course) for course in MAIN]
+    assert list(found["timeline"]["scenarios"]) == [str(scenario) for scenario in MAIN]
     assert command([*asked, *options, "--kinds", "cosmic", "-o", str(tmp_path / "out")]) == 2
 
 
@@ -357,7 +357,7 @@ def test_a_campaign_treats_chips_as_the_run_did_and_a_file_as_it_is_told(
     def campaign(name: str, subject: Path, *more: str) -> tuple[dict[str, object] | None, float]:
         assert command(["campaign", str(subject), *options, *more, "-o", str(tmp_path / name)]) == 0
         found = json.loads(capsys.readouterr().out)
-        return found["settings"].get("rewrite"), found["timeline"]["courses"]["without"][0]["mean"]
+        return found["settings"].get("rewrite"), found["timeline"]["scenarios"]["without"][0]["mean"]
 
     as_run, once = campaign("run-campaign", run), campaign("once", run, "--without", "rewrite")
     assert as_run[0] == {"times": 2, "after_s": 5.0, "reads": 8}

@@ -124,7 +124,7 @@ def test_a_code_keeps_the_accuracy_that_upsets_of_stored_words_take(
     scenarios = (MitigationScenario.WITHOUT, MitigationScenario.ECC_ALONE, MitigationScenario.SCRUB_ALONE)
     options = TimelineOptions((1.0,), chips=3, images=200, scenarios=scenarios)
     found = simulate_years(program, data, record, soft_memory(tmp_path), options, Watch())
-    without, code, scrub = (found.band(course, 0)[1] for course in scenarios)
+    without, code, scrub = (found.band(scenario, 0)[1] for scenario in scenarios)
     assert code > 0.8
     assert without < code - 0.1
     assert scrub < code - 0.1

@@ -50,11 +50,13 @@ def test_no_technique_of_the_default_is_measured_to_cost_a_class_of_networks_a_t
 
 def test_the_gain_of_rewriting_is_that_of_the_stored_ablation() -> None:
     rows = {
-        r["levers"]: r for r in map(json.loads, RESULTS.read_text("utf-8").splitlines()) if r["network"] == "resnet20"
+        r["techniques"]: r
+        for r in map(json.loads, RESULTS.read_text("utf-8").splitlines())
+        if r["network"] == "resnet20"
     }
     (before, sd0, n0), (after, sd1, n1) = (
-        (100 * rows[levers]["tuned"], 100 * rows[levers]["tuned_sd"], rows[levers]["chips"])
-        for levers in (WITHOUT_REWRITE, WITH_REWRITE)
+        (100 * rows[techniques]["tuned"], 100 * rows[techniques]["tuned_sd"], rows[techniques]["chips"])
+        for techniques in (WITHOUT_REWRITE, WITH_REWRITE)
     )
     se2 = sd0**2 / n0 + sd1**2 / n1  # Welch
     free = se2**2 / ((sd0**2 / n0) ** 2 / (n0 - 1) + (sd1**2 / n1) ** 2 / (n1 - 1))
