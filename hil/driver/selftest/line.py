@@ -180,14 +180,17 @@ class MessageLine:
             answers: number of replies to wait for; None: one for each message.
 
         Raises:
-            TimeoutError: fewer replies came.
+            TimeoutError: fewer replies came, and no sign of progress either.
         """
         self.send(*messages, channel=channel, plain=plain)
-        wanted = len(messages) if answers is None else answers
-        heard = self.hear(lambda heard: len(ends(heard)) >= wanted)
-        if len(ends(heard)) < wanted:
-            raise TimeoutError(f"no answer within {ANSWER_S:g} s")
-        return [one.data for one in ends(heard)]
+        missing, answered = len(messages) if answers is None else answers, list[Heard]()
+        while missing:
+            heard = self.hear(lambda heard, missing=missing: len(ends(heard)) >= missing)  # type: ignore[misc]
+            found = ends(heard)
+            answered, missing = answered + found, max(0, missing - len(found))
+            if missing and len(found) == len(heard):
+                raise TimeoutError(f"no answer within {ANSWER_S:g} s")
+        return [one.data for one in answered]
 
     def answer(self, message: bytes, *, channel: int = BULK, plain: bool = False) -> Decoded:
         return decode(self.ask(message, channel=channel, plain=plain)[0])

@@ -34,7 +34,7 @@ from hil.driver.selftest.written_tile import codes_of, widest, write_tile
 READS = 16
 LEAST_REACHED, LEAST_CORRELATION = 0.85, 0.9
 MANY, LONG = 64, 4096  # reads of a cell: whose noise must be less, whose time must be seen
-LONG_S = 15.0  # that the latter may take, by the pace of the former; fewer reads are seen where each takes long
+LONG_S = 15.0  # that one answer of these may take: fewer cells, or reads, are seen where each takes long
 MOST_NOISE, LEAST_TIME = 0.6, 4.0  # of the mean of many beside that of one: its variance; time of long reads
 REPEATS = 12
 MOST_RATIO_ERROR = 0.15  # of codes in two converter ranges
@@ -119,29 +119,39 @@ def reads_are_averaged(bench: Bench) -> str:
     macro, unit = bench.spec.macro, conductance_unit_ns(bench.spec.macro)
     cells = CellBlock(0, 0, min(8, macro.rows), 0, min(16, macro.columns))
     with bench.messages() as line:
-        found = {}
-        for reads in (1, MANY):
+
+        def reading(block: CellBlock, reads: int) -> tuple[NDArray[np.float64], float]:
+            """Readings (repeats, rows, columns) and how long one of one cell takes, s."""
             began_s = time.monotonic()
-            each = [
-                _readings(line, ReadCells(cells, unit, reads, 100 * reads + n), reads + n)[0] for n in range(REPEATS)
+            found = [
+                _readings(line, ReadCells(block, unit, reads, 100 * reads + n), reads + n)[0] for n in range(REPEATS)
             ]
-            found[reads] = float(np.var(each, 0, ddof=1).mean())
+            return np.array(found), (time.monotonic() - began_s) / (REPEATS * reads * block.rows * block.columns)
+
+        once, read_s = reading(cells, 1)
+        fewer = dataclasses.replace(cells, rows=_within(LONG_S, read_s * MANY * cells.columns, cells.rows, 1))
+        often, read_s = reading(fewer, MANY)
+        one, many = (float(np.var(each[:, : fewer.rows], 0, ddof=1).mean()) for each in (once, often))
         few = dataclasses.replace(cells, rows=1, columns=min(8, macro.columns))
-        read_s = (time.monotonic() - began_s) / (REPEATS * MANY * cells.rows * cells.columns)
-        long = min(LONG, max(MANY, int(LONG_S / (read_s * few.columns))))
+        long = _within(LONG_S, read_s * few.columns, LONG, MANY)
         times = []
         for number, reads in enumerate((1, 1, long), 200):
             times.append(_readings(line, ReadCells(few, unit, reads, number), number)[1])
     once_ns, long_ns = times[1] - times[0], times[2] - times[1]
     expect(long_ns > 0, f"chip time stood still at {times[1]} ns while cells were read {long} times")
-    if found[1] < unit * unit:
+    if one < unit * unit:
         return f"readings do not differ: nothing to average; {long_ns * 1e-6:.3g} ms for {long} reads"
-    less, longer = found[MANY] / found[1], long_ns / max(once_ns, 1)
+    less, longer = many / one, long_ns / max(once_ns, 1)
     good = less < MOST_NOISE or longer > LEAST_TIME
     expect(
         good, f"{MANY} reads have {less:.2f} times the variance of one, {long} take {longer:.1f} times as long as one"
     )
     return f"{MANY} reads have {less:.3f} times the variance of one"
+
+
+def _within(seconds: float, each_s: float, most: int, least: int) -> int:
+    """How many, where each takes so long, are there within some seconds; no more than most, and no fewer than least."""
+    return min(most, max(least, int(seconds / each_s)))
 
 
 # --- writes -------------------------------------------------------------------------------------------

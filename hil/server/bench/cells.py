@@ -15,7 +15,7 @@ from hil.server.bench.bench_file import BenchFile
 from hil.server.bench.instrument import Instrument
 from hil.server.bench.roles import Answer, Crossing, OrderStep, Value, carry_out
 
-Place: TypeAlias = tuple[slice, int, slice]  # steps that measure, and the row and the columns that they measure
+Place: TypeAlias = tuple[slice, int, slice]  # steps of a measurement, and the row and the columns that it measures
 
 _ROWS_TOGETHER = 64  # that are written turn by turn
 _STEPS_A_SLICE, _SLICE_S = 256, 0.2  # at most, and about, between two looks at the link
@@ -26,6 +26,8 @@ _FASTER = 4.0  # times its pace until now that one may be trusted to have
 @dataclass
 class BenchCells:
     """What instruments measure and pulse; outputs are the chip's matter, those of ``alone`` go on within each message.
+
+    Generators yield between two orders, as a chip role does: how many readings, or pulses, of cells there were since.
 
     ``alone``: the one instrument that has every role.
     """
@@ -38,6 +40,8 @@ class BenchCells:
     alone: Instrument | None
     _connected: Crossing | None = field(default=None, init=False)  # lines that are known to be, of several instruments
     _per_s: float = field(default=_FIRST_PER_S, init=False)  # readings or pulses, by the slice before
+    _offs: int = field(default=0, init=False)  # how many times the outputs went off
+    _prepared: dict[str, OrderStep] = field(default_factory=dict, init=False)  # lines and voltages now, by order
 
     @property
     def one_gives_all(self) -> bool:
@@ -45,8 +49,9 @@ class BenchCells:
         return self.drive is self.sense is self.pulser
 
     def forget_lines(self) -> None:
-        """Nothing is known of the lines that are connected."""
+        """Nothing is known of the lines that are connected: outputs are off, or were."""
         self._connected = None
+        self._offs += 1
 
     def together(self, cells: CellBlock) -> list[tuple[slice, slice]]:
         """Parts of a block that are written turn by turn, each by itself.
@@ -67,7 +72,7 @@ class BenchCells:
         columns: Sequence[int],
         reads: int,
         wanted: NDArray[np.bool_] | None = None,
-    ) -> Generator[None, None, NDArray[np.float64]]:
+    ) -> Generator[int, None, NDArray[np.float64]]:
         """Current of each cell by itself at the read voltage, mean of ``reads``; (rows, columns) in A.
 
         ``wanted``: cells that are needed, others may stay 0; None: all.
@@ -81,10 +86,11 @@ class BenchCells:
             for crossing, here in self.bench.wiring.crossings(macro, row, columns):
                 if wanted is not None and not wanted[number, here].any():
                     continue
-                steps += self._connect(crossing) + self.drive.volts(crossing, read_v) + self._settle()
+                prepare = self._connect(crossing) + self.drive.volts(crossing, read_v) + self._settle()
                 measured = self.sense.currents_a(crossing, reads * self.bench.averages, **driven)
-                places.append((slice(len(steps), len(steps) + len(measured)), number, here))
-                steps += measured
+                group = self._group(prepare, measured)
+                places.append((slice(len(steps), len(steps) + len(group)), number, here))
+                steps += group
                 if len(steps) >= _STEPS_A_SLICE:
                     yield from self._measure(steps, places, found_a)
         yield from self._measure(steps, places, found_a)
@@ -92,7 +98,7 @@ class BenchCells:
 
     def line_currents_a(
         self, macro: int, units: NDArray[np.int16], rows: NDArray[np.intp], columns: Sequence[int]
-    ) -> Generator[None, None, NDArray[np.float64]]:
+    ) -> Generator[int, None, NDArray[np.float64]]:
         """Currents of bit lines while all rows of a product are driven; (vectors, planes, columns) in A."""
         driven = units.reshape(-1, units.shape[-1])
         found_a = np.zeros((len(driven), len(columns)))
@@ -100,11 +106,13 @@ class BenchCells:
         for number, plane in enumerate(driven):
             volts_v = np.zeros(self.bench.chip.macro.rows)
             volts_v[rows] = plane * self.bench.chip.macro.v_read_v
-            steps += self.drive.rows_volts(macro, volts_v) + self._settle()
+            prepare = self.drive.rows_volts(macro, volts_v) + self._settle()
             for crossing, here in self.bench.wiring.crossings(macro, None, columns):
                 measured = self.sense.currents_a(crossing, self.bench.averages, rows_volts_v=volts_v)
-                places.append((slice(len(steps), len(steps) + len(measured)), number, here))
-                steps += measured
+                group = self._group(prepare, measured)
+                places.append((slice(len(steps), len(steps) + len(group)), number, here))
+                steps += group
+                prepare = prepare if self.alone is not None else []
             if len(steps) >= _STEPS_A_SLICE:
                 yield from self._measure(steps, places, found_a)
         yield from self._measure(steps, places, found_a)
@@ -112,14 +120,14 @@ class BenchCells:
 
     def pulses(
         self, macro: int, rows: range, columns: range, volts_v: NDArray[np.float64], width_s: float
-    ) -> Generator[None, None, None]:
+    ) -> Generator[int, None, None]:
         """One pulse on each cell whose voltage, (rows, columns), is not zero: above SET, below RESET."""
         at_once = self.bench.wiring.columns_at_once if self.pulser.model.uses("pulse", "count") else 1
         steps: list[OrderStep] = []
         for number, row in enumerate(rows):
             for crossing, here in self.bench.wiring.crossings(macro, row, columns, at_once):
                 if (volts := volts_v[number, here]).any():
-                    steps += self._connect(crossing) + self.pulser.pulse(crossing, volts, width_s)
+                    steps += self._group(self._connect(crossing), self.pulser.pulse(crossing, volts, width_s))
             if len(steps) >= _STEPS_A_SLICE:
                 yield from self._in_slices(steps)
                 steps = []
@@ -127,24 +135,44 @@ class BenchCells:
 
     def _measure(
         self, steps: list[OrderStep], places: list[Place], found_a: NDArray[np.float64]
-    ) -> Generator[None, None, None]:
+    ) -> Generator[int, None, None]:
         """Carry out steps, put the means of their answers in their places, and begin anew."""
         answers = yield from self._in_slices(steps)
         for at, number, here in places:
-            found_a[number, here] = np.mean([_numbers(a) for a in answers[at]], axis=0)
+            measured = (a for a, step in zip(answers[at], steps[at], strict=True) if step.works)
+            found_a[number, here] = np.mean([_numbers(a) for a in measured], axis=0)
         steps.clear()
         places.clear()
 
-    def _in_slices(self, steps: list[OrderStep]) -> Generator[None, None, list[Answer]]:
-        """Carry out steps, and look at the link after about ``_SLICE_S``, however long an instrument integrates."""
-        answers: list[Answer] = []
+    def _in_slices(self, steps: list[OrderStep]) -> Generator[int, None, list[Answer]]:
+        """Carry out steps, and look at the link after about ``_SLICE_S``, however long an instrument integrates.
+
+        Where the outputs went off meanwhile (work was held up, and goes on), lines and voltages are given again.
+        """
+        answers, offs = list[Answer](), self._offs
         while part := self._slice(steps[len(answers) : len(answers) + _STEPS_A_SLICE]):
-            began_s = time.monotonic()
-            answers += self._carry_out(part)
+            again = list(self._prepared.values()) if offs != self._offs and self.alone is None else []
+            began_s, offs = time.monotonic(), self._offs
+            answers += self._carry_out([*again, *part])[len(again) :]
+            self._note(part)
             took_s = max(time.monotonic() - began_s, 1e-6)
             self._per_s = min(sum(map(_readings, part)) / took_s, _FASTER * self._per_s)
-            yield
+            yield round(sum(_readings(step) * _cells(step) for step in part if step.works))
         return answers
+
+    def _note(self, steps: list[OrderStep]) -> None:
+        """Which lines and voltages are there behind these steps."""
+        for step in steps:
+            if step.order == "select":
+                self._prepared = {"select": step}
+            elif not step.works:
+                self._prepared[step.order] = step
+
+    def _group(self, prepare: list[OrderStep], works: list[OrderStep]) -> list[OrderStep]:
+        """Orders that measure or pulse with what prepares them; once, unless outputs may go off between two of them."""
+        if self.alone is None:
+            return [*prepare, *works]
+        return [step for work in works for step in (*prepare, work)]
 
     def _slice(self, steps: list[OrderStep]) -> list[OrderStep]:
         """The first steps that are expected to take no longer, with all that prepares them; one that works at least."""
@@ -173,6 +201,10 @@ class BenchCells:
 def _readings(step: OrderStep) -> float:
     """Readings that an order averages; one for any other order, as long as one may take."""
     return float(np.asarray(step.values.get("reads", 1.0), np.float64))
+
+
+def _cells(step: OrderStep) -> float:
+    return float(np.asarray(step.values.get("count", 1.0), np.float64))
 
 
 def _numbers(answer: Answer) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from firmware_protocols.capability import COMPUTED_PRODUCTS
-from firmware_protocols.messages import CellBlock, CellReadings, ReadCells
+from firmware_protocols.messages import CellBlock, CellReadings, Progress, ReadCells
 from hil.pages.tables import Table
 from hil.server.bench.bench_file import ROLES, load_bench
 from hil.server.bench.chip import BenchChip
@@ -111,7 +111,7 @@ def check_bench(path: str | Path) -> BenchCheck:
     )
 
 
-def _whole(steps: Generator[None, None, CellReadings]) -> CellReadings:
+def _whole(steps: Generator[Progress | None, None, CellReadings]) -> CellReadings:
     """Carry a verb out to its end."""
     while True:
         try:

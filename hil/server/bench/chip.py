@@ -6,8 +6,9 @@ import atexit
 import contextlib
 import dataclasses
 import math
+import time
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +49,10 @@ from hil.server.board import Board
 from hil.server.request_checks import check_request
 from hil.transports import open_transport
 
+T = TypeVar("T")
 EMULATED = "EMULATED"  # stands in the identity of every stand-in
 _MOST_COUNTS = 0xFFFE  # of a cell reading
+_TELLS_S = 0.2  # between two signs of progress
 _MV_PER_V, _NS_PER_S, _ROUNDING = 1e3, 1e9, 1e-9
 
 
@@ -126,9 +129,10 @@ class BenchChip(Board):
 
     # --- verbs --------------------------------------------------------------------------------
 
-    def read_cells(self, request: ReadCells) -> Generator[None, None, CellReadings]:
+    def read_cells(self, request: ReadCells) -> Generator[Progress | None, None, CellReadings]:
+        cells, steps = request.cells, self._cells.currents_a(*_lines(request.cells), request.reads)
         with self._outputs(self._cells.drive, self._cells.sense):
-            currents_a = yield from self._cells.currents_a(*_lines(request.cells), request.reads)
+            currents_a = yield from _told(steps, cells.rows * cells.columns * request.reads * self.bench.averages)
         return CellReadings(request.unit_ns, self._counts(currents_a, request.unit_ns))
 
     def program_tile(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:
@@ -146,28 +150,28 @@ class BenchChip(Board):
                     yield Progress(done, int(asked.sum()), failed)
         return TileProgrammed(request.unit_ns, readings, pulses, reached)
 
-    def _write(self, request: ProgramTile) -> Generator[None, None, TileProgrammed]:
+    def _write(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:
         """Cells of a part, turn by turn, each turn on those that are open."""
         rounds, bench, width_s = WriteRounds(request), self._cells, request.pulse_width_ns / _NS_PER_S
         kept = contextlib.nullcontext() if bench.one_gives_all else None  # outputs are on already
         while rounds.open.any():
             with kept or self._outputs(bench.drive, bench.sense):
-                found_a = yield from bench.currents_a(*_lines(request.cells), request.verify_reads, rounds.open)
+                found_a = yield from _told(bench.currents_a(*_lines(request.cells), request.verify_reads, rounds.open))
             rounds.verify(self._counts(found_a, request.unit_ns))
             volts_v = rounds.next_millivolts() / _MV_PER_V
             if volts_v.any():
                 with kept or self._outputs(bench.pulser):
-                    yield from bench.pulses(*_lines(request.cells), volts_v, width_s)
+                    yield from _told(bench.pulses(*_lines(request.cells), volts_v, width_s))
         return rounds.outcome()
 
-    def pulse(self, request: Pulse) -> Generator[None, None, Done]:
+    def pulse(self, request: Pulse) -> Generator[Progress | None, None, Done]:
         sign = 1.0 if request.polarity is Polarity.SET else -1.0
         volts_v = sign * request.millivolts.astype(np.float64) / _MV_PER_V
         with self._outputs(self._cells.pulser):
-            yield from self._cells.pulses(*_lines(request.cells), volts_v, request.width_ns / _NS_PER_S)
+            yield from _told(self._cells.pulses(*_lines(request.cells), volts_v, request.width_ns / _NS_PER_S))
         return Done()
 
-    def mvm(self, request: Mvm) -> Generator[None, None, MvmResult]:
+    def mvm(self, request: Mvm) -> Generator[Progress | None, None, MvmResult]:
         macro, tile = self.spec.macro, request.tile
         assert tile is not None  # a chip without layers is asked for tiles only
         rows, columns = cell_lines(macro, tile.row0, tile.rows, tile.output0, tile.outputs)
@@ -175,10 +179,11 @@ class BenchChip(Board):
         units = _on_word_lines(planes, macro)  # (vectors, planes, word lines)
         with self._outputs(self._cells.drive, self._cells.sense):
             if self.bench.computes_products:
-                cells_a = yield from self._cells.currents_a(tile.macro, rows.tolist(), columns.tolist(), request.reads)
+                steps = self._cells.currents_a(tile.macro, rows.tolist(), columns.tolist(), request.reads)
+                cells_a = yield from _told(steps, rows.size * columns.size * request.reads * self.bench.averages)
                 lines_a = units @ cells_a
             else:
-                lines_a = yield from self._cells.line_currents_a(tile.macro, units, rows, columns.tolist())
+                lines_a = yield from _told(self._cells.line_currents_a(tile.macro, units, rows, columns.tolist()))
         sums_us = _converted(lines_a / macro.v_read_v * 1e6, macro)
         codes = quantise_adc(sums_us, macro.lsb_us(request.range_code), macro.adc.bits, macro.adc_signed)
         at_an_end = np.isin(codes, code_limits(macro.adc.bits, macro.adc_signed))
@@ -316,6 +321,21 @@ def open_bench(rest: str) -> BenchChip:
 def _close(chip: BenchChip) -> None:
     with contextlib.suppress(HilError):  # of a line that was lost, which was said already
         chip.close()
+
+
+def _told(steps: Generator[int, None, T], total: int = 0) -> Generator[Progress | None, None, T]:
+    """Carry out steps that say how much they did; where a total is known, that is told now and then."""
+    done, told_s = 0, time.monotonic()
+    with contextlib.closing(steps):
+        while True:
+            try:
+                done += next(steps)
+            except StopIteration as end:
+                found: T = end.value
+                return found
+            due = total and time.monotonic() - told_s >= _TELLS_S
+            told_s = time.monotonic() if due else told_s
+            yield Progress(min(done, total), total, 0) if due else None
 
 
 def _part(request: ProgramTile, at: tuple[slice, slice]) -> ProgramTile:

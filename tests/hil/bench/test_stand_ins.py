@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from firmware_protocols.messages import CellBlock, Polarity, Pulse, ReadCells
+from firmware_protocols.messages import CellBlock, CellReadings, Polarity, Pulse, ReadCells
 from hil.cli import run
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
@@ -93,11 +94,11 @@ def test_a_slow_instrument_leaves_time_to_look_at_the_link(tmp_path: Path) -> No
     assert looks >= 5  # 32 orders of 40 ms, and no slice of more than a few
 
 
-def test_what_prepares_a_reading_is_in_its_message(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranges", ["[ranges]", "[ranges]\nreads = { low = 1, high = 64, step = 1 }"])
+def test_what_prepares_a_reading_is_in_its_message(ranges: str, tmp_path: Path) -> None:
     model = resources.files("hil.server.bench").joinpath("models", "row-board.toml").read_text("utf-8")
-    (tmp_path / "small.toml").write_text(
-        model.replace("most_bytes = 4096", "most_bytes = 58")
-    )  # two readings and a half
+    small = model.replace("most_bytes = 4096", "most_bytes = 58")  # two readings and a half
+    (tmp_path / "small.toml").write_text(small.replace("[ranges]", ranges))
     path = write_bench(tmp_path, port=str(tmp_path / "board"), edit={'"row-board"': '"small.toml"'})
     bench = load_bench(path)
     die = EmulatedChip(bench.chip, 7)
@@ -106,3 +107,21 @@ def test_what_prepares_a_reading_is_in_its_message(tmp_path: Path) -> None:
         within_us = between_readings_us(chip.spec, 256)
     through_frames = die.read_cells(ReadCells(CellBlock(0, 0, 8, 0, 32), 1, 256, 1)).readings / 1e3
     assert np.abs(found_us - through_frames).max() < within_us
+
+
+def test_work_that_was_held_up_goes_on_with_its_lines_and_voltages(tmp_path: Path) -> None:
+    path = write_station(tmp_path, smu="keithley-2400", switch="keithley-707b")
+    bench = load_bench(path)
+    die, reads, found, looks = EmulatedChip(bench.chip, 7), 256, list[CellReadings](), 0  # three orders a cell
+    with bench_served(bench, die, StillClock()), contextlib.closing(BenchChip(bench)) as chip:
+
+        def whole() -> Iterator[object]:
+            found.append((yield from chip.read_cells(ReadCells(CellBlock(0, 3, 1, 0, 4), 1, reads, 0))))
+
+        chip.switch_on()
+        for looks, _ in enumerate(whole(), 1):  # noqa: B007
+            chip.outputs_off()
+            chip.switch_on()
+    assert looks > 4
+    through_frames = die.read_cells(ReadCells(CellBlock(0, 3, 1, 0, 4), 1, reads, 1)).readings / 1e3
+    assert np.abs(found[0].readings / 1e3 - through_frames).max() < between_readings_us(bench.chip, reads)
