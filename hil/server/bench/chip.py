@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -142,7 +142,8 @@ class BenchChip(Board):
         done = told = failed = 0
         with self._outputs(self._cells.drive) if self._cells.one_gives_all else contextlib.nullcontext():
             for at in self._cells.together(request.cells):
-                outcome = yield from self._write(_part(request, at))
+                so_far = Progress(done, int(asked.sum()), failed)
+                outcome = yield from self._write(_part(request, at), so_far)
                 readings[at], pulses[at], reached[at] = outcome.readings, outcome.pulses, outcome.reached
                 done, failed = done + int(asked[at].sum()), failed + int((~outcome.reached).sum())
                 if done - told >= request.cells.columns:
@@ -150,25 +151,27 @@ class BenchChip(Board):
                     yield Progress(done, int(asked.sum()), failed)
         return TileProgrammed(request.unit_ns, readings, pulses, reached)
 
-    def _write(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:
-        """Cells of a part, turn by turn, each turn on those that are open."""
+    def _write(self, request: ProgramTile, so_far: Progress) -> Generator[Progress | None, None, TileProgrammed]:
+        """Cells of a part, turn by turn, each turn on those that are open; ``so_far``: how far all parts are."""
         rounds, bench, width_s = WriteRounds(request), self._cells, request.pulse_width_ns / _NS_PER_S
         kept = contextlib.nullcontext() if bench.one_gives_all else None  # outputs are on already
         while rounds.open.any():
             with kept or self._outputs(bench.drive, bench.sense):
-                found_a = yield from _told(bench.currents_a(*_lines(request.cells), request.verify_reads, rounds.open))
+                steps = bench.currents_a(*_lines(request.cells), request.verify_reads, rounds.open)
+                found_a = yield from _told(steps, 0, lambda _: so_far)
             rounds.verify(self._counts(found_a, request.unit_ns))
             volts_v = rounds.next_millivolts() / _MV_PER_V
             if volts_v.any():
                 with kept or self._outputs(bench.pulser):
-                    yield from _told(bench.pulses(*_lines(request.cells), volts_v, width_s))
+                    yield from _told(bench.pulses(*_lines(request.cells), volts_v, width_s), 0, lambda _: so_far)
         return rounds.outcome()
 
     def pulse(self, request: Pulse) -> Generator[Progress | None, None, Done]:
         sign = 1.0 if request.polarity is Polarity.SET else -1.0
         volts_v = sign * request.millivolts.astype(np.float64) / _MV_PER_V
         with self._outputs(self._cells.pulser):
-            yield from _told(self._cells.pulses(*_lines(request.cells), volts_v, request.width_ns / _NS_PER_S))
+            steps = self._cells.pulses(*_lines(request.cells), volts_v, request.width_ns / _NS_PER_S)
+            yield from _told(steps, volts_v.size)
         return Done()
 
     def mvm(self, request: Mvm) -> Generator[Progress | None, None, MvmResult]:
@@ -183,7 +186,8 @@ class BenchChip(Board):
                 cells_a = yield from _told(steps, rows.size * columns.size * request.reads * self.bench.averages)
                 lines_a = units @ cells_a
             else:
-                lines_a = yield from _told(self._cells.line_currents_a(tile.macro, units, rows, columns.tolist()))
+                measured = self._cells.line_currents_a(tile.macro, units, rows, columns.tolist())
+                lines_a = yield from _told(measured, units.shape[0] * units.shape[1] * columns.size)
         sums_us = _converted(lines_a / macro.v_read_v * 1e6, macro)
         codes = quantise_adc(sums_us, macro.lsb_us(request.range_code), macro.adc.bits, macro.adc_signed)
         at_an_end = np.isin(codes, code_limits(macro.adc.bits, macro.adc_signed))
@@ -237,6 +241,7 @@ class BenchChip(Board):
             if self._lines_open:
                 self.outputs_off()
         finally:
+            self._lines_open = False  # work that was given up may be told so behind this
             for instrument in self.instruments.values():
                 instrument.close()
             self._guard.dismiss()
@@ -323,19 +328,21 @@ def _close(chip: BenchChip) -> None:
         chip.close()
 
 
-def _told(steps: Generator[int, None, T], total: int = 0) -> Generator[Progress | None, None, T]:
-    """Carry out steps that say how much they did; where a total is known, that is told now and then."""
+def _told(
+    steps: Generator[int, None, T], total: int, tell: Callable[[int], Progress] | None = None
+) -> Generator[Progress | None, None, T]:
+    """Carry out steps that say how much they did, and tell now and then how far they are, or what ``tell`` says."""
     done, told_s = 0, time.monotonic()
     with contextlib.closing(steps):
         while True:
             try:
-                done += next(steps)
+                done = min(done + next(steps), total)
             except StopIteration as end:
                 found: T = end.value
                 return found
-            due = total and time.monotonic() - told_s >= _TELLS_S
+            due = time.monotonic() - told_s >= _TELLS_S
             told_s = time.monotonic() if due else told_s
-            yield Progress(min(done, total), total, 0) if due else None
+            yield (tell(done) if tell else Progress(done, total, 0)) if due else None
 
 
 def _part(request: ProgramTile, at: tuple[slice, slice]) -> ProgramTile:

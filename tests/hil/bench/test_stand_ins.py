@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_protocols.messages import CellBlock, CellReadings, Polarity, Pulse, ReadCells
+from firmware_protocols.messages import CellBlock, CellReadings, Polarity, ProgramTile, Progress, Pulse, ReadCells
 from hil.cli import run
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
@@ -125,3 +125,19 @@ def test_work_that_was_held_up_goes_on_with_its_lines_and_voltages(tmp_path: Pat
     assert looks > 4
     through_frames = die.read_cells(ReadCells(CellBlock(0, 3, 1, 0, 4), 1, reads, 1)).readings / 1e3
     assert np.abs(found[0].readings / 1e3 - through_frames).max() < between_readings_us(bench.chip, reads)
+
+
+def test_a_slow_instrument_tells_its_progress_while_it_writes(tmp_path: Path) -> None:
+    path = write_bench(tmp_path, port=str(tmp_path / "board"))
+    bench = load_bench(path)
+    targets = np.full((8, 32), 20_000, np.uint16)
+    pulses = (800, 50, 2000, 900, 50, 2200, round(bench.chip.write.pulse_width_ns))
+    request = ProgramTile(CellBlock(0, 0, 8, 0, 32), 1, 500, 2, 8, *pulses, 0, targets)
+    with (
+        bench_served(bench, EmulatedChip(bench.chip, 7), behaviour=Behaviour(reading_s=0.02)),
+        contextlib.closing(BenchChip(bench)) as chip,
+    ):
+        chip.switch_on()
+        told = [step for step in chip.program_tile(request) if step is not None]
+    assert len(told) > 3  # three turns of more than a second each, and its end
+    assert all(isinstance(one, Progress) and one.total == targets.size for one in told)
