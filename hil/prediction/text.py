@@ -13,6 +13,7 @@ from hil.pages.summary import Bar, Bars, Fact, Headline, NextStep, Scale, ScaleR
 from hil.pages.tables import Table, duration
 from hil.prediction.shares import Shares, Shrunk, shares
 from hil.verdict.metric import ACCURACY, Metric
+from hil.verdict.survival import lost_on_virtual_chips
 from hil.verdict.yields import BETWEEN_CHIPS, Distribution, Yield, histogram
 from mapping.network.task import TaskKind
 
@@ -41,6 +42,7 @@ class Prediction:
     points: BeliefPoints | None = None  # what each virtual chip is like, where a chip file says it by ranges
     shrunk: Shrunk | None = None  # what measuring did to a belief by ranges
     float_score: float | None = None  # of the float network, where it is at hand
+    residual: bool = False  # whether the chips hold residual slices
     answers: str = ""  # chips that have each image right at the first age, in run order, base 36; "" above 35 chips
 
     def __repr__(self) -> str:
@@ -83,7 +85,7 @@ class Prediction:
         reached = self.reached(0)
         headline = Headline(_tone(reached), f"{self._words(one.mean)}", text)
         alone = len(self.ages_s) == 1
-        shown: list[SummaryItem] = [self._scale()]
+        shown: list[SummaryItem] = [*self._lost(), self._scale()]
         if not alone:
             shown.append(self._table())
         elif reached:
@@ -103,6 +105,13 @@ class Prediction:
             ),
             steps,
         )
+
+    def _lost(self) -> list[SummaryItem]:
+        """What the chips lose at the first age, where it is much, and what helps."""
+        if not (self.metric.share and self.metric.greater):
+            return []
+        text = lost_on_virtual_chips(self.ideal, self.at(0).mean, residual=self.residual)
+        return [Fact("Lost on the chips", text, tone=Tone.BAD)] if text else []
 
     def _shares(self) -> list[SummaryItem]:
         """What the spread consists of, and what to measure first."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 LEAST_LOSS = 0.05  # of accuracy from ideal to chip, below which a network is not said to be lost
 TOLERANCES = 3.0  # and at least so many tolerances
+RESIDUAL = "residual=2,reads=32"  # the technique that saved the deepest network that was tried (docs/benchmarks.md)
 PREDICTED_SHARE = 0.25  # of the loss that simulated and measured accuracy may be apart, to call the loss predicted
 
 
@@ -48,7 +49,24 @@ def survival(
     steps = [] if tuned else [f"hil deploy {file} with its tune: gains and biases tuned to the chip"]
     steps += [
         f"hil improve {file} --data DATA …   techniques from cheap to dear, each with what it gave",
+        f"hil deploy {file} --with {RESIDUAL} …   lower bit slices hold what cells missed, on more macros",
         f"hil deploy {file} --with rewrite=3 …   write cells again that left their window",
         f"hil finetune {file} --data DATA --calibration RECORD -o tuned.pt   train under the chip's errors",
     ]
     return Survival(lost, predicted, text, tuple(steps))
+
+
+def lost_on_virtual_chips(ideal: float, simulated: float, *, residual: bool) -> str:
+    """What virtual chips lose of the ideal network, and an option that helps; "" where they keep it.
+
+    Args:
+        ideal, simulated: accuracies, fractions.
+        residual: whether the network has residual slices already.
+
+    Example: 88 % ideal and 0 simulated are 88 points, and ``--with residual=2,reads=32`` is named.
+    """
+    lost = ideal - simulated
+    if lost < LEAST_LOSS:
+        return ""
+    helps = "hil improve looks for more" if residual else f"try --with {RESIDUAL}, which takes more macros"
+    return f"{100 * lost:.0f} points from a perfect chip to these; {helps}"

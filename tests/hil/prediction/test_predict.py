@@ -21,7 +21,7 @@ from hil.deployment.interim_looks import plan_images
 from hil.deployment.options import DeployOptions
 from hil.device_fit.result import fit_table
 from hil.errors import MismatchError, UsageError
-from hil.pages.summary import Bars
+from hil.pages.summary import Bars, Fact
 from hil.prediction.predict import VirtualRow, at_temperature, predict, record_or_nominal, with_stuck_cells
 from hil.prediction.text import Prediction
 from hil.simulation.virtual_chip import VirtualChip
@@ -259,6 +259,14 @@ def test_a_prediction_says_mean_interval_quantiles_yield_and_shape() -> None:
     value = json.loads(json.dumps(made().to_json()))
     assert value["ages"][0]["yield"]["target"] == 0.89
     assert value["accuracy"]["simulated"]["interval"] == "prediction, one chip, 95 %"
+
+
+def test_a_prediction_says_first_what_chips_lose_where_it_is_much_and_what_helps() -> None:
+    assert "Lost on the chips" not in str(made().summary().parts)
+    first = dataclasses.replace(made(), ideal=0.99).summary().parts[0]
+    assert isinstance(first, Fact)
+    assert first.name == "Lost on the chips"
+    assert "--with residual=2,reads=32" in first.text
 
 
 def test_the_command_predicts_yield_at_several_ages(small: Small, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hil.verdict.survival import survival
+from hil.verdict.survival import lost_on_virtual_chips, survival
 
 
 def judged(ideal: float, simulated: float, measured: float, *, tolerance: float = 0.01, tuned: bool = True):  # type: ignore[no-untyped-def]
@@ -41,7 +41,15 @@ def test_help_names_commands_and_begins_with_the_tune_where_it_was_left_out() ->
     found = judged(0.88, 0.30, 0.29, tuned=False)
     assert found is not None
     assert "--without", "tune" in found.help[0]
-    assert [step.split()[1] for step in found.help[1:]] == ["improve", "deploy", "finetune"]
+    assert [step.split()[1] for step in found.help[1:]] == ["improve", "deploy", "deploy", "finetune"]
+    assert "--with residual=2,reads=32" in found.help[2]
     tuned = judged(0.88, 0.30, 0.29)
     assert tuned is not None
     assert "hil improve resnet8.pt" in tuned.help[0]
+
+
+def test_a_loss_on_virtual_chips_is_told_with_the_option_that_helps() -> None:
+    assert lost_on_virtual_chips(0.92, 0.90, residual=False) == ""
+    said = lost_on_virtual_chips(0.88, 0.0, residual=False)
+    assert said.startswith("88 points from a perfect chip to these; try --with residual=2,reads=32")
+    assert "residual" not in lost_on_virtual_chips(0.88, 0.70, residual=True)
