@@ -28,7 +28,7 @@ SEEN = 64  # vectors at least that a sample has; fewer say nothing of covariance
 def mended_weights(
     weight: Floats, inputs: InputStatistics, sample: NDArray[np.float32], sums: NDArray[np.float32], scale: float
 ) -> Floats:
-    """W + α Δ, (groups, outputs, inputs).
+    """W + α Δ, (groups, outputs, inputs), in the place of ``weight``: of the largest layers two would stand at once.
 
     Args:
         sample: input codes, (groups, inputs, vectors), of ``scale``.
@@ -37,7 +37,6 @@ def mended_weights(
     vectors = sample.shape[2]
     if vectors < SEEN:
         return weight
-    found = weight.copy()
     wanted = sums.reshape(*weight.shape[:2], vectors) / scale  # as sums of codes
     rest = [_about_mean(wanted[g] - weight[g].astype(np.float32) @ sample[g]) for g in range(len(weight))]
     for part in inputs.parts:
@@ -46,8 +45,8 @@ def mended_weights(
         covariance = codes @ codes.T / vectors + ridge * np.eye(len(codes), dtype=np.float32)
         move = np.linalg.solve(covariance, codes @ rest[part.group].T / vectors).T
         rest[part.group] -= (move @ codes).astype(np.float32)
-        found[part.group][:, part.inputs] += SHARE * move
-    return found
+        weight[part.group][:, part.inputs] += SHARE * move
+    return weight
 
 
 def gains(

@@ -143,7 +143,7 @@ class MatrixLayer:
             return RoundedWeights(on_grid, grid, input_vectors(self.codes, self.op)[1])
         sample, mean = input_vectors(self.codes, self.op)
         some = sample[:, :, :: sum_step(len(self.codes), self.op)].astype(np.int16)  # codes, of half the size
-        inputs = input_statistics(sample, single=self.errors is not None and weight.size > MOST_DOUBLE)
+        inputs = input_statistics(sample, single=weight.size > MOST_DOUBLE)
         squares = None
         if self.errors is not None:
             squares = plane_squares(sample, self.spec.macro, self.input_bits, self.source.signed)

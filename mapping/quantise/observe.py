@@ -24,7 +24,7 @@ Progress = Callable[[int, int, str], None]
 """Called with how many are done, how many there are, and what is being done."""
 
 BATCH = 32  # images that run together,
-BATCH_VALUES = 1 << 24  # and at most so many values of their largest map
+BATCH_VALUES = 1 << 23  # and at most so many values of their largest map
 VALUES_PER_IMAGE = 1024  # of each operation's output, evenly taken
 
 
