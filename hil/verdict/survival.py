@@ -68,5 +68,5 @@ def lost_on_virtual_chips(ideal: float, simulated: float, *, residual: bool) -> 
     lost = ideal - simulated
     if lost < LEAST_LOSS:
         return ""
-    helps = "hil improve looks for more" if residual else f"try --with {RESIDUAL}, which takes more macros"
+    helps = "hil improve looks for more" if residual else f"try hil simulate --with {RESIDUAL}, which takes more macros"
     return f"{100 * lost:.0f} points from a perfect chip to these; {helps}"

@@ -51,5 +51,5 @@ def test_help_names_commands_and_begins_with_the_tune_where_it_was_left_out() ->
 def test_a_loss_on_virtual_chips_is_told_with_the_option_that_helps() -> None:
     assert lost_on_virtual_chips(0.92, 0.90, residual=False) == ""
     said = lost_on_virtual_chips(0.88, 0.0, residual=False)
-    assert said.startswith("88 points from a perfect chip to these; try --with residual=2,reads=32")
+    assert said.startswith("88 points from a perfect chip to these; try hil simulate --with residual=2,reads=32")
     assert "residual" not in lost_on_virtual_chips(0.88, 0.70, residual=True)
