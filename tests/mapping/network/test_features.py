@@ -17,18 +17,22 @@ from mapping.network.float_run import forward, network_input
 from mapping.network.graph import Preprocess
 from mapping.program.execute import IdealMultiply, run
 
+from .blocks import BLOCKS_ON_FEATURES, BLOCKS_ON_MAPS, BLOCKS_ON_SEQUENCES
 from .features import FEATURES, SEQUENCES
 from .map_features import MAPS
 
 CASES: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {
-    **{name: (module, (4, 8, 8), 4) for name, module in MAPS.items()},
-    **{name: (module, (7, 6), 1) for name, module in SEQUENCES.items()},
-    **{name: (module, (12,), 12) for name, module in FEATURES.items()},
+    **{name: (module, (4, 8, 8), 4) for name, module in (MAPS | BLOCKS_ON_MAPS).items()},
+    **{name: (module, (7, 6), 1) for name, module in (SEQUENCES | BLOCKS_ON_SEQUENCES).items()},
+    **{name: (module, (12,), 12) for name, module in (FEATURES | BLOCKS_ON_FEATURES).items()},
 }
 
 REFUSED: set[str] = {
     "a mask as index",
     "repeat-interleave by counts",
+    "largest places",
+    "Fourier mixing",
+    "in order of size",
 }
 
 
