@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from tests.hil.bench import working_host
 from tests.hil.bench.benches import WRITTEN, free_ports
 
@@ -83,7 +85,7 @@ class Relay:
     def _accept(self, listener: socket.socket, port: int) -> None:
         while True:
             client, _ = listener.accept()
-            self.opened_ns.append(time.monotonic_ns())
+            opened_ns = time.monotonic_ns()
             try:
                 server = socket.create_connection(("127.0.0.1", port))
             except OSError:
@@ -91,8 +93,9 @@ class Relay:
                 continue
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self._lock:
+            with self._lock:  # a line that is told of is an open one
                 self._pairs.append((client, server))
+                self.opened_ns.append(opened_ns)
             threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
 
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
@@ -181,6 +184,7 @@ def end_a_host(standing: StandingIn, how: str, rng: random.Random) -> EndedHost:
     assert (said := ours.recv()) == working_host.WORKING, said
     _until(standing.are_on, "outputs never went on")
     time.sleep(rng.uniform(0.0, _SPREAD_S))
+    guards = psutil.Process(host.pid).children()
     ended_ns = time.monotonic_ns()
     if how == "disconnect":
         standing.relay.cut()
@@ -196,6 +200,8 @@ def end_a_host(standing: StandingIn, how: str, rng: random.Random) -> EndedHost:
         host.kill()
         host.join(_WAIT_S)
         _until(lambda: not standing.relay.open_lines, "lines stay open")
+    # The line of a guard would throw the next host off an instrument that has one line at a time.
+    _until(lambda: all(map(_is_over, guards)), "a guard goes on")
     off_ns, _, _, why = found[-1]
     return EndedHost(
         how, standing.are_on(ended_ns), max(0.0, (off_ns - ended_ns) / 1e9), _who(standing, how, ended_ns, off_ns, why)
@@ -217,6 +223,13 @@ def _who(standing: StandingIn, how: str, ended_ns: int, off_ns: int, why: str) -
     if any(ended_ns < ns < off_ns for ns in standing.relay.opened_ns):
         return "guard"
     return "host" if how in ("exception", "interrupt") else "instrument"
+
+
+def _is_over(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _until(done: Callable[[], bool], otherwise: str) -> None:
