@@ -148,7 +148,7 @@ def _by_plan(driver: ChipDriver, program: ConductanceProgram, corrections: Corre
 def _by_products(driver: ChipDriver, corrections: Corrections) -> LayersAlone:
     """How single layers are measured on a chip that computes tiles: the host asks for the products of the tiles and
     adds them up."""
-    chip = MeasuredSums(driver, corrections)
+    chip = MeasuredSums(driver, corrections, apart=True)
 
     def measured(step: MatrixStep, codes: NDArray[np.int16], sample: int) -> LayerSums:
         sums = [some_places(chip.sums(step, codes, sample + n * REPEAT)) for n in range(LAYER_REPEATS)]

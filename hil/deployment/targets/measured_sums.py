@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import apply_correction
 from cim.chip.windows import Window
+from firmware_protocols.capability import COMPUTED_PRODUCTS
 from firmware_protocols.messages import MvmResult
 from hil.deployment.plans.layer_loads import address
 from hil.driver.chip_driver import ChipDriver
@@ -39,13 +40,19 @@ class MeasuredSums:
     """Level sums from the chip: each tile is read, corrected on the host, and added.
 
     Satisfies ``mapping.program.execute.Multiply``.
+
+    ``apart``: each input is a request of its own where the chip computes products from readings that it takes once a
+    request. Whoever takes means over inputs needs readings that err apart from each other.
     """
 
     driver: ChipDriver
     corrections: Corrections
     conversions: dict[str, Conversions] = field(default_factory=dict)
+    apart: bool = False
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        if self.apart and len(codes) > 1 and COMPUTED_PRODUCTS in self.driver.description.firmware:
+            return np.concatenate([self.sums(step, codes[n : n + 1], sample) for n in range(len(codes))])
         parts = [self._copy_sums(step.name, copy, seen, sample) for copy, seen in by_copy(step.group, codes)]
         return joined(step.group, parts)
 

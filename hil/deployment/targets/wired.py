@@ -150,7 +150,7 @@ class WiredTarget:
                 pass
             except BeyondLimit as error:
                 self.driver.fall_back(f"taps: steps between layers by the host ({error.what})")
-        sums = MeasuredSums(self.driver, written.corrections)
+        sums = MeasuredSums(self.driver, written.corrections, apart=True)
         tune.run(sums, number=written.number, sample=first, progress=self.watch.step)
         return tune.tuned.of_chip(serial)
 

@@ -16,6 +16,7 @@ from hil.server.bench.chip import BenchChip
 from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import StillClock, write_arc_two, write_bench
 
+REPEATS = 40
 AS_DESCRIBED = {  # a die whose converters, wires and reads add nothing of their own
     "column_gain_sigma": 0.0, "adc_offset_codes": 0.0, "inl_lsb": 0.0, "wire_ohm": 0.0, "read_variance_us2": 0.0,
     "sense_gain_sigma": 0.0,
@@ -39,6 +40,27 @@ def test_products_are_those_of_the_die_through_frames_within_one_code(bench_of: 
         through_bench = _whole(chip.mvm(request)).values
     assert np.abs(through_frames).max() > 100
     assert np.abs(through_bench - through_frames).max() <= 1
+
+
+def test_computed_products_have_the_read_noise_of_the_die_through_frames(tmp_path: Path) -> None:
+    path = write_bench(tmp_path, port=str(tmp_path / "board"))
+    bench = load_bench(path)
+    die = EmulatedChip(bench.chip, 7, {**AS_DESCRIBED, "read_variance_us2": 1.0})
+    codes = np.full((1, 32), 255, np.int16)
+
+    def variance(chip: EmulatedChip | BenchChip) -> float:
+        requests = [
+            Mvm(Returns.RAW, TileAddress(0, 0, 32, 0, 16), 0, 7, 8, False, n, 1, 0, codes) for n in range(REPEATS)
+        ]
+        planes = np.array([_whole(chip.mvm(request)).values[0] for request in requests])  # (repeats, planes, outputs)
+        sums = np.tensordot(planes, 2.0 ** np.arange(planes.shape[1]), (1, 0))
+        return float(sums.var(0, ddof=1).mean())
+
+    through_frames = variance(die)
+    with bench_served(bench, die, StillClock()), contextlib.closing(BenchChip(bench)) as chip:
+        chip.switch_on()
+        through_bench = variance(chip)
+    assert 0.7 < through_bench / through_frames < 1.4
 
 
 def _whole(steps: Generator[None, None, MvmResult]) -> MvmResult:
