@@ -34,7 +34,7 @@ from mapping.quantise.sharing import shared_ops, together, turns
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.quantise.widths import code_widths
 from mapping.tune.averaged import averaged
-from mapping.tune.residual import REACH, check_room, with_lower_slices, with_top_copies
+from mapping.tune.residual import REACH, top_places, with_lower_slices, with_top_copies
 
 __all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 
@@ -100,7 +100,7 @@ def compile_network(
     stored = network.calibration_images
     errors = nominal_errors(spec, READ_AGE_S)
     if options.residual:
-        check_room((pieces, places), spec, options.residual, options.residual_reads)
+        top_places((pieces, places), spec, options.residual, options.residual_reads)
     if options.halves:
         ops, bits, (pieces, places) = _in_halves(
             network.graph, ops, stored, spec, bits, errors, options, (pieces, places)
@@ -164,7 +164,7 @@ def _in_halves(
         try:
             found = lay_out(shapes, spec, fewer, options)
             if options.residual:
-                check_room(found, spec, options.residual, options.residual_reads)
+                top_places(found, spec, options.residual, options.residual_reads)
         except CannotMap:
             continue
         if rounds_of(found) == rounds_of(layout):

@@ -13,7 +13,7 @@ from cim.cost.events import executor_of
 from cim.cost.workload import INPUT, LayerWork, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.layout.cutting import Cutting
-from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out, needed_macros, with_copies
+from mapping.layout.lay_out import Layout, LayoutOptions, idle_copies, lay_out, needed_macros, with_copies
 from mapping.layout.place import Place
 from mapping.layout.tile import MatrixShape, Piece
 from mapping.network.graph import NetworkGraph
@@ -23,7 +23,7 @@ from mapping.operators.padding import PadMap, PadMapStep
 from mapping.operators.step import Shape, Span
 from mapping.operators.work import as_map
 from mapping.program.adapter import adapter_products
-from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, TileGroup
+from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, TileGroup, shared_reads
 from mapping.program.shapes import step_shape
 from mapping.quantise.sharing import shared_ops
 from mapping.quantise.widths import code_widths
@@ -79,6 +79,10 @@ def placed(
     widths = {w.name: LayerBits(w.weight_bits, w.input_bits) for w in cells}
     most = max(cells, key=lambda w: w.weight_bits, default=None)
     bits = BitWidths(most.weight_bits if most else LEAST, most.input_bits if most else LEAST, widths)
+    if options.residual:
+        from mapping.tune.residual import with_lower_slices  # late: an estimate without them needs no HDF5
+
+        bits = with_lower_slices(bits, spec.macro.max_level)
     if enlarge:
         needed = needed_macros(shapes, spec, Cutting(bits, options.slices), options.placement)
         spec = replace(spec, macros=max(needed, spec.macros))
@@ -86,12 +90,38 @@ def placed(
     if options.averaged:
         for name, more in idle_copies((pieces, places), spec, options.further_macros).items():
             pieces[name], places[name] = with_copies(pieces[name], places[name], more)
+    tiles = {name: _tiles(pieces[name], places[name]) for name in pieces}
+    if options.residual:
+        tiles = _in_residual_slices(workload, (pieces, places), spec, options)
     layers = [
-        replace(layer, tiles=_tiles(pieces[home], places[home])) if home in pieces else layer
+        replace(layer, tiles=tiles[home], weight_bits=bits.weights_of(home)) if home in pieces else layer
         for layer in workload.layers
         for home in [layer.shares or layer.name]
     ]
     return replace(workload, layers=tuple(layers))
+
+
+def _in_residual_slices(workload: Workload, layout: Layout, spec: ChipSpec, options: LayoutOptions) -> dict[str, Tiles]:
+    """Tiles by layer with further copies of the highest slices, each read as often as ``with_top_copies`` has it."""
+    from mapping.tune.residual import reads_of, top_places  # late: an estimate without them needs no HDF5
+
+    more, pixels, found = top_places(layout, spec, options.residual, options.residual_reads), {INPUT}, {}
+    for layer in workload.layers:
+        if not layer.kind.on_cells and pixels.issuperset(layer.inputs):
+            pixels.add(layer.name)
+        if layer.name not in layout[0]:
+            continue
+        every = list(zip(layout[0][layer.name], layout[1][layer.name], strict=True))
+        top = max(piece.slice for piece, _ in every)
+        highest, rest = ([part for part in every if (part[0].slice == top) is whether] for whether in (True, False))
+        pieces, places = with_copies([p for p, _ in highest], [at for _, at in highest], more.get(layer.name, ()))
+        pieces, places = (*pieces, *(p for p, _ in rest)), (*places, *(at for _, at in rest))
+        base = spec.macro.max_level + 1
+        weights = [base**p.slice * (1 if p.slice == top else options.residual) for p in pieces]
+        picture = layer.kind is WorkKind.CONV and pixels.issuperset(layer.inputs)
+        reads = shared_reads(weights, reads_of(options.residual_reads, picture=picture))
+        found[layer.name] = _tiles(pieces, places, reads)
+    return found
 
 
 def unplaced_workload(
@@ -271,10 +301,10 @@ def _placed(group: TileGroup) -> Tiles:
     )
 
 
-def _tiles(pieces: Sequence[Piece], places: Sequence[Place]) -> Tiles:
+def _tiles(pieces: Sequence[Piece], places: Sequence[Place], reads: Sequence[int] | None = None) -> Tiles:
     return _columns(
-        (at.macro, *_extent(p.inputs), *_extent(p.outputs), p.slice, at.copy, at.round, 1)
-        for p, at in zip(pieces, places, strict=True)
+        (at.macro, *_extent(p.inputs), *_extent(p.outputs), p.slice, at.copy, at.round, often)
+        for p, at, often in zip(pieces, places, reads or [1] * len(pieces), strict=True)
     )
 
 

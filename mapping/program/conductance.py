@@ -70,6 +70,17 @@ class Tile:
         return held
 
 
+def shared_reads(multipliers: Sequence[int], most: int) -> tuple[int, ...]:
+    """Reads of tiles for one product, of which those of the largest multiplier have ``most``.
+
+    About in proportion to the multiplier m: noise of r reads counts m² / r, so that noise is least in all. Each divides
+    the most, so that chips divide once.
+    """
+    top, most = max(multipliers), max(1, most)
+    whole = [n for n in range(1, most + 1) if most % n == 0]
+    return tuple(max(n for n in whole if n == 1 or n * top <= most * m) for m in multipliers)
+
+
 @dataclass(frozen=True, slots=True)
 class TileGroup:
     """All tiles of one layer: y = W x in integers, W being the tiles of one copy added at their places.
@@ -102,14 +113,8 @@ class TileGroup:
 
     @property
     def reads(self) -> tuple[int, ...]:
-        """How often each tile is read for one product; above 1 the mean counts.
-
-        About in proportion to its multiplier m: noise of r reads counts m² / r, so that noise is least in all. Each
-        divides the most, so that chips divide once.
-        """
-        top, most = max(t.multiplier for t in self.tiles), max(1, self.residual_reads)
-        whole = [n for n in range(1, most + 1) if most % n == 0]
-        return tuple(max(n for n in whole if n == 1 or n * top <= most * t.multiplier) for t in self.tiles)
+        """How often each tile is read for one product; above 1 the mean counts."""
+        return shared_reads([t.multiplier for t in self.tiles], self.residual_reads)
 
     @property
     def copies(self) -> int:

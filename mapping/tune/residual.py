@@ -122,14 +122,16 @@ def with_top_copies(program: ConductanceProgram, copies: int, reads: int = RESID
             ]
             rest = [replace(t, multiplier=t.multiplier * copies) for t in step.group.tiles if t.multiplier < top]
             step = summed(step, (*highest, *more, *rest), copies, chip) if copies > 1 else step
-            often = min(MOST_READS, reads * PICTURE_READS) if step.name in pictures else reads
+            often = reads_of(reads, picture=step.name in pictures)
             step = replace(step, group=replace(step.group, residual_reads=often))
         steps.append(step)
     return recoded(replace(program, steps=tuple(steps)))
 
 
-def check_room(layout: Layout, spec: ChipSpec, copies: int, reads: int = RESIDUAL_READS) -> None:
-    """Refuse, before anything is quantised, what ``with_top_copies`` would refuse of a network laid out like this.
+def top_places(
+    layout: Layout, spec: ChipSpec, copies: int, reads: int = RESIDUAL_READS
+) -> dict[str, list[tuple[Area, ...]]]:
+    """Where ``with_top_copies`` will lay further copies of highest slices, by layer, before anything is quantised.
 
     Raises:
         CannotMap: as there.
@@ -141,7 +143,7 @@ def check_room(layout: Layout, spec: ChipSpec, copies: int, reads: int = RESIDUA
     for name, own in pieces.items():
         highest = max(piece.slice for piece in own)
         tops[name] = tuple(a for piece, a in zip(own, every[name], strict=True) if piece.slice == highest)
-    _copy_places(tops, every, spec, copies)
+    return _copy_places(tops, every, spec, copies)
 
 
 def _copy_places(
@@ -170,6 +172,11 @@ def _copy_places(
             would_fit=(f"--macros {len(taken)}", "hil compile, or hil deploy, --with residual=N of fewer copies"),
         )
     return found
+
+
+def reads_of(reads: int, *, picture: bool) -> int:
+    """Reads of a layer's products with its highest slice, where ``reads`` are asked for."""
+    return min(MOST_READS, reads * PICTURE_READS) if picture else reads
 
 
 def recoded(program: ConductanceProgram) -> ConductanceProgram:

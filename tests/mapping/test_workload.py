@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import mapping.workload
 from cim.chip.file import idealised, load_chip
 from cim.cost.network_cost import estimate
 from cim.cost.workload import LayerWork, Workload
@@ -72,6 +73,17 @@ def test_a_graph_and_its_program_are_the_same_work(name: str, options: dict[str,
     unplaced = unplaced_workload(graph, weight_bits=4, activation_bits=8)
     assert [plain(layer) for layer in unplaced.layers] == [plain(layer) for layer in from_graph.layers]
     assert unplaced.tiles == ()
+
+
+@pytest.mark.parametrize(("name", "options"), [NETWORKS[0], NETWORKS[2]])
+def test_residual_slices_are_estimated_as_their_program_is(name: str, options: dict[str, float]) -> None:
+    spec, graph = load_chip("lab-128", macros=200), graph_of(name, options)
+    treated = LayoutOptions(residual=2, residual_reads=8, halves=False)
+    program = program_workload(compile_network(network_of(graph), spec, options=treated))
+    ahead = mapping.workload.placed(unplaced_workload(graph, weight_bits=4, activation_bits=8), spec, treated)
+    assert [plain(layer) for layer in ahead.layers] == [plain(layer) for layer in program.layers]
+    assert placed(ahead) == placed(program)
+    assert [tiles.reads.tolist() for tiles in ahead.tiles] == [tiles.reads.tolist() for tiles in program.tiles]
 
 
 @pytest.mark.parametrize("made", [gated, attention, two_outputs, recurrent])
