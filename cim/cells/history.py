@@ -82,19 +82,24 @@ class CellHistory:
         thermal: Thermal | None = None,
         ranked: RankedErrors | None = None,
     ) -> None:
-        self.targets_us = np.asarray(targets_us, np.float64)
         self.law, self.thermal, self.now_s = law, thermal, now_s
         self._rng = rng
         self._stuck = np.asarray(np.float32(np.nan) if stuck_us is None else stuck_us)
         self._temperature_c = None if thermal is None else thermal.reference_c
-        shape = self.targets_us.shape
+        shape = np.shape(targets_us)
         self._ranked, self._alone = ranked or RankedErrors(law), ranked is None
-        self._levels_us, self._level = _numbered(self.targets_us)
+        self._levels_us, self._level = _numbered(np.asarray(targets_us, np.float64))
         self._writing = np.zeros(shape, np.uint8)  # which of the times of writing a cell is from
         self._ages_s, self._clocks = np.zeros(1), law.clock(np.zeros(1))  # of the cells of each time of writing
         self._walk = np.sqrt(self._clocks[0]) * rng.standard_normal(shape)
-        self._missed = np.full(shape, np.nan)  # errors of cells that missed their window
+        never = law.unreached_us.size == 0 or law.unreached_share <= 0.0
+        self._missed = np.full(() if never else shape, np.nan)  # errors of cells that missed their window
         self._miss(np.ones(shape, bool))
+
+    @property
+    def targets_us(self) -> Floats:
+        """What every cell is written to, µS."""
+        return np.asarray(self._levels_us[self._level], np.float64)
 
     def advance(self, time_s: float) -> None:
         """Let all cells relax until ``time_s``.
@@ -135,9 +140,9 @@ class CellHistory:
         """
         self.advance(time_s)
         which = np.asarray(which)
-        if targets_us is not None and not np.array_equal(self.targets_us[which], targets_us):
-            self.targets_us[which] = targets_us
-            self._levels_us, self._level = _numbered(self.targets_us)
+        if targets_us is not None and not np.array_equal((now_us := self.targets_us)[which], targets_us):
+            now_us[which] = targets_us
+            self._levels_us, self._level = _numbered(now_us)
         start = self.law.clock(np.zeros(1))
         if len(self._ages_s) >= MOST_WRITINGS:
             kept, self._writing = _numbered(self._writing)

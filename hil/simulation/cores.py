@@ -80,8 +80,12 @@ def in_threads(work: Callable[[T], R], items: Iterable[T], most: int | None = No
     """Results in order, as many at a time as there are cores (the kernels release the interpreter).
 
     Work on an item starts when a thread is free; no result waits for one that comes later in order, and none is kept.
-    ``most``: at a time, where memory has no room for more.
+    ``most``: at a time, where memory has no room for more; one at a time takes no thread of its own, but memory that
+    this one has let go.
     """
+    if most == 1:
+        yield from map(work, items)
+        return
     with BackgroundPool(most) as cores:
         begun = cores.begin(work, items)
         begun.reverse()
