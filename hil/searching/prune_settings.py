@@ -34,6 +34,11 @@ class PruneSettings:
         0.0, "standard deviation of a weight by its cells, as a share of it: keeps weights small where they err",
         low=0, high=1, group=LIMITS,
     )  # fmt: skip
+    chip: str = setting(
+        "", "chip file whose errors of cells and converters weights are to stand and plans are chosen under; "
+        "default: a perfect chip",
+        group=LIMITS, unset=True,
+    )  # fmt: skip
     candidates: int = setting(
         6, "plans that are made and measured, of which the best is kept", low=1, high=6, group=LIMITS
     )

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from cim.chip.file import is_cost_model, load_chip
+from cim.chip.spec import ChipSpec
 from cim.cost.workload import Workload
 from hil.atomic import output_errors
 from hil.datasets.image_set import load_dataset
@@ -28,6 +30,7 @@ from hil.searching.prune_settings import FEW, PruneSettings
 from hil.watch import Watch
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import NetworkFile, load_network, save_network
+from search.pruned.array_errors import ArrayErrors
 from search.pruned.choose import counts
 from search.pruned.make import PrunedNetwork, pruned_file, teacher_of
 from search.pruned.make import prune as best_pruned
@@ -43,7 +46,8 @@ EDP_TEXT = "{:.4g} mJ·ms"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PruneResult:
-    """``pruned`` that were made and measured, the best first; the first was written.
+    """``pruned`` that were made and measured, the best first; the first was written. ``errors``: chip whose errors they
+    were made for and chosen under, "": a perfect one.
 
     Example:
         >>> small = prune("net.pt", "small.pt", edp=2e-6, data="stripes.npz")
@@ -55,6 +59,7 @@ class PruneResult:
     digest: str
     array: str
     priced: str
+    errors: str
     before: dict[str, float]
     after: dict[str, float]
     pruned: tuple[PrunedNetwork, ...]
@@ -77,7 +82,8 @@ class PruneResult:
         )  # fmt: skip
         head = ("pruned", "EDP mJ·ms", "right", "divergence", "made in")
         taught = _percent(best.answers.teacher_right)
-        note = f"Of {self.held:,} training images held out, a perfect chip; the teacher has {taught} right."
+        chip = f"errors of {self.errors} in" if self.errors else "a perfect chip"
+        note = f"Of {self.held:,} training images held out, {chip}; the teacher has {taught} right."
         return Summary(
             f"{network} pruned for {self.array}",
             "SIMULATED",
@@ -101,6 +107,7 @@ class PruneResult:
             "digest": self.digest,
             "array": self.array,
             "priced": self.priced,
+            "errors_of": self.errors or None,
             "before": self.before,
             "after": self.after,
             "weight_bits": best.plan.weight_bits,
@@ -162,6 +169,7 @@ def prune(
     asked, watch, out = settings or PruneSettings(edp=edp or 0.0), watch or Watch(), Path(out)
     if asked.edp <= 0:
         raise UsageError("a price is needed", hint="--edp 0.125")
+    chip = erring_chip(asked.chip)
     with watch.stage("loading"):
         given = load_network(network)
         fit, held = pruning_images(given, data, data_dir, asked.images, asked.seed)
@@ -172,13 +180,17 @@ def prune(
         teacher = teacher_of(given.graph)
         own = PruningPlan(given.weight_bits, given.activation_bits, layer_bits=dict(given.layer_bits))
     with watch.stage("pruning"):
-        prices, fitting = PlanPrices(teacher, target), FitSettings(asked.cell_error**2)
+        prices, fitting = (
+            PlanPrices(teacher, target),
+            FitSettings(asked.cell_error**2, array=ArrayErrors.of(chip) if chip else None),
+        )
         pruned = best_pruned(
             teacher, fit, held, prices, asked.edp, asked.limits(), fitting,
             ways=asked.candidates, seed=asked.seed, progress=watch.step,
         )  # fmt: skip
     best = pruned[0]
-    said = f"hil search prune, {target.name}, EDP {asked.edp:g} mJ·ms or less, seed {asked.seed}"
+    under = f", errors of {asked.chip}" if asked.chip else ""
+    said = f"hil search prune, {target.name}, EDP {asked.edp:g} mJ·ms or less, seed {asked.seed}{under}"
     file = pruned_file(given, best, teacher, (fit, held), said)
     with output_errors(out):
         save_network(file, out)
@@ -188,6 +200,7 @@ def prune(
         digest=file.digest,
         array=target.name,
         priced=priced_as(target),
+        errors=asked.chip,
         before=price_parts(target, teacher.workload(own)),
         after=price_parts(target, teacher.workload(best.plan)),
         pruned=pruned,
@@ -219,6 +232,18 @@ def priced_as(target: Target) -> str:
     assert isinstance(target, ChipTarget)
     copies = "with copies on idle cells" if target.layout.averaged else "each layer once"
     return f"{target.name}: chip file, {copies}, adapters of rank {target.adapter_rank}"
+
+
+def erring_chip(name: str, macros: int | None = None) -> ChipSpec | None:
+    """The chip whose errors count; None where none is named. Raises ``UsageError`` for a scale of costs."""
+    if not name:
+        return None
+    if is_cost_model(name):
+        raise UsageError(
+            f"{name} is a scale of costs: it has no errors of cells",
+            hint=f"--chip mnsim-256 --costs {name}; without --chip, networks are measured on a perfect chip",
+        )
+    return load_chip(name, macros=macros)
 
 
 def pruning_images(

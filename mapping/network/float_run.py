@@ -20,12 +20,15 @@ BATCH_VALUES = 1 << 23  # and at most so many values of their largest map, of wh
 """Images in memory at a time."""
 
 
-def float_logits(graph: NetworkGraph, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def float_logits(
+    graph: NetworkGraph, images: NDArray[np.uint8], *, seen: Callable[[str, Tensor], None] | None = None
+) -> NDArray[np.float32]:
     """Give the logits of ``images``, uint8 (n, height, width, channels) -> float32 (n, classes).
 
     Args:
         graph: of the network.
         images: uint8 (n, height, width, channels).
+        seen: called with every node's name and output as it is made, which it may change in place.
 
     Returns:
         float32 (n, classes).
@@ -39,7 +42,7 @@ def float_logits(graph: NetworkGraph, images: NDArray[np.uint8]) -> NDArray[np.f
     last = graph.nodes[-1].name
     rows = [np.zeros((0, graph.width), np.float32)]
     with torch.inference_mode():
-        rows += [forward(graph, batch)[last].numpy() for batch in _batches(graph, images)]
+        rows += [forward(graph, batch, seen=seen)[last].numpy() for batch in _batches(graph, images)]
     return np.concatenate(rows)
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mapping.bits import BitWidths
 from mapping.network.file import NetworkFile, image_keys
@@ -24,7 +26,7 @@ from search.pruned.channels import channels_of
 from search.pruned.choose import Chooser
 from search.pruned.limits import PruningLimits, Way
 from search.pruned.plan import PruningPlan, Teacher
-from search.pruned.refit import FitSettings, refitted
+from search.pruned.refit import FitSettings, Refitted, noise_like, refitted
 from search.pruned.relevance import relevance
 from search.pruned.teacher import folded
 from search.train.images import Images
@@ -48,6 +50,7 @@ ProgressCallback = Callable[[int, int, str], None]
 @dataclass(frozen=True, slots=True)
 class ValidationAnswers:
     """On held-out training images: right answers of a network and of its teacher, percent, and mean divergence from it.
+    Errors of an array are in all but ``teacher_right``, if one was named.
 
     ``divergence``: KL of the teacher's classes from the pruned network's, in nats; of what gives no classes, the mean
     square by which logits are off.
@@ -132,13 +135,20 @@ def make_pruned(
     """One plan with weights, and its answers on held-out images; ``wanted`` are the teacher's."""
     began, narrowed = time.process_time(), teacher.narrowed(plan)
     bits = BitWidths(plan.weight_bits, plan.activation_bits, teacher.bits_in(plan, narrowed))
-    graph = refitted(teacher.graph, narrowed, teacher.channels, plan.classes, bits, images, settings)
+    made = refitted(teacher.graph, narrowed, teacher.channels, plan.classes, bits, images, settings)
     seconds = time.process_time() - began
-    return PrunedNetwork(plan, graph, price, answers(graph, held, wanted), seconds)
+    return PrunedNetwork(plan, made.graph, price, answers(made, held, wanted), seconds)
 
 
-def answers(graph: NetworkGraph, held: Images, wanted: NDArray[np.float32]) -> ValidationAnswers:
-    found = float_logits(graph, held.pixels)
+def answers(made: Refitted, held: Images, wanted: NDArray[np.float32]) -> ValidationAnswers:
+    """What a network answers, with the errors of its array."""
+    random, graph = torch.Generator().manual_seed(0), made.graph
+
+    def seen(name: str, values: Tensor) -> None:
+        if name in made.added:
+            values += noise_like(values, made.added[name], random)
+
+    found = float_logits(graph, held.pixels, seen=seen)
     if not graph.classes:
         return ValidationAnswers(None, None, float(np.mean((found - wanted) ** 2)))
     ours, theirs = _log_shares(found), _log_shares(wanted)

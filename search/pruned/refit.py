@@ -10,7 +10,9 @@ relative variance c², drawn for each cell, adds Σ_i c² w_i² mean(x_i²) to t
 A layer whose sums are added to a shortcut is to give what the *sum* misses, so the shortcut's own error goes, too.
 Where a ReLU follows, a sum that is below zero in both is right already: t is moved there, and W found again.
 Weights then become integers whose errors make up for each other (``mapping.quantise.rounding``), each output on the
-scale of least error of several, and every map is put on its codes (``Grid``). A compiler takes such weights and codes
+scale of least error of several, and every map is put on its codes (``Grid``). Where an array is named, scales are those
+of least error on it (``search.pruned.array_errors``), and a share of its noise is on the codes that later layers learn
+from. A compiler takes such weights and codes
 as they are, so the pruned network that was measured is the one that is written. Imports torch: import this module late.
 """
 
@@ -30,6 +32,7 @@ from mapping.bits import BitWidths
 from mapping.network.float_run import network_input, stored
 from mapping.network.graph import NetworkGraph
 from mapping.operators.activations import Grid, Relu
+from mapping.operators.fused import MatrixOp
 from mapping.operators.joins import Add
 from mapping.operators.node import INPUT, Node, may_be_negative
 from mapping.operators.products import Conv, Linear
@@ -37,6 +40,7 @@ from mapping.quantise.lower import lower
 from mapping.quantise.rounding import Correlated, compensated, weighted_scale
 from mapping.quantise.scales import best_scale, code_limits
 from mapping.quantise.widths import code_widths
+from search.pruned.array_errors import IMAGES, ArrayErrors, ArrayLayer
 from search.pruned.channels import Channels
 
 Floats = NDArray[np.float32]
@@ -44,16 +48,27 @@ Floats = NDArray[np.float32]
 RIDGE = 1e-3  # λ, of the mean variance of an input
 MOST_ELEMENTS = 1 << 24  # of the input vectors that a layer is fitted on
 CHUNK = 64  # images that a layer answers together
+LEARNED = 0.5  # of the standard deviation that the array adds, on what later layers learn from
 TIMES = 2  # that targets below a ReLU are moved
 ENDS = np.array([0.8, 0.87, 0.94, 1.0, 1.07, 1.15])  # scales that are tried, of that of least nearest rounding
 
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """``cell_variance``: c², of weights by their cells; 0: of a perfect chip."""
+    """``cell_variance``: c², of weights by their cells; 0: of a perfect chip. ``array``: whose errors weights are to
+    stand."""
 
     cell_variance: float = 0.0
     ridge: float = RIDGE
+    array: ArrayErrors | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refitted:
+    """A network with weights on integers. ``added``: variances that the array adds to sums, (outputs,) by layer."""
+
+    graph: NetworkGraph
+    added: Mapping[str, NDArray[np.float64]]
 
 
 def refitted(
@@ -64,7 +79,7 @@ def refitted(
     bits: BitWidths,
     images: NDArray[np.uint8],
     settings: FitSettings,
-) -> NetworkGraph:
+) -> Refitted:
     """The ``narrowed`` graph with weights on integers and maps on codes, which answers as the teacher does.
 
     Args:
@@ -85,6 +100,7 @@ class _Refit:
         self.kept = {name: torch.tensor(channels.kept(name, without)) for name in channels.of}
         self.whole = {name: len(of) for name, of in channels.of.items()}
         ops = lower(narrowed)
+        self.ops = {op.name: op for op in ops if isinstance(op, MatrixOp)}
         self.widths, self.signed = code_widths(ops, bits), dict[str, bool]()
         mean = narrowed.preprocess.mean
         self.signed[INPUT] = any(m > 0 for m in mean)
@@ -93,8 +109,11 @@ class _Refit:
         self.readers = Counter(name for node in narrowed.nodes for name in node.inputs)
         self.reader = {name: node for node in narrowed.nodes for name in node.inputs}
         self.op_of = {node: op.name for op in ops for node in (op.name, op.output_node)}
+        self.steps = dict[str, float]()  # what a code stands for, by node
+        self.added = dict[str, NDArray[np.float64]]()
+        self.random = torch.Generator().manual_seed(0)
 
-    def run(self, images: NDArray[np.uint8]) -> NetworkGraph:
+    def run(self, images: NDArray[np.uint8]) -> Refitted:
         graph, made = self.graph, list[Node]()
         last_own = {name: node.name for node in graph.nodes for name in node.inputs}
         last_taught = {name: node.name for node in self.teacher.nodes for name in node.inputs}
@@ -105,7 +124,7 @@ class _Refit:
         grid = self._grid(INPUT, pixels, self.widths[INPUT], self.signed[INPUT])
         made.append(grid)
         values[INPUT] = _on_grid(pixels, grid)
-        self.names[INPUT] = grid.name
+        self.names[INPUT], self.steps[INPUT] = grid.name, grid.scale
         own = {node.name: node for node in graph.nodes}
         for old in self.teacher.nodes:
             taught[old.name] = _applied(old, [taught[name] for name in old.inputs])
@@ -118,7 +137,7 @@ class _Refit:
             for name in set(old.inputs):
                 if last_taught[name] == old.name:
                     self._drop(name, taught, old)
-        return replace(graph, nodes=tuple(made))
+        return Refitted(replace(graph, nodes=tuple(made)), self.added)
 
     def _drop(self, name: str, taught: dict[str, Tensor], now: Node) -> None:
         """A map of the teacher that nothing reads; that of a shortcut stays until its sum was made."""
@@ -130,6 +149,10 @@ class _Refit:
         if isinstance(node, Conv | Linear):
             node = self._fitted(node, inputs[0], values, taught)
         found = _applied(node, inputs)
+        if node.name in self.added:
+            found += LEARNED * noise_like(found, self.added[node.name], self.random)
+        if node.moves:
+            self.steps[node.name] = self.steps.get(node.inputs[0], 0.0)
         renamed = replace(node, inputs=tuple(self.names[name] for name in node.inputs))
         self.names[node.name] = node.name
         values[node.name] = found
@@ -138,7 +161,7 @@ class _Refit:
         op = self.op_of.get(node.name, node.name)
         grid = self._grid(node.name, found, self.widths[op], self.signed[op])
         values[node.name] = _on_grid(found, grid)
-        self.names[node.name] = grid.name
+        self.names[node.name], self.steps[node.name] = grid.name, grid.scale
         return [renamed, grid]
 
     def _ends_here(self, node: Node) -> bool:
@@ -185,10 +208,26 @@ class _Refit:
         beside_rows = None if more is None else more.reshape(outputs.shape)
         for g in range(groups):
             given = None if beside_rows is None else beside_rows[g]
-            parts.append(_layer(inputs[g], outputs[g], given, rows[g], bits, clamped and not last, self.settings))
-        weight = np.concatenate([w for w, _ in parts]).reshape(node.weight.shape).astype(np.float32)
-        bias = np.concatenate([b for _, b in parts]).astype(np.float32)
-        return replace(node, weight=weight, bias=bias)
+            parts.append(_layer(inputs[g], outputs[g], given, rows[g], clamped and not last, self.settings))
+        array = self._on_array(node, codes)
+        if array is None:
+            integers = [_integers(part.weight, part.damped, bits) for part in parts]
+            held = np.stack([levels * scale[:, None] for levels, scale in integers])
+        else:
+            found = array.weights(np.stack([p.weight for p in parts]), np.stack([p.damped for p in parts]), inputs)
+            held, self.added[node.name] = found.levels * found.scale[:, :, None], found.added.reshape(-1)
+        bias = np.concatenate([p.wanted - w @ p.mean for p, w in zip(parts, held, strict=True)])
+        return replace(node, weight=held.reshape(node.weight.shape).astype(np.float32), bias=bias.astype(np.float32))
+
+    def _on_array(self, node: Conv | Linear, codes: Tensor) -> ArrayLayer | None:
+        """The layer on the array whose errors count; None: none do."""
+        array, op, step = self.settings.array, self.ops[self.op_of[node.name]], self.steps[node.inputs[0]]
+        if array is None:
+            return None
+        source = op.inputs[0]
+        whole = (codes[:IMAGES] / step).round().numpy().astype(np.int16)
+        bits = self.bits.weights_of(node.name)
+        return ArrayLayer(op, bits, self.widths[source], self.signed[source], whole, step, array)
 
     def _clamped(self, name: str) -> bool:
         return self.readers[name] == 1 and isinstance(self.reader.get(name), Relu)
@@ -199,11 +238,21 @@ class _Refit:
         return full if len(kept) == self.whole[name] else full[:, kept]
 
 
+@dataclass(frozen=True, slots=True)
+class FloatWeights:
+    """Weights of one group, (outputs, inputs), the mean and damped covariance of its inputs, and the mean sums
+    ``wanted``, (outputs,)."""
+
+    weight: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    damped: NDArray[np.float64]
+    wanted: NDArray[np.float64]
+
+
 def _layer(
-    x: Floats, t: Floats, beside: Floats | None, start: Floats,
-    bits: int, clamped: bool, settings: FitSettings,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
-    """Weights on integers times a scale, (outputs, inputs), and biases of one group.
+    x: Floats, t: Floats, beside: Floats | None, start: Floats, clamped: bool, settings: FitSettings
+) -> FloatWeights:
+    """Weights of least error of one group.
 
     Args:
         x: (inputs, vectors); t: (outputs, vectors); beside: what is added to the sums before a ReLU.
@@ -225,9 +274,7 @@ def _layer(
                 wanted = np.where(t < 0, np.minimum(found, 0), t)
             else:
                 wanted = np.where(t + beside < 0, np.minimum(found, -beside), t)
-    levels, scale = _integers(weight, damped, bits)
-    held = levels * scale[:, None]
-    return held, target - held @ mean
+    return FloatWeights(weight, mean, damped, target)
 
 
 def _integers(
@@ -293,6 +340,12 @@ def _applied(node: Node, inputs: list[Tensor]) -> Tensor:
     return torch.cat(
         [node.forward([x[start : start + CHUNK] for x in inputs], stored) for start in range(0, len(inputs[0]), CHUNK)]
     )
+
+
+def noise_like(values: Tensor, variance: NDArray[np.float64], random: torch.Generator) -> Tensor:
+    """Normal noise for sums (images, outputs, …), its variance by output."""
+    spread = torch.tensor(np.sqrt(variance), dtype=torch.float32).reshape(1, -1, *[1] * (values.ndim - 2))
+    return torch.randn(values.shape, generator=random) * spread
 
 
 def _on_grid(values: Tensor, grid: Grid) -> Tensor:

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cim.chip.file import is_cost_model, load_chip
 from hil.deployment.options import DeployOptions
 from hil.errors import UsageError
 from hil.searching.pruned.measure import CHIPS, PruningContext
 from hil.searching.pruned.settings import PrunedSearchSettings
-from hil.searching.pruning import pruning_images
+from hil.searching.pruning import erring_chip, pruning_images
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from mapping.network.float_run import float_logits
+from search.pruned.array_errors import ArrayErrors
 from search.pruned.genes import PruningSpace, pruning_space
 from search.pruned.make import SEEN, teacher_of
 from search.pruned.price import PlanPrices
@@ -58,17 +58,12 @@ def load_pruning_inputs(teacher_file: Path, settings: PrunedSearchSettings) -> P
         UsageError: too few images, or a scale of costs where a chip is asked for.
         search.errors.SearchError: the teacher has parts whose channels cannot be taken apart.
     """
-    if settings.chip and is_cost_model(settings.chip):
-        raise UsageError(
-            f"{settings.chip} is a scale of costs: it has no errors of cells",
-            hint=f"--chip mnsim-256 --costs {settings.chip}; without --chip, networks are measured on a perfect chip",
-        )
+    chip = erring_chip(settings.chip, settings.macros or None)
     given = load_network(teacher_file)
     folder = Path(settings.data_dir) if settings.data_dir else None
     fit, held = pruning_images(given, settings.data or None, folder, settings.images, settings.seed)
     recipe = settings.asked
     options = DeployOptions(virtual_chips=CHIPS, age_s=settings.age_s, seed=settings.seed, recipe=recipe)
-    chip = load_chip(settings.chip, macros=settings.macros or None) if settings.chip else None
     target = load_target(
         settings.costs,
         chip=chip,
@@ -79,7 +74,7 @@ def load_pruning_inputs(teacher_file: Path, settings: PrunedSearchSettings) -> P
     teacher = teacher_of(given.graph)
     seen = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, settings.seed)
     wanted = np.asarray(float_logits(teacher.graph, held.pixels), np.float32)
-    fitting = FitSettings(settings.cell_error**2)
+    fitting = FitSettings(settings.cell_error**2, array=ArrayErrors.of(chip) if chip else None)
     bench = PruningContext(given, teacher, fit.spread(SAMPLED).pixels, held, wanted, fitting, chip, options)
     space = pruning_space(teacher, seen, settings.limits)
     return PruningInputs(space, seen, target, PlanPrices(teacher, *_arrays(target, settings)), bench, fit)

@@ -51,6 +51,26 @@ def test_a_network_is_pruned_by_one_command_for_half_of_its_price(cli: Cli, plac
     assert np.isin(used, small.trained_on).all()
 
 
+def test_a_network_is_pruned_for_the_errors_of_a_chip_and_says_so(cli: Cli, place: Path) -> None:
+    whole = cli.json("estimate", place / "net.pt", "--chip", "mnsim-default")["edp_mj_ms"]
+    asked = (
+        "--data",
+        place / "train.npz",
+        "--costs",
+        "mnsim-default",
+        "--edp",
+        f"{whole / 2:.6g}",
+        "--candidates",
+        "1",
+    )
+    found = cli.json("search", "prune", place / "net.pt", *asked, "--chip", "mnsim-256", "-o", place / "hard.pt")
+    assert found["errors_of"] == "mnsim-256"
+    assert found["after"]["edp_mj_ms"] <= whole / 2
+    assert "errors of mnsim-256" in load_network(place / "hard.pt").graph.provenance["pruned by"]
+    cli("search", "prune", place / "net.pt", *asked, "--chip", "mnsim-default", "-o", place / "no.pt", code=2)
+    assert "mnsim-default is a scale of costs" in cli.err
+
+
 def test_without_a_price_or_with_too_few_images_nothing_is_pruned(place: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a price is needed"):
         hil.prune(place / "net.pt", tmp_path / "small.pt")
