@@ -53,7 +53,7 @@ class IntegerWeights:
 
 
 @dataclass(frozen=True)
-class ArrayLayer:
+class LayerOnArray:
     """One layer on an array. ``codes``: those that it takes, (images, …), one of which stands for ``step``."""
 
     op: MatrixOp

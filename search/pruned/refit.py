@@ -40,7 +40,7 @@ from mapping.quantise.lower import lower
 from mapping.quantise.rounding import Correlated, compensated, weighted_scale
 from mapping.quantise.scales import best_scale, code_limits
 from mapping.quantise.widths import code_widths
-from search.pruned.array_errors import IMAGES, ArrayErrors, ArrayLayer
+from search.pruned.array_errors import IMAGES, ArrayErrors, LayerOnArray
 from search.pruned.channels import Channels
 
 Floats = NDArray[np.float32]
@@ -219,7 +219,7 @@ class _Refit:
         bias = np.concatenate([p.wanted - w @ p.mean for p, w in zip(parts, held, strict=True)])
         return replace(node, weight=held.reshape(node.weight.shape).astype(np.float32), bias=bias.astype(np.float32))
 
-    def _on_array(self, node: Conv | Linear, codes: Tensor) -> ArrayLayer | None:
+    def _on_array(self, node: Conv | Linear, codes: Tensor) -> LayerOnArray | None:
         """The layer on the array whose errors count; None: none do."""
         array, op, step = self.settings.array, self.ops[self.op_of[node.name]], self.steps[node.inputs[0]]
         if array is None:
@@ -227,7 +227,7 @@ class _Refit:
         source = op.inputs[0]
         whole = (codes[:IMAGES] / step).round().numpy().astype(np.int16)
         bits = self.bits.weights_of(node.name)
-        return ArrayLayer(op, bits, self.widths[source], self.signed[source], whole, step, array)
+        return LayerOnArray(op, bits, self.widths[source], self.signed[source], whole, step, array)
 
     def _clamped(self, name: str) -> bool:
         return self.readers[name] == 1 and isinstance(self.reader.get(name), Relu)

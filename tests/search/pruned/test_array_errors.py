@@ -8,7 +8,7 @@ from cim.chip.file import load_chip
 from mapping.network.float_run import float_logits
 from mapping.operators.fused import MatrixOp
 from mapping.quantise.lower import lower
-from search.pruned.array_errors import ArrayErrors, ArrayLayer
+from search.pruned.array_errors import ArrayErrors, LayerOnArray
 from search.pruned.make import make_pruned, teacher_of
 from search.pruned.plan import PruningPlan
 from search.pruned.refit import FitSettings
@@ -27,7 +27,7 @@ def test_an_array_that_errs_gets_larger_integers() -> None:
     weight, covariance = rng.normal(0, 1, op.stored.shape), np.cov(vectors[0])[None]
     perfect = ArrayErrors(ARRAY.spec, type(ARRAY.cells)(0 * ARRAY.cells.written_us2, 0 * ARRAY.cells.read_us2, 0.0))
     found = [
-        ArrayLayer(op, 4, 4, False, codes, 0.5, array).weights(weight, covariance / 4, vectors / 2)
+        LayerOnArray(op, 4, 4, False, codes, 0.5, array).weights(weight, covariance / 4, vectors / 2)
         for array in (perfect, ARRAY)
     ]
     for weights in found:
