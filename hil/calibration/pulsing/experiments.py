@@ -65,7 +65,7 @@ class Experiment:
         Raises:
             UsageError: with the value and its limit, before anything is done.
         """
-        limits, count = spec.limits, 0
+        limits, count, pulses = spec.limits, 0, 0
         most = {Act.SET: limits.set_v, Act.RESET: limits.reset_v}
         for one in self.actions(spec):
             count += 1
@@ -79,6 +79,12 @@ class Experiment:
                 raise UsageError(
                     f"a pulse of {one.seconds:g} s; {spec.name} takes 1 ns to {limits.pulse_width_ns * 1e-9:g} s"
                 )
+            pulses += limit is not None
+        if pulses > (life := spec.life_pulses or pulses):
+            raise UsageError(
+                f"{pulses:,} pulses to each cell; {spec.name} allows a cell {life:,} in its life",
+                hint=f"a smaller --count, or another cost.endurance_cycles in: hil chips copy {spec.name} my.toml",
+            )
         return count
 
     def _pulse(self, act: Act, volts_v: float, spec: ChipSpec) -> Iterator[Action]:

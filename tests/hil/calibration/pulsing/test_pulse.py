@@ -85,7 +85,11 @@ def test_an_interval_passes_on_the_chips_clock() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "told"),
-    [(("--stop-v", "4.5"), "takes above 0 to 4 V"), (("--width", "20us"), "takes 1 ns to 1e-05 s")],
+    [
+        (("--stop-v", "4.5"), "takes above 0 to 4 V"),
+        (("--width", "20us"), "takes 1 ns to 1e-05 s"),
+        (("--count", "10000"), "220,000 pulses to each cell; lab-128 allows a cell 100,000 in its life"),
+    ],
 )
 def test_no_pulse_beyond_the_limits_of_the_chip_file(
     asked: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
