@@ -123,7 +123,7 @@ def _errors(chip: ChipSpec, calibration: Path | None, settings: FinetuneSettings
             f"the record is of {description_words(record.spec_digest, chip)}, requested is "
             f"{description_words(chip.digest, chip)}",
             where=str(calibration),
-            hint="--chip: the chip that the record measured",
+            hint="--chip and --macros of the chip that the record measured",
         )
     if not chip.macro.even_levels:
         raise UsageError(f"networks are trained for evenly spaced levels, and {chip.name} has others")
