@@ -83,7 +83,7 @@ class Experiment:
         if pulses > (life := spec.life_pulses or pulses):
             raise UsageError(
                 f"{pulses:,} pulses to each cell; {spec.name} allows a cell {life:,} in its life",
-                hint=f"a smaller --count, or another cost.endurance_cycles in: hil chips copy {spec.name} my.toml",
+                hint=f"fewer of them, or another cost.endurance_cycles in: hil chips copy {spec.name} my.toml",
             )
         return count
 
