@@ -8,15 +8,18 @@ in ``bench``); what errors mean to a machine is in ``failures``.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import errno
 import gc
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.main import get_command_name
@@ -173,6 +176,20 @@ def main() -> None:
     code = run(sys.argv[1:])
     for late in ASKS_TO_END:
         signal.signal(late, signal.SIG_IGN)  # the answer stands; a late Ctrl-C must not change its code
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with a code, at once where threads still compute (``BackgroundPool``, behind errors and Ctrl-C).
+
+    Compiled code that comes back to an interpreter that is gone would abort the process, with a code of its own.
+    """
+    if any(thread.daemon for thread in threading.enumerate()):
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                stream.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -201,6 +201,30 @@ def test_ctrl_c_during_compile_leaves_no_program(small: Small, tmp_path: Path, a
     assert list(tmp_path.iterdir()) == []
 
 
+COMPUTING = """
+import sys, threading, torch
+from hil.cli import main
+
+def compute():
+    ones = torch.ones(60, 60)
+    while True:
+        torch.relu(ones @ ones)
+
+for _ in range(4):
+    threading.Thread(target=compute, daemon=True).start()
+sys.argv = ["hil", *sys.argv[1:]]
+main()
+"""
+
+
+def test_a_command_that_fails_while_threads_compute_leaves_with_its_own_exit_code(tmp_path: Path) -> None:
+    """Torch aborts a process whose interpreter is gone when it comes back to it."""
+    command = [sys.executable, "-c", COMPUTING, "deploy", "nothing.pt", "--emulated"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+    assert done.returncode == ExitCode.BAD_FILE, done.stderr
+    assert done.stderr.endswith("nothing.pt: does not exist\n")
+
+
 def test_no_test_sleeps_for_a_time_that_was_guessed() -> None:
     """A test waits in a loop until something is there; stand-ins of boards, slow on purpose, say how slow by name."""
     tests, guessed = Path(__file__).parents[2], []
