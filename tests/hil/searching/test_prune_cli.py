@@ -25,18 +25,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def for_half(place: Path, whole: float, *, candidates: int) -> tuple[object, ...]:
+    """Options that ask for half of a price, of so many candidates."""
+    data = ("--data", place / "train.npz")
+    return (*data, "--costs", "mnsim-default", "--edp", f"{whole / 2:.6g}", "--candidates", candidates)
+
+
 def test_a_network_is_pruned_by_one_command_for_half_of_its_price(cli: Cli, place: Path) -> None:
     whole = cli.json("estimate", place / "net.pt", "--chip", "mnsim-default")["edp_mj_ms"]
-    asked = (
-        "--data",
-        place / "train.npz",
-        "--costs",
-        "mnsim-default",
-        "--edp",
-        f"{whole / 2:.6g}",
-        "--candidates",
-        "2",
-    )
+    asked = for_half(place, whole, candidates=2)
     found = cli.json("search", "prune", place / "net.pt", *asked, "-o", place / "small.pt")
     small = load_network(place / "small.pt")
     assert small.digest == found["digest"]
@@ -53,16 +50,7 @@ def test_a_network_is_pruned_by_one_command_for_half_of_its_price(cli: Cli, plac
 
 def test_a_network_is_pruned_for_the_errors_of_a_chip_and_says_so(cli: Cli, place: Path) -> None:
     whole = cli.json("estimate", place / "net.pt", "--chip", "mnsim-default")["edp_mj_ms"]
-    asked = (
-        "--data",
-        place / "train.npz",
-        "--costs",
-        "mnsim-default",
-        "--edp",
-        f"{whole / 2:.6g}",
-        "--candidates",
-        "1",
-    )
+    asked = for_half(place, whole, candidates=1)
     found = cli.json("search", "prune", place / "net.pt", *asked, "--chip", "mnsim-256", "-o", place / "hard.pt")
     assert found["errors_of"] == "mnsim-256"
     assert found["after"]["edp_mj_ms"] <= whole / 2
