@@ -20,6 +20,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, encoding: str, *words: str) -> tupl
         for name, stream in zip(("stdout", "stderr"), streams, strict=True):
             patch.setattr(sys, name, stream)
         patch.setattr(sys, "argv", ["hil", *words])
+        patch.setattr("hil.cli.leave", sys.exit)  # threads of other tests are none of this command's
         try:
             with pytest.raises(SystemExit) as ended:
                 main()
