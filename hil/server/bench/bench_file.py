@@ -139,6 +139,11 @@ class BenchFile:
         holds = [entry for entry in found if {"volts", "rows_volts"} & set(entry.model.orders)]
         return (holds or found)[0], next((entry for entry in found if entry not in holds), found[0])
 
+    def highest_v(self, name: str) -> float:
+        """The highest voltage that an instrument may give: for what gives no pulses, that of a reading."""
+        limits, pulser = self.chip.limits, self.drives[1]
+        return max(limits.read_v, limits.set_v, limits.reset_v) if name == pulser.name else limits.read_v
+
     def of_role(self, role: str) -> tuple[InstrumentEntry, ...]:
         return tuple(self.instruments[name] for name in self.roles.get(role, ()))
 
@@ -330,3 +335,8 @@ def _check_ranges(file: CheckedFile, bench: BenchFile) -> None:
                     f"{span.high:g} {unit}",
                     "another instrument, or limits of the chip file that it can keep",
                 )
+    for entry in bench.of_role("power"):
+        try:
+            entry.model.voltage_limit.held_v(bench.highest_v(entry.name))
+        except ValueError as error:
+            file.fail(f"instruments.{entry.name}.model", f"{entry.model.name} {error}", "lower limits of the chip file")

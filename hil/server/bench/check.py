@@ -33,6 +33,7 @@ class CheckedInstrument:
     roles: tuple[str, ...]
     off_by_itself: str
     off_within_s: float
+    voltage_limit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ class BenchCheck:
         return [
             f"{self.name} before {self.chip}: limits set and read back, outputs on and off again",
             Table("Instruments", ("name", "model", "says", "roles", "outputs go off by"), rows),
+            *(
+                f"voltages   of {i.name} are held inside it by {i.voltage_limit}"
+                for i in self.instruments
+                if "drive" in i.roles
+            ),
             f"products   {products}",
             f"currents   resolution {self.resolution_a:g} A; median of the cells {self.median_cell_a:.3g} A",
             f"rate       {self.rows_per_s:,.0f} rows of cells a second",
@@ -94,6 +100,7 @@ def check_bench(path: str | Path) -> BenchCheck:
                 roles=tuple(role for role in ROLES if name in bench.roles.get(role, ())),
                 off_by_itself=i.model.off_by_itself,
                 off_within_s=bench.off_within_s + i.model.settle_s,
+                voltage_limit=i.model.voltage_limit.by,
             )
             for (name, i), identity in zip(chip.instruments.items(), chip.identities, strict=True)
         )

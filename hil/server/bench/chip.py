@@ -271,9 +271,9 @@ class BenchChip(Board):
                 instrument.hello()
             self._lines_open = True
         self._guard.watch()
-        limits = self.spec.limits
-        volts_v, width_s = max(limits.set_v, limits.reset_v, limits.read_v), limits.pulse_width_ns / _NS_PER_S
+        width_s = self.spec.limits.pulse_width_ns / _NS_PER_S
         for instrument in self._power:
+            volts_v = self.bench.highest_v(instrument.entry.name)
             instrument.set_limits(volts_v, self.bench.current_a, width_s, self.bench.off_within_s)
         carry_out(step for instrument in self._using for step in instrument.on())  # a request that was held up goes on
 

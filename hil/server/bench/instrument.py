@@ -91,7 +91,8 @@ class Instrument:
     def limits(self, volts_v: float, current_a: float, width_s: float) -> list[OrderStep]:
         if not self.can("limits"):  # a compliance stands in each of its orders
             return []
-        values: dict[str, Value] = {"volts_v": volts_v, "current_a": current_a, "width_s": width_s}
+        held_v = self.model.voltage_limit.held_v(volts_v)
+        values: dict[str, Value] = {"volts_v": held_v, "current_a": current_a, "width_s": width_s}
         return [OrderStep(self, "limits", values), OrderStep(self, "limits_now", values)]
 
     def timer(self, off_s: float) -> list[OrderStep]:

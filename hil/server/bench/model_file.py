@@ -29,6 +29,10 @@
     current_a = { low = -1e-3, high = 1e-3, step = 1e-10 }
     reads = { low = 1, high = 100, step = 1 }   # readings that it averages in one
 
+    [voltage_limit]                  # may be left out
+    by = "its over-voltage protection"   # what holds voltages inside it, set by {volts_v} of orders.limits
+    steps_v = [2.0, 5.0, 10.0]       # limits that it can hold; left out: any. The next above the chip file's is set
+
     [off]                            # what turns its outputs off when its host is gone
     by_itself = "its own timer, set by orders.timer before outputs go on"
     settle_s = 0.01                  # from the order until no voltage is left
@@ -93,6 +97,23 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class VoltageLimit:
+    """What holds voltages inside an instrument, whatever its host sends; ``steps_v``: limits that it can hold."""
+
+    by: str
+    steps_v: tuple[float, ...]
+
+    def held_v(self, volts_v: float) -> float:
+        """The lowest limit that lets ``volts_v`` pass; raises ``ValueError`` where there is none."""
+        if not self.steps_v:
+            return volts_v
+        found = min((step for step in self.steps_v if step >= volts_v), default=None)
+        if found is None:
+            raise ValueError(f"holds no limit above {max(self.steps_v):g} V")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class LinkForm:
     """How orders are put on the line."""
 
@@ -127,6 +148,7 @@ class InstrumentModel:
     source: str
     link: LinkForm
     ranges: Mapping[str, Range]
+    voltage_limit: VoltageLimit
     off_by_itself: str
     settle_s: float
     no_error: str
@@ -186,7 +208,7 @@ def _choice(*known: str) -> Any:
 
 def _model(file: CheckedFile) -> InstrumentModel:
     data = file.file.data
-    file.names(("instrument", "link", "ranges", "off", "orders"))
+    file.names(("instrument", "link", "ranges", "voltage_limit", "off", "orders"))
     about = file.table(
         "instrument", data.get("instrument"), {"name": text, "identity": text, "source": _long_text,
         "no_compliance": _long_text}, {"identity": "", "no_compliance": ""},
@@ -228,6 +250,7 @@ def _model(file: CheckedFile) -> InstrumentModel:
             link["most_bytes"], link["timeout_s"], link["acknowledge"], link["wakes_s"],
         ),
         ranges=_ranges(file, data.get("ranges", {})),
+        voltage_limit=_voltage_limit(file, data.get("voltage_limit", {}), made),
         off_by_itself=off["by_itself"],
         settle_s=off["settle_s"],
         no_error=off["no_error"],
@@ -251,6 +274,21 @@ def _check_limited(file: CheckedFile, orders: Mapping[str, ModelOrder]) -> None:
                 "add the compliance to this order, or orders.limits and orders.limits_now, or say in "
                 "instrument.no_compliance why there is none",
             )
+
+
+def _voltage_limit(file: CheckedFile, data: Any, orders: Mapping[str, ModelOrder]) -> VoltageLimit:
+    held = "limits" in orders and "volts_v" in orders["limits"].values
+    usual = "its limits" if held else "nothing: the host alone checks them"
+    found = file.table("voltage_limit", data, {"by": _long_text, "steps_v": _steps}, {"by": usual, "steps_v": ()})
+    if found["steps_v"] and not held:
+        file.fail("voltage_limit.steps_v", "are set by no order", "{volts_v} in orders.limits.send")
+    return VoltageLimit(**found)
+
+
+def _steps(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{value!r:.60} is not a list of voltages")
+    return tuple(map(number(0.0, 1e4), value))
 
 
 def _ranges(file: CheckedFile, data: Any) -> dict[str, Range]:

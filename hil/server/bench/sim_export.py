@@ -1,7 +1,8 @@
 """Model files for pyvisa-sim: a file of its devices, for tests of programs of others without a bench.
 
 pyvisa-sim has no physics: it answers each question with what the file says, so that currents are 0 and a limit is what
-was set last. ``hil emulate --bench`` is the stand-in with cells behind it. Lines of several values are left out.
+was set last (where there are several: 0). ``hil emulate --bench`` is the stand-in with cells behind it. Lines of
+several values are left out.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def sim_devices(model: InstrumentModel, resource: str = RESOURCE) -> str:
             left_out.append(name)
         elif line.places:
             asked = {"q": _with_one_place(line), **answer}
-            properties[name] = {"default": "0", "specs": {"type": "float"}, "setter": asked}
-        elif name == "limits_now" and "limits" in properties:  # answers what was set last
+            key = name if name not in properties else f"{name} {len(properties)}"  # a further line of it
+            properties[key] = {"default": "0", "specs": {"type": "float"}, "setter": asked}
+        elif name == "limits_now" and len(model.orders["limits"].values) == 1:  # answers what was set last
             properties["limits"]["getter"] = {"q": line.template, "r": "{:.9g}"}
         else:
             dialogues.append({"q": line.template, **answer})

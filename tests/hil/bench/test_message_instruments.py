@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -177,9 +178,21 @@ def test_a_model_is_written_for_pyvisa_sim(tmp_path: Path) -> None:
     assert device["delimiter"] == ""  # else it would take an order of several parts for several
     known = device["properties"]
     assert known["volts"]["setter"] == {"q": ":SOUR:VOLT {}"}
-    assert known["limits"]["getter"] == {"q": ":SENS:CURR:PROT?", "r": "{:.9g}"}
+    assert known["limits"]["setter"]["q"].endswith(":SOUR:VOLT:RANG {}")
+    assert ":SENS:CURR:PROT {}" in (one["setter"]["q"] for one in known.values())
     assert known["currents"]["setter"] == {"q": ":SENS:AVER:COUN {};:READ?", "r": "0"}
     assert run(["bench", "export", "row-board", "-o", str(tmp_path / "board.yaml")]) == ExitCode.USAGE
+
+
+def test_a_limit_that_stands_alone_is_answered_as_it_was_set(tmp_path: Path) -> None:
+    text = resources.files("hil.server.bench").joinpath("models", "keithley-2400.toml").read_text("utf-8")
+    for gone in ("steps_v = [0.21, 2.1, 21.0]\n", ";:SOUR:VOLT:RANG {volts_v:.3f}", ":SOUR:VOLT:RANG?;"):
+        text = text.replace(gone, "")
+    (tmp_path / "one.toml").write_text(text)
+    out = tmp_path / "one.yaml"
+    assert run(["bench", "export", str(tmp_path / "one.toml"), "-o", str(out)]) == 0
+    known = json.loads(out.read_text().partition("\n")[2])["devices"]["keithley-2400"]["properties"]
+    assert known["limits"]["getter"] == {"q": ":SENS:CURR:PROT?", "r": "{:.9g}"}
 
 
 def test_binary_blocks_and_acknowledged_lines_are_written_for_pyvisa_sim(tmp_path: Path) -> None:
