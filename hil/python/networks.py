@@ -92,8 +92,8 @@ def compile(
     images: Samples | None = None,
     *,
     bits: str = "W4A8",
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
+    mean: float | Sequence[float] = (),
+    std: float | Sequence[float] = (),
     classes: Sequence[str] = (),
     having: Sequence[str] = (),
     without: Sequence[str] = (),
@@ -107,7 +107,7 @@ def compile(
         images: *training* samples for ranges and scales (they never score): pixels uint8 (n, H, W[, C]), or numbers
             (n, …) as the module takes them; with labels if known. A net.pt carries its own.
         bits: of weights and activations, 2 to 8 each; "auto": the fewest of each layer for a loss of half a point.
-        mean, std: of each channel, of pixels in 0…1; images that are pixels need them.
+        mean, std: of each channel, or one for all, of pixels in 0…1; images that are pixels need them.
         classes: names of the logits; default: their numbers.
         having, without: techniques, as ``hil compile --with`` and ``--without`` take them.
         watch: hears stages and progress; None: nobody does.
@@ -127,7 +127,7 @@ def compile(
     spec = spec_of(chip)
     recipe, (weights, activations) = usual_recipe(*having, without=without), _widths(bits)
     with progress(watch) as observer, observer.stage("compiling"):
-        name, file = given_network(network, images, tuple(mean), tuple(std), tuple(classes), watch=observer)
+        name, file = given_network(network, images, _channels(mean), _channels(std), tuple(classes), watch=observer)
         file = recipe.before_compiling(file, spec)
         compiled = partial(
             compile_network, file, spec, weight_bits=weights, activation_bits=activations,
@@ -183,6 +183,11 @@ def given_network(
     return type(network).__name__, _file_of(network, images, mean, std, classes)
 
 
+def _channels(value: float | Sequence[float]) -> tuple[float, ...]:
+    """Means or deviations of each channel; one number is of all of them."""
+    return (float(value),) if isinstance(value, int | float) else tuple(value)
+
+
 def _widths(bits: str) -> tuple[int, int]:
     """Bits of weights and of activations that a text like "W4A8" names."""
     if bits == AUTO:
@@ -233,15 +238,23 @@ def _captured(
         Preprocess(mean, std) if mean or data.inputs is None else preprocess_of(data.inputs, channels_of(data.inputs))
     )
     example = torch.zeros(1, *shape)
-    names = classes or _numbered(module, example)
-    return capture(module, example, preprocess=preprocess, classes=names)
+    numbered = _numbered(module, example)
+    return capture(module, example, preprocess=preprocess, classes=classes or numbered)
 
 
 def _numbered(module: torch.nn.Module, example: torch.Tensor) -> tuple[str, ...]:
     """Names of the logits of a module that gives (n, classes); empty of one that gives something else."""
     import torch
 
-    with torch.no_grad(), evaluating(module):
-        found = module(example)
+    try:
+        with torch.no_grad(), evaluating(module):
+            found = module(example)
+    except Exception as error:  # whatever the module raises
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"{type(module).__name__} does not take inputs of shape (n, {', '.join(map(str, example.shape[1:]))})",
+            likely=f"axes in another order: {said[:200]}",
+            hint=HOW,
+        ) from error
     plain = isinstance(found, torch.Tensor) and found.ndim == 2
     return tuple(str(k) for k in range(found.shape[1])) if plain else ()

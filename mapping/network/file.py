@@ -80,9 +80,11 @@ class NetworkFile:
         if unknown := [name for name in self.layer_bits if name not in layers]:
             raise ValueError(f"bits for {shown(unknown[0])}, but the graph has no such layer")
         if labels is not None:
-            inside = labels.shape == (len(images),) and labels.dtype == np.int64
-            if not inside or (labels.size and not 0 <= labels.min() <= labels.max() < len(self.graph.classes)):
-                raise ValueError(f"calibration labels are not int64 ({len(images)},) class numbers")
+            if labels.shape != (len(images),) or labels.dtype != np.int64:
+                raise ValueError(f"calibration labels {labels.dtype} {labels.shape} are not int64 ({len(images)},)")
+            classes = len(self.graph.classes)
+            if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+                raise ValueError(f"calibration labels {labels.min()} to {labels.max()}, but {classes} classes")
         if self.trained_on.dtype != np.int64 or self.trained_on.ndim != 1:
             raise ValueError(f"keys of images {self.trained_on.dtype} {self.trained_on.shape} are not int64 (m,)")
         _, state = to_records(self.graph)

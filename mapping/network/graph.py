@@ -80,9 +80,9 @@ class NetworkGraph:
         if logits != (self.width,):
             what = f"outputs of {self.width} elements" if self.outputs else f"{len(self.classes)} classes"
             raise GraphError(self.nodes[-1].name, f"logits are {logits}, but there are {what}")
-        channels = {len(self.preprocess.mean), len(self.preprocess.std)}
-        if channels != {self.input_shape[0]}:
-            raise GraphError("", f"preprocess has {channels} means and stds for {self.input_shape[0]} channels")
+        means, stds, channels = len(self.preprocess.mean), len(self.preprocess.std), self.input_shape[0]
+        if not means == stds == channels:
+            raise GraphError("", f"preprocess has {means} means and {stds} stds for {channels} channels")
         if not all(map(math.isfinite, self.preprocess.mean + self.preprocess.std)) or min(self.preprocess.std) <= 0:
             raise GraphError("", "preprocess needs finite means and stds above zero")
 

@@ -112,6 +112,18 @@ def test_pixels_say_how_they_become_inputs_or_are_refused(stripes: Stripes, chip
     compiled = hil.compile(stripes.module, chip, images=pixels + np.arange(8, dtype=np.uint8), mean=(0.5,), std=(0.25,))
     assert compiled.graph is not None
     assert compiled.graph.classes == ("0", "1")
+    alike = hil.compile(stripes.module, chip, images=pixels + np.arange(8, dtype=np.uint8), mean=0.5, std=0.25)
+    assert alike.program.digest == compiled.program.digest, "one number is the mean of every channel"
+
+
+def test_a_module_that_does_not_take_its_samples_is_told_which_axes_were_meant(
+    stripes: Stripes, chip: hil.Chip
+) -> None:
+    channels_first = np.zeros((20, 1, 8, 8), np.uint8)
+    with pytest.raises(hil.UsageError, match=r"does not take inputs of shape \(n, 8, 1, 8\)") as refused:
+        hil.compile(stripes.module, chip, images=channels_first, mean=0.5, std=0.25)
+    assert "(n, H, W[, C])" in str(refused.value)
+    assert "axes in another order" in str(refused.value)
 
 
 @pytest.mark.parametrize(
