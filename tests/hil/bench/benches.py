@@ -286,6 +286,7 @@ def _behind_decoder(folder: Path) -> Path:
 
 WRITTEN: Mapping[str, Callable[[Path], Path]] = {  # bench files of each family, on ports of this machine
     "row-board": _row_board,
+    "row-board-mmap": lambda folder: write_bench(folder, port=f"mmap:{folder / 'board'}"),
     "b1500a": _behind_decoder,
     "visa-station": partial(write_station, smu="keithley-2400", switch="keithley-707b"),
     "keithley-2450": partial(write_station, smu="keithley-2450", switch="keithley-3706a"),
