@@ -76,6 +76,14 @@ class CauseSplit:
     def part(self, name: str) -> Cause:
         return next(p for p in self.parts if p.name == name)
 
+    def __repr__(self) -> str:
+        unit = self.metric.factor
+        parts = ", ".join(f"{part.name} {unit * part.loss:+.1f}" for part in self.parts)
+        return (
+            f"<CauseSplit: {unit * self.gap:.1f} {self.metric.unit} of {self.metric.title} lost from {self.start} to the "
+            f"chip ({unit * self.low:.1f} … {unit * self.high:.1f}; {self.images} images): {parts}>"
+        )
+
 
 def shapley(values: NDArray[Any]) -> Floats:
     """Shapley values of n players from the values of all 2^n coalitions, (2^n, …) -> (n, …).

@@ -23,6 +23,15 @@ def test_a_report_has_a_short_form_and_a_table_for_notebooks() -> None:
     assert "runs/&lt;7&gt;" in page
 
 
+def test_causes_have_a_short_form_in_points() -> None:
+    report, _ = synthetic_run()
+    causes = report.causes
+    assert causes is not None
+    assert repr(causes).startswith(f"<CauseSplit: {100 * causes.gap:.1f} points of accuracy lost from float to the chip (")
+    assert f"{causes.parts[0].name} {100 * causes.parts[0].loss:+.1f}, " in repr(causes)
+    assert len(repr(causes)) < 400
+
+
 def test_a_prediction_has_a_short_form_and_its_lines_for_notebooks() -> None:
     made = Prediction(0.92, np.full((1, 20), 0.9), 500, (3600.0,), 25.0, "fast", "models of <lab>", target=0.9)
     assert repr(made).startswith("<Prediction 90.00 % ± ")
