@@ -36,6 +36,11 @@ class Chip(ChipDriver):
         super().__init__(*args, **named)
         self.record: CalibrationRecord | None = None
 
+    def __repr__(self) -> str:
+        told = self.description
+        known = "not calibrated yet" if self.record is None else repr(self.record)
+        return f"<Chip {told.kind} {self.spec.name} {told.serial}: {told.macros} macros; {known}>"
+
     def calibrate(
         self,
         macros: tuple[int, ...] | None = None,

@@ -105,6 +105,12 @@ def test_a_network_is_compiled_as_the_command_line_compiles_its_file(tmp_path: P
     assert hil.compile(load_network(tmp_path / "net.pt"), chip).program.digest == of_file.digest
 
 
+def test_a_chip_says_what_it_is_at_a_prompt() -> None:
+    with hil.open_chip("emulated:lab-128?seed=7", macros=2) as one:
+        serial = one.description.serial
+        assert repr(one) == f"<Chip emulated lab-128 {serial}: 2 macros; not calibrated yet>"
+
+
 def test_pixels_say_how_they_become_inputs_or_are_refused(stripes: Stripes, chip: hil.Chip) -> None:
     pixels = np.zeros((20, 8, 8), np.uint8)
     with pytest.raises(hil.UsageError, match="nothing says how they become inputs"):
