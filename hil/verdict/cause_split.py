@@ -77,12 +77,10 @@ class CauseSplit:
         return next(p for p in self.parts if p.name == name)
 
     def __repr__(self) -> str:
-        unit = self.metric.factor
-        parts = ", ".join(f"{part.name} {unit * part.loss:+.1f}" for part in self.parts)
-        return (
-            f"<CauseSplit: {unit * self.gap:.1f} {self.metric.unit} of {self.metric.title} lost from {self.start} to the "
-            f"chip ({unit * self.low:.1f} … {unit * self.high:.1f}; {self.images} images): {parts}>"
-        )
+        of, metric = self.metric.factor, self.metric
+        lost = f"{of * self.gap:.1f} {metric.unit} of {metric.title} ({of * self.low:.1f} … {of * self.high:.1f})"
+        parts = ", ".join(f"{part.name} {of * part.loss:+.1f}" for part in self.parts)
+        return f"<CauseSplit: {lost} lost from {self.start} to the chip, {self.images} images: {parts}>"
 
 
 def shapley(values: NDArray[Any]) -> Floats:

@@ -27,7 +27,8 @@ def test_causes_have_a_short_form_in_points() -> None:
     report, _ = synthetic_run()
     causes = report.causes
     assert causes is not None
-    assert repr(causes).startswith(f"<CauseSplit: {100 * causes.gap:.1f} points of accuracy lost from float to the chip (")
+    assert repr(causes).startswith(f"<CauseSplit: {100 * causes.gap:.1f} points of accuracy (")
+    assert " lost from float to the chip, " in repr(causes)
     assert f"{causes.parts[0].name} {100 * causes.parts[0].loss:+.1f}, " in repr(causes)
     assert len(repr(causes)) < 400
 
