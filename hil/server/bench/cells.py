@@ -15,7 +15,7 @@ from hil.server.bench.bench_file import BenchFile
 from hil.server.bench.instrument import Instrument
 from hil.server.bench.roles import Answer, Crossing, OrderStep, Value, carry_out
 
-Place: TypeAlias = tuple[slice, int, slice]  # steps of a measurement, and the row and the columns that it measures
+Place: TypeAlias = tuple[slice, int, tuple[int, slice]]  # steps of measurements, how many, and of which row and columns
 
 _ROWS_TOGETHER = 64  # that are written turn by turn
 _STEPS_A_SLICE, _SLICE_S = 256, 0.2  # at most, and about, between two looks at the link
@@ -77,19 +77,49 @@ class BenchCells:
 
         ``wanted``: cells that are needed, others may stay 0; None: all.
         """
-        found_a, read_v = np.zeros((len(rows), len(columns))), self.bench.chip.macro.v_read_v
+        wanted = np.ones((len(rows), len(columns)), np.bool_) if wanted is None else wanted
+        found_a = yield from self.readings_a(macro, rows, columns, reads, wanted.astype(np.intp))
+        return np.asarray(found_a[0])
+
+    def products_a(
+        self, macro: int, units: NDArray[np.int16], rows: Sequence[int], columns: Sequence[int], reads: int
+    ) -> Generator[int, None, NDArray[np.float64]]:
+        """Currents of bit lines from those of their cells, (vectors, planes, columns) in A.
+
+        A cell is read anew for each plane that drives its row, as a product of all rows does: one reading for all
+        planes of a code would have its error weighted by the whole code, up to 1.7 times that of a product. These
+        readings follow each other, so that lines are connected once for all of them.
+        """
+        needed = units.any(0)  # (planes, word lines)
+        times = np.repeat(needed.sum(0)[:, None], len(columns), axis=1)
+        cells_a = yield from self.readings_a(macro, rows, columns, reads, times)
+        numbers = np.cumsum(needed, axis=0) - 1  # of the reading of each word line for each plane
+        planes_a = [
+            driven @ cells_a[number, np.arange(len(rows))]
+            for driven, number in zip(units.swapaxes(0, 1), numbers, strict=True)
+        ]
+        return np.stack(planes_a, axis=1)
+
+    def readings_a(
+        self, macro: int, rows: Sequence[int], columns: Sequence[int], reads: int, times: NDArray[np.intp]
+    ) -> Generator[int, None, NDArray[np.float64]]:
+        """Currents of cells as ``currents_a``, of some again: (most of ``times``, rows, columns) in A.
+
+        ``times``: how often each cell is wanted, (rows, columns); what is not asked for may stay 0.
+        """
+        found_a, read_v = np.zeros((max(1, times.max()), *times.shape)), self.bench.chip.macro.v_read_v
         steps, places = list[OrderStep](), list[Place]()
         for number, row in enumerate(rows):
             driven: dict[str, Value] = {"volts_v": read_v}
             if self.sense.model.uses("currents", "rows_volts_v"):
                 driven["rows_volts_v"] = read_v * (np.arange(self.bench.chip.macro.rows) == row)
             for crossing, here in self.bench.wiring.crossings(macro, row, columns):
-                if wanted is not None and not wanted[number, here].any():
+                if not (again := int(times[number, here].max())):
                     continue
                 prepare = self._connect(crossing) + self.drive.volts(crossing, read_v) + self._settle()
-                measured = self.sense.currents_a(crossing, reads * self.bench.averages, **driven)
+                measured = self.sense.currents_a(crossing, reads * self.bench.averages, **driven) * again
                 group = self._group(prepare, measured)
-                places.append((slice(len(steps), len(steps) + len(group)), number, here))
+                places.append((slice(len(steps), len(steps) + len(group)), again, (number, here)))
                 steps += group
                 if len(steps) >= _STEPS_A_SLICE:
                     yield from self._measure(steps, places, found_a)
@@ -101,7 +131,7 @@ class BenchCells:
     ) -> Generator[int, None, NDArray[np.float64]]:
         """Currents of bit lines while all rows of a product are driven; (vectors, planes, columns) in A."""
         driven = units.reshape(-1, units.shape[-1])
-        found_a = np.zeros((len(driven), len(columns)))
+        found_a = np.zeros((1, len(driven), len(columns)))
         steps, places = list[OrderStep](), list[Place]()
         for number, plane in enumerate(driven):
             volts_v = np.zeros(self.bench.chip.macro.rows)
@@ -110,7 +140,7 @@ class BenchCells:
             for crossing, here in self.bench.wiring.crossings(macro, None, columns):
                 measured = self.sense.currents_a(crossing, self.bench.averages, rows_volts_v=volts_v)
                 group = self._group(prepare, measured)
-                places.append((slice(len(steps), len(steps) + len(group)), number, here))
+                places.append((slice(len(steps), len(steps) + len(group)), 1, (number, here)))
                 steps += group
                 prepare = prepare if self.alone is not None else []
             if len(steps) >= _STEPS_A_SLICE:
@@ -138,9 +168,9 @@ class BenchCells:
     ) -> Generator[int, None, None]:
         """Carry out steps, put the means of their answers in their places, and begin anew."""
         answers = yield from self._in_slices(steps)
-        for at, number, here in places:
-            measured = (a for a, step in zip(answers[at], steps[at], strict=True) if step.works)
-            found_a[number, here] = np.mean([_numbers(a) for a in measured], axis=0)
+        for at, times, here in places:
+            measured = [_numbers(a) for a, step in zip(answers[at], steps[at], strict=True) if step.works]
+            found_a[:times, *here] = np.reshape(measured, (times, len(measured) // times, -1)).mean(1)
         steps.clear()
         places.clear()
 

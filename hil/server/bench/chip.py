@@ -182,7 +182,10 @@ class BenchChip(Board):
         units = _on_word_lines(planes, macro)  # (vectors, planes, word lines)
         with self._outputs(self._cells.drive, self._cells.sense):
             if self.bench.computes_products:
-                lines_a = yield from self._computed(tile.macro, units, rows, columns, request.reads)
+                computed = self._cells.products_a(tile.macro, units, rows.tolist(), columns.tolist(), request.reads)
+                lines_a = yield from _told(
+                    computed, int(units.any(0).sum()) * columns.size * request.reads * self.bench.averages
+                )
             else:
                 measured = self._cells.line_currents_a(tile.macro, units, rows, columns.tolist())
                 lines_a = yield from _told(measured, units.shape[0] * units.shape[1] * columns.size)
@@ -190,22 +193,6 @@ class BenchChip(Board):
         codes = quantise_adc(sums_us, macro.lsb_us(request.range_code), macro.adc.bits, macro.adc_signed)
         at_an_end = np.isin(codes, code_limits(macro.adc.bits, macro.adc_signed))
         return MvmResult(Returns.RAW, int(at_an_end.sum()), codes.size, codes)
-
-    def _computed(
-        self, macro: int, units: NDArray[np.int16], rows: NDArray[np.intp], columns: NDArray[np.intp], reads: int
-    ) -> Generator[Progress | None, None, NDArray[np.float64]]:
-        """Currents of bit lines from those of their cells, (vectors, planes, columns) in A.
-
-        Cells are read anew for each plane, as a product of all rows does: one reading for all planes of a code would
-        have its error weighted by the whole code, up to 1.7 times that of a product.
-        """
-        found_a = np.zeros((*units.shape[:2], columns.size))
-        for plane, driven in enumerate(units.swapaxes(0, 1)):
-            wanted = np.repeat(driven.any(0)[:, None], columns.size, axis=1)
-            steps = self._cells.currents_a(macro, rows.tolist(), columns.tolist(), reads, wanted)
-            cells_a = yield from _told(steps, int(wanted.sum()) * reads * self.bench.averages)
-            found_a[:, plane] = driven @ cells_a
-        return found_a
 
     def outputs_off(self) -> Done:
         """Tell every instrument, whatever the others say; then the first trouble is raised.

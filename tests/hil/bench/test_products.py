@@ -13,8 +13,9 @@ from firmware_protocols.messages import Mvm, MvmResult, Returns, TileAddress
 from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.chip import BenchChip
+from hil.server.bench.fixture import Fixture
 from hil.server.bench.stand_in_serve import bench_served
-from tests.hil.bench.benches import StillClock, write_arc_two, write_bench
+from tests.hil.bench.benches import WRITTEN, StillClock, write_arc_two, write_bench
 
 REPEATS = 40
 AS_DESCRIBED = {  # a die whose converters, wires and reads add nothing of their own
@@ -61,6 +62,25 @@ def test_computed_products_have_the_read_noise_of_the_die_through_frames(tmp_pat
         chip.switch_on()
         through_bench = variance(chip)
     assert 0.7 < through_bench / through_frames < 1.4
+
+
+def test_lines_of_a_cell_are_connected_once_for_all_planes_of_a_product(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = load_bench(WRITTEN["b1500a"](tmp_path))
+    connected, connect = list[object](), Fixture.open
+
+    def counted(fixture: Fixture, macro: int, row: object, column: object, count: int) -> None:
+        connected.append((row, column))
+        connect(fixture, macro, row, column, count)
+
+    monkeypatch.setattr(Fixture, "open", counted)
+    codes = np.array([[255, 255, 15, 0], [1, 0, 16, 0]], np.int16)  # the last row is driven by nobody
+    request = Mvm(Returns.RAW, TileAddress(0, 0, 4, 0, 2), 0, 7, 8, False, 1, 1, 0, codes)
+    with bench_served(bench, EmulatedChip(bench.chip, 7), StillClock()), contextlib.closing(BenchChip(bench)) as chip:
+        chip.switch_on()
+        assert _whole(chip.mvm(request)).values.any()
+    assert len(connected) == len(set(connected)) == 3 * 4  # rows that are driven, and two pairs of bit lines
 
 
 def _whole(steps: Generator[None, None, MvmResult]) -> MvmResult:
