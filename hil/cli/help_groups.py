@@ -25,7 +25,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "calibrate": {
         "Chip": (*LINE, "chip", "macros", "only"),
-        "Measurement": (),
+        "Measurement": ("power",),
         "Run and output": ("out", "restart", "as_json"),
     },
     **{
