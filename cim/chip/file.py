@@ -330,17 +330,25 @@ class _ChipReader:
         )
 
 
+def described(digest: str, spec: ChipSpec) -> ChipSpec | None:
+    """The chip of a digest where it is ``spec`` or its file with another number of macros; None: of another file."""
+    if digest == spec.digest:
+        return spec
+    for macros in range(1, MOST_MACROS_TRIED + 1):
+        try:
+            found = _with_digest(dataclasses.replace(spec, macros=macros))
+        except ValueError:  # groups of the file that so few macros do not fill
+            continue
+        if found.digest == digest:
+            return found
+    return None
+
+
 def description_words(digest: str, spec: ChipSpec) -> str:
     """The chip description of a digest in words, as seen from ``spec``: "lab-128 with 16 macros".
 
     Where it is the same file with another number of macros, that is said; else that it is another file.
     """
-    if digest == spec.digest:
-        return f"{spec.name} with {spec.macros} macros"
-    for macros in range(1, MOST_MACROS_TRIED + 1):
-        try:
-            if _with_digest(dataclasses.replace(spec, macros=macros)).digest == digest:
-                return f"{spec.name} with {macros} macros"
-        except ValueError:  # groups of the file that so few macros do not fill
-            continue
+    if found := described(digest, spec):
+        return f"{found.name} with {found.macros} macros"
     return f"another file than {spec.source or spec.name} is (digest {digest[:12]}…)"

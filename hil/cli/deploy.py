@@ -20,6 +20,7 @@ from hil.cli.options import (
     chip_address,
     duration,
     metric_place,
+    of_named_chip,
     print_result,
     screen,
     seconds,
@@ -110,7 +111,7 @@ def deploy(
     failing = outcomes(fail_on)
     if calibration and recalibrate:
         raise UsageError("--calibration and --recalibrate exclude each other")
-    source, techniques = of.upon(NetworkOptions()), treated.upon(TechniqueOptions())
+    source, techniques = of_named_chip(of.upon(NetworkOptions()), port, calibration), treated.upon(TechniqueOptions())
     address = chip_address(port, emulated, source.chip, source.macros)
     options = asked.upon(
         USUAL,
@@ -140,7 +141,7 @@ def deploy(
         report = deploy(
             network,
             address,
-            **of.values,
+            **{**of.values, "chip": source.chip, "macros": source.macros},
             calibration=calibration,
             recalibrate=recalibrate,
             record_age_s=seconds(record_age),

@@ -17,6 +17,7 @@ from hil.cli.options import (
     Workers,
     chip_address,
     metric_place,
+    of_named_chip,
     output_folder,
     print_result,
     screen,
@@ -74,7 +75,8 @@ def improve(
     from hil.improvement.options import ImproveOptions, next_steps, write_page
     from hil.simulation.chip_workers import chip_workers
 
-    source, settings = of.upon(NetworkOptions(), data=data), wanted.upon(ImproveSettings())
+    source = of_named_chip(of.upon(NetworkOptions(), data=data), port, calibration)
+    settings = wanted.upon(ImproveSettings())
     scoring = asked.upon(USUAL, metric=metric_place(asked.values.get("metric")))
     begun = ImproveOptions(network, source, settings, treated.upon(TechniqueOptions()), scoring)
     training, test = begun.images()

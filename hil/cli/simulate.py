@@ -15,6 +15,7 @@ from hil.cli.options import (
     Net,
     Workers,
     metric_place,
+    of_named_chip,
     print_result,
     screen,
     seconds,
@@ -69,7 +70,7 @@ def simulate(
     from hil.watch import PlannedStage
 
     source, techniques, predicted = (
-        of.upon(NetworkOptions()),
+        of_named_chip(of.upon(NetworkOptions()), None, calibration),
         treated.upon(TechniqueOptions()),
         when.upon(PredictionOptions()),
     )

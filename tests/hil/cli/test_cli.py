@@ -23,6 +23,7 @@ from cim.chip.file import load_chip
 from hil.cli import add_command, app, commandless, run
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
+from hil.errors import ExitCode
 from hil.report.schema import report_schema
 from hil.server.serve import serving
 from mapping.network.file import load_network
@@ -267,6 +268,21 @@ def test_simulate_predicts_from_a_record_alone(cli: Cli, small: Small) -> None:
     ideal = value["accuracy"]["ideal"]
     assert ideal - 0.05 < value["accuracy"]["simulated"]["mean"] <= ideal + 1 / 200  # one image of 200
     assert "4 virtual chips" in cli("simulate", *arguments, "--samples=200", "--chips=4")
+
+
+def test_number_of_macros_is_that_of_the_record_where_none_is_asked_for(cli: Cli, small: Small) -> None:
+    arguments = [small.net, "--calibration", small.record_file, "--data", small.data, "--samples=64", "--chips=2"]
+    assert cli.json("simulate", *arguments) == cli.json("simulate", *arguments, "--macros=4")
+    cli("simulate", *arguments, "--macros=3", code=ExitCode.MISMATCH)
+    assert "the record is of lab-128 with 4 macros" in cli.err
+
+
+def test_deployment_on_an_emulated_chip_is_compiled_for_the_chip_of_its_address(
+    cli: Cli, small: Small, tmp_path: Path
+) -> None:
+    arguments = [small.net, "--data", small.data, "--samples=64", "--repeat=1", "--no-causes", "--fail-on=none"]
+    value = cli.json("deploy", *arguments, "--port", "emulated:levy-c?seed=3&macros=4", "--out", tmp_path / "run")
+    assert value["chip"]["name"] == "levy-c"
 
 
 def test_compile_prints_the_plan_and_writes_a_program(cli: Cli, small: Small, tmp_path: Path) -> None:
