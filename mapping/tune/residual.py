@@ -10,8 +10,9 @@ next slice are read, too, and what both missed goes into the slices below, until
 The few weights that lower slices cannot hold are written anew above. This is the scheme of Song et al., Science 383,
 903 (2024), doi:10.1126/science.adi9405.
 
-Cells that are known to be stuck are gone around before anything is written (``around_stuck``): the other cell of the
-pair and further copies make up for them, and where a lower slice can then only add, or only take away, the slices above
+Cells that are known to be stuck are gone around before anything is written (``around_stuck``): plus and minus cells of
+a column change roles where that leaves less (a third of the loss on ``lab-128``), the other cell of the pair and
+further copies make up for them, and where a lower slice can then only add, or only take away, the slices above
 leave it that to do. Without it the few weights whose lower slices reach too little are most of what is lost.
 
 Weights that one slice would hold get a second one (``with_lower_slices``). Three preparations make room for r: weights
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,7 +192,7 @@ def recoded(program: ConductanceProgram) -> ConductanceProgram:
         if isinstance(step, MatrixStep):
             tiles = list(step.group.tiles)
             for region in _regions(step):
-                whole = np.asarray(sum(tiles[i].levels.astype(np.float64) * tiles[i].multiplier for i in region))
+                whole = _whole([tiles[i] for i in region])
                 free, top = [np.full((2, *whole.shape), np.nan)] * len(region), program.spec.macro.max_level
                 held, _ = held_pairs(whole, [tiles[i].multiplier for i in region], free, top)
                 for i, pair in zip(region, held, strict=True):
@@ -211,13 +213,39 @@ def writings(program: ConductanceProgram) -> int:
 
 
 def around_stuck(program: ConductanceProgram, stuck_us: Mapping[int, NDArray[np.floating]]) -> ConductanceProgram:
-    """The program with cells of all slices chosen for what stuck ones leave, before it is written.
+    """The program with signs of columns and cells of all slices chosen for what stuck ones leave, before it is written.
 
     Args:
         program: of ``with_top_copies`` or ``recoded``.
         stuck_us: slot -> mean readings of stuck cells, (rows, columns) µS, NaN where a cell moves.
     """
-    return residual(program, {}, 0, stuck_us).program
+    return residual(_with_signs(program, stuck_us), {}, 0, stuck_us).program
+
+
+def _with_signs(program: ConductanceProgram, stuck_us: Mapping[int, NDArray[np.floating]]) -> ConductanceProgram:
+    """The program with plus and minus cells in each other's place in the columns whose stuck cells then take less.
+
+    A cell that is stuck low takes only weights of one sign. Slice after slice, from the highest, each column is turned
+    if the squares of what its pairs cannot hold sum to less so.
+    """
+    steps: list[Step] = []
+    for step in program.steps:
+        if isinstance(step, MatrixStep):
+            tiles = [replace(tile, signs=None) for tile in step.group.tiles]
+            for region in _regions(step):
+                slices = [step.group.tiles[i] for i in region]
+                whole, multipliers, top = _whole(slices), [t.multiplier for t in slices], program.spec.macro.max_level
+                stuck = [_stuck_levels(program, tiles[i], stuck_us) for i in region]
+                lost = (held_pairs(whole, multipliers, stuck, top)[1] ** 2).sum(0)
+                for at, i in enumerate(region):
+                    other = [*stuck[:at], stuck[at][::-1], *stuck[at + 1 :]]
+                    loses = (held_pairs(whole, multipliers, other, top)[1] ** 2).sum(0)
+                    if (less := loses < lost).any():
+                        tiles[i] = replace(tiles[i], signs=np.where(less, -1, 1).astype(np.int8))
+                        stuck[at], lost = np.where(less, other[at], stuck[at]), np.minimum(lost, loses)
+            step = replace(step, group=replace(step.group, tiles=tuple(tiles)))
+        steps.append(step)
+    return replace(program, steps=tuple(steps))
 
 
 def residual(
@@ -249,16 +277,16 @@ def residual(
                 stuck = [_stuck_levels(program, tile, stuck_us) for tile in slices]
                 until = min(settled, _rank(slices[-1], slices))
                 pairs, left = taken_up(
-                    np.asarray(sum(tile.levels.astype(np.float64) * tile.multiplier for tile in slices)),
+                    _whole(slices),
                     [tile.multiplier for tile in slices],
-                    [plain_cells(tile.levels, tile.cells, top) for tile in slices],
+                    [plain_cells(t.levels, None if t.cells is None else _turned(t.cells, t), top) for t in slices],
                     [_read_levels(program, tile, readings_us) for tile in slices if _rank(tile, slices) < until],
                     stuck,
                     top,
                     anew=0 < settled == until,
                 )
                 for i, pair in zip(region, pairs, strict=True):
-                    stands[i], tiles[i] = pair.stands, replace(tiles[i], cells=pair.cells)
+                    stands[i], tiles[i] = pair.stands, replace(tiles[i], cells=_turned(pair.cells, tiles[i]))
                     if pair.anew is not None and pair.anew.any():
                         anew.append((tiles[i], pair.anew))
                 squares += float(((left / slices[0].multiplier) ** 2).sum())
@@ -310,6 +338,16 @@ def _regions(step: MatrixStep) -> list[list[int]]:
     return [sorted(places, key=lambda i: -step.group.tiles[i].multiplier) for places in found.values()]
 
 
+def _whole(slices: Sequence[Tile]) -> NDArray[np.float64]:
+    """The weights that slices hold together, (rows, outputs)."""
+    return np.asarray(sum(tile.levels.astype(np.float64) * tile.multiplier for tile in slices))
+
+
+def _turned(cells: NDArray[Any], tile: Tile) -> NDArray[Any]:
+    """What plus and minus cells hold, (2, rows, outputs), with both in each other's place where a column is turned."""
+    return cells if tile.signs is None else np.where(tile.signs < 0, cells[::-1], cells)
+
+
 def _rank(tile: Tile, slices: Sequence[Tile]) -> int:
     """0 of the highest slice, 1 of the next one."""
     return sorted({t.multiplier for t in slices}, reverse=True).index(tile.multiplier)
@@ -318,13 +356,13 @@ def _rank(tile: Tile, slices: Sequence[Tile]) -> int:
 def _stuck_levels(
     program: ConductanceProgram, tile: Tile, stuck_us: Mapping[int, NDArray[np.floating]] | None
 ) -> NDArray[np.float64]:
-    """Levels of stuck cells of a tile, (2, rows, outputs), NaN elsewhere."""
+    """Levels of stuck cells of a tile as its columns are turned, (2, rows, outputs), NaN elsewhere."""
     if stuck_us is None:
         return np.full((2, *tile.levels.shape), np.nan)
     spec = program.spec.macro
     rows, outputs = tile.levels.shape
     halves = tile_halves_us(stuck_us[program.slot(tile)], spec, tile.row0, rows, tile.output0, outputs)
-    return (halves.astype(np.float64) - spec.levels_us[0]) / spec.level_step_us
+    return _turned((halves.astype(np.float64) - spec.levels_us[0]) / spec.level_step_us, tile)
 
 
 def _read_levels(
@@ -333,7 +371,8 @@ def _read_levels(
     """Levels that pairs of a tile read, (rows, outputs)."""
     spec = program.spec.macro
     rows, outputs = tile.levels.shape
-    plus, minus = tile_halves_us(readings_us[program.slot(tile)], spec, tile.row0, rows, tile.output0, outputs)
+    halves = tile_halves_us(readings_us[program.slot(tile)], spec, tile.row0, rows, tile.output0, outputs)
+    plus, minus = _turned(halves, tile)
     return np.asarray((plus.astype(np.float64) - minus) / spec.level_step_us)
 
 

@@ -41,6 +41,7 @@ def held(program: ConductanceProgram, readings: dict[int, np.ndarray], layer: in
             tile.row0 : tile.row0 + len(tile.inputs), 2 * tile.output0 : 2 * (tile.output0 + len(tile.outputs))
         ]
         levels = (block[:, 0::2] - block[:, 1::2]) / program.spec.macro.level_step_us
+        levels = levels if tile.signs is None else levels * tile.signs
         found[np.ix_(tile.inputs, tile.outputs)] += tile.multiplier * levels
     return found
 
@@ -108,6 +109,24 @@ def test_stuck_cells_are_gone_around_before_anything_is_written(program: Conduct
 
     assert off(around).mean() < 0.1 * off(copied).mean()
     assert (off(around) < 32).mean() > 0.99  # half a level of one copy of the highest slice
+
+
+def test_columns_whose_stuck_cells_take_less_of_negated_weights_are_turned(program: ConductanceProgram) -> None:
+    compiled = recoded(made(8, LayoutOptions(residual=1)))
+    exact = {slot: macro_targets_us(compiled, slot) for slot in compiled.slots}
+    wanted, tile = held(compiled, exact), tops(compiled)[0]
+    column = 2 * tile.output0  # its plus cells, all stuck: only negative weights could be held
+    stuck = {slot: np.full(t.shape, np.nan, np.float32) for slot, t in exact.items()}
+    rows = np.flatnonzero(tile.levels[:, 0] > 0)
+    stuck[compiled.slot(tile)][tile.row0 + rows, column] = 2.0
+    around = around_stuck(compiled, stuck)
+    turned = tops(around)[0]
+    assert turned.signs is not None
+    assert turned.signs.tolist() == [-1, *[1] * (len(tile.outputs) - 1)]
+    targets = {slot: macro_targets_us(around, slot) for slot in around.slots}
+    assert np.isclose(held(around, targets), wanted).all()  # no weight is lost
+    again = around_stuck(around, stuck)
+    assert again.digest == around.digest
 
 
 def test_weights_that_lower_slices_cannot_hold_are_written_anew_and_then_held(program: ConductanceProgram) -> None:
