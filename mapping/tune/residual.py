@@ -30,12 +30,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.encoding import EncodedTile, encode_tile, tile_halves_us
+from cim.chip.encoding import EncodedTile, encode_tile
 from cim.chip.spec import ChipSpec
 from mapping.bits import LEAST, MOST, BitWidths
 from mapping.errors import CannotMap
@@ -50,6 +49,7 @@ from mapping.program.file import program_digest
 from mapping.program.limits import MOST_READS, MOST_RESIDUAL_COPIES, RESIDUAL_READS
 from mapping.tune.averaged import areas_of, layer_areas, summed
 from mapping.tune.cell_assignment import held_pairs, plain_cells, taken_up
+from mapping.tune.weight_slices import rank, read_levels, regions, stuck_levels, turned, whole_weights
 
 PICTURE_READS = 4  # times as many reads of a product in a layer that reads pictures
 REACH = 0.75  # of what slices hold is taken by weights, so that the largest, too, have room for errors
@@ -191,8 +191,8 @@ def recoded(program: ConductanceProgram) -> ConductanceProgram:
     for step in program.steps:
         if isinstance(step, MatrixStep):
             tiles = list(step.group.tiles)
-            for region in _regions(step):
-                whole = _whole([tiles[i] for i in region])
+            for region in regions(step):
+                whole = whole_weights([tiles[i] for i in region])
                 free, top = [np.full((2, *whole.shape), np.nan)] * len(region), program.spec.macro.max_level
                 held, _ = held_pairs(whole, [tiles[i].multiplier for i in region], free, top)
                 for i, pair in zip(region, held, strict=True):
@@ -228,14 +228,14 @@ def _with_signs(program: ConductanceProgram, stuck_us: Mapping[int, NDArray[np.f
     A cell that is stuck low takes only weights of one sign. Slice after slice, from the highest, each column is turned
     if the squares of what its pairs cannot hold sum to less so.
     """
-    steps: list[Step] = []
+    steps, top = list[Step](), program.spec.macro.max_level
     for step in program.steps:
         if isinstance(step, MatrixStep):
             tiles = [replace(tile, signs=None) for tile in step.group.tiles]
-            for region in _regions(step):
+            for region in regions(step):
                 slices = [step.group.tiles[i] for i in region]
-                whole, multipliers, top = _whole(slices), [t.multiplier for t in slices], program.spec.macro.max_level
-                stuck = [_stuck_levels(program, tiles[i], stuck_us) for i in region]
+                whole, multipliers = whole_weights(slices), [t.multiplier for t in slices]
+                stuck = [stuck_levels(program, tiles[i], stuck_us) for i in region]
                 lost = (held_pairs(whole, multipliers, stuck, top)[1] ** 2).sum(0)
                 for at, i in enumerate(region):
                     other = [*stuck[:at], stuck[at][::-1], *stuck[at + 1 :]]
@@ -272,21 +272,21 @@ def residual(
         if isinstance(step, MatrixStep):
             tiles = list(step.group.tiles)
             stands = [tile.levels.astype(np.float64) for tile in tiles]
-            for region in _regions(step):
+            for region in regions(step):
                 slices = [tiles[i] for i in region]
-                stuck = [_stuck_levels(program, tile, stuck_us) for tile in slices]
-                until = min(settled, _rank(slices[-1], slices))
+                stuck = [stuck_levels(program, tile, stuck_us) for tile in slices]
+                until = min(settled, rank(slices[-1], slices))
                 pairs, left = taken_up(
-                    _whole(slices),
+                    whole_weights(slices),
                     [tile.multiplier for tile in slices],
-                    [plain_cells(t.levels, None if t.cells is None else _turned(t.cells, t), top) for t in slices],
-                    [_read_levels(program, tile, readings_us) for tile in slices if _rank(tile, slices) < until],
+                    [plain_cells(t.levels, None if t.cells is None else turned(t.cells, t), top) for t in slices],
+                    [read_levels(program, tile, readings_us) for tile in slices if rank(tile, slices) < until],
                     stuck,
                     top,
                     anew=0 < settled == until,
                 )
                 for i, pair in zip(region, pairs, strict=True):
-                    stands[i], tiles[i] = pair.stands, replace(tiles[i], cells=_turned(pair.cells, tiles[i]))
+                    stands[i], tiles[i] = pair.stands, replace(tiles[i], cells=turned(pair.cells, tiles[i]))
                     if pair.anew is not None and pair.anew.any():
                         anew.append((tiles[i], pair.anew))
                 squares += float(((left / slices[0].multiplier) ** 2).sum())
@@ -328,52 +328,6 @@ def _top(step: MatrixStep) -> int:
 
 def _tops(step: MatrixStep) -> list[Tile]:
     return [t for t in step.group.tiles if t.multiplier == _top(step)]
-
-
-def _regions(step: MatrixStep) -> list[list[int]]:
-    """Tiles that hold slices of the same weights, the largest multipliers first."""
-    found: dict[tuple[range, range], list[int]] = {}
-    for i, tile in enumerate(step.group.tiles):
-        found.setdefault((tile.inputs, tile.outputs), []).append(i)
-    return [sorted(places, key=lambda i: -step.group.tiles[i].multiplier) for places in found.values()]
-
-
-def _whole(slices: Sequence[Tile]) -> NDArray[np.float64]:
-    """The weights that slices hold together, (rows, outputs)."""
-    return np.asarray(sum(tile.levels.astype(np.float64) * tile.multiplier for tile in slices))
-
-
-def _turned(cells: NDArray[Any], tile: Tile) -> NDArray[Any]:
-    """What plus and minus cells hold, (2, rows, outputs), with both in each other's place where a column is turned."""
-    return cells if tile.signs is None else np.where(tile.signs < 0, cells[::-1], cells)
-
-
-def _rank(tile: Tile, slices: Sequence[Tile]) -> int:
-    """0 of the highest slice, 1 of the next one."""
-    return sorted({t.multiplier for t in slices}, reverse=True).index(tile.multiplier)
-
-
-def _stuck_levels(
-    program: ConductanceProgram, tile: Tile, stuck_us: Mapping[int, NDArray[np.floating]] | None
-) -> NDArray[np.float64]:
-    """Levels of stuck cells of a tile as its columns are turned, (2, rows, outputs), NaN elsewhere."""
-    if stuck_us is None:
-        return np.full((2, *tile.levels.shape), np.nan)
-    spec = program.spec.macro
-    rows, outputs = tile.levels.shape
-    halves = tile_halves_us(stuck_us[program.slot(tile)], spec, tile.row0, rows, tile.output0, outputs)
-    return _turned((halves.astype(np.float64) - spec.levels_us[0]) / spec.level_step_us, tile)
-
-
-def _read_levels(
-    program: ConductanceProgram, tile: Tile, readings_us: Mapping[int, NDArray[np.floating]]
-) -> NDArray[np.float64]:
-    """Levels that pairs of a tile read, (rows, outputs)."""
-    spec = program.spec.macro
-    rows, outputs = tile.levels.shape
-    halves = tile_halves_us(readings_us[program.slot(tile)], spec, tile.row0, rows, tile.output0, outputs)
-    plus, minus = _turned(halves, tile)
-    return np.asarray((plus.astype(np.float64) - minus) / spec.level_step_us)
 
 
 def _check(program: ConductanceProgram, copies: int, reads: int) -> None:
