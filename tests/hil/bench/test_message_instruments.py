@@ -80,12 +80,14 @@ def test_cells_through_instruments_are_those_of_the_die_through_frames(smu: str,
         assert np.abs(readings[1] - readings[0])[:4].max() > within_us, "cells relaxed, and both ways showed it"
 
 
-def test_a_row_by_tsp_is_one_script_and_one_binary_block(tmp_path: Path) -> None:
-    with station(tmp_path, smu="keithley-2600", switch="") as (path, die):
+@pytest.mark.parametrize("smu", ["keithley-2600", "keithley-2450-3706a"])
+def test_a_row_by_tsp_is_one_script_and_one_binary_block(smu: str, tmp_path: Path) -> None:
+    with station(tmp_path, smu=smu, switch="") as (path, die):
         bench = load_bench(path)
         orders = bench.instruments["smu"].model.orders
         at = {"row": 3, "column": 0, "count": 32, "reads": 2, "macro": 0}
         assert orders["currents"].send.encode(at).count(b"\n") == 0
+        assert b"printbuffer(1,32," in orders["currents"].send.encode(at)
         with open_chip(f"bench:{path}") as chip:
             through_bench = chip.read_cells(0, reads=READS, lines=range(3, 4))[3]
             within_us = between_readings_us(chip.spec, READS)

@@ -24,6 +24,7 @@ UNDER = {  # instrument of a bench: its limit for a chip that is read at 0.35 V 
     ("visa-station", "smu"): 2.1,
     ("visa-station", "pulser"): 4.0,
     ("keithley-2450", "smu"): 2.0,
+    ("keithley-2450-3706a", "smu"): 2.0,
     ("keithley-2600", "smu"): 0.35,
     ("keysight-b2900", "smu"): 2.0,
     ("yokogawa-gs610", "smu"): 2.0,

@@ -53,7 +53,7 @@ def test_a_stuck_cell_does_not_have_the_cells_that_are_done_read_again(tmp_path:
     assert (read == pulses + 1).all()  # a verify behind each pulse, and one before the first
 
 
-@pytest.mark.parametrize("kind", ["b1500a", "visa-station", "keithley-2600", "arc-two"])
+@pytest.mark.parametrize("kind", ["b1500a", "visa-station", "keithley-2600", "keithley-2450-3706a", "arc-two"])
 def test_cells_reach_their_targets_through_instruments_of_every_kind(kind: str, tmp_path: Path) -> None:
     path = WRITTEN[kind](tmp_path)
     bench = load_bench(path)
