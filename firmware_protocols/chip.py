@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
@@ -88,16 +89,15 @@ class ChipServer:
         versions: tuple[int, int] = VERSIONS,
         keeping: Keeping | None = None,
     ) -> None:
-        self.handlers = handlers
-        self._version = versions[1]
+        self.handlers, self._version = handlers, versions[1]
         self._extras, self._now_s = Extras(keeping), 0.0
         self._slept_ns = max(self._extras.last_time_ns - handlers.chip_time_ns, 0)
         self.boot_id, self.reset_cause = boot_id, reset_cause
         self._limits = limits or LinkLimits(max_message=1 << 20)
-        self.connection = Connection(Role.CHIP, self._limits, greet=self._greet, versions=versions)
+        this = weakref.proxy(self)  # no circle: a chip is freed with the last line that holds it
+        self.connection = Connection(Role.CHIP, self._limits, greet=lambda *said: this._greet(*said), versions=versions)
         self._host: int | None = None  # nonce of the host that is served
-        self._queue: deque[_Job] = deque()
-        self._queued_bytes = 0
+        self._queue, self._queued_bytes = deque[_Job](), 0
         self._running: _Work | None = None
         self._beside: list[_Work] = []  # what is answered while another request runs
         self._requests = RequestStates()

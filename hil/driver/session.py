@@ -215,6 +215,7 @@ class Session:
         if self._closed:
             return
         self._closed = True
+        self.image = None  # it asks through this session, and a circle would keep an emulated chip in memory
         try:
             self.transport.close()
         finally:

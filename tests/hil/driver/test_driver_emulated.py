@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +128,16 @@ def test_an_open_chip_knows_what_was_written_to_it_since() -> None:
         assert driver.held_program() == b"\x01" * 32
         driver.program_tile(TILE, LEVELS, sample=1)
         assert driver.held_program() is None
+
+
+def test_an_emulated_chip_is_freed_as_soon_as_its_line_is_closed() -> None:
+    gc.disable()  # circles of garbage held gigabytes of cells until a full collection came by
+    try:
+        chip = EmulatedChip(SPEC, 1)
+        freed = weakref.ref(chip)
+        with connect(InProcessTransport(chip, "in process"), chip=SPEC) as driver:
+            driver.read_cells(0)
+        del chip, driver
+        assert freed() is None
+    finally:
+        gc.enable()
