@@ -76,14 +76,17 @@ class PruneResult:
         before, after = (EDP_TEXT.format(part["edp_mj_ms"]) for part in (self.before, self.after))
         text = f"{after} an image on {self.array}, from {before}"
         rows = tuple(
-            (one.plan.text, f"{one.price:.4g}", _percent(one.answers.right), f"{one.answers.divergence:.4f}",
-             f"{one.seconds:.0f} s")
+            (one.plan.text, f"{one.price:.4g}", _percent(one.answers.right), _percent(one.answers.agreement),
+             f"{one.answers.divergence:.4f}", f"{one.seconds:.0f} s")
             for one in self.pruned
         )  # fmt: skip
-        head = ("pruned", "EDP mJ·ms", "right", "divergence", "made in")
+        head = ("pruned", "EDP mJ·ms", "right", "agree", "divergence", "made in")
         taught = _percent(best.answers.teacher_right)
         chip = f"errors of {self.errors} in" if self.errors else "a perfect chip"
-        note = f"Of {self.held:,} training images held out, {chip}; the teacher has {taught} right."
+        note = (
+            f"Of {self.held:,} training images held out, {chip}; the teacher has {taught} right; agree: its class, "
+            "right or wrong."
+        )
         return Summary(
             f"{network} pruned for {self.array}",
             "SIMULATED",
@@ -180,10 +183,7 @@ def prune(
         teacher = teacher_of(given.graph)
         own = PruningPlan(given.weight_bits, given.activation_bits, layer_bits=dict(given.layer_bits))
     with watch.stage("pruning"):
-        prices, fitting = (
-            PlanPrices(teacher, target),
-            FitSettings(asked.cell_error**2, array=ArrayErrors.of(chip) if chip else None),
-        )
+        prices, fitting = PlanPrices(teacher, target), fit_settings(asked.cell_error, chip)
         pruned = best_pruned(
             teacher, fit, held, prices, asked.edp, asked.limits(), fitting,
             ways=asked.candidates, seed=asked.seed, progress=watch.step,
@@ -244,6 +244,11 @@ def erring_chip(name: str, macros: int | None = None) -> ChipSpec | None:
             hint=f"--chip mnsim-256 --costs {name}; without --chip, networks are measured on a perfect chip",
         )
     return load_chip(name, macros=macros)
+
+
+def fit_settings(cell_error: float, chip: ChipSpec | None) -> FitSettings:
+    """How weights are found: with errors of cells of a share, and for the errors of a chip, if one is named."""
+    return FitSettings(cell_error**2, array=None if chip is None else ArrayErrors.of(chip))
 
 
 def pruning_images(

@@ -183,6 +183,9 @@ class Take(Node):
     def fills(self) -> float | None:
         return self.fill if min(self.index) == FILL else None
 
+    def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
+        return inputs[0] if self.axis else None
+
     def integer_step(
         self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
     ) -> Step:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from cim.cost.workload import WorkKind
+from mapping.operators.channels import ChannelClasses, Channels
 from mapping.operators.family import Family
 from mapping.operators.integer import tensor_ops
 from mapping.operators.integer.digital_ops import Codes
@@ -51,6 +52,9 @@ class Resample(Node):
     @property
     def gives_signed(self) -> bool:
         return min(float(self.rows.min()), float(self.columns.min())) < 0
+
+    def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
+        return inputs[0] if len(shapes[0]) > 2 else None
 
     def integer_step(
         self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale

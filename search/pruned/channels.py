@@ -52,7 +52,8 @@ def channels_of(graph: NetworkGraph) -> Channels:
         if channels is None:
             raise SearchError(
                 f"{node.name} is of the kind {type(node).__name__}, whose channels cannot be taken apart: "
-                "networks of convolutions, linear layers, batch norms, clamps, pools, additions and joins can be pruned"
+                "networks of convolutions, linear layers, batch norms, clamps, pools, resampling, additions and joins "
+                "can be pruned"
             )
         of[node.name] = channels
     classes.fix(of[graph.nodes[-1].name])

@@ -52,6 +52,7 @@ class ValidationAnswers:
     """On held-out training images: right answers of a network and of its teacher, percent, and mean divergence from it.
     Errors of an array are in all but ``teacher_right``, if one was named.
 
+    ``agreement``: images that get the class that the teacher gives them, percent, right or wrong.
     ``divergence``: KL of the teacher's classes from the pruned network's, in nats; of what gives no classes, the mean
     square by which logits are off.
     """
@@ -59,6 +60,7 @@ class ValidationAnswers:
     right: float | None
     teacher_right: float | None
     divergence: float
+    agreement: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +156,8 @@ def answers(made: Refitted, held: Images, wanted: NDArray[np.float32]) -> Valida
     ours, theirs = _log_shares(found), _log_shares(wanted)
     divergence = float((np.exp(theirs) * (theirs - ours)).sum(1).mean())
     right = [100.0 * float((logits.argmax(1) == held.labels).mean()) for logits in (found, wanted)]
-    return ValidationAnswers(right[0], right[1], divergence)
+    agreement = 100.0 * float((found.argmax(1) == wanted.argmax(1)).mean())
+    return ValidationAnswers(right[0], right[1], divergence, agreement)
 
 
 def _log_shares(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ Imports torch: import this module late.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mapping.network.float_run import network_input, stored
-from mapping.network.graph import NetworkGraph
+from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.operators.node import INPUT
 from mapping.operators.products import Conv, Linear
 from mapping.quantise.rounding import nearest_integers, weighted_scale
@@ -27,6 +28,7 @@ from search.pruned.blocks import ResidualBlock
 from search.pruned.channels import Channels
 
 TOGETHER = 64  # images of a pass
+MOST_VALUES = 1 << 27  # of all maps of a pass
 SAMPLE = 1 << 16  # values of a map that its rounding error is known from
 BITS = range(2, 9)
 
@@ -60,8 +62,9 @@ def relevance(
     samples: dict[str, list[NDArray[np.float32]]] = {}
     power: dict[str, float] = {}
     ends = {block.end: block.add for block in blocks}
-    for start in range(0, len(images), TOGETHER):
-        batch = network_input(graph.preprocess, images[start : start + TOGETHER])
+    together = max(1, min(TOGETHER, MOST_VALUES // sum(map(math.prod, node_shapes(graph).values()))))
+    for start in range(0, len(images), together):
+        batch = network_input(graph.preprocess, images[start : start + together])
         batch.requires_grad_()
         values, masks = {INPUT: batch}, dict[str, Tensor]()
         kept: dict[str, Tensor] = {INPUT: batch}
@@ -95,7 +98,7 @@ def relevance(
             slopes[name] = slopes.get(name, 0.0) + float(found.grad.double().square().sum())
             power[name] = power.get(name, 0.0) + float(found.detach().var()) * len(batch)
             flat = found.detach().flatten()
-            step = max(1, flat.numel() * -(-len(images) // TOGETHER) // SAMPLE)
+            step = max(1, flat.numel() * -(-len(images) // together) // SAMPLE)
             samples.setdefault(name, []).append(flat[::step].numpy())
     number = len(images)
     maps = {}

@@ -11,15 +11,13 @@ from hil.deployment.options import DeployOptions
 from hil.errors import UsageError
 from hil.searching.pruned.measure import CHIPS, PruningContext
 from hil.searching.pruned.settings import PrunedSearchSettings
-from hil.searching.pruning import erring_chip, pruning_images
+from hil.searching.pruning import erring_chip, fit_settings, pruning_images
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from mapping.network.float_run import float_logits
-from search.pruned.array_errors import ArrayErrors
 from search.pruned.genes import PruningSpace, pruning_space
 from search.pruned.make import SEEN, teacher_of
 from search.pruned.price import PlanPrices
-from search.pruned.refit import FitSettings
 from search.pruned.relevance import Relevance, relevance
 from search.space.target import MnsimTarget, Target, load_target
 from search.train.images import Images
@@ -74,7 +72,7 @@ def load_pruning_inputs(teacher_file: Path, settings: PrunedSearchSettings) -> P
     teacher = teacher_of(given.graph)
     seen = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, settings.seed)
     wanted = np.asarray(float_logits(teacher.graph, held.pixels), np.float32)
-    fitting = FitSettings(settings.cell_error**2, array=ArrayErrors.of(chip) if chip else None)
+    fitting = fit_settings(settings.cell_error, chip)
     bench = PruningContext(given, teacher, fit.spread(SAMPLED).pixels, held, wanted, fitting, chip, options)
     space = pruning_space(teacher, seen, settings.limits)
     return PruningInputs(space, seen, target, PlanPrices(teacher, *_arrays(target, settings)), bench, fit)

@@ -18,11 +18,12 @@ from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.operators.activations import Relu
 from mapping.operators.affine import BatchNorm
 from mapping.operators.joins import Add
-from mapping.operators.moves import Flatten, Slice
+from mapping.operators.moves import Flatten, Slice, Take
 from mapping.operators.node import Node
 from mapping.operators.padding import PadChannels
 from mapping.operators.pools import GlobalAvgPool, MaxPool
 from mapping.operators.products import Conv, Linear
+from mapping.operators.resampling import Resample
 from mapping.program.execute import IdealMultiply, run
 from search.errors import SearchError
 from search.pruned.genes import pruning_space
@@ -217,6 +218,35 @@ def test_a_lower_price_gives_a_smaller_network_and_one_that_cannot_be_had_is_ref
     assert half[0].answers.divergence <= half[-1].answers.divergence
     with pytest.raises(SearchError, match="no pruned network within W3A4 and half of the channels has a price of"):
         pruned_for("residual", 1e-4)
+
+
+def test_maps_that_are_resampled_or_cropped_keep_their_channels_and_are_pruned() -> None:
+    rng = np.random.default_rng(6)
+    nodes = [
+        *conv("first", "input", WIDTH, 1, rng),
+        Relu(name="relu", inputs=("first_bn",)),
+        Take(name="crop", inputs=("relu",), index=tuple(range(SIDE - 1)), axis=1),
+        Take(name="crop2", inputs=("crop",), index=tuple(range(SIDE - 1)), axis=2),
+        Resample(
+            name="mean", inputs=("crop2",), rows=np.full((3, SIDE - 1), 1 / (SIDE - 1), np.float32),
+            columns=np.full((3, SIDE - 1), 1 / (SIDE - 1), np.float32),
+        ),
+        *conv("second", "mean", WIDTH, WIDTH, rng),
+        GlobalAvgPool(name="pool", inputs=("second_bn",)),
+        Linear(name="fc", inputs=("pool",), weight=rng.normal(0, 1, (4, WIDTH)).astype(np.float32)),
+    ]  # fmt: skip
+    graph = NetworkGraph((1, SIDE, SIDE), tuple(nodes), Preprocess((0.5,), (0.25,)), NAMES)
+    teacher = teacher_of(graph)
+    price = PlanPrices(teacher, load_target("mnsim-default"))
+    most = 0.5 * price(PruningPlan(6, 8))
+    best = prune(teacher, images(200, 0), images(100, 1), price, most, PruningLimits(), FitSettings(), ways=1)[0]
+    assert best.price <= most
+    assert best.answers.agreement is not None
+    assert best.answers.agreement > 60.0
+    crosses = Take(name="turn", inputs=("relu",), index=tuple(range(WIDTH))[::-1], axis=0)
+    others = crosses, replace(graph.nodes[3], inputs=("turn",)), *graph.nodes[4:]
+    with pytest.raises(SearchError, match="turn is of the kind Take"):
+        teacher_of(replace(graph, nodes=(*graph.nodes[:3], *others)))
 
 
 def test_bits_of_single_layers_are_those_that_are_compiled() -> None:
