@@ -166,14 +166,17 @@ class SharedMemory:
             self._map = mmap.mmap(descriptor, size, offset=offset)
         finally:
             os.close(descriptor)
-        self._words = memoryview(self._map).cast("I")
+        self._words = memoryview(self._map)[: len(self._map) // 4 * 4].cast("I")
         room = (len(self._words) - Word.RINGS) // 2
+        if room < 1:
+            self.close()
+            raise OSError(f"no room for two rings, which take {4 * (Word.RINGS + 2)} bytes at least")
         if board:
             self._words[Word.SIZE], self._words[Word.MAGIC] = 1 << room.bit_length() - 1, MAGIC
-        elif self._words[Word.MAGIC] != MAGIC or not 0 < self._words[Word.SIZE] <= room:
+        self._size = self._words[Word.SIZE]
+        if self._words[Word.MAGIC] != MAGIC or self._size.bit_count() != 1 or self._size > room:
             self.close()
             raise OSError("no board has written its first words there")
-        self._size = self._words[Word.SIZE]
         self.most = max(1, self._size // 4)
         to_board = (Word.HOST_WROTE, Word.BOARD_TOOK, int(Word.RINGS))
         to_host = (Word.BOARD_WROTE, Word.HOST_TOOK, Word.RINGS + self._size)
@@ -208,10 +211,12 @@ class SharedMemory:
         return len(data)
 
     def take(self) -> bytes:
-        """What the other end has written."""
+        """What the other end has written. Raises ``OSError``: its counter says more than the ring holds."""
         wrote, took, ring = self._theirs
         at = self._words[took]
         count = (self._words[wrote] - at) % _WRAP
+        if count > self._size:
+            raise OSError(f"a ring of {self._size} bytes says that it has {count}")
         come = bytes(self._words[ring + number % self._size] for number in range(at, at + count))
         self._words[took] = (at + count) % _WRAP
         return come

@@ -199,3 +199,34 @@ def test_another_host_begins_anew_and_the_one_before_is_told(tmp_path: Path) -> 
             first.write(b"the rest")
         first.close()
         second.close()
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "said"),
+    [
+        (Word.MAGIC, 1, "no board"),
+        (Word.SIZE, 0, "no board"),
+        (Word.SIZE, 48, "no board"),
+        (Word.SIZE, 1 << 20, "no board"),
+        (Word.BOARD_WROTE, 1 << 31, "a ring of 64 bytes says that it has 2147483648"),
+    ],
+)
+def test_words_of_shared_memory_that_cannot_be_are_refused_before_they_are_followed(
+    tmp_path: Path, word: Word, value: int, said: str
+) -> None:
+    path = tmp_path / "memory"
+    with echo(path):
+        pass  # a board that has written its first words, and is gone
+    words = np.fromfile(path, np.uint32)
+    words[Word.KNOWN] = words[Word.BEGUN] + 1  # the next host is known
+    words[word] = value
+    words.tofile(path)
+    with pytest.raises((PortError, LinkError), match=said):
+        open_transport(f"mmap:{path}", timeout_s=0.05).read(1, 0.0)
+
+
+@pytest.mark.parametrize("size", [12, 64, 70])
+def test_memory_without_room_for_two_rings_is_refused(tmp_path: Path, size: int) -> None:
+    (tmp_path / "memory").write_bytes(bytes(size))
+    with pytest.raises(PortError, match="no room for two rings"):
+        open_transport(f"mmap:{tmp_path / 'memory'}", timeout_s=0.05)
