@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cim.chip.spec import ChipSpec
 from hil.deployment.metered_prices.loops import FIELDS, LEAKAGE, WITH_ADC
 from hil.errors import DeviceError
+from hil.pages.tables import Table
 
 Floats = NDArray[np.float64]
 
@@ -44,13 +45,13 @@ class FittedPrices:
     misfit: float  # rms of residuals, of the energies
     held_out: tuple[tuple[float, float], tuple[float, float]]
 
-    def lines(self) -> list[str]:
+    def lines(self) -> list[str | Table]:
         (metered, metered_error), (told, told_error) = self.held_out
         kind = "" if self.silicon else "      NOT SILICON"
-        rows = [f"  {name:<24}{value:>10.4g} ± {error:.2g}" for name, (value, error) in self.prices.items()]
+        rows = tuple((name, f"{value:.4g}", f"± {error:.2g}") for name, (value, error) in self.prices.items())
         return [
             f"chip     {self.chip}, {self.loops} loops, supply by {self.meter}{kind}",
-            *rows,
+            Table("Prices", ("price", "value", "error"), rows),
             f"misfit   {self.misfit:.2%} of the energy of a loop, rms",
             f"held out {metered * 1e-6:.4g} ± {metered_error * 1e-6:.2g} uJ an image as metered, "
             f"{told * 1e-6:.4g} ± {told_error * 1e-6:.2g} by these prices ({told / metered - 1:+.1%})",

@@ -93,6 +93,9 @@ def test_a_chip_without_a_cost_model_and_a_stand_in_meter_that_cannot_be_are_ref
     cli("calibrate", "--emulated", "--macros", "1", "--power", "emulated:", "-o", tmp_path / "record.h5", code=2)
 
 
+LOOP_S = 0.01  # of a chip that stands in for one
+
+
 class Answers(socketserver.StreamRequestHandler):
     """An instrument that answers each line with 1.5 W, or to another query with an error."""
 
@@ -114,7 +117,7 @@ def test_an_instrument_is_read_while_the_loop_runs_as_often_as_it_takes(
 ) -> None:
     monkeypatch.setattr("hil.deployment.metered_prices.meters.LEAST_S", 0.2)
     meter = PowerInstrument(instrument)
-    seen = meter.metered(lambda: time.sleep(0.01), None, 0)
+    seen = meter.metered(lambda: time.sleep(LOOP_S), None, 0)
     meter.close()
     assert seen.power_w == 1.5
     assert seen.error_w == 0.0
@@ -125,5 +128,5 @@ def test_an_instrument_is_read_while_the_loop_runs_as_often_as_it_takes(
 def test_an_instrument_that_takes_another_query_says_what_it_answered(instrument: str) -> None:
     meter = PowerInstrument(f"{instrument}?ask=POWER?")
     with pytest.raises(DeviceError, match="undefined header"):
-        meter.metered(lambda: time.sleep(0.01), None, 0)
+        meter.metered(lambda: time.sleep(LOOP_S), None, 0)
     meter.close()
