@@ -70,12 +70,14 @@ class PowerInstrument:
         reader = threading.Thread(target=read, name="power meter", daemon=True)
         began, times = time.monotonic(), 0
         reader.start()
-        while times == 0 or time.monotonic() - began < LEAST_S:
-            run()
-            times += 1
-        seconds = time.monotonic() - began
-        done.set()
-        reader.join()
+        try:
+            while times == 0 or time.monotonic() - began < LEAST_S:
+                run()
+                times += 1
+            seconds = time.monotonic() - began
+        finally:
+            done.set()
+            reader.join()
         if failed:
             raise failed[0]
         power = np.array(readings)

@@ -93,7 +93,17 @@ def test_a_chip_without_a_cost_model_and_a_stand_in_meter_that_cannot_be_are_ref
     cli("calibrate", "--emulated", "--macros", "1", "--power", "emulated:", "-o", tmp_path / "record.h5", code=2)
 
 
-LOOP_S = 0.01  # of a chip that stands in for one
+class LoopClock:
+    """Time that passes while a loop runs, and only then."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def run(self) -> None:
+        self.now_s += 0.0625
 
 
 class Answers(socketserver.StreamRequestHandler):
@@ -115,9 +125,11 @@ def instrument() -> Iterator[str]:
 def test_an_instrument_is_read_while_the_loop_runs_as_often_as_it_takes(
     instrument: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = LoopClock()
+    monkeypatch.setattr("hil.deployment.metered_prices.meters.time", clock)
     monkeypatch.setattr("hil.deployment.metered_prices.meters.LEAST_S", 0.2)
     meter = PowerInstrument(instrument)
-    seen = meter.metered(lambda: time.sleep(LOOP_S), None, 0)
+    seen = meter.metered(clock.run, None, 0)
     meter.close()
     assert seen.power_w == 1.5
     assert seen.error_w == 0.0
@@ -125,8 +137,24 @@ def test_an_instrument_is_read_while_the_loop_runs_as_often_as_it_takes(
     assert seen.seconds >= 0.2
 
 
-def test_an_instrument_that_takes_another_query_says_what_it_answered(instrument: str) -> None:
+def test_an_instrument_that_takes_another_query_says_what_it_answered(
+    instrument: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = LoopClock()
+    monkeypatch.setattr("hil.deployment.metered_prices.meters.time", clock)
     meter = PowerInstrument(f"{instrument}?ask=POWER?")
     with pytest.raises(DeviceError, match="undefined header"):
-        meter.metered(lambda: time.sleep(LOOP_S), None, 0)
+        meter.metered(clock.run, None, 0)
+    meter.close()
+
+
+def test_a_loop_that_fails_ends_the_reading_of_its_power_and_is_told(instrument: str) -> None:
+    meter = PowerInstrument(instrument)
+
+    def fails() -> None:
+        raise DeviceError("the chip is gone")
+
+    with pytest.raises(DeviceError, match="the chip is gone"):
+        meter.metered(fails, None, 0)
+    assert not [thread for thread in threading.enumerate() if thread.name == "power meter"]
     meter.close()
