@@ -20,14 +20,13 @@ from hil.cli.options import (
     chip_address,
     duration,
     metric_place,
-    of_named_chip,
     print_result,
     screen,
     seconds,
     trained,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, print_report
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
 from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.transports import DEFAULT_BAUD
@@ -111,7 +110,8 @@ def deploy(
     failing = outcomes(fail_on)
     if calibration and recalibrate:
         raise UsageError("--calibration and --recalibrate exclude each other")
-    source, techniques = of_named_chip(of.upon(NetworkOptions()), port, calibration), treated.upon(TechniqueOptions())
+    of = of_named_chip(of, port, calibration)
+    source, techniques = of.upon(NetworkOptions()), treated.upon(TechniqueOptions())
     address = chip_address(port, emulated, source.chip, source.macros)
     options = asked.upon(
         USUAL,
@@ -141,7 +141,7 @@ def deploy(
         report = deploy(
             network,
             address,
-            **{**of.values, "chip": source.chip, "macros": source.macros},
+            **of.values,
             calibration=calibration,
             recalibrate=recalibrate,
             record_age_s=seconds(record_age),

@@ -17,13 +17,12 @@ from hil.cli.options import (
     Restart,
     Workers,
     chip_address,
-    of_named_chip,
     output_file,
     print_result,
     screen,
     writing,
 )
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
 from hil.cli.terminal.completion import datasets
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
@@ -79,8 +78,8 @@ def finetune(
     from hil.simulation.chip_workers import chip_workers
     from hil.watch import PlannedStage
 
-    source = of_named_chip(of.upon(NetworkOptions(), data=data), port, calibration)
-    given = {**of.values, "chip": source.chip, "macros": source.macros}
+    of = of_named_chip(of, port, calibration)
+    source = of.upon(NetworkOptions(), data=data)
     named = f" --data {shlex.quote(data)}"
     named += f" --data-dir {shlex.quote(str(source.data_dir))}" if source.data_dir else ""
     on_a_chip = bool(port or emulated or simulated)
@@ -99,14 +98,14 @@ def finetune(
                 if port or emulated:
                     raise UsageError("--simulated excludes --port and --emulated")
                 found = predict_on_chip(
-                    network, data, simulated, calibration, **given, settings=asked, crew=crew, watch=watch
+                    network, data, simulated, calibration, **of.values, settings=asked, crew=crew, watch=watch
                 )  # fmt: skip
             else:
                 address = chip_address(port, emulated, source.chip, source.macros)
                 if calibration is None:
                     raise UsageError("a record of the chip is needed: --calibration", hint="hil calibrate -o record.h5")
                 found = finetune_on_chip(
-                    network, data, out, address, calibration, **given,
+                    network, data, out, address, calibration, **of.values,
                     settings=asked, restart=restart, baud=baud, watch=watch,
                 )  # fmt: skip
             place = f"--port {shlex.quote(port)}" if port else "--emulated"

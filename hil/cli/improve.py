@@ -17,12 +17,11 @@ from hil.cli.options import (
     Workers,
     chip_address,
     metric_place,
-    of_named_chip,
     output_folder,
     print_result,
     screen,
 )
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
 from hil.cli.terminal.completion import datasets
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
@@ -75,7 +74,7 @@ def improve(
     from hil.improvement.options import ImproveOptions, next_steps, write_page
     from hil.simulation.chip_workers import chip_workers
 
-    source = of_named_chip(of.upon(NetworkOptions(), data=data), port, calibration)
+    source = of_named_chip(of, port, calibration).upon(NetworkOptions(), data=data)
     settings = wanted.upon(ImproveSettings())
     scoring = asked.upon(USUAL, metric=metric_place(asked.values.get("metric")))
     begun = ImproveOptions(network, source, settings, treated.upon(TechniqueOptions()), scoring)

@@ -181,30 +181,6 @@ def chip_address(port: str | None, emulated: bool, chip: str | None, macros: int
     return f"emulated:{chip or 'lab-128'}?seed=0" + (f"&macros={macros}" if macros else "")
 
 
-def of_named_chip(source: NetworkOptions, port: str | None, calibration: Path | None) -> NetworkOptions:
-    """``source`` with the chip and the macros that an emulated chip's address names, else those of a record, where it
-    has the usual chip of no number that was asked for."""
-    from dataclasses import replace
-
-    if source.macros is not None or source.chip != type(source)().chip:
-        return source
-    if port and port.startswith("emulated:"):
-        from hil.emulator.address import chip_named
-
-        chip, macros = chip_named(port)
-        return replace(source, chip=chip, macros=macros)
-    if calibration is None:
-        return source
-    from cim.chip.file import chip_names, described, load_chip
-    from cim.record.file import load_record
-
-    record = load_record(calibration)
-    if record.chip_name in chip_names():
-        found = described(record.spec_digest, load_chip(record.chip_name))
-        return source if found is None else replace(source, chip=record.chip_name, macros=found.macros)
-    return source
-
-
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Errors of the system while one output is written: disk full, no permission, no such folder."""

@@ -17,13 +17,16 @@ import inspect
 import keyword
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
 from hil.cli.options import bit_rate, celsius, duration, floats, seconds
 from hil.cli.terminal.completion import BY_FIELD, one_of
 from mapping.settings import short
+
+if TYPE_CHECKING:
+    from hil.deployment.options import NetworkOptions
 
 Settings = TypeVar("Settings")
 Field = dataclasses.Field[Any]
@@ -43,6 +46,29 @@ class Given(Generic[Settings]):
         """The settings ``usual`` with the options that were given in place of their values, and then those of
         ``more``."""
         return dataclasses.replace(usual, **{**self.values, **more})  # type: ignore[type-var]
+
+
+def of_named_chip(of: Given[NetworkOptions], port: str | None, calibration: Path | None) -> Given[NetworkOptions]:
+    """``of`` with the chip and the macros that an emulated chip's address names, else those of a record, where it has
+    the usual chip of no number that was asked for."""
+    from hil.deployment.options import NetworkOptions
+
+    asked = of.upon(NetworkOptions())
+    if asked.macros is not None or asked.chip != NetworkOptions().chip:
+        return of
+    if port and port.startswith("emulated:"):
+        from hil.emulator.address import chip_named
+
+        chip, macros = chip_named(port)
+        return Given({**of.values, "chip": chip, "macros": macros})
+    if calibration is None:
+        return of
+    from cim.chip.file import chip_names, described, load_chip
+    from cim.record.file import load_record
+
+    record = load_record(calibration)
+    found = described(record.spec_digest, load_chip(record.chip_name)) if record.chip_name in chip_names() else None
+    return of if found is None else Given({**of.values, "chip": record.chip_name, "macros": found.macros})
 
 
 class Only:

@@ -15,13 +15,12 @@ from hil.cli.options import (
     Net,
     Workers,
     metric_place,
-    of_named_chip,
     print_result,
     screen,
     seconds,
     trained,
 )
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
 from hil.cli.terminal.completion import one_of
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
@@ -70,7 +69,7 @@ def simulate(
     from hil.watch import PlannedStage
 
     source, techniques, predicted = (
-        of_named_chip(of.upon(NetworkOptions()), None, calibration),
+        of_named_chip(of, None, calibration).upon(NetworkOptions()),
         treated.upon(TechniqueOptions()),
         when.upon(PredictionOptions()),
     )
