@@ -158,8 +158,18 @@ def program_of(network: CompiledNetwork | ConductanceProgram | str | Path | None
 
 
 def spec_of(chip: ChipDriver | ChipSpec | str | Path) -> ChipSpec:
-    """What is known of an open chip, or of a chip file by name or path."""
-    return chip.spec if isinstance(chip, ChipDriver) else load_chip(chip) if isinstance(chip, str | Path) else chip
+    """What is known of an open chip, or of a chip file by name or path.
+
+    Raises:
+        UsageError: it is none of these, such as images in the chip's place.
+    """
+    if isinstance(chip, ChipDriver):
+        return chip.spec
+    if isinstance(chip, str | Path):
+        return load_chip(chip)
+    if not isinstance(chip, ChipSpec):
+        raise UsageError(f"a {type(chip).__name__} is no chip", hint='"lab-128", a chip file, or hil.open_chip(…)')
+    return chip
 
 
 def given_network(

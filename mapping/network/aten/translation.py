@@ -211,6 +211,12 @@ class Translation:
         if fx.target is operator.getitem:
             whole = self.seen[fx.args[0]]
             self.seen[fx] = whole[fx.args[1]] if isinstance(whole, list | tuple) else whole
+        elif any(given is None for given in inputs):
+            raise self._refusal(
+                fx,
+                "it reads a second result that no node gives, such as the places of maxima",
+                "the first result alone; conv_transpose2d or interpolate where maxima are put back",
+            )
         elif not any(_holds_value(x) for x in inputs):
             self.seen[fx] = self._folded(fx)
         else:

@@ -168,3 +168,8 @@ def test_a_program_is_treated_as_it_was_compiled_for(stripes: Stripes, chip: hil
     usual = hil.compile(stripes.module, chip, stripes.train)
     tuned = hil.deploy(usual, chip, stripes.test, out=tmp_path / "usual", options=QUICK)
     assert tuned.tune is not None
+
+
+def test_images_in_the_place_of_the_chip_are_told_to_be_no_chip(stripes: Stripes) -> None:
+    with pytest.raises(hil.UsageError, match=r"a tuple is no chip\n  try     \"lab-128\""):
+        hil.compile(stripes.module, stripes.train)  # type: ignore[arg-type]

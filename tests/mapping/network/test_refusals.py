@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import mapping.network
@@ -54,6 +55,7 @@ def test_every_refusal_of_capture_and_import_is_written_with_a_way_out() -> None
         (Whole(lambda x: x if x.sum() > 0 else -x), "torch.where"),
         (nn.Linear(5, 2), "the module takes"),
         (Whole(lambda x: x * torch.rand(4)), "not random|stored numbers"),
+        (Whole(lambda x: F.max_pool2d(x, 2, return_indices=True)[1] * 1.0), "the first result alone"),
     ],
 )
 def test_an_operation_that_is_refused_names_what_to_write_instead(module: nn.Module, words: str) -> None:
