@@ -75,6 +75,9 @@ class PruneResult:
         best = self.pruned[0]
         before, after = (EDP_TEXT.format(part["edp_mj_ms"]) for part in (self.before, self.after))
         text = f"{after} an image on {self.array}, from {before}"
+        larger = self.after["edp_mj_ms"] > self.before["edp_mj_ms"]
+        if larger:
+            text += ": the network had the price before, and the rest of it went into more bits"
         rows = tuple(
             (one.plan.text, f"{one.price:.4g}", _percent(one.answers.right), _percent(one.answers.agreement),
              f"{one.answers.divergence:.4f}", f"{one.seconds:.0f} s")
@@ -90,7 +93,11 @@ class PruneResult:
         return Summary(
             f"{network} pruned for {self.array}",
             "SIMULATED",
-            Headline(Tone.GOOD, f"{self.after['edp_mj_ms'] / self.before['edp_mj_ms']:.0%} of the EDP", text),
+            Headline(
+                Tone.OPEN if larger else Tone.GOOD,
+                f"{self.after['edp_mj_ms'] / self.before['edp_mj_ms']:.0%} of the EDP",
+                text,
+            ),
             (
                 Table("Pruned networks that were measured", head, rows, note),
                 Fact("Price", self.priced),

@@ -50,7 +50,7 @@ def planned(
     for most in prices:
         for way in WAYS:
             plan = Chooser(space.teacher, relevance, way.within(limits), way, price).chosen(most)
-            genome = None if plan is None else space.nearest(plan)
+            genome = space.nearest(plan) if price(plan) <= most else None
             for _ in range(NARROWER):
                 if genome is None or price(space.plan(genome)) <= most:
                     break

@@ -40,8 +40,8 @@ class Chooser:
     way: Way
     price: Price
 
-    def chosen(self, most: float) -> PruningPlan | None:
-        """A plan whose price is at most ``most``; None: there is none within the limits."""
+    def chosen(self, most: float) -> PruningPlan:
+        """A plan whose price is at most ``most``; where there is none within the limits, the cheapest that was met."""
         first, last = self._ends()
         plan = PruningPlan(self.limits.most_weight_bits, self.limits.most_activation_bits)
         plan = replace(plan, layer_bits={first: LayerBits(None, self.limits.most_activation_bits)} if first else {})
@@ -60,9 +60,9 @@ class Chooser:
                 if best is None or rate < best[0]:
                     best = rate, other, cost
             if best is None:
-                return None
+                break
             _, plan, now = best
-        return None
+        return plan
 
     def loss(self, plan: PruningPlan) -> float:
         """Mean squares of logits that the plan loses, channels and blocks by their weight."""

@@ -104,15 +104,18 @@ def prune(
         SearchError: no plan within the limits has the price.
     """
     found = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, seed)
-    plans: list[PruningPlan] = []
+    reached: list[PruningPlan] = []
     for way in WAYS[:ways]:
         plan = Chooser(teacher, found, way.within(limits), way, price).chosen(most)
-        if plan is not None and plan not in plans:
-            plans.append(plan)
+        if plan not in reached:
+            reached.append(plan)
+    plans = [plan for plan in reached if price(plan) <= most]
     if not plans:
+        least = min(map(price, reached))
         raise SearchError(
             f"no pruned network within W{limits.least_weight_bits}A{limits.least_activation_bits} and half of the "
-            f"channels has a price of {most:g} or less"
+            f"channels has a price of {most:g} mJ·ms or less: the cheapest that was met has {least:.3g}\n"
+            "  try     that price, limits of fewer bits, or a smaller network"
         )
     images = fit.spread(fitted_images(teacher)).pixels
     wanted = float_logits(teacher.graph, held.pixels)

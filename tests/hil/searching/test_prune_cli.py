@@ -48,6 +48,16 @@ def test_a_network_is_pruned_by_one_command_for_half_of_its_price(cli: Cli, plac
     assert np.isin(used, small.trained_on).all()
 
 
+def test_a_price_that_the_network_had_before_is_said_to_have_gone_into_bits(cli: Cli, place: Path) -> None:
+    asked = ("--data", place / "train.npz", "--costs", "mnsim-default", "--candidates", 1)
+    said = cli("search", "prune", place / "net.pt", *asked, "--edp", 1.0, "-o", place / "large.pt")
+    assert "the network had the price before" in " ".join(said.split())
+    cli("search", "prune", place / "net.pt", *asked, "--edp", 1e-9, "-o", place / "none.pt", code=6)
+    assert "the cheapest that was met has" in cli.err
+    assert "try     that price" in cli.err
+    assert not (place / "none.pt").exists()
+
+
 def test_a_network_is_pruned_for_the_errors_of_a_chip_and_says_so(cli: Cli, place: Path) -> None:
     whole = cli.json("estimate", place / "net.pt", "--chip", "mnsim-default")["edp_mj_ms"]
     asked = for_half(place, whole, candidates=1)
