@@ -40,6 +40,7 @@ __all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_
 
 READ_AGE_S = 3600.0  # age at which programs are run unless someone says otherwise (hil deploy --age)
 CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken,
+SPLIT_IMAGES = 192  # or more are stored: every second is left to be judged on (mapping.scale_choice)
 CALIBRATION_VALUES = 1 << 25  # and at most so many codes of the largest map: large maps say more each
 
 
@@ -173,9 +174,9 @@ def _in_halves(
 
 
 def fitted_step(stored: int, ops: Sequence[FusedOp]) -> int:
-    """Every which of the stored images ranges and scales are fitted on."""
+    """Every which of the stored images ranges and scales are fitted on; what ideal loses is judged on others."""
     most = max(1, min(CALIBRATION_IMAGES, CALIBRATION_VALUES // max(math.prod(op.output_shape) for op in ops)))
-    return -(-stored // most)
+    return max(2 if stored >= SPLIT_IMAGES else 1, -(-stored // most))
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,8 @@ class KeptAnswers:
     @property
     def line(self) -> str:
         images = f"{self.images} {'held-out' if self.held_out else 'stored'} images"
+        if not self.held_out:  # which says less
+            images += " that scales were fitted on"
         what = f"outputs off by {math.sqrt(self.error):.1%} rms on {images}"
         if self.alike is not None:
             what = f"the answer of float on {self.alike} of {images}, {what.removesuffix(f' on {images}')}"

@@ -36,14 +36,19 @@ def import_(
     data: Annotated[
         str, typer.Option(help="data set whose training images calibrate the network", autocompletion=datasets)
     ] = "fashion-mnist",
-    images: Annotated[int, typer.Option(min=1, help="training images to store for calibration")] = 128,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="training images to store for calibration; default: 512, of large ones 128", show_default=False
+        ),
+    ] = None,
     *,
     of: Annotated[Given[NetworkOptions], Only("data_dir", "download", "mean", "std", "trust")],
     widths: Given[BitOptions],
     task: Task = None,
 ) -> int:
     """Make a net.pt from pretrained weights."""
-    from hil.deployment.import_weights import import_network
+    from hil.deployment.import_weights import STORED_LARGE, import_network
 
     asked, bits = of.upon(NetworkOptions()), widths.upon(BitOptions())
     with screen(quiet=False) as watch:
@@ -68,7 +73,8 @@ def import_(
     with writing(out):
         save_network(network, out)
     graph, stored = network.graph, len(network.calibration_images)
-    wide, less = f"W{network.weight_bits}A{network.activation_bits}", f" (all of {data}'s)" if stored < images else ""
+    wide = f"W{network.weight_bits}A{network.activation_bits}"
+    less = f" (all of {data}'s)" if stored < (images or STORED_LARGE) else ""
     print_line(f"{out}   {graph.purpose}, {len(graph.nodes)} nodes, {wide}, {stored} calibration images{less}")
     return ExitCode.DONE
 

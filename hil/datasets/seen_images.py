@@ -1,4 +1,4 @@
-"""Images that a network was calibrated or fine-tuned on, which never score (decision 0008): told and refused here."""
+"""Images that a network stores or was fine-tuned on, which never score (decision 0008): chosen, told and refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hil.datasets.image_set import image_digests
 from hil.errors import FileError
 
 Flags = NDArray[np.bool_]
+TOGETHER = 128  # stored images that are evenly taken, too, if only the first are used, as by a tune
 
 
 class TrainedNetwork(Protocol):
@@ -21,6 +22,13 @@ class TrainedNetwork(Protocol):
 
     @property
     def trained_on(self) -> NDArray[np.int64]: ...
+
+
+def evenly_taken(images: int, most: int) -> NDArray[np.int64]:
+    """Places of at most ``most`` of a data set's images, for a network to store."""
+    chosen = np.linspace(0, images - 1, min(most, images)).astype(np.int64)
+    parts = -(-len(chosen) // TOGETHER)
+    return np.concatenate([chosen[part::parts] for part in range(parts)])
 
 
 def seen_images(images: NDArray[np.uint8], network: TrainedNetwork) -> tuple[Flags, Flags]:

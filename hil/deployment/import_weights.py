@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import channels_of, image_shape, preprocess_of, with_pixels
+from hil.datasets.seen_images import evenly_taken
 from hil.datasets.targets import TargetKind
 from hil.errors import UsageError
 from hil.verdict.tasks.task import Task
@@ -20,6 +19,9 @@ from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.importers import check_source, import_graph, own_bits
 from mapping.network.task import TaskKind
 from mapping.operators.norms import Softmax
+
+STORED, STORED_VALUES = 512, 1 << 24  # training images in the network, where they have no more values than this
+STORED_LARGE = 128  # otherwise: their maps are so large that half of them are left to judge by
 
 
 def without_last_softmax(graph: NetworkGraph, watch: Watch) -> NetworkGraph:
@@ -79,7 +81,7 @@ def import_network(
     data: str,
     data_dir: Path | None,
     download: bool = False,
-    images: int,
+    images: int | None = None,
     weight_bits: int,
     activation_bits: int,
     layer_bits: Mapping[str, LayerBits] | None = None,
@@ -101,7 +103,7 @@ def import_network(
         data: name or path of the data set.
         data_dir: folder of known sets; None: the usual ones.
         download: known sets may be fetched.
-        images: number of training images that are stored.
+        images: number of training images that are stored; None: 512, of large ones 128.
         weight_bits: 2 to 8, of all layers.
         activation_bits: 2 to 8, of all input codes.
         layer_bits: layers with bits of their own.
@@ -150,7 +152,8 @@ def import_network(
             ) from error
     graph = for_task(without_last_softmax(graph, watch), asked, training)
     training = with_pixels(training, graph.input_shape, graph.preprocess)
-    chosen = np.linspace(0, len(training) - 1, min(images, len(training))).astype(np.int64)
+    usual = STORED if training.images[0].size * STORED <= STORED_VALUES else STORED_LARGE
+    chosen = evenly_taken(len(training), images or usual)
     named = {node.name for node in graph.nodes}
     if unknown := sorted(set(layer_bits or {}) - named):
         raise UsageError(f"bits for {', '.join(unknown)}, but the network has no such layer")

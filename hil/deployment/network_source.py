@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 BUNDLED_DATA = "fashion-mnist-bundled"
 BUNDLED_NETWORK = Path(__file__).parents[1] / "datasets" / "bundled" / "fashion_mnist.pt"
 NAMED = "timm:NAME, torchvision:NAME or hf:OWNER/NAME"
-IMPORTED_IMAGES = 128  # stored training images of a network that is imported on the way
 HINT = "hil import {} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 -o net.pt, once; or the same options here"
 
 
@@ -58,7 +57,6 @@ def open_network(
         data=asked.data,
         data_dir=asked.data_dir,
         download=asked.download,
-        images=IMPORTED_IMAGES,
         weight_bits=WEIGHT_BITS,
         activation_bits=ACTIVATION_BITS,
         mean=asked.mean,

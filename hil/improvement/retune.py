@@ -102,7 +102,7 @@ def split_stored(program: ConductanceProgram, most: int) -> tuple[NDArray[np.uin
     if count < 2 or len(stored) - count < LEAST_HELD_OUT:
         raise UsageError(
             f"the program stores {len(stored)} training images, too few to tune with and to hold {LEAST_HELD_OUT} out",
-            hint="hil import with --images 128",
+            hint="hil import with --images 512",
         )
     return stored[:count], stored[count:]
 

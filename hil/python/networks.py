@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
 from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
 from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import channels_of, preprocess_of, with_pixels
+from hil.datasets.seen_images import evenly_taken
 from hil.deployment.network_source import open_network
 from hil.deployment.options import usual_recipe
 from hil.driver.chip_driver import ChipDriver
@@ -221,7 +220,7 @@ def _file_of(
     data = samples_of(images, "train")
     graph = _captured(module, data, mean, std, classes)
     data = with_pixels(data, graph.input_shape, graph.preprocess)
-    chosen = np.unique(np.linspace(0, len(data) - 1, min(CALIBRATION_IMAGES, len(data))).astype(np.int64))
+    chosen = evenly_taken(len(data), CALIBRATION_IMAGES)
     known = data.labels[chosen] if graph.classes and labelled(data) and len(data.labels) else None
     return NetworkFile(graph, 4, 8, data.images[chosen], known)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -124,11 +125,19 @@ def test_a_network_that_the_usual_rule_keeps_has_the_same_bits_as_before_and_no_
 
 
 def test_ideal_is_compared_on_images_that_no_scale_was_fitted_on_where_there_are_enough() -> None:
-    few, many = deep(2), deep(2, images=700)
+    few = deep(2)
     assert not compared_images(few)[1]
-    places, held_out = compared_images(many)
-    assert held_out
-    assert (places % 2 == 1).all()  # every second one was fitted on
+    assert "stored images that scales were fitted on, " in compiled(few)[1].line
+    for stored in (192, 512, 700):
+        network = deep(2, images=stored)
+        places, held_out = compared_images(network)
+        assert held_out
+        assert (places % 2 == 1).all()
+        others = network.calibration_images.copy()
+        others[1::2] = 255 - others[1::2]
+        programs = (compiled(own)[0] for own in (network, replace(network, calibration_images=others)))
+        first, second = (pickle.dumps(program.steps) for program in programs)
+        assert first == second
 
 
 def test_a_network_without_classes_is_judged_by_the_error_of_its_outputs() -> None:

@@ -1,6 +1,6 @@
 """A search over pruned networks beside random genes, uniform networks and evolution, at equal processor time.
 
-    hil import cifar10_resnet32_a.safetensors --arch cifar_resnet32_a --data cifar10 -o r32a.pt
+    hil import cifar10_resnet32_a.safetensors --arch cifar_resnet32_a --data cifar10 --images 128 -o r32a.pt
     python benchmarks/studies.py pruned-baselines r32a.pt --data cifar10 --edp 0.065,0.125,0.16 --minutes 60 [--seeds 3]
 
 Nothing is fine-tuned. One JSON line a seed and method. ``hypervolume``: mean over the logarithm of the price, from the

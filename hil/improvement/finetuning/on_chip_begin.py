@@ -67,7 +67,7 @@ def prepared(
             hint="hil finetune without --port trains it ahead of time",
         )
     if len(program.calibration_images) < 2:
-        raise UsageError("the network stores too few training images to tune with", hint="hil import with --images 128")
+        raise UsageError("the network stores too few training images to tune with", hint="hil import with --images 512")
     keys = [program.trained_on, image_keys(inputs.train.pixels), image_keys(inputs.kept.pixels)]
     program = replace(program, trained_on=np.unique(np.concatenate(keys)))
     law = (record or nominal_record(program.spec, program.macros)).programming

@@ -346,6 +346,20 @@ def test_import_makes_a_network_that_compiles(cli: Cli, tmp_path: Path) -> None:
     assert "macros" in cli("compile", tmp_path / "net.pt")
 
 
+def test_import_stores_images_that_scales_are_fitted_on_and_others_to_judge_by(cli: Cli, tmp_path: Path) -> None:
+    """The first 128, with which a chip is tuned, are of the whole data set, which may stand class by class."""
+    torch.save(lenet_weights(), tmp_path / "lenet.pth")
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 28, 28)).astype(np.uint8)
+    np.savez(tmp_path / "train.npz", images=pixels, labels=np.arange(600) // 150, classes=np.array(NAMES))
+    data = ["--data", tmp_path / "train.npz"]
+    cli("import", tmp_path / "lenet.pth", "--arch=lenet5", *data, "-o", tmp_path / "net.pt")
+    labels = load_network(tmp_path / "net.pt").calibration_labels
+    assert labels is not None
+    assert len(labels) == 512
+    assert np.bincount(labels[:128]).min() >= 30
+    assert json.loads(cli("compile", tmp_path / "net.pt", "--json"))["kept"]["held_out"]
+
+
 def test_chips_copy_begins_a_chip_of_ones_own_and_overwrites_nothing(cli: Cli, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     assert "a chip file of your own, begun as hermes-2023" in cli("chips", "copy", "hermes-2023", str(mine))
