@@ -31,8 +31,7 @@ from cim.record.plausible import check_plausible
 
 FORMAT = "hil.calibration"
 VERSION = (1, 2)
-MAX_BYTES = 1 << 30  # a record of 64 macros of 128 x 128 takes 3 MB
-MAX_UNPACKED = 1 << 27  # bytes of all arrays; 64 macros of 256 x 256 take 21 MB
+MAX_BYTES = 1 << 30  # a record of 64 macros of 128 x 128 takes 3 MB, of 384 of 256 x 512 28 MB, 270 MB of arrays
 
 T = TypeVar("T")
 
@@ -127,7 +126,7 @@ def _load(path: Path, kind: type[T]) -> T:
     if not path.exists():
         raise RecordFileError(path, "no such file")
     try:
-        with open_hdf5(path, MAX_BYTES, MAX_UNPACKED) as file:
+        with open_hdf5(path, MAX_BYTES) as file:
             if _text(file.attrs["format"]) != FORMAT:
                 raise RecordFileError(path, f"format {file.attrs['format']!r}, not {FORMAT!r}")
             version = _text(file.attrs["version"])

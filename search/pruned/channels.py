@@ -36,7 +36,7 @@ class Channels:
 
     def kept(self, name: str, without: Collection[int]) -> NDArray[np.int64]:
         """Indices of the channels of a node that stay."""
-        return np.flatnonzero(~np.isin(self.of[name], list(without)))
+        return np.array([i for i, of in enumerate(self.of[name].tolist()) if of not in without], np.int64)
 
 
 def channels_of(graph: NetworkGraph) -> Channels:

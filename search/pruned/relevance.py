@@ -99,7 +99,7 @@ def relevance(
             power[name] = power.get(name, 0.0) + float(found.detach().var()) * len(batch)
             flat = found.detach().flatten()
             step = max(1, flat.numel() * -(-len(images) // together) // SAMPLE)
-            samples.setdefault(name, []).append(flat[::step].numpy())
+            samples.setdefault(name, []).append(flat[::step].numpy().copy())  # of maps that go
     number = len(images)
     maps = {}
     for name, parts in samples.items():

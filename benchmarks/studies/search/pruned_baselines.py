@@ -105,7 +105,7 @@ def own_search(race: Race) -> None:
         for row in drawn(space, price, TOGETHER, settings.window, race.rng):
             race.measure(_genome(row))
     while race.spent_s < race.budget_s:
-        model = learned(space, np.array(race.genomes), np.array(race.losses))
+        model = learned(space, race.inputs.relevance, np.array(race.genomes), np.array(race.losses))
         best, seed = np.array([race.genomes[i] for i in race.front]), int(race.rng.integers(1 << 31))
         for row in proposed(space, model, price, race.genomes, best, TOGETHER, settings.window, seed):
             race.measure(_genome(row))

@@ -126,7 +126,7 @@ class _Search:
             self.genomes = np.concatenate([self.genomes, np.array(asked, np.int64).reshape(-1, len(space.genes))])
             self._measure_from(begun)
             if number and len(self.genomes) - begun >= LEAST_TOLD:
-                model = learned(space, self.genomes[:begun], self.losses[:begun])
+                model = learned(space, self.inputs.relevance, self.genomes[:begun], self.losses[:begun])
                 told = model.predict(self.genomes[begun:])[0]
                 self.agreement = kendall_tau(told, self.losses[begun:])
 
@@ -160,7 +160,7 @@ class _Search:
             begun = planned(space, self.inputs.relevance, prices, *asked)[:count]
             rest = drawn(space, prices, count - len(begun), window, rng).tolist()
             return [list(genome) for genome in dict.fromkeys([*begun, *map(tuple, rest)])]
-        model = learned(space, self.genomes, self.losses)
+        model = learned(space, self.inputs.relevance, self.genomes, self.losses)
         best = self.genomes[pruned_front(self.prices, self.losses)]
         known: list[Genome] = [tuple(int(i) for i in genome) for genome in self.genomes]
         seed = int(rng.integers(1 << 31))
@@ -204,7 +204,7 @@ class _Search:
         """Raises ``NothingLearned`` where what was measured separates no pruned network from another."""
         assert self.genomes is not None
         assert self.found is not None
-        model = learned(self.inputs.space, self.genomes, self.losses)
+        model = learned(self.inputs.space, self.inputs.relevance, self.genomes, self.losses)
         predicted, error = model.predict(self.genomes)
         judged = [self.found[n].judged for n in range(len(self.genomes))]
         held = self.inputs.bench.held

@@ -19,6 +19,7 @@ from cim.chip.file import load_chip
 from cim.chip.spec import Encoding, PairSubtraction
 from cim.record.calibration import CalibrationRecord, NotCalibrated, nominal_macro, tile_conversions
 from cim.record.file import NewerRecord, RecordFileError, load_record, save_record
+from cim.record.published import nominal_record
 
 SAMPLES = {version: Path(__file__).parent.parent / f"calibration-{version}.h5" for version in ("1.0", "1.1")}
 
@@ -180,6 +181,12 @@ def test_a_declared_size_is_checked_before_memory_is_taken(tmp_path: Path) -> No
         file["macros/3"].create_dataset("gain", shape=(1 << 40,), dtype="f8", chunks=(1 << 20,))
     with pytest.raises(RecordFileError, match="promises"):
         load_record(path)
+
+
+def test_a_record_of_hundreds_of_large_macros_is_read_again(tmp_path: Path) -> None:
+    spec, macros = load_chip("mnsim-256"), tuple(range(200))
+    save_record(nominal_record(spec, macros), tmp_path / "large.h5")
+    assert load_record(tmp_path / "large.h5").macro(199).cells.shape == (spec.macro.rows, spec.macro.columns)
 
 
 def test_a_record_in_parts_that_disagree_cannot_exist() -> None:

@@ -25,6 +25,7 @@ from mapping.operators.pools import GlobalAvgPool, MaxPool
 from mapping.operators.products import Conv, Linear
 from mapping.operators.resampling import Resample
 from mapping.program.execute import IdealMultiply, run
+from search.choice.pruned import first_order, learned
 from search.errors import SearchError
 from search.pruned.genes import pruning_space
 from search.pruned.limits import PruningLimits
@@ -286,3 +287,17 @@ def test_a_genome_is_found_again_from_its_plan_and_kernels_may_be_cut_to_their_c
     whole = space.uniform(1.0, 6, 8)
     assert not space.plan(whole).classes
     assert len(space.plan(space.narrower(whole)).classes) > 0
+
+
+def test_a_model_of_six_measured_networks_ranks_others_by_what_goes_with_their_channels_and_roundings() -> None:
+    teacher, rng = teacher_of(residual()), np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (16, SIDE, SIDE, 1), np.uint8)
+    found = relevance(teacher.graph, teacher.channels, teacher.blocks, pixels, 0)
+    space = pruning_space(teacher, found, PruningLimits())
+    genomes = space.draw(40, rng)
+    parts = first_order(space, found, genomes)
+    truth = np.log(parts @ np.array([0.002, 0.0, 0.0005, 0.0, 0.01]))
+    model = learned(space, found, genomes[:6], truth[:6])
+    predicted, error = model.predict(genomes[6:])
+    assert np.corrcoef(predicted, truth[6:])[0, 1] > 0.9
+    assert (error >= 0).all()
