@@ -39,14 +39,16 @@
     off_within_s = 0.5               # without an order all outputs go off
     without_compliance = false       # true: an instrument may be used whose model says that nothing limits its currents
 
+    [wafer]                          # optional, with a prober: it goes there before outputs first go on
+    die = [3, 4]                     # column and row, as the prober counts them
+    map = "wafer.csv"                # or a file with a head line serial,x,y: the die is that of bench.serial
+
 Voltages, widths and their limits are the chip file's: they are set and read back before any output goes on.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,10 +56,9 @@ from typing import Any
 from cim.chip.field_checks import count, flag, number, text
 from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
-from cim.files import read_text
 from hil.server.bench.faults import BenchFileError
 from hil.server.bench.model_file import InstrumentModel, load_model
-from hil.server.bench.roles import Contact, Crossing
+from hil.server.bench.places import Wiring, die_of, wiring_of
 from hil.server.bench.toml_tables import CheckedFile
 from hil.transports import DEFAULT_BAUD
 
@@ -71,7 +72,6 @@ ROLES: Mapping[str, tuple[str, ...]] = {  # and the orders, or values of orders,
     "prober": ("move",),
 }
 NEEDED = ("address", "drive", "sense", "power")
-_MOST_WIRING_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,33 +82,6 @@ class InstrumentEntry:
     model: InstrumentModel
     port: str
     baud: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """Contacts of every word line and bit line of a macro, in their order."""
-
-    rows: tuple[Contact, ...]
-    columns: tuple[Contact, ...]
-    rows_at_once: int
-    columns_at_once: int
-
-    def crossings(
-        self, macro: int, row: int | None, columns: Sequence[int], at_once: int | None = None
-    ) -> Iterator[tuple[Crossing, slice]]:
-        """Runs of bit lines that one order can reach, and where in ``columns`` they stand; ``row`` None: all rows."""
-        at_once = at_once or self.columns_at_once
-        rows = () if row is None else (self.rows[row],)
-        contacts = [self.columns[c] for c in columns]
-        start = 0
-        for end in range(1, len(contacts) + 1):
-            if end - start == at_once or end == len(contacts) or not _next_to(*contacts[end - 1 : end + 1]):
-                yield Crossing(macro, rows, tuple(contacts[start:end])), slice(start, end)
-                start = end
-
-
-def _next_to(one: Contact, other: Contact) -> bool:
-    return isinstance(one, int) and isinstance(other, int) and other == one + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +99,7 @@ class BenchFile:
     averages: int
     current_a: float
     off_within_s: float
+    die: tuple[int, int] | None  # that the prober goes to
 
     @property
     def computes_products(self) -> bool:
@@ -158,7 +132,7 @@ def load_bench(path: str | Path) -> BenchFile:
     path = Path(path)
     file = CheckedFile.read(path, FORMAT, VERSION)
     data = file.file.data
-    file.names(("bench", "instruments", "roles", "wiring", "read", "safety"))
+    file.names(("bench", "instruments", "roles", "wiring", "read", "safety", "wafer"))
     about = file.table(
         "bench", data.get("bench"), {"name": text, "chip": text, "serial": text, "macros": count(1, 65535)},
         {"serial": "1", "macros": None},
@@ -192,11 +166,12 @@ def load_bench(path: str | Path) -> BenchFile:
         serial=about["serial"],
         instruments=instruments,
         roles=_roles(file, data.get("roles"), instruments),
-        wiring=_wiring(file, data.get("wiring"), chip, path.parent),
+        wiring=wiring_of(file, data.get("wiring"), chip, path.parent),
         settle_s=read["settle_s"],
         averages=read["averages"],
         current_a=safety["current_a"],
         off_within_s=safety["off_within_s"],
+        die=die_of(file, data, about["serial"], path.parent),
     )
     _check_ranges(file, bench)
     return bench
@@ -247,6 +222,9 @@ def _roles(file: CheckedFile, data: Any, instruments: Mapping[str, InstrumentEnt
             if lacking := _lacks(instruments[name].model, role):
                 what = f"{name} ({instruments[name].model.name}) cannot be it: its model has no order {lacking}"
                 file.fail(f"roles.{role}", what, f"add [orders.{lacking.partition('|')[0]}] to the model")
+    if both := set(found.get("prober", ())) & set(found["power"]):
+        what = f"is {both.pop()}, which is in power, too: its needles would go up behind each request"
+        file.fail("roles.prober", what, "power for what gives voltages only")
     return found
 
 
@@ -256,61 +234,6 @@ def _lacks(model: InstrumentModel, role: str) -> str:
         return model.uses(order, value) if value else order in model.orders
 
     return next((needed for needed in ROLES[role] if not any(map(has, needed.split("|")))), "")
-
-
-def _wiring(file: CheckedFile, data: Any, chip: ChipSpec, folder: Path) -> Wiring:
-    macro = chip.macro
-    checks = {
-        "rows_at_once": count(1, macro.rows), "columns_at_once": count(1, macro.columns),
-        "rows": lambda value: _contacts(value, macro.rows), "columns": lambda value: _contacts(value, macro.columns),
-        "table": text,
-    }  # fmt: skip
-    values = file.table("wiring", data, checks, {"rows": None, "columns": None, "table": None})
-    if values["table"] is not None:
-        if values["rows"] or values["columns"]:
-            file.fail("wiring.table", "stands beside rows or columns; one of the two says where the lines are")
-        rows, columns = _table(folder / values["table"], macro.rows, macro.columns)
-    else:
-        rows = values["rows"] or tuple(range(macro.rows))
-        columns = values["columns"] or tuple(range(macro.columns))
-    return Wiring(rows, columns, values["rows_at_once"], values["columns_at_once"])
-
-
-def _contacts(value: Any, lines: int) -> tuple[Contact, ...]:
-    if isinstance(value, dict) and set(value) == {"first"}:
-        first = count(0, 1 << 20)(value["first"])
-        return tuple(range(first, first + lines))
-    if not isinstance(value, list) or len(value) != lines:
-        what = f"a list of {len(value)}" if isinstance(value, list) else f"{value!r:.60}"
-        raise ValueError(f"{what}; the chip has {lines} such lines: a list of {lines} contacts, or {{ first = 0 }}")
-    if any(isinstance(c, bool) or not isinstance(c, int | str) for c in value) or len(set(value)) < lines:
-        raise ValueError("contacts are numbers or texts, each once")
-    return tuple(value)
-
-
-def _table(path: Path, rows: int, columns: int) -> tuple[tuple[Contact, ...], tuple[Contact, ...]]:
-    """Contacts from a CSV file with a head ``line,number,contact``."""
-    try:
-        lines = csv.DictReader(io.StringIO(read_text(path, _MOST_WIRING_BYTES)))
-        head = lines.fieldnames
-        found: dict[str, dict[int, Contact]] = {"row": {}, "column": {}}
-        if head is None or set(head) != {"line", "number", "contact"}:
-            raise BenchFileError(str(path), 1, "head", f"is {head}", "line,number,contact")
-        for at, entry in enumerate(lines, 2):
-            kind, number_text, contact = entry["line"], entry["number"] or "", entry["contact"] or ""
-            limit = {"row": rows, "column": columns}.get(kind)
-            if limit is None:
-                raise BenchFileError(str(path), at, "line", f"{kind!r:.40} is neither row nor column")
-            if not number_text.isdecimal() or int(number_text) >= limit or int(number_text) in found[kind]:
-                why = f"{number_text!r:.40} is not a {kind} from 0 to {limit - 1} that has no contact yet"
-                raise BenchFileError(str(path), at, "number", why)
-            found[kind][int(number_text)] = int(contact) if contact.isdecimal() else contact
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BenchFileError(str(path), 1, "", f"cannot be read ({error})") from error
-    for kind, limit in (("row", rows), ("column", columns)):
-        if missing := next((n for n in range(limit) if n not in found[kind]), None):
-            raise BenchFileError(str(path), 1, kind, f"{missing} has no contact", f"{kind},{missing},CONTACT")
-    return tuple(found["row"][n] for n in range(rows)), tuple(found["column"][n] for n in range(columns))
 
 
 def _check_ranges(file: CheckedFile, bench: BenchFile) -> None:

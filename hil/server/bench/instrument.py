@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hil.server.bench.bench_file import InstrumentEntry
-from hil.server.bench.faults import ComplianceTrip, InstrumentFault
-from hil.server.bench.inbox import Inbox
-from hil.server.bench.model_file import ModelOrder
-from hil.server.bench.orders import OrderReply, ReplyForm
+from hil.server.bench.dialogue import CLOSE, Dialogue
+from hil.server.bench.faults import InstrumentFault
 from hil.server.bench.roles import Answer, Crossing, HostPause, OrderStep, Value
 from hil.transports.base import Transport
-from hil.transports.visa import VisaMessages
 
 _MOST_ERRORS = 100  # asked for in a row
-_CLOSE = 1e-3  # share by which a limit that is read back may differ: instruments round to their steps
-
-
-class _Asked(NamedTuple):
-    """A step that is to be answered, and how many numbers its answer has."""
-
-    step: OrderStep
-    numbers: int
 
 
 class Instrument:
@@ -46,13 +33,12 @@ class Instrument:
         self.entry, self.model, self._current_a = entry, entry.model, current_a
         self.connect(line)
         asks = next((order for order in ("is_on", "identity", "errors") if self.can(order)), None)
-        self._sign = OrderStep(self, asks) if beside_others and asks else None  # its answer says that all is done
+        alone = not beside_others or self.model.link.answers_each_line
+        self._sign = OrderStep(self, asks) if asks and not alone else None  # its answer says that all is done
 
     def connect(self, line: Transport) -> None:
         """Continue over a line that was opened again."""
-        time.sleep(self.model.link.wakes_s)
-        self._line, self._inbox, self._in_step = line, Inbox(self.entry, line), not self.model.link.wakes_s
-        self._line_takes_one = isinstance(line, VisaMessages)  # answer at a time
+        self._dialogue = Dialogue(self.entry, line, self._current_a)
 
     # --- roles --------------------------------------------------------------------------------
 
@@ -110,6 +96,9 @@ class Instrument:
     def move(self, die_x: int, die_y: int) -> list[OrderStep]:
         return [OrderStep(self, "move", {"die_x": die_x, "die_y": die_y})]
 
+    def contact(self) -> list[OrderStep]:
+        return self._if_known("contact")  # without it the needles are down behind a move
+
     def can(self, order: str) -> bool:
         return order in self.model.orders
 
@@ -122,14 +111,11 @@ class Instrument:
             InstrumentSilent: no answer, or half of one. InstrumentFault: an answer that is none. ComplianceTrip.
             hil.errors.LinkError: the line is gone.
         """
-        self._forget_answers()
-        self._in_step = False  # until every answer is in
-        answers: list[Answer] = []
-        for part in self._messages(steps, 0):
-            answers += self._converse(part)
-        if self._sign is not None and self.model.orders[steps[-1].order].reply is None:
-            self._converse([self._sign])
-        self._in_step = True
+        asks = self._sign is not None and self.model.orders[steps[-1].order].reply is None
+        answers = self._dialogue.exchange([*steps, self._sign] if asks and self._sign else steps)[: len(steps)]
+        for step, answer in zip(steps, answers, strict=True):
+            if step.order == "limits_now":
+                self._check_limits(step, answer)
         return answers
 
     def with_outputs(self, steps: Sequence[OrderStep]) -> list[Answer]:
@@ -142,9 +128,9 @@ class Instrument:
         """
         before = self.on()
         behind = self._if_known("is_on") + self.off() + self._if_known("errors")
-        room = sum(self._bytes(step) for step in before + behind)
+        room = sum(map(self._dialogue.size, before + behind))
         answers: list[Answer] = []
-        for part in self._messages(steps, room):
+        for part in self._dialogue.messages(steps, room):
             found = self.exchange([*before, *part, *behind])
             self._check_errors(behind, found[-len(behind) :], "during the request")
             self._check_on(found[-len(behind) :])
@@ -202,7 +188,7 @@ class Instrument:
         places = [p.name for p in self.model.orders["limits"].send.places]
         wanted = [float(np.asarray(step.values[name], np.float64)) for name in places]
         found = [] if answer is None or isinstance(answer, str) else answer.tolist()
-        if len(found) != len(wanted) or not np.allclose(found, wanted, rtol=_CLOSE, atol=0):
+        if len(found) != len(wanted) or not np.allclose(found, wanted, rtol=CLOSE, atol=0):
             said = ", ".join(f"{name} {value:g}" for name, value in zip(places, wanted, strict=True))
             raise InstrumentFault(
                 f"{self.entry.name} ({self.model.name}) was given the limits {said}, and holds {found}; no output was "
@@ -213,14 +199,14 @@ class Instrument:
 
     def make_safe(self) -> None:
         """Outputs off, also where answers of an exchange that broke off are still on their way."""
-        if not self._in_step:  # first of all
-            self._line.write(b"".join(self._lines(OrderStep(self, "off"))))
+        if not self._dialogue.in_step:  # first of all
+            self._dialogue.tell(OrderStep(self, "off"))
         answers = self.exchange(self.off() + self._if_known("is_on"))
         if self.can("is_on") and _is_on(answers[-1]):
             raise self._stays_on()
 
     def close(self) -> None:
-        self._line.close()
+        self._dialogue.close()
 
     def _if_known(self, order: str) -> list[OrderStep]:
         return [OrderStep(self, order)] if self.can(order) else []
@@ -250,130 +236,11 @@ class Instrument:
                 likely="a value beyond its range, or an order that it does not know",
             )
 
-    def _forget_answers(self) -> None:
-        """Answers to an exchange that broke off, until the line is quiet."""
-        if not self._in_step:
-            self._inbox.wait_for_quiet()
-        self._inbox.clear()
-
-    # --- bytes --------------------------------------------------------------------------------
-
     def _step(self, order: str, at: Crossing, **values: Value) -> OrderStep:
         line: dict[str, Value] = {"macro": at.macro, "count": len(at.columns), "column": at.columns[0]}
         if at.rows:
             line["row"] = at.rows[0]
         return OrderStep(self, order, {**line, **values})
-
-    def _lines(self, step: OrderStep) -> list[bytes]:
-        try:
-            return self.model.lines(step.order, step.values)
-        except (KeyError, ValueError) as error:
-            raise InstrumentFault(
-                f"order {step.order} of {self.model.name} cannot be written: {error}", where=self.entry.name
-            ) from error
-
-    @staticmethod
-    def _count(order: ModelOrder, step: OrderStep) -> int:
-        count = order.reply.count if order.reply is not None else None
-        return count if count is not None else int(np.asarray(step.values.get("count", 1)))
-
-    def _messages(self, steps: Sequence[OrderStep], room: int) -> Iterator[list[OrderStep]]:
-        """Steps that may be under way together, beside ``room`` bytes; what prepares a step stays beside it."""
-        part, size, whole = list[OrderStep](), room, 0
-        for step in steps:
-            more = self._bytes(step)
-            while part and size + more > self.model.link.most_bytes:
-                yield part[: whole or len(part)]
-                part, whole = part[whole or len(part) :], 0
-                size = room + sum(map(self._bytes, part))
-            part.append(step)
-            size += more
-            whole = len(part) if step.works else whole
-            if self._line_takes_one and self.model.orders[step.order].reply is not None:
-                yield part
-                part, size, whole = [], room, 0
-        if part:
-            yield part
-
-    def _bytes(self, step: OrderStep) -> int:
-        return sum(map(len, self._lines(step)))
-
-    def _converse(self, steps: list[OrderStep]) -> list[Answer]:
-        """Write the steps as one message, then take their answers; line by line where each line is acknowledged."""
-        orders = [self.model.orders[step.order] for step in steps]
-        asked = [_Asked(step, self._count(order, step)) for order, step in zip(orders, steps, strict=True)]
-        if self.model.link.acknowledge is None:
-            self._line.write(b"".join(line for step in steps for line in self._lines(step)))
-            return [None if o.reply is None else self._answer(a) for o, a in zip(orders, asked, strict=True)]
-        return [self._acknowledged(order, one) for order, one in zip(orders, asked, strict=True)]
-
-    def _acknowledged(self, order: ModelOrder, asked: _Asked) -> Answer:
-        *before, last = self._lines(asked.step)
-        for line in before + ([last] if order.reply is None else []):
-            self._line.write(line)
-            if (said := self._inbox.line(asked.step.order).decode("utf-8", "replace")) != self.model.link.acknowledge:
-                raise self._odd(asked, f"{said!r:.80}, not with {self.model.link.acknowledge}")
-        if order.reply is None:
-            return None
-        self._line.write(last)
-        return self._answer(asked)
-
-    def _answer(self, asked: _Asked) -> Answer:
-        reply = self.model.orders[asked.step.order].reply
-        assert reply is not None
-        what, size = asked.step.order, asked.numbers * np.dtype(reply.type or "u1").itemsize
-        match reply.form:
-            case ReplyForm.WORDS:
-                raw = self._inbox.take(size, what)
-            case ReplyForm.BLOCK:
-                raw = self._block(asked, size)
-            case _:
-                raw = [self._inbox.line(what) for _ in range(reply.lines)][reply.line - 1]
-        if reply.form is ReplyForm.TEXT:
-            return raw.decode("utf-8", "replace")
-        try:
-            numbers = (
-                reply.numbers(raw.decode("ascii", "replace")) if reply.form is ReplyForm.NUMBERS else reply.words(raw)
-            )
-        except ValueError as error:
-            raise self._odd(asked, str(error)) from error
-        asked, numbers, raw = self._of_lines_asked(asked, reply, numbers, raw)
-        held = reply.trips(raw)
-        if held is None and asked.step.order == "currents" and reply.tripped is None:  # it answers the limit itself
-            held = np.abs(numbers) >= (1.0 - _CLOSE) * self._current_a
-        if held is not None and held.any():
-            raise ComplianceTrip(asked.step, held, numbers)
-        if asked.step.order == "currents" and len(numbers) != asked.numbers:
-            raise self._odd(asked, f"{len(numbers)} numbers for {asked.numbers} bit lines")
-        if asked.step.order == "limits_now":
-            self._check_limits(asked.step, numbers)
-        return numbers
-
-    def _block(self, asked: _Asked, size: int) -> bytes:
-        """``size``: bytes of a block whose length is not said."""
-        try:
-            return self._inbox.block(asked.step.order, size)
-        except ValueError as error:
-            raise self._odd(asked, str(error)) from error
-
-    @staticmethod
-    def _of_lines_asked(
-        asked: _Asked, reply: OrderReply, numbers: NDArray[np.float64], raw: bytes
-    ) -> tuple[_Asked, NDArray[np.float64], bytes]:
-        """The lines that were asked for, out of an answer with all lines of an instrument, by their contacts from 0."""
-        count, first = asked.step.values.get("count"), asked.step.values.get("column")
-        if asked.step.order != "currents" or reply.count in (None, 1) or not isinstance(count, int):
-            return asked, numbers, raw
-        assert isinstance(first, int)
-        lines = slice(first, first + count)
-        return _Asked(asked.step, count), numbers[lines], b",".join(raw.split(b",")[lines])
-
-    def _odd(self, asked: _Asked, why: str) -> InstrumentFault:
-        return InstrumentFault(
-            f"{self.entry.name} ({self.model.name}) answers {asked.step.order} with {why}",
-            where=self.entry.port,
-            likely="the reply of this order in the model file is another than the instrument's",
-        )
 
 
 def _is_on(answer: Answer) -> bool:

@@ -18,6 +18,7 @@
     join = ";"                       # several orders in one line; left out: one order a line
     list = ","                       # between values of a list
     acknowledge = "ACK"              # what each line is answered that has no answer of its own; left out: nothing
+    success = ["0:", "0,0,"]         # or: what each line's answer begins with where all is well; any other is a refusal
     most_bytes = 4096                # of orders that its input buffer takes
     timeout_s = 2.0                  # longest silence while an answer is due
     wakes_s = 0.0                    # after its line is opened; what it says until then is dropped
@@ -37,9 +38,15 @@
     by_itself = "its own timer, set by orders.timer before outputs go on"
     settle_s = 0.01                  # from the order until no voltage is left
 
-    [orders.currents]                # one table an order; ORDERS has their names and the values that each may use
+    [orders.currents]                # one table an order; order_tables.ORDERS has their names and values
     send = ["u1:0x22", "u1:reads"]
     reply = { form = "words", type = "i4", unit = 1e-9, tripped = 2147483647 }
+
+    [orders.move]
+    send = ["SEPARATE", "DIE {die_x:.0f} {die_y:.0f}"]
+    until = { ask = "DONE?", done = "1", busy = "0", every_s = 0.05, within_s = 60.0 }  # asked again and again
+    then = ["WHERE?"]                # lines behind that; a reply is always that of the last line
+    reply = { form = "numbers", success = "" }   # success: other codes than those of the link, "" none
 
 Where a compliance is part of every order that gives a voltage (``{current_a}``), ``orders.limits`` may be left out.
 Without ``orders.timer`` a guard process watches the host instead.
@@ -47,41 +54,19 @@ Without ``orders.timer`` a guard process watches the host instead.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cim.chip.field_checks import count, number, one_of, text
+from cim.chip.field_checks import count, number, text
 from hil.server.bench.faults import BenchFileError
-from hil.server.bench.orders import WORD_TYPES, Order, OrderReply, ReplyForm, TextOrder, WordOrder
+from hil.server.bench.order_tables import ORDERS, ModelOrder, OrderForm, choice, codes
 from hil.server.bench.roles import Value
 from hil.server.bench.toml_tables import CheckedFile
 
 FORMAT, VERSION = "hil.instrument", (1, 0)
-_AT = ("macro", "row", "column", "count")
-ORDERS: Mapping[str, tuple[str, ...]] = {  # and the values that each may use
-    "identity": (),
-    "errors": (),  # answers the oldest error, or off.no_error
-    "limits": ("volts_v", "current_a", "width_s"),
-    "limits_now": (),  # answers the values of limits, in their order
-    "timer": ("off_s",),
-    "on": (),
-    "off": (),
-    "is_on": (),  # answers 0 where no output is on
-    "select": _AT,
-    "volts": ("volts_v", "current_a", *_AT),
-    "rows_volts": ("rows_volts_v", "current_a", *_AT),
-    "pulse": ("volts_v", "width_s", "current_a", *_AT),
-    "pulse_down": ("volts_v", "width_s", "current_a", *_AT),  # below zero, where the sign is in the order; size without
-    "settle": ("settle_s",),
-    "currents": ("reads", "volts_v", "rows_volts_v", *_AT),
-    "temperature": (),
-    "move": ("die_x", "die_y"),
-}
-ANSWERED = ("identity", "errors", "limits_now", "is_on", "currents", "temperature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +109,11 @@ class LinkForm:
     timeout_s: float
     acknowledge: str | None
     wakes_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOrder:
-    """One order of a model and its answer."""
-
-    send: Order
-    reply: OrderReply | None
+    success: tuple[str, ...]
 
     @property
-    def values(self) -> tuple[str, ...]:
-        """Names of the values that it uses."""
-        return tuple(place.name for place in self.send.places)
+    def answers_each_line(self) -> bool:
+        return self.acknowledge is not None or bool(self.success)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,15 +174,6 @@ def _long_text(value: Any) -> str:
     return value
 
 
-def _choice(*known: str) -> Any:
-    def check(value: Any) -> str:
-        if value not in known:
-            raise ValueError(f"{value!r:.60} is none of {', '.join(known)}")
-        return str(value)
-
-    return check
-
-
 def _model(file: CheckedFile) -> InstrumentModel:
     data = file.file.data
     file.names(("instrument", "link", "ranges", "voltage_limit", "off", "orders"))
@@ -214,15 +182,17 @@ def _model(file: CheckedFile) -> InstrumentModel:
         "no_compliance": _long_text}, {"identity": "", "no_compliance": ""},
     )  # fmt: skip
     form = {
-        "form": _choice("lines", "words"), "byte_order": _choice("little", "big"), "end": text, "join": text,
+        "form": choice("lines", "words"), "byte_order": choice("little", "big"), "end": text, "join": text,
         "most_bytes": count(1, 1 << 24), "timeout_s": number(0.001, 600), "list": text, "acknowledge": text,
-        "wakes_s": number(0, 60),
+        "wakes_s": number(0, 60), "success": codes,
     }  # fmt: skip
     usual = {
         "byte_order": "little", "end": "\n", "join": None, "most_bytes": 4096, "timeout_s": 2.0, "list": ",",
-        "acknowledge": None, "wakes_s": 0.0,
+        "acknowledge": None, "wakes_s": 0.0, "success": (),
     }  # fmt: skip
     link = file.table("link", data.get("link"), form, usual)
+    if link["success"] and (link["form"] == "words" or link["acknowledge"] is not None):
+        file.fail("link.success", "stands beside words, or beside acknowledge; it is of lines, each answered so")
     off = file.table(
         "off",
         data.get("off"),
@@ -237,8 +207,8 @@ def _model(file: CheckedFile) -> InstrumentModel:
     file.table("orders", orders, dict.fromkeys(ORDERS, lambda value: value), dict.fromkeys(ORDERS))
     if "off" not in orders:
         file.fail("orders.off", "is missing: no instrument is driven that has no order to switch its outputs off")
-    between = "" if words else link["list"]
-    made = {name: _order(file, name, table, between, byte_order) for name, table in orders.items()}
+    form_of = OrderForm(file, "" if words else link["list"], byte_order, link["success"])
+    made = {name: form_of.order(name, table) for name, table in orders.items()}
     if not about["no_compliance"]:
         _check_limited(file, made)
     return InstrumentModel(
@@ -248,6 +218,7 @@ def _model(file: CheckedFile) -> InstrumentModel:
         link=LinkForm(
             words, link["end"].encode(), link["join"].encode() if link["join"] else None,
             link["most_bytes"], link["timeout_s"], link["acknowledge"], link["wakes_s"],
+            link["success"],
         ),
         ranges=_ranges(file, data.get("ranges", {})),
         voltage_limit=_voltage_limit(file, data.get("voltage_limit", {}), made),
@@ -302,46 +273,3 @@ def _ranges(file: CheckedFile, data: Any) -> dict[str, Range]:
             file.fail(f"ranges.{name}", f"low {values['low']:g} is not below high {values['high']:g}")
         found[name] = Range(**values)
     return found
-
-
-def _order(file: CheckedFile, name: str, data: Any, between: str, byte_order: str) -> ModelOrder:
-    """``between``: values of a list in text; none: orders are in words."""
-    key = f"orders.{name}"
-
-    def send(value: Any) -> Order:
-        if isinstance(value, list) and not between:
-            return WordOrder.parse(value, byte_order)
-        lines = [value] if isinstance(value, str) else value
-        if between and isinstance(lines, list) and lines and all(isinstance(x, str) and x for x in lines):
-            return TextOrder.parse_lines(lines, between)
-        raise ValueError(f"{value!r:.60} is not {'a text' if between else 'a list of words'}, as link.form has it")
-
-    table = file.table(
-        key, data, {"send": send, "reply": functools.partial(_reply, file, key, byte_order)}, {"reply": None}
-    )
-    unknown = [p.name for p in table["send"].places if p.name not in ORDERS[name]]
-    if unknown:
-        known = ", ".join(ORDERS[name]) or "none"
-        file.fail(f"{key}.send", f"{unknown[0]!r} is not a value of this order; there are {known}")
-    if name in ANSWERED and table["reply"] is None:
-        file.fail(f"{key}.reply", "is missing: this order asks", 'reply = { form = "numbers" }')
-    return ModelOrder(table["send"], table["reply"])
-
-
-def _reply(file: CheckedFile, key: str, byte_order: str, data: Any) -> OrderReply:
-    checks = {
-        "form": one_of(ReplyForm), "type": _choice(*WORD_TYPES), "count": count(1, 1 << 20),
-        "unit": number(1e-18, 1e18), "tripped": lambda value: value, "lines": count(1, 100), "line": count(1, 100),
-    }  # fmt: skip
-    usual = {"type": "", "count": None, "unit": 1.0, "tripped": None, "lines": 1, "line": 1}
-    found = file.table(f"{key}.reply", data, checks, usual)
-    binary = found["form"] in (ReplyForm.BLOCK, ReplyForm.WORDS)
-    if binary != bool(found["type"]):
-        file.fail(f"{key}.reply.type", "is missing" if binary else "is of blocks and words only", 'type = "f4"')
-    if found["line"] > found["lines"] or (binary and found["lines"] > 1):
-        file.fail(f"{key}.reply.line", f"{found['line']} of {found['lines']} lines; lines are of text only")
-    if found["tripped"] is not None and not isinstance(found["tripped"], int if binary else str):
-        file.fail(
-            f"{key}.reply.tripped", f"{found['tripped']!r:.40} is not {'a word' if binary else 'a regular expression'}"
-        )
-    return OrderReply(**{**found, "type": byte_order + found["type"] if binary else ""})

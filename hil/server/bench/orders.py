@@ -8,7 +8,7 @@ An order is a **text** with places, or a list of **words**::
     send = ["TRAIN 0,{volts_v:.3f}", "RUN"]                # several lines of one order
     send = ["u1:0x21", "u2:row", "u1:count", "i2:volts_v/1e-3"]  # words of types u1 u2 u4 i1 i2 i4 f4 f8
 
-The values that an order may name are in ``hil.server.bench.model_file.ORDERS``.
+The values that an order may name are in ``hil.server.bench.order_tables.ORDERS``.
 """
 
 from __future__ import annotations
@@ -153,6 +153,28 @@ class WordOrder:
         return values, at
 
 
+@dataclass(frozen=True, slots=True)
+class AskedUntilDone:
+    """How an instrument is asked whether an order is done, which it goes on with behind its answer.
+
+    ``ask``: a line; ``done``, ``busy``: first words of its answers, any other is a fault. ``within_s``: it is given up
+    then. ``lines_behind``: how many lines of the order are sent once it is done.
+    """
+
+    ask: str
+    done: tuple[str, ...]
+    busy: tuple[str, ...]
+    every_s: float
+    within_s: float
+    success: tuple[str, ...]
+    lines_behind: int
+
+    @staticmethod
+    def word(answer: str) -> str:
+        """The first word of an answer; between words are blanks or commas."""
+        return next(iter(re.split(r"[,\s]+", answer.strip(", \t\r\n"))))
+
+
 CONTACTS = ("row", "column")
 SEVERAL = ("volts_v", "rows_volts_v")  # values that may be a list
 Order: TypeAlias = TextOrder | WordOrder
@@ -173,7 +195,8 @@ class OrderReply:
 
     ``count``: numbers of it; None: as many as bit lines were selected. ``unit``: worth of one in A, V or °C.
     ``tripped``: a piece of text (a regular expression), or a word, that says of a reading that the compliance holds it.
-    ``lines``, ``line``: of how many lines it is, and which of them has the numbers, from 1.
+    ``lines``, ``line``: of how many lines it is, and which of them has the numbers, from 1. ``success``: codes, one of
+    which it begins with; none: it has no such code.
     """
 
     form: ReplyForm
@@ -183,6 +206,7 @@ class OrderReply:
     tripped: str | int | None = None
     lines: int = 1
     line: int = 1
+    success: tuple[str, ...] = ()
 
     def numbers(self, text: str) -> NDArray[np.float64]:
         """Raises ``ValueError`` for a text without numbers."""

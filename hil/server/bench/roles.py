@@ -44,7 +44,7 @@ class HostPause:
 
 @dataclass(frozen=True, slots=True)
 class OrderStep:
-    """One order to one carrier, by its name in ``hil.server.bench.model_file.ORDERS``, with its values."""
+    """One order to one carrier, by its name in ``hil.server.bench.order_tables.ORDERS``, with its values."""
 
     carrier: Carrier
     order: str

@@ -154,6 +154,7 @@ def bench_served(
     cells: ChipHandlers,
     clock: Clock | None = None,
     *,
+    outputs_log: TextIO | None = None,
     behaviour: Behaviour = AS_MEANT,
 ) -> Iterator[None]:
     """The same in a thread while the block runs."""
@@ -161,7 +162,9 @@ def bench_served(
 
     def run() -> None:
         try:
-            serve_bench(bench, cells, lambda _: up.set(), stop=stop, clock=clock, behaviour=behaviour)
+            serve_bench(
+                bench, cells, lambda _: up.set(), outputs_log=outputs_log, stop=stop, clock=clock, behaviour=behaviour
+            )
         except BaseException as error:
             failed.append(error)
             up.set()

@@ -284,6 +284,40 @@ def _behind_decoder(folder: Path) -> Path:
     return path
 
 
+def write_source(folder: Path, *, model: str) -> Path:
+    """The bench file of one instrument that reads and pulses, behind a switch; its calls are lines on a socket."""
+    path = write_station(folder, smu=model, switch="keithley-707b")
+    text = re.sub(r"\[instruments.pulser\].*?\n\n", "", path.read_text(), flags=re.S)
+    text = text.replace('["smu", "pulser"]', '"smu"')
+    text = text.replace("off_within_s = 0.5", "off_within_s = 0.5\nwithout_compliance = true")
+    if model == "b1530a":
+        text = re.sub(r"visa:TCPIP0::127\.0\.0\.1::(\d+)::SOCKET", r"tcp://127.0.0.1:\1", text, count=1)
+    path.write_text(text)
+    return path
+
+
+def write_probed(folder: Path, *, prober: str = "mpi-sentio", wafer: str = "die = [3, 4]") -> Path:
+    """The bench file of a row board behind the needles of a prober, both on sockets."""
+    board, at = free_ports(2)
+    roles = f"""
+[instruments.prober]
+model = "{prober}"
+port = "tcp://127.0.0.1:{at}"
+
+[roles]
+address = "board"
+drive = "board"
+sense = "board"
+power = "board"
+prober = "prober"
+
+[wafer]
+{wafer}
+
+[wiring]"""
+    return write_bench(folder, port=f"tcp://127.0.0.1:{board}", edit={"\n[wiring]": roles})
+
+
 WRITTEN: Mapping[str, Callable[[Path], Path]] = {  # bench files of each family, on ports of this machine
     "row-board": _row_board,
     "row-board-mmap": lambda folder: write_bench(folder, port=f"mmap:{folder / 'board'}"),
@@ -293,6 +327,9 @@ WRITTEN: Mapping[str, Callable[[Path], Path]] = {  # bench files of each family,
     "keithley-2450-3706a": partial(write_station, smu="keithley-2450-3706a", switch=""),
     "keithley-2600": partial(write_station, smu="keithley-2600", switch=""),
     "keithley-4200a": partial(write_station, smu="keithley-4200a", switch="keithley-707b"),
+    "keithley-4200a-pmu": partial(write_source, model="keithley-4200a-pmu"),
+    "b1530a": partial(write_source, model="b1530a"),
+    "row-board-probed": write_probed,
     "keysight-b2900": partial(write_station, smu="keysight-b2900", switch="keithley-7001"),
     "yokogawa-gs610": partial(write_station, smu="yokogawa-gs610", switch="keithley-7001"),
     "arc-two": write_arc_two,

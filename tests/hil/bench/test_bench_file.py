@@ -62,3 +62,33 @@ def test_a_chip_whose_voltages_an_instrument_cannot_give_is_refused(tmp_path: Pa
 def test_every_model_of_ours_is_read(name: str) -> None:
     model = load_model(name, Path())
     assert model.off_by_itself
+
+
+WAITING = """\
+format = "hil.instrument"
+version = "1.0"
+instrument = { name = "a", source = "made up" }
+link = { form = "lines" }
+off = { by_itself = "nothing", settle_s = 0.0 }
+
+[orders.off]
+send = "OFF"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"OFF"', '"OFF"\nthen = "B"', "orders.off.then: stands without until"),
+        ('"OFF"', '"OFF"\nuntil = { ask = "B?", done = "1", busy = "" , within_s = 1 }', "until.busy: says no word"),
+        ('"OFF"', '"OFF"\nuntil = { ask = "B?", done = "1", busy = "0" }', "orders.off.until.within_s: is missing"),
+        ('"lines" }', '"lines", success = "0", acknowledge = "ACK" }', "link.success: stands beside words, or beside"),
+        ('"lines" }', '"lines", success = 0 }', "link.success: 0 is neither a text nor a list of texts"),
+    ],
+)
+def test_an_order_that_waits_without_saying_for_what_is_refused(old: str, new: str, said: str, tmp_path: Path) -> None:
+    assert old in WAITING
+    (tmp_path / "a.toml").write_text(WAITING.replace(old, new))
+    with pytest.raises(BenchFileError) as error:
+        load_model("a.toml", tmp_path)
+    assert said in str(error.value)

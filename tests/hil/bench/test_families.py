@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from functools import partial
+from importlib import resources
 from pathlib import Path
 from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 
-from firmware_protocols.messages import CellBlock, ReadCells
+from firmware_protocols.messages import CellBlock, Polarity, ReadCells
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
-from hil.errors import PortError
+from hil.errors import DeviceError, PortError
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.faults import BenchFileError
 from hil.server.bench.model_file import load_model
+from hil.server.bench.stand_in import Behaviour
 from hil.server.bench.stand_in_serve import bench_served
 from hil.transports import open_transport
 from hil.transports.arc_two import ArcTwoCalls
-from tests.hil.bench.benches import StillClock, between_readings_us, write_arc_two, write_openmena, write_station
+from tests.hil.bench.benches import (
+    StillClock,
+    between_readings_us,
+    write_arc_two,
+    write_openmena,
+    write_source,
+    write_station,
+)
 
 VALUES: dict[str, float | int] = {
     "row": 33, "column": 16, "count": 3, "volts_v": 0.2, "width_s": 1e-6, "macro": 0, "reads": 1,
@@ -27,7 +38,14 @@ VALUES: dict[str, float | int] = {
 
 
 @pytest.mark.parametrize(
-    ("write", "side", "reads"), [(write_arc_two, 32, 16), (write_openmena, 8, 4)], ids=["arc-two", "openmena"]
+    ("write", "side", "reads"),
+    [
+        (write_arc_two, 32, 16),
+        (write_openmena, 8, 4),
+        (partial(write_source, model="keithley-4200a-pmu"), 32, 16),
+        (partial(write_source, model="b1530a"), 32, 16),
+    ],
+    ids=["arc-two", "openmena", "keithley-4200a-pmu", "b1530a"],
 )
 def test_cells_through_such_an_instrument_are_those_of_the_die_through_frames(
     write: Callable[[Path], Path], side: int, reads: int, tmp_path: Path
@@ -89,3 +107,19 @@ def test_cells_are_written_one_by_one_where_a_pulse_generator_stands_before_a_de
     targets_us[2, :4] = [2.0, 34.6, 12.9, 29.1]
     with bench_served(bench, EmulatedChip(bench.chip, 7), StillClock()), open_chip(f"bench:{path}") as chip:
         assert chip.program_cells(0, targets_us).reached[2, :4].all()
+
+
+@pytest.mark.parametrize("model", ["keithley-4200a-pmu", "b1530a"])
+def test_a_pulse_that_is_not_done_in_time_is_told_and_outputs_are_off(model: str, tmp_path: Path) -> None:
+    path, name = write_source(tmp_path, model=model), tmp_path / "hasty.toml"
+    text = resources.files("hil.server.bench").joinpath("models", f"{model}.toml").read_text("utf-8")
+    name.write_text(text.replace("within_s = 30.0", "within_s = 0.2"))
+    path.write_text(path.read_text().replace(f'"{model}"', '"hasty.toml"'))
+    bench, log = load_bench(path), io.StringIO()
+    with bench_served(bench, EmulatedChip(bench.chip, 7), outputs_log=log, behaviour=Behaviour(working_s=2.0)):
+        with (
+            open_chip(f"bench:{path}") as chip,
+            pytest.raises(DeviceError, match=r"is not done with pulse after 0.2 s: it still says '1"),
+        ):
+            chip.pulse_single([CellBlock(0, 2, 1, 3, 1)], Polarity.SET, 1.0, 1e-6)
+        assert log.getvalue().splitlines()[-1].split(",")[1:3] == ["smu", "off"]

@@ -1,0 +1,234 @@
+"""What an instrument is told and answers: orders as messages on its line, answers, and asking until it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.server.bench.bench_file import InstrumentEntry
+from hil.server.bench.faults import ComplianceTrip, InstrumentFault
+from hil.server.bench.inbox import Inbox
+from hil.server.bench.order_tables import ModelOrder
+from hil.server.bench.orders import OrderReply, ReplyForm
+from hil.server.bench.roles import Answer, OrderStep
+from hil.transports.base import Transport
+from hil.transports.visa import VisaMessages
+
+CLOSE = 1e-3  # share by which a limit that is read back may differ: instruments round to their steps
+
+
+class _Asked(NamedTuple):
+    """A step that is to be answered, and how many numbers its answer has."""
+
+    step: OrderStep
+    numbers: int
+
+
+class Dialogue:
+    """One instrument's line, in the notation of its model.
+
+    Every verb raises ``InstrumentSilent`` (no answer, or half of one), ``InstrumentFault`` (an answer that is none, or
+    that refuses), ``ComplianceTrip``, or ``hil.errors.LinkError``: the line is gone.
+    """
+
+    def __init__(self, entry: InstrumentEntry, line: Transport, current_a: float) -> None:
+        """``current_a``: compliance, for instruments that answer the limit itself."""
+        self._entry, self._model, self._current_a = entry, entry.model, current_a
+        time.sleep(self._model.link.wakes_s)
+        self._line, self._inbox, self._in_step = line, Inbox(entry, line), not self._model.link.wakes_s
+        self._line_takes_one = isinstance(line, VisaMessages)  # answer at a time
+
+    @property
+    def in_step(self) -> bool:
+        """Every answer is in."""
+        return self._in_step
+
+    def exchange(self, steps: Sequence[OrderStep]) -> list[Answer]:
+        """Carry out steps, as many on their way at once as the instrument takes."""
+        if not self._in_step:  # answers to an exchange that broke off, until the line is quiet
+            self._inbox.wait_for_quiet()
+        self._inbox.clear()
+        self._in_step = False
+        answers: list[Answer] = []
+        for part in self.messages(steps, 0):
+            answers += self._converse(part)
+        self._in_step = True
+        return answers
+
+    def tell(self, step: OrderStep) -> None:
+        """Write a step, and hear no answer."""
+        self._line.write(b"".join(self._lines(step)))
+
+    def close(self) -> None:
+        self._line.close()
+
+    def messages(self, steps: Sequence[OrderStep], room: int) -> Iterator[list[OrderStep]]:
+        """Steps that may be under way together, beside ``room`` bytes; what prepares a step stays beside it."""
+        part, size, whole = list[OrderStep](), room, 0
+        for step in steps:
+            more = self.size(step)
+            while part and size + more > self._model.link.most_bytes:
+                yield part[: whole or len(part)]
+                part, whole = part[whole or len(part) :], 0
+                size = room + sum(map(self.size, part))
+            part.append(step)
+            size += more
+            whole = len(part) if step.works else whole
+            order = self._model.orders[step.order]
+            if (self._line_takes_one and order.reply is not None) or order.until is not None:
+                yield part
+                part, size, whole = [], room, 0
+        if part:
+            yield part
+
+    def size(self, step: OrderStep) -> int:
+        return sum(map(len, self._lines(step)))
+
+    # --- one message --------------------------------------------------------------------------
+
+    def _lines(self, step: OrderStep) -> list[bytes]:
+        try:
+            return self._model.lines(step.order, step.values)
+        except (KeyError, ValueError) as error:
+            raise InstrumentFault(
+                f"order {step.order} of {self._model.name} cannot be written: {error}", where=self._entry.name
+            ) from error
+
+    @staticmethod
+    def _count(order: ModelOrder, step: OrderStep) -> int:
+        count = order.reply.count if order.reply is not None else None
+        return count if count is not None else int(np.asarray(step.values.get("count", 1)))
+
+    def _converse(self, steps: list[OrderStep]) -> list[Answer]:
+        """Write the steps as one message, then take their answers; line by line where each line is answered, and where
+        the last step is to be waited for."""
+        orders = [self._model.orders[step.order] for step in steps]
+        asked = [_Asked(step, self._count(order, step)) for order, step in zip(orders, steps, strict=True)]
+        if self._model.link.answers_each_line:
+            return [self._line_by_line(order, one) for order, one in zip(orders, asked, strict=True)]
+        if orders[-1].until is None:
+            self._line.write(b"".join(line for step in steps for line in self._lines(step)))
+            return [None if o.reply is None else self._answer(a) for o, a in zip(orders, asked, strict=True)]
+        return [*(self._converse(steps[:-1]) if steps[1:] else []), self._line_by_line(orders[-1], asked[-1])]
+
+    def _line_by_line(self, order: ModelOrder, asked: _Asked) -> Answer:
+        """Carry out one order; a line that has no answer of its own may be acknowledged."""
+        lines = self._lines(asked.step)
+        behind = 0 if order.until is None else order.until.lines_behind
+        for number, line in enumerate(lines, 1):
+            self._line.write(line)
+            if number == len(lines) and order.reply is not None:
+                continue
+            if self._model.link.answers_each_line:
+                self._acknowledged(asked)
+            if number == len(lines) - behind:
+                self._wait_until_done(order, asked)
+        answer = None if order.reply is None else self._answer(asked)
+        if order.reply is not None and not behind:
+            self._wait_until_done(order, asked)
+        return answer
+
+    def _acknowledged(self, asked: _Asked) -> None:
+        said = self._inbox.line(asked.step.order)
+        if (word := self._model.link.acknowledge) is None:
+            self._without_code(asked, said, self._model.link.success)
+        elif said.decode("utf-8", "replace") != word:
+            raise self._odd(asked, f"{said.decode('utf-8', 'replace')!r:.80}, not with {word}")
+
+    def _without_code(self, asked: _Asked, said: bytes, success: tuple[str, ...]) -> bytes:
+        """What is left of an answer behind its code of success; raises ``InstrumentFault`` where it has none."""
+        if not success:
+            return said
+        found = next((code for code in success if said.startswith(code.encode())), None)
+        if found is None:
+            raise InstrumentFault(
+                f"{self._entry.name} ({self._model.name}) refuses {asked.step.order}: "
+                f"{said.decode('utf-8', 'replace')!r:.120} begins with no code of success",
+                where=self._entry.port,
+                likely="what it says, or a value that it does not take",
+            )
+        return said[len(found.encode()) :]
+
+    def _wait_until_done(self, order: ModelOrder, asked: _Asked) -> None:
+        """Ask again and again, where the order says how, until it is done; raises ``InstrumentFault``: it is not."""
+        if (until := order.until) is None:
+            return
+        link, deadline_s = self._model.link, time.monotonic() + until.within_s
+        while True:
+            self._line.write(until.ask.encode() + link.end)
+            said = self._without_code(asked, self._inbox.line(asked.step.order), until.success)
+            word = until.word(said.decode("utf-8", "replace"))
+            if word in until.done:
+                return
+            if word not in until.busy:
+                raise self._odd(asked, f"{word!r:.80}, which is neither done nor busy, when it is asked {until.ask}")
+            if time.monotonic() > deadline_s:
+                raise InstrumentFault(
+                    f"{self._entry.name} ({self._model.name}) is not done with {asked.step.order} after "
+                    f"{until.within_s:g} s: it still says {word!r:.80}",
+                    where=self._entry.port,
+                    likely="it takes longer than the model file allows (within_s), or is stuck",
+                )
+            time.sleep(until.every_s)
+
+    # --- answers ------------------------------------------------------------------------------
+
+    def _answer(self, asked: _Asked) -> Answer:
+        reply = self._model.orders[asked.step.order].reply
+        assert reply is not None
+        what, size = asked.step.order, asked.numbers * np.dtype(reply.type or "u1").itemsize
+        match reply.form:
+            case ReplyForm.WORDS:
+                raw = self._inbox.take(size, what)
+            case ReplyForm.BLOCK:
+                raw = self._block(asked, size)
+            case _:
+                lines = [self._inbox.line(what) for _ in range(reply.lines)]
+                raw = self._without_code(asked, lines[reply.line - 1], reply.success)
+        if reply.form is ReplyForm.TEXT:
+            return raw.decode("utf-8", "replace")
+        try:
+            numbers = (
+                reply.numbers(raw.decode("ascii", "replace")) if reply.form is ReplyForm.NUMBERS else reply.words(raw)
+            )
+        except ValueError as error:
+            raise self._odd(asked, str(error)) from error
+        asked, numbers, raw = self._of_lines_asked(asked, reply, numbers, raw)
+        held = reply.trips(raw)
+        if held is None and asked.step.order == "currents" and reply.tripped is None:  # it answers the limit itself
+            held = np.abs(numbers) >= (1.0 - CLOSE) * self._current_a
+        if held is not None and held.any():
+            raise ComplianceTrip(asked.step, held, numbers)
+        if asked.step.order == "currents" and len(numbers) != asked.numbers:
+            raise self._odd(asked, f"{len(numbers)} numbers for {asked.numbers} bit lines")
+        return numbers
+
+    def _block(self, asked: _Asked, size: int) -> bytes:
+        """``size``: bytes of a block whose length is not said."""
+        try:
+            return self._inbox.block(asked.step.order, size)
+        except ValueError as error:
+            raise self._odd(asked, str(error)) from error
+
+    @staticmethod
+    def _of_lines_asked(
+        asked: _Asked, reply: OrderReply, numbers: NDArray[np.float64], raw: bytes
+    ) -> tuple[_Asked, NDArray[np.float64], bytes]:
+        """The lines that were asked for, out of an answer with all lines of an instrument, by their contacts from 0."""
+        count, first = asked.step.values.get("count"), asked.step.values.get("column")
+        if asked.step.order != "currents" or reply.count in (None, 1) or not isinstance(count, int):
+            return asked, numbers, raw
+        assert isinstance(first, int)
+        lines = slice(first, first + count)
+        return _Asked(asked.step, count), numbers[lines], b",".join(raw.split(b",")[lines])
+
+    def _odd(self, asked: _Asked, why: str) -> InstrumentFault:
+        return InstrumentFault(
+            f"{self._entry.name} ({self._model.name}) answers {asked.step.order} with {why}",
+            where=self._entry.port,
+            likely="the reply of this order in the model file is another than the instrument's",
+        )
