@@ -7,14 +7,14 @@ that were not asked for left out. ``identity`` names the library and the address
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
 
 from hil.errors import PortError, UsageError
-from hil.transports.base import CLEAN_PAYLOAD, Transport, lost
+from hil.transports.base import Transport
+from hil.transports.call_lines import CallLines
 
 _BETWEEN = ";"
 
@@ -36,36 +36,17 @@ def open_arc_two(rest: str, *, baud: int, timeout_s: float) -> Transport:
     return ArcTwoCalls(f"arc2:{rest}", instrument)
 
 
-class ArcTwoCalls:
+class ArcTwoCalls(CallLines):
     """One ArC TWO as a line: an order is a call of its library, an answer what the call gives."""
 
     def __init__(self, address: str, instrument: Any) -> None:
-        self.address, self._instrument = address, instrument
-        self._pending, self._answers = bytearray(), deque[bytes]()
+        self._instrument = instrument
+        super().__init__(address, self._call, self._forget)
 
-    @property
-    def max_payload(self) -> int:
-        return CLEAN_PAYLOAD
-
-    def write(self, data: bytes) -> None:
-        self._pending += data
-        while (at := self._pending.find(b"\n")) >= 0:
-            line = self._pending[:at].decode("ascii")
-            del self._pending[: at + 1]
-            try:
-                self._carry_out(line)
-            except UsageError:
-                raise
-            except Exception as error:
-                raise lost(self.address, error) from error
-
-    def read(self, max_bytes: int, timeout_s: float) -> bytes:
-        return self._answers.popleft() if self._answers else b""
-
-    def close(self) -> None:
+    def _forget(self) -> None:
         self._instrument = None  # the library gives the instrument free with its object
 
-    def _carry_out(self, line: str) -> None:
+    def _call(self, line: str) -> str | None:
         answer: Any = None
         for call in line.split(_BETWEEN):
             name, *arguments = call.split()
@@ -73,8 +54,7 @@ class ArcTwoCalls:
                 answer = f"ArC TWO, pyarc2, {self.address}"
             else:
                 answer = _method(self._instrument, name)(*map(_argument, arguments))
-        if (text := _answered(answer)) is not None:
-            self._answers.append(text.encode() + b"\n")
+        return _answered(answer)
 
 
 def _method(instrument: Any, name: str) -> Any:

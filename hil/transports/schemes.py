@@ -29,6 +29,7 @@ OURS = {
         "i2c": "hil.transports.blocks:open_i2c",
         "mmap": "hil.transports.blocks:open_mmap",
         "arc2": "hil.transports.arc_two:open_arc_two",
+        "wgfmu": "hil.transports.wgfmu:open_wgfmu",
         "replay": "hil.transports.replay:open_replay",
     },
     BOARDS: {"emulated": "hil.transports.emulated:emulated_board", "bench": "hil.server.bench.chip:open_bench"},
