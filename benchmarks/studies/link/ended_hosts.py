@@ -5,7 +5,7 @@ exception or by Ctrl-C, at random instants behind the event that outputs went on
 counted by themselves, and others take their places. ``--silence`` adds hosts that stand still. Exit code 1 where
 outputs stayed on longer than ``--within``.
 
-    python benchmarks/studies.py ended-hosts [--times 50] [--kinds row-board,b1500a] [--silence]
+    python benchmarks/studies.py ended-hosts [--times 50] [--kinds row-board,b1500a] [--ends kill] [--silence]
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--times", type=int, default=50, help="hosts of each kind of end before each bench")
     options.add_argument("--kinds", default=",".join(KINDS))
+    options.add_argument("--ends", default=",".join(ENDS), help="ways to end")
     options.add_argument("--silence", action="store_true", help="hosts that stand still, too")
     options.add_argument("--within", type=float, default=OFF_WITHIN_S, help="s that outputs may stay on")
     options.add_argument("--seed", type=int, default=0)
@@ -42,7 +43,7 @@ def main() -> int:
     )
     for kind in asked.kinds.split(","):
         with tempfile.TemporaryDirectory() as folder, standing_in(kind, Path(folder)) as standing:
-            ends = (*ENDS, SILENCE) if asked.silence and kind == "row-board" else ENDS
+            ends = [*asked.ends.split(","), *[SILENCE] * (asked.silence and kind == "row-board")]
             for how in ends:
                 rng = random.Random(f"{asked.seed} {kind} {how}")
                 found, others = [], 0

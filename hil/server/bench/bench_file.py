@@ -223,7 +223,7 @@ def _roles(file: CheckedFile, data: Any, instruments: Mapping[str, InstrumentEnt
                 what = f"{name} ({instruments[name].model.name}) cannot be it: its model has no order {lacking}"
                 file.fail(f"roles.{role}", what, f"add [orders.{lacking.partition('|')[0]}] to the model")
     if both := set(found.get("prober", ())) & set(found["power"]):
-        what = f"is {both.pop()}, which is in power, too: its needles would go up behind each request"
+        what = f"is {both.pop()}, which is in power, too: its needles would go up after each request"
         file.fail("roles.prober", what, "power for what gives voltages only")
     return found
 

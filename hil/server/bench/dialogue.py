@@ -165,7 +165,7 @@ class Dialogue:
             if word in until.done:
                 return
             if word not in until.busy:
-                raise self._odd(asked, f"{word!r:.80}, which is neither done nor busy, when it is asked {until.ask}")
+                raise self._odd(asked, f"{word!r:.80}, which says neither done nor busy, to {until.ask}")
             if time.monotonic() > deadline_s:
                 raise InstrumentFault(
                     f"{self._entry.name} ({self._model.name}) is not done with {asked.step.order} after "
