@@ -1,6 +1,7 @@
 """Techniques tried from cheap to dear on held-out training images, until the target or the budget is reached.
 
-A technique that gives more than its standard error stays, another is let go. Every trial is in ``trials`` of the output
+A technique that gives more than its standard error stays, another is let go; of a network that is right no more often
+than by chance, those that lead (``Offer.leads``) are tried first and stay. Every trial is in ``trials`` of the output
 folder as soon as it is done: the same command goes on where it was interrupted, and with more time or another target
 where it ended. Test images are read once, for the finished program.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def improve(
     waiting = [trial for trial in tried or all_trials() if trial.name not in done]
     waited: set[str] = set()
     while waiting:
-        trial = waiting.pop(0)
+        trial = waiting.pop(_next(waiting, waited, lost=context.at_chance(best)))
         used = spent + (time.monotonic() - start) / 60
         if target is not None and best.mean >= target:
             stopped = f"target of {target:.1%} reached"
@@ -206,6 +207,12 @@ def _standing(context: TrialContext, results: Sequence[TrialResult]) -> tuple[Ca
     return (Candidate.from_json(kept[-1].recipe), Score(np.array(kept[-1].chips))) if kept else (context.begun, None)
 
 
+def _next(waiting: Sequence[Trial], waited: Collection[str], *, lost: bool) -> int:
+    """Place of the trial that comes next: of a network that is ``lost``, the first that leads."""
+    leading = [at for at, trial in enumerate(waiting) if trial.leads and trial.name not in waited]
+    return leading[0] if lost and leading else 0
+
+
 def _tried(
     context: TrialContext, trial: Trial, recipe: Candidate, best: Score, *, may_wait: bool = False
 ) -> tuple[TrialResult, Candidate, Score] | float:
@@ -228,7 +235,7 @@ def _tried(
             return expected
     score = context.score(proposed)
     gain, error = score.gain_over(best)
-    kept = gain > error
+    kept = gain > error or (trial.leads and context.at_chance(score) and context.at_chance(best))
     result = _result(context, trial.name, trial.words, proposed, score, best, began, kept=kept)
     return (result, proposed, score) if kept else (result, recipe, best)
 

@@ -30,7 +30,7 @@ from mapping.recipe.tune import TunedChannels
 class Trial:
     """One technique to try. ``propose`` gives the candidate, or the reason why there is none.
 
-    ``dear`` and ``effort`` are those of an ``Offer``; ``technique`` that it uses, "": none of a recipe.
+    ``dear``, ``effort`` and ``leads`` are those of an ``Offer``; ``technique`` that it uses, "": none of a recipe.
     """
 
     name: str
@@ -39,13 +39,14 @@ class Trial:
     effort: int
     propose: Callable[[TrialContext, Candidate], Candidate | str]
     technique: str = ""
+    leads: bool = False
 
 
 def all_trials() -> tuple[Trial, ...]:
     """All of them, from cheap to dear: none writes a cell more, then cells, chip time and wear, macros, work of the
     host, training."""
     offered = [
-        Trial(offer.name, offer.words, offer.dear, offer.effort, partial(_offered, kind, offer), kind.name)
+        Trial(offer.name, offer.words, offer.dear, offer.effort, partial(_offered, kind, offer), kind.name, offer.leads)
         for kind, offer in offers()
     ]
     return tuple(sorted((*offered, *OF_THE_NETWORK), key=lambda trial: trial.dear))
@@ -56,6 +57,8 @@ def _offered(kind: type[Technique], offer: Offer, context: TrialContext, candida
     stands, why = candidate.recipe.get(kind) or context.asked.get(kind), ""
     if offer.upon and candidate.recipe.get(kind) is None:
         return f"{kind.name} is not in the recipe"
+    if offer.upon and (other := [f"{n}={value:g}" for n, value in offer.upon.items() if getattr(stands, n) != value]):
+        return f"it is tried upon {kind.name} with {', '.join(other)}"
     for changes in offer.changes:
         try:
             wanted = replace(stands or kind(), **changes)  # type: ignore[type-var]
@@ -88,6 +91,8 @@ def _no_place(context: TrialContext, candidate: Candidate, found: Candidate) -> 
 
 
 def _scales(context: TrialContext, candidate: Candidate) -> Candidate | str:
+    if candidate.recipe.get(LowerSlices):
+        return "weights in residual slices are rounded"
     return replace(candidate, scales=ScaleRule.OUTPUT.value)
 
 

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from mapping.recipe.target import RecipeTarget
 
 
+FEW_READS = 2  # where nobody asks for a number: enough for networks of few layers
+
+
+def _reads(name: str, reads: int, before: int, dear: int) -> Offer:
+    """More reads of every product, where fewer gave something."""
+    words = f"{reads} reads of every product with the highest of them, {before} before"
+    return Offer(name, words, dear, effort=2, changes=({"reads": reads},), upon={"reads": before}, leads=True)
+
+
 @dataclass(frozen=True, slots=True)
 class LowerSlices(Technique):
     """``copies`` of each highest slice, ``reads`` of every product with it; lower slices written ``wait_s`` after
@@ -36,12 +45,12 @@ class LowerSlices(Technique):
     offers: ClassVar[tuple[Offer, ...]] = (
         Offer(
             "residual", "residual slices, up to 4 copies of the highest, in place of rewriting and copies", dear=50,
-            effort=2, changes=tuple({"copies": n, "reads": 2} for n in (4, 2, 1)),
+            effort=2, changes=tuple({"copies": n, "reads": FEW_READS} for n in (4, 2, 1)), leads=True,
         ),
-        Offer(
-            "reads", f"{RESIDUAL_READS} reads of every product with the highest of them, 2 before", dear=60, effort=2,
-            changes=({"reads": RESIDUAL_READS},), upon=True,
-        ),
+        _reads("reads", RESIDUAL_READS, FEW_READS, dear=60),
+        _reads("reads-32", 32, RESIDUAL_READS, dear=61),
+        _reads("reads-128", 128, 32, dear=62),
+        _reads("reads-256", 256, 128, dear=63),
     )  # fmt: skip
     gave: ClassVar[tuple[Gave, ...]] = (
         Gave(

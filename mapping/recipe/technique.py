@@ -62,7 +62,9 @@ class Offer:
         dear: its place from cheap to dear.
         effort: the least that it takes: 1: neither macros nor chip time, 2: what the chip has of both.
         changes: its settings, from the best to the least; an improvement takes the first that the chip has a place for.
-        upon: only where the technique is used already, with other settings.
+        upon: only where the technique is used already, with these settings; None: anywhere.
+        leads: tried before others, and kept without a gain, where a network is right no more often than by chance:
+            what one technique gives does not show there, but several may give all.
     """
 
     name: str
@@ -70,7 +72,8 @@ class Offer:
     dear: int
     effort: int
     changes: tuple[Mapping[str, float], ...] = ({},)
-    upon: bool = False
+    upon: Mapping[str, float] | None = None
+    leads: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

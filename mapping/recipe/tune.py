@@ -21,7 +21,7 @@ class TunedChannels(Technique):
     words: ClassVar[str] = "gains and biases are fitted to the chip's answers to stored training images"
     rank: ClassVar[int] = 70
     offers: ClassVar[tuple[Offer, ...]] = (
-        Offer("tune", "gains and biases tuned on each chip with stored training images", dear=10, effort=1),
+        Offer("tune", "gains and biases tuned on each chip with stored training images", dear=10, effort=1, leads=True),
     )
     gave: ClassVar[tuple[Gave, ...]] = gave_each(
         (0.09, -0.12, 0.30), (0.22, -0.13, 0.57), (1.86, 1.28, 2.43), (2.77, 1.27, 4.26)

@@ -16,7 +16,7 @@ from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import context_of
-from hil.improvement.context import Candidate, TrialContext
+from hil.improvement.context import Candidate, Score, TrialContext
 from hil.improvement.improve import IMPROVEMENT, PROGRAM, TRIALS, Improvement, held_out, improve
 from hil.improvement.improvement_summary import improvement_summary
 from hil.improvement.settings import ImproveSettings
@@ -306,6 +306,26 @@ def test_weights_of_one_slice_get_a_second_that_takes_up_errors(small: Small, tm
     assert sliced.write_s > 2 * 3600.0 > tuned.write_s  # lower slices wait an hour, twice
 
 
+def test_of_a_network_that_is_lost_techniques_that_lead_are_tried_first_and_stay_until_they_show(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deep networks are right by chance until they have residual slices, a tune and many reads together."""
+
+    def score(self: TrialContext, candidate: Candidate) -> Score:
+        sliced = candidate.recipe.get(LowerSlices)
+        return Score(np.full(2, 0.9 if sliced and sliced.reads >= 32 else 0.25))  # of four classes
+
+    monkeypatch.setattr(TrialContext, "score", score)
+    wide = replace(context(small, measured=False, macros=8), chips=2)
+    found = improve(wide, tmp_path / "improved", None)
+    first = ["compiled", "tune", "residual", "reads", "reads-32", "scales", "aims", "idle", "rewrite", "reads-128"]
+    assert [trial.name for trial in found.trials][:10] == first
+    assert [trial.name for trial in found.trials if trial.kept] == first[:5]
+    skipped = {trial.name: trial.skipped for trial in found.trials}
+    assert skipped["scales"] == "weights in residual slices are rounded"
+    assert skipped["reads-256"] == "it is tried upon residual with reads=128"
+
+
 def test_adapters_are_a_technique_that_costs_the_host_work_and_no_cell(small: Small, tmp_path: Path) -> None:
     trial = next(trial for trial in all_trials() if trial.name == "adapters")
     made = context(small)
@@ -326,12 +346,9 @@ def test_adapters_are_a_technique_that_costs_the_host_work_and_no_cell(small: Sm
 
 def test_an_effort_tries_the_techniques_that_cost_no_more() -> None:
     names = [[trial.name for trial in improvement_recipe(TechniqueOptions(), effort)[1]] for effort in range(4)]
-    assert names == [
-        [],
-        ["tune", "scales", "aims", "idle"],
-        ["tune", "scales", "aims", "idle", "rewrite", "residual", "reads", "copies", "adapters"],
-        ["tune", "scales", "aims", "idle", "rewrite", "residual", "reads", "copies", "adapters", "finetune"],
-    ]
+    first, reads = ["tune", "scales", "aims", "idle"], ["reads", "reads-32", "reads-128", "reads-256"]
+    second = [*first, "rewrite", "residual", *reads, "copies", "adapters"]
+    assert names == [[], first, second, [*second, "finetune"]]
     assert recipe_of_effort(3).get(AroundDefects) is None
 
 
