@@ -21,7 +21,6 @@ from hil.improvement.further_training import FurtherTraining
 from hil.simulation.chip_workers import ChipWorkers
 from hil.simulation.virtual_chip import VirtualChip
 from hil.simulation.virtual_chips import VirtualChips, at_once
-from hil.verdict.metric import ACCURACY
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.compile import compile_network
@@ -114,13 +113,6 @@ class TrialContext:
     crew: ChipWorkers = field(default_factory=ChipWorkers)
     minutes_left: float | None = None
     sensed: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)  # by scales and network
-
-    def at_chance(self, score: Score) -> bool:
-        """Whether classes are right no more often than by chance, within two standard errors: what a technique gives
-        does not show then."""
-        chance, images = 1 / max(1, len(self.network.graph.classes)), len(self.images)
-        limit = chance + 2 * np.sqrt(chance * (1 - chance) / images)
-        return self.task.metric == ACCURACY and bool(score.mean < limit)
 
     def few(self, chips: int, images: int) -> TrialContext:
         """The context with the first of its chips and images."""

@@ -163,7 +163,7 @@ def improve(
     waiting = [trial for trial in tried or all_trials() if trial.name not in done]
     waited: set[str] = set()
     while waiting:
-        trial = waiting.pop(_next(waiting, waited, lost=context.at_chance(best)))
+        trial = waiting.pop(_next(waiting, waited, lost=at_chance(context, best)))
         used = spent + (time.monotonic() - start) / 60
         if target is not None and best.mean >= target:
             stopped = f"target of {target:.1%} reached"
@@ -207,6 +207,14 @@ def _standing(context: TrialContext, results: Sequence[TrialResult]) -> tuple[Ca
     return (Candidate.from_json(kept[-1].recipe), Score(np.array(kept[-1].chips))) if kept else (context.begun, None)
 
 
+def at_chance(context: TrialContext, score: Score) -> bool:
+    """Whether classes are right no more often than by chance, within two standard errors: what a technique gives does
+    not show then."""
+    chance = 1 / max(1, len(context.network.graph.classes))
+    limit = chance + 2 * np.sqrt(chance * (1 - chance) / len(context.images))
+    return context.task.metric == ACCURACY and bool(score.mean < limit)
+
+
 def _next(waiting: Sequence[Trial], waited: Collection[str], *, lost: bool) -> int:
     """Place of the trial that comes next: of a network that is ``lost``, the first that leads."""
     leading = [at for at, trial in enumerate(waiting) if trial.leads and trial.name not in waited]
@@ -235,7 +243,7 @@ def _tried(
             return expected
     score = context.score(proposed)
     gain, error = score.gain_over(best)
-    kept = gain > error or (trial.leads and context.at_chance(score) and context.at_chance(best))
+    kept = gain > error or (trial.leads and at_chance(context, score) and at_chance(context, best))
     result = _result(context, trial.name, trial.words, proposed, score, best, began, kept=kept)
     return (result, proposed, score) if kept else (result, recipe, best)
 

@@ -67,6 +67,8 @@ def trained(name: str, images: np.ndarray, labels: np.ndarray, classes: int) -> 
         ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=torch.float64)
         weight = torch.linalg.solve(square + ridge, about.T @ wanted).T
         head = net.get_classifier()
+        if not isinstance(head, nn.Linear | nn.Conv2d):  # of more than one layer
+            net.head = head = nn.Linear(len(middle), classes)
         head.weight.copy_(weight.reshape(head.weight.shape))
         head.bias.copy_(-(weight @ middle))
     return net
