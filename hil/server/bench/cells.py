@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
 from firmware_protocols.messages import CellBlock
 from hil.server.bench.bench_file import BenchFile
 from hil.server.bench.instrument import Instrument
@@ -241,3 +242,20 @@ def _numbers(answer: Answer) -> NDArray[np.float64]:
     if answer is None or isinstance(answer, str):
         raise TypeError(f"an order that measures answers {answer!r:.40}")
     return answer
+
+
+def on_word_lines(planes: NDArray[np.int16], macro: MacroSpec) -> NDArray[np.int16]:
+    """Inputs of logical rows on their word lines, (…, word lines): a row pair's minus line gets the opposite sign."""
+    if macro.encoding is not Encoding.ROW_PAIRS:
+        return planes
+    return np.stack([planes, -planes], axis=-1).reshape(*planes.shape[:-1], -1)
+
+
+def converted(lines_us: NDArray[np.float64], macro: MacroSpec) -> NDArray[np.float64]:
+    """Values of a read in the order of ``cim.chip.converters.conversions``, from those of its bit lines."""
+    if macro.encoding is not Encoding.DIFFERENTIAL_COLUMNS:
+        return lines_us
+    plus, minus = lines_us[..., 0::2], lines_us[..., 1::2]
+    if macro.pair_subtraction is PairSubtraction.DIGITAL:
+        return np.concatenate([plus, minus], axis=-1)
+    return plus - minus

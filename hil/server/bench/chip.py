@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from cim.chip.converters import code_limits, quantise_adc, split_planes
 from cim.chip.encoding import cell_lines
-from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
 from firmware_protocols.capability import COMPUTED_PRODUCTS
 from firmware_protocols.extensions.write_rounds import LEAVE_ALONE, WriteRounds
 from firmware_protocols.handlers import Refusal
@@ -40,7 +39,7 @@ from firmware_protocols.messages import (
 )
 from hil.errors import HilError, LinkError
 from hil.server.bench.bench_file import BenchFile, load_bench
-from hil.server.bench.cells import BenchCells
+from hil.server.bench.cells import BenchCells, converted, on_word_lines
 from hil.server.bench.faults import ComplianceTrip, InstrumentFault
 from hil.server.bench.guard import Guard
 from hil.server.bench.instrument import Instrument
@@ -156,16 +155,21 @@ class BenchChip(Board):
     def _write(self, request: ProgramTile, so_far: Progress) -> Generator[Progress | None, None, TileProgrammed]:
         """Cells of a part, turn by turn, each turn on those that are open; ``so_far``: how far all parts are."""
         rounds, bench, width_s = WriteRounds(request), self._cells, request.pulse_width_ns / _NS_PER_S
+        cells = int(rounds.open.sum())
+
+        def tell(_: int) -> Progress:
+            return Progress(so_far.done + cells - int(rounds.open.sum()), so_far.total, so_far.failed)
+
         kept = contextlib.nullcontext() if bench.one_gives_all else None  # outputs are on already
         while rounds.open.any():
             with kept or self._outputs(bench.drive, bench.sense):
                 steps = bench.currents_a(*_lines(request.cells), request.verify_reads, rounds.open)
-                found_a = yield from _told(steps, 0, lambda _: so_far)
+                found_a = yield from _told(steps, 0, tell)
             rounds.verify(self._counts(found_a, request.unit_ns))
             volts_v = rounds.next_millivolts() / _MV_PER_V
             if volts_v.any():
                 with kept or self._outputs(bench.pulser):
-                    yield from _told(bench.pulses(*_lines(request.cells), volts_v, width_s), 0, lambda _: so_far)
+                    yield from _told(bench.pulses(*_lines(request.cells), volts_v, width_s), 0, tell)
         return rounds.outcome()
 
     def pulse(self, request: Pulse) -> Generator[Progress | None, None, Done]:
@@ -181,7 +185,7 @@ class BenchChip(Board):
         assert tile is not None  # a chip without layers is asked for tiles only
         rows, columns = cell_lines(macro, tile.row0, tile.rows, tile.output0, tile.outputs)
         planes = split_planes(request.codes, macro.inputs, request.input_bits, request.input_signed).swapaxes(0, 1)
-        units = _on_word_lines(planes, macro)  # (vectors, planes, word lines)
+        units = on_word_lines(planes, macro)  # (vectors, planes, word lines)
         with self._outputs(self._cells.drive, self._cells.sense):
             if self.bench.computes_products:
                 computed = self._cells.products_a(tile.macro, units, rows.tolist(), columns.tolist(), request.reads)
@@ -191,7 +195,7 @@ class BenchChip(Board):
             else:
                 measured = self._cells.line_currents_a(tile.macro, units, rows, columns.tolist())
                 lines_a = yield from _told(measured, units.shape[0] * units.shape[1] * columns.size)
-        sums_us = _converted(lines_a / macro.v_read_v * 1e6, macro)
+        sums_us = converted(lines_a / macro.v_read_v * 1e6, macro)
         codes = quantise_adc(sums_us, macro.lsb_us(request.range_code), macro.adc.bits, macro.adc_signed)
         at_an_end = np.isin(codes, code_limits(macro.adc.bits, macro.adc_signed))
         return MvmResult(Returns.RAW, int(at_an_end.sum()), codes.size, codes)
@@ -381,20 +385,3 @@ def _line(contacts: tuple[Contact, ...], contact: object, further: int) -> str:
     """The number of a line by its contact, or by one that stands so many channels before it."""
     wanted = contact + further if isinstance(contact, int) else contact
     return str(contacts.index(wanted)) if wanted in contacts else ""
-
-
-def _on_word_lines(planes: NDArray[np.int16], macro: MacroSpec) -> NDArray[np.int16]:
-    """Inputs of logical rows on their word lines, (…, word lines): a row pair's minus line gets the opposite sign."""
-    if macro.encoding is not Encoding.ROW_PAIRS:
-        return planes
-    return np.stack([planes, -planes], axis=-1).reshape(*planes.shape[:-1], -1)
-
-
-def _converted(lines_us: NDArray[np.float64], macro: MacroSpec) -> NDArray[np.float64]:
-    """Values of a read in the order of ``cim.chip.converters.conversions``, from those of its bit lines."""
-    if macro.encoding is not Encoding.DIFFERENTIAL_COLUMNS:
-        return lines_us
-    plus, minus = lines_us[..., 0::2], lines_us[..., 1::2]
-    if macro.pair_subtraction is PairSubtraction.DIGITAL:
-        return np.concatenate([plus, minus], axis=-1)
-    return plus - minus

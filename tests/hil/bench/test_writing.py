@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_protocols.messages import CellBlock, CellReadings, Polarity, ReadCells
+from firmware_protocols.messages import CellBlock, CellReadings, Polarity, ProgramTile, ReadCells
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.errors import DeviceError
@@ -17,7 +17,7 @@ from hil.server.bench.chip import BenchChip
 from hil.server.bench.fixture import Fixture
 from hil.server.bench.instrument import Instrument
 from hil.server.bench.roles import Crossing, OrderStep
-from hil.server.bench.stand_in import StandIn
+from hil.server.bench.stand_in import Behaviour, StandIn
 from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import WRITTEN, StillClock
 
@@ -51,6 +51,19 @@ def test_a_stuck_cell_does_not_have_the_cells_that_are_done_read_again(tmp_path:
     assert (pulses[~reached] == chip.spec.write.max_pulses).all()
     assert not reached.all()
     assert (read == pulses + 1).all()  # a verify behind each pulse, and one before the first
+
+
+def test_a_write_tells_how_many_cells_are_done_while_it_works_on_the_others(tmp_path: Path) -> None:
+    """A host gives a chip up that tells nothing new: an instrument may take minutes for all cells of a write."""
+    bench = load_bench(WRITTEN["arc-two"](tmp_path))
+    targets = np.full((4, 32), 200, np.uint16)
+    request = ProgramTile(CellBlock(0, 0, 4, 0, 32), 100, 10, 20, 1, 800, 50, 2500, 900, 60, 2800, 1000, 0, targets)
+    with bench_served(bench, EmulatedChip(bench.chip, 7), behaviour=Behaviour(reading_s=0.02)):
+        chip = BenchChip(bench)
+        chip.prepare(request)
+        told = [said for said in chip.program_tile(request) if said is not None]
+        chip.close()
+    assert len({said.done for said in told}) > 2
 
 
 @pytest.mark.parametrize("kind", ["b1500a", "visa-station", "keithley-2600", "keithley-2450-3706a", "arc-two"])
