@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.errors import HilError, PortError
@@ -128,6 +129,7 @@ def main() -> None:
     ]
     with contextlib.suppress(OSError, AttributeError):  # it is not permitted, or there is no such thing
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+        Path("/proc/self/autogroup").write_text(f"{_NICE}\n")  # of Linux: its session's, which counts against others
     _rehearse([port for orders in told_together for port, _, _ in orders])
     with ThreadPoolExecutor(max(map(len, told_together), default=0) or 1) as at_once:
         sys.stdout.write("ready\n")
