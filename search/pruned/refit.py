@@ -165,12 +165,11 @@ class _Refit:
         return [renamed, grid]
 
     def _ends_here(self, node: Node) -> bool:
-        """Whether the values of a node become codes: new ones, unless an activation follows."""
-        if node.clamp is not None:
-            return True
+        """Whether the values of a node become codes: new ones, unless an activation follows (after an activation, too:
+        that of a block that was left out)."""
         reader = self.reader.get(node.name)
         clamped = self.readers[node.name] == 1 and reader is not None and reader.clamp is not None
-        return not node.moves and not clamped
+        return not clamped and (node.clamp is not None or not node.moves)
 
     def _grid(self, name: str, values: Tensor, bits: int, signed: bool) -> Grid:
         low, high = code_limits(bits, signed, False)

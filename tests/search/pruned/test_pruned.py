@@ -15,7 +15,7 @@ from mapping.compile import compile_network
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.operators.activations import Relu
+from mapping.operators.activations import HardTanh, Relu
 from mapping.operators.affine import BatchNorm
 from mapping.operators.joins import Add
 from mapping.operators.moves import Flatten, Slice, Take
@@ -168,6 +168,20 @@ def test_a_block_beside_a_shortcut_can_be_left_out() -> None:
     names = {node.name for node in left.nodes}
     assert not names & {"one.a", "one.b", "one.add", "one.relu"}
     assert next(node for node in left.nodes if node.name == "two.a").inputs == ("stem_relu",)
+
+
+def test_a_block_between_clamps_can_be_left_out() -> None:
+    nodes = [
+        HardTanh(name=node.name, inputs=node.inputs, low=0.0, high=3.0) if isinstance(node, Relu) else node
+        for node in residual().nodes
+    ]
+    teacher, held = teacher_of(replace(residual(), nodes=tuple(nodes))), images(60, 1)
+    plan = PruningPlan(4, 8, blocks=frozenset({"one.add"}))
+    wanted = float_logits(teacher.graph, held.pixels)
+    made = make_pruned(teacher, plan, images(100, 0).pixels, held, wanted, 0.0, FitSettings())
+    program = compile_network(pruned_file(file_of(residual()), made, teacher, (), "a test"), load_chip("lab-128"))
+    assert "one.a" not in {step.name for step in program.matrices}
+    assert np.isfinite(made.answers.divergence)
 
 
 @pytest.mark.parametrize("name", ["residual", "plain"])
