@@ -44,7 +44,7 @@ from hil.verdict.cause_split import CauseSplit
 from hil.verdict.movements import SumsBeside
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
-from mapping.layout.place import macro_targets_us
+from mapping.layout.place import targets_by_slot_us
 from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.rewrite import Rewrite
@@ -89,7 +89,7 @@ def collect(
     written = {m.slot: m for m in job.written.macros} if job.written else {}
     macros = {
         slot: MacroReadings(
-            macro_targets_us(program, slot),
+            targets,
             job.readings_us[slot],
             cell_layers(program, slot),
             written[slot].pulses.astype(np.int32) if written else None,
@@ -97,7 +97,7 @@ def collect(
             after[slot],
             written[slot].early_us if written else None,
         )
-        for slot in program.slots
+        for slot, targets in targets_by_slot_us(program)
     }
     measured, simulated = np.concatenate(answers.measured, axis=1), np.concatenate(answers.simulated, axis=1)
     ideal, again = np.concatenate(answers.ideal), np.concatenate(answers.again, axis=1)

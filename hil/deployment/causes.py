@@ -30,7 +30,7 @@ from hil.simulation.virtual_chip import SampledDevice, VirtualChip, build_chip
 from hil.verdict.agreement import LayerSample
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
-from mapping.layout.place import macro_levels_us, macro_targets_us
+from mapping.layout.place import macro_levels_us, targets_by_slot_us
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.tune.columns import column_corrections
@@ -295,8 +295,8 @@ def _cell_steps(job: Deployment, early_age_s: float | None) -> tuple[dict[int, C
     """Target, early and late of every slot's cells: as they were read, and as they most plausibly were."""
     read, estimated = {}, {}
     early = {m.slot: m.early_us for m in job.written.macros} if job.written else {}
-    for slot in job.program.slots:
-        targets, macro = macro_targets_us(job.program, slot), job.program.macro_of(slot)
+    for slot, targets in targets_by_slot_us(job.program):
+        macro = job.program.macro_of(slot)
         late = job.readings_us[slot]
         likely = estimate_cells(targets, late, job.options.read_back_reads, job.record, macro, job.options.age_s)
         first, likely_first = late, likely

@@ -43,7 +43,7 @@ from hil.verdict.agreement import AgreementReport, ChipIdentity, NetworkIdentity
 from hil.verdict.verdict import Judgement, Mode
 from hil.verdict.verdict import judge as judge_answers
 from hil.watch import Watch
-from mapping.layout.place import macro_targets_us
+from mapping.layout.place import targets_by_slot_us
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.network.task import TaskKind
@@ -272,7 +272,7 @@ def report_of(
 ) -> AgreementReport:
     """The report of judged answers; what only a chip on the wire could tell is empty."""
     program, record, options, task = such.program, such.record, such.row.options, scoring.task
-    spec, targets = program.spec, np.stack([macro_targets_us(program, slot) for slot in program.slots])
+    spec, targets = program.spec, np.stack([targets for _, targets in targets_by_slot_us(program)])
     stuck = np.stack([np.isin(record.macro(program.macro_of(slot)).cells, STUCK) for slot in program.slots])
     return AgreementReport(
         chip=ChipIdentity(

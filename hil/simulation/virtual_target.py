@@ -17,7 +17,7 @@ from cim.fit.row_patterns import RowReading
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_programming
 from hil.simulation.virtual_chip import TUNE_IMAGES, VirtualChip
-from mapping.layout.place import macro_targets_us
+from mapping.layout.place import targets_by_slot_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.training_inputs import LayerInputs
@@ -74,9 +74,10 @@ class VirtualTarget:
         yield None, program
 
     def write(self, program: ConductanceProgram, order: Sequence[int] | None) -> tuple[int, ...]:
-        for slot in program.slots:
-            known = self._targets_of
-            self._targets_us[slot] = macro_targets_us(program, slot) if known is None else known(slot)
+        known = self._targets_of
+        targets_of = targets_by_slot_us(program) if known is None else ((slot, known(slot)) for slot in program.slots)
+        for slot, targets in targets_of:
+            self._targets_us[slot] = targets
             if self._treated:
                 self._histories[slot] = self._history(program, slot)
         return program.slots

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,6 +113,14 @@ def macro_targets_us(
             program is large.
     """
     return _cells_us(program, slot, None if program.aims is None else program.aims.targets_us, tiles)
+
+
+def targets_by_slot_us(program: ConductanceProgram) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Every slot in use, ascending, and what its cells are written to (``macro_targets_us``); tiles are looked for
+    once."""
+    tiles = tiles_by_slot(program)
+    for slot in sorted(tiles):
+        yield slot, macro_targets_us(program, slot, tiles[slot])
 
 
 def macro_levels_us(program: ConductanceProgram, slot: int) -> NDArray[np.float32]:

@@ -40,7 +40,7 @@ from mapping.bits import LEAST, MOST, BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Area, FreeCells
 from mapping.layout.lay_out import Layout, area_of, rounds_of
-from mapping.layout.place import macro_targets_us
+from mapping.layout.place import targets_by_slot_us
 from mapping.layout.tile import slices_needed
 from mapping.operators.step import Step
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
@@ -312,8 +312,7 @@ def _targets(
         marked = encode_tile(levels, after.spec.macro, tile.row0, tile.output0, both)
         marks.setdefault(after.slot(tile), []).append(marked)
     found = {}
-    for slot in before.slots:
-        was, now = macro_targets_us(before, slot), macro_targets_us(after, slot)
+    for (slot, was), (_, now) in zip(targets_by_slot_us(before), targets_by_slot_us(after), strict=True):
         written = np.isfinite(now) & (was != now)
         for mark in marks.get(slot, ()):
             written[np.ix_(mark.word_lines, mark.bit_lines)] |= mark.targets_us > after.spec.macro.levels_us[0]

@@ -22,7 +22,7 @@ from hil.driver.samples import PROGRAM, READ_BEFORE, READ_EARLY, ROUND, TUNE
 from hil.errors import BeyondLimit, DeviceError, UsageError
 from hil.pages.tables import duration
 from hil.watch import Watch
-from mapping.layout.place import macro_targets_us
+from mapping.layout.place import macro_targets_us, tiles_by_slot
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.file import held_digest_at
@@ -229,12 +229,13 @@ def program_chip(
         raise ValueError(f"an order of macros {tuple(order)} for a program on {program.macros}")
     slots = {program.macro_of(slot): slot for slot in program.slots}
     macros = tuple(slots) if order is None else order
-    targets_of = ((macro, macro_targets_us(program, slots[macro])) for macro in macros)
+    tiles = tiles_by_slot(program)
+    targets_of = ((m, macro_targets_us(program, slots[m], tiles[slots[m]])) for m in macros)
     writes = targets_of if early is None else ((m, lot) for m, targets in targets_of for _, lot in lots(targets))
     driver.offer_writes(writes, sample=sample)
     for done, macro in enumerate(macros):
         watch.step(done, len(slots), f"macro {macro}")
-        targets = macro_targets_us(program, slots[macro])
+        targets = macro_targets_us(program, slots[macro], tiles[slots[macro]])
         if early is None:
             outcome = driver.program_cells(macro, targets, sample=sample)
             report = MacroReport(
