@@ -133,7 +133,9 @@ class BenchChip(Board):
     def read_cells(self, request: ReadCells) -> Generator[Progress | None, None, CellReadings]:
         cells, steps = request.cells, self._cells.currents_a(*_lines(request.cells), request.reads)
         with self._outputs(self._cells.drive, self._cells.sense):
-            currents_a = yield from _told(steps, cells.rows * cells.columns * request.reads * self.bench.averages)
+            currents_a = yield from _Telling().of(
+                steps, cells.rows * cells.columns * request.reads * self.bench.averages
+            )
         return CellReadings(request.unit_ns, self._counts(currents_a, request.unit_ns))
 
     def program_tile(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:
@@ -141,10 +143,11 @@ class BenchChip(Board):
         shape, asked = request.targets.shape, request.targets != LEAVE_ALONE
         readings, pulses, reached = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16), np.ones(shape, np.bool_)
         done = told = failed = 0
+        telling = _Telling()
         with self._outputs(self._cells.drive) if self._cells.one_gives_all else contextlib.nullcontext():
             for at in self._cells.together(request.cells):
                 so_far = Progress(done, int(asked.sum()), failed)
-                outcome = yield from self._write(_part(request, at), so_far)
+                outcome = yield from self._write(_part(request, at), so_far, telling)
                 readings[at], pulses[at], reached[at] = outcome.readings, outcome.pulses, outcome.reached
                 done, failed = done + int(asked[at].sum()), failed + int((~outcome.reached).sum())
                 if done - told >= request.cells.columns:
@@ -152,7 +155,9 @@ class BenchChip(Board):
                     yield Progress(done, int(asked.sum()), failed)
         return TileProgrammed(request.unit_ns, readings, pulses, reached)
 
-    def _write(self, request: ProgramTile, so_far: Progress) -> Generator[Progress | None, None, TileProgrammed]:
+    def _write(
+        self, request: ProgramTile, so_far: Progress, telling: _Telling
+    ) -> Generator[Progress | None, None, TileProgrammed]:
         """Cells of a part, turn by turn, each turn on those that are open; ``so_far``: how far all parts are."""
         rounds, bench, width_s = WriteRounds(request), self._cells, request.pulse_width_ns / _NS_PER_S
         cells = int(rounds.open.sum())
@@ -164,12 +169,12 @@ class BenchChip(Board):
         while rounds.open.any():
             with kept or self._outputs(bench.drive, bench.sense):
                 steps = bench.currents_a(*_lines(request.cells), request.verify_reads, rounds.open)
-                found_a = yield from _told(steps, 0, tell)
+                found_a = yield from telling.of(steps, 0, tell)
             rounds.verify(self._counts(found_a, request.unit_ns))
             volts_v = rounds.next_millivolts() / _MV_PER_V
             if volts_v.any():
                 with kept or self._outputs(bench.pulser):
-                    yield from _told(bench.pulses(*_lines(request.cells), volts_v, width_s), 0, tell)
+                    yield from telling.of(bench.pulses(*_lines(request.cells), volts_v, width_s), 0, tell)
         return rounds.outcome()
 
     def pulse(self, request: Pulse) -> Generator[Progress | None, None, Done]:
@@ -177,7 +182,7 @@ class BenchChip(Board):
         volts_v = sign * request.millivolts.astype(np.float64) / _MV_PER_V
         with self._outputs(self._cells.pulser):
             steps = self._cells.pulses(*_lines(request.cells), volts_v, request.width_ns / _NS_PER_S)
-            yield from _told(steps, volts_v.size)
+            yield from _Telling().of(steps, volts_v.size)
         return Done()
 
     def mvm(self, request: Mvm) -> Generator[Progress | None, None, MvmResult]:
@@ -189,12 +194,12 @@ class BenchChip(Board):
         with self._outputs(self._cells.drive, self._cells.sense):
             if self.bench.computes_products:
                 computed = self._cells.products_a(tile.macro, units, rows.tolist(), columns.tolist(), request.reads)
-                lines_a = yield from _told(
+                lines_a = yield from _Telling().of(
                     computed, int(units.any(0).sum()) * columns.size * request.reads * self.bench.averages
                 )
             else:
                 measured = self._cells.line_currents_a(tile.macro, units, rows, columns.tolist())
-                lines_a = yield from _told(measured, units.shape[0] * units.shape[1] * columns.size)
+                lines_a = yield from _Telling().of(measured, units.shape[0] * units.shape[1] * columns.size)
         sums_us = converted(lines_a / macro.v_read_v * 1e6, macro)
         codes = quantise_adc(sums_us, macro.lsb_us(request.range_code), macro.adc.bits, macro.adc_signed)
         at_an_end = np.isin(codes, code_limits(macro.adc.bits, macro.adc_signed))
@@ -348,21 +353,27 @@ def _close(chip: BenchChip) -> None:
         chip.close()
 
 
-def _told(
-    steps: Generator[int, None, T], total: int, tell: Callable[[int], Progress] | None = None
-) -> Generator[Progress | None, None, T]:
-    """Carry out steps that say how much they did, and tell now and then how far they are, or what ``tell`` says."""
-    done, told_s = 0, time.monotonic()
-    with contextlib.closing(steps):
-        while True:
-            try:
-                done = min(done + next(steps), total)
-            except StopIteration as end:
-                found: T = end.value
-                return found
-            due = time.monotonic() - told_s >= _TELLS_S
-            told_s = time.monotonic() if due else told_s
-            yield (tell(done) if tell else Progress(done, total, 0)) if due else None
+class _Telling:
+    """When a request last told how far it is, whatever turns it takes."""
+
+    def __init__(self) -> None:
+        self._told_s = time.monotonic()
+
+    def of(
+        self, steps: Generator[int, None, T], total: int, tell: Callable[[int], Progress] | None = None
+    ) -> Generator[Progress | None, None, T]:
+        """Carry out steps that say how much they did, and tell now and then how far they are, or what ``tell`` says."""
+        done = 0
+        with contextlib.closing(steps):
+            while True:
+                try:
+                    done = min(done + next(steps), total)
+                except StopIteration as end:
+                    found: T = end.value
+                    return found
+                due = time.monotonic() - self._told_s >= _TELLS_S
+                self._told_s = time.monotonic() if due else self._told_s
+                yield (tell(done) if tell else Progress(done, total, 0)) if due else None
 
 
 def _part(request: ProgramTile, at: tuple[slice, slice]) -> ProgramTile:

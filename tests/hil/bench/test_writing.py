@@ -17,7 +17,7 @@ from hil.server.bench.chip import BenchChip
 from hil.server.bench.fixture import Fixture
 from hil.server.bench.instrument import Instrument
 from hil.server.bench.roles import Crossing, OrderStep
-from hil.server.bench.stand_in import Behaviour, StandIn
+from hil.server.bench.stand_in import StandIn
 from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import WRITTEN, StillClock
 
@@ -53,12 +53,15 @@ def test_a_stuck_cell_does_not_have_the_cells_that_are_done_read_again(tmp_path:
     assert (read == pulses + 1).all()  # a verify behind each pulse, and one before the first
 
 
-def test_a_write_tells_how_many_cells_are_done_while_it_works_on_the_others(tmp_path: Path) -> None:
+def test_a_write_tells_how_many_cells_are_done_while_it_works_on_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A host gives a chip up that tells nothing new: an instrument may take minutes for all cells of a write."""
+    monkeypatch.setattr("hil.server.bench.chip._TELLS_S", 0.0)  # at every step, however fast the machine is
     bench = load_bench(WRITTEN["arc-two"](tmp_path))
     targets = np.full((4, 32), 200, np.uint16)
     request = ProgramTile(CellBlock(0, 0, 4, 0, 32), 100, 10, 20, 1, 800, 50, 2500, 900, 60, 2800, 1000, 0, targets)
-    with bench_served(bench, EmulatedChip(bench.chip, 7), behaviour=Behaviour(reading_s=0.02)):
+    with bench_served(bench, EmulatedChip(bench.chip, 7)):
         chip = BenchChip(bench)
         chip.prepare(request)
         told = [said for said in chip.program_tile(request) if said is not None]

@@ -318,8 +318,8 @@ def test_a_network_without_calibration_images_gets_training_images(place: Path, 
     nothing = np.zeros((0, 8, 8, 1), np.uint8)
     bare = dataclasses.replace(small_network(), calibration_images=nothing, calibration_labels=None)
     save_network(bare, tmp_path / "bare.pt")
-    settings = dataclasses.replace(SETTINGS, epochs=1)
-    found = finetune(tmp_path / "bare.pt", str(place / "train.npz"), tmp_path / "out.pt", settings=settings)
+    found = finetune(tmp_path / "bare.pt", str(place / "train.npz"), tmp_path / "out.pt", settings=SETTINGS)
+    assert found.trained
     file = load_network(found.path)
     assert len(file.calibration_images) == 256
     assert set(image_keys(file.calibration_images)) <= set(file.trained_on)
