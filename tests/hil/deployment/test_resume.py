@@ -156,7 +156,7 @@ def test_a_run_whose_process_is_killed_or_told_to_end_goes_on_to_the_same_bits(
     rng, run = random.Random(int(how)), tmp_path / "run"
     with served(tmp_path) as (chip, where):
         process = begin(*arguments(small, where, run))
-        wait_for_answers(run, round(size * rng.uniform(0.05, 0.95)), process)
+        wait_for_answers(run, round(size * rng.uniform(0.05, 0.6)), process)  # the rest outlasts a busy machine
         process.send_signal(how)
         _, err = process.communicate(timeout=300)
         if how is signal.SIGKILL:
