@@ -296,13 +296,12 @@ def write_source(folder: Path, *, model: str) -> Path:
     return path
 
 
-def write_probed(folder: Path, *, prober: str = "mpi-sentio", wafer: str = "die = [3, 4]") -> Path:
-    """The bench file of a row board behind the needles of a prober, both on sockets."""
-    board, at = free_ports(2)
-    roles = f"""
+def behind_needles(model: str, port: str) -> str:
+    """Tables of a bench file that put a row board behind the needles of a prober."""
+    return f"""
 [instruments.prober]
-model = "{prober}"
-port = "tcp://127.0.0.1:{at}"
+model = "{model}"
+port = "{port}"
 
 [roles]
 address = "board"
@@ -310,12 +309,14 @@ drive = "board"
 sense = "board"
 power = "board"
 prober = "prober"
+"""
 
-[wafer]
-{wafer}
 
-[wiring]"""
-    return write_bench(folder, port=f"tcp://127.0.0.1:{board}", edit={"\n[wiring]": roles})
+def write_probed(folder: Path, *, prober: str = "mpi-sentio", wafer: str = "die = [3, 4]") -> Path:
+    """The bench file of a row board behind the needles of a prober, both on sockets."""
+    board, at = free_ports(2)
+    tables = behind_needles(prober, f"tcp://127.0.0.1:{at}") + f"\n[wafer]\n{wafer}\n\n[wiring]"
+    return write_bench(folder, port=f"tcp://127.0.0.1:{board}", edit={"\n[wiring]": tables})
 
 
 WRITTEN: Mapping[str, Callable[[Path], Path]] = {  # bench files of each family, on ports of this machine

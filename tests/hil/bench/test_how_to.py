@@ -15,7 +15,7 @@ from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.stand_in import Behaviour
 from hil.server.bench.stand_in_serve import bench_served
-from tests.hil.bench.benches import chip_text
+from tests.hil.bench.benches import behind_needles, chip_text
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "bench-of-instruments.md"
 
@@ -44,28 +44,13 @@ def test_the_files_of_the_page_make_a_chip_of_a_board_that_nobody_knew(
     assert outcome.reached[:4].mean() > 0.9
 
 
-PROBER = """
-[instruments.prober]
-model = "prober.toml"
-port = "PORT"
-
-[roles]
-address = "board"
-drive = "board"
-sense = "board"
-power = "board"
-prober = "prober"
-
-[wafer]
-die = [3, 4]
-"""
-
-
 def test_the_prober_of_the_page_goes_to_a_die_and_is_asked_until_it_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = files_of_the_page(tmp_path)
-    path.write_text(path.read_text() + PROBER.replace("PORT", str(tmp_path / "prober")))
+    path.write_text(
+        path.read_text() + behind_needles("prober.toml", str(tmp_path / "prober")) + "\n[wafer]\ndie = [3, 4]\n"
+    )
     bench = load_bench(path)
     with bench_served(bench, EmulatedChip(bench.chip, 7), behaviour=Behaviour(working_s=0.3)):
         assert run(["bench", "check", str(path)]) == 0

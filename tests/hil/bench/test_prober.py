@@ -15,7 +15,7 @@ from hil.emulator.chip import EmulatedChip
 from hil.errors import ExitCode
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.stand_in_serve import bench_served
-from tests.hil.bench.benches import free_ports, write_bench
+from tests.hil.bench.benches import behind_needles, free_ports, write_bench
 
 PROBER = """\
 format = "hil.instrument"
@@ -49,19 +49,6 @@ send = "SEPARATE"
 send = "SEPARATE;DIE {die_x:.0f} {die_y:.0f};CONTACT;DONE?"
 reply = { form = "text" }
 """
-ROLES = """
-[instruments.prober]
-model = "prober.toml"
-port = "PROBER"
-
-[roles]
-address = "board"
-drive = "board"
-sense = "board"
-power = "board"
-prober = "prober"
-
-[wiring]"""
 
 
 @contextmanager
@@ -88,8 +75,8 @@ def moved(folder: Path, error: str = "none") -> Iterator[tuple[Path, list[str]]]
 
     with socket.create_server(("127.0.0.1", 0)) as listener, bench_served(board, EmulatedChip(board.chip, 7)):
         threading.Thread(target=serve, daemon=True).start()
-        roles = ROLES.replace("PROBER", f"tcp://127.0.0.1:{listener.getsockname()[1]}")
-        yield write_bench(folder, port=port, edit={"\n[wiring]": roles}), lines
+        tables = behind_needles("prober.toml", f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+        yield write_bench(folder, port=port, edit={"\n[wiring]": f"{tables}\n[wiring]"}), lines
 
 
 def test_a_prober_moves_to_a_die_with_outputs_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
