@@ -27,7 +27,7 @@ unit: $(READY)
 	rm -f .tests.xml .coverage .coverage.*
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest -n 2 --dist loadfile -rs \
 	    --junitxml .tests.xml
-	$(BIN)/python docs/rooms_of_tests.py
+	$(BIN)/python docs/rooms_of_tests.py $(if $(COVERAGE),,--ceiling)
 
 docs: $(READY)
 	$(BIN)/python -m sphinx -W -q -b html docs site

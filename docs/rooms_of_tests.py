@@ -3,6 +3,7 @@
     make test                                  # ends with this table; times are those of the run
     make test COVERAGE=1                       # the same tests under coverage: two more columns, of covered lines
     python docs/rooms_of_tests.py --write      # of the run that ended last, into CONTRIBUTING.md
+    python docs/rooms_of_tests.py --ceiling    # ends with 1 where a whole run took 15 % more than tests/size.toml
 
 Times are processor time, of each test with its fixtures and the processes that it waited for (``tests/conftest.py``):
 they hold on a busy machine too. Lines are covered by whatever test ran, of this room or another. Not counted are lines
@@ -16,6 +17,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "CONTRIBUTING.md"
 BEGIN, END = "<!-- rooms of the tests: made by docs/rooms_of_tests.py -->", "<!-- end of the rooms -->"
 TIME = "processor_s"  # property of a test in the JUnit file
+TOLERANCE = 1.15  # processor time of the same tests varies with the machine and what else it does
 
 
 @dataclass
@@ -105,6 +108,7 @@ def main() -> None:
     parser.add_argument("--coverage", type=Path, help="JSON of coverage; without: what the last run left, if anything")
     parser.add_argument("--rooms", nargs="+", help="these rooms only, of a run of their tests alone")
     parser.add_argument("--write", action="store_true", help="put the table into CONTRIBUTING.md")
+    parser.add_argument("--ceiling", action="store_true", help="hold the sum of a whole run against tests/size.toml")
     given = parser.parse_args()
     rooms = rooms_of(given.junit, given.coverage or combined())
     rows = table({name: room for name, room in rooms.items() if name in (given.rooms or rooms)})
@@ -113,6 +117,12 @@ def main() -> None:
         text = PAGE.read_text("utf-8")
         new = "\n".join([BEGIN, *rows, END])
         PAGE.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: new, text, flags=re.DOTALL), "utf-8")
+    spent = sum(sum(room.tests_s.values()) for room in rooms.values())
+    allowed = tomllib.loads((ROOT / "tests" / "size.toml").read_text("utf-8"))["suite_processor_s"] * TOLERANCE
+    if given.ceiling and spent > allowed:
+        sys.exit(
+            f"the suite took {spent:.0f} s of processor time; tests/size.toml and its tolerance allow {allowed:.0f} s"
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,116 @@
+"""Size is a budget: lines, words, options and verbs of ``tests/size.toml`` are ceilings, and they only fall.
+
+What is moved counts where it goes: product is all that a wheel ships, and ``examples/plugins``. Processor seconds of
+the suite are held by its own report, ``docs/rooms_of_tests.py``, because only a whole run knows them.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from typer.main import get_command
+
+from hil.cli import app
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("hil", "search", "mapping", "firmware_protocols", "cim")
+EVIDENCE = (
+    *("docs/benchmarks.md", "docs/conformance.md", "docs/decisions/"),
+    *("docs/explanation/reliability.md", "docs/explanation/docstring_sample.md"),
+)
+CEILINGS: dict[str, int] = tomllib.loads((Path(__file__).parent / "size.toml").read_text("utf-8"))
+
+
+def tracked(*patterns: str) -> list[str]:
+    """Files of this checkout, as git lists them; new ones that it does not ignore among them."""
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    return sorted({name for name in found if (ROOT / name).is_file()})
+
+
+def product() -> list[str]:
+    return tracked(*(f"{room}/*.py" for room in ROOMS), "examples/plugins/*.py")
+
+
+def lines(names: list[str]) -> int:
+    return sum(len((ROOT / name).read_text("utf-8").splitlines()) for name in names)
+
+
+def statements(names: list[str]) -> int:
+    """Statements of the syntax tree, docstrings apart: what joining or breaking lines does not change."""
+    return sum(_statements(ast.parse((ROOT / name).read_text("utf-8"))) for name in names)
+
+
+def _statements(tree: ast.Module) -> int:
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    words = [n for n in found if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)]
+    return len(found) - sum(isinstance(n.value, ast.Constant) and isinstance(n.value.value, str) for n in words)
+
+
+def packages() -> dict[str, int]:
+    """Lines of each package, its inner ones with it; rooms themselves are no packages here."""
+    found: dict[str, int] = {}
+    for name in product():
+        parts = name.split("/")
+        if len(parts) > 2:
+            found["/".join(parts[:2])] = found.get("/".join(parts[:2]), 0) + lines([name])
+    return found
+
+
+def words(*, evidence: bool) -> int:
+    names = tracked("README.md", "docs/*.md")
+    chosen = [n for n in names if n.startswith(EVIDENCE) == evidence]
+    return sum(len((ROOT / name).read_text("utf-8").split()) for name in chosen)
+
+
+def commands(command: Any) -> Iterator[Any]:
+    yield command
+    if isinstance(command, click.Group) or hasattr(command, "commands"):
+        for kid in command.commands.values():
+            yield from commands(kid)
+
+
+def options() -> int:
+    return sum(p.param_type_name == "option" for c in commands(get_command(app)) for p in c.params)
+
+
+def verbs() -> int:
+    root: Any = get_command(app)
+    return len(root.list_commands(click.Context(root)))
+
+
+MEASURES: dict[str, Callable[[], int]] = {
+    "product_lines": lambda: lines(product()),
+    "product_statements": lambda: statements(product()),
+    "test_lines": lambda: lines(tracked("tests/*.py")),
+    "user_words": lambda: words(evidence=False),
+    "evidence_words": lambda: words(evidence=True),
+    "options": options,
+    "verbs": verbs,
+    "largest_package_lines": lambda: max(packages().values()),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_nothing_is_larger_than_its_ceiling(name: str) -> None:
+    found = MEASURES[name]()
+    assert found <= CEILINGS[name], (
+        f"{name} is {found:,}, above {CEILINGS[name]:,} of tests/size.toml: delete what this makes unnecessary"
+    )
+
+
+def test_every_ceiling_is_measured_here_or_by_the_report_of_the_suite() -> None:
+    assert CEILINGS.keys() == MEASURES.keys() | {"suite_processor_s"}
+
+
+def test_statements_are_counted_without_docstrings_and_whatever_their_lines() -> None:
+    one = 'def f(x):\n    """Words."""\n    y = x; return y\n'
+    two = "def f(\n    x,\n):\n    y = x\n    return y\n"
+    assert _statements(ast.parse(one)) == _statements(ast.parse(two)) == 3
