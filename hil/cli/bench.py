@@ -49,8 +49,8 @@ def emulate(
         list[str] | None,
         typer.Option(
             "--set",
-            help="NAME=VALUE of the firmware's die; of stand-ins: settling_s, reading_s, working_s, dies_beside, "
-            "hang_up_after, silent_after",
+            help="NAME=VALUE of the firmware's die; of stand-ins: settling_s, reading_s, working_s, hang_up_after, "
+            "silent_after",
             show_default=False,
         ),
     ] = None,

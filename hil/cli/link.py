@@ -55,26 +55,6 @@ def bench_check(
     return ExitCode.DONE
 
 
-@bench.command("move")
-def bench_move(
-    bench_file: Annotated[Path, typer.Argument(help="bench file, with an instrument in the role prober")],
-    die_x: Annotated[int, typer.Argument(help="column of the die on the wafer, as the prober counts")],
-    die_y: Annotated[int, typer.Argument(help="row of the die")],
-    as_json: Json = False,
-) -> int:
-    """Have the prober of a bench move to another die, with all outputs off."""
-    import contextlib
-
-    from hil.server.bench.bench_file import load_bench
-    from hil.server.bench.chip import BenchChip
-
-    with contextlib.closing(BenchChip(load_bench(bench_file))) as chip:
-        chip.move_to_die(die_x, die_y)
-    lines = [f"{bench_file}: die {die_x}, {die_y}, outputs off", "then          its serial in the bench file"]
-    print_result(lines, {"file": str(bench_file), "die": [die_x, die_y]}, as_json)
-    return ExitCode.DONE
-
-
 @bench.command("export")
 def bench_export(
     model: Annotated[str, typer.Argument(help="model of an instrument: a name of ours, or the path of its file")],

@@ -13,8 +13,7 @@ from hil.transports.schemes import BOARDS, IN_PROCESS, LINES, OURS, board_lines,
 
 DEFAULT_BAUD = 921_600
 GRAMMAR = (
-    "/dev/ttyUSB0, COM5, tcp://HOST:PORT, unix:PATH, visa:ASRL…::INSTR, visa:TCPIP0::HOST::PORT::SOCKET, spi:0.0, "
-    "i2c:1:0x42, mmap:/dev/uio0?bytes=8192, "
+    "/dev/ttyUSB0, COM5, tcp://HOST:PORT, unix:PATH, visa:ASRL…::INSTR, visa:TCPIP0::HOST::PORT::SOCKET, "
     "emulated:lab-128?seed=7, bench:my_bench.toml, replay:wire.log"
 )
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<rest>.*)", re.DOTALL)  # two letters: C: is a drive

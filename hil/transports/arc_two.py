@@ -7,14 +7,14 @@ that were not asked for left out. ``identity`` names the library and the address
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
 
 from hil.errors import PortError, UsageError
-from hil.transports.base import Transport
-from hil.transports.call_lines import CallLines
+from hil.transports.base import CLEAN_PAYLOAD, Transport, lost
 
 _BETWEEN = ";"
 
@@ -36,14 +36,32 @@ def open_arc_two(rest: str, *, baud: int, timeout_s: float) -> Transport:
     return ArcTwoCalls(f"arc2:{rest}", instrument)
 
 
-class ArcTwoCalls(CallLines):
+class ArcTwoCalls:
     """One ArC TWO as a line: an order is a call of its library, an answer what the call gives."""
 
-    def __init__(self, address: str, instrument: Any) -> None:
-        self._instrument = instrument
-        super().__init__(address, self._call, self._forget)
+    max_payload = CLEAN_PAYLOAD
 
-    def _forget(self) -> None:
+    def __init__(self, address: str, instrument: Any) -> None:
+        self.address, self._instrument = address, instrument
+        self._pending, self._answers = bytearray(), deque[bytes]()
+
+    def write(self, data: bytes) -> None:
+        *lines, rest = (self._pending + data).split(b"\n")
+        self._pending = bytearray(rest)
+        for line in lines:
+            try:
+                answer = self._call(line.decode("ascii"))
+            except UsageError:
+                raise
+            except Exception as error:
+                raise lost(self.address, error) from error
+            if answer is not None:
+                self._answers.append(answer.encode() + b"\n")
+
+    def read(self, max_bytes: int, timeout_s: float) -> bytes:
+        return self._answers.popleft() if self._answers else b""
+
+    def close(self) -> None:
         self._instrument = None  # the library gives the instrument free with its object
 
     def _call(self, line: str) -> str | None:

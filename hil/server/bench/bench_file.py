@@ -20,8 +20,7 @@
     drive = "board"
     sense = "board"
     power = "board"
-    thermal = "board"                # optional, as prober
-    prober = "board"
+    thermal = "board"                # optional
 
     [wiring]
     rows_at_once = 1                 # word lines that can be driven at once; below the chip's: products are computed
@@ -39,10 +38,6 @@
     off_within_s = 0.5               # without an order all outputs go off
     without_compliance = false       # true: an instrument may be used whose model says that nothing limits its currents
 
-    [wafer]                          # optional, with a prober: it goes there before outputs first go on
-    die = [3, 4]                     # column and row, as the prober counts them
-    map = "wafer.csv"                # or a file with a head line serial,x,y: the die is that of bench.serial
-
 Voltages, widths and their limits are the chip file's: they are set and read back before any output goes on.
 """
 
@@ -58,7 +53,7 @@ from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
 from hil.server.bench.faults import BenchFileError
 from hil.server.bench.model_file import InstrumentModel, load_model
-from hil.server.bench.places import Wiring, die_of, wiring_of
+from hil.server.bench.places import Wiring, wiring_of
 from hil.server.bench.toml_tables import CheckedFile
 from hil.transports import DEFAULT_BAUD
 
@@ -69,7 +64,6 @@ ROLES: Mapping[str, tuple[str, ...]] = {  # and the orders, or values of orders,
     "sense": ("currents",),
     "power": ("off",),
     "thermal": ("temperature",),
-    "prober": ("move",),
 }
 NEEDED = ("address", "drive", "sense", "power")
 
@@ -99,7 +93,6 @@ class BenchFile:
     averages: int
     current_a: float
     off_within_s: float
-    die: tuple[int, int] | None  # that the prober goes to
 
     @property
     def computes_products(self) -> bool:
@@ -132,7 +125,7 @@ def load_bench(path: str | Path) -> BenchFile:
     path = Path(path)
     file = CheckedFile.read(path, FORMAT, VERSION)
     data = file.file.data
-    file.names(("bench", "instruments", "roles", "wiring", "read", "safety", "wafer"))
+    file.names(("bench", "instruments", "roles", "wiring", "read", "safety"))
     about = file.table(
         "bench", data.get("bench"), {"name": text, "chip": text, "serial": text, "macros": count(1, 65535)},
         {"serial": "1", "macros": None},
@@ -171,7 +164,6 @@ def load_bench(path: str | Path) -> BenchFile:
         averages=read["averages"],
         current_a=safety["current_a"],
         off_within_s=safety["off_within_s"],
-        die=die_of(file, data, about["serial"], path.parent),
     )
     _check_ranges(file, bench)
     return bench
@@ -222,9 +214,6 @@ def _roles(file: CheckedFile, data: Any, instruments: Mapping[str, InstrumentEnt
             if lacking := _lacks(instruments[name].model, role):
                 what = f"{name} ({instruments[name].model.name}) cannot be it: its model has no order {lacking}"
                 file.fail(f"roles.{role}", what, f"add [orders.{lacking.partition('|')[0]}] to the model")
-    if both := set(found.get("prober", ())) & set(found["power"]):
-        what = f"is {both.pop()}, which is in power, too: its needles would go up after each request"
-        file.fail("roles.prober", what, "power for what gives voltages only")
     return found
 
 

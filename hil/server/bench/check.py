@@ -49,7 +49,6 @@ class BenchCheck:
     rows_per_s: float
     rows_per_processor_s: float  # of this program: what it would read if nothing else ran, and the line took no time
     median_cell_a: float
-    die: tuple[int, int] | None
 
     def lines(self) -> list[str | Table]:
         rows = tuple(
@@ -65,7 +64,6 @@ class BenchCheck:
                 for i in self.instruments
                 if "drive" in i.roles
             ),
-            *([f"needles    were down on die {self.die[0]}, {self.die[1]}, and are up"] if self.die else []),
             f"products   {products}",
             f"currents   resolution {self.resolution_a:g} A; median of the cells {self.median_cell_a:.3g} A",
             f"rate       {self.rows_per_s:,.0f} rows of cells a second",
@@ -116,7 +114,6 @@ def check_bench(path: str | Path) -> BenchCheck:
         resolution_a=max(steps, default=0.0),
         rows_per_s=rows / lasted_s,
         rows_per_processor_s=rows / work_s,
-        die=bench.die,
         median_cell_a=float(np.median(reading.readings) * _UNIT_NS * 1e-9 * macro.v_read_v),
     )
 

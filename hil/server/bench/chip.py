@@ -43,7 +43,6 @@ from hil.server.bench.cells import BenchCells, converted, on_word_lines
 from hil.server.bench.faults import ComplianceTrip, InstrumentFault
 from hil.server.bench.guard import Guard
 from hil.server.bench.instrument import Instrument
-from hil.server.bench.needles import Needles
 from hil.server.bench.roles import Contact, carry_out
 from hil.server.board import Board
 from hil.server.request_checks import check_request
@@ -85,7 +84,6 @@ class BenchChip(Board):
         self._power = [self.instruments[name] for name in bench.roles["power"]]
         waits = bench.settle_s and not drive.can("settle")  # by the host, between two messages
         self._alone = drive if len(self.instruments) == 1 and not waits else None
-        self._needles = Needles(self._one("prober") if "prober" in bench.roles else None, bench.die)
         self._using: list[Instrument] = []  # whose outputs are on for the request under way
         self._cells = BenchCells(bench, self._one("address"), drive, self._one("sense"), pulser, self._alone)
         self.outputs_off()
@@ -227,41 +225,18 @@ class BenchChip(Board):
             raise troubles[0]
         return Done()
 
-    def move_to_die(self, die_x: int, die_y: int) -> None:
-        """Have the prober move to another die, with all outputs off.
-
-        Raises:
-            UsageError: the bench has no prober. InstrumentSilent, InstrumentFault: it reports an error.
-        """
-        self._needles.check()
-        self.outputs_off()
-        with self._handed_over_where_it_fails():
-            self._needles.move_to(die_x, die_y)
-
-    @contextlib.contextmanager
-    def _handed_over_where_it_fails(self) -> Iterator[None]:
-        """Outputs and needles are the guard's matter where an instrument does not do as it is told."""
-        try:
-            yield
-        except HilError:
-            self._hand_over()
-            raise
-
     def _hand_over(self) -> None:
         """Give the lines free for the guard; ``switch_on`` opens them anew."""
         for instrument in self.instruments.values():
             instrument.close()
-        self._needles.are_up()
         self._guard.act()  # nothing, where it acts already
         self._lines_open = False
 
     def close(self) -> None:
-        """Outputs off, then needles up, lines closed; the bench cannot be used any more."""
+        """Outputs off, lines closed; the bench cannot be used any more."""
         try:
             if self._lines_open:
                 self.outputs_off()
-                with self._handed_over_where_it_fails():
-                    self._needles.let_go()
         finally:
             self._lines_open = False  # work that was given up may be told so behind this
             for instrument in self.instruments.values():
@@ -271,8 +246,7 @@ class BenchChip(Board):
     # --- outputs ------------------------------------------------------------------------------
 
     def switch_on(self) -> None:
-        """Needles down on the die, limits of the chip file into the instruments, read back, then timers; nothing is on
-        before all are."""
+        """Limits of the chip file into the instruments, read back, then timers; nothing is on before all are."""
         if not self._lines_open:
             self._guard.rest()
             for instrument in self.instruments.values():
@@ -280,8 +254,6 @@ class BenchChip(Board):
                 instrument.hello()
             self._lines_open = True
         self._guard.watch()
-        with self._handed_over_where_it_fails():
-            self._needles.bring_down()
         width_s = self.spec.limits.pulse_width_ns / _NS_PER_S
         for instrument in self._power:
             volts_v = self.bench.highest_v(instrument.entry.name)

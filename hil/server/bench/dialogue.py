@@ -108,7 +108,7 @@ class Dialogue:
         the last step is to be waited for."""
         orders = [self._model.orders[step.order] for step in steps]
         asked = [_Asked(step, self._count(order, step)) for order, step in zip(orders, steps, strict=True)]
-        if self._model.link.answers_each_line:
+        if self._model.link.acknowledge is not None:
             return [self._line_by_line(order, one) for order, one in zip(orders, asked, strict=True)]
         if orders[-1].until is None:
             self._line.write(b"".join(line for step in steps for line in self._lines(step)))
@@ -123,8 +123,8 @@ class Dialogue:
             self._line.write(line)
             if number == len(lines) and order.reply is not None:
                 continue
-            if self._model.link.answers_each_line:
-                self._acknowledged(asked)
+            if self._model.link.acknowledge is not None:
+                self._check_acknowledged(asked)
             if number == len(lines) - behind:
                 self._wait_until_done(order, asked)
         answer = None if order.reply is None else self._answer(asked)
@@ -132,26 +132,10 @@ class Dialogue:
             self._wait_until_done(order, asked)
         return answer
 
-    def _acknowledged(self, asked: _Asked) -> None:
-        said = self._inbox.line(asked.step.order)
-        if (word := self._model.link.acknowledge) is None:
-            self._without_code(asked, said, self._model.link.success)
-        elif said.decode("utf-8", "replace") != word:
-            raise self._odd(asked, f"{said.decode('utf-8', 'replace')!r:.80}, not with {word}")
-
-    def _without_code(self, asked: _Asked, said: bytes, success: tuple[str, ...]) -> bytes:
-        """What is left of an answer behind its code of success; raises ``InstrumentFault`` where it has none."""
-        if not success:
-            return said
-        found = next((code for code in success if said.startswith(code.encode())), None)
-        if found is None:
-            raise InstrumentFault(
-                f"{self._entry.name} ({self._model.name}) refuses {asked.step.order}: "
-                f"{said.decode('utf-8', 'replace')!r:.120} begins with no code of success",
-                where=self._entry.port,
-                likely="what it says, or a value that it does not take",
-            )
-        return said[len(found.encode()) :]
+    def _check_acknowledged(self, asked: _Asked) -> None:
+        said = self._inbox.line(asked.step.order).decode("utf-8", "replace")
+        if said != self._model.link.acknowledge:
+            raise self._odd(asked, f"{said!r:.80}, not with {self._model.link.acknowledge}")
 
     def _wait_until_done(self, order: ModelOrder, asked: _Asked) -> None:
         """Ask again and again, where the order says how, until it is done; raises ``InstrumentFault``: it is not."""
@@ -160,8 +144,7 @@ class Dialogue:
         link, deadline_s = self._model.link, time.monotonic() + until.within_s
         while True:
             self._line.write(until.ask.encode() + link.end)
-            said = self._without_code(asked, self._inbox.line(asked.step.order), until.success)
-            word = until.word(said.decode("utf-8", "replace"))
+            word = until.word(self._inbox.line(asked.step.order).decode("utf-8", "replace"))
             if word in until.done:
                 return
             if word not in until.busy:
@@ -187,8 +170,7 @@ class Dialogue:
             case ReplyForm.BLOCK:
                 raw = self._block(asked, size)
             case _:
-                lines = [self._inbox.line(what) for _ in range(reply.lines)]
-                raw = self._without_code(asked, lines[reply.line - 1], reply.success)
+                raw = [self._inbox.line(what) for _ in range(reply.lines)][reply.line - 1]
         if reply.form is ReplyForm.TEXT:
             return raw.decode("utf-8", "replace")
         try:

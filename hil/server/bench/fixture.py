@@ -63,7 +63,6 @@ class Fixture:
     rows_v: NDArray[np.float64] | None = None  # of every word line, where they are driven at once
     temperature_c: float = 25.0
     answers: int = 0  # of all instruments until now
-    touched: bool = True  # the needles are down
     _sample: int = 0
     _since_ns: int = 0
     _before_v: float = 0.0
@@ -71,7 +70,7 @@ class Fixture:
     _held_ns: int = 0
 
     def __post_init__(self) -> None:
-        self._since_ns, self.touched = self.clock.now_ns(), "prober" not in self.bench.roles
+        self._since_ns = self.clock.now_ns()
         self._cells_us(0, 1, 0, 1, 1)  # kernels are compiled before an instrument's time-out runs
 
     @property
@@ -106,8 +105,6 @@ class Fixture:
     def currents_a(self, reads: int, column: object, count: int) -> NDArray[np.float64]:
         """Currents of selected bit lines, mean of ``reads``."""
         first = self.lines.column if column is None else _index(self.bench.wiring.columns, column)
-        if not self.touched:
-            return np.zeros(count)
         if self.rows_v is not None:
             driven = np.flatnonzero(self.rows_v)
             if not len(driven):
@@ -122,7 +119,7 @@ class Fixture:
     def pulse_currents_a(self, volts_v: NDArray[np.float64], limit_a: float) -> NDArray[np.float64]:
         """Currents that pulses begin with, where one may reach the limit; else zeros."""
         highest_us = _OUTLIERS * self.bench.chip.macro.levels_us[-1]
-        if self.lines.row is None or not self.touched or np.abs(volts_v).max() * highest_us * 1e-6 < limit_a:
+        if self.lines.row is None or np.abs(volts_v).max() * highest_us * 1e-6 < limit_a:
             return np.zeros(len(volts_v))
         cells_us = self._cells_us(self.lines.row, 1, self.lines.column, len(volts_v), _READS_OF_A_PULSE)[0]
         return np.asarray(np.abs(volts_v) * cells_us * 1e-6)
@@ -132,8 +129,6 @@ class Fixture:
         if self.lines.row is None:
             raise ValueError("no word line is selected")
         self._let_time_pass()
-        if not self.touched:
-            return
         for polarity, sign in ((Polarity.SET, 1), (Polarity.RESET, -1)):
             chosen = np.where(volts_v * sign > 0, np.abs(volts_v), 0.0)
             if chosen.any():

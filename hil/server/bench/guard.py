@@ -2,8 +2,7 @@
 
 It is started before outputs go on, for instruments whose models have no timer, and holds nothing open. When its host
 is gone, however it ended, the pipe between them closes: then it opens the instruments and tells them, all at the same
-time, so that one that cannot be reached holds no other up, and a prober once they are: needles do not go up under
-voltage. What is slow the first time (imports, a first line over
+time, so that one that cannot be reached holds no other up. What is slow the first time (imports, a first line over
 VISA) is done before outputs go on, and it runs before other programs where the system lets it. A power cut of the host
 takes it too; only an instrument's own timer covers that.
 """
@@ -38,33 +37,27 @@ _NICE = -10  # it has nothing to do until it is needed
 class Guard:
     """Watches over instruments until it is dismissed; of none, there is no process."""
 
-    def __init__(self, entries: Iterable[InstrumentEntry], then: Iterable[InstrumentEntry] = ()) -> None:
-        """``then``: who is told once all others were."""
-        self._orders = [
-            [(e.port, e.baud, [line.hex() for line in e.model.lines("off", {})]) for e in told]
-            for told in (entries, then)
-        ]
+    def __init__(self, entries: Iterable[InstrumentEntry]) -> None:
+        self._orders = [(e.port, e.baud, [line.hex() for line in e.model.lines("off", {})]) for e in entries]
         self._process: subprocess.Popen[str] | None = None
         self._acting: subprocess.Popen[str] | None = None
 
     @classmethod
     def of(cls, bench: BenchFile) -> Guard:
         """The guard of a bench: of all that have no timer of their own."""
-        probers = bench.of_role("prober")
-        entries = [e for e in bench.instruments.values() if not e.model.has_timer and e not in probers]
-        return cls(entries, probers)
+        return cls(e for e in bench.instruments.values() if not e.model.has_timer)
 
     def rest(self) -> bool:
         """Wait until it acts no more, before lines are opened anew; whether all that it tells took its order."""
         if self._acting is None:
             return True
-        done = self._acting.wait(TRY_FOR_S * sum(map(len, self._orders)) + 10.0) == 0
+        done = self._acting.wait(TRY_FOR_S * len(self._orders) + 10.0) == 0
         self._acting = None
         return done
 
     def watch(self) -> None:
         """Start the guard's process, unless it runs already; called before outputs are switched on."""
-        if not any(self._orders) or self._process is not None:
+        if not self._orders or self._process is not None:
             return
         self._process = subprocess.Popen(
             [sys.executable, "-m", "hil.server.bench.guard", json.dumps(self._orders)],
@@ -123,20 +116,17 @@ def _rehearse(ports: Iterable[str]) -> None:
 
 
 def main() -> None:
-    told_together = [
-        [(port, baud, [bytes.fromhex(line) for line in lines]) for port, baud, lines in orders]
-        for orders in json.loads(sys.argv[1])
-    ]
+    orders = [(port, baud, [bytes.fromhex(line) for line in lines]) for port, baud, lines in json.loads(sys.argv[1])]
     with contextlib.suppress(OSError, AttributeError):  # it is not permitted, or there is no such thing
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         Path("/proc/self/autogroup").write_text(f"{_NICE}\n")  # of Linux: its session's, which counts against others
-    _rehearse([port for orders in told_together for port, _, _ in orders])
-    with ThreadPoolExecutor(max(map(len, told_together), default=0) or 1) as at_once:
+    _rehearse([port for port, _, _ in orders])
+    with ThreadPoolExecutor(len(orders) or 1) as at_once:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         told = [True]
         if sys.stdin.readline().strip() != _GOOD_BYE:
-            told = [well for orders in told_together for well in at_once.map(_switch_off, *zip(*orders, strict=True))]
+            told = list(at_once.map(_switch_off, *zip(*orders, strict=True)))
     sys.exit(told.count(False))
 
 

@@ -33,7 +33,7 @@ class Instrument:
         self.entry, self.model, self._current_a = entry, entry.model, current_a
         self.connect(line)
         asks = next((order for order in ("is_on", "identity", "errors") if self.can(order)), None)
-        alone = not beside_others or self.model.link.answers_each_line
+        alone = not beside_others or self.model.link.acknowledge is not None
         self._sign = OrderStep(self, asks) if asks and not alone else None  # its answer says that all is done
 
     def connect(self, line: Transport) -> None:
@@ -92,12 +92,6 @@ class Instrument:
 
     def temperature_c(self) -> list[OrderStep]:
         return [OrderStep(self, "temperature")]
-
-    def move(self, die_x: int, die_y: int) -> list[OrderStep]:
-        return [OrderStep(self, "move", {"die_x": die_x, "die_y": die_y})]
-
-    def contact(self) -> list[OrderStep]:
-        return self._if_known("contact")  # without it the needles are down behind a move
 
     def can(self, order: str) -> bool:
         return order in self.model.orders

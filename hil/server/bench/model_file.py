@@ -18,7 +18,6 @@
     join = ";"                       # several orders in one line; left out: one order a line
     list = ","                       # between values of a list
     acknowledge = "ACK"              # what each line is answered that has no answer of its own; left out: nothing
-    success = ["0:", "0,0,"]         # or: what each line's answer begins with where all is well; any other is a refusal
     most_bytes = 4096                # of orders that its input buffer takes
     timeout_s = 2.0                  # longest silence while an answer is due
     wakes_s = 0.0                    # after its line is opened; what it says until then is dropped
@@ -42,11 +41,10 @@
     send = ["u1:0x22", "u1:reads"]
     reply = { form = "words", type = "i4", unit = 1e-9, tripped = 2147483647 }
 
-    [orders.move]
-    send = ["SEPARATE", "DIE {die_x:.0f} {die_y:.0f}"]
+    [orders.pulse]
+    send = ["WIDTH {width_s:.3e}", "PULSE {volts_v:.3f}"]
     until = { ask = "DONE?", done = "1", busy = "0", every_s = 0.05, within_s = 60.0 }  # asked again and again
-    then = ["WHERE?"]                # lines behind that; a reply is always that of the last line
-    reply = { form = "numbers", success = "" }   # success: other codes than those of the link, "" none
+    then = ["DISCONNECT"]            # lines behind that; a reply is always that of the last line
 
 Where a compliance is part of every order that gives a voltage (``{current_a}``), ``orders.limits`` may be left out.
 Without ``orders.timer`` a guard process watches the host instead.
@@ -62,7 +60,7 @@ from typing import Any
 
 from cim.chip.field_checks import count, number, text
 from hil.server.bench.faults import BenchFileError
-from hil.server.bench.order_tables import ORDERS, ModelOrder, OrderForm, choice, codes
+from hil.server.bench.order_tables import ORDERS, ModelOrder, OrderForm, choice
 from hil.server.bench.roles import Value
 from hil.server.bench.toml_tables import CheckedFile
 
@@ -109,11 +107,6 @@ class LinkForm:
     timeout_s: float
     acknowledge: str | None
     wakes_s: float
-    success: tuple[str, ...]
-
-    @property
-    def answers_each_line(self) -> bool:
-        return self.acknowledge is not None or bool(self.success)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +177,13 @@ def _model(file: CheckedFile) -> InstrumentModel:
     form = {
         "form": choice("lines", "words"), "byte_order": choice("little", "big"), "end": text, "join": text,
         "most_bytes": count(1, 1 << 24), "timeout_s": number(0.001, 600), "list": text, "acknowledge": text,
-        "wakes_s": number(0, 60), "success": codes,
+        "wakes_s": number(0, 60),
     }  # fmt: skip
     usual = {
         "byte_order": "little", "end": "\n", "join": None, "most_bytes": 4096, "timeout_s": 2.0, "list": ",",
-        "acknowledge": None, "wakes_s": 0.0, "success": (),
+        "acknowledge": None, "wakes_s": 0.0,
     }  # fmt: skip
     link = file.table("link", data.get("link"), form, usual)
-    if link["success"] and (link["form"] == "words" or link["acknowledge"] is not None):
-        file.fail("link.success", "stands beside words, or beside acknowledge; it is of lines, each answered so")
     off = file.table(
         "off",
         data.get("off"),
@@ -207,7 +198,7 @@ def _model(file: CheckedFile) -> InstrumentModel:
     file.table("orders", orders, dict.fromkeys(ORDERS, lambda value: value), dict.fromkeys(ORDERS))
     if "off" not in orders:
         file.fail("orders.off", "is missing: no instrument is driven that has no order to switch its outputs off")
-    form_of = OrderForm(file, "" if words else link["list"], byte_order, link["success"])
+    form_of = OrderForm(file, "" if words else link["list"], byte_order)
     made = {name: form_of.order(name, table) for name, table in orders.items()}
     if not about["no_compliance"]:
         _check_limited(file, made)
@@ -218,7 +209,6 @@ def _model(file: CheckedFile) -> InstrumentModel:
         link=LinkForm(
             words, link["end"].encode(), link["join"].encode() if link["join"] else None,
             link["most_bytes"], link["timeout_s"], link["acknowledge"], link["wakes_s"],
-            link["success"],
         ),
         ranges=_ranges(file, data.get("ranges", {})),
         voltage_limit=_voltage_limit(file, data.get("voltage_limit", {}), made),

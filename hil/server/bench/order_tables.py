@@ -29,8 +29,6 @@ ORDERS: Mapping[str, tuple[str, ...]] = {  # and the values that each may use
     "settle": ("settle_s",),
     "currents": ("reads", "volts_v", "rows_volts_v", *_AT),
     "temperature": (),
-    "move": ("die_x", "die_y"),  # where it answers numbers, they begin with the die that it stands at
-    "contact": (),  # needles down; without it they are down behind move. Its off takes them up
 }
 ANSWERED = ("identity", "errors", "limits_now", "is_on", "currents", "temperature")
 
@@ -73,7 +71,6 @@ class OrderForm:
     file: CheckedFile
     between: str
     byte_order: str
-    success: tuple[str, ...]
 
     def order(self, name: str, data: Any) -> ModelOrder:
         key = f"orders.{name}"
@@ -116,10 +113,8 @@ class OrderForm:
     def _until(self, key: str, data: Any, lines_behind: int) -> AskedUntilDone:
         checks = {
             "ask": text, "done": codes, "busy": codes, "every_s": number(0, 60), "within_s": number(0.001, 3600),
-            "success": codes,
         }  # fmt: skip
-        usual = {"every_s": 0.05, "success": self.success}
-        found = self.file.table(f"{key}.until", data, checks, usual)
+        found = self.file.table(f"{key}.until", data, checks, {"every_s": 0.05})
         for name in ("done", "busy"):
             if not found[name]:
                 self.file.fail(f"{key}.until.{name}", "says no word", f'{name} = "1"')
@@ -129,18 +124,15 @@ class OrderForm:
         checks = {
             "form": one_of(ReplyForm), "type": choice(*WORD_TYPES), "count": count(1, 1 << 20),
             "unit": number(1e-18, 1e18), "tripped": lambda value: value, "lines": count(1, 100), "line": count(1, 100),
-            "success": codes,
         }  # fmt: skip
         usual = {"type": "", "count": None, "unit": 1.0, "tripped": None, "lines": 1, "line": 1}
-        found = self.file.table(f"{key}.reply", data, checks, {**usual, "success": self.success})
+        found = self.file.table(f"{key}.reply", data, checks, usual)
         binary = found["form"] in (ReplyForm.BLOCK, ReplyForm.WORDS)
         if binary != bool(found["type"]):
             what = "is missing" if binary else "is of blocks and words only"
             self.file.fail(f"{key}.reply.type", what, 'type = "f4"')
         if found["line"] > found["lines"] or (binary and found["lines"] > 1):
             self.file.fail(f"{key}.reply.line", f"{found['line']} of {found['lines']} lines; lines are of text only")
-        if binary and found["success"]:
-            self.file.fail(f"{key}.reply.success", "is of answers in text only", 'success = ""')
         if found["tripped"] is not None and not isinstance(found["tripped"], int if binary else str):
             what = "a word" if binary else "a regular expression"
             self.file.fail(f"{key}.reply.tripped", f"{found['tripped']!r:.40} is not {what}")

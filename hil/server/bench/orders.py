@@ -166,7 +166,6 @@ class AskedUntilDone:
     busy: tuple[str, ...]
     every_s: float
     within_s: float
-    success: tuple[str, ...]
     lines_behind: int
 
     @staticmethod
@@ -195,8 +194,7 @@ class OrderReply:
 
     ``count``: numbers of it; None: as many as bit lines were selected. ``unit``: worth of one in A, V or °C.
     ``tripped``: a piece of text (a regular expression), or a word, that says of a reading that the compliance holds it.
-    ``lines``, ``line``: of how many lines it is, and which of them has the numbers, from 1. ``success``: codes, one of
-    which it begins with; none: it has no such code.
+    ``lines``, ``line``: of how many lines it is, and which of them has the numbers, from 1.
     """
 
     form: ReplyForm
@@ -206,7 +204,6 @@ class OrderReply:
     tripped: str | int | None = None
     lines: int = 1
     line: int = 1
-    success: tuple[str, ...] = ()
 
     def numbers(self, text: str) -> NDArray[np.float64]:
         """Raises ``ValueError`` for a text without numbers."""

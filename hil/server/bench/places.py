@@ -1,10 +1,10 @@
-"""What lies where: contacts of word lines and bit lines, and a die on its wafer, by a bench file or a table."""
+"""Contacts of word lines and bit lines, from a bench file or a table."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,33 +44,6 @@ class Wiring:
 
 def _next_to(one: Contact, other: Contact) -> bool:
     return isinstance(one, int) and isinstance(other, int) and other == one + 1
-
-
-def die_of(file: CheckedFile, data: Mapping[str, Any], serial: str, folder: Path) -> tuple[int, int] | None:
-    """Where the prober is to go; None: nowhere, its needles are a person's matter."""
-    if data.get("wafer") is None:
-        return None
-    if not (data.get("roles") or {}).get("prober"):
-        file.fail("wafer", "has no prober that could go there", 'prober = "name of an instrument" under [roles]')
-    values = file.table("wafer", data["wafer"], {"die": _coordinates, "map": text}, {"die": None, "map": None})
-    if (values["die"] is None) == (values["map"] is None):
-        file.fail("wafer.die", "or wafer.map says which die it is, one of the two", "die = [3, 4]")
-    if values["map"] is None:
-        found: tuple[int, int] = values["die"]
-        return found
-    places = {line["serial"]: line for line in _csv(folder / values["map"], ("serial", "x", "y"))}
-    if serial not in places:
-        file.fail("bench.serial", f"{serial!r:.60} is no die of {values['map']}; there are {', '.join(places)}"[:400])
-    try:
-        return int(places[serial]["x"]), int(places[serial]["y"])
-    except ValueError as error:
-        raise BenchFileError(str(folder / values["map"]), 1, serial, str(error)) from error
-
-
-def _coordinates(value: Any) -> tuple[int, int]:
-    if not isinstance(value, list) or [type(x) for x in value] != [int, int]:
-        raise ValueError(f"{value!r:.60} is not column and row of a die, as [3, 4]")
-    return value[0], value[1]
 
 
 def wiring_of(file: CheckedFile, data: Any, chip: ChipSpec, folder: Path) -> Wiring:

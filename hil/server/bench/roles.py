@@ -122,12 +122,6 @@ class Thermometer(Protocol):
     def temperature_c(self) -> list[OrderStep]: ...
 
 
-class DieProber(Protocol):
-    """Moves the probe card from die to die."""
-
-    def move(self, die_x: int, die_y: int) -> list[OrderStep]: ...
-
-
 def carry_out(steps: Iterable[OrderStep]) -> list[Answer]:
     """Carry out steps in their order; neighbours of one carrier go to it together. One answer a step."""
     answers: list[Answer] = []

@@ -56,13 +56,13 @@ def sim_devices(model: InstrumentModel, resource: str = RESOURCE) -> str:
 
 def _lines(model: InstrumentModel) -> Iterator[tuple[str, TextOrder, str | None]]:
     """Lines of every order, ``limits`` before ``limits_now``, with what is answered; None: nothing."""
-    said = model.link.acknowledge or "".join(model.link.success[:1]) or None
+    said = model.link.acknowledge
     for name, order in sorted(model.orders.items()):
         assert isinstance(order.send, TextOrder)
         *before, last = order.send.lines
         yield from ((name, line, said) for line in before)
         if (until := order.until) is not None:
-            yield name, TextOrder.parse(until.ask), "".join((*until.success[:1], until.done[0]))
+            yield name, TextOrder.parse(until.ask), until.done[0]
         yield name, last, said if order.reply is None else _answer(model, name, order)
 
 
@@ -78,9 +78,7 @@ def _answer(model: InstrumentModel, name: str, order: ModelOrder) -> str:
         size = str(count * np.dtype(reply.type).itemsize)
         return f"#{len(size)}{size}" + "\0" * int(size)
     lines = [""] * reply.lines
-    lines[reply.line - 1] = "".join(reply.success[:1]) + (
-        "" if reply.form is ReplyForm.TEXT else ",".join(["0"] * count)
-    )
+    lines[reply.line - 1] = "" if reply.form is ReplyForm.TEXT else ",".join(["0"] * count)
     return model.link.end.decode().join(lines)
 
 

@@ -26,7 +26,6 @@ from hil.server.bench.orders import NUMBER, OrderReply, ReplyForm, TextOrder, Wo
 from hil.server.bench.roles import Value
 
 _MOST_ERRORS = 16
-_WAFER_DIES = 20  # radius of the wafer on a prober
 _FIRST = "^"  # in a regular expression of a mark that stands before the number
 _ROUNDED = 1.001  # times its limit that a value may have, which the host rounds to a step
 
@@ -42,8 +41,7 @@ class Behaviour:
     reading_s: float = 0.0  # that an instrument integrates for one reading; nobody is heard meanwhile
     hang_up_after: float = 0  # the line is closed in the middle of an answer
     silent_after: float = 0  # an answer never comes
-    working_s: float = 0.0  # that a move, or an order that is asked until it is done, takes
-    dies_beside: float = 0  # so many dies beside the right one a prober arrives
+    working_s: float = 0.0  # that an order that is asked until it is done takes
 
     @classmethod
     def parse(cls, settings: Sequence[str]) -> Behaviour:
@@ -95,8 +93,7 @@ class StandIn:
         self._on_within_orders = "on" not in entry.model.orders
         self._texts = {n: o.send.lines for n, o in entry.model.orders.items() if isinstance(o.send, TextOrder)}
         self._begun: list[_Begun] = []  # orders that the lines until now may be of
-        self._busy_until_s, self._refused = 0.0, ""
-        self._is_prober = entry.name in fixture.bench.roles.get("prober", ())
+        self._busy_until_s = 0.0
         self._pending = bytearray()
         self._errors: deque[str] = deque(maxlen=_MOST_ERRORS)
         limits = entry.model.orders.get("limits")
@@ -112,7 +109,7 @@ class StandIn:
             "limits_now": lambda _: np.array([self._limits[p.name] for p in entry.model.orders["limits"].send.places]),
             "timer": self._set_timer,
             "on": lambda _: self._switch(True, "order"),
-            "off": self._off,
+            "off": lambda _: self._switch(False, "order"),
             "is_on": lambda _: np.array([float(self.outputs_on)]),
             "select": self._select,
             "volts": self._volts,
@@ -122,8 +119,6 @@ class StandIn:
             "settle": lambda values: fixture.clock.pause(_number(values, "settle_s")),
             "currents": self._currents,
             "temperature": lambda _: np.array([fixture.temperature_c]),
-            "move": self._move,
-            "contact": lambda _: self._needles(True),
         }
 
     # --- bytes --------------------------------------------------------------------------------
@@ -182,12 +177,12 @@ class StandIn:
         for order in self._model.orders.values():
             if (until := order.until) is not None and message == until.ask.encode():
                 words = until.busy if time.monotonic() < self._busy_until_s else until.done
-                return self._answering(f"{''.join(until.success[:1])}{words[0]}".encode() + self._model.link.end)
+                return self._answering(words[0].encode() + self._model.link.end)
         new = [_Begun(name) for name, lines in self._texts.items() if lines[0].decode(message) is not None]
         self._begun = [one for one in (*self._begun, *new) if one.takes(self._texts[one.name], message)]
         if not self._begun:
             self._errors.append(f'-113,"Undefined header; {message.decode("ascii", "replace")!r:.40}"')
-            return self._answering(self._said(self._errors[-1]))
+            return self._answering(self._said())
         reached = next((one for one in self._begun if one.lines in self._stops(one.name)), None)
         return self._answering(self._said() if reached is None else self._reached(reached))
 
@@ -202,9 +197,6 @@ class StandIn:
         self._begun = [one]
         if one.lines == works_at:
             one.answer = self._do(one.name, one.values)
-            if refused := self._refused:
-                self._begun, self._refused = [], ""
-                return self._said(refused)
         if one.lines < ends_at:
             return self._said()
         self._begun = []
@@ -217,18 +209,15 @@ class StandIn:
             answer = self._verbs[name](values)
         except (ValueError, Refusal) as error:  # of the order, or of the chip in the socket
             self._errors.append(f'-222,"{error}"')
-            self._refused = self._errors[-1] if self._model.link.success else ""
             answer = np.zeros(int(_number(values, "count", 1.0)))
         if order.until is not None:
             self._busy_until_s = time.monotonic() + self._behaviour.working_s
         return b"" if order.reply is None else self._written(order.reply, answer)
 
-    def _said(self, trouble: str = "") -> bytes:
+    def _said(self) -> bytes:
         """What a line is answered that has no answer of its own."""
         link = self._model.link
-        if not link.answers_each_line:
-            return b""
-        return (link.acknowledge or trouble or link.success[0]).encode() + link.end
+        return b"" if link.acknowledge is None else link.acknowledge.encode() + link.end
 
     def _answering(self, data: bytes) -> bytes:
         """An answer, unless something happens to it."""
@@ -243,9 +232,8 @@ class StandIn:
 
     def _written(self, reply: OrderReply, answer: NDArray[np.float64] | str | None) -> bytes:
         end = b"\n" if self._model.link.words else self._model.link.end
-        well = "".join(reply.success[:1])
         if isinstance(answer, str) or reply.form is ReplyForm.TEXT:
-            return b"".join(line.encode() + end for line in [f"{well}{answer or 'done'}"] * reply.lines)
+            return b"".join(line.encode() + end for line in [str(answer or "done")] * reply.lines)
         numbers = np.zeros(1) if answer is None else answer
         held = np.isnan(numbers)  # by the compliance
         if reply.form is ReplyForm.NUMBERS:
@@ -255,7 +243,7 @@ class StandIn:
                 for x, h in zip(numbers, held, strict=True)
             )
             lines = ["-"] * reply.lines
-            lines[reply.line - 1] = f"{well} " * bool(well) + ",".join(parts)
+            lines[reply.line - 1] = ",".join(parts)
             return b"".join(line.encode() + end for line in lines)
         if np.dtype(reply.type).kind == "f":
             data = np.where(held, np.inf, numbers / reply.unit).astype(reply.type).tobytes()
@@ -277,24 +265,6 @@ class StandIn:
             if not on:
                 self._fixture.hold(0.0)
             self._told(time.monotonic_ns(), on, why)
-
-    def _off(self, _: Mapping[str, Value]) -> None:
-        self._needles(False) if self._is_prober else self._switch(False, "order")
-
-    def _needles(self, down: bool) -> None:
-        self._fixture.touched = down
-        self._switch(down, "needles")
-
-    def _move(self, values: Mapping[str, Value]) -> NDArray[np.float64]:
-        """Go to a die, needles up; they are down behind it where no order is for that."""
-        x, y = _number(values, "die_x"), _number(values, "die_y")
-        self._needles(False)
-        if math.hypot(x, y) > _WAFER_DIES:
-            raise ValueError(f"no die at {x:g}, {y:g}")
-        if self._model.orders["move"].until is None:
-            self._fixture.clock.pause(self._behaviour.working_s)
-        self._needles("contact" not in self._model.orders)
-        return np.array([x + self._behaviour.dies_beside, y, 0.0])
 
     def _set_limits(self, values: Mapping[str, Value]) -> None:
         for name in self._limits:

@@ -1,5 +1,5 @@
-"""Stand-ins of a bench on real lines: pseudo-terminals where its file has serial ports, sockets and memory that is
-shared where it has those."""
+"""Stand-ins of a bench on real lines: pseudo-terminals where its file has serial ports, sockets where it
+has those."""
 
 from __future__ import annotations
 
@@ -21,11 +21,8 @@ from hil.server.bench.fixture import Clock, Fixture, MachineClock
 from hil.server.bench.stand_in import AS_MEANT, Behaviour, HungUp, StandIn
 from hil.transports import host_and_port
 from hil.transports.base import CHUNK
-from hil.transports.blocks import SharedMemory
 
 _LOOK_UP_S = 0.1
-_LOOK_AT_MEMORY_S = 0.0003  # it wakes nobody
-_MEMORY_BYTES = 1 << 16
 _VISA_SOCKET = re.compile(r"visa:TCPIP\d*::(?P<host>[^:]+)::(?P<port>\d+)::SOCKET", re.IGNORECASE)
 
 
@@ -37,16 +34,12 @@ class _Served:
         self.listener: socket.socket | None = None
         self.client: socket.socket | None = None
         self.master: int | None = None
-        self.memory: SharedMemory | None = None
-        self._unsent = bytearray()  # into memory
         if (visa := _VISA_SOCKET.fullmatch(entry.port)) is not None:
             self._listen(visa["host"], int(visa["port"]), entry.port, closing)
         elif entry.port.startswith("tcp:"):
             self._listen(*host_and_port(entry.port, entry.port.removeprefix("tcp:")), entry.port, closing)
-        elif entry.port.startswith("mmap:"):
-            self.memory = _shared_memory(Path(entry.port.removeprefix("mmap:").partition("?")[0]), closing)
         elif ":" in entry.port:
-            hint = "a path, tcp://host:port, visa:…::SOCKET or mmap:path"
+            hint = "a path, tcp://host:port or visa:…::SOCKET"
             raise PortError(f"there is no stand-in at {entry.port}", hint=hint)
         else:
             self.master = _pseudo_terminal(Path(entry.port), closing)
@@ -62,8 +55,6 @@ class _Served:
         return found + [s.fileno() for s in (self.listener, self.client) if s is not None]
 
     def take(self, readable: set[int]) -> None:
-        if self.memory is not None:
-            self._take_from(self.memory)
         if self.master is not None and self.master in readable:
             try:
                 _write_all(self.master, self.stand_in.receive(os.read(self.master, CHUNK)))
@@ -89,17 +80,6 @@ class _Served:
             self.stand_in.forget()
             self.client, _ = self.listener.accept()
             self.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def _take_from(self, memory: SharedMemory) -> None:
-        if memory.begun_anew():
-            self.stand_in.forget()
-            self._unsent.clear()
-        if come := memory.take():
-            try:
-                self._unsent += self.stand_in.receive(come)
-            except HungUp as end:  # memory has no end that its other side would see
-                self._unsent += end.last
-        del self._unsent[: memory.put(bytes(self._unsent[: memory.most]))]
 
 
 def serve_bench(
@@ -140,8 +120,7 @@ def serve_bench(
         ready([entry.port for entry in bench.instruments.values()])
         while not stop.is_set():
             due_s = [s for one in served if (s := one.stand_in.due_s()) is not None]
-            look_s = _LOOK_AT_MEMORY_S if any(one.memory for one in served) else _LOOK_UP_S
-            wait_s = max(0.0, min([look_s, *(s - time.monotonic() for s in due_s)]))
+            wait_s = max(0.0, min([_LOOK_UP_S, *(s - time.monotonic() for s in due_s)]))
             readable, _, _ = select.select([d for one in served for d in one.descriptors()], [], [], wait_s)
             for one in served:
                 one.take(set(readable))
@@ -201,19 +180,6 @@ def _pseudo_terminal(path: Path, closing: contextlib.ExitStack) -> int:
         raise PortError(f"cannot make {path}: {error}", hint="another path in the bench file") from error
     closing.callback(path.unlink, missing_ok=True)
     return master
-
-
-def _shared_memory(path: Path, closing: contextlib.ExitStack) -> SharedMemory:
-    """A new file that both ends map; taken away at the end."""
-    try:
-        with path.open("xb") as file:
-            file.truncate(_MEMORY_BYTES)
-    except OSError as error:
-        raise PortError(f"cannot make {path}: {error}", hint="another path in the bench file") from error
-    closing.callback(path.unlink, missing_ok=True)
-    memory = SharedMemory(path, board=True)
-    closing.callback(memory.close)
-    return memory
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -285,43 +285,17 @@ def _behind_decoder(folder: Path) -> Path:
 
 
 def write_source(folder: Path, *, model: str) -> Path:
-    """The bench file of one instrument that reads and pulses, behind a switch; its calls are lines on a socket."""
+    """The bench file of one instrument that reads and pulses, behind a switch."""
     path = write_station(folder, smu=model, switch="keithley-707b")
     text = re.sub(r"\[instruments.pulser\].*?\n\n", "", path.read_text(), flags=re.S)
     text = text.replace('["smu", "pulser"]', '"smu"')
     text = text.replace("off_within_s = 0.5", "off_within_s = 0.5\nwithout_compliance = true")
-    if model == "b1530a":
-        text = re.sub(r"visa:TCPIP0::127\.0\.0\.1::(\d+)::SOCKET", r"tcp://127.0.0.1:\1", text, count=1)
     path.write_text(text)
     return path
 
 
-def behind_needles(model: str, port: str) -> str:
-    """Tables of a bench file that put a row board behind the needles of a prober."""
-    return f"""
-[instruments.prober]
-model = "{model}"
-port = "{port}"
-
-[roles]
-address = "board"
-drive = "board"
-sense = "board"
-power = "board"
-prober = "prober"
-"""
-
-
-def write_probed(folder: Path, *, prober: str = "mpi-sentio", wafer: str = "die = [3, 4]") -> Path:
-    """The bench file of a row board behind the needles of a prober, both on sockets."""
-    board, at = free_ports(2)
-    tables = behind_needles(prober, f"tcp://127.0.0.1:{at}") + f"\n[wafer]\n{wafer}\n\n[wiring]"
-    return write_bench(folder, port=f"tcp://127.0.0.1:{board}", edit={"\n[wiring]": tables})
-
-
 WRITTEN: Mapping[str, Callable[[Path], Path]] = {  # bench files of each family, on ports of this machine
     "row-board": _row_board,
-    "row-board-mmap": lambda folder: write_bench(folder, port=f"mmap:{folder / 'board'}"),
     "b1500a": _behind_decoder,
     "visa-station": partial(write_station, smu="keithley-2400", switch="keithley-707b"),
     "keithley-2450": partial(write_station, smu="keithley-2450", switch="keithley-3706a"),
@@ -329,8 +303,6 @@ WRITTEN: Mapping[str, Callable[[Path], Path]] = {  # bench files of each family,
     "keithley-2600": partial(write_station, smu="keithley-2600", switch=""),
     "keithley-4200a": partial(write_station, smu="keithley-4200a", switch="keithley-707b"),
     "keithley-4200a-pmu": partial(write_source, model="keithley-4200a-pmu"),
-    "b1530a": partial(write_source, model="b1530a"),
-    "row-board-probed": write_probed,
     "keysight-b2900": partial(write_station, smu="keysight-b2900", switch="keithley-7001"),
     "yokogawa-gs610": partial(write_station, smu="yokogawa-gs610", switch="keithley-7001"),
     "arc-two": write_arc_two,

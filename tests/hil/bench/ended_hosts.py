@@ -42,7 +42,7 @@ KINDS: Mapping[str, Callable[[Path], Path] | None] = {
     "frames": None,
     **{kind: WRITTEN[kind] for kind in ("visa-station", "row-board", "b1500a", "arc-two")},
 }
-GUARDED = ("visa-station", "b1500a", "arc-two", "row-board-probed")  # have instruments without a timer
+GUARDED = ("visa-station", "b1500a", "arc-two")  # have instruments without a timer
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,6 @@ send = "OFF"
         ('"OFF"', '"OFF"\nthen = "B"', "orders.off.then: stands without until"),
         ('"OFF"', '"OFF"\nuntil = { ask = "B?", done = "1", busy = "" , within_s = 1 }', "until.busy: says no word"),
         ('"OFF"', '"OFF"\nuntil = { ask = "B?", done = "1", busy = "0" }', "orders.off.until.within_s: is missing"),
-        ('"lines" }', '"lines", success = "0", acknowledge = "ACK" }', "link.success: stands beside words, or beside"),
-        ('"lines" }', '"lines", success = 0 }', "link.success: 0 is neither a text nor a list of texts"),
     ],
 )
 def test_an_order_that_waits_without_saying_for_what_is_refused(old: str, new: str, said: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hil.server.bench.chip import BenchChip
 from hil.server.bench.guard import Guard
 from hil.server.bench.roles import carry_out
 from hil.server.bench.stand_in_serve import bench_served
-from tests.hil.bench.benches import WRITTEN, write_bench, write_station
+from tests.hil.bench.benches import write_bench, write_station
 from tests.hil.bench.ended_hosts import ENDS, GUARDED, KINDS, SILENCE, end_a_host, standing_in
 
 TIMES = 5
@@ -35,14 +35,6 @@ def test_outputs_go_off_however_a_host_ends_while_they_are_on(kind: str, tmp_pat
 def test_a_board_whose_host_stands_still_is_off_by_what_it_was_sent_or_by_its_own_timer(tmp_path: Path) -> None:
     with standing_in("row-board", tmp_path) as standing:
         assert end_a_host(standing, SILENCE, random.Random(1)).by in ("instrument", "timer", "nobody needed")
-
-
-def test_outputs_of_a_board_in_shared_memory_go_off_although_its_host_ends_in_the_middle_of_an_order(
-    tmp_path: Path,
-) -> None:
-    with standing_in("row-board-mmap", tmp_path, WRITTEN["row-board-mmap"]) as standing:
-        ended = [end_a_host(standing, how, random.Random(how)) for how in ("kill", "exception", "interrupt", SILENCE)]
-    assert all(one.by in ("instrument", "timer", "host", "nobody needed") for one in ended)
 
 
 def test_outputs_that_a_host_leaves_on_are_switched_off_by_the_timer_of_the_instrument(tmp_path: Path) -> None:

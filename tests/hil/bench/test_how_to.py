@@ -13,9 +13,8 @@ from hil.cli import run
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
-from hil.server.bench.stand_in import Behaviour
 from hil.server.bench.stand_in_serve import bench_served
-from tests.hil.bench.benches import behind_needles, chip_text
+from tests.hil.bench.benches import chip_text
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "bench-of-instruments.md"
 
@@ -42,16 +41,3 @@ def test_the_files_of_the_page_make_a_chip_of_a_board_that_nobody_knew(
             outcome = chip.program_cells(0, targets_us)
     assert found["instruments"][0]["model"] == "acme-board"
     assert outcome.reached[:4].mean() > 0.9
-
-
-def test_the_prober_of_the_page_goes_to_a_die_and_is_asked_until_it_is_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = files_of_the_page(tmp_path)
-    path.write_text(
-        path.read_text() + behind_needles("prober.toml", str(tmp_path / "prober")) + "\n[wafer]\ndie = [3, 4]\n"
-    )
-    bench = load_bench(path)
-    with bench_served(bench, EmulatedChip(bench.chip, 7), behaviour=Behaviour(working_s=0.3)):
-        assert run(["bench", "check", str(path)]) == 0
-    assert "needles    were down on die 3, 4, and are up" in capsys.readouterr().out
