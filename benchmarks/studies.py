@@ -76,7 +76,8 @@ def main() -> int:
     if studies[name].closed:
         print(studies[name])
         return 0
-    shared = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))  # studies import by name
+    paths = (str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH"))  # studies import by name
+    shared = os.pathsep.join(filter(None, paths))
     return subprocess.run(command_of(studies[name], options), env={**os.environ, "PYTHONPATH": shared}).returncode
 
 

@@ -25,8 +25,8 @@ ROOMS = ("hil", "mapping", "cim", "search", "firmware_protocols")
 DOCUMENTS = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
 )
-SIMULATION = ROOT / "hil" / "cli" / "line_simulation" / "__main__.py"  # python -m, with options of its own
-SOURCES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py") if p != SIMULATION)
+SIMULATION = ROOT / "tests" / "line_simulation" / "__main__.py"  # python -m, with options of its own
+SOURCES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 OTHERS = sorted([*(ROOT / "hil" / "pages" / "templates").glob("*.html"), *(ROOT / "cim" / "chips").glob("*.toml")])
 PLACE = "VALUE"  # of an expression within a text
 ENDS = r"[`;,()\"'|\n]|\. |: |\bhil\b|(?<= )(?:and|or|then) "  # what a command is followed by in a sentence

@@ -24,8 +24,6 @@ MAY_IMPORT = {
 }
 # All of cim that truth and belief share: what a chip is, how levels and codes are written, ideal converters.
 SHARED = "cim.chip"
-# The command of whoever works on the protocol: python -m hil.cli.line_simulation.
-SIMULATION = ROOT / "hil" / "cli" / "line_simulation" / "__main__.py"
 MOST_LAYERS = 10  # of a room
 MOST_NAMES = 25  # in a folder
 FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
@@ -191,15 +189,13 @@ def test_missions_come_by_the_entry_points_of_their_commands() -> None:
 
 def test_the_protocol_opens_no_port_and_sleeps_never() -> None:
     for path in (ROOT / "firmware_protocols").rglob("*.py"):
-        if path == SIMULATION:  # which ends by CPU time
-            continue
         for name in imports_of(path):
             assert name.split(".")[0] not in ("serial", "socket", "time", "torch", "pyvisa", "threading"), (path, name)
 
 
 def test_only_the_command_line_prints() -> None:
     for path in FILES:
-        if path.relative_to(ROOT).parts[:2] == ("hil", "cli") or path == SIMULATION:
+        if path.relative_to(ROOT).parts[:2] == ("hil", "cli"):
             continue
         calls = (n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call))
         assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"], path

@@ -45,7 +45,6 @@ from hil.cli import (
 from hil.cli.cells import pulse
 from hil.cli.failures import code_of, interrupted_summary, report_failure
 from hil.cli.help_groups import GroupedCommand
-from hil.cli.options import GONE, REPLACED
 from hil.cli.terminal.lines import complain, print_line, spell_out
 from hil.driver.deferred_interrupts import ASKS_TO_END, end_soon
 from hil.errors import ExitCode, Interrupted
@@ -218,11 +217,7 @@ def run(arguments: list[str]) -> int:
 def failed(error: Exception, arguments: Sequence[str] = ()) -> int:
     """Say an error in words and give its exit code."""
     if hasattr(error, "show") and hasattr(error, "format_message"):  # a usage error of the parser
-        named = REPLACED.get(getattr(error, "option_name", ""))
-        gone = next((text for command, text in GONE.items() if tuple(arguments[: len(command)]) == command), None)
         error.show()
-        if instead := named or gone:
-            complain(f"  try     {instead}")
         return ExitCode.USAGE
     known = code_of(error)
     if isinstance(error, Interrupted):

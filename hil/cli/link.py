@@ -1,24 +1,18 @@
-"""Commands of the link itself: how fast it is, and what a wire log holds."""
+"""Commands of benches of instruments and of wire logs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from hil.cli.options import Baud, ChipOptions, Emulated, Json, Macros, Port, chip_address, output_file, print_result
+from hil.cli.options import Json, output_file, print_result
 from hil.cli.terminal.lines import print_line
-from hil.errors import ExitCode, LinkError, UsageError
-from hil.transports import DEFAULT_BAUD
-
-if TYPE_CHECKING:
-    from firmware_protocols.line_simulation.faults import LineFaults
-
-MOST_VIRTUAL_S = 100_000.0
+from hil.errors import ExitCode, UsageError
 
 trace = typer.Typer(help="Wire logs: print one message by message.", no_args_is_help=True, rich_markup_mode=None)
-bench = typer.Typer(help="Benches of instruments; rates of a line.", no_args_is_help=True, rich_markup_mode=None)
+bench = typer.Typer(help="Benches of instruments.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @trace.callback()
@@ -76,73 +70,4 @@ def bench_export(
     write_text(out, text)
     lines = [f"{out}: {found.name} at {RESOURCE}", f'then          pyvisa.ResourceManager("{out}@sim")']
     print_result(lines, {"file": str(out), "model": found.name}, as_json)
-    return ExitCode.DONE
-
-
-@bench.command("link")
-def bench_link(
-    port: Port = None,
-    emulated: Emulated = False,
-    virtual: Annotated[
-        bool, typer.Option("--virtual", help="a simulated line of --baud in virtual time; needs no chip")
-    ] = False,
-    chip: ChipOptions = None,
-    macros: Macros = None,
-    seconds: Annotated[float, typer.Option(help="how long input codes are sent, and images")] = 10.0,
-    loss: Annotated[float, typer.Option(min=0.0, max=0.99, help="--virtual: share of frames lost")] = 0.0,
-    bit_errors: Annotated[float, typer.Option(min=0.0, max=0.1, help="--virtual: share of wrong bits")] = 0.0,
-    round_trip_ms: Annotated[float, typer.Option(min=0.0, max=10_000.0, help="--virtual: there and back")] = 18.0,
-    seed: Annotated[int, typer.Option(help="--virtual: of the faults")] = 0,
-    baud: Baud = DEFAULT_BAUD,
-    as_json: Json = False,
-) -> int:
-    """Report how fast a line carries codes of products and images of a plan, beside its own rate; writes no cell."""
-    if virtual:
-        if port or emulated:
-            raise UsageError("--virtual has a line of its own", hint="leave --port and --emulated out")
-        faults = _line_faults(loss, bit_errors, round_trip_ms, baud)
-        return _bench_virtual(faults, seconds, seed, as_json)
-    if loss or bit_errors:
-        raise UsageError("--loss and --bit-errors are of a simulated line", hint="add --virtual")
-    from hil.driver.goodput import measured_goodput, plan_goodput
-    from hil.driver.open_chip import open_chip
-    from hil.transports import is_serial
-
-    address = chip_address(port, emulated, chip, macros)
-    with open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
-        rate = baud if is_serial(address) else None
-        products, images = measured_goodput(driver, seconds, baud=rate), plan_goodput(driver, seconds, baud=rate)
-    lines = products.lines("products") + (
-        ["plan: none, the chip runs no plans"] if images is None else images.lines("plan")
-    )
-    print_result(lines, {**products.to_json(), "plan": images and images.to_json()}, as_json)
-    return ExitCode.DONE
-
-
-def _line_faults(loss: float, bit_errors: float, round_trip_ms: float, baud: int) -> LineFaults:
-    from firmware_protocols.line_simulation.faults import LineFaults
-    from hil.driver.counting.wire_cost import BITS_PER_BYTE
-
-    if baud < 1:
-        raise UsageError(f"--baud {baud} is not a rate", hint=f"--baud {DEFAULT_BAUD}")
-    return LineFaults(loss=loss, bit_errors=bit_errors, delay_s=round_trip_ms / 2000, bytes_per_s=baud / BITS_PER_BYTE)
-
-
-def _bench_virtual(faults: LineFaults, seconds: float, seed: int, as_json: bool) -> int:
-    from firmware_protocols.errors import LinkFailed
-    from firmware_protocols.line_simulation.goodput import virtual_goodput
-
-    if not 0 < seconds <= MOST_VIRTUAL_S:
-        raise UsageError(f"{seconds:g} s is not between 0 and {MOST_VIRTUAL_S:g} s", hint="--seconds 10")
-    try:
-        found = virtual_goodput(faults, seconds=seconds, seed=seed)
-    except LinkFailed as error:
-        raise LinkError(f"the simulated line was lost: {error.text}", likely="too much is lost") from None
-    repeated = found.counters.retransmissions + found.counters.fast_retransmissions
-    lines = [
-        f"{100 * found.share:.1f} % of {faults.bytes_per_s / 1e3:.1f} kB/s are input codes, in "
-        f"{found.seconds:.1f} s of virtual time; {repeated:,} frames repeated"
-    ]
-    record = {"share": found.share, "seconds": found.seconds, "wire_bytes_per_s": faults.bytes_per_s}
-    print_result(lines, {**record, "virtual": True, "frames_repeated": repeated}, as_json)
     return ExitCode.DONE

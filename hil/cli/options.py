@@ -89,30 +89,6 @@ ChipScheduler = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
 Baud = Annotated[int, typer.Option(help="baud rate of a serial port")]
-# Options of 0.8 and what stands in their place.
-REPLACED = {
-    "--adapt": "--with adapt (hil techniques)",
-    "--spare-reads": "--with adapt, which has no spare columns any more (hil techniques)",
-    "--no-tune": "--without tune (hil techniques)",
-    "--tune-images": "--with tune=IMAGES (hil techniques)",
-    "--adapters": "--with adapters=RANK (hil techniques)",
-    "--rewrite": "--with rewrite=TIMES (hil techniques)",
-    "--rewrite-after": "--with rewrite=TIMES,after=1s (hil techniques)",
-    "--no-idle-copies": "--without copies (hil techniques)",
-    "--residual-slices": "--with residual=COPIES (hil techniques)",
-    "--residual-reads": "--with residual=COPIES,reads=READS (hil techniques)",
-    "--rounds": "--with rounds (hil techniques)",
-    "--no-aims": "--without aims (hil techniques)",
-    "--no-finetune": "--effort 2 (hil techniques)",
-    "--course": "--scenario NAME",
-    "--engine": "--mode exact, fast or auto; of hil search run: --evaluation-mode",
-    "--patience": "--reconnect-timeout TIME",
-    "--resume": "the same command without it, which resumes; with --restart it begins again",
-}
-GONE = {  # commands of 0.8
-    ("resume",): "the hil deploy that began the run, which resumes it; with --restart it begins again",
-    ("search", "resume"): "the hil search that began it, which resumes it; with --restart it begins again",
-}
 Adapters = Annotated[
     int,
     typer.Option(min=0, help="rank of a digital adapter that the tune gives each layer, executed by the host; 0: none"),

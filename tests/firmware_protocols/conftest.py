@@ -16,8 +16,6 @@ from firmware_protocols.connection import LinkLimits
 from firmware_protocols.extensions import messages as later
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.faults import LineFaults
-from firmware_protocols.line_simulation.line import LineEnd, VirtualLine
 from firmware_protocols.messages import (
     Capability,
     CellBlock,
@@ -52,6 +50,8 @@ from firmware_protocols.messages import (
     Wait,
 )
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
+from tests.line_simulation.faults import LineFaults
+from tests.line_simulation.line import LineEnd, VirtualLine
 
 
 @dataclass

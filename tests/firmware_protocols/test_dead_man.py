@@ -21,8 +21,6 @@ from cim.chip.file import load_chip
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.dead_man import DEAD_MAN_S
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.faults import LineFaults
-from firmware_protocols.line_simulation.line import VirtualLine
 from firmware_protocols.messages import (
     Capability,
     CellBlock,
@@ -46,6 +44,8 @@ from hil.server.firmware_build import build, config_header
 from hil.server.firmware_launch import die_serial, running_firmware
 from hil.server.firmware_targets import FirmwareTarget
 from hil.transports import open_transport
+from tests.line_simulation.faults import LineFaults
+from tests.line_simulation.line import VirtualLine
 
 from ..scripts import loaded
 from .firmware_bench import FirmwareBench

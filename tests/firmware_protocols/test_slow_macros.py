@@ -11,8 +11,6 @@ import pytest
 
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.faults import LineFaults
-from firmware_protocols.line_simulation.line import VirtualLine
 from firmware_protocols.messages import (
     CellBlock,
     CellReadings,
@@ -35,6 +33,8 @@ from firmware_protocols.messages import (
 from firmware_protocols.plans.instructions import LookUpCodes, ReshapeCodes, RunLayers
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from firmware_protocols.plans.plan import Plan, PlanStep, PlanValue
+from tests.line_simulation.faults import LineFaults
+from tests.line_simulation.line import VirtualLine
 
 from .firmware_bench import FirmwareBench
 

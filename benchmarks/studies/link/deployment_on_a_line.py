@@ -28,7 +28,6 @@ from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.extensions.chip_side import keeping_of
 from firmware_protocols.handlers import ChipHandlers
-from firmware_protocols.line_simulation.port import PacedLine, SimulatedPort
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import deploy_on
 from hil.deployment.network_source import BUNDLED_DATA, program_of
@@ -42,6 +41,7 @@ from hil.transports.base import NOISY_PAYLOAD
 from hil.transports.in_process import MAX_MESSAGE
 from hil.transports.serial_port import SerialTransport
 from hil.watch import Watch
+from tests.line_simulation.port import PacedLine, SimulatedPort
 
 BAUD = 921_600
 

@@ -23,15 +23,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from link_rate import code_bytes_per_s
 
 from firmware_protocols.chip import ChipServer
-from firmware_protocols.line_simulation.direction import LineDirection
-from firmware_protocols.line_simulation.faults import LineFaults
-from firmware_protocols.line_simulation.goodput import LIMITS, virtual_goodput
-from hil.driver.goodput import measured_goodput
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.transports.serial_port import SerialTransport
+from tests.line_simulation.direction import LineDirection
+from tests.line_simulation.faults import LineFaults
+from tests.line_simulation.goodput import LIMITS, virtual_goodput
 
 BYTES_PER_S, DELAY_S = 92_160, 0.009
 CELLS = (
@@ -87,13 +87,13 @@ def real_share(faults: LineFaults, seconds: float, seed: int) -> float:
     line.start()
     try:
         with connect(SerialTransport(os.ttyname(slave), 921_600), silence_s=60.0) as driver:
-            found = measured_goodput(driver, seconds)
+            found = code_bytes_per_s(driver, seconds)
     finally:
         line.ended.set()
         line.join()
         os.close(master)
         os.close(slave)
-    return found.code_bytes_per_s / BYTES_PER_S
+    return found / BYTES_PER_S
 
 
 def table(rows: list[tuple[str, float, list[float]]]) -> str:

@@ -18,9 +18,10 @@ import sys
 import threading
 import time
 
+from link_rate import code_bytes_per_s
+
 from cim.chip.file import load_chip
 from firmware_protocols.frames import MAX_PAYLOAD, Flag, Frame, FrameReader, encode_frame
-from hil.driver.goodput import measured_goodput
 from hil.driver.open_chip import open_chip
 from hil.server.firmware_launch import running_firmware
 from hil.server.firmware_targets import FirmwareTarget
@@ -53,7 +54,7 @@ def pty_and_waiting(seconds: float) -> tuple[float, float]:
         running_firmware(FirmwareTarget.NATIVE, SPEC, seed=1) as address,
         open_chip(address, chip=SPEC, silence_s=SILENCE_S) as chip,
     ):
-        rate = measured_goodput(chip, seconds).code_bytes_per_s / 1e6
+        rate = code_bytes_per_s(chip, seconds) / 1e6
         firmware = child_of_this()
         os.kill(firmware, signal.SIGSTOP)
         threading.Timer(seconds, os.kill, (firmware, signal.SIGCONT)).start()

@@ -1,4 +1,4 @@
-"""Bugs planted on purpose: does the link simulation (``hil.cli.line_simulation``) find each within a minute?
+"""Bugs planted on purpose: does the link simulation (``tests.line_simulation``) find each within a minute?
 
 Each bug is one replacement in a copy of the sources (``planted_bugs.toml``), or two where the sources guard against
 it twice. The simulation runs on that copy until
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[3]
-ROOMS = ("firmware_protocols", "hil")  # that are copied
+ROOMS = ("firmware_protocols", "hil", "tests/line_simulation")  # that are copied
 BLOCK = re.compile(
     r"(<!-- bugs: made by benchmarks/studies/link/planted_bugs.py -->\n).*?(<!-- end of bugs -->)", re.DOTALL
 )
@@ -68,9 +68,9 @@ BUGS = bugs()
 KINDS = ("when it was new", "tried", "endangers a die", "loses or misleads")
 RUN = """
 import json, sys, time
-from firmware_protocols.line_simulation.floors import below_floors
-from hil.cli.line_simulation.firmware_floor import below_firmware_floor
-from hil.cli.line_simulation.simulation import run_simulation
+from tests.line_simulation.floors import below_floors
+from tests.line_simulation.firmware_floor import below_firmware_floor
+from tests.line_simulation.simulation import run_simulation
 found = run_simulation(int(sys.argv[1]), float(sys.argv[2]), clock=time.process_time)
 slow = [] if found.failed else [[0, text] for text in [*below_floors(), *below_firmware_floor()]]
 print(json.dumps([time.process_time(), found.open_s, slow or found.failed]))

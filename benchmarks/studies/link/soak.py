@@ -24,8 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
-from firmware_protocols.line_simulation.direction import LineDirection
-from firmware_protocols.line_simulation.faults import Counts, LineFaults
 from firmware_protocols.messages import Returns, TileAddress
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
@@ -34,6 +32,8 @@ from hil.server.firmware_launch import running_firmware
 from hil.server.firmware_targets import FirmwareTarget
 from hil.transports import open_transport
 from hil.transports.base import CHUNK, Transport
+from tests.line_simulation.direction import LineDirection
+from tests.line_simulation.faults import Counts, LineFaults
 
 SPEC = load_chip("lab-128", macros=1)
 BAD = LineFaults(

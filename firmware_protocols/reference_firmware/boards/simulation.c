@@ -1,4 +1,4 @@
-/* The board of the link simulation (hil/cli/line_simulation): a library in its process. Clock, line, power and macros are
+/* The board of the link simulation (tests/line_simulation): a library in its process. Clock, line, power and macros are
  * the simulation's; the answers follow from the requests. It sees the state of the server, as no other board does. */
 #include <setjmp.h>
 

@@ -21,13 +21,13 @@ from cim.errors import CimError
 from cim.fit.drive import NoDriveFit
 from cim.fit.wire import NoWireFit
 from firmware_protocols.errors import LinkCounters, LocalProtocolError, ProtocolError
-from firmware_protocols.line_simulation.line import EndlessCalls
 from firmware_protocols.messages import ErrorCode
 from hil.cli import run
 from hil.cli.failures import EXIT_CODES, code_of
 from hil.errors import DeviceError, ExitCode, HilError, NotAuthorised
 from mapping.errors import MappingError
 from search.errors import SearchError
+from tests.line_simulation.line import EndlessCalls
 
 ROOT = Path(__file__).parents[3]
 ROOMS = (cim, mapping, search, firmware_protocols, hil)

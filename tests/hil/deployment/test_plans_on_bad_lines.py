@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
-from firmware_protocols.line_simulation.port import SERIAL, PacedLine, SimulatedPort
 from hil.deployment.inference import MeasuredLayers
 from hil.deployment.running.network_runs import Planned, StepByStep, network_run
 from hil.driver.open_chip import connect
@@ -26,6 +25,7 @@ from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import nominal_corrections
+from tests.line_simulation.port import SERIAL, PacedLine, SimulatedPort
 
 SIDE = {"lenet5": 28, "fmnist_cnn5x5": 28}
 OPTIONS: dict[str, dict[str, Any]] = {"vgg8": {"width": 16}, "resnet18": {"width": 8}}

@@ -9,13 +9,13 @@ import pytest
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.extensions.memory import BoardPower
-from firmware_protocols.line_simulation.board import NotingChip
-from firmware_protocols.line_simulation.direction import LineDirection
-from firmware_protocols.line_simulation.faults import LineFaults
 from firmware_protocols.messages import Status
 from hil.driver.reconnection import Reconnection
 from hil.driver.session import Session
 from hil.errors import LinkError, PortError
+from tests.line_simulation.board import NotingChip
+from tests.line_simulation.direction import LineDirection
+from tests.line_simulation.faults import LineFaults
 
 
 class VirtualCable:

@@ -11,10 +11,10 @@ from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import ChipRestarted, LinkFailed
 from firmware_protocols.extensions.messages import ImageTile
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.proving import KeyProof
-from firmware_protocols.line_simulation.seen import Advance, Met
-from firmware_protocols.line_simulation.sent_requests import EpisodeRequests, SentRequest, same_answer
 from firmware_protocols.messages import Capability, ErrorCode, ErrorReply, OutputsOff, Progress, Reply, Reset
+from tests.line_simulation.proving import KeyProof
+from tests.line_simulation.seen import Advance, Met
+from tests.line_simulation.sent_requests import EpisodeRequests, SentRequest, same_answer
 
 AGAIN_AFTER_S = 0.25  # a failed link is opened again
 

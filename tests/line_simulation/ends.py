@@ -11,13 +11,13 @@ from pathlib import Path
 
 from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
-from firmware_protocols.line_simulation.board import VirtualBoard
-from firmware_protocols.line_simulation.episode import Episode, EpisodeResult
-from firmware_protocols.line_simulation.plan import EpisodePlan
-from firmware_protocols.line_simulation.seen import Met
 from firmware_protocols.messages import Description
-from hil.cli.line_simulation.driving_host import DrivingHost
-from hil.cli.line_simulation.firmware_board import FirmwareBoard, limits_of
+from tests.line_simulation.board import VirtualBoard
+from tests.line_simulation.driving_host import DrivingHost
+from tests.line_simulation.episode import Episode, EpisodeResult
+from tests.line_simulation.firmware_board import FirmwareBoard, limits_of
+from tests.line_simulation.plan import EpisodePlan
+from tests.line_simulation.seen import Met
 
 MACROS = 8  # that tiles are written to
 DRIVER_BAD_S = 300.0  # longest time that the line of a driver is bad

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from firmware_protocols.errors import ProtocolError
-from firmware_protocols.line_simulation.direction import LineDirection, LinePiece
-from firmware_protocols.line_simulation.faults import Counts, LineFaults
 from firmware_protocols.states import Role
+from tests.line_simulation.direction import LineDirection, LinePiece
+from tests.line_simulation.faults import Counts, LineFaults
 
 MOST_IDLE = 50  # calls at one instant that an end may ask for without having anything to say
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from cobs import cobs
 
 from firmware_protocols.frames import ACK_BIT, HEADER, RESET_BIT
-from firmware_protocols.line_simulation.seen import SeenConnection
 from firmware_protocols.states import State
+from tests.line_simulation.seen import SeenConnection
 
 SESSIONS = 4  # whose arrivals are remembered
 AT_ONCE_S = 0.05  # an end that is free to speak acknowledges within it

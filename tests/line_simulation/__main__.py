@@ -1,6 +1,6 @@
 """Bad lines and failing boards in virtual time, for whoever works on the protocol.
 
-    python -m hil.cli.line_simulation --seed N --minutes M --cover
+    python -m tests.line_simulation --seed N --minutes M --cover
 
 The chip's end is the Python role or the C firmware, the host's end the driver (``hil.driver``) or a host that asks all
 that the protocol allows. Exit code 1 where something did not hold, and with ``--cover`` also where a day of line,
@@ -16,13 +16,13 @@ import argparse
 import sys
 import time
 
-from firmware_protocols.line_simulation.floors import below_floors
-from firmware_protocols.line_simulation.seen import Met
-from hil.cli.line_simulation.ends import Ends
-from hil.cli.line_simulation.firmware_floor import below_firmware_floor
-from hil.cli.line_simulation.simulation import SimulationResult, run_episode, run_simulation, source_digest
+from tests.line_simulation.ends import Ends
+from tests.line_simulation.firmware_floor import below_firmware_floor
+from tests.line_simulation.floors import below_floors
+from tests.line_simulation.seen import Met
+from tests.line_simulation.simulation import SimulationResult, run_episode, run_simulation, source_digest
 
-COMMAND = "python -m hil.cli.line_simulation"
+COMMAND = "python -m tests.line_simulation"
 TO_COVER = 3  # times the minutes that were asked for, on a slow machine
 
 

@@ -18,12 +18,12 @@ from firmware_protocols.errors import LinkCounters
 from firmware_protocols.extensions.authority import RECORD_SPACE, ChipAuthority
 from firmware_protocols.extensions.memory import BoardMemory, SupplyFailed
 from firmware_protocols.handlers import Refusal
-from firmware_protocols.line_simulation.board import IMAGE_SPACE, SLOT_BYTES, NotingChip, VirtualBoard
-from firmware_protocols.line_simulation.plan import MAX_MESSAGE
-from firmware_protocols.line_simulation.proving import KEY
 from firmware_protocols.states import State
 from hil.server.firmware_build import SOURCES, cache_folder, compiler
 from hil.server.firmware_targets import FirmwareTarget
+from tests.line_simulation.board import IMAGE_SPACE, SLOT_BYTES, NotingChip, VirtualBoard
+from tests.line_simulation.plan import MAX_MESSAGE
+from tests.line_simulation.proving import KEY
 
 LIMITS_OF_SLOTS = {0: (512, 16, 3.0), 2: (64, 4, 10.0), 3: (512, 1, 3.0), 17: (4096, 32, 10.0)}
 """Payload, window and limit of silence (s), by slots of the journal."""

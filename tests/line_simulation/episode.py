@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from firmware_protocols.line_simulation.asking import AskingHost
-from firmware_protocols.line_simulation.board import VirtualBoard
-from firmware_protocols.line_simulation.faults import Counts, LineFault, LineFaults
-from firmware_protocols.line_simulation.invariants import Invariants, LinkStates
-from firmware_protocols.line_simulation.line import VirtualLine
-from firmware_protocols.line_simulation.plan import EpisodePlan
-from firmware_protocols.line_simulation.seen import Met, SeenHost
-from firmware_protocols.line_simulation.sent_requests import EpisodeRequests
+from tests.line_simulation.asking import AskingHost
+from tests.line_simulation.board import VirtualBoard
+from tests.line_simulation.faults import Counts, LineFault, LineFaults
+from tests.line_simulation.invariants import Invariants, LinkStates
+from tests.line_simulation.line import VirtualLine
+from tests.line_simulation.plan import EpisodePlan
+from tests.line_simulation.seen import Met, SeenHost
+from tests.line_simulation.sent_requests import EpisodeRequests
 
 QUIET_S = 1200.0  # beside the work that is left: all is answered on a good line within it
 DOWN_S, STALL_S, BOOT_S = (0.1, 30.0), (0.05, 40.0), (0.01, 0.5)

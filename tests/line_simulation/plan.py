@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, replace
 
 from firmware_protocols.connection import LinkLimits
-from firmware_protocols.line_simulation.faults import LineFault, LineFaults
+from tests.line_simulation.faults import LineFault, LineFaults
 
 BAUDS = (9600, 57600, 115200, 921600, 921600, 3_000_000)
 MAX_MESSAGE = 1 << 16

@@ -12,9 +12,6 @@ from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import LinkCounters, LocalProtocolError
 from firmware_protocols.extensions.memory import BoardPower
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.board import NotingChip, VirtualBoard
-from firmware_protocols.line_simulation.faults import LineFaults
-from firmware_protocols.line_simulation.line import VirtualLine
 from firmware_protocols.messages import (
     CellBlock,
     Describe,
@@ -27,6 +24,9 @@ from firmware_protocols.messages import (
     Returns,
     TileAddress,
 )
+from tests.line_simulation.board import NotingChip, VirtualBoard
+from tests.line_simulation.faults import LineFaults
+from tests.line_simulation.line import VirtualLine
 
 LIMITS = LinkLimits(512, 32, 1 << 20)  # of a serial line
 VECTORS, ROWS = 100, 128

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firmware_protocols.line_simulation.episode import EpisodeResult
-from firmware_protocols.line_simulation.faults import Counts, LineFault
-from firmware_protocols.line_simulation.invariants import LinkStates
-from firmware_protocols.line_simulation.plan import plan_of
-from firmware_protocols.line_simulation.seen import Met
-from hil.cli.line_simulation.ends import Ends, episode_of
+import firmware_protocols
+from tests.line_simulation.ends import Ends, episode_of
+from tests.line_simulation.episode import EpisodeResult
+from tests.line_simulation.faults import Counts, LineFault
+from tests.line_simulation.invariants import LinkStates
+from tests.line_simulation.plan import plan_of
+from tests.line_simulation.seen import Met
 
 DAY_S = 86_400.0
 A_MINUTE_REQUESTS, A_MINUTE_FAULTS = 10_000, 1_000  # that a minute of simulation must cover, faults of each kind
@@ -98,7 +99,7 @@ def run_simulation(
 def source_digest() -> str:
     """Which code ran: SHA-256 of the sources of ``firmware_protocols``, first 12 digits."""
     found = hashlib.sha256()
-    root = Path(__file__).parents[1]
+    root = Path(firmware_protocols.__file__).parent
     for path in sorted(root.rglob("*.py")):
         found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return found.hexdigest()[:12]

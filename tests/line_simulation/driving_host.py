@@ -16,11 +16,6 @@ from typing import Any
 from cim.chip.spec import ChipSpec
 from firmware_protocols.codec import Decoded
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.board import VirtualBoard
-from firmware_protocols.line_simulation.plan import EpisodePlan
-from firmware_protocols.line_simulation.proving import KEY
-from firmware_protocols.line_simulation.seen import Advance, Met
-from firmware_protocols.line_simulation.sent_requests import EpisodeRequests, SentRequest, same_answer
 from firmware_protocols.messages import ErrorCode, ErrorReply, ProgramTile, Reply, Request
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.keys import HostKey
@@ -30,6 +25,11 @@ from hil.driver.session import Session
 from hil.errors import HilError, PortError
 from hil.transports.base import Transport, lost
 from hil.transports.journal import Journal
+from tests.line_simulation.board import VirtualBoard
+from tests.line_simulation.plan import EpisodePlan
+from tests.line_simulation.proving import KEY
+from tests.line_simulation.seen import Advance, Met
+from tests.line_simulation.sent_requests import EpisodeRequests, SentRequest, same_answer
 
 CALL_S = 1e-5  # that asking for bytes takes at least
 AGAIN_AFTER_S = 0.25  # a run that failed is begun again

@@ -12,9 +12,6 @@ from firmware_protocols.extensions.authority import RECORD_SPACE, ChipAuthority
 from firmware_protocols.extensions.chip_side import Keeping
 from firmware_protocols.extensions.memory import BoardMemory, BoardPower, SupplyFailed
 from firmware_protocols.handlers import DRIVING, Refusal
-from firmware_protocols.line_simulation.proving import KEY
-from firmware_protocols.line_simulation.seen import SeenChip
-from firmware_protocols.line_simulation.sent_requests import answer_of
 from firmware_protocols.messages import (
     Capability,
     CellReadings,
@@ -36,6 +33,9 @@ from firmware_protocols.messages import (
     Wait,
 )
 from firmware_protocols.states import State
+from tests.line_simulation.proving import KEY
+from tests.line_simulation.seen import SeenChip
+from tests.line_simulation.sent_requests import answer_of
 
 SLOT_BYTES, IMAGE_SPACE = 4096, 1 << 14  # of a board's memory
 OFF_WITHIN_S = 10.0  # after the host was last heard, by the protocol

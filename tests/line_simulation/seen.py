@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import LinkCounters
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.line import LineEnd
-from firmware_protocols.line_simulation.sent_requests import EpisodeRequests, SentRequest
 from firmware_protocols.states import State
+from tests.line_simulation.line import LineEnd
+from tests.line_simulation.sent_requests import EpisodeRequests, SentRequest
 
 
 class Met(enum.Enum):

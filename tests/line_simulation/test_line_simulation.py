@@ -18,22 +18,21 @@ from firmware_protocols.errors import LocalProtocolError
 from firmware_protocols.extensions import authority, images, memory
 from firmware_protocols.extensions.memory import BoardPower, SupplyFailed
 from firmware_protocols.handlers import Refusal
-from firmware_protocols.line_simulation import floors, proving
-from firmware_protocols.line_simulation.direction import LineDirection
-from firmware_protocols.line_simulation.episode import EpisodeResult
-from firmware_protocols.line_simulation.faults import Gaps, LineFault, LineFaults
-from firmware_protocols.line_simulation.floors import below_floors
-from firmware_protocols.line_simulation.goodput import virtual_goodput
-from firmware_protocols.line_simulation.plan import plan_of
-from firmware_protocols.line_simulation.seen import Met
 from firmware_protocols.messages import Done, ErrorCode, OutputsOff
 from hil.cli import run
-from hil.cli.line_simulation import firmware_floor
-from hil.cli.line_simulation.__main__ import COMMAND, main
-from hil.cli.line_simulation.ends import Ends, episode_of
-from hil.cli.line_simulation.firmware_floor import below_firmware_floor
-from hil.cli.line_simulation.simulation import SimulationResult, run_simulation
 from hil.transports import journal
+from tests.line_simulation import firmware_floor, floors, proving
+from tests.line_simulation.__main__ import COMMAND, main
+from tests.line_simulation.direction import LineDirection
+from tests.line_simulation.ends import Ends, episode_of
+from tests.line_simulation.episode import EpisodeResult
+from tests.line_simulation.faults import Gaps, LineFault, LineFaults
+from tests.line_simulation.firmware_floor import below_firmware_floor
+from tests.line_simulation.floors import below_floors
+from tests.line_simulation.goodput import virtual_goodput
+from tests.line_simulation.plan import plan_of
+from tests.line_simulation.seen import Met
+from tests.line_simulation.simulation import SimulationResult, run_simulation
 
 
 def short_episode(number: int, ends: Ends = Ends.ANY_HOST_PYTHON) -> EpisodeResult:

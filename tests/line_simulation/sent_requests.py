@@ -16,7 +16,6 @@ import numpy as np
 from firmware_protocols.codec import encode
 from firmware_protocols.extensions.bodies import chunks_of
 from firmware_protocols.extensions.messages import CHUNK, ImageBegin, ImageChunk, ImageCommit, ImageState, ImageTile
-from firmware_protocols.line_simulation.plan import EpisodePlan, log_uniform
 from firmware_protocols.messages import (
     CellBlock,
     CellReadings,
@@ -36,6 +35,7 @@ from firmware_protocols.messages import (
     TileProgrammed,
     Wait,
 )
+from tests.line_simulation.plan import EpisodePlan, log_uniform
 
 LONGEST_S, LONGEST_IN_IMAGE_S = 60.0, 10.0  # of tiles that take their time
 GROUP = 30  # places, of which the first bring an image and write its tiles

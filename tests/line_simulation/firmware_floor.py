@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from firmware_protocols.errors import ProtocolError
-from firmware_protocols.line_simulation.faults import LineFaults
-from firmware_protocols.line_simulation.floors import BYTES_PER_S, LONGEST_PAUSE_S
-from firmware_protocols.line_simulation.goodput import one_way
-from hil.cli.line_simulation.firmware_board import FirmwareBoard, limits_of
+from tests.line_simulation.faults import LineFaults
+from tests.line_simulation.firmware_board import FirmwareBoard, limits_of
+from tests.line_simulation.floors import BYTES_PER_S, LONGEST_PAUSE_S
+from tests.line_simulation.goodput import one_way
 
 LONG_S, SHORT_PAYLOAD = 49.0, 64  # more than 70,000 frames
 LEAST = 0.74  # of the bytes of short frames

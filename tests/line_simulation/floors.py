@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import ProtocolError
-from firmware_protocols.line_simulation.faults import LineFaults
-from firmware_protocols.line_simulation.goodput import answers_s, virtual_goodput
+from tests.line_simulation.faults import LineFaults
+from tests.line_simulation.goodput import answers_s, virtual_goodput
 
 BYTES_PER_S = 92_160.0  # of a serial line of 921,600 baud
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from firmware_protocols.chip import ChipServer
-from firmware_protocols.line_simulation.direction import LineDirection
-from firmware_protocols.line_simulation.faults import Counts, LineFaults
+from tests.line_simulation.direction import LineDirection
+from tests.line_simulation.faults import Counts, LineFaults
 
 SERIAL = LineFaults(delay_s=0.009, bytes_per_s=92_160)  # 921,600 baud, 18 ms round trip
 

@@ -12,7 +12,7 @@ from firmware_protocols.errors import RemoteProtocolError
 from firmware_protocols.extensions.authority import MOST_COUNTER, MOST_STEP
 from firmware_protocols.extensions.messages import Challenged
 from firmware_protocols.frames import FrameReader, encode_frame
-from firmware_protocols.line_simulation.faults import Counts, Gaps, LineFault, LineFaults
+from tests.line_simulation.faults import Counts, Gaps, LineFault, LineFaults
 
 LONGEST_CHALLENGED = 64  # bytes on the line
 LAST = (1 << 64) - 1  # counter

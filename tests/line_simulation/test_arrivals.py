@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.frames import Frame, encode_frame
-from firmware_protocols.line_simulation.arrivals import EndArrivals
 from firmware_protocols.states import State
-from hil.cli.line_simulation.firmware_board import FirmwareConnection
+from tests.line_simulation.arrivals import EndArrivals
+from tests.line_simulation.firmware_board import FirmwareConnection
 
 SESSION, WINDOW = 7, 16
 

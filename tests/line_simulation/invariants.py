@@ -16,15 +16,15 @@ from firmware_protocols.chip import ChipServer
 from firmware_protocols.extensions.memory import BoardMemory
 from firmware_protocols.frames import RESET_BIT
 from firmware_protocols.host import CREDIT, LAST_ID, HostLink
-from firmware_protocols.line_simulation.arrivals import EndArrivals
-from firmware_protocols.line_simulation.board import NotingChip, VirtualBoard
-from firmware_protocols.line_simulation.direction import LinePiece
-from firmware_protocols.line_simulation.line import VirtualLine
-from firmware_protocols.line_simulation.plan import MAX_MESSAGE
-from firmware_protocols.line_simulation.seen import SeenHost
-from firmware_protocols.line_simulation.sent_requests import traces_of
 from firmware_protocols.round_trip import RTO_MAX_S
 from firmware_protocols.states import Role, State
+from tests.line_simulation.arrivals import EndArrivals
+from tests.line_simulation.board import NotingChip, VirtualBoard
+from tests.line_simulation.direction import LinePiece
+from tests.line_simulation.line import VirtualLine
+from tests.line_simulation.plan import MAX_MESSAGE
+from tests.line_simulation.seen import SeenHost
+from tests.line_simulation.sent_requests import traces_of
 
 WEIGH_EVERY, WEIGH_AFTER_BYTES = 4096, 300_000  # steps, bytes that arrived
 MOST_HELD_BYTES = 4 * MAX_MESSAGE  # by one end
