@@ -6,13 +6,7 @@ import enum
 
 
 class Capability(enum.IntFlag):
-    """Said in hello, one bit each.
-
-    Example:
-        >>> can = Capability.SWEEP | Capability.SUMS
-        >>> Capability.SWEEP in can, Capability.PULSE in can
-        (True, False)
-    """
+    """Said in hello, one bit each."""
 
     PROGRAM_TILE = 1 << 0  # write-verify on chip
     PULSE = 1 << 1  # single pulses; the host verifies

@@ -62,12 +62,7 @@ def taken_frame() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class LinkLimits:
-    """What this end takes: bytes, frames, bytes, seconds without a good frame while one is due.
-
-    Example:
-        >>> LinkLimits(max_payload=128, window=4)
-        LinkLimits(max_payload=128, window=4, max_message=16777216, silence_s=10.0)
-    """
+    """What this end takes: bytes, frames, bytes, seconds without a good frame while one is due."""
 
     max_payload: int = DEFAULT_PAYLOAD
     window: int = 16

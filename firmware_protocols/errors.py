@@ -39,32 +39,15 @@ class LinkCounters:
 
 
 class ProtocolError(Exception):
-    """Base of everything this package raises on purpose.
-
-    Example:
-        >>> issubclass(RemoteProtocolError, ProtocolError), issubclass(Refusal, ProtocolError)
-        (True, True)
-    """
+    """Base of everything this package raises on purpose."""
 
 
 class LocalProtocolError(ProtocolError):
-    """This side asked for something that the protocol cannot carry.
-
-    Example:
-        >>> encode(Wait(duration_ns=-1), request_id=1)
-        Traceback (most recent call last):
-            ...
-        firmware_protocols.errors.LocalProtocolError: a field is out of range: argument out of range (values (-1,))
-    """
+    """This side asked for something that the protocol cannot carry."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The far side sent something that it must not send.
-
-    Example:
-        >>> issubclass(MalformedMessage, RemoteProtocolError)
-        True
-    """
+    """The far side sent something that it must not send."""
 
 
 class ChipProblem(ProtocolError):
@@ -72,12 +55,7 @@ class ChipProblem(ProtocolError):
 
 
 class UnknownOperation(RemoteProtocolError):
-    """An operation code that this version does not know.
-
-    Example:
-        >>> print(UnknownOperation(op=250, request_id=3))
-        operation 0xFA is not known to this version (request 3)
-    """
+    """An operation code that this version does not know."""
 
     def __init__(self, op: int, request_id: int) -> None:
         super().__init__(f"operation 0x{op:02X} is not known to this version (request {request_id})")
@@ -85,14 +63,7 @@ class UnknownOperation(RemoteProtocolError):
 
 
 class MalformedMessage(RemoteProtocolError):
-    """The body of a message cannot be read.
-
-    Example:
-        >>> decode(b"?")
-        Traceback (most recent call last):
-            ...
-        firmware_protocols.errors.MalformedMessage: a message has at least 4 bytes, not 1 ...
-    """
+    """The body of a message cannot be read."""
 
     def __init__(self, text: str, op: int = 0, request_id: int = 0) -> None:
         super().__init__(f"{text} (operation 0x{op:02X}, request {request_id})")
@@ -100,12 +71,7 @@ class MalformedMessage(RemoteProtocolError):
 
 
 class VersionMismatch(RemoteProtocolError):
-    """The two ends share no major version; ranges are (lowest, highest), each ``major << 8 | minor``.
-
-    Example:
-        >>> print(VersionMismatch(ours=(0x0100, 0x0104), theirs=(0x0200, 0x0201)))
-        no common protocol version: host 1.0 to 1.4, chip 2.0 to 2.1
-    """
+    """The two ends share no major version; ranges are (lowest, highest), each ``major << 8 | minor``."""
 
     def __init__(self, ours: tuple[int, int], theirs: tuple[int, int]) -> None:
         super().__init__(f"no common protocol version: host {_range(ours)}, chip {_range(theirs)}")
@@ -113,12 +79,7 @@ class VersionMismatch(RemoteProtocolError):
 
 
 class ChipRestarted(RemoteProtocolError, ChipProblem):
-    """The boot id changed: what the chip had not finished is lost, its outputs are off.
-
-    Example:
-        >>> print(ChipRestarted(old_boot_id=7, new_boot_id=8, reset_cause=1))
-        the chip restarted: boot id 0x00000007 became 0x00000008 (reset cause 1)
-    """
+    """The boot id changed: what the chip had not finished is lost, its outputs are off."""
 
     def __init__(self, old_boot_id: int, new_boot_id: int, reset_cause: int) -> None:
         super().__init__(
@@ -132,12 +93,7 @@ class ChipTaken(RemoteProtocolError):
 
 
 class LinkFailed(ProtocolError):
-    """The line is silent or lost too much; ``heard`` tells whether any good frame ever came.
-
-    Example:
-        >>> issubclass(LinkFailed, ProtocolError)
-        True
-    """
+    """The line is silent or lost too much; ``heard`` tells whether any good frame ever came."""
 
     def __init__(self, text: str, counters: LinkCounters, *, heard: bool) -> None:
         super().__init__(f"{text} ({counters})")

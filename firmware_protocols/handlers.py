@@ -56,12 +56,6 @@ class Refusal(ChipProblem):
     """The chip will not do it; becomes an ``ErrorReply``.
 
     ``value`` and ``limit`` are the number asked for and the number allowed, 0 where none apply.
-
-    Example:
-        >>> raise Refusal(ErrorCode.LIMIT, "a pulse of 4.2 V", value=4.2, limit=3.3)
-        Traceback (most recent call last):
-            ...
-        firmware_protocols.handlers.Refusal: a pulse of 4.2 V
     """
 
     def __init__(self, code: ErrorCode, text: str, value: float = 0.0, limit: float = 0.0) -> None:
@@ -76,11 +70,6 @@ class ChipHandlers(Protocol):
     Minimum: describe, read_cells, mvm, outputs_off, and program_tile or pulse. All else is a
     capability; methods of capabilities that are not set are never called and may raise
     ``Refusal(ErrorCode.UNSUPPORTED, ...)``.
-
-    Example:
-        >>> board: ChipHandlers = hil.Board(cim.load_chip("lab-128", macros=1))
-        >>> board.capabilities
-        <Capability: 0>
     """
 
     @property

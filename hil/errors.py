@@ -10,12 +10,7 @@ import enum
 
 
 class ExitCode(enum.IntEnum):
-    """Exit codes of the command line; each error class has one.
-
-    Example:
-        >>> int(ExitCode.MISMATCH), MismatchError.exit_code is ExitCode.MISMATCH
-        (8, True)
-    """
+    """Exit codes of the command line; each error class has one."""
 
     DONE = 0
     OUTSIDE_TOLERANCE = 1
@@ -34,15 +29,7 @@ class ExitCode(enum.IntEnum):
 
 
 class HilError(Exception):
-    """An error with a place, a likely cause and a next command.
-
-    Example:
-        >>> try:
-        ...     read_run("no-such-run.h5")
-        ... except HilError as error:
-        ...     print(int(error.exit_code), error.what)
-        7 there is no no-such-run.h5
-    """
+    """An error with a place, a likely cause and a next command."""
 
     exit_code: ExitCode = ExitCode.BUG
 
@@ -56,14 +43,7 @@ class HilError(Exception):
 
 
 class UsageError(HilError):
-    """A command or a call that asks for something that is not possible.
-
-    Example:
-        >>> load_dataset("fashion-mnist-bundled", split="train")
-        Traceback (most recent call last):
-            ...
-        hil.errors.UsageError: fashion-mnist-bundled has test images only ...
-    """
+    """A command or a call that asks for something that is not possible."""
 
     exit_code = ExitCode.USAGE
 
@@ -75,39 +55,19 @@ class NothingLearned(HilError):
 
 
 class PortError(HilError):
-    """The port is missing, busy, not permitted, or cannot be opened.
-
-    Example:
-        >>> open_chip("/dev/no-such-port", chip="lab-128")
-        Traceback (most recent call last):
-            ...
-        hil.errors.PortError: there is no port /dev/no-such-port ...
-    """
+    """The port is missing, busy, not permitted, or cannot be opened."""
 
     exit_code = ExitCode.PORT
 
 
 class LinkError(HilError):
-    """The far side is silent, lost, or does not speak the protocol.
-
-    Example:
-        >>> print(LinkError("no reply from macro 2 within 2.0 s", likely="supply off or cable loose"))
-        no reply from macro 2 within 2.0 s
-          likely  supply off or cable loose
-    """
+    """The far side is silent, lost, or does not speak the protocol."""
 
     exit_code = ExitCode.LINK
 
 
 class DeviceError(HilError):
-    """The chip refused or failed a request.
-
-    Example:
-        >>> print(DeviceError("the chip refused a pulse of 4.2 V", where="macro 0", hint="hil info --port PORT"))
-        the chip refused a pulse of 4.2 V
-          where   macro 0
-          try     hil info --port PORT
-    """
+    """The chip refused or failed a request."""
 
     exit_code = ExitCode.DEVICE
 
@@ -127,49 +87,24 @@ class NotAuthorised(DeviceError):
 
 
 class FileError(HilError):
-    """A file or data set is missing, broken or unsafe.
-
-    Example:
-        >>> read_run("no-such-run.h5")
-        Traceback (most recent call last):
-            ...
-        hil.errors.FileError: ...
-    """
+    """A file or data set is missing, broken or unsafe."""
 
     exit_code = ExitCode.BAD_FILE
 
 
 class MismatchError(HilError):
-    """Versions or descriptions differ; both values are in the text.
-
-    Example:
-        >>> open_chip("emulated:lab-128?macros=2", chip="lab-128", macros=4)
-        Traceback (most recent call last):
-            ...
-        hil.errors.MismatchError: the chip at emulated:lab-128?macros=2 is not what its file says: ...
-    """
+    """Versions or descriptions differ; both values are in the text."""
 
     exit_code = ExitCode.MISMATCH
 
 
 class OutputError(HilError):
-    """An output cannot be written: disk full, no permission.
-
-    Example:
-        >>> print(OutputError("no space is left", where="runs/0001"))
-        no space is left
-          where   runs/0001
-    """
+    """An output cannot be written: disk full, no permission."""
 
     exit_code = ExitCode.CANNOT_WRITE
 
 
 class Interrupted(HilError):
-    """Ctrl-C, and what was done so far can be gone on with.
-
-    Example:
-        >>> int(Interrupted("interrupted", hint="the same command resumes").exit_code)
-        10
-    """
+    """Ctrl-C, and what was done so far can be gone on with."""
 
     exit_code = ExitCode.INTERRUPTED

@@ -24,10 +24,6 @@ class LayerBits:
     """Bit widths of one layer; None takes those of the network.
 
     ``activation`` is the width of the codes that the layer takes.
-
-    Example:
-        >>> parse_layer_bits("conv1=8,fc=A6")["fc"]
-        LayerBits(weight=None, activation=6)
     """
 
     weight: int | None = None
@@ -41,13 +37,7 @@ class LayerBits:
 
 @dataclass(frozen=True, slots=True)
 class BitWidths:
-    """Bits of a network, ``layers`` being those that differ.
-
-    Example:
-        >>> bits = BitWidths(weight=4, activation=8, layers=parse_layer_bits("conv1=6"))
-        >>> bits.weights_of("conv1"), bits.weights_of("fc")
-        (6, 4)
-    """
+    """Bits of a network, ``layers`` being those that differ."""
 
     weight: int
     activation: int

@@ -212,13 +212,7 @@ class RoundPlan:
 
 @dataclass(frozen=True, slots=True)
 class MappingPlan:
-    """Demands of a program on its chip, for people and for ``--json``.
-
-    Example:
-        >>> demand = plan(program)
-        >>> demand.macros_used, [layer.layer for layer in demand.layers]
-        (1, ['0', '3'])
-    """
+    """Demands of a program on its chip, for people and for ``--json``."""
 
     chip: str
     layers: tuple[LayerPlan, ...]

@@ -10,12 +10,7 @@ from dataclasses import dataclass
 
 
 class MappingError(Exception):
-    """Base of everything that ``mapping`` raises on purpose.
-
-    Example:
-        >>> issubclass(CannotMap, MappingError), issubclass(ProgramFileError, MappingError)
-        (True, True)
-    """
+    """Base of everything that ``mapping`` raises on purpose."""
 
 
 class MappingFileError(MappingError):
@@ -45,16 +40,7 @@ class LayerNeed:
 
 
 class CannotMap(NotMappable):
-    """A network does not fit a chip; says by how much, and what would fit.
-
-    Example:
-        >>> large = build("vgg8", classes=["a", "b"], rng=np.random.default_rng(0))
-        >>> pixels = np.zeros((4, 32, 32, 3), np.uint8)
-        >>> compile_network(NetworkFile(large, 4, 8, pixels), cim.load_chip("lab-128", macros=1))
-        Traceback (most recent call last):
-            ...
-        mapping.errors.CannotMap: ...
-    """
+    """A network does not fit a chip; says by how much, and what would fit."""
 
     def __init__(
         self,
@@ -78,14 +64,7 @@ class CannotMap(NotMappable):
 
 
 class ProgramFileError(MappingFileError):
-    """A program file is broken, or does not hold together; holds the path and the reason.
-
-    Example:
-        >>> load_program("no.h5")
-        Traceback (most recent call last):
-            ...
-        mapping.errors.ProgramFileError: no.h5: does not exist
-    """
+    """A program file is broken, or does not hold together; holds the path and the reason."""
 
     def __init__(self, path: str, text: str) -> None:
         super().__init__(f"{path}: {text}")
@@ -93,9 +72,4 @@ class ProgramFileError(MappingFileError):
 
 
 class NewerVersion(ProgramFileError, MappingMismatch):
-    """The file was written for a newer major version of the format.
-
-    Example:
-        >>> issubclass(NewerVersion, ProgramFileError)
-        True
-    """
+    """The file was written for a newer major version of the format."""

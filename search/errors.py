@@ -8,23 +8,11 @@ from __future__ import annotations
 
 
 class SearchError(Exception):
-    """A search cannot be done as asked.
-
-    Example:
-        >>> issubclass(NothingFits, SearchError), issubclass(SpaceError, SearchError)
-        (True, True)
-    """
+    """A search cannot be done as asked."""
 
 
 class SearchFileError(SearchError):
-    """A file of a search is missing or wrong; holds the path, line (0: none), field and reason.
-
-    Example:
-        >>> load_space("no-such-space")
-        Traceback (most recent call last):
-            ...
-        search.errors.SearchFileError: no-such-space: no such space; there are ...
-    """
+    """A file of a search is missing or wrong; holds the path, line (0: none), field and reason."""
 
     def __init__(self, path: str, line: int, field: str, text: str) -> None:
         where = f"{path}:{line}: " if line else f"{path}: "
@@ -37,43 +25,19 @@ class SearchMismatch(SearchError):
 
 
 class NewerFile(SearchFileError, SearchMismatch):
-    """The file was written for a newer major version of its format.
-
-    Example:
-        >>> issubclass(NewerFile, SearchFileError)
-        True
-    """
+    """The file was written for a newer major version of its format."""
 
 
 class CodeRefused(SearchFileError):
-    """A space file names Python code, and its reader did not allow that.
-
-    Example:
-        >>> print(CodeRefused("mine.toml", 12, "operators.mine", "names Python code, which was not allowed"))
-        mine.toml:12: operators.mine: names Python code, which was not allowed
-    """
+    """A space file names Python code, and its reader did not allow that."""
 
 
 class SpaceError(SearchError):
-    """A space that holds no network, or an architecture that is none of a space's.
-
-    Example:
-        >>> space.decode(tuple(9 for _ in space.choices))
-        Traceback (most recent call last):
-            ...
-        search.errors.SpaceError: [9, 9, 9, 9, 9, 9, 9, 9, 9] is not a genome of tiny, whose genes have ... choices
-    """
+    """A space that holds no network, or an architecture that is none of a space's."""
 
 
 class NothingFits(SpaceError):
-    """A position of a space has no operator left on a chip; ``reasons`` say why each one went.
-
-    Example:
-        >>> print(NothingFits("tiny", "lab-128", "2.1", ("conv3: no channels are left",)))
-        space tiny on lab-128: no operator is left at 2.1
-          conv3: no channels are left
-          try     operators that fill arrays, or other widths; --least-share 0 keeps those that do not
-    """
+    """A position of a space has no operator left on a chip; ``reasons`` say why each one went."""
 
     def __init__(self, space: str, target: str, position: str, reasons: tuple[str, ...]) -> None:
         lines = [f"space {space} on {target}: no operator is left at {position}"]

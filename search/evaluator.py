@@ -13,11 +13,6 @@ class Evaluation:
 
     ``low`` and ``high`` are a 95 % prediction interval of the next chip's accuracy. Latency and energy
     are of one image. ``source`` says how it was found: "simulated from …" or "measured on …".
-
-    Example:
-        >>> found = Evaluation(0.91, 0.89, 0.88, 0.94, 20, 500, latency_ns=4e5, energy_pj=6e6, source="simulated")
-        >>> found.accuracy_mean, round(found.edp_mj_ms, 4)
-        (0.91, 0.0024)
     """
 
     accuracy_mean: float
@@ -41,14 +36,7 @@ class Evaluation:
 
 
 class Evaluator(Protocol):
-    """Compiles a ``net.pt``, runs it on at least 20 simulated chips (or on measured ones) and prices one image.
-
-    Example:
-        >>> data = hil.load_dataset("fashion-mnist-bundled")
-        >>> judge: Evaluator = hil.SimulatedEvaluator(cim.load_chip("lab-128"), data, mode="fast")
-        >>> judge.mode
-        'fast'
-    """
+    """Compiles a ``net.pt``, runs it on at least 20 simulated chips (or on measured ones) and prices one image."""
 
     def evaluate(self, network: Path) -> Evaluation:
         """Raises what its owner's compiling and running raise."""

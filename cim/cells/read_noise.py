@@ -41,11 +41,6 @@ class ReadNoise:
     from ``reference_s`` on (closer reads differ by 2 · variance). ``telegraph_share`` of the
     cells switch between two levels ``telegraph_us`` apart, at ``telegraph_hz`` changes a
     second in the middle of the cells' rates. ``flicker_exponent`` is α of the spectrum 1/f^α.
-
-    Example:
-        >>> two, ones = np.array([2.0, 40.0]), np.ones(2)
-        >>> ReadNoise(levels_us=two, variance_us2=1.7 * ones, se_us2=0.1 * ones).telegraph_share
-        array([0., 0.])
     """
 
     levels_us: Floats

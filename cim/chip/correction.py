@@ -19,11 +19,6 @@ class Correction:
     level_sum = round((gain · sum + offset + input_gain · Σ inputs) / 2^shift), half away from
     zero, in 64-bit integers. ``gain`` int32, ``offset`` int64, ``input_gain`` int32, each
     (outputs,). Σ inputs is the sum of the codes as driven (after an input offset).
-
-    Example:
-        >>> correction = nominal_correction(spec.macro, 3, levels, 8, input_signed=False)
-        >>> correction.gain.shape, correction.shift
-        ((2,), 20)
     """
 
     gain: NDArray[np.int32]

@@ -14,12 +14,7 @@ from cim.errors import CimUsageError
 
 
 class WeightForm(enum.StrEnum):
-    """The two cell levels that hold a signed weight k of a pair.
-
-    Example:
-        >>> [form.value for form in WeightForm]
-        ['sign', 'balanced']
-    """
+    """The two cell levels that hold a signed weight k of a pair."""
 
     SIGN = "sign"  # one cell at |k|, the other at 0
     BALANCED = "balanced"  # both cells about the middle level, k apart
@@ -44,11 +39,6 @@ class EncodedTile:
 
     ``word_lines`` int (n,), ``bit_lines`` int (m,), ``targets_us`` float32 (n, m): the cell at
     (word_lines[i], bit_lines[j]) is to reach targets_us[i, j].
-
-    Example:
-        >>> tile = encode_tile(np.array([[7, -7]], np.int8), spec.macro, row0=0, output0=0)
-        >>> tile.targets_us  # two cells a weight: G⁺, G⁻
-        array([[40.,  2.,  2., 40.]], dtype=float32)
     """
 
     word_lines: NDArray[np.intp]

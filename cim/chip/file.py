@@ -46,14 +46,7 @@ VERSION = (1, 3)
 
 
 class ChipFileError(CimFileError):
-    """A chip file is missing or wrong; holds the path, line, field and reason.
-
-    Example:
-        >>> load_chip("no-such-chip")
-        Traceback (most recent call last):
-            ...
-        cim.chip.file.ChipFileError: no-such-chip: no such chip; there are ...
-    """
+    """A chip file is missing or wrong; holds the path, line, field and reason."""
 
     def __init__(self, path: str, line: int, field: str, text: str) -> None:
         where = f"{path}:{line}: {field}: " if field else f"{path}: "
@@ -62,12 +55,7 @@ class ChipFileError(CimFileError):
 
 
 class NewerChipFile(ChipFileError, CimMismatch):
-    """The file was written for a newer major version of the format.
-
-    Example:
-        >>> issubclass(NewerChipFile, ChipFileError)
-        True
-    """
+    """The file was written for a newer major version of the format."""
 
 
 def chip_names() -> list[str]:

@@ -114,11 +114,6 @@ class MacroSpec:
     worth ``values.values[k]`` of them (k itself where levels are even). Logical rows and
     outputs are what tiles are placed on; the cells behind them follow from ``encoding``,
     ``column_order`` and the rows kept out.
-
-    Example:
-        >>> macro = load_chip("lab-128").macro
-        >>> macro.rows, macro.outputs, macro.levels_us[-1]
-        (128, 64, 40.0)
     """
 
     rows: int  # word lines
@@ -370,11 +365,6 @@ class ChipSpec:
     and ``groups``, rules for placing layers; no board's answer depends on them, so the digest does
     not cover them. ``evidence`` is one published measurement of chips of this kind, ``technology`` what their
     cells are; both may be missing.
-
-    Example:
-        >>> spec = load_chip("lab-128", macros=2)
-        >>> spec.macros, spec.macro.rows, spec.macro.adc.bits
-        (2, 128, 8)
     """
 
     name: str

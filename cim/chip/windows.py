@@ -10,13 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A kernel window stepping over a feature map of ``channels`` x ``height`` x ``width``.
-
-    Example:
-        >>> window = Window(channels=3, height=32, width=32, kernel=(3, 3), stride=(2, 2), padding=(1, 1))
-        >>> window.rows, window.out_height, window.positions
-        (27, 16, 256)
-    """
+    """A kernel window stepping over a feature map of ``channels`` x ``height`` x ``width``."""
 
     channels: int
     height: int

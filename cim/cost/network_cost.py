@@ -36,13 +36,7 @@ AREAS = ("array", "driver", "column", "adc", "digital", "activation", "router", 
 
 
 class NoCostModel(CimFileError, ValueError):
-    """The chip file has no [cost] section.
-
-    Example:
-        >>> print(NoCostModel("mine"))
-        mine has no [cost] section, so nothing is known of its energy and area
-          try     hil chips show lab-128, and give the file a [cost] section like it; hil estimate --prices FILE
-    """
+    """The chip file has no [cost] section."""
 
     def __init__(self, chip: str) -> None:
         super().__init__(
@@ -59,11 +53,6 @@ class LayerCost:
     ``busy_ns``: by resource, how long the busiest unit of it works for an image; ``bound`` names the
     largest. ``latency_ns`` is the layer's part of the image's latency: 0 off the critical path.
     ``chip_time_ns`` is what reads alone last when layers run one after the other, as a driver runs them.
-
-    Example:
-        >>> first = estimate(workload, spec).layers[0]
-        >>> first.name, first.macs, first.bound
-        ('0', 2304, 'adc')
     """
 
     name: str
@@ -102,11 +91,6 @@ class Cost:
     ``shared_pj``: energy of no layer (host link, leakage, programming when the chip is written anew
     for every batch). ``host_ns``: the parts of latency before the first and after the last layer.
     ``interval_ns``: between two images when they follow each other, set by the busiest ``limit``.
-
-    Example:
-        >>> cost = estimate(workload, spec)
-        >>> cost.limit, [layer.name for layer in cost.layers]
-        ('macro 0', ['0', '2', '3'])
     """
 
     network: str

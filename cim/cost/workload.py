@@ -107,11 +107,6 @@ class LayerWork:
     ``TABLE`` on, look-ups or multiplications and additions of one image; those of other kinds follow from their shapes.
     ``shares``: the earlier layer whose cells it reads again, in its ``tiles``. ``beyond_chip``: no operation of a chip
     does it, so the host does.
-
-    Example:
-        >>> first = workload.layers[0]
-        >>> first.name, first.in_shape, first.weight_bits
-        ('0', (1, 8, 8), 4)
     """
 
     name: str
@@ -167,12 +162,7 @@ class LayerWork:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Layers in an order in which each follows its inputs; one image of ``input_shape`` goes through.
-
-    Example:
-        >>> workload.input_shape, [layer.name for layer in workload.layers]
-        ((1, 8, 8), ['0', '2', '3'])
-    """
+    """Layers in an order in which each follows its inputs; one image of ``input_shape`` goes through."""
 
     name: str
     input_shape: Shape3

@@ -9,13 +9,7 @@ from operator import attrgetter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByComponent:
-    """A quantity by module: ns, um2, W or nJ, by the name of the field that holds it.
-
-    Example:
-        >>> parts = estimate_mnsim(workload, load_mnsim()).energy_nj
-        >>> parts.adc > parts.adder
-        True
-    """
+    """A quantity by module: ns, um2, W or nJ, by the name of the field that holds it."""
 
     array: float = 0.0
     dac: float = 0.0

@@ -13,14 +13,7 @@ from cim.errors import CannotExpress
 
 
 class MnsimError(CannotExpress):
-    """MNSIM 2.0 cannot express this network on this configuration; the text holds the numbers.
-
-    Example:
-        >>> raise MnsimError("kernels of 9 x 9 are more than an array holds")
-        Traceback (most recent call last):
-            ...
-        cim.mnsim.config.MnsimError: kernels of 9 x 9 are more than an array holds
-    """
+    """MNSIM 2.0 cannot express this network on this configuration; the text holds the numbers."""
 
 
 class TileConnection(enum.StrEnum):
@@ -241,13 +234,7 @@ class SramSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MnsimConfig:
-    """All of one configuration. ``provenance``: source of each ``section.field``.
-
-    Example:
-        >>> config = load_mnsim()
-        >>> config.array.rows, config.array.columns
-        (256, 256)
-    """
+    """All of one configuration. ``provenance``: source of each ``section.field``."""
 
     chip: ChipSection
     tile: TileSection

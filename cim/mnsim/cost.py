@@ -21,11 +21,6 @@ class MnsimLayerCost:
     """One layer. The module sums of ``latency_ns`` are over output positions and take no account of waiting.
 
     ``latency_ns.buffer_read`` contains the read that ``merge_ns`` contains too; ``busy_ns`` counts it once.
-
-    Example:
-        >>> first = estimate_mnsim(workload, load_mnsim()).layers[0]
-        >>> first.layer.name, first.finish_ns > first.begin_ns
-        ('0', True)
     """
 
     layer: CountedLayer
@@ -60,11 +55,6 @@ class MnsimCost:
     """One image through the network. Parts are sums over layers and what all layers share.
 
     Quirk: that share (global buffer, adders of element-wise layers) is in the parts, not in the totals.
-
-    Example:
-        >>> cost = estimate_mnsim(workload, load_mnsim())
-        >>> cost.tiles, round(cost.energy_total_nj)
-        (2, 89)
     """
 
     workload: str

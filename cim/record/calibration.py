@@ -61,10 +61,6 @@ class MacroCalibration:
     there (at the mean of the columns that share the converter). ``gain`` is the slope over the whole
     scale, all codes alike: the curve has none. ``cells`` int8 (rows, columns), values of ``CellState``; ``stuck_us``
     float32 (rows, columns) is the mean reading of stuck cells in µS, NaN elsewhere.
-
-    Example:
-        >>> record.macros[0].gain.shape, record.macros[0].cells.shape
-        ((64,), (128, 128))
     """
 
     macro: int
@@ -103,10 +99,6 @@ class CalibrationRecord:
     when a second temperature was measured, ``writes`` when write-verify was counted, ``drive`` when
     inputs of several bits a read were measured. ``product_error``: share by which a cell in a product differs from
     itself as it is read alone, each cell by its own, always the same (other voltages, shared drivers, neighbours).
-
-    Example:
-        >>> record.chip_name, sorted(record.macros), len(record.programming.levels_us)
-        ('lab-128', [0], 8)
     """
 
     chip_name: str
@@ -156,14 +148,7 @@ class CalibrationRecord:
 
 
 class NotCalibrated(CimMismatch, LookupError):
-    """A macro is needed that the record does not hold; fields ``macro`` and ``known``.
-
-    Example:
-        >>> record.macro(5)
-        Traceback (most recent call last):
-            ...
-        cim.record.calibration.NotCalibrated: macro 5 is not in the calibration record, which holds (0,)
-    """
+    """A macro is needed that the record does not hold; fields ``macro`` and ``known``."""
 
     def __init__(self, macro: int, known: tuple[int, ...]) -> None:
         super().__init__(f"macro {macro} is not in the calibration record, which holds {known}")

@@ -21,13 +21,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One number that was measured; ``low`` and ``high`` bound its 95 % interval.
-
-    Example:
-        >>> gain = Estimate(value=1.02, se=0.01, low=1.0, high=1.04)
-        >>> gain.low <= gain.value <= gain.high
-        True
-    """
+    """One number that was measured; ``low`` and ``high`` bound its 95 % interval."""
 
     value: float
     se: float

@@ -37,14 +37,7 @@ T = TypeVar("T")
 
 
 class RecordFileError(CimFileError):
-    """A calibration file is missing, broken or no calibration; fields ``path`` and ``text``.
-
-    Example:
-        >>> load_record("no.h5")
-        Traceback (most recent call last):
-            ...
-        cim.record.file.RecordFileError: no.h5: no such file
-    """
+    """A calibration file is missing, broken or no calibration; fields ``path`` and ``text``."""
 
     def __init__(self, path: str | Path, text: str) -> None:
         super().__init__(f"{path}: {text}")
@@ -52,12 +45,7 @@ class RecordFileError(CimFileError):
 
 
 class NewerRecord(RecordFileError, CimMismatch):
-    """The file was written by a newer major version; fields ``found`` and ``known``.
-
-    Example:
-        >>> issubclass(NewerRecord, RecordFileError)
-        True
-    """
+    """The file was written by a newer major version; fields ``found`` and ``known``."""
 
     def __init__(self, path: str | Path, found: str) -> None:
         self.known = f"{VERSION[0]}.{VERSION[1]}"

@@ -32,11 +32,6 @@ class ArrayNoise:
     scores from −FARTHEST to FARTHEST; ``read_variance_us2`` (levels,): of one read of a cell. Shares are of
     cells; ``unreached_us`` the errors of cells that missed their window, (m,). ``gain_se`` and
     ``offset_se_codes`` are what calibration leaves unknown of a column.
-
-    Example:
-        >>> noise = array_noise(spec.macro, record, age_s=3600.0)
-        >>> noise.errors_us.shape[0] == len(spec.macro.levels_us)
-        True
     """
 
     spec: MacroSpec

@@ -15,12 +15,7 @@ NONCE_BYTES, PROOF_BYTES = 16, 32
 
 
 class Level(enum.IntEnum):
-    """What a host may ask; each level holds those below it.
-
-    Example:
-        >>> Level.PROGRAM > Level.RUN
-        True
-    """
+    """What a host may ask; each level holds those below it."""
 
     OBSERVE = 0  # describe, status
     RUN = 1  # reads, products, layers, waiting

@@ -47,11 +47,6 @@ class Dataset:
 
     A set of another ``kind`` than classes has its ``targets`` (``hil.datasets.targets``) and no labels. A set of values
     instead of pixels has ``inputs`` float32 (n, …) and no images before ``hil.datasets.input_values`` gives them.
-
-    Example:
-        >>> data = load_dataset("fashion-mnist-bundled", limit=100)
-        >>> len(data), data.images.shape, data.classes[0]
-        (100, (100, 28, 28, 1), 'T-shirt/top')
     """
 
     name: str

@@ -53,12 +53,7 @@ def usual_recipe(*having: str, without: Sequence[str] = ()) -> Recipe:
 
 @dataclass(frozen=True, slots=True)
 class TechniqueOptions:
-    """What is to be done to a network on a chip: an effort, techniques beside it, and some left out.
-
-    Example:
-        >>> TechniqueOptions(effort=2, having=("rewrite=3",), without=("tune",))
-        TechniqueOptions(effort=2, having=('rewrite=3',), without=('tune',))
-    """
+    """What is to be done to a network on a chip: an effort, techniques beside it, and some left out."""
 
     effort: int | None = setting(
         None, "0: as compiled, 1: what costs neither macros nor training, 2: what free macros and chip time allow, "
@@ -251,11 +246,6 @@ class DeployOptions:
     one; ``tolerance_in_units`` the same in the metric's unit, points of a share, and goes first. ``task``, ``metric``
     "": those of the network file. ``causes``: the gap is split by cause, for which cells are read right after writing.
     ``mode`` is a ``SimulationMode``; auto: fast where it was shown to be as good as exact.
-
-    Example:
-        >>> short = DeployOptions(samples=300, repeats=2, virtual_chips=10, causes=False)
-        >>> short.age_s, short.seed
-        (3600.0, 0)
     """
 
     samples: int = setting(

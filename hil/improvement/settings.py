@@ -16,10 +16,6 @@ class ImproveSettings:
     """Besides network, images, record and task.
 
     ``target``: a share at which it stops; ``minutes``: no technique begins after so many; None: neither ends it.
-
-    Example:
-        >>> ImproveSettings(chips=4, images=200, effort=1, target=0.9).age_s
-        3600.0
     """
 
     use_macros: int | None = setting(

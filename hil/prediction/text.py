@@ -20,13 +20,7 @@ from mapping.network.task import TaskKind
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Prediction:
-    """Accuracies, or another metric, of virtual chips on the same images, at one age or several; (ages, S).
-
-    Example:
-        >>> found: Prediction = simulate(program, record, test, ages=["1h", "30d"], chips=4, mode="fast", options=few)
-        >>> found.accuracies.shape, found.ages_s
-        ((2, 4), (3600.0, 2592000.0))
-    """
+    """Accuracies, or another metric, of virtual chips on the same images, at one age or several; (ages, S)."""
 
     ideal: float
     accuracies: NDArray[np.float64]

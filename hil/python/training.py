@@ -68,15 +68,7 @@ class FinetunedNetwork(Shown, FinetuneResult):
 
 @dataclass(frozen=True)
 class FinetunedOnChip(Shown, OnChipResult):
-    """A network that stands on one chip, the layers behind each group trained; ``path``: its program.
-
-    Example:
-        >>> training = FinetuneSettings(epochs=1, rate=0.001, batch=50)
-        >>> little = OnChipSettings(groups=2, images=100, training=training)
-        >>> mine = hil.finetune(module, chip, train, out="on_chip.h5", record=record, settings=little)
-        >>> len(mine.groups), mine.silicon
-        (2, False)
-    """
+    """A network that stands on one chip, the layers behind each group trained; ``path``: its program."""
 
     name: str = ""
 

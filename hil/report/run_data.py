@@ -55,11 +55,6 @@ class RunData:
     Of a ``task`` that is not of classes there are ``targets`` (n, …) in place of labels; n may be fewer samples than
     were run where outputs are wide, and telling are samples that chip and virtual chips score most differently.
     ``scores`` are those of all samples by column: (rows, samples).
-
-    Example:
-        >>> data = read_run("runs/0001/data.h5")
-        >>> data.measured_logits.shape  # repeats, images, classes
-        (2, 60, 2)
     """
 
     indices: NDArray[np.int64]  # (n,) positions in the data set

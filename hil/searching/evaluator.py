@@ -35,11 +35,6 @@ class SimulatedEvaluator:
     """Virtual chips of one description, drawn from ``record`` (None: from the models of the chip file).
 
     ``data``: images that nothing was trained or calibrated on. ``target``: array that prices networks; None: the chip.
-
-    Example:
-        >>> data = load_dataset("fashion-mnist-bundled")
-        >>> SimulatedEvaluator(cim.load_chip("lab-128"), data, mode="fast").options.virtual_chips
-        20
     """
 
     spec: ChipSpec
@@ -86,11 +81,6 @@ class DeployedEvaluator:
 
     No chip of ours tells its energy, so that is the cost model's; latency is the cost model's, times the chip
     time that images took over the chip time that the model expects of them.
-
-    Example:
-        >>> data = load_dataset("fashion-mnist-bundled")
-        >>> DeployedEvaluator("emulated:lab-128", cim.load_chip("lab-128"), data).options.samples
-        2000
     """
 
     address: str

@@ -14,12 +14,7 @@ LIMITS, IMAGES = "Limits", "Images"  # groups of options
 
 @dataclass(frozen=True, slots=True)
 class PruneSettings:
-    """Limits of what a pruned network may be, and what its weights are found on.
-
-    Example:
-        >>> PruneSettings(edp=0.1, weight_bits="3-5").candidates
-        6
-    """
+    """Limits of what a pruned network may be, and what its weights are found on."""
 
     edp: float = setting(
         0.0,

@@ -48,11 +48,6 @@ EDP_TEXT = "{:.4g} mJ·ms"
 class PruneResult:
     """``pruned`` that were made and measured, the best first; the first was written. ``errors``: chip whose errors they
     were made for and chosen under, "": a perfect one.
-
-    Example:
-        >>> small = prune("net.pt", "small.pt", edp=2e-6, data="stripes.npz")
-        >>> small.after["edp_mj_ms"] <= 2e-6, small.path.name
-        (True, 'small.pt')
     """
 
     path: Path

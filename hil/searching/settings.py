@@ -38,10 +38,6 @@ class SearchSettings:
     ``budget_s`` 0 sets no limit. ``samples`` networks are trained for ``sample_epochs`` to learn accuracies;
     ``networks`` of the front are trained for ``epochs`` and evaluated on ``chips`` simulated chips with ``images``
     test images.
-
-    Example:
-        >>> SearchSettings(data="fashion-mnist", chip="lab-128", samples=16, sample_epochs=2).simulations
-        1024
     """
 
     data: str

@@ -142,13 +142,7 @@ class CellSummary:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class AgreementReport:
-    """One run. At least one of the two questions was judged; *this chip* decides when there is a read-back.
-
-    Example:
-        >>> report = read_baseline("runs/0001")
-        >>> report.chip.silicon, report.data.images, report.exit_code in (0, 1)
-        (False, 60, True)
-    """
+    """One run. At least one of the two questions was judged; *this chip* decides when there is a read-back."""
 
     chip: ChipIdentity
     network: NetworkIdentity

@@ -18,13 +18,7 @@ from hil.verdict.statistics import image_variance
 
 @dataclass(frozen=True, slots=True)
 class BaselineChange:
-    """Measured accuracy now minus then, fractions, with a 90 % interval.
-
-    Example:
-        >>> change = compare_reports(read_baseline("runs/0001"), report)
-        >>> change.change, change.regressed
-        (0.0, False)
-    """
+    """Measured accuracy now minus then, fractions, with a 90 % interval."""
 
     now: float
     then: float

@@ -34,11 +34,6 @@ class LayoutOptions:
     layer's highest bit slice, whose errors lower slices take up (``mapping.tune.residual``), with so many
     ``residual_reads`` of every product with it; 0: plain slices. ``halves``: layers of signed inputs may take them in
     two halves without signs (``mapping.quantise.halves``).
-
-    Example:
-        >>> options = LayoutOptions(placement=Placement.PACKED, copies_budget=4)
-        >>> plan(compile_network(network, cim.load_chip("lab-128", macros=4), options=options)).macros_used
-        4
     """
 
     placement: Placement | None = None  # None: spread while macros last, else packed

@@ -19,12 +19,7 @@ from mapping.program.conductance import ConductanceProgram, Tile
 
 
 class Placement(enum.StrEnum):
-    """Sharing of macros by pieces.
-
-    Example:
-        >>> [placement.value for placement in Placement]
-        ['spread', 'packed']
-    """
+    """Sharing of macros by pieces."""
 
     SPREAD = "spread"  # one piece a macro: no two pieces wait for the same converters
     PACKED = "packed"  # several a macro, on as few macros as are found

@@ -50,11 +50,6 @@ class NetworkFile:
     ``calibration_images`` are uint8 (n, height, width, channels) *training* images, n may be 0;
     ``calibration_labels`` int64 (n,) if known. ``digest`` is the SHA-256 (hex) of the content,
     the same before and after saving.
-
-    Example:
-        >>> file = NetworkFile(graph, weight_bits=4, activation_bits=8, calibration_images=images)
-        >>> compile_network(file, cim.load_chip("lab-128", macros=2)).weight_bits
-        4
     """
 
     graph: NetworkGraph

@@ -38,14 +38,7 @@ _LEGACY = (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", b"\x80\x02", b"\x80\x03",
 
 
 class NetworkFileError(MappingFileError):
-    """A network file is missing, broken, unsafe or not what it says (exit code 7).
-
-    Example:
-        >>> load_network("no.pt")
-        Traceback (most recent call last):
-            ...
-        mapping.network.file_check.NetworkFileError: no.pt: does not exist
-    """
+    """A network file is missing, broken, unsafe or not what it says (exit code 7)."""
 
     def __init__(self, path: str | Path, what: str, hint: str = "") -> None:
         super().__init__(f"{path}: {what}" + (f"\n  try     {hint}" if hint else ""))

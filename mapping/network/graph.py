@@ -13,13 +13,7 @@ from mapping.operators.step import Shape
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """Pixel to network input: (pixel / 255 − mean) / std per channel.
-
-    Example:
-        >>> pixels = Preprocess(mean=(0.5,), std=(0.25,))
-        >>> (255 / 255 - pixels.mean[0]) / pixels.std[0]  # what a white pixel becomes
-        2.0
-    """
+    """Pixel to network input: (pixel / 255 − mean) / std per channel."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -45,10 +39,6 @@ class NetworkGraph:
     several tensors lists them as ``outputs`` and has no classes: its last node gives their elements one after
     the other. ``task`` is what it is for, None: what the shapes suggest (``purpose``). A graph that cannot run raises
     ``GraphError`` here.
-
-    Example:
-        >>> graph.input_shape, graph.classes, len(graph.nodes)
-        ((1, 8, 8), ('rising', 'falling', 'flat'), 4)
     """
 
     input_shape: tuple[int, int, int]

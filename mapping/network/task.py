@@ -8,12 +8,7 @@ from collections.abc import Sequence
 
 
 class TaskKind(enum.StrEnum):
-    """Kinds of answers, as ``--task`` names them.
-
-    Example:
-        >>> [kind.value for kind in TaskKind]
-        ['classify', 'segment', 'detect', 'regress', 'autoencode', 'sequence']
-    """
+    """Kinds of answers, as ``--task`` names them."""
 
     CLASSIFY = "classify"  # one logit a class
     SEGMENT = "segment"  # a class for every pixel

@@ -38,14 +38,7 @@ LARGEST_MAP = 2**26
 
 
 class GraphError(MappingFileError, ValueError):
-    """A graph that cannot run; ``node`` is the name of the node at fault, or ``""``.
-
-    Example:
-        >>> NetworkGraph((1, 8, 8), (), Preprocess((0.5,), (0.25,)), ("a", "b"))
-        Traceback (most recent call last):
-            ...
-        mapping.operators.node.GraphError: a network needs at least one node
-    """
+    """A graph that cannot run; ``node`` is the name of the node at fault, or ``""``."""
 
     def __init__(self, node: str, text: str) -> None:
         super().__init__(f"node {node!r}: {text}" if node else text)

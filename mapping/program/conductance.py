@@ -40,11 +40,6 @@ class Tile:
     is the sign form of ``levels``. They may differ from ``levels`` where cells are stuck.
     ``signs``: int8 (outputs,), −1 where plus and minus cells of a column change roles, so that its
     cells hold −levels and its correction a negative gain; None: +1 everywhere.
-
-    Example:
-        >>> tile = program.matrices[0].group.tiles[0]
-        >>> tile.macro, tile.levels.shape, tile.outputs
-        (0, (9, 4), range(0, 4))
     """
 
     later: ClassVar[Mapping[str, Any]] = {"copy": 0, "round": 0}  # fields that 1.0 of the files did not have
@@ -90,11 +85,6 @@ class TileGroup:
     ``residual_reads``: lower slices are written to take up what the cells of the highest missed, and each product with
     the highest is the mean of so many reads (``mapping.tune.residual``), with lower ones of fewer (``reads``); 0: all
     slices are written at once, read once.
-
-    Example:
-        >>> group = program.matrices[0].group
-        >>> group.layer, group.inputs, group.outputs, len(group.tiles)
-        ('0', 9, 4, 1)
     """
 
     later: ClassVar[Mapping[str, Any]] = {"groups": 1, "residual_reads": 0}
@@ -243,10 +233,6 @@ class ConductanceProgram:
     a chip holds these cells, where it is not the program's own: tuning changes no cell, and a newer record's
     aims are no reason to write again. ``recipe`` is what is to be done to it on a chip, as text
     (``mapping.recipe.recipe.Recipe.text``), None: nothing of its own.
-
-    Example:
-        >>> program.weight_bits, program.macros, len(program.digest)
-        (4, (0,), 64)
     """
 
     spec: ChipSpec

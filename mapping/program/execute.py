@@ -29,13 +29,7 @@ Tap = Callable[[MatrixStep, NDArray[np.int16], NDArray[np.int32]], None]
 
 
 class Multiply(Protocol):
-    """Something that multiplies codes by the tiles of a layer.
-
-    Example:
-        >>> exact: Multiply = IdealMultiply(program)
-        >>> run(program, images, exact).argmax(1).shape
-        (20,)
-    """
+    """Something that multiplies codes by the tiles of a layer."""
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         """Level sums without bias: (n, outputs, OH, OW) of maps, (n, outputs) of vectors.

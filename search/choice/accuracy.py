@@ -13,13 +13,7 @@ from search.space.significance import Floats, Genomes, Significance, one_hot
 
 
 class Accuracy(Protocol):
-    """An estimate for every network of a space, percent.
-
-    Example:
-        >>> known: Accuracy = fit_accuracy(space.choices, genomes, accuracies)
-        >>> known.predict(genomes).shape
-        (12,)
-    """
+    """An estimate for every network of a space, percent."""
 
     def predict(self, genomes: Genomes) -> Floats:
         """Most likely accuracy, (networks,)."""
@@ -37,11 +31,6 @@ class AdditiveAccuracy:
     """Accuracy in percent, additive in −ln(ceiling − accuracy): what helps a good network helps it by less.
 
     ``predict`` gives percent; the lower bound of a network is what ``lower(genomes, kappa)`` says.
-
-    Example:
-        >>> model = fit_accuracy(space.choices, genomes, accuracies)
-        >>> bool((model.lower(genomes, 1.0) <= model.predict(genomes)).all())
-        True
     """
 
     additive: AdditiveModel

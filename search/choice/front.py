@@ -25,13 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One network: what it costs (simulated) and how accurate it is expected to be, percent.
-
-    Example:
-        >>> member = Member(architecture, CandidateCost(40e3, 60e3, 2, 64), accuracy=88.0, accuracy_low=86.5)
-        >>> member.cost.macros
-        2
-    """
+    """One network: what it costs (simulated) and how accurate it is expected to be, percent."""
 
     architecture: Architecture
     cost: CandidateCost
@@ -46,13 +40,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """Members by rising EDP, and how they were found. ``simulations``: whole networks simulated for it.
-
-    Example:
-        >>> member = Member(architecture, CandidateCost(40e3, 60e3, 2, 64), accuracy=88.0, accuracy_low=86.5)
-        >>> Front("lab-128", "pareto", seed=0, simulations=12, members=(member,)).knee.accuracy
-        88.0
-    """
+    """Members by rising EDP, and how they were found. ``simulations``: whole networks simulated for it."""
 
     target: str
     method: str

@@ -43,13 +43,7 @@ ALPHAS = tuple(np.linspace(0.05, 0.95, 19))
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Limits of a network besides the chip's macros.
-
-    Example:
-        >>> cheap = Caps(latency_ns=50e3, energy_pj=1e6)
-        >>> cheap
-        Caps(latency_ns=50000.0, energy_pj=1000000.0, accuracy=0.0)
-    """
+    """Limits of a network besides the chip's macros."""
 
     latency_ns: float = math.inf
     energy_pj: float = math.inf

@@ -24,10 +24,6 @@ class Architecture:
     ``skeleton`` is the digest of what all networks of the space have in common, so that a
     choice is never read with another space's channels. Bits of weights and activations are one number for the
     whole network, one a stage or one a position; ``adc_bits`` are those of the converters.
-
-    Example:
-        >>> architecture.operators, architecture.weight_bits
-        (('skip', 'skip', 'conv3', 'conv2'), (2,))
     """
 
     space: str

@@ -18,13 +18,7 @@ LOGIT_BITS = 32
 
 @dataclass(frozen=True, slots=True)
 class CandidateCost:
-    """Cost of one image of a network on a target. Networks that are too large have a cost too.
-
-    Example:
-        >>> cost = CandidateCost(latency_ns=40e3, energy_pj=60e3, macros=2, macros_available=64)
-        >>> cost.edp_mj_ms, cost.feasible
-        (2.4e-06, True)
-    """
+    """Cost of one image of a network on a target. Networks that are too large have a cost too."""
 
     latency_ns: float
     energy_pj: float

@@ -65,12 +65,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Bits:
-    """Bits of the weights of a layer, and of the codes that it takes.
-
-    Example:
-        >>> Bits(weight=4, activation=8)
-        Bits(weight=4, activation=8)
-    """
+    """Bits of the weights of a layer, and of the codes that it takes."""
 
     weight: int
     activation: int
@@ -90,10 +85,6 @@ class Space:
 
     ``skeleton`` is the digest of what they have in common; a space with fewer choices keeps it,
     so architectures pass between the two.
-
-    Example:
-        >>> space.name, space.choices, space.size()
-        ('tiny', (2, 2, 2, 3, 1, 2, 2, 1, 1), 96)
     """
 
     name: str

@@ -64,13 +64,7 @@ class Slot:
 
 
 class Operator(Protocol):
-    """Frozen, comparable and picklable; its fields are the keys of its table in a space file.
-
-    Example:
-        >>> conv: Operator = space.operators["conv3"]
-        >>> conv.kernel
-        3
-    """
+    """Frozen, comparable and picklable; its fields are the keys of its table in a space file."""
 
     def fits(self, slot: Slot) -> bool:
         """Whether this operator can take the place ``slot`` of a network."""

@@ -24,13 +24,7 @@ def one_hot(choices: Sequence[int], genomes: Genomes) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Significance:
-    """Higher is better. ``values`` has one array a gene, one number a choice.
-
-    Example:
-        >>> task = Significance((np.array([0.2, 0.9]), np.array([0.5, 0.1, 0.3])))
-        >>> task.best()  # the best choice of each gene
-        (1, 0)
-    """
+    """Higher is better. ``values`` has one array a gene, one number a choice."""
 
     values: tuple[Floats, ...]
 

@@ -35,13 +35,7 @@ EACH_ONCE = LayoutOptions()
 
 
 class Target(Protocol):
-    """Frozen and picklable; ``digest`` changes when any cost may.
-
-    Example:
-        >>> array: Target = load_target("mnsim-default")
-        >>> array.name
-        'mnsim-default'
-    """
+    """Frozen and picklable; ``digest`` changes when any cost may."""
 
     @property
     def name(self) -> str: ...
@@ -73,11 +67,6 @@ class ChipTarget:
 
     Converters of fewer bits spend 2^bits less; their time stays the chip file's. ``layout``: with the copies on idle
     cells that a deployment writes, or with each layer once.
-
-    Example:
-        >>> target = ChipTarget(cim.load_chip("lab-128", macros=4))
-        >>> target.cost(workload(space, architecture), adc_bits=8).feasible
-        True
     """
 
     chip: ChipSpec
@@ -132,13 +121,7 @@ class ChipTarget:
 
 @dataclass(frozen=True, slots=True)
 class MnsimTarget:
-    """A configuration of MNSIM 2.0, on whose scale the field states its EDP. Macros are its tiles.
-
-    Example:
-        >>> target = MnsimTarget(mnsim.load_mnsim())
-        >>> target.name, target.cost(workload(space, architecture), adc_bits=8).macros
-        ('mnsim-default', 5)
-    """
+    """A configuration of MNSIM 2.0, on whose scale the field states its EDP. Macros are its tiles."""
 
     config: MnsimConfig
 

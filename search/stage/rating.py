@@ -45,11 +45,6 @@ class StageJob:
 
     ``stage`` from 0; ``teacher`` is a ``net.pt``; ``folder`` takes checkpoint and result.
     ``prefix``: trained stages before this one (``stage-….pt`` of an earlier round), all of them or none.
-
-    Example:
-        >>> settings = StageSettings(TrainingSchedule(epochs=1, average=False))
-        >>> StageJob(space, 0, settings, Path("teacher.pt"), None, Path("stages")).name
-        'stage-1'
     """
 
     space: Space

@@ -35,12 +35,6 @@ class StageScores:
     how often each operator was trained, ``paths`` how many were rated. ``losses`` and ``seconds`` by epoch.
     The last two positions are ``BITS``.
     ``key`` is the digest of all that the answer depends on.
-
-    Example:
-        >>> settings = StageSettings(TrainingSchedule(epochs=1, batch=30, average=False), rate_images=20)
-        >>> scores = train_stage(StageJob(space, 0, settings, Path("teacher.pt"), None, Path("stages")), images)
-        >>> scores.stage, scores.positions
-        (0, ('1.1', '1.2', 'weight bits', 'activation bits'))
     """
 
     key: str

@@ -44,10 +44,6 @@ class StageSettings:
     ``most_strength``: errors in training are 0 to so many times the record's. ``rate_images`` held-out images
     rate a path, after ``statistics_batches`` batches of training images. Of several bits each step trains
     one of each kind, in turn, and paths are rated with all of them.
-
-    Example:
-        >>> StageSettings(TrainingSchedule(epochs=5, average=False), most_paths=24).held_out
-        0.2
     """
 
     schedule: TrainingSchedule

@@ -50,10 +50,6 @@ class RetrainSettings(TrainingSettings):
     Statistics are fixed from ``fixed_from`` of all steps. The teacher answers for every batch, as its images were
     moved, or ``asked_once``: for whole images, before training. ``inherited``: what the network has in common with the
     teacher begins with its weights (``inherit``). ``calibration_images`` training images go into the file.
-
-    Example:
-        >>> RetrainSettings(TrainingSchedule(epochs=20), asked_once=True).teacher_weight
-        0.5
     """
 
     teacher_weight: float = 0.5
@@ -78,12 +74,6 @@ class RetrainJob:
     """One network to be trained; picklable. ``teacher``: a ``net.pt``, or None for labels alone.
 
     ``noise``: errors of the chip, None for an ideal one. ``folder`` takes checkpoint and ``net.pt``.
-
-    Example:
-        >>> settings = RetrainSettings(TrainingSchedule(epochs=1))
-        >>> job = RetrainJob(space, architecture, settings, None, None, Path("networks/a"), classes, "stripes")
-        >>> job.path.name
-        'net.pt'
     """
 
     space: Space
@@ -107,15 +97,7 @@ class RetrainJob:
 
 @dataclass(frozen=True, slots=True)
 class Retrained:
-    """``ideal`` and ``noisy``: percent of validation images right, exact and on the training law's virtual chips.
-
-    Example:
-        >>> settings = RetrainSettings(TrainingSchedule(epochs=1, batch=30))
-        >>> job = RetrainJob(space, architecture, settings, None, None, Path("networks/b"), classes, "stripes")
-        >>> done = retrain(job, images, validation)
-        >>> done.path.name, len(done.epochs)
-        ('net.pt', 1)
-    """
+    """``ideal`` and ``noisy``: percent of validation images right, exact and on the training law's virtual chips."""
 
     path: Path
     ideal: float

@@ -106,11 +106,6 @@ class TrainingSchedule:
     ``crop``: until ``crop_until`` of all steps the model sees squares of that side instead, cut out anywhere, which
     take less time; 0: whole images from the first step.
     ``average``: what is scored and kept is the running mean of weights and statistics.
-
-    Example:
-        >>> schedule = TrainingSchedule(epochs=20)
-        >>> schedule.rate_at(1.0), schedule.rate_at(0.15) == schedule.rate
-        (0.0, True)
     """
 
     epochs: int

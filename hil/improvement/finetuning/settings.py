@@ -37,10 +37,6 @@ class FinetuneSettings:
     bfloat16 where the processor multiplies it. ``recipe``: what a deployment will do to the network, by which it is
     judged; without ``aims`` the mean drift of cells counts as an error, too. ``rate`` 0 and ``strength`` 0: by short
     trials (``hil.improvement.finetuning.trials``).
-
-    Example:
-        >>> FinetuneSettings(epochs=3, rate=0.0004, crop=24).batch
-        128
     """
 
     age_s: float = setting(3600.0, "age after programming", low=0, unit="s", group="Chip")
@@ -130,10 +126,6 @@ class OnChipSettings:
     ``groups``: layers are written in so many groups, one after the other. ``images``: most training images that are
     measured. ``tune_images``: most stored training images that gains and biases are fitted to. ``training``: of the
     layers downstream of each group; its epochs count for each.
-
-    Example:
-        >>> OnChipSettings(groups=2, training=FinetuneSettings(epochs=2, rate=0.001)).images
-        2000
     """
 
     groups: int = setting(4, "groups of layers, one written after the other", low=2, group=ON_THE_CHIP)

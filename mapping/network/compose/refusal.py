@@ -14,16 +14,7 @@ ELSEWHERE = "what docs/how-to/bring-your-network.md lists in its place, or the p
 
 
 class UnsupportedOperation(NotMappable):
-    """The network does something that has no node: ``operation``, ``where`` in the module, ``reason``.
-
-    Example:
-        >>> sorted_last = torch.nn.Module()
-        >>> sorted_last.forward = lambda x: x.flatten(1).sort().values
-        >>> capture(sorted_last, torch.zeros(1, 1, 8, 8), preprocess=Preprocess((0.5,), (0.25,)), classes=())
-        Traceback (most recent call last):
-            ...
-        mapping.network.compose.refusal.UnsupportedOperation: aten.sort.default in the network: there is ... for it ...
-    """
+    """The network does something that has no node: ``operation``, ``where`` in the module, ``reason``."""
 
     def __init__(self, operation: str, where: str, reason: str, hint: str) -> None:
         place = f" in {where}" if where else ""
