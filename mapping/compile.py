@@ -138,6 +138,7 @@ def compile_network(
         digest="",
         layer_weight_bits=bits.different_weights(),
         trained_on=network.trained_on,
+        calibration_keys=network.calibration_keys,
         outputs=network.graph.outputs,
         task=network.graph.task,
         preprocess=network.graph.preprocess,

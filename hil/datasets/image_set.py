@@ -217,11 +217,6 @@ def dataset_of(name: str, content: ArrayContent) -> Dataset:
 _NO_IMAGES = np.zeros((0, 1, 1, 1), np.uint8)
 
 
-def image_digests(images: NDArray[np.uint8]) -> list[str]:
-    """SHA-256 of the pixels of each image of (n, H, W, C): equal images have equal digests."""
-    return [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in images]
-
-
 def _read_known(known: _Known, path: Path, split: str, limit: int | None) -> Content:
     if known.test_every and path.is_dir():
 

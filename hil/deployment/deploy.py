@@ -237,7 +237,7 @@ def deploy_on(
     """
     options, watch = options or DeployOptions(), watch or Watch()
     data = with_pixels(data, program.input.shape, program.preprocess)
-    order, looks = plan_images(data, program, options)
+    order, looks = plan_images(data, program, options, watch)
     say_what_is_excluded(len(order), options, watch)
     scoring = scoring_of(program, data, options)
     check_untuned(program)

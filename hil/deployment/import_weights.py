@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import channels_of, image_shape, preprocess_of, with_pixels
-from hil.datasets.seen_images import evenly_taken
+from hil.datasets.seen_images import evenly_taken, raw_keys
 from hil.datasets.targets import TargetKind
 from hil.errors import UsageError
 from hil.verdict.tasks.task import Task
@@ -160,4 +160,5 @@ def import_network(
     weight_bits, activation_bits = own_bits(graph) or (weight_bits, activation_bits)
     images_ = training.images[chosen]
     labels = training.labels[chosen] if graph.classes else None
-    return NetworkFile(graph, weight_bits, activation_bits, images_, labels, layer_bits or {})
+    keys = raw_keys(training, chosen)
+    return NetworkFile(graph, weight_bits, activation_bits, images_, labels, layer_bits or {}, calibration_keys=keys)

@@ -69,7 +69,7 @@ class RunAnswers:
 
 
 def plan_images(
-    data: Dataset, program: ConductanceProgram, options: DeployOptions
+    data: Dataset, program: ConductanceProgram, options: DeployOptions, watch: Watch | None = None
 ) -> tuple[NDArray[np.int64], tuple[int, ...]]:
     """Order of the images (fixed by the seed before the first one) and the planned looks.
 
@@ -87,7 +87,7 @@ def plan_images(
     rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x0BDE]))
     most = min(options.samples, len(data))
     order = rng.permutation(len(data))[:most]
-    check_unseen(data.images[order], program, order)
+    check_unseen(data, program, order, watch)
     return order, (most,) if options.all_images else planned_looks(most)
 
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from cim.files import private_folder
 from hil.atomic import new_file, output_errors, write_text
-from hil.datasets.image_set import Dataset, image_digests
+from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import with_pixels
-from hil.datasets.seen_images import check_unseen, seen_images
+from hil.datasets.seen_images import check_unseen, seen_images, shared_images
 from hil.deployment.options import DeployOptions
 from hil.deployment.plan import plan_of
 from hil.deployment.scoring import targets_of
@@ -250,9 +250,8 @@ def _tried(
 
 def check_apart(context: TrialContext, test: Dataset) -> None:
     """Refuse test images that the network or an earlier trial has seen."""
-    check_unseen(test.images, context.network)
-    seen = set(image_digests(context.images))
-    overlap = sum(digest in seen for digest in image_digests(test.images))
+    check_unseen(test, context.network, watch=context.watch)
+    overlap = int(shared_images(test.images, context.images, context.watch).sum())
     if overlap:
         raise FileError(
             f"{overlap} test images are among the training images that hil improve uses",
@@ -267,7 +266,7 @@ def held_out(training: Dataset, network: NetworkFile, count: int, seed: int) -> 
     Raises:
         FileError: it was fine-tuned on so many of them that too few are left.
     """
-    stored, trained = seen_images(training.images, network)
+    stored, trained = seen_images(training.images, network, training.inputs)
     order = np.random.default_rng(np.random.SeedSequence([seed, 0x1ADD])).permutation(len(training))
     chosen = order[~(stored | trained)[order]][:count]
     if trained.any() and len(chosen) < LEAST_HELD_OUT:
@@ -284,7 +283,7 @@ def _tested(found: Improvement, context: TrialContext, program: ConductanceProgr
     """The improvement with what its finished program will score on test images, treated as ``hil deploy`` does."""
     from mapping.program.execute import IdealMultiply, run
 
-    check_unseen(test.images, program)
+    check_unseen(test, program)
     task, targets = context.task, targets_of(context.task, test, program.preprocess)
     ideal = float(task.totals(task.scores(run(program, test.images, IdealMultiply(program)), targets)))
     options = DeployOptions(

@@ -49,7 +49,8 @@ def images_of(found: MeasuredAnswers, data: Dataset, program: ConductanceProgram
     if (outside := (found.answers >= classes).any(axis=0)).any():
         at = int(np.argmax(outside))
         raise FileError(f"class {found.answers[:, at].max()} of {classes}, from 0", where=found.place(at))
-    if (seen := np.logical_or(*seen_images(data.images[order], program))).any():
+    inputs = None if data.inputs is None else data.inputs[order]
+    if (seen := np.logical_or(*seen_images(data.images[order], program, inputs))).any():
         at = int(np.argmax(seen))
         raise FileError(
             f"image {order[at]} calibrated or trained the network, and so did {int(seen.sum()) - 1} other rows",

@@ -190,7 +190,7 @@ def judge_found(
         order = images_of(found, data, program, scoring.task.class_count)
         plan = plan_of(looks, len(order))
     else:
-        order, plan = plan_images(data, program, options)[0], ()
+        order, plan = plan_images(data, program, options, watch)[0], ()
     options = replace(options, age_s=options.age_s if origin.age_s is None else origin.age_s)
     such = SuchChips.of(program, record, options, watch)
     images, answers, targets = data.images[order], RunAnswers(), scoring.targets[order]

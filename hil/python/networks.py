@@ -13,7 +13,7 @@ from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
 from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import channels_of, preprocess_of, with_pixels
-from hil.datasets.seen_images import evenly_taken
+from hil.datasets.seen_images import evenly_taken, raw_keys
 from hil.deployment.network_source import open_network
 from hil.deployment.options import usual_recipe
 from hil.driver.chip_driver import ChipDriver
@@ -222,7 +222,7 @@ def _file_of(
     data = with_pixels(data, graph.input_shape, graph.preprocess)
     chosen = evenly_taken(len(data), CALIBRATION_IMAGES)
     known = data.labels[chosen] if graph.classes and labelled(data) and len(data.labels) else None
-    return NetworkFile(graph, 4, 8, data.images[chosen], known)
+    return NetworkFile(graph, 4, 8, data.images[chosen], known, calibration_keys=raw_keys(data, chosen))
 
 
 def _captured(

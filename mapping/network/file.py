@@ -30,11 +30,14 @@ __all__ = [
     "image_digest",
     "image_keys",
     "load_network",
+    "sample_keys",
     "save_network",
 ]
 
 FORMAT = "cimnet"
-VERSION = (1, 3)  # 1.1: bits of single layers; 1.2: the images that it was trained on; 1.3: task
+VERSION = (1, 4)  # 1.1: bits of single layers; 1.2: the images that it was trained on; 1.3: task; 1.4: calibration_keys
+KEYS = ("trained_on", "calibration_keys")  # left out where empty
+NO_KEYS: NDArray[np.int64] = np.zeros(0, np.int64)
 LARGEST_VALUE = 1e9  # of weights and of pixels after preprocessing: products of larger ones leave float32
 MOST_ELEMENTS = 2**28
 """Weights and calibration pixels together."""
@@ -48,7 +51,8 @@ class NetworkFile:
     what single layers have instead.
     ``trained_on`` are keys (``image_keys``) of images that it was fine-tuned on, which never score, int64 (m,).
     ``calibration_images`` are uint8 (n, height, width, channels) *training* images, n may be 0;
-    ``calibration_labels`` int64 (n,) if known. ``digest`` is the SHA-256 (hex) of the content,
+    ``calibration_labels`` int64 (n,) if known. ``calibration_keys`` are keys of the raw values that these images stand
+    for, int64 (n,), empty where the samples were images. ``digest`` is the SHA-256 (hex) of the content,
     the same before and after saving.
     """
 
@@ -58,7 +62,8 @@ class NetworkFile:
     calibration_images: NDArray[np.uint8]
     calibration_labels: NDArray[np.int64] | None = None
     layer_bits: Mapping[str, LayerBits] = field(default_factory=dict)
-    trained_on: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    trained_on: NDArray[np.int64] = field(default_factory=lambda: NO_KEYS)
+    calibration_keys: NDArray[np.int64] = field(default_factory=lambda: NO_KEYS)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,8 +85,9 @@ class NetworkFile:
             classes = len(self.graph.classes)
             if labels.size and not 0 <= labels.min() <= labels.max() < classes:
                 raise ValueError(f"calibration labels {labels.min()} to {labels.max()}, but {classes} classes")
-        if self.trained_on.dtype != np.int64 or self.trained_on.ndim != 1:
-            raise ValueError(f"keys of images {self.trained_on.dtype} {self.trained_on.shape} are not int64 (m,)")
+        for keys in (self.trained_on, self.calibration_keys):
+            if keys.dtype != np.int64 or keys.ndim != 1:
+                raise ValueError(f"keys of images {keys.dtype} {keys.shape} are not int64 (m,)")
         _, state = to_records(self.graph)
         for name, values in state.items():
             if values.dtype != np.float32 or not np.isfinite(values).all():
@@ -172,9 +178,14 @@ def image_digest(images: NDArray[np.uint8]) -> str:
 
 
 def image_keys(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """What tells images apart, int64 (n,) ascending: the first 8 bytes of the SHA-256 of each one's pixels."""
-    digests = [hashlib.sha256(np.ascontiguousarray(image).data).digest()[:8] for image in images]
-    return np.sort(np.frombuffer(b"".join(digests), "<i8").astype(np.int64))
+    """What tells images apart, int64 (n,) ascending (``sample_keys``)."""
+    return np.sort(sample_keys(images))
+
+
+def sample_keys(samples: NDArray[Any]) -> NDArray[np.int64]:
+    """What tells samples (n, …) apart, int64 (n,): the first 8 bytes of the SHA-256 of each one's pixels or values."""
+    digests = [hashlib.sha256(np.ascontiguousarray(sample).data).digest()[:8] for sample in samples]
+    return np.frombuffer(b"".join(digests), "<i8").astype(np.int64)
 
 
 def _digest(network: NetworkFile) -> str:
@@ -189,8 +200,8 @@ def _digest(network: NetworkFile) -> str:
     total = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name in sorted(state):
         total.update(np.ascontiguousarray(state[name]).data)
-    if network.trained_on.size:
-        total.update(np.ascontiguousarray(network.trained_on, "<i8").data)
+    for keys in (network.trained_on, network.calibration_keys):
+        total.update(np.ascontiguousarray(keys, "<i8").data)
     return total.hexdigest()
 
 
@@ -206,8 +217,9 @@ def _to_content(network: NetworkFile) -> dict[str, Any]:
     }
     if network.calibration_labels is not None:
         quantisation["calibration_labels"] = torch.tensor(network.calibration_labels)
-    if network.trained_on.size:
-        quantisation["trained_on"] = torch.tensor(network.trained_on)
+    for name in KEYS:
+        if getattr(network, name).size:
+            quantisation[name] = torch.tensor(getattr(network, name))
     if network.layer_bits:
         quantisation["layers"] = {
             name: {"weight_bits": b.weight, "activation_bits": b.activation} for name, b in network.layer_bits.items()
@@ -240,8 +252,8 @@ def _from_content(content: Mapping[str, Any]) -> NetworkFile:
     quantisation = _mapping(content, "quantisation")
     tensors = _mapping(content, "state")
     images, labels = quantisation["calibration_images"], quantisation.get("calibration_labels")
-    trained_on = quantisation.get("trained_on")
-    given = [*tensors.values(), images, *(t for t in (labels, trained_on) if t is not None)]
+    keys = {name: quantisation[name] for name in KEYS if quantisation.get(name) is not None}
+    given = [*tensors.values(), images, *([] if labels is None else [labels]), *keys.values()]
     elements = sum(_elements(tensor) for tensor in given)
     if elements > MOST_ELEMENTS:
         raise ValueError(f"{elements} numbers are more than {MOST_ELEMENTS}")
@@ -265,7 +277,7 @@ def _from_content(content: Mapping[str, Any]) -> NetworkFile:
         _array(images, np.uint8, "calibration_images"),
         None if labels is None else _array(labels, np.int64, "calibration_labels"),
         _layer_bits(_mapping(quantisation, "layers")) if "layers" in quantisation else {},
-        np.zeros(0, np.int64) if trained_on is None else _array(trained_on, np.int64, "trained_on"),
+        **{name: _array(tensor, np.int64, name) for name, tensor in keys.items()},
     )
     if _text(quantisation["calibration_digest"], "digest") != network.calibration_digest:
         raise ValueError("the calibration images are not those of the stated digest")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
+from mapping.network.file import NO_KEYS
 from mapping.network.graph import Output, Preprocess
 from mapping.network.task import TaskKind, default_task
 from mapping.operators.fused import matrix_work
@@ -227,7 +228,8 @@ class ConductanceProgram:
     ``calibration_images`` are uint8 (n, height, width, channels) training images; the digests are SHA-256 hex.
     ``adapted_to`` is the serial number of the one chip whose defects the program was adapted to
     (``mapping.adapt.adaptation``), None for any chip. ``trained_on`` are keys of images that
-    the network was fine-tuned on (``mapping.network.file.image_keys``). ``tuned_to`` is the serial number of the chip
+    the network was fine-tuned on (``mapping.network.file.image_keys``), ``calibration_keys`` those of the raw values
+    behind the calibration images. ``tuned_to`` is the serial number of the chip
     whose answers its gains and biases were fitted to (``mapping.tune``). ``aims`` are targets beside the
     levels (``mapping.tune.aims``), None: the levels themselves. ``held_as`` is the digest under which
     a chip holds these cells, where it is not the program's own: tuning changes no cell, and a newer record's
@@ -252,7 +254,8 @@ class ConductanceProgram:
         return self.layer_weight_bits.get(layer, self.weight_bits)
 
     adapted_to: str | None = None
-    trained_on: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    trained_on: NDArray[np.int64] = field(default_factory=lambda: NO_KEYS)
+    calibration_keys: NDArray[np.int64] = field(default_factory=lambda: NO_KEYS)
     tuned_to: str | None = None
     aims: Aims | None = None
     held_as: str | None = None

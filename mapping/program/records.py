@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
+from mapping.network.file import KEYS, NO_KEYS
 from mapping.network.graph import Preprocess
 from mapping.network.graph_records import outputs_of, task_of
 from mapping.operators.registry import step_kinds
@@ -42,8 +43,7 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
     """Give plain data and arrays; chip file and calibration images stand for themselves by digest."""
     arrays: Arrays = {}
     listed = [{"kind": step.kind, **_plain(step, f"steps/{i}", arrays)} for i, step in enumerate(program.steps)]
-    if program.trained_on.size:
-        arrays["trained_on"] = program.trained_on
+    arrays |= {name: getattr(program, name) for name in KEYS if getattr(program, name).size}
     return {
         "spec_digest": program.spec.digest,
         "macros": program.spec.macros,
@@ -93,7 +93,7 @@ def from_record(
         calibration_digest=_value(str, record["calibration_digest"], "calibration_digest", arrays),
         network_digest=_value(str, record["network_digest"], "network_digest", arrays),
         digest="",
-        trained_on=_keys(arrays),
+        **{name: _keys(arrays, name) for name in KEYS},
         layer_weight_bits={
             str(k): _value(int, v, "layer_weight_bits", arrays) for k, v in record.get("layer_weight_bits", {}).items()
         },
@@ -105,8 +105,8 @@ def from_record(
     )
 
 
-def _keys(arrays: Arrays) -> NDArray[np.int64]:
-    keys = arrays.get("trained_on", np.zeros(0, np.int64))
+def _keys(arrays: Arrays, name: str) -> NDArray[np.int64]:
+    keys = arrays.get(name, NO_KEYS)
     if keys.dtype != np.int64 or keys.ndim != 1:
         raise ProgramRecordError(f"keys of training images are {keys.dtype} {keys.shape}, not int64 (m,)")
     return keys

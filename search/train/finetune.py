@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from cim.chip.spec import ChipSpec
 from cim.simulator.training_errors import ArrayNoise
 from mapping.compile import LayoutOptions, compile_network
-from mapping.network.file import NetworkFile, image_keys, load_network, save_network
+from mapping.network.file import NO_KEYS, NetworkFile, image_keys, load_network, save_network
 from mapping.operators.node import INPUT
 from mapping.program.conductance import ConductanceProgram
 from mapping.quantise.weight_scales import ScaleRule
@@ -161,7 +161,7 @@ def _file(
     keys = [network.trained_on, image_keys(images.pixels), image_keys(validation.pixels)]
     return tuned_file(
         trained,
-        network,
+        calibrated,
         images=calibrated.calibration_images,
         labels=calibrated.calibration_labels,
         provenance={**more, **job.provenance},
@@ -174,7 +174,7 @@ def ranged(network: NetworkFile, images: Images) -> NetworkFile:
     if len(network.calibration_images) >= FEW:
         return network
     few = images.spread(STORED)
-    return replace(network, calibration_images=few.pixels, calibration_labels=few.labels)
+    return replace(network, calibration_images=few.pixels, calibration_labels=few.labels, calibration_keys=NO_KEYS)
 
 
 def beginning(network: NetworkFile, chip: ChipSpec) -> ConductanceProgram:

@@ -29,7 +29,7 @@ from torch.nn import functional
 from cim.simulator.training_errors import ArrayNoise
 from mapping.bits import BitWidths, LayerBits
 from mapping.layout.tile import stretch
-from mapping.network.file import NetworkFile
+from mapping.network.file import NO_KEYS, NetworkFile
 from mapping.network.float_run import stored
 from mapping.network.graph import Preprocess
 from mapping.operators.activations import ClampOp, Grid
@@ -359,6 +359,7 @@ def tuned_file(
         graph=graph,
         calibration_images=images,
         calibration_labels=labels,
+        calibration_keys=network.calibration_keys if images is network.calibration_images else NO_KEYS,
         layer_bits=bits,
         trained_on=trained_on,
     )

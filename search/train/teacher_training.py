@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from cim.cost.workload import INPUT
 from mapping.network.capture import capture
-from mapping.network.file import NetworkFile
+from mapping.network.file import NO_KEYS, NetworkFile
 from mapping.network.graph import Preprocess
 from search.space.genes import Space
 from search.train.graph_part import GraphPart, PixelGraph, merged
@@ -220,4 +220,5 @@ def _refine(
     }
     few = images.pixels[: min(CALIBRATION_IMAGES, len(images))]
     graph = replace(graph, nodes=trained.part.graph_nodes(), provenance=provenance)
-    return replace(network, graph=graph, calibration_images=few, calibration_labels=images.labels[: len(few)])
+    labels = images.labels[: len(few)]
+    return replace(network, graph=graph, calibration_images=few, calibration_labels=labels, calibration_keys=NO_KEYS)

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
 from cim.record.published import nominal_record
-from hil.datasets.image_set import image_digests
-from hil.datasets.seen_images import seen_images
+from hil.datasets.seen_images import seen_images, shared_images
 from hil.deployment.options import DeployOptions
 from hil.improvement.finetuning.inputs import FinetuneInputs
 from hil.improvement.finetuning.settings import FinetuneSettings
@@ -62,9 +61,9 @@ class AsDeployed:
 
 def judging_images(inputs: FinetuneInputs, watch: Watch) -> Images:
     """Images held out that no network was trained on: of copies of one image some may have been; all where few are."""
-    kept, train = inputs.kept, set(image_digests(inputs.train.pixels))
+    kept = inputs.kept
     stored, trained = seen_images(kept.pixels, inputs.network)
-    fresh = ~(stored | trained) & [digest not in train for digest in image_digests(kept.pixels)]
+    fresh = ~(stored | trained | shared_images(kept.pixels, inputs.train.pixels))
     if fresh.sum() >= min(LEAST_IMAGES, len(kept)):
         return kept.part(np.flatnonzero(fresh))
     watch.note(

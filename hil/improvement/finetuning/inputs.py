@@ -13,12 +13,13 @@ from cim.chip.spec import ChipSpec
 from cim.record.file import load_record
 from cim.record.published import nominal_record
 from cim.simulator.training_errors import ArrayNoise, array_noise
-from hil.datasets.image_set import Dataset, image_digests, load_dataset
+from hil.datasets.image_set import Dataset, load_dataset
+from hil.datasets.seen_images import shared_images
 from hil.errors import FileError, HilError, MismatchError, UsageError
 from hil.improvement.finetuning.settings import FinetuneSettings
 from hil.prediction.predict import OF_CELLS
 from hil.watch import Watch
-from mapping.network.file import NetworkFile, load_network
+from mapping.network.file import NetworkFile, load_network, sample_keys
 from mapping.network.graph import NetworkGraph
 from mapping.operators.node import GraphError
 from search.train.arrays import aimed
@@ -164,8 +165,7 @@ def _check_images(data: Dataset, network: NetworkFile, settings: FinetuneSetting
 
 def _without(data: Dataset, images: NDArray[np.uint8]) -> Dataset:
     """The data set less those images."""
-    out = set(image_digests(images))
-    kept = np.array([digest not in out for digest in image_digests(data.images)])
+    kept = ~np.isin(sample_keys(data.images), sample_keys(images))
     return replace(data, images=data.images[kept], labels=data.labels[kept])
 
 
@@ -186,11 +186,10 @@ def _check_no_test_images(train: Dataset, data: str, data_dir: Path | None) -> N
         return  # training images only
     if test.digest == train.digest:
         return  # one set of images: what was trained on is noted in the file, and never scores
-    scored = set(image_digests(test.images))
-    both = [i for i, digest in enumerate(image_digests(train.images)) if digest in scored]
-    if both:
+    both = shared_images(train.images, test.images)
+    if both.any():
         raise FileError(
-            f"{len(both)} of the training images are test images (first: number {both[0]})",
+            f"{int(both.sum())} of the training images are test images (first: number {int(np.argmax(both))})",
             where=train.source,
             likely="the test images were copied into the training split",
             hint="take them out: what was trained on can prove nothing",

@@ -22,6 +22,7 @@ from cim.chip.file import description_words
 from cim.chip.spec import ChipSpec
 from cim.json_text import parse_json
 from hil.errors import FileError, MismatchError
+from mapping.network.file import KEYS, NO_KEYS
 from mapping.operators.step import ProgramRecordError
 from mapping.program.checks import check_program
 from mapping.program.conductance import ConductanceProgram
@@ -38,9 +39,10 @@ def flight_program(program: ConductanceProgram) -> ConductanceProgram:
     """The program that flies: without calibration images and keys of training images (those are in the digest)."""
     none = np.zeros((0, *program.calibration_images.shape[1:]), np.uint8)
     flying = dataclasses.replace(program, calibration_images=none)
-    if not len(program.trained_on):
+    if not len(program.trained_on) and not len(program.calibration_keys):
         return flying
-    flying = dataclasses.replace(flying, trained_on=np.zeros(0, np.int64), held_as=program.held_digest, digest="")
+    unknown = dict.fromkeys(KEYS, NO_KEYS)
+    flying = dataclasses.replace(flying, **unknown, held_as=program.held_digest, digest="")
     return dataclasses.replace(flying, digest=program_digest(flying))
 
 

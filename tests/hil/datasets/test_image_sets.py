@@ -165,13 +165,6 @@ def test_digest_follows_pixels_labels_and_order(tmp_path: Path) -> None:
     assert digest(IMAGES, LABELS) in digests
 
 
-def test_image_digests_find_equal_images() -> None:
-    stack = np.concatenate([IMAGES, IMAGES[2:3]])[..., None]
-    digests = data.image_digests(stack)
-    assert digests[6] == digests[2]
-    assert len(set(digests)) == 6
-
-
 # --- formats ----------------------------------------------------------------------------------
 
 
