@@ -93,7 +93,8 @@ def from_record(
         calibration_digest=_value(str, record["calibration_digest"], "calibration_digest", arrays),
         network_digest=_value(str, record["network_digest"], "network_digest", arrays),
         digest="",
-        **{name: _keys(arrays, name) for name in KEYS},
+        trained_on=_keys(arrays, "trained_on"),
+        calibration_keys=_keys(arrays, "calibration_keys"),
         layer_weight_bits={
             str(k): _value(int, v, "layer_weight_bits", arrays) for k, v in record.get("layer_weight_bits", {}).items()
         },

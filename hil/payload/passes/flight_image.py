@@ -22,7 +22,7 @@ from cim.chip.file import description_words
 from cim.chip.spec import ChipSpec
 from cim.json_text import parse_json
 from hil.errors import FileError, MismatchError
-from mapping.network.file import KEYS, NO_KEYS
+from mapping.network.file import NO_KEYS
 from mapping.operators.step import ProgramRecordError
 from mapping.program.checks import check_program
 from mapping.program.conductance import ConductanceProgram
@@ -41,8 +41,9 @@ def flight_program(program: ConductanceProgram) -> ConductanceProgram:
     flying = dataclasses.replace(program, calibration_images=none)
     if not len(program.trained_on) and not len(program.calibration_keys):
         return flying
-    unknown = dict.fromkeys(KEYS, NO_KEYS)
-    flying = dataclasses.replace(flying, **unknown, held_as=program.held_digest, digest="")
+    flying = dataclasses.replace(
+        flying, trained_on=NO_KEYS, calibration_keys=NO_KEYS, held_as=program.held_digest, digest=""
+    )
     return dataclasses.replace(flying, digest=program_digest(flying))
 
 
