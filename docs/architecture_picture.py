@@ -1,8 +1,7 @@
-"""Picture and table of the packages, drawn from the imports of the source.
+"""Picture of the packages, drawn from the imports of the source.
 
-    python docs/architecture_picture.py            # writes docs/images/architecture.svg and the table in
-                                                   # docs/explanation/architecture.md
-    python docs/architecture_picture.py --check    # exit code 1 if either is not up to date
+    python docs/architecture_picture.py            # writes docs/images/architecture.svg
+    python docs/architecture_picture.py --check    # exit code 1 if it is not up to date
 
 One panel a room, one box a package (or a module that stands beside the packages). Arrows inside a room go from
 who imports to what is imported; one that follows from others is left out. Small print in a box names what it
@@ -20,8 +19,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "images" / "architecture.svg"
-PAGE = ROOT / "docs" / "explanation" / "architecture.md"
-BEGIN, END = "<!-- packages: made by docs/architecture_picture.py -->", "<!-- end of packages -->"
 
 ROOMS = {"hil": "#dbeafe", "search": "#fef3c7", "mapping": "#dcfce7", "firmware_protocols": "#fae8ff", "cim": "#fee2e2"}
 # Left edge and width of the panel of each room; the narrow rooms stand beside the wide one.
@@ -245,37 +242,14 @@ def draw(graph: Graph) -> str:
     return "\n".join([head, title, f"<style>{style}</style><defs>{tip}</defs>", back, *body, "</svg>", ""])
 
 
-def first_line(name: str) -> str:
-    path = ROOT.joinpath(*name.split("."))
-    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return (ast.get_docstring(ast.parse(source.read_text("utf-8"))) or "").split("\n")[0]
-
-
-def table(graph: Graph) -> str:
-    """Every package with the first line of its docstring, room by room, bottom row first."""
-    far = reach(graph)
-    lines = [BEGIN, "", "| package | |", "|---|---|"]
-    for room in reversed(ROOMS):
-        high = heights(graph, far, room)
-        lines += [f"| `{n}` | {first_line(n)} |" for n in sorted(high, key=lambda n: (high[n], n))]
-    return "\n".join([*lines, "", END])
-
-
-def page_with(text: str, made: str) -> str:
-    start, end = text.index(BEGIN), text.index(END) + len(END)
-    return text[:start] + made + text[end:]
-
-
 def main(arguments: list[str]) -> int:
     graph = imports()
-    picture, old = draw(graph), PAGE.read_text("utf-8")
-    page = page_with(old, table(graph))
+    picture = draw(graph)
     if "--check" in arguments:
-        up_to_date = PICTURE.exists() and PICTURE.read_text("utf-8") == picture and page == old
+        up_to_date = PICTURE.exists() and PICTURE.read_text("utf-8") == picture
         print("up to date" if up_to_date else "not up to date: python docs/architecture_picture.py")
         return 0 if up_to_date else 1
     PICTURE.write_text(picture, "utf-8")
-    PAGE.write_text(page, "utf-8")
     return 0
 
 

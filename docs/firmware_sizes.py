@@ -1,6 +1,6 @@
 """Sizes of the reference firmware for one macro of lab-128 with its die model: built, and written into the page.
 
-    python docs/firmware_sizes.py            # writes the table in docs/how-to/port-the-firmware.md
+    python docs/firmware_sizes.py            # writes the table in docs/my-board.md
     python docs/firmware_sizes.py --check    # exit code 1 if a build takes other sizes than the page says
 
 Other versions of the compilers give other sizes. The page names its own; with others a check allows 3 % to each number.
@@ -18,7 +18,7 @@ from hil.server.firmware_build import FirmwareSizes, build, compiler, config_hea
 from hil.server.firmware_launch import die_serial
 from hil.server.firmware_targets import FirmwareTarget
 
-PAGE = Path(__file__).parent / "how-to" / "port-the-firmware.md"
+PAGE = Path(__file__).parent / "my-board.md"
 BEGIN, END = "<!-- sizes: made by docs/firmware_sizes.py -->", "<!-- end of sizes -->"
 BUILDS: tuple[tuple[str, str, FirmwareTarget, dict[str, int]], ...] = (
     ("`mps2.c`", "Cortex-M4", FirmwareTarget.QEMU, {}),

@@ -2,7 +2,7 @@
 
     python examples/mlperf_tiny_board.py ic_resnet8_int8.tflite --data cifar10 --address emulated:lab-128?seed=7
 
-prints the terminal's path once the chip holds the network (``docs/how-to/mlperf-tiny.md``). Commands end in ``%``,
+prints the terminal's path once the chip holds the network (``docs/ci.md``). Commands end in ``%``,
 answers are lines of which the last is ``m-ready``: ``name``, ``profile``, ``timestamp``, ``db load N``, ``db HEX``,
 ``db print``, ``infer N W``, ``results``, ``help``. They are those of benchmark/api in https://github.com/mlcommons/tiny.
 

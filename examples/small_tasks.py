@@ -3,7 +3,7 @@
     python examples/small_tasks.py FOLDER        # reg.onnx, seg.onnx, and for each a training and a test set (.npz)
 
 The regression takes 12 values and gives 2; the segmentation finds bright discs in images of 16 x 16 pixels.
-``docs/how-to/tasks.md`` deploys both.
+``docs/my-network.md`` deploys both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Messages and their bytes: one table of operations, one reader and writer each (docs/protocol.md).
+"""Messages and their bytes: one table of operations, one reader and writer each (docs/file-formats.md).
 
 A message is: op u8, flags u8 (``firmware_protocols.coding.packed``), request id u16; on replies (op >= 0x80) chip time
 u64 in ns; then the body. Everything is little-endian.
@@ -51,7 +51,7 @@ from firmware_protocols.plans import messages as plans
 
 
 class Op(enum.IntEnum):
-    """Operations; bit 7 marks a reply. Ranges not listed are reserved (docs/protocol.md)."""
+    """Operations; bit 7 marks a reply. Ranges not listed are reserved (docs/file-formats.md)."""
 
     HELLO = 0x01
     DESCRIBE = 0x02
@@ -113,7 +113,7 @@ def encode(message: Message, request_id: int = 0, chip_time_ns: int = 0, flags: 
         message: to send.
         request_id: number that its reply repeats; 0: none.
         chip_time_ns: clock of the chip, of replies, ns.
-        flags: bits of the header (docs/protocol.md).
+        flags: bits of the header (docs/file-formats.md).
 
     Returns:
         the body of a frame.

@@ -1,4 +1,4 @@
-"""Frames: ``00 | COBS(header 12 | payload 0..N | CRC-32C 4) | 00``, little-endian (docs/protocol.md).
+"""Frames: ``00 | COBS(header 12 | payload 0..N | CRC-32C 4) | 00``, little-endian (docs/file-formats.md).
 
 >>> reader = FrameReader()
 >>> frame = Frame(Flag.LAST, channel=1, session=7, sequence=0, ack=0, selective=0, payload=b"hello")

@@ -354,7 +354,7 @@ class LayerTile:
 
 @dataclass(frozen=True, slots=True)
 class LoadLayer(Request[Done]):
-    """Give the chip a layer: tiles, bias and requantisation (docs/digital_ops.md).
+    """Give the chip a layer: tiles, bias and requantisation (docs/file-formats.md).
 
     Accumulators are divided by the most reads of a tile, halves away from zero, before the bias is added.
     """

@@ -1,4 +1,4 @@
-"""Bodies of the requests, one writer and one reader each; tables of the fields are in docs/protocol.md."""
+"""Bodies of the requests, one writer and one reader each; tables of the fields are in docs/file-formats.md."""
 
 from __future__ import annotations
 

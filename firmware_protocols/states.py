@@ -2,7 +2,7 @@
 
 ``LINK`` is the life of one end of the link, ``ASKS`` of a request at the host, ``JOBS`` of a request
 at the chip. An event that a state does not list cannot happen there: ``moved`` refuses it, ``takes``
-asks before. docs/protocol.md shows the same tables (``firmware_protocols.state_tables``).
+asks before. docs/file-formats.md shows the same tables (``tests/firmware_protocols/state_tables.py``).
 
 >>> moved(LINK[Role.HOST], State.CLOSED, LinkEvent.OPEN)
 <State.OPENING: 'opening'>

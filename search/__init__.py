@@ -2,7 +2,7 @@
 
 Spaces and architectures, task significance (phase A), costs of whole networks, hardware significance
 (phase B), Pareto fronts and retraining (phase C);
-``docs/explanation/search.md`` says what is the paper's and what is our own. Knows no ports and no opcodes.
+``docs/search.md`` says what is the paper's and what is our own. Knows no ports and no opcodes.
 The names below are the public ones of this package; everything else is internal.
 """
 

@@ -43,7 +43,7 @@ FORMATS = {
 # Files that a user of ours would have, or that a program writes.
 INVENTED = {"my_operators.py"}
 
-DOTTED = re.compile(r"(?<![\w./\-])((?:" + "|".join(ROOMS) + r")(?:\.[A-Za-z_]\w*)+)")
+DOTTED = re.compile(r"(?<![\w./\-])((?:" + "|".join(ROOMS) + r")(?:\.(?!md\b)[A-Za-z_]\w*)+)")
 PATH = re.compile(r"(?<![\w./\-])((?:" + "|".join(map(re.escape, FOLDERS)) + r")(?:/[\w.*\-]+)+)")
 BARE_FILE = re.compile(r"`([a-z]\w*\.py)`")
 IMPORT = re.compile(r"^\s*from ((?:" + "|".join(ROOMS) + r")[\w.]*) import ([\w, ]+)$", re.MULTILINE)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -92,24 +91,20 @@ def test_the_installed_wheel_begins_the_firmware_of_a_board_that_builds(python: 
     call("gcc", "-std=c99", "-I", "my_board", "-I", "my_board/core", *files, "-o", "firmware", cwd=tmp_path)
 
 
-def test_the_tutorial_is_followed_to_the_letter_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
+def test_the_first_page_is_followed_to_the_letter_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
     """Every command of its console blocks, in order, with the installed wheel; its fixed output is what is printed."""
-    found = newcomer.follow(PAGES["tutorial"], python, tmp_path)
+    found = newcomer.follow(PAGES["start"], python, tmp_path)
     assert not found.failed, found.failed[0]
     assert len(list((tmp_path / "runs").glob("0*"))) == 5
 
 
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.quick])
-def test_a_newcomer_follows_a_how_to_in_an_empty_folder(name: str, python: Path, tmp_path: Path) -> None:
+def test_a_newcomer_follows_a_page_in_an_empty_folder(name: str, python: Path, tmp_path: Path) -> None:
     """The quick ones; all of them: python benchmarks/studies.py newcomer."""
     found = newcomer.follow(PAGES[name], python, tmp_path, shorter=SHORTER)
     assert not found.failed, found.failed[0]
     assert found.done
-    if name == "first-tasks":
-        tasks = Counter(step.heading for step in found.done)
-        assert len(tasks) == 3
-        assert all(commands <= 12 for commands in tasks.values())
-        assert "<failure" in (tmp_path / "junit.xml").read_text("utf-8")
+    assert "<failure" in (tmp_path / "junit.xml").read_text("utf-8")
 
 
 def test_a_page_says_itself_what_a_newcomer_does_not_follow_and_why(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
     in time by queues (``cim.cost.stream``), between macros over a mesh (``cim.cost.mesh``)
 
 Parts add up: every total is the ``math.fsum`` of its parts. Equations stand at the functions;
-what is counted and what not is in ``docs/explanation/cost_model.md``.
+what is counted and what not is in ``docs/predict-and-judge.md``.
 """
 
 from __future__ import annotations

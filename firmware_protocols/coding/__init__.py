@@ -1,1 +1,1 @@
-"""Bodies of messages in fewer bytes, for slow lines (docs/protocol.md, *Packed bodies*)."""
+"""Bodies of messages in fewer bytes, for slow lines (docs/file-formats.md, *Packed bodies*)."""

@@ -1,4 +1,4 @@
-"""Bodies of the messages of version 1.1, one writer and one reader each; their fields are in docs/protocol.md."""
+"""Bodies of the messages of version 1.1, one writer and one reader each; their fields are in docs/file-formats.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of version 1.1: program images, the journal of the chip, and who may do what (docs/protocol.md)."""
+"""Messages of version 1.1: program images, the journal of the chip, and who may do what (docs/file-formats.md)."""
 
 from __future__ import annotations
 

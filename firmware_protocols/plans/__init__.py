@@ -1,1 +1,1 @@
-"""Plans: a whole network as a sequence of steps that the chip runs by itself (docs/protocol.md, *Plans*)."""
+"""Plans: a whole network as a sequence of steps that the chip runs by itself (docs/file-formats.md, *Plans*)."""

@@ -1,4 +1,4 @@
-"""Instructions of a plan: what one step does to the values before it, in integers (docs/digital_ops.md).
+"""Instructions of a plan: what one step does to the values before it, in integers (docs/file-formats.md).
 
 Each class is one kind of step; its fields, in this order, are the step's arguments on the wire
 (``firmware_protocols.plans.plan``). Axes count without the images.

@@ -1,4 +1,4 @@
-"""Messages of version 1.4: a plan is loaded, and runs images (docs/protocol.md, *Plans*)."""
+"""Messages of version 1.4: a plan is loaded, and runs images (docs/file-formats.md, *Plans*)."""
 
 from __future__ import annotations
 

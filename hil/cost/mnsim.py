@@ -62,7 +62,7 @@ def mnsim_lines(cost: MnsimCost) -> list[str | Table]:
         f"EDP      {cost.edp_mj_ms:.6g} mJ·ms",
         f"power    {cost.power_total_w:.6g} W, as if all layers worked at once",
         f"area     {cost.area_total_um2 * 1e-6:.6g} mm2, {cost.tiles} tiles",
-        "model    MNSIM 2.0 restated, with its quirks (docs/explanation/cost_model.md)",
+        "model    MNSIM 2.0 restated, with its quirks (docs/predict-and-judge.md)",
     ]
 
 

@@ -80,7 +80,7 @@ def _check_names(path: Path, names: list[str]) -> None:
                 f"no column {' or '.join(wanted)}",
                 where=str(path),
                 likely=f"the columns are {', '.join(names[:12])}{' …' if len(names) > 12 else ''}",
-                hint=f"rename {', '.join(near)}" if near else "docs/how-to/calibrate.md lists the columns",
+                hint=f"rename {', '.join(near)}" if near else "docs/my-chip.md lists the columns",
             )
     readings = [n for n in READING if n in names]
     if len(readings) > 1:

@@ -144,7 +144,7 @@ class TileConverter:
         """Activation codes of a loaded layer, int32 (vectors, outputs).
 
         q = clamp(round((Σ tiles multiplier · level sum + bias) · multiplier / 2^shift), low, high),
-        rounded half away from zero (docs/digital_ops.md). Of tiles that are read several times the mean counts.
+        rounded half away from zero (docs/file-formats.md). Of tiles that are read several times the mean counts.
         """
         total = np.zeros((len(codes), layer.outputs), np.int64)
         most = max(t.reads for t in layer.tiles)

@@ -1,6 +1,6 @@
 """The digital part of a loaded layer: column corrections, sums of tiles and requantisation, in 64-bit integers.
 
-The rules are those of docs/digital_ops.md; halves are rounded away from zero.
+The rules are those of docs/file-formats.md; halves are rounded away from zero.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The digital operations of a plan on the emulated chip, in 64-bit integers (docs/digital_ops.md).
+"""The digital operations of a plan on the emulated chip, in 64-bit integers (docs/file-formats.md).
 
 Codes carry the images first. What a host computes with kernels of its own is worked out here from the same text in
 plain numpy, so that the two check each other.

@@ -1,6 +1,6 @@
 """The load of a network on the host beside the chip: operations, link, memory.
 
-Integer operations of one output are counted from the written integers of ``docs/digital_ops.md``:
+Integer operations of one output are counted from the written integers of ``docs/file-formats.md``:
 
     correction of a tile    3   multiply, add, shift            each tile that answers it
     partial sums            1   addition                        each further tile

@@ -16,7 +16,7 @@ MOST_REPEATS, MOST_CLASSES, MOST_WORD = 10_000, 65_536, 200
 SILICON, EMULATED, UNKNOWN = "silicon", "emulated", "unknown"
 LATEST_S = 1e12
 LARGEST_WHOLE = float(1 << 53)  # up to which every whole number has a double
-HINT = "docs/how-to/judge-answers.md has the formats"
+HINT = "docs/predict-and-judge.md has the formats"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The tests behind the verdict: plain functions of arrays of scores, of right and wrong answers first of all.
 
-Symbols follow docs/explanation/verdict.md: i = 1..n images, r = 1..m repeats on the chip,
+Symbols follow docs/nomenclature.md: i = 1..n images, r = 1..m repeats on the chip,
 s = 1..S virtual chips; y (m, n), v (S, n), q (n,) say whether an answer was right, or are its score.
 Accuracies and differences are fractions here and points (0.01) in text; other scores have their own unit.
 """

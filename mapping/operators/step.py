@@ -1,8 +1,8 @@
-"""What every operator says as an integer step of a program; integer rules in docs/digital_ops.md.
+"""What every operator says as an integer step of a program; integer rules in docs/file-formats.md.
 
 Axes count without the batch. Arrays are int32 unless a docstring says otherwise. ``shift`` of a step takes 64-bit sums
 into the range of 32 bits before they are requantised. The first line of a step's docstring is its row in the table
-of docs/digital_ops.md.
+of docs/file-formats.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Argument = Requantise | tuple[Requantise, ...] | Ints | tuple[int, ...] | int
 
 
 class ChipOperation:
-    """An operation of a chip's plan (docs/protocol.md, *Plans*) that does what a step does.
+    """An operation of a chip's plan (docs/file-formats.md, *Plans*) that does what a step does.
 
     Attributes:
         name: of its instruction (``firmware_protocols.plans.instructions``).

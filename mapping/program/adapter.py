@@ -1,4 +1,4 @@
-"""Adapters of layers: a low-rank term that the host adds to a layer's level sums, in integers (docs/digital_ops.md).
+"""Adapters of layers: a low-rank term that the host adds to a layer's level sums, in integers (docs/file-formats.md).
 
     h = narrow(down · x)        16 bits, one number a rank
     acc = sat32(sums + wide(up · h))

@@ -130,7 +130,7 @@ def uncobs(data: bytes) -> bytes:
 
 
 def test_frames_follow_the_text_of_the_specification() -> None:
-    """Read the frozen frames with a decoder written from docs/protocol.md, without our code."""
+    """Read the frozen frames with a decoder written from docs/file-formats.md, without our code."""
     assert crc32c(b"123456789") == 0xE3069283
     for name, frame in FRAMES.items():
         data = golden_bytes(GOLDEN / f"{name}.hex")

@@ -16,7 +16,7 @@ from mapping.program.copies import copies_of
 ROOT = Path(__file__).parents[2]
 SEARCHES = ROOT / "examples" / "searches"
 LIMITS = (ROOT / "firmware_protocols" / "reference_firmware" / "core" / "limits.h").read_text("utf-8")
-HOW_TO = (ROOT / "docs" / "how-to" / "port-the-firmware.md").read_text("utf-8")
+HOW_TO = (ROOT / "docs" / "my-board.md").read_text("utf-8")
 NETWORKS = {
     "bundled network": (None, None),
     "EuroSAT": (SEARCHES / "eurosat" / "networks" / "bedf875d" / "net.pt", 16),

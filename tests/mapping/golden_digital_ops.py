@@ -1,6 +1,6 @@
 """Writes ``golden/digital_ops.json``: expected results by exact fractions, apart from the code under test.
 
-Run ``python tests/mapping/golden_digital_ops.py`` after a change of docs/digital_ops.md.
+Run ``python tests/mapping/golden_digital_ops.py`` after a change of docs/file-formats.md.
 """
 
 from __future__ import annotations

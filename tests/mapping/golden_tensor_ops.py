@@ -1,6 +1,6 @@
 """Writes ``golden/tensor_ops.json``: steps, their input codes and the codes expected of them, by exact fractions.
 
-Run ``python -m tests.mapping.golden_tensor_ops`` after a change of docs/digital_ops.md. Fields are those of
+Run ``python -m tests.mapping.golden_tensor_ops`` after a change of docs/file-formats.md. Fields are those of
 ``mapping.operators``; the expected codes come from ``slow_tensor_step``, apart from the code under test.
 """
 

@@ -10,7 +10,7 @@ through products in both kinds of patterns, each with the range and the conversi
 record expects of the noise alone. ``reads`` are reads of the macro. ``false_passes``: of the weights that
 the reading passes, those that are off their target by more than the write-verify window; ``false_alarms``: of those it
 does not pass, those that are not. Prints one JSON line per kind and number of
-passes; ``--table`` prints the committed lines as docs/how-to/calibrate.md has them.
+passes; ``--table`` prints the committed lines as docs/my-chip.md has them.
 """
 
 from __future__ import annotations

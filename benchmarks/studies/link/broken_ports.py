@@ -5,7 +5,7 @@ machine and judged as a board is, several at a time, since most of a judgement i
 one port of those that once passed is not caught, or more than two of the new ones.
 
     python benchmarks/studies.py broken-ports [--only NAME] [--list] [--side-by-side 4]
-    python benchmarks/studies.py broken-ports --write docs/explanation/reliability.md      # the table of what was found
+    python benchmarks/studies.py broken-ports --table      # the table of what was found
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import contextlib
 import functools
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -38,9 +37,6 @@ from hil.transports import open_transport
 
 ROOT = Path(__file__).parents[3]
 FIRMWARE = ROOT / "firmware_protocols" / "reference_firmware"
-BLOCK = re.compile(
-    r"(<!-- ports: made by benchmarks/studies/link/broken_ports.py -->\n).*?(<!-- end of ports -->)", re.DOTALL
-)
 LIMITS = {"MAX_MESSAGE": 1 << 16, "LAYER_BYTES": 1 << 20, "LAYER_OUTPUTS": 1024, "MEMORY_BYTES": 4 << 20}
 SECRET = bytes(range(32))
 SPEC = load_chip("lab-128", macros=3)
@@ -159,7 +155,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="only say their names")
     parser.add_argument("--side-by-side", type=int, default=4, help="ports that are judged at a time")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "broken_ports.jsonl")
-    parser.add_argument("--write", type=Path, help="page whose table is written anew; nothing is judged")
+    parser.add_argument("--table", action="store_true", help="print the table of what is stored; nothing is judged")
     asked = parser.parse_args()
     if asked.one:
         print(json.dumps(judged(asked.one)))
@@ -169,11 +165,8 @@ def main() -> int:
         return 0
     kept = asked.out.read_text("utf-8").splitlines() if asked.out.exists() else []
     rows = {row["port"]: row for row in map(json.loads, kept) if row["port"] in PORTS}
-    if asked.write:
-        page = asked.write.read_text("utf-8")
-        if not BLOCK.search(page):
-            raise SystemExit(f"{asked.write} has no block for the table")
-        asked.write.write_text(BLOCK.sub(lambda b: f"{b[1]}\n{table(rows)}\n\n{b[2]}", page), "utf-8")
+    if asked.table:
+        print(table(rows))
         return 0
     if asked.sound:
         print(json.dumps(judged("sound"), indent=1))

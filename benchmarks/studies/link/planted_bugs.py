@@ -6,7 +6,7 @@ something does not hold. A bug is a line of the results; those that stand there 
 named. Prints a JSON line at the end; exit code 1 when one is not found.
 
     python benchmarks/studies.py planted-bugs [--seed 0] [--seconds 60] [--only NAME] [--list]
-    python benchmarks/studies.py planted-bugs --write docs/explanation/reliability.md  # the table of what stands there
+    python benchmarks/studies.py planted-bugs --table  # the table of what stands there
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -25,9 +24,6 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[3]
 ROOMS = ("firmware_protocols", "hil", "tests/line_simulation")  # that are copied
-BLOCK = re.compile(
-    r"(<!-- bugs: made by benchmarks/studies/link/planted_bugs.py -->\n).*?(<!-- end of bugs -->)", re.DOTALL
-)
 
 
 class Change(NamedTuple):
@@ -128,17 +124,14 @@ def main() -> int:
     parser.add_argument("--only", help="bugs whose name holds this")
     parser.add_argument("--list", action="store_true", help="only say their names")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "planted_bugs.jsonl")
-    parser.add_argument("--write", type=Path, help="page whose table is written anew; nothing is planted")
+    parser.add_argument("--table", action="store_true", help="print the table of what is stored; nothing is planted")
     asked = parser.parse_args()
     rows = rows_of(asked.out, asked.seed)
     if asked.list:
         print("\n".join(BUGS))
         return 0
-    if asked.write:
-        page = asked.write.read_text("utf-8")
-        if not BLOCK.search(page):
-            raise SystemExit(f"{asked.write} has no block for the table")
-        asked.write.write_text(BLOCK.sub(lambda b: f"{b[1]}\n{table(rows)}\n\n{b[2]}", page), "utf-8")
+    if asked.table:
+        print(table(rows))
         return 0
     for name, bug in BUGS.items():
         if name in rows if asked.only is None else asked.only not in name:

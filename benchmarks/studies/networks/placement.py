@@ -8,7 +8,7 @@ a time: of all layers / groups). Chips have the macros of their file, or what on
 more. Nothing is programmed; the layouts are those that ``hil compile`` makes.
 
     python benchmarks/studies.py placement          # one JSON line, the table on stderr; 1 when a gate fails
-    python benchmarks/studies.py placement --markdown --chips a111   # part of the table of docs/explanation/mapping.md
+    python benchmarks/studies.py placement --markdown --chips a111   # part of the table of docs/my-network.md
 """
 
 from __future__ import annotations

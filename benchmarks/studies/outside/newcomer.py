@@ -1,7 +1,7 @@
 """A newcomer: the wheel in an environment of its own, an empty folder, and every command of the documents, in order.
 
-    python benchmarks/studies.py newcomer                    # README, tutorial and every how-to
-    python benchmarks/studies.py newcomer first-tasks data   # pages by their names
+    python benchmarks/studies.py newcomer                    # README and every page with commands
+    python benchmarks/studies.py newcomer start ci   # pages by their names
 
 Nothing of the checkout is seen. What a page takes for granted (a network, images, a board) is put there before
 (``newcomer.toml``: ``has``, made by ``newcomer_files.py``), a board with its address being an emulated chip
@@ -204,8 +204,7 @@ def read_pages() -> tuple[dict[str, Page], dict[str, str]]:
     """Pages by their names, and what is added to a command whose output no page shows."""
     told = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
     usual = told["usual"]
-    found = {"README": ROOT / "README.md", "tutorial": ROOT / "docs" / "tutorial.md"}
-    found |= {path.stem: path for path in sorted((ROOT / "docs" / "how-to").glob("*.md"))}
+    found = {name: ROOT / ("README.md" if name == "README" else f"docs/{name}.md") for name in told["pages"]}
     pages = {}
     for name, path in found.items():
         own = told["pages"].get(name, {})

@@ -5,7 +5,7 @@ of a pool is the real one, others are its virtual chips: the belief is correct. 
 chip has a further error, sized once beforehand on other chips so that it costs three tolerances. Outputs, targets and
 scores go through ``hil.verdict.tasks`` as those of a real run do.
 
-    python benchmarks/studies.py task-verdicts              # every metric, prints rows of docs/explanation/verdict.md
+    python benchmarks/studies.py task-verdicts              # every metric, prints rows of docs/nomenclature.md
     python benchmarks/studies.py task-verdicts --runs 5 --metrics iou,squared-error
 """
 
@@ -185,7 +185,7 @@ def judged(
 
 
 def line(row: dict) -> str:
-    """A row of the table in docs/explanation/verdict.md."""
+    """A row of the table in docs/nomenclature.md."""
     factor = 100.0 if row["unit"] == "points" else 1.0
     parts = []
     for name in ("correct", "lost"):

@@ -7,7 +7,7 @@ so the benchmark may be stopped and goes on. Prints a line a die and a JSON line
 than nine in ten agree, or an ideal accuracy is another.
 
     python benchmarks/studies.py two-dies [--dies 20] [--images 300] [--out benchmarks/results/two_dies.jsonl]
-    python benchmarks/studies.py two-dies --write docs/explanation/two_dies.md   # the table of the results
+    python benchmarks/studies.py two-dies --write docs/explanation/validation.md   # the table of the results
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-/* A board of your own: fill in what says "yours". docs/how-to/port-the-firmware.md goes through it.
+/* A board of your own: fill in what says "yours". docs/my-board.md goes through it.
  * It builds as it is, and does nothing: no macro is driven, every cell reads 0. */
 #include "../core/chip.h"
 #include "../nonvolatile/memory.h"

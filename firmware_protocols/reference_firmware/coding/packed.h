@@ -1,4 +1,4 @@
-/* Packed bodies of messages (docs/protocol.md, Packed bodies). */
+/* Packed bodies of messages (docs/file-formats.md, Packed bodies). */
 #ifndef PACKED_H
 #define PACKED_H
 

@@ -228,7 +228,7 @@ static void add_tile(const struct layer_tile *tile) {
     }
 }
 
-/* q = requantised(sat(Σ tiles multiplier · level sum + bias)), docs/digital_ops.md; of repeated reads the mean counts.
+/* q = requantised(sat(Σ tiles multiplier · level sum + bias)), docs/file-formats.md; of repeated reads the mean counts.
  * One plane of one tile; true after the last, which puts the outputs of the vector at `out`. */
 static bool run_layer(const struct request *r, uint8_t *out) {
     struct layer_tile *tile = &at.layer_tile;

@@ -1,4 +1,4 @@
-/* The digital operations of docs/digital_ops.md: integers in, integers out, halves rounded away from zero. */
+/* The digital operations of docs/file-formats.md: integers in, integers out, halves rounded away from zero. */
 #ifndef DIGITAL_H
 #define DIGITAL_H
 

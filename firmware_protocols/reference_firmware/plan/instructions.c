@@ -1,4 +1,4 @@
-/* The digital steps of a plan, one element of the output at a time (of a norm or softmax: one group), by docs/digital_ops.md. */
+/* The digital steps of a plan, one element of the output at a time (of a norm or softmax: one group), by docs/file-formats.md. */
 #include "plan.h"
 
 #if PLAN_WORDS

@@ -1,4 +1,4 @@
-/* Plans: a whole network that the chip runs by itself (docs/protocol.md, Plans). Words are kept as they came; values lie
+/* Plans: a whole network that the chip runs by itself (docs/file-formats.md, Plans). Words are kept as they came; values lie
  * in one arena, whose places the host has chosen and which are checked before the first image. */
 #ifndef PLAN_H
 #define PLAN_H

@@ -112,7 +112,7 @@ def _check_task(network: NetworkFile, path: Path) -> None:
             f"fine-tuning is for networks that give classes; {path.name} is to {graph.purpose}",
             likely="its outputs are maps, boxes, numbers or steps",
             hint=f"hil deploy {path} tunes it to its chip without labels; train it under errors on its weights before "
-            "hil import (docs/how-to/tasks.md), or hil improve where its metric is a share",
+            "hil import (docs/my-network.md), or hil improve where its metric is a share",
         )
 
 

@@ -9,7 +9,7 @@ from mapping.errors import NotMappable
 from mapping.operators.node import LARGEST_MAP
 
 BROKEN = "the file as its exporter wrote it: this one contradicts itself"
-ELSEWHERE = "what docs/how-to/bring-your-network.md lists in its place, or the part before it as the network"
+ELSEWHERE = "what docs/my-network.md lists in its place, or the part before it as the network"
 """Of operations that nothing more is known of."""
 
 

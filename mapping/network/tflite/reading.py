@@ -125,7 +125,7 @@ def read(model: LiteModel, rules: Mapping[str, Rule], channels: int | None) -> t
         reading.composer.begin(ModulePlace(place))
         rule = rules.get(op.kind)
         try:
-            need(rule is not None, "there is no node for it", "operations of docs/how-to/bring-your-network.md")
+            need(rule is not None, "there is no node for it", "operations of docs/my-network.md")
             assert rule is not None
             found = rule(reading, op)
             results = found if isinstance(found, list) else [found]

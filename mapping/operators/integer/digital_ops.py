@@ -1,4 +1,4 @@
-"""The digital operations between matrix products, in integers only (written spec: docs/digital_ops.md).
+"""The digital operations between matrix products, in integers only (written spec: docs/file-formats.md).
 
 Arrays carry the image axis first: maps (n, channels, height, width), vectors (n, features).
 Golden vectors for each function are in ``tests/mapping/golden``.

@@ -1,4 +1,4 @@
-"""Integer rules on tensors of any rank (written spec: docs/digital_ops.md).
+"""Integer rules on tensors of any rank (written spec: docs/file-formats.md).
 
 Arrays carry the image axis first; axes of arguments count without it. Results lie in memory as their inputs do, where
 that costs nothing. Golden vectors for each function are in ``tests/mapping/golden``.

@@ -1,4 +1,4 @@
-"""The steps of docs/how-to/bench-of-instruments.md, as a stranger takes them: an instrument is added by one file."""
+"""The steps of docs/bench.md, as a stranger takes them: an instrument is added by one file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hil.server.bench.bench_file import load_bench
 from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import chip_text
 
-PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "bench-of-instruments.md"
+PAGE = Path(__file__).parents[3] / "docs" / "bench.md"
 
 
 def files_of_the_page(folder: Path) -> Path:

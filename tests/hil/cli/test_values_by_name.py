@@ -68,7 +68,7 @@ def test_examples_are_listed_with_what_each_shows(capsys: pytest.CaptureFixture[
 
 def test_every_example_that_a_how_to_names_can_be_copied() -> None:
     known = examples()
-    for page in (ROOT / "docs" / "how-to").glob("*.md"):
+    for page in (ROOT / "docs").glob("*.md"):
         for line in page.read_text("utf-8").splitlines():
             if "benchmarks/" in line or "README.md" in line:  # of a clone
                 continue

@@ -58,7 +58,7 @@ def every_line(folder: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_same_command_twice_spends_no_pulse_again(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Section 3 of docs/tutorial.md, on a small network."""
+    """Section 3 of docs/start.md, on a small network."""
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.chdir(tmp_path)
     chip = chip_from_address(CHIP)

@@ -103,7 +103,7 @@ def test_a_path_that_a_chip_names_is_not_opened(bridge: ModuleType, tmp_path: Pa
 def test_the_program_in_the_how_to_runs_on_the_bridge(
     bridge: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (EXAMPLE.parents[1] / "docs" / "how-to" / "first-real-chip.md").read_text()
+    text = (EXAMPLE.parents[1] / "docs" / "my-board.md").read_text()
     found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     assert found is not None
     with serving(bridge.AcmeChip(bridge.AcmeBoard()), "tcp://127.0.0.1:0") as address:

@@ -1,6 +1,6 @@
-"""The state diagrams and tables of docs/protocol.md, written from those of ``firmware_protocols.states``.
+"""The state tables of docs/file-formats.md, written from those of ``firmware_protocols.states``.
 
-python -m firmware_protocols.state_tables docs/protocol.md     # writes them anew
+python -m tests.firmware_protocols.state_tables docs/file-formats.md     # writes them anew
 """
 
 from __future__ import annotations
@@ -33,23 +33,6 @@ def state_table(table: Mapping[Any, Mapping[Any, Any]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def state_diagram(table: Mapping[Any, Mapping[Any, Any]]) -> str:
-    """A Mermaid diagram: an arrow for each transition, those between the same two states under one name."""
-    first = next(iter(table))
-    arrows: dict[tuple[str, str], list[str]] = {}
-    for state, row in table.items():
-        for event, following in row.items():
-            arrows.setdefault((state.name, following.name), []).append(event.value)
-    lines = ["```mermaid", "stateDiagram-v2", *(f"    {s.name}: {s.value}" for s in table), f"    [*] --> {first.name}"]
-    lines += [f"    {start} --> {end}: {', '.join(events)}" for (start, end), events in arrows.items()]
-    return "\n".join([*lines, "```"])
-
-
-def state_block(name: str) -> str:
-    """Diagram and table of one entry of ``TABLES``."""
-    return f"{state_diagram(TABLES[name])}\n\n{state_table(TABLES[name])}"
-
-
 def with_tables(page: str) -> str:
     """``page`` with every block ``<!-- states of NAME -->`` … ``<!-- end of states -->`` written anew.
 
@@ -61,7 +44,7 @@ def with_tables(page: str) -> str:
 
 def _written(block: re.Match[str]) -> str:
     name = block["name"]
-    return f"<!-- states of {name} -->\n\n{state_block(name)}\n\n<!-- end of states -->"
+    return f"<!-- states of {name} -->\n\n{state_table(TABLES[name])}\n\n<!-- end of states -->"
 
 
 if __name__ == "__main__":
