@@ -227,7 +227,6 @@ class SimulatedLayer:
     wire: Wire
     drive: InputDrive | None
     rows_alike: bool
-    device: str
     conversions_a_place: int
 
     def without_tiles(self) -> SimulatedLayer:
@@ -284,7 +283,6 @@ def prepare_layer(
     wire: Wire,
     drive: InputDrive | None = None,
     rows_alike: bool = False,
-    device: str = "cpu",
 ) -> SimulatedLayer:
     """Bring a layer to units of codes.
 
@@ -319,7 +317,6 @@ def prepare_layer(
         wire=wire,
         drive=drive if drive is not None and drive.errors.any() else None,  # without errors it is none
         rows_alike=rows_alike,
-        device=device,
         conversions_a_place=sum(t.tile.reads * len(t.wire) for t in prepared),
     )
 

@@ -1,4 +1,4 @@
-"""Feature maps as kernels read them: driven codes with their padding, in the two layouts that engines take."""
+"""Feature maps as kernels read them: driven codes with their padding."""
 
 from __future__ import annotations
 
@@ -32,21 +32,6 @@ def fill_padded(padded: NDArray[Any], layer: SimulatedLayer, codes: NDArray[np.i
     (pad_h, pad_w), height, width = window.padding, window.height, window.width
     inside = padded[:, :, pad_h : pad_h + height, pad_w : pad_w + width]
     np.copyto(inside, layer.driven(codes).reshape(inside.shape), casting="unsafe")
-
-
-class PaddedMaps:
-    """Driven codes of some images, channels last: ``values`` (n, height, width, channels), with ``spare`` more
-    numbers behind it in ``flat``; a matrix is a map of one pixel."""
-
-    def __init__(self, layer: SimulatedLayer, codes: NDArray[np.int16], dtype: Any = np.int16, spare: int = 0) -> None:
-        window, self.images = layer.map_window, len(codes)
-        height, width = (s + 2 * p for s, p in zip((window.height, window.width), window.padding, strict=True))
-        shape = (self.images, height, width, window.channels)
-        self.window, self.channels, self.width, self.pixels = window, window.channels, width, height * width
-        self.places = self.images * window.positions
-        self.flat = np.zeros(math.prod(shape) + spare, dtype)
-        self.values = self.flat[: math.prod(shape)].reshape(shape)
-        fill_padded(self.values.transpose(0, 3, 1, 2), layer, codes)
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""The calibrated simulator: what one layer of a virtual chip answers, in either mode, by either engine.
+"""The calibrated simulator: what one layer of a virtual chip answers, in either mode.
 
 Exact: every plane of every input is one read. A read of a tile converts, for each column,
 
@@ -29,15 +29,15 @@ from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import MacroSpec
 from cim.chip.windows import Window
 from cim.simulator.layer import LayerEngine, NoiseKey, SimulatedLayer, SimulatedTile, prepare_layer
-from cim.simulator.modes import SimulationEngine, SimulationMode, choose_engine
+from cim.simulator.modes import SimulationMode
 
 
 class LayerSimulator:
     """One layer of one virtual chip; ``level_sums`` is its ``Multiply.sums``.
 
-    Arguments as in ``cim.simulator.layer.prepare_layer``, and ``mode`` and ``engine`` (None: numba on a CPU that
-    has it, else torch), enums or their values. Raises what ``prepare_layer`` raises, and ValueError for a
-    word that is neither mode nor engine, or tiles that are read several times in the exact mode, which reads them once.
+    Arguments as in ``cim.simulator.layer.prepare_layer``, and ``mode``, an enum or its value. Raises what
+    ``prepare_layer`` raises, and ValueError for a word that is not a mode, or tiles that are read several times in
+    the exact mode, which reads them once.
 
     Example: an ideal 128-row tile of ones, all inputs 1 → every level sum 128.
     """
@@ -57,14 +57,11 @@ class LayerSimulator:
         wire: Wire,
         drive: InputDrive | None = None,
         rows_alike: bool = False,
-        device: str = "cpu",
         mode: SimulationMode | str = SimulationMode.EXACT,
-        engine: SimulationEngine | str | None = None,
     ) -> None:
         self.mode = SimulationMode(mode)
         if self.mode is SimulationMode.EXACT and any(tile.reads > 1 for tile in tiles):
             raise ValueError("tiles that are read several times, in the exact mode: it reads each once")
-        self.engine = SimulationEngine(engine) if engine else choose_engine(device)
         layer = prepare_layer(
             spec,
             tiles,
@@ -78,10 +75,9 @@ class LayerSimulator:
             wire=wire,
             drive=drive,
             rows_alike=rows_alike,
-            device=device,
         )
         self.layer = layer if self.mode is SimulationMode.EXACT else layer.without_tiles()
-        self._engine = _engine_of(layer, self.mode, self.engine)
+        self._engine = _engine_of(layer, self.mode)
 
     def level_sums(self, codes: NDArray[np.int16], key: NoiseKey) -> tuple[NDArray[np.int32], float]:
         """Simulate the layer on a batch.
@@ -111,20 +107,12 @@ class LayerSimulator:
         return self.layer.conversions(images)
 
 
-def _engine_of(layer: SimulatedLayer, mode: SimulationMode, engine: SimulationEngine) -> LayerEngine:
-    """Engines are imported late: numba and torch are large."""
+def _engine_of(layer: SimulatedLayer, mode: SimulationMode) -> LayerEngine:
+    """Engines are imported late: numba is large."""
     if mode is SimulationMode.EXACT:
-        if engine is SimulationEngine.NUMBA:
-            from cim.simulator.exact.numba_engine import ExactNumba
+        from cim.simulator.exact.numba_engine import ExactNumba
 
-            return ExactNumba(layer)
-        from cim.simulator.exact.torch_engine import ExactTorch
+        return ExactNumba(layer)
+    from cim.simulator.fast.numba_engine import FastNumba
 
-        return ExactTorch(layer)
-    if engine is SimulationEngine.NUMBA:
-        from cim.simulator.fast.numba_engine import FastNumba
-
-        return FastNumba(layer)
-    from cim.simulator.fast.torch_engine import FastTorch
-
-    return FastTorch(layer)
+    return FastNumba(layer)

@@ -54,7 +54,6 @@ def deploy(
             "tolerance_in_units",
             "reprogram",
             "causes",
-            "device",
             "mode",
         ),
     ],

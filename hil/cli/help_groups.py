@@ -71,7 +71,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Task": (),
         "Age": (),
         "Techniques": (),
-        "Simulation": ("mode", "device", "workers", "scheduler"),
+        "Simulation": ("mode", "workers", "scheduler"),
         "Run and output": ("as_json",),
     },
     "fit": {

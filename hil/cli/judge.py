@@ -56,9 +56,7 @@ def judge(
     ] = None,
     of: Given[NetworkOptions],
     treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
-    asked: Annotated[
-        Given[DeployOptions], Only("samples", "seed", "virtual_chips", "tolerance_in_units", "mode", "device")
-    ],
+    asked: Annotated[Given[DeployOptions], Only("samples", "seed", "virtual_chips", "tolerance_in_units", "mode")],
     age: Annotated[
         str, typer.Option(help="age after programming, where the file does not say it: 30s, 1h, 2d")
     ] = duration(USUAL.age_s),

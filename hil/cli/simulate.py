@@ -41,9 +41,7 @@ def simulate(
     ] = None,
     *,
     of: Given[NetworkOptions],
-    asked: Annotated[
-        Given[DeployOptions], Only("seed", "virtual_chips", "task", "metric", "allow_code", "device", samples=1000)
-    ],
+    asked: Annotated[Given[DeployOptions], Only("seed", "virtual_chips", "task", "metric", "allow_code", samples=1000)],
     when: Given[PredictionOptions],
     mode: Annotated[
         str,

@@ -263,7 +263,6 @@ class Coalitions:
             ),
             seed=self.virtual.noise_seed,
             number=number,
-            device=self.virtual.device,
             mode=self.virtual.mode if parts & (ErrorSource.ADC | ErrorSource.IR_DROP) else SimulationMode.FAST,
         )
 

@@ -95,7 +95,6 @@ class Deployment:
             corrections=self.corrections if conditioned else None,
             inputs=None if conditioned else self.inputs,
             readings_us=self.readings_us if conditioned else None,
-            device=self.options.device,
             mode=mode,
             targets=self.targets if tuned else None,
             drawn=self.drawn if conditioned else {},

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cim.simulator.modes import SimulationMode
 from hil.errors import UsageError
-from hil.simulation.torch_device import check_device
 from mapping.bits import ACTIVATION_BITS, LEAST, MOST, WEIGHT_BITS, LayerBits, parse_layer_bits
 from mapping.network.task import TaskKind
 from mapping.recipe.aim import AgedTargets
@@ -285,7 +284,6 @@ class DeployOptions:
     causes: bool = setting(
         True, "skip the causes of the gap (less simulation, one read-back less)", option="no-causes", group=VERDICT
     )
-    device: str = setting("cpu", "device of the simulator: cpu or cuda", group=VERDICT)
     mode: str = setting(
         AUTO, "exact (every conversion), fast (one product, matched noise), auto: fast where as good",
         choices=ENGINES, group=VERDICT,
@@ -311,7 +309,6 @@ class DeployOptions:
         ):
             if not good:
                 raise UsageError(text)
-        check_device(self.device)
 
     @property
     def layout(self) -> LayoutOptions:

@@ -328,7 +328,6 @@ class VirtualRow:
                 drawn,
                 seed=chips.noise_seed,
                 number=number,
-                device=self.options.device,
                 mode=self.mode,
             )
 
@@ -353,7 +352,6 @@ class VirtualRow:
             self.options.virtual_chips,
             self.options.seed,
             inputs=inputs,
-            device=self.options.device,
             mode=self.mode,
             temperature_c=self.temperature_c,
         )

@@ -75,7 +75,7 @@ def evaluator(run: SearchRun, loop: Loop) -> Evaluator:
     )  # fmt: skip
     options = DeployOptions(
         samples=min(settings.images, len(inputs.kept)), seed=settings.seed, age_s=settings.age_s, repeats=1,
-        device=settings.device, causes=False,
+        causes=False,
     )  # fmt: skip
     return DeployedEvaluator(loop.address, inputs.chip, kept, inputs.record, options, loop.baud, run.watch)
 

@@ -212,7 +212,7 @@ def network_job(run: SearchRun, space: Space, architecture: Architecture, place:
     settings, inputs = run.settings, run.inputs
     options = DeployOptions(
         samples=settings.images, seed=settings.seed, virtual_chips=settings.chips, age_s=settings.age_s,
-        device=settings.device, recipe=settings.asked,
+        recipe=settings.asked,
     )  # fmt: skip
     target = inputs.target if settings.costs else None
     evaluating = Evaluating(inputs.chip, inputs.record, options, settings.engine, target)

@@ -1,4 +1,4 @@
-"""Whether this machine has the device that a simulation asks for."""
+"""Whether this machine has the torch device that training asks for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hil.errors import UsageError
 
 
 def check_device(device: str) -> None:
-    """Refuse a torch device that this machine does not have, before hours are spent on the chip.
+    """Refuse a torch device that this machine does not have, before hours are spent.
 
     Raises:
         UsageError: unknown, or no such accelerator here.
@@ -19,5 +19,5 @@ def check_device(device: str) -> None:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(
-            f"the simulator cannot run on {device!r}: {str(error).splitlines()[0]}", hint="--device cpu"
+            f"training cannot run on {device!r}: {str(error).splitlines()[0]}", hint="--device cpu"
         ) from error

@@ -109,7 +109,6 @@ def build_chip(
     *,
     seed: int,
     number: int,
-    device: str = "cpu",
     mode: SimulationMode | str = SimulationMode.EXACT,
 ) -> VirtualChip:
     """A virtual chip with these cells, converters and corrections; noise, wires and row drivers are the record's."""
@@ -117,8 +116,7 @@ def build_chip(
     def layers(moment: Moment) -> Layers:
         return {
             step.name: tuple(
-                layer_simulator(program, record, step.name, copy, drawn, device, mode, moment)
-                for copy in copies_of(step.group)
+                layer_simulator(program, record, step.name, copy, drawn, mode, moment) for copy in copies_of(step.group)
             )
             for step in program.matrices
         }
@@ -134,14 +132,13 @@ def layer_simulator(
     name: str,
     copy: Copy,
     drawn: SampledDevice,
-    device: str,
     mode: SimulationMode | str,
     moment: Moment = Moment.INFERENCE,
 ) -> CopySimulator:
     """One copy of a layer of a virtual chip."""
     reads = copy.group.reads
     simulator = functools.partial(
-        _simulator, program, record, copy.group, device=device, mode=mode, pictures=name in picture_layers(program)
+        _simulator, program, record, copy.group, mode=mode, pictures=name in picture_layers(program)
     )
     if SimulationMode(mode) is SimulationMode.FAST:
         return simulator(copy_tiles(program, name, copy, drawn, reads, moment))
@@ -159,7 +156,6 @@ def _simulator(
     group: TileGroup,
     tiles: list[SimulatedTile],
     *,
-    device: str,
     mode: SimulationMode | str,
     pictures: bool,
 ) -> LayerSimulator:
@@ -177,7 +173,6 @@ def _simulator(
         wire=record.wire,
         drive=record.drive,
         rows_alike=pictures,
-        device=device,
         mode=mode,
     )
 

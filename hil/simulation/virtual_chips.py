@@ -80,7 +80,6 @@ class VirtualChips:
     corrections: Corrections | None = None
     inputs: LayerInputs | None = None
     readings_us: Mapping[int, NDArray[np.float32]] | None = None
-    device: str = "cpu"
     first: int = 0  # number of the first chip: parts of a long row of chips are drawn apart
     mode: SimulationMode | str = SimulationMode.EXACT
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
@@ -196,7 +195,6 @@ class VirtualChips:
             drawn,
             seed=self.noise_seed,
             number=number,
-            device=self.device,
             mode=self.mode,
         )
 

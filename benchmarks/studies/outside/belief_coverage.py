@@ -182,7 +182,7 @@ def scores(
     hidden = SampledDevice(
         target.cells_us, target.columns, written.corrections, again.lasting_us(after, target.cells_us)
     )
-    chip = build_chip(program, record, hidden, seed=seed, number=0, device="cpu", mode=mode)
+    chip = build_chip(program, record, hidden, seed=seed, number=0, mode=mode)
     readings = {slot: np.asarray(seen, np.float32) for slot, seen in written.readings_us.items()}
     this = VirtualChips(
         program, record, recipe, after, seed + 2,

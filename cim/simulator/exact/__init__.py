@@ -1,1 +1,1 @@
-"""Exact mode: every conversion of every input plane, by numba or torch."""
+"""Exact mode: every conversion of every input plane."""

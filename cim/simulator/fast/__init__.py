@@ -1,1 +1,1 @@
-"""Fast mode: one product for a whole multi-bit input, noise of matched moments, by numba or torch."""
+"""Fast mode: one product for a whole multi-bit input, noise of matched moments."""

@@ -1,4 +1,4 @@
-"""A layer as both fast engines use it: its moments, groups of tiles, and the terms of input codes and places."""
+"""A layer as the fast engine uses it: its moments, groups of tiles, and the terms of input codes and places."""
 
 from __future__ import annotations
 
@@ -108,16 +108,12 @@ class FastLayer:
 
     def terms(self, rows: NDArray[np.int16], bend: float) -> PlaceTerms:
         """Terms of driven codes (places, rows), for any input coding."""
-        sums, driven, squares = self.plane_sums(rows)
+        units = self.layer.units(rows)
+        sums, driven, squares = (np.ascontiguousarray(u.sum(2).T) for u in (units, np.abs(units), units**2))
         typical = self.typical(rows.shape[1], bend)
         even = not self.layer.spec.adc_signed
         terms = place_terms(sums, driven, squares, self.weights, typical=typical, bend=bend, even=even)
         return terms if self.layer.drive is None else replace(terms, driven=rows.sum(1, dtype=np.float32))
-
-    def plane_sums(self, rows: NDArray[np.int16]) -> tuple[NDArray[np.float32], ...]:
-        """Σ u, Σ |u| and Σ u² of each plane of driven codes (places, rows): (places, planes) each."""
-        units = self.layer.units(rows)
-        return tuple(np.ascontiguousarray(u.sum(2).T) for u in (units, np.abs(units), units**2))
 
     def typical(self, rows: int, bend: float) -> float:
         """Driven rows of a mean plane as the wires see them."""

@@ -17,7 +17,7 @@ from cim.simulator.fast.moments import PlaceTerms, TileMoments, group_moments, m
 from cim.simulator.fast.noise import CONSTANTS
 from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import SimulatedLayer
-from cim.simulator.maps import PaddedMaps, window_pixels
+from cim.simulator.maps import fill_padded, window_pixels
 
 CHUNK_VALUES = 1 << 18  # input values of the images that are taken at a time; fits the second-level cache
 SPARE = 15  # values that kernels may read beyond the last
@@ -40,7 +40,7 @@ class FastNumba:
         ends, each = 0.0, max(1, CHUNK_VALUES // max(1, codes[:1].size))
         for first in range(0, len(codes), each):
             part = slice(first, min(first + each, len(codes)))
-            maps = _KernelMaps(layer, codes[part])
+            maps = KernelMaps(layer, codes[part])
             mine = out[first * positions * layer.outputs :]
             for number, group in enumerate(self.groups):
                 words = keys[part] + np.array([number * _GROUP_WORD & 0xFFFFFFFF, 0], np.uint32)
@@ -48,15 +48,22 @@ class FastNumba:
         return out[:-LANES].reshape(len(codes), positions, layer.outputs).transpose(0, 2, 1), int(ends)
 
 
-class _KernelMaps(PaddedMaps):
-    """Padded maps of some images, and their geometry as kernels take it.
+class KernelMaps:
+    """Padded driven codes of some images, channels last and flat, and their geometry as kernels take it.
 
     Places of an image down and across, steps down and across, kernel positions in pixels, starts of windows in values.
+    A matrix is a map of one pixel.
     """
 
     def __init__(self, layer: SimulatedLayer, codes: NDArray[np.int16]) -> None:
-        super().__init__(layer, codes, spare=SPARE)
-        window, self.runs = self.window, window_pixels(self.window)[1]
+        window, self.images = layer.map_window, len(codes)
+        height, self.width = (s + 2 * p for s, p in zip((window.height, window.width), window.padding, strict=True))
+        self.channels, self.pixels = window.channels, height * self.width
+        self.places, size = self.images * window.positions, self.images * self.pixels * window.channels
+        self.flat = np.zeros(size + SPARE, np.int16)
+        maps = self.flat[:size].reshape(self.images, height, self.width, window.channels)
+        fill_padded(maps.transpose(0, 3, 1, 2), layer, codes)
+        self.runs = window_pixels(window)[1]
         self.across, self.steps = np.array([window.out_height, window.out_width]), np.array(window.stride)
         self.bases = _bases(window, self.images, self.pixels)
         self._counts: dict[RowCut, NDArray[np.uint64]] = {}
@@ -153,7 +160,7 @@ class _Group:
         whole = whole.reshape(-1, 2, runs, whole.shape[2] // LANES, LANES).transpose(3, 2, 0, 4, 1)
         return np.ascontiguousarray(whole).ravel(), scale
 
-    def add(self, maps: _KernelMaps, keys: NDArray[np.int32], out: NDArray[np.int32]) -> float:
+    def add(self, maps: KernelMaps, keys: NDArray[np.int32], out: NDArray[np.int32]) -> float:
         """Add these tiles' level sums to ``out``, flat from the first place's first output of these images."""
         if self.direct:
             flat, bases, terms = maps.flat, maps.bases, self._counted(maps)
@@ -190,7 +197,7 @@ class _Group:
             )
         )  # fmt: skip
 
-    def _counted(self, maps: _KernelMaps) -> NDArray[np.float32]:
+    def _counted(self, maps: KernelMaps) -> NDArray[np.float32]:
         """Terms of one-bit units, from the ones that each plane drives."""
         fast, many = self.fast, -(-maps.places // LANES) * LANES
         terms = np.empty((len(self.tiles), many // LANES, counting.TERMS, LANES), np.float32)
@@ -199,7 +206,7 @@ class _Group:
             counting.terms_of_counts(maps.counted(cut), self.planes, typical, bend, even, terms[t])
         return terms
 
-    def _gathered(self, maps: _KernelMaps) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.float32]]:
+    def _gathered(self, maps: KernelMaps) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.float32]]:
         """What the cells of tiles of the same inputs are multiplied with at each place: (flat values, bases, terms)."""
         fast, tile = self.fast, self.tiles[0]
         rows = np.arange(tile.inputs.start, tile.inputs.stop)

@@ -77,9 +77,7 @@ class ChipUnderTest:
                 key = (step.name, copy.number)
                 here = slot is None or any(self.program.slot(t) == slot for t in copy.group.tiles)
                 if here and not self._holds(step.name, copy, drawn):
-                    found[key] = layer_simulator(
-                        self.program, self.record, step.name, copy, drawn, "cpu", SimulationMode.FAST
-                    )
+                    found[key] = layer_simulator(self.program, self.record, step.name, copy, drawn, SimulationMode.FAST)
         return found
 
     def _holds(self, name: str, copy: Copy, drawn: SampledDevice) -> bool:

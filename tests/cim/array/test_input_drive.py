@@ -1,6 +1,6 @@
 """Inputs of several bits a read: row drivers that err, and cells whose current is cubic in the voltage.
 
-Each is written out once more in float64 and held against every engine.
+Each is written out once more in float64 and held against the simulator.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
 
-ENGINES = ("numba", "torch")
 EXACT, FAST = SimulationMode
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
 NO_WIRE = Wire(0.0, 0.0)
@@ -79,7 +78,6 @@ def tile_of(spec: MacroSpec, levels: NDArray[np.int8], inputs: range | None = No
 
 def layer_of(
     mode: SimulationMode,
-    engine: str,
     spec: MacroSpec,
     drive: InputDrive | None,
     *,
@@ -92,7 +90,7 @@ def layer_of(
     levels = levels_of(spec)
     return LayerSimulator(
         spec, [tile_of(spec, levels)], window=None, inputs=ROWS, outputs=OUTPUTS, range_code=range_code,
-        input_bits=bits, input_signed=signed, read_noise=noise, wire=wire, drive=drive, mode=mode, engine=engine,
+        input_bits=bits, input_signed=signed, read_noise=noise, wire=wire, drive=drive, mode=mode,
     )  # fmt: skip
 
 
@@ -128,33 +126,31 @@ def sums_of_codes(spec: MacroSpec, us: NDArray[np.float64], signed: bool = False
     return np.einsum("pvo,p->vo", np.floor(us / spec.lsb_us(0) + 0.5), weights).astype(np.int64)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("cubic", [False, True])
-def test_exact_engines_sum_what_the_row_drivers_give(engine: str, signed: bool, cubic: bool) -> None:
+def test_the_exact_mode_sums_what_the_row_drivers_give(signed: bool, cubic: bool) -> None:
     spec, drive = amplitude(IDEAL) if cubic else IDEAL, drive_table()
     codes = random_codes(low=-128, high=128) if signed else random_codes()
-    sums, share = layer_of(EXACT, engine, spec, drive, signed=signed).level_sums(codes, NoiseKey(1))
+    sums, share = layer_of(EXACT, spec, drive, signed=signed).level_sums(codes, NoiseKey(1))
     driven = (codes + 128).astype(np.int16) if signed else codes
     expected = sums_of_codes(spec, currents(spec, driven, drive, False))
     assert share == 0.0
     assert (sums != expected).mean() < 0.06  # cells are on a grid: sums within 0.02 codes of a half
     assert np.abs(sums - expected).max() <= 17
-    ideal, _ = layer_of(EXACT, engine, IDEAL, None, signed=signed).level_sums(codes, NoiseKey(1))
+    ideal, _ = layer_of(EXACT, IDEAL, None, signed=signed).level_sums(codes, NoiseKey(1))
     assert np.abs(sums - ideal).max() > 20  # the effects are no rounding
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("cubic", [False, True])
-def test_the_fast_engines_have_the_same_mean(engine: str, cubic: bool) -> None:
+def test_the_fast_mode_has_the_same_mean(cubic: bool) -> None:
     """Bounds: roundings of two planes, √(1 + 256) · 0.29 codes."""
     spec, drive = amplitude(IDEAL) if cubic else IDEAL, drive_table()
     codes = random_codes(200)
-    sums, _ = layer_of(FAST, engine, spec, drive).level_sums(codes, NoiseKey(1))
+    sums, _ = layer_of(FAST, spec, drive).level_sums(codes, NoiseKey(1))
     us = np.einsum("pvo,p->vo", currents(spec, codes, drive, False), [1, 16]) / spec.lsb_us(0)
     assert np.std(sums - us) == pytest.approx(np.sqrt(257 / 12), rel=0.15)
     assert abs(np.mean(sums - us)) < 0.5
-    plain, _ = layer_of(FAST, engine, IDEAL, None).level_sums(codes, NoiseKey(1))
+    plain, _ = layer_of(FAST, IDEAL, None).level_sums(codes, NoiseKey(1))
     assert np.std(plain - us) > 20
 
 
@@ -164,27 +160,22 @@ def test_signed_planes_drive_by_the_same_table(cubic: bool) -> None:
     spec = replace(IDEAL, inputs=replace(IDEAL.inputs, signed=SignedInput.PLANE))
     spec = amplitude(IDEAL, signed=SignedInput.PLANE) if cubic else spec
     codes, drive = random_codes(low=-128, high=128), drive_table()
-    found = [layer_of(EXACT, engine, spec, drive, signed=True).level_sums(codes, NoiseKey(1))[0] for engine in ENGINES]
+    found, _ = layer_of(EXACT, spec, drive, signed=True).level_sums(codes, NoiseKey(1))
     expected = sums_of_codes(spec, currents(spec, codes, drive, True), signed=True)
-    for sums in found:
-        assert (sums != expected).mean() < 0.06
-    for engine in ENGINES:
-        sums, _ = layer_of(FAST, engine, spec, drive, signed=True).level_sums(codes, NoiseKey(1))
-        weights = np.array([p.weight for p in input_planes(spec.inputs, 8, True)], float)
-        spread = np.sqrt((weights**2).sum() / 12)
-        assert np.std(sums - expected) < 2.5 * spread
+    assert (found != expected).mean() < 0.06
+    sums, _ = layer_of(FAST, spec, drive, signed=True).level_sums(codes, NoiseKey(1))
+    weights = np.array([p.weight for p in input_planes(spec.inputs, 8, True)], float)
+    spread = np.sqrt((weights**2).sum() / 12)
+    assert np.std(sums - expected) < 2.5 * spread
 
 
 @pytest.mark.parametrize("mode", SimulationMode)
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_table_without_errors_changes_no_bit(mode: SimulationMode, engine: str) -> None:
+def test_a_table_without_errors_changes_no_bit(mode: SimulationMode) -> None:
     straight = InputDrive(np.arange(16.0), np.full(16, 0.01))
     noise = ReadNoise(np.array([2.0, 40.0]), np.ones(2), np.zeros(2))
     codes = random_codes()
     one, other = (
-        layer_of(mode, engine, NIBBLES, d, noise=noise, wire=Wire(1.0, 0.0), range_code=4).level_sums(
-            codes, NoiseKey(1)
-        )
+        layer_of(mode, NIBBLES, d, noise=noise, wire=Wire(1.0, 0.0), range_code=4).level_sums(codes, NoiseKey(1))
         for d in (None, straight)
     )
     np.testing.assert_array_equal(one[0], other[0])
@@ -193,32 +184,27 @@ def test_a_table_without_errors_changes_no_bit(mode: SimulationMode, engine: str
 
 @pytest.mark.parametrize("cubic", [False, True])
 @pytest.mark.parametrize("wire", [NO_WIRE, Wire(1.0, 0.0)])
-def test_the_two_engines_agree_and_follow_the_lines(cubic: bool, wire: Wire) -> None:
+def test_the_exact_mode_follows_the_lines(cubic: bool, wire: Wire) -> None:
     spec, drive = amplitude(NIBBLES) if cubic else NIBBLES, drive_table()
     codes = random_codes(60)
-    sums = [
-        layer_of(EXACT, engine, spec, drive, wire=wire, range_code=3).level_sums(codes, NoiseKey(1))[0]
-        for engine in ENGINES
-    ]
-    assert (sums[0] != sums[1]).mean() < 0.005
+    sums, _ = layer_of(EXACT, spec, drive, wire=wire, range_code=3).level_sums(codes, NoiseKey(1))
     units = drive.units[split_planes(codes, spec.inputs, 8, False)]
     halves = encoded_halves(spec)
     exact = np.stack([gated_sums_us(spec, 0, halves, u, wire) for u in units])
     expected = np.einsum("pvo,p->vo", exact, [1, 16]) / spec.lsb_us(3)
-    assert np.std(sums[0] - expected) < 1.1 * np.sqrt(257 / 12) + 0.002 * np.abs(expected).max()
-    fast, _ = layer_of(FAST, "numba", spec, drive, wire=wire, range_code=3).level_sums(codes, NoiseKey(1))
+    assert np.std(sums - expected) < 1.1 * np.sqrt(257 / 12) + 0.002 * np.abs(expected).max()
+    fast, _ = layer_of(FAST, spec, drive, wire=wire, range_code=3).level_sums(codes, NoiseKey(1))
     assert np.std(fast - expected) < 1.2 * np.sqrt(257 / 12) + 0.02 * np.abs(expected).max()
     if not cubic:
         by_law = np.stack([segment_sums_us(spec, 0, halves, conversion_cells(spec, halves), u, wire) for u in units])
         np.testing.assert_allclose(by_law, exact, atol=0.006 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_read_noise_grows_with_what_is_driven(engine: str) -> None:
+def test_read_noise_grows_with_what_is_driven() -> None:
     drive = InputDrive(np.array([0.0, *np.arange(1.0, 15.0) + 2.0, 15.0]), np.zeros(16))
     noise = ReadNoise(np.array([2.0, 40.0]), np.full(2, 4.0), np.zeros(2))
     codes = np.full((3000, ROWS), 7, np.int16)
-    layer = layer_of(EXACT, engine, IDEAL, drive, noise=noise, bits=4)
+    layer = layer_of(EXACT, IDEAL, drive, noise=noise, bits=4)
     sums, _ = layer.level_sums(codes, NoiseKey(1))
     sigma = np.sqrt(2 * 4.0 * ROWS) * drive.units[7] / IDEAL.lsb_us(0)  # both cells of a pair
     assert sums.std(0).mean() == pytest.approx(sigma, rel=0.03)
@@ -228,19 +214,18 @@ def test_corrections_count_whole_codes_whatever_rows_get() -> None:
     """The input term of a correction is digital: it knows codes, not what was driven."""
     drive, codes = drive_table(), random_codes(8)
     for mode in SimulationMode:
-        for engine in ENGINES:
-            found = []
-            for per_code in (0, 1 << SHIFT):
-                tile = tile_of(IDEAL, levels_of(IDEAL))
-                correction = replace(tile.correction, input_gain=np.full(OUTPUTS, per_code, np.int32))
-                layer = LayerSimulator(
-                    IDEAL, [replace(tile, correction=correction)], window=None, inputs=ROWS, outputs=OUTPUTS,
-                    range_code=0, input_bits=8, input_signed=False, read_noise=QUIET, wire=NO_WIRE, drive=drive,
-                    mode=mode, engine=engine,
-                )  # fmt: skip
-                found.append(layer.level_sums(codes, NoiseKey(1))[0])
-            more = found[1] - found[0]
-            np.testing.assert_array_equal(more, np.repeat(codes.sum(1, dtype=np.int64)[:, None], OUTPUTS, 1))
+        found = []
+        for per_code in (0, 1 << SHIFT):
+            tile = tile_of(IDEAL, levels_of(IDEAL))
+            correction = replace(tile.correction, input_gain=np.full(OUTPUTS, per_code, np.int32))
+            layer = LayerSimulator(
+                IDEAL, [replace(tile, correction=correction)], window=None, inputs=ROWS, outputs=OUTPUTS,
+                range_code=0, input_bits=8, input_signed=False, read_noise=QUIET, wire=NO_WIRE, drive=drive,
+                mode=mode,
+            )  # fmt: skip
+            found.append(layer.level_sums(codes, NoiseKey(1))[0])
+        more = found[1] - found[0]
+        np.testing.assert_array_equal(more, np.repeat(codes.sum(1, dtype=np.int64)[:, None], OUTPUTS, 1))
 
 
 @pytest.mark.parametrize("mode", SimulationMode)
@@ -250,36 +235,34 @@ def test_a_convolution_is_the_product_of_its_windows(mode: SimulationMode) -> No
     levels = levels_of(spec, 27)
     maps = np.random.default_rng(8).integers(0, 256, (3, 3, 6, 5)).astype(np.int16)
     vectors = unfold(maps, window).reshape(-1, 27)
-    for engine in ENGINES:
-        given = {
-            "outputs": OUTPUTS, "range_code": 0, "input_bits": 8, "input_signed": False, "read_noise": QUIET,
-            "wire": NO_WIRE, "drive": drive, "mode": mode, "engine": engine,
-        }  # fmt: skip
-        tiles = [tile_of(spec, levels[a:b], range(a, b)) for a, b in ((0, 10), (10, 27))]
-        over = LayerSimulator(spec, tiles, window=window, inputs=27, **given)  # type: ignore[arg-type]
-        plain = LayerSimulator(spec, tiles, window=None, inputs=27, **given)  # type: ignore[arg-type]
-        sums, _ = over.level_sums(maps, NoiseKey(1))
-        rows, _ = plain.level_sums(vectors, NoiseKey(1))
-        flat = sums.reshape(3, OUTPUTS, -1).transpose(0, 2, 1).reshape(-1, OUTPUTS)
-        if mode is FAST:  # its rounding is drawn
-            assert np.std(flat - rows) < 1.5 * np.sqrt(2 * 2 * 257 / 12)
-            continue
-        np.testing.assert_array_equal(flat, rows)
-        again = np.concatenate([over.level_sums(maps[i : i + 1], NoiseKey(1, first_image=i))[0] for i in range(3)])
-        np.testing.assert_array_equal(sums, again)
+    given = {
+        "outputs": OUTPUTS, "range_code": 0, "input_bits": 8, "input_signed": False, "read_noise": QUIET,
+        "wire": NO_WIRE, "drive": drive, "mode": mode,
+    }  # fmt: skip
+    tiles = [tile_of(spec, levels[a:b], range(a, b)) for a, b in ((0, 10), (10, 27))]
+    over = LayerSimulator(spec, tiles, window=window, inputs=27, **given)  # type: ignore[arg-type]
+    plain = LayerSimulator(spec, tiles, window=None, inputs=27, **given)  # type: ignore[arg-type]
+    sums, _ = over.level_sums(maps, NoiseKey(1))
+    rows, _ = plain.level_sums(vectors, NoiseKey(1))
+    flat = sums.reshape(3, OUTPUTS, -1).transpose(0, 2, 1).reshape(-1, OUTPUTS)
+    if mode is FAST:  # its rounding is drawn
+        assert np.std(flat - rows) < 1.5 * np.sqrt(2 * 2 * 257 / 12)
+        return
+    np.testing.assert_array_equal(flat, rows)
+    again = np.concatenate([over.level_sums(maps[i : i + 1], NoiseKey(1, first_image=i))[0] for i in range(3)])
+    np.testing.assert_array_equal(sums, again)
 
 
 def test_cubic_cells_of_row_driven_arrays_keep_their_share_of_the_lines() -> None:
     """At full input a cell is what it was read as: effective conductances alone."""
     spec = replace(amplitude(IDEAL), word_line=WordLine.ROW)
     codes = np.where(np.random.default_rng(1).random((20, ROWS)) < 0.5, 255, 0).astype(np.int16)
-    for engine in ENGINES:
-        bent = layer_of(EXACT, engine, spec, None, wire=Wire(1.0, 0.0)).level_sums(codes, NoiseKey(1))[0]
-        straight = replace(spec, cell_iv=CellIv.LINEAR)
-        same = layer_of(EXACT, engine, straight, None, wire=Wire(1.0, 0.0)).level_sums(codes, NoiseKey(1))[0]
-        assert np.abs(bent - same).max() <= 17  # one code of each plane
-        half = layer_of(EXACT, engine, spec, None, wire=Wire(1.0, 0.0)).level_sums(codes // 2, NoiseKey(1))[0]
-        assert np.abs(half - same * 127 / 255).max() > 60
+    bent = layer_of(EXACT, spec, None, wire=Wire(1.0, 0.0)).level_sums(codes, NoiseKey(1))[0]
+    straight = replace(spec, cell_iv=CellIv.LINEAR)
+    same = layer_of(EXACT, straight, None, wire=Wire(1.0, 0.0)).level_sums(codes, NoiseKey(1))[0]
+    assert np.abs(bent - same).max() <= 17  # one code of each plane
+    half = layer_of(EXACT, spec, None, wire=Wire(1.0, 0.0)).level_sums(codes // 2, NoiseKey(1))[0]
+    assert np.abs(half - same * 127 / 255).max() > 60
 
 
 def test_pulses_and_one_bit_reads_meet_cells_at_one_voltage() -> None:
@@ -287,20 +270,20 @@ def test_pulses_and_one_bit_reads_meet_cells_at_one_voltage() -> None:
     for inputs in (NIBBLES.inputs, InputSpec(InputCoding.AMPLITUDE, 8, 1, SignedInput.OFFSET)):
         straight = replace(IDEAL, inputs=inputs)
         bent = replace(amplitude(IDEAL), inputs=inputs)
-        layers = [layer_of(EXACT, "numba", spec, None) for spec in (straight, bent)]
+        layers = [layer_of(EXACT, spec, None) for spec in (straight, bent)]
         np.testing.assert_array_equal(*(layer.level_sums(codes, NoiseKey(1))[0] for layer in layers))
 
 
-def test_no_engine_that_ignores_a_table_takes_it() -> None:
+def test_no_kernel_that_ignores_a_table_takes_it() -> None:
     """One-bit chips refuse one; chips of several bits never reach the look-up kernels."""
-    layer = layer_of(EXACT, "numba", NIBBLES, drive_table(), range_code=3)
+    layer = layer_of(EXACT, NIBBLES, drive_table(), range_code=3)
     assert all(isinstance(tile, SingleTile) for tile in kernel_tiles(layer.layer))
     lab = load_chip("lab-128").macro
     for mode in SimulationMode:
         with pytest.raises(ValueError, match=r"units 0 to 15.*drives 0 to 1$"):
-            layer_of(mode, "numba", lab, drive_table())
+            layer_of(mode, lab, drive_table())
         with pytest.raises(ValueError, match=r"units 0 to 7.*drives 0 to 15$"):
-            layer_of(mode, "numba", NIBBLES, drive_table(8))
+            layer_of(mode, NIBBLES, drive_table(8))
 
 
 def test_a_table_that_does_not_end_at_full_drive_cannot_exist() -> None:

@@ -1,4 +1,4 @@
-"""The wire law in segments, and the engines that run it, against the exact ladder."""
+"""The wire law in segments, and the kernels that run it, against the exact ladder."""
 
 from __future__ import annotations
 
@@ -63,37 +63,34 @@ def codes(
     tile: SimulatedTile,
     units: NDArray[np.int16],
     wire: Wire,
-    engine: str,
     read_noise: ReadNoise = QUIET,
 ) -> tuple[str, NDArray[np.float64]]:
     """Kind of kernel that ran, and codes of one read, in units of the last place."""
     layer = LayerSimulator(
         spec, [tile], window=None, inputs=units.shape[1], outputs=OUTPUTS, range_code=0, input_bits=1,
-        input_signed=False, read_noise=read_noise, wire=wire, engine=engine,
+        input_signed=False, read_noise=read_noise, wire=wire,
     )  # fmt: skip
     sums, _ = layer.level_sums(units, NoiseKey(0))
-    kind = type(kernel_tiles(layer.layer)[0]).__name__ if engine == "numba" else "torch"
+    kind = type(kernel_tiles(layer.layer)[0]).__name__
     return kind, sums.astype(np.float64)
 
 
 @pytest.mark.parametrize(
-    ("rows", "engine", "bits", "kind"),
+    ("rows", "bits", "kind"),
     [
-        (128, "numba", 8, "LookupTile"),
-        (128, "numba", 14, "SingleTile"),
-        (256, "numba", 14, "SingleTile"),
-        (240, "numba", 8, "SingleTile"),  # losses of half the sum do not fit 16 bits
-        (128, "torch", 14, "torch"),
-        (256, "torch", 14, "torch"),
+        (128, 8, "LookupTile"),
+        (128, 14, "SingleTile"),
+        (256, 14, "SingleTile"),
+        (240, 8, "SingleTile"),  # losses of half the sum do not fit 16 bits
     ],
 )
-def test_engines_lose_what_the_exact_ladder_loses(rows: int, engine: str, bits: int, kind: str) -> None:
+def test_kernels_lose_what_the_exact_ladder_loses(rows: int, bits: int, kind: str) -> None:
     """1 Ω; rms 0.15 % and largest 0.8 % of the largest sum, rounding to codes of the converter left out."""
     spec, tile, units = case(rows, bits=bits)
     wire = Wire(1.0, 0.0)
-    ran, found = codes(spec, tile, units, wire, engine)
+    ran, found = codes(spec, tile, units, wire)
     assert ran == kind
-    _, plain = codes(spec, tile, units, Wire(0.0, 0.0), engine)
+    _, plain = codes(spec, tile, units, Wire(0.0, 0.0))
     exact = gated_sums_us(spec, 0, tile.halves_us, units, wire) / spec.lsb_us(0)
     straight = units @ conversion_cells(spec, tile.halves_us) / spec.lsb_us(0)
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
@@ -117,7 +114,7 @@ def test_codes_of_noisy_reads_are_those_of_the_law_on_average(share: float) -> N
     spec, tile, _ = case(128)
     units = (np.random.default_rng(1).random((10_000, 128)) < share).astype(np.int16)
     wire, noise = Wire(1.0, 0.0), replace(QUIET, variance_us2=np.full(2, 0.1))
-    ran, found = codes(spec, tile, units, wire, "numba", noise)
+    ran, found = codes(spec, tile, units, wire, noise)
     assert ran == "LookupTile"
     law = segment_sums_us(spec, 0, tile.halves_us, conversion_cells(spec, tile.halves_us), units, wire)
     assert abs(np.mean(found - law / spec.lsb_us(0))) < 0.004
@@ -134,7 +131,7 @@ def test_planes_of_little_weight_lose_by_a_coarser_law_that_the_whole_sum_does_n
     def level_sums(wire: Wire) -> NDArray[np.float64]:
         layer = LayerSimulator(
             spec, [tile], window=None, inputs=128, outputs=OUTPUTS, range_code=0, input_bits=input_bits,
-            input_signed=False, read_noise=QUIET, wire=wire, engine="numba",
+            input_signed=False, read_noise=QUIET, wire=wire,
         )  # fmt: skip
         sums, _ = layer.level_sums(inputs, NoiseKey(0))
         assert {type(t).__name__ for t in kernel_tiles(layer.layer)} == {"LookupTile"}
@@ -170,7 +167,7 @@ def test_sums_of_few_rows_that_hang_on_the_lines_more_than_the_mean_lose_what_th
 
     layer = LayerSimulator(
         spec, [tile], window=None, inputs=128, outputs=OUTPUTS, range_code=0, input_bits=8, input_signed=False,
-        read_noise=QUIET, wire=wire, engine="numba",
+        read_noise=QUIET, wire=wire,
     )  # fmt: skip
     found = layer.level_sums(codes, NoiseKey(0))[0].astype(np.float64)
     assert {type(t).__name__ for t in kernel_tiles(layer.layer)} == {"LookupTile"}
@@ -178,11 +175,10 @@ def test_sums_of_few_rows_that_hang_on_the_lines_more_than_the_mean_lose_what_th
     assert share(found) == pytest.approx(1.0, abs=0.0015)
 
 
-@pytest.mark.parametrize("engine", ["numba", "torch"])
 @pytest.mark.parametrize("ohm", [-0.01, -1e-6, 1e-6])
-def test_wires_drawn_about_zero_change_next_to_nothing(ohm: float, engine: str) -> None:
+def test_wires_drawn_about_zero_change_next_to_nothing(ohm: float) -> None:
     """A chip without wires has a resistance of 0 within its error, so virtual chips draw both signs."""
     spec, tile, units = case(128)
-    _, plain = codes(spec, tile, units, Wire(0.0, 0.0), engine)
-    _, found = codes(spec, tile, units, Wire(ohm, 0.01), engine)
+    _, plain = codes(spec, tile, units, Wire(0.0, 0.0))
+    _, found = codes(spec, tile, units, Wire(ohm, 0.01))
     assert np.abs(found - plain).max() <= (1 if abs(ohm) > 1e-3 else 0)

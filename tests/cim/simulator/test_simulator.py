@@ -32,7 +32,6 @@ from cim.record.device import Columns
 from cim.simulator.layer import NoiseKey, SimulatedTile, prepare_layer, prepare_tile, simulated_tile
 from cim.simulator.simulator import LayerSimulator
 
-ENGINES = ("numba", "torch")
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
 NO_WIRE = Wire(0.0, 0.0)
 LAB = load_chip("lab-128").macro
@@ -78,7 +77,6 @@ def codes_as_sums(outputs: int) -> Correction:
 
 
 def one_vector_layer(
-    engine: str,
     levels: NDArray[np.int8],
     *,
     spec: MacroSpec = LAB,
@@ -101,7 +99,6 @@ def one_vector_layer(
         input_signed=False,
         read_noise=noise,
         wire=wire,
-        engine=engine,
     )
 
 
@@ -126,10 +123,9 @@ def variants() -> dict[str, ChipSpec]:
     return {**{n: load_chip(n) for n in chip_names()}, **{n: replace(lab, macro=m) for n, m in made.items()}}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("name", list(variants()))
-def test_without_errors_it_is_the_integer_product(name: str, signed: bool, engine: str) -> None:
+def test_without_errors_it_is_the_integer_product(name: str, signed: bool) -> None:
     spec = idealised(variants()[name]).macro
     rng = np.random.default_rng(1)
     window = Window(3, 7, 6, (3, 3), (2, 1), (1, 1))
@@ -158,7 +154,6 @@ def test_without_errors_it_is_the_integer_product(name: str, signed: bool, engin
         input_signed=signed,
         read_noise=QUIET,
         wire=NO_WIRE,
-        engine=engine,
     )
     sums, ends = layer.level_sums(codes, NoiseKey(0))
     exact = (unfold(codes, window).astype(np.int64) @ expected).transpose(0, 2, 1).reshape(sums.shape)
@@ -169,7 +164,7 @@ def test_without_errors_it_is_the_integer_product(name: str, signed: bool, engin
     )
 
 
-def noisy_layer(engine: str, spec: MacroSpec = LAB, seed: int = 2) -> tuple[LayerSimulator, Window]:
+def noisy_layer(spec: MacroSpec = LAB, seed: int = 2) -> tuple[LayerSimulator, Window]:
     """A convolution with every error on."""
     rng = np.random.default_rng(seed)
     part, n = nominal_macro(spec, 0), conversions(spec, spec.outputs)
@@ -194,7 +189,6 @@ def noisy_layer(engine: str, spec: MacroSpec = LAB, seed: int = 2) -> tuple[Laye
         input_signed=False,
         read_noise=ReadNoise(np.array([2.0, 40.0]), np.array([1.0, 2.0]), np.zeros(2)),
         wire=Wire(0.5, 0.0),
-        engine=engine,
     )
     return layer, window
 
@@ -202,10 +196,9 @@ def noisy_layer(engine: str, spec: MacroSpec = LAB, seed: int = 2) -> tuple[Laye
 MAPS = np.random.default_rng(3).integers(0, 256, (5, 4, 8, 8)).astype(np.int16)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("chip", ["lab-128", "a111"])
-def test_the_split_into_batches_changes_no_bit(engine: str, chip: str) -> None:
-    layer, _ = noisy_layer(engine, load_chip(chip).macro)
+def test_the_split_into_batches_changes_no_bit(chip: str) -> None:
+    layer, _ = noisy_layer(load_chip(chip).macro)
     whole, _ = layer.level_sums(MAPS, NoiseKey(7, 1, 2, first_image=10))
     head, _ = layer.level_sums(MAPS[:2], NoiseKey(7, 1, 2, first_image=10))
     tail, _ = layer.level_sums(MAPS[2:], NoiseKey(7, 1, 2, first_image=12))
@@ -214,9 +207,8 @@ def test_the_split_into_batches_changes_no_bit(engine: str, chip: str) -> None:
     np.testing.assert_array_equal(some, whole[[3, 1]])
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_every_part_of_the_key_gives_other_noise_and_the_same_key_the_same(engine: str) -> None:
-    layer, _ = noisy_layer(engine)
+def test_every_part_of_the_key_gives_other_noise_and_the_same_key_the_same() -> None:
+    layer, _ = noisy_layer()
     keys = [NoiseKey(1), NoiseKey(2), NoiseKey(1, chip=1), NoiseKey(1, layer=1), NoiseKey(1, first_image=9)]
     results = [layer.level_sums(MAPS[:1], key)[0] for key in keys]
     np.testing.assert_array_equal(results[0], layer.level_sums(MAPS[:1], keys[0])[0])
@@ -225,35 +217,19 @@ def test_every_part_of_the_key_gives_other_noise_and_the_same_key_the_same(engin
             assert np.mean(one != other) > 0.3
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_two_equal_images_of_a_batch_get_independent_noise(engine: str) -> None:
-    layer, _ = noisy_layer(engine)
+def test_two_equal_images_of_a_batch_get_independent_noise() -> None:
+    layer, _ = noisy_layer()
     sums, _ = layer.level_sums(np.repeat(MAPS[:1], 2, 0), NoiseKey(1))
     mean, _ = layer.level_sums(np.repeat(MAPS[:1], 40, 0), NoiseKey(2))
     noise = sums - mean.mean(0)
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.12
 
 
-def test_both_engines_say_the_same_but_for_their_noise() -> None:
-    for chip in ("lab-128", "a111", "neurram-256"):
-        spec = load_chip(chip).macro
-        left, right = (noisy_layer(e, spec)[0] for e in ENGINES)
-        many = np.repeat(MAPS[:1], 60, 0)
-        (a, ends_a), (b, ends_b) = (layer.level_sums(many, NoiseKey(4)) for layer in (left, right))
-        error = np.sqrt((a.var(0) + b.var(0)) / 60)
-        score = (a.mean(0) - b.mean(0)) / np.maximum(error, 1e-3)
-        assert abs(score.mean()) < 0.1
-        assert score.std() == pytest.approx(1.0, abs=0.08)
-        assert a.var(0).mean() == pytest.approx(b.var(0).mean(), rel=0.05)
-        assert ends_a == pytest.approx(ends_b, abs=2e-3)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_read_noise_adds_the_variances_of_the_driven_cells(engine: str) -> None:
+def test_read_noise_adds_the_variances_of_the_driven_cells() -> None:
     levels = np.zeros((64, 2), np.int8)
     levels[:, 1] = 7
     noise = ReadNoise(np.array([2.0, 40.0]), np.array([30.0, 90.0]), np.zeros(2))
-    layer = one_vector_layer(engine, levels, noise=noise, range_code=7)
+    layer = one_vector_layer(levels, noise=noise, range_code=7)
     for active in (16, 64):
         codes = np.zeros((6000, 64), np.int16)
         codes[:, :active] = 1
@@ -264,20 +240,18 @@ def test_read_noise_adds_the_variances_of_the_driven_cells(engine: str) -> None:
         assert abs(np.asarray(np.corrcoef(sums.T))[0, 1]) < 0.05  # one Gaussian per column
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_conversion_noise_is_new_in_every_plane(engine: str) -> None:
+def test_conversion_noise_is_new_in_every_plane() -> None:
     columns = ideal_columns(LAB)
     columns = replace(columns, conversion_noise_codes=np.full(64, 2.0))
-    one = one_vector_layer(engine, np.zeros((8, 3), np.int8), columns=columns)
+    one = one_vector_layer(np.zeros((8, 3), np.int8), columns=columns)
     sums, _ = one.level_sums(np.zeros((6000, 8), np.int16), NoiseKey(0))
     np.testing.assert_allclose(sums.var(0), 4.0 + 1 / 12, rtol=0.08)
-    three = one_vector_layer(engine, np.zeros((8, 3), np.int8), columns=columns, bits=3)
+    three = one_vector_layer(np.zeros((8, 3), np.int8), columns=columns, bits=3)
     sums, _ = three.level_sums(np.zeros((6000, 8), np.int16), NoiseKey(0))
     np.testing.assert_allclose(sums.var(0), (4.0 + 1 / 12) * (1 + 4 + 16), rtol=0.08)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_gain_offset_and_inl_act_on_the_codes(engine: str) -> None:
+def test_gain_offset_and_inl_act_on_the_codes() -> None:
     part = nominal_macro(LAB, 0)
     inl = np.zeros(part.inl_codes.shape)
     inl[0, 16], inl[0, 15] = 3.0, 1.0  # nodes at codes 127 and 111.06
@@ -285,7 +259,7 @@ def test_gain_offset_and_inl_act_on_the_codes(engine: str) -> None:
     gain[1], offset[2] = 1.25, 5.0
     columns = Columns(gain, offset, np.zeros(64), part.adc, inl)
     levels = np.full((40, 3), 7, np.int8)
-    layer = one_vector_layer(engine, levels, columns=columns)
+    layer = one_vector_layer(levels, columns=columns)
     sums, ends = layer.level_sums(np.tril(np.ones((41, 40), np.int16), -1), NoiseKey(0))
     y = np.arange(41)[:, None] * (38.0 / LAB.lsb_us(5)) * gain[:3] + offset[:3]
     y = np.clip(y, None, 127)
@@ -296,15 +270,14 @@ def test_gain_offset_and_inl_act_on_the_codes(engine: str) -> None:
     assert ends == pytest.approx(np.mean(sums == 127))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("nodes", [17, 128, 256])
-def test_a_curve_may_have_as_many_nodes_as_the_converter_has_codes(engine: str, nodes: int) -> None:
+def test_a_curve_may_have_as_many_nodes_as_the_converter_has_codes(nodes: int) -> None:
     """Two codes more from code 20 on."""
     part = nominal_macro(LAB, 0)
     at = np.linspace(-128, 127, nodes)
     inl = np.where(at >= 20, 2.0, 0.0) * np.ones((len(part.inl_codes), 1))
     columns = Columns(np.ones(64), np.zeros(64), np.zeros(64), part.adc, inl)
-    layer = one_vector_layer(engine, np.full((40, 3), 7, np.int8), columns=columns)
+    layer = one_vector_layer(np.full((40, 3), 7, np.int8), columns=columns)
     sums, _ = layer.level_sums(np.tril(np.ones((41, 40), np.int16), -1), NoiseKey(0))
     y = np.clip(np.arange(41)[:, None] * (38.0 / LAB.lsb_us(5)), None, 127)
     y = y + np.interp(y, at, inl[0])
@@ -313,14 +286,13 @@ def test_a_curve_may_have_as_many_nodes_as_the_converter_has_codes(engine: str, 
     assert np.all(np.abs((y + 0.5) % 1.0 - 0.5)[np.any(off != 0, axis=1)] > 0.4)  # y near a threshold
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("end", list(WireEnd))
-def test_wires_lose_what_the_law_says_and_more_when_more_rows_are_driven(engine: str, end: WireEnd) -> None:
+def test_wires_lose_what_the_law_says_and_more_when_more_rows_are_driven(end: WireEnd) -> None:
     rng = np.random.default_rng(5)
     levels = random_levels(rng, LAB, 100, 6)
     wire = Wire(4.0, 0.0, end)
-    with_wire = one_vector_layer(engine, levels, wire=wire, range_code=3, row0=7)
-    without = one_vector_layer(engine, levels, range_code=3, row0=7)
+    with_wire = one_vector_layer(levels, wire=wire, range_code=3, row0=7)
+    without = one_vector_layer(levels, range_code=3, row0=7)
     units = (rng.random((200, 100)) < rng.uniform(0.1, 0.9, (200, 1))).astype(np.int16)
     fine = replace(LAB, adc=AdcSpec(24, (8.6e5,), 8))  # fine steps: codes are the converted quantity
     results = []
@@ -337,7 +309,6 @@ def test_wires_lose_what_the_law_says_and_more_when_more_rows_are_driven(engine:
             input_signed=False,
             read_noise=QUIET,
             wire=wire if one is with_wire else NO_WIRE,
-            engine=engine,
         )
         results.append(layer.level_sums(units, NoiseKey(0))[0] * fine.lsb_us(0))
     halves = with_wire.layer.tiles[0].tile.halves_us
@@ -378,7 +349,7 @@ def test_the_normality_test_sees_a_bad_generator() -> None:
 
 
 def test_wrong_shapes_and_codes_are_refused() -> None:
-    layer = one_vector_layer("torch", np.zeros((8, 3), np.int8))
+    layer = one_vector_layer(np.zeros((8, 3), np.int8))
     with pytest.raises(ValueError, match=r"codes \(2, 9\), expected \(n, 8\)"):
         layer.level_sums(np.zeros((2, 9), np.int16), NoiseKey(0))
     with pytest.raises(ValueError, match=r"do not fit 0\.\.1"):
@@ -393,15 +364,14 @@ def test_an_inl_curve_of_any_size_moves_the_code_by_its_value(size: float) -> No
     columns = ideal_columns(LAB)
     columns = replace(columns, inl_codes=columns.inl_codes + size)
     codes = np.zeros((1, 8), np.int16)
-    for engine in ENGINES:
-        sums, _ = one_vector_layer(engine, np.zeros((8, 3), np.int8), columns=columns).level_sums(codes, NoiseKey(0))
-        np.testing.assert_array_equal(sums, min(127, np.floor(size + 0.5)))
+    sums, _ = one_vector_layer(np.zeros((8, 3), np.int8), columns=columns).level_sums(codes, NoiseKey(0))
+    np.testing.assert_array_equal(sums, min(127, np.floor(size + 0.5)))
 
 
 def test_threads_do_not_change_a_bit() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    layer, _ = noisy_layer("numba")
+    layer, _ = noisy_layer()
     alone = [layer.level_sums(MAPS, NoiseKey(s))[0] for s in range(6)]
     with ThreadPoolExecutor(2) as pool:
         together = list(pool.map(lambda s: layer.level_sums(MAPS, NoiseKey(s))[0], range(6)))
@@ -435,26 +405,12 @@ def test_variance_from_the_number_of_driven_rows_is_right_on_average() -> None:
     assert np.std(np.sqrt(ratio)) < 0.04  # of sigma
 
 
-def test_a_pool_of_noise_starts_elsewhere_for_each_image_and_tile() -> None:
-    from cim.simulator.exact.torch_engine import pool, pool_start
-
-    values = pool("cpu")[: 1 << 20].numpy().astype(np.float64)
-    assert abs(values.mean()) < 1e-7
-    assert values.var() == pytest.approx(1.0, abs=2e-5)
-    assert stats.kstest(values, "norm").statistic < 1e-6
-    for lag in (1, 8, 16, 64, 4096):
-        assert abs(np.mean(values[lag:] * values[:-lag])) < 4.5e-3
-    keys = NoiseKey(1).words(200)
-    starts = {pool_start(int(a) << 32 | int(b), tile, 0) for a, b in keys for tile in range(50)}
-    assert len(starts) > 9900  # of 10,000
-
-
 def test_bits_in_look_ups_and_in_single_precision_agree() -> None:
     """The same tile through both kernels: sums near each other, with wires, INL and offsets, noise off."""
     pytest.importorskip("numba")
     from cim.simulator.exact import numba_engine as engine_numba
 
-    layer, _ = noisy_layer("numba")
+    layer, _ = noisy_layer()
     tile = layer.layer.tiles[0].tile
     quiet = replace(tile, conversion_noise_codes=np.zeros_like(tile.conversion_noise_codes))
     codes = MAPS

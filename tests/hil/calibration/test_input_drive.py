@@ -93,7 +93,7 @@ def measured_sums(driver: ChipDriver, codes: NDArray[np.int16]) -> NDArray[np.fl
     )  # fmt: skip
 
 
-def simulated_sums(spec: MacroSpec, found: Calibrated, record: CalibrationRecord, engine: str) -> NDArray[np.float64]:
+def simulated_sums(spec: MacroSpec, found: Calibrated, record: CalibrationRecord) -> NDArray[np.float64]:
     """What the record says of the same cells and inputs, without noise but the converter's rounding."""
     part = record.macros[0]
     quiet = np.zeros_like(part.conversion_noise_codes)
@@ -113,7 +113,7 @@ def simulated_sums(spec: MacroSpec, found: Calibrated, record: CalibrationRecord
     layer = LayerSimulator(
         spec, [tile], window=None, inputs=spec.logical_rows, outputs=spec.outputs, range_code=wide_range(spec),
         input_bits=8, input_signed=False, read_noise=ReadNoise(levels, np.zeros(len(levels)), np.zeros(len(levels))),
-        wire=record.wire, drive=record.drive, engine=engine,
+        wire=record.wire, drive=record.drive,
     )  # fmt: skip
     return layer.level_sums(found.codes, NoiseKey(3))[0].astype(np.float64)
 
@@ -129,11 +129,10 @@ def test_the_table_of_the_row_drivers_is_found_within_its_errors(calibrated: Cal
     assert (drive.units[0], drive.units[15]) == (0.0, 15.0)
 
 
-@pytest.mark.parametrize("engine", ["numba", "torch"])
-def test_simulated_sums_follow_the_chip_with_the_table_and_not_without(calibrated: Calibrated, engine: str) -> None:
+def test_simulated_sums_follow_the_chip_with_the_table_and_not_without(calibrated: Calibrated) -> None:
     spec = calibrated.chip.spec.macro
     known, blind = (
-        float(np.std(calibrated.sums - simulated_sums(spec, calibrated, record, engine)))
+        float(np.std(calibrated.sums - simulated_sums(spec, calibrated, record)))
         for record in (calibrated.record, calibrated.blind)
     )
     assert blind > 1.3 * known
@@ -188,8 +187,7 @@ def cubic_chip() -> ChipSpec:
 
 
 @pytest.mark.parametrize("dac_inl", [0.0, 0.4])
-@pytest.mark.parametrize("engine", ["numba", "torch"])
-def test_simulated_sums_are_the_emulated_ones_on_an_ideal_chip_with_cubic_cells(engine: str, dac_inl: float) -> None:
+def test_simulated_sums_are_the_emulated_ones_on_an_ideal_chip_with_cubic_cells(dac_inl: float) -> None:
     """Emulator and simulator interpolate k each in its own way, but agree at the levels."""
     spec = cubic_chip()
     chip = EmulatedChip(spec, 3, {**QUIET, "dac_inl": dac_inl})
@@ -200,7 +198,7 @@ def test_simulated_sums_are_the_emulated_ones_on_an_ideal_chip_with_cubic_cells(
     drive = None if dac_inl == 0.0 else InputDrive(chip._sample.drive, np.zeros(16))
     cells = chip._cells[0].conductance_us(chip._settled_ns)
     straight = replace(spec.macro, cell_iv=CellIv.LINEAR, cell_iv_k_per_v2=())
-    simulated, linear = (ideal_sums(m, cells, codes, levels.shape, drive, engine) for m in (spec.macro, straight))
+    simulated, linear = (ideal_sums(m, cells, codes, levels.shape, drive) for m in (spec.macro, straight))
     assert (simulated != emulated).mean() < 0.05  # sums next to half a code
     assert np.abs(simulated - emulated).max() <= 17  # one code of each plane
     assert np.std(linear - emulated) > 30.0
@@ -212,7 +210,6 @@ def ideal_sums(
     codes: NDArray[np.int16],
     shape: tuple[int, ...],
     drive: InputDrive | None,
-    engine: str,
 ) -> NDArray[np.int32]:
     rows, outputs = shape
     count = spec.outputs
@@ -231,7 +228,7 @@ def ideal_sums(
     quiet = ReadNoise(np.array([1.0, 40.0]), np.zeros(2), np.zeros(2))
     layer = LayerSimulator(
         spec, [tile], window=None, inputs=rows, outputs=outputs, range_code=0, input_bits=8, input_signed=False,
-        read_noise=quiet, wire=Wire(0.0, 0.0), drive=drive, engine=engine,
+        read_noise=quiet, wire=Wire(0.0, 0.0), drive=drive,
     )  # fmt: skip
     return layer.level_sums(codes, NoiseKey(1))[0]
 

@@ -88,7 +88,7 @@ def test_a_duration_that_is_none_is_a_usage_error(fails: Fails, age: str) -> Non
 
 @pytest.mark.parametrize(
     ("option", "word"),
-    [("--samples=0", "samples"), ("--repeat=0", "--repeat"), ("--tolerance=0", "tolerance"), ("--device=gpu7", "gpu7")],
+    [("--samples=0", "samples"), ("--repeat=0", "--repeat"), ("--tolerance=0", "tolerance")],
 )
 def test_options_that_make_no_run_are_usage_errors(fails: Fails, option: str, word: str) -> None:
     assert word in fails(ExitCode.USAGE, "deploy", "--emulated", option)
