@@ -7,7 +7,8 @@
 A row with a *network* (random weights, compiled for ``lab-128``) runs it from pixels to logits by
 ``mapping.program.execute.run``, products and all digital operations. ``ideal`` multiplies integers; ``fast`` and
 ``exact`` are a virtual chip with read noise, conversion noise, gain, offset and INL of every conversion, ``…_wires``
-with 1 ohm a cell too; ``emulated`` is the emulated chip through the wire; ``digital`` has products that are known.
+with 1 ohm a cell too; ``single`` is ``exact`` without look-ups, every tile in single precision; ``emulated`` is the
+emulated chip through the wire; ``digital`` has products that are known.
 Plain torch is the float network, batch normalisation folded, channels last. CPU times of one thread, all runs
 interleaved, medians of the ratios of each round; ``made_cpu_s`` is what each mode takes to be made.
 
@@ -38,6 +39,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -54,6 +56,7 @@ from cim.cells.read_noise import ReadNoise
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
 from cim.record.published import nominal_record
+from cim.simulator.exact import lookup_engine
 from hil.deployment.inference import MeasuredLayers
 from hil.deployment.options import DeployOptions
 from hil.deployment.targets.wired import program_chip
@@ -176,7 +179,13 @@ def multiplier(program: ConductanceProgram, mode: str, images: NDArray[np.uint8]
     else:
         kind, _, wires = mode.partition("_")
         record, inputs = record_of(program, 1.0 if wires else 0.0), training_inputs(program)
-        yield VirtualChips(program, record, Recipe(reads=16), 1, SEED, inputs=inputs, mode=kind).chip(0)
+        chips = VirtualChips(
+            program, record, Recipe(reads=16), 1, SEED, inputs=inputs, mode="exact" if kind == "single" else kind
+        )
+        none = mock.patch.object(lookup_engine, "steps_for", return_value=None)
+        with none if kind == "single" else contextlib.nullcontext():
+            chip = chips.chip(0)
+        yield chip
 
 
 def cpu_s(work: Callable[[], object]) -> float:
