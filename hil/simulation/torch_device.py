@@ -19,5 +19,5 @@ def check_device(device: str) -> None:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(
-            f"training cannot run on {device!r}: {str(error).splitlines()[0]}", hint="--device cpu"
+            f"training cannot run on {device!r}: {str(error).splitlines()[0]}", hint="train on the device cpu"
         ) from error
