@@ -111,6 +111,7 @@ def estimate(
     calibrate: bool = True,
     capabilities: Capability = EVERYTHING,
     payload: int = DEFAULT_PAYLOAD,
+    address: str = "",
     watch: Watch | None = None,
 ) -> DeploymentCost:
     """Cost of deploying ``program``; without a record the chip is calibrated first.
@@ -118,10 +119,12 @@ def estimate(
     Args:
         capabilities: of the chip; all by default. Pulses that the host gives itself are not counted.
         payload: of a frame, bytes.
+        address: of the chip, for errors about what it cannot do.
         watch: told each part that is counted.
 
     Raises:
         mapping.errors.CannotMap: the program is to be adapted and cannot be.
+        hil.errors.DeviceError: the chip lacks what the deployment needs.
     """
     options.recipe.check(program)
     spec, macro, macros = program.spec, program.spec.macro, len(program.macros)
@@ -132,7 +135,7 @@ def estimate(
     image_ns += asked.input_cycles * timing.input_cycle_ns
     recipe, early_reads = options.recipe_of(program), options.early_reads if options.causes else 0
     calibrate_pulses = round(macros * macro.rows * macro.columns * CALIBRATION_PULSES) * calibrate
-    chip, before = CountingChip(spec, capabilities, payload), WireEstimate()
+    chip, before = CountingChip(spec, capabilities, payload, address), WireEstimate()
     if calibrate:
         pattern_s = 1e-9 * macro.rows * macro.columns * PATTERN_PULSES * pulse_ns(spec)
         default = PLANS[Budget.DEFAULT]
@@ -187,7 +190,7 @@ def _layers(
 ) -> WireEstimate:
     """Layers and plan that a chip is given, again after the tune, and the sums of its layers."""
     exact = exact_layers(program, _stand_ins(program, options.layer_images))
-    fresh = CountingChip(chip.spec, chip.capabilities, chip.payload)
+    fresh = CountingChip(chip.spec, chip.capabilities, chip.payload, chip.address)
     tuned = len(options.recipe.tune_images(program)) > 0
 
     def layers() -> None:
@@ -271,7 +274,7 @@ def say_plan(
     if not (serial or silicon):
         return
     can = driver.capabilities if serial else driver.capabilities & ~Capability.PACKED
-    cost = estimate(program, options, calibrate=calibrate, capabilities=can)
+    cost = estimate(program, options, calibrate=calibrate, capabilities=can, address=driver.address)
     parts = []
     if serial:
         parts.append((cost.wire_s(baud), f"on the line at {baud} baud"))

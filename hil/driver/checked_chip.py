@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
 
 from cim.chip.spec import ChipSpec
-from firmware_protocols.messages import Capability, Description
-from hil.driver.session import Session
-from hil.errors import DeviceError
+from firmware_protocols.messages import Capability, Description, HelloReply, Progress, Reply, Request
+from hil.driver.program_image import SessionImage
+from hil.errors import DeviceError, HilError
 
 _USEFUL_MESSAGE = 1 << 18  # larger messages gain nothing, but hide that the chip is slow
 
 Opened = TypeVar("Opened", bound="OpenChip")
+R = TypeVar("R", bound=Reply)
+
+
+class ChipSession(Protocol):
+    """What the verbs use of a session: one on a wire (``hil.driver.session``), or one that only counts."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def hello(self) -> HelloReply: ...
+    @property
+    def counters(self) -> dict[str, int]: ...
+    @property
+    def chip_time_ns(self) -> int: ...
+    @property
+    def image(self) -> SessionImage | None: ...
+    @property
+    def closed(self) -> bool: ...
+    def ask(self, request: Request[R], *, allow_s: float = 0.0) -> R: ...
+    def ask_all(
+        self, requests: Iterable[Request[R]], watch: Callable[[Progress], None] | None = None
+    ) -> Iterator[R]: ...
+    def outputs_off(self) -> HilError | None: ...
+    def close(self, ending: str = "") -> None: ...
 
 
 class OpenChip:
@@ -28,7 +52,7 @@ class OpenChip:
 
     def __init__(
         self,
-        session: Session,
+        session: ChipSession,
         description: Description,
         spec: ChipSpec,
         *,
@@ -48,7 +72,7 @@ class OpenChip:
 
     @property
     def address(self) -> str:
-        return self._session.transport.address
+        return self._session.address
 
     @property
     def capabilities(self) -> Capability:
@@ -78,5 +102,5 @@ class OpenChip:
         return DeviceError(
             f"this chip cannot do {what}: {why}",
             where=self.address,
-            likely=f"its firmware {self.description.firmware} offers {self.capabilities!r}",
+            likely=f"its firmware offers {self.capabilities!r}",
         )

@@ -130,7 +130,7 @@ def connect(
 
 def introduced(session: Session, *, chip: str | Path | ChipSpec | None = None, macros: int | None = None) -> ChipDriver:
     """Say hello in a session and check that the chip is what its file says, and that of its journal."""
-    journal, address = session.journal, session.transport.address
+    journal, address = session.journal, session.address
     try:
         session.open()
         if journal is not None and journal.answers:

@@ -101,8 +101,12 @@ class Session:
     def _new_link(self) -> HostLink:
         limits = LinkLimits(max_payload=self.transport.max_payload, window=32, silence_s=self._silence_s)
         nonce, session, opening = (secrets.randbits(32), 0, 0) if self.journal is None else self.journal.opening()
-        packs = is_serial(self.transport.address)
+        packs = is_serial(self.address)
         return HostLink(nonce=nonce, limits=limits, session=session, opening=opening, packs=packs)
+
+    @property
+    def address(self) -> str:
+        return self.transport.address
 
     @property
     def link(self) -> HostLink:
@@ -113,7 +117,7 @@ class Session:
     def hello(self) -> HelloReply:
         """What the chip said of itself; the session must have been open."""
         if self._hello is None:
-            raise no_hello(self.transport.address, self._first_sent, self._first_received, 0.0)
+            raise no_hello(self.address, self._first_sent, self._first_received, 0.0)
         return self._hello
 
     @property
@@ -137,7 +141,7 @@ class Session:
             waited_s = self._clock() - start_s
             stranger = bool(self._first_received) and self._link.last_heard_s is None and waited_s > _STRANGER_S
             if not self._link.up and (waited_s >= self._hello_s or stranger):
-                raise no_hello(self.transport.address, self._first_sent, self._first_received, waited_s)
+                raise no_hello(self.address, self._first_sent, self._first_received, waited_s)
         self._hello = self._link.hello
         if self._log is not None:
             self._log.received(self.hello, 0, 0)
@@ -163,7 +167,7 @@ class Session:
         """Prove the key; from here on what changes the chip is sealed."""
         while self._link.waiting:  # what is under way bears the seal of before
             self._pump(self._clock() + self._answer_s)
-        self._authority.prove(level, self._link, self.ask_aside, self.transport.address)
+        self._authority.prove(level, self._link, self.ask_aside, self.address)
 
     @property
     def closed(self) -> bool:
@@ -229,14 +233,14 @@ class Session:
             known = self.journal.recall(request)
             if known is not None:
                 return self._recall(request, known)
-            self.left_in_chip.check(self.transport.address, request)
+            self.left_in_chip.check(self.address, request)
             for loaded in self.left_in_chip.take_loaded():
                 self.ask_aside(loaded)
         give_up_s = self._clock() + self._hello_s
         while not self._link.up:  # a session is being opened anew
             self._pump(give_up_s)
             if self._clock() >= give_up_s and not self._link.up and not self._reconnection.waiting:
-                raise no_hello(self.transport.address, self._first_sent, self._first_received, self._hello_s)
+                raise no_hello(self.address, self._first_sent, self._first_received, self._hello_s)
         if not self._asked:
             self._heard_s = self._free_s = self._clock()
         if (level := self._authority.lacking(request)) is not None:
@@ -272,18 +276,18 @@ class Session:
                 break
             now_s, allowed_s = self._clock(), self.checks.allowed_s(request, self._answer_s)
             if now_s - self._heard_s > self._answer_s:
-                raise no_answer(self.transport.address, request, self._answer_s)
+                raise no_answer(self.address, request, self._answer_s)
             if now_s - self._free_s > allowed_s:
-                raise no_end(self.transport.address, request, allowed_s)
+                raise no_end(self.address, request, allowed_s)
         del self._asked[request_id]
         self._hidden.discard(request_id)
         self.chip_time_ns = max(self.chip_time_ns, self._recalled_ns.pop(request_id, 0))
         self.checks.answered(request_id)
         reply = self._answers.pop(request_id)
         if isinstance(reply, ErrorReply):
-            raise device_error(self.transport.address, request, reply)
+            raise device_error(self.address, request, reply)
         if not isinstance(reply, request.reply_class):
-            raise wrong_answer(self.transport.address, request, reply)
+            raise wrong_answer(self.address, request, reply)
         self.checks.reply(request, reply)
         return reply
 
@@ -331,8 +335,7 @@ class Session:
             self._link.receive(data, self._clock())
             self._take_replies()
         if self._link.failure is not None:
-            address = self.transport.address
-            raise link_error(address, self._link.failure, self._first_sent, self._first_received, self._waiting())
+            raise link_error(self.address, self._link.failure, self._first_sent, self._first_received, self._waiting())
 
     def _take_replies(self) -> None:
         for request_id, reply, chip_time_ns in self._link.poll():
@@ -375,7 +378,7 @@ class Session:
         usual, self._answer_s = self._answer_s, within_s
         failed: HilError | None = None
         if self._reconnection.waiting:
-            return LinkError(f"no answer from {self.transport.address}")
+            return LinkError(f"no answer from {self.address}")
         self._leaving = True
         if self.journal is not None and self._link.up:
             self.finish(FINISH_S)

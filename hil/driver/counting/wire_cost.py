@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,8 +23,10 @@ from firmware_protocols.messages import Capability, HelloReply, MvmResult, Progr
 from firmware_protocols.plans.messages import PlanResult
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.counting.made_up import MAX_MESSAGE, MadeUpAnswers, description
-from hil.driver.session import Session
+from hil.driver.program_image import SessionImage
+from hil.errors import HilError
 
+R = TypeVar("R", bound=Reply)
 BITS_PER_BYTE = 10  # start, eight, stop
 EVERYTHING = Capability((1 << 10) - 1) | Capability.REPEATED_READS | Capability.PLAN
 ON_SERIAL = EVERYTHING | Capability.PACKED  # bodies are packed on serial lines only
@@ -78,11 +80,13 @@ class CountingChip:
         spec: what the chip would be.
         capabilities: what it could do; one without write-verify of its own is counted as if it had it.
         payload: of a frame, bytes.
+        address: of the chip that it stands for, which its errors name.
     """
 
     spec: ChipSpec
     capabilities: Capability = EVERYTHING
     payload: int = DEFAULT_PAYLOAD
+    address: str = ""
     spent: WireEstimate = field(default_factory=WireEstimate)
     _made_up: MadeUpAnswers = field(init=False)
 
@@ -90,8 +94,9 @@ class CountingChip:
         can = self.capabilities | Capability.PROGRAM_TILE
         self._made_up = MadeUpAnswers(self.spec, spread=self.packs)
         version = max([0x0100, *(since for capability, since in SINCE.items() if capability in can)])
-        session = _PaperSession(HelloReply(version, 0, 0, self.payload, 16, MAX_MESSAGE, can), self._ask)
-        self.driver = ChipDriver(cast(Session, session), description(self.spec), self.spec, sleep=lambda _: None)
+        hello = HelloReply(version, 0, 0, self.payload, 16, MAX_MESSAGE, can)
+        session = CountedSession(self.address, hello, self._ask)
+        self.driver = ChipDriver(session, description(self.spec), self.spec, sleep=session.let_pass)
 
     @property
     def packs(self) -> bool:
@@ -115,25 +120,38 @@ class CountingChip:
 
 
 @dataclass
-class _PaperSession:
-    """The part of ``hil.driver.session.Session`` that the driver's verbs use."""
+class CountedSession:
+    """A session with a chip that is only counted; satisfies ``hil.driver.checked_chip.ChipSession``.
 
+    Its chip time advances by waiting only, whether the chip waits or the host.
+    """
+
+    address: str
     hello: HelloReply
-    ask_one: Callable[[Request[Any]], Reply]
+    answer: Callable[[Request[Any]], Reply]
     chip_time_ns: int = 0
+    image: SessionImage | None = None
     closed: bool = False
-    image: None = None
     counters: dict[str, int] = field(default_factory=lambda: {"requests": 0})
 
-    def ask(self, request: Request[Any], *, allow_s: float = 0.0) -> Reply:
+    def ask(self, request: Request[R], *, allow_s: float = 0.0) -> R:
         if isinstance(request, Wait):
             self.chip_time_ns += request.duration_ns
-        return self.ask_one(request)
+        reply = self.answer(request)
+        assert isinstance(reply, request.reply_class)
+        return reply
 
-    def ask_all(
-        self, requests: Iterable[Request[Any]], watch: Callable[[Progress], None] | None = None
-    ) -> Iterator[Reply]:
-        return (self.ask_one(request) for request in requests)
+    def ask_all(self, requests: Iterable[Request[R]], watch: Callable[[Progress], None] | None = None) -> Iterator[R]:
+        return map(self.ask, requests)
+
+    def let_pass(self, seconds: float) -> None:
+        self.chip_time_ns += round(seconds * 1e9)
+
+    def outputs_off(self) -> HilError | None:
+        return None
+
+    def close(self, ending: str = "") -> None:
+        self.closed = True
 
 
 def _cost(request: Request[Any], answer: Reply, payload: int, packs: bool = False) -> WireEstimate:
