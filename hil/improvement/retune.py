@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
+from firmware_protocols.messages import Capability
 from hil.calibration.procedure import check_record
 from hil.deployment.adaptation import check_adapted, refuse_residual
 from hil.deployment.running.network_runs import network_run
-from hil.deployment.targets.wired import WiredTarget, holds
+from hil.deployment.targets.wired import WiredTarget, holds, spot_check
 from hil.deployment.tuning import check_untuned
 from hil.driver.chip_driver import ChipDriver
-from hil.driver.samples import INFER, UNTUNED
+from hil.driver.samples import INFER, READ_BEFORE, UNTUNED
 from hil.errors import MismatchError, UsageError
 from hil.verdict.tune_harm import harms
 from hil.watch import Watch
@@ -141,7 +142,7 @@ def retune(
             hint="hil deploy tunes every round before it runs",
         )
     check_record(record, driver, program.macros)
-    if not holds(driver, program, age_s):
+    if not _holds(driver, program, age_s, watch):
         raise MismatchError(
             "the chip does not hold this program", hint="hil deploy writes it (and tunes it); then hil tune"
         )
@@ -174,6 +175,14 @@ def retune(
         rank=adapters,
         adapter_share=adapter_share(tuned.program),
     )
+
+
+def _holds(driver: ChipDriver, program: ConductanceProgram, age_s: float, watch: Watch) -> bool:
+    """Whether the chip holds the program: it says so, or, where it does not remember, its cells look like it."""
+    if Capability.HELD_PROGRAM in driver.capabilities:
+        return holds(driver, program, age_s)
+    watch.note("held program: cells are compared with the program by the host (the chip has no HELD_PROGRAM)")
+    return spot_check(driver, program, sample=READ_BEFORE)
 
 
 def _logits(

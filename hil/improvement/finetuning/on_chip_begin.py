@@ -42,6 +42,11 @@ def prepared(
     """Everything loaded, and the program as ``hil deploy`` would write it, with keys of all training images in it."""
     inputs = load_finetune_inputs(network, data, settings.training, watch, **more)
     inputs = replace(inputs, train=inputs.train.spread(settings.images))
+    if len(inputs.train) < (batch := settings.training.batch):
+        raise UsageError(
+            f"{len(inputs.train)} training images run through the chip, fewer than a batch of {batch}",
+            hint=f"--measure {batch} or more, or a smaller --batch",
+        )
     largest = max(math.prod(op.output_shape) for op in shared_ops(inputs.network.graph))
     needed = (len(inputs.train) + len(inputs.kept)) * largest * BYTES_A_CODE
     if needed > MEMORY_BYTES:
