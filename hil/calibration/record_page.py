@@ -13,14 +13,10 @@ from cim.cells.write_statistics import WriteStatistics
 from cim.record.calibration import CalibrationRecord, CellState
 from hil.calibration.record_text import OF_CELLS, evenly
 from hil.pages.figures import Figure, axis, block_largest, dots, figure, line, mosaic, packed
-from hil.pages.shell import Plot, render
+from hil.pages.shell import Columns, Plot, Section, page
+from hil.pages.summary import Fact, Summary
 from hil.pages.tables import Table, duration
 
-EXPLAINED = {
-    "conductance": "conductance", "Gain": "column gain", "Pulses": "pulses", "stuck low": "stuck low",
-    "stuck high": "stuck high", "not reached": "unreached", "held-out": "held out", "KS distance": "KS distance",
-    "R²": "coefficient of determination", "age": "age",
-}  # fmt: skip
 GOODNESS = {
     "programming_ks": "errors of the cells at the planned age, KS distance",
     "programming_ks_floor": "KS distance of a perfect law on so many cells",
@@ -39,41 +35,48 @@ COLOURS = 12  # of page.css: layer0 … layer11
 
 def record_page(record: CalibrationRecord) -> str:
     """The whole page as text (about 5 MB, nearly all of it Plotly)."""
-    good = tuple((_goodness_words(name), f"{value:.5g}") for name, value in record.goodness.items())
-    return render(
-        "record.html",
-        title=f"calibration of {record.chip_name} {record.serial}",
-        plots=_plots(record),
-        explained=EXPLAINED,
-        record=record,
-        cells_of=OF_CELLS.get(record.kind),
-        facts=(
-            ("macros", str(len(record.macros))),
-            ("age", duration(record.age_s)),
-            ("temperature", f"{record.temperature_c:g} °C"),
-            ("wires", f"{record.wire.ohm:.2f} ± {record.wire.ohm_se:.2f} Ω a cell"),
-        ),
-        goodness=Table("Goodness", ("held-out measurement", "value"), good),
-        provenance=_provenance(record),
+    chip, wire, of = record.chip_name, record.wire, OF_CELLS.get(record.kind)
+    if of is not None:
+        mark = f"CELLS ONLY · {of}; columns are taken as a chip file says"
+    else:
+        silicon = record.kind == "silicon"
+        mark = "" if silicon else f"NOT SILICON · an {record.kind} chip answered; nothing was measured on hardware"
+    facts = (
+        Fact("macros", str(len(record.macros))),
+        Fact("age", duration(record.age_s)),
+        Fact("temperature", f"{record.temperature_c:g} °C"),
+        Fact("wires", f"{wire.ohm:.2f} ± {wire.ohm_se:.2f} Ω a cell"),
+    )
+    return page(
+        Summary(f"calibration of {chip}", mark, parts=facts),
+        _sections(record),
+        title=f"calibration of {chip} {record.serial}",
+        subtitle=f"serial {record.serial} · {record.method} · {record.date}",
     )
 
 
-def _plots(record: CalibrationRecord) -> Iterator[Plot]:
-    yield Plot("shift", "Mean of the middle of the errors, conductance − target.", shift_figure(record))
-    yield Plot("spread", "Half the distance of the 16 % and 84 % quantiles.", spread_figure(record))
+def _sections(record: CalibrationRecord) -> Iterator[Section]:
+    shift = Plot("shift", "Mean of the middle of the errors, conductance − target.", shift_figure(record))
+    spread = Plot("spread", "Half the distance of the 16 % and 84 % quantiles.", spread_figure(record))
     ages = "Spread of a low, a middle and a high level over time; dots: ages measured."
-    yield Plot("time", ages, time_figure(record))
-    yield Plot("noise", "By level, with standard errors.", noise_figure(record))
+    yield Section("Programming and relaxation", (Columns((shift, spread)), Plot("time", ages, time_figure(record))))
+    yield Section("Read noise", (Plot("noise", "By level, with standard errors.", noise_figure(record)),))
     if record.drive is not None:
         driven = "What a row gets for each unit of its input, less the line from zero to full drive."
-        yield Plot("drive", driven, drive_figure(record.drive))
+        yield Section("Row drivers", (Plot("drive", driven, drive_figure(record.drive)),))
     if record.writes is not None:
-        yield Plot("pulses", "Pulses that a cell took, by level.", pulses_figure(record.writes))
+        pulses = Plot("pulses", "Pulses that a cell took, by level.", pulses_figure(record.writes))
+        yield Section("Write-verify", (pulses,))
     if record.macros:
-        yield Plot("gain", "Gain of each conversion; one row a macro.", column_figure(record, "gain"))
-        yield Plot("offset", "Offset of each conversion, codes.", column_figure(record, "offset_codes"))
-        yield Plot("inl", "Deviation of converters from their line, codes.", inl_figure(record))
-        yield Plot("stuck", "Blue: stuck low. Orange: stuck high. Pale: not reached.", stuck_figure(record))
+        gain = Plot("gain", "Gain of each conversion; one row a macro.", column_figure(record, "gain"))
+        offset = Plot("offset", "Offset of each conversion, codes.", column_figure(record, "offset_codes"))
+        inl = Plot("inl", "Deviation of converters from their line, codes.", inl_figure(record))
+        yield Section("Columns and converters", (Columns((gain, offset)), inl))
+        cells = "Blue: stuck low. Orange: stuck high. Pale: not reached."
+        yield Section("Cells", (Plot("stuck", cells, stuck_figure(record)),))
+    good = tuple((_goodness_words(name), f"{value:.5g}") for name, value in record.goodness.items())
+    yield Section("Goodness", (Table("Goodness", ("held-out measurement", "value"), good),))
+    yield Section("Provenance", (_provenance(record),))
 
 
 def _goodness_words(name: str) -> str:

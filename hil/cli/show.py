@@ -33,12 +33,11 @@ def show(
         typer.Option(help="write the two runs side by side as a page", show_default=False, callback=output_file),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="every line of the report: chip, mapping, programming, causes, notes")
+        bool, typer.Option("--all", help="every table of the report: verdict, causes, layers, cells, time, provenance")
     ] = False,
     as_json: Json = False,
 ) -> int:
     """Print the report of an earlier run, two runs side by side, or a table of all runs in a folder."""
-    from hil.report.files import summary_table
     from hil.report.summary import summary_of
     from hil.report.tables import every_table
 
@@ -51,12 +50,10 @@ def show(
     report = report_in(run_folder)
     if as_json:
         print_json(report.to_json())
-    elif everything:
-        show_answer(summary_table(report))
-        for table in every_table(report):
-            show_answer("", table.title, table)
     else:
         show_answer(summary_of(report))
+        for table in every_table(report) if everything else ():
+            show_answer("", table.title, table)
     return int(report.exit_code)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from cim.cost.network_cost import Cost, LayerCost
 from hil.cost.estimate import cost_lines
 from hil.pages.figures import Figure, axis, figure
-from hil.pages.shell import Plot, render
+from hil.pages.shell import Bullets, Plot, Section, page
+from hil.pages.summary import Summary
 
 ENERGY_GROUPS = {
     "converters": ("adc", "sample_hold"),
@@ -21,17 +22,16 @@ COLOURS = tuple(f"@layer{i}" for i in range(6))
 def cost_page(cost: Cost) -> str:
     """The page of a network's cost, as self-contained HTML."""
     limits = "How long the busiest unit of each kind works for an image; a layer's longest bar is its limit."
+    by_layer = "By layer and kind of circuit; leakage and host apart."
     layers, _, *totals = cost_lines(cost)
-    return render(
-        "cost.html",
-        title=f"{cost.network} on {cost.chip}: estimated cost",
-        plots=(
-            Plot("energy", "By layer and kind of circuit; leakage and host apart.", energy_figure(cost)),
-            Plot("busy", limits, busy_figure(cost)),
-            Plot("schedule", "When each layer works on one image.", schedule_figure(cost)),
+    return page(
+        Summary(f"{cost.network} on {cost.chip}: estimated cost"),
+        (
+            Section("Energy", (Plot("energy", by_layer, energy_figure(cost)),)),
+            Section("Limits", (Plot("busy", limits, busy_figure(cost)),)),
+            Section("Schedule", (Plot("schedule", "When each layer works on one image.", schedule_figure(cost)),)),
+            Section("Numbers", (layers, Bullets([line for line in totals if isinstance(line, str)]))),
         ),
-        layers=layers,
-        text=[line for line in totals if isinstance(line, str)],
     )
 
 

@@ -2,58 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from hil.improvement.improve import Improvement, TrialResult
+from hil.improvement.improvement_summary import improvement_summary
 from hil.pages.figures import Figure, axis, dots, figure, line, shown
-from hil.pages.shell import Plot, render
+from hil.pages.shell import Columns, Marked, Plot, Section, page
 from hil.pages.tables import Table, duration, number, percent, points, without_empty
 
 PAGE = "improvement.html"
-EXPLAINED = {
-    "technique": "technique", "held-out training images": "held-out training images", "virtual chips": "virtual chip",
-    "macros": "macro", "pulses": "pulses",
-}  # fmt: skip
 NOT_TRIED = "not tried"
 
 
-def improvement_page(found: Improvement) -> str:
-    """The whole page as text."""
+def improvement_page(found: Improvement, name: str) -> str:
+    """The whole page as text; ``name``: of the network."""
+    summary = improvement_summary(found, name, ())
     tried = [result for result in found.trials if result.chips]
-    last = [result for result in tried if result.kept][-1]
-    facts = [
-        ("as compiled", percent(tried[0].mean)),
-        ("with what was kept", percent(last.mean)),
-        ("gain", f"{points(last.mean - tried[0].mean)} points"),
-        ("time spent", duration(60 * sum(result.minutes for result in found.trials))),
-    ]
-    if found.test is not None:
-        facts.append(("expected of one chip", found.test.text))
-    return render(
-        "improvement.html",
-        title="Techniques tried",
-        plots=_plots(tried),
-        explained=EXPLAINED,
-        facts=facts,
-        subtitle=f"{found.source} · {found.images:,} held-out training images, {found.chips} virtual chips, "
-        f"{duration(found.age_s)} after programming · stopped: {found.stopped}",
-        trials=trial_table(found.trials),
-        kept=tuple(result.words for result in found.trials if result.kept),
-        test_words=_test_words(found),
-    )
-
-
-def _plots(tried: Sequence[TrialResult]) -> Iterator[Plot]:
     accuracy = (
         "Accuracy on held-out training images; bars: standard deviation between virtual chips, small dots: single "
         "chips. Filled: kept. Open: let go."
     )
-    yield Plot("trials", accuracy, trial_figure(tried))
-    yield Plot("write", "Accuracy against the chip time that writing the cells takes.", _against(tried, "write_s"))
-    yield Plot("macros", "Accuracy against macros in use.", _against(tried, "macros"))
-    yield Plot("minutes", "Accuracy against the minutes spent so far.", _against_minutes(tried))
+    kept = tuple(result.words for result in found.trials if result.kept)
+    write = Plot("write", "Accuracy against the chip time that writing the cells takes.", _against(tried, "write_s"))
+    macros = Plot("macros", "Accuracy against macros in use.", _against(tried, "macros"))
+    minutes = Plot("minutes", "Accuracy against the minutes spent so far.", _against_minutes(tried))
+    return page(
+        replace(summary, parts=tuple(part for part in summary.parts if not isinstance(part, Table))),
+        (
+            Section(
+                "Techniques",
+                (Plot("trials", accuracy, trial_figure(tried)), Marked(trial_table(found.trials), rows=kept)),
+            ),
+            Section("Accuracy and its price", (Columns((write, macros)), minutes)),
+        ),
+    )
 
 
 def trial_table(trials: Sequence[TrialResult]) -> Table:
@@ -125,13 +110,3 @@ def _scatter(tried: Sequence[TrialResult], x: Sequence[float], title: str) -> Fi
 
 def _symbol(result: TrialResult) -> str:
     return "circle" if result.kept else "circle-open"
-
-
-def _test_words(found: Improvement) -> str:
-    if found.test is None:
-        return "no test images were requested"
-    return (
-        f"a perfect chip {percent(found.test_ideal)}; expected {found.test.text}, over chips and images: "
-        f"{found.test.chips} virtual chips that chose nothing, {found.test_images:,} test images, read once, for the "
-        "finished program"
-    )

@@ -82,9 +82,9 @@ class ImproveOptions:
         return replace(context, crew=crew)
 
 
-def write_page(found: Improvement, out: Path) -> Path:
-    """The page of an improvement in its folder."""
-    write_text(out / PAGE, improvement_page(found))
+def write_page(found: Improvement, out: Path, name: str) -> Path:
+    """The page of an improvement of the network ``name`` in its folder."""
+    write_text(out / PAGE, improvement_page(found, name))
     return out / PAGE
 
 

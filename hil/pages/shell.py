@@ -1,11 +1,11 @@
-"""Self-contained pages from templates: everything is escaped, scripts are inlined once, nothing else is loaded."""
+"""Every page: the summary of a result, then sections; self-contained, escaped, nothing else is loaded."""
 
 from __future__ import annotations
 
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
@@ -14,8 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from hil.pages.figures import Figure
-from hil.pages.glossary import glossary
+from hil.pages.glossary import EXPLAINED, glossary
 from hil.pages.scripts import has, packed, script
+from hil.pages.summary import Summary
+from hil.pages.tables import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,64 @@ class Plot:
         return bool(self.drawing.get("wide", False))
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Figures side by side where the screen is wide enough."""
+
+    plots: tuple[Plot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A table; rows that begin with one of ``rows`` are set off, and with a ``title`` a click or a key opens it."""
+
+    table: Table
+    title: str = ""
+    rows: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bullets:
+    """Lines of a list; with a ``title`` a click or a key opens it."""
+
+    lines: Sequence[str]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A table that is sorted by its header and filtered by words; two rows with a tick stand side by side.
+
+    Args:
+        rows: of each, where its first cell leads, and cells as words and what sorts them.
+        facts: of every row by its name, ``hil.pages.beside.Compared``.
+        what: the rows, as "networks".
+    """
+
+    table: Table
+    rows: Sequence[tuple[str, Sequence[tuple[str, float | str]]]]
+    facts: Mapping[str, Any]
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A titled part of a page.
+
+    Parts are a sentence, a ``Plot``, ``Columns``, a ``Table``, ``Marked``, ``Bullets``, ``Choice``, or an object with a
+    macro of its class's name in parts.html (a network's drawing, samples). None is left out, and so is an empty
+    section.
+    """
+
+    title: str
+    parts: tuple[Any, ...]
+
+    @property
+    def tagged(self) -> list[tuple[str, Any]]:
+        """Every part with the name of its macro."""
+        return [(type(part).__name__.lower(), part) for part in self.parts if part is not None]
+
+
 class Outline:
     """The sections of a page and the words that it explains, noted while its template runs.
 
@@ -47,7 +107,7 @@ class Outline:
         explained: words as they stand on the page -> words of the list.
     """
 
-    def __init__(self, explained: Mapping[str, str]) -> None:
+    def __init__(self, explained: Mapping[str, str] = EXPLAINED) -> None:
         self.sections: list[tuple[str, str]] = []  # anchor and title
         self.sorts = False  # whether a table of the page is sorted and filtered
         self.words: dict[str, tuple[str, str]] = {}  # word of the list -> its anchor and meaning
@@ -93,29 +153,44 @@ def _anchor(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def render(
-    template: str, *, title: str, plots: Iterable[Plot] = (), explained: Mapping[str, str] | None = None, **content: Any
+def page(
+    summary: Summary,
+    sections: Iterable[Section],
+    *,
+    title: str = "",
+    subtitle: str = "",
+    banners: Sequence[tuple[str, str]] | None = None,
+    again_s: float = 0.0,
 ) -> str:
     """A whole page as text, nearly all of it plotly.js.
 
     Args:
-        template: name of a file of ``hil/pages/templates`` that extends ``page.html``.
-        plots: figures, which the template puts into their places by name.
-        explained: words as they stand on the page -> terms of ``hil.pages.glossary`` that say what they mean.
-        content: what the template asks for; all of it is escaped.
+        title: of the window; "": that of the summary.
+        banners: reservations above the answer, each a word and a sentence; None: the mark of the summary.
+        again_s: seconds after which a browser reads the page again; 0: never.
     """
-    named = {one.name: one for one in plots}
+    shown = [section for section in sections if section.tagged]
+    parts = [part for section in shown for _, part in section.tagged]
+    plots = [one for part in parts for one in (part.plots if isinstance(part, Columns) else (part,))]
     drawn = {
-        name: {k: v for k, v in one.drawing.items() if k not in ("wide", "reduced")} for name, one in named.items()
+        one.name: {k: v for k, v in one.drawing.items() if k not in ("wide", "reduced")}
+        for one in plots
+        if isinstance(one, Plot)
     }
+    if banners is None:
+        mark, _, words = summary.mark.partition(" · ")
+        banners = [(mark, _sentence(words) if words else "")] if mark else []
     return (
         _environment()
-        .get_template(template)
+        .get_template("page.html")
         .render(
-            **content,
-            title=title,
-            plots=named,
-            outline=Outline(explained or {}),
+            summary=summary,
+            sections=shown,
+            title=title or summary.title,
+            subtitle=subtitle,
+            banners=banners,
+            again_s=again_s,
+            outline=Outline(),
             style=Markup(_asset("page.css")),
             script=Markup(_asset("page.js")),
             library=script,

@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from html import escape
 
-from hil.pages.tables import Table
+from hil.pages.tables import Table, as_markdown, markdown
 
 
 class Tone(enum.StrEnum):
@@ -129,6 +129,19 @@ class Summary:
         for part in self.parts:
             found += _plain_lines(part)
         return [*found, *(f"next: {step.command}   {step.why}".rstrip() for step in self.steps)]
+
+    def markdown(self) -> list[str]:
+        """The same in Markdown; what a chip or a file says is shown as text."""
+        found = [f"# {as_markdown(self.title)}", ""]
+        found += [f"*{as_markdown(self.mark)}*", ""] if self.mark else []
+        found += [f"**{self.headline.word}**: {as_markdown(self.headline.text)}.", ""] if self.headline else []
+        for part in self.parts:
+            if isinstance(part, Fact):
+                found.append(f"* **{part.name}**{as_markdown(_plain_lines(part)[0].removeprefix(part.name))}")
+            elif not isinstance(part, Table):
+                found += [f"* {as_markdown(line)}" for line in _plain_lines(part)]
+        found += [f"* `{step.command}` {as_markdown(step.why)}" for step in self.steps]
+        return [*found, "", *(markdown(part) for part in self.parts if isinstance(part, Table))]
 
     def html(self) -> str:
         """A short table for notebooks; everything from outside is escaped."""

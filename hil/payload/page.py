@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hil.pages.figures import Figure, axis, figure
-from hil.pages.shell import Plot, render
+from hil.pages.shell import Marked, Plot, Section, page
 from hil.pages.tables import Table, number, percent, with_reason
 from hil.payload.budget import MissionBudget
 from hil.payload.budget_text import budget_summary
 from hil.payload.harden import HardenedSet, Hardening
-from hil.payload.radiation.page import EXPLAINED, campaign_plots
+from hil.payload.radiation.page import assumptions, campaign_sections
 from hil.payload.requirements import MissionPlan
 
 MOST_FRONT = 25  # rows of the front that are shown
@@ -44,7 +44,7 @@ def mission_page(
         *(f"open limit: {line.text}" for line in budget.open),
     ]
     broken = ", ".join(line.name for line in budget.broken) or "none"
-    summary = Table(
+    found = Table(
         "Findings",
         ("question", "answer"),
         (
@@ -61,22 +61,20 @@ def mission_page(
             ("uplinked and on board", "identical" if passes["identical"] else "DIFFERENT"),
         ),
     )
-    by_share = "Energy of one image by share."
-    return render(
-        "mission.html",
+    energy = Plot("energy", "Energy of one image by share.", _energy_figure(budget))
+    broke = tuple(line.name for line in budget.broken)
+    return page(
+        budget_summary(budget),
+        (
+            Section("Findings", (found,)),
+            Section("Budgets", (Marked(_budget_table(budget), rows=broke), energy)),
+            *campaign_sections(campaign),
+            Section("Mitigations", _mitigations(hardening)),
+            Section("Passes", (_passes_table(passes),)),
+            assumptions(assumed),
+            Section("Files", (_files_table(files),)),
+        ),
         title=f"{plan.name}: {budget.network} on {budget.chip}",
-        summary=budget_summary(budget),
-        explained=EXPLAINED,
-        marked=tuple(line.name for line in budget.broken),
-        plots=(Plot("energy", by_share, _energy_figure(budget)), *campaign_plots(campaign)),
-        assumed=assumed,
-        tables={
-            "summary": summary,
-            "budgets": _budget_table(budget),
-            "mitigations": _mitigations(hardening),
-            "passes": _passes_table(passes),
-            "files": _files_table(files),
-        },
     )
 
 

@@ -167,5 +167,5 @@ def improve(
         found = try_techniques(
             context, folder, last_read, target=asked.target, minutes=asked.minutes, tried=begun.tried, restart=restart
         )
-        write_page(found, folder)
+        write_page(found, folder, path.stem)
     return Improved(**{f.name: getattr(found, f.name) for f in fields(found)}, name=path.stem, folder=Path(out))

@@ -171,11 +171,19 @@ class TellingImage:
     logits: Table
 
 
-def telling_images(data: RunData) -> tuple[TellingImage, ...]:
-    """The telling images of the run with answers and mean logits; none where it holds none."""
-    if data.telling is None or data.telling_images is None:
-        return ()
-    return tuple(_telling(data, int(k), pixels) for k, pixels in zip(data.telling, data.telling_images, strict=True))
+@dataclass(frozen=True, slots=True)
+class TellingImages:
+    """A part of the page of a run."""
+
+    images: tuple[TellingImage, ...]
+
+
+def telling_images(data: RunData) -> TellingImages | None:
+    """The telling images of the run with answers and mean logits; None where it holds none."""
+    if data.telling is None or data.telling_images is None or not len(data.telling):
+        return None
+    pairs = zip(data.telling, data.telling_images, strict=True)
+    return TellingImages(tuple(_telling(data, int(k), pixels) for k, pixels in pairs))
 
 
 def _telling(data: RunData, k: int, pixels: NDArray[np.uint8]) -> TellingImage:

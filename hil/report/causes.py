@@ -1,4 +1,4 @@
-"""Causes of the gap, as tables, figures and one line for the screen.
+"""Causes of the gap, as tables and figures.
 
 All of them show what ``CauseSplit`` and report.json hold, with its sign: what was lost, below zero what was gained.
 """
@@ -8,11 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from hil.pages.figures import Figure, axis, dots, figure, shown
-from hil.pages.tables import Table, duration, number, percent, with_reason, without_empty
-from hil.verdict.agreement import AgreementReport
+from hil.pages.tables import Table, duration, percent, with_reason, without_empty
 from hil.verdict.cause_split import CauseSplit, LayerCauses
 
-SMALL = 0.0005  # causes below 0.05 points are not named on the screen
 GAINED = "below zero: gained"
 
 
@@ -96,30 +94,6 @@ def layer_causes_figure(split: CauseSplit) -> Figure:
         data.append({**bar, "hovertemplate": f"{name}: %{{y:.1f}} %<extra></extra>"})
     y = axis("share of error energy, %")
     return figure(data, 340, x={"type": "category"}, y=y, barmode="relative", showlegend=True)
-
-
-def causes_line(report: AgreementReport) -> str:
-    """The largest causes first: "lost 1.9 points from float to measured: relaxation 1.2, ADC 0.6, unexplained 0.1"."""
-    split = report.causes
-    if split is None:
-        return ""
-    named = sorted(split.parts[:-1], key=lambda p: -p.loss)
-    words = [f"{p.name} {_one(p.loss, split)}" for p in named if abs(p.loss) >= _small(split)]
-    words.append(f"unexplained {_one(split.parts[-1].loss, split)}")
-    some = "" if split.images == report.data.images else f" on the first {split.images:,} images"
-    from_to = f"from {split.start} to {report.backend_words.split()[0]}{some}"
-    below = f" ({GAINED})" if any("−" in word for word in (_one(split.gap, split), *words)) else ""
-    return f"lost {_one(split.gap, split)} {split.metric.unit} {from_to}{below}: {', '.join(words)}"
-
-
-def _one(loss: float, split: CauseSplit) -> str:
-    """Points with one digit, or a score with three."""
-    return number(100 * loss, 1) if split.metric.share else split.metric.value(loss)
-
-
-def _small(split: CauseSplit) -> float:
-    """Losses below it are not named on the screen."""
-    return SMALL if split.metric.share else abs(split.gap) / 20
 
 
 def _of_gap(loss: float, split: CauseSplit) -> str:

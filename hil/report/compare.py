@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from hil.pages.beside import Compared, side_by_side, warnings
 from hil.pages.figures import Figure, axis, dots, figure, shown
-from hil.pages.shell import Plot, render
+from hil.pages.shell import Plot, Section, page
+from hil.pages.summary import Fact, Headline, Summary, Tone
 from hil.pages.tables import Table, number
 from hil.report.causes import GAINED
 from hil.report.tables import age_words
@@ -45,21 +46,23 @@ def comparison_page(names: tuple[str, str], one: AgreementReport, other: Agreeme
         names: of the runs, in the order of the reports.
     """
     runs = tuple(zip(names, (one, other), ("@simulated", "@measured"), strict=True))
-    plots = [
-        Plot("accuracy", "Accuracies with their intervals, as in the reports of the runs.", _accuracy_figure(runs)),
-        Plot("layers", "Noise of each layer on the chip.", _layer_figure(runs)),
-    ]
+    means = "Accuracies with their intervals, as in the reports of the runs."
+    plots = {
+        "Residual σ of layers": Plot("layers", "Noise of each layer on the chip.", _layer_figure(runs)),
+        "Accuracy": Plot("accuracy", means, _accuracy_figure(runs)),
+    }
     if one.causes is not None and other.causes is not None:
         caption = f"Lost to each cause ({GAINED}), in the unit of the metric; bars: 95 %."
-        plots.append(Plot("causes", caption, _cause_figure(runs)))
-    return render(
-        "compare.html",
-        title=f"{names[0]} beside {names[1]}",
-        plots=plots,
-        change=compare_reports(one, other).text,
-        warnings=comparison_warnings(one, other),
-        marked=tuple((name, report.chip.mark) for name, report, _ in runs if report.chip.mark),
-        tables=comparison_tables(names, one, other),
+        plots["Lost to causes"] = Plot("causes", caption, _cause_figure(runs))
+    change, unlike = compare_reports(one, other).text, comparison_warnings(one, other)
+    return page(
+        Summary(
+            f"{names[0]} beside {names[1]}",
+            headline=Headline(None, "", f"{change[:1].upper()}{change[1:]}."),
+            parts=tuple(Fact("Not alike", text, tone=Tone.BAD) for text in unlike),
+        ),
+        (Section(table.title, (plots.get(table.title), table)) for table in comparison_tables(names, one, other)),
+        banners=[(report.chip.mark, name) for name, report, _ in runs if report.chip.mark],
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree as xml
 
 from hil.atomic import write_text
-from hil.report.files import summary_lines
+from hil.report.summary import summary_of
 from hil.report.tables import QUESTIONS
 from hil.verdict.agreement import AgreementReport, Judgement, Verdict
 from hil.verdict.baseline import BaselineChange
@@ -49,6 +49,6 @@ def junit_xml(report: AgreementReport, change: BaselineChange | None = None) -> 
     for kind, count in (("tests", "testcase"), ("failures", "testcase/failure"), ("skipped", "testcase/skipped")):
         suite.set(kind, str(len(suite.findall(count))))
     suite.set("errors", "0")
-    xml.SubElement(suite, "system-out").text = "\n".join(summary_lines(report))
+    xml.SubElement(suite, "system-out").text = "\n".join(summary_of(report).lines())
     xml.indent(suite)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(suite, encoding="unicode") + "\n"

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from html import escape
 
 from hil.pages.figures import Figure, block_mean, figure, mosaic, packed
-from hil.pages.shell import Plot, render
+from hil.pages.shell import Plot, Section, page
+from hil.pages.summary import Summary
 from hil.pages.tables import Table
-from hil.report.network_graph import CAPTION, draw_network
+from hil.report.network_graph import draw_network
 from mapping.compile import MappingPlan, plan
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, Tile
@@ -28,21 +29,25 @@ def mapping_page(program: ConductanceProgram) -> str:
         "the tables below say the same."
     )
     cell_by_cell = f"Target conductance of macro {fullest}, cell by cell."
-    return render(
-        "mapping.html",
-        title=f"{summary.chip}: {summary.tiles} tiles on {summary.macros_used} macros",
-        plots=(
-            Plot("tiles", tiles, occupancy_figure(program)),
-            Plot("targets", "Target conductance of the cells; blank where none is written.", targets_figure(program)),
-            Plot("macro", cell_by_cell, macro_figure(program, fullest)),
+    written = "Target conductance of the cells; blank where none is written."
+    return page(
+        Summary(f"{len(summary.layers)} layers on {summary.chip}"),
+        (
+            Section(
+                "Macros",
+                (
+                    Plot("tiles", tiles, occupancy_figure(program)),
+                    Plot("targets", written, targets_figure(program)),
+                    Plot("macro", cell_by_cell, macro_figure(program, fullest)),
+                ),
+            ),
+            Section("Network", (draw_network(program),)),
+            Section("Layers", (layer_table(summary),)),
+            Section("Macros in use", (macro_table(usage),)),
         ),
-        chip=summary.chip,
+        title=f"{summary.chip}: {summary.tiles} tiles on {summary.macros_used} macros",
         subtitle=f"W{program.weight_bits}A{program.activation_bits}, {summary.lines()[-1]} · "
         f"program {program.digest[:16]}…",
-        network=draw_network(program),
-        network_caption=CAPTION,
-        layers=layer_table(summary),
-        macros=macro_table(usage),
     )
 
 

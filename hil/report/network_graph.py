@@ -65,6 +65,10 @@ class NetworkGraphDrawing:
     x: int  # of the steps
 
     @property
+    def caption(self) -> str:
+        return CAPTION
+
+    @property
     def width(self) -> int:
         return self.x + WORDS_PX + STRIP_PX + PLACES_PX
 

@@ -13,7 +13,8 @@ from hil.atomic import write_text
 from hil.errors import FileError, HilError
 from hil.pages.beside import Compared
 from hil.pages.figures import Figure, axis, dots, figure, shown
-from hil.pages.shell import Plot, render
+from hil.pages.shell import Choice, Plot, Section, page
+from hil.pages.summary import Summary
 from hil.pages.tables import Table, duration, points
 from hil.report.compare import run_facts
 from hil.report.run_folder import UNFINISHED
@@ -113,17 +114,18 @@ def write_run_index(folder: Path) -> Path:
 def index_page(index: RunIndex) -> str:
     """The whole page as text; it links to the pages of the runs beside it."""
     bars = "Filled: measured, bars: Wilson 95 % over images. Open: simulated."
-    plots = (
-        Plot("date", bars, trend_figure(index, by_age=False)),
-        Plot("age", bars, trend_figure(index, by_age=True)),
-    )
-    return render(
-        "runs.html",
-        title="Runs",
-        plots=plots if index.runs else (),
-        runs=Table("Runs", HEADER, (), index.note),
-        facts={run.name: run.facts for run in index.runs},
-        rows=tuple((f"{quote(run.name)}/report.html", _cells(run)) for run in index.runs),
+    rows = tuple((f"{quote(run.name)}/report.html", _cells(run)) for run in index.runs)
+    facts = {run.name: run.facts for run in index.runs}
+    by_date = Plot("date", bars, trend_figure(index, by_age=False))
+    by_age = Plot("age", bars, trend_figure(index, by_age=True))
+    return page(
+        Summary("Runs"),
+        (
+            Section("Runs", (Choice(Table("Runs", HEADER, (), index.note), rows, facts, "runs"),)),
+            Section("Accuracy over date", (by_date if index.runs else None,)),
+            Section("Accuracy over age", (by_age if index.runs else None,)),
+        ),
+        subtitle=f"{len(rows)} runs",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hil.pages.tables import Table, duration, number, percent, with_reason, without_empty
+from hil.report.causes import causes_table, layer_causes_table
 from hil.verdict.agreement import (
     AgreementReport,
     CellSummary,
@@ -54,10 +55,11 @@ def doubts(report: AgreementReport) -> tuple[str, ...]:
 def every_table(report: AgreementReport) -> tuple[Table, ...]:
     """Every table of a report, in reading order."""
     tuned = () if report.tune is None else (tuning(report, report.tune),)
+    split = () if report.causes is None else (causes_table(report.causes), layer_causes_table(report.causes))
     inside = () if report.chip.told_by else (layers(report), cells(report))
     counters = () if report.chip.told_by else (link(report),)
     return (
-        accuracies(report), *tuned, questions(report), *inside, timing(report), *counters, provenance(report),
+        accuracies(report), *tuned, questions(report), *split, *inside, timing(report), *counters, provenance(report),
     )  # fmt: skip
 
 

@@ -152,17 +152,26 @@ def _mean(logits: NDArray[np.int32], task: Task, k: int) -> NDArray[np.float64]:
     return np.asarray(task.values(logits[:, k]).mean(axis=0), np.float64)
 
 
-def pictures(data: RunData, task: Task, measured_words: str) -> tuple[SamplePictures, ...]:
-    """The telling samples as pictures; none where the task has none."""
+@dataclass(frozen=True, slots=True)
+class TellingSamples:
+    """A part of the page of a run; ``colours`` of classes by name."""
+
+    samples: tuple[SamplePictures, ...]
+    colours: tuple[tuple[str, str], ...]
+
+
+def pictures(data: RunData, task: Task, measured_words: str) -> TellingSamples | None:
+    """The telling samples as pictures; None where the task has none."""
     if data.telling is None or data.telling_images is None or data.targets is None or 1 in task.image[1:]:
-        return ()
-    if task.kind not in (TaskKind.SEGMENT, TaskKind.DETECT, TaskKind.AUTOENCODE):
-        return ()
+        return None
+    if task.kind not in (TaskKind.SEGMENT, TaskKind.DETECT, TaskKind.AUTOENCODE) or not len(data.telling):
+        return None
     draw = {TaskKind.SEGMENT: _masks, TaskKind.DETECT: _boxes, TaskKind.AUTOENCODE: _again}[task.kind]
-    return tuple(
+    samples = tuple(
         SamplePictures(f"Sample {int(data.indices[k]):,}", tuple(draw(data, task, int(k), pixels, measured_words)))
         for k, pixels in zip(data.telling, data.telling_images, strict=True)
     )
+    return TellingSamples(samples, class_colours(task))
 
 
 def _logits(data: RunData, k: int, measured_words: str) -> Iterator[tuple[str, NDArray[np.int32]]]:

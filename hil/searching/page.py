@@ -9,7 +9,7 @@ import numpy as np
 
 from hil.pages.beside import Compared
 from hil.pages.figures import Figure, axis, dots, figure
-from hil.pages.shell import Plot, render
+from hil.pages.shell import Choice, Plot, Section, page
 from hil.pages.summary import Summary
 from hil.pages.tables import Table
 from hil.searching.front import Findings
@@ -19,10 +19,6 @@ NETWORK_HEADER = (
     "network", "predicted", "simulated", "worst", "on a chip", "EDP, mJ·ms", "energy, µJ", "latency, µs", "macros",
     "mode", "choices",
 )  # fmt: skip
-EXPLAINED = {
-    "EDP": "EDP", "predicted": "predicted", "simulated": "simulated", "virtual chips": "virtual chip",
-    "macros": "macro",    "knee": "knee", "front": "front",
-}  # fmt: skip
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -38,22 +34,19 @@ def search_page(table: Mapping[str, Any], summary: Summary, found: Findings) -> 
         "Accuracy: weight in the predicted accuracy. Hardware: significance, higher is cheaper. Each gene by itself, "
         "its choices centred, in standard deviations of all choices."
     )
-    return render(
-        "search.html",
-        title=f"Search on {table['costs']}: {len(table['networks'])} networks of the front",
+    known = Plot("simulated", simulated, simulated_figure(rows, costs)) if any(map(_known, rows)) else None
+    note = f"Costs are of networks {table['costs_of']}. Accuracies: {bases(rows)}"
+    networks = Table("Networks", NETWORK_HEADER, (), note)
+    facts = {row["name"]: _facts(row) for row in rows}
+    return page(
+        summary,
+        (
+            Section("Front", (Plot("predicted", predicted, predicted_figure(rows, costs)), known)),
+            Section("Networks", (Choice(networks, tuple(_cells(row) for row in rows), facts, "networks"),)),
+            Section("Choices", (Plot("choices", counts, choices_figure(found)),)),
+        ),
+        title=f"Search on {costs}: {len(rows)} networks of the front",
         subtitle=f"{table['method']}, seed {table['seed']}, {table['simulations']} networks simulated whole",
-        plots=(
-            Plot("predicted", predicted, predicted_figure(rows, costs)),
-            *((Plot("simulated", simulated, simulated_figure(rows, costs)),) if any(map(_known, rows)) else ()),
-            Plot("choices", counts, choices_figure(found)),
-        ),
-        summary=summary,
-        explained=EXPLAINED,
-        networks=Table(
-            "Networks", NETWORK_HEADER, (), f"Costs are of networks {table['costs_of']}. Accuracies: {bases(rows)}"
-        ),
-        rows=tuple(_cells(row) for row in rows),
-        facts={row["name"]: _facts(row) for row in rows},
     )
 
 

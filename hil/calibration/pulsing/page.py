@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from hil.calibration.pulsing.run import SHOWN_EVERY_S, CellAddress, CellReading, Series
 from hil.pages.figures import Figure, axis, figure, line, shown
-from hil.pages.shell import Plot, render
+from hil.pages.shell import Plot, Section, page
+from hil.pages.summary import Fact, Summary
 
 PAGE_SUFFIX = ".html"
 MOST_DRAWN = 12  # cells; of more, so many spread evenly
@@ -18,18 +17,16 @@ def pulse_page(series: Series, *, running: bool) -> str:
     """The whole page as text; one of a running experiment asks its browser to read it again."""
     of = {cell: series.of(cell) for cell in _some(series)}
     readings = sum(map(len, of.values()))
-    facts = [
-        ("cells", f"{len(series.cells)}"),
-        ("readings", f"{len(series.readings):,}"),
-        ("pulses a cell", f"{max((r.pulses for r in series.readings), default=0):,}"),
-        ("state", "running" if running else "ended"),
-    ]
-    return render(
-        "pulse.html",
-        title=f"Pulses: {series.experiment.name}",
-        plots=_plots(series, of) if readings else (),
-        facts=facts,
-        kind=series.kind,
+    facts = (
+        Fact("cells", f"{len(series.cells)}"),
+        Fact("readings", f"{len(series.readings):,}"),
+        Fact("pulses a cell", f"{max((r.pulses for r in series.readings), default=0):,}"),
+        Fact("state", "running" if running else "ended"),
+    )
+    mark = "" if series.kind == "silicon" else f"NOT SILICON · the chip is {series.kind}"
+    return page(
+        Summary(f"Pulses: {series.experiment.name}", mark, parts=facts),
+        (Section("Readings", (_plot(series, of) if readings else "No reading yet.",)),),
         subtitle=f"{series.kind} {series.spec.name} · read at {series.spec.macro.v_read_v:g} V",
         again_s=SHOWN_EVERY_S if running else 0,
     )
@@ -40,11 +37,11 @@ def _some(series: Series) -> list[CellAddress]:
     return [cells[i * len(cells) // count] for i in range(count)]
 
 
-def _plots(series: Series, of: dict[CellAddress, list[CellReading]]) -> Iterator[Plot]:
+def _plot(series: Series, of: dict[CellAddress, list[CellReading]]) -> Plot:
     over_time = series.experiment.over_time
     what = "time after the first reading" if over_time else "pulses"
     words = f"Conductance of {len(of)} of {len(series.cells)} cells against {what}, one line a cell."
-    yield Plot("readings", words, _readings(of, over_time))
+    return Plot("readings", words, _readings(of, over_time))
 
 
 def _readings(of: dict[CellAddress, list[CellReading]], over_time: bool) -> Figure:

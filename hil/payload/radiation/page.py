@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hil.pages.figures import Figure, axis, dots, figure
-from hil.pages.shell import Plot, render
+from hil.pages.shell import Bullets, Plot, Section, page
 from hil.pages.summary import Summary
 from hil.payload.radiation.outcomes import FaultOutcome
 from hil.payload.radiation.summary import contents
@@ -18,11 +18,6 @@ COLOURS = {
     MitigationScenario.SCRUBBED: "@simulated",
     MitigationScenario.TUNED: "@measured",
 }
-EXPLAINED = {
-    "upsets": "upset", "upset": "upset", "harmful": "harmful", "masked": "masked", "degraded": "degraded",
-    "silent": "silent", "detected": "detected", "scrubbing": "scrubbing", "ECC": "ECC",
-    "virtual chips": "virtual chip", "margin": "margin",
-}  # fmt: skip
 OUTCOME_COLOURS = {
     FaultOutcome.MASKED: "@layer0",
     FaultOutcome.DEGRADED: "@layer1",
@@ -35,42 +30,48 @@ OUTCOME_COLOURS = {
 def campaign_page(report: Mapping[str, Any], summary: Summary) -> str:
     """One self-contained page of a report, its summary first (``hil.payload.radiation.summary``)."""
     settings = report["settings"]
-    return render(
-        "radiation.html",
-        title=f"Radiation campaign: {settings['chip']} in {settings['orbit']}",
-        plots=campaign_plots(report),
-        assumed=report["assumed"],
-        summary=summary,
-        explained=EXPLAINED,
+    title = f"Radiation campaign: {settings['chip']} in {settings['orbit']}"
+    return page(summary, (*campaign_sections(report), assumptions(report["assumed"])), title=title)
+
+
+def assumptions(assumed: Sequence[str]) -> Section:
+    return Section(f"Open assumptions: {len(assumed)}", (Bullets(assumed, "What is taken for granted"),))
+
+
+def campaign_sections(report: Mapping[str, Any]) -> Iterator[Section]:
+    """Years, outcomes and criticality."""
+    if "timeline" in report:
+        yield Section("Years", tuple(_years(report["timeline"])))
+    by_kind = "By kind of fault, without any mitigation but the loader."
+    yield Section("Outcomes", (Plot("outcomes", by_kind, outcomes_figure(report)),))
+    changed = "Share of faults that change at least one answer, with 95 % Wilson intervals."
+    harmful = {kind: about["harmful"] for kind, about in report["kinds"].items()}
+    yield Section(
+        "Criticality",
+        (
+            Plot("kinds", changed, shares_figure(harmful)),
+            Plot("layers", "The same by layer or step, over all kinds.", shares_figure(report["layers"])),
+            Plot("bits", "The same by bit.", bits_figure(report["bits"])),
+        ),
     )
 
 
-def campaign_plots(report: Mapping[str, Any]) -> Iterator[Plot]:
-    """Figures of the sections of a campaign."""
-    by_kind = "By kind of fault, without any mitigation but the loader."
-    yield Plot("outcomes", by_kind, outcomes_figure(report))
-    changed = "Share of faults that change at least one answer, with 95 % Wilson intervals."
-    harmful = {kind: about["harmful"] for kind, about in report["kinds"].items()}
-    yield Plot("kinds", changed, shares_figure(harmful))
-    yield Plot("layers", "The same by layer or step, over all kinds.", shares_figure(report["layers"]))
-    yield Plot("bits", "The same by bit.", bits_figure(report["bits"]))
-    if "timeline" in report:
-        extrapolated = (
-            "Mean of virtual chips and the band from 5 to 95 %. Every point past 1e5 s (1.2 days) is an extrapolation "
-            "of relaxation."
-        )
-        timeline = report["timeline"]
-        yield Plot("years", extrapolated, years_figure(timeline, COLOURS))
-        for mitigation, (alone, without) in EACH.items():
-            if {str(alone), str(without)} <= timeline["scenarios"].keys():
-                colours = {
-                    MitigationScenario.WITHOUT: "@layer3",
-                    alone: "@layer1",
-                    without: "@layer2",
-                    MitigationScenario.TUNED: "@measured",
-                }
-                words = f"{str(mitigation).capitalize()}: no mitigation, it alone, all four without it, and all four."
-                yield Plot(f"years-{mitigation}", words, years_figure(timeline, colours))
+def _years(timeline: Mapping[str, Any]) -> Iterator[Plot]:
+    extrapolated = (
+        "Mean of virtual chips and the band from 5 to 95 %. Every point past 1e5 s (1.2 days) is an extrapolation "
+        "of relaxation."
+    )
+    yield Plot("years", extrapolated, years_figure(timeline, COLOURS))
+    for mitigation, (alone, without) in EACH.items():
+        if {str(alone), str(without)} <= timeline["scenarios"].keys():
+            colours = {
+                MitigationScenario.WITHOUT: "@layer3",
+                alone: "@layer1",
+                without: "@layer2",
+                MitigationScenario.TUNED: "@measured",
+            }
+            words = f"{str(mitigation).capitalize()}: no mitigation, it alone, all four without it, and all four."
+            yield Plot(f"years-{mitigation}", words, years_figure(timeline, colours))
 
 
 def outcomes_figure(report: Mapping[str, Any]) -> Figure:

@@ -153,7 +153,7 @@ def test_deploy_prints_the_four_accuracies_and_a_verdict(cli: Cli, small: Small,
     assert "/report.html" in out
     assert "✔ AGREE" in cli("show", tmp_path / "run")
     everything = cli("show", tmp_path / "run", "--all")
-    for word in ("ideal", "emulated (NOT SILICON)", "AGREE (this chip)", "pulses"):
+    for word in ("✔ AGREE", "ideal", "emulated (NOT SILICON)", "The two questions", "pulses"):
         assert word in everything
     assert cli.json("show", tmp_path / "run" / "report.json")["verdict"] == "agree"
 
@@ -195,7 +195,7 @@ def test_a_disagreement_is_exit_1_for_deploy_show_and_junit(cli: Cli, small: Sma
     noisy = small.arguments("--port", f"{CHIP}&supply_droop=1000", "--out", str(folder), "--junit", str(junit))
     assert "✘ DISAGREE AFTER TUNING   simulator and chip" in cli(*noisy, code=1)
     assert "✘ DISAGREE AFTER TUNING   simulator and chip" in cli("show", folder, code=1)
-    assert "DISAGREE (this chip)" in cli("show", folder, "--all", code=1)
+    assert "  disagree: " in cli("show", folder, "--all", code=1)
     suite = xml.parse(junit).getroot()
     assert suite.get("failures") == "2"
     assert [f.get("type") for f in suite.findall("testcase/failure")] == ["disagree", "not-as-calibrated"]

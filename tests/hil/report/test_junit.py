@@ -35,7 +35,7 @@ def test_disagree_and_inconclusive_fail(make_run, arguments):
 def test_the_file_is_xml_with_the_numbers(run, tmp_path):
     write_junit(tmp_path / "junit.xml", run[0])
     suite = xml.parse(tmp_path / "junit.xml").getroot()
-    assert "difference" in suite.findtext("system-out")
+    assert "simulator and chip 0.1 points apart" in suite.findtext("system-out")
 
 
 def test_the_same_run_is_no_regression(run, tmp_path):

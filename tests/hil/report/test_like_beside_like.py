@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from hil.payload.flight import FlightOptions, FlightReport, FlownChip
-from hil.report.files import summary_lines, write_report
+from hil.report.files import write_report
 from hil.report.run_index import read_runs
 from hil.report.summary import summary_of
-from hil.report.tables import every_table
+from hil.report.tables import every_table, tuning
 from hil.searching.summary import bases
 
 from ..invented_run import Run, synthetic_run
@@ -47,12 +47,9 @@ def test_the_second_question_names_its_images_where_they_are_fewer(made: Run) ->
 def test_a_tune_stands_beside_the_same_images_without_it(made: Run) -> None:
     report = made[0]
     few = replace(report.decisive, n=200, repeats=1)
-    (line,) = [
-        text
-        for text in summary_lines(replace(report, untuned=few, tuned_alike=few, tune=_tune()))
-        if text.startswith("tuning")
-    ]
-    assert "on the same 200 images without it" in line
+    table = tuning(replace(report, untuned=few, tuned_alike=few), _tune())
+    assert ["200 images" in row[2] for row in table.rows if row[0].startswith("simulated")] == [True, True]
+    assert [row[2] for row in table.rows if row[0].startswith("emulated")] == ["the same images, once"] * 2
 
 
 def test_no_table_of_a_report_says_one_thing_twice(made: Run) -> None:
@@ -91,6 +88,6 @@ def test_emulated_and_predicted_accuracies_of_a_flight_say_their_images() -> Non
 
 
 def _tune() -> Any:
-    from hil.verdict.tuning import TuneSummary
+    from hil.verdict.tuning import TunedLayer, TuneSummary
 
-    return TuneSummary(images=128, layers=())
+    return TuneSummary(images=128, layers=(TunedLayer("fc", 0.9, 1.0, 1.1, 0.2, 0.1, 0, 0, None, True),))

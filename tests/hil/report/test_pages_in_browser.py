@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from hil.calibration.record_page import record_page
+from hil.pages import shell
 from hil.pages.figures import dots, figure
-from hil.pages.shell import Plot, render
+from hil.pages.shell import Plot, Section
+from hil.pages.summary import Summary
 from hil.pages.tables import Table
 from hil.report.page import FILES, page
 from hil.report.run_index import index_page, read_runs
@@ -30,7 +32,7 @@ def test_a_page_with_faults_is_found_to_have_them(tmp_path: Path) -> None:
     clipped = '<p style="overflow: hidden; white-space: nowrap; width: 30px">clipped words</p>'
     plots = (Plot("energy", "", crowded), Plot("busy", "", figure([], 100)), Plot("schedule", "", figure([], 100)))
     layers = Table("layers", ("layer",), (("conv",),))
-    text = render("cost.html", title="faults", plots=plots, layers=layers, text=()).replace(
+    text = shell.page(Summary("faults"), (Section("Faults", (*plots, layers)),)).replace(
         "</main>", f"{wide}{clipped}</main>"
     )
     (found,) = look(text, tmp_path, dark=False, widths=(400,), also="console.error('said'); missing();")

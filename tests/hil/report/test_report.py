@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from hil.errors import ExitCode, FileError, MismatchError
+from hil.pages.summary import Bars
 from hil.report.causes import causes_figure, causes_table
 from hil.report.compare import run_facts
-from hil.report.files import report_markdown, report_text, summary_lines, write_report
+from hil.report.files import report_markdown, report_text, write_report
 from hil.report.page import page
 from hil.report.schema import report_schema
+from hil.report.summary import summary_of
 from hil.report.tables import questions
 from hil.verdict.agreement import AgreementReport
 
@@ -122,7 +124,7 @@ def test_a_report_without_optional_parts_comes_back_too(run):
     assert AgreementReport.from_text(report_text(bare)) == bare
     assert faults(json.loads(report_text(bare)), SCHEMA) == []
     assert bare.verdict is run[0].other_chips.verdict
-    assert "other chips" in "\n".join(summary_lines(bare))
+    assert "other chips" in "\n".join(summary_of(bare).lines())
     assert report_markdown(bare)
 
 
@@ -170,16 +172,17 @@ def test_exit_code_is_zero_for_agreement_only(run, make_run):
 
 
 def test_screen_and_markdown_never_call_an_emulated_chip_measured(run, make_run):
-    for text in ("\n".join(summary_lines(run[0])), report_markdown(run[0])):
-        assert "NOT SILICON" in text
-        assert "emulated (NOT SILICON)" in text
+    screen, text = "\n".join(summary_of(run[0]).lines()), report_markdown(run[0])
+    assert "EMULATED · nothing was measured on silicon" in screen
+    assert "NOT SILICON" in text
+    assert "| emulated (NOT SILICON) |" in text
     silicon, _ = make_run(kind="silicon")
-    assert "NOT SILICON" not in "\n".join(summary_lines(silicon)) + report_markdown(silicon)
+    assert "measured on silicon" in summary_of(silicon).lines()[0]
+    assert "NOT SILICON" not in report_markdown(silicon)
 
 
 def test_the_age_stands_beside_the_accuracies(run):
-    lines = summary_lines(run[0])
-    assert any("1 h after programming" in line for line in lines)
+    assert any("1 h after writing" in line for line in summary_of(run[0]).lines())
     assert "1 h after programming" in report_markdown(run[0])
 
 
@@ -191,13 +194,18 @@ def test_a_run_folder_gets_its_four_files(run, tmp_path):
 # --- where the gap comes from --------------------------------------------------------------------
 
 
-def test_the_screen_names_the_causes_largest_first_and_unexplained_last(make_run):
+def test_the_screen_names_the_causes_largest_first(make_run):
     report, _ = make_run(shift=600.0)
-    line = next(text for text in summary_lines(report) if text.startswith("causes"))
-    named = re.findall(r"(relaxation|read noise|programming|ADC|unexplained) −?\d\.\d", line)
-    assert named[0] == "relaxation"
-    assert named[-1] == "unexplained"
-    assert "from float to emulated" in line
+    lost = lost_bars(report)
+    assert next(iter(lost)) == "relaxation"
+    assert list(lost.values()) == sorted(lost.values(), key=abs, reverse=True)
+    assert any("chip − float" in line for line in summary_of(report).lines())
+
+
+def lost_bars(report):
+    """Causes that the screen shows, with the points that it says."""
+    bars = [part for part in summary_of(report).parts if isinstance(part, Bars)]
+    return {row.name: _number(row.shown) for part in bars for row in part.rows}
 
 
 def test_the_causes_in_words_sum_to_the_gap(make_run):
@@ -222,12 +230,10 @@ def test_causes_have_one_sign_on_screen_page_markdown_comparison_and_in_json(mak
         lost = {p["name"]: 100 * p["loss"] for p in run.to_json()["causes"]["parts"]}
         assert sum(lost.values()) == pytest.approx(100 * run.to_json()["causes"]["gap"])
 
-        line = next(text for text in summary_lines(run) if text.startswith("causes"))
-        whole = _number(re.search(r"lost (−?[\d.]+) points from float to emulated", line)[1])
-        assert whole == pytest.approx(100 * causes.gap, abs=0.051)
-        assert ("(below zero: gained)" in line) == ("−" in line)
-        for name, value in re.findall(r"(relaxation|read noise|programming|ADC) (−?[\d.]+)", line):
-            assert _number(value) == pytest.approx(lost[name], abs=0.051)
+        said = lost_bars(run)
+        assert bool(said) == (causes.gap > 0)
+        for name, value in said.items():
+            assert value == pytest.approx(lost[name], abs=0.051)
 
         rows = {row[0]: row[1] for row in causes_table(causes).rows}
         assert causes_table(causes).header[1] == "lost, points"
@@ -264,7 +270,7 @@ def test_a_report_without_causes_leaves_their_place_out(run):
     plain = dataclasses.replace(run[0], causes=None)
     assert faults(json.loads(report_text(plain)), SCHEMA) == []
     assert "Where the gap" not in report_markdown(plain)
-    assert not any(line.startswith("causes") for line in summary_lines(plain))
+    assert not lost_bars(plain)
 
 
 def test_a_chip_that_held_its_program_is_said_to_leave_two_causes_together(run):
@@ -294,5 +300,5 @@ def test_answers_that_a_file_told_of_are_never_said_to_have_come_over_a_wire(run
     for text in (report_markdown(told), page(told, run[1])):
         assert mark in text
         assert "by their file, measured.npz" in text or "their file, measured.npz, does not say" in text
-    assert mark in "\n".join(summary_lines(told))
+    assert (mark.split(",")[0] if kind == "silicon" else mark) in summary_of(told).lines()[0]
     assert AgreementReport.from_json(told.to_json()) == told

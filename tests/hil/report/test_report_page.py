@@ -147,7 +147,7 @@ def test_the_page_names_the_command_and_the_files_that_lie_beside_it(run):
     report, data = run
     report = dataclasses.replace(report, environment={"command": "hil deploy net.pt --port /dev/ttyUSB0"})
     shown = own(page(report, data, ["report.html", "wire.log"]))
-    assert "<code>hil deploy net.pt --port /dev/ttyUSB0</code>" in shown
+    assert "Made by hil deploy net.pt --port /dev/ttyUSB0" in shown
     assert "wire.log" in shown
     assert '<th scope="row">record.h5</th>' not in shown
 

@@ -9,7 +9,8 @@ import pytest
 from jinja2 import UndefinedError
 
 import hil.pages
-from hil.pages.shell import render
+from hil.pages.shell import Bullets, Choice, Marked, Plot, Section, page
+from hil.pages.summary import Bar, Bars, Fact, Headline, NextStep, Scale, ScaleRow, Summary, Tone
 from hil.pages.tables import Table
 
 TEMPLATES = sorted((Path(hil.pages.__file__).parent / "templates").glob("*.html"))
@@ -23,13 +24,27 @@ def test_no_template_marks_content_as_safe_or_switches_escaping_off(path: Path) 
 
 def test_every_value_that_a_template_shows_is_escaped() -> None:
     hostile = '"><img src=x onerror=alert(1)>'
-    runs = Table(hostile, (hostile, "other"), (), hostile)
+    table = Table(hostile, (hostile, "other"), ((hostile, hostile),), hostile)
     row = (hostile, ((hostile, hostile), (hostile, 1.0)))
-    text = render("runs.html", title=hostile, runs=runs, rows=(row,))
+    summary = Summary(
+        hostile,
+        hostile,
+        Headline(Tone.GOOD, hostile, hostile),
+        (
+            Fact(hostile, hostile, hostile),
+            Scale(hostile, hostile, (ScaleRow(hostile, hostile, 1.0),), hostile),
+            Bars(hostile, (Bar(hostile, hostile, 1.0, hostile),), hostile),
+            table,
+        ),
+        (NextStep(hostile, hostile),),
+    )
+    parts = (hostile, table, Marked(table, hostile, (hostile,)), Bullets((hostile,), hostile), Plot("a", hostile, {}))
+    choice = Choice(table, (row, row), {}, hostile)
+    text = page(summary, (Section(hostile, (*parts, choice)),), title=hostile, subtitle=hostile)
     assert "<img" not in text.split("<script", 1)[0]
-    assert text.count("&#34;&gt;&lt;img src=x onerror=alert(1)&gt;") > 5
+    assert text.count("&#34;&gt;&lt;img src=x onerror=alert(1)&gt;") > 40
 
 
-def test_a_template_that_lacks_a_value_says_so() -> None:
-    with pytest.raises(UndefinedError, match="runs"):
-        render("runs.html", title="runs", rows=())
+def test_a_part_that_no_template_draws_says_so() -> None:
+    with pytest.raises(UndefinedError, match="object"):
+        page(Summary("runs"), (Section("Runs", (object(),)),))
