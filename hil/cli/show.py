@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hil.cli.options import Json, Net, output_file, print_result, screen
+from hil.cli.options import Json, Net, print_result, screen
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.answers import Answer, show_answer
 from hil.cli.terminal.completion import example_names, one_of
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 def show(
     run_folder: Annotated[Path, typer.Argument(help="run folder, its report.json, or a folder of runs")],
     other: Annotated[Path | None, typer.Argument(help="another run, to stand beside it", show_default=False)] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="write the two runs side by side as a page", show_default=False, callback=output_file),
-    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="every table of the report: verdict, causes, layers, cells, time, provenance")
     ] = False,
@@ -42,9 +38,7 @@ def show(
     from hil.report.tables import every_table
 
     if other is not None:
-        return show_both(run_folder, other, plot, as_json)
-    if plot is not None:
-        raise UsageError("--plot is of two runs", hint="hil show runs/0001 runs/0002 --plot both.html")
+        return show_both(run_folder, other, as_json)
     if run_folder.is_dir() and not (run_folder / "report.json").exists() and any(run_folder.glob("*/report.json")):
         return show_runs(run_folder, as_json)
     report = report_in(run_folder)
@@ -70,10 +64,9 @@ def report_in(path: Path) -> AgreementReport:
     return AgreementReport.from_text(text, str(path))
 
 
-def show_both(one: Path, other: Path, plot: Path | None, as_json: bool) -> int:
-    """Print two runs side by side, and write them as a page."""
-    from hil.atomic import write_text
-    from hil.report.compare import comparison_page, comparison_tables, comparison_warnings
+def show_both(one: Path, other: Path, as_json: bool) -> int:
+    """Print two runs side by side."""
+    from hil.report.compare import comparison_tables, comparison_warnings
     from hil.verdict.baseline import compare_reports
 
     names, reports = (str(one), str(other)), (report_in(one), report_in(other))
@@ -87,9 +80,6 @@ def show_both(one: Path, other: Path, plot: Path | None, as_json: bool) -> int:
         "warnings": list(apart),
         "tables": [asdict(table) for table in tables],
     }
-    if plot is not None:
-        write_text(plot, comparison_page(names, *reports))
-        told, record = [*told, "", Fact("page", str(plot))], {**record, "page": str(plot)}
     print_result(told, record, as_json)
     return ExitCode.DONE
 

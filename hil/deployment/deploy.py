@@ -35,7 +35,7 @@ from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_wh
 from hil.deployment.layer_sums import Exact, exact_layers
 from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of
 from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions
-from hil.deployment.resumable import check_content, close_run, resumable, run_folder
+from hil.deployment.resumable import check_content, clear_working_files, resumable, run_folder
 from hil.deployment.rounds import RoundsRun
 from hil.deployment.run_settings import RunSettings
 from hil.deployment.running.whole_run import WholeRun
@@ -136,7 +136,7 @@ def deploy(
     )
     with run_folder(out, settings, watch, restart=restart) as (folder, work):
         report = run_in(folder, work, settings, watch, download=download)
-    close_run(folder, watch)
+    clear_working_files(folder.final)
     return report
 
 

@@ -13,7 +13,6 @@ from hil.datasets.image_set import Dataset
 from hil.deployment.run_settings import RunSettings
 from hil.errors import FileError, HilError, Interrupted, MismatchError
 from hil.report.run_folder import PARENT, RunFolder, new_run_folder, part_of, unfinished_run_folder
-from hil.report.run_index import INDEX, write_run_index
 from hil.report.work_folder import GO_ON, WorkFolder, belongs, discard, is_work
 from hil.transports.journal import Journal
 from hil.watch import Watch
@@ -132,13 +131,3 @@ def clear_working_files(run: Path) -> None:
     """Remove what only an unfinished run needs."""
     for name in (JOURNAL_FILE, SETTINGS_FILE, CONTENT_FILE, FOUND_FILE, AGE_FILE):
         (run / name).unlink(missing_ok=True)
-
-
-def close_run(folder: RunFolder, watch: Watch) -> None:
-    """Remove what only an unfinished run needs, and show the run among those below runs/."""
-    clear_working_files(folder.final)
-    if folder.final.absolute().parent == PARENT.absolute():
-        try:
-            write_run_index(PARENT)
-        except HilError as error:  # the run itself is complete
-            watch.message(f"{PARENT / INDEX} was not written: {error}")

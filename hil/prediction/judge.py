@@ -25,7 +25,7 @@ from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of
 from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.deployment.plan import image_cost
-from hil.deployment.resumable import close_run
+from hil.deployment.resumable import clear_working_files
 from hil.deployment.run_settings import asked_for
 from hil.deployment.scoring import Scoring, scoring_of
 from hil.deployment.tuning import check_untuned, note_aims
@@ -107,7 +107,7 @@ def judge(
         name = Path(network).stem if network else BUNDLED_NETWORK.stem
         report = replace(report, asked=asked_for(network, data, data_dir))
         report = write_judged(report, arrays, program, name, folder, options, watch)
-    close_run(folder, watch)
+    clear_working_files(folder.final)
     return report
 
 

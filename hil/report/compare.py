@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from hil.pages.beside import Compared, side_by_side, warnings
-from hil.pages.figures import Figure, axis, dots, figure, shown
-from hil.pages.shell import Plot, Section, page
-from hil.pages.summary import Fact, Headline, Summary, Tone
 from hil.pages.tables import Table, number
-from hil.report.causes import GAINED
 from hil.report.tables import age_words
-from hil.verdict.agreement import AgreementReport, Interval
-from hil.verdict.baseline import compare_reports
+from hil.verdict.agreement import AgreementReport
 
 APART = {
     "data": "accuracies are of other images",
@@ -37,33 +32,6 @@ def comparison_tables(names: tuple[str, str], one: AgreementReport, other: Agree
 def comparison_warnings(one: AgreementReport, other: AgreementReport) -> tuple[str, ...]:
     """Why accuracies of the two runs must not be compared as they stand."""
     return warnings(run_facts(one), run_facts(other))
-
-
-def comparison_page(names: tuple[str, str], one: AgreementReport, other: AgreementReport) -> str:
-    """The whole page as text.
-
-    Args:
-        names: of the runs, in the order of the reports.
-    """
-    runs = tuple(zip(names, (one, other), ("@simulated", "@measured"), strict=True))
-    means = "Accuracies with their intervals, as in the reports of the runs."
-    plots = {
-        "Residual σ of layers": Plot("layers", "Noise of each layer on the chip.", _layer_figure(runs)),
-        "Accuracy": Plot("accuracy", means, _accuracy_figure(runs)),
-    }
-    if one.causes is not None and other.causes is not None:
-        caption = f"Lost to each cause ({GAINED}), in the unit of the metric; bars: 95 %."
-        plots["Lost to causes"] = Plot("causes", caption, _cause_figure(runs))
-    change, unlike = compare_reports(one, other).text, comparison_warnings(one, other)
-    return page(
-        Summary(
-            f"{names[0]} beside {names[1]}",
-            headline=Headline(None, "", f"{change[:1].upper()}{change[1:]}."),
-            parts=tuple(Fact("Not alike", text, tone=Tone.BAD) for text in unlike),
-        ),
-        (Section(table.title, (plots.get(table.title), table)) for table in comparison_tables(names, one, other)),
-        banners=[(report.chip.mark, name) for name, report, _ in runs if report.chip.mark],
-    )
 
 
 def _identity(report: AgreementReport) -> Iterator[Compared]:
@@ -130,63 +98,3 @@ def _costs(report: AgreementReport) -> Iterator[Compared]:
         yield Compared(group, "saturated conversions", f"{saturated:.3f} %", saturated, 3, "points")
     for name, seconds in report.timing_s.items():
         yield Compared(group, f"wall time: {name}", f"{seconds:,.1f} s", seconds, 1, "s")
-
-
-Runs = Sequence[tuple[str, AgreementReport, str]]
-
-
-def _accuracy_figure(runs: Runs) -> Figure:
-    data = []
-    for place, (name, report, colour) in enumerate(runs):
-        j = report.decisive
-        known: dict[str, tuple[float, Interval | None]] = {
-            "ideal": (j.ideal.mean, None),
-            "simulated": (j.simulated.mean, j.simulated),
-            "measured": (j.measured.mean, j.measured),
-        }
-        if report.float_accuracy is not None:
-            known = {"float": (report.float_accuracy, None), **known}
-        x = [COLUMNS.index(column) + 0.2 * place - 0.1 for column in known]
-        factor = j.metric.factor
-        hover = "%{y:.2f} %" if j.metric.share else "%{y:.4g}"
-        marks = dots(x, [factor * mean for mean, _ in known.values()], colour, hover, size=9)
-        ends = [(i.high - mean, mean - i.low) if i else (0.0, 0.0) for mean, i in known.values()]
-        bars = {"type": "data", "symmetric": False, "color": colour, "thickness": 1.2, "width": 3}
-        bars |= {"array": [factor * up for up, _ in ends], "arrayminus": [factor * down for _, down in ends]}
-        data.append({**marks, "name": shown(name), "error_y": bars})
-    ticks = {"tickvals": list(range(len(COLUMNS))), "ticktext": list(COLUMNS), "showgrid": False, "zeroline": False}
-    names = dict.fromkeys(f"{r.decisive.metric.title}, {_unit(r)}" for _, r, _ in runs)
-    return figure(data, 320, x=ticks, y=axis(" or ".join(names)), showlegend=True)
-
-
-def _unit(report: AgreementReport) -> str:
-    """Unit of values of the metric."""
-    return "%" if report.decisive.metric.share else report.decisive.metric.unit
-
-
-def _layer_figure(runs: Runs) -> Figure:
-    data = []
-    for name, report, colour in runs:
-        layers = [shown(s.layer) for s in report.layers]
-        marks = dots(layers, [s.residual_sigma for s in report.layers], colour, "%{x}: %{y:.2f}", size=9)
-        data.append({**marks, "name": shown(name)})
-    y = axis("residual σ, levels", rangemode="tozero")
-    return {**figure(data, 320, x={"type": "category"}, y=y, showlegend=True), "wide": True}
-
-
-def _cause_figure(runs: Runs) -> Figure:
-    data = []
-    for name, report, colour in runs:
-        parts = () if report.causes is None else report.causes.parts
-        factor = report.decisive.metric.factor
-        bar: Figure = {"type": "bar", "name": shown(name), "x": [p.name for p in parts], "marker": {"color": colour}}
-        bar["y"] = [factor * p.loss for p in parts]
-        reach = {"type": "data", "symmetric": False, "color": "@ink", "thickness": 1.2, "width": 3}
-        reach |= {
-            "array": [factor * (p.high - p.loss) for p in parts],
-            "arrayminus": [factor * (p.loss - p.low) for p in parts],
-        }
-        data.append({**bar, "error_y": reach, "hovertemplate": "%{x}: %{y:+.4g}<extra></extra>"})
-    units = dict.fromkeys(f"lost, {r.decisive.metric.unit}" for _, r, _ in runs)
-    y = axis(" or ".join(units))
-    return {**figure(data, 320, x={"type": "category"}, y=y, barmode="group", showlegend=True), "wide": True}

@@ -238,7 +238,7 @@ def test_runs_without_a_name_are_numbered(
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         cli(*small.arguments("--port", CHIP))
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["0001", "0002", "index.html"]
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["0001", "0002"]
 
 
 def test_emulated_takes_the_named_chip_and_macros(cli: Cli, small: Small, tmp_path: Path) -> None:

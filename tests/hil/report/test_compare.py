@@ -1,4 +1,4 @@
-"""Two runs side by side, on the screen, as a page, and chosen in the index of runs."""
+"""Two runs side by side."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ from pathlib import Path
 import pytest
 
 from hil.cli import run as hil
-from hil.report.compare import comparison_page, comparison_tables, comparison_warnings, run_facts
+from hil.report.compare import comparison_tables, comparison_warnings, run_facts
 from hil.report.files import report_text
-from hil.report.run_index import index_page, read_runs
 from hil.verdict.agreement import AgreementReport
-
-from ..browser import AXE, BROWSER, faults, look, violations
-
-in_browser = pytest.mark.skipif(BROWSER is None or not AXE.exists(), reason="no chromium, or no axe-core-python")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +61,6 @@ def test_what_differs_stands_first_and_other_images_or_ages_are_warned_of(run, m
     (runs / "0004" / "report.json").write_text(report_text(later), encoding="utf-8")
     assert hil(["show", str(runs / "0001"), str(runs / "0004")]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("  Not alike")
-    assert "Not alike" in comparison_page(("a", "b"), run[0], later)
     shutil.rmtree(runs / "0004")
 
 
@@ -75,13 +69,11 @@ def test_numbers_that_are_not_finite_are_no_facts(run) -> None:
     assert "saturated conversions" not in {fact.label for fact in run_facts(odd)}
 
 
-def test_show_of_two_runs_prints_both_and_writes_a_page(runs: Path, tmp_path: Path, capsys) -> None:
-    page = tmp_path / "both.html"
-    assert hil(["show", str(runs / "0001"), str(runs / "0002"), "--plot", str(page)]) == 0
+def test_show_of_two_runs_prints_both(runs: Path, capsys) -> None:
+    assert hil(["show", str(runs / "0001"), str(runs / "0002")]) == 0
     said = capsys.readouterr().out
     assert "REGRESSED" in said.splitlines()[0]
     assert "residual" in said.lower()
-    assert "NOT SILICON" in page.read_text("utf-8")
 
 
 def test_show_of_two_runs_as_json_holds_change_and_tables(runs: Path, capsys) -> None:
@@ -89,40 +81,3 @@ def test_show_of_two_runs_as_json_holds_change_and_tables(runs: Path, capsys) ->
     value = json.loads(capsys.readouterr().out)
     assert value["change"]["paired"] is True
     assert [t["title"] for t in value["tables"]][:2] == ["Runs", "Accuracy"]
-
-
-def test_a_page_of_one_run_alone_is_refused(runs: Path, tmp_path: Path, capsys) -> None:
-    assert hil(["show", str(runs / "0001"), "--plot", str(tmp_path / "x.html")]) == 2
-    assert "two runs" in capsys.readouterr().err
-
-
-@in_browser
-def test_the_page_of_two_runs_fits_every_screen_and_reads_well(run, worse, tmp_path: Path) -> None:
-    text = comparison_page(("runs/0001", "<b>0002"), run[0], worse)
-    for dark in (False, True):
-        assert faults(text, tmp_path, dark=dark, plots=3) == []
-    assert violations(text, tmp_path, dark=True) == []
-
-
-@in_browser
-def test_two_ticks_in_the_index_set_runs_side_by_side_as_the_tables_do(runs: Path, run, worse, tmp_path: Path) -> None:
-    tick = """
-      window.asked = () => {
-        const box = (name) => document.querySelector(`input[name="${name}"]`);
-        for (const name of ["0003", "0002", "0001"]) box(name).click();
-        const lines = [...document.querySelectorAll("#beside tr")];
-        const rows = lines.map((row) => [...row.cells].map((c) => c.textContent));
-        return [document.getElementById("chosen").textContent, box("0003").checked, rows];
-      };
-    """
-    text = index_page(read_runs(runs))
-    tables = comparison_tables(("0001", "0002"), run[0], worse)
-    wanted = [list(row) for table in tables for row in (table.header, *table.rows)]
-    for one in look(text, tmp_path, dark=False, also=tick):
-        assert one["asked"] == ["0001 beside 0002", False, wanted]
-        assert one["content"] <= one["room"]
-        assert (one["errors"], one["outside"], one["unnamed"]) == ([], [], 0)
-    assert (
-        violations(text.replace("</body>", f"<script>{tick} window.asked();</script></body>"), tmp_path, dark=True)
-        == []
-    )

@@ -14,11 +14,9 @@ from hil.pages.shell import Plot, Section
 from hil.pages.summary import Summary
 from hil.pages.tables import Table
 from hil.report.page import FILES, page
-from hil.report.run_index import index_page, read_runs
 
 from ..browser import AXE, BROWSER, UNFOLD, faults, look, violations
 from ..calibration.test_record_text import made
-from .test_run_index import write_runs
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
 checked = pytest.mark.skipif(not AXE.exists(), reason="axe-core-python is not installed")
@@ -73,34 +71,6 @@ def test_names_of_chip_network_and_classes_stay_text_in_the_browser(make_run, tm
     assert (found["injected"], found["errors"]) == (0, [])
 
 
-def test_the_index_of_runs_fits_every_screen_sorts_by_a_click_and_filters_by_words(run, tmp_path: Path) -> None:
-    index = read_runs(write_runs(tmp_path / "runs", run[0]))
-    click = """
-      window.asked = async () => {
-        const soon = () => new Promise((go) => setTimeout(go, 100));
-        const rows = () => [...document.querySelectorAll(".sortable tbody th a")].map((cell) => cell.textContent);
-        const head = [...document.querySelectorAll(".sortable thead th")].find((b) => b.textContent.trim() === "age");
-        const button = head.querySelector("[role=button]") || head;
-        button.click(); await soon(); const up = rows(); button.click(); await soon(); const down = rows();
-        const filter = document.querySelector(".filter input");
-        filter.value = "1 d"; filter.dispatchEvent(new Event("input")); await soon();
-        return [up, down, rows(), document.querySelector(".filter [role=status]").textContent];
-      };
-    """
-    found = look(index_page(index), tmp_path, dark=True, also=click)
-    assert [one["width"] for one in found] == [400, 800, 1400]
-    for one in found:
-        assert one["content"] <= one["room"]
-        assert (one["errors"], one["overlaps"], one["outside"], one["unnamed"]) == ([], [], [], 0)
-        assert one["asked"] == [["0003", "0001", "0002"], ["0002", "0001", "0003"], ["0002"], "1 of 3"]
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_index_of_runs_fits_every_screen(run, tmp_path: Path, theme: str) -> None:
-    text = index_page(read_runs(write_runs(tmp_path / "runs", run[0])))
-    assert faults(text, tmp_path, dark=theme == "dark", plots=2) == []
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_calibration_record_fits_every_screen(tmp_path: Path, theme: str) -> None:
     assert faults(record_page(made()), tmp_path, dark=theme == "dark", plots=9) == []
@@ -116,8 +86,6 @@ def test_the_check_for_screen_readers_finds_what_is_wrong(tmp_path: Path) -> Non
 
 @checked
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_report_and_the_index_can_be_read_by_keys_and_screen_readers(run, tmp_path: Path, theme: str) -> None:
+def test_a_report_can_be_read_by_keys_and_screen_readers(run, tmp_path: Path, theme: str) -> None:
     dark = theme == "dark"
     assert violations(page(*run, FILES), tmp_path, dark=dark) == []
-    index = index_page(read_runs(write_runs(tmp_path / "runs", run[0])))
-    assert violations(index, tmp_path, dark=dark) == []

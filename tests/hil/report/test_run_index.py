@@ -1,4 +1,4 @@
-"""All runs of a folder beside each other, on the screen and as a page."""
+"""All runs of a folder beside each other."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from pathlib import Path
 import pytest
 
 from hil.cli import run as hil
-from hil.deployment.resumable import close_run
 from hil.errors import FileError
 from hil.report.files import report_text
-from hil.report.run_folder import RunFolder, new_run_folder
-from hil.report.run_index import index_page, read_runs, write_run_index
+from hil.report.run_index import read_runs
 from hil.verdict.agreement import AgreementReport
-from hil.watch import Watch
 
 AGES_S = {"0001": 3600.0, "0002": 86400.0, "0003": 30.0}
 
@@ -68,22 +65,6 @@ def test_show_of_a_folder_as_json_holds_the_numbers(run, tmp_path, capsys):
     assert value["unread"] == ["0004"]
 
 
-def test_the_index_links_to_the_page_of_each_run(run, tmp_path):
-    text = write_run_index(write_runs(tmp_path / "runs", run[0])).read_text("utf-8")
-    for name in AGES_S:
-        assert f'href="{name}/report.html"' in text
-    assert "0004/report.html" not in text
-
-
-def test_a_folder_name_cannot_lead_the_link_elsewhere(run, tmp_path):
-    folder = write_runs(tmp_path / "runs", run[0])
-    (folder / "0001").rename(folder / 'javascript:alert(1)"><img src=x>')
-    text = index_page(read_runs(folder))
-    assert "<img src=x" not in text
-    assert "javascript:" not in text.replace("&quot;", '"').split("<script", 1)[0].split('href="')[0]
-    assert 'href="javascript%3Aalert%281%29%22%3E%3Cimg%20src%3Dx%3E/report.html"' in text
-
-
 def test_links_to_other_folders_are_not_followed(run, tmp_path):
     folder = write_runs(tmp_path / "runs", run[0])
     (folder / "0009").symlink_to(folder / "0001")
@@ -93,36 +74,6 @@ def test_links_to_other_folders_are_not_followed(run, tmp_path):
 def test_a_folder_that_is_missing_is_named(tmp_path):
     with pytest.raises(FileError, match="nowhere"):
         read_runs(tmp_path / "nowhere")
-
-
-def test_a_numbered_run_that_ends_is_in_the_index(run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with new_run_folder(None) as folder:
-        (folder.part / "report.json").write_text(report_text(run[0]), encoding="utf-8")
-    close_run(folder, Watch())
-    assert "0001/report.html" in (tmp_path / "runs" / "index.html").read_text("utf-8")
-
-
-def test_a_run_elsewhere_leaves_the_files_beside_it_alone(run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "index.html").write_text("mine")
-    with new_run_folder(tmp_path / "here") as folder:
-        (folder.part / "report.json").write_text(report_text(run[0]), encoding="utf-8")
-    close_run(folder, Watch())
-    assert (tmp_path / "index.html").read_text() == "mine"
-    assert not (tmp_path / "runs").exists()
-
-
-def test_an_index_that_cannot_be_written_costs_no_finished_run(run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    said = []
-    watch = Watch()
-    monkeypatch.setattr(watch, "message", said.append)
-    with new_run_folder(None) as folder:
-        (folder.part / "report.json").write_text(report_text(run[0]), encoding="utf-8")
-    (tmp_path / "runs" / "index.html").mkdir()
-    close_run(RunFolder(folder.part, folder.final), watch)
-    assert "index.html was not written" in said[0]
 
 
 def test_reports_that_are_no_plain_files_or_nested_deep_are_named_as_unread(tmp_path):
