@@ -36,7 +36,6 @@ from hil.cli import (
     improve,
     judge,
     link,
-    log,
     search,
     show,
     simulate,
@@ -117,7 +116,6 @@ for command in (
     bench.cells,
     show.show,
     show.glossary,
-    log.log,
 ):
     app.command(cls=GroupedCommand)(command)
 app.command("import", cls=GroupedCommand)(compile.import_)
