@@ -1,6 +1,6 @@
 """Fixed parts of frames and messages, field by field: the one description that Python and C follow.
 
-Python packs and unpacks with ``layout(name)``; ``docs/c_header.py`` writes the same
+Python packs and unpacks with ``layout(name)``; ``tests/firmware_protocols/c_header.py`` writes the same
 fields as C structures. Little-endian, no alignment; arrays and texts follow as docs/file-formats.md says.
 
 >>> layout("hello").format

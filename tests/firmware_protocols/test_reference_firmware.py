@@ -18,7 +18,7 @@ import pytest
 from firmware_protocols.codec import decode
 from firmware_protocols.errors import MalformedMessage
 
-from ..scripts import loaded
+from .c_header import HEADER, c_header
 from .firmware_bench import FirmwareBench
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
@@ -52,8 +52,7 @@ def golden(name: str) -> tuple[list[str], bytes]:
 
 
 def test_the_checked_in_header_is_what_the_python_side_generates() -> None:
-    script = loaded(Path(__file__).parents[2] / "docs" / "c_header.py")
-    assert script.HEADER.read_text("utf-8") == script.c_header()
+    assert HEADER.read_text("utf-8") == c_header()
 
 
 def test_every_golden_file_is_run_through_c() -> None:
