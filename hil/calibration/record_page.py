@@ -13,7 +13,7 @@ from cim.cells.write_statistics import WriteStatistics
 from cim.record.calibration import CalibrationRecord, CellState
 from hil.calibration.record_text import OF_CELLS, evenly
 from hil.pages.figures import Figure, axis, block_largest, dots, figure, line, mosaic, packed
-from hil.pages.shell import Columns, Plot, Section, page
+from hil.pages.shell import Plot, Section, SideBySide, page
 from hil.pages.summary import Fact, Summary
 from hil.pages.tables import Table, duration
 
@@ -59,7 +59,7 @@ def _sections(record: CalibrationRecord) -> Iterator[Section]:
     shift = Plot("shift", "Mean of the middle of the errors, conductance − target.", shift_figure(record))
     spread = Plot("spread", "Half the distance of the 16 % and 84 % quantiles.", spread_figure(record))
     ages = "Spread of a low, a middle and a high level over time; dots: ages measured."
-    yield Section("Programming and relaxation", (Columns((shift, spread)), Plot("time", ages, time_figure(record))))
+    yield Section("Programming and relaxation", (SideBySide((shift, spread)), Plot("time", ages, time_figure(record))))
     yield Section("Read noise", (Plot("noise", "By level, with standard errors.", noise_figure(record)),))
     if record.drive is not None:
         driven = "What a row gets for each unit of its input, less the line from zero to full drive."
@@ -71,7 +71,7 @@ def _sections(record: CalibrationRecord) -> Iterator[Section]:
         gain = Plot("gain", "Gain of each conversion; one row a macro.", column_figure(record, "gain"))
         offset = Plot("offset", "Offset of each conversion, codes.", column_figure(record, "offset_codes"))
         inl = Plot("inl", "Deviation of converters from their line, codes.", inl_figure(record))
-        yield Section("Columns and converters", (Columns((gain, offset)), inl))
+        yield Section("Columns and converters", (SideBySide((gain, offset)), inl))
         cells = "Blue: stuck low. Orange: stuck high. Pale: not reached."
         yield Section("Cells", (Plot("stuck", cells, stuck_figure(record)),))
     good = tuple((_goodness_words(name), f"{value:.5g}") for name, value in record.goodness.items())

@@ -10,7 +10,7 @@ import numpy as np
 from hil.improvement.improve import Improvement, TrialResult
 from hil.improvement.improvement_summary import improvement_summary
 from hil.pages.figures import Figure, axis, dots, figure, line, shown
-from hil.pages.shell import Columns, Marked, Plot, Section, page
+from hil.pages.shell import Marked, Plot, Section, SideBySide, page
 from hil.pages.tables import Table, duration, number, percent, points, without_empty
 
 PAGE = "improvement.html"
@@ -36,7 +36,7 @@ def improvement_page(found: Improvement, name: str) -> str:
                 "Techniques",
                 (Plot("trials", accuracy, trial_figure(tried)), Marked(trial_table(found.trials), rows=kept)),
             ),
-            Section("Accuracy and its price", (Columns((write, macros)), minutes)),
+            Section("Accuracy and its price", (SideBySide((write, macros)), minutes)),
         ),
     )
 

@@ -43,7 +43,7 @@ class Plot:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class SideBySide:
     """Figures side by side where the screen is wide enough."""
 
     plots: tuple[Plot, ...]
@@ -86,8 +86,8 @@ class Choice:
 class Section:
     """A titled part of a page.
 
-    Parts are a sentence, a ``Plot``, ``Columns``, a ``Table``, ``Marked``, ``Bullets``, ``Choice``, or an object with a
-    macro of its class's name in parts.html (a network's drawing, samples). None is left out, and so is an empty
+    Parts are a sentence, a ``Plot``, ``SideBySide``, a ``Table``, ``Marked``, ``Bullets``, ``Choice``, or an object
+    with a macro of its class's name in parts.html (a network's drawing, samples). None is left out, and so is an empty
     section.
     """
 
@@ -171,7 +171,7 @@ def page(
     """
     shown = [section for section in sections if section.tagged]
     parts = [part for section in shown for _, part in section.tagged]
-    plots = [one for part in parts for one in (part.plots if isinstance(part, Columns) else (part,))]
+    plots = [one for part in parts for one in (part.plots if isinstance(part, SideBySide) else (part,))]
     drawn = {
         one.name: {k: v for k, v in one.drawing.items() if k not in ("wide", "reduced")}
         for one in plots

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from hil.pages import shell
-from hil.pages.shell import Bullets, Columns, Marked, Plot, Section
+from hil.pages.shell import Bullets, Marked, Plot, Section, SideBySide
 from hil.pages.tables import Table
 from hil.report import figures, tables
 from hil.report.answers import class_figure, class_table, confusion_figure, label_figure, telling_images
@@ -80,7 +80,7 @@ def _sections(
         (
             *_verdicts(report),
             Bullets(notes) if (notes := _notes(report)) else None,
-            Columns((accuracy, difference)),
+            SideBySide((accuracy, difference)),
             tables.accuracies(report),
             tuned,
         ),
@@ -94,7 +94,7 @@ def _sections(
         parts = Plot("costparts", "Energy of one image by part of the chip, estimated.", part_figure(cost))
         layers = Plot("costlayers", "Energy and latency of one image by layer, estimated.", layer_figure(cost))
         said = f"Estimated, as by hil estimate program.h5: {cost_words(cost)}."
-        yield Section("Cost of an image", (said, Columns((parts, layers))))
+        yield Section("Cost of an image", (said, SideBySide((parts, layers))))
     if program is not None:
         yield Section("Network", (draw_network(program),))
     if report.layers:
@@ -162,11 +162,11 @@ def _answers(data: RunData, words: str) -> Iterator[Any]:
     yield telling_images(data)
 
 
-def cell_plots(data: RunData) -> Iterator[Plot | Columns]:
+def cell_plots(data: RunData) -> Iterator[Plot | SideBySide]:
     far = "How far the cells are from their targets; both ends collect the rest."
     errors, wear = Plot("errors", far, figures.error_figure(data.macros)), figures.wear_figure(data.macros)
     worn = () if wear is None else (Plot("wear", "Pulses that the cells took in this run.", wear),)
-    yield Columns((errors, *worn))
+    yield SideBySide((errors, *worn))
     occupancy = "Macro occupancy: which layer holds which cells; above each macro its number."
     yield Plot("occupancy", occupancy, figures.occupancy_figure(data))
     yield Plot("conductance", "Conductance, read back before the run.", figures.conductance_figure(data))

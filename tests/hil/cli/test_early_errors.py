@@ -71,7 +71,6 @@ def test_a_deployment_says_what_is_missing_before_it_compiles(
         ["cells", "--emulated", "-o"],
         ["estimate", "lenet5", "--plot"],
         ["mission", "flight", "net.pt", "--orbit", "leo-sso", "-o"],
-        ["show", "runs/0001", "runs/0002", "--plot"],
     ],
     ids=lambda words: " ".join(w for w in words if not w.startswith("--e")),
 )
