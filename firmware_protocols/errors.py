@@ -79,7 +79,7 @@ class VersionMismatch(RemoteProtocolError):
 
 
 class ChipRestarted(RemoteProtocolError, ChipProblem):
-    """The boot id changed: what the chip had not finished is lost, its outputs are off."""
+    """The boot id changed: what the chip had not finished is lost."""
 
     def __init__(self, old_boot_id: int, new_boot_id: int, reset_cause: int) -> None:
         super().__init__(

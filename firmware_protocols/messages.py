@@ -43,10 +43,10 @@ class ErrorCode(enum.IntEnum):
     OUT_OF_RANGE = 3  # address, count or size beyond the chip
     LIMIT = 4  # voltage, width or pulse count above an absolute limit
     BUSY = 5
-    FAULT = 6  # the chip failed; outputs are off
+    FAULT = 6  # the chip failed; its text says what is known of its outputs
     NOT_AUTHORISED = 7
     NO_SUCH_LAYER = 8
-    STOPPED = 9  # ended before it finished: outputs off, or another host took over
+    STOPPED = 9  # ended before it finished: OUTPUTS_OFF came, or another host took over
 
     @classmethod
     def _missing_(cls, value: object) -> ErrorCode | None:

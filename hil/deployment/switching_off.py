@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.errors import after_failed_off
 from hil.errors import HilError
 from hil.watch import Watch
 
@@ -18,4 +19,4 @@ def switch_off(driver: ChipDriver, watch: Watch) -> None:
 def say_if_on(error: HilError | None, watch: Watch) -> None:
     """Note that switching off ended in ``error``."""
     if error is not None:
-        watch.note(f"the outputs may still be on, all else is done: {error.what}")
+        watch.note(f"all else is done; {after_failed_off(error)}")

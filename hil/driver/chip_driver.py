@@ -13,6 +13,7 @@ from typing import Self
 
 from firmware_protocols.messages import Capability, HoldProgram, OutputsOff, Reset, Status, StatusReply, Wait
 from hil.driver.cells import CellOutcome, CellVerbs
+from hil.driver.errors import after_failed_off
 from hil.driver.plans import PlanVerbs
 from hil.driver.products import ProductVerbs
 from hil.errors import FirmwareLacks, HilError, OutputError, UsageError
@@ -158,5 +159,4 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
             return
         if error is None:
             raise failed
-        state = "" if isinstance(failed, OutputError) else "the outputs may still be on: "
-        error.add_note(state + failed.what)
+        error.add_note(failed.what if isinstance(failed, OutputError) else after_failed_off(failed))

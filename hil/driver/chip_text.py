@@ -77,7 +77,7 @@ def info_table(driver: ChipDriver, status: StatusReply | None) -> Table:
     told = [("status", "not known: the firmware has no STATUS")]
     if status is not None:
         told = [
-            ("temperature", f"{_celsius(status)}, outputs {'ON' if status.outputs_on else 'off'}"),
+            ("temperature", f"{_celsius(status)}, outputs {'ON' if status.outputs_on else 'off, by its own STATUS'}"),
             ("wear", f"{status.pulses_total} pulses, {status.programmed_cells} cells programmed"),
         ]
     names = [c.name.lower() for c in Capability if c.name and c in driver.capabilities]

@@ -18,6 +18,7 @@ from firmware_protocols.messages import (
     Sweep,
     Wait,
 )
+from firmware_protocols.outputs import Known, OutputState
 from firmware_protocols.plans.messages import RunPlan
 from hil.errors import (
     BeyondLimit,
@@ -39,10 +40,10 @@ _CAUSES = {
     ErrorCode.OUT_OF_RANGE: "the chip is smaller than its description",
     ErrorCode.LIMIT: "an absolute limit of the chip, see hil chips show",
     ErrorCode.BUSY: "another program talks to the chip",
-    ErrorCode.FAULT: "the chip failed; its outputs are off",
+    ErrorCode.FAULT: "the chip failed, or an instrument before it",
     ErrorCode.NOT_AUTHORISED: "the chip wants a key for this operation",
     ErrorCode.NO_SUCH_LAYER: "the chip restarted and forgot its layers",
-    ErrorCode.STOPPED: "its outputs were switched off while it worked",
+    ErrorCode.STOPPED: "OUTPUTS_OFF came while it worked, or another host",
 }
 
 
@@ -65,6 +66,11 @@ def device_error(address: str, request: Request[Any], reply: ErrorReply) -> Devi
         likely=_CAUSES.get(reply.code, ""),
         hint="name its key: hil --key-file FILE …, or HIL_KEY" if kind is NotAuthorised else "",
     )
+
+
+def after_failed_off(failed: HilError) -> str:
+    """The state of the outputs behind an OUTPUTS_OFF that ended in an error."""
+    return failed.what if Known.UNKNOWN.value in failed.what else f"{OutputState(Known.UNKNOWN)}: {failed.what}"
 
 
 def wrong_answer(address: str, request: Request[Any], reply: Reply) -> LinkError:

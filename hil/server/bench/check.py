@@ -49,6 +49,7 @@ class BenchCheck:
     rows_per_s: float
     rows_per_processor_s: float  # of this program: what it would read if nothing else ran, and the line took no time
     median_cell_a: float
+    outputs: str  # how they were left
 
     def lines(self) -> list[str | Table]:
         rows = tuple(
@@ -57,7 +58,7 @@ class BenchCheck:
         )
         products = COMPUTED_PRODUCTS if self.computes_products else "products with all rows driven at once"
         return [
-            f"{self.name} before {self.chip}: limits set and read back, outputs on and off again",
+            f"{self.name} before {self.chip}: limits set and read back, outputs on; now {self.outputs}",
             Table("Instruments", ("name", "model", "says", "roles", "outputs go off by"), rows),
             *(
                 f"voltages   of {i.name} are held inside it by {i.voltage_limit}"
@@ -114,6 +115,7 @@ def check_bench(path: str | Path) -> BenchCheck:
         resolution_a=max(steps, default=0.0),
         rows_per_s=rows / lasted_s,
         rows_per_processor_s=rows / work_s,
+        outputs=str(chip.outputs),
         median_cell_a=float(np.median(reading.readings) * _UNIT_NS * 1e-9 * macro.v_read_v),
     )
 

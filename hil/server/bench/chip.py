@@ -37,10 +37,11 @@ from firmware_protocols.messages import (
     StatusReply,
     TileProgrammed,
 )
+from firmware_protocols.outputs import Known, OutputState
 from hil.errors import HilError, LinkError
 from hil.server.bench.bench_file import BenchFile, load_bench
 from hil.server.bench.cells import BenchCells, converted, on_word_lines
-from hil.server.bench.faults import ComplianceTrip, InstrumentFault
+from hil.server.bench.faults import ComplianceTrip
 from hil.server.bench.guard import Guard
 from hil.server.bench.instrument import Instrument
 from hil.server.bench.roles import Contact, carry_out
@@ -84,6 +85,7 @@ class BenchChip(Board):
         self._power = [self.instruments[name] for name in bench.roles["power"]]
         waits = bench.settle_s and not drive.can("settle")  # by the host, between two messages
         self._alone = drive if len(self.instruments) == 1 and not waits else None
+        self.outputs = OutputState(Known.UNKNOWN)
         self._using: list[Instrument] = []  # whose outputs are on for the request under way
         self._cells = BenchCells(bench, self._one("address"), drive, self._one("sense"), pulser, self._alone)
         self.outputs_off()
@@ -113,7 +115,7 @@ class BenchChip(Board):
         for name in self.bench.roles.get("thermal", ()):
             answer = carry_out(self.instruments[name].temperature_c())[-1]
             temperature = math.nan if answer is None or isinstance(answer, str) else float(answer[0])
-        return StatusReply(temperature, self.outputs_on, 0, 0)
+        return StatusReply(temperature, self.outputs_on or self.outputs.known is Known.UNKNOWN, 0, 0)
 
     def prepare(self, request: Request[Any]) -> None:
         """As every board; and no pulse is begun that is too short for the instrument: others stand in the chip file."""
@@ -204,25 +206,30 @@ class BenchChip(Board):
         return MvmResult(Returns.RAW, int(at_an_end.sum()), codes.size, codes)
 
     def outputs_off(self) -> Done:
-        """Tell every instrument, whatever the others say; then the first trouble is raised.
+        """Tell every instrument, whatever the others say; then the first trouble is raised. ``outputs`` says the rest.
 
-        Where one is not heard of, the guard tells it over a line of its own.
+        Where one does not answer, the guard tells it over a line of its own, and the next call asks over another.
         """
         if not self._lines_open:
-            if not self._guard.rest():
-                raise InstrumentFault("the guard cannot reach every instrument", hint="switch them off by hand")
-            return Done()
-        troubles: list[HilError] = []
+            self._guard.rest()
+        known, troubles = {Known.OFF}, dict[str, HilError]()
         self._cells.forget_lines()
         for instrument in self._power:
+            entry = instrument.entry
             try:
-                instrument.make_safe()
+                if not self._lines_open:
+                    instrument.connect(open_transport(entry.port, baud=entry.baud))
+                known.add(instrument.make_safe())
             except HilError as error:
-                troubles.append(error)
+                troubles[f"{entry.name} ({entry.model.name}) at {entry.port}"] = error
         self.outputs_on = False
+        self.outputs = OutputState(Known.TOLD if Known.TOLD in known else Known.OFF)
         if troubles:
+            self.outputs = OutputState(Known.UNKNOWN, ", ".join(troubles))
+        if troubles or not self._lines_open:
             self._hand_over()
-            raise troubles[0]
+        for trouble in troubles.values():
+            raise trouble
         return Done()
 
     def _hand_over(self) -> None:
@@ -302,7 +309,7 @@ class BenchChip(Board):
         return (
             f"the compliance of {bench.current_a:g} A holds the current of {where}, at "
             f"{at_v:g} V: {reading_a:g} A; {int(trip.held.sum())} of {len(trip.held)} readings; "
-            "the outputs are off"
+            f"{self.outputs}"
         )
 
     # --- currents -----------------------------------------------------------------------------

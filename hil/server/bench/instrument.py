@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_protocols.outputs import Known
 from hil.server.bench.bench_file import InstrumentEntry
 from hil.server.bench.dialogue import CLOSE, Dialogue
 from hil.server.bench.faults import InstrumentFault
@@ -191,13 +192,14 @@ class Instrument:
                 likely="a limit beyond its range, or another order in its firmware",
             )
 
-    def make_safe(self) -> None:
+    def make_safe(self) -> Known:
         """Outputs off, also where answers of an exchange that broke off are still on their way."""
         if not self._dialogue.in_step:  # first of all
             self._dialogue.tell(OrderStep(self, "off"))
         answers = self.exchange(self.off() + self._if_known("is_on"))
         if self.can("is_on") and _is_on(answers[-1]):
             raise self._stays_on()
+        return Known.OFF if self.can("is_on") else Known.TOLD
 
     def close(self) -> None:
         self._dialogue.close()

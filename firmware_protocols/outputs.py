@@ -1,0 +1,34 @@
+"""State of a chip's outputs. Every error, report and page takes its words from here."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+
+class Known(enum.Enum):
+    """Knowledge of the outputs, the worst last."""
+
+    OFF = "outputs read back as off"
+    TOLD = "outputs told to go off, not read back"
+    UNKNOWN = "outputs UNKNOWN: switch off by hand"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputState:
+    """Knowledge of the outputs; ``at``: the instruments to switch off by hand."""
+
+    known: Known
+    at: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.known.value} {self.at or 'the chip'}" if self.known is Known.UNKNOWN else self.known.value
+
+
+@runtime_checkable
+class TellsOutputs(Protocol):
+    """A chip that knows how its last ``outputs_off`` ended."""
+
+    @property
+    def outputs(self) -> OutputState: ...
