@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 def pytest_configure() -> None:
     """A shell ignores SIGINT for what it starts in the background, and children inherit that: take it back."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="hil-state-")  # locks of this run of the tests only
 
 
 def _spent_s() -> float:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,6 +41,7 @@ from firmware_protocols.messages import (
 )
 from firmware_protocols.outputs import Known, OutputState
 from hil.errors import HilError, LinkError
+from hil.locks import Lock
 from hil.server.bench.bench_file import BenchFile, load_bench
 from hil.server.bench.cells import BenchCells, converted, on_word_lines
 from hil.server.bench.faults import ComplianceTrip
@@ -48,6 +51,8 @@ from hil.server.bench.roles import Contact, carry_out
 from hil.server.board import Board
 from hil.server.request_checks import check_request
 from hil.transports import open_transport
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 EMULATED = "EMULATED"  # stands in the identity of every stand-in
@@ -67,11 +72,15 @@ class BenchChip(Board):
     capabilities = Capability.PROGRAM_TILE | Capability.PULSE | Capability.RAW
 
     def __init__(self, bench: BenchFile) -> None:
-        """Raises ``PortError``, ``InstrumentSilent``, ``InstrumentFault``: an instrument is not there, or not it."""
+        """Raises ``PortError``, ``InstrumentSilent``, ``InstrumentFault``: an instrument is taken, not there, or not it."""
         super().__init__(bench.chip)
         self.bench, self._lines_open = bench, True
         self.instruments: dict[str, Instrument] = {}
         with contextlib.ExitStack() as opened:
+            self._locks: list[Lock] = []
+            for what in (f"bench {Path(bench.path).resolve()}", *(e.port for e in bench.instruments.values())):
+                self._locks.append(Lock(what))
+                opened.callback(self._locks[-1].release)
             for name, entry in bench.instruments.items():
                 line = open_transport(entry.port, baud=entry.baud)
                 several = len(bench.instruments) > 1
@@ -88,7 +97,20 @@ class BenchChip(Board):
         self.outputs = OutputState(Known.UNKNOWN)
         self._using: list[Instrument] = []  # whose outputs are on for the request under way
         self._cells = BenchCells(bench, self._one("address"), drive, self._one("sense"), pulser, self._alone)
-        self.outputs_off()
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Outputs off; only then are locks cleared that a program left which did not end by itself."""
+        try:
+            self.outputs_off()
+        except HilError as error:
+            self.close()
+            error.add_note(str(self.outputs))
+            raise
+        for owner in {str(lock.left_by) for lock in self._locks if lock.left_by}:
+            log.warning("note: %s did not leave the bench by itself; %s", owner, self.outputs)
+        for lock in self._locks:
+            lock.clear()
 
     def _one(self, role: str) -> Instrument:
         return self.instruments[self.bench.roles[role][0]]
@@ -249,6 +271,8 @@ class BenchChip(Board):
             for instrument in self.instruments.values():
                 instrument.close()
             self._guard.dismiss()
+            for lock in self._locks:
+                lock.release(clean=self.outputs.known is not Known.UNKNOWN)
 
     # --- outputs ------------------------------------------------------------------------------
 
