@@ -37,7 +37,7 @@ from firmware_protocols.messages import (
     Status,
 )
 from firmware_protocols.needs import capabilities_for
-from firmware_protocols.outputs import Known, OutputState, TellsOutputs
+from firmware_protocols.outputs import OutputState, fault_text, state_of
 from firmware_protocols.receiving import Received
 from firmware_protocols.request_states import CACHED_REPLIES, RequestStates, meant
 from firmware_protocols.sending import EVENTS, RESULTS
@@ -46,7 +46,6 @@ from firmware_protocols.states import JobEvent, Role, State
 log = logging.getLogger(__name__)
 
 MAX_REPLY = 1 << 24  # bytes
-MOST_TEXT = 400  # characters of a fault, which end in the state of the outputs; hosts show no more
 COMMANDED_RESET = 2
 RESET_STEP = 0x9E3779B9  # to the boot id of a commanded reset: not that of a start soon, which a board counts by 1
 
@@ -337,9 +336,7 @@ class ChipServer:
         except Exception as error:
             log.exception("request %d (%s) failed", job.request_id, type(job.request).__name__)
             self._ended(job)
-            off = f"; {self._outputs_off()}"
-            lines = (" ".join(line.split()) for line in f"{type(error).__name__}: {error}".splitlines())
-            self._refuse(job.request_id, ErrorCode.FAULT, "; ".join(lines)[: max(0, MOST_TEXT - len(off))] + off)
+            self._refuse(job.request_id, ErrorCode.FAULT, fault_text(error, self._outputs_off()))
 
     def _call(self, job: _Job) -> Answer[Reply]:
         if self._extras.authority is not None:
@@ -408,6 +405,5 @@ class ChipServer:
             call(self.handlers, off)
         except Exception:
             log.exception("outputs_off failed")
-            known = self.handlers.outputs if isinstance(self.handlers, TellsOutputs) else None
-            return known if known and known.known is Known.UNKNOWN else OutputState(Known.UNKNOWN)
-        return self.handlers.outputs if isinstance(self.handlers, TellsOutputs) else OutputState(Known.TOLD)
+            return state_of(self.handlers, failed=True)
+        return state_of(self.handlers, failed=False)

@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+MOST_TEXT = 400  # characters of a fault; hosts show no more
+
 
 class Known(enum.Enum):
     """Knowledge of the outputs, the worst last."""
@@ -32,3 +34,15 @@ class TellsOutputs(Protocol):
 
     @property
     def outputs(self) -> OutputState: ...
+
+
+def state_of(chip: object, *, failed: bool) -> OutputState:
+    """The state behind ``outputs_off`` of a chip, which may have raised something."""
+    told = chip.outputs if isinstance(chip, TellsOutputs) else OutputState(Known.TOLD)
+    return OutputState(Known.UNKNOWN) if failed and told.known is not Known.UNKNOWN else told
+
+
+def fault_text(error: Exception, state: OutputState) -> str:
+    """An error in one line, cut before the state of the outputs and never behind it."""
+    lines = (" ".join(line.split()) for line in f"{type(error).__name__}: {error}".splitlines())
+    return "; ".join(lines)[: max(0, MOST_TEXT - len(f"; {state}"))] + f"; {state}"

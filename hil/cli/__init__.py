@@ -25,6 +25,7 @@ import typer
 from typer.main import get_command_name
 from typer.models import CommandInfo
 
+from cim.plug_ins import BrokenPlugIn, load
 from hil.cli import (
     bench,
     calibrate,
@@ -130,9 +131,9 @@ app.add_typer(bench.firmware, name="firmware")
 def add_command(app: typer.Typer, point: EntryPoint) -> None:
     """Add a command by its entry point of ``hil.commands``; one that cannot be loaded is named and left out."""
     try:
-        command = point.load()
-    except Exception as error:  # of whatever a stranger does at import: all other commands stay
-        complain(f"note: command {point.name} ({point.value}) is left out: {error}")
+        command = load(point)
+    except BrokenPlugIn as error:  # all other commands stay
+        complain(f"note: command {error} is left out")
         return
     if isinstance(command, typer.Typer):
         app.add_typer(command, name=point.name)

@@ -31,6 +31,7 @@ from firmware_protocols.messages import (
 )
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from firmware_protocols.plans.plan import Plan, PlanUpload
+from hil.errors import UsageError
 from hil.server.request_checks import check_request
 
 
@@ -58,7 +59,10 @@ class Board:
         <Capability: 0>
     """
 
-    def __init__(self, spec: ChipSpec) -> None:
+    def __init__(self, spec: ChipSpec | None = None) -> None:
+        if spec is None:
+            what = f"{type(self).__name__}() has no chip file, which a board needs since 0.9"
+            raise UsageError(what, hint='super().__init__(cim.load_chip("my-chip.toml"))')
         self.spec, self.outputs_on = spec, False
         self.plan: Plan | None = None
         self._parts = PlanUpload()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from cim.plug_ins import BrokenPlugIn, load
 from hil.errors import PortError
 from hil.transports.base import Transport
 
@@ -51,9 +52,9 @@ def loaded(group: str, scheme: str) -> Callable[..., Any]:
     """Raises ``PortError`` where the code of a package cannot be loaded."""
     entry = schemes(group)[scheme]
     try:
-        opened: Callable[..., Any] = entry.load()
-    except Exception as error:  # code of others: whatever it raises, its name is said
-        raise PortError(f"{scheme}: addresses are opened by {entry.value}, which fails to load: {error}") from error
+        opened: Callable[..., Any] = load(entry)
+    except BrokenPlugIn as error:
+        raise PortError(f"{scheme}: addresses are opened by code that fails to load: {error}") from error
     return opened
 
 

@@ -200,7 +200,7 @@ def judge(
         verdict=verdict,
         text=verdict_text(verdict, c, p, e, tolerance, power, refusals, metric),
         final=verdict is not Verdict.INCONCLUSIVE or look == len(plan),
-        flags=(*refusals, *flags_of(c, p, e, trend, verdict, metric)),
+        flags=(*refusals, *flags_of(c, p, e, trend, verdict, metric, _all_same(z_chip))),
         mode=mode,
         claim=claim,
         tolerance=tolerance,
@@ -236,6 +236,11 @@ def judge(
         metric=metric,
         tested=f"{TESTED[mode]}, and within the tolerance of their mean for {claim}?",
     )
+
+
+def _all_same(logits: Logits | None) -> bool:
+    """Whether repeats (m, …) are equal to the bit."""
+    return logits is not None and bool((np.asarray(logits) == np.asarray(logits)[:1]).all())
 
 
 def _loss(y: NDArray[Any], q: NDArray[Any], metric: Metric) -> tuple[float, float]:
@@ -325,6 +330,7 @@ def flags_of(
     trend: Trend | None,
     verdict: Verdict,
     metric: Metric,
+    same_logits: bool = False,
 ) -> tuple[str, ...]:
     """Reservations that a reader must know beside the verdict."""
     flags = []
@@ -337,7 +343,8 @@ def flags_of(
     if e.beyond:
         flags.append("the whole interval of the difference lies beyond the tolerance")
     if c.read_variance == 0.0:
-        flags.append("no read noise was seen: are the repeats fresh reads?")
+        doubt = ", nor did a single logit: are the repeats fresh reads?" if same_logits else ""
+        flags.append(f"no answer changed its score from repeat to repeat{doubt}")
     if trend is not None and trend.seen:
         moved = metric.difference(trend.per_repeat)
         flags.append(f"{metric.title} moves by {moved} from repeat to repeat: drift is likely")

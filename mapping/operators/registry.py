@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
+from cim.plug_ins import installed
 from mapping.errors import MappingUsageError
 from mapping.operators.family import Family
 from mapping.operators.node import Node
@@ -28,7 +28,7 @@ Kind = TypeVar("Kind", type[Node], type[Step])
 
 
 class OperatorError(MappingUsageError, ValueError):
-    """Operators that are installed and cannot be loaded, or two of a name."""
+    """Two installed operators of a name."""
 
 
 @cache
@@ -44,13 +44,7 @@ def step_kinds() -> dict[str, type[Step]]:
 
 
 def _families() -> Iterator[Family]:
-    for entry in (*(EntryPoint(name, value, GROUP) for name, value in OURS.items()), *entry_points(group=GROUP)):
-        try:
-            family = entry.load()
-        except Exception as error:  # code of others: whatever it raises, its name is said
-            raise OperatorError(f"operators {entry.name} ({entry.value}) cannot be loaded: {error}") from error
-        if not isinstance(family, Family):
-            raise OperatorError(f"{entry.value} is not a family of operators (mapping.operators.family.Family)")
+    for _, family in installed(GROUP, OURS, lambda _, found: isinstance(found, Family)):
         yield family
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 
+from cim.plug_ins import installed
 from mapping.recipe.technique import Offer, RecipeError, Technique
 
 GROUP = "hil.techniques"
@@ -15,20 +16,18 @@ def techniques() -> dict[str, type[Technique]]:
     """All techniques that are installed, by name, in the order in which a recipe does them.
 
     Raises:
-        RecipeError: one that cannot be loaded, or two of a name.
+        RecipeError: two of a name.
     """
     found: dict[str, type[Technique]] = {}
-    for entry in entry_points(group=GROUP):
-        try:
-            kind = entry.load()
-        except Exception as error:  # code of others: whatever it raises, its name is said
-            raise RecipeError(f"technique {entry.name} ({entry.value}) cannot be loaded: {error}") from error
-        if not (isinstance(kind, type) and issubclass(kind, Technique) and kind.name == entry.name):
-            raise RecipeError(f"{entry.value} is not a technique named {entry.name}")
+    for entry, kind in installed(GROUP, {}, _is_technique):
         if entry.name in found and found[entry.name] is not kind:
             raise RecipeError(f"two techniques are named {entry.name}: {entry.value} is one of them")
         found[entry.name] = kind
     return dict(sorted(found.items(), key=lambda item: (item[1].rank, item[0])))
+
+
+def _is_technique(entry: EntryPoint, found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, Technique) and found.name == entry.name
 
 
 def technique(name: str) -> type[Technique]:

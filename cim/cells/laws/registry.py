@@ -10,10 +10,10 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 
 from cim.cells.laws.tail import Tail
 from cim.errors import CimUsageError
+from cim.plug_ins import installed
 
 GROUP = "hil.cell_laws"
 FILES = "HIL_CELL_LAWS"
@@ -44,11 +44,8 @@ def tails() -> tuple[Tail, ...]:
 
 def _installed() -> Iterator[tuple[str, object]]:
     """Cell laws of this package and of installed ones, each with the module and name that it was loaded from."""
-    for entry in (*(EntryPoint(name, value, GROUP) for name, value in OURS.items()), *entry_points(group=GROUP)):
-        try:
-            yield entry.value, entry.load()
-        except Exception as error:  # code of others: whatever it raises, its name is said
-            raise CimUsageError(f"cell law {entry.name} ({entry.value}) cannot be loaded: {error}") from error
+    for entry, law in installed(GROUP, OURS, lambda _, found: isinstance(found, Tail)):
+        yield entry.value, law
 
 
 def _of_files() -> Iterator[tuple[str, object]]:
@@ -62,7 +59,7 @@ def _of_files() -> Iterator[tuple[str, object]]:
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             yield place, getattr(module, name)
-        except Exception as error:  # code of others
+        except (Exception, SystemExit) as error:  # code of others
             raise CimUsageError(f"cell law {place} of {FILES} cannot be loaded: {error}") from error
 
 

@@ -41,7 +41,6 @@ from firmware_protocols.messages import (
 )
 from firmware_protocols.outputs import Known, OutputState
 from hil.errors import HilError, LinkError
-from hil.locks import Lock
 from hil.server.bench.bench_file import BenchFile, load_bench
 from hil.server.bench.cells import BenchCells, converted, on_word_lines
 from hil.server.bench.faults import ComplianceTrip
@@ -51,6 +50,7 @@ from hil.server.bench.roles import Contact, carry_out
 from hil.server.board import Board
 from hil.server.request_checks import check_request
 from hil.transports import open_transport
+from hil.transports.locks import Lock
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class BenchChip(Board):
     capabilities = Capability.PROGRAM_TILE | Capability.PULSE | Capability.RAW
 
     def __init__(self, bench: BenchFile) -> None:
-        """Raises ``PortError``, ``InstrumentSilent``, ``InstrumentFault``: an instrument is taken, not there, or not it."""
+        """Raises ``PortError``, ``InstrumentSilent``, ``InstrumentFault``: an instrument is taken, or not it."""
         super().__init__(bench.chip)
         self.bench, self._lines_open = bench, True
         self.instruments: dict[str, Instrument] = {}

@@ -11,7 +11,8 @@ from hil.driver.chip_driver import UNTOLD_C
 from hil.driver.chip_text import info_record, info_table
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
-from hil.errors import FirmwareLacks
+from hil.errors import FirmwareLacks, UsageError
+from hil.server.board import Board
 from hil.transports.in_process import InProcessTransport
 
 SPEC = load_chip("lab-128", macros=1)
@@ -32,3 +33,8 @@ def test_identity_needs_no_status_and_says_what_is_not_told() -> None:
         assert any("no STATUS" in text for text in driver.fallbacks)
         with pytest.raises(FirmwareLacks, match="unsupported"):
             driver.status()
+
+
+def test_a_board_without_its_chip_file_says_so_in_one_line() -> None:
+    with pytest.raises(UsageError, match=r"Board\(\) has no chip file, which a board needs since 0\.9"):
+        Board()

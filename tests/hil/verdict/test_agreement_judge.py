@@ -165,7 +165,16 @@ def test_an_inconclusive_run_says_how_many_images_would_be_enough():
 def test_repeats_without_read_noise_are_flagged():
     y, v, q = answers(np.random.default_rng(10))
     found = judge(np.repeat(y[:1], 3, 0), v, q, mode=Mode.CONDITIONED)
-    assert any("no read noise" in flag for flag in found.flags)
+    assert any("no answer changed its score from repeat to repeat" in flag for flag in found.flags)
+
+
+def test_fresh_reads_are_doubted_only_where_logits_are_equal_to_the_bit():
+    y, v, q = answers(np.random.default_rng(10))
+    same, logits = np.repeat(y[:1], 3, 0), np.zeros((3, y.shape[1], 10))
+    for change, doubted in ((0.0, True), (0.008, False)):
+        logits[1, 0, 0] = change
+        found = judge(same, v, q, mode=Mode.CONDITIONED, measured_logits=logits)
+        assert any("are the repeats fresh reads?" in flag for flag in found.flags) == doubted
 
 
 def test_intervals_count_images_and_not_images_times_repeats():
