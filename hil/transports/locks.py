@@ -10,6 +10,7 @@ import datetime
 import getpass
 import hashlib
 import json
+import logging
 import os
 import socket
 from dataclasses import asdict, dataclass
@@ -21,6 +22,9 @@ try:
     import fcntl
 except ImportError:  # Windows: owners are written, and nobody is kept out
     fcntl = None  # type: ignore[assignment]
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Lock:
 
     def __init__(self, what: str) -> None:
         """Raises ``PortError``: another program uses it; the error names its owner."""
-        self.path = state_folder() / "locks" / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
+        self.what, self.path = what, state_folder() / "locks" / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+", encoding="utf-8")
@@ -78,8 +82,10 @@ class Lock:
         self.left_by = None if ours else before
         self._write(self._this)
 
-    def clear(self) -> None:
-        """The outputs that the owner before left are off."""
+    def clear(self, because: str) -> None:
+        """Forget the owner before, ``because`` of the state of the outputs that it left."""
+        if self.left_by is not None:
+            log.warning("note: %s was left by %s; %s", self.what, self.left_by, because)
         self.left_by = None
 
     def release(self, *, clean: bool = True) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
-import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -51,8 +50,6 @@ from hil.server.board import Board
 from hil.server.request_checks import check_request
 from hil.transports import open_transport
 from hil.transports.locks import Lock
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 EMULATED = "EMULATED"  # stands in the identity of every stand-in
@@ -107,10 +104,8 @@ class BenchChip(Board):
             self.close()
             error.add_note(str(self.outputs))
             raise
-        for owner in {str(lock.left_by) for lock in self._locks if lock.left_by}:
-            log.warning("note: %s did not leave the bench by itself; %s", owner, self.outputs)
         for lock in self._locks:
-            lock.clear()
+            lock.clear(str(self.outputs))
 
     def _one(self, role: str) -> Instrument:
         return self.instruments[self.bench.roles[role][0]]
