@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from cim.cost.workload import WorkKind
+from mapping.operators.affine import AffineStep
 from mapping.operators.family import Family
-from mapping.operators.fused import FusedOp, OpFields
+from mapping.operators.fused import FusedOp, OpFields, Scales
 from mapping.operators.integer import tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.limits import (
@@ -24,8 +25,20 @@ from mapping.operators.integer.limits import (
     SQUARE_BITS,
 )
 from mapping.operators.integer.requantise import Ints, Requantise
-from mapping.operators.integer.scales import TINY, CodeScale, in_units, largest, requantise_to
-from mapping.operators.node import Array, DigitalOp, Node, StepNames, Stored, require, require_axes, require_repeated
+from mapping.operators.integer.scales import TINY, CodeScale, in_units, largest, requantise_by, requantise_to
+from mapping.operators.joins import TERM_LIMIT, AddStep
+from mapping.operators.node import (
+    Array,
+    DigitalOp,
+    Node,
+    StepNames,
+    Stored,
+    of_one_rank,
+    require,
+    require_axes,
+    require_repeated,
+    shape_together,
+)
 from mapping.operators.step import ChipOperation, Shape, Step, check_axes, check_one_factor, check_weights, need
 from mapping.operators.work import WorkForm, of_whole
 
@@ -34,6 +47,7 @@ if TYPE_CHECKING:
 FRACTION_BITS = 8  # of a mean in a norm, at most
 NORM_OPERATIONS = 4  # an element: sum, square, times the root, times its weight
 SOFTMAX_OPERATIONS = 3  # an element: look-up, sum, times the reciprocal
+MASKED_BITS = 15  # of scores beside the code of places that are left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +138,70 @@ class Softmax(Node):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedSoftmax(Softmax):
+    """A softmax over the places that ``kept`` (1 or 0, of the rank of x, axes of size 1 repeated) or a second input
+    (1 or 0) keeps; 0 at the others. Rows without such a place have the same weight everywhere."""
+
+    kind = "masked_softmax"
+    takes = (1, 2)
+    arrays: ClassVar = {"kept": "kept"}
+
+    kept: Array | None = None
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        require(self, (self.kept is None) == (len(inputs) == 2), "takes one mask, stored or computed")
+        require_axes(self, (self.axis,), inputs[0])
+        if self.kept is not None:
+            return require_repeated(self, {"kept": self.kept}, inputs[0])
+        require(self, shape_together(self, inputs) == inputs[0], f"a mask {inputs[1]} for {inputs[0]}")
+        return inputs[0]
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        import torch
+
+        x, *mask = of_one_rank(inputs)
+        kept = mask[0] if self.kept is None else stored(self.kept)
+        return torch.where(kept > 0.5, x, torch.finfo(x.dtype).min).softmax(1 + self.axis)
+
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        return MaskedSoftmaxOp(**op, low=0.0, high=1.0, node=self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedSoftmaxOp(DigitalOp):
+    """Scores go to codes from 0 on, places that are left out to −2^15: further from every largest code than the table
+    of the softmax reaches, so that they are in neither the maximum nor the sum."""
+
+    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
+        (scores, *_), (shape, *masks), name = around.inputs, around.shapes, f"{self.name}.kept"
+        assert isinstance(self.node, MaskedSoftmax)
+        less = max(0, (scores.high - scores.low).bit_length() - MASKED_BITS)  # bits that would not fit beside them
+        rule = requantise_by(2.0**-less, -1 << MASKED_BITS, (1 << MASKED_BITS) - 1)
+        if self.node.kept is not None:
+            kept = self.node.kept > 0.5
+            offset = np.where(kept, -scores.low, -1 << MASKED_BITS + less).astype(np.int32)
+            before: list[Step] = [
+                AffineStep(name=name, inputs=self.inputs, weight=kept.astype(np.int32), offset=offset, requantise=rule)
+            ]
+        else:
+            ones, mask = (1,) * len(masks[0]), around.inputs[1].scale
+            side = AffineStep(
+                name=f"{self.name}.left_out", inputs=self.inputs[1:], weight=np.full(ones, 1 << AFFINE_BITS, np.int32),
+                offset=np.full(ones, -round(0.5 / mask * (1 << AFFINE_BITS)), np.int32),
+                requantise=requantise_by(1 << AFFINE_BITS, -1 << MASKED_BITS + less + 2, -scores.low),
+            )  # fmt: skip
+            same = requantise_by(1.0, -TERM_LIMIT, TERM_LIMIT)
+            before = [
+                side,
+                AddStep(name=name, inputs=(self.inputs[0], side.name), rescale=(same, same), requantise=rule),
+            ]
+        source = CodeScale(scores.scale * 2**less, 0, rule.high, False)
+        step = self.node.integer_step({"name": self.name, "inputs": (name,)}, [source], [shape], around.out)
+        assert isinstance(step, SoftmaxStep)
+        return *before, replace(step, table=step.table[: 1 << MASKED_BITS])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NormStep(Step):
     """q = requantise(z · weight + offset), z = round(2^10 · d / √(Σ d² / n + eps · 2^eps_shift)) over ``axes``.
 
@@ -210,7 +288,7 @@ class SoftmaxStep(Step):
 
 
 OPERATORS = Family(
-    nodes=(Norm, Softmax),
+    nodes=(Norm, Softmax, MaskedSoftmax),
     steps=(
         NormStep,
         SoftmaxStep,

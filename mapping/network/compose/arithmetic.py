@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.compose.composer import Composer
+from mapping.network.compose.composer import ENDLESS, Composer
 from mapping.network.compose.gates import gated
 from mapping.network.compose.refusal import BROKEN, need, refuse, within
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_part, image_shape
@@ -19,6 +19,7 @@ from mapping.operators.node import Node
 from mapping.operators.step import Shape
 
 STEEP = float(1 << 20)  # slope of a step
+HIDES = 1e4  # subtracted from scores by a computed mask, it leaves nothing of a softmax
 
 
 def function(c: Composer, x: Operand, name: str, alpha: float = 0.0, beta: float = 0.0) -> Operand:
@@ -192,10 +193,15 @@ def differ(c: Composer, x: Operand, y: Operand) -> Operand:
 def choose(c: Composer, mask: Operand, x: Operand, y: Operand) -> Operand:
     """x where a mask is true, else y; a computed one (``above``) is 1 or 0."""
     if isinstance(mask, Value):
+        x, y = (v if isinstance(v, Value) else np.maximum(np.asarray(v, np.float64), -ENDLESS) for v in (x, y))
         finite = all(isinstance(part, Value) or bool(np.isfinite(part).all()) for part in (x, y))
-        need(finite, "a choice between infinite constants by computed values", "a finite number, such as -100")
+        need(finite, "a choice between infinite constants by computed values", "a finite number, such as 100")
         if not isinstance(x, Value) and not isinstance(y, Value):
             return affine(c, mask, np.subtract(x, y, dtype=np.float64), y)
+        if not isinstance(x, Value) and (x <= -HIDES).all():  # for a softmax, which looks for such a sum
+            return plus(c, y, affine(c, mask, x, 0.0))
+        if not isinstance(y, Value) and (y <= -HIDES).all():
+            return plus(c, x, affine(c, mask, -y, y))
         return plus(c, times(c, mask, minus(c, x, y)), y)
     kept = np.asarray(mask, np.float64)
     if not isinstance(x, Value) and not isinstance(y, Value):

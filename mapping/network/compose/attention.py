@@ -6,35 +6,61 @@ import math
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import beside, function, plus, times
+from mapping.network.compose.arithmetic import HIDES, aligned, beside, plus, times
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import swap, take
 from mapping.network.compose.products import product
-from mapping.network.compose.statistics import reduce
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_axis
 from mapping.operators.affine import Affine
-from mapping.operators.moves import Flatten, Permute, Reshape
-from mapping.operators.norms import Softmax
+from mapping.operators.joins import Add
+from mapping.operators.moves import Flatten, Permute, Reshape, Take
+from mapping.operators.node import Node
+from mapping.operators.norms import MaskedSoftmax, Softmax
 
 FAINT = 64.0  # below the largest constant of a row: less than 2e-28 of the softmax, unless scores are as far apart
 
 
-def softmax(c: Composer, x: Operand, axis: int) -> Operand:
-    """exp(x) / Σ exp(x) along ``axis``, over the places that are not masked."""
+def softmax(c: Composer, x: Operand, axis: int, mask: Value | None = None) -> Operand:
+    """exp(x) / Σ exp(x) along ``axis``, over the places that are not masked; ``mask``: computed, 1 for those places."""
     x = beside(c, activation(x), [axis])
+    if mask is not None:
+        x, mask = aligned(c, x, mask)
+        rank = len(c.shape(x.node))
+        flat = c.reshape(mask.node, (1,) * (rank - len(c.shape(mask.node))) + c.shape(mask.node))
+        return c.value(c.add(MaskedSoftmax, [x.node, flat], axis=image_axis(x, axis, c.batch)), x)
     along = image_axis(x, axis, c.batch)
+    if found := masked_by_sum(c, x.node):
+        return c.value(c.add(MaskedSoftmax, found, axis=along), x)
     node, kept = unmasked(c, x.node, along)
-    weights = c.value(c.add(Softmax, [node], axis=along), x)
     if kept is None:
-        return weights
-    none = np.zeros((1,) * kept.ndim, np.float32)
-    return shares(c, c.value(c.add(Affine, [weights.node], scale=kept, shift=none), x), axis)
+        return c.value(c.add(Softmax, [node], axis=along), x)
+    return c.value(c.add(MaskedSoftmax, [node], axis=along, kept=kept), x)
 
 
-def shares(c: Composer, weights: Operand, axis: int) -> Operand:
-    """Weights that add up to 1 along ``axis``."""
-    sums = reduce(c, weights, "sum", [axis], keep=True)
-    return times(c, weights, function(c, sums, "reciprocal"))
+def masked_by_sum(c: Composer, node: str) -> list[str]:
+    """Scores and the mask (1 or 0) that hides some of them by a sum with a large number; [] without one."""
+    if not isinstance(add := c.node(node), Add):
+        return []
+    for scores, side in (add.inputs, add.inputs[::-1]):
+        moves, at = [], c.node(side)
+        while isinstance(at, Reshape | Flatten | Permute | Take):
+            moves.append(at)
+            at = c.node(at.inputs[0])
+        if c.shape(scores) != c.shape(node) or not isinstance(at, Affine) or at.scale.size * at.shift.size != 1:
+            continue
+        scale, mask = float(at.scale.item()), at.inputs[0]
+        if abs(scale) < HIDES or float(at.shift.item()) != min(0.0, -scale):
+            continue
+        if scale < 0:
+            mask = c.add(Affine, [mask], scale=-np.ones_like(at.scale), shift=np.ones_like(at.scale))
+        for move in reversed(moves):
+            if isinstance(move, Take):
+                mask = c.take(mask, move.index, move.axis, move.fill)
+            else:
+                mask = moved(c, mask, move)
+        shape = c.shape(mask)
+        return [scores, c.reshape(mask, (1,) * (len(c.shape(scores)) - len(shape)) + shape)]
+    return []
 
 
 def unmasked(c: Composer, node: str, axis: int) -> tuple[str, Constant | None]:
@@ -53,11 +79,11 @@ def unmasked(c: Composer, node: str, axis: int) -> tuple[str, Constant | None]:
     scale, shift = (np.broadcast_to(part, c.shape(at)).astype(np.float64) for part in (before.scale, before.shift))
     found = before.inputs[0]
     for move in reversed(moves):
-        shape = c.shape(move.name)
+        found, shape = moved(c, found, move), c.shape(move.name)
         if isinstance(move, Permute):
-            found, scale, shift = c.permute(found, move.order), scale.transpose(move.order), shift.transpose(move.order)
+            scale, shift = scale.transpose(move.order), shift.transpose(move.order)
         else:
-            found, scale, shift = c.reshape(found, shape), scale.reshape(shape), shift.reshape(shape)
+            scale, shift = scale.reshape(shape), shift.reshape(shape)
     top = shift.max(axis=axis, keepdims=True)
     kept = shift > top - FAINT
     if not np.isfinite(top).all() or (kept.all() and (np.abs(top) <= FAINT).all()):
@@ -68,6 +94,11 @@ def unmasked(c: Composer, node: str, axis: int) -> tuple[str, Constant | None]:
     if (scale != 1).any() or shift.any():
         found = c.add(Affine, [found], scale=shared(scale), shift=shared(shift))
     return found, None if kept.all() else shared(kept)
+
+
+def moved(c: Composer, node: str, move: Node) -> str:
+    """``node`` under another reshape or permutation."""
+    return c.permute(node, move.order) if isinstance(move, Permute) else c.reshape(node, c.shape(move.name))
 
 
 def shared(values: Constant) -> Constant:
@@ -103,6 +134,6 @@ def attention(
         return product(c, softmax(c, scores, -1), value)
     if boolean:
         if isinstance(mask, Value):
-            return product(c, shares(c, times(c, softmax(c, scores, -1), mask), -1), value)
+            return product(c, softmax(c, scores, -1, mask), value)
         mask = np.where(mask, 0.0, -np.inf)
     return product(c, softmax(c, plus(c, scores, mask), -1), value)

@@ -24,6 +24,9 @@ from mapping.operators.pools import AvgPool, GlobalAvgPool
 from mapping.operators.products import Conv, Linear
 from mapping.operators.step import Shape
 
+ENDLESS = 2.0**100
+"""In place of infinity where a computed mask is multiplied by it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModulePlace:
@@ -145,7 +148,7 @@ class Composer:
         for name in kept:
             node = self._nodes[name]
             arrays = [values for field in node.arrays if (values := getattr(node, field)) is not None]
-            if not all(np.isfinite(values).all() for values in arrays):
+            if not all((np.isfinite(values) & (np.abs(values) != ENDLESS)).all() for values in arrays):
                 path = self._origins[name][1].path
                 refuse(
                     f"a constant that is not finite{path and f' in {path}'}, before anything but a softmax",
