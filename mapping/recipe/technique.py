@@ -14,6 +14,7 @@ A technique is a frozen dataclass in a file of its own, found by an entry point 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -225,6 +226,8 @@ def _number(name: str, field: dataclasses.Field[Any], text: str) -> float:
         example = {"s": "30s, 1h", "%": "25"}.get(unit, "3")
         raise RecipeError(f"{name}: {short(field)} is {text!r}, not a number as {example}")
     value = float(found[1]) * (SECONDS.get(found[2], 1.0) if unit == "s" else 1.0)
+    if not math.isfinite(value):
+        raise RecipeError(f"{name}: {short(field)} is {text}, too large a number")
     if whole and value != int(value):
         raise RecipeError(f"{name}: {short(field)} is {text}, not a whole number")
     return int(value) if whole else value

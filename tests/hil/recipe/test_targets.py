@@ -25,7 +25,8 @@ from mapping.program.training_inputs import training_inputs
 from mapping.recipe.recipe import Recipe, run_recipe
 from mapping.recipe.registry import techniques
 from mapping.recipe.target import RecipeTarget
-from mapping.recipe.technique import RecipeError
+from mapping.recipe.technique import RecipeError, settings_of
+from mapping.settings import short
 
 from ..small_net import small_network
 
@@ -100,6 +101,15 @@ def recipes() -> list[Recipe]:
 def test_the_table_has_every_technique_of_ours() -> None:
     assert set(NAMES) <= set(techniques())
     assert {t.name for recipe in recipes() for t in recipe.techniques} == set(NAMES)
+
+
+@pytest.mark.parametrize("number", ["1e400", "1e309", "1e18"])
+def test_a_number_beyond_its_limits_is_refused_for_every_setting_of_every_technique(number: str) -> None:
+    for name in NAMES:
+        for own in settings_of(techniques()[name]):
+            if isinstance(own.default, int | float) and not isinstance(own.default, bool):
+                with pytest.raises(RecipeError, match=f"{name}: "):
+                    Recipe().changed([f"{name}={short(own)}={number}"], [])
 
 
 @pytest.fixture(scope="module")
