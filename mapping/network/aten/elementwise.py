@@ -9,6 +9,7 @@ import numpy as np
 
 from mapping.network.aten.call import Call, Rule
 from mapping.network.compose.arithmetic import (
+    UNARY,
     above,
     affine,
     choose,
@@ -61,6 +62,10 @@ def _threshold(c: Composer, a: Call) -> Operand:
     return function(c, a.x, "threshold", a["threshold"], a["value"])
 
 
+def _pair(step: Any, *more: Any) -> Rule:
+    return lambda c, a: step(c, a.operand("self"), a.operand("other"), *more)
+
+
 def _plus(c: Composer, a: Call) -> Operand:
     if {"self", "other"} <= a.booleans:  # either of two truths
         return largest(c, a.operand("self"), a.operand("other"))
@@ -73,10 +78,6 @@ def _minus(c: Composer, a: Call) -> Operand:
 
 def _minus_turned(c: Composer, a: Call) -> Operand:
     return minus(c, a.operand("other"), times(c, a.operand("self"), np.asarray(a["alpha"])))
-
-
-def _times(c: Composer, a: Call) -> Operand:
-    return times(c, a.operand("self"), a.operand("other"))
 
 
 def _over(c: Composer, a: Call) -> Operand:
@@ -116,10 +117,6 @@ def _prelu(c: Composer, a: Call) -> Operand:
     return prelu(c, a.value, slope.reshape(-1, *[1] * (rank - 2)) if slope.size > 1 else slope)
 
 
-def _larger(sign: int) -> Rule:
-    return lambda c, a: largest(c, a.operand("self"), a.operand("other"), sign)
-
-
 def _compared(sign: int, equal: bool) -> Rule:
     """1 where self is above other, or below it, else 0."""
 
@@ -128,18 +125,6 @@ def _compared(sign: int, equal: bool) -> Rule:
         return above(c, *(pair if sign > 0 else pair[::-1]), equal)
 
     return rule
-
-
-def _equal(c: Composer, a: Call) -> Operand:
-    return same_as(c, a.operand("self"), a.operand("other"))
-
-
-def _either(c: Composer, a: Call) -> Operand:
-    return largest(c, a.operand("self"), a.operand("other"))
-
-
-def _one_of_two(c: Composer, a: Call) -> Operand:
-    return differ(c, a.operand("self"), a.operand("other"))
 
 
 def _step(c: Composer, a: Call) -> Operand:
@@ -229,19 +214,11 @@ def _to_grid(c: Composer, a: Call) -> Operand:
 
 
 RULES: dict[str, Rule] = {
-    **{name: _named(name) for name in ("sigmoid", "tanh", "silu", "mish", "selu", "exp", "log", "sqrt", "square")},
-    **{name: _named(name) for name in ("reciprocal", "erf", "floor", "ceil", "sign", "sinc")},
+    **{aten: _named(name) for name, (aten, _) in UNARY.items()},
+    **{name: _named(name) for name in ("silu", "selu", "square", "sinc")},
     "trunc": _named("truncate"),
     "fix": _named("truncate"),
     "sgn": _named("sign"),
-    "tan": _named("tangent"),
-    "asin": _named("arc_sine"),
-    "atan": _named("arc_tangent"),
-    "sinh": _named("hyperbolic_sine"),
-    "cosh": _named("hyperbolic_cosine"),
-    "asinh": _named("area_sine"),
-    "acosh": _named("area_cosine"),
-    "atanh": _named("area_tangent"),
     "acos": lambda c, a: affine(c, function(c, a.x, "arc_sine"), -1.0, math.pi / 2),
     "erfc": lambda c, a: affine(c, function(c, a.x, "erf"), -1.0, 1.0),
     "exp2": lambda c, a: function(c, affine(c, a.x, math.log(2), 0.0), "exp"),
@@ -263,11 +240,7 @@ RULES: dict[str, Rule] = {
     **{name: _filled(None) for name in ("full_like", "new_full")},
     "fill": _overwritten,
     "rsqrt": _named("reciprocal_sqrt"),
-    "abs": _named("absolute"),
     "neg": lambda c, a: affine(c, a.x, -1.0, 0.0),
-    "sin": _named("sine"),
-    "cos": _named("cosine"),
-    "hardswish": _named("hard_swish"),
     "hardsigmoid": lambda c, a: function(c, a.x, "hard_sigmoid", 1 / 6, 0.5),
     "leaky_relu": lambda c, a: function(c, a.x, "leaky_relu", a["negative_slope"]),
     "softplus": lambda c, a: function(c, a.x, "softplus", a["beta"], a["threshold"]),
@@ -290,16 +263,16 @@ RULES: dict[str, Rule] = {
     "clamp_min": _clamp,
     "clamp_max": _clamp,
     "threshold": _threshold,
-    "minimum": _larger(-1),
-    "maximum": _larger(1),
-    "max.other": _larger(1),
-    "min.other": _larger(-1),
+    "minimum": _pair(largest, -1),
+    "maximum": _pair(largest),
+    "max.other": _pair(largest),
+    "min.other": _pair(largest, -1),
     "add": _plus,
     "sub": _minus,
     "subtract": _minus,
     "rsub": _minus_turned,
-    "mul": _times,
-    "multiply": _times,
+    "mul": _pair(times),
+    "multiply": _pair(times),
     "div": _over,
     "divide": _over,
     "true_divide": _over,
@@ -311,16 +284,16 @@ RULES: dict[str, Rule] = {
     "ge": _compared(1, True),
     "lt": _compared(-1, False),
     "le": _compared(-1, True),
-    "logical_and": _times,
-    "bitwise_and": _times,
+    "logical_and": _pair(times),
+    "bitwise_and": _pair(times),
     "logical_not": lambda c, a: opposite(c, a.x),
     "bitwise_not": lambda c, a: opposite(c, a.x),
-    "logical_or": _either,
-    "bitwise_or": _either,
-    "logical_xor": _one_of_two,
-    "bitwise_xor": _one_of_two,
-    "eq": _equal,
-    "ne": lambda c, a: opposite(c, _equal(c, a)),
+    "logical_or": _pair(largest),
+    "bitwise_or": _pair(largest),
+    "logical_xor": _pair(differ),
+    "bitwise_xor": _pair(differ),
+    "eq": _pair(same_as),
+    "ne": lambda c, a: opposite(c, _pair(same_as)(c, a)),
     "masked_fill": _masked,
     "where": _where,
     "fake_quantize_per_tensor_affine": _to_grid,
