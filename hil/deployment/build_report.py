@@ -18,7 +18,7 @@ from cim.cells.lasting_noise import lasting_variance_us2
 from cim.chip.encoding import cell_lines
 from cim.record.calibration import STUCK
 from hil.datasets.image_set import Dataset
-from hil.deployment.chip_run import Readings
+from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
 from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
@@ -82,7 +82,7 @@ def collect(
     order: NDArray[np.int64],
     answers: RunAnswers,
     samples: tuple[LayerSample, ...],
-    after: Readings,
+    chip: ChipRun,
 ) -> RunData:
     """Everything of the run as arrays, for data.h5."""
     program = job.program
@@ -94,7 +94,7 @@ def collect(
             cell_layers(program, slot),
             written[slot].pulses.astype(np.int32) if written else None,
             written[slot].reached if written else None,
-            after[slot],
+            chip.after_us[slot],
             written[slot].early_us if written else None,
         )
         for slot, targets in targets_by_slot_us(program)
@@ -127,6 +127,8 @@ def collect(
         macros=macros,
         samples=samples,
         link=job.driver.counters,
+        untuned_logits=chip.untuned,
+        tuned_logits=None if answers.before is None else np.concatenate(answers.before.measured, axis=1),
     )
 
 

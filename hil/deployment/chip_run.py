@@ -46,8 +46,14 @@ class ChipRun(Protocol):
     def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
         """Logit codes of the images from number ``first`` on in run order, (repeats, n, classes)."""
 
-    def leave_tune(self) -> bool:
-        """Answer without the tune from now on; False: it ran already, and is not asked again."""
+    def untuned_again(self, watch: Watch) -> NDArray[np.int32]:
+        """Measure the first images without the tune once more: ``untuned``, with a further pass.
+
+        Not where every round ran already, and its cells are gone.
+        """
+
+    def leave_tune(self) -> None:
+        """Answer without the tune from now on."""
 
     def finish(self, exact: Exact, watch: Watch) -> None:
         """Do what follows the last image: measure single layers, read the cells again, switch the outputs off."""
@@ -70,7 +76,7 @@ class ChipRun(Protocol):
 
     @property
     def untuned(self) -> NDArray[np.int32] | None:
-        """Logit codes (1, n, classes) of the first images without the tune."""
+        """Logit codes (passes, n, classes) of the first images without the tune."""
 
     @property
     def layers(self) -> Mapping[str, LayerSums]:

@@ -43,7 +43,7 @@ from hil.deployment.scoring import scoring_of
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.targets.wired import WiredTarget
 from hil.deployment.tuning import check_untuned, note_aims, source_digest
-from hil.deployment.without_tune import beside_tune, without_harmful_tune
+from hil.deployment.without_tune import beside_tune, lines_of_look, without_harmful_tune
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.errors import RestartedChip
 from hil.driver.open_chip import open_chip, opened_port
@@ -275,8 +275,8 @@ def deploy_on(
     with watch.stage("layers"):
         samples, plain = sample_layers(job, exact, chip.layers)
     causes = find_causes(job, data, order, answers, samples, exact, watch)
-    beside = beside_tune(job, data, order, answers, chip.untuned, plain, watch)
-    arrays = collect(job, data, order, answers, samples, chip.after_us)
+    beside = beside_tune(written, data, order, answers, chip.untuned, plain, watch)
+    arrays = collect(job, data, order, answers, samples, chip)
     return report_of(job, data, order, answers, arrays, causes, watch, run, beside), arrays
 
 
@@ -341,12 +341,15 @@ def run_looks(
     graph: NetworkGraph | None,
     watch: Watch,
     cores: BackgroundPool,
+    before: RunAnswers | None = None,
 ) -> tuple[Deployment, RunAnswers]:
     """Run one interim analysis after another until *this chip* is judged to agree or disagree, or the plan ends.
 
-    ``such``: virtual chips of *other chips*; ``cores`` simulate while the chip measures. A tune that harms is left out.
+    A tune that harms is left out: then the chip is measured twice, and the looks ``before`` stay beside the others.
+
+    ``such``: virtual chips of *other chips*; ``cores`` simulate while the chip measures.
     """
-    answers = RunAnswers()
+    answers = RunAnswers(before=before)
     ideal = IdealMultiply(job.program)
     conditioned = job.virtual_chips(conditioned=True, mode=job.mode)
     first, scoring = 0, job.scoring
@@ -361,24 +364,28 @@ def run_looks(
                 for chips in (conditioned, such)
             ]
             with watch.stage("ideal"):
-                answers.add("ideal", run(job.program, images, ideal), targets, scoring)
+                right = run(job.program, images, ideal)
+                answers.add("ideal", right, targets, scoring)
                 if graph is not None:
                     answers.add("floats", float_logits(graph, images), targets, scoring)
-            answers.add("measured", chip.measure(images, at, watch), targets, scoring)
+            measured = chip.measure(images, at, watch)
+            answers.add("measured", measured, targets, scoring)
             with watch.stage("simulating", (SetOfSteps(),) * 2):
                 for name, chips, found in zip(("simulated", "again"), (conditioned, such), simulated, strict=True):
                     logits = chips.gathered((chip.result() for chip in found), watch)
                     answers.add(name, logits, targets, scoring)
-        tuned, job = job.tuned, job if look > 1 else without_harmful_tune(job, chip, answers, order, watch)
-        if job.tuned is not tuned:
-            such = job.virtual_chips(conditioned=False, mode=job.mode)
-            return run_looks(job, chip, such, data, order, looks, graph, watch, cores)
+                    if name == "simulated":
+                        answers.lines.append(lines_of_look(range(at, at + len(seen)), measured, right, logits))
         answers.this_chip = judged(Mode.CONDITIONED, answers, "simulated", look, looks, scoring)
         answers.other_chips = judged(Mode.UNCONDITIONAL, answers, "again", look, looks, scoring)
         j, m = answers.this_chip, scoring.task.metric
         seen_as = f"chip {m.value(j.measured.mean, 1)}, simulated {m.value(j.simulated.mean, 1)}"
         watch.found("measure", f"{seen_as}, {j.n:,} images × {j.repeats}")
         first = until
+        tuned, job = job.tuned, without_harmful_tune(job, chip, answers, order, watch) if look == 1 else job
+        if job.tuned is not tuned:
+            such = job.virtual_chips(conditioned=False, mode=job.mode)
+            return run_looks(job, chip, such, data, order, looks, graph, watch, cores, answers)
         if answers.this_chip.final:
             break
     answers.count(chip.conversions)

@@ -16,6 +16,7 @@ from hil.deployment.scoring import MOST_NUMBERS, Scoring
 from hil.deployment.targets.measured_sums import Conversions
 from hil.errors import UsageError
 from hil.verdict.agreement import Judgement, Mode, judge, planned_looks
+from hil.verdict.as_calibrated import LayerLines
 from hil.verdict.statistics import FEWEST_CHIPS, FEWEST_IMAGES, FEWEST_REPEATS
 from hil.watch import Watch
 from mapping.network.task import TaskKind
@@ -42,6 +43,8 @@ class RunAnswers:
     simulated_saturated_share: float = 0.0
     times_ns: list[int] = field(default_factory=list)  # chip time at the ends of measuring
     ages_s: tuple[float, float] | None = None  # youngest and oldest macro read, where times do not say it
+    lines: list[LayerLines] = field(default_factory=list)  # of the outputs, look after look
+    before: RunAnswers | None = None  # with the tune, where it was left out and the chip measured twice
 
     def count(self, conversions: Mapping[str, Conversions]) -> None:
         """Note the chip's conversions, by layer."""
@@ -111,7 +114,11 @@ def judged(
     looks: tuple[int, ...],
     scoring: Scoring,
 ) -> Judgement:
-    """Judge the answers so far; ``simulated`` names the virtual chips: "simulated" or "again"."""
+    """Judge the answers so far; ``simulated`` names the virtual chips: "simulated" or "again".
+
+    Of a chip that is measured twice, the second time at half the error rates.
+    """
+    alpha = 0.05 if answers.before is None else 0.025
     measured, virtual = np.concatenate(answers.measured, axis=1), np.concatenate(getattr(answers, simulated), axis=1)
     ideal = np.concatenate(answers.ideal)
     kept = min(measured.shape[1], virtual.shape[1], len(ideal))
@@ -123,6 +130,8 @@ def judged(
         tolerance=scoring.tolerance,
         look=look,
         looks=looks,
+        alpha_p=alpha,
+        alpha_e=alpha,
         measured_logits=measured[:, :kept],
         simulated_logits=virtual[:, :kept],
         ideal_logits=ideal[:kept],

@@ -14,11 +14,11 @@ from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
 from hil.simulation.cores import in_threads
-from hil.verdict.as_calibrated import AsCalibrated, LayerAtEnd, as_calibrated, layer_at_end
+from hil.verdict.as_calibrated import AsCalibrated, LayerLines, as_calibrated
 from hil.verdict.movements import SumsBeside
-from hil.verdict.tune_harm import tune_harm
-from hil.verdict.tuning import TuneSummary, summarise_tune
-from hil.verdict.verdict import Judgement, Mode, judge
+from hil.verdict.tune_harm import TuneHarm, tune_harm
+from hil.verdict.tuning import LEAST_CHIPS, TuneSummary, effect_of, summarise_tune
+from hil.verdict.verdict import Judgement, Mode, Verdict, judge
 from hil.watch import Watch
 from mapping.program.adapter import adapter_share
 from mapping.program.execute import IdealMultiply, run
@@ -45,19 +45,35 @@ def without_harmful_tune(
     """The run without its tune where that makes the chip worse (``hil.verdict.tune_harm``), or with the harm of a tune
     that it cannot leave out; the same run where it does not.
 
-    ``answers``: so far, with the tune.
+    A chip that changes while it answers is worse with the tune, too. So the tune is blamed only where the answers with
+    it are those of virtual chips that are tuned alike, and where the chip is better without it before and after.
+
+    ``answers``: of the first look, with the tune, judged.
     """
-    if chip.untuned is None or job.targets is None:
+    if chip.untuned is None or job.targets is None or answers.this_chip is None:
         return job
-    n, task, stored = min(chip.untuned.shape[1], answers.seen), job.scoring.task, len(job.targets.images)
-    without, tuned = task.scores(chip.untuned[:, :n], job.scoring.targets[order[:n]])[0], answers.score("measured")
-    found = tune_harm(without, tuned[:, :n], task.metric, left_out=job.program.rounds == 1, stored=stored)
-    if found is None:
+    n, whole = min(chip.untuned.shape[1], answers.seen), job.program.rounds == 1
+    tuned, targets, task = answers.score("measured")[:, :n], job.scoring.targets[order[:n]], job.scoring.task
+
+    def harm(untuned: NDArray[np.int32]) -> TuneHarm | None:
+        without = task.scores(untuned[:, :n], targets)
+        stored = 0 if job.targets is None else len(job.targets.images)
+        return tune_harm(without, tuned, task.metric, left_out=whole, stored=stored)
+
+    suspected = harm(chip.untuned)
+    if suspected is None:
+        return job
+    alike = answers.this_chip.verdict is not Verdict.DISAGREE and all(one.plausible for one in answers.lines)
+    found = harm(chip.untuned_again(watch)) if alike and whole else suspected
+    if found is None or not alike:
+        why = "are not those of virtual chips" if not alike else "are no better when it is measured again without it"
+        watch.note(f"the tune is kept, although the chip is worse with it: its answers {why}")
         return job
     watch.note(found.text)
     job = replace(job, harm=found)
-    if not chip.leave_tune():
+    if not whole:
         return job
+    chip.leave_tune()
     tune = TunedChannels.name
     names = [t.name for t in job.options.recipe.techniques if t.name == tune or tune in t.needs]
     return replace(
@@ -77,15 +93,16 @@ def beside_tune(
     """Judge the first images without the tune, compare its lines and the layers' sums with the virtual chips'.
 
     Args:
-        measured: logit codes (1, n, classes) of the first images without the tune; None: the chip was not tuned. A tune
-            that harmed it was left out, and is not judged.
+        job: as it was written, with the tune also where that was left out.
+        measured: logit codes (passes, n, classes) of the first images without the tune; None: the chip was not tuned.
         sums: of every layer after the last image, without the tune.
     """
     with watch.stage("without the tune"):
-        untuned, alike = judge_untuned(job, data, order, answers, measured, watch)
+        untuned, alike = judge_untuned(job, data, order, answers.before or answers, measured, watch)
     with watch.stage("comparing tunes"):
         tune = tune_summary(job, watch)
-        judged = as_calibrated(untuned, tune, [at_end(one) for one in sums], sums)
+        looks = [*(() if answers.before is None else answers.before.lines), *answers.lines]
+        judged = as_calibrated(untuned, tune, [at_end(one) for one in sums], sums, looks)
     return BesideTune(untuned, alike, tune, judged)
 
 
@@ -132,7 +149,33 @@ def tune_summary(job: Deployment, watch: Watch) -> TuneSummary | None:
     return replace(found, rank=job.targets.rank, adapter_share=adapter_share(job.running))
 
 
-def at_end(sums: SumsBeside) -> LayerAtEnd:
+def at_end(sums: SumsBeside) -> LayerLines:
     """A layer after the last image, by the lines of its sums."""
-    fits = [fit_channels(sums.layer, np.rint(one).astype(np.int32), sums.ideal) for one in (sums.chip, *sums.virtual)]
-    return layer_at_end(fits[0], fits[1:], sums)
+    return lines_beside(sums.layer, np.rint(sums.chip[None]).astype(np.int32), sums.ideal, sums.virtual)
+
+
+def lines_of_look(
+    images: range, chip: NDArray[np.int32], ideal: NDArray[np.int32], virtual: NDArray[np.int32]
+) -> LayerLines:
+    """The network's outputs for ``images``, by number from 0, by the lines of each pass.
+
+    Args:
+        chip: logit codes (passes, n, width); ``ideal`` (n, width); ``virtual`` (S, n, width).
+    """
+    n, width = ideal.shape
+    shape = (n, width, 1) if width < n else (n, 1, width)  # of wide outputs one line for all
+    name = f"of images {images.start + 1:,} to {images.stop:,}"
+    return lines_beside(name, *(x.reshape(*x.shape[:-2], *shape) for x in (chip, ideal, virtual)))
+
+
+def lines_beside(
+    name: str, chip: NDArray[np.int32], ideal: NDArray[np.int32], virtual: NDArray[np.int32]
+) -> LayerLines:
+    """The largest effect of the lines of some passes, (passes, n, outputs, places), beside virtual chips' (S, …).
+
+    0 where too few virtual chips tell nothing.
+    """
+    if len(virtual) < LEAST_CHIPS:
+        return LayerLines(name, 0.0)
+    others = [fit_channels(name, np.rint(one).astype(np.int32), ideal) for one in virtual]
+    return LayerLines(name, max(effect_of(fit_channels(name, one, ideal), others, ideal) for one in chip))

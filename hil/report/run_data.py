@@ -23,7 +23,7 @@ from hil.verdict.tasks.task import Task
 from mapping.network.graph import Output
 from mapping.network.task import TaskKind
 
-FORMAT, VERSION = "hil.run", "1.3"
+FORMAT, VERSION = "hil.run", "1.4"
 MOST_TELLING = 12
 
 
@@ -55,6 +55,9 @@ class RunData:
     Of a ``task`` that is not of classes there are ``targets`` (n, …) in place of labels; n may be fewer samples than
     were run where outputs are wide, and telling are samples that chip and virtual chips score most differently.
     ``scores`` are those of all samples by column: (rows, samples).
+
+    ``untuned_logits`` are those of the first images without the tune, before and, where the chip was measured twice,
+    after those with it; these are ``tuned_logits`` then.
     """
 
     indices: NDArray[np.int64]  # (n,) positions in the data set
@@ -75,6 +78,8 @@ class RunData:
     link: Mapping[str, float] = field(default_factory=dict)
     task: Task | None = None
     targets: NDArray[Any] | None = None
+    untuned_logits: NDArray[np.int32] | None = None  # (1 or 2, of the first images, classes)
+    tuned_logits: NDArray[np.int32] | None = None  # (m, of the first images, classes)
     scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -115,6 +120,7 @@ MAX_BYTES = 1 << 31
 _ARRAYS = (
     "indices", "labels", "ideal_logits", "measured_logits", "simulated_logits", "float_logits", "such_logits",
     "ages_s", "temperatures_c", "telling", "telling_images", "targets",
+    "untuned_logits", "tuned_logits",
 )  # fmt: skip
 _CELLS = ("targets_us", "readings_us", "layer", "pulses", "reached", "readings_after_us", "early_us")
 

@@ -37,9 +37,8 @@ def _mark(report: AgreementReport) -> str:
 
 
 def _word(report: AgreementReport) -> str:
-    """AGREE, or AGREE AFTER TUNING of a chip that is not as it was calibrated."""
-    tuned = " after tuning" if report.moved and report.tune is not None else ""
-    return f"{report.verdict.value}{tuned}".upper()
+    """AGREE, AGREE, MEASURED TWICE, or AGREE AFTER TUNING of a chip that is not as it was calibrated."""
+    return report.verdict_words.upper()
 
 
 def _apart(j: Judgement) -> str:

@@ -56,7 +56,7 @@ __all__ = [
     "summarise_cells",
 ]
 
-SCHEMA = "hil.report/2.0"
+SCHEMA = "hil.report/2.1"
 MARKS = {"silicon": "MEASURED ELSEWHERE", "emulated": "NOT SILICON, ELSEWHERE"}  # of answers from a file
 MAX_REPORT_BYTES = 1 << 25
 
@@ -220,8 +220,7 @@ class AgreementReport:
     def decisive(self) -> Judgement:
         """The judgement whose verdict is the run's."""
         judged = self.this_chip or self.other_chips
-        if judged is None:
-            raise ValueError("a report needs a judgement of at least one question")
+        assert judged is not None  # as checked when the report was made
         return judged
 
     @property
@@ -236,10 +235,19 @@ class AgreementReport:
     @property
     def headline(self) -> str:
         """The verdict in one line: *agree*, or *agree after tuning; the chip is not as calibrated: …*."""
-        if self.as_calibrated is None or self.as_calibrated.holds:
-            return self.verdict.value
-        tuned = "" if self.tune is None else " after tuning"
-        return f"{self.verdict.value}{tuned}; {self.as_calibrated.text}"
+        moved = f"; {self.as_calibrated.text}" if self.as_calibrated and self.moved else ""
+        return self.verdict_words + moved
+
+    @property
+    def measured_twice(self) -> bool:
+        """Whether the chip was measured with its tune and then, as it harms, without it."""
+        return self.tune_harm is not None and self.tune_harm.left_out
+
+    @property
+    def verdict_words(self) -> str:
+        """The verdict, with what was done to the chip to reach it."""
+        tuned = " after tuning" if self.moved and self.tune is not None else ""
+        return f"{self.verdict.value}{', measured twice' if self.measured_twice else tuned}"
 
     @property
     def survival(self) -> Survival | None:
@@ -255,15 +263,14 @@ class AgreementReport:
             simulated=j.simulated.mean,
             measured=j.measured.mean,
             tolerance=j.tolerance,
-            tuned=self.tune is not None or bool(self.chip.told_by),
+            tuned=(self.tune is not None and not self.measured_twice) or bool(self.chip.told_by),
             network=self.network.name or "net",
         )
 
     @property
     def exit_code(self) -> ExitCode:
         """Done where measured and simulated agree on a chip that is as it was calibrated."""
-        agreed = self.verdict is Verdict.AGREE and not self.moved
-        return ExitCode.DONE if agreed else ExitCode.OUTSIDE_TOLERANCE
+        return ExitCode.OUTSIDE_TOLERANCE if self.moved or self.verdict is not Verdict.AGREE else ExitCode.DONE
 
     def to_json(self) -> dict[str, Any]:
         """The object of report.json: the short answer first, then every field of the report."""

@@ -21,9 +21,10 @@ CHANCE = 0.005  # that a tune which changes nothing is said to harm
 
 @dataclass(frozen=True, slots=True)
 class TuneHarm:
-    """A tune that makes the chip worse: scores of the same images ``without`` and ``tuned``.
+    """A tune that makes the chip worse: scores of the same images ``without`` it, ``tuned``, and without it ``again``.
 
-    ``left_out``: the run went on without it; otherwise the chip could not be asked again.
+    ``left_out``: the chip was measured twice, the second time without the tune; otherwise it could not be measured
+    again.
     """
 
     images: int
@@ -31,6 +32,7 @@ class TuneHarm:
     tuned: float
     left_out: bool
     text: str
+    again: float | None = None  # absent before 2.1
 
 
 def harms(without: NDArray[Any], tuned: NDArray[Any], *, greater: bool = True) -> bool:
@@ -54,16 +56,20 @@ def tune_harm(
     """The harm of a tune to ``stored`` training images, or None.
 
     Args:
-        without: scores (n,) of the chip without it.
+        without: scores (passes, n) of the chip without it, the first measured before those with it, a second after.
         tuned: scores (repeats, n) of the same images with it.
     """
-    if not metric.paired or not harms(without, tuned.mean(axis=0), greater=metric.greater):
+    with_it = tuned.mean(axis=0)
+    if not metric.paired or not all(harms(one, with_it, greater=metric.greater) for one in without):
         return None
-    before, after = float(without.mean()), float(tuned.mean())
-    done = "it is left out" if left_out else "the chip ran with it: hil deploy --without tune"
+    left = "the chip is measured twice, now without it"
+    done = left if left_out else "the chip ran with it: hil deploy --without tune"
+    before, after, *again = (metric.value(float(one.mean()), 1) for one in (without[0], with_it, *without[1:]))
+    last_words = f", {again[0]} without it again" if again else ""
     text = (
-        f"the tune harms this chip, {metric.value(before, 1)} without it and {metric.value(after, 1)} with it of the "
-        f"same {len(without):,} images, so {done}; likely the {stored} stored training images it is fitted to are too "
-        "few, or not like those that are scored"
+        f"the tune harms this chip, {before} without it, {after} with it{last_words} of the same "
+        f"{len(with_it):,} images, so {done}; likely the {stored} stored training images it is fitted to are too few, "
+        "or not like those that are scored"
     )
-    return TuneHarm(len(without), before, after, left_out, text)
+    last = float(without[1].mean()) if len(without) > 1 else None
+    return TuneHarm(len(with_it), float(without[0].mean()), float(with_it.mean()), left_out, text, last)

@@ -10,6 +10,9 @@ top_plane      the input plane of the largest weight times 1 − s
 row_groups     the part of every 36 word lines saturates at 36 (g_max − g_min) 10^(−s)
 compression    y − s y |y| / c
 trading        two columns of every tile trade a share s of their codes: all for 1
+dip            y (1 − s), from ``begin`` to ``end``
+dead_zone      0 where y lies within ± s codes
+row_leak       each word line drives the next one by a share s of its own input
 =============  ========================================================================================
 """
 
@@ -23,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.converters import code_limits, input_planes, shift_add
+from cim.chip.windows import Window, unfold
 from firmware_protocols.messages import Capability, Mvm, MvmResult, Returns, Sweep, TileAddress
 
 GROUP = 36  # word lines
 ASKED = Capability.PROGRAM_TILE | Capability.RAW | Capability.SUMS | Capability.SWEEP | Capability.WAIT
-EFFECTS = ("gains", "all_gains", "falling", "top_plane", "row_groups", "compression", "trading")
 Values = NDArray[np.float64]
 
 
@@ -48,6 +51,9 @@ class Moved:
     def begin(self) -> None:
         self._begun = bool(self._effect)
 
+    def end(self) -> None:
+        self._begun = False
+
     def mvm(self, request: Mvm) -> Any:
         return self._changed(request) if self._begun and request.tile is not None else self._chip.mvm(request)
 
@@ -67,6 +73,8 @@ class Moved:
         low, high = code_limits(spec.adc.bits, spec.adc_signed)
         if self._effect == "row_groups":
             y = y - (yield from self._beyond(raw, tile))
+        elif self._effect == "row_leak":
+            y = y + self._strength * (yield from self._asked(_one_row_on(raw, tile))).values
         else:
             y = self._direct(y, tile, float(high))
         self._seen += len(y)
@@ -83,7 +91,9 @@ class Moved:
             rng = np.random.default_rng([self._seed, tile.macro, tile.output0])
             gain, offset = rng.uniform(-1, 1, (2, y.shape[-1]))
             return y * (1.0 + s * gain) + 2.0 * s * offset
-        if self._effect == "all_gains":
+        if self._effect == "dead_zone":
+            return np.where(np.abs(y) <= s, 0.0, y)
+        if self._effect in ("all_gains", "dip"):
             return y * (1.0 - s)
         if self._effect == "falling":
             return y * (1.0 - s * min(1.0, self._seen / self._fall))
@@ -115,3 +125,19 @@ class Moved:
             y = (yield from self._asked(asked)).values.astype(np.float64)
             beyond = beyond + np.sign(y) * np.maximum(np.abs(y) - limit, 0.0)
         return np.asarray(beyond)
+
+
+def _one_row_on(request: Mvm | Sweep, tile: TileAddress) -> Mvm:
+    """The same vectors, each input on the word line after its own."""
+    if isinstance(request, Mvm):
+        codes, each = request.codes, request.vectors_per_sample
+    else:
+        vectors = unfold(request.codes, Window(**dataclasses.asdict(request.window)))
+        each = vectors.shape[1]
+        codes = vectors.reshape(-1, vectors.shape[-1])[:, request.row_skip : request.row_skip + tile.rows]
+    first = request.first_vector if isinstance(request, Mvm) else 0
+    moved = np.concatenate([np.zeros_like(codes[:, :1]), codes[:, :-1]], axis=1)
+    return Mvm(
+        request.returns, tile, 0, request.range_code, request.input_bits, request.input_signed,
+        request.sample, each, first, moved, request.reads,
+    )  # fmt: skip

@@ -8,6 +8,10 @@ run says is a line of the results; lines that stand there are not made again.
 
     python benchmarks/studies.py not-as-calibrated [--out benchmarks/results/not_as_calibrated.jsonl]
     python benchmarks/studies.py not-as-calibrated --table        # rates, of what stands in the results
+    python benchmarks/studies.py not-as-calibrated --dips 20      # a gain that dips during one look, 20 chips of each
+    python benchmarks/studies.py not-as-calibrated --dips 0       # its table
+
+*Dips* last as long as one look is measured, so that nothing measured before or after knows of them.
 
 ``EFFECT_LIMIT`` and ``MISFIT`` of ``hil.verdict.tuning`` were set on the emulated chip, mirrors, filaments and the C
 die with seeds below 10; chips of the results have others, and no chip of ``Tandem`` or ``Ratchet`` had been run.
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -43,6 +48,7 @@ from hil.server.firmware_build import FirmwareTarget
 from hil.server.firmware_launch import running_firmware
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport
+from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 
 CHIPS = {"filaments": Filaments, "mirrors": Mirrors, "tandem": Tandem, "ratchet": Ratchet}
@@ -63,6 +69,9 @@ OPTIONS = DeployOptions(
     samples=IMAGES, all_images=True, repeats=2, virtual_chips=20, causes=False, recipe=usual_recipe("tune=64")
 )
 RESULTS = ROOT / "benchmarks" / "results" / "not_as_calibrated.jsonl"
+DIPS = ROOT / "benchmarks" / "results" / "dips.jsonl"
+DIP_OPTIONS = dataclasses.replace(OPTIONS, samples=2000, all_images=False)  # looks at 500, 1,000 and 2,000
+DIPPED = ((0, 0.0), *((look, share) for share in (0.2, 0.4) for look in (1, 2, 3)))  # none, then look and share
 
 
 def planned() -> list[tuple[str, int, str, float]]:
@@ -92,14 +101,70 @@ def opened(physics: str, seed: int, effect: str, strength: float, vectors: int) 
         yield driver, role
 
 
+class Looks(Watch):
+    """Counts the looks while they are measured, and has a chip dip during one of them; 0: during none."""
+
+    def __init__(self, role: Any, dips: int) -> None:
+        super().__init__()
+        self.role, self.dips, self.looks = role, dips, 0
+
+    def begin(self, name: str) -> None:
+        self.looks += name == "measuring"
+        if name == "measuring" and self.looks == self.dips:
+            self.role.begin()
+
+    def end(self, name: str) -> None:
+        if name == "measuring" and self.dips:
+            self.role.end()
+
+
+def dipped(program: ConductanceProgram, physics: str, seed: int, look: int, share: float) -> dict[str, Any]:
+    """One chip whose gains fall by ``share`` while look ``look`` is measured."""
+    start_s, data = time.process_time(), patterns(DIP_OPTIONS.samples)
+    with opened(physics, seed, "dip" if look else "", share, 1) as (driver, role):
+        record, watch = calibrate(driver, program.macros), Looks(role, look)
+        report, _ = deploy_on(driver, program, data, record=record, options=DIP_OPTIONS, watch=watch)
+    j, found = report.decisive, report.as_calibrated
+    assert found is not None
+    return {
+        "physics": physics, "seed": seed, "look": look, "share": share, "reached": watch.looks >= look,
+        "verdict": report.verdict.value, "named": not found.holds, "exit": int(report.exit_code),
+        "headline": report.headline, "evidence": found.evidence, "images": j.n, "looks": watch.looks,
+        "effects_in_looks": [round(look.effect, 3) for look in found.looks],
+        "measured": round(100 * j.measured.mean, 2), "simulated": round(100 * j.simulated.mean, 2),
+        "cpu_s": round(time.process_time() - start_s, 1),
+    }  # fmt: skip
+
+
+def dip_table(rows: list[dict[str, Any]]) -> str:
+    """Verdicts of dips by look and share, of chips that reached the look."""
+    lines = [
+        "| dip | chips | agree, as calibrated | agree, named | disagree | inconclusive, named | inconclusive |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for look, share in DIPPED:
+        here = [r for r in rows if (r["look"], r["share"]) == (look, share) and r["reached"]]
+        counts = [len(here)]
+        for verdict, named in (
+            ("agree", False), ("agree", True), ("disagree", None), ("inconclusive", True), ("inconclusive", False),
+        ):  # fmt: skip
+            counts.append(sum(r["verdict"] == verdict and named in (None, r["named"]) for r in here))
+        name = f"{100 * share:.0f} %, look {look}" if look else "none"
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
+    return "\n".join(lines)
+
+
+def patterns(count: int) -> Dataset:
+    pixels, labels = images(count, seed=5)
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    return Dataset("patterns", pixels, labels, tuple("abcdefghij"[:CLASSES]), "made", digest)
+
+
 def deployed(
     program: ConductanceProgram, physics: str, seed: int, effect: str, strength: float
 ) -> tuple[AgreementReport, float]:
     """The report of one chip, and the CPU seconds that it took."""
-    start_s = time.process_time()
-    pixels, labels = images(IMAGES, seed=5)
-    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    data = Dataset("patterns", pixels, labels, tuple("abcdefghij"[:CLASSES]), "made", digest)
+    start_s, data = time.process_time(), patterns(IMAGES)
     two_passes = 2 * IMAGES * vectors_of(program)
     with opened(physics, seed, effect, strength, two_passes) as (driver, role):
         record = calibrate(driver, program.macros)
@@ -158,11 +223,27 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def make_dips(chips: int) -> None:
+    """Complete the dips of so many chips of each physics, and print their table."""
+    rows, program = cached_rows(DIPS), network()
+    done = {(r["physics"], r["seed"], r["look"], r["share"]) for r in rows}
+    for seed in range(SEEDS + 200, SEEDS + 200 + chips):
+        for physics, (look, share) in itertools.product(CHIPS, DIPPED):
+            if (physics, seed, look, share) not in done:
+                rows.append(dipped(program, physics, seed, look, share))
+                cache_row(DIPS, rows[-1])
+    print(dip_table(rows))
+
+
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--out", type=Path, default=RESULTS)
     ask.add_argument("--table", action="store_true")
+    ask.add_argument("--dips", type=int, metavar="CHIPS")
     given = ask.parse_args()
+    if given.dips is not None:
+        make_dips(given.dips)
+        return
     rows = cached_rows(given.out)
     if given.table:
         print(table(rows))

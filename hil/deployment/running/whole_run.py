@@ -16,7 +16,7 @@ from hil.deployment.running.network_runs import network_run
 from hil.deployment.switching_off import switch_off
 from hil.deployment.targets.measured_sums import Conversions
 from hil.deployment.targets.wired import WiredTarget
-from hil.driver.samples import INFER, READ_AFTER, UNTUNED
+from hil.driver.samples import INFER, READ_AFTER, REPEAT, UNTUNED
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.standing import Written
@@ -41,7 +41,7 @@ class WholeRun:
     layers: dict[str, LayerSums] = field(default_factory=dict)
     after_us: Cells = field(default_factory=dict)
     tuned: Tuned | None = None
-    untuned: NDArray[np.int32] | None = None  # logits of the first images without the tune, (1, n, classes)
+    untuned: NDArray[np.int32] | None = None  # logits of the first images without the tune, (passes, n, classes)
 
     def corrected(self, written: Written) -> None:
         """Run the images once as the chip is."""
@@ -63,12 +63,23 @@ class WholeRun:
             self.target.watch.found("tune", self.tuned.words)
             self._runs(self.tuned.program)
 
-    def leave_tune(self) -> bool:
+    def untuned_again(self, watch: Watch) -> NDArray[np.int32]:
+        """Run the images once more as the chip is without its tune."""
+        assert self.images is not None
+        assert self.untuned is not None
+        assert self.tuned is not None
+        self._runs(self.program)
+        with watch.stage("without the tune"):
+            again = self._logits(self.images, UNTUNED + REPEAT, 1, watch)
+        self.untuned = np.concatenate([self.untuned, again])
+        self._runs(self.tuned.program)
+        return self.untuned
+
+    def leave_tune(self) -> None:
         """Run the program as it was written."""
         self.tuned = None
         self.times_ns.clear()
         self._runs(self.program)
-        return True
 
     def _runs(self, program: ConductanceProgram) -> None:
         self._chip = network_run(self.driver, program, self.corrections)

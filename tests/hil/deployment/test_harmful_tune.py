@@ -5,18 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cim.record.file import load_record
 from hil.cli import run
-from hil.deployment.deploy import DeployOptions, deploy
+from hil.datasets.image_set import load_dataset
+from hil.deployment.deploy import DeployOptions, deploy, deploy_on
 from hil.deployment.targets.wired import program_chip
-from hil.driver.open_chip import open_chip
+from hil.driver.open_chip import connect, open_chip
+from hil.emulator.address import chip_from_address
+from hil.report.run_data import read_run
 from hil.report.schema import report_schema
+from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport
-from hil.verdict.tune_harm import harms
+from hil.verdict.metric import ACCURACY
+from hil.verdict.tune_harm import harms, tune_harm
 from hil.watch import Watch
 from mapping.network.file import image_digest
 from mapping.program.conductance import ConductanceProgram
@@ -61,20 +68,79 @@ def test_a_tune_to_images_of_another_kind_is_left_out_and_the_run_goes_on_withou
     assert found.left_out
     assert found.without - found.tuned > 0.05
     assert found.images == 300
-    assert harmed.decisive == without.decisive
-    assert (harmed.tune, harmed.untuned, harmed.tuned_alike) == (None, None, None)
+    once, twice = without.decisive, harmed.decisive
+    assert twice.measured == once.measured
+    assert twice.simulated_chips == once.simulated_chips
+    assert (once.alpha_prediction, once.alpha_equivalence) == (0.05, 0.05)
+    assert (twice.alpha_prediction, twice.alpha_equivalence) == (0.025, 0.025)
+    assert harmed.headline == f"{without.verdict}, measured twice"
     assert "tuned_program" not in harmed.digests
     assert load_program(Path(harmed.run) / "program.h5").tuned_to is None
+
+
+def test_what_was_measured_before_a_tune_is_left_out_stays_in_the_data_and_the_report(harmed: AgreementReport) -> None:
+    found, data = harmed.tune_harm, read_run(Path(harmed.run) / "data.h5")
+    assert found is not None
+    assert data.untuned_logits is not None
+    assert data.tuned_logits is not None
+    labels = data.labels[:300]
+    untuned, tuned = ((x.argmax(-1) == labels).mean(axis=1) for x in (data.untuned_logits, data.tuned_logits))
+    assert list(untuned) == pytest.approx([found.without, found.again])
+    assert tuned.mean() == pytest.approx(found.tuned)
+    assert harmed.tune is not None
+    assert harmed.untuned is not None
+    assert harmed.tuned_alike is not None
+    assert harmed.tuned_alike.measured.mean == pytest.approx(found.tuned)
 
 
 def test_a_harmful_tune_is_said_first_with_both_accuracies(harmed: AgreementReport) -> None:
     text = (Path(harmed.run) / "report.md").read_text("utf-8")
     assert "**WARNING**: the tune harms this chip" in text
-    assert "it is left out" in text
+    assert "the chip is measured twice, now without it" in text
     saved = json.loads((Path(harmed.run) / "report.json").read_text("utf-8"))
     assert faults(saved, report_schema()) == []
     assert saved["tune_harm"]["left_out"] is True
     assert AgreementReport.from_json(saved).tune_harm == harmed.tune_harm
+
+
+class Dip(Watch):
+    """All gains of an emulated chip are smaller by ``share`` while images are measured with the tune."""
+
+    def __init__(self, chip: Any, share: float) -> None:
+        super().__init__()
+        self.chip, self.share, self.measured = chip, share, 0
+
+    def begin(self, name: str) -> None:
+        if name == "measuring":
+            self.measured += 1
+            self.turn_to(1.0 - self.share)
+
+    def end(self, name: str) -> None:
+        if name == "measuring":
+            self.turn_to(1.0 / (1.0 - self.share))
+
+    def turn_to(self, factor: float) -> None:
+        for errors in self.chip._converter._errors:
+            errors[0] *= factor
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_gains_that_dip_while_a_look_is_measured_are_neither_blamed_on_the_tune_nor_as_calibrated(
+    small: Small, share: float
+) -> None:
+    chip = chip_from_address(CHIP)
+    watch = Dip(chip, share)
+    data, record = load_dataset(str(small.data), "test"), load_record(small.record_file)
+    with connect(InProcessTransport(chip, CHIP), chip=chip.spec) as driver:
+        report, arrays = deploy_on(driver, small.program, data, record=record, options=QUICK, watch=watch)
+    assert watch.measured == 1
+    assert report.tune_harm is None
+    assert not report.measured_twice
+    assert arrays.tuned_logits is None
+    assert report.as_calibrated is not None
+    assert any("outputs of images 1 to 300" in text for text in report.as_calibrated.evidence)
+    assert "while it answered images 1 to 300" in report.headline
+    assert report.exit_code == 1
 
 
 def test_a_tune_that_helps_is_kept_and_not_mentioned(finished_run: Path) -> None:
@@ -100,6 +166,15 @@ def test_hil_tune_does_not_write_a_program_that_is_worse(
     said = capsys.readouterr().out
     assert "worse with this tune" in said
     assert "not written" in said
+
+
+def test_a_tune_is_blamed_only_where_the_chip_is_better_without_it_before_and_after() -> None:
+    right, dipped = np.ones(300), np.r_[np.zeros(40), np.ones(260)]
+    blamed = tune_harm(np.stack([right, right]), dipped[None], ACCURACY, left_out=True, stored=64)
+    assert blamed is not None
+    assert blamed.again == 1.0
+    assert "without it again" in blamed.text
+    assert tune_harm(np.stack([right, dipped]), dipped[None], ACCURACY, left_out=True, stored=64) is None
 
 
 def test_tunes_that_change_nothing_are_rarely_called_harmful() -> None:
