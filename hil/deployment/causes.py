@@ -47,6 +47,7 @@ OTHERS = {
     "IR drop": ErrorSource.IR_DROP,
 }
 INPUTS = {"inputs": ErrorSource.INPUTS}  # where they err
+ALL_ERRORS = "all simulated errors"
 LAST = {"calibration error": ErrorSource.CALIBRATION}
 
 
@@ -68,6 +69,8 @@ def find_causes(
     watch: Watch,
 ) -> CauseSplit | None:
     """Split the gap of a finished run, and each layer's error energy, as a stage of the run.
+
+    Where the gap's interval holds 0 or less, no error source is switched off and on: all of them are one cause.
 
     None where causes are not asked for, or a note says why there are none.
 
@@ -98,6 +101,34 @@ def _split_gap(
     watch: Watch,
 ) -> CauseSplit:
     early_age_s = job.written.early_age_s if job.written else None
+    sign = gained(job)
+
+    def split(n: int, rows: Sequence[Outcome], players: Sequence[str], chips: int) -> CauseSplit:
+        """The split on the first ``n`` images by the outcomes of all coalitions but the empty and the full one."""
+        ideal = sign * answers.score("ideal")[:n]
+        start = sign * answers.score("floats")[:n] if answers.floats else ideal
+        measured, simulated = (sign * answers.score(name)[:, :n] for name in ("measured", "simulated"))
+        found = CauseAnswers(start, ideal, measured, simulated, [row.right for row in rows])
+        gap, parts = split_losses(found, players, job.options.seed)
+        return CauseSplit(
+            start="float" if answers.floats else "ideal",
+            gap=gap.loss,
+            low=gap.low,
+            high=gap.high,
+            images=n,
+            repeats=len(measured),
+            chips=len(simulated),
+            chips_per_coalition=chips,
+            coalitions=len(rows) + 2,
+            early_age_s=early_age_s,
+            parts=parts if answers.floats else parts[1:],
+            layers=tuple(_layer(sample, rows, players) for sample in samples),
+            metric=job.scoring.task.metric,
+        )
+
+    together = split(min(answers.seen, job.options.cause_images), (), (ALL_ERRORS,), job.options.virtual_chips)
+    if together.low <= 0:
+        return together
     players = {**(TOGETHER if early_age_s is None else PROGRAMMING), **OTHERS}
     players |= {**(INPUTS if inputs_err(job.program.spec.macro, job.record) else {}), **LAST}
     game = Coalitions(job, early_age_s, min(CHIPS, job.options.virtual_chips))
@@ -105,31 +136,9 @@ def _split_gap(
     n = images_enough(job, answers, len(game.distinct(wanted)))
     seen = order[:n]
     found = game.play(wanted, data.images[seen], job.scoring.targets[seen], exact, watch)
-    sign = gained(job)
     simulated = sign * answers.score("simulated")[:, :n]
     found[game.effective(EVERYTHING)] = Outcome(simulated[: game.chips], _energies(samples, game.chips))
-    rows = [found[game.effective(parts)] for parts in wanted]
-    ideal = sign * answers.score("ideal")[:n]
-    start = sign * answers.score("floats")[:n] if answers.floats else ideal
-    measured = sign * answers.score("measured")[:, :n]
-    gap, parts = split_losses(
-        CauseAnswers(start, ideal, measured, simulated, [r.right for r in rows]), list(players), job.options.seed
-    )
-    return CauseSplit(
-        start="float" if answers.floats else "ideal",
-        gap=gap.loss,
-        low=gap.low,
-        high=gap.high,
-        images=n,
-        repeats=len(measured),
-        chips=len(simulated),
-        chips_per_coalition=game.chips,
-        coalitions=len(wanted) + 2,
-        early_age_s=early_age_s,
-        parts=parts if answers.floats else parts[1:],
-        layers=tuple(_layer(sample, rows, list(players)) for sample in samples),
-        metric=job.scoring.task.metric,
-    )
+    return split(n, [found[game.effective(parts)] for parts in wanted], list(players), game.chips)
 
 
 def gained(job: Deployment) -> int:

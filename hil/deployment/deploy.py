@@ -244,7 +244,7 @@ def deploy_on(
     recipe = options.recipe_of(program)
     recipe.check(program)
     calibrated = record is None
-    watch.plan(expected_stages(driver, program, options, looks, calibrate=calibrated), may_end_early=len(looks) > 1)
+    watch.plan(expected_stages(driver, program, options, looks, calibrate=calibrated))
     record = record_for(driver, program, record, options, date, keep, watch)
     check_adapted(program, driver.description.serial)
     note_aims(program, recipe, watch)
@@ -274,8 +274,9 @@ def deploy_on(
         chip.finish(exact, watch)
     with watch.stage("layers"):
         samples, plain = sample_layers(job, exact, chip.layers)
-    causes = find_causes(job, data, order, answers, samples, exact, watch)
     beside = beside_tune(written, data, order, answers, chip.untuned, plain, watch)
+    watch.found("compare", "" if beside.as_calibrated is None else beside.as_calibrated.text)
+    causes = find_causes(job, data, order, answers, samples, exact, watch)
     arrays = collect(job, data, order, answers, samples, chip)
     return report_of(job, data, order, answers, arrays, causes, watch, run, beside), arrays
 

@@ -24,11 +24,14 @@ def causes_table(split: CauseSplit) -> Table:
         if split.early_age_s is None
         else f"programming: cells as read {duration(split.early_age_s)} after they were written, on average"
     )
+    shares = f"Shapley shares of {split.coalitions} combinations of simulated parts"
+    if split.coalitions == 2:
+        shares = "The interval of the sum holds 0, so no cause was switched off and on"
     note = (
         f"{unit[:1].upper()}{unit[1:]} lost from {split.start} to measured, {GAINED}; "
-        f"on the first {split.images:,} images of the run, {split.repeats} repeats. "
-        f"Shapley shares of {split.coalitions} combinations of simulated parts; intervals 95 %, over images and "
-        f"virtual chips; {early}. Unexplained is what the chip lost beyond the mean of its virtual chips."
+        f"on the first {split.images:,} images of the run, {split.repeats} repeats. {shares}; "
+        f"intervals 95 %, over images and virtual chips; {early}. "
+        "Unexplained is what the chip lost beyond the mean of its virtual chips."
     )
     header = ("cause", f"lost, {unit}", "95 % interval", "of the gap")
     whole = Table("Where the gap comes from", header, tuple(rows), note)

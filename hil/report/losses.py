@@ -32,7 +32,7 @@ class Lost:
     def words(self, metric: Metric) -> str:
         """ "2.3 points lost, most to relaxation (1.4 points)"."""
         if not self.seen:
-            return f"nothing lost that {self.images:,} images can show"
+            return f"nothing lost that {self.images:,} images can show, so no cause was switched off and on"
         most = f", most to {self.told[0].name} ({metric.amount(self.told[0].loss, 1)})" if self.told else ""
         return f"{metric.amount(self.mean, 1)} lost{most}"
 

@@ -29,6 +29,7 @@ from hil.deployment.targets.written_macros import EarlyReads
 from hil.driver.open_chip import connect, open_chip
 from hil.driver.samples import READ_BEFORE, READ_EARLY
 from hil.emulator.chip import EmulatedChip
+from hil.report.losses import lost_to
 from hil.report.run_data import read_run
 from hil.simulation.error_sources import with_sources
 from hil.simulation.virtual_chip import SampledDevice, build_chip
@@ -47,6 +48,7 @@ from .test_deploy import served
 
 OPTIONS = DeployOptions(samples=200, repeats=2, virtual_chips=4)
 PIXELS, LABELS = images(60, seed=21)
+LOSSY = f"{CHIP}&relaxation=3"  # loses what 200 images can show
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +214,22 @@ def test_cells_are_read_young_and_the_file_keeps_it(small: Small, tmp_path: Path
     assert spread[0] < spread[1]
 
 
-def test_parts_of_a_run_sum_to_its_gap_and_to_each_layers_energy(small: Small, tmp_path: Path) -> None:
+def test_where_nothing_was_lost_no_cause_is_switched_off_and_on(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Coalitions, "play", lambda *_: pytest.fail("a cause was switched off and on"))
     report = small.deploy(CHIP, tmp_path / "run", options=OPTIONS)
+    split = report.causes
+    assert split is not None
+    assert split.low <= 0
+    assert [p.name for p in split.parts] == ["quantisation", "all simulated errors", "unexplained"]
+    assert sum(p.loss for p in split.parts) == pytest.approx(split.gap, abs=1e-12)
+    assert "so no cause was switched off and on" in lost_to(report).words(split.metric)
+    assert "no cause was switched off and on" in (tmp_path / "run" / "report.md").read_text("utf-8")
+
+
+def test_parts_of_a_run_sum_to_its_gap_and_to_each_layers_energy(small: Small, tmp_path: Path) -> None:
+    report = small.deploy(LOSSY, tmp_path / "run", options=OPTIONS)
     split = report.causes
     assert split is not None
     assert [p.name for p in split.parts] == [
@@ -230,7 +246,7 @@ def test_parts_of_a_run_sum_to_its_gap_and_to_each_layers_energy(small: Small, t
 
 
 def test_a_program_that_the_chip_held_leaves_two_causes_together(small: Small, tmp_path: Path) -> None:
-    with served(tmp_path) as (_, where):
+    with served(tmp_path, address=LOSSY) as (_, where):
         small.deploy(where, tmp_path / "first", options=OPTIONS)
         again = small.deploy(where, tmp_path / "again", options=OPTIONS)
     split = again.causes
