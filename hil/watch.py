@@ -19,7 +19,8 @@ PRIOR = 0.05  # of the planned work: how much of it outweighs the plan's own ide
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """A stage to come. ``work_s``: expected time, s; the pace of the stages before corrects it.
+    """A stage to come. ``work_s``: expected time, s, times its chance where it may not be needed; the pace of the
+    stages before corrects it.
 
     ``waits_s``: time that it waits besides, by the clock, at no pace.
     """
@@ -111,11 +112,10 @@ class StageProgress:
 
 @dataclass
 class JobProgress:
-    """How far the whole is. ``may_end_early``: some stages may not be needed, so that the time left is the most."""
+    """How far the whole is."""
 
     stages: Sequence[PlannedStage]
     started_s: float
-    may_end_early: bool = False
     waits: Waits = field(default_factory=Waits, repr=False)
     _begun: int = field(default=-1, repr=False)
     _finished: bool = field(default=False, repr=False)
@@ -198,9 +198,9 @@ class Watch:
         self.stages: list[StageProgress] = []  # at work, the outer ones first
         self.took_s = 0.0  # by the stage that ended last
 
-    def plan(self, stages: Sequence[PlannedStage], *, may_end_early: bool = False) -> None:
+    def plan(self, stages: Sequence[PlannedStage]) -> None:
         """The stages that are to come, in order, before the first of them."""
-        self.job = JobProgress(stages, time.monotonic(), may_end_early)
+        self.job = JobProgress(stages, time.monotonic())
 
     @contextmanager
     def stage(self, name: str, sets: Sequence[SetOfSteps] = (SetOfSteps(),)) -> Iterator[None]:

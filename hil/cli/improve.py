@@ -81,10 +81,7 @@ def improve(
     training, test = begun.images()
     with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
         record, measured = calibration, bool(port or emulated)
-        watch.plan(
-            expected_improvement(settings.images, settings.chips, settings.test_images, measured=measured),
-            may_end_early=True,
-        )
+        watch.plan(expected_improvement(settings.images, settings.chips, settings.test_images, measured=measured))
         if measured:
             if calibration is not None:
                 raise UsageError("--calibration and a chip exclude each other", hint="leave one of them out")

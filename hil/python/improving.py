@@ -154,7 +154,7 @@ def improve(
         begun = ImproveOptions(
             path, source, replace(asked, test_images=last), treated or TechniqueOptions(), DeployOptions()
         )
-        observer.plan(expected_improvement(asked.images, asked.chips, last, measured=False), may_end_early=True)
+        observer.plan(expected_improvement(asked.images, asked.chips, last, measured=False))
         (training, last_read), folder = begun.images(), Path(out)
         context = begun.context(
             training,

@@ -162,12 +162,11 @@ class Screen(Watch):
             left = None if self.job is None else self.job.left_s(self.stages[0] if self.stages else None, now)
             inner = [s for s in (one.left_s(now) for one in self.stages[1:]) if s is not None]
             left = None if left is None else max([left, *inner])
-            sure = "about" if self.job is None or not self.job.may_end_early else "at most"
-            return _fitting(room, spelled(now - self.began_s), _left(left, sure))
+            return _fitting(room, spelled(now - self.began_s), _left(left))
         if stage is None:
             return ""
         steps = (f"  {stage.done}/{stage.total}", f" {stage.what}".rstrip()) if stage.total else ()
-        return _fitting(room, spelled(now - stage.started_s), _left(stage.left_s(now), "about"), *steps)
+        return _fitting(room, spelled(now - stage.started_s), _left(stage.left_s(now)), *steps)
 
     def _draw(self) -> None:
         """Bars of what is at work now."""
@@ -211,9 +210,9 @@ class _Times(TextColumn):
         return Text(self.screen.words(task.description == WHOLE, self.room))
 
 
-def _left(left_s: float | None, sure: str) -> str:
+def _left(left_s: float | None) -> str:
     """``, about 48 s left``."""
-    return "" if left_s is None else f", {sure} {spelled(left_s)} left"
+    return "" if left_s is None else f", about {spelled(left_s)} left"
 
 
 def _fitting(room: int | None, *parts: str) -> str:

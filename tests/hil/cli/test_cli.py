@@ -158,12 +158,11 @@ def test_deploy_prints_the_four_accuracies_and_a_verdict(cli: Cli, small: Small,
     assert cli.json("show", tmp_path / "run" / "report.json")["verdict"] == "agree"
 
 
-def test_deploy_tells_its_six_stages_each_in_one_line_with_what_it_found(
-    cli: Cli, small: Small, tmp_path: Path
-) -> None:
+def test_deploy_tells_its_stages_each_in_one_line_with_what_it_found(cli: Cli, small: Small, tmp_path: Path) -> None:
     cli(*small.arguments("--port", CHIP, "--out", str(tmp_path / "run")))
     told = [line.split(maxsplit=1) for line in cli.err.splitlines() if not line.startswith("note")]
-    assert [line[0] for line in told] == ["compile", "calibrate", "write", "tune", "measure", "explain"], cli.err
+    stages = ["compile", "calibrate", "write", "tune", "measure", "compare", "explain"]
+    assert [line[0] for line in told] == stages, cli.err
     found = dict(told)
     assert "4,672 cells" in found["compile"]
     assert "as in the record of" in found["calibrate"]
@@ -171,6 +170,7 @@ def test_deploy_tells_its_six_stages_each_in_one_line_with_what_it_found(
     assert "error of their sums" in found["tune"]
     assert "chip " in found["measure"]
     assert "images ×" in found["measure"]
+    assert "as it was calibrated" in found["compare"]
     assert "lost" in found["explain"]
 
 

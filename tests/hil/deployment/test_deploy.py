@@ -18,6 +18,7 @@ import hil
 from cim.chip.file import load_chip
 from firmware_protocols.messages import Capability
 from hil.deployment.deploy import DeployOptions
+from hil.deployment.expected_work import expected_stages
 from hil.deployment.options import usual_recipe
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
@@ -361,3 +362,15 @@ def test_what_a_short_run_excludes_is_said_before_the_first_pulse(small: Small, 
     assert set(excluded.values()) == {0}
     assert [text for text in excluded if "at least 2 repeats of the chip, it has 1 (--repeat 2)" in text]
     assert [text for text in excluded if "at least 300 images, it has 64 (--samples 300" in text]
+
+
+def test_a_forecast_is_not_that_of_a_run_which_needs_every_look_and_all_causes(small: Small) -> None:
+    with open_chip(CHIP, chip=small.program.spec) as driver:
+        short, usual = (
+            sum(
+                stage.work_s
+                for stage in expected_stages(driver, small.program, DeployOptions(causes=causes), looks, calibrate=True)
+            )
+            for causes, looks in ((False, (500,)), (True, (500, 1000, 2000)))
+        )
+    assert short < usual < 1.5 * short
