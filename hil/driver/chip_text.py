@@ -9,6 +9,7 @@ from typing import Any
 from cim.chip.file import description
 from cim.chip.spec import ChipSpec
 from cim.gallery import Reproduction, assumed, found
+from firmware_protocols.extensions.chip_side import OWN
 from firmware_protocols.messages import Capability, StatusReply
 from hil.driver.chip_driver import ChipDriver
 from hil.pages.tables import Table, labelled
@@ -71,7 +72,7 @@ def chip_tables(spec: ChipSpec) -> list[str | Table]:
 
 
 def info_table(driver: ChipDriver, status: StatusReply | None) -> Table:
-    d = driver.description
+    d, can = driver.description, driver.capabilities
     silicon = "" if d.kind == "silicon" else "      NOT SILICON"
     held = d.program_digest.hex()
     told = [("status", "not known: the firmware has no STATUS")]
@@ -80,7 +81,8 @@ def info_table(driver: ChipDriver, status: StatusReply | None) -> Table:
             ("temperature", f"{_celsius(status)}, outputs {'ON' if status.outputs_on else 'off, by its own STATUS'}"),
             ("wear", f"{status.pulses_total} pulses, {status.programmed_cells} cells programmed"),
         ]
-    names = [c.name.lower() for c in Capability if c.name and c in driver.capabilities]
+    own = Capability.DEAD_MAN | OWN  # of the chip role, whatever the board behind it can do
+    names = [[c.name.lower() for c in Capability if c.name and c in part] for part in (can & ~own, can & own)]
     return labelled(
         "Chip",
         ("chip", f"{d.kind} {d.name} revision {d.revision}, serial {d.serial}{silicon}"),
@@ -88,7 +90,8 @@ def info_table(driver: ChipDriver, status: StatusReply | None) -> Table:
         ("geometry", f"{d.macros} macros of {d.rows} x {d.columns} cells"),
         ("description", f"{d.spec_digest.hex()[:16]}… (equal to {driver.spec.source})"),
         ("program", f"{held[:16]}…" if any(d.program_digest) else "none held"),
-        ("can", ", ".join(names)),
+        ("can", ", ".join(names[0])),
+        ("its link can", ", ".join(names[1]) or "nothing more"),
         *told,
         ("chip time", f"{driver.chip_time_ns * 1e-9:.6f} s"),
     )

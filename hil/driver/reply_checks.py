@@ -43,8 +43,9 @@ LEAST_MESSAGE = 256  # bytes; below, not even a row of cells fits
 MOST_TEXT = 256  # characters of a chip's name, serial number and so on
 MOST_COUNT = 0xFFFF  # of a reading
 LEAST_C, MOST_C = -273.15, 500.0  # of a chip that answers
-FILE_TIMES, ANSWER_TIMES = 100, 10  # a request that shows progress may take so many times the chip file's time, or the
-# longest silence: boards are slower than their cells, but not without end
+FILE_TIMES, ANSWER_TIMES = 100, 10  # work on an array that shows progress may take so many times the chip file's time,
+# or the longest silence: boards are slower than their cells, but not without end
+ALL_ONES = (1 << 32) - 1  # a count of erased memory, or of a register that nobody answers for
 
 
 @dataclass
@@ -94,6 +95,14 @@ class ReplyChecks:
                 unknown = math.isnan(reply.temperature_c) and not self._tells_temperature
                 good = unknown or LEAST_C < reply.temperature_c <= MOST_C
                 self._need(good, request, f"a temperature of {reply.temperature_c:g} °C")
+                for name in ("programmed_cells", "pulses_total"):
+                    text = f"{name.replace('_', ' ')} of {ALL_ONES:,}: all bits of the count are set"
+                    self._need(getattr(reply, name) != ALL_ONES, request, text)
+                cells = math.inf
+                if self.spec is not None:
+                    cells = self.spec.macros * self.spec.macro.rows * self.spec.macro.columns
+                text = f"{reply.programmed_cells:,} programmed cells; it has {cells:,}"
+                self._need(reply.programmed_cells <= cells, request, text)
             case ImageBegin(), ImageState():
                 has = (reply.digest.hex()[:12], reply.size, len(reply.received))
                 wanted = (request.digest.hex()[:12], request.size, -(-request.size // CHUNK))
@@ -115,10 +124,10 @@ class ReplyChecks:
         """Longest time from the answer before to that of ``request``, however much progress the chip shows, s.
 
         ``FILE_TIMES`` the time that its chip file allows, at least ``ANSWER_TIMES`` the longest silence ``answer_s``.
+        A request that its chip file gives no time, as STATUS, may take the longest silence.
         """
-        if self.spec is None:
-            return ANSWER_TIMES * answer_s
-        return max(ANSWER_TIMES * answer_s, FILE_TIMES * longest_s(self.spec, request, self._loaded))
+        work_s = 0.0 if self.spec is None else longest_s(self.spec, request, self._loaded)
+        return max(ANSWER_TIMES * answer_s, FILE_TIMES * work_s) if work_s else answer_s
 
     def answered(self, request_id: int) -> None:
         self._progress.pop(request_id, None)

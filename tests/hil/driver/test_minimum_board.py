@@ -6,7 +6,7 @@ import pytest
 
 from cim.chip.file import load_chip
 from firmware_protocols.handlers import Refusal
-from firmware_protocols.messages import ErrorCode, StatusReply
+from firmware_protocols.messages import Capability, ErrorCode, StatusReply
 from hil.driver.chip_driver import UNTOLD_C
 from hil.driver.chip_text import info_record, info_table
 from hil.driver.open_chip import connect
@@ -38,3 +38,11 @@ def test_identity_needs_no_status_and_says_what_is_not_told() -> None:
 def test_a_board_without_its_chip_file_says_so_in_one_line() -> None:
     with pytest.raises(UsageError, match=r"Board\(\) has no chip file, which a board needs since 0\.9"):
         Board()
+
+
+def test_what_the_link_adds_is_not_said_of_the_board() -> None:
+    plain = EmulatedChip(SPEC, 7, capabilities=Capability.PULSE | Capability.RAW)
+    with connect(InProcessTransport(plain, "in process"), chip=SPEC) as driver:
+        rows = dict(row[:2] for row in info_table(driver, None).rows)
+    assert rows["can"] == "pulse, raw"
+    assert "packed" in rows["its link can"]

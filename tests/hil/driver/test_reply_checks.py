@@ -20,6 +20,7 @@ from firmware_protocols.messages import (
     MvmResult,
     Progress,
     Returns,
+    Status,
     StatusReply,
     TileAddress,
     Wait,
@@ -134,6 +135,13 @@ LIES = {
     "hotter than a chip": ("status", StatusReply, fields(temperature_c=lambda _: 1e300), "a temperature of 1e"),
     "temperature without end": ("status", StatusReply, fields(temperature_c=lambda _: float("inf")), "temperature"),
     "temperature of NaN": ("status", StatusReply, fields(temperature_c=lambda _: float("nan")), "temperature"),
+    "pulses of erased memory": (
+        "status",
+        StatusReply,
+        fields(pulses_total=lambda _: 2**32 - 1),
+        "all bits of the count",
+    ),
+    "more cells than it has": ("status", StatusReply, fields(programmed_cells=lambda _: 513), "513 programmed .* 512"),
 }
 
 
@@ -254,6 +262,10 @@ def test_what_the_chip_file_allows_grows_with_the_work() -> None:
     few, many = (Wait(round(seconds * 1e9)) for seconds in (1.0, 3600.0))
     assert checks.allowed_s(few, 120.0) == ANSWER_TIMES * 120.0
     assert checks.allowed_s(many, 120.0) == FILE_TIMES * 3600.0
+
+
+def test_a_request_without_work_on_the_array_may_show_progress_no_longer_than_the_longest_silence() -> None:
+    assert ReplyChecks("here", SPEC).allowed_s(Status(), 120.0) == 120.0
 
 
 def test_endless_progress_ends_with_a_link_error() -> None:
