@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
-from cim.record.published import nominal_record
 from hil.atomic import write_text
 from hil.cli.terminal.screen import Screen
 from hil.datasets.image_set import load_dataset
@@ -21,23 +21,17 @@ from hil.deployment.deploy import deploy
 from hil.deployment.network_source import program_of
 from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.payload.budget import check_budget
+from hil.payload.flight_image import flight_program, pack_image
 from hil.payload.hardened_campaign import accuracy_at_end, harden_campaign
 from hil.payload.orbit import load_orbit, orbit_path
 from hil.payload.page import mission_page
-from hil.payload.passes.session import run_session
-from hil.payload.passes.windows import load_passes
-from hil.payload.passes.xtce import write_xtce
+from hil.payload.passes import load_passes, plan_transfer
 from hil.payload.radiation.folder import CampaignFolder
 from hil.payload.radiation.study import run_study
 from hil.payload.requirements import load_mission
 from hil.payload.settings import CampaignOptions, LinkFigures, MitigationScenario, TimelineOptions
 from hil.payload.subject import open_subject
-from hil.simulation.virtual_chip import TUNE_IMAGES
-from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.file import save_program
-from mapping.program.training_inputs import training_inputs
-from mapping.recipe.recipe import Recipe
-from mapping.tune.channel_affine import tune_channels, tune_targets
 
 HERE = Path(__file__).parent
 NETWORK = HERE.parent / "searches" / "eurosat" / "networks" / "bedf875d" / "net.pt"
@@ -90,31 +84,30 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
         None,
         orbit,
         CampaignFolder(out / "campaign"),
-        CampaignOptions(injections=asked.injections, seed=asked.seed, workers=asked.workers),
-        TimelineOptions(years, asked.chips, asked.year_images, seed=asked.seed, scenarios=tuple(MitigationScenario)),
+        CampaignOptions(injections=asked.injections, seed=asked.seed, workers=asked.workers, recipe=subject.recipe),
+        TimelineOptions(
+            years,
+            asked.chips,
+            asked.year_images,
+            seed=asked.seed,
+            scenarios=tuple(MitigationScenario),
+            recipe=subject.recipe,
+        ),
         watch,
     )
     floor = plan.limits.accuracy_floor or 0.0
     hardening = harden_campaign(out / "campaign", program, plan, floor=floor)
-    chips = VirtualChips(
-        program,
-        nominal_record(program.spec, program.macros),
-        Recipe(),
-        1,
-        asked.seed,
-        inputs=training_inputs(program),
-        mode="fast",
-    )
-    targets = tune_targets(program, program.calibration_images)
-    tuned = tune_channels(program, targets, chips.chip(0), sample=TUNE_IMAGES).program
     figures = LinkFigures(plan.limits.uplink_bit_per_s or 64e3, 256e3, bit_errors=1e-5, delay_s=0.02, lost_share=0.01)
-    session = run_session(program, tuned, load_passes(asked.passes), figures, dump_bytes=200_000, seed=asked.seed)
+    windows, image = load_passes(asked.passes), pack_image(flight_program(program))
+    passes = [
+        asdict(plan_transfer("program.hilf", len(image), windows, figures)),
+        asdict(plan_transfer("telemetry dump", 200_000, windows, figures, up=False)),
+    ]
     at_end = accuracy_at_end(out / "campaign", program, plan, MitigationScenario.SCRUBBED)
     budget = check_budget(program, plan, network=subject.name, accuracy=subject.accuracy, accuracy_at_end=at_end)
-    write_text(out / "passes.json", json.dumps(session.to_json(), indent=1) + "\n")
+    write_text(out / "passes.json", json.dumps(passes, indent=1) + "\n")
     write_text(out / "budget.json", json.dumps(budget.to_json(), indent=1) + "\n")
-    write_xtce(out / "telemetry.xml")
-    made = ("program.h5", "passes.json", "budget.json", "telemetry.xml", "run/report.json", "run/record.h5")
+    made = ("program.h5", "passes.json", "budget.json", "run/report.json", "run/record.h5")
     files = [
         asked.network,
         asked.mission,
@@ -126,10 +119,9 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
     notes = [f"the run was on an emulated chip, {study.report['belief']}", *study.report["notes"]]
     write_text(
         out / "mission.html",
-        mission_page(plan, budget, study.report, hardening, session.to_json(), files, notes),
+        mission_page(plan, budget, study.report, hardening, passes, files, notes),
     )
-    for line in (*session.summary().lines(), f"page: {out / 'mission.html'}"):
-        print(line)
+    print(f"page: {out / 'mission.html'}")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,6 @@ def campaign(
     from hil.payload.radiation.study import run_study
     from hil.payload.subject import open_subject
     from hil.watch import PlannedStage
-    from mapping.recipe.recipe import Recipe
 
     source, techniques = of.upon(NetworkOptions()), treated.upon(TechniqueOptions())
     chosen = tuple(one_of(FaultKind, name, "--kinds") for name in kinds.split(",")) if kinds else tuple(FaultKind)
@@ -96,8 +95,7 @@ def campaign(
         if not subject.is_dir():
             subject = trained(subject, techniques, source, calibration, options.age_s, watch) or subject
         found = open_subject(subject, source, watch, network=network, techniques=techniques)
-        again = found.rewriting(techniques)
-        planned = plan_of(found.program, Recipe(() if again is None else (again,), options.age_s))
+        planned = plan_of(found.program, replace(found.recipe, age_s=options.age_s), record)
         for name, text in planned.rows():
             watch.message(f"{name}: {text}")
         study = run_study(
@@ -106,8 +104,8 @@ def campaign(
             record,
             place,
             CampaignFolder(out),
-            replace(options, rewrite=again),
-            None if over_years is None else replace(over_years, rewrite=again),
+            replace(options, recipe=found.recipe),
+            None if over_years is None else replace(over_years, recipe=found.recipe),
             watch,
             restart=restart,
         )

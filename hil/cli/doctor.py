@@ -22,7 +22,6 @@ EXTRAS = {  # by the extra that installs it: package, and what needs it
     "onnx": ("onnx", "ONNX networks"),
     "tflite": ("tflite", "TFLite networks"),
     "data": ("torchvision", "--download"),
-    "mission": ("spacepackets", "hil mission passes"),
 }
 ROOMS = ("hil", "mapping", "search", "cim", "firmware_protocols")  # top-level names of this package
 SETS = ("fashion-mnist-bundled", "fashion-mnist", "cifar10", "eurosat")

@@ -11,7 +11,6 @@ import typer
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import (
     Json,
-    need,
     one_of,
     output_file,
     output_folder,
@@ -78,14 +77,13 @@ def check(
     record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch:
         watch.plan(planned_check(images, record, options))
-        found = open_subject(subject, source, watch, network=network)
+        found = open_subject(subject, source, watch, network=network, techniques=treated.upon(TechniqueOptions()))
         at_end = None
         if campaign:
             at_end = accuracy_at_end(
                 campaign, found.program, wanted, one_of(MitigationScenario, scenario, "--scenario")
             )
-        again = None if images is None else found.rewriting(treated.upon(TechniqueOptions()))
-        budget = check_subject(found, wanted, images, record, options, watch, again=again, at_end=at_end)
+        budget = check_subject(found, wanted, images, record, options, watch, at_end=at_end)
     if junit:
         write_budget_junit(junit, budget)
     print_result([budget_summary(budget)], budget.to_json(), as_json)
@@ -141,61 +139,32 @@ def passes(
     *,
     of: OfSubject,
     link: Given[LinkFigures],
-    tuned: Annotated[
-        Path | None,
-        typer.Option(help="the same program after hil tune; its gains and biases go up alone", show_default=False),
-    ] = None,
     dump: Annotated[int, typer.Option(min=0, help="bytes of a telemetry dump")] = 0,
-    xtce: Annotated[
+    out: Annotated[
         Path | None,
-        typer.Option(
-            help="write telemetry and commands as XTCE for a ground system", show_default=False, callback=output_file
-        ),
+        typer.Option("--out", "-o", help="write the flight image", show_default=False, callback=output_file),
     ] = None,
-    interruptions: Annotated[
-        int, typer.Option(min=0, help="then send the program again and again, with so many random interruptions")
-    ] = 0,
     network: NetworkOfRun = None,
-    seed: Annotated[int, typer.Option(min=0, help="what is lost follows from it")] = 0,
     as_json: Json = False,
 ) -> int:
-    """Send a program, an update and a telemetry dump over contact windows: passes planned, and as they then went."""
-    need("spacepackets", "hil mission passes", "mission")
-    from hil.cli.terminal.answers import Answer
-    from hil.pages.summary import Fact
-    from hil.payload.passes.flight_image import flight_program, pack_image
-    from hil.payload.passes.interruptions import interrupt
-    from hil.payload.passes.session import run_session
-    from hil.payload.passes.windows import load_passes
-    from hil.payload.passes.xtce import write_xtce
+    """Plan the uplink of a program over contact windows, and a telemetry dump; exit code 1 when windows are too few."""
+    from hil.atomic import write_bytes
+    from hil.payload.flight_image import flight_program, pack_image
+    from hil.payload.passes import load_passes, passes_table, plan_transfer
     from hil.payload.subject import open_subject
-    from mapping.program.file import load_program
 
-    windows = load_passes(passes)
-    figures = link.upon(LinkFigures())
+    windows, figures = load_passes(passes), link.upon(LinkFigures())
     with screen(quiet=as_json) as watch:
         found = open_subject(subject, of.upon(NetworkOptions()), watch, network=network)
-        with watch.stage("passes"):
-            session = run_session(
-                found.program,
-                load_program(tuned) if tuned else None,
-                windows,
-                figures,
-                dump_bytes=dump,
-                seed=seed,
-            )
-        told: list[Answer] = [session.summary()]
-        record, identical = session.to_json(), session.identical
-        if interruptions:
-            with watch.stage("interruptions"):
-                broken = interrupt(pack_image(flight_program(found.program)), interruptions, seed=seed)
-            told.append(Fact("Interrupted", broken.text))
-            record["interrupted"] = asdict(broken)
-            identical = identical and broken.identical
-    if xtce:
-        write_xtce(xtce)
-    print_result(told, record, as_json)
-    return ExitCode.DONE if identical else ExitCode.OUTSIDE_TOLERANCE
+        image = pack_image(flight_program(found.program))
+    plans = [plan_transfer("program.hilf", len(image), windows, figures)]
+    if dump:
+        plans.append(plan_transfer("telemetry dump", dump, windows, figures, up=False))
+    if out:
+        write_bytes(out, image)
+    rows = [asdict(plan) for plan in plans]
+    print_result([passes_table(rows)], {"format": "hil.passes/2.0", "files": rows}, as_json)
+    return ExitCode.OUTSIDE_TOLERANCE if any(plan.passes is None for plan in plans) else ExitCode.DONE
 
 
 @mission.command(cls=GroupedCommand)
@@ -237,8 +206,8 @@ def flight(
     with screen(quiet=as_json) as watch:
         flown_s = 10.0 * options.chips * len(options.years)
         watch.plan((PlannedStage("compiling", 2.0), PlannedStage("flying", flown_s)))
-        found = open_subject(subject, source, watch, network=network)
-        options = replace(options, rewrite=found.rewriting(treated.upon(TechniqueOptions())))
+        found = open_subject(subject, source, watch, network=network, techniques=treated.upon(TechniqueOptions()))
+        options = replace(options, recipe=found.recipe)
         report = fly(found.program, loaded, place, options, watch, chip=source.chip)
     if out:
         write_text(out, json.dumps(report.to_json(), indent=1) + "\n")

@@ -6,12 +6,11 @@ from dataclasses import replace
 
 from cim.record.calibration import CalibrationRecord
 from hil.datasets.image_set import Dataset
-from hil.deployment.options import USUAL_RECIPE, DeployOptions
+from hil.deployment.options import DeployOptions
 from hil.payload.budget import KnownAccuracy, MissionBudget, check_budget
 from hil.payload.requirements import MissionPlan
 from hil.payload.subject import Subject, known_temperatures, simulated_accuracy
 from hil.watch import PlannedStage, Watch
-from mapping.recipe.rewrite import Rewrite
 
 
 def check_subject(
@@ -22,7 +21,6 @@ def check_subject(
     options: DeployOptions,
     watch: Watch,
     *,
-    again: Rewrite | None = None,
     at_end: KnownAccuracy | None = None,
 ) -> MissionBudget:
     """Every limit of a mission beside what the network needs.
@@ -30,7 +28,6 @@ def check_subject(
     Args:
         images: to simulate its accuracy on; None: what its run measured, if it had one.
         record: to simulate from; None: the models of the chip file.
-        again: how cells are written again; None: they are not.
         at_end: accuracy that a campaign promises for the end of the mission.
 
     Raises:
@@ -38,7 +35,7 @@ def check_subject(
     """
     accuracy, temperatures = found.accuracy, None
     if images is not None:
-        options = replace(options, recipe=USUAL_RECIPE if again is None else USUAL_RECIPE.having(again))
+        options = replace(options, recipe=found.recipe)
         accuracy = simulated_accuracy(found.program, images, record, options, watch)
         temperatures = known_temperatures(found.program, images, record, wanted.limits, options, watch)
     return check_budget(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import Dataset
 from hil.deployment.deploy import write_whole
-from hil.deployment.options import DeployOptions, usual_recipe
+from hil.deployment.options import DeployOptions
 from hil.driver.open_chip import open_chip
 from hil.pages.summary import Fact, Headline, Summary, Tone
 from hil.pages.tables import Table
@@ -95,7 +95,7 @@ class FlightReport:
             "images": self.options.images,
             "virtual_chips": self.options.virtual_chips,
             "left_out": [str(kind) for kind in self.options.left_out],
-            "rewrite": None if self.options.rewrite is None else asdict(self.options.rewrite),
+            "recipe": self.options.recipe.to_json(),
             "years": [
                 {
                     "year": year,
@@ -120,11 +120,7 @@ class FlightReport:
         disagree = sum(chip.rejects for chip in self.flown)
         inside = sum(chip.inside for chip in self.flown)
         tone = Tone.BAD if 10 * disagree > len(self.flown) else Tone.GOOD
-        facts = (
-            []
-            if self.options.rewrite is None
-            else [Fact("Written", f"{self.options.rewrite.words} ({self.options.rewrite})")]
-        )
+        facts = [Fact("Recipe", str(self.options.recipe) or "nothing, as compiled")]
         if self.options.left_out:
             facts.append(Fact("Left out", f"the belief leaves out {', '.join(self.options.left_out)}"))
         return Summary(
@@ -247,10 +243,8 @@ def fly_chip(
     """
     quiet, inputs = Watch(), training_inputs(program)
     for year in options.years:
-        recipe = usual_recipe(without=["aims"])
-        if options.rewrite is not None:
-            recipe = recipe.having(options.rewrite)
-        treatment = DeployOptions(age_s=year * DAYS * DAY_S, seed=options.seed, causes=False, repeats=1, recipe=recipe)
+        age_s, recipe = year * DAYS * DAY_S, options.recipe
+        treatment = DeployOptions(age_s=age_s, seed=options.seed, causes=False, repeats=1, recipe=recipe)
         with open_chip(flight_address(chip, seed, program.spec.macros, orbit), chip=program.spec) as driver:
             record = calibrate(driver, program.macros, seed=options.seed, budget=Budget.QUICK, watch=quiet)
             targets, first = recipe.targets(program, quiet), images.images[:2]
@@ -265,10 +259,11 @@ def judge_flight(
 ) -> FlownChip:
     """Set one emulated chip against virtual chips of its record that went through the same."""
     count = options.virtual_chips
+    recipe = replace(options.recipe, age_s=flown.year * DAYS * DAY_S)
     believed = TimelineOptions(
-        (flown.year,), count, len(images), seed=options.seed, left_out=options.left_out, rewrite=options.rewrite
+        (flown.year,), count, len(images), seed=options.seed, left_out=options.left_out, recipe=recipe, scenarios=()
     )
-    row = OrbitRow(program, flown.record, orbit, believed, Watch())
+    row = OrbitRow(recipe.prepared(program, flown.record, Watch()), flown.record, orbit, believed, Watch())
     simulated = np.stack(
         [correct_answers(row.deployed(n, flown.year, images.images), images.labels) for n in range(count)]
     )

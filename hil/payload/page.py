@@ -13,6 +13,7 @@ from hil.pages.tables import Table, number, percent, with_reason
 from hil.payload.budget import MissionBudget
 from hil.payload.budget_text import budget_summary
 from hil.payload.harden import HardenedSet, Hardening
+from hil.payload.passes import passes_table
 from hil.payload.radiation.page import assumptions, campaign_sections
 from hil.payload.requirements import MissionPlan
 
@@ -24,7 +25,7 @@ def mission_page(
     budget: MissionBudget,
     campaign: Mapping[str, Any],
     hardening: Hardening,
-    passes: Mapping[str, Any],
+    passes: Sequence[Mapping[str, Any]],
     files: Sequence[Path],
     notes: Sequence[str] = (),
 ) -> str:
@@ -32,7 +33,7 @@ def mission_page(
 
     Args:
         campaign: ``campaign.json`` (``hil.payload.radiation.summary``).
-        passes: as ``hil.payload.passes.session.PassSession.to_json``.
+        passes: plans of files, as ``hil.payload.passes.passes_table`` takes them.
         files: whose digests are listed.
         notes: that a reviewer must know, beside what is assumed.
     """
@@ -58,7 +59,6 @@ def mission_page(
                 f"{hardening.alarms.count} of {hardening.alarms.of} fault-free images",
             ),
             ("points lost after a scrub", number(100 * hardening.lost_after_scrub)),
-            ("uplinked and on board", "identical" if passes["identical"] else "DIFFERENT"),
         ),
     )
     energy = Plot("energy", "Energy of one image by share.", _energy_figure(budget))
@@ -70,7 +70,7 @@ def mission_page(
             Section("Budgets", (Marked(_budget_table(budget), rows=broke), energy)),
             *campaign_sections(campaign),
             Section("Mitigations", _mitigations(hardening)),
-            Section("Passes", (_passes_table(passes),)),
+            Section("Passes", (passes_table(passes),)),
             assumptions(assumed),
             Section("Files", (_files_table(files),)),
         ),
@@ -153,22 +153,6 @@ def _noticed(hardening: Hardening) -> str:
 
 def _words(one: HardenedSet) -> str:
     return ", ".join(sorted(one.mitigations)) or "none"
-
-
-def _passes_table(passes: Mapping[str, Any]) -> Table:
-    rows = tuple(
-        (
-            t["name"],
-            f"{t['bytes']:,}",
-            "more" if t["planned_passes"] is None else str(t["planned_passes"]),
-            str(t["passes"]),
-            f"{t['on_air_s']:.2f} s",
-            f"{t['lost']} of {t['packets']}",
-            "identical" if t["identical"] else "DIFFERENT",
-        )
-        for t in passes["transfers"]
-    )
-    return Table("Passes", ("file", "bytes", "planned", "needed", "on air", "packets lost", "digests"), rows)
 
 
 def _files_table(files: Sequence[Path]) -> Table:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from hil.deployment.options import USUAL_RECIPE
 from hil.errors import UsageError
 from hil.payload.radiation.kinds import FaultKind
+from mapping.recipe.recipe import Recipe
 from mapping.settings import check_limits, setting
-
-if TYPE_CHECKING:  # the command line reads the defaults, and imports nothing that takes time
-    from mapping.recipe.rewrite import Rewrite
 
 FEWEST_IMAGES = 100  # that one injection is judged on
 DAY_S = 86400.0
+AS_COMPILED, FLOWN_RECIPE = Recipe(), USUAL_RECIPE.without("aims")
 FAULTS, FLOWN, LINK = "Faults", "Flight", "Link"  # groups of options
 FRAME_BYTES = 4 + 6 + 2  # checksum, header of a space packet, synchronisation (assumed)
 MOST_LOST = 0.999  # of all packets
@@ -23,8 +22,8 @@ MOST_LOST = 0.999  # of all packets
 @dataclass(frozen=True, slots=True)
 class CampaignOptions:
     """How a campaign is made. ``injections`` 0: as many as margin and confidence need; ``widen_images`` and
-    ``alarm_images``: fault-free images that widen the guards, and that false alarms are counted on; ``rewrite``: how
-    cells are written again that left their window, None: they are not."""
+    ``alarm_images``: fault-free images that widen the guards, and that false alarms are counted on; ``recipe``: what
+    is done to the network on the chip; as compiled where it is empty."""
 
     margin: float = setting(0.01, "margin of the share of harmful faults, a fraction", group=FAULTS)
     confidence: float = setting(0.95, "of the margin", group=FAULTS)
@@ -40,7 +39,7 @@ class CampaignOptions:
     kinds: tuple[FaultKind, ...] = tuple(FaultKind)
     workers: int = setting(1, "processes side by side", low=1, group="Machine")
     scheduler: str | None = setting(None, "tcp://host:port of a Dask cluster that injects", group="Machine", unset=True)
-    rewrite: Rewrite | None = None
+    recipe: Recipe = AS_COMPILED
 
     def __post_init__(self) -> None:
         check_limits(self, UsageError)
@@ -75,7 +74,7 @@ MAIN = (MitigationScenario.WITHOUT, MitigationScenario.SCRUBBED, MitigationScena
 @dataclass(frozen=True, slots=True)
 class TimelineOptions:
     """``scrub_s``: between two scrubs; ``left_out``: kinds left out of the upsets (to see what they do); ``scenarios``:
-    those that are simulated; ``rewrite`` as ``CampaignOptions``."""
+    those that are simulated; ``recipe`` as ``CampaignOptions``, when the chip is first written."""
 
     years: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 3.0)
     chips: int = 20
@@ -86,7 +85,7 @@ class TimelineOptions:
     seed: int = 0
     left_out: tuple[FaultKind, ...] = ()
     scenarios: tuple[MitigationScenario, ...] = MAIN
-    rewrite: Rewrite | None = None
+    recipe: Recipe = AS_COMPILED
 
     def __post_init__(self) -> None:
         check_limits(self, UsageError)
@@ -114,7 +113,7 @@ def years_of(text: str) -> tuple[float, ...]:
 @dataclass(frozen=True, slots=True)
 class FlightOptions:
     """``chips`` emulated ones, seeds from ``first_seed``; ``virtual_chips`` for each; ``left_out``: kinds that the
-    belief leaves out, to see that the verdict notices; ``rewrite`` as ``CampaignOptions``, of both."""
+    belief leaves out, to see that the verdict notices; ``recipe`` as ``CampaignOptions``, of both."""
 
     years: tuple[float, ...] = (1.0, 3.0)
     chips: int = setting(20, "emulated chips", low=1, group=FLOWN)
@@ -125,7 +124,7 @@ class FlightOptions:
     first_seed: int = 100
     seed: int = setting(0, "seed of the host: image order and virtual chips", low=0, high=(1 << 63) - 1, group=FLOWN)
     left_out: tuple[FaultKind, ...] = ()
-    rewrite: Rewrite | None = None
+    recipe: Recipe = FLOWN_RECIPE
 
     def __post_init__(self) -> None:
         check_limits(self, UsageError)
@@ -167,9 +166,6 @@ class LinkFigures:
     )
     lost_share: float = setting(
         0.0, "share of packets that are lost besides, a fraction", low=0, high=MOST_LOST, option="lost", group=LINK
-    )
-    reordered_share: float = setting(
-        0.0, "share of packets that come late, a fraction", low=0, high=MOST_LOST, option="reordered", group=LINK
     )
 
     def __post_init__(self) -> None:

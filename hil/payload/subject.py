@@ -12,42 +12,37 @@ from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.adaptation import refuse_residual
 from hil.deployment.network_source import program_of
-from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
-from hil.errors import FileError, UsageError
+from hil.deployment.options import USUAL_RECIPE, DeployOptions, NetworkOptions, TechniqueOptions
+from hil.errors import FileError
 from hil.payload.budget import KnownAccuracy
 from hil.payload.requirements import MissionLimits
 from hil.prediction.predict import predict
 from hil.verdict.baseline import read_baseline
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
-from mapping.recipe.recipe import Recipe, recipe_of_effort
-from mapping.recipe.rewrite import Rewrite
+from mapping.recipe.recipe import Recipe
 
 PROGRAM = "program.h5"
+AS_STORED = TechniqueOptions()
 LOW_SHARE = 5.0  # percentile of virtual chips that is counted on
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A program, its name, and of its run the accuracy measured and how cells were written again (None: not)."""
+    """A program, its name, what is done to it on a chip, and the accuracy that its run measured (None: no run)."""
 
     program: ConductanceProgram
     name: str
+    recipe: Recipe = USUAL_RECIPE
     accuracy: KnownAccuracy | None = None
-    rewrite: Rewrite | None = None
 
-    def rewriting(self, asked: TechniqueOptions) -> Rewrite | None:
-        """How cells of its chips are written again: as was asked for, else as in its run.
 
-        Raises:
-            UsageError: another technique, which the chips of missions do not take from the command line.
-        """
-        own = self.rewrite if asked.effort is None else recipe_of_effort(asked.effort).get(Rewrite)
-        recipe = Recipe(() if own is None else (own,)).changed(asked.having, asked.without)
-        others = [t.name for t in recipe.techniques if not isinstance(t, Rewrite)]
-        if others:
-            raise UsageError(f"{', '.join(others)}: chips of missions are as deployed, but for rewrite")
-        return recipe.get(Rewrite)
+def recipe_of_program(program: ConductanceProgram, asked: TechniqueOptions, run: Recipe | None = None) -> Recipe:
+    """The recipe of the effort, else that of the run, else what the program holds, else the usual one; then changed."""
+    if asked.effort is not None:
+        return asked.recipe()
+    stored = Recipe.of_text(program.recipe) if program.recipe else USUAL_RECIPE
+    return (run or stored).changed(asked.having, asked.without)
 
 
 def open_subject(
@@ -56,23 +51,23 @@ def open_subject(
     watch: Watch,
     *,
     network: Path | None = None,
-    techniques: TechniqueOptions | None = None,
+    techniques: TechniqueOptions = AS_STORED,
 ) -> Subject:
     """Open what a command was given.
 
     Args:
         network: net.pt or program.h5 of a run folder that holds no program.
-        techniques: by whose effort a network that is not compiled yet is laid out; None: as usual.
+        techniques: to change the recipe of the file or the run by.
 
     Raises:
         FileError: a folder that is no run, or a run whose program is nowhere.
     """
     if not path.is_dir():
         with watch.stage("compiling"):
-            effort = None if techniques is None else techniques.effort
-            program, _ = program_of(path, source, watch, recipe=TechniqueOptions(effort).recipe())
+            recipe = techniques.recipe(path)
+            program, _ = program_of(path, source, watch, recipe=recipe)
         refuse_residual(program, "missions and campaigns")
-        return Subject(program, path.stem)
+        return Subject(program, path.stem, recipe)
     report = read_baseline(path)
     file = network or (path / PROGRAM if (path / PROGRAM).exists() else None)
     if file is None:
@@ -91,7 +86,8 @@ def open_subject(
         f"{report.backend_words}: lower end of the run's interval, {report.data.images} images of {report.data.name}"
     )
     accuracy = KnownAccuracy(report.decisive.measured.low, known_from)
-    return Subject(program, report.network.name, accuracy, report.rewrite)
+    ran = None if report.plan is None else Recipe().changed(report.plan.recipe.split(), ())
+    return Subject(program, report.network.name, recipe_of_program(program, techniques, ran), accuracy)
 
 
 def simulated_accuracy(

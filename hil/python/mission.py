@@ -12,7 +12,7 @@ from hil.payload.budget import MissionBudget
 from hil.payload.budget_text import budget_summary
 from hil.payload.check import check_subject, planned_check
 from hil.payload.requirements import load_mission
-from hil.payload.subject import Subject, open_subject
+from hil.payload.subject import AS_STORED, Subject, open_subject, recipe_of_program
 from hil.python.files import Known
 from hil.python.networks import CompiledNetwork
 from hil.python.progress import progress
@@ -67,7 +67,7 @@ def mission(
     *,
     record: Known = None,
     options: DeployOptions = FEW,
-    treated: TechniqueOptions | None = None,
+    treated: TechniqueOptions = AS_STORED,
     watch: Watch | None = None,
 ) -> Mission:
     """Set every limit of a mission beside what a network needs, as ``hil mission check`` does.
@@ -78,7 +78,7 @@ def mission(
         data: samples to simulate the accuracy on; None: it is not simulated.
         record: to simulate from; None: the models of the chip file.
         options: of the simulation.
-        treated: techniques; of these chips only the rewriting of cells can be asked for.
+        treated: to change the recipe of the network or the run by.
         watch: hears stages and progress; None: nobody does.
 
     Returns:
@@ -97,11 +97,10 @@ def mission(
     with progress(watch) as observer:
         observer.plan(planned_check(images, measured, options))
         if isinstance(network, CompiledNetwork):
-            found = Subject(network.program, network.name)
+            found = Subject(network.program, network.name, recipe_of_program(network.program, treated))
         elif isinstance(network, ConductanceProgram):
-            found = Subject(network, "program")
+            found = Subject(network, "program", recipe_of_program(network, treated))
         else:
-            found = open_subject(Path(network), NetworkOptions(), observer)
-        again = None if images is None else found.rewriting(treated or TechniqueOptions())
-        budget = check_subject(found, wanted, images, measured, options, observer, again=again)
+            found = open_subject(Path(network), NetworkOptions(), observer, techniques=treated)
+        budget = check_subject(found, wanted, images, measured, options, observer)
     return Mission(**{f.name: getattr(budget, f.name) for f in fields(budget)})

@@ -21,10 +21,10 @@ from hil.deployment.run_settings import RunSettings
 from hil.driver.wire_trace import trace_lines
 from hil.improvement.context import Candidate
 from hil.improvement.improve import TrialResult, stored_result
+from hil.payload.flight_image import flight_program, load_image, pack_image
 from hil.payload.hardened_campaign import harden_campaign
 from hil.payload.orbit import load_orbit
-from hil.payload.passes.flight_image import flight_program, load_image, pack_image
-from hil.payload.passes.windows import load_passes
+from hil.payload.passes import load_passes
 from hil.payload.radiation.block import InjectionResult
 from hil.payload.radiation.folder import CampaignFolder, injections_text, kept_years, read_injections
 from hil.payload.radiation.study import run_study

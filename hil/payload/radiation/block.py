@@ -22,7 +22,7 @@ from hil.payload.radiation.run import ChipAnswers, FaultContext
 from hil.payload.radiation.space import Fault, FaultSpace, fault_space
 from hil.payload.radiation.stored_words import STORED, StoredWords, stored_words
 from mapping.program.conductance import ConductanceProgram
-from mapping.recipe.rewrite import Rewrite
+from mapping.recipe.recipe import Recipe
 
 # Purpose tags of the host's seeds.
 SITES, SCRUB_NOISE = 0xFA17, 0x5C2B
@@ -31,8 +31,8 @@ JUDGE_SAMPLE = 0  # number of the noise of the first judged image
 
 @dataclass(frozen=True)
 class ContextInputs:
-    """All that a worker needs: program, record, judged and golden images, thresholds, seed, age, kinds; ``high_share``
-    as in the orbit file, ``rewrite`` as ``hil.payload.settings.CampaignOptions``."""
+    """All that a worker needs: program, record, judged and golden images, thresholds, seed, kinds; ``high_share``
+    as in the orbit file, ``recipe`` with the age at which the chip answers."""
 
     program: ConductanceProgram
     record: CalibrationRecord
@@ -40,21 +40,18 @@ class ContextInputs:
     golden: NDArray[np.uint8]
     guards: Guards
     seed: int
-    age_s: float
     kinds: tuple[FaultKind, ...]
     high_share: float
-    rewrite: Rewrite | None = None
+    recipe: Recipe
 
     @cached_property
     def ready(self) -> ReadyContext:
         """Built where it is asked for first, once for all blocks that one process does."""
         checked = checked_program(self.program)
-        context = fault_context(
-            self.program, checked, self.record, age_s=self.age_s, seed=self.seed, rewrite=self.rewrite
-        )
+        context = fault_context(self.program, checked, self.record, self.recipe, seed=self.seed)
         images = np.concatenate([self.images, self.golden])
-        space = fault_space(self.program)
-        words = stored_words(self.program, context.chip.drawn.corrections, space)
+        space = fault_space(context.program)
+        words = stored_words(context.program, context.chip.drawn.corrections, space)
         return ReadyContext(context, images, context.healthy(images, JUDGE_SAMPLE), space, words)
 
 

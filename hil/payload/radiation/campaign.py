@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,10 +89,10 @@ def run_campaign(
     settings = _settings(program, data, record, orbit, options, wanted)
     work = folder.begin(settings, restart=restart)
     with watch.stage("guards"):
+        recipe = replace(options.recipe, age_s=options.age_s)
+        program = recipe.prepared(program, record, watch)
         checked = checked_program(program)
-        context = fault_context(
-            program, checked, record, age_s=options.age_s, seed=options.seed, rewrite=options.rewrite
-        )
+        context = fault_context(program, checked, record, recipe, seed=options.seed)
         golden = program.calibration_images[: options.golden]
         guards = calibrate_guards(context, program.calibration_images, golden, images["widen"])
         raised = 0
@@ -107,10 +107,9 @@ def run_campaign(
         golden=golden,
         guards=guards,
         seed=options.seed,
-        age_s=options.age_s,
         kinds=options.kinds,
         high_share=orbit.upsets.high_share,
-        rewrite=options.rewrite,
+        recipe=recipe,
     )
     with watch.stage("injecting"):
         _blocks(work, inputs, wanted, options, watch)
@@ -162,7 +161,7 @@ def _settings(
         "age_s": options.age_s,
         "seed": options.seed,
         "kinds": [str(kind) for kind in options.kinds],
-        **({} if options.rewrite is None else {"rewrite": asdict(options.rewrite)}),
+        "recipe": options.recipe.to_json(),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.payload.radiation.checksums import CheckedProgram
@@ -12,23 +14,25 @@ from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.training_inputs import training_inputs
 from mapping.recipe.recipe import Recipe
-from mapping.recipe.rewrite import Rewrite
 
 
 def fault_context(
     base: ConductanceProgram,
     checked: CheckedProgram,
     record: CalibrationRecord,
+    recipe: Recipe,
     *,
-    age_s: float,
     seed: int,
-    rewrite: Rewrite | None = None,
 ) -> FaultContext:
-    """Virtual chip 0 of a seed, in fast mode, with its checksum columns. The same whenever it is built."""
+    """Virtual chip 0 of a seed, in fast mode, with its checksum columns, after a recipe. The same whenever it is built.
+
+    Args:
+        base: prepared by the recipe (``Recipe.prepared``), as ``checked`` is.
+    """
     chips = VirtualChips(
         checked.program,
         record,
-        Recipe(() if rewrite is None else (rewrite,), age_s),
+        recipe,
         1,
         seed,
         inputs=training_inputs(checked.program),
@@ -36,4 +40,9 @@ def fault_context(
     )
     drawn = chips.draw(0)
     virtual = build_chip(checked.program, record, drawn, seed=chips.noise_seed, number=0, mode=SimulationMode.FAST)
-    return FaultContext(ChipUnderTest(base, checked.program, record, drawn), virtual, checked.checks)
+    program, targets = checked.program, recipe.targets(base)
+    if targets is not None:  # checks are not tuned: nothing but their sums is looked at
+        base = virtual.tuned(base, targets).program
+        tuned = {step.name: step for step in base.steps}
+        program = replace(program, steps=tuple(tuned.get(step.name, step) for step in program.steps))
+    return FaultContext(ChipUnderTest(base, program, record, drawn), virtual, checked.checks)

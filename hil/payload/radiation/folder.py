@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ def kept_years(options: TimelineOptions, root: Path) -> KeptYears:
         "scrub_s": options.scrub_s,
         "seed": options.seed,
         "left_out": [str(kind) for kind in options.left_out],
-        **({} if options.rewrite is None else {"rewrite": asdict(options.rewrite)}),
+        "recipe": options.recipe.to_json(),
     }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     return KeptYears(WorkFolder(root / key, settings, kind="hil.years"), options.images)

@@ -56,8 +56,7 @@ def run_study(
     known, source, notes = record_or_nominal(program, record)
     found = run_campaign(program, data, known, orbit, folder, options, watch, restart=restart)
     report = {**campaign_json(found, orbit), "belief": source, "notes": list(notes)}
-    if options.rewrite is not None:
-        report["notes"].append(f"written: {options.rewrite.words} ({options.rewrite})")
+    report["notes"].append(f"done to the network: {options.recipe or 'nothing, as compiled'}")
     if over_years is not None:
         timeline = simulate_years(program, data, known, orbit, over_years, watch, kept_years(over_years, folder.years))
         report["timeline"] = timeline.to_json()

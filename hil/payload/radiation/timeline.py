@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import USUAL_RECIPE
 from hil.payload.mitigation import Mitigation
 from hil.payload.orbit import OrbitFile
 from hil.payload.radiation.dose import dose_mrad, with_dose
@@ -40,7 +40,6 @@ from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import run
 from mapping.program.training_inputs import training_inputs
-from mapping.recipe.recipe import Recipe
 from mapping.tune.channel_affine import TuneTargets
 
 FORMAT = "hil.timeline/1.0"
@@ -161,14 +160,17 @@ class OrbitRow:
         options: TimelineOptions,
         watch: Watch,
     ) -> None:
+        program = replace(options.recipe, age_s=FIRST_S).prepared(program, record, watch)
         self.program, self.record, self.orbit, self.options = program, record, orbit, options
+        self.first_targets = options.recipe.targets(program, watch)
         self.space: FaultSpace = fault_space(program)
         self.inputs = training_inputs(program)
         self._noise_seed = self._chips(FIRST_S).noise_seed
         self._number, self._ages = -1, dict[float, SampledDevice]()  # of the last chip that was asked for
-        self.targets: TuneTargets | None = None
-        if any(TUNE in MITIGATIONS[scenario] for scenario in options.scenarios):
-            self.targets = DeployOptions().recipe.targets(program, watch)
+        self._first = program  # of that chip, as the recipe left it in the first hour
+        self.targets: TuneTargets | None = self.first_targets
+        if self.targets is None and any(TUNE in MITIGATIONS[scenario] for scenario in options.scenarios):
+            self.targets = USUAL_RECIPE.targets(program, watch)
 
     def answers(
         self, number: int, year: float, scenario: MitigationScenario, images: NDArray[np.uint8]
@@ -189,7 +191,8 @@ class OrbitRow:
         days |= dict.fromkeys(STORED, (scrub_s if ECC in mitigations else since_s) / DAY_S)
         if SCRUB not in mitigations:
             del days[FaultKind.IMAGE_LEVEL]  # it matters when cells are written from it
-        program, held = self._struck(dosed, days, number, year, code=ECC in mitigations)
+        begun = self.program if TUNE in mitigations else self._first
+        program, held = self._struck(begun, dosed, days, number, year, code=ECC in mitigations)
         chip = build_chip(program, self.record, held, seed=self._noise_seed, number=number, mode=SimulationMode.FAST)
         if TUNE in mitigations and self.targets is not None:
             program = chip.tuned(program, self.targets).program
@@ -206,18 +209,25 @@ class OrbitRow:
         drawn, effects = chips.uncorrected(number), self.orbit.dose
         dosed = with_dose(drawn, self.program.spec.macro, effects, dose_mrad(effects, year), rng)
         dosed = replace(dosed, columns=drawn.columns)
-        _, held = self._struck(dosed, dict.fromkeys(CELLS, since_s / DAY_S), number, year)
+        _, held = self._struck(self.program, dosed, dict.fromkeys(CELLS, since_s / DAY_S), number, year)
         held = replace(held, corrections=chips.corrections_of(held.cells_us, rng))
         chip = build_chip(
             self.program, self.record, held, seed=chips.noise_seed, number=number, mode=SimulationMode.FAST
         )
         program = self.program
-        if self.targets is not None:
-            program = chip.tuned(program, self.targets).program
+        if self.first_targets is not None:
+            program = chip.tuned(program, self.first_targets).program
         return run(program, images, chip)
 
     def _struck(
-        self, drawn: SampledDevice, days: Mapping[FaultKind, float], number: int, year: float, *, code: bool = False
+        self,
+        program: ConductanceProgram,
+        drawn: SampledDevice,
+        days: Mapping[FaultKind, float],
+        number: int,
+        year: float,
+        *,
+        code: bool = False,
     ) -> tuple[ConductanceProgram, SampledDevice]:
         """Program and chip after the upsets of some days of each kind that stay.
 
@@ -231,11 +241,10 @@ class OrbitRow:
             expected = rate_per_day(kind, self.orbit.upsets) * self.space.units[kind] * known
             count = 0 if kind in self.options.left_out else min(int(rng.poisson(expected)), MOST_UPSETS)
             faults[kind] = [self.space.draw(kind, rng, self.orbit.upsets.high_share) for _ in range(count)]
-        program = self.program
         chip = ChipUnderTest(program, program, self.record, drawn)
         drawn = strike_cells(chip, drawn, [fault for kind in CELLS for fault in faults.pop(kind, [])])
         if code:
-            faults = self._decoded(drawn, faults, days, number, year)
+            faults = self._decoded(program, drawn, faults, days, number, year)
         for fault in (fault for found in faults.values() for fault in found):
             chip = ChipUnderTest(program, program, self.record, drawn)
             if fault.kind in RULES:
@@ -248,6 +257,7 @@ class OrbitRow:
 
     def _decoded(
         self,
+        program: ConductanceProgram,
         drawn: SampledDevice,
         faults: Mapping[FaultKind, list[Fault]],
         days: Mapping[FaultKind, float],
@@ -264,7 +274,7 @@ class OrbitRow:
         left = {kind: found for kind, found in faults.items() if kind not in STORED}
         if not stored:
             return left
-        words = stored_words(self.program, drawn.corrections, self.space)
+        words = stored_words(program, drawn.corrections, self.space)
         first = 8 * words.coded.data.size
         places = [words.bit_of(fault) for fault in stored] + list(rng.integers(first, words.coded.bits, checks))
         for bit in words.read_after(places).wrong:
@@ -275,19 +285,23 @@ class OrbitRow:
     def _aged(self, number: int, age_s: float) -> SampledDevice:
         """A chip some time after it was written, with the corrections of the first hour."""
         if number != self._number:
-            self._number, self._ages = number, {FIRST_S: self._chips(FIRST_S).draw(number)}
+            young = self._chips(FIRST_S)
+            self._number, self._ages, self._first = number, {FIRST_S: young.draw(number)}, self.program
+            if self.first_targets is not None:
+                self._first = young.tune(number, young.chip(number)).program
         if age_s not in self._ages:
-            aged, young = self._chips(age_s).uncorrected(number), self._ages[FIRST_S]
-            self._ages[age_s] = replace(aged, corrections=young.corrections)
+            aged = self._chips(age_s).uncorrected(number)
+            self._ages[age_s] = replace(aged, corrections=self._ages[FIRST_S].corrections)
         return self._ages[age_s]
 
     def _chips(self, age_s: float) -> VirtualChips:
         return VirtualChips(
             self.program,
             self.record,
-            Recipe(() if self.options.rewrite is None else (self.options.rewrite,), age_s),
+            replace(self.options.recipe, age_s=age_s),
             self.options.chips,
             self.options.seed,
             inputs=self.inputs,
             mode=SimulationMode.FAST,
+            targets=self.first_targets if age_s == FIRST_S else None,
         )

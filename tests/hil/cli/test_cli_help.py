@@ -87,10 +87,7 @@ def test_doctor_says_how_to_get_a_data_set_that_is_missing(
 
 @pytest.mark.parametrize(
     ("package", "words", "extra"),
-    [
-        ("pymoo", ["search", "show", "."], "search"),
-        ("spacepackets", ["mission", "passes", "net.pt", "--passes", "x.csv"], "mission"),
-    ],
+    [("pymoo", ["search", "show", "."], "search")],
 )
 def test_a_command_without_its_package_says_what_installs_it_and_so_does_doctor(
     package: str, words: list[str], extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -12,6 +12,7 @@ from hil.datasets.image_set import Dataset
 from hil.payload.radiation.checksums import checked_program
 from hil.payload.radiation.context import fault_context
 from hil.payload.radiation.run import FaultContext
+from hil.payload.settings import AS_COMPILED
 from mapping.compile import compile_network
 from mapping.program.conductance import ConductanceProgram
 
@@ -30,7 +31,7 @@ def record(program: ConductanceProgram) -> CalibrationRecord:
 
 @pytest.fixture(scope="session")
 def bench(program: ConductanceProgram, record: CalibrationRecord) -> FaultContext:
-    return fault_context(program, checked_program(program), record, age_s=3600.0, seed=3)
+    return fault_context(program, checked_program(program), record, AS_COMPILED, seed=3)
 
 
 @pytest.fixture(scope="session")

@@ -7,26 +7,18 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("spacepackets")
-
 import hil.payload
-from cim.chip.file import load_chip
 from hil.cli import run
-from hil.errors import FileError, MismatchError, NotAuthorised
+from hil.errors import MismatchError
 from hil.payload.hardened_campaign import harden_campaign
 from hil.payload.orbit import SHIPPED
-from hil.payload.passes.commands import TAKE_PROGRAM, TAKE_UPDATE, FlightComputer, function_call, read_telemetry
-from hil.payload.passes.flight_image import flight_program, pack_image
-from hil.payload.passes.update import pack_update
 from hil.payload.radiation.folder import CampaignFolder
 from hil.payload.radiation.summary import FORMAT
 from hil.payload.requirements import load_mission
-from mapping.compile import compile_network
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 
 from ..fitting import every_answer_fits as every_answer_fits
-from ..small_net import small_network
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
 ORBIT = SHIPPED / "leo-sso.toml"
@@ -94,35 +86,6 @@ def test_an_impossible_pass_is_named_with_file_and_line(
     (tmp_path / "passes.csv").write_text(f"start,end\n{row}\n", "utf-8")
     assert run(["mission", "passes", str(tmp_path / "program.h5"), "--passes", str(tmp_path / "passes.csv")]) == 7
     assert "passes.csv:2: " in capsys.readouterr().err
-
-
-def test_a_program_for_another_chip_a_truncated_image_and_an_expired_counter_leave_what_is_on_board(
-    program: ConductanceProgram,
-) -> None:
-    flying = flight_program(program)
-    other = flight_program(compile_network(small_network(), load_chip("yao-2020", macros=8)))
-    board = FlightComputer(program.spec)
-
-    def reason(function: int, name: str, data: bytes) -> int | None:
-        board.keep(name, data)
-        answers = [read_telemetry(packet) for packet in board.take(function_call(function, name.encode(), 1))]
-        return next((a.content[-1] for a in answers if (a.service, a.subservice) == (1, 8)), None)
-
-    assert reason(TAKE_PROGRAM, "p", pack_image(flying)) is None
-    update = pack_update(flying, flying, 3)
-    assert reason(TAKE_UPDATE, "u", update) is None
-    held = board.program
-    known = {FileError: 1, MismatchError: 2, NotAuthorised: 3}
-    for function, data, error in (
-        (TAKE_PROGRAM, pack_image(other), MismatchError),
-        (TAKE_PROGRAM, pack_image(flying)[:-20], FileError),
-        (TAKE_PROGRAM, pack_image(flying)[:40], FileError),
-        (TAKE_UPDATE, update, NotAuthorised),
-        (TAKE_UPDATE, update[:-1], FileError),
-    ):
-        assert reason(function, "new", data) == known[error]
-        assert board.program is held
-        assert board.update_counter == 3
 
 
 def test_a_campaign_of_another_program_is_not_hardened(program: ConductanceProgram, tmp_path: Path) -> None:

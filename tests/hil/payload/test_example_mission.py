@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-
-import pytest
-
-pytest.importorskip("spacepackets")
 
 from hil.payload.page import file_digest
 
@@ -32,7 +27,6 @@ def test_the_example_ends_in_a_page_with_assumptions_first_and_a_digest_of_every
         "program.h5",
         "budget.json",
         "passes.json",
-        "telemetry.xml",
         "campaign/campaign.json",
         "run/record.h5",
     ):
@@ -43,8 +37,7 @@ def test_the_example_ends_in_a_page_with_assumptions_first_and_a_digest_of_every
     assert {share["basis"] for share in budget["image"]["shares"]} == {"assumed"}
     known = {line["name"]: line["held"] for line in budget["lines"]}
     assert known["accuracy after 3 years"] != "open"
-    assert json.loads((out / "passes.json").read_text("utf-8"))["identical"]
+    assert [plan["passes"] for plan in json.loads((out / "passes.json").read_text("utf-8"))] == [1, 1]
     before = (out / "campaign" / "campaign.json").read_bytes()
     script.main(asked)  # goes on in the same folder
     assert (out / "campaign" / "campaign.json").read_bytes() == before
-    assert not re.search(r"DIFFERENT", page)

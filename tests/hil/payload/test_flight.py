@@ -52,14 +52,14 @@ def test_emulated_and_virtual_chips_of_a_flight_are_written_again_alike(
     program: ConductanceProgram, data: Dataset
 ) -> None:
     once = FlightOptions((1.0,), chips=3, images=300, virtual_chips=2)
-    again = replace(once, rewrite=Rewrite(2))
+    again = replace(once, recipe=once.recipe.having(Rewrite(2)))
     plain, treated = (fly(program, data, load_orbit("geo"), o, Watch(), chip="lab-128") for o in (once, again))
     assert [f.accuracy for f in plain.flown] != [
         f.accuracy for f in treated.flown
     ]  # one may be right as often by chance
     assert plain.flown[0].predicted != treated.flown[0].predicted
-    assert treated.to_json()["rewrite"] == {"times": 2, "after_s": 1.0, "reads": 8}
-    assert "written again (rewrite=times=2)" in "\n".join(treated.summary().lines())
+    assert {"name": "rewrite", "times": 2, "after_s": 1.0, "reads": 8} in treated.to_json()["recipe"]
+    assert "rewrite=times=2" in "\n".join(treated.summary().lines())
 
 
 def test_bands_of_an_exact_belief_are_half_as_wide_again_as_the_spread_of_twenty_chips() -> None:

@@ -24,16 +24,7 @@ from mapping.program.conductance import ConductanceProgram
 from ..browser import AXE, BROWSER, faults, violations
 
 MISSION = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
-TRANSFER = {
-    "name": "<program>",
-    "bytes": 10,
-    "planned_passes": None,
-    "passes": 1,
-    "on_air_s": 0.5,
-    "lost": 0,
-    "packets": 3,
-    "identical": True,
-}
+TRANSFER = {"name": "<program>", "bytes": 10, "packets": 3, "on_air_s": 0.5, "waits_s": 0.0, "passes": None}
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +42,8 @@ def reviewed(
     plan = load_mission(MISSION)
     hardening = harden_campaign(folder.root, program, plan, floor=0.5, detection=0.5, record=record)
     budget = check_budget(program, plan, network="small")
-    passes = {"identical": True, "transfers": [TRANSFER]}
     files, notes = [MISSION, folder.report], ["noted <first>"]
-    return mission_page(plan, budget, study.report, hardening, passes, files, notes), folder.report
+    return mission_page(plan, budget, study.report, hardening, [TRANSFER], files, notes), folder.report
 
 
 def test_a_page_begins_with_findings_says_what_is_assumed_and_lists_every_file_with_its_digest(

@@ -33,7 +33,10 @@ from hil.simulation.virtual_chip import build_chip
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import run
-from mapping.program.file import save_program
+from mapping.program.file import load_program, save_program
+from mapping.recipe.recipe import Recipe, with_recipe
+from mapping.recipe.rewrite import Rewrite
+from mapping.recipe.tune import TunedChannels
 
 from ..conftest import CHIP, Small
 from ..fitting import every_answer_fits as every_answer_fits
@@ -344,27 +347,33 @@ def test_the_command_runs_a_campaign_and_prints_json(
     assert command([*asked, *options, "--kinds", "cosmic", "-o", str(tmp_path / "out")]) == 2
 
 
-def test_a_campaign_treats_chips_as_the_run_did_and_a_file_as_it_is_told(
+def test_campaigns_do_to_the_network_what_the_run_did_and_what_a_program_file_holds(
     small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    quick = ["--no-causes", "--without", "tune", "--samples", "100", "--repeat", "1", "--with", "rewrite=2,after=5s"]
+    quick = ["--no-causes", "--samples", "100", "--repeat", "1", "--with", "rewrite=2,after=5s", "--without", "aims"]
     command(small.arguments("--port", CHIP, *quick, "--out", str(run)))
-    options = ["--data", str(small.data), "--orbit", "leo-sso", "--injections", "13", "--chips", "2"]
-    options += ["--year-images", "300", "--years", "0", "--json"]
+    options = ["--data", str(small.data), "--orbit", "leo-sso", "--injections", "26", "--chips", "0", "--json"]
     capsys.readouterr()
 
-    def campaign(name: str, subject: Path, *more: str) -> tuple[dict[str, object] | None, float]:
+    def campaign(name: str, subject: Path, *more: str) -> tuple[str, list[str], bytes]:
         assert command(["campaign", str(subject), *options, *more, "-o", str(tmp_path / name)]) == 0
         found = json.loads(capsys.readouterr().out)
-        return found["settings"].get("rewrite"), found["timeline"]["scenarios"]["without"][0]["mean"]
+        done = [technique["name"] for technique in found["settings"]["recipe"]]
+        return found["plan"]["recipe"], done, (tmp_path / name / "injections.json").read_bytes()
 
-    as_run, once = campaign("run-campaign", run), campaign("once", run, "--without", "rewrite")
-    assert as_run[0] == {"times": 2, "after_s": 5.0, "reads": 8}
-    assert once[0] is None
-    assert as_run[1] != once[1]
-    assert campaign("file", run / "program.h5", "--with", "rewrite=2,after=5s") == as_run
-    assert campaign("file-once", run / "program.h5") == once
+    as_run = campaign("as-run", run)
+    assert as_run[1][-2:] == ["rewrite", "tune"]
+    assert "rewrite=times=2,after=5s" in as_run[0]
+    once = campaign("once", run, "--without", "rewrite")
+    assert "rewrite" not in once[0]
+    assert once[2] != as_run[2]
+    file = tmp_path / "program.h5"
+    save_program(with_recipe(load_program(run / "program.h5"), Recipe((Rewrite(2, 5.0), TunedChannels()))), file)
+    assert campaign("file", file)[1:] == (["rewrite", "tune"], as_run[2])
+    plain = campaign("plain", file, "--effort", "0")
+    assert plain[:2] == ("", [])
+    assert plain[2] != as_run[2]
 
 
 def test_two_workers_give_the_bytes_of_one(

@@ -17,7 +17,7 @@ from hil.payload.radiation.inject import inject
 from hil.payload.radiation.kinds import FaultKind
 from hil.payload.radiation.run import FaultContext
 from hil.payload.radiation.space import Fault, FaultSpace, fault_space
-from hil.payload.settings import CampaignOptions
+from hil.payload.settings import AS_COMPILED, CampaignOptions
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile
@@ -63,7 +63,7 @@ def turns(twice: ConductanceProgram) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def bench_of_twice(twice: ConductanceProgram) -> FaultContext:
     record = nominal_record(twice.spec, twice.macros)
-    return fault_context(twice, checked_program(twice), record, age_s=3600.0, seed=3)
+    return fault_context(twice, checked_program(twice), record, AS_COMPILED, seed=3)
 
 
 def test_cells_of_a_shared_layer_are_counted_once_and_its_sums_at_each_use(
