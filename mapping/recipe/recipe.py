@@ -241,11 +241,18 @@ def run_recipe(
     return written
 
 
-def begun_tune(program: ConductanceProgram, targets: TuneTargets) -> ChannelTune:
-    """An empty tune of a chip, which takes up the layers of one round after the other."""
+def begun_tune(
+    program: ConductanceProgram,
+    targets: TuneTargets,
+    *,
+    done: int = 0,
+    values: Mapping[str, NDArray[Any]] | None = None,
+) -> ChannelTune:
+    """A tune of a chip, which takes up the layers of one round after the other; ``done`` and ``values``: of an earlier
+    one that it goes on from (``mapping.tune.channel_affine.ChannelTune``)."""
     from mapping.tune.channel_affine import ChannelTune
 
-    return ChannelTune(program, targets)
+    return ChannelTune(program, targets, done=done, values=values)
 
 
 def recipe_of_effort(effort: int) -> Recipe:

@@ -36,7 +36,6 @@ from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
-from mapping.recipe.recipe import Recipe
 from mapping.tune.aims import aimed
 from search.train.downstream import DownstreamLayers
 
@@ -142,7 +141,7 @@ def _group_after_group(
 ) -> tuple[OnChipProgress, WiredLayers, float]:
     """The progress once all is done, what was written, and the chip's clock when it began, s."""
     assert work.root is not None
-    wired = WiredLayers(driver, record, Recipe(age_s=settings.training.age_s), settings.training.seed, watch)
+    wired = WiredLayers(driver, record, settings.recipe, settings.training.seed, watch)
     begun_s = driver.chip_time_ns * 1e-9
 
     def save(progress: OnChipProgress) -> None:
@@ -152,9 +151,8 @@ def _group_after_group(
         )
         save_progress(work, progress, downstream.state(), held)
 
-    stored = program.calibration_images[: settings.tune_images]
     train = downstream_training(downstream, settings, work.root, asked, watch)
-    groups = Progressive(wired, layer_groups(program, settings.groups), stored, downstream, train, watch, save)
+    groups = Progressive(wired, layer_groups(program, settings.groups), settings.recipe, downstream, train, watch, save)
     found = load_progress(work)
     if found is None:
         return groups.finish(groups.begin(program)), wired, begun_s
@@ -190,7 +188,6 @@ def _asked(
         **fingerprint(settings.training, inputs),
         "groups": settings.groups,
         "measured images": settings.images,
-        "tune images": settings.tune_images,
         "program": program.digest,
         "serial": record.serial,
     }

@@ -22,7 +22,6 @@ from mapping.network.file import image_keys
 from mapping.program.conductance import AgainStep, ConductanceProgram
 from mapping.quantise.sharing import shared_ops
 from mapping.quantise.weight_scales import ScaleRule
-from mapping.tune.aims import aimed, aims_of
 from search.train.downstream import DownstreamLayers, DownstreamRecipe, Measured, Trained
 from search.train.training import Machine, multiplies_bfloat16, report_steps
 
@@ -75,9 +74,7 @@ def prepared(
         raise UsageError("the network stores too few training images to tune with", hint="hil import with --images 512")
     keys = [program.trained_on, image_keys(inputs.train.pixels), image_keys(inputs.kept.pixels)]
     program = replace(program, trained_on=np.unique(np.concatenate(keys)))
-    law = (record or nominal_record(program.spec, program.macros)).programming
-    source = "models of the chip file" if record is None else record.origin
-    return inputs, aimed(program, aims_of(law, program.spec.macro, settings.training.age_s, source))
+    return inputs, settings.recipe.prepared(program, record or nominal_record(program.spec, program.macros), watch)
 
 
 def downstream_layers(

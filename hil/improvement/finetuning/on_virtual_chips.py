@@ -22,8 +22,6 @@ from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.training_inputs import training_inputs
-from mapping.recipe.recipe import Recipe
-from mapping.tune.channel_affine import tune_targets
 
 
 class ChipAndImages(TypedDict, total=False):
@@ -89,19 +87,18 @@ def _tuned_and_finetuned(
     settings: OnChipSettings,
 ) -> tuple[float, float]:
     """Right answers of virtual chip ``number`` in percent: tuned alone, and fine-tuned."""
-    recipe, seed = Recipe(age_s=settings.training.age_s), settings.training.seed
-    stored, watch = program.calibration_images[: settings.tune_images], Watch()
+    recipe, seed, watch = settings.recipe, settings.training.seed, Watch()
     downstream = downstream_layers(inputs, program, settings)
     labels = downstream.kept.labels
     alone = VirtualChips(
         program, errors, recipe, 1, seed, inputs=training_inputs(program), mode="fast",
-        targets=tune_targets(program, stored), first=number,
+        targets=recipe.targets(program), first=number,
     )  # fmt: skip
     logits = alone.run(downstream.kept.pixels, 0, watch)[0]
     with tempfile.TemporaryDirectory() as name:
         train = downstream_training(downstream, settings, Path(name), "")
         layers = VirtualLayers(errors, recipe, seed, number)
-        work = Progressive(layers, layer_groups(program, settings.groups), stored, downstream, train, watch)
+        work = Progressive(layers, layer_groups(program, settings.groups), recipe, downstream, train, watch)
         progress = work.finish(work.begin(program))
     tuned = 100.0 * float((logits.argmax(1) == labels).mean())
     return tuned, right_share(progress.kept, progress.running, labels)

@@ -29,7 +29,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import input_codes
 from mapping.program.partial_run import PartialRun
 from mapping.program.training_inputs import training_inputs
-from mapping.tune.channel_affine import ChannelTune, tune_targets
+from mapping.recipe.recipe import Recipe, begun_tune
 from mapping.tune.reweighted import only_layers, reweighted, with_steps
 from search.train.downstream import DownstreamLayers, Measured, Trained
 
@@ -77,13 +77,13 @@ class Progressive:
     """One chip on its way.
 
     Args:
-        stored: training images of the tune; ``train``: trains the downstream layers (``Train``).
+        recipe: done to each group; ``train``: trains the downstream layers (``Train``).
         save: called with the progress after each group.
     """
 
     chip: WrittenLayers
     groups: Sequence[Sequence[str]]
-    stored: NDArray[np.uint8]
+    recipe: Recipe
     downstream: DownstreamLayers
     train: Callable[[int, Sequence[str], Measured, Measured], Trained]
     watch: Watch
@@ -93,7 +93,7 @@ class Progressive:
         """Progress before the first layer is written: inputs of the network for each set of images."""
         seen, kept, tune = (
             {INPUT: input_codes(images, program.input)}
-            for images in (self.downstream.images.pixels, self.downstream.kept.pixels, self.stored)
+            for images in (self.downstream.images.pixels, self.downstream.kept.pixels, self.recipe.tune_images(program))
         )
         return OnChipProgress(program, program, seen, kept, tune)
 
@@ -118,7 +118,9 @@ class Progressive:
             self.chip.write(only_layers(plain, layers), training_inputs(plain), number)
             self.chip.hold(plain)
         with self.watch.stage(f"measuring group {number + 1}"):
-            tune = ChannelTune(running, tune_targets(plain, self.stored), done=now.steps, values=now.tune)
+            targets = self.recipe.targets(plain)
+            assert targets is not None  # settings refuse a recipe without a tune
+            tune = begun_tune(running, targets, done=now.steps, values=now.tune)
             tune.run(self.chip.multiply, until=layers[-1], sample=TUNE, progress=self.watch.step)
             tuned = tune.tuned
             steps, values = now.steps, []

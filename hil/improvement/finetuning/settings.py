@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hil.deployment.options import USUAL_RECIPE
@@ -124,8 +124,7 @@ class OnChipSettings:
     """What a fine-tuning on the chip was asked for, besides network, images and record.
 
     ``groups``: layers are written in so many groups, one after the other. ``images``: most training images that are
-    measured. ``tune_images``: most stored training images that gains and biases are fitted to. ``training``: of the
-    layers downstream of each group; its epochs count for each.
+    measured. ``training``: of the layers downstream of each group; its epochs count for each.
     """
 
     groups: int = setting(4, "groups of layers, one written after the other", low=2, group=ON_THE_CHIP)
@@ -133,21 +132,25 @@ class OnChipSettings:
         2000, "most training images that run through the chip",
         low=2, high=MOST_MEASURED, option="measure", group=ON_THE_CHIP,
     )  # fmt: skip
-    tune_images: int = 128
     training: FinetuneSettings = field(default_factory=lambda: ON_CHIP)
 
     def __post_init__(self) -> None:
         check_limits(self, UsageError)
         asked = self.training
         for good, text in (
-            (self.tune_images >= 2, f"images to tune with: {self.tune_images}, at least 2 are needed"),
             (asked.rate > 0, "a learning rate on a chip is needed: --rate"),
             (asked.epochs >= 1 and not asked.minutes, "epochs of a fine-tuning on the chip are counted: --epochs"),
             (not asked.crop and not asked.shift, "images are measured as they are: neither --crop nor --shift"),
             (asked.symmetry in ("", "none"), "images are measured as they are: no --symmetry"),
             (asked.aimed, "cells are written beside their levels, for the planned age: they are aimed"),
+            (self.recipe.tune_plan.images, "the next group is trained on answers of a tuned chip: not without tune"),
             (not asked.teacher, "a network on a chip is taught by itself: no --teacher"),
             (asked.devices == 1, f"devices: {asked.devices}; layers downstream of a chip are trained on one"),
         ):
             if not good:
                 raise UsageError(text)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is done to each group of layers on the chip."""
+        return replace(self.training.treated, age_s=self.training.age_s)

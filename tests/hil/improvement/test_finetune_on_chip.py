@@ -32,8 +32,8 @@ from ..deployment.test_deploy import served  # noqa: E402
 from ..fitting import every_answer_fits as every_answer_fits  # noqa: E402
 from ..small_net import NAMES, images  # noqa: E402
 
-TRAINING = FinetuneSettings(epochs=2, rate=0.002, batch=32, held_out=64, seed=3)
-SETTINGS = OnChipSettings(groups=2, images=320, tune_images=32, training=TRAINING)
+TRAINING = FinetuneSettings(epochs=2, rate=0.002, batch=32, held_out=64, seed=3, recipe="aims tune=images=32")
+SETTINGS = OnChipSettings(groups=2, images=320, training=TRAINING)
 
 
 class Stopped(Watch):
