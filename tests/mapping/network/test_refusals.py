@@ -50,7 +50,7 @@ def test_every_refusal_of_capture_and_import_is_written_with_a_way_out() -> None
         (Whole(lambda x: torch.linalg.svd(x).S), "no node takes matrices apart"),
         (Whole(lambda x: torch.fft.rfft(x).abs()), "stored cosines"),
         (Whole(lambda x: x.median(1)[0]), "max and min of neighbours"),
-        (Whole(lambda x: torch.polygamma(1, x.abs() + 1)), "bring-your-network"),
+        (Whole(lambda x: torch.polygamma(1, x.abs() + 1)), "my-network"),
         (Whole(lambda x: x[x > 0].sum()), "stored places"),
         (Whole(lambda x: x if x.sum() > 0 else -x), "torch.where"),
         (nn.Linear(5, 2), "the module takes"),
