@@ -97,10 +97,10 @@ def deploy(
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
     from firmware_protocols.messages import Capability
-    from hil.deployment.deploy import deploy
+    from hil.deployment.deploy import deploy, images_of_run
     from hil.deployment.dry_run import estimate
     from hil.deployment.expected_work import PHASES
-    from hil.deployment.network_source import program_of
+    from hil.deployment.network_source import images_asked, program_of
     from hil.deployment.plan import plan_of
     from hil.driver.counting.wire_cost import EVERYTHING, ON_SERIAL
     from hil.verdict.baseline import read_baseline
@@ -126,6 +126,7 @@ def deploy(
             watch.plan((PlannedStage("compiling", 2.0), PlannedStage("counting", 2.0)))
             with watch.stage("compiling"):
                 program, _ = program_of(network, source, watch, recipe=options.recipe, task=options.task)
+            images_of_run(program, images_asked(source), options, watch)
             with watch.stage("counting"):
                 chips = (ON_SERIAL, EVERYTHING & ~Capability.PLAN)
                 cost, before = (

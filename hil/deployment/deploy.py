@@ -39,7 +39,7 @@ from hil.deployment.resumable import check_content, clear_working_files, resumab
 from hil.deployment.rounds import RoundsRun
 from hil.deployment.run_settings import RunSettings
 from hil.deployment.running.whole_run import WholeRun
-from hil.deployment.scoring import scoring_of
+from hil.deployment.scoring import Scoring, scoring_of
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.targets.wired import WiredTarget
 from hil.deployment.tuning import check_untuned, note_aims, source_digest
@@ -236,10 +236,7 @@ def deploy_on(
         hil.errors.HilError: port, link, device or description errors.
     """
     options, watch = options or DeployOptions(), watch or Watch()
-    data = with_pixels(data, program.input.shape, program.preprocess)
-    order, looks = plan_images(data, program, options, watch)
-    say_what_is_excluded(len(order), options, watch)
-    scoring = scoring_of(program, data, options)
+    data, order, looks, scoring = images_of_run(program, data, options, watch)
     check_untuned(program)
     recipe = options.recipe_of(program)
     recipe.check(program)
@@ -279,6 +276,21 @@ def deploy_on(
     causes = find_causes(job, data, order, answers, samples, exact, watch)
     arrays = collect(job, data, order, answers, samples, chip)
     return report_of(job, data, order, answers, arrays, causes, watch, run, beside), arrays
+
+
+def images_of_run(
+    program: ConductanceProgram, data: Dataset, options: DeployOptions, watch: Watch
+) -> tuple[Dataset, NDArray[np.int64], tuple[int, ...], Scoring]:
+    """Images as the network takes them, their order, the planned looks and the scoring, before the chip is asked.
+
+    Raises:
+        FileError: scored images are among the calibration images.
+        UsageError: images or classes that are not the network's.
+    """
+    data = with_pixels(data, program.input.shape, program.preprocess)
+    order, looks = plan_images(data, program, options, watch)
+    say_what_is_excluded(len(order), options, watch)
+    return data, order, looks, scoring_of(program, data, options)
 
 
 def network_on_chip(job: Deployment, exact: Exact, images: NDArray[np.uint8], watch: Watch, *, force: bool) -> ChipRun:

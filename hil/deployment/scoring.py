@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ NEEDED = {
     TaskKind.REGRESS: TargetKind.VALUES,
     TaskKind.SEQUENCE: TargetKind.STEPS,
 }
+SAMPLES_A_CLASS = 5  # with so many samples for each class, a class without one is not missing by chance
 MOST_NUMBERS = 1 << 24  # logits of all chips that are held at once
 
 
@@ -87,7 +89,7 @@ def targets_of(task: Task, data: Dataset, preprocess: Preprocess | None) -> NDAr
     count = task.class_count
     match task.kind:
         case TaskKind.CLASSIFY:
-            _check_classes(data, int(truth.max()), count, "labels")
+            check_classes(data, task.classes)
         case TaskKind.SEGMENT:
             _need(data, truth.shape[1:] == task.image[1:], f"masks of {truth.shape[1:]}", f"masks of {task.image[1:]}")
             known = truth[truth != 255]
@@ -131,6 +133,35 @@ def _check_kind(task: Task, data: Dataset) -> None:
             f"{data.name} has {data.kind}, but to {task.kind} is scored by {NEEDED[task.kind]}",
             hint="another --data, another --task, or --metric file.py:function with --allow-code",
         )
+
+
+def check_classes(data: Dataset, names: Sequence[str]) -> None:
+    """Compare the labels and class names of a set with the classes of a network, before anything is written.
+
+    Names that are numbers count as none. Of a set without names, some class may be missing by chance where it has fewer
+    than ``SAMPLES_A_CLASS`` samples for each class.
+
+    Raises:
+        UsageError: more or fewer classes than the network has, names in another order, or other names altogether.
+    """
+    _check_classes(data, int(data.labels.max()), len(names), "labels")
+    wanted, given = ([_folded(name) for name in some] for some in (names, data.classes))
+    hint = "name the network's own data set: --data; or the network's classes, in its order, in the file"
+    numbered = all(name.isdigit() for name in given)
+    if len(given) != len(wanted) and (not numbered or len(data) >= SAMPLES_A_CLASS * len(wanted)):
+        raise UsageError(f"{data.name} has {len(given)} classes, the network {len(wanted)}", hint=hint)
+    if numbered or all(name.isdigit() for name in wanted):
+        return
+    moved = [name for at, name in enumerate(given) if name in wanted and wanted[at] != name]
+    if moved or not set(given) & set(wanted):
+        said = f"{', '.join(data.classes[:4])} …, the network {', '.join(list(names)[:4])} …"
+        raise UsageError(
+            f"{data.name} has {'the classes in another order' if moved else 'other classes'}: {said}", hint=hint
+        )
+
+
+def _folded(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
 def _check_classes(data: Dataset, largest: int, count: int, what: str) -> None:

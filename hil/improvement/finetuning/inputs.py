@@ -15,6 +15,7 @@ from cim.record.published import nominal_record
 from cim.simulator.training_errors import ArrayNoise, array_noise
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.seen_images import shared_images
+from hil.deployment.scoring import check_classes
 from hil.errors import FileError, HilError, MismatchError, UsageError
 from hil.improvement.finetuning.settings import FinetuneSettings
 from hil.prediction.predict import OF_CELLS
@@ -145,10 +146,7 @@ def _check_images(data: Dataset, network: NetworkFile, settings: FinetuneSetting
             f"{data.name} has images of {data.images.shape[1:]}, the network takes {(height, width, channels)}",
             hint="name a data set of that shape: --data",
         )
-    if int(data.labels.max()) >= len(network.graph.classes):
-        raise UsageError(
-            f"{data.name} has labels up to {data.labels.max()}, the network {len(network.graph.classes)} classes"
-        )
+    check_classes(data, network.graph.classes)
     if len(data) * 9 // 10 < settings.batch:
         raise UsageError(f"{len(data)} training images are less than a batch of {settings.batch}", hint="--batch N")
     if settings.crop > min(height, width):

@@ -114,7 +114,7 @@ COMMANDS = {
     "cells": "cells --reads 1",
     "calibrate": "calibrate --quick --age 0s -o OUT.h5",
     "pulse": "pulse staircase --cell 1,1 -o OUT.csv",
-    "dry run": "deploy NET --dry-run",
+    "dry run": "deploy NET --data DATA --dry-run",
     "tune": "tune OUT/program.h5 --calibration RECORD --age 0s --images 4",
     "finetune": "finetune NET --data DATA --calibration RECORD --epochs 1 --measure 64 --groups 2 --age 0s -o OUT.h5",
 }

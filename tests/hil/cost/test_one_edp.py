@@ -93,8 +93,8 @@ def test_the_plan_is_said_before_the_first_pulse_and_in_the_dry_run(
     report = deployed(small, small.net, tmp_path / "run", "--effort", "2", "--without", "adapters")
     said = capsys.readouterr().err
     assert "copies=macros=9999 aims rewrite tune" in said.split("  write ")[0]
-    cli(["deploy", str(small.net), "--macros", "4", "--port", CHIP, "--effort", "2", "--without", "adapters",
-         "--dry-run", "--json"])  # fmt: skip
+    techniques = ["--effort", "2", "--without", "adapters"]
+    cli([*small.arguments("--port", CHIP, *techniques), "--dry-run", "--json"])
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert plan["edp_mj_ms"] == report
     assert plan["pulses_again"] > 0

@@ -48,7 +48,16 @@ def test_a_dry_run_prints_bytes_time_and_pulses_and_touches_no_chip(
     small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    command = ["deploy", str(small.net), "--macros=4", "--port", "/dev/nothing-there", "--dry-run"]
+    command = [
+        "deploy",
+        str(small.net),
+        "--data",
+        str(small.data),
+        "--macros=4",
+        "--port",
+        "/dev/nothing-there",
+        "--dry-run",
+    ]
     assert run([*command, "--baud=115200"]) == 0
     out = capsys.readouterr().out
     for word in ("calibrate", "program", "read back", "500 images", "MB", "at 115200 baud", "pulses", "at most"):
@@ -56,10 +65,32 @@ def test_a_dry_run_prints_bytes_time_and_pulses_and_touches_no_chip(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("classes", "labels", "says"),
+    [
+        ([], 3, "has 3 classes, the network 4"),
+        (["a", "b", "d", "c"], 4, "the classes in another order"),
+        (["cat", "dog", "owl", "fox"], 4, "other classes"),
+        (["a", "b", "c", "d", "e"], 4, "has 5 classes, the network 4"),
+    ],
+)
+def test_images_of_other_classes_are_refused_before_a_pulse_and_by_a_dry_run(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str], classes: list[str], labels: int, says: str
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 8, 8, 1), dtype=np.uint8)
+    named = {"classes": np.array(classes)} if classes else {}
+    np.savez(tmp_path / "other.npz", images=pixels, labels=np.arange(120) % labels, **named)
+    command = ["deploy", str(small.net), "--data", str(tmp_path / "other.npz"), "--macros=4", "--emulated"]
+    assert run([*command, "--dry-run"]) == 2
+    assert says in capsys.readouterr().err
+    assert run([*command, "--out", str(tmp_path / "run")]) == 2
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_dry_run_says_when_the_run_takes_more_than_ten_minutes(
     small: Small, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["deploy", str(small.net), "--macros=4", "--emulated", "--dry-run"]
+    command = ["deploy", str(small.net), "--data", str(small.data), "--macros=4", "--emulated", "--dry-run"]
     assert run([*command, "--baud=9600"]) == 0
     assert "more than 10 minutes" in capsys.readouterr().out
     assert run([*command, "--baud=921600"]) == 0
@@ -69,7 +100,7 @@ def test_a_dry_run_says_when_the_run_takes_more_than_ten_minutes(
 def test_a_record_spares_the_bytes_and_the_wear_of_calibration(
     small: Small, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["deploy", str(small.net), "--macros=4", "--emulated", "--dry-run", "--json"]
+    command = ["deploy", str(small.net), "--data", str(small.data), "--macros=4", "--emulated", "--dry-run", "--json"]
     assert run(command) == 0
     full = json.loads(capsys.readouterr().out)
     assert run([*command, "--calibration", str(small.record_file)]) == 0

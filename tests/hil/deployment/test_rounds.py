@@ -336,8 +336,10 @@ def test_prediction_runs_a_program_of_rounds(
         assert json.loads(capsys.readouterr().out)
 
 
-def test_a_dry_run_counts_every_round(program_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli(["deploy", str(program_file), "--emulated", "--macros=1", "--dry-run", "--json"]) == 0
+def test_a_dry_run_counts_every_round(program_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, data = write_files(tmp_path)
+    asked = ["deploy", str(program_file), "--data", str(data), "--emulated", "--macros=1"]
+    assert cli([*asked, "--dry-run", "--json"]) == 0
     cost = json.loads(capsys.readouterr().out)
     assert cost["cells"] == 2 * (8 * 9 + 4 * 128)
     assert cost["images"] == 2000
