@@ -13,10 +13,13 @@ Simulated, not measured; what was measured by others stands in MEASURED.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import subprocess
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +160,23 @@ def row_of(program: ConductanceProgram, chips: int) -> VirtualRow:
     return VirtualRow(program, record, program.macros, (AGE_S,), 25.0, options, SimulationMode.FAST, points=points)
 
 
+def made_by() -> dict[str, str]:
+    """Digest of the belief and commit of the code, which every row holds.
+
+    Raises:
+        SystemExit: tracked files differ from the commit, which then does not say what made a row.
+    """
+    git = partial(subprocess.run, cwd=BELIEF.parent, capture_output=True, text=True, check=True)
+    if changed := git(["git", "status", "--porcelain", "--untracked-files=no"]).stdout:
+        raise SystemExit(f"rows need a commit, and files differ from it:\n{changed}")
+    commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
+    return {"belief": hashlib.sha256(BELIEF.read_bytes()).hexdigest(), "commit": commit}
+
+
 def run_chips(copy: Path, work: Path, chips: int, first: int) -> None:
     """Every virtual chip's answers, one file each; what is there is not done again."""
     work.mkdir(parents=True, exist_ok=True)
+    made = made_by()
     data = load_dataset("cifar10", "test", limit=IMAGES)
     images, labels = data.images, data.labels
     program = program_of(copy, work)
@@ -194,7 +211,7 @@ def run_chips(copy: Path, work: Path, chips: int, first: int) -> None:
         part = PartialRun(begun.values, begun.done)
         part.go_on(mixed, last, PartOnChip(chip, exact, soft))
         right = {name: done.values[last].argmax(1) == labels for name, done in (("all", whole), ("part", part))}
-        np.savez(path, **right, names=np.array(points.names), point=points.values[number])
+        np.savez(path, **right, names=np.array(points.names), point=points.values[number], **made)
         words = ", ".join(f"{name} {found.mean():.3f}" for name, found in right.items())
         print(f"chip {number}: {words}, {time.process_time() - started:.0f} CPU s", flush=True)
 
@@ -272,6 +289,9 @@ def report(work: Path) -> dict[str, Any]:
     files = [np.load(path) for path in sorted(work.glob("chip-*.npz"))]
     points = np.stack([file["point"] for file in files])
     names = tuple(str(name) for name in files[0]["names"])
+    made = {tuple(str(file[key]) for key in ("belief", "commit")) for file in files}
+    if len(made) > 1:
+        raise SystemExit(f"rows of {len(made)} beliefs or commits: {sorted(made)}")
     about = load_chip(str(BELIEF)).models
     if about is None:
         raise ValueError(f"{BELIEF} has no [models]")
@@ -280,6 +300,7 @@ def report(work: Path) -> dict[str, Any]:
     belief = BeliefPoints(names, ends[:, 0], ends[:, 1], places)
     found: dict[str, Any] = {
         "outside": {"repository": "weierwan/Neurram_48core", "revision": str(head["revision"])},
+        **dict(zip(("belief", "commit"), made.pop(), strict=True)),
         "date": time.strftime("%Y-%m-%d"),
         "chips": len(files),
         "images": len(head["software"]),
@@ -296,7 +317,7 @@ def report(work: Path) -> dict[str, Any]:
         half = one_more_half_width(len(files), sd)
         found[which] = {
             "measured": measured,
-            "predicted": float(of_chips.mean()),
+            "retrodicted": float(of_chips.mean()),
             "low": float(of_chips.mean()) - half,
             "high": float(of_chips.mean()) + half,
             "half_width": half,
@@ -335,7 +356,7 @@ def given_residual(work: Path, lost: NDArray[np.float64], images_sd: float) -> d
         "residual_lowest": float(residuals.min()),
         "residual_highest": float(residuals.max()),
         "correlation": float(np.corrcoef(residuals**2, lost)[0, 1]),
-        "predicted": middle,
+        "retrodicted": middle,
         "low": middle - half,
         "high": middle + half,
         "half_width": half,
