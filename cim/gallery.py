@@ -42,7 +42,8 @@ class Reproduction:
     def text(self) -> str:
         e = self.evidence
         mark = "" if self.holds else ", NOT within it"
-        return f"{e.quantity} {self.value:.3g} by this file, {e.value:g} ± {e.error:g} published{mark}"
+        kind = "; a fit: values of this file come from the same measurement" if e.fitted else ""
+        return f"{e.quantity} {self.value:.3g} by this file, {e.value:g} ± {e.error:g} published{mark}{kind}"
 
 
 def found(spec: ChipSpec) -> Reproduction | None:
@@ -53,14 +54,14 @@ def found(spec: ChipSpec) -> Reproduction | None:
     return Reproduction(spec.evidence, value(spec, spec.evidence))
 
 
-def assumed(spec: ChipSpec) -> dict[str, tuple[int, int]]:
-    """How many values of each section of the file are assumed, and how many it has, by section."""
-    every, guessed = Counter[str](), Counter[str]()
+def of_source(spec: ChipSpec, word: str) -> dict[str, tuple[int, int]]:
+    """How many values of each section have a source that begins with ``word``, and how many it has, by section."""
+    every, such = Counter[str](), Counter[str]()
     for field, source in spec.provenance.items():
         section = field.split(".")[0]
         every[section] += 1
-        guessed[section] += source.startswith("assumed")
-    return {section: (guessed[section], count) for section, count in every.items()}
+        such[section] += source.startswith(word)
+    return {section: (such[section], count) for section, count in every.items()}
 
 
 def own_copy(chip: str, name: str) -> str:

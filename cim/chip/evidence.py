@@ -27,7 +27,8 @@ class MeasuredNumber:
     """The published number ``value`` ± ``error`` and where it holds; what does not apply is 0.
 
     ``level_us`` and ``age_s`` are those of the cells, ``input_bits`` those of a product (0: the widest), which
-    ``input_signed`` says to be with or without sign.
+    ``input_signed`` says to be with or without sign. ``fitted``: values of the file come from the same measurement, so
+    that the number shows a fit and is no evidence.
     """
 
     quantity: Quantity
@@ -37,3 +38,4 @@ class MeasuredNumber:
     age_s: float = 0.0
     input_bits: int = 0
     input_signed: bool = False
+    fitted: bool = False

@@ -1,7 +1,7 @@
 """Chip files: load, check, and name the exact line that is wrong.
 
 A chip file is TOML; every value is ``key = { value = …, source = "…" }`` and every source
-begins with ``measured:``, ``published:`` or ``assumed``. ``load_chip`` takes the name of a
+begins with ``measured:``, ``published:``, ``borrowed from:`` or ``assumed``. ``load_chip`` takes the name of a
 shipped file (``hil chips``) or the path of a user's own.
 """
 
@@ -42,7 +42,8 @@ FORMAT = "hil.chip"
 MOST_MACROS_TRIED = 1024  # numbers of macros by which a digest is known again
 COST_FORMAT = "hil.cost"  # files of the same folder and form that hold a cost model's chip (cim.mnsim)
 # 1.1: [models]; 1.2: [cost], [groups], sample.dac_inl; 1.3: chip.technology, [evidence], ranges, columns, macro.sensing
-VERSION = (1, 3)
+# 1.4: values borrowed from other chips, models.programming_mean_us, evidence.fitted
+VERSION = (1, 4)
 
 
 class ChipFileError(CimFileError):
@@ -270,8 +271,10 @@ class _ChipReader:
         }
         values.get(RANGED_SECTION, {})["ranges"] = ranges
         spec = self._spec(values, macros)
-        for field, text in broken_rules(spec):
-            raise self.fail(field, text)
+        for fields, text in broken_rules(spec):
+            field, *others = fields.split()
+            lines = ", ".join(f"{other} on line {self.file.line(other)}" for other in others)
+            raise self.fail(field, f"{text} (beside {lines})" if lines else text)
         return _with_digest(spec)
 
     def _check_version(self, data: Mapping[str, Any]) -> None:

@@ -104,6 +104,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "programming": one_of(CellModel),
         "programming_ages_s": ascending(1e-9, 1e12, 1),
         "programming_sigma_us": list_of(list_of(number(-1e6, 1e6))),
+        "programming_mean_us": list_of(list_of(number(-1e6, 1e6))),
         "read_variance_us2": number(0, 1e6),
         "conversion_noise_codes": number(0, 1000),
         "wire_ohm": number(0, 1000),
@@ -166,6 +167,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "age_s": number(0, 1e12),
         "input_bits": count(0, 8),
         "input_signed": flag,
+        "fitted": flag,
     },
 }
 OPTIONAL: Mapping[str, Any] = {
@@ -177,6 +179,7 @@ OPTIONAL: Mapping[str, Any] = {
     "sample.dac_inl": 0.0,
     "models.programming_ages_s": (),
     "models.programming_sigma_us": (),
+    "models.programming_mean_us": (),
     "models.unreached_us": (),
     "models.cell_error_factor": 1.0,
     "models.product_error": 0.0,
@@ -189,16 +192,17 @@ OPTIONAL: Mapping[str, Any] = {
     "evidence.age_s": 0.0,
     "evidence.input_bits": 0,
     "evidence.input_signed": False,
+    "evidence.fitted": False,
 }
 OPTIONAL_SECTIONS = ("models", "cost", "groups", "evidence")
 RANGED_SECTION = "models"  # whose single numbers may have a range, of what is not known better
 
-Rule = tuple[bool, str, str]  # holds, field, text of the failure
+Rule = tuple[bool, str, str]  # holds, field and the others of the rule, text of the failure
 
 
 def broken_rules(spec: ChipSpec) -> Iterator[tuple[str, str]]:
-    """Field and reason of every rule that the whole specification breaks."""
-    for rules in (_macro_rules, _write_rules, _model_rules, _group_rules, _evidence_rules):
+    """Fields, the wrong one first, and reason of every rule that the whole specification breaks."""
+    for rules in (_macro_rules, _write_rules, _model_rules, _cost_rules, _group_rules, _evidence_rules):
         yield from ((field, reason) for holds, field, reason in rules(spec) if not holds)
 
 
@@ -209,37 +213,64 @@ def _macro_rules(spec: ChipSpec) -> tuple[Rule, ...]:
     signs_agree = (m.inputs.signed is SignedInput.TERNARY) == (m.inputs.coding is InputCoding.TERNARY)
     rows_exist = all(r < m.rows for r in m.reserved_rows + m.dead_rows)
     span, apart = m.levels_us[-1] - m.levels_us[0], _told_apart(m)
+    pairs, halved = m.encoding is Encoding.ROW_PAIRS, m.encoding is Encoding.DIFFERENTIAL_COLUMNS
+    rows = m.rows // 2 if pairs else m.rows
+    converted = m.columns // 2 if halved and m.pair_subtraction is PairSubtraction.ANALOG else m.columns
     return (
         (1 <= spec.macros <= 65535, "chip.macros", f"{spec.macros} is not from 1 to 65535"),
         (
             sorted(m.column_order) == list(range(m.columns)),
-            "macro.column_order",
+            "macro.column_order macro.columns",
             f"must name each of the {m.columns} bit lines once",
         ),
-        (rows_exist, "macro.dead_rows", f"a dead or reserved row lies beyond {m.rows - 1}"),
-        (m.logical_rows >= 1, "macro.rows_per_read", "no row is left in service"),
-        (m.outputs >= 1, "macro.columns", "no output is left"),
+        (
+            rows_exist,
+            "macro.dead_rows macro.reserved_rows macro.rows",
+            f"a dead or reserved row lies beyond {m.rows - 1}",
+        ),
+        (
+            m.rows_per_read <= rows,
+            "macro.rows_per_read macro.rows macro.encoding",
+            f"{m.rows_per_read} is above the {rows} {'pairs of rows' if pairs else 'rows'} of the macro",
+        ),
+        (m.logical_rows >= 1, "macro.dead_rows macro.reserved_rows macro.rows", "no row is left in service"),
+        (m.outputs >= 1, "macro.columns macro.encoding", "no output is left"),
+        (not pairs or m.rows % 2 == 0, "macro.rows macro.encoding", f"{m.rows} rows do not make whole pairs"),
+        (not halved or m.columns % 2 == 0, "macro.columns macro.encoding", f"{m.columns} columns make no whole pairs"),
+        (
+            m.adc.shared_by <= converted,
+            "adc.shared_by macro.columns",
+            f"{m.adc.shared_by} is above the {converted} that are converted",
+        ),
         (apart, "cell.levels_us", "two levels are closer than 1/127 of their span, and levels are not even"),
-        (not apart or m.max_level >= 1, "cell.levels_us", f"{levels} levels hold no signed weight in this encoding"),
+        (
+            not apart or m.max_level >= 1,
+            "cell.levels_us macro.encoding",
+            f"{levels} levels hold no signed weight in this encoding",
+        ),
         (
             m.cell_iv is CellIv.LINEAR or len(m.cell_iv_k_per_v2) == levels,
-            "cell.iv_k_per_v2",
+            "cell.iv_k_per_v2 cell.iv cell.levels_us",
             f"a cubic cell needs one k for each of {levels} levels",
         ),
         (
             (m.adc.transfer is AdcTransfer.TABLE) == bool(m.adc.codes),
-            "adc.codes",
+            "adc.codes adc.transfer",
             "a table transfer has codes, a linear one has none",
         ),
-        (m.inputs.bits_per_cycle <= m.inputs.bits, "input.bits_per_cycle", "is more than input.bits"),
-        (not one_bit or m.inputs.bits_per_cycle == 1, "input.bits_per_cycle", f"is 1 for {m.inputs.coding}"),
-        (signs_agree, "input.signed", "ternary signs and ternary coding go together"),
+        (m.inputs.bits_per_cycle <= m.inputs.bits, "input.bits_per_cycle input.bits", "is more than input.bits"),
+        (
+            not one_bit or m.inputs.bits_per_cycle == 1,
+            "input.bits_per_cycle input.coding",
+            f"is 1 for {m.inputs.coding}",
+        ),
+        (signs_agree, "input.signed input.coding", "ternary signs and ternary coding go together"),
         (
             m.paired or m.pair_subtraction is PairSubtraction.DIGITAL,
-            "macro.pair_subtraction",
+            "macro.pair_subtraction macro.encoding",
             f"{m.encoding} subtracts digitally",
         ),
-        (span > 2 * m.tolerance_us, "cell.tolerance_us", "is wider than the levels are apart"),
+        (span > 2 * m.tolerance_us, "cell.tolerance_us cell.levels_us", "is wider than the levels are apart"),
     )
 
 
@@ -256,40 +287,91 @@ def _write_rules(spec: ChipSpec) -> tuple[Rule, ...]:
     return (
         (
             w.set_start_v <= w.set_stop_v <= limits.set_v,
-            "write.set_stop_v",
+            "write.set_stop_v write.set_start_v limits.set_v",
             f"must lie between its start and the limit {limits.set_v} V",
         ),
         (
             w.reset_start_v <= w.reset_stop_v <= limits.reset_v,
-            "write.reset_stop_v",
+            "write.reset_stop_v write.reset_start_v limits.reset_v",
             f"must lie between its start and the limit {limits.reset_v} V",
         ),
         (w.set_step_v > 0, "write.set_step_v", "must be above zero"),
         (w.reset_step_v > 0, "write.reset_step_v", "must be above zero"),
-        (w.pulse_width_ns <= limits.pulse_width_ns, "write.pulse_width_ns", f"is above {limits.pulse_width_ns} ns"),
-        (w.max_pulses <= limits.pulses_per_cell, "write.max_pulses", f"is above {limits.pulses_per_cell}"),
-        (spec.macro.v_read_v <= limits.read_v, "macro.v_read_v", f"is above the limit {limits.read_v} V"),
+        (
+            w.pulse_width_ns <= limits.pulse_width_ns,
+            "write.pulse_width_ns limits.pulse_width_ns",
+            f"is above {limits.pulse_width_ns} ns",
+        ),
+        (
+            w.pulse_width_ns <= spec.timing.pulse_ns,
+            "timing.pulse_ns write.pulse_width_ns",
+            f"{spec.timing.pulse_ns} ns is shorter than the pulse itself, {w.pulse_width_ns} ns",
+        ),
+        (
+            w.max_pulses <= limits.pulses_per_cell,
+            "write.max_pulses limits.pulses_per_cell",
+            f"is above {limits.pulses_per_cell}",
+        ),
+        (spec.macro.v_read_v <= limits.read_v, "macro.v_read_v limits.read_v", f"is above the limit {limits.read_v} V"),
     )
 
 
 def _model_rules(spec: ChipSpec) -> tuple[Rule, ...]:
-    m = spec.models
+    m, shares = spec.models, ("stuck_low_share", "stuck_high_share")
+    hidden = (
+        sum(spec.sample[name] for name in shares) < 1,
+        "sample.stuck_low_share sample.stuck_high_share",
+        "leaves no cell",
+    )
     if m is None:
-        return ()
+        return (hidden,)
     own = m.programming is CellModel.POLYNOMIAL
-    ages, rows = len(m.programming_ages_s), m.programming_sigma_us
+    ages, rows, means = len(m.programming_ages_s), m.programming_sigma_us, m.programming_mean_us
     return (
-        (own == bool(ages), "models.programming_ages_s", "a polynomial has ages, a published model its own"),
-        (own == bool(rows), "models.programming_sigma_us", "a polynomial has coefficients, a published model its own"),
-        (len(rows) == ages, "models.programming_sigma_us", f"has {len(rows)} rows of coefficients for {ages} ages"),
+        hidden,
+        (
+            own == bool(ages),
+            "models.programming_ages_s models.programming",
+            "a polynomial has ages, a published model its own",
+        ),
+        (
+            own == bool(rows),
+            "models.programming_sigma_us models.programming",
+            "a polynomial has coefficients, a published model its own",
+        ),
+        (
+            len(rows) == ages,
+            "models.programming_sigma_us models.programming_ages_s",
+            f"has {len(rows)} rows of coefficients for {ages} ages",
+        ),
+        (
+            not means or (own and len(means) == ages and len({len(r) for r in means}) == 1 and len(means[0]) > 0),
+            "models.programming_mean_us models.programming_ages_s",
+            f"has {len(means)} rows of coefficients, not one of the same length for each of {ages} ages",
+        ),
         (len({len(r) for r in rows}) <= 1, "models.programming_sigma_us", "has rows of different lengths"),
         (all(len(r) > 0 for r in rows), "models.programming_sigma_us", "has an empty row"),
-        (_most(m, "stuck_low_share") + _most(m, "stuck_high_share") < 1, "models.stuck_low_share", "leaves no cell"),
+        (
+            _most(m, "stuck_low_share") + _most(m, "stuck_high_share") < 1,
+            "models.stuck_low_share models.stuck_high_share",
+            "leaves no cell",
+        ),
     )
 
 
 def _most(models: ModelSpec, name: str) -> float:
     return models.ranges.get(name, (0.0, float(getattr(models, name))))[1]
+
+
+def _cost_rules(spec: ChipSpec) -> tuple[Rule, ...]:
+    c = spec.cost
+    if c is None:
+        return ()
+    most, top = spec.write.max_pulses, spec.macro.levels_us[-1]
+    return (
+        (c.mean_pulses <= most, "cost.mean_pulses write.max_pulses", f"is above the most pulses of a cell, {most}"),
+        (c.mean_cell_us <= top, "cost.mean_cell_us cell.levels_us", f"is above the highest level, {top:g} µS"),
+    )
 
 
 def _group_rules(spec: ChipSpec) -> tuple[Rule, ...]:
@@ -298,9 +380,17 @@ def _group_rules(spec: ChipSpec) -> tuple[Rule, ...]:
         return ()
     return (
         (bool(g.modes), "groups.modes", "names no mode"),
-        (all(sum(mode) == g.size for mode in g.modes), "groups.modes", f"has a mode that is not {g.size} macros"),
-        (g.size % g.joined == 0, "groups.joined", f"does not divide a group of {g.size}"),
-        (all(n % g.joined == 0 for mode in g.modes for n in mode), "groups.modes", f"cuts {g.joined} joined macros"),
+        (
+            all(sum(mode) == g.size for mode in g.modes),
+            "groups.modes groups.size",
+            f"has a mode that is not {g.size} macros",
+        ),
+        (g.size % g.joined == 0, "groups.joined groups.size", f"does not divide a group of {g.size}"),
+        (
+            all(n % g.joined == 0 for mode in g.modes for n in mode),
+            "groups.modes groups.joined",
+            f"cuts {g.joined} joined macros",
+        ),
     )
 
 
@@ -312,6 +402,19 @@ def _evidence_rules(spec: ChipSpec) -> tuple[Rule, ...]:
     asked, lacking = ("models", spec.models is None) if cells else ("cost", spec.cost is None)
     return (
         (not lacking, "evidence.quantity", f"is computed from [{asked}], which this file lacks"),
-        (cells == (e.level_us > 0 and e.age_s > 0), "evidence.level_us", "cells have a level and an age, others none"),
-        (e.input_bits <= spec.macro.inputs.bits, "evidence.input_bits", f"is above {spec.macro.inputs.bits}"),
+        (
+            cells == (e.level_us > 0 and e.age_s > 0),
+            "evidence.level_us evidence.age_s evidence.quantity",
+            "cells have a level and an age, others none",
+        ),
+        (
+            e.input_bits <= spec.macro.inputs.bits,
+            "evidence.input_bits input.bits",
+            f"is above {spec.macro.inputs.bits}",
+        ),
+        (
+            e.level_us <= spec.macro.levels_us[-1],
+            "evidence.level_us cell.levels_us",
+            f"is above the highest level, {spec.macro.levels_us[-1]:g} µS",
+        ),
     )

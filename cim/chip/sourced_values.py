@@ -2,7 +2,8 @@
 
 Where a section allows it, a number that is not known better carries its range too: ``range = [lowest, highest]``.
 
-Every source begins with ``measured:``, ``published:`` or ``assumed``. Chip files and the files of
+Every source begins with ``measured:``, ``published:``, ``borrowed from:`` (published, of another chip) or
+``assumed``. Chip files and the files of
 cost models (``cim.mnsim``) have this form.
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 from cim.chip.field_checks import Check
 from cim.toml_file import Fail
 
-SOURCE = re.compile(r"(measured: .+|published: .+|assumed(: .+)?)")
+SOURCE = re.compile(r"(measured: .+|published: .+|borrowed from: .+|assumed(: .+)?)")
 
 
 def read_section(
@@ -73,7 +74,9 @@ def _value(field: str, entry: Any, check: Check, fail: Fail) -> Any:
     if not isinstance(entry, dict) or set(entry) != {"value", "source"}:
         raise fail(field, 'must be { value = …, source = "…" }')
     if not isinstance(entry["source"], str) or not SOURCE.fullmatch(entry["source"]):
-        raise fail(field, f"source {entry['source']!r:.60} must begin with measured:, published: or assumed")
+        raise fail(
+            field, f"source {entry['source']!r:.60} must begin with measured:, published:, borrowed from: or assumed"
+        )
     try:
         return check(entry["value"])
     except ValueError as error:

@@ -287,7 +287,8 @@ class ModelSpec:
 
     ``polynomial``: sigma of conductance − target in µS is Σ c_i (G / G_max)^i at each of
     ``programming_ages_s``, one row of ``programming_sigma_us`` an age, lowest power first. ``ranges``: lowest and
-    highest of the values that are not known better, by field; the values themselves are then the likeliest.
+    highest of the values that are not known better, by field; the values themselves are then the likeliest. The mean
+    of conductance − target likewise by ``programming_mean_us``; none: zero.
     """
 
     programming: CellModel
@@ -305,6 +306,7 @@ class ModelSpec:
     column_gain_sigma: float = 0.0
     column_offset_codes: float = 0.0
     inl_codes: float = 0.0  # of a converter's curve, rms over its scale
+    programming_mean_us: tuple[tuple[float, ...], ...] = ()  # polynomial only
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 

@@ -60,11 +60,11 @@ class DeviceModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PolynomialModel:
-    """Zero-mean error of sigma Σ c_i x^i, x = G / G_max, at stated ages.
+    """Error of sigma Σ c_i x^i and mean Σ m_i x^i (none: zero), x = G / G_max, at stated ages.
 
         σ(G) = max(0, Σ c_i (G / G_max)^i) · G_max / G_reference
 
-    Between the ages σ is linear in log time; outside the nearest age stands.
+    Between the ages both are linear in log time; outside the nearest age stands.
 
     Example: wan-2022, 40 µS, x = 1, 1 s: 0.348 + 16.03 − 43.853 + 45.393 − 16.815 = 1.103 µS.
     """
@@ -73,15 +73,20 @@ class PolynomialModel:
     coefficients_us: tuple[tuple[float, ...], ...]  # one row an age, lowest power first
     reference_us: float  # G_max of the coefficients
     full_scale_us: float
+    means_us: tuple[tuple[float, ...], ...] = ()  # likewise
 
     def error(self, levels_us: Floats, age_s: float) -> tuple[Floats, Floats]:
         x = np.clip(np.asarray(levels_us, np.float64) / self.full_scale_us, 0.0, 1.0)
-        sigma = np.stack([np.polynomial.polynomial.polyval(x, c) for c in self.coefficients_us])
+        scale = self.full_scale_us / self.reference_us
+        mean = self._at(self.means_us, x, age_s) if self.means_us else np.zeros(len(x))
+        return mean * scale, np.maximum(self._at(self.coefficients_us, x, age_s), 0.0) * scale
+
+    def _at(self, coefficients_us: tuple[tuple[float, ...], ...], x: Floats, age_s: float) -> Floats:
+        values = np.stack([np.polynomial.polynomial.polyval(x, c) for c in coefficients_us])
         place = np.interp(np.log(age_s), np.log(self.ages_s), np.arange(len(self.ages_s)))
         low = int(place)
         high = min(low + 1, len(self.ages_s) - 1)
-        mixed = (1.0 - (place - low)) * sigma[low] + (place - low) * sigma[high]
-        return np.zeros(len(x)), np.maximum(mixed, 0.0) * self.full_scale_us / self.reference_us
+        return np.asarray((1.0 - (place - low)) * values[low] + (place - low) * values[high])
 
     def flicker(self, levels_us: Floats) -> tuple[Floats, float]:
         return np.zeros(len(levels_us)), 1e-6
@@ -330,7 +335,9 @@ def chip_model(about: ModelSpec, full_scale_us: float) -> Published:
     """The device model that a chip file names, for its highest level; a polynomial brings its own coefficients."""
     if about.programming is not CellModel.POLYNOMIAL:
         return published_model(about.programming.value, full_scale_us)
-    own = PolynomialModel(about.programming_ages_s, about.programming_sigma_us, full_scale_us, full_scale_us)
+    own = PolynomialModel(
+        about.programming_ages_s, about.programming_sigma_us, full_scale_us, full_scale_us, about.programming_mean_us
+    )
     return Published("polynomial", "", (0.0, full_scale_us), own)
 
 

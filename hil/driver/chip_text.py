@@ -8,7 +8,7 @@ from typing import Any
 
 from cim.chip.file import description
 from cim.chip.spec import ChipSpec
-from cim.gallery import Reproduction, assumed, found
+from cim.gallery import Reproduction, found, of_source
 from firmware_protocols.extensions.chip_side import OWN
 from firmware_protocols.messages import Capability, StatusReply
 from hil.driver.chip_driver import ChipDriver
@@ -17,14 +17,13 @@ from hil.pages.tables import Table, labelled
 
 def gallery_rows(spec: ChipSpec) -> list[tuple[str, str]]:
     """A chip of `hil chips`: technology and size, the number that was measured on its kind, what is assumed."""
-    told, guessed = found(spec), assumed(spec)
-    count, total = (sum(column) for column in zip(*guessed.values(), strict=True))
-    parts = ", ".join(f"{section} {n} of {of}" for section, (n, of) in guessed.items() if n)
+    told = found(spec)
     number = "no published number in this file" if told is None else f"{told.text} ({_origin(spec)})"
     return [
         (spec.name, chip_words(spec)),
         ("", number),
-        ("", f"assumed: {count} of {total} values ({parts})"),
+        ("", _counted(spec, "borrowed from", "borrowed from other chips")),
+        ("", _counted(spec, "assumed", "assumed")),
         ("", ""),
     ]
 
@@ -38,8 +37,18 @@ def gallery_record(spec: ChipSpec) -> dict[str, Any]:
         "rows": m.rows,
         "columns": m.columns,
         "evidence": None if told is None else _evidence_record(spec, told),
-        "assumed": {section: {"assumed": n, "values": of} for section, (n, of) in assumed(spec).items()},
+        **{
+            name: {section: {name: n, "values": of} for section, (n, of) in of_source(spec, word).items()}
+            for name, word in (("assumed", "assumed"), ("borrowed", "borrowed from"))
+        },
     }
+
+
+def _counted(spec: ChipSpec, word: str, words: str) -> str:
+    parts = of_source(spec, word)
+    count, total = (sum(column) for column in zip(*parts.values(), strict=True))
+    named = ", ".join(f"{section} {n} of {of}" for section, (n, of) in parts.items() if n)
+    return f"{words}: {count} of {total} values" + (f" ({named})" if named else "")
 
 
 def _evidence_record(spec: ChipSpec, told: Reproduction) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def image_energy(program: ConductanceProgram, plan: MissionPlan) -> ImageEnergy:
 def weakest(sources: Iterable[str]) -> str:
     """The weakest of some sources; assumed where there is none."""
     kinds = [source.split(":")[0] for source in sources]
-    return next((kind for kind in ("assumed", "published", "measured") if kind in kinds), "assumed")
+    return next((kind for kind in ("assumed", "borrowed from", "published", "measured") if kind in kinds), "assumed")
 
 
 def _assumed_share(cost: Cost, prices: Sequence[str]) -> str:

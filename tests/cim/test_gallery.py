@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from cim.cells.programming_law import law_at
 from cim.chip.evidence import AT_CELLS
 from cim.chip.file import ChipFileError, chip_names, chip_text, load_chip, parse_chip
 from cim.chip.spec import CellModel, ChipSpec
 from cim.errors import CimUsageError
-from cim.gallery import assumed, found, own_copy
+from cim.gallery import found, of_source, own_copy
+from cim.record.published import nominal_record
 
 SHOWN = [name for name in chip_names() if load_chip(name).evidence is not None]
 
@@ -64,7 +67,7 @@ def test_the_number_is_never_taken_from_the_evidence(name: str) -> None:
 
 
 def test_what_is_assumed_is_counted_by_section() -> None:
-    counts = assumed(load_chip("lab-128"))
+    counts = of_source(load_chip("lab-128"), "assumed")
     assert counts["timing"] == (6, 6)
     assert counts["models"][0] < counts["models"][1]
 
@@ -102,3 +105,27 @@ def test_what_a_publication_does_not_say_of_its_cells_and_columns_is_a_range(nam
     for value, (low, high) in about.ranges.items():
         assert low <= getattr(about, value) <= high
         assert low < high
+
+
+def test_values_of_other_chips_are_borrowed_and_counted_apart() -> None:
+    spec = load_chip("agrawal-2022")
+    assert spec.provenance["write.set_start_v"].startswith("borrowed from: doi 10.1038/s41586-022-04992-8")
+    assert of_source(spec, "borrowed from")["write"] == (6, 9)
+    own = [source for source in spec.provenance.values() if source.startswith(("published", "measured"))]
+    assert all("IEDM45625.2022.10019564" in source or "CrossSim" in source for source in own)
+
+
+@pytest.mark.parametrize("name", ["agrawal-2022", "falcone-2025", "joshi-2020", "neurram-256"])
+def test_a_number_that_values_of_the_file_were_made_from_is_called_a_fit(name: str) -> None:
+    told = found(load_chip(name))
+    assert told is not None
+    assert "a fit" in told.text
+
+
+def test_the_mean_drift_of_sonos_cells_is_in_their_law() -> None:
+    """CrossSim's SONOS.py at 1,600 nA after five days: -40.7 nA, of a spread of 34.6 (1 - exp(-1600 / 207.3))."""
+    spec = load_chip("agrawal-2022")
+    law = nominal_record(spec, (0,)).programming
+    here = law_at(law, np.array([8.0, 16.0]), 432_000.0)
+    np.testing.assert_allclose(here.loc_us, [-0.152, -0.407], atol=0.004)
+    assert abs(here.loc_us[1]) > here.spread_us()[1]

@@ -147,6 +147,38 @@ def test_a_wrong_value_is_named_with_its_line(old: str, new: str, field: str, wo
     assert error.line == line or field == "adc.codes"  # a missing field has no line of its own
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "field", "other"),
+    [
+        ("\nrows = { value = 128", "\nrows = { value = 32", "macro.rows_per_read", "macro.rows"),
+        ("columns = { value = 128", "columns = { value = 127", "macro.columns", "macro.encoding"),
+        ("shared_by = { value = 8", "shared_by = { value = 65", "adc.shared_by", "macro.columns"),
+        ("v_read_v = { value = 0.2", "v_read_v = { value = 0.5", "macro.v_read_v", "limits.read_v"),
+        ("max_pulses = { value = 200", "max_pulses = { value = 2000", "write.max_pulses", "limits.pulses_per_cell"),
+        ("set_stop_v = { value = 3.3", "set_stop_v = { value = 5.0", "write.set_stop_v", "limits.set_v"),
+        ("pulse_ns = { value = 1500.0", "pulse_ns = { value = 900.0", "timing.pulse_ns", "write.pulse_width_ns"),
+        ("mean_pulses = { value = 10.0", "mean_pulses = { value = 201.0", "cost.mean_pulses", "write.max_pulses"),
+        ("mean_cell_us = { value = ", "mean_cell_us = { value = 9", "cost.mean_cell_us", "cell.levels_us"),
+        ("bits_per_cycle = { value = 1", "bits_per_cycle = { value = 2", "input.bits_per_cycle", "input.coding"),
+    ],
+)
+def test_values_that_contradict_each_other_are_both_named_with_their_lines(
+    old: str, new: str, field: str, other: str
+) -> None:
+    assert LAB.count(old) >= 1
+    text = LAB.replace(old, new, 1)
+    error = wrong(text)
+    assert error.field == field
+    section, key = other.split(".")
+    lines, here = text.splitlines(), ""
+    for number, line in enumerate(lines, 1):
+        here = line.strip("[]") if line.startswith("[") else here
+        if here == section and line.startswith(f"{key} ="):
+            assert f"{other} on line {number}" in error.text
+            return
+    raise AssertionError(other)
+
+
 def test_a_missing_field_and_an_unknown_one_are_refused() -> None:
     without = "\n".join(x for x in LAB.splitlines() if not x.startswith("v_read_v"))
     assert wrong(without).field == "macro.v_read_v"
@@ -159,8 +191,8 @@ def test_broken_toml_names_the_line() -> None:
 
 def test_a_newer_major_version_is_told_apart() -> None:
     with pytest.raises(NewerChipFile):
-        parse_chip(LAB.replace('version = "1.3"', 'version = "2.0"'), "x")
-    parse_chip(LAB.replace('version = "1.3"', 'version = "1.7"'), "x")
+        parse_chip(LAB.replace('version = "1.4"', 'version = "2.0"'), "x")
+    parse_chip(LAB.replace('version = "1.4"', 'version = "1.7"'), "x")
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
@@ -173,7 +205,7 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
 def without_models(text: str) -> str:
     """The text as files of version 1.0 are: no [models], no [cost]."""
     start, end = text.index("[models]"), text.index("[sample]")
-    return (text[:start] + text[end:]).replace('version = "1.3"', 'version = "1.0"')
+    return (text[:start] + text[end:]).replace('version = "1.4"', 'version = "1.0"')
 
 
 def test_a_file_of_version_1_0_loads_and_keeps_its_digest() -> None:
@@ -185,7 +217,7 @@ def test_a_file_of_version_1_0_loads_and_keeps_its_digest() -> None:
 
 def test_a_file_of_version_1_1_loads_without_prices_and_keeps_its_digest() -> None:
     start, end = LAB.index("[cost]"), LAB.index("[sample]")
-    old = parse_chip((LAB[:start] + LAB[end:]).replace('version = "1.3"', 'version = "1.1"'), "old.toml")
+    old = parse_chip((LAB[:start] + LAB[end:]).replace('version = "1.4"', 'version = "1.1"'), "old.toml")
     assert old.cost is None
     assert old.models is not None
     assert old.digest == load_chip("lab-128").digest

@@ -295,7 +295,7 @@ def test_newer_versions_are_8(fails: Fails, small: Small, tmp_path: Path) -> Non
             file.attrs["version"] = "2.0"
         assert "2.0" in fails(ExitCode.MISMATCH, *arguments)
     text = (Path(__file__).parents[3] / "cim" / "chips" / "lab-128.toml").read_text("utf-8")
-    (tmp_path / "chip.toml").write_text(text.replace('version = "1.3"', 'version = "2.0"'), "utf-8")
+    (tmp_path / "chip.toml").write_text(text.replace('version = "1.4"', 'version = "2.0"'), "utf-8")
     assert "2.0" in fails(ExitCode.MISMATCH, "chips", "show", tmp_path / "chip.toml")
 
 
