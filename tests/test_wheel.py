@@ -48,7 +48,7 @@ def test_the_wheel_holds_every_file_of_the_packages_that_is_no_bytecode(wheel: P
         "search/spaces/fashion-mnist.toml",
         "hil/pages/page.css",
         "hil/pages/nomenclature.md",
-        "hil/pages/templates/report.html",
+        "hil/pages/templates/page.html",
         "hil/datasets/bundled/fashion_mnist.pt",
         "hil/emulator/levy_tech_c.npz",
         "hil/emulator/levy_tech_b.npz",

@@ -125,9 +125,9 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Run and output": ("junit", "as_json"),
     },
     "mission passes": {
-        "Chip": ("network", "tuned"),
-        "Link": ("passes", "interruptions", "seed"),
-        "Run and output": ("dump", "xtce", "as_json"),
+        "Chip": ("network",),
+        "Link": ("passes",),
+        "Run and output": ("dump", "as_json"),
     },
     "mission flight": {
         "Chip": ("network",),

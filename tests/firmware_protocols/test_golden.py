@@ -145,7 +145,7 @@ def test_frames_follow_the_text_of_the_specification() -> None:
 
 
 def test_the_page_lists_every_operation_and_code() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "file-formats.md").read_text(encoding="utf-8")
     listed = {(name, int(op, 16)) for op, name in re.findall(r"^\| 0x(\w\w) \| (\w+) \|", page, re.MULTILINE)}
     assert listed == {(op.name, int(op)) for op in Op}
     for code in ErrorCode:

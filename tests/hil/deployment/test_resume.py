@@ -318,10 +318,6 @@ def test_another_command_is_refused_with_what_differs_and_restart_begins_again(
         assert "was begun with another options seed 0, now 1, options repeats 2, now 3" in err
         assert "--restart begins again" in err
         assert {path.name: path.read_bytes() for path in run.with_name("run.unfinished").iterdir()} == before
-        assert command([*words, "--resume", str(run)]) == ExitCode.USAGE
-        assert "the same command without it, which resumes" in capsys.readouterr().err
-        assert command(["resume", str(run)]) == ExitCode.USAGE
-        assert "the hil deploy that began the run, which resumes it" in capsys.readouterr().err
     with served(tmp_path) as (_, where):
         assert command([*arguments(small, where, run), "--restart"]) in (0, 1)
     check_same_runs(whole_command[0], run)

@@ -272,8 +272,6 @@ def test_ctrl_c_is_exit_10_and_show_says_what_to_do(
     for command in ("show", "explain"):
         cli("search", command, tmp_path / "run", code=7)
         assert "has no front yet" in cli.err
-    cli("search", "resume", tmp_path / "run", code=2)
-    assert "the hil search that began it, which resumes it" in cli.err
     cli(*files.arguments(tmp_path / "run", samples=6), code=8)
     assert "was begun with another samples 5, now 6" in cli.err
     monkeypatch.undo()

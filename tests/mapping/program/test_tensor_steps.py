@@ -165,7 +165,7 @@ def test_every_kind_of_step_has_a_golden_vector() -> None:
 
 
 def test_every_kind_of_step_has_its_row_in_the_table_of_rules() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "digital_ops.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "file-formats.md").read_text("utf-8")
     rows = [f"| `{name}` | {(kind.__doc__ or '').splitlines()[0]} |" for name, kind in step_kinds().items()]
     assert "\n".join(["| step | rule |", "|---|---|", *rows, ""]) in page
 
