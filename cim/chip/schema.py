@@ -303,11 +303,6 @@ def _write_rules(spec: ChipSpec) -> tuple[Rule, ...]:
             f"is above {limits.pulse_width_ns} ns",
         ),
         (
-            w.pulse_width_ns <= spec.timing.pulse_ns,
-            "timing.pulse_ns write.pulse_width_ns",
-            f"{spec.timing.pulse_ns} ns is shorter than the pulse itself, {w.pulse_width_ns} ns",
-        ),
-        (
             w.max_pulses <= limits.pulses_per_cell,
             "write.max_pulses limits.pulses_per_cell",
             f"is above {limits.pulses_per_cell}",

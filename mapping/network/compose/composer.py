@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mapping.network.compose.refusal import BROKEN, Unfit, refuse, within
 from mapping.network.compose.values import Value, image_shape
@@ -148,7 +149,7 @@ class Composer:
         for name in kept:
             node = self._nodes[name]
             arrays = [values for field in node.arrays if (values := getattr(node, field)) is not None]
-            if not all((np.isfinite(values) & (np.abs(values) != ENDLESS)).all() for values in arrays):
+            if not all(_bounded(values) for values in arrays):
                 path = self._origins[name][1].path
                 refuse(
                     f"a constant that is not finite{path and f' in {path}'}, before anything but a softmax",
@@ -282,3 +283,9 @@ def _unique(stem: str, taken: set[str]) -> str:
         name = f"{stem}_{count}"
     taken.add(name)
     return name
+
+
+def _bounded(values: NDArray[Any]) -> bool:
+    """Whether no value is infinite, by its ends: a copy of large weights would be as large as they are."""
+    ends = [float(values.min(initial=0)), float(values.max(initial=0))]
+    return all(np.isfinite(end) and abs(end) != ENDLESS for end in ends)

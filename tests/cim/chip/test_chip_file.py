@@ -156,7 +156,6 @@ def test_a_wrong_value_is_named_with_its_line(old: str, new: str, field: str, wo
         ("v_read_v = { value = 0.2", "v_read_v = { value = 0.5", "macro.v_read_v", "limits.read_v"),
         ("max_pulses = { value = 200", "max_pulses = { value = 2000", "write.max_pulses", "limits.pulses_per_cell"),
         ("set_stop_v = { value = 3.3", "set_stop_v = { value = 5.0", "write.set_stop_v", "limits.set_v"),
-        ("pulse_ns = { value = 1500.0", "pulse_ns = { value = 900.0", "timing.pulse_ns", "write.pulse_width_ns"),
         ("mean_pulses = { value = 10.0", "mean_pulses = { value = 201.0", "cost.mean_pulses", "write.max_pulses"),
         ("mean_cell_us = { value = ", "mean_cell_us = { value = 9", "cost.mean_cell_us", "cell.levels_us"),
         ("bits_per_cycle = { value = 1", "bits_per_cycle = { value = 2", "input.bits_per_cycle", "input.coding"),
