@@ -13,7 +13,7 @@ class Known(enum.Enum):
     """Knowledge of the outputs, the worst last."""
 
     OFF = "outputs read back as off"
-    TOLD = "outputs told to go off, not read back"
+    TOLD = "outputs ordered off, not read back"
     UNKNOWN = "outputs UNKNOWN: switch off by hand"
 
 

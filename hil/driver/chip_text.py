@@ -100,7 +100,7 @@ def info_table(driver: ChipDriver, status: StatusReply | None) -> Table:
         ("description", f"{d.spec_digest.hex()[:16]}… (equal to {driver.spec.source})"),
         ("program", f"{held[:16]}…" if any(d.program_digest) else "none held"),
         ("can", ", ".join(names[0])),
-        ("its link can", ", ".join(names[1]) or "nothing more"),
+        ("link adds", ", ".join(names[1]) or "nothing more"),
         *told,
         ("chip time", f"{driver.chip_time_ns * 1e-9:.6f} s"),
     )

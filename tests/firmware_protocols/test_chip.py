@@ -112,7 +112,7 @@ def test_a_handler_that_breaks_switches_the_outputs_off(make_line: MakeLine) -> 
     line = make_line()
     ((_, reply, _),) = answers(line, ReadCells(CellBlock(64, 0, 1, 0, 1), 10, 1, 0))
     assert reply.code is ErrorCode.FAULT
-    assert "RuntimeError: the bus is stuck; outputs told to go off, not read back" in reply.text
+    assert "RuntimeError: the bus is stuck; outputs ordered off, not read back" in reply.text
     assert line.chip.handlers.calls == ["read_cells", "outputs_off"]
     ((_, reply, _),) = answers(line, Describe())
     assert isinstance(reply, Description)

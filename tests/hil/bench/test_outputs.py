@@ -63,7 +63,7 @@ def test_outputs_of_an_instrument_that_answers_are_read_back(
 def test_outputs_that_no_order_asks_for_are_told_and_not_read_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "outputs told to go off, not read back" in said_of_cells(trips(tmp_path, without="is_on"), capsys)
+    assert "outputs ordered off, not read back" in said_of_cells(trips(tmp_path, without="is_on"), capsys)
 
 
 def test_outputs_of_an_instrument_that_fell_silent_are_unknown_and_it_is_named(

@@ -45,4 +45,4 @@ def test_what_the_link_adds_is_not_said_of_the_board() -> None:
     with connect(InProcessTransport(plain, "in process"), chip=SPEC) as driver:
         rows = dict(row[:2] for row in info_table(driver, None).rows)
     assert rows["can"] == "pulse, raw"
-    assert "packed" in rows["its link can"]
+    assert "packed" in rows["link adds"]
