@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("hil", "search", "mapping", "firmware_protocols", "cim")
-MOST_IMPORTS, MOST_PARAMETERS, MOST_LINES = 25, 10, 400
+MOST_IMPORTS, MOST_PARAMETERS, MOST_LINES = 25, 10, 600
 FILES = {str(p.relative_to(ROOT)): p for room in ROOMS for p in sorted((ROOT / room).rglob("*.py"))}
 
 EXAMPLE = re.compile(r"^\n( +)Example:\n(?:\1 {4}.*\n)+", re.MULTILINE)
@@ -50,9 +50,7 @@ PARAMETERS = {
     "mapping/operators/integer/tensor_kernels.py:norm_rows": 11,
     "search/train/teacher_training.py:_train": 11,
 }
-LINES = {
-    "firmware_protocols/messages.py": 414,
-}
+LINES: dict[str, int] = {}
 
 
 def own_imports(path: Path) -> int:
@@ -100,7 +98,7 @@ def lines(text: str) -> int:
     return len(ONE_LINE.sub(r'\1"""', EXAMPLE.sub("", text)).splitlines())
 
 
-def test_a_file_has_at_most_400_lines() -> None:
+def test_a_file_has_at_most_600_lines() -> None:
     """Examples in docstrings apart, which tests/test_docstring_examples.py asks of every public class and function."""
     found = {name: lines(path.read_text("utf-8")) for name, path in FILES.items()}
     check(above(found, MOST_LINES), LINES)
