@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from cim.errors import CimFileError
+
 log = logging.getLogger(__name__)
 
 
-class BrokenPlugIn(ImportError):
+class BrokenPlugIn(CimFileError, ImportError):
     """The code of an entry point cannot be loaded; the message names it."""
 
 
