@@ -238,6 +238,13 @@ def _toml(text: str, origin: str) -> TomlFile:
         raise ChipFileError(origin, error.line, "toml", error.text) from error
 
 
+def _broken_sample(spec: ChipSpec) -> tuple[tuple[str, str], ...]:
+    """What ``broken_rules`` says, of the part that only an emulated chip and the words about files may read."""
+    names = ("stuck_low_share", "stuck_high_share")
+    whole = sum(spec.sample[name] for name in names) >= 1
+    return ((" ".join(f"sample.{name}" for name in names), "leaves no cell"),) if whole else ()
+
+
 class _ChipReader:
     """Turns one text into a ``ChipSpec``; knows on which line each field stands."""
 
@@ -271,7 +278,7 @@ class _ChipReader:
         }
         values.get(RANGED_SECTION, {})["ranges"] = ranges
         spec = self._spec(values, macros)
-        for fields, text in broken_rules(spec):
+        for fields, text in (*broken_rules(spec), *_broken_sample(spec)):
             field, *others = fields.split()
             lines = ", ".join(f"{other} on line {self.file.line(other)}" for other in others)
             raise self.fail(field, f"{text} (beside {lines})" if lines else text)

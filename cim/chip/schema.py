@@ -312,18 +312,12 @@ def _write_rules(spec: ChipSpec) -> tuple[Rule, ...]:
 
 
 def _model_rules(spec: ChipSpec) -> tuple[Rule, ...]:
-    m, shares = spec.models, ("stuck_low_share", "stuck_high_share")
-    hidden = (
-        sum(spec.sample[name] for name in shares) < 1,
-        "sample.stuck_low_share sample.stuck_high_share",
-        "leaves no cell",
-    )
+    m = spec.models
     if m is None:
-        return (hidden,)
+        return ()
     own = m.programming is CellModel.POLYNOMIAL
     ages, rows, means = len(m.programming_ages_s), m.programming_sigma_us, m.programming_mean_us
     return (
-        hidden,
         (
             own == bool(ages),
             "models.programming_ages_s models.programming",

@@ -124,9 +124,10 @@ def deploy(
             network = trained(network, techniques, source, calibration, options.age_s, watch)
         if dry_run:
             watch.plan((PlannedStage("compiling", 2.0), PlannedStage("counting", 2.0)))
+            images = images_asked(source)  # what is missing is said before work is done
             with watch.stage("compiling"):
                 program, _ = program_of(network, source, watch, recipe=options.recipe, task=options.task)
-            images_of_run(program, images_asked(source), options, watch)
+            images_of_run(program, images, options, watch)
             with watch.stage("counting"):
                 chips = (ON_SERIAL, EVERYTHING & ~Capability.PLAN)
                 cost, before = (

@@ -145,4 +145,4 @@ def passes_table(plans: Sequence[Mapping[str, Any]]) -> Table:
         )
         for plan in plans
     )
-    return Table("Passes", ("file", "bytes", "packets", "on air", "wall time", "passes"), rows)
+    return Table("Passes", ("file", "bytes", "packets", "on air", "waiting", "passes"), rows)

@@ -86,7 +86,7 @@ def open_subject(
         f"{report.backend_words}: lower end of the run's interval, {report.data.images} images of {report.data.name}"
     )
     accuracy = KnownAccuracy(report.decisive.measured.low, known_from)
-    ran = None if report.plan is None else Recipe().changed(report.plan.recipe.split(), ())
+    ran = None if report.plan is None else Recipe.of_words(report.plan.recipe)
     return Subject(program, report.network.name, recipe_of_program(program, techniques, ran), accuracy)
 
 

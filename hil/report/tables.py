@@ -238,7 +238,7 @@ def cells(report: AgreementReport) -> Table:
         read_at = "the cells are older"
     rows = (
         ("cells in use", f"{c.total:,}, {percent(c.used_share, 1)} of the {report.chip.macros_used} macros in use"),
-        ("not reached", HELD if c.unreached is None else f"{c.unreached:,} ({percent(c.unreached / total)})"),
+        ("programming", writing_words(c)),
         ("stuck, by calibration", f"{c.stuck:,} ({percent(c.stuck / total)})"),
         ("pulses", f"{c.pulses:,} ({c.pulses / total:.1f} a cell)"),
         ("read-back − target", f"mean {mean} µS, σ {sigma} µS, 99 % within {most} µS"),

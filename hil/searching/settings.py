@@ -133,4 +133,4 @@ class SearchSettings:
     @property
     def asked(self) -> Recipe:
         """What is done to the networks on chips: costs are of what is written then."""
-        return Recipe().changed(self.recipe.split(), ())
+        return Recipe.of_words(self.recipe)

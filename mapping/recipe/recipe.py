@@ -201,6 +201,11 @@ class Recipe:
         except (ValueError, TypeError, AttributeError) as error:
             raise RecipeError(f"its recipe cannot be read: {error}") from error
 
+    @classmethod
+    def of_words(cls, words: str) -> Recipe:
+        """Inverse of ``str``: techniques as ``--with`` takes them, with blanks between."""
+        return cls().changed(words.split(), ())
+
     def __str__(self) -> str:
         return " ".join(map(str, self.techniques))
 

@@ -102,7 +102,7 @@ class FinetuneSettings:
     @property
     def treated(self) -> Recipe:
         """``recipe`` as techniques."""
-        return Recipe().changed(self.recipe.split(), ())
+        return Recipe.of_words(self.recipe)
 
     @property
     def aimed(self) -> bool:

@@ -98,4 +98,4 @@ class PrunedSearchSettings:
     @property
     def asked(self) -> Recipe:
         """What is done to pruned networks on chips: costs are of what is written then."""
-        return Recipe().changed(self.recipe.split(), ())
+        return Recipe.of_words(self.recipe)

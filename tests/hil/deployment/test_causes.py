@@ -274,7 +274,8 @@ def one_cause(switched_on: dict[str, float], *, calibrated_before: bool = False)
         with connect(InProcessTransport(EmulatedChip(spec, 5), "emulated:ideal"), chip=spec) as driver:
             record = calibrate(driver, program.macros)
     with connect(InProcessTransport(EmulatedChip(spec, 5, switched_on), "emulated:one-cause"), chip=spec) as driver:
-        data = dataclasses.replace(load_dataset("fashion-mnist-bundled", "test"), images=pixels, labels=labels)
+        clothes = load_dataset("fashion-mnist-bundled", "test")
+        data = dataclasses.replace(clothes, images=pixels, labels=labels, classes=program.classes)
         options = dataclasses.replace(OPTIONS, samples=300)
         report, _ = deploy_on(driver, program, data, graph=small_network().graph, record=record, options=options)
     return report
