@@ -34,7 +34,7 @@ def print_report(
 ) -> int:
     """Print the report of a run, compare it with an earlier one, and give the exit code: 1 for ``failing`` outcomes."""
     from hil.cli.terminal.answers import show_answer
-    from hil.report.summary import summary_of
+    from hil.report.account import summary_of
     from hil.verdict.baseline import compare_reports
 
     change = None if earlier is None else compare_reports(earlier, report)

@@ -34,8 +34,7 @@ def show(
     as_json: Json = False,
 ) -> int:
     """Print the report of an earlier run, two runs side by side, or a table of all runs in a folder."""
-    from hil.report.summary import summary_of
-    from hil.report.tables import every_table
+    from hil.report.account import account_of
 
     if other is not None:
         return show_both(run_folder, other, as_json)
@@ -45,8 +44,9 @@ def show(
     if as_json:
         print_json(report.to_json())
     else:
-        show_answer(summary_of(report))
-        for table in every_table(report) if everything else ():
+        account = account_of(report)
+        show_answer(account.first)
+        for table in account.tables if everything else ():
             show_answer("", table.title, table)
     return int(report.exit_code)
 

@@ -67,6 +67,15 @@ class Bullets:
 
 
 @dataclass(frozen=True, slots=True)
+class Pictures:
+    """Small images, each an address that holds its pixels and a caption, below a heading and a note."""
+
+    title: str
+    note: str
+    shown: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """A table that is sorted by its header and filtered by words; two rows with a tick stand side by side.
 
@@ -86,9 +95,8 @@ class Choice:
 class Section:
     """A titled part of a page.
 
-    Parts are a sentence, a ``Plot``, ``SideBySide``, a ``Table``, ``Marked``, ``Bullets``, ``Choice``, or an object
-    with a macro of its class's name in parts.html (a network's drawing, samples). None is left out, and so is an empty
-    section.
+    Parts are a sentence, a ``Plot``, ``SideBySide``, a ``Table``, ``Marked``, ``Bullets``, ``Pictures`` or ``Choice``,
+    each drawn by the macro of its class's name in parts.html. None is left out, and so is an empty section.
     """
 
     title: str

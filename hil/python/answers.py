@@ -10,7 +10,7 @@ from hil.pages.summary import Summary
 from hil.pages.tables import duration
 from hil.prediction.text import Prediction
 from hil.python.shown import Shown, needed, new_axes
-from hil.report.summary import summary_of
+from hil.report.account import summary_of
 from hil.verdict.agreement import AgreementReport
 
 if TYPE_CHECKING:

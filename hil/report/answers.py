@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.intervals import wilson
-from hil.pages.figures import Figure, axis, dots, figure, packed, shown
+from hil.pages.figures import Figure, axis, figure, packed, shown
 from hil.pages.png import image_address
+from hil.pages.shell import Pictures
 from hil.pages.tables import Table, with_reason, without_empty
 from hil.report.run_data import MOST_TELLING, RunData
 from hil.verdict.agreement import correct_answers
 
 MOST_CLASSES = 20  # in a figure
 FITS_A_PHONE = 12  # classes of a figure that needs no scrolling on a narrow screen
-MOST_LOGITS = 4  # classes shown beside an image
 Shares = NDArray[np.float64]
 
 
@@ -85,32 +82,6 @@ def _share_words(counts: tuple[Shares, Shares] | None, k: int) -> str:
     return f"{100 * right / images:.1f} ({100 * low:.1f} … {100 * high:.1f}) %"
 
 
-def class_figure(data: RunData, measured_words: str) -> Figure:
-    """Accuracy of each class in four columns; of many classes those where chip and simulator differ most."""
-    columns = _columns(measured_words)
-    found = {name: counts for name in columns if (counts := class_accuracies(data, name)) is not None}
-    images = found["measured"][1]
-    differ = np.abs(found["measured"][0] - found["simulated"][0]) / np.maximum(images, 1)
-    chosen = np.sort(np.argsort(-differ, kind="stable")[:MOST_CLASSES])
-    chosen = chosen[images[chosen] > 0]
-    colours = {"float": "@soft", "ideal": "@ideal", "simulated": "@simulated", "measured": "@measured"}
-    symbols = {"float": "diamond", "ideal": "square", "simulated": "circle", "measured": "circle"}
-    drawn = []
-    for place, (name, (right, _)) in enumerate(found.items()):
-        share = [right[k] / images[k] for k in chosen]
-        ends = [wilson(right[k], int(images[k])) for k in chosen]
-        x = [i + 0.18 * (place - (len(found) - 1) / 2) for i in range(len(chosen))]
-        marks = dots(x, [100 * s for s in share], colours[name], "%{y:.1f} %", size=8, symbol=symbols[name])
-        above = [100 * (high - s) for s, (_, high) in zip(share, ends, strict=True)]
-        below = [100 * (s - low) for s, (low, _) in zip(share, ends, strict=True)]
-        reach = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": colours[name]}
-        drawn.append({**marks, "name": columns[name], "error_y": {**reach, "thickness": 1.2, "width": 3}})
-    ticks = {"tickvals": list(range(len(chosen))), "ticktext": [shown(data.classes[k]) for k in chosen]}
-    x_axis = {**ticks, "showgrid": False, "zeroline": False}
-    drawing = figure(drawn, 320, x=x_axis, y=axis("accuracy, %"), showlegend=True)
-    return {**drawing, "wide": len(chosen) > FITS_A_PHONE}
-
-
 def label_figure(data: RunData, measured_words: str) -> Figure:
     """Answers of the chip (columns) against labels (rows), share of each row."""
     pairs = pair_shares(data.labels[None], data.measured_logits.argmax(-1), len(data.classes))
@@ -160,57 +131,24 @@ def share_figure(shares: Shares, data: RunData, *, rows: str, columns: str) -> F
     return {**drawing, "wide": count > FITS_A_PHONE}
 
 
-@dataclass(frozen=True, slots=True)
-class TellingImage:
-    """One image that tells chip and simulator apart; ``address`` holds its pixels, ``label`` is a row of ``logits``."""
-
-    name: str
-    address: str
-    caption: str
-    label: str
-    logits: Table
-
-
-@dataclass(frozen=True, slots=True)
-class TellingImages:
-    """A part of the page of a run."""
-
-    images: tuple[TellingImage, ...]
-
-
-def telling_images(data: RunData) -> TellingImages | None:
-    """The telling images of the run with answers and mean logits; None where it holds none."""
+def telling_images(data: RunData) -> Pictures | None:
+    """The telling images of the run and what was answered to them; None where it holds none."""
     if data.telling is None or data.telling_images is None or not len(data.telling):
         return None
     pairs = zip(data.telling, data.telling_images, strict=True)
-    return TellingImages(tuple(_telling(data, int(k), pixels) for k, pixels in pairs))
-
-
-def _telling(data: RunData, k: int, pixels: NDArray[np.uint8]) -> TellingImage:
-    label = int(data.labels[k])
-    chip, virtual = data.measured_logits[:, k], data.simulated_logits[:, k]
-    means = (data.ideal_logits[k], virtual.mean(axis=0), chip.mean(axis=0))
-    answer = int(np.bincount(chip.argmax(-1)).argmax())
-    number, name = int(data.indices[k]), data.classes[label]
-    rows = tuple((data.classes[c], *(_code(mean[c]) for mean in means)) for c in _shown(label, answer, means))
-    right = f"{(virtual.argmax(-1) == label).sum()} of {len(virtual)}"
-    wrong = f"{(chip.argmax(-1) == answer).sum()} of {len(chip)}"
-    words = f"label {name}: right in {right} virtual chips; chip: {data.classes[answer]} in {wrong} repeats"
-    return TellingImage(
-        name=f"Image {number}, label {name}",
-        address=image_address(pixels),
-        caption=f"Image {number:,}, {words}",
-        label=name,
-        logits=Table(f"Logits of image {number}", ("", "ideal", "simulated", "chip"), rows),
+    note = "Right in most virtual chips, wrong in most repeats on the chip; clearest first."
+    return Pictures(
+        "Most telling images", note, tuple((image_address(pixels), _telling(data, int(k))) for k, pixels in pairs)
     )
 
 
-def _code(mean: float) -> str:
-    return f"{mean:,.0f}".replace("-", "−")
-
-
-def _shown(label: int, answer: int, means: tuple[NDArray[np.float64], ...]) -> Iterator[int]:
-    """Label, the chip's answer, and the largest others."""
-    first = list(dict.fromkeys((label, answer)))
-    others = np.argsort(-np.max(means, axis=0), kind="stable")
-    yield from (*first, *[int(c) for c in others if c not in first][: MOST_LOGITS - len(first)])
+def _telling(data: RunData, k: int) -> str:
+    label = int(data.labels[k])
+    chip, virtual = data.measured_logits[:, k].argmax(-1), data.simulated_logits[:, k].argmax(-1)
+    answer = int(np.bincount(chip).argmax())
+    right = f"{(virtual == label).sum()} of {len(virtual)}"
+    wrong = f"{(chip == answer).sum()} of {len(chip)}"
+    words = (
+        f"label {data.classes[label]}: right in {right} virtual chips; chip: {data.classes[answer]} in {wrong} repeats"
+    )
+    return f"Image {int(data.indices[k]):,}, {words}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hil.pages.figures import Figure, axis, dots, figure, shown
+from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.tables import Table, duration, percent, with_reason, without_empty
 from hil.verdict.cause_split import CauseSplit, LayerCauses
 
@@ -85,18 +85,6 @@ def causes_figure(split: CauseSplit) -> Figure:
         "width": 5,
     }
     return figure([bars, marks], 340, x={"type": "category"}, y=axis(f"lost from {split.start}, {unit}"))
-
-
-def layer_causes_figure(split: CauseSplit) -> Figure:
-    """Shares of each layer's error energy, stacked; what is below zero cancels against other parts."""
-    layers = [shown(layer.layer) for layer in split.layers]
-    data: list[Figure] = []
-    for i, name in enumerate(_layer_names(split)):
-        shares = [100 * layer.parts[name] / layer.energy if layer.energy else 0.0 for layer in split.layers]
-        bar: Figure = {"type": "bar", "name": name, "x": layers, "y": shares, "marker": {"color": f"@layer{i}"}}
-        data.append({**bar, "hovertemplate": f"{name}: %{{y:.1f}} %<extra></extra>"})
-    y = axis("share of error energy, %")
-    return figure(data, 340, x={"type": "category"}, y=y, barmode="relative", showlegend=True)
 
 
 def _of_gap(loss: float, split: CauseSplit) -> str:

@@ -21,74 +21,9 @@ from hil.pages.figures import (
     shown,
 )
 from hil.report.run_data import MacroReadings, RunData
-from hil.verdict.agreement import AgreementReport, Interval
-from hil.verdict.metric import Metric
+from hil.verdict.agreement import AgreementReport
 
 MOST_BARS = 60
-
-
-def accuracy_figure(report: AgreementReport) -> Figure:
-    """Four accuracies with their intervals; small dots are single repeats and single virtual chips."""
-    j, words, m = report.decisive, report.backend_words, report.decisive.metric
-    data = [
-        *_accuracy(words, j.measured, j.measured_repeats, "@measured", m),
-        *_accuracy("simulated", j.simulated, j.simulated_chips, "@simulated", m),
-        *_accuracy("ideal", j.ideal, (), "@ideal", m),
-    ]
-    if report.float_accuracy is not None:
-        data.append(dots([m.factor * report.float_accuracy], ["float"], "@ideal", _hover(m), symbol="diamond"))
-    return figure(data, 250, x=axis(f"{m.title}, {'%' if m.share else m.unit}"), y={"type": "category"}, left=160)
-
-
-def _hover(metric: Metric) -> str:
-    return "%{x:.2f} %" if metric.share else "%{x:.4g}"
-
-
-def _accuracy(name: str, i: Interval, singles: tuple[float, ...], colour: str, metric: Metric) -> list[Figure]:
-    factor, text = metric.factor, _hover(metric)
-    mean = dots([factor * i.mean], [name], colour, text)
-    ends = {"array": [factor * (i.high - i.mean)], "arrayminus": [factor * (i.mean - i.low)]}
-    mean["error_x"] = {"type": "data", "symmetric": False, "color": colour, "thickness": 2, "width": 7, **ends}
-    if not singles:
-        return [mean]
-    faint = dots([factor * a for a in singles], [name] * len(singles), colour, text, size=6, opacity=0.4)
-    return [mean, faint]
-
-
-def difference_figure(report: AgreementReport) -> Figure:
-    """Measured minus simulated of both questions against the tolerance."""
-    data: list[Figure] = []
-    m = report.decisive.metric
-    reach = tolerance = m.factor * report.decisive.tolerance
-    text = f"%{{x:.{2 if m.share else 4}f}} {m.unit}"
-    for name, j in (("other chips", report.other_chips), ("this chip", report.this_chip)):
-        if j is None:
-            continue
-        for width, ends in ((2, j.interval95), (6, j.interval90)):
-            x = [m.factor * end for end in ends]
-            reach = max(reach, *map(abs, x))
-            data.append(line(x, [name, name], "@measured", text, width=width))
-        data.append(dots([m.factor * j.difference], [name], "@measured", text))
-    tall = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
-    zone = {"type": "rect", "x0": -tolerance, "x1": tolerance, "fillcolor": "@zone", "line": {"width": 0}, **tall}
-    zero = {"type": "line", "x0": 0, "x1": 0, "line": {"color": "@ideal", "width": 1, "dash": "dot"}, **tall}
-    x_axis = axis(f"measured − simulated, {m.unit}", range=[-1.15 * reach, 1.15 * reach])
-    rows = {"type": "category", "range": [-0.6, len(data) / 3 - 0.4]}
-    return figure(data, 250, x=x_axis, y=rows, left=90, shapes=[zone, zero])
-
-
-def components_figure(report: AgreementReport) -> Figure:
-    """Components of the uncertainty, one standard deviation each."""
-    names, unit = ["images", "one read", "chip or read-back"], report.decisive.metric.unit
-    data: list[Figure] = []
-    asked = (("this chip", report.this_chip, "@measured"), ("other chips", report.other_chips, "@simulated"))
-    for name, j, colour in asked:
-        if j is not None:
-            values = [j.components.image, j.components.read or 0.0, j.components.chip]
-            bar = {"type": "bar", "orientation": "h", "name": name, "x": values, "y": names}
-            data.append({**bar, "marker": {"color": colour}, "hovertemplate": f"%{{x:.4g}} {unit}<extra></extra>"})
-    x = axis(f"standard deviation, {unit}")
-    return figure(data, 220, x=x, left=130, barmode="group", showlegend=len(data) > 1)
 
 
 def layer_figure(report: AgreementReport) -> Figure:
@@ -131,30 +66,6 @@ def cell_errors(
         if (got := readings(cells)) is not None
     ]
     return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
-
-
-def wear_figure(macros: Mapping[int, MacroReadings]) -> Figure | None:
-    """Cells by the pulses that they took, every macro together; None where the chip held the program already."""
-    parts = [c.pulses[np.isfinite(c.targets_us)] for c in macros.values() if c.pulses is not None]
-    if not parts:
-        return None
-    pulses = np.concatenate(parts)
-    step = max(1, -(-(int(pulses.max(initial=0)) + 1) // MOST_BARS))
-    counts = np.bincount(pulses // step)
-    middles = np.arange(len(counts)) * step + (step - 1) / 2
-    hover = "about %{x} pulses: %{y} cells<extra></extra>"
-    bars: Figure = {"type": "bar", "x": packed(middles), "y": packed(counts), "hovertemplate": hover}
-    bars["marker"] = {"color": "@measured"}
-    return figure([bars], 320, x=axis("pulses of a cell"), y=axis("cells", type="log"))
-
-
-def timing_figure(report: AgreementReport) -> Figure:
-    """Wall time of each part, in the order of the run from the top."""
-    names, seconds = list(report.timing_s), list(report.timing_s.values())
-    bars: Figure = {"type": "bar", "orientation": "h", "x": seconds, "y": names, "marker": {"color": "@simulated"}}
-    bars["hovertemplate"] = "%{y}: %{x:.1f} s<extra></extra>"
-    y = {"type": "category", "autorange": "reversed"}
-    return figure([bars], 90 + 22 * max(len(names), 1), x=axis("wall time, s"), y=y, left=130)
 
 
 def occupancy_figure(data: RunData) -> Figure:

@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree as xml
 
 from hil.atomic import write_text
-from hil.report.summary import summary_of
+from hil.report.account import summary_of
 from hil.report.tables import QUESTIONS
 from hil.verdict.agreement import AgreementReport, Judgement, Verdict
 from hil.verdict.baseline import BaselineChange

@@ -11,7 +11,6 @@ from hil.pages.figures import Figure, block_mean, figure, mosaic, packed
 from hil.pages.shell import Plot, Section, page
 from hil.pages.summary import Summary
 from hil.pages.tables import Table
-from hil.report.network_graph import draw_network
 from mapping.compile import MappingPlan, plan
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, Tile
@@ -41,7 +40,6 @@ def mapping_page(program: ConductanceProgram) -> str:
                     Plot("macro", cell_by_cell, macro_figure(program, fullest)),
                 ),
             ),
-            Section("Network", (draw_network(program),)),
             Section("Layers", (layer_table(summary),)),
             Section("Macros in use", (macro_table(usage),)),
         ),

@@ -45,7 +45,7 @@ def assert_agrees(report: AgreementReport, tolerance: float | None = None) -> No
             None: the verdict of the run, which was judged with its own tolerance.
     """
     __tracebackhide__ = True
-    from hil.report.summary import summary_of
+    from hil.report.account import summary_of
     from hil.verdict.agreement import Verdict
 
     j = report.decisive

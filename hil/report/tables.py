@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hil.pages.tables import Table, duration, number, percent, with_reason, without_empty
-from hil.report.causes import causes_table, layer_causes_table
 from hil.verdict.agreement import (
     AgreementReport,
     CellSummary,
@@ -14,6 +13,7 @@ from hil.verdict.agreement import (
     interval_words,
     measured_interval,
 )
+from hil.verdict.image_cost import ImageCost
 from hil.verdict.tuning import TuneSummary
 from hil.verdict.verdict import INTERVAL_HOLDS, PREDICTION_HOLDS
 
@@ -50,17 +50,6 @@ def doubts(report: AgreementReport) -> tuple[str, ...]:
         *harmed,
         f"{missed} of {c.total:,} cells did not reach their window: the chip was not written, see hil cells",
     )
-
-
-def every_table(report: AgreementReport) -> tuple[Table, ...]:
-    """Every table of a report, in reading order."""
-    tuned = () if report.tune is None else (tuning(report, report.tune),)
-    split = () if report.causes is None else (causes_table(report.causes), layer_causes_table(report.causes))
-    inside = () if report.chip.told_by else (layers(report), cells(report))
-    counters = () if report.chip.told_by else (link(report),)
-    return (
-        accuracies(report), *tuned, questions(report), *split, *inside, timing(report), *counters, provenance(report),
-    )  # fmt: skip
 
 
 def accuracies(report: AgreementReport) -> Table:
@@ -275,6 +264,19 @@ def timing(report: AgreementReport) -> Table:
     """Wall time of each part of the run."""
     rows = tuple((name, f"{seconds:,.1f} s") for name, seconds in report.timing_s.items())
     return Table("Time", ("part", "wall time"), rows)
+
+
+def cost_by_part(cost: ImageCost) -> Table:
+    """Energy by part of the chip, the largest first."""
+    parts = sorted(cost.by_part.items(), key=lambda item: -item[1])
+    rows = tuple((name.replace("_", " "), f"{1e6 * joules:,.3g}") for name, joules in parts)
+    return Table("Cost by part", ("part", "energy, µJ"), rows)
+
+
+def cost_by_layer(cost: ImageCost) -> Table:
+    """Energy and latency of the layers, in the order of the network."""
+    rows = tuple((one.layer, f"{1e6 * one.energy_j:,.3g}", f"{1e6 * one.latency_s:,.3g}") for one in cost.layers)
+    return Table("Cost by layer", ("layer", "energy, µJ", "latency, µs"), rows)
 
 
 def unit_words(chip: ChipIdentity) -> str:

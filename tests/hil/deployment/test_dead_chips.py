@@ -9,8 +9,7 @@ import pytest
 from hil.calibration.procedure import check_record
 from hil.deployment.targets.wired import program_chip, read_back
 from hil.errors import DeviceError, ExitCode, MismatchError
-from hil.report.files import report_markdown
-from hil.report.summary import summary_of
+from hil.report.account import account_of, summary_of
 from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch
 
@@ -47,8 +46,8 @@ def test_cells_that_missed_are_the_first_that_a_report_says(run: tuple[Agreement
     report, _ = run
     missed = dataclasses.replace(report, cells=dataclasses.replace(report.cells, unreached=report.cells.total))
     assert summary_of(missed).lines()[2].startswith("WARNING: 100 % of")
-    assert "**WARNING**: 100 % of" in report_markdown(missed)
-    assert "WARNING" not in report_markdown(report)
+    assert "**WARNING**: 100 % of" in account_of(missed).markdown()
+    assert "WARNING" not in account_of(report).markdown()
 
 
 def test_a_record_of_macros_of_another_size_is_refused(small: Small) -> None:

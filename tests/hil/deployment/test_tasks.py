@@ -65,8 +65,6 @@ def test_each_task_goes_from_data_to_a_verdict_that_agrees(small: Small, tmp_pat
     text = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert found.metric.title in text
     assert '"bdata"]' not in text, "a typed array is drawn as the names of its parts"
-    drawn = {TaskKind.SEGMENT: "Most telling samples", TaskKind.DETECT: "<rect", TaskKind.SEQUENCE: "steps"}
-    assert drawn.get(kind, "Values against targets" if kind is TaskKind.REGRESS else "comes again") in text
 
 
 def test_oddities_are_judged_by_the_area_under_the_curve(small: Small, tmp_path: Path) -> None:

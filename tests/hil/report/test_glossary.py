@@ -13,9 +13,8 @@ from hil.cli import run as hil
 from hil.pages.glossary import EXPLAINED, find_terms, glossary
 from hil.pages.shell import Outline
 from hil.pages.summary import Bars, Scale
-from hil.report import page as report_page
+from hil.report.account import account_of, summary_of
 from hil.report.causes import causes_table
-from hil.report.summary import summary_of
 from hil.report.tables import accuracies, cells, layers
 
 from ..browser import BROWSER, look
@@ -48,7 +47,7 @@ def test_a_word_is_explained_once_a_section_and_never_inside_another() -> None:
 
 
 def test_a_report_explains_its_words_and_says_their_meanings_at_the_end(run) -> None:
-    text = report_page.page(*run).split("<script", 1)[0]
+    text = account_of(*run).page().split("<script", 1)[0]
     used = set(re.findall(r'aria-describedby="([\w-]+)"', text))
     assert used
     assert used == set(re.findall(r'<dd id="([\w-]+)">', text))
@@ -133,6 +132,6 @@ def test_focus_shows_a_meaning_inside_the_window_and_escape_hides_it(run, tmp_pa
       document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
       window.asked = [found.length > 5, found.every(Boolean), meaning.hidden];
     """
-    for one in look(report_page.page(*run), tmp_path, dark=False, widths=(400, 1400), also=ask):
+    for one in look(account_of(*run).page(), tmp_path, dark=False, widths=(400, 1400), also=ask):
         assert one["asked"] == [True, True, True]
         assert one["errors"] == []

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from hil.payload.flight import FlightOptions, FlightReport, FlownChip
+from hil.report.account import account_of, summary_of
 from hil.report.files import write_report
 from hil.report.run_index import read_runs
-from hil.report.summary import summary_of
-from hil.report.tables import every_table, tuning
+from hil.report.tables import tuning
 from hil.searching.summary import bases
 
 from ..invented_run import Run, synthetic_run
@@ -53,7 +53,7 @@ def test_a_tune_stands_beside_the_same_images_without_it(made: Run) -> None:
 
 
 def test_no_table_of_a_report_says_one_thing_twice(made: Run) -> None:
-    for table in every_table(made[0]):
+    for table in account_of(*made).tables:
         twice = [name for name, count in Counter(row[0] for row in table.rows).items() if count > 1 and name]
         assert not twice, (table.title, twice)
 

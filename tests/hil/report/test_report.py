@@ -12,12 +12,11 @@ import pytest
 
 from hil.errors import ExitCode, FileError, MismatchError
 from hil.pages.summary import Bars
+from hil.report.account import account_of, summary_of
 from hil.report.causes import causes_figure, causes_table
 from hil.report.compare import run_facts
-from hil.report.files import report_markdown, report_text, write_report
-from hil.report.page import page
+from hil.report.files import report_text, write_report
 from hil.report.schema import report_schema
-from hil.report.summary import summary_of
 from hil.report.tables import questions
 from hil.verdict.agreement import AgreementReport
 
@@ -69,7 +68,7 @@ def test_markdown_shows_text_of_a_chip_as_text(run):
     report = dataclasses.replace(
         run[0], chip=chip, notes=(told,), network=dataclasses.replace(run[0].network, name=told)
     )
-    text = report_markdown(report)
+    text = account_of(report).markdown()
     shown = r"&lt;img src=x onerror=alert(1)> [a\](javascript:b) \`\|\` &amp;lt; # c"
     assert text.count(shown) >= 5
     assert "<img" not in text
@@ -125,7 +124,7 @@ def test_a_report_without_optional_parts_comes_back_too(run):
     assert faults(json.loads(report_text(bare)), SCHEMA) == []
     assert bare.verdict is run[0].other_chips.verdict
     assert "other chips" in "\n".join(summary_of(bare).lines())
-    assert report_markdown(bare)
+    assert account_of(bare).markdown()
 
 
 def test_keys_of_a_newer_minor_version_are_skipped(run):
@@ -172,18 +171,18 @@ def test_exit_code_is_zero_for_agreement_only(run, make_run):
 
 
 def test_screen_and_markdown_never_call_an_emulated_chip_measured(run, make_run):
-    screen, text = "\n".join(summary_of(run[0]).lines()), report_markdown(run[0])
+    screen, text = "\n".join(summary_of(run[0]).lines()), account_of(run[0]).markdown()
     assert "EMULATED · nothing was measured on silicon" in screen
     assert "NOT SILICON" in text
     assert "| emulated (NOT SILICON) |" in text
     silicon, _ = make_run(kind="silicon")
     assert "measured on silicon" in summary_of(silicon).lines()[0]
-    assert "NOT SILICON" not in report_markdown(silicon)
+    assert "NOT SILICON" not in account_of(silicon).markdown()
 
 
 def test_the_age_stands_beside_the_accuracies(run):
     assert any("1 h after writing" in line for line in summary_of(run[0]).lines())
-    assert "1 h after programming" in report_markdown(run[0])
+    assert "1 h after programming" in account_of(run[0]).markdown()
 
 
 def test_a_run_folder_gets_its_four_files(run, tmp_path):
@@ -210,7 +209,7 @@ def lost_bars(report):
 
 def test_the_causes_in_words_sum_to_the_gap(make_run):
     report, _ = make_run(shift=600.0)
-    text = report_markdown(report)
+    text = account_of(report).markdown()
     table = text[text.index("## Where the gap comes from") : text.index("## Causes by layer")]
     rows = re.findall(r"^\| ([\w ]+) \| ([−+]\d+\.\d\d) \|", table, re.MULTILINE)
     values = {name: float(value.replace("−", "-")) for name, value in rows}
@@ -243,8 +242,8 @@ def test_causes_have_one_sign_on_screen_page_markdown_comparison_and_in_json(mak
             assert _number(rows[name]) == pytest.approx(value, abs=0.0051)
             assert bars["y"][bars["x"].index(name)] == pytest.approx(value)
             assert facts[name] == pytest.approx(value)
-        assert f"| relaxation | {rows['relaxation']} |" in report_markdown(run)
-        assert "below zero: gained" in page(run, data)
+        assert f"| relaxation | {rows['relaxation']} |" in account_of(run).markdown()
+        assert "below zero: gained" in account_of(run, data).page()
 
 
 def test_what_was_lost_from_ideal_has_the_sign_of_what_was_lost_to_causes(make_run):
@@ -269,13 +268,16 @@ def _number(words: str) -> float:
 def test_a_report_without_causes_leaves_their_place_out(run):
     plain = dataclasses.replace(run[0], causes=None)
     assert faults(json.loads(report_text(plain)), SCHEMA) == []
-    assert "Where the gap" not in report_markdown(plain)
+    assert "Where the gap" not in account_of(plain).markdown()
     assert not lost_bars(plain)
 
 
 def test_a_chip_that_held_its_program_is_said_to_leave_two_causes_together(run):
     split = dataclasses.replace(run[0].causes, early_age_s=None)
-    assert "nothing separates programming from relaxation" in report_markdown(dataclasses.replace(run[0], causes=split))
+    assert (
+        "nothing separates programming from relaxation"
+        in account_of(dataclasses.replace(run[0], causes=split)).markdown()
+    )
 
 
 def test_a_report_without_causes_is_read(run):
@@ -297,7 +299,7 @@ def test_answers_that_a_file_told_of_are_never_said_to_have_come_over_a_wire(run
         run[0], chip=dataclasses.replace(run[0].chip, kind=kind, told_by="measured.npz"), saturated_share=None
     )
     assert told.backend_words == words
-    for text in (report_markdown(told), page(told, run[1])):
+    for text in (account_of(told).markdown(), account_of(told, run[1]).page()):
         assert mark in text
         assert "by their file, measured.npz" in text or "their file, measured.npz, does not say" in text
     assert (mark.split(",")[0] if kind == "silicon" else mark) in summary_of(told).lines()[0]

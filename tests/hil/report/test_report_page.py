@@ -16,15 +16,19 @@ from cim.intervals import wilson
 from hil.pages.figures import MOST_POINTS_DRAWN, block_largest, block_mean, dots, line, packed
 from hil.pages.png import image_address
 from hil.report import figures, tables
+from hil.report.account import account_of
 from hil.report.answers import class_accuracies, class_table, confusion
-from hil.report.page import page
 
 from ..page_parts import figures_of, own
 
 
+def page_of(*of) -> str:
+    return account_of(*of).page()
+
+
 @pytest.fixture(scope="module")
 def text(run) -> str:
-    return page(*run)
+    return page_of(*run)
 
 
 def test_plotly_is_inlined_once(text):
@@ -44,18 +48,18 @@ def test_nothing_is_loaded_from_outside(text):
 def test_every_plot_has_its_place(text):
     drawn = figures_of(text)
     assert set(drawn) == set(re.findall(r'id="plot-(\w+)"', text))
-    assert {"accuracy", "errors", "occupancy", "conductance", "confusion", "layers"} <= set(drawn)
+    assert {"causes", "errors", "occupancy", "conductance", "confusion", "layers"} <= set(drawn)
 
 
 def test_banner_and_titles_follow_the_kind_of_chip(text, make_run):
     assert "NOT SILICON" in own(text)
-    assert "NOT SILICON" not in own(page(*make_run(kind="silicon", macros=1)))
+    assert "NOT SILICON" not in own(page_of(*make_run(kind="silicon", macros=1)))
 
 
 @pytest.mark.parametrize(("shift", "verdict"), [(0.0, "agree"), (520.0, "disagree")])
 def test_the_verdict_is_said_in_plain_words(make_run, shift, verdict):
     report, data = make_run(shift=shift, macros=1)
-    shown = html.unescape(own(page(report, data)))
+    shown = html.unescape(own(page_of(report, data)))
     assert f'class="answer {"good" if verdict == "agree" else "bad"}"' in shown
     assert f'<p class="word">{verdict.upper()}</p>' in shown
     assert report.decisive.text[1:] in shown
@@ -67,7 +71,7 @@ def test_names_from_outside_cannot_inject_markup(make_run):
     hostile = "</script><img src=x onerror=alert(1)>"
     report = dataclasses.replace(report, network=dataclasses.replace(report.network, name=hostile))
     data = dataclasses.replace(data, classes=(hostile, *data.classes[1:]))
-    assert "<img src=x" not in own(page(report, data))
+    assert "<img src=x" not in own(page_of(report, data))
 
 
 def test_maps_of_many_macros_are_reduced(make_run):
@@ -96,17 +100,16 @@ def test_confusion_rows_are_shares(run):
     assert np.diag(share).min() > 0.9
 
 
-def test_images_that_only_the_chip_gets_wrong_are_shown_with_logits(make_run):
+def test_images_that_only_the_chip_gets_wrong_are_shown_with_their_answers(make_run):
     report, data = make_run(shift=520.0, macros=1)
     assert 0 < len(data.telling) <= 12
     right = data.measured_logits[:, data.telling].argmax(-1) == data.labels[data.telling]
     predicted = data.simulated_logits[:, data.telling].argmax(-1) == data.labels[data.telling]
     assert right.mean(axis=0).max() < 0.5 < predicted.mean(axis=0).min()
-    shown = own(page(report, data))
+    shown = own(page_of(report, data))
     assert shown.count('src="data:image/png') == len(data.telling)
-    first = data.telling[0]
-    mean = data.measured_logits[:, first, data.labels[first]].mean()
-    assert f">{mean:,.0f}<".replace("-", "−") in shown
+    label = data.classes[data.labels[data.telling[0]]]
+    assert f"Image {data.indices[data.telling[0]]:,}, label {label}: right in " in shown
 
 
 def test_classes_have_wilson_intervals_and_sum_to_the_whole_accuracy(run):
@@ -146,7 +149,7 @@ def test_contents_lead_to_every_section(text):
 def test_the_page_names_the_command_and_the_files_that_lie_beside_it(run):
     report, data = run
     report = dataclasses.replace(report, environment={"command": "hil deploy net.pt --port /dev/ttyUSB0"})
-    shown = own(page(report, data, ["report.html", "wire.log"]))
+    shown = own(page_of(report, data, ["report.html", "wire.log"]))
     assert "Made by hil deploy net.pt --port /dev/ttyUSB0" in shown
     assert "wire.log" in shown
     assert '<th scope="row">record.h5</th>' not in shown
@@ -157,7 +160,7 @@ def test_layers_far_from_the_virtual_chips_are_marked(run):
     layers = [
         dataclasses.replace(s, residual_z=z) for s, z in zip(report.layers, (0.1, -4.0, 2.9, 8.0, 0.0), strict=True)
     ]
-    shown = own(page(dataclasses.replace(report, layers=tuple(layers)), data))
+    shown = own(page_of(dataclasses.replace(report, layers=tuple(layers)), data))
     assert "|z| of 3 or more: conv4, conv2." in shown
     assert re.findall(r'<tr class="marked"><th scope="row">(conv\d)', shown.split("Layers as numbers")[1])[:2] == [
         "conv2",
@@ -176,11 +179,11 @@ def test_columns_and_counters_without_a_value_are_named_once(run):
     rows = dict(tables.link(report).rows)
     assert rows["acknowledgements sent"] == "3"
     assert rows["none of"] == "frames with wrong checksums, sessions begun again"
-    assert "bad_crc" not in own(page(report, data))
+    assert "bad_crc" not in own(page_of(report, data))
 
 
 def test_a_page_of_a_whole_chip_is_at_most_2_9_megabytes(make_run):
-    assert len(page(*make_run(macros=64, images=500))) <= 2_900_000
+    assert len(page_of(*make_run(macros=64, images=500))) <= 2_900_000
 
 
 def test_packed_numbers_are_drawn_at_their_values_by_dots_as_by_lines():

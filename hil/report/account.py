@@ -1,20 +1,66 @@
-"""The summary of a run: does it work, how much is lost, why, what does it cost, what now?"""
+"""The account of a run: does it work, how much is lost, why, what does it cost, what now? Then every number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from firmware_protocols.capability import COMPUTED_PRODUCTS
+from hil.pages.account import Account
+from hil.pages.shell import Bullets, Marked, Pictures, Plot, Section
 from hil.pages.summary import Bar, Bars, Fact, Headline, Scale, ScaleRow, Summary, SummaryItem, Tone
-from hil.pages.tables import duration, number
+from hil.pages.tables import Table, duration, number
+from hil.report import figures, tables
+from hil.report.answers import class_table, confusion_figure, label_figure, telling_images
+from hil.report.causes import GAINED, causes_figure, causes_table, layer_causes_table
 from hil.report.losses import lost_to
 from hil.report.next_steps import next_steps
+from hil.report.run_data import RunData
 from hil.report.tables import age_words, doubts, image_words
 from hil.verdict.agreement import AgreementReport, Interval, Judgement, Verdict
 from hil.verdict.metric import ACCURACY, Metric
 
 TONES = {Verdict.AGREE: Tone.GOOD, Verdict.DISAGREE: Tone.BAD, Verdict.INCONCLUSIVE: Tone.OPEN}
 FINE_TOLERANCE = 0.005  # below it one digit of a point is too coarse
+WORDS = {
+    Verdict.AGREE: "The simulator predicts this chip within the tolerance.",
+    Verdict.DISAGREE: "The simulator does not predict this chip.",
+    Verdict.INCONCLUSIVE: "Not decided: the images do not suffice for a verdict.",
+}
+FAMILY = {
+    Verdict.AGREE: "The chip is what the simulator predicts of chips of this kind, within the tolerance.",
+    Verdict.DISAGREE: "The chip is not what the simulator predicts of chips of this kind.",
+    Verdict.INCONCLUSIVE: "Not decided: the images do not suffice for a verdict on chips of this kind.",
+}
+FILES = {
+    "report.html": "this page",
+    "report.json": "every number of it, by a published schema",
+    "report.md": "its tables as text",
+    "data.h5": "every answer and reading of the run",
+    "record.h5": "calibration record that the simulation rests on",
+    "program.h5": "program as it stands on the chip",
+    "wire.log": "all messages to and from the chip",
+}
+
+
+def account_of(report: AgreementReport, data: RunData | None = None, files: Collection[str] = ()) -> Account:
+    """Everything that a run says; screen, page and Markdown show it.
+
+    Args:
+        data: answers and readings, for tables and figures of classes and cells.
+        files: names of the files that lie beside the page, of ``FILES``.
+    """
+    j, chip = report.decisive, report.chip
+    banners = [(chip.mark, chip.reservation)] if chip.mark else []
+    if report.survival is not None:
+        banners.append(("LOST", f"{report.survival.text}."))
+    return Account(
+        summary_of(report),
+        tuple(_sections(report, data, files)),
+        title=f"{report.network.name} on {chip.name}: {j.verdict.value}" + ", not as calibrated" * report.moved,
+        subtitle=f"{tables.unit_words(chip)}, {j.n:,} images × {j.repeats} repeats, "
+        f"{age_words(report)} · {report.created}",
+        banners=tuple(banners),
+    )
 
 
 def summary_of(report: AgreementReport) -> Summary:
@@ -168,3 +214,84 @@ def _change(score: float, m: Metric, digits: int) -> str:
         return m.change(score)
     value = round(100 * score, digits) + 0.0
     return f"{value:+.{digits}f}".replace("-", "−")
+
+
+# --- sections ---------------------------------------------------------------------------
+
+
+def _sections(report: AgreementReport, data: RunData | None, files: Collection[str]) -> Iterator[Section]:
+    title, split, worst = report.decisive.metric.title, report.causes, tables.worst_layers(report)
+    yield Section(
+        f"{title[:1].upper()}{title[1:]}",
+        (
+            *_verdicts(report),
+            Bullets(notes) if (notes := _notes(report)) else None,
+            tables.accuracies(report),
+            None if report.tune is None else Marked(tables.tuning(report, report.tune), "Tuning"),
+        ),
+    )
+    yield Section("The two questions", (Marked(tables.questions(report), "Every number that the verdict rests on"),))
+    if split is not None:
+        unit = split.metric.unit
+        lost = f"{unit[:1].upper()}{unit[1:]} lost between {split.start} and measured ({GAINED}); bars: 95 %."
+        whole, layers = causes_table(split), layer_causes_table(split)
+        yield Section(whole.title, (Plot("causes", lost, causes_figure(split)), whole, Marked(layers, layers.title)))
+    if (cost := report.cost) is not None:
+        said = f"Estimated, as by hil estimate program.h5: {energy(cost.energy_j)} and {duration(cost.latency_s)}."
+        yield Section("Cost of an image", (said, tables.cost_by_part(cost), tables.cost_by_layer(cost)))
+    if report.layers:
+        marked = f" Marked, for |z| of {tables.MARKED_Z:g} or more: {', '.join(worst)}." if worst else ""
+        noise = f"Noise of each layer on the chip and in the simulator.{marked}"
+        numbers = Marked(tables.layers(report), "Layers as numbers", worst)
+        yield Section("Layers", (Plot("layers", noise, figures.layer_figure(report)), numbers))
+    if data is not None and data.task is None:
+        yield Section("Answers", tuple(_answers(data, report.backend_words)))
+    if not report.chip.told_by:
+        maps = cell_plots(data) if data is not None and data.macros else ()
+        yield Section("Cells", (*maps, Marked(tables.cells(report), "Cells as numbers")))
+    counters = Marked(tables.link(report), "Counters of the link") if report.link else None
+    yield Section("Link and time" if report.link else "Time", (tables.timing(report), counters))
+    command = report.environment.get("command")
+    beside = tuple((name, words) for name, words in FILES.items() if name in files)
+    yield Section(
+        "Command and files",
+        (
+            f"Made by {command}" if command else None,
+            Table("Files", ("file", "what it holds"), beside) if beside else None,
+            Marked(tables.provenance(report), "Provenance: chip, data, digests, seeds, versions"),
+        ),
+    )
+
+
+def _verdicts(report: AgreementReport) -> Iterator[str]:
+    """What the verdict means, and the question that does not decide, where it was asked."""
+    decisive = report.decisive
+    words = WORDS if report.this_chip is not None else FAMILY
+    yield f"{words[decisive.verdict]} {decisive.text[:1].upper()}{decisive.text[1:]}."
+    for name, asked in tables.QUESTIONS.items():
+        other: Judgement | None = getattr(report, name)
+        if other is not None and other is not decisive:
+            yield f"On {asked}: {other.verdict.value}. {other.text[:1].upper()}{other.text[1:]}."
+
+
+def _notes(report: AgreementReport) -> list[str]:
+    drift = report.readback is not None and report.readback.drifted
+    more = [report.readback.text] if report.readback and drift else []
+    return [*doubts(report), *report.decisive.flags, *report.notes, *more]
+
+
+def _answers(data: RunData, words: str) -> Iterator[Plot | Marked | Pictures | None]:
+    yield Marked(class_table(data, words), "Accuracy by class")
+    yield Plot("labels", "Answers of the chip against labels; % of a label's answers.", label_figure(data, words))
+    confused = "Answers of the chip against those of the virtual chips; % of a row."
+    yield Plot("confusion", confused, confusion_figure(data, words))
+    yield telling_images(data)
+
+
+def cell_plots(data: RunData) -> Iterator[Plot]:
+    far = "How far the cells are from their targets; both ends collect the rest."
+    yield Plot("errors", far, figures.error_figure(data.macros))
+    occupancy = "Macro occupancy: which layer holds which cells; above each macro its number."
+    yield Plot("occupancy", occupancy, figures.occupancy_figure(data))
+    yield Plot("conductance", "Conductance, read back before the run.", figures.conductance_figure(data))
+    yield Plot("errormap", "Read-back minus target.", figures.error_map_figure(data))
