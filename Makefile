@@ -8,6 +8,9 @@ TORCH_CPU := https://download.pytorch.org/whl/cpu
 # Versions that were tested together; `make test LOCK=` takes what pyproject.toml allows instead.
 LOCK := .ci/constraints.txt
 
+# `make test` leaves out the slowest tests (tests/slow.txt), `make test FULL=1` leaves out nothing.
+FULL ?=
+
 # `make test COVERAGE=1` runs the tests under coverage: about 1.4 times the processor time before Python 3.12.
 COVERAGE ?=
 
@@ -26,8 +29,8 @@ lint: $(READY)
 unit: $(READY)
 	rm -f .tests.xml .coverage .coverage.*
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest -n 2 --dist loadfile -rs \
-	    --junitxml .tests.xml
-	$(BIN)/python docs/rooms_of_tests.py $(if $(COVERAGE),,--ceiling)
+	    $(if $(FULL),,-m "not slow") --junitxml .tests.xml
+	$(BIN)/python docs/rooms_of_tests.py $(if $(FULL),$(if $(COVERAGE),,--ceiling))
 
 docs: $(READY)
 	$(BIN)/python -m sphinx -W -q -b html docs site

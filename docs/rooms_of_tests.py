@@ -1,8 +1,10 @@
 """Times and coverage of the tests, a row a room.
 
     make test                                  # ends with this table; times are those of the run
-    make test COVERAGE=1                       # the same tests under coverage: two more columns, of covered lines
-    python docs/rooms_of_tests.py --write      # of the run that ended last, into CONTRIBUTING.md
+    make test FULL=1                           # all tests, also those of tests/slow.txt
+    make test FULL=1 COVERAGE=1                # under coverage: two more columns, of covered lines
+    python docs/rooms_of_tests.py --write      # of the whole run that ended last, into CONTRIBUTING.md
+    python docs/rooms_of_tests.py --slow 2     # its tests of 2 s and more, into tests/slow.txt
     python docs/rooms_of_tests.py --ceiling    # ends with 1 where a whole run took 15 % more than tests/size.toml
 
 Times are processor time, of each test with its fixtures and the processes that it waited for (``tests/conftest.py``):
@@ -26,6 +28,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "CONTRIBUTING.md"
+SLOW = ROOT / "tests" / "slow.txt"
 BEGIN, END = "<!-- rooms of the tests: made by docs/rooms_of_tests.py -->", "<!-- end of the rooms -->"
 TIME = "processor_s"  # property of a test in the JUnit file
 TOLERANCE = 1.15  # processor time of the same tests varies with the machine and what else it does
@@ -50,9 +53,10 @@ def room_of(parts: list[str]) -> str:
 
 def add_tests(rooms: dict[str, Room], junit: Path) -> None:
     for case in ElementTree.parse(junit).iter("testcase"):
-        modules = [name for name in case.get("classname", "").split(".") if not name.startswith("Test")]
+        parts = case.get("classname", "").split(".")
+        modules = [name for name in parts if not name.startswith("Test")]
         spent = {p.get("name"): p.get("value") for p in case.iter("property")}
-        name = f"{'/'.join(modules)}.py::{case.get('name')}"
+        name = "::".join([f"{'/'.join(modules)}.py", *parts[len(modules) :], case.get("name", "")])
         rooms[room_of(modules[1:])].tests_s[name] = float(spent.get(TIME) or case.get("time") or 0.0)
 
 
@@ -108,6 +112,8 @@ def main() -> None:
     parser.add_argument("--coverage", type=Path, help="JSON of coverage; without: what the last run left, if anything")
     parser.add_argument("--rooms", nargs="+", help="these rooms only, of a run of their tests alone")
     parser.add_argument("--write", action="store_true", help="put the table into CONTRIBUTING.md")
+    parser.add_argument("--slow", type=float, metavar="S", help="put the tests of so many seconds into --list")
+    parser.add_argument("--list", type=Path, default=SLOW, help="without: tests/slow.txt")
     parser.add_argument("--ceiling", action="store_true", help="hold the sum of a whole run against tests/size.toml")
     given = parser.parse_args()
     rooms = rooms_of(given.junit, given.coverage or combined())
@@ -117,6 +123,9 @@ def main() -> None:
         text = PAGE.read_text("utf-8")
         new = "\n".join([BEGIN, *rows, END])
         PAGE.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: new, text, flags=re.DOTALL), "utf-8")
+    if given.slow:
+        slow = sorted(name for room in rooms.values() for name, spent in room.tests_s.items() if spent >= given.slow)
+        given.list.write_text("".join(f"{name}\n" for name in slow), "utf-8")
     spent = sum(sum(room.tests_s.values()) for room in rooms.values())
     allowed = tomllib.loads((ROOT / "tests" / "size.toml").read_text("utf-8"))["suite_processor_s"] * TOLERANCE
     if given.ceiling and spent > allowed:

@@ -6,14 +6,25 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+SLOW = Path(__file__).with_name("slow.txt")  # the slowest tests of a whole run, by docs/rooms_of_tests.py
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     """A shell ignores SIGINT for what it starts in the background, and children inherit that: take it back."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="hil-state-")  # locks of this run of the tests only
+    config.addinivalue_line("markers", "slow: of the slowest tests of a whole run, left out by `make test`")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    slow = set(SLOW.read_text("utf-8").splitlines()) if SLOW.exists() else set()
+    for item in items:
+        if item.nodeid in slow:
+            item.add_marker("slow")
 
 
 def _spent_s() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -59,3 +60,24 @@ def test_a_test_says_its_processor_time_with_its_fixtures_and_children_in_the_ju
     burnt, slept = map(float, said)
     assert burnt > 0.4  # s; both clocks count in 10 ms
     assert slept < 0.3
+
+
+def test_the_slow_tests_are_there_and_each_room_keeps_others_for_the_short_run() -> None:
+    slow = {name.partition("[")[0] for name in (ROOT / "tests" / "slow.txt").read_text("utf-8").splitlines()}
+    there, rooms, left = set(), set(), set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        room = str(path.parent.relative_to(ROOT))
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        names = {n.name for n in nodes if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")}
+        found = {f"{path.relative_to(ROOT)}::{name}" for name in names}
+        there |= found
+        rooms |= {room}
+        left |= {room} if found - slow else set()
+    assert slow <= there, "renamed or deleted: take them out of tests/slow.txt"
+    assert left == rooms
+
+
+def test_the_slowest_tests_of_a_run_are_written_down_by_their_names(tmp_path: Path) -> None:
+    assert printed(tmp_path, "--slow", "3", "--list", str(tmp_path / "slow.txt"))
+    names = ["tests/cim/array/test_wires.py::test_long_wires", "tests/test_wheel.py::test_wheel"]
+    assert (tmp_path / "slow.txt").read_text("utf-8").splitlines() == names
