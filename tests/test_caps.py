@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-ROOMS = ("hil", "search", "mapping", "firmware_protocols", "cim")
+from . import sources
+from .sources import ROOMS, nodes
+
 MOST_IMPORTS, MOST_PARAMETERS, MOST_LINES = 25, 10, 600
-FILES = {str(p.relative_to(ROOT)): p for room in ROOMS for p in sorted((ROOT / room).rglob("*.py"))}
+FILES = {sources.place(path): path for path in sources.FILES}
 
 EXAMPLE = re.compile(r"^\n( +)Example:\n(?:\1 {4}.*\n)+", re.MULTILINE)
 ONE_LINE = re.compile(r'^( +"{3}.+)\n +"{3}$', re.MULTILINE)  # what is left of a line with an example below it
@@ -55,8 +56,7 @@ LINES: dict[str, int] = {}
 
 def own_imports(path: Path) -> int:
     """Files of ours that a file names."""
-    nodes = ast.walk(ast.parse(path.read_text("utf-8")))
-    return len({n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and _own(n.module)})
+    return len({n.module for n in nodes(path) if isinstance(n, ast.ImportFrom) and n.module and _own(n.module)})
 
 
 def _own(module: str) -> bool:
@@ -65,7 +65,7 @@ def _own(module: str) -> bool:
 
 def parameters(path: Path) -> Iterator[tuple[str, int]]:
     """Functions and how many parameters they take, themselves left out; constructors are their class's fields."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef) and node.name != "__init__":
             names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
             yield node.name, len(names) - (names[:1] in (["self"], ["cls"]))

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-ROOMS = ("hil", "search", "mapping", "firmware_protocols", "cim")
+from . import sources
+from .sources import FILES, ROOMS, ROOT, nodes, place
+
 MAY_IMPORT = {
     "hil": {"hil", "search", "mapping", "firmware_protocols", "cim"},
     "search": {"search", "mapping", "cim"},
@@ -26,7 +27,6 @@ MAY_IMPORT = {
 SHARED = "cim.chip"
 MOST_LAYERS = 10  # of a room
 MOST_NAMES = 25  # in a folder
-FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 
 
 def module_of(path: Path) -> str:
@@ -36,11 +36,6 @@ def module_of(path: Path) -> str:
 
 
 MODULES = {module_of(path): path for path in FILES}
-
-
-def package_of(module: str) -> str:
-    """Room and package, or the room and a file on its own: cim.simulator.exact.kernels -> cim.simulator."""
-    return ".".join(module.split(".")[:2])
 
 
 def running(tree: ast.AST) -> Iterator[ast.AST]:
@@ -67,17 +62,17 @@ def named_imports(path: Path, nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 def imports_of(path: Path) -> Iterator[str]:
     """All names that a file imports, those for type checkers included."""
-    return named_imports(path, ast.walk(ast.parse(path.read_text("utf-8"))))
+    return named_imports(path, nodes(path))
 
 
 @cache
-def run_imports(module: str) -> frozenset[str]:
+def run_imports(name: str) -> frozenset[str]:
     """Modules of ours that importing or running a module brings in itself, the packages around them included."""
     found = set()
-    for name in named_imports(MODULES[module], running(ast.parse(MODULES[module].read_text("utf-8")))):
-        parts = name.split(".")
+    for wanted in named_imports(MODULES[name], running(sources.module(MODULES[name]))):
+        parts = wanted.split(".")
         found |= {".".join(parts[:n]) for n in range(1, len(parts) + 1)} & MODULES.keys()
-    return frozenset(found - {module})
+    return frozenset(found - {name})
 
 
 def brought_in(package: str) -> dict[str, str]:
@@ -100,34 +95,29 @@ def trail(asked: dict[str, str], module: str) -> str:
     return " <- ".join(steps)
 
 
-def import_graph() -> dict[str, set[str]]:
-    """Files of ours that each file imports, inside functions too, by dotted name."""
-    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in FILES}
-    homes, found = set(names.values()), {}
-    for path, name in names.items():
-        wanted = set()
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Import):
-                wanted.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                modules = [f"{node.module}.{alias.name}" for alias in node.names]
-                wanted.update(module if module in homes else node.module for module in modules)
-        found[name] = wanted & homes - {name}
-    return found
+def whole_imports(name: str) -> set[str]:
+    """Files of ours that a file imports, inside functions and for type checkers too, a package only by name."""
+    wanted = set[str]()
+    for node in nodes(MODULES[name]):
+        if isinstance(node, ast.Import):
+            wanted.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules = (f"{node.module}.{alias.name}" for alias in node.names)
+            wanted.update(file if file in MODULES else node.module for file in modules)
+    return wanted & MODULES.keys() - {name}
 
 
-def names_in(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text("utf-8"))
-    return {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+def calls(path: Path) -> set[str]:
+    """Names of all that a file calls, of attributes the last one."""
+    called = (n.func for n in nodes(path) if isinstance(n, ast.Call))
+    return {f.attr if isinstance(f, ast.Attribute) else getattr(f, "id", "") for f in called}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_arrows_between_rooms_go_down_only(path: Path) -> None:
-    room = path.relative_to(ROOT).parts[0]
-    for name in imports_of(path):
-        target = name.split(".")[0]
-        if target in ROOMS:
-            assert target in MAY_IMPORT[room], f"{path} imports {name}"
+def test_arrows_between_rooms_go_down_only() -> None:
+    for path in FILES:
+        room = path.relative_to(ROOT).parts[0]
+        for name in imports_of(path):
+            assert name.split(".")[0] not in set(ROOMS) - MAY_IMPORT[room], f"{path} imports {name}"
 
 
 def test_packages_import_lower_layers_only_and_what_they_must_not_know_is_not_brought_in() -> None:
@@ -171,7 +161,7 @@ def test_nobody_but_the_emulated_chip_and_the_words_about_files_reads_the_sample
         place = path.relative_to(ROOT).parts
         if place[:2] == ("hil", "emulator") or place in {("cim", "chip", "file.py"), ("hil", "driver", "chip_text.py")}:
             continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.Attribute) and node.attr == "sample":
                 owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
                 assert owner not in ("spec", "chip", "_spec"), path
@@ -179,7 +169,7 @@ def test_nobody_but_the_emulated_chip_and_the_words_about_files_reads_the_sample
 
 def test_the_emulated_chip_never_reads_the_models_of_a_chip_file() -> None:
     for path in (ROOT / "hil" / "emulator").rglob("*.py"):
-        assert "models" not in names_in(path), path
+        assert "models" not in {n.attr for n in nodes(path) if isinstance(n, ast.Attribute)}, path
 
 
 def test_missions_come_by_the_entry_points_of_their_commands() -> None:
@@ -197,58 +187,53 @@ def test_only_the_command_line_prints() -> None:
     for path in FILES:
         if path.relative_to(ROOT).parts[:2] == ("hil", "cli"):
             continue
-        calls = (n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call))
-        assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"], path
+        assert not [n for n in nodes(path) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"], path
 
 
 def test_a_class_name_means_one_thing_in_the_whole_project() -> None:
     homes: dict[str, list[str]] = {}
     for path in FILES:
-        for node in ast.parse(path.read_text("utf-8")).body:
+        for node in sources.module(path).body:
             if isinstance(node, ast.ClassDef):
-                homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+                homes.setdefault(node.name, []).append(place(path))
     assert not {name: places for name, places in homes.items() if len(places) > 1}
 
 
 def test_no_file_imports_itself_through_others() -> None:
     try:
-        graphlib.TopologicalSorter(import_graph()).prepare()
+        graphlib.TopologicalSorter({name: whole_imports(name) for name in MODULES}).prepare()
     except graphlib.CycleError as error:
         pytest.fail("a circle of imports: " + " <- ".join(error.args[1]))
 
 
-@pytest.mark.parametrize(
-    ("called", "places"),
-    [
-        # Cells of a network are written by the wired target alone; calibration writes patterns of its own.
-        ("program_cells", ("hil/driver", "hil/calibration", "hil/deployment/targets/wired.py")),
-        # Cells of virtual chips are drawn by their target alone.
-        ("draw_programming", ("cim/record", "hil/simulation/virtual_target.py")),
-        ("CellHistory", ("cim/cells", "hil/simulation/virtual_target.py")),
-        # What is done to them, and in which order, is known to the recipe.
-        ("treat", ("mapping/recipe/recipe.py",)),
-        ("run_recipe", ("hil/deployment", "hil/simulation", "hil/improvement/finetuning/written_layers.py")),
-        ("fit_digital", ("mapping/recipe/recipe.py", "hil/improvement/retune.py", "hil/prediction/predict.py")),
-        # Targets, adaptation and tunes act in the files of their techniques.
-        ("aims_of", ("mapping/tune", "mapping/recipe/aim.py")),
-        ("around_defects", ("mapping/recipe/adapt.py", "hil/deployment/adaptation.py")),
-        (
-            "Recipe",
-            ("mapping/recipe", "hil/deployment", "hil/cost", "hil/improvement", "hil/searching", "hil/payload/s"),
-        ),
-        ("Rewrite", ()),
-        ("ChannelTune", ("mapping/tune", "mapping/recipe")),
-        ("tune_channels", ("mapping/tune", "hil/simulation/virtual_chip.py", "hil/improvement/context.py")),
-        # Virtual chips are made by whoever asks a question of them, and drawn by none of these.
-        (
-            "VirtualChips",
-            ("hil/deployment/deployment.py", "hil/prediction/predict.py", "hil/payload/radiation", "hil/improvement"),
-        ),
-    ],
-)
-def test_the_order_of_what_is_done_to_a_chip_stands_in_the_recipe_alone(called: str, places: tuple[str, ...]) -> None:
+PLACES_OF_CALLS: dict[str, tuple[str, ...]] = {
+    # Cells of a network are written by the wired target alone; calibration writes patterns of its own.
+    "program_cells": ("hil/driver", "hil/calibration", "hil/deployment/targets/wired.py"),
+    # Cells of virtual chips are drawn by their target alone.
+    "draw_programming": ("cim/record", "hil/simulation/virtual_target.py"),
+    "CellHistory": ("cim/cells", "hil/simulation/virtual_target.py"),
+    # What is done to them, and in which order, is known to the recipe.
+    "treat": ("mapping/recipe/recipe.py",),
+    "run_recipe": ("hil/deployment", "hil/simulation", "hil/improvement/finetuning/written_layers.py"),
+    "fit_digital": ("mapping/recipe/recipe.py", "hil/improvement/retune.py", "hil/prediction/predict.py"),
+    # Targets, adaptation and tunes act in the files of their techniques.
+    "aims_of": ("mapping/tune", "mapping/recipe/aim.py"),
+    "around_defects": ("mapping/recipe/adapt.py", "hil/deployment/adaptation.py"),
+    "Recipe": ("mapping/recipe", "hil/deployment", "hil/cost", "hil/improvement", "hil/searching", "hil/payload/s"),
+    "Rewrite": (),
+    "ChannelTune": ("mapping/tune", "mapping/recipe"),
+    "tune_channels": ("mapping/tune", "hil/simulation/virtual_chip.py", "hil/improvement/context.py"),
+    # Virtual chips are made by whoever asks a question of them, and drawn by none of these.
+    "VirtualChips": (
+        "hil/deployment/deployment.py",
+        "hil/prediction/predict.py",
+        "hil/payload/radiation",
+        "hil/improvement",
+    ),
+}
+
+
+def test_the_order_of_what_is_done_to_a_chip_stands_in_the_recipe_alone() -> None:
     for path in FILES:
-        calls = (n.func for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call))
-        names = {f.attr if isinstance(f, ast.Attribute) else getattr(f, "id", "") for f in calls}
-        if called in names:
-            assert str(path.relative_to(ROOT)).startswith(places), f"{path} calls {called}"
+        for called in calls(path) & PLACES_OF_CALLS.keys():
+            assert place(path).startswith(PLACES_OF_CALLS[called]), f"{path} calls {called}"
