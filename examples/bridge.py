@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Generator
 
 import numpy as np
 
+import hil
 from cim.chip.converters import code_limits, quantise_adc, split_planes
 from cim.chip.encoding import cell_lines
 from cim.chip.file import load_chip
 from firmware_protocols import messages as wire
-from hil.server.board import Board
-from hil.server.serve import serve_tcp
+from firmware_protocols.handlers import Answer
 
 SPEC = load_chip("lab-128", macros=1)  # describe your chip in a file of its own: hil chips show lab-128
 
@@ -41,10 +40,11 @@ class AcmeBoard:
         self.powered = on
 
 
-class AcmeChip(Board):
+class AcmeChip(hil.Board):
     """The SDK as chip verbs."""
 
-    capabilities = wire.Capability.PULSE | wire.Capability.RAW
+    capabilities = wire.Capability.PULSE | wire.Capability.RAW | wire.Capability.LAYER | wire.Capability.PLAN
+    run_plan = hil.run_plan  # whole networks, by the products of tiles below
 
     def __init__(self, board: AcmeBoard) -> None:
         super().__init__(SPEC)
@@ -59,23 +59,24 @@ class AcmeChip(Board):
     def switch_on(self) -> None:
         self.board.power(True)
 
-    def pulse(self, request: wire.Pulse) -> Generator[None, None, wire.Done]:
+    def pulse(self, request: wire.Pulse) -> Answer[wire.Done]:
         at, sign = request.cells, 1 if request.polarity is wire.Polarity.SET else -1
         for row, column in np.argwhere(request.millivolts):
             self.board.pulse(at.row0 + row, at.column0 + column, sign * int(request.millivolts[row, column]) / 1000)
-            yield  # after each call that may last: the chip answers other requests meanwhile
+            yield None  # after each call that may last: the chip answers other requests meanwhile
         return wire.Done()
 
-    def read_cells(self, request: wire.ReadCells) -> Generator[None, None, wire.CellReadings]:
+    def read_cells(self, request: wire.ReadCells) -> Answer[wire.CellReadings]:
         at, sensed = request.cells, np.empty((request.cells.rows, request.cells.columns))
         for row, column in np.ndindex(sensed.shape):
             sensed[row, column] = self.board.sense(at.row0 + row, at.column0 + column)
-            yield
+            yield None
         return wire.CellReadings(request.unit_ns, np.rint(sensed * 1e9 / request.unit_ns).astype(np.uint16))
 
-    def mvm(self, request: wire.Mvm) -> wire.MvmResult:
+    def mvm(self, request: wire.Mvm) -> Answer[wire.MvmResult]:
         macro, tile, codes_in = SPEC.macro, request.tile, request.codes
-        assert tile is not None  # this board has no layers, and what has no tile is refused
+        if tile is None:
+            return hil.run_layer(self, request)
         rows, columns = cell_lines(macro, tile.row0, tile.rows, tile.output0, tile.outputs)
         volts, reads = np.zeros(macro.rows), []
         for units in split_planes(codes_in, macro.inputs, request.input_bits, request.input_signed).swapaxes(0, 1):
@@ -95,4 +96,4 @@ class AcmeChip(Board):
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends it
-        serve_tcp(AcmeChip(AcmeBoard()), sys.argv[1], lambda address: print(address, flush=True))
+        hil.serve_tcp(AcmeChip(AcmeBoard()), sys.argv[1], lambda address: print(address, flush=True))

@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # the public names, said once
     from hil.server.board import Board as Board
     from hil.server.firmware_build import config_header as config_header
     from hil.server.serve import serve_tcp as serve_tcp, serve_unix as serve_unix
+    from hil.server.whole_layers import run_layer as run_layer, run_plan as run_plan
     from hil.verdict.agreement import AgreementReport as AgreementReport
     from hil.verdict.baseline import (
         BaselineChange as BaselineChange,

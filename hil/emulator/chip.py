@@ -244,7 +244,7 @@ class EmulatedChip:
         self._plan.load(request, self._zeros)
         return Done()
 
-    def run_plan(self, request: RunPlan) -> Generator[None, None, PlanResult]:
+    def run_plan(self, request: RunPlan) -> Generator[Progress | None, None, PlanResult]:
         checks.need(self._capabilities, Capability.PLAN)
         if self._plan.plan is None:
             raise Refusal(ErrorCode.OUT_OF_RANGE, "no plan is loaded")
@@ -301,13 +301,14 @@ class EmulatedChip:
 
     def _zeros(
         self, number: int, codes: NDArray[np.int16], drive: Drive, places: Places, tally: Tally
-    ) -> NDArray[np.int32]:
+    ) -> Generator[Progress | None, None, NDArray[np.int32]]:
         """As ``_multiply``, but nothing is read: for the check of a plan."""
+        yield from ()
         return np.zeros((len(codes), self._loaded(number, np.zeros_like(codes), drive).outputs), np.int32)
 
     def _multiply(
         self, number: int, codes: NDArray[np.int16], drive: Drive, places: Places, tally: Tally
-    ) -> NDArray[np.int32]:
+    ) -> Generator[Progress | None, None, NDArray[np.int32]]:
         """A loaded layer on vectors (n, inputs), for a step of a plan."""
         layer = self._loaded(number, codes, drive)
         tiles, parts = tuple((t.address, t.reads) for t in layer.tiles), []
@@ -315,6 +316,7 @@ class EmulatedChip:
         for part in chunks(len(codes), codes.shape[1], planes * max(reads for _, reads in tiles)):
             here = places.skip(part.start)
             parts.append(self._converter.layer(layer, codes[part], drive, here, self._settled_ns, tally))
+            yield None
         self._now_ns += len(codes) * self._converter.lasts_ns(tiles, drive)
         return np.concatenate(parts)
 

@@ -22,7 +22,7 @@ from firmware_protocols.messages import READ_STEP, LoadLayer, TileAddress
 from hil.emulator.array import build_tile
 from hil.emulator.cells import MacroCells
 from hil.emulator.kernels import convert_vectors
-from hil.emulator.layer_kernels import add_levels, divide, requantise
+from hil.emulator.layer_kernels import layer_codes
 from hil.emulator.noise import COMPUTE, extend_key, fold_key
 from hil.emulator.sample import ChipSample, MacroSample, conversion_columns
 from hil.emulator.tile_array import TileArray
@@ -141,26 +141,15 @@ class TileConverter:
         settled_ns: int,
         tally: Tally,
     ) -> NDArray[np.int32]:
-        """Activation codes of a loaded layer, int32 (vectors, outputs).
-
-        q = clamp(round((Σ tiles multiplier · level sum + bias) · multiplier / 2^shift), low, high),
-        rounded half away from zero (docs/file-formats.md). Of tiles that are read several times the mean counts.
-        """
-        total = np.zeros((len(codes), layer.outputs), np.int64)
-        most = max(t.reads for t in layer.tiles)
-        for t in layer.tiles:
-            inputs, n = (t.first_input, t.first_input + t.address.rows), t.reads
-            sums = self.sums(t.address, codes, drive, places, settled_ns, tally, first_input=t.first_input, reads=n)
-            gain, input_gain = t.gain.astype(np.int64), t.input_gain.astype(np.int64) * n
-            offset, weight = t.offset.astype(np.int64) * n, int(t.multiplier) * (most // n)
-            add_levels(sums, codes, inputs, gain, offset, input_gain, int(t.shift), weight, total, t.first_output)
-        if most > 1:
-            divide(total, most)
-        total += layer.bias
-        found = np.empty(total.shape, np.int32)
-        multiplier, shift = layer.multiplier.astype(np.int64), layer.shift.astype(np.int64)
-        requantise(total, multiplier, shift, int(layer.low), int(layer.high), found)
-        return found
+        """Activation codes of a loaded layer, int32 (vectors, outputs)."""
+        return layer_codes(
+            layer,
+            codes,
+            (
+                self.sums(t.address, codes, drive, places, settled_ns, tally, first_input=t.first_input, reads=t.reads)
+                for t in layer.tiles
+            ),
+        )
 
     def lasts_ns(self, tiles: tuple[tuple[TileAddress, int], ...], drive: Drive) -> int:
         """Chip time of one vector, ns, on tiles that are read so many times each.

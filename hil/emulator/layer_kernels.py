@@ -5,11 +5,37 @@ The rules are those of docs/file-formats.md; halves are rounded away from zero.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from firmware_protocols.messages import LoadLayer
+
+
+def layer_codes(layer: LoadLayer, codes: NDArray[np.int16], sums: Iterable[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Activation codes of a loaded layer, int32 (vectors, outputs), from the shift-added sums of each of its tiles.
+
+    q = clamp(round((Σ tiles multiplier · level sum + bias) · multiplier / 2^shift), low, high),
+    rounded half away from zero (docs/file-formats.md). Of tiles that are read several times the mean counts.
+    """
+    total = np.zeros((len(codes), layer.outputs), np.int64)
+    most = max(t.reads for t in layer.tiles)
+    for t, of_tile in zip(layer.tiles, sums, strict=True):
+        inputs, n = (t.first_input, t.first_input + t.address.rows), t.reads
+        gain, input_gain = t.gain.astype(np.int64), t.input_gain.astype(np.int64) * n
+        offset, weight = t.offset.astype(np.int64) * n, int(t.multiplier) * (most // n)
+        add_levels(of_tile, codes, inputs, gain, offset, input_gain, int(t.shift), weight, total, t.first_output)
+    if most > 1:
+        divide(total, most)
+    total += layer.bias
+    found = np.empty(total.shape, np.int32)
+    multiplier, shift = layer.multiplier.astype(np.int64), layer.shift.astype(np.int64)
+    requantise(total, multiplier, shift, int(layer.low), int(layer.high), found)
+    return found
+
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 

@@ -1,4 +1,4 @@
-"""A plan on the emulated chip: checked as it is loaded, then run step after step in the memory that it says."""
+"""A plan, run step after step in the memory that it says; the emulated chip checks it as it is loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cim.chip.windows import Window
 from firmware_protocols.errors import MalformedMessage
 from firmware_protocols.handlers import Refusal
-from firmware_protocols.messages import ErrorCode
+from firmware_protocols.messages import ErrorCode, Progress
 from firmware_protocols.plans.instructions import PART, TURN, RunLayers
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from firmware_protocols.plans.plan import Plan, PlanUpload, PlanValue
@@ -22,8 +22,8 @@ from hil.emulator.windows_kernel import unfolded
 PLAN_WORDS = 1 << 24  # of a plan
 PLAN_MEMORY = 256 << 20  # bytes of a plan's values
 TOGETHER = 8 << 20  # bytes of values of the images that are worked on together
-Multiply = Callable[[int, NDArray[np.int16], Drive, Places, Tally], NDArray[np.int32]]
-"""A loaded layer on vectors (vectors, inputs): codes (vectors, outputs)."""
+Multiply = Callable[[int, NDArray[np.int16], Drive, Places, Tally], Generator[Progress | None, None, NDArray[np.int32]]]
+"""A loaded layer on vectors (vectors, inputs): codes (vectors, outputs), part by part."""
 
 
 class LoadedPlan:
@@ -69,7 +69,7 @@ def check(plan: Plan, zeros: Multiply) -> None:
         pass
 
 
-def run(plan: Plan, request: RunPlan, multiply: Multiply) -> Generator[None, None, PlanResult]:
+def run(plan: Plan, request: RunPlan, multiply: Multiply) -> Generator[Progress | None, None, PlanResult]:
     """The answers of a request, a few images of one pass at a time."""
     if request.pixels.shape[1:] != plan.image_shape:
         text = f"images of {request.pixels.shape[1:]} for a plan of {plan.image_shape}"
@@ -90,7 +90,7 @@ def run(plan: Plan, request: RunPlan, multiply: Multiply) -> Generator[None, Non
 
 def run_images(
     plan: Plan, pixels: NDArray[np.uint8], sample: int, multiply: Multiply, tallies: Sequence[Tally]
-) -> Generator[None, None, NDArray[np.int32]]:
+) -> Generator[Progress | None, None, NDArray[np.int32]]:
     """Answers of some images side by side, int32 (images, codes); a step of it is one step of the plan."""
     memory = np.zeros((len(pixels), plan.arena), np.uint8)
     channels = np.arange(len(plan.table))[None, :, None, None]
@@ -100,7 +100,9 @@ def run_images(
         output = plan.values[step.output]
         try:
             if isinstance(step.instruction, RunLayers):
-                found = _product(step.instruction, inputs[0], output.shape, sample, multiply, tallies[number])
+                found = yield from _product(
+                    step.instruction, inputs[0], output.shape, sample, multiply, tallies[number]
+                )
             else:
                 found = apply(step.instruction, inputs, output.shape)
             if found.shape[1:] != output.shape:
@@ -117,7 +119,7 @@ def run_images(
 
 def _product(
     rule: RunLayers, codes: NDArray[np.int64], shape: tuple[int, ...], sample: int, multiply: Multiply, tally: Tally
-) -> NDArray[np.int64]:
+) -> Generator[Progress | None, None, NDArray[np.int64]]:
     """Codes of the layers of one step, each on its block of the output map."""
     if rule.input_order.size:
         codes = codes[:, rule.input_order]
@@ -129,13 +131,13 @@ def _product(
         if rule.window.size:
             part = _block(driven, rule, (top, rows), (left, columns))
             places = Places(at, rows * columns, 0)
-            answers = multiply(layer, part, drive, places, tally)
+            answers = yield from multiply(layer, part, drive, places, tally)
             maps = answers.reshape(len(codes), rows, columns, -1).transpose(0, 3, 1, 2)
             if top < 0 or left < 0 or top + rows > shape[1] or left + columns > shape[2]:
                 raise ValueError(f"a part at ({top}, {left}) of {rows} x {columns} places")
             found[:, :, top : top + rows, left : left + columns] = maps
         else:
-            found[:] = multiply(layer, np.ascontiguousarray(driven), drive, Places(at, 1, 0), tally)
+            found[:] = yield from multiply(layer, np.ascontiguousarray(driven), drive, Places(at, 1, 0), tally)
     if rule.output_order.size:
         ordered = np.empty_like(found)
         ordered[:, rule.output_order] = found

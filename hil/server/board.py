@@ -49,7 +49,8 @@ class Board:
         spec: the chip file: addresses, converters and absolute limits.
 
     Attributes:
-        plan: of a board that claims PLAN, the network that ``run_plan`` is to run.
+        layers: of a board that claims LAYER, the layers that it was given, by their numbers (``hil.run_layer``).
+        plan: of a board that claims PLAN, the network that ``run_plan`` is to run (``run_plan = hil.run_plan``).
 
     Example:
         >>> class Acme(Board):
@@ -64,6 +65,7 @@ class Board:
             what = f"{type(self).__name__}() has no chip file, which a board needs since 0.9"
             raise UsageError(what, hint='super().__init__(cim.load_chip("my-chip.toml"))')
         self.spec, self.outputs_on = spec, False
+        self.layers: dict[int, LoadLayer] = {}
         self.plan: Plan | None = None
         self._parts = PlanUpload()
         self._start_ns = time.monotonic_ns()
@@ -107,7 +109,11 @@ class Board:
         self._refuse("sweep")
 
     def load_layer(self, request: LoadLayer) -> Done:
-        self._refuse("load_layer")
+        """Keep a layer in ``layers``. To be overridden where the chip itself takes layers."""
+        if Capability.LAYER not in self.capabilities:
+            self._refuse("load_layer")
+        self.layers[request.layer] = request
+        return Done()
 
     def load_plan(self, request: LoadPlan) -> Answer[Done]:
         """Take a part of a plan; ``plan`` is there once it is whole. To be overridden where a plan may be too large."""

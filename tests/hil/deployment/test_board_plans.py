@@ -8,9 +8,22 @@ import numpy as np
 import pytest
 
 import hil
+from cim.chip.file import load_chip
+from cim.chip.spec import ChipSpec
 from firmware_protocols.handlers import Answer, Refusal
-from firmware_protocols.messages import Capability, Description, Done, ErrorCode, LoadLayer, ProgramTile
+from firmware_protocols.messages import (
+    Capability,
+    Description,
+    Done,
+    ErrorCode,
+    LoadLayer,
+    Mvm,
+    MvmResult,
+    ProgramTile,
+    Returns,
+)
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
+from hil.deployment.network_source import BUNDLED_NETWORK
 from hil.deployment.plans.network_plan import network_plan
 from hil.deployment.running.network_runs import Planned, StepByStep, network_run
 from hil.deployment.targets.wired import program_chip
@@ -19,6 +32,8 @@ from hil.emulator.chip import EmulatedChip
 from hil.server.serve import serving
 from hil.transports import open_transport
 from hil.watch import Watch
+from mapping.compile import compile_network
+from mapping.network.file import load_network
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import nominal_corrections
 
@@ -30,9 +45,9 @@ class LabBoard(hil.Board):
 
     capabilities = Capability.PROGRAM_TILE | Capability.SUMS | Capability.SWEEP | Capability.LAYER
 
-    def __init__(self) -> None:
-        super().__init__(SPEC)
-        self.sdk = EmulatedChip(SPEC, 7)
+    def __init__(self, spec: ChipSpec = SPEC) -> None:
+        super().__init__(spec)
+        self.sdk = EmulatedChip(spec, 7)
 
     def describe(self) -> Description:
         return self.sdk.describe()
@@ -63,6 +78,17 @@ class PlanningBoard(LabBoard):
         return self.sdk.run_plan(request)
 
 
+class TileBoard(LabBoard):
+    """Products of tiles and nothing else of its own; layers and plans are those of ``hil``."""
+
+    capabilities = Capability.PROGRAM_TILE | Capability.RAW | Capability.LAYER | Capability.PLAN
+    load_layer = hil.Board.load_layer
+    run_plan = hil.run_plan
+
+    def mvm(self, request: Mvm) -> Answer[MvmResult]:
+        return hil.run_layer(self, request) if request.tile is None else self.sdk.mvm(request)
+
+
 class SmallBoard(PlanningBoard):
     """Without room for a plan."""
 
@@ -90,6 +116,41 @@ def test_a_board_runs_whole_networks_by_one_method_to_the_bits_of_its_layers() -
     with on_noisy_chip(program) as driver:
         alone = network_run(driver, program, nominal_corrections(program))
         assert np.array_equal(alone.logits(program.calibration_images[:3], 40, 2), planned)
+
+
+@pytest.mark.parametrize("returns", [Capability.RAW, Capability.SUMS])
+def test_a_board_of_tiles_runs_layers_and_whole_networks_by_the_ready_functions(returns: Capability) -> None:
+    program = noisy()
+    _, wanted, _ = logits(LabBoard(), program)
+    for capability, way in ((Capability.PLAN, Planned), (Capability(0), StepByStep)):
+        board = TileBoard()
+        board.capabilities = Capability.PROGRAM_TILE | Capability.LAYER | returns | capability
+        how, found, fallbacks = logits(board, program)
+        assert how is way
+        assert "plan" not in "".join(fallbacks)
+        assert np.array_equal(found, wanted)
+    unknown = Mvm(Returns.LAYER, None, 99, 0, 8, False, 0, 1, 0, np.zeros((1, 8), np.int16))
+    with pytest.raises(Refusal, match="no such layer is loaded"):
+        list(hil.run_layer(board, unknown))
+
+
+def test_a_plan_saves_most_of_the_bytes_of_a_board_of_tiles(capsys: pytest.CaptureFixture[str]) -> None:
+    """The bundled network, one copy, written once; 100 images, one repeat."""
+    spec = load_chip("lab-128", macros=16)
+    program = compile_network(load_network(BUNDLED_NETWORK), spec)
+    moved = {}
+    for name, capability in (("tiles", Capability(0)), ("plan", Capability.LAYER | Capability.PLAN)):
+        board = TileBoard(spec)
+        board.capabilities = Capability.PROGRAM_TILE | Capability.RAW | capability
+        with serving(board, "tcp://127.0.0.1:0") as where, connect(open_transport(where), chip=spec) as driver:
+            program_chip(driver, program, sample=1, watch=Watch())
+            written = driver.counters["bytes_sent"] + driver.counters["bytes_received"]
+            network_run(driver, program, nominal_corrections(program)).logits(program.calibration_images[:100], 40)
+            total = driver.counters["bytes_sent"] + driver.counters["bytes_received"]
+            moved[name] = (written, total - written)
+    with capsys.disabled():
+        print("\nbytes to write and to run:", moved)
+    assert moved["plan"][1] < moved["tiles"][1] / 10
 
 
 def test_a_board_without_room_leaves_the_steps_to_the_host_and_that_is_said() -> None:
