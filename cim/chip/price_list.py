@@ -13,8 +13,7 @@ One chip may be priced by several technologies, and one list may price several c
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from cim.chip.file import ChipFileError, NewerChipFile, chip_text
 from cim.chip.schema import OPTIONAL, SECTIONS
@@ -63,15 +62,3 @@ def priced_by(chip: ChipSpec, path: str) -> ChipSpec:
     values = read_section(SECTION, data.get(SECTION), SECTIONS[SECTION], sources, fail, OPTIONAL)
     kept = {field: source for field, source in chip.provenance.items() if not field.startswith(f"{SECTION}.")}
     return replace(chip, cost=CostSpec(**values), provenance={**kept, **sources})
-
-
-def price_list_text(chip: ChipSpec) -> str:
-    """The prices of a chip as a list of their own, each with its source. Raises ``ValueError`` where it has none."""
-    if chip.cost is None:
-        raise ValueError(f"{chip.name} has no prices")
-    lines = [f'format = "{FORMAT}"', f'version = "{MAJOR}.0"', f"[{SECTION}]"]
-    for name, value in asdict(chip.cost).items():
-        if value is not None:
-            source = json.dumps(chip.provenance[f"{SECTION}.{name}"], ensure_ascii=False)
-            lines.append(f"{name} = {{ value = {value!r}, source = {source} }}")
-    return "\n".join(lines) + "\n"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -25,34 +24,21 @@ from hil.cli.options import (
     writing,
 )
 from hil.cli.settings_options import Given, from_settings
-from hil.errors import ExitCode, UsageError
+from hil.errors import ExitCode
 from hil.transports import DEFAULT_BAUD
-
-if TYPE_CHECKING:
-    from hil.driver.chip_driver import ChipDriver
-    from hil.watch import Watch
 
 
 @from_settings
 def calibrate(
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="the record to write; with --power the price list", callback=output_file),
+        typer.Option("--out", "-o", help="the record to write", callback=output_file),
     ],
     port: Port = None,
     emulated: Emulated = False,
     chip: ChipOptions = None,
     macros: Macros = None,
     only: Annotated[str, typer.Option(help="macros to measure: 0-3,7; default all", show_default=False)] = "",
-    power: Annotated[
-        str,
-        typer.Option(
-            metavar="METER",
-            help="measure prices of events instead, by the chip's supply: an instrument at tcp://host:5025 or "
-            "visa:RESOURCE, or emulated: with --emulated",
-            show_default=False,
-        ),
-    ] = "",
     *,
     asked: Given[CalibrationOptions],
     restart: Restart = False,
@@ -61,7 +47,7 @@ def calibrate(
 ) -> int:
     """Measure a chip through the driver: stuck cells, writing, relaxation, read noise, columns, wires.
 
-    The same command resumes after an interruption. With --power: prices of events on the chip, from its supply.
+    The same command resumes after an interruption.
     """
     from cim.record.file import save_record
     from hil.calibration.plan import Budget
@@ -74,9 +60,6 @@ def calibrate(
 
     settings = asked.upon(CalibrationOptions())
     address = chip_address(port, emulated, chip, macros)
-    if power:
-        with screen(quiet=as_json) as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
-            return _prices(driver, power, out, settings.seed, watch, as_json)
     told = screen(quiet=as_json, phases={"calibrate": ("calibrating",)})
     with told as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
         chosen = numbers(only, driver.spec.macros) if only else tuple(range(driver.spec.macros))
@@ -98,33 +81,6 @@ def calibrate(
         save_record(record, out)
     discard(partial_folder(out))
     print_result(record_lines(record), {"record": str(out), "serial": record.serial, "macros": list(chosen)}, as_json)
-    return ExitCode.DONE
-
-
-def _prices(driver: ChipDriver, power: str, out: Path, seed: int, watch: Watch, as_json: bool) -> int:
-    """Prices of events on an open chip, written as a price list."""
-    from cim.chip.price_list import price_list_text
-    from hil.atomic import write_text
-    from hil.deployment.metered_prices.meters import PowerInstrument, PowerMeter
-    from hil.deployment.metered_prices.procedure import calibrate_prices
-
-    if out.suffix != ".toml":
-        raise UsageError(f"{out} is no name of a price list", hint="-o prices.toml")
-    with contextlib.ExitStack() as closing:
-        meter: PowerMeter
-        if power.startswith("emulated:"):
-            if driver.description.kind == "silicon":
-                raise UsageError(
-                    f"--power {power} stands in for the meter of an emulated chip, and this one is silicon"
-                )
-            from hil.deployment.metered_prices.stand_in import EmulatedMeter
-
-            meter = EmulatedMeter(power, driver.spec, lambda: driver.chip_time_ns)
-        else:
-            meter = closing.enter_context(contextlib.closing(PowerInstrument(power)))
-        found = calibrate_prices(driver, meter, seed=seed, watch=watch)
-    write_text(out, price_list_text(found.spec(driver.spec)))
-    print_result([*found.lines(), f"prices   {out}"], {**found.to_json(), "path": str(out)}, as_json)
     return ExitCode.DONE
 
 

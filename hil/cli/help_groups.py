@@ -23,11 +23,6 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Verdict": ("baseline", "fail_on"),
         "Run and output": ("out", "restart", "dry_run", "junit", "as_json"),
     },
-    "calibrate": {
-        "Chip": (*LINE, "chip", "macros", "only"),
-        "Measurement": ("power",),
-        "Run and output": ("out", "restart", "as_json"),
-    },
     **{
         f"pulse {name}": {
             "Chip": (*LINE, "chip", "macros", "cell"),
