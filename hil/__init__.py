@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the public names, said once
     from hil.datasets.image_set import Dataset as Dataset, load_dataset as load_dataset
     from hil.deployment.import_weights import import_network as import_network
     from hil.deployment.options import DeployOptions as DeployOptions, TechniqueOptions as TechniqueOptions
-    from hil.device_fit.inputs import fit_source as fit_source
+    from hil.device_fit.result import fit_source as fit_source
     from hil.driver.chip_driver import ChipDriver as ChipDriver
     from hil.errors import (
         DeviceError as DeviceError,

@@ -7,7 +7,6 @@ part of the conductance, which is read at the same voltage.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,43 +87,3 @@ def line_halves_us(spec: MacroSpec, halves_us: NDArray[np.floating]) -> NDArray[
     linear, cubic = unit_parts(spec, halves_us)
     top = (1 << spec.inputs.bits_per_cycle) - 1
     return halves_us if cubic is None else (linear + cubic * (top**2 / 2.0)).astype(halves_us.dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class VoltageSweep:
-    """Currents of cells over voltages: ``volts`` (steps,), ``amps`` (cells, steps)."""
-
-    volts: Floats
-    amps: Floats
-
-
-def fit_cells(volts: Floats, amps: Floats) -> tuple[Floats, Floats]:
-    """G (µS) and G k (µS/V²) of each cell, by least squares of I = I₀ + G V + G k V³.
-
-    I₀ is the instrument's offset, one a cell.
-
-    Example: I = 10 µS · V (1 + 1.9 V²) + 1 µA → 10.0 µS, 19.0 µS/V².
-    """
-    basis = np.stack([np.ones_like(volts), volts, volts**3], axis=1)
-    found = np.linalg.lstsq(basis, amps.T, rcond=None)[0] * 1e6
-    return np.asarray(found[1]), np.asarray(found[2])
-
-
-def fit_cell_current(sweep: VoltageSweep, edges_us: Sequence[float] = (5, 20, 40, 60, 100, 200)) -> CellCurrent:
-    """k by conductance: in each class of cells Σ G k over Σ G.
-
-    A ratio of sums, since the k of one cell of low conductance drowns in the noise of its
-    currents. The standard error is that of the ratio over cells.
-    """
-    g, gk = fit_cells(sweep.volts, sweep.amps)
-    middle, k, error = [], [], []
-    for low, high in itertools.pairwise(edges_us):
-        here = (g >= low) & (g < high)
-        n = int(here.sum())
-        if n < MIN_CELLS:
-            raise ValueError(f"{n} cells from {low} to {high} µS; a class needs {MIN_CELLS}")
-        ratio = float(gk[here].sum() / g[here].sum())
-        middle.append(float(g[here].mean()))
-        k.append(ratio)
-        error.append(float(np.std(gk[here] - ratio * g[here], ddof=1) / np.sqrt(n) / g[here].mean()))
-    return CellCurrent(np.array(middle), np.array(k), np.array(error))

@@ -40,15 +40,12 @@ class AgeGoodness:
     law_us: Floats
 
 
-def judge_law(
-    law: ProgrammingLaw, noise: ReadNoise, fitted: Readings, test: Readings, *, siemens: bool
-) -> tuple[AgeGoodness, ...]:
+def judge_law(law: ProgrammingLaw, noise: ReadNoise, fitted: Readings, test: Readings) -> tuple[AgeGoodness, ...]:
     """How well the law says the errors of cells it has not seen, age by age.
 
     Args:
         fitted: the cells that the law comes from; the Gaussian baseline is fitted to them, and
             beyond their last age it is carried on in log time as the law is.
-        siemens: whether the readings are µS, so that the published polynomial may be asked.
     """
     gauss, top = Gaussian.of(fitted), float(np.quantile(fitted.targets_us, 0.995))
     rows = []
@@ -58,7 +55,7 @@ def judge_law(
             continue
         targets, errors = test.targets_us[known], test.readings_us[a, known] - test.targets_us[known]
         sigma = np.sqrt(noise.at(targets) / max(1, int(np.median(test.counts[a, known]))))
-        here, open_law = law_at(law, targets, age), published_sigma(targets, age, top) if siemens else None
+        here, open_law = law_at(law, targets, age), published_sigma(targets, age, top)
         rng = np.random.default_rng(0)  # the same words for the same data
         drawn = [here.draw(targets.shape, rng) + sigma * rng.standard_normal(targets.shape) for _ in range(DRAWS)]
         rows.append(

@@ -2,12 +2,13 @@
 # # From a record to AIHWKit, and back
 #
 # What a calibration measured of a chip's cells, as a noise model of AIHWKit; a network on such cells there; and the
-# weights that it has then, read back as cells. It needs `pip install aihwkit`. The chip is an emulated one
+# weights that it has then, back as a table of cells. It needs `pip install aihwkit`. The chip is an emulated one
 # (NOT SILICON).
 
 # %%
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -51,20 +52,32 @@ print(f"float {accuracy(module):.1%}")
 
 # %% In AIHWKit, on the cells of the record an hour after programming
 sys.path.append(".")
-from my_cells import MeasuredCells  # noqa: E402 (written above)
+from my_cells import G_MAX_US, G_MIN_US, MeasuredCells  # noqa: E402 (written above)
+
+
+def weights() -> list[np.ndarray]:
+    tiles = [value for value in analog.state_dict().values() if isinstance(value, dict)]
+    return [tile["analog_tile_weights"].numpy().astype(float).ravel() for tile in tiles]
+
 
 config = TorchInferenceRPUConfig(noise_model=MeasuredCells(rng=np.random.default_rng(1)), drift_compensation=None)
 config.forward.is_perfect = True
 config.mapping.max_input_size = config.mapping.max_output_size = 0  # a layer is one tile
 analog = convert_to_analog(module, config).eval()
-torch.save(analog.state_dict(), "before.pt")
+meant = weights()
 analog.program_analog_weights()
 analog.drift_analog_weights(3600.0)
-torch.save(analog.state_dict(), "hour.pt")
+read = weights()
 print(f"AIHWKit, cells an hour old {accuracy(analog):.1%}")
 
-# %% And back: weights before and after are cells that were meant and cells that were read
-shell("hil fit hour.pt --ideal before.pt --age 1h -o cells.h5")
+# %% And back: a weight is a cell that was meant and a cell that was read, on the scale of its layer, in a table
+rows, numbers = [], iter(range(10**6))
+for target, reading in zip(meant, read, strict=True):
+    us = np.sign(target) * (G_MAX_US - G_MIN_US) / np.abs(target).max()
+    pairs = zip(G_MIN_US + us * reading, G_MIN_US + us * target, strict=True)
+    rows += [f"{next(numbers)},3600,{now},{aim}" for now, aim in pairs]
+Path("cells.csv").write_text("\n".join(["cell,time_s,conductance_us,target_us", *rows]))
+shell("hil fit cells.csv -o cells.h5")
 
 # %% The record that came back beside the one that went: how far cells are off, by their target
 returned = cim.load_record("cells.h5")

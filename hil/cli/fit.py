@@ -21,80 +21,36 @@ from hil.errors import ExitCode, UsageError
 
 
 def fit(
-    table: Annotated[
-        Path | None,
-        typer.Argument(
-            help="cell readings (.csv, .tsv, .gz, .h5), AIHWKit's state (.pt), ramps of pulses, or measured products",
-            show_default=False,
-        ),
-    ] = None,
-    public: Annotated[
-        str | None,
-        typer.Option(
-            "--set", help="levy-tech-a, -b, -c, ember-1, ember-2 or bench, instead of a table", show_default=False
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data-dir", help="folder of public sets (also HIL_DATA)", show_default=False),
-    ] = None,
+    table: Annotated[Path, typer.Argument(help="cell readings (.csv, .tsv, .gz, .h5)", show_default=False)],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="the record to write", show_default=False, callback=output_file)
     ] = None,
-    hold_out: Annotated[
-        str | None,
-        typer.Option(help="cells held out to test the fit: odd or quarter; default quarter", show_default=False),
-    ] = None,
+    hold_out: Annotated[str, typer.Option(help="cells held out to test the fit: odd or quarter")] = "quarter",
     ages_to: Annotated[
         str | None, typer.Option(help="fit up to this age only, and test on later ages", show_default=False)
     ] = None,
-    test_on: Annotated[
-        str | None, typer.Option(help="another table or set to test the law on", show_default=False)
-    ] = None,
+    test_on: Annotated[Path | None, typer.Option(help="another table to test the law on", show_default=False)] = None,
     base: Annotated[
         Path | None, typer.Option(help="record for the parts that a table does not determine", show_default=False)
-    ] = None,
-    us_per_level: Annotated[
-        float | None, typer.Option(help="µS of one level, where a set has levels only", show_default=False)
-    ] = None,
-    ideal: Annotated[
-        Path | None,
-        typer.Option(
-            help="what was meant, in a file of its own: ideal products, or AIHWKit's state before programming",
-            show_default=False,
-        ),
-    ] = None,
-    age: Annotated[
-        str | None, typer.Option(help="age of cells whose file does not say it (AIHWKit): 1h, 2d", show_default=False)
-    ] = None,
-    read_v: Annotated[
-        float | None,
-        typer.Option("--read-v", help="voltage of reads in a file of currents (ramps of pulses)", show_default=False),
     ] = None,
     temperature: Annotated[str, typer.Option(help="temperature of the readings")] = "25C",
     as_json: Json = False,
 ) -> int:
-    """Fit the device model to tables of cell readings, without a board, and test it on other cells.
-
-    Products beside ideal ones (--ideal) and ramps of pulses hold no cells over time: they are fitted and printed.
-    """
-    from hil.device_fit.inputs import Unsaid, fit_source
+    """Fit the device model to a table of cell readings, without a board, and test it on other cells."""
+    from hil.device_fit.result import fit_source
 
     with screen(quiet=as_json) as watch:
         result = fit_source(
             table,
-            public,
-            data,
             hold_out=hold_out,
             ages_to_s=None if ages_to is None else seconds(ages_to),
             test_on=test_on,
             base=base,
-            unsaid=Unsaid(ideal, None if age is None else seconds(age), read_v, us_per_level, celsius(temperature)),
-            record_wanted=out is not None,
+            temperature_c=celsius(temperature),
             watch=watch,
         )
     lines, found = result.lines(), {"record": str(out) if out else None, **result.to_json()}
-    if out is not None and result.record is not None:
+    if out is not None:
         from cim.record.file import save_record
 
         with writing(out):

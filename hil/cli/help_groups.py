@@ -23,6 +23,11 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Verdict": ("baseline", "fail_on"),
         "Run and output": ("out", "restart", "dry_run", "junit", "as_json"),
     },
+    "calibrate": {
+        "Chip": (*LINE, "chip", "macros", "only"),
+        "Measurement": (),
+        "Run and output": ("out", "restart", "as_json"),
+    },
     **{
         f"pulse {name}": {
             "Chip": (*LINE, "chip", "macros", "cell"),
@@ -68,12 +73,6 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Techniques": (),
         "Simulation": ("mode", "workers", "scheduler"),
         "Run and output": ("as_json",),
-    },
-    "fit": {
-        "Cells": ("public", "data", "temperature", "base"),
-        "What a file does not say": ("ideal", "age", "read_v", "us_per_level"),
-        "Fit and test": ("hold_out", "ages_to", "test_on"),
-        "Run and output": ("out", "as_json"),
     },
     "judge": {
         "Answers": ("answers", "measured_chip", "looks", "age"),

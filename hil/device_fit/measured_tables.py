@@ -1,7 +1,5 @@
 """A lab's own table of cell readings: one row a reading, in CSV, TSV (each may end in .gz) or HDF5.
 
-Files of instruments as they come (``hil.device_fit.instruments``) and of AIHWKit (``aihwkit_state``) are read too.
-
 The first line names the columns, with their units; an HDF5 file has one data set a column, at the
 root or in a group ``cells``. Each name of ``hil.device_fit.table_columns.COLUMNS`` is read, others are noted.
 Needed are ``cell``, ``time_s``, one of ``conductance_us``, ``conductance_s`` and
@@ -13,15 +11,13 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.device_fit.aihwkit_state import SUFFIXES, aihwkit_columns
-from hil.device_fit.instruments import instrument_columns
 from hil.device_fit.table_columns import COLUMNS, READING, TARGET, hdf5_columns, row_of, text_columns
 from hil.errors import FileError
 
@@ -34,8 +30,7 @@ class CellTable:
 
     ``target_us`` is constant for a cell. With ``target_is_initial`` it is the cell's first reading,
     so that the error of the write is not in these data. ``nominal_s``, ``pulses`` and ``reached``
-    are None where the table has none. ``notes`` says what was assumed or left out. ``unit`` is µS,
-    or what the readings are in where no conductance is known.
+    are None where the table has none. ``notes`` says what was assumed or left out.
     """
 
     name: str
@@ -48,7 +43,6 @@ class CellTable:
     pulses: NDArray[np.int64] | None = None
     reached: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
-    unit: str = "µS"
     step: float = 0.0  # readings are whole multiples of this; 0: they are fine enough
 
     def __len__(self) -> int:
@@ -71,32 +65,23 @@ class CellTable:
             of(self.pulses),
             of(self.reached),
             self.notes,
-            self.unit,
             self.step,
         )
 
 
-def read_table(path: str | Path, meant: Path | None = None, age_s: float | None = None) -> CellTable:
-    """Read and check one table; ``meant`` and ``age_s`` say what a state of AIHWKit does not.
+def read_table(path: str | Path) -> CellTable:
+    """Read and check one table.
 
     Raises:
         FileError: missing, broken, too large, or not what its columns say (exit code 7).
     """
     path = Path(path)
     if path.is_dir():
-        raise FileError(
-            "a folder, not a table", where=str(path), hint="hil fit --set NAME --data-dir DIR for a public set"
-        )
+        raise FileError("a folder, not a table", where=str(path))
     if not path.is_file():
         raise FileError("no such file", where=str(path))
-    notes: tuple[str, ...] = ()
-    left: list[str]
     try:
-        if path.suffix.lower() in SUFFIXES:
-            (columns, notes), left, first = aihwkit_columns(path, meant, age_s), [], 0
-        elif (known := instrument_columns(path)) is not None:
-            (columns, notes), left, first = known, [], 0
-        elif path.suffix.lower() in (".h5", ".hdf5"):
+        if path.suffix.lower() in (".h5", ".hdf5"):
             columns, left, first = *hdf5_columns(path), 0
         else:
             columns, left, first = text_columns(path)
@@ -110,8 +95,7 @@ def read_table(path: str | Path, meant: Path | None = None, age_s: float | None 
         raise FileError(f"cannot be read: {error}", where=str(path)) from error
     for name, values in columns.items():
         _check_values(path, name, values, first)
-    table = _table(path, columns, left, first)
-    return replace(table, notes=(*notes, *table.notes))
+    return _table(path, columns, left, first)
 
 
 # --- meaning ----------------------------------------------------------------------------------

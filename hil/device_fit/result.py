@@ -8,6 +8,7 @@ Gaussian of the same cells, and the published polynomial of Wan et al. (doi 10.1
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ import numpy as np
 from cim.fit.cell_laws import CellLaws, fit_cells
 from cim.fit.goodness_of_fit import QUANTILES, AgeGoodness, judge_law
 from cim.record.calibration import CalibrationRecord
+from cim.record.file import load_record
 from hil.calibration.record_text import plain
-from hil.device_fit.measured_tables import CellTable
+from hil.device_fit.measured_tables import CellTable, read_table
 from hil.device_fit.readings import ODD, QUARTER, by_age, split
 from hil.device_fit.table_record import record_of
 from hil.errors import FileError
 from hil.pages.tables import Table, duration
-from hil.watch import Watch
+from hil.watch import PlannedStage, Watch
 
 HALVES = {ODD: "odd cell numbers", QUARTER: "a quarter of the cells, by a hash of their number"}
 FEWEST = 1000  # held-out cells below this make a distance coarse
@@ -37,7 +39,6 @@ class FitResult:
     cells: int
     held_out_cells: int
     held_out: str
-    unit: str
     notes: tuple[str, ...]
     other: str = ""
     other_goodness: tuple[AgeGoodness, ...] = ()
@@ -48,7 +49,7 @@ class FitResult:
         lines: list[str | Table] = [
             f"cells          {self.cells} fitted, {self.held_out_cells} held out ({HALVES[self.held_out]})",
             f"law            {law.tail.name} tail, {len(law.levels_us)} levels {law.levels_us[0]:.3g} to "
-            f"{law.levels_us[-1]:.3g} {self.unit}, ages to {duration(float(law.ages_s[-1]))}",
+            f"{law.levels_us[-1]:.3g} µS, ages to {duration(float(law.ages_s[-1]))}",
             *(f"note           {note}" for note in self.notes),
         ]
         if len(law.ages_s) > 1:
@@ -59,7 +60,7 @@ class FitResult:
             )
         lines += ["", "held-out cells: Kolmogorov-Smirnov distance (0 is perfect; floor: a perfect law)"]
         lines.append(_distances(self.goodness))
-        lines += ["", f"quantiles of the error, {self.unit}: measured (held out) above, law below", _quantiles(self)]
+        lines += ["", "quantiles of the error, µS: measured (held out) above, law below", _quantiles(self)]
         if self.other:
             lines += ["", f"the same law on {self.other}", _distances(self.other_goodness)]
         return lines
@@ -69,7 +70,7 @@ class FitResult:
             "cells": self.cells,
             "held_out_cells": self.held_out_cells,
             "held_out": self.held_out,
-            "unit": self.unit,
+            "unit": "µS",
             "notes": list(self.notes),
             "tail": self.record.programming.tail.name,
             "quantiles": list(QUANTILES),
@@ -79,11 +80,60 @@ class FitResult:
         }
 
 
+def fit_source(
+    table: Path,
+    *,
+    hold_out: str = QUARTER,
+    ages_to_s: float | None = None,
+    test_on: Path | None = None,
+    base: Path | None = None,
+    temperature_c: float = 25.0,
+    watch: Watch | None = None,
+) -> FitResult:
+    """Fit the device model to a file with a table of cell readings.
+
+    Args:
+        hold_out: cells that judge the fit: ``odd`` or ``quarter``.
+        ages_to_s: readings up to this age, s, are fitted; later ones judge.
+        test_on: a second table that judges the fit.
+        base: a record for the parts that a table does not determine.
+        temperature_c: of the readings.
+        watch: hears stages and progress.
+
+    Raises:
+        FileError: a table is missing or broken.
+
+    Example:
+        >>> fit_source(Path("cells.csv")).cells
+        356
+    """
+    watch = watch or Watch()
+    watch.plan(expected_stages(another=test_on is not None))
+    record = load_record(base) if base else None
+    with watch.stage("reading"):
+        cells = read_table(table)
+        other = read_table(test_on) if test_on else None
+    return fit_table(
+        cells,
+        held_out=hold_out,
+        temperature_c=temperature_c,
+        ages_to_s=ages_to_s,
+        base=record,
+        other=other,
+        watch=watch,
+    )
+
+
+def expected_stages(*, another: bool) -> tuple[PlannedStage, ...]:
+    """Stages of a fit of 16,292 cells and about how long they take, s; ``another``: judged on a second table."""
+    judged = (PlannedStage("judging", 5.0),) * (1 + another)
+    return (PlannedStage("reading", 2.0), PlannedStage("fitting", 60.0), *judged)
+
+
 def fit_table(
     table: CellTable,
     *,
     held_out: str = QUARTER,
-    block: int = 1,
     temperature_c: float = 25.0,
     ages_to_s: float | None = None,
     base: CalibrationRecord | None = None,
@@ -93,7 +143,7 @@ def fit_table(
     """Fit one part of a table's cells, judge on the rest, and make a record.
 
     Args:
-        held_out: which cells judge, ``odd`` or ``quarter``; in blocks of ``block`` neighbours.
+        held_out: which cells judge, ``odd`` or ``quarter``.
         ages_to_s: fit readings up to this age only; later ages judge the extrapolation.
         base: a record that gives the parts that a table cannot.
         other: another table that the law is judged on, for instance another chip.
@@ -104,7 +154,7 @@ def fit_table(
     """
     watch = watch or Watch()
     readings = by_age(table)
-    test = split(readings.cells, held_out, block)
+    test = split(readings.cells, held_out)
     if not test.any() or test.all():
         raise FileError(
             "the cells cannot be split into two", where=table.name, hint="hil fit --hold-out quarter or odd"
@@ -114,9 +164,8 @@ def fit_table(
         raise FileError(f"no reading up to {ages_to_s:g} s", where=table.name)
     with watch.stage("fitting"):
         fitted = fit_cells(seen, watch.step)
-    siemens = table.unit == "µS"
     with watch.stage("judging"):
-        goodness = judge_law(fitted.programming, fitted.read_noise, seen, readings.of(test), siemens=siemens)
+        goodness = judge_law(fitted.programming, fitted.read_noise, seen, readings.of(test))
     notes = [*table.notes, *fitted.notes]
     if int(test.sum()) < FEWEST:
         notes.append(
@@ -124,10 +173,8 @@ def fit_table(
         )
     others: tuple[AgeGoodness, ...] = ()
     if other is not None:
-        if other.unit != table.unit:
-            raise FileError(f"{other.name} is in {other.unit}, {table.name} in {table.unit}", where=other.name)
         with watch.stage("judging"):
-            others = judge_law(fitted.programming, fitted.read_noise, seen, by_age(other), siemens=siemens)
+            others = judge_law(fitted.programming, fitted.read_noise, seen, by_age(other))
     until = "" if ages_to_s is None else f", ages to {ages_to_s:g} s"
     record = record_of(
         table,
@@ -144,7 +191,6 @@ def fit_table(
         int((~test).sum()),
         int(test.sum()),
         held_out,
-        table.unit,
         tuple(notes),
         other.name if other else "",
         others,

@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from numpy.typing import NDArray
+from public_sets import SETS, read_cells
 from scipy.optimize import minimize
 from scipy.special import gammaln, ndtr, stdtr
 
@@ -35,7 +36,6 @@ from cim.fit.aged_readings import Readings
 from cim.fit.goodness_of_fit import distance, published_sigma, score
 from cim.fit.programming import choose_levels, fit_programming, programming_distance, recalibrate
 from cim.record.calibration import CellState
-from hil.device_fit.public_sets import SETS, read_cells
 from hil.device_fit.readings import by_age, split
 
 UNTIL_S = 1.5e3  # the extrapolation has seen readings up to here

@@ -3,7 +3,7 @@
     python benchmarks/studies.py laws-on-cells --data $HIL_DATA [--radar COPY] [--only levy]
 
 Laws: the one fitted to the other cells of the same set, a Gaussian in levels and log time fitted likewise, and each
-published one at the set's own full scale, as whoever has no cells would use it. Sets: ``hil fit --set`` (Levy B and C,
+published one at the set's own full scale, as whoever has no cells would use it. Sets: ``public_sets`` (Levy B and C,
 EMBER 1 and 2 in levels, bakes of the bench) and, from a copy of ``akashlevy/RRAM-RADAR-Tuning`` (no licence: nothing of
 it is kept here), its baked cells. Of a bake one later reading is known: published laws are asked at their last age.
 
@@ -29,13 +29,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from device_fit import fitted
 from numpy.typing import NDArray
+from public_sets import SETS, read_bakes, read_cells
 from scipy.special import ndtr
 
 from cim.cells.programming_law import law_at
 from cim.fit.aged_readings import Readings
 from cim.fit.goodness_of_fit import Gaussian, distance
 from cim.record.published import PUBLISHED, published_model
-from hil.device_fit.public_sets import SETS, read_bench, read_cells
 from hil.device_fit.readings import QUARTER, by_age, split
 
 ROWS = Path(__file__).parents[2] / "results/laws_on_cells.jsonl"
@@ -66,7 +66,7 @@ def all_sets(data: str, radar: Path | None) -> Iterator[tuple[str, Callable[[], 
         known = SETS[name]
         yield name, (lambda n=name: by_age(read_cells(n, data))), known.held_out, known.block
     for degrees in (110, 130):
-        yield f"bench-bake-{degrees}", (lambda d=degrees: pairs(*read_bench(data).bakes[d])), QUARTER, 1
+        yield f"bench-bake-{degrees}", (lambda d=degrees: pairs(*read_bakes(data)[d])), QUARTER, 1
     for name, file in {} if radar is None else RADAR.items():
         yield name, (lambda f=file: pairs(baked(radar, f, "pre"), baked(radar, f, "post"))), QUARTER, 1
 

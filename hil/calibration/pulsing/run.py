@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +18,10 @@ from hil.watch import Watch
 
 SHOWN_EVERY_S = 2.0
 MOST_CELLS = 4096
+COLUMNS = (
+    "cell", "time_s", "conductance_us", "initial_us", "read_v", "pulses",
+    "macro", "row", "column", "pulse", "pulse_v", "pulse_s",
+)  # fmt: skip
 _CELL = re.compile(r"(?:(\d+):)?(\d+)(?:-(\d+))?,(\d+)(?:-(\d+))?")
 
 
@@ -127,3 +133,22 @@ def run_experiment(
             if clock() >= due:
                 shown(series)
                 due = clock() + SHOWN_EVERY_S
+
+
+def series_csv(series: Series) -> str:
+    """One reading a row, under the columns that ``hil fit`` takes and a few of its own."""
+    first: dict[CellAddress, float] = {}
+    numbers = {cell: number for number, cell in enumerate(series.cells)}
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    for one in series.readings:
+        initial, at, last = first.setdefault(one.cell, one.conductance_us), one.cell, one.last
+        pulse = ("", "", "") if last.act is Act.READ else (last.act.value, f"{last.volts_v:g}", f"{last.seconds:g}")
+        lines.writerow(
+            (
+                numbers[at], f"{one.time_s:.9g}", f"{one.conductance_us:.6g}", f"{initial:.6g}",
+                f"{series.spec.macro.v_read_v:g}", one.pulses, at.macro, at.row, at.column, *pulse,
+            )
+        )  # fmt: skip
+    return text.getvalue()

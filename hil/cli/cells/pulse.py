@@ -24,7 +24,7 @@ from hil.cli.options import (
     screen,
 )
 from hil.cli.settings_options import Given, from_settings
-from hil.errors import ExitCode
+from hil.errors import ExitCode, UsageError
 from hil.transports import DEFAULT_BAUD
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Out = Annotated[
     typer.Option(
         "--out",
         "-o",
-        help="CSV, or .h5 as of arc2control; beside it a page of that name",
+        help="CSV; beside it a page of that name",
         callback=output_file,
     ),
 ]
@@ -80,15 +80,15 @@ class Named(NamedTuple):
 
 def _run(experiment: Experiment, cells: list[str], out: Path, at: Named, as_json: bool) -> int:
     from hil.atomic import write_text
-    from hil.calibration.pulsing.files import check_out, write_series
     from hil.calibration.pulsing.page import PAGE_SUFFIX, pulse_page
-    from hil.calibration.pulsing.run import Series, cells_named, run_experiment
+    from hil.calibration.pulsing.run import Series, cells_named, run_experiment, series_csv
     from hil.driver.open_chip import open_chip
 
+    if out.suffix.lower() != ".csv":
+        raise UsageError(f"{out} does not end in .csv", hint="-o readings.csv")
     page = out.with_suffix(PAGE_SUFFIX)
     with screen(quiet=as_json) as watch, open_chip(at.address, chip=at.chip, macros=at.macros, baud=at.baud) as driver:
         named = cells_named(cells, driver.spec)
-        check_out(out, len({cell.macro for cell in named}))
         series = Series(experiment, driver.spec, named, driver.description.kind)
         watch.note(f"readings, one by one: {page}")
         try:
@@ -96,12 +96,10 @@ def _run(experiment: Experiment, cells: list[str], out: Path, at: Named, as_json
                 driver, series, watch=watch, shown=lambda so_far: write_text(page, pulse_page(so_far, running=True))
             )
         finally:  # what was read stays, whatever ended it
-            files = write_series(series, out) if series.readings else []
             if series.readings:
+                write_text(out, series_csv(series))
                 write_text(page, pulse_page(series, running=False))
-    print_result(
-        _lines(series, files, page), {"files": [str(f) for f in files], "page": str(page), **_record(series)}, as_json
-    )
+    print_result(_lines(series, out, page), {"files": [str(out)], "page": str(page), **_record(series)}, as_json)
     return ExitCode.DONE
 
 
@@ -115,16 +113,14 @@ def _record(series: Series) -> dict[str, object]:
     }
 
 
-def _lines(series: Series, files: list[Path], page: Path) -> list[str]:
+def _lines(series: Series, out: Path, page: Path) -> list[str]:
     found = _record(series)
     lines = [
         f"experiment     {found['experiment']}, {found['cells']} cells of {series.kind} {series.spec.name}",
         f"readings       {found['readings']}, {found['pulses']} pulses a cell",
         f"page           {page}",
-        *(f"file           {file}" for file in files),
+        f"file           {out}",
     ]
     if series.experiment.over_time:
-        lines.append(f"then           hil fit {files[0]} -o cells-record.h5")
-    elif len(files) > 1:
-        lines.append(f"then           hil fit {files[1]} --read-v {series.spec.macro.v_read_v:g}")
+        lines.append(f"then           hil fit {out} -o cells-record.h5")
     return lines

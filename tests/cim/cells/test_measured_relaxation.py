@@ -16,8 +16,9 @@ from cim.fit.aged_readings import Readings
 from cim.fit.goodness_of_fit import distance as uneven
 from cim.fit.goodness_of_fit import score
 from cim.fit.programming import choose_levels, fit_programming, programming_distance, recalibrate
-from hil.device_fit.public_sets import read_cells
 from hil.device_fit.readings import by_age
+
+from ...scripts import benchmark
 
 BINS = 16
 UNTIL_S = 1.5e3
@@ -28,7 +29,7 @@ def measured(name: str) -> Readings:
     """Cells of a public set by age; skips the test that asks where there are no data."""
     if not os.environ.get("HIL_DATA"):
         pytest.skip(f"HIL_DATA not set: {name} is not here")
-    return by_age(read_cells(name))
+    return by_age(benchmark("public_sets").read_cells(name))
 
 
 def quiet(levels_us: np.ndarray) -> ReadNoise:

@@ -15,10 +15,9 @@ from cim.fit.cells import TooFewCells
 from cim.fit.goodness_of_fit import Gaussian, distance, published_sigma, score
 from cim.record.file import load_record, save_record
 from hil.cli import run
-from hil.device_fit.inputs import fit_source, voltage_sweep
 from hil.device_fit.measured_tables import CellTable
 from hil.device_fit.readings import by_age, split
-from hil.device_fit.result import FitResult, fit_table
+from hil.device_fit.result import FitResult, fit_source, fit_table
 from hil.errors import FileError, UsageError
 from hil.pages.tables import as_lines
 from hil.watch import Watch
@@ -199,8 +198,7 @@ def test_read_noise_is_told_where_cells_were_read_twice_and_said_to_be_unknown_w
 
 def test_pulses_become_write_statistics(tmp_path: Path) -> None:
     path = csv(heavy_tailed(800), tmp_path / "w.csv", ",pulses,reached", ",12,1")
-    result = fit_source(path, None, None)
-    assert result.record is not None
+    result = fit_source(path)
     writes = result.record.writes
     assert writes is not None
     assert writes.cells.sum() == writes.reached.sum() == result.cells
@@ -262,15 +260,6 @@ def test_the_published_polynomial_is_asked_near_its_times_only() -> None:
     assert published_sigma(np.array([40.0]), 30.0, 40.0) is None
 
 
-def test_voltage_sweeps_of_a_bench_become_a_matrix() -> None:
-    rows = np.array([[2, 0.1, 5.0], [1, 0.1, 3.0], [1, 0.0, 1.0], [2, 0.0, 2.0]])
-    sweep = voltage_sweep(rows)
-    assert sweep.volts.tolist() == [0.0, 0.1]
-    assert sweep.amps.tolist() == [[1.0, 3.0], [2.0, 5.0]]
-    with pytest.raises(FileError):
-        voltage_sweep(rows[:3])
-
-
 # --- the command ------------------------------------------------------------------------------
 
 
@@ -297,10 +286,7 @@ def test_the_command_prints_the_goodness_and_writes_a_record(
     assert [round(row["age_s"], 3) for row in answer["goodness"]] == list(AGES)
 
 
-def test_the_command_wants_one_source(tmp_path: Path) -> None:
+def test_the_command_wants_a_table(tmp_path: Path) -> None:
     assert run(["fit"]) == 2
-    assert run(["fit", str(tmp_path / "a.csv"), "--set", "ember-1"]) == 2
-    assert run(["fit", "--set", "nobody", "--data-dir", str(tmp_path)]) == 2
     assert run(["fit", str(tmp_path / "a.csv")]) == 7
-    assert run(["fit", "--set", "ember-1", "--data-dir", str(tmp_path)]) == 7
     assert run(["fit", str(csv(heavy_tailed(16), tmp_path / "few.csv"))]) == 5

@@ -1,9 +1,9 @@
 """Open RRAM measurements by name: found in a folder, checked, and given as tables.
 
-``--data DIR`` names the folder of a set, a folder above it, or the data folder itself; without it
-``HIL_DATA`` is asked. Nothing is downloaded. Where each set is from:
+``data`` names the folder of a set, a folder above it, or the data folder itself; without it the
+environment variable ``HIL_DATA`` does. Nothing is downloaded. Where each set is from:
 
-* levy-tech-a, -b, -c: A. Levy, RRAM-Relaxation-Master-Model (GitHub ``akashlevy``), MIT
+* levy-tech-b, -c: A. Levy, RRAM-Relaxation-Master-Model (GitHub ``akashlevy``), MIT
 * ember-1, ember-2: PBA (GitHub ``Anjiang-Wei``), two chips of one macro design, MIT
 * bench: RRAM-Python (GitHub ``Anjiang-Wei/Anjiang-RRAM-Python``), source-meter bench, MIT
 """
@@ -28,7 +28,6 @@ from hil.device_fit.measured_tables import CellTable
 from hil.errors import FileError, UsageError
 
 MAX_ROWS = 2_000_000
-MAX_SAMPLES = 10_000_000  # of all traces together
 Floats = NDArray[np.float64]
 
 
@@ -65,21 +64,12 @@ SETS = {
             "levy_rram_relaxation",
             block=2,
         ),
-        PublicSet(
-            "levy-tech-a",
-            "read-noise traces of 5 cells at 400 Hz",
-            ("techA_tsdata.min.tsv.gz",),
-            "levy_rram_relaxation",
-        ),
         PublicSet("ember-1", "retention of chip 1, levels of 64", ("retention.min.csv.gz",), "pba_ember", block=16),
         PublicSet("ember-2", "retention of chip 2, levels of 64", ("retention2.min.csv.gz",), "pba_ember", block=16),
         PublicSet(
             "bench",
-            "I-V of 1,024 cells, SET and RESET pulses, bakes at 110 and 130 °C",
-            (
-                *("read_voltage_sweep.tsv.gz", "set_sweep.tsv.gz", "reset_sweep.tsv.gz"),
-                *("prebake110.tsv.gz", "postbake110.tsv.gz", "prebake130.tsv.gz", "postbake130.tsv.gz"),
-            ),
+            "bakes at 110 and 130 °C",
+            ("prebake110.tsv.gz", "postbake110.tsv.gz", "prebake130.tsv.gz", "postbake130.tsv.gz"),
             "ni_rram_python",
         ),
     )
@@ -94,12 +84,10 @@ def find_set(name: str, data: str | Path | None = None) -> Path:
         FileError: its files are nowhere below the folder.
     """
     if name not in SETS:
-        raise UsageError(
-            f"no public set {name!r}", hint=f"one of {', '.join(SETS)}; or name a table: hil fit TABLE.csv"
-        )
+        raise UsageError(f"no public set {name!r}", hint=f"one of {', '.join(SETS)}")
     wanted, root = SETS[name], str(data or os.environ.get(ENVIRONMENT, ""))
     if not root:
-        raise UsageError(f"where is {name}?", hint=f"hil fit --data-dir DIR, or set {ENVIRONMENT}")
+        raise UsageError(f"where is {name}?", hint=f"set {ENVIRONMENT}")
     base = Path(root).expanduser()
     places = (base, base / wanted.folder, base / "device" / wanted.folder)
     for place in places:
@@ -108,7 +96,7 @@ def find_set(name: str, data: str | Path | None = None) -> Path:
     raise FileError(
         f"{name} is not there: no {wanted.files[0]}",
         where=", ".join(map(str, places)),
-        hint="name the folder that holds it: hil fit --data-dir DIR",
+        hint=f"set {ENVIRONMENT} to the folder that holds it",
     )
 
 
@@ -125,50 +113,14 @@ def read_cells(name: str, data: str | Path | None = None) -> CellTable:
     return readers[name](name, folder / SETS[name].files[0])
 
 
-def read_traces(data: str | Path | None = None) -> tuple[Floats, float]:
-    """Read-noise traces of levy-tech-a, (cells, samples) µS, and the time between samples, s."""
-    path = find_set("levy-tech-a", data) / SETS["levy-tech-a"].files[0]
-    rows: list[Floats] = []
-    samples = 0
-    with _errors(path), gzip.open(path, "rt", encoding="utf-8") as stream:
-        for line in iter(lambda: stream.readline(64 * MAX_SAMPLES), ""):
-            row = np.array(line.split("\t")[2:], np.float64)
-            samples += len(row)
-            if samples > MAX_SAMPLES or (rows and len(row) != len(rows[0])):
-                raise FileError("traces of different length, or too long", where=f"{path}, line {len(rows) + 1}")
-            rows.append(row * 1e6)
-    if not rows or not np.isfinite(rows).all():
-        raise FileError("no traces, or readings that are not numbers", where=str(path))
-    return np.stack(rows), 1.0 / 400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sweeps:
-    """The bench set: one row a point.
-
-    ``iv`` columns cell, V, A; ``set_`` and ``reset`` columns cell, width s, word line V, bit or
-    source line V, Ω before, Ω after; ``bakes`` °C -> (before, after) µS of the same cells.
-    """
-
-    iv: Floats
-    set_: Floats
-    reset: Floats
-    bakes: dict[int, tuple[Floats, Floats]]
-
-
-def read_bench(data: str | Path | None = None) -> Sweeps:
-    """I-V, SET, RESET and bake tables of the bench set."""
-    folder = find_set("bench", data)
-
-    def table(name: str, columns: int) -> Floats:
-        return _columns(folder / f"{name}.tsv.gz", "\t", columns)
-
-    bakes = {}
+def read_bakes(data: str | Path | None = None) -> dict[int, tuple[Floats, Floats]]:
+    """Bakes of the bench set: °C -> conductances of the same cells before and after, µS."""
+    folder, bakes = find_set("bench", data), {}
     for degrees in (110, 130):
-        before, after = table(f"prebake{degrees}", 2), table(f"postbake{degrees}", 2)
+        before, after = (_columns(folder / f"{when}bake{degrees}.tsv.gz", "\t", 2) for when in ("pre", "post"))
         _, first, second = np.intersect1d(before[:, 0], after[:, 0], return_indices=True)
         bakes[degrees] = (1e6 / before[first, 1], 1e6 / after[second, 1])
-    return Sweeps(table("read_voltage_sweep", 3), table("set_sweep", 6), table("reset_sweep", 6), bakes)
+    return bakes
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -209,7 +161,6 @@ def _ember(name: str, path: Path) -> CellTable:
             "levels of the chip's own 6-bit read-out, not siemens",
             "targets are levels read just after writing: the error of the write itself is not in this set",
         ),
-        unit="levels",
         step=1.0,
     )
 
