@@ -19,7 +19,7 @@ from scipy.special import ndtri
 from cim.cells.programming_law import ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
 from cim.record.calibration import CalibrationRecord
-from hil.calibration.record_text import OF_CELLS
+from hil.calibration.account import OF_CELLS
 from hil.pages.tables import Table, labelled
 
 CHANCE = 1e-3  # of calling a part changed that is not

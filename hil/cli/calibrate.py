@@ -50,9 +50,9 @@ def calibrate(
     The same command resumes after an interruption.
     """
     from cim.record.file import save_record
+    from hil.calibration.account import first_of
     from hil.calibration.plan import Budget
     from hil.calibration.procedure import calibrate
-    from hil.calibration.record_text import record_lines
     from hil.calibration.row_reads import with_row_pattern_gain
     from hil.calibration.store import partial_folder
     from hil.driver.open_chip import open_chip
@@ -80,7 +80,7 @@ def calibrate(
     with writing(out):
         save_record(record, out)
     discard(partial_folder(out))
-    print_result(record_lines(record), {"record": str(out), "serial": record.serial, "macros": list(chosen)}, as_json)
+    print_result([first_of(record)], {"record": str(out), "serial": record.serial, "macros": list(chosen)}, as_json)
     return ExitCode.DONE
 
 
@@ -95,10 +95,10 @@ def show_record(
 ) -> int:
     """Show the content of a record, with standard errors and goodness of fit."""
     from cim.record.file import load_record
-    from hil.calibration.record_text import record_json, show_lines
+    from hil.calibration.account import account_of, record_json
 
     loaded = load_record(record)
-    print_result(show_lines(loaded), record_json(loaded), as_json)
+    print_result([account_of(loaded)], record_json(loaded), as_json)
     return ExitCode.DONE
 
 
@@ -128,13 +128,14 @@ def plot_record(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Write a self-contained page: law by level and age, read noise, columns, INL, stuck cells, pulses."""
+    """Write what a record holds as a self-contained page: its law, gains and stuck cells drawn, and every table."""
     from cim.record.file import load_record
     from hil.atomic import write_text
-    from hil.calibration.record_page import record_page
+    from hil.calibration.account import account_of
+    from hil.pages.shell import page
 
-    page = out or record.with_suffix(".html")
-    output_file(page)
-    write_text(page, record_page(load_record(record)))
-    print_result([f"page           {page}"], {"page": str(page)}, as_json)
+    place = out or record.with_suffix(".html")
+    output_file(place)
+    write_text(place, page(account_of(load_record(record))))
+    print_result([f"page           {place}"], {"page": str(place)}, as_json)
     return ExitCode.DONE

@@ -67,10 +67,10 @@ def improve(
 
     Says what each gave and what it costs.
     """
+    from hil.improvement.account import improvement_summary
     from hil.improvement.begin import measured_record
     from hil.improvement.improve import expected_improvement
     from hil.improvement.improve import improve as try_techniques
-    from hil.improvement.improvement_summary import improvement_summary
     from hil.improvement.options import ImproveOptions, next_steps, write_page
     from hil.simulation.chip_workers import chip_workers
 

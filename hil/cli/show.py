@@ -45,9 +45,7 @@ def show(
         print_json(report.to_json())
     else:
         account = account_of(report)
-        show_answer(account.first)
-        for table in account.tables if everything else ():
-            show_answer("", table.title, table)
+        show_answer(account if everything else account.first)
     return int(report.exit_code)
 
 

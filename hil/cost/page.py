@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from cim.cost.network_cost import Cost, LayerCost
 from hil.cost.estimate import cost_lines
+from hil.pages.account import Account, Bullets, Plot, Section
 from hil.pages.figures import Figure, axis, figure
-from hil.pages.shell import Bullets, Plot, Section, page
+from hil.pages.shell import page
 from hil.pages.summary import Summary
 
 ENERGY_GROUPS = {
@@ -25,13 +26,15 @@ def cost_page(cost: Cost) -> str:
     by_layer = "By layer and kind of circuit; leakage and host apart."
     layers, _, *totals = cost_lines(cost)
     return page(
-        Summary(f"{cost.network} on {cost.chip}: estimated cost"),
-        (
-            Section("Energy", (Plot("energy", by_layer, energy_figure(cost)),)),
-            Section("Limits", (Plot("busy", limits, busy_figure(cost)),)),
-            Section("Schedule", (Plot("schedule", "When each layer works on one image.", schedule_figure(cost)),)),
-            Section("Numbers", (layers, Bullets([line for line in totals if isinstance(line, str)]))),
-        ),
+        Account(
+            Summary(f"{cost.network} on {cost.chip}: estimated cost"),
+            (
+                Section("Energy", (Plot("energy", by_layer, energy_figure(cost)),)),
+                Section("Limits", (Plot("busy", limits, busy_figure(cost)),)),
+                Section("Schedule", (Plot("schedule", "When each layer works on one image.", schedule_figure(cost)),)),
+                Section("Numbers", (layers, Bullets([line for line in totals if isinstance(line, str)]))),
+            ),
+        )
     )
 
 

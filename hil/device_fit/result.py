@@ -17,7 +17,7 @@ from cim.fit.cell_laws import CellLaws, fit_cells
 from cim.fit.goodness_of_fit import QUANTILES, AgeGoodness, judge_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
-from hil.calibration.record_text import plain
+from hil.calibration.account import plain
 from hil.device_fit.measured_tables import CellTable, read_table
 from hil.device_fit.readings import ODD, QUARTER, by_age, split
 from hil.device_fit.table_record import record_of

@@ -10,16 +10,19 @@ from pathlib import Path
 from hil.atomic import write_text
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.options import TRAINING, DeployOptions, NetworkOptions, TechniqueOptions
+from hil.improvement.account import account_of
 from hil.improvement.begin import context_of
 from hil.improvement.context import TrialContext
 from hil.improvement.further_training import FurtherTraining
 from hil.improvement.improve import PROGRAM, Improvement
-from hil.improvement.improvement_page import PAGE, improvement_page
 from hil.improvement.settings import ImproveSettings
 from hil.improvement.trials import Trial, improvement_recipe
+from hil.pages.shell import page
 from hil.pages.summary import NextStep
 from hil.simulation.chip_workers import ChipWorkers
 from hil.watch import Watch
+
+PAGE = "improvement.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class ImproveOptions:
 
 def write_page(found: Improvement, out: Path, name: str) -> Path:
     """The page of an improvement of the network ``name`` in its folder."""
-    write_text(out / PAGE, improvement_page(found, name))
+    write_text(out / PAGE, page(account_of(found, name)))
     return out / PAGE
 
 

@@ -1,15 +1,105 @@
 """The account of a result, the same object for every kind: the answer, then sections of tables and figures.
 
-A result's own module makes its account; screen, page, Markdown and comparison take it and know nothing of chips.
+A result's own module makes its account; screen, page and Markdown take it and know nothing of chips.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from hil.pages.shell import Marked, Section, page
+from hil.pages.figures import Figure
 from hil.pages.summary import Summary
 from hil.pages.tables import Table, as_markdown, markdown
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A figure with its caption, which is its text for screen readers too; ``name`` is its place in the template.
+
+    A figure with ``wide`` keeps the width that its words need on a narrow screen, and scrolls in its own box;
+    one with ``reduced`` says how many cells a point stands for.
+    """
+
+    name: str
+    words: str
+    drawing: Figure
+
+    @property
+    def caption(self) -> str:
+        reduced = self.drawing.get("reduced", 1)
+        return f"{self.words} One point stands for {reduced} × {reduced} cells." if reduced > 1 else self.words
+
+    @property
+    def wide(self) -> bool:
+        return bool(self.drawing.get("wide", False))
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """Figures side by side where the screen is wide enough."""
+
+    plots: tuple[Plot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A table; rows that begin with one of ``rows`` are set off, and with a ``title`` a click or a key opens it."""
+
+    table: Table
+    title: str = ""
+    rows: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bullets:
+    """Lines of a list; with a ``title`` a click or a key opens it."""
+
+    lines: Sequence[str]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Small images, each an address that holds its pixels and a caption, below a heading and a note."""
+
+    title: str
+    note: str
+    shown: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A table that is sorted by its header and filtered by words; two rows with a tick stand side by side.
+
+    Args:
+        rows: of each, where its first cell leads, and cells as words and what sorts them.
+        facts: of every row by its name, ``hil.pages.beside.Compared``.
+        what: the rows, as "networks".
+    """
+
+    table: Table
+    rows: Sequence[tuple[str, Sequence[tuple[str, float | str]]]]
+    facts: Mapping[str, Any]
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A titled part of a page.
+
+    Parts are a sentence, a ``Plot``, ``SideBySide``, a ``Table``, ``Marked``, ``Bullets``, ``Pictures`` or ``Choice``,
+    each drawn by the macro of its class's name in parts.html. None is left out, and so is an empty section.
+    """
+
+    title: str
+    parts: tuple[Any, ...]
+
+    @property
+    def tagged(self) -> list[tuple[str, Any]]:
+        """Every part with the name of its macro."""
+        return [(type(part).__name__.lower(), part) for part in self.parts if part is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +132,3 @@ class Account:
         return "\n".join(
             [*self.first.markdown(), *(line for one in marks for line in (one, "")), *map(markdown, self.tables)]
         )
-
-    def page(self) -> str:
-        """The whole page as text, nearly all of it plotly.js."""
-        return page(self.first, self.sections, title=self.title, subtitle=self.subtitle, banners=self.banners)

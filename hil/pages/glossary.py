@@ -1,4 +1,4 @@
-"""The one word list of help, documents and pages: docs/nomenclature.md, which a wheel holds beside this file."""
+"""The one word list of help and documents: docs/nomenclature.md, which a wheel holds beside this file."""
 
 from __future__ import annotations
 
@@ -10,23 +10,6 @@ from importlib import resources
 from pathlib import Path
 
 NAME = "nomenclature.md"
-EXPLAINED = {  # words as they stand on pages -> those of the list
-    "float": "float", "ideal": "ideal", "simulated": "simulated", "measured": "measured", "emulated": "emulated",
-    "predicted": "predicted", "virtual chip": "virtual chip", "virtual chips": "virtual chip", "technique": "technique",
-    "tolerance": "tolerance", "Wilson": "Wilson interval", "prediction band": "prediction band",
-    "prediction test T": "prediction test", "interim analysis": "interim analysis", "discordance": "discordance",
-    "explained share": "explained share", "η": "explained share", "residual": "residual", "residual σ": "residual",
-    "z": "distance of a layer", "R²": "coefficient of determination", "SNR": "signal-to-noise ratio",
-    "saturated": "saturation", "programming": "programming error", "relaxation": "relaxation", "cause": "cause",
-    "read noise": "read noise", "IR drop": "IR drop", "unexplained": "unexplained", "error energy": "error energy",
-    "Error energy": "error energy", "not reached": "unreached", "stuck": "stuck low", "stuck low": "stuck low",
-    "stuck high": "stuck high", "pulses": "pulses", "Pulses": "pulses", "read-back": "read-back",
-    "Read-back": "read-back", "Conductance": "conductance", "conductance": "conductance", "macros": "macro",
-    "Macro": "macro", "age": "age", "layer": "layer", "held-out": "held out", "KS distance": "KS distance",
-    "held-out training images": "held-out training images", "EDP": "EDP", "knee": "knee", "front": "front",
-    "upset": "upset", "upsets": "upset", "harmful": "harmful", "masked": "masked", "degraded": "degraded",
-    "silent": "silent", "detected": "detected", "scrubbing": "scrubbing", "ECC": "ECC", "margin": "margin",
-}  # fmt: skip
 
 
 @functools.cache

@@ -209,26 +209,6 @@
     });
   }
 
-  // The meaning of a word beside it, while the pointer or the focus is on it; Escape closes.
-  const meaning = document.getElementById("meaning");
-  for (const word of document.querySelectorAll(".explained")) {
-    const open = () => {
-      meaning.textContent = document.getElementById(word.getAttribute("aria-describedby")).textContent;
-      meaning.hidden = false;
-      const at = word.getBoundingClientRect();
-      const below = at.bottom + 6 + meaning.offsetHeight <= window.innerHeight;
-      meaning.style.top = (below ? at.bottom + 6 : Math.max(4, at.top - 6 - meaning.offsetHeight)) + "px";
-      meaning.style.left = Math.max(8, Math.min(at.left, document.documentElement.clientWidth - meaning.offsetWidth - 8)) + "px";
-    };
-    const close = () => (meaning.hidden = true);
-    word.addEventListener("pointerenter", open);
-    word.addEventListener("focus", open);
-    word.addEventListener("pointerleave", close);
-    word.addEventListener("blur", close);
-    word.addEventListener("keydown", (pressed) => pressed.key === "Escape" && close());
-  }
-  if (meaning) window.addEventListener("scroll", () => (meaning.hidden = true), true);
-
   // A command is copied by its button; where the browser gives no clipboard, by a selection.
   for (const button of document.querySelectorAll(".copy")) {
     const command = button.parentElement.querySelector("code").textContent;

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hil.pages.account import Account, Marked, Plot, Section
 from hil.pages.figures import Figure, axis, figure
-from hil.pages.shell import Marked, Plot, Section, page
+from hil.pages.shell import page
 from hil.pages.tables import Table, number, percent, with_reason
 from hil.payload.budget import MissionBudget
 from hil.payload.budget_text import budget_summary
@@ -64,17 +65,19 @@ def mission_page(
     energy = Plot("energy", "Energy of one image by share.", _energy_figure(budget))
     broke = tuple(line.name for line in budget.broken)
     return page(
-        budget_summary(budget),
-        (
-            Section("Findings", (found,)),
-            Section("Budgets", (Marked(_budget_table(budget), rows=broke), energy)),
-            *campaign_sections(campaign),
-            Section("Mitigations", _mitigations(hardening)),
-            Section("Passes", (passes_table(passes),)),
-            assumptions(assumed),
-            Section("Files", (_files_table(files),)),
-        ),
-        title=f"{plan.name}: {budget.network} on {budget.chip}",
+        Account(
+            budget_summary(budget),
+            (
+                Section("Findings", (found,)),
+                Section("Budgets", (Marked(_budget_table(budget), rows=broke), energy)),
+                *campaign_sections(campaign),
+                Section("Mitigations", _mitigations(hardening)),
+                Section("Passes", (passes_table(passes),)),
+                assumptions(assumed),
+                Section("Files", (_files_table(files),)),
+            ),
+            title=f"{plan.name}: {budget.network} on {budget.chip}",
+        )
     )
 
 

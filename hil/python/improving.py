@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
+from hil.improvement.account import improvement_summary
 from hil.improvement.improve import PROGRAM, Improvement, expected_improvement
 from hil.improvement.improve import improve as try_techniques
-from hil.improvement.improvement_summary import improvement_summary
 from hil.improvement.options import ImproveOptions, write_page
 from hil.improvement.settings import ImproveSettings
 from hil.pages.summary import Summary

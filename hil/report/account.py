@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from firmware_protocols.capability import COMPUTED_PRODUCTS
-from hil.pages.account import Account
-from hil.pages.shell import Bullets, Marked, Pictures, Plot, Section
+from hil.pages.account import Account, Bullets, Marked, Pictures, Plot, Section
 from hil.pages.summary import Bar, Bars, Fact, Headline, Scale, ScaleRow, Summary, SummaryItem, Tone
 from hil.pages.tables import Table, duration, number
 from hil.report import figures, tables

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.intervals import wilson
+from hil.pages.account import Pictures
 from hil.pages.figures import Figure, axis, figure, packed, shown
 from hil.pages.png import image_address
-from hil.pages.shell import Pictures
 from hil.pages.tables import Table, with_reason, without_empty
 from hil.report.run_data import MOST_TELLING, RunData
 from hil.verdict.agreement import correct_answers

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from hil.atomic import write_text
+from hil.pages.shell import page
 from hil.report.account import FILES, account_of
 from hil.report.run_data import RunData, write_run
 from hil.verdict.agreement import AgreementReport
@@ -26,7 +27,7 @@ def write_report(folder: str | Path, report: AgreementReport, data: RunData | No
     if data is not None:
         write_run(folder / "data.h5", data)
     write_text(folder / "report.md", account_of(report).markdown())
-    write_text(folder / "report.html", account_of(report, data, files).page())
+    write_text(folder / "report.html", page(account_of(report, data, files)))
     write_text(folder / "report.json", report_text(report))
 
 

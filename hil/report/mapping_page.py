@@ -7,8 +7,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from html import escape
 
+from hil.pages.account import Account, Plot, Section
 from hil.pages.figures import Figure, block_mean, figure, mosaic, packed
-from hil.pages.shell import Plot, Section, page
+from hil.pages.shell import page
 from hil.pages.summary import Summary
 from hil.pages.tables import Table
 from mapping.compile import MappingPlan, plan
@@ -30,22 +31,24 @@ def mapping_page(program: ConductanceProgram) -> str:
     cell_by_cell = f"Target conductance of macro {fullest}, cell by cell."
     written = "Target conductance of the cells; blank where none is written."
     return page(
-        Summary(f"{len(summary.layers)} layers on {summary.chip}"),
-        (
-            Section(
-                "Macros",
-                (
-                    Plot("tiles", tiles, occupancy_figure(program)),
-                    Plot("targets", written, targets_figure(program)),
-                    Plot("macro", cell_by_cell, macro_figure(program, fullest)),
+        Account(
+            Summary(f"{len(summary.layers)} layers on {summary.chip}"),
+            (
+                Section(
+                    "Macros",
+                    (
+                        Plot("tiles", tiles, occupancy_figure(program)),
+                        Plot("targets", written, targets_figure(program)),
+                        Plot("macro", cell_by_cell, macro_figure(program, fullest)),
+                    ),
                 ),
+                Section("Layers", (layer_table(summary),)),
+                Section("Macros in use", (macro_table(usage),)),
             ),
-            Section("Layers", (layer_table(summary),)),
-            Section("Macros in use", (macro_table(usage),)),
-        ),
-        title=f"{summary.chip}: {summary.tiles} tiles on {summary.macros_used} macros",
-        subtitle=f"W{program.weight_bits}A{program.activation_bits}, {summary.lines()[-1]} · "
-        f"program {program.digest[:16]}…",
+            title=f"{summary.chip}: {summary.tiles} tiles on {summary.macros_used} macros",
+            subtitle=f"W{program.weight_bits}A{program.activation_bits}, {summary.lines()[-1]} · "
+            f"program {program.digest[:16]}…",
+        )
     )
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from hil.pages.account import Account, Choice, Plot, Section
 from hil.pages.beside import Compared
 from hil.pages.figures import Figure, axis, dots, figure
-from hil.pages.shell import Choice, Plot, Section, page
+from hil.pages.shell import page
 from hil.pages.summary import Summary
 from hil.pages.tables import Table
 from hil.searching.front import Findings
@@ -39,14 +40,16 @@ def search_page(table: Mapping[str, Any], summary: Summary, found: Findings) -> 
     networks = Table("Networks", NETWORK_HEADER, (), note)
     facts = {row["name"]: _facts(row) for row in rows}
     return page(
-        summary,
-        (
-            Section("Front", (Plot("predicted", predicted, predicted_figure(rows, costs)), known)),
-            Section("Networks", (Choice(networks, tuple(_cells(row) for row in rows), facts, "networks"),)),
-            Section("Choices", (Plot("choices", counts, choices_figure(found)),)),
-        ),
-        title=f"Search on {costs}: {len(rows)} networks of the front",
-        subtitle=f"{table['method']}, seed {table['seed']}, {table['simulations']} networks simulated whole",
+        Account(
+            summary,
+            (
+                Section("Front", (Plot("predicted", predicted, predicted_figure(rows, costs)), known)),
+                Section("Networks", (Choice(networks, tuple(_cells(row) for row in rows), facts, "networks"),)),
+                Section("Choices", (Plot("choices", counts, choices_figure(found)),)),
+            ),
+            title=f"Search on {costs}: {len(rows)} networks of the front",
+            subtitle=f"{table['method']}, seed {table['seed']}, {table['simulations']} networks simulated whole",
+        )
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from hil.calibration.pulsing.run import SHOWN_EVERY_S, CellAddress, CellReading, Series
+from hil.pages.account import Account, Plot, Section
 from hil.pages.figures import Figure, axis, figure, line, shown
-from hil.pages.shell import Plot, Section, page
+from hil.pages.shell import page
 from hil.pages.summary import Fact, Summary
 
 PAGE_SUFFIX = ".html"
@@ -25,9 +26,11 @@ def pulse_page(series: Series, *, running: bool) -> str:
     )
     mark = "" if series.kind == "silicon" else f"NOT SILICON · the chip is {series.kind}"
     return page(
-        Summary(f"Pulses: {series.experiment.name}", mark, parts=facts),
-        (Section("Readings", (_plot(series, of) if readings else "No reading yet.",)),),
-        subtitle=f"{series.kind} {series.spec.name} · read at {series.spec.macro.v_read_v:g} V",
+        Account(
+            Summary(f"Pulses: {series.experiment.name}", mark, parts=facts),
+            (Section("Readings", (_plot(series, of) if readings else "No reading yet.",)),),
+            subtitle=f"{series.kind} {series.spec.name} · read at {series.spec.macro.v_read_v:g} V",
+        ),
         again_s=SHOWN_EVERY_S if running else 0,
     )
 

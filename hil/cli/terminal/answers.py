@@ -22,6 +22,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from hil.cli.terminal.lines import SPELLING, held_together, printable
+from hil.pages.account import Account
 from hil.pages.summary import Bars, Fact, NextStep, Scale, Summary, Tone
 from hil.pages.tables import Table
 
@@ -33,7 +34,7 @@ SIGNS = {Tone.GOOD: "✔", Tone.BAD: "✘", Tone.OPEN: "?"}
 INDENT = 2
 _NUMBER = re.compile(r"^[−+\-]?[\d.,]+(?:e[−+\-]?\d+)?(?: ?[^\W\d]{0,3}/?[^\W\d]{0,3}| ?%)$|^[—–]?$")
 
-Answer = Summary | Table | Fact | Scale | Bars | str
+Answer = Account | Summary | Table | Fact | Scale | Bars | str
 
 
 def show_answer(*parts: Answer, stream: TextIO | None = None) -> None:
@@ -44,7 +45,13 @@ def show_answer(*parts: Answer, stream: TextIO | None = None) -> None:
 
 
 def shown(part: Answer, stream: TextIO, width: int | None = None) -> str:
-    """An answer as the text that ``show_answer`` writes; ``width``: columns, default those of the stream."""
+    """An answer as the text that ``show_answer`` writes; ``width``: columns, default those of the stream.
+
+    Of an account the answer, and every table below its title.
+    """
+    if isinstance(part, Account):
+        tables = (one for table in part.tables for one in ("", table.title, table))
+        return "".join(shown(one, stream, width) for one in (part.first, *tables))
     wide = width or columns(stream, unbroken=isinstance(part, Table))
     page = _Page(stream, min(wide, WIDEST) if isinstance(part, Summary) else wide)
     if isinstance(part, Summary):

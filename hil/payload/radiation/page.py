@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hil.pages.account import Account, Bullets, Plot, Section
 from hil.pages.figures import Figure, axis, dots, figure
-from hil.pages.shell import Bullets, Plot, Section, page
+from hil.pages.shell import page
 from hil.pages.summary import Summary
 from hil.payload.radiation.outcomes import FaultOutcome
 from hil.payload.radiation.summary import contents
@@ -31,7 +32,7 @@ def campaign_page(report: Mapping[str, Any], summary: Summary) -> str:
     """One self-contained page of a report, its summary first (``hil.payload.radiation.summary``)."""
     settings = report["settings"]
     title = f"Radiation campaign: {settings['chip']} in {settings['orbit']}"
-    return page(summary, (*campaign_sections(report), assumptions(report["assumed"])), title=title)
+    return page(Account(summary, (*campaign_sections(report), assumptions(report["assumed"])), title=title))
 
 
 def assumptions(assumed: Sequence[str]) -> Section:

@@ -20,10 +20,10 @@ from cim.cells.write_statistics import WriteStatistics
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord, CellState, nominal_macro
 from cim.record.file import save_record
+from hil.calibration.account import account_of, first_of, record_json
 from hil.calibration.record_changes import diff_records
-from hil.calibration.record_page import record_page
-from hil.calibration.record_text import record_json, record_lines, show_lines
 from hil.cli import run
+from hil.pages.shell import page
 from hil.pages.tables import as_lines
 
 from ..page_parts import figures_of
@@ -108,38 +108,38 @@ def drive_of(seed: int, moved: float = 0.0) -> InputDrive:
 # --- words ------------------------------------------------------------------------------------
 
 
+def said(record: CalibrationRecord) -> str:
+    return "\n".join(first_of(record).lines())
+
+
 def test_a_record_in_a_dozen_lines_says_chip_cells_columns_wires_and_wear() -> None:
-    text = "\n".join(record_lines(made()))
+    text = said(made())
     for word in (
-        *("silicon lab-128, serial feed", "1 measured at 3600 s and 25 °C", "stuck low 0.03%", "KS 0.012"),
-        *("µS² a read", "column gain    1.000", "Ω a cell", "R² 0.99870, residual 0.80 codes", "12345 pulses"),
+        *("silicon lab-128, serial feed", "1 measured, cells to 1 h and at 25 °C", "stuck low 0.03%", "KS 0.012"),
+        *("µS² a read", "column gain: 1.000", "Ω a cell", "R² 0.99870, residual 0.80 codes", "12345 pulses"),
     ):
         assert word in text, text
     assert "NOT SILICON" not in text
-    assert "NOT SILICON" in "\n".join(record_lines(made(kind="emulated")))
+    assert "NOT SILICON" in said(made(kind="emulated"))
 
 
-def test_show_says_every_number_with_its_error_and_where_it_is_from() -> None:
-    text = "\n".join(as_lines(show_lines(made())))
+def test_an_account_says_every_number_with_its_error_and_where_it_is_from() -> None:
+    text = account_of(made()).markdown()
     for word in (
-        *("fw 2", "2026-01-02", "hil.calibrate 1.1, seed 0", SPEC.digest, "± 0.050", "± 0.040", "memory:"),
-        *("-0.0800 ± 0.0100 % a kelvin", "0.500 ± 0.050 eV", "± 0.0500", "± 0.0300", "write-verify"),
-        *("99.40%", "98.70% to 99.72%", "120", "columns_r2", "median se", "1 h after programming"),
+        *("fw 2", "2026-01-02", "hil.calibrate 1.1", SPEC.digest, "± 0.050", "± 0.040", "memory"),
+        *("-0.0800 ± 0.0100 % a kelvin", "0.500 ± 0.050 eV", "± 0.0500", "± 0.0300", "Write-verify"),
+        *("99.40%", "98.70% to 99.72%", "120", "columns r2", "median se", "after programming"),
     ):
         assert word in text, (word, text)
 
 
 def test_row_drivers_are_said_where_they_were_measured() -> None:
     record = made(drive=drive_of(1, 0.4))
-    assert re.search(
-        r"row drivers    \+0\.\d\d\d ± 0\.010 steps at unit 7 of 15, rms 0\.1", "\n".join(record_lines(record))
-    )
-    table = [line for line in as_lines(show_lines(record)) if re.fullmatch(r" *\d+ +[+-]0\.\d{4} ± 0\.0\d{3}", line)]
-    assert len(table) == 16
+    assert re.search(r"row drivers: \+0\.\d\d\d ± 0\.010 steps at unit 7 of 15, rms 0\.1", said(record))
+    (table,) = (table for table in account_of(record).tables if table.title == "Row drivers")
+    assert len(table.rows) == 16
     assert record_json(record)["drive"]["units"][15] == 15.0
-    assert "plot-drive" in record_page(record)
-    for text in ("\n".join(as_lines(show_lines(made()))), record_page(made())):
-        assert "row drivers" not in text.lower()
+    assert "row drivers" not in page(account_of(made())).lower()
     assert record_json(made())["drive"] is None
 
 
@@ -154,18 +154,18 @@ def test_row_drivers_that_moved_are_a_change() -> None:
 
 
 def test_a_record_of_cells_says_that_its_columns_are_nobodys() -> None:
-    cells = made(kind="table", macros={}, chip_name="lab.csv", goodness={"programming_ks": 0.02})
-    text = "\n".join(as_lines(show_lines(cells)))
-    assert "cells of       lab.csv (fitted to a table of cells" in text
-    assert "none measured: columns are taken as a chip file says" in text
+    text = account_of(made(kind="table", macros={}, chip_name="lab.csv", goodness={"programming_ks": 0.02})).markdown()
+    assert "lab.csv (fitted to a table of cells" in text
+    assert "columns are taken as a chip file says" in text
+    assert "none measured" in text
     assert "column gain" not in text
     assert "wear" not in text
 
 
 def test_a_record_without_optional_parts_is_shown_too() -> None:
-    text = "\n".join(as_lines(show_lines(made(thermal=None, writes=None, goodness={}))))
+    text = account_of(made(thermal=None, writes=None, goodness={})).markdown()
     assert "kelvin" not in text
-    assert "write-verify" not in text
+    assert "Write-verify" not in text
 
 
 def test_the_record_as_plain_data_is_json_with_states_counted() -> None:
@@ -264,33 +264,33 @@ def test_laws_of_other_ages_and_levels_are_compared_where_both_reach() -> None:
 
 
 def test_the_page_holds_every_figure_and_loads_nothing() -> None:
-    page = record_page(made())
-    assert "default-src 'none'" in page
-    assert not re.search(r'<(script|link|img)[^>]+(src|href)="', page)
-    figures = figures_of(page)
-    assert set(figures) == {"shift", "spread", "time", "noise", "pulses", "gain", "offset", "inl", "stuck"}
+    text = page(account_of(made()))
+    assert "default-src 'none'" in text
+    assert not re.search(r'<(script|link|img)[^>]+(src|href)="', text)
+    figures = figures_of(text)
+    assert set(figures) == {"shift", "spread", "gain", "stuck"}
     for name in figures:
-        assert f'id="plot-{name}"' in page
+        assert f'id="plot-{name}"' in text
 
 
 def test_the_figures_are_figures_to_plotly() -> None:
     import plotly.graph_objects as go
 
-    for figure in figures_of(record_page(made())).values():
+    for figure in figures_of(page(account_of(made()))).values():
         text = re.sub(r'"@\w+"', '"#123456"', json.dumps(figure))
         go.Figure(json.loads(text))
 
 
 def test_a_record_of_cells_has_no_figures_of_columns() -> None:
-    page = record_page(made(kind="table", macros={}, writes=None))
-    assert set(figures_of(page)) == {"shift", "spread", "time", "noise"}
-    assert "columns are taken as a chip file says" in page
+    text = page(account_of(made(kind="table", macros={}, writes=None)))
+    assert set(figures_of(text)) == {"shift", "spread"}
+    assert "columns are taken as a chip file says" in text
 
 
 def test_names_of_chips_are_no_markup() -> None:
-    page = record_page(made(chip_name="<script>alert(1)</script>", method="<b>"))
-    assert "<script>alert" not in page
-    assert "<b>" not in page
+    text = page(account_of(made(chip_name="<script>alert(1)</script>", method="<b>")))
+    assert "<script>alert" not in text
+    assert "<b>" not in text
 
 
 # --- commands ---------------------------------------------------------------------------------

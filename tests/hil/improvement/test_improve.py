@@ -15,10 +15,10 @@ from hil.cli import run as cli
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import FileError, MismatchError, UsageError
+from hil.improvement.account import improvement_summary
 from hil.improvement.begin import context_of
 from hil.improvement.context import Candidate, Score, TrialContext
 from hil.improvement.improve import IMPROVEMENT, PROGRAM, TRIALS, Improvement, held_out, improve
-from hil.improvement.improvement_summary import improvement_summary
 from hil.improvement.settings import ImproveSettings
 from hil.improvement.trials import Trial, all_trials, improvement_recipe
 from hil.watch import Watch

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hil.improvement.account import account_of, improvement_summary, trial_figure, trial_table
 from hil.improvement.improve import Improvement, TrialResult
-from hil.improvement.improvement_page import improvement_page, trial_figure, trial_table
-from hil.improvement.improvement_summary import improvement_summary
+from hil.pages.shell import page
 from hil.pages.summary import NextStep
 from hil.prediction.promise import Promise
 
@@ -57,7 +57,7 @@ def test_techniques_that_were_let_go_are_drawn_open() -> None:
 
 
 def test_the_page_says_what_was_reached_and_where_it_was_measured() -> None:
-    text = improvement_page(FOUND, "net").split("<script", 1)[0]
+    text = page(account_of(FOUND, "net")).split("<script", 1)[0]
     for words in ("84.0 %", "90.0 %", "+6.00 points", "SIMULATED", "1,000 test images", "&lt;lab-128&gt;"):
         assert words in text
     assert PROMISE.text in text
@@ -72,6 +72,6 @@ def test_its_summary_fits_60_80_and_120_columns() -> None:
 @pytest.mark.skipif(BROWSER is None or not AXE.exists(), reason="no chromium, or no axe-core-python")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_page_fits_every_screen_and_reads_well(tmp_path: Path, theme: str) -> None:
-    text, dark = improvement_page(FOUND, "net"), theme == "dark"
-    assert faults(text, tmp_path, dark=dark, plots=4) == []
+    text, dark = page(account_of(FOUND, "net")), theme == "dark"
+    assert faults(text, tmp_path, dark=dark, plots=1) == []
     assert violations(text, tmp_path, dark=dark) == []

@@ -1,4 +1,4 @@
-"""One word list for documents, help and pages; pages explain words by pointer, by keys and to screen readers."""
+"""One word list for documents and help: it knows what screens and pages say."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import pytest
 
 import hil as hil_room
 from hil.cli import run as hil
-from hil.pages.glossary import EXPLAINED, find_terms, glossary
-from hil.pages.shell import Outline
+from hil.pages.glossary import find_terms, glossary
 from hil.pages.summary import Bars, Scale
-from hil.report.account import account_of, summary_of
+from hil.report.account import summary_of
 from hil.report.causes import causes_table
 from hil.report.tables import accuracies, cells, layers
 
-from ..browser import BROWSER, look
 from ..cli.test_summaries import REPORTS
 
 
@@ -28,30 +26,6 @@ def test_the_list_holds_every_word_of_the_document_with_its_meaning() -> None:
     assert "hil.emulator" in words["emulated"]
     assert "word" not in words
     assert all(words.values())
-
-
-def test_every_word_that_pages_explain_is_in_the_list() -> None:
-    assert set(EXPLAINED.values()) <= glossary().keys()
-
-
-def test_a_word_is_explained_once_a_section_and_never_inside_another() -> None:
-    outline = Outline({"gap": "gap", "read noise": "read noise"})
-    outline.add("One")
-    text = str(outline.explain("gap <b> read noise, gap; gaps"))
-    assert text.count("aria-describedby") == 2
-    assert "&lt;b&gt;" in text
-    assert text.endswith("gap; gaps")
-    outline.add("Two")
-    assert "word-gap" in outline.explain("gap")
-    assert set(outline.words) == {"gap", "read noise"}
-
-
-def test_a_report_explains_its_words_and_says_their_meanings_at_the_end(run) -> None:
-    text = account_of(*run).page().split("<script", 1)[0]
-    used = set(re.findall(r'aria-describedby="([\w-]+)"', text))
-    assert used
-    assert used == set(re.findall(r'<dd id="([\w-]+)">', text))
-    assert {"word-tolerance", "word-read-noise", "word-residual"} <= used
 
 
 def test_the_command_prints_the_meaning_of_a_word(capsys) -> None:
@@ -116,22 +90,3 @@ def test_a_word_is_found_in_a_line_of_a_screen_and_a_misspelled_one_is_answered_
     assert "IR drop" in find_terms("ir drop")
     assert hil(["glossary", "relaxatoin"]) == 2
     assert "meant was relaxation" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
-def test_focus_shows_a_meaning_inside_the_window_and_escape_hides_it(run, tmp_path: Path) -> None:
-    ask = """
-      const meaning = document.getElementById("meaning"), found = [];
-      for (const word of document.querySelectorAll(".explained")) {
-        if (word.closest("details")) continue;
-        word.focus();
-        const box = meaning.getBoundingClientRect();
-        const inside = box.left >= 0 && box.right <= window.innerWidth;
-        found.push(!meaning.hidden && meaning.textContent.length > 5 && inside);
-      }
-      document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
-      window.asked = [found.length > 5, found.every(Boolean), meaning.hidden];
-    """
-    for one in look(account_of(*run).page(), tmp_path, dark=False, widths=(400, 1400), also=ask):
-        assert one["asked"] == [True, True, True]
-        assert one["errors"] == []

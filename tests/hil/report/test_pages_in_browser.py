@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hil.calibration.record_page import record_page
-from hil.pages import shell
+from hil.calibration.account import account_of as account_of_record
+from hil.pages.account import Account, Plot, Section
 from hil.pages.figures import dots, figure
-from hil.pages.shell import Plot, Section
+from hil.pages.shell import page
 from hil.pages.summary import Summary
 from hil.pages.tables import Table
 from hil.report.account import FILES, account_of
@@ -30,7 +30,7 @@ def test_a_page_with_faults_is_found_to_have_them(tmp_path: Path) -> None:
     clipped = '<p style="overflow: hidden; white-space: nowrap; width: 30px">clipped words</p>'
     plots = (Plot("energy", "", crowded), Plot("busy", "", figure([], 100)), Plot("schedule", "", figure([], 100)))
     layers = Table("layers", ("layer",), (("conv",),))
-    text = shell.page(Summary("faults"), (Section("Faults", (*plots, layers)),)).replace(
+    text = page(Account(Summary("faults"), (Section("Faults", (*plots, layers)),))).replace(
         "</main>", f"{wide}{clipped}</main>"
     )
     (found,) = look(text, tmp_path, dark=False, widths=(400,), also="console.error('said'); missing();")
@@ -44,7 +44,7 @@ def test_a_page_with_faults_is_found_to_have_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_report_fits_every_screen_without_an_error(make_run, tmp_path: Path, theme: str) -> None:
-    text, dark = account_of(*make_run(shift=520.0), FILES).page(), theme == "dark"
+    text, dark = page(account_of(*make_run(shift=520.0), FILES)), theme == "dark"
     assert faults(text, tmp_path, dark=dark) == []
     for one in look(text, tmp_path, dark=dark, also=UNFOLD):
         assert one["content"] <= one["room"]
@@ -67,13 +67,13 @@ def test_names_of_chip_network_and_classes_stay_text_in_the_browser(make_run, tm
     )
     classes = (HOSTILE, *data.classes[1:])
     data = dataclasses.replace(data, classes=classes, layers=tuple(HOSTILE + name for name in data.layers))
-    (found,) = look(account_of(report, data, FILES).page(), tmp_path, dark=False, widths=(800,))
+    (found,) = look(page(account_of(report, data, FILES)), tmp_path, dark=False, widths=(800,))
     assert (found["injected"], found["errors"]) == (0, [])
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_calibration_record_fits_every_screen(tmp_path: Path, theme: str) -> None:
-    assert faults(record_page(made()), tmp_path, dark=theme == "dark", plots=9) == []
+    assert faults(page(account_of_record(made())), tmp_path, dark=theme == "dark", plots=4) == []
 
 
 @checked
@@ -88,4 +88,4 @@ def test_the_check_for_screen_readers_finds_what_is_wrong(tmp_path: Path) -> Non
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_report_can_be_read_by_keys_and_screen_readers(run, tmp_path: Path, theme: str) -> None:
     dark = theme == "dark"
-    assert violations(account_of(*run, FILES).page(), tmp_path, dark=dark) == []
+    assert violations(page(account_of(*run, FILES)), tmp_path, dark=dark) == []

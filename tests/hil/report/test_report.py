@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hil.errors import ExitCode, FileError, MismatchError
+from hil.pages.shell import page
 from hil.pages.summary import Bars
 from hil.report.account import account_of, summary_of
 from hil.report.causes import causes_figure, causes_table
@@ -243,7 +244,7 @@ def test_causes_have_one_sign_on_screen_page_markdown_comparison_and_in_json(mak
             assert bars["y"][bars["x"].index(name)] == pytest.approx(value)
             assert facts[name] == pytest.approx(value)
         assert f"| relaxation | {rows['relaxation']} |" in account_of(run).markdown()
-        assert "below zero: gained" in account_of(run, data).page()
+        assert "below zero: gained" in page(account_of(run, data))
 
 
 def test_what_was_lost_from_ideal_has_the_sign_of_what_was_lost_to_causes(make_run):
@@ -299,7 +300,7 @@ def test_answers_that_a_file_told_of_are_never_said_to_have_come_over_a_wire(run
         run[0], chip=dataclasses.replace(run[0].chip, kind=kind, told_by="measured.npz"), saturated_share=None
     )
     assert told.backend_words == words
-    for text in (account_of(told).markdown(), account_of(told, run[1]).page()):
+    for text in (account_of(told).markdown(), page(account_of(told, run[1]))):
         assert mark in text
         assert "by their file, measured.npz" in text or "their file, measured.npz, does not say" in text
     assert (mark.split(",")[0] if kind == "silicon" else mark) in summary_of(told).lines()[0]

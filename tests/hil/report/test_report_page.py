@@ -15,6 +15,7 @@ import pytest
 from cim.intervals import wilson
 from hil.pages.figures import MOST_POINTS_DRAWN, block_largest, block_mean, dots, line, packed
 from hil.pages.png import image_address
+from hil.pages.shell import page
 from hil.report import figures, tables
 from hil.report.account import account_of
 from hil.report.answers import class_accuracies, class_table, confusion
@@ -23,7 +24,7 @@ from ..page_parts import figures_of, own
 
 
 def page_of(*of) -> str:
-    return account_of(*of).page()
+    return page(account_of(*of))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import pytest
 from jinja2 import UndefinedError
 
 import hil.pages
-from hil.pages.shell import Bullets, Choice, Marked, Plot, Section, page
+from hil.pages.account import Account, Bullets, Choice, Marked, Plot, Section
+from hil.pages.shell import page
 from hil.pages.summary import Bar, Bars, Fact, Headline, NextStep, Scale, ScaleRow, Summary, Tone
 from hil.pages.tables import Table
 
@@ -40,11 +41,11 @@ def test_every_value_that_a_template_shows_is_escaped() -> None:
     )
     parts = (hostile, table, Marked(table, hostile, (hostile,)), Bullets((hostile,), hostile), Plot("a", hostile, {}))
     choice = Choice(table, (row, row), {}, hostile)
-    text = page(summary, (Section(hostile, (*parts, choice)),), title=hostile, subtitle=hostile)
+    text = page(Account(summary, (Section(hostile, (*parts, choice)),), title=hostile, subtitle=hostile))
     assert "<img" not in text.split("<script", 1)[0]
     assert text.count("&#34;&gt;&lt;img src=x onerror=alert(1)&gt;") > 40
 
 
 def test_a_part_that_no_template_draws_says_so() -> None:
     with pytest.raises(UndefinedError, match="object"):
-        page(Summary("runs"), (Section("Runs", (object(),)),))
+        page(Account(Summary("runs"), (Section("Runs", (object(),)),)))
