@@ -21,9 +21,6 @@ class CalibrationOptions:
         None, "measure a second time when the chip has this temperature: 60 or 60C",
         option="second-temperature", unit="°C", group=MEASUREMENT, unset=True,
     )  # fmt: skip
-    row_patterns: bool = setting(
-        False, "rows read by orthogonal patterns, too, and what these gain over single rows", group=MEASUREMENT
-    )
     seed: int = setting(
         0, "seed of the host: which cells, vectors and rows are measured", low=0, high=(1 << 63) - 1, group=MEASUREMENT
     )

@@ -78,7 +78,7 @@ STEPS = NumberTable(
         NumberRange("steps", 42),
         NumberRange("before heating", 44),
         NumberRange("hot", 45),
-        NumberRange("rows", 46),
+        NumberRange("rows", 46),  # of earlier records
         NumberRange("check", 60),  # whether the pattern is still there when a calibration goes on
     ),
 )

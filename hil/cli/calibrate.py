@@ -53,7 +53,6 @@ def calibrate(
     from hil.calibration.account import first_of
     from hil.calibration.plan import Budget
     from hil.calibration.procedure import calibrate
-    from hil.calibration.row_reads import with_row_pattern_gain
     from hil.calibration.store import partial_folder
     from hil.driver.open_chip import open_chip
     from hil.report.work_folder import discard
@@ -75,8 +74,6 @@ def calibrate(
             partial=partial_folder(out),
             watch=watch,
         )
-        if settings.row_patterns:
-            record = with_row_pattern_gain(driver, record, settings.seed)
     with writing(out):
         save_record(record, out)
     discard(partial_folder(out))

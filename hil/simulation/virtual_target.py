@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.array.wire_law import conversion_cells
 from cim.cells.history import CellHistory, RankedErrors
 from cim.cells.programming_law import ProgrammingLaw
-from cim.chip.encoding import tile_halves_us
-from cim.fit.row_patterns import RowReading
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_programming
 from hil.simulation.virtual_chip import TUNE_IMAGES, VirtualChip
@@ -107,16 +104,6 @@ class VirtualTarget:
         cells[used], seen[used] = g, with_read_noise(g, self.record, reads, self._rng)
         self.cells_us[slot] = cells
         return seen
-
-    def read_rows(
-        self, program: ConductanceProgram, slot: int, reading: RowReading, passes: int, number: int
-    ) -> NDArray[np.floating]:
-        used, spec = self._used[slot], reading.spec
-        cells = np.zeros(used.shape, np.float32)
-        cells[used] = self._histories[slot].read(self.time_s)
-        halves = tile_halves_us(cells, spec, 0, spec.logical_rows, 0, spec.outputs)
-        noise = np.sqrt(reading.variance_us2 / passes) * self._rng.standard_normal(reading.cells_us.shape)
-        return np.asarray(conversion_cells(spec, halves) + noise)
 
     def read_back(self, program: ConductanceProgram, reads: int) -> dict[int, NDArray[np.floating]]:
         if self._treated:

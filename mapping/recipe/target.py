@@ -18,7 +18,6 @@ from mapping.tune.channel_affine import ChannelTune, Tuned
 from mapping.tune.columns import column_corrections
 
 if TYPE_CHECKING:
-    from cim.fit.row_patterns import RowReading
     from mapping.recipe.standing import Cells
 
 
@@ -76,11 +75,6 @@ class RecipeTarget(ProgressObserver, Protocol):
 
     def read(self, program: ConductanceProgram, slot: int, reads: int, number: int) -> NDArray[np.floating]:
         """Mean of ``reads`` readings of each cell of a slot, (rows, columns) µS."""
-
-    def read_rows(
-        self, program: ConductanceProgram, slot: int, reading: RowReading, passes: int, number: int
-    ) -> NDArray[np.floating]:
-        """Values of a slot's rows through its columns, (rows, conversions) µS, from so many passes of the patterns."""
 
     def read_back(self, program: ConductanceProgram, reads: int) -> Cells:
         """Readings of all slots at the age at which the network is to run."""

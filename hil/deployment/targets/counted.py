@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
-from cim.fit.row_patterns import RowReading
 from cim.record.calibration import CalibrationRecord
 from cim.record.published import nominal_record, still_record
 from hil.deployment.layer_sums import Exact, exact_layers
@@ -184,14 +183,6 @@ class CountedTarget:
         if self._wired is not None:
             self._wired.read(program, slot, reads, number)
         return self._virtual.read(program, slot, reads, number)
-
-    def read_rows(
-        self, program: ConductanceProgram, slot: int, reading: RowReading, passes: int, number: int
-    ) -> NDArray[np.floating]:
-        self._read(program, reading.patterns.reads * passes, 1)
-        if self._wired is not None:
-            self._wired.read_rows(program, slot, reading, passes, number)
-        return self._virtual.read_rows(program, slot, reading, passes, number)
 
     def read_back(self, program: ConductanceProgram, reads: int) -> Cells:
         self._read(program, reads, len(program.slots))

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.fit.row_patterns import RowReading
 from cim.record.calibration import CalibrationRecord
-from hil.calibration.row_reads import read_rows
 from hil.deployment.plans.network_plan import NoPlan
 from hil.deployment.plans.taps import Taps
 from hil.deployment.targets.measured_sums import MeasuredSums
@@ -121,12 +119,6 @@ class WiredTarget:
     def read(self, program: ConductanceProgram, slot: int, reads: int, number: int) -> NDArray[np.float32]:
         sample = READ_EARLY + (self.part or 0) + number * NEXT_WRITING
         return self.driver.read_cells(program.macro_of(slot), reads=reads, sample=sample, rounded=True)
-
-    def read_rows(
-        self, program: ConductanceProgram, slot: int, reading: RowReading, passes: int, number: int
-    ) -> NDArray[np.float64]:
-        sample = READ_EARLY + (self.part or 0) + number * NEXT_WRITING
-        return read_rows(self.driver, program.macro_of(slot), reading, passes, sample)
 
     def read_back(self, program: ConductanceProgram, reads: int) -> dict[int, NDArray[np.float32]]:
         return self.readings(program, reads, READ_BEFORE)
