@@ -50,7 +50,8 @@ def capture(
     Args:
         module: takes one float tensor (n, channels, height, width), (n, channels, length), (n, time, features) or
             (n, features), or several that differ in their channels only.
-        example: one preprocessed batch of it, or of each; only shapes count.
+        example: one preprocessed batch of it, or of each; only shapes count. Token ids (n, length) as int64: the graph
+            takes them one-hot, (1, length, tokens) with a mean of 0 and a deviation of 1, its embedding a linear layer.
         preprocess: how pixels become that tensor. Of (n, channels, length) there is a mean for each channel, of
             (n, time, features) there is one.
         classes: names of the logits (n, classes). Empty for a network that gives maps or several tensors (a tuple, a
@@ -77,17 +78,26 @@ def capture(
             "a module around it, whose forward takes tensors and makes the dict, numbers as its attributes",
         )  # fmt: skip
     shapes = [tuple(x.shape[1:]) for x in given]
+    zeros = tuple(_zeros(x) for x in given)
     if not given or min(len(shape) for shape in shapes) < 1:
         raise ValueError(f"example {[tuple(x.shape) for x in given]} is not (n, channels, height, width)")
     try:
         with torch.no_grad(), evaluating(module), _observed(module):
-            program = torch.export.export(module, tuple(torch.zeros(BATCH, *shape) for shape in shapes))
+            program = torch.export.export(module, zeros)
     except Exception as error:  # torch.export has no base class for "this module cannot be traced"
-        raise _not_exported(module, shapes, error) from error
+        raise _not_exported(module, zeros, error) from error
     return capture_exported(program, preprocess=preprocess, classes=classes, provenance=provenance)
 
 
-def _not_exported(module: torch.nn.Module, shapes: Sequence[tuple[int, ...]], error: Exception) -> UnsupportedOperation:
+def _zeros(x: torch.Tensor) -> torch.Tensor:
+    """An example without values: token ids stay whole numbers, all else is float32."""
+    import torch
+
+    kept = x.dtype if x.dtype in (torch.int32, torch.int64) else torch.float32
+    return torch.zeros(BATCH, *x.shape[1:], dtype=kept)
+
+
+def _not_exported(module: torch.nn.Module, zeros: tuple[torch.Tensor, ...], error: Exception) -> UnsupportedOperation:
     """Why ``torch.export`` refused, and what to do: a module may refuse its example by itself."""
     import torch
 
@@ -96,9 +106,10 @@ def _not_exported(module: torch.nn.Module, shapes: Sequence[tuple[int, ...]], er
         hint = "torch.where for an if on values, stored places for a mask as index: sizes that no value decides"
     try:
         with torch.no_grad():
-            module(*(torch.zeros(BATCH, *shape) for shape in shapes))
+            module(*zeros)
     except Exception as own:  # whatever the module raises
-        error, hint = own, f"an example of a shape that the module takes: {shapes} of one image it does not"
+        given = ", ".join(f"{tuple(x.shape[1:])} {str(x.dtype).removeprefix('torch.')}" for x in zeros)
+        error, hint = own, f"an example of a shape and type that the module takes: {given} of one image it does not"
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return UnsupportedOperation("torch.export", type(module).__name__, text[:300], hint)
 
@@ -156,6 +167,8 @@ def _compared(
     graph = translated.found.graph(asked.image, asked.preprocess(preprocess), classes, dict(provenance or {}))
     with torch.no_grad():
         x = torch.randn(asked.batch, *asked.image, generator=torch.Generator().manual_seed(0))
+        if asked.tokens:
+            x = torch.nn.functional.one_hot(x.argmax(-1), asked.tokens).float()
         expected = _flat(program.module()(*asked.tensors(x)), asked)
         seen = forward(graph, x)[graph.nodes[-1].name]
         apart = expected - seen
@@ -230,7 +243,7 @@ def _of_fixed_size(program: ExportedProgram) -> ExportedProgram:
     if any(not isinstance(size, int) for shape in shapes for size in shape[1:]):
         raise UnsupportedOperation("input", "", f"{list(shapes)} has open sizes beyond the batch", "fixed sizes")
     with torch.no_grad():
-        return torch.export.export(program.module(), tuple(torch.zeros(BATCH, *shape[1:]) for shape in shapes))
+        return torch.export.export(program.module(), tuple(_zeros(value) for value in values))
 
 
 def _flat(results: Any, asked: Asked) -> torch.Tensor:

@@ -182,7 +182,11 @@ def _overwritten(c: Composer, a: Call) -> Operand:
 
 def same(c: Composer, a: Call) -> Operand:
     """What changes nothing in a network that is not trained."""
-    need(not a.get("train", False), "dropout is active", "module.eval() before torch.export")
+    need(
+        not a.get("train", False),
+        "dropout is active, which F.dropout(x, p) always is",
+        "F.dropout(x, p, self.training) or torch.nn.Dropout; of an exported program, module.eval() before torch.export",
+    )
     return a.x
 
 

@@ -14,9 +14,9 @@ from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import opened, reshape, select, stack, swap
 from mapping.network.compose.products import convolution, linear, product, transposed_convolution
 from mapping.network.compose.recurrent import Direction, State, Step, gru_step, layers, lstm_step, relu_step, tanh_step
-from mapping.network.compose.refusal import need
+from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.statistics import length, reduce
-from mapping.network.compose.values import Operand, Value
+from mapping.network.compose.values import Operand, Value, activation
 from mapping.network.compose.volumes import convolution_of_volumes
 
 
@@ -67,6 +67,33 @@ def _linear(c: Composer, a: Call) -> Operand:
         found = product(c, a.x, swap(c, a["weight"], 0, 1))
         return found if a["bias"] is None else plus(c, found, a.operand("bias"))
     return linear(c, a.x, a.weight("weight"), a.optional("bias"), a.owner("weight"))
+
+
+def _one_hot(c: Composer, x: Operand) -> Value:
+    """The one-hot tokens that an input of token ids stands for."""
+    found = c.one_hot.get(activation(x).node)
+    if found is None:
+        refuse(
+            "it looks up numbers that are computed, or an input of floats",
+            "token ids as the only input: torch.zeros(1, length, dtype=torch.int64); or one-hot and a linear layer",
+        )
+    return found
+
+
+def _embedding(c: Composer, a: Call) -> Operand:
+    weight, ids = a.weight("weight"), a.operand("indices")
+    found = linear(c, _one_hot(c, ids), weight.T, None, a.owner("weight"))
+    return reshape(c, found, (*ids.shape, weight.shape[1]))
+
+
+def _embedding_bag(c: Composer, a: Call) -> list[Operand | None]:
+    """Sum, mean or largest of the rows of each image."""
+    tokens, offsets, weight = _one_hot(c, a["indices"]), a.operand("offsets"), a.weight("weight")
+    whole = not isinstance(offsets, Value) and np.array_equal(offsets, np.arange(c.batch) * tokens.shape[1])
+    plain = a.get("per_sample_weights") is None and a.get("padding_idx", -1) in (-1, None)
+    need(whole and plain, "bags of weights, padding or sizes of their own", "torch.nn.Embedding, then a masked mean")
+    rows = linear(c, tokens, weight.T, None, a.owner("weight"))
+    return [reduce(c, rows, ("sum", "mean", "max")[a["mode"]], [1]), None, None, None]
 
 
 def _bilinear(c: Composer, a: Call) -> Operand:
@@ -155,6 +182,10 @@ RULES: dict[str, Rule] = {
     "conv_transpose1d": _transposed,
     "conv_transpose2d": _transposed,
     "linear": _linear,
+    "embedding": _embedding,
+    "embedding_bag": _embedding_bag,
+    "_embedding_bag": _embedding_bag,
+    "_embedding_bag_forward_only": _embedding_bag,
     **{name: _product for name in ("matmul", "bmm", "mm", "mv", "dot")},
     "addmm": _product_and_sum,
     "baddbmm": _product_and_sum,

@@ -37,13 +37,11 @@ _NOTHING = {"_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_c
 _SETTINGS = {"wrap_with_autocast", "wrap_with_set_grad_enabled"}
 _VIEWS = {"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "slice", "select"}
 _VIEWS |= {"narrow", "expand", "chunk", "split", "unbind", "t", "detach", "alias", "getitem", "contiguous", "to"}
+_ORDER = "return the values, and sort them behind the network; within it, a stored threshold (x > t), or amax and amin"
 _HINTS = {
-    "sort": "leave the order of results to the program that reads them",
-    "topk": "leave the order of results to the program that reads them",
-    "argmax": "return the logits: the largest is found from them",
-    "argmin": "return the values: the least is found from them",
-    "argsort": "leave the order of results to the program that reads them",
-    "kthvalue": "leave the order of results to the program that reads them",
+    **dict.fromkeys(("sort", "topk", "argsort", "kthvalue"), _ORDER),
+    "argmax": "return the values, and search them behind the network; within it, x == x.amax(1, True) is a mask",
+    "argmin": "return the values, and search them behind the network; within it, x == x.amin(1, True) is a mask",
     "median": "max and min of neighbours, or leave it to the program that reads the results",
     "mode": "leave counts of results to the program that reads them",
     "nonzero": "stored places, or a product with a mask",
@@ -74,7 +72,6 @@ _HINTS = {
     "bernoulli": "module.eval(): a network that runs is not random",
     "rand": "module.eval(): a network that runs is not random",
     "randn": "module.eval(): a network that runs is not random",
-    "embedding": "a one-hot input and a linear layer, or stored indices",
 }
 
 
@@ -153,7 +150,7 @@ class Translation:
             )
         shapes = [_shape(fx) for fx in given]
         try:
-            asked = Asked.of(shapes, self.channels)
+            asked = Asked.of(shapes, self.channels, self._tokens(given))
         except CannotCompose as refused:
             raise UnsupportedOperation("input", "", refused.reason, refused.hint) from None
         self.composer = Composer(asked.batch)
@@ -162,6 +159,17 @@ class Translation:
             if fx.op == "placeholder" and fx not in self.seen:
                 self.seen[fx] = self._stored(fx)
         return Translated(asked, self._outputs(self._walk(self.program.graph_module)), self.composer)
+
+    def _tokens(self, given: Sequence[Any]) -> int:
+        """Rows of the table that an input of whole numbers looks its tokens up in; 0: no such input."""
+        for fx in self.program.graph.nodes:
+            if fx.op == "call_function" and "embedding" in _parts(fx.target)[0]:
+                ids = fx.args[1]
+                while ids not in given and hasattr(ids, "op") and ids.op == "call_function":
+                    ids = ids.args[0]
+                if ids in given:
+                    return int(fx.args[0].meta["val"].shape[0])
+        return 0
 
     def _walk(self, module: Any) -> list[Any]:
         """Results of a graph whose inputs are known."""

@@ -177,6 +177,14 @@ def same_as(c: Composer, x: Operand, y: Operand) -> Operand:
     """1 where x = y, else 0: a table over the codes of the difference."""
     if not isinstance(x, Value) and not isinstance(y, Value):
         return np.asarray(x == y)
+    for ids, number in ((x, y), (y, x)):
+        one_hot = c.one_hot.get(ids.node) if isinstance(ids, Value) else None
+        if one_hot is None or isinstance(number, Value) or number.size != 1 or ids.shape != one_hot.shape[:-1]:
+            continue
+        token, tokens = float(number.ravel()[0]), one_hot.shape[-1]
+        if token in range(tokens):  # read from the one-hot input itself
+            node = c.take(one_hot.node, [int(token)], len(c.shape(one_hot.node)) - 1)
+            return c.value(c.reshape(node, c.shape(activation(ids).node)), activation(ids))
     return function(c, minus(c, x, y), "is_zero")
 
 

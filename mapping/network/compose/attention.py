@@ -46,10 +46,10 @@ def masked_by_sum(c: Composer, node: str) -> list[str]:
         while isinstance(at, Reshape | Flatten | Permute | Take):
             moves.append(at)
             at = c.node(at.inputs[0])
-        if c.shape(scores) != c.shape(node) or not isinstance(at, Affine) or at.scale.size * at.shift.size != 1:
+        if c.shape(scores) != c.shape(node) or not isinstance(at, Affine):
             continue
-        scale, mask = float(at.scale.item()), at.inputs[0]
-        if abs(scale) < HIDES or float(at.shift.item()) != min(0.0, -scale):
+        scale, mask = float(at.scale.flat[0]), at.inputs[0]
+        if abs(scale) < HIDES or (at.scale != scale).any() or (at.shift != min(0.0, -scale)).any():
             continue
         if scale < 0:
             mask = c.add(Affine, [mask], scale=-np.ones_like(at.scale), shift=np.ones_like(at.scale))

@@ -48,6 +48,7 @@ class Composer:
         self._nodes: dict[str, Node] = {}
         self._origins: dict[str, tuple[str, ModulePlace, int]] = {}  # name asked for, place, number of the operation
         self._shapes: dict[str, Shape] = {}
+        self.one_hot: dict[str, Value] = {}  # (n, length, tokens), by the node of their numbers (n, length)
 
     def start(self, shape: Shape) -> None:
         """Begin with an input of this shape, one image's."""

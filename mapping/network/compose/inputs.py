@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mapping.network.compose.composer import Composer, ModulePlace
+from mapping.network.compose.moves import reshape
+from mapping.network.compose.products import linear
 from mapping.network.compose.refusal import need
-from mapping.network.compose.values import Value, image_shape
+from mapping.network.compose.values import Value, activation, image_shape
 from mapping.network.graph import Preprocess
 from mapping.operators.node import INPUT
 from mapping.operators.step import Shape
@@ -32,14 +34,20 @@ class Asked:
     shapes: tuple[Shape, ...]
     image: tuple[int, int, int]
     channels_last: bool = False
+    tokens: int = 0
+    """Of an input (n, length) of token ids: how many there are; the graph takes (1, length, tokens), one-hot."""
 
     @property
     def batch(self) -> int:
         return self.shapes[0][0]
 
     @classmethod
-    def of(cls, shapes: Sequence[Shape], channels: int | None) -> Asked:
+    def of(cls, shapes: Sequence[Shape], channels: int | None, tokens: int = 0) -> Asked:
         """``channels``: number of means, one a channel of the graph's input; None if they are not known."""
+        if tokens:
+            alone = len(shapes) == 1 and len(shapes[0]) == 2 and channels in (1, None)
+            need(alone, f"token ids among inputs {list(shapes)}", "token ids (n, length) as the only input, one mean")
+            return cls(tuple(shapes), (1, shapes[0][1], tokens), tokens=tokens)
         need(len(shapes) > 0, "the network has no input", "a network that takes at least one tensor")
         need(
             all(len(shape) >= 2 and min(shape) >= 1 for shape in shapes),
@@ -81,6 +89,8 @@ class Asked:
 
     def tensors(self, images: Tensor) -> list[Tensor]:
         """Images of the graph (n, channels, height, width) as the tensors that the network takes."""
+        if self.tokens:
+            return [images[:, 0].argmax(-1)]
         if self.channels_last:
             return [images.permute(0, 2, 3, 1)]
         flat = images.reshape(len(images), sum(shape[1] for shape in self.shapes), -1)
@@ -92,6 +102,8 @@ def opened(c: Composer, asked: Asked) -> list[Value]:
     """The inputs as values, cut out of the graph's one input."""
     c.start(asked.image)
     c.begin(ModulePlace("inputs"))
+    if asked.tokens:
+        return [token_ids(c, asked)]
     found, first = [], 0
     for shape in asked.shapes:
         node = c.take(INPUT, range(first, first + shape[1]), 0) if len(asked.shapes) > 1 else INPUT
@@ -100,3 +112,12 @@ def opened(c: Composer, asked: Asked) -> list[Value]:
             node = c.permute(node, (1, 2, 0))
         found.append(Value(c.reshape(node, image_shape(shape, 0, c.batch)), shape, 0))
     return found
+
+
+def token_ids(c: Composer, asked: Asked) -> Value:
+    """Numbers of the tokens; ``c.one_hot`` keeps what they were made of, for all that reads one token from another."""
+    (shape,) = asked.shapes
+    one_hot = Value(c.reshape(INPUT, (shape[1], asked.tokens)), (*shape, asked.tokens), 0)
+    ids = reshape(c, linear(c, one_hot, np.arange(asked.tokens, dtype=np.float32)[None], None), shape)
+    c.one_hot[activation(ids).node] = one_hot
+    return activation(ids)

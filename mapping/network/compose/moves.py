@@ -89,6 +89,8 @@ def take(c: Composer, x: Operand, index: Sequence[int], axis: int, fill: float =
         return taken
     if tuple(index) == tuple(range(x.shape[axis])):
         return x
+    if not len(index):  # prefix tokens of a network that has none
+        return np.zeros((*x.shape[:axis], 0, *x.shape[axis + 1 :]), np.float32)
     x = beside(c, x, [axis])
     if axis == x.axis and c.batch > 1:
         return _along_batch(c, x, index)
@@ -151,6 +153,7 @@ def chunk_sizes(length: int, chunks: int) -> list[int]:
 
 def join(c: Composer, parts: Sequence[Operand], axis: int) -> Operand:
     """Parts side by side along one axis; constants among them become places that are filled."""
+    parts = [part for part in parts if part.shape[axis]] or parts[:1]
     parts = [beside(c, part, [axis]) if isinstance(part, Value) else part for part in parts]
     values = [part for part in parts if isinstance(part, Value)]
     if not values:

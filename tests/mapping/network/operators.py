@@ -243,6 +243,7 @@ SEQUENCES: dict[str, nn.Module] = {
     "linear": nn.Linear(6, 4),
     "layer norm": nn.LayerNorm(6),
     "mlp": nn.Sequential(nn.Linear(6, 9), nn.GELU(), nn.Linear(9, 6)),
+    "no prefix tokens": Whole(lambda x, f: torch.cat([x[:, :0], f(x[:, 0:])], 1), nn.Linear(6, 6)),
     "mixed tokens": Whole(lambda x, f: f(x.transpose(1, 2)).transpose(1, 2) + x, nn.Linear(7, 7)),
     "lstm": Recurrent(nn.LSTM),
     "lstm in two layers and directions": Recurrent(nn.LSTM, num_layers=2, bidirectional=True),

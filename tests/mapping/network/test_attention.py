@@ -73,6 +73,45 @@ def test_sharp_attention_keeps_its_values_in_integers(mask: str, by_onnx: bool) 
     assert np.linalg.norm(found.reshape(32, -1) - expected) < 0.04 * np.linalg.norm(expected)
 
 
+class Tokens(nn.Module):
+    """A table of 20 tokens before a mean, or before an encoder that looks back or leaves padding out."""
+
+    def __init__(self, reads: str) -> None:
+        super().__init__()
+        self.table, self.places, self.reads = nn.Embedding(20, 8, padding_idx=0), nn.Embedding(12, 8), reads
+        self.bag, self.last = nn.EmbeddingBag(20, 8, mode="mean"), nn.Linear(8, 3)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu")
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if self.reads == "a bag":
+            return self.last(self.bag(ids))  # type: ignore[no-any-return]
+        x = self.table(ids)
+        if self.reads == "a masked mean":
+            kept = (ids != 0).float().unsqueeze(-1)
+            return self.last((x * kept).sum(1) / kept.sum(1).clamp(min=1))  # type: ignore[no-any-return]
+        x = x + self.places(torch.arange(ids.shape[1]))
+        if self.reads == "padding left out":
+            return self.last(self.layer(x, src_key_padding_mask=ids == 0).mean(1))  # type: ignore[no-any-return]
+        mask = nn.Transformer.generate_square_subsequent_mask(ids.shape[1])
+        return self.last(self.layer(x, src_mask=mask, is_causal=True)[:, -1])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("reads", ["a bag", "a masked mean", "padding left out", "what came before"])
+def test_token_ids_are_one_hot_to_the_graph(reads: str) -> None:
+    torch.manual_seed(0)
+    module, raw = Tokens(reads).eval(), Preprocess((0.0,), (1.0,))
+    graph = capture(module, torch.zeros(1, 12, dtype=torch.int64), preprocess=raw, classes=())
+    assert graph.input_shape == (1, 12, 20)
+    ids = torch.randint(0, 20, (64, 12))
+    ids[:, 0] |= 1
+    images = (functional.one_hot(ids, 20) * 255).to(torch.uint8).numpy()[..., None]
+    with torch.no_grad():
+        expected = module(ids).numpy()
+    program = compile_network(NetworkFile(graph, 8, 8, images), load_chip("lab-128"))
+    found = run(program, images, IdealMultiply(program)) * program.scales[program.steps[-1].name]
+    assert np.linalg.norm(found - expected) < 0.06 * np.linalg.norm(expected)
+
+
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize(("low", "high"), [(-(1 << 14), (1 << 14) - 1), (0, (1 << 15) - 1), (-32767, 32767)])
 def test_places_that_are_left_out_change_no_code_of_the_others(stored: bool, low: int, high: int) -> None:
