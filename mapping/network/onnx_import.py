@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,21 @@ from mapping.errors import MappingUsageError
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import MOST_NODES
-from mapping.network.onnx_ops import codes, elementwise, fused, moves, products, statistics, windows
-from mapping.network.onnx_ops.call import OnnxRule
+from mapping.network.onnx_ops import codes, fused, moves, products, windows
+from mapping.network.onnx_ops.call import OnnxRule, by_name
 from mapping.network.onnx_ops.reader import OnnxReader
+from mapping.network.operations.call import forms
+from mapping.network.operations.table import operations
 from mapping.operators.node import GraphError
 
 OLDEST_OPSET = 7
-RULES: Mapping[str, OnnxRule] = {
-    **codes.RULES,
-    **elementwise.RULES,
-    **fused.RULES,
-    **moves.RULES,
-    **products.RULES,
-    **statistics.RULES,
-    **windows.RULES,
-}
+
+
+@cache
+def rules() -> Mapping[str, OnnxRule]:
+    """The rules of all names in ONNX: of the table, then those that ONNX alone has."""
+    named = {form.name: by_name(form) for form in forms(operations(), "onnx")}
+    return {**named, **codes.RULES, **fused.RULES, **moves.RULES, **products.RULES, **windows.RULES}
 
 
 class MissingExtra(MappingUsageError):
@@ -53,7 +54,7 @@ def graph_from_onnx(
     model = _model(data, path)
     try:
         reader = OnnxReader(model, path, len(preprocess.mean) if preprocess else None)
-        found, asked = reader.run(RULES)
+        found, asked = reader.run(rules())
         return found.graph(asked.image, asked.preprocess(preprocess), classes, dict(provenance or {}))
     except (
         GraphError,

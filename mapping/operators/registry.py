@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from cim.plug_ins import installed
 from mapping.errors import MappingUsageError
-from mapping.operators.family import Family
+from mapping.operators.family import Family, NamedOperation
 from mapping.operators.node import Node
 from mapping.operators.step import Step
 
@@ -41,6 +41,12 @@ def node_kinds() -> dict[str, type[Node]]:
 def step_kinds() -> dict[str, type[Step]]:
     """All kinds of integer steps that no array multiplies, by name; raises ``OperatorError``."""
     return _by_name(kind for family in _families() for kind in family.steps)
+
+
+@cache
+def installed_operations() -> tuple[NamedOperation, ...]:
+    """Operations of networks that families name themselves, with their names in the formats of networks."""
+    return tuple(operation for family in _families() for operation in family.operations)
 
 
 def _families() -> Iterator[Family]:

@@ -1,7 +1,9 @@
 """Leaky sums along an axis, yᵢ = decay · yᵢ₋₁ + xᵢ, as in filters of sensor data and in leaky integrators.
 
 The node says how a graph runs in floating point and which integers it becomes; the step says what these are, how a file
-of unknown origin is checked, and how codes run. Golden vectors are in ``golden.json`` beside this file.
+of unknown origin is checked, and how codes run; the operation says what such a node is called in a module of torch
+(``torch.ops.acme.leaky_sum(input, axis, decay)``) and in ONNX (``LeakySum`` of the domain ``acme``). Golden vectors are
+in ``golden.json`` beside this file.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cim.cost.workload import WorkKind
-from mapping.operators.family import Family
+from mapping.network.compose.composer import Composer
+from mapping.network.compose.values import Value, image_axis
+from mapping.network.operations.call import Call
+from mapping.operators.family import Family, NamedOperation
 from mapping.operators.integer.digital_ops import Codes, requantise
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.integer.scales import CodeScale, excess_bits, requantise_to
@@ -118,4 +123,15 @@ def _work(inputs: Sequence[Shape]) -> WorkForm:
     return of_whole(WorkKind.REDUCE, inputs, 2 * elements)
 
 
-OPERATORS = Family(nodes=(LeakySum,), steps=(LeakySumStep,))
+def _composed(c: Composer, a: Call) -> Value:
+    """A node for a call, whose axis counts the batch."""
+    x = a.value
+    node = c.add(LeakySum, [x.node], axis=image_axis(x, a["axis"], c.batch), decay=float(a["decay"]))
+    return c.value(node, x)
+
+
+OPERATORS = Family(
+    nodes=(LeakySum,),
+    steps=(LeakySumStep,),
+    operations=(NamedOperation(_composed, "acme::leaky_sum", "acme:LeakySum(self; axis=-1, decay=0.5)"),),
+)

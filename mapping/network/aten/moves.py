@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.aten.call import Call, Rule
 from mapping.network.compose.arithmetic import times
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import (
@@ -32,6 +31,7 @@ from mapping.network.compose.places import gathered, numbered, picked, scattered
 from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import Operand, Value
 from mapping.network.compose.windows import folded
+from mapping.network.operations.call import Call, Rule
 
 
 def _reshape(c: Composer, a: Call) -> Operand:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.aten.call import Call, Rule
 from mapping.network.compose.arithmetic import minus, plus, times
-from mapping.network.compose.attention import attention, softmax
+from mapping.network.compose.attention import attention
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import opened, reshape, select, stack, swap
 from mapping.network.compose.products import convolution, linear, product, transposed_convolution
@@ -18,6 +17,7 @@ from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.statistics import length, reduce
 from mapping.network.compose.values import Operand, Value, activation
 from mapping.network.compose.volumes import convolution_of_volumes
+from mapping.network.operations.call import Call, Rule
 
 
 def _conv(c: Composer, a: Call) -> Operand:
@@ -134,10 +134,6 @@ def _attention(c: Composer, a: Call) -> Operand:
     return attention(c, query, key, value, mask, a["is_causal"], a["scale"], boolean="attn_mask" in a.booleans)
 
 
-def _softmax(c: Composer, a: Call) -> Operand:
-    return softmax(c, a.x, a["dim"])
-
-
 def _directions(a: Call) -> list[list[Direction]]:
     """Weights of a recurrent call (LSTM, GRU) of torch, a list for each layer with one or both directions."""
     params: Sequence[Any] = a["params"]
@@ -193,8 +189,6 @@ RULES: dict[str, Rule] = {
     "cdist": _distance,
     "_cdist_forward": _distance,
     "scaled_dot_product_attention": _attention,
-    "softmax": _softmax,
-    "_softmax": _softmax,
     "lstm.input": _recurrent(lstm_step),
     "gru.input": _recurrent(gru_step),
     "rnn_tanh.input": _recurrent(tanh_step),

@@ -6,30 +6,25 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mapping.network.aten import elementwise, moves, products, statistics, windows
-from mapping.network.aten.call import Call, Rule
+from mapping.network.aten import moves, products, windows
 from mapping.network.compose.composer import Composer, ModulePlace
 from mapping.network.compose.inputs import Asked, opened
 from mapping.network.compose.outputs import Found, collected
 from mapping.network.compose.refusal import ELSEWHERE, CannotCompose, UnsupportedOperation
 from mapping.network.compose.values import Value
+from mapping.network.operations.call import Call, Rule, aten_rules
+from mapping.network.operations.table import operations
 from mapping.operators.step import Shape
 
 if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
-RULES: Mapping[str, Rule] = {
-    **elementwise.RULES,
-    **moves.RULES,
-    **products.RULES,
-    **statistics.RULES,
-    **windows.RULES,
-}
 MOST_CONSTANT = 2**26
 """Elements of the largest tensor that is computed from constants."""
 
@@ -75,10 +70,17 @@ _HINTS = {
 }
 
 
+@cache
+def rules() -> Mapping[str, Rule]:
+    """The rules of all names in ATen, and in other libraries that an installed operator knows."""
+    return {**aten_rules(operations()), **moves.RULES, **products.RULES, **windows.RULES}
+
+
 def rule_of(target: Any) -> Rule | None:
     """The rule of an operation, that of its overload before the common one."""
     base, overload = _parts(target)
-    return RULES.get(f"{base}.{overload}") or RULES.get(base)
+    names = (f"{getattr(target, 'namespace', 'aten')}::{base}", f"{base}.{overload}", base)
+    return next((rules()[name] for name in names if name in rules()), None)
 
 
 def plain(program: ExportedProgram) -> ExportedProgram:
@@ -271,7 +273,7 @@ class Translation:
         resolved = {name: self._resolved(argument) for name, argument in given.items()}
         shape = self._sizes(fx)
         booleans = frozenset(name for name, argument in given.items() if _boolean(argument))
-        call = Call(self.composer, overload, resolved, shape, {n: o for n, o in owners.items() if o}, booleans)
+        call = Call(resolved, shape, {n: o for n, o in owners.items() if o}, booleans, overload)
         try:
             found = rule(self.composer, call)
         except CannotCompose as refused:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mapping.network.aten.call import Call, Rule
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.places import sampled
 from mapping.network.compose.refusal import need
@@ -23,6 +22,7 @@ from mapping.network.compose.windows import (
     resampled,
     resampled_lines,
 )
+from mapping.network.operations.call import Call, Rule
 
 
 def _count(a: Call) -> int:

@@ -301,22 +301,3 @@ def _pair(c: Composer, kind: type[Node], x: Value, y: Value) -> Value:
 
 def _ranked(values: Constant, rank: int) -> Constant:
     return values.reshape((1,) * (rank - values.ndim) + values.shape)
-
-
-UNARY: dict[str, tuple[str, str]] = {
-    **{name: (name, name.capitalize()) for name in ("sigmoid", "tanh", "mish", "exp", "log", "sqrt", "reciprocal")},
-    **{name: (name, name.capitalize()) for name in ("erf", "floor", "ceil", "sign")},
-    "absolute": ("abs", "Abs"),
-    "sine": ("sin", "Sin"),
-    "cosine": ("cos", "Cos"),
-    "tangent": ("tan", "Tan"),
-    "arc_sine": ("asin", "Asin"),
-    "arc_tangent": ("atan", "Atan"),
-    "hyperbolic_sine": ("sinh", "Sinh"),
-    "hyperbolic_cosine": ("cosh", "Cosh"),
-    "area_sine": ("asinh", "Asinh"),
-    "area_cosine": ("acosh", "Acosh"),
-    "area_tangent": ("atanh", "Atanh"),
-    "hard_swish": ("hardswish", "HardSwish"),
-}
-"""Functions of one number that both front ends have: names in ATen and in ONNX."""

@@ -11,6 +11,7 @@ import numpy as np
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.refusal import BROKEN, refuse
 from mapping.network.compose.values import Constant, Operand, Value, activation
+from mapping.network.operations.call import Call, Form
 from mapping.operators.node import Array
 
 
@@ -85,3 +86,15 @@ class OnnxCall:
 
 
 OnnxRule = Callable[[Composer, OnnxCall], Any]
+
+
+def by_name(form: Form) -> OnnxRule:
+    """The rule of an operation of the table, whose arguments have the names that its form gives them."""
+
+    def rule(c: Composer, a: OnnxCall) -> Any:
+        keys = zip(form.inputs, a.keys, strict=False)
+        owners = {name: key.removesuffix(".weight") for name, key in keys if key.endswith(".weight")}
+        given = form.arguments(a.inputs, a.attributes)
+        return form.rule(c, Call(given, owners=owners, outputs=a.outputs, opset=a.opset))
+
+    return rule

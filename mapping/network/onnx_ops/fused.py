@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import affine, clamp, function, plus, times
+from mapping.network.compose.arithmetic import clamp, function, plus, times
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import swap
 from mapping.network.compose.products import product
@@ -61,12 +61,6 @@ def _scaled_product(c: Composer, a: OnnxCall) -> Operand:
     return times(c, product(c, x, y, a.owner(stored)), np.asarray(a.get("alpha", 1.0)))
 
 
-def _quick_gelu(c: Composer, a: OnnxCall) -> Operand:
-    """x · sigmoid(alpha · x)."""
-    alpha = a.get("alpha", 1.702)
-    return affine(c, function(c, affine(c, a.x, alpha, 0.0), "silu"), 1 / alpha, 0.0)
-
-
 def _gelu(kind: str) -> OnnxRule:
     """GELU of the sum of all inputs."""
 
@@ -95,7 +89,6 @@ _MADE: dict[str, OnnxRule] = {
     "FusedConv": _conv_active,
     "FusedGemm": _gemm_active,
     "FusedMatMul": _scaled_product,
-    "QuickGelu": _quick_gelu,
     "Gelu": _gelu("gelu"),
     "BiasGelu": _gelu("gelu"),
     "FastGelu": _gelu("gelu_tanh"),

@@ -10,7 +10,7 @@ import numpy as np
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.places import sampled
 from mapping.network.compose.refusal import BROKEN, need, refuse, within
-from mapping.network.compose.statistics import local_norm, reduce
+from mapping.network.compose.statistics import local_norm
 from mapping.network.compose.values import Operand
 from mapping.network.compose.volumes import pool_of_volumes
 from mapping.network.compose.windows import average_pool, max_pool, nearest, positions, resampled, resampled_lines
@@ -91,10 +91,6 @@ def _local_norm(c: Composer, a: OnnxCall) -> Operand:
     return local_norm(c, a.x, size, a.get("alpha", 1e-4), a.get("beta", 0.75), a.get("bias", 1.0))
 
 
-def _whole(operation: str) -> OnnxRule:
-    return lambda c, a: reduce(c, a.x, operation, range(2, len(a.x.shape)), keep=True)
-
-
 def _resize(c: Composer, a: OnnxCall) -> Operand:
     late = a.kind == "Resize" and a.opset >= 11
     rank = len(a.x.shape)
@@ -162,8 +158,6 @@ def _rounded(
 RULES: dict[str, OnnxRule] = {
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
-    "GlobalAveragePool": _whole("mean"),
-    "GlobalMaxPool": _whole("max"),
     "GridSample": _sampled,
     "LRN": _local_norm,
     "Resize": _resize,

@@ -10,6 +10,8 @@ import numpy as np
 from mapping.network.compose import arithmetic, attention, moves, products, statistics, windows
 from mapping.network.compose.refusal import BROKEN, need, refuse
 from mapping.network.compose.values import Operand, Value, activation
+from mapping.network.operations.call import Call, Form, forms
+from mapping.network.operations.elementwise import OPERATIONS
 from mapping.network.tflite.model import LiteOperation
 from mapping.network.tflite.reading import Reading, Rule
 
@@ -133,10 +135,6 @@ def pool(largest: bool) -> Rule:
     return rule
 
 
-def function(name: str, alpha: float = 0.0, beta: float = 0.0) -> Rule:
-    return lambda r, op: arithmetic.function(r.composer, r.operand(op, 0), name, alpha, beta)
-
-
 def gelu(r: Reading, op: LiteOperation) -> Operand:
     near = op.options("GeluOptions").Approximate()
     return arithmetic.function(r.composer, r.operand(op, 0), "gelu_tanh" if near else "gelu")
@@ -145,14 +143,6 @@ def gelu(r: Reading, op: LiteOperation) -> Operand:
 def leaky(r: Reading, op: LiteOperation) -> Operand:
     alpha = float(op.options("LeakyReluOptions").Alpha())
     return arithmetic.function(r.composer, r.operand(op, 0), "leaky_relu", alpha)
-
-
-def clamp(low: float | None, high: float | None) -> Rule:
-    return lambda r, op: arithmetic.clamp(r.composer, r.operand(op, 0), low, high)
-
-
-def prelu(r: Reading, op: LiteOperation) -> Operand:
-    return arithmetic.prelu(r.composer, r.activation(op), r.constant(op, 1))
 
 
 def softmax(r: Reading, op: LiteOperation) -> Operand:
@@ -285,22 +275,9 @@ def block(to_space: bool) -> Rule:
     return rule
 
 
-def same(r: Reading, op: LiteOperation) -> Operand:
-    """Quantise and dequantise: the codes of the output, if it has any, are the grid that follows."""
-    return r.operand(op, 0)
-
-
-def extreme(sign: int) -> Rule:
-    return lambda r, op: arithmetic.largest(r.composer, r.operand(op, 0), r.operand(op, 1), sign)
-
-
 def squared_difference(r: Reading, op: LiteOperation) -> Operand:
     d = arithmetic.minus(r.composer, r.operand(op, 0), r.operand(op, 1))
     return arithmetic.function(r.composer, d, "square") if isinstance(d, Value) else np.square(d)
-
-
-def power(r: Reading, op: LiteOperation) -> Operand:
-    return arithmetic.power(r.composer, r.operand(op, 0), r.operand(op, 1))
 
 
 def tile(r: Reading, op: LiteOperation) -> Operand:
@@ -314,7 +291,13 @@ def no_node(hint: str) -> Rule:
     return rule
 
 
+def by_name(form: Form) -> Rule:
+    """The rule of an operation of the table."""
+    return lambda r, op: form.rule(r.composer, Call({name: r.operand(op, n) for n, name in enumerate(form.inputs)}))
+
+
 RULES: Mapping[str, Rule] = {
+    **{form.name: by_name(form) for form in forms(OPERATIONS, "lite")},
     "CONV_2D": conv,
     "DEPTHWISE_CONV_2D": depthwise,
     "TRANSPOSE_CONV": transposed,
@@ -330,31 +313,9 @@ RULES: Mapping[str, Rule] = {
     "SUM": reduce("sum"),
     "REDUCE_MAX": reduce("max"),
     "REDUCE_MIN": reduce("min"),
-    "MAXIMUM": extreme(1),
-    "MINIMUM": extreme(-1),
     "SQUARED_DIFFERENCE": squared_difference,
-    "POW": power,
-    "RELU": clamp(0, None),
-    "RELU6": clamp(0, 6),
-    "RELU_N1_TO_1": clamp(-1, 1),
-    "RELU_0_TO_1": clamp(0, 1),
-    "LOGISTIC": function("sigmoid"),
-    "TANH": function("tanh"),
-    "HARD_SWISH": function("hard_swish"),
     "GELU": gelu,
     "LEAKY_RELU": leaky,
-    "ELU": function("elu", 1.0),
-    "EXP": function("exp"),
-    "LOG": function("log"),
-    "SQRT": function("sqrt"),
-    "RSQRT": function("reciprocal_sqrt"),
-    "SQUARE": function("square"),
-    "ABS": function("absolute"),
-    "NEG": function("negative"),
-    "SIN": function("sine"),
-    "COS": function("cosine"),
-    "FLOOR": function("floor"),
-    "PRELU": prelu,
     "SOFTMAX": softmax,
     "LOG_SOFTMAX": no_node("end with the logits: the loss, not the network, takes their logarithm"),
     "RESHAPE": reshape,
@@ -373,8 +334,6 @@ RULES: Mapping[str, Rule] = {
     "DEPTH_TO_SPACE": block(True),
     "SPACE_TO_DEPTH": block(False),
     "TILE": tile,
-    "QUANTIZE": same,
-    "DEQUANTIZE": same,
     "ARG_MAX": no_node("end with the logits: the largest is found from them"),
     "EMBEDDING_LOOKUP": no_node("one-hot inputs and a fully connected layer"),
 }

@@ -213,3 +213,56 @@ def test_an_operator_of_another_package_is_stored_compiled_counted_and_run_on_a_
         refused = hil(None, "compile" if file is net else "simulate", str(file))
         assert refused.returncode != 0
         assert "unknown kind 'leaky_sum' (of a package that is not installed?)" in " ".join(refused.stderr.split())
+
+
+BY_NAME = """
+import numpy as np
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from mapping.network.capture import capture
+from mapping.network.float_run import float_logits
+from mapping.network.graph import Preprocess
+from mapping.network.onnx_import import graph_from_onnx
+
+@torch.library.custom_op("acme::leaky_sum", mutates_args=())
+def leaky_sum(input: torch.Tensor, axis: int, decay: float) -> torch.Tensor:
+    sums = [input.select(axis, 0)]
+    for part in input.unbind(axis)[1:]:
+        sums.append(decay * sums[-1] + part)
+    return torch.stack(sums, axis)
+
+@leaky_sum.register_fake
+def _(input, axis, decay):
+    return torch.empty_like(input)
+
+class Smooth(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(6, 4)
+    def forward(self, x):
+        return torch.ops.acme.leaky_sum(self.layer(x), -1, 0.25)
+
+module, raw = Smooth().eval(), Preprocess((0.0,), (1.0,))
+by_torch = capture(module, torch.zeros(1, 6), preprocess=raw, classes=())
+stored = [numpy_helper.from_array(p.detach().numpy(), name) for name, p in module.layer.named_parameters()]
+nodes = [helper.make_node("Gemm", ["x", "weight", "bias"], ["h"], transB=1),
+         helper.make_node("LeakySum", ["h"], ["y"], domain="acme", decay=0.25)]
+ends = [helper.make_tensor_value_info(*end) for end in (("x", 1, [1, 6]), ("y", 1, [1, 4]))]
+model = helper.make_model(helper.make_graph(nodes, "net", ends[:1], ends[1:], stored),
+                          opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("acme", 1)])
+by_onnx = graph_from_onnx(model.SerializeToString(), "net.onnx", preprocess=raw, classes=())
+images = np.random.default_rng(0).integers(0, 255, (4, 1, 6, 1), np.uint8)
+for graph in (by_torch, by_onnx):
+    assert [node.kind for node in graph.nodes].count("leaky_sum") == 1
+    with torch.no_grad():
+        expected = module(torch.tensor(images.reshape(4, 6) / 255.0).float())
+    np.testing.assert_allclose(float_logits(graph, images).reshape(4, 4), expected, atol=1e-5)
+"""
+
+
+def test_an_operator_of_another_package_comes_from_a_module_of_torch_and_from_onnx(installed: Path) -> None:
+    surroundings = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{installed}"}
+    done = subprocess.run(
+        [sys.executable, "-c", BY_NAME], capture_output=True, text=True, env=surroundings, check=False
+    )
+    assert done.returncode == 0, done.stderr
