@@ -20,32 +20,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.spec import ChipSpec, SignedInput
+from cim.chip.spec import ChipSpec
 from cim.cost.network_cost import estimate
 from mapping.bits import LayerBits
 from mapping.compile import fitted_step
 from mapping.errors import CannotMap
-from mapping.layout.tile import weight_integers
 from mapping.network.file import NetworkFile
-from mapping.operators.fused import MatrixOp
-from mapping.operators.node import PassOp
 from mapping.program.conductance import ConductanceProgram
-from mapping.quantise.observe import observe
-from mapping.quantise.rounding import Floats, nearest_integers, weighted_scale
-from mapping.quantise.scales import best_scale, code_limits
-from mapping.quantise.sharing import shared_ops, together
+from mapping.quantise.layer_errors import CODES, WEIGHTS, layer_errors
+from mapping.quantise.rounding import Floats
+from mapping.quantise.sharing import shared_ops
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.scale_choice import USUAL, KeptAnswers, compared
 from mapping.workload import placed, unplaced_workload
 
 LOSS = 0.005  # of the answers, unless another is asked for
-WEIGHTS, CODES = tuple(range(3, 9)), tuple(range(4, 9))
 BUDGETS = tuple(0.64 / 2**n for n in range(8))  # of errors, of the power of sums, over all layers
 CHANGED = (
     4.0  # answers that may change for one that may be lost, and power of outputs: most that change are wrong twice
 )
-OUTPUTS = 64  # of a layer whose rounding is looked at, evenly taken,
-VALUES = 1 << 16  # and values of its input
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,47 +131,10 @@ def bits_within(prices: Mapping[str, LayerPrices], budget: float) -> dict[str, L
 
 def layer_prices(network: NetworkFile, spec: ChipSpec) -> dict[str, LayerPrices]:
     """Prices of every layer on cells."""
-    ops = shared_ops(network.graph)
     images = network.calibration_images
-    images = images[:: fitted_step(len(images), ops)]
-    observed = together(observe(network.graph, ops, images), ops)
-    moved = {op.name: op.inputs[0] for op in ops if isinstance(op, PassOp)}
-    costs = _costs(network, spec)
-    found = {}
-    for op in ops:
-        if isinstance(op, MatrixOp) and op.shares is None:
-            source = op.inputs[0]
-            while source in moved:
-                source = moved[source]
-            values, largest = observed.values[source], observed.largest[source]
-            found[op.name] = LayerPrices(_weight_errors(op, spec), _code_errors(values, largest, spec), costs[op.name])
-    return found
-
-
-def _weight_errors(op: MatrixOp, spec: ChipSpec) -> Floats:
-    """Share of the weights' power that nearest rounding leaves, by ``WEIGHTS``, of some outputs."""
-    groups, outputs, _ = op.stored.shape
-    some = replace(op, stored=op.stored[:: -(-groups // OUTPUTS), :: -(-outputs // OUTPUTS)], gain=np.ones(1))
-    weight = some.stored.astype(np.float64)  # the gain of an output scales its integers, too
-    power = max(float((weight**2).sum()), 1e-30)
-    found = []
-    for bits in WEIGHTS:
-        integers = weight_integers((1 << (bits - 1)) - 1, spec.macro)
-        scale = weighted_scale(weight, np.ones((weight.shape[0], weight.shape[2])), integers)[:, :, None]
-        found.append(float(((weight - scale * nearest_integers(weight / scale, integers)) ** 2).sum()) / power)
-    return np.array(found)
-
-
-def _code_errors(values: NDArray[np.float32], largest: float, spec: ChipSpec) -> Floats:
-    """Share of the values' power that rounding to codes takes, by ``CODES``."""
-    some = values[:: -(-len(values) // VALUES)].astype(np.float64)
-    power, signed = max(float(some.var()), 1e-30), bool((some < 0).any())
-    found = []
-    for bits in CODES:
-        low, high = code_limits(bits, signed, spec.macro.inputs.signed is SignedInput.TERNARY)
-        scale = best_scale(values, largest, low, high)
-        found.append(float(((some - scale * np.clip(np.rint(some / scale), low, high)) ** 2).mean()) / power)
-    return np.array(found)
+    images = images[:: fitted_step(len(images), shared_ops(network.graph))]
+    errors, costs = layer_errors(network.graph, images, spec), _costs(network, spec)
+    return {name: LayerPrices(*both, costs[name]) for name, both in errors.items()}
 
 
 def _costs(network: NetworkFile, spec: ChipSpec) -> dict[str, Floats]:

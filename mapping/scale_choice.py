@@ -10,20 +10,21 @@ said, with bits or a rule that lose less, if they were found.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.bits import MOST
+from mapping.bits import MOST, LayerBits
 from mapping.compile import fitted_step
 from mapping.errors import CannotMap
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_logits
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
+from mapping.quantise.layer_errors import CODES, WEIGHTS, layer_errors
 from mapping.quantise.sharing import shared_ops
 from mapping.quantise.weight_scales import ScaleRule
 
@@ -35,6 +36,7 @@ MUCH_ERROR = 0.02  # of the outputs' power, likewise: ResNets that lose half a p
 MORE_BITS = 2  # of weights, that are tried where much is lost
 IMAGES = 256  # that are compared, at most,
 VALUES = 1 << 26  # and at most so many values of the largest map: networks of large maps are slow
+WIDEST = LayerBits(MOST, MOST)  # of one layer, tried where much is lost
 HELD_OUT = 16  # stored images beside those that the scales were fitted on; fewer say less than those
 
 
@@ -45,7 +47,8 @@ class KeptAnswers:
     ``alike``: images of the same largest logit; None without classes. ``error``: mean square of ideal − float over the
     variance of float, each output about its mean. ``held_out``: no scale was fitted on these images. ``right``: images
     on which float and ideal are right, where labels are stored. ``instead``: what the usual rule kept, where another
-    was taken. ``helps``: options that lose less, and what they keep; "" where nothing was tried, or nothing did.
+    was taken. ``worst``: the layer whose rounding takes the largest share of its sums, where too much is lost.
+    ``helps``: options that lose less, and what they keep; "" where nothing was tried, or nothing did.
     """
 
     rule: ScaleRule
@@ -55,6 +58,7 @@ class KeptAnswers:
     held_out: bool
     right: tuple[int, int] | None = None
     instead: KeptAnswers | None = None
+    worst: str = ""
     helps: str = ""
 
     @property
@@ -92,6 +96,7 @@ class KeptAnswers:
             line += f"; right: float {self.right[0]}, ideal {self.right[1]}"
         if self.instead is not None:
             line += f"; the usual rule, {self.instead.rule}, has {self.instead.kept}"
+        line += f"; rounding takes most in {self.worst}" if self.worst else ""
         return f"{line}; {self.helps}" if self.helps else line
 
     @property
@@ -131,7 +136,25 @@ def judged_by_float(
         program, best = rounded, replace(other, instead=first)
     else:
         best = first
-    return program, replace(best, helps=_helps(best, other, program, compiled, kept))
+    worst, bits = _worst_layer(network, program)
+    tried = [] if bits[worst] == WIDEST else [(worst, {**bits, worst: WIDEST})]
+    return program, replace(best, worst=worst, helps=_helps(best, other, program, compiled, kept, tried))
+
+
+def _worst_layer(network: NetworkFile, program: ConductanceProgram) -> tuple[str, dict[str, LayerBits]]:
+    """The layer whose rounding takes the largest share of the power of its sums, and the bits of all layers."""
+    images, steps = network.calibration_images, {step.name: step for step in program.matrices}
+    images = images[:: fitted_step(len(images), shared_ops(network.graph))]
+    errors = layer_errors(network.graph, images, program.spec)
+    bits = {name: LayerBits(program.weight_bits_of(name), steps[name].group.input_bits) for name in errors}
+
+    def share(name: str) -> float:
+        of_weights, of_codes = errors[name]
+        asked = ((WEIGHTS, bits[name].weight), (CODES, bits[name].activation))
+        w, a = (int(np.searchsorted(known[:-1], own or known[-1])) for known, own in asked)
+        return float(of_weights[w] + of_codes[a])
+
+    return max(errors, key=share), bits
 
 
 def compared(network: NetworkFile) -> Callable[[ConductanceProgram, ScaleRule], KeptAnswers]:
@@ -157,11 +180,18 @@ def _helps(
     program: ConductanceProgram,
     compiled: Callable[..., ConductanceProgram],
     kept: Callable[[ConductanceProgram, ScaleRule], KeptAnswers],
+    layers: Sequence[tuple[str, Mapping[str, LayerBits]]],
 ) -> str:
     """Options of ``hil compile`` that lose less than ``best``, if any of those tried does."""
     found = []
     if best.rule is not ScaleRule.ROUNDING:
         found.append((rounded, f"hil compile --weight-scales {ScaleRule.ROUNDING}"))
+    for layer, layer_bits in layers:
+        try:
+            wider = kept(compiled(scale_rule=best.rule, layer_bits=layer_bits), best.rule)
+            found.append((wider, f"hil compile --layer-bits {layer}=W{MOST}A{MOST}"))
+        except CannotMap:
+            pass  # the chip has no room for them
     bits = min(MOST, program.weight_bits + MORE_BITS)
     if bits > program.weight_bits and min(best.lost, rounded.lost) > SAID_FIRST:
         try:

@@ -16,6 +16,7 @@ from hil.cli import run
 from hil.deployment.network_source import BUNDLED_NETWORK, program_of
 from hil.deployment.options import NetworkOptions
 from hil.watch import Watch
+from mapping.bits import LayerBits
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile, load_network, save_network
 from mapping.network.float_run import float_logits
@@ -30,6 +31,7 @@ from mapping.quantise.weight_scales import ScaleRule
 from mapping.scale_choice import USUAL, KeptAnswers, compared_images, judged_by_float
 
 SPEC = load_chip("lab-128", macros=120)
+FEW = LayerBits(3, 8)
 
 
 @cache
@@ -148,3 +150,16 @@ def test_a_network_without_classes_is_judged_by_the_error_of_its_outputs() -> No
     assert kept.instead is not None
     assert kept.error < 0.5 * kept.instead.error
     assert "outputs off by" in kept.line
+
+
+def test_what_is_lost_names_the_layer_that_loses_most_and_bits_that_help_there() -> None:
+    network = deep(3)
+    *others, last = network.graph.nodes
+    assert isinstance(last, Linear)
+    outliers = last.weight * np.where(np.arange(last.weight.shape[1]) % 64 == 0, 20.0, 1.0)
+    graph = replace(network.graph, nodes=(*others, replace(last, weight=outliers.astype(np.float32))))
+    make = partial(compile_network, replace(network, graph=graph), SPEC, layer_bits={"fc": FEW})
+    _, kept = judged_by_float(replace(network, graph=graph), make, ScaleRule.ROUNDING)
+    assert kept.worst == "fc"
+    assert "rounding takes most in fc" in kept.line
+    assert "hil compile --layer-bits fc=W8A8 keeps" in kept.helps
