@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.intervals import wilson
-from hil.verdict.metric import ACCURACY
-from hil.verdict.statistics import Comparison, equivalence_test, look_limits, prediction_test
-from hil.verdict.verdict import (
-    Interval,
-    Judgement,
-    Mode,
-    VarianceComponents,
-    decide,
-    flags_of,
-    power_of,
-    refusals_of,
-    verdict_text,
-)
+from hil.verdict.statistics import Comparison, look_limits
+from hil.verdict.verdict import Interval, Judgement, Mode, judgement_of
 
 UNPAIRED = "accuracies alone: images are not paired, and the intervals hold the sampling of both sets of images"
 TESTED = "this chip as one of its kind, by its accuracy alone: is it one that virtual chips have, written again"
@@ -65,49 +56,25 @@ def judge_accuracy(
         answer_variance=0.0,
         paired=False,
     )
-    limits = look_limits((images,), chips)
-    p, e = prediction_test(c, accuracies, limits), equivalence_test(c, tolerance, limits.z_equivalence)
-    refusals = refusals_of(c)
-    verdict = decide(p, e, last=True, refused=bool(refusals))
-    power = power_of(c, tolerance, limits)
-    band = limits.t_prediction * c.prediction_error
-    wide = c.quantile(limits.z_prediction) * e.standard_error
-    loss, half = accuracy - ideal, limits.z_equivalence * (variance(ideal) / images) ** 0.5
-    points = ACCURACY.factor
-    return Judgement(
-        verdict=verdict,
-        text=verdict_text(verdict, c, p, e, tolerance, power, refusals),
-        final=True,
-        flags=(UNPAIRED, *refusals, *flags_of(c, p, e, None, verdict, ACCURACY)),
+    found = judgement_of(
+        c,
+        accuracies,
+        look_limits((images,), chips),
+        tolerance=tolerance,
+        looks=(images,),
+        loss=(accuracy - ideal, (variance(ideal) / images) ** 0.5),
         mode=Mode.UNCONDITIONAL,
         claim="new images like these",
-        tolerance=tolerance,
-        n=images,
-        repeats=runs,
-        chips=chips,
         simulator_reads=1,
-        look=1,
-        looks=(images,),
         alpha_prediction=0.05,
         alpha_equivalence=0.05,
         ideal=Interval(ideal, *wilson(float(q.sum()), scored)),
         measured=Interval(accuracy, *wilson(accuracy * images, images)),
         measured_repeats=(),
-        simulated=Interval(simulated, max(0.0, simulated - band), min(1.0, simulated + band)),
-        simulated_chips=tuple(float(a) for a in accuracies),
-        difference=c.difference,
-        interval90=(e.low, e.high),
-        interval95=(c.difference - wide, c.difference + wide),
-        prediction=p,
-        equivalence=e,
-        components=VarianceComponents(
-            points * (c.image_variance / images) ** 0.5, None, points * c.persistent_variance**0.5
-        ),
         discordance=None,
-        power=power,
-        loss=Interval(loss, loss - half, loss + half),
         mcnemar=None,
         trend=None,
         fidelity=None,
         tested=f"{TESTED}, and within the tolerance of their mean for new images like these?",
     )
+    return replace(found, flags=(UNPAIRED, *found.flags))

@@ -180,41 +180,78 @@ def judge(
     c = compare(y, v, binary=metric.binary) if sets is None else sets.compared()
     limits = look_limits(plan, c.chips, alpha_e=alpha_e, alpha_p=alpha_p)
     accuracies = v.mean(axis=1) if sets is None else sets.simulated[:, 0]
-    p = prediction_test(c, accuracies, limits)
-    e = equivalence_test(c, tolerance, limits.z_equivalence, population)
-    refusals = refusals_of(c)
-    verdict = decide(p, e, last=look == len(plan), refused=bool(refusals))
-    power = power_of(c, tolerance, limits)
-    trend = repeat_trend(y) if sets is None else sets.trend()
-    band = limits.t_prediction * c.prediction_error
-    wide = c.quantile(limits.z_prediction, population) * e.standard_error
-    loss, loss_error = _loss(y, q, metric) if sets is None else sets.loss()
-    loss_half = limits.z_equivalence * loss_error
-    ends = (0.0, 1.0) if metric.share else (-np.inf, np.inf)
     claim = "new images like these" if population is None else f"the fixed set of {population:,} images"
     z_chip, z_sim, z_ideal = measured_logits, simulated_logits, ideal_logits
     logits = None
     if z_chip is not None and z_sim is not None and z_ideal is not None:
         logits = fidelity(z_chip, z_sim, z_ideal, conditioned=mode is Mode.CONDITIONED, classes=metric.binary)
-    return Judgement(
-        verdict=verdict,
-        text=verdict_text(verdict, c, p, e, tolerance, power, refusals, metric),
-        final=verdict is not Verdict.INCONCLUSIVE or look == len(plan),
-        flags=(*refusals, *flags_of(c, p, e, trend, verdict, metric, _all_same(z_chip))),
-        mode=mode,
-        claim=claim,
+    return judgement_of(
+        c,
+        accuracies,
+        limits,
         tolerance=tolerance,
-        n=c.n,
-        repeats=c.repeats,
-        chips=c.chips,
-        simulator_reads=simulator_reads,
         look=look,
         looks=plan,
+        population=population,
+        metric=metric,
+        loss=_loss(y, q, metric) if sets is None else sets.loss(),
+        same_logits=_all_same(z_chip),
+        mode=mode,
+        claim=claim,
+        simulator_reads=simulator_reads,
         alpha_prediction=alpha_p,
         alpha_equivalence=alpha_e,
         ideal=_over_samples(q[None], metric) if sets is None else _over_draws(sets.ideal),
         measured=_over_samples(y, metric) if sets is None else _over_draws(sets.measured.mean(axis=0)),
         measured_repeats=tuple(float(a) for a in (y.mean(axis=1) if sets is None else sets.measured[:, 0])),
+        discordance=Discordance(discordance(y, v), discordance(y, q), repeat_discordance(y)) if metric.binary else None,
+        mcnemar=mcnemar(y, v) if metric.binary else None,
+        trend=repeat_trend(y) if sets is None else sets.trend(),
+        fidelity=logits,
+        tested=f"{TESTED[mode]}, and within the tolerance of their mean for {claim}?",
+    )
+
+
+def judgement_of(
+    c: Comparison,
+    accuracies: NDArray[np.float64],
+    limits: CriticalValues,
+    *,
+    tolerance: float,
+    looks: tuple[int, ...],
+    loss: tuple[float, float],
+    look: int = 1,
+    population: int | None = None,
+    metric: Metric = ACCURACY,
+    same_logits: bool = False,
+    **known: Any,
+) -> Judgement:
+    """The verdict on a comparison, with all that it rests on.
+
+    Args:
+        accuracies: (S,) of the virtual chips.
+        loss: measured − ideal, and its standard error.
+        known: further fields of the judgement, as they are.
+    """
+    p = prediction_test(c, accuracies, limits)
+    e = equivalence_test(c, tolerance, limits.z_equivalence, population)
+    refusals, power = refusals_of(c), power_of(c, tolerance, limits)
+    verdict = decide(p, e, last=look == len(looks), refused=bool(refusals))
+    band = limits.t_prediction * c.prediction_error
+    wide = c.quantile(limits.z_prediction, population) * e.standard_error
+    lost, half = loss[0], limits.z_equivalence * loss[1]
+    ends = (0.0, 1.0) if metric.share else (-np.inf, np.inf)
+    return Judgement(
+        verdict=verdict,
+        text=verdict_text(verdict, c, p, e, tolerance, power, refusals, metric),
+        final=verdict is not Verdict.INCONCLUSIVE or look == len(looks),
+        flags=(*refusals, *flags_of(c, p, e, known["trend"], verdict, metric, same_logits)),
+        tolerance=tolerance,
+        n=c.n,
+        repeats=c.repeats,
+        chips=c.chips,
+        look=look,
+        looks=looks,
         simulated=Interval(c.simulated, max(ends[0], c.simulated - band), min(ends[1], c.simulated + band)),
         simulated_chips=tuple(float(a) for a in accuracies),
         difference=c.difference,
@@ -227,14 +264,10 @@ def judge(
             None if c.read_variance is None else metric.factor * c.read_variance**0.5,
             metric.factor * c.persistent_variance**0.5,
         ),
-        discordance=Discordance(discordance(y, v), discordance(y, q), repeat_discordance(y)) if metric.binary else None,
         power=power,
-        loss=Interval(loss, loss - loss_half, loss + loss_half),
-        mcnemar=mcnemar(y, v) if metric.binary else None,
-        trend=trend,
-        fidelity=logits,
+        loss=Interval(lost, lost - half, lost + half),
         metric=metric,
-        tested=f"{TESTED[mode]}, and within the tolerance of their mean for {claim}?",
+        **known,
     )
 
 
