@@ -1,7 +1,7 @@
 """What pyproject.toml cannot say: files that lie elsewhere in a checkout, and beside the pages in a wheel.
 
-The word list of the pages is docs/nomenclature.md; the examples of the documents lie in examples/; the scripts of the
-pages come out of the Python packages that ``[build-system]`` asks for (``hil/pages/scripts.py``), compressed.
+The word list of the pages is docs/nomenclature.md; the examples of the documents lie in examples/; the script of the
+pages comes out of the Python package that ``[build-system]`` asks for (``hil/pages/scripts.py``), compressed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent
 
 
 class BuildPages(build_py):
-    """Copies the packages, and puts word list and scripts beside the pages."""
+    """Copies the packages, and puts word list and script beside the pages."""
 
     def run(self) -> None:
         super().run()

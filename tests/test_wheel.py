@@ -144,18 +144,16 @@ def test_the_steps_of_the_docker_file_work_in_an_empty_environment(python: Path,
         assert "lab-128" in said
 
 
-def test_a_wheel_brings_the_scripts_of_its_pages_with_their_licences_and_needs_no_plotly(wheel: Path) -> None:
+def test_a_wheel_brings_the_script_of_its_pages_with_its_licence_and_needs_no_plotly(wheel: Path) -> None:
     held = zipfile.ZipFile(wheel)
-    for name, says in (("plotly", "plotly.js v"), ("tables", "DataTables")):
-        script = gzip.decompress(held.read(f"hil/pages/{name}.js.gz")).decode()
-        assert says in script
-        assert "MIT License" in held.read(f"hil/pages/{name}.LICENSE.txt").decode()
+    assert "plotly.js v" in gzip.decompress(held.read("hil/pages/plotly.js.gz")).decode()
+    assert "MIT License" in held.read("hil/pages/plotly.LICENSE.txt").decode()
     (about,) = (held.read(name).decode() for name in held.namelist() if name.endswith(".dist-info/METADATA"))
     needed = [line for line in about.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
-    assert not [line for line in needed if "plotly" in line or "itables" in line]
+    assert not [line for line in needed if "plotly" in line]
 
 
-def test_a_build_without_the_packages_of_the_scripts_ends_with_what_is_missing(tmp_path: Path) -> None:
+def test_a_build_without_the_package_of_the_script_ends_with_what_is_missing(tmp_path: Path) -> None:
     source = newcomer.copy_source(tmp_path / "source")
     command = [sys.executable, "-I", "-S", "-c", "import runpy; runpy.run_path('hil/pages/scripts.py')['write']('')"]
     done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=400, check=False)

@@ -64,12 +64,13 @@ def report_in(path: Path) -> AgreementReport:
 
 def show_both(one: Path, other: Path, as_json: bool) -> int:
     """Print two runs side by side."""
-    from hil.report.compare import comparison_tables, comparison_warnings
+    from hil.pages.beside import side_by_side, warnings
+    from hil.report.account import account_of
     from hil.verdict.baseline import compare_reports
 
     names, reports = (str(one), str(other)), (report_in(one), report_in(other))
-    change, tables = compare_reports(*reports), comparison_tables(names, *reports)
-    apart = comparison_warnings(*reports)
+    first, second = map(account_of, reports)
+    change, tables, apart = compare_reports(*reports), side_by_side(names, first, second), warnings(first, second)
     told: list[Answer] = [change.text, *(Fact("Not alike", text, tone=Tone.BAD) for text in apart)]
     for table in tables:
         told += ["", table.title, table]
@@ -87,7 +88,7 @@ def show_runs(folder: Path, as_json: bool) -> int:
     from hil.report.run_index import read_runs
 
     index = read_runs(folder)
-    print_result([index.table()], asdict(index), as_json)
+    print_result([index.table()], index.to_json(), as_json)
     return ExitCode.DONE
 
 

@@ -5,7 +5,7 @@ A result's own module makes its account; screen, page and Markdown take it and k
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,26 +70,10 @@ class Pictures:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A table that is sorted by its header and filtered by words; two rows with a tick stand side by side.
-
-    Args:
-        rows: of each, where its first cell leads, and cells as words and what sorts them.
-        facts: of every row by its name, ``hil.pages.beside.Compared``.
-        what: the rows, as "networks".
-    """
-
-    table: Table
-    rows: Sequence[tuple[str, Sequence[tuple[str, float | str]]]]
-    facts: Mapping[str, Any]
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
 class Section:
     """A titled part of a page.
 
-    Parts are a sentence, a ``Plot``, ``SideBySide``, a ``Table``, ``Marked``, ``Bullets``, ``Pictures`` or ``Choice``,
+    Parts are a sentence, a ``Plot``, ``SideBySide``, a ``Table``, ``Marked``, ``Bullets`` or ``Pictures``,
     each drawn by the macro of its class's name in parts.html. None is left out, and so is an empty section.
     """
 
@@ -112,6 +96,7 @@ class Account:
         title: of the page's window; "": that of ``first``.
         subtitle: of the page.
         banners: reservations above the answer, each a word and a sentence; None: the mark of ``first``.
+        basis: what must be the same in two results that are compared: label, words, what another one means.
     """
 
     first: Summary
@@ -119,6 +104,7 @@ class Account:
     title: str = ""
     subtitle: str = ""
     banners: tuple[tuple[str, str], ...] | None = None
+    basis: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def tables(self) -> tuple[Table, ...]:

@@ -1,70 +1,54 @@
-"""Two of a kind side by side, as runs or networks of a search: what differs first, and what forbids a comparison."""
+"""Two accounts side by side: rows of their tables that differ, and what forbids a comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
 
+from hil.pages.account import Account
 from hil.pages.tables import Table
 
 NOTHING = "—"
+NUMBER = re.compile(r"([−+]?[\d,]+(?:\.\d+)?) ?([^\s\d]*)")  # a whole cell: a number and its unit
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """One line of what is compared: its words, and its number where a difference of two means something.
-
-    ``apart``: what a difference here means for the other lines ("accuracies are of other images"); empty: nothing.
-    """
-
-    group: str
-    label: str
-    words: str
-    value: float | None = None
-    digits: int = 2
-    unit: str = ""
-    apart: str = ""
-
-
-def side_by_side(names: tuple[str, str], one: Sequence[Compared], other: Sequence[Compared]) -> tuple[Table, ...]:
-    """A table for each group, groups and lines that differ first; what only one of them has stands beside a dash."""
-    first, second = ({(f.group, f.label): f for f in facts} for facts in (one, other))
-    tables = []
-    for group in dict.fromkeys(group for group, _ in (*first, *second)):
-        keys = dict.fromkeys(key for key in (*first, *second) if key[0] == group)
-        rows = [(label, _words(a), _words(b), difference(a, b)) for label, a, b in _both(keys, first, second)]
-        rows.sort(key=lambda row: row[1] == row[2])
-        note = f"{NOTHING}: only one of them has it." if any(NOTHING in row for row in rows) else ""
-        tables.append(Table(group, ("", *names, "difference"), tuple(rows), note))
-    return tuple(sorted(tables, key=lambda table: all(row[1] == row[2] for row in table.rows)))
+def side_by_side(names: tuple[str, str], one: Account, other: Account) -> tuple[Table, ...]:
+    """A table for each of the two accounts' in which a row differs; what only one of them has is beside a dash."""
+    first, second = ({_title(table): _rows(table) for table in account.tables} for account in (one, other))
+    found = []
+    for title in dict.fromkeys((*first, *second)):
+        a, b = first.get(title, {}), second.get(title, {})
+        pairs = [(label, a.get(label, NOTHING), b.get(label, NOTHING)) for label in dict.fromkeys((*a, *b))]
+        rows = tuple((*row, difference(*row[1:])) for row in pairs if row[1] != row[2])
+        same = len(pairs) - len(rows)
+        note = f"{NOTHING}: only one of them has it. " if any(NOTHING in row[1:3] for row in rows) else ""
+        if rows:
+            found.append(Table(title, ("", *names, "difference"), rows, f"{note}Rows that are the same: {same}."))
+    return tuple(found)
 
 
-def warnings(one: Sequence[Compared], other: Sequence[Compared]) -> tuple[str, ...]:
+def warnings(one: Account, other: Account) -> tuple[str, ...]:
     """Why numbers of the two must not be compared as they stand: "age: 1 h beside 30 d, …"."""
-    second = {(f.group, f.label): f for f in other}
-    pairs = [(a, second[a.group, a.label]) for a in one if a.apart and (a.group, a.label) in second]
-    return tuple(f"{a.label}: {a.words} beside {b.words}, {a.apart}" for a, b in pairs if a.words != b.words)
+    pairs = zip(one.basis, other.basis, strict=True)
+    return tuple(f"{label}: {a} beside {b}, {apart}" for (label, a, apart), (_, b, _) in pairs if a != b)
 
 
-def difference(one: Compared | None, other: Compared | None) -> str:
-    """Difference of two values of one line, with sign and unit; "differs" for unequal words, and empty for equal
-    ones."""
-    if one is None or other is None:
+def difference(one: str, other: str) -> str:
+    """Difference of two cells that are numbers of one unit, with sign and unit; else "differs"."""
+    if NOTHING in (one, other):
         return NOTHING
-    if one.value is None or other.value is None:
-        return "" if one.words == other.words else "differs"
-    change = round(other.value - one.value, one.digits) + 0.0
-    return f"{change:+,.{one.digits}f} {one.unit}".replace("-", "−").strip()
+    a, b = NUMBER.fullmatch(one), NUMBER.fullmatch(other)
+    if a is None or b is None or a[2] != b[2]:
+        return "differs"
+    before, after = (float(found[1].replace(",", "").replace("−", "-")) for found in (a, b))
+    digits = max(len(found[1].partition(".")[2]) for found in (a, b))
+    return f"{after - before:+,.{digits}f} {a[2].replace('%', 'points')}".replace("-", "−").strip()
 
 
-Facts = dict[tuple[str, str], Compared]
+def _title(table: Table) -> str:
+    return f"{table.title}: {table.compared}" if table.compared else table.title
 
 
-def _both(
-    keys: dict[tuple[str, str], None], first: Facts, second: Facts
-) -> list[tuple[str, Compared | None, Compared | None]]:
-    return [(key[1], first.get(key), second.get(key)) for key in keys]
-
-
-def _words(fact: Compared | None) -> str:
-    return NOTHING if fact is None else fact.words
+def _rows(table: Table) -> dict[str, str]:
+    """The column of a table that is compared, by the first cell of each row."""
+    at = table.header.index(table.compared) if table.compared in table.header[1:] else 1
+    return {row[0]: row[at] for row in reversed(table.rows)}

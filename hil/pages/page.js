@@ -1,4 +1,4 @@
-// Draws every figure of the page, sorts and filters its tables and sets rows side by side; colours named "@x" are the custom property --x of the present theme.
+// Draws every figure of the page; colours named "@x" are the custom property --x of the present theme.
 (function () {
   "use strict";
   let figures = {};
@@ -121,94 +121,6 @@
     if (held) figures = JSON.parse(await unpacked(held));
   }
 
-  // A table is sorted by its header and filtered by words: DataTables does both.
-  function arrange() {
-    if (!window.jQuery) return;
-    const bare = { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null };
-    for (const table of document.querySelectorAll(".sortable")) {
-      const sorted = window.jQuery(table).DataTable({ paging: false, autoWidth: false, order: [], layout: bare, orderMulti: false });
-      const filter = table.closest(".scroll").parentElement.querySelector(".filter");
-      const [words, count] = [filter.querySelector("input"), filter.querySelector("[role=status]")];
-      const tell = () => (count.textContent = sorted.rows({ search: "applied" }).count() + " of " + sorted.rows().count());
-      words.addEventListener("input", () => sorted.search(words.value).draw());
-      sorted.on("draw", tell);
-      tell();
-      filter.hidden = false;
-    }
-  }
-
-  // Two rows with a tick stand side by side: a table of each group, with the difference of numbers.
-  const boxes = [...document.querySelectorAll(".sortable input")];
-  const chosen = [];
-
-  function element(tag, text, scope) {
-    const made = document.createElement(tag);
-    made.textContent = text;
-    if (scope) made.setAttribute("scope", scope);
-    return made;
-  }
-
-  function change(a, b) {
-    if (!a || !b) return "—";
-    if (a.value === null || b.value === null) return a.words === b.words ? "" : "differs";
-    const by = b.value - a.value;
-    const shown = Math.abs(by).toLocaleString("en-US", { minimumFractionDigits: a.digits, maximumFractionDigits: a.digits });
-    return ((Number(by.toFixed(a.digits)) < 0 ? "−" : "+") + shown + " " + a.unit).trim();
-  }
-
-  // As hil/pages/beside.py: groups and lines that differ first, and before them what forbids a comparison.
-  function beside() {
-    const facts = JSON.parse(document.getElementById("facts").textContent);
-    const place = document.getElementById("beside");
-    place.replaceChildren();
-    const [one, other] = [...chosen].sort((a, b) => boxes.indexOf(a) - boxes.indexOf(b)).map((box) => box.name);
-    document.getElementById("chosen").textContent = other ? one + " beside " + other : "Tick two rows of the table above.";
-    if (!other) return;
-    const [first, second] = [facts[one], facts[other]];
-    const both = [...first, ...second.filter((b) => !first.some((a) => a.group === b.group && a.label === b.label))];
-    const same = (row) => row[1] === row[2];
-    const groups = [...new Set(both.map((fact) => fact.group))].map((group) => {
-      const labels = both.filter((fact) => fact.group === group).map((fact) => fact.label);
-      const rows = labels.map((label) => {
-        const [a, b] = [first, second].map((row) => row.find((fact) => fact.group === group && fact.label === label));
-        if (a && b && a.apart && a.words !== b.words) {
-          place.append(element("p", "Not alike: " + label + ": " + a.words + " beside " + b.words + ", " + a.apart));
-          place.lastChild.className = "fact bad";
-        }
-        return [label, a ? a.words : "—", b ? b.words : "—", change(a, b)];
-      });
-      return [group, rows.sort((x, y) => same(x) - same(y))];
-    });
-    for (const [group, rows] of groups.sort((x, y) => x[1].every(same) - y[1].every(same))) {
-      const box = document.createElement("div");
-      box.className = "scroll";
-      box.tabIndex = 0;
-      box.setAttribute("role", "group");
-      box.setAttribute("aria-label", group);
-      const table = box.appendChild(document.createElement("table"));
-      table.createCaption().textContent = group;
-      const head = table.createTHead().insertRow();
-      head.append(element("td", ""), ...[one, other, "difference"].map((words) => element("th", words, "col")));
-      const body = table.createTBody();
-      for (const row of rows) {
-        const line = body.insertRow();
-        line.className = same(row) ? "soft" : "";
-        line.append(element("th", row[0], "row"), ...row.slice(1).map((words) => element("td", words)));
-      }
-      place.append(box);
-    }
-    markWide();
-  }
-
-  for (const box of boxes) {
-    box.addEventListener("change", () => {
-      if (box.checked) chosen.push(box);
-      else chosen.splice(chosen.indexOf(box), 1);
-      while (chosen.length > 2) chosen.shift().checked = false;
-      beside();
-    });
-  }
-
   // A command is copied by its button; where the browser gives no clipboard, by a selection.
   for (const button of document.querySelectorAll(".copy")) {
     const command = button.parentElement.querySelector("code").textContent;
@@ -257,7 +169,6 @@
     markWide();
   });
   unpack().then(() => {
-    arrange();
     draw();
     markWide();
     markSection();

@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hil.pages.account import Account, Choice, Plot, SideBySide
-from hil.pages.scripts import has, packed, script
+from hil.pages.account import Account, Plot, SideBySide
+from hil.pages.scripts import packed, plotly
 
 
 def _anchor(title: str) -> str:
@@ -49,10 +49,9 @@ def page(account: Account, *, again_s: float = 0.0) -> str:
             subtitle=account.subtitle,
             banners=banners,
             again_s=again_s,
-            sorts=has("tables") and any(isinstance(part, Choice) for part in parts),
             style=Markup(_asset("page.css")),
             script=Markup(_asset("page.js")),
-            library=script,
+            library=plotly,
             figures=drawn,
         )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +13,7 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    compared: str = ""  # header of the column that two tables are compared by; "": the second
 
 
 def labelled(title: str, *rows: tuple[str, ...]) -> Table:
@@ -27,11 +28,11 @@ def without_empty(table: Table, reason: str) -> Table:
         return table
     kept = [k for k in range(len(table.header)) if k not in empty]
     left_out = f"Left out: {', '.join(table.header[k] for k in empty)}; {reason}."
-    return Table(
-        table.title,
-        tuple(table.header[k] for k in kept),
-        tuple(tuple(row[k] for k in kept) for row in table.rows),
-        f"{table.note} {left_out}".strip(),
+    return replace(
+        table,
+        header=tuple(table.header[k] for k in kept),
+        rows=tuple(tuple(row[k] for k in kept) for row in table.rows),
+        note=f"{table.note} {left_out}".strip(),
     )
 
 
@@ -39,7 +40,7 @@ def with_reason(table: Table, reason: str) -> Table:
     """A table whose note says why some of its cells hold a dash, where some do."""
     if not any("—" in row[1:] for row in table.rows):
         return table
-    return Table(table.title, table.header, table.rows, f"{table.note} —: {reason}.".strip())
+    return replace(table, note=f"{table.note} —: {reason}.".strip())
 
 
 def markdown(table: Table) -> str:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.ignorance import BeliefPoints
-from hil.pages.summary import Bar, Bars, Fact, Headline, NextStep, Scale, ScaleRow, Summary, SummaryItem, Tone
+from hil.pages.summary import Fact, Headline, NextStep, Scale, ScaleRow, Summary, SummaryItem, Tone
 from hil.pages.tables import Table, duration
 from hil.prediction.shares import Shares, Shrunk, shares
 from hil.verdict.metric import ACCURACY, Metric
 from hil.verdict.survival import lost_on_virtual_chips
-from hil.verdict.yields import BETWEEN_CHIPS, Distribution, Yield, histogram
+from hil.verdict.yields import Distribution, Yield
 from mapping.network.task import TaskKind
 
 
@@ -86,7 +86,7 @@ class Prediction:
             shown.append(Fact("Yield", reached.words(), tone=_tone(reached)))
         if alone:
             spread = f"{self._spread(one.sd)} {m.unit} between chips (standard deviation)"
-            shown += [Fact("Spread", spread), *self._shares(), *self._shrunk(), *self._histogram()]
+            shown += [Fact("Spread", spread), *self._shares(), *self._shrunk()]
         return Summary(
             title,
             "SIMULATED · no chip answered",
@@ -147,12 +147,6 @@ class Prediction:
             note = f"{self.images:,} images, {count} chips" if k == 0 else ""
             rows.append(ScaleRow(f"at {duration(age)}", self._words(one.mean), m.factor * one.mean, low, high, note))
         return Scale(m.title, "%" if m.share else m.unit, tuple(rows))
-
-    def _histogram(self) -> list[Bars]:
-        if len(self.chips) < BETWEEN_CHIPS:
-            return []
-        rows = histogram(self.chips, self.images, self.metric)
-        return [Bars("Chips by accuracy", tuple(Bar(words, f"{n}", n) for words, n in rows))]
 
     def _table(self) -> Table:
         """Predicted accuracy and yield, one row for each age."""

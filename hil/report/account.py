@@ -10,7 +10,7 @@ from hil.pages.summary import Bar, Bars, Fact, Headline, Scale, ScaleRow, Summar
 from hil.pages.tables import Table, duration, number
 from hil.report import figures, tables
 from hil.report.answers import class_table, confusion_figure, label_figure, telling_images
-from hil.report.causes import GAINED, causes_figure, causes_table, layer_causes_table
+from hil.report.causes import causes_table, layer_causes_table
 from hil.report.losses import lost_to
 from hil.report.next_steps import next_steps
 from hil.report.run_data import RunData
@@ -59,6 +59,11 @@ def account_of(report: AgreementReport, data: RunData | None = None, files: Coll
         subtitle=f"{tables.unit_words(chip)}, {j.n:,} images × {j.repeats} repeats, "
         f"{age_words(report)} · {report.created}",
         banners=tuple(banners),
+        basis=(
+            ("data", f"{report.data.name}, {report.data.split}", "accuracies are of other images"),
+            ("images × repeats", f"{j.n:,} × {j.repeats}", "accuracies are of other images or passes"),
+            ("age", age_words(report), "the chips were read at other ages"),
+        ),
     )
 
 
@@ -231,10 +236,8 @@ def _sections(report: AgreementReport, data: RunData | None, files: Collection[s
     )
     yield Section("The two questions", (Marked(tables.questions(report), "Every number that the verdict rests on"),))
     if split is not None:
-        unit = split.metric.unit
-        lost = f"{unit[:1].upper()}{unit[1:]} lost between {split.start} and measured ({GAINED}); bars: 95 %."
         whole, layers = causes_table(split), layer_causes_table(split)
-        yield Section(whole.title, (Plot("causes", lost, causes_figure(split)), whole, Marked(layers, layers.title)))
+        yield Section(whole.title, (whole, Marked(layers, layers.title)))
     if (cost := report.cost) is not None:
         said = f"Estimated, as by hil estimate program.h5: {energy(cost.energy_j)} and {duration(cost.latency_s)}."
         yield Section("Cost of an image", (said, tables.cost_by_part(cost), tables.cost_by_layer(cost)))

@@ -1,4 +1,4 @@
-"""Causes of the gap, as tables and figures.
+"""Causes of the gap, as tables.
 
 All of them show what ``CauseSplit`` and report.json hold, with its sign: what was lost, below zero what was gained.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.tables import Table, duration, percent, with_reason, without_empty
 from hil.verdict.cause_split import CauseSplit, LayerCauses
 
@@ -51,40 +50,6 @@ def layer_causes_table(split: CauseSplit) -> Table:
     )
     whole = Table("Causes by layer", ("layer", "rms error", "relative", *names), rows, note)
     return with_reason(whole, "the layer has no error to share out")
-
-
-def causes_figure(split: CauseSplit) -> Figure:
-    """A waterfall from the start to the measured accuracy: points lost to each cause, with 95 % intervals."""
-    names = [*(p.name for p in split.parts), "measured"]
-    factor, unit = split.metric.factor, split.metric.unit
-    lost, gap = [factor * p.loss for p in split.parts], factor * split.gap
-    ends = np.cumsum(lost)
-    bars: Figure = {
-        "type": "bar",
-        "x": names,
-        "y": [*lost, gap],
-        "base": [0.0, *ends[:-1].tolist(), 0.0],
-        "marker": {"color": [*("@low" if step < 0 else "@high" for step in lost), "@ideal"]},
-        "hovertext": [
-            f"{name}: {split.metric.difference(step / factor)} lost"
-            for name, step in zip(names, [*lost, gap], strict=True)
-        ],
-        "hovertemplate": "%{hovertext}<extra></extra>",
-    }
-    marks = dots(
-        names, [*ends.tolist(), gap], "@ink", f"%{{x}}: %{{y:.{4 if factor == 1 else 2}f}} {unit} lost in all", size=5
-    )
-    ends_of = [*((p.loss, p.low, p.high) for p in split.parts), (split.gap, split.low, split.high)]
-    marks["error_y"] = {
-        "type": "data",
-        "symmetric": False,
-        "array": [factor * (high - loss) for loss, _, high in ends_of],
-        "arrayminus": [factor * (loss - low) for loss, low, _ in ends_of],
-        "color": "@ink",
-        "thickness": 1.2,
-        "width": 5,
-    }
-    return figure([bars, marks], 340, x={"type": "category"}, y=axis(f"lost from {split.start}, {unit}"))
 
 
 def _of_gap(loss: float, split: CauseSplit) -> str:

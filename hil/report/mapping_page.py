@@ -1,4 +1,4 @@
-"""A compiled program as one self-contained page: which tiles lie where, and what cells are to hold."""
+"""A compiled program as one self-contained page: which tiles lie where."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from html import escape
 
 from hil.pages.account import Account, Plot, Section
-from hil.pages.figures import Figure, block_mean, figure, mosaic, packed
+from hil.pages.figures import Figure, figure
 from hil.pages.shell import page
 from hil.pages.summary import Summary
 from hil.pages.tables import Table
 from mapping.compile import MappingPlan, plan
-from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, Tile
 
 COLOURS = 12  # of page.css: layer0 … layer11
@@ -23,25 +22,15 @@ BARE = {"showgrid": False, "zeroline": False, "showticklabels": False, "showline
 def mapping_page(program: ConductanceProgram) -> str:
     """The whole page as text (about 5 MB, nearly all of it Plotly)."""
     summary, usage = plan(program), macro_usage(program)
-    fullest = max(usage, key=lambda u: u.share).macro
     tiles = (
         "Tiles on logical rows (down) and outputs (across) of every macro in use, coloured by layer; "
         "the tables below say the same."
     )
-    cell_by_cell = f"Target conductance of macro {fullest}, cell by cell."
-    written = "Target conductance of the cells; blank where none is written."
     return page(
         Account(
             Summary(f"{len(summary.layers)} layers on {summary.chip}"),
             (
-                Section(
-                    "Macros",
-                    (
-                        Plot("tiles", tiles, occupancy_figure(program)),
-                        Plot("targets", written, targets_figure(program)),
-                        Plot("macro", cell_by_cell, macro_figure(program, fullest)),
-                    ),
-                ),
+                Section("Macros", (Plot("tiles", tiles, occupancy_figure(program)),)),
                 Section("Layers", (layer_table(summary),)),
                 Section("Macros in use", (macro_table(usage),)),
             ),
@@ -126,27 +115,6 @@ def _words(layer: str, tile: Tile, share: float) -> str:
         f"<br>inputs {tile.inputs.start}-{tile.inputs.stop - 1}, "
         f"outputs {tile.outputs.start}-{tile.outputs.stop - 1} of the layer{slices}"
     )
-
-
-def targets_figure(program: ConductanceProgram) -> Figure:
-    """Target conductance of all macros in use, means of blocks where they are many."""
-    maps = {m: macro_targets_us(program, m) for m in program.macros}
-    return mosaic(
-        maps, block_mean, colorscale="Viridis", colorbar={"title": {"text": "µS"}}, hover="%{z:.1f} µS", zmin=0.0
-    )
-
-
-def macro_figure(program: ConductanceProgram, macro: int) -> Figure:
-    """Target conductance of one macro, physical word lines (down) and bit lines (across), cell by cell."""
-    targets = macro_targets_us(program, macro)
-    heat: Figure = {"type": "heatmap", "z": packed(targets), "colorscale": "Viridis", "hoverongaps": False}
-    heat["zmin"], heat["zmax"] = 0.0, program.spec.macro.levels_us[-1]
-    heat["colorbar"] = {"thickness": 12, "outlinewidth": 0, "title": {"text": "µS"}}
-    heat["hovertemplate"] = "word line %{y}, bit line %{x}: %{z:.2f} µS<extra></extra>"
-    x = {"title": {"text": "bit line"}, "showgrid": False, "constrain": "domain"}
-    y = {"title": {"text": "word line"}, "showgrid": False, "autorange": "reversed", "scaleanchor": "x"}
-    height = int(min(900, max(300, 620 * targets.shape[0] / targets.shape[1])))
-    return figure([heat], height, x=x, y={**y, "constrain": "domain"})
 
 
 def layer_table(summary: MappingPlan) -> Table:

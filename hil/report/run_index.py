@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from cim.files import read_text
 from hil.errors import FileError, HilError
 from hil.pages.tables import Table, duration, points
 from hil.report.run_folder import UNFINISHED
 from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
-from hil.verdict.metric import ACCURACY, Metric
-from hil.verdict.verdict import Interval
+from hil.verdict.metric import ACCURACY
 
 MOST_RUNS = 500  # the last ones by name
 MOST_CHARACTERS = 60  # of a name from outside
@@ -23,38 +24,16 @@ HEADER = (
 
 
 @dataclass(frozen=True, slots=True)
-class RunLine:
-    """What the index shows of one run; accuracies are shares, ``age_s`` from programming to inference."""
-
-    name: str  # of its folder
-    created: str  # ISO 8601
-    network: str
-    chip: str
-    silicon: bool
-    mark: str  # reservation beside the chip's name
-    data: str
-    images: int
-    repeats: int
-    age_s: float
-    ideal: float
-    simulated: float
-    measured: Interval
-    difference: float
-    verdict: str
-    metric: Metric = ACCURACY
-
-
-@dataclass(frozen=True, slots=True)
 class RunIndex:
     """Runs of one folder by name; ``unread`` have a report that cannot be read, ``unfinished`` none yet."""
 
-    runs: tuple[RunLine, ...]
+    runs: Mapping[str, AgreementReport]
     unread: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()
     left_out: int = 0
 
     def table(self) -> Table:
-        rows = tuple(map(_cells, self.runs))
+        rows = tuple(_cells(name, report) for name, report in self.runs.items())
         return Table("Runs", HEADER, rows, self.note)
 
     @property
@@ -66,6 +45,11 @@ class RunIndex:
             ("older runs, not shown", f"{self.left_out:,}" if self.left_out else ""),
         )
         return ". ".join(f"{words[:1].upper()}{words[1:]}: {names}" for words, names in parts if names)
+
+    def to_json(self) -> dict[str, Any]:
+        """Accuracies are shares, ``age_s`` from programming to inference."""
+        runs = [_to_json(name, report) for name, report in self.runs.items()]
+        return {"runs": runs, "unread": self.unread, "unfinished": self.unfinished, "left_out": self.left_out}
 
 
 def read_runs(folder: Path) -> RunIndex:
@@ -80,54 +64,59 @@ def read_runs(folder: Path) -> RunIndex:
         raise FileError(f"no runs in {folder}", likely=str(error), hint="hil show runs/") from error
     unfinished = tuple(p.name for p in folders if p.name.endswith(UNFINISHED))
     finished = [p for p in folders if p.name not in unfinished and (p / "report.json").exists()]
-    runs, unread = [], []
+    runs, unread = {}, []
     for path in finished[-MOST_RUNS:]:
         try:
-            runs.append(_line(path))
+            text = read_text(path / "report.json", MAX_REPORT_BYTES)
+            runs[path.name] = _finite(AgreementReport.from_text(text, str(path)), path)
         except (HilError, OSError, UnicodeDecodeError):
             unread.append(path.name)
-    return RunIndex(tuple(runs), tuple(unread), unfinished, max(0, len(finished) - MOST_RUNS))
+    return RunIndex(runs, tuple(unread), unfinished, max(0, len(finished) - MOST_RUNS))
 
 
-def _line(folder: Path) -> RunLine:
-    report = AgreementReport.from_text(read_text(folder / "report.json", MAX_REPORT_BYTES), str(folder))
+def _finite(report: AgreementReport, folder: Path) -> AgreementReport:
     j = report.decisive
     numbers = (report.age_s, j.ideal.mean, j.simulated.mean, j.measured.mean, j.measured.low, j.measured.high)
     if not all(map(math.isfinite, (*numbers, j.difference))):
         raise FileError(f"{folder} holds numbers that are not finite", hint="run hil deploy again")
-    return RunLine(
-        folder.name,
-        report.created[:MOST_CHARACTERS],
-        report.network.name[:MOST_CHARACTERS],
-        f"{report.chip.name} {report.chip.serial}"[:MOST_CHARACTERS],
-        report.chip.silicon,
-        report.chip.mark,
-        report.data.name[:MOST_CHARACTERS],
-        j.n,
-        j.repeats,
-        report.age_s,
-        j.ideal.mean,
-        j.simulated.mean,
-        j.measured,
-        j.difference,
-        j.verdict.value,
-        j.metric,
-    )
+    return report
 
 
-def _cells(run: RunLine) -> tuple[str, ...]:
+def _to_json(name: str, report: AgreementReport) -> dict[str, Any]:
+    j, chip = report.decisive, report.chip
+    return {
+        "name": name,
+        "created": report.created[:MOST_CHARACTERS],
+        "network": report.network.name[:MOST_CHARACTERS],
+        "chip": f"{chip.name} {chip.serial}"[:MOST_CHARACTERS],
+        "silicon": chip.silicon,
+        "mark": chip.mark,
+        "data": report.data.name[:MOST_CHARACTERS],
+        "images": j.n,
+        "repeats": j.repeats,
+        "age_s": report.age_s,
+        "ideal": j.ideal.mean,
+        "simulated": j.simulated.mean,
+        "measured": asdict(j.measured),
+        "difference": j.difference,
+        "verdict": j.verdict.value,
+        "metric": asdict(j.metric),
+    }
+
+
+def _cells(name: str, report: AgreementReport) -> tuple[str, ...]:
     """Words of each column."""
-    m = run.metric
+    j, m, of = report.decisive, report.decisive.metric, _to_json(name, report)
     return (
-        run.name,
-        run.created[:16].replace("T", " "),
-        run.network,
-        f"{run.chip} ({run.mark})" if run.mark else run.chip,
-        f"{run.images:,} × {run.repeats}",
-        duration(run.age_s),
-        m.value(run.ideal),
-        m.value(run.simulated),
-        m.value(run.measured.mean),
-        m.difference(run.difference) if m != ACCURACY else points(run.difference),
-        run.verdict,
+        name,
+        of["created"][:16].replace("T", " "),
+        of["network"],
+        f"{of['chip']} ({of['mark']})" if of["mark"] else of["chip"],
+        f"{j.n:,} × {j.repeats}",
+        duration(report.age_s),
+        m.value(j.ideal.mean),
+        m.value(j.simulated.mean),
+        m.value(j.measured.mean),
+        m.difference(j.difference) if m != ACCURACY else points(j.difference),
+        j.verdict.value,
     )

@@ -208,7 +208,7 @@ def layers(report: AgreementReport) -> Table:
         "residual, unit one level. z: residual σ in standard deviations of the virtual chips. "
         "Worst columns: output (rms error)."
     )
-    whole = without_empty(Table("Layers", header, rows, note), "no layer has a value")
+    whole = without_empty(Table("Layers", header, rows, note, "residual σ"), "no layer has a value")
     return with_reason(whole, "not defined for this layer, as where it has no error or too few samples")
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hil.pages.account import Account, Choice, Plot, Section
-from hil.pages.beside import Compared
+from hil.pages.account import Account, Plot, Section
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.shell import page
 from hil.pages.summary import Summary
@@ -37,14 +36,13 @@ def search_page(table: Mapping[str, Any], summary: Summary, found: Findings) -> 
     )
     known = Plot("simulated", simulated, simulated_figure(rows, costs)) if any(map(_known, rows)) else None
     note = f"Costs are of networks {table['costs_of']}. Accuracies: {bases(rows)}"
-    networks = Table("Networks", NETWORK_HEADER, (), note)
-    facts = {row["name"]: _facts(row) for row in rows}
+    networks = Table("Networks", NETWORK_HEADER, tuple(map(_cells, rows)), note)
     return page(
         Account(
             summary,
             (
                 Section("Front", (Plot("predicted", predicted, predicted_figure(rows, costs)), known)),
-                Section("Networks", (Choice(networks, tuple(_cells(row) for row in rows), facts, "networks"),)),
+                Section("Networks", (networks,)),
                 Section("Choices", (Plot("choices", counts, choices_figure(found)),)),
             ),
             title=f"Search on {costs}: {len(rows)} networks of the front",
@@ -58,35 +56,21 @@ def _known(row: Mapping[str, Any]) -> bool:
     return bool(row["evaluated"] or row["measured"])
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, tuple[tuple[str, float | str], ...]]:
-    """Where the name of a network leads, and its cells as words and what sorts them."""
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     found, seen = row["evaluated"], row["measured"]
-    mean, worst = (100 * found[k] if found else -1.0 for k in ("accuracy_mean", "accuracy_worst"))
-    chip = 100 * seen["accuracy_mean"] if seen else -1.0
-    energy, latency = row["energy_pj"] / 1e6, row["latency_ns"] / 1e3
-    return row["network"] or "", (
-        (row["name"], row["name"]),
-        (f"{row['predicted']:.1f} %", row["predicted"]),
-        *((f"{value:.1f} %" if value >= 0 else "—", value) for value in (mean, worst, chip)),
-        (f"{row['edp_mj_ms']:.3g}", row["edp_mj_ms"]),
-        (f"{energy:.3g}", energy),
-        (f"{latency:.4g}", latency),
-        (f"{row['macros']}", row["macros"]),
-        (", ".join(row["modes"]), ", ".join(row["modes"])),
-        (row["choices"], row["choices"]),
+    trained = (f"{100 * found[k]:.1f} %" if found else "—" for k in ("accuracy_mean", "accuracy_worst"))
+    return (
+        row["name"],
+        f"{row['predicted']:.1f} %",
+        *trained,
+        f"{100 * seen['accuracy_mean']:.1f} %" if seen else "—",
+        f"{row['edp_mj_ms']:.3g}",
+        f"{row['energy_pj'] / 1e6:.3g}",
+        f"{row['latency_ns'] / 1e3:.4g}",
+        f"{row['macros']}",
+        ", ".join(row["modes"]),
+        row["choices"],
     )
-
-
-def _facts(row: Mapping[str, Any]) -> tuple[Compared, ...]:
-    """What two networks are compared by: the columns of the table."""
-    found = []
-    for head, (words, by) in zip(NETWORK_HEADER[1:], _cells(row)[1][1:], strict=True):
-        label, _, unit = head.partition(", ")
-        known = isinstance(by, (int, float)) and words != "—"
-        size = float(by) if known else None
-        digits = 1 if "%" in words else 0 if size is None or size >= 100 or label == "macros" else 3
-        found.append(Compared("Networks", label, words, size, digits, "points" if "%" in words else unit))
-    return tuple(found)
 
 
 def predicted_figure(rows: Rows, costs: str) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,6 @@ from cim.intervals import one_more_half_width, wilson
 from hil.verdict.metric import ACCURACY, Metric
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-BARS = 12  # most lines of a histogram
-BETWEEN_CHIPS = 20  # fewer chips give no histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +84,3 @@ class Distribution:
             "quantiles": dict(zip(map(str, QUANTILES), self.quantiles().tolist(), strict=True)),
             "chips": self.chips.tolist(),
         }
-
-
-def histogram(accuracies: NDArray[np.float64], images: int, metric: Metric = ACCURACY) -> list[tuple[str, int]]:
-    """Chips by accuracy, as (range, count); bins are whole numbers of images, so that none is empty by rounding."""
-    if not metric.binary:
-        counts, edges = np.histogram(accuracies, BARS)
-        ends = [f"{metric.value(a)} … {metric.value(b)}" for a, b in itertools.pairwise(edges.tolist())]
-        return [(words, int(n)) for words, n in zip(ends, counts, strict=True)]
-    right = np.rint(accuracies * images).astype(np.int64)
-    low, high = int(right.min()), int(right.max())
-    width = max(1, -(-(high - low + 1) // BARS))
-    rows = []
-    for k, n in enumerate(np.bincount((right - low) // width)):
-        first, last = low + k * width, min(low + (k + 1) * width - 1, images)
-        words = f"{first / images:.2%}" + (f" … {last / images:.2%}" if last > first else "")
-        rows.append((words.replace("%", " %"), int(n)))
-    return rows

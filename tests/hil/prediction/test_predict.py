@@ -21,12 +21,12 @@ from hil.deployment.interim_looks import plan_images
 from hil.deployment.options import DeployOptions
 from hil.device_fit.result import fit_table
 from hil.errors import MismatchError, UsageError
-from hil.pages.summary import Bars, Fact
+from hil.pages.summary import Fact
 from hil.prediction.predict import VirtualRow, at_temperature, predict, record_or_nominal, with_stuck_cells
 from hil.prediction.text import Prediction
 from hil.simulation.virtual_chip import VirtualChip
 from hil.simulation.virtual_chips import VirtualChips
-from hil.verdict.yields import Distribution, Yield, histogram
+from hil.verdict.yields import Distribution, Yield
 from hil.watch import Watch
 from mapping.program.training_inputs import training_inputs
 from mapping.recipe.recipe import Recipe
@@ -83,17 +83,6 @@ def test_the_yield_is_a_share_with_wilsons_interval() -> None:
     assert (found.low, found.high) == pytest.approx((0.8625, 0.9657), abs=5e-4)
     assert "93 of 100 chips reach 90.00 %: 93.0 %, 95 % interval 86.3 … 96.6 %" in found.words()
     assert Yield.of(np.array([0.9]), 0.9).reached == 1, "exactly the target counts"
-
-
-def test_a_histogram_counts_every_chip_once() -> None:
-    accuracies = np.random.default_rng(1).binomial(1000, 0.9, 500) / 1000
-    lines = histogram(accuracies, 1000)
-    assert len(lines) <= 12
-    assert sum(count for _, count in lines) == 500
-    assert len(histogram(np.full(4, 0.5), 10)) == 1
-
-
-# --- ages -------------------------------------------------------------------------------------
 
 
 def test_one_age_gives_what_deploy_expects_of_other_chips(small: Small, images: Dataset) -> None:
@@ -248,14 +237,10 @@ def made(chips: int = 40, ages: tuple[float, ...] = (3600.0,)) -> Prediction:
     return Prediction(0.92, accuracies, 500, ages, 25.0, "exact", "somewhere", ("a note",), 0.89)
 
 
-def test_a_prediction_says_mean_interval_quantiles_yield_and_shape() -> None:
+def test_a_prediction_says_mean_interval_quantiles_and_yield() -> None:
     text = "\n".join(made().summary().lines())
     for word in ("40 virtual chips", "between chips", "one chip is expected in", "(95 %)", "reach 89.00 %"):
         assert word in text, text
-    (bars,) = (part for part in made().summary().parts if isinstance(part, Bars))
-    assert sum(bar.size for bar in bars.rows) == 40
-    few = made(chips=10).summary().parts
-    assert not [part for part in few if isinstance(part, Bars)], "few chips have no shape"
     value = json.loads(json.dumps(made().to_json()))
     assert value["ages"][0]["yield"]["target"] == 0.89
     assert value["accuracy"]["simulated"]["interval"] == "prediction, one chip, 95 %"

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from hil.cli import run as hil
-from hil.report.compare import comparison_tables, comparison_warnings, run_facts
+from hil.pages.beside import difference, side_by_side, warnings
+from hil.pages.tables import Table
+from hil.report.account import account_of
 from hil.report.files import report_text
 from hil.verdict.agreement import AgreementReport
 
@@ -29,44 +31,52 @@ def runs(run, worse: AgreementReport, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
+def beside(one: AgreementReport, other: AgreementReport) -> dict[str, Table]:
+    return {table.title: table for table in side_by_side(("a", "b"), account_of(one), account_of(other))}
+
+
 def test_the_difference_of_two_runs_is_that_of_their_numbers(run, worse: AgreementReport) -> None:
-    (accuracy,) = (t for t in comparison_tables(("a", "b"), run[0], worse) if t.title == "Accuracy")
-    rows = {row[0]: row[1:] for row in accuracy.rows}
+    rows = {row[0]: row[1:] for row in beside(run[0], worse)["Accuracy"].rows}
     lost = 100 * (worse.decisive.measured.mean - run[0].decisive.measured.mean)
     assert lost < -1
-    assert rows["measured"][2] == f"{lost:+.2f} points".replace("-", "−")
-    assert rows["float"][2] == "+0.00 points"
+    assert rows[worse.backend_words][2] == f"{lost:+.2f} points".replace("-", "−")
+    assert "float" not in rows, "what is the same is counted below"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ("1,000", "998", "−2"),
+        ("2.31 levels", "2.4 levels", "+0.09 levels"),
+        ("−1.0 %", "0.25 %", "+1.25 points"),
+        ("12 µS", "12 s", "differs"),
+        ("1,000 × 3", "200 × 3", "differs"),
+        ("—", "3", "—"),
+    ],
+)
+def test_numbers_of_one_unit_have_a_difference_and_other_words_differ(one: str, other: str, said: str) -> None:
+    assert difference(one, other) == said
 
 
 def test_what_only_one_run_has_stands_beside_a_dash_with_its_reason(run) -> None:
-    other = dataclasses.replace(run[0], causes=None, layers=run[0].layers[1:])
-    tables = {t.title: t for t in comparison_tables(("a", "b"), run[0], other)}
-    assert {row[2:] for row in tables["Lost to causes"].rows} == {("—", "—")}
-    assert tables["Residual σ of layers"].rows[0][2:] == ("—", "—")
-    assert tables["Residual σ of layers"].rows[1][3] == "+0.00 levels"
-    assert "only one of them" in tables["Lost to causes"].note
+    tables = beside(run[0], dataclasses.replace(run[0], causes=None, layers=run[0].layers[1:]))
+    assert {row[2:] for row in tables["Where the gap comes from"].rows} == {("—", "—")}
+    assert [row[2:] for row in tables["Layers: residual σ"].rows] == [("—", "—")]
+    assert tables["Layers: residual σ"].rows[0][1] == f"{run[0].layers[0].residual_sigma:.2f}"
+    assert "only one of them" in tables["Layers: residual σ"].note
 
 
-def test_what_differs_stands_first_and_other_images_or_ages_are_warned_of(run, make_run, runs: Path, capsys) -> None:
+def test_other_images_or_ages_are_warned_of(run, make_run, runs: Path, capsys) -> None:
     later = dataclasses.replace(make_run(images=200)[0], age_s=30 * 86400.0)
-    tables = comparison_tables(("a", "b"), run[0], later)
-    for table in tables:
-        differs = [row[1] != row[2] for row in table.rows]
-        assert differs == sorted(differs, reverse=True), table.title
-    warned = " ".join(comparison_warnings(run[0], later))
+    warned = " ".join(warnings(account_of(run[0]), account_of(later)))
     assert "1,000 × 3 beside 200 × 3, accuracies are of other images or passes" in warned
     assert "the chips were read at other ages" in warned
-    assert comparison_warnings(run[0], run[0]) == ()
+    assert warnings(account_of(run[0]), account_of(run[0])) == ()
     (runs / "0004").mkdir()
     (runs / "0004" / "report.json").write_text(report_text(later), encoding="utf-8")
     assert hil(["show", str(runs / "0001"), str(runs / "0004")]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("  Not alike")
     shutil.rmtree(runs / "0004")
-
-
-def test_numbers_that_are_not_finite_are_no_facts(run) -> None:
-    odd = dataclasses.replace(run[0], saturated_share=float("nan"))
-    assert "saturated conversions" not in {fact.label for fact in run_facts(odd)}
 
 
 def test_show_of_two_runs_prints_both(runs: Path, capsys) -> None:
@@ -80,4 +90,4 @@ def test_show_of_two_runs_as_json_holds_change_and_tables(runs: Path, capsys) ->
     assert hil(["show", str(runs / "0001"), str(runs / "0002"), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert value["change"]["paired"] is True
-    assert [t["title"] for t in value["tables"]][:2] == ["Runs", "Accuracy"]
+    assert [t["title"] for t in value["tables"]][:2] == ["Accuracy", "The two questions"]

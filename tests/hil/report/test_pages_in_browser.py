@@ -48,7 +48,7 @@ def test_a_report_fits_every_screen_without_an_error(make_run, tmp_path: Path, t
     assert faults(text, tmp_path, dark=dark) == []
     for one in look(text, tmp_path, dark=dark, also=UNFOLD):
         assert one["content"] <= one["room"]
-        assert one["drawn"] == one["plots"] >= 8
+        assert one["drawn"] == one["plots"] >= 7
         assert (one["errors"], one["overlaps"], one["outside"], one["unnamed"]) == ([], [], [], 0)
         steps = zip(one["headings"], one["headings"][1:], strict=False)
         assert one["headings"].count(1) == 1

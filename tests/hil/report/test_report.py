@@ -14,8 +14,7 @@ from hil.errors import ExitCode, FileError, MismatchError
 from hil.pages.shell import page
 from hil.pages.summary import Bars
 from hil.report.account import account_of, summary_of
-from hil.report.causes import causes_figure, causes_table
-from hil.report.compare import run_facts
+from hil.report.causes import causes_table
 from hil.report.files import report_text, write_report
 from hil.report.schema import report_schema
 from hil.report.tables import questions
@@ -219,7 +218,7 @@ def test_the_causes_in_words_sum_to_the_gap(make_run):
     assert report.causes.gap > 0.03
 
 
-def test_causes_have_one_sign_on_screen_page_markdown_comparison_and_in_json(make_run):
+def test_causes_have_one_sign_on_screen_page_markdown_and_in_json(make_run):
     """Of a run that gained: what is lost is above zero, what is gained below, wherever it is read."""
     report, data = make_run(shift=600.0)
     split = report.causes
@@ -237,12 +236,8 @@ def test_causes_have_one_sign_on_screen_page_markdown_comparison_and_in_json(mak
 
         rows = {row[0]: row[1] for row in causes_table(causes).rows}
         assert causes_table(causes).header[1] == "lost, points"
-        bars = causes_figure(causes)["data"][0]
-        facts = {f.label: f.value for f in run_facts(run) if f.group == "Lost to causes"}
         for name, value in lost.items():
             assert _number(rows[name]) == pytest.approx(value, abs=0.0051)
-            assert bars["y"][bars["x"].index(name)] == pytest.approx(value)
-            assert facts[name] == pytest.approx(value)
         assert f"| relaxation | {rows['relaxation']} |" in account_of(run).markdown()
         assert "below zero: gained" in page(account_of(run, data))
 

@@ -49,7 +49,7 @@ def test_nothing_is_loaded_from_outside(text):
 def test_every_plot_has_its_place(text):
     drawn = figures_of(text)
     assert set(drawn) == set(re.findall(r'id="plot-(\w+)"', text))
-    assert {"causes", "errors", "occupancy", "conductance", "confusion", "layers"} <= set(drawn)
+    assert {"errors", "occupancy", "conductance", "confusion", "layers"} <= set(drawn)
 
 
 def test_banner_and_titles_follow_the_kind_of_chip(text, make_run):

@@ -9,7 +9,7 @@ import pytest
 from jinja2 import UndefinedError
 
 import hil.pages
-from hil.pages.account import Account, Bullets, Choice, Marked, Plot, Section
+from hil.pages.account import Account, Bullets, Marked, Plot, Section
 from hil.pages.shell import page
 from hil.pages.summary import Bar, Bars, Fact, Headline, NextStep, Scale, ScaleRow, Summary, Tone
 from hil.pages.tables import Table
@@ -26,7 +26,6 @@ def test_no_template_marks_content_as_safe_or_switches_escaping_off(path: Path) 
 def test_every_value_that_a_template_shows_is_escaped() -> None:
     hostile = '"><img src=x onerror=alert(1)>'
     table = Table(hostile, (hostile, "other"), ((hostile, hostile),), hostile)
-    row = (hostile, ((hostile, hostile), (hostile, 1.0)))
     summary = Summary(
         hostile,
         hostile,
@@ -40,10 +39,9 @@ def test_every_value_that_a_template_shows_is_escaped() -> None:
         (NextStep(hostile, hostile),),
     )
     parts = (hostile, table, Marked(table, hostile, (hostile,)), Bullets((hostile,), hostile), Plot("a", hostile, {}))
-    choice = Choice(table, (row, row), {}, hostile)
-    text = page(Account(summary, (Section(hostile, (*parts, choice)),), title=hostile, subtitle=hostile))
+    text = page(Account(summary, (Section(hostile, parts),), title=hostile, subtitle=hostile))
     assert "<img" not in text.split("<script", 1)[0]
-    assert text.count("&#34;&gt;&lt;img src=x onerror=alert(1)&gt;") > 40
+    assert text.count("&#34;&gt;&lt;img src=x onerror=alert(1)&gt;") > 30
 
 
 def test_a_part_that_no_template_draws_says_so() -> None:

@@ -16,7 +16,7 @@ from hil.searching.summary import search_summary
 from search.space.genes import Gene
 from search.space.significance import Significance
 
-from ..browser import BROWSER, faults, look
+from ..browser import BROWSER, faults
 from ..fitting import misfits
 
 
@@ -85,27 +85,3 @@ def test_the_page_of_64_networks_fits_every_screen(tmp_path: Path, theme: str) -
     text = search_page(table, search_summary(table, settings, "found"), FOUND)
     assert faults(text, tmp_path, dark=theme == "dark", plots=3) == []
     assert misfits(search_summary(table, settings, "found")) == []
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
-def test_networks_are_sorted_filtered_and_set_side_by_side(tmp_path: Path) -> None:
-    table = {"costs": "lab-128", "networks": ROWS, "method": "pareto", "simulations": 64, "seed": 0, "knee": "bb",
-             "notes": [], "costs_of": "each layer once"}  # fmt: skip
-    settings = SearchSettings(data="fashion-mnist", chip="lab-128")
-    text = search_page(table, search_summary(table, settings, "found"), FOUND)
-    ask = """
-      window.asked = async () => {
-        const soon = () => new Promise((go) => setTimeout(go, 100));
-        const names = () => [...document.querySelectorAll(".sortable tbody th")].map((cell) => cell.textContent.trim());
-        const head = [...document.querySelectorAll(".sortable thead th")].find((h) => h.textContent.trim() === "worst");
-        const button = head.querySelector("[role=button]") || head;
-        button.click(); await soon(); button.click(); await soon();
-        const down = names();
-        for (const name of ["aa", "cc"]) document.querySelector(`input[name="${name}"]`).click();
-        const first = [...document.querySelectorAll("#beside tbody tr")].map((row) => row.cells[0].textContent);
-        return [down, first[0], first[first.length - 1], document.querySelectorAll("#beside caption").length];
-      };
-    """
-    (found,) = look(text, tmp_path, dark=False, widths=(800,), also=ask)
-    assert found["errors"] == []
-    assert found["asked"] == [["cc", "bb", "aa"], "predicted", "choices", 1]
