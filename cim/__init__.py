@@ -45,7 +45,6 @@ if TYPE_CHECKING:  # the public names, said once
         MacroCalibration as MacroCalibration,
         NotCalibrated as NotCalibrated,
     )
-    from cim.record.estimates import Estimate as Estimate, scalar_estimates as scalar_estimates
     from cim.record.file import (
         NewerRecord as NewerRecord,
         RecordFileError as RecordFileError,

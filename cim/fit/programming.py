@@ -9,15 +9,13 @@ Student's t and both mixtures are tried; the likelihood of held-out cells decide
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from cim.cells.laws.registry import tails
 from cim.cells.laws.tail import Tail
-from cim.cells.programming_law import MAX_SKEW, ProgrammingLaw, law_at
+from cim.cells.programming_law import ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
 from cim.fit.cells import MIN_CELLS, TooFewCells, nearest_level
 from cim.fit.law_likelihood import NORMAL, NORMAL_WEIGHTS, ROUNDED, Fit, LawReadings
@@ -27,7 +25,6 @@ from cim.record.calibration import CellState
 MAX_UNREACHED = 4096
 MAX_KNOTS = 6  # ages of the law; more measured ages than this share knots
 KNOT_FACTOR = 10**0.9
-LEVEL_NODES = 12
 HELD_OUT = 5  # every fifth cell judges between the tails
 
 Floats = NDArray[np.float64]
@@ -112,22 +109,6 @@ def choose_knots(ages_s: Sequence[float]) -> list[float]:
     return [knots[round(float(w))] for w in wanted]
 
 
-def choose_levels(targets_us: NDArray[np.floating], count: int = LEVEL_NODES) -> Floats:
-    """Nodes for targets that lie anywhere: evenly spaced in √G, since cells change fastest near zero.
-
-    From the 0.5 % to the 99.5 % quantile; a node with fewer than 30 cells nearest to it is left out.
-    """
-    targets = np.asarray(targets_us, np.float64)
-    low, high = np.quantile(targets[np.isfinite(targets)], [0.005, 0.995])
-    nodes = np.linspace(np.sqrt(max(low, 0.0)), np.sqrt(max(high, 0.0)), count) ** 2
-    while len(nodes) > 1:
-        cells = np.bincount(nearest_level(targets[np.isfinite(targets)], nodes), minlength=len(nodes))
-        if cells.min() >= MIN_CELLS:
-            break
-        nodes = np.delete(nodes, cells.argmin())
-    return np.unique(nodes)
-
-
 def _chosen(cells: LawReadings, knots: Floats, levels: Floats, progress: Callable[[int, int, str], None] | None) -> Fit:
     """The tail that makes every fifth cell most likely, fitted again to all cells."""
     held = np.arange(len(cells.targets_us)) % HELD_OUT == HELD_OUT - 1
@@ -178,46 +159,3 @@ def programming_distance(
     places.sort()
     rank = np.arange(len(places) + 1) / len(places)
     return float(max(np.abs(places - rank[1:]).max(), np.abs(places - rank[:-1]).max()))
-
-
-def recalibrate(
-    law: ProgrammingLaw,
-    targets_us: NDArray[np.floating],
-    readings_us: NDArray[np.floating],
-    *,
-    ages_s: Sequence[float],
-    reads: Sequence[int],
-    read_noise: ReadNoise,
-    rounding_us: float = 0.0,
-) -> ProgrammingLaw:
-    """The law of another chip of the same kind, from a few of its cells: six numbers are fitted anew.
-
-        loc' = a + b · d + c · loc,   scale' = exp(e + f · d) · scale,   skew' = skew + g
-
-    with d the decades from the first age of the law. Degrees of freedom, shares, memory and the
-    course over the levels stay. Maximum likelihood with a weak pull towards the law as it was.
-
-    Args:
-        targets_us, readings_us: as for ``fit_programming``, of some hundred good cells.
-    """
-    targets, readings = np.asarray(targets_us, np.float64), np.asarray(readings_us, np.float64)
-    noise = np.sqrt(read_noise.at(targets)) / np.sqrt(np.asarray(reads, np.float64))[:, None]
-    cells = LawReadings(targets, readings - targets, noise, np.asarray(ages_s, np.float64), rounding_us).grouped()
-    decades = np.log10(law.ages_s / law.ages_s[0])[:, None]
-    size = float(np.median(law.scale_us))
-    pull = 1.0 / float(cells.weights.sum())  # one cell's worth
-
-    def changed(p: Floats) -> ProgrammingLaw:
-        return replace(
-            law,
-            loc_us=size * (p[0] + p[1] * decades) + (1.0 + p[2]) * law.loc_us,
-            scale_us=np.exp(p[3] + p[4] * decades) * law.scale_us,
-            skew=np.clip(law.skew + p[5], -MAX_SKEW, MAX_SKEW),
-            covariance=_EMPTY,
-        )
-
-    def loss(p: Floats) -> float:
-        return -Fit.at_law(changed(p)).likelihood(cells) + pull * float(p @ p)
-
-    best = minimize(loss, np.zeros(6), method="L-BFGS-B", bounds=[(-3.0, 3.0)] * 6)
-    return changed(np.asarray(best.x, np.float64))

@@ -9,7 +9,7 @@ first and the ages that both reach, so the two may have been measured at other l
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,23 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from cim.cells.programming_law import ProgrammingLaw, law_at
-from cim.cells.read_noise import ReadNoise
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.account import OF_CELLS
 from hil.pages.tables import Table, labelled
 
 CHANCE = 1e-3  # of calling a part changed that is not
 SAME = 0.001  # ages and temperatures that differ by less than this share are the same
+FACTS = ("firmware", "revision", "spec_digest", "temperature_c", "date", "method", "age_s", "pulses")
+NOISES = {"read variance": ("variance_us2", "se_us2"), "flicker a decade": ("flicker_us2", "flicker_se_us2")}
+THERMAL = {"conductance_per_k": "1/K", "read_variance_per_k": "1/K", "activation_ev": "eV"}
+COLUMNS = {
+    "column gain": ("gain", "gain_se", ""),
+    "column offset": ("offset_codes", "offset_se", "codes"),
+    "converter INL": ("inl_codes", "inl_se", "codes"),
+}
 
 Floats = NDArray[np.float64]
+Numbers = tuple[Any, Any]  # with their standard errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ class RecordDiff:
 
     same_chip: bool
     chip: str  # in words
-    facts: tuple[tuple[str, str, str], ...]  # what differs in who, when and how
+    facts: dict[str, tuple[Any, Any]]  # what differs in who, when and how
     changes: tuple[Change, ...]
     cells: tuple[tuple[int, int, int], ...]  # macro, cells compared, cells of another state
     notes: tuple[str, ...]
@@ -63,91 +71,57 @@ class RecordDiff:
 
     def lines(self) -> list[str | Table]:
         """The difference in words."""
-        differing = ((name, f"{a} → {b}") for name, a, b in self.facts)
+        differing = ((name, f"{a} → {b}") for name, (a, b) in self.facts.items())
         notes = (("note", note) for note in self.notes)
-        lines: list[str | Table] = [labelled("Records", ("chip", self.chip), *differing, *notes)]
         rows = tuple(
             (
-                c.part,
-                f"{c.count}",
-                f"{c.mean:+.4g}",
-                f"{c.largest:+.4g}",
-                c.unit,
-                f"{c.z:.1f}",
-                f"{c.limit:.1f}",
+                *(c.part, f"{c.count}", f"{c.mean:+.4g}", f"{c.largest:+.4g}", c.unit, f"{c.z:.1f}", f"{c.limit:.1f}"),
                 f"CHANGED ({c.beyond} of {c.count})" if c.changed else "within the errors",
             )
             for c in self.changes
         )
         header = ("part", "numbers", "mean change", "largest", "unit", "|z|", "limit", "")
-        lines += ["", Table("Changes", header, rows)]
-        for macro, count, moved in self.cells:
-            if moved:
-                lines.append(f"  cells of macro {macro}: {moved} of {count} have another state")
+        moved = [f"  cells of macro {m}: {k} of {n} have another state" for m, n, k in self.cells if k]
         verdict = "CHANGED beyond the errors of the records" if self.changed else "no change beyond the errors"
-        return [*lines, "", verdict]
+        records = labelled("Records", ("chip", self.chip), *differing, *notes)
+        return [records, "", Table("Changes", header, rows), *moved, "", verdict]
 
     def to_json(self) -> dict[str, Any]:
-        names = ("part", "count", "mean", "largest", "unit", "z", "beyond", "limit", "changed")
-        return {
-            "same_chip": self.same_chip,
-            "chip": self.chip,
-            "facts": {name: [a, b] for name, a, b in self.facts},
-            "changes": [{n: getattr(c, n) for n in names} for c in self.changes],
-            "cells": [{"macro": m, "cells": n, "moved": k} for m, n, k in self.cells],
-            "notes": list(self.notes),
-            "changed": self.changed,
-        }
+        changes = [{**asdict(c), "changed": c.changed} for c in self.changes]
+        cells = [{"macro": m, "cells": n, "moved": k} for m, n, k in self.cells]
+        return {**asdict(self), "changes": changes, "cells": cells, "changed": self.changed}
 
 
 def diff_records(a: CalibrationRecord, b: CalibrationRecord) -> RecordDiff:
     """Compare the second record with the first, part by part."""
-    same, words = _same_chip(a, b)
-    facts = []
-    for name in ("firmware", "revision", "spec_digest", "temperature_c", "date", "method", "age_s", "pulses"):
+    same = (a.kind, a.chip_name, a.serial) == (b.kind, b.chip_name, b.serial)
+    names = [f"{r.kind} {r.chip_name}, serial {r.serial}" for r in (a, b)]
+    cells = any(r.kind in OF_CELLS for r in (a, b))
+    what = ("the same chip", "ANOTHER chip") if not cells else ("same cells", "OTHER cells")
+    facts = {}
+    for name in FACTS:
         before, after = getattr(a, name), getattr(b, name)
         close = isinstance(before, float) and abs(before - after) <= SAME * abs(before)
         if before != after and not close:
-            facts.append((name.removesuffix("_c").removesuffix("_s").replace("_", " "), _short(before), _short(after)))
-    changes = [*_laws(a.programming, b.programming), *_noises(a.read_noise, b.read_noise), *_scalars(a, b)]
-    changes += _drives(a, b)
+            facts[name.removesuffix("_c").removesuffix("_s").replace("_", " ")] = (_short(before), _short(after))
     notes = []
     common = sorted(set(a.macros) & set(b.macros))
-    comparable = [m for m in common if a.macros[m].cells.shape == b.macros[m].cells.shape]
+    alike = [m for m in common if a.macros[m].cells.shape == b.macros[m].cells.shape]
     for which, macros in (("first", set(a.macros) - set(b.macros)), ("second", set(b.macros) - set(a.macros))):
         if macros:
             notes.append(f"macros {', '.join(map(str, sorted(macros)))} are in the {which} record only")
-    if len(comparable) < len(common):
+    if len(alike) < len(common):
         notes.append("macros of another size are not compared")
-    cells = []
-    for name, unit in (("gain", ""), ("offset_codes", "codes"), ("inl_codes", "codes")):
-        error = {"gain": "gain_se", "offset_codes": "offset_se", "inl_codes": "inl_se"}[name]
-        pairs = [
-            (a.macros[m], b.macros[m])
-            for m in comparable
-            if getattr(a.macros[m], name).shape == getattr(b.macros[m], name).shape
-        ]
-        if pairs:
-            change = _change(
-                f"column {name.split('_')[0]}" if name != "inl_codes" else "converter INL",
-                np.concatenate([(getattr(y, name) - getattr(x, name)).ravel() for x, y in pairs]),
-                np.concatenate([getattr(x, error).ravel() for x, _ in pairs]),
-                np.concatenate([getattr(y, error).ravel() for _, y in pairs]),
-                unit,
-            )
-            changes += [change] if change else []
-    for m in comparable:
-        moved = int((a.macros[m].cells != b.macros[m].cells).sum())
-        cells.append((m, a.macros[m].cells.size, moved))
-    return RecordDiff(same, words, tuple(facts), tuple(changes), tuple(cells), tuple(notes))
-
-
-def _same_chip(a: CalibrationRecord, b: CalibrationRecord) -> tuple[bool, str]:
-    names = [f"{r.kind} {r.chip_name}, serial {r.serial}" for r in (a, b)]
-    same = (a.kind, a.chip_name, a.serial) == (b.kind, b.chip_name, b.serial)
-    if any(r.kind in OF_CELLS for r in (a, b)):
-        return same, f"same cells: {names[0]}" if same else f"OTHER cells: {names[0]} → {names[1]}"
-    return same, f"the same chip: {names[0]}" if same else f"ANOTHER chip: {names[0]} → {names[1]}"
+    changes = (_change(*part) for part in _parts(a, b, alike))
+    states = ((m, a.macros[m].cells, b.macros[m].cells) for m in alike)
+    return RecordDiff(
+        same,
+        f"{what[0]}: {names[0]}" if same else f"{what[1]}: {names[0]} → {names[1]}",
+        facts,
+        tuple(change for change in changes if change),
+        tuple((m, first.size, int((first != second).sum())) for m, first, second in states),
+        tuple(notes),
+    )
 
 
 def _short(value: Any) -> str:
@@ -155,30 +129,56 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:16]}…"
 
 
-def _change(part: str, moved: Floats, error_a: Floats, error_b: Floats, unit: str) -> Change | None:
+def _change(part: str, unit: str, first: Numbers, second: Numbers) -> Change | None:
     """Numbers without an error in either record (never measured there, or fixed) are left out."""
-    known = np.isfinite(moved) & (error_a > 0.0) & (error_b > 0.0)
+    (a, error_a), (b, error_b) = (tuple(np.ravel(x).astype(np.float64) for x in numbers) for numbers in (first, second))
+    known = np.isfinite(b - a) & (error_a > 0.0) & (error_b > 0.0)
     if not known.any():
         return None
-    moved, z = moved[known], np.abs(moved / np.hypot(error_a, error_b, where=known, out=np.ones_like(moved)))[known]
-    limit = float(-ndtri(CHANCE / 2 / len(z)))
-    worst = int(z.argmax())
+    moved = (b - a)[known]
+    z = np.abs(moved / np.hypot(error_a[known], error_b[known]))
+    limit, worst = float(-ndtri(CHANCE / 2 / len(z))), int(z.argmax())
     return Change(
         part, len(z), float(moved.mean()), float(moved[worst]), unit, float(z[worst]), int((z > limit).sum()), limit
     )
 
 
-def _laws(a: ProgrammingLaw, b: ProgrammingLaw) -> Iterator[Change]:
-    """Shift and spread at the first law's levels that lie within the second's, and at ages that both reach."""
-    levels = a.levels_us[(a.levels_us >= b.levels_us[0] * 0.99) & (a.levels_us <= b.levels_us[-1] * 1.01)]
-    ages = a.ages_s[(a.ages_s >= b.ages_s[0] / 1.2) & (a.ages_s <= b.ages_s[-1] * 1.2)]
-    if not len(levels) or not len(ages):
-        return
-    first, second = (_summary(law, levels, ages) for law in (a, b))
-    for k, name in ((0, "programming shift"), (2, "programming spread")):
-        change = _change(name, second[k] - first[k], first[k + 1], second[k + 1], "µS")
-        if change:
-            yield change
+def _parts(
+    a: CalibrationRecord, b: CalibrationRecord, macros: list[int]
+) -> Iterator[tuple[str, str, Numbers, Numbers]]:
+    """Name, unit and numbers of each part that both records have."""
+    laws, noises, drives = ([getattr(r, name) for r in (a, b)] for name in ("programming", "read_noise", "drive"))
+    levels = _common(laws[0].levels_us, laws[1].levels_us, 1.01)
+    ages = _common(laws[0].ages_s, laws[1].ages_s, 1.2)
+    if len(levels) and len(ages):
+        first, second = (_summary(law, levels, ages) for law in laws)
+        yield "programming shift", "µS", first[:2], second[:2]
+        yield "programming spread", "µS", first[2:], second[2:]
+    levels = _common(noises[0].levels_us, noises[1].levels_us, 1.01)
+    for name, columns in NOISES.items() if len(levels) else ():
+        first, second = (tuple(np.interp(levels, n.levels_us, getattr(n, c)) for c in columns) for n in noises)
+        yield name, "µS²", first, second
+    yield "wire", "Ω", (a.wire.ohm, a.wire.ohm_se), (b.wire.ohm, b.wire.ohm_se)
+    if a.thermal and b.thermal:
+        for name, unit in THERMAL.items():
+            first, second = ((getattr(t, name), getattr(t, f"{name}_se")) for t in (a.thermal, b.thermal))
+            yield name.replace("_", " "), unit, first, second
+    if all(drives) and drives[0].units.shape == drives[1].units.shape:  # the ends have no error
+        first, second = ((d.units, d.units_se) for d in drives)
+        yield "row drivers", "steps", first, second
+    for part, (name, error, unit) in COLUMNS.items():
+        alike = [m for m in macros if getattr(a.macros[m], name).shape == getattr(b.macros[m], name).shape]
+        if alike:
+            first, second = (
+                tuple(np.concatenate([np.ravel(getattr(r.macros[m], n)) for m in alike]) for n in (name, error))
+                for r in (a, b)
+            )
+            yield part, unit, first, second
+
+
+def _common(first: Floats, second: Floats, factor: float) -> Floats:
+    """Levels or ages of the first that lie within those of the second."""
+    return first[(first >= second[0] / factor) & (first <= second[-1] * factor)]
 
 
 def _summary(law: ProgrammingLaw, levels: Floats, ages: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -195,39 +195,3 @@ def _summary(law: ProgrammingLaw, levels: Floats, ages: Floats) -> tuple[Floats,
     share = np.sqrt(by_age**2 @ (law.scale_se_us / law.scale_us) ** 2 @ (by_level**2).T)
     shift = np.stack([h.quantile(np.zeros(len(levels))) for h in here])
     return shift.ravel(), shift_se.ravel(), spread.ravel(), (spread * share).ravel()
-
-
-def _noises(a: ReadNoise, b: ReadNoise) -> Iterator[Change]:
-    levels = a.levels_us[(a.levels_us >= b.levels_us[0] * 0.99) & (a.levels_us <= b.levels_us[-1] * 1.01)]
-    for name, table, error in (
-        ("read variance", "variance_us2", "se_us2"),
-        ("flicker a decade", "flicker_us2", "flicker_se_us2"),
-    ):
-        if len(levels):
-            values = [np.interp(levels, n.levels_us, getattr(n, table)) for n in (a, b)]
-            errors = [np.interp(levels, n.levels_us, getattr(n, error)) for n in (a, b)]
-            change = _change(name, values[1] - values[0], errors[0], errors[1], "µS²")
-            if change:
-                yield change
-
-
-def _drives(a: CalibrationRecord, b: CalibrationRecord) -> Iterator[Change]:
-    """Row drivers; the ends have no error."""
-    if a.drive and b.drive and a.drive.units.shape == b.drive.units.shape:
-        change = _change("row drivers", b.drive.units - a.drive.units, a.drive.units_se, b.drive.units_se, "steps")
-        if change:
-            yield change
-
-
-def _scalars(a: CalibrationRecord, b: CalibrationRecord) -> Iterator[Change]:
-    pairs = [("wire", a.wire.ohm, b.wire.ohm, a.wire.ohm_se, b.wire.ohm_se, "Ω")]
-    if a.thermal and b.thermal:
-        for name, unit in (("conductance_per_k", "1/K"), ("read_variance_per_k", "1/K"), ("activation_ev", "eV")):
-            x, y = (getattr(t, name) for t in (a.thermal, b.thermal))
-            pairs.append(
-                (name.replace("_", " "), x, y, *(getattr(t, f"{name}_se") for t in (a.thermal, b.thermal)), unit)
-            )
-    for name, x, y, error_x, error_y, unit in pairs:
-        change = _change(name, np.array([y - x]), np.array([error_x]), np.array([error_y]), unit)
-        if change:
-            yield change

@@ -19,7 +19,8 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -30,19 +31,81 @@ from scipy.optimize import minimize
 from scipy.special import gammaln, ndtr, stdtr
 
 from cim.cells.history import CellHistory
-from cim.cells.programming_law import ProgrammingLaw
+from cim.cells.programming_law import MAX_SKEW, ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.fit.aged_readings import Readings
+from cim.fit.cells import MIN_CELLS, nearest_level
 from cim.fit.goodness_of_fit import distance, published_sigma, score
-from cim.fit.programming import choose_levels, fit_programming, programming_distance, recalibrate
+from cim.fit.law_likelihood import Fit, LawReadings
+from cim.fit.programming import fit_programming, programming_distance
 from cim.record.calibration import CellState
 from hil.device_fit.readings import by_age, split
 
 UNTIL_S = 1.5e3  # the extrapolation has seen readings up to here
 BINS = 16
+LEVEL_NODES = 12
 RECALIBRATION = (200, 800)  # cells
 FULL_SCALE_C_US = 40.0
 Floats = NDArray[np.float64]
+
+
+def choose_levels(targets_us: NDArray[np.floating], count: int = LEVEL_NODES) -> Floats:
+    """Nodes for targets that lie anywhere: evenly spaced in √G, since cells change fastest near zero.
+
+    From the 0.5 % to the 99.5 % quantile; a node with fewer than 30 cells nearest to it is left out.
+    """
+    targets = np.asarray(targets_us, np.float64)
+    low, high = np.quantile(targets[np.isfinite(targets)], [0.005, 0.995])
+    nodes = np.linspace(np.sqrt(max(low, 0.0)), np.sqrt(max(high, 0.0)), count) ** 2
+    while len(nodes) > 1:
+        cells = np.bincount(nearest_level(targets[np.isfinite(targets)], nodes), minlength=len(nodes))
+        if cells.min() >= MIN_CELLS:
+            break
+        nodes = np.delete(nodes, cells.argmin())
+    return np.unique(nodes)
+
+
+def recalibrate(
+    law: ProgrammingLaw,
+    targets_us: NDArray[np.floating],
+    readings_us: NDArray[np.floating],
+    *,
+    ages_s: Sequence[float],
+    reads: Sequence[int],
+    read_noise: ReadNoise,
+    rounding_us: float = 0.0,
+) -> ProgrammingLaw:
+    """The law of another chip of the same kind, from a few of its cells: six numbers are fitted anew.
+
+        loc' = a + b · d + c · loc,   scale' = exp(e + f · d) · scale,   skew' = skew + g
+
+    with d the decades from the first age of the law. Degrees of freedom, shares, memory and the
+    course over the levels stay. Maximum likelihood with a weak pull towards the law as it was.
+
+    Args:
+        targets_us, readings_us: as for ``fit_programming``, of some hundred good cells.
+    """
+    targets, readings = np.asarray(targets_us, np.float64), np.asarray(readings_us, np.float64)
+    noise = np.sqrt(read_noise.at(targets)) / np.sqrt(np.asarray(reads, np.float64))[:, None]
+    cells = LawReadings(targets, readings - targets, noise, np.asarray(ages_s, np.float64), rounding_us).grouped()
+    decades = np.log10(law.ages_s / law.ages_s[0])[:, None]
+    size = float(np.median(law.scale_us))
+    pull = 1.0 / float(cells.weights.sum())  # one cell's worth
+
+    def changed(p: Floats) -> ProgrammingLaw:
+        return replace(
+            law,
+            loc_us=size * (p[0] + p[1] * decades) + (1.0 + p[2]) * law.loc_us,
+            scale_us=np.exp(p[3] + p[4] * decades) * law.scale_us,
+            skew=np.clip(law.skew + p[5], -MAX_SKEW, MAX_SKEW),
+            covariance=np.zeros((0, 0)),
+        )
+
+    def loss(p: Floats) -> float:
+        return -Fit.at_law(changed(p)).likelihood(cells) + pull * float(p @ p)
+
+    best = minimize(loss, np.zeros(6), method="L-BFGS-B", bounds=[(-3.0, 3.0)] * 6)
+    return changed(np.asarray(best.x, np.float64))
 
 
 def measured(name: str, data: str) -> Readings:

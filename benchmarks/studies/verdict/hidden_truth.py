@@ -86,7 +86,8 @@ def address(seed: int, macros: int, chip_seed: int | None = None, **more: float)
 
 def parameter_rows(seed: int) -> Iterator[dict[str, object]]:
     """One chip calibrated, up to a second temperature; a row for each scalar."""
-    from cim.record.estimates import scalar_estimates
+    from record_scalars import scalar_estimates
+
     from hil.calibration.procedure import calibrate
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address

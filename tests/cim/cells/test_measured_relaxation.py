@@ -15,7 +15,7 @@ from cim.cells.read_noise import ReadNoise
 from cim.fit.aged_readings import Readings
 from cim.fit.goodness_of_fit import distance as uneven
 from cim.fit.goodness_of_fit import score
-from cim.fit.programming import choose_levels, fit_programming, programming_distance, recalibrate
+from cim.fit.programming import fit_programming, programming_distance
 from hil.device_fit.readings import by_age
 
 from ...scripts import benchmark
@@ -38,7 +38,7 @@ def quiet(levels_us: np.ndarray) -> ReadNoise:
 
 def fitted(cells: Readings) -> ProgrammingLaw:
     """The law of single readings; nothing is chosen by hand."""
-    levels = choose_levels(cells.targets_us)
+    levels = benchmark("device_fit").choose_levels(cells.targets_us)
     ages = cells.ages_s.tolist()
     return fit_programming(
         cells.targets_us,
@@ -133,7 +133,7 @@ def test_a_law_does_not_transfer_to_another_chip_for_free_and_a_short_recalibrat
     words = second.cells // 16
     some = np.isin(words, np.random.default_rng(0).choice(np.unique(words), 50, replace=False))
     part, rest = second.of(some).until(UNTIL_S), second.of(~some)
-    moved = recalibrate(
+    moved = benchmark("device_fit").recalibrate(
         law,
         part.targets_us,
         part.readings_us,

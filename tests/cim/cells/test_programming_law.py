@@ -17,7 +17,9 @@ from cim.cells.laws.tail import Tail
 from cim.cells.programming_law import Law, ProgrammingLaw, law_at, redraw_law, time_weights
 from cim.cells.read_noise import ReadNoise
 from cim.cells.tails import log_density
-from cim.fit.programming import choose_knots, fit_programming, programming_distance, recalibrate
+from cim.fit.programming import choose_knots, fit_programming, programming_distance
+
+from ...scripts import benchmark
 
 LEVELS = np.array([2.0, 10.0, 20.0, 30.0, 38.0])
 AGES = np.array([1.0, 1e2, 1e4])
@@ -233,7 +235,9 @@ def test_a_short_recalibration_moves_a_law_to_another_chip() -> None:
     law = table()
     other = replace(law, loc_us=0.5 + 1.5 * law.loc_us, scale_us=1.3 * law.scale_us)
     targets, readings = cells(other, [1.0, 100.0], 1500, 10)
-    moved = recalibrate(law, targets, readings, ages_s=[1.0, 100.0], reads=[1, 1], read_noise=QUIET)
+    moved = benchmark("device_fit").recalibrate(
+        law, targets, readings, ages_s=[1.0, 100.0], reads=[1, 1], read_noise=QUIET
+    )
     new_targets, later = cells(other, [1e4], 8000, 11)
     before, after = (
         programming_distance(which, new_targets, later[0], age_s=1e4, reads=1, read_noise=QUIET)

@@ -184,7 +184,7 @@ def test_a_record_does_not_differ_from_itself() -> None:
     found = diff_records(made(), made())
     assert found.same_chip
     assert not found.changed
-    assert found.facts == ()
+    assert not found.facts
     assert all(c.z == 0 for c in found.changes)
 
 
