@@ -1,4 +1,4 @@
-"""Readings of cells by age, as a table of a lab gives them, and the levels of a law for them."""
+"""Readings of cells by age, of a table of a lab or of a calibration, and the levels of a law for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Readings by age and cell. ``cells``, ``targets_us``, ``reached``, ``pulses`` (n,); the rest (ages, n).
+    """Readings by age and cell. ``cells``, ``targets_us``, ``states``, ``pulses`` (n,); the rest (ages, n).
 
     ``readings_us`` is the mean of ``counts`` readings, NaN where there is none. ``pairs_us``
     (2, m) and ``pair_targets_us`` (m,) are two readings of one cell at one age.
@@ -32,7 +32,7 @@ class Readings:
     counts: NDArray[np.int64]
     pairs_us: Floats
     pair_targets_us: Floats
-    reached: Flags
+    states: NDArray[np.int8]  # ``CellState``
     pulses: NDArray[np.int64] | None
     step: float = 0.0  # readings are whole multiples of this
 
@@ -46,7 +46,7 @@ class Readings:
             self.counts[:, kept],
             self.pairs_us,
             self.pair_targets_us,
-            self.reached[kept],
+            self.states[kept],
             None if self.pulses is None else self.pulses[kept],
             self.step,
         )
@@ -62,7 +62,7 @@ class Readings:
             self.counts[kept],
             self.pairs_us,
             self.pair_targets_us,
-            self.reached,
+            self.states,
             self.pulses,
             self.step,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,32 +26,42 @@ class CellLaws:
     notes: tuple[str, ...]
 
 
-def fit_cells(readings: Readings, progress: Callable[[int, int, str], None] | None = None) -> CellLaws:
+def fit_cells(
+    readings: Readings,
+    progress: Callable[[int, int, str], None] | None = None,
+    *,
+    levels_us: Floats | None = None,
+    noise: ReadNoise | None = None,
+    knots_s: Sequence[float] | None = None,
+) -> CellLaws:
     """Programming law, read noise and write statistics of these cells.
 
     Args:
+        levels_us, knots_s: levels and ages of the law; None: chosen from the readings.
+        noise: read noise where it is known; None: that of pairs of readings.
         progress: called with (steps done, steps in all, the one at work).
 
     Raises:
         cim.fit.cells.TooFewCells: a level has too few cells.
     """
-    levels = level_knots(readings.targets_us)
+    levels = level_knots(readings.targets_us) if levels_us is None else levels_us
     notes: list[str] = []
-    noise = _read_noise(readings, levels, notes)
-    states = np.where(readings.reached, CellState.GOOD, CellState.NOT_REACHED)
+    noise = noise or _read_noise(readings, levels, notes)
     law = fit_programming(
         readings.targets_us,
         readings.readings_us,
-        states,
+        readings.states,
         ages_s=tuple(readings.ages_s.tolist()),
         reads=tuple(int(np.median(c[c > 0])) for c in readings.counts),
         levels_us=levels,
         read_noise=noise,
         progress=progress,
+        knots_s=knots_s,
     )
     writes = None
     if readings.pulses is not None:
-        writes = write_statistics(readings.targets_us, readings.reached, readings.pulses, levels)
+        reached = readings.states != CellState.NOT_REACHED
+        writes = write_statistics(readings.targets_us, reached, readings.pulses, levels)
     return CellLaws(law, noise, writes, tuple(notes))
 
 

@@ -24,11 +24,11 @@ from cim.cells.write_statistics import write_statistics
 from cim.chip.converters import conversions
 from cim.chip.file import description_words
 from cim.chip.spec import MacroSpec
+from cim.fit.aged_readings import Readings
 from cim.fit.column_checks import NetworkCheck, idle_disagreement
 from cim.fit.column_products import ColumnProducts, fit_wires_and_drive, gain_known
 from cim.fit.columns import ColumnFit, combine
-from cim.fit.pattern_cells import PatternCells, fit_law, read_noise, with_flicker
-from cim.fit.stuck_cells import cell_states
+from cim.fit.pattern_cells import cell_states, fit_law, pattern_readings, read_noise, with_flicker
 from cim.fit.temperature import expected_drift_us, fit_conductance_per_k, fit_variance_per_k
 from cim.record.calibration import STUCK, CalibrationRecord, CellState, NotCalibrated
 from hil.calibration.dry_run import COLUMNS, LAWS, usual_sets
@@ -118,7 +118,7 @@ def make_record(
     """All estimators, on what was measured."""
     spec, about = driver.spec.macro, driver.description
     states = {m: cell_states(found.states[m], found.pattern[m]) for m in macros}
-    cells = PatternCells.of(found.pattern, PLANS[budget].early_reads, found.aged, states, macros)
+    cells = pattern_readings(found.pattern, PLANS[budget].early_reads, found.aged, states, macros)
     levels = np.array(spec.levels_us)
     assert found.noise is not None
     noise = with_flicker(found.noise, found.repeats, found.good_targets(found.repeats))
@@ -155,7 +155,7 @@ def make_record(
         date=(date or datetime.datetime.now(datetime.UTC)).isoformat(timespec="seconds"),
         method=f"{METHOD}, budget {budget.value}",
         seed=seed,
-        age_s=cells.ages_s[-1],
+        age_s=float(cells.ages_s[-1]),
         macros=parts,
         programming=law,
         read_noise=noise,
@@ -214,7 +214,7 @@ def fit_macros(
     return estimates
 
 
-def law_goodness(cells: PatternCells, distances: Sequence[float], floor: float) -> dict[str, float]:
+def law_goodness(cells: Readings, distances: Sequence[float], floor: float) -> dict[str, float]:
     """How far the law lies from the cells that were measured, at each age (Kolmogorov-Smirnov)."""
     ages = {f"programming_ks_{age:.3g}s": d for age, d in zip(cells.ages_s, distances, strict=True)}
     return {"programming_ks": distances[-1], "programming_ks_floor": floor, **ages}
@@ -240,7 +240,7 @@ def _report_law(watch: Watch, done: int, total: int, what: str) -> None:
 def fit_thermal(
     found: Measured,
     hot: SecondTemperature,
-    cells: PatternCells,
+    cells: Readings,
     law: ProgrammingLaw,
     noise: ReadNoise,
     spec: MacroSpec,

@@ -33,7 +33,7 @@ COLUMNS = {
 }
 
 Floats = NDArray[np.float64]
-Numbers = tuple[Any, Any]  # with their standard errors
+Numbers = tuple[Any, ...]  # and their standard errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +151,9 @@ def _parts(
     levels = _common(laws[0].levels_us, laws[1].levels_us, 1.01)
     ages = _common(laws[0].ages_s, laws[1].ages_s, 1.2)
     if len(levels) and len(ages):
-        first, second = (_summary(law, levels, ages) for law in laws)
-        yield "programming shift", "µS", first[:2], second[:2]
-        yield "programming spread", "µS", first[2:], second[2:]
+        was, now = (_summary(law, levels, ages) for law in laws)
+        yield "programming shift", "µS", was[:2], now[:2]
+        yield "programming spread", "µS", was[2:], now[2:]
     levels = _common(noises[0].levels_us, noises[1].levels_us, 1.01)
     for name, columns in NOISES.items() if len(levels) else ():
         first, second = (tuple(np.interp(levels, n.levels_us, getattr(n, c)) for c in columns) for n in noises)
@@ -178,7 +178,7 @@ def _parts(
 
 def _common(first: Floats, second: Floats, factor: float) -> Floats:
     """Levels or ages of the first that lie within those of the second."""
-    return first[(first >= second[0] / factor) & (first <= second[-1] * factor)]
+    return np.asarray(first[(first >= second[0] / factor) & (first <= second[-1] * factor)])
 
 
 def _summary(law: ProgrammingLaw, levels: Floats, ages: Floats) -> tuple[Floats, Floats, Floats, Floats]:

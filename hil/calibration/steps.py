@@ -31,8 +31,7 @@ from cim.fit.measured import (
     Stuck,
     joined,
 )
-from cim.fit.pattern_cells import good_targets, held_and_fitted, read_noise
-from cim.fit.stuck_cells import merge_stuck, stuck_states
+from cim.fit.pattern_cells import good_targets, held_and_fitted, merge_stuck, read_noise, stuck_states
 from cim.record.calibration import CellState
 from hil.calibration.measurements import Probes
 from hil.calibration.plan import FIRST_AGE_S, CalibrationPlan, StepPrecision, later_ages

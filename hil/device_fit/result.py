@@ -1,26 +1,28 @@
 """``hil fit`` from a table to a record: fit on one part of the cells, judged on the other, in words.
 
-Rows become readings by age and cell, cells are split in two (``hil.device_fit.readings``), one part is
+Rows become readings by age and cell, cells are split in two (``hil.device_fit.measured_tables``), one part is
 fitted (``cim.fit.cell_laws``) and the other judged (``cim.fit.goodness_of_fit``) beside two baselines: a
 Gaussian of the same cells, and the published polynomial of Wan et al. (doi 10.1038/s41586-022-04992-8).
 """
 
 from __future__ import annotations
 
+import datetime
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cim.array.wire_law import Wire
 from cim.fit.cell_laws import CellLaws, fit_cells
 from cim.fit.goodness_of_fit import QUANTILES, AgeGoodness, judge_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from hil.calibration.account import plain
-from hil.device_fit.measured_tables import CellTable, read_table
-from hil.device_fit.readings import ODD, QUARTER, by_age, split
-from hil.device_fit.table_record import record_of
+from hil.device_fit.measured_tables import ODD, QUARTER, CellTable, by_age, read_table, split
 from hil.errors import FileError
 from hil.pages.tables import Table, duration
 from hil.watch import PlannedStage, Watch
@@ -93,12 +95,16 @@ def fit_source(
     """Fit the device model to a file with a table of cell readings.
 
     Args:
+        table: file with one reading a row.
         hold_out: cells that judge the fit: ``odd`` or ``quarter``.
         ages_to_s: readings up to this age, s, are fitted; later ones judge.
         test_on: a second table that judges the fit.
         base: a record for the parts that a table does not determine.
         temperature_c: of the readings.
         watch: hears stages and progress.
+
+    Returns:
+        the record of the cells, and how far the law lies from held-out ones.
 
     Raises:
         FileError: a table is missing or broken.
@@ -225,3 +231,52 @@ def _quantiles(result: FitResult) -> Table:
     ]
     rows = tuple((name, *(f"{v:+.2f}".replace("-", "−") for v in values)) for name, values in pairs)
     return Table("Quantiles", ("age", *(f"{100 * q:g} %" for q in QUANTILES)), rows)
+
+
+def record_of(
+    table: CellTable,
+    fitted: CellLaws,
+    goodness: Sequence[AgeGoodness],
+    *,
+    temperature_c: float,
+    method: str,
+    base: CalibrationRecord | None = None,
+) -> CalibrationRecord:
+    """A record of kind ``table``: cells measured, no macros; wires and temperature from ``base`` if there is one."""
+    scores: dict[str, float] = {}
+    for row in goodness:
+        name = f"{row.age_s:.3g}s"
+        scores[f"programming_ks_{name}"] = row.law
+        scores[f"gaussian_ks_{name}"] = row.gaussian
+        if row.published is not None:
+            scores[f"published_ks_{name}"] = row.published
+    if goodness:
+        scores["programming_ks"] = goodness[-1].law
+    return CalibrationRecord(
+        chip_name=table.name,
+        revision="",
+        serial=digest(table)[:16],
+        firmware="",
+        kind="table",
+        spec_digest="",
+        temperature_c=temperature_c,
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        method=method,
+        seed=0,
+        age_s=float(fitted.programming.ages_s[-1]),
+        macros={},
+        programming=fitted.programming,
+        read_noise=fitted.read_noise,
+        wire=base.wire if base else Wire(0.0, 0.0),
+        goodness=scores,
+        thermal=base.thermal if base else None,
+        writes=fitted.writes,
+    )
+
+
+def digest(table: CellTable) -> str:
+    """SHA-256 of cells, times, readings and targets."""
+    whole = hashlib.sha256()
+    for values in (table.cell, table.time_s, table.conductance_us, table.target_us):
+        whole.update(np.ascontiguousarray(values).tobytes())
+    return whole.hexdigest()

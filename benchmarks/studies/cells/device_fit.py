@@ -39,7 +39,7 @@ from cim.fit.goodness_of_fit import distance, published_sigma, score
 from cim.fit.law_likelihood import Fit, LawReadings
 from cim.fit.programming import fit_programming, programming_distance
 from cim.record.calibration import CellState
-from hil.device_fit.readings import by_age, split
+from hil.device_fit.measured_tables import by_age, split
 
 UNTIL_S = 1.5e3  # the extrapolation has seen readings up to here
 BINS = 16

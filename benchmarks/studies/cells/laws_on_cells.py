@@ -36,7 +36,7 @@ from cim.cells.programming_law import law_at
 from cim.fit.aged_readings import Readings
 from cim.fit.goodness_of_fit import Gaussian, distance
 from cim.record.published import PUBLISHED, published_model
-from hil.device_fit.readings import QUARTER, by_age, split
+from hil.device_fit.measured_tables import QUARTER, by_age, split
 
 ROWS = Path(__file__).parents[2] / "results/laws_on_cells.jsonl"
 BINS, LEAST, BAKE_S, MOST_CELLS = 400, 1e-9, 1800.0, 4096
@@ -56,7 +56,7 @@ def pairs(before_us: Floats, after_us: Floats) -> Readings:
     n = len(first)
     return Readings(
         np.arange(n), first, np.array([BAKE_S]), later[None], np.ones((1, n), np.int64),
-        np.zeros((2, 0)), np.zeros(0), np.ones(n, np.bool_), None, 0.0,
+        np.zeros((2, 0)), np.zeros(0), np.zeros(n, np.int8), None, 0.0,
     )  # fmt: skip
 
 

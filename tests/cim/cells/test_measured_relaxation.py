@@ -16,7 +16,7 @@ from cim.fit.aged_readings import Readings
 from cim.fit.goodness_of_fit import distance as uneven
 from cim.fit.goodness_of_fit import score
 from cim.fit.programming import fit_programming, programming_distance
-from hil.device_fit.readings import by_age
+from hil.device_fit.measured_tables import by_age
 
 from ...scripts import benchmark
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cim.cells.read_noise import ReadNoise
-from cim.fit.read_noise import fit_flicker
+from cim.fit.pattern_cells import fit_flicker
 
 LEVELS = np.array([2.0, 20.0, 40.0])
 WHITE = ReadNoise(LEVELS, np.full(3, 1.7), np.zeros(3))

@@ -15,8 +15,7 @@ from cim.fit.cells import TooFewCells
 from cim.fit.goodness_of_fit import Gaussian, distance, published_sigma, score
 from cim.record.file import load_record, save_record
 from hil.cli import run
-from hil.device_fit.measured_tables import CellTable
-from hil.device_fit.readings import by_age, split
+from hil.device_fit.measured_tables import CellTable, by_age, split
 from hil.device_fit.result import FitResult, fit_source, fit_table
 from hil.errors import FileError, UsageError
 from hil.pages.tables import as_lines

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hil.cli import run
-from hil.device_fit import table_columns
+from hil.device_fit import measured_tables
 from hil.device_fit.measured_tables import read_table
 from hil.errors import FileError
 
@@ -196,7 +196,7 @@ def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path) -> None:
 def test_more_rows_than_a_fit_can_use_are_refused_before_memory_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_columns, "MAX_ROWS", 3)
+    monkeypatch.setattr(measured_tables, "MAX_ROWS", 3)
     assert "more than 3 rows" in fault(written(tmp_path, GOOD))
 
 
