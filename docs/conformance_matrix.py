@@ -263,7 +263,7 @@ def page(columns: dict[str, dict[str, str]], spoken_in: dict[tuple[str, str], st
     return f"""# Conformance
 
 Written by `python docs/conformance_matrix.py`; `pytest tests/hil/driver/test_selftest.py` runs the same and compares.
-The checks are those of `hil selftest` ([wire](file-formats.md)). *yes*: passed; *–*: does not apply, because the chip
+The checks are those of `hil board selftest` ([wire](file-formats.md)). *yes*: passed; *–*: does not apply, as the chip
 lacks what the check needs; *{NOT_TRIED}*: not tried, because nobody cuts the power, or because all work that harms
 nothing is over too soon, which may be otherwise on a slower machine; *NO*: failed.
 
@@ -277,7 +277,7 @@ nothing is over too soon, which may be otherwise on a slower machine; *NO*: fail
 
 ## Versions
 
-The version that host and chip speak; "release {RELEASE}" is the program of that release, as host `hil info`:
+The version that host and chip speak; "release {RELEASE}" is the program of that release, as host `info`:
 
 {table(matrix)}
 """

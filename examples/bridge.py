@@ -1,7 +1,7 @@
 """Put a board with an SDK of its own behind the chip role, so that every hil command works on it.
 
 python examples/bridge.py 127.0.0.1:5026 &
-hil info --port tcp://127.0.0.1:5026 --chip lab-128 --macros 1
+hil board info --port tcp://127.0.0.1:5026 --chip lab-128 --macros 1
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cim.chip.file import load_chip
 from firmware_protocols import messages as wire
 from firmware_protocols.handlers import Answer
 
-SPEC = load_chip("lab-128", macros=1)  # describe your chip in a file of its own: hil chips show lab-128
+SPEC = load_chip("lab-128", macros=1)  # describe your chip in a file of its own: hil chip show lab-128
 
 
 class AcmeBoard:

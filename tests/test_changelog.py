@@ -42,13 +42,13 @@ def test_the_fragments_of_today_build_and_each_says_something() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fragment_becomes_a_line_of_its_kind_in_the_file_of_the_version(kind: str, project: Path) -> None:
     fragment = project / "changelog" / "fragments" / f"blanks-in-names.{kind}.md"
-    fragment.write_text("`hil info` reads names with blanks,\nin two lines.\n", "utf-8")
+    fragment.write_text("`hil board info` reads names with blanks,\nin two lines.\n", "utf-8")
     done = build(project, "--yes")
     assert done.returncode == 0, done.stderr
     text = (project / "changelog" / "99.0.0.md").read_text("utf-8")
     assert re.match(r"# 99\.0\.0 \(\d{4}-\d\d-\d\d\)\n\n## ", text)
     (section,) = [part for part in text.split("\n## ")[1:] if part.startswith(kind.title())]
-    assert "\n- `hil info` reads names with blanks,\n  in two lines.\n" in section
+    assert "\n- `hil board info` reads names with blanks,\n  in two lines.\n" in section
 
 
 def test_a_file_that_is_no_fragment_ends_the_build_with_its_name(project: Path) -> None:

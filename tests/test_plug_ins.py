@@ -25,7 +25,12 @@ def broken(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["--help"], 0), (["techniques"], 0), (["chips", "show", "lab-128"], 0), (["info", "--port", "rude:1"], 3)],
+    [
+        (["--help"], 0),
+        (["help", "techniques"], 0),
+        (["chip", "show", "lab-128"], 0),
+        (["board", "info", "--port", "rude:1"], 3),
+    ],
 )
 def test_a_plug_in_that_ends_the_program_on_import_is_named_and_the_rest_stays(
     arguments: list[str], code: int, broken: dict[str, str]

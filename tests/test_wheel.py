@@ -110,17 +110,17 @@ def test_a_newcomer_follows_a_page_in_an_empty_folder(name: str, python: Path, t
 def test_a_page_says_itself_what_a_newcomer_does_not_follow_and_why(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     lines = (
-        "# A", "", "<!-- not followed, `hil emulate`: QEMU -->", "```", "hil emulate --pty", "hil info \\",
-        "  --port X   # hello", "```", "## B", "", "<!-- not followed: hours -->", "```console", "$ hil fit a.csv",
-        "cells  3", "$ hil chips", "```", "", "```console", "$ hil doctor", "```", "",
+        "# A", "", "<!-- not followed, `hil emulate`: QEMU -->", "```", "hil emulate --pty", "hil board info \\",
+        "  --port X   # hello", "```", "## B", "", "<!-- not followed: hours -->", "```console", "$ hil chip fit a.csv",
+        "cells  3", "$ hil chip list", "```", "", "```console", "$ hil doctor", "```", "",
     )  # fmt: skip
     page.write_text("\n".join(lines), "utf-8")
     told = [(step.command, step.shown, step.heading, step.why_not) for step in newcomer.steps(page)]
     assert told == [
         ("hil emulate --pty", (), "A", "QEMU"),
-        ("hil info    --port X", (), "A", ""),
-        ("hil fit a.csv", ("cells  3",), "B", "hours"),
-        ("hil chips", (), "B", "hours"),
+        ("hil board info    --port X", (), "A", ""),
+        ("hil chip fit a.csv", ("cells  3",), "B", "hours"),
+        ("hil chip list", (), "B", "hours"),
         ("hil doctor", (), "B", ""),
     ]
 

@@ -2,7 +2,7 @@
 
 A chip file is TOML; every value is ``key = { value = …, source = "…" }`` and every source
 begins with ``measured:``, ``published:``, ``borrowed from:`` or ``assumed``. ``load_chip`` takes the name of a
-shipped file (``hil chips``) or the path of a user's own.
+shipped file (``hil chip list``) or the path of a user's own.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class NoCostModel(CimFileError, ValueError):
     def __init__(self, chip: str) -> None:
         super().__init__(
             f"{chip} has no [cost] section, so nothing is known of its energy and area\n"
-            "  try     hil chips show lab-128, and give the file a [cost] section like it; hil estimate --prices FILE"
+            "  try     hil chip show lab-128, and give the file a [cost] section like it; hil estimate --prices FILE"
         )
         self.chip = chip
 

@@ -18,7 +18,7 @@ import hil
 from firmware_protocols import TileAddress
 
 # %% The chip file: ours of 128 x 128 cells, copied and made smaller; currents pass on in 16 bits
-subprocess.run(["hil", "chips", "copy", "lab-128", "macro.toml"], check=True, stdout=subprocess.DEVNULL)
+subprocess.run(["hil", "chip", "copy", "lab-128", "macro.toml"], check=True, stdout=subprocess.DEVNULL)
 text = Path("macro.toml").read_text("utf-8")
 for key, value in {"macros": 1, "rows": 32, "columns": 32, "rows_per_read": 32, "shared_by": 1}.items():
     text = re.sub(rf"^{key} = {{ value = \d+", f"{key} = {{ value = {value}", text, count=1, flags=re.M)

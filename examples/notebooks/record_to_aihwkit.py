@@ -28,7 +28,7 @@ def shell(command: str) -> None:
 with hil.open_chip("emulated:lab-128?seed=7", macros=1) as chip:
     record = chip.calibrate(budget="quick")
 cim.save_record(record, "record.h5")
-shell("hil export record.h5 --to aihwkit --age 1h -o my_cells.py")
+shell("hil chip export record.h5 --to aihwkit --age 1h -o my_cells.py")
 
 # %% A network, trained as anywhere
 data = hil.load_dataset("fashion-mnist-bundled")
@@ -77,7 +77,7 @@ for target, reading in zip(meant, read, strict=True):
     pairs = zip(G_MIN_US + us * reading, G_MIN_US + us * target, strict=True)
     rows += [f"{next(numbers)},3600,{now},{aim}" for now, aim in pairs]
 Path("cells.csv").write_text("\n".join(["cell,time_s,conductance_us,target_us", *rows]))
-shell("hil fit cells.csv -o cells.h5")
+shell("hil chip fit cells.csv -o cells.h5")
 
 # %% The record that came back beside the one that went: how far cells are off, by their target
 returned = cim.load_record("cells.h5")

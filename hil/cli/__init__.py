@@ -28,21 +28,20 @@ from typer.models import CommandInfo
 from cim.plug_ins import BrokenPlugIn, load
 from hil.cli import (
     bench,
+    board,
     calibrate,
+    chip,
     compile,
     deploy,
     estimate,
     finetune,
-    fit,
     improve,
     judge,
-    link,
     search,
     show,
     simulate,
     tune,
 )
-from hil.cli.cells import pulse
 from hil.cli.failures import code_of, interrupted_summary, report_failure
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.terminal.lines import complain, print_line, spell_out
@@ -96,36 +95,27 @@ def root(
 for command in (
     deploy.deploy,
     calibrate.calibrate,
-    fit.fit,
-    fit.export,
     compile.compile,
     tune.tune,
     improve.improve,
     simulate.simulate,
-    show.techniques,
     judge.judge,
     estimate.estimate,
     finetune.finetune,
     bench.emulate,
-    bench.chips,
-    show.examples,
-    bench.ports,
-    bench.info,
-    bench.selftest,
-    bench.doctor,
-    bench.mvm,
-    bench.cells,
+    show.doctor,
     show.show,
-    show.glossary,
 ):
     app.command(cls=GroupedCommand)(command)
 app.command("import", cls=GroupedCommand)(compile.import_)
-app.add_typer(calibrate.calibration, name="calibration")
-app.add_typer(pulse.pulse, name="pulse")
-app.add_typer(search.search, name="search")
-app.add_typer(link.trace, name="trace")
-app.add_typer(link.bench, name="bench")
-app.add_typer(bench.firmware, name="firmware")
+for name, found in (
+    ("chip", chip.chip),
+    ("board", board.board),
+    ("bench", bench.bench),
+    ("search", search.search),
+    ("help", show.help),
+):
+    app.add_typer(found, name=name)
 
 
 def add_command(app: typer.Typer, point: EntryPoint) -> None:
@@ -141,8 +131,8 @@ def add_command(app: typer.Typer, point: EntryPoint) -> None:
         app.command(point.name, cls=GroupedCommand)(command)
 
 
-for found in entry_points(group="hil.commands"):
-    add_command(app, found)
+for point in entry_points(group="hil.commands"):
+    add_command(app, point)
 
 
 def app_of(arguments: list[str]) -> typer.Typer:

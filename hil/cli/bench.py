@@ -1,35 +1,18 @@
-"""Commands of the bench: chips, ports, first measurements, a stand-in chip, firmware of a board of one's own."""
+"""Commands of stand-ins and benches of instruments: ``hil emulate``, ``hil bench``."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
 
 import typer
 
-from hil.cli.options import (
-    Baud,
-    Chip,
-    ChipOptions,
-    Emulated,
-    Json,
-    Macros,
-    Port,
-    chip_address,
-    output_file,
-    print_result,
-    screen,
-    seconds,
-)
-from hil.cli.terminal.completion import chips as chip_files
-from hil.cli.terminal.completion import one_of
+from hil.cli.help_groups import group
+from hil.cli.options import Chip, Json, Macros, output_file, print_result
 from hil.cli.terminal.lines import complain
 from hil.errors import ExitCode, UsageError
-from hil.pages.tables import Table, labelled
-from hil.transports import DEFAULT_BAUD
 
 
 def emulate(
@@ -133,223 +116,39 @@ def _emulate_firmware(
     return ExitCode.DONE
 
 
-def chips(
-    action: Annotated[
-        str | None, typer.Argument(help="show or copy", show_default=False, autocompletion=one_of(("show", "copy")))
-    ] = None,
-    name: Annotated[
-        str | None, typer.Argument(help="name or path of a chip file", show_default=False, autocompletion=chip_files)
-    ] = None,
-    copy: Annotated[Path | None, typer.Argument(help="file that a copy is written to", show_default=False)] = None,
-    macros: Macros = None,
+def check(
+    bench_file: Annotated[Path, typer.Argument(help="bench file: instruments, roles, wiring, safety")],
     as_json: Json = False,
 ) -> int:
-    """List chip files with a measured number each, show one with its digest, or copy it: chips copy NAME my.toml."""
-    from cim.chip.file import chip_names, description, load_chip
-    from hil.driver.chip_text import chip_tables, gallery_record, gallery_rows
+    """Check a bench file and its instruments: who they are, limits, outputs, and the rate of row reads."""
+    from hil.server.bench.check import check_bench
 
-    if action is None:
-        specs = [load_chip(n) for n in chip_names()]
-        rows = [row for s in specs for row in gallery_rows(s)]
-        record = {"chips": [s.name for s in specs], "gallery": [gallery_record(s) for s in specs]}
-        print_result([labelled("Chips", *rows)], record, as_json)
-        return ExitCode.DONE
-    if action not in ("show", "copy"):
-        raise UsageError(f"hil chips {action} is not a command", hint="hil chips, hil chips show NAME, or copy it")
-    if name is None:
-        raise UsageError(f"hil chips {action} needs the name or path of a chip file", hint="hil chips lists the names")
-    if action == "copy":
-        return _copy_chip(name, copy, as_json)
-    spec = load_chip(name, macros=macros)
-    print_result(
-        chip_tables(spec), {**description(spec), "digest": spec.digest, "provenance": spec.provenance}, as_json
-    )
-    return ExitCode.DONE
-
-
-def _copy_chip(name: str, copy: Path | None, as_json: bool) -> int:
-    from cim.gallery import own_copy
-    from hil.atomic import write_text
-
-    if copy is None or copy.suffix != ".toml":
-        raise UsageError("hil chips copy needs a file that ends in .toml", hint=f"hil chips copy {name} my-chip.toml")
-    if copy.exists():
-        raise UsageError(f"{copy} is there already", hint="name another file, or remove that one")
-    output_file(copy)
-    write_text(copy, own_copy(name, copy.stem))
-    lines = [f"{copy}: a chip file of your own, begun as {name}", f"then          hil chips show ./{copy}"]
-    print_result(lines, {"file": str(copy), "name": copy.stem, "begun_as": name}, as_json)
-    return ExitCode.DONE
-
-
-def ports(as_json: Json = False) -> int:
-    """List serial ports, likely boards first."""
-    from hil.transports.ports import list_ports
-
-    found = list_ports()
-    table = Table("Ports", ("", ""), tuple((p.device, p.description) for p in found))
-    print_result(
-        [table if found else "no serial port found; hil deploy --emulated needs none"],
-        {"ports": [{"device": p.device, "description": p.description} for p in found]},
-        as_json,
-    )
-    return ExitCode.DONE
-
-
-def info(
-    port: Port = None,
-    emulated: Emulated = False,
-    chip: ChipOptions = None,
-    macros: Macros = None,
-    baud: Baud = DEFAULT_BAUD,
-    as_json: Json = False,
-) -> int:
-    """Show a chip's identity, capabilities and state."""
-    from hil.driver.chip_text import info_record, info_table
-    from hil.driver.open_chip import open_chip
-
-    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
-        status = driver.known_status()
-        print_result([info_table(driver, status)], info_record(driver, status), as_json)
-    return ExitCode.DONE
-
-
-def selftest(
-    port: Port = None,
-    emulated: Emulated = False,
-    chip: ChipOptions = None,
-    macros: Macros = None,
-    only: Annotated[str | None, typer.Option(help="groups of checks, as frames,safety", show_default=False)] = None,
-    power_cycle: Annotated[
-        str | None,
-        typer.Option(help="ask, or a command that takes the chip's power and gives it back", show_default=False),
-    ] = None,
-    within: Annotated[str, typer.Option(help="time for all of it; what is left then is not tried")] = "15m",
-    baud: Baud = DEFAULT_BAUD,
-    as_json: Json = False,
-) -> int:
-    """Check that a chip keeps the wire protocol and its limits; cells of up to three macros are overwritten."""
-    from cim.chip.file import load_chip
-    from hil.driver.selftest.power import power_cut
-    from hil.driver.selftest.suite import GROUPS, run_suite
-
-    groups = only.split(",") if only else list(GROUPS)
-    if not set(groups) <= set(GROUPS):
-        raise UsageError(f"--only {only!r} names no groups", hint=f"some of {','.join(GROUPS)}")
-    spec = load_chip(chip, macros=macros) if chip else None
-    cut = None if power_cycle is None else power_cut(power_cycle, _ask)
-    with screen(quiet=as_json) as watch:
-        found = run_suite(
-            chip_address(port, emulated, chip, macros), spec,
-            groups=groups, baud=baud, cut_power=cut, within_s=seconds(within), watch=watch,
-        )  # fmt: skip
+    found = check_bench(bench_file)
     print_result(found.lines(), found.to_json(), as_json)
-    if found.interrupted:
-        return ExitCode.CTRL_C
-    return ExitCode.DONE if found.passed and not found.out_of_time else ExitCode.OUTSIDE_TOLERANCE
-
-
-def _ask(text: str) -> None:
-    """Show a text and wait until a person presses Enter."""
-    complain(text)
-    if not sys.stdin.readline():
-        raise UsageError("nobody is there to answer", hint="hil selftest --power-cycle ask")
-
-
-def doctor(as_json: Json = False) -> int:
-    """Check this machine: versions, ports and permissions, data sets, room for results."""
-    from hil.cli.doctor import checks
-
-    found = checks()
-    table = Table("Checks", ("", "", ""), tuple((c.word, c.name, c.text) for c in found))
-    print_result([table], {c.name: {"ok": c.ok, "text": c.text} for c in found}, as_json)
     return ExitCode.DONE
 
 
-def mvm(
-    port: Port = None,
-    emulated: Emulated = False,
-    chip: ChipOptions = None,
-    macros: Macros = None,
-    macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
-    rows: Annotated[int, typer.Option(help="logical rows driven, from row 0")] = 16,
-    outputs: Annotated[int, typer.Option(help="outputs read, from output 0")] = 8,
-    level: Annotated[int | None, typer.Option(help="program this level everywhere first", show_default=False)] = None,
-    code: Annotated[
-        int | None, typer.Option(help="input code on every row; default the largest", show_default=False)
-    ] = None,
-    repeat: Annotated[int, typer.Option(help="reads")] = 4,
-    range_code: Annotated[
-        int | None, typer.Option(help="ADC range; default the smallest that holds the sum", show_default=False)
-    ] = None,
-    baud: Baud = DEFAULT_BAUD,
-    as_json: Json = False,
-) -> int:
-    """Multiply one vector by one tile, several times: the first measurement on a bench."""
-    from hil.driver.bench import first_mvm
-    from hil.driver.open_chip import open_chip
-
-    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
-        result = first_mvm(
-            driver,
-            macro=macro,
-            rows=rows,
-            outputs=outputs,
-            level=level,
-            code=code,
-            repeat=repeat,
-            range_code=range_code,
-        )
-    print_result(result.lines(), result.to_json(), as_json)
-    return ExitCode.DONE
-
-
-def cells(
-    port: Port = None,
-    emulated: Emulated = False,
-    chip: ChipOptions = None,
-    macros: Macros = None,
-    macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
-    reads: Annotated[int, typer.Option(help="reads to average")] = 4,
+def export(
+    model: Annotated[str, typer.Argument(help="model of an instrument: a name of ours, or the path of its file")],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False, callback=output_file),
-    ] = None,
-    baud: Baud = DEFAULT_BAUD,
+        Path, typer.Option("--out", "-o", help="file for pyvisa-sim to write", callback=output_file, show_default=False)
+    ],
     as_json: Json = False,
 ) -> int:
-    """Read every cell of a macro."""
-    from hil.driver.bench import cell_map
-    from hil.driver.open_chip import open_chip
+    """Write a model of an instrument for pyvisa-sim, to test programs of others without a bench."""
+    from hil.atomic import write_text
+    from hil.server.bench.model_file import load_model
+    from hil.server.bench.sim_export import RESOURCE, sim_devices
 
-    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
-        result = cell_map(driver, macro=macro, reads=reads)
-    if out:
-        result.write_csv(out)
-    print_result(result.lines(), result.to_json(), as_json)
+    found = load_model(model, Path())
+    try:
+        text = sim_devices(found)
+    except ValueError as error:
+        raise UsageError(str(error), hint="hil emulate --bench is a stand-in for these") from error
+    write_text(out, text)
+    lines = [f"{out}: {found.name} at {RESOURCE}", f'then          pyvisa.ResourceManager("{out}@sim")']
+    print_result(lines, {"file": str(out), "model": found.name}, as_json)
     return ExitCode.DONE
 
 
-firmware = typer.Typer(help="Firmware of a board of one's own.", no_args_is_help=True, rich_markup_mode=None)
-
-
-@firmware.callback()
-def firmware_root() -> None:
-    """Options of ``hil firmware`` itself."""
-
-
-@firmware.command("new")
-def new(
-    folder: Annotated[Path, typer.Argument(help="to be made; its last name is that of the board")],
-    chip: Chip = "lab-128",
-    macros: Macros = None,
-    start: Annotated[str, typer.Option("--from", help="template (stubs), qemu, virt or nucleo-h743zi")] = "template",
-    as_json: Json = False,
-) -> int:
-    """Copy the reference firmware to port it: sources, a board to start from, chip_config.h, CMake, Zephyr."""
-    from cim.chip.file import load_chip
-    from hil.server.firmware_copy import new_board
-
-    lines = new_board(folder, load_chip(chip, macros=macros), start)
-    print_result(lines, {"folder": str(folder), "chip": str(chip), "from": start}, as_json)
-    return ExitCode.DONE
+bench = group("Benches of instruments.", check, export)

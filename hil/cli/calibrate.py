@@ -1,4 +1,4 @@
-"""Commands of calibration: calibrate, and those that show, compare and draw its records."""
+"""The command that measures a chip: ``hil calibrate``."""
 
 from __future__ import annotations
 
@@ -78,61 +78,4 @@ def calibrate(
         save_record(record, out)
     discard(partial_folder(out))
     print_result([first_of(record)], {"record": str(out), "serial": record.serial, "macros": list(chosen)}, as_json)
-    return ExitCode.DONE
-
-
-calibration = typer.Typer(
-    help="Calibration records: show one, compare two, plot one.", no_args_is_help=True, rich_markup_mode=None
-)
-
-
-@calibration.command("show")
-def show_record(
-    record: Annotated[Path, typer.Argument(help="record.h5 of hil calibrate or hil fit")], as_json: Json = False
-) -> int:
-    """Show the content of a record, with standard errors and goodness of fit."""
-    from cim.record.file import load_record
-    from hil.calibration.account import account_of, record_json
-
-    loaded = load_record(record)
-    print_result([account_of(loaded)], record_json(loaded), as_json)
-    return ExitCode.DONE
-
-
-@calibration.command("diff")
-def diff_records(
-    first: Annotated[Path, typer.Argument(help="record.h5")],
-    second: Annotated[Path, typer.Argument(help="record.h5")],
-    as_json: Json = False,
-) -> int:
-    """Compare two records: changes beyond their errors end in exit code 1."""
-    from cim.record.file import load_record
-    from hil.calibration.record_changes import diff_records
-
-    found = diff_records(load_record(first), load_record(second))
-    print_result(found.lines(), found.to_json(), as_json)
-    return ExitCode.OUTSIDE_TOLERANCE if found.changed else ExitCode.DONE
-
-
-@calibration.command("plot")
-def plot_record(
-    record: Annotated[Path, typer.Argument(help="record.h5")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", help="page to write; default: beside the record", show_default=False, callback=output_file
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> int:
-    """Write what a record holds as a self-contained page: its law, gains and stuck cells drawn, and every table."""
-    from cim.record.file import load_record
-    from hil.atomic import write_text
-    from hil.calibration.account import account_of
-    from hil.pages.shell import page
-
-    place = out or record.with_suffix(".html")
-    output_file(place)
-    write_text(place, page(account_of(load_record(record))))
-    print_result([f"page           {place}"], {"page": str(place)}, as_json)
     return ExitCode.DONE

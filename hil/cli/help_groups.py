@@ -5,8 +5,10 @@ Options that are made of settings (``hil.cli.settings_options``) say their group
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 LINE = ("port", "emulated", "baud")
@@ -28,13 +30,10 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Measurement": (),
         "Run and output": ("out", "restart", "as_json"),
     },
-    **{
-        f"pulse {name}": {
-            "Chip": (*LINE, "chip", "macros", "cell"),
-            "Experiment": (),
-            "Run and output": ("out", "as_json"),
-        }
-        for name in ("staircase", "sweep", "endurance", "retention", "noise")
+    "board pulse": {
+        "Chip": (*LINE, "chip", "macros", "cell"),
+        "Experiment": (),
+        "Run and output": ("out", "as_json"),
     },
     "import": {
         "Network": ("arch", "task"),
@@ -130,7 +129,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Flight": ("orbit", "years", "leave_out"),
         "Run and output": ("out", "as_json"),
     },
-    "mvm": {
+    "board mvm": {
         "Chip": (*LINE, "chip", "macros"),
         "Product": ("macro", "rows", "outputs", "level", "code", "range_code", "repeat"),
         "Run and output": ("as_json",),
@@ -172,3 +171,12 @@ class GroupedCommand(TyperCommand):
             if found:
                 with formatter.section(title):
                     formatter.write_dl(found)
+
+
+def group(words: str, *commands: Callable[..., int]) -> typer.Typer:
+    """Commands below one word; a name that Python keeps for itself ends in an underscore."""
+    found = typer.Typer(help=words, no_args_is_help=True, rich_markup_mode=None)
+    found.callback()(lambda: None)  # so that one command alone is below the word, too
+    for command in commands:
+        found.command(command.__name__.rstrip("_"), cls=GroupedCommand)(command)
+    return found

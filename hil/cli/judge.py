@@ -50,7 +50,7 @@ def judge(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="record of the chip (hil calibrate) or of cells (hil fit); default: the models of the chip file",
+            help="record of the chip (hil calibrate) or of cells (hil chip fit); default: the models of the chip file",
             show_default=False,
         ),
     ] = None,

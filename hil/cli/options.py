@@ -68,7 +68,7 @@ Port = Annotated[
 ]
 Emulated = Annotated[bool, typer.Option("--emulated", help="use an emulated chip (NOT SILICON); --chip names its kind")]
 Chip = Annotated[
-    str, typer.Option(help="chip file: a name from `hil chips`, or a path to a .toml", autocompletion=chips)
+    str, typer.Option(help="chip file: a name from `hil chip list`, or a path to a .toml", autocompletion=chips)
 ]
 ChipOptions = Annotated[
     str | None,
@@ -150,7 +150,7 @@ def chip_address(port: str | None, emulated: bool, chip: str | None, macros: int
             "name the chip: either --port ADDRESS or --emulated"
             if not port
             else "--port and --emulated exclude each other",
-            hint="hil ports lists serial ports; hil deploy --emulated needs no chip",
+            hint="hil board ports lists serial ports; hil deploy --emulated needs no chip",
         )
     if port:
         return port

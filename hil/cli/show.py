@@ -1,4 +1,4 @@
-"""Commands that print what there is: reports again, what a word of them means, techniques (``hil show``, ``words``)."""
+"""Commands that print what there is: reports, techniques, words, examples, and what this machine has."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hil.cli.help_groups import group
 from hil.cli.options import Json, Net, print_result, screen
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.cli.terminal.answers import Answer, show_answer
@@ -107,7 +108,7 @@ def glossary(
         raise UsageError(
             f"the glossary has no {word!r}",
             likely=f"meant was {near}" if near else "",
-            hint="hil glossary prints all words",
+            hint="hil help glossary prints all words",
         )
     rows = tuple(found.items())
     print_result([Table("Words", ("", ""), rows)], {"words": found}, as_json)
@@ -206,7 +207,7 @@ def examples(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """List the examples of the documents, or copy one: examples copy NAME."""
+    """List the examples of the documents, or copy one: hil help examples copy NAME."""
     from hil.pages.examples import copy_example
     from hil.pages.examples import examples as known
 
@@ -215,14 +216,29 @@ def examples(
         print_result([Table("Examples", ("", ""), rows)], {"examples": dict(rows)}, as_json)
         return ExitCode.DONE
     if action != "copy" or name is None:
-        raise UsageError("hil examples copy needs the name of an example", hint="hil examples lists the names")
+        raise UsageError(
+            "hil help examples copy needs the name of an example", hint="hil help examples lists the names"
+        )
     try:
         copied = copy_example(name, to)
     except KeyError:
-        raise UsageError(f"no example {name!r}", hint=f"hil examples lists them: {', '.join(known())}") from None
+        raise UsageError(f"no example {name!r}", hint=f"hil help examples lists them: {', '.join(known())}") from None
     except FileExistsError as error:
         raise OutputError(f"{error} is there already", hint="name another place, or remove that one") from None
     except OSError as error:
         raise OutputError(f"the example cannot be written: {error}", hint="name another place") from error
     print_result([f"{copied}: a copy of your own"], {"example": name, "copied_to": str(copied)}, as_json)
     return ExitCode.DONE
+
+
+def doctor(as_json: Json = False) -> int:
+    """Check this machine: versions, ports and permissions, data sets, room for results."""
+    from hil.cli.doctor import checks
+
+    found = checks()
+    table = Table("Checks", ("", "", ""), tuple((c.word, c.name, c.text) for c in found))
+    print_result([table], {c.name: {"ok": c.ok, "text": c.text} for c in found}, as_json)
+    return ExitCode.DONE
+
+
+help = group("Techniques, words and examples.", techniques, glossary, examples)

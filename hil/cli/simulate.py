@@ -35,7 +35,7 @@ def simulate(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="record of a chip (hil calibrate) or of cells (hil fit); default: the models of the chip file",
+            help="record of a chip (hil calibrate) or of cells (hil chip fit); default: the models of the chip file",
             show_default=False,
         ),
     ] = None,

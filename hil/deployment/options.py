@@ -59,7 +59,7 @@ class TechniqueOptions:
         "3: with training; default: what program.h5 holds, else 1", low=0, high=TRAINING, group=TECHNIQUES, unset=True,
     )  # fmt: skip
     having: tuple[str, ...] = setting(
-        (), "a technique to use: rewrite=3 (hil techniques)",
+        (), "a technique to use: rewrite=3 (hil help techniques)",
         option="with", form="NAME[=SETTINGS]", group=TECHNIQUES, unset=True,
     )  # fmt: skip
     without: tuple[str, ...] = setting(
@@ -105,7 +105,7 @@ class NetworkOptions:
     the training split of ``data``. ``trust``: formats that can run code may do so.
     """
 
-    chip: str = setting("lab-128", "chip file: a name from `hil chips`, or a path to a .toml", group=CHIP)
+    chip: str = setting("lab-128", "chip file: a name from `hil chip list`, or a path to a .toml", group=CHIP)
     macros: int | None = setting(None, "number of macros; default: the chip file's", low=1, group=CHIP, unset=True)
     data: str | None = setting(
         None, "fashion-mnist, cifar10, eurosat, or a path; default: the bundled images", group=IMAGES, unset=True

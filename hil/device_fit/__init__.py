@@ -1,1 +1,1 @@
-"""``hil fit``: from tables of cell readings to a record of the device model."""
+"""``hil chip fit``: from tables of cell readings to a record of the device model."""

@@ -511,7 +511,7 @@ def split(cells: NDArray[np.int64], held_out: str, block: int = 1) -> Flags:
     if held_out == ODD:
         return np.asarray(cells % 2 == 1)
     if held_out != QUARTER:
-        raise UsageError(f"hil fit --hold-out {held_out}", hint=f"one of {ODD}, {QUARTER}")
+        raise UsageError(f"hil chip fit --hold-out {held_out}", hint=f"one of {ODD}, {QUARTER}")
     x = (cells // block).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

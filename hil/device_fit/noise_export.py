@@ -47,7 +47,7 @@ def noise_model(
     if not age_s > 0:
         raise UsageError(
             f"an age of {age_s:g} s: cells are known from their programming on",
-            hint="hil export RECORD --to aihwkit --age 1h",
+            hint="hil chip export RECORD --to aihwkit --age 1h",
         )
     law, (low, high) = record.programming, (spec.macro.levels_us[0], spec.macro.levels_us[-1])
     levels = np.unique(np.clip(np.concatenate([law.levels_us, spec.macro.levels_us]), low, high))

@@ -1,4 +1,4 @@
-"""``hil fit`` from a table to a record: fit on one part of the cells, judged on the other, in words.
+"""``hil chip fit`` from a table to a record: fit on one part of the cells, judged on the other, in words.
 
 Rows become readings by age and cell, cells are split in two (``hil.device_fit.measured_tables``), one part is
 fitted (``cim.fit.cell_laws``) and the other judged (``cim.fit.goodness_of_fit``) beside two baselines: a
@@ -163,7 +163,7 @@ def fit_table(
     test = split(readings.cells, held_out)
     if not test.any() or test.all():
         raise FileError(
-            "the cells cannot be split into two", where=table.name, hint="hil fit --hold-out quarter or odd"
+            "the cells cannot be split into two", where=table.name, hint="hil chip fit --hold-out quarter or odd"
         )
     seen = readings.of(~test) if ages_to_s is None else readings.of(~test).until(ages_to_s)
     if not len(seen.ages_s):

@@ -1,4 +1,4 @@
-"""Chips in words: the rows of `hil chips`, the page of `hil chips show`, the answer of `hil info`."""
+"""Chips in words: the rows of `hil chip list`, the page of `hil chip show`, the answer of `hil board info`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hil.pages.tables import Table, labelled
 
 
 def gallery_rows(spec: ChipSpec) -> list[tuple[str, str]]:
-    """A chip of `hil chips`: technology and size, the number that was measured on its kind, what is assumed."""
+    """A chip of `hil chip list`: technology and size, the number that was measured on its kind, what is assumed."""
     told = found(spec)
     number = "no published number in this file" if told is None else f"{told.text} ({_origin(spec)})"
     return [

@@ -38,7 +38,7 @@ _CAUSES = {
     ErrorCode.UNSUPPORTED: "the firmware lacks this operation",
     ErrorCode.MALFORMED: "driver and firmware disagree about a message: different versions",
     ErrorCode.OUT_OF_RANGE: "the chip is smaller than its description",
-    ErrorCode.LIMIT: "an absolute limit of the chip, see hil chips show",
+    ErrorCode.LIMIT: "an absolute limit of the chip, see hil chip show",
     ErrorCode.BUSY: "another program talks to the chip",
     ErrorCode.FAULT: "the chip failed, or an instrument before it",
     ErrorCode.NOT_AUTHORISED: "the chip wants a key for this operation",
@@ -98,7 +98,7 @@ def no_answer(address: str, request: Request[Any], seconds: float) -> LinkError:
         f"no answer to {describe_request(request)} and no progress within {seconds:.1f} s",
         where=address,
         likely="the board's program hangs, though its serial line still acknowledges",
-        hint=f"reset the board, then: hil info --port {address}",
+        hint=f"reset the board, then: hil board info --port {address}",
     )
 
 
@@ -108,7 +108,7 @@ def no_end(address: str, request: Request[Any], seconds: float) -> LinkError:
         f"no answer to {describe_request(request)} within {seconds:g} s, though the chip continues to show progress",
         where=address,
         likely="the board's program does not come to an end; far more than its chip file's [timing] was allowed",
-        hint=f"reset the board, then: hil info --port {address}",
+        hint=f"reset the board, then: hil board info --port {address}",
     )
 
 
@@ -121,7 +121,7 @@ def no_hello(address: str, sent: bytes, received: bytes, seconds: float) -> Link
             where=address,
             likely="supply off, cable loose, wrong port, or a board without this firmware: the port is open but silent"
             + taken,
-            hint="hil ports",
+            hint="hil board ports",
         )
     if sent and sent[:16] in received:
         return LinkError(
@@ -134,7 +134,7 @@ def no_hello(address: str, sent: bytes, received: bytes, seconds: float) -> Link
         f"{address} answers, but not in this protocol: {len(received)} bytes or more, first {received[:16].hex(' ')}",
         where=address,
         likely="another device, or another baud rate",
-        hint="hil ports; --baud RATE",
+        hint="hil board ports; --baud RATE",
     )
 
 
@@ -161,7 +161,9 @@ def link_error(
         return no_hello(address, sent, received, 10.0)
     during = f" during {describe_request(waiting)}" if waiting is not None else ""
     likely = "supply off or cable loose: the port is open but silent" if isinstance(failure, LinkFailed) else ""
-    return LinkError(f"link failed{during}: {failure}", where=address, likely=likely, hint=f"hil info --port {address}")
+    return LinkError(
+        f"link failed{during}: {failure}", where=address, likely=likely, hint=f"hil board info --port {address}"
+    )
 
 
 def shown(text: str, most: int = MOST_SHOWN) -> str:

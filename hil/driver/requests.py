@@ -273,7 +273,7 @@ def check_recipe(spec: ChipSpec) -> None:
             raise DeviceError(
                 f"{what} of {value:g} {unit} is above the absolute limit of {limit:g} {unit}; nothing was sent",
                 where=spec.source,
-                hint=f"hil chips show {spec.name}",
+                hint=f"hil chip show {spec.name}",
             )
 
 

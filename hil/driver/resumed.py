@@ -76,7 +76,7 @@ def check_same_chip(address: str, journal: Journal, found: Description, chip_tim
                 f"the chip at {address} is not the one that the run was begun on: "
                 f"its {what.replace('_', ' ')} is {_words(now)}, it was {_words(was)}",
                 likely="another board on that port",
-                hint="hil ports; connect the board of the run, or begin a new one with hil deploy",
+                hint="hil board ports; connect the board of the run, or begin a new one with hil deploy",
             )
     if chip_time_ns < journal.last_chip_time_ns:
         if not journal.may_begin_anew:

@@ -119,7 +119,7 @@ def judge_chips(
     if record is not None and record.kind not in OF_CELLS:
         raise UsageError(
             f"{calibration} is a record of one chip, whose columns the others do not have",
-            hint="a record of cells (hil fit), or the models of the chip file",
+            hint="a record of cells (hil chip fit), or the models of the chip file",
         )
     images = images_asked(source)
     with watch.stage("compiling"):

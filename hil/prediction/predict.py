@@ -1,7 +1,7 @@
 """Prediction without a chip on the wire: what such a chip, programmed again, will score.
 
 Each virtual chip is drawn from a record alone: of a chip (``hil calibrate``), of tables of its
-cells (``hil fit``), or of the models that the chip file names. Chips are drawn, run and let go one
+cells (``hil chip fit``), or of the models that the chip file names. Chips are drawn, run and let go one
 after the other, so that a thousand take the memory of a few.
 """
 
@@ -214,7 +214,7 @@ def record_or_nominal(
         try:
             nominal = nominal_record(spec, program.macros)
         except NoModels as error:
-            raise UsageError(str(error), hint="--calibration RECORD, of hil calibrate or hil fit") from error
+            raise UsageError(str(error), hint="--calibration RECORD, of hil calibrate or hil chip fit") from error
         doi = nominal.method.rpartition("doi ")[2] if "doi " in nominal.method else "the chip file"
         assumed = (ASSUMED,) if points_of(spec, DeployOptions()) is None else ()
         return nominal, PUBLISHED.format(spec.name, spec.models and spec.models.programming, doi), assumed

@@ -60,7 +60,7 @@ def _after_disagree(report: AgreementReport) -> Iterator[NextStep]:
         yield NextStep(f"hil show {word_of(report.run)} --all", "every number that the verdict rests on")
     else:
         yield NextStep(
-            f"hil mvm --port {word_of(report.chip.address)} --level 3", "one product that is known, by itself"
+            f"hil board mvm --port {word_of(report.chip.address)} --level 3", "one product that is known, by itself"
         )
 
 

@@ -48,7 +48,7 @@ def doubts(report: AgreementReport) -> tuple[str, ...]:
     missed = percent(c.unreached / c.total, 0)
     return (
         *harmed,
-        f"{missed} of {c.total:,} cells did not reach their window: the chip was not written, see hil cells",
+        f"{missed} of {c.total:,} cells did not reach their window: the chip was not written, see hil board cells",
     )
 
 

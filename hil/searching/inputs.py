@@ -92,7 +92,9 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     try:
         noise = array_noise(chip.macro, record or nominal_record(chip, [0]), settings.age_s)
     except NoModels as error:
-        raise UsageError(str(error), hint="hil search run --calibration RECORD, of hil calibrate or hil fit") from error
+        raise UsageError(
+            str(error), hint="hil search run --calibration RECORD, of hil calibrate or hil chip fit"
+        ) from error
     found = SearchInputs(
         chip, target, space, own, brief, kept, test, record, noise, train.source, tuple(str(d) for d in dropped)
     )

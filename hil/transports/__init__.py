@@ -84,4 +84,4 @@ def bad_address(address: str) -> PortError:
     what = f"{address!r} is not an address of a chip"
     others = sorted({*schemes(LINES), *schemes(BOARDS)} - {name for ours in OURS.values() for name in ours})
     installed = f"; installed packages open {', '.join(f'{name}:' for name in others)}" if others else ""
-    return PortError(what, likely=f"an address is one of {GRAMMAR}{installed}", hint="hil ports")
+    return PortError(what, likely=f"an address is one of {GRAMMAR}{installed}", hint="hil board ports")

@@ -39,7 +39,7 @@ def lost(address: str, reason: object) -> LinkError:
         f"connection to {address} lost: {reason}",
         where=address,
         likely="cable pulled, board without power, or the far program ended",
-        hint=f"plug it in again, then: hil info --port {address}",
+        hint=f"plug it in again, then: hil board info --port {address}",
     )
 
 
@@ -49,5 +49,5 @@ def stuck(address: str, seconds: float) -> LinkError:
         f"{address} took no bytes for {seconds:.1f} s",
         where=address,
         likely="the far side stopped reading, or flow control holds the line",
-        hint=f"reset the board, then: hil info --port {address}",
+        hint=f"reset the board, then: hil board info --port {address}",
     )

@@ -26,7 +26,7 @@ def reopener(address: str, *, baud: int, timeout_s: float) -> Callable[[], Trans
         if usb and _usb_of(address) != usb:
             renamed = [device for device, name in _usb_names().items() if name == usb]
             if not renamed:
-                raise PortError(f"no port has the board {usb} that was at {address}", hint="hil ports")
+                raise PortError(f"no port has the board {usb} that was at {address}", hint="hil board ports")
             return open_transport(renamed[0], baud=baud, timeout_s=timeout_s)
         return open_transport(address, baud=baud, timeout_s=timeout_s)
 

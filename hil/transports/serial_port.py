@@ -79,7 +79,7 @@ def port_error(device: str, error: Exception, baud: int = 0) -> PortError:
         )
     if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return missing(device)
-    return PortError(f"cannot open {where}: {error}", where=where, hint="hil ports")
+    return PortError(f"cannot open {where}: {error}", where=where, hint="hil board ports")
 
 
 def missing(device: str) -> PortError:
@@ -87,7 +87,7 @@ def missing(device: str) -> PortError:
         f"there is no port {device}",
         where=device,
         likely="board not plugged in, or under another name",
-        hint="hil ports",
+        hint="hil board ports",
     )
 
 
@@ -109,7 +109,7 @@ def _refuse_other_files(device: str) -> None:
         return  # the open will say why
     if not stat.S_ISCHR(mode):
         kind = "folder" if stat.S_ISDIR(mode) else "socket (unix:PATH opens one)" if stat.S_ISSOCK(mode) else "file"
-        raise PortError(f"{device} is a {kind}, not a serial port", where=device, hint="hil ports")
+        raise PortError(f"{device} is a {kind}, not a serial port", where=device, hint="hil board ports")
 
 
 def _owner(device: str) -> str:

@@ -103,7 +103,7 @@ def closed_at_once(address: str) -> LinkError:
         f"{address} closed the connection without a word",
         where=address,
         likely="the chip is taken: many servers serve one host at a time",
-        hint=f"end the other program, then: hil info --port {address}",
+        hint=f"end the other program, then: hil board info --port {address}",
     )
 
 

@@ -37,7 +37,7 @@ def technique(name: str) -> type[Technique]:
         RecipeError: there is none; the message names those that there are.
     """
     if name not in techniques():
-        raise RecipeError(f"no technique {name!r}; there are {', '.join(techniques())} (hil techniques)")
+        raise RecipeError(f"no technique {name!r}; there are {', '.join(techniques())} (hil help techniques)")
     return techniques()[name]
 
 

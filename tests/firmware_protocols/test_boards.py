@@ -185,14 +185,14 @@ def test_a_new_board_builds_at_once_by_the_command_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "my_board"
-    assert run(["firmware", "new", str(folder), "--chip", "lab-128", "--macros", "2"]) == 0
+    assert run(["board", "firmware", str(folder), "--chip", "lab-128", "--macros", "2"]) == 0
     command = capsys.readouterr().out.split("try       ")[1].strip()
     subprocess.run(command, shell=True, check=True, capture_output=True)
     assert (folder / "build" / "firmware").exists()
     assert "#define CHIP_MACROS 2u" in (folder / "chip_config.h").read_text("utf-8")
-    assert run(["firmware", "new", str(folder)]) == 2
+    assert run(["board", "firmware", str(folder)]) == 2
     assert "is there already" in capsys.readouterr().err
-    assert run(["firmware", "new", str(tmp_path / "other"), "--from", "toaster"]) == 2
+    assert run(["board", "firmware", str(tmp_path / "other"), "--from", "toaster"]) == 2
     assert not (tmp_path / "other").exists()
 
 
@@ -200,7 +200,7 @@ def test_a_new_board_builds_at_once_by_the_command_that_is_said(
 @pytest.mark.parametrize("start", ["qemu", "virt", "nucleo-h743zi"])
 def test_a_new_board_from_a_complete_one_builds_by_its_script(start: str, tmp_path: Path) -> None:
     folder = tmp_path / "my-board"
-    assert run(["firmware", "new", str(folder), "--from", start, "--macros", "1"]) == 0
+    assert run(["board", "firmware", str(folder), "--from", start, "--macros", "1"]) == 0
     subprocess.run(["sh", str(folder / "build.sh")], check=True, capture_output=True)
     assert (folder / "firmware").exists()
 

@@ -5,7 +5,7 @@ linear layer of 25 inputs and 8 classes, for 2,000 noisy images of eight pattern
 and of processors, host's and stand-ins', and what came out. Exit code 1 where a verdict is not *agree*.
 
     python benchmarks/studies.py bench-deployments [--kinds b1500a,arc-two] [--age 10s]
-    python benchmarks/studies.py bench-deployments --selftest      # `hil selftest` there instead, and what it lacks
+    python benchmarks/studies.py bench-deployments --selftest      # `hil board selftest` instead, and what it lacks
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def verdict(path: Path) -> str:
 
 
 def selftest(kind: str, path: Path, stand_ins: int, _: str) -> bool:
-    """`hil selftest`; whether it found something."""
-    done = run(["selftest", "--port", f"bench:{path}", "--json"], stand_ins, path.parent)
+    """`hil board selftest`; whether it found something."""
+    done = run(["board", "selftest", "--port", f"bench:{path}", "--json"], stand_ins, path.parent)
     try:
         checks = json.loads(done.out)["checks"]
     except (ValueError, KeyError):

@@ -1,4 +1,4 @@
-"""Ports of the firmware that are broken on purpose: does ``hil selftest`` catch each?
+"""Ports of the firmware that are broken on purpose: does ``hil board selftest`` catch each?
 
 Each port is the C reference firmware with one mistake that a port may have (``broken_ports.toml``), built for this
 machine and judged as a board is, several at a time, since most of a judgement is waiting. Exit code 1 when more than

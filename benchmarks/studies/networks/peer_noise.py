@@ -1,4 +1,4 @@
-"""The cells of one record in three simulators: ours, AIHWKit and CrossSim, by ``hil export``; accuracies side by side.
+"""The cells of one record in three simulators: ours, AIHWKit and CrossSim (``hil chip export``), side by side.
 
     HIL_DATA=… python benchmarks/studies.py peer-noise --peer PEER-PYTHON --crosssim FOLDER [--chips 10] [--images 200]
 

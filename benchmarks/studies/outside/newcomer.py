@@ -36,7 +36,7 @@ FILES = Path(__file__).with_name("newcomer_files.py")
 SERVERS = ("hil emulate", "python board.py", "python examples/bridge.py", "python examples/mlperf_tiny_board.py")
 JUDGES = (  # 1 is an answer too
     "hil deploy", "hil show", "hil judge", "hil --key-file chip.key deploy",
-    "hil calibration diff", "hil mission check", "hil mission harden",
+    "hil chip calibration", "hil mission check", "hil mission harden",
 )  # fmt: skip
 
 

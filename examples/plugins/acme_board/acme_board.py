@@ -14,7 +14,7 @@ from hil.server.board import Board
 from hil.transports import open_transport
 
 LEFT_ALONE = 0xFFFF  # a target
-SPEC = load_chip("lab-128", macros=2)  # describe your chip in a file of its own: hil chips show lab-128
+SPEC = load_chip("lab-128", macros=2)  # describe your chip in a file of its own: hil chip show lab-128
 
 
 class AcmeBoard(Board):

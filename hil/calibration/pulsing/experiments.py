@@ -43,7 +43,7 @@ GROUP = "Experiment"  # of options
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """What all have in common. ``over_time``: readings of a cell left alone, which ``hil fit`` takes as such."""
+    """What all have in common. ``over_time``: readings of a cell left alone, which ``hil chip fit`` takes as such."""
 
     name: ClassVar[str] = ""
     over_time: ClassVar[bool] = False
@@ -73,7 +73,7 @@ class Experiment:
             if limit is not None and not 0 < one.volts_v <= limit:
                 raise UsageError(
                     f"a {one.act.upper()} pulse of {one.volts_v:g} V; {spec.name} takes above 0 to {limit:g} V",
-                    hint=f"hil chips show {spec.source} has the limits",
+                    hint=f"hil chip show {spec.source} has the limits",
                 )
             if limit is not None and not 1 <= round(one.seconds * 1e9) <= limits.pulse_width_ns:
                 raise UsageError(
@@ -83,7 +83,7 @@ class Experiment:
         if pulses > (life := spec.life_pulses or pulses):
             raise UsageError(
                 f"{pulses:,} pulses to each cell; {spec.name} allows a cell {life:,} in its life",
-                hint=f"fewer of them, or another cost.endurance_cycles in: hil chips copy {spec.name} my.toml",
+                hint=f"fewer of them, or another cost.endurance_cycles in: hil chip copy {spec.name} my.toml",
             )
         return count
 

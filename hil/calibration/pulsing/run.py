@@ -79,7 +79,7 @@ def cells_named(texts: Sequence[str], spec: ChipSpec) -> tuple[CellAddress, ...]
         if matched is None:
             raise UsageError(
                 f"{text!r:.60} names no cells",
-                hint="hil pulse noise --cell 0:3-7,5",
+                hint="hil board pulse noise --cell 0:3-7,5",
             )
         macro, row, last_row, column, last_column = (None if g is None else int(g) for g in matched.groups())
         assert row is not None
@@ -136,7 +136,7 @@ def run_experiment(
 
 
 def series_csv(series: Series) -> str:
-    """One reading a row, under the columns that ``hil fit`` takes and a few of its own."""
+    """One reading a row, under the columns that ``hil chip fit`` takes and a few of its own."""
     first: dict[CellAddress, float] = {}
     numbers = {cell: number for number, cell in enumerate(series.cells)}
     text = io.StringIO()

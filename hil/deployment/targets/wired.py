@@ -242,7 +242,7 @@ def program_chip(
             f"none of {written.cells:,} cells reached its window after {written.pulses:,} pulses",
             where=driver.address,
             likely="no pulse arrives (supply of SET and RESET, drivers), or cells are not read as they are written",
-            hint=f"hil cells --port {driver.address}, hil mvm --port {driver.address} --level 1",
+            hint=f"hil board cells --port {driver.address}, hil board mvm --port {driver.address} --level 1",
         )
     if program.digest:
         driver.hold_program(bytes.fromhex(program.held_digest))
@@ -332,7 +332,7 @@ def read_back(
             f"every cell of {where} reads 0 µS",
             where=driver.address,
             likely="no read voltage, or a read path that is cut: not even stuck cells read exactly 0",
-            hint=f"hil cells --port {driver.address}",
+            hint=f"hil board cells --port {driver.address}",
         )
     watch.note(f"every cell of {where} reads 0 µS: no answer of a layer on it means anything")
     return readings

@@ -27,7 +27,9 @@ def power_cut(text: str, ask: Callable[[str], None]) -> Callable[[], None]:
     else:
         why = "it is empty"
     if not words:
-        raise UsageError(f"{text!r} is not a command that cuts the power: {why}", hint="hil selftest --power-cycle ask")
+        raise UsageError(
+            f"{text!r} is not a command that cuts the power: {why}", hint="hil board selftest --power-cycle ask"
+        )
     return lambda: _run(words)
 
 
@@ -36,7 +38,9 @@ def _run(words: list[str]) -> None:
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeviceError(f"the power was not cut: {said}: {error}", hint="hil selftest --power-cycle ask") from error
+        raise DeviceError(
+            f"the power was not cut: {said}: {error}", hint="hil board selftest --power-cycle ask"
+        ) from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]
         raise DeviceError(f"the power was not cut: {said} ended with {done.returncode}: {last}")

@@ -107,7 +107,7 @@ def _whole(line: MessageLine, write: ProgramTile) -> Decoded:
 
 
 def _nobody_cuts() -> NotTried:
-    return NotTried("nobody cuts the power: hil selftest --power-cycle ask, or a command that does")
+    return NotTried("nobody cuts the power: hil board selftest --power-cycle ask, or a command that does")
 
 
 def _cut(bench: Bench, after_s: float = 0.0) -> None:

@@ -7,7 +7,7 @@
 
     [bench]
     name = "row board on desk 3"
-    chip = "macro-32.toml"           # chip file: a name of `hil chips`, or a path, relative to this file
+    chip = "macro-32.toml"           # chip file: a name of `hil chip list`, or a path, relative to this file
     serial = "die 4"                 # which chip of that kind
 
     [instruments.board]              # one table an instrument, under a name of your own

@@ -83,7 +83,7 @@ def test_a_compliance_trip_ends_with_exit_code_5_and_names_cell_voltage_and_curr
     path = write_bench(tmp_path, port=str(tmp_path / "board"), edit=edit)
     bench = load_bench(path)
     with bench_served(bench, EmulatedChip(bench.chip, SEED)):
-        assert run(["cells", "--port", f"bench:{path}"]) == 5
+        assert run(["board", "cells", "--port", f"bench:{path}"]) == 5
     said = capsys.readouterr().err
     assert "the compliance of 3e-06 A holds the current of macro 0, row" in said
     assert "at 0.2 V: 3e-06 A" in said

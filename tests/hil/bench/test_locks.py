@@ -56,10 +56,10 @@ def test_a_second_program_on_a_bench_is_refused_and_the_first_is_named(
     served: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with another_program(served) as process:
-        assert run(["cells", "--port", f"bench:{served}"]) == ExitCode.PORT
+        assert run(["board", "cells", "--port", f"bench:{served}"]) == ExitCode.PORT
         assert f"process {process.pid}, since 20" in capsys.readouterr().err
         process.communicate("\n")
-    assert run(["cells", "--port", f"bench:{served}"]) == 0
+    assert run(["board", "cells", "--port", f"bench:{served}"]) == 0
 
 
 def test_another_bench_file_with_the_same_instrument_is_refused(served: Path) -> None:

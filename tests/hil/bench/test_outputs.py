@@ -44,7 +44,7 @@ def board(folder: Path, *, without: str = "", **edit: str) -> Path:
 def said_of_cells(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     bench = load_bench(path)
     with bench_served(bench, EmulatedChip(bench.chip, 7)):
-        assert run(["cells", "--port", f"bench:{path}"]) == ExitCode.DEVICE
+        assert run(["board", "cells", "--port", f"bench:{path}"]) == ExitCode.DEVICE
     said = capsys.readouterr().err
     assert "outputs are off" not in said
     return said
@@ -100,7 +100,7 @@ def test_outputs_of_an_instrument_that_is_gone_are_unknown_and_it_is_named(
     )
     serving.start()
     up.wait()
-    assert run(["cells", "--port", f"bench:{path}"]) == ExitCode.DEVICE
+    assert run(["board", "cells", "--port", f"bench:{path}"]) == ExitCode.DEVICE
     serving.join()
     said = capsys.readouterr().err
     assert f"outputs UNKNOWN: switch off by hand board (row-board) at {bench.instruments['board'].port}" in said

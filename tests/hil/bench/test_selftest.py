@@ -1,4 +1,4 @@
-"""`hil selftest` passes on a bench, and says what such a chip does not have."""
+"""`hil board selftest` passes on a bench, and says what such a chip does not have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_bench_passes_the_selftest_which_lists_what_it_lacks(
     path = write_bench(tmp_path, port=str(tmp_path / "board"))
     bench = load_bench(path)
     with bench_served(bench, EmulatedChip(bench.chip, 7)):
-        assert run(["selftest", "--port", f"bench:{path}"]) == 0
+        assert run(["board", "selftest", "--port", f"bench:{path}"]) == 0
     said = capsys.readouterr().out
     assert " 0 failed" in said
     for lacking in ("no SWEEP", "no LAYER", "no PLAN", "no JOURNAL", "no WAIT"):
@@ -28,4 +28,4 @@ def test_a_bench_passes_the_selftest_which_lists_what_it_lacks(
 
 def test_a_macro_of_few_lines_is_asked_for_no_more_than_it_has(tmp_path: Path) -> None:
     (tmp_path / "macro-4.toml").write_text(chip_text(4))
-    assert run(["selftest", "--emulated", "--chip", str(tmp_path / "macro-4.toml"), "--only", "messages"]) == 0
+    assert run(["board", "selftest", "--emulated", "--chip", str(tmp_path / "macro-4.toml"), "--only", "messages"]) == 0

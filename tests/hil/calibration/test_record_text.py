@@ -301,22 +301,22 @@ def test_the_commands_show_compare_and_draw(tmp_path: Path, capsys: pytest.Captu
     save_record(made(0), a)
     save_record(made(1), b)
     save_record(made(2, wire=Wire(3.0, 0.02), serial="dead"), c)
-    assert run(["calibration", "show", str(a)]) == 0
+    assert run(["chip", "calibration", str(a)]) == 0
     assert "serial feed" in capsys.readouterr().out
-    assert run(["calibration", "show", str(a), "--json"]) == 0
+    assert run(["chip", "calibration", str(a), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["serial"] == "feed"
-    assert run(["calibration", "diff", str(a), str(b)]) == 0
+    assert run(["chip", "calibration", str(a), str(b)]) == 0
     assert "no change beyond the errors" in capsys.readouterr().out
-    assert run(["calibration", "diff", str(a), str(c), "--json"]) == 1
+    assert run(["chip", "calibration", str(a), str(c), "--json"]) == 1
     value = json.loads(capsys.readouterr().out)
     assert value["same_chip"] is False
     assert [x["part"] for x in value["changes"] if x["changed"]] == ["wire"]
-    assert run(["calibration", "plot", str(a)]) == 0
+    assert run(["chip", "calibration", str(a), "--plot", str(tmp_path / "a.html")]) == 0
     assert (tmp_path / "a.html").stat().st_size > 1e6
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "a.html", "b.h5", "c.h5"]
 
 
 def test_a_missing_record_is_exit_7_and_a_folder_that_cannot_be_written_exit_11(tmp_path: Path) -> None:
-    assert run(["calibration", "show", str(tmp_path / "none.h5")]) == 7
+    assert run(["chip", "calibration", str(tmp_path / "none.h5")]) == 7
     save_record(made(), tmp_path / "a.h5")
-    assert run(["calibration", "plot", str(tmp_path / "a.h5"), "-o", str(tmp_path / "no" / "a.html")]) == 11
+    assert run(["chip", "calibration", str(tmp_path / "a.h5"), "--plot", str(tmp_path / "no" / "a.html")]) == 11

@@ -100,10 +100,20 @@ def test_each_command_explains_itself(cli: Cli, command: str) -> None:
 
 def test_every_command_of_the_design_is_there() -> None:
     wanted = (
-        "deploy calibrate fit compile simulate estimate import emulate chips examples ports info doctor mvm cells show"
+        "deploy calibrate compile simulate estimate import emulate doctor show tune improve finetune campaign judge"
     )
-    more = "tune improve finetune campaign selftest glossary judge techniques export"
-    assert set(f"{wanted} {more}".split()) == set(COMMANDS)
+    assert set(wanted.split()) == set(COMMANDS)
+    below = {
+        "board": "ports info selftest mvm cells pulse trace firmware",
+        "chip": "list show copy fit export calibration",
+        "bench": "check export",
+        "help": "techniques glossary examples",
+    }
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    for name, words in below.items():
+        group = groups[name]
+        assert group is not None
+        assert [command.name for command in group.registered_commands] == words.split()
 
 
 def test_a_command_of_somebody_else_is_added_by_its_entry_point(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,30 +121,27 @@ def test_a_command_of_somebody_else_is_added_by_its_entry_point(capsys: pytest.C
     one = commandless()
     for name, value in (
         ("shown", "hil.cli.show:show"),
-        ("traced", "hil.cli.link:trace"),
+        ("traced", "hil.cli.bench:bench"),
         ("gone", "no_such_package:run"),
-        ("lost", "hil.cli.link:no_such_command"),
+        ("lost", "hil.cli.bench:no_such_command"),
     ):
         add_command(one, EntryPoint(name, value, "hil.commands"))
     assert [c.name for c in one.registered_commands] == ["shown"]
     assert [g.name for g in one.registered_groups] == ["traced"]
     said = capsys.readouterr().err
     assert "command gone (no_such_package:run): ModuleNotFoundError" in said
-    assert "command lost (hil.cli.link:no_such_command): AttributeError" in said
+    assert "command lost (hil.cli.bench:no_such_command): AttributeError" in said
 
 
 def test_a_command_stands_in_the_file_of_its_name() -> None:
-    of_a_bench = ("emulate", "chips", "ports", "info", "doctor", "mvm", "cells", "selftest")
-    bench = dict.fromkeys(of_a_bench, "bench")
-    shown = dict.fromkeys(("examples", "glossary", "techniques"), "show")
-    elsewhere = {**bench, **shown, "import": "compile", "export": "fit"}
+    elsewhere = {"emulate": "bench", "doctor": "show", "import": "compile"}
     for name, command in zip(COMMANDS, app.registered_commands, strict=True):
         assert command.callback is not None
         assert command.callback.__module__ == f"hil.cli.{elsewhere.get(name, name)}"
 
 
 def test_a_chip_file_is_shown_with_the_digest_for_a_number_of_macros(cli: Cli) -> None:
-    digests = [cli.json("chips", "show", "lab-128", "--macros", n)["digest"] for n in (1, 4)]
+    digests = [cli.json("chip", "show", "lab-128", "--macros", n)["digest"] for n in (1, 4)]
     assert digests == [load_chip("lab-128", macros=n).digest for n in (1, 4)]
     assert digests[0] != digests[1]
 
@@ -362,51 +369,51 @@ def test_import_stores_images_that_scales_are_fitted_on_and_others_to_judge_by(c
 
 def test_chips_copy_begins_a_chip_of_ones_own_and_overwrites_nothing(cli: Cli, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
-    assert "a chip file of your own, begun as hermes-2023" in cli("chips", "copy", "hermes-2023", str(mine))
+    assert "a chip file of your own, begun as hermes-2023" in cli("chip", "copy", "hermes-2023", str(mine))
     assert load_chip(mine).name == "mine"
     assert load_chip(mine).macro == load_chip("hermes-2023").macro
-    cli("chips", "copy", "lab-128", str(mine), code=2)
+    cli("chip", "copy", "lab-128", str(mine), code=2)
     assert "is there already" in cli.err
     assert load_chip(mine).technology == "PCM"
-    cli("chips", "copy", "lab-128", code=2)
+    cli("chip", "copy", "lab-128", "mine.txt", code=2)
     assert "ends in .toml" in cli.err
 
 
 def test_chips_lists_technology_size_a_measured_number_and_what_is_assumed(cli: Cli) -> None:
-    out = " ".join(cli("chips").split())
+    out = " ".join(cli("chip", "list").split())
     assert "hermes-2023 PCM, 64 macros of 256 x 512" in out
     assert "rate_tops 15.8 by this file, 16.1 ± 0.5 published (doi 10.1038/s41928-023-01010-1" in out
     assert "no published number in this file" in out
-    rows = {row["name"]: row for row in cli.json("chips")["gallery"]}
+    rows = {row["name"]: row for row in cli.json("chip", "list")["gallery"]}
     assert rows["agrawal-2022"]["technology"] == "SONOS"
     assert rows["agrawal-2022"]["evidence"]["within_error"] is True
     assert rows["agrawal-2022"]["assumed"]["timing"] == {"assumed": 6, "values": 6}
 
 
 def test_chips_lists_and_shows_every_chip(cli: Cli, tmp_path: Path) -> None:
-    out = cli("chips")
+    out = cli("chip", "list")
     for name in ("lab-128", "neurram-256", "a111", "yao-2020"):
         assert name in out
-        shown = cli("chips", "show", name)
+        shown = cli("chip", "show", name)
         assert "assumed: " in shown
         assert "levels_us" in shown
-    value = cli.json("chips", "show", "lab-128")
+    value = cli.json("chip", "show", "lab-128")
     assert value["macros"] == 64
-    assert cli.json("chips")["chips"]
-    cli("chips", "shwo", code=2)
+    assert cli.json("chip", "list")["chips"]
+    cli("chip", "shwo", code=2)
 
 
 def test_info_says_who_the_chip_is(cli: Cli) -> None:
-    out = " ".join(cli("info", "--port", CHIP, "--macros=4").split())
+    out = " ".join(cli("board", "info", "--port", CHIP, "--macros=4").split())
     for word in ("lab-128", "NOT SILICON", "4 macros of 128 x 128", "none held", "outputs off", "program_tile"):
         assert word in out
-    value = cli.json("info", "--port", CHIP, "--macros=4")
+    value = cli.json("board", "info", "--port", CHIP, "--macros=4")
     assert value["kind"] == "emulated"
     assert value["outputs_on"] is False
 
 
 def test_a_chip_of_another_kind_is_known_by_its_own_name(cli: Cli) -> None:
-    assert cli.json("info", "--port", "emulated:neurram-256?macros=2")["name"] == "neurram-256"
+    assert cli.json("board", "info", "--port", "emulated:neurram-256?macros=2")["name"] == "neurram-256"
 
 
 def test_doctor_checks_packages_ports_and_data(cli: Cli) -> None:
@@ -432,13 +439,13 @@ def test_doctor_finds_a_package_of_somebody_else_that_has_one_of_our_names(
 
 
 def test_ports_always_answers(cli: Cli) -> None:
-    assert cli("ports")
-    assert isinstance(cli.json("ports")["ports"], list)
+    assert cli("board", "ports")
+    assert isinstance(cli.json("board", "ports")["ports"], list)
 
 
 @pytest.mark.parametrize("chip", ["lab-128", "neurram-256", "a111", "yao-2020"])
 def test_mvm_reads_a_tile_that_it_wrote(cli: Cli, chip: str) -> None:
-    arguments = ["mvm", "--port", f"emulated:{chip}?macros=1&seed=2", "--level=2", "--rows=16", "--outputs=4"]
+    arguments = ["board", "mvm", "--port", f"emulated:{chip}?macros=1&seed=2", "--level=2", "--rows=16", "--outputs=4"]
     value = cli.json(*arguments)
     levels = np.array(value["sums"]).mean(0) * value["lsb_levels"]
     assert levels.shape == (4,)
@@ -449,16 +456,16 @@ def test_mvm_reads_a_tile_that_it_wrote(cli: Cli, chip: str) -> None:
 
 
 def test_mvm_takes_a_code_and_a_range(cli: Cli) -> None:
-    value = cli.json("mvm", "--emulated", "--macros=1", "--code=3", "--range-code=2", "--repeat=2")
+    value = cli.json("board", "mvm", "--emulated", "--macros=1", "--code=3", "--range-code=2", "--repeat=2")
     assert (value["code"], value["range_code"], value["ideal_levels"]) == (3, 2, None)
     assert np.array(value["sums"]).shape == (2, 8)
 
 
 def test_cells_reads_a_macro_and_writes_a_table(cli: Cli, tmp_path: Path) -> None:
-    out = cli("cells", "--emulated", "--macros=1", "--out", tmp_path / "cells.csv")
+    out = cli("board", "cells", "--emulated", "--macros=1", "--out", tmp_path / "cells.csv")
     assert "16384 cells" in out
     assert np.loadtxt(tmp_path / "cells.csv", delimiter=",").shape == (128, 128)
-    assert np.array(cli.json("cells", "--emulated", "--macros=1")["readings_us"]).shape == (128, 128)
+    assert np.array(cli.json("board", "cells", "--emulated", "--macros=1")["readings_us"]).shape == (128, 128)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

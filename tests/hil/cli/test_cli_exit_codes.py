@@ -105,7 +105,7 @@ def test_bit_widths_and_counts_beyond_their_range_are_usage_errors(fails: Fails,
 
 @pytest.mark.parametrize("query", ["sede=7", "seed=x", "macros=0", "supply_droop=-1", "ideal=2"])
 def test_a_wrong_key_of_an_emulated_chip_is_a_usage_error(fails: Fails, query: str) -> None:
-    fails(ExitCode.USAGE, "info", "--port", f"emulated:lab-128?{query}")
+    fails(ExitCode.USAGE, "board", "info", "--port", f"emulated:lab-128?{query}")
 
 
 def test_images_of_another_shape_are_a_usage_error(fails: Fails, small: Small, tmp_path: Path) -> None:
@@ -120,38 +120,38 @@ def test_macros_that_a_chip_lacks_are_usage_errors(fails: Fails, tmp_path: Path)
     for only in ("7", "0-4", "x", "3-1", "-1"):
         err = fails(ExitCode.USAGE, "calibrate", "--emulated", "--macros=4", f"--only={only}", "-o", out)
         assert "0 to 3" in err
-    assert "macro 9" in fails(ExitCode.USAGE, "cells", "--emulated", "--macros=4", "--macro=9")
-    assert "macro 9" in fails(ExitCode.USAGE, "mvm", "--emulated", "--macros=4", "--macro=9")
+    assert "macro 9" in fails(ExitCode.USAGE, "board", "cells", "--emulated", "--macros=4", "--macro=9")
+    assert "macro 9" in fails(ExitCode.USAGE, "board", "mvm", "--emulated", "--macros=4", "--macro=9")
 
 
 def test_measurements_that_a_macro_cannot_make_are_usage_errors(fails: Fails) -> None:
     chip = ("--emulated", "--macros=1")
-    fails(ExitCode.USAGE, "mvm", *chip, "--rows=129")
-    fails(ExitCode.USAGE, "mvm", *chip, "--level=8")
-    fails(ExitCode.USAGE, "mvm", *chip, "--code=256")
-    fails(ExitCode.USAGE, "mvm", *chip, "--repeat=1")
-    fails(ExitCode.USAGE, "cells", *chip, "--reads=0")
+    fails(ExitCode.USAGE, "board", "mvm", *chip, "--rows=129")
+    fails(ExitCode.USAGE, "board", "mvm", *chip, "--level=8")
+    fails(ExitCode.USAGE, "board", "mvm", *chip, "--code=256")
+    fails(ExitCode.USAGE, "board", "mvm", *chip, "--repeat=1")
+    fails(ExitCode.USAGE, "board", "cells", *chip, "--reads=0")
 
 
 # --- port, link -------------------------------------------------------------------------------
 
 
 def test_a_wrong_port_is_3(fails: Fails) -> None:
-    err = fails(ExitCode.PORT, "info", "--port", "/dev/ttyUSB77")
+    err = fails(ExitCode.PORT, "board", "info", "--port", "/dev/ttyUSB77")
     assert "there is no port /dev/ttyUSB77" in err
-    assert "hil ports" in err
-    assert "is not an address of a chip" in fails(ExitCode.PORT, "info", "--port", "telnet:x")
-    assert "not a serial port" in fails(ExitCode.PORT, "info", "--port", __file__)
+    assert "hil board ports" in err
+    assert "is not an address of a chip" in fails(ExitCode.PORT, "board", "info", "--port", "telnet:x")
+    assert "not a serial port" in fails(ExitCode.PORT, "board", "info", "--port", __file__)
 
 
 def test_nobody_listening_is_3(fails: Fails, tmp_path: Path) -> None:
-    fails(ExitCode.PORT, "info", "--port", "tcp://127.0.0.1:1")
-    fails(ExitCode.PORT, "info", "--port", f"unix:{tmp_path}/nobody")
+    fails(ExitCode.PORT, "board", "info", "--port", "tcp://127.0.0.1:1")
+    fails(ExitCode.PORT, "board", "info", "--port", f"unix:{tmp_path}/nobody")
 
 
 def test_a_busy_port_is_3(fails: Fails, silent_port: str) -> None:
     with serial.Serial(silent_port, exclusive=True):
-        err = fails(ExitCode.PORT, "info", "--port", silent_port)
+        err = fails(ExitCode.PORT, "board", "info", "--port", silent_port)
     assert f"{silent_port} is busy" in err
     assert "close that program" in err
 
@@ -161,7 +161,7 @@ def test_a_port_without_permission_is_3(fails: Fails, silent_port: str, monkeypa
         raise serial.SerialException(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(serial, "Serial", refuse)
-    err = fails(ExitCode.PORT, "info", "--port", silent_port)
+    err = fails(ExitCode.PORT, "board", "info", "--port", silent_port)
     assert f"no permission to open {silent_port}" in err
     assert "usermod -aG" in err
 
@@ -173,7 +173,7 @@ def test_a_silent_device_is_4_within_12_seconds(
     start_s = line.clock()
     monkeypatch.setattr("hil.driver.open_chip.open_transport", lambda *_, **__: line)
     monkeypatch.setattr("hil.driver.open_chip.connect", functools.partial(connect, clock=line.clock))
-    err = fails(ExitCode.LINK, "info", "--port", silent_port)
+    err = fails(ExitCode.LINK, "board", "info", "--port", silent_port)
     assert 0.0 < line.clock() - start_s < 12.0
     assert silent_port in err
 
@@ -193,7 +193,7 @@ def test_another_device_is_4(fails: Fails) -> None:
     board = threading.Thread(target=prompt)
     board.start()
     try:
-        err = fails(ExitCode.LINK, "info", "--port", os.ttyname(slave))
+        err = fails(ExitCode.LINK, "board", "info", "--port", os.ttyname(slave))
     finally:
         done.set()
         board.join()
@@ -251,7 +251,7 @@ def test_missing_files_are_7(fails: Fails, small: Small, tmp_path: Path) -> None
 
 
 def test_an_unknown_chip_is_7_with_the_known_ones(fails: Fails, small: Small) -> None:
-    for command in (["chips", "show", "lab-127"], ["compile", small.net, "--chip", "lab-127"]):
+    for command in (["chip", "show", "lab-127"], ["compile", small.net, "--chip", "lab-127"]):
         err = fails(ExitCode.BAD_FILE, *command)
         assert "lab-127" in err
         assert "lab-128" in err
@@ -260,7 +260,7 @@ def test_an_unknown_chip_is_7_with_the_known_ones(fails: Fails, small: Small) ->
 def test_a_broken_chip_file_is_7_with_its_line(fails: Fails, tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('format = "hil.chip"\nversion = "1.0"\n\n[chip]\nname = 3\n')
-    assert "own.toml" in fails(ExitCode.BAD_FILE, "chips", "show", path)
+    assert "own.toml" in fails(ExitCode.BAD_FILE, "chip", "show", path)
 
 
 def test_images_that_calibrated_the_network_are_7(fails: Fails, small: Small, tmp_path: Path) -> None:
@@ -296,11 +296,11 @@ def test_newer_versions_are_8(fails: Fails, small: Small, tmp_path: Path) -> Non
         assert "2.0" in fails(ExitCode.MISMATCH, *arguments)
     text = (Path(__file__).parents[3] / "cim" / "chips" / "lab-128.toml").read_text("utf-8")
     (tmp_path / "chip.toml").write_text(text.replace('version = "1.4"', 'version = "2.0"'), "utf-8")
-    assert "2.0" in fails(ExitCode.MISMATCH, "chips", "show", tmp_path / "chip.toml")
+    assert "2.0" in fails(ExitCode.MISMATCH, "chip", "show", tmp_path / "chip.toml")
 
 
 def test_another_macro_count_than_the_chip_says_is_8_with_both(fails: Fails, small: Small) -> None:
-    err = fails(ExitCode.MISMATCH, "info", "--port", "emulated:lab-128?macros=8", "--macros", "4")
+    err = fails(ExitCode.MISMATCH, "board", "info", "--port", "emulated:lab-128?macros=8", "--macros", "4")
     assert "the chip says 8, the file says 4" in err
     err = fails(ExitCode.MISMATCH, *small.arguments("--port", "emulated:lab-128?macros=8"))
     assert "the chip says 8, the file says 4" in err
@@ -311,7 +311,7 @@ def test_an_edited_chip_file_is_8_with_both_digests(fails: Fails, tmp_path: Path
     edited = text.replace("tolerance_us = { value = 1.0", "tolerance_us = { value = 2.0")
     assert edited != text
     (tmp_path / "chip.toml").write_text(edited, "utf-8")
-    err = fails(ExitCode.MISMATCH, "info", "--port", "emulated:lab-128", "--chip", tmp_path / "chip.toml")
+    err = fails(ExitCode.MISMATCH, "board", "info", "--port", "emulated:lab-128", "--chip", tmp_path / "chip.toml")
     assert "description digest: the chip says" in err
 
 
@@ -374,7 +374,7 @@ def writing_commands(small: Small, folder: Path) -> list[list[str | Path]]:
     state, data = lenet_state(small)
     return [
         ["compile", small.net, "--macros=4", "-o", folder / "program.h5"],
-        ["cells", "--emulated", "--macros=1", "--out", folder / "cells.csv"],
+        ["board", "cells", "--emulated", "--macros=1", "--out", folder / "cells.csv"],
         ["calibrate", "--emulated", "--macros=1", "--only=0", "-o", folder / "record.h5"],
         ["import", state, "--arch=lenet5", "--data", data, "--images=8", "-o", folder / "n.pt"],
     ]
@@ -398,7 +398,7 @@ def test_a_bug_is_70_and_asks_for_a_report(capsys: pytest.CaptureFixture[str], m
         raise ZeroDivisionError("twelve")
 
     monkeypatch.setattr("hil.transports.ports.list_ports", broken)
-    assert run(["ports"]) == ExitCode.BUG
+    assert run(["board", "ports"]) == ExitCode.BUG
     err = capsys.readouterr().err
     assert "this is a bug of hil: ZeroDivisionError: twelve" in err
     assert "Traceback" in err
@@ -409,7 +409,7 @@ def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hil.transports.ports.list_ports", interrupted)
-    assert run(["ports"]) == ExitCode.CTRL_C
+    assert run(["board", "ports"]) == ExitCode.CTRL_C
     assert "interrupted" in capsys.readouterr().err
 
 

@@ -27,7 +27,7 @@ from mapping.network.importers import import_graph
 from ..small_net import NAMES, small_network
 
 
-@pytest.mark.parametrize("words", [(), ("deploy",), ("search",), ("search", "run"), ("calibration", "show")])
+@pytest.mark.parametrize("words", [(), ("deploy",), ("search",), ("search", "run"), ("chip", "calibration")])
 def test_h_is_help_everywhere(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*words, "-h"]) == 0
     short = capsys.readouterr().out
@@ -38,7 +38,7 @@ def test_h_is_help_everywhere(words: tuple[str, ...], capsys: pytest.CaptureFixt
 
 def test_only_the_command_that_is_asked_for_is_built_and_it_is_the_same() -> None:
     whole = get_command(app)
-    for name in ("estimate", "import", "calibration", "search"):
+    for name in ("estimate", "import", "chip", "search"):
         alone = get_command(app_of([name, "-h"]))
         assert list(alone.commands) == [name]
         assert [p.opts for p in alone.commands[name].params] == [p.opts for p in whole.commands[name].params]
@@ -52,18 +52,16 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_shell_completes_commands() -> None:
-    words = {"_HIL_COMPLETE": "complete_bash", "COMP_WORDS": "hil cal", "COMP_CWORD": "1"}
+    words = {"_HIL_COMPLETE": "complete_bash", "COMP_WORDS": "hil ca", "COMP_CWORD": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "hil"], env={**os.environ, **words}, capture_output=True, text=True, check=False
     )
-    assert done.stdout.split() == ["calibrate", "calibration"], done.stderr
+    assert done.stdout.split() == ["calibrate", "campaign"], done.stderr
 
 
-def test_chips_show_without_a_name_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["chips", "show"]) == 2
-    assert "needs the name" in capsys.readouterr().err
-    assert run(["chips", "list"]) == 2
-    assert "hil chips list is not a command" in capsys.readouterr().err
+def test_a_chip_without_a_name_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["chip", "show"]) == 2
+    assert "Missing argument" in capsys.readouterr().err
 
 
 def test_importing_a_net_pt_says_that_it_is_one(tmp_path: Path) -> None:
@@ -146,9 +144,9 @@ def test_long_commands_show_their_options_in_groups(capsys: pytest.CaptureFixtur
         assert f"\n{OTHERS}:\n" in shown  # help itself
 
 
-@pytest.mark.parametrize("command", ["deploy", "calibrate", "fit", "compile", "import", "cells"])
+@pytest.mark.parametrize("command", ["deploy", "calibrate", "chip fit", "compile", "import", "board cells"])
 def test_o_names_the_output_everywhere(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([command, "-h"]) == 0
+    assert run([*command.split(), "-h"]) == 0
     assert "-o, --out" in capsys.readouterr().out
 
 

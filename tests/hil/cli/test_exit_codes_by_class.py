@@ -83,7 +83,7 @@ def exit_code(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
         raise error
 
     monkeypatch.setattr("hil.transports.ports.list_ports", broken)
-    return run(["ports"])
+    return run(["board", "ports"])
 
 
 def test_no_public_error_of_any_room_looks_like_a_bug(

@@ -289,7 +289,7 @@ def long_commands(small: Small, folder: Path) -> dict[str, list[str]]:
     flown = ["--years", "1", "--chips", "1", "--images", "100", "--virtual-chips", "2"]
     return {
         "deploy": small.arguments("--port", "emulated:lab-128?seed=3&macros=4", "--out", str(folder / "run")),
-        "techniques": ["techniques", net, "--macros", "4"],
+        "techniques": ["help", "techniques", net, "--macros", "4"],
         "calibrate": ["calibrate", "--emulated", "--macros", "1", "--quick", "-o", str(folder / "r.h5")],
         "campaign": ["campaign", net, *data, *orbit, *few],
         "flight": ["mission", "flight", net, *data, *orbit, *flown],

@@ -107,13 +107,13 @@ def test_a_chip_that_cannot_be_calibrated_is_refused_before_its_first_pulse(benc
 
 
 COMMANDS = {
-    "info": "info",
-    "ports": "ports",
-    "selftest": "selftest --only messages,limits",
-    "mvm": "mvm --rows 4 --outputs 2 --level 1 --repeat 2",
-    "cells": "cells --reads 1",
+    "info": "board info",
+    "ports": "board ports",
+    "selftest": "board selftest --only messages,limits",
+    "mvm": "board mvm --rows 4 --outputs 2 --level 1 --repeat 2",
+    "cells": "board cells --reads 1",
     "calibrate": "calibrate --quick --age 0s -o OUT.h5",
-    "pulse": "pulse staircase --cell 1,1 -o OUT.csv",
+    "pulse": "board pulse staircase --cell 1,1 -o OUT.csv",
     "dry run": "deploy NET --data DATA --dry-run",
     "tune": "tune OUT/program.h5 --calibration RECORD --age 0s --images 4",
     "finetune": "finetune NET --data DATA --calibration RECORD --epochs 1 --measure 64 --groups 2 --age 0s -o OUT.h5",

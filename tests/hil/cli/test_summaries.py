@@ -103,7 +103,7 @@ def commands(report: AgreementReport) -> list[str]:
 def test_the_next_commands_follow_from_the_answer() -> None:
     assert commands(REPORTS["agree"])[0] == "hil simulate --calibration 0007/record.h5 --age 1d,30d"
     assert "--recalibrate" in commands(REPORTS["disagree"])[0]
-    assert any(c.startswith("hil mvm --port 'emulated:lab-128?seed=7'") for c in commands(REPORTS["disagree"]))
+    assert any(c.startswith("hil board mvm --port 'emulated:lab-128?seed=7'") for c in commands(REPORTS["disagree"]))
     assert "--samples 2000" in commands(REPORTS["inconclusive"])[0]
     lost = commands(REPORTS["loss"])
     assert "--with rewrite=3" in lost[0]

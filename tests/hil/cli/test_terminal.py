@@ -37,11 +37,12 @@ def files(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # type
 
 
 PRINTS = (
-    "--help", "deploy --help", "finetune --help", "glossary", "chips", "chips show lab-128", "ports", "doctor",
-    "show runs/0001", "show runs", "show runs/0001 runs/0002", "calibration show record0.h5",
-    "calibration diff record0.h5 record1.h5", "calibrate --emulated --macros 1 --quick -o new.h5", "info --emulated",
-    "mvm --emulated --macros 1", "cells --emulated --macros 1", "estimate lenet5", "compile --explain",
-    "deploy --emulated --dry-run", "deploy --emulated --data nothing-of-this-name", "trace decode wire.log",
+    "--help", "deploy --help", "finetune --help", "help glossary", "chip list", "chip show lab-128", "board ports",
+    "doctor", "show runs/0001", "show runs", "show runs/0001 runs/0002", "chip calibration record0.h5",
+    "chip calibration record0.h5 record1.h5", "calibrate --emulated --macros 1 --quick -o new.h5",
+    "board info --emulated", "board mvm --emulated --macros 1", "board cells --emulated --macros 1",
+    "estimate lenet5", "compile --explain", "deploy --emulated --dry-run",
+    "deploy --emulated --data nothing-of-this-name", "board trace wire.log",
 )  # fmt: skip
 
 
@@ -84,7 +85,7 @@ def on_a_terminal_of(width: int, monkeypatch: pytest.MonkeyPatch, *words: str) -
     return [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", shown.getvalue()).splitlines()]
 
 
-@pytest.mark.parametrize("words", ["calibration show record0.h5"])
+@pytest.mark.parametrize("words", ["chip calibration record0.h5"])
 def test_a_narrow_terminal_parts_no_number_from_its_unit(
     files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str
 ) -> None:
@@ -100,7 +101,7 @@ def test_a_narrow_terminal_parts_no_number_from_its_unit(
 
 
 @pytest.mark.parametrize(
-    "words", ["show runs/0001", "show runs/0001 runs/0002", "show runs/0001 --all", "techniques", "chips"]
+    "words", ["show runs/0001", "show runs/0001 runs/0002", "show runs/0001 --all", "help techniques", "chip list"]
 )
 def test_a_table_keeps_every_number_whole_in_its_cell(files: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     wide = on_a_terminal_of(300, monkeypatch, *words.split())

@@ -37,8 +37,8 @@ def completed(line: str) -> list[str]:
         ("hil simulate --with rew", "rewrite"),
         ("hil deploy --without tu", "tune"),
         ("hil simulate --mode ex", "exact"),
-        ("hil chips copy lab", "lab-128"),
-        ("hil examples copy orb", "orbit"),
+        ("hil chip copy lab", "lab-128"),
+        ("hil help examples copy orb", "orbit"),
     ],
 )
 def test_a_shell_completes_values_that_have_names(line: str, offered: str) -> None:
@@ -49,21 +49,21 @@ def test_an_example_is_copied_to_where_the_documents_expect_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(["examples", "copy", "orbit"]) == 0
+    assert run(["help", "examples", "copy", "orbit"]) == 0
     assert (tmp_path / "examples" / "orbit" / "mission.toml").is_file()
-    assert run(["examples", "copy", "bridge.py", "mine.py"]) == 0
+    assert run(["help", "examples", "copy", "bridge.py", "mine.py"]) == 0
     assert (tmp_path / "mine.py").read_text("utf-8") == (ROOT / "examples" / "bridge.py").read_text("utf-8")
-    assert run(["examples", "copy", "orbit"]) == 11
+    assert run(["help", "examples", "copy", "orbit"]) == 11
     assert "there already" in capsys.readouterr().err
 
 
 def test_examples_are_listed_with_what_each_shows(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["examples"]) == 0
+    assert run(["help", "examples"]) == 0
     said = capsys.readouterr().out
     assert "first_measurement.py" in said
     assert all(examples().values())
-    assert run(["examples", "copy", "no-such"]) == 2
-    assert "hil examples lists them" in capsys.readouterr().err
+    assert run(["help", "examples", "copy", "no-such"]) == 2
+    assert "hil help examples lists them" in capsys.readouterr().err
 
 
 def test_every_example_that_a_how_to_names_can_be_copied() -> None:

@@ -1,4 +1,4 @@
-"""``hil fit``: a law from a lab's table, judged on cells it has not seen, and a record that simulates."""
+"""``hil chip fit``: a law from a lab's table, judged on cells it has not seen, and a record that simulates."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_the_command_prints_the_goodness_and_writes_a_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, out = csv(heavy_tailed(2000), tmp_path / "t.csv"), tmp_path / "r.h5"
-    assert run(["fit", str(table), "-o", str(out), "--temperature", "40C"]) == 0
+    assert run(["chip", "fit", str(table), "-o", str(out), "--temperature", "40C"]) == 0
     text = capsys.readouterr().out
     for word in (
         "held out (a quarter of the cells",
@@ -278,7 +278,7 @@ def test_the_command_prints_the_goodness_and_writes_a_record(
     ):
         assert word in text, text
     assert load_record(out).temperature_c == 40.0
-    assert run(["fit", str(table), "--json"]) == 0
+    assert run(["chip", "fit", str(table), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"].startswith("hil.")
     assert answer["record"] is None
@@ -286,6 +286,6 @@ def test_the_command_prints_the_goodness_and_writes_a_record(
 
 
 def test_the_command_wants_a_table(tmp_path: Path) -> None:
-    assert run(["fit"]) == 2
-    assert run(["fit", str(tmp_path / "a.csv")]) == 7
-    assert run(["fit", str(csv(heavy_tailed(16), tmp_path / "few.csv"))]) == 5
+    assert run(["chip", "fit"]) == 2
+    assert run(["chip", "fit", str(tmp_path / "a.csv")]) == 7
+    assert run(["chip", "fit", str(csv(heavy_tailed(16), tmp_path / "few.csv"))]) == 5

@@ -246,5 +246,5 @@ def test_an_hdf5_file_that_promises_too_much_or_lies_elsewhere_is_refused(tmp_pa
 
 def test_the_command_says_a_broken_table_with_exit_code_7(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, GOOD.replace("10.7", "ten"))
-    assert run(["fit", str(path)]) == 7
+    assert run(["chip", "fit", str(path)]) == 7
     assert "line 3, column conductance_us" in capsys.readouterr().err

@@ -94,11 +94,11 @@ def test_the_command_writes_a_module_and_refuses_what_cannot_be_imported(tmp_pat
     record = tmp_path / "record.h5"
     save_record(RECORD, record)
     out = tmp_path / "my_cells.py"
-    assert run(["export", str(record), "--to", "aihwkit", "--age", "1d", "-o", str(out)]) == 0
+    assert run(["chip", "export", str(record), "--to", "aihwkit", "--age", "1d", "-o", str(out)]) == 0
     assert "class MeasuredCells(BaseNoiseModel)" in out.read_text()
     assert "no cells" in out.read_text()
     compile(out.read_text(), "my_cells.py", "exec")
-    assert run(["export", str(record), "--to", "neurosim", "-o", str(out)]) == 2
+    assert run(["chip", "export", str(record), "--to", "neurosim", "-o", str(out)]) == 2
     with pytest.raises(UsageError, match="cannot be imported"):
         noise_model(RECORD, SPEC, Peer.AIHWKIT, 1.0, **{**NAMES, "module": "my-cells"})
 

@@ -123,7 +123,7 @@ def test_a_chip_passes_at_every_form_of_address_and_what_a_minimum_board_lacks_i
 
 
 def test_the_command_passes_its_own_chip_and_lists_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["selftest", "--emulated", "--macros", "1", "--only", "journal,authority"]) == 0
+    assert run(["board", "selftest", "--emulated", "--macros", "1", "--only", "journal,authority"]) == 0
     assert "2 passed, 0 failed, 4 not there, 0 not tried" in capsys.readouterr().out
 
 
@@ -199,10 +199,10 @@ def test_a_chip_whose_noise_is_new_at_each_read_is_compared_by_means() -> None:
 
 
 def test_the_command_says_what_was_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["selftest", "--port", EMULATED, "--only", "limits,digital"]) == 0
+    assert run(["board", "selftest", "--port", EMULATED, "--only", "limits,digital"]) == 0
     said = capsys.readouterr().out
     assert "10 passed, 0 failed, 0 not there, 0 not tried" in said
-    assert run(["selftest", "--port", EMULATED, "--only", "everything"]) == 2
+    assert run(["board", "selftest", "--port", EMULATED, "--only", "everything"]) == 2
 
 
 def loaded_ports() -> Any:
@@ -261,7 +261,7 @@ def test_a_judgement_that_is_interrupted_says_what_was_found_until_then(capsys: 
     assert found.to_json()["interrupted"] is True
     late = run_suite(EMULATED, groups=["messages"], within_s=0.0)
     assert {r.text for r in late.results} == {"the time was up"}
-    assert run(["selftest", "--port", EMULATED, "--only", "messages", "--within", "0s"]) == 1
+    assert run(["board", "selftest", "--port", EMULATED, "--only", "messages", "--within", "0s"]) == 1
     assert f"{len(GROUPS['messages'])} not tried" in capsys.readouterr().out
 
 
@@ -269,13 +269,13 @@ def test_what_needs_the_power_cut_is_not_tried_unless_somebody_cuts_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
-    assert run(["selftest", "--port", EMULATED, "--only", "power"]) == 0
+    assert run(["board", "selftest", "--port", EMULATED, "--only", "power"]) == 0
     assert "0 passed, 0 failed, 0 not there, 2 not tried" in capsys.readouterr().out
-    assert run(["selftest", "--port", EMULATED, "--only", "power", "--power-cycle", "false"]) == 1
+    assert run(["board", "selftest", "--port", EMULATED, "--only", "power", "--power-cycle", "false"]) == 1
     assert "the power was not cut: false ended with 1" in capsys.readouterr().out
-    assert run(["selftest", "--port", EMULATED, "--only", "power", "--power-cycle", ""]) == 2
+    assert run(["board", "selftest", "--port", EMULATED, "--only", "power", "--power-cycle", ""]) == 2
     monkeypatch.setattr("sys.stdin", io.StringIO("\n" * 20))
-    assert run(["selftest", "--port", EMULATED, "--only", "power", "--power-cycle", "ask"]) == 1
+    assert run(["board", "selftest", "--port", EMULATED, "--only", "power", "--power-cycle", "ask"]) == 1
     said = capsys.readouterr()
     assert "press Enter" in said.err
     assert "as before the loss of power" in said.out  # nobody did

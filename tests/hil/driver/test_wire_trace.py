@@ -26,7 +26,7 @@ def test_every_message_is_one_line_with_its_content_in_short(
         driver.program_tile(tile, np.full((9, 5), 3, np.int8))
         driver.mvm(tile, np.ones((2, 9), np.int16))
         driver.wait(2.0)
-    assert run(["trace", "decode", str(tmp_path / "wire.log")]) == 0
+    assert run(["board", "trace", str(tmp_path / "wire.log")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(read_wire_log(tmp_path / "wire.log").entries) + 1
     for words in (
@@ -51,5 +51,5 @@ def test_what_cannot_be_read_is_said_and_escaped() -> None:
 
 def test_a_file_that_is_no_wire_log_is_exit_7(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "wire.log").write_bytes(b"no log")
-    assert run(["trace", "decode", str(tmp_path / "wire.log")]) == 7
+    assert run(["board", "trace", str(tmp_path / "wire.log")]) == 7
     assert "wire log" in capsys.readouterr().err

@@ -150,7 +150,7 @@ def test_a_law_that_cannot_be_taken_is_said_by_its_place(
         tails.cache_clear()
         with pytest.raises(CimUsageError, match=words):
             tails()
-        assert run(["fit", str(table)]) == 2
+        assert run(["chip", "fit", str(table)]) == 2
         assert words in " ".join(capsys.readouterr().err.split())
     tails.cache_clear()
 

@@ -29,10 +29,10 @@ def test_the_list_holds_every_word_of_the_document_with_its_meaning() -> None:
 
 
 def test_the_command_prints_the_meaning_of_a_word(capsys) -> None:
-    assert hil(["glossary", "shapley"]) == 0
+    assert hil(["help", "glossary", "shapley"]) == 0
     assert "marginal loss" in capsys.readouterr().out
-    assert hil(["glossary", "no such word"]) == 2
-    assert "hil glossary" in capsys.readouterr().err
+    assert hil(["help", "glossary", "no such word"]) == 2
+    assert "hil help glossary" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["agree", "loss", "disagree", "inconclusive"])
@@ -88,5 +88,5 @@ def test_a_word_is_found_in_a_line_of_a_screen_and_a_misspelled_one_is_answered_
     assert {"read noise", "relaxation"} <= find_terms("not distinguishable from 0: read noise, relaxation").keys()
     assert "virtual chip" in find_terms("20 virtual chips")
     assert "IR drop" in find_terms("ir drop")
-    assert hil(["glossary", "relaxatoin"]) == 2
+    assert hil(["help", "glossary", "relaxatoin"]) == 2
     assert "meant was relaxation" in capsys.readouterr().err

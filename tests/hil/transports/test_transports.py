@@ -57,7 +57,7 @@ TILE = TileAddress(0, 0, 9, 0, 5)
 def test_a_wrong_address_is_told_with_the_right_ones(address: str) -> None:
     with pytest.raises(PortError, match=r"not an address of a chip|there is no port") as raised:
         open_transport(address)
-    assert "tcp://HOST:PORT" in str(raised.value) or "hil ports" in str(raised.value)
+    assert "tcp://HOST:PORT" in str(raised.value) or "hil board ports" in str(raised.value)
 
 
 def test_hosts_may_be_names_numbers_or_ipv6() -> None:
@@ -71,7 +71,7 @@ def test_a_missing_port_is_told(form: str) -> None:
     with pytest.raises(PortError, match="there is no port /dev/ttyUSB77") as raised:
         open_transport(form.format("/dev/ttyUSB77"))
     assert raised.value.exit_code == 3
-    assert "hil ports" in str(raised.value)
+    assert "hil board ports" in str(raised.value)
 
 
 def test_a_file_is_no_serial_port(tmp_path: Path) -> None:

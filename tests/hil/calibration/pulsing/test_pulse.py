@@ -1,4 +1,4 @@
-"""``hil pulse``: experiments on single cells by address, their files and their page."""
+"""``hil board pulse``: experiments on single cells by address, their files and their page."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_no_pulse_beyond_the_limits_of_the_chip_file(
     asked: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "a.csv"
-    assert hil(["pulse", "staircase", *BENCH, "--cell", "0,0", "-o", str(out), *asked]) == ExitCode.USAGE
+    assert hil(["board", "pulse", "staircase", *BENCH, "--cell", "0,0", "-o", str(out), *asked]) == ExitCode.USAGE
     assert told in capsys.readouterr().err
     assert not out.exists()
 
@@ -89,7 +89,7 @@ def test_cells_that_a_chip_has_not_are_refused(cells: str) -> None:
 
 def test_the_page_reads_itself_again_while_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "noise.csv"
-    assert hil(["pulse", "noise", *BENCH, "--cell", "0-2,0", "--count", "20", "-o", str(out), "--json"]) == 0
+    assert hil(["board", "pulse", "noise", *BENCH, "--cell", "0-2,0", "--count", "20", "-o", str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["readings"] == 60
     page = Path(found["page"]).read_text()
@@ -97,6 +97,14 @@ def test_the_page_reads_itself_again_while_it_runs(tmp_path: Path, capsys: pytes
     assert "NOT SILICON" in page
     series = run(Noise(count=3), "0,0")
     assert 'http-equiv="refresh"' in pulse_page(series, running=True)
+
+
+def test_an_option_of_another_experiment_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--cell", "0,0", "-o", str(tmp_path / "a.csv"), "--last", "1h"]
+    assert hil(["board", "pulse", "noise", *BENCH, *asked]) == ExitCode.USAGE
+    assert "noise has no --last" in capsys.readouterr().err
+    assert hil(["board", "pulse", "noises", *BENCH, *asked]) == ExitCode.USAGE
+    assert "retention" in capsys.readouterr().err
 
 
 def test_short_durations_have_units() -> None:

@@ -1,1 +1,0 @@
-"""Commands of single cells by address."""

@@ -1,0 +1,175 @@
+"""Commands of chips as files: ``hil chip``. Chip files listed, shown and copied; records shown, compared and drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.help_groups import group
+from hil.cli.options import (
+    Chip,
+    Json,
+    Macros,
+    celsius,
+    output_file,
+    print_result,
+    screen,
+    seconds,
+    writing,
+)
+from hil.cli.terminal.completion import chips
+from hil.errors import ExitCode, UsageError
+from hil.pages.tables import labelled
+
+Name = Annotated[str, typer.Argument(help="name or path of a chip file", autocompletion=chips)]
+
+
+def list_(as_json: Json = False) -> int:
+    """List chip files with a measured number each."""
+    from cim.chip.file import chip_names, load_chip
+    from hil.driver.chip_text import gallery_record, gallery_rows
+
+    specs = [load_chip(name) for name in chip_names()]
+    rows = [row for spec in specs for row in gallery_rows(spec)]
+    record = {"chips": [spec.name for spec in specs], "gallery": [gallery_record(spec) for spec in specs]}
+    print_result([labelled("Chips", *rows)], record, as_json)
+    return ExitCode.DONE
+
+
+def show(name: Name, macros: Macros = None, as_json: Json = False) -> int:
+    """Show a chip file with its digest."""
+    from cim.chip.file import description, load_chip
+    from hil.driver.chip_text import chip_tables
+
+    spec = load_chip(name, macros=macros)
+    record = {**description(spec), "digest": spec.digest, "provenance": spec.provenance}
+    print_result(chip_tables(spec), record, as_json)
+    return ExitCode.DONE
+
+
+def copy(
+    name: Name, to: Annotated[Path, typer.Argument(help="file to write, which ends in .toml")], as_json: Json = False
+) -> int:
+    """Copy a chip file, to begin one of your own: hil chip copy NAME my-chip.toml."""
+    from cim.gallery import own_copy
+    from hil.atomic import write_text
+
+    if to.suffix != ".toml":
+        raise UsageError("hil chip copy needs a file that ends in .toml", hint=f"hil chip copy {name} my-chip.toml")
+    if to.exists():
+        raise UsageError(f"{to} is there already", hint="name another file, or remove that one")
+    output_file(to)
+    write_text(to, own_copy(name, to.stem))
+    lines = [f"{to}: a chip file of your own, begun as {name}", f"then          hil chip show ./{to}"]
+    print_result(lines, {"file": str(to), "name": to.stem, "begun_as": name}, as_json)
+    return ExitCode.DONE
+
+
+def calibration(
+    record: Annotated[Path, typer.Argument(help="record.h5 of hil calibrate or hil chip fit")],
+    other: Annotated[
+        Path | None, typer.Argument(help="a later record of it, to compare with", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="write a page of the record's figures", show_default=False, callback=output_file)
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Show a calibration record, with standard errors and goodness of fit, or compare two.
+
+    Changes between two records that exceed their errors end in exit code 1.
+    """
+    from cim.record.file import load_record
+    from hil.calibration.account import account_of, record_json
+    from hil.calibration.record_changes import diff_records
+
+    loaded = load_record(record)
+    if plot is not None:
+        from hil.atomic import write_text
+        from hil.pages.shell import page
+
+        write_text(plot, page(account_of(loaded)))
+    if other is None:
+        drawn = [] if plot is None else ["", f"page           {plot}"]
+        print_result([account_of(loaded), *drawn], {**record_json(loaded), "page": plot and str(plot)}, as_json)
+        return ExitCode.DONE
+    found = diff_records(loaded, load_record(other))
+    print_result(found.lines(), found.to_json(), as_json)
+    return ExitCode.OUTSIDE_TOLERANCE if found.changed else ExitCode.DONE
+
+
+def fit(
+    table: Annotated[Path, typer.Argument(help="cell readings (.csv, .tsv, .gz, .h5)", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="the record to write", show_default=False, callback=output_file)
+    ] = None,
+    hold_out: Annotated[str, typer.Option(help="cells held out to test the fit: odd or quarter")] = "quarter",
+    ages_to: Annotated[
+        str | None, typer.Option(help="fit up to this age only, and test on later ages", show_default=False)
+    ] = None,
+    test_on: Annotated[Path | None, typer.Option(help="another table to test the law on", show_default=False)] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="record for the parts that a table does not determine", show_default=False)
+    ] = None,
+    temperature: Annotated[str, typer.Option(help="temperature of the readings")] = "25C",
+    as_json: Json = False,
+) -> int:
+    """Fit the device model to a table of cell readings, without a board, and test it on other cells."""
+    from hil.device_fit.result import fit_source
+
+    with screen(quiet=as_json) as watch:
+        result = fit_source(
+            table,
+            hold_out=hold_out,
+            ages_to_s=None if ages_to is None else seconds(ages_to),
+            test_on=test_on,
+            base=base,
+            temperature_c=celsius(temperature),
+            watch=watch,
+        )
+    lines, found = result.lines(), {"record": str(out) if out else None, **result.to_json()}
+    if out is not None:
+        from cim.record.file import save_record
+
+        with writing(out):
+            save_record(result.record, out)
+        lines += ["", f"record         {out}"]
+    print_result(lines, found, as_json)
+    return ExitCode.DONE
+
+
+def export(
+    record: Annotated[Path, typer.Argument(help="record of a chip (hil calibrate) or of cells (hil chip fit)")],
+    to: Annotated[str, typer.Option("--to", help="aihwkit or crosssim", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Python file to write", show_default=False, callback=output_file)
+    ],
+    age: Annotated[str, typer.Option(help="time after programming")] = "1h",
+    chip: Chip = "lab-128",
+    as_json: Json = False,
+) -> int:
+    """Write the cells of a calibration record as a noise model of AIHWKit or CrossSim: one Python file."""
+    from cim.chip.file import load_chip
+    from cim.record.file import load_record
+    from hil.atomic import write_text
+    from hil.device_fit.noise_export import Peer, noise_model
+
+    if to not in tuple(Peer):
+        raise UsageError(f"--to {to:.40}, not one of {', '.join(Peer)}")
+    if out.suffix != ".py":
+        raise UsageError(f"{out} does not end in .py", hint="-o my_cells.py")
+    made = f"hil chip export {record.name} --to {to} --age {age} --chip {Path(chip).name}"
+    found = load_record(record)
+    source = f"{found.kind} record of {found.chip_name} ({found.date})"
+    text = noise_model(found, load_chip(chip), Peer(to), seconds(age), module=out.stem, made=made, source=source)
+    write_text(out, text)
+    lines = [f"{out}: class MeasuredCells for {to}, cells of {found.chip_name} {age} after programming"]
+    print_result(lines, {"file": str(out), "to": to, "age_s": seconds(age)}, as_json)
+    return ExitCode.DONE
+
+
+chip = group(
+    "Chip files, cells fitted to tables, and calibration records.", list_, show, copy, fit, export, calibration
+)
