@@ -32,11 +32,11 @@ _NOTHING = {"_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_c
 _SETTINGS = {"wrap_with_autocast", "wrap_with_set_grad_enabled"}
 _VIEWS = {"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "slice", "select"}
 _VIEWS |= {"narrow", "expand", "chunk", "split", "unbind", "t", "detach", "alias", "getitem", "contiguous", "to"}
-_ORDER = "return the values, and sort them behind the network; within it, a stored threshold (x > t), or amax and amin"
+_ORDER = "return the values, and sort them after the network; within it, a stored threshold (x > t), or amax and amin"
 _HINTS = {
     **dict.fromkeys(("sort", "topk", "argsort", "kthvalue"), _ORDER),
-    "argmax": "return the values, and search them behind the network; within it, x == x.amax(1, True) is a mask",
-    "argmin": "return the values, and search them behind the network; within it, x == x.amin(1, True) is a mask",
+    "argmax": "return the values, and search them after the network; within it, x == x.amax(1, True) is a mask",
+    "argmin": "return the values, and search them after the network; within it, x == x.amin(1, True) is a mask",
     "median": "max and min of neighbours, or leave it to the program that reads the results",
     "mode": "leave counts of results to the program that reads them",
     "nonzero": "stored places, or a product with a mask",
