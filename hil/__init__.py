@@ -39,7 +39,6 @@ if TYPE_CHECKING:  # the public names, said once
     from hil.python.chip import Chip as Chip, open_chip as open_chip
     from hil.python.improving import Improved as Improved, improve as improve
     from hil.python.judging import judge as judge
-    from hil.python.mission import Mission as Mission, mission as mission
     from hil.python.networks import CompiledNetwork as CompiledNetwork, compile as compile
     from hil.python.runs import deploy as deploy, simulate as simulate
     from hil.python.searching import FinishedSearch as FinishedSearch, search as search

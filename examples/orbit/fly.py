@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from hil.atomic import write_text
@@ -21,15 +20,13 @@ from hil.deployment.deploy import deploy
 from hil.deployment.network_source import program_of
 from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.payload.budget import check_budget
-from hil.payload.flight_image import flight_program, pack_image
-from hil.payload.hardened_campaign import accuracy_at_end, harden_campaign
+from hil.payload.harden import accuracy_at_end, harden_campaign
 from hil.payload.orbit import load_orbit, orbit_path
 from hil.payload.page import mission_page
-from hil.payload.passes import load_passes, plan_transfer
-from hil.payload.radiation.folder import CampaignFolder
-from hil.payload.radiation.study import run_study
+from hil.payload.passes import load_passes, packed_bytes, passes_json, plan_transfer
+from hil.payload.radiation.campaign import run_study
 from hil.payload.requirements import load_mission
-from hil.payload.settings import CampaignOptions, LinkFigures, MitigationScenario, TimelineOptions
+from hil.payload.settings import SCENARIOS, OrbitSettings
 from hil.payload.subject import open_subject
 from mapping.program.file import save_program
 
@@ -77,35 +74,27 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
         )
     asked_for = NetworkOptions(asked.chip, asked.macros)
     subject = open_subject(out / "run", asked_for, watch, network=out / "program.h5")
-    years = tuple(sorted({0.0, 1.0, plan.years}))
-    study = run_study(
-        program,
-        load_dataset(asked.data, "test"),
-        None,
-        orbit,
-        CampaignFolder(out / "campaign"),
-        CampaignOptions(injections=asked.injections, seed=asked.seed, workers=asked.workers, recipe=subject.recipe),
-        TimelineOptions(
-            years,
-            asked.chips,
-            asked.year_images,
-            seed=asked.seed,
-            scenarios=tuple(MitigationScenario),
-            recipe=subject.recipe,
-        ),
-        watch,
+    options = OrbitSettings(
+        injections=asked.injections,
+        years=(0.0, 1.0, plan.mission.years),
+        chips=asked.chips,
+        year_images=asked.year_images,
+        scenarios=tuple(SCENARIOS),
+        seed=asked.seed,
+        workers=asked.workers,
+        recipe=subject.recipe,
     )
-    floor = plan.limits.accuracy_floor or 0.0
-    hardening = harden_campaign(out / "campaign", program, plan, floor=floor)
-    figures = LinkFigures(plan.limits.uplink_bit_per_s or 64e3, 256e3, bit_errors=1e-5, delay_s=0.02, lost_share=0.01)
-    windows, image = load_passes(asked.passes), pack_image(flight_program(program))
+    data = load_dataset(asked.data, "test")
+    study = run_study(program, data, None, orbit, out / "campaign", options, watch)
+    hardening = harden_campaign(out / "campaign", program, plan, options)
+    windows, rate = load_passes(asked.passes), plan.limits.uplink_bit_per_s or 64e3
     passes = [
-        asdict(plan_transfer("program.hilf", len(image), windows, figures)),
-        asdict(plan_transfer("telemetry dump", 200_000, windows, figures, up=False)),
+        plan_transfer("program, packed", packed_bytes(program), windows, rate),
+        plan_transfer("telemetry dump", 200_000, windows, 256e3),
     ]
-    at_end = accuracy_at_end(out / "campaign", program, plan, MitigationScenario.SCRUBBED)
+    at_end = accuracy_at_end(out / "campaign", program, plan)
     budget = check_budget(program, plan, network=subject.name, accuracy=subject.accuracy, accuracy_at_end=at_end)
-    write_text(out / "passes.json", json.dumps(passes, indent=1) + "\n")
+    write_text(out / "passes.json", json.dumps(passes_json(passes), indent=1) + "\n")
     write_text(out / "budget.json", json.dumps(budget.to_json(), indent=1) + "\n")
     made = ("program.h5", "passes.json", "budget.json", "run/report.json", "run/record.h5")
     files = [

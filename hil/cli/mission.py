@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hil.cli.help_groups import GroupedCommand
-from hil.cli.options import (
-    Json,
-    one_of,
-    output_file,
-    output_folder,
-    print_result,
-    screen,
-)
+from hil.cli.options import Json, bit_rate, output_file, output_folder, print_result, screen
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
-from hil.payload.settings import FlightOptions, HardenOptions, LinkFigures, MitigationScenario, years_of, years_text
+from hil.payload.settings import OrbitSettings
 
-USUAL_FLIGHT = FlightOptions()
 mission = typer.Typer(
     help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -50,9 +42,6 @@ def check(
     campaign: Annotated[
         Path | None, typer.Option(help="folder of a campaign: accuracy at the end of the mission", show_default=False)
     ] = None,
-    scenario: Annotated[
-        str, typer.Option(help="mitigation scenario until then, as the campaign names it")
-    ] = "scrubbed",
     simulated: Annotated[Given[DeployOptions], Only("virtual_chips", "seed", samples=500)],
     treated: Treated,
     junit: Annotated[
@@ -62,12 +51,13 @@ def check(
 ) -> int:
     """Set every limit of a mission beside what a network needs; exit code 1 when one is broken."""
     from cim.record.file import load_record
+    from hil.atomic import write_text
     from hil.deployment.network_source import images_asked
-    from hil.payload.budget_text import budget_summary, write_budget_junit
-    from hil.payload.check import check_subject, planned_check
-    from hil.payload.hardened_campaign import accuracy_at_end
+    from hil.payload.budget import check_budget
+    from hil.payload.harden import accuracy_at_end
     from hil.payload.requirements import load_mission
-    from hil.payload.subject import open_subject
+    from hil.payload.subject import open_subject, simulated_accuracy
+    from hil.watch import PlannedStage
 
     wanted, source = load_mission(plan), of.upon(NetworkOptions())
     options = simulated.upon(DeployOptions())
@@ -76,17 +66,18 @@ def check(
     images = images_asked(source, any_kind=False) if source.data else None
     record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch:
-        watch.plan(planned_check(images, record, options))
+        simulating = PlannedStage("simulating", 0.002 * options.samples * options.virtual_chips)
+        watch.plan((PlannedStage("compiling", 2.0), *([] if images is None else [simulating])))
         found = open_subject(subject, source, watch, network=network, techniques=treated.upon(TechniqueOptions()))
-        at_end = None
-        if campaign:
-            at_end = accuracy_at_end(
-                campaign, found.program, wanted, one_of(MitigationScenario, scenario, "--scenario")
-            )
-        budget = check_subject(found, wanted, images, record, options, watch, at_end=at_end)
+        accuracy = found.accuracy
+        if images is not None:
+            options = replace(options, recipe=found.recipe)
+            accuracy = simulated_accuracy(found.program, images, record, options, watch)
+        at_end = accuracy_at_end(campaign, found.program, wanted) if campaign else None
+        budget = check_budget(found.program, wanted, network=found.name, accuracy=accuracy, accuracy_at_end=at_end)
     if junit:
-        write_budget_junit(junit, budget)
-    print_result([budget_summary(budget)], budget.to_json(), as_json)
+        write_text(junit, budget.junit())
+    print_result([budget.summary()], budget.to_json(), as_json)
     return ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE
 
 
@@ -98,35 +89,19 @@ def harden(
     subject: Annotated[Path, typer.Option("--network", help="net.pt or program.h5 of the campaign")],
     *,
     of: OfSubject,
-    hardened: Given[HardenOptions],
+    hardened: Annotated[Given[OrbitSettings], Only("floor", "detection", "always", "never")],
     as_json: Json = False,
 ) -> int:
     """Find the cheapest set of mitigations that keeps accuracy and notices faults; exit code 1 when none does."""
-    from hil.payload.hardened_campaign import harden_campaign
-    from hil.payload.mitigation import Mitigation
+    from hil.payload.harden import harden_campaign
     from hil.payload.requirements import load_mission
     from hil.payload.subject import open_subject
 
-    asked = hardened.upon(HardenOptions())
-    on = [one_of(Mitigation, name, "--with") for name in asked.always.split(",")] if asked.always else []
-    off = [one_of(Mitigation, name, "--without") for name in asked.never.split(",")] if asked.never else []
-    wanted = load_mission(plan)
-    least = wanted.limits.accuracy_floor if asked.floor is None else asked.floor
-    if least is None:
-        raise UsageError("no accuracy is requested", hint="--floor 85, or accuracy_floor in mission.toml")
+    options, wanted = hardened.upon(OrbitSettings()), load_mission(plan)
     with screen(quiet=as_json) as watch:
         found = open_subject(subject, of.upon(NetworkOptions()), watch)
         with watch.stage("hardening"):
-            cheapest = harden_campaign(
-                campaign,
-                found.program,
-                wanted,
-                floor=least,
-                detection=asked.detection,
-                scrub_s=asked.scrub_s,
-                always=on,
-                never=off,
-            )
+            cheapest = harden_campaign(campaign, found.program, wanted, options)
     print_result([cheapest.summary()], cheapest.to_json(), as_json)
     return ExitCode.DONE if cheapest.chosen else ExitCode.OUTSIDE_TOLERANCE
 
@@ -138,32 +113,23 @@ def passes(
     passes: Annotated[Path, typer.Option("--passes", help="CSV of contact windows, columns start and end")],
     *,
     of: OfSubject,
-    link: Given[LinkFigures],
+    rate: Annotated[str, typer.Option(help="uplink in bit/s: 64k, 1M")] = "64k",
+    down_rate: Annotated[str, typer.Option(help="downlink in bit/s")] = "256k",
     dump: Annotated[int, typer.Option(min=0, help="bytes of a telemetry dump")] = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="write the flight image", show_default=False, callback=output_file),
-    ] = None,
     network: NetworkOfRun = None,
     as_json: Json = False,
 ) -> int:
     """Plan the uplink of a program over contact windows, and a telemetry dump; exit code 1 when windows are too few."""
-    from hil.atomic import write_bytes
-    from hil.payload.flight_image import flight_program, pack_image
-    from hil.payload.passes import load_passes, passes_table, plan_transfer
+    from hil.payload.passes import load_passes, packed_bytes, passes_json, passes_table, plan_transfer
     from hil.payload.subject import open_subject
 
-    windows, figures = load_passes(passes), link.upon(LinkFigures())
+    windows, up, down = load_passes(passes), bit_rate(rate), bit_rate(down_rate)
     with screen(quiet=as_json) as watch:
         found = open_subject(subject, of.upon(NetworkOptions()), watch, network=network)
-        image = pack_image(flight_program(found.program))
-    plans = [plan_transfer("program.hilf", len(image), windows, figures)]
+        plans = [plan_transfer("program, packed", packed_bytes(found.program), windows, up)]
     if dump:
-        plans.append(plan_transfer("telemetry dump", dump, windows, figures, up=False))
-    if out:
-        write_bytes(out, image)
-    rows = [asdict(plan) for plan in plans]
-    print_result([passes_table(rows)], {"format": "hil.passes/2.0", "files": rows}, as_json)
+        plans.append(plan_transfer("telemetry dump", dump, windows, down))
+    print_result([passes_table(plans)], passes_json(plans), as_json)
     return ExitCode.OUTSIDE_TOLERANCE if any(plan.passes is None for plan in plans) else ExitCode.DONE
 
 
@@ -174,13 +140,8 @@ def flight(
     orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
     *,
     of: WithImages,
-    years: Annotated[str, typer.Option(help="times in orbit, in years")] = years_text(USUAL_FLIGHT.years),
-    flown: Given[FlightOptions],
+    flown: Annotated[Given[OrbitSettings], Only("chips", "year_images", "virtual_chips", "seed", years=(1.0, 3.0))],
     treated: Treated,
-    leave_out: Annotated[
-        str | None,
-        typer.Option(help="kinds of faults that the belief leaves out, comma-separated", show_default=False),
-    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="write the result as JSON", show_default=False, callback=output_file),
@@ -195,14 +156,11 @@ def flight(
     from hil.deployment.network_source import images_asked
     from hil.payload.flight import fly
     from hil.payload.orbit import load_orbit
-    from hil.payload.radiation.kinds import FaultKind
     from hil.payload.subject import open_subject
     from hil.watch import PlannedStage
 
-    left = tuple(one_of(FaultKind, name, "--leave-out") for name in leave_out.split(",")) if leave_out else ()
-    source, options = of.upon(NetworkOptions()), flown.upon(USUAL_FLIGHT, years=years_of(years), left_out=left)
-    place = load_orbit(orbit)
-    loaded = images_asked(source, any_kind=False)
+    source, options = of.upon(NetworkOptions()), flown.upon(OrbitSettings())
+    place, loaded = load_orbit(orbit), images_asked(source, any_kind=False)
     with screen(quiet=as_json) as watch:
         flown_s = 10.0 * options.chips * len(options.years)
         watch.plan((PlannedStage("compiling", 2.0), PlannedStage("flying", flown_s)))
@@ -212,5 +170,4 @@ def flight(
     if out:
         write_text(out, json.dumps(report.to_json(), indent=1) + "\n")
     print_result([report.summary()], report.to_json(), as_json)
-    disagree = sum(c.rejects for c in report.flown)
-    return ExitCode.OUTSIDE_TOLERANCE if 10 * disagree > len(report.flown) else ExitCode.DONE
+    return ExitCode.OUTSIDE_TOLERANCE if report.disagrees else ExitCode.DONE

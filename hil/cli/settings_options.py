@@ -143,6 +143,8 @@ def _option(field: Field, usual: Any) -> Parameter:
         more |= {
             side: int(limit) if limit == int(limit) else limit for side, limit in sides.items() if abs(limit) < MOST
         }
+    elif isinstance(shown, tuple) and hint is str:
+        shown = ",".join(f"{number:g}" for number in shown)
     if about["unset"]:
         hint, shown, more["show_default"] = hint | None, None, False
     option = typer.Option(f"--{short(field).replace('_', '-')}", **more)

@@ -1,19 +1,116 @@
-"""Budgets that can fail: every limit of ``mission.toml`` beside what a network needs, with margin and source."""
+"""Budgets that can fail: every limit of ``mission.toml`` beside what a network needs, with margin and source.
+
+Energy and time of one image count everything that takes part: chip, digital operations, host, link, idling.
+
+    E = E_chip + E_digital + E_link + P_idle · t      t = t_chip + t_link + t_host, one after the other
+
+E_chip is ``cim.cost.network_cost`` without its own host link (and without what chip logic does where the host
+does it); E_digital = (P_active − P_idle) · operations / rate.
+"""
 
 from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
+from xml.etree import ElementTree as xml
 
+from cim.cost.network_cost import estimate
 from hil.errors import UsageError
-from hil.payload.image_energy import ImageEnergy, image_energy
+from hil.pages.summary import Bar, Bars, Fact, Headline, Summary, Tone
+from hil.pages.tables import Table
+from hil.payload.host_load import HostLoad, host_load
+from hil.payload.passes import FRAMING
 from hil.payload.requirements import MissionPlan
 from mapping.program.conductance import ConductanceProgram
+from mapping.workload import program_workload
 
 FORMAT = "hil.budget/1.0"
-FRAMING = 1.05  # bytes sent for a byte of a file: packet headers and checksums (assumed)
+ON_HOST = ("activation", "pooling", "multiplier", "accumulator")  # modules of the cost model that the host replaces
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyShare:
+    """One share of the energy of an image, where its figure comes from, and the weakest source of the prices in it:
+    *measured*, *published* or *assumed*."""
+
+    name: str
+    energy_j: float
+    source: str
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEnergy:
+    """Energy, time and peak power of one image."""
+
+    shares: tuple[EnergyShare, ...]
+    chip_s: float
+    load: HostLoad
+    peak_w: float
+    idle_j: float
+
+    @property
+    def energy_j(self) -> float:
+        return math.fsum(share.energy_j for share in self.shares)
+
+    @property
+    def seconds(self) -> float:
+        return self.chip_s + self.load.link_s + self.load.host_s
+
+
+def image_energy(program: ConductanceProgram, plan: MissionPlan) -> ImageEnergy:
+    """Shares of the energy of one image.
+
+    Raises:
+        cim.cost.network_cost.NoCostModel: the chip file has no [cost] section.
+    """
+    host = plan.host
+    cost = estimate(program_workload(program), program.spec)
+    load = host_load(program, host)
+    modules = cost.energy_by_module_pj
+    left_out = ("host_link", *(ON_HOST if host.digital_on_host else ()))
+    chip_pj = math.fsum(pj for name, pj in modules.items() if name not in left_out)
+    chip_s = (cost.latency_ns - cost.host_ns) * 1e-9
+    idle_j = host.idle_w * (chip_s + load.link_s + load.host_s)
+    prices = [source for field, source in program.spec.provenance.items() if field.startswith("cost.")]
+    assumed = sum(source.startswith("assumed") for source in prices)
+
+    def given(*fields: str) -> str:
+        return weakest(plan.sources[f"host.{field}"] for field in fields)
+
+    shares = (
+        EnergyShare(
+            "chip",
+            chip_pj * 1e-12,
+            f"estimated: cost model, {assumed} of {len(prices)} prices of {cost.chip} assumed",
+            weakest(prices),
+        ),
+        EnergyShare(
+            "digital operations on the host",
+            (host.active_w - host.idle_w) * load.host_s,
+            f"estimated: {load.operations:,} integer operations counted; power and rate of mission.toml",
+            given("active_w", "idle_w", "operations_per_s"),
+        ),
+        EnergyShare(
+            "link",
+            load.link_bits * host.link_pj_per_bit * 1e-12,
+            f"estimated: {load.link_bits:,} bits counted; price of mission.toml",
+            given("link_pj_per_bit"),
+        ),
+        EnergyShare(
+            "idle host", idle_j, "estimated: idle power of mission.toml over the time of an image", given("idle_w")
+        ),
+    )
+    return ImageEnergy(shares, chip_s, load, cost.peak_power_w + host.active_w, idle_j)
+
+
+def weakest(sources: Iterable[str]) -> str:
+    """The weakest of some sources; assumed where there is none."""
+    kinds = [source.split(":")[0] for source in sources]
+    return next((kind for kind in ("assumed", "borrowed from", "published", "measured") if kind in kinds), "assumed")
 
 
 class BudgetStatus(enum.StrEnum):
@@ -88,6 +185,9 @@ class MissionBudget:
 
     def to_json(self) -> dict[str, Any]:
         """One versioned object; infinite margins are null."""
+        image, load = self.image, self.image.load
+        host = asdict(load)
+        del host["host_s"], host["link_s"]
         return {
             "format": FORMAT,
             "mission": self.mission,
@@ -110,22 +210,68 @@ class MissionBudget:
                 for line in self.lines
             ],
             "image": {
-                "energy_j": self.image.energy_j,
-                "seconds": self.image.seconds,
-                "chip_s": self.image.chip_s,
-                "link_s": self.image.load.link_s,
-                "host_s": self.image.load.host_s,
-                "shares": [asdict(share) for share in self.image.shares],
+                "energy_j": image.energy_j,
+                "seconds": image.seconds,
+                "chip_s": image.chip_s,
+                "link_s": load.link_s,
+                "host_s": load.host_s,
+                "shares": [asdict(share) for share in image.shares],
             },
-            "host": {
-                "operations": self.image.load.operations,
-                "operations_by_step": dict(self.image.load.operations_by_step),
-                "link_bits": self.image.load.link_bits,
-                "ram_bytes": self.image.load.ram_bytes,
-                "flash_bytes": self.image.load.flash_bytes,
-                "program_bytes": self.image.load.program_bytes,
-            },
+            "host": {**host, "operations_by_step": dict(load.operations_by_step)},
         }
+
+    def summary(self) -> Summary:
+        """The sheet: broken limits first, then open ones, since nothing speaks for them; what one image takes."""
+        broken, still_open = len(self.broken), len(self.open)
+        tone = Tone.BAD if broken else Tone.OPEN if still_open else Tone.GOOD
+        word = "BROKEN" if broken else "OPEN" if still_open else "KEPT"
+        text = f"{broken} of {len(self.lines)} limits broken, {still_open} open"
+        image, load = self.image, self.image.load
+        shares = tuple(
+            Bar(share.name, f"{1e3 * share.energy_j:.3g} mJ", share.energy_j, share.basis)
+            for share in sorted(image.shares, key=lambda share: -share.energy_j)
+        )
+        host = f"{load.operations:,} operations, {load.ram_bytes:,} bytes of RAM, {load.flash_bytes:,} of flash"
+        return Summary(
+            f"{self.mission}: {self.network} on {self.chip}",
+            f"program {self.digest[:12]}",
+            Headline(tone, word, text),
+            (
+                self.limits_table(),
+                Fact(
+                    "One image costs", f"{1e3 * image.energy_j:.4g} mJ, {1e3 * image.seconds:.4g} ms", aside="estimated"
+                ),
+                Bars("Energy of one image", shares),
+                Fact("Host", host),
+            ),
+        )
+
+    def limits_table(self) -> Table:
+        """Every limit beside what is known: broken, open, kept."""
+        rank = (BudgetStatus.BROKEN, BudgetStatus.OPEN, BudgetStatus.KEPT)
+        rows = []
+        for line in sorted(self.lines, key=lambda line: rank.index(line.status)):
+            value = "—" if line.value is None else f"{line.value:.5g} {line.unit}"
+            margin = "—" if line.margin is None else f"{100 * line.margin:+.0f} %"
+            limit = f"{'≤' if line.at_most else '≥'} {line.limit:.5g}"
+            mark = "BROKEN" if line.status is BudgetStatus.BROKEN else str(line.status)
+            rows.append((line.name, mark, value, limit, margin, line.source))
+        return Table("Limits", ("limit", "", "value", "required", "margin", "source"), tuple(rows))
+
+    def junit(self) -> str:
+        """JUnit XML for a CI server, one test a limit: broken ones fail, open ones are skipped."""
+        suite = xml.Element("testsuite", name="hil mission check")
+        for line in self.lines:
+            case = xml.SubElement(suite, "testcase", classname=f"hil.mission.{self.mission}", name=line.name)
+            if line.status is not BudgetStatus.KEPT:
+                kind = "failure" if line.status is BudgetStatus.BROKEN else "skipped"
+                xml.SubElement(case, kind, message=f"{line.text} ({line.source})", type=str(line.status))
+        counts = {"tests": len(self.lines), "failures": len(self.broken), "skipped": len(self.open), "errors": 0}
+        for key, count in counts.items():
+            suite.set(key, str(count))
+        xml.SubElement(suite, "system-out").text = "\n".join(self.summary().lines())
+        xml.indent(suite)
+        return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(suite, encoding="unicode") + "\n"
 
 
 def check_budget(
@@ -135,35 +281,27 @@ def check_budget(
     network: str = "network",
     accuracy: KnownAccuracy | None = None,
     accuracy_at_end: KnownAccuracy | None = None,
-    temperatures_c: tuple[float, float] | None = None,
 ) -> MissionBudget:
     """Set every limit of a mission beside what a program needs.
 
     Args:
         accuracy: lower end that may be counted on; None: the floor stays open.
         accuracy_at_end: the same at the end of the mission, from a campaign; None: that line stays open.
-        temperatures_c: coldest and warmest at which the accuracy is known; None: those limits stay open.
 
     Raises:
         UsageError: the mission names no limit.
         cim.cost.network_cost.NoCostModel: the chip file has no [cost] section.
     """
     image, limits = image_energy(program, plan), plan.limits
-    load, orbit_s, pass_s = image.load, 60.0 * plan.orbit_minutes, 60.0 * plan.pass_minutes
+    load, orbit_s, pass_s = image.load, 60.0 * plan.mission.orbit_minutes, 60.0 * plan.mission.pass_minutes
     work_j = image.energy_j - image.idle_j
-    orbit_j = plan.images_per_orbit * work_j + plan.host.idle_w * orbit_s
+    orbit_j = plan.mission.images_per_orbit * work_j + plan.host.idle_w * orbit_s
     counted = "estimated: cost model, counted operations, figures of mission.toml"
     memory = "estimated: counted from the program; code and stack of mission.toml"
     sent = load.program_bytes * FRAMING
     rate = limits.uplink_bit_per_s
     passes = None if rate is None else math.ceil(8 * sent / (rate * pass_s))
     fits = pass_s / image.seconds
-    low, high = temperatures_c or (None, None)
-    simulated = (
-        "simulated: where virtual chips of the record keep the accuracy floor"
-        if temperatures_c
-        else "nothing is known of other temperatures: --data and a --calibration that holds their coefficients"
-    )
     floor_source = accuracy.source if accuracy else "no accuracy was given: name a run folder, or --data to simulate"
     candidates: tuple[tuple[str, float | None, float | None, str, bool, str], ...] = (
         ("power, average", orbit_j / orbit_s, limits.power_average_w, "W", True, counted),
@@ -171,7 +309,7 @@ def check_budget(
         ("energy an orbit", orbit_j, limits.energy_per_orbit_j, "J", True, counted),
         ("energy an image", 1e3 * image.energy_j, limits.energy_per_image_mj, "mJ", True, counted),
         ("images a pass", fits, limits.images_per_pass, "images", False, counted),
-        ("images an orbit", orbit_s / image.seconds, plan.images_per_orbit, "images", False, counted),
+        ("images an orbit", orbit_s / image.seconds, plan.mission.images_per_orbit, "images", False, counted),
         ("host RAM", load.ram_bytes, limits.host_ram_bytes, "bytes", True, memory),
         ("host flash", load.flash_bytes, limits.host_flash_bytes, "bytes", True, memory),
         (
@@ -185,15 +323,13 @@ def check_budget(
         ("passes for a program", passes, limits.upload_passes, "passes", True, "estimated: bytes over rate and pass"),
         ("accuracy", accuracy.low if accuracy else None, limits.accuracy_floor, "", False, floor_source),
         (
-            f"accuracy after {plan.years:g} years",
+            f"accuracy after {plan.mission.years:g} years",
             accuracy_at_end.low if accuracy_at_end else None,
             limits.accuracy_floor,
             "",
             False,
             accuracy_at_end.source if accuracy_at_end else "no campaign was given: hil campaign, then --campaign",
         ),
-        ("coldest", low, limits.temperature_low_c, "°C", True, simulated),
-        ("warmest", high, limits.temperature_high_c, "°C", False, simulated),
     )
     lines = tuple(
         BudgetLine(name, None if value is None else float(value), float(limit), unit, at_most, source)
@@ -202,4 +338,4 @@ def check_budget(
     )
     if not lines:
         raise UsageError("the mission names no limit", hint="give mission.toml a section [limits]")
-    return MissionBudget(plan.name, network, program.spec.name, lines, image, program.digest)
+    return MissionBudget(plan.mission.name, network, program.spec.name, lines, image, program.digest)

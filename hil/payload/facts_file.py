@@ -1,21 +1,26 @@
-"""Mission, orbit and host files: TOML whose errors name file, line and field, and whose facts carry sources.
+"""Mission and orbit files: TOML whose errors name file, line and field, and whose facts carry sources.
 
-A section of *facts* has ``key = { value = …, source = "…" }`` for every key, as chip files have; a section of *plain*
-values is what a user asks for, which needs no source.
+Each section is a dataclass whose fields say what they take (``field_of``). In a section of *facts* every key is written
+``key = { value = …, source = "…" }``, as in chip files; a section of *plain* values is what a user asks for, which
+needs no source.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cim.chip.field_checks import Check
 from cim.chip.sourced_values import read_section
 from cim.files import read_text
 from cim.toml_file import MOST_BYTES, TomlError, TomlFile, major_version, parse_toml
 from hil.errors import FileError, MismatchError
+
+Section = TypeVar("Section")
 
 
 class FactsFileError(FileError):
@@ -31,76 +36,62 @@ class NewerFactsFile(MismatchError):
     """The file was written for a newer major version of its format."""
 
 
+def field_of(check: Check, default: Any = MISSING) -> Any:  # as dataclasses.field
+    """A field of a section: what it takes, and its value where it may be left out."""
+    return dataclasses.field(default=default, metadata={"check": check})
+
+
 @dataclass(frozen=True, slots=True)
 class FactsFile:
-    """A parsed file of one format, its name as errors show it."""
+    """A parsed file of one format, its name as errors show it, and the SHA-256 (hex) of its text."""
 
     origin: str
     toml: TomlFile
+    digest: str
 
     def fail(self, field: str, text: str) -> FactsFileError:
         """The error for a dotted field."""
         return FactsFileError(self.origin, self.toml.line(field), field, text)
 
-    def only(self, *sections: str) -> None:
-        """Refuse sections that the format does not have."""
-        for name in self.toml.data:
-            if name not in ("format", "version", *sections):
-                raise self.fail(name, f"unknown section; there are {', '.join(sections)}")
+    def facts(self, name: str, kind: type[Section], sources: dict[str, str]) -> Section:
+        """A section whose every value carries a source, which goes into ``sources`` (``cim.chip.sourced_values``)."""
+        checks, missing = _fields(kind)
+        optional = {f"{name}.{key}": value for key, value in missing.items()}
+        return kind(**read_section(name, self.toml.data.get(name), checks, sources, self.fail, optional or None))
 
-    def facts(
-        self,
-        name: str,
-        checks: Mapping[str, Check],
-        provenance: dict[str, str],
-        optional: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """Values of a section whose every value carries a source (``cim.chip.sourced_values``)."""
-        return read_section(name, self.toml.data.get(name), checks, provenance, self.fail, optional)
-
-    def plain(self, name: str, checks: Mapping[str, Check], missing: Mapping[str, Any]) -> dict[str, Any]:
-        """Checked values of a section without sources; keys of ``missing`` may be left out."""
-        return plain_values(name, self.toml.data.get(name), checks, missing, self)
-
-    def tables(self, name: str, checks: Mapping[str, Check], missing: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-        """The ``[[name]]`` tables of a file, in order."""
-        found = self.toml.data.get(name, [])
-        if not isinstance(found, list):
-            raise self.fail(name, f"must be tables [[{name}]]")
-        return tuple(plain_values(f"{name}.{n}", table, checks, missing, self) for n, table in enumerate(found, 1))
+    def plain(self, name: str, kind: type[Section]) -> Section:
+        """A section without sources."""
+        checks, missing = _fields(kind)
+        table = self.toml.data.get(name, {} if set(checks) <= set(missing) else None)
+        if not isinstance(table, dict):
+            raise self.fail(name, "section is missing")
+        values = {}
+        for key in table:
+            if key not in checks:
+                raise self.fail(f"{name}.{key}", f"unknown field; [{name}] has {', '.join(checks)}")
+        for key, check in checks.items():
+            if key not in table and key not in missing:
+                raise self.fail(f"{name}.{key}", "is missing")
+            try:
+                values[key] = check(table[key]) if key in table else missing[key]
+            except ValueError as error:
+                raise self.fail(f"{name}.{key}", str(error)) from None
+        return kind(**values)
 
 
-def plain_values(
-    name: str, table: Any, checks: Mapping[str, Check], missing: Mapping[str, Any], file: FactsFile
-) -> dict[str, Any]:
-    """Checked values of one table."""
-    if table is None and set(checks) <= set(missing):
-        table = {}
-    if not isinstance(table, dict):
-        raise file.fail(name, "section is missing")
-    for key in table:
-        if key not in checks:
-            raise file.fail(f"{name}.{key}", f"unknown field; [{name}] has {', '.join(checks)}")
-    values = {}
-    for key, check in checks.items():
-        field = f"{name}.{key}"
-        if key not in table:
-            if key not in missing:
-                raise file.fail(field, "is missing")
-            values[key] = missing[key]
-            continue
-        try:
-            values[key] = check(table[key])
-        except ValueError as error:
-            raise file.fail(field, str(error)) from None
-    return values
+def _fields(kind: type[Any]) -> tuple[dict[str, Check], Mapping[str, Any]]:
+    """What each field of a section takes, and the values of those that may be left out."""
+    fields = [f for f in dataclasses.fields(kind) if "check" in f.metadata]
+    return {f.name: f.metadata["check"] for f in fields}, {
+        f.name: f.default for f in fields if f.default is not MISSING
+    }
 
 
-def open_facts(path: str | Path, kind: str, newest: tuple[int, int]) -> FactsFile:
-    """Read a file of format ``kind``.
+def open_facts(path: str | Path, kind: str, newest: tuple[int, int], sections: tuple[str, ...]) -> FactsFile:
+    """Read a file of format ``kind`` with these sections.
 
     Raises:
-        FactsFileError: missing, no TOML, or of another format.
+        FactsFileError: missing, no TOML, of another format, or with a section that the format does not have.
         NewerFactsFile: of a newer major version.
     """
     origin = str(path)
@@ -108,16 +99,11 @@ def open_facts(path: str | Path, kind: str, newest: tuple[int, int]) -> FactsFil
         text = read_text(path, MOST_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise FactsFileError(origin, 0, "", f"cannot be read ({error})") from error
-    return parse_facts(text, origin, kind, newest)
-
-
-def parse_facts(text: str, origin: str, kind: str, newest: tuple[int, int]) -> FactsFile:
-    """The same of a text; ``origin`` names it in errors."""
     try:
         toml = parse_toml(text)
     except TomlError as error:
         raise FactsFileError(origin, error.line, "toml", error.text) from error
-    file = FactsFile(origin, toml)
+    file = FactsFile(origin, toml, hashlib.sha256(text.encode()).hexdigest())
     given = toml.data.get("format")
     if given != kind:
         raise file.fail("format", f"{given!r:.60} is not {kind!r}")
@@ -127,4 +113,7 @@ def parse_facts(text: str, origin: str, kind: str, newest: tuple[int, int]) -> F
             f"{origin} is of version {toml.data['version']} of {kind}, up to {newest[0]}.{newest[1]} is read",
             hint="update rram-hil",
         )
+    for name in toml.data:
+        if name not in ("format", "version", *sections):
+            raise file.fail(name, f"unknown section; there are {', '.join(sections)}")
     return file

@@ -1,40 +1,97 @@
-"""The cheapest set of mitigations that meets a mission: every set judged from one campaign, the Pareto front, a choice.
+"""The cheapest set of mitigations that meets a mission: every set judged from one campaign, with its price.
 
 Each injection of the campaign holds what every detector saw, so that a set is judged without injecting again. Detection
 is the share of harmful faults that are noticed or outvoted, each kind weighted with its harmful upsets a day. Accuracy
 is the lower end of the band at the end of the mission, of the best simulated scenario whose mitigations are all in the
-set (``hil.payload.radiation.timeline.MITIGATIONS``): *scrubbed* needs scrubbing, ECC and register read-back together,
-*scrubbed and tuned* re-tuning too; without the scenarios of single mitigations, any other set counts as *without*.
+set (``hil.payload.settings.SCENARIOS``). Prices are over the plain network: energy and time of an image, cells of the
+array, bytes of the host. Energy of the chip is priced with the chip file's [cost], energy of the host with
+mission.toml; counts are named at each price.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.errors import UsageError
-from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
+from cim.chip.spec import CostSpec
+from cim.cost.network_cost import NoCostModel, estimate
+from cim.files import read_text
+from cim.json_text import parse_json
+from hil.atomic import write_text
+from hil.errors import FileError, MismatchError, UsageError
+from hil.pages.summary import Fact, Headline, Summary, Tone
 from hil.pages.tables import Table
-from hil.payload.mitigation import DETECTORS, OUTVOTED, Mitigation, Price, total
-from hil.payload.radiation.block import InjectionResult
-from hil.payload.radiation.detectors import Detector
-from hil.payload.radiation.kinds import FaultKind
-from hil.payload.radiation.outcomes import Share, WeightedShare, criticality, fired, harmful, weighted
-from hil.payload.radiation.timeline import MITIGATIONS
-from hil.payload.scrub_plan import ScrubPlan
-from hil.payload.settings import MAIN, MitigationScenario
+from hil.payload.budget import KnownAccuracy, image_energy
+from hil.payload.radiation.campaign import MOST_BYTES, REPORT, TABLE, read_injections
+from hil.payload.radiation.checksums import CheckedProgram, checked_program
+from hil.payload.radiation.detectors import SCRUB_READS
+from hil.payload.radiation.faults import CELLS, REGISTERS
+from hil.payload.radiation.outcomes import DETECTORS, InjectionResult, Share, WeightedShare, shares, weighted
+from hil.payload.radiation.report import FORMAT as REPORT_FORMAT
+from hil.payload.radiation.stored_words import CHECK_BITS, CODE_SHARE, WORD_BYTES, WORD_OPERATIONS
+from hil.payload.requirements import MissionPlan
+from hil.payload.settings import MAIN, MENDING, SCENARIOS, SCRUBBED, WITHOUT, FaultKind, Mitigation, OrbitSettings
+from mapping.program.conductance import ConductanceProgram
+from mapping.workload import program_workload
 
-FORMAT = "hil.hardening/1.0"
+FORMAT, HARDENING = "hil.hardening/2.0", "hardening.json"
 MOST_ALARMS = 1e-3  # share of fault-free images with an alarm, beyond which guards and checksums are not taken
-MOST_LINES = 12  # of the front on the screen
 GUARDS = frozenset((Mitigation.RANGE, Mitigation.CHECKSUM))
-RELOADED = MITIGATIONS[MitigationScenario.SCRUBBED]
-MITIGATED = MITIGATIONS[MitigationScenario.TUNED]
+GOLDEN_EVERY = 100  # images between two runs of the golden vectors
+TUNE_EVERY_S = 30 * 86400.0
+TUNE_IMAGES = 128
+RESIDUE_SHARE = 0.125  # of the energy of an addition: two bits beside sixteen (assumed)
+
+NOTICES: dict[Mitigation, str] = {
+    **{m: str(m) for m in Mitigation if str(m) in DETECTORS},
+    Mitigation.RANGE: "range-guard",
+    Mitigation.CHECKSUM: "checksum",
+    Mitigation.SCRUB: "scrub",
+    Mitigation.RESIDUE: "residue",
+}
+"""The detector that a mitigation brings; triple copies outvote a fault, re-tuning corrects a drift, neither notices."""
+OUTVOTED = (*CELLS, *REGISTERS, FaultKind.CONVERSION, FaultKind.CORRECTION)
+"""Kinds that strike one of three copies of a layer: the median of three sums is not theirs. By construction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Costs over the plain network. ``counted``: what was counted."""
+
+    energy_j: float = 0.0  # of an image
+    seconds: float = 0.0  # of an image
+    cells: int = 0
+    host_bytes: int = 0
+    counted: str = ""
+
+    def __add__(self, other: Price) -> Price:
+        return Price(
+            self.energy_j + other.energy_j,
+            self.seconds + other.seconds,
+            self.cells + other.cells,
+            self.host_bytes + other.host_bytes,
+        )
+
+    @property
+    def words(self) -> tuple[str, str, str, str]:
+        """Energy, time, cells and bytes as columns of a table."""
+        return (
+            f"{1e6 * self.energy_j:.4g} µJ",
+            f"{1e6 * self.seconds:.4g} µs",
+            f"{self.cells:,}",
+            f"{self.host_bytes:,}",
+        )
+
+
+PRICED = ("energy", "time", "cells", "host bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +103,25 @@ class HardenedSet:
     detection: WeightedShare
     price: Price
 
+    @property
+    def words(self) -> str:
+        return ", ".join(sorted(self.mitigations)) or "none"
+
     def to_json(self) -> dict[str, Any]:
+        price = asdict(self.price)
+        del price["counted"]
         return {
             "mitigations": sorted(self.mitigations),
             "accuracy_low": self.accuracy,
             "detection": self.detection.to_json(),
-            "energy_j": self.price.energy_j,
-            "seconds": self.price.seconds,
-            "cells": self.price.cells,
-            "host_bytes": self.price.host_bytes,
+            **price,
         }
 
 
 @dataclass(frozen=True)
 class Hardening:
-    """Front and choice; ``chosen`` is None where no set meets the floor and the detection that were asked for."""
+    """The choice; ``chosen`` is None where no set meets the floor and the detection that were asked for."""
 
-    front: tuple[HardenedSet, ...]
     chosen: HardenedSet | None
     bare: HardenedSet
     best: HardenedSet  # most accurate, then most detection
@@ -73,14 +132,6 @@ class Hardening:
     lost_after_scrub: float  # mean accuracy of the first year minus that after a scrub at the end, a fraction
     prices: Mapping[Mitigation, Price]
     alarms: Share
-    scrub: ScrubPlan | None = None
-
-    @property
-    def shown(self) -> tuple[HardenedSet, ...]:
-        """The chosen set, then the front from the highest accuracy and detection down."""
-        best = sorted(self.front, key=lambda one: (-one.accuracy, -one.detection.share, one.price.energy_j))
-        chosen = () if self.chosen is None else (self.chosen,)
-        return (*chosen, *(one for one in best if one != self.chosen))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -93,80 +144,158 @@ class Hardening:
             "bare": self.bare.to_json(),
             "best": self.best.to_json(),
             "lost_after_scrub": self.lost_after_scrub,
-            "scrub_plan": None if self.scrub is None else self.scrub.to_json(),
             "detection_by_kind": {kind: share.to_json() for kind, share in self.by_kind.items()},
-            "front": [one.to_json() for one in self.front],
-            "prices": {
-                str(name): {
-                    "energy_j": price.energy_j,
-                    "seconds": price.seconds,
-                    "cells": price.cells,
-                    "host_bytes": price.host_bytes,
-                    "counted": price.counted,
-                }
-                for name, price in self.prices.items()
-            },
+            "prices": {str(name): asdict(price) for name, price in self.prices.items()},
         }
 
-    def summary(self, steps: tuple[NextStep, ...] = ()) -> Summary:
-        """The choice, its prices, and the front."""
+    def summary(self) -> Summary:
+        """The choice, what it notices, and all prices."""
         shown = self.chosen or self.best
-        names = ", ".join(sorted(shown.mitigations)) or "none"
+        low, high = shown.detection.interval
         reach = f"accuracy {100 * shown.accuracy:.1f} % at the end, {100 * shown.detection.share:.2f} % noticed"
-        text = f"{names}: {reach}" if self.chosen else f"no set reaches both; the best, {names}, has {reach}"
+        text = (
+            f"{shown.words}: {reach}" if self.chosen else f"no set reaches both; the best, {shown.words}, has {reach}"
+        )
         loud = "; more than 1 in 1,000, so no set has them" if self.alarms.share > MOST_ALARMS else ""
         alarms = f"{self.alarms.count} of {self.alarms.of} fault-free images by range guards and checksums{loud}"
         kinds = tuple(
             (kind, f"{share.count} of {share.of}", f"{100 * share.interval[0]:.1f} … {100 * share.interval[1]:.1f} %")
             for kind, share in self.by_kind.items()
         )
+        every = {"chosen": self.chosen, "most accurate": self.best, "none": self.bare}
+        sets = tuple(
+            (name, one.words, f"{100 * one.accuracy:.2f} %", f"{100 * one.detection.share:.2f} %", *one.price.words)
+            for name, one in every.items()
+            if one is not None
+        )
         return Summary(
             f"mitigations for {100 * self.floor:g} % at the end and {100 * self.wanted:g} % of harmful faults noticed",
             "SIMULATED",
             Headline(Tone.GOOD if self.chosen else Tone.BAD, "FOUND" if self.chosen else "NONE REACHES IT", text),
             (
-                self._front(),
+                Table("Sets", ("set", "mitigations", "accuracy at the end, low", "noticed", *PRICED), sets),
+                Fact("Noticed", f"{100 * low:.2f} … {100 * high:.2f} %, weighted with upsets a day"),
                 Fact("False alarms", alarms),
                 Fact(
                     "After a scrub", f"{100 * self.lost_after_scrub:+.2f} points lost at the end of the mission (mean)"
                 ),
-                *(() if self.scrub is None else (Fact("Scrub", self.scrub.text),)),
-                Table("Noticed", ("kind", f"by {names}", "95 % interval"), kinds),
-                self._prices(),
+                Table("Noticed", ("kind", f"by {shown.words}", "95 % interval"), kinds),
+                Table(
+                    "Prices",
+                    ("mitigation", *PRICED, "counted"),
+                    tuple((str(name), *price.words, price.counted) for name, price in self.prices.items()),
+                    "Prices are over the plain network.",
+                ),
             ),
-            steps,
         )
 
-    def _front(self) -> Table:
-        every = [*self.shown[:MOST_LINES], self.bare]
-        rows = tuple((", ".join(sorted(one.mitigations)) or "none", *_row(one)) for one in every)
-        marked = tuple(
-            (f"{row[0]}{' (chosen)' if one == self.chosen else ''}", *row[1:])
-            for one, row in zip(every, rows, strict=True)
-        )
-        return Table("Front", ("mitigations", "accuracy", "noticed", "energy", "cells", "host bytes"), marked)
 
-    def _prices(self) -> Table:
-        rows = tuple(
-            (
-                str(name),
-                f"{1e6 * price.energy_j:.4g} µJ",
-                f"{1e6 * price.seconds:.4g} µs",
-                f"{price.cells:,}",
-                f"{price.host_bytes:,}",
-                price.counted,
-            )
-            for name, price in self.prices.items()
+def harden_campaign(folder: Path, program: ConductanceProgram, plan: MissionPlan, options: OrbitSettings) -> Hardening:
+    """Judge every set of mitigations and write ``hardening.json`` beside the campaign.
+
+    Args:
+        options: ``floor`` (None: that of the mission), ``detection``, ``always`` and ``never``.
+
+    Raises:
+        FileError: no campaign, or a damaged one.
+        MismatchError: the campaign is of another program.
+        UsageError: as ``harden``; or no floor is requested.
+    """
+    report = read_report(folder, program)
+    results = read_injections(folder / TABLE)
+    timeline = report.get("timeline") or {"scenarios": {}, "scrub_s": options.scrub_s}
+    tripled = most_critical_layer(results, [m.name for m in program.matrices])
+    known = prices(
+        program,
+        checked_program(program),
+        plan,
+        scrub_s=timeline["scrub_s"],
+        golden=report["settings"]["golden"],
+        tripled=tripled,
+    )
+    weights = {kind: about["upsets_per_day"] for kind, about in report["kinds"].items()}
+    alarms = Share(report["false_alarms"]["count"], report["false_alarms"]["of"])
+    floor = plan.limits.accuracy_floor if options.floor is None else options.floor
+    if floor is None:
+        raise UsageError("no accuracy is requested", hint="--floor 85, or accuracy_floor in mission.toml")
+    found = harden(
+        results,
+        weights,
+        timeline["scenarios"],
+        known,
+        alarms,
+        tripled=tripled,
+        floor=floor,
+        detection=options.detection,
+        always=mitigations_of(options.always, "--with"),
+        never=mitigations_of(options.never, "--without"),
+    )
+    write_text(folder / HARDENING, json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
+    return found
+
+
+def mitigations_of(names: str, option: str) -> list[Mitigation]:
+    """Mitigations by their names, comma-separated."""
+    try:
+        return [Mitigation(name.strip()) for name in names.split(",") if name]
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}", hint=f"one of {', '.join(Mitigation)}") from None
+
+
+def accuracy_at_end(folder: Path, program: ConductanceProgram, plan: MissionPlan) -> KnownAccuracy:
+    """Lower end of a campaign's accuracy at the end of a mission, with scrubbing, ECC and register read-back.
+
+    Raises:
+        FileError: no campaign, or a damaged one.
+        MismatchError: the campaign is of another program.
+        UsageError: it holds no accuracy at that year.
+    """
+    timeline = read_report(folder, program).get("timeline") or {"years": []}
+    if plan.mission.years not in timeline["years"]:
+        raise UsageError(
+            f"the campaign holds no accuracy after {plan.mission.years:g} years",
+            where=str(folder),
+            hint=f"hil campaign … --years 0,{plan.mission.years:g}",
         )
-        head = ("mitigation", "energy", "time", "cells", "host bytes", "counted")
-        return Table("Prices", head, rows, "Prices are over the plain network.")
+    low = float(timeline["scenarios"][SCRUBBED][timeline["years"].index(plan.mission.years)]["low"])
+    words = (
+        f"simulated: 5 % of {timeline['chips']} virtual chips, {timeline['images']} images, {SCRUBBED}; extrapolated"
+    )
+    return KnownAccuracy(low, words)
+
+
+def read_report(folder: Path, program: ConductanceProgram) -> dict[str, Any]:
+    """``campaign.json`` of a folder, which must be of the program.
+
+    Raises:
+        FileError: missing or damaged. MismatchError: of another program.
+    """
+    try:
+        found = parse_json(read_text(folder / REPORT, MOST_BYTES))
+        if found["format"] != REPORT_FORMAT:
+            raise ValueError(f"format {found['format']!r:.60}")
+        for name in ("settings", "kinds", "false_alarms"):
+            if not isinstance(found[name], dict):
+                raise ValueError(f"{name} is missing")
+        digest = str(found["settings"]["program"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(
+            f"{folder} holds no whole campaign", likely=str(error), hint=f"hil campaign … -o {folder}"
+        ) from error
+    if digest != program.digest:
+        raise MismatchError(
+            f"the campaign is of program {digest[:12]}…, this one is {program.digest[:12]}…",
+            where=str(folder),
+            hint="name the network, chip and macros of the campaign",
+        )
+    return dict(found)
 
 
 def harden(
     results: Sequence[InjectionResult],
     weights: Mapping[str, float],
     scenarios: Mapping[str, Sequence[Mapping[str, float]]],
-    prices: Mapping[Mitigation, Price],
+    known: Mapping[Mitigation, Price],
     alarms: Share,
     *,
     tripled: str,
@@ -180,6 +309,7 @@ def harden(
     Args:
         weights: upsets of each kind in a day.
         scenarios: bands over the years of each scenario (``Timeline.to_json``).
+        known: the price of each mitigation.
         floor: accuracy at the end of the mission, a fraction.
         detection: share of harmful faults to be noticed.
         always: mitigations of every set, whether it needs them or not.
@@ -188,30 +318,22 @@ def harden(
     Raises:
         UsageError: the campaign has no harmful fault, or no accuracy over the years; one mitigation always and never.
     """
-    if not 0.0 < detection <= 1.0:
-        raise UsageError(f"detection of {100 * detection:g} %, not between 0 and 100")
     both = frozenset(always) & frozenset(never)
     if both:
         raise UsageError(f"{', '.join(sorted(both))}: with and without at once")
-    if any(str(scenario) not in scenarios for scenario in MAIN):
+    if any(scenario not in scenarios for scenario in MAIN):
         raise UsageError("the campaign holds no accuracy over the years", hint="hil campaign … --chips 20")
-    harmed = [r for r in results if harmful(r)]
-    rates = {kind: weights[kind] * share.share for kind, share in criticality(results, lambda r: r.kind).items()}
+    harmed = [r for r in results if r.harmful]
     if not harmed:
         raise UsageError("no injection of the campaign did harm", hint="hil campaign … with more injections")
+    rates = {kind: weights[kind] * share.share for kind, share in shares(results).items()}
     table = _Noticed(harmed, rates, tripled)
-    ends = {
-        scenario: float(scenarios[str(scenario)][-1]["low"])
-        for scenario in MitigationScenario
-        if str(scenario) in scenarios
-    }
-    reached = {
-        chosen: max(low for scenario, low in ends.items() if MITIGATIONS[scenario] <= chosen)
-        for chosen in _subsets(tuple(MITIGATED))
-    }
+    ends = {SCENARIOS[name]: float(bands[-1]["low"]) for name, bands in scenarios.items()}
+    reached = {chosen: max(low for scenario, low in ends.items() if scenario <= chosen) for chosen in _subsets(MENDING)}
 
     def judged(chosen: frozenset[Mitigation]) -> HardenedSet:
-        return HardenedSet(chosen, reached[chosen & MITIGATED], table.share(chosen), total(chosen, dict(prices)))
+        price = sum((known[mitigation] for mitigation in sorted(chosen)), Price())
+        return HardenedSet(chosen, reached[chosen & frozenset(MENDING)], table.share(chosen), price)
 
     free = tuple(m for m in Mitigation if m not in always and m not in never)
     every = [chosen.union(always) for chosen in _subsets(free)]
@@ -224,65 +346,43 @@ def harden(
     meets = [s for s in sets if s.accuracy >= floor and s.detection.share >= detection]
     picked = min(meets, key=lambda s: (s.price.energy_j, s.price.cells, s.price.host_bytes), default=None)
     best = max(sets, key=lambda s: (s.accuracy, s.detection.share, -s.price.energy_j))
-    shown = picked or best
     return Hardening(
-        front=pareto(sets),
         chosen=picked,
         bare=judged(frozenset()),
         best=best,
         floor=floor,
         wanted=detection,
         tripled=tripled,
-        by_kind=table.by_kind(shown.mitigations),
-        lost_after_scrub=scenarios[MitigationScenario.WITHOUT][0]["mean"]
-        - scenarios[MitigationScenario.SCRUBBED][-1]["mean"],
-        prices=prices,
+        by_kind=table.by_kind((picked or best).mitigations),
+        lost_after_scrub=scenarios[WITHOUT][0]["mean"] - scenarios[SCRUBBED][-1]["mean"],
+        prices=known,
         alarms=alarms,
     )
 
 
 def most_critical_layer(results: Sequence[InjectionResult], layers: Sequence[str]) -> str:
     """The layer whose faults of cells and converters do harm most often."""
-    shares = criticality([r for r in results if FaultKind(r.kind) in OUTVOTED], lambda r: r.step)
-    return max(layers, key=lambda name: shares[name].share if name in shares else -1.0)
-
-
-def pareto(sets: Sequence[HardenedSet]) -> tuple[HardenedSet, ...]:
-    """Sets that no other is as good as in everything and better in something: accuracy, detection, energy, cells, time.
-
-    Ascending in energy; of several equal ones, the first.
-    """
-    costs = np.array(
-        [(-s.accuracy, -s.detection.share, s.price.energy_j, s.price.cells, s.price.seconds) for s in sets]
-    )
-    _, first = np.unique(costs, axis=0, return_index=True)
-    kept = []
-    for index in first:
-        as_good = (costs[first] <= costs[index]).all(axis=1) & (costs[first] < costs[index]).any(axis=1)
-        if not as_good.any():
-            kept.append(sets[index])
-    return tuple(sorted(kept, key=lambda s: (s.price.energy_j, -s.detection.share)))
+    found = shares([r for r in results if r.kind in OUTVOTED], lambda r: r.step)
+    return max(layers, key=lambda name: found[name].share if name in found else -1.0)
 
 
 class _Noticed:
     """What each detector saw of each harmful fault, by kind; ``weights``: harmful upsets of each kind in a day."""
 
     def __init__(self, harmed: Sequence[InjectionResult], weights: Mapping[str, float], tripled: str) -> None:
-        counts = {kind: sum(r.kind == kind for r in harmed) for kind in dict.fromkeys(r.kind for r in harmed)}
-        self.kinds, self.of = list(counts), np.array(list(counts.values()))
+        self.kinds = list(dict.fromkeys(r.kind for r in harmed))
         self.weights = {kind: weights[kind] for kind in self.kinds}
         self.kind = np.array([self.kinds.index(r.kind) for r in harmed])
+        self.of = np.bincount(self.kind)
         self.seen: dict[Mitigation | None, NDArray[np.bool_]] = {
-            mitigation: np.array([fired(r, detector) for r in harmed]) for mitigation, detector in DETECTORS.items()
+            mitigation: np.array([DETECTORS[name](r) for r in harmed]) for mitigation, name in NOTICES.items()
         }
-        self.seen[None] = np.array([fired(r, Detector.LOADER) for r in harmed])
-        self.seen[Mitigation.TRIPLE] = np.array([r.step == tripled and FaultKind(r.kind) in OUTVOTED for r in harmed])
+        self.seen[None] = np.array([DETECTORS["loader"](r) for r in harmed])
+        self.seen[Mitigation.TRIPLE] = np.array([r.step == tripled and r.kind in OUTVOTED for r in harmed])
         self.seen[Mitigation.TUNE] = np.zeros(len(harmed), np.bool_)
 
     def by_kind(self, chosen: frozenset[Mitigation]) -> dict[str, Share]:
-        noticed = self.seen[None].copy()
-        for mitigation in chosen:
-            noticed |= self.seen[mitigation]
+        noticed = np.any([self.seen[None], *(self.seen[mitigation] for mitigation in chosen)], axis=0)
         caught = np.bincount(self.kind, weights=noticed, minlength=len(self.kinds))
         return {k: Share(int(c), int(n)) for k, c, n in zip(self.kinds, caught, self.of, strict=True)}
 
@@ -294,12 +394,132 @@ def _subsets(items: Sequence[Mitigation]) -> list[frozenset[Mitigation]]:
     return [frozenset(c) for n in range(len(items) + 1) for c in itertools.combinations(items, n)]
 
 
-def _row(one: HardenedSet) -> tuple[str, ...]:
-    price = one.price
-    return (
-        f"{100 * one.accuracy:.2f} %",
-        f"{100 * one.detection.share:.2f} %",
-        f"{1e6 * price.energy_j:.3g} µJ",
-        f"{price.cells:,}",
-        f"{price.host_bytes:,}",
+# --- prices -----------------------------------------------------------------------------
+
+
+def prices(
+    program: ConductanceProgram,
+    checked: CheckedProgram,
+    plan: MissionPlan,
+    *,
+    scrub_s: float,
+    golden: int,
+    tripled: str,
+) -> dict[Mitigation, Price]:
+    """The price of each mitigation for one network and mission.
+
+    Args:
+        scrub_s: between two scrubs.
+        golden: golden vectors.
+        tripled: the layer that has three copies.
+
+    Raises:
+        cim.cost.network_cost.NoCostModel: the chip file has no [cost] section.
+    """
+    spec, cost, host = program.spec, program.spec.cost, plan.host
+    if cost is None:
+        raise NoCostModel(spec.name)
+    image = image_energy(program, plan)
+    plain = estimate(program_workload(program), spec)
+    with_checks = estimate(program_workload(checked.program), spec)
+    tripled_layer = next(part for part in plain.layers if part.name == tripled)
+    conversions = sum(layer.conversions for layer in plain.layers)
+    per_scrub = max(1.0, plan.images_per_second * scrub_s)
+    per_tune = max(1.0, plan.images_per_second * TUNE_EVERY_S)
+    sums, channels, codes = _sums(program)
+    cells = sum(t.levels.size for m in program.matrices for t in m.group.tiles) * (2 if spec.macro.paired else 1)
+    scrub_j = cells * SCRUB_READS * (cost.verify_pj + 16 * host.link_pj_per_bit) * 1e-12
+    registers = 8 * len(program.macros) * (spec.macro.rows // 8 + spec.macro.outputs)
+    pixels, steps = math.prod(program.input.shape), len(program.steps)
+    buffer_pj = cost.buffer_write_pj_per_bit + cost.buffer_read_pj_per_bit
+    return {
+        Mitigation.TIMER: Price(host_bytes=8, counted="a counter of the host"),
+        Mitigation.RANGE: _host(plan, 2 * sums, 8 * channels, f"2 comparisons of {sums:,} sums", cost),
+        Mitigation.CHECKSUM: Price(
+            (with_checks.energy_pj - plain.energy_pj) * 1e-12,
+            max(0.0, (with_checks.latency_ns - plain.latency_ns) * 1e-9),
+            checked.cells,
+            8 * len(checked.checks),
+            "cost model with the columns",
+        ),
+        Mitigation.SCRUB: Price(
+            scrub_j / per_scrub,
+            cells * SCRUB_READS * spec.timing.cell_read_ns * 1e-9 / per_scrub,
+            0,
+            cells,
+            f"{cells:,} cells read {SCRUB_READS} times in {per_scrub:,.0f} images; a byte a cell",
+        ),
+        Mitigation.GOLDEN: Price(
+            golden * image.energy_j / GOLDEN_EVERY,
+            golden * image.seconds / GOLDEN_EVERY,
+            0,
+            golden * (pixels + 4 * len(program.classes)),
+            f"{golden} images more in {GOLDEN_EVERY}",
+        ),
+        Mitigation.PARITY: Price(
+            codes * buffer_pj * 1e-12,
+            host_bytes=-(-image.load.ram_bytes // 8),
+            counted=f"one bit more of {codes:,} codes, written and read",
+        ),
+        Mitigation.RESIDUE: Price(
+            RESIDUE_SHARE * sums * cost.accumulate_pj * 1e-12, counted=f"{RESIDUE_SHARE:g} additions of {sums:,} sums"
+        ),
+        Mitigation.ECC: _ecc(program, plan, cost, image.load.program_bytes, per_scrub),
+        Mitigation.REGISTERS: Price(
+            registers * host.link_pj_per_bit * 1e-12,
+            registers / host.link_bit_per_s,
+            0,
+            registers // 8,
+            f"{registers:,} bits of configuration read back each image",
+        ),
+        Mitigation.SIGNATURE: _host(plan, 2 * steps, 8, f"2 operations of {steps} steps", cost),
+        Mitigation.TWICE: Price(  # every held sample once more, while the next inputs wait
+            plain.energy_by_module_pj["adc"] * 1e-12,
+            sum(layer.busy_ns["adc"] for layer in plain.layers) * 1e-9,
+            counted=f"{conversions:,} conversions more, cost model",
+        ),
+        Mitigation.TRIPLE: Price(  # two copies more of one layer, read at the same time, and a vote
+            2 * tripled_layer.total_pj * 1e-12,
+            cells=2 * tripled_layer.cells,
+            counted=f"two copies more of {tripled}, cost model",
+        ),
+        Mitigation.TUNE: Price(
+            TUNE_IMAGES * image.energy_j / per_tune,
+            host_bytes=TUNE_IMAGES * pixels,
+            counted=f"{TUNE_IMAGES} stored images every {TUNE_EVERY_S / 86400:g} days",
+        ),
+    }
+
+
+def _host(plan: MissionPlan, operations: int, size: int, counted: str, cost: CostSpec) -> Price:
+    """Integer operations where the digital operations are done: on the host, or in chip logic as accumulations."""
+    if not plan.host.digital_on_host:
+        return Price(operations * cost.accumulate_pj * 1e-12, 0.0, 0, size, counted)
+    seconds = operations / plan.host.operations_per_s
+    return Price(seconds * (plan.host.active_w - plan.host.idle_w), seconds, 0, size, counted)
+
+
+def _ecc(program: ConductanceProgram, plan: MissionPlan, cost: CostSpec, stored: int, per_scrub: float) -> Price:
+    """Words of rules, corrections and input table decoded at each use, all words once a scrub: in the memory where chip
+    logic works, by the host where it does."""
+    levels = sum(
+        t.levels.size * program.weight_bits_of(m.name) / 8 for m in program.matrices for t in m.group.matrix_tiles
     )
+    words = math.ceil(stored / WORD_BYTES)
+    read = math.ceil((stored - levels) / WORD_BYTES) + words / per_scrub  # an image
+    checks = math.ceil(stored * CODE_SHARE)
+    counted = f"{words:,} words of 72 bits, {read:,.0f} of them decoded an image"
+    if plan.host.digital_on_host:
+        return _host(plan, round(WORD_OPERATIONS * read), checks, counted, cost)
+    through = words / per_scrub * 8 * WORD_BYTES * cost.buffer_read_pj_per_bit  # a scrub reads the data besides
+    return Price((CHECK_BITS * read * cost.buffer_read_pj_per_bit + through) * 1e-12, 0.0, 0, checks, counted)
+
+
+def _sums(program: ConductanceProgram) -> tuple[int, int, int]:
+    """How many level sums an image needs, channels all layers have, and codes are stored between layers."""
+    sums = channels = 0
+    for step in filter(None, map(program.product_of, program.steps)):
+        positions = 1 if step.group.window is None else step.group.window.positions
+        sums, channels = sums + positions * step.group.outputs, channels + step.group.outputs
+    codes = sum(math.prod(layer.out_shape) for layer in program_workload(program).layers)
+    return sums, channels, codes

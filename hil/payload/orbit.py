@@ -5,84 +5,67 @@ Two come with the package (``orbit_names``); a path names one's own.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cim.chip.field_checks import Check, number, text
-from cim.files import read_text
-from cim.toml_file import MOST_BYTES
-from hil.payload.facts_file import FactsFileError, parse_facts
+from cim.chip.field_checks import number, text
+from hil.payload.facts_file import FactsFileError, field_of, open_facts
 
 FORMAT, VERSION = "hil.orbit", (1, 1)
 SHIPPED = Path(__file__).parent / "orbits"
-
-_ORBIT: dict[str, Check] = {
-    "name": text,
-    "altitude_km": number(100.0, 1e6),
-    "inclination_deg": number(0.0, 180.0),
-    "shielding_mm": number(0.0, 1000.0),
-}
-_RATE = number(0.0, 1.0)
-_UPSETS: dict[str, Check] = {
-    "cell_per_day": _RATE,
-    "extreme_share": _RATE,
-    "high_share": _RATE,
-    "memory_bit_per_day": _RATE,
-    "register_bit_per_day": _RATE,
-    "stored_bit_per_day": _RATE,
-    "conversion_per_day": _RATE,
-    "sequencer_bit_per_day": _RATE,
-}
-_SINCE_1_1 = {"upsets.high_share": 0.5}
-_DOSE: dict[str, Check] = {
-    "krad_per_year": number(0.0, 1e5),
-    "cell_shift_per_mrad": number(0.0, 10.0),
-    "cell_spread_per_mrad": number(0.0, 10.0),
-    "converter_gain_per_mrad": number(0.0, 10.0),
-    "converter_offset_codes_per_mrad": number(-1e3, 1e3),
-}
+_SHARE, _SHIFT = number(0.0, 1.0), number(0.0, 10.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpsetRates:
     """Upsets of one bit, cell or converter in one day; ``extreme_share`` of upset cells go to an end of the window,
     ``high_share`` of those to the highest level."""
 
-    cell_per_day: float
-    extreme_share: float
-    high_share: float
-    memory_bit_per_day: float
-    register_bit_per_day: float
-    stored_bit_per_day: float
-    conversion_per_day: float
-    sequencer_bit_per_day: float
+    cell_per_day: float = field_of(_SHARE)
+    extreme_share: float = field_of(_SHARE)
+    high_share: float = field_of(_SHARE, 0.5)  # since 1.1
+    memory_bit_per_day: float = field_of(_SHARE)
+    register_bit_per_day: float = field_of(_SHARE)
+    stored_bit_per_day: float = field_of(_SHARE)
+    conversion_per_day: float = field_of(_SHARE)
+    sequencer_bit_per_day: float = field_of(_SHARE)
 
 
 @dataclass(frozen=True, slots=True)
 class DoseEffects:
-    """Dose of a year behind the shielding, and the shifts of a Mrad(Si) (``hil.payload.radiation.dose``)."""
+    """Dose of a year behind the shielding, and the shifts of a Mrad(Si) (``hil.payload.radiation.timeline``)."""
 
-    krad_per_year: float
-    cell_shift_per_mrad: float
-    cell_spread_per_mrad: float
-    converter_gain_per_mrad: float
-    converter_offset_codes_per_mrad: float
+    krad_per_year: float = field_of(number(0.0, 1e5))
+    cell_shift_per_mrad: float = field_of(_SHIFT)
+    cell_spread_per_mrad: float = field_of(_SHIFT)
+    converter_gain_per_mrad: float = field_of(_SHIFT)
+    converter_offset_codes_per_mrad: float = field_of(number(-1e3, 1e3))
+
+
+@dataclass(frozen=True, slots=True)
+class OrbitPlace:
+    """The orbit and the shielding that the rates are of."""
+
+    name: str = field_of(text)
+    altitude_km: float = field_of(number(100.0, 1e6))
+    inclination_deg: float = field_of(number(0.0, 180.0))
+    shielding_mm: float = field_of(number(0.0, 1000.0))
 
 
 @dataclass(frozen=True, slots=True)
 class OrbitFile:
     """One orbit; ``sources`` by dotted field, ``digest`` SHA-256 (hex) of the text."""
 
-    name: str
-    altitude_km: float
-    inclination_deg: float
-    shielding_mm: float
+    place: OrbitPlace
     upsets: UpsetRates
     dose: DoseEffects
     sources: Mapping[str, str]
     digest: str
+
+    @property
+    def name(self) -> str:
+        return self.place.name
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -109,19 +92,12 @@ def load_orbit(name_or_path: str | Path) -> OrbitFile:
         hil.payload.facts_file.FactsFileError: no such orbit, or a value that cannot be (with its line).
         hil.payload.facts_file.NewerFactsFile: of a newer major version.
     """
-    origin = str(name_or_path)
-    try:
-        content = read_text(orbit_path(origin), MOST_BYTES)
-    except (OSError, UnicodeDecodeError) as error:
+    path = orbit_path(name_or_path)
+    if not path.exists():
         known = ", ".join(orbit_names())
-        raise FactsFileError(origin, 0, "", f"cannot be read ({error})", hint=f"one of {known}, or a path") from error
-    file = parse_facts(content, origin, FORMAT, VERSION)
-    file.only("orbit", "upsets", "dose")
+        raise FactsFileError(str(name_or_path), 0, "", "there is no such file", hint=f"one of {known}, or a path")
+    file = open_facts(path, FORMAT, VERSION, ("orbit", "upsets", "dose"))
     sources: dict[str, str] = {}
-    return OrbitFile(
-        **file.facts("orbit", _ORBIT, sources),
-        upsets=UpsetRates(**file.facts("upsets", _UPSETS, sources, _SINCE_1_1)),
-        dose=DoseEffects(**file.facts("dose", _DOSE, sources)),
-        sources=sources,
-        digest=hashlib.sha256(content.encode()).hexdigest(),
-    )
+    place = file.facts("orbit", OrbitPlace, sources)
+    upsets = file.facts("upsets", UpsetRates, sources)
+    return OrbitFile(place, upsets, file.facts("dose", DoseEffects, sources), sources, file.digest)

@@ -1,4 +1,4 @@
-"""Contact windows of a ground station, and the time on the air and passes that files take.
+"""Contact windows of a ground station, and the seconds on the air and passes that bytes need.
 
 ``passes.csv``:
 
@@ -13,23 +13,27 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import json
+import lzma
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from cim.files import read_text
 from hil.pages.tables import Table
 from hil.payload.facts_file import FactsFileError
-from hil.payload.settings import FRAME_BYTES, LinkFigures
+from mapping.network.file import NO_KEYS
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.records import to_record
 
 MOST_BYTES, MOST_PASSES = 1 << 22, 100_000
 LONGEST_S = 86400.0 * 40
-SEGMENT = 512  # bytes of a file in a packet
-PDU_BYTES = 12  # header, offset and checksum of a packet of file data
-LEAST_WAIT_S = 0.2
+FRAMING = 1.05  # bytes sent for a byte of a file: packet headers, checksums, repeats (assumed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,6 @@ class ContactWindow:
 
     start_s: float
     end_s: float
-
-    @property
-    def seconds(self) -> float:
-        return self.end_s - self.start_s
 
 
 def load_passes(path: str | Path) -> tuple[ContactWindow, ...]:
@@ -52,41 +52,37 @@ def load_passes(path: str | Path) -> tuple[ContactWindow, ...]:
     """
     origin = str(path)
     try:
-        rows = list(csv.reader(io.StringIO(read_text(path, MOST_BYTES))))
+        rows = csv.DictReader(io.StringIO(read_text(path, MOST_BYTES)), skipinitialspace=True)
+        names = [name.strip() for name in rows.fieldnames or ()]
+        rows.fieldnames = names
+        lines = list(enumerate(itertools.islice(rows, MOST_PASSES + 1), 2))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FactsFileError(origin, 0, "", f"cannot be read ({error})") from error
-    if not rows:
-        raise FactsFileError(origin, 1, "start", "the file is empty; its first line names the columns start and end")
-    names = [name.strip() for name in rows[0]]
     for name in ("start", "end"):
         if name not in names:
-            raise FactsFileError(origin, 1, name, f"no such column; there are {', '.join(names)[:80]}")
-    if len(rows) > MOST_PASSES:
-        raise FactsFileError(origin, len(rows), "start", f"more than {MOST_PASSES:,} passes")
+            there = ", ".join(names)[:80] or "none, the file is empty"
+            raise FactsFileError(origin, 1, name, f"no such column; there are {there}")
+    if not 1 <= len(lines) <= MOST_PASSES:
+        raise FactsFileError(origin, 1, "start", f"{len(lines)} passes, from 1 to {MOST_PASSES:,} are read")
     found: list[ContactWindow] = []
     first = None
-    for number, row in enumerate(rows[1:], 2):
-        if not any(cell.strip() for cell in row):
-            continue
-        start, end = (_seconds(origin, number, name, row, names.index(name)) for name in ("start", "end"))
+    for number, row in lines:
+        start, end = (_seconds(origin, number, name, row[name] or "") for name in ("start", "end"))
         first = start if first is None else first
         if not 0.0 < end - start <= LONGEST_S:
             raise FactsFileError(origin, number, "end", f"a pass of {end - start:g} s")
         if found and start - first < found[-1].end_s:
             raise FactsFileError(origin, number, "start", "begins before the pass above ends")
         found.append(ContactWindow(start - first, end - first))
-    if not found:
-        raise FactsFileError(origin, len(rows), "start", "no pass at all")
     return tuple(found)
 
 
-def _seconds(origin: str, line: int, name: str, row: list[str], column: int) -> float:
-    text = row[column].strip() if column < len(row) else ""
+def _seconds(origin: str, line: int, name: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         try:
-            moment = datetime.fromisoformat(text)
+            moment = datetime.fromisoformat(text.strip())
         except ValueError:
             raise FactsFileError(origin, line, name, f"{text!r:.40} is neither seconds nor a UTC time") from None
         value = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
@@ -97,52 +93,42 @@ def _seconds(origin: str, line: int, name: str, row: list[str], column: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class TransferPlan:
-    """Needs of one file: seconds on the air of its data and of the answers that it waits for, and passes."""
+    """Seconds on the air of one file, and the passes that it takes (None: more than there are)."""
 
     name: str
     bytes: int
-    packets: int
     on_air_s: float
-    waits_s: float
-    passes: int | None  # None: more than there are
+    passes: int | None
 
 
-def plan_transfer(
-    name: str, size: int, windows: Sequence[ContactWindow], figures: LinkFigures, *, up: bool = True
-) -> TransferPlan:
-    """Plan a file of CFDP class 2.
+def plan_transfer(name: str, size: int, windows: Sequence[ContactWindow], bit_per_s: float) -> TransferPlan:
+    """Plan a file of ``size`` bytes, sent with ``FRAMING`` at ``bit_per_s``."""
+    on_air_s = 8 * FRAMING * size / bit_per_s
+    contact = itertools.accumulate(window.end_s - window.start_s for window in windows)
+    needed = next((count for count, seconds in enumerate(contact, 1) if seconds >= on_air_s), None)
+    return TransferPlan(name, size, on_air_s, needed)
 
-    Packets are sent 1 / (1 − p) times on average; every round of asking for what is missing waits for a round trip and
-    a time-out, and as many rounds are needed as it takes until less than half a packet is missing.
+
+def packed_bytes(program: ConductanceProgram) -> int:
+    """Bytes of a program as it goes up: description, levels, rules and tables, compressed (LZMA).
+
+    Calibration images, keys of training images and the chip's description stay on the ground.
     """
-    packets = max(1, -(-size // SEGMENT)) + 2
-    chance = figures.lost_chance(SEGMENT + PDU_BYTES)
-    rate = figures.up_bit_per_s if up else figures.down_bit_per_s
-    on_air_s = 8 * (size + packets * (PDU_BYTES + FRAME_BYTES)) / rate / (1.0 - chance)
-    slowest_s = 8 * (SEGMENT + PDU_BYTES + FRAME_BYTES) / min(figures.up_bit_per_s, figures.down_bit_per_s)
-    timeout_s = max(LEAST_WAIT_S, 1.5 * figures.round_trip_s + 2 * slowest_s)
-    rounds = 1 if chance == 0 else max(1, math.ceil(math.log(2 * packets) / -math.log(chance)))
-    waits_s = figures.round_trip_s + (rounds - 1) * (figures.round_trip_s + timeout_s)
-    left, needed = on_air_s + waits_s, None
-    for count, window in enumerate(windows, 1):
-        left -= max(0.0, window.seconds - figures.round_trip_s / 2)
-        if left <= 0:
-            needed = count
-            break
-    return TransferPlan(name, size, packets, on_air_s, waits_s, needed)
+    record, arrays = to_record(replace(program, trained_on=NO_KEYS, calibration_keys=NO_KEYS))
+    plain = json.dumps(record, separators=(",", ":")).encode()
+    plain += b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
+    return len(lzma.compress(plain, preset=9))
 
 
-def passes_table(plans: Sequence[Mapping[str, Any]]) -> Table:
-    """Plans as ``dataclasses.asdict`` gives them, a row for each file."""
+def passes_table(plans: Sequence[TransferPlan]) -> Table:
+    """A row for each file."""
     rows = tuple(
-        (
-            plan["name"],
-            f"{plan['bytes']:,}",
-            f"{plan['packets']:,}",
-            f"{plan['on_air_s']:.2f} s",
-            f"{plan['waits_s']:.2f} s",
-            "more than there are" if plan["passes"] is None else f"{plan['passes']}",
-        )
+        (plan.name, f"{plan.bytes:,}", f"{plan.on_air_s:.2f} s", str(plan.passes or "more than there are"))
         for plan in plans
     )
-    return Table("Passes", ("file", "bytes", "packets", "on air", "waiting", "passes"), rows)
+    return Table("Passes", ("file", "bytes", "on air", "passes"), rows)
+
+
+def passes_json(plans: Sequence[TransferPlan]) -> dict[str, object]:
+    """One versioned object."""
+    return {"format": "hil.passes/3.0", "files": [asdict(plan) for plan in plans]}

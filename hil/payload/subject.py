@@ -15,7 +15,6 @@ from hil.deployment.network_source import program_of
 from hil.deployment.options import USUAL_RECIPE, DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import FileError
 from hil.payload.budget import KnownAccuracy
-from hil.payload.requirements import MissionLimits
 from hil.prediction.predict import predict
 from hil.verdict.baseline import read_baseline
 from hil.watch import Watch
@@ -96,33 +95,10 @@ def simulated_accuracy(
     record: CalibrationRecord | None,
     options: DeployOptions,
     watch: Watch,
-    temperature_c: float | None = None,
 ) -> KnownAccuracy:
-    """Fifth percentile of virtual chips on a data set, fast mode; at a temperature, or at that of the record."""
-    found = predict(program, data, record, options, watch, temperature_c=temperature_c, mode=SimulationMode.FAST)
+    """Fifth percentile of virtual chips on a data set, fast mode."""
+    found = predict(program, data, record, options, watch, mode=SimulationMode.FAST)
     low = float(np.percentile(found.chips, LOW_SHARE))
     return KnownAccuracy(
         low, f"simulated: 5 % of {len(found.chips)} virtual chips, {found.images} images; {found.source}"
     )
-
-
-def known_temperatures(
-    program: ConductanceProgram,
-    data: Dataset,
-    record: CalibrationRecord | None,
-    limits: MissionLimits,
-    options: DeployOptions,
-    watch: Watch,
-) -> tuple[float, float] | None:
-    """Coldest and warmest of a mission where the simulated accuracy keeps its floor there, else the record's own
-    temperature; None without a record that holds temperature coefficients."""
-    if record is None or record.thermal is None:
-        return None
-    floor, own = limits.accuracy_floor or 0.0, record.temperature_c
-
-    def reached(asked: float | None) -> float:
-        if asked is None:
-            return own
-        return asked if simulated_accuracy(program, data, record, options, watch, asked).low >= floor else own
-
-    return reached(limits.temperature_low_c), reached(limits.temperature_high_c)

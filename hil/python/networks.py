@@ -75,8 +75,6 @@ class CompiledNetwork:
 
         Example:
             >>> program.save("program.h5")
-            >>> hil.mission("program.h5", "mission.toml").network
-            'program'
         """
         save_program(self.program, Path(path))
 

@@ -28,7 +28,7 @@ Builder = Callable[[Path], Path]
 HDF5 = ("program", "record", "run", "images h5", "values h5", "table h5", "calibration step")
 TOML = ("chip", "cost model", "space", "mission", "orbit")
 JSON = ("architecture", "report", "coco", "injections", "campaign", "years", "run settings", "improvement", "front")
-BYTES = ("safetensors", "flight image")  # that somebody else has read
+BYTES = ("safetensors",)  # that somebody else has read
 DEEP = 100_000
 
 

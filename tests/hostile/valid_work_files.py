@@ -21,15 +21,14 @@ from hil.deployment.run_settings import RunSettings
 from hil.driver.wire_trace import trace_lines
 from hil.improvement.context import Candidate
 from hil.improvement.improve import TrialResult, stored_result
-from hil.payload.flight_image import flight_program, load_image, pack_image
-from hil.payload.hardened_campaign import harden_campaign
+from hil.payload.harden import harden_campaign
 from hil.payload.orbit import load_orbit
 from hil.payload.passes import load_passes
-from hil.payload.radiation.block import InjectionResult
-from hil.payload.radiation.folder import CampaignFolder, injections_text, kept_years, read_injections
-from hil.payload.radiation.study import run_study
+from hil.payload.radiation.campaign import kept_years, read_injections, run_study, save_injections
+from hil.payload.radiation.outcomes import InjectionResult
+from hil.payload.radiation.timeline import right_answers
 from hil.payload.requirements import load_mission
-from hil.payload.settings import CampaignOptions, TimelineOptions
+from hil.payload.settings import OrbitSettings
 from hil.report.work_folder import WorkFolder, load_json
 from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog, read_wire_log
@@ -75,30 +74,25 @@ def _program() -> ConductanceProgram:
     return compile_network(small_network(), load_chip("lab-128", macros=2))
 
 
-def image(folder: Path) -> Path:
-    (folder / "flight.bin").write_bytes(pack_image(flight_program(_program())))
-    return folder / "flight.bin"
-
-
 def injections(folder: Path) -> Path:
     results = [
         InjectionResult(n, "cell-extreme", "conv", 0, n, 1, False, False, 3, n % 2, 0, 1, False, True, False)
         for n in range(20)
     ]
-    (folder / "injections.json").write_text(injections_text(results), "utf-8")
+    save_injections(results, folder / "injections.json")
     return folder / "injections.json"
 
 
 def years(folder: Path) -> Path:
-    options = TimelineOptions((0.0, 1.0), 2, 100)
-    kept = kept_years(options, folder)
-    kept.save(0, {"0.0 nothing": 91, "1.0 ecc + scrubbing": 88})
-    assert kept.work.root is not None
-    return kept.work.root / "00000.json"
+    kept = kept_years(OrbitSettings(), folder)
+    kept.keep_json("00000.json", {"0.0 nothing": 91, "1.0 ecc + scrubbing": 88})
+    assert kept.root is not None
+    return kept.root / "00000.json"
 
 
 def _years(path: Path) -> object:
-    return kept_years(TimelineOptions((0.0, 1.0), 2, 100), path.parent.parent).load(0)
+    kept = kept_years(OrbitSettings(), path.parent.parent.parent)
+    return kept.load(path.name, lambda file: right_answers(file, 100))
 
 
 @cache
@@ -107,11 +101,10 @@ def _campaign() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as place:
         pixels, labels = images(200, seed=3)
         data = Dataset("small", pixels, labels, NAMES, "made here", "0" * 64)
-        root = CampaignFolder(Path(place) / "campaign")
-        options = CampaignOptions(injections=26, images=100)
-        years = TimelineOptions((0.0, 1.0), 2, 100)
-        run_study(_program(), data, None, load_orbit("leo-sso"), root, options, years, Watch())
-        return {p.name: p.read_bytes() for p in root.root.iterdir() if p.suffix == ".json"}
+        root = Path(place) / "campaign"
+        options = OrbitSettings(injections=26, years=(0.0, 1.0), chips=2, year_images=100)
+        run_study(_program(), data, None, load_orbit("leo-sso"), root, options, Watch())
+        return {p.name: p.read_bytes() for p in root.iterdir() if p.suffix == ".json"}
 
 
 def campaign(folder: Path) -> Path:
@@ -122,7 +115,7 @@ def campaign(folder: Path) -> Path:
 
 def _harden(path: Path) -> object:
     plan = load_mission(EXAMPLES / "mission.toml")
-    return harden_campaign(path.parent, _program(), plan, floor=0.5)
+    return harden_campaign(path.parent, _program(), plan, OrbitSettings(floor=0.5))
 
 
 def run_settings(folder: Path) -> Path:
@@ -228,7 +221,6 @@ WORK: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "mission": (mission, load_mission),
     "orbit": (orbit, load_orbit),
     "passes": (passes, load_passes),
-    "flight image": (image, lambda path: load_image(path.read_bytes(), _program().spec)),
     "injections": (injections, read_injections),
     "campaign": (campaign, _harden),
     "years": (years, _years),

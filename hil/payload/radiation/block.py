@@ -5,7 +5,7 @@ Injection i has its kind from its number (all kinds in turn), its site and the n
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,20 +13,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
-from hil.payload.radiation.checksums import checked_program
-from hil.payload.radiation.context import fault_context
+from cim.simulator.modes import SimulationMode
+from hil.payload.radiation.checksums import CheckedProgram, checked_program
 from hil.payload.radiation.detectors import Guards, check_names, scrub_finds
-from hil.payload.radiation.inject import inject
-from hil.payload.radiation.kinds import FaultKind
+from hil.payload.radiation.faults import STORED, ChipUnderTest, Fault, FaultSpace, fault_space, inject
+from hil.payload.radiation.outcomes import InjectionResult
 from hil.payload.radiation.run import ChipAnswers, FaultContext
-from hil.payload.radiation.space import Fault, FaultSpace, fault_space
-from hil.payload.radiation.stored_words import STORED, StoredWords, stored_words
+from hil.payload.radiation.stored_words import StoredWords, stored_words
+from hil.payload.settings import FaultKind
+from hil.simulation.virtual_chip import build_chip
+from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.training_inputs import training_inputs
 from mapping.recipe.recipe import Recipe
 
-# Purpose tags of the host's seeds.
-SITES, SCRUB_NOISE = 0xFA17, 0x5C2B
+SITES, SCRUB_NOISE = 0xFA17, 0x5C2B  # purpose tags of the host's seeds
 JUDGE_SAMPLE = 0  # number of the noise of the first judged image
+
+
+def fault_context(
+    base: ConductanceProgram, checked: CheckedProgram, record: CalibrationRecord, recipe: Recipe, *, seed: int
+) -> FaultContext:
+    """Virtual chip 0 of a seed, in fast mode, with its checksum columns, after a recipe. The same whenever it is built.
+
+    Args:
+        base: prepared by the recipe (``Recipe.prepared``), as ``checked`` is.
+    """
+    program, mode = checked.program, SimulationMode.FAST
+    chips = VirtualChips(program, record, recipe, 1, seed, inputs=training_inputs(program), mode=mode)
+    drawn = chips.draw(0)
+    virtual = build_chip(program, record, drawn, seed=chips.noise_seed, number=0, mode=mode)
+    targets = recipe.targets(base)
+    if targets is not None:  # checks are not tuned: nothing but their sums is looked at
+        base = virtual.tuned(base, targets).program
+        tuned = {step.name: step for step in base.steps}
+        program = replace(program, steps=tuple(tuned.get(step.name, step) for step in program.steps))
+    return FaultContext(ChipUnderTest(base, program, record, drawn), virtual, checked.checks)
 
 
 @dataclass(frozen=True)
@@ -67,31 +89,6 @@ class ReadyContext:
     words: StoredWords
 
 
-@dataclass(frozen=True, slots=True)
-class InjectionResult:
-    """One injection. Counts are of judged images: logits changed, answers changed, range and checksum alarms.
-    ``ecc_mended``: it struck a stored word, whose code gave the word back."""
-
-    number: int
-    kind: str
-    step: str
-    tile: int
-    place: int
-    bit: int
-    refused: bool
-    hung: bool
-    logits: int
-    answers: int
-    range_alarms: int
-    checksum_alarms: int
-    golden_alarm: bool
-    scrubbed: bool
-    ecc_mended: bool
-
-    def row(self) -> list[Any]:
-        return list(astuple(self))
-
-
 def run_block(job: range, *data: Any) -> list[InjectionResult]:
     """Injections of the numbers of a job: ``search.train.workers.Work`` with ``ContextInputs``; no epochs are told."""
     inputs: ContextInputs = data[0]
@@ -107,33 +104,35 @@ def site_of(number: int, space: FaultSpace, seed: int, kinds: tuple[FaultKind, .
 def judge(number: int, inputs: ContextInputs) -> InjectionResult:
     """Inject one fault and compare with the same chip, images and noise without it."""
     ready = inputs.ready
-    context, before = ready.context, ready.before
+    context, before, judged = ready.context, ready.before, len(inputs.images)
     fault = site_of(number, ready.space, inputs.seed, inputs.kinds, inputs.high_share)
     injection = inject(context.chip, fault)
+    by_code = fault.kind in STORED and ready.words.read_after([ready.words.bit_of(fault)]).mended
     place = (number, str(fault.kind), fault.step, fault.tile, fault.place, fault.bit)
-    reading = ready.words.read_after([ready.words.bit_of(fault)]) if fault.kind in STORED else None
-    by_code = reading is not None and reading.noticed and reading.whole
     if injection.refused:
         return InjectionResult(*place, True, False, 0, 0, 0, 0, False, False, by_code)
     after = context.faulted(injection, before, ready.images, JUDGE_SAMPLE)
     if after.hung:
-        return InjectionResult(*place, False, True, len(inputs.images), len(inputs.images), 0, 0, False, False, by_code)
-    judged = slice(0, len(inputs.images))
-    logits = (after.logits != before.logits)[judged].any(axis=1)
+        return InjectionResult(*place, False, True, judged, judged, 0, 0, False, False, by_code)
     rng = np.random.default_rng(np.random.SeedSequence([inputs.seed, SCRUB_NOISE, number]))
-    macro = inputs.program.spec.macro
+    step_us, read_noise = inputs.program.spec.macro.level_step_us, context.chip.record.read_noise
     # Layers without a change raise the alarms that they raised before, which are no detection.
-    by_range = inputs.guards.range_alarms(after, before)
-    by_checksum = inputs.guards.checksum_alarms(after, check_names(context), before)
+    by_image = (
+        (after.logits != before.logits).any(axis=1),
+        after.classes != before.classes,
+        inputs.guards.range_alarms(after, before),
+        inputs.guards.checksum_alarms(after, check_names(context), before),
+    )
+    logits, answers, ranges, checksums = (int(found[:judged].sum()) for found in by_image)
     return InjectionResult(
         *place,
         False,
         False,
-        int(logits.sum()),
-        int((after.classes != before.classes)[judged].sum()),
-        int(by_range[judged].sum()),
-        int(by_checksum[judged].sum()),
-        inputs.guards.golden_alarm(after.logits[len(inputs.images) :]),
-        scrub_finds(injection.cell, macro.level_step_us, context.chip.record.read_noise, rng),
+        logits,
+        answers,
+        ranges,
+        checksums,
+        inputs.guards.golden_alarm(after.logits[judged:]),
+        scrub_finds(injection.cell, step_us, read_noise, rng),
         by_code,
     )

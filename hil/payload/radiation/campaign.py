@@ -1,68 +1,131 @@
-"""A radiation campaign: sample faults, inject each, count what became of them; resumable, on any number of workers."""
+"""A radiation campaign: sample faults, inject each, count what became of them; then accuracy over the years.
+
+Resumable, on any number of workers. The folder holds settings, blocks of injections as they are done, accuracies over
+the years (one file a virtual chip), and at the end ``injections.json``, ``campaign.json`` and ``campaign.html``.
+
+Number of injections after Leveugle et al. (DATE 2009, doi 10.1109/DATE.2009.5090716):
+
+    n = N / (1 + e² (N − 1) / (t² p (1 − p)))
+
+N sites in the population, e the margin, t the normal quantile of the confidence, p = ½ the share that needs most.
+Example: e = 1 %, 95 %, N without end: 9,604.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import json
+import math
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
+from cim.files import read_text
+from cim.json_text import parse_json
 from cim.record.calibration import CalibrationRecord
 from hil.atomic import write_text
 from hil.datasets.image_set import Dataset
-from hil.errors import Interrupted, LinkError, UsageError
+from hil.errors import FileError, Interrupted, LinkError, UsageError
+from hil.pages.summary import Summary
 from hil.payload.orbit import OrbitFile
-from hil.payload.radiation.block import ContextInputs, InjectionResult, run_block
-from hil.payload.radiation.checksums import CheckedProgram, checked_program
-from hil.payload.radiation.context import fault_context
-from hil.payload.radiation.detectors import ALARM_SAMPLE, Guards, calibrate_guards, check_names, healthy_batches
-from hil.payload.radiation.folder import (
-    BLOCK,
-    CampaignFolder,
-    block_name,
-    injections_text,
-    read_injections,
-    save_injections,
-)
-from hil.payload.radiation.outcomes import Share
-from hil.payload.radiation.sampling import injections_needed
-from hil.payload.radiation.space import FaultSpace, fault_space
-from hil.payload.settings import CampaignOptions
+from hil.payload.radiation.block import ContextInputs, fault_context, run_block
+from hil.payload.radiation.checksums import checked_program
+from hil.payload.radiation.detectors import ALARM_SAMPLE, calibrate_guards, check_names, healthy_batches
+from hil.payload.radiation.faults import fault_space
+from hil.payload.radiation.outcomes import InjectionResult, Share
+from hil.payload.radiation.report import CampaignResult, campaign_json, campaign_page, campaign_summary
+from hil.payload.radiation.timeline import simulate_years
+from hil.payload.settings import OrbitSettings
+from hil.prediction.predict import record_or_nominal
 from hil.report.work_folder import GO_ON, WorkFolder
 from hil.watch import PlannedStage, Watch
 from mapping.program.conductance import ConductanceProgram
 from search.errors import SearchError
 from search.train.workers import side_by_side, workers
 
+FORMAT = "hil.injections/1.1"
+REPORT, TABLE, PAGE = "campaign.json", "injections.json", "campaign.html"
+BLOCK = 200  # injections of one block
+MOST_BYTES = 1 << 26
 USUAL_INJECTIONS = 9600  # of the usual margin, 1 point at 95 %
 GUARD_IMAGE_S, INJECTION_IMAGE_S = 2e-3, 5e-5  # of one core, for the bundled network
 ORDER = 0x0D3A  # purpose tag of the order of images
 
 
 @dataclass(frozen=True)
-class CampaignResult:
-    """Injections in order, and what they were judged with."""
+class RadiationStudy:
+    """A campaign with its report as plain data and at a glance."""
 
-    results: list[InjectionResult]
-    space: FaultSpace
-    checked: CheckedProgram
-    guards: Guards
-    alarms: Share  # fault-free images with an alarm of range guard or checksum
-    healthy: Share  # right answers of the chip without a fault, on the judged images
-    settings: dict[str, Any]
+    campaign: CampaignResult
+    report: dict[str, Any]
+    summary: Summary
 
 
-def expected_campaign(options: CampaignOptions) -> tuple[PlannedStage, ...]:
-    """Stages of a campaign and about how long they take, s; where the margin decides, as many as the usual margin."""
+def injections_needed(population: int, margin: float, confidence: float = 0.95) -> int:
+    """Injections for a margin (fraction) at a confidence.
+
+    Raises:
+        UsageError: margin or confidence outside 0 to 1, or no site.
+    """
+    if not 0.0 < margin < 1.0 or not 0.0 < confidence < 1.0 or population < 1:
+        raise UsageError(
+            f"a margin of {margin:g} at a confidence of {confidence:g} for {population} sites",
+            hint="hil campaign --margin 0.01 --confidence 0.95",
+        )
+    t = float(stats.norm.ppf(0.5 + confidence / 2))
+    infinite = t * t * 0.25 / (margin * margin)
+    # N / (1 + (N − 1) / n∞); written so that no size of N overflows
+    return min(population, math.ceil(population / (1.0 + (population - 1) / infinite) - 1e-6))
+
+
+def expected_campaign(options: OrbitSettings) -> tuple[PlannedStage, ...]:
+    """Stages of a study and about how long they take, s; where the margin decides, as many as the usual margin."""
     injections = options.injections or USUAL_INJECTIONS
     return (
         PlannedStage("guards", GUARD_IMAGE_S * (options.widen_images + options.alarm_images)),
         PlannedStage("injecting", INJECTION_IMAGE_S * injections * options.images / options.workers),
+        *([PlannedStage("years", 0.01 * options.chips * options.year_images)] if options.chips else []),
     )
+
+
+def run_study(
+    program: ConductanceProgram,
+    data: Dataset,
+    record: CalibrationRecord | None,
+    orbit: OrbitFile,
+    folder: Path,
+    options: OrbitSettings,
+    watch: Watch,
+    *,
+    restart: bool = False,
+) -> RadiationStudy:
+    """Run what is missing in a folder and write campaign.json and campaign.html.
+
+    Args:
+        record: None takes the models that the chip file names.
+        options: with ``chips`` 0 the accuracy over the years is left out.
+        restart: forget what is in the folder.
+
+    Raises:
+        as ``run_campaign`` and ``hil.prediction.predict.record_or_nominal``.
+    """
+    known, source, notes = record_or_nominal(program, record)
+    found = run_campaign(program, data, known, orbit, folder, options, watch, restart=restart)
+    report = {**campaign_json(found, orbit), "belief": source, "notes": list(notes)}
+    report["notes"].append(f"done to the network: {options.recipe or 'nothing, as compiled'}")
+    if options.chips:
+        kept = kept_years(options, folder)
+        report["timeline"] = simulate_years(program, data, known, orbit, options, watch, kept).to_json()
+    write_text(folder / REPORT, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    summary = campaign_summary(report, page=str(folder / PAGE))
+    write_text(folder / PAGE, campaign_page(report, summary))
+    return RadiationStudy(found, report, summary)
 
 
 def run_campaign(
@@ -70,8 +133,8 @@ def run_campaign(
     data: Dataset,
     record: CalibrationRecord,
     orbit: OrbitFile,
-    folder: CampaignFolder,
-    options: CampaignOptions,
+    folder: Path,
+    options: OrbitSettings,
     watch: Watch,
     *,
     restart: bool = False,
@@ -86,8 +149,25 @@ def run_campaign(
     space = fault_space(program)
     images = _split(program, data, options)
     wanted = options.injections or injections_needed(space.population, options.margin, options.confidence)
-    settings = _settings(program, data, record, orbit, options, wanted)
-    work = folder.begin(settings, restart=restart)
+    settings = {
+        "program": program.digest,
+        "network": program.network_digest,
+        "chip": program.spec.name,
+        "data": data.name,
+        "data_digest": data.digest,
+        "record": f"{record.kind} {record.chip_name} {record.method}",
+        "record_cells": hashlib.sha256(repr(record.programming).encode()).hexdigest(),
+        "orbit": orbit.name,
+        "orbit_digest": orbit.digest,
+        "injections": wanted,
+        **{
+            name: getattr(options, name)
+            for name in ("confidence", "images", "golden", "widen_images", "alarm_images", "age_s", "seed")
+        },
+        "kinds": [str(kind) for kind in options.kinds],
+        "recipe": options.recipe.to_json(),
+    }
+    work = WorkFolder(folder, settings, kind="hil.radiation", about="settings.json", restart=restart)
     with watch.stage("guards"):
         recipe = replace(options.recipe, age_s=options.age_s)
         program = recipe.prepared(program, record, watch)
@@ -115,12 +195,12 @@ def run_campaign(
         _blocks(work, inputs, wanted, options, watch)
     blocks = (work.load(block_name(number), read_injections) for number in range(-(-wanted // BLOCK)))
     results = [result for block in blocks for result in block]
-    write_text(folder.table, injections_text(results))
+    save_injections(results, folder / TABLE)
     alarms, healthy = Share(raised, len(images["alarm"])), Share(int(right.sum()), len(right))
     return CampaignResult(results, space, checked, guards, alarms, healthy, settings)
 
 
-def _split(program: ConductanceProgram, data: Dataset, options: CampaignOptions) -> dict[str, NDArray[Any]]:
+def _split(program: ConductanceProgram, data: Dataset, options: OrbitSettings) -> dict[str, NDArray[Any]]:
     """Judged images, others that widen the guards, others for false alarms; no image is in two of them."""
     needed = options.images + 2
     if len(data) < needed:
@@ -134,38 +214,7 @@ def _split(program: ConductanceProgram, data: Dataset, options: CampaignOptions)
     return {**{name: data.images[at] for name, at in picked.items()}, "labels": data.labels[judged]}
 
 
-def _settings(
-    program: ConductanceProgram,
-    data: Dataset,
-    record: CalibrationRecord,
-    orbit: OrbitFile,
-    options: CampaignOptions,
-    wanted: int,
-) -> dict[str, Any]:
-    return {
-        "program": program.digest,
-        "network": program.network_digest,
-        "chip": program.spec.name,
-        "data": data.name,
-        "data_digest": data.digest,
-        "record": f"{record.kind} {record.chip_name} {record.method}",
-        "record_cells": hashlib.sha256(repr(record.programming).encode()).hexdigest(),
-        "orbit": orbit.name,
-        "orbit_digest": orbit.digest,
-        "injections": wanted,
-        "confidence": options.confidence,
-        "images": options.images,
-        "golden": options.golden,
-        "widen_images": options.widen_images,
-        "alarm_images": options.alarm_images,
-        "age_s": options.age_s,
-        "seed": options.seed,
-        "kinds": [str(kind) for kind in options.kinds],
-        "recipe": options.recipe.to_json(),
-    }
-
-
-def _blocks(work: WorkFolder, inputs: ContextInputs, wanted: int, options: CampaignOptions, watch: Watch) -> None:
+def _blocks(work: WorkFolder, inputs: ContextInputs, wanted: int, options: OrbitSettings, watch: Watch) -> None:
     """Do the blocks that are missing, each written as it is ready."""
     numbers = [n for n in range(-(-wanted // BLOCK)) if not work.has(block_name(n))]
     jobs = [range(n * BLOCK, min((n + 1) * BLOCK, wanted)) for n in numbers]
@@ -177,8 +226,9 @@ def _blocks(work: WorkFolder, inputs: ContextInputs, wanted: int, options: Campa
         done += len(results)
         watch.step(done, wanted, "injections")
 
+    alone = options.scheduler is None and options.workers == 1
     try:
-        with _client(options) as client:
+        with contextlib.nullcontext() if alone else workers(options.scheduler, options.workers) as client:
             side_by_side(client, run_block, jobs, inputs, done=ready)
     except SearchError as error:
         raise LinkError(str(error)) from error
@@ -189,11 +239,42 @@ def _blocks(work: WorkFolder, inputs: ContextInputs, wanted: int, options: Campa
         ) from None
 
 
-@contextlib.contextmanager
-def _client(options: CampaignOptions) -> Iterator[Any]:
-    """Dask workers; None: this process does all blocks."""
-    if options.scheduler is None and options.workers == 1:
-        yield None
-        return
-    with workers(options.scheduler, options.workers) as client:
-        yield client
+def block_name(number: int) -> str:
+    return f"blocks/{number:05d}.json"
+
+
+def save_injections(results: list[InjectionResult], path: Path) -> None:
+    """Write rows of injections as JSON, one a line."""
+    names = json.dumps([f.name for f in dataclasses.fields(InjectionResult)])
+    rows = ",\n".join(json.dumps(list(astuple(result))) for result in results)
+    write_text(path, f'{{"format": "{FORMAT}", "columns": {names}, "rows": [\n{rows}\n]}}\n')
+
+
+def read_injections(path: Path) -> list[InjectionResult]:
+    """Read what ``save_injections`` wrote.
+
+    Raises:
+        FileError: missing, or damaged.
+    """
+    hint = f"rm {path} and give the same command again: it repeats that block"
+    try:
+        found = parse_json(read_text(path, MOST_BYTES))
+        if found["format"] != FORMAT:
+            raise ValueError(f"format {found['format']!r:.60}")
+        return [InjectionResult.of_row(row) for row in found["rows"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(f"cannot read injections {path}", likely=str(error), hint=hint) from error
+
+
+def kept_years(options: OrbitSettings, folder: Path) -> WorkFolder:
+    """Where right answers over the years are kept, in the folder of a campaign, which fixes program, record, data and
+    orbit; answers of other settings lie beside."""
+    settings = {
+        "images": options.year_images,
+        "scrub_s": options.scrub_s,
+        "seed": options.seed,
+        "left_out": [str(kind) for kind in options.left_out],
+        "recipe": options.recipe.to_json(),
+    }
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return WorkFolder(folder / "years" / key, settings, kind="hil.years")

@@ -1,4 +1,4 @@
-"""Detectors of faults: guards and golden vectors that are measured, codes that catch one bit by their construction.
+"""Guards and golden vectors: detectors of faults that are measured (``hil.payload.radiation.outcomes`` has all).
 
 *Range guard*: a level sum outside what fault-free images gave in its channel. *Checksum*: a residual of the checksum
 columns (``hil.payload.radiation.checksums``) beyond what they gave, at one place or on the mean of a map. *Golden
@@ -9,7 +9,6 @@ Thresholds come from stored training images, widened until some other fault-free
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,44 +18,16 @@ from numpy.typing import NDArray
 
 from cim.cells.read_noise import ReadNoise
 from hil.payload.radiation.checksums import SUFFIX
-from hil.payload.radiation.kinds import FaultKind
 from hil.payload.radiation.run import ChipAnswers, FaultContext
 
 WIDTHS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0)  # of the fault-free span, tried in order
 BATCH = 100
 CALIBRATION_PASSES = 4  # over the stored images, each with noise of its own
 SCRUB_READS = 8  # averaged a cell
-TWICE_CODES = 5  # by which two conversions of one sample may differ; noise of half a code does not come near
 PLACES_ABREAST = 16  # places of a map whose extremes are taken side by side, in long vectors
 GOLDEN_CHECKS = 64  # fault-free runs of the golden vectors that the threshold covers
 GOLDEN_WIDTH = 1.2  # of the largest fault-free distance
 CALIBRATE_SAMPLE, GOLDEN_SAMPLE, WIDEN_SAMPLE, ALARM_SAMPLE = (n << 32 for n in range(1, 5))
-
-
-class Detector(enum.StrEnum):
-    """Checks on the way of an answer that can detect a fault."""
-
-    LOADER = "loader"  # refuses what cannot be
-    TIMER = "timer"  # an answer that never comes
-    RANGE = "range-guard"
-    CHECKSUM = "checksum"
-    SCRUB = "scrub"
-    GOLDEN = "golden-vectors"
-    PARITY = "parity"  # of stored codes
-    RESIDUE = "residue"  # of sums, modulo 3
-    ECC = "ecc"  # of program image and corrections
-    REGISTERS = "register-readback"
-    SIGNATURE = "step-signature"  # of the steps that were done
-    TWICE = "second-conversion"  # of the held sample, compared with the first
-
-
-BY_CONSTRUCTION: Mapping[Detector, tuple[FaultKind, ...]] = {
-    Detector.PARITY: (FaultKind.ACTIVATION,),
-    Detector.RESIDUE: (FaultKind.ACCUMULATOR,),
-    Detector.REGISTERS: (FaultKind.CONVERTER_TRIM, FaultKind.CONVERTER_RANGE, FaultKind.ROW_ENABLE),
-    Detector.SIGNATURE: (FaultKind.SEQUENCER,),
-}
-"""Kinds whose single upset a code catches whatever its bit: parity, a residue, a compare."""
 
 
 @dataclass(frozen=True)

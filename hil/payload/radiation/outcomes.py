@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -9,9 +10,49 @@ from dataclasses import dataclass
 from typing import Any
 
 from cim.intervals import wilson
-from hil.payload.radiation.block import InjectionResult
-from hil.payload.radiation.detectors import BY_CONSTRUCTION, TWICE_CODES, Detector
-from hil.payload.radiation.kinds import FaultKind
+from hil.payload.radiation.faults import REGISTERS
+from hil.payload.settings import FaultKind
+
+TWICE_CODES = 5  # by which two conversions of one sample may differ; noise of half a code does not come near
+
+
+@dataclass(frozen=True, slots=True)
+class InjectionResult:
+    """One injection. Counts are of judged images: logits changed, answers changed, range and checksum alarms.
+    ``ecc_mended``: it struck a stored word, whose code gave the word back."""
+
+    number: int
+    kind: str
+    step: str
+    tile: int
+    place: int
+    bit: int
+    refused: bool
+    hung: bool
+    logits: int
+    answers: int
+    range_alarms: int
+    checksum_alarms: int
+    golden_alarm: bool
+    scrubbed: bool
+    ecc_mended: bool
+
+    @property
+    def harmful(self) -> bool:
+        """Whether an answer changed or never came, compared with the same chip and noise without the fault."""
+        return self.answers > 0 or self.hung
+
+    @classmethod
+    def of_row(cls, row: Any) -> InjectionResult:
+        """Of a row of ``injections.json``. Raises ValueError."""
+        fields = dataclasses.fields(cls)
+        kinds = {"int": int, "str": str, "bool": bool}
+        if not isinstance(row, list) or len(row) != len(fields):
+            raise ValueError("a row of another length")
+        for field, value in zip(fields, row, strict=True):
+            if type(value) is not kinds[str(field.type)]:
+                raise ValueError(f"{field.name} is {value!r:.60}")
+        return cls(*row)
 
 
 class FaultOutcome(enum.StrEnum):
@@ -24,38 +65,30 @@ class FaultOutcome(enum.StrEnum):
     HANG = "hang"
 
 
-ALWAYS = (Detector.LOADER,)  # the loader checks what it loads, whatever else is switched on
+def _catches(*kinds: FaultKind) -> Callable[[InjectionResult], bool]:
+    """A code that catches a single upset of these kinds by its construction, whatever its bit."""
+    return lambda result: result.kind in kinds and not result.hung
 
 
-def fired(result: InjectionResult, detector: Detector) -> bool:
-    """Whether a detector notices an injection."""
-    match detector:
-        case Detector.LOADER:
-            return result.refused
-        case Detector.TIMER:
-            return result.hung
-        case Detector.RANGE:
-            return result.range_alarms > 0
-        case Detector.CHECKSUM:
-            return result.checksum_alarms > 0
-        case Detector.GOLDEN:
-            return result.golden_alarm
-        case Detector.SCRUB:
-            return result.scrubbed
-        case Detector.ECC:
-            return result.ecc_mended
-        case Detector.TWICE:
-            return result.kind == FaultKind.CONVERSION and 1 << result.bit > TWICE_CODES
-    return FaultKind(result.kind) in BY_CONSTRUCTION[detector] and not result.hung
+DETECTORS: dict[str, Callable[[InjectionResult], bool]] = {
+    "loader": lambda result: result.refused,  # refuses what cannot be, whatever else is switched on
+    "timer": lambda result: result.hung,
+    "range-guard": lambda result: result.range_alarms > 0,
+    "checksum": lambda result: result.checksum_alarms > 0,
+    "scrub": lambda result: result.scrubbed,
+    "golden-vectors": lambda result: result.golden_alarm,
+    "parity": _catches(FaultKind.ACTIVATION),
+    "residue": _catches(FaultKind.ACCUMULATOR),
+    "ecc": lambda result: result.ecc_mended,
+    "register-readback": _catches(*REGISTERS),
+    "step-signature": _catches(FaultKind.SEQUENCER),
+    "second-conversion": lambda result: result.kind == FaultKind.CONVERSION and 1 << result.bit > TWICE_CODES,
+}
+"""Whether a detector notices an injection."""
 
 
-def harmful(result: InjectionResult) -> bool:
-    """Whether an answer changed or never came, compared with the same chip and noise without the fault."""
-    return result.answers > 0 or result.hung
-
-
-def outcome_of(result: InjectionResult, detectors: Collection[Detector]) -> FaultOutcome:
-    if any(fired(result, detector) for detector in (*ALWAYS, *detectors)):
+def outcome_of(result: InjectionResult, detectors: Collection[str] = ()) -> FaultOutcome:
+    if any(DETECTORS[name](result) for name in ("loader", *detectors)):
         return FaultOutcome.DETECTED
     if result.hung:
         return FaultOutcome.HANG
@@ -84,12 +117,16 @@ class Share:
         return {"count": self.count, "of": self.of, "share": self.share if self.of else None, "low": low, "high": high}
 
 
-def criticality(results: Sequence[InjectionResult], key: Callable[[InjectionResult], str]) -> dict[str, Share]:
-    """Share of harmful injections in each group, in order of first appearance."""
+def shares(
+    results: Sequence[InjectionResult],
+    key: Callable[[InjectionResult], str] = lambda result: result.kind,
+    counted: Callable[[InjectionResult], bool] = lambda result: result.harmful,
+) -> dict[str, Share]:
+    """Share of the counted injections (the harmful ones) in each group, in order of first appearance."""
     groups: dict[str, list[int]] = {}
     for result in results:
         counts = groups.setdefault(key(result), [0, 0])
-        counts[0] += harmful(result)
+        counts[0] += counted(result)
         counts[1] += 1
     return {name: Share(*counts) for name, counts in groups.items()}
 
@@ -109,12 +146,12 @@ class WeightedShare:
         return {"share": self.share, "low": self.interval[0], "high": self.interval[1]}
 
 
-def weighted(shares: Mapping[str, Share], weights: Mapping[str, float]) -> WeightedShare:
+def weighted(parts: Mapping[str, Share], weights: Mapping[str, float]) -> WeightedShare:
     """Σ w p and √Σ w² p (1 − p) / n, the weights of kinds with injections summing to 1.
 
     Shares of 0 or 1 count as (k + ½) / (n + 1) in the error, so that no kind is certain.
     """
-    known = {name: share for name, share in shares.items() if share.of}
+    known = {name: share for name, share in parts.items() if share.of}
     total = sum(weights[name] for name in known)
     if total <= 0:
         return WeightedShare(0.0, 0.0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cim.simulator.layer import NoiseKey
 from hil.payload.radiation.checksums import SUFFIX
-from hil.payload.radiation.inject import ChipUnderTest, Injection
+from hil.payload.radiation.faults import ChipUnderTest, Injection
 from hil.simulation.virtual_chip import COPY_NOISE, CopySimulator, VirtualChip
 from mapping.operators.integer import digital_ops
 from mapping.operators.integer.digital_ops import Codes

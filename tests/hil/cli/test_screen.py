@@ -291,7 +291,7 @@ def long_commands(small: Small, folder: Path) -> dict[str, list[str]]:
         "-o",
         str(folder / "campaign"),
     ]
-    flown = ["--years", "1", "--chips", "1", "--images", "100", "--virtual-chips", "2"]
+    flown = ["--years", "1", "--chips", "1", "--year-images", "100", "--virtual-chips", "2"]
     return {
         "deploy": small.arguments("--port", "emulated:lab-128?seed=3&macros=4", "--out", str(folder / "run")),
         "techniques": ["help", "techniques", net, "--macros", "4"],

@@ -12,7 +12,6 @@ import pytest
 
 from hil.cli import run
 from hil.errors import ExitCode, FileError, HilError
-from hil.payload.radiation.folder import CampaignFolder
 from hil.report.run_folder import new_run_folder, unfinished_run_folder
 from hil.report.work_folder import WorkFolder
 from hil.searching.folder import begin_folder, open_folder
@@ -46,7 +45,7 @@ def search(folder: Path) -> Path:
 
 
 def campaign(folder: Path) -> Path:
-    CampaignFolder(folder / "campaign").begin({"seed": 1})
+    WorkFolder(folder / "campaign", {"seed": 1}, kind="hil.radiation", about="settings.json")
     return folder / "campaign"
 
 
@@ -58,7 +57,7 @@ def steps(folder: Path) -> Path:
 WORKS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "run": (unfinished_run, go_on_with_run),
     "search": (search, open_folder),
-    "campaign": (campaign, lambda folder: CampaignFolder(folder).begin({"seed": 1})),
+    "campaign": (campaign, lambda folder: WorkFolder(folder, {"seed": 1}, kind="hil.radiation", about="settings.json")),
     "calibration": (steps, lambda folder: WorkFolder(folder, {"seed": 1})),
 }
 

@@ -10,11 +10,11 @@ import pytest
 import hil.payload
 from hil.cli import run
 from hil.errors import MismatchError
-from hil.payload.hardened_campaign import harden_campaign
+from hil.payload.harden import harden_campaign
 from hil.payload.orbit import SHIPPED
-from hil.payload.radiation.folder import CampaignFolder
-from hil.payload.radiation.summary import FORMAT
+from hil.payload.radiation.report import FORMAT
 from hil.payload.requirements import load_mission
+from hil.payload.settings import OrbitSettings
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 
@@ -61,7 +61,6 @@ def test_an_impossible_orbit_is_named_with_file_line_and_field_before_anything_r
         ("years = 3.0", "years = nan", "mission.years"),
         ("images_per_orbit = 600", "images_per_orbit = 0", "mission.images_per_orbit"),
         ("pass_minutes = 8.0", "pass_minutes = 120.0", "mission.pass_minutes"),
-        ("temperature_low_c = -10.0", "temperature_low_c = 60.0", "limits.temperature_low_c"),
         ("operations_per_s = { value = 4.0e7", "operations_per_s = { value = 0.0", "host.operations_per_s"),
         ("uplink_bit_per_s = 64000.0\n", "", "limits.upload_passes"),
     ],
@@ -89,13 +88,13 @@ def test_an_impossible_pass_is_named_with_file_and_line(
 
 
 def test_a_campaign_of_another_program_is_not_hardened(program: ConductanceProgram, tmp_path: Path) -> None:
-    folder = CampaignFolder(tmp_path)
+    file = tmp_path / "campaign.json"
     report = {"format": FORMAT, "settings": {"program": "0" * 64}, "kinds": {}, "false_alarms": {}}
-    folder.report.write_text(json.dumps(report), "utf-8")
-    before = folder.report.read_bytes()
+    file.write_text(json.dumps(report), "utf-8")
+    before = file.read_bytes()
     with pytest.raises(MismatchError, match="campaign is of program 000000000000"):
-        harden_campaign(tmp_path, program, load_mission(EXAMPLE), floor=0.5)
-    assert folder.report.read_bytes() == before
+        harden_campaign(tmp_path, program, load_mission(EXAMPLE), OrbitSettings(floor=0.5))
+    assert file.read_bytes() == before
     save_program(program, tmp_path / "program.h5")
     asked = ["mission", "check", str(tmp_path / "program.h5"), str(EXAMPLE), "--campaign", str(tmp_path)]
     assert run(asked) == MISMATCH

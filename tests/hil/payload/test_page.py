@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,20 +12,20 @@ import pytest
 from cim.record.calibration import CalibrationRecord
 from hil.datasets.image_set import Dataset
 from hil.payload.budget import check_budget
-from hil.payload.hardened_campaign import harden_campaign
+from hil.payload.harden import harden_campaign
 from hil.payload.orbit import load_orbit
 from hil.payload.page import mission_page
-from hil.payload.radiation.folder import CampaignFolder
-from hil.payload.radiation.study import run_study
+from hil.payload.passes import TransferPlan
+from hil.payload.radiation.campaign import run_study
 from hil.payload.requirements import load_mission
-from hil.payload.settings import CampaignOptions, TimelineOptions
+from hil.payload.settings import OrbitSettings
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 
 from ..browser import AXE, BROWSER, faults, violations
 
 MISSION = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
-TRANSFER = {"name": "<program>", "bytes": 10, "packets": 3, "on_air_s": 0.5, "waits_s": 0.0, "passes": None}
+TRANSFER = TransferPlan("<program>", 10, 0.5, None)
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +36,15 @@ def reviewed(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[str, Path]:
     """The page of a mission, and the report of its campaign."""
-    folder = CampaignFolder(tmp_path_factory.mktemp("mission") / "campaign")
-    options = CampaignOptions(injections=39, widen_images=60, alarm_images=100)
-    years = TimelineOptions((0.0, 1.0), chips=2, images=100)
-    study = run_study(program, data, record, load_orbit("leo-sso"), folder, options, years, Watch())
+    folder = tmp_path_factory.mktemp("mission") / "campaign"
+    few = OrbitSettings(injections=39, widen_images=60, alarm_images=100, floor=0.5, detection=0.5)
+    options = replace(few, years=(0.0, 1.0), chips=2, year_images=100)
+    study = run_study(program, data, record, load_orbit("leo-sso"), folder, options, Watch())
     plan = load_mission(MISSION)
-    hardening = harden_campaign(folder.root, program, plan, floor=0.5, detection=0.5, record=record)
+    hardening = harden_campaign(folder, program, plan, options)
     budget = check_budget(program, plan, network="small")
-    files, notes = [MISSION, folder.report], ["noted <first>"]
-    return mission_page(plan, budget, study.report, hardening, [TRANSFER], files, notes), folder.report
+    files, notes = [MISSION, folder / "campaign.json"], ["noted <first>"]
+    return mission_page(plan, budget, study.report, hardening, [TRANSFER], files, notes), folder / "campaign.json"
 
 
 def test_a_page_begins_with_findings_says_what_is_assumed_and_lists_every_file_with_its_digest(
@@ -82,7 +83,7 @@ def test_the_pages_of_mission_and_campaign_fit_every_screen(
     reviewed: tuple[str, Path], tmp_path: Path, theme: str
 ) -> None:
     assert faults(reviewed[0], tmp_path, dark=theme == "dark", plots=6) == []
-    campaign = CampaignFolder(reviewed[1].parent).page.read_text("utf-8")
+    campaign = reviewed[1].with_suffix(".html").read_text("utf-8")
     assert faults(campaign, tmp_path, dark=theme == "dark") == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,15 +11,12 @@ from cim.chip.file import load_chip
 from cim.record.published import nominal_record
 from hil.datasets.image_set import Dataset
 from hil.payload.orbit import load_orbit
+from hil.payload.radiation.block import fault_context
 from hil.payload.radiation.campaign import run_campaign
 from hil.payload.radiation.checksums import checked_program
-from hil.payload.radiation.context import fault_context
-from hil.payload.radiation.folder import CampaignFolder
-from hil.payload.radiation.inject import inject
-from hil.payload.radiation.kinds import FaultKind
+from hil.payload.radiation.faults import Fault, FaultSpace, fault_space, inject
 from hil.payload.radiation.run import FaultContext
-from hil.payload.radiation.space import Fault, FaultSpace, fault_space
-from hil.payload.settings import AS_COMPILED, CampaignOptions
+from hil.payload.settings import AS_COMPILED, FaultKind, OrbitSettings
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile
@@ -110,11 +109,8 @@ def test_a_struck_rule_of_a_shared_layer_changes_both_uses(
     assert all(not np.array_equal(after.codes[name], before.codes[name]) for name in turns)
 
 
-def test_a_campaign_on_such_a_network_has_every_kind(
-    twice: ConductanceProgram, data: Dataset, tmp_path: object
-) -> None:
-    options = CampaignOptions(injections=26, widen_images=20, alarm_images=20)
+def test_a_campaign_on_such_a_network_has_every_kind(twice: ConductanceProgram, data: Dataset, tmp_path: Path) -> None:
+    options = OrbitSettings(injections=26, widen_images=20, alarm_images=20)
     record = nominal_record(twice.spec, twice.macros)
-    folder = CampaignFolder(tmp_path / "campaign")  # type: ignore[operator]
-    found = run_campaign(twice, data, record, load_orbit("leo-sso"), folder, options, Watch())
+    found = run_campaign(twice, data, record, load_orbit("leo-sso"), tmp_path / "campaign", options, Watch())
     assert {result.kind for result in found.results} == {str(kind) for kind in FaultKind}

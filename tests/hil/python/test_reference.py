@@ -5,10 +5,8 @@ from __future__ import annotations
 import doctest
 import inspect
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
@@ -20,9 +18,8 @@ import hil
 from ..search_files import SPACE, images
 from .conftest import Stripes
 
-ROOT = Path(__file__).parents[3]
 WORDS = (
-    "open_chip", "compile", "deploy", "tune", "simulate", "improve", "finetune", "judge", "search", "mission",
+    "open_chip", "compile", "deploy", "tune", "simulate", "improve", "finetune", "judge", "search",
 )  # fmt: skip
 ANSWERS = (
     "Chip",
@@ -33,7 +30,6 @@ ANSWERS = (
     "FinetunedNetwork",
     "Retuned",
     "FinishedSearch",
-    "Mission",
 )
 PLAIN = ("self", "watch")  # what every word takes
 TITLE = r"^ +(?:[\w, ]*\b)?{}\b[\w, ]*:"
@@ -69,7 +65,6 @@ class Ran:
 def ran(stripes: Stripes, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """Every example, in the order of work: one goes on with what those before it have made."""
     folder = tmp_path_factory.mktemp("examples")
-    shutil.copy(ROOT / "examples" / "orbit" / "mission.toml", folder)
     (folder / "space.toml").write_text(SPACE, "utf-8")
     chip, told = hil.open_chip("emulated:lab-128?seed=7", macros=2), {}
     names = {
@@ -131,7 +126,6 @@ def test_answers_show_what_their_commands_print(ran: Ran, capsys: pytest.Capture
         "improved": "held-out training images",
         "finetuned": "as deployed",
         "front": "predicted",
-        "mission": "limit",
     }
     for name, words in said.items():
         ran.names[name].show()

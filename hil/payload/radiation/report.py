@@ -1,0 +1,303 @@
+"""A campaign in numbers: JSON for programs, a summary for people, and the page of both."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy import stats
+
+from hil.pages.account import Account, Bullets, Plot, Section
+from hil.pages.figures import Figure, axis, dots, figure
+from hil.pages.shell import page
+from hil.pages.summary import Fact, Headline, Scale, ScaleRow, Summary, SummaryItem
+from hil.pages.tables import Table
+from hil.payload.orbit import OrbitFile
+from hil.payload.radiation.checksums import CheckedProgram
+from hil.payload.radiation.detectors import Guards
+from hil.payload.radiation.faults import FAULTS, FaultSpace
+from hil.payload.radiation.outcomes import (
+    DETECTORS,
+    FaultOutcome,
+    InjectionResult,
+    Share,
+    outcome_of,
+    shares,
+    weighted,
+)
+from hil.payload.settings import MENDING, SCENARIOS, SCRUBBED, TUNED, WITHOUT, FaultKind, Mitigation
+
+FORMAT = "hil.radiation-report/1.0"
+BY_BIT = ("accumulators", "activations", "converters", "program image")  # places whose harm depends on the bit
+EXTRAPOLATED = "Every point past 1e5 s (1.2 days) after writing extrapolates the laws of relaxation."
+COLOURS = {WITHOUT: "@layer3", SCRUBBED: "@simulated", TUNED: "@measured"}
+OUTCOME_COLOURS = {
+    FaultOutcome.MASKED: "@layer0",
+    FaultOutcome.DEGRADED: "@layer1",
+    FaultOutcome.DETECTED: "@layer2",
+    FaultOutcome.SILENT: "@layer3",
+    FaultOutcome.HANG: "@layer4",
+}
+
+
+@dataclass(frozen=True)
+class CampaignResult:
+    """Injections in order, and what they were judged with."""
+
+    results: list[InjectionResult]
+    space: FaultSpace
+    checked: CheckedProgram
+    guards: Guards
+    alarms: Share  # fault-free images with an alarm of range guard or checksum
+    healthy: Share  # right answers of the chip without a fault, on the judged images
+    settings: dict[str, Any]
+
+    @property
+    def margin(self) -> float:
+        """The margin that the number of injections gives: the inverse of ``injections_needed``."""
+        population, injections = self.space.population, len(self.results)
+        t = float(stats.norm.ppf(0.5 + self.settings["confidence"] / 2))
+        return t * math.sqrt(0.25 / injections * ((population - injections) / max(population - 1, 1)))
+
+
+def campaign_json(found: CampaignResult, orbit: OrbitFile) -> dict[str, Any]:
+    """The report: outcomes, criticality by kind, layer and bit, detection by detector, rates a day."""
+    weights = {name: found.space.per_day(FaultKind(name), orbit.upsets) for name in found.settings["kinds"]}
+    by_kind = shares(found.results)
+    of_kind = {kind: [r for r in found.results if r.kind == kind] for kind in by_kind}
+    harmed = [r for r in found.results if r.harmful]
+    bits = {
+        kind: dict(sorted(shares(own, lambda r: str(r.bit)).items(), key=lambda item: int(item[0])))
+        for kind, own in of_kind.items()
+        if FAULTS[FaultKind(kind)].place in BY_BIT
+    }
+    kinds = {}
+    for kind, share in by_kind.items():
+        row = FAULTS[FaultKind(kind)]
+        kinds[kind] = {
+            "place": row.place,
+            "site": row.site,
+            "sites": found.space.sites(FaultKind(kind)),
+            "upsets_per_day": weights[kind],
+            "rate_source": orbit.sources[f"upsets.{row.rate}"],
+            "harmful": share.to_json(),
+            "outcomes": dict(sorted(Counter(str(outcome_of(r)) for r in of_kind[kind]).items())),
+        }
+    return {
+        "format": FORMAT,
+        "settings": found.settings,
+        "population": found.space.population,
+        "margin": found.margin,
+        "accuracy_without_fault": found.healthy.to_json(),
+        "outcomes": dict(sorted(Counter(str(outcome_of(r)) for r in found.results).items())),
+        "harmful": weighted(by_kind, weights).to_json(),
+        "upsets_per_day": sum(weights.values()),
+        "harmful_per_day": sum(weights[k] * s.share for k, s in by_kind.items()),
+        "kinds": kinds,
+        "layers": _json(shares(found.results, lambda r: r.step)),
+        "bits": {kind: _json(own) for kind, own in bits.items()},
+        "detectors": {name: _json(shares(harmed, counted=notices)) for name, notices in DETECTORS.items()},
+        "false_alarms": found.alarms.to_json(),
+        "guard_widths": {"range": found.guards.widths[0], "checksum": found.guards.widths[1]},
+        "checksum_cells": found.checked.cells,
+        "checksum_reads_share": found.checked.reads_share,
+        "layers_without_checksum": list(found.checked.unchecked),
+        "assumed": [f"{name}: {orbit.sources[name]}" for name in orbit.assumed],
+    }
+
+
+def _json(found: Mapping[str, Share]) -> dict[str, Any]:
+    return {name: share.to_json() for name, share in found.items()}
+
+
+def campaign_summary(report: dict[str, Any], page: str = "") -> Summary:
+    """Findings first: how often an upset does harm, and the accuracy at the end with and without mending."""
+    settings, accuracy, alarms = report["settings"], report["accuracy_without_fault"], report["false_alarms"]
+    timeline = report.get("timeline")
+    parts: list[SummaryItem] = [
+        *([years_scale(timeline)] if timeline is not None else []),
+        Fact("Without a fault", f"{accuracy['count']} of {accuracy['of']} images right on {settings['chip']}"),
+        Fact("Outcomes", ", ".join(f"{count:,} {name}" for name, count in report["outcomes"].items())),
+        kinds_table(report),
+        *([years_table(timeline)] if timeline is not None else []),
+        Fact(
+            "False alarms",
+            f"{alarms['count']} of {alarms['of']} fault-free images, at most {100 * alarms['high']:.2f} %",
+        ),
+        Fact(
+            "Injected",
+            f"{settings['injections']:,} of {report['population']:,} sites, {settings['images']} images each, "
+            f"margin {100 * report['margin']:.2f} % at {100 * settings['confidence']:g} %",
+        ),
+        Fact("Rests on", str(report.get("belief", "")), soft=True),
+        Fact("Assumed", f"{len(report['assumed'])} figures of the orbit, listed on the page", soft=True),
+        *([Fact("page", page)] if page else []),
+    ]
+    text = (
+        f"of {report['upsets_per_day']:.3g} upsets a day change an answer ({_span(report['harmful'])}, 95 %), "
+        f"{settings['orbit']}"
+    )
+    return Summary(
+        f"upsets of {settings['orbit']} in {settings['chip']}",
+        "SIMULATED · no chip was irradiated",
+        Headline(None, f"{report['harmful_per_day']:.3g} A DAY", text),
+        tuple(parts),
+    )
+
+
+def kinds_table(report: dict[str, Any]) -> Table:
+    """Upsets and their harm by kind, the most harmful first."""
+    names = [str(n) for n in (FaultOutcome.MASKED, FaultOutcome.DEGRADED, FaultOutcome.SILENT, FaultOutcome.DETECTED)]
+    kinds = sorted(report["kinds"].items(), key=lambda item: -item[1]["upsets_per_day"] * item[1]["harmful"]["share"])
+    rows = tuple(
+        (
+            kind,
+            f"{about['upsets_per_day']:.2e}",
+            f"{100 * about['harmful']['share']:.1f} %",
+            _span(about["harmful"]),
+            *(f"{about['outcomes'].get(name, 0)}" for name in names),
+        )
+        for kind, about in kinds
+    )
+    return Table("Kinds", ("kind", "upsets a day", "harmful", "95 % interval", *names), rows)
+
+
+def years_scale(timeline: dict[str, Any]) -> Scale:
+    """Accuracy at the end of the mission by mitigation scenario."""
+    rows = []
+    for scenario, bands in timeline["scenarios"].items():
+        low, mean, high = (100 * bands[-1][k] for k in ("low", "mean", "high"))
+        rows.append(ScaleRow(contents(scenario), f"{mean:.1f} %", mean, low, high))
+    note = (
+        f"after {timeline['years'][-1]:g} years; 5 … 95 % of {timeline['chips']} chips, {timeline['images']:,} images"
+    )
+    return Scale("accuracy", "%", tuple(rows), note)
+
+
+def years_table(timeline: dict[str, Any]) -> Table:
+    """Mean and 5 … 95 % of chips for each scenario and year."""
+    rows = tuple(
+        (
+            f"{year:g}",
+            *(
+                f"{100 * b[k]['mean']:.1f} ({100 * b[k]['low']:.1f} … {100 * b[k]['high']:.1f}) %"
+                for b in timeline["scenarios"].values()
+            ),
+        )
+        for k, year in enumerate(timeline["years"])
+    )
+    return Table("Years", ("years", *map(contents, timeline["scenarios"])), rows, EXTRAPOLATED)
+
+
+def contents(scenario: str) -> str:
+    """A scenario by its mitigations: "ECC + read-back + scrubbing"; "no mitigation"."""
+    named = {
+        Mitigation.ECC: "ECC",
+        Mitigation.REGISTERS: "read-back",
+        Mitigation.SCRUB: "scrubbing",
+        Mitigation.TUNE: "tuning",
+    }
+    return " + ".join(word for one, word in named.items() if one in SCENARIOS[scenario]) or "no mitigation"
+
+
+def _span(share: dict[str, Any]) -> str:
+    return f"{100 * share['low']:.1f} … {100 * share['high']:.1f} %"
+
+
+# --- the page ---------------------------------------------------------------------------
+
+
+def campaign_page(report: Mapping[str, Any], summary: Summary) -> str:
+    """One self-contained page of a report, its summary first."""
+    settings = report["settings"]
+    title = f"Radiation campaign: {settings['chip']} in {settings['orbit']}"
+    return page(Account(summary, (*campaign_sections(report), assumptions(report["assumed"])), title=title))
+
+
+def assumptions(assumed: Sequence[str]) -> Section:
+    return Section(f"Open assumptions: {len(assumed)}", (Bullets(assumed, "What is taken for granted"),))
+
+
+def campaign_sections(report: Mapping[str, Any]) -> Iterator[Section]:
+    """Years, outcomes and criticality."""
+    if "timeline" in report:
+        yield Section("Years", tuple(_years(report["timeline"])))
+    by_kind = "By kind of fault, without any mitigation but the loader."
+    yield Section("Outcomes", (Plot("outcomes", by_kind, _outcomes(report["kinds"])),))
+    changed = "Share of faults that change at least one answer, with 95 % Wilson intervals."
+    harmful = {kind: about["harmful"] for kind, about in report["kinds"].items()}
+    yield Section(
+        "Criticality",
+        (
+            Plot("kinds", changed, _rows(harmful)),
+            Plot("layers", "The same by layer or step, over all kinds.", _rows(report["layers"])),
+            Plot("bits", "The same by bit.", _bits(report["bits"])),
+        ),
+    )
+
+
+def _years(timeline: Mapping[str, Any]) -> Iterator[Plot]:
+    yield Plot("years", f"Mean and 5 … 95 % of virtual chips. {EXTRAPOLATED}", _course(timeline, COLOURS))
+    for mitigation in MENDING:
+        alone, without = f"{mitigation} alone", f"all but {mitigation}"
+        without = without if without in SCENARIOS else SCRUBBED  # all but re-tuning
+        if {alone, without} <= timeline["scenarios"].keys():
+            colours = {WITHOUT: "@layer3", alone: "@layer1", without: "@layer2", TUNED: "@measured"}
+            words = f"{str(mitigation).capitalize()}: no mitigation, it alone, all four without it, and all four."
+            yield Plot(f"years-{mitigation}", words, _course(timeline, colours))
+
+
+def _outcomes(kinds: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Stacked bars of outcomes by kind, shares."""
+    data = []
+    for outcome, colour in OUTCOME_COLOURS.items():
+        counts = [about["outcomes"] for about in kinds.values()]
+        drawn = [100 * one.get(str(outcome), 0) / max(1, sum(one.values())) for one in counts]
+        bar: Figure = {"type": "bar", "orientation": "h", "name": str(outcome), "x": drawn, "y": list(kinds)}
+        hover = f"%{{y}}: {outcome} %{{x:.1f}} %<extra></extra>"
+        data.append({**bar, "marker": {"color": colour}, "hovertemplate": hover})
+    rows = {"type": "category", "autorange": "reversed"}
+    x = axis("share of injections, %")
+    return figure(data, 100 + 26 * len(kinds), x=x, y=rows, left=140, barmode="stack", showlegend=True)
+
+
+def _rows(found: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Points with intervals, one a row."""
+    drawn = dots([100 * (s["share"] or 0.0) for s in found.values()], found, "@simulated", "%{y}: %{x:.1f} %", size=8)
+    return figure(
+        [{**drawn, "error_x": _intervals(list(found.values()), "share")}],
+        100 + 22 * len(found),
+        x=axis("harmful, %"),
+        y={"type": "category", "autorange": "reversed"},
+        left=30 + 7 * max(map(len, found), default=0),
+    )
+
+
+def _bits(bits: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Points by bit, one trace a kind."""
+    data = []
+    for number, (kind, own) in enumerate(bits.items()):
+        drawn = dots(map(int, own), [100 * s["share"] for s in own.values()], f"@layer{number % 6}", "%{x}: %{y:.1f} %")
+        data.append({**drawn, "name": kind, "error_y": _intervals(list(own.values()), "share")})
+    return figure(data, 380, x=axis("bit"), y=axis("harmful, %"), showlegend=True)
+
+
+def _course(timeline: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
+    """Mean and band of some scenarios over the years."""
+    data: list[Figure] = []
+    for scenario, colour in colours.items():
+        bands, name = timeline["scenarios"][scenario], contents(scenario)
+        mean = [100 * b["mean"] for b in bands]
+        drawn = dots(timeline["years"], mean, colour, f"{name}: %{{y:.2f}} % after %{{x}} years", size=8)
+        lines = {"name": name, "mode": "lines+markers", "line": {"color": colour}}
+        data.append({**drawn, **lines, "error_y": _intervals(bands, "mean")})
+    return figure(data, 380, x=axis("years in orbit"), y=axis("accuracy, %"), showlegend=True)
+
+
+def _intervals(found: Sequence[Mapping[str, Any]], middle: str) -> Figure:
+    """Error bars of shares or bands, in percent."""
+    up, down = ([100 * abs(one[end] - (one[middle] or 0.0)) for one in found] for end in ("high", "low"))
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1}
