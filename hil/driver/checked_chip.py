@@ -90,8 +90,12 @@ class OpenChip:
 
     @property
     def chip_time_ns(self) -> int:
-        """The chip's own clock at its last reply, ns."""
+        """Chip time of the last reply, ns: by its own clock, which must run with the host's if the chip is silicon."""
         return self._session.chip_time_ns
+
+    def host_s(self) -> float:
+        """The host's clock, s."""
+        return self._clock()
 
     def fall_back(self, text: str) -> None:
         """Note once what the host does because the chip does not."""

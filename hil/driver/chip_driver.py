@@ -74,8 +74,7 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
         """Let so much chip time pass; a chip without WAIT is waited for here. ``watch`` is told how long it lasts.
 
         Returns:
-            how much passed, s, by the chip's clock, or by the host's where it slept. Silicon does not age faster than
-            the host: where its clock runs ahead, the host's counts. ``fallbacks`` say where it was not enough.
+            how much passed, s, by chip time, or by the host's where it slept. ``fallbacks`` say where it is too little.
         """
         if not 0 <= seconds < math.inf:
             raise UsageError(f"cannot wait {seconds} s")
@@ -94,16 +93,14 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
             return seconds
         left_ns = round(seconds * 1e9)
         longest_ns = round(max(_LONGEST_WAIT_S, seconds / _MOST_WAITS) * 1e9)
-        begun_ns, begun_s, sent = self.chip_time_ns, self._clock(), self.counters["requests"]
+        begun_ns, begun_s = self.chip_time_ns, self._clock()
         while left_ns > 0:
             part_ns = min(left_ns, longest_ns)
             self._session.ask(Wait(part_ns), allow_s=part_ns * 1e-9)
             left_ns -= part_ns
-        chip_s, host_s = (self.chip_time_ns - begun_ns) * 1e-9, self._clock() - begun_s
-        real = self.description.kind == "silicon" and self.counters["requests"] > sent  # not answers of a run before
-        passed_s = min(chip_s, host_s) if real else chip_s
+        passed_s, host_s = (self.chip_time_ns - begun_ns) * 1e-9, self._clock() - begun_s
         if passed_s < WAITED_ENOUGH * seconds:
-            moved = f"moved by {chip_s:g} s" if chip_s >= 0 else f"was set back by {-chip_s:g} s"
+            moved = f"moved by {passed_s:g} s" if passed_s >= 0 else f"was set back by {-passed_s:g} s"
             told = f"the chip answered WAIT of {seconds:g} s after {host_s:.3g} s by the host's clock"
             self.fall_back(f"wait: {told}, its own {moved}")
         return max(passed_s, 0.0)

@@ -103,6 +103,7 @@ def info_table(driver: ChipDriver, status: StatusReply | None) -> Table:
         ("link adds", ", ".join(names[1]) or "nothing more"),
         *told,
         ("chip time", f"{driver.chip_time_ns * 1e-9:.6f} s"),
+        *(("note", text) for text in driver.fallbacks),
     )
 
 
@@ -123,6 +124,7 @@ def info_record(driver: ChipDriver, status: StatusReply | None) -> dict[str, Any
         "temperature_c": None if status is None or math.isnan(status.temperature_c) else status.temperature_c,
         "outputs_on": None if status is None else status.outputs_on,
         "pulses_total": None if status is None else status.pulses_total,
+        "notes": driver.fallbacks,
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from cim.chip.file import chip_names, load_chip
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Describe, Description
+from hil.driver.chip_clock import ChipClock
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.keys import HostKey, find_key
 from hil.driver.reconnection import Reconnection
@@ -130,7 +131,7 @@ def connect(
 
 def introduced(session: Session, *, chip: str | Path | ChipSpec | None = None, macros: int | None = None) -> ChipDriver:
     """Say hello in a session and check that the chip is what its file says, and that of its journal."""
-    journal, address = session.journal, session.address
+    journal, address, begun_s = session.journal, session.address, time.monotonic()
     try:
         session.open()
         if journal is not None and journal.answers:
@@ -146,7 +147,17 @@ def introduced(session: Session, *, chip: str | Path | ChipSpec | None = None, m
     except BaseException as error:
         session.close(ending=f"{type(error).__name__}: {error}"[:500])
         raise
-    return ChipDriver(session, description, found)
+    driver = ChipDriver(session, description, found)
+    if description.kind == "silicon":
+        heard_s = driver.host_s()
+
+        def report(text: str) -> None:
+            driver.fall_back(text)
+            session.say(text)
+
+        first = ChipClock(session.latest_chip_time_ns, heard_s - (time.monotonic() - begun_s), heard_s, report)
+        session.compare_clocks(first, driver.host_s)
+    return driver
 
 
 def check_description(address: str, description: Description, spec: ChipSpec) -> None:

@@ -51,7 +51,7 @@ class Reconnection:
             raise error
         if self._since_s is None:
             self._since_s, self._error = self._clock(), error
-            self._say(f"{error.what}; waiting up to {self.budget_s:g} s for it (hil deploy --reconnect-timeout)")
+            self.say(f"{error.what}; waiting up to {self.budget_s:g} s for it (hil deploy --reconnect-timeout)")
         elif broke:  # it can be opened, and nobody serves us there
             self._sleep(TRY_EVERY_S)
         self.go_on(transport)
@@ -68,7 +68,7 @@ class Reconnection:
     def heard(self) -> None:
         """End the outage, since the chip answers again, and report how long it lasted."""
         if self._since_s is not None:
-            self._say(f"the chip answers again after {self._clock() - self._since_s:.1f} s")
+            self.say(f"the chip answers again after {self._clock() - self._since_s:.1f} s")
             self._since_s = None
 
     def go_on(self, transport: Transport) -> None:
@@ -79,9 +79,9 @@ class Reconnection:
         if left_s <= 0:
             raise self._error
         if self._clock() - self._told_s >= REPORT_EVERY_S:
-            self._say(f"still waiting for {transport.address}: {left_s:.0f} s left")
+            self.say(f"still waiting for {transport.address}: {left_s:.0f} s left")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         self._told_s = self._clock()
         if self._report is not None:
             self._report(text)

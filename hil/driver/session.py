@@ -24,6 +24,7 @@ from firmware_protocols.extensions.journal import JOURNALLED
 from firmware_protocols.extensions.messages import AskJournal, Level
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import Capability, ErrorReply, HelloReply, OutputsOff, Progress, Reply, Request
+from hil.driver.chip_clock import ChipClock
 from hil.driver.deferred_interrupts import deferred_interrupts
 from hil.driver.errors import device_error, link_error, no_answer, no_end, no_hello, wrong_answer
 from hil.driver.host_authority import HostAuthority
@@ -96,7 +97,9 @@ class Session:
         self._free_s = 0.0  # last reply, or request of a chip that had none: since when the one that is due is at work
         self.checks = ReplyChecks(transport.address)
         self._closed = self._leaving = False
-        self.chip_time_ns = self.latest_chip_time_ns = 0  # the latter: also of requests aside
+        self.chip_time_ns = self.latest_chip_time_ns = 0  # the latter: also of requests aside, by the chip's own clock
+        self._compared: tuple[ChipClock, Callable[[], float]] | None = None
+        self._sent_s: dict[int, float] = {}  # of what was asked, by the clock of the comparison
 
     def _new_link(self) -> HostLink:
         limits = LinkLimits(max_payload=self.transport.max_payload, window=32, silence_s=self._silence_s)
@@ -226,6 +229,18 @@ class Session:
             if self._log is not None:
                 self._log.close(self.counters, ending)
 
+    def compare_clocks(self, first: ChipClock, clock: Callable[[], float]) -> None:
+        """From now on take chip time from the chip's clock only while it runs with ``clock``, the host's.
+
+        A recording is not compared: its clock is of another day.
+        """
+        if not self.address.startswith("replay:"):
+            self._compared = first, clock
+
+    def say(self, text: str) -> None:
+        """Tell whoever follows the command."""
+        self._reconnection.say(text)
+
     # --- one request ----------------------------------------------------------------------
 
     def _send(self, request: Request[Any], watch: Watcher | None, *, aside: bool = False) -> int:
@@ -249,6 +264,8 @@ class Session:
         with deferred_interrupts():
             request_id = self._link.request(meant, aside=aside)
             self._asked[request_id] = (request, watch)
+            if self._compared is not None:
+                self._sent_s[request_id] = self._compared[1]()
             self._requests += 1
             if self.journal is not None and not aside:
                 self.journal.asked(request, request_id)
@@ -280,6 +297,7 @@ class Session:
             if now_s - self._free_s > allowed_s:
                 raise no_end(self.address, request, allowed_s)
         del self._asked[request_id]
+        self._sent_s.pop(request_id, None)
         self._hidden.discard(request_id)
         self.chip_time_ns = max(self.chip_time_ns, self._recalled_ns.pop(request_id, 0))
         self.checks.answered(request_id)
@@ -341,7 +359,7 @@ class Session:
         for request_id, reply, chip_time_ns in self._link.poll():
             hidden, self.latest_chip_time_ns = request_id in self._hidden, chip_time_ns
             if not hidden:
-                self.chip_time_ns = chip_time_ns
+                self.chip_time_ns = self._checked_ns(request_id, chip_time_ns)
             alive = not isinstance(reply, Progress) or self.checks.progress(request_id, reply)
             if alive:
                 self._heard_s = self._clock()
@@ -359,6 +377,12 @@ class Session:
             self._replies += 1
             if asked is not None:
                 self._answers[request_id] = reply
+
+    def _checked_ns(self, request_id: int, chip_time_ns: int) -> int:
+        if self._compared is None or request_id not in self._sent_s:
+            return chip_time_ns
+        compared, clock = self._compared
+        return compared.checked_ns(chip_time_ns, self._sent_s[request_id], clock())
 
     def _waiting(self) -> Request[Any] | None:
         """The oldest unanswered request."""

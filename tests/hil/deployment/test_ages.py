@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ import pytest
 from firmware_protocols.messages import Description, Done, Wait
 from hil.calibration.procedure import calibrate
 from hil.deployment.targets.wired import clock_set_back
-from hil.driver.open_chip import open_chip
+from hil.driver.chip_clock import SLACK_S
+from hil.driver.chip_text import info_table
+from hil.driver.open_chip import connect, open_chip
+from hil.driver.reconnection import Reconnection
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.errors import DeviceError
 from hil.server.serve import serving
+from hil.transports.in_process import InProcessTransport
 
 from ..conftest import CHIP, Small
 from ..fake_chip import FakeChip, small_spec
+from ..silicon import Clock, SiliconBoard
 from ..wires import over
 
 SPEC = small_spec()
@@ -80,9 +86,50 @@ class Silicon(FakeChip):
 def test_silicon_does_not_age_faster_than_the_host() -> None:
     with over("in process", Silicon(SPEC), SPEC) as driver:
         assert driver.wait(3600.0) < 600.0
-        assert "by the host's clock, its own moved by 3600 s" in driver.fallbacks[-1]
+        assert "clock: the chip's moved by 60 s" in driver.fallbacks[0]
     with over("in process", FakeChip(SPEC), SPEC) as driver:
         assert driver.wait(3600.0) == 3600.0
+        assert driver.fallbacks == []
+
+
+@pytest.mark.parametrize(
+    ("rate", "back_s", "said"),
+    [
+        (1000.0, 0.0, r"moved by .* s in 0\.0.* s"),
+        (0.0, 0.0, r"moved by 0 s in 5\.* s"),
+        (1.0, 3.0, "was set back by .* s"),
+    ],
+)
+def test_ages_come_from_the_hosts_clock_where_that_of_silicon_runs_otherwise(
+    monkeypatch: pytest.MonkeyPatch, rate: float, back_s: float, said: str
+) -> None:
+    clock, told = Clock(), list[str]()
+    clock.of_driver(monkeypatch)
+    board = SiliconBoard(SPEC, clock, rate=rate)
+    clock.sleep(60.0)
+    with connect(
+        InProcessTransport(board, "board"), chip=SPEC, reconnection=Reconnection(report=told.append)
+    ) as driver:
+        driver.known_status()
+        begun_ns, board.set_back_s = driver.chip_time_ns, back_s
+        driver.known_status()
+        clock.sleep(5.0)
+        driver.known_status()
+        assert (driver.chip_time_ns - begun_ns) * 1e-9 == pytest.approx(5.0, abs=SLACK_S)
+        assert told == [text for text in driver.fallbacks if text.startswith("clock: ")]
+        assert re.search(said, told[0])
+        assert told[0] in [text for _, text in info_table(driver, None).rows]
+
+
+def test_a_clock_that_runs_with_the_hosts_is_believed_also_where_answers_come_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    clock.of_driver(monkeypatch)
+    with connect(InProcessTransport(SiliconBoard(SPEC, clock, rate=1.03), "board"), chip=SPEC) as driver:
+        for _ in range(5):
+            driver.wait(100.0)
+            clock.sleep(20.0)
         assert driver.fallbacks == []
 
 
