@@ -27,6 +27,13 @@ class OutputState:
     def __str__(self) -> str:
         return f"{self.known.value} {self.at or 'the chip'}" if self.known is Known.UNKNOWN else self.known.value
 
+    @classmethod
+    def at_end_of(cls, fault: str) -> OutputState | None:
+        """The state with which ``fault_text`` ended a text, None where it ends otherwise."""
+        last = fault.rpartition("; ")[2]
+        found = (cls(known, last.removeprefix(known.value).strip()) for known in Known if last.startswith(known.value))
+        return next((state for state in found if str(state) == last), None)
+
 
 @runtime_checkable
 class TellsOutputs(Protocol):

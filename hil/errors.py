@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import enum
 
+from firmware_protocols.outputs import OutputState
+
 
 class ExitCode(enum.IntEnum):
     """Exit codes of the command line; each error class has one."""
@@ -29,12 +31,15 @@ class ExitCode(enum.IntEnum):
 
 
 class HilError(Exception):
-    """An error with a place, a likely cause and a next command."""
+    """An error with a place, a likely cause and a next command; ``outputs``: their state, if the chip said it."""
 
     exit_code: ExitCode = ExitCode.BUG
 
-    def __init__(self, what: str, *, where: str = "", likely: str = "", hint: str = "") -> None:
+    def __init__(
+        self, what: str, *, where: str = "", likely: str = "", hint: str = "", outputs: OutputState | None = None
+    ) -> None:
         super().__init__(what)
+        self.outputs = outputs
         self.what, self.where, self.likely, self.hint = what, where, likely, hint
 
     def __str__(self) -> str:

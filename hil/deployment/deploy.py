@@ -200,7 +200,7 @@ def run_once(
                 keep=folder.part,
                 date=datetime.datetime.fromisoformat(work.begun),
             )
-            say_if_on(driver.leave(), watch)
+            say_if_on(driver.leave(), driver, watch)
             report = replace(with_writer(report, folder), asked=settings.asked)
             watch.found("explain", lost_to(report).words(report.decisive.metric))
         with watch.stage("reporting"):

@@ -13,10 +13,10 @@ def switch_off(driver: ChipDriver, watch: Watch) -> None:
     try:
         driver.outputs_off()
     except HilError as error:
-        say_if_on(error, watch)
+        say_if_on(error, driver, watch)
 
 
-def say_if_on(error: HilError | None, watch: Watch) -> None:
+def say_if_on(error: HilError | None, driver: ChipDriver, watch: Watch) -> None:
     """Note that switching off ended in ``error``."""
     if error is not None:
-        watch.note(f"all else is done; {after_failed_off(error)}")
+        watch.note(f"all else is done; {after_failed_off(error, driver.whole_name)}")

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Capability, Description, HelloReply, Progress, Reply, Request
+from hil.driver.errors import shown
 from hil.driver.program_image import SessionImage
 from hil.errors import DeviceError, HilError
 
@@ -73,6 +74,12 @@ class OpenChip:
     @property
     def address(self) -> str:
         return self._session.address
+
+    @property
+    def whole_name(self) -> str:
+        """Chip, firmware or instruments, and address: what somebody at the bench has to look for."""
+        d = self.description
+        return f"{shown(d.name)} serial {shown(d.serial)} ({shown(d.firmware)}) at {self.address}"
 
     @property
     def capabilities(self) -> Capability:

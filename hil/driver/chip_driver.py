@@ -156,4 +156,4 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
             return
         if error is None:
             raise failed
-        error.add_note(failed.what if isinstance(failed, OutputError) else after_failed_off(failed))
+        error.add_note(failed.what if isinstance(failed, OutputError) else after_failed_off(failed, self.whole_name))

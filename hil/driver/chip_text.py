@@ -80,6 +80,9 @@ def chip_tables(spec: ChipSpec) -> list[str | Table]:
     return [labelled("Chip", *head), "", labelled("Values", *rows)]
 
 
+OFF_BIT = "off or ordered off: STATUS does not say which"
+
+
 def info_table(driver: ChipDriver, status: StatusReply | None) -> Table:
     d, can = driver.description, driver.capabilities
     silicon = "" if d.kind == "silicon" else "      NOT SILICON"
@@ -87,7 +90,7 @@ def info_table(driver: ChipDriver, status: StatusReply | None) -> Table:
     told = [("status", "not known: the firmware has no STATUS")]
     if status is not None:
         told = [
-            ("temperature", f"{_celsius(status)}, outputs {'ON' if status.outputs_on else 'off, by its own STATUS'}"),
+            ("temperature", f"{_celsius(status)}, outputs {'ON' if status.outputs_on else OFF_BIT}"),
             ("wear", f"{status.pulses_total} pulses, {status.programmed_cells} cells programmed"),
         ]
     own = Capability.DEAD_MAN | OWN  # of the chip role, whatever the board behind it can do

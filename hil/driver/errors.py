@@ -65,12 +65,14 @@ def device_error(address: str, request: Request[Any], reply: ErrorReply) -> Devi
         where=address,
         likely=_CAUSES.get(reply.code, ""),
         hint="name its key: hil --key-file FILE …, or HIL_KEY" if kind is NotAuthorised else "",
+        outputs=OutputState.at_end_of(reply.text) if reply.code is ErrorCode.FAULT else None,
     )
 
 
-def after_failed_off(failed: HilError) -> str:
-    """The state of the outputs behind an OUTPUTS_OFF that ended in an error."""
-    return failed.what if Known.UNKNOWN.value in failed.what else f"{OutputState(Known.UNKNOWN)}: {failed.what}"
+def after_failed_off(failed: HilError, chip: str) -> str:
+    """The state of the outputs behind an OUTPUTS_OFF that ended in an error, which may name instruments of the chip."""
+    told = failed.outputs is not None and failed.outputs.known is Known.UNKNOWN
+    return failed.what if told else f"{OutputState(Known.UNKNOWN, chip)}: {failed.what}"
 
 
 def wrong_answer(address: str, request: Request[Any], reply: Reply) -> LinkError:

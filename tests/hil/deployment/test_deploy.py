@@ -170,7 +170,7 @@ def test_outputs_that_do_not_go_off_at_the_end_cost_no_finished_work(small: Smal
         chip.outputs_off = broken  # type: ignore[assignment, method-assign]
         report = small.deploy(where, tmp_path / "run", options=DeployOptions(samples=64, repeats=1, causes=False))
         del chip.outputs_off
-    said = "outputs UNKNOWN: switch off by hand the chip"
+    said = "outputs UNKNOWN: switch off by hand"
     assert any(said in note and "the switch sticks" in note for note in report.notes)
     assert (tmp_path / "run" / "report.html").exists()
 
