@@ -28,7 +28,7 @@ from hil.cli.options import (
 from hil.cli.report_words import OUTCOMES, outcomes, print_report
 from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
 from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkOptions, TechniqueOptions
-from hil.errors import ExitCode, UsageError
+from hil.errors import ExitCode, PortError, UsageError
 from hil.transports import DEFAULT_BAUD
 
 USUAL = DeployOptions()
@@ -103,6 +103,9 @@ def deploy(
     from hil.deployment.network_source import images_asked, program_of
     from hil.deployment.plan import plan_of
     from hil.driver.counting.wire_cost import EVERYTHING, ON_SERIAL
+    from hil.driver.open_chip import open_chip
+    from hil.pages.tables import labelled
+    from hil.transports import is_serial
     from hil.verdict.baseline import read_baseline
     from hil.watch import PlannedStage
 
@@ -128,16 +131,25 @@ def deploy(
             with watch.stage("compiling"):
                 program, _ = program_of(network, source, watch, recipe=options.recipe, task=options.task)
             images_of_run(program, images, options, watch)
+            can, board = ON_SERIAL, dict[str, str]()
+            if port:
+                try:
+                    with open_chip(address, chip=program.spec, baud=baud) as driver:
+                        can = driver.capabilities if is_serial(address) else driver.capabilities & ~Capability.PACKED
+                        board = {"port": f"{driver.whole_name} is what its file says"}
+                except PortError as error:
+                    board = {"port": f"not opened, and a chip with all capabilities assumed: {error.what}"}
             with watch.stage("counting"):
-                chips = (ON_SERIAL, EVERYTHING & ~Capability.PLAN)
+                chips = (can, (can if port else EVERYTHING) & ~Capability.PLAN)
                 cost, before = (
                     estimate(program, options, calibrate=calibration is None, capabilities=can, watch=watch)
                     for can in chips
                 )
                 planned = plan_of(program, options.recipe_of(program))
             lines = [planned.table(), cost.table(baud, program.spec.write.max_pulses, before)]
+            lines += [labelled("Board", *board.items())] if board else []
             found = {**cost.to_json(baud), "without_plans": before.to_json(baud), "plan": planned.to_json()}
-            print_result(lines, found, as_json)
+            print_result(lines, {**found, **board}, as_json)
             return ExitCode.DONE
         report = deploy(
             network,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cim.chip.file import load_chip
 from firmware_protocols.frames import MAX_PAYLOAD
 from firmware_protocols.messages import Capability
 from hil.cli import run
@@ -17,6 +18,9 @@ from hil.deployment.deploy import DeployOptions
 from hil.deployment.dry_run import estimate
 from hil.deployment.interim_looks import plan_images
 from hil.driver.counting.wire_cost import EVERYTHING
+from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
+from hil.errors import ExitCode
+from hil.server.serve import serving
 from hil.transports import is_serial
 
 from ..conftest import CHIP, QUICK, Small
@@ -60,9 +64,41 @@ def test_a_dry_run_prints_bytes_time_and_pulses_and_touches_no_chip(
     ]
     assert run([*command, "--baud=115200"]) == 0
     out = capsys.readouterr().out
-    for word in ("calibrate", "program", "read back", "500 images", "MB", "at 115200 baud", "pulses", "at most"):
+    words = (
+        "calibrate",
+        "program",
+        "read back",
+        "500 images",
+        "MB",
+        "at 115200 baud",
+        "pulses",
+        "at most",
+        "not opened",
+    )
+    for word in words:
         assert word in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_opens_the_port_compares_the_chip_and_counts_for_what_it_can(
+    small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["deploy", str(small.net), "--data", str(small.data), "--macros=4", "--dry-run", "--samples=100"]
+    found = {}
+    for can in (ALL_CAPABILITIES, ALL_CAPABILITIES & ~Capability.PLAN & ~Capability.LAYER):
+        chip = EmulatedChip(small.program.spec, 7, capabilities=can)
+        with serving(chip, "tcp://127.0.0.1:0") as address:
+            assert run([*command, "--json", "--port", address]) == 0
+        out, err = capsys.readouterr()
+        found[can] = json.loads(out)
+        assert "cannot end in agree: that needs at least 300 images" in err
+        assert f"{small.program.spec.name} serial" in found[can]["port"]
+        assert chip.status().pulses_total == 0
+    with_plans, without = found.values()
+    assert with_plans["inference_bytes"] < without["inference_bytes"] == without["without_plans"]["inference_bytes"]
+    with serving(EmulatedChip(load_chip("yao-2020", macros=4), 7), "tcp://127.0.0.1:0") as address:
+        assert run([*command, "--port", address]) == ExitCode.MISMATCH
+    assert "is not what its file says" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
