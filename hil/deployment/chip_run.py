@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,15 +46,6 @@ class ChipRun(Protocol):
     def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
         """Logit codes of the images from number ``first`` on in run order, (repeats, n, classes)."""
 
-    def untuned_again(self, watch: Watch) -> NDArray[np.int32]:
-        """Measure the first images without the tune once more: ``untuned``, with a further pass.
-
-        Not where every round ran already, and its cells are gone.
-        """
-
-    def leave_tune(self) -> None:
-        """Answer without the tune from now on."""
-
     def finish(self, exact: Exact, watch: Watch) -> None:
         """Do what follows the last image: measure single layers, read the cells again, switch the outputs off."""
 
@@ -85,3 +76,14 @@ class ChipRun(Protocol):
     @property
     def after_us(self) -> Readings:
         """Readings of all cells after the last image, known once the run has finished."""
+
+
+@runtime_checkable
+class LeavesTune(Protocol):
+    """A run whose whole program is still on the chip, so that it can be measured again without its tune."""
+
+    def untuned_again(self, watch: Watch) -> NDArray[np.int32]:
+        """Measure the first images without the tune once more: ``untuned``, with a further pass."""
+
+    def leave_tune(self) -> None:
+        """Answer without the tune from now on."""

@@ -116,12 +116,6 @@ class RoundsRun:
                 self.target.note(f"{self._run.spilled_bytes / 1e6:.0f} MB of activations waited on disk between rounds")
             switch_off(driver, self.target.watch)
 
-    def untuned_again(self, watch: Watch) -> NDArray[np.int32]:
-        raise NotImplementedError("every round ran already, and its cells are gone")
-
-    def leave_tune(self) -> None:
-        raise NotImplementedError("every round ran already")
-
     @property
     def written(self) -> ProgramReport:
         return ProgramReport(tuple(self.macros))

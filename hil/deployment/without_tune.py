@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.datasets.image_set import Dataset
-from hil.deployment.chip_run import ChipRun
+from hil.deployment.chip_run import ChipRun, LeavesTune
 from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
 from hil.simulation.cores import in_threads
@@ -52,28 +52,28 @@ def without_harmful_tune(
     """
     if chip.untuned is None or job.targets is None or answers.this_chip is None:
         return job
-    n, whole = min(chip.untuned.shape[1], answers.seen), job.program.rounds == 1
+    n, whole = min(chip.untuned.shape[1], answers.seen), chip if isinstance(chip, LeavesTune) else None
     tuned, targets, task = answers.score("measured")[:, :n], job.scoring.targets[order[:n]], job.scoring.task
 
     def harm(untuned: NDArray[np.int32]) -> TuneHarm | None:
         without = task.scores(untuned[:, :n], targets)
         stored = 0 if job.targets is None else len(job.targets.images)
-        return tune_harm(without, tuned, task.metric, left_out=whole, stored=stored)
+        return tune_harm(without, tuned, task.metric, left_out=whole is not None, stored=stored)
 
     suspected = harm(chip.untuned)
     if suspected is None:
         return job
     alike = answers.this_chip.verdict is not Verdict.DISAGREE and all(one.plausible for one in answers.lines)
-    found = harm(chip.untuned_again(watch)) if alike and whole else suspected
+    found = harm(whole.untuned_again(watch)) if alike and whole is not None else suspected
     if found is None or not alike:
         why = "are not those of virtual chips" if not alike else "are no better when it is measured again without it"
         watch.note(f"the tune is kept, although the chip is worse with it: its answers {why}")
         return job
     watch.note(found.text)
     job = replace(job, harm=found)
-    if not whole:
+    if whole is None:
         return job
-    chip.leave_tune()
+    whole.leave_tune()
     tune = TunedChannels.name
     names = [t.name for t in job.options.recipe.techniques if t.name == tune or tune in t.needs]
     return replace(

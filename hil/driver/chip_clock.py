@@ -10,7 +10,7 @@ RATE = 0.05  # by which the rate of a board's clock may be off
 
 
 @dataclass
-class ChipClock:
+class ComparedClock:
     """The clock of silicon, compared with the host's at each reply.
 
     A reading belongs to an instant between the request, sent at s, and the reply, heard at r. Since the first reading

@@ -10,7 +10,7 @@ from pathlib import Path
 from cim.chip.file import chip_names, load_chip
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Describe, Description
-from hil.driver.chip_clock import ChipClock
+from hil.driver.chip_clock import ComparedClock
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.keys import HostKey, find_key
 from hil.driver.reconnection import Reconnection
@@ -155,7 +155,7 @@ def introduced(session: Session, *, chip: str | Path | ChipSpec | None = None, m
             driver.fall_back(text)
             session.say(text)
 
-        first = ChipClock(session.latest_chip_time_ns, heard_s - (time.monotonic() - begun_s), heard_s, report)
+        first = ComparedClock(session.latest_chip_time_ns, heard_s - (time.monotonic() - begun_s), heard_s, report)
         session.compare_clocks(first, driver.host_s)
     return driver
 

@@ -24,7 +24,7 @@ from firmware_protocols.extensions.journal import JOURNALLED
 from firmware_protocols.extensions.messages import AskJournal, Level
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import Capability, ErrorReply, HelloReply, OutputsOff, Progress, Reply, Request
-from hil.driver.chip_clock import ChipClock
+from hil.driver.chip_clock import ComparedClock
 from hil.driver.deferred_interrupts import deferred_interrupts
 from hil.driver.errors import device_error, link_error, no_answer, no_end, no_hello, wrong_answer
 from hil.driver.host_authority import HostAuthority
@@ -98,7 +98,7 @@ class Session:
         self.checks = ReplyChecks(transport.address)
         self._closed = self._leaving = False
         self.chip_time_ns = self.latest_chip_time_ns = 0  # the latter: also of requests aside, by the chip's own clock
-        self._compared: tuple[ChipClock, Callable[[], float]] | None = None
+        self._compared: tuple[ComparedClock, Callable[[], float]] | None = None
         self._sent_s: dict[int, float] = {}  # of what was asked, by the clock of the comparison
 
     def _new_link(self) -> HostLink:
@@ -229,7 +229,7 @@ class Session:
             if self._log is not None:
                 self._log.close(self.counters, ending)
 
-    def compare_clocks(self, first: ChipClock, clock: Callable[[], float]) -> None:
+    def compare_clocks(self, first: ComparedClock, clock: Callable[[], float]) -> None:
         """From now on take chip time from the chip's clock only while it runs with ``clock``, the host's.
 
         A recording is not compared: its clock is of another day.

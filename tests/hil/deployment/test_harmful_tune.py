@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from cim.record.file import load_record
 from hil.cli import run
 from hil.datasets.image_set import load_dataset
+from hil.deployment.chip_run import LeavesTune
 from hil.deployment.deploy import DeployOptions, deploy, deploy_on
+from hil.deployment.rounds import RoundsRun
+from hil.deployment.running.whole_run import WholeRun
 from hil.deployment.targets.wired import program_chip
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.address import chip_from_address
@@ -187,3 +190,8 @@ def test_tunes_that_change_nothing_are_rarely_called_harmful() -> None:
     assert called == 0
     same = np.ones(50)
     assert not harms(same, same)
+
+
+def test_a_run_in_rounds_offers_no_second_measurement_since_its_cells_are_gone() -> None:
+    assert issubclass(WholeRun, LeavesTune)
+    assert not issubclass(RoundsRun, LeavesTune)
