@@ -28,7 +28,7 @@ from firmware_protocols.messages import Describe, Description
 from firmware_protocols.sending import BULK
 from firmware_protocols.states import Role
 from hil.driver.keys import HostKey
-from hil.driver.selftest.bench import Bench
+from hil.driver.selftest.line import Bench
 from hil.driver.selftest.suite import GROUPS, CheckOutcome, SelfTest, check_name, run_on
 from hil.emulator.address import chip_from_address
 from hil.server.firmware_launch import running_firmware

@@ -78,7 +78,7 @@ def selftest(
 ) -> int:
     """Check that a chip keeps the wire protocol and its limits; cells of up to three macros are overwritten."""
     from cim.chip.file import load_chip
-    from hil.driver.selftest.power import power_cut
+    from hil.driver.selftest.power_checks import power_cut
     from hil.driver.selftest.suite import GROUPS, run_suite
 
     groups = only.split(",") if only else list(GROUPS)

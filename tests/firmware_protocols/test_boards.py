@@ -15,7 +15,7 @@ from cim.chip.file import load_chip
 from firmware_protocols.messages import Returns, TileAddress
 from hil.cli import run
 from hil.driver.open_chip import connect
-from hil.driver.selftest.bench import Bench
+from hil.driver.selftest.line import Bench
 from hil.driver.selftest.suite import CheckOutcome, run_on
 from hil.server.firmware_build import SOURCES, build, config_header, sizes
 from hil.server.firmware_launch import running_firmware

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from cim.chip.file import load_chip
 from firmware_protocols.extensions.authority import chip_key
 from hil.driver.keys import HostKey
-from hil.driver.selftest.bench import Bench
+from hil.driver.selftest.line import Bench
 from hil.driver.selftest.suite import GROUPS, CheckOutcome, run_on
 from hil.errors import HilError
 from hil.server.firmware_build import config_header

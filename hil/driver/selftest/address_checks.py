@@ -17,7 +17,7 @@ from cim.chip.encoding import cell_lines, tile_halves_us
 from cim.chip.spec import MacroSpec
 from firmware_protocols.messages import TileAddress
 from hil.driver.chip_driver import ChipDriver
-from hil.driver.selftest.bench import Bench, expect
+from hil.driver.selftest.line import Bench, expect
 
 LEAST_APART = 3  # places in which the codes of two lines differ
 LEAST_RIGHT, MOST_WRONG_LINE = 0.8, 0.35  # of the cells of all lines; of those of one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +12,51 @@ from numpy.typing import NDArray
 
 from cim.chip.converters import code_limits, input_planes, shift_add
 from cim.chip.correction import Correction, apply_correction, round_shift
+from cim.chip.encoding import encode_tile
 from cim.chip.spec import SignedInput
 from cim.chip.windows import Window, unfold
 from firmware_protocols.messages import READ_STEP, Capability, LayerTile, LoadLayer, Returns, TileAddress
+from firmware_protocols.plans import instructions as plan
+from firmware_protocols.plans.instructions import RescaleRule
+from firmware_protocols.plans.plan import PIXELS, Plan, PlanStep, PlanValue
 from hil.driver.chip_driver import ChipDriver
-from hil.driver.selftest.bench import Bench, NotTried, expect
-from hil.driver.selftest.written_tile import codes_of, first_tile, widest
+from hil.driver.selftest.line import Bench, NotTried, expect
 
+ROWS, OUTPUTS = 32, 8  # of the tile, or less on a smaller macro
 READS = 16
 STANDARD_ERRORS = 6.0  # apart, of means of so many reads; by chance one of 700,000 normal differences
 WIDE_READS = 64  # whose sum needs more than 16 bits
 MOST_WIDE_ERROR = 0.15  # of it, beside so many times the mean of single reads
+
+
+def first_tile(bench: Bench) -> TileAddress:
+    macro = bench.spec.macro
+    return TileAddress(0, 0, min(ROWS, macro.logical_rows), 0, min(OUTPUTS, macro.outputs))
+
+
+def codes_of(
+    bench: Bench, vectors: int, rows: int, *, bits: int | None = None, signed: bool = False
+) -> NDArray[np.int16]:
+    """Random input codes (vectors, rows) of so many bits; None: the widest."""
+    bits = bits or bench.spec.macro.inputs.bits
+    codes = np.random.default_rng(2).integers(0, 1 << bits, (vectors, rows))
+    return (codes - (signed << (bits - 1))).astype(np.int16)
+
+
+def widest(bench: Bench) -> int:
+    """The converter range that holds every sum."""
+    return len(bench.spec.macro.adc.full_scales_us) - 1
+
+
+def write_tile(driver: ChipDriver, bench: Bench) -> tuple[TileAddress, NDArray[np.float32]]:
+    """Random levels in the tile; the tile and the targets of the whole macro, µS."""
+    macro, tile = bench.spec.macro, first_tile(bench)
+    levels = np.random.default_rng(4).choice(macro.weight_values, (tile.rows, tile.outputs)).astype(np.int8)
+    cells = encode_tile(levels, macro, 0, 0)
+    targets = np.full((macro.rows, macro.columns), np.nan, np.float32)
+    targets[np.ix_(cells.word_lines, cells.bit_lines)] = cells.targets_us
+    driver.program_cells(0, targets, sample=11)
+    return tile, targets
 
 
 def alike(one: Callable[[], NDArray[np.integer]], other: Callable[[], NDArray[np.integer]], what: str = "") -> str:
@@ -235,4 +270,79 @@ def _wide(driver: ChipDriver, bench: Bench, tile: TileAddress) -> None:
     )
 
 
-DIGITAL = (sums_are_shift_added, saturation_is_counted, sweeps_are_products, layers_are_integers, reads_are_added)
+# --- plans of the sequencer, beside the same steps one by one ---
+
+IMAGES, PASSES, PASS_STEP, TURN, LAYER = 3, 2, 1 << 20, 1 << 28, 7
+LOW, HIGH = -100, 90  # where the answers are clamped
+NONE = np.zeros(0, np.int32)
+
+
+def plans_are_their_steps(bench: Bench) -> str:
+    """A plan is its steps: a layer read twice, rescaled, subtracted, clamped, joined, for each image of each pass."""
+    tile, rng = first_tile(bench), np.random.default_rng(8)
+    rows, outputs, macro = tile.rows, tile.outputs, bench.spec.macro
+    bits, signed = min(macro.inputs.bits, 8), macro.inputs.signed is SignedInput.PLANE
+    codes = codes_of(bench, IMAGES, rows, bits=bits, signed=signed)
+    pixels = (codes + (signed << (bits - 1))).astype(np.uint8)[:, :, None, None]
+    gain, zeros = rng.integers(1 << 16, 1 << 18, outputs).astype(np.int32), np.zeros(outputs, np.int32)
+    offset, bias = np.zeros(outputs, np.int64), rng.integers(-99, 99, outputs).astype(np.int32)
+    layer = LoadLayer(
+        LAYER, rows, outputs, -1000, 1000, bias, zeros + 1, zeros + 3,
+        (LayerTile(tile, 0, 0, 1, 18, gain, offset, zeros),),
+    )  # fmt: skip
+    drive: dict[str, Any] = {"range_code": widest(bench), "input_bits": bits, "input_signed": signed}
+    with bench.driver(Capability.PLAN, Capability.LAYER) as driver:
+
+        def by_steps() -> NDArray[np.int64]:
+            found = []
+            for number in range(PASSES):
+                first, again = (
+                    driver.run_layer(LAYER, codes, **drive, sample=5 + number * PASS_STEP + turn * TURN).values
+                    for turn in (0, 1)
+                )
+                less = 3 * first.astype(np.int64) - round_shift(again.astype(np.int64), 1)
+                found.append(np.concatenate([first, np.clip(round_shift(less, 1), LOW, HIGH)], axis=1))
+            return np.stack(found)
+
+        def planned() -> NDArray[np.int32]:
+            return driver.run_plan(pixels, sample=5, passes=PASSES, pass_step=PASS_STEP).values
+
+        driver.load_layer(layer)
+        driver.load_plan(_plan(rows, outputs, bits, signed, widest(bench)))
+        how = alike(by_steps, planned)
+    return f"{PASSES} passes of {IMAGES} images, {2 * outputs} codes each, {how}"
+
+
+def _plan(rows: int, outputs: int, bits: int, signed: bool, range_code: int) -> Plan:
+    """A column of pixels, each an input code."""
+    shapes = ((1, rows, 1), (rows,), (outputs,), (outputs,), (outputs,), (2 * outputs,))
+    values, end = list[PlanValue](), 0
+    for shape in shapes:
+        values.append(PlanValue(end, 4, shape))
+        end += 4 * math.prod(shape)
+    table = np.arange(PIXELS) % (1 << bits) - (signed << (bits - 1))
+    layers = [
+        plan.RunLayers(
+            range_code, bits, int(signed), 0, turn, NONE, NONE, NONE, np.array([LAYER, 0, 1, 0, 1], np.int32)
+        )
+        for turn in (0, 1)
+    ]
+    subtract = plan.AddCodes(1, _rule(3, 0), _rule(1, 1), _rule(1, 1, LOW, HIGH))
+    steps = (
+        PlanStep(plan.ReshapeCodes(), (0,), 1),
+        PlanStep(layers[0], (1,), 2),
+        PlanStep(layers[1], (1,), 3),
+        PlanStep(subtract, (2, 3), 4),
+        PlanStep(plan.JoinCodes(0, (_rule(1, 0), _rule(1, 0))), (2, 4), 5),
+    )
+    return Plan(end, table.astype(np.int16)[None], tuple(values), steps)
+
+
+def _rule(multiplier: int, shift: int, low: int = -(1 << 31), high: int = (1 << 31) - 1) -> RescaleRule:
+    return RescaleRule(np.array([multiplier], np.int32), np.array([shift], np.int32), low, high)
+
+
+DIGITAL = (
+    sums_are_shift_added, saturation_is_counted, sweeps_are_products, layers_are_integers, reads_are_added,
+    plans_are_their_steps,
+)  # fmt: skip

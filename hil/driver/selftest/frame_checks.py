@@ -12,8 +12,7 @@ from firmware_protocols.connection import VERSION, VERSIONS
 from firmware_protocols.frames import HEADER, Flag, Frame, encode_frame
 from firmware_protocols.messages import Describe, Hello, HelloReject, HelloReply
 from firmware_protocols.sending import BULK, CONTROL, RESULTS
-from hil.driver.selftest.bench import Bench, CheckFailed, expect
-from hil.driver.selftest.line import FrameLine
+from hil.driver.selftest.line import Bench, CheckFailed, FrameLine, expect
 
 RESET_LAST = Flag.RESET | Flag.LAST
 

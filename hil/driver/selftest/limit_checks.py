@@ -34,8 +34,7 @@ from firmware_protocols.messages import (
     TileProgrammed,
 )
 from hil.driver.requests import conductance_unit_ns
-from hil.driver.selftest.bench import Bench, expect
-from hil.driver.selftest.line import MessageLine
+from hil.driver.selftest.line import Bench, MessageLine, expect
 from hil.driver.selftest.safety_checks import known_status
 
 TOP = 0xFFFF  # of an address

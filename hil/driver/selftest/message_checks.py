@@ -19,8 +19,7 @@ from firmware_protocols.messages import (
     Status,
     Wait,
 )
-from hil.driver.selftest.bench import Bench, CheckFailed, NotTried, expect
-from hil.driver.selftest.line import FaultyTransport
+from hil.driver.selftest.line import Bench, CheckFailed, FaultyTransport, NotTried, expect
 from hil.driver.session import Session
 from hil.errors import FirmwareLacks
 

@@ -48,9 +48,8 @@ from firmware_protocols.messages import (
 from firmware_protocols.sending import CONTROL
 from hil.driver.program_image import ProgramImage
 from hil.driver.requests import program_requests
-from hil.driver.selftest.bench import Bench, CheckFailed, NotThere, NotTried, expect
 from hil.driver.selftest.limit_checks import masked_write
-from hil.driver.selftest.line import MessageLine
+from hil.driver.selftest.line import Bench, CheckFailed, MessageLine, NotThere, NotTried, expect
 from hil.driver.selftest.safety_checks import ACKNOWLEDGES_S, READ, after_reset
 
 # --- journal and images -----------------------------------------------------------------------------

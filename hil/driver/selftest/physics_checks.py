@@ -25,11 +25,10 @@ from firmware_protocols.messages import (
     TileProgrammed,
 )
 from hil.driver.requests import conductance_unit_ns
-from hil.driver.selftest.bench import Bench, CheckFailed, expect
+from hil.driver.selftest.digital_checks import codes_of, widest, write_tile
 from hil.driver.selftest.limit_checks import masked_write
-from hil.driver.selftest.line import MessageLine
+from hil.driver.selftest.line import Bench, CheckFailed, MessageLine, expect
 from hil.driver.selftest.safety_checks import known_status
-from hil.driver.selftest.written_tile import codes_of, widest, write_tile
 
 READS = 16
 LEAST_REACHED, LEAST_CORRELATION = 0.85, 0.9

@@ -33,8 +33,7 @@ from firmware_protocols.messages import (
     TileAddress,
 )
 from firmware_protocols.sending import CONTROL
-from hil.driver.selftest.bench import BUSY, Bench, CheckFailed, NotThere, NotTried, expect
-from hil.driver.selftest.line import Heard, MessageLine, ends
+from hil.driver.selftest.line import BUSY, Bench, CheckFailed, Heard, MessageLine, NotThere, NotTried, ends, expect
 
 READ = ReadCells(CellBlock(0, 0, 1, 0, 1), 10, 1, 0)
 TRIES, IDLE = 3, 3  # of what a busy machine may delay; of answers when nothing runs

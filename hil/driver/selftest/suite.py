@@ -19,11 +19,10 @@ from hil.driver.selftest import (
     message_checks,
     nonvolatile_checks,
     physics_checks,
-    plan_checks,
     power_checks,
     safety_checks,
 )
-from hil.driver.selftest.bench import UNJUDGED_S, Bench, CheckFailed, NotThere, NotTried
+from hil.driver.selftest.line import UNJUDGED_S, Bench, CheckFailed, NotThere, NotTried
 from hil.errors import HilError, LinkError, PortError
 from hil.pages.tables import Table
 from hil.transports import DEFAULT_BAUD, line_opener
@@ -92,7 +91,7 @@ GROUPS: dict[str, tuple[Check, ...]] = {
     "messages": message_checks.CHECKS,
     "limits": limit_checks.LIMITS,
     "addresses": address_checks.ADDRESSES,
-    "digital": digital_checks.DIGITAL + plan_checks.PLANS,
+    "digital": digital_checks.DIGITAL,
     "physics": physics_checks.PHYSICS,
     "safety": safety_checks.SAFETY,
     "journal": nonvolatile_checks.JOURNAL,

@@ -21,7 +21,7 @@ from firmware_protocols.handlers import Answer, Refusal
 from firmware_protocols.messages import Capability, CellReadings, ErrorCode, Mvm, MvmResult, ReadCells, Sweep
 from firmware_protocols.plans.messages import PlanResult, RunPlan
 from hil.cli import run
-from hil.driver.selftest.bench import BUSY, Bench
+from hil.driver.selftest.line import BUSY, Bench
 from hil.driver.selftest.suite import GROUPS, CheckOutcome, SelfTest, run_on, run_suite
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
