@@ -173,13 +173,12 @@ def finetune(
         )
     work = WorkFolder(folder, fingerprint(asked, inputs), kind="hil.finetuning", restart=restart)
     known = None if record is None else load_record(record)
-    given, start = ranged(inputs.network, inputs.train), time.monotonic()
+    given = ranged(inputs.network, inputs.train)
     before = after = None
     judging = inputs.kept if judges is None else judging_images(inputs, watch)
     if judges is not None:
         with watch.stage("unchanged network"):
             before = as_deployed(given, judging, inputs.chip, known, asked, watch, judges)
-    again_s = time.monotonic() - start  # of the same once more
     trained_file = folder / TRAINED
 
     def tried(rate: float, strength: float) -> float:
@@ -208,7 +207,7 @@ def finetune(
         with watch.stage("measuring the speed"):
             timed = replace(asked, rate=asked.rate or RATE, strength=asked.strength or STRENGTH)
             job = _job(Path(network), inputs, timed, data, 1, trained_file, folder)
-            return asdict(_planned(inputs, asked, job, began - again_s))
+            return asdict(_planned(inputs, asked, job))
 
     try:
         begun = typed(TrialChoice, work.json_part("trials.json", dict, trials))
@@ -321,7 +320,7 @@ def _job(
     )
 
 
-def _planned(inputs: FinetuneInputs, settings: FinetuneSettings, job: FinetuneJob, began: float) -> FinetunePlan:
+def _planned(inputs: FinetuneInputs, settings: FinetuneSettings, job: FinetuneJob) -> FinetunePlan:
     """Epochs and images; under a budget of minutes as many as the machine's own speed allows."""
     count = len(inputs.train)
     if not settings.minutes:
@@ -329,7 +328,7 @@ def _planned(inputs: FinetuneInputs, settings: FinetuneSettings, job: FinetuneJo
     speed = step_seconds(job, inputs.train, inputs.kept)
     share = settings.crop_until if settings.crop else 0.0
     step = share * speed.crop_s + (1.0 - share) * speed.whole_s
-    left = (LEFT * 60.0 * settings.minutes - (time.monotonic() - began)) - 3.0 * speed.start_s
+    left = LEFT * 60.0 * settings.minutes - 3.0 * speed.start_s
     epoch = count // settings.batch * step + speed.score_s
     if left >= epoch:
         return FinetunePlan(int(left / epoch), count, cut=True)

@@ -56,7 +56,11 @@ class FinetuneSettings:
         0, f"passes over all training images; {on_chip(str(EPOCHS), 4)}", low=1, group=TRAINING, unset=True
     )
     minutes: float = setting(
-        0.0, "as many epochs as this machine does in so long, instead", low=LEAST_MINUTES, group=TRAINING, unset=True
+        0.0,
+        "as many epochs as this machine does in so long, instead; trials and judging come beside",
+        low=LEAST_MINUTES,
+        group=TRAINING,
+        unset=True,
     )
     rate: float = setting(
         0.0, f"learning rate at its highest; {on_chip('by trials', 0.0003)}",

@@ -15,7 +15,7 @@ from hil.watch import Watch
 
 STEPS = 60  # of a trial
 LEAST_STEPS = 400  # of a training that is worth trials
-SHARE = 0.25  # of the minutes that trials may take
+SHARE = 0.25  # of the minutes of training that trials may take beside them
 RATES = (0.0004, RATE, 0.0001)
 
 
@@ -35,6 +35,8 @@ def chosen(
     before: float,
     tried: Callable[[float, float], float],
     watch: Watch,
+    *,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TrialChoice:
     """Rate and strength that were asked for, or, where neither was, those of the best trial.
 
@@ -47,20 +49,27 @@ def chosen(
         return TrialChoice(settings.rate, settings.strength)
     if 0 < steps < LEAST_STEPS:
         return TrialChoice(settings.rate or RATE, settings.strength or STRENGTH)
-    start, found = time.monotonic(), dict[tuple[float, float], float]()
-    most_s = SHARE * 60.0 * settings.minutes if settings.minutes else float("inf")
+    start, found = clock(), dict[tuple[float, float], float]()
 
     def best() -> tuple[float, float]:
         return max(found, key=lambda key: found[key])
 
     first = settings.strength or copies
     asked = [(rate, first) for rate in ((settings.rate,) if settings.rate else RATES)]
+    planned = len(asked) + (not settings.strength)
     while asked:
         rate, strength = asked.pop(0)
         found[rate, strength] = tried(rate, strength)
         gain = f"{100 * (found[rate, strength] - before):+.1f}".replace("-", "−")
         watch.note(f"trial of {STEPS} steps: rate {rate:g}, strength {strength:g}: {gain} points as deployed")
-        if (time.monotonic() - start) * (1.0 + 1.0 / len(found)) > most_s:
+        if settings.minutes and len(found) == 1:
+            each = (clock() - start) / 60.0
+            planned = max(1, min(planned, int(SHARE * settings.minutes / max(each, 1e-9))))
+            word = "trial takes" if planned == 1 else "trials take"
+            watch.message(
+                f"{planned} {word} about {planned * each:.1f} minutes, beside the {settings.minutes:g} of training"
+            )
+        if len(found) >= planned:
             break
         other = (best()[0], STRENGTH)
         if not asked and not settings.strength and other not in found:
