@@ -4,7 +4,7 @@
     make test FULL=1                           # all tests, also those of tests/slow.txt
     make test FULL=1 COVERAGE=1                # under coverage: two more columns, of covered lines
     python docs/rooms_of_tests.py --write      # of the whole run that ended last, into CONTRIBUTING.md
-    python docs/rooms_of_tests.py --slow 2     # its tests of 2 s and more, into tests/slow.txt
+    python docs/rooms_of_tests.py --slow 1     # its tests of 1 s and more, into tests/slow.txt
     python docs/rooms_of_tests.py --ceiling    # ends with 1 where a whole run took 15 % more than tests/size.toml
 
 Times are processor time, of each test with its fixtures and the processes that it waited for (``tests/conftest.py``):
