@@ -23,7 +23,7 @@ VALUES = 1 << 16  # and values of its input
 
 
 def layer_errors(graph: NetworkGraph, images: NDArray[np.uint8], spec: ChipSpec) -> dict[str, tuple[Floats, Floats]]:
-    """Shares of error of every layer on cells, by bits of its weights (``WEIGHTS``) and of its input codes (``CODES``)."""
+    """Error shares of every layer on cells, by bits of its weights (``WEIGHTS``) and of its input codes (``CODES``)."""
     ops = shared_ops(graph)
     observed = together(observe(graph, ops, images), ops)
     moved = {op.name: op.inputs[0] for op in ops if isinstance(op, PassOp)}

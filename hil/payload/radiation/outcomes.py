@@ -44,7 +44,7 @@ class InjectionResult:
 
     @classmethod
     def of_row(cls, row: Any) -> InjectionResult:
-        """Of a row of ``injections.json``. Raises ValueError."""
+        """The result that a row of ``injections.json`` holds. Raises ValueError."""
         fields = dataclasses.fields(cls)
         kinds = {"int": int, "str": str, "bool": bool}
         if not isinstance(row, list) or len(row) != len(fields):
