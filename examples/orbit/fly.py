@@ -19,7 +19,7 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import deploy
 from hil.deployment.network_source import program_of
 from hil.deployment.options import DeployOptions, NetworkOptions
-from hil.payload.budget import check_budget
+from hil.payload.budget import busy_share, check_budget
 from hil.payload.harden import accuracy_at_end, harden_campaign
 from hil.payload.orbit import load_orbit, orbit_path
 from hil.payload.page import mission_page
@@ -85,7 +85,9 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
         recipe=subject.recipe,
     )
     data = load_dataset(asked.data, "test")
-    study = run_study(program, data, None, orbit, out / "campaign", options, watch)
+    study = run_study(
+        program, data, None, orbit, out / "campaign", options, watch, busy_share=busy_share(program, plan)
+    )
     hardening = harden_campaign(out / "campaign", program, plan, options)
     windows, rate = load_passes(asked.passes), plan.limits.uplink_bit_per_s or 64e3
     passes = [

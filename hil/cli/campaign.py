@@ -28,6 +28,10 @@ def campaign(
     calibration: Annotated[
         Path | None, typer.Option(help="record of the chip; default: the models of the chip file", show_default=False)
     ] = None,
+    mission: Annotated[
+        Path | None,
+        typer.Option(help="mission.toml: how much of the time images are worked on; default: all", show_default=False),
+    ] = None,
     *,
     of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data", "data_dir", "download", "trust")],
     treated: Given[TechniqueOptions],
@@ -48,8 +52,10 @@ def campaign(
     from cim.record.file import load_record
     from hil.deployment.network_source import images_asked
     from hil.deployment.plan import plan_of
+    from hil.payload.budget import busy_share
     from hil.payload.orbit import load_orbit
     from hil.payload.radiation.campaign import expected_campaign, run_study
+    from hil.payload.requirements import load_mission
     from hil.payload.subject import open_subject
     from hil.watch import PlannedStage
 
@@ -57,6 +63,7 @@ def campaign(
     options = faults.upon(OrbitSettings(), scenarios=tuple(SCENARIOS) if each else MAIN)
     place, images = load_orbit(orbit), images_asked(source, any_kind=False)
     record = load_record(calibration) if calibration else None
+    plan = load_mission(mission) if mission else None
     with screen(quiet=as_json) as watch:
         watch.plan((PlannedStage("compiling", 2.0), *expected_campaign(options)))
         if not subject.is_dir():
@@ -66,6 +73,7 @@ def campaign(
         for name, text in planned.rows():
             watch.message(f"{name}: {text}")
         options = replace(options, recipe=found.recipe)
-        study = run_study(found.program, images, record, place, out, options, watch, restart=restart)
+        busy = None if plan is None else busy_share(found.program, plan)
+        study = run_study(found.program, images, record, place, out, options, watch, restart=restart, busy_share=busy)
     print_result([study.summary], {**study.report, "plan": planned.to_json()}, as_json)
     return ExitCode.DONE

@@ -107,6 +107,11 @@ def image_energy(program: ConductanceProgram, plan: MissionPlan) -> ImageEnergy:
     return ImageEnergy(shares, chip_s, load, cost.peak_power_w + host.active_w, idle_j)
 
 
+def busy_share(program: ConductanceProgram, plan: MissionPlan) -> float:
+    """Share of the time in which images are worked on: their number in an orbit times the seconds of one, at most 1."""
+    return min(1.0, plan.images_per_second * image_energy(program, plan).seconds)
+
+
 def weakest(sources: Iterable[str]) -> str:
     """The weakest of some sources; assumed where there is none."""
     kinds = [source.split(":")[0] for source in sources]
@@ -231,7 +236,10 @@ class MissionBudget:
             Bar(share.name, f"{1e3 * share.energy_j:.3g} mJ", share.energy_j, share.basis)
             for share in sorted(image.shares, key=lambda share: -share.energy_j)
         )
-        host = f"{load.operations:,} operations, {load.ram_bytes:,} bytes of RAM, {load.flash_bytes:,} of flash"
+        host = (
+            f"{load.operations:,} operations; bytes of RAM {load.ram_bytes:,} to run and {load.unpack_bytes:,} to "
+            f"unpack, of flash {load.flash_bytes:,}, {load.packed_bytes:,} of them packed"
+        )
         return Summary(
             f"{self.mission}: {self.network} on {self.chip}",
             f"program {self.digest[:12]}",
@@ -297,8 +305,8 @@ def check_budget(
     work_j = image.energy_j - image.idle_j
     orbit_j = plan.mission.images_per_orbit * work_j + plan.host.idle_w * orbit_s
     counted = "estimated: cost model, counted operations, figures of mission.toml"
-    memory = "estimated: counted from the program; code and stack of mission.toml"
-    sent = load.program_bytes * FRAMING
+    memory = "estimated: counted from the program and its packed copy; code and stack of mission.toml"
+    sent = load.packed_bytes * FRAMING
     rate = limits.uplink_bit_per_s
     passes = None if rate is None else math.ceil(8 * sent / (rate * pass_s))
     fits = pass_s / image.seconds
@@ -310,7 +318,7 @@ def check_budget(
         ("energy an image", 1e3 * image.energy_j, limits.energy_per_image_mj, "mJ", True, counted),
         ("images a pass", fits, limits.images_per_pass, "images", False, counted),
         ("images an orbit", orbit_s / image.seconds, plan.mission.images_per_orbit, "images", False, counted),
-        ("host RAM", load.ram_bytes, limits.host_ram_bytes, "bytes", True, memory),
+        ("host RAM", max(load.ram_bytes, load.unpack_bytes), limits.host_ram_bytes, "bytes", True, memory),
         ("host flash", load.flash_bytes, limits.host_flash_bytes, "bytes", True, memory),
         (
             "uplink of a program",
@@ -318,7 +326,7 @@ def check_budget(
             limits.uplink_bytes,
             "bytes",
             True,
-            f"estimated: packed program, framing {FRAMING:g} assumed",
+            f"estimated: program as packed, framing {FRAMING:g} assumed",
         ),
         ("passes for a program", passes, limits.upload_passes, "passes", True, "estimated: bytes over rate and pass"),
         ("accuracy", accuracy.low if accuracy else None, limits.accuracy_floor, "", False, floor_source),

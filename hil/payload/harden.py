@@ -29,11 +29,11 @@ from hil.atomic import write_text
 from hil.errors import FileError, MismatchError, UsageError
 from hil.pages.summary import Fact, Headline, Summary, Tone
 from hil.pages.tables import Table
-from hil.payload.budget import KnownAccuracy, image_energy
-from hil.payload.radiation.campaign import MOST_BYTES, REPORT, TABLE, read_injections
+from hil.payload.budget import KnownAccuracy, busy_share, image_energy
+from hil.payload.radiation.campaign import MOST_BYTES, REPORT, TABLE, file_digest, read_injections, report_digest
 from hil.payload.radiation.checksums import CheckedProgram, checked_program
 from hil.payload.radiation.detectors import SCRUB_READS
-from hil.payload.radiation.faults import CELLS, REGISTERS
+from hil.payload.radiation.faults import CELLS, REGISTERS, exposures
 from hil.payload.radiation.outcomes import DETECTORS, InjectionResult, Share, WeightedShare, shares, weighted
 from hil.payload.radiation.report import FORMAT as REPORT_FORMAT
 from hil.payload.radiation.stored_words import CHECK_BITS, CODE_SHARE, WORD_BYTES, WORD_OPERATIONS
@@ -132,6 +132,7 @@ class Hardening:
     lost_after_scrub: float  # mean accuracy of the first year minus that after a scrub at the end, a fraction
     prices: Mapping[Mitigation, Price]
     alarms: Share
+    injections: int
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -140,6 +141,7 @@ class Hardening:
             "detection_wanted": self.wanted,
             "tripled_layer": self.tripled,
             "false_alarms": self.alarms.to_json(),
+            "injections": self.injections,
             "chosen": None if self.chosen is None else self.chosen.to_json(),
             "bare": self.bare.to_json(),
             "best": self.best.to_json(),
@@ -152,10 +154,12 @@ class Hardening:
         """The choice, what it notices, and all prices."""
         shown = self.chosen or self.best
         low, high = shown.detection.interval
-        reach = f"accuracy {100 * shown.accuracy:.1f} % at the end, {100 * shown.detection.share:.2f} % noticed"
+        word = "FOUND" if low >= self.wanted else "NOT ENOUGH INJECTIONS"
+        reach = f"accuracy {100 * shown.accuracy:.1f} % at the end, {100 * low:.2f} … {100 * high:.2f} % noticed"
         text = (
             f"{shown.words}: {reach}" if self.chosen else f"no set reaches both; the best, {shown.words}, has {reach}"
         )
+        tone = Tone.BAD if self.chosen is None else Tone.GOOD if low >= self.wanted else Tone.OPEN
         loud = "; more than 1 in 1,000, so no set has them" if self.alarms.share > MOST_ALARMS else ""
         alarms = f"{self.alarms.count} of {self.alarms.of} fault-free images by range guards and checksums{loud}"
         kinds = tuple(
@@ -171,10 +175,10 @@ class Hardening:
         return Summary(
             f"mitigations for {100 * self.floor:g} % at the end and {100 * self.wanted:g} % of harmful faults noticed",
             "SIMULATED",
-            Headline(Tone.GOOD if self.chosen else Tone.BAD, "FOUND" if self.chosen else "NONE REACHES IT", text),
+            Headline(tone, word if self.chosen else "NONE REACHES IT", text),
             (
                 Table("Sets", ("set", "mitigations", "accuracy at the end, low", "noticed", *PRICED), sets),
-                Fact("Noticed", f"{100 * low:.2f} … {100 * high:.2f} %, weighted with upsets a day"),
+                Fact("Noticed", f"{100 * low:.2f} … {100 * high:.2f} %, weighted with upsets a day{self._more()}"),
                 Fact("False alarms", alarms),
                 Fact(
                     "After a scrub", f"{100 * self.lost_after_scrub:+.2f} points lost at the end of the mission (mean)"
@@ -189,6 +193,16 @@ class Hardening:
             ),
         )
 
+    def _more(self) -> str:
+        """Injections that would show the chosen set, where these do not."""
+        detection = None if self.chosen is None else self.chosen.detection
+        if detection is None or detection.interval[0] >= self.wanted:
+            return ""
+        room = detection.share - self.wanted
+        if room <= 0:
+            return "; no number of injections would show it, the share is that which is asked for"
+        return f"; {math.ceil(self.injections * (1.96 * detection.error / room) ** 2):,} injections would do"
+
 
 def harden_campaign(folder: Path, program: ConductanceProgram, plan: MissionPlan, options: OrbitSettings) -> Hardening:
     """Judge every set of mitigations and write ``hardening.json`` beside the campaign.
@@ -202,6 +216,8 @@ def harden_campaign(folder: Path, program: ConductanceProgram, plan: MissionPlan
         UsageError: as ``harden``; or no floor is requested.
     """
     report = read_report(folder, program)
+    if file_digest(folder / TABLE) != report["digests"][TABLE]:
+        raise _edited(folder, TABLE)
     results = read_injections(folder / TABLE)
     timeline = report.get("timeline") or {"scenarios": {}, "scrub_s": options.scrub_s}
     tripled = most_critical_layer(results, [m.name for m in program.matrices])
@@ -213,7 +229,11 @@ def harden_campaign(folder: Path, program: ConductanceProgram, plan: MissionPlan
         golden=report["settings"]["golden"],
         tripled=tripled,
     )
-    weights = {kind: about["upsets_per_day"] for kind, about in report["kinds"].items()}
+    exposed = exposures(busy_share(program, plan))
+    weights = {
+        kind: about["upsets_per_day"] / about["exposure"] * exposed[FaultKind(kind)]
+        for kind, about in report["kinds"].items()
+    }
     alarms = Share(report["false_alarms"]["count"], report["false_alarms"]["of"])
     floor = plan.limits.accuracy_floor if options.floor is None else options.floor
     if floor is None:
@@ -278,6 +298,8 @@ def read_report(folder: Path, program: ConductanceProgram) -> dict[str, Any]:
             if not isinstance(found[name], dict):
                 raise ValueError(f"{name} is missing")
         digest = str(found["settings"]["program"])
+        if report_digest(found) != found["digests"]["report"]:
+            raise _edited(folder, REPORT)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(
             f"{folder} holds no whole campaign", likely=str(error), hint=f"hil campaign … -o {folder}"
@@ -289,6 +311,14 @@ def read_report(folder: Path, program: ConductanceProgram) -> dict[str, Any]:
             hint="name the network, chip and macros of the campaign",
         )
     return dict(found)
+
+
+def _edited(folder: Path, name: str) -> FileError:
+    return FileError(
+        f"{folder / name} was changed after the campaign wrote it",
+        likely="its digest is not that of campaign.json",
+        hint="give the command of the campaign again: it writes the report anew from its blocks",
+    )
 
 
 def harden(
@@ -357,6 +387,7 @@ def harden(
         lost_after_scrub=scenarios[WITHOUT][0]["mean"] - scenarios[SCRUBBED][-1]["mean"],
         prices=known,
         alarms=alarms,
+        injections=len(results),
     )
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from cim.cost.events import executor_of, host_bits
 from cim.cost.workload import Executor, LayerWork, WorkKind
+from hil.payload.passes import UNPACK_BYTES, packed_bytes
 from hil.payload.requirements import HostFigures
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.node import INPUT
@@ -37,14 +38,17 @@ RULE_BYTES, BIAS_BYTES = 4 + 1, 4  # multiplier and shift; bias
 @dataclass(frozen=True, slots=True)
 class HostLoad:
     """One image on the host. ``ram_bytes`` are activations, sums of one output row, corrections and stack;
-    ``flash_bytes`` levels, corrections, rules, input table and code."""
+    ``unpack_bytes`` stack, state and dictionary of the decoder of a new program; ``flash_bytes`` levels, corrections,
+    rules, input table, code, and beside them a program as it came up (``packed_bytes``)."""
 
     operations: int
     operations_by_step: tuple[tuple[str, int], ...]
     link_bits: int
     ram_bytes: int
+    unpack_bytes: int
     flash_bytes: int
-    program_bytes: int  # of the flash, without the host's own code: what is uplinked
+    program_bytes: int  # of the flash, unpacked, without the host's own code
+    packed_bytes: int  # what is uplinked
     host_s: float
     link_s: float
 
@@ -68,14 +72,16 @@ def host_load(program: ConductanceProgram, host: HostFigures) -> HostLoad:
     by_step.append(("argmax", len(program.classes)))
     operations = sum(count for _, count in by_step)
     corrections = CORRECTION_BYTES * sum(len(t.outputs) for m in program.matrices for t in m.group.tiles)
-    image = program_image_bytes(program) + corrections
+    image, packed = program_image_bytes(program) + corrections, packed_bytes(program)
     return HostLoad(
         operations=operations,
         operations_by_step=tuple(by_step),
         link_bits=link_bits,
         ram_bytes=_activation_bytes(program, bool(host.digital_on_host)) + corrections + host.stack_bytes,
-        flash_bytes=image + host.code_bytes,
+        unpack_bytes=UNPACK_BYTES + host.stack_bytes,
+        flash_bytes=image + packed + host.code_bytes,
         program_bytes=image,
+        packed_bytes=packed,
         host_s=operations / host.operations_per_s,
         link_s=link_bits / host.link_bit_per_s,
     )

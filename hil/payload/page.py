@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from hil.pages.tables import Table, labelled, with_reason
 from hil.payload.budget import MissionBudget
 from hil.payload.harden import Hardening
 from hil.payload.passes import TransferPlan, passes_table
+from hil.payload.radiation.campaign import file_digest
 from hil.payload.radiation.report import assumptions, campaign_sections
 from hil.payload.requirements import MissionPlan
 
@@ -41,13 +41,13 @@ def mission_page(
         "every accuracy past 1e5 s after programming: an extrapolation",
         *(f"open limit: {line.text}" for line in budget.open),
     ]
-    mitigations = hardening.summary()
+    (low, high), mitigations = campaign["harmful_per_day_interval"], hardening.summary()
     assert mitigations.headline is not None
     found = labelled(
         "Findings",
         ("limits broken", ", ".join(line.name for line in budget.broken) or "none"),
         ("limits open", ", ".join(line.name for line in budget.open) or "none"),
-        ("harmful upsets a day", f"{campaign['harmful_per_day']:.3g} of {campaign['upsets_per_day']:.3g}"),
+        ("harmful upsets a day", f"{low:.3g} … {high:.3g} of {campaign['upsets_per_day']:.3g}"),
         ("recommended mitigations", mitigations.headline.text),
         *((fact.name, fact.text) for fact in mitigations.facts),
     )
@@ -68,11 +68,6 @@ def mission_page(
             title=f"{plan.mission.name}: {budget.network} on {budget.chip}",
         )
     )
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _energy(budget: MissionBudget) -> Plot:

@@ -33,6 +33,8 @@ from mapping.program.records import to_record
 
 MOST_BYTES, MOST_PASSES = 1 << 22, 100_000
 LONGEST_S = 86400.0 * 40
+PACKED = {"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 15, "lc": 3, "lp": 0}
+UNPACK_BYTES = 2 * (1846 + (768 << 3)) + (1 << 15)  # probabilities of 16 bits for lc + lp = 3, and the dictionary
 FRAMING = 1.05  # bytes sent for a byte of a file: packet headers, checksums, repeats (assumed)
 
 
@@ -117,7 +119,7 @@ def packed_bytes(program: ConductanceProgram) -> int:
     record, arrays = to_record(replace(program, trained_on=NO_KEYS, calibration_keys=NO_KEYS))
     plain = json.dumps(record, separators=(",", ":")).encode()
     plain += b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
-    return len(lzma.compress(plain, preset=9))
+    return len(lzma.compress(plain, format=lzma.FORMAT_RAW, filters=[PACKED]))
 
 
 def passes_table(plans: Sequence[TransferPlan]) -> Table:

@@ -90,6 +90,9 @@ def load_mission(path: str | Path) -> MissionPlan:
     host = file.facts("host", HostFigures, sources)
     if mission.pass_minutes > mission.orbit_minutes:
         raise file.fail("mission.pass_minutes", "a pass is longer than the orbit")
+    peak, average = limits.power_peak_w, limits.power_average_w
+    if peak is not None and average is not None and peak < average:
+        raise file.fail("limits.power_peak_w", f"{peak:g} W at the peak is less than {average:g} W on average")
     if host.idle_w > host.active_w:
         raise file.fail("host.idle_w", f"{host.idle_w:g} W idle is more than {host.active_w:g} W at work")
     if limits.upload_passes is not None and limits.uplink_bit_per_s is None:

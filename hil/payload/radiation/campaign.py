@@ -67,6 +67,17 @@ class RadiationStudy:
     summary: Summary
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def report_digest(report: dict[str, Any]) -> str:
+    """SHA-256 (hex) of a report's values, its digests apart."""
+    plain = {name: value for name, value in report.items() if name != "digests"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def injections_needed(population: int, margin: float, confidence: float = 0.95) -> int:
     """Injections for a margin (fraction) at a confidence.
 
@@ -104,6 +115,7 @@ def run_study(
     watch: Watch,
     *,
     restart: bool = False,
+    busy_share: float | None = None,
 ) -> RadiationStudy:
     """Run what is missing in a folder and write campaign.json and campaign.html.
 
@@ -111,17 +123,19 @@ def run_study(
         record: None takes the models that the chip file names.
         options: with ``chips`` 0 the accuracy over the years is left out.
         restart: forget what is in the folder.
+        busy_share: of the time in which images are worked on (``hil.payload.budget.busy_share``); None: all of it.
 
     Raises:
         as ``run_campaign`` and ``hil.prediction.predict.record_or_nominal``.
     """
     known, source, notes = record_or_nominal(program, record)
     found = run_campaign(program, data, known, orbit, folder, options, watch, restart=restart)
-    report = {**campaign_json(found, orbit), "belief": source, "notes": list(notes)}
+    report = {**campaign_json(found, orbit, busy_share), "belief": source, "notes": list(notes)}
     report["notes"].append(f"done to the network: {options.recipe or 'nothing, as compiled'}")
     if options.chips:
         kept = kept_years(options, folder)
         report["timeline"] = simulate_years(program, data, known, orbit, options, watch, kept).to_json()
+    report["digests"] = {TABLE: file_digest(folder / TABLE), "report": report_digest(report)}
     write_text(folder / REPORT, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     summary = campaign_summary(report, page=str(folder / PAGE))
     write_text(folder / PAGE, campaign_page(report, summary))

@@ -540,12 +540,12 @@ class FaultSpace:
     def sites(self, kind: FaultKind) -> int:
         return sum(block.sites for block in self.blocks[kind])
 
-    def per_day(self, kind: FaultKind, rates: UpsetRates) -> float:
-        """Upsets of a kind in a day, of all units. Memory counts as in use all day."""
+    def per_day(self, kind: FaultKind, rates: UpsetRates, exposure: float = 1.0) -> float:
+        """Upsets of a kind in a day, of all units, of which a share of the time counts (``exposures``)."""
         rate = float(getattr(rates, FAULTS[kind].rate))
         if kind in CELLS:
             rate *= rates.extreme_share if kind is FaultKind.CELL_EXTREME else 1.0 - rates.extreme_share
-        return rate * self.units[kind]
+        return rate * self.units[kind] * exposure
 
     def draw(self, kind: FaultKind, rng: np.random.Generator, high_share: float) -> Fault:
         """A site of a kind, each as likely as any other, but that ``high_share`` of cells that go to an end of the
@@ -559,6 +559,12 @@ class FaultSpace:
                 return Fault(kind, block.step, block.tile, place, bit)
             number -= block.sites
         raise AssertionError("a number beyond all sites")
+
+
+def exposures(busy_share: float) -> dict[FaultKind, float]:
+    """Share of the time in which a fault of each kind can do harm: a conversion, a sum, a code and the step number
+    only while an image is worked on (``busy_share``), what lasts always."""
+    return {kind: 1.0 if row.lasts else busy_share for kind, row in FAULTS.items()}
 
 
 def fault_space(program: ConductanceProgram) -> FaultSpace:

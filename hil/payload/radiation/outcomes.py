@@ -142,6 +142,12 @@ class WeightedShare:
     def interval(self) -> tuple[float, float]:
         return max(0.0, self.share - 1.96 * self.error), min(1.0, self.share + 1.96 * self.error)
 
+    def needed(self, injections: int) -> int:
+        """Injections at which the interval reaches at most half of the share to each side, after so many of them; the
+        error falls with their root."""
+        likely = self.share or self.error  # none was harmful: a share of about the error is not refuted
+        return math.ceil(injections * (1.96 * self.error / (0.5 * likely)) ** 2) if likely else injections
+
     def to_json(self) -> dict[str, Any]:
         return {"share": self.share, "low": self.interval[0], "high": self.interval[1]}
 

@@ -18,7 +18,7 @@ from hil.pages.tables import Table
 from hil.payload.orbit import OrbitFile
 from hil.payload.radiation.checksums import CheckedProgram
 from hil.payload.radiation.detectors import Guards
-from hil.payload.radiation.faults import FAULTS, FaultSpace
+from hil.payload.radiation.faults import FAULTS, FaultSpace, exposures
 from hil.payload.radiation.outcomes import (
     DETECTORS,
     FaultOutcome,
@@ -30,7 +30,7 @@ from hil.payload.radiation.outcomes import (
 )
 from hil.payload.settings import MENDING, SCENARIOS, SCRUBBED, TUNED, WITHOUT, FaultKind, Mitigation
 
-FORMAT = "hil.radiation-report/1.0"
+FORMAT = "hil.radiation-report/2.0"
 BY_BIT = ("accumulators", "activations", "converters", "program image")  # places whose harm depends on the bit
 EXTRAPOLATED = "Every point past 1e5 s (1.2 days) after writing extrapolates the laws of relaxation."
 COLOURS = {WITHOUT: "@layer3", SCRUBBED: "@simulated", TUNED: "@measured"}
@@ -63,10 +63,18 @@ class CampaignResult:
         return t * math.sqrt(0.25 / injections * ((population - injections) / max(population - 1, 1)))
 
 
-def campaign_json(found: CampaignResult, orbit: OrbitFile) -> dict[str, Any]:
-    """The report: outcomes, criticality by kind, layer and bit, detection by detector, rates a day."""
-    weights = {name: found.space.per_day(FaultKind(name), orbit.upsets) for name in found.settings["kinds"]}
+def campaign_json(found: CampaignResult, orbit: OrbitFile, busy_share: float | None) -> dict[str, Any]:
+    """The report: outcomes, criticality by kind, layer and bit, detection by detector, rates a day.
+
+    Args:
+        busy_share: of the time in which images are worked on (``hil.payload.budget.busy_share``); None: no mission is
+            known, and all of it counts, which is an upper bound.
+    """
+    exposed = exposures(1.0 if busy_share is None else busy_share)
+    kinds_of = [FaultKind(name) for name in found.settings["kinds"]]
+    weights = {str(kind): found.space.per_day(kind, orbit.upsets, exposed[kind]) for kind in kinds_of}
     by_kind = shares(found.results)
+    share, upsets = weighted(by_kind, weights), sum(weights.values())
     of_kind = {kind: [r for r in found.results if r.kind == kind] for kind in by_kind}
     harmed = [r for r in found.results if r.harmful]
     bits = {
@@ -75,15 +83,16 @@ def campaign_json(found: CampaignResult, orbit: OrbitFile) -> dict[str, Any]:
         if FAULTS[FaultKind(kind)].place in BY_BIT
     }
     kinds = {}
-    for kind, share in by_kind.items():
+    for kind, of_it in by_kind.items():
         row = FAULTS[FaultKind(kind)]
         kinds[kind] = {
             "place": row.place,
             "site": row.site,
             "sites": found.space.sites(FaultKind(kind)),
             "upsets_per_day": weights[kind],
+            "exposure": exposed[FaultKind(kind)],
             "rate_source": orbit.sources[f"upsets.{row.rate}"],
-            "harmful": share.to_json(),
+            "harmful": of_it.to_json(),
             "outcomes": dict(sorted(Counter(str(outcome_of(r)) for r in of_kind[kind]).items())),
         }
     return {
@@ -93,9 +102,12 @@ def campaign_json(found: CampaignResult, orbit: OrbitFile) -> dict[str, Any]:
         "margin": found.margin,
         "accuracy_without_fault": found.healthy.to_json(),
         "outcomes": dict(sorted(Counter(str(outcome_of(r)) for r in found.results).items())),
-        "harmful": weighted(by_kind, weights).to_json(),
-        "upsets_per_day": sum(weights.values()),
-        "harmful_per_day": sum(weights[k] * s.share for k, s in by_kind.items()),
+        "harmful": share.to_json(),
+        "busy_share": busy_share,
+        "upsets_per_day": upsets,
+        "harmful_per_day": upsets * share.share,
+        "harmful_per_day_interval": [upsets * end for end in share.interval],
+        "injections_needed": share.needed(len(found.results)),
         "kinds": kinds,
         "layers": _json(shares(found.results, lambda r: r.step)),
         "bits": {kind: _json(own) for kind, own in bits.items()},
@@ -117,6 +129,21 @@ def campaign_summary(report: dict[str, Any], page: str = "") -> Summary:
     """Findings first: how often an upset does harm, and the accuracy at the end with and without mending."""
     settings, accuracy, alarms = report["settings"], report["accuracy_without_fault"], report["false_alarms"]
     timeline = report.get("timeline")
+    low, high = report["harmful_per_day_interval"]
+    text = (
+        f"{report['harmful_per_day']:.3g} of {report['upsets_per_day']:.3g} upsets a day change an answer "
+        f"({_span(report['harmful'])}, 95 %), {settings['orbit']}"
+    )
+    needed, busy = report["injections_needed"], report["busy_share"]
+    word = f"{low:.3g} … {high:.3g} A DAY"
+    if needed > settings["injections"]:
+        word, text = "NOT ENOUGH INJECTIONS", f"{needed:,} would do; {text}"
+    exposure = (
+        "no mission was named (--mission), so sums and codes count as if images were worked on all day: an upper bound"
+        if busy is None
+        else f"images are worked on in {100 * busy:.3g} % of the time; conversions, sums, codes and the step number "
+        "count only then"
+    )
     parts: list[SummaryItem] = [
         *([years_scale(timeline)] if timeline is not None else []),
         Fact("Without a fault", f"{accuracy['count']} of {accuracy['of']} images right on {settings['chip']}"),
@@ -132,18 +159,15 @@ def campaign_summary(report: dict[str, Any], page: str = "") -> Summary:
             f"{settings['injections']:,} of {report['population']:,} sites, {settings['images']} images each, "
             f"margin {100 * report['margin']:.2f} % at {100 * settings['confidence']:g} %",
         ),
+        Fact("Exposure", exposure),
         Fact("Rests on", str(report.get("belief", "")), soft=True),
         Fact("Assumed", f"{len(report['assumed'])} figures of the orbit, listed on the page", soft=True),
         *([Fact("page", page)] if page else []),
     ]
-    text = (
-        f"of {report['upsets_per_day']:.3g} upsets a day change an answer ({_span(report['harmful'])}, 95 %), "
-        f"{settings['orbit']}"
-    )
     return Summary(
         f"upsets of {settings['orbit']} in {settings['chip']}",
         "SIMULATED · no chip was irradiated",
-        Headline(None, f"{report['harmful_per_day']:.3g} A DAY", text),
+        Headline(None, word, text),
         tuple(parts),
     )
 

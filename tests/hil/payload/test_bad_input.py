@@ -12,6 +12,7 @@ from hil.cli import run
 from hil.errors import MismatchError
 from hil.payload.harden import harden_campaign
 from hil.payload.orbit import SHIPPED
+from hil.payload.radiation.campaign import report_digest
 from hil.payload.radiation.report import FORMAT
 from hil.payload.requirements import load_mission
 from hil.payload.settings import OrbitSettings
@@ -89,7 +90,8 @@ def test_an_impossible_pass_is_named_with_file_and_line(
 
 def test_a_campaign_of_another_program_is_not_hardened(program: ConductanceProgram, tmp_path: Path) -> None:
     file = tmp_path / "campaign.json"
-    report = {"format": FORMAT, "settings": {"program": "0" * 64}, "kinds": {}, "false_alarms": {}}
+    report: dict[str, object] = {"format": FORMAT, "settings": {"program": "0" * 64}, "kinds": {}, "false_alarms": {}}
+    report["digests"] = {"report": report_digest(report)}
     file.write_text(json.dumps(report), "utf-8")
     before = file.read_bytes()
     with pytest.raises(MismatchError, match="campaign is of program 000000000000"):

@@ -16,6 +16,7 @@ from hil.errors import FileError
 from hil.payload.budget import BudgetStatus, KnownAccuracy, check_budget, image_energy
 from hil.payload.facts_file import FactsFileError, NewerFactsFile
 from hil.payload.host_load import host_load, operations_of, program_image_bytes
+from hil.payload.passes import packed_bytes
 from hil.payload.requirements import load_mission
 from hil.payload.subject import Subject, open_subject
 from hil.report.files import report_text
@@ -54,7 +55,7 @@ def test_a_network_that_fits_keeps_every_limit_and_leaves_an_unknown_accuracy_op
     ("field", "limit", "name"),
     [
         ("power_average_w = 0.5", "power_average_w = 0.004", "power, average"),
-        ("power_peak_w = 1.5", "power_peak_w = 0.01", "power, peak"),
+        ("power_average_w = 0.5\npower_peak_w = 1.5", "power_peak_w = 0.01", "power, peak"),
         ("energy_per_orbit_j = 2000.0", "energy_per_orbit_j = 20.0", "energy an orbit"),
         ("energy_per_image_mj = 0.2", "energy_per_image_mj = 0.0001", "energy an image"),
         ("images_per_pass = 600", "images_per_pass = 100000000", "images a pass"),
@@ -97,7 +98,11 @@ def test_operations_and_bytes_are_those_counted_by_hand(program: ConductanceProg
     levels = (9 * 8 * 4 + 128 * 4 * 4) // 8
     rules = sum(5 * len(m.requantise.multiplier) + 4 * len(m.bias) for m in program.matrices)
     assert program_image_bytes(program) == program.input.table.size * 2 + levels + rules
-    assert host_load(program, load_mission(EXAMPLE).host).host_s > 0
+    load = host_load(program, load_mission(EXAMPLE).host)
+    assert load.host_s > 0
+    assert load.unpack_bytes == 8192 + 2 * (1846 + 768 * 8) + 32768  # stack, state of the decoder, dictionary
+    assert load.flash_bytes == 98304 + load.program_bytes + load.packed_bytes
+    assert load.packed_bytes == packed_bytes(program)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +115,7 @@ def test_operations_and_bytes_are_those_counted_by_hand(program: ConductanceProg
         ('"assumed: clocks', '"guessed: clocks', 28, "must begin with measured"),
         ("value = 0.005", "value = 5.0", 28, "more than"),
         ("[limits]", "[limit]", 12, "unknown section"),
+        ("power_peak_w = 1.5", "power_peak_w = 0.4", 14, "0.4 W at the peak is less than 0.5 W on average"),
         ('format = "hil.mission"', 'format = "hil.chip"', 2, "is not 'hil.mission'"),
     ],
 )
@@ -133,7 +139,9 @@ def test_the_command_prints_json_writes_junit_and_exits_1_when_a_limit_is_broken
 ) -> None:
     save_program(program, tmp_path / "program.h5")
     kept, broken = mission_file(tmp_path), tmp_path / "tight.toml"
-    broken.write_text(kept.read_text("utf-8").replace("power_peak_w = 1.5", "power_peak_w = 0.01"), "utf-8")
+    broken.write_text(
+        kept.read_text("utf-8").replace("power_average_w = 0.5\npower_peak_w = 1.5", "power_peak_w = 0.01"), "utf-8"
+    )
     asked = ["mission", "check", str(tmp_path / "program.h5")]
     assert run([*asked, str(kept)]) == 0
     capsys.readouterr()

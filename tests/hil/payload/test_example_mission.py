@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hil.payload.page import file_digest
+from hil.payload.radiation.campaign import file_digest
 
 from ...scripts import loaded
 from ..fitting import every_answer_fits as every_answer_fits

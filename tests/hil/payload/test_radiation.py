@@ -13,7 +13,9 @@ from cim.record.calibration import CalibrationRecord
 from hil.cli import run as command
 from hil.datasets.image_set import Dataset
 from hil.errors import FileError, MismatchError, UsageError
+from hil.payload.budget import busy_share, image_energy
 from hil.payload.facts_file import FactsFileError
+from hil.payload.harden import harden_campaign
 from hil.payload.orbit import load_orbit, orbit_names
 from hil.payload.radiation.block import site_of
 from hil.payload.radiation.campaign import (
@@ -27,8 +29,10 @@ from hil.payload.radiation.campaign import (
 from hil.payload.radiation.detectors import scrub_finds
 from hil.payload.radiation.faults import CELLS, FAULTS, Fault, fault_space, flipped, inject, strike
 from hil.payload.radiation.outcomes import FaultOutcome, Share, outcome_of, weighted
+from hil.payload.radiation.report import campaign_summary
 from hil.payload.radiation.run import FaultContext
 from hil.payload.radiation.timeline import right_answers, simulate_years, with_dose
+from hil.payload.requirements import load_mission
 from hil.payload.settings import MAIN, SCRUBBED, WITHOUT, FaultKind, OrbitSettings
 from hil.report.work_folder import load_json
 from hil.simulation.virtual_chip import build_chip
@@ -45,6 +49,7 @@ from ..fitting import every_answer_fits as every_answer_fits
 from ..small_net import write_files
 from .conftest import own_orbit
 
+EXAMPLE = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
 FEW = OrbitSettings(injections=65, widen_images=60, alarm_images=100, chips=0)
 
 
@@ -296,6 +301,52 @@ def test_accuracies_of_other_settings_are_kept_beside_and_damaged_ones_refused(t
     with pytest.raises(FileError, match=r"00000\.json") as found:
         kept.load("00000.json", lambda path: right_answers(path, 100))
     assert "rm " in str(found.value.hint)
+
+
+def test_what_is_over_with_an_image_counts_only_while_one_is_worked_on(
+    small_campaign: Path,
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    data: Dataset,
+) -> None:
+    all_day = json.loads((small_campaign / "campaign.json").read_text("utf-8"))
+    busy = busy_share(program, load_mission(EXAMPLE))
+    assert busy == pytest.approx(600 * image_energy(program, load_mission(EXAMPLE)).seconds / (94.6 * 60))
+    study = run_study(program, data, record, load_orbit("leo-sso"), small_campaign, FEW, Watch(), busy_share=busy)
+    for kind, about in study.report["kinds"].items():
+        waits = FaultKind(kind) in (
+            FaultKind.CONVERSION,
+            FaultKind.ACCUMULATOR,
+            FaultKind.ACTIVATION,
+            FaultKind.SEQUENCER,
+        )
+        upsets = all_day["kinds"][kind]["upsets_per_day"]
+        assert about["upsets_per_day"] == pytest.approx(upsets * (busy if waits else 1.0))
+    low, high = study.report["harmful_per_day_interval"]
+    assert low < study.report["harmful_per_day"] < high
+    assert study.report["harmful_per_day"] < all_day["harmful_per_day"]
+    assert "upper bound" in "\n".join(campaign_summary(all_day).lines())
+
+
+@pytest.mark.parametrize("name", ["campaign.json", "injections.json"])
+def test_a_campaign_that_was_edited_is_refused(
+    name: str, small_campaign: Path, program: ConductanceProgram, tmp_path: Path
+) -> None:
+    for file in ("campaign.json", "injections.json"):
+        (tmp_path / file).write_bytes((small_campaign / file).read_bytes())
+    text = (tmp_path / name).read_text("utf-8")
+    at = text.index("0.9" if name == "campaign.json" and "0.9" in text else "1")
+    (tmp_path / name).write_text(f"{text[:at]}{'2' if text[at] == '1' else '1'}{text[at + 1 :]}", "utf-8")
+    with pytest.raises(FileError, match=f"{name} was changed|no whole campaign"):
+        harden_campaign(tmp_path, program, load_mission(EXAMPLE), OrbitSettings(floor=0.5))
+
+
+def test_a_headline_is_an_interval_or_says_how_many_injections_would_do() -> None:
+    few = weighted({"a": Share(1, 10)}, {"a": 1.0})
+    assert few.needed(10) > 10
+    enough = few.needed(10) // 10 * 2
+    assert weighted({"a": Share(enough, 10 * enough)}, {"a": 1.0}).needed(10 * enough) <= 10 * enough
+    assert weighted({"a": Share(0, 10)}, {"a": 1.0}).needed(10) > 10
 
 
 def test_the_command_runs_a_campaign_and_prints_json(
