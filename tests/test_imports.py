@@ -216,9 +216,8 @@ PLACES_OF_CALLS: dict[str, tuple[str, ...]] = {
     "treat": ("mapping/recipe/recipe.py",),
     "run_recipe": ("hil/deployment", "hil/simulation", "hil/improvement/finetuning/written_layers.py"),
     "fit_digital": ("mapping/recipe/recipe.py", "hil/improvement/retune.py", "hil/prediction/predict.py"),
-    # Targets, adaptation and tunes act in the files of their techniques.
+    # Targets and tunes act in the files of their techniques.
     "aims_of": ("mapping/tune", "mapping/recipe/aim.py"),
-    "around_defects": ("mapping/recipe/adapt.py", "hil/deployment/adaptation.py"),
     "Recipe": ("mapping/recipe", "hil/deployment", "hil/cost", "hil/improvement", "hil/searching", "hil/payload/s"),
     "Rewrite": (),
     "ChannelTune": ("mapping/tune", "mapping/recipe"),

@@ -100,10 +100,6 @@ def compile(
         Path | None,
         typer.Option(help="page of macros, tiles and conductances to write", show_default=False, callback=output_file),
     ] = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(help="record of one chip (hil calibrate): adapt the program to that chip", show_default=False),
-    ] = None,
     as_json: Json = False,
 ) -> int:
     """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
@@ -129,17 +125,13 @@ def compile(
     if loss is not None and (bits.any or place.weight_scales):
         raise UsageError("--bits auto chooses bits and rule by itself", hint=f"hil compile --bits {place.bits} alone")
     recipe = techniques.recipe()
-    if any(t.name == "adapt" for t in recipe.techniques) and not record:
-        raise UsageError("adapt needs the record of a chip", hint="--record RECORD, of hil calibrate")
-    if record:
-        recipe = recipe.changed(["adapt"], ())
     spec = load_chip(source.chip, macros=source.macros)
     options = place.layout(spec.macros)
     if options.copies_budget is not None:
         recipe = recipe.changed((), ["copies"])
     options = recipe.laid_out(options)
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
-        network = trained(network, techniques, source, record, recipe.age_s, watch)
+        network = trained(network, techniques, source, None, recipe.age_s, watch)
         file = recipe.before_compiling(open_network(network or BUNDLED_NETWORK, source, watch=watch), spec)
         compiled = partial(
             compile_network,
@@ -158,14 +150,6 @@ def compile(
             program, kept = fewest_bits(file, spec, compiled, loss)
     if techniques.any:
         program = with_recipe(program, recipe)
-    adaptation = None
-    if record:
-        from cim.record.file import load_record
-        from hil.deployment.adaptation import adapt_to_record
-
-        with screen(quiet=as_json) as watch, watch.stage("adapting"):
-            adaptation = adapt_to_record(program, load_record(record))
-            program = adaptation.program
     if out:
         with writing(out):
             save_program(program, out)
@@ -180,8 +164,6 @@ def compile(
     lines, found["kept"] = [kept.line, *lines] if kept.much else [*lines, kept.line], kept.to_json()
     planned = plan_of(program, recipe)
     lines, found["plan"] = [*lines, planned.table()], planned.to_json()
-    if adaptation:
-        lines, found = [*lines, *adaptation.lines()], {**found, "adaptation": adaptation.to_json()}
     if program.rounds > 1:
         from hil.deployment.targets.counted import writing_by_round
 

@@ -46,7 +46,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Images": (),
         "Bits and weights": (),
         "Place": (),
-        "Techniques": ("record",),
+        "Techniques": (),
         "Run and output": ("out", "explain", "plot", "as_json"),
     },
     "estimate": {

@@ -18,7 +18,6 @@ from hil.transports import is_serial
 from hil.watch import PlannedStage
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import tile_counts, total
-from mapping.recipe.adapt import AroundDefects
 
 # Seconds of one core by unit of work: the lines of hil deploy --emulated --recalibrate, over what the stages did.
 WRITE_CELL_S, READ_CELL_S, CORRECT_CELL_S = 2.2e-5, 1e-8, 2e-6
@@ -28,7 +27,7 @@ SIMULATE_CONVERSION_S = {SimulationMode.FAST: 1.2e-9, SimulationMode.EXACT: 3.2e
 PHASES = {
     "compile": ("compiling",),
     "calibrate": ("calibrating",),
-    "write": ("programming", "adapting", "reading back", "correcting", "waiting"),
+    "write": ("programming", "reading back", "correcting", "waiting"),
     "tune": ("tuning", "without the tune"),
     "measure": ("measuring", "ideal", "simulating"),
     "compare": ("layers", "comparing tunes"),
@@ -68,8 +67,6 @@ def expected_stages(
     if calibrate:
         sets = usual_sets(driver, program.macros, PLANS[Budget.DEFAULT], options.age_s, False)
         stages.append(PlannedStage("calibrating", sum(s.weight for s in sets), driver.lasting_s(options.age_s)))
-    if options.recipe.get(AroundDefects):
-        stages.append(PlannedStage("adapting", IDEAL_CONVERSION_S * conversions * max(tune_images, 1)))
     share = 1.0 / program.rounds
     for counted in count_recipe(program, options.recipe_of(program)).rounds:
         for stage in counted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -70,7 +70,7 @@ class VirtualTarget:
     def parts(self, program: ConductanceProgram) -> Iterator[tuple[None, ConductanceProgram]]:
         yield None, program
 
-    def write(self, program: ConductanceProgram, order: Sequence[int] | None) -> tuple[int, ...]:
+    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
         known = self._targets_of
         targets_of = targets_by_slot_us(program) if known is None else ((slot, known(slot)) for slot in program.slots)
         for slot, targets in targets_of:

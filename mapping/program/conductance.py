@@ -226,8 +226,8 @@ class ConductanceProgram:
     ``classes``. ``task`` is what they are for, None: classes, or what the shapes of the outputs suggest (``purpose``).
     ``preprocess`` is that of the network file, for data sets of values instead of pixels.
     ``calibration_images`` are uint8 (n, height, width, channels) training images; the digests are SHA-256 hex.
-    ``adapted_to`` is the serial number of the one chip whose defects the program was adapted to
-    (``mapping.adapt.adaptation``), None for any chip. ``trained_on`` are keys of images that
+    ``adapted_to`` is the serial number of the one chip that the program is for, such as that of a training on
+    the chip, None for any chip. ``trained_on`` are keys of images that
     the network was fine-tuned on (``mapping.network.file.image_keys``), ``calibration_keys`` those of the raw values
     behind the calibration images. ``tuned_to`` is the serial number of the chip
     whose answers its gains and biases were fitted to (``mapping.tune``). ``aims`` are targets beside the

@@ -41,7 +41,7 @@ class LowerSlices(Technique):
     words: ClassVar[str] = "lower bit slices take up the errors of the highest"
     rank: ClassVar[int] = 30
     treats_cells: ClassVar[bool] = True
-    excludes: ClassVar[tuple[str, ...]] = ("adapt", "rewrite")
+    excludes: ClassVar[tuple[str, ...]] = ("rewrite",)
     offers: ClassVar[tuple[Offer, ...]] = (
         Offer(
             "residual", "residual slices, up to 4 copies of the highest, in place of rewriting and copies", dear=50,

@@ -285,10 +285,8 @@ def write_cells(recipe: Recipe, program: ConductanceProgram, target: RecipeTarge
     """The first half of a round: write the cells, treat them by the techniques, and wait until they have their age."""
     for t in recipe.techniques:
         program = t.first(program, target.record)
-    orders = (t.order(program, target.record, recipe.age_s) for t in recipe.techniques)
-    order = next((found for found in orders if found is not None), None)
     with target.stage("programming"):
-        standing = Standing(program, target.write(program, order))
+        standing = Standing(program, target.write(program))
     if standing.slots:
         for t in recipe.techniques:
             t.treat(standing, target)

@@ -18,7 +18,7 @@ class Rounds(Technique):
     name: ClassVar[str] = "rounds"
     words: ClassVar[str] = "a network larger than the chip is written part after part"
     rank: ClassVar[int] = 10
-    excludes: ClassVar[tuple[str, ...]] = ("residual", "adapt")
+    excludes: ClassVar[tuple[str, ...]] = ("residual",)
 
     def laid_out(self, options: LayoutOptions) -> LayoutOptions:
         return replace(options, rounds=True)

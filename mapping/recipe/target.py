@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,8 +56,8 @@ class RecipeTarget(ProgressObserver, Protocol):
     def parts(self, program: ConductanceProgram) -> Iterable[tuple[int | None, ConductanceProgram]]:
         """What stands on the chip at once, with the number of its round; a chip that holds all rounds has no number."""
 
-    def write(self, program: ConductanceProgram, order: Sequence[int] | None) -> tuple[int, ...]:
-        """Write and verify all its cells, macros in this order or by number.
+    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
+        """Write and verify all its cells, macros by number.
 
         Slots in the order of writing; none: the chip holds the program already.
         """

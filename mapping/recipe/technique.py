@@ -162,10 +162,6 @@ class Technique:
         """
         return program
 
-    def order(self, program: ConductanceProgram, record: CalibrationRecord, age_s: float) -> tuple[int, ...] | None:
-        """Macros in the order in which they are to be written; None: it does not matter."""
-        return None
-
     def holds_up_s(self, program: ConductanceProgram) -> float:
         """Time between the first writing and the last, s."""
         return 0.0

@@ -152,11 +152,11 @@ class CountedTarget:
                 self._wired.part = number
             yield number, part_of_round(program, number)
 
-    def write(self, program: ConductanceProgram, order: Sequence[int] | None) -> tuple[int, ...]:
-        slots = self._virtual.write(program, order)
+    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
+        slots = self._virtual.write(program)
         self.cells += sum(self._wrote(self.targets_us(slot)) for slot in slots)
         if self._wired is not None:
-            self._wired.write(program, order)
+            self._wired.write(program)
         return slots
 
     def write_again(self, program: ConductanceProgram, slot: int, targets_us: NDArray[np.float32], number: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -82,14 +82,13 @@ class WiredTarget:
         for self.part in range(program.rounds):
             yield self.part, part_of_round(program, self.part)
 
-    def write(self, program: ConductanceProgram, order: Sequence[int] | None) -> tuple[int, ...]:
+    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
         early = EarlyReads(self.early_reads, READ_EARLY + (self.part or 0)) if self.early_reads else None
         found: ProgramReport | None
         if self.part is None:
             found = ensure_programmed(
-                self.driver, program, sample=self._sample(0), force=self.force, watch=self.watch, early=early,
-                order=order,
-            )  # fmt: skip
+                self.driver, program, sample=self._sample(0), force=self.force, watch=self.watch, early=early
+            )
         else:
             start_s = self.time_s
             found = program_chip(self.driver, program, sample=self._sample(0), watch=self.watch, early=early)
@@ -173,7 +172,6 @@ def ensure_programmed(
     force: bool,
     watch: Watch,
     early: EarlyReads | None = None,
-    order: Sequence[int] | None = None,
 ) -> ProgramReport | None:
     """Program the chip, unless it holds this program already and a spot check of its cells agrees (then None).
 
@@ -188,7 +186,7 @@ def ensure_programmed(
             )
             return None
         watch.note("the chip says it holds this program, but its cells do not match: programming again")
-    return program_chip(driver, program, sample=sample, watch=watch, early=early, order=order)
+    return program_chip(driver, program, sample=sample, watch=watch, early=early)
 
 
 def holds(driver: ChipDriver, program: ConductanceProgram, age_s: float | None = None) -> bool:
@@ -206,9 +204,8 @@ def program_chip(
     sample: int,
     watch: Watch,
     early: EarlyReads | None = None,
-    order: Sequence[int] | None = None,
 ) -> ProgramReport:
-    """Write every macro of ``program``, in ``order`` or by number, and let the chip hold its digest.
+    """Write every macro of ``program`` by number, and let the chip hold its digest.
 
     Of a program of several rounds this takes one round's part, which is held under no digest.
 
@@ -217,15 +214,12 @@ def program_chip(
     """
     check_one_round(program)
     reports = []
-    if order is not None and sorted(order) != list(program.macros):
-        raise ValueError(f"an order of macros {tuple(order)} for a program on {program.macros}")
     slots = {program.macro_of(slot): slot for slot in program.slots}
-    macros = tuple(slots) if order is None else order
     tiles = tiles_by_slot(program)
-    targets_of = ((m, macro_targets_us(program, slots[m], tiles[slots[m]])) for m in macros)
+    targets_of = ((m, macro_targets_us(program, slots[m], tiles[slots[m]])) for m in slots)
     writes = targets_of if early is None else ((m, lot) for m, targets in targets_of for _, lot in lots(targets))
     driver.offer_writes(writes, sample=sample)
-    for done, macro in enumerate(macros):
+    for done, macro in enumerate(slots):
         watch.step(done, len(slots), f"macro {macro}")
         targets = macro_targets_us(program, slots[macro], tiles[slots[macro]])
         if early is None:

@@ -176,7 +176,6 @@ def test_a_dry_run_counts_reads_and_the_second_writing(program: ConductanceProgr
         ["residual=65"],
         ["residual=2,reads=0"],
         ["residual=2,reads=257"],
-        ["residual=2", "adapt"],
         ["residual=2", "rewrite=1"],
         ["residual=2,wait=0"],
     ],

@@ -346,19 +346,6 @@ def test_a_dry_run_counts_every_round(program_file: Path, tmp_path: Path, capsys
     assert cost["rounds"] == 2
 
 
-@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["deploy", "dry run"])
-def test_adapting_a_program_of_rounds_is_refused_before_the_chip_is_measured(
-    more: list[str], program_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, data = write_files(tmp_path)
-    asked = ["deploy", str(program_file), "--emulated", "--macros", "1", "--with", "adapt", *more]
-    assert cli([*asked, "--data", str(data), "--out", str(tmp_path / "run")]) == 6
-    said = capsys.readouterr().err
-    assert "copies or rounds is not adapted" in said
-    assert "calibrating" not in said
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_damaged_program_of_rounds_is_refused(program_file: Path, tmp_path: Path) -> None:
     import h5py
 

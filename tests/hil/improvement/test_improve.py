@@ -27,7 +27,6 @@ from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, image_keys, save_network
 from mapping.network.task import TaskKind
 from mapping.program.file import load_program, save_program
-from mapping.recipe.adapt import AroundDefects
 from mapping.recipe.aim import AgedTargets
 from mapping.recipe.idle_copies import IdleCopies
 from mapping.recipe.lower_slices import LowerSlices
@@ -349,7 +348,6 @@ def test_an_effort_tries_the_techniques_that_cost_no_more() -> None:
     first, reads = ["tune", "scales", "aims", "idle"], ["reads", "reads-32", "reads-128", "reads-256"]
     second = [*first, "rewrite", "residual", *reads, "copies", "adapters"]
     assert names == [[], first, second, [*second, "finetune"]]
-    assert recipe_of_effort(3).get(AroundDefects) is None
 
 
 def test_the_usual_recipe_is_the_effort_of_one() -> None:

@@ -31,7 +31,7 @@ from mapping.settings import short
 from ..small_net import small_network
 
 MACROS = 16
-NAMES = ("copies", "residual", "aims", "rewrite", "tune", "adapters", "rounds", "adapt")
+NAMES = ("copies", "residual", "aims", "rewrite", "tune", "adapters", "rounds")
 
 
 @dataclass
@@ -44,8 +44,8 @@ class Noted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def write(self, program: ConductanceProgram, order: Any) -> tuple[int, ...]:
-        slots: tuple[int, ...] = self.inner.write(program, order)
+    def write(self, program: ConductanceProgram) -> tuple[int, ...]:
+        slots: tuple[int, ...] = self.inner.write(program)
         self.done.append(("write", tuple(sorted(slots))))  # virtual cells have no order
         return slots
 

@@ -1,1 +1,0 @@
-"""A program adapted to one chip: around stuck cells and poor columns."""
