@@ -28,6 +28,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from record_scalars import scalar_estimates
 
 from cim.chip.converters import code_limits
 
@@ -86,8 +87,6 @@ def address(seed: int, macros: int, chip_seed: int | None = None, **more: float)
 
 def parameter_rows(seed: int) -> Iterator[dict[str, object]]:
     """One chip calibrated, up to a second temperature; a row for each scalar."""
-    from record_scalars import scalar_estimates
-
     from hil.calibration.procedure import calibrate
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
