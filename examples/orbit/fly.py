@@ -14,7 +14,6 @@ import json
 from pathlib import Path
 
 from hil.atomic import write_text
-from hil.cli.terminal.screen import Screen
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import deploy
 from hil.deployment.network_source import program_of
@@ -28,6 +27,7 @@ from hil.payload.radiation.campaign import run_study
 from hil.payload.requirements import load_mission
 from hil.payload.settings import SCENARIOS, OrbitSettings
 from hil.payload.subject import open_subject
+from hil.report.terminal.screen import Screen
 from mapping.program.file import save_program
 
 HERE = Path(__file__).parent

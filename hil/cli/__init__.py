@@ -44,9 +44,9 @@ from hil.cli import (
 )
 from hil.cli.failures import code_of, interrupted_summary, report_failure
 from hil.cli.help_groups import GroupedCommand
-from hil.cli.terminal.lines import complain, print_line, spell_out
 from hil.driver.deferred_interrupts import ASKS_TO_END, end_soon
 from hil.errors import ExitCode, Interrupted
+from hil.report.terminal.lines import complain, print_line, spell_out
 
 
 def commandless() -> typer.Typer:
@@ -210,7 +210,7 @@ def failed(error: Exception, arguments: Sequence[str] = ()) -> int:
         return ExitCode.USAGE
     known = code_of(error)
     if isinstance(error, Interrupted):
-        from hil.cli.terminal.answers import show_answer
+        from hil.report.terminal.answers import show_answer
 
         show_answer(interrupted_summary(error, arguments), stream=sys.stderr)
         return ExitCode.INTERRUPTED

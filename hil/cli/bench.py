@@ -11,8 +11,8 @@ import typer
 
 from hil.cli.help_groups import group
 from hil.cli.options import Chip, Json, Macros, output_file, print_result
-from hil.cli.terminal.lines import complain
 from hil.errors import ExitCode, UsageError
+from hil.report.terminal.lines import complain
 
 
 def emulate(

@@ -21,12 +21,12 @@ from hil.cli.options import (
     output_file,
     print_result,
     screen,
-    seconds,
 )
 from hil.cli.pulse import pulse
-from hil.cli.terminal.lines import complain, print_line
 from hil.errors import ExitCode, UsageError
 from hil.pages.tables import Table
+from hil.report.terminal.lines import complain, print_line
+from hil.report.terminal.quantities import seconds
 from hil.transports import DEFAULT_BAUD
 
 

@@ -12,16 +12,15 @@ from hil.cli.options import (
     Chip,
     Json,
     Macros,
-    celsius,
     output_file,
     print_result,
     screen,
-    seconds,
     writing,
 )
-from hil.cli.terminal.completion import chips
 from hil.errors import ExitCode, UsageError
 from hil.pages.tables import labelled
+from hil.report.terminal.completion import chips
+from hil.report.terminal.quantities import celsius, seconds
 
 Name = Annotated[str, typer.Argument(help="name or path of a chip file", autocompletion=chips)]
 

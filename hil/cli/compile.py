@@ -18,14 +18,14 @@ from hil.cli.options import (
     writing,
 )
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.cli.terminal.completion import datasets
-from hil.cli.terminal.lines import print_line
 from hil.deployment.options import BitOptions, NetworkOptions, PlaceOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
+from hil.report.terminal.completion import datasets
+from hil.report.terminal.lines import print_line
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 
 if TYPE_CHECKING:
-    from hil.cli.terminal.answers import Answer
+    from hil.report.terminal.answers import Answer
 
 
 @from_settings

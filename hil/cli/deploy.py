@@ -18,17 +18,16 @@ from hil.cli.options import (
     Port,
     Restart,
     chip_address,
-    duration,
     metric_place,
     print_result,
     screen,
-    seconds,
     trained,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, print_report
 from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
 from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, PortError, UsageError
+from hil.report.terminal.quantities import duration, seconds
 from hil.transports import DEFAULT_BAUD
 
 USUAL = DeployOptions()

@@ -11,9 +11,9 @@ import cim.errors as cim
 import firmware_protocols.errors as protocol
 import mapping.errors as mapping
 import search.errors as search
-from hil.cli.terminal.lines import complain, print_json
 from hil.errors import ExitCode, HilError, Interrupted
 from hil.pages.summary import Headline, NextStep, Summary, Tone
+from hil.report.terminal.lines import complain, print_json
 
 FORMAT = "hil.error/1.0"
 NAMES = {

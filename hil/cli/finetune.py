@@ -23,10 +23,10 @@ from hil.cli.options import (
     writing,
 )
 from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
-from hil.cli.terminal.completion import datasets
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.improvement.finetuning.settings import ON_CHIP, FinetuneSettings, OnChipSettings
+from hil.report.terminal.completion import datasets
 from hil.transports import DEFAULT_BAUD
 
 USUAL = FinetuneSettings()

@@ -22,10 +22,10 @@ from hil.cli.options import (
     screen,
 )
 from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
-from hil.cli.terminal.completion import datasets
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.improvement.settings import ImproveSettings
+from hil.report.terminal.completion import datasets
 from hil.transports import DEFAULT_BAUD
 
 USUAL = DeployOptions()

@@ -11,16 +11,15 @@ from hil.cli.options import (
     FailOn,
     Json,
     Net,
-    duration,
     print_result,
     screen,
-    seconds,
     whole_numbers,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, print_report
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
+from hil.report.terminal.quantities import duration, seconds
 
 USUAL, ALL = DeployOptions(), "all"
 

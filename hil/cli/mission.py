@@ -9,11 +9,18 @@ from typing import Annotated
 import typer
 
 from hil.cli.help_groups import GroupedCommand
-from hil.cli.options import Json, bit_rate, output_file, output_folder, print_result, screen
+from hil.cli.options import (
+    Json,
+    output_file,
+    output_folder,
+    print_result,
+    screen,
+)
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.payload.settings import OrbitSettings
+from hil.report.terminal.quantities import bit_rate
 
 mission = typer.Typer(
     help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True, rich_markup_mode=None

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from hil.cli.terminal.completion import chips
-from hil.cli.terminal.lines import print_json, print_line
 from hil.errors import UsageError
+from hil.report.terminal.completion import chips
+from hil.report.terminal.lines import print_json, print_line
 
 if TYPE_CHECKING:
-    from hil.cli.terminal.answers import Answer
-    from hil.cli.terminal.screen import Screen
     from hil.deployment.options import NetworkOptions, TechniqueOptions
+    from hil.report.terminal.answers import Answer
+    from hil.report.terminal.screen import Screen
     from hil.watch import Watch
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
@@ -121,7 +121,7 @@ def screen(quiet: bool, phases: Mapping[str, Sequence[str]] | None = None, *, as
         phases: of the job, each with its stages.
         asks: whether somebody at the terminal may be asked.
     """
-    from hil.cli.terminal.screen import Screen
+    from hil.report.terminal.screen import Screen
 
     with Screen(quiet=quiet, phases=phases, asks=asks) as shown:
         yield shown
@@ -173,45 +173,13 @@ def print_result(told: Sequence[Answer], record: dict[str, Any], as_json: bool) 
     if as_json:
         print_json({"schema": "hil.answer/1.0", **record})
         return
-    from hil.cli.terminal.answers import show_answer
+    from hil.report.terminal.answers import show_answer
 
     for part in told:
         if isinstance(part, str):
             print_line(part)
         else:
             show_answer(part)
-
-
-def seconds(text: str) -> float:
-    """Seconds of "100ns", "1us", "5ms", "30s", "5m", "1h", "2d" or a plain number."""
-    units = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-    ending = next((u for u in units if text.endswith(u)), "")
-    number, unit = text.removesuffix(ending), units.get(ending, 1.0)
-    try:
-        value = float(number) * unit
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1e10:
-        raise UsageError(f"{text!r} is not a duration", hint="write 30s, 5m, 1h or 2d")
-    return value
-
-
-def bit_rate(text: str) -> float:
-    """Bit/s of "64k", "1M" or a plain number."""
-    units = {"k": 1e3, "M": 1e6}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
-    try:
-        return float(number) * unit
-    except ValueError:
-        raise UsageError(f"{text!r} is not a rate", hint="write 64k, 1M, or bits a second") from None
-
-
-def duration(value_s: float) -> str:
-    """A duration as an option takes it, with the largest unit that needs no fraction: 3600 s -> "1h"."""
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("m", 60.0)):
-        if value_s and value_s % size == 0:
-            return f"{value_s / size:g}{unit}"
-    return f"{value_s:g}s"
 
 
 def one_of(choices: type[Choice], text: str, option: str) -> Choice:
@@ -269,15 +237,3 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{text!r} is not an option", hint="write NAME=VALUE")
         found[name] = value
     return found
-
-
-def celsius(text: str) -> float:
-    """Degrees of "60", "60C" or "60 °C"; from absolute zero to 500 °C."""
-    number = text.strip().removesuffix("C").removesuffix("c").removesuffix("°").strip()
-    try:
-        value = float(number)
-    except ValueError:
-        value = -1e9
-    if not -273.15 <= value <= 500.0:
-        raise UsageError(f"{text!r} is not a temperature", hint="write 60 or 60C, in degrees Celsius")
-    return value

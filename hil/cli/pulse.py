@@ -22,8 +22,8 @@ from hil.cli.options import (
     screen,
 )
 from hil.cli.settings_options import Given, from_settings
-from hil.cli.terminal.completion import one_of
 from hil.errors import ExitCode, UsageError
+from hil.report.terminal.completion import one_of
 from hil.transports import DEFAULT_BAUD
 from mapping.settings import setting, short
 

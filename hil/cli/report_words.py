@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.cli.terminal.lines import complain, print_json
 from hil.errors import ExitCode, UsageError
+from hil.report.terminal.lines import complain, print_json
 
 MOVED = "not-as-calibrated"
 OUTCOMES = ("disagree", "inconclusive", "regression", MOVED)
@@ -33,8 +33,8 @@ def print_report(
     report: AgreementReport, earlier: AgreementReport | None, junit: Path | None, failing: set[str], as_json: bool
 ) -> int:
     """Print the report of a run, compare it with an earlier one, and give the exit code: 1 for ``failing`` outcomes."""
-    from hil.cli.terminal.answers import show_answer
     from hil.report.account import summary_of
+    from hil.report.terminal.answers import show_answer
     from hil.verdict.baseline import compare_reports
 
     change = None if earlier is None else compare_reports(earlier, report)

@@ -24,9 +24,9 @@ from hil.cli.options import (
 )
 from hil.cli.search_results import SEARCHING, AllowCode, Scheduler, explain, prune, show, train, truncate
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.cli.terminal.completion import datasets
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
+from hil.report.terminal.completion import datasets
 from hil.searching.pruned.settings import PrunedSearchSettings
 from hil.searching.settings import SearchSettings
 from hil.transports import DEFAULT_BAUD

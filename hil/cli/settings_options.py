@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, ge
 
 import typer
 
-from hil.cli.options import bit_rate, celsius, duration, floats, seconds
-from hil.cli.terminal.completion import BY_FIELD, one_of
+from hil.cli.options import floats
+from hil.report.terminal.completion import BY_FIELD, one_of
+from hil.report.terminal.quantities import bit_rate, celsius, duration, seconds
 from mapping.settings import short
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ import typer
 from hil.cli.help_groups import group
 from hil.cli.options import Json, Net, print_result, screen
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.cli.terminal.answers import Answer, show_answer
-from hil.cli.terminal.completion import example_names, one_of
-from hil.cli.terminal.lines import print_json
 from hil.deployment.options import NetworkOptions
 from hil.errors import ExitCode, FileError, OutputError, UsageError
 from hil.pages.summary import Fact, Tone
 from hil.pages.tables import Table
+from hil.report.terminal.answers import Answer, show_answer
+from hil.report.terminal.completion import example_names, one_of
+from hil.report.terminal.lines import print_json
 from mapping.recipe.registry import techniques as installed
 from mapping.recipe.technique import Technique, settings_of
 from mapping.settings import short

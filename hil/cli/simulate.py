@@ -17,14 +17,14 @@ from hil.cli.options import (
     metric_place,
     print_result,
     screen,
-    seconds,
     trained,
 )
 from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
-from hil.cli.terminal.completion import one_of
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.prediction.settings import PredictionOptions
+from hil.report.terminal.completion import one_of
+from hil.report.terminal.quantities import seconds
 
 USUAL = DeployOptions()
 

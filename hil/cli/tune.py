@@ -14,16 +14,15 @@ from hil.cli.options import (
     Json,
     Port,
     chip_address,
-    duration,
     output_file,
     print_result,
     screen,
-    seconds,
     writing,
 )
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.errors import ExitCode
+from hil.report.terminal.quantities import duration, seconds
 from hil.transports import DEFAULT_BAUD
 from mapping.recipe.tune import TunedChannels
 

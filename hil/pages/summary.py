@@ -1,6 +1,6 @@
 """Summary of what a command found, as data: headline, numbers, causes, cost, next commands.
 
-Terminal (``hil.cli.terminal.answers``), pages (``parts.html``) and notebooks show the same object.
+Terminal (``hil.report.terminal.answers``), pages (``parts.html``) and notebooks show the same object.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
-from hil.cli.options import seconds
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.keys import HostKey
 from hil.driver.open_chip import open_chip as opened
 from hil.python.progress import progress
+from hil.report.terminal.quantities import seconds
 from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 

@@ -33,7 +33,7 @@ def progress(watch: Watch | None) -> Iterator[Watch]:
         finally:
             line.close()
     elif sys.stderr.isatty():
-        from hil.cli.terminal.screen import Screen
+        from hil.report.terminal.screen import Screen
 
         with Screen() as screen:
             yield screen
@@ -70,7 +70,7 @@ class NotebookLine(Watch):
 
     def _now(self) -> str:
         """ "measuring, 41 %, 12 s in all, about 17 s left"."""
-        from hil.cli.terminal.screen import spelled
+        from hil.report.terminal.screen import spelled
 
         now, stage = time.monotonic(), self.stages[-1] if self.stages else None
         parts = [] if stage is None else [stage.name] + ([f"{100 * stage.share:.0f} %"] if stage.total else [])
@@ -80,7 +80,7 @@ class NotebookLine(Watch):
 
     def _took(self) -> str:
         """ "29 s: calibrating 3.1 s, measuring 20 s"."""
-        from hil.cli.terminal.screen import spelled
+        from hil.report.terminal.screen import spelled
 
         long = [f"{name} {spelled(took_s)}" for name, took_s in self.timing_s.items() if took_s >= TOLD_S]
         return f"{spelled(time.monotonic() - self._began_s)}{': ' if long else ''}{', '.join(long)}"

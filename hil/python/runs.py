@@ -10,7 +10,6 @@ from typing import Any
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from cim.simulator.modes import SimulationMode
-from hil.cli.options import seconds
 from hil.datasets.image_set import Dataset
 from hil.deployment.chip_record import with_writer
 from hil.deployment.deploy import deploy as deploy_files
@@ -29,6 +28,7 @@ from hil.python.samples import HOW, Samples, samples_of
 from hil.report.files import write_report
 from hil.report.run_folder import new_run_folder
 from hil.report.step_words import MADE_IN
+from hil.report.terminal.quantities import seconds
 from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram

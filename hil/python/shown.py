@@ -39,7 +39,7 @@ class Shown:
         if in_notebook():
             needed("IPython.display").display(needed("IPython.display").HTML(summary.html()))
             return
-        from hil.cli.terminal.answers import show_answer
+        from hil.report.terminal.answers import show_answer
 
         show_answer(summary)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.cli.options import seconds
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
 from hil.improvement.retune import RetuneReport, retune
@@ -15,6 +14,7 @@ from hil.python.networks import CompiledNetwork, program_of
 from hil.python.progress import progress
 from hil.python.runs import record_of
 from hil.python.shown import needed
+from hil.report.terminal.quantities import seconds
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.tune import TunedChannels
@@ -61,7 +61,7 @@ class Retuned(RetuneReport):
             chip ... NOT SILICON
             ...
         """
-        from hil.cli.terminal.answers import show_answer
+        from hil.report.terminal.answers import show_answer
 
         show_answer(*(f"{line}\n" for line in self.lines()))
 

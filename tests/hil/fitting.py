@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hil.cli.terminal import answers, lines
-from hil.cli.terminal.lines import printable, wrapped
 from hil.pages.summary import Summary
+from hil.report.terminal import answers, lines
+from hil.report.terminal.lines import printable, wrapped
 
 WIDTHS = (60, 80, 120)
 NUMBER = re.compile(r"[−+±]?\d[\d.,]*(?: (?:%|points|µJ|mJ|nJ|ms|µs|s|h|d|images|chips|macros|mJ·ms|µS))?(?![\w.])")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil.cli.terminal.screen import Screen, spelled
+from hil.report.terminal.screen import Screen, spelled
 from hil.watch import PlannedStage, SetOfSteps, Watch
 
 from .. import search_files
@@ -192,7 +192,7 @@ def test_times_are_spelled_as_people_say_them() -> None:
 
 DRAWS = """
 import time
-from hil.cli.terminal.screen import Screen
+from hil.report.terminal.screen import Screen
 from hil.watch import PlannedStage
 drawn = []
 class Drawn(Screen):
@@ -345,7 +345,7 @@ def test_a_narrow_terminal_shows_whole_numbers_of_progress(tmp_path: Path, colum
 
 
 CHOOSES = """
-from hil.cli.terminal.screen import Screen
+from hil.report.terminal.screen import Screen
 with Screen(asks={asks}) as shown, shown.stage("waiting"):
     print("took", shown.choose("an hour by the clock", ("wait 1 h", "do not wait (--age 0s)")), flush=True)
 """

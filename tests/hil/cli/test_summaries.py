@@ -12,11 +12,11 @@ import subprocess
 import pytest
 
 import hil
-from hil.cli.terminal.answers import broken_command, shown
-from hil.cli.terminal.lines import spell_out
 from hil.pages.summary import Summary
 from hil.report.account import summary_of
 from hil.report.step_words import MADE_IN
+from hil.report.terminal.answers import broken_command, shown
+from hil.report.terminal.lines import spell_out
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.cause_split import CauseSplit
 from hil.verdict.verdict import Verdict

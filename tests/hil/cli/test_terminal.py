@@ -13,8 +13,8 @@ import pytest
 
 from cim.record.file import save_record
 from hil.cli import run as command
-from hil.cli.terminal.lines import SPELLING, print_json, wrapped
 from hil.report.files import write_report
+from hil.report.terminal.lines import SPELLING, print_json, wrapped
 
 from ..calibration.test_record_text import made
 from ..encoded import printed
@@ -138,7 +138,7 @@ def test_json_stays_one_line_of_json_on_a_terminal(monkeypatch: pytest.MonkeyPat
 
 
 ALIGNED = re.compile(r"\{[^{}\"']*:[<>][0-9{]")
-OWN = ("hil/cli/terminal/screen.py", "hil/errors.py")  # bars that move, and errors, which need no package
+OWN = ("hil/report/terminal/screen.py", "hil/errors.py")  # bars that move, and errors, which need no package
 
 
 def test_columns_are_aligned_by_the_one_table_and_by_no_f_string() -> None:

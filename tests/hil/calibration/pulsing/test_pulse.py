@@ -14,11 +14,11 @@ from hil.calibration.pulsing.experiments import Act, BipolarSweep, Experiment, N
 from hil.calibration.pulsing.page import pulse_page
 from hil.calibration.pulsing.run import Series, cells_named, run_experiment, series_csv
 from hil.cli import run as hil
-from hil.cli.options import seconds
 from hil.device_fit.measured_tables import read_table
 from hil.device_fit.result import fit_source
 from hil.driver.open_chip import open_chip
 from hil.errors import ExitCode, UsageError
+from hil.report.terminal.quantities import seconds
 from hil.watch import Watch
 
 CHIP = "emulated:lab-128?macros=1&seed=3"

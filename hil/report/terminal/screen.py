@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn
 from rich.prompt import Prompt
 from rich.text import Text
 
-from hil.cli.terminal.lines import fitted, printable
+from hil.report.terminal.lines import fitted, printable
 from hil.watch import StageProgress, Watch
 
 EVERY_S = 60.0  # lines of a log

@@ -2,7 +2,7 @@
 
 Nothing breaks inside a number, and a command that is too long goes on behind a backslash, so that it can be copied
 as it stands. Colours are rich's matter: none in a pipe, none with NO_COLOR. A stream that lacks a character gets its
-spelling (``hil.cli.terminal.lines``) before widths are counted.
+spelling (``hil.report.terminal.lines``) before widths are counted.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from hil.cli.terminal.lines import SPELLING, held_together, printable
 from hil.pages.account import Account
 from hil.pages.summary import Bars, Fact, NextStep, Scale, Summary, Tone
 from hil.pages.tables import Table
+from hil.report.terminal.lines import SPELLING, held_together, printable
 
 NARROWEST, USUAL, WIDEST = 40, 80, 100  # columns: fewer are not heeded; in a pipe; of a summary
 LEAST_SCALE, MOST_SCALE, LEAST_BAR = 16, 30, 4
