@@ -12,7 +12,7 @@ from cim.cells.laws.tail import Tail
 from cim.cells.programming_law import law_at
 from cim.cells.write_statistics import WriteStatistics
 from cim.record.calibration import CalibrationRecord, CellState, GainKnown
-from hil.pages.account import Account, Plot, Section, SideBySide
+from hil.pages.account import Account, Plot, Section
 from hil.pages.figures import Figure, axis, block_largest, figure, line, mosaic, packed
 from hil.pages.summary import Fact, Summary
 from hil.pages.tables import Table, duration
@@ -89,7 +89,7 @@ def _facts(record: CalibrationRecord) -> Iterator[Fact]:
 def _sections(record: CalibrationRecord) -> Iterator[Section]:
     shift = Plot("shift", "Mean of the middle of the errors, conductance − target.", law_figure(record, "shift"))
     spread = Plot("spread", "Half the distance of the 16 % and 84 % quantiles.", law_figure(record, "spread"))
-    yield Section("Programming and relaxation", (SideBySide((shift, spread)), _law(record), _law_facts(record)))
+    yield Section("Programming and relaxation", (shift, spread, _law(record), _law_facts(record)))
     yield Section("Read noise", (_noise(record) if _known(record) else None,))
     if record.drive is not None:
         errors = enumerate(zip(record.drive.errors, record.drive.units_se, strict=True))

@@ -37,13 +37,6 @@ class Plot:
 
 
 @dataclass(frozen=True, slots=True)
-class SideBySide:
-    """Figures side by side where the screen is wide enough."""
-
-    plots: tuple[Plot, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Marked:
     """A table; rows that begin with one of ``rows`` are set off, and with a ``title`` a click or a key opens it."""
 
@@ -73,7 +66,7 @@ class Pictures:
 class Section:
     """A titled part of a page.
 
-    Parts are a sentence, a ``Plot``, ``SideBySide``, a ``Table``, ``Marked``, ``Bullets`` or ``Pictures``,
+    Parts are a sentence, a ``Plot``, a ``Table``, ``Marked``, ``Bullets`` or ``Pictures``,
     each drawn by the macro of its class's name in parts.html. None is left out, and so is an empty section.
     """
 

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hil.pages.account import Account, Plot, SideBySide
+from hil.pages.account import Account, Plot
 from hil.pages.scripts import packed, plotly
 
 
@@ -29,12 +29,11 @@ def page(account: Account, *, again_s: float = 0.0) -> str:
     """
     summary, banners = account.first, account.banners
     shown = [section for section in account.sections if section.tagged]
-    parts = [part for section in shown for _, part in section.tagged]
-    plots = [one for part in parts for one in (part.plots if isinstance(part, SideBySide) else (part,))]
     drawn = {
-        one.name: {k: v for k, v in one.drawing.items() if k not in ("wide", "reduced")}
-        for one in plots
-        if isinstance(one, Plot)
+        part.name: {k: v for k, v in part.drawing.items() if k not in ("wide", "reduced")}
+        for section in shown
+        for part in section.parts
+        if isinstance(part, Plot)
     }
     if banners is None:
         mark, _, words = summary.mark.partition(" · ")

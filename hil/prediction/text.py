@@ -44,10 +44,6 @@ class Prediction:
         spread = f"{self._words(one.mean)} ± {self._spread(one.sd)} {self.metric.unit}"
         return f"<Prediction {spread} on {len(self.chips)} virtual chips; {self.source}>"
 
-    def _repr_html_(self) -> str:
-        """The summary of ``hil simulate``, for notebooks."""
-        return self.summary().html()
-
     @property
     def chips(self) -> NDArray[np.float64]:
         """Accuracies (S,) at the first age."""

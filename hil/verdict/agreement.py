@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -185,22 +184,6 @@ class AgreementReport:
 
     def __repr__(self) -> str:
         return f"<AgreementReport {self.run}: {self.headline}; {self.decisive.text}>"
-
-    def _repr_html_(self) -> str:
-        """The short answer as a table, for notebooks."""
-        j = self.decisive
-        rows = [
-            ("float", self.float_accuracy, ""),
-            ("ideal", j.ideal.mean, ""),
-            ("simulated", j.simulated.mean, f"one chip is expected in {interval_words(j.simulated, j.metric)}"),
-            (self.backend_words, j.measured.mean, f"95 % over images {interval_words(j.measured, j.metric)}"),
-        ]
-        body = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(j.metric.value(value))}</td><td>{more}</td></tr>"
-            for name, value, more in rows
-        )
-        title = f"{self.headline}: {j.text}"
-        return f"<table><caption>{escape(title)}</caption>{body}</table><p>{escape(self.run)}</p>"
 
     @property
     def backend(self) -> str:
