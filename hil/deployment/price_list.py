@@ -18,11 +18,12 @@ from mapping.layout.lay_out import LayoutOptions
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.recipe import Recipe
 from mapping.recipe.registry import offers, technique
+from mapping.recipe.technique import Technique
 
 
 def price_list(network: str | Path | None, source: NetworkOptions, watch: Watch) -> dict[str, DeploymentPlan | str]:
-    """By offer, from cheap to dear, the plan of the network with this technique and what it builds on alone; first
-    that without any, "compiled". Words where the chip has no place for it."""
+    """By technique as ``--with`` takes it, from cheap to dear, the plan of the network with it and what it builds on
+    alone; first that without any, "compiled". Words where the chip has no place for it."""
     made: dict[LayoutOptions, ConductanceProgram] = {}
     # Steps of compiling are not told: those of the list are what progress is counted by.
     compiled = partial(program_of, network, source, Watch())
@@ -34,18 +35,19 @@ def price_list(network: str | Path | None, source: NetworkOptions, watch: Watch)
         return plan_of(made[layout], recipe)
 
     found: dict[str, DeploymentPlan | str] = {"compiled": planned(TechniqueOptions(0).recipe())}
-    for name, recipes in _alone():
-        watch.step(len(found), len(offers()) + 1, name)
+    for kind, recipes in _alone():
+        watch.step(len(found), len(offers()) + 1, kind.name)
         for recipe in recipes:
             try:
-                found[name] = planned(recipe)
+                found[str(recipe.get(kind))] = planned(recipe)
                 break
             except CannotMap as error:
-                found[name] = error.reason
+                if recipe is recipes[-1]:
+                    found[str(recipe.get(kind))] = error.reason
     return found
 
 
-def _alone() -> Iterator[tuple[str, list[Recipe]]]:
+def _alone() -> Iterator[tuple[type[Technique], list[Recipe]]]:
     """Each offer in a recipe of its own, with its settings from the best to the least."""
     before: dict[str, list[Recipe]] = {}
     for kind, offer in offers():
@@ -57,7 +59,7 @@ def _alone() -> Iterator[tuple[str, list[Recipe]]]:
             for changes in offer.changes
         ]
         before[kind.name] = recipes
-        yield offer.name, recipes
+        yield kind, recipes
 
 
 HEAD = ("technique", "cells", "macros", "reads", "energy", "EDP", "pulses", "chip time to write", "images of the tune")

@@ -12,6 +12,7 @@ from hil.cost.plan import DeploymentPlan
 from hil.deployment.options import NetworkOptions
 from hil.deployment.price_list import price_list
 from hil.watch import Watch
+from mapping.recipe.recipe import Recipe
 from mapping.recipe.registry import offers, techniques
 from tests.scripts import loaded
 
@@ -22,7 +23,6 @@ GAINS = RESULTS.with_name("gains.jsonl")
 WITHOUT_REWRITE, WITH_REWRITE = "output+aims+idle", "output+aims+idle+rewrite"
 NETWORKS = ("fashion_mnist.pt", "fashion_small.pt", "fm.pt", "r8.pt")  # in the order of ``gave_each``
 USUAL = ("copies", "aims", "tune")
-READS = ("reads", "reads-32", "reads-128", "reads-256")
 LEAST = -0.1  # points that a technique of the default may cost a class of networks, and no more
 
 
@@ -71,9 +71,16 @@ def test_the_gain_of_rewriting_is_that_of_the_stored_ablation() -> None:
 def test_each_offer_has_a_price_on_the_network_that_is_named(small: Small) -> None:
     prices = price_list(small.net, NetworkOptions(macros=8), Watch())
     plans = {name: plan for name, plan in prices.items() if isinstance(plan, DeploymentPlan)}
-    assert {"compiled", "tune", "aims", "idle", "rewrite", "residual", *READS, "copies", "adapters"} == set(plans)
-    assert plans["idle"].cells > plans["compiled"].cells
+    named = [text for text in prices if text != "compiled"]
+    for text in named:
+        taken = Recipe().changed(["tune"] * (text != "tune") + [text], []).techniques
+        assert text in map(str, taken), "as --with takes it"
+    assert {text.partition("=")[0] for text in plans} == {
+        "compiled", "tune", "aims", "copies", "rewrite", "residual", "adapters",
+    }  # fmt: skip
+    assert plans["copies"].cells > plans["compiled"].cells
     assert plans["rewrite"].pulses_again > 0
-    reads = [plans[name].reads for name in ("compiled", "residual", *READS)]
+    reads = [plans[name].reads for name in ("compiled", *(text for text in plans if text.startswith("residual")))]
+    assert len(reads) == 6
     assert reads == sorted(set(reads))
     assert (plans["adapters"].edp_mj_ms or 0.0) > (plans["tune"].edp_mj_ms or 0.0)
