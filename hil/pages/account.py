@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hil.pages.figures import Figure
 from hil.pages.summary import Summary
 from hil.pages.tables import Table, as_markdown, markdown
+
+if TYPE_CHECKING:  # figures bring in numpy, and every command imports this
+    from hil.pages.figures import Figure
 
 
 @dataclass(frozen=True, slots=True)

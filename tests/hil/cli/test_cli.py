@@ -71,14 +71,21 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 # --- help -------------------------------------------------------------------------------------
 
 
-def test_help_answers_within_half_a_second_of_processor_time() -> None:
+def spent_s(*arguments: str) -> float:
+    """The least processor time of three runs of Python."""
     took = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert python("-m", "hil", "--help").returncode == 0
+        assert python(*arguments).returncode == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(took) < 0.5, took
+    return min(took)
+
+
+def test_help_takes_four_and_a_half_times_the_processor_time_of_the_libraries_that_print_it_at_most() -> None:
+    """Half a second on a quiet machine; a busy one takes more for both."""
+    libraries = spent_s("-c", "import typer.main, rich.console, rich.progress, rich.table")
+    assert spent_s("-m", "hil", "--help") < 4.5 * libraries
 
 
 def test_help_does_not_import_torch_or_other_heavy_packages() -> None:
