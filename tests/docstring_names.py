@@ -13,16 +13,14 @@ import cim
 import firmware_protocols
 import hil
 import mapping
-import search
 from cim import mnsim
-from search.train.images import Images
 
 from .hil import search_files
 from .hil.python.conftest import trained_stripes
 
 EVERYWHERE = {
     "np": np, "torch": torch, "Path": Path, "cim": cim, "firmware_protocols": firmware_protocols, "hil": hil,
-    "mapping": mapping, "search": search, "mnsim": mnsim,
+    "mapping": mapping, "mnsim": mnsim,
 }  # fmt: skip
 
 
@@ -98,27 +96,10 @@ def cells() -> str:
     return "\n".join(rows) + "\n"
 
 
-def for_searches(folder: Path) -> dict[str, Any]:
-    """Of ``search``: a small space (also ``space.toml``), a target, images, and a teacher as ``teacher.pt``."""
-    (folder / "space.toml").write_text(search_files.SPACE, "utf-8")
-    space = search.parse_space(search_files.SPACE, "space.toml")
-    images, validation = Images(*search_files.images(120)), Images(*search_files.images(60, 1))
-    schedule = search.TrainingSchedule(1, batch=30)
-    teacher = search.train_teacher(space, images, validation, schedule, classes=search_files.CLASSES)
-    mapping.save_network(teacher, folder / "teacher.pt")
-    rng = np.random.default_rng(0)
-    genomes = np.stack([space.sample(rng) for _ in range(12)])
-    return {
-        "space": space, "target": search.load_target("lab-128"), "genomes": genomes,
-        "architecture": space.decode(genomes[0]), "accuracies": np.linspace(50, 90, 12),
-        "images": images, "validation": validation, "classes": search_files.CLASSES,
-    }  # fmt: skip
+MORE = {"hil": for_work, "mapping": for_networks, "cim": for_arrays, "cim.mnsim": for_arrays}
 
 
-MORE = {"hil": for_work, "mapping": for_networks, "cim": for_arrays, "cim.mnsim": for_arrays, "search": for_searches}
-
-
-DOORS = ("hil", "mapping", "cim", "cim.mnsim", "search", "firmware_protocols")
+DOORS = ("hil", "mapping", "cim", "cim.mnsim", "firmware_protocols")
 
 
 def names(door: str, folder: Path) -> dict[str, Any]:

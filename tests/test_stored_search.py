@@ -29,7 +29,7 @@ NETWORKS = sorted(KEPT.glob("networks/*/net.pt"))
 def test_prices_of_the_front_are_those_of_the_cost_model() -> None:
     space, target = load_space(KEPT / "space.toml"), load_target("lab-128")
     for member in read_front(KEPT / "front.json").members:
-        found = target.cost(workload(space, member.architecture), member.architecture.adc_bits)
+        found = target.cost(workload(space, member.architecture))
         assert found.edp_mj_ms == pytest.approx(member.cost.edp_mj_ms, rel=1e-12)
         assert found.macros == member.cost.macros
 

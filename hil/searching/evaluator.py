@@ -59,7 +59,7 @@ class SimulatedEvaluator:
                 activation_bits=file.activation_bits,
                 layer_bits=file.layer_bits,
             )
-            cost = self.target.cost(work, self.target.adc_bits)
+            cost = self.target.cost(work)
         found = predict(program, self.data, self.record, self.options, self.watch, mode=self.mode)
         low, high = found.at(0).one_chip
         return Evaluation(

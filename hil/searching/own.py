@@ -33,7 +33,7 @@ def add_own(run: SearchRun, own: Mapping[Path, Architecture]) -> list[Member]:
     inputs, folder, architectures = run.inputs, run.folder, list(own.values())
     genomes = np.array([_genome(inputs.space, *one) for one in own.items()])
     accuracy = sampled_accuracy(inputs.space, folder.samples, read_findings(folder).task)
-    costs = [inputs.target.cost(workload(inputs.space, a), a.adc_bits) for a in architectures]
+    costs = [inputs.target.cost(workload(inputs.space, a)) for a in architectures]
     for architecture, cost in zip(architectures, costs, strict=True):
         if not cost.feasible:
             raise UsageError(

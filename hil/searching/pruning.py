@@ -218,7 +218,7 @@ def prune(
 
 def price_parts(target: Target, work: Workload) -> dict[str, float]:
     """EDP of one image, its two factors, and macros (of MNSIM: tiles)."""
-    found = target.cost(work, target.adc_bits)
+    found = target.cost(work)
     return {
         "edp_mj_ms": found.edp_mj_ms,
         "latency_ms": found.latency_ns * 1e-6,

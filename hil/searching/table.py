@@ -96,7 +96,7 @@ def other_costs(folder: SearchFolder, members: Sequence[Member], name: str) -> l
     chip = load_chip(settings.chip, macros=settings.macros or None) if is_price_list(name) else None
     layout, rank = asked.laid_out(LayoutOptions()), asked.tune_plan.rank
     space, target = folder.load_space(), load_target(name, layout=layout, adapter_rank=rank, chip=chip)
-    return [target.cost(workload(space, a), target.adc_bits) for a in (m.architecture for m in members)]
+    return [target.cost(workload(space, a)) for a in (m.architecture for m in members)]
 
 
 def write_table(folder: SearchFolder, notes: Sequence[str]) -> None:

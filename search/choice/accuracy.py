@@ -65,25 +65,14 @@ def fit_accuracy(
     likelihood of the transformed values times Π d(−ln(c − a))/da = Π 1/(c − a), as for Box-Cox).
 
     Args:
-        choices: number of choices of each gene.
-        genomes: of the trained networks, (n, genes).
-        accuracies: percent, (n,).
         task: significance of phase A. Then z = β T(g) + Σ w, β ≥ 0 by shrunk least squares beside ``macs``, and w by
             ridge from the rest. Where few networks were trained, operators are told apart by phase A.
             Standard errors are those of w.
         kinds: ``Space.kinds``: what is learnt of an operator in one place then holds in part for the others.
         macs: ``macs_column(space)``: what a larger network gains is then learnt from all of them together.
 
-    Returns:
-        a model that predicts mean and standard error of any genome's accuracy.
-
     Raises:
         ValueError: fewer than 4 accuracies, or some beyond 0 to 100 %.
-
-    Example:
-        >>> model = fit_accuracy(space.choices, genomes, accuracies)
-        >>> model.predict(genomes[:3]).shape
-        (3,)
     """
     y = np.asarray(accuracies, np.float64)
     if len(y) < 4 or not (np.isfinite(y).all() and y.min() >= 0 and y.max() < 100):

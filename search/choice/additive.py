@@ -113,8 +113,3 @@ class Evidence:
 def kendall_tau(a: Floats, b: Floats) -> float:
     """Rank agreement of two scores, −1 to 1 (tau-b)."""
     return float(kendalltau(a, b).statistic)
-
-
-def regret(score: Floats, truth: Floats) -> float:
-    """Best truth − truth of the best scored, in units of the truth."""
-    return float(truth.max() - truth[int(np.argmax(score))])

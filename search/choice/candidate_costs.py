@@ -37,7 +37,7 @@ Simulate = Callable[[Sequence[Architecture]], Sequence[CandidateCost]]
 
 def costs(space: Space, target: Target, architectures: Sequence[Architecture]) -> list[CandidateCost]:
     """Costs of networks, computed one after the other in this process."""
-    return [target.cost(workload(space, a), a.adc_bits) for a in architectures]
+    return [target.cost(workload(space, a)) for a in architectures]
 
 
 class Simulator:
@@ -46,12 +46,6 @@ class Simulator:
     Args:
         store: file of costs, read at the start and appended to; None remembers in memory only.
         client: of ``workers``; None simulates in this process.
-        progress: called as candidates are done.
-
-    Example:
-        >>> simulate = Simulator(space, target)
-        >>> simulate([architecture])[0].macros
-        4
     """
 
     def __init__(

@@ -48,11 +48,6 @@ class Front:
     simulations: int
     members: tuple[Member, ...]
 
-    def hypervolume(self, accuracy_floor: float, least_edp: float, most_edp: float) -> float:
-        """Hypervolume of the front in (accuracy, ln EDP), each scaled to 0..1: from the floor to 100 %, and from the
-        least to the most EDP (mJ·ms)."""
-        return volume([(m.accuracy_low, m.cost.edp_mj_ms) for m in self.members], accuracy_floor, least_edp, most_edp)
-
     @property
     def most_accurate(self) -> Member:
         return max(self.members, key=lambda m: (m.accuracy_low, -m.cost.edp_mj_ms))
@@ -74,7 +69,7 @@ class Front:
         chosen = list(dict.fromkeys(self.members.index(m) for m in ends))[:count]
         while len(chosen) < min(count, len(self.members)):
             left = [i for i in range(len(self.members)) if i not in chosen]
-            chosen.append(max(left, key=lambda i: (_area(points[[*chosen, i]]), -i)))
+            chosen.append(max(left, key=lambda i: (area(points[[*chosen, i]]), -i)))
         return tuple(self.members[i] for i in sorted(chosen))
 
     def _unit(self) -> Floats:
@@ -120,15 +115,7 @@ def non_dominated(objectives: Floats) -> NDArray[np.int64]:
     return np.array(sorted(kept), np.int64)
 
 
-def volume(points: Sequence[tuple[float, float]], accuracy_floor: float, least_edp: float, most_edp: float) -> float:
-    """Hypervolume of (accuracy in percent, EDP) pairs, as in ``Front.hypervolume``."""
-    span = math.log(most_edp / least_edp)
-    return _area(
-        np.array([((a - accuracy_floor) / (100 - accuracy_floor), math.log(most_edp / e) / span) for a, e in points])
-    )
-
-
-def _area(points: Floats) -> float:
+def area(points: Floats) -> float:
     """Area that points (higher is better, over 0, 0) cover."""
     from pymoo.indicators.hv import HV
 
@@ -137,17 +124,7 @@ def _area(points: Floats) -> float:
 
 
 def write_front(path: Path, front: Front) -> None:
-    """Write it whole or not at all; the same front gives the same bytes.
-
-    Args:
-        path: of the file.
-        front: to write.
-
-    Example:
-        >>> write_front(Path("front.json"), Front("lab-128", "pareto", 0, 12, ()))
-        >>> read_front(Path("front.json")).simulations
-        12
-    """
+    """Write it whole or not at all; the same front gives the same bytes."""
     data = {
         "format": FORMAT,
         "version": f"{VERSION[0]}.{VERSION[1]}",
@@ -170,19 +147,7 @@ def write_front(path: Path, front: Front) -> None:
 
 
 def read_front(path: Path) -> Front:
-    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version.
-
-    Args:
-        path: of a front.json.
-
-    Returns:
-        the front, as it was written.
-
-    Example:
-        >>> write_front(Path("front.json"), Front("lab-128", "pareto", 0, 12, ()))
-        >>> read_front(Path("front.json")).target
-        'lab-128'
-    """
+    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version."""
     data = read_json(path, FORMAT, VERSION[0])
     try:
         return Front(

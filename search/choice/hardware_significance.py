@@ -72,23 +72,10 @@ def hardware_significance(
     """Give it from simulated candidates.
 
     Args:
-        choices: number of choices of each gene.
-        genomes: of the candidates, (n, genes).
-        costs: of the same, in order.
-        measure: the number of a cost that is to be small.
         top: K; default a tenth of the candidates that fit, at least 16 (all where fewer fit).
-
-    Returns:
-        one number a choice of every gene.
 
     Raises:
         SearchError: no candidate fits the chip.
-
-    Example:
-        >>> from search.choice.hardware_significance import Measure
-        >>> costs = Simulator(space, target)([space.decode(genome) for genome in genomes])
-        >>> hardware_significance(space.choices, genomes, costs, Measure.RIDGE).choices
-        (2, 2, 2, 3, 1, 2, 2, 1, 1)
     """
     if measure is Measure.RIDGE:
         return Significance.of(choices, -edp_model(choices, genomes, costs).weights)
@@ -133,12 +120,6 @@ def cost_models(choices: Sequence[int], genomes: Genomes, costs: Sequence[Candid
 def edp_model(choices: Sequence[int], genomes: Genomes, costs: Sequence[CandidateCost]) -> AdditiveModel:
     """ln EDP (mJ·ms) as a sum over choices."""
     return fit_additive(choices, genomes, np.log([cost.edp_mj_ms for cost in costs]))
-
-
-def explained(model: AdditiveModel, genomes: Genomes, values: Floats) -> float:
-    """R² of a model on networks, best ones that it was not fitted to: how much of a cost is a sum over choices."""
-    rest = values - model.predict(genomes)[0]
-    return 1.0 - float(rest @ rest) / float(((values - values.mean()) ** 2).sum())
 
 
 def combinations(

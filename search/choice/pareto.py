@@ -147,27 +147,11 @@ def pareto_search(
     """Give the front of at most ``budget`` whole-network simulations.
 
     Args:
-        space: to search.
-        accuracy: predicts the accuracy of a genome.
-        simulate: gives cost and size of genomes.
-        budget: most simulations.
-        seed: of everything random.
         target: name of what ``simulate`` simulates, for the file.
         kappa: standard errors that the lower bound of the accuracy lies below its mean.
-        caps: limits of latency, energy and accuracy.
-        progress: called with (done, total, what).
-
-    Returns:
-        simulated networks that none beats, with all that were simulated.
 
     Raises:
         SearchError: nothing simulated keeps the caps.
-
-    Example:
-        >>> model = fit_accuracy(space.choices, genomes, accuracies)
-        >>> front = pareto_search(space, model, Simulator(space, target), budget=16, seed=0)
-        >>> len(front.members) > 0
-        True
     """
     rng = np.random.default_rng(seed)
     run = Search(space, accuracy, simulate, budget, kappa, caps, progress)

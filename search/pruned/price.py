@@ -38,7 +38,7 @@ class PlanPrices:
                 activation_bits=plan.activation_bits,
                 layer_bits=self.teacher.bits_in(plan, graph),
             )
-            costs = [target.cost(work, target.adc_bits) for target in self.targets]
+            costs = [target.cost(work) for target in self.targets]
             prices = [found.edp_mj_ms * (1 + found.excess_macros) for found in costs]
             self.known[plan.key] = min((price, number) for number, price in enumerate(prices))
         return self.known[plan.key]

@@ -80,33 +80,11 @@ def from_json(data: Any, origin: str) -> Architecture:
 
 
 def write_architecture(path: Path, architecture: Architecture) -> None:
-    """Write ``architecture.json``, whole or not at all.
-
-    Args:
-        path: of the file.
-        architecture: to write.
-
-    Example:
-        >>> write_architecture(Path("architecture.json"), architecture)
-        >>> read_architecture(Path("architecture.json")) == architecture
-        True
-    """
+    """Write ``architecture.json``, whole or not at all."""
     head = {"format": FORMAT, "version": f"{VERSION[0]}.{VERSION[1]}"}
     write_text(path, json.dumps(head | to_json(architecture), indent=1) + "\n")
 
 
 def read_architecture(path: Path) -> Architecture:
-    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version.
-
-    Args:
-        path: of an architecture.json.
-
-    Returns:
-        the architecture, with the name of its space.
-
-    Example:
-        >>> write_architecture(Path("architecture.json"), architecture)
-        >>> read_architecture(Path("architecture.json")).operators
-        ('skip', 'skip', 'conv3', 'conv2')
-    """
+    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version."""
     return from_json(read_json(path, FORMAT, VERSION[0]), str(path))

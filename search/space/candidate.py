@@ -1,7 +1,7 @@
 """One network of a space as work for a cost model, without weights.
 
 work = workload(space, architecture)
-cost = ChipTarget(load_chip("lab-128")).cost(work, architecture.adc_bits)
+cost = ChipTarget(load_chip("lab-128")).cost(work)
 """
 
 from __future__ import annotations
@@ -40,27 +40,15 @@ class CandidateCost:
         return max(self.macros - self.macros_available, 0)
 
 
-def workload(space: Space, architecture: Architecture, *, signed_image: bool = False) -> Workload:
+def workload(space: Space, architecture: Architecture) -> Workload:
     """The network as layers, shapes and bits; not placed.
 
-    Pixels are 0..1, as ``search.train.export`` writes them; networks of others may take ``signed_image`` codes.
+    Pixels are 0..1, as ``search.train.export`` writes them.
     Padding of an even kernel is what stands before (top, left); shapes say the rest.
-
-    Args:
-        space: of the architecture.
-        architecture: a network of the space.
-        signed_image: pixels become codes below zero, too.
-
-    Returns:
-        layers with shapes and bits, without tiles.
-
-    Example:
-        >>> [layer.name for layer in workload(space, architecture).layers][:3]
-        ['stem', '2.1.conv', '2.2.conv']
     """
     layers = space.layers(architecture)
     shapes: dict[str, Shape3] = {INPUT: space.input_shape}
-    signed = {INPUT: signed_image}
+    signed = {INPUT: False}
     bits = precision(space, architecture)
     taken = bits.codes(layers)
     made = []

@@ -36,15 +36,7 @@ OPTIONAL = ("multiple", "head", "per", "edge_weight", "edge_activation", "first"
 
 
 def space_names() -> list[str]:
-    """Names of the space files that come with the package.
-
-    Returns:
-        the names, sorted.
-
-    Example:
-        >>> "cifar10" in space_names()
-        True
-    """
+    """Names of the space files that come with the package."""
     return sorted(
         p.name[:-5] for p in resources.files("search").joinpath("spaces").iterdir() if p.name.endswith(".toml")
     )
@@ -54,19 +46,11 @@ def load_space(name_or_path: str | Path, *, allow_code: bool = False) -> Space:
     """Give a shipped space or a user's own (a path ending in ``.toml``).
 
     Args:
-        name_or_path: of a shipped space, or a path.
         allow_code: import and call the Python objects that the file names. Only for files you trust.
-
-    Returns:
-        the space, checked.
 
     Raises:
         FileError: unknown name, unreadable file, or a wrong value (with its line).
         CodeRefused: the file names Python code.
-
-    Example:
-        >>> load_space("cifar10").input_shape
-        (3, 32, 32)
     """
     name = str(name_or_path)
     own = name.endswith(".toml")
@@ -90,20 +74,7 @@ def space_text(name_or_path: str | Path) -> str:
 
 
 def parse_space(text: str, origin: str, *, allow_code: bool = False) -> Space:
-    """Check the text of a space file and give its space; ``origin`` names it in errors.
-
-    Args:
-        text: of the file, TOML.
-        origin: name of the file for errors.
-        allow_code: import and call the Python objects that the text names.
-
-    Returns:
-        the space, checked.
-
-    Example:
-        >>> parse_space(Path("space.toml").read_text(), "space.toml").name
-        'tiny'
-    """
+    """Check the text of a space file and give its space; ``origin`` names it in errors."""
     return _SpaceReader(text, origin, allow_code).space()
 
 

@@ -12,7 +12,7 @@ converters; its numbers are indices of choices.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -186,13 +186,6 @@ class Space:
     def sample(self, rng: np.random.Generator) -> Genome:
         """One genome, every network equally likely."""
         return tuple(int(i) for i in rng.integers(self.choices))
-
-    def neighbours(self, genome: Sequence[int]) -> Iterator[Genome]:
-        """All genomes that differ in one gene."""
-        for i, count in enumerate(self.choices):
-            for value in range(count):
-                if value != genome[i]:
-                    yield (*genome[:i], value, *genome[i + 1 :])
 
     def every(self) -> NDArray[np.int64]:
         """All genomes, int64 (size, genes), the last gene running fastest."""

@@ -39,7 +39,7 @@ class DroppedBits:
 
 
 def fitted(
-    space: Space, target: Target, *, least_share: float = LEAST_SHARE, other_adcs: bool = False
+    space: Space, target: Target, *, least_share: float = LEAST_SHARE
 ) -> tuple[Space, tuple[Dropped | DroppedBits, ...]]:
     """Give the part of a space that makes sense on a target, and the operators and weight bits that it lost.
 
@@ -48,24 +48,9 @@ def fitted(
     Weight bits go where a network costs the same with more of them: 2 and 3 beside 4 on
     cells of eight levels.
 
-    Args:
-        space: to search.
-        target: chip or scale that costs are of.
-        least_share: of the last array of a layer.
-        other_adcs: let the search choose among the space's converter bits that could be built
-            there; else they are the target's.
-
-    Returns:
-        the smaller space, and what was left out of it with the reason.
-
     Raises:
         NothingFits: a position has no operator left.
         SpaceError: no bits left, or even the smallest network has too many macros.
-
-    Example:
-        >>> smaller, dropped = fitted(space, target)
-        >>> smaller.size() < space.size(), len(dropped)
-        (True, 1)
     """
     positions: list[Position] = []
     dropped: list[Dropped | DroppedBits] = []
@@ -81,9 +66,7 @@ def fitted(
         space,
         positions=tuple(positions),
         activation_bits=_some(space, target, "activation", space.activation_bits, range(1, target.input_bits + 1)),
-        adc_bits=_some(space, target, "ADC", space.adc_bits, target.other_adc_bits)
-        if other_adcs
-        else (target.adc_bits,),
+        adc_bits=(target.adc_bits,),
     )
     _check_edges(made, target)
     _check_smallest(made, target)
@@ -155,7 +138,7 @@ def _weight_bits(space: Space, target: Target) -> tuple[tuple[int, ...], tuple[D
     """Weight bits that cost less than all wider ones, and the others."""
     network = _narrow(space, target, max)  # one with cells wherever there is a choice
     every = {b: replace(network, weight_bits=(b,) * len(space.bit_groups)) for b in space.weight_bits}
-    cost = {b: target.cost(workload(space, one), one.adc_bits) for b, one in every.items()}
+    cost = {b: target.cost(workload(space, one)) for b, one in every.items()}
     as_wide = {b: max((w for w in cost if w > b and cost[w] == cost[b]), default=b) for b in cost}
     kept = tuple(b for b, wide in as_wide.items() if wide == b)
     return kept, tuple(DroppedBits(b, wide) for b, wide in as_wide.items() if wide > b)
@@ -176,7 +159,7 @@ def _narrow(space: Space, target: Target, most: Callable[..., str]) -> Architect
 
 def _check_smallest(space: Space, target: Target) -> None:
     smallest = _narrow(space, target, min)
-    cost = target.cost(workload(space, smallest), smallest.adc_bits)
+    cost = target.cost(workload(space, smallest))
     if not cost.feasible:
         raise SpaceError(
             f"no network of space {space.name} fits {target.name}: the smallest needs {cost.macros} macros, "

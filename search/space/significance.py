@@ -73,19 +73,7 @@ def combined(task: Significance, hardware: Significance, alpha: float, *, by_gen
     """S = α T̂ + (1 − α) Ĥ, both normalised.
 
     Args:
-        task: significance of the accuracy, T.
-        hardware: significance of the cost, H.
-        alpha: share of the task, 0 to 1.
         by_gene: normalise each gene by itself, not all together.
-
-    Returns:
-        one number a choice, normalised.
-
-    Example:
-        >>> task = Significance((np.array([0.2, 0.9]), np.array([0.5, 0.1, 0.3])))
-        >>> hardware = Significance((np.array([0.8, 0.1]), np.array([0.1, 0.2, 0.9])))
-        >>> combined(task, hardware, alpha=0.5).best()
-        (1, 2)
     """
     t, h = task.normalised(by_gene=by_gene), hardware.normalised(by_gene=by_gene)
     return Significance(tuple(alpha * a + (1 - alpha) * b for a, b in zip(t.values, h.values, strict=True)))

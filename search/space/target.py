@@ -53,11 +53,7 @@ class Target(Protocol):
     def adc_bits(self) -> int:
         """Bits of its converters as they are."""
 
-    @property
-    def other_adc_bits(self) -> tuple[int, ...]:
-        """Bits of converters that could be built in place of these, theirs among them."""
-
-    def cost(self, work: Workload, adc_bits: int) -> CandidateCost:
+    def cost(self, work: Workload) -> CandidateCost:
         """Cost of one image, also of a network with too many macros."""
 
 
@@ -65,8 +61,7 @@ class Target(Protocol):
 class ChipTarget:
     """A chip with a [cost] section, by ``cim.cost.network_cost``. Macros are its macros.
 
-    Converters of fewer bits spend 2^bits less; their time stays the chip file's. ``layout``: with the copies on idle
-    cells that a deployment writes, or with each layer once.
+    ``layout``: with the copies on idle cells that a deployment writes, or with each layer once.
     """
 
     chip: ChipSpec
@@ -105,16 +100,9 @@ class ChipTarget:
     def adc_bits(self) -> int:
         return self.chip.macro.adc.bits
 
-    @property
-    def other_adc_bits(self) -> tuple[int, ...]:
-        return tuple(range(1, self.adc_bits + 1))
-
-    def cost(self, work: Workload, adc_bits: int) -> CandidateCost:
-        macro = replace(self.chip.macro, adc=replace(self.chip.macro.adc, bits=adc_bits))
-        work = with_adapters(work, self.adapter_rank)
-        chip, in_rounds = replace(self.chip, macro=macro), self.layout.rounds
-        lying = placed(work, chip, self.layout, enlarge=not in_rounds)
-        chip = replace(self.chip, macro=macro, macros=max(self.macros, lying.highest_macro + 1))
+    def cost(self, work: Workload) -> CandidateCost:
+        lying = placed(with_adapters(work, self.adapter_rank), self.chip, self.layout, enlarge=not self.layout.rounds)
+        chip = replace(self.chip, macros=max(self.macros, lying.highest_macro + 1))
         found = estimate(lying, chip)
         return CandidateCost(found.latency_ns, found.energy_pj, lying.highest_macro + 1, self.macros)
 
@@ -181,20 +169,12 @@ class MnsimTarget:
     def adc_bits(self) -> int:
         return self.config.adc.chosen.bits
 
-    @property
-    def other_adc_bits(self) -> tuple[int, ...]:
-        return tuple(sorted({self.adc_bits, *self.config.adc.bits}))
-
-    def cost(self, work: Workload, adc_bits: int) -> CandidateCost:
-        config = self.config
-        if adc_bits != self.adc_bits:
-            if adc_bits not in config.adc.bits:
-                raise MnsimError(f"no {adc_bits}-bit ADC in the table of {self.name}: {config.adc.bits}")
-            config = replace(config, adc=replace(config.adc, choice=config.adc.bits.index(adc_bits) + 1))
-        found = self._estimate(work, config)
+    def cost(self, work: Workload) -> CandidateCost:
+        found = self._estimate(work)
         return CandidateCost(found.latency_ns, found.energy_total_nj * 1e3, found.tiles, self.macros)
 
-    def _estimate(self, work: Workload, config: MnsimConfig) -> MnsimCost:
+    def _estimate(self, work: Workload) -> MnsimCost:
+        config = self.config
         for _ in range(LARGER_GRIDS):
             try:
                 return estimate_mnsim(work, config)
@@ -215,21 +195,13 @@ def load_target(
     the prices of a list.
 
     Args:
-        name_or_path: of a shipped chip or configuration, or a path.
         macros: another macro count than the chip file's; an MNSIM configuration takes none.
         layout, adapter_rank: as those of a ``ChipTarget``. MNSIM lays networks out by itself.
         chip: priced by the list that ``name_or_path`` names (``cim.chip.price_list``); None: none.
 
-    Returns:
-        what prices candidates.
-
     Raises:
         ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
         NoCostModel: a chip file without [cost].
-
-    Example:
-        >>> load_target("mnsim-default").name
-        'mnsim-default'
     """
     if is_price_list(str(name_or_path)):
         if chip is None:

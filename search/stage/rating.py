@@ -72,19 +72,6 @@ def train_stage(job: StageJob, images: Images, progress: ProgressCallback | None
 
     Leaves ``stage-N.json`` (scores) and ``stage-N.pt`` (weights, for later stages' prefixes) in the folder.
     Killed, it goes on from the last whole epoch.
-
-    Args:
-        job: stage, teacher, settings and folder.
-        images: to train and rate on.
-        progress: called after each step and epoch.
-
-    Returns:
-        ratings of the stage's operators.
-
-    Example:
-        >>> settings = StageSettings(TrainingSchedule(epochs=1, batch=30, average=False), rate_images=20)
-        >>> train_stage(StageJob(space, 0, settings, Path("teacher.pt"), None, Path("stages")), images).stage
-        0
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     key = _key(job, images)

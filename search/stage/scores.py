@@ -56,20 +56,6 @@ def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: boo
     Operators that did not compete stand as low as the lowest of their position. Bits count with the sum over the
     stages that they are for, shared by a stage's positions where each has its own; 0, all alike, where a stage
     lacks some, as widths and converters always do. Raises ``SearchError`` where a position or an operator is missing.
-
-    Args:
-        space: that the stages are of.
-        stages: scores of every stage.
-        noisy: rate by features under the errors of a chip; else of perfect cells.
-
-    Returns:
-        one number a choice of every gene.
-
-    Example:
-        >>> settings = StageSettings(TrainingSchedule(epochs=1, batch=30, average=False), rate_images=20)
-        >>> jobs = [StageJob(space, n, settings, Path("teacher.pt"), None, Path("both")) for n in range(2)]
-        >>> task_significance(space, [train_stage(job, images) for job in jobs]).choices
-        (2, 2, 2, 3, 1, 2, 2, 1, 1)
     """
     found: dict[tuple[str, str], float] = {}
     for stage in stages:
@@ -108,22 +94,7 @@ def write_scores(path: Path, scores: StageScores) -> None:
 
 
 def read_scores(path: Path) -> StageScores:
-    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version.
-
-    Args:
-        path: of a stage-N.json.
-
-    Returns:
-        ratings of one stage's operators.
-
-    Example:
-        >>> settings = StageSettings(TrainingSchedule(epochs=1, batch=30, average=False), rate_images=20)
-        >>> job = StageJob(space, 0, settings, Path("teacher.pt"), None, Path("rated"))
-        >>> train_stage(job, images).paths > 0
-        True
-        >>> read_scores(Path("rated") / f"{job.name}.json").positions
-        ('1.1', '1.2', 'weight bits', 'activation bits')
-    """
+    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version."""
     data = read_json(path, FORMAT, VERSION[0])
     try:
         return StageScores(

@@ -98,16 +98,6 @@ class LearnedStep(nn.Module):
         return y
 
 
-def weight_step(weight: Tensor, bits: int) -> LearnedStep:
-    """A quantiser for a weight tensor: codes symmetric about 0, its step started from the weights."""
-    if bits < 2:
-        raise ValueError(f"weights of {bits} bits")
-    top = (1 << (bits - 1)) - 1
-    step = LearnedStep(-top, top, weight.numel())
-    step.start(weight.detach())
-    return step
-
-
 def row_steps(weight: Tensor, bits: int, clip: float) -> LearnedStep:
     """One step an output, started so that the codes end at ``clip`` root mean squares of its weights.
 

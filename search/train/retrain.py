@@ -106,23 +106,7 @@ class Retrained:
 
 
 def retrain(job: RetrainJob, images: Images, validation: Images, progress: ProgressCallback | None = None) -> Retrained:
-    """Train, write ``net.pt``. Killed, it goes on from the last whole epoch. Never give it test images.
-
-    Args:
-        job: space, architecture, settings and folder.
-        images: to train on.
-        validation: to score on after each epoch; no test images.
-        progress: called after each step and epoch.
-
-    Returns:
-        path of the net.pt, its accuracy on a perfect chip and under errors, and a record of each epoch.
-
-    Example:
-        >>> settings = RetrainSettings(TrainingSchedule(epochs=1, batch=30))
-        >>> job = RetrainJob(space, architecture, settings, None, None, Path("networks/c"), classes, "stripes")
-        >>> retrain(job, images, validation).path.name
-        'net.pt'
-    """
+    """Train, write ``net.pt``. Killed, it goes on from the last whole epoch. Never give it test images."""
     job.folder.mkdir(parents=True, exist_ok=True)
     return job.machine.run(_retrain, job, images, validation, progress=progress)
 

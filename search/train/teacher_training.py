@@ -92,24 +92,7 @@ def train_teacher(
     """A dense teacher of our own for a space; its validation accuracy stands in the provenance.
 
     Args:
-        space: that it is to teach.
-        images: to train on.
-        validation: to score on after each epoch; no test images.
-        schedule: epochs, batch and rate.
-        classes: names of the logits.
-        growth: channels that a dense layer adds.
-        layers: dense layers a stage.
         checkpoint: file that a training that was killed resumes from; None: none.
-        machine: device and precision; None: this CPU.
-        progress: called after each step and epoch.
-
-    Returns:
-        the trained teacher.
-
-    Example:
-        >>> schedule = TrainingSchedule(epochs=1, batch=30)
-        >>> train_teacher(space, images, validation, schedule, classes=classes).graph.classes
-        ('rising', 'falling', 'flat')
     """
     machine = machine or Machine()
     return machine.run(
@@ -131,24 +114,10 @@ def refine_teacher(
     """Go on training a network that was trained elsewhere, on the images of now; batch norms are merged, then fixed.
 
     Args:
-        network: trained elsewhere.
-        images: to train on.
-        validation: to score on after each epoch; no test images.
-        schedule: epochs, batch and rate.
         checkpoint: file that a training that was killed resumes from; None: none.
-        machine: device and precision; None: this CPU.
-        progress: called after each step and epoch.
-
-    Returns:
-        the trained network, batch norms merged.
 
     Raises:
         TeacherError: its input or its classes are others than those of the images.
-
-    Example:
-        >>> teacher = mapping.load_network("teacher.pt")
-        >>> refine_teacher(teacher, images, validation, TrainingSchedule(epochs=1, batch=30)).graph.classes
-        ('rising', 'falling', 'flat')
     """
     graph, most = network.graph, int(images.labels.max())
     height, width, channels = images.pixels.shape[1:]

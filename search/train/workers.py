@@ -40,21 +40,8 @@ def workers(scheduler: str | None = None, count: int = 2, *, timeout_s: float = 
     """Give a Dask client: of a cluster that is there (``tcp://…``), else of ``count`` processes on this machine,
     which listen on its loopback only.
 
-    Args:
-        scheduler: address of a cluster; None: processes of this machine.
-        count: of those processes.
-        timeout_s: to wait for the scheduler, s.
-
-    Returns:
-        a Dask client, closed at the end of the context.
-
     Raises:
         SearchError: no scheduler answers at that address within ``timeout_s``.
-
-    Example:
-        >>> with workers(count=1) as client:
-        ...     client.submit(abs, -3).result()
-        3
     """
     from distributed import Client, LocalCluster
 

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from search.choice.accuracy import Accuracy
+from search.choice.additive import AdditiveModel
 from search.choice.candidate_costs import Progress, Simulate
-from search.choice.front import Front
+from search.choice.front import Front, area
 from search.choice.hardware_significance import Measure, combinations, draw_candidates, hardware_significance
 from search.choice.pareto import ALPHAS, NO_CAPS, Caps, Search
 from search.space.architecture import Architecture
 from search.space.file import load_space
 from search.space.genes import Genome, Space
+from search.space.significance import Floats, Genomes
 
 POPULATION, PARENTS = 32, 10
+
+
+def explained(model: AdditiveModel, genomes: Genomes, values: Floats) -> float:
+    """R² of a model on networks, best ones that it was not fitted to: how much of a cost is a sum over choices."""
+    rest = values - model.predict(genomes)[0]
+    return 1.0 - float(rest @ rest) / float(((values - values.mean()) ** 2).sum())
+
+
+def volume(points: Sequence[tuple[float, float]], accuracy_floor: float, least_edp: float, most_edp: float) -> float:
+    """Hypervolume of (accuracy in percent, EDP in mJ·ms) pairs in (accuracy, ln EDP), each scaled to 0..1: from the
+    floor to 100 %, and from the least to the most EDP."""
+    span = math.log(most_edp / least_edp)
+    return area(
+        np.array([((a - accuracy_floor) / (100 - accuracy_floor), math.log(most_edp / e) / span) for a, e in points])
+    )
 
 
 def random_search(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from search_baselines import evolution, random_search, resnet20, top_k_search
+from search_baselines import evolution, random_search, resnet20, top_k_search, volume
 from search_gradients import Relaxation, RelaxedJob, RelaxedSettings, relaxed_search
 
 from cim.chip.file import load_chip
@@ -71,7 +71,9 @@ class SearchComparison:
     most_edp: float
 
     def volume(self, front: Front) -> float:
-        return front.hypervolume(self.floor, self.least_edp, self.most_edp)
+        return volume(
+            [(m.accuracy_low, m.cost.edp_mj_ms) for m in front.members], self.floor, self.least_edp, self.most_edp
+        )
 
 
 def compare_search(
@@ -214,7 +216,7 @@ def _resnet20(space: Space, target: ChipTarget) -> CandidateCost | None:
     if (shape.input_shape, shape.classes) != (space.input_shape, space.classes):
         return None
     fixed, chosen = resnet20(adc_bits=target.adc_bits)
-    return target.cost(workload(fixed, chosen), chosen.adc_bits)
+    return target.cost(workload(fixed, chosen))
 
 
 def main() -> None:

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from search_baselines import explained
 
 from search.choice.additive import kendall_tau
 from search.choice.candidate_costs import Simulator, costs
-from search.choice.hardware_significance import edp_model, explained
+from search.choice.hardware_significance import edp_model
 from search.space.file import load_space
 from search.space.prune import fitted
 from search.space.target import load_target

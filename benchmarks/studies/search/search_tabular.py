@@ -21,14 +21,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from search_baselines import evolution, random_search, top_k_search
+from search_baselines import evolution, explained, random_search, top_k_search, volume
 
 from cim.cost.workload import LayerWork, Workload
 from search.choice.accuracy import AdditiveAccuracy, fit_accuracy
-from search.choice.additive import kendall_tau, regret
+from search.choice.additive import kendall_tau
 from search.choice.candidate_costs import Simulate, costs
-from search.choice.front import Front, non_dominated, volume
-from search.choice.hardware_significance import Measure, edp_model, explained
+from search.choice.front import Front, non_dominated
+from search.choice.hardware_significance import Measure, edp_model
 from search.choice.macs import macs_column
 from search.choice.pareto import Caps, pareto_search
 from search.space.architecture import Architecture
@@ -57,9 +57,8 @@ class ReferenceChip:
     array: ArraySize = ARRAY
     input_bits: int = 8
     adc_bits: int = 8
-    other_adc_bits: tuple[int, ...] = (8,)
 
-    def cost(self, work: Workload, adc_bits: int) -> CandidateCost:
+    def cost(self, work: Workload) -> CandidateCost:
         layers = [self._layer(layer) for layer in work.layers if layer.kind.on_cells]
         energy_pj = math.fsum(layer[1] for layer in layers)
         return CandidateCost(
@@ -170,7 +169,12 @@ def ranks(table: Tabular, samples: int, seeds: int) -> dict[str, float]:
     rows = []
     for seed in range(seeds):
         predicted = table.model(samples, seed).predict(table.genomes)
-        rows.append((kendall_tau(predicted, table.accuracy), regret(predicted, table.accuracy)))
+        rows.append(
+            (
+                kendall_tau(predicted, table.accuracy),
+                float(table.accuracy.max() - table.accuracy[int(np.argmax(predicted))]),
+            )
+        )
     tau, points = np.mean(rows, 0)
     return {"tau": round(float(tau), 3), "regret_points": round(float(points), 3)}
 

@@ -52,7 +52,7 @@ def test_search_estimate_and_report_show_the_edp_of_what_is_written(
     file = load_network(small.net)
     work = unplaced_workload(file.graph, weight_bits=file.weight_bits, activation_bits=file.activation_bits)
     layout, rank = DeployOptions(recipe=recipe).layout, recipe.tune_plan.rank
-    searched = ChipTarget(spec, layout, rank).cost(work, spec.macro.adc.bits).edp_mj_ms
+    searched = ChipTarget(spec, layout, rank).cost(work).edp_mj_ms
     assert settings.asked == recipe
     evaluated = SimulatedEvaluator(
         spec,

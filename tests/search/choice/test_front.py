@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.choice.front import Front, Member, front_of, non_dominated, read_front, volume, write_front
+from search.choice.front import Front, Member, front_of, non_dominated, read_front, write_front
 from search.errors import NewerFile, SearchFileError
 from search.space.candidate import CandidateCost
 from search.space.file import parse_space
@@ -57,12 +57,6 @@ def test_a_shortlist_holds_the_ends_and_the_knee_and_then_what_adds_most() -> No
     assert set(THREE) <= set(short) or far in short
     assert {THREE[0], THREE[2], far} <= set(short)
     assert len(front(*THREE).shortlist(8)) == 3
-
-
-def test_the_volume_of_one_point_is_its_rectangle() -> None:
-    assert volume([(90.0, 0.1)], 80.0, 0.01, 1.0) == pytest.approx(0.5 * 0.5)
-    assert volume([(79.0, 0.1)], 80.0, 0.01, 1.0) == 0
-    assert front(*THREE).hypervolume(80, 0.25, 4.0) == pytest.approx(0.5 * 0.25)
 
 
 table = st.lists(st.tuples(*(st.integers(0, 5),) * 2), min_size=1, max_size=30)

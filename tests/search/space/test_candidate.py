@@ -10,7 +10,7 @@ import pytest
 
 from cim.chip.file import load_chip
 from cim.cost.network_cost import NoCostModel
-from cim.mnsim import MnsimError, load_mnsim
+from cim.mnsim import load_mnsim
 from mapping.errors import CannotMap
 from mapping.network.architectures import build
 from mapping.workload import placed, unplaced_workload
@@ -44,9 +44,11 @@ def test_resnet20_costs_what_the_graph_of_resnet20_costs(target: Target) -> None
     space, architecture = resnet20()
     graph = build("cifar_resnet20_b", classes=[str(i) for i in range(10)], rng=np.random.default_rng(0))
     work = unplaced_workload(graph, weight_bits=4, activation_bits=8)
-    ours = workload(space, architecture, signed_image=True)  # pixels of that graph are centred
+    ours = workload(space, architecture)
+    first = replace(ours.layers[0], input_signed=True)  # pixels of that graph are centred
+    ours = replace(ours, layers=(first, *ours.layers[1:]))
     assert ours.macs == work.macs
-    assert target.cost(ours, target.adc_bits) == target.cost(work, target.adc_bits)
+    assert target.cost(ours) == target.cost(work)
 
 
 def test_stem_and_classifier_have_the_edges_bits_and_the_rest_the_networks() -> None:
@@ -78,7 +80,7 @@ def test_fewer_input_bits_in_one_stage_take_less_energy() -> None:
     wide = replace(space.decode((0,) * len(space.choices)), operators=("conv3",) * 9, activation_bits=(8, 8, 8))
     energies = []
     for bits in ((8, 8, 8), (4, 8, 8), (4, 4, 8), (4, 4, 4)):
-        energies.append(CHIP.cost(workload(space, replace(wide, activation_bits=bits)), 8).energy_pj)
+        energies.append(CHIP.cost(workload(space, replace(wide, activation_bits=bits))).energy_pj)
     assert energies == sorted(energies, reverse=True)
 
 
@@ -87,7 +89,7 @@ def test_a_layer_of_fewer_weight_bits_takes_fewer_slices_than_its_neighbours() -
     work = workload(space, architecture)
     wide = replace(work, layers=tuple(replace(w, weight_bits=8) if w.weight_bits else w for w in work.layers))
     edge = replace(work, layers=(replace(work.layers[0], weight_bits=8), *work.layers[1:]))
-    counts = [CHIP.cost(w, 8).macros for w in (work, edge, wide)]
+    counts = [CHIP.cost(w).macros for w in (work, edge, wide)]
     big = replace(CHIP.chip, macros=1000)
     tiles = [sum(len(t.macro) for t in placed(w, big).tiles) for w in (work, edge, wide)]
     assert tiles == [61, 63, 183]
@@ -97,7 +99,7 @@ def test_a_layer_of_fewer_weight_bits_takes_fewer_slices_than_its_neighbours() -
 def test_a_network_that_is_too_large_has_a_cost_and_says_how_many_macros_it_misses() -> None:
     space, architecture = resnet20()
     small = ChipTarget(replace(CHIP.chip, macros=8))
-    cost = small.cost(workload(space, architecture), 8)
+    cost = small.cost(workload(space, architecture))
     assert not cost.feasible
     assert cost.excess_macros == cost.macros - 8 > 0
     assert cost.edp_mj_ms > 0
@@ -109,19 +111,9 @@ def test_a_network_larger_than_the_grid_of_mnsim_is_infeasible_too() -> None:
     chip = replace(MNSIM.config.chip, tile_rows=2, tile_columns=2)
     small = MnsimTarget(replace(MNSIM.config, chip=chip))
     space, architecture = resnet20()
-    cost = small.cost(workload(space, architecture), 6)
+    cost = small.cost(workload(space, architecture))
     assert not cost.feasible
-    assert cost.macros == MNSIM.cost(workload(space, architecture), 6).macros
-
-
-def test_converters_of_fewer_bits_spend_less_energy() -> None:
-    space, architecture = resnet20()
-    work = workload(space, architecture)
-    energies = [CHIP.cost(work, bits).energy_pj for bits in (5, 6, 7, 8)]
-    assert energies == sorted(energies)
-    assert MNSIM.cost(work, 4).energy_pj != MNSIM.cost(work, 6).energy_pj
-    with pytest.raises(MnsimError, match="7-bit ADC"):
-        MNSIM.cost(work, 7)
+    assert cost.macros == MNSIM.cost(workload(space, architecture)).macros
 
 
 def test_a_chip_without_prices_is_no_target() -> None:
@@ -172,10 +164,8 @@ def test_operators_that_waste_arrays_are_dropped_and_named_unless_asked_for() ->
     assert "residual" in kept.positions[1].operators
 
 
-def test_converter_bits_are_the_chips_unless_others_may_be_built() -> None:
-    space = one_width()
-    assert fitted(space, CHIP)[0].adc_bits == (8,)
-    assert fitted(space, CHIP, other_adcs=True)[0].adc_bits == (6, 8)
+def test_converter_bits_are_the_chips() -> None:
+    assert fitted(one_width(), CHIP)[0].adc_bits == (8,)
 
 
 def test_weight_bits_that_cost_as_much_as_more_of_them_are_dropped_and_named() -> None:

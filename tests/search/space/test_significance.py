@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 
 from search.choice.accuracy import fit_accuracy
-from search.choice.additive import fit_additive, kendall_tau, regret
+from search.choice.additive import fit_additive, kendall_tau
 from search.choice.hardware_significance import (
     MODES,
     Measure,
     combinations,
-    cost_models,
     draw_candidates,
-    edp_model,
-    explained,
     hardware_significance,
 )
 from search.choice.macs import macs_column
@@ -89,12 +86,10 @@ def test_accuracies_that_are_too_few_or_none_are_refused(values: list[float]) ->
         fit_accuracy(CHOICES, EVERY[: len(values)], np.array(values))
 
 
-def test_tau_and_regret_of_a_perfect_score() -> None:
+def test_tau_of_a_perfect_score() -> None:
     truth = np.array([1.0, 4.0, 2.0])
     assert kendall_tau(truth * 3, truth) == pytest.approx(1)
     assert kendall_tau(-truth, truth) == pytest.approx(-1)
-    assert regret(truth, truth) == 0
-    assert regret(-truth, truth) == 3
 
 
 def test_normalising_keeps_how_much_a_gene_matters_unless_asked_not_to() -> None:
@@ -236,11 +231,3 @@ def test_a_task_significance_that_repeats_the_multiplications_is_worth_no_more_t
 def test_no_candidate_that_fits_is_an_error_with_numbers() -> None:
     with pytest.raises(SearchError, match="none of 24 candidates fits 10 macros; the smallest needs 12"):
         hardware_significance(CHOICES, EVERY, costs_of(np.ones(24), macros=12), Measure.LIFT)
-
-
-def test_how_much_of_a_cost_is_a_sum_is_told_on_networks_that_were_not_fitted() -> None:
-    ln_edp = one_hot(CHOICES, EVERY) @ TRUTH
-    model = edp_model(CHOICES, EVERY[SOME], costs_of(ln_edp[SOME]))
-    assert explained(model, np.delete(EVERY, SOME, 0), np.delete(ln_edp, SOME)) > 0.99
-    models = cost_models(CHOICES, EVERY[SOME], costs_of(ln_edp[SOME]))
-    assert models.predict(EVERY)[:, 1] - math.log(1e9) == pytest.approx(ln_edp, abs=0.05)

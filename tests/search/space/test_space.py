@@ -48,13 +48,6 @@ def test_every_network_ends_in_logits_of_the_right_size(genome: tuple[int, ...])
     assert len(set(names)) == len(names)
 
 
-def test_neighbours_differ_in_one_gene_and_are_all_of_them() -> None:
-    genome = SPACE.sample(np.random.default_rng(1))
-    near = list(SPACE.neighbours(genome))
-    assert len(near) == len(set(near)) == sum(n - 1 for n in SPACE.choices)
-    assert all(sum(a != b for a, b in zip(genome, other, strict=True)) == 1 for other in near)
-
-
 def test_all_genomes_of_a_space_are_as_many_as_its_size() -> None:
     every = SPACE.every()
     assert len(np.unique(every, axis=0)) == len(every) == SPACE.size()

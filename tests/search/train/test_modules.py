@@ -297,7 +297,7 @@ def test_layers_of_mixed_bits_are_written_and_compiled_as_they_were_priced(per: 
     widths = {w.name: (w.weight_bits, w.input_bits) for w in made.layers if w.kind.on_cells}
     assert widths == {w.name: (w.weight_bits, w.input_bits) for w in priced.layers if w.kind.on_cells}
     assert len(set(widths.values())) > 2
-    cost = ChipTarget(chip).cost(priced, 8)
+    cost = ChipTarget(chip).cost(priced)
     assert estimate(made, chip).energy_pj == pytest.approx(cost.energy_pj, rel=1e-12)
     with torch.no_grad():
         wanted = net.eval()(torch.tensor(pixels.transpose(0, 3, 1, 2)).float() / 255).numpy()
@@ -317,5 +317,5 @@ def test_a_written_network_costs_what_its_candidate_cost() -> None:
             network_file(net, TINY.input_shape, classes=CLASSES, images=pixels, provenance={}), chip
         )
         made = estimate(program_workload(program), chip)
-        priced = ChipTarget(chip).cost(workload(TINY, architecture), 8)
+        priced = ChipTarget(chip).cost(workload(TINY, architecture))
         assert (made.latency_ns, made.energy_pj) == pytest.approx((priced.latency_ns, priced.energy_pj), rel=1e-12)
