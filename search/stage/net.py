@@ -27,7 +27,6 @@ class StageNet(nn.Module):
 
     Args:
         stage: from 0.
-        bits: that it can have (``set_bits``), to begin with the first.
         inputs, outputs: channels of the teacher's features before and after; ``plain``: those before are
             never negative, so that they need no adapter where the channels agree.
     """
@@ -38,7 +37,7 @@ class StageNet(nn.Module):
         stage: int,
         inputs: int,
         outputs: int,
-        bits: Sequence[Bits],
+        bits: Bits,
         noise: ArrayNoise | None,
         *,
         plain: bool,
@@ -57,11 +56,6 @@ class StageNet(nn.Module):
     @property
     def choices(self) -> tuple[int, ...]:
         return tuple(len(names) for names in self.names)
-
-    def set_bits(self, bits: Bits) -> None:
-        for module in self.modules():
-            if isinstance(module, LayerNet):
-                module.set_bits(bits)
 
     def options(self, position: int) -> list[nn.Module]:
         found = self.operators[position]
@@ -95,7 +89,7 @@ class StageNet(nn.Module):
 
 
 def operator_nets(
-    space: Space, places: Sequence[int], bits: Sequence[Bits], noise: ArrayNoise | None
+    space: Space, places: Sequence[int], bits: Bits, noise: ArrayNoise | None
 ) -> tuple[nn.ModuleList, bool]:
     """Every operator of consecutive positions at the largest widths, a ModuleList each; what comes in is not negative.
 
@@ -106,13 +100,12 @@ def operator_nets(
     for i in places:
         slot = space.slot(i, widths)
         layers = [space.operators[name].layers(slot) for name in space.positions[i].operators]
-        made = [
-            LayerNet(each, slot.inputs, Precision(bits[0]), noise, signed=signed, others=bits)
-            if each
-            else nn.Identity()
-            for each in layers
-        ]
-        nets.append(nn.ModuleList(made))
+        nets.append(
+            nn.ModuleList(
+                LayerNet(each, slot.inputs, Precision(bits), noise, signed=signed) if each else nn.Identity()
+                for each in layers
+            )
+        )
         signed = any(not each[-1].relu if each else signed for each in layers)
     return nets, signed
 

@@ -12,8 +12,7 @@ under quantisation and the errors of the chip, at 0 to 2 times the record's stre
 - ``alpha``: a softmax mixture whose coefficients are learnt on the held-out images, after a third of
   the epochs with equal ones; T = log softmax. Operators without parameters do not compete.
 
-Stages are independent jobs; a later round may replace the teacher's features, with some probability, by what the
-stages before make of them. Imports torch: import this module late.
+Stages are independent jobs. Imports torch: import this module late.
 """
 
 from __future__ import annotations
@@ -27,13 +26,11 @@ from lightning_fabric import Fabric
 
 from cim.simulator.training_errors import ArrayNoise
 from mapping.network.file import load_network
-from search.errors import SearchError
 from search.space.genes import Space
 from search.stage.net import StageNet
-from search.stage.scores import BITS, StageScores, read_scores, write_scores
-from search.stage.task import StageSettings, Staging
+from search.stage.scores import StageScores, read_scores, write_scores
+from search.stage.task import BITS, StageSettings, Staging
 from search.train.arrays import forget_ranges, noise_digest
-from search.train.checkpoint import read_tensors, write_tensors
 from search.train.images import Images
 from search.train.teacher import StagedTeacher, split_graph
 from search.train.training import Machine, ProgressCallback, fit
@@ -44,7 +41,6 @@ class StageJob:
     """One stage to be trained, with all that it needs; picklable.
 
     ``stage`` from 0; ``teacher`` is a ``net.pt``; ``folder`` takes checkpoint and result.
-    ``prefix``: trained stages before this one (``stage-….pt`` of an earlier round), all of them or none.
     """
 
     space: Space
@@ -53,12 +49,9 @@ class StageJob:
     teacher: Path
     noise: ArrayNoise | None
     folder: Path
-    prefix: tuple[Path, ...] = ()
     machine: Machine = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
-        if len(self.prefix) not in (0, self.stage):
-            raise ValueError(f"{len(self.prefix)} stages before stage {self.stage + 1}")
         if self.machine.devices > 1:
             raise ValueError("a stage is trained on one device: give each stage its own")
 
@@ -70,8 +63,7 @@ class StageJob:
 def train_stage(job: StageJob, images: Images, progress: ProgressCallback | None = None) -> StageScores:
     """Train and rate one stage, or read what was found before under the same settings.
 
-    Leaves ``stage-N.json`` (scores) and ``stage-N.pt`` (weights, for later stages' prefixes) in the folder.
-    Killed, it goes on from the last whole epoch.
+    Leaves its scores, ``stage-N.json``, in the folder. Killed, it goes on from the last whole epoch.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     key = _key(job, images)
@@ -83,12 +75,11 @@ def train_stage(job: StageJob, images: Images, progress: ProgressCallback | None
 
 def _key(job: StageJob, images: Images) -> str:
     teacher = load_network(job.teacher).digest
-    before = [hashlib.sha256(path.read_bytes()).hexdigest() for path in job.prefix]
     noise = "" if job.noise is None else noise_digest(job.noise)
     space = job.space
     choices = [(p.name, p.operators) for p in space.positions], [max(stage.widths) for stage in space.stages]
     run = (job.stage, repr(job.settings), job.machine.precision)
-    what = (space.skeleton, choices, run, teacher, before, noise, images.digest)
+    what = (space.skeleton, choices, run, teacher, noise, images.digest)
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
@@ -98,8 +89,7 @@ def _train(fabric: Fabric, job: StageJob, images: Images, key: str, progress: Pr
     teacher = split_graph(load_network(job.teacher).graph, job.space).to(fabric.device)
     torch.manual_seed(settings.schedule.seed)
     net = stage_net(job, teacher)
-    prefix = [_trained(job, teacher, stage, path).to(fabric.device) for stage, path in enumerate(job.prefix)]
-    task = Staging(net, teacher, prefix, job.stage, settings, held, len(own) // settings.schedule.batch, fabric.device)
+    task = Staging(net, teacher, job.stage, settings, held, len(own) // settings.schedule.batch, fabric.device)
     _, records = fit(
         fabric,
         task,
@@ -112,12 +102,11 @@ def _train(fabric: Fabric, job: StageJob, images: Images, key: str, progress: Pr
     forget_ranges(net)
     with fabric.autocast():
         clean, noisy, paths = task.rate(own, progress)
-    write_tensors(job.folder / f"{job.name}.pt", {"key": key, "model": net.state_dict()})
     scores = StageScores(
         key=key,
         stage=job.stage,
-        positions=(*(job.space.positions[i].name for i in net.places), *BITS),
-        operators=(*net.names, *(tuple(map(str, widths)) for widths in settings.widths)),
+        positions=tuple(job.space.positions[i].name for i in net.places),
+        operators=tuple(net.names),
         clean=clean,
         noisy=noisy,
         counts=task.counts(),
@@ -130,21 +119,10 @@ def _train(fabric: Fabric, job: StageJob, images: Images, key: str, progress: Pr
     return scores
 
 
-def stage_net(job: StageJob, teacher: StagedTeacher, stage: int | None = None) -> StageNet:
-    """The supernet of a stage (the job's own, if none is named), untrained."""
-    at = job.stage if stage is None else stage
-    bits = job.settings.every_bits
+def stage_net(job: StageJob, teacher: StagedTeacher) -> StageNet:
+    """The supernet of a stage, untrained."""
+    at = job.stage
     net = StageNet(
-        job.space, at, teacher.channels[at], teacher.channels[at + 1], bits, job.noise, plain=teacher.rectified[at]
+        job.space, at, teacher.channels[at], teacher.channels[at + 1], BITS, job.noise, plain=teacher.rectified[at]
     )
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def _trained(job: StageJob, teacher: StagedTeacher, stage: int, path: Path) -> StageNet:
-    net = stage_net(job, teacher, stage)
-    try:
-        net.load_state_dict(read_tensors(path)["model"])
-    except (RuntimeError, KeyError, OSError) as error:
-        raise SearchError(f"{path} is not a trained stage {stage + 1} of {job.space.name}: {error!s:.200}") from error
-    net.requires_grad_(False)
-    return net.train()  # statistics of the batch: those that run belong to no single path

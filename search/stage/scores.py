@@ -10,19 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cim.files import write_text
 from search.errors import SearchError, SearchFileError
 from search.files import read_json
-from search.space.genes import Gene, Space
+from search.space.genes import Space
 from search.space.significance import Significance
 
 FORMAT = "hil.stage"
 VERSION = (1, 0)
-
-BITS = ("weight bits", "activation bits")
-"""Rows after those of the positions: bits as if they were operators."""
 
 Table = tuple[tuple[float, ...], ...]
 
@@ -33,7 +29,6 @@ class StageScores:
 
     ``clean`` and ``noisy`` (positions, operators), without and with the errors of the chip; ``counts``
     how often each operator was trained, ``paths`` how many were rated. ``losses`` and ``seconds`` by epoch.
-    The last two positions are ``BITS``.
     ``key`` is the digest of all that the answer depends on.
     """
 
@@ -53,9 +48,8 @@ class StageScores:
 def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: bool = True) -> Significance:
     """The matrix of phase A as one number a choice of every gene.
 
-    Operators that did not compete stand as low as the lowest of their position. Bits count with the sum over the
-    stages that they are for, shared by a stage's positions where each has its own; 0, all alike, where a stage
-    lacks some, as widths and converters always do. Raises ``SearchError`` where a position or an operator is missing.
+    Operators that did not compete stand as low as the lowest of their position; widths, bits and converters have 0.
+    Raises ``SearchError`` where a position or an operator is missing.
     """
     found: dict[tuple[str, str], float] = {}
     for stage in stages:
@@ -69,22 +63,8 @@ def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: boo
     if missing:
         raise SearchError(f"no task significance for {', '.join(missing[:8])}")
     rows = [np.array([found[p.name, o] for o in p.operators]) for p in space.positions]
-    others = [_of_bits(gene, stages, noisy) for gene in space.genes[len(rows) :]]
+    others = [np.zeros(len(gene.choices)) for gene in space.genes[len(rows) :]]
     return Significance((*rows, *others))
-
-
-def _of_bits(gene: Gene, stages: Sequence[StageScores], noisy: bool) -> NDArray[np.float64]:
-    """Scores of the choices of a gene that is a number of bits, summed over the stages that it applies to."""
-    kind = next((name for name in BITS if gene.name.startswith(name)), "")
-    number, _, position = gene.name.removeprefix(kind).strip().partition(".")
-    total = np.zeros(len(gene.choices))
-    for stage in stages if kind else ():
-        if number in ("", str(stage.stage + 1)):
-            table, row = stage.noisy if noisy else stage.clean, stage.positions.index(kind)
-            scores = dict(zip(stage.operators[row], table[row], strict=True))
-            share = len(stage.positions) - len(BITS) if position else 1
-            total += [scores.get(str(choice), math.nan) / share for choice in gene.choices]
-    return total if np.isfinite(total).all() else np.zeros(len(total))
 
 
 def write_scores(path: Path, scores: StageScores) -> None:

@@ -28,6 +28,7 @@ from search.train.training import At, Batch, EpochRecord, ProgressCallback, Trai
 
 PATHS, RATING, HELD = 0x9A7B, 0x3A7E, 0x4E1D0000  # purpose tags of seeds
 RATED_PARTS = 4
+BITS = Bits(4, 8)  # of every layer in phase A
 
 
 class Estimator(Enum):
@@ -39,22 +40,17 @@ class Estimator(Enum):
 class StageSettings:
     """Settings of training and rating of a stage.
 
-    ``teacher_share``: probability, at the end, of the teacher's own features where there is a student prefix
-    (it falls from 1). ``draws`` noisy ratings of a path count as mean + ``kappa`` standard deviations.
-    ``most_strength``: errors in training are 0 to so many times the record's. ``rate_images`` held-out images
-    rate a path, after ``statistics_batches`` batches of training images. Of several bits each step trains
-    one of each kind, in turn, and paths are rated with all of them.
+    ``draws`` noisy ratings of a path count as mean + ``kappa`` standard deviations. ``most_strength``: errors in
+    training are 0 to so many times the record's. ``rate_images`` held-out images rate a path, after
+    ``statistics_batches`` batches of training images. Layers have ``BITS``.
     """
 
     schedule: TrainingSchedule
     estimator: Estimator = Estimator.PATH
-    weight_bits: tuple[int, ...] = (4,)
-    activation_bits: tuple[int, ...] = (8,)
     held_out: float = 0.2
     feature_weight: float = 1.0
     logit_weight: float = 0.5
     temperature: float = 2.0
-    teacher_share: float = 0.7
     most_strength: float = 2.0
     chips: int = 2
     alpha_rate: float = 0.01
@@ -69,23 +65,13 @@ class StageSettings:
             raise ValueError("a supernet has no running mean: statistics belong to a path (average=False)")
         if self.schedule.batch % self.chips:
             raise ValueError(f"a batch of {self.schedule.batch} does not divide among {self.chips} virtual chips")
-        if not self.weight_bits or not self.activation_bits:
-            raise ValueError("bits of weights and of activations: at least one each")
-        if not 0 < self.held_out < 1 or not 0 <= self.teacher_share <= 1:
-            raise ValueError(f"shares between 0 and 1: {self}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"a share between 0 and 1: {self}")
 
     @property
     def rated_parts(self) -> int:
         """Number of progress notes of the rating of a stage, after its epochs."""
         return RATED_PARTS if self.estimator is Estimator.PATH else 0
-
-    @property
-    def widths(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return self.weight_bits, self.activation_bits
-
-    @property
-    def every_bits(self) -> tuple[Bits, ...]:
-        return tuple(Bits(w, a) for w in self.weight_bits for a in self.activation_bits)
 
 
 class Staging(TrainingTask):
@@ -95,7 +81,6 @@ class Staging(TrainingTask):
         self,
         model: StageNet,
         teacher: StagedTeacher,
-        prefix: Sequence[StageNet],
         stage: int,
         settings: StageSettings,
         held: Images,
@@ -103,12 +88,11 @@ class Staging(TrainingTask):
         device: torch.device,
     ) -> None:
         self.model: StageNet = model
-        self.teacher, self.prefix, self.stage, self.settings = teacher, prefix, stage, settings
+        self.teacher, self.stage, self.settings = teacher, stage, settings
         self.held, self.device = held, device
         seed, schedule = settings.schedule.seed, settings.schedule
         rng = np.random.default_rng(np.random.SeedSequence([seed, PATHS, stage]))
-        self.choices = (*model.choices, len(settings.weight_bits), len(settings.activation_bits))
-        self.paths = fair_paths(self.choices, epoch_steps * schedule.epochs, rng)
+        self.paths = fair_paths(model.choices, epoch_steps * schedule.epochs, rng)
         self.alphas = [torch.zeros(len(model.learnt(i)), device=device) for i in range(len(model.places))]
         for alpha in self.alphas:
             alpha.requires_grad_(True)
@@ -127,29 +111,19 @@ class Staging(TrainingTask):
     def loss(self, model: torch.nn.Module, batch: Batch, at: At) -> Tensor:
         strength = self.settings.most_strength * float(torch.rand(()))
         set_strength(self.model, strength, self.settings.chips)
-        self.set_bits(self.paths[at.step].tolist())
         if self.mixes:
-            return self.distance(model, batch.pixels, at, weights=[w.detach() for w in self.mixture()])
-        return self.distance(model, batch.pixels, at, path=self.paths[at.step].tolist())
-
-    def set_bits(self, path: Sequence[int]) -> None:
-        """Set the bits of weights and activations that the last two numbers of a path name."""
-        weight, activation = path[-2:]
-        settings = self.settings
-        self.model.set_bits(Bits(settings.weight_bits[weight], settings.activation_bits[activation]))
+            return self.distance(model, batch.pixels, weights=[w.detach() for w in self.mixture()])
+        return self.distance(model, batch.pixels, path=self.paths[at.step].tolist())
 
     def distance(
         self,
         model: torch.nn.Module,
         pixels: Tensor,
-        at: At,
         path: Sequence[int] | None = None,
         weights: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """L of a batch, from the teacher's features or, by chance, from the student's before this stage."""
+        """L of a batch, from the teacher's features."""
         before, after = self.teacher.features(pixels, self.stage)
-        if self.prefix and float(torch.rand(())) > 1.0 - (1.0 - self.settings.teacher_share) * at.progress:
-            before = self.student_features(pixels)
         return self.loss_of(model(before, path, weights), after, self.teacher.suffix(self.stage, after))
 
     def loss_of(self, student: Tensor, after: Tensor, wanted: Tensor) -> Tensor:
@@ -159,16 +133,6 @@ class Staging(TrainingTask):
         return settings.feature_weight * noise_to_signal(student.float(), after.float()) + (
             settings.logit_weight * soft_divergence(logits.float(), wanted.float(), settings.temperature)
         )
-
-    @torch.no_grad()
-    def student_features(self, pixels: Tensor) -> Tensor:
-        """The teacher's stem through the stages trained before, a path drawn for each batch."""
-        x, _ = self.teacher.features(pixels, 0)
-        for net in self.prefix:
-            path = [int(torch.randint(count, ())) for count in net.choices]
-            set_strength(net, 1.0, 1)
-            x = net(x, path)
-        return x
 
     def mixture(self) -> list[Tensor]:
         """Weights of the operators of each position, those without parameters filled up with 0."""
@@ -187,7 +151,7 @@ class Staging(TrainingTask):
             return
         index = torch.randint(len(self.held_pixels), (self.settings.schedule.batch,), generator=self.generator)
         pixels = moved(self.held_pixels[index.to(self.device)], 0, "none")
-        loss = self.distance(model, pixels, at, weights=self.mixture())
+        loss = self.distance(model, pixels, weights=self.mixture())
         for alpha, gradient in zip(learnt, torch.autograd.grad(loss, learnt), strict=True):
             alpha.grad = gradient
         self.alpha_optimiser.step()
@@ -204,9 +168,10 @@ class Staging(TrainingTask):
     def counts(self) -> tuple[tuple[int, ...], ...]:
         """Number of training steps of each operator."""
         if self.mixes:
-            return tuple((len(self.paths),) * count for count in self.choices)
+            return tuple((len(self.paths),) * count for count in self.model.choices)
         return tuple(
-            tuple(int((self.paths[:, i] == o).sum()) for o in range(count)) for i, count in enumerate(self.choices)
+            tuple(int((self.paths[:, i] == o).sum()) for o in range(count))
+            for i, count in enumerate(self.model.choices)
         )
 
     def rate(self, images: Images, progress: ProgressCallback | None = None) -> tuple[Table, Table, int]:
@@ -221,14 +186,13 @@ class Staging(TrainingTask):
                 for i, value in zip(self.model.learnt(position), alpha.detach().log_softmax(0).tolist(), strict=True):
                     values[i] = value
                 found.append(tuple(values))
-            found += [(math.nan,) * len(widths) for widths in self.settings.widths]
             return tuple(found), tuple(found), 0
         seed = self.settings.schedule.seed
         rng = np.random.default_rng(np.random.SeedSequence([seed, RATING, self.stage]))
-        paths = listed_paths(self.choices, self.settings.most_paths, rng)
+        paths = listed_paths(self.model.choices, self.settings.most_paths, rng)
         torch.manual_seed(epoch_seed(seed, self.settings.schedule.epochs))
         clean, noisy = self._ratings(images, paths, progress)
-        tables = (marginals(paths, values, self.choices) for values in (-clean, -noisy))
+        tables = (marginals(paths, values, self.model.choices) for values in (-clean, -noisy))
         one, other = (tuple(tuple(row) for row in table) for table in tables)
         return one, other, len(paths)
 
@@ -251,7 +215,6 @@ class Staging(TrainingTask):
                 losses = [float(self.loss_of(self.model(before, path), *wanted)) for before, *wanted in cases]
                 return float(np.mean(losses))
 
-            self.set_bits(path)
             set_strength(self.model, 1.0, 1)
             estimate_statistics(self.model, settle, path)
             draws = [value() for _ in range(settings.draws)] if self._noisy else []

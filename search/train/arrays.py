@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import fields, replace
 
 import numpy as np
@@ -79,43 +79,17 @@ class ArrayLayer(CimLayer):
 
     bits: Bits
     groups: int
-    quantisers: nn.ModuleDict
-
-    def add_steps(self, widths: Iterable[int]) -> None:
-        """Learned steps for the weights at every width that the layer may have."""
-        self.ranges: dict[Bits, int | None] = {}  # of the converter, for the bits that are not those of now
-        self.quantisers = nn.ModuleDict({str(w): row_steps(self.weight, w, WEIGHT_CLIP) for w in sorted(widths)})
+    quantiser: LearnedStep  # of the weights
 
     @torch.no_grad()
     def begin_with(self, weight: Tensor, clip: float) -> None:
         """Take weights; codes of an output end at ``clip`` root mean squares of its own."""
         self.weight.copy_(weight)
-        for step in self.quantisers.values():
-            assert isinstance(step, LearnedStep)
-            start_rows(step, self.weight, clip)
-
-    @property
-    def quantiser(self) -> LearnedStep:
-        """The quantiser for the number of weight bits that is set now."""
-        found = self.quantisers[str(self.bits.weight)]
-        assert isinstance(found, LearnedStep)
-        return found
+        start_rows(self.quantiser, self.weight, clip)
 
     def levels_now(self) -> tuple[Tensor, Tensor]:
         """Weights in units of their steps, rounded where training rounds them, and the steps."""
         return self.quantiser.codes(self.weight) if self.rounded else self.quantiser.in_steps(self.weight)
-
-    def set_bits(self, bits: Bits) -> None:
-        """Go over to other bits, whose steps the layer has; errors stay as they are set."""
-        if bits == self.bits:
-            return
-        before, self.bits = self.bits, bits
-        self.forget_chips()
-        if self.noise is not None:
-            self.ranges[before] = self.range_code
-            strength, chips = self.strength, self.chips
-            self.set_noise(self.noise, self.row_count, self.kernel_rows, self.input_signed)
-            self.strength, self.chips, self.range_code = strength, chips, self.ranges.get(bits)
 
     @property
     def exact(self) -> bool:
@@ -125,7 +99,7 @@ class ArrayLayer(CimLayer):
         """The chip that the layer will stand on; ``rows`` of a group's matrix, ``kernel`` of a channel."""
         self.noise: ArrayNoise | None = noise
         if noise is not None:
-            self.row_count, self.kernel_rows = rows, kernel
+            self.row_count = rows
             self._set_up(noise.spec, self.bits.activation, signed, noise, kernel)
             self.squares, self.input_top = self.squares.to(self.weight.device), self.input_top.to(self.weight.device)
             top = (1 << (self.bits.weight - 1)) - 1
@@ -215,7 +189,6 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
         bits: Bits,
         signed: bool,
         noise: ArrayNoise | None,
-        widths: Iterable[int] = (),
     ) -> None:
         even = layer.before == layer.after
         pad = layer.before if even else 0
@@ -230,7 +203,7 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
         )
         self.sides = None if even else (layer.before, layer.after, layer.before, layer.after)
         self.bits, self.pad = bits, pad
-        self.add_steps({bits.weight, *widths})
+        self.quantiser = row_steps(self.weight, bits.weight, WEIGHT_CLIP)
         kernel = layer.kernel**2
         self.set_noise(noise, inputs // layer.groups * kernel, kernel, signed)
 
@@ -309,7 +282,7 @@ class WindowConv2d(ArrayConv2d):
         (top, left) = window.padding
         self.sides = None if own else (left, left, top, top)
         self.bits, self.pad = bits, pad
-        self.add_steps({bits.weight})
+        self.quantiser = row_steps(self.weight, bits.weight, WEIGHT_CLIP)
         kernel = window.kernel[0] * window.kernel[1]
         self.set_noise(noise, window.channels // self.groups * kernel, kernel, signed)
 
@@ -336,7 +309,7 @@ class ArrayLinear(nn.Linear, ArrayLayer):
     def __init__(self, inputs: int, outputs: int, bits: Bits, signed: bool, noise: ArrayNoise | None) -> None:
         super().__init__(inputs, outputs)
         self.bits, self.groups = bits, 1
-        self.add_steps({bits.weight})
+        self.quantiser = row_steps(self.weight, bits.weight, WEIGHT_CLIP)
         self.set_noise(noise, inputs, 1, signed)
 
     def forward(self, codes: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]  # codes have a step
@@ -391,5 +364,4 @@ def forget_ranges(model: nn.Module) -> None:
     """Let converter ranges be chosen anew, on the activations of now, and chips be new ones."""
     for layer in array_layers(model):
         layer.range_code = None
-        layer.ranges.clear()
         layer.forget_chips()

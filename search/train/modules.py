@@ -6,8 +6,7 @@ as in a compiled network. Imports torch: import this module late.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,14 +37,13 @@ class Unit(nn.Module):
         bits: Bits,
         signed: bool,
         noise: ArrayNoise | None,
-        widths: Iterable[int] = (),
     ) -> None:
         super().__init__()
         self.kind = layer.kind
         self.array: ArrayConv2d | ArrayLinear | None = None
         self.norm: nn.BatchNorm2d | None = None
         if layer.kind is WorkKind.CONV:
-            self.array = ArrayConv2d(inputs, layer, bits, signed, noise, widths)
+            self.array = ArrayConv2d(inputs, layer, bits, signed, noise)
             self.norm = nn.BatchNorm2d(layer.outputs, momentum=NORM_SHARE)
         elif layer.kind is WorkKind.LINEAR:
             self.array = ArrayLinear(inputs, layer.outputs, bits, signed, noise)
@@ -92,7 +90,6 @@ class LayerNet(nn.Module):
     Args:
         layers: at least one, from ``Space.layers`` or an operator; the last gives the result.
         channels: of what comes in; ``signed``: whether it may be negative.
-        others: bits that ``set_bits`` can go over to.
     """
 
     def __init__(
@@ -103,25 +100,21 @@ class LayerNet(nn.Module):
         noise: ArrayNoise | None,
         *,
         signed: bool = False,
-        others: Sequence[Bits] = (),
     ) -> None:
         super().__init__()
         self.layers, self.source, self.bits = tuple(layers), layers[0].inputs[0], bits
         self.units, self.steps = nn.ModuleDict(), nn.ModuleDict()
         widths, signs = {self.source: channels}, {self.source: signed}
-        every = [bits, *(replace(bits, common=other) for other in others)]
         self.codes = bits.codes(layers)
         for layer in layers:
             first = layer.inputs[0]
-            own = [b.of(layer).weight for b in every]
-            self.units[key(layer.name)] = Unit(layer, widths[first], bits.of(layer), signs[first], noise, own)
+            self.units[key(layer.name)] = Unit(layer, widths[first], bits.of(layer), signs[first], noise)
             widths[layer.name] = layer.outputs
             signs[layer.name] = not layer.relu and (layer.kind is not WorkKind.AVG_POOL or signs[first])
         self.channels = widths[layers[-1].name]
         for name in (self.source, *(layer.name for layer in layers)):
             if name != layers[-1].name or layers[-1].kind is not WorkKind.LINEAR:
-                own = sorted({b.codes(layers)[name] for b in every})
-                self.steps[key(name)] = nn.ModuleDict({str(w): activation_step(w, signs[name]) for w in own})
+                self.steps[key(name)] = activation_step(self.codes[name], signs[name])
         if self.source == INPUT:  # pixels 0..1: one code a grey level, at 8 bits
             step = self._step(INPUT)
             step.start_at(torch.tensor(1.0 / step.high))
@@ -142,19 +135,9 @@ class LayerNet(nn.Module):
         return found
 
     def _step(self, name: str) -> LearnedStep:
-        found = self.steps[key(name)]
-        assert isinstance(found, nn.ModuleDict)
-        step = found[str(self.codes[name])]
+        step = self.steps[key(name)]
         assert isinstance(step, LearnedStep)
         return step
-
-    def set_bits(self, common: Bits) -> None:
-        """Go over to other bits, with steps of their own."""
-        self.bits = replace(self.bits, common=common)
-        self.codes = self.bits.codes(self.layers)
-        for layer in self.layers:
-            if (array := self.unit(layer).array) is not None:
-                array.set_bits(self.bits.of(layer))
 
     def ends(self, layer: Layer) -> tuple[float, float] | None:
         """Least and largest value of a layer's quantised result; None for logits."""

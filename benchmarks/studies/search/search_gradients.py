@@ -82,7 +82,7 @@ class SuperNet(nn.Module):
         ends = [layer for layer in layers if layer.name.rpartition(".")[0] not in inner]
         last = space.slot(len(space.positions) - 1, widths).outputs
         self.stem = LayerNet(ends[:1], space.input_shape[0], both, noise)
-        self.operators, signed = operator_nets(space, range(len(space.positions)), (bits,), noise)
+        self.operators, signed = operator_nets(space, range(len(space.positions)), bits, noise)
         self.head = LayerNet(ends[1:], last, both, noise, signed=signed)
 
     def forward(self, x: Tensor, gates: Gates) -> Tensor:

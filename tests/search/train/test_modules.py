@@ -193,21 +193,6 @@ def test_sums_end_where_the_converters_do() -> None:
     assert float(layer._conv_forward(codes, levels, None).detach().abs().max()) > 2 * limit
 
 
-def test_a_layer_goes_over_to_other_bits_and_back() -> None:
-    torch.manual_seed(0)
-    net = LayerNet(ConvOperator(3).layers(Slot(4, 4, 1)), 4, W4A8, noise(), others=(Bits(2, 4),))
-    settled(net, (4, 8, 8))
-    (layer,) = array_layers(net)
-    set_strength(net, 0.5, 2)
-    first = layer.range_code
-    net.set_bits(Bits(2, 4))
-    net(torch.rand(4, 4, 8, 8))
-    assert (layer.slices, layer.factor, layer.high, layer.strength, layer.chips) == (1, 7, 15, 0.5, 2)
-    assert set(layer.quantiser.codes(layer.weight)[0].detach().unique().tolist()) <= {-1.0, 0.0, 1.0}
-    net.set_bits(W4A8.common)
-    assert (layer.factor, layer.high, layer.range_code) == (1, 255, first)
-
-
 def test_converters_of_fewer_bits_make_more_noise() -> None:
     assert with_adc_bits(noise(), 5).spec.lsb_us(0) == pytest.approx(8 * noise().spec.lsb_us(0), rel=0.05)
 
