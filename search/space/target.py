@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,7 +13,7 @@ from cim.chip.price_list import is_price_list, priced_by
 from cim.chip.spec import ChipSpec
 from cim.cost.network_cost import NoCostModel, estimate
 from cim.cost.workload import Workload
-from cim.mnsim import MnsimConfig, MnsimCost, MnsimError, estimate_mnsim, load_mnsim, with_options
+from cim.mnsim import MnsimConfig, MnsimCost, MnsimError, estimate_mnsim, load_mnsim
 from mapping.layout.lay_out import LayoutOptions
 from mapping.tune.low_rank import with_adapters
 from mapping.workload import placed
@@ -116,38 +115,6 @@ class MnsimTarget:
     @property
     def name(self) -> str:
         return self.config.source.removesuffix(".toml")
-
-    @property
-    def form(self) -> str:
-        """Size of its arrays and how many columns share a converter, in words."""
-        array = self.config.array
-        shared = math.ceil(array.columns * array.subarrays / self.config.pe.adcs)
-        columns = "a column" if shared == 1 else f"{shared} columns"
-        return f"{array.rows} x {array.columns} cells, {columns} a converter"
-
-    @property
-    def array_options(self) -> str:
-        """Options of ``hil estimate`` for what ``with_array`` sets, by MNSIM's names."""
-        array, pe = self.config.array, self.config.pe
-        size = f"{array.rows},{array.columns}"
-        numbers = {"Subarray_Size": array.subarray_rows, "DAC_Num": pe.dacs, "ADC_Num": pe.adcs}
-        return " ".join(f"--set {name}={value}" for name, value in {"Xbar_Size": size, **numbers}.items())
-
-    def with_array(self, side: int, shared: int) -> MnsimTarget:
-        """The configuration with square arrays of another size and so many columns a converter; as many rows are read
-        at once, as far as there are.
-
-        Raises:
-            ChipFileError: MNSIM has no such array.
-        """
-        array, pe = self.config.array, self.config.pe
-        options = {
-            "Xbar_Size": f"{side},{side}",
-            "Subarray_Size": side // array.subarrays,
-            "DAC_Num": min(pe.dacs, side // array.subarrays),
-            "ADC_Num": max(1, side * array.subarrays // shared),
-        }
-        return MnsimTarget(with_options(self.config, options))
 
     @property
     def digest(self) -> str:

@@ -19,14 +19,13 @@ MOST_TOLD = 12  # rows
 
 @dataclass(frozen=True, slots=True)
 class PrunedRow:
-    """One network of the measured front; percent right of held-out images. ``array``: where it may have several."""
+    """One network of the measured front; percent right of held-out images."""
 
     plan: str
     edp_mj_ms: float
     right: float | None
     divergence: float
     on_chips: float | None
-    array: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,6 @@ class WrittenNetwork:
     right: float | None
     on_chips: float | None
     digest: str
-    array: str = ""
-    estimate: str = ""  # options of hil estimate that name this array
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +72,12 @@ class PrunedFront:
             for r in self.rows[::step]
         )
         note = f"Measured on {self.held_out:,} training images held out; {len(self.rows)} pruned networks on the front."
-        several = any(w.array for w in self.written)
         files = Table(
             "Written",
-            ("network", "EDP, mJ·ms", "latency, ms", "energy, mJ", "ideal", "on virtual chips",
-             *(("array",) if several else ())),
+            ("network", "EDP, mJ·ms", "latency, ms", "energy, mJ", "ideal", "on virtual chips"),
             tuple(
                 (w.network, f"{w.edp_mj_ms:.4g}", f"{w.latency_ms:.4g}", f"{w.energy_mj:.4g}", _percent(w.right),
-                 _percent(w.on_chips), *((w.array,) if several else ()))
+                 _percent(w.on_chips))
                 for w in self.written
             ),
             "Made again with all images; held-out training images chose them.",
@@ -92,9 +87,7 @@ class PrunedFront:
         )
         place = shlex.quote(f"{root}/{best.network}")
         named = f" --data {shlex.quote(self.data)}" if self.data else ""
-        priced = (NextStep(f"hil estimate {place} {best.estimate}", "its price, part by part"),) if several else ()
         steps = (
-            *priced,
             NextStep(f"hil simulate {place}{named}", "what virtual chips make of it"),
             NextStep(
                 f"hil finetune {place} --teacher {shlex.quote(self.teacher)} --data DATA -o tuned.pt", "trains it"

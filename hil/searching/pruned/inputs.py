@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from hil.deployment.options import DeployOptions
-from hil.errors import UsageError
 from hil.searching.pruned.measure import CHIPS, PruningContext
 from hil.searching.pruned.settings import PrunedSearchSettings
 from hil.searching.pruning import erring_chip, fit_settings, pruning_images
@@ -19,7 +18,7 @@ from search.pruned.genes import PruningSpace, pruning_space
 from search.pruned.make import SEEN, teacher_of
 from search.pruned.price import PlanPrices
 from search.pruned.relevance import Relevance, relevance
-from search.space.target import MnsimTarget, Target, load_target
+from search.space.target import Target, load_target
 from search.train.images import Images
 
 SAMPLED = 384  # images that weights of a sample are found on
@@ -75,16 +74,4 @@ def load_pruning_inputs(teacher_file: Path, settings: PrunedSearchSettings) -> P
     fitting = fit_settings(settings.cell_error, chip)
     bench = PruningContext(given, teacher, fit.spread(SAMPLED).pixels, held, wanted, fitting, chip, options)
     space = pruning_space(teacher, seen, settings.limits)
-    return PruningInputs(space, seen, target, PlanPrices(teacher, *_arrays(target, settings)), bench, fit)
-
-
-def _arrays(target: Target, settings: PrunedSearchSettings) -> tuple[Target, ...]:
-    """The arrays that a network may have."""
-    if not settings.forms:
-        return (target,)
-    if not isinstance(target, MnsimTarget):
-        raise UsageError(
-            f"arrays {settings.arrays}: the prices of {target.name} are of the array of its chip file",
-            hint="--costs mnsim-default, whose model follows the size of arrays; or leave --arrays out",
-        )
-    return tuple(target.with_array(side, shared) for side, shared in settings.forms)
+    return PruningInputs(space, seen, target, PlanPrices(teacher, target), bench, fit)

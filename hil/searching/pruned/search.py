@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -44,10 +43,8 @@ from mapping.network.file import save_network
 from search.choice.additive import kendall_tau
 from search.choice.pruned import drawn, learned, planned, proposed, pruned_front
 from search.pruned.make import PrunedNetwork, fitted_images, pruned_file
-from search.pruned.plan import PruningPlan
 from search.space.genes import Genome
 from search.space.significance import Floats, Genomes
-from search.space.target import MnsimTarget
 from search.train.workers import check_shared, side_by_side, workers
 
 MEASURED = "measured.jsonl"  # of the folder
@@ -257,8 +254,7 @@ class _Search:
         return tuple(written)
 
     def _written(self, pruned: PrunedNetwork, on_chips: float | None, most: float) -> WrittenNetwork:
-        bench, prices = self.inputs.bench, self.inputs.prices
-        target = prices.target(pruned.plan)
+        bench, target = self.inputs.bench, self.inputs.target
         said = f"hil search run --from, {target.name}, {self.settings.candidates} networks, seed {self.settings.seed}"
         file = pruned_file(bench.network, pruned, bench.teacher, (self.inputs.fit, bench.held), said)
         place = f"networks/edp-{most:.4g}/net.pt"
@@ -267,21 +263,7 @@ class _Search:
         del parts["macros"]
         return WrittenNetwork(
             place, pruned.plan.text, most, **parts, right=pruned.answers.right, on_chips=on_chips, digest=file.digest,
-            array=self._array(pruned.plan), estimate=self._estimate(pruned.plan),
         )  # fmt: skip
-
-    def _array(self, plan: PruningPlan) -> str:
-        """The array that a network is priced on, in words; empty where all have the same."""
-        target = self.inputs.prices.target(plan)
-        several = len(self.inputs.prices.targets) > 1
-        return target.form if several and isinstance(target, MnsimTarget) else ""
-
-    def _estimate(self, plan: PruningPlan) -> str:
-        """Options of ``hil estimate`` for the array of a network where it may have several."""
-        target = self.inputs.prices.target(plan)
-        if not self._array(plan) or not isinstance(target, MnsimTarget):
-            return ""
-        return f"--chip {shlex.quote(self.settings.costs)} {target.array_options}"
 
     def front(self, teacher: str, written: tuple[WrittenNetwork, ...]) -> PrunedFront:
         assert self.genomes is not None
@@ -290,7 +272,7 @@ class _Search:
         rows = tuple(
             PrunedRow(
                 self.inputs.space.plan(self.genomes[i]).text, float(prices[i]), found[i].right, found[i].divergence,
-                found[i].on_chips, self._array(self.inputs.space.plan(self.genomes[i])),
+                found[i].on_chips,
             )
             for i in pruned_front(prices, self.losses)
         )  # fmt: skip

@@ -14,7 +14,6 @@ from search.pruned.limits import PriceRange, PruningLimits
 
 IMAGES = 2000  # training images, where no number is asked for
 CANDIDATES = "Pruned networks of a teacher (--from)"  # group of options
-MOST_SIDE = 65536  # rows and columns of an array
 BELOW = 0.6  # of the least price that is asked for: cheaper pruned networks are not looked for
 
 
@@ -42,11 +41,6 @@ class PrunedSearchSettings:
         0.0, "standard deviation of a weight by its cells, as a share of it: keeps weights small where they err",
         low=0, high=1, group=CANDIDATES,
     )  # fmt: skip
-    arrays: str = setting(
-        "", "arrays of which each network has the cheapest, as SIDE/COLUMNS of a converter: 256/2,256/4,512/8; for an "
-        "MNSIM configuration; default: its own",
-        group=CANDIDATES, unset=True,
-    )  # fmt: skip
     images: int = IMAGES
     age_s: float = 3600.0
     seed: int = 0
@@ -60,25 +54,6 @@ class PrunedSearchSettings:
         if not all(0 < price < math.inf for price in self.edp):
             raise UsageError(f"prices {self.edp}: each is more than 0 mJ·ms", hint="--edp 0.065,0.125")
         pruning_limits(self.weight_bits, self.activation_bits)
-        if self.forms and self.chip:
-            raise UsageError(
-                f"arrays {self.arrays}: virtual chips of {self.chip} have one array, that of their chip file",
-                hint="leave --chip out, so that networks are measured on a perfect chip; or leave --arrays out",
-            )
-
-    @property
-    def forms(self) -> tuple[tuple[int, int], ...]:
-        """Side of an array and columns of a converter, of each that networks may have."""
-        found = []
-        for text in filter(None, self.arrays.split(",")):
-            side, _, shared = text.partition("/")
-            if not (side.isdecimal() and shared.isdecimal() and 1 <= int(shared) <= int(side) <= MOST_SIDE):
-                raise UsageError(
-                    f"{text!r:.40} is no array: SIDE/COLUMNS of a converter, at most {MOST_SIDE}",
-                    hint="--arrays 256/2,256/4,512/8",
-                )
-            found.append((int(side), int(shared)))
-        return tuple(dict.fromkeys(found))
 
     @property
     def limits(self) -> PruningLimits:

@@ -83,33 +83,6 @@ def test_pruned_networks_are_measured_on_virtual_chips_of_the_chip_that_is_named
     assert found["written"][-1]["on_chips"] > 40
 
 
-def test_a_pruned_network_has_the_cheapest_of_the_arrays_that_may_be_built(cli: Cli, place: Path) -> None:
-    found = cli.json(*asked(place, "arrays", "--arrays", "128/2,256/2,512/8"))
-    best = found["written"][-1]
-    file = place / "arrays" / best["network"]
-    prices = {}
-    for side, shared in ((128, 2), (256, 2), (512, 8)):
-        size = {"Xbar_Size": f"{side},{side}", "Subarray_Size": side, "ADC_Num": side // shared}
-        named = [part for option, value in size.items() for part in ("--set", f"{option}={value}")]
-        name = f"{side} x {side} cells, {shared} columns a converter"
-        prices[name] = cli.json("estimate", file, "--chip", "mnsim-default", *named)["edp_mj_ms"]
-    assert best["edp_mj_ms"] == pytest.approx(min(prices.values()))
-    assert best["array"] == min(prices, key=prices.__getitem__)
-    again = cli.json("estimate", file, *best["estimate"].split())["edp_mj_ms"]
-    assert again == pytest.approx(best["edp_mj_ms"])
-    assert {row["array"] for row in found["rows"]} <= set(prices)
-    assert best["array"] in cli("search", "show", place / "arrays")
-
-
-def test_arrays_that_a_price_does_not_follow_are_refused(cli: Cli, place: Path) -> None:
-    cli(*asked(place, "refused", "--arrays", "256/2", "--chip", "mnsim-256"), code=2)
-    assert "virtual chips of mnsim-256 have one array" in cli.err
-    cli(*asked(place, "refused", "--arrays", "256"), code=2)
-    assert "'256' is no array: SIDE/COLUMNS of a converter" in cli.err
-    cli(*asked(place, "refused", "--arrays", "256/2", "--costs", "lab-128"), code=2)
-    assert "the prices of lab-128 are of the array of its chip file" in cli.err
-
-
 def test_a_search_over_pruned_networks_that_learned_nothing_names_no_network(place: Path, tmp_path: Path) -> None:
     pixels, labels = images(500, 5)
     np.savez(
