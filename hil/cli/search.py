@@ -27,7 +27,7 @@ from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.report.terminal.completion import datasets
-from hil.searching.pruned.settings import PrunedSearchSettings
+from hil.searching.prune_settings import PrunedSearchSettings
 from hil.searching.settings import SearchSettings
 from hil.transports import DEFAULT_BAUD
 
@@ -173,7 +173,7 @@ def _pruning_settings(
 def _search_pruned(
     teacher: Path, out: Path, settings: PrunedSearchSettings, scheduler: str | None, restart: bool, as_json: bool
 ) -> int:
-    from hil.searching.pruned.search import search_pruned
+    from hil.searching.pruned_search import search_pruned
 
     with screen(quiet=as_json) as watch:
         front = search_pruned(out, teacher, settings, watch, scheduler=scheduler, restart=restart)

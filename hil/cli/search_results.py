@@ -165,7 +165,7 @@ def show(
     from hil.searching.folder import open_folder
     from hil.searching.front import read_findings
     from hil.searching.page import search_page
-    from hil.searching.pruned.front import is_pruned_search, read_pruned_front
+    from hil.searching.pruned_search import is_pruned_search, read_pruned_front
     from hil.searching.summary import search_summary
     from hil.searching.table import folder_notes, table_json
 

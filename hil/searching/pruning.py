@@ -74,12 +74,12 @@ class PruneResult:
         if larger:
             text += ": the network had the price before, and the rest of it went into more bits"
         rows = tuple(
-            (one.plan.text, f"{one.price:.4g}", _percent(one.answers.right), _percent(one.answers.agreement),
+            (one.plan.text, f"{one.price:.4g}", percent(one.answers.right), percent(one.answers.agreement),
              f"{one.answers.divergence:.4f}", f"{one.seconds:.0f} s")
             for one in self.pruned
         )  # fmt: skip
         head = ("pruned", "EDP mJ·ms", "right", "agree", "divergence", "made in")
-        taught = _percent(best.answers.teacher_right)
+        taught = percent(best.answers.teacher_right)
         chip = f"errors of {self.errors} in" if self.errors else "a perfect chip"
         note = (
             f"Of {self.held:,} training images held out, {chip}; the teacher has {taught} right; agree: its class, "
@@ -283,5 +283,5 @@ def pruning_images(
     return some.split(share, seed)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
     return "—" if value is None else f"{value:.2f} %"

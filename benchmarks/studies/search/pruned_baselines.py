@@ -22,10 +22,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.searching.pruned.inputs import PruningInputs, load_pruning_inputs
-from hil.searching.pruned.measure import PruningJob, measure_pruned
-from hil.searching.pruned.search import TAUGHT
-from hil.searching.pruned.settings import PrunedSearchSettings
+from hil.searching.prune_settings import PrunedSearchSettings
+from hil.searching.pruned_inputs import PruningInputs, PruningJob, load_pruning_inputs, measure_pruned
+from hil.searching.pruned_search import TAUGHT
 from search.choice.pruned import drawn, learned, planned, proposed, pruned_front
 from search.pruned.genes import CHANNELS, CODES, WEIGHTS
 from search.space.genes import Genome

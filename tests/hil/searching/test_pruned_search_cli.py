@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hil.errors import NothingLearned
-from hil.searching.pruned.search import search_pruned
-from hil.searching.pruned.settings import PrunedSearchSettings
+from hil.searching.prune_settings import PrunedSearchSettings
+from hil.searching.pruned_search import search_pruned
 from hil.watch import Watch
 from mapping.network.file import image_keys, load_network, save_network
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,33 +22,37 @@ from typing import Any
 import numpy as np
 
 from hil.atomic import output_errors
-from hil.errors import Interrupted, NothingLearned
-from hil.report.work_folder import DAMAGED, GO_ON, WorkFolder
+from hil.errors import FileError, Interrupted, NothingLearned
+from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
+from hil.pages.tables import Table
+from hil.report.work_folder import DAMAGED, GO_ON, WorkFolder, is_work, load_json
 from hil.searching.learned import by_chance
 from hil.searching.networks import imperfect
-from hil.searching.pruned.front import ABOUT, FRONT, PrunedFront, PrunedRow, WrittenNetwork, write_pruned_front
-from hil.searching.pruned.inputs import PruningInputs, load_pruning_inputs
-from hil.searching.pruned.measure import (
+from hil.searching.prune_settings import PrunedSearchSettings
+from hil.searching.pruned_inputs import (
     CHIP_IMAGES,
     CHIPS,
     MeasuredPruned,
+    PruningInputs,
     PruningJob,
+    load_pruning_inputs,
     made,
     measure_pruned,
     percent_on_chips,
 )
-from hil.searching.pruned.settings import PrunedSearchSettings
-from hil.searching.pruning import price_parts, priced_as
+from hil.searching.pruning import percent, price_parts, priced_as
 from hil.watch import PlannedStage, Watch
 from mapping.network.file import save_network
 from search.choice.additive import kendall_tau
 from search.choice.pruned import drawn, learned, planned, proposed, pruned_front
 from search.pruned.make import PrunedNetwork, fitted_images, pruned_file
 from search.space.genes import Genome
-from search.space.significance import Floats, Genomes
+from search.space.significance import Floats
 from search.train.workers import check_shared, side_by_side, workers
 
-MEASURED = "measured.jsonl"  # of the folder
+FORMAT, VERSION = "hil.pruned-front", "1.0"
+ABOUT, FRONT, MEASURED = "pruned-search.json", "front.json", "measured.jsonl"  # files of the folder
+MOST_TOLD = 12  # rows
 TRIED = 3  # of the best pruned networks below a price, made again with all images
 WRITTEN = 3  # along the front, where no prices are asked for
 LEAST_TOLD = 8  # pruned networks of a last round whose order says something
@@ -94,28 +99,26 @@ def search_pruned(
         except KeyboardInterrupt:
             raise Interrupted(f"the search in {root} was interrupted; what is done is kept", hint=GO_ON) from None
     front = run.front(str(teacher), written)
-    work.keep(FRONT, front, write_pruned_front)
+    work.keep_json(FRONT, front.to_json())
     return front
 
 
-@dataclass(slots=True)
 class _Search:
     """A search under way: ``genomes`` were proposed, ``found`` is what was measured of them."""
 
-    root: Path
-    settings: PrunedSearchSettings
-    inputs: PruningInputs
-    work: WorkFolder
-    watch: Watch
-    client: Any
-    genomes: Genomes | None = None
-    found: dict[int, MeasuredPruned] | None = None
-    agreement: float | None = None
+    def __init__(
+        self, root: Path, settings: PrunedSearchSettings, inputs: PruningInputs, work: WorkFolder, watch: Watch,
+        client: Any,
+    ) -> None:  # fmt: skip
+        self.root, self.settings, self.inputs, self.work = root, settings, inputs, work
+        self.watch, self.client = watch, client
+        self.genomes = np.empty((0, len(inputs.space.genes)), np.int64)
+        self.found = dict(self._stored())
+        self.agreement: float | None = None
 
     def measure(self) -> None:
         """Measure the networks of all rounds, those of finished ones from the folder."""
         space = self.inputs.space
-        self.genomes, self.found = np.empty((0, len(space.genes)), np.int64), dict(self._stored())
         for number, count in enumerate(self.settings.rounds):
             begun = len(self.genomes)
             name = f"rounds/{number:02d}.json"
@@ -129,14 +132,11 @@ class _Search:
 
     @property
     def prices(self) -> Floats:
-        assert self.genomes is not None
         return np.array([self.inputs.prices(self.inputs.space.plan(genome)) for genome in self.genomes])
 
     @property
     def losses(self) -> Floats:
         """Logarithms of what is to be small: odds of a wrong answer on virtual chips, or the divergence."""
-        assert self.genomes is not None
-        assert self.found is not None
         images = min(CHIP_IMAGES, len(self.inputs.bench.held)) * CHIPS
         values = []
         for pruned in (self.found[number] for number in range(len(self.genomes))):
@@ -149,7 +149,6 @@ class _Search:
 
     def _next(self, number: int, count: int) -> list[Any]:
         """Genomes to measure in a round: drawn at first, later chosen by the model of those measured before."""
-        assert self.genomes is not None
         space, prices, window = self.inputs.space, self.inputs.prices, self.settings.window
         rng = np.random.default_rng(np.random.SeedSequence([self.settings.seed, 0x4E15, number]))
         if not number:
@@ -165,8 +164,6 @@ class _Search:
 
     def _measure_from(self, begun: int) -> None:
         """Pruned networks that were proposed and not measured, each kept as soon as it is there."""
-        assert self.genomes is not None
-        assert self.found is not None
         left = [n for n in range(begun, len(self.genomes)) if n not in self.found]
         plans = [self.inputs.space.plan(self.genomes[n]) for n in left]
         jobs = [PruningJob(plan, self.inputs.prices(plan)) for plan in plans]
@@ -199,8 +196,6 @@ class _Search:
 
     def check_learned(self) -> None:
         """Raises ``NothingLearned`` where what was measured separates no pruned network from another."""
-        assert self.genomes is not None
-        assert self.found is not None
         model = learned(self.inputs.space, self.inputs.relevance, self.genomes, self.losses)
         predicted, error = model.predict(self.genomes)
         judged = [self.found[n].judged for n in range(len(self.genomes))]
@@ -222,8 +217,6 @@ class _Search:
 
     def write(self) -> tuple[WrittenNetwork, ...]:
         """The best pruned network below each price, made again with all images."""
-        assert self.genomes is not None
-        assert self.found is not None
         prices, losses, space = self.prices, self.losses, self.inputs.space
         front = pruned_front(prices, losses)
         ends = np.quantile(prices[front], np.linspace(0, 1, WRITTEN + 1)[1:], method="nearest")
@@ -266,8 +259,6 @@ class _Search:
         )  # fmt: skip
 
     def front(self, teacher: str, written: tuple[WrittenNetwork, ...]) -> PrunedFront:
-        assert self.genomes is not None
-        assert self.found is not None
         prices, found, bench = self.prices, self.found, self.inputs.bench
         rows = tuple(
             PrunedRow(
@@ -284,3 +275,120 @@ class _Search:
             self.settings.data, teacher, right, priced_as(self.inputs.target), chips, len(found), len(bench.held),
             self.agreement, each, rows, written,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedRow:
+    """One network of the measured front; percent right of held-out images."""
+
+    plan: str
+    edp_mj_ms: float
+    right: float | None
+    divergence: float
+    on_chips: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenNetwork:
+    """A pruned network that was made again with all images and written; ``below`` is the price that was asked for."""
+
+    network: str
+    plan: str
+    below: float
+    edp_mj_ms: float
+    latency_ms: float
+    energy_mj: float
+    right: float | None
+    on_chips: float | None
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedFront:
+    """``priced``: whose array prices are of; ``measured_on``: what measured networks. ``agreement``: Kendall's tau
+    between what was predicted of the last round before it was measured, and what was measured (None: too few)."""
+
+    data: str
+    teacher: str
+    teacher_right: float | None
+    priced: str
+    measured_on: str
+    candidates: int
+    held_out: int
+    agreement: float | None
+    seconds_each: float
+    rows: tuple[PrunedRow, ...]
+    written: tuple[WrittenNetwork, ...]
+
+    def summary(self, root: str) -> Summary:
+        best = self.written[-1]
+        text = (
+            f"of held-out training images at {best.edp_mj_ms:.4g} mJ·ms; the teacher has {percent(self.teacher_right)}"
+        )
+        step = max(1, -(-len(self.rows) // MOST_TOLD))
+        head = ("pruned network", "EDP, mJ·ms", "ideal", "on virtual chips", "divergence")
+        rows = tuple(
+            (r.plan, f"{r.edp_mj_ms:.4g}", percent(r.right), percent(r.on_chips), f"{r.divergence:.4f}")
+            for r in self.rows[::step]
+        )
+        note = f"Measured on {self.held_out:,} training images held out; {len(self.rows)} pruned networks on the front."
+        files = Table(
+            "Written",
+            ("network", "EDP, mJ·ms", "latency, ms", "energy, mJ", "ideal", "on virtual chips"),
+            tuple(
+                (w.network, f"{w.edp_mj_ms:.4g}", f"{w.latency_ms:.4g}", f"{w.energy_mj:.4g}", percent(w.right),
+                 percent(w.on_chips))
+                for w in self.written
+            ),
+            "Made again with all images; held-out training images chose them.",
+        )  # fmt: skip
+        agreed = (
+            "too few pruned networks" if self.agreement is None else f"Kendall's tau {self.agreement:.2f}, last round"
+        )
+        place = shlex.quote(f"{root}/{best.network}")
+        named = f" --data {shlex.quote(self.data)}" if self.data else ""
+        steps = (
+            NextStep(f"hil simulate {place}{named}", "what virtual chips make of it"),
+            NextStep(
+                f"hil finetune {place} --teacher {shlex.quote(self.teacher)} --data DATA -o tuned.pt", "trains it"
+            ),
+        )
+        return Summary(
+            f"pruned networks of {Path(self.teacher).name}",
+            "SIMULATED",
+            Headline(Tone.GOOD, percent(best.right if best.on_chips is None else best.on_chips), text),
+            (
+                files,
+                Table("Front", head, rows, note),
+                Fact("Price", self.priced),
+                Fact("Measured on", self.measured_on),
+                Fact("Predicted", agreed),
+                Fact("Took", f"{self.candidates} pruned networks, {self.seconds_each:.1f} CPU seconds each"),
+            ),
+            steps,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, "version": VERSION, **asdict(self)}
+
+
+def is_pruned_search(root: Path) -> bool:
+    return is_work(root, ABOUT)
+
+
+def read_pruned_front(root: Path) -> PrunedFront:
+    """Raises ``FileError`` where the search has none yet, or it is damaged."""
+    path = root / FRONT
+    if not path.exists():
+        raise FileError(f"the search in {root} has no front yet", hint="the hil search that began it resumes it")
+    data = load_json(path)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise FileError(f"{path} is no front of pruned networks")
+    try:
+        rows = tuple(PrunedRow(**row) for row in data.pop("rows"))
+        written = tuple(WrittenNetwork(**row) for row in data.pop("written"))
+        return PrunedFront(
+            **{k: v for k, v in data.items() if k not in ("format", "version")}, rows=rows, written=written
+        )
+    except (KeyError, TypeError) as error:
+        raise FileError(f"{path} is damaged: {error}") from error

@@ -1,10 +1,11 @@
-"""One pruned network as a job: made in closed form and measured on held-out images, exactly or on virtual chips."""
+"""One pruned network as a job: inputs of a search over them, made in closed form, measured on held-out images."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,80 @@ from cim.chip.spec import ChipSpec
 from cim.record.published import nominal_record
 from hil.deployment.options import DeployOptions
 from hil.prediction.promise import answers_of
+from hil.searching.prune_settings import PrunedSearchSettings
+from hil.searching.pruning import erring_chip, fit_settings, pruning_images
 from hil.simulation.chip_workers import THREADS
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.errors import CannotMap
-from mapping.network.file import NetworkFile
+from mapping.layout.lay_out import LayoutOptions
+from mapping.network.file import NetworkFile, load_network
+from mapping.network.float_run import float_logits
 from mapping.scale_choice import judged_by_float
-from search.pruned.make import PrunedNetwork, make_pruned, pruned_file
+from search.pruned.genes import PruningSpace, pruning_space
+from search.pruned.make import SEEN, PrunedNetwork, make_pruned, pruned_file, teacher_of
 from search.pruned.plan import PruningPlan, Teacher
+from search.pruned.price import PlanPrices
 from search.pruned.refit import FitSettings
+from search.pruned.relevance import Relevance, relevance
+from search.space.target import Target, load_target
 from search.train.images import Images
 
-CHIPS = 2  # virtual ones; the same for all pruned networks
-CHIP_IMAGES = 256
+CHIPS, CHIP_IMAGES = 2, 256  # virtual chips, the same for all pruned networks
+SAMPLED = 384  # images that weights of a sample are found on
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PruningInputs:
+    """``fit``: images that weights of written pruned networks are found on; samples take some of them (``bench``)."""
+
+    space: PruningSpace
+    relevance: Relevance
+    target: Target
+    prices: PlanPrices
+    bench: PruningContext
+    fit: Images
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digests of everything besides the settings that the result depends on, by name."""
+        chip = self.bench.chip
+        return {
+            "teacher": self.bench.network.digest,
+            "array": self.target.digest,
+            "chip description": chip.digest if chip else "",
+            "images": self.fit.digest,
+            "images held out": self.bench.held.digest,
+        }
+
+
+def load_pruning_inputs(teacher_file: Path, settings: PrunedSearchSettings) -> PruningInputs:
+    """Load everything.
+
+    Raises:
+        UsageError: too few images, or a scale of costs where a chip is asked for.
+        search.errors.SearchError: the teacher has parts whose channels cannot be taken apart.
+    """
+    chip = erring_chip(settings.chip, settings.macros or None)
+    given = load_network(teacher_file)
+    folder = Path(settings.data_dir) if settings.data_dir else None
+    fit, held = pruning_images(given, settings.data or None, folder, settings.images, settings.seed)
+    recipe = settings.asked
+    options = DeployOptions(virtual_chips=CHIPS, age_s=settings.age_s, seed=settings.seed, recipe=recipe)
+    target = load_target(
+        settings.costs,
+        chip=chip,
+        macros=(settings.macros or None) if settings.costs == settings.chip else None,
+        layout=recipe.laid_out(LayoutOptions()),
+        adapter_rank=recipe.tune_plan.rank,
+    )
+    teacher = teacher_of(given.graph)
+    seen = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, settings.seed)
+    wanted = np.asarray(float_logits(teacher.graph, held.pixels), np.float32)
+    fitting = fit_settings(settings.cell_error, chip)
+    bench = PruningContext(given, teacher, fit.spread(SAMPLED).pixels, held, wanted, fitting, chip, options)
+    space = pruning_space(teacher, seen, settings.limits)
+    return PruningInputs(space, seen, target, PlanPrices(teacher, target), bench, fit)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
