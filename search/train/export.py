@@ -1,66 +1,33 @@
 """A trained network of a search as ``net.pt``: weights on their grid, the ends of its codes as clamps.
 
-The graph is captured from an ordinary torch module (``PlainNet``), so what is written answers as
-that module does. Compilers find the grid of the weights again (``mapping.quantise.rounding``) and, with the
-ends as clamps, choose the scales of codes. Imports torch: import this module late.
+Compilers find the grid of the weights again (``mapping.quantise.rounding``) and, with the ends as clamps, choose the
+scales of codes. Imports torch: import this module late.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from cim.cost.workload import WorkKind
+from cim.cost.workload import INPUT, WorkKind
 from mapping.bits import LayerBits
-from mapping.network.capture import capture
 from mapping.network.file import NetworkFile
-from mapping.network.graph import Preprocess
+from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.operators.activations import HardTanh
+from mapping.operators.affine import BatchNorm
+from mapping.operators.joins import Add
+from mapping.operators.node import Node
+from mapping.operators.padding import PadMap
+from mapping.operators.pools import GlobalAvgPool
+from mapping.operators.products import Conv, Linear
 from search.space.operators import Layer
 from search.train.modules import LayerNet
-
-
-class PlainNet(nn.Module):
-    """A trained ``LayerNet`` in ordinary layers, without rounding of activations; in evaluation mode."""
-
-    def __init__(self, net: LayerNet) -> None:
-        super().__init__()
-        self.layers = net.layers
-        self.ends = {layer.name: net.ends(layer) for layer in net.layers}
-        self.norms: dict[str, str] = {}
-        for layer in net.layers:
-            unit = net.unit(layer)
-            if unit.array is None:
-                continue
-            with torch.no_grad():
-                weight = unit.array.quantiser(unit.array.weight)
-            plain = _conv(layer, weight) if layer.kind is WorkKind.CONV else _linear(weight, unit.array.bias)
-            place(self, layer.name, plain)
-            if unit.norm is not None:
-                self.norms[layer.name] = f"{layer.name}_norm"
-                place(self, self.norms[layer.name], _copy(unit.norm))
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        values = {self.layers[0].inputs[0]: x}
-        for layer in self.layers:
-            inputs = [values[name] for name in layer.inputs]
-            if layer.kind is WorkKind.ADD:
-                y = inputs[0] + inputs[1]
-            elif layer.kind is WorkKind.AVG_POOL:
-                y = inputs[0].mean((2, 3))
-            else:
-                y = self.get_submodule(layer.name)(_padded(layer, inputs[0]))
-            if layer.name in self.norms:
-                y = self.get_submodule(self.norms[layer.name])(y)
-            ends = self.ends[layer.name]
-            if ends is not None:
-                y = y.clamp(0.0 if layer.relu else ends[0], ends[1])
-            values[layer.name] = y
-        return y
 
 
 def network_file(
@@ -73,53 +40,54 @@ def network_file(
     provenance: Mapping[str, str],
 ) -> NetworkFile:
     """``images`` (n, height, width, channels) are training images that calibrate; pixels count as 0..1."""
-    channels = input_shape[0]
-    graph = capture(
-        PlainNet(net).cpu(),
-        torch.zeros(1, *input_shape),
-        preprocess=Preprocess((0.0,) * channels, (1.0,) * channels),
-        classes=classes,
-        provenance=provenance,
-    )
+    pixels = Preprocess((0.0,) * input_shape[0], (1.0,) * input_shape[0])
+    graph = NetworkGraph(input_shape, plain_nodes(net), pixels, tuple(classes), dict(provenance))
     common = net.bits.common
     own = {layer.name: net.bits.of(layer) for layer in net.layers if layer.kind.on_cells}
     others = {name: LayerBits(b.weight, b.activation) for name, b in own.items() if b != common}
     return NetworkFile(graph, common.weight, common.activation, images, labels, others)
 
 
-def place(root: nn.Module, name: str, module: nn.Module) -> None:
-    """Put a module where a dotted name says."""
-    *path, last = name.split(".")
-    for part in path:
-        if part not in root._modules:
-            root.add_module(part, nn.Module())
-        root = root.get_submodule(part)
-    root.add_module(last, module)
+@torch.no_grad()
+def plain_nodes(net: LayerNet) -> tuple[Node, ...]:
+    """Ordinary nodes that answer as the module does without errors and without rounding of activations."""
+    nodes: list[Node] = []
+    made, counts = {net.source: INPUT}, Counter[str]()
+
+    def add(kind: type[Node], inputs: tuple[str, ...], name: str = "", **fields: Any) -> tuple[str, ...]:
+        if not name:  # the kind, and a number from the second on
+            counts[kind.kind] += 1
+            name = kind.kind if counts[kind.kind] == 1 else f"{kind.kind}_{counts[kind.kind]}"
+        nodes.append(kind(name=name, inputs=inputs, **fields))
+        return (name,)
+
+    for layer in net.layers:
+        last = tuple(made[name] for name in layer.inputs)
+        unit, ends = net.unit(layer), net.ends(layer)
+        if unit.array is None:
+            last = add(Add if layer.kind is WorkKind.ADD else GlobalAvgPool, last)
+        elif layer.kind is WorkKind.LINEAR:
+            weight = _array(unit.array.quantiser(unit.array.weight))
+            last = add(Linear, last, layer.name, weight=weight, bias=_array(unit.array.bias))
+        else:
+            if layer.before != layer.after:
+                last = add(PadMap, last, top=layer.before, left=layer.before, bottom=layer.after, right=layer.after)
+            last = add(Conv, last, layer.name, weight=_array(unit.array.quantiser(unit.array.weight)), **_window(layer))
+        if (norm := unit.norm) is not None:
+            parts = {"scale": norm.weight, "shift": norm.bias, "mean": norm.running_mean, "variance": norm.running_var}
+            arrays = {name: _array(values) for name, values in parts.items()}
+            last = add(BatchNorm, last, f"{layer.name}_norm", eps=norm.eps, **arrays)
+        if ends is not None:
+            last = add(HardTanh, last, low=0.0 if layer.relu else ends[0], high=ends[1])
+        made[layer.name] = last[0]
+    return tuple(nodes)
 
 
-def _conv(layer: Layer, weight: Tensor) -> nn.Conv2d:
-    padding = layer.before if layer.before == layer.after else 0
-    inputs = weight.shape[1] * layer.groups
-    conv = nn.Conv2d(inputs, layer.outputs, layer.kernel, layer.stride, padding, groups=layer.groups, bias=False)
-    conv.weight = nn.Parameter(weight.float(), requires_grad=False)
-    return conv
+def _window(layer: Layer) -> dict[str, Any]:
+    pad = layer.before if layer.before == layer.after else 0
+    return {"stride": (layer.stride,) * 2, "padding": (pad,) * 2, "groups": layer.groups}
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    assert bias is not None
-    linear = nn.Linear(weight.shape[1], weight.shape[0])
-    linear.weight = nn.Parameter(weight.float(), requires_grad=False)
-    linear.bias = nn.Parameter(bias.detach().clone().float(), requires_grad=False)
-    return linear
-
-
-def _copy(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    copy = nn.BatchNorm2d(norm.num_features, norm.eps)
-    copy.load_state_dict(norm.state_dict())
-    return copy
-
-
-def _padded(layer: Layer, x: Tensor) -> Tensor:
-    if layer.kind is not WorkKind.CONV or layer.before == layer.after:
-        return x
-    return nn.functional.pad(x, (layer.before, layer.after, layer.before, layer.after))
+def _array(values: Tensor | None) -> NDArray[np.float32]:
+    assert values is not None
+    return np.array(values.detach().cpu().float().numpy(), np.float32, order="C")

@@ -20,17 +20,96 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cim.chip.file import load_chip
+from cim.cost.workload import WorkKind
 from cim.record.published import nominal_record
 from cim.simulator.training_errors import array_noise
 from search.space.file import load_space
 from search.space.genes import Bits
+from search.space.operators import Layer
 from search.train.arrays import set_strength
-from search.train.export import PlainNet
 from search.train.images import moved
-from search.train.modules import network
+from search.train.modules import LayerNet, network
 
 BATCH, EPOCH, SQUARE = 128, 60_000, 21
 OPERATORS = ("conv3", "residual") * 3
+
+
+class PlainNet(nn.Module):
+    """A trained ``LayerNet`` in ordinary layers, without rounding of activations; in evaluation mode."""
+
+    def __init__(self, net: LayerNet) -> None:
+        super().__init__()
+        self.layers = net.layers
+        self.ends = {layer.name: net.ends(layer) for layer in net.layers}
+        self.norms: dict[str, str] = {}
+        for layer in net.layers:
+            unit = net.unit(layer)
+            if unit.array is None:
+                continue
+            with torch.no_grad():
+                weight = unit.array.quantiser(unit.array.weight)
+            plain = _conv(layer, weight) if layer.kind is WorkKind.CONV else _linear(weight, unit.array.bias)
+            place(self, layer.name, plain)
+            if unit.norm is not None:
+                self.norms[layer.name] = f"{layer.name}_norm"
+                place(self, self.norms[layer.name], _copy(unit.norm))
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = {self.layers[0].inputs[0]: x}
+        for layer in self.layers:
+            inputs = [values[name] for name in layer.inputs]
+            if layer.kind is WorkKind.ADD:
+                y = inputs[0] + inputs[1]
+            elif layer.kind is WorkKind.AVG_POOL:
+                y = inputs[0].mean((2, 3))
+            else:
+                y = self.get_submodule(layer.name)(_padded(layer, inputs[0]))
+            if layer.name in self.norms:
+                y = self.get_submodule(self.norms[layer.name])(y)
+            ends = self.ends[layer.name]
+            if ends is not None:
+                y = y.clamp(0.0 if layer.relu else ends[0], ends[1])
+            values[layer.name] = y
+        return y
+
+
+def place(root: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module where a dotted name says."""
+    *path, last = name.split(".")
+    for part in path:
+        if part not in root._modules:
+            root.add_module(part, nn.Module())
+        root = root.get_submodule(part)
+    root.add_module(last, module)
+
+
+def _conv(layer: Layer, weight: Tensor) -> nn.Conv2d:
+    padding = layer.before if layer.before == layer.after else 0
+    inputs = weight.shape[1] * layer.groups
+    conv = nn.Conv2d(inputs, layer.outputs, layer.kernel, layer.stride, padding, groups=layer.groups, bias=False)
+    conv.weight = nn.Parameter(weight.float(), requires_grad=False)
+    return conv
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    assert bias is not None
+    linear = nn.Linear(weight.shape[1], weight.shape[0])
+    linear.weight = nn.Parameter(weight.float(), requires_grad=False)
+    linear.bias = nn.Parameter(bias.detach().clone().float(), requires_grad=False)
+    return linear
+
+
+def _copy(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    copy = nn.BatchNorm2d(norm.num_features, norm.eps)
+    copy.load_state_dict(norm.state_dict())
+    return copy
+
+
+def _padded(layer: Layer, x: Tensor) -> Tensor:
+    if layer.kind is not WorkKind.CONV or layer.before == layer.after:
+        return x
+    return nn.functional.pad(x, (layer.before, layer.after, layer.before, layer.after))
 
 
 def seconds(model: nn.Module, answer: Callable[[Tensor], Tensor], half: bool, steps: int, crop: int = 0) -> float:

@@ -26,7 +26,7 @@ from search.space.operators import SLOT, ConvOperator, MbConv, Operator, Residua
 from search.space.precision import Precision  # noqa: E402
 from search.space.target import ChipTarget  # noqa: E402
 from search.train.arrays import ArrayConv2d, array_layers, set_strength, with_adc_bits  # noqa: E402
-from search.train.export import PlainNet, network_file  # noqa: E402
+from search.train.export import network_file  # noqa: E402
 from search.train.modules import LayerNet, network, normalised  # noqa: E402
 
 from ..tiny import CLASSES, TEXT, TINY, images, tiny_architecture  # noqa: E402
@@ -197,7 +197,7 @@ def test_converters_of_fewer_bits_make_more_noise() -> None:
     assert with_adc_bits(noise(), 5).spec.lsb_us(0) == pytest.approx(8 * noise().spec.lsb_us(0), rel=0.05)
 
 
-def test_the_captured_network_answers_as_the_module_and_compiles() -> None:
+def test_the_written_network_answers_as_the_module_and_compiles() -> None:
     torch.manual_seed(0)
     architecture = tiny_architecture()
     net = settled(network(TINY, architecture, noise()), TINY.input_shape)
@@ -207,10 +207,9 @@ def test_the_captured_network_answers_as_the_module_and_compiles() -> None:
     )
     x = torch.tensor(pixels).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        plain = PlainNet(net)(x).numpy()
         set_strength(net, 0.0)
         quantised = net(x).numpy()
-    np.testing.assert_allclose(float_logits(file.graph, pixels), plain, atol=1e-4)
+    plain = float_logits(file.graph, pixels)
     program = compile_network(file, LAB)
     ideal = run(program, pixels, IdealMultiply(program)) * program.scales[program.steps[-1].name]
     spread = quantised.std()
