@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from mapping.network.file import NetworkFile, load_network, save_network  # noqa
 from mapping.network.graph import Preprocess  # noqa: E402
 from mapping.operators.products import Conv  # noqa: E402
 from mapping.workload import program_workload  # noqa: E402
-from search.choice.front import read_front  # noqa: E402
+from search.choice.front import Front, read_front  # noqa: E402
 from search.space.architecture import read_architecture, write_architecture  # noqa: E402
 from search.space.file import load_space  # noqa: E402
 from search.space.genes import Bits  # noqa: E402
@@ -51,12 +50,7 @@ from ..search_files import CLASSES, SPACE, images  # noqa: E402
 @pytest.mark.parametrize("command", ["run", "train", "truncate", "show", "explain"])
 def test_each_command_explains_itself(cli: Cli, command: str) -> None:
     assert "Usage: hil search" in cli("search", command, "--help")
-
-
-def test_search_alone_prints_its_help(cli: Cli) -> None:
-    out = cli("search", code=2) + cli.err
-    for command in ("run", "train", "show", "explain"):
-        assert command in out
+    assert command in cli("search", code=2) + cli.err
 
 
 # --- run and show -----------------------------------------------------------------------------
@@ -151,63 +145,66 @@ def test_options_without_a_command_are_those_of_run(cli: Cli, files: Files) -> N
     assert "--out" in cli.err
 
 
-def test_caps_hold_for_every_network_of_the_front(cli: Cli, files: Files, tmp_path: Path) -> None:
+def ranked_again(files: Files, place: Path, **changes: object) -> Front:
+    """The front of the same search, its networks ranked again under other settings and none trained."""
+    again = shutil.copytree(files.run, place)
+    for name in (*ANSWERS, "table.json", *(["candidates.jsonl"] if "mode" in changes else [])):
+        (again / name).unlink()
+    change_settings(again, networks=0, **changes)
+    run_search(*open_folder(again), Watch())
+    return read_front(again / "front.json")
+
+
+def test_caps_hold_for_every_network_of_the_front(files: Files, tmp_path: Path) -> None:
     before = read_front(files.run / "front.json").members
     middle = before[len(before) // 2].cost
-    again = tmp_path / "run"
-    shutil.copytree(files.run, again)
-    for name in (*ANSWERS, "table.json"):
-        (again / name).unlink()
-    change_settings(
-        again, networks=0, max_latency_us=1.001e-3 * middle.latency_ns, max_energy_uj=1.001e-6 * middle.energy_pj
-    )
-    run_search(*open_folder(again), Watch())
-    found = read_front(again / "front.json").members
+    caps = {"max_latency_us": 1.001e-3 * middle.latency_ns, "max_energy_uj": 1.001e-6 * middle.energy_pj}
+    found = ranked_again(files, tmp_path / "run", **caps).members
     assert all(m.cost.latency_ns <= 1.001 * middle.latency_ns for m in found)
     assert all(m.cost.energy_pj <= 1.001 * middle.energy_pj for m in found)
 
 
-def test_networks_too_far_below_the_best_are_left_out(cli: Cli, files: Files, tmp_path: Path) -> None:
-    before = read_front(files.run / "front.json").members
-    spread = max(m.accuracy_low for m in before) - min(m.accuracy_low for m in before)
-    again = tmp_path / "run"
-    shutil.copytree(files.run, again)
-    for name in (*ANSWERS, "table.json"):
-        (again / name).unlink()
-    change_settings(again, networks=0, within=0.5 * spread)
-    run_search(*open_folder(again), Watch())
-    after = read_front(again / "front.json").members
-    assert max(m.accuracy_low for m in after) - min(m.accuracy_low for m in after) <= 0.5 * spread + 1e-9
+def test_networks_too_far_below_the_best_are_left_out(files: Files, tmp_path: Path) -> None:
+    before = [m.accuracy_low for m in read_front(files.run / "front.json").members]
+    within = 0.5 * (max(before) - min(before))
+    after = [m.accuracy_low for m in ranked_again(files, tmp_path / "run", within=within).members]
+    assert max(after) - min(after) <= within + 1e-9
 
 
-def test_the_same_command_gives_the_same_front(cli: Cli, files: Files, tmp_path: Path) -> None:
-    assert "network" in cli(*files.arguments(tmp_path / "same"))
+def test_the_same_search_by_command_and_on_workers_gives_the_same_front(cli: Cli, files: Files, tmp_path: Path) -> None:
+    assert "network" in cli(*files.arguments(tmp_path / "same", workers=2))
     assert "one set of images" in " ".join(cli.err.split())
     for name in ANSWERS:
         assert (tmp_path / "same" / name).read_bytes() == (files.run / name).read_bytes()
+    for name in ("stages/stage-2.json", "samples/004.json"):
+        ours, theirs = ((root / name).read_text("utf-8") for root in (files.run, tmp_path / "same"))
+        assert _untimed(ours) == _untimed(theirs)
     nets = [next((run / "networks").iterdir()) for run in (files.run, tmp_path / "same")]
     assert load_network(nets[0] / "net.pt").digest == load_network(nets[1] / "net.pt").digest
 
 
+def _untimed(text: str) -> Any:
+    data = json.loads(text)
+    data.pop("seconds", None)
+    return data
+
+
 def test_the_modes_of_the_paper_give_at_most_three_networks(cli: Cli, files: Files, tmp_path: Path) -> None:
-    shutil.copytree(files.run, tmp_path / "run")
     again = tmp_path / "run"
-    for name in (*ANSWERS, "table.json", "candidates.jsonl"):
-        (again / name).unlink()
-    change_settings(again, mode="paper", networks=0)
-    run_search(*open_folder(again), Watch())
+    front = ranked_again(files, again, mode="paper")
     out = cli("search", "show", again)
     assert any(mode in out for mode in ("accuracy", "balanced", "efficiency"))
     assert all(row["modes"] for row in cli.json("search", "show", again)["networks"])
-    front = read_front(again / "front.json")
     assert front.method == "paper"
     assert 1 <= len(front.members) <= 3
     assert cli.json("search", "explain", again)["measure"] == "frequency"
 
 
-def test_mixtures_estimate_too(cli: Cli, files: Files, tmp_path: Path) -> None:
-    out = cli(*files.arguments(tmp_path / "run", estimator="alpha", networks=0, teacher=files.run / "teacher.pt"))
-    assert "balanced" in out
+def test_mixtures_estimate_too_and_a_given_teacher_is_taken_as_it_is(cli: Cli, files: Files, tmp_path: Path) -> None:
+    given = files.run / "teacher.pt"
+    asked = files.arguments(tmp_path / "run", estimator="alpha", networks=0, teacher=given, teacher_epochs=0)
+    assert "balanced" in cli(*asked)
+    assert (tmp_path / "run" / "teacher.pt").read_bytes() == given.read_bytes()
     stage = json.loads((tmp_path / "run" / "stages" / "stage-1.json").read_text("utf-8"))
     assert stage["estimator"] == "alpha"
 
@@ -308,14 +305,22 @@ def test_a_network_of_the_front_is_trained_by_name_for_the_epochs_that_are_named
     assert json.loads((run / "table.json").read_text("utf-8"))["networks"] == again["networks"]
 
 
-def test_networks_begin_on_squares_and_their_teacher_is_asked_once(cli: Cli, files: Files, tmp_path: Path) -> None:
-    rows = json.loads(cli(*files.arguments(tmp_path / "run", crop=6), "--ask-once", "--json"))["networks"]
+def test_networks_begin_on_squares_their_teacher_is_asked_once_and_few_images_do_for_samples(
+    cli: Cli, files: Files, tmp_path: Path
+) -> None:
+    asked = files.arguments(tmp_path / "run", crop=6, brief_images=60)
+    rows = json.loads(cli(*asked, "--ask-once", "--json"))["networks"]
     assert sum(row["evaluated"] is not None for row in rows) == 1
     kept = json.loads((tmp_path / "run" / "settings.json").read_text("utf-8"))
     assert (kept["crop"], kept["asked_once"]) == (6, True)
     samples = [json.loads(path.read_text("utf-8")) for path in sorted((tmp_path / "run" / "samples").iterdir())]
     whole = [json.loads(path.read_text("utf-8")) for path in sorted((files.run / "samples").iterdir())]
     assert [s["accuracy"] for s in samples] != [s["accuracy"] for s in whole]
+    stages = [json.loads((root / "stages/stage-1.json").read_text("utf-8")) for root in (files.run, tmp_path / "run")]
+    assert sum(stages[1]["counts"][0]) < sum(stages[0]["counts"][0])
+    nets = [next((root / "networks").glob("*/net.pt")) for root in (tmp_path / "run", files.run)]
+    told = [load_network(path).graph.provenance["training images"] for path in nets]
+    assert told[0] == told[1]
 
 
 def plain_teacher(path: Path) -> Path:
@@ -352,10 +357,15 @@ def test_the_truncated_teacher_of_a_teacher_has_its_blocks_where_a_network_of_th
     assert not (tmp_path / "other.pt").exists()
 
 
-def test_networks_begin_as_the_blocks_of_a_given_teacher(cli: Cli, files: Files, tmp_path: Path) -> None:
+def test_networks_begin_as_the_blocks_of_a_given_teacher_that_was_trained_further(
+    cli: Cli, files: Files, tmp_path: Path
+) -> None:
     plain = plain_teacher(tmp_path / "plain.pt")
     given = files.arguments(tmp_path / "run", teacher=plain, teacher_epochs=1)
     cli(*given, "--inherit")
+    before, after = (load_network(path).graph for path in (plain, tmp_path / "run" / "teacher.pt"))
+    assert after.provenance["trained further by"] == "hil search, 1 epochs, seed 1"
+    assert len(after.nodes) < len(before.nodes)  # batch norms are merged
     (network,) = (tmp_path / "run" / "networks").iterdir()
     assert "begun as the teacher's" in load_network(network / "net.pt").graph.provenance["trained by"]
     assert json.loads((tmp_path / "run" / "settings.json").read_text("utf-8"))["inherited"] is True
@@ -418,22 +428,6 @@ def test_a_network_that_was_trained_is_not_trained_over(cli: Cli, files: Files) 
 # --- a teacher of one's own -------------------------------------------------------------------
 
 
-def test_a_given_teacher_is_taken_as_it_is(cli: Cli, files: Files, tmp_path: Path) -> None:
-    given = files.run / "teacher.pt"
-    cli(*files.arguments(tmp_path / "run", teacher=given, teacher_epochs=0))
-    assert (tmp_path / "run" / "teacher.pt").read_bytes() == given.read_bytes()
-
-
-def test_a_given_teacher_is_trained_further_for_the_epochs_that_are_named(
-    cli: Cli, files: Files, tmp_path: Path
-) -> None:
-    cli(*files.arguments(tmp_path / "run", teacher=files.run / "teacher.pt", teacher_epochs=1))
-    before, after = (load_network(place / "teacher.pt").graph for place in (files.run, tmp_path / "run"))
-    assert after.provenance["trained further by"] == "hil search, 1 epochs, seed 1"
-    assert after.provenance["trained by"] == before.provenance["trained by"]
-    assert len(after.nodes) < len(before.nodes)  # batch norms are merged
-
-
 def test_no_teacher_and_no_epochs_to_train_one_is_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
     cli(*files.arguments(tmp_path / "run", teacher_epochs=0), code=2)
     assert "no teacher is given" in cli.err
@@ -481,51 +475,22 @@ def test_explain_ranks_every_choice_of_every_place(cli: Cli, files: Files) -> No
     assert found["network"] in cli.err
 
 
-def test_a_benchmark_sets_the_front_beside_its_baselines(files: Files) -> None:
-    def compared(*options: str) -> str:
-        script = Path(__file__).parents[3] / "benchmarks" / "studies" / "search" / "search_compare.py"
-        command = [sys.executable, str(script), str(files.run), *options]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    found = json.loads(compared("--json"))
+def test_a_benchmark_sets_the_front_beside_its_baselines(
+    files: Files, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks" / "studies" / "search")
+    search_compare = importlib.import_module("search_compare")
+    folder, settings = open_folder(files.run)
+    compared = search_compare.compare_search(folder, settings, Watch())
+    found = search_compare.comparison_json(compared)
     names = [row["method"] for row in found["methods"]]
     assert names == ["this search (pareto)", "random", "evolution", "top-k frequency"]
     assert all(0 <= row["hypervolume"] <= 1 for row in found["methods"])
     assert found["methods"][0]["hypervolume"] > 0
     assert found["resnet20"] is None
-    out = compared()
+    out = "\n".join(search_compare.comparison_lines(compared))
     assert "volume" in out
     assert "ResNet-20" in out
-
-
-# --- workers and images ----------------------------------------------------------------------
-
-
-def test_workers_side_by_side_give_the_same_answer(cli: Cli, files: Files, tmp_path: Path) -> None:
-    cli(*files.arguments(tmp_path / "run", workers=2))
-    for name in (*ANSWERS, "stages/stage-2.json", "samples/004.json"):
-        ours, theirs = ((root / name).read_text("utf-8") for root in (files.run, tmp_path / "run"))
-        assert _untimed(ours) == _untimed(theirs)
-    nets = [next((run / "networks").iterdir()) for run in (files.run, tmp_path / "run")]
-    assert load_network(nets[0] / "net.pt").digest == load_network(nets[1] / "net.pt").digest
-
-
-def _untimed(text: str) -> Any:
-    data = json.loads(text)
-    data.pop("seconds", None)
-    return data
-
-
-def test_stages_and_sample_networks_may_have_fewer_images(cli: Cli, files: Files, tmp_path: Path) -> None:
-    cli(*files.arguments(tmp_path / "run", brief_images=60, networks=1, teacher=files.run / "teacher.pt"))
-    stages = [
-        json.loads((root / "stages" / "stage-1.json").read_text("utf-8")) for root in (files.run, tmp_path / "run")
-    ]
-    assert sum(stages[1]["counts"][0]) < sum(stages[0]["counts"][0])
-    (net,) = (tmp_path / "run" / "networks").glob("*/net.pt")
-    whole = next((files.run / "networks").glob("*/net.pt"))
-    told = [load_network(path).graph.provenance["training images"] for path in (net, whole)]
-    assert told[0] == told[1]
 
 
 # --- in the loop ------------------------------------------------------------------------------
