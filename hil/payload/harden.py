@@ -200,7 +200,7 @@ class Hardening:
             return ""
         room = detection.share - self.wanted
         if room <= 0:
-            return "; no number of injections would show it, the share is that which is asked for"
+            return "; no number of injections would show it, the share is the required one"
         return f"; {math.ceil(self.injections * (1.96 * detection.error / room) ** 2):,} injections would do"
 
 
@@ -317,7 +317,7 @@ def _edited(folder: Path, name: str) -> FileError:
     return FileError(
         f"{folder / name} was changed after the campaign wrote it",
         likely="its digest is not that of campaign.json",
-        hint="give the command of the campaign again: it writes the report anew from its blocks",
+        hint="give the command of the campaign again: the report is written again from what is stored",
     )
 
 
