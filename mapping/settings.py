@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from typing import Any
 
 
@@ -50,6 +51,26 @@ def short(field: dataclasses.Field[Any]) -> str:
     """The name of a setting on the command line: without its unit."""
     unit = field.metadata["unit"]
     return field.metadata["option"] or (field.name.removesuffix(f"_{unit}") if unit else field.name)
+
+
+def as_options(settings: Any, *names: str) -> str:
+    """Settings that are not as by default, as a command takes them: " --chip yao-2020 --macros 8".
+
+    Args:
+        names: of the fields that are meant; all of them where there are none.
+    """
+    words: list[str] = []
+    for field in dataclasses.fields(settings):
+        value, option = getattr(settings, field.name), f"--{short(field).replace('_', '-')}" if field.metadata else ""
+        if not option or value == field.default or (names and field.name not in names):
+            continue
+        if value is True:
+            words.append(option)
+        elif isinstance(value, tuple) and all(isinstance(each, str) for each in value):
+            words += [word for each in value for word in (option, each)]
+        else:
+            words += [option, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def check_limits(settings: Any, error: type[Exception]) -> None:

@@ -28,6 +28,7 @@ from hil.errors import ExitCode, UsageError
 from hil.improvement.finetuning.settings import ON_CHIP, FinetuneSettings, OnChipSettings
 from hil.report.terminal.completion import datasets
 from hil.transports import DEFAULT_BAUD
+from mapping.settings import as_options
 
 USUAL = FinetuneSettings()
 
@@ -80,8 +81,7 @@ def finetune(
 
     of = of_named_chip(of, port, calibration)
     source = of.upon(NetworkOptions(), data=data)
-    named = f" --data {shlex.quote(data)}"
-    named += f" --data-dir {shlex.quote(str(source.data_dir))}" if source.data_dir else ""
+    named = as_options(source)
     on_a_chip = bool(port or emulated or simulated)
     usual = ON_CHIP if on_a_chip and not training.values.get("minutes") else USUAL
     techniques = treated.upon(TechniqueOptions())

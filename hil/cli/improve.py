@@ -93,7 +93,7 @@ def improve(
         found = try_techniques(
             context, out, test, target=settings.target, minutes=settings.minutes, tried=begun.tried, restart=restart
         )
-    page, steps = write_page(found, out, network.stem), next_steps(found, out, begun)
+    page, steps = write_page(found, out, network.stem), next_steps(found, out, begun, port)
     told = improvement_summary(found, network.stem, steps, str(page))
     answer = {
         **found.to_json(),

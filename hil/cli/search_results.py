@@ -14,6 +14,7 @@ from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.searching.prune_settings import PruneSettings
+from mapping.settings import as_options
 
 Folder = Annotated[Path, typer.Argument(help="folder of a search")]
 FilledFolder = Annotated[Path, typer.Argument(help="folder of a search", callback=output_folder)]
@@ -123,7 +124,7 @@ def prune(
     from hil.searching.pruning import prune as run
     from hil.watch import PlannedStage
 
-    settings, source = asked.upon(PruneSettings()), of.upon(NetworkOptions())
+    settings, source = asked.upon(PruneSettings()), of.upon(NetworkOptions(), data=data)
     with screen(quiet=as_json) as watch, writing(out):
         watch.plan([PlannedStage("loading", 3.0), PlannedStage("pruning", 150.0)])
         result = run(
@@ -137,7 +138,7 @@ def prune(
             treated=treated.upon(TechniqueOptions()),
             watch=watch,
         )
-    named = f" --data {shlex.quote(data)}" if data else ""
+    named = as_options(source) + as_options(treated.upon(TechniqueOptions()))
     place, taught = shlex.quote(str(out)), shlex.quote(str(network))
     steps = (
         NextStep(f"hil finetune {place} --teacher {taught} --data DATA -o tuned.pt", "for the errors of a chip"),

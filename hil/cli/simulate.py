@@ -25,6 +25,7 @@ from hil.errors import ExitCode, UsageError
 from hil.prediction.settings import PredictionOptions
 from hil.report.terminal.completion import one_of
 from hil.report.terminal.quantities import seconds
+from mapping.settings import as_options
 
 USUAL = DeployOptions()
 
@@ -71,11 +72,14 @@ def simulate(
         treated.upon(TechniqueOptions()),
         when.upon(PredictionOptions()),
     )
-    data = ("--data", source.data) if source.data else ()
-    named = "".join(f" {shlex.quote(str(word))}" for word in (network, *data) if word)
+    named = (f" {shlex.quote(str(network))}" if network else "") + as_options(source) + as_options(techniques)
+    measured = f" --calibration {shlex.quote(str(calibration))}" if calibration else ""
+    ages = "30d" if "residual" in str(techniques.recipe(network)) else "1h,1d,30d"  # cells are drawn for one age
     steps = (
         NextStep(f"hil deploy{named} --emulated", "the same through frames and a chip that it does not know"),
-        NextStep(f"hil simulate{named} --age 1h,1d,30d --target-accuracy 90", "how long it lasts, and the yield"),
+        NextStep(
+            f"hil simulate{named}{measured} --age {ages} --target-accuracy 90", "how long it lasts, and the yield"
+        ),
     )
     if mode not in tuple(SimulationMode):
         raise UsageError(f"mode {mode!r}", hint=" or ".join(f"--mode {known}" for known in SimulationMode))

@@ -21,6 +21,7 @@ from hil.pages.shell import page
 from hil.pages.summary import NextStep
 from hil.simulation.chip_workers import ChipWorkers
 from hil.watch import Watch
+from mapping.settings import as_options
 
 PAGE = "improvement.html"
 
@@ -91,15 +92,12 @@ def write_page(found: Improvement, out: Path, name: str) -> Path:
     return out / PAGE
 
 
-def next_steps(found: Improvement, out: Path, asked: ImproveOptions) -> tuple[NextStep, ...]:
-    """What to do with the program that was found, of which the first is its deployment."""
-    source, scoring = asked.source, asked.scoring
-    named = {
-        "--data": source.data, "--data-dir": source.data_dir, "--task": scoring.task, "--metric": scoring.metric,
-    }  # fmt: skip
-    scored = (f"{name} {shlex.quote(str(value))}" for name, value in named.items() if value)
+def next_steps(found: Improvement, out: Path, asked: ImproveOptions, port: str | None) -> tuple[NextStep, ...]:
+    """What to do with the program that was found, of which the first is its deployment, on ``port`` or emulated."""
     program = shlex.quote(f"{out}/{PROGRAM}")
+    place = f" --port {shlex.quote(port)}" if port else " --emulated"
+    named = as_options(asked.source) + as_options(asked.scoring, "task", "metric")
     return (
-        NextStep(" ".join(("hil deploy", program, *found.deploy, *scored)), "what the chip makes of it"),
+        NextStep(" ".join(("hil deploy", program, *found.deploy)) + place + named, "what the chip makes of it"),
         NextStep(f"hil estimate {program}", "cost of every layer"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,7 +89,10 @@ class InShell:
         asked = self.report.asked
         words = [w for w in (asked.get("network"),) if w]
         words += [w for name in ("data", "data_dir") if (v := asked.get(name)) for w in (_option(name), v)]
-        return " ".join(["hil simulate", *map(word_of, words)]) + self._record() + " --age 1d,30d"
+        words += self._given("--chip", "--macros", "--with", "--without", "--effort")
+        plan = self.report.plan
+        ages = "30d" if plan is not None and "residual" in plan.recipe else "1d,30d"  # cells are drawn for one age
+        return " ".join(["hil simulate", *map(word_of, words)]) + f"{self._record()} --age {ages}"
 
     def improved(self) -> str:
         return f"hil improve {self._trained_on()} --out {word_of(self.report.run + '-improved')}"
@@ -112,10 +116,18 @@ class InShell:
         """The network, and the data set whose training images serve; the bundled images have none."""
         asked = self.report.asked
         network = word_of(asked.get("network") or str(BUNDLED_NETWORK))
+        network += "".join(f" {word_of(word)}" for word in self._given("--chip", "--macros"))
         place = f" --data-dir {word_of(asked['data_dir'])}" if "data_dir" in asked else ""
         if "data" in asked:
             return f"{network} --data {word_of(asked['data'])}{place}{self._record()}"
         return f"{network} --data {USUAL_DATA}{place} --download{self._record()}"
+
+    def _given(self, *options: str) -> list[str]:
+        """Those of the options that were typed, with their values."""
+        typed = shlex.split(self.report.environment.get("command", ""))
+        pairs = itertools.pairwise([*typed, ""])
+        split = (word.partition("=") if "=" in word and word.startswith("--") else (word, "", v) for word, v in pairs)
+        return [word for name, _, value in split if name in options for word in (name, value)]
 
     def _record(self) -> str:
         """The record of the run as an option; none where answers were measured elsewhere."""

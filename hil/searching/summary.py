@@ -123,5 +123,6 @@ def _steps(settings: SearchSettings, root: str, best: Row) -> tuple[NextStep, ..
     if not best["network"]:
         return (NextStep(f"hil search train {folder} {best['name']}", "trains and evaluates it"), explained)
     network = shlex.quote(f"{root}/{best['network']}")
-    deployed = f"hil deploy {network} --data {data} --emulated --chip {shlex.quote(settings.chip)}"
+    place = f" --data-dir {shlex.quote(settings.data_dir)}" if settings.data_dir else ""
+    deployed = f"hil deploy {network} --data {data}{place} --emulated --chip {shlex.quote(settings.chip)}"
     return (NextStep(deployed, "what a chip makes of it"), explained)

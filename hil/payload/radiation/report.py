@@ -139,7 +139,8 @@ def campaign_summary(report: dict[str, Any], page: str = "") -> Summary:
     if needed > settings["injections"]:
         word, text = "NOT ENOUGH INJECTIONS", f"{needed:,} would do; {text}"
     exposure = (
-        "no mission was named (hil campaign --mission), so sums and codes count as if images were worked on all day: an upper bound"
+        "no mission was named (hil campaign --mission), so sums and codes count as if images were worked on all day: "
+        "an upper bound"
         if busy is None
         else f"images are worked on in {100 * busy:.3g} % of the time; conversions, sums, codes and the step number "
         "count only then"

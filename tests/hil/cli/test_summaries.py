@@ -8,10 +8,13 @@ import inspect
 import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 
 import hil
+from hil.cli import run
+from hil.errors import ExitCode
 from hil.pages.summary import Summary
 from hil.report.account import summary_of
 from hil.report.step_words import MADE_IN
@@ -21,6 +24,7 @@ from hil.verdict.agreement import AgreementReport
 from hil.verdict.cause_split import CauseSplit
 from hil.verdict.verdict import Verdict
 
+from ..conftest import Small
 from ..fitting import WIDTHS, Terminal, broken_numbers, too_wide
 from ..invented_run import synthetic_run
 
@@ -119,6 +123,16 @@ def test_a_run_is_repeated_with_the_options_that_were_typed() -> None:
     assert again == "hil deploy net.pt --port /dev/ttyUSB0 --data 'my set' --recalibrate --samples 2000"
 
 
+def test_what_was_typed_of_chip_and_techniques_stands_in_the_other_commands_too() -> None:
+    typed = "hil deploy net.pt --emulated --chip my.toml --macros=4 --with rounds --with residual=2"
+    asked = {"network": "net.pt", "data": "cifar10"}
+    report = dataclasses.replace(REPORTS["agree"], environment={"command": typed}, asked=asked)
+    chip = "--chip my.toml --macros 4"
+    assert commands(report)[0].startswith(f"hil simulate net.pt --data cifar10 {chip} --with rounds --with residual=2 ")
+    lost = dataclasses.replace(REPORTS["loss"], environment={"command": typed}, asked=asked)
+    assert [chip in c for c in commands(lost) if c.startswith(("hil improve", "hil finetune"))] == [True, True]
+
+
 def test_too_few_samples_are_asked_for_where_the_data_set_has_no_more() -> None:
     few = REPORTS["inconclusive"]
     few = dataclasses.replace(few, data=dataclasses.replace(few.data, available=200), asked={"data": "small.npz"})
@@ -160,6 +174,23 @@ def test_a_command_goes_on_behind_a_backslash_and_a_shell_takes_it_as_one() -> N
     assert all(line.endswith("\\") for line in lines[:-1])
     said = subprocess.run(["sh", "-c", "\n".join(lines)], capture_output=True, text=True, check=True).stdout
     assert said.split() == shlex.split(command.replace("'", ""))[1:]
+
+
+def test_the_next_commands_of_a_prediction_have_its_chip_macros_and_techniques_and_run_from_an_empty_folder(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.chdir(tmp_path)
+    of = f"--data {small.data} --chip mnsim-256 --macros 6 --with residual=1 --without tune".split()
+    assert run(["simulate", str(small.net), *of, "--chips", "2", "--samples", "20"]) == ExitCode.DONE
+    said = re.sub(r" *\\\n *", " ", capsys.readouterr().out)
+    found = re.findall(r"^ *(?:next +)?(hil (?:deploy|simulate) \S.*?)(?:   .*)?$", said, re.MULTILINE)
+    assert [shlex.split(line)[1] for line in found] == ["deploy", "simulate"]
+    for line in found:
+        words = shlex.split(line)[1:]
+        assert words[(at := words.index("--chip")) : at + 2] == ["--chip", "mnsim-256"]
+        few = ["--dry-run"] if words[0] == "deploy" else ["--chips", "2"]
+        assert run([*words, *few, "--samples", "20"]) == ExitCode.DONE, line
 
 
 def test_a_verdict_has_its_colour_on_a_terminal_and_none_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
