@@ -104,7 +104,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Chip": ("network", "calibration"),
         "Images": (),
         "Techniques": (),
-        "Faults": ("orbit", "kinds", "each", "seed"),
+        "Faults": ("orbit", "each", "seed"),
         "Years in orbit": ("years", "chips"),
         "Machine": (),
         "Run and output": ("out", "restart", "as_json"),
@@ -114,19 +114,15 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Images": (),
         "Chips": (),
         "Techniques": (),
-        "End of the mission": ("campaign", "scenario"),
+        "End of the mission": ("campaign",),
         "Run and output": ("junit", "as_json"),
-    },
-    "mission passes": {
-        "Chip": ("network",),
-        "Link": ("passes",),
-        "Run and output": ("dump", "as_json"),
     },
     "mission flight": {
         "Chip": ("network",),
         "Images": (),
         "Techniques": (),
-        "Flight": ("orbit", "years", "leave_out"),
+        "Flight": ("orbit",),
+        "Years in orbit": ("years",),
         "Run and output": ("out", "as_json"),
     },
     "board mvm": {
@@ -150,12 +146,24 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
+FIRST = {  # what -h shows of a command; --help shows all
+    "deploy": (
+        "--port", "--emulated", "--chip", "--macros", "--data", "--samples", "--calibration", "--age", "--effort",
+        "--with", "--out", "--dry-run",
+    ),
+}  # fmt: skip
+
 
 class GroupedCommand(TyperCommand):
-    """A command whose help shows its options in the groups of its name."""
+    """A command whose help shows its options in the groups of its name, and after -h the first ones only."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["short"] = "-h" in args and "--help" not in args
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        groups = GROUPS.get(ctx.command_path.partition(" ")[2])
+        name = ctx.command_path.partition(" ")[2]
+        groups, first = GROUPS.get(name), FIRST.get(name) if ctx.meta.get("short") else None
         if groups is None:
             super().format_options(ctx, formatter)
             return
@@ -164,13 +172,17 @@ class GroupedCommand(TyperCommand):
         rows: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{title: [] for title in groups}, OTHERS: []}
         for param in params:
             row = param.get_help_record(ctx)
-            if row is not None:
+            shown = first is None or param.param_type_name == "argument" or any(word in first for word in param.opts)
+            if row is not None and shown:
                 title = titles.get(param.name or "") or getattr(param, "rich_help_panel", None) or OTHERS
                 rows.setdefault("Arguments" if param.param_type_name == "argument" else title, []).append(row)
         for title, found in rows.items():
             if found:
                 with formatter.section(title):
                     formatter.write_dl(found)
+        if first is not None:
+            formatter.write_paragraph()
+            formatter.write_text(f"The other {len(params) - 1 - len(first)} options: hil {name} --help")
 
 
 def group(words: str, *commands: Callable[..., int]) -> typer.Typer:

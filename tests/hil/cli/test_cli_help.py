@@ -27,13 +27,27 @@ from mapping.network.importers import import_graph
 from ..small_net import NAMES, small_network
 
 
-@pytest.mark.parametrize("words", [(), ("deploy",), ("search",), ("search", "run"), ("chip", "calibration")])
+@pytest.mark.parametrize("words", [(), ("search",), ("search", "run"), ("chip", "calibration")])
 def test_h_is_help_everywhere(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*words, "-h"]) == 0
     short = capsys.readouterr().out
     assert run([*words, "--help"]) == 0
     assert short.splitlines()[3:] == capsys.readouterr().out.splitlines()[3:]
     assert "Usage: hil" in short
+
+
+def test_h_of_a_deployment_shows_its_first_twelve_options_and_says_where_the_others_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["deploy", "-h"]) == 0
+    short = capsys.readouterr().out
+    assert run(["deploy", "--help"]) == 0
+    options, every = (
+        set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", text, re.M)) for text in (short, capsys.readouterr().out)
+    )
+    assert len(options) == 12
+    assert options < every
+    assert f"The other {len(every) - 12} options: hil deploy --help" in short
 
 
 def test_only_the_command_that_is_asked_for_is_built_and_it_is_the_same() -> None:
