@@ -79,7 +79,7 @@ def test_the_metadata_of_the_wheel_is_complete_and_its_long_description_renders(
 
 
 def test_the_installed_wheel_begins_the_firmware_of_a_board_that_builds(python: Path, tmp_path: Path) -> None:
-    call(python.with_name("hil"), "firmware", "new", "my_board", cwd=tmp_path)
+    call(python.with_name("hil"), "board", "firmware", "my_board", cwd=tmp_path)
     sources = sorted((tmp_path / "my_board").glob("[cnp]*/*.c"))
     files = [*(path for path in sources if path.name != "bytes.c"), tmp_path / "my_board" / "boards" / "my_board.c"]
     call("gcc", "-std=c99", "-I", "my_board", "-I", "my_board/core", *files, "-o", "firmware", cwd=tmp_path)

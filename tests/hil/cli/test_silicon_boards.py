@@ -158,5 +158,5 @@ def test_a_run_on_silicon_is_interrupted_resumed_shown_and_flown(bench: Bench, t
             bench.deploy(address, folder)
         bench.deploy(address, folder)
     assert run(["show", str(folder)]) == ExitCode.OUTSIDE_TOLERANCE  # inconclusive: so few images
-    faults = ["--orbit", "leo-sso", "--injections", "2", "--images", "100", "--chips", "0", "--kinds", "accumulator"]
+    faults = ["--orbit", "leo-sso", "--injections", "2", "--images", "100", "--chips", "0"]
     assert run(["campaign", str(folder), "--data", str(bench.data), *faults, "-o", str(tmp_path / "flown")]) == 0

@@ -166,7 +166,7 @@ def test_the_key_file_of_the_command_line_goes_before_the_environment(
     monkeypatch.setenv(KEY, "11" * 32)
     monkeypatch.setenv(KEY_FILE, str(key_file.with_name("none")))
     assert run(["board", "cells", "--port", address, "--macro", "0"]) == ExitCode.NOT_AUTHORISED
-    assert run(["--key-file", str(key_file), "cells", "--port", address, "--macro", "0"]) == ExitCode.DONE
+    assert run(["--key-file", str(key_file), "board", "cells", "--port", address, "--macro", "0"]) == ExitCode.DONE
     assert os.environ[KEY] == "11" * 32
 
 
@@ -186,7 +186,7 @@ def test_the_command_takes_a_key_file_and_ends_with_exit_code_9_without(
     address: str, key_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["board", "cells", "--port", address, "--macro", "0"]) == ExitCode.NOT_AUTHORISED
-    assert run(["--key-file", str(key_file), "cells", "--port", address, "--macro", "0"]) == ExitCode.DONE
+    assert run(["--key-file", str(key_file), "board", "cells", "--port", address, "--macro", "0"]) == ExitCode.DONE
     assert KEY_FILE not in os.environ
     assert SECRET.hex() not in "".join(capsys.readouterr())
     assert run(["board", "info", "--port", "emulated:lab-128?key=/nowhere"]) == ExitCode.USAGE

@@ -39,7 +39,7 @@ def hil(installed: Path | None, *arguments: str) -> subprocess.CompletedProcess[
 
 
 def test_a_technique_of_another_package_is_listed_with_its_settings(installed: Path) -> None:
-    listed = json.loads(hil(installed, "techniques", "--json").stdout)["techniques"]
+    listed = json.loads(hil(installed, "help", "techniques", "--json").stdout)["techniques"]
     names = [t["name"] for t in listed]
     assert names.index("rewrite") < names.index("settle") < names.index("tune")  # by rank
     settle = listed[names.index("settle")]
@@ -68,7 +68,7 @@ def test_a_run_with_it_cannot_go_on_without_the_package(installed: Path) -> None
 def test_a_board_of_another_package_runs_a_network_in_this_process(
     installed: Path, small: Small, tmp_path: Path
 ) -> None:
-    told = hil(installed, "info", "--port", "acme:bench-3", "--macros", "2")
+    told = hil(installed, "board", "info", "--port", "acme:bench-3", "--macros", "2")
     assert "serial bench-3" in told.stdout, told.stderr
     run = ("deploy", str(small.net), "--data", str(small.data), "--port", "acme:bench-3", "--macros", "2")
     age = ("--age", "1s")  # without WAIT the host sleeps
@@ -81,12 +81,12 @@ def test_a_board_of_another_package_runs_a_network_in_this_process(
 
 
 def test_a_line_of_another_package_carries_the_bytes_of_any_address(installed: Path) -> None:
-    told = hil(installed, "info", "--port", "paced:9216000,emulated:lab-128?seed=7&macros=1", "--macros", "1")
+    told = hil(installed, "board", "info", "--port", "paced:9216000,emulated:lab-128?seed=7&macros=1", "--macros", "1")
     assert "NOT SILICON" in told.stdout, told.stderr
-    refused = hil(None, "info", "--port", "acme:bench-3")
+    refused = hil(None, "board", "info", "--port", "acme:bench-3")
     assert refused.returncode == 3
     assert "'acme:bench-3' is not an address of a chip" in refused.stderr
-    assert "installed packages open acme:, paced:" in hil(installed, "info", "--port", "nobody:1").stderr
+    assert "installed packages open acme:, paced:" in hil(installed, "board", "info", "--port", "nobody:1").stderr
 
 
 LAW = """
