@@ -44,6 +44,16 @@ def test_each_room_has_a_row_with_its_tests_their_time_and_its_covered_lines(tmp
     }
 
 
+def test_a_run_above_the_ceiling_ends_with_the_numbers_and_one_below_it_does_not(tmp_path: Path) -> None:
+    assert printed(tmp_path, "--ceiling").keys() >= {"all"}
+    heavy = (tmp_path / "tests.xml").read_text("utf-8").replace("60.00", "900000")
+    (tmp_path / "heavy.xml").write_text(heavy, "utf-8")
+    command = [sys.executable, "docs/rooms_of_tests.py", "--junit", str(tmp_path / "heavy.xml"), "--ceiling"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "the suite took 900007 s" in done.stderr
+
+
 def test_a_test_says_its_processor_time_with_its_fixtures_and_children_in_the_junit_file(tmp_path: Path) -> None:
     burn = "import time\nwhile time.process_time() < 0.5: pass\n"
     text = (

@@ -17,7 +17,7 @@ import pytest
 from .sources import ROOMS, ROOT, commands, module
 
 EVIDENCE = ("docs/benchmarks.md", "docs/conformance.md", "docs/decisions/", "docs/explanation/")
-CEILINGS: dict[str, int] = tomllib.loads((Path(__file__).parent / "size.toml").read_text("utf-8"))
+CEILINGS: dict[str, float] = tomllib.loads((Path(__file__).parent / "size.toml").read_text("utf-8"))
 
 
 def tracked(*patterns: str) -> list[str]:
@@ -97,7 +97,7 @@ def test_nothing_is_larger_than_its_ceiling(name: str) -> None:
 
 
 def test_every_ceiling_is_measured_here_or_by_the_report_of_the_suite() -> None:
-    assert CEILINGS.keys() == MEASURES.keys() | {"suite_processor_s"}
+    assert CEILINGS.keys() == MEASURES.keys() | {"suite_processor_s", "machine_s"}
 
 
 def test_statements_are_counted_without_docstrings_and_whatever_their_lines() -> None:
