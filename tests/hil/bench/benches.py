@@ -75,10 +75,9 @@ def chip_text(side: int = 32, macros: int = 1, **other: str) -> str:
             rf"^{key} = {{ value = [^\n]*?, source", f"{key} = {{ value = {value}, source", text, count=1, flags=re.M
         )
         assert count == 1, key
-    return text.replace(
-        'bits = { value = 8, source = "published: 8-bit converters',
-        'bits = { value = 16, source = "published: 8-bit converters',
-    )
+    converters = 'bits = { value = 8, source = "borrowed from: 8-bit converters'
+    assert converters in text
+    return text.replace(converters, converters.replace("8", "16", 1))
 
 
 def write_bench(folder: Path, *, port: str = "/dev/none", edit: dict[str, str] | None = None) -> Path:

@@ -19,7 +19,7 @@ def test_a_rewrite_brings_cells_back_and_says_what_it_took(small: Small) -> None
     record, watch = small.record, Watch()
     with open_chip(CHIP, chip=small.program.spec) as driver:
         target = WiredTarget(driver, record, watch)
-        standing = Standing(small.program, target.write(small.program, None))
+        standing = Standing(small.program, target.write(small.program))
         written = target.written
         assert written is not None
         driver.wait(1.0)

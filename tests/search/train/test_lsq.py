@@ -99,4 +99,4 @@ def test_steps_stay_positive_in_a_thousand_steps_of_adam() -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        assert float(step.log_step.exp().detach()) > 0
+        assert float(step.log_step.exp().detach().min()) > 0
