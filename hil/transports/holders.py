@@ -1,7 +1,8 @@
-"""Processes that have a device open, as far as /proc shows them."""
+"""Who holds a device: its lock, and the processes that have it open, as far as /proc shows them."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -23,6 +24,19 @@ def holders(device: str, proc: Path = Path("/proc")) -> tuple[str, ...]:
         if pid in locked or (not locked and pid != os.getpid() and _has_open(folder, node)):
             found.append(f"{_name(folder)} (pid {pid})")
     return tuple(sorted(found))
+
+
+def unlock(handle: int) -> None:
+    """Give up the lock of an open file before it is closed.
+
+    Closing alone is not enough: a program that this process is about to start has a copy of the handle until it is
+    loaded, and the lock lives as long as the last copy.
+    """
+    if os.name == "posix":
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 def _lock_holders(proc: Path, inode: str) -> set[int]:

@@ -34,6 +34,7 @@ from firmware_protocols.errors import ProtocolError
 from firmware_protocols.messages import ErrorReply, Message, Reply, Request
 from hil.atomic import output_error
 from hil.errors import FileError, MismatchError, UsageError
+from hil.transports.holders import unlock
 
 FORMAT, VERSION = "hil.journal", (1, 0)
 MAX_BODY = (1 << 24) + (1 << 12)  # the longest reply of the protocol, and more than its head
@@ -169,6 +170,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; may be called twice."""
+        if not self._file.closed:
+            unlock(self._file.fileno())
         self._file.close()
 
     def _open(self) -> BinaryIO:

@@ -12,7 +12,7 @@ import serial
 
 from hil.errors import PortError
 from hil.transports.base import NOISY_PAYLOAD, lost, stuck
-from hil.transports.holders import holders
+from hil.transports.holders import holders, unlock
 
 _POLL_S = 0.01  # pyserial reconfigures the port when its time-out changes, so it stays at this
 _WRITE_TIMEOUT_S = 10.0
@@ -60,6 +60,8 @@ class SerialTransport:
             raise lost(self.address, error) from error
 
     def close(self) -> None:
+        if self._port.is_open:
+            unlock(self._port.fileno())
         with contextlib.suppress(OSError):  # a device that was unplugged cannot be closed properly
             self._port.close()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from hil.errors import PortError
 from hil.transports.base import CLEAN_PAYLOAD, NOISY_PAYLOAD, Transport, lost
+from hil.transports.holders import unlock
 from hil.transports.serial_port import port_error
 from hil.transports.sockets import nobody_listens
 
@@ -91,6 +92,7 @@ class VisaSerial:
 
     def _release(self) -> None:
         if self._claim is not None:
+            unlock(self._claim)
             os.close(self._claim)
             self._claim = None
 

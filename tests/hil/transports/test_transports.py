@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -124,6 +125,21 @@ def test_our_own_port_cannot_be_opened_twice() -> None:
         first.close()
         first.close()
         open_transport(device).close()
+
+
+@pytest.mark.parametrize("form", ["{}", "visa:ASRL{}::INSTR"])
+def test_a_closed_port_can_be_opened_while_another_program_is_being_started(form: str) -> None:
+    with pty() as (_, device):
+        first = open_transport(form.format(device))
+        started = os.fork()  # has every handle, as a program has between fork and exec
+        if not started:
+            signal.pause()
+        try:
+            first.close()
+            open_transport(form.format(device)).close()
+        finally:
+            os.kill(started, signal.SIGKILL)
+            os.waitpid(started, 0)
 
 
 def test_holders_of_a_device_that_nobody_has_are_none(tmp_path: Path) -> None:
