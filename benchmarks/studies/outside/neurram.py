@@ -16,10 +16,8 @@ import argparse
 import hashlib
 import json
 import os
-import subprocess
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from cached_rows import made_by
 from neurram_networks import WRITTEN, network_of, revision_of
 from numpy.typing import NDArray
 from scipy.special import stdtrit
@@ -160,23 +159,10 @@ def row_of(program: ConductanceProgram, chips: int) -> VirtualRow:
     return VirtualRow(program, record, program.macros, (AGE_S,), 25.0, options, SimulationMode.FAST, points=points)
 
 
-def made_by() -> dict[str, str]:
-    """Digest of the belief and commit of the code, which every row holds.
-
-    Raises:
-        SystemExit: tracked files differ from the commit, which then does not say what made a row.
-    """
-    git = partial(subprocess.run, cwd=BELIEF.parent, capture_output=True, text=True, check=True)
-    if changed := git(["git", "status", "--porcelain", "--untracked-files=no"]).stdout:
-        raise SystemExit(f"rows need a commit, and files differ from it:\n{changed}")
-    commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
-    return {"belief": hashlib.sha256(BELIEF.read_bytes()).hexdigest(), "commit": commit}
-
-
 def run_chips(copy: Path, work: Path, chips: int, first: int) -> None:
     """Every virtual chip's answers, one file each; what is there is not done again."""
     work.mkdir(parents=True, exist_ok=True)
-    made = made_by()
+    made = {"belief": hashlib.sha256(BELIEF.read_bytes()).hexdigest(), "commit": made_by()["commit"]}
     data = load_dataset("cifar10", "test", limit=IMAGES)
     images, labels = data.images, data.labels
     program = program_of(copy, work)

@@ -144,7 +144,8 @@ class Mirrors(ForeignChip):
         self.cells_us[self.stuck] = rng.choice([1.0, 42.0], int(self.stuck.sum()))
         self.loss = np.abs(rng.laplace(0.0025, 0.002, shape))
         self.periods_s = np.geomspace(1e-2, 1e6, 16)
-        self.phases = rng.uniform(0, 2 * np.pi, (16, *shape)).astype(np.float32)
+        phases = rng.uniform(0, 2 * np.pi, (16, *shape)).astype(np.float32).astype(np.float64)
+        self.phases = np.moveaxis(np.concatenate([np.cos(phases), np.sin(phases)]), 0, -1)  # (…, 32)
         self.gain = rng.uniform(0.92, 1.08, columns)
         low, high = code_limits(self.spec.macro.adc.bits, self.spec.macro.adc_signed)
         self.edges = np.arange(low, high) + 0.5 + rng.normal(0, 0.25, (adcs, high - low))
@@ -154,7 +155,8 @@ class Mirrors(ForeignChip):
         return self.rng.laplace(0.0, 0.5, targets_us.shape)
 
     def aged(self, macro: int, age_s: Floats, now_s: float) -> Floats:
-        waves = np.sin(2 * np.pi * (now_s / self.periods_s)[:, None, None] + self.phases[:, macro]).sum(0)
+        turned = 2 * np.pi * now_s / self.periods_s
+        waves = self.phases[macro] @ np.r_[np.sin(turned), np.cos(turned)]
         # each sine has variance ½, and there are two a decade: lasting_us² a decade
         return self.cells_us[macro] * (1.0 - self.loss[macro] * np.log1p(age_s)) + self.lasting_us * waves
 
@@ -210,7 +212,7 @@ class Filaments(ForeignChip):
     def convert(self, y: Floats, at: NDArray[np.intp]) -> Floats:
         full = float(code_limits(self.spec.macro.adc.bits, self.spec.macro.adc_signed)[1])
         x = y * self.gain[at]
-        noisy = x + self.bend[at] * ((x / full) ** 3 - x / full) + self.offset[at]
+        noisy = x + self.bend[at] * x / full * ((x / full) ** 2 - 1.0) + self.offset[at]
         return np.floor(noisy + 0.5 + self.rng.normal(0, 0.3, noisy.shape))
 
     def row_share(self, rows: NDArray[np.intp]) -> Floats:

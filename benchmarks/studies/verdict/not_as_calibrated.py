@@ -9,9 +9,11 @@ run says is a line of the results; lines that stand there are not made again.
     python benchmarks/studies.py not-as-calibrated [--out benchmarks/results/not_as_calibrated.jsonl]
     python benchmarks/studies.py not-as-calibrated --table        # rates, of what stands in the results
     python benchmarks/studies.py not-as-calibrated --dips 20      # a gain that dips during one look, 20 chips of each
+    python benchmarks/studies.py not-as-calibrated --dips 20 --each 1   # each chip dips in one of its looks only
     python benchmarks/studies.py not-as-calibrated --dips 0       # its table
 
-*Dips* last as long as one look is measured, so that nothing measured before or after knows of them.
+*Dips* last as long as one look is measured, so that nothing measured before or after knows of them. Every chip is first
+deployed without one, which tells how many looks it has.
 
 ``EFFECT_LIMIT`` and ``MISFIT`` of ``hil.verdict.tuning`` were set on the emulated chip, mirrors, filaments and the C
 die with seeds below 10; chips of the results have others, and no chip of ``Tandem`` or ``Ratchet`` had been run.
@@ -21,7 +23,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import dataclasses
+import functools
 import hashlib
 import itertools
 import os
@@ -32,12 +36,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from cached_rows import cache_row, cached_rows
+from cached_rows import cache_row, cached_rows, made_by
 from foreign_chips import ROOT, Filaments, Mirrors
 from foreign_tunes import CLASSES, LASTING_US, SPEC, images, network
 from further_chips import Ratchet, Tandem
 from moved_chips import Moved
 
+from cim.record.calibration import CalibrationRecord
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import Dataset
 from hil.deployment.deploy import deploy_on
@@ -71,7 +76,8 @@ OPTIONS = DeployOptions(
 RESULTS = ROOT / "benchmarks" / "results" / "not_as_calibrated.jsonl"
 DIPS = ROOT / "benchmarks" / "results" / "dips.jsonl"
 DIP_OPTIONS = dataclasses.replace(OPTIONS, samples=2000, all_images=False)  # looks at 500, 1,000 and 2,000
-DIPPED = ((0, 0.0), *((look, share) for share in (0.2, 0.4) for look in (1, 2, 3)))  # none, then look and share
+SHARES = (0.2, 0.4)
+DIPPED = ((0, 0.0), *((look, share) for share in SHARES for look in (1, 2, 3)))  # none, then look and share
 
 
 def planned() -> list[tuple[str, int, str, float]]:
@@ -118,11 +124,22 @@ class Looks(Watch):
             self.role.end()
 
 
+@functools.lru_cache(maxsize=1)
+def calibrated(physics: str, seed: int, macros: int) -> tuple[Any, CalibrationRecord]:
+    """A chip as its calibration left it, to be copied, and its record."""
+    chip = CHIPS[physics](SPEC, seed, LASTING_US[seed % len(LASTING_US)])
+    with connect(InProcessTransport(Moved(chip, "", 0.0, seed, 1), f"{physics} {seed}"), chip=SPEC) as driver:
+        return chip, calibrate(driver, macros)
+
+
 def dipped(program: ConductanceProgram, physics: str, seed: int, look: int, share: float) -> dict[str, Any]:
     """One chip whose gains fall by ``share`` while look ``look`` is measured."""
     start_s, data = time.process_time(), patterns(DIP_OPTIONS.samples)
-    with opened(physics, seed, "dip" if look else "", share, 1) as (driver, role):
-        record, watch = calibrate(driver, program.macros), Looks(role, look)
+    chip, record = calibrated(physics, seed, program.macros)
+    shared = {id(part): part for part in (chip.spec, chip.hang)}
+    role = Moved(copy.deepcopy(chip, shared), "dip" if look else "", share, seed, 1)
+    with connect(InProcessTransport(role, f"{physics} {seed}"), chip=SPEC) as driver:
+        watch = Looks(role, look)
         report, _ = deploy_on(driver, program, data, record=record, options=DIP_OPTIONS, watch=watch)
     j, found = report.decisive, report.as_calibrated
     assert found is not None
@@ -223,15 +240,30 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def make_dips(chips: int) -> None:
-    """Complete the dips of so many chips of each physics, and print their table."""
+def make_dips(chips: int, each: int) -> None:
+    """Complete the dips of so many chips of each physics, in ``each`` of their looks, and print their table.
+
+    The looks of a chip are those that fewest chips dipped in before.
+    """
     rows, program = cached_rows(DIPS), network()
-    done = {(r["physics"], r["seed"], r["look"], r["share"]) for r in rows}
-    for seed in range(SEEDS + 200, SEEDS + 200 + chips):
-        for physics, (look, share) in itertools.product(CHIPS, DIPPED):
-            if (physics, seed, look, share) not in done:
-                rows.append(dipped(program, physics, seed, look, share))
-                cache_row(DIPS, rows[-1])
+
+    def row_of(physics: str, seed: int, look: int, share: float) -> dict[str, Any]:
+        wanted = (physics, seed, look, share)
+        for row in rows:
+            if (row["physics"], row["seed"], row["look"], row["share"]) == wanted:
+                return row
+        rows.append({**dipped(program, *wanted), **made_by()})
+        cache_row(DIPS, rows[-1])
+        return rows[-1]
+
+    for seed, physics in itertools.product(range(SEEDS + 200, SEEDS + 200 + chips), CHIPS):
+        looks = range(1, row_of(physics, seed, 0, 0.0)["looks"] + 1)
+        had = {look: sum(r["look"] == look and r["reached"] for r in rows) for look in looks}
+        done = {r["look"] for r in rows if (r["physics"], r["seed"]) == (physics, seed) and r["look"] in looks}
+        fewest = sorted(set(looks) - done, key=lambda look: had[look])
+        for look in sorted(done) + fewest[: max(each - len(done), 0)]:
+            for share in SHARES:
+                row_of(physics, seed, look, share)
     print(dip_table(rows))
 
 
@@ -240,9 +272,12 @@ def main() -> None:
     ask.add_argument("--out", type=Path, default=RESULTS)
     ask.add_argument("--table", action="store_true")
     ask.add_argument("--dips", type=int, metavar="CHIPS")
+    ask.add_argument(
+        "--each", type=int, default=3, metavar="LOOKS", help="looks that each chip dips in, one after another"
+    )
     given = ask.parse_args()
     if given.dips is not None:
-        make_dips(given.dips)
+        make_dips(given.dips, given.each)
         return
     rows = cached_rows(given.out)
     if given.table:
