@@ -83,16 +83,26 @@ def test_two_outputs_that_trade_places_are_named() -> None:
     assert found.moved[0].share == pytest.approx(1.0, abs=0.05)
 
 
-def test_a_disagreement_without_the_tune_is_enough() -> None:
+def without_tune(right: float) -> AsCalibrated:
+    """A chip whose sums are those of virtual chips, and that keeps this share of its right answers without the tune."""
     rng = np.random.default_rng(4)
     ideal = rng.random(500) < 0.95
     virtual = ideal & (rng.random((5, 500)) < 0.99)
-    chip = ideal & (rng.random((1, 500)) < 0.8)
+    chip = ideal & (rng.random((1, 500)) < right)
     untuned = judge(chip, virtual, ideal, mode=Mode.CONDITIONED)
     assert untuned.verdict is Verdict.DISAGREE
     sums = SumsBeside.of("conv", chip_of(1), IDEAL, np.stack([chip_of(100 + k) for k in range(5)]))
     found = as_calibrated(untuned, None, [at_end(sums)], [sums])
     assert found is not None
+    return found
+
+
+def test_a_disagreement_without_the_tune_that_is_only_likely_is_of_a_chip_as_calibrated() -> None:
+    assert without_tune(0.98).holds
+
+
+def test_a_disagreement_without_the_tune_is_enough() -> None:
+    found = without_tune(0.8)
     assert not found.holds
     assert "disagree" in found.evidence[0]
     assert "nothing" in found.text  # that lines describe
