@@ -59,13 +59,13 @@ def simulate(
     """Predict accuracy and yield of other chips of this kind, at any age and temperature."""
     from cim.record.file import load_record
     from cim.simulator.modes import SimulationMode
+    from hil.deployment.expected_work import expected_prediction
     from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of
     from hil.deployment.plan import plan_of
     from hil.pages.summary import NextStep
     from hil.prediction.predict import Tuning, predict
     from hil.prediction.scored import float_score
     from hil.simulation.chip_workers import chip_workers
-    from hil.watch import PlannedStage
 
     source, techniques, predicted = (
         of_named_chip(of, None, calibration).upon(NetworkOptions()),
@@ -93,17 +93,12 @@ def simulate(
     record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
         network = trained(network, techniques, source, calibration, options.age_s, watch)
-        watch.plan(
-            (
-                PlannedStage("compiling", 2.0),
-                PlannedStage("simulating", 0.003 * options.samples * options.virtual_chips * len(predicted.ages_s)),
-            )
-        )
         with watch.stage("compiling"):
             program, graph = program_of(network, source, watch, recipe=options.recipe, task=options.task)
         planned = plan_of(program, options.recipe_of(program))
         for name, text in planned.rows():
             watch.message(f"{name}: {text}")
+        watch.plan(expected_prediction(program, options, len(predicted.ages_s), SimulationMode(mode)))
         result = predict(
             program,
             images,

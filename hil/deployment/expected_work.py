@@ -1,11 +1,14 @@
 """The stages of a deployment before the first of them, and about how long each takes: what progress is told by.
 
-Work is in seconds of one core with an emulated chip; the pace of a run corrects it on the way (``hil.watch``).
+Work is in seconds of an idle machine with an emulated chip; the pace of a run corrects it on the way (``hil.watch``).
 """
 
 from __future__ import annotations
 
+import os
+
 from cim.simulator.modes import SimulationMode
+from firmware_protocols.messages import Capability
 from hil.calibration.dry_run import SLOW_LINE, usual_sets
 from hil.calibration.plan import PLANS, Budget
 from hil.deployment.build_report import LAYER_CHIPS
@@ -19,10 +22,11 @@ from hil.watch import PlannedStage
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import tile_counts, total
 
-# Seconds of one core by unit of work: the lines of hil deploy --emulated --recalibrate, over what the stages did.
-WRITE_CELL_S, READ_CELL_S, CORRECT_CELL_S = 2.2e-5, 1e-8, 2e-6
-MEASURE_CONVERSION_S, IDEAL_CONVERSION_S = 1.4e-8, 1e-9
-SIMULATE_CONVERSION_S = {SimulationMode.FAST: 1.2e-9, SimulationMode.EXACT: 3.2e-9}
+# Seconds of one core by unit of work: stages of benchmarks/studies/networks/forecasts.py, over what they did.
+WRITE_CELL_S, READ_CELL_S, CORRECT_CELL_S = 7e-6, 1e-8, 5e-7
+MEASURE_CONVERSION_S, TUNE_CONVERSION_S, IDEAL_CONVERSION_S = 1.4e-8, 2.5e-8, 1e-9
+SIMULATE_CONVERSION_S = {SimulationMode.FAST: 2e-10, SimulationMode.EXACT: 1.1e-9}
+DRAW_CELL_S = 4e-7  # a cell of a virtual chip
 # What a deployment is told by: its phases, each with its stages, the one that it is named for first.
 PHASES = {
     "compile": ("compiling",),
@@ -35,7 +39,26 @@ PHASES = {
 }
 COALITIONS = 60.0  # virtual chips of all causes together, beside those of the verdict
 FURTHER_LOOK, CAUSES = 0.25, 0.3  # chances that a look does not decide, and that a loss is seen whose causes are sought
-REPORT_S, LEAST_S = 1.0, 0.05
+REPORT_S, LEAST_S, KERNELS_S = 0.4, 0.05, 1.4
+
+
+def simulation_s(
+    program: ConductanceProgram, images: float, chips: float, mode: SimulationMode, tune_images: int = 0
+) -> float:
+    """Time that virtual chips take on all cores to be drawn, tuned and run, s."""
+    cells = len(program.slots) * program.spec.macro.rows * program.spec.macro.columns
+    by_mode = tune_images * SIMULATE_CONVERSION_S[SimulationMode.EXACT] + images * SIMULATE_CONVERSION_S[mode]
+    each_s = DRAW_CELL_S * cells + by_mode * total(tile_counts(program)).conversions
+    return chips * each_s / max(min(os.cpu_count() or 1, chips), 1)
+
+
+def expected_prediction(
+    program: ConductanceProgram, options: DeployOptions, ages: int, mode: SimulationMode
+) -> tuple[PlannedStage, ...]:
+    """Stages of a prediction of a compiled network, without a chip."""
+    tune_images = len(options.recipe_of(program).tune_images(program))
+    work_s = ages * simulation_s(program, options.samples, options.virtual_chips, mode, tune_images)
+    return (PlannedStage("simulating", KERNELS_S + work_s),)
 
 
 def expected_stages(
@@ -59,8 +82,8 @@ def expected_stages(
     def measured(images: float) -> float:
         return slow * images * MEASURE_CONVERSION_S * conversions
 
-    def simulated(images: float, chips: float, mode: SimulationMode = SimulationMode.EXACT) -> float:
-        return images * chips * SIMULATE_CONVERSION_S[mode] * conversions
+    def simulated(images: float, chips: float, mode: SimulationMode = SimulationMode.EXACT, tuned: int = 0) -> float:
+        return simulation_s(program, images, chips, mode, tuned)
 
     stages: list[PlannedStage] = []
 
@@ -68,13 +91,15 @@ def expected_stages(
         sets = usual_sets(driver, program.macros, PLANS[Budget.DEFAULT], options.age_s, False)
         stages.append(PlannedStage("calibrating", sum(s.weight for s in sets), driver.lasting_s(options.age_s)))
     share = 1.0 / program.rounds
+    by_taps = program.rounds == 1 and Capability.PLAN in driver.capabilities  # each layer from the first on
+    passes = (len(program.matrices) + 1) / 2 if by_taps else share
     for counted in count_recipe(program, options.recipe_of(program)).rounds:
         for stage in counted:
             work_s = slow * (stage.written * WRITE_CELL_S + stage.readings * READ_CELL_S)
             work_s += share * CORRECT_CELL_S * all_cells if stage.name == "correcting" else 0.0
             if stage.images:
                 stages.append(PlannedStage("without the tune", share * measured(untuned)))
-                work_s += share * measured(stage.images)
+                work_s += slow * passes * stage.images * TUNE_CONVERSION_S * conversions
             stages.append(PlannedStage(stage.name, max(work_s, LEAST_S), driver.lasting_s(stage.wait_s)))
         if program.rounds > 1:
             stages += [
@@ -85,18 +110,19 @@ def expected_stages(
     mode = mode_of(program, options, tuned=bool(tune_images))
     first, chance = 0, 1.0
     for until in looks if program.rounds == 1 else looks[-1:]:
-        images, first = chance * (until - first), until
+        images, likely, first = chance * (until - first), chance, until
         chance *= FURTHER_LOOK
         stages.append(PlannedStage("ideal", images * IDEAL_CONVERSION_S * conversions + LEAST_S))
         meanwhile = 0.0  # of the simulation, which runs while the chip measures
         if program.rounds == 1:
             meanwhile = measured(options.repeats * images)
             stages.append(PlannedStage("measuring", meanwhile))
-        left = simulated(images, 2 * options.virtual_chips, mode) - meanwhile
+        others = 1.0 - 1.0 / (os.cpu_count() or 1)  # share of the cores that the chip leaves
+        left = likely * simulated(images / likely, 2 * options.virtual_chips, mode, tune_images) - others * meanwhile
         stages.append(PlannedStage("simulating", max(left, LEAST_S)))
     if program.rounds == 1:
         stages += [layers, reading]
-    stages.append(PlannedStage("layers", simulated(options.layer_images + tune_images, LAYER_CHIPS)))
+    stages.append(PlannedStage("layers", simulated(options.layer_images, LAYER_CHIPS, tuned=tune_images)))
     if untuned:
         stages.append(PlannedStage("without the tune", simulated(untuned, UNTUNED_CHIPS)))
         stages.append(PlannedStage("comparing tunes", simulated(tune_images, options.virtual_chips)))
