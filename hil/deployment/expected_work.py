@@ -43,7 +43,11 @@ REPORT_S, LEAST_S, KERNELS_S = 0.4, 0.05, 1.4
 
 
 def simulation_s(
-    program: ConductanceProgram, images: float, chips: float, mode: SimulationMode, tune_images: int = 0
+    program: ConductanceProgram,
+    images: float,
+    chips: float,
+    mode: SimulationMode = SimulationMode.EXACT,
+    tune_images: int = 0,
 ) -> float:
     """Time that virtual chips take on all cores to be drawn, tuned and run, s."""
     cells = len(program.slots) * program.spec.macro.rows * program.spec.macro.columns
@@ -82,9 +86,6 @@ def expected_stages(
     def measured(images: float) -> float:
         return slow * images * MEASURE_CONVERSION_S * conversions
 
-    def simulated(images: float, chips: float, mode: SimulationMode = SimulationMode.EXACT, tuned: int = 0) -> float:
-        return simulation_s(program, images, chips, mode, tuned)
-
     stages: list[PlannedStage] = []
 
     if calibrate:
@@ -118,14 +119,21 @@ def expected_stages(
             meanwhile = measured(options.repeats * images)
             stages.append(PlannedStage("measuring", meanwhile))
         others = 1.0 - 1.0 / (os.cpu_count() or 1)  # share of the cores that the chip leaves
-        left = likely * simulated(images / likely, 2 * options.virtual_chips, mode, tune_images) - others * meanwhile
+        left = (
+            likely * simulation_s(program, images / likely, 2 * options.virtual_chips, mode, tune_images)
+            - others * meanwhile
+        )
         stages.append(PlannedStage("simulating", max(left, LEAST_S)))
     if program.rounds == 1:
         stages += [layers, reading]
-    stages.append(PlannedStage("layers", simulated(options.layer_images, LAYER_CHIPS, tuned=tune_images)))
+    stages.append(
+        PlannedStage("layers", simulation_s(program, options.layer_images, LAYER_CHIPS, tune_images=tune_images))
+    )
     if untuned:
-        stages.append(PlannedStage("without the tune", simulated(untuned, UNTUNED_CHIPS)))
-        stages.append(PlannedStage("comparing tunes", simulated(tune_images, options.virtual_chips)))
+        stages.append(PlannedStage("without the tune", simulation_s(program, untuned, UNTUNED_CHIPS)))
+        stages.append(PlannedStage("comparing tunes", simulation_s(program, tune_images, options.virtual_chips)))
     if options.causes:
-        stages.append(PlannedStage("finding causes", CAUSES * simulated(options.cause_images, COALITIONS, mode)))
+        stages.append(
+            PlannedStage("finding causes", CAUSES * simulation_s(program, options.cause_images, COALITIONS, mode))
+        )
     return (*stages, PlannedStage("reporting", REPORT_S))

@@ -6,7 +6,7 @@ larger of forecast over truth and truth over forecast, both of the time that was
 
 A machine that others use is never at steady load. So a run has one core, and its clock is its own processor time.
 
-    python benchmarks/studies.py forecasts [--out benchmarks/results/forecasts.jsonl]     # 4 CPU minutes
+    python benchmarks/studies.py forecasts            # 4 CPU minutes; goes on where it stopped
     python benchmarks/studies.py forecasts --table
 """
 
