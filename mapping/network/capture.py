@@ -1,8 +1,8 @@
 """Turn a torch module into a ``NetworkGraph`` by exporting it in this process.
 
 ``torch.export`` gives the ATen operations of one forward pass; each becomes nodes or moves of an earlier one
-(``mapping.network.aten`` has a rule for each, ``mapping.network.compose`` the nodes behind them). The graph is then
-run beside the module, so a wrong translation raises here and not on the chip.
+(``mapping.network.operations`` has a rule for each, ``mapping.network.compose`` the nodes behind them). The graph is
+then run beside the module, so a wrong translation raises here and not on the chip.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """ONNX to a ``NetworkGraph``: protobuf parsing only, weights inside the file only.
 
-``mapping.network.onnx_ops`` reads the file and says which operation becomes which nodes.
+``mapping.network.onnx_ops`` reads the file, ``mapping.network.operations`` says what becomes of each operation.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from mapping.errors import MappingUsageError
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import MOST_NODES
-from mapping.network.onnx_ops import codes, fused, moves, products, windows
-from mapping.network.onnx_ops.call import OnnxRule, by_name
 from mapping.network.onnx_ops.reader import OnnxReader
-from mapping.network.operations.call import forms
+from mapping.network.operations.call import Form, forms
 from mapping.network.operations.table import operations
 from mapping.operators.node import GraphError
 
@@ -25,10 +23,8 @@ OLDEST_OPSET = 7
 
 
 @cache
-def rules() -> Mapping[str, OnnxRule]:
-    """The rules of all names in ONNX: of the table, then those that ONNX alone has."""
-    named = {form.name: by_name(form) for form in forms(operations(), "onnx")}
-    return {**named, **codes.RULES, **fused.RULES, **moves.RULES, **products.RULES, **windows.RULES}
+def _forms() -> Mapping[str, Form]:
+    return {form.name: form for form in forms(operations(), "onnx")}
 
 
 class MissingExtra(MappingUsageError):
@@ -54,7 +50,7 @@ def graph_from_onnx(
     model = _model(data, path)
     try:
         reader = OnnxReader(model, path, len(preprocess.mean) if preprocess else None)
-        found, asked = reader.run(rules())
+        found, asked = reader.run(_forms())
         return found.graph(asked.image, asked.preprocess(preprocess), classes, dict(provenance or {}))
     except (
         GraphError,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mapping.network.aten import moves, products, windows
 from mapping.network.compose.composer import Composer, ModulePlace
 from mapping.network.compose.inputs import Asked, opened
 from mapping.network.compose.outputs import Found, collected
@@ -73,7 +72,7 @@ _HINTS = {
 @cache
 def rules() -> Mapping[str, Rule]:
     """The rules of all names in ATen, and in other libraries that an installed operator knows."""
-    return {**aten_rules(operations()), **moves.RULES, **products.RULES, **windows.RULES}
+    return aten_rules(operations())
 
 
 def rule_of(target: Any) -> Rule | None:

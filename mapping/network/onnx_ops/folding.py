@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.network.compose.refusal import BROKEN, need, refuse
+from mapping.network.operations.codes import dequantised
 from mapping.operators.step import Shape
 
 Inputs = Sequence[Any]
@@ -76,23 +77,6 @@ _BOUNDS: dict[str, Callable[[Inputs, Mapping[str, Any]], int]] = {
     "GatherND": _gathered,
     "MatMul": _multiplied,
 }
-
-
-def dequantised(inputs: Inputs, axis: int) -> NDArray[np.float32]:
-    """(codes − zero) · scale, one of each for all or for each place of an axis; ONNX's reference lacks older opsets."""
-    codes, scale = inputs[:2]
-    zero = inputs[2] if len(inputs) > 2 and inputs[2] is not None else np.zeros_like(scale)
-    if scale.size == zero.size == 1:  # one of each for all codes, whether written as () or as (1,)
-        scale, zero = scale.reshape(()), zero.reshape(())
-    if scale.ndim > 1 or scale.shape != zero.shape:
-        refuse("scales that are neither one nor one for each place of an axis", "one scale, or one for each channel")
-    if scale.ndim == 1 and scale.size > 1:
-        axis %= codes.ndim
-        if codes.shape[axis] != scale.size:
-            refuse(f"{scale.size} scales for axis {axis} of {codes.shape}", BROKEN)
-        scale, zero = (v.reshape(-1, *[1] * (codes.ndim - 1 - axis)) for v in (scale, zero))
-    found: NDArray[np.float32] = ((codes.astype(np.int64) - zero.astype(np.int64)) * scale).astype(np.float32)
-    return found
 
 
 def foldable(op: Any) -> bool:

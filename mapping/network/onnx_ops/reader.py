@@ -16,9 +16,9 @@ from mapping.network.compose.refusal import BROKEN, ELSEWHERE, CannotCompose, Un
 from mapping.network.compose.values import Operand, Value
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph_records import MOST_OUTPUTS
-from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
 from mapping.network.onnx_ops.external import external
 from mapping.network.onnx_ops.folding import fold, foldable
+from mapping.network.operations.call import Call, Form
 from mapping.operators.step import Shape
 
 MOST_ELEMENTS = 2**28
@@ -60,8 +60,8 @@ class OnnxReader:
         self.seen: dict[str, Operand] = {}
         self.elements = 0
 
-    def run(self, rules: Mapping[str, OnnxRule]) -> tuple[Found, Asked]:
-        """The nodes and outputs, and what the network takes; ``rules`` by operation."""
+    def run(self, forms: Mapping[str, Form]) -> tuple[Found, Asked]:
+        """The nodes and outputs, and what the network takes; ``forms`` by the names of operations."""
         self._store(self.graph.initializer)
         inputs = [value for value in self.graph.input if value.name not in self.seen]
         if not 1 <= len(self.graph.output) <= MOST_OUTPUTS:
@@ -70,7 +70,7 @@ class OnnxReader:
         self.composer = Composer(asked.batch)
         for value, begun in zip(inputs, opened(self.composer, asked), strict=True):
             self.seen[value.name] = begun
-        self._pass(self.graph, rules)
+        self._pass(self.graph, forms)
         results = [self._known(output.name) for output in self.graph.output]
         names = [output.name for output in self.graph.output] if len(results) > 1 else ["output"]
         self.composer.begin(ModulePlace("outputs"))
@@ -121,7 +121,7 @@ class OnnxReader:
         if self.elements > MOST_ELEMENTS:
             raise NetworkFileError(self.path, f"{name!r:.80} {list(shape)} is negative or too large")
 
-    def _pass(self, graph: Any, rules: Mapping[str, OnnxRule], depth: int = 0) -> None:
+    def _pass(self, graph: Any, forms: Mapping[str, Form], depth: int = 0) -> None:
         from onnx import helper
 
         for op in self._ordered(graph.node):
@@ -129,7 +129,7 @@ class OnnxReader:
                 raise NetworkFileError(self.path, f"is not a valid network: {op.op_type} without inputs or outputs")
             attributes = {a.name: helper.get_attribute_value(a) for a in op.attribute}
             if op.op_type == "If" and op.domain in ("", "ai.onnx") and depth < 8:
-                self._branch(op, attributes, rules, depth)
+                self._branch(op, attributes, forms, depth)
                 continue
             inputs = [self._known(name) if name else None for name in op.input]
             if op.op_type == "Constant":
@@ -137,7 +137,7 @@ class OnnxReader:
             elif not any(isinstance(x, Value) for x in inputs) and foldable(op):
                 self._folded(op, inputs, attributes)
             else:
-                self._by_rule(op, inputs, attributes, rules)
+                self._by_rule(op, inputs, attributes, forms)
 
     def _ordered(self, ops: Sequence[Any]) -> list[Any]:
         """Operations with those that give their inputs before them, else as they stand."""
@@ -160,14 +160,14 @@ class OnnxReader:
                     waiting += sorted(before, reverse=True)
         return found
 
-    def _branch(self, op: Any, attributes: Mapping[str, Any], rules: Mapping[str, OnnxRule], depth: int) -> None:
+    def _branch(self, op: Any, attributes: Mapping[str, Any], forms: Mapping[str, Form], depth: int) -> None:
         """The branch of an ``If`` with a stored condition."""
         condition = self._known(op.input[0])
         if isinstance(condition, Value):
             raise self.refusal(op, "its condition is computed from the image", "one path for every image")
         branch = attributes["then_branch" if bool(condition.any()) else "else_branch"]
         self._store(branch.initializer)
-        self._pass(branch, rules, depth + 1)
+        self._pass(branch, forms, depth + 1)
         for name, inner in zip(op.output, branch.output, strict=False):
             self.seen[name] = self._known(inner.name)
 
@@ -194,18 +194,21 @@ class OnnxReader:
                 self.seen[name] = result
 
     def _by_rule(
-        self, op: Any, inputs: Sequence[Any], attributes: Mapping[str, Any], rules: Mapping[str, OnnxRule]
+        self, op: Any, inputs: Sequence[Any], attributes: Mapping[str, Any], forms: Mapping[str, Form]
     ) -> None:
-        rule = rules.get(op.op_type if op.domain in ("", "ai.onnx") else f"{op.domain}:{op.op_type}")
-        if rule is None:
+        form = forms.get(op.op_type if op.domain in ("", "ai.onnx") else f"{op.domain}:{op.op_type}")
+        if form is None:
             domain = f" of {op.domain}" if op.domain not in ("", "ai.onnx") else ""
             hint = _HINTS.get(op.domain) or _HINTS.get(op.op_type, ELSEWHERE)
             raise self.refusal(op, f"there is no node for it{domain}", hint)
         path = op.name.strip("/").replace("/", ".")
         self.composer.begin(ModulePlace(path, bool(path)))
-        call = OnnxCall(op.op_type, inputs, list(op.input), attributes, self.opset, len(op.output))
+        keys = zip(form.inputs, op.input, strict=False)
+        owners = {name: key.removesuffix(".weight") for name, key in keys if key.endswith(".weight")}
+        given = form.arguments(inputs, attributes)
+        call = Call(given, owners=owners, outputs=len(op.output), opset=self.opset)
         try:
-            found = rule(self.composer, call)
+            found = form.rule(self.composer, call)
         except Unfit as broken:
             raise NetworkFileError(self.path, f"is not a valid network: {op.op_type} {path}: {broken.reason}") from None
         except CannotCompose as refused:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.refusal import refuse
-from mapping.network.compose.values import Operand, Value, activation
+from mapping.network.compose.refusal import BROKEN, refuse
+from mapping.network.compose.values import Constant, Operand, Value, activation
 from mapping.operators.family import NamedOperation
 from mapping.operators.node import Array
 from mapping.operators.step import Shape
@@ -72,6 +72,19 @@ class Call:
     def owner(self, name: str) -> str:
         return self.owners.get(name, "")
 
+    def stored(self, name: str) -> Constant:
+        """A stored tensor as it is."""
+        found = self.arguments.get(name)
+        if found is None:
+            refuse(f"its {name} is missing", BROKEN)
+        if isinstance(found, Value):
+            refuse(f"its {name} is computed, not stored", "a stored tensor (an initializer) in its place")
+        return np.asarray(found)
+
+    def whole(self, name: str) -> list[int] | None:
+        """A stored vector of whole numbers, as shapes and axes are; None where it is left out."""
+        return None if self.arguments.get(name) is None else [int(v) for v in self.stored(name).ravel()]
+
     def integers(self, name: str, count: int) -> tuple[int, ...]:
         """``count`` integers of an argument that may give one for all."""
         found = self.arguments[name]
@@ -91,7 +104,7 @@ class Form:
     inputs: tuple[str, ...]
     attributes: tuple[tuple[str, str, Any], ...]
 
-    def arguments(self, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, inputs: Sequence[Any], attributes: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for argument, attribute, default in (*((name, name, None) for name in self.inputs), *self.attributes):
             given = attributes.get(attribute, default)

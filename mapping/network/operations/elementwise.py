@@ -27,7 +27,7 @@ from mapping.network.compose.arithmetic import (
     times,
 )
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.moves import expand, pieces, reshape
+from mapping.network.compose.moves import expand, pieces
 from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import Operand, Value
 from mapping.network.operations.call import Call, Rule
@@ -51,7 +51,7 @@ def _line(scale: float, shift: float, before: str = "", inner: tuple[float, floa
 
 
 def _gelu(c: Composer, a: Call) -> Operand:
-    return function(c, a.x, "gelu_tanh" if a.get("approximate") == "tanh" else "gelu")
+    return function(c, a.x, "gelu_tanh" if a.get("approximate") in ("tanh", True) else "gelu")
 
 
 def _elu(c: Composer, a: Call) -> Operand:
@@ -121,6 +121,11 @@ def _plus(c: Composer, a: Call) -> Operand:
 
 def _minus(c: Composer, a: Call) -> Operand:
     return minus(c, a.operand("self"), a.operand("other"), a.get("alpha", 1.0))
+
+
+def _squared_difference(c: Composer, a: Call) -> Operand:
+    difference = minus(c, a.operand("self"), a.operand("other"))
+    return function(c, difference, "square") if isinstance(difference, Value) else np.square(difference)
 
 
 def _minus_turned(c: Composer, a: Call) -> Operand:
@@ -311,7 +316,9 @@ OPERATIONS = (
     NamedOperation(_line(1 / math.log(2), 0.0, "log"), "log2"),
     NamedOperation(_line(1 / math.log(10), 0.0, "log"), "log10"),
     NamedOperation(_line(-1.0, 0.0), "neg", "Neg"),
-    NamedOperation(_gelu, "gelu", "Gelu(self; approximate='none')"),
+    NamedOperation(
+        _gelu, "gelu", "Gelu(self; approximate='none') com.microsoft:Gelu", "GELU(self; approximate:Approximate)"
+    ),
     NamedOperation(_elu, "elu", "Elu(self; alpha=1.0)", "ELU"),
     NamedOperation(_celu, "celu", "Celu(self; alpha=1.0)"),
     NamedOperation(_selu, "selu", "Selu(self; alpha, gamma)"),
@@ -325,6 +332,7 @@ OPERATIONS = (
         lambda c, a: function(c, a.x, "leaky_relu", a["negative_slope"]),
         "leaky_relu",
         "LeakyRelu(self; negative_slope:alpha=0.01)",
+        "LEAKY_RELU(self; negative_slope:Alpha)",
     ),
     NamedOperation(
         lambda c, a: function(c, a.x, "softplus", a.get("beta", 1.0), a.get("threshold", 20.0)), "softplus", "Softplus"
@@ -344,11 +352,14 @@ OPERATIONS = (
     NamedOperation(_between_numbers(-1.0, 1.0), lite="RELU_N1_TO_1"),
     NamedOperation(_between_numbers(0.0, 1.0), lite="RELU_0_TO_1"),
     NamedOperation(_clamp, "clamp clip clamp_min clamp_max hardtanh", "Clip(self, min, max)"),
-    NamedOperation(_plus, "add", "Add(self, other)"),
-    NamedOperation(_minus, "sub subtract", "Sub(self, other)"),
+    NamedOperation(_plus, "add", "Add(self, other)", "ADD(self, other)"),
+    NamedOperation(_minus, "sub subtract", "Sub(self, other)", "SUB(self, other)"),
+    NamedOperation(_squared_difference, lite="SQUARED_DIFFERENCE(self, other)"),
     NamedOperation(_minus_turned, "rsub"),
-    NamedOperation(_pair(times), "mul multiply logical_and bitwise_and", "Mul(self, other) And(self, other)"),
-    NamedOperation(_over, "div divide true_divide", "Div(self, other)"),
+    NamedOperation(
+        _pair(times), "mul multiply logical_and bitwise_and", "Mul(self, other) And(self, other)", "MUL(self, other)"
+    ),
+    NamedOperation(_over, "div divide true_divide", "Div(self, other)", "DIV(self, other)"),
     NamedOperation(lambda c, a: function(c, over(c, a.x, a.operand("other")), "floor"), "floor_divide"),
     NamedOperation(_remainder("remainder"), "remainder", "Mod(self, other; fmod=0)"),
     NamedOperation(_remainder("truncated_remainder"), "fmod"),
@@ -395,5 +406,4 @@ OPERATIONS = (
     ),
     NamedOperation(_converted, "to _to_copy"),
     NamedOperation(_cast, onnx="Cast(self; to) CastLike"),
-    NamedOperation(lambda c, a: reshape(c, a.x, a.shape), "view_as"),
 )

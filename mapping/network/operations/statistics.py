@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import function, minus, times
+from mapping.network.compose.arithmetic import affine, function, minus, times
 from mapping.network.compose.attention import softmax
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import reshape
@@ -118,6 +118,10 @@ def _log_softmax(c: Composer, x: Operand, axis: int) -> Operand:
     return minus(c, x, log_sum_exp(c, x, [axis], keep=True))
 
 
+def _sharp_softmax(c: Composer, a: Call) -> Operand:
+    return softmax(c, a.x if a["beta"] == 1.0 else affine(c, a.x, a["beta"], 0.0), -1)
+
+
 def _along(rule: Any) -> Rule:
     """A softmax along one axis; before opset 13 of ONNX along all from the axis on."""
 
@@ -138,9 +142,11 @@ def _running_sum(c: Composer, a: Call) -> Operand:
 
 OPERATIONS = (
     NamedOperation(_reduction("mean"), "mean", f"ReduceMean{_OVER}"),
-    NamedOperation(_reduction("sum"), "sum", f"ReduceSum{_OVER}"),
-    NamedOperation(_reduction("max"), "amax max any", f"ReduceMax{_OVER}"),  # any and all: of masks
-    NamedOperation(_reduction("min"), "amin min all", f"ReduceMin{_OVER}"),
+    NamedOperation(_reduction("sum"), "sum", f"ReduceSum{_OVER}", "SUM(self, dim; keepdim:KeepDims)"),
+    NamedOperation(
+        _reduction("max"), "amax max any", f"ReduceMax{_OVER}", "REDUCE_MAX(self, dim; keepdim:KeepDims)"
+    ),  # any and all: of masks
+    NamedOperation(_reduction("min"), "amin min all", f"ReduceMin{_OVER}", "REDUCE_MIN(self, dim; keepdim:KeepDims)"),
     NamedOperation(first(_reduction("max")), "max.dim"),
     NamedOperation(first(_reduction("min")), "min.dim"),
     NamedOperation(_over_places("mean"), onnx="GlobalAveragePool"),
@@ -155,6 +161,7 @@ OPERATIONS = (
     NamedOperation(lambda c, a: function(c, _variance(c, a), "sqrt"), "std"),
     NamedOperation(_running_sum, "cumsum", "CumSum(self, dim; reverse, exclusive)"),
     NamedOperation(_along(softmax), "softmax _softmax", "Softmax(self; dim:axis)"),
+    NamedOperation(_sharp_softmax, lite="SOFTMAX(self; beta:Beta)"),
     NamedOperation(_along(_log_softmax), "log_softmax _log_softmax", "LogSoftmax(self; dim:axis)"),
     NamedOperation(
         _batch_norm,

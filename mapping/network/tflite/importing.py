@@ -10,7 +10,6 @@ from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.onnx_import import MissingExtra
 from mapping.network.tflite.model import BROKEN, read_model
 from mapping.network.tflite.reading import own_preprocess, read
-from mapping.network.tflite.rules import RULES
 from mapping.operators.node import GraphError
 
 
@@ -38,7 +37,7 @@ def graph_from_tflite(
         raise MissingExtra("reading TFLite needs a package more\n  try     pip install 'rram-hil[tflite]'") from error
     model = read_model(data, path)
     try:
-        found, image = read(model, RULES, None if preprocess is None else len(preprocess.mean))
+        found, image = read(model, None if preprocess is None else len(preprocess.mean))
         chosen = preprocess or own_preprocess(model, image[0])
         if chosen is None and shapes_only:
             chosen = Preprocess((0.0,) * image[0], (1.0,) * image[0])

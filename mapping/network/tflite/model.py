@@ -32,6 +32,11 @@ DTYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
 }
 CODES = ("INT8", "UINT8", "INT16")
+_ALONG = {
+    "Stride": ("StrideH", "StrideW"),
+    "Filter": ("FilterHeight", "FilterWidth"),
+    "Dilation": ("DilationHFactor", "DilationWFactor"),
+}
 BROKEN = (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError, MemoryError)
 """What reading at offsets that are not there raises."""
 
@@ -82,15 +87,15 @@ class LiteOperation:
     outputs: tuple[int, ...]
     table: Any
 
-    def options(self, name: str) -> Any:
-        """Options by the name of their table (``Conv2DOptions``)."""
-        import tflite
-
-        if self.table is None:
-            raise ValueError(f"{self.kind} has no options")
-        found = getattr(tflite, name)()
-        found.Init(self.table.Bytes, self.table.Pos)
-        return found
+    def get(self, name: str, default: Any = None) -> Any:
+        """An option; ``Stride``, ``Filter`` and ``Dilation`` along both axes, ``Padding`` in ONNX's words."""
+        if name in _ALONG:
+            found = tuple(self.get(part) for part in _ALONG[name])
+            return default if None in found else found
+        read = getattr(self.table, name, None)
+        if read is None:
+            return default
+        return ("SAME_UPPER", "VALID")[read()] if name == "Padding" else read()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +139,22 @@ def _model(model: Any) -> LiteModel:
         code = model.OperatorCodes(op.OpcodeIndex())
         kind = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "unknown")
         inputs, outputs = _numbers(op.InputsAsNumpy(), len(tensors)), _numbers(op.OutputsAsNumpy(), len(tensors))
-        operations.append(LiteOperation(kind, inputs, outputs, op.BuiltinOptions()))
+        operations.append(LiteOperation(kind, inputs, outputs, _options(op)))
     ends = (_numbers(graph.InputsAsNumpy(), len(tensors)), _numbers(graph.OutputsAsNumpy(), len(tensors)))
     return LiteModel(tensors, tuple(operations), *ends)
+
+
+def _options(op: Any) -> Any:
+    """The options of an operation in the table that it says they are; None: it has none."""
+    import tflite
+
+    kinds = {value: name for name, value in vars(tflite.BuiltinOptions).items() if isinstance(value, int)}
+    table, kind = op.BuiltinOptions(), getattr(tflite, kinds.get(op.BuiltinOptionsType(), ""), None)
+    if table is None or kind is None:
+        return None
+    found = kind()
+    found.Init(table.Bytes, table.Pos)
+    return found
 
 
 def _numbers(found: Any, tensors: int) -> tuple[int, ...]:

@@ -6,90 +6,63 @@ lets neighbouring turns cancel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
-import numpy as np
-
+from mapping.network.compose.arithmetic import clamp, function
 from mapping.network.compose.composer import Composer, ModulePlace
 from mapping.network.compose.inputs import Asked, opened
 from mapping.network.compose.moves import permute
 from mapping.network.compose.outputs import Found, collected
-from mapping.network.compose.refusal import BROKEN, CannotCompose, UnsupportedOperation, need
-from mapping.network.compose.values import Constant, Operand, Value, activation
+from mapping.network.compose.refusal import BROKEN, CannotCompose, UnsupportedOperation, need, refuse
+from mapping.network.compose.values import Operand, Value
 from mapping.network.graph import Preprocess
+from mapping.network.operations.call import Call, Form, forms
+from mapping.network.operations.table import operations
+from mapping.network.operations.windows import LAST_CHANNEL
 from mapping.network.tflite.model import LiteModel, LiteOperation, LiteTensor
 from mapping.operators.activations import GRID_CODES, Grid
-from mapping.operators.step import Shape
 
+NONE, RELU, RELU_1, RELU6, TANH = range(5)  # fused activation functions
+_BOUNDS = {RELU: (0, None), RELU_1: (-1, 1), RELU6: (0, 6)}
+_HINTS = {
+    "LOG_SOFTMAX": "end with the logits: the loss, not the network, takes their logarithm",
+    "ARG_MAX": "end with the logits: the largest is found from them",
+    "EMBEDDING_LOOKUP": "one-hot inputs and a fully connected layer",
+}
 BATCH = 2  # images in the tensors while they are read: with one, an axis of size 1 could be taken for the batch
-FIRST_CHANNEL, LAST_CHANNEL = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 @dataclass
 class Reading:
-    """What is known of the tensors so far; rules get it with their operation."""
+    """What is known of the tensors so far."""
 
     model: LiteModel
     composer: Composer
     values: dict[int, Operand]
 
-    def tensor(self, op: LiteOperation, index: int) -> LiteTensor:
-        need(index < len(op.inputs) and op.inputs[index] >= 0, f"input {index} is missing", BROKEN)
-        return self.model.tensors[op.inputs[index]]
-
-    def operand(self, op: LiteOperation, index: int) -> Operand:
-        """Input ``index``: an activation, or a constant of real numbers."""
-        tensor = self.tensor(op, index)
-        if op.inputs[index] in self.values:
-            return self.values[op.inputs[index]]
+    def operand(self, number: int) -> Operand:
+        """A tensor of the file: an activation, or a constant of real numbers."""
+        tensor = self.model.tensors[number]
+        if number in self.values:
+            return self.values[number]
         need(tensor.values is not None, f"its input {tensor.name!r:.80} is computed by no operation before", BROKEN)
         return tensor.real
 
-    def activation(self, op: LiteOperation, index: int = 0) -> Value:
-        return activation(self.operand(op, index))
-
-    def constant(self, op: LiteOperation, index: int) -> Constant:
-        found = self.operand(op, index)
-        need(
-            not isinstance(found, Value),
-            f"input {index} is computed, not stored",
-            "a stored tensor (an initializer) in its place",
-        )
-        assert not isinstance(found, Value)
-        return found
-
-    def optional(self, op: LiteOperation, index: int) -> Constant | None:
-        given = index < len(op.inputs) and op.inputs[index] >= 0
-        return self.constant(op, index) if given else None
-
-    def integers(self, op: LiteOperation, index: int) -> list[int]:
-        """A stored vector of whole numbers, as shapes and axes are."""
-        return [int(v) for v in np.asarray(self.constant(op, index)).ravel()]
-
-    def maps(self, op: LiteOperation, index: int = 0) -> Value:
-        """Input ``index``, (n, height, width, channels), with channels first."""
-        x = self.activation(op, index)
-        need(
-            len(x.shape) == 4,
-            f"{x.shape} is not (n, height, width, channels)",
-            "a reshape to (1, height, width, channels) before it",
-        )
-        return activation(permute(self.composer, x, FIRST_CHANNEL))
-
-    def back(self, x: Operand) -> Operand:
-        """Maps with channels last, as TFLite has them."""
-        return permute(self.composer, x, LAST_CHANNEL)
-
-    def batched(self, shape: Shape) -> Shape:
-        """A shape of the file with the batch of this reading; 1 or −1 stands for one image there."""
-        need(
-            len(shape) > 0 and shape[0] in (1, -1),
-            f"the shape {shape} has no batch of one image",
-            "a batch as first axis: (1, ...) for one",
-        )
-        return (BATCH, *shape[1:])
+    def result(self, form: Form, op: LiteOperation) -> Any:
+        """What an operation gives, with the activation function that it ends with."""
+        need(bool(op.inputs and op.outputs), "an input or output is missing", BROKEN)
+        given = [self.operand(number) if number >= 0 else None for number in op.inputs]
+        if form.attributes and op.table is None:
+            raise ValueError(f"{op.kind} has no options")
+        shape = self.model.tensors[op.outputs[0]].shape
+        if any(isinstance(x, Value) for x in given) and shape[:1] in ((1,), (-1,)):
+            shape = (BATCH, *shape[1:])
+        found = form.rule(self.composer, Call(form.arguments(given, op), shape))
+        code = op.get("FusedActivationFunction", NONE)
+        return found if isinstance(found, list) else _finished(self.composer, found, code)
 
     def grid(self, x: Operand, tensor: LiteTensor) -> Operand:
         """``x`` rounded to the codes of a quantised tensor."""
@@ -103,10 +76,22 @@ class Reading:
         return replace(x, node=node)
 
 
-Rule = Callable[[Reading, LiteOperation], Operand | list[Operand]]
+def _finished(c: Composer, x: Operand, code: int) -> Operand:
+    """The activation function that a TFLite operation ends with."""
+    if code in _BOUNDS:
+        return clamp(c, x, *_BOUNDS[code])
+    if code == TANH:
+        return function(c, x, "tanh")
+    need(code == NONE, f"fused activation {code}", "an activation as an operation of its own")
+    return x
 
 
-def read(model: LiteModel, rules: Mapping[str, Rule], channels: int | None) -> tuple[Found, tuple[int, int, int]]:
+@cache
+def _forms() -> Mapping[str, Form]:
+    return {form.name: form for form in forms(operations(), "lite")}
+
+
+def read(model: LiteModel, channels: int | None) -> tuple[Found, tuple[int, int, int]]:
     """The nodes of a model and the shape of its input image.
 
     Args:
@@ -123,11 +108,11 @@ def read(model: LiteModel, rules: Mapping[str, Rule], channels: int | None) -> t
     for number, op in enumerate(model.operations):
         place = model.tensors[op.outputs[0]].name.split(";")[0].strip("/").replace("/", ".") if op.outputs else ""
         reading.composer.begin(ModulePlace(place))
-        rule = rules.get(op.kind)
+        form = _forms().get(op.kind)
         try:
-            need(rule is not None, "there is no node for it", "operations of docs/my-network.md")
-            assert rule is not None
-            found = rule(reading, op)
+            if form is None:
+                refuse("there is no node for it", _HINTS.get(op.kind, "operations of docs/my-network.md"))
+            found = reading.result(form, op)
             results = found if isinstance(found, list) else [found]
             for tensor, value in zip(op.outputs, results, strict=False):
                 about = model.tensors[tensor]
@@ -161,16 +146,16 @@ def _opened(reading: Reading, channels: int | None) -> tuple[int, int, int]:
     model, c = reading.model, reading.composer
     need(len(model.inputs) == 1, f"{len(model.inputs)} inputs, not one", "one input with all of them side by side")
     tensor = model.tensors[model.inputs[0]]
-    shape = reading.batched(tensor.shape)
+    shape = (BATCH, *tensor.shape[1:])
     need(
-        len(shape) in (2, 3, 4) and min(shape) >= 1,
+        len(shape) in (2, 3, 4) and min(shape) >= 1 and tensor.shape[0] in (1, -1),
         f"an input of shape {tensor.shape}",
         "one input (1, height, width, channels)",
     )
     first = (shape[0], shape[3], shape[1], shape[2]) if len(shape) == 4 else shape
     asked = Asked.of([first], channels or 1)
     value: Any = reading.grid(opened(c, asked)[0], tensor)
-    reading.values[model.inputs[0]] = reading.back(value) if len(shape) == 4 else value
+    reading.values[model.inputs[0]] = permute(c, value, LAST_CHANNEL) if len(shape) == 4 else value
     return asked.image
 
 
