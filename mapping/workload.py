@@ -19,7 +19,7 @@ from mapping.layout.tile import MatrixShape, Piece
 from mapping.network.graph import NetworkGraph
 from mapping.operators.fused import MatrixOp
 from mapping.operators.node import PassOp, may_be_negative
-from mapping.operators.padding import PadMap, PadMapStep
+from mapping.operators.padding import PadMap
 from mapping.operators.step import Shape, Span
 from mapping.operators.work import as_map
 from mapping.program.adapter import adapter_products
@@ -255,7 +255,7 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
             ends[step.name] = f"{step.name} adapter"
             layers.append(adapter_work(layers[-1], ends[step.name], products, output_bits))
         shapes[step.name], spans[step.name] = after, made
-    pads = {step.name for step in program.steps if isinstance(step, PadMapStep)}
+    pads = {step.name for step in program.steps if isinstance(step, PadMap)}
     return Workload(name, program.input.shape, program.input.bits, _with_padding(layers, pads))
 
 

@@ -42,16 +42,30 @@ class ClampOp(FusedOp):
         return (RescaleStep(name=self.name, inputs=self.inputs, requantise=rule),)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relu(Node):
-    """y = max(x, 0)."""
+class Clamp(Node):
+    """An activation that only clamps, and so joins the operation before it."""
 
-    kind = "relu"
+    __slots__ = ()
     by_channel = True
     by_value = True
 
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return inputs[0]
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        return inputs[0].clamp(*self.clamp)
+
+    @property
+    def clamp(self) -> tuple[float, float]:
+        raise NotImplementedError(self.kind)
+
+    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+        low, high = self.clamp
+        return ClampOp(**op, low=low, high=high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relu(Clamp):
+    """y = max(x, 0)."""
+
+    kind = "relu"
 
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].relu()
@@ -60,39 +74,23 @@ class Relu(Node):
     def clamp(self) -> tuple[float, float]:
         return 0.0, math.inf
 
-    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
-        return ClampOp(**op, low=0.0)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Relu6(Node):
+class Relu6(Clamp):
     """y = clamp(x, 0, 6)."""
 
     kind = "relu6"
-    by_channel = True
-    by_value = True
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return inputs[0]
-
-    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
-        return inputs[0].clamp(0, 6)
 
     @property
     def clamp(self) -> tuple[float, float]:
         return 0.0, 6.0
 
-    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
-        return ClampOp(**op, low=0.0, high=6.0)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HardTanh(Node):
+class HardTanh(Clamp):
     """y = clamp(x, low, high)."""
 
     kind = "hard_tanh"
-    by_channel = True
-    by_value = True
 
     low: float = -1.0
     high: float = 1.0
@@ -101,15 +99,9 @@ class HardTanh(Node):
         require(self, self.low < self.high, f"low {self.low} is not below high {self.high}")
         return inputs[0]
 
-    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
-        return inputs[0].clamp(self.low, self.high)
-
     @property
     def clamp(self) -> tuple[float, float]:
         return self.low, self.high
-
-    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
-        return ClampOp(**op, low=self.low, high=self.high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,9 +178,6 @@ class RescaleStep(Step):
 
     requantise: Requantise
 
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return inputs[0]
-
     def check(self, inputs: Sequence[Shape]) -> None:
         check_rule(self, self.requantise, inputs[0])
 
@@ -210,9 +199,6 @@ class TableStep(Step):
 
     first: int
     table: Ints
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return inputs[0]
 
     def check(self, inputs: Sequence[Shape]) -> None:
         size = self.table.shape

@@ -186,9 +186,6 @@ class AffineStep(Step):
     requantise: Requantise
     below: Ints | None = None
 
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return inputs[0]
-
     def check(self, inputs: Sequence[Shape]) -> None:
         check_one_factor(self, self.requantise)
         for weight in (self.weight, *(() if self.below is None else (self.below,))):

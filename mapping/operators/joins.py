@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from cim.cost.workload import WorkKind
-from mapping.bits import DIGITAL_BITS
 from mapping.operators.channels import ChannelClasses, Channels
 from mapping.operators.family import Family
-from mapping.operators.fused import FusedOp, OpFields, Scales
+from mapping.operators.fused import FusedOp, Scales
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.integer.scales import CodeScale, requantise_by, requantise_to
-from mapping.operators.node import Node, NodeOp, StepNames, Stored, of_one_rank, require, shape_together
+from mapping.operators.node import Node, StepNames, Stored, of_one_rank, require, shape_together
 from mapping.operators.step import (
     ChipOperation,
     Shape,
@@ -41,82 +40,47 @@ TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddOp(NodeOp):
-    """Sum of two, or the first without the second."""
+class Pair(Node):
+    """Two inputs place by place; axes of size 1 are repeated, missing ones stand before the first (numpy's rule)."""
 
-    subtract: bool = False
-
-    @property
-    def gives_signed(self) -> bool:
-        return self.subtract
-
-    @property
-    def reads_bits(self) -> int | None:
-        return DIGITAL_BITS if self.subtract else None
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return WorkForm(WorkKind.ADD)
-
-    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
-        """Terms have bits more than the output; none more where it gives the logits."""
-        out = around.out
-        ratios = [s.scale / out.scale for s in around.inputs]
-        bits = 0 if around.logits and self.grid is None else digital_ops.ADD_FRACTION_BITS
-        if self.grid is not None:  # as fine as 32 bits allow: ties of codes that others chose are no accident
-            largest = max(r * max(-s.low, s.high) for r, s in zip(ratios, around.inputs, strict=True))
-            bits = min(MOST_FRACTION_BITS, max(0, math.floor(math.log2(TERM_LIMIT / max(largest, 1.0)))))
-        first, second = (requantise_by(r * float(1 << bits), -TERM_LIMIT, TERM_LIMIT) for r in ratios)
-        total = Requantise(np.ones(1, np.int32), np.full(1, bits, np.int32), out.low, out.high)
-        rules = (first, second)
-        step = AddStep(name=self.name, inputs=self.inputs, rescale=rules, requantise=total, subtract=self.subtract)
-        return (step,)
-
-    def as_node(self, inputs: tuple[str, ...]) -> Node:
-        return Subtract(name=self.name, inputs=inputs) if self.subtract else Add(name=self.name, inputs=inputs)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConcatOp(NodeOp):
-    """``outputs``: joins the tensors that a network gives."""
-
-    axis: int = 0
-    outputs: bool = False
-
-    @property
-    def gives_signed(self) -> bool:
-        return False
-
-    @property
-    def reads_bits(self) -> int | None:
-        return DIGITAL_BITS if self.outputs else None
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return WorkForm(WorkKind.CONCAT)
-
-    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
-        """Each input goes from its own scale to that of all together."""
-        out = around.out
-        rules = tuple(requantise_by(s.scale / out.scale, out.low, out.high) for s in around.inputs)
-        return (ConcatStep(name=self.name, inputs=self.inputs, rescale=rules, axis=self.axis),)
-
-    def as_node(self, inputs: tuple[str, ...]) -> Node:
-        return Concat(name=self.name, inputs=inputs, axis=self.axis)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Add(Node):
-    """Sum of two inputs; axes of size 1 are repeated, missing ones stand before the first (numpy's rule)."""
-
-    kind = "add"
     by_value = True
     takes = (2, 2)
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         return shape_together(self, inputs)
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subtract(Pair):
+    """First input minus second; axes of size 1 are repeated, missing ones stand before the first (numpy's rule)."""
+
+    kind = "subtract"
+
+    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
+        first, second = of_one_rank(inputs)
+        return first - second
+
+    def integer_steps(self, op: FusedOp, around: Scales) -> tuple[Step, ...]:
+        return (_sum(op, around, subtract=True),)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.ADD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add(Pair):
+    """Sum of two inputs; axes of size 1 are repeated, missing ones stand before the first (numpy's rule)."""
+
+    kind = "add"
+    reads_bits = None
+
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         first, second = of_one_rank(inputs)
         return first + second
+
+    @property
+    def gives_signed(self) -> bool:
+        return False
 
     def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
         first, second = inputs
@@ -126,39 +90,31 @@ class Add(Node):
         classes.fix([*first, *second])
         return max(first, second, key=len)
 
-    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
-        return AddOp(**op)
+    def integer_steps(self, op: FusedOp, around: Scales) -> tuple[Step, ...]:
+        return (_sum(op, around),)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.ADD)
+
+
+def _sum(op: FusedOp, around: Scales, *, subtract: bool = False) -> Step:
+    """The sum of two terms that have bits more than the output; none more where it gives the logits."""
+    out = around.out
+    ratios = [s.scale / out.scale for s in around.inputs]
+    bits = 0 if around.logits and op.grid is None else digital_ops.ADD_FRACTION_BITS
+    if op.grid is not None:  # as fine as 32 bits allow: ties of codes that others chose are no accident
+        largest = max(r * max(-s.low, s.high) for r, s in zip(ratios, around.inputs, strict=True))
+        bits = min(MOST_FRACTION_BITS, max(0, math.floor(math.log2(TERM_LIMIT / max(largest, 1.0)))))
+    first, second = (requantise_by(r * float(1 << bits), -TERM_LIMIT, TERM_LIMIT) for r in ratios)
+    total = Requantise(np.ones(1, np.int32), np.full(1, bits, np.int32), out.low, out.high)
+    return AddStep(name=op.name, inputs=op.inputs, rescale=(first, second), requantise=total, subtract=subtract)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subtract(Node):
-    """First input minus second; axes of size 1 are repeated, missing ones stand before the first (numpy's rule)."""
-
-    kind = "subtract"
-    by_value = True
-    takes = (2, 2)
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return shape_together(self, inputs)
-
-    def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
-        first, second = of_one_rank(inputs)
-        return first - second
-
-    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
-        return AddOp(**op, subtract=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Product(Node):
+class Product(Pair):
     """Product of two inputs element by element; axes of size 1 are repeated (numpy's rule)."""
 
     kind = "product"
-    by_value = True
-    takes = (2, 2)
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return shape_together(self, inputs)
 
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         first, second = of_one_rank(inputs)
@@ -184,6 +140,7 @@ class Concat(Node):
     kind = "concat"
     later: ClassVar = {"axis": 0}
     takes = (2, math.inf)
+    reads_bits = None
 
     axis: int = 0
 
@@ -206,8 +163,18 @@ class Concat(Node):
         classes.fix(every)
         return inputs[0]
 
-    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
-        return ConcatOp(**op, axis=self.axis)
+    @property
+    def gives_signed(self) -> bool:
+        return False
+
+    def integer_steps(self, op: FusedOp, around: Scales) -> tuple[Step, ...]:
+        """Each input goes from its own scale to that of all together."""
+        out = around.out
+        rules = tuple(requantise_by(s.scale / out.scale, out.low, out.high) for s in around.inputs)
+        return (ConcatStep(name=op.name, inputs=op.inputs, rescale=rules, axis=self.axis),)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.CONCAT)
 
 
 def joined_shape(shapes: Sequence[Shape], axis: int) -> Shape:

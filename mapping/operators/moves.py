@@ -16,7 +16,7 @@ from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import INT32_HIGH, Codes
 from mapping.operators.integer.requantise import Ints
 from mapping.operators.integer.scales import CodeScale
-from mapping.operators.node import LARGEST_MAP, MOST_AXES, Node, StepNames, Stored, require, require_axes
+from mapping.operators.node import LARGEST_MAP, MOST_AXES, Move, Node, StepNames, Stored, require, require_axes
 from mapping.operators.step import ChipOperation, Shape, Span, Step, check_axes, need, span_together
 from mapping.operators.work import WorkForm, of_whole
 
@@ -28,11 +28,10 @@ FILL = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flatten(Node):
-    """Maps as one vector: (channels, height, width) -> (features,), channel first."""
+class Flatten(Move):
+    """Maps as one vector, channel first."""
 
     kind = "flatten"
-    moves = True
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         return (math.prod(inputs[0]),)
@@ -43,21 +42,21 @@ class Flatten(Node):
     def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
         return [channel for channel in inputs[0] for _ in range(math.prod(shapes[0][1:]))]
 
-    def integer_step(
-        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
-    ) -> Step:
-        return FlattenStep(**names)
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return digital_ops.flatten(codes[0])
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("ReshapeCodes")
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_whole(WorkKind.MOVE, inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slice(Node):
-    """Every ``step``-th row and column (ResNet option A), and channels ``start`` to ``stop``."""
+class Slice(Move):
+    """Channels ``start`` … ``stop`` − 1 and every ``step``-th row and column, from the first."""
 
     kind = "slice"
-    moves = True
     takes_maps = True
 
     step: tuple[int, int] = (1, 1)
@@ -66,7 +65,7 @@ class Slice(Node):
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         channels, height, width = inputs[0]
-        stop = channels if self.stop is None else self.stop
+        stop = channels if self.stop in (None, INT32_HIGH) else self.stop
         require(self, 0 <= self.start < stop <= channels, f"channels {self.start} to {stop} of {channels}")
         require(self, min(self.step) >= 1, f"step {self.step} must be at least 1")
         return (stop - self.start, -(-height // self.step[0]), -(-width // self.step[1]))
@@ -87,19 +86,23 @@ class Slice(Node):
     def integer_step(
         self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
     ) -> Step:
-        stop = INT32_HIGH if self.stop is None else self.stop
-        return SliceStep(**names, step=self.step, start=self.start, stop=stop)
+        return replace(self, **names, stop=INT32_HIGH if self.stop is None else self.stop)
+
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return digital_ops.slice_map(codes[0], self.step, self.start, self.stop)
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("SliceCodes", start=(self.start, 0, 0), step=(1, *self.step))
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return WorkForm(WorkKind.MOVE, stride=self.step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reshape(Node):
+class Reshape(Move):
     """The same elements in the same order under another ``shape``."""
 
     kind = "reshape"
-    moves = True
 
     shape: tuple[int, ...]
 
@@ -112,21 +115,21 @@ class Reshape(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].reshape(inputs[0].shape[0], *self.shape)
 
-    def integer_step(
-        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
-    ) -> Step:
-        return ReshapeStep(**names, shape=self.shape)
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return codes[0].reshape(len(codes[0]), *self.shape)
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("ReshapeCodes")
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_whole(WorkKind.MOVE, inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Permute(Node):
+class Permute(Move):
     """Axis i of the output is axis ``order[i]`` of the input."""
 
     kind = "permute"
-    moves = True
 
     order: tuple[int, ...]
 
@@ -138,10 +141,11 @@ class Permute(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].permute(0, *(1 + axis for axis in self.order))
 
-    def integer_step(
-        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
-    ) -> Step:
-        return PermuteStep(**names, order=self.order)
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return codes[0].transpose(0, *(1 + axis for axis in self.order))
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("PermuteAxes", order=self.order)
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return of_whole(WorkKind.MOVE, inputs)
@@ -197,113 +201,6 @@ class Take(Node):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FlattenStep(Step):
-    """The codes in a row, channel first."""
-
-    kind = "flatten"
-    takes_wide = True
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return (math.prod(inputs[0]),)
-
-    def check(self, inputs: Sequence[Shape]) -> None:
-        pass
-
-    def run(self, codes: Sequence[Codes]) -> Codes:
-        return digital_ops.flatten(codes[0])
-
-    def chip_operation(self, output: Shape) -> ChipOperation | None:
-        return ChipOperation("ReshapeCodes")
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return of_whole(WorkKind.MOVE, inputs)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SliceStep(Step):
-    """Channels ``start`` … ``stop`` − 1 and every ``step``-th row and column, from the first."""
-
-    kind = "slice"
-    takes_wide = True
-
-    step: tuple[int, int]
-    start: int
-    stop: int
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        channels, height, width = inputs[0]
-        return (min(self.stop, channels) - self.start, -(-height // self.step[0]), -(-width // self.step[1]))
-
-    def check(self, inputs: Sequence[Shape]) -> None:
-        first = inputs[0]
-        stop = min(self.stop, first[0]) if first else 0
-        need(len(first) == 3 and 0 <= self.start < stop and min(self.step) >= 1, self, f"slices {first}")
-
-    def run(self, codes: Sequence[Codes]) -> Codes:
-        return digital_ops.slice_map(codes[0], self.step, self.start, self.stop)
-
-    def chip_operation(self, output: Shape) -> ChipOperation | None:
-        return ChipOperation("SliceCodes", start=(self.start, 0, 0), step=(1, *self.step))
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return WorkForm(WorkKind.MOVE, stride=self.step)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReshapeStep(Step):
-    """The same codes in the same order under another shape."""
-
-    kind = "reshape"
-    takes_wide = True
-
-    shape: tuple[int, ...]
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return self.shape
-
-    def check(self, inputs: Sequence[Shape]) -> None:
-        first, shape = inputs[0], self.shape
-        good = 1 <= len(shape) <= MOST_AXES and min(shape) >= 1 and math.prod(shape) == math.prod(first)
-        need(good, self, f"reshapes {first} to {shape!r:.80}")
-
-    def run(self, codes: Sequence[Codes]) -> Codes:
-        return codes[0].reshape(len(codes[0]), *self.shape)
-
-    def chip_operation(self, output: Shape) -> ChipOperation | None:
-        return ChipOperation("ReshapeCodes")
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return of_whole(WorkKind.MOVE, inputs)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PermuteStep(Step):
-    """Axis i of the output is axis ``order[i]`` of the input."""
-
-    kind = "permute"
-    takes_wide = True
-
-    order: tuple[int, ...]
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return tuple(inputs[0][axis] for axis in self.order)
-
-    def check(self, inputs: Sequence[Shape]) -> None:
-        first = inputs[0]
-        good = sorted(self.order) == list(range(len(first)))
-        need(good, self, f"has the order {self.order!r:.80} of {first}")
-
-    def run(self, codes: Sequence[Codes]) -> Codes:
-        return codes[0].transpose(0, *(1 + axis for axis in self.order))
-
-    def chip_operation(self, output: Shape) -> ChipOperation | None:
-        return ChipOperation("PermuteAxes", order=self.order)
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return of_whole(WorkKind.MOVE, inputs)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TakeStep(Step):
     """q[…, i, …] = x[…, index[i], …] along ``axis``; where the index is −1, the code ``fill``."""
 
@@ -338,6 +235,4 @@ class TakeStep(Step):
         return of_whole(WorkKind.MOVE, inputs)
 
 
-OPERATORS = Family(
-    nodes=(Flatten, Slice, Reshape, Permute, Take), steps=(FlattenStep, SliceStep, ReshapeStep, PermuteStep, TakeStep)
-)
+OPERATORS = Family(nodes=(Flatten, Slice, Reshape, Permute, Take), steps=(Flatten, Slice, Reshape, Permute, TakeStep))

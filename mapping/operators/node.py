@@ -19,7 +19,7 @@ from mapping.errors import MappingFileError
 from mapping.operators.channels import ChannelClasses, Channels, KeptChannels
 from mapping.operators.fused import FusedOp, OpFields, Scales
 from mapping.operators.integer.scales import CodeScale
-from mapping.operators.step import Shape, Step
+from mapping.operators.step import Part, ProgramRecordError, Shape, Span, Step, span_together
 from mapping.operators.work import WorkForm
 
 if TYPE_CHECKING:
@@ -53,33 +53,22 @@ class StepNames(TypedDict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One operation: ``name`` is unique, ``inputs`` name earlier nodes (or ``"input"``).
+class Node(Part):
+    """One operation of a graph.
 
-    ``kind`` is its name in files. ``arrays``: fields that hold an array, and the last part of its name in a torch state
-    dict. ``later``: fields that 1.0 of the files did not have, and what they were then: left out where they are still
-    that, so that digests of older networks stand. ``takes``: the least and the largest number of inputs;
-    ``takes_maps``: they are (channels, height, width). ``by_channel``: its channels are those of its input,
-    and any of them can be pruned; ``by_value``: each number of the output is made of those at its place alone.
-    ``moves``: codes only move and keep their scale. ``reads_bits``: bits of the codes that it reads.
+    ``arrays``: fields that hold an array, and the last part of its name in a torch state dict. ``takes_maps``: inputs
+    are (channels, height, width). ``by_channel``: its channels are those of its input, and any of them can be pruned;
+    ``by_value``: each number of the output is made of those at its place alone. ``moves``: codes only move and keep
+    their scale. ``reads_bits``: bits of the codes that it reads; None: those of the network. ``output_shape`` raises
+    ``GraphError`` where options or weights do not fit the inputs.
     """
 
-    kind: ClassVar[str]
     arrays: ClassVar[Mapping[str, str]] = {}
-    later: ClassVar[Mapping[str, object]] = {}
-    takes: ClassVar[tuple[int, float]] = (1, 1)
     takes_maps: ClassVar[bool] = False
     by_channel: ClassVar[bool] = False
     by_value: ClassVar[bool] = False
     moves: ClassVar[bool] = False
-    reads_bits: ClassVar[int] = DIGITAL_BITS
-
-    name: str
-    inputs: tuple[str, ...]
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        """Shape of the output; raises ``GraphError`` where options or weights do not fit the inputs."""
-        raise NotImplementedError(self.kind)
+    reads_bits: ClassVar[int | None] = DIGITAL_BITS
 
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         """The output in floating point; the first axis of every tensor is the batch."""
@@ -124,6 +113,10 @@ class Node:
         """The operation that it becomes where it joins no other; ``inputs`` are shapes."""
         return PassOp(**op, node=self) if self.moves else DigitalOp(**op, node=self)
 
+    def integer_steps(self, op: FusedOp, around: Scales) -> tuple[Step, ...]:
+        """The integer steps of an operation that is this node, its own last."""
+        return (self.integer_step({"name": op.name, "inputs": op.inputs}, around.inputs, around.shapes, around.out),)
+
     def integer_step(
         self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
     ) -> Step:
@@ -135,31 +128,37 @@ class Node:
         """
         raise NotImplementedError(self.kind)
 
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        """The work of the operation as the cost models count it, from the shapes of its inputs and its output."""
-        raise NotImplementedError(self.kind)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move(Node, Step):
+    """An operation that is the same on numbers and on codes: its integer step is itself."""
+
+    moves = True
+    takes_wide = True
+
+    def integer_step(
+        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
+    ) -> Step:
+        return replace(self, **names)
+
+    def check(self, inputs: Sequence[Shape]) -> None:
+        try:
+            output_shape(self, inputs)
+        except GraphError as error:
+            raise ProgramRecordError(f"step {self.name!r:.80}: {error.text}") from None
+
+    def span(self, inputs: Sequence[Span]) -> Span:
+        return span_together(inputs if self.fills is None else [*inputs, (0, 0)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOp(FusedOp):
-    """An operation that no array multiplies, and that a node of a graph does, but for its clamp."""
-
-    def as_node(self, inputs: tuple[str, ...]) -> Node:
-        """The node of a graph that does this operation, under the name of the operation."""
-        raise NotImplementedError(self.name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PassOp(NodeOp):
-    """Codes move but keep their scale; ``node`` is the graph's own."""
+    """An operation that no array multiplies, and that a ``node`` of a graph does, but for its clamp."""
 
     node: Node
 
-    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
-        scale = around.inputs[0]
-        return (self.node.integer_step({"name": self.name, "inputs": self.inputs}, [scale], around.shapes, scale),)
-
     def as_node(self, inputs: tuple[str, ...]) -> Node:
+        """The node of a graph that does this operation, under the name of the operation."""
         return replace(self.node, name=self.name, inputs=inputs)
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
@@ -167,10 +166,19 @@ class PassOp(NodeOp):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DigitalOp(NodeOp):
-    """Any other operation that no array multiplies; ``node`` is the graph's own."""
+class PassOp(NodeOp):
+    """Codes move but keep their scale."""
 
-    node: Node
+    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
+        scale = around.inputs[0]
+        return (self.node.integer_step({"name": self.name, "inputs": self.inputs}, [scale], around.shapes, scale),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigitalOp(NodeOp):
+    """Any other operation that no array multiplies; ``outputs``: it joins the tensors that a network gives."""
+
+    outputs: bool = False
 
     @property
     def gives_signed(self) -> bool:
@@ -178,17 +186,10 @@ class DigitalOp(NodeOp):
 
     @property
     def reads_bits(self) -> int | None:
-        return self.node.reads_bits
+        return DIGITAL_BITS if self.outputs else self.node.reads_bits
 
     def integer_steps(self, around: Scales) -> tuple[Step, ...]:
-        names: StepNames = {"name": self.name, "inputs": self.inputs}
-        return (self.node.integer_step(names, around.inputs, around.shapes, around.out),)
-
-    def as_node(self, inputs: tuple[str, ...]) -> Node:
-        return replace(self.node, name=self.name, inputs=inputs)
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return self.node.work(inputs, after)
+        return self.node.integer_steps(self, around)
 
 
 def may_be_negative(op: FusedOp, inputs: Sequence[bool]) -> bool:

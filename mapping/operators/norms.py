@@ -163,40 +163,32 @@ class MaskedSoftmax(Softmax):
         kept = mask[0] if self.kept is None else stored(self.kept)
         return torch.where(kept > 0.5, x, torch.finfo(x.dtype).min).softmax(1 + self.axis)
 
-    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
-        return MaskedSoftmaxOp(**op, low=0.0, high=1.0, node=self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaskedSoftmaxOp(DigitalOp):
-    """Scores go to codes from 0 on, places that are left out to −2^15: further from every largest code than the table
-    of the softmax reaches, so that they are in neither the maximum nor the sum."""
-
-    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
-        (scores, *_), (shape, *masks), name = around.inputs, around.shapes, f"{self.name}.kept"
-        assert isinstance(self.node, MaskedSoftmax)
+    def integer_steps(self, op: FusedOp, around: Scales) -> tuple[Step, ...]:
+        """Scores go to codes from 0 on, places that are left out to −2^15: further from every largest code than the
+        table of the softmax reaches, so that they are in neither the maximum nor the sum."""
+        (scores, *_), (shape, *masks), name = around.inputs, around.shapes, f"{op.name}.kept"
         less = max(0, (scores.high - scores.low).bit_length() - MASKED_BITS)  # bits that would not fit beside them
         rule = requantise_by(2.0**-less, -1 << MASKED_BITS, (1 << MASKED_BITS) - 1)
-        if self.node.kept is not None:
-            kept = self.node.kept > 0.5
+        if self.kept is not None:
+            kept = self.kept > 0.5
             offset = np.where(kept, -scores.low, -1 << MASKED_BITS + less).astype(np.int32)
             before: list[Step] = [
-                AffineStep(name=name, inputs=self.inputs, weight=kept.astype(np.int32), offset=offset, requantise=rule)
+                AffineStep(name=name, inputs=op.inputs, weight=kept.astype(np.int32), offset=offset, requantise=rule)
             ]
         else:
             ones, mask = (1,) * len(masks[0]), around.inputs[1].scale
             side = AffineStep(
-                name=f"{self.name}.left_out", inputs=self.inputs[1:], weight=np.full(ones, 1 << AFFINE_BITS, np.int32),
+                name=f"{op.name}.left_out", inputs=op.inputs[1:], weight=np.full(ones, 1 << AFFINE_BITS, np.int32),
                 offset=np.full(ones, -round(0.5 / mask * (1 << AFFINE_BITS)), np.int32),
                 requantise=requantise_by(1 << AFFINE_BITS, -1 << MASKED_BITS + less + 2, -scores.low),
             )  # fmt: skip
             same = requantise_by(1.0, -TERM_LIMIT, TERM_LIMIT)
             before = [
                 side,
-                AddStep(name=name, inputs=(self.inputs[0], side.name), rescale=(same, same), requantise=rule),
+                AddStep(name=name, inputs=(op.inputs[0], side.name), rescale=(same, same), requantise=rule),
             ]
         source = CodeScale(scores.scale * 2**less, 0, rule.high, False)
-        step = self.node.integer_step({"name": self.name, "inputs": (name,)}, [source], [shape], around.out)
+        step = self.integer_step({"name": op.name, "inputs": (name,)}, [source], [shape], around.out)
         assert isinstance(step, SoftmaxStep)
         return *before, replace(step, table=step.table[: 1 << MASKED_BITS])
 
@@ -219,9 +211,6 @@ class NormStep(Step):
     weight: Ints
     offset: Ints
     requantise: Requantise
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return inputs[0]
 
     def check(self, inputs: Sequence[Shape]) -> None:
         first = inputs[0]
@@ -265,9 +254,6 @@ class SoftmaxStep(Step):
     axis: int
     table: Ints
     requantise: Requantise
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return inputs[0]
 
     def check(self, inputs: Sequence[Shape]) -> None:
         check_one_factor(self, self.requantise)

@@ -11,9 +11,8 @@ from mapping.operators.channels import ChannelClasses, Channels, KeptChannels
 from mapping.operators.family import Family
 from mapping.operators.integer import digital_ops
 from mapping.operators.integer.digital_ops import Codes
-from mapping.operators.integer.scales import CodeScale
-from mapping.operators.node import Node, StepNames, Stored, require
-from mapping.operators.step import ChipOperation, Shape, Span, Step, need, span_together
+from mapping.operators.node import Move, Node, Stored, require
+from mapping.operators.step import ChipOperation, Shape
 from mapping.operators.work import WorkForm
 
 if TYPE_CHECKING:
@@ -21,18 +20,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PadChannels(Node):
-    """Zero channels before and after."""
+class PadChannels(Move):
+    """Channels of zeros before and after."""
 
     kind = "pad_channels"
-    moves = True
     takes_maps = True
 
     before: int
     after: int
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        require(self, min(self.before, self.after) >= 0, "padding must not be negative")
+        sides = (self.before, self.after)
+        require(self, 0 <= min(sides) <= max(sides) <= 1 << 20, f"padding {sides} is not from 0 to {1 << 20}")
         channels, *size = inputs[0]
         return (self.before + channels + self.after, *size)
 
@@ -54,22 +53,22 @@ class PadChannels(Node):
         before = int((own.places < self.before).sum())
         return replace(self, before=before, after=int((own.places >= own.whole - self.after).sum()))
 
-    def integer_step(
-        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
-    ) -> Step:
-        return PadChannelsStep(**names, before=self.before, after=self.after)
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return digital_ops.pad_channels(codes[0], self.before, self.after)
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("PadCodes", before=(self.before, *[0] * (len(output) - 1)))
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return WorkForm(WorkKind.MOVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PadMap(Node):
-    """Zero rows and columns around a map; for padding that is not the same on both sides (even kernels)."""
+class PadMap(Move):
+    """Rows and columns of zeros around each map."""
 
     kind = "pad_map"
     by_channel = True
-    moves = True
     takes_maps = True
 
     top: int = 0
@@ -78,7 +77,8 @@ class PadMap(Node):
     right: int = 0
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        require(self, min(self.top, self.left, self.bottom, self.right) >= 0, "padding must not be negative")
+        sides = (self.top, self.left, self.bottom, self.right)
+        require(self, 0 <= min(sides) <= max(sides) <= 1 << 10, f"padding {sides} is not from 0 to 1024")
         channels, height, width = inputs[0]
         return (channels, self.top + height + self.bottom, self.left + width + self.right)
 
@@ -91,72 +91,8 @@ class PadMap(Node):
     def fills(self) -> float:
         return 0.0
 
-    def integer_step(
-        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
-    ) -> Step:
-        return PadMapStep(**names, top=self.top, left=self.left, bottom=self.bottom, right=self.right)
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return WorkForm(WorkKind.MOVE, padding=(self.top, self.left))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PadChannelsStep(Step):
-    """Channels of code 0 before and after."""
-
-    kind = "pad_channels"
-    takes_wide = True
-
-    before: int
-    after: int
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        channels, *size = inputs[0]
-        return (self.before + channels + self.after, *size)
-
-    def check(self, inputs: Sequence[Shape]) -> None:
-        good = len(inputs[0]) == 3 and 0 <= min(self.before, self.after) <= 1 << 20
-        need(good, self, f"pads {inputs[0]}")
-
-    def run(self, codes: Sequence[Codes]) -> Codes:
-        return digital_ops.pad_channels(codes[0], self.before, self.after)
-
-    def span(self, inputs: Sequence[Span]) -> Span:
-        return span_together([*inputs, (0, 0)])
-
-    def chip_operation(self, output: Shape) -> ChipOperation | None:
-        return ChipOperation("PadCodes", before=(self.before, *[0] * (len(output) - 1)))
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return WorkForm(WorkKind.MOVE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PadMapStep(Step):
-    """Rows and columns of code 0 around each map."""
-
-    kind = "pad_map"
-    takes_wide = True
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        channels, height, width = inputs[0]
-        return (channels, self.top + height + self.bottom, self.left + width + self.right)
-
-    def check(self, inputs: Sequence[Shape]) -> None:
-        sides = (self.top, self.left, self.bottom, self.right)
-        good = len(inputs[0]) == 3 and 0 <= min(sides) <= max(sides) <= 1 << 10
-        need(good, self, f"pads {inputs[0]} by {sides}")
-
     def run(self, codes: Sequence[Codes]) -> Codes:
         return digital_ops.pad_map(codes[0], self.top, self.left, self.bottom, self.right)
-
-    def span(self, inputs: Sequence[Span]) -> Span:
-        return span_together([*inputs, (0, 0)])
 
     def chip_operation(self, output: Shape) -> ChipOperation | None:
         return ChipOperation("PadCodes", before=(0, self.top, self.left))
@@ -165,4 +101,4 @@ class PadMapStep(Step):
         return WorkForm(WorkKind.MOVE, padding=(self.top, self.left))
 
 
-OPERATORS = Family(nodes=(PadChannels, PadMap), steps=(PadChannelsStep, PadMapStep))
+OPERATORS = Family(nodes=(PadChannels, PadMap), steps=(PadChannels, PadMap))

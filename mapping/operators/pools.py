@@ -17,7 +17,7 @@ from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.integer.scales import CodeScale, excess_bits, requantise_by, requantise_to
-from mapping.operators.node import DigitalOp, Node, NodeOp, PassOp, StepNames, Stored, require, require_axes
+from mapping.operators.node import DigitalOp, Move, Node, PassOp, StepNames, Stored, require, require_axes
 from mapping.operators.step import (
     ChipOperation,
     Shape,
@@ -39,60 +39,11 @@ EXTREMES = ("max", "min")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AvgPoolOp(NodeOp):
-    """Mean over windows; ``flatten``: over the whole map, as a vector."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    flatten: bool
-
-    @property
-    def gives_signed(self) -> bool:
-        return False
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return WorkForm(WorkKind.AVG_POOL, self.kernel, self.stride, self.padding)
-
-    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
-        """The integer mean. Halves of codes that others chose are rounded away from their zero point, not from the
-        value 0: such codes are shifted there before and back after."""
-        (scale, *_), out = around.inputs, around.out
-        size, source = self.kernel[0] * self.kernel[1], self.inputs[0]
-        centre = (out.low + out.high + 1) // 2
-        same = self.grid is not None and around.given and (scale.scale, scale.low) == (out.scale, out.low)
-        turned = same and centre != 0 and not any(self.padding)
-        name, inputs, move = self.name, self.inputs, centre if turned else 0
-        if turned:
-            name, inputs = f"{self.name}.mean", (f"{self.name}.centred",)
-        rule = requantise_by(scale.scale / out.scale / size, out.low - move, out.high - move)
-        mean = AvgPoolStep(
-            name=name,
-            inputs=inputs,
-            kernel=self.kernel,
-            stride=self.stride,
-            padding=self.padding,
-            flatten=self.flatten,
-            requantise=rule,
-        )
-        if not turned:
-            return (mean,)
-        away = moved_codes(inputs[0], source, 3, -move, scale.low - move, scale.high - move)
-        return away, mean, moved_codes(self.name, name, 1 if self.flatten else 3, move, out.low, out.high)
-
-    def as_node(self, inputs: tuple[str, ...]) -> Node:
-        if self.flatten:
-            return GlobalAvgPool(name=self.name, inputs=inputs)
-        return AvgPool(name=self.name, inputs=inputs, kernel=self.kernel, stride=self.stride, padding=self.padding)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaxPool(Node):
+class MaxPool(Move):
     """Largest value of each window; padded places never win."""
 
     kind = "max_pool"
     by_channel = True
-    moves = True
     takes_maps = True
 
     kernel: tuple[int, int]
@@ -114,10 +65,11 @@ class MaxPool(Node):
         maps = [x[:, :, i::high, j::wide] for i in range(high) for j in range(wide)]
         return functools.reduce(torch.maximum, maps)
 
-    def integer_step(
-        self, names: StepNames, sources: Sequence[CodeScale], shapes: Sequence[Shape], out: CodeScale
-    ) -> Step:
-        return MaxPoolStep(**names, kernel=self.kernel, stride=self.stride, padding=self.padding)
+    def run(self, codes: Sequence[Codes]) -> Codes:
+        return digital_ops.max_pool(codes[0], self.kernel, self.stride, self.padding)
+
+    def chip_operation(self, output: Shape) -> ChipOperation | None:
+        return ChipOperation("PoolLargest", window=(*self.kernel, *self.stride, *self.padding))
 
     def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         return WorkForm(WorkKind.MAX_POOL, self.kernel, self.stride, self.padding)
@@ -130,6 +82,7 @@ class AvgPool(Node):
     kind = "avg_pool"
     by_channel = True
     takes_maps = True
+    reads_bits = None
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -143,8 +96,15 @@ class AvgPool(Node):
 
         return functional.avg_pool2d(inputs[0], self.kernel, self.stride, self.padding)
 
-    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
-        return AvgPoolOp(**op, kernel=self.kernel, stride=self.stride, padding=self.padding, flatten=False)
+    @property
+    def gives_signed(self) -> bool:
+        return False
+
+    def integer_steps(self, op: FusedOp, around: Scales) -> tuple[Step, ...]:
+        return _mean(op, around, self.kernel, self.stride, self.padding, flatten=False)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        return WorkForm(WorkKind.AVG_POOL, self.kernel, self.stride, self.padding)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +114,7 @@ class GlobalAvgPool(Node):
     kind = "global_avg_pool"
     by_channel = True
     takes_maps = True
+    reads_bits = None
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0][:1]
@@ -161,10 +122,45 @@ class GlobalAvgPool(Node):
     def forward(self, inputs: Sequence[Tensor], stored: Stored) -> Tensor:
         return inputs[0].mean((2, 3))
 
-    def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
+    @property
+    def gives_signed(self) -> bool:
+        return False
+
+    def integer_steps(self, op: FusedOp, around: Scales) -> tuple[Step, ...]:
+        _, height, width = around.shapes[0]
+        return _mean(op, around, (height, width), (height, width), (0, 0), flatten=True)
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
         _, height, width = inputs[0]
-        size = (height, width)
-        return AvgPoolOp(**op, kernel=size, stride=size, padding=(0, 0), flatten=True)
+        return WorkForm(WorkKind.AVG_POOL, (height, width), (height, width))
+
+
+def _mean(
+    op: FusedOp,
+    around: Scales,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    *,
+    flatten: bool,
+) -> tuple[Step, ...]:
+    """The integer mean. Halves of codes that others chose are rounded away from their zero point, not from the
+    value 0: such codes are shifted there before and back after."""
+    (scale, *_), out = around.inputs, around.out
+    centre = (out.low + out.high + 1) // 2
+    same = op.grid is not None and around.given and (scale.scale, scale.low) == (out.scale, out.low)
+    turned = same and centre != 0 and not any(padding)
+    name, inputs, move = op.name, op.inputs, centre if turned else 0
+    if turned:
+        name, inputs = f"{op.name}.mean", (f"{op.name}.centred",)
+    rule = requantise_by(scale.scale / out.scale / math.prod(kernel), out.low - move, out.high - move)
+    mean = AvgPoolStep(
+        name=name, inputs=inputs, kernel=kernel, stride=stride, padding=padding, flatten=flatten, requantise=rule
+    )
+    if not turned:
+        return (mean,)
+    away = moved_codes(inputs[0], op.inputs[0], 3, -move, scale.low - move, scale.high - move)
+    return away, mean, moved_codes(op.name, name, 1 if flatten else 3, move, out.low, out.high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,33 +224,6 @@ def _pooled_shape(node: MaxPool | AvgPool, first: Shape) -> Shape:
     narrow = all(2 * p <= k for p, k in zip(node.padding, node.kernel, strict=True))
     require(node, narrow, "padding > kernel / 2")
     return (first[0], *window_steps(node, first, node.kernel, node.stride, node.padding, (1, 1)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaxPoolStep(Step):
-    """The largest code of each window; padded places never win."""
-
-    kind = "max_pool"
-    takes_wide = True
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        return _windows(self, inputs[0])
-
-    def check(self, inputs: Sequence[Shape]) -> None:
-        _check_window(self, inputs[0])
-
-    def run(self, codes: Sequence[Codes]) -> Codes:
-        return digital_ops.max_pool(codes[0], self.kernel, self.stride, self.padding)
-
-    def chip_operation(self, output: Shape) -> ChipOperation | None:
-        return ChipOperation("PoolLargest", window=(*self.kernel, *self.stride, *self.padding))
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        return WorkForm(WorkKind.MAX_POOL, self.kernel, self.stride, self.padding)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,12 +299,12 @@ class ReduceStep(Step):
         return of_whole(WorkKind.REDUCE, inputs, math.prod(inputs[0]))
 
 
-def _windows(step: MaxPoolStep | AvgPoolStep, first: Shape) -> Shape:
+def _windows(step: AvgPoolStep, first: Shape) -> Shape:
     window = Window(first[0], first[1], first[2], step.kernel, step.stride, step.padding)
     return first[0], window.out_height, window.out_width
 
 
-def _check_window(step: MaxPoolStep | AvgPoolStep, first: Shape) -> None:
+def _check_window(step: AvgPoolStep, first: Shape) -> None:
     need(len(first) == 3, step, f"pools {first}")
     need(min(step.kernel + step.stride) >= 1 and min(step.padding) >= 0, step, "has a window below one")
     sizes = zip(step.kernel, step.padding, first[1:], strict=True)
@@ -346,7 +315,7 @@ def _check_window(step: MaxPoolStep | AvgPoolStep, first: Shape) -> None:
 OPERATORS = Family(
     nodes=(MaxPool, AvgPool, GlobalAvgPool, Reduce),
     steps=(
-        MaxPoolStep,
+        MaxPool,
         AvgPoolStep,
         ReduceStep,
     ),

@@ -46,25 +46,35 @@ class ChipOperation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One integer operation; ``name`` and ``inputs`` as in the graph.
+class Part:
+    """One operation of a graph or a program: ``name`` is unique, ``inputs`` name earlier ones (or ``"input"``).
 
-    ``kind`` is its name in files. ``later``: fields that 1.0 of the files did not have, and what they were then.
-    ``takes``: the least and the largest number of inputs; ``takes_wide``: its rule holds for codes of 32 bits too,
-    others take 16.
+    ``kind`` is its name in files. ``later``: fields that 1.0 of the files did not have, and what they were then: left
+    out where they are still that, so that digests of older files stand. ``takes``: the least and the largest number of
+    inputs.
     """
 
     kind: ClassVar[str]
     later: ClassVar[Mapping[str, Any]] = {}
     takes: ClassVar[tuple[int, float]] = (1, 1)
-    takes_wide: ClassVar[bool] = False
 
     name: str
     inputs: tuple[str, ...]
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        """Shape of the output, without the batch axis; inputs have the axes that the step needs."""
+        """Shape of the output, without the batch axis."""
+        return inputs[0]
+
+    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
+        """Its work as the cost models count it, from the shapes of its inputs and its output."""
         raise NotImplementedError(self.kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(Part):
+    """One integer operation. ``takes_wide``: its rule holds for codes of 32 bits too, others take 16."""
+
+    takes_wide: ClassVar[bool] = False
 
     def check(self, inputs: Sequence[Shape]) -> None:
         """Raise ``ProgramRecordError`` unless the fields, of unknown origin, fit each other and the inputs."""
@@ -72,10 +82,6 @@ class Step:
 
     def run(self, codes: Sequence[Codes]) -> Codes:
         """Output codes, from those of the inputs; the first axis of every array is the batch."""
-        raise NotImplementedError(self.kind)
-
-    def work(self, inputs: Sequence[Shape], after: Shape) -> WorkForm:
-        """Its work as the cost models count it, from the shapes of its inputs and its output."""
         raise NotImplementedError(self.kind)
 
     def chip_operation(self, output: Shape) -> ChipOperation | None:

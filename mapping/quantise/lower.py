@@ -14,8 +14,8 @@ from mapping.layout.tile import MatrixShape
 from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.operators.activations import ClampOp, Grid
 from mapping.operators.fused import FusedOp, MatrixOp
-from mapping.operators.joins import ConcatOp
-from mapping.operators.node import INPUT, Node, PassOp
+from mapping.operators.joins import Concat
+from mapping.operators.node import INPUT, DigitalOp, Node, PassOp
 
 
 def lower(graph: NetworkGraph) -> tuple[FusedOp, ...]:
@@ -45,7 +45,8 @@ def lower(graph: NetworkGraph) -> tuple[FusedOp, ...]:
                 {"name": node.name, "inputs": sources, "output_node": node.name, "output_shape": shapes[node.name]},
                 [shapes[source] for source in node.inputs],
             )
-            if isinstance(target, ConcatOp) and graph.outputs and node is graph.nodes[-1]:
+            joins = isinstance(node, Concat) and graph.outputs and node is graph.nodes[-1]
+            if joins and isinstance(target, DigitalOp):
                 target = dataclasses.replace(target, outputs=True)
         ops[target.name] = target
         made_by[node.name] = node.name if node.name in ops else sources[0]

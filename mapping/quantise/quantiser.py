@@ -27,9 +27,8 @@ from mapping.operators.affine import moved_codes
 from mapping.operators.fused import FusedOp, MatrixOp, Scales
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.scales import CodeScale, requantise_by
-from mapping.operators.joins import ConcatOp
-from mapping.operators.node import INPUT, PassOp, may_be_negative
-from mapping.operators.padding import PadMapStep
+from mapping.operators.node import INPUT, DigitalOp, PassOp, may_be_negative
+from mapping.operators.padding import PadMap
 from mapping.operators.step import Shape, Step
 from mapping.program.conductance import AgainStep, InputCodes, MatrixStep
 from mapping.program.exact_product import ExactProduct
@@ -178,7 +177,7 @@ class Quantiser:
         window = op.window
         if window is not None and any(window.padding):
             (rows, columns), name = window.padding, f"{op.name}.padded"
-            pad = PadMapStep(name=name, inputs=(source,), top=rows, left=columns, bottom=rows, right=columns)
+            pad = PadMap(name=name, inputs=(source,), top=rows, left=columns, bottom=rows, right=columns)
             self._append(pad, scale)
             source = name
             size = (window.height + 2 * rows, window.width + 2 * columns)
@@ -232,7 +231,7 @@ class Quantiser:
             scale = CodeScale(op.grid.scale, op.grid.low, op.grid.high, op.grid.low < 0)
             self.given.add(op.name)
         elif op.name == self.logits:
-            bits = OUTPUT_BITS if isinstance(op, ConcatOp) and op.outputs else LOGIT_BITS
+            bits = OUTPUT_BITS if isinstance(op, DigitalOp) and op.outputs else LOGIT_BITS
             scale = wide_scale(self.observed.largest[op.name], bits)
         else:
             signed = may_be_negative(op, [self.scales[name].signed for name in op.inputs])

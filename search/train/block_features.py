@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from mapping.network.graph import NetworkGraph
 from mapping.operators.fused import FusedOp, MatrixOp
-from mapping.operators.joins import Add, AddOp
+from mapping.operators.joins import Add
+from mapping.operators.node import NodeOp
 from mapping.operators.products import Conv
 from mapping.quantise.lower import lower
 
@@ -26,13 +27,14 @@ def shared_blocks(ops: Sequence[FusedOp], teacher: NetworkGraph) -> dict[str, st
     These are additions at the ends of blocks; of networks without any, convolutions. They have the same names and maps
     of the same size in both.
     """
-    kind, node_kind = (AddOp, Add) if any(isinstance(op, AddOp) for op in ops) else (MatrixOp, Conv)
+    sums = [op for op in ops if isinstance(op, NodeOp) and isinstance(op.node, Add)]
+    ends, node_kind = (sums, Add) if sums else ([op for op in ops if isinstance(op, MatrixOp)], Conv)
     named = {node.name for node in teacher.nodes if isinstance(node, node_kind)}
     theirs = {op.name: op for op in lower(teacher) if op.name in named and len(op.output_shape) == 3}
     return {
         op.name: theirs[op.name].output_node
-        for op in ops
-        if isinstance(op, kind) and op.name in theirs and op.output_shape[1:] == theirs[op.name].output_shape[1:]
+        for op in ends
+        if op.name in theirs and op.output_shape[1:] == theirs[op.name].output_shape[1:]
     }
 
 

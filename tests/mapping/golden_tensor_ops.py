@@ -20,7 +20,7 @@ from mapping.operators.activations import TableStep
 from mapping.operators.affine import AffineStep
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.joins import ProductStep
-from mapping.operators.moves import PermuteStep, ReshapeStep, TakeStep
+from mapping.operators.moves import Permute, Reshape, TakeStep
 from mapping.operators.norms import NormStep, SoftmaxStep
 from mapping.operators.pools import ReduceStep
 from mapping.operators.products import MatMulStep
@@ -78,8 +78,8 @@ def cases(rng: Rng) -> Iterator[tuple[Step, list[NDArray[np.int16]]]]:
         fields = {"axes": axes, "keep": keep}
         yield ReduceStep(**one, **fields, least=False, shift=2, requantise=rule(0.11)), [codes(rng, 3, 4, 5)]
         yield ReduceStep(**one, **fields, least=keep, shift=0), [codes(rng, 3, 4, 5)]
-    yield ReshapeStep(**one, shape=(2, 6)), [codes(rng, 3, 4)]
-    yield PermuteStep(**one, order=(2, 0, 1)), [codes(rng, 2, 3, 4)]
+    yield Reshape(**one, shape=(2, 6)), [codes(rng, 3, 4)]
+    yield Permute(**one, order=(2, 0, 1)), [codes(rng, 2, 3, 4)]
     for index in ((2, 2, 0, -1, 3), (1, 2, 3), (0, 2), (3, 1)):
         yield TakeStep(**one, index=np.array(index, np.int32), axis=1, fill=-7), [codes(rng, 2, 4, 3)]
     yield (

@@ -13,10 +13,10 @@ from mapping.operators.activations import HardTanh, Relu, Relu6, RescaleStep
 from mapping.operators.affine import BatchNorm
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.joins import Add, AddStep, Concat, ConcatStep
-from mapping.operators.moves import Flatten, FlattenStep, Slice, SliceStep
+from mapping.operators.moves import Flatten, Slice
 from mapping.operators.node import Node
-from mapping.operators.padding import PadChannels, PadChannelsStep, PadMap, PadMapStep
-from mapping.operators.pools import AvgPool, AvgPoolStep, GlobalAvgPool, MaxPool, MaxPoolStep
+from mapping.operators.padding import PadChannels, PadMap
+from mapping.operators.pools import AvgPool, AvgPoolStep, GlobalAvgPool, MaxPool
 from mapping.operators.products import Conv, Linear
 from mapping.operators.step import Step
 from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep
@@ -113,18 +113,18 @@ def _slow_step(step: Step, inputs: list[NDArray[Any]]) -> NDArray[Any]:
             return _rescale(first - second if step.subtract else first + second, step.requantise)
         case ConcatStep():
             return np.concatenate([_rescale(v, r) for v, r in zip(inputs, step.rescale, strict=True)], step.axis)
-        case MaxPoolStep():
+        case MaxPool():
             return _pool(x, step.kernel, step.stride, step.padding, max, -(10**9))
         case AvgPoolStep():
             means = _rescale(_pool(x, step.kernel, step.stride, step.padding, sum, 0), step.requantise)
             return means.reshape(-1) if step.flatten else means
-        case FlattenStep():
+        case Flatten():
             return x.reshape(-1)
-        case PadChannelsStep():
+        case PadChannels():
             return np.pad(x, ((step.before, step.after), (0, 0), (0, 0)))
-        case PadMapStep():
+        case PadMap():
             return np.pad(x, ((0, 0), (step.top, step.bottom), (step.left, step.right)))
-        case SliceStep():
+        case Slice():
             return x[step.start : step.stop, :: step.step[0], :: step.step[1]]
     return slow_tensor_step(step, inputs)
 

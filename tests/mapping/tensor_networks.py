@@ -14,7 +14,7 @@ from mapping.operators.activations import Relu, TableStep, Unary
 from mapping.operators.affine import Affine, AffineStep, PRelu
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.joins import Add, Concat, Product, ProductStep, Subtract
-from mapping.operators.moves import Flatten, Permute, PermuteStep, Reshape, ReshapeStep, Take, TakeStep
+from mapping.operators.moves import Flatten, Permute, Reshape, Take, TakeStep
 from mapping.operators.node import Node
 from mapping.operators.norms import Norm, NormStep, Softmax, SoftmaxStep
 from mapping.operators.pools import MaxPool, Reduce, ReduceStep
@@ -165,9 +165,9 @@ def slow_tensor_step(step: Step, inputs: list[NDArray[Any]]) -> NDArray[Any]:
             return _kept(pick(x, axis=step.axes, keepdims=True), step)
         case ReduceStep(requantise=Requantise() as rule):
             return _kept(_rescaled(_shifted(x.sum(step.axes, keepdims=True), step.shift), rule), step)
-        case ReshapeStep():
+        case Reshape():
             return x.reshape(step.shape)
-        case PermuteStep():
+        case Permute():
             return x.transpose(step.order)
         case TakeStep():
             taken = x.take(np.maximum(step.index, 0), step.axis)

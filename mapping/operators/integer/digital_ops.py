@@ -174,7 +174,7 @@ def pad_map(codes: Codes, top: int, left: int, bottom: int, right: int) -> Codes
     return _padded(codes, ((0, 0), (0, 0), (top, bottom), (left, right)))
 
 
-def slice_map(codes: Codes, step: tuple[int, int], start: int, stop: int) -> Codes:
+def slice_map(codes: Codes, step: tuple[int, int], start: int, stop: int | None) -> Codes:
     """Channels ``start`` to ``stop``, every ``step``-th row and column."""
     return codes[:, start:stop, :: step[0], :: step[1]]
 

@@ -14,9 +14,9 @@ from mapping.compile import compile_network
 from mapping.operators.activations import RescaleStep
 from mapping.operators.affine import AffineStep
 from mapping.operators.joins import AddStep, ConcatStep
-from mapping.operators.moves import FlattenStep, SliceStep
-from mapping.operators.padding import PadChannelsStep, PadMapStep
-from mapping.operators.pools import AvgPoolStep, MaxPoolStep
+from mapping.operators.moves import Flatten, Slice
+from mapping.operators.padding import PadChannels, PadMap
+from mapping.operators.pools import AvgPoolStep, MaxPool
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
 from mapping.program.exact_product import ExactProduct, dense_blocks, unfold_columns
 from mapping.program.execute import IdealMultiply, input_codes, run
@@ -38,8 +38,8 @@ def images_of(program: ConductanceProgram, count: int = 3) -> NDArray[np.uint8]:
 
 def test_the_small_network_holds_every_kind_of_step(program: ConductanceProgram) -> None:
     kinds = {type(step) for step in program.steps}
-    assert kinds == {MatrixStep, RescaleStep, AddStep, ConcatStep, MaxPoolStep, AvgPoolStep, FlattenStep,
-                     PadChannelsStep, PadMapStep, SliceStep, AffineStep}  # fmt: skip
+    assert kinds == {MatrixStep, RescaleStep, AddStep, ConcatStep, MaxPool, AvgPoolStep, Flatten,
+                     PadChannels, PadMap, Slice, AffineStep}  # fmt: skip
 
 
 @pytest.mark.parametrize("chip", ["lab-128", "neurram-256", "a111"])

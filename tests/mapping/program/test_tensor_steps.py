@@ -20,10 +20,10 @@ from mapping.operators.affine import AffineStep
 from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.joins import AddStep, ConcatStep, Product, ProductStep
-from mapping.operators.moves import FlattenStep, Permute, PermuteStep, ReshapeStep, SliceStep, TakeStep
+from mapping.operators.moves import Flatten, Permute, Reshape, Slice, TakeStep
 from mapping.operators.norms import NormStep, SoftmaxStep
-from mapping.operators.padding import PadChannelsStep, PadMapStep
-from mapping.operators.pools import AvgPoolStep, MaxPoolStep, Reduce, ReduceStep
+from mapping.operators.padding import PadChannels, PadMap
+from mapping.operators.pools import AvgPoolStep, MaxPool, Reduce, ReduceStep
 from mapping.operators.products import MatMulStep
 from mapping.operators.registry import step_kinds
 from mapping.operators.resampling import ResampleStep
@@ -43,7 +43,7 @@ GOLDEN: list[dict[str, Any]] = json.loads(
 )["cases"]
 KINDS = {kind.__name__: kind for kind in step_kinds().values()}
 ON_MAPS = (
-    RescaleStep, AddStep, ConcatStep, MaxPoolStep, AvgPoolStep, FlattenStep, PadChannelsStep, PadMapStep, SliceStep,
+    RescaleStep, AddStep, ConcatStep, MaxPool, AvgPoolStep, Flatten, PadChannels, PadMap, Slice,
 )  # fmt: skip
 """Their vectors are in ``digital_ops.json``, or in test_digital_ops.py."""
 GRAPHS = [gated, attention, two_outputs, recurrent]
@@ -222,9 +222,9 @@ BROKEN: list[tuple[type[Step], dict[str, Any], str]] = [
     (MatMulStep, {"shift": 63}, "shifts by 63"),
     (ReduceStep, {"axes": (0, 0)}, "has axes"),
     (ReduceStep, {"axes": (7,)}, "has axes"),
-    (ReshapeStep, {"shape": (5, 5)}, "reshapes"),
-    (ReshapeStep, {"shape": ()}, "reshapes"),
-    (PermuteStep, {"order": (0, 0)}, "has the order"),
+    (Reshape, {"shape": (5, 5)}, "has not the elements"),
+    (Reshape, {"shape": ()}, "has not the elements"),
+    (Permute, {"order": (0, 0)}, "order"),
     (TakeStep, {"index": np.array([99], np.int32)}, "takes places"),
     (TakeStep, {"index": np.zeros(0, np.int32)}, "takes"),
     (TakeStep, {"fill": 1 << 15}, "takes places"),
@@ -253,10 +253,10 @@ def test_a_step_that_does_not_fit_is_refused(
 def test_a_file_cannot_ask_for_more_memory_than_a_network_may() -> None:
     program = made(gated)
     rule = Requantise(np.ones(1, np.int32), np.ones(1, np.int32), 0, 1)
-    grown: list[Step] = [ReshapeStep(name="tall", inputs=("input",), shape=(192, 1, 1))]
+    grown: list[Step] = [Reshape(name="tall", inputs=("input",), shape=(192, 1, 1))]
     for number, shape in enumerate([(1, 192, 1), (1, 1, 192)]):
         grown += [
-            ReshapeStep(name=f"flat{number}", inputs=("input",), shape=shape),
+            Reshape(name=f"flat{number}", inputs=("input",), shape=shape),
             ProductStep(name=f"grown{number}", inputs=(grown[-1].name, f"flat{number}"), requantise=rule),
         ]
     grown += [TakeStep(name="wide", inputs=("grown1",), index=np.zeros(1 << 16, np.int32), axis=0, fill=0)]

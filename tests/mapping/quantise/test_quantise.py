@@ -21,7 +21,7 @@ from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.operators.affine import Affine
 from mapping.operators.fused import MatrixOp
 from mapping.operators.integer.scales import fixed_point
-from mapping.operators.joins import AddOp
+from mapping.operators.joins import Add
 from mapping.operators.moves import Flatten
 from mapping.operators.node import DigitalOp, PassOp
 from mapping.operators.products import Linear
@@ -109,7 +109,8 @@ def test_norms_and_activations_join_what_they_follow() -> None:
     assert "bn1" not in ops
     assert (ops["conv1"].output_node, ops["conv1"].low) == ("relu1", 0.0)
     assert (ops["depthwise"].low, ops["depthwise"].high) == (0.0, 6.0)
-    assert isinstance(ops["add"], AddOp)
+    assert isinstance(ops["add"], DigitalOp)
+    assert isinstance(ops["add"].node, Add)
     assert (ops["add"].low, ops["add"].high) == (-1.0, 2.0)
     assert ops["conv2"].output_node == "relu2"  # past the pool between them
     lone = ops["lone_bn"]
