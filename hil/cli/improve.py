@@ -91,7 +91,7 @@ def improve(
             )
         context = begun.context(training, out, record=record, crew=crew, restart=restart, watch=watch)
         found = try_techniques(
-            context, out, test, target=settings.target, minutes=settings.minutes, tried=begun.tried, restart=restart
+            context, out, test, target=settings.target, minutes=settings.minutes, tried=begun.trials, restart=restart
         )
     page, steps = write_page(found, out, network.stem), next_steps(found, out, begun, port)
     told = improvement_summary(found, network.stem, steps, str(page))

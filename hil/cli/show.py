@@ -123,10 +123,8 @@ def techniques(
     as_json: Json = False,
 ) -> int:
     """List what can be done to a network on a chip, what it costs on this one, and what it gave where measured."""
-    from hil.cost.plan import DeploymentPlan
-    from hil.deployment.price_list import HEAD, price_list, price_row
+    from hil.deployment.price_list import price_table, prices_of
 
-    source = of.upon(NetworkOptions())
     rows, found = [], []
     for name, kind in installed().items():
         rows.append((name, _when(kind), kind.words))
@@ -135,17 +133,12 @@ def techniques(
         rows += [("", "", ", ".join(rest))] if rest else []
         found.append(_to_json(name, kind))
     with screen(quiet=as_json) as watch, watch.stage("pricing"):
-        prices = price_list(network, source, watch)
-    compiled = prices["compiled"]
-    assert isinstance(compiled, DeploymentPlan)
-    priced = tuple((n, p, *[""] * 7) if isinstance(p, str) else (n, *price_row(p, compiled)) for n, p in prices.items())
+        prices = prices_of(network, source := of.upon(NetworkOptions()), watch)
     print_result(
         [
             Table("Techniques", ("technique", "used", "what it does"), tuple(rows)),
             "",
-            _gains(),
-            "",
-            Table(f"Price of each alone on {network or 'the bundled network'}, {source.chip}", HEAD, priced),
+            price_table(prices, f"{network or 'the bundled network'} and {source.chip}"),
         ],
         {"techniques": found, "prices": {n: p if isinstance(p, str) else p.to_json() for n, p in prices.items()}},
         as_json,
@@ -153,22 +146,8 @@ def techniques(
     return ExitCode.DONE
 
 
-def _gains() -> Table:
-    """What each technique gave where it was measured, of networks that were trained with noise and of others."""
-    measured = [(name, gave) for name, kind in installed().items() for gave in kind.gave]
-    rows = tuple(
-        (name, f"{g.points:+.2f}", f"{g.low:+.2f} … {g.high:+.2f}", "with" if g.noise else "without", g.network)
-        for name, g in measured
-    )
-    commands: dict[str, list[str]] = {}
-    for name, gave in measured:
-        commands.setdefault(gave.where, []).append(name)
-    note = "; ".join(f"{', '.join(dict.fromkeys(names))}: {where}" for where, names in commands.items())
-    return Table("Gains", ("technique", "points", "95 %", "trained, noise", "network"), rows, note)
-
-
 def _when(kind: type[Technique]) -> str:
-    least = min((offer.effort for offer in kind.offers), default=None)
+    least = None if kind.excludes else min((offer.effort for offer in kind.offers), default=None)
     return "by name" if least is None else "by default" if least == 1 else f"effort {least}"
 
 

@@ -1,84 +1,153 @@
-"""Prices of all techniques that are used without being named, on one network and chip."""
+"""Prices of what techniques offer, on one network and chip: what ``hil help techniques`` prints, and the order in
+which ``hil improve`` tries them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hil.cost.plan import DeploymentPlan
 from hil.deployment.network_source import program_of
-from hil.deployment.options import NetworkOptions, TechniqueOptions
+from hil.deployment.options import USUAL_RECIPE, NetworkOptions
 from hil.deployment.plan import plan_of
-from hil.pages.tables import duration
+from hil.pages.tables import Table, duration
 from hil.watch import Watch
 from mapping.errors import CannotMap
 from mapping.layout.lay_out import LayoutOptions
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.recipe import Recipe
-from mapping.recipe.registry import offers, technique
-from mapping.recipe.technique import Technique
+from mapping.recipe.registry import offers, techniques
+from mapping.recipe.technique import Gave, Offer, RecipeError, Technique
+from mapping.tune.residual import with_reads
 
 
-def price_list(network: str | Path | None, source: NetworkOptions, watch: Watch) -> dict[str, DeploymentPlan | str]:
-    """By technique as ``--with`` takes it, from cheap to dear, the plan of the network with it and what it builds on
-    alone; first that without any, "compiled". Words where the chip has no place for it."""
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """An offer of a technique, with the first of its settings that the chip has a place for.
+
+    ``plan``: of the network with it and what it builds on; None: there is no place, and ``why`` says the reason.
+    """
+
+    technique: Technique
+    offer: Offer
+    plan: DeploymentPlan | None
+    why: str = ""
+
+    @property
+    def price(self) -> tuple[float, ...]:
+        """What orders offers from cheap to dear: EDP of an image, then what writing takes; without a place, last."""
+        plan = self.plan
+        if plan is None:
+            return (math.inf,)
+        wear = plan.pulses + plan.pulses_again
+        return (plan.edp_mj_ms or 0.0, plan.reads, plan.cells, wear, plan.write_s, plan.tune_images)
+
+
+def price_list(
+    planned: Callable[[Recipe], DeploymentPlan],
+    watch: Watch,
+    begun: Recipe | None = None,
+    settings: Recipe | None = None,
+) -> tuple[Priced, ...]:
+    """All offers from cheap to dear, each alone on a network and chip.
+
+    Args:
+        planned: the plan of a recipe; raises ``CannotMap`` where the chip has no place for it.
+        begun: what every recipe has; None: nothing.
+        settings: of techniques, where they are not the usual ones.
+    """
+    found = []
+    for number, (kind, offer) in enumerate(offers()):
+        watch.step(number, len(offers()), kind.name)
+        found.append(_priced(kind, offer, planned, begun or Recipe(), settings or Recipe()))
+    return tuple(sorted(found, key=lambda priced: priced.price))
+
+
+def _priced(
+    kind: type[Technique], offer: Offer, planned: Callable[[Recipe], DeploymentPlan], begun: Recipe, settings: Recipe
+) -> Priced:
+    for changes in offer.changes:
+        wanted = replace(settings.get(kind) or kind(), **changes)  # type: ignore[type-var]
+        try:
+            return Priced(wanted, offer, planned(begun.using(wanted, settings)))
+        except CannotMap as error:
+            why = error.reason
+        except RecipeError as error:
+            why = str(error)
+    return Priced(wanted, offer, None, why)
+
+
+def planner(network: str | Path | None, source: NetworkOptions) -> Callable[[Recipe], DeploymentPlan]:
+    """Plans of a network on the chip that ``source`` names; each layout is compiled once."""
     made: dict[LayoutOptions, ConductanceProgram] = {}
-    # Steps of compiling are not told: those of the list are what progress is counted by.
-    compiled = partial(program_of, network, source, Watch())
 
     def planned(recipe: Recipe) -> DeploymentPlan:
         layout = recipe.laid_out(LayoutOptions())
-        if layout not in made:
-            made[layout] = compiled(recipe=recipe)[0]
-        return plan_of(made[layout], recipe)
+        same = replace(layout, residual_reads=LayoutOptions().residual_reads)
+        if same not in made:
+            made[same] = program_of(network, source, Watch(), recipe=recipe)[0]
+        program = made[same]
+        if layout.residual and program.residual:
+            program = with_reads(program, layout.residual_reads)
+        return plan_of(program, recipe)
 
-    found: dict[str, DeploymentPlan | str] = {"compiled": planned(TechniqueOptions(0).recipe())}
-    for kind, recipes in _alone():
-        watch.step(len(found), len(offers()) + 1, kind.name)
-        for recipe in recipes:
-            try:
-                found[str(recipe.get(kind))] = planned(recipe)
-                break
-            except CannotMap as error:
-                if recipe is recipes[-1]:
-                    found[str(recipe.get(kind))] = error.reason
+    return planned
+
+
+def prices_of(network: str | Path | None, source: NetworkOptions, watch: Watch) -> dict[str, DeploymentPlan | str]:
+    """Plans by technique as ``--with`` takes it: of none ("compiled"), the default, all offers from cheap to dear, and
+    those whose gain was measured. Words where the chip has no place for it."""
+    planned = planner(network, source)
+    found: dict[str, DeploymentPlan | str] = {"compiled": planned(Recipe()), str(USUAL_RECIPE): planned(USUAL_RECIPE)}
+    found |= {str(one.technique): one.plan or one.why for one in price_list(planned, watch)}
+    for kind in techniques().values():
+        for wanted in {str(used): used for used in (kind.parse(gave.settings) for gave in kind.gave)}.values():
+            if str(wanted) not in found:
+                one = _priced(kind, Offer(0, (asdict(wanted),)), planned, Recipe(), Recipe())  # type: ignore[call-overload]
+                found[str(wanted)] = one.plan or one.why
     return found
 
 
-def _alone() -> Iterator[tuple[type[Technique], list[Recipe]]]:
-    """Each offer in a recipe of its own, with its settings from the best to the least."""
-    before: dict[str, list[Recipe]] = {}
-    for kind, offer in offers():
-        needed = Recipe(tuple(technique(name)() for name in kind.needs))
-        stand = before[kind.name] if offer.upon else [needed]
-        recipes = [
-            recipe.having(replace(recipe.get(kind) or kind(), **changes))  # type: ignore[type-var]
-            for recipe in stand
-            for changes in offer.changes
-        ]
-        before[kind.name] = recipes
-        yield kind, recipes
+def price_table(prices: Mapping[str, DeploymentPlan | str], on: str) -> Table:
+    """What each costs, as times the network as compiled, beside what it gave where that was measured."""
+    compiled, gains, where = prices["compiled"], dict[tuple[str, bool], list[Gave]](), dict[str, None]()
+    for kind in techniques().values():
+        for gave in kind.gave:
+            gains.setdefault((str(kind.parse(gave.settings)), gave.noise), []).append(gave)
+            where[gave.where] = None
+
+    def ends(each: list[Gave]) -> str:
+        return f"{min(g.low for g in each):+.2f} … {max(g.high for g in each):+.2f}" if each else ""
+
+    header = (
+        "technique", "EDP", "energy", "cells", "macros", "pulses", "chip time to write", "gain, noise", "gain, no noise"
+    )  # fmt: skip
+    rows = tuple(
+        (used, *_price_row(plan, compiled), *(ends(gains.get((used, noise), [])) for noise in (True, False)))
+        for used, plan in prices.items()
+    )
+    note = (
+        f"Prices: of each alone, on {on}; {USUAL_RECIPE} is the default. Gains: points of accuracy of networks trained "
+        f"with and without noise, ends of all 95 % intervals, by {'; '.join(where)}; "
+        "each network: hil help techniques --json."
+    )
+    return Table("Price and gain", header, rows, note)
 
 
-HEAD = ("technique", "cells", "macros", "reads", "energy", "EDP", "pulses", "chip time to write", "images of the tune")
-"""Columns of ``price_row``: cells, reads, energy, EDP and pulses (wear) are times those of the network as compiled."""
-
-
-def price_row(plan: DeploymentPlan, compiled: DeploymentPlan) -> tuple[str, ...]:
-    """What a technique costs, beside the network as compiled."""
+def _price_row(plan: DeploymentPlan | str, compiled: DeploymentPlan | str) -> tuple[str, ...]:
+    if isinstance(plan, str) or isinstance(compiled, str):
+        return (str(plan), *[""] * 5)
 
     def times(new: float | None, old: float | None) -> str:
         return f"{new / old:.3g} ×" if old and new is not None else "–"
 
     return (
+        times(plan.edp_mj_ms, compiled.edp_mj_ms),
+        times(plan.energy_uj, compiled.energy_uj),
         times(plan.cells, compiled.cells),
         f"{plan.macros}",
-        times(plan.reads, compiled.reads),
-        times(plan.energy_uj, compiled.energy_uj),
-        times(plan.edp_mj_ms, compiled.edp_mj_ms),
         times(plan.pulses + plan.pulses_again, compiled.pulses + compiled.pulses_again),
         duration(round(plan.write_s, 1)),
-        f"{plan.tune_images or '–'}",
     )

@@ -21,7 +21,7 @@ DRAWN = (
 def account_of(found: Improvement, name: str) -> Account:
     """Everything that an improvement says of the network ``name``, with the whole table of its techniques."""
     first = improvement_summary(found, name, ())
-    kept = tuple(result.words for result in found.trials if result.kept)
+    kept = tuple(result.name for result in found.trials if result.kept)
     drawn = Plot("trials", DRAWN, trial_figure([result for result in found.trials if result.chips]))
     return Account(
         replace(first, parts=tuple(part for part in first.parts if not isinstance(part, Table))),
@@ -61,17 +61,11 @@ def _scale(found: Improvement, first: TrialResult, last: TrialResult) -> Scale:
     return Scale(found.metric, "%", tuple(rows))
 
 
-def _table(trials: tuple[TrialResult, ...]) -> Table:
-    header = ("technique", "held-out", "gain, points", "", "macros", "to write")
-    return Table("Techniques", header, tuple(_row(result) for result in trials))
-
-
-def _row(result: TrialResult) -> tuple[str, ...]:
-    if result.skipped:
-        return (result.name, "", "", f"not tried: {result.skipped}", "", "")
-    gain = f"{points(result.gain)} ± {100 * result.gain_se:.2f}"
-    kept = "kept" if result.kept else "let go"
-    return (result.name, f"{100 * result.mean:.2f} %", gain, kept, f"{result.macros}", duration(result.write_s))
+def _table(trials: Sequence[TrialResult]) -> Table:
+    """The columns of the whole table that a screen has room for."""
+    whole, shown_ones = trial_table(trials), (0, 1, 3, 4, 5, 7)
+    header, *rows = (tuple(row[k] for k in shown_ones) for row in (whole.header, *whole.rows))
+    return Table(whole.title, header, tuple(rows))
 
 
 def _test(found: Improvement) -> list[Fact]:
@@ -104,9 +98,9 @@ def trial_table(trials: Sequence[TrialResult]) -> Table:
 
 def _whole_row(result: TrialResult) -> tuple[str, ...]:
     if result.skipped:
-        return (result.words, *("—",) * 3, f"{NOT_TRIED}: {result.skipped}", *("—",) * 6)
+        return (result.name, *("—",) * 3, f"{NOT_TRIED}: {result.skipped}", *("—",) * 6)
     return (
-        result.words,
+        result.name,
         percent(result.mean),
         f"{100 * result.sd:.2f} points",
         f"{points(result.gain)} ± {100 * result.gain_se:.2f}",

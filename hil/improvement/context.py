@@ -32,12 +32,12 @@ from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import correction_inputs
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.recipe.idle_copies import IdleCopies
-from mapping.recipe.lower_slices import LowerSlices
 from mapping.recipe.recipe import Recipe
 from mapping.recipe.technique import RecipeError
 from mapping.recipe.tune import TunedChannels
 from mapping.tune.averaged import layer_areas
 from mapping.tune.channel_affine import TuneTargets, tune_channels
+from mapping.tune.residual import with_reads
 
 SENSED_IMAGES = 32  # stored training images that a layer's share of the error is taken on
 
@@ -131,16 +131,19 @@ class TrialContext:
         """The program of a candidate as chips of the record are written (untuned: a tune is made on each chip)."""
         recipe = self.recipe(candidate)
         layout, copies = recipe.laid_out(LayoutOptions()), self._copies(candidate)
-        key = (layout, candidate.scales, candidate.finetuned)
-        if key not in self.made:
-            self.made[key] = compile_network(
+        cells = replace(layout, residual_reads=LayoutOptions().residual_reads)  # which reads do not change
+        key, first = ((each, candidate.scales, candidate.finetuned) for each in (layout, cells))
+        if first not in self.made:
+            self.made[first] = compile_network(
                 self.network_of(candidate),
                 self.spec,
                 scale_rule=ScaleRule(candidate.scales),
                 copies=copies,
-                options=layout,
+                options=cells,
                 progress=self.watch.step,
             )
+        if key not in self.made:
+            self.made[key] = with_reads(self.made[first], layout.residual_reads)
         return recipe.prepared(self.made[key], self.record, self.watch)
 
     def _copies(self, candidate: Candidate) -> Copies:
@@ -149,7 +152,7 @@ class TrialContext:
         A network of several rounds has the whole chip in each, as far as the record knows it.
         """
         wanted = candidate.recipe.get(IdleCopies)
-        if wanted is None or candidate.recipe.get(LowerSlices):
+        if wanted is None or candidate.recipe.laid_out(LayoutOptions()).residual:
             return {}
         plain = replace(candidate, recipe=self.begun.recipe)
         once = self.program(plain)

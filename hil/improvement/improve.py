@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from hil.deployment.plan import plan_of
 from hil.deployment.scoring import targets_of
 from hil.errors import FileError, UsageError
 from hil.improvement.context import Candidate, Score, TrialContext
-from hil.improvement.trials import Trial, all_trials
+from hil.improvement.trials import Trial, trials_of
 from hil.prediction.promise import Promise, promised
 from hil.report.work_folder import WorkFolder, load_json, typed
 from hil.verdict.metric import ACCURACY
@@ -37,6 +37,7 @@ from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.recipe.recipe import Recipe, with_recipe
+from mapping.recipe.registry import offers
 
 FORMAT = "hil.improvement/1.0"
 IMPROVEMENT, PROGRAM, TRIALS = "improvement.json", "program.h5", "trials"
@@ -118,14 +119,14 @@ def improve(
     *,
     target: float | None = None,
     minutes: float | None = None,
-    tried: Sequence[Trial] | None = None,
+    tried: Callable[[TrialContext], Sequence[Trial]] = trials_of,
     restart: bool = False,
 ) -> Improvement:
     """Try techniques; leave ``program.h5`` and ``improvement.json`` in ``folder``. Trials that are there are taken.
 
     Args:
         test: images that are scored once, for the finished program; None: none.
-        tried: trials, from cheap to dear; None: all.
+        tried: gives the trials, from cheap to dear.
         target: accuracy (fraction) on the held-out images at which to stop.
         minutes: after which no further trial is begun; training takes what is left of them.
         restart: forget the trials in the folder.
@@ -159,18 +160,17 @@ def improve(
             began = time.monotonic()
             best = context.score(recipe)
             keep(_result(context, "compiled", "as compiled", recipe, best, best, began, kept=True))
-    done, stopped = {r.name for r in results}, "every technique was tried"
-    waiting = [trial for trial in tried or all_trials() if trial.name not in done]
-    waited: set[str] = set()
+    done, waited, waiting = {r.name for r in results}, set[str](), list[Trial]()
+    used = spent + (time.monotonic() - start) / 60
+    if not (stopped := _stopped(best, used, target, minutes)):
+        with context.watch.stage("pricing"):
+            waiting += [trial for trial in tried(context) if trial.name not in done]
+        context.watch.plan([PlannedStage(trial.name, 60 * results[0].minutes) for trial in waiting])
     while waiting:
-        trial = waiting.pop(_next(waiting, waited, lost=at_chance(context, best)))
         used = spent + (time.monotonic() - start) / 60
-        if target is not None and best.mean >= target:
-            stopped = f"target of {target:.1%} reached"
+        if stopped := _stopped(best, used, target, minutes):
             break
-        if minutes is not None and used >= minutes:
-            stopped = f"{minutes:g} minutes are spent"
-            break
+        trial = waiting.pop(_next(waiting, waited, lost=at_chance(context, best)))
         with context.watch.stage(trial.name):
             left = None
             if minutes is not None:  # less a score, which takes about as long as the longest trial
@@ -191,14 +191,21 @@ def improve(
         part.unlink()
         save_program(program, part)
     found = Improvement(
-        tuple(results), recipe.to_json(), len(context.images), context.chips, context.age_s, context.source, stopped,
-        context.deploy_options(), metric=context.task.metric.name,
+        tuple(results), recipe.to_json(), len(context.images), context.chips, context.age_s, context.source,
+        stopped or "every technique was tried", context.deploy_options(), metric=context.task.metric.name,
     )  # fmt: skip
     if test is not None:
         with context.watch.stage("test images"):
             found = _tested(found, context, program, test)
     write_text(folder / IMPROVEMENT, json.dumps({**found.to_json(), "key": _key(context)}, indent=1) + "\n")
     return found
+
+
+def _stopped(best: Score, used: float, target: float | None, minutes: float | None) -> str:
+    """Why no further trial begins; "": one may."""
+    if target is not None and best.mean >= target:
+        return f"target of {target:.1%} reached"
+    return "" if minutes is None or used < minutes else f"{minutes:g} minutes are spent"
 
 
 def _standing(context: TrialContext, results: Sequence[TrialResult]) -> tuple[Candidate, Score | None]:
@@ -348,9 +355,9 @@ def expected_improvement(images: int, chips: int, test_images: int, *, measured:
     """Stages of all trials, and about how long they take, s; ``measured``: a chip is calibrated first."""
     each_s = images * chips * CHIP_IMAGE_S
     first = (PlannedStage("calibrating", 60.0),) if measured else ()
-    trials = (PlannedStage(name, each_s) for name in ("as compiled", *(trial.name for trial in all_trials())))
+    trials = PlannedStage("trials", each_s * (len(offers()) + 2))  # planned one by one once they are priced
     last = PlannedStage("test images", 2 * test_images * chips * CHIP_IMAGE_S)
-    return (*first, PlannedStage("compiling", 5.0), *trials, last)
+    return (*first, PlannedStage("compiling", 5.0), PlannedStage("as compiled", each_s), trials, last)
 
 
 def stored_result(row: Any) -> TrialResult:

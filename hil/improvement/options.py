@@ -16,7 +16,7 @@ from hil.improvement.context import TrialContext
 from hil.improvement.further_training import FurtherTraining
 from hil.improvement.improve import PROGRAM, Improvement
 from hil.improvement.settings import ImproveSettings
-from hil.improvement.trials import Trial, improvement_recipe
+from hil.improvement.trials import Trial, begun_with, trials_of
 from hil.pages.shell import page
 from hil.pages.summary import NextStep
 from hil.simulation.chip_workers import ChipWorkers
@@ -50,10 +50,9 @@ class ImproveOptions:
         training = load_dataset(named, "train", data_dir=place, download=self.source.download, any_kind=True)
         return training, load_dataset(named, "test", data_dir=place, limit=last, any_kind=True) if last else None
 
-    @property
-    def tried(self) -> Sequence[Trial]:
+    def trials(self, context: TrialContext) -> Sequence[Trial]:
         """Trials, from cheap to dear."""
-        return improvement_recipe(self.treated, self.settings.effort)[1]
+        return trials_of(context, self.treated.without, self.settings.effort)
 
     def context(
         self, training: Dataset, out: Path, *, record: Path | None, crew: ChipWorkers, restart: bool, watch: Watch
@@ -79,7 +78,7 @@ class ImproveOptions:
             settings,
             watch,
             record=record,
-            asked=improvement_recipe(self.treated, settings.effort)[0],
+            asked=begun_with(self.treated),
             scoring=self.scoring,
             further=further if settings.effort == TRAINING else None,
         )

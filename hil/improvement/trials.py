@@ -1,28 +1,31 @@
 """Trials: what ``hil improve`` may do to a network's program, from cheap to dear.
 
-Most are what techniques offer (``mapping.recipe.technique.Offer``): order, exclusions and settings are theirs. Two are
-of the network itself: the rule of its weight scales, and training.
+Most are what techniques offer (``mapping.recipe.technique.Offer``), in the order of the price list; exclusions and
+settings are theirs. Two are of the network itself: the rule of its weight scales, and training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
-from hil.deployment.options import TechniqueOptions
+from hil.cost.plan import DeploymentPlan
+from hil.deployment.options import TRAINING, TechniqueOptions
+from hil.deployment.plan import plan_of
+from hil.deployment.price_list import Priced, price_list
 from hil.errors import UsageError
 from hil.improvement.context import Candidate, TrialContext
 from hil.improvement.further_training import LEAST_MINUTES
 from mapping.compile import CannotMap
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.task import TaskKind
+from mapping.program.conductance import ConductanceProgram
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.recipe.lower_slices import LowerSlices
 from mapping.recipe.recipe import Recipe
-from mapping.recipe.registry import offers, technique
 from mapping.recipe.rounds import Rounds
-from mapping.recipe.technique import Offer, RecipeError, Technique
+from mapping.recipe.technique import RecipeError
 from mapping.recipe.tune import TunedChannels
 
 
@@ -30,46 +33,54 @@ from mapping.recipe.tune import TunedChannels
 class Trial:
     """One technique to try. ``propose`` gives the candidate, or the reason why there is none.
 
-    ``dear``, ``effort`` and ``leads`` are those of an ``Offer``; ``technique`` that it uses, "": none of a recipe.
+    ``name``: of a technique, as ``--with`` takes it. ``leads``: as of an ``Offer``.
     """
 
     name: str
     words: str
-    dear: int
-    effort: int
     propose: Callable[[TrialContext, Candidate], Candidate | str]
-    technique: str = ""
     leads: bool = False
 
 
-def all_trials() -> tuple[Trial, ...]:
-    """All of them, from cheap to dear: none writes a cell more, then cells, chip time and wear, macros, work of the
-    host, training."""
+def trials_of(context: TrialContext, left_out: Collection[str] = (), effort: int = TRAINING) -> tuple[Trial, ...]:
+    """All that may be tried, from cheap to dear: scales, which cost a chip nothing, the price list of the techniques on
+    this network and chip, and training.
+
+    Args:
+        left_out: names of techniques that are not tried.
+        effort: the most that they may take.
+    """
+    if effort == 0:
+        return ()
     offered = [
-        Trial(offer.name, offer.words, offer.dear, offer.effort, partial(_offered, kind, offer), kind.name, offer.leads)
-        for kind, offer in offers()
+        Trial(str(one.technique), one.technique.words, partial(_offered, one), one.offer.leads)
+        for one in prices_for(context)
+        if one.technique.name not in left_out and one.offer.effort <= effort
     ]
-    return tuple(sorted((*offered, *OF_THE_NETWORK), key=lambda trial: trial.dear))
+    return (SCALES, *offered, *([FINETUNE] if effort == TRAINING else []))
 
 
-def _offered(kind: type[Technique], offer: Offer, context: TrialContext, candidate: Candidate) -> Candidate | str:
-    """The first settings of an offer that the chip has a place for, in place of what the technique excludes."""
-    stands, why = candidate.recipe.get(kind) or context.asked.get(kind), ""
-    if offer.upon and candidate.recipe.get(kind) is None:
-        return f"{kind.name} is not in the recipe"
-    if offer.upon and (other := [f"{n}={value:g}" for n, value in offer.upon.items() if getattr(stands, n) != value]):
-        return f"it is tried upon {kind.name} with {', '.join(other)}"
-    for changes in offer.changes:
-        try:
-            wanted = replace(stands or kind(), **changes)  # type: ignore[type-var]
-            recipe = candidate.recipe.without(*kind.excludes).having(wanted)
-        except RecipeError as error:
-            return str(error)
-        found = replace(candidate, recipe=recipe)
-        why = _no_place(context, candidate, found)
-        if not why:
-            return found
-    return why
+def prices_for(context: TrialContext) -> tuple[Priced, ...]:
+    """The price list on the macros that may be used."""
+
+    def planned(recipe: Recipe) -> DeploymentPlan:
+        program = context.program(Candidate(recipe))
+        if why := _beyond(context, program):
+            raise CannotMap(why, chip=context.spec.name)
+        return plan_of(program, replace(recipe, age_s=context.age_s), context.record)
+
+    return price_list(planned, context.watch, context.begun.recipe, context.asked)
+
+
+def _offered(priced: Priced, context: TrialContext, candidate: Candidate) -> Candidate | str:
+    """A technique with what it builds on, in place of what it excludes; or why there is no place for it."""
+    if priced.plan is None:
+        return priced.why
+    try:
+        found = replace(candidate, recipe=candidate.recipe.using(priced.technique, context.asked))
+    except RecipeError as error:
+        return str(error)
+    return _no_place(context, candidate, found) or found
 
 
 def _no_place(context: TrialContext, candidate: Candidate, found: Candidate) -> str:
@@ -80,13 +91,20 @@ def _no_place(context: TrialContext, candidate: Candidate, found: Candidate) -> 
         program = context.program(found)
     except CannotMap as error:
         return error.reason
+    if why := _beyond(context, program):
+        return why
+    if program.digest == context.program(candidate).digest:
+        lacking = "; the record lacks further ones: calibrate the whole chip" if context.unknown else ""
+        return f"no layer fits once more on the {len(program.macros)} macros in use or on free ones{lacking}"
+    return ""
+
+
+def _beyond(context: TrialContext, program: ConductanceProgram) -> str:
+    """Why a program does not fit the macros that may be used; "": it does."""
     if len(program.macros) > context.macros:
         return f"it takes {len(program.macros)} macros, {context.macros} may be used"
     if not context.record.macros.keys() >= set(program.macros):
         return "it takes macros that are not in the record: calibrate the whole chip"
-    if program.digest == context.program(candidate).digest:
-        lacking = "; the record lacks further ones: calibrate the whole chip" if context.unknown else ""
-        return f"no layer fits once more on the {len(program.macros)} macros in use or on free ones{lacking}"
     return ""
 
 
@@ -113,23 +131,18 @@ def _finetune(context: TrialContext, candidate: Candidate) -> Candidate | str:
     return replace(candidate, finetuned=trained.digest)
 
 
-OF_THE_NETWORK = (
-    Trial("scales", "weight scales by the error of the output on a chip", 15, 1, _scales),
-    Trial(
-        "finetune", "trained on for the chip's errors, in what is left of --minutes (hil finetune)", 90, 3, _finetune
-    ),
-)
+SCALES = Trial("scales", "weight scales by the error of the output on a chip", _scales)
+FINETUNE = Trial("finetune", "trained on for the chip's errors, in what is left of --minutes (hil finetune)", _finetune)
 
 
-def improvement_recipe(asked: TechniqueOptions, effort: int) -> tuple[Recipe, tuple[Trial, ...]]:
-    """What the first trial begins with (rounds, and how a tune is made), and the trials of an effort.
+def begun_with(asked: TechniqueOptions) -> Recipe:
+    """What the first trial begins with: rounds, and how a tune is made.
 
     Raises:
         RecipeError: no such technique or setting. UsageError: one that hil improve tries by itself.
     """
-    recipe = Recipe().changed(asked.having, [])
+    recipe = Recipe().changed(asked.having, asked.without)
     own = [t.name for t in recipe.techniques if not isinstance(t, Rounds | TunedChannels)]
     if own:
         raise UsageError(f"{', '.join(own)}: hil improve tries it by itself", hint="hil deploy --with uses it unasked")
-    names = {technique(name).name for name in asked.without}
-    return recipe, tuple(trial for trial in all_trials() if trial.technique not in names and trial.effort <= effort)
+    return recipe

@@ -57,7 +57,7 @@ class Improved(Shown, Improvement):
 
         Example:
             >>> improved.to_frame()["kept"].to_dict()
-            {'compiled': True, 'tune': ...}
+            {'compiled': True, 'scales': ...}
         """
         nan = float("nan")
         rows = {
@@ -165,7 +165,7 @@ def improve(
             watch=observer,
         )
         found = try_techniques(
-            context, folder, last_read, target=asked.target, minutes=asked.minutes, tried=begun.tried, restart=restart
+            context, folder, last_read, target=asked.target, minutes=asked.minutes, tried=begun.trials, restart=restart
         )
         write_page(found, folder, path.stem)
     return Improved(**{f.name: getattr(found, f.name) for f in fields(found)}, name=path.stem, folder=Path(out))

@@ -20,9 +20,7 @@ class AgedTargets(Technique):
     name: ClassVar[str] = "aims"
     words: ClassVar[str] = "cells are written beside their levels, right at the planned age"
     rank: ClassVar[int] = 50
-    offers: ClassVar[tuple[Offer, ...]] = (
-        Offer("aims", "cells written beside their levels, right at the planned age", dear=20, effort=1),
-    )
+    offers: ClassVar[tuple[Offer, ...]] = (Offer(effort=1),)
     gave: ClassVar[tuple[Gave, ...]] = gave_each(
         (0.05, -0.12, 0.22), (0.06, -0.11, 0.22), (0.05, -0.18, 0.29), (-0.08, -0.79, 0.64)
     )  # fmt: skip

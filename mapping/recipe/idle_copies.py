@@ -22,10 +22,8 @@ class IdleCopies(Technique):
     words: ClassVar[str] = "layers stand again on cells that would be idle, their sums are added"
     rank: ClassVar[int] = 20
     offers: ClassVar[tuple[Offer, ...]] = (
-        Offer("idle", "copies of layers on cells that would be idle, sums added", dear=30, effort=1),
-        Offer(
-            "copies", "copies on further macros, where they help most", dear=70, effort=2, changes=({"macros": ALL},)
-        ),
+        Offer(effort=1),
+        Offer(effort=2, changes=({"macros": ALL},)),
     )
     gave: ClassVar[tuple[Gave, ...]] = gave_each(
         (0.62, 0.25, 0.98), (0.44, 0.05, 0.83), (1.64, 0.95, 2.33), (14.92, 13.16, 16.68)

@@ -23,13 +23,8 @@ if TYPE_CHECKING:
     from mapping.recipe.target import RecipeTarget
 
 
-FEW_READS = 2  # where nobody asks for a number: enough for networks of few layers
-
-
-def _reads(name: str, reads: int, before: int, dear: int) -> Offer:
-    """More reads of every product, where fewer gave something."""
-    words = f"{reads} reads of every product with the highest of them, {before} before"
-    return Offer(name, words, dear, effort=2, changes=({"reads": reads},), upon={"reads": before}, leads=True)
+COPIES = (4, 2, 1)  # of the highest slices, where nobody asks for a number: as many as fit
+READS = (2, RESIDUAL_READS, 32, 128, 256)  # the first is enough for networks of few layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +37,14 @@ class LowerSlices(Technique):
     rank: ClassVar[int] = 30
     treats_cells: ClassVar[bool] = True
     excludes: ClassVar[tuple[str, ...]] = ("rewrite",)
-    offers: ClassVar[tuple[Offer, ...]] = (
-        Offer(
-            "residual", "residual slices, up to 4 copies of the highest, in place of rewriting and copies", dear=50,
-            effort=2, changes=tuple({"copies": n, "reads": FEW_READS} for n in (4, 2, 1)), leads=True,
-        ),
-        _reads("reads", RESIDUAL_READS, FEW_READS, dear=60),
-        _reads("reads-32", 32, RESIDUAL_READS, dear=61),
-        _reads("reads-128", 128, 32, dear=62),
-        _reads("reads-256", 256, 128, dear=63),
-    )  # fmt: skip
+    offers: ClassVar[tuple[Offer, ...]] = tuple(
+        Offer(2, tuple({"copies": n, "reads": reads} for n in COPIES), leads=True) for reads in READS
+    )
     gave: ClassVar[tuple[Gave, ...]] = (
         Gave(
             9.5, 7.5, 11.5, "ResNet-8 W4A8, 4 copies of the highest, beside copies on idle cells, 20 and 4 chips",
             "hil simulate r8.pt --calibration rec.h5 --data cifar10 --with residual=4 (docs/benchmarks.md)",
+            settings="4",
         ),
     )  # fmt: skip
 

@@ -67,6 +67,19 @@ class Recipe:
         names = {t.name for t in techniques}
         return replace(self, techniques=(*(t for t in self.techniques if t.name not in names), *techniques))
 
+    def using(self, wanted: Technique, settings: Recipe | None = None) -> Recipe:
+        """The recipe with a technique and what it builds on, in place of what it excludes.
+
+        Args:
+            settings: of what it builds on, where they are not the usual ones.
+
+        Raises:
+            RecipeError: another technique excludes it.
+        """
+        named = {t.name: t for t in (*(settings or Recipe()).techniques, *self.techniques)}
+        needed = (named.get(name) or technique(name)() for name in wanted.needs)
+        return self.without(*wanted.excludes).having(*needed, wanted)
+
     def without(self, *names: str) -> Recipe:
         """The recipe without the techniques of these names."""
         return replace(self, techniques=tuple(t for t in self.techniques if t.name not in names))
@@ -262,14 +275,11 @@ def begun_tune(
 
 def recipe_of_effort(effort: int) -> Recipe:
     """What the dial of effort asks for: 0: nothing, the network as compiled; 1: what costs neither macros, chip time
-    nor training; 2 and 3: what the chip has of both. Of offers that exclude each other the cheaper one is taken."""
+    nor training; 2 and 3: what the chip has of both. A technique that excludes others is used by name only."""
     recipe = Recipe()
     for kind, offer in offers():
-        if offer.effort <= effort and not offer.upon:
-            try:
-                recipe = recipe.having(kind(**offer.changes[0]))
-            except RecipeError:
-                continue
+        if offer.effort <= effort and not kind.excludes:
+            recipe = recipe.using(kind(**offer.changes[0]))
     return recipe
 
 

@@ -42,6 +42,6 @@ def technique(name: str) -> type[Technique]:
 
 
 def offers() -> list[tuple[type[Technique], Offer]]:
-    """What techniques offer where nobody asks for them by name, from cheap to dear."""
+    """What techniques offer where nobody asks for them by name, by effort."""
     found = [(kind, offer) for kind in techniques().values() for offer in kind.offers]
-    return sorted(found, key=lambda item: (item[1].dear, item[1].name))
+    return sorted(found, key=lambda item: item[1].effort)

@@ -33,9 +33,7 @@ class Rewrite(Technique):
     words: ClassVar[str] = "cells that left their window are written again"
     rank: ClassVar[int] = 60
     treats_cells: ClassVar[bool] = True
-    offers: ClassVar[tuple[Offer, ...]] = (
-        Offer("rewrite", "cells that left their window written again, 3 times", dear=40, effort=2),
-    )
+    offers: ClassVar[tuple[Offer, ...]] = (Offer(effort=2),)
     gave: ClassVar[tuple[Gave, ...]] = (Gave(1.0, -1.1, 3.0, *ABLATION),)
 
     times: int = setting(3, "times", low=1, high=100)

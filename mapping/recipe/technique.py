@@ -59,28 +59,21 @@ class Offer:
     """How a technique is used where nobody asks for it by name: by the dial of effort, and by an improvement.
 
     Args:
-        name: of the trial.
-        dear: its place from cheap to dear.
         effort: the least that it takes: 1: neither macros nor chip time, 2: what the chip has of both.
-        changes: its settings, from the best to the least; an improvement takes the first that the chip has a place for.
-        upon: only where the technique is used already, with these settings; None: anywhere.
+        changes: its settings, from the best to the least; the first that the chip has a place for are taken.
         leads: tried before others, and kept without a gain, where a network is right no more often than by chance:
             what one technique gives does not show there, but several may give all.
     """
 
-    name: str
-    words: str
-    dear: int
     effort: int
     changes: tuple[Mapping[str, float], ...] = ({},)
-    upon: Mapping[str, float] | None = None
     leads: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gave:
     """What a technique gave where it was measured: points of accuracy, ``low`` to ``high`` with 95 %; ``where`` it
-    stands with its command. ``noise``: whether the network was trained with noise."""
+    stands with its command. ``noise``: whether the network was trained with noise. ``settings`` that it had."""
 
     points: float
     low: float
@@ -88,6 +81,7 @@ class Gave:
     network: str
     where: str
     noise: bool = False
+    settings: str = ""
 
 
 def gave_each(*points: tuple[float, float, float]) -> tuple[Gave, ...]:

@@ -20,9 +20,7 @@ class TunedChannels(Technique):
     name: ClassVar[str] = "tune"
     words: ClassVar[str] = "gains and biases are fitted to the chip's answers to stored training images"
     rank: ClassVar[int] = 70
-    offers: ClassVar[tuple[Offer, ...]] = (
-        Offer("tune", "gains and biases tuned on each chip with stored training images", dear=10, effort=1, leads=True),
-    )
+    offers: ClassVar[tuple[Offer, ...]] = (Offer(effort=1, leads=True),)
     gave: ClassVar[tuple[Gave, ...]] = gave_each(
         (0.09, -0.12, 0.30), (0.22, -0.13, 0.57), (1.86, 1.28, 2.43), (2.77, 1.27, 4.26)
     )  # fmt: skip
@@ -40,9 +38,7 @@ class Adapters(Technique):
     name: ClassVar[str] = "adapters"
     words: ClassVar[str] = "a digital adapter of low rank for each layer, executed by the host"
     rank: ClassVar[int] = 80
-    offers: ClassVar[tuple[Offer, ...]] = (
-        Offer("adapters", "digital adapters of rank 4, executed by the host", dear=80, effort=2),
-    )
+    offers: ClassVar[tuple[Offer, ...]] = (Offer(effort=2),)
     gave: ClassVar[tuple[Gave, ...]] = (
         Gave(
             1.5, 0.9, 2.1, "ResNet-20 W4A8, 8 virtual chips",

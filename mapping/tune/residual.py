@@ -112,7 +112,7 @@ def with_top_copies(program: ConductanceProgram, copies: int, reads: int = RESID
             would_fit=("2, 4 or 8 copies",),
         )
     tops = {step.name: areas_of(_tops(step)) for step in program.matrices}
-    places, pictures = _copy_places(tops, layer_areas(program), program.spec, copies), picture_layers(program)
+    places = _copy_places(tops, layer_areas(program), program.spec, copies)
     steps: list[Step] = []
     for step in program.steps:
         if isinstance(step, MatrixStep):
@@ -124,10 +124,20 @@ def with_top_copies(program: ConductanceProgram, copies: int, reads: int = RESID
             ]
             rest = [replace(t, multiplier=t.multiplier * copies) for t in step.group.tiles if t.multiplier < top]
             step = summed(step, (*highest, *more, *rest), copies, chip) if copies > 1 else step
+        steps.append(step)
+    return with_reads(recoded(replace(program, steps=tuple(steps))), reads)
+
+
+def with_reads(program: ConductanceProgram, reads: int) -> ConductanceProgram:
+    """The program with ``reads`` of every product with its highest slices; cells stay as they are."""
+    pictures, steps = picture_layers(program), list[Step]()
+    for step in program.steps:
+        if isinstance(step, MatrixStep):
             often = reads_of(reads, picture=step.name in pictures)
             step = replace(step, group=replace(step.group, residual_reads=often))
         steps.append(step)
-    return recoded(replace(program, steps=tuple(steps)))
+    found = replace(program, steps=tuple(steps), digest="")
+    return replace(found, digest=program_digest(found))
 
 
 def top_places(

@@ -15,7 +15,7 @@ from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptio
 from hil.improvement.begin import context_of
 from hil.improvement.improve import improve
 from hil.improvement.settings import ImproveSettings
-from hil.improvement.trials import improvement_recipe
+from hil.improvement.trials import begun_with, trials_of
 from hil.searching.evaluator import SimulatedEvaluator
 from hil.searching.settings import SearchSettings
 from hil.watch import Watch
@@ -69,7 +69,7 @@ def test_search_estimate_and_report_show_the_edp_of_what_is_written(
 
 
 def test_improvement_estimate_and_report_show_the_edp_of_its_program(small: Small, tmp_path: Path) -> None:
-    asked, tried = improvement_recipe(TechniqueOptions(having=("tune=32",)), effort=2)
+    asked, wanted = begun_with(TechniqueOptions(having=("tune=32",))), ("tune=images=32", "copies", "adapters")
     bench = context_of(
         small.net,
         load_dataset(str(small.data), "train"),
@@ -80,8 +80,7 @@ def test_improvement_estimate_and_report_show_the_edp_of_its_program(small: Smal
         asked=asked,
     )
     assert asked == Recipe((TunedChannels(32),))
-    wanted = [trial for trial in tried if trial.name in ("tune", "idle", "adapters")]
-    found = improve(bench, tmp_path / "improved", None, tried=wanted)
+    found = improve(bench, tmp_path / "improved", None, tried=lambda b: [t for t in trials_of(b) if t.name in wanted])
     kept, program = [result for result in found.trials if result.kept][-1], tmp_path / "improved" / "program.h5"
     assert kept.edp_mj_ms == estimate_network(str(program), "").edp_mj_ms
     assert kept.edp_mj_ms == deployed(small, program, tmp_path / "run")

@@ -22,7 +22,7 @@ from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.improvement.further_training import FurtherTraining, strength_of
 from hil.improvement.improve import TRIALS, Improvement, improve
 from hil.improvement.settings import ImproveSettings
-from hil.improvement.trials import all_trials
+from hil.improvement.trials import FINETUNE
 from hil.report.work_folder import WorkFolder
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
@@ -32,7 +32,6 @@ from mapping.program.file import load_program
 from ..conftest import Small
 from ..small_net import NAMES, images
 
-TRAINING = [trial for trial in all_trials() if trial.name == "finetune"]
 SETTINGS = FinetuneSettings(minutes=9.0, batch=32, rate=0.0004, strength=0.5, shift=0, symmetry="none", seed=3)
 
 
@@ -82,7 +81,7 @@ def climbed(
     )  # fmt: skip
     begun = WorkFolder(working_folder(tried.training.out), fingerprint(SETTINGS, inputs), kind="hil.finetuning")
     begun.keep_json(PLAN, asdict(FinetunePlan(1, 320, cut=True)))
-    return improve(tried, folder, None, minutes=30.0, tried=TRAINING), tried, folder
+    return improve(tried, folder, None, minutes=30.0, tried=lambda _: [FINETUNE]), tried, folder
 
 
 def test_a_training_that_was_begun_goes_on_and_its_network_is_the_improvements(
@@ -105,17 +104,16 @@ def test_a_trained_network_in_the_folder_is_not_trained_again(
     found, _, folder = climbed
     shutil.rmtree(folder / TRIALS)
     before = (folder / "finetuned.pt").stat().st_mtime_ns
-    again = improve(context(small, data, folder), folder, None, minutes=30.0, tried=TRAINING)
+    again = improve(context(small, data, folder), folder, None, minutes=30.0, tried=lambda _: [FINETUNE])
     assert again.trials[-1].chips == found.trials[-1].chips
     assert (folder / "finetuned.pt").stat().st_mtime_ns == before
 
 
 def test_without_minutes_or_with_too_few_nothing_is_trained(small: Small, data: Path, tmp_path: Path) -> None:
     tried = context(small, data, tmp_path)
-    (trial,) = TRAINING
-    assert "none were given" in str(trial.propose(tried, Candidate()))
-    assert trial.propose(replace(tried, minutes_left=1.5), Candidate()) == "1.5 minutes are left, training takes 2"
-    assert trial.propose(replace(tried, training=None), Candidate()) == "training was not requested"
+    assert "none were given" in str(FINETUNE.propose(tried, Candidate()))
+    assert FINETUNE.propose(replace(tried, minutes_left=1.5), Candidate()) == "1.5 minutes are left, training takes 2"
+    assert FINETUNE.propose(replace(tried, training=None), Candidate()) == "training was not requested"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from hil.improvement.begin import context_of
 from hil.improvement.context import Candidate, Score, TrialContext
 from hil.improvement.improve import IMPROVEMENT, PROGRAM, TRIALS, Improvement, held_out, improve
 from hil.improvement.settings import ImproveSettings
-from hil.improvement.trials import Trial, all_trials, improvement_recipe
+from hil.improvement.trials import FINETUNE, Trial, prices_for, trials_of
 from hil.watch import Watch
 from mapping.errors import CannotMap
 from mapping.network.architectures import build
@@ -31,6 +32,7 @@ from mapping.recipe.aim import AgedTargets
 from mapping.recipe.idle_copies import IdleCopies
 from mapping.recipe.lower_slices import LowerSlices
 from mapping.recipe.recipe import Recipe, recipe_of_effort, with_recipe
+from mapping.recipe.registry import technique
 from mapping.recipe.rewrite import Rewrite
 from mapping.recipe.rounds import Rounds
 from mapping.recipe.tune import Adapters, TunedChannels
@@ -44,6 +46,11 @@ from ..task_networks import write_task
 def data(count: int, seed: int) -> Dataset:
     pixels, labels = images(count, seed)
     return Dataset("patterns", pixels, labels, NAMES, "made", "0" * 64)
+
+
+def named(*names: str) -> Callable[[TrialContext], list[Trial]]:
+    """The trials of these names, in their order."""
+    return lambda made: [trial for trial in trials_of(made) if trial.name in names]
 
 
 def context(
@@ -67,12 +74,13 @@ def climbed(small: Small, tmp_path_factory: pytest.TempPathFactory) -> tuple[Imp
 
 def test_every_trial_says_what_it_gave_and_what_it_costs(climbed: tuple[Improvement, Path]) -> None:
     found, folder = climbed
-    assert [r.name for r in found.trials] == ["compiled", *(trial.name for trial in all_trials())]
+    names = [r.name for r in found.trials]
+    assert names[:2] + names[-1:] == ["compiled", "scales", "finetune"]
+    assert [str(technique(name.partition("=")[0]).parse(name.partition("=")[2])) for name in names[2:-1]] == names[2:-1]
     tried = [r for r in found.trials if not r.skipped]
     assert all(len(r.chips) == 4 and r.macros >= 2 and r.pulses > 0 and r.energy_uj for r in tried)
     assert all(r.gain > r.gain_se for r in tried[1:] if r.kept)
     skipped = {r.name: r.skipped for r in found.trials}
-    assert skipped["reads"] == "residual is not in the recipe" or found.recipe["recipe"][-1]["name"] == "residual"
     assert skipped["finetune"] == "training was not requested"
     assert found.test is not None
     assert (found.test.chips, found.test.images) == (4, 100)
@@ -87,9 +95,10 @@ def test_a_technique_that_takes_most_of_the_minutes_waits_for_the_others(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hil.improvement.improve.MOST_SHARE", 0.0)  # each one waits, once
-    found = improve(context(small), tmp_path / "waits", None, minutes=1000.0, tried=all_trials()[:3])
-    assert sorted(r.name for r in found.trials) == sorted(["compiled", *(trial.name for trial in all_trials()[:3])])
-    assert [r.name for r in found.trials][1] == all_trials()[2].name  # nobody is left to wait for
+    found = improve(context(small), tmp_path / "waits", None, minutes=1000.0, tried=lambda made: trials_of(made)[:3])
+    names = [r.name for r in found.trials]
+    assert sorted(names) == ["aims", "compiled", "scales", "tune=images=48"]
+    assert names[1] == "tune=images=48"  # nobody is left to wait for
 
 
 def test_an_interrupted_improvement_goes_on_where_it_stopped(
@@ -112,7 +121,7 @@ def test_an_interrupted_improvement_goes_on_where_it_stopped(
 
 
 def test_free_macros_become_copies_and_the_program_is_one_that_deploy_takes(small: Small, tmp_path: Path) -> None:
-    copies = [trial for trial in all_trials() if trial.name == "copies"]
+    copies = named("copies=macros=9999")
     measured = improve(context(small), tmp_path / "measured", None, tried=copies)
     assert measured.trials[-1].macros == len(small.program.macros)  # a free one that the record lacks is not taken
     found = improve(context(small, measured=False), tmp_path / "out", None, tried=copies)
@@ -224,14 +233,12 @@ def task_bench(folder: Path, kind: TaskKind, metric: str = "") -> TrialContext:
 @pytest.mark.parametrize(("kind", "metric"), [(TaskKind.SEGMENT, "iou"), (TaskKind.SEQUENCE, "step-accuracy")])
 def test_techniques_are_judged_by_the_metric_of_another_task(kind: TaskKind, metric: str, tmp_path: Path) -> None:
     made = task_bench(tmp_path, kind)
-    rewriting = tuple(trial for trial in all_trials() if trial.name == "rewrite")
-    found = improve(made, tmp_path / "improved", None, tried=rewriting)
+    found = improve(made, tmp_path / "improved", None, tried=named("rewrite"))
     assert [result.name for result in found.trials] == ["compiled", "rewrite"]
     assert all(0.2 < result.mean <= 1.0 for result in found.trials)
     assert f"scored by {metric}" in "\n".join(improvement_summary(found, "net", ()).lines())
     assert found.to_json()["metric"] == metric
-    training = next(trial for trial in all_trials() if trial.name == "finetune")
-    assert "networks that give classes" in str(training.propose(made, Candidate()))
+    assert "networks that give classes" in str(FINETUNE.propose(made, Candidate()))
 
 
 def test_errors_in_a_unit_of_their_own_are_refused_with_what_to_compare(tmp_path: Path) -> None:
@@ -258,43 +265,44 @@ def test_a_network_larger_than_the_chip_climbs_in_rounds(tmp_path: Path) -> None
         made(asked=Recipe((Rounds(),)), use_macros=4)
     found = improve(made(asked=Recipe((Rounds(), TunedChannels(16)))), tmp_path / "improved", None)
     skipped = {result.name: result.skipped for result in found.trials}
-    assert not any(skipped[trial] for trial in ("compiled", "tune", "scales", "idle", "rewrite"))
-    assert skipped["residual"] == "rounds excludes residual"
+    assert not any(skipped[trial] for trial in ("compiled", "tune=images=16", "scales", "copies", "rewrite"))
+    assert skipped["residual=reads=32"] == "rounds excludes residual"
     assert all(result.macros <= 8 and result.energy_uj for result in found.trials if not result.skipped)
     assert load_program(tmp_path / "improved" / PROGRAM).rounds > 1
 
 
 def test_residual_slices_are_a_technique_with_as_many_copies_as_fit(small: Small, tmp_path: Path) -> None:
-    trial = next(trial for trial in all_trials() if trial.name == "residual")
-    assert "not in the record" in str(trial.propose(context(small), Candidate()))
+    def proposed_by(made: TrialContext, name: str, candidate: Candidate | None = None) -> Candidate | str:
+        return named(name)(made)[0].propose(made, candidate or Candidate())
+
+    assert "not in the record" in str(proposed_by(context(small), "residual=reads=2"))
     few = context(small, measured=False, use_macros=3)
-    assert trial.propose(few, Candidate()) == "it takes 4 macros, 3 may be used"
+    assert proposed_by(few, "residual=reads=2") == "it takes 4 macros, 3 may be used"
     net = tmp_path / "net8.pt"
     save_network(replace(small_network(), weight_bits=8), net)
     wide = context_of(
         net, data(400, seed=11), NetworkOptions(macros=16), ImproveSettings(images=200, chips=2), Watch(),
         asked=Recipe((TunedChannels(32),)),
     )  # fmt: skip
-    proposed = trial.propose(wide, Candidate(Recipe((TunedChannels(32), AgedTargets(), Rewrite(3), IdleCopies()))))
+    begun = Candidate(Recipe((TunedChannels(32), AgedTargets(), Rewrite(3), IdleCopies())))
+    proposed = proposed_by(wide, "residual=copies=4,reads=2", begun)
     assert isinstance(proposed, Candidate)
     assert str(proposed.recipe) == "copies residual=copies=4,reads=2 aims tune=images=32"
     assert Candidate.from_json(proposed.to_json()) == proposed
     assert wide.score(proposed).mean > 0.5
-    more = next(trial for trial in all_trials() if trial.name == "reads")
-    assert more.propose(wide, Candidate()) == "residual is not in the recipe"
-    often = more.propose(wide, proposed)
+    often = proposed_by(wide, "residual=copies=4", begun)
     assert isinstance(often, Candidate)
+    assert often == proposed_by(wide, "residual=copies=4", proposed), "with fewer reads before or without"
     reads = [max(m.group.residual_reads for m in wide.program(recipe).matrices) for recipe in (proposed, often)]
     assert reads == [8, 32]  # of the layer that reads pictures
     assert wide.program(proposed).residual
-    copies, training = (next(trial for trial in all_trials() if trial.name == name) for name in ("copies", "finetune"))
-    assert str(copies.propose(wide, proposed)).startswith("no layer fits once more")
-    assert str(training.propose(wide, proposed)).startswith("residual slices")
+    assert str(proposed_by(wide, "copies=macros=9999", proposed)).startswith("no layer fits once more")
+    assert str(FINETUNE.propose(wide, proposed)).startswith("residual slices")
 
 
 def test_weights_of_one_slice_get_a_second_that_takes_up_errors(small: Small, tmp_path: Path) -> None:
-    residual = [trial for trial in all_trials() if trial.name in ("tune", "residual")]
-    found = improve(context(small, measured=False, macros=8), tmp_path / "improved", data(100, seed=12), tried=residual)
+    tried, begun = named("tune=images=48", "residual=copies=4,reads=2"), context(small, measured=False, macros=8)
+    found = improve(begun, tmp_path / "improved", data(100, seed=12), tried=tried)
     compiled, tuned, sliced = found.trials
     assert LowerSlices(copies=4, reads=2) in Candidate.from_json(sliced.recipe).recipe.techniques
     assert sliced.mean > compiled.mean - compiled.sd
@@ -318,37 +326,58 @@ def test_of_a_network_that_is_lost_techniques_that_lead_are_tried_first_and_stay
     monkeypatch.setattr(TrialContext, "score", score)
     wide = replace(context(small, measured=False, macros=8), chips=2)
     found = improve(wide, tmp_path / "improved", None)
-    first = ["compiled", "tune", "residual", "reads", "reads-32", "scales", "aims", "idle", "rewrite", "reads-128"]
-    assert [trial.name for trial in found.trials][:10] == first
+    residual = (f"residual=copies=4{reads}" for reads in (",reads=2", "", ",reads=32"))
+    first = ["compiled", "tune=images=48", *residual, "scales"]
+    assert [trial.name for trial in found.trials][:6] == first
     assert [trial.name for trial in found.trials if trial.kept] == first[:5]
     skipped = {trial.name: trial.skipped for trial in found.trials}
     assert skipped["scales"] == "weights in residual slices are rounded"
-    assert skipped["reads-256"] == "it is tried upon residual with reads=128"
+
+
+def test_many_reads_are_tried_where_few_fail(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def score(self: TrialContext, candidate: Candidate) -> Score:
+        sliced = candidate.recipe.get(LowerSlices)
+        return Score(np.full(2, 0.9 if sliced and sliced.reads == 32 else 0.8))
+
+    monkeypatch.setattr(TrialContext, "score", score)
+    found = improve(replace(context(small, measured=False, macros=8), chips=2), tmp_path / "improved", None)
+    assert [trial.name for trial in found.trials if trial.kept] == ["compiled", "residual=copies=4,reads=32"]
+
+
+def test_a_folder_with_names_of_an_earlier_version_goes_on(small: Small, tmp_path: Path) -> None:
+    made = context(small, measured=False)
+    first = improve(made, tmp_path, None, tried=named("copies"))
+    then = (tmp_path / TRIALS / "01-copies.json").rename(tmp_path / TRIALS / "01-idle.json")
+    then.write_text(json.dumps(json.loads(then.read_text("utf-8")) | {"name": "idle"}), "utf-8")
+    again = improve(made, tmp_path, None, tried=named("copies"))
+    assert [trial.name for trial in again.trials] == ["compiled", "idle", "copies"]
+    assert again.trials[1].chips == first.trials[1].chips
 
 
 def test_adapters_are_a_technique_that_costs_the_host_work_and_no_cell(small: Small, tmp_path: Path) -> None:
-    trial = next(trial for trial in all_trials() if trial.name == "adapters")
     made = context(small)
-    assert trial.propose(made, Candidate()) == "adapters builds on tune, which the recipe leaves out"
+    (trial,) = named("adapters")(made)
     tune = Candidate(Recipe((TunedChannels(48),)))
     proposed = trial.propose(made, tune)
     assert isinstance(proposed, Candidate)
+    assert trial.propose(made, Candidate()) == proposed, "with what it builds on"
     assert (str(proposed.recipe), Candidate.from_json(proposed.to_json())) == ("tune=images=48 adapters", proposed)
     assert made.program(proposed).digest == made.program(tune).digest
     assert made.score(proposed).mean >= made.score(tune).mean - 0.05
     whole = Recipe((TunedChannels(48), Adapters()))
-    both = Trial("both", "tune and adapters", 1, 1, lambda context, found: replace(found, recipe=whole))
-    found = improve(made, tmp_path / "improved", None, tried=(all_trials()[0], both))
+    both = Trial("both", "tune and adapters", lambda context, found: replace(found, recipe=whole))
+    found = improve(made, tmp_path / "improved", None, tried=lambda made: [*named("tune=images=48")(made), both])
     tuned, with_adapters = found.trials[1:]
     assert with_adapters.cells == tuned.cells
     assert (with_adapters.energy_uj or 0.0) > (tuned.energy_uj or 0.0)
 
 
-def test_an_effort_tries_the_techniques_that_cost_no_more() -> None:
-    names = [[trial.name for trial in improvement_recipe(TechniqueOptions(), effort)[1]] for effort in range(4)]
-    first, reads = ["tune", "scales", "aims", "idle"], ["reads", "reads-32", "reads-128", "reads-256"]
-    second = [*first, "rewrite", "residual", *reads, "copies", "adapters"]
-    assert names == [[], first, second, [*second, "finetune"]]
+def test_an_effort_tries_the_techniques_that_cost_no_more_in_the_order_of_the_price_list(small: Small) -> None:
+    made = context(small, measured=False)
+    names = [[trial.name for trial in trials_of(made, effort=effort)] for effort in range(4)]
+    prices = [str(one.technique) for one in prices_for(made)]
+    assert names == [[], ["scales", "aims", "tune=images=48", "copies"], ["scales", *prices], [*names[2], "finetune"]]
+    assert not any("copies" in trial.name for trial in trials_of(made, ["residual", "copies"]))
 
 
 def test_the_usual_recipe_is_the_effort_of_one() -> None:

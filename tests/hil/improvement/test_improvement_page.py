@@ -38,7 +38,7 @@ FOUND = Improvement(
 
 def test_every_technique_is_a_row_and_one_that_was_not_tried_says_why() -> None:
     table = trial_table(TRIALS)
-    assert [row[0] for row in table.rows] == [r.words for r in TRIALS]
+    assert [row[0] for row in table.rows] == [r.name for r in TRIALS]
     assert "+4.00 ± 0.30" in table.rows[1]
     assert table.rows[2][4] == "let go"
     assert "not tried: no macro is free" in table.rows[4]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from hil.cost.plan import DeploymentPlan
-from hil.deployment.options import NetworkOptions
-from hil.deployment.price_list import price_list
+from hil.cli import run
+from hil.deployment.options import USUAL_RECIPE, NetworkOptions
+from hil.deployment.price_list import planner, price_list
 from hil.watch import Watch
 from mapping.recipe.recipe import Recipe
 from mapping.recipe.registry import offers, techniques
@@ -68,19 +68,35 @@ def test_the_gain_of_rewriting_is_that_of_the_stored_ablation() -> None:
     )
 
 
-def test_each_offer_has_a_price_on_the_network_that_is_named(small: Small) -> None:
-    prices = price_list(small.net, NetworkOptions(macros=8), Watch())
-    plans = {name: plan for name, plan in prices.items() if isinstance(plan, DeploymentPlan)}
-    named = [text for text in prices if text != "compiled"]
-    for text in named:
-        taken = Recipe().changed(["tune"] * (text != "tune") + [text], []).techniques
-        assert text in map(str, taken), "as --with takes it"
-    assert {text.partition("=")[0] for text in plans} == {
-        "compiled", "tune", "aims", "copies", "rewrite", "residual", "adapters",
-    }  # fmt: skip
-    assert plans["copies"].cells > plans["compiled"].cells
+def test_each_offer_has_a_price_on_the_network_that_is_named_and_they_go_from_cheap_to_dear(small: Small) -> None:
+    planned = planner(small.net, NetworkOptions(macros=8))
+    prices = price_list(planned, Watch())
+    plans = {str(one.technique): one.plan for one in prices if one.plan is not None}
+    for text in plans:
+        assert text in map(str, Recipe().changed(["tune"] * (text != "tune") + [text], []).techniques), (
+            "as --with takes it"
+        )
+    assert {text.partition("=")[0] for text in plans} == {"tune", "aims", "copies", "rewrite", "residual", "adapters"}
+    compiled = planned(Recipe())
+    assert plans["copies"].cells > compiled.cells
     assert plans["rewrite"].pulses_again > 0
-    reads = [plans[name].reads for name in ("compiled", *(text for text in plans if text.startswith("residual")))]
+    reads = [compiled.reads, *(plan.reads for text, plan in plans.items() if text.startswith("residual"))]
     assert len(reads) == 6
     assert reads == sorted(set(reads))
     assert (plans["adapters"].edp_mj_ms or 0.0) > (plans["tune"].edp_mj_ms or 0.0)
+    assert (edps := [plan.edp_mj_ms or 0.0 for plan in plans.values()]) == sorted(edps)
+
+
+def test_gains_and_prices_stand_in_one_table_by_names_that_with_takes(
+    small: Small, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "180")
+    assert run(["help", "techniques", str(small.net), "--macros", "8"]) == 0
+    table = [line.strip() for line in capsys.readouterr().out.split("technique", 2)[2].splitlines()]
+    (usual,), (further,), *alone = (
+        [line for line in table if line.startswith(f"{name}  ")]
+        for name in (USUAL_RECIPE, "copies=macros=9999", *USUAL)
+    )
+    assert all("×" in line and " … " in line for (line,) in alone)
+    assert "×" in usual
+    assert " … " not in further, "nobody measured what copies on further macros give"
