@@ -158,7 +158,7 @@ PRINTED_BY = {
     "hil/verdict/tasks": SCORES,
     "mapping/layout/lay_out.py": ("compile", "deploy", "simulate"),
     "mapping/tune/residual.py": ("compile", "deploy", "simulate"),
-    "mapping/network/tflite/importing.py": ("import", "compile", "deploy", "simulate"),
+    "mapping/network/tflite/reading.py": ("import", "compile", "deploy", "simulate"),
     "search/space/file.py": ("search run",),
     "search/space/target.py": ("estimate",),
     "search/errors.py": ("search run",),

@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.named.mobile import mobilenet_v2_tiny
-from mapping.network.named.plain import fmnist_cnn5x5, lenet5, vgg8
-from mapping.network.named.residual import cifar_resnet_a, cifar_resnet_b, resnet18
-from mapping.network.named.sketch import Sketch, WantedArray
+from mapping.network.named_networks import (
+    Sketch,
+    WantedArray,
+    cifar_resnet_a,
+    cifar_resnet_b,
+    fmnist_cnn5x5,
+    lenet5,
+    mobilenet_v2_tiny,
+    resnet18,
+    vgg8,
+)
 from mapping.operators.node import Array, Node
 
 if TYPE_CHECKING:

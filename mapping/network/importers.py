@@ -107,7 +107,7 @@ def import_graph(
         given = preprocess if shapes_only else _needed(preprocess)
         return graph_from_onnx(data, path, preprocess=given, classes=classes, provenance=provenance)
     if path.suffix == ".tflite":
-        from mapping.network.tflite.importing import graph_from_tflite
+        from mapping.network.tflite.reading import graph_from_tflite
 
         return graph_from_tflite(
             data, path, preprocess=preprocess, classes=classes, provenance=provenance, shapes_only=shapes_only

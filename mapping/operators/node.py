@@ -25,6 +25,7 @@ from mapping.operators.work import WorkForm
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 Array = NDArray[np.float32]
 Line = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Gain and shift of each channel, or one of all."""
@@ -247,3 +248,21 @@ def of_one_rank(inputs: Sequence[Tensor]) -> list[Tensor]:
     """Tensors with axes of size 1 behind the batch where others have more."""
     rank = max(x.dim() for x in inputs)
     return [x.reshape(x.shape[0], *[1] * (rank - x.dim()), *x.shape[1:]) for x in inputs]
+
+
+def require_window(node: Node, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> None:
+    pairs = len(kernel) == len(stride) == len(padding) == 2
+    good = pairs and min(*kernel, *stride) >= 1 and min(padding) >= 0
+    require(node, good, f"kernel {kernel}, stride {stride} and padding {padding} must be pairs >= 1, >= 1 and >= 0")
+
+
+def window_steps(
+    node: Node, first: Shape, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], gap: Sequence[int]
+) -> tuple[int, int]:
+    """Output height and width: ⌊(size + 2 · padding − gap · (kernel − 1) − 1) / stride⌋ + 1."""
+    height, width = (
+        (size + 2 * p - g * (k - 1) - 1) // s + 1
+        for size, k, s, p, g in zip(first[1:], kernel, stride, padding, gap, strict=True)
+    )
+    require(node, min(height, width) >= 1, f"kernel {tuple(kernel)} does not fit a padded {first[1]} x {first[2]} map")
+    return height, width

@@ -17,7 +17,18 @@ from mapping.operators.integer import digital_ops, tensor_ops
 from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.integer.scales import CodeScale, excess_bits, requantise_by, requantise_to
-from mapping.operators.node import DigitalOp, Move, Node, PassOp, StepNames, Stored, require, require_axes
+from mapping.operators.node import (
+    DigitalOp,
+    Move,
+    Node,
+    PassOp,
+    StepNames,
+    Stored,
+    require,
+    require_axes,
+    require_window,
+    window_steps,
+)
 from mapping.operators.step import (
     ChipOperation,
     Shape,
@@ -28,7 +39,6 @@ from mapping.operators.step import (
     check_shift,
     need,
 )
-from mapping.operators.windows import require_window, window_steps
 from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:

@@ -21,7 +21,18 @@ from mapping.operators.integer.digital_ops import Codes
 from mapping.operators.integer.limits import EXACT_BITS, SQUARE_BITS
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.integer.scales import CodeScale, excess_bits, requantise_to
-from mapping.operators.node import Array, Node, StepNames, Stored, of_one_rank, require, require_vector, shape_together
+from mapping.operators.node import (
+    Array,
+    Node,
+    StepNames,
+    Stored,
+    of_one_rank,
+    require,
+    require_vector,
+    require_window,
+    shape_together,
+    window_steps,
+)
 from mapping.operators.step import (
     ChipOperation,
     Shape,
@@ -32,7 +43,6 @@ from mapping.operators.step import (
     need,
     repeated_shape,
 )
-from mapping.operators.windows import require_window, window_steps
 from mapping.operators.work import WorkForm, of_whole
 
 if TYPE_CHECKING:

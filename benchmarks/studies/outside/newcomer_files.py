@@ -128,7 +128,7 @@ def weights() -> None:
     from safetensors.torch import save_file
 
     from mapping.network.architectures import ARCHITECTURES, DEFAULT_INPUTS
-    from mapping.network.named.sketch import Sketch, WantedArray
+    from mapping.network.named_networks import Sketch, WantedArray
 
     rng = np.random.default_rng(3)
 

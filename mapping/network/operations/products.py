@@ -28,7 +28,7 @@ from mapping.network.compose.recurrent import (
 from mapping.network.compose.refusal import BROKEN, need, refuse
 from mapping.network.compose.statistics import length, norm, reduce
 from mapping.network.compose.values import Operand, Value, activation
-from mapping.network.compose.volumes import convolution_of_volumes
+from mapping.network.compose.windows import convolution_of_volumes
 from mapping.network.operations.call import Call, Rule
 from mapping.network.operations.windows import along, around, last_channels
 from mapping.operators.family import NamedOperation

@@ -15,7 +15,6 @@ from mapping.network.compose.places import sampled
 from mapping.network.compose.refusal import BROKEN, need, refuse, within
 from mapping.network.compose.statistics import local_norm, reduce
 from mapping.network.compose.values import Operand
-from mapping.network.compose.volumes import pool_of_volumes
 from mapping.network.compose.windows import (
     adaptive_pool,
     antialiased,
@@ -23,6 +22,7 @@ from mapping.network.compose.windows import (
     filtered,
     max_pool,
     nearest,
+    pool_of_volumes,
     positions,
     resampled,
     resampled_lines,

@@ -37,7 +37,7 @@ _ALONG = {
     "Filter": ("FilterHeight", "FilterWidth"),
     "Dilation": ("DilationHFactor", "DilationWFactor"),
 }
-BROKEN = (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError, MemoryError)
+MALFORMED = (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError, MemoryError)
 """What reading at offsets that are not there raises."""
 
 
@@ -116,7 +116,7 @@ def read_model(data: bytes, path: str | Path) -> LiteModel:
         return _model(tflite.Model.GetRootAsModel(data, 0))
     except NetworkFileError:
         raise
-    except BROKEN as error:
+    except MALFORMED as error:
         raise NetworkFileError(path, f"is cut short or not a valid TFLite file: {error!s:.200}") from error
 
 

@@ -1,4 +1,4 @@
-"""One pass over the operations of a TFLite file: tensor -> value or constant, codes of quantised tensors as grids.
+"""TFLite to a ``NetworkGraph`` in one pass over its operations; codes of quantised tensors are grids.
 
 TFLite keeps channels last; values here do so as well, and maps are turned round at each product and pool. The composer
 lets neighbouring turns cancel.
@@ -6,9 +6,10 @@ lets neighbouring turns cancel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from mapping.network.compose.arithmetic import clamp, function
@@ -18,12 +19,15 @@ from mapping.network.compose.moves import permute
 from mapping.network.compose.outputs import Found, collected
 from mapping.network.compose.refusal import BROKEN, CannotCompose, UnsupportedOperation, need, refuse
 from mapping.network.compose.values import Operand, Value
-from mapping.network.graph import Preprocess
+from mapping.network.file_check import NetworkFileError
+from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.onnx_import import MissingExtra
 from mapping.network.operations.call import Call, Form, forms
 from mapping.network.operations.table import operations
 from mapping.network.operations.windows import LAST_CHANNEL
-from mapping.network.tflite.model import LiteModel, LiteOperation, LiteTensor
+from mapping.network.tflite.model import MALFORMED, LiteModel, LiteOperation, LiteTensor, read_model
 from mapping.operators.activations import GRID_CODES, Grid
+from mapping.operators.node import GraphError
 
 NONE, RELU, RELU_1, RELU6, TANH = range(5)  # fused activation functions
 _BOUNDS = {RELU: (0, None), RELU_1: (-1, 1), RELU6: (0, 6)}
@@ -168,3 +172,40 @@ def own_preprocess(model: LiteModel, channels: int) -> Preprocess | None:
     assert tensor.scale is not None
     scale = float(tensor.scale[0])  # value = (pixel + limits[0]) · scale
     return Preprocess((-limits[0] / 255.0,) * channels, (1.0 / (255.0 * scale),) * channels)
+
+
+def graph_from_tflite(
+    data: bytes,
+    path: str | Path,
+    *,
+    preprocess: Preprocess | None,
+    classes: Sequence[str],
+    provenance: Mapping[str, str] | None = None,
+    shapes_only: bool = False,
+) -> NetworkGraph:
+    """Give the graph of a TFLite file's bytes; ``path`` is for messages.
+
+    Args:
+        preprocess: pixels to input; None takes what a quantised input says: pixels are its codes.
+        shapes_only: any preprocessing will do.
+        classes: names of the logits; none for a network that gives maps or several tensors.
+
+    Raises ``NetworkFileError``, ``UnsupportedOperation``, ``MissingExtra``, or ``ValueError`` without ``preprocess``.
+    """
+    try:
+        import tflite  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("reading TFLite needs a package more\n  try     pip install 'rram-hil[tflite]'") from error
+    model = read_model(data, path)
+    try:
+        found, image = read(model, None if preprocess is None else len(preprocess.mean))
+        chosen = preprocess or own_preprocess(model, image[0])
+        if chosen is None and shapes_only:
+            chosen = Preprocess((0.0,) * image[0], (1.0,) * image[0])
+        if chosen is None:
+            raise NetworkFileError(path, "takes floats and does not say how pixels become them", "--mean and --std")
+        return found.graph(image, chosen, classes, dict(provenance or {}))
+    except NetworkFileError:
+        raise
+    except (GraphError, *MALFORMED) as error:  # options missing or mistyped
+        raise NetworkFileError(path, f"is not a valid network: {error!s:.300}") from error

@@ -1,1 +1,0 @@
-"""Networks known by name, written down node by node."""
