@@ -2,6 +2,7 @@
 
     python benchmarks/studies.py newcomer                    # README and every page with commands
     python benchmarks/studies.py newcomer start ci   # pages by their names
+    python benchmarks/studies.py newcomer --replaced   # nothing is run: how many commands are not run as they stand
 
 Nothing of the checkout is seen. What a page takes for granted (a network, images, a board) is put there before
 (``newcomer.toml``: ``has``, made by ``newcomer_files.py``), a board with its address being an emulated chip
@@ -231,6 +232,30 @@ def shortened(step: Step, shorter: dict[str, str]) -> str:
     return command
 
 
+def as_run(step: Step, page: Page, shorter: dict[str, str], named: dict[str, str]) -> str:
+    """The command of a step as it is run: shortened, with what stands for addresses, files and networks nobody has."""
+    command = shortened(step, {} if page.whole else shorter)
+    for written, real in (*named.items(), *page.instead.items()):
+        command = command.replace(written, real)
+    return command
+
+
+def replaced(pages: dict[str, Page], shorter: dict[str, str]) -> str:
+    """By page: commands, those that are run as they stand, changed or not at all, and commands that no page shows."""
+    lines = ["| page | commands | as they stand | changed | not followed | hidden |", "|---|---:|---:|---:|---:|---:|"]
+    sums = [0] * 5
+    for name, page in pages.items():
+        found = list(steps(page.path))
+        done = [step for step in found if not page.why_not(step)]
+        commands = [as_run(step, page, shorter, {}) for step in done]
+        changed = sum(command != step.command for command, step in zip(commands, done, strict=True))
+        hidden = len(page.has) + sum(command.startswith(begin) for command in commands for begin in page.between)
+        counts = [len(found), len(done) - changed, changed, len(found) - len(done), hidden]
+        sums = [a + b for a, b in zip(sums, counts, strict=True)]
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
+    return "\n".join([*lines, f"| all {len(pages)} | {' | '.join(map(str, sums))} |"])
+
+
 @contextmanager
 def served(command: str, cwd: Path, environment: dict[str, str]) -> Iterator[str]:
     """A command that goes on until Ctrl-C; gives the line that it prints first."""
@@ -303,9 +328,7 @@ def follow(
             if why := page.why_not(step):
                 found.left_out[step.command] = why
                 continue
-            command = shortened(step, {} if page.whole else shorter or {})
-            for written, real in (*named.items(), *page.instead.items()):
-                command = command.replace(written, real.replace("{pip}", pip))
+            command = as_run(step, page, shorter or {}, named).replace("{pip}", pip)
             for begin, first in page.between.items():
                 if command.startswith(begin) and (done := run(first)).returncode:
                     found.failed.append(f"before {command}: {first}\n{done.stdout}")
@@ -329,6 +352,9 @@ def follow(
 
 def main() -> int:
     pages, shorter = read_pages()
+    if sys.argv[1:] == ["--replaced"]:
+        print(replaced(pages, shorter))
+        return 0
     asked = sys.argv[1:] or list(pages)
     if not set(asked) <= set(pages):
         print(f"pages: {', '.join(pages)}", file=sys.stderr)
