@@ -152,8 +152,10 @@ def _flat(spec: ChipSpec) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     if isinstance(value, tuple | list):
-        shown = ", ".join(f"{v:g}" for v in value[:3])
-        return f"[{shown}, … {value[-1]:g}] ({len(value)})" if len(value) > 4 else f"[{', '.join(map(str, value))}]"
+        shown = ", ".join(map(_short, value[:3]))
+        return (
+            f"[{shown}, … {_short(value[-1])}] ({len(value)})" if len(value) > 4 else f"[{', '.join(map(str, value))}]"
+        )
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -395,6 +395,7 @@ def test_chips_lists_technology_size_a_measured_number_and_what_is_assumed(cli: 
     assert rows["agrawal-2022"]["technology"] == "SONOS"
     assert rows["agrawal-2022"]["evidence"]["within_error"] is True
     assert rows["agrawal-2022"]["assumed"]["timing"] == {"assumed": 6, "values": 6}
+    assert run(["chip", "show", "agrawal-2022"]) == 0  # values that are tables
 
 
 def test_chips_lists_and_shows_every_chip(cli: Cli, tmp_path: Path) -> None:
