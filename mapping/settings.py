@@ -53,6 +53,11 @@ def short(field: dataclasses.Field[Any]) -> str:
     return field.metadata["option"] or (field.name.removesuffix(f"_{unit}") if unit else field.name)
 
 
+def option_of(field: dataclasses.Field[Any]) -> str:
+    """The option of a setting: ``--weight-bits``."""
+    return f"--{short(field).replace('_', '-')}"
+
+
 def as_options(settings: Any, *names: str) -> str:
     """Settings that are not as by default, as a command takes them: " --chip yao-2020 --macros 8".
 
@@ -61,7 +66,7 @@ def as_options(settings: Any, *names: str) -> str:
     """
     words: list[str] = []
     for field in dataclasses.fields(settings):
-        value, option = getattr(settings, field.name), f"--{short(field).replace('_', '-')}" if field.metadata else ""
+        value, option = getattr(settings, field.name), option_of(field) if field.metadata else ""
         if not option or value == field.default or (names and field.name not in names):
             continue
         if value is True:

@@ -25,7 +25,7 @@ from hil.cli.settings_options import Given, from_settings
 from hil.errors import ExitCode, UsageError
 from hil.report.terminal.completion import one_of
 from hil.transports import DEFAULT_BAUD
-from mapping.settings import setting, short
+from mapping.settings import option_of, setting
 
 if TYPE_CHECKING:
     from hil.calibration.pulsing.run import Series
@@ -88,8 +88,9 @@ def pulse(
     settings = {field.name: field for field in dataclasses.fields(kind)}
     for field in dataclasses.fields(PulseOptions):
         if field.name in asked.values and field.name not in settings:
-            name = short(field).replace("_", "-")
-            raise UsageError(f"{experiment} has no --{name}", hint="hil board pulse -h names the options of each")
+            raise UsageError(
+                f"{experiment} has no {option_of(field)}", hint="hil board pulse -h names the options of each"
+            )
     address = chip_address(port, emulated, chip, macros)
     from hil.atomic import write_text
     from hil.calibration.pulsing.page import PAGE_SUFFIX, pulse_page

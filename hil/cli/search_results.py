@@ -125,6 +125,7 @@ def prune(
     from hil.watch import PlannedStage
 
     settings, source = asked.upon(PruneSettings()), of.upon(NetworkOptions(), data=data)
+    techniques = treated.upon(TechniqueOptions())
     with screen(quiet=as_json) as watch, writing(out):
         watch.plan([PlannedStage("loading", 3.0), PlannedStage("pruning", 150.0)])
         result = run(
@@ -135,10 +136,10 @@ def prune(
             costs=costs,
             macros=source.macros,
             settings=settings,
-            treated=treated.upon(TechniqueOptions()),
+            treated=techniques,
             watch=watch,
         )
-    named = as_options(source) + as_options(treated.upon(TechniqueOptions()))
+    named = as_options(source) + as_options(techniques)
     place, taught = shlex.quote(str(out)), shlex.quote(str(network))
     steps = (
         NextStep(f"hil finetune {place} --teacher {taught} --data DATA -o tuned.pt", "for the errors of a chip"),

@@ -24,7 +24,7 @@ import typer
 from hil.cli.options import floats
 from hil.report.terminal.completion import BY_FIELD, one_of
 from hil.report.terminal.quantities import bit_rate, celsius, duration, seconds
-from mapping.settings import short
+from mapping.settings import option_of, short
 
 if TYPE_CHECKING:
     from hil.deployment.options import NetworkOptions
@@ -148,7 +148,7 @@ def _option(field: Field, usual: Any) -> Parameter:
         shown = ",".join(f"{number:g}" for number in shown)
     if about["unset"]:
         hint, shown, more["show_default"] = hint | None, None, False
-    option = typer.Option(f"--{short(field).replace('_', '-')}", **more)
+    option = typer.Option(option_of(field), **more)
     name, annotation = _parameter_name(field), Annotated[hint, option]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=shown, annotation=annotation)
 

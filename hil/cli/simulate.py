@@ -74,13 +74,6 @@ def simulate(
     )
     named = (f" {shlex.quote(str(network))}" if network else "") + as_options(source) + as_options(techniques)
     measured = f" --calibration {shlex.quote(str(calibration))}" if calibration else ""
-    ages = "30d" if "residual" in str(techniques.recipe(network)) else "1h,1d,30d"  # cells are drawn for one age
-    steps = (
-        NextStep(f"hil deploy{named} --emulated", "the same through frames and a chip that it does not know"),
-        NextStep(
-            f"hil simulate{named}{measured} --age {ages} --target-accuracy 90", "how long it lasts, and the yield"
-        ),
-    )
     if mode not in tuple(SimulationMode):
         raise UsageError(f"mode {mode!r}", hint=" or ".join(f"--mode {known}" for known in SimulationMode))
     options = asked.upon(
@@ -114,6 +107,13 @@ def simulate(
         )
         if graph is not None:
             result = replace(result, float_score=float_score(graph, program, images, options))
+    ages = "30d" if program.residual else "1h,1d,30d"  # cells of residual slices are drawn for one age
+    steps = (
+        NextStep(f"hil deploy{named} --emulated", "the same through frames and a chip that it does not know"),
+        NextStep(
+            f"hil simulate{named}{measured} --age {ages} --target-accuracy 90", "how long it lasts, and the yield"
+        ),
+    )
     name = network.stem if network else BUNDLED_NETWORK.stem
     print_result([result.summary(name, steps)], {**result.to_json(), "plan": planned.to_json()}, as_json)
     return ExitCode.DONE
