@@ -10,7 +10,7 @@ said, with bits or a rule that lose less, if they were found.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,8 +137,8 @@ def judged_by_float(
     else:
         best = first
     worst, bits = _worst_layer(network, program)
-    tried = [] if bits[worst] == WIDEST else [(worst, {**bits, worst: WIDEST})]
-    return program, replace(best, worst=worst, helps=_helps(best, other, program, compiled, kept, tried))
+    wider = None if bits[worst] == WIDEST else {**bits, worst: WIDEST}
+    return program, replace(best, worst=worst, helps=_helps(best, other, program, compiled, kept, worst, wider))
 
 
 def _worst_layer(network: NetworkFile, program: ConductanceProgram) -> tuple[str, dict[str, LayerBits]]:
@@ -180,16 +180,21 @@ def _helps(
     program: ConductanceProgram,
     compiled: Callable[..., ConductanceProgram],
     kept: Callable[[ConductanceProgram, ScaleRule], KeptAnswers],
-    layers: Sequence[tuple[str, Mapping[str, LayerBits]]],
+    worst: str,
+    layer_bits: Mapping[str, LayerBits] | None,
 ) -> str:
-    """Options of ``hil compile`` that lose less than ``best``, if any of those tried does."""
+    """Options of ``hil compile`` that lose less than ``best``, if any of those tried does.
+
+    Args:
+        layer_bits: bits of all layers with those of ``worst`` at their most; None: they are that already.
+    """
     found = []
     if best.rule is not ScaleRule.ROUNDING:
         found.append((rounded, f"hil compile --weight-scales {ScaleRule.ROUNDING}"))
-    for layer, layer_bits in layers:
+    if layer_bits is not None:
         try:
             wider = kept(compiled(scale_rule=best.rule, layer_bits=layer_bits), best.rule)
-            found.append((wider, f"hil compile --layer-bits {layer}=W{MOST}A{MOST}"))
+            found.append((wider, f"hil compile --layer-bits {worst}=W{MOST}A{MOST}"))
         except CannotMap:
             pass  # the chip has no room for them
     bits = min(MOST, program.weight_bits + MORE_BITS)

@@ -474,13 +474,12 @@ class FaultRow:
     on_the_way: Callable[[ChipUnderTest, Fault], Injection] | None = None
 
 
+_CELL_SITES = _in_tiles(_cells_of)
 _REGISTER, _MEMORY, _STORED = "register_bit_per_day", "memory_bit_per_day", "stored_bit_per_day"
 FAULTS: dict[FaultKind, FaultRow] = {
-    FaultKind.CELL_NEIGHBOUR: FaultRow(
-        "cells", "cell_per_day", True, "a cell and a direction", _in_tiles(_cells_of), _cell
-    ),
+    FaultKind.CELL_NEIGHBOUR: FaultRow("cells", "cell_per_day", True, "a cell and a direction", _CELL_SITES, _cell),
     FaultKind.CELL_EXTREME: FaultRow(
-        "cells", "cell_per_day", True, "a cell and an end of the window", _in_tiles(_cells_of), _cell
+        "cells", "cell_per_day", True, "a cell and an end of the window", _CELL_SITES, _cell
     ),
     FaultKind.CONVERTER_TRIM: FaultRow(
         "converters", _REGISTER, True, "a bit of a converter's trim", _in_tiles(_converters_of), _trim
