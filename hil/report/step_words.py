@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from hil.verdict.agreement import AgreementReport
+from mapping.recipe.lower_slices import LowerSlices
+from mapping.recipe.recipe import Recipe
 
+FLAGS = ("--recalibrate", "--all-images")  # of ``Redeployment``: options without a value
 USUAL_DATA = "fashion-mnist"  # that the bundled images are of; its training images are not bundled
 BUNDLED_NETWORK = Path(__file__).parents[1] / "datasets" / "bundled" / "fashion_mnist.pt"
 MADE_IN = "made_in"  # key of ``AgreementReport.asked``: "python" for a network or samples that are in no file
@@ -91,7 +92,8 @@ class InShell:
         words += [w for name in ("data", "data_dir") if (v := asked.get(name)) for w in (_option(name), v)]
         words += self._given("--chip", "--macros", "--with", "--without", "--effort")
         plan = self.report.plan
-        ages = "30d" if plan is not None and "residual" in plan.recipe else "1d,30d"  # cells are drawn for one age
+        residual = plan is not None and Recipe.of_words(plan.recipe).get(LowerSlices) is not None
+        ages = "30d" if residual else "1d,30d"  # cells of residual slices are drawn for one age
         return " ".join(["hil simulate", *map(word_of, words)]) + f"{self._record()} --age {ages}"
 
     def improved(self) -> str:
@@ -103,9 +105,10 @@ class InShell:
     def _typed(self, changed: list[str]) -> list[str]:
         """Words of the command that made the run, without those that say what the change says."""
         report, leave = self.report, {word for word in changed if word.startswith("--")}
-        typed = shlex.split(report.environment.get("command", ""))
-        if typed[:2] == ["hil", "deploy"]:
-            words = list(_without(typed[2:], leave | {"--out", "-o", "--resume", "--calibration", "--record-age"}))
+        leave |= {"--out", "-o", "--resume", "--calibration", "--record-age"}
+        typed = self._groups
+        if typed[:2] == [("hil",), ("deploy",)]:
+            words = [word for group in typed[2:] if group[0] not in leave for word in group]
         else:
             words = [report.asked.get("network", ""), "--port", report.chip.address]
             named = [name for name in ("data", "data_dir") if _option(name) not in leave]
@@ -124,27 +127,25 @@ class InShell:
 
     def _given(self, *options: str) -> list[str]:
         """Those of the options that were typed, with their values."""
-        typed = shlex.split(self.report.environment.get("command", ""))
-        pairs = itertools.pairwise([*typed, ""])
-        split = (word.partition("=") if "=" in word and word.startswith("--") else (word, "", v) for word, v in pairs)
-        return [word for name, _, value in split if name in options for word in (name, value)]
+        return [word for group in self._groups if group[0] in options for word in group]
+
+    @property
+    def _groups(self) -> list[tuple[str, ...]]:
+        """The command that made the run: an option with its value is one group, each other word another."""
+        groups, words = list[tuple[str, ...]](), shlex.split(self.report.environment.get("command", ""))
+        while words:
+            name, equals, value = (word := words.pop(0)).partition("=")
+            if equals and name.startswith("--"):
+                groups.append((name, value))
+            elif word.startswith("-") and word not in FLAGS and words and not words[0].startswith("-"):
+                groups.append((word, words.pop(0)))
+            else:
+                groups.append((word,))
+        return groups
 
     def _record(self) -> str:
         """The record of the run as an option; none where answers were measured elsewhere."""
         return "" if self.report.chip.told_by else f" --calibration {word_of(self.report.run + '/record.h5')}"
-
-
-def _without(words: list[str], options: set[str]) -> Iterator[str]:
-    """A command line without some options and what stands behind them."""
-    leave = False
-    for word in words:
-        if word.split("=")[0] in options:
-            leave = "=" not in word and word not in ("--recalibrate", "--all-images")
-        elif leave and not word.startswith("-"):
-            leave = False
-        else:
-            leave = False
-            yield word
 
 
 def _option(name: str) -> str:
