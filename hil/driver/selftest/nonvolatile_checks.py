@@ -62,9 +62,9 @@ def an_answer_outlives_a_reset(bench: Bench) -> str:
     wait = encode(Wait(2_000_000), 21)
     with bench.messages() as line:
         (first,) = line.ask(wait)
+        boot, nonce, session = line.hello.boot_id, line.nonce, line.session  # after the reset there may be none yet
         line.ask(encode(Reset(), 22), channel=CONTROL)
         line.settle(ACKNOWLEDGES_S)
-        boot, nonce, session = line.hello.boot_id, line.nonce, line.session
     with after_reset(bench, boot, nonce, session) as line:
         (again,) = line.ask(wait)
         expect(again == first, "the reply differs")
