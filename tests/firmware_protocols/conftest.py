@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -52,6 +52,22 @@ from firmware_protocols.messages import (
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from tests.line_simulation.faults import LineFaults
 from tests.line_simulation.line import LineEnd, VirtualLine
+
+
+def exchange(line: Any, requests: list[Any], limit_s: float = 120.0) -> dict[int, Any]:
+    """Final replies of ``requests`` by their place in the list."""
+    places = {line.host.request(message): place for place, message in enumerate(requests)}
+    final: dict[int, Any] = {}
+
+    def complete() -> bool:
+        for request_id, reply, _ in line.host.poll():
+            if not isinstance(reply, Progress):
+                assert places[request_id] not in final, "two final replies to one request"
+                final[places[request_id]] = reply
+        return len(final) == len(requests) or line.host.failure is not None
+
+    line.run(complete, limit_s)
+    return final
 
 
 @dataclass

@@ -22,11 +22,12 @@ from firmware_protocols.messages import (
     MvmResult,
     OutputsOff,
     ProgramTile,
-    Progress,
     Returns,
     Status,
     TileAddress,
 )
+
+from .conftest import exchange
 
 MakeLine = Callable[..., Any]
 
@@ -34,22 +35,6 @@ MakeLine = Callable[..., Any]
 def mvm(sample: int, vectors: int = 20, rows: int = 128) -> Mvm:
     codes = np.random.default_rng(sample).integers(-128, 128, (vectors, rows)).astype(np.int16)
     return Mvm(Returns.SUMS, TileAddress(0, 0, rows, 0, rows), 0, 0, 8, True, sample, 1, 0, codes)
-
-
-def exchange(line: Any, requests: list[Any], limit_s: float = 120.0) -> dict[int, Any]:
-    """Final replies of ``requests`` by their place in the list."""
-    places = {line.host.request(message): place for place, message in enumerate(requests)}
-    final: dict[int, Any] = {}
-
-    def complete() -> bool:
-        for request_id, reply, _ in line.host.poll():
-            if not isinstance(reply, Progress):
-                assert places[request_id] not in final, "two final replies to one request"
-                final[places[request_id]] = reply
-        return len(final) == len(requests) or line.host.failure is not None
-
-    line.run(complete, limit_s)
-    return final
 
 
 def assert_all_answered_once(line: Any, requests: list[Mvm], final: dict[int, Any]) -> None:

@@ -26,7 +26,6 @@ from firmware_protocols.messages import (
     Mvm,
     OutputsOff,
     Polarity,
-    Progress,
     Pulse,
     ReadCells,
     Reset,
@@ -37,6 +36,7 @@ from firmware_protocols.messages import (
     Wait,
 )
 
+from .conftest import exchange as exchanged
 from .firmware_bench import FirmwareBench
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
@@ -79,17 +79,7 @@ def line(kit: SimpleNamespace) -> Iterator[Any]:
 
 
 def exchange(line: Any, requests: list[Any], limit_s: float = 300.0) -> list[Any]:
-    places = {line.host.request(message): place for place, message in enumerate(requests)}
-    final: dict[int, Any] = {}
-
-    def complete() -> bool:
-        for request_id, reply, _ in line.host.poll():
-            if not isinstance(reply, Progress):
-                assert places[request_id] not in final, "two final replies to one request"
-                final[places[request_id]] = reply
-        return len(final) == len(requests) or line.host.failure is not None
-
-    line.run(complete, limit_s)
+    final = exchanged(line, requests, limit_s)
     line.host.check()
     return [final[place] for place in range(len(requests))]
 

@@ -105,8 +105,7 @@ ROWS = {
         (
             f"{MATRIX}::test_f8_a_line_that_is_gone_for_a_while_costs_nothing",
             f"{MATRIX}::test_f8_f10_a_line_that_stays_gone_ends_the_run_in_time_and_it_goes_on_later",
-            f"{OUTAGES}::test_a_line_that_is_silent_for_less_than_patience_costs_only_time",
-            f"{OUTAGES}::test_a_cable_that_is_out_for_less_than_patience_costs_only_time",
+            f"{OUTAGES}::test_a_line_that_is_silent_or_gone_for_less_than_patience_costs_only_time",
             f"{RECONNECTION}::test_a_board_under_another_name_is_found_by_its_serial_number",
         ),
     ),

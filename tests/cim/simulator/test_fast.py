@@ -12,77 +12,23 @@ from scipy import stats
 
 from cim.array.wire_law import Wire
 from cim.cells.read_noise import ReadNoise
-from cim.chip.correction import Correction, nominal_correction
-from cim.chip.encoding import encode_tile
-from cim.chip.file import chip_names, idealised, load_chip
-from cim.chip.spec import ChipSpec, Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
+from cim.chip.correction import nominal_correction
+from cim.chip.file import idealised, load_chip
 from cim.chip.windows import Window, unfold
-from cim.record.calibration import nominal_macro
-from cim.record.device import Columns
 from cim.simulator.fast import counts as counting
 from cim.simulator.fast.layer import FastLayer
 from cim.simulator.fast.moments import DrivenLine, inl_line, place_terms, row_reach
 from cim.simulator.fast.numba_engine import KernelMaps
 from cim.simulator.fast.row_cuts import RowCut
-from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.layer import NoiseKey, SimulatedTile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
 from hil.deployment.options import NetworkOptions
 from mapping.recipe.recipe import Recipe
 
-LAB = load_chip("lab-128").macro
-QUIET, NOISY = (ReadNoise(np.array([2.0, 40.0]), np.array([v, 2 * v]), np.zeros(2)) for v in (0.0, 1.0))
-NO_WIRE = Wire(0.0, 0.0)
+from .tiles import LAB, NO_WIRE, QUIET, columns_of, random_levels, tile_of, variants
 
-
-def columns_of(spec: MacroSpec, rng: np.random.Generator | None = None, inl: float = 0.3) -> Columns:
-    """Ideal converters, or with every error switched on."""
-    part = nominal_macro(spec, 0)
-    if rng is None:
-        return Columns(part.gain, part.offset_codes, part.conversion_noise_codes, part.adc, part.inl_codes)
-    n = len(part.gain)
-    curve = inl * rng.standard_normal(part.inl_codes.shape)
-    return Columns(1.0 + 0.05 * rng.standard_normal(n), rng.uniform(-2, 2, n), np.full(n, 0.3), part.adc, curve)
-
-
-def tile_of(
-    spec: MacroSpec,
-    levels: NDArray[np.int8],
-    correction: Correction,
-    *,
-    columns: Columns | None = None,
-    inputs: range | None = None,
-    outputs: range | None = None,
-    multiplier: int = 1,
-    row0: int = 0,
-    spread_us: NDArray[np.float32] | float = 0.0,
-) -> SimulatedTile:
-    cells = np.zeros((spec.rows, spec.columns), np.float32)
-    encoded = encode_tile(levels, spec, row0, 0)
-    cells[np.ix_(encoded.word_lines, encoded.bit_lines)] = encoded.targets_us
-    return simulated_tile(
-        spec, cells + spread_us, columns or columns_of(spec), correction, inputs=inputs or range(levels.shape[0]),
-        outputs=outputs or range(levels.shape[1]), multiplier=multiplier, row0=row0, output0=0,
-    )  # fmt: skip
-
-
-def random_levels(rng: np.random.Generator, spec: MacroSpec, rows: int, outputs: int) -> NDArray[np.int8]:
-    return rng.integers(-spec.max_level, spec.max_level + 1, (rows, outputs)).astype(np.int8)
-
-
-def variants() -> dict[str, ChipSpec]:
-    """Every chip file, and made-up ones for the encodings that none has."""
-    lab = load_chip("lab-128")
-    one_read = InputSpec(InputCoding.BIT_SERIAL, 8, 1, SignedInput.OFFSET)
-    wide = InputSpec(InputCoding.AMPLITUDE, 8, 3, SignedInput.PLANE)
-    pairs, digital = Encoding.ROW_PAIRS, PairSubtraction.DIGITAL
-    made = {
-        "digital pairs": replace(lab.macro, pair_subtraction=digital),
-        "digital row pairs": replace(lab.macro, encoding=pairs, pair_subtraction=digital, inputs=wide),
-        "offset column": replace(lab.macro, encoding=Encoding.OFFSET_COLUMN, inputs=one_read),
-        "single ended": replace(lab.macro, encoding=Encoding.SINGLE_ENDED, inputs=one_read),
-    }
-    return {**{n: load_chip(n) for n in chip_names()}, **{n: replace(lab, macro=m) for n, m in made.items()}}
+NOISY = ReadNoise(np.array([2.0, 40.0]), np.array([1.0, 2.0]), np.zeros(2))
 
 
 @pytest.mark.parametrize("signed", [False, True])

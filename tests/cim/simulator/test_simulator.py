@@ -14,60 +14,18 @@ from cim.array.wire_segments import segment_sums_us
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import conversions
 from cim.chip.correction import SHIFT, Correction, nominal_correction
-from cim.chip.encoding import encode_tile
-from cim.chip.file import chip_names, idealised, load_chip
+from cim.chip.file import idealised, load_chip
 from cim.chip.spec import (
     AdcSpec,
-    ChipSpec,
-    Encoding,
-    InputCoding,
-    InputSpec,
     MacroSpec,
-    PairSubtraction,
-    SignedInput,
 )
 from cim.chip.windows import Window, unfold
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
-from cim.simulator.layer import NoiseKey, SimulatedTile, prepare_layer, prepare_tile, simulated_tile
+from cim.simulator.layer import NoiseKey, prepare_layer, prepare_tile
 from cim.simulator.simulator import LayerSimulator
 
-QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
-NO_WIRE = Wire(0.0, 0.0)
-LAB = load_chip("lab-128").macro
-
-
-def ideal_columns(spec: MacroSpec) -> Columns:
-    part = nominal_macro(spec, 0)
-    return Columns(part.gain, part.offset_codes, part.conversion_noise_codes, part.adc, part.inl_codes)
-
-
-def tile_of(
-    spec: MacroSpec,
-    levels: NDArray[np.int8],
-    *,
-    correction: Correction,
-    columns: Columns | None = None,
-    inputs: range | None = None,
-    outputs: range | None = None,
-    multiplier: int = 1,
-    row0: int = 0,
-    output0: int = 0,
-) -> SimulatedTile:
-    cells = np.zeros((spec.rows, spec.columns), np.float32)
-    encoded = encode_tile(levels, spec, row0, output0)
-    cells[np.ix_(encoded.word_lines, encoded.bit_lines)] = encoded.targets_us
-    return simulated_tile(
-        spec,
-        cells,
-        columns or ideal_columns(spec),
-        correction,
-        inputs=inputs or range(levels.shape[0]),
-        outputs=outputs or range(levels.shape[1]),
-        multiplier=multiplier,
-        row0=row0,
-        output0=output0,
-    )
+from .tiles import LAB, NO_WIRE, QUIET, columns_of, random_levels, tile_of, variants
 
 
 def codes_as_sums(outputs: int) -> Correction:
@@ -100,27 +58,6 @@ def one_vector_layer(
         read_noise=noise,
         wire=wire,
     )
-
-
-def random_levels(rng: np.random.Generator, spec: MacroSpec, rows: int, outputs: int) -> NDArray[np.int8]:
-    return rng.integers(-spec.max_level, spec.max_level + 1, (rows, outputs)).astype(np.int8)
-
-
-def variants() -> dict[str, ChipSpec]:
-    """Every chip file, and made-up ones for the encodings that none has."""
-    lab = load_chip("lab-128")
-    one_read = InputSpec(InputCoding.BIT_SERIAL, 8, 1, SignedInput.OFFSET)
-    wide = InputSpec(InputCoding.AMPLITUDE, 8, 3, SignedInput.PLANE)
-    macro = lab.macro
-    made = {
-        "digital pairs": replace(macro, pair_subtraction=PairSubtraction.DIGITAL),
-        "digital row pairs": replace(
-            macro, encoding=Encoding.ROW_PAIRS, pair_subtraction=PairSubtraction.DIGITAL, inputs=wide
-        ),
-        "offset column": replace(macro, encoding=Encoding.OFFSET_COLUMN, inputs=one_read),
-        "single ended": replace(macro, encoding=Encoding.SINGLE_ENDED, inputs=one_read),
-    }
-    return {**{n: load_chip(n) for n in chip_names()}, **{n: replace(lab, macro=m) for n, m in made.items()}}
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -241,7 +178,7 @@ def test_read_noise_adds_the_variances_of_the_driven_cells() -> None:
 
 
 def test_conversion_noise_is_new_in_every_plane() -> None:
-    columns = ideal_columns(LAB)
+    columns = columns_of(LAB)
     columns = replace(columns, conversion_noise_codes=np.full(64, 2.0))
     one = one_vector_layer(np.zeros((8, 3), np.int8), columns=columns)
     sums, _ = one.level_sums(np.zeros((6000, 8), np.int16), NoiseKey(0))
@@ -361,7 +298,7 @@ def test_wrong_shapes_and_codes_are_refused() -> None:
 
 @pytest.mark.parametrize("size", [1.5, 3.0, 20.0, 400.0])
 def test_an_inl_curve_of_any_size_moves_the_code_by_its_value(size: float) -> None:
-    columns = ideal_columns(LAB)
+    columns = columns_of(LAB)
     columns = replace(columns, inl_codes=columns.inl_codes + size)
     codes = np.zeros((1, 8), np.int16)
     sums, _ = one_vector_layer(np.zeros((8, 3), np.int8), columns=columns).level_sums(codes, NoiseKey(0))

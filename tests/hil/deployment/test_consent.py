@@ -24,21 +24,9 @@ def right(outputs, targets):
 
 
 def arguments(small: Small, where: str, run: Path, *more: str) -> list[str]:
-    brief = [
-        "--samples",
-        "64",
-        "--repeat",
-        "2",
-        "--tolerance",
-        "10",
-        "--macros",
-        "4",
-        "--no-causes",
-        "--without",
-        "tune",
-    ]
-    files = ["--data", str(small.data), "--calibration", str(small.record_file)]
-    return ["deploy", *files, *brief, "--port", where, "--out", str(run), *more]
+    brief = "--samples 64 --repeat 2 --tolerance 10 --macros 4 --no-causes --without tune"
+    brief += f" --data {small.data} --calibration {small.record_file}"
+    return ["deploy", *brief.split(), "--port", where, "--out", str(run), *more]
 
 
 def told_to_trust(part: Path) -> None:

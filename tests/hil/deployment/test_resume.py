@@ -97,20 +97,8 @@ RUN = (  # signals as a terminal gives them: a test run under nohup hands on tha
 
 def arguments(small: Small, where: str, run: Path) -> list[str]:
     """``hil deploy`` with the options of ``BRIEF``, without those that have no name on the command line."""
-    brief = [
-        "--samples",
-        "64",
-        "--repeat",
-        "2",
-        "--tolerance",
-        "10",
-        "--macros",
-        "4",
-        "--no-causes",
-        "--with",
-        "tune=16",
-    ]
-    return ["deploy", str(small.net), "--data", str(small.data), *brief, "--port", where, "--out", str(run)]
+    brief = "--samples 64 --repeat 2 --tolerance 10 --macros 4 --no-causes --with tune=16"
+    return ["deploy", str(small.net), "--data", str(small.data), *brief.split(), "--port", where, "--out", str(run)]
 
 
 def begin(*words: str) -> subprocess.Popen[str]:

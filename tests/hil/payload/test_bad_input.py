@@ -43,22 +43,6 @@ def changed(source: Path, target: Path, before: str, after: str) -> int:
         ("krad_per_year = { value = 0.48", "krad_per_year = { value = inf", "dose.krad_per_year"),
         ("altitude_km = { value = 550.0", "altitude_km = { value = -550.0", "orbit.altitude_km"),
         ("extreme_share = { value = 0.7, ", "extreme_share = { value = true, ", "upsets.extreme_share"),
-    ],
-)
-def test_an_impossible_orbit_is_named_with_file_line_and_field_before_anything_runs(
-    before: str, after: str, field: str, program: ConductanceProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save_program(program, tmp_path / "program.h5")
-    line = changed(ORBIT, tmp_path / "own.toml", before, after)
-    asked = ["campaign", str(tmp_path / "program.h5"), "--orbit", str(tmp_path / "own.toml")]
-    assert run([*asked, "-o", str(tmp_path / "out")]) == BROKEN_FILE
-    assert f"own.toml:{line}: {field}: " in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "field"),
-    [
         ("years = 3.0", "years = nan", "mission.years"),
         ("images_per_orbit = 600", "images_per_orbit = 0", "mission.images_per_orbit"),
         ("pass_minutes = 8.0", "pass_minutes = 120.0", "mission.pass_minutes"),
@@ -66,16 +50,20 @@ def test_an_impossible_orbit_is_named_with_file_line_and_field_before_anything_r
         ("uplink_bit_per_s = 64000.0\n", "", "limits.upload_passes"),
     ],
 )
-def test_an_impossible_mission_is_named_with_file_line_and_field(
+def test_an_impossible_orbit_or_mission_is_named_with_file_line_and_field_before_anything_runs(
     before: str, after: str, field: str, program: ConductanceProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_program(program, tmp_path / "program.h5")
-    changed(EXAMPLE, tmp_path / "mission.toml", before, after)
-    assert run(["mission", "check", str(tmp_path / "program.h5"), str(tmp_path / "mission.toml")]) == BROKEN_FILE
+    source = ORBIT if before in ORBIT.read_text("utf-8") else EXAMPLE
+    compiled, own, out = tmp_path / "program.h5", tmp_path / source.name, tmp_path / "out"
+    save_program(program, compiled)
+    line = changed(source, own, before, after)
+    orbit = ["campaign", str(compiled), "--orbit", str(own), "-o", str(out)]
+    assert run(orbit if source is ORBIT else ["mission", "check", str(compiled), str(own)]) == BROKEN_FILE
     said = capsys.readouterr().err
-    place = said[said.index("mission.toml:") :].split(":")
-    assert int(place[1]) > 1
+    place = said[said.index(f"{source.name}:") :].split(":")
     assert place[2].strip() == field
+    assert int(place[1]) == line if after else int(place[1]) > 1
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("row", ["0,nan", "0,1e99", "100,50", "soon,later", "0"])
