@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -95,14 +96,16 @@ def deploy(
     as_json: Json = False,
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
+    from cim.record.file import load_record
     from firmware_protocols.messages import Capability
     from hil.deployment.deploy import deploy, images_of_run
     from hil.deployment.dry_run import estimate
     from hil.deployment.expected_work import PHASES
-    from hil.deployment.network_source import images_asked, program_of
+    from hil.deployment.network_source import bundled_on, images_asked, program_of
     from hil.deployment.plan import plan_of
     from hil.driver.counting.wire_cost import EVERYTHING, ON_SERIAL
     from hil.driver.open_chip import open_chip
+    from hil.improvement.filled import filled
     from hil.pages.tables import labelled
     from hil.transports import is_serial
     from hil.verdict.baseline import read_baseline
@@ -124,6 +127,10 @@ def deploy(
     with screen(quiet=False, asks=age is None, phases=PHASES) as watch:
         if not dry_run:
             network = trained(network, techniques, source, calibration, options.age_s, watch)
+        network, source = bundled_on(network, source, watch)
+        with watch.stage("weighing"):
+            record = load_record(calibration) if calibration else None
+            options = replace(options, recipe=filled(network, source, options, record, watch))
         if dry_run:
             watch.plan((PlannedStage("compiling", 2.0), PlannedStage("counting", 2.0)))
             images = images_asked(source)  # what is missing is said before work is done
@@ -153,7 +160,7 @@ def deploy(
         report = deploy(
             network,
             address,
-            **of.values,
+            **{**of.values, "data": source.data},
             calibration=calibration,
             recalibrate=recalibrate,
             record_age_s=seconds(record_age),

@@ -60,8 +60,9 @@ def simulate(
     from cim.record.file import load_record
     from cim.simulator.modes import SimulationMode
     from hil.deployment.expected_work import expected_prediction
-    from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of
+    from hil.deployment.network_source import BUNDLED_NETWORK, bundled_on, images_asked, program_of
     from hil.deployment.plan import plan_of
+    from hil.improvement.filled import filled
     from hil.pages.summary import NextStep
     from hil.prediction.predict import Tuning, predict
     from hil.prediction.scored import float_score
@@ -82,11 +83,14 @@ def simulate(
         metric=metric_place(asked.values.get("metric")),
         recipe=techniques.recipe(network),
     )
-    images = images_asked(source)
     record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
+        network, source = bundled_on(network, source, watch)
+        images = images_asked(source)
         network = trained(network, techniques, source, calibration, options.age_s, watch)
         with watch.stage("compiling"):
+            if len(predicted.ages_s) == 1:  # residual slices are drawn for one age
+                options = replace(options, recipe=filled(network, source, options, record, watch))
             program, graph = program_of(network, source, watch, recipe=options.recipe, task=options.task)
         planned = plan_of(program, options.recipe_of(program))
         for name, text in planned.rows():

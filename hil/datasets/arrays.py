@@ -1,23 +1,27 @@
-"""Sets of arrays, .npz or HDF5: inputs of any shape, targets of any kind; nothing pickled, sizes checked first.
+"""Sets of arrays, .npz, HDF5 or .csv: inputs of any shape, targets of any kind; nothing pickled, sizes checked first.
 
 Names of the arrays: ``images`` uint8 (n, H, W) or (n, H, W, C), or ``inputs`` (n, …) of any numbers, as the network
 takes them; beside them at most one of ``labels``, ``masks``, ``values``, ``steps``, or ``boxes`` (m, 4) with
-``box_classes`` (m,) and ``box_counts`` (n,). ``classes`` names classes, in HDF5 the attribute ``class_names``.
+``box_classes`` (m,) and ``box_counts`` (n,). ``classes`` names classes, in HDF5 the attribute ``class_names``. A table
+has a sample in each row, its features and last its class.
 """
 
 from __future__ import annotations
 
+import csv
+import itertools
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.files import open_regular
 from cim.hdf5_file import open_hdf5
 from hil.datasets.npy_header import npy_header
 from hil.datasets.targets import MOST_CLASSES, TargetKind, checked_targets, padded_boxes
@@ -25,6 +29,7 @@ from hil.errors import FileError
 
 MAX_BYTES = 4 << 30  # of one array, as it is held
 MAX_FILE_BYTES = 64 << 30
+MAX_TABLE_BYTES = 256 << 20  # of text
 LONGEST_SIDE = 1 << 20
 NAMES = {
     "labels": TargetKind.CLASSES,
@@ -87,6 +92,46 @@ def content_of(arrays: Mapping[str, NDArray[Any]], source: str) -> ArrayContent:
         FileError: arrays that do not fit each other, or are none of those.
     """
     return _content(_Loaded(arrays), None, source)
+
+
+def read_table(path: Path, limit: int | None) -> ArrayContent:
+    """Features and classes of a CSV file, with or without a line of names: classes are words or whole numbers.
+
+    Raises:
+        FileError: too large, no numbers, or rows of several lengths.
+    """
+    try:
+        with open_regular(path) as file:
+            text = file.read(MAX_TABLE_BYTES + 1)
+        if len(text) > MAX_TABLE_BYTES:
+            raise FileError(f"a table of more than {MAX_TABLE_BYTES >> 20} MB", where=str(path), hint="an .npz file")
+        rows = [row for row in csv.reader(text.decode("utf-8-sig").splitlines()) if row]
+        if rows and not _is_number(rows[0][0]):
+            del rows[0]
+        rows = list(itertools.islice(rows, limit))
+        inputs = np.array([row[:-1] for row in rows], np.float64)
+    except (ValueError, csv.Error, OSError) as error:
+        raise FileError(
+            f"not a table of features: {str(error)[:200]}", where=str(path), hint="a row: 5.1,3.5,setosa"
+        ) from error
+    words = [row[-1].strip() for row in rows]
+    names: tuple[str, ...] = ()
+    if all(word.isdecimal() for word in words):
+        labels = np.array(words, np.int64)
+    else:
+        names = tuple(sorted(set(words)))
+        labels = np.array([names.index(word) for word in words], np.int64)
+    if len(names) > MOST_CLASSES:
+        raise FileError(f"{len(names)} classes; the last column is the class", where=str(path))
+    return replace(content_of({"inputs": inputs, "labels": labels}, str(path)), classes=names)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def has_inputs(path: Path) -> bool:

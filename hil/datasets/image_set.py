@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hil.atomic import new_file
 from hil.datasets import formats
-from hil.datasets.arrays import ArrayContent, has_inputs, read_array_file
+from hil.datasets.arrays import ArrayContent, has_inputs, read_array_file, read_table
 from hil.datasets.formats import Content
 from hil.datasets.labelled_folders import BOXES_FILE, holds_masks, read_coco, read_masks
 from hil.datasets.targets import TargetKind
@@ -89,13 +89,17 @@ _KNOWN = {
         ("eurosat_rgb_{split}.h5", "eurosat/2750", "EuroSAT_RGB"), _EUROSAT, (64, 64, 3), "", "EuroSAT", test_every=5
     ),
 }
-_BUNDLED_NAME, _BUNDLED_FILE = "fashion-mnist-bundled", "fashion_mnist_test2000.npz"
+_BUNDLED = {  # test samples that are part of this package, with the names of their classes beside them or here
+    "fashion-mnist-bundled": ("fashion_mnist_test2000.npz", _FASHION),
+    "digits-bundled": ("digits_test1000.npz", ()),
+    "yin-yang-bundled": ("yin_yang_test1000.npz", ()),
+}
 _SPLITS = ("train", "test")
 
 
 def dataset_names() -> list[str]:
     """Names of known sets, whether they are on this machine or not."""
-    return [*_KNOWN, _BUNDLED_NAME]
+    return [*_KNOWN, *_BUNDLED]
 
 
 def load_dataset(
@@ -109,8 +113,9 @@ def load_dataset(
 ) -> Dataset:
     """The images of a known set or of a path; the first ``limit`` of them when it is given.
 
-    Known names: ``fashion-mnist``, ``fashion-mnist-bundled`` (its first 2,000 test images, part of
-    this package), ``cifar10`` (bit-exact images where the file has them), ``cifar10-jpeg``, ``eurosat``.
+    Known names: ``fashion-mnist``, ``cifar10`` (bit-exact images where the file has them), ``cifar10-jpeg``,
+    ``eurosat``; part of this package: ``fashion-mnist-bundled`` (the first 2,000 test images), ``digits-bundled``
+    (1,000 of 8 x 8), ``yin-yang-bundled`` (1,000 points of 4 features).
     ``download`` allows torchvision to fetch a known set into ``data_dir``, ``HIL_DATA`` or the user's cache.
     ``any_kind`` takes sets whose samples are not images with classes, for those who can score them.
     Raises ``FileError`` when nothing is found or a file is broken, or is of a kind that was not asked for.
@@ -135,10 +140,13 @@ def load_dataset(
         raise UsageError(f"unknown split {split!r}", hint=f"one of {', '.join(_SPLITS)}")
     if limit is not None and limit < 1:
         raise UsageError(f"at least one image is needed, not {limit}")
-    if name == _BUNDLED_NAME:
+    if name in _BUNDLED:
+        file, classes = BUNDLED / _BUNDLED[name][0], _BUNDLED[name][1]
         if split != "test":
             raise UsageError(f"{name} has test images only", hint="fashion-mnist has the training images")
-        return _dataset(name, formats.read_path(BUNDLED / _BUNDLED_FILE, split, limit), _FASHION)
+        if has_inputs(file):
+            return dataset_of(name, read_array_file(file, limit))
+        return _dataset(name, formats.read_path(file, split, limit), classes)
     known = _KNOWN.get(name)
     if known is not None:
         found = _find(name, known, split, data_dir, download)
@@ -177,6 +185,8 @@ def _of_any_kind(path: Path, split: str, limit: int | None) -> ArrayContent | No
             return None if found is None else read_array_file(found, limit)
         if path.suffix == ".json" and path.is_file():
             return read_coco(path, limit)
+        if path.suffix == ".csv" and path.is_file():
+            return read_table(path, limit)
         if path.suffix in (".npz", ".h5", ".hdf5") and path.is_file() and has_inputs(path):
             return read_array_file(path, limit)
     except MemoryError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cim.chip.file import load_chip
-from hil.datasets.image_set import Dataset, load_dataset
+from cim.chip.spec import ChipSpec
+from hil.datasets.image_set import BUNDLED, Dataset, load_dataset
 from hil.deployment.options import NetworkOptions
 from hil.errors import UsageError
 from hil.watch import Watch
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from mapping.recipe.recipe import Recipe
 
 BUNDLED_DATA = "fashion-mnist-bundled"
-BUNDLED_NETWORK = Path(__file__).parents[1] / "datasets" / "bundled" / "fashion_mnist.pt"
+BUNDLED_NETWORK = BUNDLED / "fashion_mnist.pt"
+SMALLER = ((BUNDLED / "digits.pt", "digits-bundled"), (BUNDLED / "yin_yang.pt", "yin-yang-bundled"))
+"""Bundled networks, from large to small, for chips that do not hold ``BUNDLED_NETWORK``, with their test samples."""
 NAMED = "timm:NAME, torchvision:NAME or hf:OWNER/NAME"
 HINT = "hil import {} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 -o net.pt, once; or the same options here"
 
@@ -71,6 +75,33 @@ def images_asked(asked: NetworkOptions, *, any_kind: bool = True) -> Dataset:
     """The test images that were named, else the bundled ones; ``any_kind``: labels may be other than classes."""
     name = asked.data or BUNDLED_DATA
     return load_dataset(name, "test", data_dir=asked.data_dir, download=asked.download, any_kind=any_kind)
+
+
+def bundled_on(network: Path | None, asked: NetworkOptions, watch: Watch) -> tuple[Path | None, NetworkOptions]:
+    """Network and data of a command that may have named neither: the largest bundled network that the chip holds.
+
+    None stays for ``BUNDLED_NETWORK``, and where not even the smallest fits.
+    """
+    if network is None and asked.data is None:
+        spec = load_chip(asked.chip, macros=asked.macros)
+        for smaller, data in ((BUNDLED_NETWORK, ""), *SMALLER):
+            if _fits(load_network(smaller), spec):
+                if not data:
+                    break
+                watch.note(f"{spec.name} does not hold the larger bundled networks: {smaller.stem} on {data}")
+                return smaller, replace(asked, data=data)
+    return network, asked
+
+
+def _fits(file: NetworkFile, spec: ChipSpec) -> bool:
+    from mapping.errors import CannotMap
+    from mapping.workload import network_workload
+
+    try:
+        network_workload(file.graph, spec, weight_bits=file.weight_bits, activation_bits=file.activation_bits)
+    except CannotMap:
+        return False
+    return True
 
 
 def program_of(

@@ -42,6 +42,7 @@ def test_the_shipped_chips_load() -> None:
         "mnsim-256": (256, 512),
         "mnsim-256-levy": (256, 512),
         "neurram-256": (256, 256),
+        "small-32": (32, 32),
         "tong-2025": (256, 256),
         "yao-2020": (128, 16),
     }

@@ -54,6 +54,20 @@ def test_arrays_of_any_shape_are_read_with_targets_of_any_kind(tmp_path: Path, s
     assert (labels.labels.tolist(), labels.classes) == ([0, 2, 1], ("0", "1", "2"))
 
 
+def test_a_table_has_features_and_last_a_class_by_word_or_number(tmp_path: Path) -> None:
+    path = tmp_path / "iris.csv"
+    path.write_text("sepal,petal,species\n5.1,1.4,setosa\n6.3,6.0,virginica\n4.9,1.5,setosa\n")
+    named = read(path, limit=2)
+    assert (named.classes, named.labels.tolist()) == (("setosa", "virginica"), [0, 1])
+    assert np.allclose(named.inputs, [[5.1, 1.4], [6.3, 6.0]])
+    path.write_text("5.1,1.4,2\n6.3,6.0,0\n")
+    assert read(path).labels.tolist() == [2, 0]
+    for text in ("", "5.1,setosa\n6.3,6.0,setosa\n", "a,b\nc,setosa\n", "nan,1\n", "\0\n", "5.1\n"):
+        path.write_text(text)
+        with pytest.raises(FileError):
+            read(path)
+
+
 def test_boxes_of_all_samples_stand_one_after_the_other(tmp_path: Path) -> None:
     boxes = np.array([[0, 0, 2, 3], [1, 1, 4, 4], [2, 2, 5, 6]])
     path = saved(
