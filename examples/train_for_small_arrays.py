@@ -86,8 +86,9 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         for name, (key, train, labels, test, truth, classes) in sets.items():
-            np.savez_compressed(asked.out / f"{name}_test{len(test)}.npz", **{key: test}, labels=truth, classes=classes)
-            np.savez(training := Path(folder) / f"{name}.npz", **{key: train}, labels=labels, classes=classes)
+            for split, samples, what in (("train", train, labels), ("test", test, truth)):
+                file = asked.out / f"{name}_{split}.npz"
+                np.savez_compressed(file, **{key: samples}, labels=what, classes=classes)
             x = torch.from_numpy(train.astype(np.float32))
             if key == "images":
                 x = (x / 255).permute(0, 3, 1, 2)
@@ -98,7 +99,7 @@ def main() -> None:
             file = import_network(
                 source,
                 arch=None,
-                data=str(training),
+                data=str(asked.out / f"{name}_train.npz"),
                 data_dir=None,
                 weight_bits=4,
                 activation_bits=8,

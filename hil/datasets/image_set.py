@@ -89,12 +89,12 @@ _KNOWN = {
         ("eurosat_rgb_{split}.h5", "eurosat/2750", "EuroSAT_RGB"), _EUROSAT, (64, 64, 3), "", "EuroSAT", test_every=5
     ),
 }
-_BUNDLED = {  # test samples that are part of this package, with the names of their classes beside them or here
-    "fashion-mnist-bundled": ("fashion_mnist_test2000.npz", _FASHION),
-    "digits-bundled": ("digits_test1000.npz", ()),
-    "yin-yang-bundled": ("yin_yang_test1000.npz", ()),
-}
 _SPLITS = ("train", "test")
+_BUNDLED = {  # samples that are part of this package, by split; and the names of their classes, where no file has them
+    "fashion-mnist-bundled": ({"test": "fashion_mnist_test2000.npz"}, _FASHION),
+    "digits-bundled": ({split: f"digits_{split}.npz" for split in _SPLITS}, ()),
+    "yin-yang-bundled": ({split: f"yin_yang_{split}.npz" for split in _SPLITS}, ()),
+}
 
 
 def dataset_names() -> list[str]:
@@ -141,9 +141,10 @@ def load_dataset(
     if limit is not None and limit < 1:
         raise UsageError(f"at least one image is needed, not {limit}")
     if name in _BUNDLED:
-        file, classes = BUNDLED / _BUNDLED[name][0], _BUNDLED[name][1]
-        if split != "test":
+        files, classes = _BUNDLED[name]
+        if split not in files:
             raise UsageError(f"{name} has test images only", hint="fashion-mnist has the training images")
+        file = BUNDLED / files[split]
         if has_inputs(file):
             return dataset_of(name, read_array_file(file, limit))
         return _dataset(name, formats.read_path(file, split, limit), classes)
