@@ -9,7 +9,7 @@ from typing import Protocol
 
 from hil.verdict.agreement import AgreementReport
 from mapping.recipe.lower_slices import LowerSlices
-from mapping.recipe.recipe import Recipe
+from mapping.recipe.recipe import Recipe, recipe_of_effort
 
 FLAGS = ("--recalibrate", "--all-images")  # of ``Redeployment``: options without a value
 USUAL_DATA = "fashion-mnist"  # that the bundled images are of; its training images are not bundled
@@ -90,10 +90,12 @@ class InShell:
         asked = self.report.asked
         words = [w for w in (asked.get("network"),) if w]
         words += [w for name in ("data", "data_dir") if (v := asked.get(name)) for w in (_option(name), v)]
-        words += self._given("--chip", "--macros", "--with", "--without", "--effort")
-        plan = self.report.plan
-        residual = plan is not None and Recipe.of_words(plan.recipe).get(LowerSlices) is not None
-        ages = "30d" if residual else "1d,30d"  # cells of residual slices are drawn for one age
+        words += self._given("--chip", "--macros")
+        recipe = Recipe.of_words(self.report.plan.recipe) if self.report.plan else Recipe()
+        usual = recipe_of_effort(1).techniques
+        weighed = [word for t in recipe.techniques if t not in usual for word in ("--with", str(t))]
+        words += self._given("--with", "--without", "--effort") or weighed
+        ages = "30d" if recipe.get(LowerSlices) else "1d,30d"  # cells of residual slices are drawn for one age
         return " ".join(["hil simulate", *map(word_of, words)]) + f"{self._record()} --age {ages}"
 
     def improved(self) -> str:

@@ -17,11 +17,14 @@ from hil.deployment.network_source import SMALLER, bundled_on, program_of
 from hil.deployment.options import USUAL_RECIPE, DeployOptions, NetworkOptions
 from hil.improvement.filled import filled
 from hil.prediction.predict import predict
+from hil.report.step_words import words_for
+from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch
 from mapping.recipe.recipe import Recipe
 
 SMALL = NetworkOptions(chip="small-32")
 DIGITS, YIN_YANG = (path for path, _ in SMALLER)
+DATA = load_dataset("yin-yang-bundled", any_kind=True)
 
 
 def test_a_network_on_one_small_array_gets_what_fits_it_and_gains() -> None:
@@ -32,8 +35,7 @@ def test_a_network_on_one_small_array_gets_what_fits_it_and_gains() -> None:
 
     def simulated(used: Recipe) -> float:
         program, _ = program_of(YIN_YANG, SMALL, Watch(), recipe=used)
-        images = load_dataset("yin-yang-bundled", any_kind=True)
-        found = predict(program, images, None, replace(options, recipe=used), Watch(), mode="fast")
+        found = predict(program, DATA, None, replace(options, recipe=used), Watch(), mode="fast")
         return float(np.mean(found.chips))
 
     assert simulated(recipe) > simulated(USUAL_RECIPE) + 0.01  # on test points and chips that chose nothing
@@ -50,21 +52,19 @@ def test_the_usual_recipe_stays_where_there_is_nothing_to_win_or_to_judge_by(
         monkeypatch.setattr("hil.improvement.filled.ENOUGH", 1.0)
     else:
         monkeypatch.setattr("hil.improvement.filled.WEIGHED", 100)
-    watch = Watch()
-    assert filled(YIN_YANG, SMALL, options, None, watch) == options.recipe
+    assert filled(YIN_YANG, SMALL, options, None, watch := Watch()) == options.recipe
     assert not watch.notes
 
 
 def test_the_largest_bundled_network_that_a_chip_holds_is_taken() -> None:
     for source, expected in (
         (NetworkOptions(), (None, None)),
-        (NetworkOptions(chip="lab-128", macros=3), (DIGITS, "digits-bundled")),
+        (NetworkOptions(macros=3), (DIGITS, "digits-bundled")),
         (SMALL, (YIN_YANG, "yin-yang-bundled")),
         (replace(SMALL, data="mine.npz"), (None, "mine.npz")),
     ):
         network, found = bundled_on(None, source, Watch())
         assert (network, found.data) == expected
-    assert all(len(load_dataset(data, any_kind=True)) == 1000 for _, data in SMALLER)
 
 
 def test_one_small_array_is_deployed_on_without_a_network_or_an_option(
@@ -73,5 +73,5 @@ def test_one_small_array_is_deployed_on_without_a_network_or_an_option(
     few = ["--samples", "300", "--repeat", "2", "--no-causes", "--mode", "fast"]
     run(["deploy", "--emulated", "--chip", "small-32", *few, "-o", str(tmp_path / "run"), "--json"])
     report = json.loads(capsys.readouterr().out)
-    assert any("weighed on 8 virtual chips" in note for note in report["notes"])
+    assert "--with adapters" in words_for(AgreementReport.from_json(report)).simulated()
     assert report["accuracy"]["measured"]["mean"] > report["accuracy"]["float"] - 0.1
