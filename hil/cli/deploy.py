@@ -127,7 +127,7 @@ def deploy(
     with screen(quiet=False, asks=age is None, phases=PHASES) as watch:
         if not dry_run:
             network = trained(network, techniques, source, calibration, options.age_s, watch)
-        network, source = bundled_on(network, source, watch)
+        network, source = bundled_on(network, source, options.recipe, watch)
         with watch.stage("weighing"):
             record = load_record(calibration) if calibration else None
             options = replace(options, recipe=filled(network, source, options, record, watch))

@@ -85,7 +85,7 @@ def simulate(
     )
     record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
-        network, source = bundled_on(network, source, watch)
+        network, source = bundled_on(network, source, options.recipe, watch)
         images = images_asked(source)
         network = trained(network, techniques, source, calibration, options.age_s, watch)
         with watch.stage("compiling"):

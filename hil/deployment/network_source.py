@@ -77,15 +77,18 @@ def images_asked(asked: NetworkOptions, *, any_kind: bool = True) -> Dataset:
     return load_dataset(name, "test", data_dir=asked.data_dir, download=asked.download, any_kind=any_kind)
 
 
-def bundled_on(network: Path | None, asked: NetworkOptions, watch: Watch) -> tuple[Path | None, NetworkOptions]:
-    """Network and data of a command that may have named neither: the largest bundled network that the chip holds.
+def bundled_on(
+    network: Path | None, asked: NetworkOptions, recipe: Recipe, watch: Watch
+) -> tuple[Path | None, NetworkOptions]:
+    """Network and data of a command that may have named neither: the largest bundled network that the chip holds by a
+    recipe, which may write it in rounds.
 
     None stays for ``BUNDLED_NETWORK``, and where not even the smallest fits.
     """
     if network is None and asked.data is None:
         spec = load_chip(asked.chip, macros=asked.macros)
         for smaller, data in ((BUNDLED_NETWORK, ""), *SMALLER):
-            if _fits(load_network(smaller), spec):
+            if _fits(load_network(smaller), spec, recipe):
                 if not data:
                     break
                 watch.note(f"{spec.name} does not hold the larger bundled networks: {smaller.stem} on {data}")
@@ -93,12 +96,14 @@ def bundled_on(network: Path | None, asked: NetworkOptions, watch: Watch) -> tup
     return network, asked
 
 
-def _fits(file: NetworkFile, spec: ChipSpec) -> bool:
+def _fits(file: NetworkFile, spec: ChipSpec, recipe: Recipe) -> bool:
     from mapping.errors import CannotMap
-    from mapping.workload import network_workload
+    from mapping.layout.lay_out import LayoutOptions
+    from mapping.workload import placed, unplaced_workload
 
+    work = unplaced_workload(file.graph, weight_bits=file.weight_bits, activation_bits=file.activation_bits)
     try:
-        network_workload(file.graph, spec, weight_bits=file.weight_bits, activation_bits=file.activation_bits)
+        placed(work, spec, recipe.laid_out(LayoutOptions()))
     except CannotMap:
         return False
     return True

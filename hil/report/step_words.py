@@ -91,11 +91,12 @@ class InShell:
         words = [w for w in (asked.get("network"),) if w]
         words += [w for name in ("data", "data_dir") if (v := asked.get(name)) for w in (_option(name), v)]
         words += self._given("--chip", "--macros")
-        recipe = Recipe.of_words(self.report.plan.recipe) if self.report.plan else Recipe()
+        used = Recipe.of_words(self.report.plan.recipe).techniques if self.report.plan else ()
         usual = recipe_of_effort(1).techniques
-        weighed = [word for t in recipe.techniques if t not in usual for word in ("--with", str(t))]
+        weighed = [word for t in used if t not in usual for word in ("--with", str(t))]
         words += self._given("--with", "--without", "--effort") or weighed
-        ages = "30d" if recipe.get(LowerSlices) else "1d,30d"  # cells of residual slices are drawn for one age
+        residual = any(isinstance(t, LowerSlices) for t in used)
+        ages = "30d" if residual else "1d,30d"  # cells of residual slices are drawn for one age
         return " ".join(["hil simulate", *map(word_of, words)]) + f"{self._record()} --age {ages}"
 
     def improved(self) -> str:

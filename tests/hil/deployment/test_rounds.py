@@ -311,7 +311,7 @@ def test_a_network_larger_than_the_chip_is_deployed_in_rounds_where_that_is_aske
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     command = ["deploy", "--emulated", "--macros=12", "--dry-run", "--json"]
-    assert cli(command) == ExitCode.CANNOT_MAP
+    assert cli([*command, "--data", "fashion-mnist-bundled"]) == ExitCode.CANNOT_MAP
     assert "--with rounds" in capsys.readouterr().err
     assert cli([*command, "--with", "rounds"]) == 0
     assert json.loads(capsys.readouterr().out)["rounds"] == 2

@@ -63,7 +63,7 @@ def test_the_largest_bundled_network_that_a_chip_holds_is_taken() -> None:
         (SMALL, (YIN_YANG, "yin-yang-bundled")),
         (replace(SMALL, data="mine.npz"), (None, "mine.npz")),
     ):
-        network, found = bundled_on(None, source, Watch())
+        network, found = bundled_on(None, source, USUAL_RECIPE, Watch())
         assert (network, found.data) == expected
 
 
