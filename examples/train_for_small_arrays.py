@@ -1,4 +1,4 @@
-"""Train the networks that ``hil deploy --emulated --chip small-32`` and ``--chip small-64`` run when no other is named.
+"""Train the networks that ``hil deploy --emulated`` runs on chips too small for the larger one, as ``small-32`` is.
 
     pip download --no-deps scikit-learn; unzip -p scikit_learn-*.whl "*/digits.csv.gz" > digits.csv.gz
     python examples/train_for_small_arrays.py digits.csv.gz --out hil/datasets/bundled

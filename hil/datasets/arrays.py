@@ -110,20 +110,16 @@ def read_table(path: Path, limit: int | None) -> ArrayContent:
             del rows[0]
         rows = list(itertools.islice(rows, limit))
         inputs = np.array([row[:-1] for row in rows], np.float64)
-    except (ValueError, csv.Error, OSError) as error:
+        words = [row[-1].strip() for row in rows]
+        names, labels = ((), words) if all(map(str.isdecimal, words)) else np.unique(words, return_inverse=True)
+        labels = np.array(labels, np.int64)
+    except (ValueError, OverflowError, csv.Error, OSError) as error:
         raise FileError(
             f"not a table of features: {str(error)[:200]}", where=str(path), hint="a row: 5.1,3.5,setosa"
         ) from error
-    words = [row[-1].strip() for row in rows]
-    names: tuple[str, ...] = ()
-    if all(word.isdecimal() for word in words):
-        labels = np.array(words, np.int64)
-    else:
-        names = tuple(sorted(set(words)))
-        labels = np.array([names.index(word) for word in words], np.int64)
     if len(names) > MOST_CLASSES:
         raise FileError(f"{len(names)} classes; the last column is the class", where=str(path))
-    return replace(content_of({"inputs": inputs, "labels": labels}, str(path)), classes=names)
+    return replace(content_of({"inputs": inputs, "labels": labels}, str(path)), classes=tuple(map(str, names)))
 
 
 def _is_number(text: str) -> bool:

@@ -56,7 +56,7 @@ def filled(
     images = file.calibration_images[at]
     answers = float_logits(file.graph, images).argmax(1)
     made = partial(program_of, network, source, Watch())
-    stands, best = options.recipe, np.zeros(0)
+    stands = options.recipe
 
     def kept(recipe: Recipe) -> NDArray[np.float64]:
         return _kept(
@@ -75,16 +75,18 @@ def filled(
             continue
         try:
             recipe = stands.using(priced.technique)
-            found = best if recipe == stands else kept(recipe)
+            if recipe == stands:
+                continue
+            found = kept(recipe)
         except (CannotMap, RecipeError):
             continue
         gain = found - best
         error = gain.std(ddof=1) / np.sqrt(CHIPS)
-        if recipe != stands:
-            keeps = gain.mean() > error
-            let_go = "" if keeps else ", let go"
-            weighed.append(f"{priced.technique} {100 * gain.mean():+.1f} ± {100 * error:.1f}{let_go}")
-            stands, best = (recipe, found) if keeps else (stands, best)
+        keeps = gain.mean() > error
+        let_go = "" if keeps else ", let go"
+        weighed.append(f"{priced.technique} {100 * gain.mean():+.1f} ± {100 * error:.1f}{let_go}")
+        if keeps:
+            stands, best = recipe, found
     watch.note(f"weighed on {CHIPS} virtual chips, points of {len(images)} stored images: {'; '.join(weighed)}")
     return stands
 
