@@ -33,7 +33,7 @@ from firmware_protocols.messages import (
     Status,
     TileProgrammed,
 )
-from firmware_protocols.request_states import ASIDE, CACHED_REPLIES
+from firmware_protocols.request_states import CACHED_REPLIES
 from firmware_protocols.sending import BULK
 from firmware_protocols.states import Role
 
@@ -188,25 +188,6 @@ def test_sixteen_replies_are_remembered_and_no_more(raw_host: RawHost) -> None:
     assert len(raw_host.server.handlers.calls) == CACHED_REPLIES + 1
     raw_host.send(encode(Describe(), 1))
     assert len(raw_host.server.handlers.calls) == CACHED_REPLIES + 2
-
-
-def test_an_answer_that_is_asked_for_again_is_the_newest(raw_host: RawHost) -> None:
-    answers = [raw_host.send(encode(Describe(), number)) for number in range(1, CACHED_REPLIES + 1)]
-    assert raw_host.send(encode(Describe(), 1)) == answers[0]
-    for number in range(CACHED_REPLIES + 1, 2 * CACHED_REPLIES):
-        raw_host.send(encode(Describe(), number))
-    assert raw_host.send(encode(Describe(), 1)) == answers[0]
-    assert len(raw_host.server.handlers.calls) == 2 * CACHED_REPLIES - 1
-
-
-def test_answers_beside_requests_in_turn_cost_none_that_the_host_may_wait_for(raw_host: RawHost) -> None:
-    answers = [raw_host.send(encode(Describe(), number)) for number in range(1, CACHED_REPLIES)]
-    for number in range(40):
-        raw_host.send(encode(Describe(), ASIDE + number))
-    done = len(raw_host.server.handlers.calls)
-    assert [raw_host.send(encode(Describe(), number)) for number in range(1, CACHED_REPLIES)] == answers
-    raw_host.send(encode(Describe(), ASIDE + 39))
-    assert len(raw_host.server.handlers.calls) == done
 
 
 def test_a_host_that_queues_without_end_is_told_busy(raw_host: RawHost) -> None:

@@ -33,7 +33,7 @@ SIMULATION = "python -m tests.line_simulation"
 LINK, OUTAGES = "tests/firmware_protocols/test_link.py", "tests/hil/driver/test_long_outages.py"
 SIZES, RESUME = "tests/firmware_protocols/test_frame_size.py", "tests/hil/deployment/test_resume.py"
 PORTS, RECONNECTION = "tests/hil/transports/test_transports.py", "tests/hil/driver/test_reconnection.py"
-JOURNAL, C_JOURNAL = (f"tests/firmware_protocols/test_{name}journal.py" for name in ("chip_", "reference_firmware_"))
+JOURNAL = "tests/firmware_protocols/test_journal.py"
 
 
 class MatrixRow(NamedTuple):
@@ -93,8 +93,7 @@ ROWS = {
         (
             f"{JOURNAL}::test_power_lost_at_any_byte_of_an_entry_costs_that_entry_at_most",
             f"{JOURNAL}::test_a_record_is_the_old_or_the_new_one_wherever_the_power_fails",
-            f"{C_JOURNAL}::test_a_record_is_the_old_or_the_new_one_wherever_the_power_fails",
-            f"{C_JOURNAL}::test_power_lost_at_any_byte_of_an_entry_costs_that_entry_at_most",
+            f"{JOURNAL}::test_a_record_of_the_firmware_is_the_old_or_the_new_one_wherever_the_power_fails",
             f"{RESUME}::test_an_entry_that_was_not_finished_is_dropped",
         ),
         SIMULATION,
