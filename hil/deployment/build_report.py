@@ -33,14 +33,13 @@ from hil.verdict.agreement import (
     CellSummary,
     ChipIdentity,
     DataUse,
-    LayerSample,
     NetworkIdentity,
-    compare_readbacks,
     count_answers,
-    layer_statistics,
     summarise_cells,
 )
 from hil.verdict.cause_split import CauseSplit
+from hil.verdict.fidelity import compare_readbacks
+from hil.verdict.layers import LayerSample, layer_statistics
 from hil.verdict.movements import SumsBeside
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch

@@ -27,8 +27,8 @@ from hil.deployment.layer_sums import Exact
 from hil.simulation.cores import in_threads
 from hil.simulation.error_sources import with_sources
 from hil.simulation.virtual_chip import SampledDevice, VirtualChip, build_chip
-from hil.verdict.agreement import LayerSample
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
+from hil.verdict.layers import LayerSample
 from hil.watch import Watch
 from mapping.layout.place import macro_levels_us, targets_by_slot_us
 from mapping.program.corrections import Corrections

@@ -55,7 +55,8 @@ from hil.report.work_folder import WorkFolder
 from hil.simulation.cores import BackgroundPool
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports import DEFAULT_BAUD
-from hil.verdict.agreement import AgreementReport, Mode
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.verdict import Mode
 from hil.watch import SetOfSteps, Watch
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph

@@ -15,9 +15,9 @@ from hil.deployment.options import DeployOptions
 from hil.deployment.scoring import MOST_NUMBERS, Scoring
 from hil.deployment.targets.measured_sums import Conversions
 from hil.errors import UsageError
-from hil.verdict.agreement import Judgement, Mode, judge, planned_looks
 from hil.verdict.as_calibrated import LayerLines
-from hil.verdict.statistics import FEWEST_CHIPS, FEWEST_IMAGES, FEWEST_REPEATS
+from hil.verdict.statistics import FEWEST_CHIPS, FEWEST_IMAGES, FEWEST_REPEATS, planned_looks
+from hil.verdict.verdict import Judgement, Mode, judge
 from hil.watch import Watch
 from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram

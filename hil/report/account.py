@@ -15,8 +15,9 @@ from hil.report.losses import lost_to
 from hil.report.next_steps import next_steps
 from hil.report.run_data import RunData
 from hil.report.tables import age_words, doubts, image_words
-from hil.verdict.agreement import AgreementReport, Interval, Judgement, Verdict
+from hil.verdict.agreement import AgreementReport
 from hil.verdict.metric import ACCURACY, Metric
+from hil.verdict.verdict import Interval, Judgement, Verdict
 
 TONES = {Verdict.AGREE: Tone.GOOD, Verdict.DISAGREE: Tone.BAD, Verdict.INCONCLUSIVE: Tone.OPEN}
 FINE_TOLERANCE = 0.005  # below it one digit of a point is too coarse

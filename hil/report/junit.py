@@ -8,8 +8,9 @@ from xml.etree import ElementTree as xml
 from hil.atomic import write_text
 from hil.report.account import summary_of
 from hil.report.tables import QUESTIONS
-from hil.verdict.agreement import AgreementReport, Judgement, Verdict
+from hil.verdict.agreement import AgreementReport
 from hil.verdict.baseline import BaselineChange
+from hil.verdict.verdict import Judgement, Verdict
 
 
 def write_junit(path: str | Path, report: AgreementReport, change: BaselineChange | None = None) -> None:

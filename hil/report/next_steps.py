@@ -8,8 +8,9 @@ from hil.pages.summary import NextStep
 from hil.report.losses import lost_to
 from hil.report.step_words import RECALIBRATED, REWRITTEN, with_options, word_of, words_for
 from hil.report.tables import worst_layers
-from hil.verdict.agreement import AgreementReport, Verdict
+from hil.verdict.agreement import AgreementReport
 from hil.verdict.statistics import FEWEST_IMAGES, FEWEST_REPEATS
+from hil.verdict.verdict import Verdict
 
 MOST_STEPS = 3
 ENOUGH_IMAGES, ENOUGH_PASSES = 2000, 3

@@ -46,7 +46,7 @@ def assert_agrees(report: AgreementReport, tolerance: float | None = None) -> No
     """
     __tracebackhide__ = True
     from hil.report.account import summary_of
-    from hil.verdict.agreement import Verdict
+    from hil.verdict.verdict import Verdict
 
     j = report.decisive
     if tolerance is None:

@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hil.pages.tables import Table, duration, number, percent, with_reason, without_empty
-from hil.verdict.agreement import (
-    AgreementReport,
-    CellSummary,
-    ChipIdentity,
-    Judgement,
-    interval_words,
-    measured_interval,
-)
+from hil.verdict.agreement import AgreementReport, CellSummary, ChipIdentity, interval_words, measured_interval
 from hil.verdict.image_cost import ImageCost
 from hil.verdict.tuning import TuneSummary
-from hil.verdict.verdict import INTERVAL_HOLDS, PREDICTION_HOLDS
+from hil.verdict.verdict import INTERVAL_HOLDS, PREDICTION_HOLDS, Judgement
 
 MOST_UNREACHED = 0.5  # of the cells
 MARKED_Z = 3.0  # a layer whose residual is farther from the virtual chips' is marked

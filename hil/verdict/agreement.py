@@ -18,42 +18,16 @@ from hil.cost.plan import DeploymentPlan
 from hil.errors import ExitCode, FileError, MismatchError
 from hil.verdict.as_calibrated import AsCalibrated
 from hil.verdict.cause_split import CauseSplit
-from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
+from hil.verdict.fidelity import ReadbackShift
 from hil.verdict.image_cost import ImageCost
 from hil.verdict.json_record import JsonRecordError, decode, encode
-from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
+from hil.verdict.layers import LayerStatistics
 from hil.verdict.metric import Metric
-from hil.verdict.statistics import planned_looks
 from hil.verdict.survival import Survival, survival
 from hil.verdict.tune_harm import TuneHarm
 from hil.verdict.tuning import TuneSummary
-from hil.verdict.verdict import INTERVAL_HOLDS, Interval, Judgement, Mode, Verdict, judge
+from hil.verdict.verdict import INTERVAL_HOLDS, Interval, Judgement, Verdict
 from mapping.recipe.rewrite import Rewrite
-
-__all__ = [
-    "AgreementReport",
-    "CellSummary",
-    "ChipIdentity",
-    "DataUse",
-    "Fidelity",
-    "Interval",
-    "Judgement",
-    "LayerSample",
-    "LayerStatistics",
-    "Mode",
-    "NetworkIdentity",
-    "ReadbackShift",
-    "Verdict",
-    "compare_readbacks",
-    "correct_answers",
-    "fidelity",
-    "interval_words",
-    "judge",
-    "layer_statistics",
-    "measured_interval",
-    "planned_looks",
-    "summarise_cells",
-]
 
 SCHEMA = "hil.report/2.1"
 MARKS = {"silicon": "MEASURED ELSEWHERE", "emulated": "NOT SILICON, ELSEWHERE"}  # of answers from a file

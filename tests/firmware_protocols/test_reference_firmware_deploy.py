@@ -17,7 +17,8 @@ from hil.errors import UsageError
 from hil.server.firmware_build import SOURCES, build, config_header, sizes
 from hil.server.firmware_launch import die_serial, read_settings, running_firmware
 from hil.server.firmware_targets import FirmwareTarget
-from hil.verdict.agreement import AgreementReport, Verdict
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.verdict import Verdict
 from mapping.compile import LayoutOptions, compile_network
 from mapping.program.execute import IdealMultiply, run
 from mapping.quantise.weight_scales import ScaleRule

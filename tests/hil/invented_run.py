@@ -13,17 +13,15 @@ from hil.verdict.agreement import (
     AgreementReport,
     ChipIdentity,
     DataUse,
-    LayerSample,
-    Mode,
     NetworkIdentity,
-    compare_readbacks,
     correct_answers,
     count_answers,
-    judge,
-    layer_statistics,
     summarise_cells,
 )
 from hil.verdict.cause_split import Cause, CauseSplit, LayerCauses
+from hil.verdict.fidelity import compare_readbacks
+from hil.verdict.layers import LayerSample, layer_statistics
+from hil.verdict.verdict import Mode, judge
 
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc")

@@ -10,7 +10,8 @@ import pytest
 
 from cim.record.file import load_record, save_record
 from hil.report.schema import report_schema
-from hil.verdict.agreement import AgreementReport, Verdict
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.verdict import Verdict
 
 from ..conftest import CHIP, Small
 from ..report.test_report import faults

@@ -28,7 +28,8 @@ from hil.errors import FileError, Interrupted, MismatchError, OutputError, Usage
 from hil.report.schema import report_schema
 from hil.server.serve import serving
 from hil.transports.wire_log import read_wire_log
-from hil.verdict.agreement import AgreementReport, Verdict
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.verdict import Verdict
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, save_network
 from mapping.program.file import held_digest_at

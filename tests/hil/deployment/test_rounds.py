@@ -28,7 +28,8 @@ from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
 from hil.errors import ExitCode, UsageError
 from hil.report.run_data import read_run
 from hil.transports.in_process import InProcessTransport
-from hil.verdict.agreement import AgreementReport, Verdict
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.verdict import Verdict
 from hil.watch import Watch
 from mapping.bits import BitWidths
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan

@@ -18,7 +18,8 @@ from hil.errors import UsageError
 from hil.prediction.predict import predict
 from hil.report.run_data import read_run
 from hil.report.schema import report_schema
-from hil.verdict.agreement import AgreementReport, Verdict
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.verdict import Verdict
 from hil.watch import Watch
 from mapping.network.task import TaskKind
 from mapping.program.file import load_program, save_program

@@ -13,7 +13,8 @@ from cim.record.published import nominal_record
 from hil.deployment.deploy import DeployOptions, deploy
 from hil.simulation.virtual_chip import build_chip
 from hil.simulation.virtual_chips import VirtualChips
-from hil.verdict.agreement import AgreementReport, Verdict
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.verdict import Verdict
 from mapping.compile import LayoutOptions, compile_network
 from mapping.layout.place import Placement
 from mapping.program.conductance import ConductanceProgram

@@ -7,10 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hil.verdict.agreement import Mode, Verdict, compare_readbacks, judge
-from hil.verdict.fidelity import fidelity
+from hil.verdict.fidelity import compare_readbacks, fidelity
 from hil.verdict.statistics import Equivalence, PredictionTest
-from hil.verdict.verdict import decide
+from hil.verdict.verdict import Mode, Verdict, decide, judge
 
 PLAN = (500, 1000, 2000)
 
