@@ -56,7 +56,6 @@ from hil.simulation.cores import BackgroundPool
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports import DEFAULT_BAUD
 from hil.verdict.agreement import AgreementReport
-from hil.verdict.verdict import Mode
 from hil.watch import SetOfSteps, Watch
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
@@ -390,8 +389,8 @@ def run_looks(
                     answers.add(name, logits, targets, scoring)
                     if name == "simulated":
                         answers.lines.append(lines_of_look(range(at, at + len(seen)), measured, right, logits))
-        answers.this_chip = judged(Mode.CONDITIONED, answers, "simulated", look, looks, scoring)
-        answers.other_chips = judged(Mode.UNCONDITIONAL, answers, "again", look, looks, scoring)
+        answers.this_chip = judged(answers, "simulated", look, looks, scoring)
+        answers.other_chips = judged(answers, "again", look, looks, scoring)
         j, m = answers.this_chip, scoring.task.metric
         seen_as = f"chip {m.value(j.measured.mean, 1)}, simulated {m.value(j.simulated.mean, 1)}"
         watch.found("measure", f"{seen_as}, {j.n:,} images × {j.repeats}")

@@ -107,16 +107,16 @@ def say_what_is_excluded(images: int, options: DeployOptions, watch: Watch) -> N
 
 
 def judged(
-    mode: Mode,
     answers: RunAnswers,
     simulated: str,
     look: int,
     looks: tuple[int, ...],
     scoring: Scoring,
 ) -> Judgement:
-    """Judge the answers so far; ``simulated`` names the virtual chips: "simulated" or "again".
+    """Judge the answers so far. Of a chip that is measured twice, the second time at half the error rates.
 
-    Of a chip that is measured twice, the second time at half the error rates.
+    Args:
+        simulated: the virtual chips: "simulated" on the cells that were read back, "again" on cells written again.
     """
     alpha = 0.05 if answers.before is None else 0.025
     measured, virtual = np.concatenate(answers.measured, axis=1), np.concatenate(getattr(answers, simulated), axis=1)
@@ -126,7 +126,7 @@ def judged(
         answers.score("measured"),
         answers.score(simulated),
         answers.score("ideal"),
-        mode=mode,
+        mode=Mode.CONDITIONED if simulated == "simulated" else Mode.UNCONDITIONAL,
         tolerance=scoring.tolerance,
         look=look,
         looks=looks,

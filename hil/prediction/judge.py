@@ -225,7 +225,7 @@ def codes_of(found: MeasuredAnswers, classes: int) -> NDArray[np.int32]:
 def judged_paired(answers: RunAnswers, codes: bool, plan: tuple[int, ...], scoring: Scoring) -> Judgement:
     """*Other chips* judged image by image; ``codes``: measured logits are codes of this network."""
     if codes:
-        return judged(Mode.UNCONDITIONAL, answers, "again", plan.index(answers.seen) + 1, plan, scoring)
+        return judged(answers, "again", plan.index(answers.seen) + 1, plan, scoring)
     return judge_answers(
         answers.score("measured"),
         answers.score("again"),
