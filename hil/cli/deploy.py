@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +21,6 @@ from hil.cli.options import (
     metric_place,
     print_result,
     screen,
-    trained,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, print_report
 from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
@@ -96,16 +94,15 @@ def deploy(
     as_json: Json = False,
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
-    from cim.record.file import load_record
     from firmware_protocols.messages import Capability
     from hil.deployment.deploy import deploy, images_of_run
     from hil.deployment.dry_run import estimate
     from hil.deployment.expected_work import PHASES
-    from hil.deployment.network_source import bundled_on, images_asked, program_of
+    from hil.deployment.network_source import images_asked, program_of
     from hil.deployment.plan import plan_of
     from hil.driver.counting.wire_cost import EVERYTHING, ON_SERIAL
     from hil.driver.open_chip import open_chip
-    from hil.improvement.filled import filled
+    from hil.improvement.filled import chosen
     from hil.pages.tables import labelled
     from hil.transports import is_serial
     from hil.verdict.baseline import read_baseline
@@ -121,16 +118,12 @@ def deploy(
         USUAL,
         metric=metric_place(asked.values.get("metric")),
         age_s=USUAL.age_s if age is None else seconds(age),
+        effort=techniques.effort,
         recipe=techniques.recipe(network),
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False, asks=age is None, phases=PHASES) as watch:
-        if not dry_run:
-            network = trained(network, techniques, source, calibration, options.age_s, watch)
-        network, source = bundled_on(network, source, options.recipe, watch)
-        with watch.stage("weighing"):
-            record = load_record(calibration) if calibration else None
-            options = replace(options, recipe=filled(network, source, options, record, watch))
+        network, source, options = chosen(network, source, options, calibration, watch, trains=not dry_run)
         if dry_run:
             watch.plan((PlannedStage("compiling", 2.0), PlannedStage("counting", 2.0)))
             images = images_asked(source)  # what is missing is said before work is done

@@ -17,7 +17,6 @@ from hil.cli.options import (
     metric_place,
     print_result,
     screen,
-    trained,
 )
 from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
@@ -60,9 +59,9 @@ def simulate(
     from cim.record.file import load_record
     from cim.simulator.modes import SimulationMode
     from hil.deployment.expected_work import expected_prediction
-    from hil.deployment.network_source import BUNDLED_NETWORK, bundled_on, images_asked, program_of
+    from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of
     from hil.deployment.plan import plan_of
-    from hil.improvement.filled import filled
+    from hil.improvement.filled import chosen
     from hil.pages.summary import NextStep
     from hil.prediction.predict import Tuning, predict
     from hil.prediction.scored import float_score
@@ -81,16 +80,15 @@ def simulate(
         USUAL,
         age_s=predicted.ages_s[0],
         metric=metric_place(asked.values.get("metric")),
+        effort=techniques.effort,
         recipe=techniques.recipe(network),
     )
     record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
-        network, source = bundled_on(network, source, options.recipe, watch)
+        one_age = len(predicted.ages_s) == 1  # residual slices are drawn for one age
+        network, source, options = chosen(network, source, options, calibration, watch, weighs=one_age)
         images = images_asked(source)
-        network = trained(network, techniques, source, calibration, options.age_s, watch)
         with watch.stage("compiling"):
-            if len(predicted.ages_s) == 1:  # residual slices are drawn for one age
-                options = replace(options, recipe=filled(network, source, options, record, watch))
             program, graph = program_of(network, source, watch, recipe=options.recipe, task=options.task)
         planned = plan_of(program, options.recipe_of(program))
         for name, text in planned.rows():

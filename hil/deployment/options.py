@@ -244,7 +244,8 @@ class DeployOptions:
     time between programming and reading. ``tolerance`` is a score of the metric: a fraction of a share, None: the usual
     one; ``tolerance_in_units`` the same in the metric's unit, points of a share, and goes first. ``task``, ``metric``
     "": those of the network file. ``causes``: the gap is split by cause, for which cells are read right after writing.
-    ``mode`` is a ``SimulationMode``; auto: fast where it was shown to be as good as exact.
+    ``mode`` is a ``SimulationMode``; auto: fast where it was shown to be as good as exact. ``effort`` is that of
+    ``TechniqueOptions``; a ``recipe`` that is given takes its place.
     """
 
     samples: int = setting(
@@ -291,9 +292,11 @@ class DeployOptions:
     early_reads: int = 8  # averaged in a reading right after writing: few, so that cells are read young
     cause_images: int = 500  # most images that the causes are simulated on
     untuned_images: int = 500  # most images that are also run without the tune, once
-    recipe: Recipe = USUAL_RECIPE  # what is done to the network on a chip
+    effort: int | None = None
+    recipe: Recipe = None  # type: ignore[assignment]  # what is done to the network on a chip; None: that of the effort
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", self.recipe or TechniqueOptions(self.effort).recipe())
         check_limits(self, UsageError)
         for good, text in (
             (0 < (self.tolerance or 1) < math.inf and self.tolerance != 0, f"tolerance: {self.tolerance}"),
@@ -316,6 +319,11 @@ class DeployOptions:
         from mapping.layout.lay_out import LayoutOptions
 
         return self.recipe.laid_out(LayoutOptions())
+
+    def compiled_for(self, program: ConductanceProgram) -> DeployOptions:
+        """Options with the techniques that a program was compiled for, where no others are asked for."""
+        others = self.effort is not None or self.recipe != USUAL_RECIPE
+        return self if others or not program.recipe else replace(self, recipe=Recipe.of_text(program.recipe))
 
     def recipe_of(self, program: ConductanceProgram) -> Recipe:
         """What is done to ``program`` on chips of every kind: its lower slices are written where it has them.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from hil.deployment.options import DeployOptions
 from hil.errors import MismatchError
 from hil.improvement.further_training import FurtherTraining
 from hil.simulation.chip_workers import ChipWorkers
-from hil.simulation.virtual_chip import VirtualChip
 from hil.simulation.virtual_chips import VirtualChips, at_once
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
@@ -28,13 +28,14 @@ from mapping.layout.free_cells import MOST_COPIES, Copies, choose_copies_to_aver
 from mapping.layout.lay_out import IDLE_COPIES, LayoutOptions
 from mapping.network.file import NetworkFile, load_network
 from mapping.program.conductance import ConductanceProgram, MatrixStep
-from mapping.program.execute import IdealMultiply, run
+from mapping.program.execute import IdealMultiply, Multiply, run
 from mapping.program.training_inputs import correction_inputs
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.recipe.idle_copies import IdleCopies
 from mapping.recipe.recipe import Recipe
 from mapping.recipe.technique import RecipeError
 from mapping.recipe.tune import TunedChannels
+from mapping.scale_choice import judged_by_float
 from mapping.tune.averaged import layer_areas
 from mapping.tune.channel_affine import TuneTargets, tune_channels
 from mapping.tune.residual import with_reads
@@ -44,8 +45,8 @@ SENSED_IMAGES = 32  # stored training images that a layer's share of the error i
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A recipe, and the network that it is for: the rule of its weight scales, and the digest of what was trained on;
-    "": the network as it came."""
+    """A recipe, and the network that it is for: the rule of its weight scales, "": that of a deployment, whose copies
+    it has, too; and the digest of what was trained on, "": the network as it came."""
 
     recipe: Recipe = field(default_factory=Recipe)
     scales: str = ScaleRule.ROUNDING.value
@@ -112,6 +113,7 @@ class TrialContext:
     training: FurtherTraining | None = None
     crew: ChipWorkers = field(default_factory=ChipWorkers)
     minutes_left: float | None = None
+    scales: str = ScaleRule.ROUNDING.value  # of the candidate that is first
     sensed: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)  # by scales and network
 
     def few(self, chips: int, images: int) -> TrialContext:
@@ -121,7 +123,7 @@ class TrialContext:
     @property
     def begun(self) -> Candidate:
         """The candidate of the first trial: the techniques that were asked for, without a tune."""
-        return Candidate(self.asked.without(TunedChannels.name))
+        return Candidate(self.asked.without(TunedChannels.name), self.scales)
 
     def recipe(self, candidate: Candidate) -> Recipe:
         """All that is done to a network of this candidate, at the age that is planned."""
@@ -134,23 +136,22 @@ class TrialContext:
         cells = replace(layout, residual_reads=LayoutOptions().residual_reads)  # which reads do not change
         key, first = ((each, candidate.scales, candidate.finetuned) for each in (layout, cells))
         if first not in self.made:
-            self.made[first] = compile_network(
-                self.network_of(candidate),
-                self.spec,
-                scale_rule=ScaleRule(candidate.scales),
-                copies=copies,
-                options=cells,
-                progress=self.watch.step,
+            network, rule = self.network_of(candidate), ScaleRule(candidate.scales) if candidate.scales else None
+            compiled = partial(
+                compile_network, network, self.spec, copies=copies, options=cells, progress=self.watch.step
             )
+            self.made[first] = compiled(scale_rule=rule) if rule else judged_by_float(network, compiled)[0]
         if key not in self.made:
             self.made[key] = with_reads(self.made[first], layout.residual_reads)
         return recipe.prepared(self.made[key], self.record, self.watch)
 
-    def _copies(self, candidate: Candidate) -> Copies:
+    def _copies(self, candidate: Candidate) -> Copies | None:
         """Further copies of layers where they help most, on the network's own macros and on further ones.
 
         A network of several rounds has the whole chip in each, as far as the record knows it.
         """
+        if not candidate.scales:
+            return None
         wanted = candidate.recipe.get(IdleCopies)
         if wanted is None or candidate.recipe.laid_out(LayoutOptions()).residual:
             return {}
@@ -255,9 +256,9 @@ def _accuracy(
 class OneLayer:
     """Exact products but for one layer, which a virtual chip multiplies; satisfies ``Multiply``."""
 
-    def __init__(self, program: ConductanceProgram, chip: VirtualChip, layer: str) -> None:
+    def __init__(self, program: ConductanceProgram, chip: Multiply, layer: str) -> None:
         self._exact, self._chip, self._layer = IdealMultiply(program), chip, layer
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        source: IdealMultiply | VirtualChip = self._chip if step.name == self._layer else self._exact
+        source: Multiply = self._chip if step.name == self._layer else self._exact
         return source.sums(step, codes, sample)

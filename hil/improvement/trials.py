@@ -52,19 +52,23 @@ def trials_of(context: TrialContext, left_out: Collection[str] = (), effort: int
     """
     if effort == 0:
         return ()
-    offered = [
+    return (SCALES, *offered(context, left_out, effort), *([FINETUNE] if effort == TRAINING else []))
+
+
+def offered(context: TrialContext, left_out: Collection[str] = (), effort: int = TRAINING) -> list[Trial]:
+    """Those of ``trials_of`` that are techniques."""
+    return [
         Trial(str(one.technique), one.technique.words, partial(_offered, one), one.offer.leads)
         for one in prices_for(context)
         if one.technique.name not in left_out and one.offer.effort <= effort
     ]
-    return (SCALES, *offered, *([FINETUNE] if effort == TRAINING else []))
 
 
 def prices_for(context: TrialContext) -> tuple[Priced, ...]:
     """The price list on the macros that may be used."""
 
     def planned(recipe: Recipe) -> DeploymentPlan:
-        program = context.program(Candidate(recipe))
+        program = context.program(replace(context.begun, recipe=recipe))
         if why := _beyond(context, program):
             raise CannotMap(why, chip=context.spec.name)
         return plan_of(program, replace(recipe, age_s=context.age_s), context.record)

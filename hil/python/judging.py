@@ -19,7 +19,7 @@ from hil.python.answers import Report
 from hil.python.files import Known
 from hil.python.networks import CompiledNetwork, program_of
 from hil.python.progress import progress
-from hil.python.runs import as_compiled_for, record_of
+from hil.python.runs import record_of
 from hil.python.samples import HOW, Samples, samples_of
 from hil.report.run_folder import new_run_folder
 from hil.watch import Watch
@@ -70,7 +70,7 @@ def judge(
     if given is None:
         raise UsageError("no samples that were answered", hint=HOW)
     program, samples = program_of(network), samples_of(given)
-    asked = as_compiled_for(program, options)
+    asked = (options or DeployOptions()).compiled_for(program)
     graph = network.graph if isinstance(network, CompiledNetwork) else None
     images = with_pixels(samples, program.input.shape, program.preprocess)
     found = _found(answers, images.labels, measured_chip)

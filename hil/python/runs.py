@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from hil.deployment.chip_record import with_writer
 from hil.deployment.deploy import deploy as deploy_files
 from hil.deployment.deploy import deploy_on
 from hil.deployment.dry_run import say_plan
-from hil.deployment.options import USUAL_RECIPE, DeployOptions
+from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
+from hil.improvement.filled import chosen
 from hil.prediction.predict import predict
 from hil.prediction.scored import float_score
 from hil.python.answers import Report, Simulation
@@ -32,7 +33,6 @@ from hil.report.terminal.quantities import seconds
 from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
-from mapping.recipe.recipe import Recipe
 
 
 def deploy(
@@ -59,7 +59,8 @@ def deploy(
             bundled images.
         record: of this chip; None takes that of ``chip.calibrate()``, else the chip is calibrated first.
         out: run folder; None makes runs/NNNN.
-        options: of the run, ``hil.DeployOptions``; its techniques, else those that the program was compiled for.
+        options: of the run, ``hil.DeployOptions``; its techniques, else those of its ``effort``, that the program was
+            compiled for, or that are found for a small network.
         watch: told of stages and progress; None: a notebook or a terminal shows them.
         of_files: of a file on an address, what ``hil.deployment.deploy.deploy`` takes besides: ``chip``, ``macros``,
             ``data_dir``, ``download``, ``mean``, ``std``, ``restart`` …
@@ -77,11 +78,17 @@ def deploy(
     """
     by_name = data is None or isinstance(data, str | Path)
     if isinstance(chip, str) and (network is None or isinstance(network, str | Path)) and by_name:
-        of_files |= {} if record is None else {"calibration": _path(record)}
-        found = deploy_files(
-            network, chip, data=None if data is None else str(data), out=None if out is None else Path(out),
-            options=options, watch=watch, **of_files,
-        )  # fmt: skip
+        known = of_files.get("calibration") if record is None else _path(record)
+        named = {field.name: of_files[field.name] for field in fields(NetworkOptions) if field.name in of_files}
+        with progress(watch) as observer:
+            source = NetworkOptions(**named, data=None if data is None else str(data))
+            network, source, options = chosen(
+                None if network is None else Path(network), source, options or DeployOptions(), known, observer
+            )
+            found = deploy_files(
+                network, chip, out=None if out is None else Path(out), options=options, watch=observer,
+                **{**of_files, "data": source.data, "calibration": known},
+            )  # fmt: skip
         return Report.of(found)
     if of_files:
         raise UsageError(f"{', '.join(of_files)}: for a file on an address", hint="hil.open_chip(…), hil.compile(…)")
@@ -103,7 +110,7 @@ def _on_chip(
     watch: Watch | None,
 ) -> Report:
     program = program_of(network)
-    options = as_compiled_for(program, options)
+    options = (options or DeployOptions()).compiled_for(program)
     known = record_of(record) or (chip.record if isinstance(chip, Chip) else None)
     if isinstance(network, CompiledNetwork):
         graph, name = network.graph, network.name
@@ -162,7 +169,7 @@ def simulate(
     given = network.data if data is None and isinstance(network, CompiledNetwork) else data
     if given is None:
         raise UsageError("no samples to score, and the network was not deployed yet", hint=HOW)
-    asked = replace(as_compiled_for(program_of(network), options), virtual_chips=chips)
+    asked = replace((options or DeployOptions()).compiled_for(program_of(network)), virtual_chips=chips)
     ages_s = [seconds(age) if isinstance(age, str) else age for age in ages]
     program, samples = program_of(network), samples_of(given)
     with progress(watch) as observer:
@@ -172,13 +179,6 @@ def simulate(
     if graph is not None:
         found = replace(found, float_score=float_score(graph, program, samples, asked))
     return Simulation.of(found)
-
-
-def as_compiled_for(program: ConductanceProgram, options: DeployOptions | None) -> DeployOptions:
-    """Options whose techniques are those that a program was compiled for, where no others are asked for."""
-    asked = options or DeployOptions()
-    stored = Recipe.of_text(program.recipe) if program.recipe and asked.recipe == USUAL_RECIPE else asked.recipe
-    return replace(asked, recipe=stored)
 
 
 def record_of(record: CalibrationRecord | str | Path | None) -> CalibrationRecord | None:

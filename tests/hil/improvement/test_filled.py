@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+import hil
 from hil.cli import run
 from hil.datasets.image_set import load_dataset
 from hil.deployment.network_source import SMALLER, bundled_on, program_of
@@ -73,5 +74,11 @@ def test_one_small_array_is_deployed_on_without_a_network_or_an_option(
     few = ["--samples", "300", "--repeat", "2", "--no-causes", "--mode", "fast"]
     run(["deploy", "--emulated", "--chip", "small-32", *few, "-o", str(tmp_path / "run"), "--json"])
     report = json.loads(capsys.readouterr().out)
+    for effort, techniques in ((2, report["plan"]["recipe"]), (0, "")):
+        options = DeployOptions(effort=effort, samples=300, repeats=2, causes=False, mode="fast")
+        made = hil.deploy(
+            None, "emulated:small-32?seed=0", chip="small-32", options=options, out=tmp_path / f"{effort}"
+        )
+        assert made.to_json()["plan"]["recipe"] == techniques
     assert "--with adapters" in words_for(AgreementReport.from_json(report)).simulated()
     assert report["accuracy"]["measured"]["mean"] > report["accuracy"]["float"] - 0.1
