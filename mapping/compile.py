@@ -62,7 +62,7 @@ def compile_network(
     Args:
         network: with calibration images.
         spec: of the chip.
-        weight_bits, activation_bits: 2 to 8; default: what the network file says.
+        weight_bits, activation_bits: 2 to 8; default: what the network file says, of activations what the chip drives.
         options: placement, copies, rounds and bit slices (``mapping.layout.lay_out``).
         layer_bits: layers that have other bits; the others have what the network file says of them.
         scale_rule: how the scale of each output's weights is chosen.
@@ -80,10 +80,11 @@ def compile_network(
         >>> compile_network(load_network("net.pt"), cim.load_chip("lab-128", macros=2)).macros
         (0,)
     """
+    own = network.bits_on(spec.macro.inputs.bits)
     bits = BitWidths(
-        network.weight_bits if weight_bits is None else weight_bits,
-        network.activation_bits if activation_bits is None else activation_bits,
-        {**network.layer_bits, **(layer_bits or {})},
+        own.weight if weight_bits is None else weight_bits,
+        own.activation if activation_bits is None else activation_bits,
+        {**own.layers, **(layer_bits or {})},
     )
     options = options or LayoutOptions()
     if options.residual:  # cells err little in the end: scales only round, and no layer stands whole a second time

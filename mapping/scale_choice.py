@@ -36,7 +36,6 @@ MUCH_ERROR = 0.02  # of the outputs' power, likewise: ResNets that lose half a p
 MORE_BITS = 2  # of weights, that are tried where much is lost
 IMAGES = 256  # that are compared, at most,
 VALUES = 1 << 26  # and at most so many values of the largest map: networks of large maps are slow
-WIDEST = LayerBits(MOST, MOST)  # of one layer, tried where much is lost
 HELD_OUT = 16  # stored images beside those that the scales were fitted on; fewer say less than those
 
 
@@ -137,7 +136,8 @@ def judged_by_float(
     else:
         best = first
     worst, bits = _worst_layer(network, program)
-    wider = None if bits[worst] == WIDEST else {**bits, worst: WIDEST}
+    widest = LayerBits(MOST, program.spec.macro.inputs.bits)
+    wider = None if bits[worst] == widest else {**bits, worst: widest}
     return program, replace(best, worst=worst, helps=_helps(best, other, program, compiled, kept, worst, wider))
 
 
@@ -194,7 +194,7 @@ def _helps(
     if layer_bits is not None:
         try:
             wider = kept(compiled(scale_rule=best.rule, layer_bits=layer_bits), best.rule)
-            found.append((wider, f"hil compile --layer-bits {worst}=W{MOST}A{MOST}"))
+            found.append((wider, f"hil compile --layer-bits {worst}=W{MOST}A{layer_bits[worst].activation}"))
         except CannotMap:
             pass  # the chip has no room for them
     bits = min(MOST, program.weight_bits + MORE_BITS)

@@ -17,7 +17,7 @@ from cim.cost.workload import Workload
 from hil.cost.as_deployed import cost_as_deployed
 from hil.errors import UsageError
 from hil.pages.tables import Table
-from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
+from mapping.bits import ACTIVATION_BITS, MOST, WEIGHT_BITS
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.file import NetworkFile
@@ -81,7 +81,8 @@ def estimate_network(
     spec = chip if isinstance(chip, ChipSpec) else load_chip(chip, macros=macros)
     asked = recipe or Recipe()
     changed = partial(asked.before_compiling, spec=spec) if any(t.before_compile for t in asked.techniques) else None
-    workload = named_workload(network, weight_bits, activation_bits, input_shape, trust=trust, changed=changed)
+    drives = spec.macro.inputs.bits
+    workload = named_workload(network, weight_bits, activation_bits, input_shape, drives, trust=trust, changed=changed)
     workload = with_adapters(workload, asked.tune_plan.rank)
     lying = placed(workload, spec, asked.laid_out(LayoutOptions()))
     return estimate(lying, spec, batch=batch, pipelined=pipelined)
@@ -92,13 +93,15 @@ def named_workload(
     weight_bits: int | None,
     activation_bits: int | None,
     input_shape: tuple[int, int, int] | None,
+    drives: int = MOST,
     *,
     trust: bool = False,
     changed: Callable[[NetworkFile], NetworkFile] | None = None,
 ) -> Workload:
     """A net.pt, an ONNX file, an exported program, or an architecture by name with any weights.
 
-    ``changed``: what makes another network of a net.pt; None: it is priced as it is.
+    ``drives``: bits of inputs that the chip drives. ``changed``: what makes another network of a net.pt; None: it is
+    priced as it is.
 
     Raises:
         UsageError: no such network, or one that cannot be changed.
@@ -108,11 +111,12 @@ def named_workload(
             f"{network} is no net.pt, so a technique that acts before compiling has no weights and images to work with",
             hint="hil import makes a net.pt; or leave that technique out",
         )
+    usual = min(ACTIVATION_BITS, drives)
     if network.partition(":")[0] in ARCHITECTURES:
-        return _named_architecture(network, weight_bits or WEIGHT_BITS, activation_bits or ACTIVATION_BITS, input_shape)
+        return _named_architecture(network, weight_bits or WEIGHT_BITS, activation_bits or usual, input_shape)
     if is_whole(network):
         graph = import_graph(network, classes=(), input_shape=input_shape, trust=trust, shapes_only=True)
-        weights, activations = own_bits(graph) or (WEIGHT_BITS, ACTIVATION_BITS)
+        weights, activations = own_bits(graph) or (WEIGHT_BITS, usual)
         return unplaced_workload(
             graph,
             weight_bits=weight_bits or weights,
@@ -124,11 +128,12 @@ def named_workload(
 
         file = load_network(Path(network), trust=trust)
         file = file if changed is None else changed(file)
+        bits = file.bits_on(drives)
         return unplaced_workload(
             file.graph,
-            weight_bits=weight_bits or file.weight_bits,
-            activation_bits=activation_bits or file.activation_bits,
-            layer_bits=None if weight_bits or activation_bits else file.layer_bits,
+            weight_bits=weight_bits or bits.weight,
+            activation_bits=activation_bits or bits.activation,
+            layer_bits=None if weight_bits or activation_bits else bits.layers,
             name=Path(network).stem,
         )
     raise UsageError(

@@ -101,7 +101,8 @@ def _fits(file: NetworkFile, spec: ChipSpec, recipe: Recipe) -> bool:
     from mapping.layout.lay_out import LayoutOptions
     from mapping.workload import placed, unplaced_workload
 
-    work = unplaced_workload(file.graph, weight_bits=file.weight_bits, activation_bits=file.activation_bits)
+    bits = file.bits_on(spec.macro.inputs.bits)
+    work = unplaced_workload(file.graph, weight_bits=bits.weight, activation_bits=bits.activation)
     try:
         placed(work, spec, recipe.laid_out(LayoutOptions()))
     except CannotMap:
@@ -142,6 +143,8 @@ def program_of(
         file, layout = recipe.before_compiling(file, spec), recipe.laid_out(LayoutOptions())
     compiled = partial(compile_network, file, spec, options=layout, progress=watch.step)
     program, kept = judged_by_float(file, compiled, scales)
+    if program.activation_bits < file.activation_bits:
+        watch.note(f"activations of {program.activation_bits} bits: {spec.name} drives no more")
     if kept.much:
         watch.note(kept.line)
     return program, file.graph

@@ -88,7 +88,7 @@ def compile(
     chip: ChipDriver | ChipSpec | str | Path,
     images: Samples | None = None,
     *,
-    bits: str = "W4A8",
+    bits: str = "",
     mean: float | Sequence[float] = (),
     std: float | Sequence[float] = (),
     classes: Sequence[str] = (),
@@ -103,7 +103,8 @@ def compile(
         chip: an open chip, a chip file by name or path, or what it says.
         images: *training* samples for ranges and scales (they never score): pixels uint8 (n, H, W[, C]), or numbers
             (n, …) as the module takes them; with labels if known. A net.pt carries its own.
-        bits: of weights and activations, 2 to 8 each; "auto": the fewest of each layer for a loss of half a point.
+        bits: of weights and activations, 2 to 8 each; "auto": the fewest of each layer for a loss of half a point;
+            none given, "W4A8", or of activations the fewer that the chip drives.
         mean, std: of each channel, or one for all, of pixels in 0…1; images that are pixels need them.
         classes: names of the logits; default: their numbers.
         having, without: techniques, as ``hil compile --with`` and ``--without`` take them.
@@ -122,7 +123,8 @@ def compile(
         (4, (1, 8, 8))
     """
     spec = spec_of(chip)
-    recipe, (weights, activations) = usual_recipe(*having, without=without), _widths(bits)
+    recipe, drives = usual_recipe(*having, without=without), spec.macro.inputs.bits
+    weights, activations = _widths(bits or f"W{WEIGHT_BITS}A{min(ACTIVATION_BITS, drives)}")
     with progress(watch) as observer, observer.stage("compiling"):
         name, file = given_network(network, images, _channels(mean), _channels(std), tuple(classes), watch=observer)
         file = recipe.before_compiling(file, spec)

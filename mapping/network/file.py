@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.files import new_file
-from mapping.bits import LayerBits
+from mapping.bits import BitWidths, LayerBits
 from mapping.network.file_check import NetworkFileError, NewerVersionError, load_plain, read_bytes
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import from_records, shown, to_records
@@ -102,6 +102,12 @@ class NetworkFile:
         if min(preprocess.std, default=1.0) < 1 / LARGEST_VALUE:
             raise ValueError(f"preprocessing divides by {min(preprocess.std):g}")
         object.__setattr__(self, "digest", _digest(self))
+
+    def bits_on(self, drives: int) -> BitWidths:
+        """Bits on a chip that drives inputs of so many: no layer takes more."""
+        own = self.layer_bits.items()
+        layers = {name: LayerBits(b.weight, b.activation and min(b.activation, drives)) for name, b in own}
+        return BitWidths(self.weight_bits, min(self.activation_bits, drives), layers)
 
     @property
     def calibration_digest(self) -> str:

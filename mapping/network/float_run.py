@@ -46,21 +46,6 @@ def float_logits(
     return np.concatenate(rows)
 
 
-def float_activations(graph: NetworkGraph, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-    """Give every node's output (and ``"input"``) for all images: float32 (n, ...) by node name.
-
-    All of it is held in memory: a few hundred images at most.
-    """
-    import torch
-
-    parts: dict[str, list[NDArray[np.float32]]] = {}
-    with torch.inference_mode():
-        for batch in _batches(graph, images):
-            for name, values in forward(graph, batch, keep_all=True).items():
-                parts.setdefault(name, []).append(values.contiguous().numpy())
-    return {name: np.concatenate(rows) for name, rows in parts.items()}
-
-
 def network_input(preprocess: Preprocess, images: NDArray[np.uint8]) -> Tensor:
     """Give (pixel / 255 − mean) / std as a float32 tensor (n, channels, height, width), channels last."""
     import torch

@@ -77,15 +77,6 @@ def by_layer(counts: Iterable[TileCount]) -> dict[str, Count]:
     return {layer: total(some) for layer, some in kept.items()}
 
 
-def by_macro(counts: Iterable[TileCount], round_: int = 0) -> dict[int, Count]:
-    """Sums by macro in one round, ascending."""
-    kept: dict[int, list[TileCount]] = {}
-    for c in counts:
-        if c.round == round_:
-            kept.setdefault(c.macro, []).append(c)
-    return {macro: total(kept[macro]) for macro in sorted(kept)}
-
-
 def busiest_reads(counts: Iterable[TileCount], spec: ChipSpec) -> int:
     """Reads of one image on the busiest macro, summed over rounds: what limits images a second of a chip that
     works on many at once.

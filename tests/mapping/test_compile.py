@@ -79,7 +79,8 @@ def test_wishes_that_no_chip_grants_are_refused_before_any_work() -> None:
         compile_network(file, LAB, weight_bits=9)
     narrow = dataclasses.replace(LAB.macro, inputs=dataclasses.replace(LAB.macro.inputs, bits=4))
     with pytest.raises(CannotMap, match="8-bit activations, but lab-128 drives at most 4-bit inputs"):
-        compile_network(file, dataclasses.replace(LAB, macro=narrow))
+        compile_network(file, dataclasses.replace(LAB, macro=narrow), activation_bits=8)
+    assert compile_network(file, dataclasses.replace(LAB, macro=narrow)).activation_bits == 4
     with pytest.raises(CannotMap, match="no calibration images"):
         compile_network(dataclasses.replace(file, calibration_images=file.calibration_images[:0]), LAB)
 

@@ -38,6 +38,7 @@ def test_the_shipped_chips_load() -> None:
         "hermes-2023": (256, 512),
         "joshi-2020": (512, 2048),
         "lab-128": (128, 128),
+        "lemon-8": (1152, 128),
         "levy-c": (128, 256),
         "mnsim-256": (256, 512),
         "mnsim-256-levy": (256, 512),

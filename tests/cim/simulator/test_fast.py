@@ -38,17 +38,18 @@ def test_without_errors_it_is_the_integer_product(name: str, signed: bool) -> No
     spec = idealised(variants()[name]).macro
     rng = np.random.default_rng(1)
     window, outputs = Window(3, 7, 6, (3, 3), (2, 1), (1, 1)), min(7, spec.outputs)
-    low, high = (-127, 128) if signed else (0, 256)
+    bits = spec.inputs.bits
+    low, high = (1 - (1 << bits - 1), 1 << bits - 1) if signed else (0, 1 << bits)
     codes = rng.integers(low, high, (3, 3, 7, 6)).astype(np.int16)
     expected, tiles = np.zeros((27, outputs), np.int64), []
     for inputs, across, multiplier in ((range(18), range(outputs), 1), (range(18, 22), range(outputs), 1),
                                        (range(22, 27), range(outputs), 1), (range(9), range(2), 8)):  # fmt: skip
         mine = random_levels(rng, spec, len(inputs), len(across))
         expected[inputs.start : inputs.stop, across.start : across.stop] += multiplier * mine.astype(np.int64)
-        correction = nominal_correction(spec, 0, mine, 8, signed)
+        correction = nominal_correction(spec, 0, mine, bits, signed)
         tiles.append(tile_of(spec, mine, correction, inputs=inputs, outputs=across, multiplier=multiplier, row0=2))
     layer = LayerSimulator(
-        spec, tiles, window=window, inputs=27, outputs=outputs, range_code=0, input_bits=8, input_signed=signed,
+        spec, tiles, window=window, inputs=27, outputs=outputs, range_code=0, input_bits=bits, input_signed=signed,
         read_noise=QUIET, wire=NO_WIRE, mode="fast",
     )  # fmt: skip
     sums, share = layer.level_sums(codes, NoiseKey(1))

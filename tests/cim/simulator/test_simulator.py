@@ -68,7 +68,8 @@ def test_without_errors_it_is_the_integer_product(name: str, signed: bool) -> No
     window = Window(3, 7, 6, (3, 3), (2, 1), (1, 1))
     outputs = min(7, spec.outputs)
     levels = random_levels(rng, spec, 27, outputs)
-    low, high = (-127, 128) if signed else (0, 256)
+    bits = spec.inputs.bits
+    low, high = (1 - (1 << bits - 1), 1 << bits - 1) if signed else (0, 1 << bits)
     codes = rng.integers(low, high, (2, 3, 7, 6)).astype(np.int16)
     parts = [(range(20), range(outputs), 1), (range(20, 27), range(outputs), 1), (range(9), range(2), 8)]
     expected = np.zeros((27, outputs), np.int64)
@@ -76,7 +77,7 @@ def test_without_errors_it_is_the_integer_product(name: str, signed: bool) -> No
     for inputs, across, multiplier in parts:
         mine = levels[inputs.start : inputs.stop, across.start : across.stop]
         expected[inputs.start : inputs.stop, across.start : across.stop] += multiplier * mine.astype(np.int64)
-        correction = nominal_correction(spec, 0, mine, 8, signed)
+        correction = nominal_correction(spec, 0, mine, bits, signed)
         tiles.append(
             tile_of(spec, mine, correction=correction, inputs=inputs, outputs=across, multiplier=multiplier, row0=2)
         )
@@ -87,7 +88,7 @@ def test_without_errors_it_is_the_integer_product(name: str, signed: bool) -> No
         inputs=27,
         outputs=outputs,
         range_code=0,
-        input_bits=8,
+        input_bits=bits,
         input_signed=signed,
         read_noise=QUIET,
         wire=NO_WIRE,

@@ -65,10 +65,13 @@ def test_without_non_idealities_every_chip_file_gives_the_integer_product(name: 
         pytest.skip("this chip takes no signed inputs")
     levels = random_levels(chip, macro.logical_rows, macro.outputs)
     tile = write_levels(chip, levels)
-    codes = np.random.default_rng(2).integers(-127 if signed else 0, 128 if signed else 256, (5, macro.logical_rows))
+    bits = macro.inputs.bits
+    middle = 1 << bits - 1
+    low, high = (1 - middle, middle) if signed else (0, 2 * middle)
+    codes = np.random.default_rng(2).integers(low, high, (5, macro.logical_rows))
     if signed and macro.inputs.signed is SignedInput.OFFSET:
-        codes = codes + 128
-    result = multiply(chip, tile, codes, signed=signed)
+        codes = codes + middle
+    result = multiply(chip, tile, codes, signed=signed, bits=bits)
     np.testing.assert_array_equal(result.values, codes @ levels.astype(np.int64))
     assert result.saturated == 0
 

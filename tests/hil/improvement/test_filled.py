@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 
 import hil
 from hil.cli import run
+from hil.cost.estimate import estimate_network
 from hil.datasets.image_set import load_dataset
 from hil.deployment.network_source import SMALLER, bundled_on, program_of
 from hil.deployment.options import USUAL_RECIPE, DeployOptions, NetworkOptions
@@ -66,6 +67,14 @@ def test_the_largest_bundled_network_that_a_chip_holds_is_taken() -> None:
     ):
         network, found = bundled_on(None, source, USUAL_RECIPE, Watch())
         assert (network, found.data) == expected
+
+
+def test_a_network_takes_fewer_bits_of_activations_where_the_chip_drives_fewer() -> None:
+    watch, lemon = Watch(), NetworkOptions(chip="lemon-8")
+    assert program_of(YIN_YANG, lemon, watch)[0].activation_bits == 4
+    assert "activations of 4 bits: lemon-8 drives no more" in watch.notes
+    assert bundled_on(None, lemon, USUAL_RECIPE, watch) == (None, lemon)
+    assert estimate_network("cifar_resnet20_a", "lemon-8").layers[0].macros == 1
 
 
 def test_one_small_array_is_deployed_on_without_a_network_or_an_option(

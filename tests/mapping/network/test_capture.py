@@ -14,7 +14,7 @@ from cim.chip.file import load_chip
 from mapping.compile import compile_network
 from mapping.network.capture import UnsupportedOperation, capture
 from mapping.network.file import NetworkFile
-from mapping.network.float_run import float_activations, float_logits, forward, network_input
+from mapping.network.float_run import float_logits, forward, network_input
 from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
 from mapping.operators.activations import HardTanh, Relu, Relu6
 from mapping.operators.affine import BatchNorm
@@ -242,7 +242,8 @@ def test_pixels_become_inputs_as_the_preprocess_says() -> None:
 def test_activations_hold_every_node_and_end_in_the_logits() -> None:
     graph = graph_of(Function(functional.relu))
     images = np.random.default_rng(0).integers(0, 256, (150, 8, 8, 4), dtype=np.uint8)
-    seen = float_activations(graph, images)
+    with torch.no_grad():
+        seen = forward(graph, network_input(graph.preprocess, images), keep_all=True)
     assert list(seen) == ["input", *(node.name for node in graph.nodes)]
     assert all(values.shape == (150, *node_shapes(graph)[name]) for name, values in seen.items())
     np.testing.assert_allclose(seen["linear"], float_logits(graph, images), atol=1e-6)
