@@ -74,6 +74,12 @@ def changed_in_place(x: Tensor) -> Tensor:
 
 
 MAPS: dict[str, Callable[[Tensor], Any]] = {
+    "relu": functional.relu,
+    "relu6": functional.relu6,
+    "hard tanh": lambda x: x.clamp(-0.5, 0.75),
+    "sum of maps": lambda x: x + functional.relu(x),
+    "channels padded": lambda x: functional.pad(x[:, 1:3, ::2, ::2], (0, 0, 0, 0, 1, 2)),
+    "padded max pooling": lambda x: functional.max_pool2d(x, 3, 2, 1),
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "gelu": functional.gelu,
@@ -166,6 +172,8 @@ MAPS: dict[str, Callable[[Tensor], Any]] = {
 
 
 LAYERS: dict[str, nn.Module] = {
+    "grouped and dilated convolution": nn.Conv2d(4, 6, 3, stride=(2, 1), padding=(1, 0), groups=2, dilation=(1, 2)),
+    "batch norm": nn.BatchNorm2d(4, eps=1e-3),
     "prelu": nn.PReLU(4),
     "prelu with one slope": nn.PReLU(),
     "constants in sums and products": Scaled(),

@@ -71,69 +71,6 @@ def check(ops: list[Any], constants: dict[str, Any], folder: Path, opset: int = 
 
 
 INT = np.int64
-SINGLE: dict[str, tuple[list[Any], dict[str, Any], int]] = {
-    "conv": (
-        [
-            helper.make_node(
-                "Conv", ["x", "w", "b"], ["z"], strides=[2, 1], pads=[1, 0, 1, 0], group=2, dilations=[1, 2]
-            )
-        ],
-        {"w": array(6, 2, 3, 3), "b": array(6)},
-        6,
-    ),
-    "batch norm": (
-        [helper.make_node("BatchNormalization", ["x", "s", "h", "m", "v"], ["z"], epsilon=1e-3)],
-        {"s": array(4), "h": array(4), "m": array(4), "v": np.abs(array(4)) + 0.5},
-        4,
-    ),
-    "relu": ([helper.make_node("Relu", ["x"], ["z"])], {}, 4),
-    "relu6": (
-        [helper.make_node("Clip", ["x", "low", "high"], ["z"])],
-        {"low": np.float32(0), "high": np.float32(6)},
-        4,
-    ),
-    "hard tanh": (
-        [helper.make_node("Clip", ["x", "low", "high"], ["z"])],
-        {"low": np.float32(-0.5), "high": np.float32(0.75)},
-        4,
-    ),
-    "max pool": ([helper.make_node("MaxPool", ["x"], ["z"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)], {}, 4),
-    "average pool": ([helper.make_node("AveragePool", ["x"], ["z"], kernel_shape=[2, 2], strides=[2, 2])], {}, 4),
-    "add": ([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Add", ["x", "r"], ["z"])], {}, 4),
-    "concat": ([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Concat", ["x", "r"], ["z"], axis=1)], {}, 8),
-    "pad channels": (
-        [helper.make_node("Pad", ["x", "pads"], ["z"])],
-        {"pads": np.array([0, 1, 0, 0, 0, 2, 0, 0], INT)},
-        7,
-    ),
-    "slice": (
-        [helper.make_node("Slice", ["x", "from", "to", "axes", "steps"], ["z"])],
-        {
-            "from": np.zeros(2, INT),
-            "to": np.full(2, 2**63 - 1, INT),
-            "axes": np.array([2, 3], INT),
-            "steps": np.array([2, 2], INT),
-        },
-        4,
-    ),
-    "channel slice": (
-        [helper.make_node("Slice", ["x", "from", "to", "axes"], ["z"])],
-        {"from": np.array([1], INT), "to": np.array([3], INT), "axes": np.array([1], INT)},
-        2,
-    ),
-    "dropout and identity": (
-        [helper.make_node("Dropout", ["x"], ["d"]), helper.make_node("Identity", ["d"], ["z"])],
-        {},
-        4,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", SINGLE)
-def test_each_operation_gives_what_onnx_gives(name: str, tmp_path: Path) -> None:
-    ops, constants, channels = SINGLE[name]
-    tail, more = ending("z", channels)
-    check([*ops, *tail], {**constants, **more}, tmp_path)
 
 
 def test_names_come_from_the_weights(tmp_path: Path) -> None:

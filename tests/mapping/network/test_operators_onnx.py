@@ -31,6 +31,8 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {
             *("three operands of einsum", "einsum with dots", "product of channels", "local response norm"),
             *("volume convolution with stride", "volume pooling", "sampling at a stored grid", "places written"),
             *("log-softmax of maps", "bitwise operations on masks", "two to the power", "gather", "scatter"),
+            *("ceil", "sign", "tan", "asin", "acos", "atan", "truncated remainder", "logical and, or, xor"),
+            *("equality", "triangle"),
         )
     },
 }
