@@ -245,23 +245,6 @@ def test_broken_hdf5_is_named_with_its_fault(tmp_path: Path, changes: dict[str, 
     assert "set.h5" in str(caught.value)
 
 
-def test_hdf5_that_points_into_another_file_is_refused(tmp_path: Path) -> None:
-    write_h5(tmp_path / "other.h5", lossless=2)
-    with h5py.File(tmp_path / "set.h5", "w") as file:
-        file["images"] = h5py.ExternalLink("other.h5", "/lossless/images")
-        file["labels"] = np.arange(2)
-    with pytest.raises(FileError, match="external link"):
-        data.load_dataset(tmp_path / "set.h5")
-
-
-def test_hdf5_with_huge_promised_size_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "set.h5", "w") as file:
-        file.create_dataset("images", (10_000_000, 64, 64, 3), np.uint8, chunks=(1, 64, 64, 3))
-        file["labels"] = np.arange(4)
-    with pytest.raises(FileError, match="promises 122,880,000,000 bytes and stores none"):
-        data.load_dataset(tmp_path / "set.h5")
-
-
 @pytest.mark.parametrize(
     ("arrays", "fault"),
     [

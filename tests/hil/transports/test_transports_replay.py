@@ -157,13 +157,9 @@ def test_a_full_disk_is_an_output_error_and_the_outputs_still_go_off(
 @pytest.mark.parametrize(
     ("content", "error", "text"),
     [
-        (b"not gzip", FileError, "cannot read the wire log"),
-        (gzip.compress(b"[]\n", mtime=0), FileError, "cannot read"),
         (gzip.compress(b'{"format":"other"}\n', mtime=0), FileError, "is not a wire log"),
         (gzip.compress(b'{"format":"hil.wirelog","version":"2.0"}\n', mtime=0), MismatchError, r"version 2\.0"),
-        (gzip.compress(b'{"format":"hil.wirelog","version":"1.0"}\n', mtime=0), FileError, "has no end"),
         (gzip.compress(b'{"format":"hil.wirelog","version":"1.0"}\n{"t":0}\n', mtime=0), FileError, "cannot read"),
-        (gzip.compress(b"x" * 100_000, mtime=0)[:60], FileError, "cannot read"),
     ],
 )
 def test_broken_logs_are_file_errors(tmp_path: Path, content: bytes, error: type[Exception], text: str) -> None:

@@ -196,16 +196,6 @@ def test_unsupported_operations_are_named(op: Any, words: str, tmp_path: Path) -
         read(model([op, *tail], more), tmp_path)
 
 
-def external() -> Any:
-    tail, more = ending("x", 4)
-    made = model(tail, more)
-    tensor = made.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="../../etc/passwd")
-    return made
-
-
 def spoiled(change: Any) -> Any:
     tail, more = ending("x", 4)
     made = model(tail, more)
@@ -277,19 +267,10 @@ HOSTILE: dict[str, tuple[Any, str]] = {
         "a shape",
     ),
     "conditions in conditions": (computed(nested(9), yes=np.array(True)), "there is no node"),
-    "weights in another file": (external, "another file"),
-    "huge dimensions": (lambda: spoiled(lambda g: g.initializer[0].dims.extend([2**40])), "too large"),
-    "negative dimensions": (lambda: spoiled(lambda g: g.initializer[0].dims.append(-1)), "negative"),
-    "data cut short": (lambda: spoiled(lambda g: setattr(g.initializer[0], "raw_data", b"123")), "cannot be read"),
-    "NaN weights": (
-        lambda: spoiled(lambda g: setattr(g.initializer[0], "raw_data", np.full((3, 4), np.nan, "<f4").tobytes())),
-        "not finite",
-    ),
     "two inputs": (
         lambda: spoiled(lambda g: g.input.append(helper.make_tensor_value_info("q", 1, [1]))),
         "open sizes beyond the batch",
     ),
-    "no nodes": (lambda: spoiled(lambda g: g.ClearField("node")), "empty graph"),
     "too many nodes": (lambda: spoiled(lambda g: g.node.extend(list(g.node[:1]) * 5000)), "more than 4096"),
     "node without inputs": (lambda: spoiled(lambda g: g.node[0].ClearField("input")), "not a valid network"),
     "node without outputs": (lambda: spoiled(lambda g: g.node[0].ClearField("output")), "not a valid network"),

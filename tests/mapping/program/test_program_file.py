@@ -114,16 +114,6 @@ def flip_level(file: h5py.File) -> None:
     levels[...] = values
 
 
-def link_out(file: h5py.File) -> None:
-    del file["arrays/steps/0/bias"]
-    file["arrays/steps/0/bias"] = h5py.ExternalLink("/etc/passwd", "/")
-
-
-def claim_huge(file: h5py.File) -> None:
-    del file["arrays/steps/0/bias"]
-    file.create_dataset("arrays/steps/0/bias", shape=(1 << 40,), dtype=np.int32, chunks=(1 << 20,))
-
-
 BROKEN: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "another format": (lambda f: f.attrs.__setitem__("format", "other"), "is not a compiled program"),
     "no version": (lambda f: f.attrs.__delitem__("version"), "not 'major.minor'"),
@@ -177,8 +167,6 @@ BROKEN: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     ),
     "number is text": (edit_record(lambda r: r.update(weight_bits="4")), "weight_bits is '4', not int"),
     "number is endless": (edit_record(lambda r: r["scales"].update(input=float("inf"))), "scales is inf"),
-    "link to another file": (link_out, "is a soft or external link, which may lead anywhere"),
-    "claims a terabyte": (claim_huge, "promises 4,398,046,511,104 bytes and stores none"),
 }
 
 
@@ -188,13 +176,6 @@ def test_a_broken_file_is_refused_with_a_reason(path: Path, name: str) -> None:
     with h5py.File(path, "r+") as file:
         change(file)
     with pytest.raises(ProgramFileError, match=text.replace("(", r"\(").replace(")", r"\)")):
-        load_program(path)
-
-
-@pytest.mark.parametrize("keep", [0, 1, 100, 4000, -1])
-def test_a_truncated_file_is_refused(path: Path, keep: int) -> None:
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ProgramFileError):
         load_program(path)
 
 
