@@ -1,7 +1,7 @@
 """Predictions that are fixed before anybody looks: a file under a lock, which scoring checks.
 
-A locked file stands in ``benchmarks/results/predictions`` and holds, beside its rows, the SHA-256 of the belief that
-made them, of each file of the program and the commit of the code. Scoring refuses it unless file and belief are
+A locked file stands in the folder ``predictions`` of the results. Beside its rows it holds the SHA-256 of the belief
+that made them, of each file of the program and the commit of the code. Scoring refuses it unless file and belief are
 committed as they are, the commit is an ancestor of the one that holds them, the program is that of the commit, and
 every row that names a belief or a commit names these. What was locked before under the same name stays as a row of
 its drafts, and a name that was scored can only be locked again as a retrodiction.
