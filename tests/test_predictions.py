@@ -61,6 +61,7 @@ def test_what_was_committed_is_scored_and_an_older_lock_stays_as_a_draft(tmp_pat
         (FILE, '"commit": "', '"commit": "0', "ancestor"),
         (FILE, '"program.py": "', '"program.py": "0', "program.py at"),
         ("belief", "b", "c", "belief at"),
+        ("program.py", "p", "q", "changed after"),
     ],
 )
 def test_a_changed_file_belief_program_or_commit_is_refused(

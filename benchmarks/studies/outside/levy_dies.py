@@ -243,7 +243,10 @@ def by_die(rows: dict[str, dict[str, Any]], ranges: list[Range]) -> dict[str, An
 
 def score(prediction: dict[str, Any], truth: Path) -> dict[str, Any]:
     """Scores against a file of the pack's form that holds the readings of the predicted ranges."""
-    return by_die(prediction["ranges"], [r for r in ranges_of(truth) if r.name in prediction["ranges"]])
+    found = [r for r in ranges_of(truth) if r.name in prediction["ranges"]]
+    if missing := prediction["ranges"].keys() - {r.name for r in found}:
+        raise SystemExit(f"{truth} lacks {len(missing)} of {len(prediction['ranges'])} ranges, first {min(missing)}")
+    return by_die(prediction["ranges"], found)
 
 
 def training(ranges: list[Range], die: int) -> list[Range]:

@@ -2,8 +2,8 @@
 
 A locked file stands in the folder ``predictions`` of the results. Beside its rows it holds the SHA-256 of the belief
 that made them, of each file of the program and the commit of the code. Scoring refuses it unless file and belief are
-committed as they are, the commit is an ancestor of the one that holds them, the program is that of the commit, and
-every row that names a belief or a commit names these. What was locked before under the same name stays as a row of
+committed as they are, the commit is an ancestor of the one that holds them, the program is that of the commit still,
+and every row that names a belief or a commit names these. What was locked before under the same name stays as a row of
 its drafts, and a name that was scored can only be locked again as a retrodiction.
 
     python benchmarks/studies.py predictions lock NAME DRAFT --belief FILE --program FILE …  [--known]
@@ -115,6 +115,8 @@ def locked(name: str, root: Path) -> dict[str, Any]:
     ]:
         if digest(git(root, "show", f"{commit}:{path}") or b"") != wanted:
             raise Refused(f"{path} at {commit} is not the one that made {file}, whose SHA-256 is {wanted}")
+        if digest((root / path).read_bytes()) != wanted:
+            raise Refused(f"{path} changed after {file} was fixed: lock again, and the old file stays as a draft")
     refuse_foreign_rows({key: value for key, value in found.items() if key != "commit"}, found)
     return found
 
