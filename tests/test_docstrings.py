@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from .hil.python.test_reference import METHODS
 from .scripts import loaded
 from .sources import ROOMS, ROOT
 
@@ -32,7 +33,7 @@ FUNCTIONS = {
     for door in DOORS
     for name in importlib.import_module(door).__all__
     if inspect.isfunction(value := getattr(importlib.import_module(door), name))
-}
+} | METHODS
 
 
 def sections(function: Callable[..., Any]) -> dict[str, str]:
@@ -46,8 +47,9 @@ def lacking(function: Callable[..., Any]) -> list[str]:
     said, signature = sections(function), inspect.signature(function)
     lines = re.findall(r"^ {4}([\w, *]+):", said.get("Args", ""), re.MULTILINE)
     named = {name.strip(" *") for line in lines for name in line.split(",")}
+    named |= {"self", "watch"} if "self" in signature.parameters else set()  # which every method takes
     found = [f"argument {name}" for name in signature.parameters if name not in named]
-    found += [f"{name} is no argument" for name in named - set(signature.parameters)]
+    found += [f"{name} is no argument" for name in named - {*signature.parameters, "self", "watch"}]
     if signature.return_annotation not in (None, "None") and not said.keys() & {"Returns", "Yields"}:
         found.append("what comes back")
     tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
