@@ -37,6 +37,26 @@ MOST_STEPS = 8
 ROW = re.compile(r"^\| (?P<step>\d*) ?\| `(?P<file>[\w/.]+)` \| (?P<functions>(?:`[\w.]+`(?:, )?)+) \| ", re.MULTILINE)
 WEIGHT, MEASURED, SIMULATED, ESTIMATE = "One weight", "Measured", "Simulated", "One calibration estimate"
 TRIAL, TRAINED, FRONT, UPSET = "One trial", "One training image", "One network of a front", "One upset"
+DOORS = (  # where stacks are looked at: a request by its class
+    (HostLink, "request", ""),
+    (InProcessTransport, "write", "write"),
+    (LayerSimulator, "level_sums", "level_sums"),
+    (BackgroundPool, "begin", "virtual chips"),
+    (training, "_learn", "learn"),
+    (Quantiser, "add", "add"),
+)
+ENDS = {"HostLink.request", "SerialTransport.write", "BackgroundPool.begin", "LayerSimulator.level_sums", "_learn"}
+WALKS: dict[str, list[tuple[str, ...]]] = {  # doors, and functions that the stack at each goes through
+    WEIGHT: [(ImageTile.__name__, "program_chip")],
+    MEASURED: [(RunPlan.__name__, "WholeRun.measure")],
+    ESTIMATE: [(Mvm.__name__, "CalibrationSteps._transfer")],
+    SIMULATED: [("virtual chips", "run_looks"), ("level_sums", "apply", "VirtualChip.sums")],
+    TRIAL: [("virtual chips", "TrialContext.score"), ("level_sums", "_accuracy", "VirtualChip.sums")],
+    TRAINED: [("learn", "finetune_network")],
+    FRONT: [("virtual chips", "SimulatedEvaluator.evaluate")],
+    UPSET: [("level_sums", "FaultContext.faulted")],
+}
+LONG = (TRIAL, TRAINED, FRONT, UPSET)
 
 
 @dataclass(frozen=True)
@@ -67,7 +87,7 @@ def tables(text: str) -> list[tuple[str, list[Step]]]:
 def walks() -> dict[str, list[Step]]:
     text = PAGE.read_text("utf-8").split("## Three walks")[1]
     found = {}
-    for name in (WEIGHT, MEASURED, SIMULATED, ESTIMATE, TRIAL, TRAINED, FRONT, UPSET):
+    for name in WALKS:
         kind, rows = tables(text[re.search(rf"^(### )?{name}", text, re.MULTILINE).start() :])[0]  # type: ignore[union-attr]
         assert kind == "step"
         found[name] = rows
@@ -111,44 +131,17 @@ class Stacks:
 
 @contextmanager
 def watched() -> Iterator[Stacks]:
-    stacks, patch = Stacks(), pytest.MonkeyPatch()
-    request, write, sums, add = HostLink.request, InProcessTransport.write, LayerSimulator.level_sums, Quantiser.add
-    begin, learn = BackgroundPool.begin, training._learn
+    stacks = Stacks()
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name, door in DOORS:
+            called = getattr(owner, name)
 
-    def on_request(self: HostLink, message: object, **more: bool) -> int:
-        stacks.note(type(message).__name__)
-        return request(self, message, **more)  # type: ignore[arg-type]
+            def passed(*given: Any, called: Any = called, door: str = door, **more: Any) -> Any:
+                stacks.note(door or type(given[1]).__name__)
+                return called(*given, **more)
 
-    def on_write(self: InProcessTransport, data: bytes) -> None:
-        stacks.note("write")
-        write(self, data)
-
-    def on_sums(self: LayerSimulator, *arguments: object) -> object:
-        stacks.note("level_sums")
-        return sums(self, *arguments)  # type: ignore[arg-type]
-
-    def on_begin(self: BackgroundPool, *arguments: object) -> object:
-        stacks.note("virtual chips")
-        return begin(self, *arguments)  # type: ignore[arg-type]
-
-    def on_learn(*arguments: Any) -> object:
-        stacks.note("learn")
-        return learn(*arguments)
-
-    def on_add(self: Quantiser, *arguments: object) -> None:
-        stacks.note("add")
-        add(self, *arguments)  # type: ignore[arg-type]
-
-    patch.setattr(HostLink, "request", on_request)
-    patch.setattr(InProcessTransport, "write", on_write)
-    patch.setattr(LayerSimulator, "level_sums", on_sums)
-    patch.setattr(Quantiser, "add", on_add)
-    patch.setattr(BackgroundPool, "begin", on_begin)
-    patch.setattr(training, "_learn", on_learn)
-    try:
+            patch.setattr(owner, name, passed)
         yield stacks
-    finally:
-        patch.undo()
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +163,7 @@ def files_of(*found: tuple[tuple[str, str], ...]) -> list[str]:
     return list(dict.fromkeys(file for stack in found for file, _ in stack if file not in dispatcher))
 
 
-@pytest.mark.parametrize("name", [WEIGHT, MEASURED, SIMULATED, ESTIMATE, TRIAL, TRAINED, FRONT, UPSET])
+@pytest.mark.parametrize("name", WALKS)
 def test_a_walk_is_at_most_eight_files_and_all_its_functions_exist(name: str) -> None:
     steps = walks()[name]
     assert len({step.place for step in steps}) == len(steps) <= MOST_STEPS
@@ -186,26 +179,18 @@ def test_everything_that_is_asked_on_the_way_exists() -> None:
             assert set(row.functions) <= names_in(row.file), row
 
 
-@pytest.mark.parametrize(
-    ("name", "doors"),
-    [
-        (WEIGHT, [(ImageTile.__name__, "program_chip")]),
-        (MEASURED, [(RunPlan.__name__, "WholeRun.measure")]),
-        (ESTIMATE, [(Mvm.__name__, "CalibrationSteps._transfer")]),
-    ],
-)
-def test_nothing_else_stands_between_the_command_and_the_wire(
-    name: str, doors: list[tuple[str, str]], stacks: Stacks
-) -> None:
-    steps = walks()[name]
-    found = [stacks.through(*door) for door in doors]
-    before = [step.file for step in steps if step.place not in ("firmware_protocols", "hil/transports")]
-    assert files_of(*found) == before
+@pytest.mark.parametrize("name", WALKS)
+def test_nothing_else_stands_on_the_way_that_is_written_down(name: str, request: pytest.FixtureRequest) -> None:
+    """From the command to the wire, to the kernel of a virtual chip (in its thread), or to a step of training."""
+    stacks: Stacks = request.getfixturevalue("long_stacks" if name in LONG else "stacks")
+    steps, found = walks()[name], [stacks.through(*door) for door in WALKS[name]]
+    before = [step for step in steps if step.place not in ("firmware_protocols", "hil/transports")]
+    if set(before[-1].functions) <= ENDS:
+        before.pop()
+    assert files_of(*found) == [step.file for step in before]
     seen = {function for stack in found for _, function in stack}
-    for step in steps:
-        if step.file in before:
-            assert set(step.functions) <= seen, step
-    assert not [function for function in seen if "<lambda>" in function]
+    assert {function for step in steps for function in step.functions} <= seen | ENDS
+    assert name in LONG or not [function for function in seen if "<lambda>" in function]
 
 
 def test_the_compiler_is_asked_by_the_file_that_then_has_the_program_written(stacks: Stacks) -> None:
@@ -224,21 +209,6 @@ def test_the_session_gives_bytes_to_the_wire_itself(stacks: Stacks) -> None:
             ("hil/driver/session.py", "Session._move_bytes"),
             ("hil/transports/in_process.py", "write"),
         )
-
-
-def test_nothing_else_stands_between_a_virtual_chip_and_its_kernel(stacks: Stacks) -> None:
-    """Virtual chips run in threads of their own, so there are two stacks: up to the threads, and in one."""
-    asked = next(s for s in stacks.by_door["virtual chips"] if any(name == "run_looks" for _, name in s))
-    steps = walks()[SIMULATED]
-    answered = next(  # to an image of the run; the tune before it asks for single layers
-        s
-        for s in stacks.by_door["level_sums"]
-        if any(name == "VirtualChip.sums" for _, name in s) and not any("/tune/" in file for file, _ in s)
-    )
-    assert files_of(asked, answered) == [step.file for step in steps[:-1]]
-    seen = {function for _, function in (*asked, *answered)} | {"BackgroundPool.begin", "LayerSimulator.level_sums"}
-    assert {function for step in steps for function in step.functions} <= seen
-    assert not [function for function in seen if "<lambda>" in function]
 
 
 @pytest.fixture(scope="module")
@@ -266,29 +236,3 @@ def long_stacks(tmp_path_factory: pytest.TempPathFactory) -> Stacks:
             name = words.split()[0]
             assert run([*words.split(), "-o", str(folder / {"finetune": "tuned.pt"}.get(name, name))]) == 0
     return found
-
-
-@pytest.mark.parametrize(
-    ("name", "doors"),
-    [
-        (
-            TRIAL,
-            [
-                ("virtual chips", "TrialContext.score"),
-                ("level_sums", "_accuracy", "VirtualChip.sums"),
-            ],
-        ),
-        (TRAINED, [("learn", "finetune_network")]),
-        (FRONT, [("virtual chips", "SimulatedEvaluator.evaluate")]),
-        (UPSET, [("level_sums", "FaultContext.faulted")]),
-    ],
-)
-def test_the_commands_that_take_long_go_the_way_that_is_written_down(
-    name: str, doors: list[tuple[str, ...]], long_stacks: Stacks
-) -> None:
-    steps, found = walks()[name], [long_stacks.through(*door) for door in doors]
-    ends = {"BackgroundPool.begin", "LayerSimulator.level_sums", "_learn"}  # where the stacks were looked at
-    before = [step.file for step in steps if not set(step.functions) <= ends]
-    assert files_of(*found) == before
-    seen = {function for stack in found for _, function in stack}
-    assert {function for step in steps for function in step.functions} <= seen | ends
