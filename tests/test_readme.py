@@ -28,8 +28,9 @@ def python_blocks() -> list[str]:
 
 
 def shortened(command: str) -> str:
-    """The same deployment on fewer images: what it prints is another test's matter."""
-    return command.replace("hil deploy --emulated", "hil deploy --emulated --samples 300 --repeat 2")
+    """The same on few macros, images and chips: what it prints, and the default network, are other tests' matter."""
+    short = command.replace("hil deploy --emulated", "hil deploy --emulated --macros 2 --samples 300 --repeat 2")
+    return short.replace("--chips 20 --samples 500", "--chips 4 --samples 100")
 
 
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
