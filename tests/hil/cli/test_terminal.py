@@ -18,6 +18,7 @@ from hil.report.terminal.lines import SPELLING, print_json, wrapped
 
 from ..calibration.test_record_text import made
 from ..encoded import printed
+from ..small_net import write_files
 
 WIDTHS = (40, 48, 56, 64, 72, 80)
 # A number with the word or sign after it, and two numbers that belong together.
@@ -26,7 +27,8 @@ WHOLE = re.compile(r"[+−]?\d[\d.,]* ?(?:%|°C|[µm]?S\b|points|cells|pulses|im
 
 @pytest.fixture
 def files(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # type: ignore[no-untyped-def]
-    """Folder with a run, another, and two records; the current one."""
+    """Folder with a run, another, two records and a network; the current one."""
+    write_files(tmp_path)
     for name in ("0001", "0002"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         write_report(tmp_path / "runs" / name, *run)
@@ -41,7 +43,7 @@ PRINTS = (
     "doctor", "show runs/0001", "show runs", "show runs/0001 runs/0002", "chip calibration record0.h5",
     "chip calibration record0.h5 record1.h5", "calibrate --emulated --macros 1 --quick -o new.h5",
     "board info --emulated", "board mvm --emulated --macros 1", "board cells --emulated --macros 1",
-    "estimate lenet5", "compile --explain", "deploy --emulated --dry-run",
+    "estimate lenet5", "compile --explain", "deploy --emulated --macros 2 --dry-run",
     "deploy --emulated --data nothing-of-this-name", "board trace wire.log",
 )  # fmt: skip
 
@@ -101,7 +103,14 @@ def test_a_narrow_terminal_parts_no_number_from_its_unit(
 
 
 @pytest.mark.parametrize(
-    "words", ["show runs/0001", "show runs/0001 runs/0002", "show runs/0001 --all", "help techniques", "chip list"]
+    "words",
+    [
+        "show runs/0001",
+        "show runs/0001 runs/0002",
+        "show runs/0001 --all",
+        "help techniques net.pt --macros 4",
+        "chip list",
+    ],
 )
 def test_a_table_keeps_every_number_whole_in_its_cell(files: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     wide = on_a_terminal_of(300, monkeypatch, *words.split())

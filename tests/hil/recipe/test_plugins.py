@@ -38,8 +38,8 @@ def hil(installed: Path | None, *arguments: str) -> subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, env=surroundings, timeout=600, check=False)
 
 
-def test_a_technique_of_another_package_is_listed_with_its_settings(installed: Path) -> None:
-    listed = json.loads(hil(installed, "help", "techniques", "--json").stdout)["techniques"]
+def test_a_technique_of_another_package_is_listed_with_its_settings(installed: Path, small: Small) -> None:
+    listed = json.loads(hil(installed, "help", "techniques", str(small.net), "--json").stdout)["techniques"]
     names = [t["name"] for t in listed]
     assert names.index("rewrite") < names.index("settle") < names.index("tune")  # by rank
     settle = listed[names.index("settle")]
