@@ -29,7 +29,7 @@ def project(tmp_path: Path) -> Path:
 
 def build(project: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "towncrier", "build", "--version", "99.0.0", *options]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_the_fragments_of_today_build_and_each_says_something() -> None:

@@ -26,7 +26,7 @@ def test_the_first_measurement_programs_reads_multiplies_and_plots(tmp_path: Pat
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -45,7 +45,7 @@ def ask() -> Iterator[Ask]:
     done = threading.Event()
     thread = threading.Thread(target=example.serve, args=(board, path.put, done.is_set), daemon=True)
     thread.start()
-    with serial.Serial(path.get(timeout=60), 115200, timeout=60) as port:
+    with serial.Serial(path.get(timeout=600), 115200, timeout=600) as port:
 
         def send(command: str) -> list[str]:
             port.write(f"{command}%".encode())
@@ -58,7 +58,7 @@ def ask() -> Iterator[Ask]:
 
         yield send
     done.set()
-    thread.join(timeout=60)
+    thread.join(timeout=600)
 
 
 def loaded(ask: Ask, data: bytes, at_once: int = 5) -> list[str]:
@@ -141,7 +141,7 @@ def test_the_example_puts_a_network_on_a_chip_and_answers_with_its_probabilities
             assert board.stdout is not None
             said = board.stdout.readline()
             assert said.startswith("emulated chip, text interface on /dev/")
-            with serial.Serial(said.split()[-1], 115200, timeout=120) as port:
+            with serial.Serial(said.split()[-1], 115200, timeout=600) as port:
                 pieces = "".join(f"db {image.tobytes()[at : at + 31].hex()}%" for at in range(0, image.size, 31))
                 port.write(f"db load {image.size}%{pieces}infer 1 0%".encode())
                 found = next(text for text in iter(lambda: port.readline().decode(), "") if "m-results" in text)

@@ -59,7 +59,7 @@ def sent_by_hand(port: str, model: InstrumentModel, order: str, volts_v: float) 
     lines = 2 if model.orders[order].reply is not None else 1
     port_line, said = open_transport(port), b""
     port_line.write(b"".join(sent))
-    until_s = time.monotonic() + 10.0
+    until_s = time.monotonic() + 300.0
     while said.count(b"\n") < lines and time.monotonic() < until_s:
         said += port_line.read(4096, 0.2)
     port_line.close()
