@@ -53,6 +53,17 @@ from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from tests.line_simulation.faults import LineFaults
 from tests.line_simulation.line import LineEnd, VirtualLine
 
+BAD_LINES = [
+    {"loss": 0.05},
+    {"loss": 0.2},
+    {"duplicate": 0.3},
+    {"corrupt": 0.1},
+    {"truncate": 0.1},
+    {"reorder": 0.3},
+    {"loss": 0.05, "duplicate": 0.05, "corrupt": 0.05, "truncate": 0.05, "reorder": 0.2},
+    {"delay_s": 0.5, "loss": 0.05},
+]
+
 
 def exchange(line: Any, requests: list[Any], limit_s: float = 120.0) -> dict[int, Any]:
     """Final replies of ``requests`` by their place in the list."""

@@ -27,7 +27,7 @@ from firmware_protocols.messages import (
     TileAddress,
 )
 
-from .conftest import exchange
+from .conftest import BAD_LINES, exchange
 
 MakeLine = Callable[..., Any]
 
@@ -71,20 +71,7 @@ def test_bytes_may_come_one_at_a_time(kit: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(
-    "faults",
-    [
-        {"loss": 0.05},
-        {"loss": 0.2},
-        {"duplicate": 0.3},
-        {"corrupt": 0.1},
-        {"truncate": 0.1},
-        {"reorder": 0.3},
-        {"loss": 0.05, "duplicate": 0.05, "corrupt": 0.05, "truncate": 0.05, "reorder": 0.2},
-        {"delay_s": 0.5, "loss": 0.05},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("faults", BAD_LINES, ids=str)
 def test_a_bad_line_changes_no_result(
     make_line: MakeLine, kit: SimpleNamespace, faults: dict[str, float], seed: int
 ) -> None:

@@ -36,6 +36,7 @@ from firmware_protocols.messages import (
     Wait,
 )
 
+from .conftest import BAD_LINES
 from .conftest import exchange as exchanged
 from .firmware_bench import FirmwareBench
 
@@ -94,19 +95,7 @@ def undisturbed(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize(
-    "faults",
-    [
-        {"loss": 0.2},
-        {"duplicate": 0.3},
-        {"corrupt": 0.1},
-        {"truncate": 0.1},
-        {"reorder": 0.3},
-        {"loss": 0.05, "duplicate": 0.05, "corrupt": 0.05, "truncate": 0.05, "reorder": 0.2},
-        {"delay_s": 0.5, "loss": 0.05},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("faults", BAD_LINES, ids=str)
 def test_a_bad_line_changes_no_result(line: Any, undisturbed: Any, faults: dict[str, float], seed: int) -> None:
     requests = work(12)
     if "clean" not in undisturbed:
