@@ -10,7 +10,6 @@ import typer
 
 from hil.cli.help_groups import group
 from hil.cli.options import (
-    Baud,
     Chip,
     ChipOptions,
     Emulated,
@@ -27,7 +26,6 @@ from hil.errors import ExitCode, UsageError
 from hil.pages.tables import Table
 from hil.report.terminal.lines import complain, print_line
 from hil.report.terminal.quantities import seconds
-from hil.transports import DEFAULT_BAUD
 
 
 def ports(as_json: Json = False) -> int:
@@ -49,14 +47,13 @@ def info(
     emulated: Emulated = False,
     chip: ChipOptions = None,
     macros: Macros = None,
-    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Show a chip's identity, capabilities and state."""
     from hil.driver.chip_text import info_record, info_table
     from hil.driver.open_chip import open_chip
 
-    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
+    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros) as driver:
         status = driver.known_status()
         print_result([info_table(driver, status)], info_record(driver, status), as_json)
     return ExitCode.DONE
@@ -73,7 +70,6 @@ def selftest(
         typer.Option(help="ask, or a command that takes the chip's power and gives it back", show_default=False),
     ] = None,
     within: Annotated[str, typer.Option(help="time for all of it; what is left then is not tried")] = "15m",
-    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Check that a chip keeps the wire protocol and its limits; cells of up to three macros are overwritten."""
@@ -89,7 +85,7 @@ def selftest(
     with screen(quiet=as_json) as watch:
         found = run_suite(
             chip_address(port, emulated, chip, macros), spec,
-            groups=groups, baud=baud, cut_power=cut, within_s=seconds(within), watch=watch,
+            groups=groups, cut_power=cut, within_s=seconds(within), watch=watch,
         )  # fmt: skip
     print_result(found.lines(), found.to_json(), as_json)
     if found.interrupted:
@@ -120,14 +116,13 @@ def mvm(
     range_code: Annotated[
         int | None, typer.Option(help="ADC range; default the smallest that holds the sum", show_default=False)
     ] = None,
-    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Multiply one vector by one tile, several times: the first measurement on a bench."""
     from hil.driver.bench import first_mvm
     from hil.driver.open_chip import open_chip
 
-    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
+    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros) as driver:
         result = first_mvm(
             driver,
             macro=macro,
@@ -153,14 +148,13 @@ def cells(
         Path | None,
         typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False, callback=output_file),
     ] = None,
-    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Read every cell of a macro."""
     from hil.driver.bench import cell_map
     from hil.driver.open_chip import open_chip
 
-    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
+    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros) as driver:
         result = cell_map(driver, macro=macro, reads=reads)
     if out:
         result.write_csv(out)

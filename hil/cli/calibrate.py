@@ -9,7 +9,6 @@ import typer
 
 from hil.calibration.settings import CalibrationOptions
 from hil.cli.options import (
-    Baud,
     ChipOptions,
     Emulated,
     Json,
@@ -25,7 +24,6 @@ from hil.cli.options import (
 )
 from hil.cli.settings_options import Given, from_settings
 from hil.errors import ExitCode
-from hil.transports import DEFAULT_BAUD
 
 
 @from_settings
@@ -42,7 +40,6 @@ def calibrate(
     *,
     asked: Given[CalibrationOptions],
     restart: Restart = False,
-    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Measure a chip through the driver: stuck cells, writing, relaxation, read noise, columns, wires.
@@ -60,7 +57,7 @@ def calibrate(
     settings = asked.upon(CalibrationOptions())
     address = chip_address(port, emulated, chip, macros)
     told = screen(quiet=as_json, phases={"calibrate": ("calibrating",)})
-    with told as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
+    with told as watch, open_chip(address, chip=chip, macros=macros) as driver:
         chosen = numbers(only, driver.spec.macros) if only else tuple(range(driver.spec.macros))
         if restart:
             discard(partial_folder(out))

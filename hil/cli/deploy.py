@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hil.cli.options import (
     Baseline,
-    Baud,
     Emulated,
     FailOn,
     Json,
@@ -27,7 +26,10 @@ from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
 from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, PortError, UsageError
 from hil.report.terminal.quantities import duration, seconds
-from hil.transports import DEFAULT_BAUD
+
+if TYPE_CHECKING:
+    from cim.chip.spec import ChipSpec
+    from firmware_protocols.messages import Capability
 
 USUAL = DeployOptions()
 
@@ -79,7 +81,6 @@ def deploy(
     ] = None,
     treated: Given[TechniqueOptions],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
-    baud: Baud = DEFAULT_BAUD,
     reconnect_timeout: Annotated[
         str,
         typer.Option(
@@ -101,10 +102,9 @@ def deploy(
     from hil.deployment.network_source import images_asked, program_of
     from hil.deployment.plan import plan_of
     from hil.driver.counting.wire_cost import EVERYTHING, ON_SERIAL
-    from hil.driver.open_chip import open_chip
     from hil.improvement.filled import chosen
     from hil.pages.tables import labelled
-    from hil.transports import is_serial
+    from hil.transports import with_baud
     from hil.verdict.baseline import read_baseline
     from hil.watch import PlannedStage
 
@@ -130,14 +130,7 @@ def deploy(
             with watch.stage("compiling"):
                 program, _ = program_of(network, source, watch, recipe=options.recipe, task=options.task)
             images_of_run(program, images, options, watch)
-            can, board = ON_SERIAL, dict[str, str]()
-            if port:
-                try:
-                    with open_chip(address, chip=program.spec, baud=baud) as driver:
-                        can = driver.capabilities if is_serial(address) else driver.capabilities & ~Capability.PACKED
-                        board = {"port": f"{driver.whole_name} is what its file says"}
-                except PortError as error:
-                    board = {"port": f"not opened, and a chip with all capabilities assumed: {error.what}"}
+            can, board = capabilities_at(port, program.spec) if port else (ON_SERIAL, "")
             with watch.stage("counting"):
                 chips = (can, (can if port else EVERYTHING) & ~Capability.PLAN)
                 cost, before = (
@@ -145,10 +138,11 @@ def deploy(
                     for can in chips
                 )
                 planned = plan_of(program, options.recipe_of(program))
+            _, baud = with_baud(address)
             lines = [planned.table(), cost.table(baud, program.spec.write.max_pulses, before)]
-            lines += [labelled("Board", *board.items())] if board else []
+            lines += [labelled("Board", ("port", board))] if port else []
             found = {**cost.to_json(baud), "without_plans": before.to_json(baud), "plan": planned.to_json()}
-            print_result(lines, {**found, **board}, as_json)
+            print_result(lines, {**found, **({"port": board} if port else {})}, as_json)
             return ExitCode.DONE
         report = deploy(
             network,
@@ -159,9 +153,23 @@ def deploy(
             record_age_s=seconds(record_age),
             out=out,
             options=options,
-            baud=baud,
             reconnect_timeout_s=seconds(reconnect_timeout),
             restart=restart,
             watch=watch,
         )
     return print_report(report, earlier, junit, failing, as_json)
+
+
+def capabilities_at(address: str, spec: ChipSpec) -> tuple[Capability, str]:
+    """What the chip at an address can do, and a sentence on it; a port that does not open is assumed to have all."""
+    from firmware_protocols.messages import Capability
+    from hil.driver.counting.wire_cost import ON_SERIAL
+    from hil.driver.open_chip import open_chip
+    from hil.transports import is_serial
+
+    try:
+        with open_chip(address, chip=spec) as driver:
+            can = driver.capabilities if is_serial(address) else driver.capabilities & ~Capability.PACKED
+            return can, f"{driver.whole_name} is what its file says"
+    except PortError as error:
+        return ON_SERIAL, f"not opened, and a chip with all capabilities assumed: {error.what}"

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    Baud,
     ChipScheduler,
     Emulated,
     Json,
@@ -27,7 +26,6 @@ from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.improvement.finetuning.settings import ON_CHIP, FinetuneSettings, OnChipSettings
 from hil.report.terminal.completion import datasets
-from hil.transports import DEFAULT_BAUD
 from mapping.settings import as_options
 
 USUAL = FinetuneSettings()
@@ -60,7 +58,6 @@ def finetune(
         int, typer.Option(min=0, help="go through it on so many virtual chips instead: what it would give")
     ] = 0,
     written: Annotated[Given[OnChipSettings], Only("groups", "images")],
-    baud: Baud = DEFAULT_BAUD,
     workers: Workers = None,
     scheduler: ChipScheduler = None,
     restart: Restart = False,
@@ -106,7 +103,7 @@ def finetune(
                     raise UsageError("a record of the chip is needed: --calibration", hint="hil calibrate -o record.h5")
                 found = finetune_on_chip(
                     network, data, out, address, calibration, **of.values,
-                    settings=asked, restart=restart, baud=baud, watch=watch,
+                    settings=asked, restart=restart, watch=watch,
                 )  # fmt: skip
             place = f"--port {shlex.quote(port)}" if port else "--emulated"
             deployed = f"hil deploy {shlex.quote(str(out))}{named} {place}"

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-LINE = ("port", "emulated", "baud")
+LINE = ("port", "emulated")
 OTHERS = "Other options"
 
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {

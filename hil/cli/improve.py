@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    Baud,
     ChipScheduler,
     Emulated,
     Json,
@@ -26,7 +25,6 @@ from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptio
 from hil.errors import ExitCode, UsageError
 from hil.improvement.settings import ImproveSettings
 from hil.report.terminal.completion import datasets
-from hil.transports import DEFAULT_BAUD
 
 USUAL = DeployOptions()
 
@@ -60,7 +58,6 @@ def improve(
     workers: Workers = None,
     scheduler: ChipScheduler = None,
     restart: Restart = False,
-    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Try techniques from cheap to dear until a network keeps its accuracy on other chips of this kind.
@@ -87,7 +84,7 @@ def improve(
                 raise UsageError("--calibration and a chip exclude each other", hint="leave one of them out")
             address = chip_address(port, emulated, source.chip, source.macros)
             record = measured_record(
-                address, out, age_s=settings.age_s, seed=settings.seed, baud=baud, watch=watch, restart=restart
+                address, out, age_s=settings.age_s, seed=settings.seed, watch=watch, restart=restart
             )
         context = begun.context(training, out, record=record, crew=crew, restart=restart, watch=watch)
         found = try_techniques(

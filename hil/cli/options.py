@@ -61,8 +61,8 @@ Net = Annotated[
 Port = Annotated[
     str | None,
     typer.Option(
-        help="/dev/ttyUSB0, COM5, tcp://host:port, unix:path, visa:RESOURCE, emulated:CHIP?seed=7, bench:FILE.toml, "
-        "replay:LOG",
+        help="/dev/ttyUSB0?baud=115200, COM5, tcp://host:port, unix:path, visa:RESOURCE, emulated:CHIP?seed=7, "
+        "bench:FILE.toml, replay:LOG",
         show_default=False,
     ),
 ]
@@ -88,7 +88,6 @@ ChipScheduler = Annotated[
     str | None, typer.Option(help="tcp://host:port of a Dask cluster that runs virtual chips", show_default=False)
 ]
 Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
-Baud = Annotated[int, typer.Option(help="baud rate of a serial port")]
 Adapters = Annotated[
     int,
     typer.Option(min=0, help="rank of a digital adapter that the tune gives each layer, executed by the host; 0: none"),

@@ -10,7 +10,6 @@ import typer
 
 from hil.calibration.pulsing.experiments import GROUP, BipolarSweep, Endurance, Experiment, Noise, Retention, Staircase
 from hil.cli.options import (
-    Baud,
     ChipOptions,
     Emulated,
     Json,
@@ -24,7 +23,6 @@ from hil.cli.options import (
 from hil.cli.settings_options import Given, from_settings
 from hil.errors import ExitCode, UsageError
 from hil.report.terminal.completion import one_of
-from hil.transports import DEFAULT_BAUD
 from mapping.settings import option_of, setting
 
 if TYPE_CHECKING:
@@ -78,7 +76,6 @@ def pulse(
     macros: Macros = None,
     *,
     asked: Given[PulseOptions],  # type: ignore[valid-type]
-    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Apply pulses to single cells by address, and read them."""
@@ -100,7 +97,7 @@ def pulse(
     if out.suffix.lower() != ".csv":
         raise UsageError(f"{out} does not end in .csv", hint="-o readings.csv")
     page = out.with_suffix(PAGE_SUFFIX)
-    with screen(quiet=as_json) as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
+    with screen(quiet=as_json) as watch, open_chip(address, chip=chip, macros=macros) as driver:
         named = cells_named(cell, driver.spec)
         series = Series(kind(**asked.values), driver.spec, named, driver.description.kind)
         watch.note(f"readings, one by one: {page}")

@@ -11,7 +11,6 @@ from typer.core import TyperGroup
 
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import (
-    Baud,
     Emulated,
     Json,
     Port,
@@ -29,7 +28,6 @@ from hil.errors import ExitCode, UsageError
 from hil.report.terminal.completion import datasets
 from hil.searching.prune_settings import PrunedSearchSettings
 from hil.searching.settings import SearchSettings
-from hil.transports import DEFAULT_BAUD
 
 if TYPE_CHECKING:  # torch is imported when a command runs
     from hil.searching.loop import Loop
@@ -101,7 +99,6 @@ def run_(
     port: Port = None,
     emulated: Emulated = False,
     rounds: Rounds = 3,
-    baud: Baud = DEFAULT_BAUD,
     restart: Restart = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
@@ -117,7 +114,7 @@ def run_(
         asked = _pruning_settings(data, costs, source, searched, candidates, [name for name in more if more[name]])
         asked = replace(asked, recipe=str(treated.upon(TechniqueOptions()).recipe()))
         return _search_pruned(from_, out, asked, scheduler, restart, as_json)
-    loop = _loop(in_the_loop, port, emulated, source.chip, source.macros, rounds, baud)
+    loop = _loop(in_the_loop, port, emulated, source.chip, source.macros, rounds)
     settings = searched.upon(
         usual_settings(data, searched.values["device"], teacher=teacher is not None),
         data=named_place(data),
@@ -181,13 +178,11 @@ def _search_pruned(
     return ExitCode.DONE
 
 
-def _loop(
-    asked: bool, port: str | None, emulated: bool, chip: str, macros: int | None, rounds: int, baud: int
-) -> Loop | None:
+def _loop(asked: bool, port: str | None, emulated: bool, chip: str, macros: int | None, rounds: int) -> Loop | None:
     if not asked:
         if port or emulated:
             raise UsageError("a chip is named, and nothing to do with it", hint="--in-the-loop asks it")
         return None
     from hil.searching.loop import Loop
 
-    return Loop(chip_address(port, emulated, chip, macros), rounds, baud)
+    return Loop(chip_address(port, emulated, chip, macros), rounds)

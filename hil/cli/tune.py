@@ -9,7 +9,6 @@ import typer
 
 from hil.cli.options import (
     Adapters,
-    Baud,
     Emulated,
     Json,
     Port,
@@ -23,7 +22,6 @@ from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.errors import ExitCode
 from hil.report.terminal.quantities import duration, seconds
-from hil.transports import DEFAULT_BAUD
 from mapping.recipe.tune import TunedChannels
 
 USUAL = DeployOptions()
@@ -48,7 +46,6 @@ def tune(
         Path | None,
         typer.Option("--out", "-o", help="tuned program to write (.h5)", show_default=False, callback=output_file),
     ] = None,
-    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Fit gains and biases of a chip that holds a program to its answers now: no labels, no cell written."""
@@ -67,7 +64,7 @@ def tune(
         watch.plan([PlannedStage(name, work_s) for name, work_s in stages.items()])
         with watch.stage("compiling"):
             program, _ = program_of(network, source, watch)
-        with open_chip(address, chip=program.spec, baud=baud) as driver:
+        with open_chip(address, chip=program.spec) as driver:
             tuned, report = retune(
                 driver, program, record, images=images, age_s=seconds(age), adapters=adapters, watch=watch
             )

@@ -54,7 +54,7 @@ from hil.report.run_folder import RunFolder
 from hil.report.work_folder import WorkFolder
 from hil.simulation.cores import BackgroundPool
 from hil.simulation.virtual_chips import VirtualChips
-from hil.transports import DEFAULT_BAUD
+from hil.transports import with_baud
 from hil.verdict.agreement import AgreementReport
 from hil.watch import SetOfSteps, Watch
 from mapping.network.float_run import float_logits
@@ -84,7 +84,6 @@ def deploy(
     record_age_s: float = RECORD_AGE_S,
     out: Path | None = None,
     options: DeployOptions | None = None,
-    baud: int = DEFAULT_BAUD,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
@@ -127,7 +126,6 @@ def deploy(
         calibration=calibration,
         recalibrate=recalibrate,
         record_age_s=record_age_s,
-        baud=baud,
         reconnect_timeout_s=reconnect_timeout_s,
         trust=trust,
         mean=mean,
@@ -162,7 +160,7 @@ def run_once(
 ) -> AgreementReport:
     """The run, until it is complete or something ends it; ``anew``: a chip that lost its clock may begin it again."""
     options, network, source = settings.options, settings.network, settings.source(download)
-    with opened_port(settings.address, baud=settings.baud) as port:  # what is missing is said before work is done
+    with opened_port(settings.address) as port:  # what is missing is said before work is done
         if Path(network or BUNDLED_NETWORK).suffix != ".h5":
             load_chip(source.chip, macros=source.macros)
         record = load_record(settings.calibration) if settings.calibration else None
@@ -174,7 +172,6 @@ def run_once(
         with open_chip(
             settings.address,
             chip=program.spec,
-            baud=settings.baud,
             log=folder.part / "wire.log",
             journal=journal,
             reconnect_timeout_s=settings.reconnect_timeout_s,
@@ -186,7 +183,7 @@ def run_once(
             if record is None and not settings.recalibrate:
                 record = record_of_runs(folder, work, driver, program, settings, watch)
             options = with_chosen_age(driver, options, work, watch)
-            say_plan(driver, program, settings.baud, options, watch, calibrate=record is None)
+            say_plan(driver, program, with_baud(settings.address)[1], options, watch, calibrate=record is None)
             report, run = deploy_on(
                 driver,
                 program,

@@ -22,11 +22,7 @@ JOURNAL_FILE, SETTINGS_FILE, CONTENT_FILE, FOUND_FILE = "journal", "run.json", "
 AGE_FILE = "age.json"  # what was chosen on a chip that is waited for by the clock
 FORMAT = "hil.deployment"
 HEAD = {"format": FORMAT, "version": "1.0"}
-FREE = (
-    "address",
-    "baud",
-    "reconnect_timeout_s",
-)  # a port may have another name since; serials tell chips
+FREE = ("address", "reconnect_timeout_s")  # a port may have another name since; serials tell chips
 
 
 @contextmanager

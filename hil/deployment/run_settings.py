@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkOptions
-from hil.transports import DEFAULT_BAUD
 from mapping.network.library_models import names_library_model
 
 CONSENT = ("trust", "allow_code")  # of a run or of its options; asked for every time
@@ -34,7 +33,6 @@ class RunSettings:
     calibration: str | None = None
     recalibrate: bool = False
     record_age_s: float = RECORD_AGE_S
-    baud: int = DEFAULT_BAUD
     trust: bool = False
     reconnect_timeout_s: float = RECONNECT_TIMEOUT_S
     mean: str | None = None

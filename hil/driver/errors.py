@@ -136,7 +136,7 @@ def no_hello(address: str, sent: bytes, received: bytes, seconds: float) -> Link
         f"{address} answers, but not in this protocol: {len(received)} bytes or more, first {received[:16].hex(' ')}",
         where=address,
         likely="another device, or another baud rate",
-        hint="hil board ports; --baud RATE",
+        hint="hil board ports; --port ADDRESS?baud=RATE",
     )
 
 

@@ -17,7 +17,7 @@ from hil.driver.reconnection import Reconnection
 from hil.driver.resumed import check_same_chip
 from hil.driver.session import Session
 from hil.errors import MismatchError, UsageError
-from hil.transports import DEFAULT_BAUD, open_transport
+from hil.transports import open_transport
 from hil.transports.base import Transport
 from hil.transports.in_process import InProcessTransport
 from hil.transports.journal import Journal
@@ -30,7 +30,6 @@ def open_chip(
     *,
     chip: str | Path | ChipSpec | None = None,
     macros: int | None = None,
-    baud: int = DEFAULT_BAUD,
     log: str | Path | None = None,
     journal: Journal | None = None,
     reconnect_timeout_s: float = 0.0,
@@ -43,11 +42,10 @@ def open_chip(
     """Open the chip at ``address``.
 
     Args:
-        address: ``/dev/ttyUSB0``, ``COM5``, ``tcp://host:port``, ``unix:path``,
+        address: ``/dev/ttyUSB0?baud=115200``, ``COM5``, ``tcp://host:port``, ``unix:path``,
             ``visa:TCPIP0::host::port::SOCKET``, ``emulated:lab-128?seed=7``, ``replay:wire.log``.
         chip: its chip file by name or path, or what it says; None takes the file of the name that the chip gives.
         macros: another macro count than the file's.
-        baud: of a serial line.
         log: where to write the wire log (``hil.transports.wire_log``).
         journal: answers that an earlier process got of this chip; those that it holds are not asked for again.
         reconnect_timeout_s: how long a line that was open may be silent or gone, s; a USB serial line is found again
@@ -64,8 +62,8 @@ def open_chip(
         ...     chip.read_cells(0).shape
         (128, 128)
     """
-    transport = port or open_transport(address, baud=baud, timeout_s=hello_s)
-    reopen = reopener(address, baud=baud, timeout_s=hello_s) if reconnect_timeout_s else None
+    transport = port or open_transport(address, timeout_s=hello_s)
+    reopen = reopener(address, timeout_s=hello_s) if reconnect_timeout_s else None
     return connect(
         transport,
         chip=chip,
@@ -80,13 +78,13 @@ def open_chip(
 
 
 @contextlib.contextmanager
-def opened_port(address: str, *, baud: int = DEFAULT_BAUD) -> Iterator[Transport]:
+def opened_port(address: str) -> Iterator[Transport]:
     """The port of an address, open from now on; an error in the block closes it.
 
     Raises:
         PortError: missing, busy, not permitted, or no address at all. FileError: a log to replay is missing or broken.
     """
-    port = open_transport(address, baud=baud)
+    port = open_transport(address)
     try:
         yield port
     except BaseException:

@@ -34,7 +34,7 @@ RECORD = "record.h5"
 
 
 def measured_record(
-    address: str, folder: Path, *, age_s: float, seed: int, baud: int, watch: Watch, restart: bool = False
+    address: str, folder: Path, *, age_s: float, seed: int, watch: Watch, restart: bool = False
 ) -> Path:
     """Record of the whole chip at ``address``, measured into ``folder`` unless it lies there already.
 
@@ -47,7 +47,7 @@ def measured_record(
     if not path.exists():
         with output_errors(path):
             private_folder(folder)
-        with open_chip(address, baud=baud) as driver:
+        with open_chip(address) as driver:
             macros = tuple(range(driver.description.macros))
             steps = partial_folder(path)
             save_record(calibrate(driver, macros, seed=seed, age_s=age_s, partial=steps, watch=watch), path)

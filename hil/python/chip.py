@@ -15,7 +15,6 @@ from hil.driver.keys import HostKey
 from hil.driver.open_chip import open_chip as opened
 from hil.python.progress import progress
 from hil.report.terminal.quantities import seconds
-from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 
 EMULATED = "emulated:"
@@ -83,7 +82,6 @@ def open_chip(
     *,
     chip: str | Path | ChipSpec | None = None,
     macros: int | None = None,
-    baud: int = DEFAULT_BAUD,
     log: str | Path | None = None,
     reconnect_timeout_s: float = 0.0,
     key: HostKey | None = None,
@@ -92,12 +90,11 @@ def open_chip(
     """Open the chip at ``address``.
 
     Args:
-        address: ``/dev/ttyUSB0``, ``COM5``, ``tcp://host:port``, ``unix:path``,
+        address: ``/dev/ttyUSB0?baud=115200``, ``COM5``, ``tcp://host:port``, ``unix:path``,
             ``visa:TCPIP0::host::port::SOCKET``, ``emulated:lab-128?seed=7``, ``replay:wire.log``.
         chip: its chip file by name or path, or what such a file says; None takes the file of the name that the chip
             gives.
         macros: another macro count than the file's; an emulated chip whose address names none has as many.
-        baud: of a serial line.
         log: where to write the wire log.
         reconnect_timeout_s: how long a line that was open may be silent or gone, s; 0: it is lost at once.
         key: what a chip with authority wants proved; None takes that of the environment, if any.
@@ -120,7 +117,6 @@ def open_chip(
         address,
         chip=chip,
         macros=macros,
-        baud=baud,
         log=log,
         reconnect_timeout_s=reconnect_timeout_s,
         key=key,

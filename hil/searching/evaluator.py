@@ -20,7 +20,6 @@ from hil.deployment.options import DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.prediction.predict import predict
-from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import load_network
@@ -88,7 +87,6 @@ class DeployedEvaluator:
     data: Dataset
     record: CalibrationRecord | None = None
     options: DeployOptions = field(default_factory=DeployOptions)
-    baud: int = DEFAULT_BAUD
     watch: Watch = field(default_factory=Watch)
 
     def evaluate(self, network: Path) -> Evaluation:
@@ -96,7 +94,7 @@ class DeployedEvaluator:
         file = load_network(network)
         program = compile_network(file, self.spec, options=self.options.layout)
         cost = cost_as_deployed(program, self.options.recipe_of(program), network.stem)
-        with open_chip(self.address, chip=self.spec, baud=self.baud) as driver:
+        with open_chip(self.address, chip=self.spec) as driver:
             clock = ChipClock(driver, self.watch)
             report, _ = deploy_on(
                 driver, program, self.data, graph=file.graph, record=self.record, options=self.options, watch=clock,

@@ -20,7 +20,6 @@ from hil.searching.folder import SearchFolder
 from hil.searching.front import find_front
 from hil.searching.networks import imperfect, network_name, samples_of, shortlist, train_networks
 from hil.searching.work import SearchRun
-from hil.transports import DEFAULT_BAUD
 from mapping.errors import CannotMap
 from search.choice.accuracy import Accuracy, fit_measured
 from search.choice.candidate_costs import Simulator
@@ -44,7 +43,6 @@ class Loop:
 
     address: str
     rounds: int = 3
-    baud: int = DEFAULT_BAUD
 
 
 def run_loop(run: SearchRun, task: Significance, loop: Loop) -> None:
@@ -77,7 +75,7 @@ def evaluator(run: SearchRun, loop: Loop) -> Evaluator:
         samples=min(settings.images, len(inputs.kept)), seed=settings.seed, age_s=settings.age_s, repeats=1,
         causes=False,
     )  # fmt: skip
-    return DeployedEvaluator(loop.address, inputs.chip, kept, inputs.record, options, loop.baud, run.watch)
+    return DeployedEvaluator(loop.address, inputs.chip, kept, inputs.record, options, run.watch)
 
 
 def measure_networks(run: SearchRun, asked: Evaluator) -> None:

@@ -13,18 +13,18 @@ from hil.transports.schemes import BOARDS, IN_PROCESS, LINES, OURS, board_lines,
 
 DEFAULT_BAUD = 921_600
 GRAMMAR = (
-    "/dev/ttyUSB0, COM5, tcp://HOST:PORT, unix:PATH, visa:ASRL…::INSTR, visa:TCPIP0::HOST::PORT::SOCKET, "
+    "/dev/ttyUSB0?baud=115200, COM5, tcp://HOST:PORT, unix:PATH, visa:ASRL…::INSTR, visa:TCPIP0::HOST::PORT::SOCKET, "
     "emulated:lab-128?seed=7, bench:my_bench.toml, replay:wire.log"
 )
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<rest>.*)", re.DOTALL)  # two letters: C: is a drive
+_BAUD = re.compile(r"(?P<line>.+)\?baud=(?P<baud>[1-9][0-9]{0,8})", re.DOTALL)
 
 
-def open_transport(address: str, *, baud: int = DEFAULT_BAUD, timeout_s: float = 10.0) -> Transport:
+def open_transport(address: str, *, timeout_s: float = 10.0) -> Transport:
     """Open the stream that ``address`` names.
 
     Args:
         address: one of ``GRAMMAR``, or what an installed package opens (``hil.transports.schemes``).
-        baud: bits per second; only serial lines use it.
         timeout_s: longest time to wait for a connection.
 
     Raises:
@@ -33,6 +33,7 @@ def open_transport(address: str, *, baud: int = DEFAULT_BAUD, timeout_s: float =
     """
     if not address:
         raise bad_address(address)
+    address, baud = with_baud(address)
     match = _SCHEME.fullmatch(address)
     if match is None:
         from hil.transports.serial_port import SerialTransport
@@ -47,14 +48,20 @@ def open_transport(address: str, *, baud: int = DEFAULT_BAUD, timeout_s: float =
     raise bad_address(address)
 
 
-def line_opener(address: str, *, baud: int = DEFAULT_BAUD) -> Callable[[], Transport]:
+def line_opener(address: str) -> Callable[[], Transport]:
     """What opens the line of ``address``, time and again, always to the same chip; each time it raises what
     ``open_transport`` raises. A chip in this process is made once, here, and keeps what it holds between its lines.
     """
     match = _SCHEME.fullmatch(address)
     if match is not None and match["scheme"].lower() in schemes(BOARDS):
         return board_lines(address, match["scheme"].lower(), match["rest"])
-    return functools.partial(open_transport, address, baud=baud)
+    return functools.partial(open_transport, address)
+
+
+def with_baud(address: str) -> tuple[str, int]:
+    """An address without its ``?baud=115200``, and the bits per second of its line; only serial lines use them."""
+    match = _BAUD.fullmatch(address)
+    return (address, DEFAULT_BAUD) if match is None else (match["line"], int(match["baud"]))
 
 
 def in_this_process(address: str) -> bool:

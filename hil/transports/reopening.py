@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hil.errors import PortError
-from hil.transports import in_this_process, is_serial, open_transport
+from hil.transports import in_this_process, is_serial, open_transport, with_baud
 from hil.transports.base import Transport
 
 
-def reopener(address: str, *, baud: int, timeout_s: float) -> Callable[[], Transport] | None:
+def reopener(address: str, *, timeout_s: float) -> Callable[[], Transport] | None:
     """What opens the line of ``address`` again; None for chips in this process.
 
     A USB serial line is found by the vendor, product and serial number that it has now: a board that is plugged
@@ -20,15 +20,16 @@ def reopener(address: str, *, baud: int, timeout_s: float) -> Callable[[], Trans
     """
     if in_this_process(address):
         return None
-    usb = _usb_of(address) if is_serial(address) and not address.lower().startswith("visa:") else ""
+    device, baud = with_baud(address)
+    usb = _usb_of(device) if is_serial(address) and not address.lower().startswith("visa:") else ""
 
     def again() -> Transport:
-        if usb and _usb_of(address) != usb:
+        if usb and _usb_of(device) != usb:
             renamed = [device for device, name in _usb_names().items() if name == usb]
             if not renamed:
-                raise PortError(f"no port has the board {usb} that was at {address}", hint="hil board ports")
-            return open_transport(renamed[0], baud=baud, timeout_s=timeout_s)
-        return open_transport(address, baud=baud, timeout_s=timeout_s)
+                raise PortError(f"no port has the board {usb} that was at {device}", hint="hil board ports")
+            return open_transport(f"{renamed[0]}?baud={baud}", timeout_s=timeout_s)
+        return open_transport(address, timeout_s=timeout_s)
 
     return again
 

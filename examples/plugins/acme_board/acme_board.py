@@ -71,7 +71,7 @@ class PacedLine:
     def __init__(self, rest: str, *, baud: int, timeout_s: float) -> None:
         pace, _, inner = rest.partition(",")
         self.address, self._byte_s = f"paced:{rest}", 10.0 / float(pace)
-        self._line = open_transport(inner, baud=baud, timeout_s=timeout_s)
+        self._line = open_transport(f"{inner}?baud={baud}", timeout_s=timeout_s)
         self.max_payload = self._line.max_payload
 
     def write(self, data: bytes) -> None:

@@ -25,7 +25,7 @@ from hil.driver.selftest import (
 from hil.driver.selftest.line import UNJUDGED_S, Bench, CheckFailed, NotThere, NotTried
 from hil.errors import HilError, LinkError, PortError
 from hil.pages.tables import Table
-from hil.transports import DEFAULT_BAUD, line_opener
+from hil.transports import line_opener
 from hil.watch import Watch
 
 SCHEMA = "hil.selftest/1.2"  # 1.1: an outcome "not there"; 1.2: "not tried" in place of "skipped", interrupted
@@ -109,7 +109,6 @@ def run_suite(
     spec: ChipSpec | None = None,
     *,
     groups: Iterable[str] = tuple(GROUPS),
-    baud: int = DEFAULT_BAUD,
     key: HostKey | None = None,
     cut_power: Callable[[], None] | None = None,
     within_s: float = WITHIN_S,
@@ -127,7 +126,7 @@ def run_suite(
         HilError: the chip cannot be opened at all.
     """
     key = key or find_key()
-    bench = Bench(address, line_opener(address, baud=baud), spec, key, cut_power)
+    bench = Bench(address, line_opener(address), spec, key, cut_power)
     with bench.driver() as driver:
         spec = driver.spec
     return run_on(replace(bench, known=spec), groups, within_s=within_s, watch=watch)

@@ -32,7 +32,6 @@ from hil.improvement.finetuning.progressive import OnChipProgress, Progressive, 
 from hil.improvement.finetuning.settings import OnChipSettings, working_folder
 from hil.improvement.finetuning.written_layers import WiredLayers
 from hil.report.work_folder import GO_ON, WorkFolder
-from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
@@ -56,7 +55,6 @@ def finetune_on_chip(
     download: bool = False,
     settings: OnChipSettings | None = None,
     restart: bool = False,
-    baud: int = DEFAULT_BAUD,
     watch: Watch | None = None,
 ) -> OnChipResult:
     """Write a network to the chip at ``address`` group after group, the downstream layers trained on what it measured.
@@ -84,7 +82,7 @@ def finetune_on_chip(
         downstream = downstream_layers(inputs, program, settings)
     asked = _asked(settings, program, inputs, record)
     work = WorkFolder(folder, asked, kind="hil.finetuning-on-chip", restart=restart)
-    with _opened(address, program, baud, watch) as driver:
+    with _opened(address, program, watch) as driver:
         check_record(record, driver, program.macros)
         program = aimed(replace(program, adapted_to=driver.description.serial), program.aims)
         try:
@@ -120,13 +118,11 @@ def finetune_on_chip(
     )
 
 
-def _opened(
-    chip: str | ChipDriver, program: ConductanceProgram, baud: int, watch: Watch
-) -> AbstractContextManager[ChipDriver]:
+def _opened(chip: str | ChipDriver, program: ConductanceProgram, watch: Watch) -> AbstractContextManager[ChipDriver]:
     """The chip at an address; one that is open stays open."""
     if isinstance(chip, ChipDriver):
         return nullcontext(chip)
-    return open_chip(chip, chip=program.spec, baud=baud, reconnect_timeout_s=RECONNECT_TIMEOUT_S, report=watch.message)
+    return open_chip(chip, chip=program.spec, reconnect_timeout_s=RECONNECT_TIMEOUT_S, report=watch.message)
 
 
 def _group_after_group(

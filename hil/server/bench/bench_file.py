@@ -77,6 +77,11 @@ class InstrumentEntry:
     port: str
     baud: int
 
+    @property
+    def line(self) -> str:
+        """The address of its line, as ``hil.transports.open_transport`` takes it."""
+        return f"{self.port}?baud={self.baud}"
+
 
 @dataclass(frozen=True, slots=True)
 class BenchFile:

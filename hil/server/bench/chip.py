@@ -79,7 +79,7 @@ class BenchChip(Board):
                 self._locks.append(Lock(what))
                 opened.callback(self._locks[-1].release)
             for name, entry in bench.instruments.items():
-                line = open_transport(entry.port, baud=entry.baud)
+                line = open_transport(entry.line)
                 several = len(bench.instruments) > 1
                 self.instruments[name] = Instrument(entry, line, bench.current_a, beside_others=several)
                 opened.callback(self.instruments[name].close)
@@ -235,7 +235,7 @@ class BenchChip(Board):
             entry = instrument.entry
             try:
                 if not self._lines_open:
-                    instrument.connect(open_transport(entry.port, baud=entry.baud))
+                    instrument.connect(open_transport(entry.line))
                 known.add(instrument.make_safe())
             except HilError as error:
                 troubles[f"{entry.name} ({entry.model.name}) at {entry.port}"] = error
@@ -276,7 +276,7 @@ class BenchChip(Board):
         if not self._lines_open:
             self._guard.rest()
             for instrument in self.instruments.values():
-                instrument.connect(open_transport(instrument.entry.port, baud=instrument.entry.baud))
+                instrument.connect(open_transport(instrument.entry.line))
                 instrument.hello()
             self._lines_open = True
         self._guard.watch()

@@ -38,7 +38,7 @@ class Guard:
     """Watches over instruments until it is dismissed; of none, there is no process."""
 
     def __init__(self, entries: Iterable[InstrumentEntry]) -> None:
-        self._orders = [(e.port, e.baud, [line.hex() for line in e.model.lines("off", {})]) for e in entries]
+        self._orders = [(e.line, [line.hex() for line in e.model.lines("off", {})]) for e in entries]
         self._process: subprocess.Popen[str] | None = None
         self._acting: subprocess.Popen[str] | None = None
 
@@ -86,12 +86,12 @@ class Guard:
             self._acting, self._process = self._process, None
 
 
-def _switch_off(port: str, baud: int, lines: list[bytes]) -> bool:
+def _switch_off(address: str, lines: list[bytes]) -> bool:
     """Whether the instrument could be told; tried again where its line is not free yet."""
     until_s = time.monotonic() + TRY_FOR_S
     while True:
         try:
-            line = open_transport(port, baud=baud)
+            line = open_transport(address)
             try:
                 for order in lines:
                     line.write(order)
@@ -116,11 +116,11 @@ def _rehearse(ports: Iterable[str]) -> None:
 
 
 def main() -> None:
-    orders = [(port, baud, [bytes.fromhex(line) for line in lines]) for port, baud, lines in json.loads(sys.argv[1])]
+    orders = [(address, [bytes.fromhex(line) for line in lines]) for address, lines in json.loads(sys.argv[1])]
     with contextlib.suppress(OSError, AttributeError):  # it is not permitted, or there is no such thing
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         Path("/proc/self/autogroup").write_text(f"{_NICE}\n")  # of Linux: its session's, which counts against others
-    _rehearse([port for port, _, _ in orders])
+    _rehearse([address for address, _ in orders])
     with ThreadPoolExecutor(len(orders) or 1) as at_once:
         sys.stdout.write("ready\n")
         sys.stdout.flush()

@@ -262,7 +262,7 @@ def test_a_long_run_over_a_slow_line_says_so_before_it_starts(small: Small, tmp_
     options = DeployOptions(samples=2000, repeats=3)
     chip = chip_from_address(CHIP)
     with serving(chip, "pty") as where:
-        small.deploy(where, tmp_path / "run", options=options, baud=1200, watch=watch)
+        small.deploy(f"{where}?baud=1200", tmp_path / "run", options=options, watch=watch)
     said = [i for i, text in enumerate(watch.story) if "minutes" in text and "1200 baud" in text]
     assert said, watch.story
     assert said[0] < watch.story.index("programming")

@@ -59,10 +59,10 @@ def test_a_dry_run_prints_bytes_time_and_pulses_and_touches_no_chip(
         str(small.data),
         "--macros=4",
         "--port",
-        "/dev/nothing-there",
+        "/dev/nothing-there?baud=115200",
         "--dry-run",
     ]
-    assert run([*command, "--baud=115200"]) == 0
+    assert run(command) == 0
     out = capsys.readouterr().out
     words = (
         "calibrate",
@@ -126,10 +126,10 @@ def test_images_of_other_classes_are_refused_before_a_pulse_and_by_a_dry_run(
 def test_a_dry_run_says_when_the_run_takes_more_than_ten_minutes(
     small: Small, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["deploy", str(small.net), "--data", str(small.data), "--macros=4", "--emulated", "--dry-run"]
-    assert run([*command, "--baud=9600"]) == 0
+    command = ["deploy", str(small.net), "--data", str(small.data), "--macros=4", "--dry-run"]
+    assert run([*command, "--port=/dev/nothing-there?baud=9600"]) == 0
     assert "more than 10 minutes" in capsys.readouterr().out
-    assert run([*command, "--baud=921600"]) == 0
+    assert run([*command, "--port=/dev/nothing-there?baud=921600"]) == 0
     assert "more than 10 minutes" not in capsys.readouterr().out
 
 

@@ -139,12 +139,12 @@ def test_a_board_under_another_name_is_found_by_its_serial_number(monkeypatch: p
     opened: list[str] = []
     monkeypatch.setattr("hil.transports.ports.list_ports", lambda: ports)
     monkeypatch.setattr("hil.transports.reopening.open_transport", lambda address, **_: opened.append(address))
-    again = reopener("/dev/ttyA", baud=9600, timeout_s=1.0)
+    again = reopener("/dev/ttyA?baud=9600", timeout_s=1.0)
     assert again is not None
     again()
     ports[:] = [port("/dev/ttyA", "0403:6001 serial X2"), port("/dev/ttyC", "0403:6001 serial X1")]
     again()
-    assert opened == ["/dev/ttyA", "/dev/ttyC"]
+    assert opened == ["/dev/ttyA?baud=9600", "/dev/ttyC?baud=9600"]
     ports.pop()
     with pytest.raises(PortError, match="serial X1"):
         again()
@@ -152,4 +152,4 @@ def test_a_board_under_another_name_is_found_by_its_serial_number(monkeypatch: p
 
 @pytest.mark.parametrize("address", ["emulated:lab-128?seed=3", "replay:wire.log"])
 def test_chips_in_this_process_are_not_opened_again(address: str) -> None:
-    assert reopener(address, baud=9600, timeout_s=1.0) is None
+    assert reopener(address, timeout_s=1.0) is None
