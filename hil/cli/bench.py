@@ -21,7 +21,6 @@ def emulate(
     chip_seed: Annotated[int, typer.Option(help="seed of the hidden chip")] = 0,
     pty: Annotated[bool, typer.Option("--pty", help="serve on a new pseudo-terminal")] = False,
     tcp: Annotated[str | None, typer.Option(help="serve on HOST:PORT", show_default=False)] = None,
-    unix: Annotated[Path | None, typer.Option(help="serve on a socket file", show_default=False)] = None,
     firmware: Annotated[
         str | None,
         typer.Option(
@@ -54,14 +53,14 @@ def emulate(
         return _emulate_bench(bench, chip_seed, outputs_log, die or [])
     from hil.driver.keys import others_may_read
     from hil.emulator.address import chip_from_address
-    from hil.server.serve import serve_pty, serve_tcp, serve_unix
+    from hil.server.serve import serve_pty, serve_tcp
 
-    if sum(map(bool, (pty, tcp, unix))) != 1:
-        raise UsageError("name one of --pty, --tcp HOST:PORT, --unix PATH")
+    if pty == bool(tcp):
+        raise UsageError("name one of --pty, --tcp HOST:PORT")
     if chip_key is not None and chip_key.exists() and others_may_read(chip_key):
         complain(f"warning: others may read the key of the chip in {chip_key}\n  try     chmod 600 {chip_key}")
     if firmware:
-        return _emulate_firmware(firmware, chip, macros, chip_seed, None if unix else tcp or "pty", die or [], chip_key)
+        return _emulate_firmware(firmware, chip, macros, chip_seed, tcp or "pty", die or [], chip_key)
     more = {"macros": macros, "key": chip_key}
     query = urlencode({"seed": chip_seed, **{name: value for name, value in more.items() if value is not None}})
     served = chip_from_address(f"emulated:{chip}?{query}")
@@ -70,12 +69,10 @@ def emulate(
         print(where, flush=True)
         complain(f"emulated {chip} (NOT SILICON) serves {where}; Ctrl-C ends it")
 
-    if pty:
-        serve_pty(served, ready)
-    elif tcp:
+    if tcp:
         serve_tcp(served, tcp, ready)
-    elif unix:
-        serve_unix(served, str(unix), ready)
+    else:
+        serve_pty(served, ready)
     return ExitCode.DONE
 
 
@@ -98,14 +95,14 @@ def _emulate_bench(path: Path, seed: int, outputs_log: Path | None, settings: li
 
 
 def _emulate_firmware(
-    firmware: str, chip: str, macros: int | None, seed: int, where: str | None, settings: list[str], key: Path | None
+    firmware: str, chip: str, macros: int | None, seed: int, where: str, settings: list[str], key: Path | None
 ) -> int:
     from cim.chip.file import load_chip
     from hil.server.firmware_launch import serve_firmware
     from hil.server.firmware_targets import FirmwareTarget
 
-    if firmware not in ("native", "qemu", "virt") or where is None:
-        raise UsageError("--firmware is native, qemu or virt, with --pty or --tcp")
+    if firmware not in ("native", "qemu", "virt"):
+        raise UsageError("--firmware is native, qemu or virt")
 
     def ready(address: str) -> None:
         print(address, flush=True)

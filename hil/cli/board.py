@@ -113,9 +113,6 @@ def mvm(
         int | None, typer.Option(help="input code on every row; default the largest", show_default=False)
     ] = None,
     repeat: Annotated[int, typer.Option(help="reads")] = 4,
-    range_code: Annotated[
-        int | None, typer.Option(help="ADC range; default the smallest that holds the sum", show_default=False)
-    ] = None,
     as_json: Json = False,
 ) -> int:
     """Multiply one vector by one tile, several times: the first measurement on a bench."""
@@ -131,7 +128,6 @@ def mvm(
             level=level,
             code=code,
             repeat=repeat,
-            range_code=range_code,
         )
     print_result(result.lines(), result.to_json(), as_json)
     return ExitCode.DONE

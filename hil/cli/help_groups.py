@@ -1,6 +1,6 @@
-"""Options of the long commands in groups, so that help can be read: command -> title -> options by parameter.
+"""Options of the long commands in groups, so that help can be read: title -> options by parameter, for all commands.
 
-Options that are made of settings (``hil.cli.settings_options``) say their group themselves; here stands the order.
+Options that are made of settings (``hil.cli.settings_options``) say their group themselves.
 """
 
 from __future__ import annotations
@@ -11,140 +11,35 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-LINE = ("port", "emulated")
-OTHERS = "Other options"
-
-GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
-    "deploy": {
-        "Chip": (*LINE, "reconnect_timeout"),
-        "Images": (),
-        "Calibration record": ("calibration", "recalibrate", "record_age"),
-        "Task": (),
-        "Writing cells": ("age",),
-        "Techniques": (),
-        "Verdict": ("baseline", "fail_on"),
-        "Run and output": ("out", "restart", "dry_run", "junit", "as_json"),
-    },
-    "calibrate": {
-        "Chip": (*LINE, "chip", "macros", "only"),
-        "Measurement": (),
-        "Run and output": ("out", "restart", "as_json"),
-    },
-    "board pulse": {
-        "Chip": (*LINE, "chip", "macros", "cell"),
-        "Experiment": (),
-        "Run and output": ("out", "as_json"),
-    },
-    "import": {
-        "Network": ("arch", "task"),
-        "Images": ("data", "images"),
-        "Bits and weights": (),
-        "Run and output": ("out",),
-    },
-    "compile": {
-        "Chip": (),
-        "Images": (),
-        "Bits and weights": (),
-        "Place": (),
-        "Techniques": (),
-        "Run and output": ("out", "explain", "plot", "as_json"),
-    },
-    "estimate": {
-        "Chip": (),
-        "Bits and weights": (),
-        "Techniques": (),
-        "Estimate": (),
-        "Run and output": ("plot", "as_json"),
-    },
-    "search prune": {
-        "Chip": ("costs",),
-        "Limits": (),
-        "Images": ("data",),
-        "Techniques": (),
-        "Run and output": ("out", "as_json"),
-    },
-    "simulate": {
-        "Chip": ("calibration",),
-        "Chips": (),
-        "Images": (),
-        "Task": (),
-        "Age": (),
-        "Techniques": (),
-        "Simulation": ("mode", "workers", "scheduler"),
-        "Run and output": ("as_json",),
-    },
-    "judge": {
-        "Answers": ("answers", "measured_chip", "looks", "age"),
-        "Chip": ("calibration",),
-        "Chips": (),
-        "Images": (),
-        "Techniques": (),
-        "Verdict": ("fail_on",),
-        "Run and output": ("out", "as_json"),
-    },
-    "improve": {
-        "Chip": (*LINE, "calibration"),
-        "Images": ("data",),
-        "Task": (),
-        "Techniques": (),
-        "Aim and time": (),
-        "Machine": ("workers", "scheduler"),
-        "Run and output": ("out", "restart", "as_json"),
-    },
-    "finetune": {
-        "Chip": ("calibration",),
-        "On the chip": (*LINE, "simulated"),
-        "Images": ("data",),
-        "Training": (),
-        "Techniques": (),
-        "Machine": ("workers", "scheduler"),
-        "Run and output": ("out", "restart", "as_json"),
-    },
-    "campaign": {
-        "Chip": ("network", "calibration"),
-        "Images": (),
-        "Techniques": (),
-        "Faults": ("orbit", "each", "seed"),
-        "Years in orbit": ("years", "chips"),
-        "Machine": (),
-        "Run and output": ("out", "restart", "as_json"),
-    },
-    "mission check": {
-        "Chip": ("network", "calibration"),
-        "Images": (),
-        "Chips": (),
-        "Techniques": (),
-        "End of the mission": ("campaign",),
-        "Run and output": ("junit", "as_json"),
-    },
-    "mission flight": {
-        "Chip": ("network",),
-        "Images": (),
-        "Techniques": (),
-        "Flight": ("orbit",),
-        "Years in orbit": ("years",),
-        "Run and output": ("out", "as_json"),
-    },
-    "board mvm": {
-        "Chip": (*LINE, "chip", "macros"),
-        "Product": ("macro", "rows", "outputs", "level", "code", "range_code", "repeat"),
-        "Run and output": ("as_json",),
-    },
-    "search run": {
-        "Chip": ("calibration",),
-        "Images": ("data",),
-        "Search": ("space",),
-        "Techniques": (),
-        "Limits of the front": (),
-        "Pruned networks of a teacher (--from)": ("from_", "costs"),
-        "Teacher": ("teacher",),
-        "Training": (),
-        "Evaluation": (),
-        "Machine and time": ("scheduler",),
-        "A chip in the loop": (*LINE, "in_the_loop", "rounds"),
-        "Run and output": ("out", "restart", "allow_code", "as_json"),
-    },
-}
+ARGUMENTS, OTHERS = "Arguments", "Other options"
+MACHINE, OUTPUT = "Machine", "Run and output"
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Network": ("arch",),
+    "Answers": ("answers", "measured_chip", "looks"),
+    "Chip": (
+        "port", "emulated", "chip", "macros", "only", "cell", "network", "costs", "calibration", "recalibrate",
+        "record_age", "reconnect_timeout",
+    ),
+    "Chips": (),
+    "Images": ("data", "images"),
+    "Task": ("task",),
+    "Writing cells": ("age",),
+    "Product": ("macro", "rows", "outputs", "level", "code", "repeat"),
+    "Techniques": (),
+    "Simulation": ("mode",),
+    "Verdict": ("fail_on", "baseline"),
+    "Search": ("space",),
+    "Teacher": ("teacher",),
+    "Pruned networks of a teacher (--from)": ("from_",),
+    "A chip in the loop": ("in_the_loop", "rounds"),
+    "On the chip": ("simulated",),
+    "Faults": ("orbit", "each"),
+    "End of the mission": ("campaign", "mission"),
+    MACHINE: ("workers", "scheduler"),
+    OUTPUT: ("out", "restart", "dry_run", "explain", "plot", "junit", "allow_code", "as_json"),
+}  # fmt: skip
+GROUP_OF = {name: title for title, names in GROUPS.items() for name in names}
+SHORT = 10  # options: so few are one list
 
 FIRST = {  # what -h shows of a command; --help shows all
     "deploy": (
@@ -162,20 +57,19 @@ class GroupedCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        name = ctx.command_path.partition(" ")[2]
-        groups, first = GROUPS.get(name), FIRST.get(name) if ctx.meta.get("short") else None
-        if groups is None:
+        name, params = ctx.command_path.partition(" ")[2], self.get_params(ctx)
+        first = FIRST.get(name) if ctx.meta.get("short") else None
+        if sum(param.param_type_name == "option" for param in self.params) <= SHORT:
             super().format_options(ctx, formatter)
             return
-        params = self.get_params(ctx)
-        titles = {name: title for title, names in groups.items() for name in names}
-        rows: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{title: [] for title in groups}, OTHERS: []}
+        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in (ARGUMENTS, *GROUPS)}
         for param in params:
-            row = param.get_help_record(ctx)
-            shown = first is None or param.param_type_name == "argument" or any(word in first for word in param.opts)
-            if row is not None and shown:
-                title = titles.get(param.name or "") or getattr(param, "rich_help_panel", None) or OTHERS
-                rows.setdefault("Arguments" if param.param_type_name == "argument" else title, []).append(row)
+            row, argument = param.get_help_record(ctx), param.param_type_name == "argument"
+            if row is not None and (first is None or argument or any(word in first for word in param.opts)):
+                own = ARGUMENTS if argument else getattr(param, "rich_help_panel", None)
+                rows.setdefault(own or GROUP_OF.get(param.name or "", OTHERS), []).append(row)
+        for title in (MACHINE, OUTPUT, OTHERS):
+            rows[title] = rows.pop(title, [])
         for title, found in rows.items():
             if found:
                 with formatter.section(title):

@@ -57,7 +57,10 @@ def judge(
     treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
     asked: Annotated[Given[DeployOptions], Only("samples", "seed", "virtual_chips", "tolerance_in_units", "mode")],
     age: Annotated[
-        str, typer.Option(help="age after programming, where the file does not say it: 30s, 1h, 2d")
+        str,
+        typer.Option(
+            help="age after programming, where the file does not say it: 30s, 1h, 2d", rich_help_panel="Answers"
+        ),
     ] = duration(USUAL.age_s),
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="run folder; default runs/NNNN", show_default=False)

@@ -96,7 +96,7 @@ def harden(
     subject: Annotated[Path, typer.Option("--network", help="net.pt or program.h5 of the campaign")],
     *,
     of: OfSubject,
-    hardened: Annotated[Given[OrbitSettings], Only("floor", "detection", "always", "never")],
+    hardened: Annotated[Given[OrbitSettings], Only("detection", "always", "never")],
     as_json: Json = False,
 ) -> int:
     """Find the cheapest set of mitigations that keeps accuracy and notices faults; exit code 1 when none does."""

@@ -88,10 +88,6 @@ ChipScheduler = Annotated[
     str | None, typer.Option(help="tcp://host:port of a Dask cluster that runs virtual chips", show_default=False)
 ]
 Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
-Adapters = Annotated[
-    int,
-    typer.Option(min=0, help="rank of a digital adapter that the tune gives each layer, executed by the host; 0: none"),
-]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
 
 Task = Annotated[

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    Adapters,
     Emulated,
     Json,
     Port,
@@ -38,7 +37,6 @@ def tune(
     images: Annotated[
         int, typer.Option(min=2, help="most stored training images to tune with")
     ] = TunedChannels().images,
-    adapters: Adapters = 0,
     age: Annotated[str, typer.Option(help="age that the cells were written for (hil deploy --age)")] = duration(
         USUAL.age_s
     ),
@@ -65,9 +63,7 @@ def tune(
         with watch.stage("compiling"):
             program, _ = program_of(network, source, watch)
         with open_chip(address, chip=program.spec) as driver:
-            tuned, report = retune(
-                driver, program, record, images=images, age_s=seconds(age), adapters=adapters, watch=watch
-            )
+            tuned, report = retune(driver, program, record, images=images, age_s=seconds(age), watch=watch)
             driver.outputs_off()
     lines = report.lines()
     if report.harmful:

@@ -63,11 +63,10 @@ def first_mvm(
     level: int | None,
     code: int | None,
     repeat: int,
-    range_code: int | None,
 ) -> MvmReading:
     """Drive ``code`` on the first rows of a macro and read the first outputs ``repeat`` times.
 
-    Without ``code`` the largest is driven; without ``range_code`` the smallest range that holds the sum is taken.
+    Without ``code`` the largest is driven. The smallest ADC range that holds the sum is taken.
 
     Args:
         driver: of an open chip.
@@ -77,7 +76,6 @@ def first_mvm(
         level: that the cells are written to first; None: as they are.
         code: input code of every driven row.
         repeat: times that the product is read.
-        range_code: of the converters.
 
     Returns:
         codes and level sums of each repeat, (repeat, outputs).
@@ -86,20 +84,19 @@ def first_mvm(
         UsageError: the chip has no such macro, level, range or so many rows and outputs.
 
     Example:
-        >>> first_mvm(driver, macro=0, rows=8, outputs=4, level=3, code=None, repeat=2, range_code=None)
+        >>> first_mvm(driver, macro=0, rows=8, outputs=4, level=3, code=None, repeat=2)
     """
     spec = driver.spec.macro
     if code is None:
         code = (1 << spec.inputs.bits) - 1
-    if range_code is None:
-        range_code = holding_range(spec, rows, spec.max_level if level is None else abs(level))
     inside = 0 < rows <= spec.logical_rows and 0 < outputs <= spec.outputs and 0 <= macro < driver.spec.macros
-    if not inside or not 0 <= range_code < len(spec.adc.full_scales_us) or repeat < 2:
+    if not inside or repeat < 2:
         raise UsageError(
-            f"macro {macro}, {rows} rows, {outputs} outputs, range {range_code}, {repeat} reads are not on this chip",
-            likely=f"it has {driver.spec.macros} macros, {spec.logical_rows} rows, {spec.outputs} outputs, "
-            f"{len(spec.adc.full_scales_us)} ranges; at least 2 reads",
+            f"macro {macro}, {rows} rows, {outputs} outputs, {repeat} reads are not on this chip",
+            likely=f"it has {driver.spec.macros} macros, {spec.logical_rows} rows, {spec.outputs} outputs; "
+            "at least 2 reads",
         )
+    range_code = holding_range(spec, rows, spec.max_level if level is None else abs(level))
     if level is not None:
         if level not in spec.weight_values:
             reach = f"{spec.weight_values[0]} to {spec.weight_values[-1]}"

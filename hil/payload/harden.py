@@ -237,7 +237,7 @@ def harden_campaign(folder: Path, program: ConductanceProgram, plan: MissionPlan
     alarms = Share(report["false_alarms"]["count"], report["false_alarms"]["of"])
     floor = plan.limits.accuracy_floor if options.floor is None else options.floor
     if floor is None:
-        raise UsageError("no accuracy is requested", hint="--floor 85, or accuracy_floor in mission.toml")
+        raise UsageError("no accuracy is requested", hint="accuracy_floor = 0.85 in mission.toml")
     found = harden(
         results,
         weights,

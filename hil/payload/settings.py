@@ -96,13 +96,7 @@ class OrbitSettings:
         20, "virtual chips that each is judged against", low=2, option="virtual-chips", group=YEARS
     )
     first_seed: int = 100
-    floor: float | None = setting(
-        None,
-        "accuracy at the end, in percent; default: the mission's accuracy_floor",
-        unit="%",
-        unset=True,
-        group=MITIGATIONS,
-    )
+    floor: float | None = None  # accuracy at the end, a share; None: the mission's accuracy_floor
     detection: float = setting(
         0.99, "percent of harmful faults to be noticed", low=0, high=1, unit="%", option="detect", group=MITIGATIONS
     )
@@ -114,7 +108,9 @@ class OrbitSettings:
         group=MITIGATIONS,
     )
     never: str = setting("", "excluded mitigations, comma-separated", option="without", unset=True, group=MITIGATIONS)
-    seed: int = setting(0, "seed of the host: sites, image order and virtual chips", low=0, high=(1 << 63) - 1)
+    seed: int = setting(
+        0, "seed of the host: sites, image order and virtual chips", low=0, high=(1 << 63) - 1, group=FAULTS
+    )
     workers: int = setting(1, "processes side by side", low=1, group="Machine")
     scheduler: str | None = setting(None, "tcp://host:port of a Dask cluster that injects", group="Machine", unset=True)
     recipe: Recipe = AS_COMPILED

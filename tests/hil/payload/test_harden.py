@@ -114,13 +114,16 @@ def test_the_command_hardens_a_campaign_and_refuses_a_folder_without_one(
     asked = ["campaign", network, "--data", str(images), "--orbit", "leo-sso", "-o", str(folder)]
     assert run([*asked, "--injections", "39", "--chips", "2", "--year-images", "100", "--years", "0,1"]) == 0
     capsys.readouterr()
-    hardened = ["mission", "harden", str(folder), str(EXAMPLE), "--network", network, "--floor", "50", "--json"]
+    text, wanted = EXAMPLE.read_text("utf-8"), {share: tmp_path / f"{share}.toml" for share in ("0.5", "1.0")}
+    for share, place in wanted.items():
+        place.write_text(text.replace("accuracy_floor = 0.85", f"accuracy_floor = {share}"), "utf-8")
+    hardened = ["mission", "harden", str(folder), str(wanted["0.5"]), "--network", network, "--json"]
     assert run([*hardened, "--detect", "50", "--with", "timer,step-signature"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["chosen"]["detection"]["share"] >= 0.5
     assert {"timer", "step-signature"} <= set(found["chosen"]["mitigations"])
     assert json.loads((folder / "hardening.json").read_text("utf-8")).items() <= found.items()
-    assert run([*hardened[:-3], "--floor", "101"]) == 1
+    assert run([*hardened[:3], str(wanted["1.0"]), *hardened[4:]]) == 1
     assert run([*hardened, "--without", "prayer"]) == 2
     plan: MissionPlan = load_mission(EXAMPLE)
     with pytest.raises(FileError, match="no whole campaign"):
