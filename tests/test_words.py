@@ -34,7 +34,6 @@ FORMATS = {
     "hil.fit",
     "hil.front",
     "hil.instrument",
-    "hil.prices",
     "hil.program",
     "hil.search",
     "hil.space",

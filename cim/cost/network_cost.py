@@ -40,7 +40,7 @@ class NoCostModel(CimFileError, ValueError):
     def __init__(self, chip: str) -> None:
         super().__init__(
             f"{chip} has no [cost] section, so nothing is known of its energy and area\n"
-            "  try     hil chip show lab-128, and give the file a [cost] section like it; hil estimate --prices FILE"
+            "  try     hil chip show lab-128, and give the file a [cost] section like it"
         )
         self.chip = chip
 
@@ -94,7 +94,6 @@ class Cost:
 
     network: str
     chip: str
-    pipelined: bool
     batch: int
     layers: tuple[LayerCost, ...]
     shared_pj: Mapping[str, float]
@@ -170,7 +169,7 @@ class Cost:
         return math.fsum(layer.chip_time_ns for layer in self.layers)
 
 
-def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: bool = True) -> Cost:
+def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1) -> Cost:
     """Give the cost of a placed network on a chip.
 
     Macros that several layers share work for one of them at a time: the later layer begins when
@@ -180,7 +179,6 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
         workload: with tiles.
         chip: with a [cost] section.
         batch: images that follow each other.
-        pipelined: a layer begins when its first window is there; else when its inputs are complete.
 
     Returns:
         latency in ns, energy in pJ, area and power, layer by layer.
@@ -203,9 +201,7 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
     moved = traffic(transfers(workload, price), len(layers), workload.highest_macro + 1)
     busy = [busy_times(event, moved, i, price) for i, event in enumerate(events)]
     interval_ns, limit = shortest_interval(workload, events, moved, price)
-    times = schedule(workload, events, moved, price, interval_ns, pipelined)
-    if not pipelined:
-        interval_ns, limit = times.latency_ns, "latency"
+    times = schedule(workload, events, moved, price, interval_ns)
     energy = [_energy(event, moved.bit_hops[i], chip, price) for i, event in enumerate(events)]
     macros = np.unique(np.concatenate([e.macros for e in events if e.macros is not None] or [np.zeros(0, np.int64)]))
     buffer_bits = math.fsum([*(e.line_bits for e in events), times.waiting_bits])
@@ -222,12 +218,11 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
     return Cost(
         network=workload.name,
         chip=chip.name,
-        pipelined=pipelined,
         batch=batch,
         layers=layer_costs,
         shared_pj={
             "host_link": (workload.input_data_bits + workload.output_data_bits) * price.host_pj_per_bit,
-            "leakage": leakage_pj * (interval_ns if pipelined else times.latency_ns),
+            "leakage": leakage_pj * interval_ns,
             "programming": rewrite_pj,
         },
         host_ns=times.host_ns,

@@ -48,7 +48,6 @@ def schedule(
     moved: Traffic,
     price: CostSpec,
     interval_ns: float,
-    pipelined: bool,
 ) -> ImageSchedule:
     """Start and end of every layer, and its part of the latency.
 
@@ -57,7 +56,7 @@ def schedule(
     """
     _, height, width = workload.input_shape
     pixel_ns = workload.input_shape[0] * workload.input_bits / price.host_bits_per_ns
-    transfer_ns = moved.transfer_ns(price.link_bits_per_ns, interval_ns if pipelined else np.inf)
+    transfer_ns = moved.transfer_ns(price.link_bits_per_ns, interval_ns)
     arrival: Floats = (pixel_ns * np.arange(1.0, height * width + 1)).reshape(height, width)
     done: dict[str, Floats] = {INPUT: arrival}
     ends = {INPUT: float(arrival[-1, -1])}
@@ -75,7 +74,7 @@ def schedule(
         if i and rounds[i] > rounds[i - 1]:
             late = max(ends, key=lambda name: ends[name])
             after, blocker = max((after, blocker), (ends[late], late))
-        ready = _ready(layer, done, pipelined)
+        ready = _ready(layer, done)
         ready[-1, -1] = max(ready[-1, -1], *(ends[name] for name in layer.inputs))  # it ends with its image
         latest = max(layer.inputs, key=lambda name: ends[name])
         cause[layer.name] = blocker if after > ends[latest] else latest
@@ -109,11 +108,9 @@ def schedule(
     )
 
 
-def _ready(layer: LayerWork, done: Mapping[str, Floats], pipelined: bool) -> Floats:
+def _ready(layer: LayerWork, done: Mapping[str, Floats]) -> Floats:
     """Time at which the inputs of each output position are there, (out height, out width)."""
     shape = layer.out_shape[1:]
-    if not pipelined:
-        return np.full(shape, max(float(done[name].max()) for name in layer.inputs))
     ready = None
     for name in dict.fromkeys(layer.inputs):
         source = done[name]

@@ -36,8 +36,7 @@ def estimate(
     as_json: Json = False,
 ) -> int:
     """Estimate latency, energy, power, area and wear of a network on a chip, without a chip."""
-    from cim.chip.file import is_cost_model, load_chip
-    from cim.chip.price_list import priced_by
+    from cim.chip.file import is_cost_model
     from hil.cost.estimate import cost_json, cost_lines, estimate_network
     from mapping.network.architectures import ARCHITECTURES
 
@@ -51,8 +50,6 @@ def estimate(
         raise UsageError(f"{asked.shape!r} is not an input shape", hint="write channels,height,width: 3,32,32")
     size = (shape[0], shape[1], shape[2]) if shape else None
     if is_cost_model(chip):
-        if asked.prices:
-            raise UsageError("--prices are of hil's own model", hint="--chip lab-128, or mnsim-256")
         if plot:
             raise UsageError("--plot draws estimates of hil's own model", hint="--chip lab-128")
         from hil.cost.mnsim import estimate_network_mnsim, mnsim_json, mnsim_lines
@@ -73,13 +70,12 @@ def estimate(
     of_weights = network.partition(":")[0] not in ARCHITECTURES
     cost = estimate_network(
         network,
-        priced_by(load_chip(chip, macros=source.macros), asked.prices) if asked.prices else chip,
+        chip,
         macros=source.macros,
         weight_bits=bits.weight_bits,
         activation_bits=bits.activation_bits,
         input_shape=size,
         batch=asked.batch,
-        pipelined=asked.pipelined,
         trust=source.trust,
         recipe=techniques.recipe(network) if techniques.any or of_weights else None,
     )

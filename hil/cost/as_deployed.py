@@ -23,7 +23,6 @@ def cost_as_deployed(
     name: str = "network",
     *,
     batch: int = 1,
-    pipelined: bool = True,
 ) -> Cost:
     """The cost of a program, with the copies, rounds and reads that it has and the adapters that its tune adds.
 
@@ -31,7 +30,7 @@ def cost_as_deployed(
         cim.cost.network_cost.NoCostModel: the chip file has no prices.
     """
     work = program_workload(running(program, recipe), name)
-    return estimate(work, program.spec, batch=batch, pipelined=pipelined)
+    return estimate(work, program.spec, batch=batch)
 
 
 def known_cost(program: ConductanceProgram, recipe: Recipe) -> Cost | None:

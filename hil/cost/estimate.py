@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from cim.chip.file import load_chip
-from cim.chip.spec import ChipSpec
 from cim.cost.network_cost import Cost, LayerCost, estimate
 from cim.cost.workload import Workload
 from hil.cost.as_deployed import cost_as_deployed
@@ -32,22 +30,19 @@ CLASSES = 10  # of a named architecture
 
 def estimate_network(
     network: str,
-    chip: str | ChipSpec,
+    chip: str,
     *,
     macros: int | None = None,
     weight_bits: int | None = None,
     activation_bits: int | None = None,
     input_shape: tuple[int, int, int] | None = None,
     batch: int = 1,
-    pipelined: bool = True,
     trust: bool = False,
     recipe: Recipe | None = None,
 ) -> Cost:
     """Cost of a program.h5 (as placed, on its own chip), a net.pt or a named architecture (laid out, not quantised).
 
     ``recipe``: what a deployment does to it; None: what a program.h5 says itself, else nothing, each layer once.
-    ``chip``: file by name or path; or what it says (``cim.chip.price_list.priced_by``), whose prices are then those of
-    a program.h5, too.
 
     Args:
         network: path of a program.h5 or net.pt, or name of an architecture.
@@ -57,7 +52,6 @@ def estimate_network(
         activation_bits: of all input codes; None: as the network says.
         input_shape: (channels, height, width) of a named architecture.
         batch: images that follow each other.
-        pipelined: a layer begins when its first window is there.
         trust: the file may run code.
         recipe: what a deployment does to the network.
 
@@ -74,18 +68,16 @@ def estimate_network(
         program = load_program(Path(network))
         if recipe is not None:
             recipe.check_compiled(program, Path(network).name)
-        if isinstance(chip, ChipSpec):
-            program = replace(program, spec=replace(program.spec, cost=chip.cost))
         asked = recipe or (Recipe.of_text(program.recipe) if program.recipe else Recipe())
-        return cost_as_deployed(program, asked, Path(network).stem, batch=batch, pipelined=pipelined)
-    spec = chip if isinstance(chip, ChipSpec) else load_chip(chip, macros=macros)
+        return cost_as_deployed(program, asked, Path(network).stem, batch=batch)
+    spec = load_chip(chip, macros=macros)
     asked = recipe or Recipe()
     changed = partial(asked.before_compiling, spec=spec) if any(t.before_compile for t in asked.techniques) else None
     drives = spec.macro.inputs.bits
     workload = named_workload(network, weight_bits, activation_bits, input_shape, drives, trust=trust, changed=changed)
     workload = with_adapters(workload, asked.tune_plan.rank)
     lying = placed(workload, spec, asked.laid_out(LayoutOptions()))
-    return estimate(lying, spec, batch=batch, pipelined=pipelined)
+    return estimate(lying, spec, batch=batch)
 
 
 def named_workload(
@@ -217,7 +209,6 @@ def cost_json(cost: Cost) -> dict[str, Any]:
         "format": FORMAT,
         "network": cost.network,
         "chip": cost.chip,
-        "pipelined": cost.pipelined,
         "batch": cost.batch,
         "latency_ns": cost.latency_ns,
         "batch_latency_ns": cost.batch_latency_ns,

@@ -12,17 +12,10 @@ ESTIMATE = "Estimate"  # group of options
 
 @dataclass(frozen=True, slots=True)
 class EstimateOptions:
-    """``shape``: channels,height,width; "": the architecture's own. ``options``: NAME=VALUE of the MNSIM 2.0 model.
-    ``prices``: price list of a technology; "": the chip file's own prices."""
+    """``shape``: channels,height,width; "": the architecture's own. ``options``: NAME=VALUE of the MNSIM 2.0 model."""
 
     shape: str = setting("", "channels,height,width of an architecture", option="input", group=ESTIMATE, unset=True)
     batch: int = setting(1, "number of images that follow each other", low=1, group=ESTIMATE)
-    pipelined: bool = setting(
-        True, "start a layer only when its inputs are complete", option="no-pipeline", group=ESTIMATE
-    )
-    prices: str = setting(
-        "", "price list of a technology (.toml), in place of the chip file's prices", group=ESTIMATE, unset=True
-    )
     options: tuple[str, ...] = setting(
         (), "NAME=VALUE, an option of the MNSIM 2.0 model; may be repeated", option="set", group=ESTIMATE, unset=True
     )

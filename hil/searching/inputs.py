@@ -111,7 +111,7 @@ def priced_on(settings: SearchSettings, chip: ChipSpec) -> Target:
     """
     layout, rank = settings.asked.laid_out(LayoutOptions()), settings.asked.tune_plan.rank
     if settings.costs:
-        return load_target(settings.costs, layout=layout, adapter_rank=rank, chip=chip)
+        return load_target(settings.costs, layout=layout, adapter_rank=rank)
     if chip.cost is None:
         raise UsageError(
             f"{chip.name} has no prices, by which networks could be chosen",

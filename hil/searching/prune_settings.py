@@ -31,10 +31,6 @@ class PruneSettings:
     )
     weight_bits: str = setting("3-6", "fewest and most weight bits of a network", group=LIMITS)
     activation_bits: str = setting("4-8", "fewest and most activation bits", group=LIMITS)
-    cell_error: float = setting(
-        0.0, "standard deviation of a weight by its cells, as a share of it: keeps weights small where they err",
-        low=0, high=1, group=LIMITS,
-    )  # fmt: skip
     chip: str = setting(
         "", "chip file whose errors of cells and converters weights are to stand and plans are chosen under; "
         "default: a perfect chip",
@@ -76,10 +72,6 @@ class PrunedSearchSettings:
     )  # fmt: skip
     weight_bits: str = setting("3-5", "fewest and most weight bits of a layer", group=CANDIDATES)
     activation_bits: str = setting("4-8", "fewest and most activation bits of a layer", group=CANDIDATES)
-    cell_error: float = setting(
-        0.0, "standard deviation of a weight by its cells, as a share of it: keeps weights small where they err",
-        low=0, high=1, group=CANDIDATES,
-    )  # fmt: skip
     images: int = USUAL_IMAGES
     age_s: float = 3600.0
     seed: int = 0

@@ -77,7 +77,6 @@ def load_pruning_inputs(teacher_file: Path, settings: PrunedSearchSettings) -> P
     options = DeployOptions(virtual_chips=CHIPS, age_s=settings.age_s, seed=settings.seed, recipe=recipe)
     target = load_target(
         settings.costs,
-        chip=chip,
         macros=(settings.macros or None) if settings.costs == settings.chip else None,
         layout=recipe.laid_out(LayoutOptions()),
         adapter_rank=recipe.tune_plan.rank,
@@ -85,7 +84,7 @@ def load_pruning_inputs(teacher_file: Path, settings: PrunedSearchSettings) -> P
     teacher = teacher_of(given.graph)
     seen = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, settings.seed)
     wanted = np.asarray(float_logits(teacher.graph, held.pixels), np.float32)
-    fitting = fit_settings(settings.cell_error, chip)
+    fitting = fit_settings(chip)
     bench = PruningContext(given, teacher, fit.spread(SAMPLED).pixels, held, wanted, fitting, chip, options)
     space = pruning_space(teacher, seen, settings.limits)
     return PruningInputs(space, seen, target, PlanPrices(teacher, target), bench, fit)

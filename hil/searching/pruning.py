@@ -185,7 +185,7 @@ def prune(
         teacher = teacher_of(given.graph)
         own = PruningPlan(given.weight_bits, given.activation_bits, layer_bits=dict(given.layer_bits))
     with watch.stage("pruning"):
-        prices, fitting = PlanPrices(teacher, target), fit_settings(asked.cell_error, chip)
+        prices, fitting = PlanPrices(teacher, target), fit_settings(chip)
         pruned = best_pruned(
             teacher, fit, held, prices, asked.edp, asked.limits(), fitting,
             ways=asked.candidates, seed=asked.seed, progress=watch.step,
@@ -248,9 +248,9 @@ def erring_chip(name: str, macros: int | None = None) -> ChipSpec | None:
     return load_chip(name, macros=macros)
 
 
-def fit_settings(cell_error: float, chip: ChipSpec | None) -> FitSettings:
-    """How weights are found: with errors of cells of a share, and for the errors of a chip, if one is named."""
-    return FitSettings(cell_error**2, array=None if chip is None else ArrayErrors.of(chip))
+def fit_settings(chip: ChipSpec | None) -> FitSettings:
+    """How weights are found: for the errors of a chip, if one is named."""
+    return FitSettings(array=None if chip is None else ArrayErrors.of(chip))
 
 
 def pruning_images(

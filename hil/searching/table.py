@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cim.chip.file import is_cost_model, load_chip
-from cim.chip.price_list import is_price_list
+from cim.chip.file import is_cost_model
 from hil.atomic import write_text
 from hil.errors import FileError
 from hil.searching.budget import SearchPlan
@@ -93,9 +92,8 @@ def other_costs(folder: SearchFolder, members: Sequence[Member], name: str) -> l
     """Costs of the networks of a search on another target; one that is too large counts with the macros it needs."""
     settings = folder.known_settings
     asked = settings.asked
-    chip = load_chip(settings.chip, macros=settings.macros or None) if is_price_list(name) else None
     layout, rank = asked.laid_out(LayoutOptions()), asked.tune_plan.rank
-    space, target = folder.load_space(), load_target(name, layout=layout, adapter_rank=rank, chip=chip)
+    space, target = folder.load_space(), load_target(name, layout=layout, adapter_rank=rank)
     return [target.cost(workload(space, a)) for a in (m.architecture for m in members)]
 
 

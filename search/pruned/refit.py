@@ -3,10 +3,9 @@
 A layer is to give the sums t that its teacher gives for the same images, from its own input codes x, which earlier
 layers of that network have made. With C the covariance of x and R that of x and t,
 
-    W = (C + D + λ I)⁻¹ (R + λ W₀)        b = mean(t) − W mean(x)
+    W = (C + λ I)⁻¹ (R + λ W₀)        b = mean(t) − W mean(x)
 
-λ keeps seldom seen inputs at their teacher's weights W₀. D is what cells do to weights: an error of w_i of the
-relative variance c², drawn for each cell, adds Σ_i c² w_i² mean(x_i²) to the square error, so D = c² diag(mean(x²)).
+λ keeps seldom seen inputs at their teacher's weights W₀.
 A layer whose sums are added to a shortcut is to give what the *sum* misses, so the shortcut's own error goes, too.
 Where a ReLU follows, a sum that is below zero in both is right already: t is moved there, and W found again.
 Weights then become integers whose errors make up for each other (``mapping.quantise.rounding``), each output on the
@@ -55,10 +54,8 @@ ENDS = np.array([0.8, 0.87, 0.94, 1.0, 1.07, 1.15])  # scales that are tried, of
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """``cell_variance``: c², of weights by their cells; 0: of a perfect chip. ``array``: whose errors weights are to
-    stand."""
+    """``array``: whose errors weights are to stand; None: a perfect chip."""
 
-    cell_variance: float = 0.0
     ridge: float = RIDGE
     array: ArrayErrors | None = None
 
@@ -259,9 +256,8 @@ def _layer(
     mean, number = x.mean(1, dtype=np.float64), x.shape[1]
     centred = x - mean[:, None].astype(np.float32)
     covariance = (centred @ centred.T).astype(np.float64) / number
-    variance = np.diag(covariance).copy()
-    floor = settings.ridge * max(float(variance.mean()), 1e-12)
-    damped = covariance + np.diag(settings.cell_variance * (variance + mean**2) + floor)
+    floor = settings.ridge * max(float(np.diag(covariance).mean()), 1e-12)
+    damped = covariance + floor * np.eye(len(covariance))
     wanted, first = t, start.astype(np.float64)
     for again in range(1 + (TIMES if clamped else 0)):
         target = wanted.mean(1, dtype=np.float64)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cim.chip.file import ChipFileError, description, is_cost_model, load_chip
-from cim.chip.price_list import is_price_list, priced_by
 from cim.chip.spec import ChipSpec
 from cim.cost.network_cost import NoCostModel, estimate
 from cim.cost.workload import Workload
@@ -156,24 +155,17 @@ def load_target(
     macros: int | None = None,
     layout: LayoutOptions = EACH_ONCE,
     adapter_rank: int = 0,
-    chip: ChipSpec | None = None,
 ) -> Target:
-    """A chip file or an MNSIM configuration, shipped (by name) or a user's (a path ending in ``.toml``); or ``chip`` by
-    the prices of a list.
+    """A chip file or an MNSIM configuration, shipped (by name) or a user's (a path ending in ``.toml``).
 
     Args:
         macros: another macro count than the chip file's; an MNSIM configuration takes none.
         layout, adapter_rank: as those of a ``ChipTarget``. MNSIM lays networks out by itself.
-        chip: priced by the list that ``name_or_path`` names (``cim.chip.price_list``); None: none.
 
     Raises:
         ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
         NoCostModel: a chip file without [cost].
     """
-    if is_price_list(str(name_or_path)):
-        if chip is None:
-            raise ChipFileError(name_or_path, 0, "", "is a list of prices, and no chip is named that it prices")
-        return ChipTarget(priced_by(chip, str(name_or_path)), layout, adapter_rank)
     if not is_cost_model(str(name_or_path)):
         return ChipTarget(load_chip(name_or_path, macros=macros), layout, adapter_rank)
     if macros is not None:

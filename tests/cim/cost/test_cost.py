@@ -136,9 +136,8 @@ def test_pulse_counted_inputs_take_a_cycle_a_pulse() -> None:
 
 
 @pytest.mark.parametrize("work", [small(), small(copies=3), small(shared=True), small(rounds=2)])
-@pytest.mark.parametrize("pipelined", [True, False])
-def test_the_parts_are_the_whole(work: Workload, pipelined: bool) -> None:
-    cost = estimate(work, LAB, pipelined=pipelined)
+def test_the_parts_are_the_whole(work: Workload) -> None:
+    cost = estimate(work, LAB)
     by_layer = [e for layer in cost.layers for e in layer.energy_pj.values()]
     assert cost.energy_pj == math.fsum([*by_layer, *cost.shared_pj.values()])
     assert cost.energy_pj == pytest.approx(math.fsum(cost.energy_by_module_pj.values()), rel=1e-14)
@@ -297,15 +296,6 @@ def test_a_layer_waits_for_the_macro_that_it_shares() -> None:
     assert alone.layers[1].start_ns < alone.layers[0].finish_ns
     assert shared.macros == alone.macros - 1
     assert shared.interval_ns > alone.interval_ns
-
-
-def test_a_pipeline_is_never_slower_than_layer_after_layer() -> None:
-    fast, slow = estimate(small(), LAB), estimate(small(), LAB, pipelined=False)
-    assert fast.latency_ns < slow.latency_ns
-    assert slow.interval_ns == slow.latency_ns
-    assert all(
-        after.start_ns >= before.finish_ns for before, after in zip(slow.layers[:2], slow.layers[1:3], strict=True)
-    )
 
 
 def test_a_batch_adds_an_interval_an_image() -> None:
