@@ -28,7 +28,6 @@ from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.recipe.recipe import Recipe
-from mapping.recipe.rounds import Rounds
 
 RECORD = "record.h5"
 
@@ -84,8 +83,6 @@ def context_of(
     if network.suffix == ".h5":
         raise UsageError(f"{network} is a compiled program: its scales are chosen", hint="give the net.pt")
     asked = asked or Recipe()
-    if asked.get(Rounds) and settings.use_macros is not None:
-        raise UsageError("rounds and --use-macros exclude each other: a network in rounds has the whole chip in each")
     layout = asked.laid_out(LayoutOptions())
     with watch.stage("compiling"):
         program, _ = program_of(network, source, watch, recipe=asked)
@@ -115,7 +112,7 @@ def context_of(
         age_s=settings.age_s,
         chips=settings.chips,
         seed=settings.seed,
-        macros=min(settings.use_macros or program.spec.macros, program.spec.macros),
+        macros=program.spec.macros,
         watch=watch,
         asked=asked,
         training=further,

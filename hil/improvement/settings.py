@@ -18,9 +18,6 @@ class ImproveSettings:
     ``target``: a share at which it stops; ``minutes``: no technique begins after so many; None: neither ends it.
     """
 
-    use_macros: int | None = setting(
-        None, "most macros to use, of the chip's; default: all", low=1, group=CHIP, unset=True
-    )
     age_s: float = setting(3600.0, "planned age: 30s, 1h, 2d", low=0, unit="s", group=CHIP)
     images: int = setting(500, "held-out training images that decide", low=100, group=IMAGES)
     test_images: int = setting(1000, "test images for the finished program; 0: none", low=0, group=IMAGES)

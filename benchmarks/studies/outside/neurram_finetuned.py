@@ -74,9 +74,7 @@ def through(
     values = {name: {"input": input_codes(part, plain.input)} for name, part in images.items()}
     lines = {"input": input_codes(plain.calibration_images[:FITTED_IMAGES], plain.input)}
     done, groups, trained = 0, layer_groups(plain, GROUPS), []
-    training = DownstreamRecipe(
-        EPOCHS, ON_CHIP.batch, ON_CHIP.rate, ON_CHIP.teacher_weight, ON_CHIP.strength, seed=number
-    )
+    training = DownstreamRecipe(EPOCHS, ON_CHIP.batch, ON_CHIP.rate, strength=ON_CHIP.strength, seed=number)
     for index, layers in enumerate(groups):
         if behind is not None and index:
             written = [name for group in groups[:index] for name in group]

@@ -96,8 +96,7 @@ def downstream_training(
         training.epochs,
         training.batch,
         training.rate,
-        training.teacher_weight,
-        training.strength or STRENGTH,
+        strength=training.strength or STRENGTH,
         seed=training.seed,
     )
 

@@ -303,7 +303,7 @@ def _job(
         crop_until=settings.crop_until,
         seed=settings.seed,
     )
-    recipe = TrainingSettings(schedule, teacher_weight=settings.teacher_weight, strength=settings.strength)
+    recipe = TrainingSettings(schedule, strength=settings.strength)
     fast = settings.device != "cpu" or multiplies_bfloat16()
     precision = settings.precision or ("bf16-mixed" if fast else "32-true")
     provenance = {"fine-tuning data": inputs.source, "fine-tuned for": f"{inputs.chip.name}, {inputs.record}"}

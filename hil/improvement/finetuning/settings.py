@@ -32,8 +32,8 @@ class FinetuneSettings:
 
     ``epochs`` 0 and ``minutes`` 0: the usual number of epochs. ``shift`` None and ``symmetry`` "": what suits the data
     set. Training begins on squares of side ``crop`` (0: whole images) for ``crop_until`` of its steps.
-    ``teacher_weight`` of the loss is that of the float network's answers, the rest that of the labels; another
-    ``teacher`` (``net.pt``) answers in its place and shows where its blocks are strong. ``precision`` "":
+    The float network teaches; another ``teacher`` (``net.pt``) answers in its place and shows where its blocks are
+    strong. ``precision`` "":
     bfloat16 where the processor multiplies it. ``recipe``: what a deployment will do to the network, by which it is
     judged; without ``aims`` the mean drift of cells counts as an error, too. ``rate`` 0 and ``strength`` 0: by short
     trials (``hil.improvement.finetuning.trials``).
@@ -67,9 +67,6 @@ class FinetuneSettings:
         low=1e-6, high=1, group=TRAINING, unset=True,
     )  # fmt: skip
     batch: int = setting(128, f"images a training step; even; {on_chip('128', 64)}", low=2, group=TRAINING, unset=True)
-    teacher_weight: float = setting(
-        1.0, "of the float network's answers in the loss; the rest is the labels'", low=0, high=1, group=TRAINING
-    )
     teacher: str = setting(
         "", "net.pt that teaches, as the one that this was pruned from; default: itself", group=TRAINING, unset=True
     )

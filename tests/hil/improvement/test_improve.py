@@ -53,11 +53,9 @@ def named(*names: str) -> Callable[[TrialContext], list[Trial]]:
     return lambda made: [trial for trial in trials_of(made) if trial.name in names]
 
 
-def context(
-    small: Small, *, measured: bool = True, macros: int = 4, use_macros: int | None = None, training: int = 400
-) -> TrialContext:
+def context(small: Small, *, measured: bool = True, macros: int = 4, training: int = 400) -> TrialContext:
     """On the chip that the record is of, or on chips of this kind."""
-    settings = ImproveSettings(images=200, chips=4, use_macros=use_macros)
+    settings = ImproveSettings(images=200, chips=4)
     return context_of(
         small.net, data(training, seed=11), NetworkOptions(macros=macros), settings, Watch(),
         record=small.record_file if measured else None, asked=Recipe((TunedChannels(48),)),
@@ -253,16 +251,14 @@ def test_a_network_larger_than_the_chip_climbs_in_rounds(tmp_path: Path) -> None
     graph = build("lenet5", classes=NAMES, rng=rng)
     save_network(NetworkFile(graph, 4, 8, pixels[:32], labels[:32]), tmp_path / "net.pt")
 
-    def made(asked: Recipe | None = None, use_macros: int | None = None) -> TrialContext:
+    def made(asked: Recipe | None = None) -> TrialContext:
         return context_of(
             tmp_path / "net.pt", Dataset("noise", pixels[32:], labels[32:], NAMES, "made", "0" * 64),
-            NetworkOptions(macros=8), ImproveSettings(images=100, chips=2, use_macros=use_macros), Watch(), asked=asked,
+            NetworkOptions(macros=8), ImproveSettings(images=100, chips=2), Watch(), asked=asked,
         )  # fmt: skip
 
     with pytest.raises(CannotMap, match="--with rounds"):
         made()
-    with pytest.raises(UsageError, match="rounds and --use-macros exclude each other"):
-        made(asked=Recipe((Rounds(),)), use_macros=4)
     found = improve(made(asked=Recipe((Rounds(), TunedChannels(16)))), tmp_path / "improved", None)
     skipped = {result.name: result.skipped for result in found.trials}
     assert not any(skipped[trial] for trial in ("compiled", "tune=images=16", "scales", "copies", "rewrite"))
@@ -276,7 +272,7 @@ def test_residual_slices_are_a_technique_with_as_many_copies_as_fit(small: Small
         return named(name)(made)[0].propose(made, candidate or Candidate())
 
     assert "not in the record" in str(proposed_by(context(small), "residual=reads=2"))
-    few = context(small, measured=False, use_macros=3)
+    few = context(small, measured=False, macros=3)
     assert proposed_by(few, "residual=reads=2") == "it takes 4 macros, 3 may be used"
     net = tmp_path / "net8.pt"
     save_network(replace(small_network(), weight_bits=8), net)
