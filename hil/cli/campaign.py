@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Json, Restart, output_folder, print_result, screen, trained
+from hil.cli.options import Json, Restart, Workers, output_folder, print_result, screen, trained
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode
@@ -38,13 +38,14 @@ def campaign(
     faults: Annotated[
         Given[OrbitSettings],
         Only(
-            *("margin", "confidence", "injections", "images", "age_s", "workers", "scheduler"),
+            *("margin", "confidence", "injections", "images", "age_s"),
             *("years", "chips", "year_images", "scrub_s", "seed"),
         ),
     ],
     each: Annotated[
         bool, typer.Option("--each", help="over the years also each mitigation alone, and all but each")
     ] = False,
+    workers: Workers = None,
     restart: Restart = False,
     as_json: Json = False,
 ) -> int:
@@ -60,7 +61,7 @@ def campaign(
     from hil.watch import PlannedStage
 
     source, techniques = of.upon(NetworkOptions()), treated.upon(TechniqueOptions())
-    options = faults.upon(OrbitSettings(), scenarios=tuple(SCENARIOS) if each else MAIN)
+    options = faults.upon(OrbitSettings(), scenarios=tuple(SCENARIOS) if each else MAIN, workers=workers or 1)
     place, images = load_orbit(orbit), images_asked(source, any_kind=False)
     record = load_record(calibration) if calibration else None
     plan = load_mission(mission) if mission else None

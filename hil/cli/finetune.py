@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    ChipScheduler,
     Emulated,
     Json,
     Port,
@@ -59,7 +58,6 @@ def finetune(
     ] = 0,
     written: Annotated[Given[OnChipSettings], Only("groups", "images")],
     workers: Workers = None,
-    scheduler: ChipScheduler = None,
     restart: Restart = False,
     as_json: Json = False,
 ) -> int:
@@ -85,9 +83,9 @@ def finetune(
     if on_a_chip and techniques.any:
         raise UsageError("on a chip a network is treated as usual: neither --with, --without nor --effort")
     settings = training.upon(usual, recipe=str(techniques.recipe()))
-    if (workers or scheduler) and (port or emulated):
-        raise UsageError("--workers and --scheduler run virtual chips, and a chip on a wire is one")
-    with screen(quiet=as_json) as watch, writing(out), chip_workers(workers, scheduler) as crew:
+    if workers and (port or emulated):
+        raise UsageError("--workers run virtual chips, and a chip on a wire is one")
+    with screen(quiet=as_json) as watch, writing(out), chip_workers(workers) as crew:
         if on_a_chip:
             asked = written.upon(OnChipSettings(), training=settings)
             found: OnChipResult | OnChipPrediction

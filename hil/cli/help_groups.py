@@ -35,7 +35,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "On the chip": ("simulated",),
     "Faults": ("orbit", "each"),
     "End of the mission": ("campaign", "mission"),
-    MACHINE: ("workers", "scheduler"),
+    MACHINE: ("workers",),
     OUTPUT: ("out", "restart", "dry_run", "explain", "plot", "junit", "allow_code", "as_json"),
 }  # fmt: skip
 GROUP_OF = {name: title for title, names in GROUPS.items() for name in names}

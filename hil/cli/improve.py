@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    ChipScheduler,
     Emulated,
     Json,
     Port,
@@ -56,7 +55,6 @@ def improve(
     treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
     asked: Annotated[Given[DeployOptions], Only("task", "metric", "allow_code")],
     workers: Workers = None,
-    scheduler: ChipScheduler = None,
     restart: Restart = False,
     as_json: Json = False,
 ) -> int:
@@ -76,7 +74,7 @@ def improve(
     scoring = asked.upon(USUAL, metric=metric_place(asked.values.get("metric")))
     begun = ImproveOptions(network, source, settings, treated.upon(TechniqueOptions()), scoring)
     training, test = begun.images()
-    with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
+    with screen(quiet=as_json) as watch, chip_workers(workers) as crew:
         record, measured = calibration, bool(port or emulated)
         watch.plan(expected_improvement(settings.images, settings.chips, settings.test_images, measured=measured))
         if measured:

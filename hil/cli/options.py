@@ -80,12 +80,22 @@ Macros = Annotated[
 Restart = Annotated[
     bool, typer.Option("--restart", help="begin again; without it the same command resumes what was interrupted")
 ]
+
+
+def workers_named(text: str) -> int | str:
+    """A number of processes, or the address of a cluster: as the parser of the option."""
+    if "://" not in text and not text.isdecimal():
+        raise UsageError(f"--workers {text!r:.60} names no workers", hint="a number of processes, or tcp://host:port")
+    return text if "://" in text else int(text)
+
+
 Workers = Annotated[
-    int | None,
-    typer.Option(min=1, help="processes that run virtual chips; default: threads of this one", show_default=False),
-]
-ChipScheduler = Annotated[
-    str | None, typer.Option(help="tcp://host:port of a Dask cluster that runs virtual chips", show_default=False)
+    Any,
+    typer.Option(
+        help="processes side by side, or tcp://host:port of a Dask cluster, whose machines share the folder",
+        parser=workers_named,
+        metavar="<str>",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]

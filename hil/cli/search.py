@@ -15,13 +15,14 @@ from hil.cli.options import (
     Json,
     Port,
     Restart,
+    Workers,
     chip_address,
     need,
     output_folder,
     print_result,
     screen,
 )
-from hil.cli.search_results import SEARCHING, AllowCode, Scheduler, explain, prune, show, train, truncate
+from hil.cli.search_results import SEARCHING, AllowCode, explain, prune, show, train, truncate
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
@@ -94,7 +95,7 @@ def run_(
     searched: Given[SearchSettings],
     candidates: Given[PrunedSearchSettings],
     treated: Given[TechniqueOptions],
-    scheduler: Scheduler = None,
+    workers: Workers = None,
     in_the_loop: InTheLoop = False,
     port: Port = None,
     emulated: Emulated = False,
@@ -108,7 +109,8 @@ def run_(
     from hil.searching.begin import begin_search, finished, named_place, refused_goes, usual_settings
     from hil.searching.run import run_search
 
-    source = of.upon(NetworkOptions())
+    source, scheduler = of.upon(NetworkOptions()), workers if isinstance(workers, str) else None
+    searched = Given({**searched.values, **({"workers": workers} if isinstance(workers, int) else {})})
     if from_ is not None:
         more = {"--space": space, "--teacher": teacher, "--calibration": calibration, "--in-the-loop": in_the_loop}
         asked = _pruning_settings(data, costs, source, searched, candidates, [name for name in more if more[name]])

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Json, need, output_file, output_folder, print_result, screen, writing
+from hil.cli.options import Json, Workers, need, output_file, output_folder, print_result, screen, writing
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
@@ -21,13 +21,6 @@ FilledFolder = Annotated[Path, typer.Argument(help="folder of a search", callbac
 AllowCode = Annotated[
     bool,
     typer.Option("--allow-code", help="run the Python operators that the space names; only for a file that you trust"),
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        help="tcp://host:port of a Dask cluster that trains and simulates; its machines share the folder",
-        show_default=False,
-    ),
 ]
 SEARCHING = ("pymoo", "hil search", "search")  # the package of these commands, and what installs it
 
@@ -44,7 +37,7 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="epochs of each; default: those of the search", show_default=False)
     ] = None,
-    scheduler: Scheduler = None,
+    workers: Workers = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
@@ -56,7 +49,9 @@ def train(
     from hil.searching.table import folder_notes, table_json
 
     opened, settings = open_folder(folder, allow_code=allow_code)
-    settings = replace(settings, epochs=epochs or settings.epochs)
+    scheduler = workers if isinstance(workers, str) else None
+    jobs = workers if isinstance(workers, int) else settings.workers
+    settings = replace(settings, epochs=epochs or settings.epochs, workers=jobs)
     with screen(quiet=as_json) as watch:
         train_named(opened, settings, networks, watch, scheduler=scheduler)
     table = table_json(opened, folder_notes(opened))

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    ChipScheduler,
     Json,
     Net,
     Workers,
@@ -52,7 +51,6 @@ def simulate(
     ] = "exact",
     treated: Given[TechniqueOptions],
     workers: Workers = None,
-    scheduler: ChipScheduler = None,
     as_json: Json = False,
 ) -> int:
     """Predict accuracy and yield of other chips of this kind, at any age and temperature."""
@@ -84,7 +82,7 @@ def simulate(
         recipe=techniques.recipe(network),
     )
     record = load_record(calibration) if calibration else None
-    with screen(quiet=as_json) as watch, chip_workers(workers, scheduler) as crew:
+    with screen(quiet=as_json) as watch, chip_workers(workers) as crew:
         one_age = len(predicted.ages_s) == 1  # residual slices are drawn for one age
         network, source, options = chosen(network, source, options, calibration, watch, weighs=one_age)
         images = images_asked(source)

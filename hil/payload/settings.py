@@ -111,8 +111,7 @@ class OrbitSettings:
     seed: int = setting(
         0, "seed of the host: sites, image order and virtual chips", low=0, high=(1 << 63) - 1, group=FAULTS
     )
-    workers: int = setting(1, "processes side by side", low=1, group="Machine")
-    scheduler: str | None = setting(None, "tcp://host:port of a Dask cluster that injects", group="Machine", unset=True)
+    workers: int | str = 1  # processes, or tcp://host:port of a Dask cluster
     recipe: Recipe = AS_COMPILED
 
     def __post_init__(self) -> None:

@@ -87,7 +87,7 @@ def search_pruned(
     with contextlib.ExitStack() as stack:
         client = None
         if scheduler or settings.workers > 1:
-            client = stack.enter_context(workers(scheduler, settings.workers))
+            client = stack.enter_context(workers(scheduler or settings.workers))
             check_shared(client, root / ABOUT)
         run = _Search(root, settings, inputs, work, watch, client)
         try:

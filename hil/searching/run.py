@@ -152,7 +152,7 @@ def _client(folder: SearchFolder, settings: SearchSettings, scheduler: str | Non
         return
     with contextlib.ExitStack() as stack:
         try:
-            client = stack.enter_context(workers(scheduler, settings.workers))
+            client = stack.enter_context(workers(scheduler or settings.workers))
             check_shared(client, folder.settings)
         except SearchError as error:
             raise LinkError(str(error)) from error

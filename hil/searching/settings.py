@@ -18,7 +18,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 SYMMETRIES = ("none", "mirror", "turn")
 # Groups of options.
 CHIP, IMAGES, SEARCH, LIMITS, TEACHER = "Chip", "Images", "Search", "Limits of the front", "Teacher"
-TRAINING, EVALUATION, MACHINE = "Training", "Evaluation", "Machine and time"
+TRAINING, EVALUATION, MACHINE = "Training", "Evaluation", "Machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class SearchSettings:
     )
     budget_s: float = setting(
         0.0, "time for the whole search, 30m or 8h; phases are cut short to keep it",
-        low=0, unit="s", group=MACHINE, unset=True,
+        low=0, unit="s", group=SEARCH, unset=True,
     )  # fmt: skip
     calibration: str = ""
     data_dir: str = ""
@@ -112,9 +112,7 @@ class SearchSettings:
         choices=tuple(SimulationMode), option="evaluation-mode", group=EVALUATION,
     )  # fmt: skip
     seed: int = setting(0, "seed of everything random", low=0, high=(1 << 31) - 1, group=SEARCH)
-    workers: int = setting(
-        0, "jobs side by side, one thread each; default: one a core, on cuda none", low=0, group=MACHINE, unset=True
-    )
+    workers: int = 0
     device: str = setting("cpu", "cpu or cuda", group=MACHINE)
     devices: int = setting(1, "GPUs that train side by side", low=1, group=MACHINE)
     precision: str = setting(

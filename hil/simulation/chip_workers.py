@@ -1,6 +1,6 @@
 """Who runs virtual chips side by side: threads of this process, or Dask workers of this machine or of a cluster.
 
-    with chip_workers(count=4) as crew:
+    with chip_workers(4) as crew:
         for answers in crew.each(answers_of_chip, range(20), program, images): ...
 
 Numbers do not depend on it: every virtual chip has seeds of its own. A worker that dies costs the chip that it was at,
@@ -60,20 +60,20 @@ THREADS = ChipWorkers()
 
 
 @contextmanager
-def chip_workers(count: int | None = None, scheduler: str | None = None) -> Iterator[ChipWorkers]:
-    """``count`` processes of this machine, or the cluster at ``scheduler`` (``tcp://…``); neither: threads.
+def chip_workers(where: int | str | None = None) -> Iterator[ChipWorkers]:
+    """So many processes of this machine, or a cluster (``tcp://…``); None or 0: threads.
 
     Raises:
         LinkError: no scheduler answers.
     """
-    if count is None and scheduler is None:
+    if not where:
         yield ChipWorkers()
         return
     from search.train.workers import workers
 
     with ExitStack() as stack:
         try:
-            client = stack.enter_context(workers(scheduler, count or 1))
+            client = stack.enter_context(workers(where))
         except SearchError as error:
             raise LinkError(str(error)) from error
         yield ChipWorkers(client)

@@ -1,6 +1,6 @@
 """Costs of many candidates: in this process or on Dask workers, each once, in a file that only grows.
 
-    with workers(scheduler=None, count=2) as client:  # search.train.workers
+    with workers(2) as client:  # search.train.workers
         simulate = Simulator(space, target, store=Path("costs.jsonl"), client=client)
         costs = simulate(architectures)
 

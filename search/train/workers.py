@@ -1,6 +1,6 @@
 """Work on Dask workers: processes of this machine, or a cluster that is there; the same code for both.
 
-    with workers(scheduler=None, count=2) as client:
+    with workers(2) as client:
         results = side_by_side(client, retrain, jobs, images, validation)
 
 A worker that dies is replaced and its job begun again; jobs that keep checkpoints go on from them.
@@ -36,8 +36,8 @@ class Work(Protocol[J, R]):
 
 
 @contextmanager
-def workers(scheduler: str | None = None, count: int = 2, *, timeout_s: float = 10.0) -> Iterator[Any]:
-    """Give a Dask client: of a cluster that is there (``tcp://…``), else of ``count`` processes on this machine,
+def workers(where: int | str, *, timeout_s: float = 10.0) -> Iterator[Any]:
+    """Give a Dask client: of a cluster that is there (``tcp://…``), or of so many processes on this machine,
     which listen on its loopback only.
 
     Raises:
@@ -45,13 +45,13 @@ def workers(scheduler: str | None = None, count: int = 2, *, timeout_s: float = 
     """
     from distributed import Client, LocalCluster
 
-    if scheduler is not None:
+    if isinstance(where, str):
         try:
-            client = Client(scheduler, timeout=timeout_s)
+            client = Client(where, timeout=timeout_s)
         except (OSError, ValueError) as error:
             raise SearchError(
-                f"no Dask scheduler answers at {scheduler} within {timeout_s:g} s ({error})\n"
-                f"  try     dask scheduler, and dask worker {scheduler}"
+                f"no Dask scheduler answers at {where} within {timeout_s:g} s ({error})\n"
+                f"  try     dask scheduler, and dask worker {where}"
             ) from error
         with client:
             yield client
@@ -61,7 +61,7 @@ def workers(scheduler: str | None = None, count: int = 2, *, timeout_s: float = 
     with (
         dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ENVIRONMENT.items()}),
         LocalCluster(
-            n_workers=count, threads_per_worker=1, host=LOOPBACK, dashboard_address=f"{LOOPBACK}:0"
+            n_workers=where, threads_per_worker=1, host=LOOPBACK, dashboard_address=f"{LOOPBACK}:0"
         ) as cluster,
         Client(cluster) as client,
     ):

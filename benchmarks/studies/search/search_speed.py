@@ -77,7 +77,7 @@ def scaling(count: int) -> None:
 
     rates = {}
     for number in (1, 2):
-        with workers(count=number) as client:
+        with workers(number) as client:
             rates[f"{number} of this machine"] = rate(client, number)
     with cluster() as address, workers(address) as client:
         rates["2 of a scheduler"] = rate(client, 2)
@@ -97,7 +97,7 @@ def main() -> None:
     if given.scaling:
         scaling(3 * given.networks)
         return
-    with workers(count=given.workers) as client:
+    with workers(given.workers) as client:
         for name, target_name, macros in CASES:
             target = load_target(target_name, macros=macros)
             whole = load_space(name)

@@ -98,9 +98,10 @@ def injections_needed(population: int, margin: float, confidence: float = 0.95) 
 def expected_campaign(options: OrbitSettings) -> tuple[PlannedStage, ...]:
     """Stages of a study and about how long they take, s; where the margin decides, as many as the usual margin."""
     injections = options.injections or USUAL_INJECTIONS
+    processes = options.workers if isinstance(options.workers, int) else 1
     return (
         PlannedStage("guards", GUARD_IMAGE_S * (options.widen_images + options.alarm_images)),
-        PlannedStage("injecting", INJECTION_IMAGE_S * injections * options.images / options.workers),
+        PlannedStage("injecting", INJECTION_IMAGE_S * injections * options.images / processes),
         *([PlannedStage("years", 0.01 * options.chips * options.year_images)] if options.chips else []),
     )
 
@@ -240,9 +241,8 @@ def _blocks(work: WorkFolder, inputs: ContextInputs, wanted: int, options: Orbit
         done += len(results)
         watch.step(done, wanted, "injections")
 
-    alone = options.scheduler is None and options.workers == 1
     try:
-        with contextlib.nullcontext() if alone else workers(options.scheduler, options.workers) as client:
+        with contextlib.nullcontext() if options.workers == 1 else workers(options.workers) as client:
             side_by_side(client, run_block, jobs, inputs, done=ready)
     except SearchError as error:
         raise LinkError(str(error)) from error

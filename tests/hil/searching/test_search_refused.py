@@ -148,7 +148,7 @@ def test_words_that_are_no_choice_are_refused(cli: Cli, files: Files, tmp_path: 
             shutil.copytree(files.run, out)
             for name in ANSWERS:
                 (out / name).unlink()
-            cli(*files.arguments(out), "--scheduler", change["scheduler"], code=code)
+            cli(*files.arguments(out), "--workers", change["scheduler"], code=code)
         else:
             cli(*files.arguments(out, **change), code=code)
         assert words in cli.err

@@ -52,6 +52,6 @@ def test_a_killed_worker_costs_its_chip_only(tmp_path: Path) -> None:
 def test_a_cluster_that_does_not_answer_is_named() -> None:
     with (
         pytest.raises(LinkError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"),
-        chip_workers(scheduler="tcp://127.0.0.1:9"),
+        chip_workers("tcp://127.0.0.1:9"),
     ):
         pass

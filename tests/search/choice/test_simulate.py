@@ -29,7 +29,7 @@ def networks(count: int) -> list[Architecture]:
 def test_workers_give_what_this_process_gives_in_order() -> None:
     asked = networks(30)
     said = []
-    with workers(count=1) as client:
+    with workers(1) as client:
         simulate = Simulator(SPACE, CHIP, client=client, progress=lambda *step: said.append(step))
         assert simulate(asked) == costs(SPACE, CHIP, asked)
     different = len(set(asked))

@@ -18,7 +18,7 @@ from search.train.workers import check_shared, side_by_side, worker_count, worke
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    with workers(count=2) as found:
+    with workers(2) as found:
         found.wait_for_workers(2)
         yield found
 
