@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Json, Restart, Workers, output_folder, print_result, screen, trained
+from hil.cli.options import Json, NetworkOfRun, Record, Restart, Workers, output_folder, print_result, screen, trained
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode
@@ -22,12 +22,8 @@ def campaign(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="folder of the campaign; the same one continues", callback=output_folder)
     ],
-    network: Annotated[
-        Path | None, typer.Option(help="net.pt or program.h5 of a run folder that holds no program", show_default=False)
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="record of the chip; default: the models of the chip file", show_default=False)
-    ] = None,
+    network: NetworkOfRun = None,
+    calibration: Record = None,
     mission: Annotated[
         Path | None,
         typer.Option(help="mission.toml: how much of the time images are worked on; default: all", show_default=False),

@@ -16,6 +16,7 @@ from hil.cli.options import (
     Net,
     Port,
     Restart,
+    RunFolder,
     chip_address,
     metric_place,
     print_result,
@@ -76,9 +77,7 @@ def deploy(
         bool, typer.Option("--recalibrate", help="measure a new record, whatever earlier runs have measured")
     ] = False,
     record_age: Annotated[str, typer.Option(help="how old a record of an earlier run may be")] = duration(RECORD_AGE_S),
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="run folder; default runs/NNNN", show_default=False)
-    ] = None,
+    out: RunFolder = None,
     treated: Given[TechniqueOptions],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
     reconnect_timeout: Annotated[

@@ -16,19 +16,8 @@ from hil.pages.summary import Headline, NextStep, Summary, Tone
 from hil.report.terminal.lines import complain, print_json
 
 FORMAT = "hil.error/1.0"
-NAMES = {
+NAMES = {code: code.name.lower().replace("_", " ") for code in ExitCode} | {
     ExitCode.OUTSIDE_TOLERANCE: "nothing to answer with",
-    ExitCode.USAGE: "usage",
-    ExitCode.PORT: "port",
-    ExitCode.LINK: "link",
-    ExitCode.DEVICE: "device",
-    ExitCode.CANNOT_MAP: "cannot map",
-    ExitCode.BAD_FILE: "bad file",
-    ExitCode.MISMATCH: "mismatch",
-    ExitCode.NOT_AUTHORISED: "not authorised",
-    ExitCode.INTERRUPTED: "interrupted",
-    ExitCode.CANNOT_WRITE: "cannot write",
-    ExitCode.BUG: "bug",
     ExitCode.CTRL_C: "interrupted",
 }
 

@@ -12,7 +12,9 @@ from hil.cli.options import (
     Emulated,
     Json,
     Port,
+    Record,
     Restart,
+    TrainingData,
     Workers,
     chip_address,
     output_file,
@@ -24,7 +26,6 @@ from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.improvement.finetuning.settings import ON_CHIP, FinetuneSettings, OnChipSettings
-from hil.report.terminal.completion import datasets
 from mapping.settings import as_options
 
 USUAL = FinetuneSettings()
@@ -33,20 +34,12 @@ USUAL = FinetuneSettings()
 @from_settings
 def finetune(
     network: Annotated[Path, typer.Argument(help="net.pt")],
-    data: Annotated[
-        str,
-        typer.Option(
-            help="fashion-mnist, cifar10-jpeg, eurosat, or a path with training images", autocompletion=datasets
-        ),
-    ],
+    data: TrainingData,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="the tuned net.pt to write; on a chip: its program.h5", callback=output_file),
     ],
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="record whose errors count; default: the models of the chip file", show_default=False),
-    ] = None,
+    calibration: Record = None,
     *,
     of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data_dir", "download")],
     training: Given[FinetuneSettings],

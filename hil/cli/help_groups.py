@@ -33,8 +33,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Pruned networks of a teacher (--from)": ("from_",),
     "A chip in the loop": ("in_the_loop", "rounds"),
     "On the chip": ("simulated",),
-    "Faults": ("orbit", "each"),
-    "End of the mission": ("campaign", "mission"),
+    "Faults": ("orbit", "each", "mission"),
+    "End of the mission": ("campaign",),
     MACHINE: ("workers",),
     OUTPUT: ("out", "restart", "dry_run", "explain", "plot", "junit", "allow_code", "as_json"),
 }  # fmt: skip

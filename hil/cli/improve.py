@@ -11,6 +11,7 @@ from hil.cli.options import (
     Emulated,
     Json,
     Port,
+    Record,
     Restart,
     Workers,
     chip_address,
@@ -43,10 +44,7 @@ def improve(
             help="data set: its training images decide, its test images are read once", autocompletion=datasets
         ),
     ],
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="record of the chip; default: the models of the chip file", show_default=False),
-    ] = None,
+    calibration: Record = None,
     port: Port = None,
     emulated: Emulated = False,
     *,

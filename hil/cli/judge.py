@@ -7,14 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import (
-    FailOn,
-    Json,
-    Net,
-    print_result,
-    screen,
-    whole_numbers,
-)
+from hil.cli.options import FailOn, Json, Net, Record, RunFolder, print_result, screen, whole_numbers
 from hil.cli.report_words import OUTCOMES, outcomes, print_report
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
@@ -46,13 +39,7 @@ def judge(
             show_default=False,
         ),
     ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            help="record of the chip (hil calibrate) or of cells (hil chip fit); default: the models of the chip file",
-            show_default=False,
-        ),
-    ] = None,
+    calibration: Record = None,
     of: Given[NetworkOptions],
     treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
     asked: Annotated[Given[DeployOptions], Only("samples", "seed", "virtual_chips", "tolerance_in_units", "mode")],
@@ -62,9 +49,7 @@ def judge(
             help="age after programming, where the file does not say it: 30s, 1h, 2d", rich_help_panel="Answers"
         ),
     ] = duration(USUAL.age_s),
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="run folder; default runs/NNNN", show_default=False)
-    ] = None,
+    out: RunFolder = None,
     fail_on: FailOn = ",".join(OUTCOMES),
     as_json: Json = False,
 ) -> int:

@@ -9,13 +9,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.help_groups import GroupedCommand
-from hil.cli.options import (
-    Json,
-    output_file,
-    output_folder,
-    print_result,
-    screen,
-)
+from hil.cli.options import Json, NetworkOfRun, Record, output_file, output_folder, print_result, screen
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
@@ -26,9 +20,6 @@ mission = typer.Typer(
     help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True, rich_markup_mode=None
 )
 Subject = Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")]
-NetworkOfRun = Annotated[
-    Path | None, typer.Option(help="net.pt or program.h5 of a run folder that holds no program", show_default=False)
-]
 OfSubject = Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")]
 WithImages = Annotated[Given[NetworkOptions], Only("chip", "macros", "data", "data_dir", "download", "trust")]
 Treated = Annotated[Given[TechniqueOptions], Only("having", "without")]
@@ -42,10 +33,7 @@ def check(
     network: NetworkOfRun = None,
     *,
     of: WithImages,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="record to simulate from; default: the models of the chip file", show_default=False),
-    ] = None,
+    calibration: Record = None,
     campaign: Annotated[
         Path | None, typer.Option(help="folder of a campaign: accuracy at the end of the mission", show_default=False)
     ] = None,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from hil.errors import UsageError
-from hil.report.terminal.completion import chips
+from hil.report.terminal.completion import chips, datasets
 from hil.report.terminal.lines import print_json, print_line
 
 if TYPE_CHECKING:
@@ -76,6 +76,29 @@ ChipOptions = Annotated[
 ]
 Macros = Annotated[
     int | None, typer.Option(min=1, help="number of macros; default: the chip file's", show_default=False)
+]
+Record = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        help="record of a chip (hil calibrate) or of cells (hil chip fit); default: the models of the chip file",
+        show_default=False,
+    ),
+]
+TrainingData = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="fashion-mnist, cifar10-jpeg, eurosat, or a path with training images",
+        autocompletion=datasets,
+    ),
+]
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", "-o", help="run folder; default runs/NNNN", show_default=False)
+]
+NetworkOfRun = Annotated[
+    Path | None,
+    typer.Option("--network", help="net.pt or program.h5 of a run folder that holds no program", show_default=False),
 ]
 Restart = Annotated[
     bool, typer.Option("--restart", help="begin again; without it the same command resumes what was interrupted")

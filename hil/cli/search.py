@@ -14,7 +14,9 @@ from hil.cli.options import (
     Emulated,
     Json,
     Port,
+    Record,
     Restart,
+    TrainingData,
     Workers,
     chip_address,
     need,
@@ -26,7 +28,6 @@ from hil.cli.search_results import SEARCHING, AllowCode, explain, prune, show, t
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
-from hil.report.terminal.completion import datasets
 from hil.searching.prune_settings import PrunedSearchSettings
 from hil.searching.settings import SearchSettings
 
@@ -58,10 +59,7 @@ search = typer.Typer(
 @search.command("run", cls=GroupedCommand)
 @from_settings
 def run_(
-    data: Annotated[
-        str,
-        typer.Option(help="fashion-mnist, cifar10, eurosat, or a path with training images", autocompletion=datasets),
-    ],
+    data: TrainingData,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the search", callback=output_folder)],
     space: Annotated[
         str | None,
@@ -70,12 +68,7 @@ def run_(
     teacher: Annotated[
         Path | None, typer.Option(help="net.pt of the teacher; default: one is trained", show_default=False)
     ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            help="record whose errors are trained with; default: the models of the chip file", show_default=False
-        ),
-    ] = None,
+    calibration: Record = None,
     from_: Annotated[
         Path | None,
         typer.Option(

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hil.cli.options import (
-    Json,
-    Net,
-    Workers,
-    metric_place,
-    print_result,
-    screen,
-)
+from hil.cli.options import Json, Net, Record, Workers, metric_place, print_result, screen
 from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
@@ -31,13 +23,7 @@ USUAL = DeployOptions()
 @from_settings
 def simulate(
     network: Net = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            help="record of a chip (hil calibrate) or of cells (hil chip fit); default: the models of the chip file",
-            show_default=False,
-        ),
-    ] = None,
+    calibration: Record = None,
     *,
     of: Given[NetworkOptions],
     asked: Annotated[Given[DeployOptions], Only("seed", "virtual_chips", "task", "metric", "allow_code", samples=1000)],

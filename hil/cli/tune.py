@@ -7,16 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import (
-    Emulated,
-    Json,
-    Port,
-    chip_address,
-    output_file,
-    print_result,
-    screen,
-    writing,
-)
+from hil.cli.options import Emulated, Json, Port, chip_address, output_file, print_result, screen, writing
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.errors import ExitCode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
@@ -80,34 +80,6 @@ class FinetunedOnChip(Shown, OnChipResult):
     def summary_shown(self) -> Summary:
         """What ``hil finetune --port`` prints."""
         return self.summary(self.name)
-
-
-@overload
-def finetune(
-    network: Network | CompiledNetwork,
-    chip: AnyChip,
-    train: Samples,
-    *,
-    out: str | Path,
-    record: Known = None,
-    settings: FinetuneSettings | None = None,
-    restart: bool = False,
-    watch: Watch | None = None,
-) -> FinetunedNetwork: ...
-
-
-@overload
-def finetune(
-    network: Network | CompiledNetwork,
-    chip: AnyChip,
-    train: Samples,
-    *,
-    out: str | Path,
-    record: Known = None,
-    settings: OnChipSettings,
-    restart: bool = False,
-    watch: Watch | None = None,
-) -> FinetunedOnChip: ...
 
 
 def finetune(
