@@ -17,7 +17,7 @@ from cim.record.cell_errors import CellErrors, nominal_errors
 from mapping.bits import BitWidths, LayerBits
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Copies
-from mapping.layout.lay_out import Layout, LayoutOptions, idle_copies, lay_out, rounds_of
+from mapping.layout.lay_out import Layout, LayoutOptions, idle_copies, lay_out, rounds_of, with_repeated_rows
 from mapping.layout.place import macro_targets_us, tiles_by_slot
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph
@@ -26,7 +26,7 @@ from mapping.operators.joins import ConcatStep
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import busiest_reads, tile_counts
 from mapping.program.file import program_digest
-from mapping.quantise.halves import LEAST_GAIN, gains, halved, halved_bits, halves_name
+from mapping.quantise.halves import LEAST_GAIN, gains, halved, halved_bits, halves_name, repeated
 from mapping.quantise.lower import input_grid, logits_op, lower, matrix_shape
 from mapping.quantise.observe import Progress, observe
 from mapping.quantise.quantiser import Quantiser
@@ -107,6 +107,11 @@ def compile_network(
         ops, bits, (pieces, places) = _in_halves(
             network.graph, ops, stored, spec, bits, errors, options, (pieces, places)
         )
+    if options.repeat > 1:
+        shapes = [matrix_shape(op) for op in ops if isinstance(op, MatrixOp) and op.shares is None]
+        again = [op.shares for op in ops if isinstance(op, MatrixOp) and op.shares is not None]
+        times, (pieces, places) = with_repeated_rows(shapes, spec, bits, options, again)
+        ops = repeated(ops, times)
     if copies is None:
         copies = idle_copies((pieces, places), spec, options.further_macros) if options.averaged else {}
     images = stored[:: fitted_step(len(stored), ops)]

@@ -13,7 +13,7 @@ from cim.cost.events import executor_of
 from cim.cost.workload import INPUT, LayerWork, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.layout.cutting import Cutting
-from mapping.layout.lay_out import Layout, LayoutOptions, idle_copies, lay_out, needed_macros, with_copies
+from mapping.layout.lay_out import Layout, LayoutOptions, idle_copies, needed_macros, with_copies, with_repeated_rows
 from mapping.layout.place import Place
 from mapping.layout.tile import MatrixShape, Piece
 from mapping.network.graph import NetworkGraph
@@ -86,7 +86,8 @@ def placed(
     if enlarge:
         needed = needed_macros(shapes, spec, Cutting(bits, options.slices), options.placement)
         spec = replace(spec, macros=max(needed, spec.macros))
-    pieces, places = lay_out(shapes, spec, bits, options)
+    again = [layer.shares for layer in workload.layers if layer.shares is not None]
+    times, (pieces, places) = with_repeated_rows(shapes, spec, bits, options, again)
     if options.averaged:
         for name, more in idle_copies((pieces, places), spec, options.further_macros).items():
             pieces[name], places[name] = with_copies(pieces[name], places[name], more)
@@ -94,7 +95,14 @@ def placed(
     if options.residual:
         tiles = _in_residual_slices(workload, (pieces, places), spec, options)
     layers = [
-        replace(layer, tiles=tiles[home], weight_bits=bits.weights_of(home)) if home in pieces else layer
+        replace(
+            layer,
+            tiles=tiles[home],
+            weight_bits=bits.weights_of(home),
+            in_shape=(times.get(home, 1) * layer.in_shape[0], *layer.in_shape[1:]),
+        )
+        if home in pieces
+        else layer
         for layer in workload.layers
         for home in [layer.shares or layer.name]
     ]

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.array.wire_law import LINES, Wire, conversion_line, line_gaps, max_unit
+from cim.array.wire_law import LINES, Wire, conversion_line, line_gaps
 from cim.chip.spec import MacroSpec
 
 Floats = NDArray[np.float64]
@@ -107,32 +107,3 @@ def segment_law(
         extra_us=(weight / (float(weight.mean()) or 1.0))[:, None] * (load - tau),
         group=group,
     )
-
-
-def segment_sums_us(
-    spec: MacroSpec,
-    row0: int,
-    halves_us: NDArray[np.floating],
-    cells_us: Floats,
-    units: NDArray[np.integer] | Floats,
-    wire: Wire,
-    group: int = SEGMENT_ROWS,
-) -> Floats:
-    """Converted sums of reads by the law, (vectors, conversions) µS times unit; what the engines are tested against.
-
-    Args:
-        cells_us: ``cim.array.wire_law.conversion_cells``; ``units`` (vectors, rows) driven in one read.
-    """
-    law = segment_law(spec, row0, halves_us, wire, group)
-    order, _ = line_gaps(spec, row0, len(cells_us), wire.end)
-    u = np.asarray(units, np.float64)[:, order]
-    driven = np.abs(u) / max_unit(spec)
-    n = np.minimum(np.rint(driven.sum(1)).astype(np.int64), u.shape[1])
-    cells = cells_us[order] * law.row_keep[:, None]
-    d, loss, count = np.zeros((len(u), cells.shape[1])), np.zeros((len(u), cells.shape[1])), np.zeros(len(u))
-    for g in range(law.segments):
-        rows = slice(g * group, (g + 1) * group)
-        d += u[:, rows] @ cells[rows]
-        count += driven[:, rows].sum(1)
-        loss += (law.fall[n, g] + law.rise[n, g] * count)[:, None] * d
-    return np.asarray(d - (1.0 + law.swing[n, None] * (driven @ law.extra_us)) * loss)

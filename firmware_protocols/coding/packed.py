@@ -16,11 +16,6 @@ MOST = 1 << 24  # bytes of a body
 _HEADER, _TIME, _LENGTH = layout("message"), layout("chip_time"), layout("length")
 
 
-def asking_packed(message: bytes) -> bytes:
-    """A request whose reply may be packed, itself packed where that is shorter."""
-    return packed(_with_flags(message, message[1] | ANSWER_PACKED))
-
-
 def asks_packed(message: bytes | memoryview) -> bool:
     """Whether the reply to a request may be packed."""
     return bool(message[1] & ANSWER_PACKED)

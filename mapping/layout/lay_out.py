@@ -6,7 +6,7 @@ What does not fit is ``CannotMap``, with the numbers and what would fit.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cim.chip.blocks import blocks
@@ -33,7 +33,7 @@ class LayoutOptions:
     their sums are added. ``residual``: copies of each
     layer's highest bit slice, whose errors lower slices take up (``mapping.tune.residual``), with so many
     ``residual_reads`` of every product with it; 0: plain slices. ``halves``: layers of signed inputs may take them in
-    two halves without signs (``mapping.quantise.halves``).
+    two halves without signs (``mapping.quantise.halves``). ``repeat``: most times that rows stand in one array.
     """
 
     placement: Placement | None = None  # None: spread while macros last, else packed
@@ -45,6 +45,7 @@ class LayoutOptions:
     residual: int = 0
     residual_reads: int = RESIDUAL_READS
     halves: bool = True
+    repeat: int = 1
 
 
 IDLE_COPIES = 4
@@ -91,6 +92,30 @@ def lay_out(
             found[0][layer] = found[0].get(layer, ()) + tuple(part for part, _ in laid)
             found[1][layer] = found[1].get(layer, ()) + tuple(at for _, at in laid)
     return found
+
+
+def with_repeated_rows(
+    shapes: Sequence[MatrixShape], spec: ChipSpec, bits: BitWidths, options: LayoutOptions, once: Collection[str] = ()
+) -> tuple[dict[str, int], Layout]:
+    """How often the rows of layers stand in one array, where more than once, and the layout with them: of small layers
+    first, as often as an array and ``options`` take them and the chip has room in as many rounds.
+
+    Args:
+        once: layers that are not repeated; nor are those of several groups.
+    """
+    of, layout, times = {s.layer: s for s in shapes}, lay_out(shapes, spec, bits, options), dict[str, int]()
+    for shape in sorted(shapes, key=lambda s: s.inputs * s.outputs):
+        fixed = shape.groups > 1 or shape.layer in once
+        for n in range(1 if fixed else min(options.repeat, spec.macro.logical_rows // shape.inputs), 1, -1):
+            more = {**of, shape.layer: replace(shape, inputs=n * shape.inputs)}
+            try:
+                found = lay_out(list(more.values()), spec, bits, options)
+            except CannotMap:
+                continue
+            if rounds_of(found) == rounds_of(layout):
+                of, layout, times[shape.layer] = more, found, n
+                break
+    return times, layout
 
 
 def parts_of(shape: MatrixShape, bundles: Sequence[Bundle]) -> int:

@@ -16,8 +16,8 @@ stored images and by the chip file's [models]; not where the chip lacks the macr
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +33,7 @@ from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.operators.affine import AffineStep
 from mapping.operators.fused import FusedOp, MatrixOp, Scales
 from mapping.operators.integer.scales import requantise_by
-from mapping.operators.joins import ConcatStep
+from mapping.operators.joins import Concat, ConcatStep
 from mapping.operators.node import INPUT, PassOp, may_be_negative
 from mapping.operators.step import Shape, Step
 from mapping.operators.work import WorkForm
@@ -68,21 +68,50 @@ class HalvesOp(FusedOp):
         return below, ConcatStep(name=self.name, inputs=(*self.inputs, below.name), rescale=(rule, same))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatOp(PassOp):
+    """The same codes several times, one behind the other along the first axis."""
+
+    node: Concat = field(default_factory=lambda: Concat(name="repeat", inputs=(INPUT,)))
+
+    def integer_steps(self, around: Scales) -> tuple[Step, ...]:
+        same = requantise_by(1.0, around.out.low, around.out.high)
+        return (ConcatStep(name=self.name, inputs=self.inputs, rescale=(same,) * len(self.inputs)),)
+
+
 def halved(ops: Sequence[FusedOp], layers: Collection[str]) -> tuple[FusedOp, ...]:
     """The operations with the inputs of these layers in halves."""
     found: list[FusedOp] = []
     for op in ops:
         if isinstance(op, MatrixOp) and op.name in layers:
-            window = op.window
-            size: Shape = (2 * op.stored.shape[2],)
-            if window is not None:
-                window = replace(window, channels=2 * window.channels)
-                size = (window.channels, window.height, window.width)
-            name, source = halves_name(op.name), op.inputs[0]
+            name, source, size = halves_name(op.name), op.inputs[0], _input_shape(op, 2)
             found.append(HalvesOp(name=name, inputs=(source,), output_node=source, output_shape=size, low=0.0))
-            op = replace(op, inputs=(name,), window=window, stored=np.concatenate([op.stored, -op.stored], axis=2))
+            op = _wider(op, name, (op.stored, -op.stored))
         found.append(op)
     return tuple(found)
+
+
+def repeated(ops: Sequence[FusedOp], times: Mapping[str, int]) -> tuple[FusedOp, ...]:
+    """The operations with rows of layers so many times, each with its share of the weight."""
+    found: list[FusedOp] = []
+    for op in ops:
+        if isinstance(op, MatrixOp) and op.name in times:
+            n, name, source = times[op.name], f"{op.name}.repeated", op.inputs[0]
+            size = _input_shape(op, n)
+            found.append(RepeatOp(name=name, inputs=(source,) * n, output_node=source, output_shape=size))
+            op = _wider(op, name, (op.stored / n,) * n)
+        found.append(op)
+    return tuple(found)
+
+
+def _input_shape(op: MatrixOp, times: int) -> Shape:
+    window = op.window
+    return (times * op.stored.shape[2],) if window is None else (times * window.channels, window.height, window.width)
+
+
+def _wider(op: MatrixOp, source: str, parts: Sequence[NDArray[np.floating]]) -> MatrixOp:
+    window = op.window and replace(op.window, channels=len(parts) * op.window.channels)
+    return replace(op, inputs=(source,), window=window, stored=np.concatenate(parts, axis=2))
 
 
 def halves_name(layer: str) -> str:

@@ -65,63 +65,6 @@ class Crossing:
     columns: tuple[Contact, ...]
 
 
-class LineAddress(Protocol):
-    """Shift registers, decoders on the die, crosspoint switches, a switch matrix."""
-
-    def select(self, at: Crossing) -> list[OrderStep]:
-        """Connect these lines, and no others."""
-        ...
-
-
-class VoltageDrive(Protocol):
-    """An instrument that drives voltages: DAC, source-measure unit, pulse generator."""
-
-    def volts(self, at: Crossing, volts_v: float) -> list[OrderStep]:
-        """Hold a voltage on the lines that are selected."""
-        ...
-
-    def rows_volts(self, macro: int, volts_v: NDArray[np.float64]) -> list[OrderStep]:
-        """Hold a voltage on every word line of a macro at once, (word lines,)."""
-        ...
-
-    def pulse(self, at: Crossing, volts_v: NDArray[np.float64], width_s: float) -> list[OrderStep]:
-        """One pulse on each selected cell, (columns,): above zero SET, below RESET, zero none."""
-        ...
-
-
-class CurrentSense(Protocol):
-    """An instrument that senses currents: ADC, source-measure unit, transimpedance amplifier."""
-
-    def currents_a(self, at: Crossing, reads: int, **driven: Value) -> list[OrderStep]:
-        """The current of each selected bit line in ``reads`` readings at least; each step answers (columns,) A.
-
-        The mean of the answers is the reading. ``driven``: voltages, for what gives them while it measures.
-        """
-        ...
-
-
-class PowerSource(Protocol):
-    """Whatever puts voltages on the chip, or takes all of them off."""
-
-    def limits(self, volts_v: float, current_a: float, width_s: float) -> list[OrderStep]:
-        """Set what must never be exceeded, and read it back; before any output is on."""
-        ...
-
-    def timer(self, off_s: float) -> list[OrderStep]:
-        """Have all outputs go off by themselves after so long without an order; no step where it has no such timer."""
-        ...
-
-    def on(self) -> list[OrderStep]: ...
-
-    def off(self) -> list[OrderStep]: ...
-
-
-class Thermometer(Protocol):
-    """Thermometer of chuck, board or die."""
-
-    def temperature_c(self) -> list[OrderStep]: ...
-
-
 def carry_out(steps: Iterable[OrderStep]) -> list[Answer]:
     """Carry out steps in their order; neighbours of one carrier go to it together. One answer a step."""
     answers: list[Answer] = []

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from cim.array.input_drive import InputDrive
 from cim.array.wire_law import Wire, conversion_cells
-from cim.array.wire_segments import segment_sums_us
 from cim.array.wires import gated_sums_us
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import input_planes, split_planes
@@ -28,6 +27,8 @@ from cim.simulator.exact.numba_engine import SingleTile, kernel_tiles
 from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
+
+from ..simulator.tiles import segment_sums_us
 
 EXACT, FAST = SimulationMode
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))

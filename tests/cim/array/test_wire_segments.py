@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.array.wire_law import Wire, conversion_cells
-from cim.array.wire_segments import segment_sums_us
 from cim.array.wires import gated_sums_us
 from cim.cells.read_noise import ReadNoise
 from cim.chip.correction import SHIFT, Correction
@@ -21,6 +20,8 @@ from cim.record.device import Columns
 from cim.simulator.exact.numba_engine import kernel_tiles
 from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.simulator import LayerSimulator
+
+from ..simulator.tiles import segment_sums_us
 
 LAB = load_chip("lab-128").macro
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cim.array.wire_law import Wire, WireEnd, conversion_cells
-from cim.array.wire_segments import segment_sums_us
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import conversions
 from cim.chip.correction import SHIFT, Correction, nominal_correction
@@ -25,7 +24,7 @@ from cim.record.device import Columns
 from cim.simulator.layer import NoiseKey, prepare_layer, prepare_tile
 from cim.simulator.simulator import LayerSimulator
 
-from .tiles import LAB, NO_WIRE, QUIET, columns_of, random_levels, tile_of, variants
+from .tiles import LAB, NO_WIRE, QUIET, columns_of, random_levels, segment_sums_us, tile_of, variants
 
 
 def codes_as_sums(outputs: int) -> Correction:

@@ -134,3 +134,26 @@ def test_residual_copies_without_room_are_refused_before_anything_is_quantised()
     with pytest.raises(CannotMap, match=r"4 copies of the highest slices take \d+ macros, lab-128 has 3"):
         compile_network(tall_bottleneck(), small, options=options, progress=lambda d, t, what: begun.append(what))
     assert not begun
+
+
+def test_rows_stand_several_times_in_one_array_and_their_errors_make_up_for_each_other() -> None:
+    file = bottleneck()
+    floats = float_logits(file.graph, file.calibration_images)
+
+    def error(program: ConductanceProgram) -> float:
+        ideal = run(program, file.calibration_images, IdealMultiply(program)) * program.logit_scale
+        return float(((ideal - floats) ** 2).mean())
+
+    once, more = (compile_network(file, LAB, options=LayoutOptions(halves=False, repeat=n)) for n in (1, 4))
+    rows = [m.group.inputs for m in once.matrices]
+    assert [m.group.inputs for m in more.matrices] == [min(4, LAB.macro.logical_rows // n) * n for n in rows]
+    assert len(more.macros) == len(once.macros)
+    assert error(more) < 0.8 * error(once)
+
+
+def test_rows_are_repeated_only_where_the_chip_has_room_for_them() -> None:
+    few = LayoutOptions(halves=False, placement=Placement.PACKED)
+    full = compile_network(bottleneck(), replace(LAB, macros=1), options=replace(few, repeat=64))
+    assert full.macros == (0,)
+    assert full.rounds == 1
+    assert plan(full).utilisation > 2 * plan(compile_network(bottleneck(), LAB, options=few)).utilisation
