@@ -34,7 +34,7 @@ from mapping.quantise.sharing import shared_ops, together, turns
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.quantise.widths import code_widths
 from mapping.tune.averaged import averaged
-from mapping.tune.residual import REACH, top_places, with_lower_slices, with_top_copies
+from mapping.tune.residual import REACH, top_places, with_lower_slices, with_reads, with_top_copies
 
 __all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 
@@ -152,7 +152,8 @@ def compile_network(
     program = replace(program, digest=program_digest(program))
     if options.residual:
         return with_top_copies(program, options.residual, options.residual_reads)
-    return averaged(program, copies) if copies else program
+    program = averaged(program, copies) if copies else program
+    return with_reads(program, options) if options.mean_reads > 1 else program
 
 
 def _in_halves(

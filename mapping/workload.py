@@ -91,7 +91,11 @@ def placed(
     if options.averaged:
         for name, more in idle_copies((pieces, places), spec, options.further_macros).items():
             pieces[name], places[name] = with_copies(pieces[name], places[name], more)
-    tiles = {name: _tiles(pieces[name], places[name]) for name in pieces}
+    base = spec.macro.max_level + 1
+    tiles = {
+        name: _tiles(own, places[name], shared_reads([base**p.slice for p in own], options.mean_reads))
+        for name, own in pieces.items()
+    }
     if options.residual:
         tiles = _in_residual_slices(workload, (pieces, places), spec, options)
     layers = [

@@ -85,12 +85,12 @@ def planner(network: str | Path | None, source: NetworkOptions) -> Callable[[Rec
 
     def planned(recipe: Recipe) -> DeploymentPlan:
         layout = recipe.laid_out(LayoutOptions())
-        same = replace(layout, residual_reads=LayoutOptions().residual_reads)
+        same = layout.read_once
         if same not in made:
             made[same] = program_of(network, source, Watch(), recipe=recipe)[0]
         program = made[same]
-        if layout.residual and program.residual:
-            program = with_reads(program, layout.residual_reads)
+        if program.residual == bool(layout.residual):
+            program = with_reads(program, layout)
         return plan_of(program, recipe)
 
     return planned

@@ -133,7 +133,7 @@ class TrialContext:
         """The program of a candidate as chips of the record are written (untuned: a tune is made on each chip)."""
         recipe = self.recipe(candidate)
         layout, copies = recipe.laid_out(LayoutOptions()), self._copies(candidate)
-        cells = replace(layout, residual_reads=LayoutOptions().residual_reads)  # which reads do not change
+        cells = layout.read_once
         key, first = ((each, candidate.scales, candidate.finetuned) for each in (layout, cells))
         if first not in self.made:
             network, rule = self.network_of(candidate), ScaleRule(candidate.scales) if candidate.scales else None
@@ -142,7 +142,7 @@ class TrialContext:
             )
             self.made[first] = compiled(scale_rule=rule) if rule else judged_by_float(network, compiled)[0]
         if key not in self.made:
-            self.made[key] = with_reads(self.made[first], layout.residual_reads)
+            self.made[key] = with_reads(self.made[first], layout)
         return recipe.prepared(self.made[key], self.record, self.watch)
 
     def _copies(self, candidate: Candidate) -> Copies | None:

@@ -24,7 +24,8 @@ from mapping.workload import unplaced_workload
 
 CHIPS = 8  # virtual chips that decide
 WEIGHED = 100_000  # most multiplications of an image: a small network is weighed in seconds
-ENOUGH = 0.01  # share of the answers lost on virtual chips, below which nothing is weighed
+ERRORS = 2  # standard errors that a gain is above: of a dozen offers that give nothing, two are above one by chance
+ENOUGH = 0.01  # share of the answers lost on virtual chips, below which nothing further is weighed
 
 
 def chosen(
@@ -62,8 +63,8 @@ def filled(
     record: CalibrationRecord | None,
     watch: Watch,
 ) -> Recipe:
-    """The recipe of a deployment that names no technique, with what fits the macros and gains more than its standard
-    error on virtual chips, from cheap to dear, at an effort of 1, 2 or none that was named.
+    """The recipe of a deployment that names no technique, with what fits the macros and gains more than twice its
+    standard error on virtual chips, from cheap to dear, at an effort of 1, 2 or none that was named.
 
     A gain is of the float network's answers to stored images that nothing was fitted on. A network that loses less than
     ``ENOUGH``, a network of more than ``WEIGHED`` multiplications, one that does not classify, one that stores too few
@@ -96,12 +97,13 @@ def filled(
         return USUAL_RECIPE
     for trial in offered(context, effort=TRAINING - 1):
         proposed = trial.propose(context, stands)
-        if isinstance(proposed, str):
+        if best.mean >= 1 - ENOUGH or isinstance(proposed, str):
             continue
         found = context.score(proposed)
         gain, error = found.gain_over(best)
-        weighed.append(f"{trial.name} {100 * gain:+.1f} ± {100 * error:.1f}{'' if gain > error else ', let go'}")
-        if gain > error:
+        kept = gain > ERRORS * error
+        weighed.append(f"{trial.name} {100 * gain:+.1f} ± {100 * error:.1f}{'' if kept else ', let go'}")
+        if kept:
             stands, best = proposed, found
     watch.note(f"weighed on {CHIPS} virtual chips, points of {len(images)} stored images: {'; '.join(weighed)}")
     return stands.recipe

@@ -32,8 +32,9 @@ class LayoutOptions:
     stand on cells that would be idle on the network's macros, and on at most ``further_macros`` that hold nothing, and
     their sums are added. ``residual``: copies of each
     layer's highest bit slice, whose errors lower slices take up (``mapping.tune.residual``), with so many
-    ``residual_reads`` of every product with it; 0: plain slices. ``halves``: layers of signed inputs may take them in
-    two halves without signs (``mapping.quantise.halves``). ``repeat``: most times that rows stand in one array.
+    ``residual_reads`` of every product with it; 0: plain slices, with ``mean_reads``. ``halves``: layers of signed
+    inputs may take them in two halves without signs (``mapping.quantise.halves``). ``repeat``: most times that rows
+    stand in one array.
     """
 
     placement: Placement | None = None  # None: spread while macros last, else packed
@@ -44,8 +45,14 @@ class LayoutOptions:
     further_macros: int = 0
     residual: int = 0
     residual_reads: int = RESIDUAL_READS
+    mean_reads: int = 1
     halves: bool = True
     repeat: int = 1
+
+    @property
+    def read_once(self) -> LayoutOptions:
+        """The same cells with the usual reads."""
+        return replace(self, residual_reads=RESIDUAL_READS, mean_reads=1)
 
 
 IDLE_COPIES = 4
@@ -333,7 +340,8 @@ def _too_large(
             *_fewer_bits(shapes, spec, cutting, options, macros),
             *_other_chips(shapes, spec, cutting, options),
             f"--macros {needed}, for a chip that has them",
-            "hil compile --with rounds, which writes the chip again for each part of the network",
+            "hil compile --with rounds, or hil deploy --with rounds, which writes the chip again for each part of the "
+            "network",
         ),
     )
 

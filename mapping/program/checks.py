@@ -226,6 +226,7 @@ def _check_residual(step: MatrixStep) -> None:
     reads."""
     group = step.group
     need(0 <= group.residual_reads <= MOST_READS, step, f"reads its highest slice {group.residual_reads} times")
+    need(1 <= group.mean_reads <= MOST_READS, step, f"reads every product {group.mean_reads} times")
     if group.residual_reads:
         whole = group.copies == 1 and not any(t.round for t in group.tiles)
         need(whole, step, "has residual slices in several rounds or copies")

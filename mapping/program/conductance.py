@@ -85,10 +85,10 @@ class TileGroup:
     tile; ``saturated_share`` is the share of simulated conversions that hit its end.
     ``residual_reads``: lower slices are written to take up what the cells of the highest missed, and each product with
     the highest is the mean of so many reads (``mapping.tune.residual``), with lower ones of fewer (``reads``); 0: all
-    slices are written at once, read once.
+    slices are written at once, and ``mean_reads`` takes its place.
     """
 
-    later: ClassVar[Mapping[str, Any]] = {"groups": 1, "residual_reads": 0}
+    later: ClassVar[Mapping[str, Any]] = {"groups": 1, "residual_reads": 0, "mean_reads": 1}
 
     layer: str
     window: Window | None
@@ -101,11 +101,12 @@ class TileGroup:
     tiles: tuple[Tile, ...]  # by copy, then by round
     groups: int = 1  # blocks on the diagonal of the layer's matrix
     residual_reads: int = 0
+    mean_reads: int = 1
 
     @property
     def reads(self) -> tuple[int, ...]:
         """How often each tile is read for one product; above 1 the mean counts."""
-        return shared_reads([t.multiplier for t in self.tiles], self.residual_reads)
+        return shared_reads([t.multiplier for t in self.tiles], self.residual_reads or self.mean_reads)
 
     @property
     def copies(self) -> int:

@@ -32,11 +32,11 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.records import Arrays, from_record, to_record
 
 FORMAT = "hil.program"
-VERSION = (1, 7)
+VERSION = (1, 8)
 """1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to.
 1.2: trained_on, aims, tuned_to, held_as. 1.3: steps on tensors of any rank, outputs.
 1.4: task, preprocess. 1.5: residual reads, adapters of layers. 1.6: recipe.
-1.7: calibration_keys."""
+1.7: calibration_keys. 1.8: mean_reads."""
 MAX_FILE_BYTES = 1 << 30
 MAX_OBJECTS = 1 << 18  # three a tile
 MAX_ELEMENTS = 1 << 28  # of all arrays together

@@ -40,7 +40,7 @@ from cim.chip.spec import ChipSpec
 from mapping.bits import LEAST, MOST, BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Area, FreeCells
-from mapping.layout.lay_out import Layout, area_of, rounds_of
+from mapping.layout.lay_out import Layout, LayoutOptions, area_of, rounds_of
 from mapping.layout.place import targets_by_slot_us
 from mapping.layout.tile import slices_needed
 from mapping.operators.step import Step
@@ -172,16 +172,17 @@ def with_top_copies(program: ConductanceProgram, copies: int, reads: int = RESID
             rest = [replace(t, multiplier=t.multiplier * copies) for t in step.group.tiles if t.multiplier < top]
             step = summed(step, (*highest, *more, *rest), copies, chip) if copies > 1 else step
         steps.append(step)
-    return with_reads(recoded(replace(program, steps=tuple(steps))), reads)
+    return with_reads(recoded(replace(program, steps=tuple(steps))), LayoutOptions(residual=1, residual_reads=reads))
 
 
-def with_reads(program: ConductanceProgram, reads: int) -> ConductanceProgram:
-    """The program with ``reads`` of every product with its highest slices; cells stay as they are."""
+def with_reads(program: ConductanceProgram, layout: LayoutOptions) -> ConductanceProgram:
+    """The program with the reads of a layout of every product with its highest slices; cells stay as they are."""
     pictures, steps = picture_layers(program), list[Step]()
     for step in program.steps:
         if isinstance(step, MatrixStep):
-            often = reads_of(reads, picture=step.name in pictures)
-            step = replace(step, group=replace(step.group, residual_reads=often))
+            often = reads_of(layout.residual_reads, picture=step.name in pictures)
+            plain = replace(step.group, mean_reads=layout.mean_reads)
+            step = replace(step, group=replace(plain, residual_reads=often) if layout.residual else plain)
         steps.append(step)
     found = replace(program, steps=tuple(steps), digest="")
     return replace(found, digest=program_digest(found))
@@ -228,7 +229,7 @@ def _copy_places(
             chip=spec.name,
             macros_needed=len(taken),
             macros_available=spec.macros,
-            would_fit=(f"--macros {len(taken)}", "residual=N of fewer copies"),
+            would_fit=(f"--macros {len(taken)}", "hil compile, or hil deploy, --with residual=N of fewer copies"),
         )
     return found
 

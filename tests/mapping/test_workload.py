@@ -76,14 +76,19 @@ def test_a_graph_and_its_program_are_the_same_work(name: str, options: dict[str,
 
 
 @pytest.mark.parametrize(("name", "options"), [NETWORKS[0], NETWORKS[2]])
-def test_residual_slices_are_estimated_as_their_program_is(name: str, options: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "treated", [LayoutOptions(residual=2, halves=False), LayoutOptions(mean_reads=8, halves=False)]
+)
+def test_reads_and_residual_slices_are_estimated_as_their_program_is(
+    name: str, options: dict[str, float], treated: LayoutOptions
+) -> None:
     spec, graph = load_chip("lab-128", macros=200), graph_of(name, options)
-    treated = LayoutOptions(residual=2, residual_reads=8, halves=False)
     program = program_workload(compile_network(network_of(graph), spec, options=treated))
     ahead = mapping.workload.placed(unplaced_workload(graph, weight_bits=4, activation_bits=8), spec, treated)
     assert [plain(layer) for layer in ahead.layers] == [plain(layer) for layer in program.layers]
     assert placed(ahead) == placed(program)
     assert [tiles.reads.tolist() for tiles in ahead.tiles] == [tiles.reads.tolist() for tiles in program.tiles]
+    assert max(tiles.reads.max() for tiles in program.tiles) >= 8
 
 
 @pytest.mark.parametrize("made", [gated, attention, two_outputs, recurrent])

@@ -22,6 +22,7 @@ from hil.prediction.predict import predict
 from hil.report.step_words import words_for
 from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch
+from mapping.recipe.averaged_reads import AveragedReads
 from mapping.recipe.recipe import Recipe
 
 SMALL = NetworkOptions(chip="small-32")
@@ -34,6 +35,7 @@ def test_a_network_on_one_small_array_gets_what_fits_it_and_gains() -> None:
     recipe = filled(YIN_YANG, SMALL, options, None, watch)
     assert "weighed on 8 virtual chips" in watch.notes[0]
     assert set(str(USUAL_RECIPE).split()) < set(str(recipe).split())
+    assert recipe.get(AveragedReads), "noise of single reads is what costs most"
 
     def simulated(used: Recipe) -> float:
         program, _ = program_of(YIN_YANG, SMALL, Watch(), recipe=used)

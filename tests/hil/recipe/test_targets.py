@@ -31,7 +31,7 @@ from mapping.settings import short
 from ..small_net import small_network
 
 MACROS = 16
-NAMES = ("copies", "residual", "aims", "rewrite", "tune", "adapters", "rounds", "repeat")
+NAMES = ("copies", "residual", "aims", "rewrite", "tune", "adapters", "reads", "rounds", "repeat")
 
 
 @dataclass

@@ -81,7 +81,7 @@ def test_an_interrupted_write_leaves_the_old_file(
 
 def test_a_later_minor_version_is_read_and_a_later_major_is_not(path: Path) -> None:
     with h5py.File(path, "r+") as file:
-        file.attrs["version"] = "1.7"
+        file.attrs["version"] = "1.9"
     load_program(path)
     with h5py.File(path, "r+") as file:
         file.attrs["version"] = "2.0"

@@ -101,4 +101,4 @@ def test_impossible_aims_of_a_file_are_refused(program: ConductanceProgram, tmp_
         with pytest.raises(ProgramFileError, match="rising targets"):
             load_program(path)
     with h5py.File(path, "r") as file:
-        assert file.attrs["version"] == "1.7"
+        assert file.attrs["version"] == "1.8"
