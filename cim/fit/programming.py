@@ -29,7 +29,6 @@ KNOT_FACTOR = 10**0.9
 HELD_OUT = 5  # every fifth cell judges between the tails
 
 Floats = NDArray[np.float64]
-_EMPTY = np.zeros((0, 0))
 
 
 def fit_programming(

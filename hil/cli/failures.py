@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as xml
 
 import cim.errors as cim
@@ -13,6 +15,7 @@ import mapping.errors as mapping
 import search.errors as search
 from hil.errors import ExitCode, HilError, Interrupted
 from hil.pages.summary import Headline, NextStep, Summary, Tone
+from hil.report.step_words import grouped
 from hil.report.terminal.lines import complain, print_json
 
 FORMAT = "hil.error/1.0"
@@ -55,6 +58,29 @@ def code_of(error: Exception) -> ExitCode | None:
     if isinstance(error, HilError):
         return None if error.exit_code is ExitCode.BUG else error.exit_code
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)
+
+
+def whole_commands(said: str, typed: Sequence[str], parameters: Sequence[Any]) -> str:
+    """An error whose ``try`` lines are commands to copy: an option that a line names is changed in what was typed.
+
+    ``hil compile`` stands for each command that compiles. Lines of another command, and options that the typed one does
+    not have (``parameters``), stay as they are. A chip that is named has the macros of its file.
+
+    Example: ``--macros 98`` after ``hil simulate net.pt --macros 4`` is ``hil simulate net.pt --macros 98``.
+    """
+    takes = {name: parameter for parameter in parameters for name in parameter.opts}
+
+    def whole(line: re.Match[str]) -> str:
+        verb, option, value, rest = line.groups()
+        if verb not in (None, "compile", typed[0]) or option not in takes:
+            return line[0]
+        if takes[option].is_flag:
+            value, rest = "", f" {value}{rest}"
+        replaced = set() if takes[option].multiple else {option, "--macros"} if option == "--chip" else {option}
+        kept = [word for group in grouped(typed) if group[0] not in replaced for word in group]
+        return f"  try     {shlex.join(['hil', *kept, option, *filter(None, [value])])}{rest}"
+
+    return re.sub(r"^  try     (?:hil (\w+) )?(--[a-z-]+) ?([^\s,;:()]*)(.*)$", whole, said, flags=re.MULTILINE)
 
 
 def report_failure(arguments: Sequence[str], code: ExitCode, error: BaseException, what: str = "") -> None:

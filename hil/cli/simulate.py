@@ -49,6 +49,7 @@ def simulate(
     from hil.pages.summary import NextStep
     from hil.prediction.predict import Tuning, predict
     from hil.prediction.scored import float_score
+    from hil.report.step_words import trained_on, word_of
     from hil.simulation.chip_workers import chip_workers
 
     source, techniques, predicted = (
@@ -94,12 +95,23 @@ def simulate(
         if graph is not None:
             result = replace(result, float_score=float_score(graph, program, images, options))
     ages = "30d" if program.residual else "1h,1d,30d"  # cells of residual slices are drawn for one age
-    steps = (
-        NextStep(f"hil deploy{named} --emulated", "the same through frames and a chip that it does not know"),
-        NextStep(
-            f"hil simulate{named}{measured} --age {ages} --target-accuracy 90", "how long it lasts, and the yield"
-        ),
-    )
     name = network.stem if network else BUNDLED_NETWORK.stem
-    print_result([result.summary(name, steps)], {**result.to_json(), "plan": planned.to_json()}, as_json)
+    again = f"hil simulate{named}{measured}"
+    steps = [
+        NextStep(f"hil deploy{named} --emulated", "the same through frames and a chip that it does not know"),
+        NextStep(f"{again} --age {ages} --target-accuracy 90", "how long it lasts, and the yield"),
+    ]
+    if result.too_few:
+        steps.append(NextStep(f"{again} --chips 100", "separates ignorance of the cells from how chips differ"))
+    if result.loses:
+        taught = trained_on(
+            str(network or BUNDLED_NETWORK),
+            as_options(source, "chip", "macros") + measured,
+            source.data,
+            str(source.data_dir) if source.data_dir else None,
+        )
+        steps[0] = NextStep(
+            f"hil improve {taught} --out {word_of(f'{name}-improved')}", "techniques that fit, cheap to dear"
+        )
+    print_result([result.summary(name, tuple(steps))], {**result.to_json(), "plan": planned.to_json()}, as_json)
     return ExitCode.DONE

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cim.cost.network_cost import Cost, NoCostModel, estimate
-from mapping.program.conductance import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.recipe.recipe import Recipe
 from mapping.tune.low_rank import with_blank_adapters
-from mapping.workload import program_workload
+from mapping.workload import placed, program_workload
 
 
 def running(program: ConductanceProgram, recipe: Recipe) -> ConductanceProgram:
@@ -31,6 +33,17 @@ def cost_as_deployed(
     """
     work = program_workload(running(program, recipe), name)
     return estimate(work, program.spec, batch=batch)
+
+
+def cost_as_compiled(program: ConductanceProgram) -> Cost:
+    """The cost of the same network with nothing of a recipe: each layer once, no adapter, one round.
+
+    Raises:
+        cim.cost.network_cost.NoCostModel: the chip file has no prices.
+        mapping.errors.CannotMap: the network needs rounds.
+    """
+    steps = tuple(replace(step, adapter=None) if isinstance(step, MatrixStep) else step for step in program.steps)
+    return estimate(placed(program_workload(replace(program, steps=steps)), program.spec), program.spec)
 
 
 def known_cost(program: ConductanceProgram, recipe: Recipe) -> Cost | None:

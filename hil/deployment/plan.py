@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from cim.cost.network_cost import Cost
 from cim.errors import CimError
 from cim.record.calibration import CalibrationRecord
-from hil.cost.as_deployed import cost_as_deployed, known_cost
+from hil.cost.as_deployed import cost_as_compiled, cost_as_deployed, known_cost
 from hil.cost.plan import DeploymentPlan
 from hil.deployment.targets.counted import count_recipe
 from hil.verdict.image_cost import ImageCost, LayerImageCost
@@ -35,9 +39,16 @@ def plan_of(program: ConductanceProgram, recipe: Recipe, record: CalibrationReco
 
 
 def image_cost(program: ConductanceProgram, recipe: Recipe) -> ImageCost | None:
-    """Cost of one image of a program with what a recipe adds; None where the cost model has no equation for it."""
+    """Cost of one image of a program with what a recipe adds, beside the network as compiled; None where the cost model
+    has no equation for it."""
+    used = _estimated(lambda: cost_as_deployed(program, recipe))
+    bare = None if program.residual else _estimated(lambda: cost_as_compiled(program))  # else part of its weights
+    return used if used is None or bare == used else replace(used, as_compiled=bare)
+
+
+def _estimated(of: Callable[[], Cost]) -> ImageCost | None:
     try:
-        cost = cost_as_deployed(program, recipe)
+        cost = of()
     except (CimError, MappingError):  # a run that was measured is not lost for an estimate
         return None
     return ImageCost(

@@ -162,7 +162,6 @@ def predict(
         task.metric,
         row.points,
         shrunk,
-        residual=bool(program.residual),
         answers=count_answers(np.stack(right)) if task.metric.binary else "",
     )
 

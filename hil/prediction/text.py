@@ -36,7 +36,6 @@ class Prediction:
     points: BeliefPoints | None = None  # what each virtual chip is like, where a chip file says it by ranges
     shrunk: Shrunk | None = None  # what measuring did to a belief by ranges
     float_score: float | None = None  # of the float network, where it is at hand
-    residual: bool = False  # whether the chips hold residual slices
     answers: str = ""  # chips that have each image right at the first age, in run order, base 36; "" above 35 chips
 
     def __repr__(self) -> str:
@@ -75,7 +74,10 @@ class Prediction:
         reached = self.reached(0)
         headline = Headline(_tone(reached), f"{self._words(one.mean)}", text)
         alone = len(self.ages_s) == 1
-        shown: list[SummaryItem] = [*self._lost(), self._scale()]
+        shown: list[SummaryItem] = [
+            *([Fact("Lost on the chips", self.loses, tone=Tone.BAD)] if self.loses else []),
+            self._scale(),
+        ]
         if not alone:
             shown.append(self._table())
         elif reached:
@@ -96,22 +98,21 @@ class Prediction:
             steps,
         )
 
-    def _lost(self) -> list[SummaryItem]:
-        """What the chips lose at the first age, where it is much, and what helps."""
-        if not (self.metric.share and self.metric.greater):
-            return []
-        text = lost_on_virtual_chips(self.ideal, self.at(0).mean, residual=self.residual)
-        return [Fact("Lost on the chips", text, tone=Tone.BAD)] if text else []
+    @property
+    def loses(self) -> str:
+        """What the chips lose at the first age, where it is much."""
+        share = self.metric.share and self.metric.greater
+        return lost_on_virtual_chips(self.ideal, self.at(0).mean) if share else ""
 
     def _shares(self) -> list[SummaryItem]:
         """What the spread consists of, and what to measure first."""
         found = self.shares_at(0)
-        if found is not None:
-            return found.parts(self.metric)
-        few = self.points is not None and len(self.points.names) > 0
-        return (
-            [Fact("Of it", "more virtual chips separate ignorance from chips: hil simulate --chips 100")] if few else []
-        )
+        return [] if found is None else found.parts(self.metric)
+
+    @property
+    def too_few(self) -> bool:
+        """Whether more virtual chips would separate ignorance of their physics from how chips differ."""
+        return self.points is not None and len(self.points.names) > 0 and self.shares_at(0) is None
 
     def one_chip(self, age: int) -> tuple[float, float]:
         """95 % interval of one more chip: where its file gives ranges and chips are enough, of them (``shares``)."""

@@ -16,6 +16,7 @@ from hil.report.next_steps import next_steps
 from hil.report.run_data import RunData
 from hil.report.tables import age_words, doubts, image_words
 from hil.verdict.agreement import AgreementReport
+from hil.verdict.image_cost import ImageCost
 from hil.verdict.metric import ACCURACY, Metric
 from hil.verdict.verdict import Interval, Judgement, Verdict
 
@@ -125,6 +126,8 @@ def _parts(report: AgreementReport) -> Iterator[SummaryItem]:
         cost, macros = report.cost, f"{report.chip.macros_used} of {report.chip.macros} macros"
         spent = f"{energy(cost.energy_j)}, {duration(cost.latency_s)}, {macros}"
         yield Fact("One image costs", spent, aside="estimated")
+        if cost.as_compiled is not None:
+            yield Fact("As compiled", _beside(cost, cost.as_compiled))
     flags = [flag for flag in j.flags if flag not in j.text]
     if flags:
         yield Fact("Mind", "; ".join(flags))
@@ -205,6 +208,11 @@ def energy(joules: float) -> str:
     raise ValueError(joules)
 
 
+def _beside(cost: ImageCost, bare: ImageCost) -> str:
+    times = cost.energy_j * cost.latency_s / (bare.energy_j * bare.latency_s)
+    return f"{energy(bare.energy_j)}, {duration(bare.latency_s)}: the recipe takes {times:.3g} times its EDP"
+
+
 def _digits(j: Judgement) -> int:
     """Decimal places of percentage points: one, or two where the tolerance is finer."""
     return 1 if j.tolerance >= FINE_TOLERANCE else 2
@@ -241,6 +249,8 @@ def _sections(report: AgreementReport, data: RunData | None, files: Collection[s
         yield Section(whole.title, (whole, Marked(layers, layers.title)))
     if (cost := report.cost) is not None:
         said = f"Estimated, as by hil estimate program.h5: {energy(cost.energy_j)} and {duration(cost.latency_s)}."
+        if cost.as_compiled is not None:
+            said += f" As compiled, without its recipe: {_beside(cost, cost.as_compiled)}."
         yield Section("Cost of an image", (said, tables.cost_by_part(cost), tables.cost_by_layer(cost)))
     if report.layers:
         marked = f" Marked, for |z| of {tables.MARKED_Z:g} or more: {', '.join(worst)}." if worst else ""

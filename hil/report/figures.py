@@ -23,8 +23,6 @@ from hil.pages.figures import (
 from hil.report.run_data import MacroReadings, RunData
 from hil.verdict.agreement import AgreementReport
 
-MOST_BARS = 60
-
 
 def layer_figure(report: AgreementReport) -> Figure:
     """Residual sigma of each layer, measured beside simulated."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from hil.verdict.agreement import AgreementReport
 from mapping.recipe.lower_slices import LowerSlices
@@ -35,19 +35,7 @@ def with_options(options: str, **fields: str | int) -> Redeployment:
     return Redeployment(options, f"options=hil.DeployOptions({', '.join(f'{k}={v}' for k, v in fields.items())})")
 
 
-class StepWords(Protocol):
-    def deployed(self, change: Redeployment) -> str: ...
-
-    def with_more_samples(self) -> str: ...
-
-    def simulated(self) -> str: ...
-
-    def improved(self) -> str: ...
-
-    def trained(self) -> str: ...
-
-
-def words_for(report: AgreementReport) -> StepWords:
+def words_for(report: AgreementReport) -> InPython | InShell:
     return InPython(report.run) if report.asked.get(MADE_IN) == "python" else InShell(report)
 
 
@@ -120,13 +108,10 @@ class InShell:
 
     def _trained_on(self) -> str:
         """The network, and the data set whose training images serve; the bundled images have none."""
-        asked = self.report.asked
-        network = word_of(asked.get("network") or str(BUNDLED_NETWORK))
-        network += "".join(f" {word_of(word)}" for word in self._given("--chip", "--macros"))
-        place = f" --data-dir {word_of(asked['data_dir'])}" if "data_dir" in asked else ""
-        if "data" in asked:
-            return f"{network} --data {word_of(asked['data'])}{place}{self._record()}"
-        return f"{network} --data {USUAL_DATA}{place} --download{self._record()}"
+        asked, chip = self.report.asked, self._given("--chip", "--macros")
+        network = asked.get("network") or str(BUNDLED_NETWORK)
+        chip_words = "".join(f" {word_of(word)}" for word in chip)
+        return trained_on(network, chip_words, asked.get("data"), asked.get("data_dir")) + self._record()
 
     def _given(self, *options: str) -> list[str]:
         """Those of the options that were typed, with their values."""
@@ -134,21 +119,32 @@ class InShell:
 
     @property
     def _groups(self) -> list[tuple[str, ...]]:
-        """The command that made the run: an option with its value is one group, each other word another."""
-        groups, words = list[tuple[str, ...]](), shlex.split(self.report.environment.get("command", ""))
-        while words:
-            name, equals, value = (word := words.pop(0)).partition("=")
-            if equals and name.startswith("--"):
-                groups.append((name, value))
-            elif word.startswith("-") and word not in FLAGS and words and not words[0].startswith("-"):
-                groups.append((word, words.pop(0)))
-            else:
-                groups.append((word,))
-        return groups
+        return grouped(shlex.split(self.report.environment.get("command", "")))
 
     def _record(self) -> str:
         """The record of the run as an option; none where answers were measured elsewhere."""
         return "" if self.report.chip.told_by else f" --calibration {word_of(self.report.run + '/record.h5')}"
+
+
+def grouped(typed: Sequence[str]) -> list[tuple[str, ...]]:
+    """Words of a command: an option with its value is one group, each other word another."""
+    groups, words = list[tuple[str, ...]](), list(typed)
+    while words:
+        name, equals, value = (word := words.pop(0)).partition("=")
+        if equals and name.startswith("--"):
+            groups.append((name, value))
+        elif word.startswith("-") and word not in FLAGS and words and not words[0].startswith("-"):
+            groups.append((word, words.pop(0)))
+        else:
+            groups.append((word,))
+    return groups
+
+
+def trained_on(network: str, chip: str, data: str | None, folder: str | None) -> str:
+    """Network, chip and data set for a command that trains; the bundled images have no training images."""
+    place = f" --data-dir {word_of(folder)}" if folder else ""
+    named = f" --data {word_of(data)}{place}" if data else f" --data {USUAL_DATA}{place} --download"
+    return f"{word_of(network)}{chip}{named}"
 
 
 def _option(name: str) -> str:

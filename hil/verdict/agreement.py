@@ -220,8 +220,6 @@ class AgreementReport:
             simulated=j.simulated.mean,
             measured=j.measured.mean,
             tolerance=j.tolerance,
-            tuned=(self.tune is not None and not self.measured_twice) or bool(self.chip.told_by),
-            network=self.network.name or "net",
         )
 
     @property

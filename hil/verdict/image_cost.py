@@ -21,3 +21,4 @@ class ImageCost:
     latency_s: float
     by_part: Mapping[str, float]
     layers: tuple[LayerImageCost, ...]
+    as_compiled: ImageCost | None = None  # of the same network without a recipe; None: the same, or not estimated

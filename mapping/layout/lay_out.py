@@ -340,8 +340,7 @@ def _too_large(
             *_fewer_bits(shapes, spec, cutting, options, macros),
             *_other_chips(shapes, spec, cutting, options),
             f"--macros {needed}, for a chip that has them",
-            "hil compile --with rounds, or hil deploy --with rounds, which writes the chip again for each part of the "
-            "network",
+            "hil compile --with rounds, which writes the chip again for each part of the network",
         ),
     )
 

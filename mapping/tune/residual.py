@@ -229,7 +229,7 @@ def _copy_places(
             chip=spec.name,
             macros_needed=len(taken),
             macros_available=spec.macros,
-            would_fit=(f"--macros {len(taken)}", "hil compile, or hil deploy, --with residual=N of fewer copies"),
+            would_fit=(f"--macros {len(taken)}", "residual=N of fewer copies"),
         )
     return found
 

@@ -174,10 +174,6 @@ def _results(bench: Bench, checks: list[tuple[str, Check]], until_s: float) -> I
             yield result
 
 
-def run_check(group: str, check: Check, bench: Bench) -> CheckResult:
-    return _run(group, check, bench)[0]
-
-
 def _run(group: str, check: Check, bench: Bench) -> tuple[CheckResult, bool]:
     """What a check found, and whether somebody answered."""
     start_s, there = time.monotonic(), True

@@ -178,9 +178,7 @@ def test_a_layer_that_goes_over_several_rounds_is_not_copied() -> None:
 
 
 def test_a_network_that_is_larger_than_the_chip_is_refused_without_being_asked_for_rounds() -> None:
-    with pytest.raises(
-        CannotMap, match="hil compile --with rounds, or hil deploy --with rounds, which writes the chip again"
-    ):
+    with pytest.raises(CannotMap, match="hil compile --with rounds, which writes the chip again"):
         compiled(options=LayoutOptions(Placement.SPREAD))
 
 

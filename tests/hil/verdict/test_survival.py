@@ -7,10 +7,8 @@ import pytest
 from hil.verdict.survival import lost_on_virtual_chips, survival
 
 
-def judged(ideal: float, simulated: float, measured: float, *, tolerance: float = 0.01, tuned: bool = True):  # type: ignore[no-untyped-def]
-    return survival(
-        ideal=ideal, simulated=simulated, measured=measured, tolerance=tolerance, tuned=tuned, network="resnet8"
-    )
+def judged(ideal: float, simulated: float, measured: float, *, tolerance: float = 0.01):  # type: ignore[no-untyped-def]
+    return survival(ideal=ideal, simulated=simulated, measured=measured, tolerance=tolerance)
 
 
 def test_a_network_that_keeps_its_accuracy_is_not_said_to_be_lost() -> None:
@@ -37,19 +35,6 @@ def test_a_loss_that_was_not_simulated_points_to_the_record() -> None:
     assert "virtual chips keep 85 %" in found.text
 
 
-def test_help_names_commands_and_begins_with_the_tune_where_it_was_left_out() -> None:
-    found = judged(0.88, 0.30, 0.29, tuned=False)
-    assert found is not None
-    assert "--without", "tune" in found.help[0]
-    assert [step.split()[1] for step in found.help[1:]] == ["improve", "deploy", "deploy", "finetune"]
-    assert "--with residual=2,reads=32" in found.help[2]
-    tuned = judged(0.88, 0.30, 0.29)
-    assert tuned is not None
-    assert "hil improve resnet8.pt" in tuned.help[0]
-
-
-def test_a_loss_on_virtual_chips_is_told_with_the_option_that_helps() -> None:
-    assert lost_on_virtual_chips(0.92, 0.90, residual=False) == ""
-    said = lost_on_virtual_chips(0.88, 0.0, residual=False)
-    assert said.startswith("88 points from a perfect chip to these; try hil simulate --with residual=2,reads=32")
-    assert "residual" not in lost_on_virtual_chips(0.88, 0.70, residual=True)
+def test_a_loss_on_virtual_chips_is_said_where_it_is_much() -> None:
+    assert lost_on_virtual_chips(0.92, 0.90) == ""
+    assert lost_on_virtual_chips(0.88, 0.0) == "88 points from a perfect chip to these"
