@@ -49,7 +49,6 @@ if TYPE_CHECKING:  # the public names, said once
     )
     from hil.python.tuning import Retuned as Retuned, tune as tune
     from hil.report.run_data import RunData as RunData, read_run as read_run
-    from hil.searching.prune_settings import PruneSettings as PruneSettings
     from hil.searching.pruning import PruneResult as PruneResult, prune as prune
     from hil.searching.evaluator import DeployedEvaluator as DeployedEvaluator, SimulatedEvaluator as SimulatedEvaluator
     from hil.searching.settings import SearchSettings as SearchSettings

@@ -144,7 +144,6 @@ PRINTED_BY = {
     "hil/prediction/predict.py": (*SCORES[1:], "campaign", "mission check"),
     "hil/report/work_folder.py": ("deploy", "calibrate", "improve", "finetune", "search run", "campaign"),
     "hil/searching/folder.py": ("search run",),
-    "hil/searching/prune_settings.py": ("search run",),
     "hil/searching/pruned_inputs.py": ("search run",),
     "hil/searching/pruned_search.py": ("search run",),
     "hil/searching/pruning.py": ("search prune",),

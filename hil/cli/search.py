@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +27,6 @@ from hil.cli.search_results import SEARCHING, AllowCode, explain, prune, show, t
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
-from hil.searching.prune_settings import PrunedSearchSettings
 from hil.searching.settings import SearchSettings
 
 if TYPE_CHECKING:  # torch is imported when a command runs
@@ -86,7 +84,6 @@ def run_(
     *,
     of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data_dir")],
     searched: Given[SearchSettings],
-    candidates: Given[PrunedSearchSettings],
     treated: Given[TechniqueOptions],
     workers: Workers = None,
     in_the_loop: InTheLoop = False,
@@ -104,23 +101,23 @@ def run_(
 
     source, scheduler = of.upon(NetworkOptions()), workers if isinstance(workers, str) else None
     searched = Given({**searched.values, **({"workers": workers} if isinstance(workers, int) else {})})
-    if from_ is not None:
-        more = {"--space": space, "--teacher": teacher, "--calibration": calibration, "--in-the-loop": in_the_loop}
-        asked = _pruning_settings(data, costs, source, searched, candidates, [name for name in more if more[name]])
-        asked = replace(asked, recipe=str(treated.upon(TechniqueOptions()).recipe()))
-        return _search_pruned(from_, out, asked, scheduler, restart, as_json)
+    pruned = from_ is not None
+    also = {"--space": space, "--teacher": teacher, "--in-the-loop": in_the_loop}
+    if pruned and (more := [name for name, value in also.items() if value]):
+        raise UsageError(f"{', '.join(more)}: --from searches pruned networks of its network", hint="leave it out")
     loop = _loop(in_the_loop, port, emulated, source.chip, source.macros, rounds)
+    on_a_chip = not pruned or costs is None or source.chip != NetworkOptions().chip
     settings = searched.upon(
-        usual_settings(data, searched.values["device"], teacher=teacher is not None),
+        usual_settings(data, searched.values["device"], teacher=teacher is not None, pruned=pruned),
         data=named_place(data),
-        chip=named_place(source.chip),
+        chip=named_place(source.chip) if on_a_chip else "",
         costs=named_place(costs) if costs else "",
         macros=source.macros or 0,
         calibration=str(calibration.absolute()) if calibration else "",
         data_dir=str(source.data_dir.absolute()) if source.data_dir else "",
         recipe=str(treated.upon(TechniqueOptions()).recipe()),
     )
-    folder = begin_search(out, settings, space=space, teacher=teacher, allow_code=allow_code, restart=restart)
+    folder = begin_search(out, settings, space=space, teacher=from_ or teacher, allow_code=allow_code, restart=restart)
     with screen(quiet=as_json) as watch, refused_goes(folder):
         run_search(folder, settings, watch, scheduler=scheduler, loop=loop)
     found = finished(folder, settings)
@@ -133,44 +130,6 @@ search.command("truncate")(truncate)
 search.command("prune", cls=GroupedCommand)(prune)
 search.command("show")(show)
 search.command("explain")(explain)
-
-
-def _pruning_settings(
-    data: str, costs: str | None, source: NetworkOptions, searched: Given[SearchSettings],
-    candidates: Given[PrunedSearchSettings], also: list[str],
-) -> PrunedSearchSettings:  # fmt: skip
-    """What goes with ``--from``. Raises ``UsageError`` for what says nothing there."""
-    from hil.searching.begin import named_place
-
-    usual = {field.name: field.default for field in fields(SearchSettings)}
-    known = {"seed": "seed", "workers": "workers", "age_s": "age_s", "subset": "images"}
-    other = [f"--{name.replace('_', '-')}" for name, value in searched.values.items()
-             if name not in known and value != usual[name]]  # fmt: skip
-    if refused := also + other:
-        raise UsageError(
-            f"{', '.join(refused)}: pruned networks of a teacher are not trained, so this says nothing",
-            hint="leave it out; hil finetune trains a network that was written",
-        )
-    shared = {known[name]: value for name, value in searched.values.items() if name in known}
-    on_a_chip = costs is None or source.chip != NetworkOptions().chip
-    return candidates.upon(
-        PrunedSearchSettings(named_place(data), named_place(costs or source.chip)),
-        chip=named_place(source.chip) if on_a_chip else "",
-        macros=source.macros or 0,
-        data_dir=str(source.data_dir.absolute()) if source.data_dir else "",
-        **shared,
-    )
-
-
-def _search_pruned(
-    teacher: Path, out: Path, settings: PrunedSearchSettings, scheduler: str | None, restart: bool, as_json: bool
-) -> int:
-    from hil.searching.pruned_search import search_pruned
-
-    with screen(quiet=as_json) as watch:
-        front = search_pruned(out, teacher, settings, watch, scheduler=scheduler, restart=restart)
-    print_result([front.summary(str(out))], {"folder": str(out), **front.to_json()}, as_json)
-    return ExitCode.DONE
 
 
 def _loop(asked: bool, port: str | None, emulated: bool, chip: str, macros: int | None, rounds: int) -> Loop | None:

@@ -13,8 +13,10 @@ from hil.cli.options import Json, Workers, need, output_file, output_folder, pri
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
-from hil.searching.prune_settings import PruneSettings
+from hil.report.terminal.completion import chips
+from hil.searching.settings import SearchSettings
 from mapping.settings import as_options
+from search.pruned.limits import MOST_PLANS
 
 Folder = Annotated[Path, typer.Argument(help="folder of a search")]
 FilledFolder = Annotated[Path, typer.Argument(help="folder of a search", callback=output_folder)]
@@ -100,7 +102,20 @@ def prune(
     out: Annotated[Path, typer.Option("--out", "-o", help="the smaller net.pt to write", callback=output_file)],
     costs: Annotated[str, typer.Option(help="array whose price counts: mnsim-default, lab-128, or a .toml file")],
     *,
-    asked: Given[PruneSettings],
+    edp: Annotated[float, typer.Option(min=1e-9, help="most energy times latency of one image on the array, in mJ·ms")],
+    asked: Annotated[
+        Given[SearchSettings],
+        Only("activation_bits", "subset", "seed", weight_bits="3-6", candidates=MOST_PLANS),
+    ],
+    chip: Annotated[
+        str,
+        typer.Option(
+            help="chip file whose errors of cells and converters weights are to stand and plans are chosen under; "
+            "default: a perfect chip",
+            show_default=False,
+            autocompletion=chips,
+        ),
+    ] = "",
     of: Annotated[Given[NetworkOptions], Only("macros", "data_dir")],
     data: Annotated[
         str | None,
@@ -119,20 +134,21 @@ def prune(
     from hil.searching.pruning import prune as run
     from hil.watch import PlannedStage
 
-    settings, source = asked.upon(PruneSettings()), of.upon(NetworkOptions(), data=data)
-    techniques = treated.upon(TechniqueOptions())
+    source, techniques = of.upon(NetworkOptions(), data=data), treated.upon(TechniqueOptions())
     with screen(quiet=as_json) as watch, writing(out):
         watch.plan([PlannedStage("loading", 3.0), PlannedStage("pruning", 150.0)])
         result = run(
             network,
             out,
+            edp=edp,
             data=data,
             data_dir=source.data_dir,
             costs=costs,
+            chip=chip,
             macros=source.macros,
-            settings=settings,
             treated=techniques,
             watch=watch,
+            **asked.values,
         )
     named = as_options(source) + as_options(techniques)
     place, taught = shlex.quote(str(out)), shlex.quote(str(network))
@@ -160,24 +176,17 @@ def show(
     need(*SEARCHING)
     from hil.atomic import write_text
     from hil.searching.folder import open_folder
-    from hil.searching.front import read_findings
+    from hil.searching.front import findings_of
     from hil.searching.page import search_page
-    from hil.searching.pruned_search import is_pruned_search, read_pruned_front
     from hil.searching.summary import search_summary
     from hil.searching.table import folder_notes, table_json
 
-    if is_pruned_search(folder):
-        if costs or plot:
-            raise UsageError("a front of pruned networks is shown as it was measured", hint="hil search show FOLDER")
-        front = read_pruned_front(folder)
-        print_result([front.summary(str(folder))], front.to_json(), as_json)
-        return ExitCode.DONE
-    found, settings = open_folder(folder, allow_code=allow_code)
+    found, settings = open_folder(folder, allow_code=allow_code, pruned_too=True)
     table = table_json(found, folder_notes(found), costs)
     summary = search_summary(table, settings, str(found.root), str(plot or ""))
     if plot:
         with writing(plot):
-            write_text(plot, search_page(table, summary, read_findings(found)))
+            write_text(plot, search_page(table, summary, findings_of(found)))
     print_result([summary], table, as_json)
     return ExitCode.DONE
 

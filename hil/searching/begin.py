@@ -14,7 +14,7 @@ from hil.datasets.augmentation import augmentation
 from hil.errors import FileError, Interrupted
 from hil.pages.summary import Summary
 from hil.searching.folder import SearchFolder, begin_folder, discard_unbegun
-from hil.searching.front import read_findings
+from hil.searching.front import findings_of
 from hil.searching.inputs import space_of_data
 from hil.searching.page import search_page
 from hil.searching.settings import SearchSettings
@@ -25,8 +25,10 @@ from search.space.file import load_space, space_names, space_text
 USUAL = SearchSettings(data="", chip="")
 
 
-def usual_settings(data: str, device: str, *, teacher: bool) -> SearchSettings:
+def usual_settings(data: str, device: str, *, teacher: bool, pruned: bool = False) -> SearchSettings:
     """Settings that suit a data set and a device; ``teacher``: one is given, which is not trained further."""
+    if pruned:
+        return replace(USUAL, pruned=True)
     shift, symmetry = augmentation(data)
     on_cpu = device == "cpu"
     return replace(
@@ -64,9 +66,12 @@ def begin_search(
     for path, what in ((teacher, "teacher"), (record, "record")):
         if path is not None and not path.is_file():
             raise FileError(f"no {what} {path}", hint="name an existing file")
-    named = space or space_of_data(settings.data, space_names())
-    load_space(named, allow_code=allow_code)  # its errors name the user's file, not the copy in the folder
-    return begin_folder(out, settings, space_text(named), teacher, allow_code=allow_code, restart=restart)
+    text = None
+    if not settings.pruned:
+        named = space or space_of_data(settings.data, space_names())
+        load_space(named, allow_code=allow_code)  # its errors name the user's file, not the copy in the folder
+        text = space_text(named)
+    return begin_folder(out, settings, text, teacher, allow_code=allow_code, restart=restart)
 
 
 @contextlib.contextmanager
@@ -94,5 +99,5 @@ def finished(folder: SearchFolder, settings: SearchSettings) -> Searched:
     """What a search has found, with the page of its front written."""
     table = table_json(folder, folder_notes(folder))
     summary = search_summary(table, settings, str(folder.root), str(folder.page))
-    write_text(folder.page, search_page(table, summary, read_findings(folder)))
+    write_text(folder.page, search_page(table, summary, findings_of(folder)))
     return Searched(folder, table, summary)

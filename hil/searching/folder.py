@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from cim.files import read_bytes
@@ -19,7 +19,7 @@ from search.space.genes import Space
 
 FORMAT = "hil.search"
 VERSION = "1.0"
-FREE = ("workers",)  # no answer hangs on it
+FREE = ("workers", "data_dir")  # no answer hangs on them: images have digests
 MOST_BYTES = 1 << 31
 
 
@@ -67,7 +67,7 @@ class SearchFolder:
     @property
     def known_settings(self) -> SearchSettings:
         """What the search was begun with."""
-        return open_folder(self.root, allow_code=self.allow_code)[1]
+        return open_folder(self.root, allow_code=self.allow_code, pruned_too=True)[1]
 
     @property
     def samples(self) -> Path:
@@ -91,6 +91,11 @@ class SearchFolder:
         return self.root / "own.json"
 
     @property
+    def measured(self) -> Path:
+        """Pruned networks that were measured, a line each."""
+        return self.root / "measured.jsonl"
+
+    @property
     def networks(self) -> Path:
         return self.root / "networks"
 
@@ -106,13 +111,14 @@ class SearchFolder:
 def begin_folder(
     root: Path,
     settings: SearchSettings,
-    space_text: str,
+    space_text: str | None,
     teacher: Path | None = None,
     *,
     allow_code: bool = False,
     restart: bool = False,
 ) -> SearchFolder:
-    """The folder of a search, with settings, space and teacher (None: it trains one); one that is there goes on.
+    """The folder of a search, with settings, space (None: pruned networks of the teacher) and teacher (None: it trains
+    one); one that is there goes on.
 
     Args:
         restart: forget what is there.
@@ -132,12 +138,12 @@ def begin_folder(
             hint="hil search run --teacher net.pt",
         )
     begun = not restart and is_work(root, folder.settings.name)
-    of = asdict(settings)
-    if not settings.costs:  # folders that were begun before there was a choice say nothing of it
-        del of["costs"]
-    work = WorkFolder(root, of, kind=FORMAT, version=VERSION, about=folder.settings.name, free=FREE, restart=restart)
-    given = folder.given_teacher if settings.teacher_epochs else folder.teacher
-    files = {folder.space: space_text.encode()} | ({} if teacher is None else {given: teacher.read_bytes()})
+    work = WorkFolder(
+        root, settings.begun_with, kind=FORMAT, version=VERSION, about=folder.settings.name, free=FREE, restart=restart
+    )
+    given = folder.given_teacher if settings.teacher_epochs and not settings.pruned else folder.teacher
+    files = {} if space_text is None else {folder.space: space_text.encode()}
+    files |= {} if teacher is None else {given: teacher.read_bytes()}
     for path, content in files.items():
         if not path.exists():
             work.keep(path.name, content, lambda made, part: part.write_bytes(made))
@@ -159,17 +165,20 @@ def discard_unbegun(folder: SearchFolder) -> None:
         folder.root.rmdir()
 
 
-def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, SearchSettings]:
+def open_folder(
+    root: Path, *, allow_code: bool = False, pruned_too: bool = False
+) -> tuple[SearchFolder, SearchSettings]:
     """The folder of a search that was begun; settings that its version did not know have their defaults.
 
     Raises:
         FileError: it is none, its settings are broken, or a link in it leads elsewhere.
+        UsageError: it holds pruned networks of a teacher, and these are not wanted.
     """
     folder = SearchFolder(root, allow_code)
-    if not folder.settings.is_file() or not folder.space.is_file():
+    if not folder.settings.is_file():
         raise FileError(
             f"{root} is not a folder of a search",
-            where=f"no {folder.settings.name} and {folder.space.name} in it" if root.is_dir() else "no such folder",
+            where=f"no {folder.settings.name} in it" if root.is_dir() else "no such folder",
             hint="hil search run --data NAME --out FOLDER begins one",
         )
     work_folder(root)
@@ -179,6 +188,14 @@ def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, 
     if "recipe" not in data:  # begun when costs were of each layer once
         data["recipe"] = str(USUAL_RECIPE.without(IdleCopies.name))
     try:
-        return folder, typed(SearchSettings, data)
-    except ValueError as error:
+        settings = typed(SearchSettings, data, edp=tuple(map(float, data.get("edp", ()))))
+    except (ValueError, TypeError) as error:
         raise FileError(f"settings of a search are broken: {error}", where=str(folder.settings)) from error
+    if settings.pruned and not pruned_too:
+        raise UsageError(
+            f"{root} holds pruned networks of a teacher, which have no operators and are not trained",
+            hint=f"hil search show {root}",
+        )
+    if not settings.pruned and not folder.space.is_file():
+        raise FileError(f"{root} is not a folder of a search", where=f"no {folder.space.name} in it")
+    return folder, settings

@@ -111,6 +111,11 @@ def paper_search(
     return Front(front.target, front.method, front.seed, simulated, front.members), hardware
 
 
+def findings_of(folder: SearchFolder) -> Findings | None:
+    """Numbers behind a front; None of pruned networks, whose front was measured."""
+    return None if folder.known_settings.pruned else read_findings(folder)
+
+
 def read_findings(folder: SearchFolder) -> Findings:
     """Raises ``search.errors.SearchFileError`` for a file that is missing or broken."""
     data = read_json(folder.significance, FORMAT, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
         chip, target, space, own, brief, kept, test, record, noise, train.source, tuple(str(d) for d in dropped)
     )
     _check_teachers(folder, settings, space)
-    _check_origins(folder, found)
+    here = {"chip": target.digest, "images": own.digest, "test": test.digest, "errors": noise_digest(noise)}
+    check_origins(folder, here)
     return found
 
 
@@ -212,10 +214,6 @@ def _some(images: Images, count: int, seed: int) -> Images:
     return images.part(np.sort(rng.choice(len(images), count, replace=False)))
 
 
-def _check_origins(folder: SearchFolder, found: SearchInputs) -> None:
-    """Write the digests of the inputs, or compare them with those of the folder."""
-    here = {
-        "chip": found.target.digest, "images": found.train.digest, "test": found.test.digest,
-        "errors": noise_digest(found.noise),
-    }  # fmt: skip
+def check_origins(folder: SearchFolder, here: Mapping[str, str]) -> None:
+    """Write the digests of the inputs, by name, or compare them with those of the folder."""
     belongs(folder.root, folder.origins.name, here, {"format": FORMAT, "version": "1.0"})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,34 @@ from hil.pages.account import Account, Plot, Section
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.shell import page
 from hil.pages.summary import Summary
-from hil.pages.tables import Table
 from hil.searching.front import Findings
-from hil.searching.summary import bases
+from hil.searching.summary import front_table
 
-NETWORK_HEADER = (
-    "network", "predicted", "simulated", "worst", "on a chip", "EDP, mJ·ms", "energy, µJ", "latency, µs", "macros",
-    "mode", "choices",
-)  # fmt: skip
 Rows = Sequence[Mapping[str, Any]]
+Known = Callable[[Mapping[str, Any]], tuple[float, float] | None]
 
 
-def search_page(table: Mapping[str, Any], summary: Summary, found: Findings) -> str:
-    """One self-contained page, of a table (``hil.searching.table``), its summary, and the significances."""
+def _pair(where: str, value: str, low: str, size: float) -> Known:
+    """Accuracy and lower bound of a row, or of a part of it, in percent; None where it is not known."""
+
+    def known(row: Mapping[str, Any]) -> tuple[float, float] | None:
+        part = row.get(where) if where else row
+        return (size * part[value], size * part[low]) if part and part.get(value) is not None else None
+
+    return known
+
+
+SERIES: dict[str, tuple[str, str, Known]] = {
+    "predicted": ("@ideal", "circle-open", _pair("", "predicted", "predicted_low", 1)),
+    "ideal": ("@ideal", "circle", _pair("", "right", "right", 1)),
+    "on virtual chips": ("@simulated", "circle", _pair("", "on_chips", "on_chips", 1)),
+    "simulated": ("@simulated", "circle", _pair("evaluated", "accuracy_mean", "accuracy_worst", 100)),
+    "on a chip": ("@measured", "diamond", _pair("measured", "accuracy_mean", "low", 100)),
+}
+
+
+def search_page(table: Mapping[str, Any], summary: Summary, found: Findings | None) -> str:
+    """One self-contained page, of a table (``hil.searching.table``), its summary, and the significances, if any."""
     rows, costs = table["networks"], str(table["costs"])
     predicted = (
         "Predicted accuracy of the front; bars end at the lower bound. Predictions are of brief training: they rank "
@@ -34,16 +50,19 @@ def search_page(table: Mapping[str, Any], summary: Summary, found: Findings) -> 
         "Accuracy: weight in the predicted accuracy. Hardware: significance, higher is cheaper. Each gene by itself, "
         "its choices centred, in standard deviations of all choices."
     )
-    known = Plot("simulated", simulated, simulated_figure(rows, costs)) if any(map(_known, rows)) else None
-    note = f"Costs are of networks {table['costs_of']}. Accuracies: {bases(rows)}"
-    networks = Table("Networks", NETWORK_HEADER, tuple(map(_cells, rows)), note)
+    answered = accuracy_figure(rows, costs, "simulated", "on a chip")
+    known = Plot("simulated", simulated, answered) if answered["data"] else None
+    networks = front_table(rows, table, "Networks", whole=True)
+    networks = replace(networks, note=f"Costs are of networks {table['costs_of']}. Accuracies: {networks.note}")
+    said = predicted if found else "Accuracy on training images held out, of the measured front."
+    points = Plot("predicted", said, accuracy_figure(rows, costs, "predicted", "ideal", "on virtual chips"))
     return page(
         Account(
             summary,
             (
-                Section("Front", (Plot("predicted", predicted, predicted_figure(rows, costs)), known)),
+                Section("Front", (points, known)),
                 Section("Networks", (networks,)),
-                Section("Choices", (Plot("choices", counts, choices_figure(found)),)),
+                *([Section("Choices", (Plot("choices", counts, choices_figure(found)),))] if found else []),
             ),
             title=f"Search on {costs}: {len(rows)} networks of the front",
             subtitle=f"{table['method']}, seed {table['seed']}, {table['simulations']} networks simulated whole",
@@ -51,58 +70,11 @@ def search_page(table: Mapping[str, Any], summary: Summary, found: Findings) -> 
     )
 
 
-def _known(row: Mapping[str, Any]) -> bool:
-    """Whether more is known of a network than its prediction."""
-    return bool(row["evaluated"] or row["measured"])
-
-
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    found, seen = row["evaluated"], row["measured"]
-    trained = (f"{100 * found[k]:.1f} %" if found else "—" for k in ("accuracy_mean", "accuracy_worst"))
-    return (
-        row["name"],
-        f"{row['predicted']:.1f} %",
-        *trained,
-        f"{100 * seen['accuracy_mean']:.1f} %" if seen else "—",
-        f"{row['edp_mj_ms']:.3g}",
-        f"{row['energy_pj'] / 1e6:.3g}",
-        f"{row['latency_ns'] / 1e3:.4g}",
-        f"{row['macros']}",
-        ", ".join(row["modes"]),
-        row["choices"],
-    )
-
-
-def predicted_figure(rows: Rows, costs: str) -> Figure:
-    """Predicted accuracy (percent) over EDP."""
-    predicted = _points(
-        "predicted",
-        rows,
-        "@ideal",
-        [r["predicted"] for r in rows],
-        [r["predicted_low"] for r in rows],
-        symbol="circle-open",
-    )
-    return _over_edp([predicted], "predicted accuracy, %", costs)
-
-
-def simulated_figure(rows: Rows, costs: str) -> Figure:
-    """Accuracy (percent) over EDP of what was trained: on virtual chips, and on a chip."""
-    trained, measured = [r for r in rows if r["evaluated"]], [r for r in rows if r["measured"]]
-    simulated = _points(
-        "simulated", trained, "@simulated", [100 * r["evaluated"]["accuracy_mean"] for r in trained],
-        [100 * r["evaluated"]["accuracy_worst"] for r in trained], symbol="circle",
-    )  # fmt: skip
-    deployed = _points(
-        "on a chip", measured, "@measured", [100 * r["measured"]["accuracy_mean"] for r in measured],
-        [100 * r["measured"]["low"] for r in measured], symbol="diamond",
-    )  # fmt: skip
-    return _over_edp([trace for trace in (simulated, deployed) if trace["x"]], "accuracy, %", costs)
-
-
-def _over_edp(data: list[Figure], title: str, costs: str) -> Figure:
-    edp = axis(f"EDP on {costs}, mJ·ms", type="log")
-    return figure(data, 360, x=edp, y=axis(title), showlegend=len(data) > 1)
+def accuracy_figure(rows: Rows, costs: str, *names: str) -> Figure:
+    """Accuracy (percent) over EDP, as named rows of ``SERIES`` give it."""
+    data = [trace for trace in (_points(name, rows, *SERIES[name]) for name in names) if trace["x"]]
+    title = "predicted accuracy, %" if data and data[0]["name"] == "predicted" else "accuracy, %"
+    return figure(data, 360, x=axis(f"EDP on {costs}, mJ·ms", type="log"), y=axis(title), showlegend=len(data) > 1)
 
 
 def choices_figure(found: Findings) -> Figure:
@@ -121,14 +93,16 @@ def choices_figure(found: Findings) -> Figure:
     return figure(data, 90 + 22 * len(names), x=x, y=rows, left=30 + 7 * longest, barmode="group", showlegend=True)
 
 
-def _points(name: str, rows: Rows, colour: str, values: list[float], least: list[float], *, symbol: str) -> Figure:
+def _points(name: str, rows: Rows, colour: str, symbol: str, known: Known) -> Figure:
+    """Dots of the networks of which an accuracy and its lower bound are known, percent."""
+    found = [(row, *pair) for row in rows if (pair := known(row))]
     text = [
-        f"{r['name']} {' '.join(r['modes'])}<br>{r['choices']}<br>{r['latency_ns'] / 1e3:.4g} µs, "
+        f"{r['name']} {' '.join(r.get('modes', ()))}<br>{r['choices']}<br>{r['latency_ns'] / 1e3:.4g} µs, "
         f"{r['energy_pj'] / 1e6:.3g} µJ, {r['macros']} macros"
-        for r in rows
+        for r, *_ in found
     ]
     hover = f"{name} %{{y:.1f}} %, %{{x:.3g}} mJ·ms<br>%{{text}}"
-    drawn = dots([r["edp_mj_ms"] for r in rows], values, colour, hover, symbol=symbol)
-    down = [v - low for v, low in zip(values, least, strict=True)]
+    drawn = dots([r["edp_mj_ms"] for r, *_ in found], [value for _, value, _ in found], colour, hover, symbol=symbol)
+    down = [value - low for _, value, low in found]
     bars = {"type": "data", "symmetric": False, "array": [0.0] * len(down), "arrayminus": down, "thickness": 1}
     return {**drawn, "name": name, "text": text, "error_y": bars}

@@ -15,8 +15,10 @@ from cim.chip.spec import ChipSpec
 from cim.record.published import nominal_record
 from hil.deployment.options import DeployOptions
 from hil.prediction.promise import answers_of
-from hil.searching.prune_settings import PrunedSearchSettings
+from hil.searching.folder import SearchFolder
+from hil.searching.inputs import check_origins
 from hil.searching.pruning import erring_chip, fit_settings, pruning_images
+from hil.searching.settings import SearchSettings
 from hil.simulation.chip_workers import THREADS
 from hil.watch import Watch
 from mapping.compile import compile_network
@@ -49,35 +51,40 @@ class PruningInputs:
     bench: PruningContext
     fit: Images
 
-    @property
-    def digests(self) -> dict[str, str]:
-        """Digests of everything besides the settings that the result depends on, by name."""
-        chip = self.bench.chip
-        return {
-            "teacher": self.bench.network.digest,
-            "array": self.target.digest,
-            "chip description": chip.digest if chip else "",
-            "images": self.fit.digest,
-            "images held out": self.bench.held.digest,
-        }
 
-
-def load_pruning_inputs(teacher_file: Path, settings: PrunedSearchSettings) -> PruningInputs:
+def load_pruning_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) -> PruningInputs:
     """Load everything.
 
     Raises:
         UsageError: too few images, or a scale of costs where a chip is asked for.
+        MismatchError: the folder was begun with other inputs.
         search.errors.SearchError: the teacher has parts whose channels cannot be taken apart.
     """
+    found = pruning_inputs(folder.teacher, settings)
+    bench = found.bench
+    here = {
+        "teacher": bench.network.digest,
+        "array": found.target.digest,
+        "chip description": bench.chip.digest if bench.chip else "",
+        "images": found.fit.digest,
+        "images held out": bench.held.digest,
+    }
+    check_origins(folder, here)
+    return found
+
+
+def pruning_inputs(teacher_file: Path, settings: SearchSettings) -> PruningInputs:
+    """The same of a network file, without a folder."""
     chip = erring_chip(settings.chip, settings.macros or None)
     given = load_network(teacher_file)
-    folder = Path(settings.data_dir) if settings.data_dir else None
-    fit, held = pruning_images(given, settings.data or None, folder, settings.images, settings.seed)
+    data_dir = Path(settings.data_dir) if settings.data_dir else None
+    fit, held = pruning_images(given, settings.data or None, data_dir, settings.subset, settings.seed)
     recipe = settings.asked
     options = DeployOptions(virtual_chips=CHIPS, age_s=settings.age_s, seed=settings.seed, recipe=recipe)
+    costs = settings.costs or settings.chip
     target = load_target(
-        settings.costs,
-        macros=(settings.macros or None) if settings.costs == settings.chip else None,
+        costs,
+        macros=(settings.macros or None) if costs == settings.chip else None,
         layout=recipe.laid_out(LayoutOptions()),
         adapter_rank=recipe.tune_plan.rank,
     )

@@ -26,12 +26,13 @@ from hil.deployment.options import TechniqueOptions
 from hil.errors import UsageError
 from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
 from hil.pages.tables import Table
-from hil.searching.prune_settings import FEW, PruneSettings
+from hil.searching.settings import FEW, USUAL_IMAGES, SearchSettings
 from hil.watch import Watch
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import NetworkFile, load_network, save_network
 from search.pruned.array_errors import ArrayErrors
 from search.pruned.choose import counts
+from search.pruned.limits import MOST_PLANS
 from search.pruned.make import PrunedNetwork, pruned_file, teacher_of
 from search.pruned.make import prune as best_pruned
 from search.pruned.plan import PruningPlan
@@ -139,12 +140,13 @@ def prune(
     data: str | None = None,
     data_dir: Path | None = None,
     costs: str = "mnsim-default",
+    chip: str = "",
     macros: int | None = None,
-    settings: PruneSettings | None = None,
     treated: TechniqueOptions | None = None,
     watch: Watch | None = None,
+    **settings: Any,
 ) -> PruneResult:
-    """Prune a network to one whose energy times latency on an array is at most ``edp`` (or ``settings.edp``).
+    """Prune a network to one whose energy times latency on an array is at most ``edp``.
 
     Args:
         network: path of a trained net.pt.
@@ -153,10 +155,12 @@ def prune(
         data: data set whose training images are used; None: those that the network file stores.
         data_dir: folder of known sets; None: the usual ones.
         costs: chip file or MNSIM configuration whose array is priced.
-        macros: of that array; None: as its file says.
-        settings: limits and images; None: the usual ones.
+        chip: chip file whose errors weights are found and plans are chosen under; "": a perfect chip.
+        macros: of the priced array; None: as its file says.
         treated: what a deployment does to the network, which the price is of (copies, adapters); MNSIM has neither.
         watch: hears stages and progress; None: nobody does.
+        settings: fields of ``hil.SearchSettings``: ``weight_bits="3-6"``, ``activation_bits``,
+            ``candidates`` (plans that are made, 6 at most), ``subset`` (training images), ``seed``.
 
     Returns:
         what was written, its price before and after, and all candidates.
@@ -171,13 +175,14 @@ def prune(
         False
     """
     began, cpu = time.monotonic(), time.process_time()
-    asked, watch, out = settings or PruneSettings(edp=edp or 0.0), watch or Watch(), Path(out)
-    if asked.edp <= 0:
+    if not edp:
         raise UsageError("a price is needed", hint="--edp 0.125")
-    chip = erring_chip(asked.chip)
+    usual = {"candidates": MOST_PLANS, "weight_bits": "3-6", "pruned": True, **settings}
+    asked, watch, out = SearchSettings(data or "", chip, edp=(edp,), **usual), watch or Watch(), Path(out)
+    erring = erring_chip(chip)
     with watch.stage("loading"):
         given = load_network(network)
-        fit, held = pruning_images(given, data, data_dir, asked.images, asked.seed)
+        fit, held = pruning_images(given, data, data_dir, asked.subset, asked.seed)
         recipe = (treated or TechniqueOptions()).recipe()
         target = load_target(
             costs, macros=macros, layout=recipe.laid_out(LayoutOptions()), adapter_rank=recipe.tune_plan.rank
@@ -185,14 +190,14 @@ def prune(
         teacher = teacher_of(given.graph)
         own = PruningPlan(given.weight_bits, given.activation_bits, layer_bits=dict(given.layer_bits))
     with watch.stage("pruning"):
-        prices, fitting = PlanPrices(teacher, target), fit_settings(chip)
+        prices, fitting = PlanPrices(teacher, target), fit_settings(erring)
         pruned = best_pruned(
-            teacher, fit, held, prices, asked.edp, asked.limits(), fitting,
+            teacher, fit, held, prices, edp, asked.limits, fitting,
             ways=asked.candidates, seed=asked.seed, progress=watch.step,
         )  # fmt: skip
     best = pruned[0]
-    under = f", errors of {asked.chip}" if asked.chip else ""
-    said = f"hil search prune, {target.name}, EDP {asked.edp:g} mJ·ms or less, seed {asked.seed}{under}"
+    under = f", errors of {chip}" if chip else ""
+    said = f"hil search prune, {target.name}, EDP {edp:g} mJ·ms or less, seed {asked.seed}{under}"
     file = pruned_file(given, best, teacher, (fit, held), said)
     with output_errors(out):
         save_network(file, out)
@@ -202,7 +207,7 @@ def prune(
         digest=file.digest,
         array=target.name,
         priced=priced_as(target),
-        errors=asked.chip,
+        errors=chip,
         before=price_parts(target, teacher.workload(own)),
         after=price_parts(target, teacher.workload(best.plan)),
         pruned=pruned,
@@ -256,7 +261,7 @@ def fit_settings(chip: ChipSpec | None) -> FitSettings:
 def pruning_images(
     network: NetworkFile, data: str | None, data_dir: Path | None, count: int, seed: int
 ) -> tuple[Images, Images]:
-    """So many training images: those that weights are found on, and those that choose.
+    """So many training images (0: 2000): those that weights are found on, and those that choose.
 
     Raises:
         UsageError: too few, or of another size than the network's.
@@ -278,7 +283,7 @@ def pruning_images(
             f"{len(images)} training images are too few to find weights with: {FEW} at least",
             hint="--data NAME, whose training images are used",
         )
-    some = images.spread(count)
+    some = images.spread(count or USUAL_IMAGES)
     share = min(HELD, MOST_HELD / len(some))
     return some.split(share, seed)
 

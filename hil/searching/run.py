@@ -8,34 +8,33 @@ Each phase leaves files and is skipped where they are there, so a search that wa
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hil.errors import FileError, Interrupted, LinkError, UsageError
-from hil.report.work_folder import GO_ON
+from hil.errors import FileError, UsageError
 from hil.searching.budget import SearchPlan
 from hil.searching.folder import SearchFolder
 from hil.searching.front import find_front
-from hil.searching.inputs import load_inputs
+from hil.searching.inputs import SearchInputs, load_inputs
 from hil.searching.learned import check_learned
 from hil.searching.loop import Loop, run_loop
 from hil.searching.networks import accuracy_model, member_named, network_folder, train_members, train_networks
 from hil.searching.own import add_own
+from hil.searching.pruned_inputs import load_pruning_inputs
+from hil.searching.pruned_search import PrunedSearch
 from hil.searching.settings import SearchSettings
 from hil.searching.table import members_of, write_table
-from hil.searching.work import SearchRun, expected_phases
+from hil.searching.work import SearchRun, expected_phases, running
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network, save_network
-from search.errors import SearchError
 from search.space.architecture import read_architecture
 from search.space.significance import Significance
 from search.stage.rating import StageJob, train_stage
@@ -44,7 +43,7 @@ from search.stage.task import Estimator, StageSettings
 from search.train.images import Images
 from search.train.teacher_training import refine_teacher, train_teacher
 from search.train.training import ProgressCallback
-from search.train.workers import check_shared, side_by_side, workers
+from search.train.workers import side_by_side
 
 PROBE = 4  # batches that say how long an epoch takes
 REFINING_RATE = 0.0003  # of a given teacher, which is near a good place
@@ -58,7 +57,7 @@ def run_search(
     scheduler: str | None = None,
     loop: Loop | None = None,
 ) -> None:
-    """Run the phases of a search that are not done yet.
+    """Run the phases of a search that are not done yet: over a space, or over pruned networks of the folder's teacher.
 
     Args:
         scheduler: of a Dask cluster that does the jobs, instead of workers of this machine.
@@ -70,7 +69,12 @@ def run_search(
         search.errors.SearchError: space, teacher or data that do not go together.
     """
     watch.plan(expected_phases(settings))
-    with _running(folder, settings, watch, scheduler) as run:
+    if settings.pruned:
+        with running(folder, settings, watch, scheduler, load_pruning_inputs) as (pruned, client):
+            PrunedSearch(folder, settings, pruned, watch, client).run()
+        return
+    with running(folder, settings, watch, scheduler, load_inputs) as found:
+        run = _search_run(folder, settings, watch, *found)
         for text in run.inputs.dropped:
             watch.note(f"not on {run.inputs.chip.name}: {text}")
         _search(run, loop)
@@ -108,7 +112,8 @@ def train_named(
         place = network_folder(folder, architecture)
         if (place / "evaluation.json").exists():
             raise UsageError(f"network {place.name} was trained before", hint=f"rm -r {place} forgets it")
-    with _running(folder, settings, watch, scheduler) as run:
+    with running(folder, settings, watch, scheduler, load_inputs) as found:
+        run = _search_run(folder, settings, watch, *found)
         members += add_own(run, own) if own else []
         with watch.stage("networks"):
             train_members(run, members)
@@ -116,18 +121,10 @@ def train_named(
             write_table(folder, run.plan.words())
 
 
-@contextlib.contextmanager
-def _running(
-    folder: SearchFolder, settings: SearchSettings, watch: Watch, scheduler: str | None
-) -> Iterator[SearchRun]:
-    """Inputs and workers of a search."""
-    try:
-        with watch.stage("loading"):
-            inputs = load_inputs(folder, settings, watch)
-        with _client(folder, settings, scheduler) as client:
-            yield SearchRun(folder, settings, inputs, SearchPlan(folder.plan, settings.budget_s, watch), watch, client)
-    except KeyboardInterrupt:
-        raise Interrupted(f"the search in {folder.root} was interrupted; what is done is kept", hint=GO_ON) from None
+def _search_run(
+    folder: SearchFolder, settings: SearchSettings, watch: Watch, inputs: SearchInputs, client: Any
+) -> SearchRun:
+    return SearchRun(folder, settings, inputs, SearchPlan(folder.plan, settings.budget_s, watch), watch, client)
 
 
 def _search(run: SearchRun, loop: Loop | None) -> None:
@@ -142,21 +139,6 @@ def _search(run: SearchRun, loop: Loop | None) -> None:
         run_loop(run, task, loop)
     write_table(run.folder, run.plan.words())
     run.plan.save()
-
-
-@contextlib.contextmanager
-def _client(folder: SearchFolder, settings: SearchSettings, scheduler: str | None) -> Iterator[Any]:
-    """A client of the cluster that is named, else of workers of this machine; None where there are none."""
-    if scheduler is None and not settings.workers:
-        yield None
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            client = stack.enter_context(workers(scheduler or settings.workers))
-            check_shared(client, folder.settings)
-        except SearchError as error:
-            raise LinkError(str(error)) from error
-        yield client
 
 
 def _teacher(run: SearchRun) -> None:
@@ -224,8 +206,7 @@ def _stages(run: SearchRun) -> Significance:
 
 def _stage_job(run: SearchRun, stage: int, settings: StageSettings, folder: Path) -> StageJob:
     inputs = run.inputs
-    one = replace(run.machine, devices=1)
-    return StageJob(inputs.space, stage, settings, run.folder.teacher, inputs.noise, folder, machine=one)
+    return StageJob(inputs.space, stage, settings, run.folder.teacher, inputs.noise, folder, machine=run.machine)
 
 
 def _teacher_epoch_s(run: SearchRun) -> float:

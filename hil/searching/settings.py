@@ -1,15 +1,18 @@
-"""Settings of a search."""
+"""Settings of a search: over the networks of a space, which are trained, or over pruned networks of a teacher."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from cim.simulator.modes import SimulationMode
 from hil.deployment.options import USUAL_RECIPE
 from hil.errors import UsageError
 from mapping.recipe.lower_slices import LowerSlices
 from mapping.recipe.recipe import Recipe
-from mapping.settings import check_limits, setting
+from mapping.settings import check_limits, setting, short
+from search.pruned.limits import PriceRange, PruningLimits
 from search.space.limits import LEAST_SHARE
 
 MODES = ("pareto", "paper")
@@ -19,12 +22,20 @@ SYMMETRIES = ("none", "mirror", "turn")
 # Groups of options.
 CHIP, IMAGES, SEARCH, LIMITS, TEACHER = "Chip", "Images", "Search", "Limits of the front", "Teacher"
 TRAINING, EVALUATION, MACHINE = "Training", "Evaluation", "Machine"
+CANDIDATES = "Pruned networks of a teacher (--from)"
+FEW, USUAL_IMAGES = 64, 2000  # training images: with fewer no weights can be found; where no number is given
+BELOW = 0.6  # of the least price that is asked for: cheaper pruned networks are not looked for
+BOTH = ("data", "chip", "costs", "macros", "data_dir", "age_s", "subset", "seed", "workers", "recipe")
+ONLY_PRUNED = ("pruned", "candidates", "edp", "weight_bits", "activation_bits")
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
     """All that the answer depends on, besides the files of the folder.
 
+    ``pruned``: the networks are those that a teacher becomes without some of its channels, blocks, kernels and bits;
+    their weights are found in closed form on ``subset`` training images (0: 2000), and of all that is trained nothing
+    may be set. ``chip`` then measures them on its virtual chips, "": a perfect chip.
     ``chip``, ``data`` are names or absolute paths; ``costs``: array that prices networks, "": the chip.
     ``calibration`` is a path or "" (the models of the chip file).
     Operators whose layers leave the last of several arrays less than ``least_share`` used go from the space.
@@ -114,17 +125,37 @@ class SearchSettings:
     seed: int = setting(0, "seed of everything random", low=0, high=(1 << 31) - 1, group=SEARCH)
     workers: int = 0
     device: str = setting("cpu", "cpu or cuda", group=MACHINE)
-    devices: int = setting(1, "GPUs that train side by side", low=1, group=MACHINE)
     precision: str = setting(
         "32-true", "precision of training: 32-true, bf16-mixed or 16-mixed; default: 32-true, on cuda bf16-mixed",
         choices=PRECISIONS, group=MACHINE, unset=True,
     )  # fmt: skip
     recipe: str = str(USUAL_RECIPE)  # what is done to networks on chips, as --with takes it
+    pruned: bool = False
+    candidates: int = setting(300, "pruned networks that are made and measured", low=1, group=CANDIDATES)
+    edp: tuple[float, ...] = setting(
+        (), "prices in mJ·ms, with commas, at which the best pruned network is written; default: three along the front",
+        group=CANDIDATES, unset=True,
+    )  # fmt: skip
+    weight_bits: str = setting("3-5", "fewest and most weight bits of a layer", group=CANDIDATES)
+    activation_bits: str = setting("4-8", "fewest and most activation bits of a layer", group=CANDIDATES)
 
     def __post_init__(self) -> None:
         check_limits(self, UsageError)
-        if self.batch % 2 or self.batch % self.devices:
-            raise UsageError(f"a batch of {self.batch} on {self.devices} devices, not an even number of images on each")
+        of_others = [f for f in fields(self) if f.name not in BOTH and (f.name in ONLY_PRUNED) is not self.pruned]
+        if more := [f"--{short(f).replace('_', '-')}" for f in of_others if getattr(self, f.name) != f.default]:
+            raise UsageError(
+                f"{', '.join(more)}: pruned networks of a teacher are not trained, so this says nothing"
+                if self.pruned
+                else f"{', '.join(more)}: only a search over pruned networks of a teacher takes this",
+                hint="leave it out; hil finetune trains a network that was written" if self.pruned else "--from net.pt",
+            )
+        if self.batch % 2:
+            raise UsageError(f"a batch of {self.batch}, not an even number of images")
+        if self.pruned and self.subset and self.subset < FEW:
+            raise UsageError(f"{self.subset} training images are too few: {FEW} at least", hint="--subset N")
+        if not all(0 < price < math.inf for price in self.edp):
+            raise UsageError(f"prices {self.edp}: each is more than 0 mJ·ms", hint="--edp 0.065,0.125")
+        _ = self.limits
         if self.recipe != str(USUAL_RECIPE) and self.asked.get(LowerSlices):  # hil --help loads no technique
             raise UsageError("a search prices networks of plain slices", hint="hil improve NETWORK tries residual ones")
 
@@ -132,3 +163,34 @@ class SearchSettings:
     def asked(self) -> Recipe:
         """What is done to the networks on chips: costs are of what is written then."""
         return Recipe.of_words(self.recipe)
+
+    @property
+    def begun_with(self) -> dict[str, Any]:
+        """What of it a folder keeps and compares: settings of this kind of search."""
+        own = {k: v for k, v in asdict(self).items() if k in BOTH or (k in ONLY_PRUNED) is self.pruned}
+        if not self.costs:  # folders that were begun before there was a choice say nothing of it
+            del own["costs"]
+        return own
+
+    @property
+    def limits(self) -> PruningLimits:
+        (least_w, most_w), (least_a, most_a) = _ends(self.weight_bits), _ends(self.activation_bits)
+        return PruningLimits(least_w, most_w, least_a, most_a)
+
+    @property
+    def window(self) -> PriceRange:
+        return PriceRange(BELOW * min(self.edp), max(self.edp)) if self.edp else PriceRange()
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """Pruned networks of each round: a third begins, the others follow from those before them."""
+        first, each = self.candidates // 3, max(self.candidates // 8, 2)
+        left = self.candidates - first
+        return (first, *[each] * (left // each), *([left % each] if left % each else []))
+
+
+def _ends(text: str) -> tuple[int, int]:
+    low, _, high = text.partition("-")
+    if not low.isdigit() or not (high or low).isdigit() or not 2 <= int(low) <= int(high or low) <= 8:
+        raise UsageError(f"{text!r:.40} are no bits", hint="FEWEST-MOST within 2-8, as 3-6; or one number")
+    return int(low), int(high or low)

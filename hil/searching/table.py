@@ -9,7 +9,7 @@ from typing import Any
 
 from cim.chip.file import is_cost_model
 from hil.atomic import write_text
-from hil.errors import FileError
+from hil.errors import FileError, UsageError
 from hil.searching.budget import SearchPlan
 from hil.searching.folder import SearchFolder
 from hil.searching.front import modes_of, read_findings
@@ -22,11 +22,13 @@ from mapping.recipe.idle_copies import IdleCopies
 from search.choice.front import Front, Member, read_front
 from search.choice.hardware_significance import MODES
 from search.evaluator import Evaluation
+from search.files import read_json
 from search.space.architecture import to_json
 from search.space.candidate import CandidateCost, workload
 from search.space.target import load_target
 
-FORMAT = "hil.search-table"
+FORMAT, VERSION = "hil.search-table", "1.0"
+Row = dict[str, Any]
 OWN = "own"  # what stands beside a network that is not the search's
 
 
@@ -44,8 +46,12 @@ def laid_out(settings: SearchSettings) -> str:
 def front_of_folder(folder: SearchFolder) -> Front:
     """Raises ``FileError`` for a search that has none yet."""
     if not folder.front.exists():
-        raise FileError(f"the search in {folder.root} has no front yet", hint="the hil search that began it resumes it")
+        raise _no_front(folder)
     return read_front(folder.front)
+
+
+def _no_front(folder: SearchFolder) -> FileError:
+    return FileError(f"the search in {folder.root} has no front yet", hint="the hil search that began it resumes it")
 
 
 def own_members(folder: SearchFolder) -> tuple[Member, ...]:
@@ -65,18 +71,25 @@ def folder_notes(folder: SearchFolder) -> list[str]:
     return notes if folder.table.exists() else [*notes, "not finished: the hil search that began it resumes it"]
 
 
-def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | None = None) -> dict[str, Any]:
+def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | None = None) -> Row:
     """The front and own networks by rising EDP: accuracy (predicted; simulated where trained), costs, choices.
 
-    ``costs``: another chip, or a configuration of MNSIM 2.0, that prices the same networks.
+    ``costs``: another chip, or a configuration of MNSIM 2.0, that prices the same networks. Of a search over pruned
+    networks it is the table that its loop left: the measured front, with accuracies of held-out training images.
     """
+    if folder.known_settings.pruned:
+        if costs:
+            raise UsageError("a front of pruned networks is shown as it was measured", hint="hil search show FOLDER")
+        if not folder.table.exists():
+            raise _no_front(folder)
+        return read_json(folder.table, FORMAT, 1)
     front, members = front_of_folder(folder), members_of(folder)
     prices = [m.cost for m in members] if costs is None else other_costs(folder, members, costs)
     modes = _modes(folder, front)
     rows = [_row(folder, member, cost, modes) for member, cost in zip(members, prices, strict=True)]
     return {
         "format": FORMAT,
-        "version": "1.0",
+        "version": VERSION,
         "costs": costs or front.target,
         "costs_of": laid_out(folder.known_settings),
         "method": front.method,
@@ -114,7 +127,7 @@ def _modes(folder: SearchFolder, front: Front) -> dict[str, list[str]]:
     return modes
 
 
-def _row(folder: SearchFolder, member: Member, cost: CandidateCost, modes: dict[str, list[str]]) -> dict[str, Any]:
+def _row(folder: SearchFolder, member: Member, cost: CandidateCost, modes: dict[str, list[str]]) -> Row:
     name = network_name(member.architecture)
     found, measured = read_evaluation(folder.networks / name), read_measured(folder, name)
     evaluated = asdict(found) if isinstance(found, Evaluation) else None

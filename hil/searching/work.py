@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
+from hil.errors import Interrupted, LinkError
+from hil.report.work_folder import GO_ON
 from hil.searching.budget import SearchPlan
 from hil.searching.folder import SearchFolder
 from hil.searching.inputs import SearchInputs
 from hil.searching.settings import SearchSettings
 from hil.watch import PlannedStage, Watch
+from search.errors import SearchError
 from search.train.training import EpochRecord, Machine, Precision, ProgressCallback, TrainingSchedule, report_steps
-from search.train.workers import worker_count
+from search.train.workers import check_shared, worker_count, workers
 
+Inputs = TypeVar("Inputs")
 # About what a search takes on one core, s: an image trained once, a network simulated, an image on a virtual chip.
 TRAINED_IMAGE_S, SIMULATED_NETWORK_S, CHIP_IMAGE_S = 1e-3, 0.02, 1e-3
+PRUNED_S = 10.0  # a network with weights in closed form, measured
 USUAL_IMAGES, USUAL_STAGES = 50_000, 3
 
 
@@ -37,7 +43,7 @@ class SearchRun:
     @property
     def machine(self) -> Machine:
         settings = self.settings
-        return Machine(settings.device, settings.devices, cast(Precision, settings.precision))
+        return Machine(settings.device, precision=cast(Precision, settings.precision))
 
     def schedule(self, epochs: int, **more: Any) -> TrainingSchedule:
         return schedule(self.settings, epochs, **more)
@@ -59,6 +65,9 @@ class SearchRun:
 
 def expected_phases(settings: SearchSettings) -> tuple[PlannedStage, ...]:
     """Phases of a search and about how long each takes, s, from its epochs and images; the pace corrects them."""
+    if settings.pruned:
+        pruned = {"loading": 8.0, "candidates": PRUNED_S * settings.candidates, "writing": 90.0}
+        return tuple(PlannedStage(name, work_s) for name, work_s in pruned.items())
     images, side = settings.subset or USUAL_IMAGES, max(settings.workers, 1)
     brief = settings.brief_images or images
     simulated = settings.networks * settings.chips * settings.images * CHIP_IMAGE_S
@@ -82,3 +91,33 @@ def schedule(settings: SearchSettings, epochs: int, **more: Any) -> TrainingSche
         "seed": settings.seed,
     }
     return TrainingSchedule(epochs, **(same | more))
+
+
+@contextlib.contextmanager
+def running(
+    folder: SearchFolder, settings: SearchSettings, watch: Watch, scheduler: str | None,
+    load: Callable[[SearchFolder, SearchSettings, Watch], Inputs],
+) -> Iterator[tuple[Inputs, Any]]:  # fmt: skip
+    """Inputs and workers of a search."""
+    try:
+        with watch.stage("loading"):
+            inputs = load(folder, settings, watch)
+        with _client(folder, settings, scheduler) as client:
+            yield inputs, client
+    except KeyboardInterrupt:
+        raise Interrupted(f"the search in {folder.root} was interrupted; what is done is kept", hint=GO_ON) from None
+
+
+@contextlib.contextmanager
+def _client(folder: SearchFolder, settings: SearchSettings, scheduler: str | None) -> Iterator[Any]:
+    """A client of the cluster that is named, else of workers of this machine; None where there are none."""
+    if scheduler is None and not settings.workers:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            client = stack.enter_context(workers(scheduler or settings.workers))
+            check_shared(client, folder.settings)
+        except SearchError as error:
+            raise LinkError(str(error)) from error
+        yield client

@@ -9,16 +9,13 @@ A run that was killed loses nothing that it simulated: the next one reads the fi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cim.files import read_text, write_text
-from cim.json_text import parse_json
 from search.errors import SearchFileError
-from search.files import MAX_FILE_BYTES, check_head
+from search.files import Lines, check_head
 from search.space.architecture import Architecture
 from search.space.candidate import CandidateCost, workload
 from search.space.genes import Space
@@ -57,10 +54,9 @@ class Simulator:
         client: Any = None,
         progress: Progress | None = None,
     ) -> None:
-        self.space, self.target, self.store, self.client, self.progress = space, target, store, client, progress
+        self.space, self.target, self.client, self.progress = space, target, client, progress
         self.known: dict[str, CandidateCost] = {}
-        if store is not None:
-            self._open(store)
+        self.lines = None if store is None else self._open(store)
 
     @property
     def simulated(self) -> int:
@@ -92,45 +88,29 @@ class Simulator:
 
     def _remember(self, found: dict[str, CandidateCost]) -> None:
         self.known |= found
-        if self.store is not None:
-            with self.store.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps({"architecture": d, **asdict(cost)}) + "\n" for d, cost in found.items())
+        if self.lines is not None:
+            self.lines.add(*({"architecture": digest, **asdict(cost)} for digest, cost in found.items()))
 
-    def _open(self, path: Path) -> None:
-        head = {"format": FORMAT, "version": f"{VERSION[0]}.{VERSION[1]}"}
-        head |= {"skeleton": self.space.skeleton, "target": self.target.digest}
-        if not path.exists():
-            write_text(path, json.dumps(head) + "\n")
-            return
+    def _open(self, path: Path) -> Lines:
+        own = {"skeleton": self.space.skeleton, "target": self.target.digest}
+        store = Lines(path, {"format": FORMAT, "version": f"{VERSION[0]}.{VERSION[1]}", **own})
+        lines = store.read()
         try:
-            text = read_text(path, MAX_FILE_BYTES)
-        except (OSError, UnicodeDecodeError) as error:
-            raise SearchFileError(str(path), 0, "", f"cannot be read ({error})") from error
-        lines = text.splitlines(keepends=True)
-        self._check(path, lines, head)
-        for number, line in enumerate(lines[1:], 2):
-            if not line.endswith("\n"):  # the run that wrote it was stopped here
-                write_text(path, "".join(lines[:-1]))
-                break
-            self._line(path, number, line)
-
-    def _check(self, path: Path, lines: list[str], head: dict[str, str]) -> None:
-        try:
-            found = parse_json(lines[0]) if lines else {}
+            head = Lines.values(lines[0][1]) if lines else {}
         except ValueError:
-            found = {}
-        check_head(found, str(path), FORMAT, VERSION[0])
+            head = {}
+        check_head(head, str(path), FORMAT, VERSION[0])
         for key, what in (("skeleton", f"space {self.space.name}"), ("target", f"target {self.target.name}")):
-            if found.get(key) != head[key]:
+            if head.get(key) != own[key]:
                 raise SearchFileError(str(path), 1, key, f"costs of something else than {what}; take another file")
-
-    def _line(self, path: Path, number: int, line: str) -> None:
-        try:
-            data = parse_json(line)
-            cost = CandidateCost(**{name: kind(data[name]) for name, kind in FIELDS.items()})
-            self.known[str(data["architecture"])] = cost
-        except (ValueError, KeyError, TypeError) as error:
-            raise SearchFileError(str(path), number, "", f"is not a candidate ({error!r:.80})") from error
+        for number, line in lines[1:]:
+            try:
+                data = Lines.values(line)
+                cost = CandidateCost(**{name: kind(data[name]) for name, kind in FIELDS.items()})
+                self.known[str(data["architecture"])] = cost
+            except (ValueError, KeyError, TypeError) as error:
+                raise SearchFileError(str(path), number, "", f"is not a candidate ({error!r:.80})") from error
+        return store
 
 
 def _batch(space: Space, target: Target, part: list[tuple[str, Architecture]]) -> dict[str, CandidateCost]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+MOST_PLANS = 6  # ways to a plan that there are (``search.pruned.make.WAYS``)
+
 
 @dataclass(frozen=True, slots=True)
 class PruningLimits:

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.searching.prune_settings import PrunedSearchSettings
-from hil.searching.pruned_inputs import PruningInputs, PruningJob, load_pruning_inputs, measure_pruned
+from hil.searching.pruned_inputs import PruningInputs, PruningJob, measure_pruned, pruning_inputs
 from hil.searching.pruned_search import TAUGHT
+from hil.searching.settings import SearchSettings
 from search.choice.pruned import drawn, learned, planned, proposed, pruned_front
 from search.pruned.genes import CHANNELS, CODES, WEIGHTS
 from search.space.genes import Genome
@@ -42,7 +42,7 @@ class Race:
     """One method at work: genomes it measured, their prices and losses, and the processor time that counts."""
 
     inputs: PruningInputs
-    settings: PrunedSearchSettings
+    settings: SearchSettings
     known: Known
     budget_s: float
     rng: np.random.Generator
@@ -151,8 +151,8 @@ METHODS: dict[str, Callable[[Race], None]] = {
 }  # fmt: skip
 
 
-def raced(teacher: Path, settings: PrunedSearchSettings, budget_s: float) -> Iterator[dict[str, object]]:
-    inputs, known = load_pruning_inputs(teacher, settings), Known()
+def raced(teacher: Path, settings: SearchSettings, budget_s: float) -> Iterator[dict[str, object]]:
+    inputs, known = pruning_inputs(teacher, settings), Known()
     for name, method in METHODS.items():
         race = Race(inputs, settings, known, budget_s, np.random.default_rng([settings.seed, len(name)]))
         method(race)
@@ -175,7 +175,7 @@ def main() -> None:
     given = ask.parse_args()
     edp = tuple(map(float, given.edp.split(",")))
     for seed in range(given.seeds):
-        settings = PrunedSearchSettings(given.data, given.costs, edp=edp, seed=seed)
+        settings = SearchSettings(given.data, "", costs=given.costs, pruned=True, edp=edp, seed=seed)
         for row in raced(given.teacher, settings, 60 * given.minutes):
             print(json.dumps(row), flush=True)
 

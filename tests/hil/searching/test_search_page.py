@@ -10,7 +10,7 @@ import pytest
 
 from hil.pages.tables import Table
 from hil.searching.front import Findings
-from hil.searching.page import choices_figure, predicted_figure, search_page, simulated_figure
+from hil.searching.page import accuracy_figure, choices_figure, search_page
 from hil.searching.settings import SearchSettings
 from hil.searching.summary import search_summary
 from search.space.genes import Gene
@@ -45,9 +45,9 @@ FOUND = Findings(GENES, ONE, ONE, ONE, "ridge")
 
 
 def test_predicted_and_simulated_accuracies_have_axes_of_their_own() -> None:
-    (predicted,) = predicted_figure(ROWS, "lab-128")["data"]
+    (predicted,) = accuracy_figure(ROWS, "lab-128", "predicted", "ideal")["data"]
     assert predicted["y"] == [80.0, 85.0, 86.0]
-    known = {trace["name"]: trace for trace in simulated_figure(ROWS, "lab-128")["data"]}
+    known = {trace["name"]: trace for trace in accuracy_figure(ROWS, "lab-128", "simulated", "on a chip")["data"]}
     assert list(known) == ["simulated", "on a chip"]
     assert known["simulated"]["y"] == [90.0, 92.0]
     assert known["simulated"]["error_y"]["arrayminus"] == pytest.approx([2.0, 1.0])
