@@ -30,7 +30,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Verdict": ("fail_on", "baseline"),
     "Search": ("space",),
     "Teacher": ("teacher",),
-    "Pruned networks of a teacher (--from)": ("from_",),
+    "Pruned networks of a teacher (--from)": ("from_", "edp"),
     "A chip in the loop": ("in_the_loop", "rounds"),
     "On the chip": ("simulated",),
     "Faults": ("orbit", "each", "mission"),
