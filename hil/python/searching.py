@@ -15,6 +15,7 @@ from hil.python.progress import progress
 from hil.python.samples import Samples, samples_of
 from hil.python.shown import Shown, needed, new_axes
 from hil.searching.begin import Searched, begin_search, finished, named_place, refused_goes, usual_settings
+from hil.searching.page import SERIES
 from hil.searching.run import run_search
 from hil.searching.settings import SearchSettings
 from hil.watch import Watch
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-COLUMNS = ("predicted", "energy_pj", "latency_ns", "edp_mj_ms", "macros")
+COLUMNS = ("predicted", "right", "on_chips", "energy_pj", "latency_ns", "edp_mj_ms", "macros")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class FinishedSearch(Shown, Searched):
         """A row for each network of the front by rising EDP: accuracies in percent, energy, latency, EDP, macros.
 
         Returns:
-            a frame by the names of the networks; ``simulated`` and ``worst`` are NaN where one was not trained.
+            a frame by the names of the networks; ``simulated`` and ``worst`` are NaN where one was not trained. Pruned
+            networks have ``right`` and ``on_chips``, which were measured, in place of ``predicted``.
 
         Raises:
             hil.UsageError: pandas is not installed.
@@ -48,18 +50,17 @@ class FinishedSearch(Shown, Searched):
             >>> "edp_mj_ms" in front.to_frame().columns
             True
         """
-        nan = float("nan")
+        known = [name for name in COLUMNS if name in self.table["networks"][0]]
         rows = {}
         for row in self.table["networks"]:
-            found = row["evaluated"] or {"accuracy_mean": nan, "accuracy_worst": nan}
-            simulated = (100 * found["accuracy_mean"], 100 * found["accuracy_worst"])
-            rows[row["name"]] = (*(row[name] for name in COLUMNS), *simulated)
-        columns = [*COLUMNS, "simulated", "worst"]
+            simulated = SERIES["simulated"][-1](row) or (float("nan"),) * 2
+            rows[row["name"]] = (*(row[name] for name in known), *simulated)
+        columns = [*known, "simulated", "worst"]
         frame: DataFrame = needed("pandas").DataFrame.from_dict(rows, orient="index", columns=columns)
         return frame
 
     def plot(self) -> Figure:
-        """Predicted accuracy over EDP of the front, and simulated where a network was trained.
+        """Accuracy over EDP of the front: predicted, or measured of pruned networks, and simulated where trained.
 
         Returns:
             a matplotlib figure.
@@ -72,11 +73,10 @@ class FinishedSearch(Shown, Searched):
             'EDP of one image in mJ·ms'
         """
         figure, axes = new_axes()
-        rows = self.table["networks"]
-        axes.plot([r["edp_mj_ms"] for r in rows], [r["predicted"] for r in rows], "o-", mfc="white", label="predicted")
-        trained = [r for r in rows if r["evaluated"]]
-        means = [100 * r["evaluated"]["accuracy_mean"] for r in trained]
-        axes.plot([r["edp_mj_ms"] for r in trained], means, "o", label="simulated, after training")
+        for name, (*_, accuracy) in SERIES.items():
+            points = [(row["edp_mj_ms"], pair[0]) for row in self.table["networks"] if (pair := accuracy(row))]
+            if points:
+                axes.plot(*zip(*points, strict=True), "o", label=name)
         axes.set_xlabel("EDP of one image in mJ·ms")
         axes.set_ylabel("accuracy in %")
         axes.legend(fontsize="small")
@@ -107,7 +107,7 @@ def search(
         chip: a chip file by name or path, what it says, or an open chip, which is not asked.
         out: folder of the search; the same call goes on in it. Arrays, chip and record are kept in ``inputs`` beside.
         space: a shipped space or a .toml file; None: that of the data set.
-        teacher: net.pt of the teacher; None: one is trained.
+        teacher: net.pt of the teacher; None: one is trained. With ``pruned=True`` its pruned networks are searched.
         record: whose errors are trained with; None: that of ``chip.calibrate()``, else the models of the chip file.
         restart: forget what is in ``out``.
         watch: hears stages and progress; None: nobody does.
@@ -133,7 +133,8 @@ def search(
     named, record_file = _data(data, place), None
     if held is not None:
         record_file = place.record(held)
-    usual = usual_settings(named, settings.get("device", "cpu"), teacher=teacher is not None)
+    pruned = settings.get("pruned", False)
+    usual = usual_settings(named, settings.get("device", "cpu"), teacher=teacher is not None, pruned=pruned)
     asked = replace(
         usual,
         **{

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hil
 from hil.errors import NothingLearned
 from hil.searching.begin import begin_search
 from hil.searching.run import run_search
@@ -89,6 +90,17 @@ def test_pruned_networks_are_measured_on_virtual_chips_of_the_chip_that_is_named
     assert "mnsim-256" in found["basis"]
     assert all(row["on_chips"] is not None for row in found["networks"])
     assert written_of(found)[-1]["on_chips"] > 40
+
+
+def test_pruned_networks_are_searched_from_python_and_have_a_frame_and_a_figure(place: Path) -> None:
+    asked = {"costs": "mnsim-default", "pruned": True, "candidates": CANDIDATES}
+    found = hil.search(place / "train.npz", "", out=place / "python", teacher=place / "net.pt", **asked)
+    frame = found.to_frame()
+    assert frame["right"].notna().all()
+    assert "predicted" not in frame
+    assert [line.get_label() for line in found.plot().axes[0].lines] == ["ideal"]
+    with pytest.raises(hil.UsageError, match="those of a teacher, and none is given"):
+        hil.search(place / "train.npz", "", out=place / "no", **asked)
 
 
 def test_a_search_over_pruned_networks_that_learned_nothing_names_no_network(place: Path, tmp_path: Path) -> None:
