@@ -129,7 +129,9 @@ def begin_folder(
     """
     folder = SearchFolder(root, allow_code)
     if teacher is None and settings.pruned:
-        raise UsageError("pruned networks are those of a teacher, and none is given", hint="hil search run --from net.pt")
+        raise UsageError(
+            "pruned networks are those of a teacher, and none is given", hint="hil search run --from net.pt"
+        )
     if teacher is None and not settings.teacher_epochs:
         raise UsageError(
             "no teacher is given, and none is trained in 0 epochs", hint="hil search run --teacher-epochs N"
