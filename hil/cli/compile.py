@@ -30,9 +30,14 @@ if TYPE_CHECKING:
 
 @from_settings
 def import_(
-    source: Annotated[Path, typer.Argument(help="state dict .pt, .safetensors, .onnx, .tflite, .pt2, or timm:NAME …")],
+    source: Annotated[
+        Path, typer.Argument(help="weights or module .pt, .safetensors, .onnx, .tflite, .pt2, timm:NAME …")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="net.pt to write", callback=output_file)],
-    arch: Annotated[str | None, typer.Option(help="architecture name or JSON graph", show_default=False)] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(help="architecture of the weights, also timm:NAME; default: the one they fit", show_default=False),
+    ] = None,
     data: Annotated[
         str, typer.Option(help="data set whose training images calibrate the network", autocompletion=datasets)
     ] = "fashion-mnist",

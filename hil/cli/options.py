@@ -173,16 +173,16 @@ def trained(
 
 def chip_address(port: str | None, emulated: bool, chip: str | None, macros: int | None) -> str:
     """The address named by --port or --emulated; exactly one of them, never a silent choice."""
-    if bool(port) == emulated:
+    if bool(port) == emulated and (port, emulated) != ("emulated", True):
         raise UsageError(
             "name the chip: either --port ADDRESS or --emulated"
             if not port
             else "--port and --emulated exclude each other",
             hint="hil board ports lists serial ports; hil deploy --emulated needs no chip",
         )
-    if port:
-        return port
-    return f"emulated:{chip or 'lab-128'}?seed=0" + (f"&macros={macros}" if macros else "")
+    from hil.transports import emulated_address
+
+    return port if port and port != "emulated" else emulated_address(chip, macros)
 
 
 @contextmanager

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import channels_of, image_shape, preprocess_of, with_pixels
@@ -14,11 +18,16 @@ from hil.errors import UsageError
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.bits import LayerBits
+from mapping.network.architectures import ARCHITECTURES, build, misfits, shapes_of
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.importers import check_source, import_graph, own_bits
+from mapping.network.importers import WeightsAlone, check_source, import_graph, own_bits, parse_architecture
+from mapping.network.library_models import LIBRARIES
 from mapping.network.task import TaskKind
 from mapping.operators.norms import Softmax
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STORED, STORED_VALUES = 512, 1 << 24  # training images in the network, where they have no more values than this
 STORED_LARGE = 128  # otherwise: their maps are so large that half of them are left to judge by
@@ -118,7 +127,7 @@ def import_network(
 
     Raises:
         UsageError: mean without std, images of another shape than the network takes, or a task that does not fit it.
-        mapping.network.file.NetworkFileError, hil.errors.FileError: a file is missing, broken or unsafe.
+        mapping.network.file_check.NetworkFileError, hil.errors.FileError: a file is missing, broken or unsafe.
 
     Example:
         >>> torch.onnx.export(module, (torch.zeros(1, 1, 8, 8),), "net.onnx", dynamo=False)
@@ -137,19 +146,19 @@ def import_network(
         if task and asked is None:
             raise UsageError(f"no task {task!r}", hint=f"one of {', '.join(TaskKind)}")
         of_classes = training.kind is TargetKind.CLASSES and asked in (None, TaskKind.CLASSIFY)
+        imported = partial(
+            import_graph, source, classes=training.classes if of_classes else (), input_shape=shape, preprocess=given,
+            trust=trust,
+        )  # fmt: skip
         try:
-            graph = import_graph(
-                source,
-                classes=training.classes if of_classes else (),
-                arch=arch,
-                input_shape=shape,
-                preprocess=given,
-                trust=trust,
-            )
+            try:
+                graph = imported(arch=arch)
+            except WeightsAlone as error:
+                found = architecture_of(error.state, source, training.classes, shape)
+                graph = imported(arch=found)
+                watch.note(f"{source.name} has the weights of {found}, by their names and shapes")
         except ValueError as error:  # an unknown architecture, or one that the weights or images do not fit
-            raise UsageError(
-                str(error), hint="hil import --help; name the architecture: hil import --arch NAME"
-            ) from error
+            raise UsageError(str(error), hint="hil import --help") from error
     graph = for_task(without_last_softmax(graph, watch), asked, training)
     training = with_pixels(training, graph.input_shape, graph.preprocess)
     usual = STORED if training.images[0].size * STORED <= STORED_VALUES else STORED_LARGE
@@ -162,3 +171,59 @@ def import_network(
     labels = training.labels[chosen] if graph.classes else None
     keys = raw_keys(training, chosen)
     return NetworkFile(graph, weight_bits, activation_bits, images_, labels, layer_bits or {}, calibration_keys=keys)
+
+
+def architecture_of(
+    state: Mapping[str, Tensor], path: Path, classes: Sequence[str], input_shape: tuple[int, int, int]
+) -> str:
+    """The architecture that takes ``state`` as it is: of ours, then of torchvision, then of timm.
+
+    Models whose names stand in the name of ``path`` are tried first; modules are built without memory.
+
+    Raises:
+        ValueError: no architecture has such weights.
+    """
+    import torch
+
+    for name in (*ARCHITECTURES, "resnet18:stem=7"):
+        plain, options = parse_architecture(name)
+        try:
+            build(plain, classes=classes, input_shape=input_shape, state=state, **options)
+        except ValueError:
+            continue
+        return name
+    given = shapes_of(state)
+    for library, name in _models(frozenset(key.removesuffix(".weight") for key in given), path.stem):
+        try:
+            with warnings.catch_warnings(action="ignore"), torch.device("meta"):
+                module = LIBRARIES[library](name, name, False, num_classes=len(classes)).module
+        except Exception:  # a model that cannot be built so is none that fits
+            continue
+        if not misfits(shapes_of(module.state_dict()), given):
+            return f"{library}:{name}"
+    first, shape = next(iter(given.items()))
+    raise ValueError(
+        f"{path} holds {len(given)} arrays ({first} {shape} …) for {len(classes)} classes, which fit no architecture "
+        "of ours, torchvision or timm: import the whole module (torch.save(module) with --trust-model, or an .onnx), "
+        "or hil.deploy(module, (images, labels), port=…) in Python"
+    )
+
+
+def _models(keys: frozenset[str], stem: str) -> list[tuple[str, str]]:
+    """Models of libraries that are installed, those first whose names stand in ``stem``; of timm only those whose first
+    layer and classifier are among ``keys``."""
+
+    def in_keys(value: Any) -> bool:
+        return bool(keys & set(value if isinstance(value, tuple | list) else (value,)))
+
+    found: list[tuple[str, str]] = []
+    with contextlib.suppress(ImportError):
+        from torchvision import models
+
+        found += [("torchvision", name) for name in models.list_models(module=models)]
+    with contextlib.suppress(ImportError):
+        import timm
+
+        known = ((name, timm.get_pretrained_cfg(name)) for name in timm.list_models())
+        found += [("timm", name) for name, of in known if of and in_keys(of.first_conv) and in_keys(of.classifier)]
+    return sorted(found, key=lambda model: -len(model[1]) if model[1] in stem else 0)

@@ -15,7 +15,8 @@ from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 from mapping.network.architectures import ARCHITECTURES
-from mapping.network.file import NetworkFile, load_network
+from mapping.network.file import NetworkFile, OthersFile, load_network
+from mapping.network.file_check import how_to_import
 from mapping.network.importers import check_source, is_whole
 
 if TYPE_CHECKING:
@@ -29,7 +30,11 @@ BUNDLED_NETWORK = BUNDLED / "fashion_mnist.pt"
 SMALLER = ((BUNDLED / "digits.pt", "digits-bundled"), (BUNDLED / "yin_yang.pt", "yin-yang-bundled"))
 """Bundled networks, from large to small, for chips that do not hold ``BUNDLED_NETWORK``, with their test samples."""
 NAMED = "timm:NAME, torchvision:NAME or hf:OWNER/NAME"
-HINT = "hil import {} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 -o net.pt, once; or the same options here"
+
+
+def names_architecture(network: str | Path) -> bool:
+    """Whether ``network`` names an architecture of ours (``mapping.network.architectures``) and no file."""
+    return str(network).partition(":")[0] in ARCHITECTURES and not Path(network).exists()
 
 
 def open_network(
@@ -44,15 +49,19 @@ def open_network(
     """
     asked = asked or NetworkOptions()
     if not is_whole(path):
-        if str(path).partition(":")[0] in ARCHITECTURES and not path.exists():
+        if names_architecture(path):
             raise UsageError(
                 f"{path} names an architecture, without weights",
                 hint=f"hil import WEIGHTS --arch {path} -o net.pt; or a trained network by its name: {NAMED}",
             )
-        return load_network(path, trust=asked.trust)
+        try:
+            return load_network(path, trust=asked.trust)
+        except OthersFile:
+            if asked.data is None:
+                raise
     check_source(path)
     if asked.data is None:
-        raise UsageError(f"{path.name} holds no training images", hint=HINT.format(path.name))
+        raise UsageError(f"{path} holds no training images", hint=how_to_import(path))
     from hil.deployment.import_weights import import_network  # late: it knows tasks and their statistics
 
     return import_network(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hil.deployment.network_source import names_architecture
 from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkOptions
 from mapping.network.library_models import names_library_model
 
@@ -106,7 +107,8 @@ def asked_for(network: str | Path | None, data: str | None, data_dir: str | Path
 
 
 def _network(network: str | Path | None) -> str | None:
-    return str(network) if network and names_library_model(str(network)) else _absolute(network)
+    named = network is not None and (names_library_model(str(network)) or names_architecture(network))
+    return str(network) if named else _absolute(network)
 
 
 def _absolute(path: str | Path | None) -> str | None:

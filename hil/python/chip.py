@@ -15,6 +15,7 @@ from hil.driver.keys import HostKey
 from hil.driver.open_chip import open_chip as opened
 from hil.python.progress import progress
 from hil.report.terminal.quantities import seconds
+from hil.transports import emulated_address
 from hil.watch import Watch
 
 EMULATED = "emulated:"
@@ -91,7 +92,8 @@ def open_chip(
 
     Args:
         address: ``/dev/ttyUSB0?baud=115200``, ``COM5``, ``tcp://host:port``, ``unix:path``,
-            ``visa:TCPIP0::host::port::SOCKET``, ``emulated:lab-128?seed=7``, ``replay:wire.log``.
+            ``visa:TCPIP0::host::port::SOCKET``, ``emulated:lab-128?seed=7``, ``replay:wire.log``; "emulated": of the
+            kind of ``chip``.
         chip: its chip file by name or path, or what such a file says; None takes the file of the name that the chip
             gives.
         macros: another macro count than the file's; an emulated chip whose address names none has as many.
@@ -111,6 +113,8 @@ def open_chip(
         ...     one.read_cells(0).shape
         (128, 128)
     """
+    if address == "emulated":
+        address = emulated_address(chip.name if isinstance(chip, ChipSpec) else chip, macros)
     if macros is not None and address.startswith(EMULATED) and "macros=" not in address:
         address += f"{'&' if '?' in address else '?'}macros={macros}"
     driver = opened(

@@ -34,6 +34,7 @@ from mapping.scale_choice import KeptAnswers, judged_by_float
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import TypeIs
 
 Network: TypeAlias = "torch.nn.Module | NetworkFile | str | Path"
 CALIBRATION_IMAGES = 512  # of those that were given, evenly taken, go into the network file
@@ -146,6 +147,11 @@ def compile(
     return CompiledNetwork(name, program, file, kept)
 
 
+def is_module(network: object) -> TypeIs[torch.nn.Module]:
+    """Whether it is a module of torch; torch is not imported to find out."""
+    return callable(getattr(network, "forward", None))
+
+
 def program_of(network: CompiledNetwork | ConductanceProgram | str | Path | None) -> ConductanceProgram:
     if isinstance(network, CompiledNetwork):
         return network.program
@@ -189,7 +195,14 @@ def given_network(
         return Path(network).stem, open_network(Path(network), watch=watch)
     if isinstance(network, NetworkFile):
         return "network", network
-    return type(network).__name__, _file_of(network, images, mean, std, classes)
+    file = _file_of(network, images, mean, std, classes)
+    channels, *image = file.graph.input_shape
+    if channels == image[0] > image[1] in (1, 3):
+        watch.note(
+            f"inputs (n, {channels}, {image[0]}, {image[1]}) go in as they are; of images with channels last: "
+            "inputs.transpose(0, 3, 1, 2)"
+        )
+    return type(network).__name__, file
 
 
 def _channels(value: float | Sequence[float]) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
@@ -23,24 +23,28 @@ from hil.prediction.predict import predict
 from hil.prediction.scored import float_score
 from hil.python.answers import Report, Simulation
 from hil.python.chip import Chip, open_chip
-from hil.python.networks import CompiledNetwork, program_of
+from hil.python.networks import CompiledNetwork, compile, is_module, program_of
 from hil.python.progress import progress
-from hil.python.samples import HOW, Samples, samples_of
+from hil.python.samples import HOW, Samples, parted, samples_of
 from hil.report.files import write_report
 from hil.report.run_folder import new_run_folder
 from hil.report.step_words import MADE_IN
 from hil.report.terminal.quantities import seconds
-from hil.transports import DEFAULT_BAUD
+from hil.transports import DEFAULT_BAUD, emulated_address
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 
+if TYPE_CHECKING:
+    import torch
+
 
 def deploy(
-    network: CompiledNetwork | ConductanceProgram | str | Path | None,
-    chip: ChipDriver | str,
+    network: CompiledNetwork | ConductanceProgram | torch.nn.Module | str | Path | None,
+    chip: ChipDriver | Samples | str | None = None,
     /,
     data: Samples | None = None,
     *,
+    port: str | None = None,
     record: CalibrationRecord | str | Path | None = None,
     out: str | Path | None = None,
     options: DeployOptions | None = None,
@@ -53,17 +57,20 @@ def deploy(
     an interruption when the same call is made again; an open chip is not opened again.
 
     Args:
-        network: what ``hil.compile`` gave, a program, or a file; None: the bundled network.
-        chip: an open chip, or an address.
+        network: what ``hil.compile`` gave, a program, or a file; None: the bundled network. A module is compiled first,
+            with every fourth of the samples, at most 512, which are not scored then.
+        chip: an open chip, or an address; where ``port`` names the address, this is ``data``.
         data: samples to score, (inputs, labels) as arrays, or a data set by name or path; None with a file: the
             bundled images.
+        port: address of the chip, as ``hil deploy --port`` takes it, or "emulated".
         record: of this chip; None takes that of ``chip.calibrate()``, else the chip is calibrated first.
         out: run folder; None makes runs/NNNN.
         options: of the run, ``hil.DeployOptions``; its techniques, else those of its ``effort``, that the program was
             compiled for, or that are found for a small network.
         watch: told of stages and progress; None: a notebook or a terminal shows them.
         of_files: of a file on an address, what ``hil.deployment.deploy.deploy`` takes besides: ``chip``, ``macros``,
-            ``data_dir``, ``download``, ``mean``, ``std``, ``restart`` …
+            ``data_dir``, ``download``, ``mean``, ``std``, ``restart`` …; of a module, what ``hil.compile`` takes:
+            ``bits``, ``mean``, ``std``, ``classes`` …
 
     Returns:
         the verdict with everything that it rests on; ``report.run`` is its folder.
@@ -76,7 +83,28 @@ def deploy(
         >>> report.accuracy.chip > 0.5
         True
     """
+    if port is not None:
+        if chip is not None and data is not None:
+            raise UsageError("both a chip and a port", hint="hil.deploy(network, data, port=…)")
+        chip, data = port, chip if data is None else data
+    if not isinstance(chip, ChipDriver | str):
+        raise UsageError(
+            "no chip is named" if chip is None else f"a {type(chip).__name__} is no chip",
+            hint='hil.deploy(network, data, port="emulated"), or an open chip: hil.open_chip(…)',
+        )
+    if is_module(network):
+        if isinstance(chip, str):
+            kind = {key: of_files.pop(key) for key in ("chip", "macros") if key in of_files}
+            with open_chip(chip, **kind) as opened:
+                return deploy(network, opened, data, record=record, out=out, options=options, watch=watch, **of_files)
+        if data is None:
+            raise UsageError("a module needs samples, to calibrate it and to score it", hint=HOW)
+        calibrating, data = parted(samples_of(data))
+        compiled = compile(network, chip, calibrating, watch=watch, **of_files)
+        return deploy(compiled, chip, data, record=record, out=out, options=options, watch=watch)
     by_name = data is None or isinstance(data, str | Path)
+    if chip == "emulated":
+        chip = emulated_address(of_files.get("chip"), of_files.get("macros"))
     if isinstance(chip, str) and (network is None or isinstance(network, str | Path)) and by_name:
         known = of_files.get("calibration") if record is None else _path(record)
         named = {field.name: of_files[field.name] for field in fields(NetworkOptions) if field.name in of_files}

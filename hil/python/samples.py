@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,11 +12,12 @@ from numpy.typing import NDArray
 
 from hil.datasets.arrays import content_of
 from hil.datasets.image_set import Dataset, dataset_of, load_dataset
+from hil.datasets.seen_images import evenly_taken
 from hil.datasets.targets import TargetKind
 from hil.errors import FileError, UsageError
 
 Samples: TypeAlias = Dataset | tuple[Any, Any] | str | Path | Any
-"""A data set, its name or path, (inputs, targets), or inputs alone: arrays or tensors."""
+"""A data set, its name or path, (inputs, targets) or inputs alone (arrays, tensors), torch's Dataset or DataLoader."""
 
 HOW = "(images, labels): images uint8 (n, H, W[, C]), or numbers (n, …) as the module takes them; labels (n,)"
 
@@ -34,6 +37,7 @@ def samples_of(given: Samples, split: str = "test") -> Dataset:
         return given
     if isinstance(given, str | Path):
         return load_dataset(given, split, any_kind=True)
+    given = _of_torch(given)
     inputs, targets = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
     held = _array(inputs)
     arrays = {"images" if held.dtype == np.uint8 else "inputs": held}
@@ -50,6 +54,43 @@ def samples_of(given: Samples, split: str = "test") -> Dataset:
 def labelled(data: Dataset) -> bool:
     """Whether samples have classes or other targets."""
     return data.kind is not TargetKind.NONE
+
+
+def parted(data: Dataset) -> tuple[Dataset, Dataset]:
+    """Samples for ranges and scales, every fourth and at most 512, and the others, which are scored."""
+    if len(data) < 8:
+        raise UsageError(f"{len(data)} samples are too few to calibrate a network and to score it", hint=HOW)
+    taken = np.zeros(len(data), bool)
+    taken[evenly_taken(len(data), min(512, len(data) // 4))] = True
+    return _chosen(data, taken), _chosen(data, ~taken)
+
+
+def _chosen(data: Dataset, which: NDArray[np.bool_]) -> Dataset:
+    def of(values: NDArray[Any] | None) -> Any:
+        return values if values is None or len(values) != len(data) else values[which]
+
+    return replace(
+        data, images=of(data.images), labels=of(data.labels), targets=of(data.targets), inputs=of(data.inputs),
+        digest=f"{data.digest}:{int(which.sum())}",
+    )  # fmt: skip
+
+
+def _of_torch(given: Any) -> Any:
+    """What a ``Dataset`` or ``DataLoader`` of torch holds, as (inputs, targets); all else as it is."""
+    if (torch := sys.modules.get("torch")) is None:
+        return given
+    if isinstance(given, torch.utils.data.Dataset):
+        given = torch.utils.data.DataLoader(given, batch_size=256)
+    if not isinstance(given, torch.utils.data.DataLoader):
+        return given
+    try:
+        batches = [tuple(batch) if isinstance(batch, list | tuple) else (batch,) for batch in given]
+        columns = tuple(torch.cat(column) for column in zip(*batches, strict=True))
+    except TypeError as error:  # of collate or cat: samples that are no tensors
+        raise UsageError(
+            f"samples of torch that are no tensors: {error}", hint="transforms.ToTensor(); " + HOW
+        ) from error
+    return columns[0] if len(columns) == 1 else columns
 
 
 def _array(value: Any) -> NDArray[Any]:

@@ -20,6 +20,11 @@ _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<rest>.*)", re.DOT
 _BAUD = re.compile(r"(?P<line>.+)\?baud=(?P<baud>[1-9][0-9]{0,8})", re.DOTALL)
 
 
+def emulated_address(chip: object = None, macros: int | None = None) -> str:
+    """Address of an emulated chip of a kind, by default lab-128."""
+    return f"emulated:{chip or 'lab-128'}?seed=0" + (f"&macros={macros}" if macros else "")
+
+
 def open_transport(address: str, *, timeout_s: float = 10.0) -> Transport:
     """Open the stream that ``address`` names.
 

@@ -21,6 +21,7 @@ from mapping.network.named_networks import (
     vgg8,
 )
 from mapping.operators.node import Array, Node
+from mapping.operators.step import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,18 +122,22 @@ def build(
 def _arrays(name: str, wanted: Sequence[WantedArray], state: Mapping[str, Tensor]) -> dict[str, Array]:
     """The arrays of ``state``; ``ValueError`` lists what does not fit."""
     given = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
-    shapes = {array.key: array.shape for array in wanted}
-    faults = [f"{key} is missing" for key in shapes if key not in given]
-    faults += [f"{key} is left over" for key in given if key not in shapes]
-    faults += [
-        f"{key} is {tuple(given[key].shape)}, not {shape}"
-        for key, shape in shapes.items()
-        if key in given and tuple(given[key].shape) != shape
-    ]
-    if faults:
+    if faults := misfits({array.key: array.shape for array in wanted}, shapes_of(state)):
         more = f" and {len(faults) - 6} more" if len(faults) > 6 else ""
         raise ValueError(f"the weights do not fit architecture {name!r}: {'; '.join(faults[:6])}{more}")
     return {key: np.array(tensor.detach().cpu().numpy(), np.float32) for key, tensor in given.items()}
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> dict[str, Shape]:
+    """Shapes by name; counters of batches are left out."""
+    return {key: tuple(value.shape) for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def misfits(wanted: Mapping[str, Shape], given: Mapping[str, Shape]) -> list[str]:
+    """What keeps arrays of the shapes ``given`` from being those ``wanted``."""
+    faults = [f"{key} is missing" for key in wanted if key not in given]
+    faults += [f"{key} is left over" for key in given if key not in wanted]
+    return faults + [f"{k} is {given[k]}, not {wanted[k]}" for k in wanted if k in given and given[k] != wanted[k]]
 
 
 def _drawn(wanted: Sequence[WantedArray], seed: int) -> dict[str, Array]:

@@ -15,24 +15,13 @@ from numpy.typing import NDArray
 
 from cim.files import new_file
 from mapping.bits import BitWidths, LayerBits
-from mapping.network.file_check import NetworkFileError, NewerVersionError, load_plain, read_bytes
+from mapping.network.file_check import NetworkFileError, NewerVersionError, how_to_import, load_plain, read_bytes
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import from_records, shown, to_records
 from mapping.operators.node import Array, GraphError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-__all__ = [
-    "NetworkFile",
-    "NetworkFileError",
-    "NewerVersionError",
-    "image_digest",
-    "image_keys",
-    "load_network",
-    "sample_keys",
-    "save_network",
-]
 
 FORMAT = "cimnet"
 VERSION = (1, 4)  # 1.1: bits of single layers; 1.2: the images that it was trained on; 1.3: task; 1.4: calibration_keys
@@ -115,6 +104,16 @@ class NetworkFile:
         return image_digest(self.calibration_images)
 
 
+class OthersFile(NetworkFileError):
+    """A file of torch that is no net.pt: weights, a checkpoint around them, or a whole module."""
+
+    def __init__(self, path: str | Path, content: object) -> None:
+        what = "weights" if isinstance(content, dict) else f"a {type(content).__name__} of torch"
+        super().__init__(
+            path, f"holds {what} and is no net.pt, which holds calibration images too", how_to_import(path)
+        )
+
+
 def load_network(path: str | Path, trust: bool = False) -> NetworkFile:
     """Read a ``net.pt`` after checking it; see ``docs/decisions/0005-safe-files.md``.
 
@@ -135,9 +134,7 @@ def load_network(path: str | Path, trust: bool = False) -> NetworkFile:
     content = load_plain(read_bytes(path), path, trust=trust)
     kind = content.get("format") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(kind, str) or kind != FORMAT:
-        raise NetworkFileError(
-            path, "holds no network of ours (no format 'cimnet')", "hil import FILE --arch NAME -o net.pt"
-        )
+        raise OthersFile(path, content)
     _check_version(content.get("version"), path)
     try:
         return _from_content(content)

@@ -34,6 +34,7 @@ _GLOBALS = {
     "torch._utils _rebuild_parameter",
     *(f"torch {name}Storage" for name in _STORAGES),
 }
+_TEXT = bytes(range(32, 127)) + b"\t\n\r\f"
 _LEGACY = (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -77,7 +78,13 @@ def _reading(path: str | Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise NetworkFileError(path, "does not exist") from error
+        name = Path(path).name
+        hint = (
+            ""
+            if "." in name
+            else f"the path of a file; or a trained network of a library: torchvision:{name}, timm:{name}"
+        )
+        raise NetworkFileError(path, "does not exist", hint) from error
     except (files.NotRegularFile, files.FileTooLarge) as error:
         raise NetworkFileError(path, str(error.strerror)) from error
     except OSError as error:
@@ -97,7 +104,8 @@ def load_plain(data: bytes, path: str | Path, *, trust: bool = False) -> Any:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=not trust)
     except Exception as error:  # torch raises many kinds on broken data, and none of them is ours
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise NetworkFileError(path, f"torch cannot load it: {text:.200}") from error
+        hint = "run where its class can be imported, or hil.deploy(module, …) in Python" if trust else ""
+        raise NetworkFileError(path, f"torch cannot load it: {text:.200}", hint) from error
 
 
 def check_archive(data: bytes, path: str | Path) -> bytes:
@@ -121,7 +129,21 @@ def check_archive(data: bytes, path: str | Path) -> bytes:
                 raise NetworkFileError(path, f"member {broken!r:.80} does not match its checksum")
             return archive.read(pickles[0])
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise NetworkFileError(path, f"is cut short or no network file: {error}") from error
+        raise NetworkFileError(path, *_other_kind(data, error)) from error
+
+
+def _other_kind(data: bytes, error: Exception) -> tuple[str, str]:
+    """What a file is that is no archive of torch, and the way on."""
+    whole = "export the network: torch.onnx.export, tf2onnx or a .tflite converter; then hil import model.onnx"
+    if data.startswith(b"\x89HDF"):
+        return "is HDF5, no network of torch", f"of a program of hil: name it .h5; of Keras: {whole}"
+    if data.startswith(b"GGUF"):
+        return "is GGUF, the weights of a language model", whole
+    if data[4:8] == b"TFL3":
+        return "is TFLite under another name", "rename it: model.tflite"
+    if data[:1] == b"{" or not set(data[:4096]) - set(_TEXT):
+        return "is text, no network", "a net.pt (hil import makes one), model.onnx, .tflite, .pt2 or timm:NAME"
+    return f"is cut short or no network file: {error}", ""
 
 
 def check_pickle(pickle: bytes, path: str | Path) -> None:
@@ -174,5 +196,15 @@ def _check_members(members: list[zipfile.ZipInfo], file_bytes: int, path: str | 
 
 
 def _unsafe(path: str | Path, what: str) -> UnsafeFileError:
-    hint = "if you trust its author: hil import FILE --trust-model; else ask for safetensors or a state dict"
+    hint = f"if you trust its author: {how_to_import(path, trust=True)}; else ask for its state dict"
     return UnsafeFileError(path, what, hint)
+
+
+def how_to_import(network: str | Path, *, trust: bool = False) -> str:
+    """The command that makes a net.pt of a network of others; its options serve where the network is named, too."""
+    here, out = Path(network), "net.pt" if Path(network).name != "net.pt" else "cim.pt"
+    shown = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else network
+    images = "where IMAGES is a folder of train/ and test/ by class, an .npz, a .csv or a name such as cifar10"
+    if trust:
+        return f"hil import {shown} --trust-model --data IMAGES -o {out}, {images}"
+    return f"hil import {shown} --data IMAGES -o {out}, {images}"

@@ -1,9 +1,8 @@
-"""A graph as plain records and named arrays: what ``net.pt`` and a JSON graph hold.
+"""A graph as plain records and named arrays: what ``net.pt`` holds.
 
 A record is one dict per node: ``{"kind": "conv", "name": "conv1", "inputs": ["input"],
 "stride": [1, 1], ...}``. Arrays lie beside the records under torch's own names
-(``conv1.weight``, ``bn1.running_mean``); ``"arrays": {"weight": "other.key"}`` in a record
-names another key. Options left out have the defaults of the nodes (``mapping.operators``).
+(``conv1.weight``, ``bn1.running_mean``). Options left out have the defaults of the nodes (``mapping.operators``).
 """
 
 from __future__ import annotations
@@ -75,15 +74,6 @@ def from_records(
     return built
 
 
-def array_keys(graph: Mapping[str, Any]) -> set[str]:
-    """Give the state keys that the records of ``graph`` may read."""
-    keys: set[str] = set()
-    for record in graph["nodes"]:
-        for field, last in node_kinds()[record["kind"]].arrays.items():
-            keys.add(record.get("arrays", {}).get(field, f"{record['name']}.{last}"))
-    return keys
-
-
 def shown(value: object) -> str:
     """A short text for a value of unknown origin; containers, whose text may be endless, by type only."""
     if isinstance(value, str | float | bool | None) or (isinstance(value, int) and abs(value) < 2**63):
@@ -103,20 +93,14 @@ def _node(record: object, state: Mapping[str, Array]) -> Node:
             f"unknown kind {shown(kind)} (of a package that is not installed?); known are {', '.join(node_kinds())}",
         )
     cls = node_kinds()[kind]
-    keys = record.get("arrays", {})
-    if not isinstance(keys, Mapping):
-        raise GraphError(name, "'arrays' must map a field to a key of the state")
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for field in fields(cls):
         required = field.default is MISSING
         if field.name in cls.arrays:
-            key = keys.get(field.name, f"{name}.{cls.arrays[field.name]}")
-            if not isinstance(key, str):
-                raise GraphError(name, f"'arrays' names {shown(key)}, which is not a key")
-            if key in state:
+            if (key := f"{name}.{cls.arrays[field.name]}") in state:
                 values[field.name] = np.ascontiguousarray(state[key], dtype=np.float32)
-            elif required or field.name in keys:
+            elif required:
                 raise GraphError(name, f"the state has no {key!r}")
         elif field.name in record:
             values[field.name] = _typed(name, field.name, record[field.name], hints[field.name])

@@ -1,8 +1,7 @@
 """Pretrained weights to a ``NetworkGraph``: state dict or safetensors with an architecture, ONNX, exported program.
 
 The file says the weights, the architecture says what to do with them: a name of
-``mapping.network.architectures`` with options (``"mobilenet_v2_tiny:width=0.5,depth=3"``) or the path
-of a JSON graph (``mapping.network.graph_records``).
+``mapping.network.architectures`` with options (``"mobilenet_v2_tiny:width=0.5,depth=3"``), or a library's model.
 """
 
 from __future__ import annotations
@@ -14,20 +13,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cim.json_text import parse_json
 from mapping.bits import OWN_CODES_BITS
 from mapping.network.file import FORMAT
 from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, check_there, load_plain, read_bytes
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.graph_records import array_keys, from_records
 from mapping.network.library_models import library_graph, names_library_model
 from mapping.operators.activations import Grid
-from mapping.operators.node import GraphError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.export import ExportedProgram
 
 WHOLE_NETWORKS = (".onnx", ".pt2", ".tflite")
 """Files that hold a whole network, but not how pixels become inputs."""
@@ -41,6 +37,14 @@ def is_whole(network: str | Path) -> bool:
 MOST_ELEMENTS = 2**28
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts bury the state dict."""
+
+
+class WeightsAlone(ValueError):
+    """Weights without the name of their architecture."""
+
+    def __init__(self, path: Path, state: Mapping[str, Tensor]) -> None:
+        super().__init__(f"{path} holds weights only: name the architecture: hil import --arch NAME")
+        self.path, self.state = path, state
 
 
 def own_bits(graph: NetworkGraph) -> tuple[int, int] | None:
@@ -69,12 +73,12 @@ def import_graph(
     """Give the graph in ``path`` (``.safetensors``, ``.onnx``, ``.tflite``, else a torch file), or of the model of a
     library that it names (``mapping.network.library_models``), which says itself how pixels become inputs.
 
-    ``arch`` is needed for weights alone; ``input_shape`` and ``preprocess`` default to the
-    architecture's. ``WHOLE_NETWORKS`` need ``preprocess``, unless ``shapes_only`` are asked for: a graph for its
-    cost. With ``trust`` a torch file **may run code**: legacy pickles, TorchScript
-    (its weights) and ``.pt2`` (captured whole) are then taken too.
+    ``arch`` says how weights alone become a network, also as ``timm:NAME`` or ``torchvision:NAME``. ``input_shape`` and
+    ``preprocess`` default to the architecture's. ``WHOLE_NETWORKS`` need ``preprocess``, unless ``shapes_only`` are
+    enough: a graph for its cost. With ``trust`` a torch file **may run code**: legacy pickles, TorchScript (its
+    weights), a whole module and ``.pt2`` (both are captured) are then taken too.
 
-    Raises ``NetworkFileError`` (the file, or its weights do not fit), ``ValueError`` (unknown
+    Raises ``NetworkFileError`` (the file, or its weights do not fit), ``WeightsAlone``, ``ValueError`` (unknown
     architecture or what is missing), ``UnsupportedOperation``.
 
     Args:
@@ -96,6 +100,10 @@ def import_graph(
     """
     if names_library_model(str(path)):
         return library_graph(str(path), classes=classes, input_shape=input_shape, trained=not shapes_only)
+    import torch
+
+    from mapping.network.capture import capture, capture_exported
+
     path = Path(path)
     data = read_bytes(path)
     provenance = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
@@ -114,22 +122,29 @@ def import_graph(
         )
     if path.suffix == ".pt2" and trust:
         given = preprocess if shapes_only else _needed(preprocess)
-        return _from_exported(data, path, given, classes, provenance | {"trusted": "true"})
+        provenance |= {"trusted": "true"}
+        return capture_exported(_exported(data, path), preprocess=given, classes=classes, provenance=provenance)
     if path.suffix == ".safetensors":
         state, metadata = read_safetensors(data, path)
         provenance = {**metadata, **provenance}
     else:
-        state = read_state(data, path, trust=trust)
+        content = load_plain(data, path, trust=trust)
         provenance |= {"trusted": "true"} if trust else {}
+        if arch is None and isinstance(content, torch.nn.Module) and not isinstance(content, torch.jit.ScriptModule):
+            example = torch.zeros(2, *(input_shape or ()))
+            given = _needed(preprocess)
+            return capture(content, example, preprocess=given, classes=classes, provenance=provenance)
+        state = state_of(content, path)
     if arch is None:
-        raise ValueError(f"{path} holds weights only: name the architecture: hil import --arch NAME, or a JSON graph")
-    if str(arch).endswith(".json"):
-        return _from_json(Path(arch), state, path, preprocess, classes, provenance)
-
+        raise WeightsAlone(path, state)
+    if names_library_model(str(arch)):
+        return library_graph(
+            str(arch), classes=classes, input_shape=input_shape, state=state, preprocess=preprocess, file=path,
+            provenance=provenance,
+        )  # fmt: skip
     from mapping.network.architectures import build
 
     name, options = parse_architecture(str(arch))
-    _known(name)
     try:
         return build(
             name,
@@ -146,7 +161,11 @@ def import_graph(
 
 def parse_architecture(text: str) -> tuple[str, dict[str, Any]]:
     """Give ``("mobilenet_v2_tiny", {"width": 0.5})`` for ``"mobilenet_v2_tiny:width=0.5"``."""
+    from mapping.network.architectures import ARCHITECTURES
+
     name, _, tail = text.partition(":")
+    if name not in ARCHITECTURES:
+        raise ValueError(f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}, timm:NAME, torchvision:NAME")
     options: dict[str, Any] = {}
     for part in filter(None, tail.split(",")):
         key, _, value = part.partition("=")
@@ -157,11 +176,12 @@ def parse_architecture(text: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def read_state(data: bytes, path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
-    """Give the state dict of a torch file's bytes, unwrapped from a checkpoint and from ``module.`` prefixes."""
-    content = _trusted(data, path) if trust else load_plain(data, path)
+def state_of(content: Any, path: str | Path) -> dict[str, Tensor]:
+    """The state dict in what a torch file holds, out of a checkpoint or a module and without ``module.`` prefixes."""
     if isinstance(content, dict) and content.get("format") == FORMAT:
         raise NetworkFileError(path, "is a net.pt already: nothing to import", f"hil deploy {path} --emulated")
+    if not isinstance(content, dict) and hasattr(content, "state_dict"):
+        content = dict(content.state_dict())
     if isinstance(content, dict):
         content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict) or not content:
@@ -209,72 +229,24 @@ def _checked(state: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
     return checked
 
 
-def _from_json(
-    graph_path: Path,
-    state: Mapping[str, Tensor],
-    path: Path,
-    preprocess: Preprocess | None,
-    classes: Sequence[str],
-    provenance: Mapping[str, str],
-) -> NetworkGraph:
-    text = read_bytes(graph_path)
-    if len(text) > LARGEST_PICKLE:
-        raise NetworkFileError(graph_path, f"is larger than {LARGEST_PICKLE // 2**20} MiB")
-    try:
-        records = parse_json(text)
-    except (ValueError, RecursionError) as error:
-        raise NetworkFileError(graph_path, f"is not JSON: {error!s:.200}") from error
-    try:
-        arrays = {name: np.array(tensor.numpy(), np.float32) for name, tensor in state.items()}
-        graph = from_records(records, arrays, preprocess=_needed(preprocess), classes=classes, provenance=provenance)
-    except GraphError as error:
-        raise NetworkFileError(graph_path, f"does not fit {path.name}: {error}") from error
-    if unread := sorted(set(arrays) - array_keys(records)):
-        raise NetworkFileError(graph_path, f"reads not all of {path.name}: {', '.join(unread[:6])} left over")
-    return graph
-
-
-def _trusted(data: bytes, path: str | Path) -> Any:
-    """Content of a trusted torch file; a whole module or TorchScript gives its state dict."""
+def _exported(data: bytes, path: Path) -> ExportedProgram:
     import torch
-
-    try:
-        content = load_plain(data, path, trust=True)
-    except NetworkFileError:
-        try:
-            content = torch.jit.load(io.BytesIO(data), map_location="cpu")
-        except RuntimeError as error:
-            raise NetworkFileError(path, f"is neither a torch file nor TorchScript: {error!s:.120}") from error
-    return dict(content.state_dict()) if isinstance(content, torch.nn.Module) else content
-
-
-def _from_exported(
-    data: bytes, path: Path, preprocess: Preprocess | None, classes: Sequence[str], provenance: Mapping[str, str]
-) -> NetworkGraph:
-    import torch
-
-    from mapping.network.capture import capture_exported
 
     log = logging.getLogger("torch.export")  # it would print what the error says
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        program = torch.export.load(io.BytesIO(data))
+        return torch.export.load(io.BytesIO(data))
     except Exception as error:  # torch raises many kinds on broken archives
         raise NetworkFileError(path, f"torch.export cannot load it: {error!s:.200}") from error
     finally:
         log.setLevel(level)
-    return capture_exported(program, preprocess=preprocess, classes=classes, provenance=provenance)
 
 
 def _needed(preprocess: Preprocess | None) -> Preprocess:
     if preprocess is None:
-        raise ValueError("this kind of file does not say how pixels become inputs: give mean and std")
+        raise ValueError(
+            "this kind of file does not say how pixels become inputs: give mean and std, the numbers of its "
+            "transforms.Normalize, or 0 and 1 where it was trained on pixels of 0…1 as they are"
+        )
     return preprocess
-
-
-def _known(name: str) -> None:
-    from mapping.network.architectures import ARCHITECTURES
-
-    if name not in ARCHITECTURES:
-        raise ValueError(f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}, or the path of a JSON graph")

@@ -8,16 +8,18 @@ Hugging Face Hub is read by timm, so it is one that holds a timm model.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mapping.errors import MappingUsageError
+from mapping.network.architectures import misfits, shapes_of
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph import NetworkGraph, Preprocess
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class NoSuchLibraryModel(MappingUsageError):
@@ -37,19 +39,29 @@ class LibraryModel:
 def names_library_model(name: str) -> bool:
     """Whether ``name`` has the form LIBRARY:NAME; a path with a colon in it is one where the library is not ours."""
     library, colon, rest = name.partition(":")
-    return bool(colon and rest) and library in _LIBRARIES
+    return bool(colon and rest) and library in LIBRARIES
 
 
 def library_graph(
-    name: str, *, classes: Sequence[str], input_shape: tuple[int, int, int] | None = None, trained: bool = True
+    name: str,
+    *,
+    classes: Sequence[str],
+    input_shape: tuple[int, int, int] | None = None,
+    trained: bool = True,
+    state: Mapping[str, Tensor] | None = None,
+    preprocess: Preprocess | None = None,
+    file: str | Path = "",
+    provenance: Mapping[str, str] | None = None,
 ) -> NetworkGraph:
-    """Give the graph of the model that ``name`` names.
+    """Give the graph of the model that ``name`` names, with the library's weights or those of ``state``.
 
     Args:
         name: such as ``"timm:resnet18.a1_in1k"``, ``"torchvision:mobilenet_v3_small"``, ``"hf:timm/resnet18.a1_in1k"``.
         classes: names of its logits; () for a model of another task, or for its cost.
         input_shape: (channels, height, width) of the images; None: as it was trained.
         trained: False leaves weights as they are drawn, for what needs shapes only.
+        state: weights of one's own, from ``file``; their ``provenance`` goes into the graph.
+        preprocess: how pixels become inputs; None: as the library trained it.
 
     Raises:
         NoSuchLibraryModel: the library is not installed, or has no such name.
@@ -61,27 +73,29 @@ def library_graph(
     from mapping.network.capture import capture
 
     library, _, rest = name.partition(":")
-    model = _LIBRARIES[library](name, rest, trained)
-    shape = input_shape or (len(model.preprocess.mean), model.side, model.side)
-    return capture(
-        model.module,
-        torch.zeros(2, *shape),
-        preprocess=model.preprocess,
-        classes=classes,
-        provenance={"model": name, "weights": model.weights, "trained at": f"{model.side} x {model.side} pixels"},
-    )
+    asked = {} if state is None else {"num_classes": len(classes)}
+    model = LIBRARIES[library](name, rest, trained and state is None, **asked)
+    found = {"model": name, "weights": model.weights, "trained at": f"{model.side} x {model.side} pixels"}
+    if state is not None:
+        if faults := misfits(shapes_of(model.module.state_dict()), shapes_of(state)):
+            raise NetworkFileError(file, f"the weights do not fit {name}: {'; '.join(faults[:6])}")
+        model.module.load_state_dict(state, strict=False)
+        found = {"model": name, **(provenance or {})}
+    used = preprocess or model.preprocess
+    shape = input_shape or (len(used.mean), model.side, model.side)
+    return capture(model.module, torch.zeros(2, *shape), preprocess=used, classes=classes, provenance=found)
 
 
-def _of_timm(name: str, rest: str, trained: bool) -> LibraryModel:
+def _of_timm(name: str, rest: str, trained: bool, **asked: Any) -> LibraryModel:
     try:
         import timm
         from timm.data.config import resolve_model_data_config
     except ImportError as error:
         raise _missing(name, "timm") from error
-    if not rest.startswith("hf-hub:") and not timm.models.is_model_pretrained(rest):
+    if trained and not rest.startswith("hf-hub:") and not timm.models.is_model_pretrained(rest):
         raise _unknown(name, rest, timm.list_pretrained(), "timm.list_pretrained()")
     try:
-        module = timm.create_model(rest, pretrained=trained)
+        module = timm.create_model(rest, pretrained=trained, **asked)
     except Exception as error:  # of huggingface_hub, of the network below it, or of timm itself
         raise _without_weights(name, error, "HF_HOME, or ~/.cache/huggingface") from error
     config: dict[str, Any] = resolve_model_data_config(module)
@@ -94,11 +108,11 @@ def _of_timm(name: str, rest: str, trained: bool) -> LibraryModel:
     )
 
 
-def _of_hub(name: str, rest: str, trained: bool) -> LibraryModel:
-    return _of_timm(name, f"hf-hub:{rest}", trained)
+def _of_hub(name: str, rest: str, trained: bool, **asked: Any) -> LibraryModel:
+    return _of_timm(name, f"hf-hub:{rest}", trained, **asked)
 
 
-def _of_torchvision(name: str, rest: str, trained: bool) -> LibraryModel:
+def _of_torchvision(name: str, rest: str, trained: bool, **asked: Any) -> LibraryModel:
     try:
         from torchvision import models
     except ImportError as error:
@@ -106,7 +120,7 @@ def _of_torchvision(name: str, rest: str, trained: bool) -> LibraryModel:
     if rest not in models.list_models():
         raise _unknown(name, rest, models.list_models(), "torchvision.models.list_models()")
     weights = models.get_model_weights(rest).DEFAULT
-    module = models.get_model(rest, weights=None)
+    module = models.get_model(rest, weights=None, **asked)
     if trained:
         try:
             state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
@@ -126,7 +140,7 @@ def _of_torchvision(name: str, rest: str, trained: bool) -> LibraryModel:
     )
 
 
-_LIBRARIES: dict[str, Callable[[str, str, bool], LibraryModel]] = {
+LIBRARIES: dict[str, Callable[..., LibraryModel]] = {
     "timm": _of_timm,
     "torchvision": _of_torchvision,
     "hf": _of_hub,

@@ -163,16 +163,13 @@ def weights() -> None:
     torch.export.save(torch.export.export(module, (one,)), "model.pt2")
 
 
-def graph(page: str) -> None:
-    """graph.json as the page shows it, and weights for it."""
+def module() -> None:
+    """weights.pth of torchvision's architecture and a whole module, as torch.save writes them."""
     import torch
+    from torchvision import models
 
-    (shown,) = re.findall(r"```json\n(.*?)```", Path(page).read_text("utf-8"), re.DOTALL)
-    Path("graph.json").write_text(shown, "utf-8")
-    assert json.loads(shown)["nodes"]
-    norm = {f"norm.{name}": torch.ones(8) for name in ("weight", "bias", "running_mean", "running_var")}
-    drawn = {"stem.weight": torch.randn(8, 1, 3, 3), "head.w": torch.randn(10, 8), "head.b": torch.zeros(10)}
-    torch.save({**drawn, **norm}, "weights.pt")
+    torch.save(models.squeezenet1_1(num_classes=10).state_dict(), "weights.pth")
+    torch.save(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)), "module.pt")
 
 
 def cached_weights() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,21 @@ import torch
 from torch import nn
 
 from hil.cli import run
+from hil.deployment.import_weights import architecture_of
+from mapping.network.file import load_network
 from tests.mapping.network.lite_files import int8_file
+from tests.torch_networks import module as torch_network
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 ANSWERS = ["--mean=0.5", "--std=0.25"]
+OTHERS = {
+    "notes.txt": (b"my network\n", "is text, no network"),
+    "keras.pt": (b"\x89HDF\r\n\x1a\n" + bytes(64), "is HDF5, no network of torch"),
+    "lite.pt": (b"\x1c\0\0\0TFL3" + bytes(64), "rename it: model.tflite"),
+    "llm.gguf": (b"GGUF" + bytes(64), "is GGUF"),
+}
 
 
 @pytest.fixture
@@ -113,6 +124,44 @@ def test_a_file_that_is_not_there_is_said_to_be_missing_before_anything_is_asked
     assert f"{name}: does not exist" in err
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_that_holds_no_network_of_torch_is_named_for_what_it_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    content, words = OTHERS[name]
+    (tmp_path / name).write_bytes(content)
+    _, err = answer(capsys, "deploy", tmp_path / name, "--emulated", code=7)
+    assert words in err
+
+
+@pytest.mark.parametrize("name", ["state.pt", "checkpoint.pth", "module.pt"])
+def test_the_command_that_a_file_of_torch_is_answered_with_makes_a_net_pt(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    module: nn.Module,
+    data: Path,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    """Weights find their architecture by their names and shapes; a module is captured where its file is trusted."""
+    monkeypatch.chdir(tmp_path)
+    known = torch_network("cifar_resnet8_a", classes=3, input_shape=(1, 12, 12)).state_dict()
+    torch.save({"state.pt": known, "checkpoint.pth": {"epoch": 1, "model": known}, "module.pt": module}[name], name)
+    _, err = answer(capsys, "deploy", name, "--emulated", code=7)
+    (said,) = re.findall(rf"hil (import {re.escape(name)} .*-o net\.pt)", err)
+    more = ANSWERS if name == "module.pt" else []
+    answer(capsys, *said.replace("IMAGES", str(data)).split(), *more)
+    assert load_network("net.pt").graph.classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("library", ["torchvision:squeezenet1_1", "timm:test_resnet"])
+def test_weights_of_a_model_of_a_library_are_recognised(tmp_path: Path, library: str) -> None:
+    maker, _, name = library.partition(":")
+    made = importlib.import_module("timm" if maker == "timm" else "torchvision.models")
+    module = (made.create_model if maker == "timm" else made.get_model)(name, num_classes=3)
+    assert architecture_of(module.state_dict(), tmp_path / f"{name}_best.pth", "abc", (3, 32, 32)) == library
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_an_exported_program_is_taken_only_when_it_is_trusted(
     capsys: pytest.CaptureFixture[str], module: nn.Module, data: Path, tmp_path: Path
@@ -136,7 +185,7 @@ def test_a_deployment_plans_and_an_estimate_counts_what_an_onnx_file_takes(
 def test_what_a_file_does_not_say_is_asked_for(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     _, err = answer(capsys, "simulate", model, "--mean=0.5", code=2)
     assert "holds no training images" in err
-    assert f"hil import {model.name} --data" in err
+    assert f"hil import {model} --data" in err
 
 
 @pytest.mark.parametrize("command", [["compile"], ["deploy", "--emulated", "--dry-run"], ["estimate"], ["simulate"]])

@@ -52,6 +52,17 @@ def test_the_eight_lines_run_as_they_stand(
     assert (tmp_path / "runs" / "0001" / "report.html").is_file()
 
 
+@pytest.mark.parametrize("kind", ["arrays", "Dataset", "DataLoader"])
+def test_a_module_is_deployed_with_samples_of_any_kind_by_a_port(stripes: Stripes, tmp_path: Path, kind: str) -> None:
+    """Every fourth sample sets ranges and scales, and the others score."""
+    arrays = stripes.test
+    tensors = torch.utils.data.TensorDataset(*map(torch.as_tensor, arrays))
+    given = {"arrays": arrays, "Dataset": tensors, "DataLoader": torch.utils.data.DataLoader(tensors, 50)}[kind]
+    report = hil.deploy(stripes.module, given, port="emulated", macros=4, out=tmp_path / "run", options=QUICK)
+    assert report.data.images == QUICK.samples
+    assert report.accuracy.float is not None
+
+
 def test_a_report_has_its_four_accuracies_as_numbers_and_as_a_frame(report: hil.Report) -> None:
     frame = report.to_frame()
     assert list(frame.index) == ["float", "ideal", "simulated", "chip"]

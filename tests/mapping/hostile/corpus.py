@@ -340,7 +340,6 @@ CORPUS: dict[str, Builder] = {
     "stride is a tensor": changed(node(0, stride=torch.ones(2))),
     "huge padding": changed(node(0, padding=[2**30, 2**30])),
     "huge integer": changed(node(0, groups=2**70)),
-    "arrays name a list": changed(node(0, arrays={"weight": []})),
     "too many nodes": changed(lambda d: d["graph"].update(nodes=d["graph"]["nodes"][:1] * 5000)),
     "empty graph": changed(lambda d: d["graph"].update(nodes=[])),
     "input shape of two": changed(lambda d: d["graph"].update(input_shape=[28, 28])),

@@ -1,8 +1,7 @@
-"""Weights of others: state dicts, safetensors, JSON graphs and trusted files."""
+"""Weights of others: state dicts, safetensors, modules and trusted files."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,6 @@ from ...torch_networks import module
 CLASSES = tuple("0123456789")
 PLAIN = Preprocess((0.5,), (0.5,))
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), dtype=np.uint8)
-GRAPH = {
-    "input_shape": [1, 28, 28],
-    "nodes": [
-        {"kind": "conv", "name": "stem", "inputs": ["input"], "stride": [2, 2], "arrays": {"weight": "a.w"}},
-        {"kind": "relu", "name": "relu", "inputs": ["stem"]},
-        {"kind": "global_avg_pool", "name": "mean", "inputs": ["relu"]},
-        {"kind": "linear", "name": "fc", "inputs": ["mean"]},
-    ],
-}
 
 
 def weights(seed: int = 0) -> dict[str, Tensor]:
@@ -38,15 +28,9 @@ def weights(seed: int = 0) -> dict[str, Tensor]:
     return {key: value.contiguous() for key, value in network.state_dict().items()}
 
 
-def small_weights() -> dict[str, Tensor]:
-    return {"a.w": torch.ones(4, 1, 3, 3), "fc.weight": torch.ones(10, 4), "fc.bias": torch.arange(10.0)}
-
-
 def write(path: Path, content: Any) -> Path:
     if path.suffix == ".safetensors":
         save_file(content, path, {"source": "somewhere", "licence": "MIT"})
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(content))
     else:
         torch.save(content, path)
     return path
@@ -68,35 +52,6 @@ def test_every_container_gives_the_same_network(tmp_path: Path) -> None:
     assert graphs[0].provenance["source"] == "somewhere"
     assert len(graphs[1].provenance["sha256"]) == 64
     assert graphs[1].preprocess == PLAIN
-
-
-def test_a_json_graph_takes_the_place_of_a_named_architecture(tmp_path: Path) -> None:
-    graph = import_graph(
-        write(tmp_path / "w.pt", small_weights()),
-        arch=write(tmp_path / "graph.json", GRAPH),
-        classes=CLASSES,
-        preprocess=PLAIN,
-    )
-    assert [node.name for node in graph.nodes] == ["stem", "relu", "mean", "fc"]
-    logits = float_logits(graph, np.full((1, 28, 28, 1), 255, np.uint8))
-    np.testing.assert_allclose(logits[0], 36 + np.arange(10), rtol=1e-6)
-
-
-def test_a_json_graph_that_reads_not_all_weights_is_refused(tmp_path: Path) -> None:
-    weights_file = write(tmp_path / "w.pt", {**small_weights(), "extra": torch.ones(2)})
-    with pytest.raises(NetworkFileError, match="extra left over"):
-        import_graph(weights_file, arch=write(tmp_path / "g.json", GRAPH), classes=CLASSES, preprocess=PLAIN)
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "[1]", '{"nodes": 3}', '{"nodes": [3], "input_shape": [1, 28, 28]}', "[" * 99999]
-)
-def test_a_broken_json_graph_is_a_typed_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / "g.json").write_text(text)
-    with pytest.raises(NetworkFileError, match=r"g\.json"):
-        import_graph(
-            write(tmp_path / "w.pt", small_weights()), arch=tmp_path / "g.json", classes=CLASSES, preprocess=PLAIN
-        )
 
 
 @pytest.mark.parametrize(
@@ -168,6 +123,8 @@ def test_files_that_can_run_code_are_taken_only_when_trusted(tmp_path: Path) -> 
         graph = import_graph(tmp_path / name, arch="lenet5", classes=CLASSES, trust=True)
         assert graph.provenance["trusted"] == "true"
         np.testing.assert_array_equal(float_logits(graph, IMAGES), expected)
+    whole = import_graph(tmp_path / "module.pt", classes=CLASSES, input_shape=(1, 28, 28), preprocess=PLAIN, trust=True)
+    np.testing.assert_allclose(float_logits(whole, IMAGES), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

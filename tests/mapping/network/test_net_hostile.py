@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mapping.network import file_check as netcheck
-from mapping.network.file import NetworkFileError, load_network
+from mapping.network.file import load_network
+from mapping.network.file_check import NetworkFileError
 
 from ...scripts import loaded
 

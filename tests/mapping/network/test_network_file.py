@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from mapping.bits import LayerBits
 from mapping.network.architectures import build
-from mapping.network.file import NetworkFile, NetworkFileError, NewerVersionError, load_network, save_network
+from mapping.network.file import NetworkFile, load_network, save_network
+from mapping.network.file_check import NetworkFileError, NewerVersionError
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
 from mapping.operators.activations import HardTanh, Relu
