@@ -100,8 +100,10 @@ def deploy(
         if data is None:
             raise UsageError("a module needs samples, to calibrate it and to score it", hint=HOW)
         calibrating, data = parted(samples_of(data))
-        compiled = compile(network, chip, calibrating, watch=watch, **of_files)
-        return deploy(compiled, chip, data, record=record, out=out, options=options, watch=watch)
+        return deploy(
+            compile(network, chip, calibrating, watch=watch, **of_files), chip, data,
+            record=record, out=out, options=options, watch=watch,
+        )  # fmt: skip
     by_name = data is None or isinstance(data, str | Path)
     if chip == "emulated":
         chip = emulated_address(of_files.get("chip"), of_files.get("macros"))

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -37,13 +38,15 @@ from cim.array.wire_law import (
     conversion_cells,
     conversion_line,
     line_bend,
-    wire_loss_us,
     wire_table,
     wired_sums_us,
 )
 from cim.array.wires import effective_conductances, gated_sums_us
 from cim.chip.file import load_chip
 from cim.chip.spec import MacroSpec
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from tests.cim.array.wire_loss import wire_loss_us
 
 Floats = NDArray[np.float64]
 OPEN_OHM = 1e18  # a cell that is not driven

@@ -10,7 +10,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -125,40 +125,6 @@ def serve_bench(
             for one in served:
                 one.take(set(readable))
                 one.stand_in.look_at_the_clock()
-
-
-@contextlib.contextmanager
-def bench_served(
-    bench: BenchFile,
-    cells: ChipHandlers,
-    clock: Clock | None = None,
-    *,
-    outputs_log: TextIO | None = None,
-    behaviour: Behaviour = AS_MEANT,
-) -> Iterator[None]:
-    """The same in a thread while the block runs."""
-    stop, up, failed = threading.Event(), threading.Event(), list[BaseException]()
-
-    def run() -> None:
-        try:
-            serve_bench(
-                bench, cells, lambda _: up.set(), outputs_log=outputs_log, stop=stop, clock=clock, behaviour=behaviour
-            )
-        except BaseException as error:
-            failed.append(error)
-            up.set()
-
-    thread = threading.Thread(target=run, name="bench", daemon=True)
-    thread.start()
-    up.wait()
-    try:
-        if not failed:
-            yield
-    finally:
-        stop.set()
-        thread.join(timeout=10.0)
-        if failed:  # what the block saw is a line that was lost
-            raise failed[0]
 
 
 def _pseudo_terminal(path: Path, closing: contextlib.ExitStack) -> int:

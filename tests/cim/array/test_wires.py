@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
-from cim.array.wire_law import Wire, WireEnd, conversion_cells, line_bend, max_unit, wire_loss_us, wired_sums_us
+from cim.array.wire_law import Wire, WireEnd, conversion_cells, line_bend, max_unit, wired_sums_us
 from cim.array.wires import (
     converted_sums_us,
     effective_conductances,
@@ -27,6 +27,7 @@ from cim.chip.spec import Encoding, InputCoding, InputSpec, MacroSpec, PairSubtr
 from cim.fit.columns import fit_columns, predicted_variance_us2
 from cim.fit.curves import Converters
 from cim.fit.wire import fit_wire
+from tests.cim.array.wire_loss import wire_loss_us
 
 LAB = load_chip("lab-128").macro
 TERNARY = InputSpec(InputCoding.TERNARY, 8, 1, SignedInput.TERNARY)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cim.array.wire_law import conversion_cells, wire_loss_us
+from cim.array.wire_law import conversion_cells
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import code_limits
 from cim.chip.encoding import encode_tile, tile_halves_us
@@ -22,6 +22,7 @@ from cim.fit.programming import fit_programming, programming_distance
 from cim.fit.wire import fit_wire
 from cim.record.calibration import CellState, GainKnown
 from cim.record.inl import inl_at
+from tests.cim.array.wire_loss import wire_loss_us
 
 SPEC = load_chip("lab-128").macro
 LEVELS = np.array(SPEC.levels_us)

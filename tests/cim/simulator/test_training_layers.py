@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from scipy import stats  # noqa: E402
 
 from cim.array.input_drive import InputDrive  # noqa: E402
-from cim.array.wire_law import Wire, wire_loss_us  # noqa: E402
+from cim.array.wire_law import Wire  # noqa: E402
 from cim.cells.laws.registry import tails  # noqa: E402
 from cim.cells.laws.student import STUDENT  # noqa: E402
 from cim.cells.laws.tail import Tail  # noqa: E402
@@ -36,6 +36,7 @@ from cim.simulator.training_errors import (  # noqa: E402
     programmed_us,
 )
 from cim.simulator.training_layers import CimConv2d, CimLinear  # noqa: E402
+from tests.cim.array.wire_loss import wire_loss_us  # noqa: E402
 
 LAB = load_chip("lab-128").macro
 LEVELS = np.array(LAB.levels_us)

@@ -18,8 +18,8 @@ from hil.errors import DeviceError
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.chip import BenchChip
 from hil.server.bench.roles import OrderStep, carry_out
-from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import StillClock, between_readings_us, write_bench
+from tests.hil.bench.served import bench_served
 
 SEED = 7
 

@@ -14,9 +14,9 @@ from hil.server.bench.bench_file import load_bench
 from hil.server.bench.chip import BenchChip
 from hil.server.bench.guard import Guard
 from hil.server.bench.roles import carry_out
-from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import write_bench, write_station
 from tests.hil.bench.ended_hosts import ENDS, GUARDED, KINDS, SILENCE, end_a_host, standing_in
+from tests.hil.bench.served import bench_served
 
 TIMES = 5
 

@@ -20,7 +20,6 @@ from hil.server.bench.bench_file import load_bench
 from hil.server.bench.faults import BenchFileError
 from hil.server.bench.model_file import load_model
 from hil.server.bench.stand_in import Behaviour
-from hil.server.bench.stand_in_serve import bench_served
 from hil.transports import open_transport
 from hil.transports.arc_two import ArcTwoCalls
 from tests.hil.bench.benches import (
@@ -31,6 +30,7 @@ from tests.hil.bench.benches import (
     write_source,
     write_station,
 )
+from tests.hil.bench.served import bench_served
 
 VALUES: dict[str, float | int] = {
     "row": 33, "column": 16, "count": 3, "volts_v": 0.2, "width_s": 1e-6, "macro": 0, "reads": 1,

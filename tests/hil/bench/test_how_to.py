@@ -13,8 +13,8 @@ from hil.cli import run
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
-from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import chip_text
+from tests.hil.bench.served import bench_served
 
 PAGE = Path(__file__).parents[3] / "docs" / "bench.md"
 

@@ -16,9 +16,9 @@ from hil.emulator.chip import EmulatedChip
 from hil.errors import ExitCode, PortError
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.chip import BenchChip
-from hil.server.bench.stand_in_serve import bench_served
 from hil.transports.locks import Lock
 from tests.hil.bench.benches import free_ports, write_bench
+from tests.hil.bench.served import bench_served
 
 HOLDS = """
 import sys

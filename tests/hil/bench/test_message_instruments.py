@@ -26,10 +26,10 @@ from hil.server.bench.instrument import Instrument
 from hil.server.bench.model_file import load_model, model_names
 from hil.server.bench.orders import TextOrder
 from hil.server.bench.roles import Crossing, OrderStep, carry_out
-from hil.server.bench.stand_in_serve import bench_served
 from hil.transports import open_transport
 from hil.transports.visa import VisaMessages
 from tests.hil.bench.benches import StillClock, between_readings_us, write_station
+from tests.hil.bench.served import bench_served
 
 SEED, READS = 7, 256
 

@@ -13,8 +13,8 @@ from hil.emulator.chip import EmulatedChip
 from hil.errors import ExitCode
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.stand_in import StandIn
-from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import free_ports, write_bench, write_station
+from tests.hil.bench.served import bench_served
 
 
 class Log:

@@ -14,8 +14,8 @@ from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.chip import BenchChip
 from hil.server.bench.fixture import Fixture
-from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import WRITTEN, StillClock, write_arc_two, write_bench
+from tests.hil.bench.served import bench_served
 
 REPEATS = 40
 AS_DESCRIBED = {  # a die whose converters, wires and reads add nothing of their own

@@ -10,8 +10,8 @@ from firmware_protocols.messages import CellBlock, ReadCells
 from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.chip import BenchChip
-from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import StillClock, free_ports, write_bench
+from tests.hil.bench.served import bench_served
 
 ROWS_PER_S = 1000.0
 

@@ -9,8 +9,8 @@ import pytest
 from hil.cli import run
 from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
-from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import chip_text, write_bench
+from tests.hil.bench.served import bench_served
 
 
 def test_a_bench_passes_the_selftest_which_lists_what_it_lacks(

@@ -13,8 +13,8 @@ from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.faults import BenchFileError
-from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import StillClock, between_readings_us, chip_text, write_bench, write_smu_bench
+from tests.hil.bench.served import bench_served
 
 SEED = 7
 

@@ -18,8 +18,8 @@ from hil.errors import DeviceError, ExitCode
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.chip import BenchChip
 from hil.server.bench.stand_in import Behaviour
-from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import StillClock, between_readings_us, write_bench, write_station
+from tests.hil.bench.served import bench_served
 
 TAU_S = 1e-3
 

@@ -15,9 +15,9 @@ from hil.server.bench.chip import BenchChip
 from hil.server.bench.faults import BenchFileError
 from hil.server.bench.model_file import InstrumentModel, load_model, model_names
 from hil.server.bench.roles import Value
-from hil.server.bench.stand_in_serve import bench_served
 from hil.transports import open_transport
 from tests.hil.bench.benches import WRITTEN, StillClock
+from tests.hil.bench.served import bench_served
 
 GIVES = ("volts", "rows_volts", "pulse")  # orders that put a voltage on a line
 UNDER = {  # instrument of a bench: its limit for a chip that is read at 0.35 V and pulsed at 4 V at most

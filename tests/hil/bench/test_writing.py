@@ -18,8 +18,8 @@ from hil.server.bench.fixture import Fixture
 from hil.server.bench.instrument import Instrument
 from hil.server.bench.roles import Crossing, OrderStep
 from hil.server.bench.stand_in import StandIn
-from hil.server.bench.stand_in_serve import bench_served
 from tests.hil.bench.benches import WRITTEN, StillClock
+from tests.hil.bench.served import bench_served
 
 ROWS = 2
 
