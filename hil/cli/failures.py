@@ -15,7 +15,6 @@ import mapping.errors as mapping
 import search.errors as search
 from hil.errors import ExitCode, HilError, Interrupted
 from hil.pages.summary import Headline, NextStep, Summary, Tone
-from hil.report.step_words import grouped
 from hil.report.terminal.lines import complain, print_json
 
 FORMAT = "hil.error/1.0"
@@ -68,6 +67,8 @@ def whole_commands(said: str, typed: Sequence[str], parameters: Sequence[Any]) -
 
     Example: ``--macros 98`` after ``hil simulate net.pt --macros 4`` is ``hil simulate net.pt --macros 98``.
     """
+    from hil.report.step_words import grouped  # late: it knows verdicts, whose statistics are large
+
     takes = {name: parameter for parameter in parameters for name in parameter.opts}
 
     def whole(line: re.Match[str]) -> str:
