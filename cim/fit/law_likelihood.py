@@ -188,14 +188,6 @@ class Fit:
         covariance[np.ix_(free, free)] = bread @ scatter @ bread
         return cls(knots, levels, tail, at, covariance)
 
-    @classmethod
-    def at_law(cls, law: ProgrammingLaw) -> Fit:
-        """A law that is there, to ask how likely cells are under it."""
-        share = np.clip(law.wide_share, 1e-9, 1.0 - 1e-9)
-        tables = [law.loc_us, np.log(law.scale_us), law.skew, np.log(law.df), np.log(share / (1.0 - share))]
-        at = np.append(np.stack(tables).ravel(), np.log(law.wide_ratio))
-        return cls(law.ages_s, law.levels_us, law.tail, at, np.zeros((0, 0)))
-
     def likelihood(self, groups: Groups) -> float:
         """Mean ln density of other cells."""
         task = LawLikelihood.of(groups, self.knots_s, self.levels_us, self.tail)

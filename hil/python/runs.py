@@ -17,12 +17,13 @@ from hil.deployment.deploy import deploy_on
 from hil.deployment.dry_run import say_plan
 from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.driver.chip_driver import ChipDriver
+from hil.emulator.address import chip_named
 from hil.errors import UsageError
 from hil.improvement.filled import chosen
 from hil.prediction.predict import predict
 from hil.prediction.scored import float_score
 from hil.python.answers import Report, Simulation
-from hil.python.chip import Chip, open_chip
+from hil.python.chip import EMULATED, Chip, open_chip
 from hil.python.networks import CompiledNetwork, compile, is_module, program_of
 from hil.python.progress import progress
 from hil.python.samples import HOW, Samples, parted, samples_of
@@ -104,10 +105,11 @@ def deploy(
             compile(network, chip, calibrating, watch=watch, **of_files), chip, data,
             record=record, out=out, options=options, watch=watch,
         )  # fmt: skip
-    by_name = data is None or isinstance(data, str | Path)
     if chip == "emulated":
         chip = emulated_address(of_files.get("chip"), of_files.get("macros"))
-    if isinstance(chip, str) and (network is None or isinstance(network, str | Path)) and by_name:
+    if isinstance(chip, str) and isinstance(network, str | Path | None) and isinstance(data, str | Path | None):
+        if chip.startswith(EMULATED) and not of_files.keys() & {"chip", "macros"}:
+            of_files |= zip(("chip", "macros"), chip_named(chip), strict=True)
         known = of_files.get("calibration") if record is None else _path(record)
         named = {field.name: of_files[field.name] for field in fields(NetworkOptions) if field.name in of_files}
         with progress(watch) as observer:

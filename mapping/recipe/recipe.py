@@ -111,13 +111,18 @@ class Recipe:
         return network
 
     def check_compiled(self, program: ConductanceProgram, name: str) -> None:
-        """Refuse what acts before a network is compiled and was not done to a program that is.
+        """Refuse what acts before a network is compiled or on its layout, and was not done to a program that is; copies
+        on idle cells and rounds are left out where there are none.
 
         Raises:
             RecipeError: it was asked for; ``name`` is the program's.
         """
+        from mapping.layout.lay_out import LayoutOptions
+
         done = Recipe.of_text(program.recipe).techniques if program.recipe else ()
-        if late := [str(t) for t in self.techniques if t.before_compile and t not in done]:
+        plain = (LayoutOptions(), LayoutOptions(averaged=True), LayoutOptions(rounds=True))
+        lying = [t for t in self.techniques if t.before_compile or t.laid_out(plain[0]) not in plain]
+        if late := [str(t) for t in lying if t not in done]:
             raise RecipeError(
                 f"{', '.join(late)} acts on a network before it is compiled, and {name} is a compiled program; "
                 "name its net.pt"

@@ -65,6 +65,14 @@ def choose_levels(targets_us: NDArray[np.floating], count: int = LEVEL_NODES) ->
     return np.unique(nodes)
 
 
+def fit_at(law: ProgrammingLaw) -> Fit:
+    """A law that is there, to ask how likely cells are under it."""
+    share = np.clip(law.wide_share, 1e-9, 1.0 - 1e-9)
+    tables = [law.loc_us, np.log(law.scale_us), law.skew, np.log(law.df), np.log(share / (1.0 - share))]
+    at = np.append(np.stack(tables).ravel(), np.log(law.wide_ratio))
+    return Fit(law.ages_s, law.levels_us, law.tail, at, np.zeros((0, 0)))
+
+
 def recalibrate(
     law: ProgrammingLaw,
     targets_us: NDArray[np.floating],
@@ -102,7 +110,7 @@ def recalibrate(
         )
 
     def loss(p: Floats) -> float:
-        return -Fit.at_law(changed(p)).likelihood(cells) + pull * float(p @ p)
+        return -fit_at(changed(p)).likelihood(cells) + pull * float(p @ p)
 
     best = minimize(loss, np.zeros(6), method="L-BFGS-B", bounds=[(-3.0, 3.0)] * 6)
     return changed(np.asarray(best.x, np.float64))

@@ -51,6 +51,10 @@ def test_what_acts_before_compiling_is_refused_for_what_is_compiled_or_has_no_we
     cli("compile", net, "--macros", 8, "-o", program)
     cli("simulate", program, "--with", ASKED, "--chips", 2, code=2)
     assert "prune=share=60 acts on a network before it is compiled, and program.h5 is a compiled program" in cli.err
+    cli("simulate", program, "--with", "reads=4", "--with", "copies=2", "--chips", 2, code=2)
+    assert "copies=macros=2, reads=times=4 acts on a network before it is compiled" in cli.err, (
+        "not left out without a word"
+    )
     cli("estimate", "lenet5", "--with", ASKED, code=2)
     assert "lenet5 is no net.pt" in cli.err
     few = small_network()
