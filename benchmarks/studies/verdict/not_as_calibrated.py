@@ -3,7 +3,7 @@
 Chips are calibrated, then ``moved_chips.Moved`` puts an effect into their products, and the network is deployed on them
 as ``hil deploy`` does. *Faithful* chips are of five physics that neither the simulator nor the emulated chip has: the C
 die and four written for such studies (``foreign_chips``, ``further_chips``). *Moved* ones are of four of these and have
-one of seven effects in two strengths, of which the weaker moves the accuracy without a tune by 1 to 2 points. What a
+one of nine effects in two strengths, of which the weaker moves the accuracy without a tune by 1 to 2 points. What a
 run says is a line of the results; lines that stand there are not made again.
 
     python benchmarks/studies.py not-as-calibrated [--out benchmarks/results/not_as_calibrated.jsonl]
@@ -67,6 +67,8 @@ STRENGTHS = {  # weak, strong
     "row_groups": (1.15, 1.3),
     "compression": (0.22, 0.5),
     "trading": (0.15, 1.0),
+    "dead_zone": (4.0, 6.0),
+    "row_leak": (0.1, 0.2),
 }
 SEEDS = 100  # of the first chip
 IMAGES = 500
