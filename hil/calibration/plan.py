@@ -33,7 +33,6 @@ class CalibrationPlan:
     zero_vectors: int  # reads of single rows, near zero input
     wire_macros: int  # one resistance for all macros: a few of them tell it
     wire_vectors: int
-    wire_target_ohm: float
     real_vectors: int  # products with inputs like a network's
     drive_subsets: int  # sets of rows driven alike with every unit, where a read takes several bits
 
@@ -43,9 +42,9 @@ class CalibrationPlan:
 
 
 PLANS = {
-    Budget.QUICK: CalibrationPlan(32, 1, 8, 8, False, 2, (0.0,), 0.2, 64, 0.005, 1024, 1024, 256, 2, 128, 0.05, 64, 32),
+    Budget.QUICK: CalibrationPlan(32, 1, 8, 8, False, 2, (0.0,), 0.2, 64, 0.005, 1024, 1024, 256, 2, 128, 64, 32),
     Budget.DEFAULT: CalibrationPlan(
-        128, 3, 16, 8, True, 4, (0.0, 1.0, 10.0, 100.0), 0.12, 255, 0.003, 1024, 4096, 512, 3, 384, 0.02, 128, 96
+        128, 3, 16, 8, True, 4, (0.0, 1.0, 10.0, 100.0), 0.12, 255, 0.003, 1024, 4096, 512, 3, 384, 128, 96
     ),
     Budget.FULL: CalibrationPlan(
         1024,
@@ -63,7 +62,6 @@ PLANS = {
         2048,
         8,
         1024,
-        0.01,
         1024,
         256,
     ),

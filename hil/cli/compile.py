@@ -109,7 +109,7 @@ def compile(
 ) -> int:
     """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
     from cim.chip.file import load_chip
-    from hil.deployment.network_source import BUNDLED_NETWORK, open_network
+    from hil.deployment.network_source import BUNDLED_NETWORK, bundled_on, open_network
     from hil.deployment.plan import plan_of
     from hil.report.mapping_page import layer_table, mapping_page
     from mapping.auto_bits import fewest_bits
@@ -137,6 +137,7 @@ def compile(
     options = recipe.laid_out(options)
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         network = trained(network, techniques, source, None, recipe.age_s, watch)
+        network, source = bundled_on(network, source, recipe, watch)
         file = recipe.before_compiling(open_network(network or BUNDLED_NETWORK, source, watch=watch), spec)
         compiled = partial(
             compile_network,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
 from hil.datasets.image_set import BUNDLED, Dataset, load_dataset
-from hil.deployment.options import NetworkOptions
+from hil.deployment.options import USUAL_RECIPE, NetworkOptions
 from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
@@ -139,7 +139,8 @@ def program_of(
     from mapping.program.file import load_program
     from mapping.scale_choice import judged_by_float
 
-    path = Path(network) if network else BUNDLED_NETWORK
+    network, asked = bundled_on(Path(network) if network else None, asked, recipe or USUAL_RECIPE, watch)
+    path = network or BUNDLED_NETWORK
     if path.suffix == ".h5":
         program = load_program(path)
         if recipe is not None:

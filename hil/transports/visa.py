@@ -151,8 +151,6 @@ class VisaMessages:
     the next line is sent, because such an instrument drops an answer that nobody took.
     """
 
-    single_answers = True
-
     def __init__(self, address: str, name: str, timeout_s: float) -> None:
         self.address = address
         self._resource = _open(name, address, int(timeout_s * 1000), name, open_timeout=int(timeout_s * 1000))

@@ -82,14 +82,14 @@ def test_a_network_takes_fewer_bits_of_activations_where_the_chip_drives_fewer()
 def test_one_small_array_is_deployed_on_without_a_network_or_an_option(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert run(["compile", "--chip", "small-32", "--json"]) == run(["help", "techniques", "--chip", "small-32"]) == 0
+    capsys.readouterr()
     few = ["--samples", "300", "--repeat", "2", "--no-causes", "--mode", "fast"]
     run(["deploy", "--emulated", "--chip", "small-32", *few, "-o", str(tmp_path / "run"), "--json"])
     report = json.loads(capsys.readouterr().out)
     for effort, techniques in ((2, report["plan"]["recipe"]), (0, "")):
         options = DeployOptions(effort=effort, samples=300, repeats=2, causes=False, mode="fast")
-        made = hil.deploy(
-            None, "emulated:small-32?seed=0", chip="small-32", options=options, out=tmp_path / f"{effort}"
-        )
+        made = hil.deploy(None, "emulated:small-32?seed=0", options=options, out=tmp_path / f"{effort}")
         assert made.to_json()["plan"]["recipe"] == techniques
     assert "--with adapters" in words_for(AgreementReport.from_json(report)).simulated()
     assert report["accuracy"]["measured"]["mean"] > report["accuracy"]["float"] - 0.1
