@@ -58,7 +58,7 @@ def of_named_chip(of: Given[NetworkOptions], port: str | None, calibration: Path
     if asked.macros is not None or asked.chip != NetworkOptions().chip:
         return of
     if port and port.startswith("emulated:"):
-        from hil.emulator.address import chip_named
+        from hil.transports import chip_named
 
         chip, macros = chip_named(port)
         return Given({**of.values, "chip": chip, "macros": macros})

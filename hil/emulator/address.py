@@ -63,18 +63,6 @@ def chip_from_address(address: str) -> EmulatedChip:
     return EmulatedChip(spec, seed, sample, key=chips_key, traces=traces)
 
 
-def chip_named(address: str) -> tuple[str, int | None]:
-    """Chip file and number of macros, None: the file's, that an address of an emulated chip names.
-
-    Example:
-        >>> chip_named("emulated:lab-128?seed=7&macros=16")
-        ('lab-128', 16)
-    """
-    name, _, query = address.removeprefix(SCHEME).partition("?")
-    macros = dict(parse_qsl(query)).get("macros", "")
-    return name or "lab-128", int(macros) if macros.isdecimal() else None
-
-
 def _key_in(path: str) -> bytes:
     try:
         return chip_key(read_text(path, 4096))

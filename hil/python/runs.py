@@ -17,7 +17,6 @@ from hil.deployment.deploy import deploy_on
 from hil.deployment.dry_run import say_plan
 from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.driver.chip_driver import ChipDriver
-from hil.emulator.address import chip_named
 from hil.errors import UsageError
 from hil.improvement.filled import chosen
 from hil.prediction.predict import predict
@@ -31,7 +30,7 @@ from hil.report.files import write_report
 from hil.report.run_folder import new_run_folder
 from hil.report.step_words import MADE_IN
 from hil.report.terminal.quantities import seconds
-from hil.transports import DEFAULT_BAUD, emulated_address
+from hil.transports import DEFAULT_BAUD, chip_named, emulated_address
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from hil.errors import PortError
 from hil.transports.base import Transport
@@ -23,6 +23,18 @@ _BAUD = re.compile(r"(?P<line>.+)\?baud=(?P<baud>[1-9][0-9]{0,8})", re.DOTALL)
 def emulated_address(chip: object = None, macros: int | None = None) -> str:
     """Address of an emulated chip of a kind, by default lab-128."""
     return f"emulated:{chip or 'lab-128'}?seed=0" + (f"&macros={macros}" if macros else "")
+
+
+def chip_named(address: str) -> tuple[str, int | None]:
+    """Chip file and number of macros, None: the file's, that an address of an emulated chip names.
+
+    Example:
+        >>> chip_named("emulated:lab-128?seed=7&macros=16")
+        ('lab-128', 16)
+    """
+    name, _, query = address.removeprefix("emulated:").partition("?")
+    macros = dict(parse_qsl(query)).get("macros", "")
+    return name or "lab-128", int(macros) if macros.isdecimal() else None
 
 
 def open_transport(address: str, *, timeout_s: float = 10.0) -> Transport:
