@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cim.json_text import parse_json
 from mapping.bits import OWN_CODES_BITS
+from mapping.errors import MappingUsageError
 from mapping.network.file import FORMAT
 from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, check_there, load_plain, read_bytes
 from mapping.network.graph import NetworkGraph, Preprocess
@@ -39,7 +40,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts bury the state dict."""
 
 
-class WeightsAlone(ValueError):
+class WeightsAlone(MappingUsageError):
     """Weights without the name of their architecture."""
 
     def __init__(self, path: Path, state: Mapping[str, Tensor]) -> None:
@@ -53,9 +54,7 @@ def own_bits(graph: NetworkGraph) -> tuple[int, int] | None:
 
 
 def check_source(network: str | Path) -> None:
-    """Refuse a file that is not there, before any work; the name of a library's model is none. Raises
-    ``NetworkFileError``.
-    """
+    """Refuse a file that is not there, before any work. Raises ``NetworkFileError``."""
     if not names_library_model(str(network)):
         check_there(Path(network))
 

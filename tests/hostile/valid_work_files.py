@@ -34,9 +34,9 @@ from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog, read_wire_log
 from hil.watch import Watch
 from mapping.compile import compile_network
-from mapping.network.file_check import read_bytes
+from mapping.network.file_check import load_plain, read_bytes
 from mapping.network.graph import Preprocess
-from mapping.network.importers import import_graph, read_state
+from mapping.network.importers import import_graph, state_of
 from mapping.program.conductance import ConductanceProgram
 from search.choice.candidate_costs import CandidateCost
 from search.choice.front import Member, front_of, read_front, write_front
@@ -233,5 +233,5 @@ WORK: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "trace": (wire_log, lambda path: list(trace_lines(read_wire_log(path)))),
     "tflite": (lite, _lite),
     "pt2": (exported, _exported),
-    "state dict": (weights, lambda path: read_state(read_bytes(path), path)),
+    "state dict": (weights, lambda path: state_of(load_plain(read_bytes(path), path), path)),
 }

@@ -96,7 +96,7 @@ def test_silicon_does_not_age_faster_than_the_host() -> None:
     ("rate", "back_s", "said"),
     [
         (1000.0, 0.0, r"moved by .* s in 0\.0.* s"),
-        (0.0, 0.0, r"moved by 0 s in 5\.* s"),
+        (0.0, 0.0, r"moved by 0 s in 5(\.\d+)? s"),
         (1.0, 3.0, "was set back by .* s"),
     ],
 )

@@ -15,6 +15,7 @@ from hil.pages.summary import Bars, Scale
 from hil.report.account import summary_of
 from hil.report.causes import causes_table
 from hil.report.tables import accuracies, cells, layers
+from hil.searching.summary import COLUMNS
 
 from ..cli.test_summaries import REPORTS
 
@@ -79,7 +80,7 @@ def printed_words() -> set[str]:
 
 
 def test_the_glossary_knows_every_label_and_header_that_the_sources_write_out() -> None:
-    words = printed_words()
+    words = printed_words() | {name for name, _ in COLUMNS}
     assert {"Lost on the chip", "EDP, mJ·ms", "images × repeats", "Injected"} <= words
     assert {word for word in words if not find_terms(UNIT.sub("", word))} == set()
 
