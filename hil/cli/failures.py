@@ -67,14 +67,14 @@ def whole_commands(said: str, typed: Sequence[str], parameters: Sequence[Any]) -
 
     Example: ``--macros 98`` after ``hil simulate net.pt --macros 4`` is ``hil simulate net.pt --macros 98``.
     """
-    from hil.report.step_words import grouped  # late: it knows verdicts, whose statistics are large
-
     takes = {name: parameter for parameter in parameters for name in parameter.opts}
 
     def whole(line: re.Match[str]) -> str:
         verb, option, value, rest = line.groups()
         if verb not in (None, "compile", typed[0]) or option not in takes:
             return line[0]
+        from hil.report.step_words import grouped  # late: it knows verdicts, whose statistics are large
+
         if takes[option].is_flag:
             value, rest = "", f" {value}{rest}"
         replaced = set() if takes[option].multiple else {option, "--macros"} if option == "--chip" else {option}

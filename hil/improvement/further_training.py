@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.deployment.options import USUAL_RECIPE
-from hil.improvement.finetuning.as_deployed import strength_of
-from hil.improvement.finetuning.plan import begun_settings
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.report.work_folder import discard
 from hil.watch import Watch
@@ -53,6 +51,9 @@ class FurtherTraining:
 
     def settings(self, program: ConductanceProgram, minutes: float, *, age_s: float, seed: int) -> FinetuneSettings:
         """Settings of the training that was begun in the folder, or else of one that begins now."""
+        from hil.improvement.finetuning.as_deployed import strength_of  # late: torch, and most trials train nothing
+        from hil.improvement.finetuning.plan import begun_settings
+
         begun = begun_settings(working_folder(self.out))
         return begun or FinetuneSettings(
             minutes=max(round(minutes, 2), LEAST_MINUTES),

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from hil.deployment.options import NetworkOptions
 from hil.errors import UsageError
-from hil.improvement.finetuning.run import finetune
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.watch import Watch
 from mapping.network.file import load_network
@@ -34,6 +33,8 @@ def trained_ahead(
             watch.message(f"{out} was trained from this network already")
             return out
         raise UsageError(f"{out} is of another network", hint="move it away, or name it as the network")
+    from hil.improvement.finetuning.run import finetune  # late: deployments that train nothing do without its libraries
+
     finetune(
         given, source.data, out, chip=source.chip, macros=source.macros, calibration=calibration,
         data_dir=source.data_dir, download=source.download, settings=FinetuneSettings(age_s=age_s), watch=watch,

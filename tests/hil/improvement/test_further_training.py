@@ -16,10 +16,11 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment.options import NetworkOptions
 from hil.improvement.begin import context_of
 from hil.improvement.context import Candidate, TrialContext
+from hil.improvement.finetuning.as_deployed import strength_of
 from hil.improvement.finetuning.inputs import load_finetune_inputs
 from hil.improvement.finetuning.plan import PLAN, FinetunePlan, fingerprint
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
-from hil.improvement.further_training import FurtherTraining, strength_of
+from hil.improvement.further_training import FurtherTraining
 from hil.improvement.improve import TRIALS, Improvement, improve
 from hil.improvement.settings import ImproveSettings
 from hil.improvement.trials import FINETUNE

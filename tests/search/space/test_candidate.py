@@ -209,8 +209,8 @@ def test_more_than_fifty_networks_of_cifar_size_are_costed_in_a_second_of_one_co
     assert 40 / (time.process_time() - begun) > 50
 
 
-def test_searching_needs_no_torch() -> None:
-    modules = "search.choice.pareto, search.space.prune"
+def test_searching_and_weighing_need_no_torch() -> None:
+    modules = "search.choice.pareto, search.space.prune, hil.improvement.filled"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
