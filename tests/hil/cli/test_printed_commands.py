@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 
 from hil.cli import app_of, run
+from hil.deployment.network_source import BUNDLED_NETWORK
 
 from ..conftest import Small
 
@@ -37,7 +38,7 @@ def test_a_network_too_large_is_told_commands_that_hold_it(
     chip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(["compile", "--chip", chip, "--macros", "2", "-o", "large.h5"]) == 6
+    assert run(["compile", str(BUNDLED_NETWORK), "--chip", chip, "--macros", "2", "-o", "large.h5"]) == 6
     commands = printed(capsys.readouterr().err)
     assert {"--with", "--macros", "--chip"} <= {word for words in commands for word in words}
     for words in commands:
