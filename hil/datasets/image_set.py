@@ -62,6 +62,16 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images) if self.inputs is None else len(self.inputs)
 
+    def part(self, chosen: NDArray[Any]) -> Dataset:
+        """Samples by number, or by a mask (n,); ``digest`` stays that of the whole."""
+
+        def of(values: NDArray[Any] | None) -> Any:
+            return values if values is None or len(values) != len(self) else values[chosen]
+
+        return replace(
+            self, images=of(self.images), labels=of(self.labels), targets=of(self.targets), inputs=of(self.inputs)
+        )
+
     @property
     def truth(self) -> NDArray[Any]:
         """Targets of any kind, (n, …)."""

@@ -62,17 +62,8 @@ def parted(data: Dataset) -> tuple[Dataset, Dataset]:
         raise UsageError(f"{len(data)} samples are too few to calibrate a network and to score it", hint=HOW)
     taken = np.zeros(len(data), bool)
     taken[evenly_taken(len(data), min(512, len(data) // 4))] = True
-    return _chosen(data, taken), _chosen(data, ~taken)
-
-
-def _chosen(data: Dataset, which: NDArray[np.bool_]) -> Dataset:
-    def of(values: NDArray[Any] | None) -> Any:
-        return values if values is None or len(values) != len(data) else values[which]
-
-    return replace(
-        data, images=of(data.images), labels=of(data.labels), targets=of(data.targets), inputs=of(data.inputs),
-        digest=f"{data.digest}:{int(which.sum())}",
-    )  # fmt: skip
+    calibrating, scored = data.part(taken), data.part(~taken)
+    return calibrating, replace(scored, digest=f"{data.digest}:{len(scored)}")
 
 
 def _of_torch(given: Any) -> Any:

@@ -163,8 +163,7 @@ def _check_images(data: Dataset, network: NetworkFile, settings: FinetuneSetting
 
 def _without(data: Dataset, images: NDArray[np.uint8]) -> Dataset:
     """The data set less those images."""
-    kept = ~np.isin(sample_keys(data.images), sample_keys(images))
-    return replace(data, images=data.images[kept], labels=data.labels[kept])
+    return data.part(~np.isin(sample_keys(data.images), sample_keys(images)))
 
 
 def _takes(graph: NetworkGraph, side: int) -> bool:

@@ -104,8 +104,7 @@ class Timeline:
 def chosen_images(data: Dataset, options: OrbitSettings) -> Dataset:
     """Images of the accuracy over the years, by seed."""
     order = np.random.default_rng(np.random.SeedSequence([options.seed, YEAR_ORDER])).permutation(len(data))
-    chosen = order[: options.year_images]
-    return replace(data, images=data.images[chosen], labels=data.labels[chosen])
+    return data.part(order[: options.year_images])
 
 
 def simulate_years(
