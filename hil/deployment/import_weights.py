@@ -6,7 +6,6 @@ import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from mapping.bits import LayerBits
 from mapping.network.architectures import ARCHITECTURES, build, misfits, shapes_of
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.importers import WeightsAlone, check_source, import_graph, own_bits, parse_architecture
+from mapping.network.importers import check_source, import_graph, own_bits, parse_architecture
 from mapping.network.library_models import LIBRARIES
 from mapping.network.task import TaskKind
 from mapping.operators.norms import Softmax
@@ -146,17 +145,21 @@ def import_network(
         if task and asked is None:
             raise UsageError(f"no task {task!r}", hint=f"one of {', '.join(TaskKind)}")
         of_classes = training.kind is TargetKind.CLASSES and asked in (None, TaskKind.CLASSIFY)
-        imported = partial(
-            import_graph, source, classes=training.classes if of_classes else (), input_shape=shape, preprocess=given,
-            trust=trust,
-        )  # fmt: skip
+
+        def recognised(state: Mapping[str, Tensor]) -> str:
+            found = architecture_of(state, source, training.classes, shape)
+            watch.note(f"{source.name} has the weights of {found}, by their names and shapes")
+            return found
+
         try:
-            try:
-                graph = imported(arch=arch)
-            except WeightsAlone as error:
-                found = architecture_of(error.state, source, training.classes, shape)
-                graph = imported(arch=found)
-                watch.note(f"{source.name} has the weights of {found}, by their names and shapes")
+            graph = import_graph(
+                source,
+                classes=training.classes if of_classes else (),
+                arch=arch or recognised,
+                input_shape=shape,
+                preprocess=given,
+                trust=trust,
+            )
         except ValueError as error:  # an unknown architecture, or one that the weights or images do not fit
             raise UsageError(str(error), hint="hil import --help") from error
     graph = for_task(without_last_softmax(graph, watch), asked, training)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cim.json_text import parse_json
 from mapping.bits import OWN_CODES_BITS
-from mapping.errors import MappingUsageError
 from mapping.network.file import FORMAT
 from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, check_there, load_plain, read_bytes
 from mapping.network.graph import NetworkGraph, Preprocess
@@ -40,14 +39,6 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts bury the state dict."""
 
 
-class WeightsAlone(MappingUsageError):
-    """Weights without the name of their architecture."""
-
-    def __init__(self, path: Path, state: Mapping[str, Tensor]) -> None:
-        super().__init__(f"{path} holds weights only: name the architecture: hil import --arch NAME")
-        self.path, self.state = path, state
-
-
 def own_bits(graph: NetworkGraph) -> tuple[int, int] | None:
     """Bits of weights and activations of a network that comes with codes of its own; None of any other."""
     return (OWN_CODES_BITS, OWN_CODES_BITS) if any(isinstance(node, Grid) for node in graph.nodes) else None
@@ -63,7 +54,7 @@ def import_graph(
     path: str | Path,
     *,
     classes: Sequence[str],
-    arch: str | Path | None = None,
+    arch: str | Callable[[Mapping[str, Tensor]], str] | None = None,
     input_shape: tuple[int, int, int] | None = None,
     preprocess: Preprocess | None = None,
     trust: bool = False,
@@ -77,13 +68,13 @@ def import_graph(
     enough: a graph for its cost. With ``trust`` a torch file **may run code**: legacy pickles, TorchScript (its
     weights), a whole module and ``.pt2`` (both are captured) are then taken too.
 
-    Raises ``NetworkFileError`` (the file, or its weights do not fit), ``WeightsAlone``, ``ValueError`` (unknown
-    architecture or what is missing), ``UnsupportedOperation``.
+    Raises ``NetworkFileError`` (the file, or its weights do not fit), ``ValueError`` (unknown architecture or what is
+    missing), ``UnsupportedOperation``.
 
     Args:
         path: of the file, or name of a library's model.
         classes: names of the logits.
-        arch: architecture of weights alone.
+        arch: architecture of weights alone, or what names it for their state dict.
         input_shape: (channels, height, width).
         preprocess: how pixels become inputs.
         trust: the file may run code.
@@ -106,8 +97,8 @@ def import_graph(
     path = Path(path)
     data = read_bytes(path)
     provenance = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
-    if arch is not None:
-        provenance["arch"] = str(arch)
+    if isinstance(arch, str):
+        provenance["arch"] = arch
     if path.suffix == ".onnx":
         from mapping.network.onnx_import import graph_from_onnx
 
@@ -129,21 +120,24 @@ def import_graph(
     else:
         content = load_plain(data, path, trust=trust)
         provenance |= {"trusted": "true"} if trust else {}
-        if arch is None and isinstance(content, torch.nn.Module) and not isinstance(content, torch.jit.ScriptModule):
+        named = isinstance(arch, str) or isinstance(content, torch.jit.ScriptModule)  # scripts give their weights only
+        if isinstance(content, torch.nn.Module) and not named:
             example = torch.zeros(2, *(input_shape or ()))
             given = _needed(preprocess)
             return capture(content, example, preprocess=given, classes=classes, provenance=provenance)
         state = state_of(content, path)
+    if callable(arch):
+        provenance["arch"] = arch = arch(state)
     if arch is None:
-        raise WeightsAlone(path, state)
-    if names_library_model(str(arch)):
+        raise ValueError(f"{path} holds weights only: name the architecture: hil import --arch NAME")
+    if names_library_model(arch):
         return library_graph(
-            str(arch), classes=classes, input_shape=input_shape, state=state, preprocess=preprocess, file=path,
+            arch, classes=classes, input_shape=input_shape, state=state, preprocess=preprocess, file=path,
             provenance=provenance,
         )  # fmt: skip
     from mapping.network.architectures import build
 
-    name, options = parse_architecture(str(arch))
+    name, options = parse_architecture(arch)
     try:
         return build(
             name,
