@@ -180,9 +180,9 @@ def chip_address(port: str | None, emulated: bool, chip: str | None, macros: int
             else "--port and --emulated exclude each other",
             hint="hil board ports lists serial ports; hil deploy --emulated needs no chip",
         )
-    from hil.transports import emulated_address
+    from hil.transports import whole_address
 
-    return port if port and port != "emulated" else emulated_address(chip, macros)
+    return whole_address(port or "emulated", chip, macros)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from hil.driver.keys import HostKey
 from hil.driver.open_chip import open_chip as opened
 from hil.python.progress import progress
 from hil.report.terminal.quantities import seconds
-from hil.transports import emulated_address
+from hil.transports import whole_address
 from hil.watch import Watch
 
 EMULATED = "emulated:"
@@ -113,8 +113,9 @@ def open_chip(
         ...     one.read_cells(0).shape
         (128, 128)
     """
-    if address == "emulated":
-        address = emulated_address(chip.name if isinstance(chip, ChipSpec) else chip, macros)
+    if isinstance(chip, ChipSpec):
+        address = whole_address(address, chip.name, macros or chip.macros)
+    address = whole_address(address, chip, macros)
     if macros is not None and address.startswith(EMULATED) and "macros=" not in address:
         address += f"{'&' if '?' in address else '?'}macros={macros}"
     driver = opened(

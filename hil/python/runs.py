@@ -30,7 +30,7 @@ from hil.report.files import write_report
 from hil.report.run_folder import new_run_folder
 from hil.report.step_words import MADE_IN
 from hil.report.terminal.quantities import seconds
-from hil.transports import DEFAULT_BAUD, chip_named, emulated_address
+from hil.transports import DEFAULT_BAUD, chip_named, whole_address
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 
@@ -104,9 +104,8 @@ def deploy(
             compile(network, chip, calibrating, watch=watch, **of_files), chip, data,
             record=record, out=out, options=options, watch=watch,
         )  # fmt: skip
-    if chip == "emulated":
-        chip = emulated_address(of_files.get("chip"), of_files.get("macros"))
     if isinstance(chip, str) and isinstance(network, str | Path | None) and isinstance(data, str | Path | None):
+        chip = whole_address(chip, of_files.get("chip"), of_files.get("macros"))
         if chip.startswith(EMULATED) and not of_files.keys() & {"chip", "macros"}:
             of_files |= zip(("chip", "macros"), chip_named(chip), strict=True)
         known = of_files.get("calibration") if record is None else _path(record)

@@ -20,8 +20,10 @@ _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<rest>.*)", re.DOT
 _BAUD = re.compile(r"(?P<line>.+)\?baud=(?P<baud>[1-9][0-9]{0,8})", re.DOTALL)
 
 
-def emulated_address(chip: object = None, macros: int | None = None) -> str:
-    """Address of an emulated chip of a kind, by default lab-128."""
+def whole_address(port: str, chip: object = None, macros: int | None = None) -> str:
+    """The address that a port names; "emulated" is an emulated chip of a kind, by default lab-128."""
+    if port != "emulated":
+        return port
     return f"emulated:{chip or 'lab-128'}?seed=0" + (f"&macros={macros}" if macros else "")
 
 
