@@ -1,4 +1,4 @@
-"""A mission in one command: deploy, campaign, mitigations, passes, budgets, and mission.html for a reviewer.
+"""A mission in one command: deploy, campaign, mitigations, budgets, and mission.html for a reviewer.
 
     python examples/orbit/fly.py -o runs/orbit                      # EuroSAT on 16 macros: hours; resumable
     python examples/orbit/fly.py -o runs/small --injections 650 --chips 4 --images 200 --year-images 200
@@ -22,7 +22,6 @@ from hil.payload.budget import busy_share, check_budget
 from hil.payload.harden import accuracy_at_end, harden_campaign
 from hil.payload.orbit import load_orbit, orbit_path
 from hil.payload.page import mission_page
-from hil.payload.passes import load_passes, packed_bytes, passes_json, plan_transfer
 from hil.payload.radiation.campaign import run_study
 from hil.payload.requirements import load_mission
 from hil.payload.settings import SCENARIOS, OrbitSettings
@@ -43,7 +42,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--chip", default="lab-128")
     parser.add_argument("--orbit", default="leo-sso.toml")
     parser.add_argument("--mission", type=Path, default=HERE / "mission.toml")
-    parser.add_argument("--passes", type=Path, default=HERE / "passes.csv")
     parser.add_argument("--injections", type=int, default=9607, help="739 of each kind; 9,604 give a margin of 1 %%")
     parser.add_argument("--chips", type=int, default=20, help="virtual chips of the accuracy over the years")
     parser.add_argument("--images", type=int, default=2000, help="images of the run")
@@ -89,28 +87,21 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
         program, data, None, orbit, out / "campaign", options, watch, busy_share=busy_share(program, plan)
     )
     hardening = harden_campaign(out / "campaign", program, plan, options)
-    windows, rate = load_passes(asked.passes), plan.limits.uplink_bit_per_s or 64e3
-    passes = [
-        plan_transfer("program, packed", packed_bytes(program), windows, rate),
-        plan_transfer("telemetry dump", 200_000, windows, 256e3),
-    ]
     at_end = accuracy_at_end(out / "campaign", program, plan)
     budget = check_budget(program, plan, network=subject.name, accuracy=subject.accuracy, accuracy_at_end=at_end)
-    write_text(out / "passes.json", json.dumps(passes_json(passes), indent=1) + "\n")
     write_text(out / "budget.json", json.dumps(budget.to_json(), indent=1) + "\n")
-    made = ("program.h5", "passes.json", "budget.json", "run/report.json", "run/record.h5")
+    made = ("program.h5", "budget.json", "run/report.json", "run/record.h5")
     files = [
         asked.network,
         asked.mission,
         orbit_path(asked.orbit),
-        asked.passes,
         *(out / name for name in made),
         *(out / "campaign" / name for name in ("settings.json", "injections.json", "campaign.json", "hardening.json")),
     ]
     notes = [f"the run was on an emulated chip, {study.report['belief']}", *study.report["notes"]]
     write_text(
         out / "mission.html",
-        mission_page(plan, budget, study.report, hardening, passes, files, notes),
+        mission_page(plan, budget, study.report, hardening, files, notes),
     )
     print(f"page: {out / 'mission.html'}")
 

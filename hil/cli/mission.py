@@ -1,4 +1,4 @@
-"""The commands for payloads in orbit: ``hil mission check``, ``harden``, ``passes`` and ``flight``."""
+"""The commands for payloads in orbit: ``hil mission check``, ``harden`` and ``flight``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.payload.settings import OrbitSettings
-from hil.report.terminal.quantities import bit_rate
 
 mission = typer.Typer(
-    help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True, rich_markup_mode=None
+    help="Prototype a payload in orbit: budgets, mitigations, flights.", no_args_is_help=True, rich_markup_mode=None
 )
 Subject = Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")]
 OfSubject = Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")]
@@ -99,33 +98,6 @@ def harden(
             cheapest = harden_campaign(campaign, found.program, wanted, options)
     print_result([cheapest.summary()], cheapest.to_json(), as_json)
     return ExitCode.DONE if cheapest.chosen else ExitCode.OUTSIDE_TOLERANCE
-
-
-@mission.command(cls=GroupedCommand)
-@from_settings
-def passes(
-    subject: Subject,
-    passes: Annotated[Path, typer.Option("--passes", help="CSV of contact windows, columns start and end")],
-    *,
-    of: OfSubject,
-    rate: Annotated[str, typer.Option(help="uplink in bit/s: 64k, 1M")] = "64k",
-    down_rate: Annotated[str, typer.Option(help="downlink in bit/s")] = "256k",
-    dump: Annotated[int, typer.Option(min=0, help="bytes of a telemetry dump")] = 0,
-    network: NetworkOfRun = None,
-    as_json: Json = False,
-) -> int:
-    """Plan the uplink of a program over contact windows, and a telemetry dump; exit code 1 when windows are too few."""
-    from hil.payload.passes import load_passes, packed_bytes, passes_json, passes_table, plan_transfer
-    from hil.payload.subject import open_subject
-
-    windows, up, down = load_passes(passes), bit_rate(rate), bit_rate(down_rate)
-    with screen(quiet=as_json) as watch:
-        found = open_subject(subject, of.upon(NetworkOptions()), watch, network=network)
-        plans = [plan_transfer("program, packed", packed_bytes(found.program), windows, up)]
-    if dump:
-        plans.append(plan_transfer("telemetry dump", dump, windows, down))
-    print_result([passes_table(plans)], passes_json(plans), as_json)
-    return ExitCode.OUTSIDE_TOLERANCE if any(plan.passes is None for plan in plans) else ExitCode.DONE
 
 
 @mission.command(cls=GroupedCommand)

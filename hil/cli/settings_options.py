@@ -23,7 +23,7 @@ import typer
 
 from hil.cli.options import floats
 from hil.report.terminal.completion import BY_FIELD, one_of
-from hil.report.terminal.quantities import bit_rate, celsius, duration, seconds
+from hil.report.terminal.quantities import celsius, duration, seconds
 from mapping.settings import option_of, short
 
 if TYPE_CHECKING:
@@ -135,8 +135,6 @@ def _option(field: Field, usual: Any) -> Parameter:
         hint, shown = str, None if about["unset"] else ",".join(map(duration, ages))
     elif about["unit"] == "°C":
         hint = str
-    elif about["unit"] == "bit/s":
-        hint, shown = str, f"{shown / 1000:g}k"
     elif hint in (int, float):
         size = 100.0 if about["unit"] == "%" else 1
         sides = {"min": size * about["low"], "max": size * about["high"]}
@@ -174,8 +172,6 @@ def _read(field: Field, value: Any) -> Any:
         return tuple(map(seconds, value.split(","))) if kind == NUMBERS else seconds(value)
     if unit == "°C":
         return celsius(value)
-    if unit == "bit/s":
-        return bit_rate(value)
     if unit == "%":
         return value / 100.0
     return floats(value) if kind == NUMBERS else value

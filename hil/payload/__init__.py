@@ -1,1 +1,1 @@
-"""On-orbit payloads: budgets that can fail, radiation campaigns, mitigations and their prices, passes."""
+"""On-orbit payloads: budgets that can fail, radiation campaigns, mitigations and their prices."""

@@ -22,12 +22,12 @@ from hil.errors import UsageError
 from hil.pages.summary import Bar, Bars, Fact, Headline, Summary, Tone
 from hil.pages.tables import Table
 from hil.payload.host_load import HostLoad, host_load
-from hil.payload.passes import FRAMING
 from hil.payload.requirements import MissionPlan
 from mapping.program.conductance import ConductanceProgram
 from mapping.workload import program_workload
 
 FORMAT = "hil.budget/1.0"
+FRAMING = 1.05  # bytes sent for a byte of a file: packet headers, checksums, repeats (assumed)
 ON_HOST = ("activation", "pooling", "multiplier", "accumulator")  # modules of the cost model that the host replaces
 
 

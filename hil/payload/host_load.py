@@ -15,17 +15,22 @@ Integer operations of one output are counted from the written integers of ``docs
 
 from __future__ import annotations
 
+import json
+import lzma
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from cim.cost.events import executor_of, host_bits
 from cim.cost.workload import Executor, LayerWork, WorkKind
-from hil.payload.passes import UNPACK_BYTES, packed_bytes
 from hil.payload.requirements import HostFigures
+from mapping.network.file import NO_KEYS
 from mapping.operators.integer.requantise import Requantise
 from mapping.operators.node import INPUT
 from mapping.operators.step import Step
 from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.records import to_record
 from mapping.program.shapes import step_shapes
 from mapping.workload import program_workload
 
@@ -33,6 +38,8 @@ CORRECTION, BIAS, REQUANTISE, ADD = 3, 1, 4, 11
 SUM_BITS = 32  # of a level sum between chip and host
 CORRECTION_BYTES = 4 + 8 + 4  # gain, offset and input gain of a column (``cim.chip.correction``)
 RULE_BYTES, BIAS_BYTES = 4 + 1, 4  # multiplier and shift; bias
+PACKED = {"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 15, "lc": 3, "lp": 0}
+UNPACK_BYTES = 2 * (1846 + (768 << 3)) + (1 << 15)  # probabilities of 16 bits for lc + lp = 3, and the dictionary
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,17 @@ def host_load(program: ConductanceProgram, host: HostFigures) -> HostLoad:
         host_s=operations / host.operations_per_s,
         link_s=link_bits / host.link_bit_per_s,
     )
+
+
+def packed_bytes(program: ConductanceProgram) -> int:
+    """Bytes of a program as it goes up: description, levels, rules and tables, compressed (LZMA).
+
+    Calibration images, keys of training images and the chip's description stay on the ground.
+    """
+    record, arrays = to_record(replace(program, trained_on=NO_KEYS, calibration_keys=NO_KEYS))
+    plain = json.dumps(record, separators=(",", ":")).encode()
+    plain += b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
+    return len(lzma.compress(plain, format=lzma.FORMAT_RAW, filters=[PACKED]))
 
 
 def operations_of(layer: LayerWork) -> int:

@@ -1,4 +1,4 @@
-"""The page of a mission for reviewers: budgets, campaign, mitigations, passes, open assumptions, digests of files."""
+"""The page of a mission for reviewers: budgets, campaign, mitigations, open assumptions, digests of files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hil.pages.shell import page
 from hil.pages.tables import Table, labelled, with_reason
 from hil.payload.budget import MissionBudget
 from hil.payload.harden import Hardening
-from hil.payload.passes import TransferPlan, passes_table
 from hil.payload.radiation.campaign import file_digest
 from hil.payload.radiation.report import assumptions, campaign_sections
 from hil.payload.requirements import MissionPlan
@@ -23,7 +22,6 @@ def mission_page(
     budget: MissionBudget,
     campaign: Mapping[str, Any],
     hardening: Hardening,
-    passes: Sequence[TransferPlan],
     files: Sequence[Path],
     notes: Sequence[str] = (),
 ) -> str:
@@ -61,7 +59,6 @@ def mission_page(
                 Section("Budgets", (Marked(limits, rows=tuple(line.name for line in budget.broken)), _energy(budget))),
                 *campaign_sections(campaign),
                 Section("Mitigations", tuple(part for part in mitigations.parts if isinstance(part, Table))),
-                Section("Passes", (passes_table(passes),)),
                 assumptions(assumed),
                 Section("Files", (Table("Files", ("file", "bytes", "SHA-256"), listed),)),
             ),

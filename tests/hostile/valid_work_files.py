@@ -23,7 +23,6 @@ from hil.improvement.context import Candidate
 from hil.improvement.improve import TrialResult, stored_result
 from hil.payload.harden import harden_campaign
 from hil.payload.orbit import load_orbit
-from hil.payload.passes import load_passes
 from hil.payload.radiation.campaign import kept_years, read_injections, run_study, save_injections
 from hil.payload.radiation.outcomes import InjectionResult
 from hil.payload.radiation.timeline import right_answers
@@ -57,10 +56,6 @@ def _copied(source: Path, folder: Path) -> Path:
 
 def mission(folder: Path) -> Path:
     return _copied(EXAMPLES / "mission.toml", folder)
-
-
-def passes(folder: Path) -> Path:
-    return _copied(EXAMPLES / "passes.csv", folder)
 
 
 def orbit(folder: Path) -> Path:
@@ -220,7 +215,6 @@ def weights(folder: Path) -> Path:
 WORK: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "mission": (mission, load_mission),
     "orbit": (orbit, load_orbit),
-    "passes": (passes, load_passes),
     "injections": (injections, read_injections),
     "campaign": (campaign, _harden),
     "years": (years, _years),

@@ -1,4 +1,4 @@
-"""Durations, rates and temperatures as people write them: 1h, 64k, 60C."""
+"""Durations and temperatures as people write them: 1h, 60C."""
 
 from __future__ import annotations
 
@@ -25,16 +25,6 @@ def duration(value_s: float) -> str:
         if value_s and value_s % size == 0:
             return f"{value_s / size:g}{unit}"
     return f"{value_s:g}s"
-
-
-def bit_rate(text: str) -> float:
-    """Bit/s of "64k", "1M" or a plain number."""
-    units = {"k": 1e3, "M": 1e6}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
-    try:
-        return float(number) * unit
-    except ValueError:
-        raise UsageError(f"{text!r} is not a rate", hint="write 64k, 1M, or bits a second") from None
 
 
 def celsius(text: str) -> float:

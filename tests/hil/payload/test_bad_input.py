@@ -66,16 +66,6 @@ def test_an_impossible_orbit_or_mission_is_named_with_file_line_and_field_before
     assert not out.exists()
 
 
-@pytest.mark.parametrize("row", ["0,nan", "0,1e99", "100,50", "soon,later", "0"])
-def test_an_impossible_pass_is_named_with_file_and_line(
-    row: str, program: ConductanceProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save_program(program, tmp_path / "program.h5")
-    (tmp_path / "passes.csv").write_text(f"start,end\n{row}\n", "utf-8")
-    assert run(["mission", "passes", str(tmp_path / "program.h5"), "--passes", str(tmp_path / "passes.csv")]) == 7
-    assert "passes.csv:2: " in capsys.readouterr().err
-
-
 def test_a_campaign_of_another_program_is_not_hardened(program: ConductanceProgram, tmp_path: Path) -> None:
     file = tmp_path / "campaign.json"
     report: dict[str, object] = {"format": FORMAT, "settings": {"program": "0" * 64}, "kinds": {}, "false_alarms": {}}

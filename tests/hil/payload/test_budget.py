@@ -15,8 +15,7 @@ from hil.deployment.options import NetworkOptions
 from hil.errors import FileError
 from hil.payload.budget import BudgetStatus, KnownAccuracy, check_budget, image_energy
 from hil.payload.facts_file import FactsFileError, NewerFactsFile
-from hil.payload.host_load import host_load, operations_of, program_image_bytes
-from hil.payload.passes import packed_bytes
+from hil.payload.host_load import host_load, operations_of, packed_bytes, program_image_bytes
 from hil.payload.requirements import load_mission
 from hil.payload.subject import Subject, open_subject
 from hil.report.files import report_text

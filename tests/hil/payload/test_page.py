@@ -15,7 +15,6 @@ from hil.payload.budget import check_budget
 from hil.payload.harden import harden_campaign
 from hil.payload.orbit import load_orbit
 from hil.payload.page import mission_page
-from hil.payload.passes import TransferPlan
 from hil.payload.radiation.campaign import run_study
 from hil.payload.requirements import load_mission
 from hil.payload.settings import OrbitSettings
@@ -25,7 +24,6 @@ from mapping.program.conductance import ConductanceProgram
 from ..browser import AXE, BROWSER, faults, violations
 
 MISSION = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
-TRANSFER = TransferPlan("<program>", 10, 0.5, None)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +42,7 @@ def reviewed(
     hardening = harden_campaign(folder, program, plan, options)
     budget = check_budget(program, plan, network="small")
     files, notes = [MISSION, folder / "campaign.json"], ["noted <first>"]
-    return mission_page(plan, budget, study.report, hardening, [TRANSFER], files, notes), folder / "campaign.json"
+    return mission_page(plan, budget, study.report, hardening, files, notes), folder / "campaign.json"
 
 
 def test_a_page_begins_with_findings_says_what_is_assumed_and_lists_every_file_with_its_digest(
@@ -59,7 +57,6 @@ def test_a_page_begins_with_findings_says_what_is_assumed_and_lists_every_file_w
         "Outcomes",
         "Criticality",
         "Mitigations",
-        "Passes",
         "Open assumptions",
         "Files",
     ]
@@ -74,7 +71,6 @@ def test_a_page_begins_with_findings_says_what_is_assumed_and_lists_every_file_w
         assert places[-2] < words.index(text) < places[-1]
     for path in (MISSION, report):
         assert hashlib.sha256(path.read_bytes()).hexdigest() in words
-    assert "&lt;program&gt;" in words
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
