@@ -46,8 +46,8 @@ class Views:
     logits: Tensor
 
 
-def load_images(name: str, split: str, data_dir: str | None = None) -> Images:
-    data = load_dataset(name, split, data_dir=data_dir)
+def load_images(name: str, split: str) -> Images:
+    data = load_dataset(name, split)
     pixels = torch.tensor(data.images).permute(0, 3, 1, 2).float() / 255
     return Images(pixels.contiguous(), torch.tensor(data.labels))
 

@@ -100,7 +100,6 @@ def main() -> None:
                 source,
                 arch=None,
                 data=str(asked.out / f"{name}_train.npz"),
-                data_dir=None,
                 weight_bits=4,
                 activation_bits=8,
                 trust=True,

@@ -29,7 +29,7 @@ def campaign(
         typer.Option(help="mission.toml: how much of the time images are worked on; default: all", show_default=False),
     ] = None,
     *,
-    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data", "data_dir", "download", "trust")],
+    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data", "trust")],
     treated: Given[TechniqueOptions],
     faults: Annotated[
         Given[OrbitSettings],

@@ -48,7 +48,7 @@ def import_(
         ),
     ] = None,
     *,
-    of: Annotated[Given[NetworkOptions], Only("data_dir", "download", "mean", "std", "trust")],
+    of: Annotated[Given[NetworkOptions], Only("mean", "std", "trust")],
     widths: Given[BitOptions],
     task: Task = None,
 ) -> int:
@@ -61,8 +61,6 @@ def import_(
             source,
             arch=arch,
             data=data,
-            data_dir=asked.data_dir,
-            download=asked.download,
             images=images,
             weight_bits=bits.weight_bits or WEIGHT_BITS,
             activation_bits=bits.activation_bits or ACTIVATION_BITS,

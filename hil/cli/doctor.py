@@ -21,7 +21,7 @@ EXTRAS = {  # by the extra that installs it: package, and what needs it
     "search": ("pymoo", "hil search"),
     "onnx": ("onnx", "ONNX networks"),
     "tflite": ("tflite", "TFLite networks"),
-    "data": ("torchvision", "--download"),
+    "data": ("torchvision", "hil doctor --download"),
 }
 ROOMS = ("hil", "mapping", "search", "cim", "firmware_protocols")  # top-level names of this package
 SETS = ("fashion-mnist-bundled", "fashion-mnist", "cifar10", "eurosat")

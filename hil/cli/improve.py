@@ -48,7 +48,7 @@ def improve(
     port: Port = None,
     emulated: Emulated = False,
     *,
-    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data_dir", "download", "trust")],
+    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")],
     wanted: Given[ImproveSettings],
     treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
     asked: Annotated[Given[DeployOptions], Only("task", "metric", "allow_code")],

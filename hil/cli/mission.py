@@ -20,7 +20,7 @@ mission = typer.Typer(
 )
 Subject = Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")]
 OfSubject = Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")]
-WithImages = Annotated[Given[NetworkOptions], Only("chip", "macros", "data", "data_dir", "download", "trust")]
+WithImages = Annotated[Given[NetworkOptions], Only("chip", "macros", "data", "trust")]
 Treated = Annotated[Given[TechniqueOptions], Only("having", "without")]
 
 

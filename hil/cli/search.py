@@ -82,7 +82,7 @@ def run_(
         ),
     ] = None,
     *,
-    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data_dir")],
+    of: Annotated[Given[NetworkOptions], Only("chip", "macros")],
     searched: Given[SearchSettings],
     treated: Given[TechniqueOptions],
     workers: Workers = None,
@@ -114,7 +114,6 @@ def run_(
         costs=named_place(costs) if costs else "",
         macros=source.macros or 0,
         calibration=str(calibration.absolute()) if calibration else "",
-        data_dir=str(source.data_dir.absolute()) if source.data_dir else "",
         recipe=str(treated.upon(TechniqueOptions()).recipe()),
     )
     folder = begin_search(out, settings, space=space, teacher=from_ or teacher, allow_code=allow_code, restart=restart)

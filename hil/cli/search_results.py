@@ -116,7 +116,7 @@ def prune(
             autocompletion=chips,
         ),
     ] = "",
-    of: Annotated[Given[NetworkOptions], Only("macros", "data_dir")],
+    of: Annotated[Given[NetworkOptions], Only("macros")],
     data: Annotated[
         str | None,
         typer.Option(
@@ -142,7 +142,6 @@ def prune(
             out,
             edp=edp,
             data=data,
-            data_dir=source.data_dir,
             costs=costs,
             chip=chip,
             macros=source.macros,

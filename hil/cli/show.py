@@ -210,10 +210,19 @@ def examples(
     return ExitCode.DONE
 
 
-def doctor(as_json: Json = False) -> int:
+def doctor(
+    download: Annotated[
+        str | None,
+        typer.Option(help="fetch this data set through torchvision, with its checksum", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> int:
     """Check this machine: versions, ports and permissions, data sets, room for results."""
     from hil.cli.doctor import checks
+    from hil.datasets.image_set import fetch_dataset
 
+    if download is not None:
+        fetch_dataset(download)
     found = checks()
     table = Table("Checks", ("", "", ""), tuple((c.word, c.name, c.text) for c in found))
     print_result([table], {c.name: {"ok": c.ok, "text": c.text} for c in found}, as_json)

@@ -108,7 +108,6 @@ def simulate(
             str(network or BUNDLED_NETWORK),
             as_options(source, "chip", "macros") + measured,
             source.data,
-            str(source.data_dir) if source.data_dir else None,
         )
         steps[0] = NextStep(
             f"hil improve {taught} --out {word_of(f'{name}-improved')}", "techniques that fit, cheap to dear"

@@ -1,8 +1,8 @@
 """Data sets: found by name or by path, checked before they take memory, images kept as uint8.
 
 ``load_dataset("fashion-mnist", "test")`` searches, in this order: the directory given, the
-directory in ``HIL_DATA``, the directory of the Debian package, and, only when asked, a download
-through torchvision (checked by its MD5). A path is read by what it holds: IDX files, CIFAR-10
+directory in ``HIL_DATA``, the directory of the Debian package, and the cache that ``fetch_dataset`` fills
+through torchvision (which checks an MD5). A path is read by what it holds: IDX files, CIFAR-10
 binary batches, HDF5, .npz or a folder of images by class. ``hil.datasets.formats`` has the formats of images with
 classes; ``hil.datasets.arrays`` those of any inputs and targets, ``hil.datasets.labelled_folders`` masks and boxes.
 """
@@ -29,6 +29,7 @@ from hil.errors import FileError, UsageError
 
 ENVIRONMENT = "HIL_DATA"
 DEBIAN = Path("/usr/share/datasets")
+CACHE = Path("~/.cache/hil")  # of what was fetched without ``HIL_DATA``
 BUNDLED = Path(__file__).parent / "bundled"
 
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -118,7 +119,6 @@ def load_dataset(
     *,
     data_dir: str | Path | None = None,
     limit: int | None = None,
-    download: bool = False,
     any_kind: bool = False,
 ) -> Dataset:
     """The images of a known set or of a path; the first ``limit`` of them when it is given.
@@ -126,7 +126,6 @@ def load_dataset(
     Known names: ``fashion-mnist``, ``cifar10`` (bit-exact images where the file has them), ``cifar10-jpeg``,
     ``eurosat``; part of this package: ``fashion-mnist-bundled`` (the first 2,000 test images), ``digits-bundled``
     (1,000 of 8 x 8), ``yin-yang-bundled`` (1,000 points of 4 features).
-    ``download`` allows torchvision to fetch a known set into ``data_dir``, ``HIL_DATA`` or the user's cache.
     ``any_kind`` takes sets whose samples are not images with classes, for those who can score them.
     Raises ``FileError`` when nothing is found or a file is broken, or is of a kind that was not asked for.
 
@@ -135,7 +134,6 @@ def load_dataset(
         split: train or test.
         data_dir: folder of known sets; None: HIL_DATA or the user's cache.
         limit: number of images from the first; None: all.
-        download: known sets may be fetched.
         any_kind: samples may be other than images with classes.
 
     Returns:
@@ -160,7 +158,7 @@ def load_dataset(
         return _dataset(name, formats.read_path(file, split, limit), classes)
     known = _KNOWN.get(name)
     if known is not None:
-        found = _find(name, known, split, data_dir, download)
+        found = _find(name, known, split, data_dir)
         return _dataset(name, _read_known(known, found, split, limit), known.classes, known.shape)
     path = Path(name_or_path).expanduser()
     if not path.exists():
@@ -249,37 +247,52 @@ def _read_known(known: _Known, path: Path, split: str, limit: int | None) -> Con
     return formats.read_path(path, split, limit, group=known.group)
 
 
-def _find(name: str, known: _Known, split: str, data_dir: str | Path | None, download: bool) -> Path:
-    """The file or folder of a known set; the error says all four ways to have it."""
+def _find(name: str, known: _Known, split: str, data_dir: str | Path | None) -> Path:
+    """The file or folder of a known set; the error says all ways to have it."""
     environment = os.environ.get(ENVIRONMENT)
-    roots = [Path(root).expanduser() for root in (data_dir, environment, DEBIAN) if root]
-    if data_dir is not None and not roots[0].is_dir():
-        raise FileError(f"no data directory {data_dir}", where="--data-dir", hint="name an existing directory")
+    roots = [Path(root).expanduser() for root in (data_dir, environment, DEBIAN, CACHE) if root]
     places = [root / place.format(split=split) for root in roots for place in known.places]
     for place in places:
         if place.is_file() or formats.holds_split(place, split, folders=known.test_every > 0):
             return place
-    if download and known.torchvision:
-        target = roots[0] if data_dir or environment else Path.home() / ".cache" / "hil"
-        return _download(name, known, split, target)
     package = "apt-get install dataset-fashion-mnist" if name == "fashion-mnist" else f"the same files below {DEBIAN}"
-    fetch = f"--download (needs pip install 'rram-hil[data]', torchvision checks its {known.torchvision} by MD5)"
+    fetch = f"hil doctor --download {name} (needs pip install 'rram-hil[data]', torchvision checks it by MD5)"
     raise FileError(
         f"data set {name!r} ({split}) is not on this machine",
         where="looked for " + ", ".join(str(place) for place in places),
         hint="\n          ".join(
             [
-                f"--data-dir DIR, DIR holding {' or '.join(p.format(split=split) for p in known.places)}",
-                f"export {ENVIRONMENT}=DIR, the same",
+                *([fetch] if known.torchvision else []),
+                f"export {ENVIRONMENT}=DIR, DIR holding {' or '.join(p.format(split=split) for p in known.places)}",
                 package,
-                fetch if known.torchvision else "no download is known for this copy",
             ]
         ),
     )
 
 
+def fetch_dataset(name: str) -> list[Path]:
+    """Fetch a known set into ``HIL_DATA``, else into the user's cache, through torchvision, which checks an MD5.
+
+    Args:
+        name: of a set that torchvision knows.
+
+    Returns:
+        the file or folder of each split, where ``load_dataset`` finds it.
+
+    Raises:
+        UsageError: a set that torchvision does not know.
+        FileError: torchvision is not installed, or the set could not be fetched.
+    """
+    known = _KNOWN.get(name)
+    if known is None or not known.torchvision:
+        names = ", ".join(found for found, one in _KNOWN.items() if one.torchvision)
+        raise UsageError(f"no download is known for {name!r}", hint=f"one of {names}")
+    target = Path(os.environ.get(ENVIRONMENT) or CACHE).expanduser()
+    return [_download(name, known, split, target) for split in _SPLITS]
+
+
 def _download(name: str, known: _Known, split: str, target: Path) -> Path:
-    """Fetch through torchvision, which checks the MD5; returns what ``_read_known`` can read."""
+    """Fetch one split; returns what ``_read_known`` can read."""
     try:
         from torchvision import datasets
     except ImportError as error:

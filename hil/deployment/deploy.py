@@ -77,8 +77,6 @@ def deploy(
     chip: str = "lab-128",
     macros: int | None = None,
     data: str | None = None,
-    data_dir: Path | None = None,
-    download: bool = False,
     calibration: Path | None = None,
     recalibrate: bool = False,
     record_age_s: float = RECORD_AGE_S,
@@ -122,7 +120,6 @@ def deploy(
         chip=chip,
         macros=macros,
         data=data,
-        data_dir=data_dir,
         calibration=calibration,
         recalibrate=recalibrate,
         record_age_s=record_age_s,
@@ -133,14 +130,12 @@ def deploy(
         options=options or DeployOptions(),
     )
     with run_folder(out, settings, watch, restart=restart) as (folder, work):
-        report = run_in(folder, work, settings, watch, download=download)
+        report = run_in(folder, work, settings, watch)
     clear_working_files(folder.final)
     return report
 
 
-def run_in(
-    folder: RunFolder, work: WorkFolder, settings: RunSettings, watch: Watch, *, download: bool = False
-) -> AgreementReport:
+def run_in(folder: RunFolder, work: WorkFolder, settings: RunSettings, watch: Watch) -> AgreementReport:
     """Make the run of ``settings``, or go on with it, in an unfinished folder.
 
     A chip that restarts on the way is asked for the rest, as if the run had been interrupted and resumed; one that
@@ -149,17 +144,17 @@ def run_in(
     most = MOST_RESTARTS if settings.reconnect_timeout_s else 0
     for restarts in range(most):
         try:
-            return run_once(folder, work, settings, watch, download=download, anew=not restarts)
+            return run_once(folder, work, settings, watch, anew=not restarts)
         except RestartedChip as error:
             watch.note(f"{error.what}; the run continues with what it has")
-    return run_once(folder, work, settings, watch, download=download, anew=not most)
+    return run_once(folder, work, settings, watch, anew=not most)
 
 
 def run_once(
-    folder: RunFolder, work: WorkFolder, settings: RunSettings, watch: Watch, *, download: bool, anew: bool
+    folder: RunFolder, work: WorkFolder, settings: RunSettings, watch: Watch, *, anew: bool
 ) -> AgreementReport:
     """The run, until it is complete or something ends it; ``anew``: a chip that lost its clock may begin it again."""
-    options, network, source = settings.options, settings.network, settings.source(download)
+    options, network, source = settings.options, settings.network, settings.source
     with opened_port(settings.address) as port:  # what is missing is said before work is done
         if Path(network or BUNDLED_NETWORK).suffix != ".h5":
             load_chip(source.chip, macros=source.macros)

@@ -87,8 +87,6 @@ def import_network(
     *,
     arch: str | None,
     data: str,
-    data_dir: Path | None,
-    download: bool = False,
     images: int | None = None,
     weight_bits: int,
     activation_bits: int,
@@ -109,8 +107,6 @@ def import_network(
         source: path of the weights or of a whole network, or name of a library's model.
         arch: architecture of weights alone; None: a whole network.
         data: name or path of the data set.
-        data_dir: folder of known sets; None: the usual ones.
-        download: known sets may be fetched.
         images: number of training images that are stored; None: 512, of large ones 128.
         weight_bits: 2 to 8, of all layers.
         activation_bits: 2 to 8, of all input codes.
@@ -131,7 +127,7 @@ def import_network(
     Example:
         >>> torch.onnx.export(module, (torch.zeros(1, 1, 8, 8),), "net.onnx", dynamo=False)
         >>> numbers = {"images": 100, "weight_bits": 4, "activation_bits": 8, "mean": (0.5,), "std": (0.25,)}
-        >>> import_network(Path("net.onnx"), arch=None, data="two.npz", data_dir=None, **numbers).graph.input_shape
+        >>> import_network(Path("net.onnx"), arch=None, data="two.npz", **numbers).graph.input_shape
         (1, 8, 8)
     """
     watch = watch or Watch()
@@ -139,7 +135,7 @@ def import_network(
         raise UsageError("--mean and --std go together")
     check_source(source)
     with watch.stage("importing"):
-        training = load_dataset(data, "train", data_dir=data_dir, download=download, any_kind=True)
+        training = load_dataset(data, "train", any_kind=True)
         shape, given = input_of(training, Preprocess(mean, std) if mean and std else None, source)
         asked = TaskKind(task) if task in tuple(TaskKind) else None
         if task and asked is None:

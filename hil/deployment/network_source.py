@@ -68,8 +68,6 @@ def open_network(
         path,
         arch=None,
         data=asked.data,
-        data_dir=asked.data_dir,
-        download=asked.download,
         weight_bits=WEIGHT_BITS,
         activation_bits=ACTIVATION_BITS,
         mean=asked.mean,
@@ -82,8 +80,7 @@ def open_network(
 
 def images_asked(asked: NetworkOptions, *, any_kind: bool = True) -> Dataset:
     """The test images that were named, else the bundled ones; ``any_kind``: labels may be other than classes."""
-    name = asked.data or BUNDLED_DATA
-    return load_dataset(name, "test", data_dir=asked.data_dir, download=asked.download, any_kind=any_kind)
+    return load_dataset(asked.data or BUNDLED_DATA, "test", any_kind=any_kind)
 
 
 def bundled_on(

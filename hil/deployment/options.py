@@ -110,8 +110,6 @@ class NetworkOptions:
     data: str | None = setting(
         None, "fashion-mnist, cifar10, eurosat, or a path; default: the bundled images", group=IMAGES, unset=True
     )
-    data_dir: Path | None = setting(None, "folder of data sets (also HIL_DATA)", group=IMAGES, unset=True)
-    download: bool = setting(False, "let torchvision fetch a known data set, with its checksum", group=IMAGES)
     mean: tuple[float, ...] | None = setting(
         None, "per channel, of pixels in 0…1: 0.5,0.5,0.5; for files that do not say", group=IMAGES, unset=True
     )

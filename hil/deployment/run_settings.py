@@ -30,7 +30,6 @@ class RunSettings:
     chip: str = "lab-128"
     macros: int | None = None
     data: str | None = None
-    data_dir: str | None = None
     calibration: str | None = None
     recalibrate: bool = False
     record_age_s: float = RECORD_AGE_S
@@ -48,7 +47,6 @@ class RunSettings:
         *,
         chip: str,
         data: str | None,
-        data_dir: Path | None,
         calibration: Path | None,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
@@ -60,7 +58,6 @@ class RunSettings:
             network=_network(network),
             chip=_absolute(chip) or chip if Path(chip).is_file() else chip,
             data=_absolute(data) if data and Path(data).exists() else data,
-            data_dir=_absolute(data_dir),
             calibration=_absolute(calibration),
             mean=None if mean is None else ",".join(map(repr, mean)),
             std=None if std is None else ",".join(map(repr, std)),
@@ -70,16 +67,15 @@ class RunSettings:
     @property
     def asked(self) -> dict[str, str]:
         """What was deployed, by name or absolute path, for commands that go on from there."""
-        return asked_for(self.network, self.data, self.data_dir)
+        return asked_for(self.network, self.data)
 
-    def source(self, download: bool) -> NetworkOptions:
-        """Chip and images of the network; ``download``: they may be fetched."""
+    @property
+    def source(self) -> NetworkOptions:
+        """Chip and images of the network."""
         return NetworkOptions(
             self.chip,
             self.macros,
             self.data,
-            None if self.data_dir is None else Path(self.data_dir),
-            download,
             _numbers(self.mean),
             _numbers(self.std),
             self.trust,
@@ -99,10 +95,10 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
     return None if text is None else tuple(float(part) for part in text.split(","))
 
 
-def asked_for(network: str | Path | None, data: str | None, data_dir: str | Path | None) -> dict[str, str]:
-    """Network, data set and folder of data sets of a run, as far as they were named."""
+def asked_for(network: str | Path | None, data: str | None) -> dict[str, str]:
+    """Network and data set of a run, as far as they were named."""
     place = _absolute(data) if data and Path(data).exists() else data
-    named = {"network": _network(network), "data": place, "data_dir": _absolute(data_dir)}
+    named = {"network": _network(network), "data": place}
     return {name: value for name, value in named.items() if value}
 
 

@@ -34,7 +34,6 @@ class FurtherTraining:
 
     network: Path
     data: str
-    data_dir: Path | None
     chip: str
     macros: int | None
     record: Path | None
@@ -88,7 +87,6 @@ class FurtherTraining:
             chip=self.chip,
             macros=self.macros,
             calibration=self.record,
-            data_dir=self.data_dir,
             settings=settings,
             without=without,
             judges=None,  # hil improve does, by its own recipe

@@ -46,9 +46,9 @@ class ImproveOptions:
         Raises:
             FileError: they are missing or broken.
         """
-        named, place, last = self.source.data or "", self.source.data_dir, self.settings.test_images
-        training = load_dataset(named, "train", data_dir=place, download=self.source.download, any_kind=True)
-        return training, load_dataset(named, "test", data_dir=place, limit=last, any_kind=True) if last else None
+        named, last = self.source.data or "", self.settings.test_images
+        training = load_dataset(named, "train", any_kind=True)
+        return training, load_dataset(named, "test", limit=last, any_kind=True) if last else None
 
     def trials(self, context: TrialContext) -> Sequence[Trial]:
         """Trials, from cheap to dear."""
@@ -68,7 +68,7 @@ class ImproveOptions:
         """
         source, settings = self.source, self.settings
         named, chip, macros = source.data or "", source.chip, source.macros
-        further = FurtherTraining(self.network, named, source.data_dir, chip, macros, record, out)
+        further = FurtherTraining(self.network, named, chip, macros, record, out)
         if restart:
             further.forget()
         context = context_of(

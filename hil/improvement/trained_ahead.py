@@ -37,6 +37,6 @@ def trained_ahead(
 
     finetune(
         given, source.data, out, chip=source.chip, macros=source.macros, calibration=calibration,
-        data_dir=source.data_dir, download=source.download, settings=FinetuneSettings(age_s=age_s), watch=watch,
+        settings=FinetuneSettings(age_s=age_s), watch=watch,
     )  # fmt: skip
     return out

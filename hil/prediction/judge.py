@@ -64,8 +64,6 @@ def judge(
     macros: int | None = None,
     calibration: Path | None = None,
     data: str | None = None,
-    data_dir: Path | None = None,
-    download: bool = False,
     measured_chip: str | None = None,
     looks: Sequence[int] = (),
     out: Path | None = None,
@@ -97,7 +95,7 @@ def judge(
     watch, options = watch or Watch(), options or DeployOptions()
     found = read_answers(answers, measured_chip)
     record = load_record(calibration) if calibration else None
-    source = NetworkOptions(chip, macros, data, data_dir, download, mean, std, trust)
+    source = NetworkOptions(chip, macros, data, mean, std, trust)
     images = images_asked(source)
     with new_run_folder(out) as folder:
         with watch.stage("compiling"):
@@ -105,7 +103,7 @@ def judge(
         images = with_pixels(images, program.input.shape, program.preprocess)
         report, arrays = judge_found(found, program, images, record, graph, looks, options, watch)
         name = Path(network).stem if network else BUNDLED_NETWORK.stem
-        report = replace(report, asked=asked_for(network, data, data_dir))
+        report = replace(report, asked=asked_for(network, data))
         report = write_judged(report, arrays, program, name, folder, options, watch)
     clear_working_files(folder.final)
     return report

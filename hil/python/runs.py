@@ -69,7 +69,7 @@ def deploy(
             compiled for, or that are found for a small network.
         watch: told of stages and progress; None: a notebook or a terminal shows them.
         of_files: of a file on an address, what ``hil.deployment.deploy.deploy`` takes besides: ``chip``, ``macros``,
-            ``data_dir``, ``download``, ``mean``, ``std``, ``restart`` …; of a module, what ``hil.compile`` takes:
+            ``mean``, ``std``, ``restart`` …; of a module, what ``hil.compile`` takes:
             ``bits``, ``mean``, ``std``, ``classes`` …
 
     Returns:

@@ -72,12 +72,12 @@ class InShell:
         return " ".join(["hil deploy", *self._typed(change.options.split()), change.options])
 
     def with_more_samples(self) -> str:
-        return " ".join(["hil deploy", *self._typed(["--data", "--data-dir"]), "--data DATA"])
+        return " ".join(["hil deploy", *self._typed(["--data"]), "--data DATA"])
 
     def simulated(self) -> str:
         asked = self.report.asked
         words = [w for w in (asked.get("network"),) if w]
-        words += [w for name in ("data", "data_dir") if (v := asked.get(name)) for w in (_option(name), v)]
+        words += ["--data", asked["data"]] if "data" in asked else []
         words += self._given("--chip", "--macros")
         used = Recipe.of_words(self.report.plan.recipe).techniques if self.report.plan else ()
         usual = recipe_of_effort(1).techniques
@@ -102,8 +102,7 @@ class InShell:
             words = [word for group in typed[2:] if group[0] not in leave for word in group]
         else:
             words = [report.asked.get("network", ""), "--port", report.chip.address]
-            named = [name for name in ("data", "data_dir") if _option(name) not in leave]
-            words += [w for name in named if (v := report.asked.get(name)) for w in (_option(name), v)]
+            words += ["--data", report.asked["data"]] if "data" in report.asked and "--data" not in leave else []
         return [word_of(word) for word in words if word]
 
     def _trained_on(self) -> str:
@@ -111,7 +110,7 @@ class InShell:
         asked, chip = self.report.asked, self._given("--chip", "--macros")
         network = asked.get("network") or str(BUNDLED_NETWORK)
         chip_words = "".join(f" {word_of(word)}" for word in chip)
-        return trained_on(network, chip_words, asked.get("data"), asked.get("data_dir")) + self._record()
+        return trained_on(network, chip_words, asked.get("data")) + self._record()
 
     def _given(self, *options: str) -> list[str]:
         """Those of the options that were typed, with their values."""
@@ -140,15 +139,9 @@ def grouped(typed: Sequence[str]) -> list[tuple[str, ...]]:
     return groups
 
 
-def trained_on(network: str, chip: str, data: str | None, folder: str | None) -> str:
+def trained_on(network: str, chip: str, data: str | None) -> str:
     """Network, chip and data set for a command that trains; the bundled images have no training images."""
-    place = f" --data-dir {word_of(folder)}" if folder else ""
-    named = f" --data {word_of(data)}{place}" if data else f" --data {USUAL_DATA}{place} --download"
-    return f"{word_of(network)}{chip}{named}"
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return f"{word_of(network)}{chip} --data {word_of(data or USUAL_DATA)}"
 
 
 def word_of(text: str) -> str:

@@ -174,9 +174,8 @@ def space_of_data(data: str, names: list[str]) -> str:
 
 
 def _images(settings: SearchSettings, watch: Watch) -> tuple[Dataset, Dataset]:
-    folder = settings.data_dir or None
-    train = load_dataset(settings.data, "train", data_dir=folder)
-    test = load_dataset(settings.data, "test", data_dir=folder)
+    train = load_dataset(settings.data, "train")
+    test = load_dataset(settings.data, "test")
     if train.digest != test.digest:
         return train, test
     watch.note(f"{settings.data} has one set of images: {TEST:.0%} of them are kept for the test")

@@ -77,8 +77,7 @@ def pruning_inputs(teacher_file: Path, settings: SearchSettings) -> PruningInput
     """The same of a network file, without a folder."""
     chip = erring_chip(settings.chip, settings.macros or None)
     given = load_network(teacher_file)
-    data_dir = Path(settings.data_dir) if settings.data_dir else None
-    fit, held = pruning_images(given, settings.data or None, data_dir, settings.subset, settings.seed)
+    fit, held = pruning_images(given, settings.data or None, settings.subset, settings.seed)
     recipe = settings.asked
     options = DeployOptions(virtual_chips=CHIPS, age_s=settings.age_s, seed=settings.seed, recipe=recipe)
     costs = settings.costs or settings.chip

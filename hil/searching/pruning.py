@@ -138,7 +138,6 @@ def prune(
     *,
     edp: float | None = None,
     data: str | None = None,
-    data_dir: Path | None = None,
     costs: str = "mnsim-default",
     chip: str = "",
     macros: int | None = None,
@@ -153,7 +152,6 @@ def prune(
         out: path of the net.pt to write.
         edp: largest energy times latency of one image, mJ·ms.
         data: data set whose training images are used; None: those that the network file stores.
-        data_dir: folder of known sets; None: the usual ones.
         costs: chip file or MNSIM configuration whose array is priced.
         chip: chip file whose errors weights are found and plans are chosen under; "": a perfect chip.
         macros: of the priced array; None: as its file says.
@@ -182,7 +180,7 @@ def prune(
     erring = erring_chip(chip)
     with watch.stage("loading"):
         given = load_network(network)
-        fit, held = pruning_images(given, data, data_dir, asked.subset, asked.seed)
+        fit, held = pruning_images(given, data, asked.subset, asked.seed)
         recipe = (treated or TechniqueOptions()).recipe()
         target = load_target(
             costs, macros=macros, layout=recipe.laid_out(LayoutOptions()), adapter_rank=recipe.tune_plan.rank
@@ -258,9 +256,7 @@ def fit_settings(chip: ChipSpec | None) -> FitSettings:
     return FitSettings(array=None if chip is None else ArrayErrors.of(chip))
 
 
-def pruning_images(
-    network: NetworkFile, data: str | None, data_dir: Path | None, count: int, seed: int
-) -> tuple[Images, Images]:
+def pruning_images(network: NetworkFile, data: str | None, count: int, seed: int) -> tuple[Images, Images]:
     """So many training images (0: 2000): those that weights are found on, and those that choose.
 
     Raises:
@@ -271,7 +267,7 @@ def pruning_images(
         labels = network.calibration_labels
         images = Images(stored, np.zeros(len(stored), np.int64) if labels is None else labels)
     else:
-        found = load_dataset(data, "train", data_dir=data_dir)
+        found = load_dataset(data, "train")
         images = Images(found.images, found.labels.astype(np.int64))
     if images.pixels.shape[1:] != (*network.graph.input_shape[1:], network.graph.input_shape[0]):
         raise UsageError(

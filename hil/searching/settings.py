@@ -25,7 +25,7 @@ TRAINING, EVALUATION, MACHINE = "Training", "Evaluation", "Machine"
 CANDIDATES = "Pruned networks of a teacher (--from)"
 FEW, USUAL_IMAGES = 64, 2000  # training images: with fewer no weights can be found; where no number is given
 BELOW = 0.6  # of the least price that is asked for: cheaper pruned networks are not looked for
-BOTH = ("data", "chip", "costs", "macros", "data_dir", "age_s", "subset", "seed", "workers", "recipe")
+BOTH = ("data", "chip", "costs", "macros", "age_s", "subset", "seed", "workers", "recipe")
 ONLY_PRUNED = ("pruned", "candidates", "edp", "weight_bits", "activation_bits")
 
 
@@ -73,7 +73,6 @@ class SearchSettings:
         low=0, unit="s", group=SEARCH, unset=True,
     )  # fmt: skip
     calibration: str = ""
-    data_dir: str = ""
     age_s: float = setting(3600.0, "age after programming", low=0, unit="s", group=CHIP)
     subset: int = setting(0, "number of training images; default: all", low=1, group=IMAGES, unset=True)
     brief_images: int = setting(

@@ -143,15 +143,14 @@ def _facts(table: Mapping[str, Any], settings: SearchSettings) -> list[Fact]:
 def _steps(settings: SearchSettings, root: str, best: Row) -> tuple[NextStep, ...]:
     folder, data = shlex.quote(root), shlex.quote(settings.data)
     network = shlex.quote(f"{root}/{best['network']}")
-    place = f" --data-dir {shlex.quote(settings.data_dir)}" if settings.data_dir else ""
     if settings.pruned:
         taught = shlex.quote(f"{root}/teacher.pt")
         return (
-            NextStep(f"hil simulate {network} --data {data}{place}", "what virtual chips make of it"),
+            NextStep(f"hil simulate {network} --data {data}", "what virtual chips make of it"),
             NextStep(f"hil finetune {network} --teacher {taught} --data DATA -o tuned.pt", "trains it"),
         )
     explained = NextStep(f"hil search explain {folder} {best['name']}", "why these operators")
     if not best["network"]:
         return (NextStep(f"hil search train {folder} {best['name']}", "trains and evaluates it"), explained)
-    deployed = f"hil deploy {network} --data {data}{place} --emulated --chip {shlex.quote(settings.chip)}"
+    deployed = f"hil deploy {network} --data {data} --emulated --chip {shlex.quote(settings.chip)}"
     return (NextStep(deployed, "what a chip makes of it"), explained)

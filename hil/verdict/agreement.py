@@ -148,7 +148,7 @@ class AgreementReport:
     task: str = "classify"  # ``mapping.network.task.TaskKind``
     rewrite: Rewrite | None = None  # how cells that left their window were written again; None: they were not
     cost: ImageCost | None = None  # of one image, estimated; None: not estimated
-    # network, data and data_dir as files or names, none: usual; made_in: "python" where these are in no file
+    # network and data as files or names, none: usual; made_in: "python" where these are in no file
     asked: Mapping[str, str] = field(default_factory=dict)
     plan: DeploymentPlan | None = None  # what was done to the network, and its price; None: answers from a file
 

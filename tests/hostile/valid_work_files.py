@@ -119,7 +119,7 @@ def run_settings(folder: Path) -> Path:
 
 
 def _run() -> RunSettings:
-    return RunSettings.of("emulated:lab-128", None, chip="lab-128", data=None, data_dir=None, calibration=None)
+    return RunSettings.of("emulated:lab-128", None, chip="lab-128", data=None, calibration=None)
 
 
 def _run_settings(path: Path) -> object:

@@ -49,7 +49,7 @@ BATCH = 50
 def resnet(name: str) -> NetworkFile:
     weights = Path(os.environ["HIL_DATA"]) / "models" / f"cifar10_{name}.safetensors"
     return import_network(
-        weights, arch=f"cifar_{name}", data="cifar10", data_dir=None, mean=None, std=None,
+        weights, arch=f"cifar_{name}", data="cifar10", mean=None, std=None,
         images=512, weight_bits=4, activation_bits=8,
     )  # fmt: skip
 

@@ -136,7 +136,7 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
     began = time.process_time()
     weights = Path(os.environ["HIL_DATA"]) / "models" / f"{name.replace('cifar_', 'cifar10_')}.safetensors"
     network = import_network(
-        weights, arch=name, data="cifar10", mean=None, std=None, data_dir=None, images=64,
+        weights, arch=name, data="cifar10", mean=None, std=None, images=64,
         weight_bits=4, activation_bits=8,
     )  # fmt: skip
     spec = ideal_columns(load_chip(CHIP, macros=large_enough(network, CHIP)))

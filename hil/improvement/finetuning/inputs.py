@@ -55,9 +55,7 @@ def load_finetune_inputs(
     *,
     chip: str,
     calibration: Path | None,
-    data_dir: Path | None,
     macros: int | None = None,
-    download: bool = False,
     without: NDArray[np.uint8] | None = None,
 ) -> FinetuneInputs:
     """Load everything.
@@ -77,11 +75,11 @@ def load_finetune_inputs(
     _check_task(net, network)
     other = _taught_by(Path(settings.teacher), net) if settings.teacher else None
     noise, record = _errors(spec, calibration, settings)
-    train = load_dataset(data, "train", data_dir=data_dir, download=download)
+    train = load_dataset(data, "train")
     if without is not None:
         train = _without(train, without)
     _check_images(train, net, settings)
-    _check_no_test_images(train, data, data_dir)
+    _check_no_test_images(train, data)
     whole = Images(train.images, train.labels.astype(np.int64))
     own, kept = whole.split(min(settings.held_out, len(train) // 10) / len(train), settings.seed)
     if len(own) < FEW:
@@ -175,10 +173,10 @@ def _takes(graph: NetworkGraph, side: int) -> bool:
     return True
 
 
-def _check_no_test_images(train: Dataset, data: str, data_dir: Path | None) -> None:
+def _check_no_test_images(train: Dataset, data: str) -> None:
     """Training images never score (decision 0008), so none of them may be a test image of the set."""
     try:
-        test = load_dataset(data, "test", data_dir=data_dir)
+        test = load_dataset(data, "test")
     except HilError:
         return  # training images only
     if test.digest == train.digest:

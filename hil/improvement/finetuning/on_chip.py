@@ -51,8 +51,6 @@ def finetune_on_chip(
     *,
     chip: str = "lab-128",
     macros: int | None = None,
-    data_dir: Path | None = None,
-    download: bool = False,
     settings: OnChipSettings | None = None,
     restart: bool = False,
     watch: Watch | None = None,
@@ -77,7 +75,6 @@ def finetune_on_chip(
     with watch.stage("loading"):
         inputs, program = prepared(
             network, data, settings, watch, chip=chip, macros=macros, calibration=calibration, record=record,
-            data_dir=data_dir, download=download,
         )  # fmt: skip
         downstream = downstream_layers(inputs, program, settings)
     asked = _asked(settings, program, inputs, record)

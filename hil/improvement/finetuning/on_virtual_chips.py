@@ -29,8 +29,6 @@ class ChipAndImages(TypedDict, total=False):
 
     chip: str
     macros: int | None
-    data_dir: Path | None
-    download: bool
 
 
 def predict_on_chip(
@@ -56,7 +54,7 @@ def predict_on_chip(
     began, settings, watch = time.monotonic(), settings or OnChipSettings(), watch or Watch()
     if not 1 <= chips < GROUP_SEEDS:
         raise UsageError(f"{chips} virtual chips, not from 1 to {GROUP_SEEDS - 1}")
-    given: ChipAndImages = {"chip": "lab-128", "data_dir": None, **source}
+    given: ChipAndImages = {"chip": "lab-128", **source}
     with watch.stage("loading"):
         record = None if calibration is None else load_record(calibration)
         inputs, program = prepared(network, data, settings, watch, calibration=calibration, record=record, **given)

@@ -127,8 +127,6 @@ def finetune(
     chip: str = "lab-128",
     macros: int | None = None,
     calibration: str | Path | None = None,
-    data_dir: Path | None = None,
-    download: bool = False,
     settings: FinetuneSettings | None = None,
     without: NDArray[np.uint8] | None = None,
     judges: ChipWorkers | None = THREADS,
@@ -167,8 +165,6 @@ def finetune(
             chip=chip,
             macros=macros,
             calibration=record,
-            data_dir=data_dir,
-            download=download,
             without=without,
         )
     work = WorkFolder(folder, fingerprint(asked, inputs), kind="hil.finetuning", restart=restart)

@@ -93,7 +93,7 @@ def test_doctor_says_how_to_get_a_data_set_that_is_missing(
     assert run(["doctor"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "data eurosat" in line]
     assert line.lstrip().startswith("MISSING")
-    assert "--data-dir DIR" in line
+    assert "hil doctor --download eurosat" in line
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hil.cli import run
 from hil.datasets import formats as data_files
 from hil.datasets import image_set as data
 from hil.errors import FileError, UsageError
@@ -42,6 +43,7 @@ def write_idx(folder: Path, images: bytes, labels: bytes, end: str = "") -> Path
 def _no_other_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("HIL_DATA", raising=False)
     monkeypatch.setattr(data, "DEBIAN", tmp_path / "no-debian-package")
+    monkeypatch.setattr(data, "CACHE", tmp_path / "nothing-fetched")
 
 
 # --- by name ----------------------------------------------------------------------------------
@@ -82,17 +84,17 @@ def test_known_set_is_found_by_argument_then_environment_then_package(
     assert found.classes[0] == "T-shirt/top"
 
 
-def test_missing_set_names_all_four_ways() -> None:
+def test_missing_set_names_all_ways_to_have_it() -> None:
     with pytest.raises(FileError) as caught:
         data.load_dataset("fashion-mnist")
-    for way in ("--data-dir", "HIL_DATA", "dataset-fashion-mnist", "torchvision"):
+    for way in ("hil doctor --download fashion-mnist", "HIL_DATA", "dataset-fashion-mnist", "torchvision"):
         assert way in str(caught.value)
 
 
-def test_download_without_torchvision_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_without_torchvision_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(FileError, match="torchvision is not installed") as caught:
-        data.load_dataset("fashion-mnist", data_dir=tmp_path, download=True)
+        data.fetch_dataset("fashion-mnist")
     assert "rram-hil[data]" in str(caught.value)
 
 
@@ -100,25 +102,24 @@ def test_downloaded_cifar_is_kept_without_its_pickles(tmp_path: Path, monkeypatc
     pixels = RNG.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 
     def cifar10(root: Path, train: bool, download: bool) -> types.SimpleNamespace:
-        assert (root, train, download) == (tmp_path, False, True)
+        assert (root, download) == (tmp_path, True)
         return types.SimpleNamespace(data=pixels, targets=[3, 8, 8])
 
     fake = types.SimpleNamespace(datasets=types.SimpleNamespace(CIFAR10=cifar10))
     monkeypatch.setitem(sys.modules, "torchvision", fake)
-    fetched = data.load_dataset("cifar10", data_dir=tmp_path, download=True)
-    again = data.load_dataset("cifar10", data_dir=tmp_path)
-    assert (fetched.images == pixels).all()
-    assert again.digest == fetched.digest
+    monkeypatch.setattr(data, "CACHE", tmp_path)
+    assert run(["doctor", "--download", "cifar10"]) == 0
+    assert (data.load_dataset("cifar10").images == pixels).all()
 
 
-def test_failed_download_is_a_file_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_is_a_file_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("File not found or corrupted.")
 
     fake = types.SimpleNamespace(datasets=types.SimpleNamespace(FashionMNIST=refuse))
     monkeypatch.setitem(sys.modules, "torchvision", fake)
     with pytest.raises(FileError, match="corrupted"):
-        data.load_dataset("fashion-mnist", data_dir=tmp_path, download=True)
+        data.fetch_dataset("fashion-mnist")
 
 
 def test_a_folder_of_other_images_is_not_taken_for_a_known_set(tmp_path: Path) -> None:
@@ -135,11 +136,6 @@ def test_unknown_name_lists_the_known_ones() -> None:
         data.load_dataset("fashion-mnist", "validation")
     with pytest.raises(UsageError):
         data.load_dataset("fashion-mnist-bundled", limit=0)
-
-
-def test_missing_data_directory_is_an_error_and_not_a_search_elsewhere(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="no data directory"):
-        data.load_dataset("fashion-mnist", data_dir=tmp_path / "nowhere")
 
 
 def test_a_set_of_the_wrong_size_is_not_taken_for_the_known_one(tmp_path: Path) -> None:

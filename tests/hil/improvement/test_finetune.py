@@ -297,14 +297,17 @@ def test_what_cannot_be_done_is_refused_before_training(
     assert not list(tmp_path.iterdir())
 
 
-def test_training_images_that_are_test_images_are_refused(place: Path, tmp_path: Path) -> None:
+def test_training_images_that_are_test_images_are_refused(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A folder of two splits that share an image."""
     pixels, labels = images(640, 5)
     for split, part in (("train", slice(0, 600)), ("test", slice(599, 640))):
         np.savez(tmp_path / f"cifar10_{split}.npz", images=_colour(pixels[part]), labels=labels[part])
     net = tmp_path / "net.pt"
     save_network(_colour_network(), net)
-    command = ["finetune", str(net), "--data", "cifar10", "--data-dir", str(tmp_path), "-o", str(tmp_path / "o.pt")]
+    command = ["finetune", str(net), "--data", "cifar10", "-o", str(tmp_path / "o.pt")]
+    monkeypatch.setenv("HIL_DATA", str(tmp_path))
     assert hil_command([*command, "--batch", "32"]) == ExitCode.BAD_FILE
 
 

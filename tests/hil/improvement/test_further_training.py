@@ -77,7 +77,7 @@ def climbed(
     tried = context(small, data, folder)
     assert tried.training is not None
     inputs = load_finetune_inputs(
-        small.net, str(data), SETTINGS, Watch(), chip="lab-128", calibration=small.record_file, data_dir=None, macros=4,
+        small.net, str(data), SETTINGS, Watch(), chip="lab-128", calibration=small.record_file, macros=4,
         without=tried.images,
     )  # fmt: skip
     begun = WorkFolder(working_folder(tried.training.out), fingerprint(SETTINGS, inputs), kind="hil.finetuning")
