@@ -8,13 +8,10 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    Emulated,
     Json,
-    Port,
     Record,
     Restart,
     Workers,
-    chip_address,
     metric_place,
     output_folder,
     print_result,
@@ -22,7 +19,7 @@ from hil.cli.options import (
 )
 from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
-from hil.errors import ExitCode, UsageError
+from hil.errors import ExitCode
 from hil.improvement.settings import ImproveSettings
 from hil.report.terminal.completion import datasets
 
@@ -45,8 +42,6 @@ def improve(
         ),
     ],
     calibration: Record = None,
-    port: Port = None,
-    emulated: Emulated = False,
     *,
     of: Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")],
     wanted: Given[ImproveSettings],
@@ -61,32 +56,20 @@ def improve(
     Says what each gave and what it costs.
     """
     from hil.improvement.account import improvement_summary
-    from hil.improvement.begin import measured_record
-    from hil.improvement.improve import expected_improvement
     from hil.improvement.improve import improve as try_techniques
     from hil.improvement.options import ImproveOptions, next_steps, write_page
     from hil.simulation.chip_workers import chip_workers
 
-    source = of_named_chip(of, port, calibration).upon(NetworkOptions(), data=data)
+    source = of_named_chip(of, None, calibration).upon(NetworkOptions(), data=data)
     settings = wanted.upon(ImproveSettings())
     scoring = asked.upon(USUAL, metric=metric_place(asked.values.get("metric")))
     begun = ImproveOptions(network, source, settings, treated.upon(TechniqueOptions()), scoring)
-    training, test = begun.images()
     with screen(quiet=as_json) as watch, chip_workers(workers) as crew:
-        record, measured = calibration, bool(port or emulated)
-        watch.plan(expected_improvement(settings.images, settings.chips, settings.test_images, measured=measured))
-        if measured:
-            if calibration is not None:
-                raise UsageError("--calibration and a chip exclude each other", hint="leave one of them out")
-            address = chip_address(port, emulated, source.chip, source.macros)
-            record = measured_record(
-                address, out, age_s=settings.age_s, seed=settings.seed, watch=watch, restart=restart
-            )
-        context = begun.context(training, out, record=record, crew=crew, restart=restart, watch=watch)
+        context, test = begun.context(out, record=calibration, crew=crew, restart=restart, watch=watch)
         found = try_techniques(
             context, out, test, target=settings.target, minutes=settings.minutes, tried=begun.trials, restart=restart
         )
-    page, steps = write_page(found, out, network.stem), next_steps(found, out, begun, port)
+    page, steps = write_page(found, out, network.stem), next_steps(found, out, begun)
     told = improvement_summary(found, network.stem, steps, str(page))
     answer = {
         **found.to_json(),

@@ -5,53 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from cim.chip.file import load_chip
-from cim.files import private_folder
-from cim.record.file import load_record, save_record
-from hil.atomic import output_errors
-from hil.calibration.procedure import calibrate
-from hil.calibration.store import partial_folder
+from cim.record.file import load_record
 from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.network_source import program_of
 from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.deployment.scoring import targets_of, task_of
-from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
 from hil.improvement.context import TrialContext
 from hil.improvement.further_training import FurtherTraining
 from hil.improvement.improve import held_out
 from hil.improvement.settings import ImproveSettings
 from hil.prediction.predict import OF_CELLS, record_or_nominal, with_nominal_macros
-from hil.report.work_folder import discard
 from hil.watch import Watch
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.recipe.recipe import Recipe
-
-RECORD = "record.h5"
-
-
-def measured_record(
-    address: str, folder: Path, *, age_s: float, seed: int, watch: Watch, restart: bool = False
-) -> Path:
-    """Record of the whole chip at ``address``, measured into ``folder`` unless it lies there already.
-
-    Steps of one that was interrupted are taken; ``restart`` forgets it and them.
-    """
-    path = folder / RECORD
-    if restart:
-        path.unlink(missing_ok=True)
-        discard(partial_folder(path))
-    if not path.exists():
-        with output_errors(path):
-            private_folder(folder)
-        with open_chip(address) as driver:
-            macros = tuple(range(driver.description.macros))
-            steps = partial_folder(path)
-            save_record(calibrate(driver, macros, seed=seed, age_s=age_s, partial=steps, watch=watch), path)
-            discard(steps)
-    return path
 
 
 def context_of(

@@ -351,13 +351,12 @@ def _key(context: TrialContext) -> dict[str, Any]:
     }
 
 
-def expected_improvement(images: int, chips: int, test_images: int, *, measured: bool) -> tuple[PlannedStage, ...]:
-    """Stages of all trials, and about how long they take, s; ``measured``: a chip is calibrated first."""
+def expected_improvement(images: int, chips: int, test_images: int) -> tuple[PlannedStage, ...]:
+    """Stages of all trials, and about how long they take, s."""
     each_s = images * chips * CHIP_IMAGE_S
-    first = (PlannedStage("calibrating", 60.0),) if measured else ()
     trials = PlannedStage("trials", each_s * (len(offers()) + 2))  # planned one by one once they are priced
     last = PlannedStage("test images", 2 * test_images * chips * CHIP_IMAGE_S)
-    return (*first, PlannedStage("compiling", 5.0), PlannedStage("as compiled", each_s), trials, last)
+    return (PlannedStage("compiling", 5.0), PlannedStage("as compiled", each_s), trials, last)
 
 
 def stored_result(row: Any) -> TrialResult:

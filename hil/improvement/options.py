@@ -14,12 +14,12 @@ from hil.improvement.account import account_of
 from hil.improvement.begin import context_of
 from hil.improvement.context import TrialContext
 from hil.improvement.further_training import FurtherTraining
-from hil.improvement.improve import PROGRAM, Improvement
+from hil.improvement.improve import PROGRAM, Improvement, expected_improvement
 from hil.improvement.settings import ImproveSettings
 from hil.improvement.trials import Trial, begun_with, trials_of
 from hil.pages.shell import page
 from hil.pages.summary import NextStep
-from hil.simulation.chip_workers import ChipWorkers
+from hil.simulation.chip_workers import THREADS, ChipWorkers
 from hil.watch import Watch
 from mapping.settings import as_options
 
@@ -55,9 +55,9 @@ class ImproveOptions:
         return trials_of(context, self.treated.without, self.settings.effort)
 
     def context(
-        self, training: Dataset, out: Path, *, record: Path | None, crew: ChipWorkers, restart: bool, watch: Watch
-    ) -> TrialContext:
-        """What ``hil.improvement.improve.improve`` needs, which works in ``out``.
+        self, out: Path, *, record: Path | None, crew: ChipWorkers = THREADS, restart: bool, watch: Watch
+    ) -> tuple[TrialContext, Dataset | None]:
+        """What ``hil.improvement.improve.improve`` needs, which works in ``out``, and the test images.
 
         Args:
             record: of a chip or of cells; None: the models of the chip file.
@@ -67,8 +67,9 @@ class ImproveOptions:
             UsageError, MismatchError, FileError: as ``context_of``.
         """
         source, settings = self.source, self.settings
-        named, chip, macros = source.data or "", source.chip, source.macros
-        further = FurtherTraining(self.network, named, chip, macros, record, out)
+        watch.plan(expected_improvement(settings.images, settings.chips, settings.test_images))
+        training, test = self.images()
+        further = FurtherTraining(self.network, source.data or "", source.chip, source.macros, record, out)
         if restart:
             further.forget()
         context = context_of(
@@ -82,7 +83,7 @@ class ImproveOptions:
             scoring=self.scoring,
             further=further if settings.effort == TRAINING else None,
         )
-        return replace(context, crew=crew)
+        return replace(context, crew=crew), test
 
 
 def write_page(found: Improvement, out: Path, name: str) -> Path:
@@ -91,12 +92,11 @@ def write_page(found: Improvement, out: Path, name: str) -> Path:
     return out / PAGE
 
 
-def next_steps(found: Improvement, out: Path, asked: ImproveOptions, port: str | None) -> tuple[NextStep, ...]:
-    """What to do with the program that was found, of which the first is its deployment, on ``port`` or emulated."""
+def next_steps(found: Improvement, out: Path, asked: ImproveOptions) -> tuple[NextStep, ...]:
+    """What to do with the program that was found, of which the first is its deployment."""
     program = shlex.quote(f"{out}/{PROGRAM}")
-    place = f" --port {shlex.quote(port)}" if port else " --emulated"
     named = as_options(asked.source) + as_options(asked.scoring, "task", "metric")
     return (
-        NextStep(" ".join(("hil deploy", program, *found.deploy)) + place + named, "what the chip makes of it"),
+        NextStep(" ".join(("hil deploy", program, *found.deploy)) + " --emulated" + named, "what the chip makes of it"),
         NextStep(f"hil estimate {program}", "cost of every layer"),
     )

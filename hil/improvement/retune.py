@@ -27,11 +27,9 @@ from hil.errors import MismatchError, UsageError
 from hil.verdict.tune_harm import harms
 from hil.watch import Watch
 from mapping.network.task import TaskKind
-from mapping.program.adapter import adapter_share
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
-from mapping.program.limits import MOST_RANK
 from mapping.program.training_inputs import training_inputs
 from mapping.recipe.recipe import begun_tune, fit_digital
 from mapping.recipe.standing import Standing
@@ -63,8 +61,6 @@ class RetuneReport:
     harmful: bool  # its logits are farther from the ideal network's, image by image (``hil.verdict.tune_harm``)
     limited: int
     seconds: float
-    rank: int = 0  # of the layers' adapters
-    adapter_share: float = 0.0  # their multiplications, as a share of the layers'
 
     def lines(self) -> list[str]:
         """The report in words."""
@@ -74,12 +70,10 @@ class RetuneReport:
             same = f"{before} → {after} of {self.held_out} held-out stored training images"
         worst = max(self.layers, key=lambda layer: layer[1])
         words = "" if self.silicon else "      NOT SILICON"
-        adapters = f"rank {self.rank}, {self.adapter_share:.1%} of the layers' multiplications more, by the host"
         return [
             f"chip           {self.chip}, serial {self.serial}{words}",
             f"tuned          with {self.images} stored training images, {self.seconds:.1f} s",
             f"like ideal     {same}",
-            *([f"adapters       {adapters}"] if self.rank else []),
             f"logits         error {self.error_before:.1%} → {self.error_after:.1%} of their variance",
             f"worst layer    {worst[0]}: error {worst[1]:.1%} → {worst[2]:.1%} of the variance of its sums",
             *(["WARNING        the chip is worse with this tune than without it"] if self.harmful else []),
@@ -115,7 +109,6 @@ def retune(
     *,
     images: int = 128,
     age_s: float = 3600.0,
-    adapters: int = 0,
     watch: Watch | None = None,
 ) -> tuple[Tuned, RetuneReport]:
     """Tune the chip behind ``driver``, which holds ``program``, as its cells are now.
@@ -124,15 +117,12 @@ def retune(
         record: of this chip (``hil calibrate``), for the column corrections.
         images: most stored training images that it is tuned with.
         age_s: planned age that the cells were written for, where the program has no targets of its own.
-        adapters: rank of the digital adapter that each layer gets; 0: none.
 
     Raises:
         MismatchError: the chip holds another program; program or record are of another chip; the program takes rounds.
-        UsageError: residual slices, too few stored training images, or no such rank.
+        UsageError: residual slices, or too few stored training images.
     """
     refuse_residual(program, "hil tune")
-    if not 0 <= adapters <= MOST_RANK:
-        raise UsageError(f"adapters of rank {adapters}, not from 0 to {MOST_RANK}")
     watch = watch or Watch()
     check_untuned(program)
     check_adapted(program, driver.description.serial)
@@ -147,7 +137,7 @@ def retune(
             "the chip does not hold this program", hint="hil deploy writes it (and tunes it); then hil tune"
         )
     seen, held_out = split_stored(program, images)
-    start, tune = time.monotonic(), begun_tune(program, tune_targets(program, seen, adapters))
+    start, tune = time.monotonic(), begun_tune(program, tune_targets(program, seen))
     target, standing = WiredTarget(driver, record, watch), Standing(program, ())
     written = fit_digital(standing, target, READS, training_inputs(program), tune)
     tuned, corrections = written.tuned, written.corrections
@@ -172,8 +162,6 @@ def retune(
         layers=tuple((fit.layer, fit.before, fit.after) for fit in tuned.fits),
         limited=sum(fit.limited for fit in tuned.fits),
         seconds=seconds,
-        rank=adapters,
-        adapter_share=adapter_share(tuned.program),
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hil.pages.summary import Summary
 from hil.pages.tables import duration
@@ -37,10 +37,6 @@ class Report(Shown, AgreementReport):
     """
 
     __slots__ = ()
-
-    @classmethod
-    def of(cls, report: AgreementReport) -> Self:
-        return cls(**{f.name: getattr(report, f.name) for f in fields(report)})
 
     @property
     def accuracy(self) -> Accuracies:
@@ -87,10 +83,6 @@ class Simulation(Shown, Prediction):
     """
 
     __slots__ = ()
-
-    @classmethod
-    def of(cls, found: Prediction) -> Self:
-        return cls(**{f.name: getattr(found, f.name) for f in fields(found)})
 
     def to_frame(self) -> DataFrame:
         """The score of each virtual chip (rows) at each age (columns, s); fractions of a share.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.improvement.account import improvement_summary
-from hil.improvement.improve import PROGRAM, Improvement, expected_improvement
+from hil.improvement.improve import PROGRAM, Improvement
 from hil.improvement.improve import improve as try_techniques
 from hil.improvement.options import ImproveOptions, write_page
 from hil.improvement.settings import ImproveSettings
@@ -17,19 +17,14 @@ from hil.python.files import AnyChip, Known, as_files, known_record
 from hil.python.networks import CompiledNetwork, Network
 from hil.python.progress import progress
 from hil.python.samples import Samples
-from hil.python.shown import Shown, needed, new_axes
-from hil.simulation.chip_workers import THREADS
+from hil.python.shown import Shown
 from hil.watch import Watch
 from mapping.program.file import load_program
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
 class Improved(Shown, Improvement):
-    """What was tried, with the program, frames and figures: ``trials``, ``recipe``, ``test``, ``stopped``.
+    """What was tried, with the program: ``trials``, ``recipe``, ``test``, ``stopped``.
 
     ``folder`` holds ``program.h5``, ``improvement.json`` and ``improvement.html``.
 
@@ -45,57 +40,6 @@ class Improved(Shown, Improvement):
     def program(self) -> CompiledNetwork:
         """The program at the end, for ``hil.deploy``."""
         return CompiledNetwork(self.name, load_program(self.folder / PROGRAM), None)
-
-    def to_frame(self) -> DataFrame:
-        """A row for each technique: mean accuracy (a share), its spread, gain, standard error, kept, macros, minutes.
-
-        Returns:
-            a frame by their names; those that were not tried have NaN.
-
-        Raises:
-            hil.UsageError: pandas is not installed.
-
-        Example:
-            >>> improved.to_frame()["kept"].to_dict()
-            {'compiled': True, 'scales': ...}
-        """
-        nan = float("nan")
-        rows = {
-            result.name: (
-                *((result.mean, result.sd, result.gain, result.gain_se) if result.chips else (nan,) * 4),
-                result.kept,
-                result.macros,
-                result.minutes,
-            )
-            for result in self.trials
-        }
-        columns = ["mean", "sd", "gain", "gain_se", "kept", "macros", "minutes"]
-        frame: DataFrame = needed("pandas").DataFrame.from_dict(rows, orient="index", columns=columns)
-        return frame
-
-    def plot(self) -> Figure:
-        """The accuracy of each technique that was tried, in their order; filled where it was kept.
-
-        Returns:
-            a matplotlib figure.
-
-        Raises:
-            hil.UsageError: matplotlib is not installed.
-
-        Example:
-            >>> improved.plot().axes[0].get_title()
-            '100 held-out training images, 2 virtual chips'
-        """
-        figure, axes = new_axes()
-        tried = [result for result in self.trials if result.chips]
-        for place, result in enumerate(tried):
-            filled = "C0" if result.kept else "white"
-            axes.errorbar(place, 100 * result.mean, 100 * result.sd, fmt="o", color="C0", mfc=filled, capsize=4)
-        axes.set_xticks(range(len(tried)), [result.name for result in tried], rotation=30, ha="right")
-        axes.set_ylabel(f"{self.metric} in %")
-        axes.set_title(f"{self.images:,} held-out training images, {self.chips} virtual chips", fontsize="medium")
-        drawn: Figure = figure
-        return drawn
 
     def summary_shown(self) -> Summary:
         """What ``hil improve`` prints."""
@@ -154,18 +98,11 @@ def improve(
         begun = ImproveOptions(
             path, source, replace(asked, test_images=last), treated or TechniqueOptions(), DeployOptions()
         )
-        observer.plan(expected_improvement(asked.images, asked.chips, last, measured=False))
-        (training, last_read), folder = begun.images(), Path(out)
-        context = begun.context(
-            training,
-            folder,
-            record=files.record(known_record(record, chip)),
-            crew=THREADS,
-            restart=restart,
-            watch=observer,
-        )
+        held = files.record(known_record(record, chip))
+        context, last_read = begun.context(Path(out), record=held, restart=restart, watch=observer)
         found = try_techniques(
-            context, folder, last_read, target=asked.target, minutes=asked.minutes, tried=begun.trials, restart=restart
-        )
-        write_page(found, folder, path.stem)
-    return Improved(**{f.name: getattr(found, f.name) for f in fields(found)}, name=path.stem, folder=Path(out))
+            context, Path(out), last_read, target=asked.target, minutes=asked.minutes, tried=begun.trials,
+            restart=restart,
+        )  # fmt: skip
+        write_page(found, Path(out), path.stem)
+    return Improved.of(found, name=path.stem, folder=Path(out))

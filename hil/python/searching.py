@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,75 +13,21 @@ from hil.pages.summary import Summary
 from hil.python.files import AnyChip, Files, Known, known_record
 from hil.python.progress import progress
 from hil.python.samples import Samples, samples_of
-from hil.python.shown import Shown, needed, new_axes
+from hil.python.shown import Shown
 from hil.searching.begin import Searched, begin_search, finished, named_place, refused_goes, usual_settings
-from hil.searching.page import SERIES
 from hil.searching.run import run_search
 from hil.searching.settings import SearchSettings
 from hil.watch import Watch
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
-
-COLUMNS = ("predicted", "right", "on_chips", "energy_pj", "latency_ns", "edp_mj_ms", "macros")
-
 
 @dataclass(frozen=True)
 class FinishedSearch(Shown, Searched):
-    """A finished search: ``folder``, ``table``, frames and figures.
+    """A finished search: ``folder``, ``table``.
 
     Example:
         >>> front.folder.root.name
         'found'
     """
-
-    def to_frame(self) -> DataFrame:
-        """A row for each network of the front by rising EDP: accuracies in percent, energy, latency, EDP, macros.
-
-        Returns:
-            a frame by the names of the networks; ``simulated`` and ``worst`` are NaN where one was not trained. Pruned
-            networks have ``right`` and ``on_chips``, which were measured, in place of ``predicted``.
-
-        Raises:
-            hil.UsageError: pandas is not installed.
-
-        Example:
-            >>> "edp_mj_ms" in front.to_frame().columns
-            True
-        """
-        known = [name for name in COLUMNS if name in self.table["networks"][0]]
-        rows = {}
-        for row in self.table["networks"]:
-            simulated = SERIES["simulated"][-1](row) or (float("nan"),) * 2
-            rows[row["name"]] = (*(row[name] for name in known), *simulated)
-        columns = [*known, "simulated", "worst"]
-        frame: DataFrame = needed("pandas").DataFrame.from_dict(rows, orient="index", columns=columns)
-        return frame
-
-    def plot(self) -> Figure:
-        """Accuracy over EDP of the front: predicted, or measured of pruned networks, and simulated where trained.
-
-        Returns:
-            a matplotlib figure.
-
-        Raises:
-            hil.UsageError: matplotlib is not installed.
-
-        Example:
-            >>> front.plot().axes[0].get_xlabel()
-            'EDP of one image in mJ·ms'
-        """
-        figure, axes = new_axes()
-        for name, (*_, accuracy) in SERIES.items():
-            points = [(row["edp_mj_ms"], pair[0]) for row in self.table["networks"] if (pair := accuracy(row))]
-            if points:
-                axes.plot(*zip(*points, strict=True), "o", label=name)
-        axes.set_xlabel("EDP of one image in mJ·ms")
-        axes.set_ylabel("accuracy in %")
-        axes.legend(fontsize="small")
-        drawn: Figure = figure
-        return drawn
 
     def summary_shown(self) -> Summary:
         """What ``hil search`` prints."""
@@ -122,7 +68,7 @@ def search(
 
     Example:
         >>> front = hil.search(data, "lab-128", out="found", space="space.toml", **quick)
-        >>> len(front.to_frame()) > 0
+        >>> len(front.table["networks"]) > 0
         True
     """
     known = {f.name for f in fields(SearchSettings)} - {"data", "chip", "calibration", "macros"}
@@ -151,7 +97,7 @@ def search(
     with progress(watch) as observer, refused_goes(begun):
         run_search(begun, asked, observer)
     found = finished(begun, asked)
-    return FinishedSearch(found.folder, found.table, found.summary)
+    return FinishedSearch.of(found)
 
 
 def _data(data: Samples, place: Files) -> str:

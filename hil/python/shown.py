@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import io
-from typing import Any
+from dataclasses import fields
+from typing import Any, Self
 
 from hil.errors import UsageError
 from hil.pages.summary import Summary
@@ -18,6 +19,11 @@ class Shown:
     """An answer that shows what its command prints."""
 
     __slots__ = ()
+
+    @classmethod
+    def of(cls, found: Any, **more: Any) -> Self:
+        """The answer that holds what was ``found``, and ``more``."""
+        return cls(**{f.name: getattr(found, f.name) for f in fields(found)}, **more)
 
     def summary_shown(self) -> Summary:
         """What its command prints."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
@@ -18,12 +17,9 @@ from hil.python.files import AnyChip, Known, as_files, known_record
 from hil.python.networks import CompiledNetwork, Network
 from hil.python.progress import progress
 from hil.python.samples import Samples
-from hil.python.shown import Shown, needed
+from hil.python.shown import Shown
 from hil.watch import Watch
 from mapping.program.file import load_program
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -40,30 +36,6 @@ class FinetunedNetwork(Shown, FinetuneResult):
     def summary_shown(self) -> Summary:
         """What ``hil finetune`` prints."""
         return self.summary(self.name)
-
-    def to_frame(self) -> DataFrame:
-        """Percent right before and after, in float, under errors, on a perfect chip and as deployed.
-
-        Returns:
-            a frame of the columns before and after; NaN where nothing was judged.
-
-        Raises:
-            hil.UsageError: pandas is not installed.
-
-        Example:
-            >>> list(finetuned.to_frame().index)
-            ['float', 'under errors', 'perfect chip', 'as deployed']
-        """
-        nan = float("nan")
-        deployed = (nan if value is None else value for value in (self.deployed_before, self.deployed))
-        rows = {
-            "float": (self.float_before, nan),
-            "under errors": (self.noisy_before, self.noisy),
-            "perfect chip": (nan, self.ideal),
-            "as deployed": tuple(deployed),
-        }
-        frame: DataFrame = needed("pandas").DataFrame.from_dict(rows, orient="index", columns=["before", "after"])
-        return frame
 
 
 @dataclass(frozen=True)
@@ -129,8 +101,8 @@ def finetune(
             on_it = finetune_on_chip(
                 path, data, out, chip, measured, chip=place, settings=settings, restart=restart, watch=observer
             )
-            return FinetunedOnChip(**{f.name: getattr(on_it, f.name) for f in fields(on_it)}, name=path.stem)
+            return FinetunedOnChip.of(on_it, name=path.stem)
         found = finetune_files(
             path, data, out, chip=place, calibration=measured, settings=settings, restart=restart, watch=observer
         )
-    return FinetunedNetwork(**{f.name: getattr(found, f.name) for f in fields(found)}, name=path.stem)
+    return FinetunedNetwork.of(found, name=path.stem)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
@@ -13,14 +12,10 @@ from hil.python.files import Known, known_record
 from hil.python.networks import CompiledNetwork, program_of
 from hil.python.progress import progress
 from hil.python.runs import record_of
-from hil.python.shown import needed
 from hil.report.terminal.quantities import seconds
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.tune import TunedChannels
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -35,23 +30,6 @@ class Retuned(RetuneReport):
     """
 
     program: CompiledNetwork | None = None
-
-    def to_frame(self) -> DataFrame:
-        """The error of each layer's sums, a share of their variance, before and after the tune.
-
-        Returns:
-            a row for each layer.
-
-        Raises:
-            hil.UsageError: pandas is not installed.
-
-        Example:
-            >>> list(retuned.to_frame().columns)
-            ['before', 'after']
-        """
-        rows = {name: (before, after) for name, before, after in self.layers}
-        frame: DataFrame = needed("pandas").DataFrame.from_dict(rows, orient="index", columns=["before", "after"])
-        return frame
 
     def show(self) -> None:
         """Print what ``hil tune`` prints.
@@ -72,7 +50,6 @@ def tune(
     *,
     record: Known = None,
     images: int = TunedChannels().images,
-    adapters: int = 0,
     age: str | float = "1h",
     watch: Watch | None = None,
 ) -> Retuned:
@@ -83,7 +60,6 @@ def tune(
         chip: an open chip.
         record: of this chip; None: that of ``chip.calibrate()``.
         images: most stored training images to tune with.
-        adapters: rank of the digital adapter that each layer gets; 0: none.
         age: that the cells were written for, "1h" or s.
         watch: hears stages and progress; None: nobody does.
 
@@ -106,7 +82,7 @@ def tune(
     given = program_of(network)
     age_s = seconds(age) if isinstance(age, str) else age
     with progress(watch) as observer:
-        tuned, found = retune(chip, given, measured, images=images, age_s=age_s, adapters=adapters, watch=observer)
+        tuned, found = retune(chip, given, measured, images=images, age_s=age_s, watch=observer)
     name = network.name if isinstance(network, CompiledNetwork) else "program"
     file = network.file if isinstance(network, CompiledNetwork) else None
     kept = CompiledNetwork(name, given if found.harmful else tuned.program, file)

@@ -51,18 +51,6 @@ def test_an_aged_chip_answers_more_like_the_ideal_network_after_a_tune(
         retune(aged, load_program(tmp_path / "tuned.h5"), small.record)
 
 
-def test_a_tune_with_adapters_leaves_less_of_the_error_and_writes_no_cell(aged: ChipDriver, small: Small) -> None:
-    pulses = aged.status().pulses_total
-    _, lines = retune(aged, small.program, small.record)
-    tuned, report = retune(aged, small.program, small.record, adapters=4)
-    assert aged.status().pulses_total == pulses
-    assert aged.held_program() == bytes.fromhex(tuned.program.held_digest)
-    assert all(ours[2] < plain[2] for ours, plain in zip(report.layers, lines.layers, strict=True))
-    assert "adapters       rank 4" in "\n".join(report.lines())
-    with pytest.raises(UsageError, match="rank 65, not from 0 to 64"):
-        retune(aged, small.program, small.record, adapters=65)
-
-
 def test_a_chip_that_holds_something_else_is_not_tuned(small: Small) -> None:
     with (
         open_chip(CHIP, chip=small.program.spec) as driver,
