@@ -56,7 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def context(small: Small, data: Path, folder: Path, watch: Watch | None = None) -> TrialContext:
-    further = FurtherTraining(small.net, str(data), None, "lab-128", 4, small.record_file, folder)
+    further = FurtherTraining(small.net, str(data), "lab-128", 4, small.record_file, folder)
     return context_of(
         small.net,
         load_dataset(str(data), "train"),
