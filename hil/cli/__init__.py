@@ -19,7 +19,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from typer.main import get_command, get_command_name
@@ -42,7 +42,7 @@ from hil.cli import (
     simulate,
     tune,
 )
-from hil.cli.failures import code_of, interrupted_summary, report_failure, whole_commands
+from hil.cli.failures import code_of, interrupted_summary, report_failure, with_whole_commands
 from hil.cli.help_groups import GroupedCommand
 from hil.driver.deferred_interrupts import ASKS_TO_END, end_soon
 from hil.errors import ExitCode, Interrupted
@@ -215,9 +215,7 @@ def failed(error: Exception, arguments: Sequence[str] = ()) -> int:
         show_answer(interrupted_summary(error, arguments), stream=sys.stderr)
         return ExitCode.INTERRUPTED
     if known is not None:
-        hil: Any = get_command(app_of(list(arguments)))
-        typed = hil.commands.get(next(iter(arguments), ""))
-        complain(f"error: {whole_commands(str(error), arguments, typed.params) if typed else error}")
+        complain(f"error: {with_whole_commands(error, arguments, get_command(app_of(list(arguments))))}")
         return known
     if isinstance(error, OSError) and error.errno in FULL:
         complain(f"error: cannot write: {error.strerror}\n  where   {error.filename}\n  try     free some space")

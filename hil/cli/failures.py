@@ -59,19 +59,22 @@ def code_of(error: Exception) -> ExitCode | None:
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)
 
 
-def whole_commands(said: str, typed: Sequence[str], parameters: Sequence[Any]) -> str:
+def with_whole_commands(error: Exception, typed: Sequence[str], hil: Any) -> Exception:
     """An error whose ``try`` lines are commands to copy: an option that a line names is changed in what was typed.
 
-    ``hil compile`` stands for each command that compiles. Lines of another command, and options that the typed one does
-    not have (``parameters``), stay as they are. A chip that is named has the macros of its file.
+    ``hil`` is the command line, ``hil compile`` stands for each command that compiles. Lines of another command, and
+    options that the typed one does not have, stay as they are. A chip that is named has the macros of its file.
 
     Example: ``--macros 98`` after ``hil simulate net.pt --macros 4`` is ``hil simulate net.pt --macros 98``.
     """
-    takes = {name: parameter for parameter in parameters for name in parameter.opts}
+    path: list[str] = []
+    while len(path) < len(typed) and (inner := getattr(hil, "commands", {}).get(typed[len(path)])) is not None:
+        path, hil = [*path, typed[len(path)]], inner
+    takes = {name: parameter for parameter in hil.params for name in parameter.opts}
 
     def whole(line: re.Match[str]) -> str:
         verb, option, value, rest = line.groups()
-        if verb not in (None, "compile", typed[0]) or option not in takes:
+        if not path or verb not in (None, "compile", " ".join(path)) or option not in takes:
             return line[0]
         from hil.report.step_words import grouped  # late: it knows verdicts, whose statistics are large
 
@@ -81,7 +84,12 @@ def whole_commands(said: str, typed: Sequence[str], parameters: Sequence[Any]) -
         kept = [word for group in grouped(typed) if group[0] not in replaced for word in group]
         return f"  try     {shlex.join(['hil', *kept, option, *filter(None, [value])])}{rest}"
 
-    return re.sub(r"^  try     (?:hil (\w+) )?(--[a-z-]+) ?([^\s,;:()]*)(.*)$", whole, said, flags=re.MULTILINE)
+    named = re.compile(r"^  try     (?:hil ([a-z ]+) )?(--[a-z-]+) ?([^\s,;:()]*)(.*)$", re.MULTILINE)
+    if isinstance(error, HilError):
+        error.hint = named.sub(whole, f"  try     {error.hint}").removeprefix("  try     ")
+    elif error.args:
+        error.args = (named.sub(whole, str(error)), *error.args[1:])
+    return error
 
 
 def report_failure(arguments: Sequence[str], code: ExitCode, error: BaseException, what: str = "") -> None:

@@ -76,3 +76,13 @@ def test_ages_that_are_refused_are_told_the_whole_command(
     assert again == [*typed, "--chips", "2", "--mode", "fast", "--json", "--age", "1h"]
     assert run(again) == 0
     assert json.loads(capsys.readouterr().out)["plan"]
+
+
+def test_a_command_of_a_group_is_told_whole_and_as_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = ["search", "run", "--data", "digits-bundled", "--json", "--out", str(tmp_path / "search")]
+    assert run(typed) == 2
+    said = capsys.readouterr()
+    (again,) = printed(said.err)
+    assert json.loads(said.out)["try"].startswith("hil " + shlex.join(again))
+    assert again[: len(typed)] == typed
+    assert again[len(typed)] == "--space"
