@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import typer
 
 from hil.cli.help_groups import group
-from hil.cli.options import Chip, Json, Macros, output_file, print_result
+from hil.cli.options import Chip, Json, Macros, print_result
 from hil.errors import ExitCode, UsageError
 from hil.report.terminal.lines import complain
 
@@ -125,27 +125,4 @@ def check(
     return ExitCode.DONE
 
 
-def export(
-    model: Annotated[str, typer.Argument(help="model of an instrument: a name of ours, or the path of its file")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="file for pyvisa-sim to write", callback=output_file, show_default=False)
-    ],
-    as_json: Json = False,
-) -> int:
-    """Write a model of an instrument for pyvisa-sim, to test programs of others without a bench."""
-    from hil.atomic import write_text
-    from hil.server.bench.model_file import load_model
-    from hil.server.bench.sim_export import RESOURCE, sim_devices
-
-    found = load_model(model, Path())
-    try:
-        text = sim_devices(found)
-    except ValueError as error:
-        raise UsageError(str(error), hint="hil emulate --bench is a stand-in for these") from error
-    write_text(out, text)
-    lines = [f"{out}: {found.name} at {RESOURCE}", f'then          pyvisa.ResourceManager("{out}@sim")']
-    print_result(lines, {"file": str(out), "model": found.name}, as_json)
-    return ExitCode.DONE
-
-
-bench = group("Benches of instruments.", check, export)
+bench = group("Benches of instruments.", check)

@@ -163,14 +163,13 @@ def firmware(
     chip: Chip = "lab-128",
     macros: Macros = None,
     start: Annotated[str, typer.Option("--from", help="template (stubs), qemu, virt or nucleo-h743zi")] = "template",
-    as_json: Json = False,
 ) -> int:
     """Copy the reference firmware to port it: sources, a board to start from, chip_config.h, CMake, Zephyr."""
     from cim.chip.file import load_chip
     from hil.server.firmware_copy import new_board
 
-    lines = new_board(folder, load_chip(chip, macros=macros), start)
-    print_result(lines, {"folder": str(folder), "chip": str(chip), "from": start}, as_json)
+    for line in new_board(folder, load_chip(chip, macros=macros), start):
+        print_line(line)
     return ExitCode.DONE
 
 

@@ -20,6 +20,7 @@ from hil.cli.options import (
 from hil.errors import ExitCode, UsageError
 from hil.pages.tables import labelled
 from hil.report.terminal.completion import chips
+from hil.report.terminal.lines import print_line
 from hil.report.terminal.quantities import celsius, seconds
 
 Name = Annotated[str, typer.Argument(help="name or path of a chip file", autocompletion=chips)]
@@ -48,9 +49,7 @@ def show(name: Name, macros: Macros = None, as_json: Json = False) -> int:
     return ExitCode.DONE
 
 
-def copy(
-    name: Name, to: Annotated[Path, typer.Argument(help="file to write, which ends in .toml")], as_json: Json = False
-) -> int:
+def copy(name: Name, to: Annotated[Path, typer.Argument(help="file to write, which ends in .toml")]) -> int:
     """Copy a chip file, to begin one of your own: hil chip copy NAME my-chip.toml."""
     from cim.gallery import own_copy
     from hil.atomic import write_text
@@ -61,8 +60,7 @@ def copy(
         raise UsageError(f"{to} is there already", hint="name another file, or remove that one")
     output_file(to)
     write_text(to, own_copy(name, to.stem))
-    lines = [f"{to}: a chip file of your own, begun as {name}", f"then          hil chip show ./{to}"]
-    print_result(lines, {"file": str(to), "name": to.stem, "begun_as": name}, as_json)
+    print_line(f"{to}: a chip file of your own, begun as {name}\nthen          hil chip show ./{to}")
     return ExitCode.DONE
 
 

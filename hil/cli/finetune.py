@@ -43,7 +43,7 @@ def finetune(
     *,
     of: Annotated[Given[NetworkOptions], Only("chip", "macros")],
     training: Given[FinetuneSettings],
-    treated: Given[TechniqueOptions],
+    treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
     port: Port = None,
     emulated: Emulated = False,
     simulated: Annotated[
@@ -74,7 +74,7 @@ def finetune(
     usual = ON_CHIP if on_a_chip and not training.values.get("minutes") else USUAL
     techniques = treated.upon(TechniqueOptions())
     if on_a_chip and techniques.any:
-        raise UsageError("on a chip a network is treated as usual: neither --with, --without nor --effort")
+        raise UsageError("on a chip a network is treated as usual: neither --with nor --without")
     settings = training.upon(usual, recipe=str(techniques.recipe()))
     if workers and (port or emulated):
         raise UsageError("--workers run virtual chips, and a chip on a wire is one")

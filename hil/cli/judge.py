@@ -40,9 +40,9 @@ def judge(
         ),
     ] = None,
     calibration: Record = None,
-    of: Given[NetworkOptions],
+    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data", "trust")],
     treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
-    asked: Annotated[Given[DeployOptions], Only("samples", "seed", "virtual_chips", "tolerance_in_units", "mode")],
+    asked: Annotated[Given[DeployOptions], Only("samples", "virtual_chips", "tolerance_in_units", "mode")],
     age: Annotated[
         str,
         typer.Option(

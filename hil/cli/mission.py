@@ -36,7 +36,7 @@ def check(
     campaign: Annotated[
         Path | None, typer.Option(help="folder of a campaign: accuracy at the end of the mission", show_default=False)
     ] = None,
-    simulated: Annotated[Given[DeployOptions], Only("virtual_chips", "seed", samples=500)],
+    simulated: Annotated[Given[DeployOptions], Only("virtual_chips", samples=500)],
     treated: Treated,
     junit: Annotated[
         Path | None, typer.Option(help="write JUnit XML for a CI server", show_default=False, callback=output_file)

@@ -14,6 +14,7 @@ from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.report.terminal.completion import chips
+from hil.report.terminal.lines import print_line
 from hil.searching.settings import SearchSettings
 from mapping.settings import as_options
 from search.pruned.limits import MOST_PLANS
@@ -69,14 +70,12 @@ def truncate(
         str | None, typer.Option(help="name or .toml; default: the shipped space of the file", show_default=False)
     ] = None,
     allow_code: AllowCode = False,
-    as_json: Json = False,
 ) -> int:
     """Write a network of a space with the blocks of a teacher as they are, where it has no others: untrained.
 
     hil finetune trains it on for the errors of its chip, taught by itself.
     """
     need(*SEARCHING)
-    from hil.pages.summary import Fact
     from mapping.network.file import load_network, save_network
     from search.space.architecture import read_architecture
     from search.space.file import load_space, space_names
@@ -91,8 +90,7 @@ def truncate(
     file = truncated_teacher(load_space(space or wanted.space, allow_code=allow_code), wanted, load_network(teacher))
     with writing(out):
         save_network(file, out)
-    facts = [Fact("network", f"{out}   {wanted}"), Fact("next", f"hil finetune {out} --data DATA -o tuned.pt")]
-    print_result(facts, {"network": str(out), "architecture": wanted.digest, "digest": file.digest}, as_json)
+    print_line(f"network   {out}   {wanted}\nnext      hil finetune {out} --data DATA -o tuned.pt")
     return ExitCode.DONE
 
 
@@ -105,7 +103,7 @@ def prune(
     edp: Annotated[float, typer.Option(min=1e-9, help="most energy times latency of one image on the array, in mJ·ms")],
     asked: Annotated[
         Given[SearchSettings],
-        Only("activation_bits", "subset", "seed", weight_bits="3-6", candidates=MOST_PLANS),
+        Only("activation_bits", "subset", weight_bits="3-6", candidates=MOST_PLANS),
     ],
     chip: Annotated[
         str,
@@ -123,7 +121,7 @@ def prune(
             help="data set whose training images are used; default: those that net.pt stores", show_default=False
         ),
     ] = None,
-    treated: Given[TechniqueOptions],
+    treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
     as_json: Json = False,
 ) -> int:
     """Make a network smaller for the price of an array: channels, blocks and bits, weights in closed form.

@@ -17,7 +17,7 @@ from hil.pages.summary import Fact, Tone
 from hil.pages.tables import Table
 from hil.report.terminal.answers import Answer, show_answer
 from hil.report.terminal.completion import example_names, one_of
-from hil.report.terminal.lines import print_json
+from hil.report.terminal.lines import print_json, print_line
 from mapping.recipe.registry import techniques as installed
 from mapping.recipe.technique import Technique, settings_of
 from mapping.settings import short
@@ -119,7 +119,7 @@ def glossary(
 def techniques(
     network: Net = None,
     *,
-    of: Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")],
+    of: Annotated[Given[NetworkOptions], Only("chip", "macros")],
     as_json: Json = False,
 ) -> int:
     """List what can be done to a network on a chip, what it costs on this one, and what it gave where measured."""
@@ -184,7 +184,6 @@ def examples(
     to: Annotated[
         Path | None, typer.Argument(help="where to; default: examples/NAME, below here", show_default=False)
     ] = None,
-    as_json: Json = False,
 ) -> int:
     """List the examples of the documents, or copy one: hil help examples copy NAME."""
     from hil.pages.examples import copy_example
@@ -192,7 +191,7 @@ def examples(
 
     if action is None:
         rows = tuple(known().items())
-        print_result([Table("Examples", ("", ""), rows)], {"examples": dict(rows)}, as_json)
+        show_answer(Table("Examples", ("", ""), rows))
         return ExitCode.DONE
     if action != "copy" or name is None:
         raise UsageError(
@@ -206,7 +205,7 @@ def examples(
         raise OutputError(f"{error} is there already", hint="name another place, or remove that one") from None
     except OSError as error:
         raise OutputError(f"the example cannot be written: {error}", hint="name another place") from error
-    print_result([f"{copied}: a copy of your own"], {"example": name, "copied_to": str(copied)}, as_json)
+    print_line(f"{copied}: a copy of your own")
     return ExitCode.DONE
 
 

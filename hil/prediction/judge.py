@@ -68,8 +68,6 @@ def judge(
     looks: Sequence[int] = (),
     out: Path | None = None,
     options: DeployOptions | None = None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
     trust: bool = False,
     watch: Watch | None = None,
 ) -> AgreementReport:
@@ -95,7 +93,7 @@ def judge(
     watch, options = watch or Watch(), options or DeployOptions()
     found = read_answers(answers, measured_chip)
     record = load_record(calibration) if calibration else None
-    source = NetworkOptions(chip, macros, data, mean, std, trust)
+    source = NetworkOptions(chip, macros, data, trust=trust)
     images = images_asked(source)
     with new_run_folder(out) as folder:
         with watch.stage("compiling"):

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from firmware_protocols.messages import CellBlock, ReadCells
-from hil.cli import run
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
-from hil.errors import DeviceError, ExitCode, LinkError
+from hil.errors import DeviceError, LinkError
 from hil.server.bench.bench_file import load_bench
 from hil.server.bench.faults import InstrumentSilent
 from hil.server.bench.instrument import Instrument
@@ -165,49 +161,6 @@ def test_a_socket_gives_out_what_has_come_without_waiting_for_more() -> None:
             assert line.read(4096, 3600.0) == b"half an answer"
             assert line.read(4096, 0.0) == b""
         line.close()
-
-
-def _sim_device(model: str, folder: Path) -> dict[str, Any]:
-    out = folder / f"{model}.yaml"
-    assert run(["bench", "export", model, "-o", str(out)]) == 0
-    found: dict[str, Any] = json.loads(out.read_text().partition("\n")[2])["devices"][model]
-    return found
-
-
-def test_a_model_is_written_for_pyvisa_sim(tmp_path: Path) -> None:
-    device = _sim_device("keithley-2400", tmp_path)
-    assert {"q": "*IDN?", "r": "MODEL 24"} in device["dialogues"]
-    assert device["delimiter"] == ""  # else it would take an order of several parts for several
-    known = device["properties"]
-    assert known["volts"]["setter"] == {"q": ":SOUR:VOLT {}"}
-    assert known["limits"]["setter"]["q"].endswith(":SOUR:VOLT:RANG {}")
-    assert ":SENS:CURR:PROT {}" in (one["setter"]["q"] for one in known.values())
-    assert known["currents"]["setter"] == {"q": ":SENS:AVER:COUN {};:READ?", "r": "0"}
-    assert run(["bench", "export", "row-board", "-o", str(tmp_path / "board.yaml")]) == ExitCode.USAGE
-
-
-def test_a_limit_that_stands_alone_is_answered_as_it_was_set(tmp_path: Path) -> None:
-    text = resources.files("hil.server.bench").joinpath("models", "keithley-2400.toml").read_text("utf-8")
-    for gone in ("steps_v = [0.21, 2.1, 21.0]\n", ";:SOUR:VOLT:RANG {volts_v:.3f}", ":SOUR:VOLT:RANG?;"):
-        text = text.replace(gone, "")
-    (tmp_path / "one.toml").write_text(text)
-    out = tmp_path / "one.yaml"
-    assert run(["bench", "export", str(tmp_path / "one.toml"), "-o", str(out)]) == 0
-    known = json.loads(out.read_text().partition("\n")[2])["devices"]["keithley-2400"]["properties"]
-    assert known["limits"]["getter"] == {"q": ":SENS:CURR:PROT?", "r": "{:.9g}"}
-
-
-def test_binary_blocks_and_acknowledged_lines_are_written_for_pyvisa_sim(tmp_path: Path) -> None:
-    blocks = _sim_device("keysight-b2900", tmp_path)["properties"]["currents"]["setter"]
-    assert blocks == {"q": ":SENS:CURR:NPLC {};:MEAS:CURR?", "r": "#14\0\0\0\0"}
-    acknowledged = _sim_device("keithley-4200a", tmp_path)["dialogues"]
-    assert {"q": "US", "r": "ACK"} in acknowledged
-    assert {"q": "TI1", "r": "0"} in acknowledged
-
-
-def test_questions_whether_it_is_done_are_written_for_pyvisa_sim(tmp_path: Path) -> None:
-    card = _sim_device("keithley-4200a-pmu", tmp_path)["dialogues"]
-    assert {"q": ":PMU:TEST:STATUS?", "r": "0"} in card
 
 
 @pytest.mark.parametrize(("sent", "told"), [(b"#3128half", LinkError), (b"", InstrumentSilent)])
