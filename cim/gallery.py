@@ -64,6 +64,12 @@ def of_source(spec: ChipSpec, word: str) -> dict[str, tuple[int, int]]:
     return {section: (such[section], count) for section, count in every.items()}
 
 
+def check_name(name: str) -> None:
+    """Raises ``CimUsageError`` for a name that no chip can have."""
+    if not re.fullmatch(r"[\w.-]{1,64}", name):
+        raise CimUsageError(f"{name!r:.80} is not the name of a chip: letters, digits, dots and dashes, at most 64")
+
+
 def own_copy(chip: str, name: str) -> str:
     """Text of a chip file under a name of one's own.
 
@@ -72,8 +78,7 @@ def own_copy(chip: str, name: str) -> str:
     Raises:
         CimUsageError: the name is none that a chip can have.
     """
-    if not re.fullmatch(r"[\w.-]{1,64}", name):
-        raise CimUsageError(f"{name!r:.80} is not the name of a chip: letters, digits, dots and dashes, at most 64")
+    check_name(name)
     text, _ = chip_text(chip)
     text = re.sub(r"(?m)^(#[^\n]*\n)*\[evidence\]\n(?:(?!\[|#)[^\n]*\n?)*", "", text).rstrip() + "\n"
     named = f'name = {{ value = "{name}", source = "assumed: name of this description, begun as {chip}" }}'

@@ -204,8 +204,11 @@ def render_chip(spec: ChipSpec) -> str:
                 continue
             plain = list(value) if isinstance(value, tuple) else value
             name = f"{section}.{key}"
-            if name in OPTIONAL and (not plain or plain == OPTIONAL[name]):
+            unstated = name not in spec.provenance and plain == OPTIONAL.get(name)
+            if name in OPTIONAL and (unstated or plain in ([], None)):
                 continue
+            if name == "macro.column_order" and plain == list(range(macro.columns)):
+                plain = "linear"
             source = json.dumps(spec.provenance.get(name, "assumed"), ensure_ascii=False)
             ends = f", range = {json.dumps(ranges[key])}" if section == RANGED_SECTION and key in ranges else ""
             lines.append(f"{key} = {{ value = {json.dumps(plain)}{ends}, source = {source} }}")

@@ -16,6 +16,7 @@ from typing import Any
 from cim.chip.field_checks import Check
 from cim.toml_file import Fail
 
+SOURCES = ("measured", "published", "borrowed from", "assumed")  # words that a source begins with
 SOURCE = re.compile(r"(measured: .+|published: .+|borrowed from: .+|assumed(: .+)?)")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,7 @@ from hil.cli.options import (
     Json,
     Macros,
     output_file,
+    pairs,
     print_result,
     screen,
     writing,
@@ -52,15 +55,79 @@ def show(name: Name, macros: Macros = None, as_json: Json = False) -> int:
 def copy(name: Name, to: Annotated[Path, typer.Argument(help="file to write, which ends in .toml")]) -> int:
     """Copy a chip file, to begin one of your own: hil chip copy NAME my-chip.toml."""
     from cim.gallery import own_copy
+
+    _write_own(to, lambda: own_copy(name, to.stem), f"hil chip copy {name} my-chip.toml")
+    print_line(f"{to}: a chip file of your own, begun as {name}\nthen          hil chip show ./{to}")
+    return ExitCode.DONE
+
+
+def _write_own(to: Path, text: Callable[[], str], command: str) -> None:
+    """Write a chip file of one's own where no file is yet; ``command`` names a right one."""
     from hil.atomic import write_text
 
     if to.suffix != ".toml":
-        raise UsageError("hil chip copy needs a file that ends in .toml", hint=f"hil chip copy {name} my-chip.toml")
+        raise UsageError(f"{to} does not end in .toml", hint=command)
     if to.exists():
         raise UsageError(f"{to} is there already", hint="name another file, or remove that one")
     output_file(to)
-    write_text(to, own_copy(name, to.stem))
-    print_line(f"{to}: a chip file of your own, begun as {name}\nthen          hil chip show ./{to}")
+    write_text(to, text())
+
+
+def check(name: Name, as_json: Json = False) -> int:
+    """Check a chip file: rules between keys, units, noises, and what its beliefs rest on.
+
+    Unlikely values end in exit code 1.
+    """
+    from cim.chip.doubts import beliefs
+    from cim.chip.file import load_chip
+    from cim.chip.sourced_values import SOURCES
+    from cim.gallery import of_source
+    from hil.driver.chip_text import chip_words, unlikely
+
+    spec = load_chip(name)
+    found, known = unlikely(spec), beliefs(spec)
+    counts = {word: sum(n for n, _ in of_source(spec, word).values()) for word in SOURCES}
+    told = [(field, reason) for field, reason in found] or [("", "no unlikely value")]
+    rows = [(spec.name, chip_words(spec)), ("values", ", ".join(f"{word} {n}" for word, n in counts.items()))]
+    rows += [(label, ", ".join(keys)) for label, keys in known.items() if keys]
+    record = {"name": spec.name, "doubts": [list(pair) for pair in found], "sources": counts, "beliefs": known}
+    print_result([labelled("Chip", *rows), "", labelled("Unlikely values", *told)], record, as_json)
+    return ExitCode.OUTSIDE_TOLERANCE if found else ExitCode.DONE
+
+
+def new(
+    to: Annotated[Path, typer.Argument(help="file to write, which ends in .toml")],
+    answers: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="KEY=VALUE: rows, columns, encoding, levels, converter, inputs, read_v, window, reading, interface; "
+            "readings=CSV of cells; source=words for these answers. Without any, a terminal asks",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Write a chip file from what is known of an array; all that is not known is a range, from other chips."""
+    from cim.new_chip import NEXT, QUESTIONS, new_chip
+    from hil.device_fit.result import fit_source
+
+    given = pairs(answers or ())
+    if not given and not sys.stdin.isatty():
+        raise UsageError("hil chip new needs KEY=VALUE", hint=f"hil chip new {to} rows=25 columns=25 levels=8:2:40")
+    given = given or {key: typer.prompt(one.words, one.usual) for key, one in QUESTIONS.items()}
+    readings, source = given.pop("readings", None), given.pop("source", "assumed: stated by its lab")
+
+    def text() -> str:
+        with screen(quiet=False) as watch:
+            cells = fit_source(Path(readings), watch=watch).record if readings else None
+        return new_chip(to.stem, given, source, cells)
+
+    _write_own(to, text, "hil chip new my-chip.toml rows=25 columns=25")
+    print_line(
+        f"{to}: {len(given)} answers; what they do not say is a range, borrowed or assumed\n"
+        f"check          hil chip check ./{to}\n"
+        f"without chip   hil deploy --emulated --chip ./{to}\n"
+        f"then           {NEXT[given.get('interface', 'board')][0]} --chip ./{to}"
+    )
     return ExitCode.DONE
 
 
@@ -168,5 +235,13 @@ def export(
 
 
 chip = group(
-    "Chip files, cells fitted to tables, and calibration records.", list_, show, copy, fit, export, calibration
+    "Chip files, cells fitted to tables, and calibration records.",
+    list_,
+    show,
+    check,
+    new,
+    copy,
+    fit,
+    export,
+    calibration,
 )

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from cim.chip.doubts import TRUTHS, doubts
 from cim.chip.file import description
 from cim.chip.spec import ChipSpec
 from cim.gallery import Reproduction, found, of_source
@@ -78,6 +79,17 @@ def chip_tables(spec: ChipSpec) -> list[str | Table]:
     facts = _flat(spec)
     rows = ((field, _short(facts.get(field)), source) for field, source in spec.provenance.items())
     return [labelled("Chip", *head), "", labelled("Values", *rows)]
+
+
+def unlikely(spec: ChipSpec) -> list[tuple[str, str]]:
+    """Field and reason of each unlikely value; the emulated chip's truth outside a range of the beliefs is one."""
+    ranges = {} if spec.models is None else spec.models.ranges
+    outside = [
+        (f"sample.{name}", f"is {spec.sample[name]:g}, outside models.{name}, {low:g} to {high:g}")
+        for name, (low, high) in ranges.items()
+        if name in TRUTHS and not low <= spec.sample[name] <= high
+    ]
+    return [*doubts(spec), *outside]
 
 
 OFF_BIT = "off or ordered off: STATUS does not say which"

@@ -96,6 +96,7 @@ def test_a_rendered_chip_reads_back_the_same(name: str) -> None:
     again = parse_chip(render_chip(spec), "again")
     assert again.digest == spec.digest
     assert dict(again.sample) == dict(spec.sample)
+    assert again.models == spec.models, "with its ranges"
 
 
 @pytest.mark.parametrize("name", chip_names())

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.cells.programming_law import law_at
+from cim.chip.file import load_chip
 from cim.fit.aged_readings import level_knots
 from cim.fit.cells import TooFewCells
 from cim.fit.goodness_of_fit import Gaussian, distance, published_sigma, score
@@ -283,6 +284,27 @@ def test_the_command_prints_the_goodness_and_writes_a_record(
     assert answer["schema"].startswith("hil.")
     assert answer["record"] is None
     assert [round(row["age_s"], 3) for row in answer["goodness"]] == list(AGES)
+
+
+def test_a_chip_file_begins_with_a_table_and_answers_and_its_virtual_chips_are_drawn_from_ranges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = csv(heavy_tailed(2000, noise_us=1.2, reads=2), tmp_path / "t.csv")
+    assert run(["chip", "new", "mine.toml", f"readings={table}", "rows=40", "inputs=6:bit_serial"]) == 0
+    assert "hil deploy --emulated --chip ./mine.toml" in capsys.readouterr().out
+    models = load_chip("mine.toml").models
+    assert models is not None
+    assert models.read_variance_us2 == pytest.approx(1.44, rel=0.2)
+    assert models.programming_sigma_us[0][0] > 0.3
+    assert run(["chip", "check", "mine.toml", "--json"]) == 0
+    known = json.loads(capsys.readouterr().out)["beliefs"]
+    assert (len(known["range"]), [one.split()[0] for one in known["measured or published"]]) == (
+        9, ["read_variance_us2", "cell_error_factor"],
+    )  # fmt: skip
+    assert run(["simulate", "--chip", "mine.toml", "--samples", "40", "--chips", "20", "--mode", "fast"]) == 0
+    assert "not knowing what chips of this kind are like" in " ".join(capsys.readouterr().out.split())
+    assert run(["chip", "new", "mine.toml", "rows=40"]) == 2
 
 
 def test_the_command_wants_a_table(tmp_path: Path) -> None:
