@@ -184,6 +184,8 @@ def leave(code: int) -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run a command line and give its exit code; every error becomes words on stderr."""
     surroundings = dict(os.environ)
+    if arguments[:1] and any(arguments[0] == _name(found) for found in show.help.registered_commands):
+        arguments = ["help", *arguments]  # the group of a page of help need not be typed
     try:
         code = int(app_of(arguments)(arguments, standalone_mode=False, prog_name="hil") or 0)
         if code == ExitCode.CTRL_C:  # Typer turns Ctrl-C into this code
@@ -206,6 +208,9 @@ def run(arguments: list[str]) -> int:
 def failed(error: Exception, arguments: Sequence[str] = ()) -> int:
     """Say an error in words and give its exit code."""
     if hasattr(error, "show") and hasattr(error, "format_message"):  # a usage error of the parser
+        if type(error).__name__ == "NoArgsIsHelpError":  # help is the answer
+            print_line(error.format_message())
+            return ExitCode.DONE
         error.show()
         return ExitCode.USAGE
     known = code_of(error)

@@ -10,6 +10,7 @@ import typer
 from hil.cli.options import Json, output_file, pairs, print_result, whole_numbers
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.cost.settings import EstimateOptions
+from hil.datasets.demos import network_file
 from hil.deployment.options import BitOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 
@@ -19,7 +20,8 @@ def estimate(
     network: Annotated[
         str,
         typer.Argument(
-            help="program.h5, net.pt, model.onnx, .tflite, .pt2, timm:NAME …, or an architecture: lenet5, vgg8 …"
+            help="program.h5, net.pt, model.onnx, .tflite, .pt2, timm:NAME …, or an architecture: lenet5, vgg8 …",
+            callback=lambda name: str(network_file(name)),
         ),
     ],
     *,

@@ -11,6 +11,7 @@ import typer
 from hil.cli.options import (
     Emulated,
     Json,
+    NetFile,
     Port,
     Record,
     Restart,
@@ -33,7 +34,7 @@ USUAL = FinetuneSettings()
 
 @from_settings
 def finetune(
-    network: Annotated[Path, typer.Argument(help="net.pt")],
+    network: NetFile,
     data: TrainingData,
     out: Annotated[
         Path,

@@ -9,6 +9,7 @@ import typer
 
 from hil.cli.options import (
     Json,
+    NetFile,
     Record,
     Restart,
     Workers,
@@ -28,7 +29,7 @@ USUAL = DeployOptions()
 
 @from_settings
 def improve(
-    network: Annotated[Path, typer.Argument(help="net.pt")],
+    network: NetFile,
     out: Annotated[
         Path,
         typer.Option(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from hil.datasets.demos import network_file
 from hil.errors import UsageError
 from hil.report.terminal.completion import chips, datasets
 from hil.report.terminal.lines import print_json, print_line
@@ -54,10 +55,13 @@ def output_folder(path: Path) -> Path:
 Net = Annotated[
     Path | None,
     typer.Argument(
-        help="net.pt, model.onnx, .tflite or .pt2, timm:NAME, torchvision:NAME, hf:OWNER/NAME, or a program.h5",
+        help="net.pt, model.onnx, .tflite or .pt2, timm:NAME, torchvision:NAME, hf:OWNER/NAME, demo:residual, or a "
+        "program.h5",
         show_default=False,
+        callback=lambda path: path and network_file(path),
     ),
 ]
+NetFile = Annotated[Path, typer.Argument(help="net.pt, or demo:NAME of a bundled network", callback=network_file)]
 Port = Annotated[
     str | None,
     typer.Option(

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 
 def show(
-    run_folder: Annotated[Path, typer.Argument(help="run folder, its report.json, or a folder of runs")],
+    run_folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="run folder, its report.json, or a folder of runs; default: the newest of runs/", show_default=False
+        ),
+    ] = None,
     other: Annotated[Path | None, typer.Argument(help="another run, to stand beside it", show_default=False)] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="every table of the report: verdict, causes, layers, cells, time, provenance")
@@ -37,6 +42,9 @@ def show(
     """Print the report of an earlier run, two runs side by side, or a table of all runs in a folder."""
     from hil.report.account import account_of
 
+    if run_folder is None:
+        made = sorted(Path("runs").glob("*/report.json"), key=lambda path: path.stat().st_mtime)
+        run_folder = made[-1].parent if made else Path("runs")
     if other is not None:
         return show_both(run_folder, other, as_json)
     if run_folder.is_dir() and not (run_folder / "report.json").exists() and any(run_folder.glob("*/report.json")):

@@ -57,7 +57,7 @@ def simulate(
         treated.upon(TechniqueOptions()),
         when.upon(PredictionOptions()),
     )
-    named = (f" {shlex.quote(str(network))}" if network else "") + as_options(source) + as_options(techniques)
+    named = (f" {word_of(str(network))}" if network else "") + as_options(source) + as_options(techniques)
     measured = f" --calibration {shlex.quote(str(calibration))}" if calibration else ""
     if mode not in tuple(SimulationMode):
         raise UsageError(f"mode {mode!r}", hint=" or ".join(f"--mode {known}" for known in SimulationMode))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hil.atomic import new_file
 from hil.datasets import formats
 from hil.datasets.arrays import ArrayContent, has_inputs, read_array_file, read_table
+from hil.datasets.demos import BUNDLED
 from hil.datasets.formats import Content
 from hil.datasets.labelled_folders import BOXES_FILE, holds_masks, read_coco, read_masks
 from hil.datasets.targets import TargetKind
@@ -30,7 +31,6 @@ from hil.errors import FileError, UsageError
 ENVIRONMENT = "HIL_DATA"
 DEBIAN = Path("/usr/share/datasets")
 CACHE = Path("~/.cache/hil")  # of what was fetched without ``HIL_DATA``
-BUNDLED = Path(__file__).parent / "bundled"
 
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _EUROSAT = (

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
-from hil.datasets.image_set import BUNDLED, Dataset, load_dataset
+from hil.datasets.demos import data_of, network_file
+from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.options import USUAL_RECIPE, NetworkOptions
 from hil.errors import UsageError
 from hil.watch import Watch
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from mapping.recipe.recipe import Recipe
 
 BUNDLED_DATA = "fashion-mnist-bundled"
-BUNDLED_NETWORK = BUNDLED / "fashion_mnist.pt"
-SMALLER = ((BUNDLED / "digits.pt", "digits-bundled"), (BUNDLED / "yin_yang.pt", "yin-yang-bundled"))
-"""Bundled networks, from large to small, for chips that do not hold ``BUNDLED_NETWORK``, with their test samples."""
+BUNDLED_NETWORK = network_file("demo:fashion_mnist")
+SMALLER = tuple(network_file(f"demo:{name}") for name in ("digits", "yin_yang"))
+"""Bundled networks, from large to small, for chips that do not hold ``BUNDLED_NETWORK``."""
 NAMED = "timm:NAME, torchvision:NAME or hf:OWNER/NAME"
 
 
@@ -87,18 +88,20 @@ def bundled_on(
     network: Path | None, asked: NetworkOptions, recipe: Recipe, watch: Watch
 ) -> tuple[Path | None, NetworkOptions]:
     """Network and data of a command that may have named neither: the largest bundled network that the chip holds by a
-    recipe, which may write it in rounds.
+    recipe, which may write it in rounds; a bundled network has test samples of its own.
 
     None stays for ``BUNDLED_NETWORK``, and where not even the smallest fits.
     """
     if network is None and asked.data is None:
         spec = load_chip(asked.chip, macros=asked.macros)
-        for smaller, data in ((BUNDLED_NETWORK, ""), *SMALLER):
-            if _fits(load_network(smaller), spec, recipe):
-                if not data:
-                    break
-                watch.note(f"{spec.name} does not hold the larger bundled networks: {smaller.stem} on {data}")
-                return smaller, replace(asked, data=data)
+        network = next((n for n in (BUNDLED_NETWORK, *SMALLER) if _fits(load_network(n), spec, recipe)), None)
+        if network == BUNDLED_NETWORK:
+            network = None
+        elif network:
+            watch.note(f"{spec.name} does not hold the larger bundled networks: {network.stem} on {data_of(network)}")
+    network = network and network_file(network)
+    if network and asked.data is None and (data := data_of(network)):
+        asked = replace(asked, data=data)
     return network, asked
 
 

@@ -20,6 +20,7 @@ from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import save_record
 from hil.datasets.arrays import NAMES
+from hil.datasets.demos import network_file
 from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import with_pixels
 from hil.datasets.targets import TargetKind
@@ -43,8 +44,8 @@ class Files:
 
     def network(self, network: Network | CompiledNetwork, images: Samples, watch: Watch) -> tuple[Path, NetworkFile]:
         """A network file and what it holds; a module is captured with training images."""
-        if isinstance(network, str | Path) and Path(network).suffix == ".pt":
-            return Path(network), load_network(Path(network))
+        if isinstance(network, str | Path) and (stored := network_file(network)).suffix == ".pt":
+            return stored, load_network(stored)
         if isinstance(network, CompiledNetwork):
             if network.file is None:
                 raise UsageError(f"{network.name} is a compiled program: its scales are chosen", hint="give the net.pt")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
+from hil.datasets.demos import network_file
 from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import channels_of, preprocess_of, with_pixels
 from hil.datasets.seen_images import evenly_taken, raw_keys
@@ -192,7 +193,8 @@ def given_network(
         UsageError: a module without training images, or whose pixels nothing turns into inputs.
     """
     if isinstance(network, str | Path):
-        return Path(network).stem, open_network(Path(network), watch=watch)
+        path = network_file(network)
+        return path.stem, open_network(path, watch=watch)
     if isinstance(network, NetworkFile):
         return "network", network
     file = _file_of(network, images, mean, std, classes)

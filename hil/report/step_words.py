@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hil.datasets.demos import name_of
 from hil.verdict.agreement import AgreementReport
 from mapping.recipe.lower_slices import LowerSlices
 from mapping.recipe.recipe import Recipe, recipe_of_effort
 
 FLAGS = ("--recalibrate", "--all-images")  # of ``Redeployment``: options without a value
 USUAL_DATA = "fashion-mnist"  # that the bundled images are of; its training images are not bundled
-BUNDLED_NETWORK = Path(__file__).parents[1] / "datasets" / "bundled" / "fashion_mnist.pt"
 MADE_IN = "made_in"  # key of ``AgreementReport.asked``: "python" for a network or samples that are in no file
 
 
@@ -108,7 +108,7 @@ class InShell:
     def _trained_on(self) -> str:
         """The network, and the data set whose training images serve; the bundled images have none."""
         asked, chip = self.report.asked, self._given("--chip", "--macros")
-        network = asked.get("network") or str(BUNDLED_NETWORK)
+        network = asked.get("network") or "demo:fashion_mnist"
         chip_words = "".join(f" {word_of(word)}" for word in chip)
         return trained_on(network, chip_words, asked.get("data")) + self._record()
 
@@ -146,7 +146,7 @@ def trained_on(network: str, chip: str, data: str | None) -> str:
 
 def word_of(text: str) -> str:
     """A word of a shell, a path below this folder as it is seen from here."""
-    path = Path(text)
+    path = Path(text := name_of(text))
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         text = str(path.relative_to(Path.cwd()))
     return shlex.quote(text)

@@ -35,6 +35,14 @@ def test_h_is_help_everywhere(words: tuple[str, ...], capsys: pytest.CaptureFixt
     assert "Usage: hil" in short
 
 
+def test_without_a_command_the_help_is_the_answer_and_pages_of_help_need_no_group(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words, said in (([], "Usage: hil"), (["chip"], "Usage: hil chip"), (["glossary", "ADC"], "ADC code")):
+        assert run(words) == 0
+        assert said in capsys.readouterr().out
+
+
 def test_h_of_a_deployment_shows_its_first_twelve_options_and_says_where_the_others_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

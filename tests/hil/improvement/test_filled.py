@@ -26,7 +26,7 @@ from mapping.recipe.averaged_reads import AveragedReads
 from mapping.recipe.recipe import Recipe
 
 SMALL = NetworkOptions(chip="small-32")
-DIGITS, YIN_YANG = (path for path, _ in SMALLER)
+DIGITS, YIN_YANG = SMALLER
 DATA = load_dataset("yin-yang-bundled", any_kind=True)
 
 
@@ -69,6 +69,19 @@ def test_the_largest_bundled_network_that_a_chip_holds_is_taken() -> None:
     ):
         network, found = bundled_on(None, source, USUAL_RECIPE, Watch())
         assert (network, found.data) == expected
+
+
+def test_a_bundled_network_goes_by_its_name_and_brings_its_test_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = ["--samples", "60", "--chips", "2", "--mode", "fast", "--age", "1h"]
+    assert run(["simulate", "demo:digits", *few]) == 0
+    assert "hil simulate demo:digits " in capsys.readouterr().out
+    assert run(["estimate", "demo:residual", "--chip", "lab-128", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["layers"]) >= 20
+    assert run(["deploy", "demo:clothes", "--emulated"]) == 2
+    assert "demo:residual" in capsys.readouterr().err
 
 
 def test_a_network_takes_fewer_bits_of_activations_where_the_chip_drives_fewer() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -77,6 +78,17 @@ def test_other_images_or_ages_are_warned_of(run, make_run, runs: Path, capsys) -
     assert hil(["show", str(runs / "0001"), str(runs / "0004")]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("  Not alike")
     shutil.rmtree(runs / "0004")
+
+
+def test_show_alone_prints_the_newest_run(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hil(["show"]) == 7
+    for name, made_s in (("0001", 2), ("0002", 1)):
+        (report := Path("runs") / name / "report.json").parent.mkdir(parents=True)
+        report.write_text(report_text(dataclasses.replace(run[0], run=f"runs/{name}")), encoding="utf-8")
+        os.utime(report, (made_s, made_s))
+    assert hil(["show"]) == 0
+    assert "runs/0001/report.html" in capsys.readouterr().out
 
 
 def test_show_of_two_runs_prints_both(runs: Path, capsys) -> None:
