@@ -17,6 +17,7 @@ from mapping.program.driven import driven_codes, tile_vectors
 VECTORS = 512  # input vectors of a tile that are multiplied, over images and positions
 TILES = 8  # of those that share outputs and slice, evenly taken: the others err like them
 ROUGH_TILES = 2  # where a guess will do
+MOST_ENDS = 0.5  # share of conversions at an end of the scale, where rounding leaves nothing to choose by
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +25,25 @@ class RangeErrors:
     """Errors of a layer under each range of the converter.
 
     ``squared_us2``: (ranges, outputs) mean square error of a sum over tiles and planes, in µS²
-    of plane and slice weight 1; ``ends``: (ranges,) share of conversions at an end of the scale.
+    of plane and slice weight 1; ``ends``: (ranges,) share of conversions at an end of the scale; ``power_us2``:
+    (outputs,) mean square of the sums themselves.
     """
 
     squared_us2: NDArray[np.float64]
     ends: NDArray[np.float64]
+    power_us2: NDArray[np.float64]
 
     def best(self, importance: NDArray[np.float64] | None = None) -> RangeChoice:
-        """The range of least error over all outputs, each counting ``importance`` times, (outputs,)."""
+        """The range of least error over all outputs, each counting ``importance`` times, (outputs,).
+
+        Where every range errs by more than the sums themselves, one that always answers 0 would have the least error
+        and tell nothing: then it is the finest with at most ``MOST_ENDS`` of its conversions at an end.
+        """
         shares = np.ones(self.squared_us2.shape[1]) if importance is None else importance / importance.mean()
-        code = int(np.argmin(self.squared_us2 @ shares))
+        errors = self.squared_us2 @ shares
+        code = int(np.argmin(errors))
+        if errors[code] >= self.power_us2 @ shares:
+            code = int(np.argmax(self.ends <= max(MOST_ENDS, self.ends.min())))
         return RangeChoice(code, float(self.squared_us2[code].mean()), float(self.ends[code]))
 
 
@@ -73,6 +83,7 @@ def range_errors(
     """
     ranges = range(len(spec.adc.full_scales_us))
     squared, ends, count = np.zeros((len(ranges), group.outputs)), np.zeros(len(ranges)), 0
+    power = np.zeros(group.outputs)
     driven, window = driven_codes(group, spec, codes)
     weights = np.array([p.weight for p in input_planes(spec.inputs, group.input_bits, group.input_signed)], np.float64)
     low, high = code_limits(spec.adc.bits, spec.adc_signed)
@@ -96,7 +107,9 @@ def range_errors(
                 errors / units.shape[1] + noise[:, None]
             )
             ends += at_end
-    return RangeErrors(squared, ends / count)
+            sums = plus - minus if len(parts) == 2 else plus
+            power[tile.outputs.start : tile.outputs.stop] += stands_for * (counts**2 @ np.square(sums).mean(axis=1))
+    return RangeErrors(squared, ends / count, power)
 
 
 def _looked_at(group: TileGroup, most: int) -> list[tuple[Tile, float]]:

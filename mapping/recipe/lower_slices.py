@@ -36,7 +36,7 @@ class LowerSlices(Technique):
     words: ClassVar[str] = "lower bit slices take up the errors of the highest"
     rank: ClassVar[int] = 30
     treats_cells: ClassVar[bool] = True
-    excludes: ClassVar[tuple[str, ...]] = ("rewrite", "reads")
+    excludes: ClassVar[tuple[str, ...]] = ("rewrite", "reads", "repeat")
     offers: ClassVar[tuple[Offer, ...]] = tuple(
         Offer(2, tuple({"copies": n, "reads": reads} for n in COPIES), leads=True) for reads in READS
     )

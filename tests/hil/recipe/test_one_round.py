@@ -12,7 +12,9 @@ from hil.deployment.rounds import RoundsRun
 from hil.driver.open_chip import open_chip
 from hil.watch import Watch
 from mapping.program.training_inputs import training_inputs
-from mapping.recipe.recipe import run_recipe
+from mapping.recipe.lower_slices import LowerSlices
+from mapping.recipe.recipe import Recipe, run_recipe
+from mapping.recipe.repeated_rows import RepeatedRows
 
 from ..conftest import CHIP, Small
 from ..small_net import images
@@ -48,3 +50,7 @@ def test_rounds_of_a_program_that_fits_are_one_round(small: Small, having: tuple
         np.testing.assert_array_equal(ours.offset, theirs.offset)
     np.testing.assert_array_equal(whole.untuned, rounds.untuned)
     np.testing.assert_array_equal(measured, rounds.logits)
+
+
+def test_residual_slices_take_the_place_of_repeated_rows() -> None:
+    assert Recipe((RepeatedRows(),)).using(LowerSlices()).techniques == (LowerSlices(),)

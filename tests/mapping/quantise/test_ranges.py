@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 from cim.chip.converters import input_planes, quantise_adc, split_planes
-from cim.chip.file import load_chip
+from cim.chip.file import load_chip, parse_chip
 from cim.chip.windows import unfold
-from hil.datasets.image_set import load_dataset
+from cim.new_chip import new_chip
+from hil.datasets.image_set import BUNDLED, load_dataset
 from hil.deployment.network_source import BUNDLED_DATA, BUNDLED_NETWORK
 from mapping.compile import compile_network
 from mapping.network.file import load_network
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
-from mapping.quantise.ranges import choose_range, converted_us
+from mapping.quantise.ranges import RangeErrors, choose_range, converted_us
 from mapping.quantise.weight_scales import ScaleRule
 
 from ..small_networks import every_node, network
@@ -112,3 +113,12 @@ def test_outputs_that_count_little_do_not_choose_the_range() -> None:
     large[0] = 1.0
     coarse, fine = (choose_range(group, macro, codes, importance) for importance in (large, small))
     assert fine.range_code <= coarse.range_code
+
+
+def test_a_layer_whose_sums_are_below_every_step_is_not_given_a_range_that_answers_nothing() -> None:
+    answers = {"rows": "64", "columns": "64", "encoding": "offset_column", "inputs": "4:ternary", "converter": "3"}
+    program = compile_network(load_network(BUNDLED / "yin_yang.pt"), parse_chip(new_chip("coarse", answers), "coarse"))
+    assert program.matrices[-1].group.range_code == 0
+    errors = RangeErrors(np.array([[9.0], [5.0], [4.0]]), np.array([0.9, 0.2, 0.0]), np.array([4.0]))
+    assert errors.best().range_code == 1, "the finest that is not at an end"
+    assert dataclasses.replace(errors, power_us2=np.array([20.0])).best().range_code == 2, "the least error"
