@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 
 from hil.pages.summary import NextStep
 from hil.report.losses import lost_to
@@ -15,6 +16,15 @@ from hil.verdict.verdict import Verdict
 MOST_STEPS = 3
 ENOUGH_IMAGES, ENOUGH_PASSES = 2000, 3
 CELLS = {"programming", "relaxation", "programming and relaxation"}  # causes that writing again can mend
+LEFT = 0.005  # share of the answers that so many copies or reads leave lost
+FORBIDS = {  # by cause: what a chip would need to lose less; {n}: copies or reads that leave ``LEFT``
+    **dict.fromkeys(CELLS, "the cells: {n} copies would leave about {left}, if the loss falls with their variance"),
+    "read noise": "the cells: {n} reads of a product would leave about {left}, if the loss falls with their variance",
+    "ADC": "the converter: its range, bits or noise",
+    "IR drop": "the array: its wires; fewer rows lose less",
+    "inputs": "the array: its row drivers",
+    "quantisation": "the array: its bits of weights and inputs",
+}
 
 
 def next_steps(report: AgreementReport) -> tuple[NextStep, ...]:
@@ -47,8 +57,18 @@ def _after_loss(report: AgreementReport) -> Iterator[NextStep]:
     largest = next(iter(lost_to(report).told), None)
     if largest is not None and largest.name in CELLS and not report.chip.told_by and report.rewrite is None:
         yield NextStep(words_for(report).deployed(REWRITTEN), "writes cells again that left their window")
-    yield NextStep(words_for(report).improved(), "techniques from cheap to dear")
+    yield NextStep(words_for(report).improved(), f"techniques from cheap to dear{_forbids(report)}")
     yield NextStep(words_for(report).trained(), "trains it for the errors of this chip")
+
+
+def _forbids(report: AgreementReport) -> str:
+    """What most is lost to, and what it would take to lose less; "" where no cause stands out."""
+    metric = report.decisive.metric
+    largest = next((cause for cause in lost_to(report).told if cause.loss > 0 and cause.name in FORBIDS), None)
+    if largest is None or not metric.binary:
+        return ""
+    needed = FORBIDS[largest.name].format(n=max(2, ceil(largest.loss / LEFT)), left=metric.amount(LEFT, 1))
+    return f"; {metric.amount(largest.loss, 1)} are lost to {needed}"
 
 
 def _after_disagree(report: AgreementReport) -> Iterator[NextStep]:

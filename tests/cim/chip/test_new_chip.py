@@ -55,8 +55,7 @@ def test_answers_that_make_no_chip_are_named(answers: dict[str, str], words: str
 def test_values_of_another_unit_and_noises_beyond_a_circuit_are_doubted() -> None:
     spec = load_chip("lemon-8")
     assert spec.models is not None
-    assert not doubts(spec)
-    micro = replace(spec.macro, levels_us=tuple(level * 1e-6 for level in spec.macro.levels_us))
+    micro = replace(spec.macro, levels_us=(0.0, 1e-6))
     amperes = replace(spec.macro, adc=replace(spec.macro.adc, full_scales_us=(1.0, 2.0)))
     line, codes = replace(spec.models, ranges={}, wire_ohm=300.0), replace(spec.models, ranges={}, inl_codes=2.0)
     for wrong, field in (

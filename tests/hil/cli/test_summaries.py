@@ -110,6 +110,7 @@ def test_the_next_commands_follow_from_the_answer() -> None:
     assert any(c.startswith("hil board mvm --port 'emulated:lab-128?seed=7'") for c in commands(REPORTS["disagree"]))
     assert "--samples 2000" in commands(REPORTS["inconclusive"])[0]
     lost = commands(REPORTS["loss"])
+    assert re.search(r"points are lost to the cells: \d+ copies", str(summary_of(REPORTS["loss"]).steps))
     assert "--with rewrite=3" in lost[0]
     assert any(c.startswith("hil improve") and "--calibration 0007/record.h5" in c for c in lost)
 
