@@ -11,17 +11,15 @@ import typer
 from hil.cli.help_groups import group
 from hil.cli.options import (
     Chip,
-    ChipOptions,
-    Emulated,
+    ChipOnWire,
     Json,
     Macros,
-    Port,
-    chip_address,
     output_file,
     print_result,
     screen,
 )
 from hil.cli.pulse import pulse
+from hil.cli.settings_options import Given
 from hil.errors import ExitCode, UsageError
 from hil.pages.tables import Table
 from hil.report.terminal.lines import complain, print_line
@@ -43,27 +41,20 @@ def ports(as_json: Json = False) -> int:
 
 
 def info(
-    port: Port = None,
-    emulated: Emulated = False,
-    chip: ChipOptions = None,
-    macros: Macros = None,
+    on: Given[ChipOnWire],
     as_json: Json = False,
 ) -> int:
     """Show a chip's identity, capabilities and state."""
     from hil.driver.chip_text import info_record, info_table
-    from hil.driver.open_chip import open_chip
 
-    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros) as driver:
+    with on.upon(ChipOnWire()).opened() as driver:
         status = driver.known_status()
         print_result([info_table(driver, status)], info_record(driver, status), as_json)
     return ExitCode.DONE
 
 
 def selftest(
-    port: Port = None,
-    emulated: Emulated = False,
-    chip: ChipOptions = None,
-    macros: Macros = None,
+    on: Given[ChipOnWire],
     only: Annotated[str | None, typer.Option(help="groups of checks, as frames,safety", show_default=False)] = None,
     power_cycle: Annotated[
         str | None,
@@ -80,11 +71,12 @@ def selftest(
     groups = only.split(",") if only else list(GROUPS)
     if not set(groups) <= set(GROUPS):
         raise UsageError(f"--only {only!r} names no groups", hint=f"some of {','.join(GROUPS)}")
-    spec = load_chip(chip, macros=macros) if chip else None
+    wire = on.upon(ChipOnWire())
+    spec = load_chip(wire.chip, macros=wire.macros) if wire.chip else None
     cut = None if power_cycle is None else power_cut(power_cycle, _ask)
     with screen(quiet=as_json) as watch:
         found = run_suite(
-            chip_address(port, emulated, chip, macros), spec,
+            wire.address, spec,
             groups=groups, cut_power=cut, within_s=seconds(within), watch=watch,
         )  # fmt: skip
     print_result(found.lines(), found.to_json(), as_json)
@@ -101,10 +93,7 @@ def _ask(text: str) -> None:
 
 
 def mvm(
-    port: Port = None,
-    emulated: Emulated = False,
-    chip: ChipOptions = None,
-    macros: Macros = None,
+    on: Given[ChipOnWire],
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     rows: Annotated[int, typer.Option(help="logical rows driven, from row 0")] = 16,
     outputs: Annotated[int, typer.Option(help="outputs read, from output 0")] = 8,
@@ -117,9 +106,8 @@ def mvm(
 ) -> int:
     """Multiply one vector by one tile, several times: the first measurement on a bench."""
     from hil.driver.bench import first_mvm
-    from hil.driver.open_chip import open_chip
 
-    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros) as driver:
+    with on.upon(ChipOnWire()).opened() as driver:
         result = first_mvm(
             driver,
             macro=macro,
@@ -134,10 +122,7 @@ def mvm(
 
 
 def cells(
-    port: Port = None,
-    emulated: Emulated = False,
-    chip: ChipOptions = None,
-    macros: Macros = None,
+    on: Given[ChipOnWire],
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     reads: Annotated[int, typer.Option(help="reads to average")] = 4,
     out: Annotated[
@@ -148,9 +133,8 @@ def cells(
 ) -> int:
     """Read every cell of a macro."""
     from hil.driver.bench import cell_map
-    from hil.driver.open_chip import open_chip
 
-    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros) as driver:
+    with on.upon(ChipOnWire()).opened() as driver:
         result = cell_map(driver, macro=macro, reads=reads)
     if out:
         result.write_csv(out)

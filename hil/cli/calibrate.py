@@ -9,13 +9,9 @@ import typer
 
 from hil.calibration.settings import CalibrationOptions
 from hil.cli.options import (
-    ChipOptions,
-    Emulated,
+    ChipOnWire,
     Json,
-    Macros,
-    Port,
     Restart,
-    chip_address,
     numbers,
     output_file,
     print_result,
@@ -32,10 +28,7 @@ def calibrate(
         Path,
         typer.Option("--out", "-o", help="the record to write", callback=output_file),
     ],
-    port: Port = None,
-    emulated: Emulated = False,
-    chip: ChipOptions = None,
-    macros: Macros = None,
+    on: Given[ChipOnWire],
     only: Annotated[str, typer.Option(help="macros to measure: 0-3,7; default all", show_default=False)] = "",
     *,
     asked: Given[CalibrationOptions],
@@ -51,13 +44,13 @@ def calibrate(
     from hil.calibration.plan import Budget
     from hil.calibration.procedure import calibrate
     from hil.calibration.store import partial_folder
-    from hil.driver.open_chip import open_chip
     from hil.report.work_folder import discard
 
     settings = asked.upon(CalibrationOptions())
-    address = chip_address(port, emulated, chip, macros)
+    wire = on.upon(ChipOnWire())
+    _ = wire.address  # refused before anything is shown
     told = screen(quiet=as_json, phases={"calibrate": ("calibrating",)})
-    with told as watch, open_chip(address, chip=chip, macros=macros) as driver:
+    with told as watch, wire.opened() as driver:
         chosen = numbers(only, driver.spec.macros) if only else tuple(range(driver.spec.macros))
         if restart:
             discard(partial_folder(out))

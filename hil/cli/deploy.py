@@ -9,15 +9,13 @@ import typer
 
 from hil.cli.options import (
     Baseline,
-    Emulated,
+    ChipOnWire,
     FailOn,
     Json,
     Junit,
     Net,
-    Port,
     Restart,
     RunFolder,
-    chip_address,
     metric_place,
     print_result,
     screen,
@@ -38,9 +36,8 @@ USUAL = DeployOptions()
 @from_settings
 def deploy(
     network: Net = None,
-    port: Port = None,
-    emulated: Emulated = False,
     *,
+    on: Annotated[Given[ChipOnWire], Only("port", "emulated")],
     of: Given[NetworkOptions],
     asked: Annotated[
         Given[DeployOptions],
@@ -110,9 +107,10 @@ def deploy(
     failing = outcomes(fail_on)
     if calibration and recalibrate:
         raise UsageError("--calibration and --recalibrate exclude each other")
+    port = on.values.get("port")
     of = of_named_chip(of, port, calibration)
     source, techniques = of.upon(NetworkOptions()), treated.upon(TechniqueOptions())
-    address = chip_address(port, emulated, source.chip, source.macros)
+    address = on.upon(ChipOnWire(), chip=source.chip, macros=source.macros).address
     options = asked.upon(
         USUAL,
         metric=metric_place(asked.values.get("metric")),

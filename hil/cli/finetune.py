@@ -9,15 +9,13 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    Emulated,
+    ChipOnWire,
     Json,
     NetFile,
-    Port,
     Record,
     Restart,
     TrainingData,
     Workers,
-    chip_address,
     output_file,
     print_result,
     screen,
@@ -45,8 +43,7 @@ def finetune(
     of: Annotated[Given[NetworkOptions], Only("chip", "macros")],
     training: Given[FinetuneSettings],
     treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
-    port: Port = None,
-    emulated: Emulated = False,
+    on: Annotated[Given[ChipOnWire], Only("port", "emulated")],
     simulated: Annotated[
         int, typer.Option(min=0, help="go through it on so many virtual chips instead: what it would give")
     ] = 0,
@@ -68,36 +65,37 @@ def finetune(
     from hil.simulation.chip_workers import chip_workers
     from hil.watch import PlannedStage
 
-    of = of_named_chip(of, port, calibration)
+    wire = on.upon(ChipOnWire())
+    of = of_named_chip(of, wire.port, calibration)
     source = of.upon(NetworkOptions(), data=data)
     named = as_options(source)
-    on_a_chip = bool(port or emulated or simulated)
+    on_a_chip = wire.named or bool(simulated)
     usual = ON_CHIP if on_a_chip and not training.values.get("minutes") else USUAL
     techniques = treated.upon(TechniqueOptions())
     if on_a_chip and techniques.any:
         raise UsageError("on a chip a network is treated as usual: neither --with nor --without")
     settings = training.upon(usual, recipe=str(techniques.recipe()))
-    if workers and (port or emulated):
+    if workers and wire.named:
         raise UsageError("--workers run virtual chips, and a chip on a wire is one")
     with screen(quiet=as_json) as watch, writing(out), chip_workers(workers) as crew:
         if on_a_chip:
             asked = written.upon(OnChipSettings(), training=settings)
             found: OnChipResult | OnChipPrediction
             if simulated:
-                if port or emulated:
+                if wire.named:
                     raise UsageError("--simulated excludes --port and --emulated")
                 found = predict_on_chip(
                     network, data, simulated, calibration, **of.values, settings=asked, crew=crew, watch=watch
                 )  # fmt: skip
             else:
-                address = chip_address(port, emulated, source.chip, source.macros)
+                address = on.upon(ChipOnWire(), chip=source.chip, macros=source.macros).address
                 if calibration is None:
                     raise UsageError("a record of the chip is needed: --calibration", hint="hil calibrate -o record.h5")
                 found = finetune_on_chip(
                     network, data, out, address, calibration, **of.values,
                     settings=asked, restart=restart, watch=watch,
                 )  # fmt: skip
-            place = f"--port {shlex.quote(port)}" if port else "--emulated"
+            place = f"--port {shlex.quote(wire.port)}" if wire.port else "--emulated"
             deployed = f"hil deploy {shlex.quote(str(out))}{named} {place}"
             steps: tuple[NextStep, ...] = (NextStep(deployed, "its verdict on this chip"),)
             if simulated:

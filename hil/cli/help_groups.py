@@ -11,13 +11,15 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from hil.cli.settings_options import from_settings
+
 ARGUMENTS, OTHERS = "Arguments", "Other options"
 MACHINE, OUTPUT = "Machine", "Run and output"
 GROUPS: dict[str, tuple[str, ...]] = {
     "Network": ("arch",),
     "Answers": ("answers", "measured_chip", "looks"),
     "Chip": (
-        "port", "emulated", "chip", "macros", "only", "cell", "network", "costs", "calibration", "recalibrate",
+        "chip", "macros", "only", "cell", "network", "costs", "calibration", "recalibrate",
         "record_age", "reconnect_timeout",
     ),
     "Chips": (),
@@ -80,9 +82,9 @@ class GroupedCommand(TyperCommand):
 
 
 def group(words: str, *commands: Callable[..., int]) -> typer.Typer:
-    """Commands below one word; a name that Python keeps for itself ends in an underscore."""
+    """Commands below one word, their settings as options; a name that Python keeps for itself ends in an underscore."""
     found = typer.Typer(help=words, no_args_is_help=True, rich_markup_mode=None)
     found.callback()(lambda: None)  # so that one command alone is below the word, too
     for command in commands:
-        found.command(command.__name__.rstrip("_"), cls=GroupedCommand)(command)
+        found.command(command.__name__.rstrip("_"), cls=GroupedCommand)(from_settings(command))
     return found

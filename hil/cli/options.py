@@ -10,23 +10,28 @@ import enum
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from hil.datasets.demos import network_file
+from hil.deployment.options import CHIP
 from hil.errors import UsageError
 from hil.report.terminal.completion import chips, datasets
 from hil.report.terminal.lines import print_json, print_line
+from mapping.settings import setting
 
 if TYPE_CHECKING:
     from hil.deployment.options import NetworkOptions, TechniqueOptions
+    from hil.driver.chip_driver import ChipDriver
     from hil.report.terminal.answers import Answer
     from hil.report.terminal.screen import Screen
     from hil.watch import Watch
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
+CHIP_WANTED = "name the chip: either --port ADDRESS or --emulated"
 
 
 def need(package: str, command: str, extra: str) -> None:
@@ -62,21 +67,51 @@ Net = Annotated[
     ),
 ]
 NetFile = Annotated[Path, typer.Argument(help="net.pt, or demo:NAME of a bundled network", callback=network_file)]
-Port = Annotated[
-    str | None,
-    typer.Option(
-        help="/dev/ttyUSB0?baud=115200, COM5, tcp://host:port, unix:path, visa:RESOURCE, emulated:CHIP?seed=7, "
-        "bench:FILE.toml, replay:LOG",
-        show_default=False,
-    ),
-]
-Emulated = Annotated[bool, typer.Option("--emulated", help="use an emulated chip (NOT SILICON); --chip names its kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class ChipOnWire:
+    """The chip that a command works on: that of an address, or an emulated one, exactly one of both."""
+
+    port: str | None = setting(
+        None, "/dev/ttyUSB0?baud=115200, COM5, tcp://host:port, unix:path, visa:RESOURCE, emulated:CHIP?seed=7, "
+        "bench:FILE.toml, replay:LOG", group=CHIP, unset=True,
+    )  # fmt: skip
+    emulated: bool = setting(False, "use an emulated chip (NOT SILICON); --chip names its kind", group=CHIP)
+    chip: str | None = setting(
+        None, "chip file; default: the one that the chip names, lab-128 with --emulated", group=CHIP, unset=True
+    )
+    macros: int | None = setting(None, "number of macros; default: the chip file's", low=1, group=CHIP, unset=True)
+
+    @property
+    def named(self) -> bool:
+        """Whether there is any."""
+        return bool(self.port or self.emulated)
+
+    @property
+    def address(self) -> str:
+        """Where the chip is.
+
+        Raises:
+            UsageError: neither or both were named; there is never a silent choice.
+        """
+        if bool(self.port) == self.emulated and (self.port, self.emulated) != ("emulated", True):
+            raise UsageError(
+                "--port and --emulated exclude each other" if self.port else CHIP_WANTED,
+                hint="hil board ports lists serial ports; hil deploy --emulated needs no chip",
+            )
+        from hil.transports import whole_address
+
+        return whole_address(self.port or "emulated", self.chip, self.macros)
+
+    def opened(self) -> ChipDriver:
+        from hil.driver.open_chip import open_chip
+
+        return open_chip(self.address, chip=self.chip, macros=self.macros)
+
+
 Chip = Annotated[
     str, typer.Option(help="chip file: a name from `hil chip list`, or a path to a .toml", autocompletion=chips)
-]
-ChipOptions = Annotated[
-    str | None,
-    typer.Option(help="chip file; default: the one that the chip names, lab-128 with --emulated"),
 ]
 Macros = Annotated[
     int | None, typer.Option(min=1, help="number of macros; default: the chip file's", show_default=False)
@@ -173,20 +208,6 @@ def trained(
     from hil.improvement.trained_ahead import trained_ahead
 
     return trained_ahead(network, source, calibration, age_s, watch)
-
-
-def chip_address(port: str | None, emulated: bool, chip: str | None, macros: int | None) -> str:
-    """The address named by --port or --emulated; exactly one of them, never a silent choice."""
-    if bool(port) == emulated and (port, emulated) != ("emulated", True):
-        raise UsageError(
-            "name the chip: either --port ADDRESS or --emulated"
-            if not port
-            else "--port and --emulated exclude each other",
-            hint="hil board ports lists serial ports; hil deploy --emulated needs no chip",
-        )
-    from hil.transports import whole_address
-
-    return whole_address(port or "emulated", chip, macros)
 
 
 @contextmanager

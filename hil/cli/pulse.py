@@ -10,17 +10,13 @@ import typer
 
 from hil.calibration.pulsing.experiments import GROUP, BipolarSweep, Endurance, Experiment, Noise, Retention, Staircase
 from hil.cli.options import (
-    ChipOptions,
-    Emulated,
+    ChipOnWire,
     Json,
-    Macros,
-    Port,
-    chip_address,
     output_file,
     print_result,
     screen,
 )
-from hil.cli.settings_options import Given, from_settings
+from hil.cli.settings_options import Given
 from hil.errors import ExitCode, UsageError
 from hil.report.terminal.completion import one_of
 from mapping.settings import option_of, setting
@@ -60,7 +56,6 @@ def _option(of: dict[str, dataclasses.Field[Any]]) -> Any:
 PulseOptions = _together()
 
 
-@from_settings
 def pulse(
     experiment: Annotated[str, typer.Argument(help=", ".join(KINDS), autocompletion=one_of(tuple(KINDS)))],
     cell: Annotated[
@@ -70,11 +65,8 @@ def pulse(
         Path,
         typer.Option("--out", "-o", help="CSV; beside it a page of that name", callback=output_file),
     ],
-    port: Port = None,
-    emulated: Emulated = False,
-    chip: ChipOptions = None,
-    macros: Macros = None,
     *,
+    on: Given[ChipOnWire],
     asked: Given[PulseOptions],  # type: ignore[valid-type]
     as_json: Json = False,
 ) -> int:
@@ -88,16 +80,16 @@ def pulse(
             raise UsageError(
                 f"{experiment} has no {option_of(field)}", hint="hil board pulse -h names the options of each"
             )
-    address = chip_address(port, emulated, chip, macros)
+    wire = on.upon(ChipOnWire())
+    _ = wire.address  # refused before anything is imported
     from hil.atomic import write_text
     from hil.calibration.pulsing.page import PAGE_SUFFIX, pulse_page
     from hil.calibration.pulsing.run import Series, cells_named, run_experiment, series_csv
-    from hil.driver.open_chip import open_chip
 
     if out.suffix.lower() != ".csv":
         raise UsageError(f"{out} does not end in .csv", hint="-o readings.csv")
     page = out.with_suffix(PAGE_SUFFIX)
-    with screen(quiet=as_json) as watch, open_chip(address, chip=chip, macros=macros) as driver:
+    with screen(quiet=as_json) as watch, wire.opened() as driver:
         named = cells_named(cell, driver.spec)
         series = Series(kind(**asked.values), driver.spec, named, driver.description.kind)
         watch.note(f"readings, one by one: {page}")

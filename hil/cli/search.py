@@ -10,14 +10,12 @@ from typer.core import TyperGroup
 
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import (
-    Emulated,
+    ChipOnWire,
     Json,
-    Port,
     Record,
     Restart,
     TrainingData,
     Workers,
-    chip_address,
     need,
     output_folder,
     print_result,
@@ -87,8 +85,7 @@ def run_(
     treated: Given[TechniqueOptions],
     workers: Workers = None,
     in_the_loop: InTheLoop = False,
-    port: Port = None,
-    emulated: Emulated = False,
+    on: Annotated[Given[ChipOnWire], Only("port", "emulated")],
     rounds: Rounds = 3,
     restart: Restart = False,
     allow_code: AllowCode = False,
@@ -105,7 +102,7 @@ def run_(
     also = {"--space": space, "--teacher": teacher, "--in-the-loop": in_the_loop}
     if pruned and (more := [name for name, value in also.items() if value]):
         raise UsageError(f"{', '.join(more)}: --from searches pruned networks of its network", hint="leave it out")
-    loop = _loop(in_the_loop, port, emulated, source.chip, source.macros, rounds)
+    loop = _loop(in_the_loop, on.upon(ChipOnWire(), chip=source.chip, macros=source.macros), rounds)
     on_a_chip = not pruned or costs is None or source.chip != NetworkOptions().chip
     settings = searched.upon(
         usual_settings(data, searched.values["device"], teacher=teacher is not None, pruned=pruned),
@@ -131,11 +128,11 @@ search.command("show")(show)
 search.command("explain")(explain)
 
 
-def _loop(asked: bool, port: str | None, emulated: bool, chip: str, macros: int | None, rounds: int) -> Loop | None:
+def _loop(asked: bool, wire: ChipOnWire, rounds: int) -> Loop | None:
     if not asked:
-        if port or emulated:
+        if wire.named:
             raise UsageError("a chip is named, and nothing to do with it", hint="--in-the-loop asks it")
         return None
     from hil.searching.loop import Loop
 
-    return Loop(chip_address(port, emulated, chip, macros), rounds)
+    return Loop(wire.address, rounds)

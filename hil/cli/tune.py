@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Emulated, Json, Port, chip_address, output_file, print_result, screen, writing
+from hil.cli.options import ChipOnWire, Json, output_file, print_result, screen, writing
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.errors import ExitCode
@@ -21,9 +21,8 @@ USUAL = DeployOptions()
 def tune(
     network: Annotated[Path, typer.Argument(help="net.pt or program.h5 that the chip holds")],
     calibration: Annotated[Path, typer.Option(help="record of this chip (hil calibrate)")],
-    port: Port = None,
-    emulated: Emulated = False,
     *,
+    on: Annotated[Given[ChipOnWire], Only("port", "emulated")],
     of: Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")],
     images: Annotated[
         int, typer.Option(min=2, help="most stored training images to tune with")
@@ -46,7 +45,7 @@ def tune(
     from mapping.program.file import save_program
 
     source = of.upon(NetworkOptions())
-    address = chip_address(port, emulated, source.chip, source.macros)
+    address = on.upon(ChipOnWire(), chip=source.chip, macros=source.macros).address
     record = load_record(calibration)
     with screen(quiet=False) as watch:
         stages = {"compiling": 2.0, "reading back": 1.0, "correcting": 2.0, "tuning": 1.0, "measuring": 1.0}
