@@ -21,7 +21,7 @@ from hil.cli.options import (
     print_result,
     screen,
 )
-from hil.cli.search_results import SEARCHING, AllowCode, explain, prune, show, train, truncate
+from hil.cli.search_results import SEARCHING, AllowCode, explain, prune, show, train
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
@@ -122,7 +122,6 @@ def run_(
 
 
 search.command("train")(train)
-search.command("truncate")(truncate)
 search.command("prune", cls=GroupedCommand)(prune)
 search.command("show")(show)
 search.command("explain")(explain)

@@ -1,4 +1,4 @@
-"""Commands on networks of a search: train more of them, have them from a teacher or smaller, show and explain them."""
+"""Commands on networks of a search: train more of them, make one smaller, show and explain them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import typer
 from hil.cli.options import Json, Workers, need, output_file, output_folder, print_result, screen, writing
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions, TechniqueOptions
-from hil.errors import ExitCode, UsageError
+from hil.errors import ExitCode
 from hil.report.terminal.completion import chips
-from hil.report.terminal.lines import print_line
 from hil.searching.settings import SearchSettings
 from mapping.settings import as_options
 from search.pruned.limits import MOST_PLANS
@@ -59,38 +58,6 @@ def train(
         train_named(opened, settings, networks, watch, scheduler=scheduler)
     table = table_json(opened, folder_notes(opened))
     print_result([search_summary(table, settings, str(opened.root))], table, as_json)
-    return ExitCode.DONE
-
-
-def truncate(
-    architecture: Annotated[Path, typer.Argument(help="architecture.json of a network of the space")],
-    teacher: Annotated[Path, typer.Option(help="net.pt whose blocks the network has")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the net.pt to write", callback=output_file)],
-    space: Annotated[
-        str | None, typer.Option(help="name or .toml; default: the shipped space of the file", show_default=False)
-    ] = None,
-    allow_code: AllowCode = False,
-) -> int:
-    """Write a network of a space with the blocks of a teacher as they are, where it has no others: untrained.
-
-    hil finetune trains it on for the errors of its chip, taught by itself.
-    """
-    need(*SEARCHING)
-    from mapping.network.file import load_network, save_network
-    from search.space.architecture import read_architecture
-    from search.space.file import load_space, space_names
-    from search.train.inherit import truncated_teacher
-
-    wanted = read_architecture(architecture)
-    if space is None and wanted.space not in (known := space_names()):  # a path that the file says is not opened
-        raise UsageError(
-            f"{architecture} is of the space {wanted.space!r:.60}, none of {', '.join(known)}",
-            hint="name its file: --space FILE.toml",
-        )
-    file = truncated_teacher(load_space(space or wanted.space, allow_code=allow_code), wanted, load_network(teacher))
-    with writing(out):
-        save_network(file, out)
-    print_line(f"network   {out}   {wanted}\nnext      hil finetune {out} --data DATA -o tuned.pt")
     return ExitCode.DONE
 
 

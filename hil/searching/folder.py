@@ -124,7 +124,7 @@ def begin_folder(
         restart: forget what is there.
 
     Raises:
-        UsageError: no teacher, and no epochs to train one, or networks should inherit from it; something else is there.
+        UsageError: no teacher, and no epochs to train one; something else is there.
         MismatchError: it was begun with other settings, another space or teacher. OutputError: it cannot be written.
     """
     folder = SearchFolder(root, allow_code)
@@ -135,11 +135,6 @@ def begin_folder(
     if teacher is None and not settings.teacher_epochs:
         raise UsageError(
             "no teacher is given, and none is trained in 0 epochs", hint="hil search run --teacher-epochs N"
-        )
-    if teacher is None and settings.inherited:
-        raise UsageError(
-            "a teacher that a search trains has no block of its space to inherit",
-            hint="hil search run --teacher net.pt",
         )
     begun = not restart and is_work(root, folder.settings.name)
     work = WorkFolder(

@@ -28,7 +28,6 @@ from search.space.prune import fitted
 from search.space.target import ChipTarget, Target, load_target
 from search.train.arrays import noise_digest
 from search.train.images import Images
-from search.train.inherit import check_inheritance
 from search.train.teacher import split_graph
 from search.train.training import multiplies_bfloat16
 
@@ -99,7 +98,9 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     found = SearchInputs(
         chip, target, space, own, brief, kept, test, record, noise, train.source, tuple(str(d) for d in dropped)
     )
-    _check_teachers(folder, settings, space)
+    for teacher in (folder.teacher, folder.given_teacher):
+        if teacher.exists():
+            split_graph(load_network(teacher).graph, space)  # raises where it cannot teach
     here = {"chip": target.digest, "images": own.digest, "test": test.digest, "errors": noise_digest(noise)}
     check_origins(folder, here)
     return found
@@ -150,17 +151,6 @@ def _check_crops(settings: SearchSettings, space: Space) -> None:
             f"images of {settings.data} are {height} x {width}: no squares of {settings.crop} in them",
             hint=f"hil search run --crop N, no more than {min(height, width)}",
         )
-
-
-def _check_teachers(folder: SearchFolder, settings: SearchSettings, space: Space) -> None:
-    """Refuse teachers that cannot teach the space, or that nothing can be inherited from."""
-    for teacher in (folder.teacher, folder.given_teacher):
-        if teacher.exists():
-            graph = load_network(teacher).graph
-            if settings.inherited:
-                check_inheritance(space, graph)
-            else:
-                split_graph(graph, space)  # raises where it cannot teach
 
 
 def space_of_data(data: str, names: list[str]) -> str:

@@ -38,7 +38,6 @@ from search.train.workers import side_by_side
 
 SAMPLE = "hil.search-sample"
 EVALUATION = "hil.search-evaluation"
-INHERITED_RATE = 0.0006  # of networks that begin near a good place, and learn rounding and errors
 SAMPLES = 0x5A3B1E  # purpose tag of a seed
 
 
@@ -173,12 +172,11 @@ def _network_s(run: SearchRun) -> float:
 
 def _job(run: SearchRun, space: Space, architecture: Architecture, place: Path, epochs: int) -> RetrainJob:
     inputs, settings = run.inputs, run.settings
-    rate = {"rate": INHERITED_RATE} if settings.inherited else {}
-    schedule = run.schedule(epochs, crop=settings.crop, **rate)
+    schedule = run.schedule(epochs, crop=settings.crop)
     return RetrainJob(
         space,
         architecture,
-        RetrainSettings(schedule, asked_once=settings.asked_once, inherited=settings.inherited),
+        RetrainSettings(schedule, asked_once=settings.asked_once),
         run.folder.teacher.absolute(),
         inputs.noise,
         place.absolute(),

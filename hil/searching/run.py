@@ -39,7 +39,7 @@ from search.space.architecture import read_architecture
 from search.space.significance import Significance
 from search.stage.rating import StageJob, train_stage
 from search.stage.scores import task_significance
-from search.stage.task import Estimator, StageSettings
+from search.stage.task import RATED_PARTS, StageSettings
 from search.train.images import Images
 from search.train.teacher_training import refine_teacher, train_teacher
 from search.train.training import ProgressCallback
@@ -187,16 +187,15 @@ def _stages(run: SearchRun) -> Significance:
     with run.watch.stage("stages"):
         probe = functools.cache(lambda: _stage_s(run))
         epochs = run.plan.count("stage epochs", run.settings.stage_epochs, 1, lambda: count * probe()[0])
-        settings = StageSettings(run.schedule(epochs, average=False), Estimator(run.settings.estimator))
-        if settings.estimator is Estimator.PATH:
-            choices = [[len(p.operators) for p in space.positions if p.stage == stage] for stage in range(count)]
-            most = min(settings.most_paths, max(math.prod(own) for own in choices))
-            least = 2 * max(max(own) for own in choices)
-            settings = replace(
-                settings, most_paths=run.plan.count("paths to rate", most, least, lambda: count * probe()[1])
-            )
+        settings = StageSettings(run.schedule(epochs, average=False))
+        choices = [[len(p.operators) for p in space.positions if p.stage == stage] for stage in range(count)]
+        most = min(settings.most_paths, max(math.prod(own) for own in choices))
+        least = 2 * max(max(own) for own in choices)
+        settings = replace(
+            settings, most_paths=run.plan.count("paths to rate", most, least, lambda: count * probe()[1])
+        )
         jobs = [_stage_job(run, stage, settings, run.folder.stages) for stage in range(count)]
-        progress = run.report_jobs(epochs + settings.rated_parts, "stages, their rating among them", count)
+        progress = run.report_jobs(epochs + RATED_PARTS, "stages, their rating among them", count)
         scores = side_by_side(run.client, train_stage, jobs, run.inputs.brief, progress=progress)
         for job in jobs:
             (job.folder / f"{job.name}.checkpoint").unlink(missing_ok=True)
@@ -223,9 +222,7 @@ def _stage_s(run: SearchRun) -> tuple[float, float]:
     batch, images = run.settings.batch, run.inputs.brief
     few = images.part(np.arange(min(2 * PROBE * batch, len(images))))
     paths = 2 * max(len(p.operators) for p in run.inputs.space.positions)
-    settings = StageSettings(
-        run.schedule(1, average=False), Estimator(run.settings.estimator), most_paths=paths, draws=1, rate_images=batch
-    )
+    settings = StageSettings(run.schedule(1, average=False), most_paths=paths, draws=1, rate_images=batch)
     whole = StageSettings(settings.schedule)
     with tempfile.TemporaryDirectory() as place:
         start = time.monotonic()

@@ -16,7 +16,6 @@ from search.pruned.limits import PriceRange, PruningLimits
 from search.space.limits import LEAST_SHARE
 
 MODES = ("pareto", "paper")
-ESTIMATORS = ("path", "alpha")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 SYMMETRIES = ("none", "mirror", "turn")
 # Groups of options.
@@ -42,8 +41,7 @@ class SearchSettings:
     ``workers`` processes do jobs side by side, in one thread each; 0: this one does them in turn.
     Caps of 0 are none; ``within`` are points of predicted accuracy that a network may lie below the best.
     Training images are moved by up to ``shift`` pixels, and mirrored or turned. Networks begin on squares of side
-    ``crop`` (0: whole images), and their teacher is asked for every batch, or ``asked_once``; they may begin with the
-    weights of what they have in common with it (``inherited``).
+    ``crop`` (0: whole images), and their teacher is asked for every batch, or ``asked_once``.
     ``teacher_epochs`` 0 leaves a given teacher as it is.
     ``subset`` 0 takes all training images, ``brief_images`` 0 all of those for stages and sample networks;
     ``budget_s`` 0 sets no limit. ``samples`` networks are trained for ``sample_epochs`` to learn accuracies;
@@ -64,9 +62,6 @@ class SearchSettings:
     )
     mode: str = setting(
         "pareto", "pareto (a front) or paper (accuracy, balanced, efficiency)", choices=MODES, group=SEARCH
-    )
-    estimator: str = setting(
-        "path", "estimator of phase A: path (single paths) or alpha (mixtures)", choices=ESTIMATORS, group=SEARCH
     )
     budget_s: float = setting(
         0.0, "time for the whole search, 30m or 8h; phases are cut short to keep it",
@@ -111,10 +106,6 @@ class SearchSettings:
     asked_once: bool = setting(
         False, "ask the teacher once for each whole image, not for every batch", option="ask-once", group=TEACHER
     )
-    inherited: bool = setting(
-        False, "begin networks with the weights of the blocks that their teacher has too",
-        option="inherit", group=TRAINING,
-    )  # fmt: skip
     chips: int = setting(20, "virtual chips that a trained network is evaluated on", low=2, group=EVALUATION)
     images: int = setting(1000, "test images of that evaluation", low=2, group=EVALUATION)
     engine: str = setting(

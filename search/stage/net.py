@@ -62,30 +62,13 @@ class StageNet(nn.Module):
         assert isinstance(found, nn.ModuleList)
         return list(found)
 
-    def forward(self, x: Tensor, path: Path | None = None, weights: Sequence[Tensor] | None = None) -> Tensor:
-        """Features in the teacher's channels: of one path, or of mixtures with ``weights`` of each position.
-
-        A mixture leaves out operators without parameters, whose weight is not looked at, where others stand.
-        """
+    def forward(self, x: Tensor, path: Path) -> Tensor:
+        """Features in the teacher's channels, of one path."""
         x = self.enter(x)
-        for position in range(len(self.places)):
-            options = self.options(position)
-            if weights is None:
-                assert path is not None
-                x = options[path[position]](x)
-                continue
-            parts = [weights[position][i] * options[i](x) for i in self.learnt(position)]
-            total = parts[0]
-            for part in parts[1:]:
-                total = total + part
-            x = total
+        for position, choice in enumerate(path):
+            x = self.options(position)[choice](x)
         y: Tensor = self.leave(x)
         return y
-
-    def learnt(self, position: int) -> list[int]:
-        """Operators with parameters; all of them when none has."""
-        options = self.options(position)
-        return [i for i, o in enumerate(options) if not isinstance(o, nn.Identity)] or list(range(len(options)))
 
 
 def operator_nets(

@@ -5,12 +5,9 @@ teacher's later stages and head, frozen too, turn its output into logits. The st
 
     L = λ_f · noise-to-signal(g, t) + λ_l · τ² KL(teacher ‖ logits through the suffix)
 
-under quantisation and the errors of the chip, at 0 to 2 times the record's strength. Two estimators:
-
-- ``path`` (default): one operator a position in each step, each equally often; then T[l, o] = −mean of L on
-  held-out images over the paths through o, with statistics of each path's own.
-- ``alpha``: a softmax mixture whose coefficients are learnt on the held-out images, after a third of
-  the epochs with equal ones; T = log softmax. Operators without parameters do not compete.
+under quantisation and the errors of the chip, at 0 to 2 times the record's strength: one operator a position in
+each step, each equally often. Then T[l, o] = −mean of L on held-out images over the paths through o, with statistics
+of each path's own.
 
 Stages are independent jobs. Imports torch: import this module late.
 """
@@ -50,10 +47,6 @@ class StageJob:
     noise: ArrayNoise | None
     folder: Path
     machine: Machine = field(default_factory=Machine)
-
-    def __post_init__(self) -> None:
-        if self.machine.devices > 1:
-            raise ValueError("a stage is trained on one device: give each stage its own")
 
     @property
     def name(self) -> str:
@@ -111,7 +104,6 @@ def _train(fabric: Fabric, job: StageJob, images: Images, key: str, progress: Pr
         noisy=noisy,
         counts=task.counts(),
         paths=paths,
-        estimator=settings.estimator.value,
         losses=tuple(r.loss for r in records),
         seconds=tuple(r.seconds for r in records),
     )

@@ -25,7 +25,7 @@ Table = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class StageScores:
-    """Task significance of the operators of one stage: higher is better, nan where an operator did not compete.
+    """Task significance of the operators of one stage: higher is better, nan where a loss is not a number.
 
     ``clean`` and ``noisy`` (positions, operators), without and with the errors of the chip; ``counts``
     how often each operator was trained, ``paths`` how many were rated. ``losses`` and ``seconds`` by epoch.
@@ -40,7 +40,6 @@ class StageScores:
     noisy: Table
     counts: tuple[tuple[int, ...], ...]
     paths: int
-    estimator: str
     losses: tuple[float, ...]
     seconds: tuple[float, ...]
 
@@ -48,7 +47,7 @@ class StageScores:
 def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: bool = True) -> Significance:
     """The matrix of phase A as one number a choice of every gene.
 
-    Operators that did not compete stand as low as the lowest of their position; widths, bits and converters have 0.
+    Operators without a number stand as low as the lowest of their position; widths, bits and converters have 0.
     Raises ``SearchError`` where a position or an operator is missing.
     """
     found: dict[tuple[str, str], float] = {}
@@ -86,7 +85,6 @@ def read_scores(path: Path) -> StageScores:
             noisy=_table(data["noisy"]),
             counts=tuple(tuple(map(int, row)) for row in data["counts"]),
             paths=int(data["paths"]),
-            estimator=str(data["estimator"]),
             losses=tuple(map(float, data["losses"])),
             seconds=tuple(map(float, data["seconds"])),
         )

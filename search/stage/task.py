@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,19 +18,14 @@ from search.space.genes import Bits
 from search.stage.net import StageNet, estimate_statistics, fair_paths, listed_paths, marginals
 from search.stage.scores import Table
 from search.train.arrays import array_layers, forget_ranges, set_strength
-from search.train.images import Images, batches, moved, on_device
+from search.train.images import Images, batches
 from search.train.losses import noise_to_signal, soft_divergence
 from search.train.teacher import StagedTeacher
 from search.train.training import At, Batch, EpochRecord, ProgressCallback, TrainingSchedule, TrainingTask, epoch_seed
 
-PATHS, RATING, HELD = 0x9A7B, 0x3A7E, 0x4E1D0000  # purpose tags of seeds
-RATED_PARTS = 4
+PATHS, RATING = 0x9A7B, 0x3A7E  # purpose tags of seeds
+RATED_PARTS = 4  # progress notes of the rating of a stage, after its epochs
 BITS = Bits(4, 8)  # of every layer in phase A
-
-
-class Estimator(Enum):
-    PATH = "path"
-    ALPHA = "alpha"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +38,12 @@ class StageSettings:
     """
 
     schedule: TrainingSchedule
-    estimator: Estimator = Estimator.PATH
     held_out: float = 0.2
     feature_weight: float = 1.0
     logit_weight: float = 0.5
     temperature: float = 2.0
     most_strength: float = 2.0
     chips: int = 2
-    alpha_rate: float = 0.01
     most_paths: int = 96
     rate_images: int = 256
     statistics_batches: int = 2
@@ -67,11 +57,6 @@ class StageSettings:
             raise ValueError(f"a batch of {self.schedule.batch} does not divide among {self.chips} virtual chips")
         if not 0 < self.held_out < 1:
             raise ValueError(f"a share between 0 and 1: {self}")
-
-    @property
-    def rated_parts(self) -> int:
-        """Number of progress notes of the rating of a stage, after its epochs."""
-        return RATED_PARTS if self.estimator is Estimator.PATH else 0
 
 
 class Staging(TrainingTask):
@@ -93,38 +78,16 @@ class Staging(TrainingTask):
         seed, schedule = settings.schedule.seed, settings.schedule
         rng = np.random.default_rng(np.random.SeedSequence([seed, PATHS, stage]))
         self.paths = fair_paths(model.choices, epoch_steps * schedule.epochs, rng)
-        self.alphas = [torch.zeros(len(model.learnt(i)), device=device) for i in range(len(model.places))]
-        for alpha in self.alphas:
-            alpha.requires_grad_(True)
-        self.alpha_optimiser = torch.optim.Adam(self.alphas, settings.alpha_rate, betas=(0.5, 0.999))
-        self.held_pixels, _ = on_device(held, device)
-
-    @property
-    def mixes(self) -> bool:
-        return self.settings.estimator is Estimator.ALPHA
 
     def begin(self, model: torch.nn.Module, at: At) -> None:
         forget_ranges(model)
-        # Of its own, so that what the weights see does not depend on the estimator.
-        self.generator = torch.Generator().manual_seed(epoch_seed(self.settings.schedule.seed, HELD + at.epoch))
 
     def loss(self, model: torch.nn.Module, batch: Batch, at: At) -> Tensor:
         strength = self.settings.most_strength * float(torch.rand(()))
         set_strength(self.model, strength, self.settings.chips)
-        if self.mixes:
-            return self.distance(model, batch.pixels, weights=[w.detach() for w in self.mixture()])
-        return self.distance(model, batch.pixels, path=self.paths[at.step].tolist())
-
-    def distance(
-        self,
-        model: torch.nn.Module,
-        pixels: Tensor,
-        path: Sequence[int] | None = None,
-        weights: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """L of a batch, from the teacher's features."""
-        before, after = self.teacher.features(pixels, self.stage)
-        return self.loss_of(model(before, path, weights), after, self.teacher.suffix(self.stage, after))
+        before, after = self.teacher.features(batch.pixels, self.stage)
+        student = model(before, self.paths[at.step].tolist())
+        return self.loss_of(student, after, self.teacher.suffix(self.stage, after))
 
     def loss_of(self, student: Tensor, after: Tensor, wanted: Tensor) -> Tensor:
         """L of what the stage makes, against the teacher's features and logits."""
@@ -134,41 +97,8 @@ class Staging(TrainingTask):
             settings.logit_weight * soft_divergence(logits.float(), wanted.float(), settings.temperature)
         )
 
-    def mixture(self) -> list[Tensor]:
-        """Weights of the operators of each position, those without parameters filled up with 0."""
-        every = []
-        for position, alpha in enumerate(self.alphas):
-            weights = torch.zeros(self.model.choices[position], device=self.device)
-            every.append(weights.index_put((torch.tensor(self.model.learnt(position)),), alpha.softmax(0)))
-        return every
-
-    def after(self, model: torch.nn.Module, at: At) -> None:
-        """Coefficients learn on held-out images, after a third of the steps."""
-        if not self.mixes or 3 * at.step < at.steps:
-            return
-        learnt = [alpha for alpha in self.alphas if len(alpha) > 1]
-        if not learnt:
-            return
-        index = torch.randint(len(self.held_pixels), (self.settings.schedule.batch,), generator=self.generator)
-        pixels = moved(self.held_pixels[index.to(self.device)], 0, "none")
-        loss = self.distance(model, pixels, weights=self.mixture())
-        for alpha, gradient in zip(learnt, torch.autograd.grad(loss, learnt), strict=True):
-            alpha.grad = gradient
-        self.alpha_optimiser.step()
-
-    def extra(self) -> dict[str, Any]:
-        return {"alphas": [a.detach() for a in self.alphas], "alpha_optimiser": self.alpha_optimiser.state_dict()}
-
-    def restore(self, extra: dict[str, Any]) -> None:
-        with torch.no_grad():
-            for alpha, value in zip(self.alphas, extra["alphas"], strict=True):
-                alpha.copy_(value)
-        self.alpha_optimiser.load_state_dict(extra["alpha_optimiser"])
-
     def counts(self) -> tuple[tuple[int, ...], ...]:
         """Number of training steps of each operator."""
-        if self.mixes:
-            return tuple((len(self.paths),) * count for count in self.model.choices)
         return tuple(
             tuple(int((self.paths[:, i] == o).sum()) for o in range(count))
             for i, count in enumerate(self.model.choices)
@@ -179,14 +109,6 @@ class Staging(TrainingTask):
 
         ``progress`` hears of each of ``RATED_PARTS`` parts of the paths, as of an epoch behind the last one.
         """
-        if self.mixes:
-            found = []
-            for position, alpha in enumerate(self.alphas):
-                values = [math.nan] * self.model.choices[position]
-                for i, value in zip(self.model.learnt(position), alpha.detach().log_softmax(0).tolist(), strict=True):
-                    values[i] = value
-                found.append(tuple(values))
-            return tuple(found), tuple(found), 0
         seed = self.settings.schedule.seed
         rng = np.random.default_rng(np.random.SeedSequence([seed, RATING, self.stage]))
         paths = listed_paths(self.model.choices, self.settings.most_paths, rng)

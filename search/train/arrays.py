@@ -30,7 +30,7 @@ from cim.simulator.training_layers import WEIGHT_CLIP, WINDOWS, CimLayer, some_w
 from mapping.layout.tile import slices_needed, stretch
 from search.space.genes import Bits
 from search.space.operators import Layer
-from search.train.lsq import LearnedStep, row_steps, start_rows
+from search.train.lsq import LearnedStep, row_steps
 
 POOL = 1 << 23  # normal draws that are kept
 
@@ -80,12 +80,6 @@ class ArrayLayer(CimLayer):
     bits: Bits
     groups: int
     quantiser: LearnedStep  # of the weights
-
-    @torch.no_grad()
-    def begin_with(self, weight: Tensor, clip: float) -> None:
-        """Take weights; codes of an output end at ``clip`` root mean squares of its own."""
-        self.weight.copy_(weight)
-        start_rows(self.quantiser, self.weight, clip)
 
     def levels_now(self) -> tuple[Tensor, Tensor]:
         """Weights in units of their steps, rounded where training rounds them, and the steps."""

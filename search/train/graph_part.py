@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from mapping.network.graph import Preprocess
-from mapping.operators.activations import Relu
 from mapping.operators.affine import BatchNorm
 from mapping.operators.node import Array, Node
 from mapping.operators.products import Conv
@@ -124,11 +123,3 @@ def single_maps(nodes: Sequence[Node], source: str) -> list[int]:
             found.append(i)
         alive_to = max(alive_to, last.get(node.name, -1))
     return found
-
-
-def blocks_of(part: GraphPart) -> list[tuple[Node, ...]]:
-    """A part cut after every ReLU where nothing else is alive: residual blocks of a ResNet, single layers elsewhere."""
-    single = single_maps(part.nodes, part.source)
-    ends = [i + 1 for i in single if isinstance(part.nodes[i], Relu)]
-    ends += [len(part.nodes)] if not ends or ends[-1] < len(part.nodes) else []
-    return [part.nodes[start:end] for start, end in zip([0, *ends], ends, strict=False)]

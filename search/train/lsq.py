@@ -106,14 +106,9 @@ def row_steps(weight: Tensor, bits: int, clip: float) -> LearnedStep:
     top = (1 << (bits - 1)) - 1
     outputs = len(weight)
     step = LearnedStep(-top, top, weight.numel() // outputs, (outputs, *(1,) * (weight.dim() - 1)))
-    start_rows(step, weight, clip)
-    return step
-
-
-def start_rows(step: LearnedStep, weight: Tensor, clip: float) -> None:
-    """Start the step of each output from its weights."""
     size = weight.detach().pow(2).mean(tuple(range(1, weight.dim())), keepdim=True).sqrt()
-    step.start_at(size * (clip / step.high))
+    step.start_at(size * (clip / top))
+    return step
 
 
 def activation_step(bits: int, signed: bool) -> LearnedStep:

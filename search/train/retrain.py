@@ -1,4 +1,4 @@
-"""Phase C: a chosen network trained for its chip, from scratch or from its teacher's weights, written as ``net.pt``.
+"""Phase C: a chosen network trained for its chip from scratch, written as ``net.pt``.
 
 Cross-entropy and a teacher's answers (τ 4), learned quantisation steps from the first step on, the
 errors of the chip annealed in, statistics of batch norms fixed towards the end: as they will
@@ -25,7 +25,6 @@ from search.space.precision import precision
 from search.train.arrays import forget_ranges, noise_digest, set_strength
 from search.train.export import network_file
 from search.train.images import Images
-from search.train.inherit import inherit
 from search.train.losses import distillation
 from search.train.modules import LayerNet, network
 from search.train.settings import TrainingSettings
@@ -48,8 +47,8 @@ class RetrainSettings(TrainingSettings):
     """The same of a network of a space, which begins without errors.
 
     Statistics are fixed from ``fixed_from`` of all steps. The teacher answers for every batch, as its images were
-    moved, or ``asked_once``: for whole images, before training. ``inherited``: what the network has in common with the
-    teacher begins with its weights (``inherit``). ``calibration_images`` training images go into the file.
+    moved, or ``asked_once``: for whole images, before training. ``calibration_images`` training images go into the
+    file.
     """
 
     teacher_weight: float = 0.5
@@ -60,7 +59,6 @@ class RetrainSettings(TrainingSettings):
     scored_images: int = 2000
     fixed_from: float = 0.7
     asked_once: bool = False
-    inherited: bool = False
     calibration_images: int = 128
 
     def __post_init__(self) -> None:
@@ -85,10 +83,6 @@ class RetrainJob:
     classes: tuple[str, ...]
     data: str  # name of the images, for the provenance
     machine: Machine = field(default_factory=Machine)
-
-    def __post_init__(self) -> None:
-        if self.settings.inherited and self.teacher is None:
-            raise ValueError("a network inherits from a teacher, and there is none")
 
     @property
     def path(self) -> Path:
@@ -118,7 +112,6 @@ def _retrain(
     torch.manual_seed(settings.schedule.seed)
     net = network(job.space, job.architecture, job.noise)
     teacher = None if job.teacher is None else load_network(job.teacher)
-    inherited = inherit(net, job.space, teacher.graph, images) if settings.inherited and teacher else ()
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     wanted = None if teacher is None else _answering(job, teacher, images, fabric)
     task = _Retraining(net, wanted, settings, validation, job.noise is not None, fabric.device)
@@ -134,9 +127,8 @@ def _retrain(
     assert isinstance(trained, LayerNet)
     ideal, noisy = task.scores(trained)
     found = Retrained(job.path, ideal, noisy, records)
-    if fabric.global_rank == 0:
-        digest = teacher.digest if teacher else "none"
-        save_network(_file(job, digest, trained, images, validation, found, inherited), job.path)
+    digest = teacher.digest if teacher else "none"
+    save_network(_file(job, digest, trained, images, validation, found), job.path)
     return found
 
 
@@ -157,12 +149,10 @@ def _file(
     images: Images,
     validation: Images,
     found: Retrained,
-    inherited: tuple[str, ...],
 ) -> NetworkFile:
     few = images.spread(job.settings.calibration_images)
     noise = "none" if job.noise is None else noise_digest(job.noise)
     schedule = job.settings.schedule
-    begun = f", {len(inherited)} of {len(trained.layers)} layers begun as the teacher's" if inherited else ""
     return network_file(
         trained,
         job.space.input_shape,
@@ -170,7 +160,7 @@ def _file(
         images=few.pixels,
         labels=few.labels,
         provenance={
-            "trained by": f"hil search, phase C, {schedule.epochs} epochs, seed {schedule.seed}" + begun,
+            "trained by": f"hil search, phase C, {schedule.epochs} epochs, seed {schedule.seed}",
             "space": f"{job.space.name} {job.space.skeleton}",
             "architecture": f"{job.architecture} {job.architecture.digest}",
             "data": job.data,

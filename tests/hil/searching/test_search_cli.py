@@ -27,12 +27,9 @@ from mapping.compile import LayoutOptions, compile_network  # noqa: E402
 from mapping.network.capture import capture  # noqa: E402
 from mapping.network.file import NetworkFile, load_network, save_network  # noqa: E402
 from mapping.network.graph import Preprocess  # noqa: E402
-from mapping.operators.products import Conv  # noqa: E402
 from mapping.workload import program_workload  # noqa: E402
 from search.choice.front import Front, read_front  # noqa: E402
-from search.space.architecture import read_architecture, write_architecture  # noqa: E402
-from search.space.file import load_space  # noqa: E402
-from search.space.genes import Bits  # noqa: E402
+from search.space.architecture import read_architecture  # noqa: E402
 from search.space.target import ChipTarget  # noqa: E402
 
 from ..cli.test_cli import Cli  # noqa: E402
@@ -47,7 +44,7 @@ from ..search_files import CLASSES, SPACE, images  # noqa: E402
 # --- help -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["run", "train", "truncate", "show", "explain"])
+@pytest.mark.parametrize("command", ["run", "train", "show", "explain"])
 def test_each_command_explains_itself(cli: Cli, command: str) -> None:
     assert "Usage: hil search" in cli("search", command, "--help")
     assert command in cli("search", code=2) + cli.err
@@ -200,13 +197,11 @@ def test_the_modes_of_the_paper_give_at_most_three_networks(cli: Cli, files: Fil
     assert cli.json("search", "explain", again)["measure"] == "frequency"
 
 
-def test_mixtures_estimate_too_and_a_given_teacher_is_taken_as_it_is(cli: Cli, files: Files, tmp_path: Path) -> None:
+def test_a_given_teacher_is_taken_as_it_is(cli: Cli, files: Files, tmp_path: Path) -> None:
     given = files.run / "teacher.pt"
-    asked = files.arguments(tmp_path / "run", estimator="alpha", networks=0, teacher=given, teacher_epochs=0)
+    asked = files.arguments(tmp_path / "run", networks=0, teacher=given, teacher_epochs=0)
     assert "balanced" in cli(*asked)
     assert (tmp_path / "run" / "teacher.pt").read_bytes() == given.read_bytes()
-    stage = json.loads((tmp_path / "run" / "stages" / "stage-1.json").read_text("utf-8"))
-    assert stage["estimator"] == "alpha"
 
 
 def test_a_search_has_a_page(cli: Cli, files: Files, tmp_path: Path) -> None:
@@ -336,39 +331,13 @@ def plain_teacher(path: Path) -> Path:
     return path
 
 
-def test_the_truncated_teacher_of_a_teacher_has_its_blocks_where_a_network_of_the_space_has_no_others(
-    cli: Cli, files: Files, tmp_path: Path
-) -> None:
-    plain, space = plain_teacher(tmp_path / "plain.pt"), load_space(files.space)
-    wanted = space.uniform(("skip", "skip", "conv3", "skip"), (1.0, 1.0), Bits(2, 8))
-    write_architecture(tmp_path / "network.json", wanted)
-    named = ("search", "truncate", tmp_path / "network.json", "--space", files.space)
-    told = cli(*named, "--teacher", plain, "-o", tmp_path / "net.pt")
-    assert "hil finetune" in told
-    found = load_network(tmp_path / "net.pt")
-    assert (found.weight_bits, sum(isinstance(node, Conv) for node in found.graph.nodes)) == (2, 2)
-    write_architecture(
-        tmp_path / "network.json", dataclasses.replace(wanted, operators=("conv2", *wanted.operators[1:]))
-    )
-    cli(*named, "--teacher", plain, "-o", tmp_path / "other.pt", code=8)
-    write_architecture(tmp_path / "network.json", dataclasses.replace(wanted, space=str(files.space)))
-    cli(*named[:3], "--teacher", plain, "-o", tmp_path / "other.pt", code=2)
-    assert "--space FILE.toml" in cli.err, "a path that the file names is not opened"
-    assert not (tmp_path / "other.pt").exists()
-
-
-def test_networks_begin_as_the_blocks_of_a_given_teacher_that_was_trained_further(
-    cli: Cli, files: Files, tmp_path: Path
-) -> None:
+def test_a_given_teacher_is_trained_further(cli: Cli, files: Files, tmp_path: Path) -> None:
     plain = plain_teacher(tmp_path / "plain.pt")
     given = files.arguments(tmp_path / "run", teacher=plain, teacher_epochs=1)
-    cli(*given, "--inherit")
+    cli(*given)
     before, after = (load_network(path).graph for path in (plain, tmp_path / "run" / "teacher.pt"))
     assert after.provenance["trained further by"] == "hil search, 1 epochs, seed 1"
     assert len(after.nodes) < len(before.nodes)  # batch norms are merged
-    (network,) = (tmp_path / "run" / "networks").iterdir()
-    assert "begun as the teacher's" in load_network(network / "net.pt").graph.provenance["trained by"]
-    assert json.loads((tmp_path / "run" / "settings.json").read_text("utf-8"))["inherited"] is True
 
 
 def test_a_network_of_ones_own_choice_is_trained_and_shown_beside_the_front(

@@ -105,15 +105,6 @@ def test_a_teacher_that_does_not_fit_is_refused(cli: Cli, files: Files, tmp_path
     cli(*files.arguments(tmp_path / "other", teacher=tmp_path / "none.pt"), code=7)
 
 
-def test_a_teacher_with_nothing_to_inherit_is_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
-    cli(*files.arguments(tmp_path / "run"), "--inherit", code=2)
-    assert "no block of its space to inherit" in cli.err
-    given = ["--teacher", files.run / "teacher.pt", "--inherit"]
-    cli(*files.arguments(tmp_path / "run", teacher_epochs=0), *given, code=8)
-    assert "networks of tiny have nothing to inherit" in cli.err
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_network_is_not_trained_without_the_teacher_of_its_search(cli: Cli, files: Files, tmp_path: Path) -> None:
     run = shutil.copytree(files.run, tmp_path / "run")
     (trained,) = (run / "networks").iterdir()
@@ -136,7 +127,6 @@ def test_other_images_than_those_of_the_beginning_are_refused(cli: Cli, files: F
 def test_words_that_are_no_choice_are_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
     for change, words in (
         ({"mode": "best"}, "mode 'best'"),
-        ({"estimator": "guess"}, "estimator 'guess'"),
         ({"chip": "mnsim-default"}, "is a scale of costs"),
         ({"device": "abacus"}, "cannot run on 'abacus'"),
         ({"space": "nowhere"}, "no such space"),

@@ -22,7 +22,7 @@ from search.space.genes import Space  # noqa: E402
 from search.stage.net import fair_paths, listed_paths, marginals  # noqa: E402
 from search.stage.rating import StageJob, train_stage  # noqa: E402
 from search.stage.scores import read_scores, task_significance  # noqa: E402
-from search.stage.task import Estimator, StageSettings  # noqa: E402
+from search.stage.task import RATED_PARTS, StageSettings  # noqa: E402
 from search.train.checkpoint import ResumeError  # noqa: E402
 from search.train.images import Images  # noqa: E402
 from search.train.teacher import TeacherError, split_graph  # noqa: E402
@@ -132,34 +132,30 @@ def test_all_paths_are_rated_or_a_fair_sample() -> None:
     assert table == [[1.5, 3.5], [2.0, 3.0]]
 
 
-@pytest.mark.parametrize("estimator", list(Estimator))
 def test_a_stage_gives_a_matrix_and_leaves_the_teacher_alone(
-    teacher: Path, tmp_path: Path, estimator: Estimator, monkeypatch: pytest.MonkeyPatch
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from search.stage import rating as module
 
     kept = []
     real = module.split_graph
     monkeypatch.setattr(module, "split_graph", lambda *a: kept.append(real(*a)) or kept[-1])
-    one = job(teacher, tmp_path, estimator=estimator)
+    one = job(teacher, tmp_path)
     told: list[int] = []
     scores = train_stage(one, FEW, only_epochs(lambda record: told.append(record.epoch)))
-    assert told == list(range(one.settings.schedule.epochs + one.settings.rated_parts))
+    assert told == list(range(one.settings.schedule.epochs + RATED_PARTS))
     assert [len(row) for row in scores.noisy] == [3, 4]  # no skip where the shape changes
-    values = [v for row in scores.clean for v in row]
-    assert np.isfinite(values).sum() == (len(values) if estimator is Estimator.PATH else len(values) - 1)
-    assert scores.operators[1][int(np.argmax(np.isnan(scores.clean[1])))] == "skip" or estimator is Estimator.PATH
+    assert np.isfinite([v for row in scores.clean for v in row]).all()
     fresh = real(load_network(teacher).graph, TINY).state_dict()
     assert list(fresh) == list(kept[0].state_dict())
     assert all(torch.equal(a, b) for a, b in zip(fresh.values(), kept[0].state_dict().values(), strict=True))
     assert read_scores(tmp_path / "stage-2.json").key == scores.key
-    if estimator is Estimator.PATH:
-        assert all(max(row) - min(row) <= 1 for row in scores.counts)
-        assert scores.noisy != scores.clean
+    assert all(max(row) - min(row) <= 1 for row in scores.counts)
+    assert scores.noisy != scores.clean
 
 
 def test_the_same_seed_gives_the_same_answer_and_a_killed_run_goes_on(teacher: Path, tmp_path: Path) -> None:
-    whole = train_stage(job(teacher, tmp_path / "whole", estimator=Estimator.ALPHA), FEW)
+    whole = train_stage(job(teacher, tmp_path / "whole"), FEW)
 
     class Killed(Exception):
         pass
@@ -167,19 +163,18 @@ def test_the_same_seed_gives_the_same_answer_and_a_killed_run_goes_on(teacher: P
     def kill(record: EpochRecord) -> None:
         raise Killed
 
-    cut = job(teacher, tmp_path / "cut", estimator=Estimator.ALPHA)
+    cut = job(teacher, tmp_path / "cut")
     with pytest.raises(Killed):
         train_stage(cut, FEW, only_epochs(kill))
     seen: list[int] = []
     again = train_stage(cut, FEW, only_epochs(lambda record: seen.append(record.epoch)))
-    assert seen == [1]
+    assert seen == list(range(1, 2 + RATED_PARTS))
     assert (again.losses, again.clean, again.noisy) == (whole.losses, whole.clean, whole.noisy)
     assert train_stage(cut, FEW, kill) == again  # found, not trained
 
 
-@pytest.mark.parametrize("estimator", Estimator)
-def test_stages_train_in_mixed_precision(teacher: Path, tmp_path: Path, estimator: Estimator) -> None:
-    found = train_stage(job(teacher, tmp_path, estimator=estimator, machine=Machine(precision="bf16-mixed")), FEW)
+def test_stages_train_in_mixed_precision(teacher: Path, tmp_path: Path) -> None:
+    found = train_stage(job(teacher, tmp_path, machine=Machine(precision="bf16-mixed")), FEW)
     assert np.isfinite(found.losses).all()
 
 
@@ -200,17 +195,15 @@ def single() -> Space:
 
 
 def test_one_candidate_a_position_is_ordinary_distillation(teacher: Path, tmp_path: Path) -> None:
-    """The losses of both estimators equal, bit for bit, a plain loop without any path or mixture."""
+    """The losses equal, bit for bit, a plain loop without any path."""
     from search.stage.rating import stage_net
     from search.train.images import moved, on_device
     from search.train.losses import noise_to_signal, soft_divergence
     from search.train.training import epoch_seed, groups
 
     space = single()
-    losses = {}
-    for estimator in Estimator:
-        one = job(teacher, tmp_path / estimator.value, estimator=estimator, space=space, noise=None)
-        losses[estimator] = train_stage(one, FEW).losses
+    one = job(teacher, tmp_path, space=space, noise=None)
+    losses = train_stage(one, FEW).losses
     settings = one.settings
     schedule = settings.schedule
     staged = split_graph(load_network(teacher).graph, space)
@@ -244,7 +237,7 @@ def test_one_candidate_a_position_is_ordinary_distillation(teacher: Path, tmp_pa
             total += loss.detach()
             step += 1
         plain.append(float(total) / steps)
-    assert losses[Estimator.PATH] == losses[Estimator.ALPHA] == tuple(plain)
+    assert losses == tuple(plain)
 
 
 def test_scores_of_all_stages_are_one_number_a_choice(teacher: Path, tmp_path: Path) -> None:
