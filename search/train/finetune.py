@@ -138,8 +138,7 @@ def _finetune(
     assert isinstance(trained, GraphNet)
     found = Finetuned(job.out, *before, task.exact(trained), task.noisy(trained, validation), records)
     file = _file(job, network, trained.cpu(), images, validation, found)
-    if fabric.global_rank == 0:
-        save_network(file, job.out)
+    save_network(file, job.out)
     return replace(found, digest=file.digest)
 
 

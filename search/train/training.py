@@ -1,8 +1,8 @@
 """One training loop for teacher, stages and networks: resumable, the same answer for the same seed.
 
-Devices, their number and mixed precision are Lightning Fabric's (``Machine``); on one CPU it adds nothing to
-plain torch. Every epoch seeds torch anew from (seed, epoch), so a run that was killed and resumed at an epoch's end
-gives the same bits as one that was not. Imports torch: import this module late.
+Device and mixed precision are Lightning Fabric's (``Machine``); on a CPU it adds nothing to plain torch. Every epoch
+seeds torch anew from (seed, epoch), so a run that was killed and resumed at an epoch's end gives the same bits as one
+that was not. Imports torch: import this module late.
 """
 
 from __future__ import annotations
@@ -11,15 +11,9 @@ import copy
 import hashlib
 import logging
 import math
-import pickle
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -45,57 +39,17 @@ def multiplies_bfloat16() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Machine that trains. More than one device: data parallel, in processes of their own."""
+    """Machine that trains."""
 
     accelerator: str = "cpu"  # or "cuda", "auto"
-    devices: int = 1
     precision: Precision = "32-true"
 
     def run(self, function: Callable[..., T], *args: Any, progress: ProgressCallback | None = None) -> T:
-        """``function(fabric, *args, progress=…)`` on every device; the first one's answer.
-
-        Many devices: processes of their own. Arguments are pickled; what the first one tells comes back by a queue.
-        """
-        many = self.devices > 1
+        """``function(fabric, *args, progress=…)`` there."""
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it tells the precision of every job
-        strategy = "ddp_spawn" if many else "auto"
-        fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy, precision=self.precision)
+        fabric = Fabric(accelerator=self.accelerator, devices=1, precision=self.precision)
         launch: Callable[..., T] = fabric.launch
-        if not many:
-            return launch(function, *args, progress=progress)
-        with tempfile.TemporaryDirectory() as folder, _heard(progress) as heard:
-            answer = Path(folder) / "answer"
-            launch(_in_process, pickle.dumps((function, args)), str(answer), heard)
-            result: T = pickle.loads(answer.read_bytes())
-        return result
-
-
-def _in_process(fabric: Fabric, work: bytes, answer: str, heard: SimpleQueue[EpochRecord | At | None]) -> None:
-    """Work and answer as bytes: Fabric takes apart what it is given for processes, which frozen dataclasses refuse."""
-    function, args = pickle.loads(work)
-    result = function(fabric, *args, progress=heard.put if fabric.global_rank == 0 else None)
-    if fabric.global_rank == 0:
-        Path(answer).write_bytes(pickle.dumps(result))
-
-
-@contextmanager
-def _heard(progress: ProgressCallback | None) -> Iterator[SimpleQueue[EpochRecord | At | None]]:
-    """A queue for processes; what they put there is ``progress`` here, in order."""
-    queue: SimpleQueue[EpochRecord | At | None] = get_context("spawn").SimpleQueue()
-
-    def listen() -> None:
-        while (said := queue.get()) is not None:
-            if progress is not None:
-                progress(said)
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    try:
-        yield queue
-    finally:
-        queue.put(None)
-        listener.join()
-        queue.close()
+        return launch(function, *args, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +209,6 @@ def fit(
         model.train()
         task.begin(task.model, At(epoch, epoch * steps, schedule.epochs * steps))
         order = torch.randperm(len(labels))[: steps * schedule.batch]
-        if fabric.global_rank:  # errors and crops of its own
-            torch.manual_seed(epoch_seed(schedule.seed, epoch) + fabric.global_rank)
         first = 0
         if within:
             first, total = int(within["steps"]), total + within["loss"]
@@ -264,7 +216,7 @@ def fit(
             within = {}
         for number, index in enumerate(order.split(schedule.batch)[first:], first):
             at = At(epoch, epoch * steps + number, schedule.epochs * steps)
-            own = index[fabric.global_rank :: fabric.world_size].to(fabric.device)
+            own = index.to(fabric.device)
             learned, drawn = number, torch.get_rng_state()
             try:
                 seen = moved(pixels[own], schedule.shift, schedule.symmetry, schedule.crop_at(at.progress))
@@ -272,19 +224,19 @@ def fit(
                 if mean is not None:
                     follow(mean, task.model, min(0.998, (at.step + 1) / (at.step + 10)))
                 learned, drawn = number + 1, torch.get_rng_state()
-                if progress is not None and fabric.global_rank == 0:
+                if progress is not None:
                     progress(replace(at, step=at.step + 1))
             except KeyboardInterrupt:
-                if checkpoint is not None and fabric.global_rank == 0 and learned and not records:
+                if checkpoint is not None and learned and not records:
                     rest = {"steps": learned, "loss": float(total), "rng": drawn}
                     write_tensors(checkpoint, {"key": key, "within": rest, **_state(task, mean, optimiser, records)})
                 raise
         kept = mean if mean is not None else task.model
         record = EpochRecord(epoch, float(total) / steps, task.score(kept), time.monotonic() - start)
         records.append(record)
-        if checkpoint is not None and fabric.global_rank == 0:
+        if checkpoint is not None:
             write_tensors(checkpoint, {"key": key, **_state(task, mean, optimiser, records)})
-        if progress is not None and fabric.global_rank == 0:
+        if progress is not None:
             progress(record)
     return (mean if mean is not None else task.model), tuple(records)
 

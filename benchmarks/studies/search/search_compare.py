@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ def _by_gradients(
     for relaxation in Relaxation:
         relaxed = RelaxedSettings(run.schedule(epochs, average=False), relaxation)
         checkpoint = folder.root / f"{relaxation.name.lower()}-{epochs}.checkpoint"
-        job = RelaxedJob(space, relaxed, edp, inputs.noise, checkpoint, replace(run.machine, devices=1))
+        job = RelaxedJob(space, relaxed, edp, inputs.noise, checkpoint, run.machine)
         with watch.stage(relaxation.value):
             chosen = relaxed_search(job, inputs.brief, run.report(epochs))
         alone = Search(space, accuracy, simulate, 1, 1.0, caps_of(settings, accuracy), None)

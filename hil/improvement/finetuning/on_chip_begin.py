@@ -83,7 +83,7 @@ def downstream_layers(
     """The network of which the layers downstream of those that are written are trained."""
     training = settings.training
     fast = training.device != "cpu" or multiplies_bfloat16()
-    machine = Machine(training.device, 1, training.precision or ("bf16-mixed" if fast else "32-true"))  # type: ignore[arg-type]
+    machine = Machine(training.device, training.precision or ("bf16-mixed" if fast else "32-true"))  # type: ignore[arg-type]
     return DownstreamLayers(inputs.network, program, inputs.noise, inputs.train, inputs.kept, machine)
 
 

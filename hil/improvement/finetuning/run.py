@@ -311,7 +311,7 @@ def _job(
         out.absolute(),
         folder.absolute() / CHECKPOINT,
         provenance,
-        Machine(settings.device, settings.devices, cast(Precision, precision)),
+        Machine(settings.device, cast(Precision, precision)),
         Path(settings.teacher).absolute() if settings.teacher else None,
     )
 

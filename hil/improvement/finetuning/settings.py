@@ -76,7 +76,6 @@ class FinetuneSettings:
     )  # fmt: skip
     seed: int = setting(0, "everything that is random follows from it", low=0, high=(1 << 63) - 1, group=TRAINING)
     device: str = setting("cpu", "cpu or cuda", group=MACHINE)
-    devices: int = setting(1, "GPUs that train side by side", low=1, group=MACHINE)
     precision: str = setting(
         "", "32-true, bf16-mixed or 16-mixed; default: bf16-mixed where the processor multiplies it",
         choices=PRECISIONS, group=MACHINE, unset=True,
@@ -146,7 +145,6 @@ class OnChipSettings:
             (asked.aimed, "cells are written beside their levels, for the planned age: they are aimed"),
             (self.recipe.tune_plan.images, "the next group is trained on answers of a tuned chip: not without tune"),
             (not asked.teacher, "a network on a chip is taught by itself: no --teacher"),
-            (asked.devices == 1, f"devices: {asked.devices}; layers downstream of a chip are trained on one"),
         ):
             if not good:
                 raise UsageError(text)

@@ -191,13 +191,6 @@ def test_each_step_is_progress(place: Path, tuned: FinetuneResult, tmp_path: Pat
     assert steps[-1][2].endswith("on chips (simulated)")
 
 
-def test_two_devices_train_by_the_same_call(place: Path, tmp_path: Path) -> None:
-    both, watch = dataclasses.replace(SETTINGS, epochs=1, devices=2), Steps()
-    found = finetune(place / "net.pt", str(place / "train.npz"), tmp_path / "out.pt", settings=both, watch=watch)
-    assert load_network(found.path).digest == found.digest
-    assert [told[:2] for told in watch.told if told[2].startswith("steps")] == [(n + 1, 18) for n in range(18)]
-
-
 def test_a_training_that_loses_accuracy_as_deployed_says_so_and_writes_the_network_of_before(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
