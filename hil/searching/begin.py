@@ -11,7 +11,7 @@ from typing import Any
 
 from hil.atomic import write_text
 from hil.datasets.augmentation import augmentation
-from hil.errors import FileError, Interrupted
+from hil.errors import FileError, Interrupted, UsageError
 from hil.pages.summary import Summary
 from hil.searching.folder import SearchFolder, begin_folder, discard_unbegun
 from hil.searching.front import findings_of
@@ -59,9 +59,12 @@ def begin_search(
     """The folder of a search with its files checked; one that is there goes on. ``space`` None: that of the data set.
 
     Raises:
-        FileError: a teacher or record that is not there. UsageError, MismatchError, OutputError: as ``begin_folder``.
+        FileError: a teacher or record that is not there. UsageError: a space of pruned networks; as ``begin_folder``.
+        MismatchError, OutputError: as ``begin_folder``.
         search.errors.SpaceError: a space that is broken, or that runs code which is not allowed.
     """
+    if settings.pruned and space is not None:
+        raise UsageError(f"pruned networks are those of a teacher, not of the space {space}", hint="leave space out")
     record = Path(settings.calibration) if settings.calibration else None
     for path, what in ((teacher, "teacher"), (record, "record")):
         if path is not None and not path.is_file():

@@ -98,6 +98,9 @@ def test_pruned_networks_are_searched_from_python(place: Path) -> None:
     assert all(row["right"] and "predicted" not in row for row in found.table["networks"])
     with pytest.raises(hil.UsageError, match="those of a teacher, and none is given"):
         hil.search(place / "train.npz", "", out=place / "no", **asked)
+    with pytest.raises(hil.UsageError, match="not of the space cifar10"):
+        hil.search(place / "train.npz", "", out=place / "no", teacher=place / "net.pt", space="cifar10", **asked)
+    assert not (place / "no").exists()
 
 
 def test_a_search_over_pruned_networks_that_learned_nothing_names_no_network(place: Path, tmp_path: Path) -> None:
