@@ -113,7 +113,9 @@ def new(
     given = pairs(answers or ())
     if not given and not sys.stdin.isatty():
         raise UsageError("hil chip new needs KEY=VALUE", hint=f"hil chip new {to} rows=25 columns=25 levels=8:2:40")
-    given = given or {key: typer.prompt(one.words, one.usual) for key, one in QUESTIONS.items()}
+    for key, one in () if given else QUESTIONS.items():
+        if (answer := typer.prompt(one.words, one.usual)) != one.usual:  # what is only confirmed is not stated
+            given[key] = answer
     readings, source = given.pop("readings", None), given.pop("source", "assumed: stated by its lab")
 
     def text() -> str:
