@@ -138,7 +138,7 @@ PRINTED_BY = {
     "hil/payload/budget.py": ("mission check",),
     "hil/payload/harden.py": ("mission harden",),
     "hil/payload/radiation/faults.py": ("campaign",),
-    "hil/payload/subject.py": ("campaign", "mission check", "mission flight"),
+    "hil/payload/subject.py": ("campaign", "mission check"),
     "hil/report/next_steps.py": ("deploy",),
     "hil/report/step_words.py": ("deploy",),
     "hil/prediction/predict.py": (*SCORES[1:], "campaign", "mission check"),

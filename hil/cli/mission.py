@@ -1,4 +1,4 @@
-"""The commands for payloads in orbit: ``hil mission check``, ``harden`` and ``flight``."""
+"""The commands for payloads in orbit: ``hil mission check`` and ``harden``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from hil.errors import ExitCode, UsageError
 from hil.payload.settings import OrbitSettings
 
 mission = typer.Typer(
-    help="Prototype a payload in orbit: budgets, mitigations, flights.", no_args_is_help=True, rich_markup_mode=None
+    help="Prototype a payload in orbit: budgets, mitigations.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 Subject = Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")]
 OfSubject = Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")]
@@ -98,43 +100,3 @@ def harden(
             cheapest = harden_campaign(campaign, found.program, wanted, options)
     print_result([cheapest.summary()], cheapest.to_json(), as_json)
     return ExitCode.DONE if cheapest.chosen else ExitCode.OUTSIDE_TOLERANCE
-
-
-@mission.command(cls=GroupedCommand)
-@from_settings
-def flight(
-    subject: Subject,
-    orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
-    *,
-    of: WithImages,
-    flown: Annotated[Given[OrbitSettings], Only("chips", "year_images", "virtual_chips", "seed", years=(1.0, 3.0))],
-    treated: Treated,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="write the result as JSON", show_default=False, callback=output_file),
-    ] = None,
-    network: NetworkOfRun = None,
-    as_json: Json = False,
-) -> int:
-    """Fly emulated chips for years and compare them with the prediction; exit code 1 when one in ten disagrees."""
-    import json
-
-    from hil.atomic import write_text
-    from hil.deployment.network_source import images_asked
-    from hil.payload.flight import fly
-    from hil.payload.orbit import load_orbit
-    from hil.payload.subject import open_subject
-    from hil.watch import PlannedStage
-
-    source, options = of.upon(NetworkOptions()), flown.upon(OrbitSettings())
-    place, loaded = load_orbit(orbit), images_asked(source, any_kind=False)
-    with screen(quiet=as_json) as watch:
-        flown_s = 10.0 * options.chips * len(options.years)
-        watch.plan((PlannedStage("compiling", 2.0), PlannedStage("flying", flown_s)))
-        found = open_subject(subject, source, watch, network=network, techniques=treated.upon(TechniqueOptions()))
-        options = replace(options, recipe=found.recipe)
-        report = fly(found.program, loaded, place, options, watch, chip=source.chip)
-    if out:
-        write_text(out, json.dumps(report.to_json(), indent=1) + "\n")
-    print_result([report.summary()], report.to_json(), as_json)
-    return ExitCode.OUTSIDE_TOLERANCE if report.disagrees else ExitCode.DONE

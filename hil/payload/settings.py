@@ -1,4 +1,4 @@
-"""Settings of campaigns, accuracies over the years, hardening and flights, with their usual values."""
+"""Settings of campaigns, accuracies over the years and hardening, with their usual values."""
 
 from __future__ import annotations
 
@@ -67,11 +67,10 @@ WITHOUT, SCRUBBED, TUNED = MAIN = tuple(SCENARIOS)[:3]
 
 @dataclass(frozen=True, slots=True)
 class OrbitSettings:
-    """How faults of an orbit are injected, followed over the years, mitigated and flown.
+    """How faults of an orbit are injected, followed over the years and mitigated.
 
     ``widen_images``, ``alarm_images``: fault-free images that widen the guards, and that false alarms are counted on.
-    ``chips`` of the accuracy over the years are virtual, of a flight emulated, each judged against ``virtual_chips``,
-    seeds from ``first_seed``. ``left_out``: kinds left out of the upsets over the years, to see what they do.
+    ``left_out``: kinds left out of the upsets over the years, to see what they do.
     ``recipe``: what is done to the network on the chip; as compiled where it is empty.
     """
 
@@ -87,15 +86,11 @@ class OrbitSettings:
     age_s: float = setting(3600.0, "age after programming", low=0, high=1e10, unit="s", group="Chip")
     kinds: tuple[FaultKind, ...] = tuple(FaultKind)
     years: tuple[float, ...] = setting((0.0, 0.5, 1.0, 2.0, 3.0), "times in orbit, in years", group=YEARS)
-    chips: int = setting(20, "chips over the years; of a campaign 0: leave the years out", low=0, group=YEARS)
+    chips: int = setting(20, "virtual chips over the years; 0: leave the years out", low=0, group=YEARS)
     year_images: int = setting(500, "images of the accuracy over the years", low=1, group="Images")
     scrub_s: float = setting(DAY_S, "time between two scrubs", low=1, unit="s", group=YEARS)
     scenarios: tuple[str, ...] = MAIN
     left_out: tuple[FaultKind, ...] = ()
-    virtual_chips: int = setting(
-        20, "virtual chips that each is judged against", low=2, option="virtual-chips", group=YEARS
-    )
-    first_seed: int = 100
     floor: float | None = None  # accuracy at the end, a share; None: the mission's accuracy_floor
     detection: float = setting(
         0.99, "percent of harmful faults to be noticed", low=0, high=1, unit="%", option="detect", group=MITIGATIONS

@@ -227,25 +227,6 @@ class OrbitRow:
             program = chip.tuned(program, self.targets).program
         return run(program, images, chip)
 
-    def deployed(self, number: int, year: float, images: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """Logit codes of virtual chip ``number`` as ``hil deploy --age`` treats a chip: after those years without any
-        mending its cells are read, its columns corrected and its channels tuned. Only cells take upsets and dose."""
-        since_s = year * DAYS * DAY_S
-        chips = self._chips(max(since_s, FIRST_S))
-        rng = self._rng(YEAR_DOSE, number, year, 1)
-        drawn = chips.uncorrected(number)
-        dosed = with_dose(drawn, self.program.spec.macro, self.orbit.dose, year, rng)
-        dosed = replace(dosed, columns=drawn.columns)
-        _, held = self._struck(self.program, dosed, dict.fromkeys(CELLS, since_s / DAY_S), number, year)
-        held = replace(held, corrections=chips.corrections_of(held.cells_us, rng))
-        chip = build_chip(
-            self.program, self.record, held, seed=chips.noise_seed, number=number, mode=SimulationMode.FAST
-        )
-        program = self.program
-        if self.first_targets is not None:
-            program = chip.tuned(program, self.first_targets).program
-        return run(program, images, chip)
-
     def _rng(self, tag: int, number: int, year: float, *more: int) -> np.random.Generator:
         words = [self.options.seed, tag, number, round(1e6 * year), *more]
         return np.random.default_rng(np.random.SeedSequence(words))

@@ -70,7 +70,6 @@ def test_a_deployment_says_what_is_missing_before_it_compiles(
         ["finetune", "net.pt", "--data", "fashion-mnist", "-o"],
         ["board", "cells", "--emulated", "-o"],
         ["estimate", "lenet5", "--plot"],
-        ["mission", "flight", "net.pt", "--orbit", "leo-sso", "-o"],
     ],
     ids=lambda words: " ".join(w for w in words if not w.startswith("--e")),
 )

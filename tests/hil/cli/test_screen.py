@@ -291,19 +291,17 @@ def long_commands(small: Small, folder: Path) -> dict[str, list[str]]:
         "-o",
         str(folder / "campaign"),
     ]
-    flown = ["--years", "1", "--chips", "1", "--year-images", "100", "--virtual-chips", "2"]
     return {
         "deploy": small.arguments("--port", "emulated:lab-128?seed=3&macros=4", "--out", str(folder / "run")),
         "techniques": ["help", "techniques", net, "--macros", "4"],
         "calibrate": ["calibrate", "--emulated", "--macros", "1", "--quick", "-o", str(folder / "r.h5")],
         "campaign": ["campaign", net, *data, *orbit, *few],
-        "flight": ["mission", "flight", net, *data, *orbit, *flown],
         "finetune": ["finetune", net, *training_set(folder), "--epochs", "1", "-o", str(folder / "tuned.pt")],
         "search": search_in(folder),
     }
 
 
-@pytest.mark.parametrize("command", ["deploy", "techniques", "calibrate", "campaign", "flight", "finetune", "search"])
+@pytest.mark.parametrize("command", ["deploy", "techniques", "calibrate", "campaign", "finetune", "search"])
 def test_progress_on_a_loaded_machine_never_contradicts_itself(small: Small, tmp_path: Path, command: str) -> None:
     words = long_commands(small, tmp_path)[command]
     drawn = re.split(r"[\r\n]+", on_a_terminal(LOADED.format(words=words), tmp_path))

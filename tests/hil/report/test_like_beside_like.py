@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from hil.payload.flight import FlightReport, FlownChip
-from hil.payload.settings import OrbitSettings
 from hil.report.account import account_of, summary_of
 from hil.report.files import write_report
 from hil.report.run_index import read_runs
@@ -80,12 +78,6 @@ def test_networks_of_a_search_that_were_evaluated_on_other_images_are_named() ->
     assert "simulated, 500 test images, 20 virtual chips: bb" in other
     chip = {"name": "aa", "evaluated": None, "measured": {"images": 300, "chips": 1}}
     assert "on a chip: 300 images" in bases([chip])
-
-
-def test_emulated_and_predicted_accuracies_of_a_flight_say_their_images() -> None:
-    flown = (FlownChip(1, 1.0, 0.8, 0.81, 0.75, 0.85, 0.5, False),)
-    report = FlightReport(flown, "own", OrbitSettings(years=(1.0,), chips=1, year_images=300, virtual_chips=8))
-    assert "Of the same 300 images; predicted: mean of 8 virtual chips." in "\n".join(report.summary().lines())
 
 
 def _tune() -> Any:
