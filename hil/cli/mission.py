@@ -1,4 +1,4 @@
-"""The commands for payloads in orbit: ``hil mission check`` and ``harden``."""
+"""The commands for payloads in orbit: ``hil mission check``, ``harden`` and ``pack``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hil.errors import ExitCode, UsageError
 from hil.payload.settings import OrbitSettings
 
 mission = typer.Typer(
-    help="Prototype a payload in orbit: budgets, mitigations.",
+    help="Prototype a payload in orbit: budgets, mitigations, code.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -100,3 +100,17 @@ def harden(
             cheapest = harden_campaign(campaign, found.program, wanted, options)
     print_result([cheapest.summary()], cheapest.to_json(), as_json)
     return ExitCode.DONE if cheapest.chosen else ExitCode.OUTSIDE_TOLERANCE
+
+
+@mission.command(cls=GroupedCommand)
+def pack(
+    run: Annotated[Path, typer.Argument(help="folder of a run whose chip ran the network by itself, as a plan")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write, a new one", callback=output_folder)],
+    as_json: Json = False,
+) -> int:
+    """Write the network of a run as C99 that needs no link, with a host program that repeats the answers of the run."""
+    from hil.payload.pack import pack_run
+
+    package = pack_run(run, out)
+    print_result([package.summary()], package.to_json(), as_json)
+    return ExitCode.DONE

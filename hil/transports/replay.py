@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from firmware_protocols import codec
@@ -71,7 +72,7 @@ class ReplayTransport(InProcessTransport):
                 where=path,
                 hint="record a shorter run, or with a larger limit",
             )
-        hello, exchanges = _exchanges(path, recording)
+        hello, exchanges = exchanges_of(path, recording)
         self._chip = RecordedChip(address, hello, exchanges)
         spoken = (VERSIONS[0], min(hello.version, VERSIONS[1]))  # a newer one would be asked for other things
         super().__init__(self._chip, address, boot_id=hello.boot_id, versions=spoken)
@@ -196,7 +197,7 @@ class RecordedChip:
         return self.difference
 
 
-def _exchanges(path: str, recording: Recording) -> tuple[HelloReply, list[Exchange]]:
+def exchanges_of(path: str | Path, recording: Recording) -> tuple[HelloReply, list[Exchange]]:
     """Join recorded requests with their answers; requests may have overlapped."""
     hello: HelloReply | None = None
     exchanges: list[Exchange] = []
@@ -206,7 +207,7 @@ def _exchanges(path: str, recording: Recording) -> tuple[HelloReply, list[Exchan
             open_by_id[entry.request_id] = Exchange(len(exchanges) + 1, entry)
             exchanges.append(open_by_id[entry.request_id])
         elif entry.data is None:
-            raise FileError(f"{path}: an answer is missing though the log says it is complete", where=path)
+            raise FileError(f"{path}: an answer is missing though the log says it is complete", where=str(path))
         else:
             decoded = _decoded(path, entry.data)
             if isinstance(decoded.message, HelloReply):
@@ -214,15 +215,15 @@ def _exchanges(path: str, recording: Recording) -> tuple[HelloReply, list[Exchan
             elif decoded.request_id in open_by_id:
                 open_by_id[decoded.request_id].answers.append(decoded)
     if hello is None:
-        raise FileError(f"{path} holds no session", where=path, likely="the recorded chip never answered")
+        raise FileError(f"{path} holds no session", where=str(path), likely="the recorded chip never answered")
     return hello, exchanges
 
 
-def _decoded(path: str, data: bytes) -> codec.Decoded:
+def _decoded(path: str | Path, data: bytes) -> codec.Decoded:
     try:
         return codec.decode(data)
     except ProtocolError as error:
-        raise FileError(f"{path} holds a broken message: {error}", where=path) from error
+        raise FileError(f"{path} holds a broken message: {error}", where=str(path)) from error
 
 
 def _recorded(entry: Entry) -> str:

@@ -2,9 +2,10 @@
 
 A gzip file of JSON lines. The first names format, version and address; the last says how the
 session ended. Between them one line a message: seconds since the start, direction, and the
-encoded message (op, request id, chip time, body) in base64. Of a long request only its digest
-is kept, which is enough to recognise it again. When replies together pass ``max_bytes``, later
-ones are kept as digests too and the log says that it cannot be replayed.
+encoded message (op, request id, chip time, body) in base64. Of a long product only its digest is
+kept, which is enough to recognise it again; writes, layers, plans and the images of plans are kept
+whole. When replies together pass ``max_bytes``, later ones are kept as digests too and the log says
+that it cannot be replayed; requests have as much room of their own.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from typing import Any
 from cim.files import open_regular
 from cim.json_text import parse_json
 from firmware_protocols import codec
-from firmware_protocols.messages import Message
+from firmware_protocols.messages import Message, Mvm, Sweep
 from hil.atomic import new_file, output_error
 from hil.errors import FileError, MismatchError, OutputError
 
 FORMAT, VERSION = "hil.wirelog", (1, 0)
-_WHOLE_REQUEST = 1024  # longer requests are kept as digests, bytes
+_WHOLE_PRODUCT = 1024  # longer products are kept as digests, bytes
 _MAX_LINE = 32 << 20
 _MAX_TOTAL = 1 << 27  # of an unpacked log, bytes
 
@@ -71,7 +72,8 @@ class WireLog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path, self.address = Path(path), address
-        self._room, self._replayable = max_bytes, True
+        self._room = self._room_sent = max_bytes
+        self._replayable = True
         self._clock, self._start_s = clock, clock()
         self._file: gzip.GzipFile | None = None
         self._naming = new_file(self.path)
@@ -84,7 +86,10 @@ class WireLog:
 
     def sent(self, message: Message, request_id: int) -> None:
         data = codec.encode(message, request_id)
-        self._add(">", request_id, data, whole=len(data) <= _WHOLE_REQUEST)
+        short = len(data) <= _WHOLE_PRODUCT
+        whole = short or (not isinstance(message, Mvm | Sweep) and len(data) <= self._room_sent)
+        self._room_sent -= len(data) if whole and not short else 0
+        self._add(">", request_id, data, whole=whole)
 
     def received(self, message: Message, request_id: int, chip_time_ns: int) -> None:
         data = codec.encode(message, request_id, chip_time_ns)

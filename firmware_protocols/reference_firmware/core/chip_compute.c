@@ -135,12 +135,12 @@ static void begin_reply(struct job *job, uint32_t values, uint32_t width) {
     const bool raw = r->compute.returns == RETURNS_RAW;
     const struct wire_mvm_result fixed = {r->compute.returns, raw ? 3 : 2, 0, 0};
     reply_begin(job->reply, OP_MVM_RESULT, r->id, 0);
-    uint8_t *at = reply_room(job->reply, WIRE_MVM_RESULT_SIZE + (raw ? 3u : 2u) * WIRE_LENGTH_SIZE);
-    if (at) {
-        wire_put_mvm_result(at, &fixed);
-        put_u32(at + WIRE_MVM_RESULT_SIZE, now.vectors);
-        if (raw) put_u32(at + WIRE_MVM_RESULT_SIZE + 4, now.planes);
-        put_u32(at + WIRE_MVM_RESULT_SIZE + (raw ? 8 : 4), raw ? CHIP_CONVERSIONS(now.outputs) : now.outputs);
+    uint8_t *head = reply_room(job->reply, WIRE_MVM_RESULT_SIZE + (raw ? 3u : 2u) * WIRE_LENGTH_SIZE);
+    if (head) {
+        wire_put_mvm_result(head, &fixed);
+        put_u32(head + WIRE_MVM_RESULT_SIZE, now.vectors);
+        if (raw) put_u32(head + WIRE_MVM_RESULT_SIZE + 4, now.planes);
+        put_u32(head + WIRE_MVM_RESULT_SIZE + (raw ? 8 : 4), raw ? CHIP_CONVERSIONS(now.outputs) : now.outputs);
     }
     reply_ints(job->reply, values, width);
 }

@@ -41,15 +41,15 @@ static float patch_rate(struct chance defects, uint32_t block) {
 }
 
 static void start_macro(uint16_t macro) {
-    const struct chance defects = die_chance(PURPOSE_DEFECT, macro), formed = chance_at(defects, UINT32_MAX);
+    const struct chance defects = die_chance(PURPOSE_DEFECT, macro), as_formed = chance_at(defects, UINT32_MAX);
     const uint32_t across = (CHIP_COLUMNS + BLOCK - 1) / BLOCK;
     for (uint16_t row = 0; row < CHIP_ROWS; row++) {
         float rate = 0.0f;
         for (uint16_t column = 0; column < CHIP_COLUMNS; column++) {
             struct cell_state *c = &cells[macro][row][column];
             if (column % BLOCK == 0) rate = patch_rate(defects, row / BLOCK * across + column / BLOCK);
-            const float u = chance_uniform(formed, 2 * number(row, column));
-            const float v = chance_uniform(formed, 2 * number(row, column) + 1);
+            const float u = chance_uniform(as_formed, 2 * number(row, column));
+            const float v = chance_uniform(as_formed, 2 * number(row, column) + 1);
             c->kind = u >= rate ? GOOD : u < 0.75f * rate ? STUCK_LOW : STUCK_HIGH;
             c->g_us = CHIP_G_HIGH_US * (0.4f + 0.5f * v); /* as formed */
             if (c->kind == STUCK_LOW) c->g_us = CHIP_G_LOW_US * 0.8f * v;

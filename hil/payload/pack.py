@@ -1,0 +1,250 @@
+"""A run's network as a folder of C99 that runs it without the link: ``hil mission pack``.
+
+The folder holds the sequencer, layers and integer operations of the reference firmware as they are, the stored plan and
+layers as words (``network.c``), and a host program that links the model of a die, gives it the writes of the run, and
+answers images. Everything comes from the run's wire log: the layers and the plan that the chip was given, the writes,
+each with the chip time before it, the images with their sample numbers, and the answers to compare with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_protocols import codec
+from firmware_protocols.messages import (
+    Description,
+    ErrorReply,
+    LoadLayer,
+    MvmResult,
+    ProgramTile,
+    Progress,
+    Pulse,
+    Request,
+    Wait,
+)
+from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
+from hil.atomic import output_error
+from hil.errors import FileError, UsageError
+from hil.pages.summary import Fact, NextStep, Summary
+from hil.payload.subject import PROGRAM
+from hil.server.firmware_build import SOURCES, config_header
+from hil.server.firmware_launch import die_serial
+from hil.transports.replay import Exchange, exchanges_of
+from hil.transports.wire_log import read_wire_log
+from mapping.program.file import load_program
+
+FLIGHT = ("chip_cells", "chip_compute", "digital", "layers", "messages")  # of core/, beside plan/ and onboard/
+HOST = ("chip_write",)
+NATIVE, MOST_SEEDS = "(native)", 1 << 16  # firmware whose serial number tells the seed of its die
+HOST_FILES = ("Makefile", "main.c", "network.h")  # of onboard/, at the top of a package
+STORE_BEGINS = 0x4B50494C  # the first word of a store (``onboard/hil_payload.c``)
+LEAST_MESSAGE = 4096
+ARENA, VALUES, STEPS = 1, 5, 6  # words at the head of a plan
+
+
+@dataclass
+class PackedRun:
+    """What a package is made of. ``plan``: the messages that loaded it; ``writes``: chip time before each, message."""
+
+    layers: dict[int, bytes] = field(default_factory=dict)
+    plan: list[bytes] = field(default_factory=list)
+    writes: list[tuple[int, bytes]] = field(default_factory=list)
+    sample: int = 0
+    images: list[NDArray[np.uint8]] = field(default_factory=list)
+    answers: list[NDArray[np.int32]] = field(default_factory=list)
+    chip: Description | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A folder that was written."""
+
+    folder: Path
+    images: int
+    words: int  # of 32 bits, the stored network
+    digest: str  # SHA-256 over names and bytes of its files
+    seed: int | None  # of the die that the host links; None: the run was on another chip
+
+    def to_json(self) -> dict[str, Any]:
+        names = ("images", "words", "digest", "seed")
+        return {"format": "hil.package/1.0", "folder": str(self.folder), **{n: getattr(self, n) for n in names}}
+
+    def summary(self) -> Summary:
+        same = "the answers of the run again, on the same die: answers.txt, bit for bit"
+        other = "the model of a die, which is not the chip of the run, so that its answers are others"
+        parts = (
+            Fact("Network", f"{4 * self.words:,} bytes of plan and layers"),
+            Fact("Images", f"{self.images:,}, with the answers of the run's first repeat"),
+            Fact("Digest", self.digest),
+        )
+        step = NextStep(f"make -C {self.folder} check", other if self.seed is None else same)
+        return Summary(f"package in {self.folder}", parts=parts, steps=(step,))
+
+
+def packed_run(run: Path) -> PackedRun:
+    """Read what a run's wire log holds of the images that were asked most often in one go, of equal ones the last.
+
+    Raises:
+        FileError: no wire log, or one that keeps digests in place of what a package needs.
+        UsageError: the chip did not run the network as a plan, or the run did not write it.
+    """
+    path = run / "wire.log"
+    now, best, most, time_ns = PackedRun(), None, 0, 0
+    for exchange in exchanges_of(path, read_wire_log(path))[1]:
+        answer = exchange.answers[-1] if exchange.answers else None
+        if answer is not None and isinstance(answer.message, Description):
+            now.chip = answer.message
+        data, message = _message(path, exchange)
+        match message:
+            case LoadLayer():
+                now.layers[message.layer] = data
+            case LoadPlan():
+                now.plan = [*now.plan, data] if message.offset else [data]
+                now.images, now.answers = [], []
+            case ProgramTile() | Pulse() | Wait() if answer and not isinstance(answer.message, ErrorReply):
+                now.writes.append((time_ns, data))
+            case RunPlan() if answer is not None and isinstance(answer.message, PlanResult):
+                done = sum(map(len, now.images))
+                if not done or message.sample != now.sample + done:  # other images
+                    now.images, now.answers, now.sample, done = [], [], message.sample, 0
+                now.images.append(message.pixels)
+                now.answers.append(answer.message.values[0])
+                done += len(message.pixels)
+                if done * message.passes >= most:
+                    most = done * message.passes
+                    best = replace(now, layers=dict(now.layers), writes=list(now.writes))
+        time_ns = time_ns if answer is None else max(time_ns, answer.chip_time_ns)
+    if best is None:
+        raise UsageError(
+            f"the chip of {run} did not run the network as a plan",
+            likely="it has no sequencer, or no room for the plan, so that the host worked between layers",
+            hint="hil board info shows what a chip can do; hil emulate --firmware native can run plans",
+        )
+    if not any(isinstance(codec.decode(data).message, ProgramTile) for _, data in best.writes):
+        raise UsageError(f"{run} did not write the network into the chip", hint="pack the run that wrote it")
+    return best
+
+
+def _message(path: Path, exchange: Exchange) -> tuple[bytes, Request[Any] | None]:
+    """A request with its bytes; None for one that no package needs."""
+    data = exchange.request.data
+    if data is not None:
+        found = codec.decode(data).message
+        return data, found if isinstance(found, Request) else None
+    if not all(isinstance(answer.message, MvmResult | Progress | ErrorReply) for answer in exchange.answers):
+        raise FileError(f"{path} keeps a digest of request {exchange.number}, not its bytes", hint="deploy again")
+    return b"", None
+
+
+def pack_run(run: Path, folder: Path) -> Package:
+    """Write the package of a run; the same run gives the same bytes.
+
+    Raises:
+        as ``packed_run``, and ``mapping.program.file.load_program``.
+        UsageError: the folder is there already, or the firmware cannot be the chip of the run.
+        OutputError: it cannot be written.
+    """
+    if folder.exists():
+        raise UsageError(f"{folder} is there already", hint="name a new folder: -o")
+    packed, spec = packed_run(run), load_program(run / PROGRAM).spec
+    assert packed.chip is not None, "a session begins with the description of its chip"
+    serial, native = packed.chip.serial, packed.chip.firmware.endswith(NATIVE)
+    seed = next((seed for seed in range(MOST_SEEDS) if native and die_serial(spec, seed) == serial), None)
+    words = store_words([*(packed.layers[n] for n in sorted(packed.layers)), *packed.plan])
+    answers = np.concatenate(packed.answers)
+    texts = {
+        "chip_config.h": config_header(spec, seed or 0, {}, serial),
+        "sizes.mk": "SIZES = " + " ".join(f"-D{name}={size}" for name, size in sizes_of(packed).items()) + "\n",
+        "network.c": _source(words, packed.sample),
+        "answers.txt": "".join(" ".join(map(str, row)) + "\n" for row in answers),
+    }
+    binaries = {
+        "images.bin": b"".join(batch.tobytes() for batch in packed.images),
+        "writes.bin": b"".join(struct.pack("<QI", time_ns, len(data)) + data for time_ns, data in packed.writes),
+    }
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
+            root = Path(made) / "package"
+            for name in _firmware():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(SOURCES / name, root / name)
+            for name in HOST_FILES:
+                (root / "onboard" / name).rename(root / name)
+            for name, data in {**binaries, **{n: text.encode() for n, text in texts.items()}}.items():
+                (root / name).write_bytes(data)
+            digest = _digest(root)
+            root.rename(folder)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return Package(folder, len(answers), len(words), digest, seed)
+
+
+def _firmware() -> Iterator[str]:
+    """Files of the firmware in a package: the sequencer, the model of a die, and what is written for both."""
+    yield "generated/protocol.h"
+    yield from (f"core/{name}.c" for name in (*FLIGHT, *HOST))
+    for pattern in ("core/*.h", "plan/*", "die/*", "onboard/*"):
+        yield from (str(path.relative_to(SOURCES)) for path in sorted(SOURCES.glob(pattern)))
+
+
+def sizes_of(packed: PackedRun) -> dict[str, int]:
+    """Memory of a package (``core/limits.h``), as small as its network lets it be."""
+    plans = [codec.decode(data).message for data in packed.plan]
+    layers = [codec.decode(data).message for data in packed.layers.values()]
+    words = np.concatenate([part.words for part in plans if isinstance(part, LoadPlan)])
+    outputs = [len(layer.bias) for layer in layers if isinstance(layer, LoadLayer)]
+    stored = [*packed.layers.values(), *packed.plan]
+    longest = max(map(len, (*stored, *(data for _, data in packed.writes))))
+    return {
+        "MAX_MESSAGE": max(LEAST_MESSAGE, longest),
+        "STORED_MESSAGE": max(map(len, stored)),
+        "LAYER_BYTES": sum(4 + len(data) for data in packed.layers.values()),
+        "LAYER_OUTPUTS": max(outputs),
+        "PLAN_WORDS": len(words),
+        "PLAN_MEMORY": int(words[ARENA]),
+        "PLAN_VALUES": int(words[VALUES]),
+        "PLAN_STEPS": int(words[STEPS]),
+        "PLAN_LOGITS": packed.answers[0].shape[1],
+    }
+
+
+def store_words(messages: list[bytes]) -> list[int]:
+    """Words of the store: its first, their number, then each message as its size and its bytes, four a word."""
+    words: list[int] = []
+    for data in messages:
+        words += [len(data), *np.frombuffer(data + bytes(-len(data) % 4), "<u4").tolist()]
+    return [STORE_BEGINS, len(words) + 2, *words]
+
+
+def _source(words: list[int], sample: int) -> str:
+    rows = [", ".join(f"0x{word:08x}" for word in words[at : at + 8]) for at in range(0, len(words), 8)]
+    return "\n".join(
+        (
+            "/* The stored network. Byte i of a message is bits 8 (i mod 4) onwards of its word i / 4. */",
+            '#include "network.h"',
+            "",
+            f"const uint64_t network_sample = {sample}ull;",
+            f"const uint32_t network_size = {len(words)};",
+            f"const uint32_t network_words[{len(words)}] = {{",
+            *(f"    {row}," for row in rows),
+            "};\n",
+        )
+    )
+
+
+def _digest(root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

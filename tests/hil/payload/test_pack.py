@@ -1,0 +1,114 @@
+"""Packages of runs: compiled without a warning, they give the answers of the run, bit for bit."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cim.chip.file import load_chip
+from hil.cli import run as command
+from hil.deployment.running.network_runs import network_run
+from hil.deployment.targets.wired import program_chip
+from hil.driver.open_chip import open_chip
+from hil.errors import UsageError
+from hil.payload.pack import FLIGHT, pack_run, packed_run
+from hil.server.firmware_launch import running_firmware
+from hil.server.firmware_targets import FirmwareTarget
+from hil.watch import Watch
+from mapping.compile import compile_network
+from mapping.program.corrections import nominal_corrections
+from mapping.program.file import save_program
+
+from ...firmware_protocols.one_macro_net import images, one_macro_network
+
+Packed = tuple[Path, NDArray[np.int32]]
+IMAGES, SEED, EMULATED = 12, 5, "emulated:lab-128?seed=3&macros=1"
+
+
+def run_of(folder: Path, address: str = "") -> NDArray[np.int32]:
+    """A run of the small network in a folder, on the C die or at an address; the logits of its first repeat."""
+    spec = load_chip("lab-128", macros=1)
+    program = compile_network(one_macro_network(), spec)
+    folder.mkdir()
+    save_program(program, folder / "program.h5")
+    die = running_firmware(FirmwareTarget.NATIVE, spec, seed=SEED, where="127.0.0.1:0")
+    with nullcontext(address) if address else die as where, open_chip(where, log=folder / "wire.log") as driver:
+        program_chip(driver, program, sample=1, watch=Watch())
+        driver.wait(3600.0)
+        planned = network_run(driver, program, nominal_corrections(program))
+        planned.logits(images(2, seed=8)[0], 9)  # as a tune asks before
+        return np.asarray(planned.logits(images(IMAGES, seed=3)[0], 40, 2)[0])
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    """A package beside its run, and the logits of the run."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    folder = tmp_path_factory.mktemp("packed")
+    logits = run_of(folder / "run")
+    assert command(["mission", "pack", str(folder / "run"), "-o", str(folder / "payload")]) == 0
+    return folder / "payload", logits
+
+
+def built(package: Path, to: Path, compiler: str) -> Path:
+    """A copy of a package, compiled."""
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler}")
+    shutil.copytree(package, to)
+    made = subprocess.run(["make", "-C", to, f"CC={compiler}"], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    return to
+
+
+def answered(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["./payload", "images.bin"], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_a_package_gives_the_answers_of_its_run_bit_for_bit(packed: Packed, tmp_path: Path, compiler: str) -> None:
+    folder = built(packed[0], tmp_path / "made", compiler)
+    flags = "-std=c99 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
+    assert flags in (folder / "Makefile").read_text("utf-8")
+    said = answered(folder).stdout
+    assert np.array_equal(np.loadtxt(said.splitlines(), dtype=np.int64), packed[1])
+    assert said == (folder / "answers.txt").read_text("utf-8")
+
+
+def test_the_network_needs_string_h_alone_and_refuses_a_damaged_store(packed: Packed, tmp_path: Path) -> None:
+    folder = built(packed[0], tmp_path / "made", "gcc")
+    flight = [*folder.glob("plan/*.o"), *folder.glob("onboard/*.o"), folder / "network.o"]
+    flight += [folder / "core" / f"{name}.o" for name in FLIGHT]
+    listed = subprocess.run(["nm", *flight], capture_output=True, text=True, check=True).stdout.splitlines()
+    names = [line.split()[-2:] for line in listed if len(line.split()) > 1]
+    beyond = {name for kind, name in names if kind == "U"} - {name for kind, name in names if kind != "U"}
+    assert beyond <= {"memcpy", "memmove", "memset", "memcmp", "__stack_chk_fail"}
+    source = folder / "network.c"
+    source.write_text(source.read_text("utf-8").replace("0x4b50494c", "0x4b50494d"), "utf-8")
+    subprocess.run(["make", "-C", folder], capture_output=True, check=True)
+    assert (answered(folder).returncode, answered(folder).stdout) == (2, "")
+    assert "refused: no network is stored" in answered(folder).stderr
+
+
+def test_the_same_run_gives_the_same_digest_and_no_folder_is_overwritten(packed: Packed, tmp_path: Path) -> None:
+    run = packed[0].parent / "run"
+    first, second = (pack_run(run, tmp_path / name) for name in ("one", "two"))
+    assert first.digest == second.digest
+    assert (first.seed, first.images) == (SEED, IMAGES)
+    with pytest.raises(UsageError, match="is there already"):
+        pack_run(run, tmp_path / "one")
+
+
+def test_another_chip_is_named_and_a_run_without_a_plan_is_refused(tmp_path: Path) -> None:
+    run_of(tmp_path / "run", EMULATED)
+    assert "not the chip of the run" in "\n".join(pack_run(tmp_path / "run", tmp_path / "made").summary().lines())
+    with open_chip(EMULATED, log=tmp_path / "wire.log") as driver:
+        driver.read_cells(0)
+    with pytest.raises(UsageError, match="did not run the network as a plan"):
+        packed_run(tmp_path)
