@@ -12,14 +12,16 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
+from firmware_protocols.messages import ProgramTile
 from hil.cli import run as command
 from hil.deployment.running.network_runs import network_run
 from hil.deployment.targets.wired import program_chip
 from hil.driver.open_chip import open_chip
-from hil.errors import UsageError
+from hil.errors import FileError, UsageError
 from hil.payload.pack import FLIGHT, pack_run, packed_run
 from hil.server.firmware_launch import running_firmware
 from hil.server.firmware_targets import FirmwareTarget
+from hil.transports import wire_log
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.program.corrections import nominal_corrections
@@ -27,7 +29,6 @@ from mapping.program.file import save_program
 
 from ...firmware_protocols.one_macro_net import images, one_macro_network
 
-Packed = tuple[Path, NDArray[np.int32]]
 IMAGES, SEED, EMULATED = 12, 5, "emulated:lab-128?seed=3&macros=1"
 
 
@@ -47,7 +48,7 @@ def run_of(folder: Path, address: str = "") -> NDArray[np.int32]:
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NDArray[np.int32]]:
     """A package beside its run, and the logits of the run."""
     if shutil.which("gcc") is None:
         pytest.skip("no gcc")
@@ -72,7 +73,9 @@ def answered(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
-def test_a_package_gives_the_answers_of_its_run_bit_for_bit(packed: Packed, tmp_path: Path, compiler: str) -> None:
+def test_a_package_gives_the_answers_of_its_run_bit_for_bit(
+    packed: tuple[Path, NDArray[np.int32]], tmp_path: Path, compiler: str
+) -> None:
     folder = built(packed[0], tmp_path / "made", compiler)
     flags = "-std=c99 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
     assert flags in (folder / "Makefile").read_text("utf-8")
@@ -81,7 +84,9 @@ def test_a_package_gives_the_answers_of_its_run_bit_for_bit(packed: Packed, tmp_
     assert said == (folder / "answers.txt").read_text("utf-8")
 
 
-def test_the_network_needs_string_h_alone_and_refuses_a_damaged_store(packed: Packed, tmp_path: Path) -> None:
+def test_the_network_needs_its_callbacks_and_string_h_alone_and_refuses_a_damaged_store(
+    packed: tuple[Path, NDArray[np.int32]], tmp_path: Path
+) -> None:
     folder = built(packed[0], tmp_path / "made", "gcc")
     flight = [*folder.glob("plan/*.o"), *folder.glob("onboard/*.o"), folder / "network.o"]
     flight += [folder / "core" / f"{name}.o" for name in FLIGHT]
@@ -96,7 +101,9 @@ def test_the_network_needs_string_h_alone_and_refuses_a_damaged_store(packed: Pa
     assert "refused: no network is stored" in answered(folder).stderr
 
 
-def test_the_same_run_gives_the_same_digest_and_no_folder_is_overwritten(packed: Packed, tmp_path: Path) -> None:
+def test_the_same_run_gives_the_same_digest_and_a_folder_that_is_there_is_kept(
+    packed: tuple[Path, NDArray[np.int32]], tmp_path: Path
+) -> None:
     run = packed[0].parent / "run"
     first, second = (pack_run(run, tmp_path / name) for name in ("one", "two"))
     assert first.digest == second.digest
@@ -105,10 +112,16 @@ def test_the_same_run_gives_the_same_digest_and_no_folder_is_overwritten(packed:
         pack_run(run, tmp_path / "one")
 
 
-def test_another_chip_is_named_and_a_run_without_a_plan_is_refused(tmp_path: Path) -> None:
+def test_a_run_on_another_chip_says_that_answers_differ_and_what_cannot_be_packed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_of(tmp_path / "run", EMULATED)
     assert "not the chip of the run" in "\n".join(pack_run(tmp_path / "run", tmp_path / "made").summary().lines())
     with open_chip(EMULATED, log=tmp_path / "wire.log") as driver:
         driver.read_cells(0)
     with pytest.raises(UsageError, match="did not run the network as a plan"):
         packed_run(tmp_path)
+    monkeypatch.setattr(wire_log, "Mvm", ProgramTile)  # a log of before kept digests of all long requests
+    run_of(tmp_path / "old", EMULATED)
+    with pytest.raises(FileError, match="keeps a digest of request"):
+        packed_run(tmp_path / "old")

@@ -1,7 +1,9 @@
-"""The page of a mission on every screen, by keys and for screen readers; its words are those of the example."""
+"""The page of a mission: assumptions first, and every file with its digest."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +43,34 @@ def reviewed(
     budget = check_budget(program, plan, network="small")
     files, notes = [MISSION, folder / "campaign.json"], ["noted <first>"]
     return mission_page(plan, budget, study.report, hardening, files, notes), folder / "campaign.json"
+
+
+def test_a_page_begins_with_findings_says_what_is_assumed_and_lists_every_file_with_its_digest(
+    reviewed: tuple[str, Path],
+) -> None:
+    page, report = reviewed
+    words = re.sub(r"<[^>]+>", " ", page[page.index("</nav>") : page.index("<script")])
+    order = [
+        "Findings",
+        "Budgets",
+        "Years",
+        "Outcomes",
+        "Criticality",
+        "Mitigations",
+        "Open assumptions",
+        "Files",
+    ]
+    places = [words.index(f" {title}") for title in order]
+    assert places == sorted(places)
+    for text in (
+        "noted &lt;first&gt;",
+        "host.active_w: assumed",
+        "upsets.cell_per_day: assumed",
+        "open limit: accuracy",
+    ):
+        assert places[-2] < words.index(text) < places[-1]
+    for path in (MISSION, report):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in words
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
