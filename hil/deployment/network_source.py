@@ -105,15 +105,21 @@ def bundled_on(
     return network, asked
 
 
-def _fits(file: NetworkFile, spec: ChipSpec, recipe: Recipe) -> bool:
-    from mapping.errors import CannotMap
+def check_room(file: NetworkFile, spec: ChipSpec, recipe: Recipe) -> None:
+    """Raises ``CannotMap`` where the chip has no place for a network by a recipe: without compiling it."""
     from mapping.layout.lay_out import LayoutOptions
     from mapping.workload import placed, unplaced_workload
 
     bits = file.bits_on(spec.macro.inputs.bits)
     work = unplaced_workload(file.graph, weight_bits=bits.weight, activation_bits=bits.activation)
+    placed(work, spec, recipe.laid_out(LayoutOptions()))
+
+
+def _fits(file: NetworkFile, spec: ChipSpec, recipe: Recipe) -> bool:
+    from mapping.errors import CannotMap
+
     try:
-        placed(work, spec, recipe.laid_out(LayoutOptions()))
+        check_room(file, spec, recipe)
     except CannotMap:
         return False
     return True

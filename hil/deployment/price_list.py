@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from cim.chip.file import load_chip
 from hil.cost.plan import DeploymentPlan
-from hil.deployment.network_source import program_of
+from hil.deployment.network_source import BUNDLED_NETWORK, bundled_on, check_room, open_network, program_of
 from hil.deployment.options import USUAL_RECIPE, NetworkOptions
 from hil.deployment.plan import plan_of
 from hil.pages.tables import Table, duration
@@ -82,12 +83,17 @@ def _priced(
 def planner(network: str | Path | None, source: NetworkOptions) -> Callable[[Recipe], DeploymentPlan]:
     """Plans of a network on the chip that ``source`` names; each layout is compiled once."""
     made: dict[LayoutOptions, ConductanceProgram] = {}
+    chosen, source = bundled_on(Path(network) if network else None, source, USUAL_RECIPE, Watch())
+    path, spec = chosen or BUNDLED_NETWORK, load_chip(source.chip, macros=source.macros)
+    file = None if path.suffix == ".h5" else open_network(path, source)
 
     def planned(recipe: Recipe) -> DeploymentPlan:
         layout = recipe.laid_out(LayoutOptions())
         same = layout.read_once
         if same not in made:
-            made[same] = program_of(network, source, Watch(), recipe=recipe)[0]
+            if file is not None:
+                check_room(recipe.before_compiling(file, spec), spec, recipe)
+            made[same] = program_of(path, source, Watch(), recipe=recipe)[0]
         program = made[same]
         if program.residual == bool(layout.residual):
             program = with_reads(program, layout)

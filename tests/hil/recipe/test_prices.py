@@ -10,7 +10,7 @@ from scipy import stats
 
 from hil.cli import run
 from hil.deployment.options import USUAL_RECIPE, NetworkOptions
-from hil.deployment.price_list import planner, price_list
+from hil.deployment.price_list import planner, price_list, prices_of
 from hil.watch import Watch
 from mapping.recipe.recipe import Recipe
 from mapping.recipe.registry import offers, techniques
@@ -85,6 +85,11 @@ def test_each_offer_has_a_price_on_the_network_that_is_named_and_they_go_from_ch
     assert reads == sorted(set(reads))
     assert (plans["adapters"].edp_mj_ms or 0.0) > (plans["tune"].edp_mj_ms or 0.0)
     assert (edps := [plan.edp_mj_ms or 0.0 for plan in plans.values()]) == sorted(edps)
+
+
+def test_all_prices_without_a_network_are_of_the_same_bundled_one() -> None:
+    prices = prices_of(None, NetworkOptions(chip="small-32"), Watch())
+    assert "needs 2 macros" in str(prices["residual"])  # of the smallest; the largest needs 390
 
 
 def test_gains_and_prices_stand_in_one_table_by_names_that_with_takes(
