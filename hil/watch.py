@@ -75,6 +75,7 @@ class StageProgress:
     total: int = 0
     what: str = ""
     waits: Waits = field(default_factory=Waits)
+    _stepped_s: float = 0.0  # of work, when the last step was made
     _at: int = -1  # of the sets
     _low: float = 0.0
     _high: float = 1.0
@@ -89,6 +90,7 @@ class StageProgress:
         if self._at < 0 or done < self.done or total != self.total or of != current:
             self._next_set(of)
         self.done, self.total, self.what = done, total, what
+        self._stepped_s = self.worked_s(time.monotonic())
         reached = min(done / total, 1.0) if total > 0 else 0.0
         self.share = max(self.share, self._low + (self._high - self._low) * reached)
 
@@ -101,13 +103,24 @@ class StageProgress:
         else:  # one more than was planned: it gets half of what is left
             self._low, self._high = self.share, (self.share + 1.0) / 2.0
 
+    def worked_s(self, now_s: float) -> float:
+        """Time since the stage began, without waits, s."""
+        return max(now_s - self.started_s - self.waits.past_s(now_s), 0.0)
+
+    def silent_s(self, now_s: float) -> float:
+        """Time since the last step, or since the stage began, without waits, s."""
+        return max(self.worked_s(now_s) - self._stepped_s, 0.0)
+
     def left_s(self, now_s: float) -> float | None:
-        """Time that the rest takes at the pace so far, and the wait that lasts, s; None while it cannot be told."""
+        """Time that the rest takes at the pace up to the last step, and the wait that lasts, s; None where unknown.
+
+        A step that takes longer than the whole rest was expected to take tells nothing of how long that rest is.
+        """
         waits_s = self.waits.left_s(now_s)
         if self.share < LEAST_SHARE:
             return waits_s if waits_s and not self.total else None
-        worked_s = max(now_s - self.started_s - self.waits.past_s(now_s), 0.0)
-        return waits_s + worked_s * (1.0 - self.share) / self.share
+        left_s = self._stepped_s * (1.0 - self.share) / self.share - self.silent_s(now_s)
+        return None if left_s < 0.0 and not waits_s else waits_s + max(left_s, 0.0)
 
 
 @dataclass
@@ -145,22 +158,21 @@ class JobProgress:
     def left_s(self, stage: StageProgress | None, now_s: float) -> float | None:
         """Time that the rest is expected to take, s: the planned work at the pace so far, and the waits to come.
 
-        Never less than the stage at work says of itself. None where that stage makes no steps and has taken longer
-        than was planned for it: nothing is known of how long it still takes.
+        Never less than the stage at work says of itself. None where a step of that stage has taken longer than was
+        planned for the rest of it: nothing is known of how long it still takes.
         """
         total = sum(s.work_s for s in self.stages)
         share, prior = self.share(stage), PRIOR * total
         worked_s = max(now_s - self.started_s - self.waits.past_s(now_s), 0.0)
-        if stage is not None and not stage.total and self._at_work(stage):
-            silent_s = max(now_s - stage.started_s - stage.waits.past_s(now_s), 0.0)
-            here_s = self.stages[self._begun].work_s
-            pace = (max(worked_s - silent_s, 0.0) + prior) / (share * total + prior) if total > 0.0 else 0.0
-            if silent_s > pace * here_s and not stage.waits.lasts:
-                return None
-            return pace * (1.0 - share) * total - silent_s + self._waits_s(stage, now_s)
-        pace = (worked_s + prior) / (share * total + prior) if total > 0.0 else 0.0
-        left_s = pace * (1.0 - share) * total + self._waits_s(stage, now_s)
+        silent_s = here_s = 0.0
         own_s = None if stage is None else stage.left_s(now_s)
+        if stage is not None and self._at_work(stage):
+            silent_s = stage.silent_s(now_s)
+            here_s = self.stages[self._begun].work_s * (1.0 - stage.share)
+        pace = (max(worked_s - silent_s, 0.0) + prior) / (share * total + prior) if total > 0.0 else 0.0
+        if stage is not None and silent_s > pace * here_s and own_s is None and not stage.waits.lasts:
+            return None
+        left_s = max(pace * (1.0 - share) * total - silent_s, 0.0) + self._waits_s(stage, now_s)
         return left_s if own_s is None else max(left_s, own_s)
 
     def _at_work(self, stage: StageProgress) -> bool:
