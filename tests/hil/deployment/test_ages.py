@@ -95,7 +95,7 @@ def test_silicon_does_not_age_faster_than_the_host() -> None:
 @pytest.mark.parametrize(
     ("rate", "back_s", "said"),
     [
-        (1000.0, 0.0, r"moved by .* s in 0\.0.* s"),
+        (1000.0, 0.0, r"moved by .* s in 0\.\d+ s"),
         (0.0, 0.0, r"moved by 0 s in 5(\.\d+)? s"),
         (1.0, 3.0, "was set back by .* s"),
     ],
@@ -112,6 +112,7 @@ def test_ages_come_from_the_hosts_clock_where_that_of_silicon_runs_otherwise(
     ) as driver:
         driver.known_status()
         begun_ns, board.set_back_s = driver.chip_time_ns, back_s
+        clock.sleep(0.01)
         driver.known_status()
         clock.sleep(5.0)
         driver.known_status()
