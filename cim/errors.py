@@ -1,4 +1,4 @@
-"""What can go wrong in ``cim``: one base, and the kinds that a caller tells apart (``hil.cli.failures``).
+"""Errors of ``cim``: one base class, and the kinds that a caller distinguishes (``hil.cli.failures``).
 
 Each error class of the room is one of these kinds and stands beside the code that raises it. A kind
 that Python has a word for (``ValueError``, ``LookupError``) is that too.
@@ -20,7 +20,7 @@ class CimMismatch(CimError):
 
 
 class CimUsageError(CimError):
-    """Asked for something that the chip or the library does not have."""
+    """The caller wants something that the chip or the library does not have."""
 
 
 class CannotExpress(CimError):

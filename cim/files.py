@@ -72,7 +72,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """The same for a folder, which must not exist yet (or be empty); parents are made."""
+    """Make a folder that appears whole or not at all: it must not exist yet (or be empty); parents are made."""
     final = Path(path).absolute()
     part = _part_of(final)
     try:
@@ -106,7 +106,7 @@ def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """Open a regular file for reading, without ever waiting for what is none.
+    """Open a regular file for reading; a FIFO or device is refused, never waited for.
 
     Raises:
         NotRegularFile: a FIFO, a device, a socket, a folder.

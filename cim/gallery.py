@@ -47,7 +47,7 @@ class Reproduction:
 
 
 def found(spec: ChipSpec) -> Reproduction | None:
-    """What the file says of its published number; None: it holds none."""
+    """The published number that the file is compared with; None without one."""
     if spec.evidence is None:
         return None
     value = _of_cells if spec.evidence.quantity in AT_CELLS else _of_product

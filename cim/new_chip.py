@@ -35,7 +35,7 @@ from cim.record.calibration import CalibrationRecord
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One fact of an array: how it is asked for, what stands where nobody states it, and the fields that it gives."""
+    """One fact of an array: its question, its value where nobody states one, and the fields that follow from it."""
 
     words: str
     usual: str
@@ -188,7 +188,7 @@ def _macro(base: MacroSpec, facts: Mapping[str, Any]) -> MacroSpec:
 
 
 def _unit(name: str, macro: MacroSpec) -> float:
-    """What a value is a share of: the converter's scale, the square of the span of the levels, or 1."""
+    """The quantity that a value is a share of: the converter's scale, the squared span of the levels, or 1."""
     span = macro.levels_us[-1] - macro.levels_us[0]
     return float(1 << macro.adc.bits) if name in OF_SCALE else span**2 if name == "read_variance_us2" else 1.0
 

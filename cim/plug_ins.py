@@ -17,7 +17,7 @@ class BrokenPlugIn(CimFileError, ImportError):
 
 
 def load(entry: EntryPoint) -> Any:
-    """What an entry point names; raises ``BrokenPlugIn`` for whatever its code raises, Ctrl-C apart."""
+    """The object of an entry point; raises ``BrokenPlugIn`` whatever its code raises, except for Ctrl-C."""
     try:
         return entry.load()
     except KeyboardInterrupt:

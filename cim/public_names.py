@@ -1,4 +1,4 @@
-"""Public names of a package, said once: in the imports that its ``__init__`` shows to type checkers."""
+"""Public names of a package, listed once: in the imports that its ``__init__`` shows to type checkers."""
 
 from __future__ import annotations
 

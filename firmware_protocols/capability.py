@@ -1,4 +1,4 @@
-"""What a chip can do beyond hello, describe, read_cells, mvm and outputs_off."""
+"""Optional abilities of a chip, beyond hello, describe, read_cells, mvm and outputs_off."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class Capability(enum.IntFlag):
-    """Said in hello, one bit each."""
+    """Abilities that a chip reports in hello, one bit each."""
 
     PROGRAM_TILE = 1 << 0  # write-verify on chip
     PULSE = 1 << 1  # single pulses; the host verifies

@@ -398,7 +398,7 @@ class ChipServer:
             self._refuse(job.request_id, ErrorCode.STOPPED, why)
 
     def _outputs_off(self) -> OutputState:
-        """Switch the outputs off without being asked; says how that went."""
+        """Switch the outputs off without a request, and return their state."""
         off = OutputsOff()
         self._dead_man.see(off)
         try:

@@ -163,7 +163,7 @@ class Connection:
         self.counters.messages_sent += 1
 
     def messages(self) -> list[Received]:
-        """What has arrived since the last call."""
+        """Messages that arrived since the last call."""
         arrived, self._inbox = self._inbox, []
         return arrived
 

@@ -1,4 +1,4 @@
-"""What can go wrong between two ends of a link: our own mistake, the far side's, or the line's.
+"""Errors between two ends of a link: this side's, the far side's, or the line's.
 
 ``LocalProtocolError`` is raised at the call that is wrong. ``RemoteProtocolError`` and
 ``LinkFailed`` are kept by the link as its ``failure``, because they arrive with bytes and time.
@@ -43,7 +43,7 @@ class ProtocolError(Exception):
 
 
 class LocalProtocolError(ProtocolError):
-    """This side asked for something that the protocol cannot carry."""
+    """This side's request does not fit the protocol."""
 
 
 class RemoteProtocolError(ProtocolError):

@@ -53,7 +53,7 @@ Answer: TypeAlias = T | Generator[Progress | None, None, T]
 
 
 class Refusal(ChipProblem):
-    """The chip will not do it; becomes an ``ErrorReply``.
+    """The chip refuses the request; sent as an ``ErrorReply``.
 
     ``value`` and ``limit`` are the number asked for and the number allowed, 0 where none apply.
     """
@@ -114,7 +114,7 @@ class Prepares(Protocol):
     """A chip that looks at a request before the verb for it is called, whatever that verb does."""
 
     def prepare(self, request: Request[Any]) -> None:
-        """Raises ``Refusal`` for one that must not be carried out. Called again before one that was held up goes on."""
+        """Raise ``Refusal`` for a request that must not be carried out; called again before a paused one goes on."""
         ...
 
 

@@ -21,7 +21,7 @@ READ_STEP = 1 << 44  # distance of the sample numbers of two of them
 
 
 class Returns(enum.IntEnum):
-    """What a compute request brings back."""
+    """The form of a compute request's results."""
 
     RAW = 0  # (vectors, planes, conversions) codes
     SUMS = 1  # (vectors, outputs) shift-added, pair subtracted

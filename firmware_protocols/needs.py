@@ -1,4 +1,4 @@
-"""What a request takes of a chip, by its capabilities."""
+"""Capabilities that each request needs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _RETURNS = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS, Returns.
 
 
 def capabilities_for(request: Request[Any]) -> Capability:
-    """What a chip must be able to do for a request."""
+    """Capabilities that a chip needs for a request."""
     needs = _NEEDS.get(type(request), Capability(0))
     if isinstance(request, Mvm | Sweep):
         needs |= _RETURNS[request.returns]

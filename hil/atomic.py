@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all (``cim.files``); what stands in the way is an ``OutputError``."""
+"""Files that appear whole or not at all (``cim.files``); failures are raised as ``OutputError``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """The same for a folder, which must not exist yet (or be empty); parents are made."""
+    """Make a folder that appears whole or not at all: it must not exist yet (or be empty); parents are made."""
     final = Path(path).absolute()
     with output_errors(final), files.new_folder(final) as part:
         yield part

@@ -65,7 +65,7 @@ class Waits:
 
 @dataclass
 class StageProgress:
-    """How far a stage is. ``share``: of 1; ``what``: what it is at, in words."""
+    """Progress of a stage. ``share``: 0 to 1; ``what``: the work under way, in words."""
 
     name: str
     started_s: float
@@ -125,7 +125,7 @@ class StageProgress:
 
 @dataclass
 class JobProgress:
-    """How far the whole is."""
+    """Progress of the whole job."""
 
     stages: Sequence[PlannedStage]
     started_s: float
@@ -262,7 +262,7 @@ class Watch:
             self.message(text)
 
     def found(self, phase: str, text: str) -> None:
-        """What a phase of the job (of ``hil deploy``: compile, calibrate, write, …) found so far: the last text counts.
+        """Findings of a phase so far (of ``hil deploy``: compile, calibrate, write, …): the last text counts.
 
         Told by a watcher that was given the phases.
         """

@@ -116,7 +116,7 @@ def within(kept: KeptAnswers, loss: float) -> bool:
 
 
 def bits_within(prices: Mapping[str, LayerPrices], budget: float) -> dict[str, LayerBits]:
-    """Bits of each layer at the least cost for which errors add up to ``budget``; all of them where none do."""
+    """Bits of each layer at the least cost whose errors add up to ``budget``; the most bits where no choice does."""
     chosen = {name: (len(WEIGHTS) - 1, len(CODES) - 1) for name in prices}
     for worth in np.geomspace(1e-4, 1e8, 121):
         tried = {}

@@ -21,7 +21,7 @@ FACTOR_BITS = 8
 
 @dataclass(frozen=True, slots=True)
 class LayerBits:
-    """Bit widths of one layer; None takes those of the network.
+    """Bit widths of one layer; None takes the network's width.
 
     ``activation`` is the width of the codes that the layer takes.
     """

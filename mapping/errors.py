@@ -22,7 +22,7 @@ class MappingMismatch(MappingError):
 
 
 class MappingUsageError(MappingError):
-    """Asked for something that this installation does not have."""
+    """A feature was requested that this installation does not have."""
 
 
 class NotMappable(MappingError):
@@ -31,7 +31,7 @@ class NotMappable(MappingError):
 
 @dataclass(frozen=True, slots=True)
 class LayerNeed:
-    """What one layer asks of a chip."""
+    """The macros, rows and columns that one layer needs on a chip."""
 
     layer: str
     rows: int

@@ -158,7 +158,7 @@ def _worst_layer(network: NetworkFile, program: ConductanceProgram) -> tuple[str
 
 
 def compared(network: NetworkFile) -> Callable[[ConductanceProgram, ScaleRule], KeptAnswers]:
-    """What programs of a network, by a rule, keep of its float answers."""
+    """Share of the float network's answers that programs keep, by the rule that chooses weight scales."""
     at, held_out = compared_images(network)
     images, labels = network.calibration_images[at], network.calibration_labels
     floats = float_logits(network.graph, images)

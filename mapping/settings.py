@@ -1,4 +1,4 @@
-"""Settings of a frozen dataclass, each told once: its default, its words, its limits and its unit.
+"""Settings of a frozen dataclass, each defined once: its default, its help, its limits and its unit.
 
     @dataclass(frozen=True, slots=True)
     class Training:
@@ -79,7 +79,7 @@ def as_options(settings: Any, *names: str) -> str:
 
 
 def check_limits(settings: Any, error: type[Exception]) -> None:
-    """Refuse a setting that lies beyond its limits, or is none of its choices.
+    """Refuse a setting that lies beyond its limits or is not one of its choices.
 
     Raises:
         error: with the name of the setting, its value and what it takes.

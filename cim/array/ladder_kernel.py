@@ -78,7 +78,7 @@ def voltages(per_row: Any, resistance: Any) -> Any:
 
 @njit(**_options)
 def grouped(per_row: Any, resistance: Any, group: int, power: int) -> Any:
-    """What ``cim.array.wire_segments.segment_law`` takes of the ladders of ``voltages``, means over groups of rows.
+    """Ladder voltages as means over groups of rows, the input of ``cim.array.wire_segments.segment_law``.
 
     Returns:
         (steps, segments) of the arriving share w^power, of w² and of the place along the line (the place after the

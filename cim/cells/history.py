@@ -98,7 +98,7 @@ class CellHistory:
 
     @property
     def targets_us(self) -> Floats:
-        """What every cell is written to, µS."""
+        """Write target of every cell, µS."""
         return np.asarray(self._levels_us[self._level], np.float64)
 
     def advance(self, time_s: float) -> None:
@@ -127,7 +127,7 @@ class CellHistory:
         return self._at_rank(np.sqrt(1.0 - self.law.memory_fresh_share), 0.0)
 
     def read(self, time_s: float) -> Floats:
-        """Conductances in one read of every cell at ``time_s``, µS, with what the law says is new at every read."""
+        """Conductances in one read of every cell at ``time_s``, µS, with the law's noise that is new at every read."""
         self.advance(time_s)
         fresh = self.law.memory_fresh_share
         new = 0.0 if fresh == 0.0 else np.sqrt(fresh) * self._rng.standard_normal(self._walk.shape)

@@ -1,4 +1,4 @@
-"""The integers that a chip's conductance levels stand for.
+"""The integer weights of a chip's conductance levels.
 
     g_k ≈ g_0 + unit · v_k,   v_0 = 0 < v_1 < … < v_n
 

@@ -58,7 +58,7 @@ class WordLine(enum.StrEnum):
 
 
 class Sensing(enum.StrEnum):
-    """What a column gives its converter."""
+    """The quantity that a column passes to its converter."""
 
     CURRENT = "current"  # Σ G u
     VOLTAGE = "voltage"  # Σ G u / Σ G: the line floats and settles at the mean of its inputs, weighted by conductance

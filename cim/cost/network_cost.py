@@ -252,7 +252,7 @@ def _layer_cost(
     busy_ns: Sequence[float],
     energy_pj: dict[str, float],
 ) -> LayerCost:
-    """What layer ``number`` takes, its times as scheduled among the others."""
+    """Time and energy of one layer, with its times as scheduled among the others."""
     return LayerCost(
         name=layer.name,
         kind=layer.kind.value,

@@ -1,4 +1,4 @@
-"""What one image asks of a tile: reads, input cycles, conversions; the one count of costs, placement and dry runs.
+"""Work of a tile for one image: reads, input cycles, conversions; costs, placement and dry runs count by it.
 
 A read drives one input plane through one tile; its input cycles are 2^width − 1 where pulses are
 counted, else one. The counts are those of the emulated chip, exactly (tests compare).

@@ -18,7 +18,7 @@ from cim.record.calibration import CellState
 
 @dataclass(frozen=True, slots=True)
 class CellLaws:
-    """The laws of a table's cells, and what could not be told."""
+    """The laws fitted to a table's cells, and the values that the table does not determine."""
 
     programming: ProgrammingLaw
     read_noise: ReadNoise

@@ -42,7 +42,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ColumnProducts:
-    """What the column fits of one macro start from; arrays (vectors, conversions)."""
+    """The data of one macro that column fits start from; arrays (vectors, conversions)."""
 
     spec: MacroSpec
     halves_us: Floats
@@ -92,11 +92,11 @@ class ColumnProducts:
         )
 
     def law_us(self, wire: Wire) -> Floats:
-        """What is converted by the simulator's law of wires, (vectors, conversions)."""
+        """Sums at the converters by the simulator's law of wires, µS, (vectors, conversions)."""
         return converted_sums_us(self.spec, 0, self.halves_us, self.units, wire)
 
     def sums_us(self, wire: Wire) -> Floats:
-        """The same from the exact solution of the lines: test patterns are more uneven than networks."""
+        """Sums from the exact solution of the lines, as test patterns are more uneven than a network's inputs."""
         if self.spec.word_line is WordLine.ROW:
             return self.law_us(wire)
         return np.asarray(gated_sums_us(self.spec, 0, self.halves_us, self.units, wire), np.float64)

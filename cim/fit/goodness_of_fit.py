@@ -41,7 +41,7 @@ class AgeGoodness:
 
 
 def judge_law(law: ProgrammingLaw, noise: ReadNoise, fitted: Readings, test: Readings) -> tuple[AgeGoodness, ...]:
-    """How well the law says the errors of cells it has not seen, age by age.
+    """Distance between the law and the errors of cells that it was not fitted on, age by age.
 
     Args:
         fitted: the cells that the law comes from; the Gaussian baseline is fitted to them, and

@@ -56,7 +56,7 @@ def pattern_readings(
 
 
 def held_and_fitted(cells: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which of so many cells judge the law, and which it is fitted to."""
+    """Split ``cells`` into those that judge the law and those that it is fitted to."""
     number = np.arange(cells)
     held = number % HELD_OUT == 0
     stride = -(-cells // LAW_CELLS)
@@ -183,7 +183,7 @@ def stuck_states(spec: MacroSpec, stuck: Stuck) -> NDArray[np.int8]:
 
 
 def merge_stuck(cycles: Sequence[NDArray[np.int8]]) -> NDArray[np.int8]:
-    """What most cycles say; one cycle alone stands, of two both must agree."""
+    """Stuck cells by majority of the cycles; of two cycles both must agree."""
     needed = len(cycles) // 2 + 1
     merged = np.full(cycles[0].shape, CellState.GOOD, np.int8)
     for state in STUCK:

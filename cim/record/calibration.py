@@ -1,4 +1,4 @@
-"""What measuring one chip taught us: per-column converters, programming law, read noise, wires.
+"""The measured properties of one chip: converters by column, programming law, read noise, wires.
 
 A ``CalibrationRecord`` is filled through the driver and read by the simulator; it holds no
 hidden truth, only estimates with their standard errors. One HDF5 file holds one record.
@@ -156,7 +156,7 @@ class NotCalibrated(CimMismatch, LookupError):
 
 
 def tile_conversions(spec: MacroSpec, output0: int, outputs: int) -> NDArray[np.int64]:
-    """Where a tile's conversions, in raw order, stand in a read of the whole macro.
+    """Indices of a tile's conversions, in raw order, among those of the whole macro.
 
     Example: a macro of 64 pairs subtracted digitally, outputs 2 and 3 → [2, 3, 66, 67].
     """

@@ -26,7 +26,7 @@ class CellErrors:
 
 
 def nominal_errors(spec: ChipSpec, age_s: float) -> CellErrors:
-    """What the chip file's [models] say of cells at an age; no errors where it has none."""
+    """Cell errors at an age by the chip file's [models]; zero without that section."""
     from scipy.special import ndtri  # late: an estimate needs neither scipy nor device laws
 
     from cim.cells.programming_law import law_at

@@ -90,7 +90,7 @@ def inputs_err(spec: MacroSpec, record: CalibrationRecord) -> bool:
 
 
 def _plain(spec: MacroSpec, part: MacroCalibration) -> MacroCalibration:
-    """Converters that do what their file says; cells as they were found."""
+    """Ideal converters of the chip file, with the cells as they were measured."""
     plain = nominal_macro(spec, part.macro)
     return dataclasses.replace(plain, cells=part.cells, stuck_us=part.stuck_us, gain_known=part.gain_known)
 

@@ -55,7 +55,7 @@ class DeviceModel(Protocol):
         """Growth of the difference of two reads per decade, µS², and from which separation on, s."""
 
     def at_full_scale(self, full_scale_us: float) -> DeviceModel:
-        """The same model for another highest conductance."""
+        """The model scaled to another highest conductance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +276,7 @@ def still_record(spec: ChipSpec, macros: Sequence[int]) -> CalibrationRecord:
 
 
 def nominal_record(spec: ChipSpec, macros: Sequence[int] | None = None) -> CalibrationRecord:
-    """What the chip file alone says of chips of this kind, as a record of kind ``"model"``.
+    """A record of kind ``"model"``: chips of this kind by their chip file alone.
 
     Columns do what the file promises, with its conversion noise; cells follow the named model,
     with stuck and unreached shares. A record fitted to a chip replaces it.

@@ -72,7 +72,7 @@ def load_two_rows(typing: Any, array: Any, first: Any, second: Any) -> Any:
 
 @intrinsic
 def store_two_rows(typing: Any, array: Any, first: Any, second: Any, value: Any) -> Any:
-    """The same the other way; ``array`` may be of any type, indices count its items."""
+    """Store lanes of two rows into ``array`` of any type; indices count its items."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         for begin, at in enumerate(values[1:3]):

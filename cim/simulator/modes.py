@@ -6,7 +6,7 @@ import enum
 
 
 class SimulationMode(enum.StrEnum):
-    """What is computed for a layer of a virtual chip."""
+    """How a layer of a virtual chip is computed: conversion by conversion, or by moments."""
 
     EXACT = "exact"  # every conversion of every input plane
     FAST = "fast"  # one product for all planes, noise of matched moments

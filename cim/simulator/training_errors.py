@@ -26,7 +26,7 @@ FARTHEST, POINTS = 5.0, 401  # normal scores of the table of errors; beyond it t
 
 @dataclass(frozen=True, slots=True)
 class ArrayNoise:
-    """What a layer in training knows of a chip, taken from its record at one age.
+    """The chip's errors that a layer in training adds, taken from a record at one age.
 
     ``errors_us`` (levels, points): quantiles of the programming error at evenly spaced normal
     scores from −FARTHEST to FARTHEST; ``read_variance_us2`` (levels,): of one read of a cell. Shares are of

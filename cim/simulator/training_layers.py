@@ -58,7 +58,7 @@ def some_windows(
 
 
 class CimLayer(nn.Module):
-    """What convolution and matrix layers share; weights (outputs, inputs, …), a window flattened to rows.
+    """Base of convolution and matrix layers; weights (outputs, inputs, …), a window flattened to rows.
 
     Args of the subclasses:
         spec: the macro the layer will be tiled on.
@@ -139,7 +139,7 @@ class CimLayer(nn.Module):
     def held(
         self, levels: Tensor, vectors: Tensor, activity: float, given: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What ``chips`` virtual chips hold.
+        """The weights as ``chips`` virtual chips hold them.
 
         Args:
             levels: (outputs, rows).

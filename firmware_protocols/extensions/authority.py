@@ -210,7 +210,7 @@ class ChipAuthority:
         self.level, self._session = request.level, session_key(key, nonce, request.level, host)
 
     def drop(self) -> None:
-        """Back to what everybody may do."""
+        """Drop the granted level: only requests that need no key remain."""
         self.level, self._session, self._nonce = Level.OBSERVE, b"", b""
 
     def check(self, request: Request[Any], data: bytes) -> int:

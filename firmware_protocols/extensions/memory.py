@@ -88,7 +88,7 @@ class SlotRing:
 
     @property
     def depth(self) -> int:
-        """So many records are there at any time, whenever the power fails."""
+        """Number of records that are stored at any time, whenever the power fails."""
         return self._count - 1
 
     def records(self) -> list[bytes]:

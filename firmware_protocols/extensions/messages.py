@@ -15,7 +15,7 @@ NONCE_BYTES, PROOF_BYTES = 16, 32
 
 
 class Level(enum.IntEnum):
-    """What a host may ask; each level holds those below it."""
+    """Levels of requests that a host may send; each includes those below it."""
 
     OBSERVE = 0  # describe, status
     RUN = 1  # reads, products, layers, waiting
@@ -139,6 +139,6 @@ class Authorise(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class DropAuthority(Request[Done]):
-    """Go back to what everybody may do."""
+    """Drop the granted level: only requests that need no key remain."""
 
     reply_class = Done

@@ -106,7 +106,7 @@ class Plan:
         return self.values[self.steps[-1].output]
 
     def words(self) -> NDArray[np.int32]:
-        """The plan as it is sent."""
+        """The plan as 32-bit words for the wire."""
         head = [FORMAT, self.arena, *self.values[0].shape, len(self.values), len(self.steps)]
         parts: list[Any] = [head, self.table.astype(np.int32).ravel()]
         parts += [[value.place, value.item, len(value.shape), *value.shape] for value in self.values]
@@ -118,7 +118,7 @@ class Plan:
 
 
 class PlanUpload:
-    """The words of a plan as they come, part after part."""
+    """Collects the words of a plan from its parts."""
 
     def __init__(self) -> None:
         self._words: list[NDArray[np.int32]] = []

@@ -157,7 +157,7 @@ class Probes:
         return self._transfer(vectors, "transfer", batch)
 
     def hot_transfer(self, vectors: int) -> dict[int, Products]:
-        """The same with vectors of its own, at a second temperature."""
+        """Products at a second temperature, with other random vectors than at the first."""
         return self._transfer(vectors, "hot transfer", 0)
 
     def _transfer(self, vectors: int, name: str, batch: int) -> dict[int, Products]:

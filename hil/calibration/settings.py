@@ -1,4 +1,4 @@
-"""What a calibration was asked for, besides the chip and its macros."""
+"""Settings of a calibration, besides the chip and its macros."""
 
 from __future__ import annotations
 

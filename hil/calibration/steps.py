@@ -104,7 +104,7 @@ class SecondTemperature:
 
 @dataclass(frozen=True, slots=True)
 class Climate:
-    """Temperature that the status told during a step."""
+    """Chip temperatures reported by STATUS during a step."""
 
     temperature_c: float
 

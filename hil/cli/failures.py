@@ -93,7 +93,7 @@ def with_whole_commands(error: Exception, typed: Sequence[str], hil: Any) -> Exc
 
 
 def report_failure(arguments: Sequence[str], code: ExitCode, error: BaseException, what: str = "") -> None:
-    """What a command that failed owes to programs, as far as its arguments ask for it."""
+    """Write the JSON, JUnit and folder output of a command that failed, as far as its arguments name them."""
     answer = _answer(arguments, code, error, what)
     if "--json" in arguments:
         print_json(answer)

@@ -50,7 +50,7 @@ def output_file(path: Path | None) -> Path | None:
 
 
 def output_folder(path: Path) -> Path:
-    """The same for a folder that is made or filled."""
+    """Check that a folder can be made, or exists and can be filled."""
     from hil.atomic import check_can_fill
 
     check_can_fill(path)

@@ -41,7 +41,7 @@ def _together() -> type[Any]:
 
 
 def _option(of: dict[str, dataclasses.Field[Any]]) -> Any:
-    """One setting of some experiments, from the field that each has of it."""
+    """The command-line option of one setting, from its field in each experiment that has it."""
     by_words: dict[str, list[str]] = {}
     for name, field in of.items():
         about = field.metadata

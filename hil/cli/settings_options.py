@@ -38,7 +38,7 @@ MOST = 1e12  # a limit beyond that is one of the machine, and none that a user n
 
 
 class Given(Generic[Settings]):
-    """What of a settings class was asked for on a command line."""
+    """The settings of one class that were given on a command line."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = values

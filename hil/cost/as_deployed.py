@@ -47,7 +47,7 @@ def cost_as_compiled(program: ConductanceProgram) -> Cost:
 
 
 def known_cost(program: ConductanceProgram, recipe: Recipe) -> Cost | None:
-    """The same; None where the chip file has no prices."""
+    """Cost of one image as deployed; None where the chip file has no prices."""
     try:
         return cost_as_deployed(program, recipe)
     except NoCostModel:

@@ -24,7 +24,7 @@ def estimate_network_mnsim(
     input_shape: tuple[int, int, int] | None = None,
     trust: bool = False,
 ) -> MnsimCost:
-    """What MNSIM 2.0 says of one of its own networks (lenet, vgg8, resnet18), a net.pt or an architecture.
+    """Cost by MNSIM 2.0 of one of its own networks (lenet, vgg8, resnet18), a net.pt or an architecture.
 
     Its own networks have 9-bit weights and activations (sign and 8 bits), others those of ``hil estimate``.
     """

@@ -1,4 +1,4 @@
-"""What an estimate of cost was asked for, besides network, chip and techniques."""
+"""Settings of an estimate of cost, besides network, chip and techniques."""
 
 from __future__ import annotations
 

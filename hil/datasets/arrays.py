@@ -86,7 +86,7 @@ def read_array_file(path: Path, limit: int | None) -> ArrayContent:
 
 
 def content_of(arrays: Mapping[str, NDArray[Any]], source: str) -> ArrayContent:
-    """The same of arrays in memory, by the names that a file would give them.
+    """Samples and labels of arrays in memory, by the names that a file would give them.
 
     Raises:
         FileError: arrays that do not fit each other, or are none of those.

@@ -209,7 +209,7 @@ def read_hdf5(path: Path, limit: int | None, group: str = "") -> Content:
 
 
 def _h5_array(file: Any, name: str, path: Path, dimensions: int) -> Any:
-    """A numeric dataset that lies in this very file."""
+    """A numeric dataset of an HDF5 file; links to other files are refused."""
     import h5py
 
     data = file.get(name)

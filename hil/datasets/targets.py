@@ -18,7 +18,7 @@ MOST_CLASSES = 65536
 
 
 class TargetKind(enum.StrEnum):
-    """What the samples of a set are labelled with."""
+    """Kinds of labels: a class, masks of pixels, boxes, values, classes by step, or no labels."""
 
     CLASSES = "classes"  # int64 (n,)
     MASKS = "masks"  # uint8 (n, height, width), 255: ignored

@@ -1,4 +1,4 @@
-"""What runs before know of this chip: its record, the newest that still holds, and who wrote what it holds."""
+"""What earlier runs measured of this chip: its newest valid record, and which run wrote its program."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def with_writer(report: AgreementReport, folder: RunFolder) -> AgreementReport:
 
 
 def chip_temperature_c(driver: ChipDriver) -> float | None:
-    """What the chip's status tells, °C; None where it has none."""
+    """Temperature by the chip's STATUS, °C; None where it has no sensor."""
     try:
         return driver.status().temperature_c
     except DeviceError:

@@ -63,7 +63,7 @@ class ChipRun(Protocol):
 
     @property
     def tuned(self) -> Tuned | None:
-        """The program with this chip's lines; None: it runs as compiled."""
+        """The program with the gains and offsets tuned to this chip; None: it runs as compiled."""
 
     @property
     def untuned(self) -> NDArray[np.int32] | None:

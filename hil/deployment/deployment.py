@@ -66,7 +66,7 @@ class Deployment:
         return mode_of(self.program, self.options, tuned=self.targets is not None)
 
     def on_chip(self, chip: ChipRun) -> Deployment:
-        """The deployment with what the chip holds: its program, readings, corrections and tune."""
+        """The deployment with the chip's side added: its program, readings, corrections and tune."""
         return replace(
             self,
             options=replace(self.options, age_s=chip.age_s),

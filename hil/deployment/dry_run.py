@@ -1,4 +1,4 @@
-"""What a deployment would cost, before anything is written: bytes, time at this baud, pulses, wear.
+"""Cost of a deployment before anything is written: bytes, time at this baud rate, pulses, wear.
 
 Bytes are those of the same calls on a chip of paper (``hil.driver.counting.wire_cost``).
 """

@@ -1,4 +1,4 @@
-"""The stages of a deployment before the first of them, and about how long each takes: what progress is told by.
+"""The stages of a deployment and about how long each takes, known before the first begins: progress goes by them.
 
 Work is in seconds of an idle machine with an emulated chip; the pace of a run corrects it on the way (``hil.watch``).
 """

@@ -52,7 +52,7 @@ def usual_recipe(*having: str, without: Sequence[str] = ()) -> Recipe:
 
 @dataclass(frozen=True, slots=True)
 class TechniqueOptions:
-    """What is to be done to a network on a chip: an effort, techniques beside it, and some left out."""
+    """Techniques for a network on a chip: those of an effort, further ones, and those that are left out."""
 
     effort: int | None = setting(
         None, "0: as compiled, 1: what costs neither macros nor training, 2: what free macros and chip time allow, "
@@ -71,7 +71,7 @@ class TechniqueOptions:
 
     @property
     def any(self) -> bool:
-        """Whether anything was asked for."""
+        """Whether an effort or a technique was named."""
         return self.effort is not None or bool(self.having or self.without)
 
     @property

@@ -66,7 +66,7 @@ class RunSettings:
 
     @property
     def asked(self) -> dict[str, str]:
-        """What was deployed, by name or absolute path, for commands that go on from there."""
+        """Name or absolute path of the deployed network, for commands that follow the run."""
         return asked_for(self.network, self.data)
 
     @property

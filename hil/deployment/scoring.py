@@ -107,7 +107,7 @@ def targets_of(task: Task, data: Dataset, preprocess: Preprocess | None) -> NDAr
 
 
 def _inputs_again(task: Task, data: Dataset, preprocess: Preprocess | None) -> NDArray[np.generic]:
-    """What the network takes, (n, values), as it takes it; with a last column of 0 and 1 for the AUC."""
+    """Samples as the network takes them, (n, values), with a last column of 0 and 1 for the AUC."""
     if preprocess is None:
         raise UsageError(
             "the program does not say how pixels become inputs, which an autoencoder is to give again",

@@ -1,4 +1,4 @@
-"""What a tune is judged by: the chip without it, and the virtual chips, tuned to their own answers."""
+"""Judge a tune: by the chip without it, and by virtual chips that are tuned to their own answers."""
 
 from __future__ import annotations
 

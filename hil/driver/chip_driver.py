@@ -47,7 +47,7 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
         return self._session.ask(Status())
 
     def known_status(self) -> StatusReply | None:
-        """The same; None of a board that leaves STATUS out, as a minimum board may."""
+        """STATUS of the chip; None of a minimum board without STATUS."""
         try:
             return self.status()
         except FirmwareLacks:
@@ -119,7 +119,7 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
         self._leave(None)
 
     def leave(self) -> HilError | None:
-        """The same, but gives the error of the chip or the line: for those whose work does not depend on it.
+        """Switch the outputs off and return the chip's or the line's error, for callers that must go on.
 
         Raises:
             OutputError: the wire log cannot be written.

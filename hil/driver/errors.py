@@ -85,7 +85,7 @@ def wrong_answer(address: str, request: Request[Any], reply: Reply) -> LinkError
 
 
 def forged_counter(address: str, error: Exception) -> LinkError:
-    """The chip is said to have used more seals than any chip does."""
+    """The error of a seal counter that is higher than any chip can reach: it was forged."""
     return LinkError(
         f"nothing is sealed for this chip: {error}",
         where=address,

@@ -1,4 +1,4 @@
-"""What a host has proved to a chip that wants a key: the level that it was granted, and the seal of what changes it."""
+"""A host's side of authority: the level that the chip granted for its key, and seals of requests that change state."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from firmware_protocols.plans.plan import Plan, PlanUpload
 
 @dataclass
 class Loaded:
-    """What a chip holds beside its cells."""
+    """Layers and plans loaded into a chip, beside its cells."""
 
     layers: dict[int, LoadLayer] = field(default_factory=dict)
     plan: Plan | None = None

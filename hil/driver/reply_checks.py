@@ -182,7 +182,7 @@ class ReplyChecks:
         self._need(kind.min <= least and largest <= kind.max, request, text)
 
     def _readings(self, request: ReadCells | ProgramTile, reply: CellReadings | TileProgrammed) -> None:
-        """Readings on the scale that was asked for, in a unit that tells levels apart."""
+        """Check that readings have the requested unit and that it is fine enough to separate levels."""
         unit, largest = reply.unit_ns, int(reply.readings.max(initial=0))
         self._need(unit > 0, request, f"readings in units of {unit} nS")
         if self.spec is not None:

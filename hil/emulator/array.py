@@ -149,7 +149,7 @@ def _sections(kinds: list[NDArray[np.float64]], count: int) -> tuple[NDArray[np.
 
 
 def _on_cache_lines(values: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The same from an address that a line of the cache begins at (64 bytes)."""
+    """A copy of the array that begins at a line of the cache (64 bytes)."""
     room = np.empty(values.size + LANES, np.int32)
     first = -room.ctypes.data % 64 // room.itemsize
     room[first : first + values.size] = values

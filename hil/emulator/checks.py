@@ -1,4 +1,4 @@
-"""What the emulated chip refuses, each refusal with the number asked for and the number allowed."""
+"""Requests that the emulated chip refuses, each with the requested number and the allowed one."""
 
 from __future__ import annotations
 

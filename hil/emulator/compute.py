@@ -54,7 +54,7 @@ class Places:
         return Places(self.sample, self.per_sample, self.first + vectors)
 
     def read(self, number: int) -> Places:
-        """The same vectors in a further read, whose noise is another; ``number`` 0 is the first read."""
+        """The same vectors in read ``number`` (0 is the first), which has noise of its own."""
         return Places((self.sample + number * READ_STEP) % (1 << 64), self.per_sample, self.first)
 
 

@@ -157,7 +157,7 @@ def _draw_inl(largest: float, adcs: int, rng: np.random.Generator) -> NDArray[np
 
 
 def draw_drive(steps: int, largest: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """What a row gets for each unit from 0 to ``steps``, (steps + 1,), in nominal steps.
+    """Output of a row's driver for each input unit from 0 to ``steps``, (steps + 1,), in nominal steps.
 
     A row driver adds up one element (or pulse) a step, each of its own size: the deviation from the line
     through zero and full drive is a random walk that comes back to 0, scaled to ``largest``. The line's

@@ -1,4 +1,4 @@
-"""What the kernel of the emulated chip knows of a tile."""
+"""A tile as arrays for the kernel of the emulated chip."""
 
 from __future__ import annotations
 

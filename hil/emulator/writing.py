@@ -62,7 +62,7 @@ class PulseLaw:
 
     @property
     def perfect(self) -> bool:
-        """A pulse step of 0 stands for writes that land where they should."""
+        """Whether writes reach their targets exactly: a pulse step of 0 means that."""
         return self.parameters.pulse_step_us == 0.0
 
     def step(

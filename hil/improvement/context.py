@@ -1,4 +1,4 @@
-"""What trials share: the candidate that stands, how its program is made, and how it is scored on virtual chips.
+"""Shared by all trials: the best candidate so far, how its program is made, and how virtual chips score it.
 
 Scores come from virtual chips in fast mode, on training images that serve neither the tune nor the scales, never on
 test images.

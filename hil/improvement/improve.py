@@ -80,7 +80,7 @@ class TrialResult:
 
     @property
     def text(self) -> str:
-        """What it gave, as one line."""
+        """Result of the trial in one line."""
         if self.skipped:
             return f"{self.name}: not tried, {self.skipped}"
         gain = f"{100 * self.gain:+.2f} ± {100 * self.gain_se:.2f} points"

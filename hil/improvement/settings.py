@@ -1,4 +1,4 @@
-"""What is asked of ``hil improve``."""
+"""Settings of ``hil improve``."""
 
 from __future__ import annotations
 

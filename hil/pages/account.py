@@ -83,7 +83,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a result says.
+    """The content of a result, for every surface.
 
     Args:
         first: headline, rows, notes and next commands, as a screen shows them.

@@ -1,4 +1,4 @@
-"""Summary of what a command found, as data: headline, numbers, causes, cost, next commands.
+"""Summary of a result as data: headline, numbers, causes, cost, next commands.
 
 Terminal (``hil.report.terminal.answers``), pages (``parts.html``) and notebooks show the same object.
 """
@@ -122,7 +122,7 @@ class Summary:
         return tuple(part for part in self.parts if isinstance(part, Fact))
 
     def lines(self) -> list[str]:
-        """The same as plain lines, for logs, JUnit and text of pages."""
+        """The summary as plain lines, for logs, JUnit and text of pages."""
         found = [" · ".join(filter(None, (self.title, self.mark)))]
         if self.headline is not None:
             found.append(f"{self.headline.word}: {self.headline.text}")
@@ -131,7 +131,7 @@ class Summary:
         return [*found, *(f"next: {step.command}   {step.why}".rstrip() for step in self.steps)]
 
     def markdown(self) -> list[str]:
-        """The same in Markdown; what a chip or a file says is shown as text."""
+        """The summary in Markdown; text from a chip or a file is escaped."""
         found = [f"# {as_markdown(self.title)}", ""]
         found += [f"*{as_markdown(self.mark)}*", ""] if self.mark else []
         found += [f"**{self.headline.word}**: {as_markdown(self.headline.text)}.", ""] if self.headline else []

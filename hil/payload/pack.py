@@ -54,7 +54,7 @@ ARENA, VALUES, STEPS = 1, 5, 6  # words at the head of a plan
 
 @dataclass
 class PackedRun:
-    """What a package is made of. ``plan``: the messages that loaded it; ``writes``: chip time before each, message."""
+    """Contents of a package. ``plan``: the messages that loaded it; ``writes``: chip time before each, message."""
 
     layers: dict[int, bytes] = field(default_factory=dict)
     plan: list[bytes] = field(default_factory=list)

@@ -47,7 +47,7 @@ def read_chips(path: str | Path) -> tuple[MeasuredAnswers | MeasuredAccuracy, ..
 
 
 def _read(path: Path, arrays: Callable[[Path], Found], table: Callable[[Path], Found]) -> Found:
-    """What one of the two readers finds in a file of its kind."""
+    """Read a file by the reader of its kind, arrays or table."""
     try:
         if path.suffix == ".npz":
             return arrays(path)

@@ -51,7 +51,7 @@ class MeasuredAnswers:
     classes: int = 0  # logits of the file for each image; 0: it has classes
 
     def place(self, at: int) -> str:
-        """Where image ``at`` of the run stands in the file."""
+        """Place of image ``at`` of the run in the file."""
         return f"{self.origin.source}, row {self.rows[at]}"
 
 

@@ -331,7 +331,7 @@ class VirtualRow:
             )
 
     def record_of(self, number: int) -> CalibrationRecord:
-        """What one of the chips is believed to be."""
+        """The record of virtual chip ``number``, drawn from the belief."""
         spec = self.program.spec
         if self.points is not None and spec.models is not None:
             rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, UNMEASURED, number]))

@@ -1,4 +1,4 @@
-"""What one chip, which nobody has seen yet, will score with a network: from virtual chips that chose nothing.
+"""Prediction interval of one further chip's score, from virtual chips that were not used to choose anything.
 
     promise = promised(program, record, options, images, targets, task)
 

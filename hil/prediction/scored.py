@@ -1,4 +1,4 @@
-"""What answers of virtual chips are scored on, and the score of the float network beside them."""
+"""Images and labels that score virtual chips, and the float network's score on them."""
 
 from __future__ import annotations
 

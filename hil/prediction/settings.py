@@ -1,4 +1,4 @@
-"""What a prediction was asked for, besides network, images, record and how chips are treated."""
+"""Settings of a prediction, besides network, images, record and techniques."""
 
 from __future__ import annotations
 

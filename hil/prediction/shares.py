@@ -1,4 +1,4 @@
-"""What the spread of a prediction consists of: chips that differ, and not knowing what chips of this kind are like.
+"""Parts of a prediction's spread: chips differ from each other, and values of this kind of chip are unknown.
 
 A score of virtual chips, each drawn at a point of the ranges of its chip file, is regressed on the points,
 

@@ -100,12 +100,12 @@ class Prediction:
 
     @property
     def loses(self) -> str:
-        """What the chips lose at the first age, where it is much."""
+        """Loss of the chips at the first age, where it is large."""
         share = self.metric.share and self.metric.greater
         return lost_on_virtual_chips(self.ideal, self.at(0).mean) if share else ""
 
     def _shares(self) -> list[SummaryItem]:
-        """What the spread consists of, and what to measure first."""
+        """Parts of the spread, and what to measure first."""
         found = self.shares_at(0)
         return [] if found is None else found.parts(self.metric)
 

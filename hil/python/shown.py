@@ -1,4 +1,4 @@
-"""What every answer has in a notebook: its summary as a table, frames and figures by the libraries of one extra."""
+"""Base of answers in a notebook: a summary as a table, and frames and figures by the libraries of one extra."""
 
 from __future__ import annotations
 

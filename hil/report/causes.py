@@ -14,7 +14,7 @@ GAINED = "below zero: gained"
 
 
 def causes_table(split: CauseSplit) -> Table:
-    """What was lost to every cause with its interval, and their sum."""
+    """Loss to every cause with its interval, and the sum."""
     m, unit = split.metric, split.metric.unit
     rows = [(p.name, m.change(p.loss), m.span((p.low, p.high)), _of_gap(p.loss, split)) for p in split.parts]
     rows.append(("sum", m.change(split.gap), m.span((split.low, split.high)), _of_gap(split.gap, split)))

@@ -1,4 +1,4 @@
-"""What was lost between the network and the chip: how much, whether that can be told from 0, and to which causes."""
+"""Loss between the network and the chip: its size, whether it differs from 0, and its causes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Lost:
 
 
 def lost_to(report: AgreementReport) -> Lost:
-    """What the accuracy was lost to: by causes where the run looked for them, else ideal against measured alone."""
+    """The loss of accuracy by cause where the run looked for causes, else from ideal to measured alone."""
     split, j = report.causes, report.decisive
     if split is None:
         return Lost("ideal", j.lost.mean, j.lost.low, j.lost.high, j.n)

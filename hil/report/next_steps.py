@@ -1,4 +1,4 @@
-"""What one does after this answer: at most three steps that follow from a report, the most useful first."""
+"""Next commands after a report: at most three, the most useful first."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class RunIndex:
 
     @property
     def note(self) -> str:
-        """What the table does not hold."""
+        """Note on runs that the table leaves out: unfinished, unread and older ones."""
         parts = (
             ("unfinished", ", ".join(self.unfinished)),
             ("report cannot be read", ", ".join(self.unread)),

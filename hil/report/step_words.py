@@ -1,4 +1,4 @@
-"""What a next step is called: a command of a shell, or a call of Python for a run that was made there."""
+"""Text of a next step: a shell command, or a Python call for a run that was made in Python."""
 
 from __future__ import annotations
 

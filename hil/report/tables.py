@@ -33,7 +33,7 @@ ADAPTED = "of the layers' multiplications more, by the host"
 
 
 def doubts(report: AgreementReport) -> tuple[str, ...]:
-    """What makes a report worth little, whatever its verdict, in words."""
+    """Sentences on facts that weaken a report, whatever its verdict."""
     c = report.cells
     harmed = () if report.tune_harm is None else (report.tune_harm.text,)
     if c.unreached is None or c.unreached <= MOST_UNREACHED * c.total:

@@ -33,7 +33,7 @@ DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeErro
 
 
 class WorkFolder:
-    """What was done of a work, in ``root``; None keeps nothing.
+    """Stored parts of a long work in ``root``; None stores nothing.
 
     Args:
         of: the fingerprint: plain data by name, groups of them too.
@@ -88,7 +88,7 @@ class WorkFolder:
         return made
 
     def json_part(self, name: str, load: Callable[[Any], T], compute: Callable[[], T]) -> T:
-        """The same for plain data, which ``load`` checks and ``compute`` gives as JSON takes it."""
+        """A part as plain data: read and checked by ``load``, or made by ``compute`` and written as JSON."""
         return self.part(name, lambda path: load(load_json(path)), compute, save_json)
 
     def has(self, name: str) -> bool:
@@ -137,7 +137,7 @@ class WorkFolder:
                 (self.root / name).unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """The work is done, and what it came to stands elsewhere."""
+        """Remove the folder once the work is done and its result is stored elsewhere."""
         if self.root is not None:
             discard(self.root)
 

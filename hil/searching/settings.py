@@ -151,7 +151,7 @@ class SearchSettings:
 
     @property
     def asked(self) -> Recipe:
-        """What is done to the networks on chips: costs are of what is written then."""
+        """Techniques for the networks on chips; costs include them."""
         return Recipe.of_words(self.recipe)
 
     @property

@@ -265,7 +265,7 @@ def discordance(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def repeat_discordance(measured: ArrayLike) -> float | None:
-    """The same between two different repeats of the chip; None for a single repeat."""
+    """Share of images answered differently by two repeats of the chip; None for one repeat."""
     y = np.asarray(measured, np.float64)
     m = y.shape[0]
     return float(2 * y.var(axis=0, ddof=1).mean()) if m > 1 else None

@@ -100,7 +100,7 @@ class Power:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Basis of one verdict. Fractions, or scores of ``metric`` in their unit."""
+    """The numbers behind one verdict, as fractions or as scores of ``metric`` in their unit."""
 
     verdict: Verdict
     text: str
@@ -348,7 +348,7 @@ def power_of(c: Comparison, tolerance: float, limits: CriticalValues) -> Power:
 
 
 def refusals_of(c: Comparison) -> tuple[str, ...]:
-    """What bars agreement: too few images, repeats or virtual chips."""
+    """Reasons that exclude *agree*: too few images, repeats or virtual chips."""
     minima = ((c.n, FEWEST_IMAGES, "images"), (c.repeats, FEWEST_REPEATS, "repeats of the chip"))
     needs = (*minima, (c.chips, FEWEST_CHIPS, "virtual chips"))
     return tuple(

@@ -54,7 +54,7 @@ class FreeCells:
             self._take(area)
 
     def put(self, areas: Sequence[Area], *, further: bool) -> tuple[Area, ...] | None:
-        """Places for the same tiles once more, taken from now on; None, and nothing taken, where they do not fit.
+        """Reserve places for one more copy of the tiles; None, and no place is reserved, where they do not fit.
 
         Args:
             further: also on macros that hold nothing in that round.

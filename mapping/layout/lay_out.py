@@ -51,7 +51,7 @@ class LayoutOptions:
 
     @property
     def read_once(self) -> LayoutOptions:
-        """The same cells with the usual reads."""
+        """These options with the usual number of reads, on the same cells."""
         return replace(self, residual_reads=RESIDUAL_READS, mean_reads=1)
 
 

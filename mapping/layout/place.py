@@ -144,7 +144,7 @@ def _packed(layers: Sequence[LayerCopy], spec: ChipSpec, most_reads: float) -> t
 def _in_groups(
     layers: Sequence[LayerCopy], spec: ChipSpec, placement: Placement, most_reads: float
 ) -> tuple[tuple[Place, ...], ...]:
-    """Each layer copy on macros of its own, and those in parts of groups."""
+    """Put each layer copy on macros of its own, group by group."""
     assert spec.groups is not None
     own = []
     for layer in layers:

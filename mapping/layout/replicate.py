@@ -34,7 +34,7 @@ class LayerReads:
     reads: int
 
     def time(self, copies: int) -> int | None:
-        """Reads that one image asks of the busiest copy; None when the map has no grid of so many blocks."""
+        """Reads of the busiest copy for one image; None when the map has no grid of so many blocks."""
         try:
             down, across = grid(self.rows, self.width, copies)
         except ValueError:
@@ -74,7 +74,7 @@ def choose_copies(stages: Sequence[LayerReads], budget: int) -> tuple[dict[str, 
 def choose_shared_copies(
     stages: Sequence[LayerReads], budget: int, fits: Callable[[Mapping[str, int], int], bool]
 ) -> tuple[dict[str, int], int] | None:
-    """The same on macros that layers may share: the smallest T that was found, no proven optimum.
+    """Choose copies of layers that may share macros: the smallest T that was found, not a proven optimum.
 
     For every T several numbers of copies are tried: so fine that a few fill a macro's T with least rest, and the
     fewest that take T, a half or a third of it.

@@ -85,7 +85,7 @@ class Bundle:
 def cut_bundles(
     shape: MatrixShape, macro: MacroSpec, slices: int, placement: SlicePlacement = SlicePlacement.MACROS
 ) -> tuple[Bundle, ...]:
-    """The pieces of a layer as they must lie together; their order is that of ``cut`` by outputs and inputs.
+    """The pieces of a layer that must lie side by side, ordered as in ``cut``: by outputs, then inputs.
 
     Side by side, pieces are cut as if a macro had only 1 / slices of its outputs. A macro with
     fewer outputs than slices cannot hold a weight: ``ValueError``.

@@ -121,7 +121,7 @@ def capture_exported(
     classes: Sequence[str],
     provenance: Mapping[str, str] | None = None,
 ) -> NetworkGraph:
-    """As ``capture``, for a module that was exported before, with any batch or none that is fixed.
+    """As ``capture``, for a module that was exported before, with a fixed batch or a symbolic one.
 
     Without ``preprocess`` the graph is good for its cost only.
     """

@@ -59,7 +59,7 @@ class NewerVersionError(MappingMismatch):
 
 
 def check_there(path: str | Path) -> None:
-    """Refuse a file that ``read_bytes`` would, without reading it: before anything else is asked for or done."""
+    """Refuse a missing, empty or too large file as ``read_bytes`` does, without reading it."""
     with _reading(path):
         files.check_regular(path, LARGEST_FILE)
 
@@ -133,7 +133,7 @@ def check_archive(data: bytes, path: str | Path) -> bytes:
 
 
 def _other_kind(data: bytes, error: Exception) -> tuple[str, str]:
-    """What a file is that is no archive of torch, and the way on."""
+    """The kind of a file that is not a torch archive, and the next command."""
     whole = "export the network: torch.onnx.export, tf2onnx or a .tflite converter; then hil import model.onnx"
     if data.startswith(b"\x89HDF"):
         return "is HDF5, no network of torch", f"of a program of hil: name it .h5; of Keras: {whole}"

@@ -1,4 +1,4 @@
-"""A network as data: nodes in execution order, what stands before them, and what its answers are called."""
+"""A network as data: nodes in execution order, preprocessing before them, and names of the answers."""
 
 from __future__ import annotations
 

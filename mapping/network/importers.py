@@ -40,7 +40,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
 def own_bits(graph: NetworkGraph) -> tuple[int, int] | None:
-    """Bits of weights and activations of a network that comes with codes of its own; None of any other."""
+    """Bits of weights and activations of a network that was quantised by its author; None of any other."""
     return (OWN_CODES_BITS, OWN_CODES_BITS) if any(isinstance(node, Grid) for node in graph.nodes) else None
 
 

@@ -64,7 +64,7 @@ def graph_from_onnx(
 
 
 def _model(data: bytes, path: str | Path) -> Any:
-    """The parsed file, functions of its own written out."""
+    """The parsed file, with calls of the model's own functions replaced by their bodies."""
     try:
         import onnx
     except ImportError as error:

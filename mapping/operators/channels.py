@@ -1,4 +1,4 @@
-"""Channels of a network as they go from node to node, and which of them stay when some are taken out."""
+"""Channels followed from node to node, and which must be pruned together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Channels = Sequence[int]
 
 
 class ChannelClasses:
-    """Channels that go or stay together, by union; a *fixed* one never goes."""
+    """Classes of channels that are pruned together (union-find); a *fixed* channel is never pruned."""
 
     def __init__(self) -> None:
         self.above: list[int] = []
@@ -28,14 +28,14 @@ class ChannelClasses:
         return made
 
     def root(self, channel: int) -> int:
-        """The number that stands for the whole class of a channel."""
+        """The channel that represents the class of ``channel``."""
         while self.above[channel] != channel:
             self.above[channel] = self.above[self.above[channel]]
             channel = self.above[channel]
         return channel
 
     def join(self, one: Channels, other: Channels) -> None:
-        """Each channel of ``one`` goes with the channel at its place in ``other``."""
+        """Prune each channel of ``one`` together with the channel at its place in ``other``."""
         for a, b in zip(one, other, strict=True):
             self.above[self.root(b)] = self.root(a)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """``apply(x, alpha, beta)`` in torch; ``least`` is a value that no result is below (−inf: none)."""
+    """``apply(x, alpha, beta)`` in torch; ``least`` is a lower bound of all results, −inf where there is no bound."""
 
     apply: Callable[[Tensor, float, float], Tensor]
     least: float = -math.inf

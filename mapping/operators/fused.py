@@ -73,7 +73,7 @@ class FusedOp:
 
     @property
     def gives_signed(self) -> bool:
-        """Whether its codes may be below zero where those of its inputs are not and no clamp says so."""
+        """Whether its codes may be negative though all input codes are not and no clamp lets them."""
         return True
 
     @property
@@ -118,7 +118,7 @@ class MatrixOp(FusedOp):
 
 
 def matrix_work(window: Window | None) -> WorkForm:
-    """Work of a product on cells, by its window; None: of a vector."""
+    """Work of a matrix product on cells: a convolution by its window, a dense layer where ``window`` is None."""
     if window is None:
         return WorkForm(WorkKind.LINEAR)
     return WorkForm(WorkKind.CONV, window.kernel, window.stride, window.padding, window.dilation)

@@ -98,7 +98,7 @@ class Add(Pair):
 
 
 def _sum(op: FusedOp, around: Scales, *, subtract: bool = False) -> Step:
-    """The sum of two terms that have bits more than the output; none more where it gives the logits."""
+    """The sum of two terms that are kept with more bits than the output, except where it gives the logits."""
     out = around.out
     ratios = [s.scale / out.scale for s in around.inputs]
     bits = 0 if around.logits and op.grid is None else digital_ops.ADD_FRACTION_BITS
@@ -168,7 +168,7 @@ class Concat(Node):
         return False
 
     def integer_steps(self, op: FusedOp, around: Scales) -> tuple[Step, ...]:
-        """Each input goes from its own scale to that of all together."""
+        """Requantise each input from its own scale to the common one."""
         out = around.out
         rules = tuple(requantise_by(s.scale / out.scale, out.low, out.high) for s in around.inputs)
         return (ConcatStep(name=op.name, inputs=op.inputs, rescale=rules, axis=self.axis),)

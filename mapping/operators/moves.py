@@ -1,4 +1,4 @@
-"""The same numbers elsewhere: flattening, slices, reshapes, permutations, and choices along an axis."""
+"""Operators that move values unchanged: flattening, slices, reshapes, permutations, selections along an axis."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Slice(Move):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reshape(Move):
-    """The same elements in the same order under another ``shape``."""
+    """Reshape to ``shape``; elements and their order stay."""
 
     kind = "reshape"
 

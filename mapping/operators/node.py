@@ -1,4 +1,4 @@
-"""What every operator of a network says as a node of its graph.
+"""The interface of an operator as a node of a network's graph.
 
 Layout is (channels, height, width) for maps and (features,) for vectors, and any number of axes for what is
 neither; the batch axis is never part of a shape here. Axes count without the batch: 0 is the first axis of a shape,
@@ -91,7 +91,7 @@ class Node(Part):
         return True
 
     def channel_line(self) -> Line | None:
-        """What a scale and shift of each channel does, and so joins the matrix product before it; None: no such one."""
+        """Scale and shift of each channel, which fold into the matrix product before; None: another node."""
         return None
 
     def channels(self, inputs: Sequence[Channels], shapes: Sequence[Shape], classes: ChannelClasses) -> Channels | None:
@@ -103,11 +103,11 @@ class Node(Part):
         return self
 
     def before_reshape(self, inside: Shape, outside: Shape) -> Node | None:
-        """The node as it is before its input is reshaped from ``inside``; None: it depends on the new shape."""
+        """The equal node for an input not yet reshaped from ``inside``; None where the shape matters."""
         return self if self.by_value else None
 
     def before_permute(self, order: Sequence[int]) -> Node | None:
-        """The node as it is before its input is permuted by ``order``; None: it depends on the new order."""
+        """The equal node for an input not yet permuted by ``order``; None where the order matters."""
         return self if self.by_value else None
 
     def lower(self, op: OpFields, inputs: Sequence[Shape]) -> FusedOp:
@@ -194,7 +194,7 @@ class DigitalOp(NodeOp):
 
 
 def may_be_negative(op: FusedOp, inputs: Sequence[bool]) -> bool:
-    """Whether the codes of an operation have a sign, those of its inputs having one or not."""
+    """Whether the codes of an operation may be negative, given which of its inputs may."""
     if isinstance(op, PassOp):
         return inputs[0]
     if any(inputs) or op.low >= 0:

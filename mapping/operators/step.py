@@ -1,4 +1,4 @@
-"""What every operator says as an integer step of a program; integer rules in docs/file-formats.md.
+"""The interface of an operator as an integer step of a program; integer rules in docs/file-formats.md.
 
 Axes count without the batch. Arrays are int32 unless a docstring says otherwise. ``shift`` of a step takes 64-bit sums
 into the range of 32 bits before they are requantised. The first line of a step's docstring is its row in the table

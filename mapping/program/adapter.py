@@ -19,7 +19,7 @@ from mapping.program.exact_product import ExactProduct
 
 
 def adapted(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Level sums with the term of the step's adapter, saturating at the ends of int32; as they are without one.
+    """Level sums plus the step's adapter, saturated to int32; without an adapter the level sums.
 
     Args:
         codes: inputs of the layer in the order of its places, (n, C, H, W) or (n, features).

@@ -207,7 +207,7 @@ class InputCodes:
 
 @dataclass(frozen=True, slots=True)
 class Aims:
-    """What the cells of each level are written to, so that they stand right at a planned age.
+    """Write targets of each level, chosen so that the conductance is right at a planned age.
 
     ``targets_us``: one a level of the chip, ascending, µS. ``age_s``: time after programming at which the
     mean cell stands on its level. ``source``: the record or model whose mean drift was taken off.

@@ -24,7 +24,7 @@ T = TypeVar("T", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One copy of a layer as a layer of its own.
+    """One copy of a layer, as a separate layer.
 
     ``group`` holds its tiles as those of an only copy, ``tiles`` their positions in the whole group,
     ``block`` the rows and columns of the output map that it answers, ``seen`` those of the padded

@@ -73,7 +73,7 @@ def vector_images(window: Window | None, images: int, most: int) -> int:
 
 
 def picture_layers(program: ConductanceProgram) -> frozenset[str]:
-    """Layers with a window over the network's input, as it is or after digital steps: neighbouring rows drive alike."""
+    """Convolutions over the network's input, also behind digital steps: neighbouring rows have similar inputs."""
     pixels = {INPUT}
     for step in program.steps:
         if program.product_of(step) is None and pixels.issuperset(step.inputs):

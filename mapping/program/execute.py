@@ -162,7 +162,7 @@ def in_places(step: MatrixStep, codes: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def out_of_places(step: MatrixStep, output: Codes) -> Codes:
-    """Output codes of a matrix step, from the order of its places to that of the network (``output_order``)."""
+    """Output codes of a matrix step, reordered from places on the chip to the network's outputs (``output_order``)."""
     return output if step.output_order is None else output[:, np.argsort(step.output_order)]
 
 

@@ -40,7 +40,7 @@ MAX_STEPS = 1 << 16
 
 
 def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
-    """Give plain data and arrays; chip file and calibration images stand for themselves by digest."""
+    """Give plain data and arrays; chip file and calibration images are replaced by their digests."""
     arrays: Arrays = {}
     listed = [{"kind": step.kind, **_plain(step, f"steps/{i}", arrays)} for i, step in enumerate(program.steps)]
     arrays |= {name: getattr(program, name) for name in KEYS if getattr(program, name).size}
@@ -129,7 +129,7 @@ def _plain(item: Any, path: str, arrays: Arrays) -> Any:
 
 
 def _said(item: Any, field: Field[Any]) -> bool:
-    """Whether a field is written: those of later versions only if they say something, so old digests stand."""
+    """Whether a field is written: later fields only where they differ from the default, so old digests hold."""
     value = getattr(item, field.name)
     if field.default is None:
         return value is not None

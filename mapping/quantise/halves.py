@@ -70,7 +70,7 @@ class HalvesOp(FusedOp):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatOp(PassOp):
-    """The same codes several times, one behind the other along the first axis."""
+    """Codes repeated several times along the first axis."""
 
     node: Concat = field(default_factory=lambda: Concat(name="repeat", inputs=(INPUT,)))
 
@@ -120,7 +120,7 @@ def halves_name(layer: str) -> str:
 
 
 def halved_bits(bits: BitWidths, layers: Collection[str]) -> BitWidths:
-    """The same widths; codes without a sign have a bit less."""
+    """Bit widths of halved inputs: one bit less for unsigned codes."""
     own = {name: replace(bits.layers.get(name, LayerBits()), activation=bits.inputs_of(name) - 1) for name in layers}
     return replace(bits, layers={**bits.layers, **own})
 

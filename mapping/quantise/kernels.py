@@ -70,7 +70,7 @@ def code_sums(codes: Singles) -> tuple[Floats, Floats]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def table_sums(codes: Singles, low: int, table: Floats) -> Floats:
-    """Sums over each row of what a table says of its codes, the first entry of code ``low``."""
+    """Sum of ``table[code − low]`` over each row of codes."""
     total = np.zeros(len(codes))
     for i in range(codes.shape[0]):
         one = 0.0

@@ -95,7 +95,7 @@ BIAS_ROOM = 1 << 28  # largest bias in units of the accumulator
 
 @dataclass(frozen=True, slots=True)
 class RoundedWeights:
-    """Integers (groups, outputs, inputs) and the weight that 1 stands for, (groups, outputs).
+    """Integer weights (groups, outputs, inputs) and their scale, (groups, outputs).
 
     ``mean`` of the input codes, (groups, inputs). ``seen``: what converters make of these weights, where it is known
     by now.
@@ -273,7 +273,7 @@ class MatrixLayer:
         )  # fmt: skip
 
     def _formed(self, tile: Tile) -> Tile:
-        """A tile with its cells; the sign form stands for itself."""
+        """A tile with the conductance levels of its cells; the sign form needs no conversion."""
         if self.weight_form is WeightForm.SIGN:
             return tile
         return replace(tile, cells=form_cells(tile.levels, self.weight_form, self.spec.macro.max_level))

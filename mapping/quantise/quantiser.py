@@ -138,7 +138,7 @@ class Quantiser:
         del self.codes[name]
 
     def _narrowed(self, op: MatrixOp) -> MatrixOp:
-        """The layer behind a rescaling of its own, when its input has more bits than it takes."""
+        """The layer with a rescaling before it, where its input has more bits than the layer takes."""
         source, bits = op.inputs[0], self.bits.inputs_of(op.name)
         if source in self.given and self.scales[source].codes <= 1 << bits:
             return self._shifted(op)
@@ -253,7 +253,7 @@ class Quantiser:
 
 
 class _Exact:
-    """Exact products of layers as they are made."""
+    """Exact products of the layers that are quantised so far."""
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         return ExactProduct(step.group)(codes)

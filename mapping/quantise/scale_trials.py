@@ -30,7 +30,7 @@ class Rounded:
     error: Floats
 
     def where(self, better: NDArray[np.bool_], other: Rounded) -> Rounded:
-        """Outputs of this rounding where ``better`` (groups, outputs) is true, those of ``other`` elsewhere."""
+        """This rounding where ``better`` (groups, outputs) is true, ``other`` elsewhere."""
         return Rounded(
             np.where(better[:, :, None], self.levels, other.levels),
             np.where(better, self.scale, other.scale),

@@ -46,7 +46,7 @@ def shared_ops(graph: NetworkGraph) -> tuple[FusedOp, ...]:
 
 
 def together(observed: Observations, ops: Sequence[FusedOp]) -> Observations:
-    """Observations in which the input and the output of a shared layer are those of all its uses."""
+    """Observations with inputs and outputs of a shared layer pooled over all its uses."""
     origins: dict[str, str] = {}  # operations that only move codes -> whose codes
     uses: dict[str, list[MatrixOp]] = {}
     for op in ops:

@@ -61,7 +61,7 @@ class ScaleRule(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WeightErrors:
-    """Variance of a weight by integer (those of ``integers``, in their order), in squared integers.
+    """Variance of a written weight for each of ``integers``, in squared integers.
 
     ``written`` stays from read to read, ``read`` is new at every plane.
     """

@@ -1,4 +1,4 @@
-"""Aims: cells are written beside their levels, so that they stand right at the planned age."""
+"""Aims: cells are written off their levels, so that drift brings them to the levels at the planned age."""
 
 from __future__ import annotations
 

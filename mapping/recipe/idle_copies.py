@@ -1,4 +1,4 @@
-"""Idle copies: layers stand again on cells that would be idle, and their sums are added."""
+"""Idle copies: layers are written again on idle cells, and the sums of all copies are added."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALL = 9999  # more macros than a chip has
 
 @dataclass(frozen=True, slots=True)
 class IdleCopies(Technique):
-    """Layers stand again on cells that the network's macros leave idle, and on so many further ``macros``."""
+    """Write layers again on cells that the network's macros leave idle, and on ``macros`` further macros."""
 
     name: ClassVar[str] = "copies"
     words: ClassVar[str] = "layers stand again on cells that would be idle, their sums are added"

@@ -62,7 +62,7 @@ class LowerSlices(Technique):
         return self.wait_s * writings(program)
 
     def first(self, program: ConductanceProgram, record: CalibrationRecord) -> ConductanceProgram:
-        """All slices go around cells that the record lists as stuck."""
+        """Choose the levels of all slices around cells that the record lists as stuck."""
         from mapping.tune.residual import around_stuck
 
         return around_stuck(program, stuck_cells(program, record))

@@ -35,7 +35,7 @@ Kind = TypeVar("Kind", bound=Technique)
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What is done to a network on a chip: techniques in order of their rank, each at most once.
+    """The techniques that are applied to a network on a chip, in order of their rank, each at most once.
 
     ``age_s``: chip time from the last writing to the reading that columns are corrected by, a mean of ``reads``.
 
@@ -59,7 +59,7 @@ class Recipe:
                 raise RecipeError(f"{t.name} builds on {', '.join(missing)}, which the recipe leaves out")
 
     def get(self, kind: type[Kind]) -> Kind | None:
-        """The technique of this kind; None: it is not done."""
+        """The technique of this kind; None where the recipe lacks it."""
         return next((t for t in self.techniques if isinstance(t, kind)), None)
 
     def having(self, *techniques: Technique) -> Recipe:
@@ -95,7 +95,7 @@ class Recipe:
         return self.without(*left_out).having(*(technique(name).parse(text) for name, _, text in parts))
 
     def laid_out(self, options: LayoutOptions) -> LayoutOptions:
-        """How a network is laid out that this is done to."""
+        """The layout options with what these techniques need."""
         for t in self.techniques:
             options = t.laid_out(options)
         return options
@@ -145,7 +145,7 @@ class Recipe:
     def prepared(
         self, program: ConductanceProgram, record: CalibrationRecord, progress: ProgressObserver
     ) -> ConductanceProgram:
-        """The program for chips of a record, once for all of them; one that is prepared stays as it is."""
+        """The program prepared once for all chips of a record; a prepared program is returned unchanged."""
         for t in self.techniques:
             program = t.prepare(program, record, self.read_s(program), progress)
         return program
@@ -163,7 +163,7 @@ class Recipe:
         return plan
 
     def tune_images(self, program: ConductanceProgram) -> NDArray[np.uint8]:
-        """Stored training images that chips are tuned with; none where they are not tuned."""
+        """Stored training images that chips are tuned with; empty where no technique tunes."""
         images = program.calibration_images[: self.tune_plan.images]
         return images if len(images) > 1 else images[:0]
 
@@ -318,7 +318,7 @@ def fit_digital(
     use: Use | None = None,
     number: int | None = None,
 ) -> Written:
-    """``run_recipe`` of one round from there on: all that is fitted to a chip whose cells stand."""
+    """The digital part of ``run_recipe`` for one round: all that is fitted to a chip whose cells are written."""
     with target.stage("reading back"):
         readings = target.read_back(standing.program, reads)
     with target.stage("correcting"):

@@ -1,4 +1,4 @@
-"""Targets beside the levels: where a cell must be written so that it stands right at the planned age.
+"""Write targets off the levels, so that a cell has drifted to its level at the planned age.
 
 With μ(t, age) the mean error of cells that were written to t (a programming law),
 

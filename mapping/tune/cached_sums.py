@@ -1,4 +1,4 @@
-"""What a network gives for many images, a few at a time: in memory, of large networks in temporary files."""
+"""Layer sums of many images, a few images at a time: in memory, or for large networks in temporary files."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class CachedSums(Mapping[str, Sums]):
 
 
 class SumsOnDisk(CachedSums):
-    """The same in a temporary folder, read when a layer is asked for; the folder goes with the object."""
+    """Sums in a temporary folder, read layer by layer; the folder is removed with the object."""
 
     def __init__(self) -> None:
         super().__init__()

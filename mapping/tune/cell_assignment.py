@@ -17,7 +17,7 @@ Cells = NDArray[np.int8]
 
 @dataclass(frozen=True, slots=True)
 class CellAssignment:
-    """Levels that pairs are written to, int8 (2, rows, outputs), and what they stand for, (rows, outputs).
+    """Levels that pairs are written to, int8 (2, rows, outputs), and their weights, (rows, outputs).
 
     ``anew``: pairs that are written again whether or not their levels changed, (rows, outputs); None: none.
     """

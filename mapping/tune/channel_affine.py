@@ -116,14 +116,14 @@ class Tuned:
         return fit.applied(sums)
 
     def of_chip(self, serial: str) -> Tuned:
-        """The same with the serial number of the chip in the program."""
+        """The tuned program with the serial number of the chip in it."""
         named = replace(self.program, tuned_to=serial, digest="")
         return replace(self, program=replace(named, digest=program_digest(named)))
 
 
 @dataclass(frozen=True, slots=True)
 class TuneTargets:
-    """What the layers of the ideal network give for stored training images: what a chip is tuned towards.
+    """Outputs of the ideal network's layers for stored training images: the targets of a tune.
 
     ``images`` uint8 (n, height, width, channels); ``sums`` by layer int32 (n, outputs, places), at most
     ``PLACES`` of the output map. ``rank``: of the adapter that each layer gets, 0: none.
@@ -279,7 +279,7 @@ class ChannelTune:
         self._steps, self._fits = steps, fits
 
     def _passed(self, step: Step, multiply: Multiply, sample: int) -> Images:
-        """Codes of a step that is not tuned: digital, or a layer that is read again as it was tuned."""
+        """Output codes of a step without a tune of its own: digital, or a layer that is read again."""
         layers = self._layers
 
         def passed(part: slice) -> NDArray[Any]:

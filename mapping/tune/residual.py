@@ -71,7 +71,7 @@ def rank(tile: Tile, slices: Sequence[Tile]) -> int:
 
 
 def turned(cells: NDArray[Any], tile: Tile) -> NDArray[Any]:
-    """What plus and minus cells hold, (2, rows, outputs), with both in each other's place where a column is turned."""
+    """Values of plus and minus cells, (2, rows, outputs), exchanged where the tile's column is turned."""
     return cells if tile.signs is None else np.where(tile.signs < 0, cells[::-1], cells)
 
 
@@ -240,7 +240,7 @@ def reads_of(reads: int, *, picture: bool) -> int:
 
 
 def recoded(program: ConductanceProgram) -> ConductanceProgram:
-    """The same weights with digits to the nearest instead of cut off, shared evenly by equal slices.
+    """The same weights with digits rounded to nearest, not cut off, and shared evenly by equal slices.
 
     Example: 60 on seven levels, base 8, is 7·8 + 4 cut off and as rounded; 61 is 7·8 + 5; 29 is 3·8 + 5 cut off and
     4·8 − 3 rounded.

@@ -45,7 +45,7 @@ class StageScores:
 
 
 def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: bool = True) -> Significance:
-    """The matrix of phase A as one number a choice of every gene.
+    """Significance of every choice of every gene, from the matrix of phase A.
 
     Operators without a number stand as low as the lowest of their position; widths, bits and converters have 0.
     Raises ``SearchError`` where a position or an operator is missing.

@@ -24,7 +24,7 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
 
 def zeros_behind(values: NDArray[Any], count: int) -> NDArray[Any]:
-    """So many zeros behind the last axis; the array itself for none (``np.pad`` takes its time also for those)."""
+    """Append ``count`` zeros to the last axis; for 0 the array itself, without the time of ``np.pad``."""
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, count)]) if count else values
 
 

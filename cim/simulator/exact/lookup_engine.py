@@ -50,7 +50,7 @@ class TileSteps:
 
 
 def steps_for(layer: SimulatedLayer, prepared: PreparedTile) -> TileSteps | None:
-    """How a tile fits 16 bits, None when it does not."""
+    """The scale with which a tile's sums fit 16 bits; None when they do not fit."""
     spec, rows = layer.spec, len(prepared.order)
     if spec.inputs.coding is InputCoding.TERNARY or spec.inputs.bits_per_cycle != 1 or rows > 255:
         return None

@@ -211,7 +211,7 @@ def convert_pairs(
     words: Any, counts: Any, tables: Any, ends: Any, wires: Any, upper: Any, offsets: Any, noise: Any, inl: Any,
     curves: Any, converter: Any, planes: Any, keys: Any, stream: Any, column0: Any, scratch: Any, out: Any,
 ) -> int:  # fmt: skip
-    """The same in blocks of 16 columns, two places of an image at a time (see ``convert_wide``)."""
+    """``convert_wide`` in blocks of 16 columns, two places of an image at a time."""
     blocks, groups, patterns = tables.shape[0], tables.shape[1], tables.shape[2]
     flat, sums = tables.reshape(-1), out.reshape(-1)
     places, width = out.shape

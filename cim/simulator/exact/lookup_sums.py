@@ -175,7 +175,7 @@ def _half_sums(
     words: Any, place: Any, places: Any, tables: Any, wires: Any, at: Any, patterns: Any, ends: Any, upper: Any,
     lift: Any, factors: Any, scratch: Any,
 ) -> Any:  # fmt: skip
-    """The same of one place and 16 columns: eight sums, four losses, four loads."""
+    """Sums of one place and 16 columns: eight vectors of sums, four of losses, four of loads."""
     a = b = c = d = e = f = g = h = splat_halves(_ZERO)
     ta = tb = tc = td = splat_half_octets(_BYTE_ZERO)
     la = lb = lc = ld = splat_halves(_ZERO)
@@ -225,7 +225,7 @@ def look_up_pair(
     words: Any, place: Any, other: Any, places: Any, tables: Any, wires: Any, at: Any, patterns: Any, ends: Any,
     upper: Any, lift: Any, factors: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """The same of two places and 16 columns, to ``scratch``."""
+    """Sums, losses and loads of two places and 16 columns, written to ``scratch``."""
     a, b, c, d, e, f, g, h, la, lb, lc, ld, ta, tb, tc, td = _half_sums(
         words, place, places, tables, wires, at, patterns, ends, upper, lift, factors, scratch
     )  # fmt: skip

@@ -109,7 +109,7 @@ def _multiply(
 def _multiply_two(
     maps: Any, bases: Any, first: int, count: int, runs: Any, length: int, weights: Any, at: int, size: int, sums: Any
 ) -> None:
-    """The same for thirty-two columns; the second sixteen's sums follow ``HALF`` further on."""
+    """Multiply thirty-two columns; sums of the second sixteen are stored ``HALF`` places later."""
     steps = (length + 1) // 2
     for i in range(0, count, 8):
         z = splat_i(_i(0))

@@ -161,7 +161,7 @@ def place_terms(
 
 
 def loses_by_plane(layer: SimulatedLayer, tile: PreparedTile) -> bool:
-    """Whether what a tile's planes lose along wires is a product of its own."""
+    """Whether the wire losses of a tile's planes need a matrix product of their own."""
     return layer.rows_alike and bool(tile.wire.any())
 
 

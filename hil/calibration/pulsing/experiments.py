@@ -1,4 +1,4 @@
-"""What is done to each cell of an experiment: pulses, readings and pauses, in order.
+"""Experiments on cells: pulses, readings and pauses, in order.
 
 An experiment is a frozen dataclass of its settings whose ``actions`` follow from them and from the chip file: voltages
 and widths that are not said are those of its write recipe. The limits of the chip file are checked before the first.

@@ -135,7 +135,7 @@ def run_suite(
 def run_on(
     bench: Bench, groups: Iterable[str] = tuple(GROUPS), *, within_s: float = WITHIN_S, watch: Watch | None = None
 ) -> SelfTest:
-    """The same on a chip whose line and description are known; Ctrl-C ends it with what was found until then."""
+    """Run the checks on a chip whose line and description are known; Ctrl-C ends them and keeps the findings."""
     with bench.driver(silence_s=UNJUDGED_S) as driver:
         firmware = driver.description.firmware
     checks = [(group, check) for group in GROUPS if group in set(groups) for check in GROUPS[group]]

@@ -51,7 +51,7 @@ class AsDeployed:
 
     @property
     def promise(self) -> Promise:
-        """What one further chip will score on further images."""
+        """Interval of the score of one further chip on further images."""
         return promise_of(self.scoring)
 
     def beats(self, other: AsDeployed) -> bool:

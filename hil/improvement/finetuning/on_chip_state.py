@@ -56,7 +56,7 @@ def save_progress(work: WorkFolder, progress: OnChipProgress, student: dict[str,
 
 
 def load_progress(work: WorkFolder) -> tuple[OnChipProgress, dict[str, Tensor], ChipState] | None:
-    """What was kept, with the student; None where nothing was.
+    """The stored progress with its student network; None without stored progress.
 
     Raises:
         FileError: broken.

@@ -1,4 +1,4 @@
-"""What a fine-tuning was asked for."""
+"""Settings of fine-tuning."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def working_folder(out: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class OnChipSettings:
-    """What a fine-tuning on the chip was asked for, besides network, images and record.
+    """Settings of fine-tuning on the chip, besides network, images and record.
 
     ``groups``: layers are written in so many groups, one after the other. ``images``: most training images that are
     measured. ``training``: of the layers downstream of each group; its epochs count for each.

@@ -133,7 +133,7 @@ def shares(
 
 @dataclass(frozen=True, slots=True)
 class WeightedShare:
-    """A share over kinds, each counting with its upsets a day. ``error``: stratified standard error."""
+    """A share averaged over kinds of faults, weighted by their upsets a day. ``error``: stratified standard error."""
 
     share: float
     error: float

@@ -69,7 +69,7 @@ class CodedBytes:
         return 8 * (self.data.size + self.check.size)
 
     def struck(self, places: NDArray[np.integer]) -> CodedBytes:
-        """The same with some of ``bits`` turned over; a place that stands twice is turned twice."""
+        """The bytes with the bits at ``places`` flipped; a place that is named twice is flipped twice."""
         stored = np.unpackbits(np.concatenate([self.data.reshape(-1), self.check]))
         np.bitwise_xor.at(stored, places, 1)
         joined = np.packbits(stored)

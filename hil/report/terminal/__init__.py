@@ -1,1 +1,1 @@
-"""What a command puts on a terminal: lines, errors, and progress."""
+"""Terminal output of commands: lines, errors and progress."""

@@ -169,7 +169,7 @@ class Screen(Watch):
         return _fitting(room, spelled(now - stage.started_s), _left(stage.left_s(now)), *steps)
 
     def _draw(self) -> None:
-        """Bars of what is at work now."""
+        """Draw the bars of the stages that are at work."""
         if not self.live:
             return
         if self._stage is not None:

@@ -36,7 +36,7 @@ MOST_AT_ONCE = 1 << 22  # numbers that are scored together
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What outputs are for, and by what they are scored.
+    """The task of a network: the meaning of its outputs, and their metric.
 
     ``image``: (channels, height, width) of the input. ``outputs``: of the network, none with classes; ``classes``:
     names of classes, of logits, pixels, boxes or steps. ``scale``: value of one logit code.

@@ -76,7 +76,7 @@ def rules() -> Mapping[str, Rule]:
 
 
 def rule_of(target: Any) -> Rule | None:
-    """The rule of an operation, that of its overload before the common one."""
+    """The rule of an operation: its overload's rule if there is one, else the rule of its base name."""
     base, overload = _parts(target)
     names = (f"{getattr(target, 'namespace', 'aten')}::{base}", f"{base}.{overload}", base)
     return next((rules()[name] for name in names if name in rules()), None)

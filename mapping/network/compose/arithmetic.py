@@ -259,7 +259,7 @@ def together(*shapes: Shape) -> Shape:
 
 
 def aligned(c: Composer, x: Value, y: Value) -> tuple[Value, Value]:
-    """Two values whose images stand at the same place, counted from the last axis."""
+    """Two values with their batch axes at the same place, counted from the last axis."""
     if _from_the_end(x) != _from_the_end(y) and c.batch == 1:
         ends = range(1, min(len(x.shape), len(y.shape)) + 1)
         alike = [end for end in ends if x.shape[-end] == y.shape[-end]]
@@ -281,7 +281,7 @@ def placed(c: Composer, x: Value, axis: int) -> Value:
 
 
 def beside(c: Composer, x: Value, axes: Sequence[int]) -> Value:
-    """``x`` with its batch on none of ``axes``, if it is of one image; else as it is."""
+    """``x`` with its batch axis moved off ``axes`` if it has a single image; else unchanged."""
     at = {axis % len(x.shape) for axis in axes}
     free = [axis for axis in range(len(x.shape)) if axis not in at]
     if c.batch > 1 or x.axis not in at or not free:
@@ -346,7 +346,7 @@ def _function(c: Composer, gate: str, source: str) -> tuple[str, float] | None:
 
 
 def _scaled(c: Composer, node: str) -> tuple[str, float]:
-    """What a node is a multiple of, and the factor."""
+    """The node that this one is a constant multiple of, and the factor."""
     made: Node | None = c.node(node)
     if isinstance(made, Affine) and made.scale.size == 1 and not made.shift.any():
         return made.inputs[0], float(made.scale.flat[0])

@@ -102,7 +102,7 @@ def moved(c: Composer, node: str, move: Node) -> str:
 
 
 def shared(values: Constant) -> Constant:
-    """float32, axes along which all places are equal with one of them."""
+    """The constant as float32, with each axis along which all values are equal reduced to size 1."""
     for axis in range(values.ndim):
         first = values.take([0], axis)
         values = first if np.array_equal(values, np.broadcast_to(first, values.shape)) else values

@@ -1,4 +1,4 @@
-"""Nodes of a graph as they are found one after the other, with the moves between them kept few.
+"""Builds the nodes of a graph one after the other and joins or drops moves between them.
 
 Reshapes and permutes sink behind functions, so that a product and what follows it stand together, as a chip runs them;
 two moves in a row are one. Names are given at the end, when it is known which nodes are needed.
@@ -67,7 +67,7 @@ class Composer:
         return self._nodes.get(name)
 
     def add(self, kind: type[Node], inputs: Sequence[str], *, name: str = "", **fields: Any) -> str:
-        """Append a node, moves before it sunk behind it; give what stands for it. ``name``: of its weights' owner."""
+        """Append a node, moves before it put behind it; give the result's name. ``name``: of its weights' owner."""
         made = kind(name=f"#{len(self._nodes)}", inputs=tuple(inputs), **fields)
         return self._sunk(made, name) or self._folded(made) or self._append(made, name)
 
@@ -81,7 +81,7 @@ class Composer:
         return made
 
     def reshape(self, node: str, shape: Shape) -> str:
-        """The same elements under another shape of one image."""
+        """Reshape each image; its elements and their order stay."""
         if self.shape(node) == shape:
             return node
         while isinstance(before := self._nodes.get(node), Reshape | Flatten):
@@ -196,7 +196,7 @@ class Composer:
         return node.name
 
     def _slice(self, node: str, places: tuple[int, ...], axis: int) -> str:
-        """The same by the node that cuts maps, where it can."""
+        """Slice maps by a node: a range of channels, or each n-th row or column; "" for other places."""
         size = self.shape(node)[axis]
         step = places[1] - places[0] if len(places) > 1 else size
         if min(places) < 0 or step < 1 or places != tuple(range(places[0], places[-1] + 1, step)):
@@ -213,7 +213,7 @@ class Composer:
         return self.add(Slice, [node], step=(step, 1) if axis == 1 else (1, step))
 
     def _folded(self, node: Node) -> str:
-        """The layer before an affine map of its channels with other weights; "" if it is none."""
+        """Fold an affine map of channels into the weights of the layer before it; "" where no layer comes before."""
         before = self._nodes.get(node.inputs[0])
         if not isinstance(node, Affine) or not isinstance(before, Conv | Linear) or not node.scales_channels:
             return ""
@@ -263,7 +263,7 @@ class Composer:
         return self.reshape(made, first.shape) if isinstance(first, Reshape) else self.permute(made, first.order)
 
     def _before(self, node: Node, moves: Sequence[Node | None], sources: tuple[str, ...]) -> Node | None:
-        """The node as it is before the moves that feed it, on their ``sources``; None: it depends on them."""
+        """The node applied to ``sources``, before the moves that feed it; None where it depends on those moves."""
         first, inside = moves[0], {self.shape(source) for source in sources}
         if len(moves) > 1:
             kinds, orders = {type(move) for move in moves}, {move.order for move in moves if isinstance(move, Permute)}
@@ -287,6 +287,6 @@ def _unique(stem: str, taken: set[str]) -> str:
 
 
 def _bounded(values: NDArray[Any]) -> bool:
-    """Whether no value is infinite, by its ends: a copy of large weights would be as large as they are."""
+    """Whether all values are finite, by minimum and maximum: ``isfinite`` would need a copy of large weights."""
     ends = [float(values.min(initial=0)), float(values.max(initial=0))]
     return all(np.isfinite(end) and abs(end) != ENDLESS for end in ends)

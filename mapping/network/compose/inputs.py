@@ -78,7 +78,7 @@ class Asked:
         return cls(tuple(shapes), (1, wide, length))
 
     def preprocess(self, given: Preprocess | None) -> Preprocess:
-        """``given``, a lone mean for all channels, or one of usual size where only costs are asked for."""
+        """``given``, a single mean repeated for all channels; usual values where only costs are wanted."""
         count, given = self.image[0], given or Preprocess((0.5,), (0.25,))
         named = self.shapes[0][1] if len(self.shapes[0]) == 5 else count  # of a volume, one for all its depths
         mean, std = (

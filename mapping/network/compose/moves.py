@@ -26,7 +26,7 @@ from mapping.operators.step import Shape
 
 
 def reshape(c: Composer, x: Operand, shape: Sequence[int]) -> Operand:
-    """``x`` under another shape; one −1 stands for what is left."""
+    """``x`` under another shape; one −1 is replaced by the remaining size."""
     size = math.prod(x.shape)
     known = math.prod(s for s in shape if s != -1)
     to = tuple(int(size // max(known, 1)) if s == -1 else int(s) for s in shape)
@@ -133,7 +133,7 @@ def cut(c: Composer, x: Operand, axis: int, start: int | None, stop: int | None,
 
 
 def select(c: Composer, x: Operand, axis: int, place: int) -> Operand:
-    """One place of an axis, which goes."""
+    """One place of an axis, which is removed."""
     axis %= len(x.shape)
     return closed(c, take(c, x, [place % x.shape[axis]], axis), axis)
 

@@ -137,7 +137,7 @@ def sampled(c: Composer, x: Operand, grid: Operand, mode: str, padding: str, cor
 
 
 def _pixels(at: NDArray[np.float64], size: int, padding: str, corners: bool) -> NDArray[np.float64]:
-    """Places −1 to 1 as pixels, those outside brought back as asked."""
+    """Places −1 to 1 in pixels; places outside the map are brought back by the rule ``padding``."""
     at = (at + 1) / 2 * (size - 1) if corners else ((at + 1) * size - 1) / 2
     if padding == "border":
         return at.clip(0, size - 1)
@@ -149,7 +149,7 @@ def _pixels(at: NDArray[np.float64], size: int, padding: str, corners: bool) -> 
 
 
 def gathered(c: Composer, x: Operand, index: Constant, axis: int) -> Operand:
-    """``x`` at stored places along one axis, those of the other axes as they are (``torch.gather``)."""
+    """``x`` at stored places along one axis, separately for each place of the other axes (``torch.gather``)."""
     axis %= len(x.shape)
     part = numbered(x)[tuple(slice(0, n) if a != axis else slice(None) for a, n in enumerate(index.shape))]
     return picked(c, x, np.take_along_axis(part, _inside(index, x.shape[axis]), axis))

@@ -50,7 +50,7 @@ def with_maps(c: Composer, x: Value, layer: Any) -> Value:
 
 
 def as_map(c: Composer, x: Operand) -> tuple[Value, bool]:
-    """(n, channels, length) as (n, channels, 1, length), and whether it was so; maps as they are."""
+    """A sequence (n, channels, length) as a map (n, channels, 1, length), and whether it was a sequence."""
     x = activation(x)
     need(
         len(x.shape) in (3, 4),

@@ -25,7 +25,7 @@ _NUMPY = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min}
 
 
 def reduce(c: Composer, x: Operand, operation: str, axes: Sequence[int], keep: bool = False) -> Operand:
-    """Mean, sum, max or min over ``axes`` (none: all but the batch is an error, so all)."""
+    """Mean, sum, max or min over ``axes``; without axes over all of them."""
     rank = len(x.shape)
     axes = sorted({axis % rank for axis in axes} or set(range(rank)))
     if not isinstance(x, Value):

@@ -90,12 +90,12 @@ def image_axis(value: Value, axis: int, batch: int) -> int:
 
 
 def elements_before(value: Value) -> int:
-    """How many elements stand outside of the batch in the order of memory."""
+    """How many elements lie before the batch axis in memory order: the product of the axes before it."""
     return math.prod(value.shape[: value.axis]) * value.outer
 
 
 def image_part(values: Constant, like: Value, batch: int) -> Constant:
-    """A constant that combines with ``like``, without the batch: rank of the node, axes of size 1 as they were."""
+    """A constant that combines with ``like``, without the batch axis and with the rank of the node."""
     values = values.reshape((1,) * (len(like.shape) - values.ndim) + values.shape)
     size = values.shape[like.axis]
     if size > 1:

@@ -141,7 +141,7 @@ class OnnxReader:
                 self._by_rule(op, inputs, attributes, forms)
 
     def _ordered(self, ops: Sequence[Any]) -> list[Any]:
-        """Operations with those that give their inputs before them, else as they stand."""
+        """Operations in execution order: each after those that give its inputs; a cycle is refused."""
         maker = {name: number for number, op in enumerate(ops) for name in op.output if name}
         found, begun, done = list[Any](), set[int](), set[int]()
         for first in range(len(ops)):

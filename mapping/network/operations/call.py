@@ -73,7 +73,7 @@ class Call:
         return self.owners.get(name, "")
 
     def stored(self, name: str) -> Constant:
-        """A stored tensor as it is."""
+        """A stored tensor, unchanged."""
         found = self.arguments.get(name)
         if found is None:
             refuse(f"its {name} is missing", BROKEN)

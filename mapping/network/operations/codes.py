@@ -45,7 +45,7 @@ def dequantised(inputs: Sequence[Any], axis: int) -> NDArray[np.float32]:
 
 
 def _to_codes(c: Composer, a: Call, x: Operand) -> Operand:
-    """Codes that the file chose, as the values that they stand for."""
+    """Codes that the file chose, as their real values."""
     scale, zero = a.stored("scale"), None if a.get("zero") is None else a.stored("zero")
     one = scale.size == 1 and (zero is None or zero.size == 1)
     need(one, "activations with a scale for each channel", "one scale and zero point for a tensor")
@@ -57,7 +57,7 @@ def _to_codes(c: Composer, a: Call, x: Operand) -> Operand:
 
 
 def _real(x: Operand, scale: Any, zero: Any, axis: int) -> Operand:
-    """The values that the codes of a tensor stand for."""
+    """The real values of a tensor's codes: scale · (code − zero)."""
     if isinstance(x, Value):
         return x
     if scale is None or isinstance(scale, Value) or isinstance(zero, Value):

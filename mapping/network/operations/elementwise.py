@@ -229,7 +229,7 @@ def _untrue(c: Composer, a: Call) -> Operand:
 
 
 def same(c: Composer, a: Call) -> Operand:
-    """What changes nothing in a network that is not trained."""
+    """The input unchanged: operations that act in training only."""
     need(
         not a.get("train", False),
         "dropout is active, which F.dropout(x, p) always is",

@@ -41,7 +41,7 @@ BATCH = 2  # images in the tensors while they are read: with one, an axis of siz
 
 @dataclass
 class Reading:
-    """What is known of the tensors so far."""
+    """Values of the tensors that were read so far."""
 
     model: LiteModel
     composer: Composer

@@ -32,7 +32,7 @@ TIES_TO = 32  # halves may come up while shift − zeros of the multiplier is no
 
 
 def _lanes(builder: Any, kind: Any, value: Any) -> Any:
-    """Integers of 32 bits in lanes: as they are, or the low bits of one number sixteen times."""
+    """32-bit integers in lanes: a vector unchanged, a scalar's low bits repeated sixteen times."""
     if kind == ints:
         return value
     return spread(builder, ints.llvm, value if kind.bitwidth == ints.bits else builder.trunc(value, ints.element))
@@ -174,7 +174,7 @@ def rescaled(typing: Any, values: Any, start: Any, rule: Any) -> Any:
 
 @intrinsic
 def carried(typing: Any, values: Any, start: Any, rule: Any) -> Any:
-    """What ``rescaled`` gives, for another ``rescaled`` to take: doubles where the rule has them."""
+    """The result of ``rescaled`` as the input of another ``rescaled``: doubles where the rule has them."""
 
     def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         ended = _ended(builder, signature.args, given)
