@@ -51,7 +51,7 @@ def macro_index(macro: int, spec: ChipSpec) -> None:
 
 
 def cells(block: CellBlock, spec: ChipSpec, shape: tuple[int, ...]) -> None:
-    """The block lies in its macro and the data that came with it have its shape."""
+    """Check that a block lies in its macro and that its data have its shape."""
     macro_index(block.macro, spec)
     for name, first, count, limit in (
         ("word lines", block.row0, block.rows, spec.macro.rows),

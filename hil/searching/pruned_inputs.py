@@ -42,7 +42,7 @@ SAMPLED = 384  # images that weights of a sample are found on
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PruningInputs:
-    """``fit``: images that weights of written pruned networks are found on; samples take some of them (``bench``)."""
+    """``fit``: images that the weights of the final pruned networks are fitted on; samples use a part (``bench``)."""
 
     space: PruningSpace
     relevance: Relevance

@@ -49,7 +49,7 @@ def check_request(request: Request[Any], spec: ChipSpec) -> None:
 
 
 def check_cells(block: CellBlock, spec: ChipSpec) -> CellBlock:
-    """The block, which lies in a macro of the chip; raises ``Refusal`` (OUT_OF_RANGE)."""
+    """Check that a block lies in a macro of the chip; raises ``Refusal`` (OUT_OF_RANGE)."""
     for what, end, limit in (
         ("macro", block.macro, spec.macros - 1),
         ("word lines", block.row0 + block.rows, spec.macro.rows),

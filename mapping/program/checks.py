@@ -52,7 +52,7 @@ def check_program(program: ConductanceProgram) -> None:
         spans[step.name] = (program.product_of(step) or step).span(given)
     bits, layers = program.layer_weight_bits, {m.name for m in program.matrices}
     if not bits.keys() <= layers or not all(2 <= b <= 8 for b in bits.values()):
-        raise ProgramRecordError(f"weight bits of layers {dict(bits)!r:.80} are not 2 to 8 of its layers")
+        raise ProgramRecordError(f"weight bits of layers {dict(bits)!r:.80} must be 2 to 8 of its layers")
     if program.outputs and program.classes:
         raise ProgramRecordError("it has classes and outputs")
     if program.task not in (None, TaskKind.CLASSIFY) and not program.outputs:

@@ -115,8 +115,8 @@ class Quantiser:
         self.steps.append(step)
 
     def _applied(self, step: Step, values: int) -> Codes:
-        """Output codes of a step, ``values`` an image: of large maps a few images at a time, for sums take more than
-        codes."""
+        """Output codes of a step, ``values`` an image; large maps go a few images at a time, as their sums take more
+        memory than codes."""
         given = {name: self.codes[name] for name in step.inputs}
         images, each = len(given[step.inputs[0]]), max(1, APPLIED_VALUES // values)
 

@@ -165,7 +165,7 @@ class Technique:
         return program
 
     def treat(self, standing: Standing, target: RecipeTarget) -> None:
-        """Do it to the cells of a program that was just written."""
+        """Apply the technique to the cells of a program that was just written."""
 
     def planned(self, tune: TunePlan) -> TunePlan:
         """What the digital part is to be fitted with, once columns are corrected."""

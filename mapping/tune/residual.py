@@ -117,8 +117,8 @@ class ResidualSlices:
 
 
 def with_lower_slices(bits: BitWidths, max_level: int) -> BitWidths:
-    """Widths with a lower slice for every weight, as wide as its slices hold: what they hold beyond the weights would
-    be signal that reads, cells and converters lose less of.
+    """Widths that give every weight a lower slice and fill its slices: bits beyond the weights make the signal larger,
+    so that noise of reads, cells and converters is a smaller share of it.
 
     Example: 4 bits on cells of eight levels become 7, as 6 do; 8 stay 8.
     """

@@ -162,6 +162,6 @@ def _spread(
 
 
 def pruned_front(prices: Floats, losses: Floats) -> list[int]:
-    """Indices of pruned networks that none beats in both, by rising price."""
+    """Indices of pruned networks that no other beats in both price and loss, by rising price."""
     found = non_dominated(np.column_stack([prices, losses]))
     return sorted((int(i) for i in found), key=lambda i: float(prices[i]))

@@ -79,7 +79,7 @@ def _matrix(op: MatrixOp, sources: tuple[str, ...], weight: Array, bias: Array) 
 def _clamp(name: str, sources: tuple[str, ...], low: float, high: float) -> Node:
     if math.isinf(high):
         if low != 0.0:
-            raise ValueError(f"{name}: no activation ends at {low} alone")
+            raise ValueError(f"{name}: an activation with the lower end {low} and no upper end is unknown")
         return Relu(name=name, inputs=sources)
     return HardTanh(name=name, inputs=sources, low=low, high=high)
 

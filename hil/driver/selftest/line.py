@@ -211,7 +211,7 @@ class MessageLine:
         return decode(self.ask(message, channel=channel, plain=plain)[0])
 
     def settle(self, seconds: float) -> None:
-        """Move bytes for a while, so that the chip hears that its replies arrived; what ends the link meanwhile may."""
+        """Move bytes for a while, so that the chip hears that its replies arrived; the link may end meanwhile."""
         until_s = time.monotonic() + seconds
         with contextlib.suppress(ProtocolError):
             self._until(lambda: time.monotonic() > until_s)

@@ -64,7 +64,7 @@ def requantise_by(real: NDArray[np.float64] | float, low: int, high: int) -> Req
 
 
 def requantise_to(real: float, out: CodeScale) -> Requantise:
-    """Rescaling from integers worth ``real`` each to codes of a scale."""
+    """The rescaling of integers, each of value ``real``, to codes of a scale."""
     return requantise_by(min(real / out.scale, LARGEST_FACTOR), out.low, out.high)
 
 
