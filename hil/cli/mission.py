@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.help_groups import GroupedCommand
-from hil.cli.options import Json, NetworkOfRun, Record, output_file, output_folder, print_result, screen
+from hil.cli.options import Json, NetworkOfRun, Record, output_folder, print_result, screen
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
@@ -40,14 +40,10 @@ def check(
     ] = None,
     simulated: Annotated[Given[DeployOptions], Only("virtual_chips", samples=500)],
     treated: Treated,
-    junit: Annotated[
-        Path | None, typer.Option(help="write JUnit XML for a CI server", show_default=False, callback=output_file)
-    ] = None,
     as_json: Json = False,
 ) -> int:
     """Set every limit of a mission beside what a network needs; exit code 1 when one is broken."""
     from cim.record.file import load_record
-    from hil.atomic import write_text
     from hil.deployment.network_source import images_asked
     from hil.payload.budget import check_budget
     from hil.payload.harden import accuracy_at_end
@@ -71,8 +67,6 @@ def check(
             accuracy = simulated_accuracy(found.program, images, record, options, watch)
         at_end = accuracy_at_end(campaign, found.program, wanted) if campaign else None
         budget = check_budget(found.program, wanted, network=found.name, accuracy=accuracy, accuracy_at_end=at_end)
-    if junit:
-        write_text(junit, budget.junit())
     print_result([budget.summary()], budget.to_json(), as_json)
     return ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE
 

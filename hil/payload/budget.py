@@ -15,7 +15,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
-from xml.etree import ElementTree as xml
 
 from cim.cost.network_cost import estimate
 from hil.errors import UsageError
@@ -222,7 +221,7 @@ class MissionBudget:
                 "host_s": load.host_s,
                 "shares": [asdict(share) for share in image.shares],
             },
-            "host": {**host, "operations_by_step": dict(load.operations_by_step)},
+            "host": host,
         }
 
     def summary(self) -> Summary:
@@ -265,21 +264,6 @@ class MissionBudget:
             mark = "BROKEN" if line.status is BudgetStatus.BROKEN else str(line.status)
             rows.append((line.name, mark, value, limit, margin, line.source))
         return Table("Limits", ("limit", "", "value", "required", "margin", "source"), tuple(rows))
-
-    def junit(self) -> str:
-        """JUnit XML for a CI server, one test a limit: broken ones fail, open ones are skipped."""
-        suite = xml.Element("testsuite", name="hil mission check")
-        for line in self.lines:
-            case = xml.SubElement(suite, "testcase", classname=f"hil.mission.{self.mission}", name=line.name)
-            if line.status is not BudgetStatus.KEPT:
-                kind = "failure" if line.status is BudgetStatus.BROKEN else "skipped"
-                xml.SubElement(case, kind, message=f"{line.text} ({line.source})", type=str(line.status))
-        counts = {"tests": len(self.lines), "failures": len(self.broken), "skipped": len(self.open), "errors": 0}
-        for key, count in counts.items():
-            suite.set(key, str(count))
-        xml.SubElement(suite, "system-out").text = "\n".join(self.summary().lines())
-        xml.indent(suite)
-        return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(suite, encoding="unicode") + "\n"
 
 
 def check_budget(

@@ -65,18 +65,9 @@ class FactsFile:
         table = self.toml.data.get(name, {} if set(checks) <= set(missing) else None)
         if not isinstance(table, dict):
             raise self.fail(name, "section is missing")
-        values = {}
-        for key in table:
-            if key not in checks:
-                raise self.fail(f"{name}.{key}", f"unknown field; [{name}] has {', '.join(checks)}")
-        for key, check in checks.items():
-            if key not in table and key not in missing:
-                raise self.fail(f"{name}.{key}", "is missing")
-            try:
-                values[key] = check(table[key]) if key in table else missing[key]
-            except ValueError as error:
-                raise self.fail(f"{name}.{key}", str(error)) from None
-        return kind(**values)
+        given = {key: {"value": value, "source": "assumed"} for key, value in table.items()}
+        optional = {f"{name}.{key}": value for key, value in missing.items()}
+        return kind(**read_section(name, given, checks, {}, self.fail, optional))
 
 
 def _fields(kind: type[Any]) -> tuple[dict[str, Check], Mapping[str, Any]]:

@@ -38,11 +38,11 @@ from hil.payload.radiation.outcomes import DETECTORS, InjectionResult, Share, We
 from hil.payload.radiation.report import FORMAT as REPORT_FORMAT
 from hil.payload.radiation.stored_words import CHECK_BITS, CODE_SHARE, WORD_BYTES, WORD_OPERATIONS
 from hil.payload.requirements import MissionPlan
-from hil.payload.settings import MAIN, MENDING, SCENARIOS, SCRUBBED, WITHOUT, FaultKind, Mitigation, OrbitSettings
+from hil.payload.settings import MAIN, MENDING, SCENARIOS, SCRUBBED, FaultKind, Mitigation, OrbitSettings
 from mapping.program.conductance import ConductanceProgram
 from mapping.workload import program_workload
 
-FORMAT, HARDENING = "hil.hardening/2.0", "hardening.json"
+FORMAT, HARDENING = "hil.hardening/3.0", "hardening.json"
 MOST_ALARMS = 1e-3  # share of fault-free images with an alarm, beyond which guards and checksums are not taken
 GUARDS = frozenset((Mitigation.RANGE, Mitigation.CHECKSUM))
 GOLDEN_EVERY = 100  # images between two runs of the golden vectors
@@ -129,7 +129,6 @@ class Hardening:
     wanted: float
     tripled: str
     by_kind: Mapping[str, Share]  # detection of the chosen set (else of the best)
-    lost_after_scrub: float  # mean accuracy of the first year minus that after a scrub at the end, a fraction
     prices: Mapping[Mitigation, Price]
     alarms: Share
     injections: int
@@ -145,7 +144,6 @@ class Hardening:
             "chosen": None if self.chosen is None else self.chosen.to_json(),
             "bare": self.bare.to_json(),
             "best": self.best.to_json(),
-            "lost_after_scrub": self.lost_after_scrub,
             "detection_by_kind": {kind: share.to_json() for kind, share in self.by_kind.items()},
             "prices": {str(name): asdict(price) for name, price in self.prices.items()},
         }
@@ -155,7 +153,8 @@ class Hardening:
         shown = self.chosen or self.best
         low, high = shown.detection.interval
         word = "FOUND" if low >= self.wanted else "NOT ENOUGH INJECTIONS"
-        reach = f"accuracy {100 * shown.accuracy:.1f} % at the end, {100 * low:.2f} … {100 * high:.2f} % noticed"
+        noticed = f"{100 * low:.2f} … {100 * high:.2f} % noticed{self._more()}"
+        reach = f"accuracy {100 * shown.accuracy:.1f} % at the end, {noticed}"
         text = (
             f"{shown.words}: {reach}" if self.chosen else f"no set reaches both; the best, {shown.words}, has {reach}"
         )
@@ -178,11 +177,7 @@ class Hardening:
             Headline(tone, word if self.chosen else "NONE REACHES IT", text),
             (
                 Table("Sets", ("set", "mitigations", "accuracy at the end, low", "noticed", *PRICED), sets),
-                Fact("Noticed", f"{100 * low:.2f} … {100 * high:.2f} %, weighted with upsets a day{self._more()}"),
                 Fact("False alarms", alarms),
-                Fact(
-                    "After a scrub", f"{100 * self.lost_after_scrub:+.2f} points lost at the end of the mission (mean)"
-                ),
                 Table("Noticed", ("kind", f"by {shown.words}", "95 % interval"), kinds),
                 Table(
                     "Prices",
@@ -384,7 +379,6 @@ def harden(
         wanted=detection,
         tripled=tripled,
         by_kind=table.by_kind((picked or best).mitigations),
-        lost_after_scrub=scenarios[WITHOUT][0]["mean"] - scenarios[SCRUBBED][-1]["mean"],
         prices=known,
         alarms=alarms,
         injections=len(results),

@@ -49,7 +49,6 @@ class HostLoad:
     rules, input table, code, and beside them a program as it came up (``packed_bytes``)."""
 
     operations: int
-    operations_by_step: tuple[tuple[str, int], ...]
     link_bits: int
     ram_bytes: int
     unpack_bytes: int
@@ -68,21 +67,18 @@ def host_load(program: ConductanceProgram, host: HostFigures) -> HostLoad:
     """
     workload = program_workload(program)
     if host.digital_on_host:
-        by_step = [(INPUT, math.prod(workload.input_shape))]
-        by_step += [(layer.name, operations_of(layer)) for layer in workload.layers]
+        operations = math.prod(workload.input_shape) + sum(map(operations_of, workload.layers))
         link_bits = sum(_link_bits(layer) for layer in workload.layers if layer.tiles is not None)
     else:
         beyond = [w for w in workload.layers if executor_of(w, program.spec.cost) is Executor.HOST]
-        by_step = [(layer.name, operations_of(layer)) for layer in beyond]
+        operations = sum(map(operations_of, beyond))
         link_bits = workload.input_data_bits + workload.output_data_bits
         link_bits += sum(host_bits(layer) for layer in beyond)
-    by_step.append(("argmax", len(program.classes)))
-    operations = sum(count for _, count in by_step)
+    operations += len(program.classes)  # the argmax
     corrections = CORRECTION_BYTES * sum(len(t.outputs) for m in program.matrices for t in m.group.tiles)
     image, packed = program_image_bytes(program) + corrections, packed_bytes(program)
     return HostLoad(
         operations=operations,
-        operations_by_step=tuple(by_step),
         link_bits=link_bits,
         ram_bytes=_activation_bytes(program, bool(host.digital_on_host)) + corrections + host.stack_bytes,
         unpack_bytes=UNPACK_BYTES + host.stack_bytes,

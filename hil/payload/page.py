@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hil.pages.account import Account, Marked, Plot, Section
-from hil.pages.figures import axis, figure
+from hil.pages.account import Account, Marked, Section
 from hil.pages.shell import page
 from hil.pages.tables import Table, labelled, with_reason
 from hil.payload.budget import MissionBudget
@@ -56,7 +55,7 @@ def mission_page(
             budget.summary(),
             (
                 Section("Findings", (found,)),
-                Section("Budgets", (Marked(limits, rows=tuple(line.name for line in budget.broken)), _energy(budget))),
+                Section("Budgets", (Marked(limits, rows=tuple(line.name for line in budget.broken)),)),
                 *campaign_sections(campaign),
                 Section("Mitigations", tuple(part for part in mitigations.parts if isinstance(part, Table))),
                 assumptions(assumed),
@@ -65,18 +64,3 @@ def mission_page(
             title=f"{plan.mission.name}: {budget.network} on {budget.chip}",
         )
     )
-
-
-def _energy(budget: MissionBudget) -> Plot:
-    shares = budget.image.shares
-    bar = {
-        "type": "bar",
-        "orientation": "h",
-        "x": [1e6 * share.energy_j for share in shares],
-        "y": [share.name for share in shares],
-        "marker": {"color": "@simulated"},
-        "hovertemplate": "%{y}: %{x:.3g} µJ<extra></extra>",
-    }
-    rows = {"type": "category", "autorange": "reversed"}
-    drawn = figure([bar], 100 + 30 * len(shares), x=axis("energy of an image, µJ"), y=rows, left=230)
-    return Plot("energy", "Energy of one image by share.", {**drawn, "wide": True})

@@ -416,6 +416,14 @@ def _ranges_of(program: ConductanceProgram, step: MatrixStep, tile: Tile) -> tup
     return 1, max(1, math.ceil(math.log2(len(program.spec.macro.adc.full_scales_us))))
 
 
+def _weights_of(program: ConductanceProgram, step: MatrixStep, tile: Tile) -> tuple[int, int]:
+    return tile.levels.size, program.weight_bits_of(step.name)
+
+
+def _corrections_of(program: ConductanceProgram, step: MatrixStep, tile: Tile) -> tuple[int, int]:
+    return len(tile.outputs), SUM_BITS + OFFSET_BITS
+
+
 def _uses(program: ConductanceProgram) -> Iterator[tuple[str, MatrixStep]]:
     """Every product by the name of its step, with the layer that it reads."""
     for use in program.steps:
@@ -465,10 +473,8 @@ class FaultRow:
     """One kind. ``rate``: field of ``UpsetRates``; ``lasts``: persistent until corrected, or one image only; ``sites``:
     its blocks; ``held``: what the chip holds after it, or ``on_the_way``: what it changes of an answer."""
 
-    place: str
     rate: str
     lasts: bool
-    site: str  # what one site is
     sites: Sites
     held: Callable[[ChipUnderTest, SampledDevice, Fault], SampledDevice | None] | None = None
     on_the_way: Callable[[ChipUnderTest, Fault], Injection] | None = None
@@ -477,47 +483,19 @@ class FaultRow:
 _CELL_SITES = _in_tiles(_cells_of)
 _REGISTER, _MEMORY, _STORED = "register_bit_per_day", "memory_bit_per_day", "stored_bit_per_day"
 FAULTS: dict[FaultKind, FaultRow] = {
-    FaultKind.CELL_NEIGHBOUR: FaultRow("cells", "cell_per_day", True, "a cell and a direction", _CELL_SITES, _cell),
-    FaultKind.CELL_EXTREME: FaultRow(
-        "cells", "cell_per_day", True, "a cell and an end of the window", _CELL_SITES, _cell
-    ),
-    FaultKind.CONVERTER_TRIM: FaultRow(
-        "converters", _REGISTER, True, "a bit of a converter's trim", _in_tiles(_converters_of), _trim
-    ),
-    FaultKind.CONVERTER_RANGE: FaultRow(
-        "converters", _REGISTER, True, "a bit of a macro's range", _in_tiles(_ranges_of), _range
-    ),
-    FaultKind.ROW_ENABLE: FaultRow(
-        "registers", _REGISTER, True, "a word line of a macro", _in_tiles(lambda p, s, t: (len(t.inputs), 1)), _row
-    ),
-    FaultKind.CONVERSION: FaultRow(
-        "converters", "conversion_per_day", False, "a bit of a conversion", _conversions, on_the_way=_conversion
-    ),
-    FaultKind.ACCUMULATOR: FaultRow("accumulators", _MEMORY, False, "a bit of a sum", _sums, on_the_way=_accumulator),
-    FaultKind.ACTIVATION: FaultRow("activations", _MEMORY, False, "a bit of a code", _codes, on_the_way=_activation),
-    FaultKind.IMAGE_LEVEL: FaultRow(
-        "program image",
-        _STORED,
-        True,
-        "a bit of a weight",
-        _in_tiles(lambda p, s, t: (t.levels.size, p.weight_bits_of(s.name))),
-        _level,
-    ),
-    FaultKind.IMAGE_TABLE: FaultRow(
-        "program image", _STORED, True, "a bit of the input table", _pixels, on_the_way=_table
-    ),
-    FaultKind.CORRECTION: FaultRow(
-        "corrections",
-        _MEMORY,
-        True,
-        "a bit of a correction",
-        _in_tiles(lambda p, s, t: (len(t.outputs), SUM_BITS + OFFSET_BITS)),
-        _correction,
-    ),
-    FaultKind.REQUANTISE: FaultRow("corrections", _MEMORY, True, "a bit of a rule", _rules, on_the_way=_requantise),
-    FaultKind.SEQUENCER: FaultRow(
-        "registers", "sequencer_bit_per_day", False, "a bit of the step number", _steps, on_the_way=_sequencer
-    ),
+    FaultKind.CELL_NEIGHBOUR: FaultRow("cell_per_day", True, _CELL_SITES, _cell),
+    FaultKind.CELL_EXTREME: FaultRow("cell_per_day", True, _CELL_SITES, _cell),
+    FaultKind.CONVERTER_TRIM: FaultRow(_REGISTER, True, _in_tiles(_converters_of), _trim),
+    FaultKind.CONVERTER_RANGE: FaultRow(_REGISTER, True, _in_tiles(_ranges_of), _range),
+    FaultKind.ROW_ENABLE: FaultRow(_REGISTER, True, _in_tiles(lambda p, s, t: (len(t.inputs), 1)), _row),
+    FaultKind.CONVERSION: FaultRow("conversion_per_day", False, _conversions, on_the_way=_conversion),
+    FaultKind.ACCUMULATOR: FaultRow(_MEMORY, False, _sums, on_the_way=_accumulator),
+    FaultKind.ACTIVATION: FaultRow(_MEMORY, False, _codes, on_the_way=_activation),
+    FaultKind.IMAGE_LEVEL: FaultRow(_STORED, True, _in_tiles(_weights_of), _level),
+    FaultKind.IMAGE_TABLE: FaultRow(_STORED, True, _pixels, on_the_way=_table),
+    FaultKind.CORRECTION: FaultRow(_MEMORY, True, _in_tiles(_corrections_of), _correction),
+    FaultKind.REQUANTISE: FaultRow(_MEMORY, True, _rules, on_the_way=_requantise),
+    FaultKind.SEQUENCER: FaultRow("sequencer_bit_per_day", False, _steps, on_the_way=_sequencer),
 }
 CELLS = (FaultKind.CELL_NEIGHBOUR, FaultKind.CELL_EXTREME)
 REGISTERS = (FaultKind.CONVERTER_TRIM, FaultKind.CONVERTER_RANGE, FaultKind.ROW_ENABLE)

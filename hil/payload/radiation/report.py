@@ -13,7 +13,7 @@ from scipy import stats
 from hil.pages.account import Account, Bullets, Plot, Section
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.shell import page
-from hil.pages.summary import Fact, Headline, Scale, ScaleRow, Summary, SummaryItem
+from hil.pages.summary import Fact, Headline, Summary, SummaryItem
 from hil.pages.tables import Table
 from hil.payload.orbit import OrbitFile
 from hil.payload.radiation.checksums import CheckedProgram
@@ -28,19 +28,15 @@ from hil.payload.radiation.outcomes import (
     shares,
     weighted,
 )
-from hil.payload.settings import MENDING, SCENARIOS, SCRUBBED, TUNED, WITHOUT, FaultKind, Mitigation
+from hil.payload.settings import SCENARIOS, SCRUBBED, TUNED, WITHOUT, FaultKind, Mitigation
 
-FORMAT = "hil.radiation-report/2.0"
-BY_BIT = ("accumulators", "activations", "converters", "program image")  # places whose harm depends on the bit
+FORMAT = "hil.radiation-report/3.0"
+BY_BIT = (  # kinds whose harm depends on the bit
+    *(FaultKind.CONVERTER_TRIM, FaultKind.CONVERTER_RANGE, FaultKind.CONVERSION, FaultKind.ACCUMULATOR),
+    *(FaultKind.ACTIVATION, FaultKind.IMAGE_LEVEL, FaultKind.IMAGE_TABLE),
+)
 EXTRAPOLATED = "Every point past 1e5 s (1.2 days) after writing extrapolates the laws of relaxation."
 COLOURS = {WITHOUT: "@layer3", SCRUBBED: "@simulated", TUNED: "@measured"}
-OUTCOME_COLOURS = {
-    FaultOutcome.MASKED: "@layer0",
-    FaultOutcome.DEGRADED: "@layer1",
-    FaultOutcome.DETECTED: "@layer2",
-    FaultOutcome.SILENT: "@layer3",
-    FaultOutcome.HANG: "@layer4",
-}
 
 
 @dataclass(frozen=True)
@@ -80,14 +76,12 @@ def campaign_json(found: CampaignResult, orbit: OrbitFile, busy_share: float | N
     bits = {
         kind: dict(sorted(shares(own, lambda r: str(r.bit)).items(), key=lambda item: int(item[0])))
         for kind, own in of_kind.items()
-        if FAULTS[FaultKind(kind)].place in BY_BIT
+        if FaultKind(kind) in BY_BIT
     }
     kinds = {}
     for kind, of_it in by_kind.items():
         row = FAULTS[FaultKind(kind)]
         kinds[kind] = {
-            "place": row.place,
-            "site": row.site,
             "sites": found.space.sites(FaultKind(kind)),
             "upsets_per_day": weights[kind],
             "exposure": exposed[FaultKind(kind)],
@@ -146,7 +140,6 @@ def campaign_summary(report: dict[str, Any], page: str = "") -> Summary:
         "count only then"
     )
     parts: list[SummaryItem] = [
-        *([years_scale(timeline)] if timeline is not None else []),
         Fact("Without a fault", f"{accuracy['count']} of {accuracy['of']} images right on {settings['chip']}"),
         Fact("Outcomes", ", ".join(f"{count:,} {name}" for name, count in report["outcomes"].items())),
         kinds_table(report),
@@ -188,18 +181,6 @@ def kinds_table(report: dict[str, Any]) -> Table:
         for kind, about in kinds
     )
     return Table("Kinds", ("kind", "upsets a day", "harmful", "95 % interval", *names), rows)
-
-
-def years_scale(timeline: dict[str, Any]) -> Scale:
-    """Accuracy at the end of the mission by mitigation scenario."""
-    rows = []
-    for scenario, bands in timeline["scenarios"].items():
-        low, mean, high = (100 * bands[-1][k] for k in ("low", "mean", "high"))
-        rows.append(ScaleRow(contents(scenario), f"{mean:.1f} %", mean, low, high))
-    note = (
-        f"after {timeline['years'][-1]:g} years; 5 … 95 % of {timeline['chips']} chips, {timeline['images']:,} images"
-    )
-    return Scale("accuracy", "%", tuple(rows), note)
 
 
 def years_table(timeline: dict[str, Any]) -> Table:
@@ -247,46 +228,18 @@ def assumptions(assumed: Sequence[str]) -> Section:
 
 
 def campaign_sections(report: Mapping[str, Any]) -> Iterator[Section]:
-    """Years, outcomes and criticality."""
+    """Years and criticality."""
     if "timeline" in report:
-        yield Section("Years", tuple(_years(report["timeline"])))
-    by_kind = "By kind of fault, without any mitigation but the loader."
-    yield Section("Outcomes", (Plot("outcomes", by_kind, _outcomes(report["kinds"])),))
+        words = f"Mean and 5 … 95 % of virtual chips. {EXTRAPOLATED}"
+        yield Section("Years", (Plot("years", words, _course(report["timeline"])),))
     changed = "Share of faults that change at least one answer, with 95 % Wilson intervals."
-    harmful = {kind: about["harmful"] for kind, about in report["kinds"].items()}
     yield Section(
         "Criticality",
         (
-            Plot("kinds", changed, _rows(harmful)),
-            Plot("layers", "The same by layer or step, over all kinds.", _rows(report["layers"])),
+            Plot("layers", f"{changed} By layer or step, over all kinds.", _rows(report["layers"])),
             Plot("bits", "The same by bit.", _bits(report["bits"])),
         ),
     )
-
-
-def _years(timeline: Mapping[str, Any]) -> Iterator[Plot]:
-    yield Plot("years", f"Mean and 5 … 95 % of virtual chips. {EXTRAPOLATED}", _course(timeline, COLOURS))
-    for mitigation in MENDING:
-        alone, without = f"{mitigation} alone", f"all but {mitigation}"
-        without = without if without in SCENARIOS else SCRUBBED  # all but re-tuning
-        if {alone, without} <= timeline["scenarios"].keys():
-            colours = {WITHOUT: "@layer3", alone: "@layer1", without: "@layer2", TUNED: "@measured"}
-            words = f"{str(mitigation).capitalize()}: no mitigation, it alone, all four without it, and all four."
-            yield Plot(f"years-{mitigation}", words, _course(timeline, colours))
-
-
-def _outcomes(kinds: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Stacked bars of outcomes by kind, shares."""
-    data = []
-    for outcome, colour in OUTCOME_COLOURS.items():
-        counts = [about["outcomes"] for about in kinds.values()]
-        drawn = [100 * one.get(str(outcome), 0) / max(1, sum(one.values())) for one in counts]
-        bar: Figure = {"type": "bar", "orientation": "h", "name": str(outcome), "x": drawn, "y": list(kinds)}
-        hover = f"%{{y}}: {outcome} %{{x:.1f}} %<extra></extra>"
-        data.append({**bar, "marker": {"color": colour}, "hovertemplate": hover})
-    rows = {"type": "category", "autorange": "reversed"}
-    x = axis("share of injections, %")
-    return figure(data, 100 + 26 * len(kinds), x=x, y=rows, left=140, barmode="stack", showlegend=True)
 
 
 def _rows(found: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -310,10 +263,10 @@ def _bits(bits: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure(data, 380, x=axis("bit"), y=axis("harmful, %"), showlegend=True)
 
 
-def _course(timeline: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
-    """Mean and band of some scenarios over the years."""
+def _course(timeline: Mapping[str, Any]) -> Figure:
+    """Mean and band of the main scenarios over the years."""
     data: list[Figure] = []
-    for scenario, colour in colours.items():
+    for scenario, colour in COLOURS.items():
         bands, name = timeline["scenarios"][scenario], contents(scenario)
         mean = [100 * b["mean"] for b in bands]
         drawn = dots(timeline["years"], mean, colour, f"{name}: %{{y:.2f}} % after %{{x}} years", size=8)

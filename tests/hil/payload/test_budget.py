@@ -6,7 +6,6 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree as xml
 
 import pytest
 
@@ -83,7 +82,7 @@ def test_energy_shares_add_up_and_digital_operations_on_the_host_cost_more(
     on_host = image_energy(program, load_mission(mission_file(tmp_path, "{ value = 0, s", "{ value = 1, s")))
     assert chip_logic.energy_j == pytest.approx(sum(share.energy_j for share in chip_logic.shares))
     assert on_host.load.operations > chip_logic.load.operations
-    assert dict(chip_logic.load.operations_by_step) == {"argmax": len(program.classes)}  # the chip runs the plan
+    assert chip_logic.load.operations == len(program.classes)  # the chip runs the plan, the host the argmax
     assert chip_logic.load.link_bits == 8 * math.prod(program.input.shape) + 32 * len(program.classes)
     assert on_host.load.ram_bytes > chip_logic.load.ram_bytes
     assert on_host.energy_j > chip_logic.energy_j
@@ -133,7 +132,7 @@ def test_a_newer_major_version_is_refused(tmp_path: Path) -> None:
         load_mission(mission_file(tmp_path, 'version = "1.0"', 'version = "2.0"'))
 
 
-def test_the_command_prints_json_writes_junit_and_exits_1_when_a_limit_is_broken(
+def test_the_command_prints_json_and_exits_1_when_a_limit_is_broken(
     program: ConductanceProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_program(program, tmp_path / "program.h5")
@@ -144,12 +143,10 @@ def test_the_command_prints_json_writes_junit_and_exits_1_when_a_limit_is_broken
     asked = ["mission", "check", str(tmp_path / "program.h5")]
     assert run([*asked, str(kept)]) == 0
     capsys.readouterr()
-    assert run([*asked, str(broken), "--json", "--junit", str(tmp_path / "check.xml")]) == 1
+    assert run([*asked, str(broken), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["broken"] == 1
     assert all(line["source"] for line in found["lines"])
-    suite = xml.parse(tmp_path / "check.xml").getroot()
-    assert (suite.get("failures"), suite.get("skipped")) == ("1", "2")
     assert run(["mission", "check", str(tmp_path), str(kept)]) == 7  # a folder that is no run
 
 

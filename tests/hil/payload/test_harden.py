@@ -49,7 +49,6 @@ def test_the_cheapest_set_that_meets_floor_and_detection_is_chosen() -> None:
     assert found.chosen is not None
     assert found.chosen.mitigations == {*RELOADED, Mitigation.PARITY}
     assert found.chosen.detection.share == pytest.approx((18 / 20 + 2 * 1 + 1) / 4)
-    assert found.lost_after_scrub == pytest.approx(0.003)
     assert found.bare.detection.share == 0.0
     assert found.by_kind["cell-extreme"].count == 18
 
