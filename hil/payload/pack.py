@@ -46,7 +46,7 @@ from mapping.program.file import load_program
 FLIGHT = ("chip_cells", "chip_compute", "digital", "layers", "messages")  # of core/, beside plan/ and onboard/
 HOST = ("chip_write",)
 NATIVE, MOST_SEEDS = "(native)", 1 << 16  # firmware whose serial number tells the seed of its die
-HOST_FILES = ("Makefile", "main.c", "network.h")  # of onboard/, at the top of a package
+HOST_FILES = ("Makefile", "main.c", "die_macro.c", "die_macro.h", "network.h")  # of onboard/, at the top of a package
 STORE_BEGINS = 0x4B50494C  # the first word of a store (``onboard/hil_payload.c``)
 LEAST_MESSAGE = 4096
 ARENA, VALUES, STEPS = 1, 5, 6  # words at the head of a plan
@@ -216,6 +216,7 @@ def sizes_of(packed: PackedRun) -> dict[str, int]:
         "PLAN_VALUES": int(words[VALUES]),
         "PLAN_STEPS": int(words[STEPS]),
         "PLAN_LOGITS": packed.answers[0].shape[1],
+        "IMAGE_BYTES": packed.images[0][0].size,
     }
 
 

@@ -58,12 +58,10 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NDArray[np.i
     return folder / "payload", logits
 
 
-def built(package: Path, to: Path, compiler: str) -> Path:
-    """A copy of a package, compiled."""
-    if shutil.which(compiler) is None:
-        pytest.skip(f"no {compiler}")
+def built(package: Path, to: Path, *words: str) -> Path:
+    """A copy of a package in which ``make`` has run."""
     shutil.copytree(package, to)
-    made = subprocess.run(["make", "-C", to, f"CC={compiler}"], capture_output=True, text=True, check=False)
+    made = subprocess.run(["make", "-C", to, *words], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     return to
 
@@ -72,24 +70,33 @@ def answered(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["./payload", "images.bin"], cwd=folder, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("compiler", ["gcc"])
-def test_a_package_gives_the_answers_of_its_run_bit_for_bit(
-    packed: tuple[Path, NDArray[np.int32]], tmp_path: Path, compiler: str
+TARGETS = {
+    "CC=gcc": ("gcc",),
+    "CC=clang": ("clang",),
+    "TARGET=cortex-m4": ("arm-none-eabi-gcc", "qemu-system-arm"),
+    "TARGET=rv32": ("riscv64-unknown-elf-gcc", "qemu-system-riscv32"),
+    "TARGET=powerpc": ("powerpc-linux-gnu-gcc", "qemu-ppc"),  # big-endian
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_package_gives_the_answers_of_its_run_bit_for_bit_whatever_compiles_and_runs_it(
+    packed: tuple[Path, NDArray[np.int32]], tmp_path: Path, target: str
 ) -> None:
-    folder = built(packed[0], tmp_path / "made", compiler)
+    if any(shutil.which(tool) is None for tool in TARGETS[target]):
+        pytest.skip(f"no {TARGETS[target]}")
+    folder = built(packed[0], tmp_path / "made", "check", target)
     flags = "-std=c99 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
     assert flags in (folder / "Makefile").read_text("utf-8")
-    said = answered(folder).stdout
-    assert np.array_equal(np.loadtxt(said.splitlines(), dtype=np.int64), packed[1])
-    assert said == (folder / "answers.txt").read_text("utf-8")
+    assert np.array_equal(np.loadtxt(folder / "answers.txt", dtype=np.int64), packed[1])
 
 
 def test_the_network_needs_its_callbacks_and_string_h_alone_and_refuses_a_damaged_store(
     packed: tuple[Path, NDArray[np.int32]], tmp_path: Path
 ) -> None:
-    folder = built(packed[0], tmp_path / "made", "gcc")
-    flight = [*folder.glob("plan/*.o"), *folder.glob("onboard/*.o"), folder / "network.o"]
-    flight += [folder / "core" / f"{name}.o" for name in FLIGHT]
+    folder = built(packed[0], tmp_path / "made")
+    flight = [p for name in ("plan/*.o", "onboard/*.o", "network.o") for p in (folder / "build").glob(name)]
+    flight += [folder / "build" / "core" / f"{name}.o" for name in FLIGHT]
     listed = subprocess.run(["nm", *flight], capture_output=True, text=True, check=True).stdout.splitlines()
     names = [line.split()[-2:] for line in listed if len(line.split()) > 1]
     beyond = {name for kind, name in names if kind == "U"} - {name for kind, name in names if kind != "U"}
