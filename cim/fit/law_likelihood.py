@@ -20,6 +20,7 @@ from cim.cells.tails import log_density
 LEVEL_CELLS = 256  # targets beyond this many are put into so many groups of equal size
 BINS = 200  # of errors within a group, where there are more cells than that
 SCATTER_CELLS, CHUNK = 16384, 2048  # cells that tell the errors, and how many at once
+BLOCK = 512  # readings whose densities are computed at once
 STEPS = 60
 FARTHEST_STEP = 1.5  # of logarithms and logits, in one step
 NORMAL = np.linspace(-4.0, 4.0, 13)  # nodes of the reading's noise, in sigma: the sum is exact to 1e-9 for smooth laws
@@ -112,12 +113,9 @@ class Groups:
     def nodes(self) -> tuple[Floats, Floats]:
         """What the reading may have added to each group, (g, nodes) µS and their weights: normal noise,
         or rounding where there is no noise (a noise of a sixth of a step and more blurs the steps)."""
-        if not self.noise_us.any() and self.rounding_us > 0.0:
-            return np.broadcast_to(ROUNDED * self.rounding_us, (len(self.starts), len(ROUNDED))), np.full(
-                len(ROUNDED), 1.0 / len(ROUNDED)
-            )
         if not self.noise_us.any():
-            return np.zeros((len(self.starts), 1)), np.ones(1)
+            steps = ROUNDED * self.rounding_us if self.rounding_us > 0.0 else np.zeros(1)
+            return np.broadcast_to(steps, (len(self.starts), len(steps))), np.full(len(steps), 1.0 / len(steps))
         sd = np.hypot(self.noise_us, self.rounding_us / np.sqrt(12.0))
         return sd[:, None] * NORMAL, NORMAL_WEIGHTS
 
@@ -292,18 +290,20 @@ class LawLikelihood:
         return values, [by_both, slope, by_both, by_both, by_both]
 
     def densities(self, at: Floats) -> tuple[Floats, Floats]:
-        """ln density of each point and its six local slopes, the reading's noise included."""
-        values = self.local(at)[0][:, self.groups.group]
-        nodes, weights = self.groups.nodes()
-        points = self.groups.points_us
-        if len(weights) == 1:
-            return log_density(points, values, float(at[-1]), self.tail)
-        away = points[:, None] - nodes[self.groups.group]
-        each, slopes = log_density(away, values[:, :, None], float(at[-1]), self.tail)
-        top = each.max(1)
-        parts = np.exp(each - top[:, None]) * weights
-        total = parts.sum(1)
-        return top + np.log(total), np.einsum("knj,nj->kn", slopes, parts / total[:, None])
+        """ln density of each point and its six local slopes, reading noise included, by blocks that fit a cache."""
+        values, (nodes, weights) = self.local(at)[0], self.groups.nodes()
+        points, groups = self.groups.points_us, self.groups.group
+        log_f, slopes = np.empty(len(points)), np.empty((TABLES + 1, len(points)))
+        for first in range(0, len(points), BLOCK):
+            here = slice(first, first + BLOCK)
+            own = values[:, groups[here], None]
+            each, by_value = log_density(points[here, None] - nodes[groups[here]], own, float(at[-1]), self.tail)
+            top = each.max(1)
+            parts = np.exp(each - top[:, None]) * weights
+            total = parts.sum(1)
+            log_f[here] = top + np.log(total)
+            slopes[:, here] = np.einsum("knj,nj->kn", by_value, parts / total[:, None])
+        return log_f, slopes
 
     def loss(self, at: Floats) -> tuple[float, Floats, Floats]:
         log_f, scores = self.densities(at)
