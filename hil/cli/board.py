@@ -96,7 +96,6 @@ def mvm(
     on: Given[ChipOnWire],
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     rows: Annotated[int, typer.Option(help="logical rows driven, from row 0")] = 16,
-    outputs: Annotated[int, typer.Option(help="outputs read, from output 0")] = 8,
     level: Annotated[int | None, typer.Option(help="program this level everywhere first", show_default=False)] = None,
     code: Annotated[
         int | None, typer.Option(help="input code on every row; default the largest", show_default=False)
@@ -105,14 +104,14 @@ def mvm(
     as_json: Json = False,
 ) -> int:
     """Multiply one vector by one tile, several times: the first measurement on a bench."""
-    from hil.driver.bench import first_mvm
+    from hil.driver.bench import FIRST_OUTPUTS, first_mvm
 
     with on.upon(ChipOnWire()).opened() as driver:
         result = first_mvm(
             driver,
             macro=macro,
             rows=rows,
-            outputs=outputs,
+            outputs=min(FIRST_OUTPUTS, driver.spec.macro.outputs),
             level=level,
             code=code,
             repeat=repeat,
@@ -124,7 +123,6 @@ def mvm(
 def cells(
     on: Given[ChipOnWire],
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
-    reads: Annotated[int, typer.Option(help="reads to average")] = 4,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False, callback=output_file),
@@ -132,10 +130,10 @@ def cells(
     as_json: Json = False,
 ) -> int:
     """Read every cell of a macro."""
-    from hil.driver.bench import cell_map
+    from hil.driver.bench import READS, cell_map
 
     with on.upon(ChipOnWire()).opened() as driver:
-        result = cell_map(driver, macro=macro, reads=reads)
+        result = cell_map(driver, macro=macro, reads=READS)
     if out:
         result.write_csv(out)
     print_result(result.lines(), result.to_json(), as_json)

@@ -9,7 +9,6 @@ import typer
 
 from hil.cli.options import Json, output_file, pairs, print_result, whole_numbers
 from hil.cli.settings_options import Given, Only, from_settings
-from hil.cost.settings import EstimateOptions
 from hil.datasets.demos import network_file
 from hil.deployment.options import BitOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
@@ -28,7 +27,13 @@ def estimate(
     of: Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")],
     widths: Annotated[Given[BitOptions], Only("weight_bits", "activation_bits")],
     treated: Given[TechniqueOptions],
-    priced: Given[EstimateOptions],
+    size: Annotated[
+        str | None, typer.Option("--input", help="channels,height,width of an architecture", show_default=False)
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE, an option of the MNSIM 2.0 model; may be repeated", show_default=False),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -42,15 +47,11 @@ def estimate(
     from hil.cost.estimate import cost_json, cost_lines, estimate_network
     from mapping.network.architectures import ARCHITECTURES
 
-    source, techniques, asked = (
-        of.upon(NetworkOptions()),
-        treated.upon(TechniqueOptions()),
-        priced.upon(EstimateOptions()),
-    )
-    bits, chip, shape = widths.upon(BitOptions()), source.chip, whole_numbers(asked.shape or None, "input shape")
+    source, techniques = of.upon(NetworkOptions()), treated.upon(TechniqueOptions())
+    bits, chip, shape = widths.upon(BitOptions()), source.chip, whole_numbers(size, "input shape")
     if shape is not None and len(shape) != 3:
-        raise UsageError(f"{asked.shape!r} is not an input shape", hint="write channels,height,width: 3,32,32")
-    size = (shape[0], shape[1], shape[2]) if shape else None
+        raise UsageError(f"{size!r} is not an input shape", hint="write channels,height,width: 3,32,32")
+    given = (shape[0], shape[1], shape[2]) if shape else None
     if is_cost_model(chip):
         if plot:
             raise UsageError("--plot draws estimates of hil's own model", hint="--chip lab-128")
@@ -59,15 +60,15 @@ def estimate(
         found = estimate_network_mnsim(
             network,
             chip,
-            pairs(asked.options),
+            pairs(model or ()),
             weight_bits=bits.weight_bits,
             activation_bits=bits.activation_bits,
-            input_shape=size,
+            input_shape=given,
             trust=source.trust,
         )
         print_result(mnsim_lines(found), mnsim_json(found), as_json)
         return ExitCode.DONE
-    if asked.options:
+    if model:
         raise UsageError("--set is for chips of the MNSIM 2.0 model", hint="--chip mnsim-default")
     of_weights = network.partition(":")[0] not in ARCHITECTURES
     cost = estimate_network(
@@ -76,8 +77,7 @@ def estimate(
         macros=source.macros,
         weight_bits=bits.weight_bits,
         activation_bits=bits.activation_bits,
-        input_shape=size,
-        batch=asked.batch,
+        input_shape=given,
         trust=source.trust,
         recipe=techniques.recipe(network) if techniques.any or of_weights else None,
     )

@@ -47,7 +47,7 @@ def finetune(
     simulated: Annotated[
         int, typer.Option(min=0, help="go through it on so many virtual chips instead: what it would give")
     ] = 0,
-    written: Annotated[Given[OnChipSettings], Only("groups", "images")],
+    written: Annotated[Given[OnChipSettings], Only("images")],
     workers: Workers = None,
     restart: Restart = False,
     as_json: Json = False,

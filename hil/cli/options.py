@@ -159,7 +159,6 @@ Workers = Annotated[
         metavar="<str>",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
 
 Task = Annotated[
@@ -169,7 +168,6 @@ Task = Annotated[
         show_default=False,
     ),
 ]
-AllowCode = Annotated[bool, typer.Option("--allow-code", help="run the Python file of --metric")]
 Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False, callback=output_file)]
 FailOn = Annotated[str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")]
 Baseline = Annotated[

@@ -33,7 +33,6 @@ if TYPE_CHECKING:  # torch is imported when a command runs
 InTheLoop = Annotated[
     bool, typer.Option("--in-the-loop", help="deploy trained networks on a chip (--port or --emulated) and rank again")
 ]
-Rounds = Annotated[int, typer.Option(min=1, help="rounds of training, measuring and ranking again (--in-the-loop)")]
 
 
 class RunByDefault(TyperGroup):
@@ -86,7 +85,6 @@ def run_(
     workers: Workers = None,
     in_the_loop: InTheLoop = False,
     on: Annotated[Given[ChipOnWire], Only("port", "emulated")],
-    rounds: Rounds = 3,
     restart: Restart = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
@@ -102,7 +100,7 @@ def run_(
     also = {"--space": space, "--teacher": teacher, "--in-the-loop": in_the_loop}
     if pruned and (more := [name for name, value in also.items() if value]):
         raise UsageError(f"{', '.join(more)}: --from searches pruned networks of its network", hint="leave it out")
-    loop = _loop(in_the_loop, on.upon(ChipOnWire(), chip=source.chip, macros=source.macros), rounds)
+    loop = _loop(in_the_loop, on.upon(ChipOnWire(), chip=source.chip, macros=source.macros))
     on_a_chip = not pruned or costs is None or source.chip != NetworkOptions().chip
     settings = searched.upon(
         usual_settings(data, searched.values["device"], teacher=teacher is not None, pruned=pruned),
@@ -127,11 +125,11 @@ search.command("show")(show)
 search.command("explain")(explain)
 
 
-def _loop(asked: bool, wire: ChipOnWire, rounds: int) -> Loop | None:
+def _loop(asked: bool, wire: ChipOnWire) -> Loop | None:
     if not asked:
         if wire.named:
             raise UsageError("a chip is named, and nothing to do with it", hint="--in-the-loop asks it")
         return None
     from hil.searching.loop import Loop
 
-    return Loop(wire.address, rounds)
+    return Loop(wire.address)

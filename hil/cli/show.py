@@ -12,7 +12,7 @@ from hil.cli.help_groups import group
 from hil.cli.options import Json, Net, print_result, screen
 from hil.cli.settings_options import Given, Only, from_settings
 from hil.deployment.options import NetworkOptions
-from hil.errors import ExitCode, FileError, OutputError, UsageError
+from hil.errors import ExitCode, OutputError, UsageError
 from hil.pages.summary import Fact, Tone
 from hil.pages.tables import Table
 from hil.report.terminal.answers import Answer, show_answer
@@ -23,7 +23,7 @@ from mapping.recipe.technique import Technique, settings_of
 from mapping.settings import short
 
 if TYPE_CHECKING:
-    from hil.verdict.agreement import AgreementReport
+    pass
 
 
 def show(
@@ -41,6 +41,7 @@ def show(
 ) -> int:
     """Print the report of an earlier run, two runs side by side, or a table of all runs in a folder."""
     from hil.report.account import account_of
+    from hil.verdict.agreement import AgreementReport
 
     if run_folder is None:
         made = sorted(Path("runs").glob("*/report.json"), key=lambda path: path.stat().st_mtime)
@@ -49,7 +50,7 @@ def show(
         return show_both(run_folder, other, as_json)
     if run_folder.is_dir() and not (run_folder / "report.json").exists() and any(run_folder.glob("*/report.json")):
         return show_runs(run_folder, as_json)
-    report = report_in(run_folder)
+    report = AgreementReport.read(run_folder)
     if as_json:
         print_json(report.to_json())
     else:
@@ -58,26 +59,14 @@ def show(
     return int(report.exit_code)
 
 
-def report_in(path: Path) -> AgreementReport:
-    """The report of a run folder, or of its report.json."""
-    from cim.files import read_text
-    from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
-
-    path = path / "report.json" if path.is_dir() else path
-    try:
-        text = read_text(path, MAX_REPORT_BYTES)
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"no report at {path}", likely=str(error), hint="hil show runs/0001") from error
-    return AgreementReport.from_text(text, str(path))
-
-
 def show_both(one: Path, other: Path, as_json: bool) -> int:
     """Print two runs side by side."""
     from hil.pages.beside import side_by_side, warnings
     from hil.report.account import account_of
+    from hil.verdict.agreement import AgreementReport
     from hil.verdict.baseline import compare_reports
 
-    names, reports = (str(one), str(other)), (report_in(one), report_in(other))
+    names, reports = (str(one), str(other)), (AgreementReport.read(one), AgreementReport.read(other))
     first, second = map(account_of, reports)
     change, tables, apart = compare_reports(*reports), side_by_side(names, first, second), warnings(first, second)
     told: list[Answer] = [change.text, *(Fact("Not alike", text, tone=Tone.BAD) for text in apart)]

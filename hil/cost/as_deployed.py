@@ -19,20 +19,13 @@ def running(program: ConductanceProgram, recipe: Recipe) -> ConductanceProgram:
     return with_blank_adapters(program, rank)
 
 
-def cost_as_deployed(
-    program: ConductanceProgram,
-    recipe: Recipe,
-    name: str = "network",
-    *,
-    batch: int = 1,
-) -> Cost:
+def cost_as_deployed(program: ConductanceProgram, recipe: Recipe, name: str = "network") -> Cost:
     """The cost of a program, with the copies, rounds and reads that it has and the adapters that its tune adds.
 
     Raises:
         cim.cost.network_cost.NoCostModel: the chip file has no prices.
     """
-    work = program_workload(running(program, recipe), name)
-    return estimate(work, program.spec, batch=batch)
+    return estimate(program_workload(running(program, recipe), name), program.spec)
 
 
 def cost_as_compiled(program: ConductanceProgram) -> Cost:

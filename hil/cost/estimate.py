@@ -36,7 +36,6 @@ def estimate_network(
     weight_bits: int | None = None,
     activation_bits: int | None = None,
     input_shape: tuple[int, int, int] | None = None,
-    batch: int = 1,
     trust: bool = False,
     recipe: Recipe | None = None,
 ) -> Cost:
@@ -51,7 +50,6 @@ def estimate_network(
         weight_bits: of all layers; None: as the network says.
         activation_bits: of all input codes; None: as the network says.
         input_shape: (channels, height, width) of a named architecture.
-        batch: images that follow each other.
         trust: the file may run code.
         recipe: what a deployment does to the network.
 
@@ -69,7 +67,7 @@ def estimate_network(
         if recipe is not None:
             recipe.check_compiled(program, Path(network).name)
         asked = recipe or (Recipe.of_text(program.recipe) if program.recipe else Recipe())
-        return cost_as_deployed(program, asked, Path(network).stem, batch=batch)
+        return cost_as_deployed(program, asked, Path(network).stem)
     spec = load_chip(chip, macros=macros)
     asked = recipe or Recipe()
     changed = partial(asked.before_compiling, spec=spec) if any(t.before_compile for t in asked.techniques) else None
@@ -77,7 +75,7 @@ def estimate_network(
     workload = named_workload(network, weight_bits, activation_bits, input_shape, drives, trust=trust, changed=changed)
     workload = with_adapters(workload, asked.tune_plan.rank)
     lying = placed(workload, spec, asked.laid_out(LayoutOptions()))
-    return estimate(lying, spec, batch=batch)
+    return estimate(lying, spec)
 
 
 def named_workload(
@@ -197,8 +195,6 @@ def _totals(cost: Cost) -> list[str]:
         f" {cost.utilisation:.1%} of their cells in use",
         f"writing  {cost.cells:,} cells, {cost.programming_ns * 1e-9:.3g} s, {cost.programming_pj * 1e-6:.3g} uJ",
     ]
-    if cost.batch > 1:
-        lines.insert(2, f"batch    {cost.batch} images in {cost.batch_latency_ns * 1e-6:.4g} ms")
     if np.isfinite(cost.endurance_images):
         lines.append(f"wear     the chip is rewritten for every batch: {cost.endurance_images:,.0f} images to the end")
     return lines

@@ -1,8 +1,8 @@
 """Data sets: found by name or by path, checked before they take memory, images kept as uint8.
 
-``load_dataset("fashion-mnist", "test")`` searches, in this order: the directory given, the
-directory in ``HIL_DATA``, the directory of the Debian package, and the cache that ``fetch_dataset`` fills
-through torchvision (which checks an MD5). A path is read by what it holds: IDX files, CIFAR-10
+``load_dataset("fashion-mnist", "test")`` searches, in this order: the directory in
+``HIL_DATA``, the directory of the Debian package, and the cache that ``fetch_dataset`` fills through torchvision
+ (which checks an MD5). A path is read by what it holds: IDX files, CIFAR-10
 binary batches, HDF5, .npz or a folder of images by class. ``hil.datasets.formats`` has the formats of images with
 classes; ``hil.datasets.arrays`` those of any inputs and targets, ``hil.datasets.labelled_folders`` masks and boxes.
 """
@@ -117,7 +117,6 @@ def load_dataset(
     name_or_path: str | Path,
     split: str = "test",
     *,
-    data_dir: str | Path | None = None,
     limit: int | None = None,
     any_kind: bool = False,
 ) -> Dataset:
@@ -132,7 +131,6 @@ def load_dataset(
     Args:
         name_or_path: known name, or a folder, .npz, COCO or IDX file.
         split: train or test.
-        data_dir: folder of known sets; None: HIL_DATA or the user's cache.
         limit: number of images from the first; None: all.
         any_kind: samples may be other than images with classes.
 
@@ -158,7 +156,7 @@ def load_dataset(
         return _dataset(name, formats.read_path(file, split, limit), classes)
     known = _KNOWN.get(name)
     if known is not None:
-        found = _find(name, known, split, data_dir)
+        found = _find(name, known, split)
         return _dataset(name, _read_known(known, found, split, limit), known.classes, known.shape)
     path = Path(name_or_path).expanduser()
     if not path.exists():
@@ -247,10 +245,10 @@ def _read_known(known: _Known, path: Path, split: str, limit: int | None) -> Con
     return formats.read_path(path, split, limit, group=known.group)
 
 
-def _find(name: str, known: _Known, split: str, data_dir: str | Path | None) -> Path:
+def _find(name: str, known: _Known, split: str) -> Path:
     """The file or folder of a known set; the error says all ways to have it."""
     environment = os.environ.get(ENVIRONMENT)
-    roots = [Path(root).expanduser() for root in (data_dir, environment, DEBIAN, CACHE) if root]
+    roots = [Path(root).expanduser() for root in (environment, DEBIAN, CACHE) if root]
     places = [root / place.format(split=split) for root in roots for place in known.places]
     for place in places:
         if place.is_file() or formats.holds_split(place, split, folders=known.test_every > 0):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cim.errors import CimError
-from cim.files import read_text
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import RecordHead, load_head, load_record, save_record
 from hil.atomic import output_errors
@@ -22,7 +21,7 @@ from hil.pages.tables import duration
 from hil.report.run_folder import RunFolder
 from hil.report.tables import writing_words
 from hil.report.work_folder import WorkFolder, load_json
-from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
+from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 
@@ -116,8 +115,8 @@ def with_writer(report: AgreementReport, folder: RunFolder) -> AgreementReport:
     latest: AgreementReport | None = None
     for file in sorted(files, key=lambda f: f.stat().st_mtime, reverse=True)[:MOST_LOOKED_AT]:
         try:
-            found = AgreementReport.from_text(read_text(file, MAX_REPORT_BYTES), str(file))
-        except (HilError, OSError, UnicodeDecodeError):
+            found = AgreementReport.read(file)
+        except HilError:
             continue  # of no run that could be told
         same = (found.chip.name, found.chip.serial, found.digests.get("held_program"))
         wrote = bool(found.cells.unreached is not None and found.cells.pulses)

@@ -18,6 +18,8 @@ from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
 from hil.pages.tables import Table, labelled
 
+FIRST_OUTPUTS, READS = 8, 4  # outputs of a first product; readings of a cell that are averaged
+
 
 @dataclass(frozen=True, slots=True)
 class MvmReading:

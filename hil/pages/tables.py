@@ -56,18 +56,6 @@ def as_markdown(text: str) -> str:
     return re.sub(r"([\\`|]|\](?=[(\[:]))", r"\\\1", one_line)
 
 
-def as_lines(parts: Sequence[str | Table]) -> list[str]:
-    """Lines and tables as lines, the columns of a table below each other."""
-    return [line for part in parts for line in ([part] if isinstance(part, str) else _aligned(part))]
-
-
-def _aligned(table: Table) -> list[str]:
-    rows = [*([table.header] if any(table.header) else []), *table.rows]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(table.header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*lines, *([table.note] if table.note else [])]
-
-
 def _line(texts: Sequence[str]) -> str:
     return "| " + " | ".join(map(as_markdown, texts)) + " |"
 

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cim.files import read_text
 from hil.errors import FileError, HilError
 from hil.pages.tables import Table, duration, points
 from hil.report.run_folder import UNFINISHED
-from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
+from hil.verdict.agreement import AgreementReport
 from hil.verdict.metric import ACCURACY
 
 MOST_RUNS = 500  # the last ones by name
@@ -67,9 +66,8 @@ def read_runs(folder: Path) -> RunIndex:
     runs, unread = {}, []
     for path in finished[-MOST_RUNS:]:
         try:
-            text = read_text(path / "report.json", MAX_REPORT_BYTES)
-            runs[path.name] = _finite(AgreementReport.from_text(text, str(path)), path)
-        except (HilError, OSError, UnicodeDecodeError):
+            runs[path.name] = _finite(AgreementReport.read(path), path)
+        except HilError:
             unread.append(path.name)
     return RunIndex(runs, tuple(unread), unfinished, max(0, len(finished) - MOST_RUNS))
 

@@ -11,7 +11,7 @@ from hil.deployment.options import USUAL_RECIPE
 from hil.errors import UsageError
 from mapping.recipe.lower_slices import LowerSlices
 from mapping.recipe.recipe import Recipe
-from mapping.settings import check_limits, setting, short
+from mapping.settings import check_limits, option_of, setting
 from search.pruned.limits import PriceRange, PruningLimits
 from search.space.limits import LEAST_SHARE
 
@@ -92,10 +92,7 @@ class SearchSettings:
     networks: int = setting(8, "networks of the front that are trained (phase C)", low=0, group=TRAINING)
     epochs: int = setting(20, "epochs of each of them", low=1, group=TRAINING)
     batch: int = setting(128, "images a training step; even", low=2, group=TRAINING)
-    shift: int = setting(
-        1, "most pixels that training images are shifted; default: cifar10 2, eurosat 4, others 1",
-        low=0, group=IMAGES, unset=True,
-    )  # fmt: skip
+    shift: int = 1  # most pixels that training images are shifted: of cifar10 2, of eurosat 4
     symmetry: str = setting(
         "mirror", "symmetry of training images: none, mirror (left for right) or turn (seen from above); "
         "default: eurosat turn, others mirror", choices=SYMMETRIES, group=IMAGES, unset=True,
@@ -132,7 +129,7 @@ class SearchSettings:
     def __post_init__(self) -> None:
         check_limits(self, UsageError)
         of_others = [f for f in fields(self) if f.name not in BOTH and (f.name in ONLY_PRUNED) is not self.pruned]
-        if more := [f"--{short(f).replace('_', '-')}" for f in of_others if getattr(self, f.name) != f.default]:
+        if more := [option_of(f) if f.metadata else f.name for f in of_others if getattr(self, f.name) != f.default]:
             raise UsageError(
                 f"{', '.join(more)}: pruned networks of a teacher are not trained, so this says nothing"
                 if self.pruned

@@ -22,7 +22,7 @@ from cim.simulator.modes import SimulationMode
 from hil.errors import UsageError
 from hil.simulation.cores import in_threads
 from hil.simulation.virtual_chip import SampledDevice, VirtualChip, build_chip
-from hil.simulation.virtual_target import VirtualTarget, with_read_noise
+from hil.simulation.virtual_target import VirtualTarget
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us, tiles_by_slot
 from mapping.program.conductance import ConductanceProgram, Tile
@@ -31,7 +31,6 @@ from mapping.program.execute import run
 from mapping.program.training_inputs import LayerInputs
 from mapping.recipe.recipe import Recipe, run_recipe, write_cells
 from mapping.tune.channel_affine import Tuned, TuneTargets
-from mapping.tune.columns import column_corrections
 
 R = TypeVar("R")
 # Purpose tags of the host's seeds: drawing chips, their noise, and their cells in products.
@@ -306,9 +305,3 @@ class VirtualChips:
     @property
     def _tag(self) -> int:
         return WRITTEN_AGAIN if self.readings_us is None else CONDITIONED
-
-    def corrections_of(self, cells_us: Mapping[int, NDArray[np.float32]], rng: np.random.Generator) -> Corrections:
-        """Corrections from simulated readings of a chip programmed again."""
-        reads = self.recipe.reads
-        readings = {slot: with_read_noise(cells, self.record, reads, rng) for slot, cells in cells_us.items()}
-        return column_corrections(self.program, self.record, readings, self.inputs or {})

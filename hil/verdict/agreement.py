@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.files import read_text
 from cim.json_text import parse_json
 from hil.cost.plan import DeploymentPlan
 from hil.errors import ExitCode, FileError, MismatchError
@@ -294,6 +296,20 @@ class AgreementReport:
         except ValueError as error:
             raise FileError(f"{origin} is not JSON: {error}", hint="run hil deploy again") from error
         return cls.from_json(value, origin)
+
+    @classmethod
+    def read(cls, path: Path) -> AgreementReport:
+        """The report of a run folder, or of its report.json.
+
+        Raises:
+            FileError: no such report, or a damaged one. MismatchError: its schema is of a later major version.
+        """
+        path = path / "report.json" if path.is_dir() else path
+        try:
+            text = read_text(path, MAX_REPORT_BYTES)
+        except (OSError, UnicodeDecodeError) as error:
+            raise FileError(f"no report at {path}", likely=str(error), hint="hil show runs/0001") from error
+        return cls.from_text(text, str(path))
 
 
 def measured_interval(metric: Metric) -> str:

@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from cim.files import read_text
-from hil.errors import FileError
-from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
+from hil.verdict.agreement import AgreementReport
 from hil.verdict.statistics import image_variance
 
 
@@ -49,15 +47,7 @@ def read_baseline(path: str | Path) -> AgreementReport:
         >>> read_baseline("runs/0001").network.name
         'Sequential'
     """
-    path = Path(path)
-    path = path / "report.json" if path.is_dir() else path
-    try:
-        text = read_text(path, MAX_REPORT_BYTES)
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(
-            f"cannot read the baseline {path}", likely=str(error), hint="--baseline runs/0001/report.json"
-        ) from error
-    return AgreementReport.from_text(text, str(path))
+    return AgreementReport.read(Path(path))
 
 
 def compare_reports(then: AgreementReport, now: AgreementReport) -> BaselineChange:

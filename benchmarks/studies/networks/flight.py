@@ -57,6 +57,7 @@ from hil.payload.radiation.faults import CELLS
 from hil.payload.radiation.timeline import DAYS, FIRST_S, YEAR_DOSE, OrbitRow, chosen_images, with_dose
 from hil.payload.settings import DAY_S, OrbitSettings
 from hil.simulation.virtual_chip import build_chip
+from hil.simulation.virtual_target import with_read_noise
 from hil.verdict.agreement import correct_answers
 from hil.verdict.statistics import compare, look_limits, prediction_test
 from hil.watch import Watch
@@ -64,6 +65,7 @@ from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import run
 from mapping.program.training_inputs import training_inputs
+from mapping.tune.columns import column_corrections
 
 HERE = Path(__file__).parents[2]
 ORBIT, TABLE = HERE / "results" / "flight_orbit.toml", HERE / "results" / "flight.jsonl"
@@ -217,7 +219,9 @@ class FlownRow(OrbitRow):
         dosed = with_dose(drawn, self.program.spec.macro, self.orbit.dose, year, rng)
         dosed = replace(dosed, columns=drawn.columns)
         _, held = self._struck(self.program, dosed, dict.fromkeys(CELLS, since_s / DAY_S), number, year)
-        held = replace(held, corrections=chips.corrections_of(held.cells_us, rng))
+        readings = {s: with_read_noise(c, self.record, chips.recipe.reads, rng) for s, c in held.cells_us.items()}
+        corrections = column_corrections(self.program, self.record, readings, chips.inputs or {})
+        held = replace(held, corrections=corrections)
         chip = build_chip(
             self.program, self.record, held, seed=chips.noise_seed, number=number, mode=SimulationMode.FAST
         )

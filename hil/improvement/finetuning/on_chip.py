@@ -38,9 +38,6 @@ from mapping.program.file import save_program
 from mapping.tune.aims import aimed
 from search.train.downstream import DownstreamLayers
 
-MEMORY_BYTES = 1 << 32  # for codes of the images that wait between two groups
-BYTES_A_CODE = 8  # as numbers and as tensors
-
 
 def finetune_on_chip(
     network: str | Path,

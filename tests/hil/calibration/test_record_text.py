@@ -24,7 +24,7 @@ from hil.calibration.account import account_of, first_of, record_json
 from hil.calibration.record_changes import diff_records
 from hil.cli import run
 from hil.pages.shell import page
-from hil.pages.tables import as_lines
+from hil.pages.tables import Table
 
 from ..page_parts import figures_of
 
@@ -206,7 +206,8 @@ def test_two_measurements_of_one_chip_seldom_differ() -> None:
 def test_a_part_that_changed_beyond_its_error_is_named_and_no_other(part: str, changes: dict[str, Any]) -> None:
     found = diff_records(made(2), made(3, **changes))
     assert [c.part for c in found.changes if c.changed] == [part]
-    assert f"{part}" in "\n".join(line for line in as_lines(found.lines()) if "CHANGED (" in line)
+    (changes,) = (one for one in found.lines() if isinstance(one, Table) and one.title == "Changes")
+    assert part in " ".join(row[0] for row in changes.rows if row[-1].startswith("CHANGED ("))
 
 
 def test_one_column_that_moved_is_found_among_its_like() -> None:
@@ -227,7 +228,7 @@ def test_another_chip_other_macros_and_other_states_are_said_plainly() -> None:
     moved = dataclasses.replace(a.macros[0], cells=cells)
     b = made(serial="dead", temperature_c=60.0, firmware="fw 3", macros={0: moved, 4: a.macros[0]})
     found = diff_records(a, b)
-    text = "\n".join(as_lines(found.lines()))
+    text = str(found.lines())
     assert not found.same_chip
     for word in (
         *("ANOTHER chip: silicon lab-128, serial feed → silicon lab-128, serial dead", "25 → 60"),

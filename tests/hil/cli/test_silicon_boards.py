@@ -110,13 +110,13 @@ COMMANDS = {
     "info": "board info",
     "ports": "board ports",
     "selftest": "board selftest --only messages,limits",
-    "mvm": "board mvm --rows 4 --outputs 2 --level 1 --repeat 2",
-    "cells": "board cells --reads 1",
+    "mvm": "board mvm --rows 4 --level 1 --repeat 2",
+    "cells": "board cells",
     "calibrate": "calibrate --quick --age 0s -o OUT.h5",
     "pulse": "board pulse staircase --cell 1,1 -o OUT.csv",
     "dry run": "deploy NET --data DATA --dry-run",
     "tune": "tune OUT/program.h5 --calibration RECORD --age 0s --images 4",
-    "finetune": "finetune NET --data DATA --calibration RECORD --epochs 1 --measure 64 --groups 2 --age 0s -o OUT.h5",
+    "finetune": "finetune NET --data DATA --calibration RECORD --epochs 1 --measure 64 --age 0s -o OUT.h5",
 }
 # A minimum board has no PULSE, and says so; four images are too few for a tune, which is found harmful.
 OTHERWISE = {"pulse": ExitCode.DEVICE, "tune": ExitCode.OUTSIDE_TOLERANCE}

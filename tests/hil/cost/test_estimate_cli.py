@@ -21,14 +21,13 @@ def test_estimate_prints_layers_modules_and_totals(cli: Cli) -> None:
 
 
 def test_its_json_adds_up(cli: Cli) -> None:
-    value = cli.json("estimate", "lenet5", "--batch", "10")
+    value = cli.json("estimate", "lenet5")
     assert value["format"] == "hil.estimate/1.0"
     energy = sum(e for layer in value["layers"] for e in layer["energy_pj"].values()) + sum(value["shared_pj"].values())
     assert energy == pytest.approx(value["energy_pj"], rel=1e-12)
     latency = sum(layer["latency_ns"] for layer in value["layers"]) + value["host_ns"] + value["rewrite_ns"]
     assert latency == pytest.approx(value["latency_ns"], rel=1e-12)
     assert value["edp_mj_ms"] == pytest.approx(value["energy_pj"] * 1e-9 * value["latency_ns"] * 1e-6)
-    assert value["batch_latency_ns"] == pytest.approx(value["latency_ns"] + 9 * value["interval_ns"])
     assert value["area_mm2"] == pytest.approx(sum(value["area_um2"].values()) * 1e-6)
 
 

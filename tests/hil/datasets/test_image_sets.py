@@ -68,17 +68,14 @@ def test_bundled_images_are_the_first_of_the_test_set(monkeypatch: pytest.Monkey
     assert bundled.digest == whole.digest
 
 
-def test_known_set_is_found_by_argument_then_environment_then_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number, place in enumerate(("argument", "environment", "package")):
+def test_known_set_is_found_by_environment_then_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, place in enumerate(("environment", "package")):
         write_idx(tmp_path / place / "fashion-mnist", idx(IMAGES + np.uint8(number)), idx(LABELS), ".gz")
     monkeypatch.setattr(data, "DEBIAN", tmp_path / "package")
     assert "package" in data.load_dataset("fashion-mnist").source
     monkeypatch.setenv("HIL_DATA", str(tmp_path / "environment"))
-    assert "environment" in data.load_dataset("fashion-mnist").source
-    found = data.load_dataset("fashion-mnist", data_dir=tmp_path / "argument", limit=4)
-    assert "argument" in found.source
+    found = data.load_dataset("fashion-mnist", limit=4)
+    assert "environment" in found.source
     assert (found.images[..., 0] == IMAGES[:4]).all()
     assert found.labels.tolist() == LABELS[:4].tolist()
     assert found.classes[0] == "T-shirt/top"
@@ -122,11 +119,12 @@ def test_failed_download_is_a_file_error(monkeypatch: pytest.MonkeyPatch) -> Non
         data.fetch_dataset("fashion-mnist")
 
 
-def test_a_folder_of_other_images_is_not_taken_for_a_known_set(tmp_path: Path) -> None:
+def test_a_folder_of_other_images_is_not_taken_for_a_known_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIL_DATA", str(tmp_path))
     (tmp_path / "test" / "cats").mkdir(parents=True)
     Image.fromarray(IMAGES[0]).save(tmp_path / "test" / "cats" / "0.png")
     with pytest.raises(FileError, match="not on this machine"):
-        data.load_dataset("fashion-mnist", data_dir=tmp_path)
+        data.load_dataset("fashion-mnist")
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
@@ -138,10 +136,13 @@ def test_unknown_name_lists_the_known_ones() -> None:
         data.load_dataset("fashion-mnist-bundled", limit=0)
 
 
-def test_a_set_of_the_wrong_size_is_not_taken_for_the_known_one(tmp_path: Path) -> None:
+def test_a_set_of_the_wrong_size_is_not_taken_for_the_known_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIL_DATA", str(tmp_path))
     write_idx(tmp_path, idx(np.ascontiguousarray(IMAGES[:, :27])), idx(LABELS))
     with pytest.raises(FileError, match="27 x 28 x 1"):
-        data.load_dataset("fashion-mnist", data_dir=tmp_path)
+        data.load_dataset("fashion-mnist")
 
 
 def test_digest_follows_pixels_labels_and_order(tmp_path: Path) -> None:
@@ -210,15 +211,18 @@ def write_h5(path: Path, lossless: int = 0, **changes: object) -> Path:
     return path
 
 
-def test_hdf5_gives_exact_images_where_there_are_any_and_jpeg_by_name(tmp_path: Path) -> None:
+def test_hdf5_gives_exact_images_where_there_are_any_and_jpeg_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIL_DATA", str(tmp_path))
     write_h5(tmp_path / "cifar10_test.h5", lossless=2)
-    exact = data.load_dataset("cifar10", data_dir=tmp_path)
-    decoded = data.load_dataset("cifar10-jpeg", data_dir=tmp_path)
+    exact = data.load_dataset("cifar10")
+    decoded = data.load_dataset("cifar10-jpeg")
     assert (len(exact), len(decoded)) == (2, 4)
     assert exact.source.endswith(":lossless")
     assert decoded.source.endswith(":jpeg")
     assert np.abs(exact.images.astype(int) - decoded.images[:2]).max() <= 8
-    assert len(data.load_dataset("cifar10-jpeg", data_dir=tmp_path, limit=3)) == 3
+    assert len(data.load_dataset("cifar10-jpeg", limit=3)) == 3
 
 
 @pytest.mark.parametrize(
@@ -273,14 +277,15 @@ def test_image_folder_spreads_the_first_images_over_the_classes(tmp_path: Path) 
         data.load_dataset(tmp_path)
 
 
-def test_eurosat_folder_is_split_by_file_number(tmp_path: Path) -> None:
+def test_eurosat_folder_is_split_by_file_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIL_DATA", str(tmp_path))
     for name in ("Forest", "River"):
         (tmp_path / "eurosat/2750" / name).mkdir(parents=True)
         for number in range(1, 11):
             pixels = np.full((64, 64, 3), number, np.uint8)
             Image.fromarray(pixels).save(tmp_path / "eurosat/2750" / name / f"{name}_{number}.png")
-    test = data.load_dataset("eurosat", data_dir=tmp_path)
-    train = data.load_dataset("eurosat", "train", data_dir=tmp_path)
+    test = data.load_dataset("eurosat")
+    train = data.load_dataset("eurosat", "train")
     assert sorted(set(test.images[:, 0, 0, 0].tolist())) == [5, 10]
     assert (len(test), len(train)) == (4, 16)
 

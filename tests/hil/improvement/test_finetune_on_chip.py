@@ -165,7 +165,7 @@ def test_virtual_chips_fine_tune_the_same_on_any_number_of_workers(
         assert hil_command(["finetune", *named, *few, "-o", str(tmp_path / out), *more]) == 0
         return {k: v for k, v in json.loads(capsys.readouterr().out).items() if k not in ("seconds", "path")}
 
-    rehearsed = ("--simulated", "2", "--groups", "2", "--measure", "128")
+    rehearsed = ("--simulated", "2", "--measure", "128")
     assert found("a.h5", *rehearsed) == found("a.h5", *rehearsed, "--workers", "2")
     trained = ("--strength", "0.6")
     assert found("a.pt", *trained) == found("b.pt", *trained, "--workers", "2")

@@ -123,6 +123,8 @@ def test_a_search_over_pruned_networks_that_learned_nothing_names_no_network(pla
 def test_options_of_training_are_refused_where_pruned_networks_are_searched(cli: Cli, place: Path) -> None:
     cli(*asked(place, "refused", "--epochs", 3), code=2)
     assert "--epochs: pruned networks of a teacher are not trained" in cli.err
+    cli(*asked(place, "refused", "--calibration", place / "record.h5"), code=2)
+    assert "calibration: pruned networks of a teacher are not trained" in cli.err
     cli(*asked(place, "refused", "--chip", "mnsim-default"), code=2)
     assert "it has no errors of cells" in cli.err
     assert not (place / "refused").exists()

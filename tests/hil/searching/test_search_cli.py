@@ -468,7 +468,7 @@ def test_a_benchmark_sets_the_front_beside_its_baselines(
 def test_networks_are_deployed_on_a_chip_and_the_front_is_ranked_again(cli: Cli, files: Files, tmp_path: Path) -> None:
     out = cli(
         *files.arguments(tmp_path / "run", networks=2, images=16, teacher=files.run / "teacher.pt"),
-        "--in-the-loop", "--emulated", "--rounds", "2",
+        "--in-the-loop", "--emulated",
     )  # fmt: skip
     said = " ".join(out.split())
     assert "emulated (NOT SILICON), lab-128" in said
