@@ -15,7 +15,15 @@ from cim.chip.correction import Correction, apply_correction, round_shift
 from cim.chip.encoding import encode_tile
 from cim.chip.spec import SignedInput
 from cim.chip.windows import Window, unfold
-from firmware_protocols.messages import READ_STEP, Capability, LayerTile, LoadLayer, Returns, TileAddress
+from firmware_protocols.messages import (
+    MOST_READS,
+    READ_STEP,
+    Capability,
+    LayerTile,
+    LoadLayer,
+    Returns,
+    TileAddress,
+)
 from firmware_protocols.plans import instructions as plan
 from firmware_protocols.plans.instructions import RescaleRule
 from firmware_protocols.plans.plan import PIXELS, Plan, PlanStep, PlanValue
@@ -25,8 +33,7 @@ from hil.driver.selftest.line import Bench, NotTried, expect
 ROWS, OUTPUTS = 32, 8  # of the tile, or less on a smaller macro
 READS = 16
 STANDARD_ERRORS = 6.0  # apart, of means of so many reads; by chance one of 700,000 normal differences
-WIDE_READS = 64  # whose sum needs more than 16 bits
-MOST_WIDE_ERROR = 0.15  # of it, beside so many times the mean of single reads
+MOST_WIDE_ERROR = 0.15  # of the sum of the most reads, beside so many times the mean of single reads
 
 
 def first_tile(bench: Bench) -> TileAddress:
@@ -37,9 +44,11 @@ def first_tile(bench: Bench) -> TileAddress:
 def codes_of(
     bench: Bench, vectors: int, rows: int, *, bits: int | None = None, signed: bool = False
 ) -> NDArray[np.int16]:
-    """Random input codes (vectors, rows) of so many bits; None: the widest."""
+    """Random input codes (vectors, rows) of so many bits, first both ends; bits None: the widest."""
     bits = bits or bench.spec.macro.inputs.bits
     codes = np.random.default_rng(2).integers(0, 1 << bits, (vectors, rows))
+    codes[0] = np.arange(rows) % 2 * ((1 << bits) - 1)
+    codes[0] = np.arange(rows) % 2 * ((1 << bits) - 1)
     return (codes - (signed << (bits - 1))).astype(np.int16)
 
 
@@ -93,8 +102,13 @@ def sums_are_shift_added(bench: Bench) -> str:
                 "range_code": widest(bench), "sample": 3, "input_bits": bits, "input_signed": signed,
             }  # fmt: skip
 
-            def added(codes: NDArray[np.int16] = codes, drive: dict[str, Any] = drive) -> NDArray[np.int32]:
-                raw = driver.mvm(tile, codes, **drive, returns=Returns.RAW)
+            # where each bit is a plane, unsigned codes of the same bits drive the planes of signed ones
+            pattern = (codes & ((1 << bits) - 1), False) if macro.inputs.bits_per_cycle == 1 else (codes, signed)
+
+            def added(
+                pattern: tuple[NDArray[np.int16], bool] = pattern, drive: dict[str, Any] = drive
+            ) -> NDArray[np.int32]:
+                raw = driver.mvm(tile, pattern[0], **{**drive, "input_signed": pattern[1]}, returns=Returns.RAW)
                 counted = f"{raw.conversions} conversions counted, {raw.values.size} came"
                 expect(raw.conversions == raw.values.size, counted)
                 return shift_add(
@@ -164,6 +178,7 @@ class LayerRule:
     low: int
     high: int
     weight: int = 3  # of a tile's level sums
+    reads: tuple[int, int] = (1, 1)  # of the two tiles; their mean counts
 
 
 RULES = (
@@ -172,6 +187,7 @@ RULES = (
     LayerRule("wide sums", (1 << 17, 1 << 18), 18, (1 << 12, 1 << 13), 25, -128, 127, weight=2000),
     LayerRule("clamped", (1 << 16, 1 << 18), 18, (1 << 20, 1 << 22), 23, -3, 5),
 )
+AVERAGED = LayerRule("averaged", (1 << 16, 1 << 18), 18, (1, 2), 0, -(1 << 15), (1 << 15) - 1, reads=(4, 2))
 
 
 def layers_are_integers(bench: Bench) -> str:
@@ -184,89 +200,74 @@ def layers_are_integers(bench: Bench) -> str:
 
 
 def _layer(driver: ChipDriver, bench: Bench, rule: LayerRule, seed: int) -> str:
-    """Two tiles of one layer: the second takes the later inputs, and gives the later outputs."""
-    whole, rng = first_tile(bench), np.random.default_rng(seed)
-    half, outputs = whole.rows // 2, whole.outputs
-    tiles = (TileAddress(0, 0, half, 0, outputs), TileAddress(0, half, whole.rows - half, 0, outputs - outputs // 4))
-    first_outputs, inputs = (0, outputs // 4), whole.rows
+    """Two tiles of one layer, over all outputs: the second takes the later inputs, and gives the later outputs."""
+    inputs, outputs, rng = first_tile(bench).rows, bench.spec.macro.outputs, np.random.default_rng(seed)
+    half, later, most, parts = inputs // 2, outputs // 4, max(rule.reads), list[LayerTile]()
+    tiles = (TileAddress(0, 0, half, 0, outputs), TileAddress(0, half, inputs - half, 0, outputs - later))
     signed = bench.spec.macro.inputs.signed is SignedInput.PLANE
     codes = codes_of(bench, 12, inputs, signed=signed)
-    drive: dict[str, Any] = {"range_code": widest(bench), "input_signed": signed, "sample": 5}
-    gains = [rng.integers(*rule.gains, tile.outputs).astype(np.int32) for tile in tiles]
-    input_gains = [rng.integers(-999, 999, tile.outputs).astype(np.int32) for tile in tiles]
-    offsets = [rng.integers(-(1 << 20), 1 << 20, tile.outputs) for tile in tiles]
-    if rule.shift == 1:  # exact halves must stay exact
-        input_gains, offsets = [0 * one for one in input_gains], [0 * one for one in offsets]
-    bias = rng.integers(-400, 400, outputs).astype(np.int32)
+    drive: dict[str, Any] = {"range_code": widest(bench), "input_signed": signed}
+    bias, shift = rng.integers(-400, 400, outputs).astype(np.int32), np.full(outputs, rule.shift, np.int32)
     multiplier = rng.integers(*rule.multipliers, outputs).astype(np.int32)
-    shift = np.full(outputs, rule.shift, np.int32)
-    parts = tuple(
-        LayerTile(tile, tile.row0, first_outputs[n], rule.weight, rule.gain_shift, gains[n], offsets[n], input_gains[n])
-        for n, tile in enumerate(tiles)
-    )
+    for tile, first_output, reads in zip(tiles, (0, later), rule.reads, strict=True):
+        gain = rng.integers(*rule.gains, tile.outputs).astype(np.int32)
+        input_gain = rng.integers(-999, 999, tile.outputs).astype(np.int32)
+        offset = rng.integers(-(1 << 20), 1 << 20, tile.outputs)
+        if rule.shift == 1:  # exact halves must stay exact
+            input_gain, offset = 0 * input_gain, 0 * offset
+        fixed = (rule.weight, rule.gain_shift, gain, offset, input_gain, reads)
+        parts.append(LayerTile(tile, tile.row0, first_output, *fixed))
 
     def by_hand() -> NDArray[np.int64]:
         total = np.zeros((len(codes), outputs), np.int64)
-        for n, tile in enumerate(tiles):
+        for part in parts:
+            tile, fixed = part.address, Correction(part.gain, part.offset, part.input_gain, part.shift)
             own = np.ascontiguousarray(codes[:, tile.row0 : tile.row0 + tile.rows])
-            correction = Correction(gains[n], offsets[n], input_gains[n], rule.gain_shift)
-            levels = apply_correction(driver.mvm(tile, own, **drive).values, own.sum(1, dtype=np.int64), correction)
-            total[:, first_outputs[n] : first_outputs[n] + tile.outputs] += rule.weight * levels.astype(np.int64)
+            sums = _singly(driver, tile, own, part.reads, drive)
+            levels = apply_correction(sums, part.reads * own.sum(1, dtype=np.int64), fixed.of_reads(part.reads))
+            at = slice(part.first_output, part.first_output + tile.outputs)
+            total[:, at] += rule.weight * (most // part.reads) * levels.astype(np.int64)
+        total = np.sign(total) * ((2 * np.abs(total) + most) // (2 * most))
         return np.clip(round_shift((total + bias) * multiplier.astype(np.int64), rule.shift), rule.low, rule.high)
 
-    driver.load_layer(LoadLayer(7, inputs, outputs, rule.low, rule.high, bias, multiplier, shift, parts))
-    return alike(by_hand, lambda: driver.run_layer(7, codes, **drive).values, f"{rule.name}: ")
+    driver.load_layer(LoadLayer(7, inputs, outputs, rule.low, rule.high, bias, multiplier, shift, tuple(parts)))
+    return alike(by_hand, lambda: driver.run_layer(7, codes, **drive, sample=8).values, f"{rule.name}: ")
 
 
-# --- repeated reads -----------------------------------------------------------------------------------
+def _singly(
+    driver: ChipDriver, tile: TileAddress, codes: NDArray[np.int16], reads: int, drive: dict[str, Any]
+) -> NDArray[np.int32]:
+    """Sums of so many single reads, added here."""
+    found = [driver.mvm(tile, codes, **drive, sample=8 + k * READ_STEP).values for k in range(reads)]
+    return np.asarray(np.sum(found, 0, dtype=np.int32))
 
 
 def reads_are_added(bench: Bench) -> str:
     """Repeated reads are the sums of single ones, in 32 bits, and a loaded layer takes their mean."""
-    tile, rng, n, reads = first_tile(bench), np.random.default_rng(6), first_tile(bench).outputs, (4, 2)
-    signed = bench.spec.macro.inputs.signed is SignedInput.PLANE
+    tile, signed = first_tile(bench), bench.spec.macro.inputs.signed is SignedInput.PLANE
     codes = codes_of(bench, 6, tile.rows, signed=signed)
-    gain, zeros = rng.integers(1 << 16, 1 << 18, n).astype(np.int32), np.zeros(n, np.int32)
-    offset, bias = rng.integers(-(1 << 20), 1 << 20, n), rng.integers(-400, 400, n).astype(np.int32)
     drive: dict[str, Any] = {"range_code": widest(bench), "input_signed": signed}
     with bench.driver(Capability.REPEATED_READS, Capability.SUMS) as driver:
-
-        def single() -> NDArray[np.int32]:
-            return np.stack(
-                [driver.mvm(tile, codes, **drive, sample=8 + k * READ_STEP).values for k in range(reads[0])]
-            )
-
-        def mean() -> NDArray[np.int64]:
-            alone, total = single(), np.zeros((len(codes), n), np.int64)
-            for each in reads:
-                correction = Correction(gain, offset, zeros, 18).of_reads(each)
-                levels = apply_correction(np.sum(alone[:each], 0), np.zeros(len(codes), np.int64), correction)
-                total += 3 * (reads[0] // each) * levels.astype(np.int64)
-            halves_away = np.sign(total) * ((2 * np.abs(total) + reads[0]) // (2 * reads[0]))
-            return np.asarray(np.clip(halves_away + bias, -(1 << 15), (1 << 15) - 1))
-
         how = alike(
-            lambda: np.sum(single(), 0), lambda: driver.mvm(tile, codes, **drive, sample=8, reads=reads[0]).values
+            lambda: _singly(driver, tile, codes, 4, drive),
+            lambda: driver.mvm(tile, codes, **drive, sample=8, reads=4).values,
         )
         _wide(driver, bench, tile)
-        if Capability.LAYER not in driver.capabilities:
-            return f"{len(codes) * n} sums, {how}"
-        parts = tuple(LayerTile(tile, 0, 0, 3, 18, gain, offset, zeros, each) for each in reads)
-        driver.load_layer(LoadLayer(7, tile.rows, n, -(1 << 15), (1 << 15) - 1, bias, zeros + 1, zeros, parts))
-        how = alike(mean, lambda: driver.run_layer(7, codes, **drive, sample=8).values)
-    return f"{len(codes) * n} sums, as many codes of a layer, {how}"
+        if Capability.LAYER in driver.capabilities:
+            how = _layer(driver, bench, AVERAGED, 6)
+    return f"{codes.size} codes, {how}"
 
 
 def _wide(driver: ChipDriver, bench: Bench, tile: TileAddress) -> None:
     """Sums beyond 16 bits are so many times the mean of single ones."""
     top = np.full((1, tile.rows), (1 << bench.spec.macro.inputs.bits) - 1, np.int16)
     single = np.mean([driver.mvm(tile, top, sample=60 + k).values for k in range(4)], 0)
-    wide = driver.mvm(tile, top, sample=70, reads=WIDE_READS).values
+    wide = driver.mvm(tile, top, sample=70, reads=MOST_READS).values
     largest = int(np.abs(single).argmax())
-    wanted, found = WIDE_READS * float(single.flat[largest]), int(wide.flat[largest])
+    wanted, found = MOST_READS * float(single.flat[largest]), int(wide.flat[largest])
     expect(
-        abs(found - wanted) <= MOST_WIDE_ERROR * abs(wanted) + WIDE_READS * 255,
-        f"{WIDE_READS} reads add up to {found}, one alone is {single.flat[largest]:.0f}",
+        abs(found - wanted) <= MOST_WIDE_ERROR * abs(wanted) + MOST_READS * 255,
+        f"{MOST_READS} reads add up to {found}, one alone is {single.flat[largest]:.0f}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 
 import numpy as np
 from cobs import cobs
@@ -15,20 +16,38 @@ from firmware_protocols.sending import BULK, CONTROL, RESULTS
 from hil.driver.selftest.line import Bench, CheckFailed, FrameLine, expect
 
 RESET_LAST = Flag.RESET | Flag.LAST
+LAST, UNKNOWN = 0xFFFF, 9  # sequence number; channel of a later version
+PACED, MOST_FRAMES_S = 512, 10.0  # frames that tell how long all take; no more is tried
+
+
+def _greeting(versions: tuple[int, int] = VERSIONS, payload: int = 512, window: int = 16) -> Frame:
+    """A hello in a session of its own, of a host of its own."""
+    hello = Hello(*versions, payload, window, secrets.randbits(32))
+    return Frame(RESET_LAST, CONTROL, secrets.randbits(16) or 1, 0, 0, 0, encode(hello))
 
 
 def _hello(line: FrameLine, payload: int = 512, window: int = 16) -> tuple[int, Frame, HelloReply]:
     """Open a session by hand: its number, the frame that answered, the reply."""
-    session, hello = secrets.randbits(16) or 1, Hello(*VERSIONS, payload, window, secrets.randbits(32))
-    greeting = Frame(RESET_LAST, CONTROL, session, 0, 0, 0, encode(hello))
+    greeting = _greeting(VERSIONS, payload, window)
     for _ in range(20):  # a board may just be starting, a line carry rests of another session
         line.send(greeting)
         for frame in line.receive(4, 0.3):
-            if frame.flags == RESET_LAST and frame.session == session:
+            if frame.flags == RESET_LAST and frame.session == greeting.session:
                 message = decode(bytes(frame.payload)).message
                 if isinstance(message, HelloReply):
-                    return session, frame, message
+                    return greeting.session, frame, message
     raise CheckFailed("no answer to 20 hellos")
+
+
+def _met(bench: Bench, greeting: Frame, count: int = 1) -> list[bytes]:
+    """Messages that come in the session of a hello which is sent so many times."""
+    with bench.frames() as line:
+        found = list[Frame]()
+        for _ in range(count):
+            line.send(greeting)
+            found += [f for f in line.receive(8, 1.0) if f.session == greeting.session]
+    expect(len(found) >= count, f"{len(found)} answers to {count} hellos")
+    return [encode_frame(f) if count > 1 else bytes(f.payload) for f in found]
 
 
 def hello_is_answered(bench: Bench) -> str:
@@ -45,38 +64,21 @@ def hello_is_answered(bench: Bench) -> str:
 
 def a_copy_of_hello(bench: Bench) -> str:
     """A copy of the open session's hello gets the same bytes."""
-    with bench.frames() as line:
-        session, nonce = secrets.randbits(16) or 1, secrets.randbits(32)
-        hello = Frame(RESET_LAST, CONTROL, session, 0, 0, 0, encode(Hello(*VERSIONS, 512, 16, nonce)))
-        line.send(hello)
-        answers = [encode_frame(f) for f in line.receive(8, 1.0) if f.session == session]
-        line.send(hello)
-        answers += [encode_frame(f) for f in line.receive(8, 1.0) if f.session == session]
-    expect(len(answers) >= 2, f"{len(answers)} answers to two hellos")
+    answers = _met(bench, _greeting(), 2)
     expect(len(set(answers)) == 1, "the second answer differs from the first")
     return f"{len(answers[0])} bytes"
 
 
 def another_major_version(bench: Bench) -> str:
     """A host of another major version is rejected with the chip's range."""
-    with bench.frames() as line:
-        hello = Hello(0x0F00, 0x0F01, 512, 16, secrets.randbits(32))
-        line.send(Frame(RESET_LAST, CONTROL, 0x0F0F, 0, 0, 0, encode(hello)))
-        frames = [f for f in line.receive(2, 2.0) if f.session == 0x0F0F]
-    expect(bool(frames), "no answer")
-    message = decode(bytes(frames[0].payload)).message
+    message = decode(_met(bench, _greeting((0x0F00, 0x0F01)))[0]).message
     expect(isinstance(message, HelloReject), f"answered {type(message).__name__}")
     return str(message)
 
 
 def an_older_minor_version(bench: Bench) -> str:
     """A host of an older minor version is answered in that version."""
-    session, hello = secrets.randbits(16) or 1, Hello(VERSIONS[0], VERSIONS[0], 512, 16, secrets.randbits(32))
-    with bench.frames() as line:
-        line.send(Frame(RESET_LAST, CONTROL, session, 0, 0, 0, encode(hello)))
-        frames = [f for f in line.receive(4, 2.0) if f.session == session]
-    expect(bool(frames), "no answer")
-    reply = decode(bytes(frames[0].payload)).message
+    reply = decode(_met(bench, _greeting((VERSIONS[0], VERSIONS[0])))[0]).message
     expect(isinstance(reply, HelloReply) and reply.version == VERSIONS[0], f"answered {reply}"[:200])
     return f"{VERSIONS[0] >> 8}.{VERSIONS[0] & 0xFF}"
 
@@ -132,6 +134,30 @@ def a_probe_is_acknowledged(bench: Bench) -> str:
     return "3 of 3"
 
 
+def _sequences_begin_anew(bench: Bench) -> str:
+    """A message is joined over the last sequence number, 65,535, after which they begin at 0."""
+    message, began_s = encode(Describe(), 1), time.monotonic()
+    with bench.frames() as line:
+        session, _, reply = _hello(line)
+        for first in range(0, LAST - 1, reply.window):
+            count = min(reply.window, LAST - 1 - first)
+            line.send(*(Frame(0, UNKNOWN, session, first + n, 0, 0, b"") for n in range(count)))
+            acked = first
+            while acked != first + count:
+                frames = line.receive(1, 5.0, session=session)
+                expect(bool(frames), f"frames from {first} on were not acknowledged beyond {acked}")
+                acked = frames[0].ack
+            lasts_s = (time.monotonic() - began_s) * LAST / (first + count)
+            if first >= PACED and lasts_s > MOST_FRAMES_S:
+                return f"none over number {LAST:,}: {lasts_s:.0f} s on this line"
+        parts = (message[:2], message[2:3], message[3:])
+        for n, part in enumerate(parts, LAST - 1):
+            line.send(Frame(Flag.LAST if n > LAST else 0, BULK, session, n & LAST, 0, 0, part))
+        frames = line.receive(4, 1.0, session=session)
+    expect(any(f.channel == RESULTS for f in frames), "no reply to a message that came in frames 65,534, 65,535 and 0")
+    return f"3 more over number {LAST:,}"
+
+
 def frames_out_of_order(bench: Bench) -> str:
     """Frames out of order are held, said to be held, and joined in order."""
     message = encode(Describe(), 77) + bytes((200, 90, 0)) + bytes(90)  # an optional field that nobody knows
@@ -146,7 +172,7 @@ def frames_out_of_order(bench: Bench) -> str:
                 expect(held[-1].selective & 3 == 3, f"selective {held[-1].selective:#x}, not bits 0 and 1")
         frames = [f for f in line.receive(3, 5.0, session=session) if f.channel == RESULTS]
     expect(bool(frames), "no reply to a message that came in pieces")
-    return "3 pieces, last first"
+    return f"3 pieces, last first, {_sequences_begin_anew(bench)}"
 
 
 CHECKS = (

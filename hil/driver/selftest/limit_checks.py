@@ -12,32 +12,29 @@ from typing import Any
 
 import numpy as np
 
-from firmware_protocols.codec import encode
 from firmware_protocols.extensions.write_rounds import LEAVE_ALONE
 from firmware_protocols.messages import (
     Capability,
     CellBlock,
-    CellReadings,
-    Done,
     ErrorCode,
-    ErrorReply,
     LayerTile,
     LoadLayer,
-    Message,
     Mvm,
     Polarity,
     ProgramTile,
     ReadCells,
     Request,
     Returns,
+    Status,
     TileAddress,
-    TileProgrammed,
 )
 from hil.driver.requests import conductance_unit_ns
 from hil.driver.selftest.line import Bench, MessageLine, expect
 from hil.driver.selftest.safety_checks import known_status
 
 TOP = 0xFFFF  # of an address
+WAY_PULSES, LEAST_WAY, READS = 12, 0.05, 16  # of each polarity; of the range of levels, that cells move
+LOWEST_C, HIGHEST_C = 0.0, 150.0
 Asked = tuple[str, Request[Any], bool]
 """What, the request, whether the chip must do it."""
 
@@ -46,21 +43,23 @@ def _millivolts(volts: float) -> int:
     return round(volts * 1000)
 
 
-def _judged(line: MessageLine, asked: Iterable[Asked], refusal: ErrorCode) -> int:
-    """Ask all of it; raises ``CheckFailed`` where the chip does what it must not, or refuses what it must do."""
-    number = 0
-    for number, (what, request, may) in enumerate(asked, 1):
-        reply = line.answer(encode(request, number)).message
-        if may:
-            good = isinstance(reply, Done | TileProgrammed | CellReadings)
-            expect(good, f"{what}, which is allowed: answered {reply}"[:250])
-        else:
-            expect(_code(reply) is refusal, f"{what}: answered {reply}, not {refusal.name}"[:250])
-    return number
+def _judged(line: MessageLine, asked: list[Asked], refusal: ErrorCode) -> str:
+    """Ask all of it; raises ``CheckFailed`` where the chip does what it must not, or refuses what it must do.
+
+    What is further beyond a limit comes after what is a little beyond it, and only if that was refused.
+    """
+    for what, request, may in asked:
+        if not may:
+            line.refused(request, refusal, what=what)
+            continue
+        said = line.answer(request).message
+        expect(isinstance(said, request.reply_class), f"{what}, which is allowed: answered {said}"[:250])
+    return f"{len(asked)} requests"
 
 
-def _code(reply: Message) -> ErrorCode | None:
-    return reply.code if isinstance(reply, ErrorReply) else None
+def _beyond(top: int, bits: int) -> list[int]:
+    """Numbers above a limit in a field of so many bits: one more, twice, and what 15 and 16 bits take for less."""
+    return [n for n in sorted({top + 1, 2 * top, 1 << 15, (1 << 16) - 1, (1 << 16) + 1}) if top < n < 1 << bits]
 
 
 def masked_write(bench: Bench, cells: CellBlock) -> ProgramTile:
@@ -109,7 +108,7 @@ def addresses_beyond(bench: Bench) -> str:
             asked.append((f"{what}, written", masked_write(bench, block), False))
     asked += [(what, request, False) for what, request in _products_beyond(bench, can)]
     with bench.messages() as line:
-        return f"{_judged(line, asked, ErrorCode.OUT_OF_RANGE)} addresses"
+        return _judged(line, asked, ErrorCode.OUT_OF_RANGE)
 
 
 def _products_beyond(bench: Bench, can: Capability) -> Iterable[tuple[str, Request[Any]]]:
@@ -139,8 +138,7 @@ def codes_beyond_their_bits(bench: Bench) -> str:
     returns, tile = Returns.SUMS if Capability.SUMS in can else Returns.RAW, TileAddress(0, 0, rows, 0, 1)
     codes = np.full((1, rows), 4, np.int16)
     with bench.messages() as line:
-        reply = line.answer(encode(Mvm(returns, tile, 0, 0, 2, False, 0, 1, 0, codes), 1)).message
-    expect(_code(reply) is ErrorCode.OUT_OF_RANGE, f"answered {reply}"[:200])
+        line.refused(Mvm(returns, tile, 0, 0, 2, False, 0, 1, 0, codes), ErrorCode.OUT_OF_RANGE)
     return "code 4 in 2 bits"
 
 
@@ -163,19 +161,59 @@ def single_pulses(bench: Bench) -> str:
             above = bench.pulse(cells, 1, polarity)
             above.millivolts[0, place] = top + 1
             asked.append((f"{name} of {top + 1} mV on cell {place} of 2", above, False))
-        wide = dataclasses.replace(bench.pulse(one, 1, polarity), width_ns=widest + 1)
-        asked.append((f"{name} for {widest + 1} ns", wide, False))
-        asked.append((f"{name} for {widest} ns", dataclasses.replace(wide, width_ns=widest), True))
+        shortest = dataclasses.replace(bench.pulse(one, 1, polarity), width_ns=1)
+        for far in _beyond(top, 16)[1:]:  # as short as can be: a chip that gives it must live
+            beyond = dataclasses.replace(shortest, millivolts=np.full((1, 1), far, np.uint16))
+            asked.append((f"{name} of {far} mV", beyond, False))
+        asked += [
+            (f"{name} for {width} ns", dataclasses.replace(shortest, width_ns=width), width == widest)
+            for width in (*_beyond(widest, 32), widest)
+        ]
         asked.append((f"{name} of {usual} mV", bench.pulse(one, usual, polarity), True))
     with bench.messages() as line:
-        before = known_status(line, 90)
+        before = known_status(line)
         count = _judged(line, asked, ErrorCode.LIMIT)
-        after = known_status(line, 91)
+        after = known_status(line)
+        count += f", {_pulses_go_their_way(bench, line)}"
+        if after is not None and after.pulses_total:
+            _status_counts(bench, line)
     given = None if before is None or after is None else after.pulses_total - before.pulses_total
     if not given:
-        return f"{count} pulses; no STATUS counts them"
+        return f"{count}; no STATUS counts pulses"
     expect(given == 4, f"{given} pulses were given, 4 were allowed")
-    return f"{count} pulses, 4 of them allowed and given"
+    return f"{count}, 4 of them allowed and given"
+
+
+def _pulses_go_their_way(bench: Bench, line: MessageLine) -> str:
+    """SET raises conductances and RESET lowers them, as readings tell."""
+    macro, write, limits, unit = bench.spec.macro, bench.spec.write, bench.spec.limits, 100
+    cells, means = CellBlock(0, 0, min(4, macro.rows), 0, min(8, macro.columns)), list[float]()
+    down = (Polarity.RESET, min(write.reset_stop_v, limits.reset_v))
+    for polarity, volts in (down, (Polarity.SET, min(write.set_stop_v, limits.set_v)), down):
+        for number in range(WAY_PULSES):
+            line.get(dataclasses.replace(bench.pulse(cells, _millivolts(volts), polarity), sample=number))
+        means.append(float(line.get(ReadCells(cells, unit, READS, 7)).readings.mean()) * unit / 1000)
+    text = f"after RESET, SET and RESET cells read {', '.join(f'{mean:.1f}' for mean in means)} µS"
+    expect(means[1] - max(means[0], means[2]) > LEAST_WAY * (macro.levels_us[-1] - macro.levels_us[0]), text)
+    return text
+
+
+def _status_counts(bench: Bench, line: MessageLine) -> None:
+    """STATUS counts each pulse, and each cell once that took one; its temperature is one of a laboratory."""
+    macro, first, status = bench.spec.macro, list[int](), line.get(Status())
+    if Capability.TEMPERATURE in line.hello.capabilities:
+        text = f"{status.temperature_c:.1f} °C: the sign is wrong, or this is not a laboratory"
+        expect(LOWEST_C <= status.temperature_c <= HIGHEST_C, text)
+    for number in sorted({bench.spec.macros - 1, bench.spec.macros // 2, 0}, reverse=True):
+        cells = CellBlock(number, macro.rows // 2, 1, macro.columns // 2, min(7, macro.columns // 2))
+        for again in (False, True):
+            line.get(bench.pulse(cells, 1))
+            before, status = status, line.get(Status())
+            given, more = status.pulses_total - before.pulses_total, status.programmed_cells - before.programmed_cells
+            expect(given == cells.columns, f"STATUS counts {given} pulses of {cells.columns}")
+            expect(not (again and more), f"{more} cells count again that had a pulse before")
+            first.append(more)
+    expect(bool({0, cells.columns} & set(first[::2])), f"{cells.columns} cells with a pulse count as {first[::2]}")
 
 
 def writes(bench: Bench) -> str:
@@ -194,11 +232,11 @@ def writes(bench: Bench) -> str:
     }
     asked: list[Asked] = []
     for what, top in tops.items():
-        for value, may in ((top, True), (top + 1, False)):
+        for value in (top, *_beyond(top, 32 if what == "pulse_width_ns" else 16)):
             changed: dict[str, Any] = {what: value}
-            asked.append((f"{what} {value}", dataclasses.replace(good, **changed), may))
+            asked.append((f"{what} {value}", dataclasses.replace(good, **changed), value == top))
     with bench.messages() as line:
-        return f"{_judged(line, asked, ErrorCode.LIMIT)} writes"
+        return _judged(line, asked, ErrorCode.LIMIT)
 
 
 LIMITS = (addresses_beyond, codes_beyond_their_bits, single_pulses, writes)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -23,11 +24,14 @@ from firmware_protocols.messages import (
     Capability,
     CellBlock,
     Done,
+    ErrorCode,
+    ErrorReply,
     HelloReply,
     Message,
     Polarity,
     Progress,
     Pulse,
+    Reply,
     Request,
 )
 from firmware_protocols.sending import BULK
@@ -38,6 +42,7 @@ from hil.driver.open_chip import connect
 from hil.errors import DeviceError, UsageError
 from hil.transports.base import CHUNK, Transport
 
+R = TypeVar("R", bound=Reply)
 OpenLine = Callable[[], Transport]
 """Opens the chip's line anew."""
 
@@ -100,6 +105,7 @@ class MessageLine:
         self.nonce = secrets.randbits(32) if nonce is None else nonce
         self.sealer: Sealer | None = None
         self.log = list[Heard]()  # all that was heard
+        self._ids, self._newest_ns = itertools.count(0x4000 if nonce is None else 0x8000), 0
         self.moved = 0  # bytes that the line carried, both ways
         self._link = Connection(Role.HOST, limits, nonce=self.nonce, session=session)
         self._link.open(time.monotonic())
@@ -113,12 +119,12 @@ class MessageLine:
 
     def authorise(self, key: HostKey, level: Level) -> Message:
         """Prove the key; what the chip answered."""
-        challenge = self.answer(encode(Challenge(), 0xFF01)).message
+        challenge = self.answer(Challenge()).message
         if not isinstance(challenge, Challenged):
             return challenge
         own = key.of(level)
         proof = proof_of(own, challenge.nonce, level, self.nonce)
-        said = self.answer(encode(Authorise(level, proof), 0xFF02)).message
+        said = self.answer(Authorise(level, proof)).message
         if isinstance(said, Done):
             self.sealer = sealer_after(challenge, session_key(own, challenge.nonce, level, self.nonce))
         return said
@@ -207,8 +213,36 @@ class MessageLine:
                 raise TimeoutError(f"no answer within {ANSWER_S:g} s")
         return [one.data for one in answered]
 
-    def answer(self, message: bytes, *, channel: int = BULK, plain: bool = False) -> Decoded:
-        return decode(self.ask(message, channel=channel, plain=plain)[0])
+    def begin(self, *requests: Request[Any], channel: int = BULK) -> list[int]:
+        """Send requests; their ids."""
+        ids = [next(self._ids) for _ in requests]
+        self.send(*map(encode, requests, ids), channel=channel)
+        return ids
+
+    def answer(self, message: bytes | Request[Any], *, channel: int = BULK, plain: bool = False) -> Decoded:
+        """The reply to a request, or to bytes that carry an id of their own; chip time does not run back meanwhile."""
+        data = message if isinstance(message, bytes) else encode(message, next(self._ids))
+        reply = decode(self.ask(data, channel=channel, plain=plain)[0])
+        before_ns, self._newest_ns = self._newest_ns, reply.chip_time_ns
+        expect(reply.chip_time_ns >= before_ns, f"chip time ran back from {before_ns} to {reply.chip_time_ns} ns")
+        return reply
+
+    def get(self, request: Request[R], *, channel: int = BULK) -> R:
+        """The reply to a request that must be carried out; raises ``CheckFailed``."""
+        said = self.answer(request, channel=channel).message
+        if not isinstance(said, request.reply_class):
+            raise CheckFailed(f"{type(request).__name__} was answered {said}"[:200])
+        return said
+
+    def refused(
+        self, message: bytes | Request[Any], *codes: ErrorCode, what: str = "", plain: bool = False
+    ) -> ErrorReply:
+        """The refusal of what must be refused, for one of some reasons, or for any; raises ``CheckFailed``."""
+        said = self.answer(message, plain=plain).message
+        if not isinstance(said, ErrorReply) or (codes and said.code not in codes):
+            wanted = " or ".join(code.name for code in codes) or "an error"
+            raise CheckFailed(f"{what or type(message).__name__}: answered {said}, not {wanted}"[:250])
+        return said
 
     def settle(self, seconds: float) -> None:
         """Move bytes for a while, so that the chip hears that its replies arrived; the link may end meanwhile."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from firmware_protocols.codec import Op, decode, encode
 from firmware_protocols.messages import (
@@ -11,15 +12,14 @@ from firmware_protocols.messages import (
     Describe,
     Description,
     ErrorCode,
-    ErrorReply,
     Hello,
-    Message,
     ReadCells,
+    Request,
     Reset,
     Status,
     Wait,
 )
-from hil.driver.selftest.line import Bench, CheckFailed, FaultyTransport, NotTried, expect
+from hil.driver.selftest.line import Bench, FaultyTransport, NotTried, expect
 from hil.driver.session import Session
 from hil.errors import FirmwareLacks
 
@@ -27,19 +27,10 @@ MOST_TOO_LONG_S, PROBE_BYTES = 30.0, 4096  # more is not sent; so many tell how 
 FAULTY_REQUESTS, FAULT_SHARE = 40, 0.03  # of frames, for each of three faults
 
 
-def _refused(reply: Message, code: ErrorCode) -> str:
-    if not isinstance(reply, ErrorReply):
-        raise CheckFailed(f"answered {type(reply).__name__}, not an error")
-    expect(reply.code is code, f"refused as {reply.code.name}, not {code.name}")
-    return reply.text[:60]
-
-
 def it_describes_itself(bench: Bench) -> str:
     """It describes itself as its chip file does."""
     with bench.messages() as line:
-        reply = line.answer(encode(Describe(), 1)).message
-    if not isinstance(reply, Description):
-        raise CheckFailed(f"answered {type(reply).__name__}")
+        reply = line.get(Describe())
     found = (reply.name, reply.revision, reply.macros, reply.rows, reply.columns, reply.spec_digest.hex())
     spec = bench.spec
     wanted = (spec.name, spec.revision, spec.macros, spec.macro.rows, spec.macro.columns, spec.digest)
@@ -50,14 +41,14 @@ def it_describes_itself(bench: Bench) -> str:
 def an_unknown_operation(bench: Bench) -> str:
     """An operation that nobody assigned is UNSUPPORTED."""
     with bench.messages() as line:
-        return _refused(line.answer(bytes((0x6F, 0, 3, 0))).message, ErrorCode.UNSUPPORTED)
+        return line.refused(bytes((0x6F, 0, 3, 0)), ErrorCode.UNSUPPORTED).text[:60]
 
 
 def a_reply_as_a_request(bench: Bench) -> str:
     """Hello inside a session, and a reply sent as a request, are UNSUPPORTED."""
     with bench.messages() as line:
-        _refused(line.answer(encode(Hello(0x0100, 0x0100, 512, 16, 1), 4)).message, ErrorCode.UNSUPPORTED)
-        return _refused(line.answer(bytes((Op.DONE, 0, 5, 0)) + bytes(8)).message, ErrorCode.UNSUPPORTED)
+        line.refused(encode(Hello(0x0100, 0x0100, 512, 16, 1), 4), ErrorCode.UNSUPPORTED)
+        return line.refused(bytes((Op.DONE, 0, 5, 0)) + bytes(8), ErrorCode.UNSUPPORTED).text[:60]
 
 
 def a_cut_body(bench: Bench) -> str:
@@ -65,9 +56,8 @@ def a_cut_body(bench: Bench) -> str:
     whole = encode(ReadCells(CellBlock(0, 0, 1, 0, 1), 10, 1, 0), 0x1234)
     with bench.messages() as line:
         for size in (4, 9, len(whole) - 1):
-            reply = line.answer(whole[:size])
-            expect(reply.request_id == 0x1234, f"answered request {reply.request_id}")
-            _refused(reply.message, ErrorCode.MALFORMED)
+            line.refused(whole[:size], ErrorCode.MALFORMED)
+            expect(line.log[-1].reply.request_id == 0x1234, f"answered request {line.log[-1].reply.request_id}")
     return "3 of 3"
 
 
@@ -92,17 +82,15 @@ def a_repeated_request(bench: Bench) -> str:
 def a_message_too_long(bench: Bench) -> str:
     """A message longer than max_message is refused as LIMIT, and the next one is answered."""
     with bench.messages() as line:
-        probe, began_s = (
-            bytes((Op.PROGRAM_TILE, 0, 7, 0)) + bytes(min(PROBE_BYTES, line.max_message // 2)),
-            time.monotonic(),
-        )
+        probe = bytes((Op.PROGRAM_TILE, 0, 7, 0)) + bytes(min(PROBE_BYTES, line.max_message // 2))
+        began_s = time.monotonic()
         line.ask(probe)
         lasts_s = (time.monotonic() - began_s) * line.max_message / len(probe)
         if lasts_s > MOST_TOO_LONG_S:
             raise NotTried(f"the chip takes {line.max_message:,} bytes, {lasts_s:.0f} s on this line")
         long = bytes((Op.PROGRAM_TILE, 0, 8, 0)) + bytes(line.max_message)
-        text = _refused(line.answer(long).message, ErrorCode.LIMIT)
-        expect(isinstance(line.answer(encode(Describe(), 9)).message, Description), "silent afterwards")
+        text = line.refused(long, ErrorCode.LIMIT).text[:60]
+        line.get(Describe())
     return text
 
 
@@ -110,10 +98,11 @@ def a_missing_capability(bench: Bench) -> str:
     """A request whose capability the chip lacks is UNSUPPORTED."""
     with bench.driver() as driver:
         has = driver.capabilities
-    for need, request in ((Capability.WAIT, Wait(1)), (Capability.RESET, Reset())):
+    requests: dict[Capability, Request[Any]] = {Capability.WAIT: Wait(1), Capability.RESET: Reset()}
+    for need, request in requests.items():
         if need not in has:
             with bench.messages() as line:
-                return _refused(line.answer(encode(request, 3)).message, ErrorCode.UNSUPPORTED)
+                return line.refused(request, ErrorCode.UNSUPPORTED).text[:60]
     raise NotTried("it can do all that has a harmless request")
 
 

@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from firmware_protocols.codec import Decoded, decode, encode
+from firmware_protocols.codec import decode, encode
 from firmware_protocols.errors import ProtocolError
-from firmware_protocols.extensions.messages import AskJournal, ImageBegin, ImageState, ImageStatus, JournalState
+from firmware_protocols.extensions.messages import AskJournal, ImageBegin, ImageStatus
 from firmware_protocols.messages import Capability, CellBlock, ProgramTile, TileProgrammed, Wait
 from hil.driver.selftest.limit_checks import masked_write
 from hil.driver.selftest.line import Bench, CheckFailed, MessageLine, NotTried, expect
@@ -38,7 +38,7 @@ def memory_outlives_the_power(bench: Bench) -> str:
         wait = encode(Wait(2_000_000), 21)
         (first,) = line.ask(wait)
         if Capability.IMAGES in can:
-            line.answer(encode(ImageBegin(digest, IMAGE_BYTES), 22))
+            line.get(ImageBegin(digest, IMAGE_BYTES))
         line.settle(0.2)
         boot, nonce, session = line.hello.boot_id, line.nonce, line.session
     _cut(bench)
@@ -46,12 +46,10 @@ def memory_outlives_the_power(bench: Bench) -> str:
         expect(line.hello.boot_id != boot, f"the boot id is {boot} as before the loss of power")
         (again,) = line.ask(wait)
         expect(again == first, "what was finished before the loss of power has another answer")
-        now = line.answer(encode(AskJournal(), 23))
+        now = line.answer(AskJournal())
         expect(now.chip_time_ns >= decode(first).chip_time_ns, f"chip time ran back to {now.chip_time_ns} ns")
         if Capability.IMAGES in can:
-            held = line.answer(encode(ImageStatus(), 24)).message
-            good = isinstance(held, ImageState) and held.digest == digest
-            expect(good, f"the image that was begun is gone: {held}"[:200])
+            expect(line.get(ImageStatus()).digest == digest, "the image that was begun is gone")
     return f"boot id {boot}, then another; chip time {now.chip_time_ns * 1e-9:.3f} s"
 
 
@@ -68,7 +66,7 @@ def a_cut_write_leaves_whole_records(bench: Bench) -> str:
     write = dataclasses.replace(blank, targets=targets.astype(np.uint16), max_pulses=3)
     with bench.messages() as line:
         began_s = time.monotonic()
-        line.answer(encode(write, 1))
+        line.get(write)
         lasts_s = time.monotonic() - began_s
     redone = 0
     for cut in range(CUTS):
@@ -86,25 +84,15 @@ def _cut_in(bench: Bench, write: ProgramTile, after_s: float) -> bool:
             line.settle(after_s + 0.1)
         cutting.result()
     with _back(bench, nonce, session) as line:
-        state = line.answer(encode(AskJournal(), 2)).message
-        if not isinstance(state, JournalState):
-            raise CheckFailed(f"JOURNAL was answered {state}"[:200])
+        state = line.get(AskJournal())
         expect(len(state.entries) <= state.depth + 1, f"the journal of {state.depth} lists {len(state.entries)}")
         kept = (nonce, 1) in [(entry.nonce, entry.request_id) for entry in state.entries]
-        reply = _whole(line, write)
+        reply = line.answer(encode(write, 1))
         if not isinstance(reply.message, TileProgrammed):
             raise CheckFailed(f"after the cut the write was answered {reply.message}"[:200])
         expect(reply.message.readings.shape == write.targets.shape, "the answer after a cut is of another write")
         consistent(reply.message, write)
     return not kept
-
-
-def _whole(line: MessageLine, write: ProgramTile) -> Decoded:
-    (data,) = line.ask(encode(write, 1))
-    try:
-        return decode(data)
-    except ProtocolError as error:
-        raise CheckFailed(f"the answer that was kept over a loss of power cannot be read: {error}") from None
 
 
 def _nobody_cuts() -> NotTried:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -45,11 +44,19 @@ MOST_WORKED_S = 1.8 * DEAD_MAN_S  # for a silent host; 20 s works who does not c
 STEADY, SIGNS = 1.25, 4  # times a pace that it may be another time; of progress, that say a pace
 
 
-def status_of(line: MessageLine, request_id: int) -> StatusReply:
+def status_of(line: MessageLine) -> StatusReply:
     """STATUS; raises ``NotThere`` where there is none."""
-    said = line.answer(encode(Status(), request_id)).message
-    if isinstance(said, ErrorReply) and said.code is ErrorCode.UNSUPPORTED:
+    said = known_status(line)
+    if said is None:
         raise NotThere("no STATUS")
+    return said
+
+
+def known_status(line: MessageLine) -> StatusReply | None:
+    """STATUS; None where there is none."""
+    said = line.answer(Status()).message
+    if _code(said) is ErrorCode.UNSUPPORTED:
+        return None
     if not isinstance(said, StatusReply):
         raise CheckFailed(f"STATUS was answered {said}"[:200])
     return said
@@ -64,14 +71,13 @@ def off_ends_the_work(bench: Bench) -> str:
     capabilities = bench.needs()
     unheeded, late_s = 0, list[float]()
     with bench.messages() as line:
-        ids = itertools.count(100)
-        byte_s = 1.0 / pace_bytes_s(line, bench.spec, next(ids))
-        for work in long_works(line, bench.spec, ids):
-            status_s = _status_beside(line, next(ids), byte_s, at_once=Capability.DEAD_MAN in capabilities)
-            off = _switched_off(bench, line, work, ids, byte_s, pulses=Capability.PULSE in capabilities)
+        byte_s = 1.0 / pace_bytes_s(line, bench.spec)
+        for work in long_works(line, bench.spec):
+            status_s = _status_beside(line, byte_s, at_once=Capability.DEAD_MAN in capabilities)
+            off = _switched_off(bench, line, work, byte_s, pulses=Capability.PULSE in capabilities)
             if off is None:
                 continue
-            may_s = 2 * _usual_s(line, ids) + bench.lag_s
+            may_s = 2 * _usual_s(line) + bench.lag_s
             if not off.stopped:
                 unheeded += off.after_s > OFF_S + may_s  # else the work had ended, and its answer was on the line
                 expect(unheeded < TRIES, f"work ended as if OUTPUTS_OFF had not been sent, {unheeded} times")
@@ -85,22 +91,22 @@ def off_ends_the_work(bench: Bench) -> str:
     raise NotTried("all that harms nothing is over before OUTPUTS_OFF is there")
 
 
-def _usual_s(line: MessageLine, ids: Iterator[int]) -> float:
+def _usual_s(line: MessageLine) -> float:
     """How long the answer to OUTPUTS_OFF takes when nothing runs, at the slowest of some, s."""
     slowest_s = 0.0
     for _ in range(IDLE):
         began_s = time.monotonic()
-        line.ask(encode(OutputsOff(), next(ids)), channel=CONTROL)
+        line.answer(OutputsOff(), channel=CONTROL)
         slowest_s = max(slowest_s, time.monotonic() - began_s)
     return slowest_s
 
 
-def _status_beside(line: MessageLine, request_id: int, byte_s: float, *, at_once: bool) -> float | None:
+def _status_beside(line: MessageLine, byte_s: float, *, at_once: bool) -> float | None:
     """How long STATUS took beside work; None where there is none, or where it may wait its turn (before 1.3)."""
     if not at_once:
         return None
     waited_s = line.watch(byte_s)
-    line.send(encode(Status(), request_id))
+    (request_id,) = line.begin(Status())
     there = line.wait_for([request_id], HOPELESS_S)
     expect(there, f"STATUS had no answer beside work within {HOPELESS_S:g} s")
     (answer,) = ends(line.log, request_id)
@@ -118,18 +124,14 @@ class _Off(NamedTuple):
     stopped: bool
 
 
-def _switched_off(
-    bench: Bench, line: MessageLine, work: list[int], ids: Iterator[int], byte_s: float, *, pulses: bool
-) -> _Off | None:
+def _switched_off(bench: Bench, line: MessageLine, work: list[int], byte_s: float, *, pulses: bool) -> _Off | None:
     """Switch off beside work, with pulses waiting behind it; None where all was over before that was sent."""
-    waits, first_status, off, last_status = list(work), next(ids), next(ids), next(ids)
-    line.send(encode(Status(), first_status))
+    (first_status,), waits = line.begin(Status()), list(work)
     if pulses:
-        waits.append(next(ids))
-        line.send(encode(bench.pulse(CellBlock(0, 0, 1, 0, min(16, bench.spec.macro.columns)), 1), waits[-1]))
+        waits += line.begin(bench.pulse(CellBlock(0, 0, 1, 0, min(16, bench.spec.macro.columns)), 1))
     over = line.wait_for(waits, PULSES_THERE_S)
     waited_s = line.watch(byte_s)
-    line.send(encode(OutputsOff(), off), channel=CONTROL)
+    (off,) = line.begin(OutputsOff(), channel=CONTROL)
     there = line.wait_for([off, *waits], HOPELESS_S)
     expect(bool(ends(line.log, off)), f"OUTPUTS_OFF had no answer within {HOPELESS_S:g} s while cells were read")
     expect(there, "the work that OUTPUTS_OFF ended has no answer")
@@ -144,7 +146,7 @@ def _switched_off(
         expect(not late, f"work that OUTPUTS_OFF ended went on, and was answered {one.message}"[:200])
     more = [one for one in line.hear(lambda heard: False, AFTERWARDS_S) if one.reply.request_id in waits]
     expect(not more, f"the work continues after OUTPUTS_OFF: {more[0].reply.message if more else ''}"[:200])
-    line.send(encode(Status(), last_status))
+    (last_status,) = line.begin(Status())
     line.wait_for([first_status, last_status])
     before, after = (ends(line.log, number)[0].reply.message for number in (first_status, last_status))
     if isinstance(before, StatusReply) and isinstance(after, StatusReply):
@@ -154,30 +156,23 @@ def _switched_off(
     return _Off(waited_s(answer), _code(ended[-1].message) is ErrorCode.STOPPED)
 
 
-def known_status(line: MessageLine, request_id: int) -> StatusReply | None:
-    """STATUS; None where there is none."""
-    said = line.answer(encode(Status(), request_id)).message
-    return said if isinstance(said, StatusReply) else None
-
-
 def outputs_go_off(bench: Bench) -> str:
     """OUTPUTS_OFF takes the voltages off, on the control channel, also twice."""
     with bench.messages() as line:
-        line.answer(encode(READ, 1))
-        for number in (2, 4):
-            said = line.answer(encode(OutputsOff(), number), channel=CONTROL).message
-            expect(_code(said) is None, f"answered {said}"[:200])
-            expect(not status_of(line, number + 1).outputs_on, "STATUS says that the outputs are on")
+        line.get(READ)
+        for _ in range(2):
+            line.get(OutputsOff(), channel=CONTROL)
+            expect(not status_of(line).outputs_on, "STATUS says that the outputs are on")
     return "twice"
 
 
 def another_host_finds_them_off(bench: Bench) -> str:
     """Another host that takes the chip over finds the outputs off."""
     with bench.messages() as line:
-        line.answer(encode(READ, 1))
-        status_of(line, 2)
+        line.get(READ)
+        status_of(line)
     with bench.messages() as line:
-        expect(not status_of(line, 1).outputs_on, "the outputs are on as the host before left them")
+        expect(not status_of(line).outputs_on, "the outputs are on as the host before left them")
     return "the one before did not switch them off"
 
 
@@ -185,15 +180,15 @@ def a_reset_starts_anew(bench: Bench) -> str:
     """RESET takes the voltages off, says a new boot id and its cause, and forgets loaded layers."""
     capabilities = bench.needs(Capability.RESET)
     with bench.messages() as line:
-        line.answer(encode(READ, 1))
+        line.get(READ)
         before = line.hello.boot_id
-        line.ask(encode(Reset(), 2), channel=CONTROL)
+        line.get(Reset(), channel=CONTROL)
         line.settle(ACKNOWLEDGES_S)
     with after_reset(bench, before) as line:
         expect(line.hello.boot_id != before, f"the boot id is {before} as before")
         cause = line.hello.reset_cause
         expect(cause == 2, f"the reset cause is {cause}, not 2 (commanded)")
-        on = Capability.TEMPERATURE in capabilities and status_of(line, 1).outputs_on
+        on = Capability.TEMPERATURE in capabilities and status_of(line).outputs_on
         expect(not on, "the outputs are on after RESET")
     return f"boot id {before}, then another"
 
@@ -218,15 +213,14 @@ def silence_switches_off(bench: Bench) -> str:
     """Without a good frame of the host for 10 s the outputs are off, and are on again with the next work."""
     bench.needs(Capability.DEAD_MAN)
     with bench.messages() as line:
-        line.answer(encode(READ, 1))
-        before = status_of(line, 2).outputs_on
+        line.get(READ)
+        before = status_of(line).outputs_on
         line.settle(0.2)  # so that the last reply is acknowledged: nothing is on its way
         silent_s = SILENT_S + bench.lag_s
         line.be_silent(silent_s)
-        expect(not status_of(line, 3).outputs_on, f"the outputs are on after {silent_s:g} s of silence")
-        said = line.answer(encode(READ, 4)).message
-        expect(_code(said) is None, f"the next read was answered {said}"[:200])
-        line.ask(encode(OutputsOff(), 5), channel=CONTROL)
+        expect(not status_of(line).outputs_on, f"the outputs are on after {silent_s:g} s of silence")
+        line.get(READ)
+        line.get(OutputsOff(), channel=CONTROL)
     return f"{'on' if before else 'off'} after a read, off after {silent_s:g} s"
 
 
@@ -247,14 +241,12 @@ def work_waits_for_a_silent_host(bench: Bench) -> str:
 def _worked_while_silent(bench: Bench) -> tuple[float, bool]:
     """How long long work went on while the host was silent, s, and whether its pace says so for certain."""
     with bench.messages() as line:
-        ids = itertools.count(100)
-        work = next(long_works(line, bench.spec, ids), [0])
+        work = next(long_works(line, bench.spec), [0])
         first, rate = _pace(line, work[0])
         line.be_silent(LONG_SILENT_S)
         back_s = time.monotonic()
         last, rate_after = _pace(line, work[0])
-        line.send(encode(OutputsOff(), off := next(ids)), channel=CONTROL)
-        line.wait_for([off, *work])
+        line.wait_for([*line.begin(OutputsOff(), channel=CONTROL), *work])
     here_s = max(last.at_s - back_s, 0.0)
     worked_s = (_done(last) - _done(first)) / max(rate, rate_after) - here_s
     return max(worked_s, 0.0), max(rate, rate_after) < STEADY * min(rate, rate_after)
@@ -290,35 +282,34 @@ LARGEST_MAP = 64
 ON_THE_LINE_S = 3.0  # that one request, or one answer, may take: a megabyte is a minute and a half at 115,200 baud
 
 
-def long_works(line: MessageLine, spec: ChipSpec, ids: Iterator[int]) -> Iterator[list[int]]:
+def long_works(line: MessageLine, spec: ChipSpec) -> Iterator[list[int]]:
     """Begin such work again and again, each kind in some turns: the ids of its requests, which wait for each other.
 
     How long the same answer takes of a single read is measured first: most of it may be the line. On a machine that is
     busy, or where reads are remembered, work may be over all the same when whoever asked looks for it.
     """
-    room = min(line.max_message - 128, int(ON_THE_LINE_S * pace_bytes_s(line, spec, next(ids))))
+    room = min(line.max_message - 128, int(ON_THE_LINE_S * pace_bytes_s(line, spec)))
     for request in _candidates(line, spec, room):
         for _ in range(TURNS):
             began_s = time.monotonic()
-            line.ask(encode(replace(request, reads=1), next(ids)))
-            line_s, began_s, first = time.monotonic() - began_s, time.monotonic(), next(ids)
-            line.send(encode(request, first))
+            line.answer(replace(request, reads=1))
+            line_s, began_s = time.monotonic() - began_s, time.monotonic()
+            first = line.begin(request)
             over = bool(ends(line.hear(lambda heard: bool(ends(heard)), line_s + SOON_S)))
-            by_line, by_room = SOON_S / max(line_s, 1e-3), line.max_message // len(encode(request, first))
+            by_line, by_room = SOON_S / max(line_s, 1e-3), line.max_message // len(encode(request, 0))
             row = max(1, min(MOST_IN_A_ROW, int(by_line), by_room))
             if over and row * (time.monotonic() - began_s - line_s) < SOON_S:
                 break
-            others = [next(ids) for _ in range(row if over else row - 1)]
-            line.send(*(encode(request, number) for number in others))
-            yield others if over else [first, *others]
+            others = line.begin(*[request] * (row if over else row - 1))
+            yield others if over else first + others
 
 
-def pace_bytes_s(line: MessageLine, spec: ChipSpec, request_id: int) -> float:
+def pace_bytes_s(line: MessageLine, spec: ChipSpec) -> float:
     """Bytes a second that the line carries, by a long answer: no more than that, most of its time is the line's."""
     rows = max(1, min(spec.macro.rows, (line.max_message - 128) // (2 * spec.macro.columns)))
     began_s = time.monotonic()
-    (answer,) = line.ask(encode(ReadCells(CellBlock(0, 0, rows, 0, spec.macro.columns), 10, 1, 0), request_id))
-    return len(answer) / max(time.monotonic() - began_s, 1e-6)
+    line.answer(ReadCells(CellBlock(0, 0, rows, 0, spec.macro.columns), 10, 1, 0))
+    return len(line.log[-1].data) / max(time.monotonic() - began_s, 1e-6)
 
 
 def _candidates(line: MessageLine, spec: ChipSpec, room: int) -> Iterator[ReadCells | Sweep | Mvm]:

@@ -34,8 +34,6 @@ from ...scripts import benchmark, loaded
 EMULATED = "emulated:lab-128?seed=2&macros=1"
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "docs" / "conformance_matrix.py"
-
-
 MATRIX = loaded(SCRIPT)
 
 
@@ -243,6 +241,14 @@ def test_every_broken_port_is_one_mistake_in_the_firmware_that_stands_here() -> 
     with tempfile.TemporaryDirectory() as folder:
         for number, port in enumerate(ports.PORTS.values()):
             ports.broken(port.changes, Path(folder) / str(number))
+
+
+BOARDS = benchmark("faulty_boards")
+
+
+@pytest.mark.parametrize("name", BOARDS.FAULTS)
+def test_a_board_with_a_small_fault_fails(name: str) -> None:
+    assert BOARDS.judged(name, [BOARDS.FAULTS[name].group])["failed"]
 
 
 def test_a_judgement_that_is_interrupted_says_what_was_found_until_then(capsys: pytest.CaptureFixture[str]) -> None:
