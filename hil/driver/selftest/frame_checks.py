@@ -17,7 +17,7 @@ from hil.driver.selftest.line import Bench, CheckFailed, FrameLine, expect
 
 RESET_LAST = Flag.RESET | Flag.LAST
 LAST, UNKNOWN = 0xFFFF, 9  # sequence number; channel of a later version
-PACED, MOST_FRAMES_S = 512, 10.0  # frames that tell how long all take; no more is tried
+PACED, MOST_FRAMES_S = 512, 40.0  # frames that tell how long all take; no more is tried
 
 
 def _greeting(versions: tuple[int, int] = VERSIONS, payload: int = 512, window: int = 16) -> Frame:
