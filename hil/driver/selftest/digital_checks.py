@@ -48,7 +48,6 @@ def codes_of(
     bits = bits or bench.spec.macro.inputs.bits
     codes = np.random.default_rng(2).integers(0, 1 << bits, (vectors, rows))
     codes[0] = np.arange(rows) % 2 * ((1 << bits) - 1)
-    codes[0] = np.arange(rows) % 2 * ((1 << bits) - 1)
     return (codes - (signed << (bits - 1))).astype(np.int16)
 
 
