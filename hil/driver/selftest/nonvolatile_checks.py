@@ -52,8 +52,7 @@ from hil.driver.selftest.safety_checks import ACKNOWLEDGES_S, READ, after_reset,
 
 def an_answer_outlives_a_reset(bench: Bench) -> str:
     """What a chip finished before a reset is answered by the same bytes afterwards, and not done again."""
-    with bench.driver(Capability.JOURNAL, Capability.WAIT, Capability.RESET):
-        pass
+    bench.needs(Capability.JOURNAL, Capability.WAIT, Capability.RESET)
     wait = encode(Wait(2_000_000), 21)
     with bench.messages() as line:
         (first,) = line.ask(wait)
@@ -74,8 +73,7 @@ def an_answer_outlives_a_reset(bench: Bench) -> str:
 
 def an_image_is_held_and_written(bench: Bench) -> str:
     """An image comes in pieces in any order, is compared with its digest, outlives a reset, and writes its tiles."""
-    with bench.driver(Capability.IMAGES, Capability.PROGRAM_TILE):
-        pass
+    bench.needs(Capability.IMAGES, Capability.PROGRAM_TILE)
     macro = bench.spec.macro
     targets = np.full((macro.rows, macro.columns), np.nan, np.float32)
     targets[: min(40, macro.rows), : min(32, macro.columns)] = macro.levels_us[0]
@@ -117,8 +115,6 @@ JOURNAL = (an_answer_outlives_a_reset, an_image_is_held_and_written)
 
 
 def _guarded(bench: Bench) -> None:
-    with bench.frames():
-        pass
     with bench.messages(authorised=False) as line:
         said = line.answer(Challenge()).message
     if isinstance(said, ErrorReply) and said.code is ErrorCode.UNSUPPORTED:
