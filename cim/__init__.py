@@ -53,7 +53,6 @@ if TYPE_CHECKING:  # the public names, said once
     )
     from cim.record.published import nominal_record as nominal_record, published_model as published_model
     from cim.simulator.training_errors import ArrayNoise as ArrayNoise, array_noise as array_noise
-    from cim.simulator.training_layers import CimConv2d as CimConv2d, CimLayer as CimLayer, CimLinear as CimLinear
 
 _HOMES = public_names(__file__)
 __all__ = sorted(_HOMES)

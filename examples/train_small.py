@@ -4,7 +4,7 @@
     python examples/train_small.py --out examples/networks/fashion_small.pt
 
 For studies that deploy a network hundreds of times: 14 + 56 channels on Fashion-MNIST, four
-macros of ``lab-128``. Its layers are ``cim.simulator.training_layers``'s: every batch of the training runs
+macros of ``lab-128``. Its layers quantise with fixed steps and err as ``search.train.arrays`` has it: every batch runs
 on freshly programmed virtual chips, drawn from the calibration record of an emulated chip,
 an hour after programming. One thread, a few minutes. The seed of the chip is that of no study.
 5,000 training images are kept out and chosen by; the test images are read once, at the end.
@@ -27,18 +27,125 @@ import hil
 from cim.chip.file import load_chip
 from cim.chip.spec import MacroSpec
 from cim.simulator.training_errors import ArrayNoise, array_noise
-from cim.simulator.training_layers import CimConv2d, CimLayer, CimLinear
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
 from mapping.network.capture import capture
 from mapping.network.file import NetworkFile, save_network
 from mapping.network.graph import Preprocess
+from search.train.arrays import WEIGHT_CLIP, ArrayLayer, some_windows
 
 SEED = 11
 CHIP = "emulated:lab-128?seed=90001"
 AGE_S = 3600.0
 BATCH, EPOCHS, RATE, STRENGTH = 128, 14, 0.006, 1.0
 CALIBRATION_IMAGES = 128
+FOLLOW = 0.05  # share of a batch in the running largest input
+
+
+def straight_through(smooth: Tensor, hard: Tensor) -> Tensor:
+    """``hard`` with the gradient of ``smooth``."""
+    return smooth + (hard - smooth).detach()
+
+
+class CimLayer(ArrayLayer):
+    """Quantisers are straight-through: the gradient passes them as if they were not there and stops where they clip."""
+
+    input_top: Tensor
+
+    def begin(self, spec: MacroSpec, kernel: int) -> None:
+        self.noise = None
+        self.stand_on(spec, 8, False, kernel)
+        self.register_buffer("input_top", torch.zeros(()))
+
+    def input_scale(self, x: Tensor) -> Tensor:
+        """Size of one input code; in training it follows the largest input of the batches."""
+        top = x.detach().abs().amax()
+        if self.training or not bool(self.input_top > 0):
+            old = self.input_top
+            self.input_top = torch.where(old > 0, old + FOLLOW * (top - old), top)
+        return (self.input_top / self.high).clamp_min(1e-12)
+
+    def codes(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Input codes as whole floats; straight-through inside their range."""
+        inside = (x / scale).clamp(self.low, self.high)
+        return straight_through(inside, inside.round())
+
+    def level_scale(self) -> Tensor:
+        """Size of one level of each output, (outputs, 1)."""
+        rms = self.weight.detach().flatten(1).pow(2).mean(1, keepdim=True).sqrt()
+        return (WEIGHT_CLIP / self.spec.max_level) * rms.clamp_min(1e-8)
+
+    def levels(self, scale: Tensor) -> Tensor:
+        """Weight levels (outputs, rows) as whole floats; straight-through everywhere."""
+        real = self.weight.flatten(1) / scale
+        return straight_through(real, real.detach().round().clamp(-self.spec.max_level, self.spec.max_level))
+
+
+class CimConv2d(nn.Conv2d, CimLayer):
+    """A convolution on an array."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int, spec: MacroSpec) -> None:
+        super().__init__(inputs, outputs, kernel, stride, padding, bias=False)
+        self.begin(spec, kernel * kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, height, width) to (n, outputs, out height, out width)."""
+        scale, size = self.input_scale(x), self.level_scale()
+        codes, levels = self.codes(x, scale), self.levels(size)
+        if self.noise is None:
+            y = functional.conv2d(codes, levels.view_as(self.weight), None, self.stride, self.padding)
+        else:
+            y = self._noisy(codes, levels)
+        return straight_through(y, y.round()) * (scale * size.view(1, -1, 1, 1))
+
+    def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
+        n, channels = codes.shape[:2]
+        each, kernel, stride, pad = self._share(n), self.kernel_size, self.stride, self.padding
+        windows = some_windows(codes, kernel, pad, stride)
+        if self.range_code is None:
+            self.range_code = self.choose_range(windows[0], levels)
+        squares = self.squares[codes.detach().long() - self.low]
+        held, offset, read = self.held(levels, windows, float(squares.mean()) / self.plane_squares)
+        # Virtual chips side by side as groups of one convolution.
+        grouped = codes.view(self.chips, each, channels, *codes.shape[2:]).transpose(0, 1).flatten(1, 2)
+        weight = held.flatten(0, 1).view(-1, *self.weight.shape[1:])
+        y = functional.conv2d(grouped, weight, None, stride, pad, groups=self.chips)
+        y = y.view(each, self.chips, self.out_channels, *y.shape[2:]).transpose(0, 1)
+        with torch.no_grad():
+            box = torch.ones(1, 1, *kernel)
+            square_sum = functional.conv2d(squares.sum(1, keepdim=True), box, None, stride, pad)
+            square_sum = square_sum.view(self.chips, each, 1, *y.shape[3:])
+            variance = self.noise_variance(square_sum, read.view(self.chips, 1, -1, 1, 1), levels.shape[1])
+            error = offset.view(self.chips, 1, -1, 1, 1) + variance.sqrt_() * torch.randn(y.shape)
+        return (y + error).flatten(0, 1)
+
+
+class CimLinear(nn.Linear, CimLayer):
+    """A matrix on an array, with a digital bias."""
+
+    def __init__(self, inputs: int, outputs: int, spec: MacroSpec) -> None:
+        super().__init__(inputs, outputs)
+        self.begin(spec, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, features) to (n, outputs)."""
+        scale, size = self.input_scale(x), self.level_scale()
+        codes, levels = self.codes(x, scale), self.levels(size)
+        y = functional.linear(codes, levels) if self.noise is None else self._noisy(codes, levels)
+        return straight_through(y, y.round()) * (scale * size.view(1, -1)) + self.bias
+
+    def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
+        each = self._share(len(codes))
+        if self.range_code is None:
+            self.range_code = self.choose_range(codes.detach()[:512], levels)
+        squares = self.squares[codes.detach().long() - self.low]
+        held, offset, read = self.held(levels, codes.detach().unsqueeze(0), float(squares.mean()) / self.plane_squares)
+        y = torch.bmm(codes.view(self.chips, each, -1), held.transpose(1, 2))
+        with torch.no_grad():
+            square_sum = squares.sum(1).view(self.chips, each, 1)
+            variance = self.noise_variance(square_sum, read.unsqueeze(1), levels.shape[1])
+            error = offset.unsqueeze(1) + variance.sqrt_() * torch.randn(y.shape)
+        return (y + error).flatten(0, 1)
 
 
 class Small(nn.Module):
@@ -46,10 +153,10 @@ class Small(nn.Module):
 
     def __init__(self, spec: MacroSpec) -> None:
         super().__init__()
-        self.conv1 = CimConv2d(1, 14, 5, 2, 2, spec=spec, bias=False)
-        self.conv2 = CimConv2d(14, 56, 3, 2, 1, spec=spec, bias=False)
+        self.conv1 = CimConv2d(1, 14, 5, 2, 2, spec)
+        self.conv2 = CimConv2d(14, 56, 3, 2, 1, spec)
         self.bn1, self.bn2 = nn.BatchNorm2d(14, momentum=0.02), nn.BatchNorm2d(56, momentum=0.02)
-        self.classifier = CimLinear(224, 10, spec=spec)
+        self.classifier = CimLinear(224, 10, spec)
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.relu(self.bn1(self.conv1(x)))

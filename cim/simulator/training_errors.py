@@ -1,6 +1,6 @@
 """Errors of an array as training draws them: laws of a record as tables, and cells of virtual chips.
 
-What a layer in training meets (``cim.simulator.training_layers``) is drawn anew for each pass: cells that were written
+What a layer in training meets is drawn anew for each pass: cells that were written
 and have aged, stuck ones, and ones that missed their window. Imports torch: import this module late.
 """
 
@@ -114,14 +114,6 @@ def cell_levels(values: Tensor, spec: MacroSpec) -> Tensor:
     if spec.even_levels:
         return values.long()
     return torch.searchsorted(torch.tensor(spec.values.values, device=values.device), values.long().contiguous())
-
-
-def nearest_values(real: Tensor, spec: MacroSpec) -> Tensor:
-    """The nearest weight that cells hold, as whole floats."""
-    if spec.even_levels:
-        return real.round().clamp(-spec.max_level, spec.max_level)
-    values = torch.tensor(spec.weight_values, dtype=real.dtype, device=real.device)
-    return values[torch.searchsorted((values[1:] + values[:-1]) / 2, real.contiguous())]
 
 
 def programmed_us(levels: Tensor, noise: ArrayNoise, strength: float) -> Tensor:

@@ -15,23 +15,30 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import fields, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.chip.spec import MacroSpec
+from cim.array.wire_law import LINES, line_gaps, max_unit
+from cim.chip.converters import input_planes, quantise_adc, split_planes, to_offset
+from cim.chip.spec import MacroSpec, SignedInput
 from cim.chip.windows import Window
-from cim.simulator.training_errors import FARTHEST, ArrayNoise
-from cim.simulator.training_layers import WEIGHT_CLIP, WINDOWS, CimLayer, some_windows
+from cim.simulator.fast.moments import row_reach
+from cim.simulator.training_errors import FARTHEST, ArrayNoise, cell_levels, programmed_us
 from mapping.layout.tile import slices_needed, stretch
 from search.space.genes import Bits
 from search.space.operators import Layer
 from search.train.lsq import LearnedStep, row_steps
 
+WEIGHT_CLIP = 1.4  # weights beyond this many root mean squares of their output are clipped
+WINDOWS = 512  # that choose a converter range, and that columns are corrected on
+WINDOW_IMAGES = 16  # that they are taken from
 POOL = 1 << 23  # normal draws that are kept
 
 
@@ -64,7 +71,24 @@ def noise_digest(noise: ArrayNoise) -> str:
     return total.hexdigest()
 
 
-class ArrayLayer(CimLayer):
+@torch.no_grad()
+def some_windows(
+    codes: Tensor,
+    kernel: tuple[int, ...],
+    pad: int | tuple[int, ...],
+    stride: int | tuple[int, ...],
+    groups: int = 1,
+    dilation: int | tuple[int, ...] = 1,
+) -> Tensor:
+    """About WINDOWS windows of a few images (n, channels, height, width), (groups, windows, rows)."""
+    few = codes[:: max(len(codes) // WINDOW_IMAGES, 1)][:WINDOW_IMAGES].float()
+    found = functional.unfold(few, kernel, dilation, pad, stride)
+    rows = found.unflatten(1, (groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+    picked: Tensor = rows[:, :: max(rows.shape[1] // WINDOWS, 1)]
+    return picked
+
+
+class ArrayLayer(nn.Module):
     """Base of convolutions and matrices on arrays. ``noise`` None: exact products of codes and levels.
 
     Training sets ``strength`` (1.0: as the record says), ``chips`` (that share a batch), ``chip_batches`` (for
@@ -80,6 +104,9 @@ class ArrayLayer(CimLayer):
     bits: Bits
     groups: int
     quantiser: LearnedStep  # of the weights
+    weight: Tensor
+    squares: Tensor  # Σ_p w_p² u_p² of each code
+    range_code: int | None
 
     def levels_now(self) -> tuple[Tensor, Tensor]:
         """Weights in units of their steps, rounded where training rounds them, and the steps."""
@@ -94,11 +121,33 @@ class ArrayLayer(CimLayer):
         self.noise: ArrayNoise | None = noise
         if noise is not None:
             self.row_count = rows
-            self._set_up(noise.spec, self.bits.activation, signed, noise, kernel)
-            self.squares, self.input_top = self.squares.to(self.weight.device), self.input_top.to(self.weight.device)
+            self.stand_on(noise.spec, self.bits.activation, signed, kernel)
+            self.squares = self.squares.to(self.weight.device)
             top = (1 << (self.bits.weight - 1)) - 1
             self.factor, self.base = stretch(top, noise.spec.max_level), noise.spec.max_level + 1
             self.slices = slices_needed(top, noise.spec.max_level)
+
+    def stand_on(self, spec: MacroSpec, input_bits: int, input_signed: bool, kernel: int) -> None:
+        """Planes of the input codes, and rows of a tile, on one kind of macro."""
+        self.spec, self.strength, self.chips, self.range_code = spec, 1.0, 1, None
+        self.input_bits, self.input_signed = input_bits, input_signed
+        self.low = -(1 << (input_bits - 1)) if input_signed else 0
+        self.high = (1 << (input_bits - input_signed)) - 1
+        self.planes = input_planes(spec.inputs, input_bits, input_signed)
+        self.plane_squares = sum(p.weight**2 for p in self.planes)
+        self.tile_rows = spec.logical_rows
+        if kernel <= spec.logical_rows:
+            self.tile_rows = max(spec.logical_rows // kernel, 1) * kernel
+        units = split_planes(
+            self._driven(np.arange(self.low, self.high + 1, dtype=np.int16)), spec.inputs, input_bits, input_signed
+        ).astype(np.float64)  # (planes, codes)
+        weights = np.array([p.weight for p in self.planes], np.float64)[:, None]
+        self.register_buffer("squares", torch.as_tensor((weights**2 * units**2).sum(0), dtype=torch.float32), False)
+
+    def _driven(self, codes: NDArray[np.int16]) -> NDArray[np.int16]:
+        """Codes as row drivers take them."""
+        offset = self.input_signed and self.spec.inputs.signed is SignedInput.OFFSET
+        return to_offset(codes, self.input_bits) if offset else codes
 
     def chips_of(self, levels: Tensor, seen: Callable[[], tuple[Tensor, float]]) -> tuple[Tensor, Tensor, Tensor]:
         """``cells`` of new chips, or of those that stay: their errors are kept while the weights go on learning."""
@@ -168,6 +217,108 @@ class ArrayLayer(CimLayer):
         index = codes.detach().to(torch.int32).movedim(1, -1)  # in the order of memory: a fourth of the time
         index = index - self.low if self.low else index
         return self.squares.to(codes.dtype).index_select(0, index.reshape(-1)).view(index.shape).movedim(-1, 1)
+
+    def held(self, levels: Tensor, vectors: Tensor, activity: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights as ``chips`` virtual chips hold them.
+
+        Args:
+            levels: (outputs, rows).
+            vectors: some input codes of each group of outputs, (groups, n, rows), that columns are corrected on.
+            activity: ``Σ |unit| / rows`` of a mean read, for the wires.
+
+        Returns:
+            weights in levels (chips, outputs, rows), with the gradient of ``levels``; offsets
+            in levels (chips, outputs); read variance of a row, levels², (chips, outputs).
+        """
+        noise, step = self.noise, self.spec.level_step_us
+        assert noise is not None
+        whole = levels.detach().expand(self.chips, -1, -1)
+        plus = programmed_us(whole.clamp_min(0.0), noise, self.strength)
+        minus = programmed_us((-whole).clamp_min(0.0), noise, self.strength)
+        real = (plus - minus) / step
+        real = real * self._line_loss(plus + minus, activity) if noise.wire.ohm else real
+        real, offset = self._corrected(real, levels.detach(), vectors)
+        lsb = self.spec.lsb_us(self.range_code or 0) / step
+        tiles, planes = self.tiles(whole.shape[2]), sum(p.weight for p in self.planes)
+        spread = self.strength * noise.offset_se_codes * lsb * planes * math.sqrt(tiles)
+        offset = offset + spread * torch.randn_like(offset)
+        variances = torch.as_tensor(noise.read_variance_us2, dtype=torch.float32, device=whole.device)
+        plus_level, minus_level = (cell_levels(half.clamp_min(0.0), self.spec) for half in (whole, -whole))
+        pair = variances[plus_level] + variances[minus_level]
+        return levels + (real - whole), offset, pair.mean(2) / step**2
+
+    def _corrected(self, real: Tensor, whole: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Cells (chips, outputs, rows) times the gain of their column, and offsets (chips, outputs), in levels.
+
+        Both are the least-squares line of a column of a tile over input vectors (groups, n, rows), as deployment
+        corrects columns (``mapping.tune.columns``). Inputs of a layer resemble each other, so the line takes
+        away most of the error that a column would have under inputs drawn at random.
+        """
+        assert self.noise is not None
+        chips, outputs, rows = real.shape
+        groups = len(vectors)
+        gains, offset = [], torch.zeros(chips, outputs, device=real.device)
+        for start in range(0, rows, self.tile_rows):
+            part = slice(start, start + self.tile_rows)
+            sums = real[:, :, part].reshape(chips, groups, outputs // groups, -1) @ vectors[:, :, part].mT.float()
+            wanted = whole[:, part].reshape(groups, outputs // groups, -1).float() @ vectors[:, :, part].mT.float()
+            mean, wanted_mean = sums.mean(3), wanted.mean(2)
+            sums = sums - mean.unsqueeze(3)
+            square = sums.square().mean(3)
+            line = ((sums * wanted).mean(3) / square.clamp_min(1e-6)).clamp(0.5, 2.0)
+            line = torch.where(square > 1e-6, line, torch.ones_like(line))
+            line = line * (1.0 + self.strength * self.noise.gain_se * torch.randn_like(line))
+            offset += (wanted_mean - line * mean).flatten(1)
+            gains.append(line.flatten(1).unsqueeze(2).expand(-1, -1, min(self.tile_rows, rows - start)))
+        return real * torch.cat(gains, 2), offset
+
+    def noise_variance(self, square_sum: Tensor, read: Tensor, rows: int) -> Tensor:
+        """Variance of a level sum, with Σ_p w_p² u_p² of the rows and the read variance of a row."""
+        assert self.noise is not None
+        lsb = self.spec.lsb_us(self.range_code or 0) / self.spec.level_step_us
+        converter = self.plane_squares * (1.0 / 12.0 + self.noise.conversion_noise_codes**2) - 1.0 / 12.0
+        return self.strength**2 * (square_sum * read + self.tiles(rows) * lsb**2 * converter)
+
+    def tiles(self, rows: int) -> int:
+        return -(-rows // self.tile_rows)
+
+    def _line_loss(self, load_us: Tensor, activity: float) -> Tensor:
+        """What wires leave of each cell, (chips, outputs, rows), at a mean activity (static part of fast mode)."""
+        assert self.noise is not None
+        rows, left = load_us.shape[2], []
+        for start in range(0, rows, self.tile_rows):
+            part = load_us[:, :, start : start + self.tile_rows]
+            order, gaps = line_gaps(self.spec, 0, part.shape[2], self.noise.wire.end)
+            reach = np.empty(len(order))
+            reach[order] = row_reach(gaps)
+            driven = activity / (1.0 + self.noise.bend * activity * len(order))
+            per_row = part.mean(2, keepdim=True) * (LINES * self.noise.wire.ohm * 1e-6 / max_unit(self.spec))
+            along = torch.as_tensor(reach, dtype=part.dtype, device=part.device)
+            left.append(1.0 - self.strength * driven * per_row * along)
+        return torch.cat(left, 2)
+
+    @torch.no_grad()
+    def choose_range(self, codes: Tensor, levels: Tensor) -> int:
+        """The converter range of least mean squared error on exact plane sums of ``codes`` (vectors, rows)."""
+        spec = self.spec
+        lsbs = [spec.lsb_us(code) for code in range(len(spec.adc.full_scales_us))]
+        errors = np.zeros(len(lsbs))
+        weight2 = np.array([p.weight**2 for p in self.planes], np.float64)
+        driven = self._driven(codes.to("cpu", torch.int32).numpy().astype(np.int16))
+        cells = levels.detach().cpu().numpy().T * spec.level_step_us
+        for start in range(0, driven.shape[1], self.tile_rows):
+            part = slice(start, start + self.tile_rows)
+            units = split_planes(driven[:, part], spec.inputs, self.input_bits, self.input_signed).astype(np.float32)
+            sums = units @ cells[part].astype(np.float32)
+            for code, lsb in enumerate(lsbs):
+                error = quantise_adc(sums, lsb, spec.adc.bits, spec.adc_signed) * lsb - sums
+                errors[code] += float(((error**2).mean((1, 2)) * weight2).sum())
+        return int(np.argmin(errors))
+
+    def _share(self, n: int) -> int:
+        if n % self.chips:
+            raise ValueError(f"{n} images do not divide among {self.chips} virtual chips")
+        return n // self.chips
 
 
 class ArrayConv2d(nn.Conv2d, ArrayLayer):

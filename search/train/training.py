@@ -29,6 +29,7 @@ from search.train.images import Images, Symmetry, batches, moved, on_device
 T = TypeVar("T")
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 EPOCH_SEED = 0x5EA7  # purpose tag of the seeds of epochs
+LAYOUT = 2  # of checkpoints: those of another are refused
 
 
 def multiplies_bfloat16() -> bool:
@@ -192,7 +193,7 @@ def fit(
     steps = len(images) // schedule.batch
     if not steps:
         raise ValueError(f"{len(images)} images are less than a batch of {schedule.batch}")
-    key = hashlib.sha256(repr((key, asdict(schedule), len(images), images.digest)).encode()).hexdigest()
+    key = hashlib.sha256(repr((LAYOUT, key, asdict(schedule), len(images), images.digest)).encode()).hexdigest()
     saved = load_checkpoint(checkpoint, key)
     torch.manual_seed(schedule.seed)
     mean = copy.deepcopy(task.model).to(fabric.device) if schedule.average else None

@@ -89,26 +89,6 @@ def test_strength_zero_is_the_exact_layer_and_more_strength_is_more_error() -> N
     assert 0 < errors[0] < errors[1] < float(exact.std())
 
 
-def test_errors_in_training_are_those_of_the_training_layers_of_cim() -> None:
-    """One layer of the same weights under ``cim.simulator.training_layers``: the spread of sums agrees within 10 %."""
-    from cim.simulator.training_layers import CimConv2d
-
-    torch.manual_seed(0)
-    given = noise()
-    ours = ArrayConv2d(8, convolution("conv", SLOT, 16, 3), Bits(4, 8), False, given)
-    theirs = CimConv2d(8, 16, 3, 1, 1, spec=given.spec, bias=False, noise=given)
-    levels, _ = ours.quantiser.codes(ours.weight)
-    codes = torch.randint(0, 256, (16, 8, 8, 8)).float()
-    spreads = []
-    with torch.no_grad():
-        exact = ours._conv_forward(codes, levels, None)
-        ours.chips = theirs.chips = 4
-        for run_once in (lambda: ours._noisy(codes, levels), lambda: theirs._noisy(codes, levels.flatten(1))):
-            spreads.append(np.mean([float((run_once() - exact).std()) for _ in range(6)]))
-    assert ours.range_code == theirs.range_code
-    assert spreads[0] == pytest.approx(spreads[1], rel=0.1)
-
-
 def test_chips_stay_for_as_many_batches_as_training_says_and_reads_do_not() -> None:
     torch.manual_seed(0)
     layer = ArrayConv2d(8, convolution("conv", SLOT, 16, 3), Bits(4, 8), False, noise())

@@ -1,4 +1,4 @@
-"""Training layers: exact without errors, straight-through at quantisers, the noise of the record."""
+"""Layers in training on one array: exact without errors, and the noise of the record."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ from cim.simulator.training_errors import (  # noqa: E402
     error_quantiles,
     programmed_us,
 )
-from cim.simulator.training_layers import CimConv2d, CimLinear  # noqa: E402
+from search.space.genes import Bits  # noqa: E402
+from search.space.operators import SLOT, convolution  # noqa: E402
+from search.train.arrays import ArrayConv2d, ArrayLinear  # noqa: E402
 from tests.cim.array.wire_loss import wire_loss_us  # noqa: E402
 
 LAB = load_chip("lab-128").macro
@@ -50,6 +52,17 @@ def noise_of(**changes: object) -> ArrayNoise:
         gain_se=0.0, offset_se_codes=0.0, conversion_noise_codes=0.0, wire=Wire(0.0, 0.0),
     )  # fmt: skip
     return replace(quiet, **changes)  # type: ignore[arg-type]
+
+
+BITS = Bits(4, 8)
+
+
+def linear(inputs: int, outputs: int, noise: ArrayNoise) -> ArrayLinear:
+    return ArrayLinear(inputs, outputs, BITS, False, noise)
+
+
+def conv(inputs: int, outputs: int, noise: ArrayNoise | None, stride: int = 1) -> ArrayConv2d:
+    return ArrayConv2d(inputs, convolution("conv", SLOT, outputs, 3, stride=stride), BITS, False, noise)
 
 
 def record() -> CalibrationRecord:
@@ -86,30 +99,13 @@ def error_law(tail: Tail, loc_us: float, scale_us: float, skew: float = 0.0, df:
     return Law(loc_us * one, scale_us * one, df * one, tail, 0.3 * one, 2.5, skew * one)
 
 
-def test_the_gradient_ignores_the_quantisers() -> None:
-    torch.manual_seed(1)
-    layer = CimLinear(12, 5, spec=LAB, bias=False)
-    x = torch.rand(7, 12, requires_grad=True)
-    out = layer(x)
-    upstream = torch.randn_like(out)
-    (out * upstream).sum().backward()
-    scale, size = layer.input_scale(x).item(), layer.level_scale()
-    levels, codes = layer.levels(size).detach(), layer.codes(x, torch.tensor(scale)).detach()
-    expected = upstream @ (levels * size)
-    inside = x.detach() < layer.high * scale
-    torch.testing.assert_close(x.grad[inside], expected[inside], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(layer.weight.grad, upstream.T @ (codes * scale), rtol=1e-4, atol=1e-5)
-
-
 def test_the_gradient_of_the_weights_is_that_of_the_smooth_product() -> None:
     """With fixed errors the output is linear in the levels: a finite step gives the gradient exactly."""
     torch.manual_seed(2)
     noise = noise_of(errors_us=error_quantiles(error_law(STUDENT, 0.0, 1.0, df=5.0)), read_variance_us2=np.full(8, 1.0))
-    layer = CimConv2d(3, 4, 3, 1, 1, spec=LAB, bias=False, noise=noise).eval()
-    x = torch.rand(2, 3, 6, 6)
-    size, scale = layer.level_scale(), layer.input_scale(x)
-    levels = layer.levels(size).detach().requires_grad_(True)
-    codes = layer.codes(x, scale).detach()
+    layer = conv(3, 4, noise).eval()
+    levels = layer.levels_now()[0].detach().requires_grad_(True)
+    codes = torch.randint(0, 256, (2, 3, 6, 6)).float()
 
     def total(value: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(3)
@@ -121,34 +117,15 @@ def test_the_gradient_of_the_weights_is_that_of_the_smooth_product() -> None:
     loss.backward()
     windows = torch.nn.functional.unfold(codes, 3, 1, 1, 1)
     expected = torch.einsum("nrp,nop->or", windows, upstream.flatten(2))
-    torch.testing.assert_close(levels.grad, expected, rtol=1e-3, atol=1.0)
-
-
-def test_the_bias_and_the_inputs_pass_finite_differences_without_quantisers() -> None:
-    """Halving every code step ten times leaves a function so fine that differences see its slope."""
-    torch.manual_seed(4)
-    layer = CimLinear(20, 3, spec=LAB).eval()
-    layer.input_top = torch.tensor(1.0)
-    x = torch.rand(1, 20) * 0.5 + 0.2
-    step = 40 / layer.high  # forty whole codes: the quantiser is exact at both ends
-    base = (x * layer.high).round() / layer.high
-    slope = torch.autograd.functional.jacobian(lambda v: layer(v).sum(), base)
-    for row in (0, 7, 19):
-        moved = base.clone()
-        moved[0, row] += step
-        difference = (layer(moved).sum() - layer(base).sum()) / step
-        assert float(difference.detach()) == pytest.approx(float(slope[0, row]), rel=1e-4, abs=1e-5)
+    torch.testing.assert_close(levels.grad.flatten(1), expected, rtol=1e-3, atol=1.0)
 
 
 def test_without_errors_it_is_the_fast_simulator() -> None:
     spec = idealised(load_chip("lab-128")).macro
     torch.manual_seed(5)
-    layer = CimConv2d(3, 6, 3, 2, 1, spec=spec, bias=False).eval()
-    layer.input_top = torch.tensor(1.0)
+    layer = conv(3, 6, None, stride=2).eval()
     codes = torch.randint(0, 256, (2, 3, 8, 8)).float()
-    out = layer(codes / layer.high)
-    size = layer.level_scale()
-    levels = layer.levels(size).detach().numpy().astype(np.int8).T
+    levels = layer.levels_now()[0].detach().flatten(1).numpy().astype(np.int8).T
     cells = np.zeros((spec.rows, spec.columns), np.float32)
     place = encode_tile(levels, spec, 0, 0)
     cells[np.ix_(place.word_lines, place.bit_lines)] = place.targets_us
@@ -164,17 +141,16 @@ def test_without_errors_it_is_the_fast_simulator() -> None:
         mode="fast",
     )  # fmt: skip
     sums, _ = fast.level_sums(codes.numpy().astype(np.int16), NoiseKey(1))
-    mine = out.detach() / (size.detach().view(1, -1, 1, 1) / layer.high)
-    np.testing.assert_allclose(mine.numpy(), sums, atol=0.01)
+    np.testing.assert_allclose(layer(codes)[0].detach().numpy(), sums, atol=0.01)
 
 
 def test_the_noise_of_a_sum_has_the_promised_variance() -> None:
     torch.manual_seed(6)
     noise = noise_of(read_variance_us2=np.full(8, 1.5), conversion_noise_codes=0.4)
-    layer = CimLinear(200, 4, spec=LAB, bias=False, noise=noise)
+    layer = linear(200, 4, noise)
     layer.range_code, layer.chips = 3, 1
     codes = torch.full((4000, 200), 85.0)
-    levels = layer.levels(layer.level_scale()).detach()
+    levels = layer.levels_now()[0].detach()
     exact = codes @ levels.T
     error = (layer._noisy(codes, levels) - exact).detach()
     square = 200 * float(layer.squares[85])
@@ -189,9 +165,9 @@ def test_columns_are_corrected_on_the_inputs_that_they_get() -> None:
     """Errors of cells along what all inputs have in common go, the others stay: as in deployment."""
     torch.manual_seed(11)
     noise = noise_of(errors_us=error_quantiles(error_law(STUDENT, 0.0, 4.0, df=30.0)))
-    layer = CimLinear(120, 16, spec=LAB, bias=False, noise=noise)
-    layer.range_code, layer.chips = 7, 1
-    levels = layer.levels(layer.level_scale()).detach()
+    layer = linear(120, 16, noise)
+    layer.range_code, layer.chips = 7, 8
+    levels = layer.levels_now()[0].detach()
     pattern, other = torch.rand(120), torch.rand(400, 120)
     share = torch.rand(400, 1)
     errors = []
@@ -199,17 +175,18 @@ def test_columns_are_corrected_on_the_inputs_that_they_get() -> None:
         codes = (255 * ((1 - own) * share * pattern + own * other)).round()
         held, offset, _ = layer.held(levels, codes.unsqueeze(0), 0.5)
         exact = codes @ levels.T
-        errors.append(float((codes @ held[0].T + offset - exact).std().detach() / exact.std(0).norm() * 4))
-    assert errors[0] < 0.5 * errors[1]  # what is left are columns whose gain ends at 0.5 or 2
+        left = (codes @ held.mT + offset.unsqueeze(1) - exact).std(1) / exact.std(0)
+        errors.append(float(left.detach().median()))  # a few columns have a gain that ends at 0.5 or 2
+    assert errors[0] < 0.1 * errors[1]
 
 
 def test_virtual_chips_of_a_batch_are_different_chips() -> None:
     torch.manual_seed(7)
     noise = noise_of(errors_us=error_quantiles(error_law(STUDENT, 0.0, 2.0, df=30.0)))
-    layer = CimConv2d(2, 3, 3, 1, 1, spec=LAB, bias=False, noise=noise)
+    layer = conv(2, 3, noise)
     layer.chips = 4
-    one = torch.rand(1, 2, 5, 5)
-    out = layer(one.expand(8, -1, -1, -1).contiguous()).detach().view(4, 2, -1)
+    one = torch.randint(0, 256, (1, 2, 5, 5)).float()
+    out = layer(one.expand(8, -1, -1, -1).contiguous())[0].detach().reshape(4, 2, -1)
     inside, across = float((out[:, 0] - out[:, 1]).std()), float(out.mean(1).std(0).mean())
     assert across > 1.5 * inside  # inside a chip only converter noise differs
     with pytest.raises(ValueError, match="do not divide"):
@@ -220,59 +197,15 @@ def test_static_wire_losses_are_those_of_the_wire_law_when_all_rows_drive() -> N
     rng = np.random.default_rng(8)
     halves = rng.uniform(2.0, 40.0, (2, 64, 5)).astype(np.float32)
     lost = wire_loss_us(LAB, 0, halves, np.ones((1, 64), np.int64))[0]
-    layer = CimLinear(64, 5, spec=LAB, noise=noise_of(wire=Wire(1.0, 0.0)))
+    layer = linear(64, 5, noise_of(wire=Wire(1.0, 0.0)))
     left = layer._line_loss(torch.tensor(halves.sum(0).T[None]), 1.0)[0].T.numpy()
     mine = ((1.0 - left) * (halves[0] - halves[1])).sum(0)
     np.testing.assert_allclose(mine, lost, atol=0.04 * np.abs(lost).max())
 
 
-def test_one_training_step_lowers_the_loss_and_touches_every_weight() -> None:
-    torch.manual_seed(9)
-    noise = array_noise(LAB, record(), 3600.0)
-    model = torch.nn.Sequential(
-        CimConv2d(1, 6, 3, 2, 1, spec=LAB, noise=noise), torch.nn.ReLU(), torch.nn.Flatten(),
-        CimLinear(6 * 16, 3, spec=LAB, noise=noise),
-    )  # fmt: skip
-    for layer in (model[0], model[3]):
-        layer.chips = 2
-    x, y = torch.rand(64, 1, 8, 8), torch.randint(0, 3, (64,))
-    optimiser = torch.optim.Adam(model.parameters(), 0.01)
-    losses = []
-    for _ in range(30):
-        loss = torch.nn.functional.cross_entropy(model(x), y)
-        optimiser.zero_grad()
-        loss.backward()
-        assert all(p.grad is not None and bool((p.grad != 0).any()) for p in model.parameters())
-        optimiser.step()
-        losses.append(loss.item())
-    assert np.mean(losses[-5:]) < np.mean(losses[:5])
-
-
-def test_row_drivers_that_err_are_in_the_sums_and_their_slope_in_the_correction() -> None:
-    """Σ levels · given, the columns' gains corrected for what rows get on average."""
-    torch.manual_seed(10)
+def test_errors_are_refused_where_training_has_none_for_them() -> None:
     spec = idealised(load_chip("a111")).macro
-    rng = np.random.default_rng(2)
-    units = np.arange(16.0) * 1.05
-    units[1:-1] += rng.uniform(-0.3, 0.3, 14)
-    units[-1] = 15.0
-    noise = noise_of(spec=spec, drive=InputDrive(units, np.zeros(16)))
-    layer = CimLinear(60, 5, spec=spec, bias=False, noise=noise)
-    layer.range_code = 0
-    codes = torch.randint(0, 256, (4000, 60)).float().requires_grad_()
-    levels = layer.levels(layer.level_scale())
-    found = layer._noisy(codes, levels)
-    whole = codes.detach().numpy().astype(int)
-    given = units[whole % 16] + 16 * units[whole // 16]
-    slope = (whole * given).sum() / (given * given).sum()
-    exact = (given * slope - (given * slope - whole).mean(0)) @ levels.detach().numpy().T
-    assert np.std(found.detach().numpy() - exact) < 7.0  # rounding of two planes, 4.6 codes
-    assert np.std((codes @ levels.T - found).detach().numpy()) > 20.0
-    found.sum().backward()
-    assert codes.grad is not None
-    columns = levels.detach().numpy().T  # each has the gain of the line through its own sums
-    gain = [np.polyfit(given @ c, whole @ c, 1)[0] for c in columns.T]
-    np.testing.assert_allclose(codes.grad[0], columns @ gain, rtol=1e-4, atol=1e-4)
+    noise = noise_of(spec=spec, drive=InputDrive(np.arange(16.0), np.zeros(16)))
     with pytest.raises(ValueError, match="units 0 to 15"):
         replace(noise, spec=LAB)
     cubic = replace(
