@@ -147,7 +147,7 @@ def _opened(path: Path) -> Iterator[NamedArrays]:
             yield _Npz(archive, arrays, path)
     else:
         with open_hdf5(path, MAX_FILE_BYTES) as file:
-            yield _Hdf5(file, path)
+            yield Hdf5Arrays(file, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class _Npz:
 
 
 @dataclass(frozen=True, slots=True)
-class _Hdf5:
+class Hdf5Arrays:
     file: Any
     path: Path
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
-import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from cim.files import open_regular
 from cim.hdf5_file import open_hdf5
-from hil.datasets.npy_header import npy_header
+from hil.datasets.arrays import Hdf5Arrays, read_array_file
+from hil.datasets.targets import TargetKind
 from hil.errors import FileError
 
 MAX_BYTES = 4 << 30  # decoded pixels of one set; --samples reads fewer
 MAX_FILE_BYTES = 64 << 30
 MAX_SIDE = 4096  # pixels
-MAX_CLASSES = 65536
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR_RECORD = 1 + 3 * 32 * 32  # label, then red, green and blue planes
 _IDX_PREFIX = {"train": ("train",), "test": ("t10k", "test")}
@@ -44,9 +44,22 @@ class Content:
     source: str
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Errors of memory and of the system, while a set is read, as a ``FileError``."""
+    try:
+        yield
+    except MemoryError as error:
+        raise FileError(
+            "not enough memory for this set", where=str(path), hint="name a set of fewer images, or a part of this one"
+        ) from error
+    except OSError as error:
+        raise FileError(f"cannot be read: {error}", where=str(path)) from error
+
+
 def read_path(path: Path, split: str, limit: int | None, *, group: str = "") -> Content:
     """Read ``path`` by what it is; ``group`` picks ``jpeg`` or ``lossless`` of an HDF5 file."""
-    try:
+    with readable(path):
         if path.is_dir():
             return _read_directory(path, split, limit)
         if not path.is_file():
@@ -59,12 +72,6 @@ def read_path(path: Path, split: str, limit: int | None, *, group: str = "") -> 
             return read_cifar([path], limit)
         if "-idx" in path.name:
             return read_idx(path.with_name(path.name.replace("labels-idx1", "images-idx3")), limit)
-    except MemoryError as error:
-        raise FileError(
-            "not enough memory for this set", where=str(path), hint="name a set of fewer images, or a part of this one"
-        ) from error
-    except OSError as error:
-        raise FileError(f"cannot be read: {error}", where=str(path)) from error
     raise FileError(
         "not a data set that can be read",
         where=str(path),
@@ -210,15 +217,11 @@ def read_hdf5(path: Path, limit: int | None, group: str = "") -> Content:
 
 def _h5_array(file: Any, name: str, path: Path, dimensions: int) -> Any:
     """A numeric dataset of an HDF5 file; links to other files are refused."""
-    import h5py
-
-    data = file.get(name)
-    if not isinstance(data, h5py.Dataset) or data.file.filename != file.filename or data.external or data.is_virtual:
-        raise FileError(f"no dataset {name!r} in the file itself", where=str(path))
-    if data.ndim != dimensions or data.dtype.kind not in "iu":
-        what = f"{name}: {data.ndim} dimensions of {data.dtype}, expected {dimensions} of whole numbers"
+    shape, dtype = Hdf5Arrays(file, path).header(name)
+    if len(shape) != dimensions or dtype.kind not in "iu":
+        what = f"{name}: {len(shape)} dimensions of {dtype}, expected {dimensions} of whole numbers"
         raise FileError(what, where=str(path))
-    return data
+    return file[name]
 
 
 def _h5_labels(file: Any, name: str, count: int, taken: int, path: Path) -> NDArray[np.int64]:
@@ -258,25 +261,11 @@ def _read_jpegs(file: Any, group: str, limit: int | None, path: Path) -> tuple[N
 
 
 def read_npz(path: Path, limit: int | None) -> Content:
-    """``images`` uint8 (n, H, W) or (n, H, W, C), ``labels`` (n,), optional ``classes``; nothing pickled."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            shape, dtype = npy_header(archive, "images.npy", path)
-            (count, *_), label_dtype = npy_header(archive, "labels.npy", path, dimensions=(1,))
-            if dtype != np.uint8 or label_dtype.kind not in "iu":
-                raise FileError(f"images {dtype}, labels {label_dtype}: expected uint8 and integers", where=str(path))
-            if count != shape[0]:
-                raise FileError(f"{shape[0]} images but {count} labels", where=str(path))
-            _take(count, shape[1:], None, path)
-            named = "classes.npy" in archive.namelist()
-            if named and npy_header(archive, "classes.npy", path, dimensions=(1,))[0][0] > MAX_CLASSES:
-                raise FileError(f"more than {MAX_CLASSES} classes", where=str(path))
-        with np.load(path, allow_pickle=False) as file:
-            images, labels = file["images"][:limit], file["labels"][:limit].astype(np.int64)
-            classes = tuple(str(c) for c in file["classes"]) if named else ()
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, NotImplementedError) as error:
-        raise FileError(f"not a readable .npz data set: {error}", where=str(path)) from error
-    return Content(images if images.ndim == 4 else images[..., None], labels, classes, str(path))
+    """``images`` uint8 (n, H, W) or (n, H, W, C), ``labels`` (n,), optional ``classes`` (``hil.datasets.arrays``)."""
+    found = read_array_file(path, limit)
+    if found.images is None or found.kind is not TargetKind.CLASSES:
+        raise FileError("images and labels are needed", where=str(path))
+    return Content(found.images, found.targets, found.classes, found.source)
 
 
 # --- folders of images ------------------------------------------------------------------------

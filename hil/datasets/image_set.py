@@ -25,7 +25,7 @@ from hil.datasets.arrays import ArrayContent, has_inputs, read_array_file, read_
 from hil.datasets.demos import BUNDLED
 from hil.datasets.formats import Content
 from hil.datasets.labelled_folders import BOXES_FILE, holds_masks, read_coco, read_masks
-from hil.datasets.targets import TargetKind
+from hil.datasets.targets import MOST_CLASSES, TargetKind
 from hil.errors import FileError, UsageError
 
 ENVIRONMENT = "HIL_DATA"
@@ -180,7 +180,7 @@ def load_dataset(
 
 def _of_any_kind(path: Path, split: str, limit: int | None) -> ArrayContent | None:
     """Samples that are not (or not surely) images with classes; None: they are, or what they are is not known."""
-    try:
+    with formats.readable(path):
         if path.is_dir():
             for place in (path / split, path):
                 if (place / BOXES_FILE).is_file():
@@ -196,12 +196,6 @@ def _of_any_kind(path: Path, split: str, limit: int | None) -> ArrayContent | No
             return read_table(path, limit)
         if path.suffix in (".npz", ".h5", ".hdf5") and path.is_file() and has_inputs(path):
             return read_array_file(path, limit)
-    except MemoryError as error:
-        raise FileError(
-            "not enough memory for this set", where=str(path), hint="name a set of fewer images, or a part of this one"
-        ) from error
-    except OSError as error:
-        raise FileError(f"cannot be read: {error}", where=str(path)) from error
     return None
 
 
@@ -327,8 +321,8 @@ def _dataset(
     if shape is not None and images.shape[1:] != shape:
         size = " x ".join(map(str, images.shape[1:]))
         raise FileError(f"images of {size}, but {name} has {' x '.join(map(str, shape))}", where=content.source)
-    if int(labels.max()) >= formats.MAX_CLASSES:
-        what = f"label {int(labels.max())}; a set has at most {formats.MAX_CLASSES} classes"
+    if int(labels.max()) >= MOST_CLASSES:
+        what = f"label {int(labels.max())}; a set has at most {MOST_CLASSES} classes"
         raise FileError(what, where=content.source)
     names = tuple(classes) or content.classes or tuple(str(k) for k in range(int(labels.max()) + 1))
     if labels.min() < 0 or labels.max() >= len(names):

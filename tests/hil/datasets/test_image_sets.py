@@ -250,7 +250,7 @@ def test_broken_hdf5_is_named_with_its_fault(tmp_path: Path, changes: dict[str, 
     [
         ({"images": IMAGES}, "labels"),
         ({"images": IMAGES.astype(np.float32), "labels": LABELS}, "float32"),
-        ({"images": IMAGES, "labels": LABELS[:5]}, "6 images but 5 labels"),
+        ({"images": IMAGES, "labels": LABELS[:5]}, "6 samples but 5 labels"),
         ({"images": IMAGES[0], "labels": LABELS}, "images"),
         ({"images": IMAGES, "labels": np.array([None] * 6)}, "object"),
         ({"images": IMAGES, "labels": LABELS, "classes": np.array(["a", "b"])}, "label 9 with 2 classes"),
