@@ -10,13 +10,14 @@ import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.cells.lasting_noise import lasting_variance_us2
 from cim.chip.encoding import cell_lines
-from cim.record.calibration import STUCK
+from cim.record.calibration import STUCK, CalibrationRecord
 from hil.datasets.image_set import Dataset
 from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
@@ -30,7 +31,6 @@ from hil.report.answers import most_telling
 from hil.report.run_data import MOST_TELLING, MacroReadings, RunData
 from hil.verdict.agreement import (
     AgreementReport,
-    CellSummary,
     ChipIdentity,
     DataUse,
     NetworkIdentity,
@@ -181,30 +181,32 @@ def report_of(
 ) -> AgreementReport:
     """The report of a finished run."""
     program, driver, options, record = job.program, job.driver, job.options, job.record
-    cells = [arrays.macros[slot] for slot in program.slots]
+    cells, written = [arrays.macros[slot] for slot in program.slots], job.written
+    targets_us = np.stack([c.targets_us for c in cells])
     before = np.stack([c.readings_us for c in cells])
     after = np.stack([np.asarray(c.readings_after_us) for c in cells])
-    task, read_s = job.scoring.task, ages(job, answers)
+    read_s = ages(job, answers)
     return AgreementReport(
         chip=chip_identity(job),
-        network=NetworkIdentity(
-            name=job.network_name,
-            layers=len(program.matrices),
-            weights=sum(m.group.weights for m in program.matrices),
-            weight_bits=program.weight_bits,
-            activation_bits=program.activation_bits,
-        ),
-        data=data_use(data, order, answers, task),
-        float_accuracy=float(task.totals(answers.score("floats"))) if answers.floats else None,
-        this_chip=answers.this_chip,
-        other_chips=answers.other_chips,
         layers=tuple(layer_statistics(s) for s in arrays.samples),
-        cells=cell_summary(job, np.stack([c.targets_us for c in cells]), before),
+        cells=summarise_cells(
+            targets_us,
+            before,
+            unreached=written.unreached if written else None,
+            stuck=stuck_cells(program, record, targets_us),
+            pulses=written.pulses if written else 0,
+        ),
         link=driver.counters,
-        digests=digests(job, data),
-        seeds={"host": options.seed, "calibration": record.seed},
+        digests=digests(
+            program,
+            data,
+            job.source_digest or program.digest,
+            held_program=program.held_digest,
+            **({} if job.tuned is None else {"tuned_program": job.tuned.program.digest}),
+        ),
         saturated_share=answers.saturated / max(answers.conversions, 1),
         simulated_saturated_share=answers.simulated_saturated_share,
+        seeds={"host": options.seed, "calibration": record.seed},
         age_s=options.age_s,
         age_range_s=read_s,
         readback=compare_readbacks(
@@ -222,21 +224,48 @@ def report_of(
         tune=beside.tune,
         as_calibrated=beside.as_calibrated,
         tune_harm=job.harm,
-        timing_s={k: round(v, 3) for k, v in watch.timing_s.items()},
-        environment={**environment(), "simulation": job.mode.value},
         notes=(
             *filter(None, (clock_set_back(read_s[0], options.age_s),)),
             *aim_notes(program),
             *watch.notes,
             *driver.fallbacks,
         ),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         run=name,
-        task=task.kind.value,
         rewrite=options.recipe.get(Rewrite),
         cost=image_cost(program, options.recipe_of(program)),
         plan=plan_of(program, options.recipe_of(program)),
+        **of_any_run(program, data, order, answers, job.scoring.task, job.mode, watch, job.network_name),
     )
+
+
+def of_any_run(
+    program: ConductanceProgram,
+    data: Dataset,
+    order: NDArray[np.int64],
+    answers: RunAnswers,
+    task: Task,
+    mode: str,
+    watch: Watch,
+    name: str = "",
+) -> dict[str, Any]:
+    """Fields of a report that hold whether a chip answered on a wire or a file did; ``name`` of the network."""
+    return {
+        "network": NetworkIdentity(
+            name=name,
+            layers=len(program.matrices),
+            weights=sum(m.group.weights for m in program.matrices),
+            weight_bits=program.weight_bits,
+            activation_bits=program.activation_bits,
+        ),
+        "data": data_use(data, order, answers, task),
+        "float_accuracy": float(task.totals(answers.score("floats"))) if answers.floats else None,
+        "this_chip": answers.this_chip,
+        "other_chips": answers.other_chips,
+        "timing_s": {k: round(v, 3) for k, v in watch.timing_s.items()},
+        "environment": {**environment(), "simulation": str(mode)},
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "task": task.kind.value,
+    }
 
 
 def chip_identity(job: Deployment) -> ChipIdentity:
@@ -270,26 +299,18 @@ def data_use(data: Dataset, order: NDArray[np.int64], answers: RunAnswers, task:
     )
 
 
-def cell_summary(job: Deployment, targets_us: NDArray[np.float32], before_us: NDArray[np.float32]) -> CellSummary:
-    """Cells as they were written and read, (slots, rows, columns) µS each."""
-    program, record, written = job.program, job.record, job.written
+def stuck_cells(program: ConductanceProgram, record: CalibrationRecord, targets_us: NDArray[np.float32]) -> int:
+    """Cells in use, (slots, rows, columns), that the record lists as stuck."""
     marked = np.stack([np.isin(record.macro(program.macro_of(slot)).cells, STUCK) for slot in program.slots])
-    return summarise_cells(
-        targets_us,
-        before_us,
-        unreached=written.unreached if written else None,
-        stuck=int((marked & np.isfinite(targets_us)).sum()),
-        pulses=written.pulses if written else 0,
-    )
+    return int((marked & np.isfinite(targets_us)).sum())
 
 
-def digests(job: Deployment, data: Dataset) -> dict[str, str]:
-    program = job.program
+def digests(program: ConductanceProgram, data: Dataset, source: str, **held: str) -> dict[str, str]:
+    """Digests of a run; ``source``: of the program before its targets moved."""
     return {
         "network": program.network_digest,
-        "program": job.source_digest or program.digest,
-        "held_program": program.held_digest,
-        **({} if job.tuned is None else {"tuned_program": job.tuned.program.digest}),
+        "program": source,
+        **held,
         "chip": program.spec.digest,
         "calibration_images": program.calibration_digest,
         "data": data.digest,

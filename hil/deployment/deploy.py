@@ -14,6 +14,7 @@ import datetime
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ from hil.deployment.expected_work import expected_stages
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images, say_what_is_excluded
 from hil.deployment.layer_sums import Exact, exact_layers
 from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of
-from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions
+from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkOptions
 from hil.deployment.resumable import check_content, clear_working_files, resumable, run_folder
 from hil.deployment.rounds import RoundsRun
 from hil.deployment.run_settings import RunSettings
@@ -74,20 +75,15 @@ def deploy(
     network: str | Path | None,
     address: str,
     *,
-    chip: str = "lab-128",
-    macros: int | None = None,
-    data: str | None = None,
     calibration: Path | None = None,
     recalibrate: bool = False,
     record_age_s: float = RECORD_AGE_S,
     out: Path | None = None,
     options: DeployOptions | None = None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
     reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
-    trust: bool = False,
     restart: bool = False,
     watch: Watch | None = None,
+    **of: Any,
 ) -> AgreementReport:
     """Deploy a network file on the chip at ``address`` and write a run folder.
 
@@ -97,18 +93,16 @@ def deploy(
     Args:
         network: net.pt, program.h5, model.onnx or model.pt2; None takes the bundled Fashion-MNIST network.
         address: where the chip is (``hil.transports.open_transport``).
-        data: name or path of a data set; None takes the bundled images.
         calibration: a record of this chip; None takes the newest one that holds among the runs beside ``out``
             (``hil.deployment.chip_record``), or calibrates the macros in use first.
         recalibrate: calibrate, whatever the runs before have measured.
         record_age_s: how old a record of a run before may be, s.
         out: run folder; None makes runs/NNNN. An unfinished run of the same call, there or below runs/, goes on: what
             the chip answered before is not asked again, and the result is the one of a run without interruption.
-        mean, std: of each channel, of pixels in 0…1, for an ONNX file or an exported program, whose activation ranges
-            come from the training split of ``data``.
         reconnect_timeout_s: how long the line may be silent or gone once it was open, s; then the run fails, and
             the same call goes on with it.
         restart: forget an unfinished run of the same call.
+        of: fields of ``hil.deployment.options.NetworkOptions``: ``chip``, ``macros``, ``data`` …
 
     Raises:
         hil.errors.HilError, mapping.errors.CannotMap and the file errors of the rooms below.
@@ -117,16 +111,11 @@ def deploy(
     settings = RunSettings.of(
         address,
         network,
-        chip=chip,
-        macros=macros,
-        data=data,
-        calibration=calibration,
+        NetworkOptions(**of),
+        calibration,
         recalibrate=recalibrate,
         record_age_s=record_age_s,
         reconnect_timeout_s=reconnect_timeout_s,
-        trust=trust,
-        mean=mean,
-        std=std,
         options=options or DeployOptions(),
     )
     with run_folder(out, settings, watch, restart=restart) as (folder, work):

@@ -21,22 +21,16 @@ CONSENT = ("trust", "allow_code")  # of a run or of its options; asked for every
 class RunSettings:
     """Arguments of ``hil.deploy``; paths are absolute.
 
-    ``mean``, ``std``: of each channel with commas, for a network that does not say them.
-    ``trust``: the network file may run code, in this process; like ``allow_code`` of the options it is not stored.
+    ``trust`` of the source and ``allow_code`` of the options let a file run code in this process; they are not stored.
     """
 
     address: str
     network: str | None = None
-    chip: str = "lab-128"
-    macros: int | None = None
-    data: str | None = None
+    source: NetworkOptions = dataclasses.field(default_factory=NetworkOptions)
     calibration: str | None = None
     recalibrate: bool = False
     record_age_s: float = RECORD_AGE_S
-    trust: bool = False
     reconnect_timeout_s: float = RECONNECT_TIMEOUT_S
-    mean: str | None = None
-    std: str | None = None
     options: DeployOptions = dataclasses.field(default_factory=DeployOptions)
 
     @classmethod
@@ -44,46 +38,24 @@ class RunSettings:
         cls,
         address: str,
         network: str | Path | None,
-        *,
-        chip: str,
-        data: str | None,
+        source: NetworkOptions,
         calibration: Path | None,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
         **more: Any,
     ) -> RunSettings:
         """Settings of a run that begins now, its paths as they are from here."""
-        return cls(
-            address,
-            network=_network(network),
-            chip=_absolute(chip) or chip if Path(chip).is_file() else chip,
-            data=_absolute(data) if data and Path(data).exists() else data,
-            calibration=_absolute(calibration),
-            mean=None if mean is None else ",".join(map(repr, mean)),
-            std=None if std is None else ",".join(map(repr, std)),
-            **more,
-        )
+        chip = _absolute(source.chip) or source.chip if Path(source.chip).is_file() else source.chip
+        here = dataclasses.replace(source, chip=chip, data=_place(source.data))
+        return cls(address, _network(network), here, _absolute(calibration), **more)
 
     @property
     def asked(self) -> dict[str, str]:
         """Name or absolute path of the deployed network, for commands that follow the run."""
-        return asked_for(self.network, self.data)
-
-    @property
-    def source(self) -> NetworkOptions:
-        """Chip and images of the network."""
-        return NetworkOptions(
-            self.chip,
-            self.macros,
-            self.data,
-            _numbers(self.mean),
-            _numbers(self.std),
-            self.trust,
-        )
+        return asked_for(self.network, self.source.data)
 
     def fingerprint(self) -> dict[str, Any]:
         """All that the run hangs on, as plain data; consent to run code is not of it."""
-        record = _without_consent(dataclasses.asdict(self))
+        record = dataclasses.asdict(self)
+        record = _without_consent({**record.pop("source"), **record})
         return record | {"options": {**_without_consent(record["options"]), "recipe": self.options.recipe.to_json()}}
 
 
@@ -91,20 +63,19 @@ def _without_consent(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name not in CONSENT}
 
 
-def _numbers(text: str | None) -> tuple[float, ...] | None:
-    return None if text is None else tuple(float(part) for part in text.split(","))
-
-
 def asked_for(network: str | Path | None, data: str | None) -> dict[str, str]:
     """Network and data set of a run, as far as they were named."""
-    place = _absolute(data) if data and Path(data).exists() else data
-    named = {"network": _network(network), "data": place}
+    named = {"network": _network(network), "data": _place(data)}
     return {name: value for name, value in named.items() if value}
 
 
 def _network(network: str | Path | None) -> str | None:
     named = network is not None and (names_library_model(str(network)) or names_architecture(network))
     return str(network) if named else _absolute(network)
+
+
+def _place(data: str | None) -> str | None:
+    return _absolute(data) if data and Path(data).exists() else data
 
 
 def _absolute(path: str | Path | None) -> str | None:

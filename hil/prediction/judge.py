@@ -6,20 +6,20 @@ Nothing was read back, so that *this chip* cannot be asked: *other chips* decide
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.record.calibration import STUCK, CalibrationRecord
+from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from hil.datasets.image_set import Dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import check_adapted
-from hil.deployment.build_report import aim_notes, data_use, environment
+from hil.deployment.build_report import aim_notes, digests, of_any_run, stuck_cells
 from hil.deployment.deployment import mode_of
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.network_source import BUNDLED_NETWORK, images_asked, program_of
@@ -39,7 +39,7 @@ from hil.report.files import write_report
 from hil.report.run_data import RunData
 from hil.report.run_folder import RunFolder, new_run_folder
 from hil.verdict.accuracy_alone import judge_accuracy
-from hil.verdict.agreement import AgreementReport, ChipIdentity, NetworkIdentity, summarise_cells
+from hil.verdict.agreement import AgreementReport, ChipIdentity, summarise_cells
 from hil.verdict.verdict import Judgement, Mode
 from hil.verdict.verdict import judge as judge_answers
 from hil.watch import Watch
@@ -60,30 +60,26 @@ def judge(
     network: str | Path | None,
     answers: str | Path,
     *,
-    chip: str = "lab-128",
-    macros: int | None = None,
     calibration: Path | None = None,
-    data: str | None = None,
     measured_chip: str | None = None,
     looks: Sequence[int] = (),
     out: Path | None = None,
     options: DeployOptions | None = None,
-    trust: bool = False,
     watch: Watch | None = None,
+    **of: Any,
 ) -> AgreementReport:
     """Judge answers that were measured elsewhere by virtual chips, and write a run folder.
 
     Args:
         network: as ``hil.deploy`` takes it; None takes the bundled Fashion-MNIST network.
         answers: .npz or .csv (``hil.prediction.answers_file``).
-        chip: chip file; without ``calibration`` its models are what is believed of chips of this kind.
-        calibration: a record of the chip, or of cells.
-        data: the set that the answers are to, by name or path; None takes the bundled images.
+        calibration: a record of the chip, or of cells; None: the models of the chip file.
         measured_chip: which chip's answers, where the file has several.
         looks: image counts at which the answers were looked at, planned before the first of them; empty: once, at all.
         out: run folder; None makes runs/NNNN.
         options: as of a deployment. Of an accuracy alone virtual chips answer ``samples`` images; ``age_s`` counts
             where the file does not say the age.
+        of: fields of ``hil.deployment.options.NetworkOptions``: ``chip``, ``macros``, ``data`` …
 
     Raises:
         hil.errors.FileError: answers that cannot be, or not of these images, with the row; or that training has seen.
@@ -93,7 +89,7 @@ def judge(
     watch, options = watch or Watch(), options or DeployOptions()
     found = read_answers(answers, measured_chip)
     record = load_record(calibration) if calibration else None
-    source = NetworkOptions(chip, macros, data, trust=trust)
+    source = NetworkOptions(**of)
     images = images_asked(source)
     with new_run_folder(out) as folder:
         with watch.stage("compiling"):
@@ -101,7 +97,7 @@ def judge(
         images = with_pixels(images, program.input.shape, program.preprocess)
         report, arrays = judge_found(found, program, images, record, graph, looks, options, watch)
         name = Path(network).stem if network else BUNDLED_NETWORK.stem
-        report = replace(report, asked=asked_for(network, data))
+        report = replace(report, asked=asked_for(network, source.data))
         report = write_judged(report, arrays, program, name, folder, options, watch)
     clear_working_files(folder.final)
     return report
@@ -267,9 +263,8 @@ def report_of(
     watch: Watch,
 ) -> AgreementReport:
     """The report of judged answers; what only a chip on the wire could tell is empty."""
-    program, record, options, task = such.program, such.record, such.row.options, scoring.task
+    program, record, options = such.program, such.record, such.row.options
     spec, targets = program.spec, np.stack([targets for _, targets in targets_by_slot_us(program)])
-    stuck = np.stack([np.isin(record.macro(program.macro_of(slot)).cells, STUCK) for slot in program.slots])
     return AgreementReport(
         chip=ChipIdentity(
             kind=origin.backend,
@@ -284,43 +279,22 @@ def report_of(
             columns=spec.macro.columns,
             told_by=origin.source,
         ),
-        network=NetworkIdentity(
-            name="",
-            layers=len(program.matrices),
-            weights=sum(m.group.weights for m in program.matrices),
-            weight_bits=program.weight_bits,
-            activation_bits=program.activation_bits,
-        ),
-        data=data_use(data, order, answers, task),
-        float_accuracy=float(task.totals(answers.score("floats"))) if answers.floats else None,
-        this_chip=None,
-        other_chips=answers.other_chips,
         layers=(),
         cells=summarise_cells(
             targets,
             np.full_like(targets, np.nan),
             unreached=None,
-            stuck=int((stuck & np.isfinite(targets)).sum()),
+            stuck=stuck_cells(program, record, targets),
             pulses=0,
         ),
         link={},
-        digests={
-            "network": program.network_digest,
-            "program": source_digest,
-            "chip": spec.digest,
-            "calibration_images": program.calibration_digest,
-            "data": data.digest,
-            "answers": origin.digest,
-        },
-        seeds={"host": options.seed, "calibration": record.seed},
+        digests=digests(program, data, source_digest) | {"answers": origin.digest},
         saturated_share=None,
         simulated_saturated_share=None,
+        seeds={"host": options.seed, "calibration": record.seed},
         age_s=options.age_s,
         age_range_s=origin.age_range_s or (options.age_s, options.age_s),
-        timing_s={k: round(v, 3) for k, v in watch.timing_s.items()},
-        environment={**environment(), "simulation": str(such.row.mode)},
         notes=notes,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        task=task.kind.value,
         rewrite=options.recipe.get(Rewrite),
+        **of_any_run(program, data, order, answers, scoring.task, such.row.mode, watch),
     )
