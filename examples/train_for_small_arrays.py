@@ -24,6 +24,7 @@ from hil.deployment.import_weights import import_network
 from mapping.network.file import save_network
 
 SEED = 1
+SMALLEST = 8, 7  # hidden units, and the seed from 1 to 8 that is right most often on its training points
 DIGITS_TRAINED = 797
 YIN_YANG = ("yin", "yang", "dot")
 RADIUS, DOT = 0.5, 0.1
@@ -84,22 +85,29 @@ def main() -> None:
         "digits": ("images", images[first], shown[first], images[last], shown[last], names),
         "yin_yang": ("inputs", points, kinds, tested, kinds_tested, np.array(YIN_YANG)),
     }
+    sets["yin_yang_8"] = sets["yin_yang"]
     with tempfile.TemporaryDirectory() as folder:
         for name, (key, train, labels, test, truth, classes) in sets.items():
+            hidden, of = 24, name
+            if name == "yin_yang_8":
+                (hidden, seed), of = SMALLEST, "yin_yang"
+                torch.manual_seed(seed)
             for split, samples, what in (("train", train, labels), ("test", test, truth)):
-                file = asked.out / f"{name}_{split}.npz"
+                file = asked.out / f"{of}_{split}.npz"
                 np.savez_compressed(file, **{key: samples}, labels=what, classes=classes)
             x = torch.from_numpy(train.astype(np.float32))
             if key == "images":
                 x = (x / 255).permute(0, 3, 1, 2)
-            model = trained(network(x[0].numel(), 24, len(classes)), x, labels, 60, 1e-2 if key == "images" else 0.0)
+            model = trained(
+                network(x[0].numel(), hidden, len(classes)), x, labels, 60, 1e-2 if key == "images" else 0.0
+            )
             exported = torch.export.export(model, (x[:2],), dynamic_shapes=({0: torch.export.Dim("n", min=2)},))
             torch.export.save(exported, source := Path(folder) / f"{name}.pt2")
             plain = {"mean": (0.0,), "std": (1.0,)} if key == "images" else {"mean": None, "std": None}
             file = import_network(
                 source,
                 arch=None,
-                data=str(asked.out / f"{name}_train.npz"),
+                data=str(asked.out / f"{of}_train.npz"),
                 weight_bits=4,
                 activation_bits=8,
                 trust=True,

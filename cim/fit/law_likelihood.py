@@ -254,7 +254,8 @@ class LawLikelihood:
                 groups = np.flatnonzero((near[0] == a) & (near[1] == k))
                 at = np.isin(self.groups.group, groups)
                 if not at.any():
-                    at = np.isin(self.groups.group, np.flatnonzero(near[1] == k)) | (self.groups.group < 0)
+                    away = np.abs(near[1] - k)
+                    at = np.isin(self.groups.group, np.flatnonzero(away == away.min()))
                 points, weights = self.groups.points_us[at], self.groups.weights[at]
                 loc[a, k] = _middle(points, weights)
                 width = 1.2 * _middle(np.abs(points - loc[a, k]), weights)

@@ -107,8 +107,13 @@ def new(
     ] = None,
 ) -> int:
     """Write a chip file from what is known of an array; all that is not known is a range, from other chips."""
+    from cim.chip.file import load_chip
     from cim.new_chip import NEXT, QUESTIONS, new_chip
+    from hil.datasets.demos import name_of
+    from hil.deployment.network_source import SMALLER, fits
+    from hil.deployment.options import USUAL_RECIPE
     from hil.device_fit.result import fit_source
+    from mapping.network.file import load_network
 
     given = pairs(answers or ())
     if not given and not sys.stdin.isatty():
@@ -124,10 +129,12 @@ def new(
         return new_chip(to.stem, given, source, cells)
 
     _write_own(to, text, "hil chip new my-chip.toml rows=25 columns=25")
+    holds = fits(load_network(SMALLER[-1]), load_chip(str(to)), USUAL_RECIPE)
+    small, rounds = ("", "") if holds else (f" {name_of(str(SMALLER[-1]))}", " --with rounds")
     print_line(
         f"{to}: {len(given)} answers; what they do not say is a range, borrowed or assumed\n"
         f"check          hil chip check ./{to}\n"
-        f"without chip   hil deploy --emulated --chip ./{to}\n"
+        f"without chip   hil deploy{small} --emulated --chip ./{to}{rounds}\n"
         f"then           {NEXT[given.get('interface', 'board')][0]} --chip ./{to}"
     )
     return ExitCode.DONE

@@ -7,7 +7,8 @@ from pathlib import Path
 from hil.errors import UsageError
 
 BUNDLED = Path(__file__).parent / "bundled"
-DATA = {"fashion_mnist": "", "residual": "", "digits": "digits-bundled", "yin_yang": "yin-yang-bundled"}
+YIN_YANG = "yin-yang-bundled"
+DATA = {"fashion_mnist": "", "residual": "", "digits": "digits-bundled", "yin_yang": YIN_YANG, "yin_yang_8": YIN_YANG}
 """Test samples of each by its name; "": those of every command that names no data."""
 PREFIX = "demo:"
 

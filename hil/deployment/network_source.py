@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BUNDLED_DATA = "fashion-mnist-bundled"
 BUNDLED_NETWORK = network_file("demo:fashion_mnist")
-SMALLER = tuple(network_file(f"demo:{name}") for name in ("digits", "yin_yang"))
+SMALLER = tuple(network_file(f"demo:{name}") for name in ("digits", "yin_yang", "yin_yang_8"))
 """Bundled networks, from large to small, for chips that do not hold ``BUNDLED_NETWORK``."""
 NAMED = "timm:NAME, torchvision:NAME or hf:OWNER/NAME"
 
@@ -90,14 +90,14 @@ def bundled_on(
     """Network and data of a command that may have named neither: the largest bundled network that the chip holds by a
     recipe, which may write it in rounds; a bundled network has test samples of its own.
 
-    None stays for ``BUNDLED_NETWORK``, and where not even the smallest fits.
+    None stays for ``BUNDLED_NETWORK``; where not even the smallest fits, it is the smallest that is refused.
     """
     if network is None and asked.data is None:
         spec = load_chip(asked.chip, macros=asked.macros)
-        network = next((n for n in (BUNDLED_NETWORK, *SMALLER) if _fits(load_network(n), spec, recipe)), None)
+        network = next((n for n in (BUNDLED_NETWORK, *SMALLER) if fits(load_network(n), spec, recipe)), SMALLER[-1])
         if network == BUNDLED_NETWORK:
             network = None
-        elif network:
+        else:
             watch.note(f"{spec.name} does not hold the larger bundled networks: {network.stem} on {data_of(network)}")
     network = network and network_file(network)
     if network and asked.data is None and (data := data_of(network)):
@@ -115,7 +115,7 @@ def check_room(file: NetworkFile, spec: ChipSpec, recipe: Recipe) -> None:
     placed(work, spec, recipe.laid_out(LayoutOptions()))
 
 
-def _fits(file: NetworkFile, spec: ChipSpec, recipe: Recipe) -> bool:
+def fits(file: NetworkFile, spec: ChipSpec, recipe: Recipe) -> bool:
     from mapping.errors import CannotMap
 
     try:

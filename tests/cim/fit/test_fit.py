@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.array.wire_law import conversion_cells
+from cim.cells.programming_law import law_at
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import code_limits
 from cim.chip.encoding import encode_tile, tile_halves_us
@@ -285,6 +286,14 @@ def test_cells_that_never_vary_give_a_law_without_spread() -> None:
     )  # fmt: skip
     assert np.abs(law.loc_us).max() < 1e-3
     assert law.scale_us.max() < 1e-2
+
+
+def test_a_level_that_no_cell_aims_at_has_the_law_of_its_neighbour() -> None:
+    targets = np.repeat(LEVELS[[0, 5, 6]], 100) + 0.01
+    read = (targets + np.random.default_rng(0).normal(0.0, 1.5, 300))[None]
+    states, levels = np.zeros(300, np.int8), LEVELS[[0, 5, 7]]
+    law = fit_programming(targets, read, states, ages_s=(1.0,), reads=(1,), levels_us=levels, read_noise=noise(0.0))
+    assert law_at(law, LEVELS[6:7], 1.0).draw((4000, 1), np.random.default_rng(1)).std() == pytest.approx(1.5, abs=0.5)
 
 
 def test_too_few_cells_of_a_level_are_named() -> None:

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch")
 
 import hil
+from cim.new_chip import new_chip
 from hil.cli import run
 from hil.cost.estimate import estimate_network
 from hil.datasets.image_set import load_dataset
@@ -26,7 +27,7 @@ from mapping.recipe.averaged_reads import AveragedReads
 from mapping.recipe.recipe import Recipe
 
 SMALL = NetworkOptions(chip="small-32")
-DIGITS, YIN_YANG = SMALLER
+DIGITS, YIN_YANG, SMALLEST = SMALLER
 DATA = load_dataset("yin-yang-bundled", any_kind=True)
 
 
@@ -60,7 +61,7 @@ def test_the_usual_recipe_stays_where_there_is_nothing_to_win_or_to_judge_by(
     assert not watch.notes
 
 
-def test_the_largest_bundled_network_that_a_chip_holds_is_taken() -> None:
+def test_the_largest_bundled_network_that_a_chip_holds_is_taken(tmp_path: Path) -> None:
     for source, expected in (
         (NetworkOptions(), (None, None)),
         (NetworkOptions(macros=3), (DIGITS, "digits-bundled")),
@@ -69,6 +70,10 @@ def test_the_largest_bundled_network_that_a_chip_holds_is_taken() -> None:
     ):
         network, found = bundled_on(None, source, USUAL_RECIPE, Watch())
         assert (network, found.data) == expected
+    for size in ("25", "10"):  # the second holds none
+        answers = {"rows": size, "columns": size, "encoding": "offset_column"}
+        (path := tmp_path / "array.toml").write_text(new_chip("array", answers), "utf-8")
+        assert bundled_on(None, NetworkOptions(chip=str(path)), USUAL_RECIPE, Watch())[0] == SMALLEST
 
 
 def test_a_bundled_network_goes_by_its_name_and_brings_its_test_samples(
