@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 SLOW = Path(__file__).with_name("slow.txt")  # the slowest tests of a whole run, by docs/rooms_of_tests.py
@@ -16,6 +17,8 @@ SLOW = Path(__file__).with_name("slow.txt")  # the slowest tests of a whole run,
 def pytest_configure(config: pytest.Config) -> None:
     """A shell ignores SIGINT for what it starts in the background, and children inherit that: take it back."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    hypothesis.settings.register_profile("busy machines", deadline=None)
+    hypothesis.settings.load_profile("busy machines")
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="hil-state-")  # locks of this run of the tests only
     config.addinivalue_line("markers", "slow: of the slowest tests of a whole run, left out by `make test`")
 

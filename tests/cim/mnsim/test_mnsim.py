@@ -6,7 +6,6 @@ import csv
 import functools
 import subprocess
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -161,22 +160,12 @@ def test_what_mnsim_cannot_express_is_refused_with_numbers(work: LayerWork, word
         estimate_mnsim(network(work), DEFAULT)
 
 
-def test_one_estimate_is_fast_and_small() -> None:
-    for make, limit_ms in [*((f, 5.0) for f in NETWORKS.values()), (lambda: resnet18(224), 50.0)]:
-        work = make()
-        best = min(_seconds(work) for _ in range(15))
-        assert best * 1e3 < limit_ms, work.name
+def test_one_estimate_is_small() -> None:
     tracemalloc.start()
     estimate_mnsim(resnet18(224), DEFAULT)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 50e6
-
-
-def _seconds(work: Workload) -> float:
-    began = time.process_time()
-    estimate_mnsim(work, DEFAULT)
-    return time.process_time() - began
 
 
 def test_the_model_imports_neither_torch_nor_scipy() -> None:

@@ -21,6 +21,7 @@ from firmware_protocols.handlers import Answer, Refusal
 from firmware_protocols.messages import Capability, CellReadings, ErrorCode, Mvm, MvmResult, ReadCells, Sweep
 from firmware_protocols.plans.messages import PlanResult, RunPlan
 from hil.cli import run
+from hil.driver.selftest import safety_checks
 from hil.driver.selftest.line import BUSY, Bench
 from hil.driver.selftest.suite import GROUPS, CheckOutcome, SelfTest, run_on, run_suite
 from hil.emulator.address import chip_from_address
@@ -143,7 +144,8 @@ class Remembering(EmulatedChip):
         return super().status()
 
 
-def test_work_that_is_over_before_outputs_off_is_there_accuses_no_chip() -> None:
+def test_work_that_is_over_before_outputs_off_is_there_accuses_no_chip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safety_checks, "PULSES_THERE_S", 60.0)  # of a busy machine the work is over later
     can = Capability.PULSE | Capability.RAW | Capability.DEAD_MAN
     with serving(Remembering(load_chip("lab-128", macros=1), 2, capabilities=can), "tcp://127.0.0.1:0") as address:
         found = run_suite(address, groups=["safety"])
