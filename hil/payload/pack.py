@@ -9,9 +9,11 @@ each with the chip time before it, the images with their sample numbers, and the
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import struct
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from firmware_protocols import codec
 from firmware_protocols.messages import (
@@ -36,6 +39,7 @@ from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from hil.atomic import output_error
 from hil.errors import FileError, UsageError
 from hil.pages.summary import Fact, NextStep, Summary
+from hil.payload.radiation.stored_words import coded
 from hil.payload.subject import PROGRAM
 from hil.server.firmware_build import SOURCES, config_header
 from hil.server.firmware_launch import die_serial
@@ -47,7 +51,10 @@ FLIGHT = ("chip_cells", "chip_compute", "digital", "layers", "messages")  # of c
 HOST = ("chip_write",)
 NATIVE, MOST_SEEDS = "(native)", 1 << 16  # firmware whose serial number tells the seed of its die
 HOST_FILES = ("Makefile", "main.c", "die_macro.c", "die_macro.h", "network.h")  # of onboard/, at the top of a package
-STORE_BEGINS = 0x4B50494C  # the first word of a store (``onboard/hil_payload.c``)
+STORE_BEGINS, HEAD, SUM = 0x4B50494C, 8, 4  # of a slot: its first word, words at its head, the place of its check sum
+GROUP = 9  # words that are written together: eight, and the check bytes of their four pairs (``onboard/stored.h``)
+ROOM = 1.125  # of a slot over the network, for updates
+GOLDEN, GOLDEN_ALARMS = 8, 1e-4  # golden vectors; share of runs without a fault that raise an alarm
 LEAST_MESSAGE = 4096
 ARENA, VALUES, STEPS = 1, 5, 6  # words at the head of a plan
 
@@ -61,7 +68,7 @@ class PackedRun:
     writes: list[tuple[int, bytes]] = field(default_factory=list)
     sample: int = 0
     images: list[NDArray[np.uint8]] = field(default_factory=list)
-    answers: list[NDArray[np.int32]] = field(default_factory=list)
+    answers: list[NDArray[np.int32]] = field(default_factory=list)  # (passes, images, logits)
     chip: Description | None = None
 
 
@@ -118,7 +125,7 @@ def packed_run(run: Path) -> PackedRun:
                 if not done or message.sample != now.sample + done:  # other images
                     now.images, now.answers, now.sample, done = [], [], message.sample, 0
                 now.images.append(message.pixels)
-                now.answers.append(answer.message.values[0])
+                now.answers.append(answer.message.values)
                 done += len(message.pixels)
                 if done * message.passes >= most:
                     most = done * message.passes
@@ -160,11 +167,12 @@ def pack_run(run: Path, folder: Path) -> Package:
     assert packed.chip is not None, "a session begins with the description of its chip"
     serial, native = packed.chip.serial, packed.chip.firmware.endswith(NATIVE)
     seed = next((seed for seed in range(MOST_SEEDS) if native and die_serial(spec, seed) == serial), None)
-    words = store_words([*(packed.layers[n] for n in sorted(packed.layers)), *packed.plan])
-    answers = np.concatenate(packed.answers)
+    words = store_words(packed)
+    answers = np.concatenate(packed.answers, axis=1)[0]
+    sizes = {**sizes_of(packed), "SLOT_WORDS": GROUP * math.ceil(ROOM * len(words) / GROUP)}
     texts = {
         "chip_config.h": config_header(spec, seed or 0, {}, serial),
-        "sizes.mk": "SIZES = " + " ".join(f"-D{name}={size}" for name, size in sizes_of(packed).items()) + "\n",
+        "sizes.mk": "SIZES = " + " ".join(f"-D{name}={size}" for name, size in sizes.items()) + "\n",
         "network.c": _source(words, packed.sample),
         "answers.txt": "".join(" ".join(map(str, row)) + "\n" for row in answers),
     }
@@ -215,24 +223,60 @@ def sizes_of(packed: PackedRun) -> dict[str, int]:
         "PLAN_MEMORY": int(words[ARENA]),
         "PLAN_VALUES": int(words[VALUES]),
         "PLAN_STEPS": int(words[STEPS]),
-        "PLAN_LOGITS": packed.answers[0].shape[1],
+        "PLAN_LOGITS": packed.answers[0].shape[2],
         "IMAGE_BYTES": packed.images[0][0].size,
     }
 
 
-def store_words(messages: list[bytes]) -> list[int]:
-    """Words of the store: its first, their number, then each message as its size and its bytes, four a word."""
+def store_words(packed: PackedRun, number: int = 1) -> list[int]:
+    """A slot of the store (``onboard/stored.h``): head, messages that load the network, golden vectors; coded groups.
+
+    Args:
+        number: of the update; the newest whole slot runs.
+    """
     words: list[int] = []
-    for data in messages:
-        words += [len(data), *np.frombuffer(data + bytes(-len(data) % 4), "<u4").tolist()]
-    return [STORE_BEGINS, len(words) + 2, *words]
+    for data in (*(packed.layers[n] for n in sorted(packed.layers)), *packed.plan):
+        words += [len(data), *_words(data)]
+    messages = HEAD + len(words)
+    answers = np.concatenate(packed.answers, axis=1)[:, :GOLDEN].astype(np.int64)
+    means, limit = golden_limit(answers)
+    for pixels, mean in zip(np.concatenate(packed.images)[: len(means)], means, strict=True):
+        words += [*_words(pixels.tobytes()), *_words(mean.astype("<i4").tobytes())]
+    end = HEAD + len(words)
+    head = [STORE_BEGINS, number, messages, end, 0, len(means), limit & 0xFFFFFFFF, limit >> 32]
+    head[SUM] = zlib.crc32(np.array([*head, *words], "<u4").tobytes())
+    whole = np.array([*head, *words, *[0] * (-end % HEAD)], "<u4")
+    groups = [whole.reshape(-1, HEAD), coded(whole.tobytes()).check.view("<u4")[:, None]]
+    return [int(word) for word in np.concatenate(groups, axis=1).reshape(-1)]
+
+
+def golden_limit(answers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Mean logits (images, logits) of passes, and the largest sum of squares of a further pass off them: an F quantile,
+    one degree of freedom an image and pass, since logits go together. No image: one pass says nothing of noise."""
+    passes, images = answers.shape[:2]
+    if passes < 2:
+        return answers[0, :0], 0
+    means = np.rint(answers.mean(axis=0)).astype(np.int64)
+    spread = float(((answers - means) ** 2).sum()) / (passes - 1)
+    quantile = float(stats.f.isf(GOLDEN_ALARMS, images, images * (passes - 1)))
+    return means, math.ceil((1 + 1 / passes) * spread * quantile)
+
+
+def changed_groups(old: list[int], new: list[int]) -> dict[int, list[int]]:
+    """An update from one slot to another: groups by number, the first always (``hil_update_begin``)."""
+    groups = {at // GROUP: new[at : at + GROUP] for at in range(0, len(new), GROUP)}
+    return {n: words for n, words in groups.items() if not n or words != old[n * GROUP : (n + 1) * GROUP]}
+
+
+def _words(data: bytes) -> list[int]:
+    return [int(word) for word in np.frombuffer(data + bytes(-len(data) % 4), "<u4")]
 
 
 def _source(words: list[int], sample: int) -> str:
     rows = [", ".join(f"0x{word:08x}" for word in words[at : at + 8]) for at in range(0, len(words), 8)]
     return "\n".join(
         (
-            "/* The stored network. Byte i of a message is bits 8 (i mod 4) onwards of its word i / 4. */",
+            "/* The golden image (onboard/stored.h). */",
             '#include "network.h"',
             "",
             f"const uint64_t network_sample = {sample}ull;",

@@ -11,9 +11,10 @@ void die_convert(const struct array_read *read, int16_t *codes);
 void die_spend_ns(uint64_t duration_ns);
 void die_outputs(bool on);
 
-void die_macro(const struct array_read *read, int16_t *codes) {
+bool die_macro(const struct array_read *read, int16_t *codes) {
     if (read) die_convert(read, codes);
     else die_outputs(false);
+    return true;
 }
 
 static bool write_cells(uint32_t size, uint64_t time_ns) {

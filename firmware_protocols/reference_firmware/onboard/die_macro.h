@@ -6,10 +6,10 @@
 
 #include "core/macro.h"
 
-/* The die of the run, with every write of the run at its chip time, so that each read gives the codes that it gave there. */
+/* After `hil_start`: the die of the run, with every write of the run at its chip time, so that each read gives the codes that it gave there. */
 bool die_begin(FILE *writes);
 
 /* As `macro` of onboard/hil_payload.h. */
-void die_macro(const struct array_read *read, int16_t *codes);
+bool die_macro(const struct array_read *read, int16_t *codes);
 
 #endif

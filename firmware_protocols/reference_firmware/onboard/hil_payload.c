@@ -2,12 +2,11 @@
 #include "hil_payload.h"
 
 #include "../plan/plan.h"
+#include "stored.h"
 
 #pragma GCC optimize("Os") /* small before fast */
 
-/* Words of a store: this one, how many there are, then each message as its size in bytes and its words. Byte i of a
- * message is bits 8 · (i mod 4) onwards of its word i / 4, whatever the machine's own order. */
-enum { STORE_BEGINS = 0x4B50494C, ANSWER_ROOM = 72 + 8 * PLAN_STEPS + 4 * PLAN_LOGITS };
+enum { ANSWER_ROOM = 72 + 8 * PLAN_STEPS + 4 * PLAN_LOGITS, TRIES = HIL_REGISTERS ? 3 : 1 };
 
 static const struct hil_board *board;
 static struct request request;
@@ -15,10 +14,16 @@ static uint8_t message[STORED_MESSAGE], answer[ANSWER_ROOM];
 static struct reply reply = {answer, sizeof answer, 0};
 static struct job job;
 static struct wire_ints logits;
+static bool stuck; /* registers that stay wrong */
 
 uint64_t board_us(void) { return board->time(); }
 
-void macro_convert(const struct array_read *read, int16_t *codes) { board->macro(read, codes); }
+void macro_convert(const struct array_read *read, int16_t *codes) {
+    for (uint32_t turn = 0; turn < TRIES && !board->macro(read, codes); turn++) {
+        hil_counts.registers++;
+        stuck |= HIL_REGISTERS && turn + 1 == TRIES;
+    }
+}
 
 void macro_spend_ns(uint64_t duration_ns) { (void)duration_ns; }
 
@@ -35,22 +40,27 @@ static bool load(uint32_t size) {
     return refused(job.refusal.text, job.refusal.value);
 }
 
-bool hil_start(const struct hil_board *given) {
-    uint32_t head[2], at = 2;
-    board = given;
-    layers_forget();
-    plan_forget();
-    if (!board->store(0, 2, head) || head[0] != STORE_BEGINS) return refused("no network is stored", head[0]);
-    while (at < head[1]) {
-        uint32_t size, word;
-        if (!board->store(at++, 1, &size) || size > sizeof message) return refused("a stored message is too long", at);
+static bool load_all(void) {
+    uint32_t end = 0, at = STORED_HEAD, size, word;
+    if (!stored_open(board) || !stored_word(STORED_MESSAGES, &end)) return refused("no whole network is stored", 0);
+    while (at < end) {
+        if (!stored_word(at++, &size) || size > sizeof message) return refused("a stored message is too long", at);
         for (uint32_t i = 0; i < size; i += 4) {
-            if (!board->store(at++, 1, &word)) return refused("the store ends early", at);
+            if (!stored_word(at++, &word)) return refused("stored words are lost", at);
             for (uint32_t b = 0; b < 4 && i + b < size; b++) message[i + b] = (uint8_t)(word >> 8 * b);
         }
         if (!load(size)) return false;
     }
     return plan.ready && plan.width <= PLAN_LOGITS ? true : refused("no whole plan is stored", plan.have);
+}
+
+bool hil_start(const struct hil_board *given) {
+    board = given;
+    layers_forget();
+    plan_forget();
+    const bool ready = load_all();
+    if (!ready) board->macro(NULL, NULL);
+    return ready;
 }
 
 uint32_t hil_image_bytes(void) { return plan_value(0).size; }
@@ -75,9 +85,12 @@ static const uint8_t *take(const uint8_t *at, uint32_t count, struct wire_ints *
 
 enum hil_state hil_step(void) {
     slice_begin();
+    stuck = false;
     const enum work work = plan_run(&job);
-    if (work == WORK_MORE) return HIL_MORE;
+    if (work == WORK_MORE && !stuck) return HIL_MORE;
     board->macro(NULL, NULL);
+    if (stuck) refused("registers of a macro stay wrong", hil_counts.registers);
+    if (stuck) return HIL_REFUSED;
     if (work == WORK_REFUSED) {
         refused(job.refusal.text, job.refusal.value);
         return HIL_REFUSED;
@@ -89,3 +102,40 @@ enum hil_state hil_step(void) {
 }
 
 int32_t hil_logit(uint32_t number) { return (int32_t)ints_get(&logits, number); }
+
+#if HIL_GOLDEN
+enum hil_state hil_golden(uint64_t sample) {
+    static uint8_t pixels[IMAGE_BYTES];
+    static uint64_t distance;
+    static uint32_t at, left;
+    static bool running;
+    uint32_t word, limit[2];
+    if (!running) {
+        if (!left) {
+            distance = 0;
+            if (!stored_word(STORED_MESSAGES, &at) || !stored_word(STORED_GOLDEN, &left) || !left) return HIL_DONE;
+        }
+        for (uint32_t i = 0; i < hil_image_bytes(); i++) {
+            if (!stored_word(at + i / 4, &word)) return left = 0, HIL_REFUSED;
+            pixels[i] = (uint8_t)(word >> 8 * (i % 4));
+        }
+        at += (hil_image_bytes() + 3) / 4;
+        hil_begin(pixels, sample + left);
+        running = true;
+    }
+    const enum hil_state state = hil_step();
+    if (state == HIL_MORE) return HIL_MORE;
+    running = false;
+    left = state == HIL_DONE ? left - 1 : 0;
+    for (uint32_t i = 0; state == HIL_DONE && i < hil_logits(); i++) {
+        if (!stored_word(at++, &word)) return left = 0, HIL_REFUSED;
+        const int64_t off = (int64_t)hil_logit(i) - (int32_t)word;
+        distance += (uint64_t)(off * off);
+    }
+    if (state != HIL_DONE || left) return state == HIL_DONE ? HIL_MORE : HIL_REFUSED;
+    if (!stored_word(STORED_LIMIT, limit) || !stored_word(STORED_LIMIT + 1, limit + 1)) return HIL_REFUSED;
+    if (distance <= ((uint64_t)limit[1] << 32 | limit[0])) return HIL_DONE;
+    refused("golden vectors are further off than noise", (int64_t)distance);
+    return HIL_REFUSED;
+}
+#endif

@@ -5,17 +5,36 @@
 
 #include "../core/macro.h"
 
+#ifndef HIL_ECC /* 0: stored words are taken as they are */
+#define HIL_ECC 1
+#endif
+#ifndef HIL_GOLDEN /* 0: no golden vectors */
+#define HIL_GOLDEN 1
+#endif
+#ifndef HIL_REGISTERS /* 0: a read whose registers were struck is not repeated */
+#define HIL_REGISTERS 1
+#endif
+
+enum { HIL_GROUP = 9 }; /* words of the store that are written together (onboard/stored.h) */
+
 /* What the board gives. */
 struct hil_board {
-    void (*macro)(const struct array_read *read, int16_t *codes);   /* one read (core/macro.h); NULL: every voltage off */
-    bool (*store)(uint32_t first, uint32_t count, uint32_t *words); /* words of the stored network; false: not readable */
-    void (*log)(const char *text, int64_t value);                   /* why something was refused */
-    uint64_t (*time)(void);                                         /* microseconds that never run backwards */
+    /* One read (core/macro.h); NULL: every voltage off. False: its registers do not read back as they were written. */
+    bool (*macro)(const struct array_read *read, int16_t *codes);
+    /* Reads or writes words of three slots of SLOT_WORDS, of which the last is never written. False: it cannot. */
+    bool (*store)(uint32_t first, uint32_t count, uint32_t *words, bool write);
+    void (*log)(const char *text, int64_t value); /* why something was refused */
+    uint64_t (*time)(void);                       /* microseconds that never run backwards */
 };
 
 enum hil_state { HIL_MORE, HIL_DONE, HIL_REFUSED };
 
-/* Reads the network from the store and checks it; false: refused. The board must outlive its use. */
+/* Since power on: pairs of stored words of which a bit was turned back, pairs that were lost, reads that were repeated. */
+extern struct hil_counts {
+    uint32_t mended, lost, registers;
+} hil_counts;
+
+/* Reads the newest whole network from the store, else the golden image; false: refused, and every voltage is off. */
 bool hil_start(const struct hil_board *board);
 
 uint32_t hil_image_bytes(void); /* of one image: height x width x channels, one byte each */
@@ -28,5 +47,16 @@ void hil_begin(const uint8_t *pixels, uint64_t sample);
 enum hil_state hil_step(void);
 
 int32_t hil_logit(uint32_t number); /* of the image that is done */
+
+/* Runs the golden vectors, a slice a call, as `hil_step` does. HIL_REFUSED: they answer further off than noise does. */
+enum hil_state hil_golden(uint64_t sample);
+
+bool hil_scrub(void); /* reads one group of stored words and mends it; true after the last */
+
+/* An update: the first group of the new image, every group that is not as in the image that runs (in order), the end. It
+ * runs from the next `hil_start` on; after a power failure on the way the old one does. */
+bool hil_update_begin(const uint32_t *first);
+bool hil_update_part(uint32_t number, uint32_t *words);
+bool hil_update_end(void);
 
 #endif

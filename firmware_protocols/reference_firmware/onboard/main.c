@@ -9,9 +9,15 @@
 
 static uint8_t pixels[IMAGE_BYTES];
 
-static bool store(uint32_t first, uint32_t count, uint32_t *words) {
-    if (first > network_size || count > network_size - first) return false;
-    memcpy(words, network_words + first, 4 * count);
+/* Two slots for updates, and the golden image. */
+static bool store(uint32_t first, uint32_t count, uint32_t *words, bool write) {
+    static uint32_t slots[2 * SLOT_WORDS];
+    const uint32_t end = 2 * SLOT_WORDS;
+    if (first >= end && (write || first - end > network_size || count > network_size - (first - end))) return false;
+    if (first >= end) memcpy(words, network_words + (first - end), 4 * count);
+    else if (count > end - first) return false;
+    else if (write) memcpy(slots + first, words, 4 * count);
+    else memcpy(words, slots + first, 4 * count);
     return true;
 }
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import hil.payload
 from hil.cli import run
 from hil.errors import MismatchError
 from hil.payload.harden import harden_campaign
@@ -48,6 +47,14 @@ def changed(source: Path, target: Path, before: str, after: str) -> int:
         ("pass_minutes = 8.0", "pass_minutes = 120.0", "mission.pass_minutes"),
         ("operations_per_s = { value = 4.0e7", "operations_per_s = { value = 0.0", "host.operations_per_s"),
         ("uplink_bit_per_s = 64000.0\n", "", "limits.upload_passes"),
+        ("orbit_minutes = 94.6", "orbit_minutes = 9.46", "mission.orbit_minutes"),
+        ("accuracy_floor = 0.85", "accuracy_floor = 85", "limits.accuracy_floor"),
+        ("accuracy_floor = 0.85", "accuracy_flor = 0.85", "limits.accuracy_flor"),
+        ('"assumed: clocks', '"guessed: clocks', "host.idle_w"),
+        ("value = 0.005", "value = 5.0", "host.idle_w"),
+        ("[limits]", "[limit]", "limit"),
+        ("power_peak_w = 1.5", "power_peak_w = 0.4", "limits.power_peak_w"),
+        ('format = "hil.mission"', 'format = "hil.chip"', "format"),
     ],
 )
 def test_an_impossible_orbit_or_mission_is_named_with_file_line_and_field_before_anything_runs(
@@ -78,7 +85,3 @@ def test_a_campaign_of_another_program_is_not_hardened(program: ConductanceProgr
     save_program(program, tmp_path / "program.h5")
     asked = ["mission", "check", str(tmp_path / "program.h5"), str(EXAMPLE), "--campaign", str(tmp_path)]
     assert run(asked) == MISMATCH
-
-
-def test_the_package_ships_the_orbits_that_it_names() -> None:
-    assert Path(hil.payload.__file__).parent / "orbits" == SHIPPED

@@ -13,7 +13,7 @@ from hil.cli import run
 from hil.deployment.options import NetworkOptions
 from hil.errors import FileError
 from hil.payload.budget import BudgetStatus, KnownAccuracy, check_budget, image_energy
-from hil.payload.facts_file import FactsFileError, NewerFactsFile
+from hil.payload.facts_file import NewerFactsFile
 from hil.payload.host_load import host_load, operations_of, packed_bytes, program_image_bytes
 from hil.payload.requirements import load_mission
 from hil.payload.subject import Subject, open_subject
@@ -70,8 +70,7 @@ def test_each_limit_can_be_broken(
     plan = load_mission(mission_file(tmp_path, field, limit))
     broken = check_budget(program, plan, accuracy=KnownAccuracy(0.9, "simulated")).broken
     assert [line.name for line in broken] == [name]
-    assert broken[0].margin is not None
-    assert broken[0].margin < 0
+    assert (broken[0].margin or 0) < 0
     assert broken[0].status is BudgetStatus.BROKEN
 
 
@@ -101,30 +100,6 @@ def test_operations_and_bytes_are_those_counted_by_hand(program: ConductanceProg
     assert load.unpack_bytes == 8192 + 2 * (1846 + 768 * 8) + 32768  # stack, state of the decoder, dictionary
     assert load.flash_bytes == 98304 + load.program_bytes + load.packed_bytes
     assert load.packed_bytes == packed_bytes(program)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "line", "text"),
-    [
-        ("years = 3.0", "years = -3.0", 7, "mission.years"),
-        ("orbit_minutes = 94.6", "orbit_minutes = 9.46", 8, "from 80"),
-        ("accuracy_floor = 0.85", "accuracy_floor = 85", 23, "from 0 to 1"),
-        ("accuracy_floor = 0.85", "accuracy_flor = 0.85", 23, "unknown field"),
-        ('"assumed: clocks', '"guessed: clocks', 28, "must begin with measured"),
-        ("value = 0.005", "value = 5.0", 28, "more than"),
-        ("[limits]", "[limit]", 12, "unknown section"),
-        ("power_peak_w = 1.5", "power_peak_w = 0.4", 14, "0.4 W at the peak is less than 0.5 W on average"),
-        ('format = "hil.mission"', 'format = "hil.chip"', 2, "is not 'hil.mission'"),
-    ],
-)
-def test_a_wrong_value_is_named_with_file_and_line(
-    before: str, after: str, line: int, text: str, tmp_path: Path
-) -> None:
-    path = mission_file(tmp_path, before, after)
-    with pytest.raises(FactsFileError, match=text) as failed:
-        load_mission(path)
-    assert failed.value.line == line
-    assert str(failed.value).startswith(f"{path}:{line}: ")
 
 
 def test_a_newer_major_version_is_refused(tmp_path: Path) -> None:

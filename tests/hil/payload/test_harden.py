@@ -13,8 +13,8 @@ from hil.errors import FileError, UsageError
 from hil.payload.harden import Price, harden, harden_campaign, most_critical_layer, prices
 from hil.payload.radiation.checksums import checked_program
 from hil.payload.radiation.outcomes import DETECTORS, InjectionResult, Share
-from hil.payload.requirements import MissionPlan, load_mission
-from hil.payload.settings import RELOADED, Mitigation, OrbitSettings
+from hil.payload.requirements import load_mission
+from hil.payload.settings import MAIN, RELOADED, Mitigation, OrbitSettings
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 
@@ -111,8 +111,10 @@ def test_the_command_hardens_a_campaign_and_refuses_a_folder_without_one(
     network, folder = str(tmp_path / "program.h5"), tmp_path / "campaign"
     save_program(program, network)
     asked = ["campaign", network, "--data", str(images), "--orbit", "leo-sso", "-o", str(folder)]
-    assert run([*asked, "--injections", "39", "--chips", "2", "--year-images", "100", "--years", "0,1"]) == 0
-    capsys.readouterr()
+    assert run([*asked, "--margin", "2"]) == 2
+    assert run([*asked, "--injections", "39", "--chips", "2", "--year-images", "100", "--years", "0,1", "--json"]) == 0
+    campaign = json.loads(capsys.readouterr().out)
+    assert (campaign["settings"]["injections"], tuple(campaign["timeline"]["scenarios"])) == (39, MAIN)
     text, wanted = EXAMPLE.read_text("utf-8"), {share: tmp_path / f"{share}.toml" for share in ("0.5", "1.0")}
     for share, place in wanted.items():
         place.write_text(text.replace("accuracy_floor = 0.85", f"accuracy_floor = {share}"), "utf-8")
@@ -124,9 +126,8 @@ def test_the_command_hardens_a_campaign_and_refuses_a_folder_without_one(
     assert json.loads((folder / "hardening.json").read_text("utf-8")).items() <= found.items()
     assert run([*hardened[:3], str(wanted["1.0"]), *hardened[4:]]) == 1
     assert run([*hardened, "--without", "prayer"]) == 2
-    plan: MissionPlan = load_mission(EXAMPLE)
     with pytest.raises(FileError, match="no whole campaign"):
-        harden_campaign(tmp_path, program, plan, OrbitSettings(floor=0.5))
+        harden_campaign(tmp_path, program, load_mission(EXAMPLE), OrbitSettings(floor=0.5))
 
 
 def test_guards_that_raise_more_than_one_alarm_in_a_thousand_are_in_no_set() -> None:

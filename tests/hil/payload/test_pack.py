@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,14 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
-from firmware_protocols.messages import ProgramTile
+from firmware_protocols import codec
+from firmware_protocols.messages import LoadLayer, ProgramTile
 from hil.cli import run as command
 from hil.deployment.running.network_runs import network_run
 from hil.deployment.targets.wired import program_chip
 from hil.driver.open_chip import open_chip
 from hil.errors import FileError, UsageError
-from hil.payload.pack import FLIGHT, pack_run, packed_run
+from hil.payload.pack import FLIGHT, changed_groups, pack_run, packed_run, store_words
 from hil.server.firmware_launch import running_firmware
 from hil.server.firmware_targets import FirmwareTarget
 from hil.transports import wire_log
@@ -29,6 +32,7 @@ from mapping.program.file import save_program
 
 from ...firmware_protocols.one_macro_net import images, one_macro_network
 
+FLIGHTS = Path(__file__).parent / "flights.c"
 IMAGES, SEED, EMULATED = 12, 5, "emulated:lab-128?seed=3&macros=1"
 
 
@@ -102,10 +106,50 @@ def test_the_network_needs_its_callbacks_and_string_h_alone_and_refuses_a_damage
     beyond = {name for kind, name in names if kind == "U"} - {name for kind, name in names if kind != "U"}
     assert beyond <= {"memcpy", "memmove", "memset", "memcmp", "__stack_chk_fail"}
     source = folder / "network.c"
-    source.write_text(source.read_text("utf-8").replace("0x4b50494c", "0x4b50494d"), "utf-8")
+    source.write_text(source.read_text("utf-8").replace("0x4b50494c", "0x4b50494f"), "utf-8")
     subprocess.run(["make", "-C", folder], capture_output=True, check=True)
     assert (answered(folder).returncode, answered(folder).stdout) == (2, "")
-    assert "refused: no network is stored" in answered(folder).stderr
+    assert "refused: no whole network is stored" in answered(folder).stderr
+
+
+@pytest.fixture(scope="module")
+def flights(packed: tuple[Path, NDArray[np.int32]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package with a program that puts faults into it (``flights.c``)."""
+    folder = built(packed[0], tmp_path_factory.mktemp("flights") / "made")
+    sizes = (folder / "sizes.mk").read_text("utf-8").partition("=")[2].split()
+    objects = [path for path in (folder / "build").rglob("*.o") if path.name != "main.o"]
+    words = ["gcc", "-std=c99", "-O2", *sizes, "-I.", "-Icore", "-Idie", "-o", "flights", FLIGHTS, *objects]
+    subprocess.run(words, cwd=folder, check=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [
+        ("upsets 3000", "wrong 0 refused 0 struck 0 mended 3000 lost 0"),  # of stored words, one before each image
+        ("registers 500", "wrong 0 refused 0 repeated 500"),  # a read under a wrong range, one in each image
+        ("golden 500", "alarms 0 of 500, of a dead macro 1"),
+    ],
+)
+def test_code_read_back_and_golden_vectors_do_in_c_what_they_promise(flights: Path, faults: str, said: str) -> None:
+    asked = ["./flights", *faults.split()]
+    assert subprocess.run(asked, cwd=flights, capture_output=True, text=True, check=True).stdout.strip() == said
+
+
+def test_power_that_fails_at_any_write_call_of_an_update_leaves_the_old_network_or_the_new_one(
+    packed: tuple[Path, NDArray[np.int32]], flights: Path
+) -> None:
+    old = packed_run(packed[0].parent / "run")
+    number, data = next(iter(old.layers.items()))
+    layer = codec.decode(data).message
+    assert isinstance(layer, LoadLayer)
+    tuned = codec.encode(replace(layer, bias=layer.bias + 50))
+    groups = changed_groups(store_words(old), store_words(replace(old, layers={**old.layers, number: tuned}), 2))
+    update = np.array([[number, *words] for number, words in groups.items()], "<u4").tobytes()
+    assert len(update) <= 3000
+    (flights / "update.bin").write_bytes(update)
+    said = subprocess.run(["./flights", "update"], cwd=flights, capture_output=True, text=True, check=True).stdout
+    assert re.fullmatch(r"calls \d+ old [1-9]\d* new [1-9]\d* mixed 0 refused 0 differ 1\n", said)
 
 
 def test_the_same_run_gives_the_same_digest_and_a_folder_that_is_there_is_kept(

@@ -33,7 +33,7 @@ from hil.payload.radiation.report import campaign_summary
 from hil.payload.radiation.run import FaultContext
 from hil.payload.radiation.timeline import right_answers, simulate_years, with_dose
 from hil.payload.requirements import load_mission
-from hil.payload.settings import MAIN, SCRUBBED, WITHOUT, FaultKind, OrbitSettings
+from hil.payload.settings import SCRUBBED, WITHOUT, FaultKind, OrbitSettings
 from hil.report.work_folder import load_json
 from hil.simulation.virtual_chip import build_chip
 from hil.watch import Watch
@@ -46,7 +46,6 @@ from mapping.recipe.tune import TunedChannels
 
 from ..conftest import CHIP, Small
 from ..fitting import every_answer_fits as every_answer_fits
-from ..small_net import write_files
 from .conftest import own_orbit
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
@@ -347,20 +346,6 @@ def test_a_headline_is_an_interval_or_says_how_many_injections_would_do() -> Non
     enough = few.needed(10) // 10 * 2
     assert weighted({"a": Share(enough, 10 * enough)}, {"a": 1.0}).needed(10 * enough) <= 10 * enough
     assert weighted({"a": Share(0, 10)}, {"a": 1.0}).needed(10) > 10
-
-
-def test_the_command_runs_a_campaign_and_prints_json(
-    program: ConductanceProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, images = write_files(tmp_path)
-    save_program(program, tmp_path / "program.h5")
-    asked = ["campaign", str(tmp_path / "program.h5"), "--data", str(images), "--orbit", "leo-sso.toml"]
-    options = ["--injections", "13", "--chips", "2", "--year-images", "100", "--years", "0,1", "--json"]
-    assert command([*asked, *options, "-o", str(tmp_path / "out")]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["settings"]["injections"] == 13
-    assert tuple(found["timeline"]["scenarios"]) == MAIN
-    assert command([*asked, *options, "--margin", "2", "--injections", "0", "-o", str(tmp_path / "out")]) == 2
 
 
 def test_campaigns_do_to_the_network_what_the_run_did_and_what_a_program_file_holds(
