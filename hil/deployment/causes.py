@@ -10,14 +10,23 @@ coalitions (same keys), so that what differs is the parts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns
-from cim.record.error_sources import EVERYTHING, NOTHING, CellSteps, ErrorSource, inputs_err
+from cim.record.error_sources import (
+    EVERYTHING,
+    NOTHING,
+    CellSteps,
+    ErrorSource,
+    inputs_err,
+    record_with_sources,
+    spec_with_sources,
+)
 from cim.record.read_back import estimate_cells
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
@@ -25,12 +34,12 @@ from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
 from hil.simulation.cores import in_threads
-from hil.simulation.error_sources import with_sources
 from hil.simulation.virtual_chip import SampledDevice, VirtualChip, build_chip
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.verdict.layers import LayerSample
 from hil.watch import Watch
 from mapping.layout.place import macro_levels_us, targets_by_slot_us
+from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.tune.columns import column_corrections
@@ -293,6 +302,17 @@ class Coalitions:
         certain = np.random.default_rng(0)  # errors are zero here: nothing depends on it
         program = self.job.program
         return {slot: draw_columns(record, program.macro_of(slot), certain) for slot in program.slots}
+
+
+def with_sources(
+    program: ConductanceProgram, record: CalibrationRecord, parts: ErrorSource
+) -> tuple[ConductanceProgram, CalibrationRecord]:
+    """Program and record of a chip that has only these parts; cells are the business of ``CellSteps``."""
+    own = program.spec.macro
+    macro = spec_with_sources(own, parts)
+    if macro is not own:
+        program = replace(program, spec=replace(program.spec, macro=macro))
+    return program, record_with_sources(record, own, parts)
 
 
 def mean_square(errors: NDArray[np.integer]) -> float:

@@ -40,7 +40,7 @@ class Prediction:
 
     def __repr__(self) -> str:
         one = self.at(0)
-        spread = f"{self._words(one.mean)} ± {self._spread(one.sd)} {self.metric.unit}"
+        spread = f"{self.metric.value(one.mean)} ± {self._spread(one.sd)} {self.metric.unit}"
         return f"<Prediction {spread} on {len(self.chips)} virtual chips; {self.source}>"
 
     @property
@@ -56,9 +56,6 @@ class Prediction:
     def at(self, age: int) -> Distribution:
         return Distribution(self.accuracies[age], self.images, self.metric)
 
-    def _words(self, score: float) -> str:
-        return f"{100 * score:.2f} %" if self.metric.share else f"{score:.4g}"
-
     def _spread(self, sd: float) -> str:
         return f"{100 * sd:.2f}" if self.metric.share else f"{sd:.3g}"
 
@@ -70,9 +67,9 @@ class Prediction:
         count, one, m = self.accuracies.shape[1], self.at(0), self.metric
         low, high = self.one_chip(0)
         title = f"{name} on {count} virtual chips"
-        text = f"one chip is expected in {self._words(low)} … {self._words(high)} (95 %), {_written(self.age_s)}"
+        text = f"one chip is expected in {m.value(low)} … {m.value(high)} (95 %), {_written(self.age_s)}"
         reached = self.reached(0)
-        headline = Headline(_tone(reached), f"{self._words(one.mean)}", text)
+        headline = Headline(_tone(reached), m.value(one.mean), text)
         alone = len(self.ages_s) == 1
         shown: list[SummaryItem] = [
             *([Fact("Lost on the chips", self.loses, tone=Tone.BAD)] if self.loses else []),
@@ -130,19 +127,21 @@ class Prediction:
         if self.shrunk is None:
             return []
         low, high = self.shrunk.before
-        text = f"{self._words(low)} … {self._words(high)} by the chip file alone (fast simulation)"
+        text = f"{self.metric.value(low)} … {self.metric.value(high)} by the chip file alone (fast simulation)"
         return [Fact("Before", text), *self.shrunk.parts()]
 
     def _scale(self) -> Scale:
         """Float and quantised network, and the mean of the chips at each age with the interval of one of them."""
         m, count, exact = self.metric, self.accuracies.shape[1], self.float_score
-        rows = [] if exact is None else [ScaleRow("float", self._words(exact), m.factor * exact)]
-        rows.append(ScaleRow("quantised", self._words(self.ideal), m.factor * self.ideal, note="a perfect chip"))
+        rows = [] if exact is None else [ScaleRow("float", self.metric.value(exact), m.factor * exact)]
+        rows.append(ScaleRow("quantised", self.metric.value(self.ideal), m.factor * self.ideal, note="a perfect chip"))
         for k, age in enumerate(self.ages_s):
             one = self.at(k)
             low, high = (m.factor * end for end in self.one_chip(k))
             note = f"{self.images:,} images, {count} chips" if k == 0 else ""
-            rows.append(ScaleRow(f"at {duration(age)}", self._words(one.mean), m.factor * one.mean, low, high, note))
+            rows.append(
+                ScaleRow(f"at {duration(age)}", self.metric.value(one.mean), m.factor * one.mean, low, high, note)
+            )
         return Scale(m.title, "%" if m.share else m.unit, tuple(rows))
 
     def _table(self) -> Table:
@@ -153,8 +152,11 @@ class Prediction:
         for k, age in enumerate(self.ages_s):
             one, reached = self.at(k), self.reached(k)
             low, high = self.one_chip(k)
-            row = [duration(age), self._words(one.mean), self._spread(one.sd)]
-            row += [f"{self._words(low)} … {self._words(high)}", self._words(float(np.median(one.chips)))]
+            row = [duration(age), self.metric.value(one.mean), self._spread(one.sd)]
+            row += [
+                f"{self.metric.value(low)} … {self.metric.value(high)}",
+                self.metric.value(float(np.median(one.chips))),
+            ]
             if reached:
                 row.append(f"{reached.reached / reached.chips:.0%} ({reached.low:.0%} … {reached.high:.0%})")
             rows.append(tuple(row))

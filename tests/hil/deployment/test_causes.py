@@ -19,7 +19,7 @@ from cim.record.error_sources import EVERYTHING, NOTHING, CellSteps, ErrorSource
 from cim.record.read_back import estimate_cells
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
-from hil.deployment.causes import Coalitions, coalitions
+from hil.deployment.causes import Coalitions, coalitions, with_sources
 from hil.deployment.deploy import DeployOptions, deploy_on
 from hil.deployment.deployment import Deployment
 from hil.deployment.layer_sums import exact_layers
@@ -31,7 +31,6 @@ from hil.driver.samples import READ_BEFORE, READ_EARLY
 from hil.emulator.chip import EmulatedChip
 from hil.report.losses import lost_to
 from hil.report.run_data import read_run
-from hil.simulation.error_sources import with_sources
 from hil.simulation.virtual_chip import SampledDevice, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport, correct_answers
