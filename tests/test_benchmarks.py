@@ -110,13 +110,6 @@ def test_a_few_rows_of_a_study_come_out(name: str) -> None:
     assert done.stdout.strip()
 
 
-def test_a_closed_question_says_its_last_answer_and_where_the_script_stands() -> None:
-    done = run_benchmark("benchmarks/studies.py", "truth-gap")
-    assert done.returncode == 0
-    assert "git show 2fccd2cc:benchmarks/truth_gap.py" in done.stdout
-    assert "calibration" in done.stdout
-
-
 def test_rows_that_documents_name_are_there() -> None:
     rows, _ = accuracy.read_rows()
     known = {"accuracy": set(rows), "speed": set(benchmark("speed").read_rows()), "studies": set(STUDIES)}
@@ -125,16 +118,3 @@ def test_rows_that_documents_name_are_there() -> None:
             r"python\s+benchmarks/(accuracy|speed|studies)\.py ([\w-]+)", page.read_text("utf-8")
         ):
             assert name.startswith("--") or name in known[runner], f"{page.name}: {runner} {name}"
-
-
-MOST_WORDS = 28  # of a cell
-
-
-def test_a_cell_of_the_measured_numbers_can_be_read_at_a_glance() -> None:
-    """Result, conditions and command have columns of their own; what needs more words stands below its table."""
-    text = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
-    cells = [cell for line in text.splitlines() if line.startswith("| ") for cell in line[2:-2].split(" | ")[:-1]]
-    words = {cell: len(re.sub(r"\]\([^)]*\)", "]", cell).split()) for cell in cells}
-    assert {cell: count for cell, count in words.items() if count > MOST_WORDS} == {}
-    heads = {line for line in text.splitlines() if line.endswith("| command |")}
-    assert all("| result | conditions | command |" in head for head in heads if "EDP" not in head)

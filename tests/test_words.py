@@ -1,8 +1,4 @@
-"""Words that people read: names, commands and options are of today, and no private word stands in them.
-
-Changelogs are history and are not read. The terms to use are in docs/nomenclature.md; code inside may say more than one
-word for a thing.
-"""
+"""Words that people read: names, commands and options are of today. Changelogs are history and are not read."""
 
 from __future__ import annotations
 
@@ -13,9 +9,6 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from .sources import DOCUMENTS, FILES, ROOMS, ROOT, commands, nodes, place, prose, strings
 
@@ -279,79 +272,3 @@ def helps() -> Iterator[tuple[str, str]]:
 def test_the_help_names_options_that_are_there() -> None:
     assert [error for _, text in helps() for error in wrong_commands(text)] == []
     assert {option for _, text in helps() for option in OPTION.findall(text)} - ANYWHERE == set()
-
-
-# --- private words -----------------------------------------------------------------------------
-
-TERMS = {
-    r"such chips": "other chips of this kind",
-    r"believ\w*": "record, nominal",
-    r"ladders?|rungs?|levers?": "techniques tried, trial, technique",
-    r"(lever|fault|ready)bench": "context, rig",
-    r"drawn chips?|chips? drawn": "virtual chips, sampled devices",
-    r"(un)?told|tells?": "reports, shows, separates",
-    r"asked( for| of)?": "requested, required; fingerprint",
-    r"hot( cells)?": "second temperature",
-    r"idle ?cores": "background pool",
-    r"undisturbed": "deferred interrupts",
-    r"anew|go(es|ing)? on": "again, resumes, restarted, continues",
-    r"patience": "reconnect timeout",
-    r"rehears\w+": "dry run",
-    r"behind": "after, downstream",
-    r"heirs?": "truncated teacher, pruned network",
-    r"whole[ _-]weights?": "integer rounding",
-    r"vopr": "link simulation",
-    r"own[ _-]metric": "custom metric",
-    r"mend(s|ed|ing)?|courses?": "corrected; mitigation scenario",
-    r"of (every|no) set": "required, excluded",
-    r"strangers?": "untrusted",
-    r"nobody's": "of no other",
-    r"as (it|they) c[ao]me": "unchanged, one by one",
-    r"engine (exact|fast)|(exact|fast) engine": "mode",
-}
-PRIVATE = {words: re.compile(rf"(?<![\w-])({words})(?![\w-])", re.IGNORECASE) for words in TERMS}
-# The field's own; and the name of random numbers of a calibration, which would be others under another name.
-FIELD = re.compile(r"one-hot|resistor ladder|^hot transfer$", re.IGNORECASE)
-
-
-def private(text: str) -> list[str]:
-    """The private words in a text, each with the term to use."""
-    plain = FIELD.sub("", text)
-    return [f"{found[0]} -> {TERMS[w]}" for w, pattern in PRIVATE.items() if (found := pattern.search(plain))]
-
-
-def messages() -> Iterator[tuple[str, str]]:
-    """Texts of all files of ours that are sentences or labels: of several words, no docstring."""
-    for path in FILES:
-        for node in strings(path):
-            if " " in str(node.value).strip() or str(node.value).startswith("--"):
-                yield f"{place(path)}:{node.lineno}", str(node.value)
-
-
-def pages() -> Iterator[tuple[str, str]]:
-    """What templates of pages show, and the words that pages and screens are explained by."""
-    for path in sorted((ROOT / "hil" / "pages" / "templates").glob("*.html")):
-        shown = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<[^>]*>", " ", path.read_text("utf-8"), flags=re.DOTALL)
-        yield place(path), shown
-    for line in (ROOT / "docs" / "nomenclature.md").read_text("utf-8").splitlines():
-        if line.startswith("| "):
-            yield "docs/nomenclature.md", line.split("|")[1]
-
-
-def headings() -> Iterator[tuple[str, str]]:
-    for path in DOCUMENTS:
-        code = False
-        for line in path.read_text("utf-8").splitlines():
-            code ^= line.startswith("```")
-            if line.startswith("#") and not code:
-                yield place(path), line
-
-
-@pytest.mark.parametrize("where", [helps, messages, pages, headings])
-def test_no_private_word_stands_in_an_option_a_message_a_page_or_a_heading(where: Any) -> None:
-    assert [(where, private(text), text) for where, text in where() if private(text)] == []
-
-
-def test_private_words_are_found_where_they_stand_alone_and_not_within_others() -> None:
-    assert all(map(private, ("hil search heir", "patience 30s", "nothing mended", "how cells came behind")))
-    assert not private("their recommended one-hot inputs, foretold")
