@@ -140,28 +140,29 @@ def test_a_command_of_somebody_else_is_added_by_its_entry_point(capsys: pytest.C
     assert "command lost (hil.cli.bench:no_such_command): AttributeError" in said
 
 
-def test_a_command_stands_in_the_file_of_its_name() -> None:
-    elsewhere = {"emulate": "bench", "doctor": "show", "import": "compile"}
-    for name, command in zip(COMMANDS, app.registered_commands, strict=True):
-        assert command.callback is not None
-        assert command.callback.__module__ == f"hil.cli.{elsewhere.get(name, name)}"
-
-
 def test_a_chip_file_is_shown_with_the_digest_for_a_number_of_macros(cli: Cli) -> None:
     digests = [cli.json("chip", "show", "lab-128", "--macros", n)["digest"] for n in (1, 4)]
     assert digests == [load_chip("lab-128", macros=n).digest for n in (1, 4)]
     assert digests[0] != digests[1]
 
 
-def test_hil_alone_prints_its_help(cli: Cli) -> None:
-    assert "Commands:" in cli()
-
-
 # --- deploy -----------------------------------------------------------------------------------
 
 
-def test_deploy_prints_the_four_accuracies_and_a_verdict(cli: Cli, small: Small, tmp_path: Path) -> None:
-    out = cli(*small.arguments("--port", CHIP, "--out", str(tmp_path / "run")))
+def test_deploy_prints_its_stages_the_four_accuracies_and_a_verdict(
+    cli: Cli, small: Small, finished_run: Path, tmp_path: Path
+) -> None:
+    out = cli(*small.arguments("--port", CHIP, "--out", str(tmp_path / "run"), "--baseline", str(finished_run)))
+    assert "no loss beyond the tolerance" in cli.err
+    found = dict(line.split(maxsplit=1) for line in cli.err.splitlines() if not line.startswith(("note", "baseline")))
+    assert list(found) == ["compile", "calibrate", "write", "tune", "measure", "compare", "explain"], cli.err
+    assert "4,672 cells" in found["compile"]
+    assert "as in the record of" in found["calibrate"]
+    assert "not reached" in found["write"]
+    assert "error of their sums" in found["tune"]
+    assert re.search("chip .* images ×", found["measure"])
+    assert "as it was calibrated" in found["compare"]
+    assert "lost" in found["explain"]
     for word in ("float", "quantised", "simulated", "chip", "nothing was measured on silicon", "✔ AGREE", "estimated"):
         assert word in out
     assert "/report.html" in out
@@ -170,22 +171,6 @@ def test_deploy_prints_the_four_accuracies_and_a_verdict(cli: Cli, small: Small,
     for word in ("✔ AGREE", "ideal", "emulated (NOT SILICON)", "The two questions", "pulses"):
         assert word in everything
     assert cli.json("show", tmp_path / "run" / "report.json")["verdict"] == "agree"
-
-
-def test_deploy_tells_its_stages_each_in_one_line_with_what_it_found(cli: Cli, small: Small, tmp_path: Path) -> None:
-    cli(*small.arguments("--port", CHIP, "--out", str(tmp_path / "run")))
-    told = [line.split(maxsplit=1) for line in cli.err.splitlines() if not line.startswith("note")]
-    stages = ["compile", "calibrate", "write", "tune", "measure", "compare", "explain"]
-    assert [line[0] for line in told] == stages, cli.err
-    found = dict(told)
-    assert "4,672 cells" in found["compile"]
-    assert "as in the record of" in found["calibrate"]
-    assert "not reached" in found["write"]
-    assert "error of their sums" in found["tune"]
-    assert "chip " in found["measure"]
-    assert "images ×" in found["measure"]
-    assert "as it was calibrated" in found["compare"]
-    assert "lost" in found["explain"]
 
 
 def test_deploy_json_is_one_object_with_the_keys_that_others_rely_on(cli: Cli, small: Small, tmp_path: Path) -> None:
@@ -204,25 +189,18 @@ def test_deploy_json_is_one_object_with_the_keys_that_others_rely_on(cli: Cli, s
     assert value == json.loads((tmp_path / "run" / "report.json").read_text("utf-8"))
 
 
-def test_a_disagreement_is_exit_1_for_deploy_show_and_junit(cli: Cli, small: Small, tmp_path: Path) -> None:
+def test_a_disagreement_and_a_loss_are_exit_1_for_deploy_show_and_junit(
+    cli: Cli, small: Small, finished_run: Path, tmp_path: Path
+) -> None:
     junit, folder = tmp_path / "hil.xml", tmp_path / "run"
-    noisy = small.arguments("--port", f"{CHIP}&supply_droop=1000", "--out", str(folder), "--junit", str(junit))
+    files = ("--out", str(folder), "--junit", str(junit), "--baseline", str(finished_run))
+    noisy = small.arguments("--port", f"{CHIP}&supply_droop=1000", *files)
     assert "✘ DISAGREE AFTER TUNING   simulator and chip" in cli(*noisy, code=1)
+    assert "REGRESSED" in cli.err
     assert "✘ DISAGREE AFTER TUNING   simulator and chip" in cli("show", folder, code=1)
     assert "  disagree: " in cli("show", folder, "--all", code=1)
-    suite = xml.parse(junit).getroot()
-    assert suite.get("failures") == "2"
-    assert [f.get("type") for f in suite.findall("testcase/failure")] == ["disagree", "not-as-calibrated"]
-
-
-def test_a_loss_against_the_baseline_is_exit_1(cli: Cli, small: Small, finished_run: Path, tmp_path: Path) -> None:
-    same = small.arguments("--port", CHIP, "--out", str(tmp_path / "a"), "--baseline", str(finished_run))
-    cli(*same)
-    assert "no loss beyond the tolerance" in cli.err
-    noisy = f"{CHIP}&supply_droop=1000"
-    worse = small.arguments("--port", noisy, "--out", str(tmp_path / "b"), "--baseline", str(finished_run))
-    cli(*worse, code=1)
-    assert "REGRESSED" in cli.err
+    failures = [f.get("type") for f in xml.parse(junit).getroot().findall("testcase/failure")]
+    assert failures == ["disagree", "not-as-calibrated", "regression"]
 
 
 def test_fail_on_says_which_outcomes_end_in_exit_1(cli: Cli, small: Small, finished_run: Path, tmp_path: Path) -> None:
@@ -244,15 +222,6 @@ def test_a_missing_baseline_is_said_before_the_chip_is_touched(cli: Cli, small: 
     assert "no report at" in cli.err
     assert chip.status().pulses_total == 0
     assert not (tmp_path / "a").exists()
-
-
-def test_runs_without_a_name_are_numbered(
-    cli: Cli, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for _ in range(2):
-        cli(*small.arguments("--port", CHIP))
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["0001", "0002"]
 
 
 def test_emulated_takes_the_named_chip_and_macros(cli: Cli, small: Small, tmp_path: Path) -> None:
@@ -418,10 +387,6 @@ def test_info_says_who_the_chip_is(cli: Cli) -> None:
     value = cli.json("board", "info", "--port", CHIP, "--macros=4")
     assert value["kind"] == "emulated"
     assert value["outputs_on"] is False
-
-
-def test_a_chip_of_another_kind_is_known_by_its_own_name(cli: Cli) -> None:
-    assert cli.json("board", "info", "--port", "emulated:neurram-256?macros=2")["name"] == "neurram-256"
 
 
 def test_doctor_checks_packages_ports_and_data(cli: Cli) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 import resource
-import select
 import signal
-import threading
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +14,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import serial
 import torch
 
 from firmware_protocols.handlers import Refusal
@@ -86,14 +82,6 @@ def test_a_duration_that_is_none_is_a_usage_error(fails: Fails, age: str) -> Non
     assert "is not a duration" in fails(ExitCode.USAGE, "deploy", "--emulated", f"--age={age}")
 
 
-@pytest.mark.parametrize(
-    ("option", "word"),
-    [("--samples=0", "samples"), ("--repeat=0", "--repeat"), ("--tolerance=0", "tolerance")],
-)
-def test_options_that_make_no_run_are_usage_errors(fails: Fails, option: str, word: str) -> None:
-    assert word in fails(ExitCode.USAGE, "deploy", "--emulated", option)
-
-
 def test_bit_widths_and_counts_beyond_their_range_are_usage_errors(fails: Fails, small: Small, tmp_path: Path) -> None:
     for option in ("--weight-bits=1", "--weight-bits=9", "--activation-bits=1", "--activation-bits=9", "--macros=0"):
         fails(ExitCode.USAGE, "compile", small.net, option)
@@ -144,28 +132,6 @@ def test_a_wrong_port_is_3(fails: Fails) -> None:
     assert "not a serial port" in fails(ExitCode.PORT, "board", "info", "--port", __file__)
 
 
-def test_nobody_listening_is_3(fails: Fails, tmp_path: Path) -> None:
-    fails(ExitCode.PORT, "board", "info", "--port", "tcp://127.0.0.1:1")
-    fails(ExitCode.PORT, "board", "info", "--port", f"unix:{tmp_path}/nobody")
-
-
-def test_a_busy_port_is_3(fails: Fails, silent_port: str) -> None:
-    with serial.Serial(silent_port, exclusive=True):
-        err = fails(ExitCode.PORT, "board", "info", "--port", silent_port)
-    assert f"{silent_port} is busy" in err
-    assert "close that program" in err
-
-
-def test_a_port_without_permission_is_3(fails: Fails, silent_port: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise serial.SerialException(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(serial, "Serial", refuse)
-    err = fails(ExitCode.PORT, "board", "info", "--port", silent_port)
-    assert f"no permission to open {silent_port}" in err
-    assert "usermod -aG" in err
-
-
 def test_a_silent_device_is_4_within_12_seconds(
     fails: Fails, silent_port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,31 +144,6 @@ def test_a_silent_device_is_4_within_12_seconds(
     assert silent_port in err
 
 
-def test_another_device_is_4(fails: Fails) -> None:
-    """A board that answers every line with a prompt."""
-    master, slave = os.openpty()
-    tty.setraw(slave)
-    done = threading.Event()
-
-    def prompt() -> None:
-        while not done.is_set():
-            if select.select([master], [], [], 0.05)[0]:
-                os.read(master, 4096)
-                os.write(master, b"\r\nlogin: ")
-
-    board = threading.Thread(target=prompt)
-    board.start()
-    try:
-        err = fails(ExitCode.LINK, "board", "info", "--port", os.ttyname(slave))
-    finally:
-        done.set()
-        board.join()
-        os.close(master)
-        os.close(slave)
-    assert "answers, but not in this protocol" in err
-    assert "?baud=" in err
-
-
 def test_a_chip_that_no_calibration_can_describe_is_5(fails: Fails, tmp_path: Path) -> None:
     port = "emulated:yao-2020?macros=1&stuck_low_share=1"
     err = fails(ExitCode.DEVICE, "calibrate", "--port", port, "-o", tmp_path / "record.h5")
@@ -211,24 +152,6 @@ def test_a_chip_that_no_calibration_can_describe_is_5(fails: Fails, tmp_path: Pa
 
 
 # --- files ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
-def test_a_truncated_network_is_7(fails: Fails, small: Small, tmp_path: Path, share: float) -> None:
-    whole = small.net.read_bytes()
-    (tmp_path / "net.pt").write_bytes(whole[: int(len(whole) * share)])
-    assert "net.pt" in fails(ExitCode.BAD_FILE, "deploy", tmp_path / "net.pt", "--emulated")
-
-
-@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
-def test_a_truncated_program_or_record_is_7(fails: Fails, small: Small, tmp_path: Path, share: float) -> None:
-    for file, arguments in (
-        (small.program_file, ["deploy", tmp_path / "broken.h5", "--emulated"]),
-        (small.record_file, [*small.arguments("--emulated"), "--calibration", tmp_path / "broken.h5"]),
-    ):
-        whole = file.read_bytes()
-        (tmp_path / "broken.h5").write_bytes(whole[: int(len(whole) * share)])
-        assert "broken.h5" in fails(ExitCode.BAD_FILE, *arguments)
 
 
 @pytest.mark.parametrize("name", ["reduce hook", "overlapping zip bomb", "path traversal", "bit flipped in a weight"])

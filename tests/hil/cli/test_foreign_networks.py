@@ -188,15 +188,6 @@ def test_what_a_file_does_not_say_is_asked_for(capsys: pytest.CaptureFixture[str
     assert f"hil import {model} --data" in err
 
 
-@pytest.mark.parametrize("command", [["compile"], ["deploy", "--emulated", "--dry-run"], ["estimate"], ["simulate"]])
-def test_a_broken_file_ends_in_7_whatever_the_command(
-    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, command: list[str]
-) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"\xff\xfe no protobuf")
-    more = [] if command == ["estimate"] else ["--data", data, *ANSWERS]
-    answer(capsys, *command, tmp_path / "model.onnx", *more, code=7)
-
-
 def test_a_tflite_file_with_codes_of_its_own_takes_its_own_bits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,16 +122,14 @@ COMMANDS = {
 OTHERWISE = {"pulse": ExitCode.DEVICE, "tune": ExitCode.OUTSIDE_TOLERANCE}
 
 
-@pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_that_opens_a_port_runs_on_a_minimum_silicon_board(
-    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, wire: str
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     words = COMMANDS[command].replace("OUT", str(tmp_path / "out"))
     for name, path in (("NET", bench.net), ("DATA", bench.data), ("RECORD", bench.record)):
         words = words.replace(name, str(path))
-    board = bench.board()
-    with serving(board, WIRES[wire]) as address:
+    with serving(bench.board(), "pty") as address:
         if command == "tune":
             bench.deploy(address, tmp_path / "out")
         port = [] if command == "ports" else ["--port", address, "--chip", str(bench.chip)]
@@ -150,10 +148,9 @@ def test_fewer_images_than_a_batch_are_refused_before_a_chip_is_fine_tuned(
     assert board.status().pulses_total == 0
 
 
-@pytest.mark.parametrize("wire", WIRES)
-def test_a_run_on_silicon_is_interrupted_resumed_shown_and_flown(bench: Bench, tmp_path: Path, wire: str) -> None:
+def test_a_run_on_silicon_is_interrupted_resumed_shown_and_flown(bench: Bench, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with serving(bench.board(), WIRES[wire]) as address:
+    with serving(bench.board(), WIRES["tcp"]) as address:
         with interrupted_at(8), pytest.raises(Interrupted):
             bench.deploy(address, folder)
         bench.deploy(address, folder)

@@ -144,14 +144,3 @@ def test_json_stays_one_line_of_json_on_a_terminal(monkeypatch: pytest.MonkeyPat
     assert "\x7f" not in shown.getvalue()
     assert json.loads(shown.getvalue()) == said
     assert shown.getvalue().count("\n") == 1
-
-
-ALIGNED = re.compile(r"\{[^{}\"']*:[<>][0-9{]")
-OWN = ("hil/report/terminal/screen.py", "hil/errors.py")  # bars that move, and errors, which need no package
-
-
-def test_columns_are_aligned_by_the_one_table_and_by_no_f_string() -> None:
-    root = Path(__file__).parents[3]
-    files = [path for room in ("hil", "mapping", "search", "cim") for path in (root / room).rglob("*.py")]
-    named = {str(path.relative_to(root)) for path in files if ALIGNED.search(path.read_text("utf-8"))}
-    assert named == set(OWN)

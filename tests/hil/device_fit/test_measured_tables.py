@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 
-from hil.cli import run
 from hil.device_fit import measured_tables
 from hil.device_fit.measured_tables import read_table
 from hil.errors import FileError
@@ -210,9 +209,3 @@ def test_an_hdf5_file_with_another_column_is_refused(tmp_path: Path, times: np.n
         if times is not None:
             file["time_s"] = times
     assert word in fault(tmp_path / "bad.h5")
-
-
-def test_the_command_says_a_broken_table_with_exit_code_7(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = written(tmp_path, GOOD.replace("10.7", "ten"))
-    assert run(["chip", "fit", str(path)]) == 7
-    assert "line 3, column conductance_us" in capsys.readouterr().err

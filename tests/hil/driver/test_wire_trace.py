@@ -47,9 +47,3 @@ def test_what_cannot_be_read_is_said_and_escaped() -> None:
     assert "cannot be read" in lines[0]
     assert "9,000 bytes" in lines[1]
     assert "\x1b" not in lines[2]
-
-
-def test_a_file_that_is_no_wire_log_is_exit_7(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "wire.log").write_bytes(b"no log")
-    assert run(["board", "trace", str(tmp_path / "wire.log")]) == 7
-    assert "wire log" in capsys.readouterr().err
