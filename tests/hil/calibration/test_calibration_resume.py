@@ -16,8 +16,8 @@ from hil.calibration.store import partial_folder, read_step, write_step
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
-from hil.errors import ExitCode, FileError, Interrupted, MismatchError
-from hil.report.work_folder import WorkFolder, discard
+from hil.errors import ExitCode, FileError, Interrupted
+from hil.report.work_folder import WorkFolder
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 
@@ -60,23 +60,6 @@ def test_what_was_measured_is_kept_and_the_rest_is_measured(tmp_path: Path) -> N
     np.testing.assert_allclose(record.programming.loc_us[0], whole.programming.loc_us[0])
 
 
-def test_the_same_command_goes_on_another_is_refused_and_only_restart_forgets(tmp_path: Path) -> None:
-    chip, folder = chip_from_address(ADDRESS), partial_folder(tmp_path / "chip.h5")
-    with pytest.raises(Interrupted):
-        run(chip, folder, at="transfer")
-    pulses, steps = chip.status().pulses_total, sorted(folder.iterdir())
-    with pytest.raises(MismatchError, match="another seed 0, now 1") as caught:
-        run(chip, folder, seed=1)
-    assert "--restart" in caught.value.hint
-    assert sorted(folder.iterdir()) == steps
-    _, watch = run(chip, folder)
-    assert chip.status().pulses_total == pulses, "nothing is written again"
-    assert f"{len(steps) - 1} finished steps of {folder} are taken" in watch.notes[0]
-    discard(folder)
-    run(chip, folder)
-    assert chip.status().pulses_total > pulses
-
-
 def test_a_chip_that_lost_the_pattern_is_written_again(tmp_path: Path) -> None:
     folder = tmp_path / "chip.partial"
     with pytest.raises(Interrupted):
@@ -85,13 +68,6 @@ def test_a_chip_that_lost_the_pattern_is_written_again(tmp_path: Path) -> None:
     _, watch = run(fresh, folder)
     assert any("written again" in note for note in watch.notes)
     assert fresh.status().pulses_total > 0
-
-
-def test_steps_of_another_seed_or_chip_are_refused(tmp_path: Path) -> None:
-    about = {"serial number": "a", "seed": 1}
-    WorkFolder(tmp_path / "p", about)
-    with pytest.raises(MismatchError, match="another seed 1, now 2"):
-        WorkFolder(tmp_path / "p", {**about, "seed": 2})
 
 
 def test_a_damaged_step_is_one_typed_error(tmp_path: Path) -> None:

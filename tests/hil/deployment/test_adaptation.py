@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cim.chip.encoding import WeightForm
-from cim.record.calibration import CalibrationRecord, CellState
+from cim.record.calibration import CalibrationRecord
 from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import Dataset
@@ -20,7 +20,6 @@ from hil.deployment.targets.wired import program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
-from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
 from hil.errors import MismatchError
 from hil.prediction.predict import predict
 from hil.simulation.virtual_chips import VirtualChips
@@ -37,9 +36,7 @@ from mapping.tune.columns import column_corrections
 from ...mapping.permuted import ordered, swapped
 from ..small_net import images, small_network
 
-STUCK = {"stuck_low_share": 0.12, "stuck_high_share": 0.02}
 GOOD = "emulated:lab-128?ideal=1&macros=4&seed=5"
-DEFECTIVE = f"{GOOD}&" + "&".join(f"{k}={v}" for k, v in STUCK.items())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,16 +75,6 @@ def bench_of(address: str) -> Bench:
     record = calibrate(driver, plain.macros, budget=Budget.QUICK)
     rng = np.random.default_rng(1)
     return Bench(driver, record, plain, swapped(ordered(plain, rng), rng, WeightForm.SIGN))
-
-
-def test_calibration_through_the_wire_finds_the_true_stuck_map() -> None:
-    bench = bench_of(DEFECTIVE)
-    truth = ChipSample.draw(bench.plain.spec, 5, STUCK)
-    for macro in bench.plain.macros:
-        kind = truth.macros[macro].kind
-        found = bench.record.macros[macro].cells
-        for state, true in ((CellState.STUCK_LOW, STUCK_LOW), (CellState.STUCK_HIGH, STUCK_HIGH)):
-            assert ((found == state) == (kind == true)).mean() > 0.999
 
 
 @pytest.mark.parametrize("fitted", [False, True])

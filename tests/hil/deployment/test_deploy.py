@@ -31,7 +31,6 @@ from hil.transports.wire_log import read_wire_log
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.verdict import Verdict
 from hil.watch import Watch
-from mapping.network.file import NetworkFile, save_network
 from mapping.program.file import held_digest_at
 
 from ..conftest import CHIP, QUICK, Small
@@ -96,13 +95,6 @@ def test_an_effect_that_the_record_does_not_know_is_a_disagreement(small: Small,
     assert report.untuned is not None
     assert report.untuned.verdict is Verdict.DISAGREE
     assert report.untuned.difference < -0.03
-
-
-def test_the_same_run_twice_gives_the_same_answers(small: Small, tmp_path: Path) -> None:
-    first, second = (small.deploy(CHIP, tmp_path / name) for name in "ab")
-    assert first.data.answers == second.data.answers
-    assert first.decisive == second.decisive
-    assert first.cells == second.cells
 
 
 def test_a_compiled_program_runs_without_its_network_and_has_no_float_column(small: Small, tmp_path: Path) -> None:
@@ -176,13 +168,6 @@ def test_outputs_that_do_not_go_off_at_the_end_cost_no_finished_work(small: Smal
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_a_record_of_another_chip_is_refused_with_both_serial_numbers(small: Small, tmp_path: Path) -> None:
-    with pytest.raises(MismatchError, match="another serial number") as caught:
-        small.deploy(CHIP.replace("seed=3", "seed=4"), tmp_path / "run")
-    assert small.record.serial in str(caught.value)
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_record_without_the_macros_in_use_is_refused(small: Small, tmp_path: Path) -> None:
     import dataclasses
 
@@ -202,12 +187,6 @@ def test_images_that_calibrated_the_network_are_not_scored(small: Small, tmp_pat
     with pytest.raises(FileError, match="1 of the images to be scored calibrated the network"):
         hil.deploy(small.net, CHIP, macros=4, data=str(tmp_path / "leaky.npz"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_images_of_another_shape_are_a_usage_error_with_both_shapes(small: Small, tmp_path: Path) -> None:
-    np.savez(tmp_path / "wide.npz", images=np.zeros((10, 9, 8, 1), np.uint8), labels=np.zeros(10, np.int64))
-    with pytest.raises(UsageError, match=r"\(9, 8, 1\).*\(8, 8, 1\)"):
-        hil.deploy(small.net, CHIP, macros=4, data=str(tmp_path / "wide.npz"), out=tmp_path / "run")
 
 
 def test_labels_that_the_network_does_not_know_are_a_usage_error(small: Small, tmp_path: Path) -> None:
@@ -278,15 +257,6 @@ def test_a_short_run_makes_no_such_note(small: Small, tmp_path: Path) -> None:
     planned = iter([stage.name for stage in watch.job.stages])
     assert all(name in planned for name in begun), f"{begun} are not in the order of the plan {watch.job.stages}"
     assert watch.job.share(None) == pytest.approx(1.0)
-
-
-def test_a_network_imported_with_scored_images_in_its_calibration_set_is_refused(small: Small, tmp_path: Path) -> None:
-    own = small_network()
-    pixels, labels = images(300, seed=3)
-    leaky = NetworkFile(own.graph, 4, 8, pixels[:32], labels[:32])
-    save_network(leaky, tmp_path / "leaky.pt")
-    with pytest.raises(FileError, match="32 of the images to be scored calibrated the network"):
-        hil.deploy(tmp_path / "leaky.pt", CHIP, macros=4, data=str(small.data), out=tmp_path / "run")
 
 
 class SetOn:

@@ -136,26 +136,28 @@ def whole_command(small: Small, tmp_path_factory: pytest.TempPathFactory) -> tup
     return folder / "run", sizes[0]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_run_whose_process_is_killed_or_told_to_end_goes_on_to_the_same_bits(
-    small: Small, whole_command: tuple[Path, int], tmp_path: Path, how: signal.Signals
+def test_a_run_whose_process_is_told_to_end_and_killed_goes_on_to_the_same_bits(
+    small: Small, whole_command: tuple[Path, int], tmp_path: Path
 ) -> None:
+    """One run, ended four times at moments drawn by seed; the rest outlasts a busy machine."""
     whole, size = whole_command
-    rng, run = random.Random(int(how)), tmp_path / "run"
+    rng, run = random.Random(9), tmp_path / "run"
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
     with served(tmp_path) as (chip, where):
-        process = begin(*arguments(small, where, run))
-        wait_for_answers(run, round(size * rng.uniform(0.05, 0.6)), process)  # the rest outlasts a busy machine
-        process.send_signal(how)
-        _, err = process.communicate(timeout=300)
-        if how is signal.SIGKILL:
-            assert process.returncode == -how
-        else:
-            assert process.returncode == ExitCode.INTERRUPTED, err
-            assert "the same command resumes" in err
-            assert f"{run}.unfinished" in err
-            assert "Traceback" not in err
-            assert not chip.status().outputs_on
-        assert not run.exists()
+        for how, share in zip(ends, sorted(rng.uniform(0.05, 0.6) for _ in ends), strict=True):
+            process = begin(*arguments(small, where, run))
+            wait_for_answers(run, round(size * share), process)
+            process.send_signal(how)
+            _, err = process.communicate(timeout=300)
+            if how is signal.SIGKILL:
+                assert process.returncode == -how
+            else:
+                assert process.returncode == ExitCode.INTERRUPTED, err
+                assert "the same command resumes" in err
+                assert f"{run}.unfinished" in err
+                assert "Traceback" not in err
+                assert not chip.status().outputs_on
+            assert not run.exists()
         assert command(arguments(small, where, run)) in (0, 1)
     check_same_runs(whole, run)
 
@@ -177,7 +179,7 @@ def test_a_process_killed_before_anything_was_measured_leaves_a_run_that_goes_on
     assert (tmp_path / "run" / "report.json").exists()
 
 
-@pytest.mark.parametrize("text", [None, "", "{"])
+@pytest.mark.parametrize("text", [None, "{"])
 def test_an_unfinished_folder_that_cannot_go_on_is_no_dead_end(
     small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chip.file import idealised, load_chip
+from cim.chip.file import load_chip
 from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, Returns, TileAddress
 from hil.driver.chip_driver import ChipDriver
@@ -18,7 +18,7 @@ from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
 from hil.transports.in_process import InProcessTransport
 
-from ..wires import WIRES, messages, over
+from ..wires import messages
 
 SPEC = load_chip("lab-128", macros=2)
 TILE = TileAddress(macro=1, row0=3, rows=60, output0=2, outputs=20)
@@ -52,18 +52,6 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[np.ndarray
 def messages_after(driver: ChipDriver, log: Path) -> list[tuple[int, bytes | str]]:
     driver.close()
     return messages(log)
-
-
-@pytest.mark.parametrize("kind", WIRES[1:])
-def test_an_emulated_chip_answers_alike_over_every_wire(
-    kind: str, tmp_path: Path, reference: tuple[list[np.ndarray], list[tuple[int, bytes | str]]]
-) -> None:
-    log = tmp_path / "wire.log"
-    with over(kind, EmulatedChip(SPEC, 7), SPEC, tmp_path, log) as driver:
-        results = session(driver)
-    for got, wanted in zip(results, reference[0], strict=True):
-        np.testing.assert_array_equal(got, wanted)
-    assert messages(log) == reference[1]
 
 
 @pytest.mark.parametrize("most", [700, 6000])
@@ -105,20 +93,6 @@ def test_host_run_write_verify_writes_as_well_as_the_chip_does() -> None:
     (chip_share, chip_pulses), (host_share, host_pulses) = outcomes
     assert abs(chip_share - host_share) < 0.02
     assert 0.7 < host_pulses / chip_pulses < 1.4
-
-
-@pytest.mark.parametrize("name", ["lab-128", "neurram-256", "a111", "yao-2020"])
-def test_an_ideal_chip_of_every_kind_multiplies_exactly_through_the_wire(name: str) -> None:
-    spec = idealised(load_chip(name, macros=1))
-    macro = spec.macro
-    rng = np.random.default_rng(5)
-    rows, outputs = min(20, macro.logical_rows), min(6, macro.outputs)
-    tile = TileAddress(0, 1, rows, 0, outputs)
-    levels = rng.integers(-macro.max_level, macro.max_level + 1, (rows, outputs)).astype(np.int8)
-    codes = rng.integers(0, 1 << (macro.inputs.bits - 1), (10, rows)).astype(np.int16)
-    with open_chip(f"emulated:{name}?macros=1&ideal=1", chip=spec) as driver:
-        driver.program_tile(tile, levels)
-        np.testing.assert_array_equal(driver.mvm(tile, codes).values, codes @ levels.astype(np.int32))
 
 
 def test_an_open_chip_knows_what_was_written_to_it_since() -> None:

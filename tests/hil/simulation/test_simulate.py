@@ -15,7 +15,7 @@ from cim.record.calibration import CalibrationRecord, CellState
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import DeployOptions
-from hil.errors import MismatchError, UsageError
+from hil.errors import MismatchError
 from hil.prediction.predict import predict
 from hil.simulation.virtual_chip import TUNE_IMAGES, VirtualChip
 from hil.simulation.virtual_chips import VirtualChips
@@ -159,13 +159,6 @@ def test_chips_that_do_not_fit_together_are_let_go_so_that_many_need_no_more_mem
     chips.run(PIXELS[:4], 0, Watch())
     assert len(alive) == 12
     assert most <= 2 * (os.cpu_count() or 1)
-
-
-def test_an_unknown_mode_is_refused_with_those_that_there_are(small: Small) -> None:
-    with pytest.raises(UsageError, match="warp"):
-        VirtualChips(
-            small.program, small.record, Recipe(reads=16), 2, 0, inputs=training_inputs(small.program), mode="warp"
-        )
 
 
 def test_chips_need_either_readings_or_layer_inputs(small: Small) -> None:
