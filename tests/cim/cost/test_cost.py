@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -325,13 +323,6 @@ def test_prices_go_through_a_chip_file_and_back() -> None:
     assert again.cost == LAB.cost
     assert again.digest == LAB.digest
     assert dataclasses.replace(LAB.macro, encoding=Encoding.OFFSET_COLUMN).outputs == 127
-
-
-def test_estimates_need_no_torch() -> None:
-    code = "import sys, cim.cost.network_cost; from cim.chip import file; file.load_chip('lab-128'); "
-    code += "print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 # --- the type --------------------------------------------------------------------------------

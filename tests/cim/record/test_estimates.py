@@ -8,15 +8,6 @@ import pytest
 from cim.cells.read_noise import ReadNoise
 from cim.fit.temperature import fit_conductance_per_k, fit_variance_per_k
 
-from ...scripts import benchmark
-
-
-def test_a_share_has_a_wilson_interval() -> None:
-    Estimate = benchmark("record_scalars").Estimate
-    few = Estimate.share(3, 1000)
-    assert (few.low, few.high) == pytest.approx((0.00102, 0.00879), abs=5e-5)
-    assert Estimate.share(0, 100).low == pytest.approx(0.0, abs=1e-9)
-
 
 def test_a_change_with_temperature_is_found_beside_relaxation_and_its_error_holds() -> None:
     scores = []

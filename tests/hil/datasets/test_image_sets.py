@@ -12,8 +12,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from hil.cli import run
@@ -324,15 +322,3 @@ def test_cut_gzip_and_stray_bytes_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "notes.txt", Path("/dev/null")):
         with pytest.raises(FileError):
             data.load_dataset(path)
-
-
-@settings(max_examples=60, deadline=None)
-@given(junk=st.binary(max_size=200), start=st.integers(0, 3), name=st.sampled_from(["a.npz", "a.h5", "a.bin"]))
-def test_random_bytes_end_in_a_file_error(
-    tmp_path_factory: pytest.TempPathFactory, junk: bytes, start: int, name: str
-) -> None:
-    magic = (b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\x1f\x8b")[start]
-    path = tmp_path_factory.mktemp("junk") / name
-    path.write_bytes(magic + junk)
-    with pytest.raises(FileError):
-        data.load_dataset(path)

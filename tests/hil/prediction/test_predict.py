@@ -70,13 +70,6 @@ def test_equal_chips_still_differ_by_half_an_image() -> None:
     assert Distribution(np.full(5, 0.9), 100).sd == 0.005
 
 
-def test_the_interval_of_one_chip_holds_the_next_chip_19_times_of_20() -> None:
-    rng = np.random.default_rng(0)
-    draws = rng.normal(0.9, 0.01, (4000, 13))
-    held = [low <= d[12] <= high for d in draws for low, high in [Distribution(d[:12], 10**6).one_chip]]
-    assert 0.94 < np.mean(held) < 0.96
-
-
 def test_the_yield_is_a_share_with_wilsons_interval() -> None:
     found = Yield.of(np.repeat([0.91, 0.85], [93, 7]), 0.9)
     assert (found.reached, found.chips) == (93, 100)

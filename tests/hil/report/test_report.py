@@ -15,7 +15,7 @@ from hil.pages.shell import page
 from hil.pages.summary import Bars
 from hil.report.account import account_of, summary_of
 from hil.report.causes import causes_table
-from hil.report.files import report_text, write_report
+from hil.report.files import report_text
 from hil.report.schema import report_schema
 from hil.report.tables import questions
 from hil.verdict.agreement import AgreementReport
@@ -183,11 +183,6 @@ def test_screen_and_markdown_never_call_an_emulated_chip_measured(run, make_run)
 def test_the_age_stands_beside_the_accuracies(run):
     assert any("1 h after writing" in line for line in summary_of(run[0]).lines())
     assert "1 h after programming" in account_of(run[0]).markdown()
-
-
-def test_a_run_folder_gets_its_four_files(run, tmp_path):
-    write_report(tmp_path, *run)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.h5", "report.html", "report.json", "report.md"]
 
 
 # --- where the gap comes from --------------------------------------------------------------------

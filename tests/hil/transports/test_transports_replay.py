@@ -181,11 +181,6 @@ def test_a_log_with_a_broken_message_or_no_session_is_a_file_error(tmp_path: Pat
             open_chip(f"replay:{tmp_path}/wire.log")
 
 
-def test_a_missing_log_is_a_file_error(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="cannot read"):
-        open_chip(f"replay:{tmp_path}/none.log")
-
-
 def test_host_run_write_verify_replays(tmp_path: Path) -> None:
     log = tmp_path / "wire.log"
     with record(log, FakeChip(SPEC, ALL & ~Capability.PROGRAM_TILE)) as driver:

@@ -289,12 +289,6 @@ def test_hostile_onnx_files_are_refused(name: str, tmp_path: Path) -> None:
         read(make(), tmp_path)
 
 
-def test_bytes_that_are_no_onnx_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "net.onnx").write_bytes(b"\xff\xfe no protobuf")
-    with pytest.raises(NetworkFileError):
-        import_graph(tmp_path / "net.onnx", classes=CLASSES, preprocess=Preprocess((0.0,), (1.0,)))
-
-
 def test_without_the_package_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     (tmp_path / "net.onnx").write_bytes(b"anything")

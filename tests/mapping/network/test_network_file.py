@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mapping.bits import LayerBits
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, load_network, save_network
-from mapping.network.file_check import NetworkFileError, NewerVersionError
+from mapping.network.file_check import NetworkFileError
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
 from mapping.operators.activations import HardTanh, Relu
@@ -125,13 +125,6 @@ def test_a_newer_minor_version_is_read_and_its_additions_ignored(tmp_path: Path)
     assert loaded.digest == network().digest
 
 
-def test_a_newer_major_version_is_an_error_of_its_own(tmp_path: Path) -> None:
-    save_network(network(), tmp_path / "net.pt")
-    with pytest.raises(NewerVersionError, match=r"version 2\.0.*reads up to 1\.x") as caught:
-        load_network(respoiled(tmp_path / "net.pt", version="2.0", graph="of another kind"))
-    assert not isinstance(caught.value, NetworkFileError)
-
-
 def test_the_sample_of_version_1_0_is_still_read() -> None:
     sample = load_network(SAMPLE)
     assert sample.digest == "d97d958de32f4bad4a7a1cf363dd612732296cc70bf2f8ea86e5916a461e3a47"
@@ -145,21 +138,6 @@ def test_the_sample_of_1_1_has_bits_of_layers() -> None:
     sample = load_network(SAMPLE.with_name("net-1.1.pt"))
     assert sample.digest == "d954a1ee29b78b545b69f830219879033701834fcacea50703e3fa3173fdcd95"
     assert sample.layer_bits == {"conv1": LayerBits(5, 6)}
-
-
-def test_a_failed_save_leaves_the_old_file_and_no_partial_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_network(network(), tmp_path / "net.pt")
-    before = (tmp_path / "net.pt").read_bytes()
-
-    def full_disk(content: object, file: Any) -> None:
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        save_network(network(seed=1), tmp_path / "net.pt")
-    assert (tmp_path / "net.pt").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
 
 
 def test_wrong_objects_cannot_be_made() -> None:

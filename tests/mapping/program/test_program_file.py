@@ -54,31 +54,6 @@ def test_a_program_for_an_idealised_chip_comes_back_too(tmp_path: Path) -> None:
     assert load_program(tmp_path / "ideal.h5").spec.digest == ideal.spec.digest
 
 
-def test_saving_replaces_and_leaves_nothing_else_behind(program: ConductanceProgram, tmp_path: Path) -> None:
-    path = tmp_path / "program.h5"
-    path.write_bytes(b"old")
-    save_program(program, path)
-    assert [p.name for p in tmp_path.iterdir()] == ["program.h5"]
-    with pytest.raises(OSError, match="no-folder"):
-        save_program(program, tmp_path / "no-folder" / "program.h5")
-
-
-def test_an_interrupted_write_leaves_the_old_file(
-    program: ConductanceProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "program.h5"
-    path.write_bytes(b"old")
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("cim.files.os.fsync", stop)
-    with pytest.raises(KeyboardInterrupt):
-        save_program(program, path)
-    assert [p.name for p in tmp_path.iterdir()] == ["program.h5"]
-    assert path.read_bytes() == b"old"
-
-
 def test_a_later_minor_version_is_read_and_a_later_major_is_not(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs["version"] = "1.9"
