@@ -55,6 +55,7 @@ from tests.line_simulation.line import LineEnd, VirtualLine
 
 BAD_LINES = [
     {"loss": 0.05},
+    {"drop": 1e-4, "insert": 1e-4},
     {"loss": 0.2},
     {"duplicate": 0.3},
     {"corrupt": 0.1},

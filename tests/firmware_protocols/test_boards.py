@@ -59,14 +59,6 @@ def test_the_page_says_the_sizes_that_the_builds_of_today_take() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("page", "held"), [("42,928", False), ("42,930", True), ("43,000", False)])
-def test_a_page_is_held_to_the_byte_by_its_own_compiler_and_nearly_by_another(page: str, held: bool) -> None:
-    now = "| `mps2.c` | Cortex-M4 | 42,930 |\n\nBy gcc 14.2.1."
-    assert FIRMWARE_SIZES.is_held(now.replace("42,930", page), now) is held
-    assert FIRMWARE_SIZES.is_held(now.replace("42,930", page).replace("14.2", "13.3"), now)
-    assert not FIRMWARE_SIZES.is_held(now.replace("42,930", "45,000").replace("14.2", "13.3"), now)
-
-
 @needs("gcc")
 def test_the_root_of_processors_without_one_is_rounded_as_theirs(tmp_path: Path) -> None:
     (tmp_path / "root.c").write_text(

@@ -14,7 +14,6 @@ from firmware_protocols.chip import ChipServer
 from firmware_protocols.codec import decode, encode
 from firmware_protocols.connection import Connection, LinkLimits
 from firmware_protocols.errors import ChipRestarted
-from firmware_protocols.handlers import ChipHandlers
 from firmware_protocols.messages import (
     Capability,
     CellBlock,
@@ -86,10 +85,6 @@ class RawHost:
 @pytest.fixture
 def raw_host(kit: SimpleNamespace) -> RawHost:
     return RawHost(ChipServer(kit.CountingChip(), boot_id=1, limits=LinkLimits(max_message=4096)))
-
-
-def test_the_counting_chip_has_all_verbs(kit: SimpleNamespace) -> None:
-    assert isinstance(kit.CountingChip(), ChipHandlers)
 
 
 def test_progress_comes_before_the_reply_and_carries_chip_time(make_line: MakeLine) -> None:

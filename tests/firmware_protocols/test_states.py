@@ -43,13 +43,6 @@ def test_the_page_shows_the_tables_as_they_are() -> None:
     assert with_tables(page) == page, "python -m tests.firmware_protocols.state_tables docs/file-formats.md"
 
 
-def test_a_changed_table_changes_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = PAGE.read_text("utf-8")
-    monkeypatch.setitem(TABLES, "a request at the host", {AskState.QUEUED: {AskEvent.SEND: AskState.QUEUED}})
-    assert "| **queued** | queued |\n" in with_tables(page)
-    assert with_tables(page) != page
-
-
 @pytest.mark.parametrize("name", TABLES)
 def test_every_state_of_a_table_is_reached_and_every_end_is_in_the_table(name: str) -> None:
     table = TABLES[name]
