@@ -55,7 +55,8 @@ class RunSettings:
     def fingerprint(self) -> dict[str, Any]:
         """All that the run hangs on, as plain data; consent to run code is not of it."""
         record = dataclasses.asdict(self)
-        record = _without_consent({**record.pop("source"), **record})
+        first = {"address": self.address, "network": self.network, **record.pop("source")}
+        record = _without_consent({**first, **record})
         return record | {"options": {**_without_consent(record["options"]), "recipe": self.options.recipe.to_json()}}
 
 
