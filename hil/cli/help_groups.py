@@ -30,6 +30,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Techniques": (),
     "Simulation": ("mode",),
     "Verdict": ("fail_on", "baseline"),
+    "Estimate": ("size", "model"),
     "Search": ("space",),
     "Teacher": ("teacher",),
     "Pruned networks of a teacher (--from)": ("from_", "edp"),
