@@ -82,7 +82,6 @@ class ColumnFit:
     inl_codes: Floats
     inl_se: Floats
     read_scale: float
-    read_scale_se: float
     r2: float
     residual_codes: float
 
@@ -187,7 +186,7 @@ def fit_columns(
     usable[-1] = True
     offset = zero.codes
     curves = np.zeros((int(setup.adc.max()) + 1, setup.nodes))
-    noise2, scale, scale_se = np.full(t.shape[1], 0.25), 1.0, 0.0
+    noise2, scale = np.full(t.shape[1], 0.25), 1.0
     y = x
     bend = np.zeros_like(t)
     gain = np.ones(t.shape[1])
@@ -207,7 +206,7 @@ def fit_columns(
         huber = np.minimum(1.0, 2.5 / np.maximum(size, 1e-9))
         huber[-1] = 1.0
         trusted = usable & (size < 6.0) & ~still[:, None]
-        noise2, scale, scale_se = _noise(residual**2, gain**2 * v, trusted)
+        noise2, scale = _noise(residual**2, gain**2 * v, trusted)
         usable = np.ones_like(usable)
         edge = MARGIN_SIGMA * np.sqrt(noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v) + 1.0
         edge = np.minimum(edge, WIDEST_EDGE * (high - low))
@@ -241,7 +240,6 @@ def fit_columns(
         inl_codes=curves,
         inl_se=solved.curve_se,
         read_scale=scale,
-        read_scale_se=scale_se,
         r2=float(1.0 - (usable * residual**2).sum() / total),
         residual_codes=float(1.4826 * np.median(np.abs(residual[usable]))),
     )
@@ -298,7 +296,7 @@ def _reading_errors(x: Floats, w: Floats, readings: MeanReadings, per_us: Floats
     return np.sqrt((variance * on_gain**2).sum(0)), np.sqrt((variance * on_offset**2).sum(0))
 
 
-def _noise(square: Floats, v: Floats, trusted: NDArray[np.bool_]) -> tuple[Floats, float, float]:
+def _noise(square: Floats, v: Floats, trusted: NDArray[np.bool_]) -> tuple[Floats, float]:
     """Residual² = noise²(column) + 1/12 + scale · v: one scale for all columns, a constant for each.
 
     Each side is weighted by its expected spread (∝ residual variance), from a first guess.
@@ -309,7 +307,6 @@ def _noise(square: Floats, v: Floats, trusted: NDArray[np.bool_]) -> tuple[Float
     dv, ds = v - mean_v, square - mean_s
     power = float((w * dv * dv).sum())
     if power <= 1e-12 * max(1.0, float((w * v * v).sum())):
-        return np.maximum(mean_s - QUANTISATION - mean_v, 0.0), 1.0, 0.0
+        return np.maximum(mean_s - QUANTISATION - mean_v, 0.0), 1.0
     scale = float((w * dv * ds).sum()) / power
-    error = float(np.sqrt(((w * dv * (ds - scale * dv)) ** 2).sum())) / power
-    return np.maximum(mean_s - QUANTISATION - scale * mean_v, 0.0), scale, error
+    return np.maximum(mean_s - QUANTISATION - scale * mean_v, 0.0), scale

@@ -48,7 +48,6 @@ class CountedLayer:
     operands: int
     channels_in: int
     channels_out: int
-    height_in: int
     width_in: int
     height_out: int
     width_out: int
@@ -96,15 +95,15 @@ def counted_layers(workload: Workload) -> tuple[CountedLayer, ...]:
 def _counted(layer: LayerWork, producers: tuple[int, ...], readers: tuple[int, ...]) -> CountedLayer:
     kind = KINDS[layer.kind]
     _refuse_unlike_sides(layer)
-    channels, height, width = layer.in_shape
+    channels, _, width = layer.in_shape
     if kind is LayerKind.FC:
         if layer.out_shape[1:] != (1, 1):
             raise MnsimError(
                 f"{layer.name}: a fully connected layer with {layer.positions} output positions; 1 is possible"
             )
-        channels, height, width = math.prod(layer.in_shape), 1, 1
+        channels, width = math.prod(layer.in_shape), 1
     if kind is LayerKind.ELEMENT_WISE:
-        channels, height, width = layer.out_shape
+        channels, _, width = layer.out_shape
     return CountedLayer(
         name=layer.name,
         kind=kind,
@@ -113,7 +112,6 @@ def _counted(layer: LayerWork, producers: tuple[int, ...], readers: tuple[int, .
         operands=len(layer.inputs),
         channels_in=channels,
         channels_out=layer.out_shape[0],
-        height_in=height,
         width_in=width,
         height_out=layer.out_shape[1],
         width_out=layer.out_shape[2],

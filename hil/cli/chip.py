@@ -1,4 +1,4 @@
-"""Commands of chips as files: ``hil chip``. Chip files listed, shown and copied; records shown, compared and drawn."""
+"""Commands of chips as files: ``hil chip``. Chip files listed, shown and copied; records shown and drawn."""
 
 from __future__ import annotations
 
@@ -142,21 +142,14 @@ def new(
 
 def calibration(
     record: Annotated[Path, typer.Argument(help="record.h5 of hil calibrate or hil chip fit")],
-    other: Annotated[
-        Path | None, typer.Argument(help="a later record of it, to compare with", show_default=False)
-    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="write a page of the record's figures", show_default=False, callback=output_file)
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Show a calibration record, with standard errors and goodness of fit, or compare two.
-
-    Changes between two records that exceed their errors end in exit code 1.
-    """
+    """Show a calibration record, with standard errors and goodness of fit."""
     from cim.record.file import load_record
     from hil.calibration.account import account_of, record_json
-    from hil.calibration.record_changes import diff_records
 
     loaded = load_record(record)
     if plot is not None:
@@ -164,13 +157,9 @@ def calibration(
         from hil.pages.shell import page
 
         write_text(plot, page(account_of(loaded)))
-    if other is None:
-        drawn = [] if plot is None else ["", f"page           {plot}"]
-        print_result([account_of(loaded), *drawn], {**record_json(loaded), "page": plot and str(plot)}, as_json)
-        return ExitCode.DONE
-    found = diff_records(loaded, load_record(other))
-    print_result(found.lines(), found.to_json(), as_json)
-    return ExitCode.OUTSIDE_TOLERANCE if found.changed else ExitCode.DONE
+    drawn = [] if plot is None else ["", f"page           {plot}"]
+    print_result([account_of(loaded), *drawn], {**record_json(loaded), "page": plot and str(plot)}, as_json)
+    return ExitCode.DONE
 
 
 def fit(
@@ -221,7 +210,6 @@ def export(
     ],
     age: Annotated[str, typer.Option(help="time after programming")] = "1h",
     chip: Chip = "lab-128",
-    as_json: Json = False,
 ) -> int:
     """Write the cells of a calibration record as a noise model of AIHWKit or CrossSim: one Python file."""
     from cim.chip.file import load_chip
@@ -238,8 +226,7 @@ def export(
     source = f"{found.kind} record of {found.chip_name} ({found.date})"
     text = noise_model(found, load_chip(chip), Peer(to), seconds(age), module=out.stem, made=made, source=source)
     write_text(out, text)
-    lines = [f"{out}: class MeasuredCells for {to}, cells of {found.chip_name} {age} after programming"]
-    print_result(lines, {"file": str(out), "to": to, "age_s": seconds(age)}, as_json)
+    print_line(f"{out}: class MeasuredCells for {to}, cells of {found.chip_name} {age} after programming")
     return ExitCode.DONE
 
 

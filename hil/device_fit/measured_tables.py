@@ -12,7 +12,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -54,7 +54,13 @@ COLUMNS = {
     "pulses": Column("programming pulses that the cell took", 0, 1e9, whole=True),
     "reached": Column("1: the write reached its window, 0: it did not", 0, 1, whole=True),
 }
-READING = ("conductance_us", "conductance_s", "resistance_ohm")
+# Where half of all readings lie that are in another unit than their column says.
+UNITS = {
+    "conductance_us": ("below", 1e-2, "µS", "siemens", "call the column conductance_s"),
+    "conductance_s": ("above", 1e-2, "S", "µS", "call the column conductance_us"),
+    "resistance_ohm": ("below", 50.0, "Ω", "kΩ or MΩ", "write the resistance in Ω"),
+}
+READING = tuple(UNITS)
 TARGET = ("target_us", "initial_us")
 
 # What people write, and what it should be called.
@@ -271,22 +277,9 @@ class CellTable:
     def part(self, kept: NDArray[np.bool_]) -> CellTable:
         """The rows where ``kept``."""
 
-        def of(values: Any) -> Any:
-            return None if values is None else values[kept]
-
-        return CellTable(
-            self.name,
-            self.cell[kept],
-            self.time_s[kept],
-            self.conductance_us[kept],
-            self.target_us[kept],
-            self.target_is_initial,
-            of(self.nominal_s),
-            of(self.pulses),
-            of(self.reached),
-            self.notes,
-            self.step,
-        )
+        of: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        of = {name: part[kept] for name, part in of.items() if isinstance(part, np.ndarray)}
+        return replace(self, **of)
 
 
 def read_table(path: str | Path) -> CellTable:
@@ -382,26 +375,13 @@ def _check_values(path: Path, name: str, values: Floats, first: int) -> None:
 def _check_unit(path: Path, name: str, values: Floats) -> None:
     """Refuse readings whose size is that of another unit."""
     middle = float(np.median(np.abs(values)))
-    if name == "conductance_us" and middle < 1e-2:
+    side, limit, unit, likely, hint = UNITS[name]
+    if middle < limit if side == "below" else middle > limit:
         raise FileError(
-            f"half of all readings are below {middle:.2g} µS",
+            f"half of all readings are {side} {middle:.3g} {unit}",
             where=str(path),
-            likely="they are in siemens",
-            hint="call the column conductance_s",
-        )
-    if name == "conductance_s" and middle > 1e-2:
-        raise FileError(
-            f"half of all readings are above {middle:.2g} S",
-            where=str(path),
-            likely="they are in µS",
-            hint="call the column conductance_us",
-        )
-    if name == "resistance_ohm" and middle < 50.0:
-        raise FileError(
-            f"half of all readings are below {middle:.3g} Ω",
-            where=str(path),
-            likely="they are in kΩ or MΩ",
-            hint="write the resistance in Ω",
+            likely=f"they are in {likely}",
+            hint=hint,
         )
 
 

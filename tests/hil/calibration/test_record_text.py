@@ -1,4 +1,4 @@
-"""A record in words, two records compared, a record drawn."""
+"""A record in words, and drawn."""
 
 from __future__ import annotations
 
@@ -21,10 +21,8 @@ from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord, CellState, nominal_macro
 from cim.record.file import save_record
 from hil.calibration.account import account_of, first_of, record_json
-from hil.calibration.record_changes import diff_records
 from hil.cli import run
 from hil.pages.shell import page
-from hil.pages.tables import Table
 
 from ..page_parts import figures_of
 
@@ -32,7 +30,7 @@ SPEC = load_chip("lab-128")
 LEVELS = np.array(SPEC.macro.levels_us)
 
 
-def made(seed: int = 0, *, shift_us: float = 0.0, **changes: Any) -> CalibrationRecord:
+def made(seed: int = 0, **changes: Any) -> CalibrationRecord:
     """A record whose every number is off by its standard error times a normal draw of ``seed``."""
     rng = np.random.default_rng(seed)
 
@@ -45,7 +43,7 @@ def made(seed: int = 0, *, shift_us: float = 0.0, **changes: Any) -> Calibration
     law = ProgrammingLaw(
         ages_s=np.array([1.0, 3600.0]),
         levels_us=LEVELS,
-        loc_us=around(-0.5 + shift_us, 0.05, 2, 8),
+        loc_us=around(-0.5, 0.05, 2, 8),
         scale_us=around(1.5, 0.04, 2, 8),
         df=full(4.0, 2, 8),
         loc_se_us=full(0.05, 2, 8),
@@ -96,15 +94,6 @@ def made(seed: int = 0, *, shift_us: float = 0.0, **changes: Any) -> Calibration
     return dataclasses.replace(record, **changes)
 
 
-def drive_of(seed: int, moved: float = 0.0) -> InputDrive:
-    """A table of nibbles, off by its errors; unit 7 moved."""
-    units, se = np.arange(16.0), np.full(16, 0.01)
-    units[1:-1] += 0.01 * np.random.default_rng(seed).standard_normal(14)
-    units[7] += moved
-    se[[0, -1]] = 0.0
-    return InputDrive(units, se)
-
-
 # --- words ------------------------------------------------------------------------------------
 
 
@@ -134,23 +123,15 @@ def test_an_account_says_every_number_with_its_error_and_where_it_is_from() -> N
 
 
 def test_row_drivers_are_said_where_they_were_measured() -> None:
-    record = made(drive=drive_of(1, 0.4))
+    units, se = np.arange(16.0), np.full(16, 0.01)
+    units[7] += 0.4
+    record = made(drive=InputDrive(units, se))
     assert re.search(r"row drivers: \+0\.\d\d\d ± 0\.010 steps at unit 7 of 15, rms 0\.1", said(record))
     (table,) = (table for table in account_of(record).tables if table.title == "Row drivers")
     assert len(table.rows) == 16
     assert record_json(record)["drive"]["units"][15] == 15.0
     assert "row drivers" not in page(account_of(made())).lower()
     assert record_json(made())["drive"] is None
-
-
-def test_row_drivers_that_moved_are_a_change() -> None:
-    same = diff_records(made(1, drive=drive_of(1)), made(2, drive=drive_of(2)))
-    moved = diff_records(made(1, drive=drive_of(1)), made(2, drive=drive_of(2, 0.2)))
-    part = {c.part: c for c in same.changes}["row drivers"]
-    assert (part.count, part.changed) == (14, False)
-    part = {c.part: c for c in moved.changes}["row drivers"]
-    assert (part.beyond, part.changed, part.unit) == (1, True, "steps")
-    assert "row drivers" not in {c.part for c in diff_records(made(1), made(2, drive=drive_of(2))).changes}
 
 
 def test_a_record_of_cells_says_that_its_columns_are_nobodys() -> None:
@@ -175,90 +156,6 @@ def test_the_record_as_plain_data_is_json_with_states_counted() -> None:
     assert len(value["programming"]["loc_us"]) == 2
     assert value["programming"]["tail"] == made().programming.tail.name
     assert "stuck_us" not in value["macros"]["0"]
-
-
-# --- differences ------------------------------------------------------------------------------
-
-
-def test_a_record_does_not_differ_from_itself() -> None:
-    found = diff_records(made(), made())
-    assert found.same_chip
-    assert not found.changed
-    assert not found.facts
-    assert all(c.z == 0 for c in found.changes)
-
-
-def test_two_measurements_of_one_chip_seldom_differ() -> None:
-    """A thousandth per part; of 40 pairs times ten parts a few at most."""
-    changed = sum(diff_records(made(n), made(n + 1)).changed for n in range(0, 80, 2))
-    assert changed <= 3
-
-
-@pytest.mark.parametrize(
-    ("part", "changes"),
-    [
-        ("programming shift", {"shift_us": 0.5}),
-        ("wire", {"wire": Wire(1.5, 0.02)}),
-        ("read variance", {"read_noise": ReadNoise(LEVELS, np.full(8, 2.5), np.full(8, 0.05))}),
-        ("activation ev", {"thermal": Thermal(25.0, -0.0008, 0.0001, 0.002, 0.001, 1.2, 0.05)}),
-    ],
-)
-def test_a_part_that_changed_beyond_its_error_is_named_and_no_other(part: str, changes: dict[str, Any]) -> None:
-    found = diff_records(made(2), made(3, **changes))
-    assert [c.part for c in found.changes if c.changed] == [part]
-    (changes,) = (one for one in found.lines() if isinstance(one, Table) and one.title == "Changes")
-    assert part in " ".join(row[0] for row in changes.rows if row[-1].startswith("CHANGED ("))
-
-
-def test_one_column_that_moved_is_found_among_its_like() -> None:
-    a, b = made(4), made(4)
-    gain = b.macros[0].gain.copy()
-    gain[17] += 0.05
-    found = diff_records(a, dataclasses.replace(b, macros={0: dataclasses.replace(b.macros[0], gain=gain)}))
-    change = next(c for c in found.changes if c.changed)
-    assert (change.part, change.beyond, change.count) == ("column gain", 1, len(gain))
-    assert change.largest == pytest.approx(0.05)
-    assert change.z == pytest.approx(0.05 / (0.003 * np.sqrt(2)))
-
-
-def test_another_chip_other_macros_and_other_states_are_said_plainly() -> None:
-    a = made()
-    cells = a.macros[0].cells.copy()
-    cells[9, :7] = CellState.STUCK_HIGH
-    moved = dataclasses.replace(a.macros[0], cells=cells)
-    b = made(serial="dead", temperature_c=60.0, firmware="fw 3", macros={0: moved, 4: a.macros[0]})
-    found = diff_records(a, b)
-    text = str(found.lines())
-    assert not found.same_chip
-    for word in (
-        *("ANOTHER chip: silicon lab-128, serial feed → silicon lab-128, serial dead", "25 → 60"),
-        *("fw 2 → fw 3", "macros 4 are in the second record only", "cells of macro 0: 7 of 16384"),
-    ):
-        assert word in text, text
-
-
-def test_laws_of_other_ages_and_levels_are_compared_where_both_reach() -> None:
-    a = made(5)
-    b = made(6)
-    law = b.programming
-    fewer = dataclasses.replace(
-        law,
-        levels_us=law.levels_us[1:6],
-        **{
-            name: getattr(law, name)[:, 1:6]
-            for name in (
-                *("loc_us", "scale_us", "df", "loc_se_us", "scale_se_us", "ln_df_se"),
-                *("skew", "skew_se", "wide_share", "wide_share_se"),
-            )
-        },
-    )
-    found = diff_records(a, dataclasses.replace(b, programming=fewer))
-    shift = next(c for c in found.changes if c.part == "programming shift")
-    assert shift.count == 10
-    later = dataclasses.replace(law, ages_s=law.ages_s * 1e6)
-    assert not [
-        c for c in diff_records(a, dataclasses.replace(b, programming=later)).changes if "programming" in c.part
-    ]
 
 
 # --- page -------------------------------------------------------------------------------------
@@ -291,21 +188,13 @@ def test_a_record_of_cells_has_no_figures_of_columns() -> None:
 # --- commands ---------------------------------------------------------------------------------
 
 
-def test_the_commands_show_compare_and_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    a, b, c = (tmp_path / f"{n}.h5" for n in "abc")
+def test_the_command_shows_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = tmp_path / "a.h5"
     save_record(made(0), a)
-    save_record(made(1), b)
-    save_record(made(2, wire=Wire(3.0, 0.02), serial="dead"), c)
     assert run(["chip", "calibration", str(a)]) == 0
     assert "serial feed" in capsys.readouterr().out
     assert run(["chip", "calibration", str(a), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["serial"] == "feed"
-    assert run(["chip", "calibration", str(a), str(b)]) == 0
-    assert "no change beyond the errors" in capsys.readouterr().out
-    assert run(["chip", "calibration", str(a), str(c), "--json"]) == 1
-    value = json.loads(capsys.readouterr().out)
-    assert value["same_chip"] is False
-    assert [x["part"] for x in value["changes"] if x["changed"]] == ["wire"]
     assert run(["chip", "calibration", str(a), "--plot", str(tmp_path / "a.html")]) == 0
     assert (tmp_path / "a.html").stat().st_size > 1e6
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "a.html", "b.h5", "c.h5"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "a.html"]

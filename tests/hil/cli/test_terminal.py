@@ -27,13 +27,12 @@ WHOLE = re.compile(r"[+−]?\d[\d.,]* ?(?:%|°C|[µm]?S\b|points|cells|pulses|im
 
 @pytest.fixture
 def files(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # type: ignore[no-untyped-def]
-    """Folder with a run, another, two records and a network; the current one."""
+    """Folder with a run, another, a record and a network; the current one."""
     write_files(tmp_path)
     for name in ("0001", "0002"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         write_report(tmp_path / "runs" / name, *run)
-    for number in (0, 1):
-        save_record(made(number, shift_us=0.3 * number), tmp_path / f"record{number}.h5")
+    save_record(made(), tmp_path / "record0.h5")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -41,7 +40,7 @@ def files(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # type
 PRINTS = (
     "--help", "deploy --help", "finetune --help", "help glossary", "chip list", "chip show lab-128", "board ports",
     "doctor", "show runs/0001", "show runs", "show runs/0001 runs/0002", "chip calibration record0.h5",
-    "chip calibration record0.h5 record1.h5", "calibrate --emulated --macros 1 --quick -o new.h5",
+    "calibrate --emulated --macros 1 --quick -o new.h5",
     "board info --emulated", "board mvm --emulated --macros 1", "board cells --emulated --macros 1",
     "estimate lenet5", "compile --explain", "deploy --emulated --macros 2 --dry-run",
     "deploy --emulated --data nothing-of-this-name", "board trace wire.log",
