@@ -24,6 +24,7 @@ from cim.chip.spec import (
     CellIv,
     ChipSpec,
     CostSpec,
+    FormRecipe,
     InputSpec,
     Limits,
     MacroGroups,
@@ -42,7 +43,7 @@ FORMAT = "hil.chip"
 MOST_MACROS_TRIED = 1024  # numbers of macros by which a digest is known again
 COST_FORMAT = "hil.cost"  # files of the same folder and form that hold a cost model's chip (cim.mnsim)
 # 1.1: [models]; 1.2: [cost], [groups], sample.dac_inl; 1.3: chip.technology, [evidence], ranges, columns, macro.sensing
-# 1.4: values borrowed from other chips, models.programming_mean_us, evidence.fitted
+# 1.4: values borrowed from other chips, models.programming_mean_us, evidence.fitted, [form]
 VERSION = (1, 4)
 
 
@@ -168,6 +169,7 @@ def idealised(spec: ChipSpec, adc_bits: int | None = None) -> ChipSpec:
             sample=dict.fromkeys(spec.sample, 0.0),
             models=None,
             evidence=None,
+            form=None,
         )
     )
     return dataclasses.replace(changed, text=render_chip(changed))
@@ -190,10 +192,7 @@ def render_chip(spec: ChipSpec) -> str:
         "adc": dataclasses.asdict(macro.adc),
         **{k: dataclasses.asdict(getattr(spec, k)) for k in ("write", "limits", "timing")},
         "sample": spec.sample,
-        **({} if spec.models is None else {"models": dataclasses.asdict(spec.models)}),
-        **({} if spec.cost is None else {"cost": dataclasses.asdict(spec.cost)}),
-        **({} if spec.groups is None else {"groups": dataclasses.asdict(spec.groups)}),
-        **({} if spec.evidence is None else {"evidence": dataclasses.asdict(spec.evidence)}),
+        **{k: dataclasses.asdict(found) for k in OPTIONAL_SECTIONS if (found := getattr(spec, k)) is not None},
     }
     ranges = dict(spec.models.ranges) if spec.models else {}
     lines = [f'format = "{FORMAT}"', f'version = "{VERSION[0]}.{VERSION[1]}"']
@@ -219,7 +218,8 @@ def description(spec: ChipSpec) -> dict[str, Any]:
     """Everything that the digest covers, as plain data: what a chip must have in common with its file.
 
     Not [sample] (an emulated chip's own), [models] (what is believed before a chip is measured), [cost] (what
-    is reckoned with), [groups] (where layers may lie) or [evidence]: none makes a board another board.
+    is reckoned with), [groups] (where layers may lie), [form] (pulses within the limits) or [evidence]: none makes a
+    board another board.
     """
     parts = {k: dataclasses.asdict(getattr(spec, k)) for k in ("macro", "write", "limits", "timing")}
     if spec.macro.word_line is WordLine.GATE:  # as in files from before the field, so their digests stand
@@ -326,6 +326,7 @@ class _ChipReader:
             models=ModelSpec(**v["models"]) if "models" in v else None,
             cost=CostSpec(**v["cost"]) if "cost" in v else None,
             groups=MacroGroups(**v["groups"]) if "groups" in v else None,
+            form=FormRecipe(**v["form"]) if "form" in v else None,
             evidence=MeasuredNumber(**v["evidence"]) if "evidence" in v else None,
             technology=v["chip"]["technology"],
         )

@@ -76,6 +76,13 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "max_pulses": count(1, 65535),
         "verify_reads": count(1, 255),
     },
+    "form": {
+        "formed": flag,
+        **dict.fromkeys(("start_v", "step_v", "stop_v"), VOLT),
+        "pulse_width_ns": NS,
+        "pulses": count(1, 65535),
+        **dict.fromkeys(("target_us", "lost_us", "fresh_us"), number(0, 10_000)),
+    },
     "limits": {
         "set_v": VOLT,
         "reset_v": VOLT,
@@ -194,7 +201,8 @@ OPTIONAL: Mapping[str, Any] = {
     "evidence.input_signed": False,
     "evidence.fitted": False,
 }
-OPTIONAL_SECTIONS = ("models", "cost", "groups", "evidence")
+OPTIONAL_SECTIONS = ("form", "models", "cost", "groups", "evidence")
+READINGS_END = 1.6  # times the highest level
 RANGED_SECTION = "models"  # whose single numbers may have a range, of what is not known better
 
 Rule = tuple[bool, str, str]  # holds, field and the others of the rule, text of the failure
@@ -202,7 +210,7 @@ Rule = tuple[bool, str, str]  # holds, field and the others of the rule, text of
 
 def broken_rules(spec: ChipSpec) -> Iterator[tuple[str, str]]:
     """Fields, the wrong one first, and reason of every rule that the whole specification breaks."""
-    for rules in (_macro_rules, _write_rules, _model_rules, _cost_rules, _group_rules, _evidence_rules):
+    for rules in (_macro_rules, _write_rules, _form_rules, _model_rules, _cost_rules, _group_rules, _evidence_rules):
         yield from ((field, reason) for holds, field, reason in rules(spec) if not holds)
 
 
@@ -308,6 +316,36 @@ def _write_rules(spec: ChipSpec) -> tuple[Rule, ...]:
             f"is above {limits.pulses_per_cell}",
         ),
         (spec.macro.v_read_v <= limits.read_v, "macro.v_read_v limits.read_v", f"is above the limit {limits.read_v} V"),
+    )
+
+
+def _form_rules(spec: ChipSpec) -> tuple[Rule, ...]:
+    f, limits = spec.form, spec.limits
+    if f is None:
+        return ()
+    top_us = READINGS_END * spec.macro.levels_us[-1]
+    return (
+        (
+            f.start_v <= f.stop_v <= limits.set_v,
+            "form.stop_v form.start_v limits.set_v",
+            f"must lie between its start and the limit {limits.set_v} V",
+        ),
+        (f.step_v > 0, "form.step_v", "must be above zero"),
+        (
+            1 <= f.pulse_width_ns <= limits.pulse_width_ns,
+            "form.pulse_width_ns limits.pulse_width_ns",
+            f"is not from 1 to {limits.pulse_width_ns} ns",
+        ),
+        (
+            f.step_v == 0 or f.most_pulses <= limits.pulses_per_cell,
+            "form.pulses limits.pulses_per_cell",
+            f"makes more than {limits.pulses_per_cell} pulses of the whole staircase",
+        ),
+        (
+            f.fresh_us < f.target_us < f.lost_us <= top_us,
+            "form.target_us form.fresh_us form.lost_us cell.levels_us",
+            f"must lie between fresh_us and lost_us, and that at most at {top_us:g} µS, where readings end",
+        ),
     )
 
 

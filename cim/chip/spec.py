@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -231,6 +232,31 @@ class WriteRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class FormRecipe:
+    """Forming of fresh cells: SET pulses, the voltage growing from start to stop, until a reading reaches a target."""
+
+    formed: bool  # whether chips of this kind come with formed cells
+    start_v: float
+    step_v: float
+    stop_v: float  # at most ``Limits.set_v``
+    pulse_width_ns: float
+    pulses: int  # at each voltage
+    target_us: float  # a cell that reads this much is formed
+    lost_us: float  # one that reads more than this broke down
+    fresh_us: float  # one that reads less than this was never formed
+
+    @property
+    def most_pulses(self) -> int:
+        """Pulses that a cell gets while it does not form."""
+        return (math.floor((self.stop_v - self.start_v) / self.step_v + 1e-9) + 1) * self.pulses
+
+    @property
+    def staircase_v(self) -> tuple[float, ...]:
+        """Voltage of each of them."""
+        return tuple(round(self.start_v + k // self.pulses * self.step_v, 6) for k in range(self.most_pulses))
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Absolute limits, refused by host and chip alike."""
 
@@ -364,9 +390,9 @@ class ChipSpec:
     description, 64 hex digits; the chip sends the same. ``text`` is the file itself.
     ``models`` is what the simulator believes until a chip was measured; the emulated chip
     never reads it, and a file may leave it out. So may it ``cost``, what ``cim.cost.network_cost`` reckons with,
-    and ``groups``, rules for placing layers; no board's answer depends on them, so the digest does
-    not cover them. ``evidence`` is one published measurement of chips of this kind, ``technology`` what their
-    cells are; both may be missing.
+    ``groups``, rules for placing layers, and ``form``, how fresh cells are formed; no board's answer to a
+    request depends on them, so the digest does not cover them. ``evidence`` is one published measurement of chips of
+    this kind, ``technology`` what their cells are; both may be missing.
     """
 
     name: str
@@ -385,6 +411,7 @@ class ChipSpec:
     models: ModelSpec | None = None
     cost: CostSpec | None = None
     groups: MacroGroups | None = None
+    form: FormRecipe | None = None
     evidence: MeasuredNumber | None = None
     technology: str = ""
 

@@ -93,6 +93,8 @@ def calibrate(
     work = WorkFolder(partial, about, kind="hil.calibration")
     if done := work.parts("*.h5"):
         watch.note(f"{len(done)} finished steps of {partial} are taken, begun {work.begun} (--restart forgets them)")
+    for macro in macros:
+        driver.check_formed(macro, np.ones((driver.spec.macro.rows, driver.spec.macro.columns), np.bool_))
     plan, hot = PLANS[budget], second_temperature_c is not None
     try:
         with watch.stage("calibrating", usual_sets(driver, macros, plan, age_s, hot)):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,16 +17,23 @@ from hil.cli.options import (
     ChipOnWire,
     Json,
     Macros,
+    numbers,
     output_file,
     print_result,
     screen,
 )
 from hil.cli.pulse import pulse
-from hil.cli.settings_options import Given
-from hil.errors import ExitCode, UsageError
+from hil.cli.settings_options import Given, Only
+from hil.errors import ExitCode, Interrupted, MismatchError, UsageError
 from hil.pages.tables import Table
 from hil.report.terminal.lines import complain, print_line
 from hil.report.terminal.quantities import seconds
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cim.chip.spec import ChipSpec
 
 
 def ports(as_json: Json = False) -> int:
@@ -140,6 +150,72 @@ def cells(
     return ExitCode.DONE
 
 
+def form(
+    record: Annotated[Path, typer.Argument(help="record to write: formed.json", callback=output_file)],
+    cells: Annotated[
+        list[str] | None,
+        typer.Argument(help="macros and cells: 0-3, or 0:0-63,0-31; default: all of the chip", show_default=False),
+    ] = None,
+    *,
+    on: Annotated[Given[ChipOnWire], Only("port", "chip")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its price, and end")] = False,
+    as_json: Json = False,
+) -> int:
+    """Form fresh cells by the staircase of the chip file's [form]; the same command resumes.
+
+    The plan and its price come first. A cell that reads as formed is not pulsed.
+    """
+    from hil.calibration.forming import account_of, form_cells, plan_of, record_of, yielded
+    from hil.driver.open_chip import open_chip
+    from hil.report.work_folder import GO_ON, save_json
+    from hil.transports.journal import Journal
+
+    wire = on.upon(ChipOnWire())
+    if record.exists():
+        raise UsageError(f"{record} is there already", hint=f"hil show {record}, or name another file")
+    kept = record.with_name(record.name + ".journal")
+    with contextlib.ExitStack() as opened, screen(quiet=as_json) as watch:
+        journal = None if dry_run else opened.enter_context(contextlib.closing(Journal(kept)))
+        try:
+            driver = opened.enter_context(open_chip(wire.address, chip=wire.chip, journal=journal))
+            chosen = _chosen(cells or [f"0-{driver.spec.macros - 1}"], driver.spec)
+            if dry_run or not as_json:
+                plan = plan_of(driver.spec, chosen)
+                print_result([plan], {"plan": [list(row) for row in plan.rows]}, as_json)
+            if dry_run:
+                return ExitCode.DONE
+            date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            found = record_of(form_cells(driver, chosen, watch), driver.spec, driver.description, date)
+        except MismatchError as error:
+            if error.where == str(kept):
+                error.hint = (
+                    f"name the same cells and chip, or remove {kept}: cells that are formed are found by reading"
+                )
+            raise
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted; what the chip answered is in {kept}", hint=GO_ON) from None
+    save_json(found, record)
+    kept.unlink()
+    print_result(account_of(found, maps=False), {"record": str(record), **found}, as_json)
+    return ExitCode.DONE if yielded(found) else ExitCode.OUTSIDE_TOLERANCE
+
+
+def _chosen(texts: Sequence[str], spec: ChipSpec) -> dict[int, NDArray[np.bool_]]:
+    """Cells, (rows, columns) by macro, of "0-3" (whole macros) and "0:0-63,0-31" (word lines, bit lines of one)."""
+    import numpy as np
+
+    from hil.calibration.pulsing.run import cells_of
+
+    found: dict[int, NDArray[np.bool_]] = {}
+    shape = (spec.macro.rows, spec.macro.columns)
+    every = f"0-{shape[0] - 1},0-{shape[1] - 1}"
+    for text in texts:
+        whole = [] if "," in text else [f"{macro}:{every}" for macro in numbers(text, spec.macros)]
+        for macro, rows, columns in (cells_of(part, spec) for part in whole or [text]):
+            found.setdefault(macro, np.zeros(shape, np.bool_))[rows.start : rows.stop, columns.start : columns.stop] = 1
+    return dict(sorted(found.items()))
+
+
 def firmware(
     folder: Annotated[Path, typer.Argument(help="to be made; its last name is that of the board")],
     chip: Chip = "lab-128",
@@ -166,6 +242,6 @@ def trace(wire_log: Annotated[Path, typer.Argument(help="wire.log of a run folde
 
 
 board = group(
-    "Chips on a wire: ports, identity, self-test, first products, cells, pulses, firmware.",
-    ports, info, selftest, mvm, cells, pulse, trace, firmware,
+    "Chips on a wire: ports, identity, self-test, first products, cells, forming, pulses, firmware.",
+    ports, info, selftest, mvm, cells, form, pulse, trace, firmware,
 )  # fmt: skip

@@ -30,7 +30,8 @@ def show(
     run_folder: Annotated[
         Path | None,
         typer.Argument(
-            help="run folder, its report.json, or a folder of runs; default: the newest of runs/", show_default=False
+            help="run folder, its report.json, folder of runs, or record of a forming; default: the newest of runs/",
+            show_default=False,
         ),
     ] = None,
     other: Annotated[Path | None, typer.Argument(help="another run, to stand beside it", show_default=False)] = None,
@@ -40,6 +41,8 @@ def show(
     as_json: Json = False,
 ) -> int:
     """Print the report of an earlier run, two runs side by side, or a table of all runs in a folder."""
+    from hil.calibration.forming import account_of as account_of_forming
+    from hil.calibration.forming import read_record
     from hil.report.account import account_of
     from hil.verdict.agreement import AgreementReport
 
@@ -48,6 +51,9 @@ def show(
         run_folder = made[-1].parent if made else Path("runs")
     if other is not None:
         return show_both(run_folder, other, as_json)
+    if run_folder.is_file() and (formed := read_record(run_folder)):
+        print_result(account_of_forming(formed, maps=everything), formed, as_json)
+        return ExitCode.DONE
     if run_folder.is_dir() and not (run_folder / "report.json").exists() and any(run_folder.glob("*/report.json")):
         return show_runs(run_folder, as_json)
     report = AgreementReport.read(run_folder)
@@ -94,7 +100,6 @@ def glossary(
     word: Annotated[
         str | None, typer.Argument(help="word, or a part of one; default: all of them", show_default=False)
     ] = None,
-    as_json: Json = False,
 ) -> int:
     """Print the meaning of a word of screens and pages; a word that is none is looked for in the meanings."""
     from hil.pages.glossary import find_terms, nearest_terms
@@ -107,8 +112,7 @@ def glossary(
             likely=f"meant was {near}" if near else "",
             hint="hil help glossary prints all words",
         )
-    rows = tuple(found.items())
-    print_result([Table("Words", ("", ""), rows)], {"words": found}, as_json)
+    show_answer(Table("Words", ("", ""), tuple(found.items())))
     return ExitCode.DONE
 
 

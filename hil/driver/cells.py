@@ -26,8 +26,9 @@ from firmware_protocols.messages import (
 from hil.driver import requests as make
 from hil.driver.checked_chip import OpenChip
 from hil.driver.host_write import write_verify
-from hil.errors import UsageError
+from hil.errors import DeviceError, UsageError
 
+FRESH_READS, MOST_FRESH = 64, 0.25  # averaged; share of the cells of a write that may read as never formed
 CellProgress = Callable[[int, int, int], None]
 """Called with (cells done, cells in all, cells failed so far)."""
 
@@ -57,6 +58,25 @@ class CellVerbs(OpenChip):
             made = (make.program_requests(self.spec, macro, targets, sample, self._most) for macro, targets in writes)
             self._session.image.offer(itertools.chain.from_iterable(made))
 
+    def check_formed(self, macro: int, chosen: NDArray[np.bool_]) -> None:
+        """Refuse to pulse cells, (rows, columns) of a macro, most of which were never formed.
+
+        Only a chip whose file says ``formed = false`` is asked, once a macro and session; no pulse is given.
+        """
+        form = self.spec.form
+        if form is None or form.formed or self.description.kind == "paper":
+            return
+        if macro not in self._fresh:
+            self._fresh[macro] = self.read_cells(macro, reads=FRESH_READS) < form.fresh_us
+        fresh = int((self._fresh[macro] & chosen).sum())
+        if fresh > MOST_FRESH * chosen.sum():
+            raise DeviceError(
+                f"{fresh:,} of {int(chosen.sum()):,} cells of macro {macro} were never formed; they were not pulsed",
+                where=self.address,
+                likely=f"they read below {form.fresh_us:g} µS, and {self.spec.source} says that its cells come fresh",
+                hint=f"hil board form formed.json {macro} --port {self.address} --chip {self.spec.source}",
+            )
+
     def program_cells(
         self,
         macro: int,
@@ -76,6 +96,7 @@ class CellVerbs(OpenChip):
             refused; LinkError: silent or lost.
         """
         requests = make.program_requests(self.spec, macro, targets_us, sample, self._most)
+        self.check_formed(macro, np.isfinite(targets_us))
         self._held = bytes(len(self._held))
         readings = np.full(targets_us.shape, np.nan, np.float32)
         pulses = np.zeros(targets_us.shape, np.uint16)
@@ -162,6 +183,19 @@ class CellVerbs(OpenChip):
         unit_ns = make.conductance_unit_ns(self.spec.macro)
         replies = self._session.ask_all([ReadCells(cell, unit_ns, reads, sample) for cell in cells])
         return np.array([make.to_microsiemens(r.readings, r.unit_ns)[0, 0] for r in replies], np.float32)
+
+    def pulse_cells(
+        self, macro: int, chosen: NDArray[np.bool_], polarity: Polarity, volts_v: float, width_s: float, sample: int
+    ) -> None:
+        """One pulse on each chosen cell, (rows, columns), of a macro; refused beyond the chip's limits."""
+        if Capability.PULSE not in self.capabilities:
+            raise self._unable("single pulses", "no PULSE")
+        millivolts = np.where(chosen, round(volts_v * 1e3), 0).astype(np.uint16)
+        for _ in self._session.ask_all(
+            Pulse(b, polarity, round(width_s * 1e9), sample, millivolts[make.block_slices(b)])
+            for b in make.blocks(macro, chosen, self._most, bytes_per_cell=2)
+        ):
+            pass
 
     def pulse_single(
         self, cells: Sequence[CellBlock], polarity: Polarity, volts_v: float, width_s: float, *, sample: int = 0

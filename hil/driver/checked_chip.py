@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Capability, Description, HelloReply, Progress, Reply, Request
 from hil.driver.errors import shown
@@ -65,6 +68,7 @@ class OpenChip:
         self.fallbacks: list[str] = []
         self._held = description.program_digest  # of the program in its cells; zeros: of none that is known
         self._layer_outputs: dict[int, int] = {}
+        self._fresh: dict[int, NDArray[np.bool_]] = {}  # by macro: cells that read as never formed
         self._most = min(session.hello.max_message, _USEFUL_MESSAGE)
 
     def as_a(self, kind: type[Opened]) -> Opened:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cim.chip.converters import CodeOutOfRange, check_codes, conversions, input_planes
 from cim.chip.encoding import TileOutOfMacro, cell_lines
+from cim.chip.schema import READINGS_END
 from cim.chip.spec import ChipSpec, MacroSpec, SignedInput
 from cim.chip.windows import Window
 from firmware_protocols import messages as wire
@@ -24,7 +25,6 @@ from hil.errors import DeviceError, UsageError
 
 _FIXED = 128  # more bytes than the fixed part of any message
 RANGE_PARTS, GAP_PARTS = 1024, 32  # that rounded readings tell apart
-_MAX_TIMES_TOP = 1.6  # a count reaches this many times the highest level, so that outliers are not cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class ReadMode:
 
 def conductance_unit_ns(spec: MacroSpec) -> int:
     """Nanosiemens of one count: the smallest whole unit in which 16 bits hold 1.6 times the highest level."""
-    return max(1, math.ceil(_MAX_TIMES_TOP * spec.levels_us[-1] * 1000 / (LEAVE_ALONE - 1)))
+    return max(1, math.ceil(READINGS_END * spec.levels_us[-1] * 1000 / (LEAVE_ALONE - 1)))
 
 
 def reading_unit_ns(spec: MacroSpec) -> int:
@@ -263,7 +263,10 @@ def check_targets(spec: ChipSpec, macro: int, targets_us: NDArray[np.floating]) 
 def check_recipe(spec: ChipSpec) -> None:
     """Refuse a write recipe above an absolute limit; the chip would refuse it too."""
     write, limits = spec.write, spec.limits
+    form = spec.form
     for what, value, limit, unit in (
+        ("forming voltage", max(form.start_v, form.stop_v) if form else 0.0, limits.set_v, "V"),
+        ("forming pulse width", form.pulse_width_ns if form else 0.0, limits.pulse_width_ns, "ns"),
         ("SET voltage", max(write.set_start_v, write.set_stop_v), limits.set_v, "V"),
         ("RESET voltage", max(write.reset_start_v, write.reset_stop_v), limits.reset_v, "V"),
         ("pulse width", write.pulse_width_ns, limits.pulse_width_ns, "ns"),

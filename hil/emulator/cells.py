@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from cim.chip.spec import ChipSpec, ReadPath
 from firmware_protocols.messages import Progress
 from hil.emulator import radiation, traps
-from hil.emulator.noise import PROGRAM, PULSE, READ, TRACE, VERIFY, fold_key, hashed_normals, hashed_uniforms
+from hil.emulator.noise import FORM, PROGRAM, PULSE, READ, TRACE, VERIFY, fold_key, hashed_normals, hashed_uniforms
 from hil.emulator.relaxation import RelaxationTable, choose_traces, shift_us
 from hil.emulator.sample import ROOM_C, STUCK_HIGH, STUCK_LOW, ChipSample, line_gains
-from hil.emulator.writing import PulseLaw, WriteOrder, WriteVerify, WrittenCells
+from hil.emulator.writing import NEVER, PulseLaw, WriteOrder, WriteVerify, WrittenCells
 
 MOST_PULSES = 65536  # pulses of one write that have a noise number of their own
 
@@ -28,8 +28,10 @@ class MacroCells:
     def __init__(self, spec: ChipSpec, sample: ChipSample, macro: int, measured: RelaxationTable) -> None:
         self._spec, self._seed, self._macro = spec, sample.seed, macro
         self._parameters, self._truth = sample.parameters, sample.macros[macro]
-        self._law = PulseLaw(spec.macro, spec.write, self._truth, self._parameters)
-        self._written_us = self._truth.formed_us.copy()
+        fresh = spec.form is not None and not spec.form.formed
+        form_v = self._forming_voltages() if fresh else None
+        self._law = PulseLaw(spec.macro, spec.write, self._truth, self._parameters, form_v)
+        self._written_us = self._truth.low_us * np.float32(0.05) if fresh else self._truth.formed_us.copy()
         self._written_ns = np.zeros(self._written_us.shape, np.int64)
         self._trace = np.full(self._written_us.shape, -1, np.int32)
         self._measured = measured
@@ -37,6 +39,13 @@ class MacroCells:
         self.pulses = np.zeros(self._written_us.shape, np.int64)
         self.version = 0
         self._trapped_ns = 0  # when traps moved last, where that is later than ages are counted to
+
+    def _forming_voltages(self) -> NDArray[np.float32]:
+        """Voltage that forms each cell, normal; infinite for the share that never forms."""
+        p, numbers = self._parameters, self._numbers(np.s_[:, :])
+        z = hashed_normals(fold_key(self._seed, FORM, self._macro, 0), numbers)
+        lot = hashed_uniforms(fold_key(self._seed, FORM, self._macro, 1), numbers)
+        return np.where(lot < p.never_form_share, NEVER, p.form_v + p.form_sigma_v * z).astype(np.float32)
 
     @property
     def programmed(self) -> int:
@@ -170,7 +179,7 @@ class MacroCells:
         self.pulses.flat[numbers] += pulses
         lot = hashed_uniforms(fold_key(self._seed, TRACE, self._macro, sample), numbers)
         kind = self._truth.kind.flat[numbers]
-        stuck = (kind == STUCK_LOW) | (kind == STUCK_HIGH)
+        stuck = (kind == STUCK_LOW) | (kind == STUCK_HIGH) | self._law.fresh(numbers)
         self._trace.flat[numbers] = np.where(stuck, -1, choose_traces(self._measured, cold / self._scale, lot))
         self.version += 1
 

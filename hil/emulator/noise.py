@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 # Purposes of this package; no other room uses these words.
 TAG = "hil.emulator"
-PROGRAM, PULSE, VERIFY, TRACE, READ, COMPUTE, UPSET, LATE, TRAP = range(0x5E10, 0x5E19)
+PROGRAM, PULSE, VERIFY, TRACE, READ, COMPUTE, UPSET, LATE, TRAP, FORM = range(0x5E10, 0x5E1A)
 
 LN2 = np.float32(0.6931472)
 # Coefficients, highest power first: ln(1 + m) / m, and z of √(−ln p).

@@ -60,6 +60,9 @@ class SampleParameters:
     dose_krad_per_year: float = 0.0  # total ionising dose of a year
     lasting_noise_us: float = 0.0  # root of the read variance that each decade of time adds at the highest level
     conversion_noise_codes: float = 0.0  # of each conversion, redrawn; driven or not
+    form_v: float = 2.4  # median voltage that forms a fresh cell, where the chip file says that cells are fresh
+    form_sigma_v: float = 0.15  # of cells
+    never_form_share: float = 0.0
     late_ageing: float = 1.0  # of cells past 1e5 s, where nothing was measured; 0 = held as they were then
 
     def temperature_at(self, now_ns: int) -> float:

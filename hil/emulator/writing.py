@@ -17,6 +17,8 @@ WIDTH_POWER = 0.1  # pulse width hardly matters: step ∝ width^0.1
 SLOW_SHARE = 0.1  # of a cell's range, over which steps die away towards its end
 SAME_LEVEL_US = 2e-3  # a perfect write takes a target this close for the level itself
 ROUNDS_A_PROGRESS = 16
+FORM_JITTER_V, BREAKS_V = 0.03, 0.6  # forming: spread of one pulse; a cell breaks down this far above its voltage
+FORMED, NEVER = np.float32(-np.inf), np.float32(np.inf)  # as the voltage that forms a cell
 
 Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]
@@ -59,6 +61,29 @@ class PulseLaw:
     recipe: WriteRecipe
     truth: MacroSample
     parameters: SampleParameters
+    form_v: Floats | None = None  # (rows, columns): voltage that forms each cell, changed by its pulses; None: all are
+
+    def fresh(self, numbers: Counts) -> Flags:
+        """Cells that do not switch: never formed, or broken down."""
+        if self.form_v is None:
+            return np.zeros(numbers.shape, np.bool_)
+        return np.asarray(self.form_v.flat[numbers] > FORMED)
+
+    def _formed(
+        self, g_us: Floats, switched: Floats, numbers: Counts, up: Flags, volts: NDArray[np.floating], z: Floats
+    ) -> Floats:
+        """Fresh cells stay until a SET pulse reaches their voltage; they land in the upper half of their range.
+
+        A pulse ``BREAKS_V`` above it leaves a short that never switches again.
+        """
+        assert self.form_v is not None
+        fresh, low, high = self.fresh(numbers), self.truth.low_us.flat[numbers], self.truth.high_us.flat[numbers]
+        over = np.where(fresh & up, volts + FORM_JITTER_V * z - self.form_v.flat[numbers], -1.0)
+        forms, breaks = over >= 0.0, over > BREAKS_V
+        self.form_v.flat[numbers[forms]] = np.where(breaks[forms], NEVER, FORMED)
+        landed = np.where(breaks, 3.0 * high, low + (high - low) * (0.5 + over.clip(0.0, 0.5)))
+        found: Floats = np.where(forms, landed, np.where(fresh, g_us, switched)).astype(np.float32)
+        return found
 
     @property
     def perfect(self) -> bool:
@@ -83,7 +108,7 @@ class PulseLaw:
         size = step * self.truth.pace.flat[numbers] * drive * np.exp(self.parameters.pulse_sigma * z)
         moved = g_us + np.where(up, size, -size) * np.clip(room, 0.0, 1.0)
         inside: Floats = np.clip(moved, low, high).astype(np.float32)
-        return inside
+        return inside if self.form_v is None else self._formed(g_us, inside, numbers, up, volts, z)
 
     def land(self, targets_us: Floats, numbers: Counts) -> Floats:
         """Conductances after a perfect write: the level that each target names, as far as the cell reaches."""

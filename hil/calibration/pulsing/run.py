@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import CellBlock, Polarity
 from hil.calibration.pulsing.experiments import Act, Action, Experiment
@@ -75,25 +77,28 @@ def cells_named(texts: Sequence[str], spec: ChipSpec) -> tuple[CellAddress, ...]
     """
     found: dict[CellAddress, None] = {}
     for text in texts:
-        matched = _CELL.fullmatch(text.strip())
-        if matched is None:
-            raise UsageError(
-                f"{text!r:.60} names no cells",
-                hint="hil board pulse noise --cell 0:3-7,5",
-            )
-        macro, row, last_row, column, last_column = (None if g is None else int(g) for g in matched.groups())
-        assert row is not None
-        assert column is not None
-        rows = range(row, (row if last_row is None else last_row) + 1)
-        columns = range(column, (column if last_column is None else last_column) + 1)
-        inside = (macro or 0) < spec.macros and rows.stop <= spec.macro.rows and columns.stop <= spec.macro.columns
-        if not inside or not rows or not columns or len(rows) * len(columns) > MOST_CELLS:
-            raise UsageError(
-                f"cells {text}: {spec.name} has {spec.macros} macros of {spec.macro.rows} word lines and "
-                f"{spec.macro.columns} bit lines, and at most {MOST_CELLS} cells are taken"
-            )
-        found |= dict.fromkeys(CellAddress(macro or 0, r, c) for r in rows for c in columns)
+        macro, rows, columns = cells_of(text, spec)
+        if len(rows) * len(columns) > MOST_CELLS:
+            raise UsageError(f"cells {text}: at most {MOST_CELLS} cells are taken")
+        found |= dict.fromkeys(CellAddress(macro, r, c) for r in rows for c in columns)
     return tuple(found)
+
+
+def cells_of(text: str, spec: ChipSpec) -> tuple[int, range, range]:
+    """Macro, word lines and bit lines of one such text."""
+    matched = _CELL.fullmatch(text.strip())
+    if matched is None:
+        raise UsageError(f"{text!r:.60} names no cells", hint="hil board pulse noise --cell 0:3-7,5")
+    macro, row, last_row, column, last_column = (int(g or 0) for g in matched.groups())
+    rows = range(row, (last_row if matched[3] else row) + 1)
+    columns = range(column, (last_column if matched[5] else column) + 1)
+    inside = macro < spec.macros and rows.stop <= spec.macro.rows and columns.stop <= spec.macro.columns
+    if not inside or not rows or not columns:
+        raise UsageError(
+            f"cells {text}: {spec.name} has {spec.macros} macros of {spec.macro.rows} word lines and "
+            f"{spec.macro.columns} bit lines"
+        )
+    return macro, rows, columns
 
 
 def run_experiment(
@@ -112,6 +117,11 @@ def run_experiment(
     """
     experiment, blocks = series.experiment, [cell.block for cell in series.cells]
     count = experiment.check(driver.spec)
+    for macro in {cell.macro for cell in series.cells}:
+        chosen = np.zeros((driver.spec.macro.rows, driver.spec.macro.columns), np.bool_)
+        for cell in series.cells:
+            chosen[cell.row, cell.column] |= cell.macro == macro
+        driver.check_formed(macro, chosen)
     begun_ns, pulses, last, due = driver.chip_time_ns, 0, Action(Act.READ), clock()
     with watch.stage("pulsing"):
         for number, action in enumerate(experiment.actions(driver.spec)):

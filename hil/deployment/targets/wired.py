@@ -216,6 +216,8 @@ def program_chip(
     reports = []
     slots = {program.macro_of(slot): slot for slot in program.slots}
     tiles = tiles_by_slot(program)
+    for m in slots:  # before the first pulse of any
+        driver.check_formed(m, np.isfinite(macro_targets_us(program, slots[m], tiles[slots[m]])))
     targets_of = ((m, macro_targets_us(program, slots[m], tiles[slots[m]])) for m in slots)
     writes = targets_of if early is None else ((m, lot) for m, targets in targets_of for _, lot in lots(targets))
     driver.offer_writes(writes, sample=sample)
