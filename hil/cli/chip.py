@@ -130,11 +130,11 @@ def new(
 
     _write_own(to, text, "hil chip new my-chip.toml rows=25 columns=25")
     holds = fits(load_network(SMALLER[-1]), load_chip(str(to)), USUAL_RECIPE)
-    small, rounds = ("", "") if holds else (f" {name_of(str(SMALLER[-1]))}", " --with rounds")
+    small = f"hil deploy {name_of(str(SMALLER[-1]))} --emulated --chip ./{to} --with rounds"
     print_line(
         f"{to}: {len(given)} answers; what they do not say is a range, borrowed or assumed\n"
         f"check          hil chip check ./{to}\n"
-        f"without chip   hil deploy{small} --emulated --chip ./{to}{rounds}\n"
+        f"without chip   {f'hil deploy --emulated --chip ./{to}' if holds else small}\n"
         f"then           {NEXT[given.get('interface', 'board')][0]} --chip ./{to}"
     )
     return ExitCode.DONE
