@@ -5,13 +5,12 @@ Counts that were decided once stay: a search that goes on has the same answer as
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hil.atomic import write_text
+from hil.searching.folder import write_record
 from hil.watch import Watch
 from search.files import read_json
 
@@ -59,8 +58,7 @@ class SearchPlan:
         return found["made"]
 
     def save(self) -> None:
-        head = {"format": FORMAT, "version": "1.0", "spent_s": round(self.spent_s, 1), "counts": self.counts}
-        write_text(self.path, json.dumps(head, indent=1) + "\n")
+        write_record(self.path, FORMAT, {"spent_s": round(self.spent_s, 1), "counts": self.counts})
 
     def words(self) -> list[str]:
         """A line for each phase that was cut short."""

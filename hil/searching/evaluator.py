@@ -1,7 +1,7 @@
 """Evaluation of the networks of a search on chips: accuracy, latency and energy.
 
-The two ``Evaluator``s that ``search`` asks for: ``SimulatedEvaluator`` says the same as ``hil simulate`` and
-``hil estimate``, ``DeployedEvaluator`` the same as ``hil deploy``.
+``SimulatedEvaluator`` says the same as ``hil simulate`` and ``hil estimate``, ``DeployedEvaluator`` the same as
+``hil deploy``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,36 @@ from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import load_network
 from mapping.workload import unplaced_workload
-from search.evaluator import Evaluation
 from search.space.candidate import CandidateCost
 from search.space.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Result of a network file on ``chips`` chips; accuracies are fractions of the same ``images`` images.
+
+    ``low`` and ``high`` are a 95 % prediction interval of the next chip's accuracy. Latency and energy
+    are of one image. ``source`` says how it was found: "simulated from …" or "measured on …".
+    """
+
+    accuracy_mean: float
+    accuracy_worst: float
+    low: float
+    high: float
+    chips: int
+    images: int
+    latency_ns: float
+    energy_pj: float
+    source: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.accuracy_worst <= self.accuracy_mean <= 1 or min(self.chips, self.images) < 1:
+            raise ValueError(f"no evaluation: {self}")
+
+    @property
+    def edp_mj_ms(self) -> float:
+        """Energy · latency."""
+        return self.energy_pj * 1e-9 * self.latency_ns * 1e-6
 
 
 @dataclass(frozen=True)

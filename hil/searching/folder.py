@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cim.files import read_bytes
-from hil.atomic import work_folder
+from hil.atomic import work_folder, write_text
 from hil.deployment.options import USUAL_RECIPE
 from hil.errors import FileError, MismatchError, UsageError
 from hil.report.work_folder import WorkFolder, is_work, typed
@@ -24,88 +26,52 @@ MOST_BYTES = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A file or folder by its name in the folder of a search."""
+
+    name: str
+
+    def __get__(self, folder: SearchFolder, kind: type[SearchFolder]) -> Path:
+        return folder.root / self.name
+
+
+@dataclass(frozen=True, slots=True)
 class SearchFolder:
     """Folder of one search. ``allow_code``: operators that its space names as Python may run here."""
 
     root: Path
     allow_code: bool = False
 
+    settings = Place("settings.json")
+    space = Place("space.toml")
+    origins = Place("origins.json")  # digests of chip, images and errors that it was begun with
+    plan = Place("plan.json")
+    teacher = Place("teacher.pt")
+    given_teacher = Place("given.pt")  # to be trained further before it teaches
+    stages = Place("stages")
+    samples = Place("samples")
+    candidates = Place("candidates.jsonl")
+    significance = Place("significance.json")
+    front = Place("front.json")
+    own = Place("own.json")  # networks that a user named beside the front
+    measured = Place("measured.jsonl")  # pruned networks, a line each
+    networks = Place("networks")
+    page = Place("front.html")
+    table = Place("table.json")
+
     def load_space(self) -> Space:
         """The space as it was given, before the chip took from it."""
         return load_space(self.space, allow_code=self.allow_code)
-
-    @property
-    def settings(self) -> Path:
-        return self.root / "settings.json"
-
-    @property
-    def space(self) -> Path:
-        return self.root / "space.toml"
-
-    @property
-    def origins(self) -> Path:
-        """Digests of chip, images and errors that the folder was begun with."""
-        return self.root / "origins.json"
-
-    @property
-    def plan(self) -> Path:
-        return self.root / "plan.json"
-
-    @property
-    def teacher(self) -> Path:
-        return self.root / "teacher.pt"
-
-    @property
-    def given_teacher(self) -> Path:
-        """One that is to be trained further before it teaches."""
-        return self.root / "given.pt"
-
-    @property
-    def stages(self) -> Path:
-        return self.root / "stages"
 
     @property
     def known_settings(self) -> SearchSettings:
         """What the search was begun with."""
         return open_folder(self.root, allow_code=self.allow_code, pruned_too=True)[1]
 
-    @property
-    def samples(self) -> Path:
-        return self.root / "samples"
 
-    @property
-    def candidates(self) -> Path:
-        return self.root / "candidates.jsonl"
-
-    @property
-    def significance(self) -> Path:
-        return self.root / "significance.json"
-
-    @property
-    def front(self) -> Path:
-        return self.root / "front.json"
-
-    @property
-    def own(self) -> Path:
-        """Networks that a user named beside the front."""
-        return self.root / "own.json"
-
-    @property
-    def measured(self) -> Path:
-        """Pruned networks that were measured, a line each."""
-        return self.root / "measured.jsonl"
-
-    @property
-    def networks(self) -> Path:
-        return self.root / "networks"
-
-    @property
-    def page(self) -> Path:
-        return self.root / "front.html"
-
-    @property
-    def table(self) -> Path:
-        return self.root / "table.json"
+def write_record(path: Path, form: str, data: Mapping[str, object]) -> None:
+    """Write a JSON object with its format, whole or not at all."""
+    write_text(path, json.dumps({"format": form, "version": VERSION, **data}, indent=1) + "\n")
 
 
 def begin_folder(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from hil.atomic import write_text
-from hil.searching.folder import SearchFolder
+from hil.searching.folder import SearchFolder, write_record
 from hil.searching.settings import SearchSettings
 from hil.searching.work import SearchRun
 from search.choice.accuracy import Accuracy
@@ -148,5 +146,4 @@ def _write_findings(folder: SearchFolder, found: Findings) -> None:
             found.genes, found.task.values, found.hardware.values, found.accuracy.values, strict=True
         )
     ]
-    head = {"format": FORMAT, "version": "1.0", "measure": found.measure, "genes": rows}
-    write_text(folder.significance, json.dumps(head, indent=1) + "\n")
+    write_record(folder.significance, FORMAT, {"measure": found.measure, "genes": rows})

@@ -21,7 +21,6 @@ from hil.searching.folder import SearchFolder
 from hil.searching.settings import SearchSettings
 from hil.simulation.torch_device import check_device
 from hil.watch import Watch
-from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from search.space.genes import Space
 from search.space.prune import fitted
@@ -112,15 +111,14 @@ def priced_on(settings: SearchSettings, chip: ChipSpec) -> Target:
     Raises:
         UsageError: the chip has no prices, and no other array is named.
     """
-    layout, rank = settings.asked.laid_out(LayoutOptions()), settings.asked.tune_plan.rank
     if settings.costs:
-        return load_target(settings.costs, layout=layout, adapter_rank=rank)
+        return load_target(settings.costs, recipe=settings.asked)
     if chip.cost is None:
         raise UsageError(
             f"{chip.name} has no prices, by which networks could be chosen",
             hint=f"hil search run --chip {chip.name} --costs mnsim-default, or another chip file with [cost]",
         )
-    return ChipTarget(chip, layout, rank)
+    return ChipTarget.of(chip, settings.asked)
 
 
 def _check_machine(settings: SearchSettings, watch: Watch) -> None:

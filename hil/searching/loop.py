@@ -7,30 +7,33 @@ anew; it ends when all networks of the shortlist were measured, or after so many
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
-from hil.atomic import write_text
 from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
-from hil.searching.evaluator import DeployedEvaluator
+from hil.searching.evaluator import DeployedEvaluator, Evaluation
 from hil.searching.folder import SearchFolder
 from hil.searching.front import find_front
-from hil.searching.networks import imperfect, network_name, samples_of, shortlist, train_networks
+from hil.searching.networks import (
+    MEASURED,
+    imperfect,
+    keep_evaluation,
+    network_name,
+    read_evaluation,
+    samples_of,
+    shortlist,
+    train_networks,
+)
 from hil.searching.work import SearchRun
-from mapping.errors import CannotMap
 from search.choice.accuracy import Accuracy, fit_measured
 from search.choice.candidate_costs import Simulator
 from search.choice.feedback import CostFeedback, cost_feedback
 from search.choice.macs import macs_column
-from search.evaluator import Evaluation, Evaluator
-from search.files import read_json
 from search.space.architecture import Architecture, read_architecture
 from search.space.significance import Significance
 
-MEASURED = "hil.search-measured"
 LEAST = 2  # networks that were measured, before the front is ranked again
 
 
@@ -64,7 +67,7 @@ def run_loop(run: SearchRun, task: Significance, loop: Loop) -> None:
             break
 
 
-def evaluator(run: SearchRun, loop: Loop) -> Evaluator:
+def evaluator(run: SearchRun, loop: Loop) -> DeployedEvaluator:
     """Deploys on the chip, with the images that were kept out of training; test images are not looked at."""
     inputs, settings = run.inputs, run.settings
     kept = Dataset(
@@ -78,25 +81,18 @@ def evaluator(run: SearchRun, loop: Loop) -> Evaluator:
     return DeployedEvaluator(loop.address, inputs.chip, kept, inputs.record, options, run.watch)
 
 
-def measure_networks(run: SearchRun, asked: Evaluator) -> None:
+def measure_networks(run: SearchRun, asked: DeployedEvaluator) -> None:
     """Leave ``measured.json`` beside each trained network that has none."""
     with run.watch.stage("measuring"):
         for net in sorted(run.folder.networks.glob("*/net.pt")):
-            path = net.parent / "measured.json"
-            if path.exists():
-                continue
-            try:
-                found: dict[str, object] = {"evaluation": asdict(asked.evaluate(net))}
-            except CannotMap as error:
-                found = {"failed": str(error)}
-            write_text(path, json.dumps({"format": MEASURED, "version": "1.0", **found}, indent=1) + "\n")
+            if not (net.parent / f"{MEASURED}.json").exists():
+                keep_evaluation(net.parent, MEASURED, asked.evaluate)
 
 
 def read_measured(folder: SearchFolder, name: str) -> Evaluation | None:
     """Measurement of a trained network; None where the chip was not asked, or could not run it."""
-    path = folder.networks / name / "measured.json"
-    data = read_json(path, MEASURED, 1) if path.exists() else {}
-    return Evaluation(**data["evaluation"]) if "evaluation" in data else None
+    found = read_evaluation(folder.networks / name, MEASURED)
+    return found if isinstance(found, Evaluation) else None
 
 
 def read_measurements(run: SearchRun) -> Measurements:

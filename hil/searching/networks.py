@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from cim.chip.spec import ChipSpec
-from cim.record.calibration import CalibrationRecord
-from hil.atomic import write_text
 from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
 from hil.errors import UsageError
-from hil.searching.evaluator import SimulatedEvaluator
-from hil.searching.folder import SearchFolder
+from hil.searching.evaluator import Evaluation, SimulatedEvaluator
+from hil.searching.folder import SearchFolder, write_record
 from hil.searching.work import SearchRun
 from mapping.errors import CannotMap
 from search.choice.accuracy import AdditiveAccuracy, fit_accuracy
 from search.choice.front import Member, read_front
 from search.choice.hardware_significance import draw_candidates
 from search.choice.macs import macs_column
-from search.evaluator import Evaluation
 from search.files import read_json
 from search.space.architecture import Architecture, from_json, to_json, write_architecture
 from search.space.genes import Space
 from search.space.significance import Floats, Genomes, Significance
-from search.space.target import Target
 from search.train.images import Images
 from search.train.retrain import Retrained, RetrainJob, RetrainSettings, retrain
 from search.train.training import ProgressCallback
 from search.train.workers import side_by_side
 
 SAMPLE = "hil.search-sample"
-EVALUATION = "hil.search-evaluation"
+SIMULATED, MEASURED = "evaluation", "measured"  # files of a trained network: of virtual chips, and of a chip
 SAMPLES = 0x5A3B1E  # purpose tag of a seed
 
 
@@ -122,13 +117,25 @@ def member_named(members: Sequence[Member], name: str) -> Member:
     return found[0]
 
 
-def read_evaluation(folder: Path) -> Evaluation | str | None:
-    """Evaluation of a trained network on simulated chips, why it failed, or None where it was not trained."""
-    path = folder / "evaluation.json"
+def read_evaluation(folder: Path, kind: str) -> Evaluation | str | None:
+    """What ``keep_evaluation`` left in the folder of a network, why that failed, or None where it was not called."""
+    path = folder / f"{kind}.json"
     if not path.exists():
         return None
-    data = read_json(path, EVALUATION, 1)
+    data = read_json(path, f"hil.search-{kind}", 1)
     return str(data["failed"]) if "failed" in data else Evaluation(**data["evaluation"])
+
+
+def keep_evaluation(folder: Path, kind: str, evaluate: Callable[[Path], Evaluation]) -> str:
+    """Evaluate the network of a folder; gives why it cannot be compiled, or nothing."""
+    failed = ""
+    try:
+        data: dict[str, object] = {"evaluation": asdict(evaluate(folder / "net.pt"))}
+    except CannotMap as error:
+        failed = str(error)
+        data = {"failed": failed}
+    write_record(folder / f"{kind}.json", f"hil.search-{kind}", data)
+    return failed
 
 
 def _train_samples(run: SearchRun, genomes: Genomes, numbers: range) -> None:
@@ -145,9 +152,7 @@ def _train_samples(run: SearchRun, genomes: Genomes, numbers: range) -> None:
         accuracy = imperfect(trained.noisy, images)
         seconds = sum(record.seconds for record in trained.epochs)
         data = {"architecture": to_json(architectures[number]), "accuracy": accuracy, "seconds": seconds}
-        write_text(
-            _sample_file(run, left[number]), json.dumps({"format": SAMPLE, "version": "1.0", **data}, indent=1) + "\n"
-        )
+        write_record(_sample_file(run, left[number]), SAMPLE, data)
         shutil.rmtree(jobs[number].folder, ignore_errors=True)
         run.watch.step(left[number] + 1, len(genomes), "sample networks")
 
@@ -187,22 +192,11 @@ def _job(run: SearchRun, space: Space, architecture: Architecture, place: Path, 
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluating:
-    """Evaluation of a network as a job; picklable."""
-
-    chip: ChipSpec
-    record: CalibrationRecord | None
-    options: DeployOptions
-    mode: str
-    target: Target | None = None  # that prices it; None: the chip
-
-
-@dataclass(frozen=True, slots=True)
 class NetworkJob:
-    """One network that is trained in full."""
+    """One network that is trained in full; ``evaluator`` lacks its ``data``."""
 
     training: RetrainJob
-    evaluating: Evaluating
+    evaluator: Callable[..., SimulatedEvaluator]
 
 
 def network_job(run: SearchRun, space: Space, architecture: Architecture, place: Path) -> NetworkJob:
@@ -212,23 +206,17 @@ def network_job(run: SearchRun, space: Space, architecture: Architecture, place:
         samples=settings.images, seed=settings.seed, virtual_chips=settings.chips, age_s=settings.age_s,
         recipe=settings.asked,
     )  # fmt: skip
-    target = inputs.target if settings.costs else None
-    evaluating = Evaluating(inputs.chip, inputs.record, options, settings.engine, target)
-    return NetworkJob(_job(run, space, architecture, place, settings.epochs), evaluating)
+    evaluator = partial(
+        SimulatedEvaluator, inputs.chip, record=inputs.record, options=options, mode=settings.engine,
+        target=inputs.target if settings.costs else None,
+    )  # fmt: skip
+    return NetworkJob(_job(run, space, architecture, place, settings.epochs), evaluator)
 
 
 def train_and_evaluate(job: NetworkJob, images: Images, kept: Images, test: Dataset, progress: ProgressCallback) -> str:
     """Leave ``net.pt``, ``architecture.json`` and ``evaluation.json``; gives what went wrong, or nothing."""
-    trained, asked, place = retrain(job.training, images, kept, progress), job.evaluating, job.training.folder
+    place = retrain(job.training, images, kept, progress).path.parent
     write_architecture(place / "architecture.json", job.training.architecture)
-    evaluator = SimulatedEvaluator(asked.chip, test, asked.record, asked.options, asked.mode, target=asked.target)
-    data: dict[str, object] = {"format": EVALUATION, "version": "1.0"}
-    failed = ""
-    try:
-        data["evaluation"] = asdict(evaluator.evaluate(trained.path))
-    except CannotMap as error:
-        data["failed"] = str(error)
-        failed = f"network {place.name} cannot be compiled: {str(error).splitlines()[0]}"
-    write_text(place / "evaluation.json", json.dumps(data, indent=1) + "\n")
+    failed = keep_evaluation(place, SIMULATED, job.evaluator(data=test).evaluate)
     (place / "retrain.checkpoint").unlink(missing_ok=True)
-    return failed
+    return f"network {place.name} cannot be compiled: {failed.splitlines()[0]}" if failed else ""

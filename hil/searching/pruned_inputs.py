@@ -23,7 +23,6 @@ from hil.simulation.chip_workers import THREADS
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.errors import CannotMap
-from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import NetworkFile, load_network
 from mapping.network.float_run import float_logits
 from mapping.scale_choice import judged_by_float
@@ -81,12 +80,7 @@ def pruning_inputs(teacher_file: Path, settings: SearchSettings) -> PruningInput
     recipe = settings.asked
     options = DeployOptions(virtual_chips=CHIPS, age_s=settings.age_s, seed=settings.seed, recipe=recipe)
     costs = settings.costs or settings.chip
-    target = load_target(
-        costs,
-        macros=(settings.macros or None) if costs == settings.chip else None,
-        layout=recipe.laid_out(LayoutOptions()),
-        adapter_rank=recipe.tune_plan.rank,
-    )
+    target = load_target(costs, macros=(settings.macros or None) if costs == settings.chip else None, recipe=recipe)
     teacher = teacher_of(given.graph)
     seen = relevance(teacher.graph, teacher.channels, teacher.blocks, fit.spread(SEEN).pixels, settings.seed)
     wanted = np.asarray(float_logits(teacher.graph, held.pixels), np.float32)

@@ -28,7 +28,6 @@ from hil.pages.summary import Fact, Headline, NextStep, Summary, Tone
 from hil.pages.tables import Table
 from hil.searching.settings import FEW, USUAL_IMAGES, SearchSettings
 from hil.watch import Watch
-from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import NetworkFile, load_network, save_network
 from search.pruned.array_errors import ArrayErrors
 from search.pruned.choose import counts
@@ -181,10 +180,7 @@ def prune(
     with watch.stage("loading"):
         given = load_network(network)
         fit, held = pruning_images(given, data, asked.subset, asked.seed)
-        recipe = (treated or TechniqueOptions()).recipe()
-        target = load_target(
-            costs, macros=macros, layout=recipe.laid_out(LayoutOptions()), adapter_rank=recipe.tune_plan.rank
-        )
+        target = load_target(costs, macros=macros, recipe=(treated or TechniqueOptions()).recipe())
         teacher = teacher_of(given.graph)
         own = PruningPlan(given.weight_bits, given.activation_bits, layer_bits=dict(given.layer_bits))
     with watch.stage("pruning"):

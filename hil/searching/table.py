@@ -11,17 +11,15 @@ from cim.chip.file import is_cost_model
 from hil.atomic import write_text
 from hil.errors import FileError, UsageError
 from hil.searching.budget import SearchPlan
+from hil.searching.evaluator import Evaluation
 from hil.searching.folder import SearchFolder
 from hil.searching.front import modes_of, read_findings
-from hil.searching.loop import read_measured
-from hil.searching.networks import network_name, read_evaluation
+from hil.searching.networks import MEASURED, SIMULATED, network_name, read_evaluation
 from hil.searching.settings import SearchSettings
 from hil.watch import Watch
-from mapping.layout.lay_out import LayoutOptions
 from mapping.recipe.idle_copies import IdleCopies
 from search.choice.front import Front, Member, read_front
 from search.choice.hardware_significance import MODES
-from search.evaluator import Evaluation
 from search.files import read_json
 from search.space.architecture import to_json
 from search.space.candidate import CandidateCost, workload
@@ -103,10 +101,7 @@ def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | Non
 
 def other_costs(folder: SearchFolder, members: Sequence[Member], name: str) -> list[CandidateCost]:
     """Costs of the networks of a search on another target; one that is too large counts with the macros it needs."""
-    settings = folder.known_settings
-    asked = settings.asked
-    layout, rank = asked.laid_out(LayoutOptions()), asked.tune_plan.rank
-    space, target = folder.load_space(), load_target(name, layout=layout, adapter_rank=rank)
+    space, target = folder.load_space(), load_target(name, recipe=folder.known_settings.asked)
     return [target.cost(workload(space, a)) for a in (m.architecture for m in members)]
 
 
@@ -129,8 +124,7 @@ def _modes(folder: SearchFolder, front: Front) -> dict[str, list[str]]:
 
 def _row(folder: SearchFolder, member: Member, cost: CandidateCost, modes: dict[str, list[str]]) -> Row:
     name = network_name(member.architecture)
-    found, measured = read_evaluation(folder.networks / name), read_measured(folder, name)
-    evaluated = asdict(found) if isinstance(found, Evaluation) else None
+    found, measured = (read_evaluation(folder.networks / name, kind) for kind in (SIMULATED, MEASURED))
     file = folder.networks / name / "net.pt"
     return {
         "name": name,
@@ -139,8 +133,8 @@ def _row(folder: SearchFolder, member: Member, cost: CandidateCost, modes: dict[
         "predicted": member.accuracy,
         "predicted_low": member.accuracy_low,
         "modes": modes.get(name, []),
-        "evaluated": evaluated,
-        "measured": None if measured is None else asdict(measured),
+        "evaluated": asdict(found) if isinstance(found, Evaluation) else None,
+        "measured": asdict(measured) if isinstance(measured, Evaluation) else None,
         "failed": found if isinstance(found, str) else None,
         "network": str(file.relative_to(folder.root)) if found is not None else None,
         "edp_mj_ms": cost.edp_mj_ms,

@@ -46,7 +46,9 @@ class SearchRun:
         return Machine(settings.device, precision=cast(Precision, settings.precision))
 
     def schedule(self, epochs: int, **more: Any) -> TrainingSchedule:
-        return schedule(self.settings, epochs, **more)
+        """Training schedule of everything in a search."""
+        same = {name: getattr(self.settings, name) for name in ("batch", "shift", "symmetry", "seed")}
+        return TrainingSchedule(epochs, **(same | more))
 
     def report_jobs(self, epochs: int, what: str, jobs: int) -> Callable[[int, EpochRecord], None]:
         """Progress by epoch of jobs that run side by side; other records count as epochs behind the last one."""
@@ -80,17 +82,6 @@ def expected_phases(settings: SearchSettings) -> tuple[PlannedStage, ...]:
         "networks": (settings.networks * settings.epochs * images * TRAINED_IMAGE_S + simulated) / side,
     }
     return tuple(PlannedStage(name, work_s) for name, work_s in phases.items())
-
-
-def schedule(settings: SearchSettings, epochs: int, **more: Any) -> TrainingSchedule:
-    """Training schedule of everything in a search."""
-    same: dict[str, Any] = {
-        "batch": settings.batch,
-        "shift": settings.shift,
-        "symmetry": settings.symmetry,
-        "seed": settings.seed,
-    }
-    return TrainingSchedule(epochs, **(same | more))
 
 
 @contextlib.contextmanager

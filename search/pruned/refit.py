@@ -133,12 +133,8 @@ class _Refit:
                         values.pop(name, None)
             for name in set(old.inputs):
                 if last_taught[name] == old.name:
-                    self._drop(name, taught, old)
+                    taught.pop(name, None)
         return Refitted(replace(graph, nodes=tuple(made)), self.added)
-
-    def _drop(self, name: str, taught: dict[str, Tensor], now: Node) -> None:
-        """A map of the teacher that nothing reads; that of a shortcut stays until its sum was made."""
-        taught.pop(name, None)
 
     def _node(self, node: Node, values: dict[str, Tensor], taught: Mapping[str, Tensor]) -> list[Node]:
         inputs = [values[name] for name in node.inputs]

@@ -14,6 +14,7 @@ from cim.cost.network_cost import NoCostModel, estimate
 from cim.cost.workload import Workload
 from cim.mnsim import MnsimConfig, MnsimCost, MnsimError, estimate_mnsim, load_mnsim
 from mapping.layout.lay_out import LayoutOptions
+from mapping.recipe.recipe import Recipe
 from mapping.tune.low_rank import with_adapters
 from mapping.workload import placed
 from search.space.candidate import CandidateCost
@@ -65,6 +66,11 @@ class ChipTarget:
     chip: ChipSpec
     layout: LayoutOptions = EACH_ONCE
     adapter_rank: int = 0  # of the digital adapter that a tune gives each layer
+
+    @classmethod
+    def of(cls, chip: ChipSpec, recipe: Recipe) -> ChipTarget:
+        """A chip with what a recipe writes to it."""
+        return cls(chip, recipe.laid_out(LayoutOptions()), recipe.tune_plan.rank)
 
     def __post_init__(self) -> None:
         if self.chip.cost is None:
@@ -153,21 +159,20 @@ def load_target(
     name_or_path: str,
     *,
     macros: int | None = None,
-    layout: LayoutOptions = EACH_ONCE,
-    adapter_rank: int = 0,
+    recipe: Recipe | None = None,
 ) -> Target:
     """A chip file or an MNSIM configuration, shipped (by name) or a user's (a path ending in ``.toml``).
 
     Args:
         macros: another macro count than the chip file's; an MNSIM configuration takes none.
-        layout, adapter_rank: as those of a ``ChipTarget``. MNSIM lays networks out by itself.
+        recipe: what a deployment does to the network (copies, adapters). MNSIM lays networks out by itself.
 
     Raises:
         ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
         NoCostModel: a chip file without [cost].
     """
     if not is_cost_model(str(name_or_path)):
-        return ChipTarget(load_chip(name_or_path, macros=macros), layout, adapter_rank)
+        return ChipTarget.of(load_chip(name_or_path, macros=macros), recipe or Recipe())
     if macros is not None:
         raise ChipFileError(name_or_path, 0, "", "is a configuration of MNSIM 2.0; its tiles are set in the file")
     return MnsimTarget(load_mnsim(name_or_path))

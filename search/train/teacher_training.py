@@ -6,10 +6,11 @@ built of the candidates would only find itself again. Imports torch: import this
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -77,44 +78,45 @@ class _Teaching(TrainingTask):
 
 
 def train_teacher(
-    space: Space,
-    images: Images,
-    validation: Images,
-    schedule: TrainingSchedule,
-    *,
-    classes: Sequence[str],
-    growth: int = 16,
-    layers: int = 2,
-    checkpoint: Path | None = None,
-    machine: Machine | None = None,
+    space: Space, images: Images, validation: Images, schedule: TrainingSchedule, *, classes: Sequence[str],
+    growth: int = 16, layers: int = 2, checkpoint: Path | None = None, machine: Machine | None = None,
     progress: ProgressCallback | None = None,
-) -> NetworkFile:
-    """A dense teacher of our own for a space; its validation accuracy stands in the provenance.
+) -> NetworkFile:  # fmt: skip
+    """A dense teacher of our own for a space; its validation accuracy is in the provenance.
 
     Args:
-        checkpoint: file that a training that was killed resumes from; None: none.
+        checkpoint: file that a training that was killed resumes from; None: there is none.
     """
-    machine = machine or Machine()
-    return machine.run(
-        _train, space, images, validation, schedule, tuple(classes), growth, layers, checkpoint, machine.precision,
-        progress=progress,
-    )  # fmt: skip
+
+    def made() -> nn.Module:
+        return DenseTeacher(space, growth, layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    key = f"teacher {space.skeleton} {growth} {layers}"
+    trained, score = _taught(made, key, images, validation, schedule, checkpoint, machine, progress)
+    channels = space.input_shape[0]
+    graph = capture(
+        trained.cpu().eval(),
+        torch.zeros(1, *space.input_shape),
+        preprocess=Preprocess((0.0,) * channels, (1.0,) * channels),
+        classes=tuple(classes),
+        provenance={
+            "trained by": f"hil search, dense teacher, growth {growth}, {schedule.epochs} epochs, seed {schedule.seed}",
+            "training images": images.digest,
+            "validation accuracy": f"{score:.2f} % of {len(validation)} training images kept out",
+        },
+    )
+    few = _first(images)
+    return NetworkFile(graph, 8, 8, few.pixels, few.labels)
 
 
 def refine_teacher(
-    network: NetworkFile,
-    images: Images,
-    validation: Images,
-    schedule: TrainingSchedule,
-    *,
-    checkpoint: Path | None = None,
-    machine: Machine | None = None,
-    progress: ProgressCallback | None = None,
-) -> NetworkFile:
+    network: NetworkFile, images: Images, validation: Images, schedule: TrainingSchedule, *,
+    checkpoint: Path | None = None, machine: Machine | None = None, progress: ProgressCallback | None = None,
+) -> NetworkFile:  # fmt: skip
     """Go on training a network that was trained elsewhere, on the images of now; batch norms are merged, then fixed.
 
     Args:
-        checkpoint: file that a training that was killed resumes from; None: none.
+        checkpoint: file that a training that was killed resumes from; None: there is none.
 
     Raises:
         TeacherError: its input or its classes are others than those of the images.
@@ -126,68 +128,41 @@ def refine_teacher(
             f"a teacher of {graph.input_shape} images and {len(graph.classes)} classes; "
             f"the training images are {(channels, height, width)}, with labels up to {most}"
         )
-    machine = machine or Machine()
-    return machine.run(_refine, network, images, validation, schedule, checkpoint, machine.precision, progress=progress)
 
+    def made() -> nn.Module:
+        return PixelGraph(GraphPart(merged(graph.nodes), INPUT, trained=True), graph.preprocess)
 
-def _train(
-    fabric: Fabric,
-    space: Space,
-    images: Images,
-    validation: Images,
-    schedule: TrainingSchedule,
-    classes: tuple[str, ...],
-    growth: int,
-    layers: int,
-    checkpoint: Path | None,
-    precision: str,
-    progress: ProgressCallback | None,
-) -> NetworkFile:
-    torch.manual_seed(schedule.seed)
-    model = DenseTeacher(space, growth, layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    task = _Teaching(model, validation, fabric.device)
-    key = f"teacher {space.skeleton} {growth} {layers} {validation.digest} {precision}"
-    trained, records = fit(fabric, task, images, schedule, checkpoint=checkpoint, key=key, progress=progress)
-    channels = space.input_shape[0]
-    graph = capture(
-        trained.cpu().eval(),
-        torch.zeros(1, *space.input_shape),
-        preprocess=Preprocess((0.0,) * channels, (1.0,) * channels),
-        classes=classes,
-        provenance={
-            "trained by": f"hil search, dense teacher, growth {growth}, {schedule.epochs} epochs, seed {schedule.seed}",
-            "training images": images.digest,
-            "validation accuracy": f"{records[-1].score:.2f} % of {len(validation)} training images kept out",
-        },
-    )
-    few = images.pixels[: min(CALIBRATION_IMAGES, len(images))]
-    return NetworkFile(graph, 8, 8, few, images.labels[: len(few)])
-
-
-def _refine(
-    fabric: Fabric,
-    network: NetworkFile,
-    images: Images,
-    validation: Images,
-    schedule: TrainingSchedule,
-    checkpoint: Path | None,
-    precision: str,
-    progress: ProgressCallback | None,
-) -> NetworkFile:
-    torch.manual_seed(schedule.seed)
-    graph = network.graph
-    model = PixelGraph(GraphPart(merged(graph.nodes), INPUT, trained=True), graph.preprocess)
-    task = _Teaching(model, validation, fabric.device)
-    key = f"given teacher {network.digest} {validation.digest} {precision}"
-    trained, records = fit(fabric, task, images, schedule, checkpoint=checkpoint, key=key, progress=progress)
+    key = f"given teacher {network.digest}"
+    trained, score = _taught(made, key, images, validation, schedule, checkpoint, machine, progress)
     assert isinstance(trained, PixelGraph)
     provenance = {
         **graph.provenance,
         "trained further by": f"hil search, {schedule.epochs} epochs, seed {schedule.seed}",
         "training images": images.digest,
-        "validation accuracy": f"{records[-1].score:.2f} % of {len(validation)} images kept out of that training",
+        "validation accuracy": f"{score:.2f} % of {len(validation)} images kept out of that training",
     }
-    few = images.pixels[: min(CALIBRATION_IMAGES, len(images))]
-    graph = replace(graph, nodes=trained.part.graph_nodes(), provenance=provenance)
-    labels = images.labels[: len(few)]
-    return replace(network, graph=graph, calibration_images=few, calibration_labels=labels, calibration_keys=NO_KEYS)
+    graph, few = replace(graph, nodes=trained.part.graph_nodes(), provenance=provenance), _first(images)
+    return replace(
+        network, graph=graph, calibration_images=few.pixels, calibration_labels=few.labels, calibration_keys=NO_KEYS
+    )
+
+
+def _taught(
+    made: Callable[[], nn.Module], key: str, images: Images, validation: Images, schedule: TrainingSchedule,
+    checkpoint: Path | None, machine: Machine | None, progress: ProgressCallback | None,
+) -> tuple[nn.Module, float]:  # fmt: skip
+    """A network after training, and its validation accuracy; ``key`` names what it begins as."""
+    on = machine or Machine()
+
+    def run(fabric: Fabric, progress: ProgressCallback | None) -> tuple[nn.Module, float]:
+        torch.manual_seed(schedule.seed)
+        task, full = _Teaching(made(), validation, fabric.device), f"{key} {validation.digest} {on.precision}"
+        trained, records = fit(fabric, task, images, schedule, checkpoint=checkpoint, key=full, progress=progress)
+        return trained, records[-1].score
+
+    return on.run(run, progress=progress)
+
+
+def _first(images: Images) -> Images:
+    """Images that a compiler calibrates with."""
+    return images.part(np.arange(min(CALIBRATION_IMAGES, len(images))))

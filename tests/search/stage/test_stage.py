@@ -264,7 +264,6 @@ def test_torch_is_imported_by_training_alone() -> None:
 
     names = (
         "choice.accuracy",
-        "evaluator",
         "choice.front",
         "choice.pareto",
         "space.genes",

@@ -19,7 +19,6 @@ from mapping.network.file import load_network, save_network  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from search.errors import SearchFileError  # noqa: E402
-from search.evaluator import Evaluation  # noqa: E402
 from search.train.checkpoint import load_checkpoint  # noqa: E402
 from search.train.images import Images, Symmetry, moved, symmetric  # noqa: E402
 from search.train.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
@@ -165,13 +164,6 @@ def test_half_precision_trains_too(tmp_path: Path) -> None:
     settings = dataclasses.replace(job(tmp_path).settings, schedule=schedule)
     found = retrain(job(tmp_path, settings=settings, machine=Machine(precision="bf16-mixed")), TRAIN, KEPT)
     assert all(np.isfinite(r.loss) for r in found.epochs)
-
-
-def test_an_evaluation_holds_together() -> None:
-    good = Evaluation(0.9, 0.88, 0.87, 0.92, 20, 1000, 2e6, 1e9, "simulated from a record")
-    assert good.edp_mj_ms == pytest.approx(2.0)
-    with pytest.raises(ValueError, match="no evaluation"):
-        dataclasses.replace(good, accuracy_worst=0.95)
 
 
 def test_a_checkpoint_of_a_stranger_runs_nothing_and_is_refused_as_a_file(tmp_path: Path) -> None:
