@@ -101,7 +101,7 @@ def simulate(
         NextStep(f"hil deploy{named} --emulated", "the same through frames and a chip that it does not know"),
         NextStep(f"{again} --age {ages} --target-accuracy 90", "how long it lasts, and the yield"),
     ]
-    if result.too_few:
+    if result.moves:
         steps.append(NextStep(f"{again} --chips 100", "separates ignorance of the cells from how chips differ"))
     if result.loses:
         taught = trained_on(

@@ -76,6 +76,54 @@ class Shares:
         return {"chips": self.chips, "ignorance": self.ignorance, "error": self.error, "values": values}
 
 
+MEASURED_BY = {  # steps of hil calibrate
+    "cell_error_factor": "relaxation",
+    "column_gain_sigma": "transfer",
+    "column_offset_codes": "transfer",
+    "conversion_noise_codes": "bench offset",
+    "inl_codes": "transfer",
+    "product_error": "network-like products",
+    "read_variance_us2": "read noise",
+    "stuck_high_share": "stuck map",
+    "stuck_low_share": "stuck map",
+    "unreached_share": "level programming",
+    "wire_ohm": "near and far rows",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What one virtual chip's score moves by from the lowest to the highest value of each range, others in the middle.
+
+    ``of_values`` and their standard errors ``errors``, (p,): the same chip and images at both ends.
+    """
+
+    points: BeliefPoints
+    of_values: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    images: int
+
+    def parts(self, metric: Metric) -> list[SummaryItem]:
+        """The values that move the score by more than half the 95 % interval of the move, the largest first."""
+        p, rows, halves = self.points, [], metric.factor * 1.96 * self.errors
+        for i in np.argsort(-np.abs(self.of_values), kind="stable"):
+            move = metric.factor * float(self.of_values[i])
+            if abs(move) > halves[i]:
+                name, ends = p.names[i], f"{p.low[i]:g} … {p.high[i]:g}"
+                rows.append((name, ends, f"{move:+.1f} ± {halves[i]:.1f}", MEASURED_BY.get(name, "")))
+        on = f"one chip and {self.images:,} images, each of {len(p.names)} values alone at both ends of its range"
+        if not rows:
+            text = f"nothing moves by more than its error (± {halves.max():.1f} {metric.unit} or less; {on})"
+            return [Fact("Measure first", text)]
+        columns = ("value", "range of the chip file", f"moves, {metric.unit}", "step of hil calibrate")
+        note = f"By {on}; those left out do not move it. Shares of the variance: --chips 100."
+        return [Table("Measure first", columns, tuple(rows), note)]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        every = zip(self.points.names, self.of_values.tolist(), self.errors.tolist(), strict=True)
+        return [{"value": name, "move": move, "se": error} for name, move, error in every]
+
+
 def shares(points: BeliefPoints, scores: NDArray[np.float64]) -> Shares | None:
     """Shares of the variance of ``scores`` (chips,); None: too few chips, or scores that are all the same."""
     chips, count = points.places.shape

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cim.record.ignorance import BeliefPoints
 from hil.pages.summary import Fact, Headline, NextStep, Scale, ScaleRow, Summary, SummaryItem, Tone
 from hil.pages.tables import Table, duration
-from hil.prediction.shares import Shares, Shrunk, shares
+from hil.prediction.shares import Moves, Shares, Shrunk, shares
 from hil.verdict.metric import ACCURACY, Metric
 from hil.verdict.survival import lost_on_virtual_chips
 from hil.verdict.yields import Distribution, Yield
@@ -35,6 +35,7 @@ class Prediction:
     metric: Metric = ACCURACY
     points: BeliefPoints | None = None  # what each virtual chip is like, where a chip file says it by ranges
     shrunk: Shrunk | None = None  # what measuring did to a belief by ranges
+    moves: Moves | None = None  # where chips are too few for shares
     float_score: float | None = None  # of the float network, where it is at hand
     answers: str = ""  # chips that have each image right at the first age, in run order, base 36; "" above 35 chips
 
@@ -104,12 +105,8 @@ class Prediction:
     def _shares(self) -> list[SummaryItem]:
         """Parts of the spread, and what to measure first."""
         found = self.shares_at(0)
-        return [] if found is None else found.parts(self.metric)
-
-    @property
-    def too_few(self) -> bool:
-        """Whether more virtual chips would separate ignorance of their physics from how chips differ."""
-        return self.points is not None and len(self.points.names) > 0 and self.shares_at(0) is None
+        first = found or self.moves
+        return [] if first is None else first.parts(self.metric)
 
     def one_chip(self, age: int) -> tuple[float, float]:
         """95 % interval of one more chip: where its file gives ranges and chips are enough, of them (``shares``)."""
@@ -188,6 +185,7 @@ class Prediction:
             "age_s": self.age_s,
             "ages": ages,
             **({} if self.shrunk is None else {"measured": self.shrunk.to_json()}),
+            **({} if self.moves is None else {"moves": self.moves.to_json()}),
         }
 
 

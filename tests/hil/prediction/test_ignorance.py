@@ -92,6 +92,18 @@ def test_a_prediction_by_ranges_says_what_is_ignorance_and_what_to_measure_first
     assert sure.shares_at(0) is None
 
 
+def test_few_chips_name_the_value_that_moves_the_score_and_the_step_that_measures_it(
+    small: Small, images: Dataset
+) -> None:
+    program = dataclasses.replace(small.program, spec=unsure(small.program.spec))
+    few = dataclasses.replace(OPTIONS, virtual_chips=3)
+    found = predict(program, images, None, few, Watch(), mode="fast")
+    (table,) = [part for part in found.summary().parts if isinstance(part, Table) and part.title == "Measure first"]
+    assert [(row[0], row[3]) for row in table.rows] == [("cell_error_factor", "relaxation")]
+    moved = {row["value"]: row["move"] for row in found.to_json()["moves"]}
+    assert moved["cell_error_factor"] < -0.1 < moved["wire_ohm"]
+
+
 def test_measuring_shows_the_interval_before_and_the_values_that_were_found(small: Small, images: Dataset) -> None:
     program = dataclasses.replace(small.program, spec=unsure(small.program.spec))
     found = predict(program, images, small.record, OPTIONS, Watch(), mode="fast")
