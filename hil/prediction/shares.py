@@ -116,7 +116,7 @@ class Moves:
             text = f"nothing moves by more than its error (± {halves.max():.1f} {metric.unit} or less; {on})"
             return [Fact("Measure first", text)]
         columns = ("value", "range of the chip file", f"moves, {metric.unit}", "step of hil calibrate")
-        note = f"By {on}; those left out do not move it. Shares of the variance: --chips 100."
+        note = f"By {on}; those left out do not move it. A hundred chips give shares of the variance."
         return [Table("Measure first", columns, tuple(rows), note)]
 
     def to_json(self) -> list[dict[str, Any]]:
