@@ -8,7 +8,7 @@ after the other, so that a thousand take the memory of a few.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,7 +42,6 @@ from hil.simulation.virtual_chip import SampledDevice, VirtualChip, build_chip
 from hil.simulation.virtual_chips import VirtualChips, at_once
 from hil.simulation.virtual_target import VirtualTarget
 from hil.verdict.agreement import count_answers
-from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
@@ -147,9 +146,9 @@ def predict(
             accuracies[:, number] = task.totals(scores)
             right.append(scores[0])
             watch.step(number + 1, options.virtual_chips, f"virtual chip {number + 1} of {options.virtual_chips}")
-    few = len(ages) == 1 and row.points is not None and shares(row.points, accuracies[0]) is None
+    few = task.metric.binary and len(ages) == 1 and row.points is not None and shares(row.points, accuracies[0]) is None
     with watch.stage("ranges"):
-        moves = moves_of(row, images, targets, task, watch) if few else None
+        moves = moves_of(row, images, lambda x: task.scores(x, targets[: x.shape[1]])[0], watch) if few else None
     ideal = float(metric_of(task, run(program, images, IdealMultiply(program)), targets))
     notes = (*notes, tuning_words(row.targets, tune_at), *aim_notes(program))
     return Prediction(
@@ -172,23 +171,23 @@ def predict(
 
 
 def moves_of(
-    row: VirtualRow, images: NDArray[np.uint8], targets: NDArray[np.generic], task: Task, watch: Watch
+    row: VirtualRow, images: NDArray[np.uint8], right: Callable[[NDArray[np.int32]], NDArray[np.float64]], watch: Watch
 ) -> Moves | None:
     """Each value of the ranges at its ends on one virtual chip, on so few images that as many answers are taken as the
-    row gave; None: no ranges, or scores that are no shares of images."""
+    row gave, by what is ``right`` of logits (1, n, classes); None: no ranges."""
     points = row.points
-    if points is None or not points.names or not task.metric.binary:
+    if points is None or not points.names:
         return None
     count, inputs = len(points.names), correction_inputs(row.program)
     few = min(len(images), max(1, len(images) * row.options.virtual_chips // (2 * count)))
-    right = np.empty((count, 2, few))
+    scores = np.empty((count, 2, few))
     for i, end in np.ndindex(count, 2):
         watch.step(2 * i + end, 2 * count, points.names[i])
         places = np.full((1, count), 0.5)
         places[0, i] = end
-        logits = replace(row, points=replace(points, places=places)).answers(0, images[:few], inputs)
-        right[i, end] = task.scores(logits, targets[:few])[0]
-    moved = right[:, 1] - right[:, 0]
+        at_end = replace(row, points=replace(points, places=places))
+        scores[i, end] = right(at_end.answers(0, images[:few], inputs))
+    moved = scores[:, 1] - scores[:, 0]
     return Moves(points, moved.mean(1), moved.std(1, ddof=min(1, few - 1)) / np.sqrt(few), few)
 
 
