@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -231,6 +232,36 @@ def firmware(
     return ExitCode.DONE
 
 
+def list_(as_json: Json = False) -> int:
+    """List the dies that were driven from here, with their events and records by date; quarantined ones are named."""
+    from hil.driver.errors import shown
+    from hil.transports.dies import dies, quarantine
+
+    found = dies()
+    rows = tuple((shown(serial), e.time, str(e.what), shown(e.text)) for serial, its in found.items() for e in its)
+    held = [shown(serial) for serial in found if quarantine(serial) is not None]
+    print_result(
+        [Table("Dies", ("", "", "", ""), rows) if rows else "no die has an event", f"quarantined: {len(held)}", *held],
+        {"dies": {serial: [asdict(event) for event in its] for serial, its in found.items()}, "quarantined": held},
+        as_json,
+    )
+    return ExitCode.DONE
+
+
+def release(
+    serial: Annotated[str, typer.Argument(help="serial number of the die, as hil board list shows it")],
+    reason: Annotated[str, typer.Option(help="what was looked at, for whoever reads the events of this die")],
+) -> int:
+    """Let a quarantined die be driven again."""
+    from hil.transports.dies import Happened, note, quarantine
+
+    if not reason.strip() or quarantine(serial) is None:
+        text = "the reason is empty" if not reason.strip() else f"no die of serial number {serial!r} is quarantined"
+        raise UsageError(text, hint="hil board list")
+    note(serial, Happened.RELEASED, reason)
+    return ExitCode.DONE
+
+
 def trace(wire_log: Annotated[Path, typer.Argument(help="wire.log of a run folder, finished or not")]) -> int:
     """Print a wire log message by message: time, direction, number, content in short."""
     from hil.driver.wire_trace import trace_lines
@@ -242,6 +273,6 @@ def trace(wire_log: Annotated[Path, typer.Argument(help="wire.log of a run folde
 
 
 board = group(
-    "Chips on a wire: ports, identity, self-test, first products, cells, forming, pulses, firmware.",
-    ports, info, selftest, mvm, cells, form, pulse, trace, firmware,
+    "Chips on a wire: ports, identity, self-test, first products, cells, forming, pulses, firmware, dies.",
+    ports, info, selftest, mvm, cells, form, pulse, trace, firmware, list_, release,
 )  # fmt: skip

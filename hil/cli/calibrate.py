@@ -45,6 +45,7 @@ def calibrate(
     from hil.calibration.procedure import calibrate
     from hil.calibration.store import partial_folder
     from hil.report.work_folder import discard
+    from hil.transports.dies import Happened, note
 
     settings = asked.upon(CalibrationOptions())
     wire = on.upon(ChipOnWire())
@@ -66,6 +67,8 @@ def calibrate(
         )
     with writing(out):
         save_record(record, out)
+    if driver.description.kind == "silicon" and record.serial:
+        note(record.serial, Happened.RECORD, str(out.resolve()))
     discard(partial_folder(out))
     print_result([first_of(record)], {"record": str(out), "serial": record.serial, "macros": list(chosen)}, as_json)
     return ExitCode.DONE

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cim.chip.file import chip_names, load_chip
 from cim.chip.spec import ChipSpec
-from firmware_protocols.messages import Describe, Description
+from firmware_protocols.messages import Capability, Describe, Description
 from hil.driver.chip_clock import ComparedClock
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.keys import HostKey, find_key
@@ -19,6 +19,7 @@ from hil.driver.session import Session
 from hil.errors import MismatchError, UsageError
 from hil.transports import open_transport
 from hil.transports.base import Transport
+from hil.transports.dies import HeldDie
 from hil.transports.in_process import InProcessTransport
 from hil.transports.journal import Journal
 from hil.transports.reopening import reopener
@@ -142,6 +143,12 @@ def introduced(session: Session, *, chip: str | Path | ChipSpec | None = None, m
         found = _chip_file(chip, macros, description, session.transport)
         check_description(address, description, found)
         session.checks.spec = found
+        if description.kind == "silicon" and description.serial and not address.startswith("replay:"):
+            # A chip role in this process ends with it, so that it switches nothing off by itself.
+            alone = Capability.DEAD_MAN in session.hello.capabilities and not isinstance(
+                session.transport, InProcessTransport
+            )
+            session.die = HeldDie(description.serial, "the chip itself" * alone)
     except BaseException as error:
         session.close(ending=f"{type(error).__name__}: {error}"[:500])
         raise

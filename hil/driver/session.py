@@ -36,6 +36,7 @@ from hil.driver.resumed import LeftInChip
 from hil.errors import HilError, LinkError, OutputError, PortError
 from hil.transports import is_serial
 from hil.transports.base import CHUNK, Transport
+from hil.transports.dies import HeldDie
 from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog
 
@@ -96,7 +97,8 @@ class Session:
         self._heard_s = 0.0  # last reply or progress
         self._free_s = 0.0  # last reply, or request of a chip that had none: since when the one that is due is at work
         self.checks = ReplyChecks(transport.address)
-        self._closed = self._leaving = False
+        self._closed = self._leaving = self._are_off = False
+        self.die: HeldDie | None = None  # of a chip that is silicon
         self.chip_time_ns = self.latest_chip_time_ns = 0  # the latter: also of requests aside, by the chip's own clock
         self._compared: tuple[ComparedClock, Callable[[], float]] | None = None
         self._sent_s: dict[int, float] = {}  # of what was asked, by the clock of the comparison
@@ -226,6 +228,8 @@ class Session:
         try:
             self.transport.close()
         finally:
+            if self.die is not None:
+                self.die.release(clean=self._are_off)
             if self._log is not None:
                 self._log.close(self.counters, ending)
 
@@ -420,4 +424,5 @@ class Session:
             failed = error
         finally:
             self._answer_s = usual
+        self._are_off = failed is None or isinstance(failed, OutputError)
         return failed

@@ -28,6 +28,7 @@ from hil.errors import DeviceError, HilError, UsageError
 STARTS_S = 20.0  # within which a board is back
 CUTS = 8
 IMAGE_BYTES = 5000
+NOBODY = "nobody cuts the power: hil board selftest --power-cycle ask, or a command that does"
 
 
 def memory_outlives_the_power(bench: Bench) -> str:
@@ -57,7 +58,7 @@ def a_cut_write_leaves_whole_records(bench: Bench) -> str:
     """Power that fails in the middle of a write leaves the answers of before, whole, or the new one, whole."""
     bench.needs(Capability.JOURNAL, Capability.PROGRAM_TILE)
     if bench.cut_power is None:
-        raise _nobody_cuts()
+        raise NotTried(NOBODY)
     macro, rng = bench.spec.macro, np.random.default_rng(7)
     rows = min(macro.rows, 32)
     blank = masked_write(bench, CellBlock(0, 0, rows, 0, min(macro.columns, 32)))
@@ -95,13 +96,9 @@ def _cut_in(bench: Bench, write: ProgramTile, after_s: float) -> bool:
     return not kept
 
 
-def _nobody_cuts() -> NotTried:
-    return NotTried("nobody cuts the power: hil board selftest --power-cycle ask, or a command that does")
-
-
 def _cut(bench: Bench, after_s: float = 0.0) -> None:
     if bench.cut_power is None:
-        raise _nobody_cuts()
+        raise NotTried(NOBODY)
     time.sleep(after_s)
     bench.cut_power()
 

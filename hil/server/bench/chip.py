@@ -49,6 +49,7 @@ from hil.server.bench.roles import Contact, carry_out
 from hil.server.board import Board
 from hil.server.request_checks import check_request
 from hil.transports import open_transport
+from hil.transports.dies import Happened, judge, note, refuse_quarantined
 from hil.transports.locks import Lock
 
 T = TypeVar("T")
@@ -84,7 +85,9 @@ class BenchChip(Board):
                 self.instruments[name] = Instrument(entry, line, bench.current_a, beside_others=several)
                 opened.callback(self.instruments[name].close)
             self.identities = [instrument.hello() for instrument in self.instruments.values()]
-            self._guard = Guard.of(bench)
+            emulated = any(EMULATED in identity for identity in self.identities)
+            self._die = "" if emulated else bench.serial
+            self._guard = Guard.of(bench, self._die)
             self._guard.watch()
             opened.pop_all()
         drive, pulser = (self.instruments[entry.name] for entry in bench.drives)
@@ -104,6 +107,10 @@ class BenchChip(Board):
             self.close()
             error.add_note(str(self.outputs))
             raise
+        left_by = next((lock.left_by for lock in self._locks if lock.left_by), None)
+        if left_by is not None and self._die:
+            timers = (entry.model.has_timer for entry in self.bench.instruments.values())
+            judge(self._die, left_by, "its instruments' timers" * all(timers))
         for lock in self._locks:
             lock.clear(str(self.outputs))
 
@@ -119,7 +126,7 @@ class BenchChip(Board):
             revision=self.spec.revision,
             serial=self.bench.serial,
             firmware=f"bench {self.bench.name}: {', '.join(i.model.name for i in self.instruments.values())}{products}",
-            kind="emulated" if any(EMULATED in identity for identity in self.identities) else "silicon",
+            kind="silicon" if self._die else "emulated",
             macros=self.spec.macros,
             rows=macro.rows,
             columns=macro.columns,
@@ -273,6 +280,7 @@ class BenchChip(Board):
 
     def switch_on(self) -> None:
         """Limits of the chip file into the instruments, read back, then timers; nothing is on before all are."""
+        refuse_quarantined(self._die)
         if not self._lines_open:
             self._guard.rest()
             for instrument in self.instruments.values():
@@ -304,7 +312,10 @@ class BenchChip(Board):
             self.outputs_on = False
         except ComplianceTrip as trip:
             self.outputs_off()
-            raise Refusal(ErrorCode.FAULT, self._trip_text(trip)) from None
+            text = self._trip_text(trip)
+            if self._die:
+                note(self._die, Happened.QUARANTINED, text)
+            raise Refusal(ErrorCode.FAULT, text) from None
         except LinkError:  # also of an instrument that has no outputs
             try:
                 self.outputs_off()

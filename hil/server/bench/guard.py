@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from hil.errors import HilError, PortError
 from hil.transports import open_transport
 from hil.transports.base import CHUNK
+from hil.transports.dies import Happened, note
 
 if TYPE_CHECKING:  # a guard is started for each run: it imports what it needs, and that before it says that it watches
     from hil.server.bench.bench_file import BenchFile, InstrumentEntry
@@ -37,15 +38,17 @@ _NICE = -10  # it has nothing to do until it is needed
 class Guard:
     """Watches over instruments until it is dismissed; of none, there is no process."""
 
-    def __init__(self, entries: Iterable[InstrumentEntry]) -> None:
+    def __init__(self, entries: Iterable[InstrumentEntry], serial: str = "") -> None:
+        """``serial``: of the die, whose events say that it was switched off; empty: of an emulated one."""
+        self._serial = serial
         self._orders = [(e.line, [line.hex() for line in e.model.lines("off", {})]) for e in entries]
         self._process: subprocess.Popen[str] | None = None
         self._acting: subprocess.Popen[str] | None = None
 
     @classmethod
-    def of(cls, bench: BenchFile) -> Guard:
+    def of(cls, bench: BenchFile, serial: str) -> Guard:
         """The guard of a bench: of all that have no timer of their own."""
-        return cls(e for e in bench.instruments.values() if not e.model.has_timer)
+        return cls((e for e in bench.instruments.values() if not e.model.has_timer), serial)
 
     def rest(self) -> bool:
         """Wait until it acts no more, before lines are opened anew; whether all that it tells took its order."""
@@ -60,7 +63,7 @@ class Guard:
         if not self._orders or self._process is not None:
             return
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "hil.server.bench.guard", json.dumps(self._orders)],
+            [sys.executable, "-m", "hil.server.bench.guard", json.dumps(self._orders), self._serial],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -116,7 +119,10 @@ def _rehearse(ports: Iterable[str]) -> None:
 
 
 def main() -> None:
-    orders = [(address, [bytes.fromhex(line) for line in lines]) for address, lines in json.loads(sys.argv[1])]
+    host, orders = (
+        os.getppid(),
+        [(address, [bytes.fromhex(line) for line in lines]) for address, lines in json.loads(sys.argv[1])],
+    )
     with contextlib.suppress(OSError, AttributeError):  # it is not permitted, or there is no such thing
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         Path("/proc/self/autogroup").write_text(f"{_NICE}\n")  # of Linux: its session's, which counts against others
@@ -127,6 +133,8 @@ def main() -> None:
         told = [True]
         if sys.stdin.readline().strip() != _GOOD_BYE:
             told = list(at_once.map(_switch_off, *zip(*orders, strict=True)))
+            if all(told) and (serial := "".join(sys.argv[2:])):
+                note(serial, Happened.OFF, "switched off by the guard of its bench", host)
     sys.exit(told.count(False))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
@@ -19,6 +20,10 @@ from hil.server.bench.chip import BenchChip
 from hil.transports.locks import Lock
 from tests.hil.bench.benches import free_ports, write_bench
 from tests.hil.bench.served import bench_served
+
+from ...scripts import benchmark
+
+LOST = benchmark("lost_hosts")
 
 HOLDS = """
 import sys
@@ -69,18 +74,10 @@ def test_another_bench_file_with_the_same_instrument_is_refused(served: Path) ->
         BenchChip(load_bench(other))
 
 
-def test_what_a_killed_program_left_is_cleared_once_outputs_are_read_back_as_off(
-    served: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with another_program(served) as process:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    BenchChip(load_bench(served)).close()
-    assert f"process {process.pid}" in caplog.text
-    assert "outputs read back as off" in caplog.text
-    caplog.clear()
-    BenchChip(load_bench(served)).close()
-    assert not caplog.text
+@pytest.mark.parametrize("case", LOST.CASES)
+def test_a_die_whose_host_was_lost_is_quarantined_where_nobody_saw_its_outputs_go_off(case: str) -> None:
+    judged, wanted = LOST.CASES[case]
+    assert judged(random.Random(1)) == wanted
 
 
 def test_what_a_killed_program_left_stays_while_its_instrument_cannot_be_reached(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_every_command_of_the_design_is_there() -> None:
     )
     assert set(wanted.split()) == set(COMMANDS)
     below = {
-        "board": "ports info selftest mvm cells form pulse trace firmware",
+        "board": "ports info selftest mvm cells form pulse trace firmware list release",
         "chip": "list show check new copy fit export calibration",
         "bench": "check",
         "help": "techniques glossary examples",
