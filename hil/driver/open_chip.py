@@ -144,11 +144,9 @@ def introduced(session: Session, *, chip: str | Path | ChipSpec | None = None, m
         check_description(address, description, found)
         session.checks.spec = found
         if description.kind == "silicon" and description.serial and not address.startswith("replay:"):
-            # A chip role in this process ends with it, so that it switches nothing off by itself.
-            alone = Capability.DEAD_MAN in session.hello.capabilities and not isinstance(
-                session.transport, InProcessTransport
-            )
-            session.die = HeldDie(description.serial, "the chip itself" * alone)
+            own = isinstance(session.transport, InProcessTransport)  # such a chip role ends with its host
+            alone = Capability.DEAD_MAN in session.hello.capabilities and not own
+            session.die = HeldDie(description.serial, "the chip itself" if alone else "")
     except BaseException as error:
         session.close(ending=f"{type(error).__name__}: {error}"[:500])
         raise

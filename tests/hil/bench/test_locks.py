@@ -80,6 +80,20 @@ def test_a_die_whose_host_was_lost_is_quarantined_where_nobody_saw_its_outputs_g
     assert judged(random.Random(1)) == wanted
 
 
+def test_what_a_killed_program_left_is_cleared_once_outputs_are_read_back_as_off(
+    served: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with another_program(served) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    BenchChip(load_bench(served)).close()
+    assert f"process {process.pid}" in caplog.text
+    assert "outputs read back as off" in caplog.text
+    caplog.clear()
+    BenchChip(load_bench(served)).close()
+    assert not caplog.text
+
+
 def test_what_a_killed_program_left_stays_while_its_instrument_cannot_be_reached(tmp_path: Path) -> None:
     path = write_bench(tmp_path, port=f"tcp://127.0.0.1:{free_ports(1)[0]}")
     bench = load_bench(path)
