@@ -87,7 +87,7 @@ def refuse_quarantined(serial: str) -> None:
             f"the die {serial} is quarantined since {event.time}: {event.text}",
             where=str(_folder(serial)),
             likely="its cells, or the bench before it, may be damaged",
-            hint=f'look at it, then: hil board release "{serial}" --reason "…"',
+            hint="look at it, then: hil board release SERIAL --reason TEXT",
         )
 
 
