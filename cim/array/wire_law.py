@@ -120,17 +120,6 @@ def _gaps_of(
     return order, gaps
 
 
-def far_first(spec: MacroSpec, row0: int, rows: int, end: WireEnd) -> tuple[NDArray[np.int64], Floats]:
-    """Order of a tile's rows along the line, and how many pitches each group's sum travels.
-
-    Returns:
-        (rows,) row indices, farthest from the column's end first; (groups,) lengths in cell
-        pitches.
-    """
-    order, gaps = line_gaps(spec, row0, rows, end)
-    return order, segment_lengths(gaps, GROUP)
-
-
 def segment_lengths(gaps: Floats, group: int) -> Floats:
     """Pitches that the running sum D of each segment of ``group`` rows counts: (segments,).
 

@@ -91,19 +91,6 @@ def deploy(
     as_json: Json = False,
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
-    from firmware_protocols.messages import Capability
-    from hil.deployment.deploy import deploy, images_of_run
-    from hil.deployment.dry_run import estimate
-    from hil.deployment.expected_work import PHASES
-    from hil.deployment.network_source import images_asked, program_of
-    from hil.deployment.plan import plan_of
-    from hil.driver.counting.wire_cost import EVERYTHING, ON_SERIAL
-    from hil.improvement.filled import chosen
-    from hil.pages.tables import labelled
-    from hil.transports import with_baud
-    from hil.verdict.baseline import read_baseline
-    from hil.watch import PlannedStage
-
     failing = outcomes(fail_on)
     if calibration and recalibrate:
         raise UsageError("--calibration and --recalibrate exclude each other")
@@ -118,6 +105,19 @@ def deploy(
         effort=techniques.effort,
         recipe=techniques.recipe(network),
     )
+    from firmware_protocols.messages import Capability
+    from hil.deployment.deploy import deploy, images_of_run
+    from hil.deployment.dry_run import estimate
+    from hil.deployment.expected_work import PHASES
+    from hil.deployment.network_source import images_asked, program_of
+    from hil.deployment.plan import plan_of
+    from hil.driver.counting.wire_cost import EVERYTHING, ON_SERIAL
+    from hil.improvement.filled import chosen
+    from hil.pages.tables import labelled
+    from hil.transports import with_baud
+    from hil.verdict.baseline import read_baseline
+    from hil.watch import PlannedStage
+
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False, asks=age is None, phases=PHASES) as watch:
         network, source, options = chosen(network, source, options, calibration, watch, trains=not dry_run)

@@ -174,4 +174,8 @@ def _read(field: Field, value: Any) -> Any:
         return celsius(value)
     if unit == "%":
         return value / 100.0
+    if field.name == "chip":
+        from cim.chip.file import chip_text
+
+        chip_text(value)  # an unknown name is refused before anything else is loaded
     return floats(value) if kind == NUMBERS else value

@@ -23,7 +23,7 @@ from mapping.recipe.technique import Technique, settings_of
 from mapping.settings import short
 
 if TYPE_CHECKING:
-    pass
+    from hil.cost.plan import DeploymentPlan
 
 
 def show(
@@ -123,18 +123,20 @@ def techniques(
     of: Annotated[Given[NetworkOptions], Only("chip", "macros")],
     as_json: Json = False,
 ) -> int:
-    """List what can be done to a network on a chip, what it costs on this one, and what it gave where measured."""
+    """List what can be done to a network on a chip, what it gave where measured, and what it costs on one you name."""
     from hil.deployment.price_list import price_table, prices_of
 
-    rows, found = [], []
+    rows, found, source = [], [], of.upon(NetworkOptions())
+    prices: dict[str, DeploymentPlan | str] = {}
     for name, kind in installed().items():
         rows.append((name, _when(kind), kind.words))
         rows += [("", "", line) for line in _setting_lines(kind)]
         rest = [*(f"excludes {other}" for other in kind.excludes), *(f"builds on {other}" for other in kind.needs)]
         rows += [("", "", ", ".join(rest))] if rest else []
         found.append(_to_json(name, kind))
-    with screen(quiet=as_json) as watch, watch.stage("pricing"):
-        prices = prices_of(network, source := of.upon(NetworkOptions()), watch)
+    if network or source != NetworkOptions():
+        with screen(quiet=as_json) as watch, watch.stage("pricing"):
+            prices = prices_of(network, source, watch)
     print_result(
         [
             Table("Techniques", ("technique", "used", "what it does"), tuple(rows)),

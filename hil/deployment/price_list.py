@@ -7,21 +7,20 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cim.chip.file import load_chip
-from hil.cost.plan import DeploymentPlan
-from hil.deployment.network_source import BUNDLED_NETWORK, bundled_on, check_room, open_network, program_of
 from hil.deployment.options import USUAL_RECIPE, NetworkOptions
-from hil.deployment.plan import plan_of
 from hil.pages.tables import Table, duration
 from hil.watch import Watch
 from mapping.errors import CannotMap
-from mapping.layout.lay_out import LayoutOptions
-from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.recipe import Recipe
 from mapping.recipe.registry import offers, techniques
 from mapping.recipe.technique import Gave, Offer, RecipeError, Technique
-from mapping.tune.residual import with_reads
+
+if TYPE_CHECKING:
+    from hil.cost.plan import DeploymentPlan
+    from mapping.layout.lay_out import LayoutOptions
+    from mapping.program.conductance import ConductanceProgram
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +81,12 @@ def _priced(
 
 def planner(network: str | Path | None, source: NetworkOptions) -> Callable[[Recipe], DeploymentPlan]:
     """Plans of a network on the chip that ``source`` names; each layout is compiled once."""
+    from cim.chip.file import load_chip
+    from hil.deployment.network_source import BUNDLED_NETWORK, bundled_on, check_room, open_network, program_of
+    from hil.deployment.plan import plan_of
+    from mapping.layout.lay_out import LayoutOptions
+    from mapping.tune.residual import with_reads
+
     made: dict[LayoutOptions, ConductanceProgram] = {}
     chosen, source = bundled_on(Path(network) if network else None, source, USUAL_RECIPE, Watch())
     path, spec = chosen or BUNDLED_NETWORK, load_chip(source.chip, macros=source.macros)
@@ -117,8 +122,9 @@ def prices_of(network: str | Path | None, source: NetworkOptions, watch: Watch) 
 
 
 def price_table(prices: Mapping[str, DeploymentPlan | str], on: str) -> Table:
-    """What each costs, as times the network as compiled, beside what it gave where that was measured."""
-    compiled, gains, where = prices["compiled"], dict[tuple[str, bool], list[Gave]](), dict[str, None]()
+    """What each gave where that was measured, and before it what it costs, as times the network as compiled; without
+    ``prices`` the gains alone."""
+    gains, where = dict[tuple[str, bool], list[Gave]](), dict[str, None]()
     for kind in techniques().values():
         for gave in kind.gave:
             gains.setdefault((str(kind.parse(gave.settings)), gave.noise), []).append(gave)
@@ -127,19 +133,23 @@ def price_table(prices: Mapping[str, DeploymentPlan | str], on: str) -> Table:
     def ends(each: list[Gave]) -> str:
         return f"{min(g.low for g in each):+.2f} … {max(g.high for g in each):+.2f}" if each else ""
 
-    header = (
-        "technique", "EDP", "energy", "cells", "macros", "pulses", "chip time to write", "gain, noise", "gain, no noise"
-    )  # fmt: skip
+    costs = ("EDP", "energy", "cells", "macros", "pulses", "chip time to write") if prices else ()
     rows = tuple(
-        (used, *_price_row(plan, compiled), *(ends(gains.get((used, noise), [])) for noise in (True, False)))
-        for used, plan in prices.items()
+        (
+            used,
+            *(_price_row(prices[used], prices["compiled"]) if prices else ()),
+            *(ends(gains.get((used, noise), [])) for noise in (True, False)),
+        )
+        for used in prices or dict.fromkeys(used for used, _ in gains)
     )
+    priced = f"of each alone, on {on}" if prices else "hil help techniques demo:fashion_mnist, or another network"
     note = (
-        f"Prices: of each alone, on {on}; {USUAL_RECIPE} is the default. Gains: points of accuracy of networks trained "
+        f"Prices: {priced}; {USUAL_RECIPE} is the default. Gains: points of accuracy of networks trained "
         f"with and without noise, ends of all 95 % intervals, by {'; '.join(where)}; "
         "each network: hil help techniques --json."
     )
-    return Table("Price and gain", header, rows, note)
+    header = ("technique", *costs, "gain, noise", "gain, no noise")
+    return Table("Price and gain" if prices else "Gain", header, rows, note)
 
 
 def _price_row(plan: DeploymentPlan | str, compiled: DeploymentPlan | str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.array.wire_law import GROUP, WireEnd, conversion_cells, conversion_load, far_first, max_unit
+from cim.array.wire_law import GROUP, WireEnd, conversion_cells, conversion_load, line_gaps, max_unit, segment_lengths
 from cim.chip.spec import MacroSpec
 
 Floats = NDArray[np.float64]
@@ -28,7 +28,8 @@ def wire_loss_us(
     """
     cells, load = conversion_cells(spec, halves_us), conversion_load(spec, halves_us)
     rows = cells.shape[0]
-    order, lengths = far_first(spec, row0, rows, end)
+    order, gaps = line_gaps(spec, row0, rows, end)
+    lengths = segment_lengths(gaps, GROUP)
     starts = np.arange(0, rows, GROUP)
     ordered = np.asarray(units, np.float64)[:, order]
     loads = np.cumsum(np.add.reduceat(np.abs(ordered), starts, axis=1), axis=1) * lengths

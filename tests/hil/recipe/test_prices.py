@@ -92,6 +92,11 @@ def test_all_prices_without_a_network_are_of_the_same_bundled_one() -> None:
     assert "needs 2 macros" in str(prices["residual"])  # of the smallest; the largest needs 390
 
 
+def test_without_a_network_techniques_have_gains_and_no_prices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["help", "techniques", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["prices"] == {}
+
+
 def test_gains_and_prices_stand_in_one_table_by_names_that_with_takes(
     small: Small, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
