@@ -19,7 +19,7 @@ from .scripts import benchmark
 
 ROOT = Path(__file__).parent.parent
 newcomer = benchmark("newcomer")
-PAGES, SHORTER = newcomer.read_pages()
+PAGES = newcomer.read_pages()
 PACKAGES, bare_environment, call = newcomer.PACKAGES, newcomer.bare_environment, newcomer.call
 
 
@@ -101,7 +101,7 @@ def test_the_first_page_is_followed_to_the_letter_in_an_empty_folder(python: Pat
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.quick])
 def test_a_newcomer_follows_a_page_in_an_empty_folder(name: str, python: Path, tmp_path: Path) -> None:
     """The quick ones; all of them: python benchmarks/studies.py newcomer."""
-    found = newcomer.follow(PAGES[name], python, tmp_path, shorter=SHORTER)
+    found = newcomer.follow(PAGES[name], python, tmp_path)
     assert not found.failed, found.failed[0]
     assert found.done
     assert "<failure" in (tmp_path / "junit.xml").read_text("utf-8")

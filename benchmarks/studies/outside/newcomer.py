@@ -4,11 +4,11 @@
     python benchmarks/studies.py newcomer start ci   # pages by their names
     python benchmarks/studies.py newcomer --replaced   # nothing is run: how many commands are not run as they stand
 
-Nothing of the checkout is seen. What a page takes for granted (a network, images, a board) is put there before
-(``newcomer.toml``: ``has``, made by ``newcomer_files.py``), a board with its address being an emulated chip
-(``instead``). Commands without an output on the page are shortened (``shorter``). What cannot be done here says why in
-the page itself, before its block: ``<!-- not followed: REASON -->``, or of some of its commands ``<!-- not followed,
-`hil emulate`: REASON -->``. What a console block of a page shows must be printed: "…" stands for anything; "^C" is
+Nothing of the checkout is seen, nothing is put there that no page shows, and commands run as they stand. Only the
+address of a port is replaced (``newcomer.toml``: ``instead``), by one that is free here or by an emulated chip. What
+cannot be done here says why in the page itself, before its block: ``<!-- not followed: REASON -->``, or of some of its
+commands ``<!-- not followed, `hil emulate`: REASON -->``. Blocks of a page that begin with ``# NAME.toml`` are files,
+which a reader writes first. What a console block of a page shows must be printed: "…" stands for anything; "^C" is
 pressed once the chip is calibrated. A line for each page; exit code 1 if a command failed.
 """
 
@@ -32,8 +32,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("hil", "mapping", "cim", "search", "firmware_protocols")
 TIMEOUT_S = 1800
-PROGRAMS = ("hil ", "python ", "pip ", "head ", "cp ", "sed ", "HIL_CELL_LAWS=")
-FILES = Path(__file__).with_name("newcomer_files.py")
+PROGRAMS = ("hil ", "python ", "pip ", "head ", "cp ", "mv ", "sed ", "HIL_CELL_LAWS=")
+FILES = re.compile(r"^```toml\n# (\S+\.toml)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SERVERS = ("hil emulate", "python board.py", "python examples/bridge.py", "python examples/mlperf_tiny_board.py")
 JUDGES = (  # 1 is an answer too
     "hil deploy", "hil show", "hil judge", "hil --key-file chip.key deploy",
@@ -45,7 +45,13 @@ def bare_environment(path: Path | None = None) -> dict[str, str]:
     """Variables of this process without those that lead to the checkout; programs of ``path`` are found first."""
     hidden = ("PYTHONPATH", "HIL_DATA", "PYTHONHOME", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
-    kept |= {"COLUMNS": "80", "OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    kept |= {
+        "COLUMNS": "80",
+        "OMP_NUM_THREADS": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
     return kept if path is None else {**kept, "PATH": f"{path}:{kept['PATH']}"}
 
 
@@ -167,21 +173,15 @@ def shows(said: str, line: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a page takes for granted, what stands in its commands for what nobody has here, and what is left out.
+    """What stands for the addresses of a page, and what is left out of any page.
 
-    ``has``: what ``newcomer_files.py`` makes, and commands. ``between``: beginning of a command -> what is put there
-    just before it. ``left_out``: beginning of a command of any page -> why. ``variables``: of the environment, besides.
+    ``left_out``: beginning of a command -> why.
     """
 
     path: Path
-    has: tuple[str, ...] = ()
-    between: dict[str, str] = field(default_factory=dict)
     instead: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
-    variables: dict[str, str] = field(default_factory=dict)
-    address: str = ""  # of what is served, as the page writes it where it shows no other
     quick: bool = False  # followed by the tests too
-    whole: bool = False  # commands are not shortened, since a later one shows what they did
 
     def why_not(self, step: Step) -> str:
         return step.why_not or next((why for begin, why in self.left_out.items() if step.command.startswith(begin)), "")
@@ -196,61 +196,36 @@ class Followed:
     failed: list[str] = field(default_factory=list)
 
 
-def _made(has: str, page: Path) -> str:
-    """The command that puts there what a page takes for granted: one of newcomer_files.py by its name, or as it is."""
-    return has if " " in has else f"python '{FILES}' '{page}' {has}"
-
-
-def read_pages() -> tuple[dict[str, Page], dict[str, str]]:
-    """Pages by their names, and what is added to a command whose output no page shows."""
+def read_pages() -> dict[str, Page]:
+    """Pages by their names."""
     told = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
     usual = told["usual"]
     found = {name: ROOT / ("README.md" if name == "README" else f"docs/{name}.md") for name in told["pages"]}
     pages = {}
     for name, path in found.items():
-        own = told["pages"].get(name, {})
-        own["has"] = tuple(_made(has, path) for has in own.get("has", ()))
-        own["between"] = {begin: _made(has, path) for begin, has in own.get("between", {}).items()}
-        own["instead"] = {**own.get("instead", {}), **usual["instead"], **own.get("instead", {})}  # its own come first
-        own["variables"] = {**usual["variables"], **own.get("variables", {})}
+        own = told["pages"][name]
+        own["instead"] = {**own.get("instead", {}), **usual["instead"]}  # its own come first
         pages[name] = Page(path, left_out=usual["left_out"], **own)
-    return pages, told["shorter"]
+    return pages
 
 
-def shortened(step: Step, shorter: dict[str, str]) -> str:
-    """The command of a step with what shortens it, where no output of it is shown."""
-    if step.shown:
-        return step.command
-    options = next((more for begin, more in shorter.items() if step.command.startswith(begin)), "")
+def as_run(step: Step, page: Page, named: dict[str, str]) -> str:
+    """The command of a step as it is run: with what stands for addresses."""
     command = step.command
-    for part in re.findall(r"--?\w[\w-]*(?: [^-\s]\S*)?", options):
-        name, _, value = part.partition(" ")
-        if name not in command.split():
-            command += f" {part}"
-        elif value:
-            command = re.sub(rf"(?<=\s){name} \S+", part, command)
-    return command
-
-
-def as_run(step: Step, page: Page, shorter: dict[str, str], named: dict[str, str]) -> str:
-    """The command of a step as it is run: shortened, with what stands for addresses, files and networks nobody has."""
-    command = shortened(step, {} if page.whole else shorter)
     for written, real in (*named.items(), *page.instead.items()):
         command = command.replace(written, real)
     return command
 
 
-def replaced(pages: dict[str, Page], shorter: dict[str, str]) -> str:
-    """By page: commands, those that are run as they stand, changed or not at all, and commands that no page shows."""
-    lines = ["| page | commands | as they stand | changed | not followed | hidden |", "|---|---:|---:|---:|---:|---:|"]
-    sums = [0] * 5
+def replaced(pages: dict[str, Page]) -> str:
+    """By page: commands, and those that are run as they stand, with another address, or not at all."""
+    lines = ["| page | commands | as they stand | another address | not followed |", "|---|---:|---:|---:|---:|"]
+    sums = [0] * 4
     for name, page in pages.items():
         found = list(steps(page.path))
         done = [step for step in found if not page.why_not(step)]
-        commands = [as_run(step, page, shorter, {}) for step in done]
-        changed = sum(command != step.command for command, step in zip(commands, done, strict=True))
-        hidden = len(page.has) + sum(command.startswith(begin) for command in commands for begin in page.between)
-        counts = [len(found), len(done) - changed, changed, len(found) - len(done), hidden]
+        changed = sum(as_run(step, page, {}) != step.command for step in done)
+        counts = [len(found), len(done) - changed, changed, len(found) - len(done)]
         sums = [a + b for a, b in zip(sums, counts, strict=True)]
         lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
     return "\n".join([*lines, f"| all {len(pages)} | {' | '.join(map(str, sums))} |"])
@@ -297,18 +272,12 @@ def interrupted(command: str, cwd: Path, environment: dict[str, str]) -> subproc
     return subprocess.CompletedProcess(command, process.returncode, said)
 
 
-def follow(
-    page: Page,
-    python: Path,
-    folder: Path,
-    *,
-    shorter: dict[str, str] | None = None,
-) -> Followed:
+def follow(page: Page, python: Path, folder: Path) -> Followed:
     """Run every command of a page in order, with the installed wheel; it ends at the first that fails."""
-    own = {name: value.replace("{folder}", str(folder)) for name, value in page.variables.items()}
-    environment = bare_environment(python.parent) | own
+    environment = bare_environment(python.parent)
     found, named = Followed(), dict[str, str]()
-    pip = f"{sys.executable} -m pip install --quiet --no-deps --no-build-isolation --target {folder}/plugins"
+    for name, text in FILES.findall(page.path.read_text("utf-8")):
+        (folder / name).write_text(text, "utf-8")
 
     def run(command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -317,26 +286,16 @@ def follow(
         )  # fmt: skip
 
     with ExitStack() as servers:
-        for command in page.has:
-            if command.startswith(SERVERS):
-                address = servers.enter_context(served(command, folder, environment))
-                named |= {page.address: address} if page.address else {}
-            elif (done := run(command)).returncode:
-                found.failed.append(f"beforehand: {command}\n{done.stdout}")
-                return found
         for step in steps(page.path):
             if why := page.why_not(step):
                 found.left_out[step.command] = why
                 continue
-            command = as_run(step, page, shorter or {}, named).replace("{pip}", pip)
-            for begin, first in page.between.items():
-                if command.startswith(begin) and (done := run(first)).returncode:
-                    found.failed.append(f"before {command}: {first}\n{done.stdout}")
-                    return found
+            command = as_run(step, page, named)
             if command.startswith(SERVERS):
                 address = servers.enter_context(served(command.removesuffix("&"), folder, environment))
                 port = re.search(r"127\.0\.0\.1:[1-9]\d*", step.command)
-                named[step.shown[0] if step.shown else f"tcp://{port[0]}" if port else page.address] = address
+                if step.shown or port:
+                    named[step.shown[0] if step.shown else f"tcp://{port[0]}"] = address
                 found.done.append(step)
                 continue
             stopped = step.shown[:1] == ("^C",)
@@ -351,9 +310,9 @@ def follow(
 
 
 def main() -> int:
-    pages, shorter = read_pages()
+    pages = read_pages()
     if sys.argv[1:] == ["--replaced"]:
-        print(replaced(pages, shorter))
+        print(replaced(pages))
         return 0
     asked = sys.argv[1:] or list(pages)
     if not set(asked) <= set(pages):
@@ -367,7 +326,7 @@ def main() -> int:
             folder = Path(made) / name
             folder.mkdir()
             begun, begun_s = os.times(), time.monotonic()
-            found = follow(pages[name], python, folder, shorter=shorter)
+            found = follow(pages[name], python, folder)
             ended, took_s = os.times(), time.monotonic() - begun_s
             cpu_s = ended.children_user + ended.children_system - begun.children_user - begun.children_system
             counts = f"{len(found.done):3} done {len(found.left_out):3} left out"
