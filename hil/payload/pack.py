@@ -50,7 +50,7 @@ from mapping.program.file import load_program
 FLIGHT = ("chip_cells", "chip_compute", "digital", "layers", "messages")  # of core/, beside plan/ and onboard/
 HOST = ("chip_write",)
 NATIVE, MOST_SEEDS = "(native)", 1 << 16  # firmware whose serial number tells the seed of its die
-HOST_FILES = ("Makefile", "main.c", "die_macro.c", "die_macro.h", "network.h")  # of onboard/, at the top of a package
+HOST_FILES = ("Makefile", "main.c", "beam.c", "beam.h", "die_macro.c", "die_macro.h", "network.h")  # of onboard/
 STORE_BEGINS, HEAD, SUM = 0x4B50494C, 8, 4  # of a slot: its first word, words at its head, the place of its check sum
 GROUP = 9  # words that are written together: eight, and the check bytes of their four pairs (``onboard/stored.h``)
 ROOM = 1.125  # of a slot over the network, for updates

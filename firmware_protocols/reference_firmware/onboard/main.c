@@ -1,8 +1,10 @@
 /* A host of the package: this machine is the payload computer, and the model of a die is its macro (die_macro.c). A board
  * of one's own has its macro, its memory, its clock and its log in their place, and its watchdog in the loop. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
+#include "beam.h"
 #include "die_macro.h"
 #include "network.h"
 #include "onboard/hil_payload.h"
@@ -25,14 +27,24 @@ static void say(const char *text, int64_t value) { fprintf(stderr, "refused: %s 
 
 static uint64_t now_us(void) { return (uint64_t)clock() * 1000000u / CLOCKS_PER_SEC; }
 
+/* The same package in a beam: a report a loop, in hexadecimal. */
+static int beam(int loops) {
+    for (uint8_t report[BEAM_BYTES]; loops-- > 0; printf("\n")) {
+        beam_loop(now_us(), report);
+        for (uint32_t i = 0; i < BEAM_BYTES; i++) printf("%02x", report[i]);
+    }
+    return 0;
+}
+
 int main(int count, char **words) {
     static const struct hil_board board = {die_macro, store, say, now_us};
     FILE *writes = fopen("writes.bin", "rb"), *images = count == 2 ? fopen(words[1], "rb") : NULL;
-    if (!writes || !images) {
-        fprintf(stderr, "payload IMAGES, beside writes.bin: raw bytes, one image after the other\n");
+    if (!writes || (!images && count != 3)) {
+        fprintf(stderr, "payload IMAGES or payload --beam LOOPS, beside writes.bin: raw bytes, one image after the other\n");
         return 2;
     }
     if (!hil_start(&board) || !die_begin(writes)) return 2;
+    if (!images) return beam(atoi(words[2]));
     for (uint64_t n = 0; fread(pixels, hil_image_bytes(), 1, images); n++) {
         enum hil_state state = HIL_MORE;
         hil_begin(pixels, network_sample + n);
