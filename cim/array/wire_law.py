@@ -120,23 +120,6 @@ def _gaps_of(
     return order, gaps
 
 
-def segment_lengths(gaps: Floats, group: int) -> Floats:
-    """Pitches that the running sum D of each segment of ``group`` rows counts: (segments,).
-
-    Within a segment the sum is taken to grow evenly from row to row, so a gap counts partly for
-    the segment's own sum and partly for the one before.
-
-    Example: four rows one pitch apart in segments of two → (½ + 1 + ½, ½ + 1) = (2, 1.5).
-    """
-    rows = len(gaps)
-    row = np.arange(rows)
-    first = row // group * group
-    done = (row - first + 1) / (np.minimum(first + group, rows) - first)
-    lengths = np.bincount(row // group, done * gaps)
-    lengths[:-1] += np.bincount(row // group, (1.0 - done) * gaps)[1:]
-    return np.asarray(lengths)
-
-
 @dataclass(frozen=True, slots=True)
 class WireTable:
     """The law of one tile: second order about the ladder with the mean load of n driven rows.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.array.wire_law import GROUP, WireEnd, conversion_cells, conversion_load, line_gaps, max_unit, segment_lengths
+from cim.array.wire_law import GROUP, WireEnd, conversion_cells, conversion_load, line_gaps, max_unit
 from cim.chip.spec import MacroSpec
 
 Floats = NDArray[np.float64]
@@ -38,3 +38,14 @@ def wire_loss_us(
     weighted = ordered * np.repeat(beyond, np.diff(np.append(starts, rows)), axis=1)
     loss: Floats = weighted @ cells[order] * (load * 1e-6 / max_unit(spec))
     return loss
+
+
+def segment_lengths(gaps: NDArray[np.float64], group: int) -> NDArray[np.float64]:
+    """Pitches that the running sum of each segment of ``group`` rows counts, the sum growing evenly within it."""
+    rows = len(gaps)
+    row = np.arange(rows)
+    first = row // group * group
+    done = (row - first + 1) / (np.minimum(first + group, rows) - first)
+    lengths = np.bincount(row // group, done * gaps)
+    lengths[:-1] += np.bincount(row // group, (1.0 - done) * gaps)[1:]
+    return np.asarray(lengths)
