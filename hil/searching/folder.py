@@ -26,7 +26,7 @@ MOST_BYTES = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FolderPart:
     """A file or folder by its name in the folder of a search."""
 
     name: str
@@ -42,22 +42,22 @@ class SearchFolder:
     root: Path
     allow_code: bool = False
 
-    settings = Place("settings.json")
-    space = Place("space.toml")
-    origins = Place("origins.json")  # digests of chip, images and errors that it was begun with
-    plan = Place("plan.json")
-    teacher = Place("teacher.pt")
-    given_teacher = Place("given.pt")  # to be trained further before it teaches
-    stages = Place("stages")
-    samples = Place("samples")
-    candidates = Place("candidates.jsonl")
-    significance = Place("significance.json")
-    front = Place("front.json")
-    own = Place("own.json")  # networks that a user named beside the front
-    measured = Place("measured.jsonl")  # pruned networks, a line each
-    networks = Place("networks")
-    page = Place("front.html")
-    table = Place("table.json")
+    settings = FolderPart("settings.json")
+    space = FolderPart("space.toml")
+    origins = FolderPart("origins.json")  # digests of chip, images and errors that it was begun with
+    plan = FolderPart("plan.json")
+    teacher = FolderPart("teacher.pt")
+    given_teacher = FolderPart("given.pt")  # to be trained further before it teaches
+    stages = FolderPart("stages")
+    samples = FolderPart("samples")
+    candidates = FolderPart("candidates.jsonl")
+    significance = FolderPart("significance.json")
+    front = FolderPart("front.json")
+    own = FolderPart("own.json")  # networks that a user named beside the front
+    measured = FolderPart("measured.jsonl")  # pruned networks, a line each
+    networks = FolderPart("networks")
+    page = FolderPart("front.html")
+    table = FolderPart("table.json")
 
     def load_space(self) -> Space:
         """The space as it was given, before the chip took from it."""

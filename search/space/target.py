@@ -172,7 +172,8 @@ def load_target(
         NoCostModel: a chip file without [cost].
     """
     if not is_cost_model(str(name_or_path)):
-        return ChipTarget.of(load_chip(name_or_path, macros=macros), recipe or Recipe())
+        chip = load_chip(name_or_path, macros=macros)
+        return ChipTarget(chip) if recipe is None else ChipTarget.of(chip, recipe)
     if macros is not None:
         raise ChipFileError(name_or_path, 0, "", "is a configuration of MNSIM 2.0; its tiles are set in the file")
     return MnsimTarget(load_mnsim(name_or_path))
