@@ -289,6 +289,8 @@ def ends(heard: list[Heard], request_id: int | None = None) -> list[Heard]:
 class FaultyTransport:
     """A transport that loses, doubles and damages whole frames each way, by seed."""
 
+    max_payload = 128  # many frames, so many chances
+
     def __init__(self, inner: Transport, seed: int, share: float) -> None:
         self._inner, self._rng, self._share = inner, np.random.default_rng(seed), share
         self._open = b""
@@ -297,10 +299,6 @@ class FaultyTransport:
     @property
     def address(self) -> str:
         return self._inner.address
-
-    @property
-    def max_payload(self) -> int:
-        return 128  # many frames, so many chances
 
     def write(self, data: bytes) -> None:
         self._inner.write(b"".join(self._carried(p) for p in data.split(b"\0") if p))
