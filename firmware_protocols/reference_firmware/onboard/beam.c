@@ -3,7 +3,7 @@
 
 #include "onboard/hil_payload.h"
 
-#define STEP_US ((CHIP_G_HIGH_US - CHIP_G_LOW_US) / 16.0f) /* a cell that moved further has changed */
+#define STEP_US ((CHIP_G_HIGH_US - CHIP_G_LOW_US) / 8.0f) /* a cell that moved further has changed */
 #define SHARE(us) ((us) <= CHIP_G_LOW_US ? 0.0f : ((us) - CHIP_G_LOW_US) / (CHIP_G_HIGH_US - CHIP_G_LOW_US))
 
 enum { CELLS = CHIP_MACROS * CHIP_ROWS * CHIP_COLUMNS, READS = 8 }; /* of a cell, averaged */

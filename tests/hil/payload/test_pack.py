@@ -152,6 +152,23 @@ def test_power_that_fails_at_any_write_call_of_an_update_leaves_the_old_network_
     assert re.fullmatch(r"calls \d+ old [1-9]\d* new [1-9]\d* mixed 0 refused 0 differ 1\n", said)
 
 
+def test_a_package_in_a_beam_reports_each_loop_in_64_bytes_with_a_sum(
+    packed: tuple[Path, NDArray[np.int32]], tmp_path: Path
+) -> None:
+    asked = ["./payload", "--beam", "3"]
+    said = subprocess.run(
+        asked, cwd=built(packed[0], tmp_path / "beam"), capture_output=True, text=True, check=True
+    ).stdout
+    for loop, report in enumerate(map(bytes.fromhex, said.split()), 1):
+        word, total = np.frombuffer(report, "<u4"), 0
+        for byte in report[:-4]:
+            total = (31 * total + byte) % 2**32
+        assert (len(report), report[:4], word[1], word[-1]) == (64, b"BEAM", loop, total)
+        assert word[2:6].tolist() == [0, 0, 0, 0]  # no alarm, mended or lost word, or repeated read without a beam
+        assert word[6] <= 3 * loop  # of 32,768 cells few wander by an eighth of the window
+    assert loop == 3
+
+
 def test_the_same_run_gives_the_same_digest_and_a_folder_that_is_there_is_kept(
     packed: tuple[Path, NDArray[np.int32]], tmp_path: Path
 ) -> None:
