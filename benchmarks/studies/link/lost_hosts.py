@@ -134,7 +134,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=50, help="hosts that are killed, of each kind")
     asked, wrong = parser.parse_args(), 0
     for name, (case, wanted) in CASES.items():
-        with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
             found = collections.Counter(case(random.Random(f"{name} {n}")) for n in range(asked.times))
         wrong += asked.times - found[wanted]
         print(f"{name}: {found[wanted]} of {asked.times} {'/'.join(wanted.events) or 'without events'}", flush=True)
