@@ -17,6 +17,7 @@ from cim.fit.measured import Idle
 from firmware_protocols.messages import Done, Status, StatusReply
 from hil.calibration.store import read_step, write_step
 from hil.datasets.image_set import Dataset
+from hil.deployment.options import NetworkOptions
 from hil.deployment.run_settings import RunSettings
 from hil.driver.wire_trace import trace_lines
 from hil.improvement.context import Candidate
@@ -119,7 +120,7 @@ def run_settings(folder: Path) -> Path:
 
 
 def _run() -> RunSettings:
-    return RunSettings.of("emulated:lab-128", None, chip="lab-128", data=None, calibration=None)
+    return RunSettings.of("emulated:lab-128", None, NetworkOptions(chip="lab-128"), None)
 
 
 def _run_settings(path: Path) -> object:
