@@ -93,15 +93,14 @@ def _after_inconclusive(report: AgreementReport) -> Iterator[NextStep]:
         return
     few, once = j.n < FEWEST_IMAGES, j.repeats < FEWEST_REPEATS
     words, available = words_for(report), report.data.available
+    images = min(ENOUGH_IMAGES, available)
     if few and available < FEWEST_IMAGES:
         yield NextStep(words.with_more_samples(), f"there are {available:,} samples; a verdict takes {FEWEST_IMAGES:,}")
     elif few and once:
-        both = with_options(
-            f"--samples {ENOUGH_IMAGES} --repeat {ENOUGH_PASSES}", samples=ENOUGH_IMAGES, repeats=ENOUGH_PASSES
-        )
+        both = with_options(f"--samples {images} --repeat {ENOUGH_PASSES}", samples=images, repeats=ENOUGH_PASSES)
         yield NextStep(words.deployed(both), "enough for a verdict")
     elif few:
-        more = with_options(f"--samples {ENOUGH_IMAGES}", samples=ENOUGH_IMAGES)
+        more = with_options(f"--samples {images}", samples=images)
         yield NextStep(words.deployed(more), "enough images for a verdict")
     elif once:
         passes = with_options(f"--repeat {ENOUGH_PASSES}", repeats=ENOUGH_PASSES)

@@ -122,6 +122,8 @@ def test_a_run_is_repeated_with_the_options_that_were_typed() -> None:
     )
     again = commands(report)[0]
     assert again == "hil deploy net.pt --port /dev/ttyUSB0 --data 'my set' --recalibrate --samples 2000"
+    fewer = dataclasses.replace(report, data=dataclasses.replace(report.data, available=1000))
+    assert commands(fewer)[0].endswith("--samples 1000")  # not more than the set has
 
 
 def test_what_was_typed_of_chip_and_techniques_stands_in_the_other_commands_too() -> None:
