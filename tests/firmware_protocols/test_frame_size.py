@@ -94,3 +94,23 @@ def test_a_bad_line_still_carries_its_share(
     line.run(complete, 200.0)
     line.host.check()
     assert len(asked) * codes.size / (line.now_s - start_s) >= share * BYTES_PER_S
+
+
+@pytest.mark.parametrize("faults", [{"drop": 1e-4, "insert": 1e-4}, {"loss": 0.2}], ids=str)
+def test_lost_and_stray_bytes_and_a_fifth_of_all_frames_lost_change_no_answer(
+    make_line: MakeLine, kit: SimpleNamespace, faults: dict[str, float]
+) -> None:
+    line = make_line(faults=kit.Faults(**faults), seed=2, chip_limits=LinkLimits(512, 32, 1 << 20))
+    codes = np.random.default_rng(0).integers(-128, 128, (20, 128)).astype(np.int16)
+    tile = TileAddress(0, 0, 128, 0, 128)
+    asked = [line.host.request(Mvm(Returns.SUMS, tile, 0, 0, 8, True, sample, 1, 0, codes)) for sample in range(40)]
+    answers: dict[int, Any] = {}
+
+    def complete() -> bool:
+        answers.update((request_id, reply) for request_id, reply, _ in line.host.poll())
+        return len(answers) == len(asked)
+
+    assert line.run(complete, 120.0)
+    for sample, request_id in enumerate(asked):
+        assert np.array_equal(answers[request_id].values, codes.astype(np.int32) * 3 + sample)
+    assert sorted(line.chip.handlers.calls) == sorted(f"mvm {sample}" for sample in range(40))
