@@ -111,7 +111,7 @@ ROWS = {
     "F9": MatrixRow(
         "host killed or told to end",
         "the same command ends with the same bits, and no file is half-written",
-        (f"{RESUME}::test_a_run_whose_process_is_killed_or_told_to_end_goes_on_to_the_same_bits",),
+        (f"{RESUME}::test_a_run_whose_process_is_told_to_end_and_killed_goes_on_to_the_same_bits",),
         "benchmarks/studies/link/resume_anywhere.py",
     ),
     "F10": MatrixRow(
