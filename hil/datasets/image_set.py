@@ -2,7 +2,7 @@
 
 ``load_dataset("fashion-mnist", "test")`` searches, in this order: the directory in
 ``HIL_DATA``, the directory of the Debian package, and the cache that ``fetch_dataset`` fills through torchvision
- (which checks an MD5). A path is read by what it holds: IDX files, CIFAR-10
+(which checks an MD5). A path is read by what it holds: IDX files, CIFAR-10
 binary batches, HDF5, .npz or a folder of images by class. ``hil.datasets.formats`` has the formats of images with
 classes; ``hil.datasets.arrays`` those of any inputs and targets, ``hil.datasets.labelled_folders`` masks and boxes.
 """

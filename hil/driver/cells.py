@@ -188,22 +188,21 @@ class CellVerbs(OpenChip):
         self, macro: int, chosen: NDArray[np.bool_], polarity: Polarity, volts_v: float, width_s: float, sample: int
     ) -> None:
         """One pulse on each chosen cell, (rows, columns), of a macro; refused beyond the chip's limits."""
-        if Capability.PULSE not in self.capabilities:
-            raise self._unable("single pulses", "no PULSE")
         millivolts = np.where(chosen, round(volts_v * 1e3), 0).astype(np.uint16)
-        for _ in self._session.ask_all(
+        self._give(
             Pulse(b, polarity, round(width_s * 1e9), sample, millivolts[make.block_slices(b)])
             for b in make.blocks(macro, chosen, self._most, bytes_per_cell=2)
-        ):
+        )
+
+    def _give(self, pulses: Iterable[Pulse]) -> None:
+        if Capability.PULSE not in self.capabilities:
+            raise self._unable("single pulses", "no PULSE")
+        for _ in self._session.ask_all(pulses):
             pass
 
     def pulse_single(
         self, cells: Sequence[CellBlock], polarity: Polarity, volts_v: float, width_s: float, *, sample: int = 0
     ) -> None:
         """One pulse on each of some single cells, voltage and width as they are; refused beyond the chip's limits."""
-        if Capability.PULSE not in self.capabilities:
-            raise self._unable("single pulses", "no PULSE")
         millivolts = np.full((1, 1), round(volts_v * 1e3), np.uint16)
-        asked = [Pulse(cell, polarity, round(width_s * 1e9), sample, millivolts) for cell in cells]
-        for _ in self._session.ask_all(asked):
-            pass
+        self._give(Pulse(cell, polarity, round(width_s * 1e9), sample, millivolts) for cell in cells)

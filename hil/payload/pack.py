@@ -262,12 +262,6 @@ def golden_limit(answers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     return means, math.ceil((1 + 1 / passes) * spread * quantile)
 
 
-def changed_groups(old: list[int], new: list[int]) -> dict[int, list[int]]:
-    """An update from one slot to another: groups by number, the first always (``hil_update_begin``)."""
-    groups = {at // GROUP: new[at : at + GROUP] for at in range(0, len(new), GROUP)}
-    return {n: words for n, words in groups.items() if not n or words != old[n * GROUP : (n + 1) * GROUP]}
-
-
 def _words(data: bytes) -> list[int]:
     return [int(word) for word in np.frombuffer(data + bytes(-len(data) % 4), "<u4")]
 

@@ -21,7 +21,7 @@ from hil.deployment.running.network_runs import network_run
 from hil.deployment.targets.wired import program_chip
 from hil.driver.open_chip import open_chip
 from hil.errors import FileError, UsageError
-from hil.payload.pack import FLIGHT, changed_groups, pack_run, packed_run, store_words
+from hil.payload.pack import FLIGHT, GROUP, pack_run, packed_run, store_words
 from hil.server.firmware_launch import running_firmware
 from hil.server.firmware_targets import FirmwareTarget
 from hil.transports import wire_log
@@ -134,6 +134,12 @@ def flights(packed: tuple[Path, NDArray[np.int32]], tmp_path_factory: pytest.Tem
 def test_code_read_back_and_golden_vectors_do_in_c_what_they_promise(flights: Path, faults: str, said: str) -> None:
     asked = ["./flights", *faults.split()]
     assert subprocess.run(asked, cwd=flights, capture_output=True, text=True, check=True).stdout.strip() == said
+
+
+def changed_groups(old: list[int], new: list[int]) -> dict[int, list[int]]:
+    """An update from one slot to another: groups by number, the first always (``hil_update_begin``)."""
+    groups = {at // GROUP: new[at : at + GROUP] for at in range(0, len(new), GROUP)}
+    return {n: words for n, words in groups.items() if not n or words != old[n * GROUP : (n + 1) * GROUP]}
 
 
 def test_power_that_fails_at_any_write_call_of_an_update_leaves_the_old_network_or_the_new_one(
