@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hil.calibration.pulsing.experiments import GROUP, BipolarSweep, Endurance, Experiment, Noise, Retention, Staircase
-from hil.cli.options import (
-    ChipOnWire,
-    Json,
-    output_file,
-    print_result,
-    screen,
-)
-from hil.cli.settings_options import Given
+from hil.calibration.pulsing.experiments import BipolarSweep, Endurance, Experiment, Noise, Retention, Staircase
+from hil.cli.options import ChipOnWire, Json, output_file, pairs, print_result, screen
+from hil.cli.settings_options import Field, Given, of_text
 from hil.errors import ExitCode, UsageError
 from hil.report.terminal.completion import one_of
-from mapping.settings import option_of, setting
+from hil.report.terminal.quantities import duration
+from mapping.settings import short
 
 if TYPE_CHECKING:
     from hil.calibration.pulsing.run import Series
@@ -29,35 +25,45 @@ KINDS: dict[str, type[Experiment]] = {
 }
 
 
-def _together() -> type[Any]:
-    """The settings of all experiments as one class; the words of each say which experiment takes it."""
-    found: dict[str, dict[str, dataclasses.Field[Any]]] = {}
-    for name, kind in KINDS.items():
-        for field in dataclasses.fields(kind):
-            found.setdefault(field.name, {})[name] = field
-    return dataclasses.make_dataclass(
-        "PulseOptions", [(name, next(iter(of.values())).type, _option(of)) for name, of in found.items()]
-    )
+def _settings_words() -> str:
+    """Settings of each experiment, those that all of them have first."""
+    common = dataclasses.fields(Experiment)
+    rows = [("all", common), *((n, [f for f in dataclasses.fields(k) if f not in common]) for n, k in KINDS.items())]
+    return ". ".join(f"{name}: {'; '.join(map(_setting_words, fields))}" for name, fields in rows)
 
 
-def _option(of: dict[str, dataclasses.Field[Any]]) -> Any:
-    """The command-line option of one setting, from its field in each experiment that has it."""
-    by_words: dict[str, list[str]] = {}
-    for name, field in of.items():
-        about = field.metadata
-        usual = "" if about["unset"] else f" [{field.default:g}]" if about["unit"] else f" [{field.default}]"
-        by_words.setdefault(about["words"] + usual, []).append(name)
-    everywhere = len(by_words) == 1 and len(of) == len(KINDS)
-    words = "; ".join(words if everywhere else f"{', '.join(names)}: {words}" for words, names in by_words.items())
-    about = next(iter(of.values())).metadata
-    return setting(None, words, unit=about["unit"], choices=about["choices"], group=GROUP, unset=True)
+def _setting_words(field: Field) -> str:
+    about = field.metadata
+    usual: Any = field.default
+    shown = "" if about["unset"] else f"={duration(usual) if about['unit'] == 's' else usual}"
+    return f"{short(field)}{shown} ({about['words']})"
 
 
-PulseOptions = _together()
+def _experiment(name: str, texts: Sequence[str]) -> Experiment:
+    """The experiment of a name with its settings.
+
+    Raises:
+        UsageError: no such experiment, no such setting of it, or a value that the setting does not take.
+    """
+    if name not in KINDS:
+        raise UsageError(f"{name!r} is not an experiment", hint=f"one of {', '.join(KINDS)}")
+    known = {short(field): field for field in dataclasses.fields(KINDS[name])}
+    given = pairs(texts)
+    if unknown := given.keys() - known.keys():
+        raise UsageError(f"{name} has no setting {min(unknown)}", hint=f"its settings: {', '.join(known)}")
+    return KINDS[name](**{known[key].name: of_text(known[key], text) for key, text in given.items()})
 
 
 def pulse(
     experiment: Annotated[str, typer.Argument(help=", ".join(KINDS), autocompletion=one_of(tuple(KINDS)))],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help=f"SETTING=VALUE; width and voltages by default the chip file's. {_settings_words()}",
+            show_default=False,
+        ),
+    ] = None,
+    *,
     cell: Annotated[
         list[str], typer.Option("--cell", help="ROW,COLUMN or MACRO:ROW-ROW,COLUMN-COLUMN; may be repeated")
     ],
@@ -65,21 +71,11 @@ def pulse(
         Path,
         typer.Option("--out", "-o", help="CSV; beside it a page of that name", callback=output_file),
     ],
-    *,
     on: Given[ChipOnWire],
-    asked: Given[PulseOptions],  # type: ignore[valid-type]
     as_json: Json = False,
 ) -> int:
     """Apply pulses to single cells by address, and read them."""
-    kind = KINDS.get(experiment)
-    if kind is None:
-        raise UsageError(f"{experiment!r} is not an experiment", hint=f"one of {', '.join(KINDS)}")
-    settings = {field.name: field for field in dataclasses.fields(kind)}
-    for field in dataclasses.fields(PulseOptions):
-        if field.name in asked.values and field.name not in settings:
-            raise UsageError(
-                f"{experiment} has no {option_of(field)}", hint="hil board pulse -h names the options of each"
-            )
+    asked = _experiment(experiment, settings or ())
     wire = on.upon(ChipOnWire())
     _ = wire.address  # refused before anything is imported
     from hil.atomic import write_text
@@ -91,7 +87,7 @@ def pulse(
     page = out.with_suffix(PAGE_SUFFIX)
     with screen(quiet=as_json) as watch, wire.opened() as driver:
         named = cells_named(cell, driver.spec)
-        series = Series(kind(**asked.values), driver.spec, named, driver.description.kind)
+        series = Series(asked, driver.spec, named, driver.description.kind)
         watch.note(f"readings, one by one: {page}")
         try:
             run_experiment(

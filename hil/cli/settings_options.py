@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, ge
 import typer
 
 from hil.cli.options import floats
+from hil.errors import UsageError
 from hil.report.terminal.completion import BY_FIELD, one_of
 from hil.report.terminal.quantities import celsius, duration, seconds
 from mapping.settings import option_of, short
@@ -159,6 +160,19 @@ def _type_of(field: Field) -> str:
 def _parameter_name(field: Field) -> str:
     name = short(field).replace("-", "_")
     return field.name if keyword.iskeyword(name) else name
+
+
+def of_text(field: Field, text: str) -> Any:
+    """The value of a field from its text, a number in the field's unit.
+
+    Raises:
+        UsageError: the field takes a number, and the text is not one.
+    """
+    kind = TYPES[_type_of(field)]
+    try:
+        return _read(field, text if field.metadata["unit"] in ("s", "°C") else kind(text))
+    except ValueError:
+        raise UsageError(f"{short(field)}={text}: not {'a whole' if kind is int else 'a'} number") from None
 
 
 def _read(field: Field, value: Any) -> Any:

@@ -38,7 +38,6 @@ class Action:
 
 
 READ = Action(Act.READ)
-GROUP = "Experiment"  # of options
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +47,10 @@ class Experiment:
     name: ClassVar[str] = ""
     over_time: ClassVar[bool] = False
 
-    width_s: float = setting(0.0, "length of a pulse: 100ns, 1us; default: the chip file's", low=0, high=1e3, unit="s",
-                             unset=True, group=GROUP)  # fmt: skip
-    interval_s: float = setting(0.0, "pause before each pulse and reading", low=0, high=1e9, unit="s", group=GROUP)
-    reads: int = setting(1, "readings that are averaged in one", low=1, high=65535, group=GROUP)
+    width_s: float = setting(0.0, "length of a pulse: 100ns, 1us", low=0, high=1e3, unit="s",
+                             unset=True)  # fmt: skip
+    interval_s: float = setting(0.0, "pause before each pulse and reading", low=0, high=1e9, unit="s")
+    reads: int = setting(1, "readings that are averaged in one", low=1, high=65535)
 
     def __post_init__(self) -> None:
         check_limits(self, UsageError)
@@ -103,7 +102,7 @@ def _stairs(start_v: float, stop_v: float, step_v: float) -> list[float]:
 
 
 def _voltage(words: str) -> float:
-    return setting(0.0, f"{words}; default: the chip file's", low=0, high=1e3, unset=True, group=GROUP)  # type: ignore[no-any-return]
+    return setting(0.0, words, low=0, high=1e3, unset=True)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +111,11 @@ class Staircase(Experiment):
 
     name: ClassVar[str] = "staircase"
 
-    way: str = setting("set", "polarity of the pulses", choices=("set", "reset"), group=GROUP)
+    way: str = setting("set", "polarity of the pulses", choices=("set", "reset"))
     start_v: float = _voltage("first voltage")
     stop_v: float = _voltage("last voltage")
     step_v: float = _voltage("from one voltage to the next")
-    count: int = setting(1, "pulses at each voltage", low=1, high=1_000_000, group=GROUP)
+    count: int = setting(1, "pulses at each voltage", low=1, high=1_000_000)
 
     def actions(self, spec: ChipSpec) -> Iterator[Action]:
         act, recipe = Act(self.way), spec.write
@@ -142,7 +141,7 @@ class BipolarSweep(Experiment):
     set_v: float = _voltage("highest SET voltage")
     reset_v: float = _voltage("highest RESET voltage")
     step_v: float = _voltage("from one voltage to the next")
-    count: int = setting(1, "times", low=1, high=1_000_000, group=GROUP)
+    count: int = setting(1, "times", low=1, high=1_000_000)
 
     def actions(self, spec: ChipSpec) -> Iterator[Action]:
         recipe = spec.write
@@ -166,10 +165,8 @@ class Endurance(Experiment):
 
     set_v: float = _voltage("SET voltage")
     reset_v: float = _voltage("RESET voltage")
-    count: int = setting(1000, "cycles", low=1, high=1_000_000_000, group=GROUP)
-    per_decade: int = setting(
-        10, "cycles of a decade that are read, evenly on its logarithm", low=1, high=1_000_000, group=GROUP
-    )
+    count: int = setting(1000, "cycles", low=1, high=1_000_000_000)
+    per_decade: int = setting(10, "cycles of a decade that are read, evenly on its logarithm", low=1, high=1_000_000)
 
     def actions(self, spec: ChipSpec) -> Iterator[Action]:
         recipe, read = spec.write, _decades(self.count, self.per_decade)
@@ -189,11 +186,9 @@ class Retention(Experiment):
     name: ClassVar[str] = "retention"
     over_time: ClassVar[bool] = True
 
-    first_s: float = setting(
-        1.0, "time of the second reading after the first", low=1e-6, high=1e9, unit="s", group=GROUP
-    )
-    last_s: float = setting(3600.0, "time of the last", low=1e-6, high=1e10, unit="s", group=GROUP)
-    per_decade: int = setting(5, "readings of a decade of time", low=1, high=1000, group=GROUP)
+    first_s: float = setting(1.0, "time of the second reading after the first", low=1e-6, high=1e9, unit="s")
+    last_s: float = setting(3600.0, "time of the last", low=1e-6, high=1e10, unit="s")
+    per_decade: int = setting(5, "readings of a decade of time", low=1, high=1000)
 
     def actions(self, spec: ChipSpec) -> Iterator[Action]:
         decades = math.log10(max(self.last_s / self.first_s, 1.0))
@@ -213,7 +208,7 @@ class Noise(Experiment):
     name: ClassVar[str] = "noise"
     over_time: ClassVar[bool] = True
 
-    count: int = setting(100, "readings", low=2, high=1_000_000, group=GROUP)
+    count: int = setting(100, "readings", low=2, high=1_000_000)
 
     def actions(self, spec: ChipSpec) -> Iterator[Action]:
         yield READ

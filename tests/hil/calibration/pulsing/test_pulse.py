@@ -67,16 +67,17 @@ def test_an_interval_passes_on_the_chips_clock() -> None:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (("--stop-v", "4.5"), "takes above 0 to 4 V"),
-        (("--width", "20us"), "takes 1 ns to 1e-05 s"),
-        (("--count", "10000"), "220,000 pulses to each cell; lab-128 allows a cell 100,000 in its life"),
+        ("stop_v=4.5", "takes above 0 to 4 V"),
+        ("width=20us", "takes 1 ns to 1e-05 s"),
+        ("count=1.5", "count=1.5: not a whole number"),
+        ("count=10000", "220,000 pulses to each cell; lab-128 allows a cell 100,000 in its life"),
     ],
 )
 def test_no_pulse_beyond_the_limits_of_the_chip_file(
-    asked: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    asked: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "a.csv"
-    assert hil(["board", "pulse", "staircase", *BENCH, "--cell", "0,0", "-o", str(out), *asked]) == ExitCode.USAGE
+    assert hil(["board", "pulse", "staircase", asked, *BENCH, "--cell", "0,0", "-o", str(out)]) == ExitCode.USAGE
     assert told in capsys.readouterr().err
     assert not out.exists()
 
@@ -89,7 +90,7 @@ def test_cells_that_a_chip_has_not_are_refused(cells: str) -> None:
 
 def test_the_page_reads_itself_again_while_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "noise.csv"
-    assert hil(["board", "pulse", "noise", *BENCH, "--cell", "0-2,0", "--count", "20", "-o", str(out), "--json"]) == 0
+    assert hil(["board", "pulse", "noise", "count=20", *BENCH, "--cell", "0-2,0", "-o", str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["readings"] == 60
     page = Path(found["page"]).read_text()
@@ -99,10 +100,10 @@ def test_the_page_reads_itself_again_while_it_runs(tmp_path: Path, capsys: pytes
     assert 'http-equiv="refresh"' in pulse_page(series, running=True)
 
 
-def test_an_option_of_another_experiment_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["--cell", "0,0", "-o", str(tmp_path / "a.csv"), "--last", "1h"]
+def test_a_setting_of_another_experiment_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--cell", "0,0", "-o", str(tmp_path / "a.csv"), "last=1h"]
     assert hil(["board", "pulse", "noise", *BENCH, *asked]) == ExitCode.USAGE
-    assert "noise has no --last" in capsys.readouterr().err
+    assert "noise has no setting last" in capsys.readouterr().err
     assert hil(["board", "pulse", "noises", *BENCH, *asked]) == ExitCode.USAGE
     assert "retention" in capsys.readouterr().err
 
